@@ -1,0 +1,1 @@
+"""Linear probes and floors: functions of arrays that never see a model class."""

@@ -1,0 +1,1 @@
+"""Reads run folders and puts runs side by side; never imports torch."""
