@@ -1,0 +1,144 @@
+"""Random numbers addressed by (seed, domain, index, column): Philox4x32-10 in NumPy.
+
+A counter-based generator turns an address into numbers without any state, so sample i is the
+same in every order, chunk and worker. Source: Salmon, Moraes, Dror, Shaw, "Parallel random
+numbers: as easy as 1, 2, 3" (SC 2011); the published test vectors are in tests/generators.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Words = NDArray[np.uint64]  # 32-bit words, kept in 64 bits so that products do not overflow
+
+LOW = np.uint64(0xFFFFFFFF)
+HALF = np.uint64(32)
+MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))  # Salmon et al., table 2
+KEY_STEPS = (0x9E3779B9, 0xBB67AE85)  # Salmon et al., section 4: the Weyl increments
+ROUNDS = 10
+MAX_TRIES = 1 << 16  # the try is 16 bits of the counter; see Draws.words
+
+
+def philox4x32(counter: Words, key: tuple[int, int]) -> Words:
+    """Encrypt counters to random words.
+
+    Args:
+        counter: `[4, ...]`, each word in [0, 2**32).
+        key: two words in [0, 2**32).
+
+    Returns:
+        `[4, ...]`, four uniform 32-bit words for every counter.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        p0 = MULTIPLIERS[0] * c0
+        p1 = MULTIPLIERS[1] * c2
+        c0, c1, c2, c3 = (
+            (p1 >> HALF) ^ c1 ^ np.uint64(k0),
+            p1 & LOW,
+            (p0 >> HALF) ^ c3 ^ np.uint64(k1),
+            p0 & LOW,
+        )
+        k0 = (k0 + KEY_STEPS[0]) & 0xFFFFFFFF
+        k1 = (k1 + KEY_STEPS[1]) & 0xFFFFFFFF
+    return np.stack((c0, c1, c2, c3))
+
+
+class Draws:
+    """Uniform numbers for the samples `index` of one (seed, domain).
+
+    Columns name what a number is for, as the laws of a generator assign them: column 0 of
+    sample 5 never depends on which other samples or columns are asked for.
+
+    Raises:
+        ValueError: a seed outside [0, 2**64) or a negative index.
+    """
+
+    def __init__(self, seed: int, *, domain: str, index: Ints) -> None:
+        if not 0 <= seed < 1 << 64:
+            raise ValueError(f"expected a seed from 0 to 2**64 - 1, found {seed}; type --seed 0")
+        self.index = np.asarray(index, dtype=np.int64)
+        if self.index.size and self.index.min() < 0:
+            raise ValueError(f"expected sample indices from 0, found {self.index.min()}")
+        self.seed = seed
+        self.domain = domain
+        self._name = int.from_bytes(hashlib.blake2b(domain.encode(), digest_size=4).digest())
+        self._cache: dict[int, Words] = {}
+
+    def words(self, group: int, index: Ints, tries: Ints) -> Words:
+        """Four 32-bit words `[4, n]` for each index `[n]` in column group 0..65535."""
+        address = index.astype(np.uint64)
+        counter = np.empty((4, len(index)), np.uint64)
+        counter[0] = address & LOW
+        counter[1] = address >> HALF
+        counter[2] = (group << 16) + tries.astype(np.uint64)
+        counter[3] = self._name
+        return philox4x32(counter, (self.seed & 0xFFFFFFFF, self.seed >> 32))
+
+    def word(self, column: int) -> Words:
+        """One 32-bit word for each sample, `[n]`."""
+        group, lane = divmod(column, 4)
+        if group not in self._cache:
+            self._cache[group] = self.words(group, self.index, np.zeros_like(self.index))
+        return self._cache[group][lane]
+
+    def uniform(self, column: int, low: Floats | float = 0.0, high: Floats | float = 1.0) -> Floats:
+        """Real numbers `[n]`, uniform in (low, high)."""
+        return low + (high - low) * to_unit(self.word(column))
+
+    def integer(self, column: int, low: Ints | int, high: Ints | int) -> Ints:
+        """Integers `[n]`, uniform from low to high, both included."""
+        return low + np.floor(to_unit(self.word(column)) * (high - low + 1)).astype(np.int64)
+
+    def blocks(self, length: int) -> Draws:
+        """The draws that each block of `length` successive samples shares."""
+        return Draws(self.seed, domain=f"{self.domain}/block", index=self.index // length)
+
+    def balanced(self, classes: int) -> Ints:
+        """Labels `[n]` in 0..classes - 1: each block of `classes` samples holds every one once.
+
+        So the classes are balanced to within one for the first n samples, whatever n is.
+        """
+        shared = self.blocks(classes)
+        order = np.argsort(np.stack([shared.word(c) for c in range(classes)]), axis=0)
+        return order[self.index % classes, np.arange(len(self.index))]
+
+    def first_valid(self, group: int, valid: Callable[[Floats, Ints], NDArray[np.bool_]]) -> Floats:
+        """Draw four uniforms for each sample again and again until they are valid.
+
+        Args:
+            group: the column group (four columns) that these draws use.
+            valid: takes candidates `[4, m, tries]` and the positions `[m]` of their samples
+                among `index`, and says which are good, `[m, tries]`.
+
+        Returns:
+            `[4, n]`: for each sample the first valid candidate, so the law is the uniform one
+            given validity, and does not depend on the other samples.
+        """
+        found = np.empty((4, len(self.index)))
+        pending = np.arange(len(self.index))
+        first, count = 0, 4
+        while len(pending):
+            assert first + count <= MAX_TRIES, "this law leaves no room for a valid sample"
+            index = np.repeat(self.index[pending], count)
+            tries = np.tile(np.arange(first, first + count), len(pending))
+            u = to_unit(self.words(group, index, tries)).reshape(4, len(pending), count)
+            good = valid(u, pending)
+            done = good.any(axis=1)
+            pick = good.argmax(axis=1)[done]
+            found[:, pending[done]] = u[:, done, pick]
+            pending = pending[~done]
+            first, count = first + count, min(2 * count, 256)
+        return found
+
+
+def to_unit(words: Words) -> Floats:
+    """Map 32-bit words to the open interval (0, 1)."""
+    return (words.astype(np.float64) + 0.5) * 2.0**-32

@@ -1,0 +1,1 @@
+"""What the commands do: plain functions that wire the packages together; `probekit.cli` only parses."""

@@ -1,0 +1,96 @@
+"""`probekit gen`: renders a generator's images to a dataset file."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from generators import GENERATORS
+from probekit.commands.progress import progress_bar
+from probekit.config import parse_overrides
+from probekit.generate import generate
+from probekit.h5 import DatasetInfo
+from probekit.registry import nearest
+
+
+def run_gen(
+    generator: str,
+    *,
+    n: int | None,
+    n_test: int | None,
+    size: int,
+    seed: int,
+    style: str,
+    out: Path,
+    settings: Sequence[str],
+    pairs: bool,
+    compression: str,
+    workers: int,
+    preview: bool,
+    overwrite: bool,
+    console: Console,
+) -> DatasetInfo:
+    """Renders and writes, with progress, and says what was written and what to type next.
+
+    Raises:
+        ValueError: For an unknown generator, dial or compression, or a value out of range.
+        OSError: If the file exists or cannot be written.
+    """
+    if generator not in GENERATORS:
+        raise ValueError(nearest("generator", generator, GENERATORS))
+    kind = GENERATORS[generator]
+    started = time.monotonic()
+    with progress_bar(f"rendering {generator}", console) as advance:
+        info = generate(
+            generator,
+            out=out,
+            n=n or kind.default_n,
+            n_test=n_test or kind.default_n_test,
+            seed=seed,
+            size=size,
+            style=style,
+            params=parse_overrides(settings),
+            pairs=pairs,
+            compression=compression,
+            workers=workers,
+            overwrite=overwrite,
+            progress=advance,
+        )
+    images = sum(split.n for split in info.splits.values())
+    seconds = time.monotonic() - started
+    megabytes = out.stat().st_size / 1e6
+    parts = ", ".join(f"{split.n:,} {name}" for name, split in info.splits.items())
+    console.print(f"wrote {out}: {parts}; {megabytes:.1f} MB; {images / seconds:,.0f} images/s with {workers} workers")
+    console.print(f"content hash {info.content_hash}")
+    if preview:
+        from probekit.show import preview as draw_preview
+
+        console.print(f"preview {draw_preview(out)}")
+    console.print(f"next: probekit show {out}   or   probekit pretrain conrec --data {out}")
+    return info
+
+
+def gen_default(generator: str, folder: Path, console: Console) -> Path:
+    """The generator's default file in `folder`: taken as it is if it stands there, rendered if not."""
+    out = folder / f"{generator}.h5"
+    if out.exists():
+        console.print(f"data: {out} (as it is)")
+        return out
+    settings: dict[str, Any] = {
+        "n": None,
+        "n_test": None,
+        "size": 128,
+        "seed": 0,
+        "style": "clean",
+        "settings": (),
+        "pairs": False,
+        "compression": "gzip",
+        "workers": os.cpu_count() or 1,
+        "preview": False,
+        "overwrite": False,
+    }
+    run_gen(generator, out=out, console=console, **settings)
+    return out

@@ -1,0 +1,49 @@
+"""`probekit import`: other people's images, turned into a dataset file."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from probekit.commands.progress import progress_bar
+from probekit.h5 import DatasetInfo
+from probekit.importers import import_dataset
+
+
+def run_import(
+    source: Path,
+    *,
+    out: Path,
+    size: int | None,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    skip_broken: bool,
+    compression: str,
+    overwrite: bool,
+    console: Console,
+) -> DatasetInfo:
+    """Imports, lists what was skipped, and says what was written and what to type next.
+
+    Raises:
+        ValueError: If the source holds no images, or they do not fit together, or one is broken.
+        OSError: If the file exists or cannot be written.
+    """
+    with progress_bar(f"importing {source.name}", console) as advance:
+        info, skipped = import_dataset(
+            source,
+            out=out,
+            size=size,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            seed=seed,
+            skip_broken=skip_broken,
+            overwrite=overwrite,
+            compression=compression,
+            progress=advance,
+        )
+    for item in skipped:
+        console.print(f"skipped {item.path}: {item.reason}", markup=False)
+    parts = ", ".join(f"{split.n:,} {name}" for name, split in info.splits.items())
+    console.print(f"wrote {out}: {parts}; {len(info.classes) or 'no'} classes; hash {info.content_hash}", markup=False)
+    console.print(f"next: probekit show {out}   or   probekit pretrain conrec --data {out}", markup=False)
+    return info

@@ -1,0 +1,98 @@
+"""`probekit pretrain`: starts or resumes a run and says how to go on."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from probekit.commands.locate import dataset_or_default
+from probekit.registry import METHODS, nearest
+from probekit.run import Run, open_run
+
+
+class StoppedError(ValueError):
+    """A signal stopped the run; everything is saved."""
+
+
+def run_pretrain(
+    method: str,
+    *,
+    data: Path | None,
+    runs: Path,
+    name: str | None,
+    preset: str | None,
+    seed: int,
+    config_file: Path | None,
+    overrides: Sequence[str],
+    options: Mapping[str, Any],
+    device: str,
+    overwrite: bool,
+    data_folder: Path,
+    console: Console,
+) -> Run:
+    """Pretrains; see `probekit.train.pretrain.pretrain` for the arguments.
+
+    Raises:
+        StoppedError: If a signal stopped the run.
+    """
+    if method not in METHODS:
+        raise ValueError(nearest("method", method, METHODS))
+    chosen = dataset_or_default(data, data_folder, console)
+    from probekit.train.pretrain import pretrain
+
+    run, finished = pretrain(
+        method,
+        data=chosen,
+        runs=runs,
+        name=name,
+        preset=preset,
+        seed=seed,
+        config_file=config_file,
+        overrides=overrides,
+        options=options,
+        device=device,
+        overwrite=overwrite,
+        console=console,
+    )
+    _report(run, finished, console)
+    return run
+
+
+def run_resume(
+    name: str | None,
+    *,
+    epochs: int | None,
+    device: str,
+    refused: Sequence[str],
+    runs: Path,
+    console: Console,
+) -> Run:
+    """Resumes the named run, or the newest.
+
+    Args:
+        name: Of the run folder, or None.
+        epochs: More epochs than before extend a finished run.
+        device: "auto", "cpu" or "cuda[:i]".
+        refused: Settings given beside --resume, which goes on with the run's own.
+        runs: The folder of run folders.
+        console: Where progress goes.
+
+    Raises:
+        StoppedError: If a signal stopped the run again.
+        ValueError: If settings were given, or there is nothing to resume.
+    """
+    if refused:
+        raise ValueError(f"--resume goes on with the run's own settings, found {', '.join(refused)}; leave them out")
+    from probekit.train.pretrain import resume
+
+    run, finished = resume(open_run(name, runs), epochs=epochs, device=device, console=console)
+    _report(run, finished, console)
+    return run
+
+
+def _report(run: Run, finished: bool, console: Console) -> None:
+    if not finished:
+        raise StoppedError(f"stopped, all saved; to go on type: probekit pretrain --resume --name {run.name}")
+    console.print(f"wrote {run.path}: encoder.safetensors, checkpoints/, metrics.jsonl")
+    console.print(f"next: probekit probe {run.name}")

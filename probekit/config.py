@@ -1,0 +1,234 @@
+"""One checked, printable configuration: preset, then --config, then --set a.b=v, then the command's own options.
+
+A section is a frozen dataclass; `[method]` is checked against the method's constructor, whose signature is its config.
+Presets give every value, so there are no defaults here; what a preset leaves open (`model.pooling`, `views.recipe`) the
+method decides.
+"""
+
+import inspect
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from probekit.registry import nearest
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """`max_size`: images larger than this many pixels are averaged down."""
+
+    max_size: int
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The encoder: `backbone`, `width` and `depth` of the U-Net, `pooling` ("gap" or "attention")."""
+
+    backbone: str
+    width: int
+    depth: int
+    pooling: str
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """`recipe`: a name in `probekit.views.RECIPES`."""
+
+    recipe: str
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """See `probekit.train.optim`; `lr` is before scaling."""
+
+    name: str
+    lr: float
+    scaling: str
+    momentum: float
+    weight_decay: float
+    schedule: str
+    warmup_epochs: int
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """`batch_size` in images (each gives two views), `precision` "fp32" or "bf16"."""
+
+    epochs: int
+    batch_size: int
+    eval_every: int
+    precision: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a pretraining run, but the data and the device."""
+
+    method: str
+    preset: str
+    seed: int
+    data: DataConfig
+    model: ModelConfig
+    views: ViewsConfig
+    optimizer: OptimizerConfig
+    train: TrainConfig
+    method_options: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, strings and numbers: what run.json keeps and `from_dict` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Config":
+        """The inverse of `to_dict`."""
+        sections = {name: kind(**plain[name]) for name, kind in SECTIONS.items()}
+        rest = {k: plain[k] for k in ("method", "preset", "seed", "method_options")}
+        return cls(**rest, **sections)
+
+
+SECTIONS: dict[str, type] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "views": ViewsConfig,
+    "optimizer": OptimizerConfig,
+    "train": TrainConfig,
+}
+
+LEAST: dict[str, float] = {
+    "data.max_size": 8,
+    "model.width": 1,
+    "model.depth": 1,
+    "optimizer.lr": 0,
+    "optimizer.momentum": 0,
+    "optimizer.weight_decay": 0,
+    "optimizer.warmup_epochs": 0,
+    "train.epochs": 1,
+    "train.batch_size": 2,
+    "train.eval_every": 1,
+}
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "model.backbone": ("unet",),
+    "model.pooling": ("gap", "attention"),
+    "optimizer.name": ("lars", "adamw"),
+    "optimizer.scaling": ("none", "sqrt"),
+    "optimizer.schedule": ("constant", "cosine"),
+    "train.precision": ("fp32", "bf16"),
+}
+
+
+def presets() -> dict[str, str]:
+    """Every preset's name and its first line."""
+    folder = resources.files("probekit") / "presets"
+    found = sorted(f.name for f in folder.iterdir() if f.name.endswith(".toml"))
+    return {name.removesuffix(".toml"): (folder / name).read_text().splitlines()[0].lstrip("# ") for name in found}
+
+
+def resolve(
+    method: str,
+    method_class: Any,
+    *,
+    preset: str,
+    seed: int,
+    config_file: Path | None = None,
+    overrides: Sequence[str] = (),
+    options: Mapping[str, Any] = {},
+) -> Config:
+    """Builds the configuration of a run.
+
+    Args:
+        method: The method's name.
+        method_class: Its class: gives `pooling`, `recipe`, `defaults` and the constructor's signature.
+        preset: Name of a preset.
+        seed: Of everything random in the run.
+        config_file: A TOML file with any part of the configuration.
+        overrides: "a.b=value" each, values as TOML (a bare word is a string).
+        options: More overrides, already typed, e.g. `{"train.epochs": 5}`.
+
+    Raises:
+        ValueError: For an unknown preset or key, a value of the wrong type, or one out of range.
+    """
+    known = presets()
+    if preset not in known:
+        raise ValueError(nearest("preset", preset, known))
+    text = (resources.files("probekit") / "presets" / f"{preset}.toml").read_text()
+    flat = {
+        "model.pooling": method_class.pooling,
+        "views.recipe": method_class.recipe,
+        **_flatten(tomllib.loads(text)),
+    }
+    signature = method_options(method_class)
+    flat |= {f"method.{k}": v for k, v in signature.items()}
+    types = {key: type(value) for key, value in flat.items()}
+    for changes in (_read_file(config_file), parse_overrides(overrides), dict(options)):
+        for key, value in changes.items():
+            if key not in flat:
+                raise ValueError(nearest("setting", key, flat))
+            flat[key] = _checked(key, value, types[key])
+    sections = {
+        name: kind(**{f.name: flat[f"{name}.{f.name}"] for f in fields(kind)}) for name, kind in SECTIONS.items()
+    }
+    chosen = {k: flat[f"method.{k}"] for k in signature}
+    return Config(method=method, preset=preset, seed=seed, method_options=chosen, **sections)
+
+
+def method_options(method_class: Any) -> dict[str, Any]:
+    """A method's settings and their defaults: its keyword-only arguments, with what the variant fixes."""
+    keywords = {
+        p.name: p.default
+        for p in inspect.signature(method_class.__init__).parameters.values()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    return keywords | dict(method_class.defaults)
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """`["a.b=1", "c=word"]` -> `{"a.b": 1, "c": "word"}`; values are TOML, and a bare word is a string.
+
+    Raises:
+        ValueError: If an item has no "=" or no name.
+    """
+    parsed: dict[str, Any] = {}
+    for item in overrides:
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise ValueError(f"expected NAME=VALUE after --set, found {item!r}")
+        try:
+            parsed[key.strip()] = tomllib.loads(f"x = {value}")["x"]
+        except (tomllib.TOMLDecodeError, KeyError):
+            parsed[key.strip()] = value.strip()
+    return parsed
+
+
+def _read_file(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return _flatten(tomllib.loads(path.read_text()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"expected TOML in {path}, found: {error}") from error
+
+
+def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{key}": inner for key, inner in _flatten(value).items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _checked(key: str, value: Any, expected: type) -> Any:
+    if expected is float and type(value) is int:
+        value = float(value)
+    if type(value) is not expected or not isinstance(value, (bool, int, float, str)):
+        raise ValueError(f"expected {key} of type {expected.__name__}, found {value!r} ({type(value).__name__})")
+    if key in LEAST and not LEAST[key] <= float(value) < float("inf"):
+        raise ValueError(f"expected {key} at least {LEAST[key]:g}, found {value!r}")
+    if key in CHOICES and value not in CHOICES[key]:
+        raise ValueError(f"expected {key} one of {', '.join(CHOICES[key])}, found {value!r}")
+    return value

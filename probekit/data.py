@@ -1,0 +1,80 @@
+"""A split on the device as uint8; a batch is a tensor of indices."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from probekit.h5 import Split, read_info, read_split
+
+RESIZE_CHUNK = 256  # images resized at once: bounds the float32 copy
+
+
+@dataclass(frozen=True)
+class DeviceSplit:
+    """A split, resident on the device.
+
+    Attributes:
+        name: "train", "val" or "test".
+        images: uint8 `[N, C, H, W]`.
+        split: What the file holds: labels, factors.
+    """
+
+    name: str
+    images: Tensor
+    split: Split
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def open_split(path: Path, name: str, device: torch.device, *, max_size: int) -> DeviceSplit:
+    """Reads a split and puts its images on the device, once.
+
+    Args:
+        path: A dataset file.
+        name: The split.
+        device: Where the images go.
+        max_size: Images whose longer side has more pixels are averaged down to it.
+
+    Raises:
+        ValueError: If the file is no dataset, or has no such split.
+    """
+    info = read_info(path)
+    if name not in info.splits:
+        raise ValueError(f"expected split {name!r} in {path}, found {', '.join(info.splits)}")
+    split = read_split(path, name)
+    images = torch.from_numpy(split.images)
+    images = images.permute(0, 3, 1, 2) if images.ndim == 4 else images.unsqueeze(1)
+    return DeviceSplit(name, shrink(images, max_size).contiguous().to(device), split)
+
+
+def shrink(images: Tensor, max_size: int) -> Tensor:
+    """Averages `[N, C, H, W]` uint8 down so that the longer side has at most `max_size` pixels; keeps the aspect."""
+    height, width = images.shape[-2:]
+    longest = max(height, width)
+    if longest <= max_size:
+        return images
+    size = (max(1, height * max_size // longest), max(1, width * max_size // longest))
+    parts = [
+        F.interpolate(part.float(), size, mode="area").round_().to(torch.uint8)
+        for part in torch.split(images, RESIZE_CHUNK)
+    ]
+    return torch.cat(parts)
+
+
+def check_divisible(images: Tensor, stride: int) -> None:
+    """Refuses images that the encoder cannot halve evenly.
+
+    Raises:
+        ValueError: If H or W is not divisible by `stride`.
+    """
+    height, width = images.shape[-2:]
+    if height % stride or width % stride:
+        fit = max(stride, min(height, width) // stride * stride)
+        raise ValueError(
+            f"expected images whose sides are divisible by {stride}, found {height}x{width}; "
+            f"type: probekit import ... --size {fit}, or probekit gen ... --size {fit}"
+        )

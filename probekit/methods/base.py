@@ -1,0 +1,80 @@
+"""The contract of a self-supervised method.
+
+Shapes: B batch, V views, C channels, H W image, h w feature map, D embedding.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from probekit.models.encoder import Encoder, Features
+from probekit.views import Views
+
+if TYPE_CHECKING:
+    from probekit.branches.base import Branch
+
+
+@dataclass
+class Step:
+    """What one training step hands to the trainer and to the branches.
+
+    Attributes:
+        loss: Scalar, float32, with its graph alive.
+        features: Of every view, the views one after another: `features.pooled` is `[V * B, D]`.
+        logs: Scalars to record, detached, on the device.
+        companions: Features of the images that a branch asked for beside the batch, by the branch's name.
+    """
+
+    loss: Tensor
+    features: Features
+    logs: dict[str, Tensor]
+    companions: dict[str, Features] = field(default_factory=dict)
+
+
+class Method(nn.Module, ABC):
+    """A self-supervised method. Its keyword-only constructor arguments are its settings (`--set method.NAME=...`).
+
+    Attributes:
+        about: One plain line.
+        paper: Where the method comes from.
+        recipe: The views it trains on, a name in `probekit.views.RECIPES`.
+        pooling: How its encoder pools, unless `model.pooling` says otherwise.
+        provides: What branches may rely on, e.g. "map", "two_views", "reconstruction".
+        defaults: Values of constructor arguments that this variant fixes.
+        encoder: What is kept after pretraining.
+        branches: Add-ons, put there by `probekit.branches.base.attach`.
+    """
+
+    about: ClassVar[str]
+    paper: ClassVar[str]
+    recipe: ClassVar[str]
+    pooling: ClassVar[str]
+    provides: ClassVar[frozenset[str]]
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.branches: nn.ModuleDict = nn.ModuleDict()
+
+    def encode(self, x: Tensor) -> Features:
+        """Encodes `[B, C, H, W]` and lets every branch refine the features, in the order they were attached."""
+        features: Features = self.encoder(x)
+        branch: Branch
+        for branch in self.branches.values():  # type: ignore[assignment]
+            features = branch.refine(features)
+        return features
+
+    @abstractmethod
+    def step(self, views: Views) -> Step:
+        """The loss of one batch of views."""
+
+    def reconstruct(self, inputs: Tensor) -> Tensor | None:
+        """What the method's decoder makes of `[B, C, H, W]`; None for a method without one."""
+        return None
+
+    def after_step(self) -> None:
+        """Called when the optimizer has stepped: moving averages, queues. Nothing by default."""

@@ -1,0 +1,137 @@
+"""The five variants of the ConRec paper (Dippel, Vogler, Hoehne, arXiv 2104.04323), Table 1.
+
+One U-Net, two losses: `contrastive * NT-Xent + alpha * MSE` (eq. 1-3). A variant is a choice of three switches:
+
+| variant          | pooling   | contrastive | alpha | views                    |
+|------------------|-----------|-------------|-------|--------------------------|
+| simclr           | gap       | 1           | 0     | augmented                |
+| simclr-attention | attention | 1           | 0     | augmented                |
+| reconstruction   | gap       | 0           | 100   | augmented, one corruption|
+| conrec-gap       | gap       | 1           | 100   | augmented, one corruption|
+| conrec           | attention | 1           | 100   | augmented, one corruption|
+
+A loss of weight 0 is not computed and its head is not built. The SimCLR variants never see corrupted inputs, so
+ConRec minus SimCLR mixes two causes; `--set method.alpha=0` on conrec, or `--set views.recipe=conrec` on simclr,
+separates them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from probekit.methods.base import Method, Step
+from probekit.methods.nt_xent import nt_xent
+from probekit.models.encoder import Encoder
+from probekit.models.heads import ProjectionHead
+from probekit.models.unet import UNetDecoder
+from probekit.views import Views
+
+
+class ConRec(Method):
+    """Contrastive reconstruction.
+
+    Args:
+        encoder: U-Net encoder with its pooling.
+        contrastive: Weight of NT-Xent; 0 leaves it and the projection head out.
+        alpha: Weight of the reconstruction loss; 0 leaves it and the decoder out. 100 belongs to an NT-Xent that sums
+            the means of the two views, as here and in the authors' code; with one mean over all anchors it is 50.
+        temperature: tau of NT-Xent.
+        projection_dim: Width of the projection that NT-Xent compares.
+
+    Raises:
+        ValueError: If both weights are 0, or one is negative, or the temperature is not positive.
+    """
+
+    about = "contrastive and reconstruction loss, attention pooling"
+    paper = "ConRec, arXiv 2104.04323"
+    recipe = "conrec"
+    pooling = "attention"
+    provides = frozenset({"map", "two_views", "reconstruction"})
+    defaults: ClassVar[Mapping[str, Any]] = {"contrastive": 1.0, "alpha": 100.0}  # authors' code
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        contrastive: float,
+        alpha: float,
+        temperature: float = 0.5,  # paper, section 4.3
+        projection_dim: int = 128,  # authors' code
+    ) -> None:
+        super().__init__(encoder)
+        if contrastive < 0 or alpha < 0 or contrastive + alpha == 0:
+            raise ValueError(
+                "expected method.contrastive and method.alpha at least 0 and one of them above, "
+                f"found {contrastive} and {alpha}; type: --set method.contrastive=1"
+            )
+        if temperature <= 0:
+            raise ValueError(
+                f"expected method.temperature above 0, found {temperature}; type: --set method.temperature=0.5"
+            )
+        self.contrastive = contrastive
+        self.alpha = alpha
+        self.temperature = temperature
+        self.head = ProjectionHead(dim=encoder.dim, out=projection_dim) if contrastive else None
+        self.decoder = UNetDecoder(**_decoder_arguments(encoder)) if alpha else None
+
+    def step(self, views: Views) -> Step:
+        """Both losses of one batch. Logs: `contrastive` (chance 2 log(2B - 1)) and `reconstruction` (MSE in [0, 1])."""
+        features = self.encode(views.inputs.flatten(0, 1))
+        logs: dict[str, Tensor] = {}
+        loss = torch.zeros((), device=views.inputs.device)
+        if self.head is not None:
+            contrastive = nt_xent(self.head(features.pooled), temperature=self.temperature)
+            logs["contrastive"] = contrastive.detach()
+            loss = loss + self.contrastive * contrastive
+        if self.decoder is not None:
+            # The mean over views, pixels and channels: eq. 2 leaves the pixel sum open, the authors' code is a mean.
+            reconstruction = F.mse_loss(self.decoder(features.stages), views.targets.flatten(0, 1).float())
+            logs["reconstruction"] = reconstruction.detach()
+            loss = loss + self.alpha * reconstruction
+        return Step(loss=loss, features=features, logs=logs)
+
+    def reconstruct(self, inputs: Tensor) -> Tensor | None:
+        """What the decoder makes of `[B, C, H, W]`, or None without a decoder."""
+        if self.decoder is None:
+            return None
+        image: Tensor = self.decoder(self.encoder(inputs).stages)
+        return image
+
+
+class SimCLR(ConRec):
+    """SimCLR on the U-Net encoder."""
+
+    about = "contrastive loss, global average pooling"
+    recipe = "simclr"
+    pooling = "gap"
+    provides = frozenset({"map", "two_views"})
+    defaults: ClassVar[Mapping[str, Any]] = {"contrastive": 1.0, "alpha": 0.0}
+
+
+class SimCLRAttention(SimCLR):
+    """SimCLR with attention pooling."""
+
+    about = "contrastive loss, attention pooling"
+    pooling = "attention"
+
+
+class Reconstruction(ConRec):
+    """Reconstruction alone. Pooling: the paper is silent; GAP, since attention would get no gradient from the task."""
+
+    about = "reconstruction loss, global average pooling"
+    pooling = "gap"
+    defaults: ClassVar[Mapping[str, Any]] = {"contrastive": 0.0, "alpha": 100.0}
+
+
+class ConRecGAP(ConRec):
+    """ConRec with global average pooling."""
+
+    about = "contrastive and reconstruction loss, global average pooling"
+    pooling = "gap"
+
+
+def _decoder_arguments(encoder: Encoder) -> dict[str, int]:
+    return {name: encoder.spec[name] for name in ("channels", "width", "depth")}

@@ -1,0 +1,150 @@
+"""The encoder that every probe and heatmap sees, and the file it is kept in."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from probekit.models.pooling import build_pooling
+from probekit.models.unet import UNetEncoder
+
+FORMAT = "probekit-encoder/1"
+
+
+@dataclass
+class Features:
+    """What an encoder makes of a batch.
+
+    Attributes:
+        stages: Every stage's activations, finest first; the last one is `map`.
+        map: `[B, D, h, w]`.
+        pooled: `[B, D]`, float32: the embedding.
+        weights: `[B, h, w]`, the pooling weights, or None for plain averages.
+    """
+
+    stages: list[Tensor]
+    map: Tensor
+    pooled: Tensor
+    weights: Tensor | None
+
+
+class Encoder(nn.Module):
+    """Backbone and pooling. `[B, C, H, W] -> Features`.
+
+    Args:
+        channels: Image channels, 1 or 3.
+        width: Channels of the first U-Net level.
+        depth: Levels of the U-Net; H and W must be divisible by `stride`.
+        pooling: "gap" or "attention".
+    """
+
+    def __init__(self, *, channels: int, width: int, depth: int, pooling: str) -> None:
+        super().__init__()
+        self.spec: dict[str, Any] = {
+            "channels": channels,
+            "width": width,
+            "depth": depth,
+            "pooling": pooling,
+        }
+        self.dim = width * 2 ** (depth - 1)
+        self.stride = 2 ** (depth - 1)
+        self.backbone = UNetEncoder(channels=channels, width=width, depth=depth)
+        self.pooling = build_pooling(pooling, self.dim)
+
+    def forward(self, x: Tensor) -> Features:
+        """Encodes a batch of images in [0, 1]."""
+        stages = self.backbone(x)
+        pooled, weights = self.pooling(stages[-1])
+        return Features(stages=stages, map=stages[-1], pooled=pooled, weights=weights)
+
+
+def build_encoder(spec: dict[str, Any]) -> Encoder:
+    """The encoder that `spec` (an encoder's `.spec`) describes, with fresh weights."""
+    return Encoder(**spec)
+
+
+def count_parameters(encoder: nn.Module) -> int:
+    """Trainable parameters."""
+    return sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+
+
+def count_as_paper(encoder: nn.Module) -> int:
+    """Parameters as the ConRec paper's Table 2 counts them: Keras also counts the moving mean and variance."""
+    moving = sum(b.numel() for name, b in encoder.named_buffers() if "running_" in name)
+    return count_parameters(encoder) + moving
+
+
+def save_encoder(path: Path, encoder: Encoder, info: dict[str, Any]) -> None:
+    """Writes weights as safetensors with a JSON header that is enough to rebuild the encoder.
+
+    Args:
+        path: The file, replaced whole: a reader never sees half of it.
+        encoder: What to keep.
+        info: More for the header, JSON-able: method, dataset hash, image size, epoch.
+    """
+    header = {"format": FORMAT, "spec": encoder.spec, **info}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary, metadata={"probekit": json.dumps(header, sort_keys=True)})
+    temporary.replace(path)
+
+
+def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str, Any]]:
+    """Rebuilds a run's encoder, on the CPU, in eval mode.
+
+    Args:
+        run: The run folder.
+        checkpoint: "last" (encoder.safetensors), or "best_val" or "best_test" (checkpoints/NAME.pt).
+
+    Returns:
+        The encoder and its header (spec, method, image size, epoch, ...).
+
+    Raises:
+        ValueError: If the run has no such checkpoint, or the file is not an encoder of this format.
+    """
+    if checkpoint == "last":
+        header, state = _read_safetensors(run / "encoder.safetensors")
+    else:
+        header, state = _read_checkpoint(run, checkpoint)
+    encoder = build_encoder(header["spec"])
+    encoder.load_state_dict(state)
+    encoder.eval()
+    return encoder, header
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.exists():
+        raise ValueError(
+            f"expected an encoder in {path.parent}, found none; "
+            f"type: probekit pretrain --resume --name {path.parent.name}"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("probekit", "{}"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise ValueError(f"expected an encoder file in {path}, found: {error}") from error
+    if header.get("format") != FORMAT:
+        raise ValueError(f"expected format {FORMAT} in {path}, found {header.get('format')!r}")
+    return header, state
+
+
+def _read_checkpoint(run: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    path = run / "checkpoints" / f"{name}.pt"
+    if not path.exists():
+        found = sorted(p.stem for p in (run / "checkpoints").glob("*.pt"))
+        raise ValueError(
+            f"expected checkpoint {name!r} in {run}, found {', '.join(found) or 'none'}; type: --checkpoint last"
+        )
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        header, state = saved["encoder_header"], saved["method"]
+    except Exception as error:
+        raise ValueError(f"expected a checkpoint in {path}, found: {error}") from error
+    prefix = "encoder."
+    return header, {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}

@@ -1,0 +1,65 @@
+"""From a feature map to one embedding: global average and attention pooling (ConRec paper, section 4.2, eq. 4)."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from probekit.models.unet import initialise_convolutions
+
+# Batch norm inside attention pooling keeps the Keras defaults (authors' code): momentum .99 there is .01 here.
+BN_EPS = 1e-3
+BN_MOMENTUM = 0.01
+DROPOUT = 0.5  # authors' code, on the attention branch alone; the paper does not mention it
+EPSILON = 1e-6  # ours: the authors divide without one; sigmoid maps can reach 0 in float32
+
+
+class GlobalAveragePool(nn.Module):
+    """The mean over cells. `[B, D, h, w] -> ([B, D] float32, None)`."""
+
+    def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Pools and returns no weights."""
+        return feature_map.float().mean(dim=(2, 3)), None
+
+
+class AttentionPool(nn.Module):
+    """The mean over cells weighted by a learned map A in (0, 1): `sum(A * map) / sum(A)` (eq. 4).
+
+    `[B, D, h, w] -> ([B, D] float32, weights [B, h, w] float32)`. The branch that makes A halves the channels three
+    times with 1x1 convolutions; its input, not the map itself, passes a dropout.
+
+    Args:
+        dim: Channels D of the feature map, at least 8.
+    """
+
+    def __init__(self, *, dim: int) -> None:
+        super().__init__()
+        widths = [dim, dim // 2, dim // 4, dim // 8]
+        layers: list[nn.Module] = [nn.Dropout(DROPOUT)]
+        for a, b in pairwise(widths):
+            layers += [nn.Conv2d(a, b, 1), nn.BatchNorm2d(b, BN_EPS, BN_MOMENTUM), nn.ReLU()]
+        self.attention = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 1))
+        initialise_convolutions(self)
+
+    def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Pools; the division is in float32 whatever the autocast type."""
+        weights = self.attention(feature_map).float().sigmoid()  # [B, 1, h, w]
+        with torch.autocast(feature_map.device.type, enabled=False):
+            pooled = (weights * feature_map.float()).sum((2, 3)) / (weights.sum((2, 3)) + EPSILON)
+        return pooled, weights.squeeze(1)
+
+
+POOLINGS = ("gap", "attention")
+
+
+def build_pooling(name: str, dim: int) -> nn.Module:
+    """The pooling module for a feature map of `dim` channels.
+
+    Raises:
+        ValueError: If `name` is none of `POOLINGS`.
+    """
+    if name == "gap":
+        return GlobalAveragePool()
+    if name == "attention":
+        return AttentionPool(dim=dim)
+    raise ValueError(f"expected pooling one of {', '.join(POOLINGS)}; found {name!r}")

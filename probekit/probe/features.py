@@ -1,0 +1,66 @@
+"""Features of a frozen encoder: eval mode, no gradient, float32, no augmentation."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+class Pooled(Protocol):
+    """What an encoder must return: something with an embedding `pooled`, `[B, D]`."""
+
+    @property
+    def pooled(self) -> Tensor:
+        """The embedding, `[B, D]`."""
+        ...
+
+
+def extract(encoder: Callable[[Tensor], Pooled], images: Tensor, *, batch_size: int) -> NDArray[np.float32]:
+    """Embeds every image by itself: the result does not depend on its batch mates.
+
+    A module is put in eval mode and given back in the mode it had; autocast is off.
+
+    Args:
+        encoder: `[B, C, H, W]` float32 in [0, 1] -> features with `.pooled` `[B, D]`.
+        images: uint8 `[N, C, H, W]`, on any device; batches move to the encoder's.
+        batch_size: Images at a time; it changes speed and memory only.
+
+    Returns:
+        float32 `[N, D]`.
+
+    Raises:
+        ValueError: If there is no image.
+    """
+    if len(images) == 0:
+        raise ValueError("expected at least one image to embed, found 0; type: probekit show PATH")
+    device = _device(encoder, images)
+    parts: list[NDArray[np.float32]] = []
+    with _eval_mode(encoder), torch.no_grad(), torch.autocast(device.type, enabled=False):
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            pooled = encoder(batch.to(device).float() / 255).pooled
+            parts.append(pooled.float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _device(encoder: Callable[[Tensor], Pooled], images: Tensor) -> torch.device:
+    weights = next(encoder.parameters(), None) if isinstance(encoder, nn.Module) else None
+    return images.device if weights is None else weights.device
+
+
+@contextmanager
+def _eval_mode(encoder: Callable[[Tensor], Pooled]) -> Iterator[None]:
+    """Eval mode inside; afterwards every submodule is as it was (a frozen part may differ)."""
+    modules = list(encoder.modules()) if isinstance(encoder, nn.Module) else []
+    before = [module.training for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, training in zip(modules, before, strict=True):
+            module.training = training

@@ -1,0 +1,160 @@
+"""Logistic regression with an L2 penalty: the same optimum as scikit-learn's default, reached cheaply.
+
+Three exact steps make it cheap. Centring changes only the bias, which carries no penalty. The optimal weights lie in
+the span of the training rows, so with more features than samples the problem shrinks to N dimensions. Features
+divided by s, with C multiplied by s**2, are the same problem, and give the tolerance one meaning at every scale.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+MAX_ITER = 10_000  # authors' code
+SOLVER = "newton-cg"  # ours: against lbfgs it ends closer to the optimum in the same time
+TOL = 1e-6  # ours: scikit-learn's 1e-4 stops lbfgs 3 % above the optimum on raw pixels
+CONSTANT = 1e-6  # ours: a feature whose sd is below this share of its mean is float32 rounding
+BLOCK = 4096  # columns converted to float64 at a time; bounds the memory of raw pixels
+RANK_TOL = 1e-12  # ours: squared singular values below this share of the largest are rounding
+
+
+@dataclass(frozen=True)
+class Space:
+    """The coordinates a probe is fitted in: centred, perhaps standardised, at most N of them.
+
+    Attributes:
+        x: `[N, D]`, the training features as given.
+        mean: float64 `[D]`, of the training features.
+        scale: float64 `[D]`, standard deviations, or ones.
+        z: float64 `[N, R]`, the training features in this space; R <= min(N, D).
+        basis: float64 `[N, R]`: a row k of inner products with the training rows is `k @ basis` here; None if R is D.
+    """
+
+    x: NDArray[np.floating]
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    z: NDArray[np.float64]
+    basis: NDArray[np.float64] | None
+
+    @classmethod
+    def of(cls, x: NDArray[np.floating], *, standardise: bool) -> "Space":
+        """Builds the space of the training features `x` `[N, D]`."""
+        mean = np.empty(x.shape[1])
+        scale = np.ones(x.shape[1])
+        for cols in _column_blocks(x.shape[1]):
+            block = x[:, cols].astype(np.float64)
+            mean[cols] = block.mean(axis=0)
+            if standardise:
+                sd = block.std(axis=0)
+                scale[cols] = np.where(sd > CONSTANT * np.abs(mean[cols]), sd, np.inf)
+        if x.shape[1] <= len(x):
+            return cls(x, mean, scale, (x - mean) / scale, None)
+        with threadpool_limits(1):
+            squares, u = np.linalg.eigh(_inner_products(x, x, mean, scale))
+        kept = squares > RANK_TOL * squares[-1]
+        singular = np.sqrt(squares[kept])
+        return cls(x, mean, scale, u[:, kept] * singular, u[:, kept] / singular)
+
+    def project(self, x: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Other features `[M, D]` in this space, `[M, R]`."""
+        if self.basis is None:
+            return np.asarray((x - self.mean) / self.scale, dtype=np.float64)
+        with threadpool_limits(1):
+            return _inner_products(x, self.x, self.mean, self.scale) @ self.basis
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """A fitted classifier in the coordinates of a `Space`.
+
+    Attributes:
+        labels: int64 `[k]`, the classes seen in training, ascending.
+        weight: float64 `[k, R]`.
+        bias: float64 `[k]`.
+        C: Inverse strength of the penalty: the objective is `C * sum(cross-entropy) + |weight|**2 / 2`.
+        n_iter: Iterations of the solver; 0 where the answer is the class frequencies.
+    """
+
+    labels: NDArray[np.int64]
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    C: float
+    n_iter: int
+
+    def log_probability(self, z: NDArray[np.float64], *, classes: int) -> NDArray[np.float64]:
+        """Log-probabilities `[M, classes]`; -inf for a class that training did not show."""
+        logits = z @ self.weight.T + self.bias
+        logits -= logits.max(axis=1, keepdims=True)
+        logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        out = np.full((len(z), classes), -np.inf)
+        out[:, self.labels] = logits
+        return out
+
+
+def fit(z: NDArray[np.float64], y: NDArray[np.int64], *, C: float) -> LinearProbe:
+    """Fits one probe to its optimum. See `fit_path`."""
+    return fit_path(z, y, grid=[C])[0]
+
+
+def fit_path(z: NDArray[np.float64], y: NDArray[np.int64], *, grid: Sequence[float]) -> list[LinearProbe]:
+    """Fits one probe for each C of `grid`, each starting where the one before ended.
+
+    Two classes share one weight vector, as in scikit-learn; more have one each.
+
+    Args:
+        z: float64 `[N, R]`, `Space.z`.
+        y: int64 `[N]`.
+        grid: Values of C > 0, best in ascending order.
+
+    Raises:
+        ValueError: If `y` holds one class only.
+    """
+    labels, counts = np.unique(y, return_counts=True)
+    if len(labels) < 2:
+        found = f"only class {labels[0]}" if len(labels) else "no sample"
+        raise ValueError(
+            f"expected at least two classes in the training labels, found {found}; type: probekit show PATH"
+        )
+    scale = float(np.sqrt(np.mean(z**2))) if z.size else 0.0
+    if scale == 0:  # no feature varies: the bias alone is left, in closed form
+        weight = np.zeros((len(labels), z.shape[1]))
+        return [LinearProbe(labels, weight, np.log(counts / len(y)), C, 0) for C in grid]
+    model = LogisticRegression(solver=SOLVER, tol=TOL, max_iter=MAX_ITER, warm_start=True, random_state=0)
+    probes = []
+    with threadpool_limits(1):  # two BLAS copies that compete for the cores cost a factor 25
+        for C in grid:
+            model.set_params(C=C * scale**2).fit(z / scale, y)
+            weight, bias = _one_row_a_class(model.coef_ / scale, model.intercept_)
+            probes.append(LinearProbe(labels, weight, bias, C, int(model.n_iter_.max())))
+    return probes
+
+
+def _one_row_a_class(
+    weight: NDArray[np.float64], bias: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Gives the first of two classes the logit zero; copies, since the model is fitted again."""
+    if len(weight) == 1:
+        return np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
+    return weight.copy(), bias.copy()
+
+
+def _inner_products(
+    a: NDArray[np.floating],
+    b: NDArray[np.floating],
+    mean: NDArray[np.float64],
+    scale: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Inner products of the standardised rows of `a` `[M, D]` and `b` `[N, D]`: `[M, N]`."""
+    total = np.zeros((len(a), len(b)))
+    for cols in _column_blocks(a.shape[1]):
+        left = (a[:, cols] - mean[cols]) / scale[cols]
+        right = left if a is b else (b[:, cols] - mean[cols]) / scale[cols]
+        total += left @ right.T
+    return total
+
+
+def _column_blocks(columns: int) -> Iterator[slice]:
+    return (slice(start, start + BLOCK) for start in range(0, columns, BLOCK))

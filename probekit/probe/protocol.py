@@ -1,0 +1,252 @@
+"""How features become one row of the table: which C, what is fitted, what is scored.
+
+`paper`: C = 1, features as they are, fitted on train, scored on test (ConRec paper, section 4; authors' code).
+`val`: features standardised with the mean and sd of what is fitted; C from `GRID`, the best on a validation part of
+train; then one fit on all of train at that C, scored once on test. Each class factor gets a probe of its own, likewise.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probekit.probe.linear import SOLVER, LinearProbe, Space, fit, fit_path
+from probekit.probe.statistics import evaluate
+from probekit.registry import nearest
+
+PROTOCOLS = ("val", "paper")
+PAPER_C = 1.0  # authors' code: scikit-learn's default
+GRID = tuple(10.0**k for k in range(-5, 2))  # ours: covers the best C for 7 to 16384 features
+VAL_FRACTION = 0.2  # ours
+LABEL = "label"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split, as arrays.
+
+    Attributes:
+        x: `[N, D]` features; for `floors.floor_rows`, images.
+        y: int64 `[N]` in [0, K).
+        factors: Values of each class factor, `[N]`; each is probed by itself.
+        groups: `[N]`: samples of one group (a minimal pair) stay together when train is divided; None: each is alone.
+    """
+
+    x: NDArray[Any]
+    y: NDArray[np.int64]
+    factors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    groups: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What one probe predicts: codes in [0, k) for each split; `held` is empty without a validation split."""
+
+    train: NDArray[np.int64]
+    test: NDArray[np.int64]
+    held: NDArray[np.int64]
+    k: int
+
+
+def probe(
+    name: str,
+    kind: str,
+    train: Part,
+    test: Part,
+    *,
+    classes: Sequence[str],
+    protocol: str,
+    seed: int,
+    val: Part | None = None,
+) -> dict[str, Any]:
+    """Fits and scores a linear probe on features.
+
+    Args:
+        name: What the row is called.
+        kind: "encoder" or "floor".
+        train: What is fitted.
+        test: What is scored, once.
+        classes: Names of the K classes; one may be absent from train or test.
+        protocol: One of `PROTOCOLS`.
+        seed: Draws the validation part when `val` is None.
+        val: Chooses C in place of a part of train; nothing is fitted on it at the end. `paper` needs none.
+
+    Returns:
+        One row, valid JSON: name, kind, the scores of `statistics.evaluate`, C, n_iter, note (why a number is None or C
+        was not chosen, else ""), classes, protocol, solver, n_train, dim, factors {name: {accuracy, ci, n, C, note}}.
+
+    Raises:
+        ValueError: If shapes, labels or features are not as described, or train holds one class only.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(nearest("protocol", protocol, PROTOCOLS))
+    for part, where in ((train, "train"), (test, "test"), (val, "val")):
+        if part is not None:
+            _check(part, f"{where}, {name}", train.x.shape[1:], len(classes))
+    targets = _targets(train, test, val, len(classes))
+    chosen = _choose_all(train, val, targets, seed) if protocol == "val" else {}
+    space = Space.of(train.x, standardise=protocol == "val")
+    z_test = space.project(test.x)
+    label, *factors = [
+        _score(space.z, z_test, targets[t], *chosen.get(t, (PAPER_C, "")), may_lack=t != LABEL) for t in targets
+    ]
+    brief = ("accuracy", "ci", "n", "C", "note")
+    return {
+        "name": name,
+        "kind": kind,
+        **label,
+        "classes": list(classes),
+        "protocol": protocol,
+        "solver": SOLVER,
+        "n_train": len(train.y),
+        "dim": train.x.shape[1],
+        "factors": {
+            factor: {key: scores[key] for key in brief} for factor, scores in zip(train.factors, factors, strict=True)
+        },
+    }
+
+
+def probe_accuracy(
+    x_train: NDArray[np.floating],
+    y_train: NDArray[np.int64],
+    x_test: NDArray[np.floating],
+    y_test: NDArray[np.int64],
+) -> float:
+    """Accuracy in [0, 1] under `paper`: the cheap probe for use during training.
+
+    Args:
+        x_train: `[N, D]`, what is fitted.
+        y_train: int64 `[N]`, at least two classes.
+        x_test: `[M, D]`, what is scored: the test split, or the validation part for selection.
+        y_test: int64 `[M]`.
+    """
+    space = Space.of(x_train, standardise=False)
+    fitted = fit(space.z, y_train, C=PAPER_C)
+    classes = int(max(y_train.max(), y_test.max())) + 1
+    predicted = fitted.log_probability(space.project(x_test), classes=classes).argmax(axis=1)
+    return float((predicted == y_test).mean())
+
+
+def validation_part(y: NDArray[np.int64], *, seed: int, groups: NDArray[Any] | None = None) -> NDArray[np.bool_]:
+    """Draws `VAL_FRACTION` of every class, at least one sample of each class that has two.
+
+    Args:
+        y: int64 `[N]`.
+        seed: Draws the part.
+        groups: `[N]`: whole groups are drawn, each counted in the class of its first sample.
+
+    Returns:
+        bool `[N]`, true in the validation part.
+    """
+    units = np.arange(len(y)) if groups is None else groups
+    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
+    drawn = np.zeros(len(first), dtype=np.bool_)
+    rng = np.random.default_rng(seed)
+    for label in np.unique(y[first]):
+        members = rng.permutation(np.flatnonzero(y[first] == label))
+        count = max(1, round(VAL_FRACTION * len(members))) if len(members) > 1 else 0
+        drawn[members[:count]] = True
+    return drawn[unit]
+
+
+def choose(
+    z: NDArray[np.float64],
+    y: NDArray[np.int64],
+    z_held: NDArray[np.float64],
+    y_held: NDArray[np.int64],
+) -> float:
+    """The C of `GRID` with the lowest log-loss on held-out data; ties go to the smaller C.
+
+    Log-loss, because the accuracy on a few hundred samples is a staircase: its best step is often luck.
+
+    Args:
+        z: float64 `[N, R]`, what is fitted.
+        y: int64 `[N]`, at least two classes.
+        z_held: float64 `[M, R]`, M > 0.
+        y_held: int64 `[M]`, classes that `y` shows.
+    """
+    classes = int(y.max()) + 1
+    rows = np.arange(len(y_held))
+
+    def loss(fitted: LinearProbe) -> float:
+        return -float(fitted.log_probability(z_held, classes=classes)[rows, y_held].mean())
+
+    return min(fit_path(z, y, grid=GRID), key=loss).C
+
+
+def _choose_all(
+    train: Part, val: Part | None, targets: Mapping[str, _Target], seed: int
+) -> dict[str, tuple[float, str]]:
+    """C and a note for each target; all targets share one division of train and one space."""
+    if val is None:
+        held = validation_part(train.y, seed=seed, groups=train.groups)
+        x, x_held = train.x[~held], train.x[held]
+        labels = {t: (codes.train[~held], codes.train[held]) for t, codes in targets.items()}
+    else:
+        x, x_held = train.x, val.x
+        labels = {t: (codes.train, codes.held) for t, codes in targets.items()}
+    few = (PAPER_C, f"too few samples to choose C on held-out data; C = {PAPER_C:g}")
+    chosen = dict.fromkeys(targets, few)
+    if len(x) == 0 or len(x_held) == 0:
+        return chosen
+    space = Space.of(x, standardise=True)
+    z_held = space.project(x_held)
+    for name, (y, y_held) in labels.items():
+        known = np.isin(y_held, y)
+        if known.any() and len(np.unique(y)) > 1:
+            chosen[name] = (choose(space.z, y, z_held[known], y_held[known]), "")
+    return chosen
+
+
+def _score(
+    z: NDArray[np.float64],
+    z_test: NDArray[np.float64],
+    target: _Target,
+    C: float,
+    note: str,
+    *,
+    may_lack: bool,
+) -> dict[str, Any]:
+    if may_lack and len(np.unique(target.train)) < 2:
+        undefined = dict.fromkeys(("accuracy", "ci", "C"))
+        return {**undefined, "n": len(target.test), "note": "only one value in train"}
+    fitted = fit(z, target.train, C=C)
+    scores = evaluate(fitted.log_probability(z_test, classes=target.k), target.test)
+    if scores["log_loss"] is None:
+        note = "; ".join(filter(None, (note, "log-loss undefined: test shows a class that train lacks")))
+    return {**scores, "C": C, "n_iter": fitted.n_iter, "note": note}
+
+
+def _targets(train: Part, test: Part, val: Part | None, classes: int) -> dict[str, _Target]:
+    """The label first, then the factors, whose values become codes."""
+    none = np.empty(0, dtype=np.int64)
+    targets = {LABEL: _Target(train.y, test.y, none if val is None else val.y, classes)}
+    for name, values in train.factors.items():
+        held = values[:0] if val is None else val.factors[name]
+        every = np.concatenate([values, test.factors[name], held])
+        seen, codes = np.unique(every, return_inverse=True)
+        fitted, scored, chosen = np.split(codes, [len(values), len(values) + len(test.y)])
+        targets[name] = _Target(fitted, scored, chosen, len(seen))
+    return targets
+
+
+def _check(part: Part, where: str, width: tuple[int, ...], classes: int) -> None:
+    if part.x.ndim != 2 or part.x.shape[1:] != width or len(part.x) == 0:
+        raise ValueError(
+            f"expected features [N, {width[0] if width else 'D'}] with N > 0 in {where}; found {list(part.x.shape)}"
+        )
+    if len(part.y) != len(part.x):
+        raise ValueError(f"expected {len(part.x)} labels in {where}, found {len(part.y)}")
+    if part.y.min() < 0 or part.y.max() >= classes:
+        raise ValueError(
+            f"expected labels 0 to {classes - 1} in {where}, found {part.y.min()} to {part.y.max()}; "
+            "type: probekit show PATH"
+        )
+    broken = int((~np.isfinite(part.x)).any(axis=1).sum())
+    if broken:
+        raise ValueError(
+            f"expected finite features in {where}, found nan or inf in {broken} of {len(part.x)} rows; "
+            "type: probekit probe --checkpoint best_val"
+        )

@@ -1,0 +1,48 @@
+"""The table of a probe: encoders first, then the floors that they must beat."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+
+def encoders_first(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows of kind "encoder", then the others, each in the order given."""
+    return sorted(rows, key=lambda row: row["kind"] != "encoder")
+
+
+def probe_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Lays out rows of `protocol.probe`; readable in 80 columns.
+
+    Percentages, except the log-loss in nats; a dash where a number is undefined.
+    """
+    ordered = encoders_first(rows)
+    factors = list(dict.fromkeys(name for row in ordered for name in row["factors"]))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("features", min_width=14)
+    for title in ("accuracy %", "bal.\nacc.", "macro\nF1", "log-\nloss", *factors):
+        table.add_column(title, justify="right", no_wrap=True)
+    for number, row in enumerate(ordered):
+        last_encoder = row["kind"] == "encoder" and (
+            number + 1 == len(ordered) or ordered[number + 1]["kind"] != "encoder"
+        )
+        low, high = row["ci"]
+        loss = row["log_loss"]
+        table.add_row(
+            Text(row["name"]),  # not markup: a name may hold brackets
+            f"{percent(row['accuracy'])} [{percent(low)}, {percent(high)}]",
+            percent(row["balanced_accuracy"]),
+            percent(row["macro_f1"]),
+            "-" if loss is None else f"{loss:.3f}",
+            *(percent(row["factors"].get(name, {}).get("accuracy")) for name in factors),
+            style="bold" if row["kind"] == "encoder" else "",
+            end_section=last_encoder,
+        )
+    return table
+
+
+def percent(fraction: float | None) -> str:
+    """0.964 -> "96.4"; None -> "-"."""
+    return "-" if fraction is None else f"{100 * fraction:.1f}"

@@ -1,0 +1,44 @@
+"""Lazy name tables: a name stands for "module:Symbol", imported when asked for, so `--help` never pays for torch."""
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+METHODS: dict[str, str] = {
+    "simclr": "probekit.methods.conrec:SimCLR",
+    "simclr-attention": "probekit.methods.conrec:SimCLRAttention",
+    "reconstruction": "probekit.methods.conrec:Reconstruction",
+    "conrec-gap": "probekit.methods.conrec:ConRecGAP",
+    "conrec": "probekit.methods.conrec:ConRec",
+}
+
+# Filled by later work; the contracts stand in branches/base.py and heatmaps/base.py.
+BRANCHES: dict[str, str] = {}
+LOOKS: dict[str, str] = {}
+
+
+def nearest(kind: str, name: str, known: Iterable[str]) -> str:
+    """The one line for an unknown name: lists the known ones and the nearest.
+
+    Args:
+        kind: What the name should have named, e.g. "method".
+        name: What was found.
+        known: Every valid name.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"unknown {kind} {name!r}; known: {', '.join(names) or 'none yet'}{hint}"
+
+
+def get(table: Mapping[str, str], kind: str, name: str) -> Any:
+    """Imports and returns the symbol that `name` stands for.
+
+    Raises:
+        ValueError: If the table has no such name.
+    """
+    if name not in table:
+        raise ValueError(nearest(kind, name, table))
+    module, symbol = table[name].split(":")
+    return getattr(importlib.import_module(module), symbol)

@@ -1,0 +1,208 @@
+"""The run folder: where things lie in it, and how they are written so that a kill never leaves half a file.
+
+runs/NAME/  run.json  metrics.jsonl  checkpoints/{last,best_val,best_test}.pt  encoder.safetensors  results/*.json
+figures/*.png. The standard library alone, so that reports load without torch.
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from probekit import __version__
+
+SCHEMA = "probekit-run/1"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.name
+
+    @property
+    def json(self) -> Path:
+        """Config, versions, device, commit, dataset, state."""
+        return self.path / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line an epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of `last.pt`, `best_val.pt`, `best_test.pt`."""
+        return self.path / "checkpoints"
+
+    @property
+    def encoder(self) -> Path:
+        """The last encoder alone."""
+        return self.path / "encoder.safetensors"
+
+    @property
+    def results(self) -> Path:
+        """Folder of `<command>.json`."""
+        return self.path / "results"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of PNG files."""
+        return self.path / "figures"
+
+    def read(self) -> dict[str, Any]:
+        """The contents of run.json.
+
+        Raises:
+            ValueError: If there is none, or it is not a run of this schema.
+        """
+        try:
+            content: dict[str, Any] = json.loads(self.json.read_text())
+        except FileNotFoundError:
+            raise ValueError(
+                f"expected a run folder in {self.path}, found no run.json; type: probekit pretrain conrec"
+            ) from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"expected JSON in {self.json}, found: {error}") from error
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+            raise ValueError(f"expected schema {SCHEMA} in {self.json}")
+        return content
+
+    def update(self, **changes: Any) -> None:
+        """Changes entries of run.json."""
+        write_json(self.json, self.read() | changes)
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Adds one line to metrics.jsonl."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Every whole line of metrics.jsonl; a line that a kill cut short is left out."""
+        lines: list[dict[str, Any]] = []
+        for text in self.metrics.read_text().splitlines() if self.metrics.exists() else []:
+            try:
+                lines.append(json.loads(text))
+            except json.JSONDecodeError:
+                break
+        return lines
+
+    def keep_metrics(self, epochs: int) -> None:
+        """Drops the lines of epochs after `epochs`: a resumed run writes them again."""
+        kept = [line for line in self.read_metrics() if line["epoch"] <= epochs]
+        write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def create_run(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> Run:
+    """Makes a run folder with its run.json.
+
+    Raises:
+        ValueError: If the folder exists and `overwrite` is false, or it is something other than a run.
+    """
+    run = Run(path)
+    if path.exists():
+        if not overwrite:
+            raise ValueError(
+                f"{path} exists; type --resume to go on with it, --overwrite to replace it, or --name for another one"
+            )
+        if not run.json.exists() and any(path.iterdir()):
+            raise ValueError(f"expected a run folder in {path}, found something else; not touched")
+        shutil.rmtree(path)
+    for folder in (run.checkpoints, run.results, run.figures):
+        folder.mkdir(parents=True)
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(run.json, {"schema": SCHEMA, "created": stamp, **content})
+    return run
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """Every run in a folder, the newest last."""
+    found = [Run(f.parent) for f in folder.glob("*/run.json")]
+    return sorted(found, key=lambda run: (run.json.stat().st_mtime_ns, run.name))
+
+
+def open_run(name: str | None, folder: Path) -> Run:
+    """The run called `name` (a name in `folder`, or a path), or the newest one.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name is not None:
+        run = Run(folder / name) if (folder / name).exists() else Run(Path(name))
+        run.read()
+        return run
+    runs = find_runs(folder)
+    if not runs:
+        raise ValueError(f"expected a run in {folder}, found none; type: probekit pretrain conrec")
+    return runs[-1]
+
+
+def free_name(stem: str, folder: Path) -> str:
+    """`stem`, or `stem-2`, `stem-3`, ... : the first that no run in `folder` has."""
+    return next(name for name in _numbered(stem) if not (folder / name).exists())
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run's numbers depend on."""
+    packages = ("torch", "numpy", "scikit-learn", "opencv-python-headless", "h5py")
+    found = {"probekit": __version__, "python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that this package runs from, with "+" if it has changes; None outside one."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    ask = ["git", "-C", str(root)]
+    try:
+        head = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        changes = subprocess.run([*ask, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    commit = head.stdout.strip()
+    return f"{commit}{'+' if changes.stdout.strip() else ''}" if commit else None
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes strict JSON (no NaN), whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    yield stem
+    number = 2
+    while True:
+        yield f"{stem}-{number}"
+        number += 1

@@ -1,0 +1,83 @@
+"""The linear probe that watches a run: frozen features, every so many epochs (ConRec paper, section 5)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+
+from probekit.data import DeviceSplit
+from probekit.models.encoder import Encoder
+from probekit.probe.features import extract
+from probekit.probe.linear import probe_accuracy
+
+VAL_FRACTION = 0.2  # ours: of the training images, when the file has no validation split
+BATCH_SIZE = 256  # images a forward pass: bounds memory, changes no number
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Accuracies in [0, 1], or None where there is nothing to score on."""
+
+    val: float | None
+    test: float | None
+
+
+class Monitor:
+    """Scores an encoder on the validation part and on the test split.
+
+    Args:
+        train: The training split.
+        val: The validation split; without one a seeded, stratified part of `train` stands in.
+        test: The test split, if the file has one.
+        seed: Of that part.
+    """
+
+    def __init__(self, train: DeviceSplit, val: DeviceSplit | None, test: DeviceSplit | None, *, seed: int) -> None:
+        self.train, self.val, self.test = train, val, test
+        self.fit_part, self.val_part = _validation_part(train.split.labels, seed)
+
+    @property
+    def can_score(self) -> bool:
+        """Whether there are labels of at least two classes to score with."""
+        labels = self.train.split.labels
+        return labels is not None and len(np.unique(labels)) > 1
+
+    def score(self, encoder: Encoder) -> Scores:
+        """Fits the paper's probe on frozen features and scores it; leaves the encoder's mode as it was."""
+        labels = self.train.split.labels
+        assert labels is not None
+        features = extract(encoder, self.train.images, batch_size=BATCH_SIZE)
+        if self.val is not None:
+            val = self._score_split(encoder, features, labels, self.val)
+        elif len(self.val_part):
+            fit, held = self.fit_part, self.val_part
+            val = probe_accuracy(features[fit], labels[fit], features[held], labels[held])
+        else:
+            val = None
+        return Scores(val=val, test=self._score_split(encoder, features, labels, self.test))
+
+    def _score_split(
+        self,
+        encoder: Encoder,
+        features: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        split: DeviceSplit | None,
+    ) -> float | None:
+        if split is None or split.split.labels is None:
+            return None
+        seen = extract(encoder, split.images, batch_size=BATCH_SIZE)
+        return probe_accuracy(features, labels, seen, split.split.labels)
+
+
+def _validation_part(labels: NDArray[np.int64] | None, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices to fit on and indices to score on; the latter empty where classes are too small to be divided."""
+    nothing = np.zeros(0, dtype=np.int64)
+    if labels is None:
+        return nothing, nothing
+    everything = np.arange(len(labels))
+    counts = np.unique(labels, return_counts=True)[1]
+    if len(counts) < 2 or counts.min() < 2 or VAL_FRACTION * len(labels) < len(counts):
+        return everything, nothing
+    fit, held = train_test_split(everything, test_size=VAL_FRACTION, random_state=seed, stratify=labels)
+    return np.sort(fit), np.sort(held)

@@ -1,0 +1,112 @@
+"""What a run shows while it trains: one live line on a terminal, plain lines otherwise; and TensorBoard events."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+PLAIN_EVERY = 10.0  # seconds between plain lines: a log file should stay readable
+
+
+class Writer(Protocol):
+    """The part of TensorBoard's writer that is used."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Adds one point."""
+
+    def close(self) -> None:
+        """Flushes."""
+
+
+class Display:
+    """Shows progress: epoch, losses, learning rate, images/s, time left, the last probe.
+
+    Args:
+        console: Where to; decides between live and plain.
+        epochs: Epochs of the whole run.
+        events: Folder for TensorBoard events, written when the extra is installed.
+        step: Steps done before: later events of an interrupted run are dropped.
+    """
+
+    def __init__(self, console: Console, *, epochs: int, events: Path, step: int) -> None:
+        self.console = console
+        self.epochs = epochs
+        self.live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self.events = _event_writer(events, step)
+        self.started = time.monotonic()
+        self.printed = float("-inf")
+        self.done_before: float | None = None
+        self.last_probe = ""
+
+    def __enter__(self) -> "Display":
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.live is not None:
+            self.live.stop()
+        if self.events is not None:
+            self.events.close()
+
+    def progress(self, *, epochs_done: float, means: dict[str, float], rate: float, lr: float) -> None:
+        """Shows where the run is.
+
+        Args:
+            epochs_done: With the fraction of the current one.
+            means: Means of the losses in the current epoch.
+            rate: Images a second.
+            lr: Learning rate.
+        """
+        if self.done_before is None:
+            self.done_before = epochs_done
+        elapsed = time.monotonic() - self.started
+        done = epochs_done - self.done_before
+        left = elapsed / done * (self.epochs - epochs_done) if done > 0 else None
+        losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        line = (
+            f"epoch {epochs_done:.1f}/{self.epochs}  {losses}  lr {lr:.2g}  "
+            f"{rate:.0f} images/s  left {clock(left)}{self.last_probe}"
+        )
+        if self.live is not None:
+            self.live.update(Text(line))
+        elif time.monotonic() - self.printed >= PLAIN_EVERY or epochs_done >= self.epochs:
+            self.console.print(Text(line), soft_wrap=True)
+            self.printed = time.monotonic()
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Takes one line of metrics.jsonl, for the last probe and for TensorBoard."""
+        scores = [f"{name} {100 * line[name]:.1f} %" for name in ("val", "test") if name in line]
+        if scores:
+            self.last_probe = "  probe " + ", ".join(scores)
+        if self.events is not None:
+            for name, value in line.items():
+                if name not in ("epoch", "step"):
+                    self.events.add_scalar(name, value, line["step"])
+
+
+def clock(seconds: float | None) -> str:
+    """`75.0 -> "1:15"`, hours in front where there are any; "?" for None."""
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _event_writer(folder: Path, step: int) -> Writer | None:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    writer: Writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+    return writer

@@ -1,0 +1,278 @@
+"""The only training loop. It knows `Method` and `Branch`, and no concrete one of either."""
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from types import FrameType
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from probekit.branches.base import Branch
+from probekit.config import Config
+from probekit.data import DeviceSplit
+from probekit.methods.base import Method, Step
+from probekit.models.encoder import save_encoder
+from probekit.probe.features import extract
+from probekit.run import Run
+from probekit.train.checkpoint import restore_rng, rng_state, save_checkpoint
+from probekit.train.evaluate import BATCH_SIZE, Monitor
+from probekit.train.live import Display
+from probekit.train.optim import build_optimizer, rate_at, scaled_rate
+from probekit.views import make_views
+
+READ_EVERY = 50  # steps between reads of the device's loss buffer: each read waits for the device
+SAVE_EVERY = 60.0  # seconds: what a kill can cost
+
+
+class NonFiniteLossError(ValueError):
+    """The loss became infinite or NaN."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands: all of it goes into the checkpoint.
+
+    Attributes:
+        epoch: Finished epochs.
+        batch: Finished batches of the epoch that is under way.
+        sums: Sums of its logged scalars.
+        best: Best score so far of "best_val" and "best_test".
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+
+
+class Trainer:
+    """Trains a method on a split.
+
+    Args:
+        config: The run's settings.
+        method: On the device, branches attached.
+        run: Where everything is written.
+        train: The images.
+        monitor: Scores the encoder every `eval_every` epochs.
+        header: For the encoder's file: what the reader must know beside the architecture.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        method: Method,
+        run: Run,
+        train: DeviceSplit,
+        monitor: Monitor,
+        header: dict[str, Any],
+    ) -> None:
+        self.config, self.method, self.run = config, method, run
+        self.train, self.monitor, self.header = train, monitor, header
+        self.device = train.images.device
+        settings = config.optimizer
+        self.batches = len(train) // config.train.batch_size  # the rest is dropped, as in the authors' code
+        assert self.batches > 0
+        self.peak = scaled_rate(settings.lr, scaling=settings.scaling, batch_size=config.train.batch_size)
+        self.optimizer = build_optimizer(
+            method,
+            name=settings.name,
+            lr=self.peak,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+        torch.manual_seed(config.seed)  # dropout draws from the global state; checkpoints keep it
+        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        self.progress = Progress()
+        self.buffer: list[dict[str, Tensor]] = []
+        self.saved_at = time.monotonic()
+
+    @property
+    def step_count(self) -> int:
+        """Steps done."""
+        return self.progress.epoch * self.batches + self.progress.batch
+
+    def fit(self, display: Display) -> bool:
+        """Trains to the last epoch.
+
+        Returns:
+            False if a signal stopped it; everything is saved either way.
+
+        Raises:
+            NonFiniteLossError: If the loss is no longer a number; the last good checkpoint stands.
+        """
+        with _stop_on_signals() as stopped:
+            while self.progress.epoch < self.config.train.epochs:
+                if not self._train_epoch(display, stopped):
+                    self.save()
+                    return False
+                self._finish_epoch(display)
+        return True
+
+    def _train_epoch(self, display: Display, stopped: list[bool]) -> bool:
+        self.method.train()
+        for branch in self._branches():
+            branch.begin_epoch(self._embed_all)
+        order = self._order()
+        started, first = time.monotonic(), self.progress.batch
+        for batch in range(first, self.batches):
+            size = self.config.train.batch_size
+            self._step(order[batch * size : (batch + 1) * size])
+            self.progress.batch = batch + 1
+            if stopped:
+                self._read_buffer()
+                return False
+            if len(self.buffer) >= READ_EVERY or batch + 1 == self.batches:
+                self._read_buffer()
+                images = (batch + 1 - first) * size
+                display.progress(
+                    epochs_done=self.step_count / self.batches,
+                    means={k: v / self.progress.batch for k, v in self.progress.sums.items()},
+                    rate=images / (time.monotonic() - started),
+                    lr=self.optimizer.param_groups[0]["lr"],
+                )
+                if time.monotonic() - self.saved_at > SAVE_EVERY:
+                    self.save()
+        return True
+
+    def _step(self, index: Tensor) -> None:
+        settings = self.config
+        lr = rate_at(
+            self.step_count,
+            peak=self.peak,
+            schedule=settings.optimizer.schedule,
+            warmup=settings.optimizer.warmup_epochs * self.batches,
+            total=settings.train.epochs * self.batches,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.train.precision == "bf16"):
+            step = self._forward(index)
+            loss = step.loss
+            for branch in self._branches():
+                loss = loss + branch.weight * branch.loss(step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.method.after_step()
+        self.buffer.append({"loss": loss.detach(), **step.logs})
+
+    def _forward(self, index: Tensor) -> Step:
+        recipe = self.config.views.recipe
+        views = make_views(recipe, self.train.images[index], self.generator)
+        step = self.method.step(views)
+        for branch in self._branches():
+            more = branch.companions(index)
+            if more is not None:
+                beside = make_views(recipe, self.train.images[more], self.generator)
+                step.companions[branch.name] = self.method.encode(beside.inputs.flatten(0, 1))
+        return step
+
+    def _finish_epoch(self, display: Display) -> None:
+        done = self.progress
+        step = self.step_count
+        done.epoch, done.batch = done.epoch + 1, 0
+        line: dict[str, Any] = {"epoch": done.epoch, "step": step}
+        line |= {name: total / self.batches for name, total in done.sums.items()}
+        line["lr"] = self.optimizer.param_groups[0]["lr"]
+        done.sums = {}
+        last = done.epoch == self.config.train.epochs
+        # After epochs 1, 21, 41, ... as in the authors' code, and after the last, which they never score.
+        due = last or (done.epoch - 1) % self.config.train.eval_every == 0
+        if due and self.monitor.can_score:
+            line |= self._evaluate()
+        self.run.append_metrics(line)
+        display.epoch(line)
+        if due:
+            self.save()
+
+    def _evaluate(self) -> dict[str, float]:
+        scores = asdict(self.monitor.score(self.method.encoder))
+        found = {name: value for name, value in scores.items() if value is not None}
+        for name, value in found.items():
+            best = f"best_{name}"
+            if value >= self.progress.best.get(best, -math.inf):  # ties: the later one, as the paper
+                self.progress.best[best] = value
+                self._write(best)
+        return found
+
+    def save(self) -> None:
+        """Writes `last` and the encoder's own file."""
+        self._write("last")
+        save_encoder(self.run.encoder, self.method.encoder, self._encoder_info())
+        self.saved_at = time.monotonic()
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Puts the run back to where a checkpoint left it, bit for bit."""
+        self.method.load_state_dict(saved["method"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        restore_rng(saved["rng"], self.device, self.generator)
+        self.progress = Progress(**saved["progress"])
+        self.run.keep_metrics(self.progress.epoch)
+
+    def _write(self, name: str) -> None:
+        content = {
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": rng_state(self.device, self.generator),
+            "progress": asdict(self.progress),
+            "encoder_header": {"spec": self.method.encoder.spec, **self._encoder_info()},
+        }
+        save_checkpoint(self.run.checkpoints / f"{name}.pt", content)
+
+    def _encoder_info(self) -> dict[str, Any]:
+        return {**self.header, "epoch": self.progress.epoch}
+
+    def _order(self) -> Tensor:
+        """This epoch's order of the images: a function of (seed, epoch), so that resuming needs no state."""
+        shuffle = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.progress.epoch)
+        return torch.randperm(len(self.train), generator=shuffle).to(self.device)
+
+    def _read_buffer(self) -> None:
+        if not self.buffer:
+            return
+        names = list(self.buffer[0])
+        table = torch.stack([torch.stack([row[k].float() for k in names]) for row in self.buffer])
+        first = self.step_count - len(self.buffer)
+        self.buffer = []
+        for offset, row in enumerate(table.tolist()):
+            if not all(map(math.isfinite, row)):
+                found = ", ".join(f"{k} {v:g}" for k, v in zip(names, row, strict=True))
+                raise NonFiniteLossError(
+                    f"expected a finite loss, found {found} at step {first + offset + 1}; "
+                    f"try --set optimizer.lr={self.config.optimizer.lr / 10:g} or --precision fp32"
+                )
+            for name, value in zip(names, row, strict=True):
+                self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value
+
+    def _embed_all(self) -> Tensor:
+        features = extract(self.method.encoder, self.train.images, batch_size=BATCH_SIZE)
+        return torch.from_numpy(features).to(self.device)
+
+    def _branches(self) -> list[Branch]:
+        return cast(list[Branch], list(self.method.branches.values()))
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[list[bool]]:
+    """Ctrl-C and SIGTERM ask for a stop after the current step; the second one stops at once."""
+    stopped: list[bool] = []
+    kept = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stopped.append(True)
+        for name, handler in kept.items():
+            signal.signal(name, handler)
+
+    for name in kept:
+        signal.signal(name, ask)
+    try:
+        yield stopped
+    finally:
+        for name, handler in kept.items():
+            signal.signal(name, handler)

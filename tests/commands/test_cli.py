@@ -1,0 +1,179 @@
+"""The commands as a user types them: the whole path on small data, exit codes, one-line errors, promised JSON shapes.
+
+Alone: pytest tests/commands/test_cli.py
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probekit.registry import METHODS
+
+QUICK = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=4"]
+
+
+def probekit(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "100"}
+    command = [sys.executable, "-m", "probekit", *arguments]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=200)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where gen and pretrain have been typed once."""
+    folder = tmp_path_factory.mktemp("home")
+    done = probekit("gen", "rect-tri", "--n", "24", "--n-test", "12", "--size", "32", "--preview", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "next: probekit show" in done.stdout
+    done = probekit("pretrain", "conrec", *QUICK, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "preset quick (the default on a CPU)" in done.stdout
+    assert "next: probekit probe conrec-rect-tri" in done.stdout
+    return folder
+
+
+def test_gen_writes_file_and_preview(home: Path) -> None:
+    assert (home / "data" / "rect-tri.h5").exists()
+    assert list((home / "data").glob("*.png"))
+
+
+def test_probe_json_is_as_promised(home: Path) -> None:
+    done = probekit("probe", "--json", cwd=home)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert {"run", "data", "protocol", "rows"} <= result.keys()
+    assert (result["run"], result["protocol"]) == ("conrec-rect-tri", "val")
+    kinds = [row["kind"] for row in result["rows"]]
+    assert kinds == ["encoder", "floor", "floor", "floor", "floor", "floor"]
+    for row in result["rows"]:
+        assert {"name", "kind", "accuracy", "ci", "n"} <= row.keys()
+        low, high = row["ci"]
+        assert 0 <= low <= row["accuracy"] <= high <= 1
+        assert row["n"] == 12
+        assert row["factors"].keys() == {"corner", "triangle"}
+    saved = json.loads((home / "runs/conrec-rect-tri/results/probe-val-last.json").read_text())
+    assert saved == result
+    assert (home / "runs/conrec-rect-tri/figures/probe-val-last.png").exists()
+
+
+def test_probe_table_says_what_it_took(home: Path) -> None:
+    done = probekit("probe", "--protocol", "paper", "--checkpoint", "best_test", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "(the newest)" in done.stdout
+    assert "best_test (paper protocol)" in " ".join(done.stdout.split())
+    for floor in ("chance", "ink statistics", "raw pixels", "patch bag", "random weights"):
+        assert floor in done.stdout
+
+
+def test_list_json_is_as_promised(home: Path) -> None:
+    done = probekit("list", "--json", cwd=home)
+    assert done.returncode == 0, done.stderr
+    content: dict[str, Any] = json.loads(done.stdout)
+    assert {"generators", "methods"} <= content.keys()
+    counts = {m["name"]: m["encoder_parameters"] for m in content["methods"]}
+    assert counts.keys() == METHODS.keys()
+    assert (counts["simclr"], counts["conrec"]) == (4_689_216, 4_862_657)
+    assert {g["name"] for g in content["generators"]} >= {"rect-tri", "circ-sq"}
+    assert all(m["paper"] for m in content["methods"])
+    dials = {g["name"]: {d["name"] for d in g["dials"]} for g in content["generators"]}
+    assert dials["rect-tri"] >= {"corner_radius", "apex_angle", "triangle_scale", "contrast", "noise_sd", "rotation"}
+    assert dials["circ-sq"] >= {"squareness", "size_ratio", "gap", "contrast", "background", "blur_sd"}
+
+
+def test_list_for_readers(home: Path) -> None:
+    done = probekit("list", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "corner_radius" in done.stdout
+    assert "4,862,657" in done.stdout.replace(" ", "")
+
+
+def test_show_describes_and_draws(home: Path) -> None:
+    done = probekit("show", "data/rect-tri.h5", "--out", "grid.png", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "probekit-dataset/1" in done.stdout
+    assert (home / "grid.png").stat().st_size > 1000
+
+
+def test_show_views_before_and_after_training(home: Path) -> None:
+    assert probekit("show", "--views", "conrec", "--out", "views.png", cwd=home).returncode == 0
+    done = probekit("show", "--run", "conrec-rect-tri", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert (home / "views.png").exists()
+    assert list((home / "runs/conrec-rect-tri/figures").glob("views-*.png"))
+
+
+def test_a_second_run_gets_a_name_of_its_own(home: Path) -> None:
+    done = probekit("pretrain", "simclr", *QUICK, "--data", "data/rect-tri.h5", "--name", "mine", cwd=home)
+    assert done.returncode == 0, done.stderr
+    again = probekit("pretrain", "simclr", *QUICK, "--data", "data/rect-tri.h5", "--name", "mine", cwd=home)
+    assert again.returncode == 1
+    assert "type --resume to go on with it" in again.stderr
+    longer = probekit("pretrain", "--resume", "--name", "mine", "--epochs", "2", cwd=home)
+    assert longer.returncode == 0, longer.stderr
+    assert "resuming runs/mine after epoch 1 of 2" in longer.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["gen", "rect-tir"], 1, "did you mean 'rect-tri'"),
+        (["gen", "rect-tri"], 1, "--overwrite"),
+        (["gen", "rect-tri", "--out", "x.h5", "--set", "corner_radios=3"], 1, "corner_radius"),
+        (["gen", "rect-tri", "--size", "8"], 2, "16"),
+        (["pretrain", "conrek"], 1, "did you mean 'conrec'"),
+        (["pretrain", "conrec", "--data", "none.h5"], 1, "type: probekit gen"),
+        (["pretrain", "conrec", "--data", "junk.h5"], 1, "junk.h5"),
+        (["pretrain", "conrec", "--set", "train.epoch=3"], 1, "did you mean 'train.epochs'"),
+        (["pretrain", "conrec", "--device", "cuda:7"], 1, "type: --device cpu"),
+        (["pretrain", "--resume", "--name", "nowhere"], 1, "nowhere"),
+        (["pretrain", "--resume", "--set", "train.epochs=3"], 1, "leave them out"),
+        (["probe", "nowhere"], 1, "expected a run folder"),
+        (["probe", "--protocol", "paperr"], 1, "did you mean 'paper'"),
+        (["probe", "--checkpoint", "best"], 1, "type: --checkpoint last"),
+        (["import", "junk.h5", "--out", "y.h5"], 1, "junk.h5"),
+        (["show", "junk.h5"], 1, "junk.h5"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(home: Path, arguments: list[str], code: int, message: str) -> None:
+    (home / "junk.h5").write_bytes(b"junk")
+    before = sorted(home.rglob("*"))
+    done = probekit(*arguments, cwd=home)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    if code == 1:
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert done.stderr.startswith("error: ")
+    assert sorted(home.rglob("*")) == before
+
+
+def test_debug_shows_the_traceback(home: Path) -> None:
+    done = probekit("--debug", "gen", "rect-tir", cwd=home)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_import_then_train_from_an_npz(home: Path) -> None:
+    from tests.datasets import noise_npz
+
+    noise_npz(home / "noise.npz")
+    done = probekit("import", "noise.npz", "--val-fraction", "0.25", cwd=home)
+    assert done.returncode == 0, done.stderr
+    done = probekit("pretrain", "reconstruction", *QUICK, "--data", "data/noise.h5", cwd=home)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_works_with_no_options_in_an_empty_folder(tmp_path: Path) -> None:
+    done = probekit("show", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "type: probekit gen rect-tri" in done.stderr
+    done = probekit("probe", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "type: probekit pretrain conrec" in done.stderr
+    assert not list(tmp_path.iterdir())

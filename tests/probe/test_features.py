@@ -1,0 +1,82 @@
+"""Feature extraction: eval mode, one image at a time in effect, no gradient. Alone: pytest tests/probe/test_features.py."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from probekit.probe.features import extract
+
+
+class Small(nn.Module):
+    """Batch norm and dropout: both betray a wrong mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.Dropout(0.5), nn.ReLU())
+
+    def forward(self, x: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(pooled=self.net(x).mean((2, 3)))
+
+
+@pytest.fixture
+def encoder() -> Small:
+    torch.manual_seed(0)
+    model = Small()
+    model(torch.rand(20, 1, 8, 8))  # moves the running statistics away from 0 and 1
+    return model
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randint(0, 256, (11, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def test_features_do_not_depend_on_the_batch(encoder: Small, images: Tensor) -> None:
+    whole = extract(encoder, images, batch_size=11)
+    assert whole.shape == (11, 6)
+    assert whole.dtype == np.float32
+    for batch_size in (1, 4, 100):
+        np.testing.assert_allclose(extract(encoder, images, batch_size=batch_size), whole, atol=1e-6)
+    alone = encoder.eval()(images.float() / 255).pooled.detach().numpy()
+    np.testing.assert_allclose(whole, alone, atol=1e-6)
+
+
+def test_modes_statistics_and_gradients_are_left_alone(encoder: Small, images: Tensor) -> None:
+    encoder.train()
+    encoder.net[1].eval()  # a frozen batch norm inside a training model
+    modes = [module.training for module in encoder.modules()]
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    extract(encoder, images, batch_size=4)
+    assert [module.training for module in encoder.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    assert all(weight.grad is None for weight in encoder.parameters())
+    assert torch.is_grad_enabled()
+
+
+def test_modes_come_back_after_an_error(encoder: Small) -> None:
+    encoder.train()
+    with pytest.raises(RuntimeError):
+        extract(encoder, torch.zeros(2, 3, 8, 8, dtype=torch.uint8), batch_size=2)
+    assert all(module.training for module in encoder.modules())
+
+
+def test_autocast_around_it_changes_nothing(encoder: Small, images: Tensor) -> None:
+    plain = extract(encoder, images, batch_size=4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        np.testing.assert_array_equal(extract(encoder, images, batch_size=4), plain)
+
+
+def test_any_callable_is_an_encoder_and_sees_fractions(images: Tensor) -> None:
+    def mean(x: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(pooled=x.mean((2, 3)))
+
+    expected = images.numpy().mean((2, 3)) / 255
+    np.testing.assert_allclose(extract(mean, images, batch_size=3), expected, rtol=1e-5)
+
+
+def test_no_images_is_one_line(encoder: Small) -> None:
+    with pytest.raises(ValueError, match="at least one image"):
+        extract(encoder, torch.empty(0, 1, 8, 8, dtype=torch.uint8), batch_size=4)

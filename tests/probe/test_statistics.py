@@ -1,0 +1,73 @@
+"""Intervals and scores against scipy and scikit-learn. Alone: pytest tests/probe/test_statistics.py."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+from sklearn import metrics
+
+from probekit.probe.statistics import evaluate, wilson
+
+
+@given(st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_agrees_with_scipy_and_contains_the_share(trial: tuple[int, int]) -> None:
+    successes, n = trial
+    low, high = wilson(successes, n)
+    expected = binomtest(successes, n).proportion_ci(method="wilson")
+    np.testing.assert_allclose([low, high], [expected.low, expected.high], atol=1e-9)
+    assert 0 <= low <= successes / n <= high <= 1
+
+
+@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_mirrors_and_narrows(trial: tuple[int, int]) -> None:
+    successes, n = trial
+    low, high = wilson(successes, n)
+    mirrored = wilson(n - successes, n)
+    np.testing.assert_allclose([1 - high, 1 - low], mirrored, atol=1e-12)
+    more = wilson(4 * successes, 4 * n)
+    assert more[1] - more[0] < high - low
+
+
+def predictions(seed: int, n: int, classes: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, classes))
+    return logits - np.log(np.exp(logits).sum(1, keepdims=True)), rng.integers(0, classes, n)
+
+
+@pytest.mark.parametrize(("seed", "n", "classes"), [(0, 200, 4), (1, 57, 2), (2, 9, 3), (3, 500, 50)])
+def test_scores_agree_with_scikit_learn(seed: int, n: int, classes: int) -> None:
+    log_probability, y = predictions(seed, n, classes)
+    predicted = log_probability.argmax(1)
+    scores = evaluate(log_probability, y)
+    every = list(range(classes))
+    assert scores["n"] == n
+    assert scores["accuracy"] == metrics.accuracy_score(y, predicted)
+    assert scores["ci"] == list(wilson(int((predicted == y).sum()), n))
+    assert scores["confusion"] == metrics.confusion_matrix(y, predicted, labels=every).tolist()
+    assert scores["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(y, predicted))
+    assert scores["macro_f1"] == pytest.approx(metrics.f1_score(y, predicted, average="macro"))
+    assert scores["log_loss"] == pytest.approx(metrics.log_loss(y, np.exp(log_probability), labels=every))
+
+
+def test_a_class_that_test_lacks_does_not_count() -> None:
+    log_probability, y = predictions(4, 100, 5)
+    log_probability[:, 3] = -50.0
+    y[y == 3] = 0
+    predicted = log_probability.argmax(1)
+    scores = evaluate(log_probability, y)
+    assert scores["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(y, predicted))
+    assert scores["macro_f1"] == pytest.approx(metrics.f1_score(y, predicted, average="macro"))
+    assert np.array(scores["confusion"]).shape == (5, 5)
+
+
+def test_an_impossible_class_makes_the_log_loss_undefined_and_json_stays_valid() -> None:
+    log_probability, y = predictions(5, 50, 3)
+    log_probability[:, 2] = -np.inf
+    assert 2 in y
+    scores = evaluate(log_probability, y)
+    assert scores["log_loss"] is None
+    assert json.loads(json.dumps(scores, allow_nan=False)) == scores

@@ -1,0 +1,102 @@
+"""Configuration: presets, files, overrides, types, and messages that say what to type.
+
+Alone: pytest tests/test_config.py
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from probekit.config import Config, parse_overrides, presets, resolve
+from probekit.registry import METHODS, get, nearest
+
+
+def conrec(**kwargs: Any) -> Config:
+    return resolve("conrec", get(METHODS, "method", "conrec"), **{"preset": "paper", "seed": 0, **kwargs})
+
+
+def test_preset_paper_is_the_paper_to_the_letter() -> None:
+    """Facts of the paper's section 5 and the authors' code."""
+    config = conrec()
+    assert (config.model.width, config.model.depth, config.model.pooling) == (64, 4, "attention")
+    assert config.optimizer.name == "lars"
+    assert config.optimizer.lr * config.train.batch_size**0.5 == pytest.approx(0.3)
+    assert (config.optimizer.momentum, config.optimizer.weight_decay) == (0.9, 1e-4)
+    assert (config.optimizer.schedule, config.optimizer.warmup_epochs) == ("constant", 0)
+    assert (config.train.epochs, config.train.batch_size, config.train.eval_every) == (1000, 16, 20)
+    assert config.train.precision == "fp32"
+    assert config.method_options == {"contrastive": 1.0, "alpha": 100.0, "temperature": 0.5, "projection_dim": 128}
+
+
+@pytest.mark.parametrize("preset", presets())
+@pytest.mark.parametrize("method", METHODS)
+def test_every_preset_and_method_survives_the_round_trip(preset: str, method: str) -> None:
+    config = resolve(method, get(METHODS, "method", method), preset=preset, seed=3)
+    assert Config.from_dict(config.to_dict()) == config
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[train]\nepochs = 5\nbatch_size = 4\n[method]\nalpha = 50\n")
+    config = conrec(config_file=file, overrides=["train.batch_size=8"], options={"train.eval_every": 2})
+    assert (config.train.epochs, config.train.batch_size, config.train.eval_every) == (5, 8, 2)
+    assert config.method_options["alpha"] == 50.0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", "unknown setting 'train.epoch'.*did you mean 'train.epochs'"),
+        ("train.epochs=many", "expected train.epochs of type int, found 'many'"),
+        ("train.epochs=2.5", "expected train.epochs of type int"),
+        ("train.epochs=0", "expected train.epochs at least 1, found 0"),
+        ("optimizer.lr=nan", "expected optimizer.lr at least 0"),
+        ("optimizer.lr=true", "expected optimizer.lr of type float"),
+        ("model.pooling=max", "expected model.pooling one of gap, attention, found 'max'"),
+        ("method.beta=1", "unknown setting 'method.beta'"),
+        ("alpha", "expected NAME=VALUE after --set, found 'alpha'"),
+        ("=3", "expected NAME=VALUE"),
+        ("train=3", "unknown setting 'train'"),
+    ],
+)
+def test_mistakes_are_one_line(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        conrec(overrides=[override])
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_preset_and_broken_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown preset 'papre'; known: paper, quick; did you mean 'paper'"):
+        conrec(preset="papre")
+    file = tmp_path / "broken.toml"
+    file.write_text("[train\nepochs = ")
+    with pytest.raises(ValueError, match="expected TOML in") as caught:
+        conrec(config_file=file)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.text(max_size=30))
+@settings(max_examples=200, deadline=None)
+def test_any_override_is_taken_or_refused_in_one_line(text: str) -> None:
+    message = ""
+    try:
+        conrec(overrides=[text])
+    except ValueError as error:
+        message = str(error)
+    assert "\n" not in message
+
+
+def test_overrides_are_toml_or_bare_words() -> None:
+    parsed = parse_overrides(["a=1", "b=1.5", "c=true", 'd="x"', "e=word", "f.g=-2e-3"])
+    assert parsed == {"a": 1, "b": 1.5, "c": True, "d": "x", "e": "word", "f.g": -2e-3}
+
+
+def test_unknown_names_list_the_known_ones() -> None:
+    assert nearest("method", "byoll", ["byol", "simclr"]) == (
+        "unknown method 'byoll'; known: byol, simclr; did you mean 'byol'?"
+    )
+    with pytest.raises(ValueError, match="did you mean 'simclr'"):
+        get(METHODS, "method", "simcrl")

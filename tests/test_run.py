@@ -1,0 +1,75 @@
+"""The run folder: whole writes, refusal to overwrite, the newest run, metrics that a kill cut short.
+
+Alone: pytest tests/test_run.py
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from probekit.run import create_run, find_runs, free_name, open_run, write_json
+
+
+def test_existing_folders_are_not_overwritten(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "a", {"state": "running"}, overwrite=False)
+    with pytest.raises(ValueError, match="type --resume to go on with it, --overwrite to replace it"):
+        create_run(tmp_path / "a", {}, overwrite=False)
+    run.metrics.write_text("x")
+    again = create_run(tmp_path / "a", {"state": "new"}, overwrite=True)
+    assert again.read()["state"] == "new"
+    assert not again.metrics.exists()
+
+
+def test_overwrite_never_removes_something_other_than_a_run(tmp_path: Path) -> None:
+    precious = tmp_path / "a" / "thesis.txt"
+    precious.parent.mkdir()
+    precious.write_text("years of work")
+    with pytest.raises(ValueError, match="not touched"):
+        create_run(tmp_path / "a", {}, overwrite=True)
+    assert precious.exists()
+
+
+def test_newest_run_and_names(tmp_path: Path) -> None:
+    for age, name in enumerate(["old", "middle", "new"]):
+        run = create_run(tmp_path / name, {}, overwrite=False)
+        os.utime(run.json, (1000 + age, 1000 + age))
+    assert [run.name for run in find_runs(tmp_path)] == ["old", "middle", "new"]
+    assert open_run(None, tmp_path).name == "new"
+    assert open_run("middle", tmp_path).name == "middle"
+    assert open_run(str(tmp_path / "old"), Path("elsewhere")).name == "old"
+    assert free_name("old", tmp_path) == "old-2"
+    assert free_name("fresh", tmp_path) == "fresh"
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"schema": "other/1"}', b"\xff\xfe"])
+def test_broken_run_json_is_one_line(tmp_path: Path, content: str | bytes | None) -> None:
+    (tmp_path / "a").mkdir()
+    if content is not None:
+        (tmp_path / "a" / "run.json").write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(ValueError, match="expected") as caught:
+        open_run("a", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_run_says_what_to_type(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="type: probekit pretrain conrec"):
+        open_run(None, tmp_path)
+
+
+def test_metrics_survive_a_cut_line(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "a", {}, overwrite=False)
+    for epoch in (1, 2, 3):
+        run.append_metrics({"epoch": epoch, "loss": 0.1 * epoch})
+    with run.metrics.open("a") as file:
+        file.write('{"epoch": 4, "lo')
+    assert [line["epoch"] for line in run.read_metrics()] == [1, 2, 3]
+    run.keep_metrics(2)
+    assert [line["epoch"] for line in run.read_metrics()] == [1, 2]
+    assert run.metrics.read_text().count("\n") == 2
+
+
+def test_json_is_strict(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"not JSON compliant|Out of range"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert not (tmp_path / "a.json").exists()

@@ -1,0 +1,333 @@
+"""The trainer: resume is the run that never stopped, also after kill -9; best checkpoints; non-finite loss; signals.
+
+Alone: pytest tests/train/test_loop.py
+"""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from probekit.branches.base import Branch, attach
+from probekit.methods.base import Method, Step
+from probekit.run import Run
+from probekit.train import loop
+from probekit.train import pretrain as starter
+from probekit.train.checkpoint import load_checkpoint
+from probekit.train.live import Display
+from probekit.train.loop import NonFiniteLossError
+from probekit.train.pretrain import pretrain, resume
+from tests.datasets import small_shapes
+
+SMALL = {"model.width": 4, "train.batch_size": 8, "train.eval_every": 2}
+CPU = torch.device("cpu")
+
+
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "shapes.h5"
+    small_shapes(path)
+    return path
+
+
+def train(
+    data: Path,
+    runs: Path,
+    *,
+    method: str = "conrec",
+    epochs: int = 3,
+    name: str = "run",
+    preset: str = "quick",
+    **options: Any,
+) -> tuple[Run, bool]:
+    return pretrain(
+        method,
+        data=data,
+        runs=runs,
+        name=name,
+        preset=preset,
+        seed=0,
+        config_file=None,
+        overrides=(),
+        options={**SMALL, "train.epochs": epochs, **options},
+        device="cpu",
+        overwrite=False,
+        console=quiet(),
+    )
+
+
+def content(run: Run) -> dict[str, Any]:
+    return load_checkpoint(run.checkpoints / "last.pt", CPU)
+
+
+def assert_same(a: Any, b: Any) -> None:
+    """Bit for bit, through nested dicts and lists."""
+    if isinstance(a, Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    else:
+        assert a == b
+
+
+def assert_same_run(a: Run, b: Run) -> None:
+    assert_same(content(a), content(b))
+    assert a.read_metrics() == b.read_metrics()
+    assert a.encoder.read_bytes() == b.encoder.read_bytes()
+    for name in ("best_val", "best_test"):
+        assert_same(
+            load_checkpoint(a.checkpoints / f"{name}.pt", CPU), load_checkpoint(b.checkpoints / f"{name}.pt", CPU)
+        )
+
+
+def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sends this process the signal a user's Ctrl-C sends, in the middle of a step."""
+    done = 0
+    original = loop.Trainer._step
+
+    def step(self: loop.Trainer, index: Tensor) -> None:
+        nonlocal done
+        done += 1
+        original(self, index)
+        if done == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop.Trainer, "_step", step)
+
+
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+@pytest.mark.parametrize("stop", [1, 4, 6])
+def test_stopped_and_resumed_is_the_run_that_was_never_stopped(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, stop: int
+) -> None:
+    whole, finished = train(data, tmp_path, name="whole", preset=preset)
+    assert finished
+    with monkeypatch.context() as patch:
+        stop_after(stop, patch)
+        part, finished = train(data, tmp_path, name="part", preset=preset)
+    assert not finished
+    assert part.read()["state"] == "interrupted"
+    _, finished = resume(part, epochs=None, device="cpu", console=quiet())
+    assert finished
+    assert part.read()["state"] == "finished"
+    assert_same_run(whole, part)
+
+
+def test_kill_at_any_moment_costs_nothing_but_time(data: Path, tmp_path: Path) -> None:
+    """kill -9 after random delays, resume, repeat, until done: bit for bit the run that was never killed."""
+    whole, _ = train(data, tmp_path, name="whole", epochs=6, **{"train.eval_every": 1})
+    script = (
+        "import sys; from pathlib import Path; from tests.train import test_loop as t; from probekit.run import Run\n"
+        "from probekit.train import loop; loop.SAVE_EVERY = 0.0; loop.READ_EVERY = 1\n"
+        f"runs, data = Path({str(tmp_path)!r}), Path({str(data)!r})\n"
+        "run = Run(runs / 'part')\n"
+        "if (run.checkpoints / 'last.pt').exists():\n"
+        "    t.resume(run, epochs=None, device='cpu', console=t.quiet())\n"
+        "else:\n"
+        "    import shutil; shutil.rmtree(run.path, ignore_errors=True)\n"
+        "    t.train(data, runs, name='part', epochs=6, **{'train.eval_every': 1})\n"
+    )
+    part = Run(tmp_path / "part")
+    kills = 0
+    for delay in (0.05, 0.3, 0.15, 0.5, None):
+        child = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+        if delay is None:
+            assert child.wait(timeout=120) == 0
+            break
+        deadline = time.monotonic() + 60
+        while not part.metrics.exists() and time.monotonic() < deadline and child.poll() is None:
+            time.sleep(0.01)
+        seen = len(part.read_metrics())
+        while len(part.read_metrics()) == seen and child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)  # until it has got at least one line further
+        time.sleep(delay)
+        child.send_signal(signal.SIGKILL)
+        if child.wait() == -signal.SIGKILL:
+            kills += 1
+        if part.read()["state"] == "finished":
+            break
+    assert kills > 0
+    assert part.read()["state"] == "finished"
+    assert_same_run(whole, part)
+
+
+def test_same_seed_same_run_and_another_seed_another(data: Path, tmp_path: Path) -> None:
+    a, _ = train(data, tmp_path, name="a", epochs=1)
+    b, _ = train(data, tmp_path, name="b", epochs=1)
+    assert_same_run(a, b)
+    run, _ = pretrain(
+        "conrec",
+        data=data,
+        runs=tmp_path,
+        name="c",
+        preset="quick",
+        seed=1,
+        config_file=None,
+        overrides=(),
+        options={**SMALL, "train.epochs": 1},
+        device="cpu",
+        overwrite=False,
+        console=quiet(),
+    )
+    assert run.read_metrics() != a.read_metrics()
+
+
+def test_more_epochs_extend_a_finished_run(data: Path, tmp_path: Path) -> None:
+    """With a constant rate the weights are those of the longer run."""
+    constant = {"optimizer.schedule": "constant", "optimizer.warmup_epochs": 0}
+    long, _ = train(data, tmp_path, name="long", epochs=4, **constant)
+    short, _ = train(data, tmp_path, name="short", epochs=2, **constant)
+    resume(short, epochs=4, device="cpu", console=quiet())
+    assert_same(content(long)["method"], content(short)["method"])
+    assert short.read()["config"]["train"]["epochs"] == 4
+    with pytest.raises(ValueError, match="has done its 4 epochs; to extend it type"):
+        resume(short, epochs=None, device="cpu", console=quiet())
+
+
+def test_metrics_and_files(data: Path, tmp_path: Path) -> None:
+    run, _ = train(data, tmp_path, epochs=4)
+    lines = run.read_metrics()
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert [line["step"] for line in lines] == [4, 8, 12, 16]
+    assert ["test" in line for line in lines] == [True, False, True, True]  # epochs 1, 3 and the last
+    assert all({"loss", "contrastive", "reconstruction", "lr"} <= line.keys() for line in lines)
+    written = run.read()
+    assert written["state"] == "finished"
+    assert written["config"]["method"] == "conrec"
+    assert written["versions"]["torch"] == torch.__version__.split("+")[0] or written["versions"]["torch"]
+    best = load_checkpoint(run.checkpoints / "best_test.pt", CPU)["progress"]["best"]["best_test"]
+    assert best == max(line["test"] for line in lines if "test" in line)
+    assert any(run.path.joinpath("tensorboard").iterdir())
+
+
+def test_unlabelled_data_trains_without_scores(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop.Monitor, "can_score", property(lambda self: False))
+    run, finished = train(data, tmp_path, epochs=1)
+    assert finished
+    assert "val" not in run.read_metrics()[0]
+    assert not (run.checkpoints / "best_val.pt").exists()
+    assert run.encoder.exists()
+
+
+def test_non_finite_loss_stops_with_the_step_and_what_to_try(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = loop.Trainer._forward
+
+    def forward(self: loop.Trainer, index: Tensor) -> Step:
+        step = original(self, index)
+        if self.step_count == 6:
+            step.loss = step.loss * float("nan")
+        return step
+
+    monkeypatch.setattr(loop.Trainer, "_forward", forward)
+    with pytest.raises(NonFiniteLossError, match=r"at step 7; try --set optimizer.lr=") as caught:
+        train(data, tmp_path)
+    assert "\n" not in str(caught.value)
+    run = Run(tmp_path / "run")
+    assert run.read()["state"] == "failed"
+    weights = content(run)["method"].values()
+    assert all(torch.isfinite(w).all() for w in weights)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train.batch_size": 64}, "type: --batch-size 32"),
+        ({"model.depth": 7}, "divisible by 64"),
+        ({"views.recipe": "nonsense"}, "expected views.recipe one of"),
+        ({"optimizer.name": "sgd"}, "expected optimizer.name one of lars, adamw"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_and_leaves_no_folder(
+    data: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(data, tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_changed_data_is_refused_on_resume(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "copy.h5"
+    copy.write_bytes(data.read_bytes())
+    stop_after(2, monkeypatch)
+    run, _ = train(copy, tmp_path)
+    monkeypatch.undo()
+    copy.unlink()
+    small_shapes(copy, n=40)
+    with pytest.raises(ValueError, match="restore the file, or start a new run"):
+        resume(run, epochs=None, device="cpu", console=quiet())
+
+
+class Recorder(Branch):
+    """A branch with a loss, companions and an epoch hook."""
+
+    name = "recorder"
+
+    def __init__(self) -> None:
+        super().__init__(weight=0.1)
+        self.pull = nn.Parameter(torch.tensor(1.0))
+        self.embedded: list[tuple[int, ...]] = []
+        self.beside: list[int] = []
+
+    def begin_epoch(self, embed: Any) -> None:
+        self.embedded.append(tuple(embed().shape))
+
+    def companions(self, index: Tensor) -> Tensor:
+        return index[:3]
+
+    def loss(self, step: Step) -> Tensor:
+        self.beside.append(len(step.companions[self.name].pooled))
+        return self.pull**2 * step.companions[self.name].pooled.mean()
+
+
+def test_a_branch_changes_no_line_of_the_loop(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder()
+    original = starter.build_method
+
+    def build(*args: Any, **kwargs: Any) -> Method:
+        method = original(*args, **kwargs)
+        attach(method, recorder)
+        return method
+
+    monkeypatch.setattr(starter, "build_method", build)
+    train(data, tmp_path, epochs=2)
+    assert recorder.embedded == [(32, 32), (32, 32)]
+    assert recorder.beside == [6] * 8
+    assert recorder.pull.item() != 1.0
+
+
+def test_live_and_plain_displays_say_the_same(tmp_path: Path) -> None:
+    for terminal in (True, False):
+        console = Console(record=True, force_terminal=terminal, width=160, file=io.StringIO())
+        with Display(console, epochs=10, events=tmp_path / "events", step=0) as display:
+            display.epoch({"epoch": 1, "step": 4, "loss": 1.0, "test": 0.5})
+            display.progress(epochs_done=1.5, means={"loss": 1.25}, rate=400.0, lr=0.3)
+        text = console.export_text()
+        assert "epoch 1.5/10  loss 1.2500  lr 0.3  400 images/s" in text
+        assert "probe test 50.0 %" in text
+
+
+def test_run_json_is_strict_json(data: Path, tmp_path: Path) -> None:
+    run, _ = train(data, tmp_path, epochs=1)
+    json.loads(run.json.read_text(), parse_constant=lambda name: pytest.fail(name))
