@@ -80,11 +80,11 @@ def _cut_rows(p: Pieces, size: int) -> tuple[Pieces, Ints]:
     which, row = _spread(np.minimum(p.y0, p.y1), np.maximum(p.y0, p.y1))
     keep = (row >= 0) & (row < size)
     which, row = which[keep], row[keep]
-    x0, y0, x1, y1, image, weight = (field[which] for field in p)
+    x0, y0, x1, y1 = p.x0[which], p.y0[which], p.x1[which], p.y1[which]
     slope = (x1 - x0) / (y1 - y0)
     ya, yb = np.clip(y0, row, row + 1), np.clip(y1, row, row + 1)
     xa, xb = x0 + (ya - y0) * slope, x0 + (yb - y0) * slope
-    return Pieces(xa, ya, xb, yb, image, weight), row
+    return Pieces(xa, ya, xb, yb, p.image[which], p.weight[which]), row
 
 
 def _cut_columns(rows: tuple[Pieces, Ints]) -> tuple[Ints, Ints, Floats, Floats, Ints]:

@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generators.raster import Floats, Ints, Pixels, Spans
+from generators.raster import Floats, Ints, Pixels, Spans, axes
 
+NO_SECOND_MAP = np.empty(0, np.uint16)  # the first holds x and y
 CACHED_SIZE = 128  # all 181 rotation maps of a 128 px frame take 12 MB; larger ones are not kept
 
 
@@ -29,10 +30,11 @@ def box(x0: Ints, y0: Ints, x1: Ints, y1: Ints, size: int) -> Spans:
 
 def circle(cx: Ints, cy: Ints, radius: Ints, size: int) -> Spans:
     """Circles in the boxes [cx - radius, cx + radius] x [cy - radius, cy + radius]."""
-    widths = np.stack([_circle_widths(r) for r in range(int(radius.max()) + 1)])
+    count = int(radius.max(initial=0)) + 1
+    widths = np.stack([_circle_widths(r)[:count] for r in range(count)])
     dy = abs(np.arange(size) - cy[:, None])
     inside = dy <= radius[:, None]
-    half = widths[radius[:, None], np.where(inside, dy, 0)]
+    half = np.take(widths, radius[:, None] * count + dy, mode="clip")  # any value if not inside
     return _clip(cx[:, None] - half, cx[:, None] + half + 1, inside, size)
 
 
@@ -85,22 +87,51 @@ def _clip(start: Ints, stop: Ints, inside: NDArray[np.bool_], size: int) -> Span
     return Spans(start, np.where(inside, np.clip(stop, start, size), start))
 
 
-def rotate(images: Pixels, angle_deg: Floats) -> Pixels:
-    """Rotate each image `[n, size, size]` by whole degrees, counter-clockwise, filling with 0."""
+def rotate(images: Pixels, angle_deg: Floats, objects: list[Spans], out: Pixels) -> None:
+    """Rotate each image by whole degrees, counter-clockwise, filling with 0.
+
+    Args:
+        images: uint8 `[n, size, size]`, 0 outside the objects.
+        angle_deg: `[n]`.
+        objects: what was drawn. Only the part of the frame that an object can reach is looked
+            up, which is a quarter of it in circ-sq.
+        out: uint8 `[n, size, size]`.
+    """
     size = images.shape[-1]
-    out = np.empty_like(images)
     find = _kept_sources if size <= CACHED_SIZE else _sources
-    for image, angle, target in zip(images, np.rint(angle_deg).astype(int), out, strict=True):
-        cv2.remap(
-            image,
-            find(int(angle) % 360, size),
-            None,
-            cv2.INTER_NEAREST,
-            dst=target,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=0.0,
-        )
-    return out
+    regions = np.stack([_reach(spans, angle_deg, size) for spans in objects], axis=1)
+    out[...] = 0
+    for k, angle in enumerate(np.rint(angle_deg).astype(int).tolist()):
+        sources = find(angle % 360, size)
+        for x0, y0, x1, y1 in regions[k].tolist():
+            if x0 < x1 and y0 < y1:
+                out[k, y0:y1, x0:x1] = cv2.remap(
+                    images[k],
+                    sources[y0:y1, x0:x1],
+                    NO_SECOND_MAP,
+                    cv2.INTER_NEAREST,
+                    borderMode=cv2.BORDER_CONSTANT,
+                    borderValue=0.0,
+                )
+
+
+def _reach(spans: Spans, angle_deg: Floats, size: int) -> Ints:
+    """Boxes x0, y0, x1, y1 `[n, 4]` in the frame that hold the rotated spans; empty is 0."""
+    filled = spans.start < spans.stop
+    x0 = np.where(filled, spans.start, size).min(axis=1)
+    x1 = np.where(filled, spans.stop, 0).max(axis=1)
+    y0 = filled.argmax(axis=1)
+    y1 = size - filled[:, ::-1].argmax(axis=1)
+    turned = axes(np.asarray(angle_deg, np.float64))
+    middle_x, middle_y = turned.turn((x0 + x1 - size) / 2.0, (y0 + y1 - size) / 2.0)
+    half_x, half_y = (x1 - x0) / 2.0, (y1 - y0) / 2.0
+    c, s = abs(turned.ux), abs(turned.uy)
+    wide, high = c * half_x + s * half_y + 1.0, s * half_x + c * half_y + 1.0  # 1 px to round
+    low = np.floor(np.stack((middle_x - wide, middle_y - high)) + size / 2.0)
+    high_ends = np.ceil(np.stack((middle_x + wide, middle_y + high)) + size / 2.0)
+    ends = np.clip(np.concatenate((low, high_ends)), 0, size).astype(np.int64)
+    reach: Ints = np.where(filled.any(axis=1), ends, 0).T
+    return reach
 
 
 def _sources(angle: int, size: int) -> NDArray[np.int16]:
@@ -117,7 +148,7 @@ def _sources(angle: int, size: int) -> NDArray[np.int16]:
         x_start = cos * -middle + sin * -middle + 0.0 + middle
         y_start = -sin * -middle + cos * -middle + 0.0 + middle
         xs = (_fixed(x_start + cos * 0.5 + sin * 0.5) + _fixed(cos) * across) + _fixed(sin) * down
-        ys = (_fixed(y_start - sin * 0.5 + cos * 0.5) - _fixed(sin) * across) + _fixed(cos) * down
+        ys = (_fixed(y_start - sin * 0.5 + cos * 0.5) + _fixed(-sin) * across) + _fixed(cos) * down
         xs, ys = xs >> 16, ys >> 16
     return np.stack((xs, ys), axis=2).astype(np.int16)
 
@@ -128,3 +159,11 @@ def _fixed(value: float) -> int:
 
 
 _kept_sources = lru_cache(maxsize=181)(_sources)
+
+
+def relabel(codes: Pixels, table: Pixels) -> None:
+    """Replace every pixel of `[n, size, size]` by its entry in a table of at most 256 values."""
+    lut = np.zeros(256, np.uint8)
+    lut[: len(table)] = table
+    flat = codes.reshape(-1, codes.shape[-1])
+    cv2.LUT(flat, lut, dst=flat)

@@ -87,7 +87,8 @@ class Draws:
         group, lane = divmod(column, 4)
         if group not in self._cache:
             self._cache[group] = self.words(group, self.index, np.zeros_like(self.index))
-        return self._cache[group][lane]
+        words: Words = self._cache[group][lane]
+        return words
 
     def uniform(self, column: int, low: Floats | float = 0.0, high: Floats | float = 1.0) -> Floats:
         """Real numbers `[n]`, uniform in (low, high)."""
@@ -108,7 +109,8 @@ class Draws:
         """
         shared = self.blocks(classes)
         order = np.argsort(np.stack([shared.word(c) for c in range(classes)]), axis=0)
-        return order[self.index % classes, np.arange(len(self.index))]
+        labels: Ints = order[self.index % classes, np.arange(len(self.index))]
+        return labels
 
     def first_valid(self, group: int, valid: Callable[[Floats, Ints], NDArray[np.bool_]]) -> Floats:
         """Draw four uniforms for each sample again and again until they are valid.
@@ -124,7 +126,7 @@ class Draws:
         """
         found = np.empty((4, len(self.index)))
         pending = np.arange(len(self.index))
-        first, count = 0, 4
+        first, count = 0, 3  # as many as are right at once for rect-tri; any give the same result
         while len(pending):
             assert first + count <= MAX_TRIES, "this law leaves no room for a valid sample"
             index = np.repeat(self.index[pending], count)
@@ -135,7 +137,7 @@ class Draws:
             pick = good.argmax(axis=1)[done]
             found[:, pending[done]] = u[:, done, pick]
             pending = pending[~done]
-            first, count = first + count, min(2 * count, 256)
+            first, count = first + count, min(4 * count, 256)
         return found
 
 

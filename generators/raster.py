@@ -14,6 +14,8 @@ rounds these alike everywhere: the last bit of a sine cannot move a pixel.
 
 from __future__ import annotations
 
+import math
+import threading
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -25,7 +27,7 @@ Ints = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 
 TURN_GRID = 2.0**-24  # of tan(angle / 2); 3e-6 px at the rim of a 128 px frame
-TABLE_SIZE = 128  # up to here all row patterns fit a table of 2.1 MB (docs: perf measurement)
+TABLE_SIZE = 128  # px; up to here a table of all row patterns takes 2.1 MB or less
 
 
 class Spans(NamedTuple):
@@ -54,17 +56,19 @@ def axes(angle_deg: Floats) -> Axes:
     """
     quarter = np.rint(angle_deg / 90.0)
     half = np.deg2rad((angle_deg - 90.0 * quarter) / 2.0)
-    t = np.rint(np.tan(half) / TURN_GRID) * TURN_GRID
-    cos, sin = (1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t)
+    t: Floats = np.rint(np.tan(half) / TURN_GRID) * TURN_GRID
+    cos: Floats = (1.0 - t * t) / (1.0 + t * t)
+    sin: Floats = 2.0 * t / (1.0 + t * t)
     turns = quarter.astype(np.int64) % 4
-    ux = np.choose(turns, (cos, -sin, -cos, sin))
-    uy = np.choose(turns, (-sin, -cos, sin, cos))  # y points down, so counter-clockwise is -sin
+    ux: Floats = np.choose(turns, (cos, -sin, -cos, sin))
+    # y points down, so counter-clockwise is -sin.
+    uy: Floats = np.choose(turns, (-sin, -cos, sin, cos))
     return Axes(ux, uy)
 
 
 def row_centres(size: int) -> Floats:
     """The y of the pixel centres of each row, `[size]`."""
-    return np.arange(size) + 0.5
+    return np.arange(size, dtype=np.float64) + 0.5
 
 
 def to_spans(left: Floats, right: Floats, rows: NDArray[np.bool_], size: int) -> Spans:
@@ -82,23 +86,43 @@ def disc(cx: Floats, cy: Floats, radius: Floats, size: int) -> Spans:
     return to_spans(cx[:, None] - half, cx[:, None] + half, square >= 0.0, size)
 
 
-def box(cx: Floats, cy: Floats, turned: Axes, half_x: Floats, half_y: Floats, radius: Floats, size: int) -> Spans:
+def box(cx: Floats, cy: Floats, turned: Axes, half_x: Floats, half_y: Floats, size: int) -> Spans:
+    """Rotated rectangles with half sides (half_x, half_y) and sharp corners.
+
+    Where two slabs meet: |c x - s y| <= a bounds x in every row, and so does |s x + c y| <= b.
+    """
+    c, s, a, b = _first_quadrant(turned, half_x, half_y)
+    s = np.maximum(s, 1e-12)  # level sides: the second slab then bounds the rows only
+    y = row_centres(size) - cy[:, None]
+    across_1 = (-s / c)[:, None] * y + cx[:, None]
+    across_2 = (c / s)[:, None] * y + cx[:, None]
+    reach_1, reach_2 = (a / c)[:, None], (b / s)[:, None]
+    left = np.maximum(across_1 - reach_1, across_2 - reach_2)
+    right = np.minimum(across_1 + reach_1, across_2 + reach_2)
+    return to_spans(left, right, left <= right, size)
+
+
+def round_box(cx: Floats, cy: Floats, turned: Axes, half_x: Floats, half_y: Floats, radius: Floats, size: int) -> Spans:
     """Rotated rectangles with half sides (half_x, half_y) and corners rounded by `radius`.
 
-    A rounded rectangle is a disc whose centre runs over an inner rectangle. In the first
-    quadrant (c, s >= 0) the inner corners from top to bottom on the right side are top, right
-    and bottom; the left side is the right side turned by half a turn.
+    A rounded rectangle is a disc whose centre runs over an inner rectangle; its left side is its
+    right side turned by half a turn.
     """
+    c, s, a, b = _first_quadrant(turned, half_x, half_y)
+    a, b = a - radius, b - radius
+    y = row_centres(size) - cy[:, None]
+    right = _right_side(y, c, s, a, b, radius)
+    left = _right_side(-y, c, s, a, b, radius)
+    rows = abs(y) <= (s * a + c * b + radius)[:, None]
+    return to_spans(cx[:, None] - left, cx[:, None] + right, rows, size)
+
+
+def _first_quadrant(turned: Axes, half_x: Floats, half_y: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """The same rectangle as (c, s, a, b): half side a along (c, s), c > 0, s >= 0, b across."""
     swap = (turned.ux * turned.uy < 0.0) | (turned.ux == 0.0)
     c = np.where(swap, abs(turned.uy), abs(turned.ux))
     s = np.where(swap, abs(turned.ux), abs(turned.uy))
-    a = np.where(swap, half_y, half_x) - radius
-    b = np.where(swap, half_x, half_y) - radius
-    y = row_centres(size) - cy[:, None]
-    right = _right_side(y, c, s, a, b, radius)
-    left = -_right_side(-y, c, s, a, b, radius)
-    rows = abs(y) <= (s * a + c * b + radius)[:, None]
-    return to_spans(cx[:, None] + left, cx[:, None] + right, rows, size)
+    return c, s, np.where(swap, half_y, half_x), np.where(swap, half_x, half_y)
 
 
 def _right_side(y: Floats, c: Floats, s: Floats, a: Floats, b: Floats, radius: Floats) -> Floats:
@@ -109,33 +133,40 @@ def _right_side(y: Floats, c: Floats, s: Floats, a: Floats, b: Floats, radius: F
     """
     corner_x, corner_y = c * a + s * b, s * a - c * b
     below = y - corner_y[:, None]
-    down_1 = np.clip(below + (radius * c)[:, None], (-2.0 * s * a)[:, None], 0.0)
-    down_2 = np.clip(below - (radius * s)[:, None], 0.0, (2.0 * c * b)[:, None])
-    dy = below - down_1 - down_2
-    reach = np.sqrt(np.maximum((radius * radius)[:, None] - dy * dy, 0.0))
+    down_1 = np.minimum(below + (radius * c)[:, None], 0.0)
+    np.maximum(down_1, (-2.0 * s * a)[:, None], out=down_1)
+    down_2 = np.maximum(below - (radius * s)[:, None], 0.0)
+    np.minimum(down_2, (2.0 * c * b)[:, None], out=down_2)
+    below -= down_1
+    below -= down_2
+    reach = np.maximum((radius * radius)[:, None] - below * below, 0.0)
+    np.sqrt(reach, out=reach)
     # s == 0: the upper edge is level, down_1 is 0, and its slope is never used.
-    slope_1 = np.divide(c, s, out=np.zeros_like(c), where=s > 0.0)
-    side: Floats = corner_x[:, None] + slope_1[:, None] * down_1 - (s / c)[:, None] * down_2 + reach
+    down_1 *= np.divide(c, s, out=np.zeros_like(c), where=s > 0.0)[:, None]
+    down_2 *= (s / c)[:, None]
+    side: Floats = corner_x[:, None] + down_1 - down_2 + reach
     return side
 
 
-def polygon(vertices: Floats, size: int) -> Spans:
-    """Convex polygons, vertices `[n, V, 2]` in order, either way round."""
-    x, y = vertices[..., 0], vertices[..., 1]
-    dx, dy = np.roll(x, -1, axis=1) - x, np.roll(y, -1, axis=1) - y
-    area = (x * np.roll(y, -1, axis=1) - y * np.roll(x, -1, axis=1)).sum(axis=1)
-    down = dy * np.sign(area)[:, None]  # > 0: a right side, < 0: a left side, 0: level
-    slope = np.divide(dx, dy, out=np.zeros_like(dx), where=dy != 0.0)
-    rows = row_centres(size)
-    left = np.full((len(x), size), -np.inf)
-    right = np.full((len(x), size), np.inf)
-    for k in range(x.shape[1]):
-        side = slope[:, k, None] * rows + (x[:, k] - slope[:, k] * y[:, k])[:, None]
-        # A side that does not bound from the right is moved out of sight to the right.
-        np.minimum(right, side + np.where(down[:, k] > 0, 0.0, 1e9)[:, None], out=right)
-        np.maximum(left, side - np.where(down[:, k] < 0, 0.0, 1e9)[:, None], out=left)
-    inside = (rows >= y.min(axis=1)[:, None]) & (rows <= y.max(axis=1)[:, None])
-    return to_spans(left, right, inside, size)
+def triangle(vertices: Floats, size: int) -> Spans:
+    """Triangles, vertices `[n, 3, 2]`.
+
+    From top to bottom one side is the long edge; the other turns at the middle vertex.
+    """
+    order = np.argsort(vertices[..., 1], axis=1)[..., None]
+    (x0, y0), (x1, y1), (x2, y2) = np.take_along_axis(vertices, order, axis=1).transpose(1, 2, 0)
+    y = row_centres(size)
+    long_slope = (x2 - x0) / (y2 - y0)
+    long = long_slope[:, None] * y + (x0 - long_slope * y0)[:, None]
+    below = y - y1[:, None]
+    # A level edge has no rows of its own, and its slope is never used.
+    upper = np.divide(x1 - x0, y1 - y0, out=np.zeros_like(x0), where=y1 > y0)
+    lower = np.divide(x2 - x1, y2 - y1, out=np.zeros_like(x0), where=y2 > y1)
+    bent = upper[:, None] * np.minimum(below, 0.0)
+    bent += lower[:, None] * np.maximum(below, 0.0)
+    bent += x1[:, None]
+    rows = (y >= y0[:, None]) & (y <= y2[:, None])
+    return to_spans(np.minimum(long, bent), np.maximum(long, bent), rows, size)
 
 
 def superellipse(cx: Floats, cy: Floats, turned: Axes, half: Floats, exponent: float, size: int) -> Spans:
@@ -175,9 +206,9 @@ def paint(layers: list[tuple[Spans, int]], out: Pixels) -> None:
     """Exclusive-or the value of each layer into the pixels of its spans; `out` [n, size, size]."""
     size = out.shape[-1]
     flat = out.reshape(-1, size)
-    scratch = np.empty_like(flat)
+    spare = scratch("paint", flat.shape)
     for k, (spans, value) in enumerate(layers):
-        target = flat if k == 0 else scratch
+        target = flat if k == 0 else spare
         start, stop = spans.start.reshape(-1), spans.stop.reshape(-1)
         if size <= TABLE_SIZE:
             np.take(
@@ -192,7 +223,23 @@ def paint(layers: list[tuple[Spans, int]], out: Pixels) -> None:
             inside = (columns >= start[:, None]) & (columns < stop[:, None])
             np.multiply(inside, np.uint8(value), out=target)
         if k > 0:
-            np.bitwise_xor(flat, scratch, out=flat)
+            np.bitwise_xor(flat, spare, out=flat)
+
+
+def scratch(use: str, shape: tuple[int, ...]) -> Pixels:
+    """A uint8 buffer with any content, which this thread keeps for the next call.
+
+    Fresh memory of this size comes from the system page by page, which costs more than to draw
+    in it.
+    """
+    buffers: dict[str, Pixels] = _kept.__dict__
+    size = math.prod(shape)
+    if use not in buffers or buffers[use].size < size:
+        buffers[use] = np.empty(size, np.uint8)
+    return buffers[use][:size].reshape(shape)
+
+
+_kept = threading.local()
 
 
 @lru_cache(maxsize=16)

