@@ -5,7 +5,7 @@ triangle. Masks: "rectangle" is its whole outline region, the triangle included;
 the part of the triangle that lies in it; so ink = rectangle and not triangle.
 
 How style "clean" differs from the paper: the rectangle stays in the frame at every rotation;
-the triangle keeps 4 px from the true outline, has any orientation, and both kinds have equal
+the triangle keeps 4 px from the true outline, and both kinds have equal
 area about the same centroid, so that flipping `triangle` keeps the ink. The areas of rectangle
 and triangle are drawn once for each block of four samples, one of each class, and the
 sides follow from them: all classes have the same ink. Position, aspect and triangle follow the
@@ -81,7 +81,7 @@ class RectTri(Generator):
             -180,
             180,
             "deg",
-            "uniform (paper: 0)",
+            "uniform within +-triangle_rotation",
             "turn of the triangle against the rectangle",
         ),
         Factor("triangle_side", "real", 4, 84, "px at 128", "uniform", "if it is equilateral"),
@@ -101,6 +101,8 @@ class RectTri(Generator):
             "apex of the right triangle minus 60; 0: both kinds are the same",
         ),
         Dial("triangle_scale", 1.0, 0.25, 1.0, "share", "difficulty", "of the triangle's lengths"),
+        # Default: the paper's triangle, whose base lies along a side of the rectangle.
+        Dial("triangle_rotation", 0.0, 0.0, 180.0, "deg", "difficulty", "largest turn against the rectangle"),
         *COMMON_DIALS,
     )
 
@@ -142,7 +144,7 @@ class RectTri(Generator):
             "height": off_centre(side / stretch),
             "x": 64.0 + away * np.cos(direction),
             "y": 64.0 + away * np.sin(direction),
-            "triangle_angle": draws.uniform(5, -180.0, 180.0),
+            "triangle_angle": draws.uniform(5, -1.0, 1.0) * float(self.params["triangle_rotation"]) + 0.0,  # no -0.0
             **self._triangle_lengths(shared.uniform(5), draws.uniform(6)),
         }
         # And the triangle fits into the smaller of the two.

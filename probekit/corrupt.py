@@ -144,11 +144,13 @@ def _boxes(u: Tensor, sides: tuple[Range, Range], size: tuple[int, int], margin:
 
 
 def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Which pixels lie in boxes [N, 4]: bool [N, 1, height, width]."""
+    """1 for the pixels in boxes [N, 4], else 0: float32 [N, 1, height, width]."""
     x0, y0, x1, y1 = boxes[:, :, None].unbind(1)
     x = torch.arange(width, device=boxes.device)
     y = torch.arange(height, device=boxes.device)
-    return ((y >= y0) & (y < y1))[:, None, :, None] & ((x >= x0) & (x < x1))[:, None, None, :]
+    columns = ((x >= x0) & (x < x1)).float()
+    rows = ((y >= y0) & (y < y1)).float()
+    return rows[:, None, :, None] * columns[:, None, None, :]
 
 
 # --- The four corruptions, as functions of what was drawn.
@@ -171,14 +173,12 @@ def shuffle_pixels(views: Tensor, boxes: Tensor, keys: Tensor) -> Tensor:
     p = torch.arange(keys.shape[2], device=views.device)  # pixels of a box, row by row
     x0, y0, x1, y1 = boxes[:, :, :, None].unbind(2)
     w = x1 - x0
-    used = p < w * (y1 - y0)
-    # Places past the end of the box sort last, so the box's own pixels are permuted among themselves.
-    shuffled = torch.where(used, keys, 2.0).argsort(2)
-    columns = w.clamp(min=1)
-    target = (y0 + p // columns) * width + x0 + p % columns
-    source = (y0 + shuffled // columns) * width + x0 + shuffled % columns
-    # One dummy place behind the image takes what lies past the end of a box.
-    target = torch.where(used, target, height * width)
+    past = (p >= w * (y1 - y0)).long()  # 1 past the end of the box
+    place = y0 * width + x0 + p + p.div(w.clamp(min=1), rounding_mode="floor") * (width - w)
+    # What lies past the end sorts last, so the box's own pixels are permuted among themselves.
+    source = place.gather(2, torch.maximum(keys, past.float()).argsort(2))
+    # One dummy place behind the image takes what lies past the end.
+    target = torch.maximum(place, past * (height * width)).clamp(max=height * width)
     origin = torch.arange(height * width + 1, device=views.device).repeat(n, 1)
     for k in range(boxes.shape[1]):
         origin.scatter_(1, target[:, k], source[:, k])
@@ -200,25 +200,32 @@ def bend_intensity(views: Tensor, curve: Tensor, inverted: Tensor) -> Tensor:
     Returns:
         [N, 1, H, W] in [0, 1].
     """
+    turned = inverted.view(-1, 1, 1, 1)
     x1, y1, x2, y2 = curve[:, :, None, None, None].unbind(1)
+    # y(1 - s) is 1 minus the rising curve whose control values are taken backwards from 1.
+    y1, y2 = torch.where(turned, 1 - y2, y1), torch.where(turned, 1 - y1, y2)
+    x, y = _bezier(x1, x2), _bezier(y1, y2)
     s = torch.zeros_like(views)
+    reached = torch.empty_like(views)  # 1 or 0: far cheaper on the CPU than torch.where
     step = 1.0
     for _ in range(HALVINGS):
         step /= 2
-        middle = s + step
-        s = torch.where(_bezier(middle, x1, x2) <= views, middle, s)
-    left, right = _bezier(s, x1, x2), _bezier(s + step, x1, x2)
-    part = ((views - left) / (right - left).clamp(min=1e-12)).clamp_(0, 1)
-    turned = inverted.view(-1, 1, 1, 1)
-    # y(1 - s) is the curve whose control values run backwards.
-    y1, y2 = torch.where(turned, 1 - y2, y1), torch.where(turned, 1 - y1, y2)
-    risen = torch.lerp(_bezier(s, y1, y2), _bezier(s + step, y1, y2), part)
+        torch.le(_value(x, s + step), views, out=reached)
+        s.add_(reached, alpha=step)
+    left, right = _value(x, s), _value(x, s + step)
+    part = ((views - left) / (right - left).clamp_(min=1e-12)).clamp_(0, 1)
+    risen = torch.lerp(_value(y, s), _value(y, s + step), part)
     return torch.where(turned, 1 - risen, risen).clamp_(0, 1)
 
 
-def _bezier(s: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """The cubic with control values 0, a, b, 1 at s."""
-    return s * (3 * a + s * (3 * b - 6 * a + s * (1 + 3 * a - 3 * b)))
+def _bezier(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Coefficients of s, s^2 and s^3 of the cubic with control values 0, a, b, 1."""
+    return 3 * a, 3 * b - 6 * a, 1 + 3 * a - 3 * b
+
+
+def _value(cubic: tuple[Tensor, Tensor, Tensor], s: Tensor) -> Tensor:
+    first, second, third = cubic
+    return torch.addcmul(first, s, torch.addcmul(second, s, third)).mul_(s)
 
 
 def paint_inside(views: Tensor, boxes: Tensor, colours: Tensor) -> Tensor:
@@ -234,7 +241,7 @@ def paint_inside(views: Tensor, boxes: Tensor, colours: Tensor) -> Tensor:
     """
     for k in range(boxes.shape[1]):
         inside = _inside(boxes[:, k], *views.shape[2:])
-        views = torch.where(inside, colours[:, k, :, None, None], views)
+        views = torch.lerp(views, colours[:, k, :, None, None], inside)  # exact at 0 and 1
     return views
 
 
@@ -251,5 +258,5 @@ def paint_outside(views: Tensor, boxes: Tensor, colour: Tensor) -> Tensor:
     """
     kept = _inside(boxes[:, 0], *views.shape[2:])
     for k in range(1, boxes.shape[1]):
-        kept = kept | _inside(boxes[:, k], *views.shape[2:])
-    return torch.where(kept, views, colour[:, :, None, None])
+        kept = torch.maximum(kept, _inside(boxes[:, k], *views.shape[2:]))
+    return torch.lerp(colour[:, :, None, None], views, kept)

@@ -139,11 +139,11 @@ def _hue(x: Tensor, turns: Tensor) -> Tensor:
     value = x.amax(1, keepdim=True)
     chroma = value - x.amin(1, keepdim=True)
     some = chroma.clamp(min=1e-12)  # a gray pixel has chroma 0 below, so its hue does not matter
-    sixths = torch.where(
-        value == red,
-        (green - blue) / some,
-        torch.where(value == green, 2 + (blue - red) / some, 4 + (red - green) / some),
-    ) + 6 * turns.view(-1, 1, 1, 1)
+    # lerp with 0 or 1 chooses: several times faster on the CPU than torch.where.
+    sixths = torch.lerp(4 + (red - green) / some, 2 + (blue - red) / some, (value == green).float())
+    sixths = torch.lerp(sixths, (green - blue) / some, (value == red).float())
+    sixths = sixths + 6 * turns.view(-1, 1, 1, 1)
     # Each channel falls from the value by the chroma over two opposite thirds of the circle.
-    place = (sixths + (5 - 2 * torch.arange(3, device=x.device)).view(1, 3, 1, 1)) % 6
+    place = sixths + (5 - 2 * torch.arange(3, device=x.device)).view(1, 3, 1, 1)
+    place = place - 6 * (place / 6).floor()
     return value - chroma * torch.minimum(place, 4 - place).clamp_(0, 1)

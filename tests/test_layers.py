@@ -22,6 +22,7 @@ LEVEL = {
     "data": 2,
     "views": 3,
     "crops": 3,
+    "batched": 3,
     "jitter": 3,
     "corrupt": 3,
     "show_views": 3,

@@ -1,15 +1,17 @@
 """Names, shapes and the content hash of the dataset file, shared by reader and writer.
 
-The content hash is SHA-256 over these bytes, and depends on nothing else: not on compression, chunk order, worker
-count, seed or version.
+The content hash is SHA-256 over the bytes below. It depends on nothing else: not on compression, worker count, seed or
+version. It tells contents apart; it is no protection against somebody who wants two contents to look alike, because
+images go through CRC-32, which takes a third of the time.
 
 1. The JSON text `[classes, mask_names]` (no spaces, UTF-8, not escaped) and a newline.
 2. For each split in the order train, val, test, and each of its datasets in the order images, masks, labels, factors
    sorted by name: the line `<split>/<path> <dtype> <shape>` and a newline, for example `train/images |u1 1000,128,128`
-   (dtype as NumPy's `dtype.str`, always little-endian), then
-   - for images and masks: the SHA-256 digests (32 bytes each) of each run of `chunk_rows(...)` consecutive images,
-   - for the others: the SHA-256 digest of all values,
-   of the uncompressed values in C order.
+   (dtype as NumPy's `dtype.str`, always little-endian), then a SHA-256 digest (32 bytes)
+   - for images and masks: of the CRC-32 (4 bytes, little-endian) of each run of `chunk_rows(...)` consecutive images,
+     where the channels are those of the dataset itself (1 for masks),
+   - for the others: of all values,
+   always of the uncompressed values in C order.
 """
 
 import hashlib

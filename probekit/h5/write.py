@@ -11,7 +11,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -54,18 +54,18 @@ class Block:
     Attributes:
         shape: Of the images: (rows, H, W) or (rows, H, W, 3).
         chunks: Under "images", and "masks" if there are any: each chunk's bytes as stored.
-        digests: Under the same names: the SHA-256 digests of the chunks' values, joined.
+        checksums: Under the same names: the CRC-32 of each chunk's values, joined, 4 bytes each.
         columns: Under "labels" and "factors/<name>": one array `[rows]` each.
     """
 
     shape: tuple[int, ...]
     chunks: dict[str, list[bytes]]
-    digests: dict[str, bytes]
+    checksums: dict[str, bytes]
     columns: dict[str, NDArray[Any]]
 
 
 def pack(rows: Split, compression: str) -> Block:
-    """Compresses and hashes rows; pure, and mostly outside the interpreter lock.
+    """Compresses and checksums rows; pure, and mostly outside the interpreter lock.
 
     Args:
         rows: A multiple of `chunk_rows(...)` images, or fewer at the end of a split.
@@ -75,16 +75,16 @@ def pack(rows: Split, compression: str) -> Block:
     step = chunk_rows(height, width, channels)
     arrays = {"images": rows.images} | ({} if rows.masks is None else {"masks": rows.masks})
     chunks: dict[str, list[bytes]] = {}
-    digests: dict[str, bytes] = {}
+    checksums: dict[str, bytes] = {}
     for name, array in arrays.items():
         assert array.dtype == np.uint8
         parts = [np.ascontiguousarray(array[begin : begin + step]) for begin in range(0, len(array), step)]
-        digests[name] = b"".join(hashlib.sha256(part.data).digest() for part in parts)
+        checksums[name] = b"".join(zlib.crc32(part.data).to_bytes(4, "little") for part in parts)
         chunks[name] = [_store(part, step, compression) for part in parts]
     columns: dict[str, NDArray[Any]] = {} if rows.labels is None else {"labels": rows.labels.astype("<i8")}
     for name, values in rows.factors.items():
         columns[f"factors/{name}"] = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<")))
-    return Block(rows.images.shape, chunks, digests, columns)
+    return Block(rows.images.shape, chunks, checksums, columns)
 
 
 def _store(part: NDArray[np.uint8], step: int, compression: str) -> bytes:
@@ -102,8 +102,9 @@ class _Open:
 
     group: h5py.Group
     n: int  # announced
-    done: int
-    digests: dict[str, Any]  # under each dataset's path the running SHA-256, or the joined digests of its chunks
+    done: int = 0
+    hashes: dict[str, Any] = field(default_factory=dict)  # under each dataset's path the running SHA-256
+    waiting: list[dict[str, NDArray[Any]]] = field(default_factory=list)  # columns not yet in the file
 
 
 class DatasetWriter:
@@ -168,7 +169,7 @@ class DatasetWriter:
         assert split not in self._splits
         if n < 1:
             raise ValueError(f"expected at least one image in split {split}, found {n}")
-        self._splits[split] = _Open(self._file.create_group(split), n, 0, {})
+        self._splits[split] = _Open(self._file.create_group(split), n)
 
     def append(self, block: Block) -> None:
         """Writes the next rows of the current split.
@@ -178,18 +179,18 @@ class DatasetWriter:
         """
         split = list(self._splits.values())[-1]
         rows = block.shape[0]
-        if not split.done:
-            self._create(split, block)
-        assert split.done % split.group["images"].chunks[0] == 0
         assert split.done + rows <= split.n
         with _translated(self.path):
+            if not split.done:
+                self._create(split, block)
+            assert split.done % split.group["images"].chunks[0] == 0
             for name, chunks in block.chunks.items():
                 self._write_chunks(split.group[name], split.done, chunks)
-                split.digests[name] += block.digests[name]
-            for name, values in block.columns.items():
-                split.group[name][split.done : split.done + rows] = values
-                split.digests[name].update(values)
-        split.done += rows
+                split.hashes[name].update(block.checksums[name])
+            split.done += rows
+            split.waiting.append(block.columns)
+            if split.done // COLUMN_ROWS > (split.done - rows) // COLUMN_ROWS:
+                self._write_columns(split)
 
     def _create(self, split: _Open, block: Block) -> None:
         """Makes the datasets, now that the first block shows their types."""
@@ -209,12 +210,12 @@ class DatasetWriter:
                 track_times=False,
                 **filters.get(self.compression, {}),
             )
-            split.digests[name] = bytearray()
+            split.hashes[name] = hashlib.sha256()
         for name, values in block.columns.items():
             split.group.create_dataset(
                 name, shape=(split.n,), dtype=values.dtype, chunks=(min(split.n, COLUMN_ROWS),), track_times=False
             )
-            split.digests[name] = hashlib.sha256()
+            split.hashes[name] = hashlib.sha256()
 
     def _write_chunks(self, data: h5py.Dataset, start: int, chunks: list[bytes]) -> None:
         step = data.chunks[0]
@@ -225,6 +226,14 @@ class DatasetWriter:
             else:
                 data.id.write_direct_chunk((begin,) + (0,) * (data.ndim - 1), chunk)
 
+    def _write_columns(self, split: _Open) -> None:
+        """Writes the waiting columns: one call for many blocks, because a call costs as much as ten images."""
+        for name in split.waiting[0] if split.waiting else ():
+            values = np.concatenate([columns[name] for columns in split.waiting])
+            split.group[name][split.done - len(values) : split.done] = values
+            split.hashes[name].update(values.data)
+        split.waiting.clear()
+
     def _complete(self) -> None:
         """Cuts each split to the rows that came, hashes, and writes the attributes."""
         assert "train" in self._splits
@@ -234,12 +243,13 @@ class DatasetWriter:
             written = self._splits[split]
             if not written.done:
                 raise ValueError(f"expected at least one image in split {split}, found none")
-            for name in sorted(written.digests, key=_hash_order):
-                data, digest = written.group[name], written.digests[name]
+            self._write_columns(written)
+            for name in sorted(written.hashes, key=_hash_order):
+                data = written.group[name]
                 if written.done < written.n:
                     data.resize(written.done, axis=0)
                 content.update(describe_array(f"{split}/{name}", data.dtype.str, data.shape))
-                content.update(digest if isinstance(digest, bytearray) else digest.digest())
+                content.update(written.hashes[name].digest())
         texts: dict[str, Any] = {"classes": list(head.classes), "mask_names": list(head.mask_names)}
         texts |= {"params": dict(head.params), "factors": [dict(factor) for factor in head.factors]}
         attributes: dict[str, Any] = {

@@ -1,0 +1,85 @@
+"""A picture of what pretraining sees: input, target and prediction, as in Figure 3 of the ConRec paper."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from probekit.corrupt import CORRUPTIONS, corrupt_as
+from probekit.views import RECIPES, make_views
+
+ROWS = 4  # samples in the picture
+CELL_INCHES = 1.1
+
+Predict = Callable[[Tensor], Tensor]
+Column = tuple[str, Tensor]  # label, views [n, C, H, W]
+
+
+def draw_views(images: Tensor, *, recipe: str, seed: int, out: Path, predict: Predict | None) -> Path:
+    """Draws the views of the first images, one row a sample.
+
+    A recipe with corruptions gives for each kind of corruption the columns input, target and, with
+    `predict`, prediction; the target is the same view each time. A recipe without gives the two views.
+
+    Args:
+        images: uint8 [N, C, H, W]; the first 4 are drawn.
+        recipe: A name in `views.RECIPES`.
+        seed: Of the generator that augments and corrupts.
+        out: Where the PNG goes; its folder is made.
+        predict: Maps inputs float32 [n, C, H, W] to reconstructions of the same shape and device.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ValueError: If the recipe is unknown, or the images have another type or shape.
+    """
+    images = images[:ROWS]
+    generator = torch.Generator(images.device).manual_seed(seed)
+    views = make_views(recipe, images, generator)
+    if RECIPES[recipe].corrupt:
+        groups = list(_corrupted(views.targets[0], generator, predict))
+    else:
+        groups = [("views", [("view 1", views.inputs[0]), ("view 2", views.inputs[1])])]
+    figure = _figure(groups)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)
+    figure.savefig(out, format="png", dpi=150)
+    return out
+
+
+def _corrupted(
+    targets: Tensor, generator: torch.Generator, predict: Predict | None
+) -> Iterator[tuple[str, list[Column]]]:
+    """For each kind of corruption its name and columns."""
+    for k, (name, _) in enumerate(CORRUPTIONS[targets.shape[1]]):
+        kind = torch.full((len(targets),), k, device=targets.device)
+        inputs = corrupt_as(targets, kind, generator)
+        columns = [("input", inputs), ("target", targets)]
+        if predict is not None:
+            with torch.no_grad():
+                columns.append(("prediction", predict(inputs)))
+        yield name, columns
+
+
+def _figure(groups: list[tuple[str, list[Column]]]) -> Figure:
+    """A row of groups with a title each; in a group a grid of samples x columns."""
+    widths = [len(columns) for _, columns in groups]
+    rows = len(groups[0][1][0][1])
+    # Half a cell above the grid for the titles.
+    figure = Figure(figsize=(CELL_INCHES * sum(widths), CELL_INCHES * (rows + 0.5)), layout="constrained")
+    parts = figure.subfigures(1, len(groups), width_ratios=widths, squeeze=False)[0]
+    for part, (title, columns) in zip(parts, groups, strict=True):
+        part.suptitle(title, fontsize=10)
+        axes = part.subplots(rows, len(columns), squeeze=False)
+        for j, (label, views) in enumerate(columns):
+            axes[0, j].set_title(label, fontsize=8)
+            pixels = views.float().clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+            for i in range(rows):
+                # One channel needs its gray scale fixed; three are shown as they are.
+                axes[i, j].imshow(pixels[i], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                axes[i, j].set_axis_off()
+    return figure
