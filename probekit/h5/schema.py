@@ -8,8 +8,8 @@ images go through CRC-32, which takes a third of the time.
 2. For each split in the order train, val, test, and each of its datasets in the order images, masks, labels, factors
    sorted by name: the line `<split>/<path> <dtype> <shape>` and a newline, for example `train/images |u1 1000,128,128`
    (dtype as NumPy's `dtype.str`, always little-endian), then a SHA-256 digest (32 bytes)
-   - for images and masks: of the CRC-32 (4 bytes, little-endian) of each run of `chunk_rows(...)` consecutive images,
-     where the channels are those of the dataset itself (1 for masks),
+   - for images and masks: of the CRC-32 (4 bytes, little-endian) of each run of `chunk_rows(H, W, C)` consecutive
+     images or masks, C being the channels of the images,
    - for the others: of all values,
    always of the uncompressed values in C order.
 """

@@ -204,7 +204,7 @@ class DatasetWriter:
             shape = block.shape[1:] if name == "images" else (height, width)
             split.group.create_dataset(
                 name,
-                shape=(split.n, *shape),
+                shape=(max(split.n, step), *shape),  # cut at the end; h5py wants no chunk larger than the data
                 dtype="u1",
                 chunks=(step, *shape),
                 track_times=False,
@@ -246,7 +246,7 @@ class DatasetWriter:
             self._write_columns(written)
             for name in sorted(written.hashes, key=_hash_order):
                 data = written.group[name]
-                if written.done < written.n:
+                if data.shape[0] != written.done:
                     data.resize(written.done, axis=0)
                 content.update(describe_array(f"{split}/{name}", data.dtype.str, data.shape))
                 content.update(written.hashes[name].digest())

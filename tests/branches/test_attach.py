@@ -44,7 +44,7 @@ def test_a_branch_attaches_to_any_method_with_a_map(name: str) -> None:
     attach(method, toy)
     torch.testing.assert_close(method.encode(views().inputs[0]).pooled, 3 * before)
     step = method.step(views())
-    (step.loss + toy.weight * toy.loss(step)).backward()
+    (step.loss + toy.weight * toy.loss(step)).backward()  # type: ignore[no-untyped-call]
     assert toy.scale.grad is not None
     assert "branches.toy.scale" in method.state_dict()
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from probekit.run import Run
 from probekit.train import loop
 from probekit.train import pretrain as starter
 from probekit.train.checkpoint import load_checkpoint
+from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
 from probekit.train.loop import NonFiniteLossError
 from probekit.train.pretrain import pretrain, resume
@@ -52,7 +54,7 @@ def train(
     epochs: int = 3,
     name: str = "run",
     preset: str = "quick",
-    **options: Any,
+    options: Mapping[str, Any] = {},
 ) -> tuple[Run, bool]:
     return pretrain(
         method,
@@ -135,7 +137,7 @@ def test_stopped_and_resumed_is_the_run_that_was_never_stopped(
 
 def test_kill_at_any_moment_costs_nothing_but_time(data: Path, tmp_path: Path) -> None:
     """kill -9 after random delays, resume, repeat, until done: bit for bit the run that was never killed."""
-    whole, _ = train(data, tmp_path, name="whole", epochs=6, **{"train.eval_every": 1})
+    whole, _ = train(data, tmp_path, name="whole", epochs=6, options={"train.eval_every": 1})
     script = (
         "import sys; from pathlib import Path; from tests.train import test_loop as t; from probekit.run import Run\n"
         "from probekit.train import loop; loop.SAVE_EVERY = 0.0; loop.READ_EVERY = 1\n"
@@ -145,7 +147,7 @@ def test_kill_at_any_moment_costs_nothing_but_time(data: Path, tmp_path: Path) -
         "    t.resume(run, epochs=None, device='cpu', console=t.quiet())\n"
         "else:\n"
         "    import shutil; shutil.rmtree(run.path, ignore_errors=True)\n"
-        "    t.train(data, runs, name='part', epochs=6, **{'train.eval_every': 1})\n"
+        "    t.train(data, runs, name='part', epochs=6, options={'train.eval_every': 1})\n"
     )
     part = Run(tmp_path / "part")
     kills = 0
@@ -195,8 +197,8 @@ def test_same_seed_same_run_and_another_seed_another(data: Path, tmp_path: Path)
 def test_more_epochs_extend_a_finished_run(data: Path, tmp_path: Path) -> None:
     """With a constant rate the weights are those of the longer run."""
     constant = {"optimizer.schedule": "constant", "optimizer.warmup_epochs": 0}
-    long, _ = train(data, tmp_path, name="long", epochs=4, **constant)
-    short, _ = train(data, tmp_path, name="short", epochs=2, **constant)
+    long, _ = train(data, tmp_path, name="long", epochs=4, options=constant)
+    short, _ = train(data, tmp_path, name="short", epochs=2, options=constant)
     resume(short, epochs=4, device="cpu", console=quiet())
     assert_same(content(long)["method"], content(short)["method"])
     assert short.read()["config"]["train"]["epochs"] == 4
@@ -221,7 +223,7 @@ def test_metrics_and_files(data: Path, tmp_path: Path) -> None:
 
 
 def test_unlabelled_data_trains_without_scores(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop.Monitor, "can_score", property(lambda self: False))
+    monkeypatch.setattr(Monitor, "can_score", property(lambda self: False))
     run, finished = train(data, tmp_path, epochs=1)
     assert finished
     assert "val" not in run.read_metrics()[0]
@@ -263,7 +265,7 @@ def test_what_does_not_fit_is_one_line_and_leaves_no_folder(
     data: Path, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        train(data, tmp_path, **options)
+        train(data, tmp_path, options=options)
     assert not list(tmp_path.iterdir())
 
 

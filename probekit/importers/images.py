@@ -1,0 +1,95 @@
+"""One image file to uint8 grey or RGB, and to a square."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from probekit.importers.base import Broken
+
+Pixels = NDArray[np.uint8]
+
+# What OpenCV reads in its default build (OpenCV documentation, imread).
+_NAMES = "avif bmp dib exr gif hdr jp2 jpe jpeg jpg pbm pfm pgm pic png pnm ppm pxm ras sr tif tiff webp"
+SUFFIXES = frozenset(f".{name}" for name in _NAMES.split(" "))
+# OpenCV fills what is missing from a cut-off file with grey or black and says nothing, so the end marks are looked for.
+END_MARKS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND"}
+PAPER_WHITE = 255  # what shows through transparent pixels
+
+
+def decode_file(path: Path) -> Pixels:
+    """Reads uint8 `[H, W]` or RGB `[H, W, 3]`, upright as its EXIF orientation says.
+
+    16-bit images are scaled to 8 bits, transparent pixels show white paper.
+
+    Raises:
+        Broken: If it is no readable image of 8 or 16 bits.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Broken(error.strerror or "cannot be read") from error
+    if not data:
+        raise Broken("the file is empty")
+    for start, end in END_MARKS.items():
+        if data.startswith(start) and end not in data[len(start) :]:
+            raise Broken("the file is cut off")
+    image = _decode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    if image.ndim == 3 and not data.startswith(b"\xff\xd8"):  # all but JPEG can be transparent
+        whole = _decode(data, cv2.IMREAD_UNCHANGED)
+        image = _on_paper(_to_8_bits(whole)) if whole.ndim == 3 and whole.shape[2] == 4 else image
+    image = _to_8_bits(image)
+    return image if image.ndim == 2 else np.ascontiguousarray(image[..., ::-1])  # OpenCV gives BGR
+
+
+def _decode(data: bytes, flags: int) -> NDArray[np.generic]:
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise Broken(" ".join(str(error).split())) from error
+    if image is None or image.size == 0:
+        raise Broken("not an image that OpenCV can read")
+    return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+
+
+def _to_8_bits(image: NDArray[np.generic]) -> Pixels:
+    if image.dtype == np.uint16:
+        return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
+    if image.dtype != np.uint8:
+        raise Broken(f"expected 8 or 16 bits a pixel, found {image.dtype}")
+    return image.astype(np.uint8, copy=False)
+
+
+def _on_paper(image: Pixels) -> Pixels:
+    """BGRA `[H, W, 4]` on white, BGR `[H, W, 3]`."""
+    alpha = image[..., 3:].astype(np.uint32)
+    mixed = (image[..., :3] * alpha + PAPER_WHITE * (255 - alpha) + 127) // 255
+    return mixed.astype(np.uint8)
+
+
+def to_square(image: Pixels, size: int) -> Pixels:
+    """Crops the centre square and resizes it to `size`: by area when it shrinks, bilinear when it grows."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[top : top + side, left : left + side]
+    if side == size:
+        return square
+    method = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    return cv2.resize(np.ascontiguousarray(square), (size, size), interpolation=method).astype(np.uint8, copy=False)
+
+
+def has_colour(image: Pixels) -> bool:
+    """Whether the channels differ anywhere."""
+    if image.ndim == 2:
+        return False
+    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+    return not (np.array_equal(red, green) and np.array_equal(red, blue))
+
+
+def to_channels(image: Pixels, channels: int) -> Pixels:
+    """Grey `[H, W]` of an image without colour, or RGB `[H, W, 3]` of any."""
+    if channels == 1:
+        return image if image.ndim == 2 else image[..., 0]
+    return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)

@@ -1,0 +1,149 @@
+"""Jitter and blur: pixels against plain formulas, torchvision and OpenCV; the draws against their law.
+
+Alone: pytest tests/test_jitter.py
+"""
+
+import colorsys
+import math
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms import functional as oracle
+
+from probekit import jitter
+from tests.chance import seeded, within_five_sigma
+
+Array = NDArray[np.float64]
+
+
+# --- Jitter, against a plain formula for each image, and torchvision where it means the same.
+
+
+def test_gray_jitter_is_the_formula() -> None:
+    x = torch.rand(8, 1, 20, 24, generator=seeded()) * 1.2 - 0.1  # with overshoot, as after the crop
+    contrast, brightness = torch.rand(2, 8, generator=seeded(1)) * 1.6 + 0.2
+    ours = jitter.adjust_gray(x, contrast, brightness)
+    for n in range(8):
+        image = x[n, 0].double().numpy()
+        changed = (image.mean() + (image - image.mean()) * contrast[n].item()) * brightness[n].item()
+        np.testing.assert_allclose(ours[n, 0], np.clip(changed, 0, 1), atol=1e-6)
+
+
+def slow_colour(image: Array, order: list[int], factors: list[float]) -> Array:
+    """The colour policy on one image [3, H, W] through colorsys, pixel by pixel."""
+
+    def by_hsv(image: Array, turns: float, saturation: float) -> Array:
+        changed = np.empty_like(image)
+        for i, j in np.ndindex(image.shape[1:]):
+            hue, s, value = colorsys.rgb_to_hsv(*image[:, i, j])
+            changed[:, i, j] = colorsys.hsv_to_rgb((hue + turns) % 1, min(1, s * saturation), value)
+        return changed
+
+    for k in order:
+        if k == 0:
+            image = image * factors[0]
+        elif k == 1:
+            mean = image.mean((1, 2), keepdims=True)
+            image = mean + (image - mean) * factors[1]
+        else:
+            image = by_hsv(image, factors[3] if k == 3 else 0, factors[2] if k == 2 else 1)
+        image = image.clip(0, 1)
+    return image
+
+
+def test_colour_jitter_is_the_formula_in_every_order() -> None:
+    orders = torch.cartesian_prod(*[torch.arange(4)] * 4)
+    orders = orders[orders.sort(1).values.eq(torch.arange(4)).all(1)]
+    assert len(orders) == 24
+    x = torch.rand(24, 3, 6, 5, generator=seeded())
+    x[:, :, 0, 0] = 0.5  # a gray pixel
+    x[:, :, 0, 1] = 0.0
+    factors = torch.rand(24, 4, generator=seeded(1)) * 1.6 + 0.2
+    factors[:, 3] = torch.rand(24, generator=seeded(2)) * 0.4 - 0.2
+    ours = jitter.adjust_colour(x, orders, factors)
+    for n in range(24):
+        expected = slow_colour(x[n].double().numpy(), orders[n].tolist(), factors[n].tolist())
+        np.testing.assert_allclose(ours[n], expected, atol=2e-5)
+
+
+def test_brightness_hue_and_gray_are_torchvisions() -> None:
+    x = torch.rand(3, 3, 16, 16, generator=seeded())
+    ones = torch.ones(3)
+    neutral = torch.stack([ones, ones, ones, 0 * ones], 1)
+    order = torch.arange(4).expand(3, 4)
+    for turns in (-0.2, -0.05, 0.13):
+        ours = jitter.adjust_colour(x, order, neutral + torch.tensor([0, 0, 0, turns]))
+        torch.testing.assert_close(ours, oracle.adjust_hue(x, turns), atol=1e-5, rtol=0)
+    ours = jitter.adjust_colour(x, order, neutral * torch.tensor([1.6, 1, 1, 1]))
+    torch.testing.assert_close(ours, oracle.adjust_brightness(x, 1.6), atol=1e-5, rtol=0)
+    # torchvision rounds one of the three weights in another place.
+    torch.testing.assert_close(jitter.to_gray(x), oracle.rgb_to_grayscale(x, 3), atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (128, 96), (16, 16), (30, 48)])
+def test_blur_is_opencvs_with_zeros_around(height: int, width: int) -> None:
+    x = torch.rand(3, 3, height, width, generator=seeded())
+    sigma = torch.tensor([0.1, 0.7, 2.0])
+    radius = height // 10 // 2
+    ours = jitter.blur(x, sigma)
+    for n in range(3):
+        kernel = cv2.getGaussianKernel(2 * radius + 1, sigma[n].item(), cv2.CV_64F)
+        image = x[n].permute(1, 2, 0).double().numpy()
+        expected = cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
+        np.testing.assert_allclose(ours[n].permute(1, 2, 0), expected, atol=1e-5)
+
+
+def test_gray_jitter_factors_fill_their_range() -> None:
+    # Pixels 0 and 1 in equal parts: the clipped result tells both factors where neither end is clipped.
+    x = torch.zeros(20_000, 1, 2, 2)
+    x[:, :, 0] = 0.5
+    y = jitter.jitter(x, seeded())
+    brightness = y.mean((1, 2, 3)) / 0.25  # nothing is clipped while contrast < 1
+    contrast = (y[:, 0, 0, 0] - y[:, 0, 1, 0]) / (0.5 * brightness)
+    free = contrast < 0.99
+    # Contrast below 1 has probability .8 / 1.6.
+    assert within_five_sigma(int((contrast < 1).sum()), 20_000, 0.5)
+    for factor, low, high in ((brightness[free], 0.2, 1.8), (contrast[free], 0.2, 0.99)):
+        assert factor.min() >= low - 1e-4
+        assert factor.max() <= high + 1e-4
+        spread = (high - low) / math.sqrt(12 * len(factor))
+        assert abs(factor.mean().item() - (low + high) / 2) < 5 * spread
+
+
+def test_colour_policy_draws_by_its_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 20_000
+    drawn: dict[str, tuple[Tensor, ...]] = {}
+
+    def record(x: Tensor, chosen: Tensor, operation: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
+        drawn[operation.__name__] = (chosen, *parameters)
+        return x
+
+    monkeypatch.setattr("probekit.jitter.apply_where_", record)
+    jitter.jitter(torch.zeros(n, 3, 1, 1), seeded())
+    assert list(drawn) == ["adjust_colour", "to_gray", "blur"]  # in this order
+    for name, p in (("adjust_colour", 0.8), ("to_gray", 0.2), ("blur", 0.5)):
+        assert within_five_sigma(int(drawn[name][0].sum()), n, p)
+    _, order, factors = drawn["adjust_colour"]
+    orders, counts = torch.unique(order, dim=0, return_counts=True)
+    assert len(orders) == 24
+    assert (orders.sort(1).values == torch.arange(4)).all()
+    assert all(within_five_sigma(count, n, 1 / 24) for count in counts.tolist())
+    laws = [(f, 0.2, 1.8) for f in factors[:, :3].T] + [(factors[:, 3], -0.2, 0.2), (drawn["blur"][1], 0.1, 2.0)]
+    for numbers, low, high in laws:
+        assert low <= numbers.min()
+        assert numbers.max() <= high
+        for share in (0.1, 0.5, 0.9):
+            assert within_five_sigma(int((numbers < low + share * (high - low)).sum()), n, share)
+
+
+def test_colour_policy_reaches_the_pixels() -> None:
+    x = torch.rand(1, 3, 20, 20, generator=seeded()).mul(0.4).add(0.3).repeat(4000, 1, 1, 1)
+    y = jitter.jitter(x.clone(), seeded(1))
+    gray = (y.amax(1) - y.amin(1)).amax((1, 2)) < 1e-6
+    assert within_five_sigma(int(gray.sum()), 4000, 0.2)
+    assert 0 < (y == x).all(1).all(1).all(1).sum() < 4000 * 0.2  # neither jittered, gray nor blurred: 8 %
