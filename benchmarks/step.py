@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from probekit.generate import generate
-from probekit.views import make_views
 from torch import Tensor
 
 from benchmarks.report import RESULTS, interleaved, spread, write
 from probekit.config import resolve
 from probekit.data import open_split
+from probekit.generate import generate
 from probekit.methods.conrec import ConRec
 from probekit.registry import METHODS, get
 from probekit.run import create_run
@@ -53,8 +52,7 @@ def bare_step(trainer: Trainer) -> Callable[[], None]:
     method = trainer.method
     assert isinstance(method, ConRec)
     size = trainer.config.train.batch_size
-    views = make_views(method.recipe, trainer.train.images[:size], trainer.generator)
-    x = views.inputs.flatten(0, 1)
+    x = trainer._views(torch.arange(size, device=trainer.device)).inputs.flatten(0, 1)
 
     def step() -> None:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=trainer.config.train.precision == "bf16"):
@@ -89,7 +87,7 @@ def profile(trainer: Trainer, *, rounds: int) -> dict[str, float]:
     """Median milliseconds of each part of a step, measured apart from one another."""
     method, size = trainer.method, trainer.config.train.batch_size
     index = torch.arange(size, device=trainer.device)
-    views = make_views(method.recipe, trainer.train.images[index], trainer.generator)
+    views = trainer._views(index)
 
     def forward() -> Tensor:
         with torch.autocast(views.inputs.device.type, torch.bfloat16, enabled=trainer.config.train.precision == "bf16"):
@@ -97,7 +95,7 @@ def profile(trainer: Trainer, *, rounds: int) -> dict[str, float]:
 
     forward().backward()  # type: ignore[no-untyped-call]  # leaves gradients for the optimizer
     parts: dict[str, Callable[[], Any]] = {
-        "views": lambda: make_views(method.recipe, trainer.train.images[index], trainer.generator),
+        "views": lambda: trainer._views(index),
         "forward with losses": forward,
         "optimizer": trainer.optimizer.step,
     }
@@ -144,7 +142,7 @@ def measure(name: str, *, preset: str, precision: str | None, device: torch.devi
             "preset": preset,
             "precision": trainer.config.train.precision,
             "batch_size": size,
-            "image_size": list(trainer.train.images.shape[-2:]),
+            "view_size": list(trainer.view_size),
             "ms_per_step": milliseconds,
             "ratio": spread(ratios),
             "images_per_second": 1e3 * size / milliseconds["whole"]["median"],

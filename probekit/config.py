@@ -35,9 +35,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ViewsConfig:
-    """`recipe`: a name in `probekit.views.RECIPES`."""
+    """`recipe`: a name in `probekit.views.RECIPES`; `max_size`: views of larger images have this many pixels."""
 
     recipe: str
+    max_size: int
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ SECTIONS: dict[str, type] = {
 
 LEAST: dict[str, float] = {
     "data.max_size": 8,
+    "views.max_size": 8,
     "model.width": 1,
     "model.depth": 1,
     "optimizer.lr": 0,

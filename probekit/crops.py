@@ -75,20 +75,21 @@ def _width(height: Tensor, aspect: Tensor) -> Tensor:
     return (height * aspect).round().long()
 
 
-def resize_crops(images: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
-    """Resizes boxes to the size of the image, bicubic, without antialiasing; mirrors some of them.
+def resize_crops(images: Tensor, boxes: Tensor, flipped: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resizes boxes to one size, bicubic, without antialiasing; mirrors some of them.
 
     Args:
         images: float32 [B, C, H, W].
         boxes: int64 [N, 4] (x0, y0, x1, y1) in source pixels, N a multiple of B; box n reads image n % B.
         flipped: bool [N], mirror left and right after the crop.
+        size: (h, w) of the result.
 
     Returns:
-        float32 [N, C, H, W]; bicubic overshoot is kept.
+        float32 [N, C, h, w]; bicubic overshoot is kept.
     """
     x0, y0, x1, y1 = boxes.unbind(1)
-    rows = _cubic_taps(y0, y1, images.shape[2], torch.zeros_like(flipped))
-    return resample(images, rows, _cubic_taps(x0, x1, images.shape[3], flipped))
+    rows = _cubic_taps(y0, y1, size[0], torch.zeros_like(flipped))
+    return resample(images, rows, _cubic_taps(x0, x1, size[1], flipped))
 
 
 def _cubic_taps(start: Tensor, stop: Tensor, size: int, mirrored: Tensor) -> Taps:

@@ -53,11 +53,9 @@ def open_split(path: Path, name: str, device: torch.device, *, max_size: int) ->
 
 def shrink(images: Tensor, max_size: int) -> Tensor:
     """Averages `[N, C, H, W]` uint8 down so that the longer side has at most `max_size` pixels; keeps the aspect."""
-    height, width = images.shape[-2:]
-    longest = max(height, width)
-    if longest <= max_size:
+    size = shrunk(images, max_size)
+    if size == tuple(images.shape[-2:]):
         return images
-    size = (max(1, height * max_size // longest), max(1, width * max_size // longest))
     parts = [
         F.interpolate(part.float(), size, mode="area").round_().to(torch.uint8)
         for part in torch.split(images, RESIZE_CHUNK)
@@ -65,13 +63,20 @@ def shrink(images: Tensor, max_size: int) -> Tensor:
     return torch.cat(parts)
 
 
-def check_divisible(images: Tensor, stride: int) -> None:
-    """Refuses images that the encoder cannot halve evenly.
+def shrunk(images: Tensor, max_size: int) -> tuple[int, int]:
+    """(height, width) of `[..., H, W]` scaled down so that the longer side has at most `max_size` pixels."""
+    height, width = images.shape[-2:]
+    longest = max(height, width, max_size)
+    return max(1, height * max_size // longest), max(1, width * max_size // longest)
+
+
+def check_divisible(size: tuple[int, int], stride: int) -> None:
+    """Refuses a (height, width) that the encoder cannot halve evenly.
 
     Raises:
-        ValueError: If H or W is not divisible by `stride`.
+        ValueError: If one is not divisible by `stride`.
     """
-    height, width = images.shape[-2:]
+    height, width = size
     if height % stride or width % stride:
         fit = max(stride, min(height, width) // stride * stride)
         raise ValueError(

@@ -109,7 +109,8 @@ def draw_grid(path: Path, out: Path, *, split: str = "train", per_class: int = 8
     labels, _ = read_columns(path, split)
     rows = _choose(info, labels, info.splits[split].n, per_class)
     cells = [[_cell(info, split, index) for index in indices] for _, indices in rows]
-    title = f"{info.generator or info.params.get('source', 'images')} {info.style}, {split}"
+    made = (info.generator or str(info.params.get("source", "images")), info.style)
+    title = f"{' '.join(filter(None, made))}, {split}"
     if labels is not None and len(info.classes) > len(rows):
         title += f", the first {len(rows)} of {len(info.classes)} classes"
     evidence = [name.removeprefix(EVIDENCE) for name in info.mask_names if name.startswith(EVIDENCE)]
@@ -167,7 +168,7 @@ def _compose(
     height, width = cells[0][0].shape[:2]
     columns = min(columns, max(map(len, cells)))
     left = (LABEL if any(names) else 0) + GAP
-    total = (TITLE + len(cells) * (height + GAP), max(left + columns * (width + GAP), 3 * LABEL))
+    total = (TITLE + len(cells) * (height + GAP), max(left + columns * (width + GAP), LABEL * (3 + len(legend))))
     canvas = np.full((*total, 3), BACKGROUND, np.uint8)
     for row, images in enumerate(cells):
         for column, image in enumerate(images):

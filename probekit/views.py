@@ -58,7 +58,9 @@ class Views:
 
 
 @torch.no_grad()
-def make_views(recipe: str, images: Tensor, generator: torch.Generator) -> Views:
+def make_views(
+    recipe: str, images: Tensor, generator: torch.Generator, *, size: tuple[int, int] | None = None
+) -> Views:
     """Makes two views of each image, each augmented on its own.
 
     Args:
@@ -66,8 +68,10 @@ def make_views(recipe: str, images: Tensor, generator: torch.Generator) -> Views
         images: uint8 [B, C, H, W]; C is 1 or 3.
         generator: On the device of `images`; the only source of randomness.
 
+        size: (h, w) of the views; None is the images' own, as in the authors' code.
+
     Returns:
-        The views, the same size as the images.
+        The views.
 
     Raises:
         ValueError: If the recipe is unknown or the images have another type or shape.
@@ -84,7 +88,7 @@ def make_views(recipe: str, images: Tensor, generator: torch.Generator) -> Views
     n = VIEWS * batch
     boxes = random_boxes(n, height, width, generator)
     flipped = uniform((n,), generator) < P_FLIP
-    views = jitter(resize_crops(images.float() / 255, boxes, flipped), generator)
+    views = jitter(resize_crops(images.float() / 255, boxes, flipped, size or (height, width)), generator)
     inputs = corrupt(views, generator)[0] if RECIPES[recipe].corrupt else views
 
     def by_view(x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+
 from probekit.generate import generate
 from probekit.h5 import DatasetInfo
 

@@ -105,17 +105,19 @@ def slow_resize(crop: Array, height: int, width: int) -> Array:
 @pytest.mark.parametrize(
     ("channels", "height", "width"), [(1, 64, 64), (3, 32, 32), (1, 16, 16), (3, 24, 40), (1, 128, 128), (1, 512, 512)]
 )
-def test_crops_are_a_float64_bicubic(channels: int, height: int, width: int) -> None:
+@pytest.mark.parametrize("part", [1, 2])
+def test_crops_are_a_float64_bicubic(channels: int, height: int, width: int, part: int) -> None:
     images = torch.rand(2, channels, height, width, generator=seeded(1))
     boxes = random_boxes(4, height, width, seeded(2))
     boxes[3] = torch.tensor([0, 0, width, height])
     flipped = torch.tensor([False, True, False, True])
-    crops = resize_crops(images, boxes, flipped)
-    assert crops.shape == (4, channels, height, width)
+    size = (height // part, width // part)
+    crops = resize_crops(images, boxes, flipped, size)
+    assert crops.shape == (4, channels, *size)
     assert crops.is_contiguous()
     for n, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
         for c in range(channels):
-            expected = slow_resize(images[n % 2, c, y0:y1, x0:x1].double().numpy(), height, width)
+            expected = slow_resize(images[n % 2, c, y0:y1, x0:x1].double().numpy(), *size)
             if flipped[n]:
                 expected = expected[:, ::-1]
             assert np.abs(crops[n, c].numpy() - expected).max() < 1e-4
@@ -124,7 +126,8 @@ def test_crops_are_a_float64_bicubic(channels: int, height: int, width: int) -> 
 def test_the_whole_image_is_a_crop_that_changes_nothing() -> None:
     images = torch.rand(2, 1, 20, 30, generator=seeded())
     boxes = torch.tensor([[0, 0, 30, 20]] * 2)
-    torch.testing.assert_close(resize_crops(images, boxes, torch.zeros(2, dtype=torch.bool)), images)
+    upright = torch.zeros(2, dtype=torch.bool)
+    torch.testing.assert_close(resize_crops(images, boxes, upright, (20, 30)), images)
 
 
 # --- The tools.

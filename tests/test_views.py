@@ -85,7 +85,12 @@ def test_targets_are_the_boxes_flipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("probekit.views.jitter", lambda x, generator: x)
     images = noise(8, 1, 32, 40)
     views = make_views("simclr", images, seeded(3))
-    crops = resize_crops(images.double().div(255).float(), views.boxes.flatten(0, 1), views.flipped.flatten())
+    crops = resize_crops(
+        images.double().div(255).float(),
+        views.boxes.flatten(0, 1),
+        views.flipped.flatten(),
+        (images.shape[2], images.shape[3]),
+    )
     torch.testing.assert_close(views.targets.flatten(0, 1), crops)
 
 

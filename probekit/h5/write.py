@@ -7,7 +7,6 @@ leaves no half file; a stale temporary is replaced by the next run. No timestamp
 import hashlib
 import json
 import os
-import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from probekit import __version__
 from probekit.h5.read import Split
 from probekit.h5.schema import COMPRESSIONS, SCHEMA, SPLITS, chunk_rows, describe_array, start_hash
+from probekit.h5.target import Target
 
 COLUMN_ROWS = 4096  # rows in a chunk of labels and factors: 32 KiB of 8-byte values
 
@@ -139,7 +139,8 @@ class DatasetWriter:
         self._splits: dict[str, _Open] = {}
         with _translated(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = h5py.File(self.partial, "w")
+            self._target = Target(self.partial)
+            self._file = h5py.File(self._target, "w")
 
     def __enter__(self) -> Self:
         return self
@@ -152,7 +153,9 @@ class DatasetWriter:
                 with _translated(self.path):
                     self._complete()
                     self._file.close()
+                    self._target.check()
                     os.replace(self.partial, self.path)
+                    self._target.close()
             except BaseException:
                 self._abandon()
                 raise
@@ -191,6 +194,7 @@ class DatasetWriter:
             split.waiting.append(block.columns)
             if split.done // COLUMN_ROWS > (split.done - rows) // COLUMN_ROWS:
                 self._write_columns(split)
+            self._target.check()
 
     def _create(self, split: _Open, block: Block) -> None:
         """Makes the datasets, now that the first block shows their types."""
@@ -265,13 +269,12 @@ class DatasetWriter:
             self._file.attrs[name] = value
 
     def _abandon(self) -> None:
-        """Closes and removes the temporary; HDF5 may fail to close after a full disk, which no longer matters."""
+        """Closes and removes the temporary."""
         try:
             self._file.close()
-        except (OSError, RuntimeError):
-            pass
         finally:
             self.partial.unlink(missing_ok=True)
+            self._target.close()
 
 
 def _hash_order(name: str) -> tuple[int, str]:
@@ -281,15 +284,9 @@ def _hash_order(name: str) -> tuple[int, str]:
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """HDF5's many-line errors, which hide the system's reason, as one line."""
+    """The system's errors as one line that says what could not be written."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        code = getattr(error, "errno", None) or _hidden_errno(str(error))
-        reason = os.strerror(code) if code else " ".join(str(error).split())
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise OSError(f"cannot write {path}: {reason}") from error
-
-
-def _hidden_errno(text: str) -> int | None:
-    found = re.search(r"errno = (\d+)", text)
-    return int(found[1]) if found else None

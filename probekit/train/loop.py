@@ -14,7 +14,7 @@ from torch import Tensor
 
 from probekit.branches.base import Branch
 from probekit.config import Config
-from probekit.data import DeviceSplit
+from probekit.data import DeviceSplit, shrunk
 from probekit.methods.base import Method, Step
 from probekit.models.encoder import save_encoder
 from probekit.probe.features import extract
@@ -23,7 +23,7 @@ from probekit.train.checkpoint import restore_rng, rng_state, save_checkpoint
 from probekit.train.evaluate import BATCH_SIZE, Monitor
 from probekit.train.live import Display
 from probekit.train.optim import build_optimizer, rate_at, scaled_rate
-from probekit.views import make_views
+from probekit.views import Views, make_views
 
 READ_EVERY = 50  # steps between reads of the device's loss buffer: each read waits for the device
 SAVE_EVERY = 60.0  # seconds: what a kill can cost
@@ -76,6 +76,7 @@ class Trainer:
         self.train, self.monitor, self.header = train, monitor, header
         self.device = train.images.device
         settings = config.optimizer
+        self.view_size = shrunk(train.images, config.views.max_size)
         self.batches = len(train) // config.train.batch_size  # the rest is dropped, as in the authors' code
         assert self.batches > 0
         self.peak = scaled_rate(settings.lr, scaling=settings.scaling, batch_size=config.train.batch_size)
@@ -163,15 +164,17 @@ class Trainer:
         self.buffer.append({"loss": loss.detach(), **step.logs})
 
     def _forward(self, index: Tensor) -> Step:
-        recipe = self.config.views.recipe
-        views = make_views(recipe, self.train.images[index], self.generator)
+        views = self._views(index)
         step = self.method.step(views)
         for branch in self._branches():
             more = branch.companions(index)
             if more is not None:
-                beside = make_views(recipe, self.train.images[more], self.generator)
-                step.companions[branch.name] = self.method.encode(beside.inputs.flatten(0, 1))
+                step.companions[branch.name] = self.method.encode(self._views(more).inputs.flatten(0, 1))
         return step
+
+    def _views(self, index: Tensor) -> Views:
+        recipe = self.config.views.recipe
+        return make_views(recipe, self.train.images[index], self.generator, size=self.view_size)
 
     def _finish_epoch(self, display: Display) -> None:
         done = self.progress

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from probekit.config import Config, resolve
-from probekit.data import DeviceSplit, check_divisible, open_split
+from probekit.data import DeviceSplit, check_divisible, open_split, shrunk
 from probekit.h5 import DatasetInfo, read_info
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder
@@ -190,7 +190,8 @@ def _prepare(config: Config, train: DeviceSplit, device: torch.device) -> Method
             f"expected at least {config.train.batch_size} training images (one batch), found "
             f"{len(train)}; type: --batch-size {max(2, len(train))}"
         )
-    check_divisible(train.images, 2 ** (config.model.depth - 1))
+    for most in (config.data.max_size, config.views.max_size):
+        check_divisible(shrunk(train.images, most), 2 ** (config.model.depth - 1))
     method = build_method(config, channels=train.images.shape[1])
     # channels_last: 1.3 to 1.7 times as fast for convolutions on the CPU, and the layout GPUs want (docs/log.md).
     return method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from probekit.views import RECIPES, Views
 from torch import Tensor
 
 from probekit.config import presets, resolve
@@ -20,6 +19,7 @@ from probekit.methods.nt_xent import nt_xent
 from probekit.models import Encoder
 from probekit.registry import METHODS, get
 from probekit.train.pretrain import build_method
+from probekit.views import RECIPES, Views
 
 TABLE_1 = {  # pooling, contrastive weight, alpha, views: facts of the paper's Table 1
     "simclr": ("gap", 1.0, 0.0, "simclr"),

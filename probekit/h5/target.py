@@ -1,0 +1,95 @@
+"""The temporary file that HDF5 writes to, through Python: locked against a second writer, and deaf after an error.
+
+HDF5 itself cannot forget data that it failed to write (on a full disk, say): it tries again when the process ends, and
+crashes. So the first error is kept here, and what comes after it is swallowed.
+"""
+
+import errno
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+try:
+    import fcntl
+except ImportError:  # Windows, which refuses to rename a file that a second writer holds open
+    fcntl = None  # type: ignore[assignment]
+
+
+class Target(io.RawIOBase):
+    """The file object of an h5py file opened for writing."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens `path`, emptied; what a killed process left there is overwritten.
+
+        Raises:
+            OSError: If it cannot be opened, or another process is writing to it.
+        """
+        super().__init__()
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        self._file = os.fdopen(handle, "r+b", buffering=0)
+        self._error: OSError | None = None
+        if fcntl is not None:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                self._file.close()
+                raise OSError(errno.EAGAIN, "another process is writing it") from error
+        self._file.truncate(0)
+
+    def check(self) -> None:
+        """Raises the first error, if there was one."""
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """Closes the file and gives up the lock."""
+        self._file.close()
+        super().close()
+
+    def write(self, data: "ReadableBuffer") -> int:
+        """Writes all of `data`; remembers an error instead of raising it."""
+        rest = memoryview(data)
+        size = len(rest)
+        try:
+            while rest and self._error is None:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Cuts or extends the file; remembers an error instead of raising it."""
+        try:
+            if self._error is None:
+                return self._file.truncate(size)
+        except OSError as error:
+            self._error = error
+        return size or 0
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Reads at the current position."""
+        return self._file.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves the position."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The position."""
+        return self._file.tell()
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True

@@ -1,0 +1,450 @@
+"""The dataset file: round trips, its bytes and hash, and every kind of damage as one line.
+
+Alone: pytest tests/test_h5.py
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from probekit.h5 import (
+    COMPRESSIONS,
+    DatasetWriter,
+    Header,
+    Split,
+    chunk_rows,
+    pack,
+    read_columns,
+    read_info,
+    read_split,
+)
+
+HEADER = Header(
+    generator="shapes",
+    params={"gap": 1.5, "whole": True},
+    seed=2**63 - 1,
+    style="clean",
+    classes=("круг", "square"),
+    factors=({"name": "angle", "kind": "real"}, {"name": "role", "kind": "role"}),
+    mask_names=("disc", "evidence:disc"),
+)
+FUZZ = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def rows(n: int, shape: tuple[int, ...] = (16, 12), seed: int = 0) -> Split:
+    """Random rows that fit HEADER."""
+    rng = np.random.default_rng(seed)
+    return Split(
+        images=rng.integers(0, 256, (n, *shape), dtype=np.uint8),
+        labels=rng.integers(0, 2, n),
+        factors={
+            "angle": rng.normal(size=n).astype(np.float32),
+            "role": np.array([b"base", b"pair"])[np.arange(n) % 2],
+        },
+        masks=rng.integers(0, 4, (n, *shape[:2]), dtype=np.uint8),
+    )
+
+
+def cut(split: Split, part: slice) -> Split:
+    return Split(
+        split.images[part],
+        None if split.labels is None else split.labels[part],
+        {name: values[part] for name, values in split.factors.items()},
+        None if split.masks is None else split.masks[part],
+    )
+
+
+def write(path: Path, splits: dict[str, Split], *, compression: str = "gzip", block: int = 10**6) -> Path:
+    with DatasetWriter(path, header=HEADER, compression=compression, overwrite=True) as writer:
+        for name, split in splits.items():
+            n = len(split.images)
+            writer.begin(name, n)
+            for begin in range(0, n, block):
+                writer.append(pack(cut(split, slice(begin, begin + block)), compression))
+    return path
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    return write(tmp_path / "sound.h5", {"train": rows(70), "test": rows(5, seed=1)})
+
+
+def assert_same(found: Split, expected: Split) -> None:
+    np.testing.assert_array_equal(found.images, expected.images)
+    np.testing.assert_array_equal(found.masks, expected.masks)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    assert list(found.factors) == list(expected.factors)
+    for name, values in expected.factors.items():
+        np.testing.assert_array_equal(found.factors[name], values)
+        assert found.factors[name].dtype == values.dtype
+
+
+def assert_one_line(call: Callable[[], object], *words: str) -> None:
+    with pytest.raises((ValueError, OSError)) as caught:
+        call()
+    text = str(caught.value)
+    assert "\n" not in text
+    assert len(text) < 500
+    for word in words:
+        assert word in text
+
+
+@FUZZ
+@given(
+    n=st.integers(1, 140),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    colour=st.booleans(),
+    compression=st.sampled_from(COMPRESSIONS),
+    data=st.data(),
+)
+def test_what_is_written_is_read(
+    tmp_path: Path, n: int, height: int, width: int, colour: bool, compression: str, data: st.DataObject
+) -> None:
+    split = rows(n, (height, width, 3) if colour else (height, width))
+    path = write(tmp_path / "a.h5", {"train": split}, compression=compression, block=64)
+    assert_same(read_split(path, "train", masks=True), split)
+    start = data.draw(st.integers(0, n - 1))
+    stop = data.draw(st.integers(start + 1, n))
+    assert_same(read_split(path, "train", start=start, stop=stop, masks=True), cut(split, slice(start, stop)))
+
+
+def test_info_says_what_was_written(sound: Path) -> None:
+    info = read_info(sound)
+    assert (info.generator, info.params, info.seed, info.style) == ("shapes", HEADER.params, 2**63 - 1, "clean")
+    assert (info.classes, info.mask_names) == (HEADER.classes, HEADER.mask_names)
+    assert list(info.splits) == ["train", "test"]
+    train = info.splits["train"]
+    assert (train.n, train.height, train.width, train.channels) == (70, 16, 12, 1)
+    assert train.labelled
+    assert train.masked
+    assert train.factors == ("angle", "role")
+
+
+def test_masks_only_on_demand_and_columns_alone(sound: Path) -> None:
+    whole = read_split(sound, "train")
+    assert whole.masks is None
+    labels, factors = read_columns(sound, "train", start=3, stop=9)
+    np.testing.assert_array_equal(labels, whole.labels[3:9])  # type: ignore[index]
+    np.testing.assert_array_equal(factors["angle"], whole.factors["angle"][3:9])
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_plain_h5py_reads_it(tmp_path: Path, compression: str) -> None:
+    split = rows(100)
+    with h5py.File(write(tmp_path / "a.h5", {"train": split}, compression=compression)) as file:
+        images = file["train/images"]
+        assert images.compression == (None if compression == "none" else compression)
+        np.testing.assert_array_equal(images[:], split.images)
+        np.testing.assert_array_equal(file["train/labels"][:], split.labels)
+        assert file["train/factors/role"][1] == b"pair"
+        assert json.loads(file.attrs["classes"]) == list(HEADER.classes)
+        assert not any(array.dtype.hasobject for array in (images, file["train/factors/role"]))
+
+
+def test_large_images_get_small_chunks() -> None:
+    assert chunk_rows(128, 128, 1) == 64
+    assert chunk_rows(1024, 1024, 3) * 1024 * 1024 * 3 <= 4 << 20
+    assert chunk_rows(9000, 9000, 3) == 1
+
+
+def naive_hash(path: Path) -> str:
+    """The definition in probekit.h5.schema, over what plain h5py reads."""
+    with h5py.File(path) as file:
+        names = [json.loads(file.attrs["classes"]), json.loads(file.attrs["mask_names"])]
+        text = json.dumps(names, separators=(",", ":"), ensure_ascii=False) + "\n"
+        total = hashlib.sha256(text.encode())
+        for split in [name for name in ("train", "val", "test") if name in file]:
+            _, height, width, *channels = file[split]["images"].shape
+            step = max(1, min(64, (4 << 20) // (height * width * (channels or [1])[0])))
+            columns = [f"factors/{name}" for name in sorted(file[split].get("factors", []))]
+            for name in [n for n in ("images", "masks", "labels") if n in file[split]] + columns:
+                values: NDArray[Any] = file[split][name][:]
+                shape = ",".join(str(side) for side in values.shape)
+                total.update(f"{split}/{name} {values.dtype.str} {shape}\n".encode())
+                inner = values.tobytes()
+                if name in ("images", "masks"):
+                    runs = [values[begin : begin + step].tobytes() for begin in range(0, len(values), step)]
+                    inner = b"".join(zlib.crc32(run).to_bytes(4, "little") for run in runs)
+                total.update(hashlib.sha256(inner).digest())
+        return total.hexdigest()
+
+
+@pytest.mark.parametrize("shape", [(16, 12), (250, 200, 3)])
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_content_hash_follows_its_definition(tmp_path: Path, compression: str, shape: tuple[int, ...]) -> None:
+    path = write(tmp_path / "a.h5", {"train": rows(70, shape), "test": rows(3, shape)}, compression=compression)
+    assert read_info(path).content_hash == naive_hash(path)
+
+
+def test_content_hash_ignores_blocks_and_order_of_factors_but_not_one_pixel(tmp_path: Path) -> None:
+    split = rows(200)
+    one = read_info(write(tmp_path / "a.h5", {"train": split})).content_hash
+    assert one == read_info(write(tmp_path / "b.h5", {"train": split}, compression="none", block=64)).content_hash
+    turned = Split(split.images, split.labels, dict(reversed(split.factors.items())), split.masks)
+    assert one == read_info(write(tmp_path / "c.h5", {"train": turned})).content_hash
+    split.images[150, 3, 3] ^= 1
+    assert one != read_info(write(tmp_path / "d.h5", {"train": split})).content_hash
+
+
+def test_same_contents_same_bytes(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.h5", {"train": rows(70), "val": rows(9)}).read_bytes()
+    assert first == write(tmp_path / "b.h5", {"train": rows(70), "val": rows(9)}).read_bytes()
+
+
+def test_a_split_may_end_early(tmp_path: Path) -> None:
+    split = rows(70)
+    with DatasetWriter(tmp_path / "a.h5", header=HEADER, compression="gzip", overwrite=False) as writer:
+        writer.begin("train", 5000)
+        writer.append(pack(split, "gzip"))
+    assert_same(read_split(tmp_path / "a.h5", "train", masks=True), split)
+
+
+# --- what the writer refuses, and what it leaves behind ---
+
+
+def writer_for(path: Path, *, compression: str = "gzip", overwrite: bool = False) -> DatasetWriter:
+    return DatasetWriter(path, header=HEADER, compression=compression, overwrite=overwrite)
+
+
+def test_an_existing_file_stays(sound: Path) -> None:
+    before = sound.read_bytes()
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        writer_for(sound)
+    assert sound.read_bytes() == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_interrupted_writer_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    def interrupted() -> None:
+        with writer_for(tmp_path / "a.h5") as writer:
+            writer.begin("train", 70)
+            writer.append(pack(rows(64), "gzip"))
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_overwrite_keeps_the_old_file(sound: Path) -> None:
+    before = sound.read_bytes()
+    with pytest.raises(RuntimeError), writer_for(sound, overwrite=True) as writer:  # noqa: PT012
+        writer.begin("train", 70)
+        raise RuntimeError
+    assert sound.read_bytes() == before
+    assert list(sound.parent.iterdir()) == [sound]
+
+
+def test_a_stale_temporary_is_replaced(tmp_path: Path) -> None:
+    stale = writer_for(tmp_path / "a.h5").partial
+    stale.write_bytes(b"left by a killed process")
+    write(tmp_path / "a.h5", {"train": rows(3)})
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.h5"]
+
+
+def test_unwritable_places_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert_one_line(lambda: writer_for(tmp_path / "file" / "a.h5"), "cannot write", "a.h5")
+    assert_one_line(lambda: writer_for(tmp_path / ("x" * 300)), "too long")
+    assert_one_line(lambda: writer_for(tmp_path), "folder")
+    assert_one_line(lambda: writer_for(tmp_path / "a.h5", compression="zip"), "gzip, lzf, none", "'zip'")
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from tests.test_h5 import write, rows
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+try:
+    write(Path(sys.argv[1]), {"train": rows(64 * 40)}, compression=sys.argv[2], block=64)
+except OSError as error:
+    print(f"<{error}>")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the file size by a POSIX call")
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, compression: str) -> None:
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "a.h5"), compression]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
+    assert done.stdout == f"<cannot write {tmp_path / 'a.h5'}: File too large>\n", done.stderr
+    assert done.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- what the reader refuses ---
+
+
+def put(file: h5py.File, name: str, values: Any, **options: Any) -> None:
+    if name in file:
+        del file[name]
+    file.create_dataset(name, data=values, **options)
+
+
+def attr(name: str, value: Any) -> Callable[[h5py.File], None]:
+    return lambda file: file.attrs.__setitem__(name, value)
+
+
+def array(name: str, values: Any, **options: Any) -> Callable[[h5py.File], None]:
+    return lambda file: put(file, name, values, **options)
+
+
+def drop(name: str) -> Callable[[h5py.File], None]:
+    def act(file: h5py.File) -> None:
+        del file[name]
+
+    return act
+
+
+def soft_link(file: h5py.File) -> None:
+    del file["train/masks"]
+    file["train/masks"] = h5py.SoftLink("/train/images")
+
+
+def external_link(file: h5py.File) -> None:
+    del file["train/images"]
+    file["train/images"] = h5py.ExternalLink("/etc/other.h5", "/x")
+
+
+def external_storage(file: h5py.File) -> None:
+    del file["train/labels"]
+    file.create_dataset("train/labels", (70,), "i8", external=[("labels.bin", 0, 560)])
+
+
+def never_written(file: h5py.File) -> None:
+    for name in ("images", "masks"):
+        del file[f"train/{name}"]
+        file.create_dataset(f"train/{name}", (10**12, 16, 12), "u1", chunks=(64, 16, 12))
+
+
+def references(file: h5py.File) -> None:
+    put(file, "train/factors/role", np.array([file.ref] * 70, h5py.ref_dtype), dtype=h5py.ref_dtype)
+
+
+DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
+    "other schema": (attr("schema", "probekit-dataset/9"), "probekit-dataset/1"),
+    "schema a number": (attr("schema", 1), "schema"),
+    "no split": (drop("train"), "train"),
+    "no images": (drop("train/images"), "images"),
+    "float images": (array("train/images", np.zeros((70, 16, 12), np.float32)), "uint8"),
+    "signed images": (array("train/images", np.zeros((70, 16, 12), np.int8)), "uint8"),
+    "channels first": (array("train/images", np.zeros((70, 3, 16, 12), np.uint8)), "[N, H, W, 3]"),
+    "two dimensions": (array("train/images", np.zeros((70, 16), np.uint8)), "[N, H, W]"),
+    "empty split": (array("test/images", np.zeros((0, 16, 12), np.uint8)), "empty"),
+    "null images": (array("train/images", h5py.Empty("u1")), "images"),
+    "another size in test": (array("test/images", np.zeros((5, 12, 16), np.uint8)), "test"),
+    "turned masks": (array("train/masks", np.zeros((70, 12, 16), np.uint8)), "masks"),
+    "mask bits without names": (array("train/masks", np.full((70, 16, 12), 4, np.uint8)), "bits"),
+    "too few labels": (array("train/labels", np.zeros(69, np.int64)), "labels"),
+    "float labels": (array("train/labels", np.zeros(70)), "int64"),
+    "small labels": (array("train/labels", np.zeros(70, np.int32)), "int64"),
+    "labels as a column": (array("train/labels", np.zeros((70, 1), np.int64)), "labels"),
+    "label beyond the classes": (array("train/labels", np.full(70, 2)), "labels 0 to 1"),
+    "negative label": (array("train/labels", np.full(70, -1)), "labels 0 to 1"),
+    "a column short": (array("train/factors/angle", np.zeros(3)), "angle"),
+    "a column missing": (drop("train/factors/angle"), "angle"),
+    "a column too many": (array("train/factors/more", np.zeros(70)), "more"),
+    "text of any length": (array("train/factors/role", ["base"] * 70), "role"),
+    "a compound column": (array("train/factors/role", np.zeros(70, "i4,f4")), "role"),
+    "references": (references, "role"),
+    "a group for images": (lambda file: (drop("train/images")(file), file.create_group("train/images"))[0], "dataset"),
+    "soft link": (soft_link, "link"),
+    "external link": (external_link, "link"),
+    "external storage": (external_storage, "other files"),
+    "never written": (never_written, "never written"),
+    "classes no JSON": (attr("classes", "['a', 'b']"), "JSON"),
+    "classes an object": (attr("classes", "{}"), "list"),
+    "classes with numbers": (attr("classes", "[1, 2]"), "names"),
+    "classes twice": (attr("classes", '["a", "a"]'), "distinct"),
+    "no class names": (attr("classes", "[]"), "class names"),
+    "JSON too deep": (attr("params", "[" * 100_000), "JSON"),
+    "nine mask names": (attr("mask_names", json.dumps(list("abcdefghi"))), "8"),
+    "factor without a name": (attr("factors", "[{}]"), "name"),
+    "seed a text": (attr("seed", "0"), "seed"),
+    "bytes for text": (attr("style", np.bytes_(b"clean")), "style"),
+} | {
+    f"no {name}": (lambda file, name=name: file.attrs.__delitem__(name), name)
+    for name in ("schema", "generator", "params", "seed", "style", "classes", "factors", "mask_names", "content_hash")
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_malformed_file_is_one_line(sound: Path, kind: str) -> None:
+    act, word = DAMAGE[kind]
+    with h5py.File(sound, "r+") as file:
+        act(file)
+    with pytest.raises(ValueError, match="sound") as caught:
+        read_split(sound, "train", masks=True)
+    assert_one_line(lambda: read_split(sound, "train", masks=True), word)
+    assert "\n" not in str(caught.value)
+
+
+def test_asking_for_what_is_not_there(sound: Path, tmp_path: Path) -> None:
+    assert_one_line(lambda: read_split(sound, "val"), "train, test", "'val'")
+    assert_one_line(lambda: read_split(sound, "train", start=60, stop=71), "[0, 70)")
+    assert_one_line(lambda: read_split(sound, "train", start=5, stop=5), "[0, 70)")
+    assert_one_line(lambda: read_info(tmp_path / "none.h5"), "none.h5", "probekit gen")
+    assert_one_line(lambda: read_info(tmp_path), "folder")
+    (tmp_path / "text.h5").write_text("not HDF5 at all")
+    assert_one_line(lambda: read_info(tmp_path / "text.h5"), "text.h5")
+
+
+@FUZZ
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_truncated_file_is_one_line(sound: Path, share: float) -> None:
+    whole = sound.read_bytes()
+    broken = sound.with_name("cut.h5")
+    broken.write_bytes(whole[: int(share * len(whole))])
+    assert_one_line(lambda: read_split(broken, "train", masks=True), "cut.h5")
+
+
+@FUZZ
+@given(axes=st.permutations([0, 1, 2]))
+def test_shuffled_axes_are_refused_or_consistent(sound: Path, axes: list[int]) -> None:
+    broken = sound.with_name("turned.h5")
+    broken.write_bytes(sound.read_bytes())
+    with h5py.File(broken, "r+") as file:
+        put(file, "train/images", np.ascontiguousarray(rows(70).images.transpose(axes)))
+    if axes == [0, 1, 2]:
+        assert read_info(broken).splits["train"].n == 70
+    else:
+        assert_one_line(lambda: read_info(broken), "turned.h5")
+
+
+DAMAGED_BYTES = """
+import sys
+from pathlib import Path
+import numpy as np
+from probekit.h5 import read_split
+path = Path(sys.argv[1])
+whole = path.read_bytes()
+for seed in range(150):
+    rng = np.random.default_rng(seed)
+    data = np.frombuffer(whole, np.uint8).copy()
+    data[rng.integers(0, len(data), 8)] = rng.integers(0, 256, 8)
+    data[rng.integers(0, 3000, 2)] ^= 1 + rng.integers(0, 255, dtype=np.uint8)
+    path.write_bytes(data.tobytes())
+    try:
+        read_split(path, "train", masks=True)
+    except (ValueError, OSError) as error:
+        assert "\\n" not in str(error)
+"""
+
+
+def test_damaged_bytes_are_one_line_or_harmless(sound: Path) -> None:
+    command = [sys.executable, "-c", DAMAGED_BYTES, str(sound)]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

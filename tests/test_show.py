@@ -1,0 +1,163 @@
+"""The description and the picture grid of a dataset file: right counts, right pixels, and names that want to break it.
+
+Alone: pytest tests/test_show.py
+"""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from rich.console import Console
+
+from generators import GENERATORS
+from probekit.generate import generate
+from probekit.h5 import DatasetWriter, Header, Split, pack, read_split
+from probekit.show import COLOURS, TINT, describe, draw_grid, preview, render_description
+
+NAMES = [
+    "[bold]x[/bold]",
+    "$\\frac{1}{$",
+    "two\nlines\t\x1b[31m",
+    "非常に長い" * 20,
+    "",
+    "قط",
+    "%s {0}",
+    "</svg>",
+    "\ud7ff",
+]
+
+
+def shapes(path: Path, name: str = "rect-tri", size: int = 64) -> Path:
+    generate(
+        name,
+        out=path,
+        n=40,
+        n_test=8,
+        seed=0,
+        size=size,
+        style="clean",
+        params={"background": 0.25},
+        pairs=False,
+        compression="gzip",
+        workers=1,
+        overwrite=False,
+        progress=lambda done, total: None,
+    )
+    return path
+
+
+def plain(
+    path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64] | None = None, classes: list[str] | None = None
+) -> Path:
+    header = Header(
+        generator="", params={"source": "set"}, seed=0, style="", classes=classes or [], factors=[], mask_names=[]
+    )
+    with DatasetWriter(path, header=header, compression="gzip", overwrite=True) as writer:
+        writer.begin("train", len(images))
+        writer.append(pack(Split(images, labels, {}, None), "gzip"))
+    return path
+
+
+def noise(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def read_png(path: Path) -> NDArray[np.uint8]:
+    image = cv2.imread(str(path))
+    assert image is not None
+    return np.ascontiguousarray(image[..., ::-1]).astype(np.uint8)
+
+
+def contains(canvas: NDArray[np.uint8], cell: NDArray[np.uint8]) -> bool:
+    """Whether the cell stands somewhere on the canvas, pixel for pixel."""
+    scores = cv2.matchTemplate(canvas, cell, cv2.TM_SQDIFF)
+    top, left = np.unravel_index(int(scores.argmin()), scores.shape)
+    found = canvas[top : top + cell.shape[0], left : left + cell.shape[1]]
+    return bool(np.array_equal(found, cell))
+
+
+def text_of(description: dict[str, Any]) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=100, force_terminal=False).print(render_description(description))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_the_description_is_json_and_counts_right(tmp_path: Path, name: str) -> None:
+    description = describe(shapes(tmp_path / "a.h5", name))
+    assert json.loads(json.dumps(description, allow_nan=False))["path"] == str(tmp_path / "a.h5")
+    split = read_split(tmp_path / "a.h5", "train")
+    counts = [int((split.labels == k).sum()) for k in range(len(description["classes"]))]  # type: ignore[union-attr]
+    assert description["splits"]["train"]["per_class"] == counts
+    assert sum(counts) == description["splits"]["train"]["n"] == 40
+    text = text_of(description)
+    for word in (*description["classes"], *split.factors, *description["mask_names"], description["content_hash"]):
+        assert word in text
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_cells_are_the_images_with_their_evidence_tinted(tmp_path: Path, name: str) -> None:
+    path = shapes(tmp_path / "a.h5", name)
+    picture = preview(path)
+    assert picture == tmp_path / "a.png"
+    canvas = read_png(picture)
+    split = read_split(path, "train", masks=True)
+    assert split.masks is not None
+    evidence = [bit for bit, mask in enumerate(describe(path)["mask_names"]) if mask.startswith("evidence:")]
+    for index in [int(np.flatnonzero(split.labels == k)[0]) for k in range(len(describe(path)["classes"]))]:
+        cell = np.repeat(split.images[index][..., None], 3, axis=2).astype(float)
+        for bit, colour in zip(evidence, COLOURS, strict=False):
+            for channel in range(3):
+                inside = (split.masks[index] >> bit & 1).astype(bool)
+                cell[inside, channel] = (1 - TINT) * cell[inside, channel] + TINT * colour[channel]
+        crisp = np.rint(cell).astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)  # 64 px twice as large
+        assert contains(canvas, crisp)
+
+
+@pytest.mark.parametrize(
+    "shape", [(5, 20, 30), (40, 20, 30, 3), (3, 1, 1), (3, 300, 40), (2, 700, 900, 3), (9, 1, 900)]
+)
+def test_unlabelled_images_of_any_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images = noise(shape)
+    path = plain(tmp_path / "a.h5", images)
+    canvas = read_png(draw_grid(path, tmp_path / "deep" / "a.png"))
+    assert max(canvas.shape) < 4000
+    if max(shape[1:3]) < 64:
+        factor = round(128 / max(shape[1:3]))
+        image = images[1] if images.ndim == 4 else np.repeat(images[1][..., None], 3, axis=2)
+        assert contains(canvas, image.repeat(factor, axis=0).repeat(factor, axis=1))
+    assert "no labels" in text_of(describe(path))
+
+
+def test_names_that_want_to_break_it(tmp_path: Path) -> None:
+    labels = np.arange(18) % len(NAMES)
+    path = plain(tmp_path / "a.h5", noise((18, 32, 32)), labels, NAMES)
+    canvas = read_png(draw_grid(path, tmp_path / "a.png"))
+    text = text_of(describe(path))
+    assert "\x1b" not in text
+    assert "[bold]x[/bold]" in text
+    strip = canvas[60:-10, :190]  # the labels
+    assert (strip < 128).any()
+    first = np.repeat(noise((18, 32, 32))[0][..., None], 3, axis=2).repeat(4, axis=0).repeat(4, axis=1)
+    assert contains(canvas, first)  # no label covers an image
+
+
+def test_many_classes_are_cut_and_absent_ones_left_out(tmp_path: Path) -> None:
+    labels = np.concatenate([np.arange(10, 90), [99]]).astype(np.int64)
+    path = plain(tmp_path / "a.h5", noise((81, 16, 16)), labels, [str(k) for k in range(100)])
+    canvas = read_png(draw_grid(path, tmp_path / "a.png", per_class=3))
+    assert canvas.shape[0] < 24 * (128 + 6) + 50
+
+
+def test_asking_for_what_is_not_there(tmp_path: Path) -> None:
+    path = plain(tmp_path / "a.h5", noise((3, 8, 8)))
+    with pytest.raises(ValueError, match="'val'"):
+        draw_grid(path, tmp_path / "a.png", split="val")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match="file"):
+        draw_grid(path, tmp_path / "file" / "a.png")
