@@ -12,10 +12,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
+from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
-from probekit.h5 import DatasetInfo, read_columns, read_info, read_split
+from probekit.h5 import DatasetInfo, read_info, read_labels, read_split
 
 Pixels = NDArray[np.uint8]
 
@@ -25,7 +26,7 @@ CELL = 128  # px a side of an image in the grid, about: images are enlarged by w
 GAP = 6  # px between images
 LABEL = 190  # px for the class names
 TITLE = 44  # px for the title and the legend
-NAME_LENGTH = 22  # characters of a name that fit LABEL
+NAME_LENGTH = 22  # letters of a name that fit LABEL; Chinese ones count twice
 BACKGROUND = 247  # grey: images, black or white, stand out from it
 TINT = 0.65  # share of the colour in a tinted pixel; black and white below stay apart
 # Okabe and Ito's colours, which colour-blind readers tell apart: orange, sky blue, green, vermillion, purple, yellow.
@@ -44,7 +45,7 @@ def describe(path: Path) -> dict[str, Any]:
     content["path"] = str(path)
     content["bytes"] = path.stat().st_size
     for name, split in content["splits"].items():
-        labels, _ = read_columns(path, name)
+        labels = read_labels(path, name)
         counts = None if labels is None else np.bincount(labels, minlength=len(info.classes)).tolist()
         split["per_class"] = counts
     return content
@@ -106,7 +107,7 @@ def draw_grid(path: Path, out: Path, *, split: str = "train", per_class: int = 8
         OSError: If the picture cannot be written.
     """
     info = read_info(path)
-    labels, _ = read_columns(path, split)
+    labels = read_labels(path, split)
     rows = _choose(info, labels, info.splits[split].n, per_class)
     cells = [[_cell(info, split, index) for index in indices] for _, indices in rows]
     made = (info.generator or str(info.params.get("source", "images")), info.style)
@@ -203,7 +204,7 @@ def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
 
 def _short(text: str, length: int) -> str:
     clean = _printable(text)
-    return clean if len(clean) <= length else f"{clean[: length - 1]}…"
+    return clean if cell_len(clean) <= length else f"{set_cell_size(clean, length - 1).rstrip()}…"
 
 
 def _printable(text: str) -> str:

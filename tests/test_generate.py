@@ -65,7 +65,7 @@ def test_the_file_holds_what_the_generator_gives(tmp_path: Path, name: str, styl
 def test_bytes_do_not_depend_on_workers(
     tmp_path: Path, name: str, pairs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generate_module, "BLOCK_BYTES", 64 * 32 * 32)  # many small blocks
+    monkeypatch.setattr(generate_module, "BLOCK_IMAGES", 64)  # many small blocks
     one = gen(tmp_path / "1.h5", name, n=500, workers=1, pairs=pairs)
     eight = gen(tmp_path / "8.h5", name, n=500, workers=8, pairs=pairs)
     again = gen(tmp_path / "8.h5", name, n=500, workers=8, pairs=pairs, overwrite=True)
@@ -119,7 +119,7 @@ def test_pairs_are_minimal(tmp_path: Path, name: str, style: str) -> None:
 
 
 def test_progress_counts_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generate_module, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(generate_module, "BLOCK_IMAGES", 1)
     seen: list[tuple[int, int]] = []
     gen(tmp_path / "a.h5", n=200, pairs=True, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (206 * 3, 206 * 3)
@@ -162,7 +162,7 @@ def test_an_existing_file_needs_overwrite(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_n(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generate_module, "BLOCK_BYTES", 64 * 32 * 32)
+    monkeypatch.setattr(generate_module, "BLOCK_IMAGES", 64)
 
     def peak(n: int) -> int:
         tracemalloc.start()  # NumPy reports its arrays to it

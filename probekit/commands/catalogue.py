@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from generators import GENERATORS
 from probekit.config import method_options, presets, resolve
@@ -28,27 +27,33 @@ def catalogue() -> dict[str, Any]:
 
 
 def print_catalogue(content: dict[str, Any], console: Console) -> None:
-    """The same for readers."""
+    """The same for readers, one line an entry."""
     for generator in content["generators"]:
         console.print(f"[bold]{generator['name']}[/bold]  {generator['about']}")
-        console.print(f"  classes: {', '.join(generator['classes'])}; default sizes {generator['default_n']}", end="")
-        console.print(f"/{generator['default_n_test']}")
-        dials = Table(
-            "dial (--set)", "default", "range", "unit", "kind", "what it does", box=None, padding=(0, 1, 0, 2)
-        )
+        console.print(f"  classes: {', '.join(generator['classes'])}")
+        console.print(f"  default sizes: {generator['default_n']} train, {generator['default_n_test']} test")
+        console.print("  dials, for --set NAME=VALUE:")
         for dial in generator["dials"]:
-            span = "true or false" if isinstance(dial["default"], bool) else f"{dial['low']:g} to {dial['high']:g}"
-            dials.add_row(dial["name"], str(dial["default"]), span, dial["unit"], dial["role"], dial["about"])
-        console.print(dials)
-    methods = Table(
-        "method", "encoder parameters", "as the paper counts", "what it is", "paper", box=None, padding=(0, 1, 0, 0)
+            console.print(_dial_line(dial))
+    console.print(
+        "[bold]methods[/bold]  encoder parameters at preset paper with 3 channels; in brackets as the paper counts"
     )
     for method in content["methods"]:
-        counts = f"{method['encoder_parameters']:,}", f"{method['encoder_parameters_as_paper']:,}"
-        methods.add_row(method["name"], *counts, method["about"], method["paper"])
-    console.print(methods)
+        counts = f"{method['encoder_parameters']:,} ({method['encoder_parameters_as_paper']:,})"
+        console.print(f"  {method['name']:<17} {counts}  {method['about']}; {method['paper']}")
+    for name in ("branches", "looks"):
+        console.print(f"[bold]{name}[/bold]  {', '.join(content[name]) or 'none yet'}")
+    console.print("[bold]presets[/bold]")
     for preset in content["presets"]:
-        console.print(f"preset [bold]{preset['name']}[/bold]  {preset['about']}")
+        console.print(f"  {preset['name']:<6} {preset['about']}")
+
+
+def _dial_line(dial: dict[str, Any]) -> str:
+    if isinstance(dial["default"], bool):
+        span, default = "true or false", str(dial["default"]).lower()
+    else:
+        span, default = f"{dial['low']:g} to {dial['high']:g} {dial['unit']}", f"{dial['default']:g}"
+    return f"    {dial['name']:<18}{default:<7}{span:<21}{dial['role']:<12}{dial['about']}"
 
 
 def _generator(kind: Any) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def run_probe(
     _write(run, result, None if data is None else data.stem, console)
     if not quiet:
         console.print(f"{run.name}, epoch {header['epoch']}, on {path}: {len(parts['test'].y)} test images")
-        console.print(probe_table(rows))
+        console.print(probe_table(rows), soft_wrap=False)
     return result
 
 

@@ -41,7 +41,7 @@ def run_show(
     if as_json:
         print(json.dumps(description, indent=2, allow_nan=False))
         return
-    console.print(render_description(description))
+    console.print(render_description(description), soft_wrap=False)
     console.print(f"picture {draw_grid(chosen, out or chosen.with_suffix('.png'), split=split)}", markup=False)
 
 

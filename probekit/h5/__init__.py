@@ -12,7 +12,7 @@ and "test" where there are any):
 Plain h5py reads it without plug-ins. The content hash is defined in `probekit.h5.schema`.
 """
 
-from probekit.h5.read import Split, read_columns, read_info, read_split
+from probekit.h5.read import Split, read_info, read_labels, read_split
 from probekit.h5.schema import COMPRESSIONS, SCHEMA, SPLITS, DatasetInfo, SplitInfo, chunk_rows
 from probekit.h5.write import Block, DatasetWriter, Header, pack
 
@@ -28,7 +28,7 @@ __all__ = [
     "SplitInfo",
     "chunk_rows",
     "pack",
-    "read_columns",
     "read_info",
+    "read_labels",
     "read_split",
 ]

@@ -65,7 +65,8 @@ def read_split(path: Path, split: str, *, start: int = 0, stop: int | None = Non
         info = _check_file(path, file)
         rows = _rows(info, split, start, stop)
         group = file[split]
-        labels, factors = _columns(info, group, rows)
+        labels = _labels(info, group, rows)
+        factors = {name: group["factors"][name][rows] for name in info.splits[split].factors}
         images = group["images"][rows]
         mask = group["masks"][rows] if masks and info.splits[split].masked else None
         if mask is not None and (mask >> len(info.mask_names)).any():
@@ -73,13 +74,11 @@ def read_split(path: Path, split: str, *, start: int = 0, stop: int | None = Non
         return Split(images, labels, factors, mask)
 
 
-def read_columns(
-    path: Path, split: str, *, start: int = 0, stop: int | None = None
-) -> tuple[NDArray[np.int64] | None, dict[str, NDArray[Any]]]:
-    """Labels and factors of rows [start, stop), without the images; see `read_split`."""
+def read_labels(path: Path, split: str) -> NDArray[np.int64] | None:
+    """The labels `[N]` of a split alone, or None for unlabelled images; see `read_split`."""
     with _opened(path) as file:
         info = _check_file(path, file)
-        return _columns(info, file[split], _rows(info, split, start, stop))
+        return _labels(info, file[split], _rows(info, split, 0, None))
 
 
 @contextmanager
@@ -210,17 +209,14 @@ def _rows(info: DatasetInfo, split: str, start: int, stop: int | None) -> slice:
     return slice(start, stop)
 
 
-def _columns(
-    info: DatasetInfo, group: h5py.Group, rows: slice
-) -> tuple[NDArray[np.int64] | None, dict[str, NDArray[Any]]]:
-    labels = None
-    if "labels" in group:
-        labels = group["labels"][rows].astype(np.int64)
-        if labels.min() < 0 or labels.max() >= len(info.classes):
-            found = f"{labels.min()} to {labels.max()}"
-            raise ValueError(f"expected labels 0 to {len(info.classes) - 1} in {group.name}, found {found}")
-    names = [factor["name"] for factor in info.factors]  # in the order of the table
-    return labels, {name: group["factors"][name][rows] for name in names}
+def _labels(info: DatasetInfo, group: h5py.Group, rows: slice) -> NDArray[np.int64] | None:
+    if "labels" not in group:
+        return None
+    labels: NDArray[np.int64] = group["labels"][rows].astype(np.int64, copy=False)
+    if labels.min() < 0 or labels.max() >= len(info.classes):
+        found = f"{labels.min()} to {labels.max()}"
+        raise ValueError(f"expected labels 0 to {len(info.classes) - 1} in {group.name}, found {found}")
+    return labels
 
 
 def _text(file: h5py.File, name: str) -> str:
