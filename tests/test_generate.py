@@ -17,7 +17,7 @@ import pytest
 from generators import GENERATORS
 from probekit import generate as generate_module
 from probekit.generate import generate
-from probekit.h5 import DatasetInfo, read_info, read_split
+from probekit.h5 import Block, DatasetInfo, Split, pack, read_info, read_split
 
 ROOT = Path(__file__).parent.parent
 STYLES = ("clean", "paper")
@@ -173,6 +173,24 @@ def test_memory_does_not_grow_with_n(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     peak(500)  # what is loaded once
     assert peak(12_000) < 1.5 * peak(3000)  # the images alone: 12 MB against 3 MB
+
+
+def test_blocks_do_not_pile_up_before_a_slow_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate_module, "BLOCK_IMAGES", 64)
+    begun: list[int] = []
+
+    def counting(rows: Split, compression: str) -> Block:
+        begun.append(len(rows.images))
+        return pack(rows, compression)
+
+    def slow(done: int, total: int) -> None:
+        time.sleep(0.01)
+        waiting.append(len(begun) - -(-done // 64))
+
+    monkeypatch.setattr(generate_module, "pack", counting)
+    waiting: list[int] = []
+    gen(tmp_path / "a.h5", n=64 * 30, size=16, workers=3, progress=slow)
+    assert max(waiting) <= 3 + generate_module.AHEAD
 
 
 def interrupt(done: int, total: int) -> None:

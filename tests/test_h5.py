@@ -5,8 +5,10 @@ Alone: pytest tests/test_h5.py
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -199,6 +201,7 @@ def test_content_hash_ignores_blocks_and_order_of_factors_but_not_one_pixel(tmp_
 
 def test_same_contents_same_bytes(tmp_path: Path) -> None:
     first = write(tmp_path / "a.h5", {"train": rows(70), "val": rows(9)}).read_bytes()
+    time.sleep(1.1)  # HDF5 would stamp whole seconds
     assert first == write(tmp_path / "b.h5", {"train": rows(70), "val": rows(9)}).read_bytes()
 
 
@@ -259,6 +262,13 @@ def test_unwritable_places_are_one_line(tmp_path: Path) -> None:
     assert_one_line(lambda: writer_for(tmp_path / ("x" * 300)), "too long")
     assert_one_line(lambda: writer_for(tmp_path), "folder")
     assert_one_line(lambda: writer_for(tmp_path / "a.h5", compression="zip"), "gzip, lzf, none", "'zip'")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX has named pipes")
+def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert_one_line(lambda: writer_for(tmp_path / "pipe", overwrite=True), "found something else")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 FULL_DISK = """

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from probekit.h5 import DatasetInfo, read_info, read_split
-from probekit.importers import Skipped, import_dataset
+from probekit.importers import Broken, Skipped, import_dataset
 from probekit.importers.images import decode_file, to_square
 
 PUBLISHED = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -325,6 +325,14 @@ def test_size_crops_the_centre_and_averages(tmp_path: Path) -> None:
 
 
 # --- what is wrong with folders ---
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tiff", "bmp", "webp", "gif"])
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.99])
+def test_a_cut_off_image_is_broken_not_half_grey(tmp_path: Path, kind: str, share: float) -> None:
+    pixels = np.add.outer(np.arange(200), np.arange(300)).astype(np.uint8)
+    with pytest.raises(Broken):
+        decode_file(truncated(tmp_path / f"a.{kind}", pixels, share))
 
 
 def truncated(path: Path, pixels: NDArray[np.uint8], share: float = 0.6) -> Path:
