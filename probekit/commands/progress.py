@@ -27,10 +27,15 @@ def progress_bar(what: str, console: Console) -> Iterator[Callable[[int, int], N
         RateColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(what, total=None)
+    bar = Progress(*columns, console=console)
+    task = bar.add_task(what, total=None)
 
-        def advance(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+    def advance(done: int, total: int) -> None:
+        bar.start()  # at the first image: a mistake that ends the command before is then the only line
+        bar.update(task, completed=done, total=total)
 
+    try:
         yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()
