@@ -23,8 +23,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+# No markup: a path or a name may hold brackets.
+console = Console(highlight=False, soft_wrap=True, markup=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 debug = False
 
 Set = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Change one setting; may be repeated.")]
@@ -48,17 +49,22 @@ def main() -> None:
         sys.exit(1)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"probekit {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug_mode: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
     """What does an image encoder really see: the fine detail, or only the gist?"""
     global debug
     debug = debug_mode
-    if version:
-        print(f"probekit {__version__}")
-        raise typer.Exit
 
 
 @app.command()
@@ -156,7 +162,7 @@ def show(
 
 @app.command()
 def pretrain(
-    method: Annotated[str, typer.Argument(help="A method; `probekit list` names them.")] = "conrec",
+    method: Annotated[str | None, typer.Argument(help="A method (`probekit list`); default: conrec.")] = None,
     data: DataFile = None,
     name: Annotated[str | None, typer.Option(help="Of the run folder.")] = None,
     preset: Annotated[str | None, typer.Option(help="paper or quick; default: paper on a GPU, else quick.")] = None,
@@ -183,11 +189,12 @@ def pretrain(
     given = {key: value for key, value in typed.items() if value is not None}
     if resume:
         fixed = [k for k in given if k != "train.epochs"] + settings
-        fixed += [text for text, value in (("--config", config), ("--preset", preset), ("--data", data)) if value]
-        run_resume(name, epochs=epochs, device=device, refused=fixed, runs=RUNS, console=console)
+        options = {"--config": config, "--preset": preset, "--data": data, "--overwrite": overwrite}
+        fixed += [text for text, value in options.items() if value]
+        run_resume(name, method=method, epochs=epochs, device=device, refused=fixed, runs=RUNS, console=console)
         return
     run_pretrain(
-        method,
+        method or "conrec",
         data=data,
         runs=RUNS,
         name=name,

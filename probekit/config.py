@@ -112,6 +112,9 @@ LEAST: dict[str, float] = {
     "train.eval_every": 1,
 }
 
+BELOW: dict[str, float] = {"optimizer.momentum": 1}
+MOST = 1e9  # of any number: keeps counts within what torch can index
+
 CHOICES: dict[str, tuple[str, ...]] = {
     "model.backbone": ("unet",),
     "model.pooling": ("gap", "attention"),
@@ -225,12 +228,17 @@ def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(key: str, value: Any, expected: type) -> Any:
-    if expected is float and type(value) is int:
+    if expected is float and type(value) is int and abs(value) < MOST:
         value = float(value)
     if type(value) is not expected or not isinstance(value, (bool, int, float, str)):
         raise ValueError(f"expected {key} of type {expected.__name__}, found {value!r} ({type(value).__name__})")
-    if key in LEAST and not LEAST[key] <= float(value) < float("inf"):
-        raise ValueError(f"expected {key} at least {LEAST[key]:g}, found {value!r}")
+    if isinstance(value, (int, float)):
+        if key in LEAST and not value >= LEAST[key]:
+            raise ValueError(f"expected {key} at least {LEAST[key]:g}, found {value!r}")
+        if key in BELOW and not value < BELOW[key]:
+            raise ValueError(f"expected {key} below {BELOW[key]:g}, found {value!r}")
+        if not abs(value) < MOST:  # nan is not
+            raise ValueError(f"expected {key} below {MOST:g}, found {value!r}")
     if key in CHOICES and value not in CHOICES[key]:
         raise ValueError(f"expected {key} one of {', '.join(CHOICES[key])}, found {value!r}")
     return value

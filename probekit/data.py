@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from probekit.h5 import Split, read_info, read_split
 
 RESIZE_CHUNK = 256  # images resized at once: bounds the float32 copy
+SIDE = 8  # shrunk sides are multiples of it, so that sides divisible by 8 stay so: the U-Net's stride at depth 4
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def open_split(path: Path, name: str, device: torch.device, *, max_size: int) ->
 
 
 def shrink(images: Tensor, max_size: int) -> Tensor:
-    """Averages `[N, C, H, W]` uint8 down so that the longer side has at most `max_size` pixels; keeps the aspect."""
+    """Averages `[N, C, H, W]` uint8 down to `shrunk(images, max_size)`."""
     size = shrunk(images, max_size)
     if size == tuple(images.shape[-2:]):
         return images
@@ -64,10 +65,16 @@ def shrink(images: Tensor, max_size: int) -> Tensor:
 
 
 def shrunk(images: Tensor, max_size: int) -> tuple[int, int]:
-    """(height, width) of `[..., H, W]` scaled down so that the longer side has at most `max_size` pixels."""
+    """(height, width) of `[..., H, W]` scaled down so that the longer side has at most `max_size` pixels.
+
+    Keeps the aspect up to rounding each side to the nearest multiple of `SIDE`; images that fit stay as they are.
+    """
     height, width = images.shape[-2:]
-    longest = max(height, width, max_size)
-    return max(1, height * max_size // longest), max(1, width * max_size // longest)
+    longest = max(height, width)
+    if longest <= max_size:
+        return height, width
+    most = max_size // SIDE  # in steps of SIDE
+    return max(1, round(height * most / longest)) * SIDE, max(1, round(width * most / longest)) * SIDE
 
 
 def check_divisible(size: tuple[int, int], stride: int) -> None:

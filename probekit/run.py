@@ -92,6 +92,8 @@ class Run:
         """Adds one line to metrics.jsonl."""
         with self.metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # a power cut must not keep the checkpoint and lose its line
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Every whole line of metrics.jsonl; a line that a kill cut short is left out."""

@@ -18,7 +18,15 @@ Predict = Callable[[Tensor], Tensor]
 Column = tuple[str, Tensor]  # label, views [n, C, H, W]
 
 
-def draw_views(images: Tensor, *, recipe: str, seed: int, out: Path, predict: Predict | None) -> Path:
+def draw_views(
+    images: Tensor,
+    *,
+    recipe: str,
+    seed: int,
+    out: Path,
+    predict: Predict | None,
+    size: tuple[int, int] | None = None,
+) -> Path:
     """Draws the views of the first images, one row a sample.
 
     A recipe with corruptions gives for each kind of corruption the columns input, target and, with
@@ -30,6 +38,7 @@ def draw_views(images: Tensor, *, recipe: str, seed: int, out: Path, predict: Pr
         seed: Of the generator that augments and corrupts.
         out: Where the PNG goes; its folder is made.
         predict: Maps inputs float32 [n, C, H, W] to reconstructions of the same shape and device.
+        size: (h, w) of the views; None is the images' own.
 
     Returns:
         `out`.
@@ -39,7 +48,7 @@ def draw_views(images: Tensor, *, recipe: str, seed: int, out: Path, predict: Pr
     """
     images = images[:ROWS]
     generator = torch.Generator(images.device).manual_seed(seed)
-    views = make_views(recipe, images, generator)
+    views = make_views(recipe, images, generator, size=size)
     if RECIPES[recipe].corrupt:
         groups = list(_corrupted(views.targets[0], generator, predict))
     else:

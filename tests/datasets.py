@@ -29,10 +29,10 @@ def small_shapes(
     )
 
 
-def noise_npz(path: Path, *, n: int = 24, size: int = 32) -> Path:
+def noise_npz(path: Path, *, n: int = 24, size: int = 32, channels: int = 1) -> Path:
     """An npz file like the paper's, of noise."""
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (n, size, size, 1), dtype=np.uint8)
+    images = rng.integers(0, 256, (n, size, size, channels), dtype=np.uint8)
     labels = np.arange(n, dtype=np.int64) % 3
     np.savez(path, x_train=images, y_train=labels, x_test=images[:9], y_test=labels[:9])
     return path

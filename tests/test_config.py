@@ -3,6 +3,7 @@
 Alone: pytest tests/test_config.py
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,19 @@ from hypothesis import strategies as st
 
 from probekit.config import Config, parse_overrides, presets, resolve
 from probekit.registry import METHODS, get, nearest
+from probekit.train.pretrain import build_method
 
 
 def conrec(**kwargs: Any) -> Config:
     return resolve("conrec", get(METHODS, "method", "conrec"), **{"preset": "paper", "seed": 0, **kwargs})
+
+
+KEYS = [
+    f"{'method' if part == 'method_options' else part}.{name}"
+    for part, content in conrec().to_dict().items()
+    if isinstance(content, dict)
+    for name in content
+]
 
 
 def test_preset_paper_is_the_paper_to_the_letter() -> None:
@@ -100,3 +110,32 @@ def test_unknown_names_list_the_known_ones() -> None:
     )
     with pytest.raises(ValueError, match="did you mean 'simclr'"):
         get(METHODS, "method", "simcrl")
+
+
+VALUES = st.one_of(
+    st.integers(-3, 3),
+    st.sampled_from([10**400, -(10**400)]),
+    st.floats(),
+    st.booleans(),
+    st.text(max_size=5).map(repr),
+    st.lists(st.integers(), max_size=2),
+)
+
+
+@given(st.sampled_from(sorted(KEYS)), VALUES)
+@settings(max_examples=300, deadline=None)
+def test_any_value_of_any_setting_builds_a_method_or_is_refused_in_one_line(key: str, value: object) -> None:
+    """And what is taken is a number that a run can be made of."""
+    text = str(value).lower() if isinstance(value, (bool, float)) else str(value)
+    config, message = None, ""
+    try:
+        config = conrec(preset="quick", overrides=["model.width=2", "model.depth=3", f"{key}={text}"])
+        build_method(config, channels=1)
+    except ValueError as error:
+        message = str(error)
+    assert "\n" not in message
+    if message or config is None:
+        return
+    flat = [v for part in config.to_dict().values() if isinstance(part, dict) for v in part.values()]
+    assert all(math.isfinite(v) for v in flat if isinstance(v, float))
+    assert config.optimizer.momentum < 1

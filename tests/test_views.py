@@ -140,3 +140,15 @@ def test_picture(recipe: str, channels: int, tmp_path: Path) -> None:
     # A third column for each kind.
     assert predicted.shape[1] * 2 == plain.shape[1] * (3 if kinds else 2)
     assert plain.std() > 10
+
+
+def test_picture_is_of_views_of_the_size_that_is_asked_for(tmp_path: Path) -> None:
+    seen: list[Tensor] = []
+
+    def predict(inputs: Tensor) -> Tensor:
+        seen.append(inputs)
+        return inputs
+
+    images = noise(2, 1, 32, 48)
+    draw_views(images, recipe="conrec", seed=0, out=tmp_path / "a.png", predict=predict, size=(16, 24))
+    assert {tuple(x.shape) for x in seen} == {(2, 1, 16, 24)}

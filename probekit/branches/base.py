@@ -49,7 +49,10 @@ class Branch(nn.Module):
         return None
 
     def begin_epoch(self, embed: Callable[[], Tensor]) -> None:
-        """Called before each epoch; `embed()` gives the embeddings of the whole split, `[N, D]`."""
+        """Called before each epoch; `embed()` gives the embeddings of the whole split, `[N, D]`.
+
+        Keep the outcome in buffers: a run that resumes within an epoch finds it there and does not begin again.
+        """
 
 
 def attach(method: Method, branch: Branch) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.text import Text
 
 from generators import GENERATORS
 from probekit.config import method_options, presets, resolve
@@ -29,23 +30,26 @@ def catalogue() -> dict[str, Any]:
 def print_catalogue(content: dict[str, Any], console: Console) -> None:
     """The same for readers, one line an entry."""
     for generator in content["generators"]:
-        console.print(f"[bold]{generator['name']}[/bold]  {generator['about']}")
+        console.print(_entry(generator["name"], generator["about"]))
         console.print(f"  classes: {', '.join(generator['classes'])}")
         console.print(f"  default sizes: {generator['default_n']} train, {generator['default_n_test']} test")
         console.print("  dials, for --set NAME=VALUE:")
         for dial in generator["dials"]:
             console.print(_dial_line(dial))
-    console.print(
-        "[bold]methods[/bold]  encoder parameters at preset paper with 3 channels; in brackets as the paper counts"
-    )
+    counted = "encoder parameters at preset paper with 3 channels; in brackets as the paper counts"
+    console.print(_entry("methods", counted))
     for method in content["methods"]:
         counts = f"{method['encoder_parameters']:,} ({method['encoder_parameters_as_paper']:,})"
         console.print(f"  {method['name']:<17} {counts}  {method['about']}; {method['paper']}")
     for name in ("branches", "looks"):
-        console.print(f"[bold]{name}[/bold]  {', '.join(content[name]) or 'none yet'}")
-    console.print("[bold]presets[/bold]")
+        console.print(_entry(name, ", ".join(content[name]) or "none yet"))
+    console.print(_entry("presets", ""))
     for preset in content["presets"]:
         console.print(f"  {preset['name']:<6} {preset['about']}")
+
+
+def _entry(name: str, about: str) -> Text:
+    return Text.assemble((name, "bold"), "  ", about)
 
 
 def _dial_line(dial: dict[str, Any]) -> str:

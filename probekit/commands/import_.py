@@ -42,8 +42,8 @@ def run_import(
             progress=advance,
         )
     for item in skipped:
-        console.print(f"skipped {item.path}: {item.reason}", markup=False)
+        console.print(f"skipped {item.path}: {item.reason}")
     parts = ", ".join(f"{split.n:,} {name}" for name, split in info.splits.items())
-    console.print(f"wrote {out}: {parts}; {len(info.classes) or 'no'} classes; hash {info.content_hash}", markup=False)
-    console.print(f"next: probekit show {out}   or   probekit pretrain conrec --data {out}", markup=False)
+    console.print(f"wrote {out}: {parts}; {len(info.classes) or 'no'} classes; hash {info.content_hash}")
+    console.print(f"next: probekit show {out}   or   probekit pretrain conrec --data {out}")
     return info

@@ -62,6 +62,7 @@ def run_pretrain(
 def run_resume(
     name: str | None,
     *,
+    method: str | None,
     epochs: int | None,
     device: str,
     refused: Sequence[str],
@@ -72,6 +73,7 @@ def run_resume(
 
     Args:
         name: Of the run folder, or None.
+        method: What the run must train, or None for whatever it does.
         epochs: More epochs than before extend a finished run.
         device: "auto", "cpu" or "cuda[:i]".
         refused: Settings given beside --resume, which goes on with the run's own.
@@ -80,13 +82,17 @@ def run_resume(
 
     Raises:
         StoppedError: If a signal stopped the run again.
-        ValueError: If settings were given, or there is nothing to resume.
+        ValueError: If settings were given, or there is nothing to resume, or it trains another method.
     """
     if refused:
         raise ValueError(f"--resume goes on with the run's own settings, found {', '.join(refused)}; leave them out")
+    opened = open_run(name, runs)
+    trains = opened.read()["config"]["method"]
+    if method not in (None, trains):
+        raise ValueError(f"expected a run of {method}, found {opened.name} of {trains}; type: --resume --name NAME")
     from probekit.train.pretrain import resume
 
-    run, finished = resume(open_run(name, runs), epochs=epochs, device=device, console=console)
+    run, finished = resume(opened, epochs=epochs, device=device, console=console)
     _report(run, finished, console)
     return run
 

@@ -1,5 +1,6 @@
 """`probekit probe`: from a run and a dataset to the table, the JSON and the picture."""
 
+import hashlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from probekit.data import open_split
 from probekit.h5 import DatasetInfo, read_info
-from probekit.models.encoder import Encoder, build_encoder, load_encoder
+from probekit.models.encoder import Encoder, build_encoder, encoder_file, load_encoder
 from probekit.probe.features import extract
 from probekit.probe.figure import draw_probe
 from probekit.probe.floors import floor_rows
@@ -68,7 +69,7 @@ def run_probe(
     encoder, header = load_encoder(run.path, checkpoint)
     _check(info, encoder)
     place = choose_device(device)
-    parts = {split: _images(path, split) for split in info.splits}
+    parts = {name: _images(path, name) for name, split in info.splits.items() if split.labelled}
     rows = []
     for row, net in (
         (f"{header['method']} {_label(checkpoint)}", encoder),
@@ -88,6 +89,7 @@ def run_probe(
         "protocol": protocol,
         "rows": rows,
         "checkpoint": checkpoint,
+        "checkpoint_hash": _sha256(encoder_file(run.path, checkpoint)),
         "epoch": header["epoch"],
         "data_hash": info.content_hash,
         "seed": seed,
@@ -115,6 +117,11 @@ def _check(info: DatasetInfo, encoder: Encoder) -> None:
             f"expected images of {encoder.spec['channels']} channels, as the encoder was trained on, "
             f"found {train.channels} in {info.path}; choose another --data or run"
         )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _label(checkpoint: str) -> str:

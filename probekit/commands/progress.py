@@ -21,7 +21,7 @@ class RateColumn(ProgressColumn):
 def progress_bar(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
     """Yields `advance(done, total)`; draws on a terminal, and prints one line at the end elsewhere."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         RateColumn(),

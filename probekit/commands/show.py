@@ -7,10 +7,13 @@ import torch
 from rich.console import Console
 
 from probekit.commands.locate import newest_dataset
-from probekit.data import open_split
-from probekit.registry import METHODS, get, nearest
-from probekit.run import open_run
+from probekit.data import check_divisible, open_split, shrunk
+from probekit.registry import METHODS, get
+from probekit.run import Run, open_run
 from probekit.show import describe, draw_grid, render_description
+
+CPU = torch.device("cpu")
+MOST = 1024  # pixels a side: larger images are averaged down before they are drawn
 
 
 def run_show(
@@ -31,54 +34,61 @@ def run_show(
     Raises:
         ValueError: If there is no dataset file, or no such split, method or run.
     """
+    if run is not None:
+        picture = _draw_run(open_run(run, runs), path, views, out=out, split=split, seed=seed)
+        console.print(f"picture {picture}")
+        return
     chosen = path or newest_dataset(data)
     if chosen is None:
         raise ValueError(f"expected a dataset file in {data}, found none; type: probekit gen rect-tri")
-    if views is not None or run is not None:
-        _show_views(chosen, views, run, out=out, split=split, seed=seed, runs=runs, console=console)
+    if views is not None:
+        console.print(f"picture {_draw_method(views, chosen, out=out, split=split, seed=seed)}")
         return
     description = describe(chosen)
     if as_json:
         print(json.dumps(description, indent=2, allow_nan=False))
         return
     console.print(render_description(description), soft_wrap=False)
-    console.print(f"picture {draw_grid(chosen, out or chosen.with_suffix('.png'), split=split)}", markup=False)
+    console.print(f"picture {draw_grid(chosen, out or chosen.with_suffix('.png'), split=split)}")
 
 
-def _show_views(
-    path: Path,
-    views: str | None,
-    run: str | None,
-    *,
-    out: Path | None,
-    split: str,
-    seed: int,
-    runs: Path,
-    console: Console,
-) -> None:
+def _draw_method(name: str, path: Path, *, out: Path | None, split: str, seed: int) -> Path:
+    """What a method trains on, at the size of the images."""
+    from probekit.show_views import draw_views
+
+    images = open_split(path, split, CPU, max_size=MOST).images
+    picture = out or path.with_name(f"{path.stem}-views-{name}.png")
+    return draw_views(images, recipe=_recipe(name), seed=seed, out=picture, predict=None)
+
+
+def _draw_run(run: Run, path: Path | None, views: str | None, *, out: Path | None, split: str, seed: int) -> Path:
+    """What a run trained on, at the size it trained at, and what its decoder makes of it; by default its own data."""
     from probekit.show_views import draw_views
     from probekit.train.pretrain import load_method
 
-    cpu = torch.device("cpu")
-    if run is None:
-        assert views is not None
-        if views not in METHODS:
-            raise ValueError(nearest("method", views, METHODS))
-        images = open_split(path, split, cpu, max_size=1024).images
-        picture = out or path.with_name(f"{path.stem}-views-{views}.png")
-        drawn = draw_views(images, recipe=get(METHODS, "method", views).recipe, seed=seed, out=picture, predict=None)
-    else:
-        opened = open_run(run, runs)
-        method, config = load_method(opened)
-        images = open_split(path, split, cpu, max_size=config.data.max_size).images
-        picture = out or opened.figures / f"views-{path.stem}.png"
-        with torch.no_grad():
-            decodes = method.reconstruct(images[:1].float() / 255) is not None
-            drawn = draw_views(
-                images,
-                recipe=config.views.recipe,
-                seed=seed,
-                out=picture,
-                predict=method.reconstruct if decodes else None,  # type: ignore[arg-type]
-            )
-    console.print(f"picture {drawn}", markup=False)
+    method, config = load_method(run)
+    path = path or Path(run.read()["dataset"]["path"])
+    images = open_split(path, split, CPU, max_size=config.data.max_size).images
+    channels = method.encoder.spec["channels"]
+    if images.shape[1] != channels:
+        raise ValueError(
+            f"expected images of {channels} channels, as {run.name} was trained on, found {images.shape[1]} in {path}; "
+            "name another dataset file"
+        )
+    size = shrunk(images, config.views.max_size)
+    check_divisible(size, method.encoder.stride)
+    with torch.no_grad():
+        decodes = method.reconstruct(torch.zeros(1, channels, *size)) is not None
+    return draw_views(
+        images,
+        recipe=config.views.recipe if views is None else _recipe(views),
+        seed=seed,
+        out=out or run.figures / f"views-{path.stem}.png",
+        predict=method.reconstruct if decodes else None,  # type: ignore[arg-type]
+        size=size,
+    )
+
+
+def _recipe(method: str) -> str:
+    recipe: str = get(METHODS, "method", method).recipe
+    return recipe

@@ -42,7 +42,7 @@ class ConRec(Method):
         projection_dim: Width of the projection that NT-Xent compares.
 
     Raises:
-        ValueError: If both weights are 0, or one is negative, or the temperature is not positive.
+        ValueError: If both weights are 0, or one is negative, or the temperature or the width is not positive.
     """
 
     about = "contrastive and reconstruction loss, attention pooling"
@@ -67,9 +67,10 @@ class ConRec(Method):
                 "expected method.contrastive and method.alpha at least 0 and one of them above, "
                 f"found {contrastive} and {alpha}; type: --set method.contrastive=1"
             )
-        if temperature <= 0:
+        if temperature <= 0 or projection_dim < 1:
             raise ValueError(
-                f"expected method.temperature above 0, found {temperature}; type: --set method.temperature=0.5"
+                "expected method.temperature above 0 and method.projection_dim at least 1, "
+                f"found {temperature} and {projection_dim}; type: --set method.temperature=0.5"
             )
         self.contrastive = contrastive
         self.alpha = alpha

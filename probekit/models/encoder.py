@@ -94,6 +94,11 @@ def save_encoder(path: Path, encoder: Encoder, info: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
+def encoder_file(run: Path, checkpoint: str) -> Path:
+    """Where a run keeps an encoder: "last" by itself, "best_val" and "best_test" in their checkpoints."""
+    return run / "encoder.safetensors" if checkpoint == "last" else run / "checkpoints" / f"{checkpoint}.pt"
+
+
 def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str, Any]]:
     """Rebuilds a run's encoder, on the CPU, in eval mode.
 
@@ -107,10 +112,8 @@ def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str
     Raises:
         ValueError: If the run has no such checkpoint, or the file is not an encoder of this format.
     """
-    if checkpoint == "last":
-        header, state = _read_safetensors(run / "encoder.safetensors")
-    else:
-        header, state = _read_checkpoint(run, checkpoint)
+    path = encoder_file(run, checkpoint)
+    header, state = _read_safetensors(path) if checkpoint == "last" else _read_checkpoint(path)
     encoder = build_encoder(header["spec"])
     encoder.load_state_dict(state)
     encoder.eval()
@@ -134,12 +137,12 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return header, state
 
 
-def _read_checkpoint(run: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    path = run / "checkpoints" / f"{name}.pt"
+def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.exists():
-        found = sorted(p.stem for p in (run / "checkpoints").glob("*.pt"))
+        found = sorted(p.stem for p in path.parent.glob("*.pt"))
         raise ValueError(
-            f"expected checkpoint {name!r} in {run}, found {', '.join(found) or 'none'}; type: --checkpoint last"
+            f"expected checkpoint {path.stem!r} in {path.parent.parent}, found {', '.join(found) or 'none'}; "
+            "type: --checkpoint last"
         )
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)

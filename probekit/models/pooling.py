@@ -30,10 +30,18 @@ class AttentionPool(nn.Module):
 
     Args:
         dim: Channels D of the feature map, at least 8.
+
+    Raises:
+        ValueError: If there are fewer.
     """
 
     def __init__(self, *, dim: int) -> None:
         super().__init__()
+        if dim < 8:
+            raise ValueError(
+                f"expected a feature map of at least 8 channels for attention pooling, found {dim}; "
+                "type: --set model.width=16, or --set model.pooling=gap"
+            )
         widths = [dim, dim // 2, dim // 4, dim // 8]
         layers: list[nn.Module] = [nn.Dropout(DROPOUT)]
         for a, b in pairwise(widths):

@@ -49,7 +49,16 @@ def rng_state(device: torch.device, generator: torch.Generator) -> dict[str, Any
 
 
 def restore_rng(state: dict[str, Any], device: torch.device, generator: torch.Generator) -> None:
-    """Puts back what `rng_state` took."""
+    """Puts back what `rng_state` took.
+
+    Raises:
+        ValueError: If it was taken on the other kind of device.
+    """
+    kind = "cuda" if "device" in state else "cpu"
+    if kind != device.type:
+        raise ValueError(
+            f"expected --device {kind}, on which the run started, found {device.type}; type: --device {kind}"
+        )
     torch.set_rng_state(state["global"].cpu())
     generator.set_state(state["views"].cpu())
     if device.type == "cuda":

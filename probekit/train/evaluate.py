@@ -26,7 +26,7 @@ class Monitor:
 
     Args:
         train: The training split.
-        val: The validation split; without one a seeded, stratified part of `train` stands in.
+        val: The validation split; without one that is labelled a seeded, stratified part of `train` stands in.
         test: The test split, if the file has one.
         seed: Of that part.
     """
@@ -46,7 +46,7 @@ class Monitor:
         labels = self.train.split.labels
         assert labels is not None
         features = extract(encoder, self.train.images, batch_size=BATCH_SIZE)
-        if self.val is not None:
+        if self.val is not None and self.val.split.labels is not None:
             val = self._score_split(encoder, features, labels, self.val)
         else:
             val = self._score_part(features, labels)

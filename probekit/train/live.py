@@ -40,6 +40,7 @@ class Display:
         self.started = time.monotonic()
         self.printed = float("-inf")
         self.done_before: float | None = None
+        self.line = ""
         self.last_probe = ""
 
     def __enter__(self) -> "Display":
@@ -73,25 +74,30 @@ class Display:
         done = epochs_done - self.done_before
         left = elapsed / done * (self.epochs - epochs_done) if done > 0 else None
         losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
-        line = (
-            f"epoch {epochs_done:.1f}/{self.epochs}  {losses}  lr {lr:.2g}  "
-            f"{rate:.0f} images/s  left {clock(left)}{self.last_probe}"
+        self.line = (
+            f"epoch {epochs_done:.1f}/{self.epochs}  {losses}  lr {lr:.2g}  {rate:.0f} images/s  left {clock(left)}"
         )
-        if self.live is not None:
-            self.live.update(Text(line))
-        elif time.monotonic() - self.printed >= PLAIN_EVERY or epochs_done >= self.epochs:
-            self.console.print(Text(line), soft_wrap=True)
-            self.printed = time.monotonic()
+        self._show(now=False)
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Takes one line of metrics.jsonl, for the last probe and for TensorBoard."""
         scores = [f"{name} {100 * line[name]:.1f} %" for name in ("val", "test") if name in line]
         if scores:
             self.last_probe = "  probe " + ", ".join(scores)
+        self._show(now=bool(scores) or line["epoch"] == self.epochs)
         if self.events is not None:
             for name, value in line.items():
                 if name not in ("epoch", "step"):
                     self.events.add_scalar(name, value, line["step"])
+
+    def _show(self, *, now: bool) -> None:
+        """Draws the live line, or prints a plain one if it is time or `now`."""
+        text = Text(self.line + self.last_probe)
+        if self.live is not None:
+            self.live.update(text)
+        elif now or time.monotonic() - self.printed >= PLAIN_EVERY:
+            self.console.print(text, soft_wrap=True)
+            self.printed = time.monotonic()
 
 
 def clock(seconds: float | None) -> str:

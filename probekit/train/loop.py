@@ -117,8 +117,9 @@ class Trainer:
 
     def _train_epoch(self, display: Display, stopped: list[bool]) -> bool:
         self.method.train()
-        for branch in self._branches():
-            branch.begin_epoch(self._embed_all)
+        if self.progress.batch == 0:  # a resumed epoch has begun already; what it began is in the checkpoint
+            for branch in self._branches():
+                branch.begin_epoch(self._embed_all)
         order = self._order()
         started, first = time.monotonic(), self.progress.batch
         for batch in range(first, self.batches):
@@ -211,12 +212,18 @@ class Trainer:
         self.saved_at = time.monotonic()
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Puts the run back to where a checkpoint left it, bit for bit."""
+        """Puts the run back to where a checkpoint left it, bit for bit.
+
+        Raises:
+            ValueError: If the checkpoint was written on the other kind of device.
+        """
         self.method.load_state_dict(saved["method"])
         self.optimizer.load_state_dict(saved["optimizer"])
         restore_rng(saved["rng"], self.device, self.generator)
         self.progress = Progress(**saved["progress"])
         self.run.keep_metrics(self.progress.epoch)
+        # A kill may have come between the writing of the checkpoint and of the encoder.
+        save_encoder(self.run.encoder, self.method.encoder, self._encoder_info())
 
     def _write(self, name: str) -> None:
         content = {

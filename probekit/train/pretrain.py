@@ -18,7 +18,7 @@ from probekit.run import Run, create_run, free_name, git_commit, versions
 from probekit.train.checkpoint import load_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
-from probekit.train.loop import NonFiniteLossError, Trainer
+from probekit.train.loop import Trainer
 from probekit.views import RECIPES
 
 
@@ -160,7 +160,9 @@ def resume(run: Run, *, epochs: int | None, device: str, console: Console) -> tu
     train = open_split(data, "train", place, max_size=config.data.max_size)
     saved = load_checkpoint(run.checkpoints / "last.pt", place)
     done = saved["progress"]["epoch"]
-    if done >= config.train.epochs:
+    # A kill between the last save and the end leaves every epoch done, but not the state: then the rest is made up.
+    killed_at_the_end = content["state"] != "finished" and epochs is None
+    if done >= config.train.epochs and not killed_at_the_end:
         raise ValueError(
             f"{run.name} has done its {done} epochs; to extend it type: --resume --name {run.name} --epochs {2 * done}"
         )
@@ -226,7 +228,7 @@ def _fit(trainer: Trainer, console: Console) -> bool:
             step=trainer.step_count,
         ) as display:
             finished = trainer.fit(display)
-    except NonFiniteLossError:
+    except Exception:
         run.update(state="failed")
         raise
     run.update(state="finished" if finished else "interrupted")

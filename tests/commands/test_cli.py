@@ -3,6 +3,7 @@
 Alone: pytest tests/commands/test_cli.py
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 
 from probekit.registry import METHODS
@@ -56,6 +58,8 @@ def test_probe_json_is_as_promised(home: Path) -> None:
         assert 0 <= low <= row["accuracy"] <= high <= 1
         assert row["n"] == 12
         assert row["factors"].keys() == {"corner", "triangle"}
+    weights = (home / "runs/conrec-rect-tri/encoder.safetensors").read_bytes()
+    assert result["checkpoint_hash"] == hashlib.sha256(weights).hexdigest()
     saved = json.loads((home / "runs/conrec-rect-tri/results/probe-val-last.json").read_text())
     assert saved == result
     assert (home / "runs/conrec-rect-tri/figures/probe-val-last.png").exists()
@@ -107,6 +111,23 @@ def test_show_views_before_and_after_training(home: Path) -> None:
     assert list((home / "runs/conrec-rect-tri/figures").glob("views-*.png"))
 
 
+def test_show_of_a_run_is_of_its_own_data_at_its_own_size(home: Path, tmp_path: Path) -> None:
+    """Another file is the newest; views of 16 px, as in training; what does not fit is one line."""
+    from tests.datasets import noise_npz
+
+    data = str(home / "data" / "rect-tri.h5")
+    shown = [*QUICK, "--name", "small", "--data", data, "--set", "views.max_size=16"]
+    assert probekit("pretrain", "reconstruction", *shown, cwd=tmp_path).returncode == 0
+    noise_npz(tmp_path / "noise.npz", channels=3)
+    assert probekit("import", "noise.npz", cwd=tmp_path).returncode == 0
+    done = probekit("show", "--run", "small", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "runs/small/figures/views-rect-tri.png" in done.stdout
+    done = probekit("show", "data/noise.h5", "--run", "small", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "expected images of 1 channels" in done.stderr
+
+
 def test_a_second_run_gets_a_name_of_its_own(home: Path) -> None:
     done = probekit("pretrain", "simclr", *QUICK, "--data", "data/rect-tri.h5", "--name", "mine", cwd=home)
     assert done.returncode == 0, done.stderr
@@ -132,6 +153,8 @@ def test_a_second_run_gets_a_name_of_its_own(home: Path) -> None:
         (["pretrain", "conrec", "--device", "cuda:7"], 1, "type: --device cpu"),
         (["pretrain", "--resume", "--name", "nowhere"], 1, "nowhere"),
         (["pretrain", "--resume", "--set", "train.epochs=3"], 1, "leave them out"),
+        (["pretrain", "--resume", "--overwrite"], 1, "leave them out"),
+        (["pretrain", "simclr", "--resume", "--name", "conrec-rect-tri"], 1, "expected a run of simclr"),
         (["probe", "nowhere"], 1, "expected a run folder"),
         (["probe", "--protocol", "paperr"], 1, "did you mean 'paper'"),
         (["probe", "--checkpoint", "best"], 1, "type: --checkpoint last"),
@@ -153,10 +176,21 @@ def test_a_mistake_is_one_line_and_leaves_nothing(home: Path, arguments: list[st
     assert sorted(home.rglob("*")) == before
 
 
+def test_version(home: Path) -> None:
+    done = probekit("--version", cwd=home)
+    assert (done.returncode, done.stdout) == (0, "probekit 0.1.0\n")
+
+
 def test_debug_shows_the_traceback(home: Path) -> None:
     done = probekit("--debug", "gen", "rect-tir", cwd=home)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+def test_paths_may_hold_brackets(home: Path) -> None:
+    done = probekit("gen", "circ-sq", "--n", "3", "--n-test", "3", "--size", "16", "--out", "[red]/x[/b].h5", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "wrote [red]/x[/b].h5" in done.stdout
 
 
 def test_import_then_train_from_an_npz(home: Path) -> None:
@@ -167,6 +201,18 @@ def test_import_then_train_from_an_npz(home: Path) -> None:
     assert done.returncode == 0, done.stderr
     done = probekit("pretrain", "reconstruction", *QUICK, "--data", "data/noise.h5", cwd=home)
     assert done.returncode == 0, done.stderr
+
+
+def test_probe_passes_over_an_unlabelled_validation_split(home: Path) -> None:
+    from tests.datasets import noise_npz
+
+    noise_npz(home / "bare.npz")
+    assert probekit("import", "bare.npz", "--val-fraction", "0.25", cwd=home).returncode == 0
+    with h5py.File(home / "data" / "bare.h5", "r+") as file:
+        del file["val/labels"]
+    done = probekit("probe", "conrec-rect-tri", "--data", "data/bare.h5", "--json", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"][0]["n"] == 9
 
 
 def test_every_command_works_with_no_options_in_an_empty_folder(tmp_path: Path) -> None:

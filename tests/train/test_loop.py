@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from probekit.branches.base import Branch, attach
+from probekit.data import open_split
 from probekit.methods.base import Method, Step
+from probekit.models import Encoder
 from probekit.run import Run
 from probekit.train import loop
 from probekit.train import pretrain as starter
-from probekit.train.checkpoint import load_checkpoint
+from probekit.train.checkpoint import load_checkpoint, save_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
 from probekit.train.loop import NonFiniteLossError
@@ -173,6 +176,31 @@ def test_kill_at_any_moment_costs_nothing_but_time(data: Path, tmp_path: Path) -
     assert_same_run(whole, part)
 
 
+@pytest.mark.parametrize("kept", ["old", "none"])
+def test_kill_between_the_last_save_and_the_end_is_made_up_for(data: Path, tmp_path: Path, kept: str) -> None:
+    """All epochs are in the checkpoint; the encoder's file and the state are from before."""
+    run, _ = train(data, tmp_path, epochs=1)
+    encoder = run.encoder.read_bytes()
+    run.encoder.unlink()
+    if kept == "old":
+        run.encoder.write_bytes(b"of an earlier epoch")
+    run.update(state="running")
+    _, finished = resume(run, epochs=None, device="cpu", console=quiet())
+    assert finished
+    assert run.read()["state"] == "finished"
+    assert run.encoder.read_bytes() == encoder
+
+
+def test_a_run_of_a_gpu_is_not_resumed_on_a_cpu(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_after(2, monkeypatch)
+    run, _ = train(data, tmp_path)
+    saved = content(run)
+    saved["rng"]["device"] = saved["rng"]["views"]  # what a GPU's checkpoint holds beside
+    save_checkpoint(run.checkpoints / "last.pt", saved)
+    with pytest.raises(ValueError, match="type: --device cuda"):
+        resume(run, epochs=None, device="cpu", console=quiet())
+
+
 def test_same_seed_same_run_and_another_seed_another(data: Path, tmp_path: Path) -> None:
     a, _ = train(data, tmp_path, name="a", epochs=1)
     b, _ = train(data, tmp_path, name="b", epochs=1)
@@ -222,6 +250,16 @@ def test_metrics_and_files(data: Path, tmp_path: Path) -> None:
     assert any(run.path.joinpath("tensorboard").iterdir())
 
 
+def test_any_failure_is_written_down(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: loop.Trainer) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop.Trainer, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(data, tmp_path, epochs=1)
+    assert Run(tmp_path / "run").read()["state"] == "failed"
+
+
 def test_unlabelled_data_trains_without_scores(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Monitor, "can_score", property(lambda self: False))
     run, finished = train(data, tmp_path, epochs=1)
@@ -229,6 +267,15 @@ def test_unlabelled_data_trains_without_scores(data: Path, tmp_path: Path, monke
     assert "val" not in run.read_metrics()[0]
     assert not (run.checkpoints / "best_val.pt").exists()
     assert run.encoder.exists()
+
+
+def test_an_unlabelled_validation_split_is_as_none(data: Path) -> None:
+    train_split, test_split = (open_split(data, name, CPU, max_size=32) for name in ("train", "test"))
+    bare = replace(test_split, split=replace(test_split.split, labels=None))
+    encoder = Encoder(channels=1, width=4, depth=4, pooling="gap")
+    with_bare = Monitor(train_split, bare, test_split, seed=0).score(encoder)
+    assert with_bare == Monitor(train_split, None, test_split, seed=0).score(encoder)
+    assert with_bare.val is not None
 
 
 def test_non_finite_loss_stops_with_the_step_and_what_to_try(
@@ -259,6 +306,8 @@ def test_non_finite_loss_stops_with_the_step_and_what_to_try(
         ({"model.depth": 7}, "divisible by 64"),
         ({"views.recipe": "nonsense"}, "expected views.recipe one of"),
         ({"optimizer.name": "sgd"}, "expected optimizer.name one of lars, adamw"),
+        ({"optimizer.momentum": 1.0}, "expected optimizer.momentum below 1"),
+        ({"method.temperature": float("nan")}, "expected method.temperature"),
     ],
 )
 def test_what_does_not_fit_is_one_line_and_leaves_no_folder(
@@ -317,17 +366,22 @@ def test_a_branch_changes_no_line_of_the_loop(data: Path, tmp_path: Path, monkey
     assert recorder.embedded == [(32, 32), (32, 32)]
     assert recorder.beside == [6] * 8
     assert recorder.pull.item() != 1.0
+    stop_after(2, monkeypatch)
+    run, _ = train(data, tmp_path, epochs=2, name="part")
+    assert len(recorder.embedded) == 3
+    resume(run, epochs=None, device="cpu", console=quiet())
+    assert len(recorder.embedded) == 4  # the stopped epoch is not begun again
 
 
 def test_live_and_plain_displays_say_the_same(tmp_path: Path) -> None:
     for terminal in (True, False):
         console = Console(record=True, force_terminal=terminal, width=160, file=io.StringIO())
         with Display(console, epochs=10, events=tmp_path / "events", step=0) as display:
-            display.epoch({"epoch": 1, "step": 4, "loss": 1.0, "test": 0.5})
             display.progress(epochs_done=1.5, means={"loss": 1.25}, rate=400.0, lr=0.3)
+            display.epoch({"epoch": 10, "step": 40, "loss": 1.0, "test": 0.5})
         text = console.export_text()
         assert "epoch 1.5/10  loss 1.2500  lr 0.3  400 images/s" in text
-        assert "probe test 50.0 %" in text
+        assert "probe test 50.0 %" in text.splitlines()[-1]  # also the probe after the last epoch
 
 
 def test_run_json_is_strict_json(data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""Splits averaged down on the way to the device: sizes that the encoder can halve, and plain means.
+
+Alone: pytest tests/test_data.py
+"""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probekit.data import check_divisible, shrink, shrunk
+
+SIDES = st.integers(1, 128).map(lambda n: 8 * n)
+
+
+@given(SIDES, SIDES, st.integers(8, 1100))
+def test_sides_divisible_by_8_stay_so_and_fit(height: int, width: int, most: int) -> None:
+    size = shrunk(torch.empty(0, 1, height, width), most)
+    check_divisible(size, 8)
+    assert min(size) >= 8
+    assert max(size) <= most
+    if max(height, width) <= most:
+        assert size == (height, width)
+    else:
+        # Within half a step of the same aspect; a side is never below one step.
+        scale = most // 8 * 8 / max(height, width)
+        assert max(abs(size[0] - max(8, height * scale)), abs(size[1] - max(8, width * scale))) <= 4
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "expected"),
+    [((128, 128), 64, (64, 64)), ((240, 128), 128, (128, 72)), ((128, 104), 64, (64, 48)), ((50, 60), 64, (50, 60))],
+)
+def test_known_sizes(size: tuple[int, int], most: int, expected: tuple[int, int]) -> None:
+    assert shrunk(torch.empty(0, 1, *size), most) == expected
+
+
+def test_shrinking_is_a_mean_of_blocks() -> None:
+    images = torch.randint(0, 256, (3, 3, 32, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    blocks = images.double().unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2))
+    assert (shrink(images, 16).double() - blocks).abs().max() <= 0.5
+    assert shrink(images, 32) is images
