@@ -41,11 +41,13 @@ def main() -> None:
     """The `probekit` command: a user's mistake is one line and exit code 1; a traceback only with --debug."""
     try:
         app()
-    except (ValueError, OSError, MemoryError) as error:
-        if debug:
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        out_of_memory = "memory" in str(error) or isinstance(error, MemoryError)  # torch raises plain RuntimeErrors
+        if debug or (isinstance(error, RuntimeError) and not out_of_memory):
             raise
         text = str(error) or type(error).__name__
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        hint = "; try a smaller --batch-size" if out_of_memory else ""
+        print(f"error: {' '.join(text.split())[:400]}{hint}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -189,7 +191,7 @@ def pretrain(
     given = {key: value for key, value in typed.items() if value is not None}
     if resume:
         fixed = [k for k in given if k != "train.epochs"] + settings
-        options = {"--config": config, "--preset": preset, "--data": data, "--overwrite": overwrite}
+        options = {"--config": config, "--preset": preset, "--data": data, "--overwrite": overwrite, "--seed": seed}
         fixed += [text for text, value in options.items() if value]
         run_resume(name, method=method, epochs=epochs, device=device, refused=fixed, runs=RUNS, console=console)
         return

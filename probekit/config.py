@@ -25,9 +25,8 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The encoder: `backbone`, `width` and `depth` of the U-Net, `pooling` ("gap" or "attention")."""
+    """The encoder: `width` and `depth` of the U-Net, `pooling` ("gap" or "attention")."""
 
-    backbone: str
     width: int
     depth: int
     pooling: str
@@ -116,7 +115,6 @@ BELOW: dict[str, float] = {"optimizer.momentum": 1}
 MOST = 1e9  # of any number: keeps counts within what torch can index
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "model.backbone": ("unet",),
     "model.pooling": ("gap", "attention"),
     "optimizer.name": ("lars", "adamw"),
     "optimizer.scaling": ("none", "sqrt"),

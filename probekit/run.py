@@ -126,16 +126,20 @@ def create_run(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> Ru
         if not run.json.exists() and any(path.iterdir()):
             raise ValueError(f"expected a run folder in {path}, found something else; not touched")
         shutil.rmtree(path)
-    for folder in (run.checkpoints, run.results, run.figures):
+    # Made under another name, then renamed: a kill leaves no folder without its run.json.
+    new = Run(path.with_name(f".{path.name}.new"))
+    shutil.rmtree(new.path, ignore_errors=True)
+    for folder in (new.checkpoints, new.results, new.figures):
         folder.mkdir(parents=True)
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(run.json, {"schema": SCHEMA, "created": stamp, **content})
+    write_json(new.json, {"schema": SCHEMA, "created": stamp, **content})
+    new.path.rename(path)
     return run
 
 
 def find_runs(folder: Path) -> list[Run]:
     """Every run in a folder, the newest last."""
-    found = [Run(f.parent) for f in folder.glob("*/run.json")]
+    found = [Run(f.parent) for f in folder.glob("[!.]*/run.json")]
     return sorted(found, key=lambda run: (run.json.stat().st_mtime_ns, run.name))
 
 

@@ -5,7 +5,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from probekit.config import CHOICES
 from probekit.models.unet import initialise_convolutions
+from probekit.registry import nearest
 
 # Batch norm inside attention pooling keeps the Keras defaults (authors' code): momentum .99 there is .01 here.
 BN_EPS = 1e-3
@@ -57,17 +59,14 @@ class AttentionPool(nn.Module):
         return pooled, weights.squeeze(1)
 
 
-POOLINGS = ("gap", "attention")
-
-
 def build_pooling(name: str, dim: int) -> nn.Module:
     """The pooling module for a feature map of `dim` channels.
 
     Raises:
-        ValueError: If `name` is none of `POOLINGS`.
+        ValueError: If the name is unknown.
     """
     if name == "gap":
         return GlobalAveragePool()
     if name == "attention":
         return AttentionPool(dim=dim)
-    raise ValueError(f"expected pooling one of {', '.join(POOLINGS)}; found {name!r}")
+    raise ValueError(nearest("pooling", name, CHOICES["model.pooling"]))

@@ -206,7 +206,15 @@ class Trainer:
         return found
 
     def save(self) -> None:
-        """Writes `last` and the encoder's own file."""
+        """Writes `last` and the encoder's own file.
+
+        Raises:
+            NonFiniteLossError: If a weight is no longer a number, which the last loss did not show.
+        """
+        if not all(bool(torch.isfinite(p).all()) for p in self.method.parameters()):
+            raise NonFiniteLossError(
+                f"expected finite weights, found others after step {self.step_count}; {self._try()}"
+            )
         self._write("last")
         save_encoder(self.run.encoder, self.method.encoder, self._encoder_info())
         self.saved_at = time.monotonic()
@@ -254,11 +262,13 @@ class Trainer:
             if not all(map(math.isfinite, row)):
                 found = ", ".join(f"{k} {v:g}" for k, v in zip(names, row, strict=True))
                 raise NonFiniteLossError(
-                    f"expected a finite loss, found {found} at step {first + offset + 1}; "
-                    f"try --set optimizer.lr={self.config.optimizer.lr / 10:g} or --precision fp32"
+                    f"expected a finite loss, found {found} at step {first + offset + 1}; {self._try()}"
                 )
             for name, value in zip(names, row, strict=True):
                 self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value
+
+    def _try(self) -> str:
+        return f"try --set optimizer.lr={self.config.optimizer.lr / 10:g} or --precision fp32"
 
     def _embed_all(self) -> Tensor:
         features = extract(self.method.encoder, self.train.images, batch_size=BATCH_SIZE)

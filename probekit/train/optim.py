@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-OPTIMIZERS = ("lars", "adamw")
-SCHEDULES = ("constant", "cosine")
-SCALINGS = ("none", "sqrt")
+from probekit.config import CHOICES
+from probekit.registry import nearest
 
 
 class LARS(Optimizer):
@@ -82,7 +81,7 @@ def build_optimizer(modules: nn.Module, *, name: str, lr: float, momentum: float
 
     Args:
         modules: What to train.
-        name: One of `OPTIMIZERS`.
+        name: "lars" or "adamw".
         lr: Learning rate.
         momentum: LARS's momentum, or AdamW's beta 1.
         weight_decay: For weights of two or more dimensions.
@@ -99,7 +98,7 @@ def build_optimizer(modules: nn.Module, *, name: str, lr: float, momentum: float
     if name == "adamw":
         groups = [{"params": weights}, {"params": vectors, "weight_decay": 0.0}]
         return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=True)
-    raise ValueError(f"expected optimizer.name one of {', '.join(OPTIMIZERS)}, found {name!r}")
+    raise ValueError(nearest("optimizer", name, CHOICES["optimizer.name"]))
 
 
 def scaled_rate(lr: float, *, scaling: str, batch_size: int) -> float:
@@ -112,7 +111,7 @@ def scaled_rate(lr: float, *, scaling: str, batch_size: int) -> float:
         return lr * math.sqrt(batch_size)
     if scaling == "none":
         return lr
-    raise ValueError(f"expected optimizer.scaling one of {', '.join(SCALINGS)}, found {scaling!r}")
+    raise ValueError(nearest("scaling", scaling, CHOICES["optimizer.scaling"]))
 
 
 def rate_at(step: int, *, peak: float, schedule: str, warmup: int, total: int) -> float:
@@ -128,8 +127,8 @@ def rate_at(step: int, *, peak: float, schedule: str, warmup: int, total: int) -
     Raises:
         ValueError: If the schedule is unknown.
     """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"expected optimizer.schedule one of {', '.join(SCHEDULES)}, found {schedule!r}")
+    if schedule not in CHOICES["optimizer.schedule"]:
+        raise ValueError(nearest("schedule", schedule, CHOICES["optimizer.schedule"]))
     if step < warmup:
         return peak * (step + 1) / warmup
     if schedule == "constant":

@@ -29,7 +29,7 @@ def choose_device(name: str) -> torch.device:
         ValueError: If the name is unknown, or the machine has no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -39,6 +39,8 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise ValueError(f"expected device {name}, found {found} GPUs; type: --device cpu")
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean fp32, in training and in probes
     return device
 
 
