@@ -28,6 +28,7 @@ LABEL = 190  # px for the class names
 TITLE = 44  # px for the title and the legend
 NAME_LENGTH = 22  # letters of a name that fit LABEL; Chinese ones count twice
 BACKGROUND = 247  # grey: images, black or white, stand out from it
+BRIGHTNESS_IMAGES, BRIGHTNESS_ROWS = 10_000, 640  # of a split: enough for four digits, and a second's reading
 TINT = 0.65  # share of the colour in a tinted pixel; black and white below stay apart
 # Okabe and Ito's colours, which colour-blind readers tell apart: orange, sky blue, green, vermillion, purple, yellow.
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167), (240, 228, 66))
@@ -48,7 +49,20 @@ def describe(path: Path) -> dict[str, Any]:
         labels = read_labels(path, name)
         counts = None if labels is None else np.bincount(labels, minlength=len(info.classes)).tolist()
         split["per_class"] = counts
+        split["brightness"] = None if labels is None else _brightness(path, name, labels, len(info.classes))
     return content
+
+
+def _brightness(path: Path, split: str, labels: NDArray[np.int64], classes: int) -> list[float | None]:
+    """Mean pixel value in [0, 1] of each class: the ink fraction of white shapes on black. None for an absent class."""
+    sums, counts = np.zeros(classes), np.zeros(classes, np.int64)
+    last = min(len(labels), BRIGHTNESS_IMAGES)
+    for start in range(0, last, BRIGHTNESS_ROWS):
+        rows = read_split(path, split, start=start, stop=min(start + BRIGHTNESS_ROWS, last))
+        assert rows.labels is not None
+        np.add.at(sums, rows.labels, rows.images.reshape(len(rows.images), -1).mean(axis=1) / 255)
+        np.add.at(counts, rows.labels, 1)
+    return [float(total / count) if count else None for total, count in zip(sums, counts, strict=True)]
 
 
 def render_description(description: dict[str, Any]) -> Table:
@@ -71,6 +85,11 @@ def render_description(description: dict[str, Any]) -> Table:
     counts = [(name, split["per_class"]) for name, split in description["splits"].items() if split["per_class"]]
     for index, class_name in enumerate(description["classes"]):
         row(f"class {index}", f"{class_name}: " + ", ".join(f"{name} {per[index]:,}" for name, per in counts))
+    for name, split in description["splits"].items():
+        seen = [mean for mean in split["brightness"] or [] if mean is not None]
+        if len(seen) > 1:
+            text = ", ".join(f"{mean:.4f}" for mean in seen) if len(seen) <= MAX_CLASSES else f"{np.mean(seen):.4f}"
+            row("brightness", f"{name}, by class: {text}; largest difference {max(seen) - min(seen):.1e}")
     for factor in description["factors"]:
         row("factor", f"{factor['name']}: {_law(factor)}")
     if description["mask_names"]:
@@ -103,10 +122,12 @@ def draw_grid(path: Path, out: Path, *, split: str = "train", per_class: int = 8
         `out`.
 
     Raises:
-        ValueError: If the file is unsound or has no such split.
+        ValueError: If the file is unsound or has no such split, or `out` is that file.
         OSError: If the picture cannot be written.
     """
     info = read_info(path)
+    if out.exists() and out.samefile(path):
+        raise ValueError(f"expected another file for the picture, found the dataset file {out} itself; type --out PNG")
     labels = read_labels(path, split)
     rows = _choose(info, labels, info.splits[split].n, per_class)
     cells = [[_cell(info, split, index) for index in indices] for _, indices in rows]

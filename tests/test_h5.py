@@ -256,6 +256,15 @@ def test_a_stale_temporary_is_replaced(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "a.h5"]
 
 
+def test_a_file_that_was_just_finished_is_not_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process renames its temporary between our opening and our locking of it."""
+    partial, done = tmp_path / ".a.h5.partial", tmp_path / "a.h5"
+    partial.write_bytes(b"whole")
+    monkeypatch.setattr("probekit.h5.target.fcntl.flock", lambda *_: partial.replace(done))
+    assert_one_line(lambda: writer_for(done), "another process")
+    assert done.read_bytes() == b"whole"
+
+
 def test_unwritable_places_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     assert_one_line(lambda: writer_for(tmp_path / "file" / "a.h5"), "cannot write", "a.h5")
@@ -381,6 +390,16 @@ DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "JSON too deep": (attr("params", "[" * 100_000), "JSON"),
     "nine mask names": (attr("mask_names", json.dumps(list("abcdefghi"))), "8"),
     "factor without a name": (attr("factors", "[{}]"), "name"),
+    "factor without a kind": (attr("factors", '[{"name": "angle"}]'), "kind"),
+    "factor with half a range": (attr("factors", '[{"name": "angle", "kind": "real", "low": 0}]'), "low and high"),
+    "factor with words as ends": (
+        attr("factors", '[{"name": "angle", "kind": "real", "low": "a", "high": 1}]'),
+        "low and high",
+    ),
+    "factor without an end": (
+        attr("factors", '[{"name": "angle", "kind": "real", "low": 0, "high": Infinity}]'),
+        "low and high",
+    ),
     "seed a text": (attr("seed", "0"), "seed"),
     "bytes for text": (attr("style", np.bytes_(b"clean")), "style"),
 } | {

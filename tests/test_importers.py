@@ -373,6 +373,7 @@ def test_other_files_are_listed_and_left_out(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "set" / "train", {"a": 2}).parent
     (root / "train" / "a" / "notes.txt").write_text("hello")
     (root / "train" / "a" / ".hidden.png").write_bytes(b"")
+    picture(root / "train" / "a" / ".ipynb_checkpoints" / "0-checkpoint.png", noise((8, 8)))
     (root / "readme.md").write_text("hello")
     info, skipped = take(root, tmp_path / "a.h5")
     assert info.splits["train"].n == 2

@@ -18,6 +18,7 @@ from generators import GENERATORS
 from probekit.generate import generate
 from probekit.h5 import DatasetWriter, Header, Split, pack, read_split
 from probekit.show import COLOURS, TINT, describe, draw_grid, preview, render_description
+from tests.datasets import small_shapes
 
 NAMES = [
     "[bold]x[/bold]",
@@ -156,8 +157,29 @@ def test_many_classes_are_cut_and_absent_ones_left_out(tmp_path: Path) -> None:
 
 def test_asking_for_what_is_not_there(tmp_path: Path) -> None:
     path = plain(tmp_path / "a.h5", noise((3, 8, 8)))
-    with pytest.raises(ValueError, match="'val'"):
+    with pytest.raises(ValueError, match="one of the splits train, found 'val'"):
         draw_grid(path, tmp_path / "a.png", split="val")
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError, match="file"):
         draw_grid(path, tmp_path / "file" / "a.png")
+
+
+def test_a_picture_never_replaces_the_dataset(tmp_path: Path) -> None:
+    path = plain(tmp_path / "a.png", noise((3, 8, 8)))
+    before = path.read_bytes()
+    (tmp_path / "link.png").symlink_to(path)
+    for out in (path.with_suffix(".png"), tmp_path / "link.png"):
+        with pytest.raises(ValueError, match="dataset file"):
+            draw_grid(path, out)
+    assert path.read_bytes() == before
+
+
+def test_brightness_by_class_is_the_ink_fraction(tmp_path: Path) -> None:
+    """The residual between the classes of a clean set, which `gen` matches, against the images themselves."""
+    path = tmp_path / "shapes.h5"
+    small_shapes(path, n=40, size=64)
+    held = read_split(path, "train")
+    assert held.labels is not None
+    expected = [float((held.images[held.labels == k] / 255).mean()) for k in range(4)]
+    assert describe(path)["splits"]["train"]["brightness"] == pytest.approx(expected)
+    assert max(expected) - min(expected) < 2e-3

@@ -1,6 +1,7 @@
 """The checked reader: all is checked before use, a malformed file is one line, nothing is unpickled."""
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,7 +79,8 @@ def read_labels(path: Path, split: str) -> NDArray[np.int64] | None:
     """The labels `[N]` of a split alone, or None for unlabelled images; see `read_split`."""
     with _opened(path) as file:
         info = _check_file(path, file)
-        return _labels(info, file[split], _rows(info, split, 0, None))
+        rows = _rows(info, split, 0, None)
+        return _labels(info, file[split], rows)
 
 
 @contextmanager
@@ -110,9 +112,7 @@ def _check_file(path: Path, file: h5py.File) -> DatasetInfo:
     classes, mask_names = _names(file, "classes"), _names(file, "mask_names")
     if len(mask_names) > MASK_BITS:
         raise ValueError(f"expected at most {MASK_BITS} mask names, found {len(mask_names)}")
-    factors = _json(file, "factors", list)
-    if not all(isinstance(factor, dict) and isinstance(factor.get("name"), str) for factor in factors):
-        raise ValueError("expected attribute 'factors' to be a list of objects with a name")
+    factors = _factors(file)
     columns = tuple(factor["name"] for factor in factors)
     splits = {name: _check_split(file, name, classes, mask_names, columns) for name in SPLITS if name in file}
     if "train" not in splits:
@@ -248,6 +248,18 @@ def _names(file: h5py.File, name: str) -> tuple[str, ...]:
     if not all(isinstance(value, str) for value in values) or len(set(values)) != len(values):
         raise ValueError(f"expected distinct names in attribute {name!r}, found other values")
     return tuple(values)
+
+
+def _factors(file: h5py.File) -> list[dict[str, Any]]:
+    """The factor table: each has a name and a kind, and both ends of a range or neither."""
+    factors: list[dict[str, Any]] = _json(file, "factors", list)
+    for factor in factors:
+        if not isinstance(factor, dict) or not all(isinstance(factor.get(key), str) for key in ("name", "kind")):
+            raise ValueError("expected attribute 'factors' to be a list of objects with a name and a kind")
+        ends = [factor[end] for end in ("low", "high") if end in factor]
+        if len(ends) == 1 or not all(isinstance(end, int | float) and math.isfinite(end) for end in ends):
+            raise ValueError(f"expected numbers low and high of factor {factor['name']!r} in attribute 'factors'")
+    return factors
 
 
 def _attribute(file: h5py.File, name: str) -> Any:

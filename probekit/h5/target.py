@@ -35,7 +35,10 @@ class Target(io.RawIOBase):
         if fcntl is not None:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                if not os.path.samestat(os.fstat(handle), os.stat(path)):
+                    raise FileNotFoundError
+            # Not found: it was renamed between opening and locking, and is somebody's finished file now.
+            except (BlockingIOError, FileNotFoundError) as error:
                 self._file.close()
                 raise OSError(errno.EAGAIN, "another process is writing it") from error
         self._file.truncate(0)

@@ -1,6 +1,7 @@
 """Folders of images: class folders, class folders under train, test and val, or images without labels."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -85,7 +86,7 @@ def _labelled(source: Path, root: str, ignored: list[Skipped]) -> list[tuple[str
     found: list[tuple[str | None, Path]] = []
     for name in _entries(folder):
         if (folder / name).is_dir():
-            files = (Path(where) / file for where, _, names in os.walk(folder / name) for file in names)
+            files = (Path(where) / file for where, names in _walk(folder / name) for file in names)
             found += [(name, file) for file in sorted(files, key=lambda path: _key(path, source))]
         else:
             found.append((None, folder / name))
@@ -98,6 +99,13 @@ def _labelled(source: Path, root: str, ignored: list[Skipped]) -> list[tuple[str
         else:
             ignored.append(Skipped(_key(path, source), "not an image file by its name"))
     return kept
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each folder at any depth with its files; hidden ones hold copies and thumbnails, not images of the class."""
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield where, files
 
 
 def _entries(folder: Path) -> list[str]:

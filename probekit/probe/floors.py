@@ -37,10 +37,11 @@ def ink_statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 def raw_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Every pixel over 255, `[N, H * W * C]`.
 
-    An image with a side over `MAX_SIDE` is first averaged down by a whole factor; what is left over at the end is cut.
+    An image with a side over `MAX_SIDE` is first averaged down by a whole factor, its short side to 1 pixel at least;
+    what is left over at the end is cut.
     """
     n, height, width = images.shape[:3]
-    f = -(-max(height, width) // MAX_SIDE)
+    f = min(-(-max(height, width) // MAX_SIDE), height, width)
     blocks = (-1, height // f, f, width // f, f, images[0, 0, 0].size)
     whole = images[:, : height // f * f, : width // f * f]
     small = [chunk.reshape(blocks).mean(axis=(2, 4), dtype=np.float32) for chunk in _chunks(whole)]

@@ -227,6 +227,25 @@ def test_every_dial_draws_at_both_ends(name: str, style: str) -> None:
             assert (images.max(axis=(1, 2)) > images.min(axis=(1, 2))).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("rect-tri", {"corner_radius": 0.0}),
+        ("rect-tri", {"corner_radius": 0.0, "triangle_scale": 0.25}),
+        ("rect-tri", {"corner_radius": 0.0, "triangle_scale": 0.25, "triangle_rotation": 180.0}),
+        ("rect-tri", {"apex_angle": 0.0, "rotation": 180.0}),
+        ("circ-sq", {"gap": 2.0, "squareness": 0.0, "size_ratio": 1.0}),
+    ],
+)
+def test_factors_stay_in_their_ranges_at_the_ends_of_dials(name: str, params: dict[str, float | bool]) -> None:
+    generator = make(name, params=params)
+    factors = draw(generator, 50_000)
+    for factor in generator.factors:
+        values = factors[factor.name].astype(float)
+        assert values.min() >= factor.low - 1 / 4096, factor.name
+        assert values.max() <= factor.high + 1 / 4096, factor.name
+
+
 @both
 def test_nuisance_dials_leave_factors_and_masks_alone(name: str, style: str) -> None:
     nuisance = {"contrast": 0.5, "background": 0.2, "noise_sd": 0.1}
@@ -259,6 +278,7 @@ def test_rotation_dial(name: str, style: str) -> None:
         ({"rotatoin": 3}, "did you mean 'rotation'"),
         ({"contrast": 0.0}, "from 0.01 to 1"),
         ({"contrast": float("nan")}, "from 0.01 to 1"),
+        ({"contrast": 10**400}, "from 0.01 to 1"),
         ({"noise_sd": True}, "expected noise_sd"),
         ({"noise_sd": "much"}, "expected noise_sd"),
         ({"antialias": 0.5}, "true or false"),

@@ -93,6 +93,7 @@ def test_raw_pixels_are_pixels_and_large_images_are_averaged_down() -> None:
     large = noise(2, 2 * MAX_SIDE, MAX_SIDE + 3)
     assert raw_pixels(large).shape == (2, MAX_SIDE * ((MAX_SIDE + 3) // 2))
     assert raw_pixels(large)[1, 1] == pytest.approx(large[1, :2, 2:4].mean() / 255, rel=1e-5)
+    assert raw_pixels(noise(2, 16 * MAX_SIDE, 8)).shape == (2, 2 * MAX_SIDE)
 
 
 @pytest.mark.parametrize("dilation", DILATIONS)
