@@ -27,8 +27,6 @@ from probekit.train.evaluate import Monitor
 from probekit.train.loop import Trainer
 from probekit.train.pretrain import build_method, choose_device
 
-STEPS = 5  # a round: long enough for the clock, short enough to interleave
-
 
 def trainer_for(name: str, *, preset: str, precision: str | None, device: torch.device, folder: Path) -> Trainer:
     """A trainer of `method` on 256 rendered images, as `probekit pretrain` builds it."""
@@ -115,7 +113,9 @@ def synchronised(job: Callable[[], Any], device: torch.device, *, times: int = 1
     return run
 
 
-def measure(name: str, *, preset: str, precision: str | None, device: torch.device, rounds: int) -> dict[str, Any]:
+def measure(
+    name: str, *, preset: str, precision: str | None, device: torch.device, rounds: int, steps: int
+) -> dict[str, Any]:
     """One method's row."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_for(name, preset=preset, precision=precision, device=device, folder=Path(folder))
@@ -123,19 +123,19 @@ def measure(name: str, *, preset: str, precision: str | None, device: torch.devi
         whole = whole_step(trainer)
 
         def whole_and_read() -> None:
-            for _ in range(STEPS):
+            for _ in range(steps):
                 whole()
             trainer._read_buffer()
 
         jobs = {
-            "bare": synchronised(bare_step(trainer), device, times=STEPS),
+            "bare": synchronised(bare_step(trainer), device, times=steps),
             "whole": synchronised(whole_and_read, device),
         }
         times = interleaved(jobs, rounds=rounds)
         ratios = [w / b for w, b in zip(times["whole"], times["bare"], strict=True)]
         size = trainer.config.train.batch_size
         milliseconds = {
-            k: {a: 1e3 * b / STEPS if a != "n" else b for a, b in spread(v).items()} for k, v in times.items()
+            k: {a: 1e3 * b / steps if a != "n" else b for a, b in spread(v).items()} for k, v in times.items()
         }
         return {
             "method": name,
@@ -158,13 +158,19 @@ def main() -> None:
     parser.add_argument("--precision", default=None)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=5, help="a round: long enough for the clock")
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     rows = []
     for name in arguments.methods.split(","):
         row = measure(
-            name, preset=arguments.preset, precision=arguments.precision, device=device, rounds=arguments.rounds
+            name,
+            preset=arguments.preset,
+            precision=arguments.precision,
+            device=device,
+            rounds=arguments.rounds,
+            steps=arguments.steps,
         )
         rows.append(row)
         bare, whole = (row["ms_per_step"][k]["median"] for k in ("bare", "whole"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,6 +40,8 @@ Compression = Annotated[str, typer.Option(help="none, lzf or gzip.")]
 
 def main() -> None:
     """The `probekit` command: a user's mistake is one line and exit code 1; a traceback only with --debug."""
+    # What ends a command politely also removes its temporary file; training has its own handler, which saves.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit("error: terminated"))
     try:
         app()
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
@@ -79,7 +82,9 @@ def gen(
     style: Annotated[str, typer.Option(help="clean, or paper: the authors' recipe, flaws included.")] = "clean",
     out: Annotated[Path | None, typer.Option(help="The file; default: data/GENERATOR.h5.")] = None,
     settings: Set = (),  # type: ignore[assignment]
-    pairs: Annotated[bool, typer.Option("--pairs", help="Add every image's counterfactual siblings.")] = False,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Add every image's counterfactual siblings; n counts bases.")
+    ] = False,
     compression: Compression = "gzip",
     workers: Annotated[int | None, typer.Option(min=1, help="Default: one a core.")] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.")] = False,

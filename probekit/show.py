@@ -109,6 +109,16 @@ def preview(path: Path) -> Path:
     return draw_grid(path, path.with_suffix(".png"))
 
 
+def refuse_same(out: Path | None, path: Path) -> None:
+    """Refuses to draw a picture over the dataset file itself.
+
+    Raises:
+        ValueError: If both are the same file.
+    """
+    if out is not None and out.exists() and out.samefile(path):
+        raise ValueError(f"expected another file for the picture, found the dataset file {out} itself; type --out PNG")
+
+
 def draw_grid(path: Path, out: Path, *, split: str = "train", per_class: int = 8) -> Path:
     """Draws classes in rows and samples in columns; pixels of evidence masks are tinted, one colour a class factor.
 
@@ -126,8 +136,7 @@ def draw_grid(path: Path, out: Path, *, split: str = "train", per_class: int = 8
         OSError: If the picture cannot be written.
     """
     info = read_info(path)
-    if out.exists() and out.samefile(path):
-        raise ValueError(f"expected another file for the picture, found the dataset file {out} itself; type --out PNG")
+    refuse_same(out, path)
     labels = read_labels(path, split)
     rows = _choose(info, labels, info.splits[split].n, per_class)
     cells = [[_cell(info, split, index) for index in indices] for _, indices in rows]

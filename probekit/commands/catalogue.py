@@ -1,6 +1,5 @@
 """`probekit list`: what there is."""
 
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ CHANNELS = 3  # parameter counts are for 3 channels at preset `paper`, as in the
 def catalogue() -> dict[str, Any]:
     """Generators, methods, branches, looks and presets as plain data; the shape is a promise to scripts."""
     return {
-        "generators": [_generator(kind) for kind in GENERATORS.values()],
+        "generators": [kind.describe() for kind in GENERATORS.values()],
         "methods": [_method(name) for name in METHODS],
         "branches": list(BRANCHES),
         "looks": list(LOOKS),
@@ -58,19 +57,6 @@ def _dial_line(dial: dict[str, Any]) -> str:
     else:
         span, default = f"{dial['low']:g} to {dial['high']:g} {dial['unit']}", f"{dial['default']:g}"
     return f"    {dial['name']:<18}{default:<7}{span:<21}{dial['role']:<12}{dial['about']}"
-
-
-def _generator(kind: Any) -> dict[str, Any]:
-    return {
-        "name": kind.name,
-        "about": kind.about,
-        "classes": list(kind.classes),
-        "factors": [asdict(factor) for factor in kind.factors],
-        "dials": [asdict(dial) for dial in kind.dials],
-        "objects": list(kind.objects),
-        "default_n": kind.default_n,
-        "default_n_test": kind.default_n_test,
-    }
 
 
 def _method(name: str) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def run_gen(
     seconds = time.monotonic() - started
     megabytes = out.stat().st_size / 1e6
     parts = ", ".join(f"{split.n:,} {name}" for name, split in info.splits.items())
-    console.print(f"wrote {out}: {parts}; {megabytes:.1f} MB; {images / seconds:,.0f} images/s with {workers} workers")
+    console.print(f"wrote {out}: {parts}; {megabytes:.1f} MB; {images / seconds:,.0f} images/s")
     console.print(f"content hash {info.content_hash}")
     if preview:
         from probekit.show import preview as draw_preview

@@ -10,7 +10,7 @@ from probekit.commands.locate import newest_dataset
 from probekit.data import check_divisible, open_split, shrunk
 from probekit.registry import METHODS, get
 from probekit.run import Run, open_run
-from probekit.show import describe, draw_grid, render_description
+from probekit.show import describe, draw_grid, refuse_same, render_description
 
 CPU = torch.device("cpu")
 MOST = 1024  # pixels a side: larger images are averaged down before they are drawn
@@ -57,6 +57,7 @@ def _draw_method(name: str, path: Path, *, out: Path | None, split: str, seed: i
     from probekit.show_views import draw_views
 
     images = open_split(path, split, CPU, max_size=MOST).images
+    refuse_same(out, path)
     picture = out or path.with_name(f"{path.stem}-views-{name}.png")
     return draw_views(images, recipe=_recipe(name), seed=seed, out=picture, predict=None)
 
@@ -75,6 +76,7 @@ def _draw_run(run: Run, path: Path | None, views: str | None, *, out: Path | Non
             f"expected images of {channels} channels, as {run.name} was trained on, found {images.shape[1]} in {path}; "
             "name another dataset file"
         )
+    refuse_same(out, path)
     size = shrunk(images, config.views.max_size)
     check_divisible(size, method.encoder.stride)
     with torch.no_grad():

@@ -19,6 +19,15 @@ except ImportError:  # Windows, which refuses to rename a file that a second wri
     fcntl = None  # type: ignore[assignment]
 
 
+def _lock(handle: int) -> None:
+    """Locks against a second writer, where the file system (some network ones do not) has locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+
+
 class Target(io.RawIOBase):
     """The file object of an h5py file opened for writing."""
 
@@ -34,7 +43,7 @@ class Target(io.RawIOBase):
         self._error: OSError | None = None
         if fcntl is not None:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(handle)
                 if not os.path.samestat(os.fstat(handle), os.stat(path)):
                     raise FileNotFoundError
             # Not found: it was renamed between opening and locking, and is somebody's finished file now.

@@ -11,7 +11,7 @@ from probekit.importers.base import Broken
 Pixels = NDArray[np.uint8]
 
 # What OpenCV reads in its default build (OpenCV documentation, imread).
-_NAMES = "avif bmp dib exr gif hdr jp2 jpe jpeg jpg pbm pfm pgm pic png pnm ppm pxm ras sr tif tiff webp"
+_NAMES = "avif bmp dib gif jp2 jpe jpeg jpg pbm pgm png pnm ppm pxm ras sr tif tiff webp"
 SUFFIXES = frozenset(f".{name}" for name in _NAMES.split(" "))
 PAPER_WHITE = 255  # what shows through transparent pixels
 

@@ -132,6 +132,7 @@ def test_stopped_and_resumed_is_the_run_that_was_never_stopped(
         part, finished = train(data, tmp_path, name="part", preset=preset)
     assert not finished
     assert part.read()["state"] == "interrupted"
+    part.append_metrics({"epoch": 3, "step": 0})  # a line that the checkpoint does not know
     _, finished = resume(part, epochs=None, device="cpu", console=quiet())
     assert finished
     assert part.read()["state"] == "finished"
@@ -232,6 +233,21 @@ def test_more_epochs_extend_a_finished_run(data: Path, tmp_path: Path) -> None:
     assert short.read()["config"]["train"]["epochs"] == 4
     with pytest.raises(ValueError, match="has done its 4 epochs; to extend it type"):
         resume(short, epochs=None, device="cpu", console=quiet())
+
+
+def test_every_epoch_has_an_order_of_its_own(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[int]] = []
+    original = loop.Trainer._step
+
+    def step(self: loop.Trainer, index: Tensor) -> None:
+        seen.append(index.tolist())
+        original(self, index)
+
+    monkeypatch.setattr(loop.Trainer, "_step", step)
+    train(data, tmp_path, epochs=2)
+    first, second = ([i for batch in part for i in batch] for part in (seen[:4], seen[4:]))
+    assert sorted(first) == sorted(second) == list(range(32))
+    assert first != second
 
 
 def test_metrics_and_files(data: Path, tmp_path: Path) -> None:
