@@ -16,8 +16,9 @@ install: .venv/installed
 demo: install
 	$(BIN)/probekit demo
 
+# One thread a process: two test processes with two threads each would fight over two cores.
 test: install
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: install
 	$(BIN)/ruff format --check .
