@@ -48,9 +48,10 @@ def main() -> None:
         out_of_memory = "memory" in str(error) or isinstance(error, MemoryError)  # torch raises plain RuntimeErrors
         if debug or (isinstance(error, RuntimeError) and not out_of_memory):
             raise
-        text = str(error) or type(error).__name__
-        hint = "; try a smaller --batch-size" if out_of_memory else ""
-        print(f"error: {' '.join(text.split())[:400]}{hint}", file=sys.stderr)
+        text = " ".join((str(error) or type(error).__name__).split())
+        if out_of_memory:  # torch explains its allocator at length
+            text = f"{text[:200]}; try a smaller --batch-size"
+        print(f"error: {text}", file=sys.stderr)
         sys.exit(1)
 
 
