@@ -197,7 +197,7 @@ def _prepare(config: Config, train: DeviceSplit, device: torch.device) -> Method
     for most in (config.data.max_size, config.views.max_size):
         check_divisible(shrunk(train.images, most), 2 ** (config.model.depth - 1))
     method = build_method(config, channels=train.images.shape[1])
-    # channels_last: 1.3 to 1.7 times as fast for convolutions on the CPU, and the layout GPUs want (docs/log.md).
+    # channels_last: faster for convolutions on the CPU, and the layout GPUs want.
     return method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
