@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -47,9 +49,17 @@ def open_split(path: Path, name: str, device: torch.device, *, max_size: int) ->
     if name not in info.splits:
         raise ValueError(f"expected split {name!r} in {path}, found {', '.join(info.splits)}")
     split = read_split(path, name)
-    images = torch.from_numpy(split.images)
-    images = images.permute(0, 3, 1, 2) if images.ndim == 4 else images.unsqueeze(1)
-    return DeviceSplit(name, shrink(images, max_size).contiguous().to(device), split)
+    return DeviceSplit(name, to_device(split.images, device, max_size=max_size), split)
+
+
+def to_device(images: NDArray[np.uint8], device: torch.device, *, max_size: int) -> Tensor:
+    """Images as a file holds them, uint8 `[N, H, W]` or `[N, H, W, 3]`, as uint8 `[N, C, H, W]` on the device.
+
+    Those whose longer side has more than `max_size` pixels are averaged down to it first.
+    """
+    batch = torch.from_numpy(images)
+    batch = batch.permute(0, 3, 1, 2) if batch.ndim == 4 else batch.unsqueeze(1)
+    return shrink(batch, max_size).contiguous().to(device)
 
 
 def shrink(images: Tensor, max_size: int) -> Tensor:

@@ -45,6 +45,7 @@ def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: C
         data=None,
         protocol="val",
         checkpoint="last",
+        floors=True,
         seed=0,
         device="auto",
         runs=runs,

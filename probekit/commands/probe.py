@@ -2,26 +2,26 @@
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
-from probekit.data import open_split
-from probekit.h5 import DatasetInfo, read_info
+from probekit.data import to_device
+from probekit.h5 import DatasetInfo, read_info, read_split
 from probekit.models.encoder import Encoder, build_encoder, encoder_file, load_encoder
-from probekit.probe.features import extract
+from probekit.probe.features import BATCH_SIZE, extract
 from probekit.probe.figure import draw_probe
 from probekit.probe.floors import floor_rows
-from probekit.probe.protocol import PROTOCOLS, Part, probe
+from probekit.probe.protocol import PROTOCOLS, Part, probe_images
 from probekit.probe.table import probe_table
 from probekit.registry import nearest
 from probekit.run import Run, open_run, write_json
 from probekit.train.pretrain import choose_device
-
-BATCH_SIZE = 256  # images a forward pass: bounds memory, changes no number
 
 
 def run_probe(
@@ -30,6 +30,7 @@ def run_probe(
     data: Path | None,
     protocol: str,
     checkpoint: str,
+    floors: bool,
     seed: int,
     device: str,
     runs: Path,
@@ -43,6 +44,7 @@ def run_probe(
         data: A dataset file, or None for the run's own.
         protocol: One of `PROTOCOLS`.
         checkpoint: "last", "best_val" or "best_test".
+        floors: Probe the floors too.
         seed: Of the validation part and of the random encoder.
         device: "auto", "cpu" or "cuda[:i]".
         runs: The folder of run folders.
@@ -61,31 +63,22 @@ def run_probe(
     run = open_run(name, runs)
     if name is None:
         console.print(f"run: {run.path} (the newest)")
-    content = run.read()
-    path = data or Path(content["dataset"]["path"])
-    info = read_info(path)
-    if data is None and info.content_hash != content["dataset"]["hash"]:
-        console.print(f"warning: {path} has changed since {run.name} was trained on it")
+    info = _dataset(run, data, console)
     encoder, header = load_encoder(run.path, checkpoint)
-    _check(info, encoder)
+    _check(run, info, encoder)
     place = choose_device(device)
-    parts = {name: _images(path, name) for name, split in info.splits.items() if split.labelled}
-    rows = []
-    for row, net in (
-        (f"{header['method']} {_label(checkpoint)}", encoder),
-        ("random weights", _random_encoder(header["spec"], seed)),
-    ):
-        embedded = {
-            split: _embed(net.to(place), path, split, part, header["max_size"]) for split, part in parts.items()
-        }
-        kind = "encoder" if net is encoder else "floor"
-        rows.append(_row(row, kind, embedded, info, protocol, seed))
-    rows += floor_rows(
-        parts["train"], parts["test"], classes=info.classes, protocol=protocol, seed=seed, val=parts.get("val")
-    )
+    console.print(f"probing {run.name}{' and the floors' if floors else ''}, protocol {PROTOCOLS[protocol]} ...")
+    parts = {split: _images(info, split) for split in info.splits if info.splits[split].labelled}
+    settings: dict[str, Any] = {"classes": info.classes, "protocol": protocol, "seed": seed}
+    features = _embedder(encoder, place, header["max_size"])
+    rows = [probe_images(f"{header['method']} {_label(checkpoint)}", "encoder", features, parts, **settings)]
+    if floors:
+        untrained = _embedder(_random_encoder(header["spec"], seed), place, header["max_size"])
+        rows.append(probe_images("random weights", "floor", untrained, parts, **settings))
+        rows += floor_rows(parts, **settings)
     result = {
         "run": run.name,
-        "data": str(path),
+        "data": str(info.path),
         "protocol": protocol,
         "rows": rows,
         "checkpoint": checkpoint,
@@ -97,26 +90,52 @@ def run_probe(
     }
     _write(run, result, None if data is None else data.stem, console)
     if not quiet:
-        console.print(f"{run.name}, epoch {header['epoch']}, on {path}: {len(parts['test'].y)} test images")
-        console.print(probe_table(rows), soft_wrap=False)
+        _print(run, result, console)
     return result
 
 
-def _check(info: DatasetInfo, encoder: Encoder) -> None:
-    for name in ("train", "test"):
-        if name not in info.splits:
-            raise ValueError(
-                f"expected a {name} split in {info.path}, found {', '.join(info.splits)}; "
-                "type: probekit import ... --test-fraction 0.2"
-            )
+def _dataset(run: Run, data: Path | None, console: Console) -> DatasetInfo:
+    """The named dataset file, or the run's own; says so where it is not what the run was trained on."""
+    trained = run.read()["dataset"]
+    info = read_info(data or Path(trained["path"]))
+    if info.content_hash != trained["hash"]:
+        if data is None:
+            console.print(f"warning: {info.path} has changed since {run.name} was trained on it")
+        else:
+            console.print(f"note: {run.name} was trained on {trained['path']}, and is probed on {info.path}")
+    return info
+
+
+def _check(run: Run, info: DatasetInfo, encoder: Encoder) -> None:
+    if "train" not in info.splits or "test" not in info.splits:
+        raise ValueError(
+            f"expected a train and a test split in {info.path}, found {', '.join(info.splits)}; type: probekit import "
+            f"SOURCE --test-fraction 0.2 --out NEW.h5, then: probekit probe {run.name} --data NEW.h5"
+        )
     train = info.splits["train"]
-    if not train.labelled or not info.splits["test"].labelled:
-        raise ValueError(f"expected labels in {info.path}, found none; type: probekit probe --data LABELLED.h5")
+    if not train.labelled or not info.splits["test"].labelled or len(info.classes) < 2:
+        found = f"{len(info.classes)} class" if train.labelled and len(info.classes) == 1 else "no labels"
+        raise ValueError(
+            f"expected labels of at least 2 classes in {info.path}, found {found}; "
+            f"type: probekit probe {run.name} --data LABELLED.h5"
+        )
     if train.channels != encoder.spec["channels"]:
         raise ValueError(
             f"expected images of {encoder.spec['channels']} channels, as the encoder was trained on, "
             f"found {train.channels} in {info.path}; choose another --data or run"
         )
+
+
+def _print(run: Run, result: Mapping[str, Any], console: Console) -> None:
+    """The table, what stands out in it, and what to type next."""
+    rows = result["rows"]
+    console.print(f"{run.name}, epoch {result['epoch']}, on {result['data']}: {rows[0]['n']} test images")
+    console.print(probe_table(rows), soft_wrap=False)
+    above = [row["name"] for row in rows if row["kind"] == "floor" and row["accuracy"] > rows[0]["accuracy"]]
+    if above:
+        console.print(f"above the encoder without learning: {', '.join(above)} (docs/protocols.md, Floors)")
+    other = next(p for p in PROTOCOLS if p != result["protocol"])
+    console.print(f"next: probekit show --run {run.name}   or   probekit probe {run.name} --protocol {other}")
 
 
 def _sha256(path: Path) -> str:
@@ -134,35 +153,17 @@ def _random_encoder(spec: dict[str, Any], seed: int) -> Encoder:
         return build_encoder(spec)
 
 
-def _images(path: Path, name: str) -> Part:
-    """A split as the floors want it: images at their own size, labels, class factors, pairs."""
-    info = read_info(path)
-    split = open_split(path, name, torch.device("cpu"), max_size=max(info.splits[name].height, info.splits[name].width))
-    held = split.split
-    assert held.labels is not None
-    factors = {f["name"]: held.factors[f["name"]] for f in info.factors if f["kind"] == "class"}
-    return Part(held.images, held.labels, factors, held.factors.get("pair_id"))
+def _images(info: DatasetInfo, name: str) -> Part:
+    """A split with its images as `x`, labels, class factors and pairs."""
+    split = read_split(info.path, name)
+    assert split.labels is not None
+    factors = {f["name"]: split.factors[f["name"]] for f in info.factors if f["kind"] == "class"}
+    return Part(split.images, split.labels, factors, split.factors.get("pair_id"))
 
 
-def _embed(encoder: Encoder, path: Path, name: str, part: Part, max_size: int) -> Part:
-    device = next(encoder.parameters()).device
-    images = open_split(path, name, device, max_size=max_size).images
-    return Part(extract(encoder, images, batch_size=BATCH_SIZE), part.y, part.factors, part.groups)
-
-
-def _row(
-    name: str, kind: str, parts: Mapping[str, Part], info: DatasetInfo, protocol: str, seed: int
-) -> dict[str, Any]:
-    return probe(
-        name,
-        kind,
-        parts["train"],
-        parts["test"],
-        classes=info.classes,
-        protocol=protocol,
-        seed=seed,
-        val=parts.get("val"),
-    )
+def _embedder(encoder: Encoder, device: torch.device, max_size: int) -> Callable[[NDArray[np.uint8]], NDArray[Any]]:
+    encoder.to(device)
+    return lambda images: extract(encoder, to_device(images, device, max_size=max_size), batch_size=BATCH_SIZE)
 
 
 def _write(run: Run, result: dict[str, Any], other_data: str | None, console: Console) -> None:

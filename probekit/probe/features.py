@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+BATCH_SIZE = 256  # images a forward pass: bounds memory, changes no number
+
 
 class Pooled(Protocol):
     """What an encoder must return: something with an embedding `pooled`, `[B, D]`."""

@@ -3,15 +3,15 @@
 A new floor is one function and one line in `FLOORS`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import euler_number, perimeter
 
-from probekit.probe.protocol import Part, probe
+from probekit.probe.protocol import Part, probe_images
 
 CHUNK = 64  # images at a time: bounds the memory of what is computed on the way
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
@@ -79,35 +79,11 @@ FLOORS: dict[str, Floor] = {
 }
 
 
-def floor_rows(
-    train: Part,
-    test: Part,
-    *,
-    classes: Sequence[str],
-    protocol: str,
-    seed: int,
-    val: Part | None = None,
-) -> list[dict[str, Any]]:
-    """One row of kind "floor" for each of `FLOORS`, probed like an encoder.
-
-    Args:
-        train: uint8 images `[N, H, W]` or `[N, H, W, 3]` as `x`, with labels and factors.
-        test: Likewise, and the same for `val`.
-        classes: As in `protocol.probe`, and the same for `protocol`, `seed`.
-        protocol: See `classes`.
-        seed: See `classes`.
-        val: See `test`.
-    """
+def floor_rows(parts: Mapping[str, Part], *, classes: Sequence[str], protocol: str, seed: int) -> list[dict[str, Any]]:
+    """One row of kind "floor" for each of `FLOORS`; arguments as `protocol.probe_images`."""
     return [
-        probe(
-            name,
-            "floor",
-            replace(train, x=floor.features(train.x)),
-            replace(test, x=floor.features(test.x)),
-            classes=classes,
-            protocol=floor.protocol or protocol,
-            seed=seed,
-            val=None if val is None else replace(val, x=floor.features(val.x)),
+        probe_images(
+            name, "floor", floor.features, parts, classes=classes, protocol=floor.protocol or protocol, seed=seed
         )
         for name, floor in FLOORS.items()
     ]

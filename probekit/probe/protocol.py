@@ -5,8 +5,8 @@
 train; then one fit on all of train at that C, scored once on test. Each class factor gets a probe of its own, likewise.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,10 @@ from probekit.probe.linear import SOLVER, LinearProbe, Space, fit, fit_path
 from probekit.probe.statistics import evaluate
 from probekit.registry import nearest
 
-PROTOCOLS = ("val", "paper")
+PROTOCOLS = {  # name: what it means, in a line
+    "val": "val (features standardised, C chosen on a validation part of train)",
+    "paper": "paper (features as they are, C = 1)",
+}
 PAPER_C = 1.0  # authors' code: scikit-learn's default
 GRID = tuple(10.0**k for k in range(-5, 2))  # ours: covers the best C for 7 to 16384 features
 VAL_FRACTION = 0.2  # ours
@@ -28,7 +31,7 @@ class Part:
     """One split, as arrays.
 
     Attributes:
-        x: `[N, D]` features; for `floors.floor_rows`, images.
+        x: `[N, D]` features; for `probe_images`, images.
         y: int64 `[N]` in [0, K).
         factors: Values of each class factor, `[N]`; each is probed by itself.
         groups: `[N]`: samples of one group (a minimal pair) stay together when train is divided; None: each is alone.
@@ -106,6 +109,32 @@ def probe(
             factor: {key: scores[key] for key in brief} for factor, scores in zip(train.factors, factors, strict=True)
         },
     }
+
+
+def probe_images(
+    name: str,
+    kind: str,
+    features: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    parts: Mapping[str, Part],
+    *,
+    classes: Sequence[str],
+    protocol: str,
+    seed: int,
+) -> dict[str, Any]:
+    """`probe` on the features of images.
+
+    Args:
+        name: As `probe`, and the same for `kind`, `classes`, `protocol` and `seed`.
+        kind: See `name`.
+        features: uint8 `[N, H, W]` or `[N, H, W, 3]` -> `[N, D]`: an encoder or a floor.
+        parts: "train", "test" and perhaps "val", with images as `x`.
+        classes: See `name`.
+        protocol: See `name`.
+        seed: See `name`.
+    """
+    seen = {split: replace(part, x=features(part.x)) for split, part in parts.items()}
+    train, test, val = seen["train"], seen["test"], seen.get("val")
+    return probe(name, kind, train, test, classes=classes, protocol=protocol, seed=seed, val=val)
 
 
 def probe_accuracy(

@@ -7,10 +7,8 @@ from numpy.typing import NDArray
 
 from probekit.data import DeviceSplit
 from probekit.models.encoder import Encoder
-from probekit.probe.features import extract
+from probekit.probe.features import BATCH_SIZE, extract
 from probekit.probe.protocol import probe_accuracy, validation_part
-
-BATCH_SIZE = 256  # images a forward pass: bounds memory, changes no number
 
 
 @dataclass(frozen=True)

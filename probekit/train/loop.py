@@ -17,10 +17,10 @@ from probekit.config import Config
 from probekit.data import DeviceSplit, shrunk
 from probekit.methods.base import Method, Step
 from probekit.models.encoder import save_encoder
-from probekit.probe.features import extract
+from probekit.probe.features import BATCH_SIZE, extract
 from probekit.run import Run
 from probekit.train.checkpoint import restore_rng, rng_state, save_checkpoint
-from probekit.train.evaluate import BATCH_SIZE, Monitor
+from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
 from probekit.train.optim import build_optimizer, rate_at, scaled_rate
 from probekit.views import Views, make_views

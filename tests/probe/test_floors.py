@@ -131,7 +131,7 @@ def test_rows_tell_a_local_difference_from_a_global_one() -> None:
     stack = np.stack(images).astype(np.uint8)
     train, test = Part(stack[:50], labels[:50]), Part(stack[50:], labels[50:])
     for protocol in ("val", "paper"):
-        rows = floor_rows(train, test, classes=("disc", "ring"), protocol=protocol, seed=0)
+        rows = floor_rows({"train": train, "test": test}, classes=("disc", "ring"), protocol=protocol, seed=0)
         json.dumps(rows, allow_nan=False)
         assert [row["name"] for row in rows] == list(FLOORS)
         assert {row["kind"] for row in rows} == {"floor"}
