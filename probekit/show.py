@@ -134,7 +134,7 @@ def draw_grid(path: Path, out: Path, *, split: str = "train", per_class: int = 8
     made = (info.generator or str(info.params.get("source", "images")), info.style)
     title = f"{' '.join(filter(None, made))}, {split}"
     if roles:
-        title += f"; each row a {', then '.join(roles)}"
+        title += f": {' | '.join(roles)}"
     elif labels is not None and len(info.classes) > len(rows):
         title += f", the first {len(rows)} of {len(info.classes)} classes"
     evidence = [name.removeprefix(EVIDENCE) for name in info.mask_names if name.startswith(EVIDENCE)]
@@ -217,7 +217,7 @@ def _compose(
         "parse_math": False,
         "va": "center",
     }  # no transform: pixels from below left
-    figure.text(2 * GAP, total[0] - TITLE / 2, _short(title, 60), fontsize=9, weight="bold", **at)
+    figure.text(2 * GAP, total[0] - TITLE / 2, _short(title, 72), fontsize=9, weight="bold", **at)
     for row, name in enumerate(names):
         middle = total[0] - TITLE - row * (height + GAP) - height / 2
         figure.text(left - 2 * GAP, middle, _short(name, NAME_LENGTH), fontsize=9, ha="right", **at)
