@@ -25,7 +25,7 @@ from probekit.registry import METHODS, get
 from probekit.run import create_run
 from probekit.train.evaluate import Monitor
 from probekit.train.loop import Trainer
-from probekit.train.pretrain import build_method, choose_device
+from probekit.train.pretrain import build_method, choose_device, with_precision
 
 
 def trainer_for(name: str, *, preset: str, precision: str | None, device: torch.device, folder: Path) -> Trainer:
@@ -37,12 +37,13 @@ def trainer_for(name: str, *, preset: str, precision: str | None, device: torch.
         generate("rect-tri", out=data, n=256, n_test=8, **arguments)
     options = {} if precision is None else {"train.precision": precision}
     config = resolve(name, get(METHODS, "method", name), preset=preset, seed=0, options=options)
+    config = with_precision(config, device)
     train = open_split(data, "train", device, max_size=config.data.max_size)
     method = build_method(config, channels=1)
     method = method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = create_run(folder / name, {}, overwrite=True)
     monitor = Monitor(train, None, None, seed=0)
-    return Trainer(config=config, method=method, run=run, train=train, monitor=monitor, header={})
+    return Trainer(config=config, method=method, run=run, train=train, monitor=monitor, header={}, say=print)
 
 
 def bare_step(trainer: Trainer) -> Callable[[], None]:
@@ -50,7 +51,7 @@ def bare_step(trainer: Trainer) -> Callable[[], None]:
     method = trainer.method
     assert isinstance(method, ConRec)
     size = trainer.config.train.batch_size
-    x = trainer._views(torch.arange(size, device=trainer.device)).inputs.flatten(0, 1)
+    x = trainer.eager_step.views(torch.arange(size, device=trainer.device)).inputs.flatten(0, 1)
 
     def step() -> None:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=trainer.config.train.precision == "bf16"):
@@ -75,7 +76,7 @@ def whole_step(trainer: Trainer) -> Callable[[], None]:
     def step() -> None:
         nonlocal count
         start = count % (len(order) // size) * size
-        trainer._step(order[start : start + size])
+        trainer.advance(order[start : start + size])
         count += 1
 
     return step
@@ -85,7 +86,7 @@ def profile(trainer: Trainer, *, rounds: int) -> dict[str, float]:
     """Median milliseconds of each part of a step, measured apart from one another."""
     method, size = trainer.method, trainer.config.train.batch_size
     index = torch.arange(size, device=trainer.device)
-    views = trainer._views(index)
+    views = trainer.eager_step.views(index)
 
     def forward() -> Tensor:
         with torch.autocast(views.inputs.device.type, torch.bfloat16, enabled=trainer.config.train.precision == "bf16"):
@@ -93,7 +94,7 @@ def profile(trainer: Trainer, *, rounds: int) -> dict[str, float]:
 
     forward().backward()  # type: ignore[no-untyped-call]  # leaves gradients for the optimizer
     parts: dict[str, Callable[[], Any]] = {
-        "views": lambda: trainer._views(index),
+        "views": lambda: trainer.eager_step.views(index),
         "forward with losses": forward,
         "optimizer": trainer.optimizer.step,
     }
@@ -142,7 +143,7 @@ def measure(
             "preset": preset,
             "precision": trainer.config.train.precision,
             "batch_size": size,
-            "view_size": list(trainer.view_size),
+            "view_size": list(trainer.eager_step.view_size),
             "ms_per_step": milliseconds,
             "ratio": spread(ratios),
             "images_per_second": 1e3 * size / milliseconds["whole"]["median"],

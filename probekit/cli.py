@@ -177,7 +177,7 @@ def pretrain(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step; each gives two views.")] = None,
     eval_every: Annotated[int | None, typer.Option(min=1, help="Epochs between linear probes.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto.")] = None,
     seed: Seed = 0,
     config: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A TOML file of settings.")] = None,
     settings: Set = (),  # type: ignore[assignment]

@@ -57,7 +57,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """`batch_size` in images (each gives two views), `precision` "fp32" or "bf16"."""
+    """`batch_size` in images (each gives two views), `precision` "fp32", "bf16" or "auto": what suits the device."""
 
     epochs: int
     batch_size: int
@@ -121,7 +121,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer.name": ("lars", "adamw"),
     "optimizer.scaling": ("none", "sqrt"),
     "optimizer.schedule": ("constant", "cosine"),
-    "train.precision": ("fp32", "bf16"),
+    "train.precision": ("auto", "fp32", "bf16"),
 }
 
 

@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import FrameType
@@ -14,17 +14,17 @@ from torch import Tensor
 
 from probekit.branches.base import Branch
 from probekit.config import Config
-from probekit.data import DeviceSplit, shrunk
-from probekit.methods.base import Method, Step
+from probekit.data import DeviceSplit
+from probekit.methods.base import Method
 from probekit.models.encoder import save_encoder
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.run import Run
 from probekit.train.checkpoint import restore_rng, rng_state, save_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
-from probekit.train.optim import build_optimizer, rate_at, scaled_rate
+from probekit.train.optim import build_optimizer, rate_at, rates_on_device, scaled_rate, set_rate
 from probekit.train.seeds import stream_seed
-from probekit.views import Views, make_views
+from probekit.train.step import RecordedStep, TrainingStep
 
 READ_EVERY = 50  # steps between reads of the device's loss buffer: each read waits for the device
 READ_AFTER = 10.0  # seconds after which it is read all the same: slow runs should show that they move
@@ -62,6 +62,7 @@ class Trainer:
         train: The images.
         monitor: Scores the encoder every `eval_every` epochs.
         header: For the encoder's file: what the reader must know beside the architecture.
+        say: Takes a line for the user.
     """
 
     def __init__(
@@ -73,12 +74,12 @@ class Trainer:
         train: DeviceSplit,
         monitor: Monitor,
         header: dict[str, Any],
+        say: Callable[[str], None],
     ) -> None:
         self.config, self.method, self.run = config, method, run
         self.train, self.monitor, self.header = train, monitor, header
         self.device = train.images.device
         settings = config.optimizer
-        self.view_size = shrunk(train.images, config.views.max_size)
         self.batches = len(train) // config.train.batch_size  # the rest is dropped, as in the authors' code
         assert self.batches > 0
         self.peak = scaled_rate(settings.lr, scaling=settings.scaling, batch_size=config.train.batch_size)
@@ -89,10 +90,15 @@ class Trainer:
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
         )
+        rates_on_device(self.optimizer, self.device)
         torch.manual_seed(stream_seed(config.seed, "dropout"))  # draws from the global state; checkpoints keep it
         self.generator = torch.Generator(self.device).manual_seed(stream_seed(config.seed, "views"))
         self.progress = Progress()
-        self.buffer: list[dict[str, Tensor]] = []
+        self.lr = self.peak
+        self.eager_step = TrainingStep(config, method, self.optimizer, train.images, self.generator)
+        recordable = self.device.type == "cuda" and not method.branches
+        self.step = RecordedStep(self.eager_step, say) if recordable else self.eager_step
+        self.buffer: list[Tensor] = []
         self.saved_at = self.read_at = time.monotonic()
 
     @property
@@ -126,7 +132,7 @@ class Trainer:
         started, first = time.monotonic(), self.progress.batch
         for batch in range(first, self.batches):
             size = self.config.train.batch_size
-            self._step(order[batch * size : (batch + 1) * size])
+            self.advance(order[batch * size : (batch + 1) * size])
             self.progress.batch = batch + 1
             if stopped:
                 self._read_buffer()
@@ -139,46 +145,24 @@ class Trainer:
                     epochs_done=self.step_count / self.batches,
                     means={k: v / self.progress.batch for k, v in self.progress.sums.items()},
                     rate=images / (time.monotonic() - started),
-                    lr=self.optimizer.param_groups[0]["lr"],
+                    lr=self.lr,
                 )
                 if time.monotonic() - self.saved_at > SAVE_EVERY:
                     self.save()
         return True
 
-    def _step(self, index: Tensor) -> None:
+    def advance(self, index: Tensor) -> None:
+        """Makes one step on the images of `index` `[B]`; its scalars wait on the device."""
         settings = self.config
-        lr = rate_at(
+        self.lr = rate_at(
             self.step_count,
             peak=self.peak,
             schedule=settings.optimizer.schedule,
             warmup=settings.optimizer.warmup_epochs * self.batches,
             total=settings.train.epochs * self.batches,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.train.precision == "bf16"):
-            step = self._forward(index)
-            loss = step.loss
-            for branch in self._branches():
-                loss = loss + branch.weight * branch.loss(step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.method.after_step()
-        self.buffer.append({"loss": loss.detach(), **step.logs})
-
-    def _forward(self, index: Tensor) -> Step:
-        views = self._views(index)
-        step = self.method.step(views)
-        for branch in self._branches():
-            more = branch.companions(index)
-            if more is not None:
-                step.companions[branch.name] = self.method.encode(self._views(more).inputs.flatten(0, 1))
-        return step
-
-    def _views(self, index: Tensor) -> Views:
-        recipe = self.config.views.recipe
-        return make_views(recipe, self.train.images[index], self.generator, size=self.view_size)
+        set_rate(self.optimizer, self.lr)
+        self.buffer.append(self.step(index))
 
     def _finish_epoch(self, display: Display) -> None:
         done = self.progress
@@ -186,7 +170,7 @@ class Trainer:
         done.epoch, done.batch = done.epoch + 1, 0
         line: dict[str, Any] = {"epoch": done.epoch, "step": step}
         line |= {name: total / self.batches for name, total in done.sums.items()}
-        line["lr"] = self.optimizer.param_groups[0]["lr"]
+        line["lr"] = self.lr
         done.sums = {}
         last = done.epoch == self.config.train.epochs
         # After epochs 1, 21, 41, ... as in the authors' code, and after the last, which they never score.
@@ -230,6 +214,7 @@ class Trainer:
         """
         self.method.load_state_dict(saved["method"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        rates_on_device(self.optimizer, self.device)
         restore_rng(saved["rng"], self.device, self.generator)
         self.progress = Progress(**saved["progress"])
         self.run.keep_metrics(self.progress.epoch)
@@ -258,8 +243,8 @@ class Trainer:
         self.read_at = time.monotonic()
         if not self.buffer:
             return
-        names = list(self.buffer[0])
-        table = torch.stack([torch.stack([row[k].float() for k in names]) for row in self.buffer])
+        names = self.eager_step.names
+        table = torch.stack(self.buffer)
         first = self.step_count - len(self.buffer)
         self.buffer = []
         for offset, row in enumerate(table.tolist()):

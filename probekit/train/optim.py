@@ -20,7 +20,7 @@ class LARS(Optimizer):
 
     Args:
         params: Parameters or groups; a group may set `adapt`.
-        lr: Learning rate.
+        lr: Learning rate; a group's may be a scalar tensor, which a recorded step reads anew each time.
         momentum: Of the buffer v.
         weight_decay: Added to the gradient of adapted weights.
         trust: The trust coefficient.
@@ -70,9 +70,11 @@ class LARS(Optimizer):
             g_norm = torch.stack(torch._foreach_norm(gradients))
             ratio = group["trust"] * w_norm / g_norm
             ratio = torch.where((w_norm > 0) & (g_norm > 0), ratio, torch.ones_like(ratio))
-            torch._foreach_mul_(gradients, list(ratio.unbind()))
+            torch._foreach_mul_(gradients, list((ratio * group["lr"]).unbind()))
+        else:
+            gradients = list(torch._foreach_mul(gradients, group["lr"]))
         torch._foreach_mul_(velocity, group["momentum"])
-        torch._foreach_add_(velocity, gradients, alpha=group["lr"])
+        torch._foreach_add_(velocity, gradients)
         torch._foreach_sub_(weights, velocity)
 
 
@@ -97,8 +99,26 @@ def build_optimizer(modules: nn.Module, *, name: str, lr: float, momentum: float
         return LARS(groups, lr=lr, momentum=momentum, weight_decay=weight_decay)
     if name == "adamw":
         groups = [{"params": weights}, {"params": vectors, "weight_decay": 0.0}]
-        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=True)
+        betas = (momentum, 0.999)
+        on_gpu = any(p.is_cuda for p in parameters)  # capturable: a CUDA graph may hold the step
+        return torch.optim.AdamW(groups, lr, betas, weight_decay=weight_decay, fused=True, capturable=on_gpu)
     raise ValueError(nearest("optimizer", name, CHOICES["optimizer.name"]))
+
+
+def rates_on_device(optimizer: Optimizer, device: torch.device) -> None:
+    """On a GPU, makes every group's rate a scalar tensor there: a CUDA graph would freeze a number."""
+    if device.type == "cuda":
+        for group in optimizer.param_groups:
+            group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
+
+
+def set_rate(optimizer: Optimizer, lr: float) -> None:
+    """Sets every group's learning rate, without a wait for the device."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 def scaled_rate(lr: float, *, scaling: str, batch_size: int) -> float:

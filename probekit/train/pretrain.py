@@ -44,6 +44,22 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16; a CPU without units for it emulates, 80 times slower (docs/log.md)."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Torch has no public question for this yet.
+    units = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in units)
+
+
+def with_precision(config: Config, device: torch.device) -> Config:
+    """The configuration with `train.precision` "auto" made "bf16" or "fp32"."""
+    if config.train.precision != "auto":
+        return config
+    return replace(config, train=replace(config.train, precision="bf16" if has_bf16(device) else "fp32"))
+
+
 def default_preset(device: torch.device) -> str:
     """`paper` on a GPU, `quick` on a CPU."""
     return "paper" if device.type == "cuda" else "quick"
@@ -112,6 +128,7 @@ def pretrain(
         overrides=overrides,
         options=options,
     )
+    config = with_precision(config, place)
     info = read_info(data)
     train = open_split(data, "train", place, max_size=config.data.max_size)
     model = _prepare(config, train, place)
@@ -129,8 +146,11 @@ def pretrain(
         overwrite=overwrite,
     )
     chosen = "" if preset else f" (the default on a {'GPU' if place.type == 'cuda' else 'CPU'})"
-    console.print(f"pretraining {method} on {data}, preset {config.preset}{chosen}, {_describe(place)}")
-    trainer = _build_trainer(config, model, run, info, train)
+    precision = config.train.precision
+    console.print(f"pretraining {method} on {data}, preset {config.preset}{chosen}, {precision}, {_describe(place)}")
+    if precision == "bf16" and not has_bf16(place):
+        console.print("warning: this device has no bfloat16 units and emulates them, slowly; type --precision fp32")
+    trainer = _build_trainer(config, model, run, info, train, console)
     return run, _fit(trainer, console)
 
 
@@ -168,7 +188,7 @@ def resume(run: Run, *, epochs: int | None, device: str, console: Console) -> tu
         raise ValueError(
             f"{run.name} has done its {done} epochs; to extend it type: --resume --name {run.name} --epochs {2 * done}"
         )
-    trainer = _build_trainer(config, _prepare(config, train, place), run, info, train)
+    trainer = _build_trainer(config, _prepare(config, train, place), run, info, train, console)
     trainer.restore(saved)
     run.update(state="running", config=config.to_dict())
     console.print(f"resuming {run.path} after epoch {done} of {config.train.epochs}")
@@ -201,7 +221,9 @@ def _prepare(config: Config, train: DeviceSplit, device: torch.device) -> Method
     return method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _build_trainer(config: Config, method: Method, run: Run, info: DatasetInfo, train: DeviceSplit) -> Trainer:
+def _build_trainer(
+    config: Config, method: Method, run: Run, info: DatasetInfo, train: DeviceSplit, console: Console
+) -> Trainer:
     def split(name: str) -> DeviceSplit | None:
         if name not in info.splits:
             return None
@@ -216,7 +238,9 @@ def _build_trainer(config: Config, method: Method, run: Run, info: DatasetInfo, 
         "classes": list(info.classes),
     }
     monitor = Monitor(train, split("val"), split("test"), seed=config.seed)
-    return Trainer(config=config, method=method, run=run, train=train, monitor=monitor, header=header)
+    return Trainer(
+        config=config, method=method, run=run, train=train, monitor=monitor, header=header, say=console.print
+    )
 
 
 def _fit(trainer: Trainer, console: Console) -> bool:

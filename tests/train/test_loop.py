@@ -33,6 +33,7 @@ from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
 from probekit.train.loop import NonFiniteLossError
 from probekit.train.pretrain import pretrain, resume
+from probekit.train.step import TrainingStep
 from tests.datasets import small_shapes
 
 SMALL = {"model.width": 4, "train.batch_size": 8, "train.eval_every": 2}
@@ -109,7 +110,7 @@ def assert_same_run(a: Run, b: Run) -> None:
 def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sends this process the signal a user's Ctrl-C sends, in the middle of a step."""
     done = 0
-    original = loop.Trainer._step
+    original = loop.Trainer.advance
 
     def step(self: loop.Trainer, index: Tensor) -> None:
         nonlocal done
@@ -118,7 +119,7 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
         if done == steps:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(loop.Trainer, "_step", step)
+    monkeypatch.setattr(loop.Trainer, "advance", step)
 
 
 @pytest.mark.parametrize("preset", ["quick", "paper"])
@@ -238,13 +239,13 @@ def test_more_epochs_extend_a_finished_run(data: Path, tmp_path: Path) -> None:
 
 def test_every_epoch_has_an_order_of_its_own(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
-    original = loop.Trainer._step
+    original = loop.Trainer.advance
 
     def step(self: loop.Trainer, index: Tensor) -> None:
         seen.append(index.tolist())
         original(self, index)
 
-    monkeypatch.setattr(loop.Trainer, "_step", step)
+    monkeypatch.setattr(loop.Trainer, "advance", step)
     train(data, tmp_path, epochs=2)
     first, second = ([i for batch in part for i in batch] for part in (seen[:4], seen[4:]))
     assert sorted(first) == sorted(second) == list(range(32))
@@ -298,15 +299,18 @@ def test_an_unlabelled_validation_split_is_as_none(data: Path) -> None:
 def test_non_finite_loss_stops_with_the_step_and_what_to_try(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = loop.Trainer._forward
+    original = TrainingStep._forward
+    done = 0
 
-    def forward(self: loop.Trainer, index: Tensor) -> Step:
+    def forward(self: TrainingStep, index: Tensor) -> Step:
+        nonlocal done
+        done += 1
         step = original(self, index)
-        if self.step_count == 6:
+        if done == 7:
             step.loss = step.loss * float("nan")
         return step
 
-    monkeypatch.setattr(loop.Trainer, "_forward", forward)
+    monkeypatch.setattr(TrainingStep, "_forward", forward)
     with pytest.raises(NonFiniteLossError, match=r"at step 7; try --set optimizer.lr=") as caught:
         train(data, tmp_path)
     assert "\n" not in str(caught.value)

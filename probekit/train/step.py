@@ -1,0 +1,127 @@
+"""One training step: views, forward, losses, backward, update. Tensor code that never waits for the device."""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from probekit.branches.base import Branch
+from probekit.config import Config
+from probekit.data import shrunk
+from probekit.methods.base import Method, Step
+from probekit.views import Views, make_views
+
+WARM_UP = 3  # eager steps before a CUDA graph is recorded: cuDNN chooses its algorithms, the optimizer makes its state
+
+
+class TrainingStep:
+    """Makes one step on the images of an index, `[B]` on the device, and returns its scalars, float32 `[k]`.
+
+    Attributes:
+        names: What the k scalars are, known after the first step; "loss" is the first.
+        view_size: (h, w) of the views.
+
+    Args:
+        config: The run's settings.
+        method: On the device, branches attached.
+        optimizer: Of the method's parameters.
+        images: uint8 `[N, C, H, W]` on the device.
+        generator: On the device: the source of the views' randomness.
+    """
+
+    def __init__(
+        self, config: Config, method: Method, optimizer: Optimizer, images: Tensor, generator: torch.Generator
+    ) -> None:
+        self.config, self.method, self.optimizer = config, method, optimizer
+        self.images, self.generator = images, generator
+        self.view_size = shrunk(images, config.views.max_size)
+        self.names: list[str] = []
+
+    def __call__(self, index: Tensor) -> Tensor:
+        """The whole step."""
+        with torch.autocast(index.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
+            step = self._forward(index)
+            loss = step.loss
+            for branch in self._branches():
+                loss = loss + branch.weight * branch.loss(step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.method.after_step()
+        logs = {"loss": loss.detach(), **step.logs}
+        self.names = list(logs)
+        return torch.stack([value.float() for value in logs.values()])
+
+    def views(self, index: Tensor) -> Views:
+        """Augmented views of the images of an index."""
+        return make_views(self.config.views.recipe, self.images[index], self.generator, size=self.view_size)
+
+    def _forward(self, index: Tensor) -> Step:
+        step = self.method.step(self.views(index))
+        for branch in self._branches():
+            more = branch.companions(index)
+            if more is not None:
+                step.companions[branch.name] = self.method.encode(self.views(more).inputs.flatten(0, 1))
+        return step
+
+    def _branches(self) -> list[Branch]:
+        return cast(list[Branch], list(self.method.branches.values()))
+
+
+class RecordedStep:
+    """A training step that is recorded as one CUDA graph, so that a replay is a single launch.
+
+    The first steps are made one kernel at a time; then the graph is recorded, which makes no step. What cannot be
+    recorded goes on as it began, and says so once.
+
+    Args:
+        step: On a GPU, without branches (theirs may load other images from step to step).
+        say: Takes a line for the user.
+    """
+
+    def __init__(self, step: TrainingStep, say: Callable[[str], None]) -> None:
+        self.step, self.say = step, say
+        self.stream = torch.cuda.Stream(step.images.device)  # type: ignore[no-untyped-call]
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.index = torch.empty(0)
+        self.scalars = torch.empty(0)
+        self.to_warm_up = WARM_UP
+
+    def __call__(self, index: Tensor) -> Tensor:
+        """As the step; the scalars are a copy, which the next replay does not change."""
+        if self.graph is None and self.to_warm_up == 0:
+            self._record(index)
+        if self.graph is None:
+            self.to_warm_up -= 1
+            return self._eager(index)
+        self.index.copy_(index)
+        self.graph.replay()
+        return self.scalars.clone()
+
+    def _eager(self, index: Tensor) -> Tensor:
+        """On the stream of the recording, as torch asks for (CUDA semantics, CUDA graphs)."""
+        current = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            scalars = self.step(index)
+        current.wait_stream(self.stream)
+        return scalars
+
+    def _record(self, index: Tensor) -> None:
+        self.index = index.clone()
+        self.step.optimizer.zero_grad(set_to_none=True)  # gradients then live in the graph's own memory
+        before = self.step.generator.get_state()
+        try:
+            graph = torch.cuda.CUDAGraph()
+            graph.register_generator_state(self.step.generator)
+            with torch.cuda.graph(graph, stream=self.stream):
+                self.scalars = self.step(self.index)
+        except RuntimeError as error:
+            self.step.generator.set_state(before)
+            self.step.optimizer.zero_grad(set_to_none=True)
+            reason = str(error).splitlines()[0]
+            self.say(f"the step cannot be recorded as a CUDA graph, and is launched kernel by kernel: {reason}")
+            return
+        self.graph = graph

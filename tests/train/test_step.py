@@ -1,0 +1,138 @@
+"""One step: recorded as a CUDA graph or launched kernel by kernel, in fp32 or bf16, the training is the same.
+
+Alone: pytest tests/train/test_step.py
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from probekit.config import Config, resolve
+from probekit.registry import METHODS, get
+from probekit.train import pretrain as starter
+from probekit.train.optim import build_optimizer, rates_on_device, set_rate
+from probekit.train.pretrain import build_method, has_bf16, with_precision
+from probekit.train.step import WARM_UP, RecordedStep, TrainingStep
+
+CPU = torch.device("cpu")
+
+
+def configured(method: str = "conrec", preset: str = "quick", **options: Any) -> Config:
+    small = {"model.width": 4, "train.batch_size": 8, "train.precision": "fp32"}
+    return resolve(method, get(METHODS, "method", method), preset=preset, seed=0, options=small | options)
+
+
+def step_of(config: Config, device: torch.device = CPU) -> TrainingStep:
+    torch.manual_seed(0)  # dropout
+    method = build_method(config, channels=1).to(device).train()
+    settings = config.optimizer
+    optimizer = build_optimizer(method, name=settings.name, lr=1e-3, momentum=0.9, weight_decay=1e-4)
+    rates_on_device(optimizer, device)
+    pixels = torch.randint(0, 256, (32, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return TrainingStep(config, method, optimizer, pixels.to(device), torch.Generator(device).manual_seed(0))
+
+
+def losses(step: Callable[[Tensor], Tensor], count: int, device: torch.device = CPU) -> Tensor:
+    batches = [torch.arange(8, device=device) + 8 * (i % 4) for i in range(count)]
+    return torch.stack([step(index) for index in batches])
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams that do nothing, so that the recording's own logic runs anywhere."""
+    stream = SimpleNamespace(wait_stream=lambda other: None, device=CPU)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+
+
+def test_what_cannot_be_recorded_goes_on_and_says_so_once(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise RuntimeError("operation not permitted\nmore")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", refuse)
+    said: list[str] = []
+    config = configured()
+    recorded = losses(RecordedStep(step_of(config), said.append), WARM_UP + 4)
+    assert said == [
+        "the step cannot be recorded as a CUDA graph, and is launched kernel by kernel: operation not permitted"
+    ]
+    assert torch.equal(recorded, losses(step_of(config), WARM_UP + 4))
+
+
+def test_a_recording_is_replayed_on_the_new_index(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a graph whose replay calls the step again; the recording itself must not count as a step."""
+    config = configured()
+    recorded = RecordedStep(step_of(config), pytest.fail)
+    seen: list[list[int]] = []
+
+    class Graph:
+        def register_generator_state(self, generator: torch.Generator) -> None:
+            assert generator is recorded.step.generator
+
+        def replay(self) -> None:
+            seen.append(recorded.index.tolist())
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: nullcontext())
+    losses(recorded, WARM_UP + 4)
+    assert seen == [[8 * (i % 4) + k for k in range(8)] for i in range(WARM_UP, WARM_UP + 4)]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("preset", ["paper", "quick"])
+def test_recorded_steps_are_the_launched_ones_on_a_gpu(preset: str) -> None:
+    device = torch.device("cuda")
+    config = configured(preset=preset)
+    recorded = losses(RecordedStep(step_of(config, device), pytest.fail), 20, device)
+    launched = losses(step_of(config, device), 20, device)
+    torch.testing.assert_close(recorded, launched, rtol=1e-3, atol=1e-4)  # atomic sums come in any order
+
+
+@pytest.mark.parametrize("name", ["lars", "adamw"])
+def test_a_rate_may_be_a_tensor(name: str) -> None:
+    weights = []
+    for as_tensor in (False, True):
+        model = torch.nn.Linear(5, 3)
+        torch.nn.init.constant_(model.weight, 0.5)
+        torch.nn.init.constant_(model.bias, 0.1)
+        optimizer = build_optimizer(model, name=name, lr=0.1, momentum=0.9, weight_decay=0.01)
+        for group in optimizer.param_groups if as_tensor else ():
+            group["lr"] = torch.tensor(0.1)
+        for rate in (0.1, 0.3):
+            set_rate(optimizer, rate)
+            model.zero_grad()
+            model(torch.ones(2, 5)).square().sum().backward()
+            optimizer.step()
+        weights.append(model.weight.detach().clone())
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-6, atol=1e-7)
+
+
+def test_bf16_and_fp32_reach_the_same_losses() -> None:
+    """Means over 25 steps, in 200 steps from the same start: within 5 % of each other, and both falling."""
+    means = [
+        losses(step_of(configured("conrec", **{"train.precision": precision})), 200)[:, 0].view(8, 25).mean(1)
+        for precision in ("fp32", "bf16")
+    ]
+    torch.testing.assert_close(means[0], means[1], rtol=0.05, atol=0.0)
+    assert all(m[-1] < 0.9 * m[0] for m in means)
+
+
+@pytest.mark.parametrize(("units", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_takes_bf16_only_where_the_device_has_it(
+    monkeypatch: pytest.MonkeyPatch, units: bool, expected: str
+) -> None:
+    monkeypatch.setattr(starter, "has_bf16", lambda device: units)
+    assert with_precision(configured(**{"train.precision": "auto"}), CPU).train.precision == expected
+    assert with_precision(configured(**{"train.precision": "bf16"}), CPU).train.precision == "bf16"
+
+
+def test_bf16_units_are_what_the_processor_says() -> None:
+    with open("/proc/cpuinfo") as file:
+        flags = file.read().split()
+    assert has_bf16(CPU) == ("avx512_bf16" in flags or "amx_tile" in flags)
