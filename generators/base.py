@@ -75,7 +75,7 @@ class Rendered:
 
 COMMON_DIALS = (
     # Defaults: the published recipe, white on black, rotated by up to 90 degrees, nothing else.
-    Dial("rotation", 90.0, 0.0, 180.0, "deg", "nuisance", "largest rotation of the whole scene"),
+    Dial("rotation", 90.0, 0.0, 180.0, "deg", "nuisance", "largest turn of the scene; style paper: whole degrees"),
     Dial("contrast", 1.0, 0.01, 1.0, "share", "nuisance", "ink: how far from background to white"),
     Dial("background", 0.0, 0.0, 0.95, "grey 0-1", "nuisance", "grey level of the background"),
     Dial("noise_sd", 0.0, 0.0, 0.5, "grey 0-1", "nuisance", "sd of Gaussian noise per pixel"),
@@ -153,6 +153,11 @@ class Generator(ABC):
                 f"style paper draws the published geometry, so {name} stays at {dial.default};"
                 " type --style clean to set it"
             )
+        if self.style == "paper" and name == "rotation" and value % 1:
+            raise ValueError(
+                f"style paper turns by whole degrees: expected a whole rotation, found {value};"
+                f" type --set rotation={round(value)}"
+            )
         return value
 
     @classmethod
@@ -173,8 +178,9 @@ class Generator(ABC):
     def sample(self, seed: int, split: str, index: NDArray[np.int64]) -> NDArray[np.void]:
         """The factors of samples `index`, a structured array `[n]`.
 
-        Sample i depends on (seed, split, i, style, size, params) alone. In style "clean" neither
-        size nor any nuisance dial but `rotation` touches the factors.
+        Sample i depends on (seed, split, i, style, size, params) alone. In style "clean" no
+        nuisance dial but `rotation` touches the factors, nor does size, but for what the text of
+        a dial says of small frames.
 
         Raises:
             ValueError: a seed outside [0, 2**64) or a negative index.

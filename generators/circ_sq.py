@@ -4,10 +4,10 @@ ConRec paper, section 4, "Circle-Square": the holistic set. Label = number of sq
 "object_1" and "object_2".
 
 How style "clean" differs from the paper: objects stay in the frame at every rotation and keep
-`gap` px between their true outlines; a circle has the area of the square that it would be
-flipped to; sizes are drawn once for each block of three samples, one of each class, so
-all classes have the same ink; the square of class 1 is either object. Positions follow the same
-law in all classes and are valid for circles and squares alike.
+`gap` px between their true outlines, in a small frame at least 1.5 of its pixels; a circle has the
+area of the square that it would be flipped to; sizes are drawn once for each block of three
+samples, one of each class, so all classes have the same ink; the square of class 1 is either
+object. Positions follow the same law in all classes and are valid for circles and squares alike.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ MIN_SIDE, MAX_SIDE = 16.0, 40.0
 MARGIN = 1.0  # px between the objects and the circle in the frame
 PAPER_GAP = 10  # authors' code
 RADIUS = 1.0 / sqrt(pi)  # of the circle with the area of the unit square
+MIN_GAP = 1.5  # pixels of the frame at hand: above sqrt(2), so not even diagonal neighbours are of both objects
 
 
 def _object_factors(number: int) -> tuple[Factor, ...]:
@@ -85,7 +86,15 @@ class CircSq(Generator):
             "difficulty",
             "at most between the sides of the two objects",
         ),
-        Dial("gap", 10.0, 2.0, 16.0, "px at 128", "difficulty", "at least between the objects"),
+        Dial(
+            "gap",
+            10.0,
+            2.0,
+            16.0,
+            "px at 128",
+            "difficulty",
+            "at least between the objects, and at least 1.5 pixels of the frame",
+        ),
         *COMMON_DIALS,
     )
 
@@ -130,7 +139,7 @@ class CircSq(Generator):
         taken as the box around it, of half side `box * size`.
         """
         box = self._half_side()
-        gap, reach = float(self.params["gap"]), 64.0 - MARGIN
+        gap, reach = max(float(self.params["gap"]), MIN_GAP / self.scale), 64.0 - MARGIN
         # The middle of a circle cannot be farther out than this.
         room = np.stack([reach - RADIUS * size for size in (size_1, size_1, size_2, size_2)])
 
@@ -252,24 +261,26 @@ class CircSq(Generator):
         }
 
     def _masks_paper(self, factors: NDArray[np.void], masks: Pixels) -> None:
-        layers, squares = [], []
+        layers, boxes = [], []
         for number in (1, 2):
-            x, y, side = (whole(self.px(factors, f"{name}_{number}") - 0.5) for name in ("x", "y", "size"))
-            radius = side // 2
+            middle_x, middle_y, side = (self.px(factors, f"{name}_{number}") for name in ("x", "y", "size"))
+            boxes.append((middle_x, middle_y, side, side))
+            x, y, radius = whole(middle_x - 0.5), whole(middle_y - 0.5), whole(side) // 2
             circle = paper.circle(x, y, radius, self.size)
             square = paper.box(x - radius, y - radius, x + radius, y + radius, self.size)
-            squares.append(square)
             is_square = factors[f"shape_{number}"] == SQUARE
-            bit = 4 ** (number - 1)
-            # Bits: object 1, its sibling, object 2, its sibling.
+            evidence = 2 << number
             layers += [
-                (raster.choose(is_square, square, circle), bit),
-                (raster.choose(is_square, circle, square), 2 * bit),
+                (raster.choose(is_square, square, circle), number + evidence),
+                (raster.choose(is_square, circle, square), evidence),
             ]
         drawn = raster.scratch("drawn", masks.shape)
         raster.paint(layers, drawn)
-        paper.relabel(drawn, PAPER_BITS)
-        paper.rotate(drawn, factors["angle"], squares, masks)
+        (x_1, y_1, side_1, _), (x_2, y_2, side_2, _) = boxes
+        squares_meet = np.maximum(abs(x_1 - x_2), abs(y_1 - y_2)) < (side_1 + side_2) / 2.0
+        for k in np.flatnonzero(squares_meet):
+            paper.relabel(drawn[k], PAPER_BITS)
+        paper.rotate(drawn, factors["angle"], np.array(boxes), masks)
 
 
 def _far_corner(x: Floats, y: Floats, half: Floats) -> Floats:
@@ -289,10 +300,9 @@ def _repeat_last(vertices: Floats, count: int) -> Floats:
 
 
 def _paper_bits(code: int) -> int:
-    """Mask bits of a pixel that is in these layers; the paper's squares may overlap."""
-    one, one_2, two, two_2 = (bool(code >> k & 1) for k in range(4))
-    ink = one or two
-    return one + 2 * two + 4 * (ink != (one_2 or two)) + 8 * (ink != (one or two_2))
+    """Mask bits of a pixel with these bits by exclusive-or, as one object hides the evidence of the other."""
+    one, two, changes_1, changes_2 = (bool(code >> k & 1) for k in range(4))
+    return one + 2 * two + 4 * (changes_1 and not two) + 8 * (changes_2 and not one)
 
 
 PAPER_BITS = np.array([_paper_bits(code) for code in range(16)], np.uint8)

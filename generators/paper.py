@@ -87,50 +87,38 @@ def _clip(start: Ints, stop: Ints, inside: NDArray[np.bool_], size: int) -> Span
     return Spans(start, np.where(inside, np.clip(stop, start, size), start))
 
 
-def rotate(images: Pixels, angle_deg: Floats, objects: list[Spans], out: Pixels) -> None:
+def rotate(images: Pixels, angle_deg: Floats, boxes: Floats, out: Pixels) -> None:
     """Rotate each image by whole degrees, counter-clockwise, filling with 0.
 
     Args:
-        images: uint8 `[n, size, size]`, 0 outside the objects.
+        images: uint8 `[n, size, size]`, 0 outside the boxes.
         angle_deg: `[n]`.
-        objects: what was drawn. Only the part of the frame that an object can reach is looked
-            up, which is a quarter of it in circ-sq.
+        boxes: x, y, width, height `[k, 4, n]` in pixels, (x, y) the middle: k boxes that hold all that was drawn. Only
+            the part of the frame that they can reach is looked up, which is a quarter of it in circ-sq.
         out: uint8 `[n, size, size]`.
     """
     size = images.shape[-1]
     find = _kept_sources if size <= CACHED_SIZE else _sources
-    regions = np.stack([_reach(spans, angle_deg, size) for spans in objects], axis=1)
+    regions = np.stack([_reach(box, angle_deg, size) for box in boxes], axis=1)
     out[...] = 0
     for k, angle in enumerate(np.rint(angle_deg).astype(int).tolist()):
         sources = find(angle % 360, size)
         for x0, y0, x1, y1 in regions[k].tolist():
             if x0 < x1 and y0 < y1:
-                out[k, y0:y1, x0:x1] = cv2.remap(
-                    images[k],
-                    sources[y0:y1, x0:x1],
-                    NO_SECOND_MAP,
-                    cv2.INTER_NEAREST,
-                    borderMode=cv2.BORDER_CONSTANT,
-                    borderValue=0.0,
-                )
+                region = slice(y0, y1), slice(x0, x1)
+                # The border, where a pixel comes from outside the frame, is 0.
+                cv2.remap(images[k], sources[region], NO_SECOND_MAP, cv2.INTER_NEAREST, dst=out[k][region])
 
 
-def _reach(spans: Spans, angle_deg: Floats, size: int) -> Ints:
-    """Boxes x0, y0, x1, y1 `[n, 4]` in the frame that hold the rotated spans; empty is 0."""
-    filled = spans.start < spans.stop
-    x0 = np.where(filled, spans.start, size).min(axis=1)
-    x1 = np.where(filled, spans.stop, 0).max(axis=1)
-    y0 = filled.argmax(axis=1)
-    y1 = size - filled[:, ::-1].argmax(axis=1)
+def _reach(box: Floats, angle_deg: Floats, size: int) -> Ints:
+    """Frame regions x0, y0, x1, y1 `[n, 4]` that hold the rotated boxes; x0 >= x1 or y0 >= y1 if there is none."""
+    x, y, width, height = box
     turned = axes(np.asarray(angle_deg, np.float64))
-    middle_x, middle_y = turned.turn((x0 + x1 - size) / 2.0, (y0 + y1 - size) / 2.0)
-    half_x, half_y = (x1 - x0) / 2.0, (y1 - y0) / 2.0
+    middle = np.stack(turned.turn(x - size / 2.0, y - size / 2.0)) + size / 2.0
     c, s = abs(turned.ux), abs(turned.uy)
-    wide, high = c * half_x + s * half_y + 1.0, s * half_x + c * half_y + 1.0  # 1 px to round
-    low = np.floor(np.stack((middle_x - wide, middle_y - high)) + size / 2.0)
-    high_ends = np.ceil(np.stack((middle_x + wide, middle_y + high)) + size / 2.0)
-    ends = np.clip(np.concatenate((low, high_ends)), 0, size).astype(np.int64)
-    reach: Ints = np.where(filled.any(axis=1), ends, 0).T
+    half = np.stack((c * width + s * height, s * width + c * height)) / 2.0 + 1.0  # 1 px to round
+    ends = np.concatenate((np.floor(middle - half), np.ceil(middle + half)))
+    reach: Ints = np.clip(ends, 0, size).astype(np.int64).T
     return reach
 
 
@@ -162,8 +150,7 @@ _kept_sources = lru_cache(maxsize=181)(_sources)
 
 
 def relabel(codes: Pixels, table: Pixels) -> None:
-    """Replace every pixel of `[n, size, size]` by its entry in a table of at most 256 values."""
+    """Replace every pixel of `[H, W]` by its entry in a table of at most 256 values."""
     lut = np.zeros(256, np.uint8)
     lut[: len(table)] = table
-    flat = codes.reshape(-1, codes.shape[-1])
-    cv2.LUT(flat, lut, dst=flat)
+    cv2.LUT(codes, lut, dst=codes)

@@ -202,6 +202,13 @@ def choose(which: NDArray[np.bool_], yes: Spans, no: Spans) -> Spans:
     return Spans(np.where(w, yes.start, no.start), np.where(w, yes.stop, no.stop))
 
 
+def leaves(inner: Spans, outer: Spans) -> NDArray[np.bool_]:
+    """For each image `[n]`: some of `inner` is not in `outer`."""
+    out = (inner.start < outer.start) | (inner.stop > outer.stop)
+    some: NDArray[np.bool_] = np.asarray((out & (inner.start < inner.stop)).any(axis=1))
+    return some
+
+
 def paint(layers: list[tuple[Spans, int]], out: Pixels) -> None:
     """Exclusive-or the value of each layer into the pixels of its spans; `out` [n, size, size]."""
     size = out.shape[-1]

@@ -307,24 +307,23 @@ class RectTri(Generator):
         equilateral = paper.triangle(tx, ty, tx + side, tx + side // 2, apex_y, self.size)
         right = paper.triangle(tx, ty, tx + leg_x, tx, ty + leg_y, self.size)
         sharp, is_right = factors["corner"] == SHARP, factors["triangle"] == RIGHT
-        # Bits: the rectangle, its sibling, the triangle, its sibling.
         layers = [
-            (raster.choose(sharp, square, rounded), 1),
-            (raster.choose(sharp, rounded, square), 2),
-            (raster.choose(is_right, right, equilateral), 4),
+            (raster.choose(sharp, square, rounded), 1 + 4),
+            (raster.choose(sharp, rounded, square), 4),
+            (raster.choose(is_right, right, equilateral), 2 + 8),
             (raster.choose(is_right, equilateral, right), 8),
         ]
         drawn = raster.scratch("drawn", masks.shape)
         raster.paint(layers, drawn)
-        paper.relabel(drawn, PAPER_BITS)
-        paper.rotate(drawn, factors["angle"], [square], masks)
+        for k in np.flatnonzero(raster.leaves(equilateral, rounded) | raster.leaves(right, rounded)):
+            paper.relabel(drawn[k], PAPER_BITS)
+        paper.rotate(drawn, factors["angle"], np.array([[x, y, width, height]]), masks)
 
 
 def _paper_bits(code: int) -> int:
-    """Mask bits of a pixel that is in these layers; the paper's triangle may leave the box."""
-    box, box_2, cut, cut_2 = (bool(code >> k & 1) for k in range(4))
-    ink, ink_corner, ink_triangle = box and not cut, box_2 and not cut, box and not cut_2
-    return box + 2 * (box and cut) + 4 * (ink != ink_corner) + 8 * (ink != ink_triangle)
+    """Mask bits of a pixel with these bits by exclusive-or, as the paper's triangle may leave the rectangle."""
+    box, cut, changes_box, changes_cut = (bool(code >> k & 1) for k in range(4))
+    return box + 2 * (box and cut) + 4 * (changes_box and not cut) + 8 * (changes_cut and box)
 
 
 PAPER_BITS = np.array([_paper_bits(code) for code in range(16)], np.uint8)

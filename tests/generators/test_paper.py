@@ -35,6 +35,31 @@ def test_pillow_draws_the_same_pixels(name: str, size: int, n: int) -> None:
 
 
 @pytest.mark.parametrize("name", list(ORACLES))
+@pytest.mark.parametrize("size", [33, 128])
+def test_masks_where_the_recipes_shapes_cross(name: str, size: int) -> None:
+    """Squares that overlap, triangles that leave the rectangle: evidence is still what a flip changes."""
+    generator = GENERATORS[name](size=size, style="paper")
+    factors = generator.sample(2, "train", np.arange(6000))
+    other = factors.copy()
+    if name == "circ-sq":
+        other["shape_1"] = other["shape_2"] = 1
+        crossing = (generator.render(other).masks & 3 == 3).any(axis=(1, 2))
+    else:
+        other["corner"] = 1 - factors["corner"]
+        cut = generator.render(factors).masks & 2, generator.render(other).masks & 2
+        crossing = (cut[0] != cut[1]).any(axis=(1, 2))
+    factors = factors[crossing]
+    assert len(factors) > 15
+    drawn = generator.render(factors)
+    for k, factor in enumerate(generator.class_factors):
+        changed = drawn.images != generator.render(generator.flip(factors, factor)).images
+        assert np.array_equal(drawn.masks >> (2 + k) & 1 > 0, changed)
+    one, two = drawn.masks & 1 > 0, drawn.masks & 2 > 0
+    assert np.array_equal(drawn.images > 0, one | two if name == "circ-sq" else one & ~two)
+    assert name == "circ-sq" or not (two & ~one).any()
+
+
+@pytest.mark.parametrize("name", list(ORACLES))
 def test_factors_are_the_recipes_integers(name: str) -> None:
     generator = GENERATORS[name](style="paper")
     f = generator.sample(0, "train", np.arange(20_000))

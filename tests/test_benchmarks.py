@@ -1,0 +1,33 @@
+"""The benchmarks compare like with like.
+
+Run alone: python -m pytest tests/test_benchmarks.py
+"""
+
+import numpy as np
+import pytest
+
+from benchmarks.generators import overlap, peer_with_masks, rows_of, scenes_of
+from benchmarks.report import interleaved
+from generators import GENERATORS
+from generators.base import STYLES
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("name", list(GENERATORS))
+def test_the_peer_draws_the_same_scene(name: str, style: str) -> None:
+    generator, scenes = GENERATORS[name](style=style), scenes_of(name, style)
+    factors = generator.sample(0, "train", np.arange(200))
+    # Whole pixels before the turn cost style clean some of the edge.
+    assert overlap(generator, scenes, factors) >= (1.0 if style == "paper" else 0.95)
+    if style == "paper":
+        masks = np.stack([peer_with_masks(generator, scenes, row)[1] for row in rows_of(factors)])
+        assert np.array_equal(masks, generator.render(factors).masks)
+
+
+def test_jobs_take_turns_by_the_clock_given() -> None:
+    calls: list[str] = []
+    ticks = iter(range(100))
+    jobs = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    times = interleaved(jobs, rounds=3, clock=lambda: float(next(ticks)))
+    assert calls == ["a", "b"] * 4  # one for warming up
+    assert times == {"a": [1.0] * 3, "b": [1.0] * 3}
