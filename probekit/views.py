@@ -5,6 +5,7 @@ synchronisation on a GPU, so that the trainer may record it in a CUDA graph. Sou
 see `crops`, `jitter` and `corrupt`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +14,12 @@ from torch import Tensor
 from probekit.batched import uniform
 from probekit.corrupt import corrupt
 from probekit.crops import random_boxes, resize_crops
-from probekit.jitter import jitter
+from probekit.jitter import change, draw_changes
 from probekit.registry import nearest
 
 VIEWS = 2  # NT-Xent contrasts pairs
 P_FLIP = 0.5  # authors' code
+PART = 2**20  # values of views that are made at a time on a CPU; measured
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def make_views(
     n = VIEWS * batch
     boxes = random_boxes(n, height, width, generator)
     flipped = uniform((n,), generator) < P_FLIP
-    views = jitter(resize_crops(images.float() / 255, boxes, flipped, size or (height, width)), generator)
+    drawn = (boxes, flipped, *draw_changes(n, images.shape[1], generator))
+    views = _augment(images, drawn, size or (height, width))
     inputs = corrupt(views, generator)[0] if RECIPES[recipe].corrupt else views
 
     def by_view(x: Tensor) -> Tensor:
@@ -101,3 +104,19 @@ def make_views(
         boxes=by_view(boxes),
         flipped=by_view(flipped),
     )
+
+
+def _augment(images: Tensor, drawn: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Crops, flips and changes views [V * B, C, h, w], as drawn: boxes, flips and changes, V * B rows each.
+
+    The CPU goes through the batch in parts that stay in its cache.
+    """
+    batch, channels, *_ = images.shape
+    step = batch if images.device.type != "cpu" else max(1, PART // (VIEWS * channels * size[0] * size[1]))
+    by_view = [d.view(VIEWS, batch, *d.shape[1:]) for d in drawn]
+    views = torch.empty((VIEWS, batch, channels, *size), device=images.device)
+    for part in (slice(start, start + step) for start in range(0, batch, step)):
+        boxes, flipped, *changes = (d[:, part].flatten(0, 1) for d in by_view)
+        made = change(resize_crops(images[part].float() / 255, boxes, flipped, size), *changes)
+        views[:, part] = made.view(VIEWS, -1, channels, *size)
+    return views.flatten(0, 1)

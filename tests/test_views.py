@@ -82,7 +82,7 @@ def test_no_value_is_read_on_the_way(recipe: str, channels: int, monkeypatch: py
 
 
 def test_targets_are_the_boxes_flipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probekit.views.jitter", lambda x, generator: x)
+    monkeypatch.setattr("probekit.views.change", lambda x, *drawn: x)
     images = noise(8, 1, 32, 40)
     views = make_views("simclr", images, seeded(3))
     crops = resize_crops(
