@@ -33,6 +33,7 @@ LEVEL = {
     "probe": 5,
     "heatmaps": 5,
     "report": 5,
+    "sweep": 5,
     "commands": 6,
     "cli": 7,
     "__main__": 8,

@@ -1,0 +1,225 @@
+"""`probekit sweep`: from a sweep file to many runs and one table."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from probekit.run import Run
+from probekit.sweep.definition import Sweep, check_seeds, load, shipped
+from probekit.sweep.folder import SweepFolder, check_same, read_files, remove
+from probekit.sweep.jobs import cores, locked, stop_orphans
+from probekit.sweep.plan import PlannedRun, check_run, choose, plan_runs
+from probekit.sweep.session import Session
+
+MOST_AT_ONCE = 8  # ours, on a CPU: each run holds its own copy of torch and the images, about half a gigabyte
+AT_ONCE_ON_GPU = 4  # ours, not measured: batches of 16 do not fill a GPU
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command's options, as typed; None: not typed."""
+
+    name: str | None
+    seeds: str | None
+    jobs: int | None
+    published: Path | None
+    preset: str | None
+    epochs: int | None
+    only: Sequence[str]
+    device: str
+    resume: bool
+    overwrite: bool
+    limit_minutes: float | None
+
+
+def list_sweeps(console: Console) -> dict[str, Any]:
+    """Says which sweeps are shipped; returns the same as data."""
+    entries = [describe(name) for name in shipped()]
+    for entry in entries:
+        console.print(f"{entry['name']:<13}{entry['runs']:>3} runs  {entry['about']}")
+    console.print("next: probekit sweep table1   or   probekit sweep FILE.toml (CONTRIBUTING.md has the recipe)")
+    return {"sweeps": entries}
+
+
+def describe(name: str) -> dict[str, Any]:
+    """A shipped sweep as `probekit list --json` has it."""
+    sweep = load(name)
+    return {
+        "name": name,
+        "about": sweep.about,
+        "datasets": [dataset.name for dataset in sweep.datasets],
+        "rows": [row.name for row in sweep.rows],
+        "seeds": list(sweep.seeds),
+        "runs": len(sweep.datasets) * len(sweep.rows) * len(sweep.seeds),
+    }
+
+
+def run_sweep(
+    source: str, options: Options, *, sweeps: Path, runs: Path, data: Path, console: Console, quiet: bool
+) -> tuple[dict[str, Any], str]:
+    """Runs what a sweep still needs, and writes results.json and table.md.
+
+    Args:
+        source: A shipped sweep's name, or a file's path.
+        options: As typed.
+        sweeps: The folder of sweep folders.
+        runs: The folder of run folders.
+        data: Where published npz files are looked for unless the options say otherwise.
+        console: Where messages go.
+        quiet: Leave the table out.
+
+    Returns:
+        What results.json holds, and why not all is done, one line, or "".
+
+    Raises:
+        ValueError: For a sweep file or options that do not fit, before anything is run.
+    """
+    started = time.monotonic()
+    sweep = load(source)
+    folder = SweepFolder(sweeps / (options.name or sweep.name))
+    at_work = f"another probekit sweep is at work in {folder.path}; wait for it, or type --name for another sweep"
+    _check_options(sweep, options)
+    with locked(folder.lock, at_work):
+        session = _prepare(source, sweep, options, folder, runs=runs, data=data, console=console)
+        at_once, threads = _share(session, options.jobs)
+        _announce(session, options, at_once, threads, console)
+        deadline = math.inf if options.limit_minutes is None else started + 60 * options.limit_minutes
+        stopped = session.run(at_once=at_once, threads=threads, deadline=deadline, console=console)
+        results = session.write()
+    if not quiet and not stopped:
+        console.print(Markdown((folder.path / "table.md").read_text()), soft_wrap=False)
+    console.print(f"wrote {folder.path / 'results.json'} and {folder.path / 'table.md'}")
+    again = f"probekit sweep {source} --resume" + (f" --name {options.name}" if options.name else "")
+    return results, _problem(session, stopped, again)
+
+
+def _check_options(sweep: Sweep, options: Options) -> None:
+    if options.resume and options.overwrite:
+        raise ValueError("expected --resume or --overwrite, found both")
+    if options.published is not None and not any(dataset.npz for dataset in sweep.datasets):
+        raise ValueError(f"{sweep.name} has no published sets; leave --published out")
+
+
+def _prepare(
+    source: str, sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, data: Path, console: Console
+) -> Session:
+    """Checks all that can be checked, and only then makes or replaces the sweep's folder."""
+    stored = folder.read()
+    if stored is not None and not (options.resume or options.overwrite):
+        raise ValueError(
+            f"{folder.path} exists; type --resume to go on with it, --overwrite to start again, "
+            "or --name for another sweep"
+        )
+    begun = stored["seeds"] if stored else []
+    if stored is not None and options.resume:
+        check_same(stored, sweep, where=folder.path, preset=options.preset, epochs=options.epochs)
+        preset, epochs = stored["preset"], stored["epochs"]
+        device = stored["device"] if options.device == "auto" else options.device
+        seeds = tuple(dict.fromkeys([*begun, *_seeds(options.seeds)]))
+    else:
+        device = options.device
+        preset, epochs = options.preset or sweep.preset or _default_preset(device), options.epochs
+        seeds = _seeds(options.seeds) or sweep.seeds
+    planned = plan_runs(sweep, folder.path.name, preset=preset, epochs=epochs, seeds=seeds)
+    chosen = choose(planned, options.only)
+    _check_methods(planned)
+    if options.overwrite:
+        stop_orphans(folder.logs)
+        old = plan_runs(sweep, folder.path.name, preset=preset, epochs=epochs, seeds=begun)
+        remove(folder, runs, list(dict.fromkeys(run.name for run in (*planned, *old))))
+    elif stored is None and not options.resume:
+        _refuse_leftovers(planned, runs)
+    if stored is None or options.overwrite:
+        stored = folder.create(
+            sweep,
+            source=source,
+            preset=preset,
+            epochs=epochs,
+            device=device,
+            published=options.published or data,
+            named=options.published is not None,
+        )
+    for name in stop_orphans(folder.logs):
+        console.print(f"{name} was still at work for a sweep that was killed; it has saved, and goes on from there")
+    files = read_files(stored)
+    for run in planned:
+        check_run(Run(runs / run.name), run, files[run.dataset].hash)
+    folder.keep_seeds(stored, seeds)
+    return Session(folder, sweep, planned, chosen, files, runs=runs, device=device)
+
+
+def _announce(session: Session, options: Options, at_once: int, threads: int, console: Console) -> None:
+    for name, file in session.data.items():
+        console.print(f"data: {name}: {file.origin}; {file.n_train} training and {file.n_test} test images")
+    told = "" if options.preset or options.resume else " (--preset takes another)"
+    kept = f", {session.finished} of {len(session.chosen)} are finished" if session.finished else ""
+    console.print(
+        f"sweep {session.folder.path.name}: {len(session.left)} runs to do{kept}; "
+        f"preset {session.planned[0].config.preset}{told}, "
+        f"{at_once} at a time with {threads} thread{'s' * (threads > 1)} each"
+    )
+
+
+def _problem(session: Session, stopped: str | None, again: str) -> str:
+    """Why not all is done and what to type, one line; or ""."""
+    chosen = len(session.chosen)
+    if stopped:
+        done = f"{session.finished} of {chosen} runs finished, all saved"
+        return f"stopped by {stopped}, {done}; to go on type: {again}"
+    broken = session.broken
+    if broken:
+        return f"{', '.join(broken)} did not finish; the logs are in {session.folder.logs}; to try again type: {again}"
+    return ""
+
+
+def _share(session: Session, jobs: int | None) -> tuple[int, int]:
+    """Runs at once, and threads for each, so that all threads together are no more than the cores."""
+    from probekit.train.pretrain import choose_device
+
+    most = AT_ONCE_ON_GPU if choose_device(session.device).type == "cuda" else min(cores(), MOST_AT_ONCE)
+    at_once = max(1, min(jobs or most, len(session.left)))
+    return at_once, max(1, cores() // at_once)
+
+
+def _seeds(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        raise ValueError(f"expected --seeds as 0,1,2, found {text!r}")
+    return check_seeds([int(part) for part in parts], "--seeds")
+
+
+def _default_preset(device: str) -> str:
+    from probekit.train.pretrain import choose_device, default_preset
+
+    return default_preset(choose_device(device))
+
+
+def _check_methods(planned: Sequence[PlannedRun]) -> None:
+    """Builds every row's method once, without memory: what its constructor refuses is refused before anything runs."""
+    import torch
+
+    from probekit.train.pretrain import build_method
+
+    for run in {run.row.name: run for run in planned}.values():
+        try:
+            with torch.device("meta"):
+                build_method(run.config, channels=1)
+        except ValueError as error:
+            raise ValueError(f"{error} (row {run.row.name})") from error
+
+
+def _refuse_leftovers(planned: Sequence[PlannedRun], runs: Path) -> None:
+    for run in planned:
+        if (runs / run.name).exists():
+            raise ValueError(
+                f"{runs / run.name} exists; type --resume to take it into the sweep, --overwrite to replace it, "
+                "or --name for another sweep"
+            )

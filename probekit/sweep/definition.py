@@ -1,0 +1,321 @@
+"""A sweep file, TOML, read and checked: what to train on what, the paper's numbers, what to compare.
+
+The shipped ones lie in `presets/sweeps/`; CONTRIBUTING.md has the recipe for a new one.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from generators import GENERATORS
+from probekit.config import parse_overrides
+from probekit.registry import METHODS, nearest
+from probekit.sweep.scores import SCORES
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}")  # what folders may be called
+MAX_SEED = 2**32 - 1  # as `pretrain --seed`
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where a dataset comes from: `npz` where that file is found, else `generator` with the rest.
+
+    `n`, `n_test` None: the generator's own.
+    """
+
+    name: str
+    npz: str | None
+    generator: str | None
+    style: str
+    n: int | None
+    n_test: int | None
+    size: int
+    seed: int
+    settings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method with overrides, "a.b=value" each."""
+
+    name: str
+    method: str
+    settings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Published accuracies in [0, 1], by dataset and row; `score` is the one of `SCORES` that they stand beside."""
+
+    source: str
+    score: str
+    accuracy: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file's contents. `pairs`: rows (a, b) whose difference a - b is wanted."""
+
+    name: str
+    about: str
+    preset: str | None
+    seeds: tuple[int, ...]
+    datasets: tuple[Dataset, ...]
+    rows: tuple[Row, ...]
+    paper: Paper | None
+    pairs: tuple[tuple[str, str], ...]
+
+
+def shipped() -> dict[str, str]:
+    """Every shipped sweep's name and what it is for."""
+    return {f.name.removesuffix(".toml"): _about(f.read_text()) for f in _shipped_files()}
+
+
+def load(source: str) -> Sweep:
+    """Reads a shipped sweep by its name, or a file by its path.
+
+    Raises:
+        ValueError: If there is none, or it is not as described in `parse`.
+    """
+    if source.endswith(".toml"):
+        path = Path(source)
+        if not path.is_file():
+            raise ValueError(f"expected a sweep file {source}, found none; shipped: {', '.join(shipped())}")
+        return parse(path.stem, _text(path), where=source)
+    files = {f.name.removesuffix(".toml"): f for f in _shipped_files()}
+    if source not in files:
+        raise ValueError(f"{nearest('sweep', source, files)}; or type the path of a .toml file")
+    return parse(source, files[source].read_text(), where=source)
+
+
+def parse(name: str, text: str, *, where: str) -> Sweep:
+    """Checks a sweep file's text.
+
+    Args:
+        name: What the sweep is called.
+        text: TOML, its first line a comment that says what the sweep is for. Keys: `seeds`; `datasets`, a list of
+            tables (`Dataset`, with `set` for its settings); `rows`, a list of tables (`method`, `name`, `set`), or
+            `cross`, with `methods` and `overrides` (a suffix: a list of settings), every method with every entry;
+            `preset`, `set` (for every row), `paper` (`source`, `score`, `percent`), `pairs`.
+        where: Named in messages.
+
+    Raises:
+        ValueError: One line: what was expected where, and what was found.
+    """
+    try:
+        content = _Table(tomllib.loads(text), where)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"expected TOML in {where}, found: {error}") from error
+    if not NAME.fullmatch(name):
+        raise ValueError(f"expected a sweep's name of letters, digits, '.', '_', '+' and '-', found {name!r}")
+    seeds = check_seeds(content.take("seeds", list), where)
+    preset = content.take("preset", str, None)
+    common = _settings(content)
+    datasets = tuple(_dataset(table) for table in content.tables("datasets"))
+    rows = tuple(_rows(content, common))
+    for kind, entries in (("datasets", datasets), ("rows", rows)):
+        _distinct([entry.name for entry in entries], f"{kind} in {where}")
+    names = ([d.name for d in datasets], [r.name for r in rows])
+    paper = _paper(content.table("paper"), *names) if "paper" in content.content else None
+    pairs = tuple(_pair(pair, names[1], where) for pair in content.take("pairs", list, []))
+    content.done()
+    return Sweep(name, _about(text), preset, seeds, datasets, rows, paper, pairs)
+
+
+def check_seeds(seeds: Sequence[Any], where: str) -> tuple[int, ...]:
+    """Seeds as a tuple.
+
+    Raises:
+        ValueError: If there are none, or one is no whole number from 0 to 2^32 - 1 or stands twice.
+    """
+    if not seeds or any(type(seed) is not int or not 0 <= seed <= MAX_SEED for seed in seeds):
+        raise ValueError(f"expected seeds, whole numbers from 0 to {MAX_SEED}, in {where}, found {_short(seeds)}")
+    _distinct(seeds, f"seeds in {where}")
+    return tuple(seeds)
+
+
+class _Table:
+    """A TOML table whose keys are taken one by one; what is left at the end is unknown."""
+
+    def __init__(self, content: dict[str, Any], where: str) -> None:
+        self.content, self.where = content, where
+        self.known: list[str] = []
+
+    def take(self, key: str, kind: type, *default: Any) -> Any:
+        self.known.append(key)
+        if key not in self.content and default:
+            return default[0]
+        value = self.content.get(key)
+        if type(value) is not kind:
+            name = {dict: "a table", list: "a list", str: "a string", int: "a whole number"}[kind]
+            found = "nothing" if value is None else _short(value)
+            raise ValueError(f"expected {key} = {name} in {self.where}, found {found}")
+        return value
+
+    def table(self, key: str) -> "_Table":
+        return _Table(self.take(key, dict), f"[{key}] of {self.where}")
+
+    def tables(self, key: str) -> list["_Table"]:
+        entries = self.take(key, list)
+        if not entries or any(type(entry) is not dict for entry in entries):
+            raise ValueError(f"expected at least one table [[{key}]] in {self.where}, found {_short(entries)}")
+        return [_Table(entry, f"[[{key}]] {n + 1} of {self.where}") for n, entry in enumerate(entries)]
+
+    def strings(self, key: str) -> tuple[str, ...]:
+        values = self.take(key, list, [])
+        if any(type(value) is not str for value in values):
+            raise ValueError(f"expected {key} = a list of strings in {self.where}, found {_short(values)}")
+        return tuple(values)
+
+    def done(self) -> None:
+        for key in self.content:
+            if key not in self.known:
+                raise ValueError(f"{nearest('key', key, self.known)} (in {self.where})")
+
+
+def _dataset(table: _Table) -> Dataset:
+    npz, generator = table.take("npz", str, None), table.take("generator", str, None)
+    if npz is None and generator is None:
+        raise ValueError(f"expected npz or generator in {table.where}, found neither")
+    if npz is not None and Path(npz).name != npz:
+        raise ValueError(
+            f"expected npz = the name of a file in {table.where}, found {npz!r}; --published is its folder"
+        )
+    if generator is not None and generator not in GENERATORS:
+        raise ValueError(f"{nearest('generator', generator, GENERATORS)} (in {table.where})")
+    style = table.take("style", str, "clean")
+    if style not in ("clean", "paper"):
+        raise ValueError(f"expected style clean or paper in {table.where}, found {style!r}")
+    found = Dataset(
+        name=_name(table.take("name", str), table.where),
+        npz=npz,
+        generator=generator,
+        style=style,
+        n=table.take("n", int, None),
+        n_test=table.take("n_test", int, None),
+        size=table.take("size", int, 128),  # px, the papers' canvas
+        seed=table.take("seed", int, 0),
+        settings=_settings(table),
+    )
+    table.done()
+    low = {"n": 1, "n_test": 1, "size": 16, "seed": 0}  # as `probekit gen`
+    for key, least in low.items():
+        value = getattr(found, key)
+        if value is not None and value < least:
+            raise ValueError(f"expected {key} at least {least} in {table.where}, found {value}")
+    return found
+
+
+def _rows(content: _Table, common: tuple[str, ...]) -> Iterable[Row]:
+    if "cross" in content.content:
+        if "rows" in content.content:
+            raise ValueError(f"expected either rows or cross in {content.where}, found both")
+        yield from _cross(content.table("cross"), common)
+        return
+    for table in content.tables("rows"):
+        method = _method(table.take("method", str), table.where)
+        name = _name(table.take("name", str, method), table.where)
+        yield Row(name, method, common + _settings(table))
+        table.done()
+
+
+def _cross(table: _Table, common: tuple[str, ...]) -> Iterable[Row]:
+    methods = [_method(name, table.where) for name in table.strings("methods")]
+    overrides = table.table("overrides")
+    chosen = {suffix: overrides.strings(suffix) for suffix in overrides.content}
+    if not methods or not chosen:
+        raise ValueError(f"expected methods and overrides in {table.where}, found none")
+    table.done()
+    for method in methods:
+        for suffix, settings in chosen.items():
+            _parsed(settings, overrides.where)
+            name = f"{method}-{suffix}" if suffix else method
+            yield Row(_name(name, overrides.where), method, common + settings)
+
+
+def _paper(table: _Table, datasets: Sequence[str], rows: Sequence[str]) -> Paper:
+    source, score = table.take("source", str), table.take("score", str)
+    if score not in SCORES:
+        raise ValueError(f"{nearest('score', score, SCORES)} (in {table.where})")
+    accuracy: dict[str, dict[str, float]] = {}
+    percent = table.table("percent")
+    for dataset in percent.content:
+        if dataset not in datasets:
+            raise ValueError(f"{nearest('dataset', dataset, datasets)} (in {percent.where})")
+        accuracy[dataset] = {}
+        for row, value in percent.take(dataset, dict).items():
+            if row not in rows:
+                raise ValueError(f"{nearest('row', row, rows)} (in {percent.where})")
+            if type(value) not in (int, float) or not 0 <= value <= 100:
+                raise ValueError(f"expected {row} = a percentage in {percent.where}, found {_short(value)}")
+            accuracy[dataset][row] = value / 100
+    table.done()
+    return Paper(source, score, accuracy)
+
+
+def _pair(pair: Any, rows: Sequence[str], where: str) -> tuple[str, str]:
+    if type(pair) is not list or len(pair) != 2 or any(type(row) is not str for row in pair) or pair[0] == pair[1]:
+        raise ValueError(f"expected pairs of two different rows in {where}, found {_short(pair)}")
+    for row in pair:
+        if row not in rows:
+            raise ValueError(f"{nearest('row', row, rows)} (in pairs of {where})")
+    return pair[0], pair[1]
+
+
+def _settings(table: _Table) -> tuple[str, ...]:
+    return _parsed(table.strings("set"), table.where)
+
+
+def _parsed(settings: tuple[str, ...], where: str) -> tuple[str, ...]:
+    try:
+        parse_overrides(settings)
+    except ValueError as error:
+        raise ValueError(f"{error} (in {where})") from error
+    return settings
+
+
+def _method(name: str, where: str) -> str:
+    if name not in METHODS:
+        raise ValueError(f"{nearest('method', name, METHODS)} (in {where})")
+    return name
+
+
+def _name(name: str, where: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"expected a name of at most 60 letters, digits, '.', '_', '+' and '-' in {where}, found {_short(name)}"
+        )
+    return name
+
+
+def _distinct(values: Sequence[Any], where: str) -> None:
+    twice = [value for n, value in enumerate(values) if value in values[:n]]
+    if twice:
+        raise ValueError(f"expected different {where}, found {twice[0]!r} twice")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _about(text: str) -> str:
+    first = (text.splitlines() or [""])[0]
+    return first.lstrip("# ").strip() if first.startswith("#") else ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"expected TOML in {path}, found: {error}") from error
+
+
+def _shipped_files() -> list[Traversable]:
+    folder = resources.files("probekit") / "presets" / "sweeps"
+    return sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: Path(f.name).stem)
