@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markdown import Markdown
 
 from probekit.run import Run
-from probekit.sweep.definition import Sweep, check_seeds, load, shipped
+from probekit.sweep.datasets import find_published
+from probekit.sweep.definition import Sweep, check_name, check_seeds, load, shipped
 from probekit.sweep.folder import SweepFolder, check_same, read_files, remove
 from probekit.sweep.jobs import cores, locked, stop_orphans
 from probekit.sweep.plan import PlannedRun, check_run, choose, plan_runs
 from probekit.sweep.session import Session
+from probekit.sweep.terminal import terminal_tables
 
 MOST_AT_ONCE = 8  # ours, on a CPU: each run holds its own copy of torch and the images, about half a gigabyte
 AT_ONCE_ON_GPU = 4  # ours, not measured: batches of 16 do not fill a GPU
@@ -82,76 +83,104 @@ def run_sweep(
     """
     started = time.monotonic()
     sweep = load(source)
-    folder = SweepFolder(sweeps / (options.name or sweep.name))
+    folder = SweepFolder(sweeps / check_name(options.name or sweep.name, "--name"))
+    request = _check(sweep, options, folder, runs=runs, data=data)
     at_work = f"another probekit sweep is at work in {folder.path}; wait for it, or type --name for another sweep"
-    _check_options(sweep, options)
     with locked(folder.lock, at_work):
-        session = _prepare(source, sweep, options, folder, runs=runs, data=data, console=console)
+        session = _open(source, sweep, options, folder, request, runs=runs, console=console)
         at_once, threads = _share(session, options.jobs)
         _announce(session, options, at_once, threads, console)
         deadline = math.inf if options.limit_minutes is None else started + 60 * options.limit_minutes
         stopped = session.run(at_once=at_once, threads=threads, deadline=deadline, console=console)
         results = session.write()
     if not quiet and not stopped:
-        console.print(Markdown((folder.path / "table.md").read_text()), soft_wrap=False)
+        for table in terminal_tables(results):
+            console.print(table, soft_wrap=False)
     console.print(f"wrote {folder.path / 'results.json'} and {folder.path / 'table.md'}")
     again = f"probekit sweep {source} --resume" + (f" --name {options.name}" if options.name else "")
     return results, _problem(session, stopped, again)
 
 
-def _check_options(sweep: Sweep, options: Options) -> None:
+@dataclass(frozen=True)
+class _Request:
+    """What is to be run, after every check. `stored`: sweep.json; `published`: every dataset's npz file, or None."""
+
+    stored: dict[str, Any] | None
+    preset: str
+    epochs: int | None
+    device: str
+    seeds: tuple[int, ...]
+    planned: tuple[PlannedRun, ...]
+    chosen: list[PlannedRun]
+    published: dict[str, Path | None]
+
+
+def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, data: Path) -> _Request:
+    """Refuses what does not fit, before anything is written."""
     if options.resume and options.overwrite:
         raise ValueError("expected --resume or --overwrite, found both")
-    if options.published is not None and not any(dataset.npz for dataset in sweep.datasets):
-        raise ValueError(f"{sweep.name} has no published sets; leave --published out")
-
-
-def _prepare(
-    source: str, sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, data: Path, console: Console
-) -> Session:
-    """Checks all that can be checked, and only then makes or replaces the sweep's folder."""
     stored = folder.read()
     if stored is not None and not (options.resume or options.overwrite):
         raise ValueError(
             f"{folder.path} exists; type --resume to go on with it, --overwrite to start again, "
             "or --name for another sweep"
         )
-    begun = stored["seeds"] if stored else []
+    seeds = _seeds(options.seeds)
     if stored is not None and options.resume:
         check_same(stored, sweep, where=folder.path, preset=options.preset, epochs=options.epochs)
         preset, epochs = stored["preset"], stored["epochs"]
         device = stored["device"] if options.device == "auto" else options.device
-        seeds = tuple(dict.fromkeys([*begun, *_seeds(options.seeds)]))
+        seeds = tuple(dict.fromkeys([*stored["seeds"], *seeds]))
     else:
         device = options.device
         preset, epochs = options.preset or sweep.preset or _default_preset(device), options.epochs
-        seeds = _seeds(options.seeds) or sweep.seeds
+        seeds = seeds or sweep.seeds
     planned = plan_runs(sweep, folder.path.name, preset=preset, epochs=epochs, seeds=seeds)
-    chosen = choose(planned, options.only)
     _check_methods(planned)
-    if options.overwrite:
-        stop_orphans(folder.logs)
-        old = plan_runs(sweep, folder.path.name, preset=preset, epochs=epochs, seeds=begun)
-        remove(folder, runs, list(dict.fromkeys(run.name for run in (*planned, *old))))
-    elif stored is None and not options.resume:
+    if not (options.resume or options.overwrite):
         _refuse_leftovers(planned, runs)
+    published = _published(sweep, options.published, data) if stored is None or options.overwrite else {}
+    return _Request(stored, preset, epochs, device, seeds, planned, choose(planned, options.only), published)
+
+
+def _open(
+    source: str,
+    sweep: Sweep,
+    options: Options,
+    folder: SweepFolder,
+    request: _Request,
+    *,
+    runs: Path,
+    console: Console,
+) -> Session:
+    """Makes, replaces or takes up the sweep's folder."""
+    for name in stop_orphans(folder.logs):
+        console.print(f"{name} was still at work for a sweep that was killed; it has saved and ended")
+    stored, planned = request.stored, request.planned
+    if options.overwrite:
+        begun = stored["seeds"] if stored else []
+        old = plan_runs(sweep, folder.path.name, preset=request.preset, epochs=None, seeds=begun)
+        remove(folder, runs, list(dict.fromkeys(run.name for run in (*planned, *old))))
     if stored is None or options.overwrite:
         stored = folder.create(
             sweep,
             source=source,
-            preset=preset,
-            epochs=epochs,
-            device=device,
-            published=options.published or data,
-            named=options.published is not None,
+            preset=request.preset,
+            epochs=request.epochs,
+            device=request.device,
+            published=request.published,
         )
-    for name in stop_orphans(folder.logs):
-        console.print(f"{name} was still at work for a sweep that was killed; it has saved, and goes on from there")
     files = read_files(stored)
     for run in planned:
         check_run(Run(runs / run.name), run, files[run.dataset].hash)
-    folder.keep_seeds(stored, seeds)
-    return Session(folder, sweep, planned, chosen, files, runs=runs, device=device)
+    folder.keep_seeds(stored, request.seeds)
+    return Session(folder, sweep, planned, request.chosen, files, runs=runs, device=request.device)
+
+
+def _published(sweep: Sweep, named: Path | None, data: Path) -> dict[str, Path | None]:
+    if named is not None and not any(dataset.npz for dataset in sweep.datasets):
+        raise ValueError(f"{sweep.name} has no published sets; leave --published out")
+    return {dataset.name: find_published(dataset, named or data, named=named is not None) for dataset in sweep.datasets}
 
 
 def _announce(session: Session, options: Options, at_once: int, threads: int, console: Console) -> None:
@@ -162,7 +191,7 @@ def _announce(session: Session, options: Options, at_once: int, threads: int, co
     console.print(
         f"sweep {session.folder.path.name}: {len(session.left)} runs to do{kept}; "
         f"preset {session.planned[0].config.preset}{told}, "
-        f"{at_once} at a time with {threads} thread{'s' * (threads > 1)} each"
+        f"{at_once} at a time with {threads} thread{'s' * (threads > 1)} each; logs in {session.folder.logs}"
     )
 
 

@@ -111,8 +111,7 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
         content = _Table(tomllib.loads(text), where)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"expected TOML in {where}, found: {error}") from error
-    if not NAME.fullmatch(name):
-        raise ValueError(f"expected a sweep's name of letters, digits, '.', '_', '+' and '-', found {name!r}")
+    check_name(name, where)
     seeds = check_seeds(content.take("seeds", list), where)
     preset = content.take("preset", str, None)
     common = _settings(content)
@@ -137,6 +136,19 @@ def check_seeds(seeds: Sequence[Any], where: str) -> tuple[int, ...]:
         raise ValueError(f"expected seeds, whole numbers from 0 to {MAX_SEED}, in {where}, found {_short(seeds)}")
     _distinct(seeds, f"seeds in {where}")
     return tuple(seeds)
+
+
+def check_name(name: str, where: str) -> str:
+    """A name that folders may have.
+
+    Raises:
+        ValueError: If it may not.
+    """
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"expected a name of at most 60 letters, digits, '.', '_', '+' and '-' in {where}, found {_short(name)}"
+        )
+    return name
 
 
 class _Table:
@@ -188,14 +200,11 @@ def _dataset(table: _Table) -> Dataset:
         )
     if generator is not None and generator not in GENERATORS:
         raise ValueError(f"{nearest('generator', generator, GENERATORS)} (in {table.where})")
-    style = table.take("style", str, "clean")
-    if style not in ("clean", "paper"):
-        raise ValueError(f"expected style clean or paper in {table.where}, found {style!r}")
     found = Dataset(
-        name=_name(table.take("name", str), table.where),
+        name=check_name(table.take("name", str), table.where),
         npz=npz,
         generator=generator,
-        style=style,
+        style=table.take("style", str, "clean"),
         n=table.take("n", int, None),
         n_test=table.take("n_test", int, None),
         size=table.take("size", int, 128),  # px, the papers' canvas
@@ -203,11 +212,15 @@ def _dataset(table: _Table) -> Dataset:
         settings=_settings(table),
     )
     table.done()
-    low = {"n": 1, "n_test": 1, "size": 16, "seed": 0}  # as `probekit gen`
-    for key, least in low.items():
+    for key, least in {"n": 1, "n_test": 1, "seed": 0}.items():  # as `probekit gen`
         value = getattr(found, key)
         if value is not None and value < least:
             raise ValueError(f"expected {key} at least {least} in {table.where}, found {value}")
+    if generator is not None:
+        try:
+            GENERATORS[generator](size=found.size, style=found.style, params=parse_overrides(found.settings))
+        except ValueError as error:
+            raise ValueError(f"{error} (in {table.where})") from error
     return found
 
 
@@ -219,7 +232,7 @@ def _rows(content: _Table, common: tuple[str, ...]) -> Iterable[Row]:
         return
     for table in content.tables("rows"):
         method = _method(table.take("method", str), table.where)
-        name = _name(table.take("name", str, method), table.where)
+        name = check_name(table.take("name", str, method), table.where)
         yield Row(name, method, common + _settings(table))
         table.done()
 
@@ -235,7 +248,7 @@ def _cross(table: _Table, common: tuple[str, ...]) -> Iterable[Row]:
         for suffix, settings in chosen.items():
             _parsed(settings, overrides.where)
             name = f"{method}-{suffix}" if suffix else method
-            yield Row(_name(name, overrides.where), method, common + settings)
+            yield Row(check_name(name, overrides.where), method, common + settings)
 
 
 def _paper(table: _Table, datasets: Sequence[str], rows: Sequence[str]) -> Paper:
@@ -282,14 +295,6 @@ def _parsed(settings: tuple[str, ...], where: str) -> tuple[str, ...]:
 def _method(name: str, where: str) -> str:
     if name not in METHODS:
         raise ValueError(f"{nearest('method', name, METHODS)} (in {where})")
-    return name
-
-
-def _name(name: str, where: str) -> str:
-    if not NAME.fullmatch(name):
-        raise ValueError(
-            f"expected a name of at most 60 letters, digits, '.', '_', '+' and '-' in {where}, found {_short(name)}"
-        )
     return name
 
 

@@ -5,13 +5,13 @@ sweep.json is written once, before the first run; what is done is never written 
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from probekit.run import Run, write_json, write_text
-from probekit.sweep.datasets import Data, build, describe, find_published
+from probekit.sweep.datasets import Data, build, describe
 from probekit.sweep.definition import Sweep
 from probekit.sweep.plan import definition
 
@@ -56,7 +56,14 @@ class SweepFolder:
         return content
 
     def create(
-        self, sweep: Sweep, *, source: str, preset: str, epochs: int | None, device: str, published: Path, named: bool
+        self,
+        sweep: Sweep,
+        *,
+        source: str,
+        preset: str,
+        epochs: int | None,
+        device: str,
+        published: Mapping[str, Path | None],
     ) -> dict[str, Any]:
         """Makes the folder with its datasets and its sweep.json, whole or not at all.
 
@@ -66,33 +73,28 @@ class SweepFolder:
             preset: A preset's name.
             epochs: In place of the preset's, or None.
             device: As typed.
-            published: Where published npz files are looked for.
-            named: Whether the user named that folder.
+            published: Every dataset's npz file, or None where the generator stands in.
 
         Raises:
             ValueError: If a dataset cannot be made.
         """
-        found = {dataset.name: find_published(dataset, published, named=named) for dataset in sweep.datasets}
         new = SweepFolder(self.path.with_name(f".{self.path.name}.new"))
         shutil.rmtree(new.path, ignore_errors=True)
-        new.logs.mkdir(parents=True)
-        (new.path / "data").mkdir()
-        data = {}
-        for dataset in sweep.datasets:
-            info = build(dataset, found[dataset.name], new.path / "data" / f"{dataset.name}.h5")
-            data[dataset.name] = describe(dataset, found[dataset.name], info, self.path / "data" / f"{dataset.name}.h5")
-        content = {
-            "schema": SCHEMA,
-            "source": source,
-            "preset": preset,
-            "epochs": epochs,
-            "device": device,
-            "seeds": [],
-            **definition(sweep),
-            "data": {name: file.to_dict() for name, file in data.items()},
-        }
-        write_json(new.plan, content)
-        new.path.rename(self.path)
+        try:
+            new.logs.mkdir(parents=True)
+            (new.path / "data").mkdir()
+            data = {}
+            for dataset in sweep.datasets:
+                file, npz = Path("data", f"{dataset.name}.h5"), published[dataset.name]
+                info = build(dataset, npz, new.path / file)
+                data[dataset.name] = describe(dataset, npz, info, self.path / file).to_dict()
+            content: dict[str, Any] = {"schema": SCHEMA, "source": source, "seeds": []}
+            content |= {"preset": preset, "epochs": epochs, "device": device}
+            content |= {**definition(sweep), "data": data}
+            write_json(new.plan, content)
+            new.path.rename(self.path)
+        finally:
+            shutil.rmtree(new.path, ignore_errors=True)
         return content
 
     def keep_seeds(self, content: dict[str, Any], seeds: Sequence[int]) -> None:

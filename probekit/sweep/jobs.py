@@ -58,7 +58,8 @@ class Jobs:
         environment: Theirs.
         deadline: A `time.monotonic()` after which nothing is started and what runs is asked to save.
         ended: Called when a job has ended; gives jobs to be done first.
-        show: Called a few times a second.
+        show: Called a few times a second, with the names of what runs and the number of jobs that wait.
+        stopping: Called once when it must stop early, with the reason.
     """
 
     def __init__(
@@ -69,9 +70,10 @@ class Jobs:
         deadline: float,
         ended: Callable[[Job, Outcome], Iterable[Job]],
         show: Callable[[Iterable[str], int], None],
+        stopping: Callable[[str], None],
     ) -> None:
         self.at_once, self.environment, self.deadline = at_once, dict(environment), deadline
-        self.ended, self.show = ended, show
+        self.ended, self.show, self.stopping = ended, show, stopping
         self.queue: deque[Job] = deque()
         self.active: dict[str, tuple[Job, subprocess.Popen[bytes], list[str]]] = {}
 
@@ -90,6 +92,7 @@ class Jobs:
                         late = time.monotonic() >= self.deadline
                         reason = "a signal" if asked else "the time limit" if late else None
                         if reason:
+                            self.stopping(reason)
                             self._signal(signal.SIGTERM)
                     elif asked and asked[-1] - asked[0] > INSIST:
                         self._signal(signal.SIGKILL)

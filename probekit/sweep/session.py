@@ -81,6 +81,7 @@ class Session:
                 deadline=deadline,
                 ended=ended,
                 show=display.show,
+                stopping=display.stopping,
             )
             work = [Job(run.name, self.folder.log(run.name), partial(self._next, run)) for run in self.left]
             return jobs.run([*self._floors(), *work])

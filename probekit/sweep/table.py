@@ -5,7 +5,7 @@ from typing import Any
 
 from probekit.sweep.scores import BEST_TEST, SCORES
 
-VERDICTS = {"covered": "yes", "above": "no, ours is above", "below": "no, ours is below", None: "one seed"}
+VERDICTS = {"covered": "yes", "above": "no, it is above", "below": "no, it is below", None: "one seed"}
 
 
 def markdown(results: Mapping[str, Any]) -> str:
@@ -48,6 +48,24 @@ def signed(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:+.1f}"
 
 
+def beside(paper: Mapping[str, Any] | None) -> list[str]:
+    """The paper's number, the difference to it, and whether the interval covers it; dashes where there is none."""
+    if paper is None:
+        return ["-", "-", "-"]
+    verdict = VERDICTS[paper["verdict"]] if paper["difference"] is not None else "-"
+    return [f"{100 * paper['accuracy']:.2f}".removesuffix("0"), signed(paper["difference"]), verdict]
+
+
+def difference(pair: Mapping[str, Any] | None) -> str:
+    """A pair's mean difference with its interval, or that it is not testable."""
+    if pair is None:
+        return "-"
+    if not pair["testable"]:
+        return f"{signed(pair['mean'])}, not testable"
+    low, high = pair["ci"]
+    return f"{signed(pair['mean'])} [{signed(low)}, {signed(high)}]"
+
+
 def _head(results: Mapping[str, Any]) -> str:
     epochs = " or ".join(map(str, results["epochs"]))
     seeds = ", ".join(map(str, results["seeds"]))
@@ -60,24 +78,17 @@ def _head(results: Mapping[str, Any]) -> str:
 
 def _scores(rows: Sequence[Mapping[str, Any]], floors: Sequence[Mapping[str, Any]]) -> str:
     published = any(row["paper"] for row in rows)
-    beside = ["the paper's", "difference", "interval covers it"] if published else []
-    lines = [["row", "n", *SCORES.values(), *beside]]
+    compared = ["the paper's", "difference", "interval covers it"] if published else []
+    lines = [["row", "n", *SCORES.values(), *compared]]
     for row in rows:
         n = max((score["n"] for score in row["scores"].values()), default=0)
         line = [row["row"], str(n), *(with_interval(row["scores"].get(score)) for score in SCORES)]
-        lines.append(line + (_beside(row["paper"]) if published else []))
+        lines.append(line + (beside(row["paper"]) if published else []))
     for name in dict.fromkeys(floor["name"] for floor in floors):
         under = {floor["protocol"]: percent(floor["accuracy"]) for floor in floors if floor["name"] == name}
         scores = [under.get(s.partition("/")[2], "-") if s.startswith("last/") else "" for s in SCORES]
-        lines.append([f"*{name}*", "", *scores, *("" for _ in beside)])
+        lines.append([f"*{name}*", "", *scores, *("" for _ in compared)])
     return _grid(lines)
-
-
-def _beside(paper: Mapping[str, Any] | None) -> list[str]:
-    if paper is None:
-        return ["-", "-", "-"]
-    verdict = VERDICTS[paper["verdict"]] if paper["difference"] is not None else "-"
-    return [f"{100 * paper['accuracy']:.4g}", signed(paper["difference"]), verdict]
 
 
 def _factors(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -93,17 +104,8 @@ def _pairs(pairs: Sequence[Mapping[str, Any]]) -> str:
     for a, b in dict.fromkeys((pair["a"], pair["b"]) for pair in pairs):
         own = {pair["score"]: pair for pair in pairs if (pair["a"], pair["b"]) == (a, b)}
         n = max(pair["n"] for pair in own.values())
-        lines.append([f"{a} - {b}", str(n), *(_difference(own.get(score)) for score in shown)])
+        lines.append([f"{a} - {b}", str(n), *(difference(own.get(score)) for score in shown)])
     return _grid(lines)
-
-
-def _difference(pair: Mapping[str, Any] | None) -> str:
-    if pair is None:
-        return "-"
-    if not pair["testable"]:
-        return f"{signed(pair['mean'])}, not testable"
-    low, high = pair["ci"]
-    return f"{signed(pair['mean'])} [{signed(low)}, {signed(high)}]"
 
 
 def _unfinished(results: Mapping[str, Any]) -> str:
