@@ -165,7 +165,7 @@ def show(
         as_json=as_json,
         data=DATA,
         runs=RUNS,
-        console=console,
+        console=errors if as_json else console,
     )
 
 

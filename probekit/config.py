@@ -15,6 +15,8 @@ from typing import Any
 
 from probekit.registry import nearest
 
+SIDE = 8  # sides of images are multiples of it, and stay so when they are shrunk: the U-Net's stride at depth 4
+
 
 @dataclass(frozen=True)
 class DataConfig:

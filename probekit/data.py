@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from probekit.config import SIDE
 from probekit.h5 import Split, read_info, read_split
 
 RESIZE_CHUNK = 256  # images resized at once: bounds the float32 copy
-SIDE = 8  # shrunk sides are multiples of it, so that sides divisible by 8 stay so: the U-Net's stride at depth 4
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
@@ -17,10 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from probekit.h5 import DatasetInfo, read_info, read_labels, read_split
+from probekit.picture import save_png
 
 Pixels = NDArray[np.uint8]
 
 MAX_CLASSES = 24  # rows of a picture that is still looked at as a whole
+PAIR_ROWS = 6  # rows of the grid of minimal pairs
 PLAIN_ROWS = 4  # rows of the grid of unlabelled images
 CELL = 128  # px a side of an image in the grid, about: images are enlarged by whole factors
 GAP = 6  # px between images
@@ -109,16 +110,6 @@ def preview(path: Path) -> Path:
     return draw_grid(path, path.with_suffix(".png"))
 
 
-def refuse_same(out: Path | None, path: Path) -> None:
-    """Refuses to draw a picture over the dataset file itself.
-
-    Raises:
-        ValueError: If both are the same file.
-    """
-    if out is not None and out.exists() and out.samefile(path):
-        raise ValueError(f"expected another file for the picture, found the dataset file {out} itself; type --out PNG")
-
-
 def draw_grid(path: Path, out: Path, *, split: str = "train", per_class: int = 8) -> Path:
     """Draws classes in rows and samples in columns; pixels of evidence masks are tinted, one colour a class factor.
 
@@ -132,17 +123,19 @@ def draw_grid(path: Path, out: Path, *, split: str = "train", per_class: int = 8
         `out`.
 
     Raises:
-        ValueError: If the file is unsound or has no such split, or `out` is that file.
+        ValueError: If the file is unsound or has no such split, or `out` is no picture that may be replaced.
         OSError: If the picture cannot be written.
     """
     info = read_info(path)
-    refuse_same(out, path)
     labels = read_labels(path, split)
-    rows = _choose(info, labels, info.splits[split].n, per_class)
+    paired = "pair_id" in info.splits[split].factors
+    rows, roles = _pairs(info, split) if paired else (_choose(info, labels, info.splits[split].n, per_class), [])
     cells = [[_cell(info, split, index) for index in indices] for _, indices in rows]
     made = (info.generator or str(info.params.get("source", "images")), info.style)
     title = f"{' '.join(filter(None, made))}, {split}"
-    if labels is not None and len(info.classes) > len(rows):
+    if roles:
+        title += f": {' | '.join(roles)}"
+    elif labels is not None and len(info.classes) > len(rows):
         title += f", the first {len(rows)} of {len(info.classes)} classes"
     evidence = [name.removeprefix(EVIDENCE) for name in info.mask_names if name.startswith(EVIDENCE)]
     tinted = info.splits[split].masked and bool(evidence)
@@ -158,6 +151,17 @@ def _choose(info: DatasetInfo, labels: NDArray[np.int64] | None, n: int, per_cla
         return [("", list(range(begin, min(begin + per_class, last)))) for begin in range(0, last, per_class)]
     present = [k for k in range(len(info.classes)) if (labels == k).any()][:MAX_CLASSES]
     return [(info.classes[k], np.flatnonzero(labels == k)[:per_class].tolist()) for k in present]
+
+
+def _pairs(info: DatasetInfo, split: str) -> tuple[list[tuple[str, list[int]]], list[str]]:
+    """The first minimal pairs, one a row under the base's class, and what stands in each column."""
+    head = read_split(info.path, split, stop=min(info.splits[split].n, PAIR_ROWS * (1 + len(info.factors))))
+    assert head.labels is not None  # only `gen` makes pairs
+    ids = head.factors["pair_id"]
+    bases = np.unique(ids, return_index=True)[1][:PAIR_ROWS]
+    roles = [role.decode() for role in head.factors["pair_role"][ids == ids[0]]]
+    columns = [role if role == "base" else f"{role} flipped" for role in roles]
+    return [(info.classes[head.labels[i]], np.flatnonzero(ids == ids[i]).tolist()) for i in bases], columns
 
 
 def _cell(info: DatasetInfo, split: str, index: int) -> Pixels:
@@ -207,24 +211,22 @@ def _compose(
             canvas[top : top + height, begin : begin + width] = image
     dpi = 100
     figure = Figure(figsize=(total[1] / dpi, total[0] / dpi), dpi=dpi)
-    FigureCanvasAgg(figure)
     figure.figimage(canvas, resize=False)
     at: dict[str, Any] = {
         "transform": None,
         "parse_math": False,
         "va": "center",
     }  # no transform: pixels from below left
-    figure.text(2 * GAP, total[0] - TITLE / 2, _short(title, 60), fontsize=9, weight="bold", **at)
+    figure.text(2 * GAP, total[0] - TITLE / 2, _short(title, 72), fontsize=9, weight="bold", **at)
     for row, name in enumerate(names):
         middle = total[0] - TITLE - row * (height + GAP) - height / 2
         figure.text(left - 2 * GAP, middle, _short(name, NAME_LENGTH), fontsize=9, ha="right", **at)
     if legend:
         patches = [Patch(color=_unit(colour), label=f"evidence: {_short(name, 20)}") for name, colour in legend.items()]
         figure.legend(handles=patches, loc="upper right", ncols=len(patches), fontsize=8, frameon=False)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as a box
-        figure.savefig(out, format="png", dpi=dpi)
+        save_png(figure, out, dpi=dpi)
 
 
 def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:

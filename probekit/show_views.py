@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from probekit.corrupt import CORRUPTIONS, corrupt_as
+from probekit.picture import save_png
 from probekit.views import RECIPES, make_views
 
 ROWS = 4  # samples in the picture
@@ -23,6 +23,7 @@ def draw_views(
     *,
     recipe: str,
     seed: int,
+    title: str,
     out: Path,
     predict: Predict | None,
     size: tuple[int, int] | None = None,
@@ -36,7 +37,8 @@ def draw_views(
         images: uint8 [N, C, H, W]; the first 4 are drawn.
         recipe: A name in `views.RECIPES`.
         seed: Of the generator that augments and corrupts.
-        out: Where the PNG goes; its folder is made.
+        title: Of the picture.
+        out: Where the PNG goes; see `picture.save_png`.
         predict: Maps inputs float32 [n, C, H, W] to reconstructions of the same shape and device.
         size: (h, w) of the views; None is the images' own.
 
@@ -53,11 +55,8 @@ def draw_views(
         groups = list(_corrupted(views.targets[0], generator, predict))
     else:
         groups = [("views", [("view 1", views.inputs[0]), ("view 2", views.inputs[1])])]
-    figure = _figure(groups)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(out, format="png", dpi=150)
-    return out
+    figure = _figure(groups, title)
+    return save_png(figure, out, dpi=150)
 
 
 def _corrupted(
@@ -74,12 +73,13 @@ def _corrupted(
         yield name, columns
 
 
-def _figure(groups: list[tuple[str, list[Column]]]) -> Figure:
+def _figure(groups: list[tuple[str, list[Column]]], title: str) -> Figure:
     """A row of groups with a title each; in a group a grid of samples x columns."""
     widths = [len(columns) for _, columns in groups]
     rows = len(groups[0][1][0][1])
-    # Half a cell above the grid for the titles.
-    figure = Figure(figsize=(CELL_INCHES * sum(widths), CELL_INCHES * (rows + 0.5)), layout="constrained")
+    # A cell above the grid for the titles.
+    figure = Figure(figsize=(CELL_INCHES * max(4, sum(widths)), CELL_INCHES * (rows + 1)), layout="constrained")
+    figure.suptitle(title, fontsize=11)
     parts = figure.subfigures(1, len(groups), width_ratios=widths, squeeze=False)[0]
     for part, (title, columns) in zip(parts, groups, strict=True):
         part.suptitle(title, fontsize=10)

@@ -9,7 +9,7 @@ from probekit.h5 import DatasetInfo
 
 
 def small_shapes(
-    path: Path, *, n: int = 32, n_test: int = 16, size: int = 32, generator: str = "rect-tri"
+    path: Path, *, n: int = 32, n_test: int = 16, size: int = 32, generator: str = "rect-tri", pairs: bool = False
 ) -> DatasetInfo:
     """A rendered dataset file, small enough for a training run of a second."""
     return generate(
@@ -21,7 +21,7 @@ def small_shapes(
         size=size,
         style="clean",
         params={},
-        pairs=False,
+        pairs=pairs,
         compression="none",
         workers=1,
         overwrite=False,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from generators import GENERATORS
 from probekit.h5 import DatasetInfo, read_info, read_split
 from probekit.importers import Broken, Skipped, import_dataset
 from probekit.importers.images import decode_file, to_square
@@ -96,6 +97,16 @@ def test_an_npz_keeps_its_pixels_labels_and_order(tmp_path: Path, shape: tuple[i
 def test_the_published_sets(tmp_path: Path, name: str, n: int, n_test: int, classes: int) -> None:
     info, _ = take(PUBLISHED / f"{name}.npz", tmp_path / "a.h5")
     assert (info.splits["train"].n, info.splits["test"].n, len(info.classes)) == (n, n_test, classes)
+    generator = GENERATORS["rect-tri" if classes == 4 else "circ-sq"]
+    assert info.classes == generator.classes
+    if classes == 4:
+        split = read_split(info.path, "test")
+        assert split.labels is not None
+        named = [f"{c}-{t}" for c in ("round", "sharp") for t in ("equilateral", "right")]
+        values = {f["name"]: np.array(f["values"]) for f in info.factors}
+        for row in range(len(split.labels)):
+            words = [values[factor][split.factors[factor][row]] for factor in ("corner", "triangle")]
+            assert "-".join(words) == named[split.labels[row]]
     with np.load(PUBLISHED / f"{name}.npz") as archive:
         np.testing.assert_array_equal(read_split(info.path, "train").images, archive["x_train"][..., 0])
 

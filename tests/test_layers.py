@@ -18,6 +18,7 @@ LEVEL = {
     "h5": 1,
     "importers": 1,
     "generate": 1,
+    "picture": 1,
     "show": 1,
     "data": 2,
     "views": 3,

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from generators import GENERATORS
 from probekit.generate import generate
-from probekit.h5 import DatasetWriter, Header, Split, pack, read_split
-from probekit.show import COLOURS, TINT, describe, draw_grid, preview, render_description
+from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_split
+from probekit.show import COLOURS, GAP, TINT, TITLE, _pairs, describe, draw_grid, preview, render_description
 from tests.datasets import small_shapes
 
 NAMES = [
@@ -169,9 +169,24 @@ def test_a_picture_never_replaces_the_dataset(tmp_path: Path) -> None:
     before = path.read_bytes()
     (tmp_path / "link.png").symlink_to(path)
     for out in (path.with_suffix(".png"), tmp_path / "link.png"):
-        with pytest.raises(ValueError, match="dataset file"):
+        with pytest.raises(ValueError, match="no picture that probekit drew"):
             draw_grid(path, out)
     assert path.read_bytes() == before
+
+
+def test_minimal_pairs_stand_side_by_side(tmp_path: Path) -> None:
+    """Each row is a base and its siblings; the picture is 3 cells wide, with 6 rows."""
+    path = tmp_path / "pairs.h5"
+    small_shapes(path, n=8, n_test=4, size=128, pairs=True)
+    rows, columns = _pairs(read_info(path), "train")
+    assert columns == ["base", "corner flipped", "triangle flipped"]
+    assert [indices for _, indices in rows] == [[3 * i, 3 * i + 1, 3 * i + 2] for i in range(6)]
+    labels = read_split(path, "train").labels
+    assert labels is not None
+    assert [name for name, _ in rows] == [GENERATORS["rect-tri"].classes[k] for k in labels[:18:3]]
+    picture = cv2.imread(str(preview(path)))
+    assert picture is not None
+    assert picture.shape[0] == TITLE + 6 * (128 + GAP)
 
 
 def test_brightness_by_class_is_the_ink_fraction(tmp_path: Path) -> None:

@@ -129,7 +129,10 @@ def test_picture(recipe: str, channels: int, tmp_path: Path) -> None:
     def draw(name: str, predicted: bool) -> NDArray[np.generic]:
         out = tmp_path / "figures" / name
         images = noise(6, channels, 16, 16)
-        assert draw_views(images, recipe=recipe, seed=0, out=out, predict=predict if predicted else None) == out
+        assert (
+            draw_views(images, recipe=recipe, seed=0, title="a title", out=out, predict=predict if predicted else None)
+            == out
+        )
         picture = cv2.imread(str(out))
         assert picture is not None
         return picture
@@ -150,5 +153,5 @@ def test_picture_is_of_views_of_the_size_that_is_asked_for(tmp_path: Path) -> No
         return inputs
 
     images = noise(2, 1, 32, 48)
-    draw_views(images, recipe="conrec", seed=0, out=tmp_path / "a.png", predict=predict, size=(16, 24))
+    draw_views(images, recipe="conrec", seed=0, title="a title", out=tmp_path / "a.png", predict=predict, size=(16, 24))
     assert {tuple(x.shape) for x in seen} == {(2, 1, 16, 24)}

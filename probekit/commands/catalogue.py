@@ -45,6 +45,7 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
     console.print(_entry("presets", ""))
     for preset in content["presets"]:
         console.print(f"  {preset['name']:<6} {preset['about']}")
+    console.print("next: probekit gen rect-tri   or   probekit pretrain conrec")
 
 
 def _entry(name: str, about: str) -> Text:

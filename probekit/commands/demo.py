@@ -5,43 +5,26 @@ from pathlib import Path
 
 from rich.console import Console
 
-from probekit.commands.gen import gen_default
-from probekit.commands.pretrain import run_pretrain
+from probekit.commands.gen import gen_once
+from probekit.commands.pretrain import run_pretrain, run_resume
 from probekit.commands.probe import run_probe
-from probekit.run import open_run
+from probekit.run import Run
 
 
 def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: Console) -> None:
     """Generates rect-tri, pretrains with preset `quick`, probes, and says what to try next.
 
-    A demo that stands already is not trained again; `overwrite` does.
+    It has a file and a run of its own. A demo that stands already is not trained again (`overwrite` does), and one that
+    was interrupted goes on.
     """
     started = time.monotonic()
     console.rule("1 of 3: images whose every factor is known")
-    file = gen_default("rect-tri", data, console)
+    file = gen_once("rect-tri", data / "demo.h5", console)
     console.rule(f"2 of 3: pretraining {method}, without labels")
-    name = f"demo-{method}"
-    if overwrite or not _finished(runs, name):
-        run_pretrain(
-            method,
-            data=file,
-            runs=runs,
-            name=name,
-            preset="quick",
-            seed=0,
-            config_file=None,
-            overrides=(),
-            options={},
-            device="auto",
-            overwrite=True,
-            data_folder=data,
-            console=console,
-        )
-    else:
-        console.print(f"run: {runs / name} (as it is; --overwrite trains it again)")
+    run = _pretrain(method, file, runs, overwrite=overwrite, console=console)
     console.rule("3 of 3: what a linear probe reads from it")
     run_probe(
-        name,
+        run.name,
         data=None,
         protocol="val",
         checkpoint="last",
@@ -53,15 +36,38 @@ def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: C
         quiet=False,
     )
     console.print(f"\ndone in {time.monotonic() - started:.0f} s. Try next:")
-    console.print("  probekit show --views conrec               what the method is given")
-    console.print(f"  probekit show --views conrec --run {name}   and what it makes of it")
-    console.print("  probekit gen rect-tri --set corner_radius=8 --out data/hard.h5 --preview")
-    console.print("  probekit pretrain simclr --data data/rect-tri.h5")
-    console.print("  probekit list                               all methods, generators and their dials")
+    for command, about in (
+        (f"probekit show {file}", "what is in the data"),
+        (f"probekit show --run {run.name}", "what the method was given, and what it makes of it"),
+        ("probekit gen rect-tri --set corner_radius=8 --out data/hard.h5 --preview", "harder images"),
+        (f"probekit pretrain simclr --data {file}", "another method on the same images"),
+        ("probekit list", "all methods, generators and their dials"),
+    ):
+        console.print(f"  {command:<74}{about}")
 
 
-def _finished(runs: Path, name: str) -> bool:
-    try:
-        return bool(open_run(name, runs).read()["state"] == "finished")
-    except ValueError:
-        return False
+def _pretrain(method: str, file: Path, runs: Path, *, overwrite: bool, console: Console) -> Run:
+    run = Run(runs / f"demo-{method}")
+    if not overwrite and run.json.exists():
+        if run.read()["state"] == "finished":
+            console.print(f"run: {run.path} (as it is; --overwrite trains it again)")
+            return run
+        if (run.checkpoints / "last.pt").exists():
+            return run_resume(
+                run.name, method=method, epochs=None, device="auto", refused=(), runs=runs, console=console
+            )
+    return run_pretrain(
+        method,
+        data=file,
+        runs=runs,
+        name=run.name,
+        preset="quick",
+        seed=0,
+        config_file=None,
+        overrides=(),
+        options={},
+        device="auto",
+        overwrite=True,
+        data_folder=file.parent,
+        console=console,
+    )

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from generators import GENERATORS
+from probekit.commands.hints import after_data
 from probekit.commands.progress import progress_bar
 from probekit.config import parse_overrides
 from probekit.generate import generate
@@ -69,13 +70,12 @@ def run_gen(
         from probekit.show import preview as draw_preview
 
         console.print(f"preview {draw_preview(out)}")
-    console.print(f"next: probekit show {out}   or   probekit pretrain conrec --data {out}")
+    console.print(after_data(info))
     return info
 
 
-def gen_default(generator: str, folder: Path, console: Console) -> Path:
-    """The generator's default file in `folder`: taken as it is if it stands there, rendered if not."""
-    out = folder / f"{generator}.h5"
+def gen_once(generator: str, out: Path, console: Console) -> Path:
+    """Renders the generator with its defaults, unless the file stands there."""
     if out.exists():
         console.print(f"data: {out} (as it is)")
         return out

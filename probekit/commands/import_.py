@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from probekit.commands.hints import after_data
 from probekit.commands.progress import progress_bar
 from probekit.h5 import DatasetInfo
 from probekit.importers import import_dataset
@@ -44,6 +45,7 @@ def run_import(
     for item in skipped:
         console.print(f"skipped {item.path}: {item.reason}")
     parts = ", ".join(f"{split.n:,} {name}" for name, split in info.splits.items())
-    console.print(f"wrote {out}: {parts}; {len(info.classes) or 'no'} classes; hash {info.content_hash}")
-    console.print(f"next: probekit show {out}   or   probekit pretrain conrec --data {out}")
+    classes = f"{len(info.classes) or 'no'} class{'es' * (len(info.classes) != 1)}"
+    console.print(f"wrote {out}: {parts}; {classes}; hash {info.content_hash}")
+    console.print(after_data(info))
     return info

@@ -23,8 +23,8 @@ def dataset_or_default(named: Path | None, folder: Path, console: Console) -> Pa
         return named
     newest = newest_dataset(folder)
     if newest is not None:
-        console.print(f"data: {newest} (the newest in {folder}; --data takes another)")
+        console.print(f"data: {newest} (the newest in {folder})")
         return newest
-    from probekit.commands.gen import gen_default
+    from probekit.commands.gen import gen_once
 
-    return gen_default("rect-tri", folder, console)
+    return gen_once("rect-tri", folder / "rect-tri.h5", console)

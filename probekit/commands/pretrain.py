@@ -6,7 +6,9 @@ from typing import Any
 
 from rich.console import Console
 
+from probekit.commands.hints import after_pretraining
 from probekit.commands.locate import dataset_or_default
+from probekit.h5 import read_info
 from probekit.registry import METHODS, nearest
 from probekit.run import Run, open_run
 
@@ -38,6 +40,8 @@ def run_pretrain(
     """
     if method not in METHODS:
         raise ValueError(nearest("method", method, METHODS))
+    if overwrite and name is None:
+        raise ValueError("expected --name with --overwrite: without one every run gets a folder of its own")
     chosen = dataset_or_default(data, data_folder, console)
     from probekit.train.pretrain import pretrain
 
@@ -101,4 +105,4 @@ def _report(run: Run, finished: bool, console: Console) -> None:
     if not finished:
         raise StoppedError(f"stopped, all saved; to go on type: probekit pretrain --resume --name {run.name}")
     console.print(f"wrote {run.path}: encoder.safetensors, checkpoints/, metrics.jsonl")
-    console.print(f"next: probekit probe {run.name}")
+    console.print(after_pretraining(run, read_info(Path(run.read()["dataset"]["path"]))))

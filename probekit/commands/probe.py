@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from probekit.commands.hints import unprobeable
 from probekit.data import to_device
 from probekit.h5 import DatasetInfo, read_info, read_split
 from probekit.models.encoder import Encoder, build_encoder, encoder_file, load_encoder
@@ -107,18 +108,13 @@ def _dataset(run: Run, data: Path | None, console: Console) -> DatasetInfo:
 
 
 def _check(run: Run, info: DatasetInfo, encoder: Encoder) -> None:
-    if "train" not in info.splits or "test" not in info.splits:
+    missing = unprobeable(info)
+    if missing is not None:
         raise ValueError(
-            f"expected a train and a test split in {info.path}, found {', '.join(info.splits)}; type: probekit import "
-            f"SOURCE --test-fraction 0.2 --out NEW.h5, then: probekit probe {run.name} --data NEW.h5"
+            f"expected a train and a test split with labels of 2 classes or more, found {missing} in {info.path}; "
+            f"type: probekit probe {run.name} --data LABELLED.h5 (probekit import SOURCE --test-fraction 0.2 makes one)"
         )
     train = info.splits["train"]
-    if not train.labelled or not info.splits["test"].labelled or len(info.classes) < 2:
-        found = f"{len(info.classes)} class" if train.labelled and len(info.classes) == 1 else "no labels"
-        raise ValueError(
-            f"expected labels of at least 2 classes in {info.path}, found {found}; "
-            f"type: probekit probe {run.name} --data LABELLED.h5"
-        )
     if train.channels != encoder.spec["channels"]:
         raise ValueError(
             f"expected images of {encoder.spec['channels']} channels, as the encoder was trained on, "

@@ -6,11 +6,13 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from probekit.commands.locate import newest_dataset
+from probekit.commands.hints import after_data
+from probekit.commands.locate import dataset_or_default
 from probekit.data import check_divisible, open_split, shrunk
+from probekit.h5 import read_info
 from probekit.registry import METHODS, get
 from probekit.run import Run, open_run
-from probekit.show import describe, draw_grid, refuse_same, render_description
+from probekit.show import describe, draw_grid, render_description
 
 CPU = torch.device("cpu")
 MOST = 1024  # pixels a side: larger images are averaged down before they are drawn
@@ -35,14 +37,12 @@ def run_show(
         ValueError: If there is no dataset file, or no such split, method or run.
     """
     if run is not None:
-        picture = _draw_run(open_run(run, runs), path, views, out=out, split=split, seed=seed)
-        console.print(f"picture {picture}")
+        _draw_run(open_run(run, runs), path, views, out=out, split=split, seed=seed, console=console)
         return
-    chosen = path or newest_dataset(data)
-    if chosen is None:
-        raise ValueError(f"expected a dataset file in {data}, found none; type: probekit gen rect-tri")
+    chosen = dataset_or_default(path, data, console)
     if views is not None:
         console.print(f"picture {_draw_method(views, chosen, out=out, split=split, seed=seed)}")
+        console.print(f"next: probekit pretrain {views} --data {chosen}")
         return
     description = describe(chosen)
     if as_json:
@@ -50,6 +50,7 @@ def run_show(
         return
     console.print(render_description(description), soft_wrap=False)
     console.print(f"picture {draw_grid(chosen, out or chosen.with_suffix('.png'), split=split)}")
+    console.print(after_data(read_info(chosen)))
 
 
 def _draw_method(name: str, path: Path, *, out: Path | None, split: str, seed: int) -> Path:
@@ -57,12 +58,14 @@ def _draw_method(name: str, path: Path, *, out: Path | None, split: str, seed: i
     from probekit.show_views import draw_views
 
     images = open_split(path, split, CPU, max_size=MOST).images
-    refuse_same(out, path)
     picture = out or path.with_name(f"{path.stem}-views-{name}.png")
-    return draw_views(images, recipe=_recipe(name), seed=seed, out=picture, predict=None)
+    title = f"{path.stem}, {split}: what {name} is given"
+    return draw_views(images, recipe=_recipe(name), seed=seed, title=title, out=picture, predict=None)
 
 
-def _draw_run(run: Run, path: Path | None, views: str | None, *, out: Path | None, split: str, seed: int) -> Path:
+def _draw_run(
+    run: Run, path: Path | None, views: str | None, *, out: Path | None, split: str, seed: int, console: Console
+) -> None:
     """What a run trained on, at the size it trained at, and what its decoder makes of it; by default its own data."""
     from probekit.show_views import draw_views
     from probekit.train.pretrain import load_method
@@ -76,19 +79,22 @@ def _draw_run(run: Run, path: Path | None, views: str | None, *, out: Path | Non
             f"expected images of {channels} channels, as {run.name} was trained on, found {images.shape[1]} in {path}; "
             "name another dataset file"
         )
-    refuse_same(out, path)
     size = shrunk(images, config.views.max_size)
     check_divisible(size, method.encoder.stride)
     with torch.no_grad():
         decodes = method.reconstruct(torch.zeros(1, channels, *size)) is not None
-    return draw_views(
+    recipe = config.views.recipe if views is None else _recipe(views)
+    picture = draw_views(
         images,
-        recipe=config.views.recipe if views is None else _recipe(views),
+        recipe=recipe,
         seed=seed,
+        title=f"{run.name} on {path.stem}, {split}: what {config.method} is given{' and predicts' * decodes}",
         out=out or run.figures / f"views-{path.stem}.png",
         predict=method.reconstruct if decodes else None,  # type: ignore[arg-type]
         size=size,
     )
+    console.print(f"picture {picture}{'' if decodes else f' (no predictions: {config.method} has no decoder)'}")
+    console.print(f"next: probekit probe {run.name}")
 
 
 def _recipe(method: str) -> str:

@@ -1,6 +1,7 @@
 """Other people's data, turned into the dataset file. One file for each kind of source, one line in SOURCES."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from probekit.h5 import DatasetInfo, DatasetWriter, Header, read_info
@@ -60,7 +61,7 @@ def import_dataset(
         seed=seed,
         style="",
         classes=opened.classes,
-        factors=(),
+        factors=[asdict(factor) for factor, _ in opened.factors],
         mask_names=(),
     )
 

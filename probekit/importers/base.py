@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from generators.base import Factor
+
 VAL, TEST = "val", "test"
 MAX_SIZE = 4096  # own choice: a chunk of one such RGB image is 48 MiB
 
@@ -77,12 +79,14 @@ class Source:
         classes: Class names, empty for unlabelled images.
         splits: Items by split.
         ignored: Files that are no images.
+        factors: Class factors, each with its value for each class.
     """
 
     name: str
     classes: tuple[str, ...]
     splits: dict[str, Sequence[Any]]
     ignored: list[Skipped] = field(default_factory=list)
+    factors: tuple[tuple[Factor, tuple[int, ...]], ...] = ()
 
 
 def set_apart(splits: dict[str, list[Any]], options: Options, classes: Sequence[str]) -> dict[str, Sequence[Any]]:

@@ -1,4 +1,4 @@
-"""The paper's npz files: x_train, y_train, x_test, y_test; images uint8 and labels from 0."""
+"""npz files as the ConRec authors publish theirs: x_train, y_train, x_test, y_test; uint8 images, labels from 0."""
 
 import zipfile
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit.importers.base import Options, Source, set_apart
+from probekit.importers.published import published
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -47,8 +48,10 @@ def open_npz(source: Path, options: Options) -> Source | None:
         raise ValueError(f"expected labels 0, 1, ... without gaps in y_train, found {shown}{', ...' * (classes > 8)}")
     if not np.isin(arrays["y_test"], found).all():
         raise ValueError(f"expected labels 0 to {classes - 1} in y_test, as in y_train, found others")
-    names = tuple(map(str, range(classes)))
-    return Source(source.name, names, set_apart({"train": train, "test": test}, options, names))
+    known = published(source)
+    names = known.classes if known else tuple(map(str, range(classes)))
+    splits = set_apart({"train": train, "test": test}, options, names)
+    return Source(source.name, names, splits, factors=known.factors if known else ())
 
 
 def _load(source: Path) -> dict[str, NDArray[Any]]:

@@ -7,13 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit.config import SIDE
 from probekit.h5 import DatasetWriter, Split, chunk_rows, pack
 from probekit.importers.base import Broken, Item, Skipped, Source
 from probekit.importers.images import has_colour, to_channels, to_square
 
 Fetched = NDArray[np.uint8] | Broken
+Row = tuple[NDArray[np.uint8], int | None]  # image, label
 
-BATCH = 64  # images decoded at a time: as many as a chunk holds; bounds memory
+BATCH = 64  # images decoded at a time: as many as a chunk holds
+BATCH_BYTES = 64 << 20  # or as many as fit, where photographs are kept whole: bounds memory
 
 
 class NeedsColour(Exception):  # noqa: N818 - not an error: the pass starts again
@@ -60,11 +63,12 @@ def write_source(
         image = to_channels(image, channels)
         return image if size is None else to_square(image, size)
 
+    step = BATCH if size is not None else _batch_size(source)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for split, items in source.splits.items():
             writer.begin(split, len(items))
-            rows: list[tuple[NDArray[np.uint8], int | None]] = []
-            for batch, images in _ahead(pool, fetch, items):
+            rows: list[Row] = []
+            for batch, images in _ahead(pool, fetch, items, step):
                 for item, image in zip(batch, images, strict=True):
                     if isinstance(image, Broken):
                         skipped.append(Skipped(item.key, str(image)))
@@ -75,8 +79,8 @@ def write_source(
                 progress(done, total)
                 if skipped and not skip_broken:
                     rows.clear()  # nothing will come of the file: the rest is only counted
-                rows = _write(writer, rows, compression)
-            _write(writer, rows, compression, last=True)
+                rows = _write(writer, rows, source, compression)
+            _write(writer, rows, source, compression, last=True)
     if skipped and not skip_broken:
         first = skipped[0]
         raise ValueError(
@@ -86,11 +90,20 @@ def write_source(
     return skipped
 
 
+def _batch_size(source: Source) -> int:
+    """Images decoded at a time when they keep their size; all have that of the first."""
+    try:
+        first: NDArray[np.uint8] = next(item for items in source.splits.values() for item in items).decode()
+    except Broken:
+        return 1
+    return max(1, min(BATCH, BATCH_BYTES // first.nbytes))
+
+
 def _ahead(
-    pool: ThreadPoolExecutor, fetch: Callable[[Item], Fetched], items: Sequence[Item]
+    pool: ThreadPoolExecutor, fetch: Callable[[Item], Fetched], items: Sequence[Item], step: int
 ) -> Iterator[tuple[Sequence[Item], Iterator[Fetched]]]:
     """Batches with their images; while one is used, the next is being decoded."""
-    batches = [items[begin : begin + BATCH] for begin in range(0, len(items), BATCH)]
+    batches = [items[begin : begin + step] for begin in range(0, len(items), step)]
     following = pool.map(fetch, batches[0])
     for position, batch in enumerate(batches):
         current = following
@@ -106,13 +119,13 @@ def _expect_shape(expected: list[tuple[str, tuple[int, ...]]], key: str, shape: 
     if shape != wanted:
         raise ValueError(
             f"expected images of one size, found {wanted[1]}x{wanted[0]} in {first!r} and {shape[1]}x{shape[0]} in "
-            f"{key!r}; type --size {min(wanted[:2])}"
+            f"{key!r}; type --size {max(SIDE, min(wanted[:2]) // SIDE * SIDE)}"
         )
 
 
 def _write(
-    writer: DatasetWriter, rows: list[tuple[NDArray[np.uint8], int | None]], compression: str, *, last: bool = False
-) -> list[tuple[NDArray[np.uint8], int | None]]:
+    writer: DatasetWriter, rows: list[Row], source: Source, compression: str, *, last: bool = False
+) -> list[Row]:
     """Writes whole chunks, and the remainder too if it is the last; returns what is left."""
     if not rows:
         return rows
@@ -120,7 +133,9 @@ def _write(
     step = chunk_rows(height, width, channels)
     count = len(rows) if last else len(rows) // step * step
     if count:
-        labels = [label for _, label in rows[:count] if label is not None]
+        known = [label for _, label in rows[:count] if label is not None]
+        labels = np.array(known, np.int64) if known else None
+        factors = {factor.name: np.array(values, np.uint8)[labels] for factor, values in source.factors}
         images = np.stack([image for image, _ in rows[:count]])
-        writer.append(pack(Split(images, np.array(labels, np.int64) if labels else None, {}, None), compression))
+        writer.append(pack(Split(images, labels, factors, None), compression))
     return rows[count:]

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from probekit.picture import save_png
 from probekit.probe.table import encoders_first, percent
 
 ENCODER, FLOOR, CHANCE = "#1f77b4", "#b0b0b0", "#d62728"
@@ -22,19 +22,18 @@ def draw_probe(result: Mapping[str, Any], path: Path) -> None:
 
     Args:
         result: {"run", "data", "protocol", "rows"}, rows as `protocol.probe` gives them.
-        path: The PNG, replaced if it exists.
+        path: The PNG; see `picture.save_png`.
     """
     rows = encoders_first(result["rows"])
     side = float(np.clip(0.2 * len(rows[0]["classes"]), 3.5, 14))  # inches of the confusion matrix
     bars = 0.45 * len(rows) + 1
     height = max(bars, side + 1)
     figure = Figure(figsize=(side + 10.5, height + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 2, width_ratios=(6, side + 3.5), height_ratios=(bars, height - bars + 0.01))
     _draw_bars(figure.add_subplot(grid[0, 0]), rows)
     _draw_confusion(figure.add_subplot(grid[:, 1]), rows[0])
     figure.suptitle(f"{_plain(result['run'])} on {_plain(result['data'])}, protocol {result['protocol']}")
-    figure.savefig(path, format="png", dpi=120)
+    save_png(figure, path, dpi=120)
 
 
 def _draw_bars(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:

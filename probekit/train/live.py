@@ -1,4 +1,4 @@
-"""What a run shows while it trains: one live line on a terminal, plain lines otherwise; and TensorBoard events."""
+"""What a run shows while it trains: a live line on a terminal, plain lines otherwise; and TensorBoard events."""
 
 import time
 from pathlib import Path
@@ -23,25 +23,24 @@ class Writer(Protocol):
 
 
 class Display:
-    """Shows progress: epoch, losses, learning rate, images/s, time left, the last probe.
+    """Shows progress: epoch, losses, learning rate, images/s, time left, and the probes as they come.
 
     Args:
         console: Where to; decides between live and plain.
         epochs: Epochs of the whole run.
+        done: Epochs done before, of an interrupted run.
         events: Folder for TensorBoard events, written when the extra is installed.
         step: Steps done before: later events of an interrupted run are dropped.
     """
 
-    def __init__(self, console: Console, *, epochs: int, events: Path, step: int) -> None:
+    def __init__(self, console: Console, *, epochs: int, done: float, events: Path, step: int) -> None:
         self.console = console
         self.epochs = epochs
+        self.done_before = done
         self.live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
         self.events = _event_writer(events, step)
         self.started = time.monotonic()
-        self.printed = float("-inf")
-        self.done_before: float | None = None
-        self.line = ""
-        self.last_probe = ""
+        self.printed = self.started
 
     def __enter__(self) -> "Display":
         if self.live is not None:
@@ -59,8 +58,13 @@ class Display:
         if self.events is not None:
             self.events.close()
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
     def progress(self, *, epochs_done: float, means: dict[str, float], rate: float, lr: float) -> None:
-        """Shows where the run is.
+        """Shows where the run is: at once on a terminal, else every few seconds and at the end.
 
         Args:
             epochs_done: With the fraction of the current one.
@@ -68,36 +72,28 @@ class Display:
             rate: Images a second.
             lr: Learning rate.
         """
-        if self.done_before is None:
-            self.done_before = epochs_done
-        elapsed = time.monotonic() - self.started
         done = epochs_done - self.done_before
-        left = elapsed / done * (self.epochs - epochs_done) if done > 0 else None
+        left = self.elapsed / done * (self.epochs - epochs_done) if done > 0 else None
         losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
-        self.line = (
+        text = Text(
             f"epoch {epochs_done:.1f}/{self.epochs}  {losses}  lr {lr:.2g}  {rate:.0f} images/s  left {clock(left)}"
         )
-        self._show(now=False)
+        if self.live is not None:
+            self.live.update(text)
+        elif epochs_done == self.epochs or time.monotonic() - self.printed >= PLAIN_EVERY:
+            self.console.print(text, soft_wrap=True)
+            self.printed = time.monotonic()
 
     def epoch(self, line: dict[str, Any]) -> None:
-        """Takes one line of metrics.jsonl, for the last probe and for TensorBoard."""
+        """Takes one line of metrics.jsonl, for the probe's scores and for TensorBoard."""
         scores = [f"{name} {100 * line[name]:.1f} %" for name in ("val", "test") if name in line]
         if scores:
-            self.last_probe = "  probe " + ", ".join(scores)
-        self._show(now=bool(scores) or line["epoch"] == self.epochs)
+            # Named, because `probekit probe` scores under another protocol by default.
+            self.console.print(f"probe after epoch {line['epoch']}: {', '.join(scores)} (protocol paper)")
         if self.events is not None:
             for name, value in line.items():
                 if name not in ("epoch", "step"):
                     self.events.add_scalar(name, value, line["step"])
-
-    def _show(self, *, now: bool) -> None:
-        """Draws the live line, or prints a plain one if it is time or `now`."""
-        text = Text(self.line + self.last_probe)
-        if self.live is not None:
-            self.live.update(text)
-        elif now or time.monotonic() - self.printed >= PLAIN_EVERY:
-            self.console.print(text, soft_wrap=True)
-            self.printed = time.monotonic()
 
 
 def clock(seconds: float | None) -> str:

@@ -23,9 +23,11 @@ from probekit.train.checkpoint import restore_rng, rng_state, save_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
 from probekit.train.optim import build_optimizer, rate_at, scaled_rate
+from probekit.train.seeds import stream_seed
 from probekit.views import Views, make_views
 
 READ_EVERY = 50  # steps between reads of the device's loss buffer: each read waits for the device
+READ_AFTER = 10.0  # seconds after which it is read all the same: slow runs should show that they move
 SAVE_EVERY = 60.0  # seconds: what a kill can cost
 
 
@@ -87,11 +89,11 @@ class Trainer:
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
         )
-        torch.manual_seed(config.seed)  # dropout draws from the global state; checkpoints keep it
-        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        torch.manual_seed(stream_seed(config.seed, "dropout"))  # draws from the global state; checkpoints keep it
+        self.generator = torch.Generator(self.device).manual_seed(stream_seed(config.seed, "views"))
         self.progress = Progress()
         self.buffer: list[dict[str, Tensor]] = []
-        self.saved_at = time.monotonic()
+        self.saved_at = self.read_at = time.monotonic()
 
     @property
     def step_count(self) -> int:
@@ -129,7 +131,8 @@ class Trainer:
             if stopped:
                 self._read_buffer()
                 return False
-            if len(self.buffer) >= READ_EVERY or batch + 1 == self.batches:
+            waited = time.monotonic() - self.read_at >= READ_AFTER
+            if waited or len(self.buffer) >= READ_EVERY or batch + 1 == self.batches:
                 self._read_buffer()
                 images = (batch + 1 - first) * size
                 display.progress(
@@ -248,10 +251,11 @@ class Trainer:
 
     def _order(self) -> Tensor:
         """This epoch's order of the images: a function of (seed, epoch), so that resuming needs no state."""
-        shuffle = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.progress.epoch)
+        shuffle = torch.Generator().manual_seed(stream_seed(self.config.seed, "order", self.progress.epoch))
         return torch.randperm(len(self.train), generator=shuffle).to(self.device)
 
     def _read_buffer(self) -> None:
+        self.read_at = time.monotonic()
         if not self.buffer:
             return
         names = list(self.buffer[0])

@@ -17,7 +17,7 @@ from probekit.registry import METHODS, get
 from probekit.run import Run, create_run, free_name, git_commit, versions
 from probekit.train.checkpoint import load_checkpoint
 from probekit.train.evaluate import Monitor
-from probekit.train.live import Display
+from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
 from probekit.views import RECIPES
 
@@ -189,13 +189,13 @@ def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config]:
 
 
 def _prepare(config: Config, train: DeviceSplit, device: torch.device) -> Method:
+    for most in (config.data.max_size, config.views.max_size):
+        check_divisible(shrunk(train.images, most), 2 ** (config.model.depth - 1))
     if len(train) < config.train.batch_size:
         raise ValueError(
             f"expected at least {config.train.batch_size} training images (one batch), found "
             f"{len(train)}; type: --batch-size {max(2, len(train))}"
         )
-    for most in (config.data.max_size, config.views.max_size):
-        check_divisible(shrunk(train.images, most), 2 ** (config.model.depth - 1))
     method = build_method(config, channels=train.images.shape[1])
     # channels_last: faster for convolutions on the CPU, and the layout GPUs want.
     return method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
@@ -226,10 +226,12 @@ def _fit(trainer: Trainer, console: Console) -> bool:
         with Display(
             console,
             epochs=trainer.config.train.epochs,
+            done=trainer.step_count / trainer.batches,
             events=events,
             step=trainer.step_count,
         ) as display:
             finished = trainer.fit(display)
+            console.print(f"{'trained' if finished else 'stopped'} after {clock(display.elapsed)}")
     except Exception:
         run.update(state="failed")
         raise
@@ -240,4 +242,5 @@ def _fit(trainer: Trainer, console: Console) -> bool:
 def _describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' * (threads > 1)})"

@@ -6,6 +6,7 @@ Alone: pytest tests/commands/test_cli.py
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 
 import h5py
 import pytest
+from rich.console import Console
 
 from probekit.registry import METHODS
+from probekit.run import Run
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=4"]
 
@@ -31,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     done = probekit("gen", "rect-tri", "--n", "24", "--n-test", "12", "--size", "32", "--preview", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "next: probekit show" in done.stdout
+    assert "next: probekit pretrain conrec --data data/rect-tri.h5" in done.stdout
     done = probekit("pretrain", "conrec", *QUICK, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "preset quick (the default on a CPU)" in done.stdout
@@ -151,6 +154,7 @@ def test_a_second_run_gets_a_name_of_its_own(home: Path) -> None:
         (["pretrain", "conrec", "--data", "junk.h5"], 1, "junk.h5"),
         (["pretrain", "conrec", "--set", "train.epoch=3"], 1, "did you mean 'train.epochs'"),
         (["pretrain", "conrec", "--device", "cuda:7"], 1, "type: --device cpu"),
+        (["pretrain", "conrec", "--overwrite"], 1, "--name"),
         (["pretrain", "--resume", "--name", "nowhere"], 1, "nowhere"),
         (["pretrain", "--resume", "--set", "train.epochs=3"], 1, "leave them out"),
         (["pretrain", "--resume", "--overwrite"], 1, "leave them out"),
@@ -215,11 +219,74 @@ def test_probe_passes_over_an_unlabelled_validation_split(home: Path) -> None:
     assert json.loads(done.stdout)["rows"][0]["n"] == 9
 
 
-def test_every_command_works_with_no_options_in_an_empty_folder(tmp_path: Path) -> None:
-    done = probekit("show", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "type: probekit gen rect-tri" in done.stderr
+def test_commands_without_options_in_an_empty_folder(tmp_path: Path) -> None:
     done = probekit("probe", cwd=tmp_path)
     assert done.returncode == 1
     assert "type: probekit pretrain conrec" in done.stderr
     assert not list(tmp_path.iterdir())
+    done = probekit("show", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["generator"] == "rect-tri"
+    assert "wrote data/rect-tri.h5" in done.stderr
+
+
+def test_a_size_that_cannot_be_trained_on_is_told_at_once(tmp_path: Path) -> None:
+    done = probekit("gen", "rect-tri", "--n", "4", "--n-test", "4", "--size", "100", cwd=tmp_path)
+    assert "--size 96 --overwrite" in done.stdout
+    done = probekit("pretrain", cwd=tmp_path)
+    assert (done.returncode, "divisible by 8, found 100x100" in done.stderr) == (1, True)
+
+
+def test_unlabelled_images_are_trained_on_and_never_sent_in_a_circle(home: Path, tmp_path: Path) -> None:
+    import cv2
+    import numpy as np
+
+    (tmp_path / "flat").mkdir()
+    for index, image in enumerate(np.random.default_rng(0).integers(0, 256, (16, 32, 32), np.uint8)):
+        cv2.imwrite(str(tmp_path / "flat" / f"{index}.png"), image)
+    assert probekit("import", "flat", cwd=tmp_path).returncode == 0
+    done = probekit("pretrain", "conrec", *QUICK, "--name", "bare", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "next: probekit show --run bare   or   probekit probe bare --data LABELLED.h5" in done.stdout
+    done = probekit("probe", cwd=tmp_path)
+    assert (done.returncode, "found no test split" in done.stderr) == (1, True)
+    done = probekit("probe", "bare", "--data", str(home / "data/rect-tri.h5"), "--no-floors", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "note: bare was trained on data/flat.h5" in done.stdout
+    assert "raw pixels" not in done.stdout
+
+
+def test_a_picture_replaces_only_what_probekit_drew(home: Path, tmp_path: Path) -> None:
+    file = str(home / "data" / "rect-tri.h5")
+    (tmp_path / "mine.png").write_bytes(b"a holiday")
+    done = probekit("show", file, "--out", "mine.png", cwd=tmp_path)
+    assert (done.returncode, "no picture that probekit drew" in done.stderr) == (1, True)
+    assert (tmp_path / "mine.png").read_bytes() == b"a holiday"
+    assert [probekit("show", file, "--out", "new.png", cwd=tmp_path).returncode for _ in range(2)] == [0, 0]
+    done = probekit("show", file, "--out", "new.txt", cwd=tmp_path)
+    assert (done.returncode, "type --out new.png" in done.stderr) == (1, True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.png", "new.png"]
+
+
+def test_demo_keeps_a_finished_run_and_goes_on_with_an_interrupted_one(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probekit.commands import demo
+
+    called: list[str] = []
+    monkeypatch.setattr(demo, "run_pretrain", lambda *args, **named: called.append("pretrain"))
+    monkeypatch.setattr(demo, "run_resume", lambda *args, **named: called.append("resume"))
+    run = Run(tmp_path / "demo-conrec")
+
+    def go(overwrite: bool = False) -> None:
+        demo._pretrain("conrec", tmp_path / "demo.h5", tmp_path, overwrite=overwrite, console=Console(quiet=True))
+
+    go()
+    shutil.copytree(home / "runs" / "conrec-rect-tri", run.path)
+    go()
+    run.update(state="interrupted")
+    go()
+    go(overwrite=True)
+    (run.checkpoints / "last.pt").unlink()
+    go()
+    assert called == ["pretrain", "resume", "pretrain", "pretrain"]

@@ -5,6 +5,7 @@ Alone: pytest tests/train/test_loop.py
 
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -392,12 +393,13 @@ def test_a_branch_changes_no_line_of_the_loop(data: Path, tmp_path: Path, monkey
 def test_live_and_plain_displays_say_the_same(tmp_path: Path) -> None:
     for terminal in (True, False):
         console = Console(record=True, force_terminal=terminal, width=160, file=io.StringIO())
-        with Display(console, epochs=10, events=tmp_path / "events", step=0) as display:
+        with Display(console, epochs=10, done=0.0, events=tmp_path / "events", step=0) as display:
+            display.printed = -math.inf  # long ago
             display.progress(epochs_done=1.5, means={"loss": 1.25}, rate=400.0, lr=0.3)
             display.epoch({"epoch": 10, "step": 40, "loss": 1.0, "test": 0.5})
         text = console.export_text()
         assert "epoch 1.5/10  loss 1.2500  lr 0.3  400 images/s" in text
-        assert "probe test 50.0 %" in text.splitlines()[-1]  # also the probe after the last epoch
+        assert "probe after epoch 10: test 50.0 % (protocol paper)" in text.splitlines()
 
 
 def test_run_json_is_strict_json(data: Path, tmp_path: Path) -> None:

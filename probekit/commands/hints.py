@@ -1,0 +1,38 @@
+"""What to type next: every command ends with it."""
+
+from probekit.config import SIDE
+from probekit.h5 import DatasetInfo
+from probekit.run import Run
+
+
+def after_data(info: DatasetInfo) -> str:
+    """For a dataset file that was written or shown."""
+    train = info.splits.get("train")
+    if train is None:
+        return f"next: probekit probe --data {info.path}   (no train split: nothing to pretrain on)"
+    if train.height % SIDE or train.width % SIDE:
+        fits = max(SIDE, min(train.height, train.width) // SIDE * SIDE)
+        return (
+            f"next: the same with --size {fits} --overwrite, to pretrain on it: "
+            f"sides must be divisible by {SIDE}, found {train.height}x{train.width}"
+        )
+    return f"next: probekit pretrain conrec --data {info.path}"
+
+
+def after_pretraining(run: Run, info: DatasetInfo) -> str:
+    """For a run that has ended: a probe, if its data can be probed."""
+    look = f"probekit show --run {run.name}"
+    missing = unprobeable(info)
+    if missing is not None:
+        return f"next: {look}   or   probekit probe {run.name} --data LABELLED.h5   ({info.path} has {missing})"
+    return f"next: probekit probe {run.name}   or   {look}"
+
+
+def unprobeable(info: DatasetInfo) -> str | None:
+    """What a dataset file lacks for a linear probe, in words, or None."""
+    train, test = info.splits.get("train"), info.splits.get("test")
+    if train is None or test is None:
+        return f"no {'train' if train is None else 'test'} split"
+    if not train.labelled or not test.labelled:
+        return "no labels"
+    return "one class only" if len(info.classes) < 2 else None

@@ -1,0 +1,44 @@
+"""PNG files: written whole or not at all, and never over a file that probekit did not draw."""
+
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+SOFTWARE = "probekit"
+MARK = b"tEXtSoftware\0" + SOFTWARE.encode()  # PNG specification, 11.3.3.2: among the first chunks
+HEAD = 4096  # bytes of a file in which it stands
+
+
+def save_png(figure: Figure, out: Path, *, dpi: int) -> Path:
+    """Draws a figure to a PNG file; its folder is made.
+
+    A picture that probekit drew is replaced, as it can be drawn again; any other file is left alone.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ValueError: If `out` does not end in .png, or is a file that probekit did not draw.
+        OSError: If it cannot be written.
+    """
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"expected a picture NAME.png, found {out}; type --out {out.with_suffix('.png')}")
+    if out.exists() and not _drawn_here(out):
+        raise ValueError(f"{out} exists and is no picture that probekit drew; type --out OTHER.png")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)
+    temporary = out.with_name(f".{out.name}.tmp")
+    try:
+        figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": SOFTWARE})
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return out
+
+
+def _drawn_here(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return MARK in file.read(HEAD)
