@@ -262,6 +262,7 @@ def sweep(
     ] = None,
     preset: Annotated[str | None, typer.Option(help="paper or quick; default: paper on a GPU, else quick.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Of every run.")] = None,
+    settings: Set = (),  # type: ignore[assignment]
     only: Annotated[
         list[str], typer.Option(metavar="TEXT", help="Now only the datasets or rows named so; may be repeated.")
     ] = (),  # type: ignore[assignment]
@@ -285,6 +286,7 @@ def sweep(
             published=published,
             preset=preset,
             epochs=epochs,
+            settings=settings,
             only=only,
             device=device,
             resume=resume,

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from probekit.run import Run
 from probekit.sweep.datasets import find_published
-from probekit.sweep.definition import Sweep, check_name, check_seeds, load, shipped
+from probekit.sweep.definition import Sweep, check_name, check_seeds, load, shipped, with_settings
 from probekit.sweep.folder import SweepFolder, check_same, read_files, remove
 from probekit.sweep.jobs import cores, locked, stop_orphans
-from probekit.sweep.plan import PlannedRun, check_run, choose, plan_runs
+from probekit.sweep.plan import PlannedRun, check_run, choose, plan_runs, run_names
 from probekit.sweep.session import Session
 from probekit.sweep.terminal import terminal_tables
 
@@ -32,6 +32,7 @@ class Options:
     published: Path | None
     preset: str | None
     epochs: int | None
+    settings: Sequence[str]
     only: Sequence[str]
     device: str
     resume: bool
@@ -87,7 +88,7 @@ def run_sweep(
     request = _check(sweep, options, folder, runs=runs, data=data)
     at_work = f"another probekit sweep is at work in {folder.path}; wait for it, or type --name for another sweep"
     with locked(folder.lock, at_work):
-        session = _open(source, sweep, options, folder, request, runs=runs, console=console)
+        session = _open(request, options, folder, runs=runs, console=console)
         at_once, threads = _share(session, options.jobs)
         _announce(session, options, at_once, threads, console)
         deadline = math.inf if options.limit_minutes is None else started + 60 * options.limit_minutes
@@ -103,12 +104,14 @@ def run_sweep(
 
 @dataclass(frozen=True)
 class _Request:
-    """What is to be run, after every check. `stored`: sweep.json; `published`: every dataset's npz file, or None."""
+    """What is to be run, after every check.
 
+    `stored`: sweep.json, or None; `asked`: the options that it keeps; `published`: every dataset's npz file, or None.
+    """
+
+    sweep: Sweep
     stored: dict[str, Any] | None
-    preset: str
-    epochs: int | None
-    device: str
+    asked: dict[str, Any]
     seeds: tuple[int, ...]
     planned: tuple[PlannedRun, ...]
     chosen: list[PlannedRun]
@@ -125,56 +128,45 @@ def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, d
             f"{folder.path} exists; type --resume to go on with it, --overwrite to start again, "
             "or --name for another sweep"
         )
+    asked: dict[str, Any] = {"preset": options.preset, "epochs": options.epochs, "set": list(options.settings)}
     seeds = _seeds(options.seeds)
     if stored is not None and options.resume:
-        check_same(stored, sweep, where=folder.path, preset=options.preset, epochs=options.epochs)
-        preset, epochs = stored["preset"], stored["epochs"]
-        device = stored["device"] if options.device == "auto" else options.device
+        sweep = with_settings(sweep, stored["set"])
+        check_same(stored, sweep, asked, where=folder.path)
+        asked = {key: stored[key] for key in asked}
+        asked["device"] = stored["device"] if options.device == "auto" else options.device
         seeds = tuple(dict.fromkeys([*stored["seeds"], *seeds]))
     else:
-        device = options.device
-        preset, epochs = options.preset or sweep.preset or _default_preset(device), options.epochs
+        sweep = with_settings(sweep, options.settings)
+        asked["preset"] = options.preset or sweep.preset or _default_preset(options.device)
+        asked["device"] = options.device
         seeds = seeds or sweep.seeds
-    planned = plan_runs(sweep, folder.path.name, preset=preset, epochs=epochs, seeds=seeds)
+    planned = plan_runs(sweep, folder.path.name, preset=asked["preset"], epochs=asked["epochs"], seeds=seeds)
+    chosen = choose(planned, options.only)
     _check_methods(planned)
     if not (options.resume or options.overwrite):
         _refuse_leftovers(planned, runs)
     published = _published(sweep, options.published, data) if stored is None or options.overwrite else {}
-    return _Request(stored, preset, epochs, device, seeds, planned, choose(planned, options.only), published)
+    return _Request(sweep, stored, asked, seeds, planned, chosen, published)
 
 
-def _open(
-    source: str,
-    sweep: Sweep,
-    options: Options,
-    folder: SweepFolder,
-    request: _Request,
-    *,
-    runs: Path,
-    console: Console,
-) -> Session:
+def _open(request: _Request, options: Options, folder: SweepFolder, *, runs: Path, console: Console) -> Session:
     """Makes, replaces or takes up the sweep's folder."""
     for name in stop_orphans(folder.logs):
         console.print(f"{name} was still at work for a sweep that was killed; it has saved and ended")
-    stored, planned = request.stored, request.planned
+    stored = request.stored
     if options.overwrite:
-        begun = stored["seeds"] if stored else []
-        old = plan_runs(sweep, folder.path.name, preset=request.preset, epochs=None, seeds=begun)
-        remove(folder, runs, list(dict.fromkeys(run.name for run in (*planned, *old))))
+        begun = run_names(request.sweep, folder.path.name, stored["seeds"] if stored else ())
+        remove(folder, runs, list(dict.fromkeys([*(run.name for run in request.planned), *begun])))
     if stored is None or options.overwrite:
-        stored = folder.create(
-            sweep,
-            source=source,
-            preset=request.preset,
-            epochs=request.epochs,
-            device=request.device,
-            published=request.published,
-        )
+        stored = folder.create(request.sweep, request.published, seeds=request.seeds, asked=request.asked)
     files = read_files(stored)
-    for run in planned:
+    for run in request.planned:
         check_run(Run(runs / run.name), run, files[run.dataset].hash)
     folder.keep_seeds(stored, request.seeds)
-    return Session(folder, sweep, planned, request.chosen, files, runs=runs, device=request.device)
+    return Session(
+        folder, request.sweep, request.planned, request.chosen, files, runs=runs, device=request.asked["device"]
+    )
 
 
 def _published(sweep: Sweep, named: Path | None, data: Path) -> dict[str, Path | None]:

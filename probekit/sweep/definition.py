@@ -6,7 +6,7 @@ The shipped ones lie in `presets/sweeps/`; CONTRIBUTING.md has the recipe for a 
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -124,6 +124,16 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
     pairs = tuple(_pair(pair, names[1], where) for pair in content.take("pairs", list, []))
     content.done()
     return Sweep(name, _about(text), preset, seeds, datasets, rows, paper, pairs)
+
+
+def with_settings(sweep: Sweep, settings: Sequence[str]) -> Sweep:
+    """The sweep with settings for every row; a row's own win.
+
+    Raises:
+        ValueError: If one is not of the form NAME=VALUE.
+    """
+    parse_overrides(settings)
+    return replace(sweep, rows=tuple(replace(row, settings=(*settings, *row.settings)) for row in sweep.rows))
 
 
 def check_seeds(seeds: Sequence[Any], where: str) -> tuple[int, ...]:

@@ -56,24 +56,15 @@ class SweepFolder:
         return content
 
     def create(
-        self,
-        sweep: Sweep,
-        *,
-        source: str,
-        preset: str,
-        epochs: int | None,
-        device: str,
-        published: Mapping[str, Path | None],
+        self, sweep: Sweep, published: Mapping[str, Path | None], *, seeds: Sequence[int], asked: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Makes the folder with its datasets and its sweep.json, whole or not at all.
 
         Args:
             sweep: The file's contents.
-            source: Its name or path, as typed.
-            preset: A preset's name.
-            epochs: In place of the preset's, or None.
-            device: As typed.
             published: Every dataset's npz file, or None where the generator stands in.
+            seeds: The sweep's.
+            asked: The options that --resume goes on with: preset, epochs, set, device.
 
         Raises:
             ValueError: If a dataset cannot be made.
@@ -88,9 +79,7 @@ class SweepFolder:
                 file, npz = Path("data", f"{dataset.name}.h5"), published[dataset.name]
                 info = build(dataset, npz, new.path / file)
                 data[dataset.name] = describe(dataset, npz, info, self.path / file).to_dict()
-            content: dict[str, Any] = {"schema": SCHEMA, "source": source, "seeds": []}
-            content |= {"preset": preset, "epochs": epochs, "device": device}
-            content |= {**definition(sweep), "data": data}
+            content = {"schema": SCHEMA, **asked, "seeds": list(seeds), **definition(sweep), "data": data}
             write_json(new.plan, content)
             new.path.rename(self.path)
         finally:
@@ -98,7 +87,7 @@ class SweepFolder:
         return content
 
     def keep_seeds(self, content: dict[str, Any], seeds: Sequence[int]) -> None:
-        """Writes down which seeds the sweep has."""
+        """Writes down which seeds the sweep has now."""
         write_json(self.plan, content | {"seeds": list(seeds)})
 
     def write_results(self, results: dict[str, Any], table: str) -> None:
@@ -111,20 +100,26 @@ class SweepFolder:
         return self.logs / f"{name}.log"
 
 
-def check_same(content: dict[str, Any], sweep: Sweep, *, where: Path, preset: str | None, epochs: int | None) -> None:
+def check_same(content: dict[str, Any], sweep: Sweep, asked: Mapping[str, Any], *, where: Path) -> None:
     """Refuses to go on with a sweep that was started with other settings.
+
+    Args:
+        content: Of sweep.json.
+        sweep: The file's contents now, with the settings of `content`.
+        asked: Options as typed; None, or nothing, where not typed.
+        where: The sweep's folder.
 
     Raises:
         ValueError: Says what differs.
     """
     ways = "type --overwrite to start again, or --name for another sweep"
+    for option, value in asked.items():
+        if value and value != content[option]:
+            began = f"--{option} {content[option]}" if content[option] else f"no --{option}"
+            raise ValueError(f"{where} was started with {began}, found {value}; {ways}")
     for kind, entries in definition(sweep).items():
-        if content[kind] != json.loads(json.dumps(entries)):
+        if content[kind] != entries:
             raise ValueError(f"{where} was started with other {kind} than {sweep.name} has now; {ways}")
-    for option, value in (("preset", preset), ("epochs", epochs)):
-        if value is not None and value != content[option]:
-            began = "without" if content[option] is None else f"with {content[option]} for"
-            raise ValueError(f"{where} was started {began} --{option}, found {value}; {ways}")
 
 
 def read_files(content: dict[str, Any]) -> dict[str, Data]:

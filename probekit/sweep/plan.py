@@ -50,22 +50,30 @@ def plan_runs(
         ValueError: If a row's settings are none of the method's, or two runs would have the same name.
     """
     options = {} if epochs is None else {"train.epochs": epochs}
-    planned: dict[str, PlannedRun] = {}
-    for seed in seeds:
-        for dataset in sweep.datasets:
-            for row in sweep.rows:
-                run = f"{name}-{dataset.name}-{row.name}-seed{seed}"
-                if run in planned:
-                    raise ValueError(f"expected different runs, found {run} twice; rename a dataset or a row")
-                kind = get(METHODS, "method", row.method)
-                try:
-                    config = resolve(
-                        row.method, kind, preset=preset, seed=seed, overrides=row.settings, options=options
-                    )
-                except ValueError as error:
-                    raise ValueError(f"{error} (row {row.name} of sweep {sweep.name})") from error
-                planned[run] = PlannedRun(run, dataset.name, row, config)
-    return tuple(planned.values())
+    names = run_names(sweep, name, seeds)
+    if len(set(names)) < len(names):
+        twice = next(run for run in names if names.count(run) > 1)
+        raise ValueError(f"expected different runs, found {twice} twice; rename a dataset or a row")
+    cells = [(seed, dataset, row) for seed in seeds for dataset in sweep.datasets for row in sweep.rows]
+    planned = []
+    for run, (seed, dataset, row) in zip(names, cells, strict=True):
+        kind = get(METHODS, "method", row.method)
+        try:
+            config = resolve(row.method, kind, preset=preset, seed=seed, overrides=row.settings, options=options)
+        except ValueError as error:
+            raise ValueError(f"{error} (row {row.name} of sweep {sweep.name})") from error
+        planned.append(PlannedRun(run, dataset.name, row, config))
+    return tuple(planned)
+
+
+def run_names(sweep: Sweep, name: str, seeds: Sequence[int]) -> list[str]:
+    """The names of every run folder, in the order of `plan_runs`."""
+    return [
+        f"{name}-{dataset.name}-{row.name}-seed{seed}"
+        for seed in seeds
+        for dataset in sweep.datasets
+        for row in sweep.rows
+    ]
 
 
 def definition(sweep: Sweep) -> dict[str, Any]:
