@@ -302,7 +302,7 @@ def sweep(
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """List generators with their dials, methods with their parameter counts, looks and presets."""
+    """List generators with their dials, methods with their parameter counts, looks, presets and sweeps."""
     from probekit.commands.catalogue import catalogue, print_catalogue
 
     if as_json:

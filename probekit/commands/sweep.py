@@ -11,7 +11,7 @@ from rich.console import Console
 
 from probekit.run import Run
 from probekit.sweep.datasets import find_published
-from probekit.sweep.definition import Sweep, check_name, check_seeds, load, shipped, with_settings
+from probekit.sweep.definition import Sweep, check_name, check_seeds, describe, load, shipped, with_settings
 from probekit.sweep.folder import SweepFolder, check_same, read_files, remove
 from probekit.sweep.jobs import cores, locked, stop_orphans
 from probekit.sweep.plan import PlannedRun, check_run, choose, plan_runs, run_names
@@ -47,19 +47,6 @@ def list_sweeps(console: Console) -> dict[str, Any]:
         console.print(f"{entry['name']:<13}{entry['runs']:>3} runs  {entry['about']}")
     console.print("next: probekit sweep table1   or   probekit sweep FILE.toml (CONTRIBUTING.md has the recipe)")
     return {"sweeps": entries}
-
-
-def describe(name: str) -> dict[str, Any]:
-    """A shipped sweep as `probekit list --json` has it."""
-    sweep = load(name)
-    return {
-        "name": name,
-        "about": sweep.about,
-        "datasets": [dataset.name for dataset in sweep.datasets],
-        "rows": [row.name for row in sweep.rows],
-        "seeds": list(sweep.seeds),
-        "runs": len(sweep.datasets) * len(sweep.rows) * len(sweep.seeds),
-    }
 
 
 def run_sweep(

@@ -93,6 +93,19 @@ def load(source: str) -> Sweep:
     return parse(source, files[source].read_text(), where=source)
 
 
+def describe(name: str) -> dict[str, Any]:
+    """A shipped sweep in short, as `probekit list --json` has it."""
+    sweep = load(name)
+    return {
+        "name": name,
+        "about": sweep.about,
+        "datasets": [dataset.name for dataset in sweep.datasets],
+        "rows": [row.name for row in sweep.rows],
+        "seeds": list(sweep.seeds),
+        "runs": len(sweep.datasets) * len(sweep.rows) * len(sweep.seeds),
+    }
+
+
 def parse(name: str, text: str, *, where: str) -> Sweep:
     """Checks a sweep file's text.
 

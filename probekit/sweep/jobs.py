@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+COMMAND = (sys.executable, "-m", "probekit")
 POLL = 0.1  # seconds between looks at the children
 INSIST = 1.0  # seconds between two signals that make the second one mean it: some tools send each one twice
 PATIENCE = 120.0  # seconds for an orphan to finish its step and save
@@ -157,7 +158,7 @@ def start(command: list[str], log: Path, environment: Mapping[str, str]) -> subp
         file.write(f"$ probekit {shlex.join(command)}\n".encode())
         file.flush()
         process = subprocess.Popen(
-            [sys.executable, "-m", "probekit", *command],
+            [*COMMAND, *command],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
