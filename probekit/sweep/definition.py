@@ -16,6 +16,7 @@ from generators import GENERATORS
 from probekit.config import parse_overrides
 from probekit.registry import METHODS, nearest
 from probekit.sweep.scores import SCORES
+from probekit.sweep.toml import Table, check_distinct, shorten
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}")  # what folders may be called
 MAX_SEED = 2**32 - 1  # as `pretrain --seed`
@@ -121,7 +122,7 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
         ValueError: One line: what was expected where, and what was found.
     """
     try:
-        content = _Table(tomllib.loads(text), where)
+        content = Table(tomllib.loads(text), where)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"expected TOML in {where}, found: {error}") from error
     check_name(name, where)
@@ -131,7 +132,7 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
     datasets = tuple(_dataset(table) for table in content.tables("datasets"))
     rows = tuple(_rows(content, common))
     for kind, entries in (("datasets", datasets), ("rows", rows)):
-        _distinct([entry.name for entry in entries], f"{kind} in {where}")
+        check_distinct([entry.name for entry in entries], f"{kind} in {where}")
     names = ([d.name for d in datasets], [r.name for r in rows])
     paper = _paper(content.table("paper"), *names) if "paper" in content.content else None
     pairs = tuple(_pair(pair, names[1], where) for pair in content.take("pairs", list, []))
@@ -156,8 +157,8 @@ def check_seeds(seeds: Sequence[Any], where: str) -> tuple[int, ...]:
         ValueError: If there are none, or one is no whole number from 0 to 2^32 - 1 or stands twice.
     """
     if not seeds or any(type(seed) is not int or not 0 <= seed <= MAX_SEED for seed in seeds):
-        raise ValueError(f"expected seeds, whole numbers from 0 to {MAX_SEED}, in {where}, found {_short(seeds)}")
-    _distinct(seeds, f"seeds in {where}")
+        raise ValueError(f"expected seeds, whole numbers from 0 to {MAX_SEED}, in {where}, found {shorten(seeds)}")
+    check_distinct(seeds, f"seeds in {where}")
     return tuple(seeds)
 
 
@@ -169,51 +170,12 @@ def check_name(name: str, where: str) -> str:
     """
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"expected a name of at most 60 letters, digits, '.', '_', '+' and '-' in {where}, found {_short(name)}"
+            f"expected a name of at most 60 letters, digits, '.', '_', '+' and '-' in {where}, found {shorten(name)}"
         )
     return name
 
 
-class _Table:
-    """A TOML table whose keys are taken one by one; what is left at the end is unknown."""
-
-    def __init__(self, content: dict[str, Any], where: str) -> None:
-        self.content, self.where = content, where
-        self.known: list[str] = []
-
-    def take(self, key: str, kind: type, *default: Any) -> Any:
-        self.known.append(key)
-        if key not in self.content and default:
-            return default[0]
-        value = self.content.get(key)
-        if type(value) is not kind:
-            name = {dict: "a table", list: "a list", str: "a string", int: "a whole number"}[kind]
-            found = "nothing" if value is None else _short(value)
-            raise ValueError(f"expected {key} = {name} in {self.where}, found {found}")
-        return value
-
-    def table(self, key: str) -> "_Table":
-        return _Table(self.take(key, dict), f"[{key}] of {self.where}")
-
-    def tables(self, key: str) -> list["_Table"]:
-        entries = self.take(key, list)
-        if not entries or any(type(entry) is not dict for entry in entries):
-            raise ValueError(f"expected at least one table [[{key}]] in {self.where}, found {_short(entries)}")
-        return [_Table(entry, f"[[{key}]] {n + 1} of {self.where}") for n, entry in enumerate(entries)]
-
-    def strings(self, key: str) -> tuple[str, ...]:
-        values = self.take(key, list, [])
-        if any(type(value) is not str for value in values):
-            raise ValueError(f"expected {key} = a list of strings in {self.where}, found {_short(values)}")
-        return tuple(values)
-
-    def done(self) -> None:
-        for key in self.content:
-            if key not in self.known:
-                raise ValueError(f"{nearest('key', key, self.known)} (in {self.where})")
-
-
-def _dataset(table: _Table) -> Dataset:
+def _dataset(table: Table) -> Dataset:
     npz, generator = table.take("npz", str, None), table.take("generator", str, None)
     if npz is None and generator is None:
         raise ValueError(f"expected npz or generator in {table.where}, found neither")
@@ -247,7 +209,7 @@ def _dataset(table: _Table) -> Dataset:
     return found
 
 
-def _rows(content: _Table, common: tuple[str, ...]) -> Iterable[Row]:
+def _rows(content: Table, common: tuple[str, ...]) -> Iterable[Row]:
     if "cross" in content.content:
         if "rows" in content.content:
             raise ValueError(f"expected either rows or cross in {content.where}, found both")
@@ -260,7 +222,7 @@ def _rows(content: _Table, common: tuple[str, ...]) -> Iterable[Row]:
         table.done()
 
 
-def _cross(table: _Table, common: tuple[str, ...]) -> Iterable[Row]:
+def _cross(table: Table, common: tuple[str, ...]) -> Iterable[Row]:
     methods = [_method(name, table.where) for name in table.strings("methods")]
     overrides = table.table("overrides")
     chosen = {suffix: overrides.strings(suffix) for suffix in overrides.content}
@@ -274,7 +236,7 @@ def _cross(table: _Table, common: tuple[str, ...]) -> Iterable[Row]:
             yield Row(check_name(name, overrides.where), method, common + settings)
 
 
-def _paper(table: _Table, datasets: Sequence[str], rows: Sequence[str]) -> Paper:
+def _paper(table: Table, datasets: Sequence[str], rows: Sequence[str]) -> Paper:
     source, score = table.take("source", str), table.take("score", str)
     if score not in SCORES:
         raise ValueError(f"{nearest('score', score, SCORES)} (in {table.where})")
@@ -288,7 +250,7 @@ def _paper(table: _Table, datasets: Sequence[str], rows: Sequence[str]) -> Paper
             if row not in rows:
                 raise ValueError(f"{nearest('row', row, rows)} (in {percent.where})")
             if type(value) not in (int, float) or not 0 <= value <= 100:
-                raise ValueError(f"expected {row} = a percentage in {percent.where}, found {_short(value)}")
+                raise ValueError(f"expected {row} = a percentage in {percent.where}, found {shorten(value)}")
             accuracy[dataset][row] = value / 100
     table.done()
     return Paper(source, score, accuracy)
@@ -296,14 +258,14 @@ def _paper(table: _Table, datasets: Sequence[str], rows: Sequence[str]) -> Paper
 
 def _pair(pair: Any, rows: Sequence[str], where: str) -> tuple[str, str]:
     if type(pair) is not list or len(pair) != 2 or any(type(row) is not str for row in pair) or pair[0] == pair[1]:
-        raise ValueError(f"expected pairs of two different rows in {where}, found {_short(pair)}")
+        raise ValueError(f"expected pairs of two different rows in {where}, found {shorten(pair)}")
     for row in pair:
         if row not in rows:
             raise ValueError(f"{nearest('row', row, rows)} (in pairs of {where})")
     return pair[0], pair[1]
 
 
-def _settings(table: _Table) -> tuple[str, ...]:
+def _settings(table: Table) -> tuple[str, ...]:
     return _parsed(table.strings("set"), table.where)
 
 
@@ -319,17 +281,6 @@ def _method(name: str, where: str) -> str:
     if name not in METHODS:
         raise ValueError(f"{nearest('method', name, METHODS)} (in {where})")
     return name
-
-
-def _distinct(values: Sequence[Any], where: str) -> None:
-    twice = [value for n, value in enumerate(values) if value in values[:n]]
-    if twice:
-        raise ValueError(f"expected different {where}, found {twice[0]!r} twice")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _about(text: str) -> str:

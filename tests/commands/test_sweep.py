@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from probekit.commands.catalogue import catalogue
 from probekit.run import Run
 from probekit.sweep.definition import shipped
 from tests.commands.test_cli import probekit
@@ -72,18 +73,12 @@ def test_the_table_has_every_row(home: Path) -> None:
     assert "4 of 4 runs finished" in table
 
 
-def test_json_is_the_results_and_nothing_else(home: Path) -> None:
-    done = probekit("sweep", "small.toml", "--resume", "--json", cwd=home)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == json.loads((home / "sweeps/small/results.json").read_text())
-
-
 def test_without_a_name_it_lists_what_is_shipped(tmp_path: Path) -> None:
     done = probekit("sweep", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in shipped())
     assert "next: probekit sweep table1" in done.stdout
     assert not list(tmp_path.iterdir())
-    listed = json.loads(probekit("list", "--json", cwd=tmp_path).stdout)["sweeps"]
+    listed = catalogue()["sweeps"]
     assert [entry["name"] for entry in listed] == list(shipped())
     assert next(entry["runs"] for entry in listed if entry["name"] == "table1") == 30

@@ -127,6 +127,13 @@ def test_a_finished_sweep_is_neither_begun_again_nor_changed(unbroken: Path) -> 
     assert {path: path.stat().st_mtime_ns for path in unbroken.rglob("runs/**/*")} == before
 
 
+def test_json_is_the_results_and_nothing_else(unbroken: Path) -> None:
+    with contextlib.chdir(unbroken), stub.in_place():
+        done = CliRunner().invoke(cli.app, ["sweep", "s.toml", "--resume", "--json"])
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == results(unbroken)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_resume_ends_the_same(home: Path, unbroken: Path, number: signal.Signals) -> None:
     process = begin("s.toml", *ASK, cwd=home, sleep=0.2)
