@@ -14,6 +14,7 @@ from probekit import __version__
 
 DATA = Path("data")
 RUNS = Path("runs")
+SWEEPS = Path("sweeps")
 
 app = typer.Typer(
     name="probekit",
@@ -248,9 +249,60 @@ def probe(
         _print_json(result)
 
 
+@app.command()
+def sweep(
+    source: Annotated[str | None, typer.Argument(help="A shipped sweep, or a .toml file; without one: a list.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the sweep's folder and runs; default: the file's.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="0,1,2", help="In place of the file's; adds to --resume.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: one a core, on a GPU 4.")] = None,
+    published: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder of the published npz files; default: data/.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="paper or quick; default: paper on a GPU, else quick.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of every run.")] = None,
+    settings: Set = (),  # type: ignore[assignment]
+    only: Annotated[
+        list[str], typer.Option(metavar="TEXT", help="Now only the datasets or rows named so; may be repeated.")
+    ] = (),  # type: ignore[assignment]
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Keep what is finished, go on with the rest.")] = False,
+    overwrite: Overwrite = False,
+    limit_minutes: Annotated[float | None, typer.Option(min=0, help="Then save everything and stop.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Pretrain and probe methods x datasets x seeds, several at once, into one table with intervals."""
+    from probekit.commands.sweep import Options, list_sweeps, run_sweep
+
+    out = errors if as_json else console
+    if source is None:
+        result, problem = list_sweeps(out), ""
+    else:
+        options = Options(
+            name=name,
+            seeds=seeds,
+            jobs=jobs,
+            published=published,
+            preset=preset,
+            epochs=epochs,
+            settings=settings,
+            only=only,
+            device=device,
+            resume=resume,
+            overwrite=overwrite,
+            limit_minutes=limit_minutes,
+        )
+        result, problem = run_sweep(source, options, sweeps=SWEEPS, runs=RUNS, data=DATA, console=out, quiet=as_json)
+    if as_json:
+        _print_json(result)
+    if problem:
+        raise ValueError(problem)
+
+
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """List generators with their dials, methods with their parameter counts, looks and presets."""
+    """List generators with their dials, methods with their parameter counts, looks, presets and sweeps."""
     from probekit.commands.catalogue import catalogue, print_catalogue
 
     if as_json:

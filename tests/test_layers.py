@@ -34,6 +34,7 @@ LEVEL = {
     "probe": 5,
     "heatmaps": 5,
     "report": 5,
+    "sweep": 5,
     "commands": 6,
     "cli": 7,
     "__main__": 8,
@@ -87,7 +88,13 @@ def test_generators_know_neither_torch_nor_probekit(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["import generators", "import probekit.report", "import probekit.cli", "import probekit.run, probekit.config"],
+    [
+        "import generators",
+        "import probekit.report",
+        "import probekit.cli",
+        "import probekit.run, probekit.config",
+        "import probekit.commands.sweep",
+    ],
 )
 def test_torch_stays_unloaded(code: str) -> None:
     check = f"{code}; import sys; sys.exit('torch' in sys.modules)"

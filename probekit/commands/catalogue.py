@@ -10,19 +10,21 @@ from generators import GENERATORS
 from probekit.config import method_options, presets, resolve
 from probekit.models.encoder import count_as_paper, count_parameters
 from probekit.registry import BRANCHES, LOOKS, METHODS, get
+from probekit.sweep.definition import describe, shipped
 from probekit.train.pretrain import build_method
 
 CHANNELS = 3  # parameter counts are for 3 channels at preset `paper`, as in the ConRec paper's Table 2
 
 
 def catalogue() -> dict[str, Any]:
-    """Generators, methods, branches, looks and presets as plain data; the shape is a promise to scripts."""
+    """Generators, methods, branches, looks, presets and sweeps as plain data; the shape is a promise to scripts."""
     return {
         "generators": [kind.describe() for kind in GENERATORS.values()],
         "methods": [_method(name) for name in METHODS],
         "branches": list(BRANCHES),
         "looks": list(LOOKS),
         "presets": [{"name": name, "about": about} for name, about in presets().items()],
+        "sweeps": [describe(name) for name in shipped()],
     }
 
 
@@ -45,6 +47,9 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
     console.print(_entry("presets", ""))
     for preset in content["presets"]:
         console.print(f"  {preset['name']:<6} {preset['about']}")
+    console.print(_entry("sweeps", ""))
+    for sweep in content["sweeps"]:
+        console.print(f"  {sweep['name']:<13} {sweep['about']}")
     console.print("next: probekit gen rect-tri   or   probekit pretrain conrec")
 
 

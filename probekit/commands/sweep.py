@@ -1,0 +1,233 @@
+"""`probekit sweep`: from a sweep file to many runs and one table."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from probekit.run import Run
+from probekit.sweep.datasets import find_published
+from probekit.sweep.definition import Sweep, check_name, check_seeds, describe, load, shipped, with_settings
+from probekit.sweep.folder import SweepFolder, check_same, read_files, remove
+from probekit.sweep.jobs import cores, locked, stop_orphans
+from probekit.sweep.plan import PlannedRun, check_run, choose, plan_runs, run_names
+from probekit.sweep.session import Session
+from probekit.sweep.terminal import terminal_tables
+
+MOST_AT_ONCE = 8  # ours, on a CPU: each run holds its own copy of torch and the images, about half a gigabyte
+AT_ONCE_ON_GPU = 4  # ours, not measured: batches of 16 do not fill a GPU
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command's options, as typed; None: not typed."""
+
+    name: str | None
+    seeds: str | None
+    jobs: int | None
+    published: Path | None
+    preset: str | None
+    epochs: int | None
+    settings: Sequence[str]
+    only: Sequence[str]
+    device: str
+    resume: bool
+    overwrite: bool
+    limit_minutes: float | None
+
+
+def list_sweeps(console: Console) -> dict[str, Any]:
+    """Says which sweeps are shipped; returns the same as data."""
+    entries = [describe(name) for name in shipped()]
+    for entry in entries:
+        console.print(f"{entry['name']:<13}{entry['runs']:>3} runs  {entry['about']}")
+    console.print("next: probekit sweep table1   or   probekit sweep FILE.toml (CONTRIBUTING.md has the recipe)")
+    return {"sweeps": entries}
+
+
+def run_sweep(
+    source: str, options: Options, *, sweeps: Path, runs: Path, data: Path, console: Console, quiet: bool
+) -> tuple[dict[str, Any], str]:
+    """Runs what a sweep still needs, and writes results.json and table.md.
+
+    Args:
+        source: A shipped sweep's name, or a file's path.
+        options: As typed.
+        sweeps: The folder of sweep folders.
+        runs: The folder of run folders.
+        data: Where published npz files are looked for unless the options say otherwise.
+        console: Where messages go.
+        quiet: Leave the table out.
+
+    Returns:
+        What results.json holds, and why not all is done, one line, or "".
+
+    Raises:
+        ValueError: For a sweep file or options that do not fit, before anything is run.
+    """
+    started = time.monotonic()
+    sweep = load(source)
+    folder = SweepFolder(sweeps / check_name(options.name or sweep.name, "--name"))
+    request = _check(sweep, options, folder, runs=runs, data=data)
+    at_work = f"another probekit sweep is at work in {folder.path}; wait for it, or type --name for another sweep"
+    with locked(folder.lock, at_work):
+        session = _open(request, options, folder, runs=runs, console=console)
+        at_once, threads = _share(session, options.jobs)
+        _announce(session, options, at_once, threads, console)
+        deadline = math.inf if options.limit_minutes is None else started + 60 * options.limit_minutes
+        stopped = session.run(at_once=at_once, threads=threads, deadline=deadline, console=console)
+        results = session.write()
+    if not quiet and not stopped:
+        for table in terminal_tables(results):
+            console.print(table, soft_wrap=False)
+    console.print(f"wrote {folder.path / 'results.json'} and {folder.path / 'table.md'}")
+    again = f"probekit sweep {source} --resume" + (f" --name {options.name}" if options.name else "")
+    return results, _problem(session, stopped, again)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is to be run, after every check.
+
+    `stored`: sweep.json, or None; `asked`: the options that it keeps; `published`: every dataset's npz file, or None.
+    """
+
+    sweep: Sweep
+    stored: dict[str, Any] | None
+    asked: dict[str, Any]
+    seeds: tuple[int, ...]
+    planned: tuple[PlannedRun, ...]
+    chosen: list[PlannedRun]
+    published: dict[str, Path | None]
+
+
+def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, data: Path) -> _Request:
+    """Refuses what does not fit, before anything is written."""
+    if options.resume and options.overwrite:
+        raise ValueError("expected --resume or --overwrite, found both")
+    stored = folder.read()
+    if stored is not None and not (options.resume or options.overwrite):
+        raise ValueError(
+            f"{folder.path} exists; type --resume to go on with it, --overwrite to start again, "
+            "or --name for another sweep"
+        )
+    asked: dict[str, Any] = {"preset": options.preset, "epochs": options.epochs, "set": list(options.settings)}
+    seeds = _seeds(options.seeds)
+    if stored is not None and options.resume:
+        sweep = with_settings(sweep, stored["set"])
+        check_same(stored, sweep, asked, where=folder.path)
+        asked = {key: stored[key] for key in asked}
+        asked["device"] = stored["device"] if options.device == "auto" else options.device
+        seeds = tuple(dict.fromkeys([*stored["seeds"], *seeds]))
+    else:
+        sweep = with_settings(sweep, options.settings)
+        asked["preset"] = options.preset or sweep.preset or _default_preset(options.device)
+        asked["device"] = options.device
+        seeds = seeds or sweep.seeds
+    planned = plan_runs(sweep, folder.path.name, preset=asked["preset"], epochs=asked["epochs"], seeds=seeds)
+    chosen = choose(planned, options.only)
+    _check_methods(planned)
+    if not (options.resume or options.overwrite):
+        _refuse_leftovers(planned, runs)
+    published = _published(sweep, options.published, data) if stored is None or options.overwrite else {}
+    return _Request(sweep, stored, asked, seeds, planned, chosen, published)
+
+
+def _open(request: _Request, options: Options, folder: SweepFolder, *, runs: Path, console: Console) -> Session:
+    """Makes, replaces or takes up the sweep's folder."""
+    for name in stop_orphans(folder.logs):
+        console.print(f"{name} was still at work for a sweep that was killed; it has saved and ended")
+    stored = request.stored
+    if options.overwrite:
+        begun = run_names(request.sweep, folder.path.name, stored["seeds"] if stored else ())
+        remove(folder, runs, list(dict.fromkeys([*(run.name for run in request.planned), *begun])))
+    if stored is None or options.overwrite:
+        stored = folder.create(request.sweep, request.published, seeds=request.seeds, asked=request.asked)
+    files = read_files(stored)
+    for run in request.planned:
+        check_run(Run(runs / run.name), run, files[run.dataset].hash)
+    folder.keep_seeds(stored, request.seeds)
+    return Session(
+        folder, request.sweep, request.planned, request.chosen, files, runs=runs, device=request.asked["device"]
+    )
+
+
+def _published(sweep: Sweep, named: Path | None, data: Path) -> dict[str, Path | None]:
+    if named is not None and not any(dataset.npz for dataset in sweep.datasets):
+        raise ValueError(f"{sweep.name} has no published sets; leave --published out")
+    return {dataset.name: find_published(dataset, named or data, named=named is not None) for dataset in sweep.datasets}
+
+
+def _announce(session: Session, options: Options, at_once: int, threads: int, console: Console) -> None:
+    for name, file in session.data.items():
+        console.print(f"data: {name}: {file.origin}; {file.n_train} training and {file.n_test} test images")
+    told = "" if options.preset or options.resume else " (--preset takes another)"
+    kept = f", {session.finished} of {len(session.chosen)} are finished" if session.finished else ""
+    console.print(
+        f"sweep {session.folder.path.name}: {len(session.left)} runs to do{kept}; "
+        f"preset {session.planned[0].config.preset}{told}, "
+        f"{at_once} at a time with {threads} thread{'s' * (threads > 1)} each; logs in {session.folder.logs}"
+    )
+
+
+def _problem(session: Session, stopped: str | None, again: str) -> str:
+    """Why not all is done and what to type, one line; or ""."""
+    chosen = len(session.chosen)
+    if stopped:
+        done = f"{session.finished} of {chosen} runs finished, all saved"
+        return f"stopped by {stopped}, {done}; to go on type: {again}"
+    broken = session.broken
+    if broken:
+        return f"{', '.join(broken)} did not finish; the logs are in {session.folder.logs}; to try again type: {again}"
+    return ""
+
+
+def _share(session: Session, jobs: int | None) -> tuple[int, int]:
+    """Runs at once, and threads for each, so that all threads together are no more than the cores."""
+    from probekit.train.pretrain import choose_device
+
+    most = AT_ONCE_ON_GPU if choose_device(session.device).type == "cuda" else min(cores(), MOST_AT_ONCE)
+    at_once = max(1, min(jobs or most, len(session.left)))
+    return at_once, max(1, cores() // at_once)
+
+
+def _seeds(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        raise ValueError(f"expected --seeds as 0,1,2, found {text!r}")
+    return check_seeds([int(part) for part in parts], "--seeds")
+
+
+def _default_preset(device: str) -> str:
+    from probekit.train.pretrain import choose_device, default_preset
+
+    return default_preset(choose_device(device))
+
+
+def _check_methods(planned: Sequence[PlannedRun]) -> None:
+    """Builds every row's method once, without memory: what its constructor refuses is refused before anything runs."""
+    import torch
+
+    from probekit.train.pretrain import build_method
+
+    for run in {run.row.name: run for run in planned}.values():
+        try:
+            with torch.device("meta"):
+                build_method(run.config, channels=1)
+        except ValueError as error:
+            raise ValueError(f"{error} (row {run.row.name})") from error
+
+
+def _refuse_leftovers(planned: Sequence[PlannedRun], runs: Path) -> None:
+    for run in planned:
+        if (runs / run.name).exists():
+            raise ValueError(
+                f"{runs / run.name} exists; type --resume to take it into the sweep, --overwrite to replace it, "
+                "or --name for another sweep"
+            )

@@ -1,0 +1,105 @@
+"""A sweep's own dataset files: the published npz where it is found, else what the generator renders."""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from probekit.config import parse_overrides
+from probekit.generate import generate
+from probekit.h5 import DatasetInfo
+from probekit.importers import import_dataset
+from probekit.sweep.definition import Dataset
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset file of a sweep. `origin`: in words, what it holds; `hash`: of its content."""
+
+    path: str
+    hash: str
+    origin: str
+    n_train: int
+    n_test: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As sweep.json keeps it."""
+        return asdict(self)
+
+
+def find_published(dataset: Dataset, folder: Path, *, named: bool) -> Path | None:
+    """The dataset's npz file in `folder`, or None where the generator is to stand in.
+
+    Args:
+        dataset: As the sweep file has it.
+        folder: Where the published files lie.
+        named: Whether the user named the folder; then a missing file is a mistake.
+
+    Raises:
+        ValueError: If the file is missing and named, or there is no generator to stand in.
+    """
+    if dataset.npz is None:
+        return None
+    path = folder / dataset.npz
+    if path.is_file():
+        return path
+    if named or dataset.generator is None:
+        raise ValueError(f"expected {dataset.npz} in {folder}, found none; type: --published FOLDER")
+    return None
+
+
+def build(dataset: Dataset, published: Path | None, out: Path) -> DatasetInfo:
+    """Imports or renders the dataset file `out`, which does not exist yet.
+
+    Raises:
+        ValueError: If the npz file or a setting of the generator is not as expected.
+    """
+    if published is not None:
+        info, _ = import_dataset(
+            published,
+            out=out,
+            size=None,
+            val_fraction=0.0,
+            test_fraction=0.0,
+            seed=0,
+            skip_broken=False,
+            overwrite=False,
+            compression="gzip",
+            progress=lambda done, total: None,
+        )
+        return info
+    from generators import GENERATORS
+
+    assert dataset.generator is not None
+    kind = GENERATORS[dataset.generator]
+    return generate(
+        dataset.generator,
+        out=out,
+        n=dataset.n or kind.default_n,
+        n_test=dataset.n_test or kind.default_n_test,
+        seed=dataset.seed,
+        size=dataset.size,
+        style=dataset.style,
+        params=parse_overrides(dataset.settings),
+        pairs=False,
+        compression="gzip",
+        workers=os.cpu_count() or 1,
+        overwrite=False,
+        progress=lambda done, total: None,
+    )
+
+
+def describe(dataset: Dataset, published: Path | None, info: DatasetInfo, path: Path) -> Data:
+    """What sweep.json and the table say of a dataset file.
+
+    Raises:
+        ValueError: If it has no labelled test split, without which nothing can be scored.
+    """
+    if "test" not in info.splits or not info.splits["test"].labelled or not info.splits["train"].labelled:
+        raise ValueError(f"expected labelled train and test splits for dataset {dataset.name}, found others")
+    if published is not None:
+        origin = f"published: {published.name}"
+    else:
+        dials = "".join(f", {setting}" for setting in dataset.settings)
+        origin = f"rendered: {dataset.generator}, style {dataset.style}, seed {dataset.seed}{dials}"
+    return Data(str(path), info.content_hash, origin, info.splits["train"].n, info.splits["test"].n)

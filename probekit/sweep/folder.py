@@ -1,0 +1,142 @@
+"""The folder of a sweep, sweeps/NAME/: sweep.json (what was asked for), data/, logs/, results.json, table.md.
+
+sweep.json is written once, before the first run; what is done is never written there, but read from the run folders.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from probekit.run import Run, write_json, write_text
+from probekit.sweep.datasets import Data, build, describe
+from probekit.sweep.definition import Sweep
+from probekit.sweep.plan import definition
+
+SCHEMA = "probekit-sweep-plan/1"
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """A sweep's folder."""
+
+    path: Path
+
+    @property
+    def plan(self) -> Path:
+        """What was asked for."""
+        return self.path / "sweep.json"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of `RUN.log`, all that a run's commands printed."""
+        return self.path / "logs"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the sweep at work; beside the folder, which --overwrite replaces."""
+        return self.path.with_name(f".{self.path.name}.lock")
+
+    def read(self) -> dict[str, Any] | None:
+        """The contents of sweep.json, or None if there is no such folder.
+
+        Raises:
+            ValueError: If the folder holds something else.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            content: dict[str, Any] = json.loads(self.plan.read_text())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"expected a sweep in {self.path}, found something else ({error}); not touched") from error
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+            raise ValueError(f"expected schema {SCHEMA} in {self.plan}; not touched")
+        return content
+
+    def create(
+        self, sweep: Sweep, published: Mapping[str, Path | None], *, seeds: Sequence[int], asked: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Makes the folder with its datasets and its sweep.json, whole or not at all.
+
+        Args:
+            sweep: The file's contents.
+            published: Every dataset's npz file, or None where the generator stands in.
+            seeds: The sweep's.
+            asked: The options that --resume goes on with: preset, epochs, set, device.
+
+        Raises:
+            ValueError: If a dataset cannot be made.
+        """
+        new = SweepFolder(self.path.with_name(f".{self.path.name}.new"))
+        shutil.rmtree(new.path, ignore_errors=True)
+        try:
+            new.logs.mkdir(parents=True)
+            (new.path / "data").mkdir()
+            data = {}
+            for dataset in sweep.datasets:
+                file, npz = Path("data", f"{dataset.name}.h5"), published[dataset.name]
+                info = build(dataset, npz, new.path / file)
+                data[dataset.name] = describe(dataset, npz, info, self.path / file).to_dict()
+            content = {"schema": SCHEMA, **asked, "seeds": list(seeds), **definition(sweep), "data": data}
+            write_json(new.plan, content)
+            new.path.rename(self.path)
+        finally:
+            shutil.rmtree(new.path, ignore_errors=True)
+        return content
+
+    def keep_seeds(self, content: dict[str, Any], seeds: Sequence[int]) -> None:
+        """Writes down which seeds the sweep has now."""
+        write_json(self.plan, content | {"seeds": list(seeds)})
+
+    def write_results(self, results: dict[str, Any], table: str) -> None:
+        """Writes results.json and table.md."""
+        write_json(self.path / "results.json", results)
+        write_text(self.path / "table.md", table)
+
+    def log(self, name: str) -> Path:
+        """The log of a run or of a dataset's floors."""
+        return self.logs / f"{name}.log"
+
+
+def check_same(content: dict[str, Any], sweep: Sweep, asked: Mapping[str, Any], *, where: Path) -> None:
+    """Refuses to go on with a sweep that was started with other settings.
+
+    Args:
+        content: Of sweep.json.
+        sweep: The file's contents now, with the settings of `content`.
+        asked: Options as typed; None, or nothing, where not typed.
+        where: The sweep's folder.
+
+    Raises:
+        ValueError: Says what differs.
+    """
+    ways = "type --overwrite to start again, or --name for another sweep"
+    for option, value in asked.items():
+        if value and value != content[option]:
+            began = f"--{option} {content[option]}" if content[option] else f"no --{option}"
+            raise ValueError(f"{where} was started with {began}, found {value}; {ways}")
+    for kind, entries in definition(sweep).items():
+        if content[kind] != entries:
+            raise ValueError(f"{where} was started with other {kind} than {sweep.name} has now; {ways}")
+
+
+def read_files(content: dict[str, Any]) -> dict[str, Data]:
+    """The datasets' files by name."""
+    return {name: Data(**file) for name, file in content["data"].items()}
+
+
+def remove(folder: SweepFolder, runs: Path, names: Sequence[str]) -> None:
+    """Removes a sweep's folder and its runs, for --overwrite; other folders of these names are not touched.
+
+    Raises:
+        ValueError: If one of the names belongs to something other than a run.
+    """
+    found = [Run(runs / name) for name in names if (runs / name).exists()]
+    for run in found:
+        run.read()  # refuses what is no run
+    for run in found:
+        shutil.rmtree(run.path)
+    if folder.read() is not None:
+        shutil.rmtree(folder.path)

@@ -1,0 +1,262 @@
+"""Child processes, so many at a time: each has its own log, is asked to save when it must stop, and is never lost.
+
+The log of a job is locked (flock) as long as its process lives. When a sweep is killed, its children go on; the next
+one finds them by that lock, and asks them to save and end before it goes on with their runs.
+"""
+
+import fcntl
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+COMMAND = (sys.executable, "-m", "probekit")
+POLL = 0.1  # seconds between looks at the children
+INSIST = 1.0  # seconds between two signals that make the second one mean it: some tools send each one twice
+PATIENCE = 120.0  # seconds for an orphan to finish its step and save
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Commands, one after another.
+
+    Attributes:
+        name: Unique.
+        log: Where the commands' output goes.
+        next: The next command's arguments for `probekit`, or None when all is done; asked again after each command.
+    """
+
+    name: str
+    log: Path
+    next: Callable[[], list[str] | None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: "finished", "failed", "interrupted" (killed from outside) or "stopped" (on request).
+
+    `line`: the last line of its log, where it did not finish.
+    """
+
+    state: str
+    line: str
+
+
+class Jobs:
+    """Runs jobs, at most so many at once.
+
+    Args:
+        at_once: Processes.
+        environment: Theirs.
+        deadline: A `time.monotonic()` after which nothing is started and what runs is asked to save.
+        ended: Called when a job has ended; gives jobs to be done first.
+        show: Called a few times a second, with the names of what runs and the number of jobs that wait.
+        stopping: Called once when it must stop early, with the reason.
+    """
+
+    def __init__(
+        self,
+        *,
+        at_once: int,
+        environment: Mapping[str, str],
+        deadline: float,
+        ended: Callable[[Job, Outcome], Iterable[Job]],
+        show: Callable[[Iterable[str], int], None],
+        stopping: Callable[[str], None],
+    ) -> None:
+        self.at_once, self.environment, self.deadline = at_once, dict(environment), deadline
+        self.ended, self.show, self.stopping = ended, show, stopping
+        self.queue: deque[Job] = deque()
+        self.active: dict[str, tuple[Job, subprocess.Popen[bytes], list[str]]] = {}
+
+    def run(self, jobs: Iterable[Job]) -> str | None:
+        """Runs them all.
+
+        Returns:
+            Why it stopped early ("a signal" or "the time limit"), or None.
+        """
+        self.queue.extend(jobs)
+        reason = None
+        with _signals() as asked:
+            try:
+                while self.queue or self.active:
+                    if reason is None:
+                        late = time.monotonic() >= self.deadline
+                        reason = "a signal" if asked else "the time limit" if late else None
+                        if reason:
+                            self.stopping(reason)
+                            self._signal(signal.SIGTERM)
+                    elif asked and asked[-1] - asked[0] > INSIST:
+                        self._signal(signal.SIGKILL)
+                    if reason is None:
+                        self._fill()
+                    else:
+                        self.queue.clear()
+                    self._reap(stopping=reason is not None)
+                    self.show(self.active, len(self.queue))
+                    if self.active:
+                        time.sleep(POLL)
+            finally:  # whatever went wrong here, no child is left behind
+                self._signal(signal.SIGTERM)
+        return reason
+
+    def _fill(self) -> None:
+        while self.queue and len(self.active) < self.at_once:
+            self._begin(self.queue.popleft(), before=None)
+
+    def _begin(self, job: Job, *, before: list[str] | None) -> None:
+        try:
+            command = job.next()
+        except (ValueError, OSError) as error:  # a run folder that cannot be read; the others go on
+            self._end(job, Outcome("failed", f"error: {error}"))
+            return
+        if command is None:
+            self._end(job, Outcome("finished", ""))
+        elif command == before:
+            self._end(job, Outcome("failed", f"probekit {command[0]} ended well and left no result"))
+        else:
+            self.active[job.name] = (job, start(command, job.log, self.environment), command)
+
+    def _reap(self, *, stopping: bool) -> None:
+        for job, process, command in list(self.active.values()):
+            code = process.poll()
+            if code is None:
+                continue
+            del self.active[job.name]
+            if stopping:
+                self._end(job, Outcome("stopped", ""))
+            elif code == 0:
+                self._begin(job, before=command)
+            elif code < 0:
+                self._end(job, Outcome("interrupted", f"killed by {signal.Signals(-code).name}"))
+            else:
+                self._end(job, Outcome("failed", last_line(job.log)))
+
+    def _end(self, job: Job, outcome: Outcome) -> None:
+        self.queue.extendleft(self.ended(job, outcome))
+
+    def _signal(self, number: signal.Signals) -> None:
+        for _, process, _ in self.active.values():
+            process.send_signal(number)
+
+
+def start(command: list[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Starts `probekit COMMAND`, its output appended to `log`, in a session of its own: Ctrl-C does not reach it."""
+    pid = _pid_file(log)
+    pid.unlink(missing_ok=True)
+    with log.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the child inherits it with its output, and holds it until it ends
+        file.write(f"$ probekit {shlex.join(command)}\n".encode())
+        file.flush()
+        process = subprocess.Popen(
+            [*COMMAND, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            start_new_session=True,
+        )
+    pid.write_text(str(process.pid))
+    return process
+
+
+def child_environment(*, threads: int) -> dict[str, str]:
+    """This process's environment, for children with so many threads each, whether probekit is installed or not."""
+    environment = dict(os.environ)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        wished = environment.get(name, "")
+        environment[name] = str(min(threads, int(wished)) if wished.isdecimal() and int(wished) else threads)
+    root = Path(__file__).resolve().parents[2]
+    if not {"site-packages", "dist-packages"} & set(root.parts):  # a checkout
+        paths = filter(None, (str(root), environment.get("PYTHONPATH")))
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
+    return environment
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that is not empty."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+@contextmanager
+def locked(path: Path, refusal: str) -> Iterator[None]:
+    """Holds a lock file for this process alone.
+
+    Raises:
+        ValueError: With `refusal`, if another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(refusal) from None
+        yield
+
+
+def stop_orphans(logs: Path) -> list[str]:
+    """Asks the children of a killed sweep to save and end, waits for them, and names them.
+
+    Raises:
+        ValueError: If one does not end.
+    """
+    alive = [log for log in sorted(logs.glob("*.log")) if _is_locked(log)]
+    for log in alive:
+        pid = _pid_file(log)
+        if pid.exists():  # written by the sweep that started it; the lock says that it lives
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(int(pid.read_text()), signal.SIGTERM)
+    until = time.monotonic() + PATIENCE
+    for log in alive:
+        while _is_locked(log):
+            if time.monotonic() > until:
+                number = _pid_file(log).read_text() if _pid_file(log).exists() else "unknown"
+                raise ValueError(
+                    f"{log.stem} is still at work in process {number}, left by a killed sweep; end it first"
+                )
+            time.sleep(POLL)
+    return [log.stem for log in alive]
+
+
+def _is_locked(log: Path) -> bool:
+    with log.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _pid_file(log: Path) -> Path:
+    return log.with_suffix(".pid")
+
+
+@contextmanager
+def _signals() -> Iterator[list[float]]:
+    """Collects the times of the signals that ask for a stop, in place of what they did before."""
+    asked: list[float] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.append(time.monotonic())
+
+    kept = {name: signal.signal(name, ask) for name in STOP_SIGNALS}
+    try:
+        yield asked
+    finally:
+        for name, handler in kept.items():
+            signal.signal(name, handler)

@@ -1,0 +1,169 @@
+"""From a sweep file and the options to named runs, and the commands that each of them still needs.
+
+What is done is read from the run folders alone, so that nothing needs to be kept in step: any process may be killed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from probekit.config import Config, resolve
+from probekit.registry import METHODS, get
+from probekit.run import Run
+from probekit.sweep.definition import Row, Sweep
+from probekit.sweep.scores import read_probe, read_scores
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run: a row on a dataset with a seed; `name` is its folder's."""
+
+    name: str
+    dataset: str
+    row: Row
+    config: Config
+
+    @property
+    def seed(self) -> int:
+        """Of everything random in it."""
+        return self.config.seed
+
+    @property
+    def epochs(self) -> int:
+        """Of the whole run."""
+        return self.config.train.epochs
+
+
+def plan_runs(
+    sweep: Sweep, name: str, *, preset: str, epochs: int | None, seeds: Sequence[int]
+) -> tuple[PlannedRun, ...]:
+    """Every run of a sweep: all of the first seed, then all of the second, so that a sweep cut short is a whole table.
+
+    Args:
+        sweep: The file's contents.
+        name: Of the sweep's folder; run names begin with it.
+        preset: A preset's name.
+        epochs: In place of the preset's, or None.
+        seeds: One run each of every row and dataset.
+
+    Raises:
+        ValueError: If a row's settings are none of the method's, or two runs would have the same name.
+    """
+    options = {} if epochs is None else {"train.epochs": epochs}
+    names = run_names(sweep, name, seeds)
+    if len(set(names)) < len(names):
+        twice = next(run for run in names if names.count(run) > 1)
+        raise ValueError(f"expected different runs, found {twice} twice; rename a dataset or a row")
+    cells = [(seed, dataset, row) for seed in seeds for dataset in sweep.datasets for row in sweep.rows]
+    planned = []
+    for run, (seed, dataset, row) in zip(names, cells, strict=True):
+        kind = get(METHODS, "method", row.method)
+        try:
+            config = resolve(row.method, kind, preset=preset, seed=seed, overrides=row.settings, options=options)
+        except ValueError as error:
+            raise ValueError(f"{error} (row {row.name} of sweep {sweep.name})") from error
+        planned.append(PlannedRun(run, dataset.name, row, config))
+    return tuple(planned)
+
+
+def run_names(sweep: Sweep, name: str, seeds: Sequence[int]) -> list[str]:
+    """The names of every run folder, in the order of `plan_runs`."""
+    return [
+        f"{name}-{dataset.name}-{row.name}-seed{seed}"
+        for seed in seeds
+        for dataset in sweep.datasets
+        for row in sweep.rows
+    ]
+
+
+def definition(sweep: Sweep) -> dict[str, Any]:
+    """What of a sweep file decides its runs, as sweep.json keeps it: rows and datasets."""
+    plain = asdict(sweep)
+    return {
+        kind: [{key: list(v) if isinstance(v, tuple) else v for key, v in entry.items()} for entry in plain[kind]]
+        for kind in ("datasets", "rows")
+    }
+
+
+def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
+    """Refuses a run folder that other settings or other images made.
+
+    Raises:
+        ValueError: Says what differs.
+    """
+    if not run.path.exists():
+        return
+    content = run.read()
+    told = f"{run.path} was made with other settings than the sweep's"
+    ways = "type --overwrite to replace the sweep's runs, or --name for another sweep"
+    try:
+        found = Config.from_dict(content["config"])
+        images = content["dataset"]["hash"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"expected a run of this version in {run.path}, found another; {ways}") from error
+    if found != planned.config:
+        ours, theirs = planned.config.to_dict(), found.to_dict()
+        part = next(key for key in ours if ours[key] != theirs[key])
+        raise ValueError(f"{told}: expected {part} {ours[part]}, found {theirs[part]}; {ways}")
+    if images != data_hash:
+        raise ValueError(f"{run.path} was trained on other images than the sweep's; {ways}")
+
+
+def next_command(run: Run, planned: PlannedRun, *, data: str, device: str) -> list[str] | None:
+    """What to run next for a planned run, as arguments of `probekit`; None: it is done."""
+    place = ["--device", device]
+    if not run.path.exists() or not _started(run):
+        config = planned.config
+        settings = [part for setting in planned.row.settings for part in ("--set", setting)]
+        again = ["--overwrite"] if run.path.exists() else []
+        numbers = ["--preset", config.preset, "--epochs", str(config.train.epochs), "--seed", str(config.seed)]
+        named = ["--data", data, "--name", planned.name]
+        return ["pretrain", planned.row.method, *named, *numbers, *settings, *place, *again]
+    if run.read()["state"] != "finished":
+        return ["pretrain", "--resume", "--name", planned.name, *place]
+    if read_scores(run, epochs=planned.epochs) is None:
+        return ["probe", planned.name, "--protocol", "val", "--no-floors", *place]
+    return None
+
+
+def next_floors(run: Run, planned: PlannedRun, *, device: str) -> list[str] | None:
+    """The probe with floors that a dataset still needs, on a finished run; None: it has all."""
+    for protocol in ("val", "paper"):
+        if read_floors(run, protocol, epochs=planned.epochs) is None:
+            return ["probe", planned.name, "--protocol", protocol, "--device", device]
+    return None
+
+
+def read_floors(run: Run, protocol: str, *, epochs: int) -> list[dict[str, Any]] | None:
+    """The rows of the floors in a run's probe, or None if it has none."""
+    probe = read_probe(run, protocol, epochs=epochs)
+    floors = [row for row in probe["rows"] if row["kind"] == "floor"] if probe else []
+    return floors or None
+
+
+def choose(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRun]:
+    """The runs that `--only` asks for: a text that occurs in datasets' names chooses those, any other chooses rows.
+
+    Raises:
+        ValueError: If a text occurs in neither.
+    """
+    datasets = list(dict.fromkeys(run.dataset for run in planned))
+    rows = list(dict.fromkeys(run.row.name for run in planned))
+    of_datasets, of_rows = set[str](), set[str]()
+    for text in only:
+        if found := [name for name in datasets if text in name]:
+            of_datasets.update(found)
+        elif found := [name for name in rows if text in name]:
+            of_rows.update(found)
+        else:
+            raise ValueError(f"expected --only part of {', '.join(datasets + rows)}, found {text!r}")
+    return [
+        run
+        for run in planned
+        if (not of_datasets or run.dataset in of_datasets) and (not of_rows or run.row.name in of_rows)
+    ]
+
+
+def _started(run: Run) -> bool:
+    """Whether there is something to go on with."""
+    return (run.checkpoints / "last.pt").exists()

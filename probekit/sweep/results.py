@@ -1,0 +1,133 @@
+"""From run folders to one set of numbers: every row's mean and interval over seeds, the paper's number, the pairs.
+
+The shape of `collect` is what results.json holds and `sweep --json` prints: a promise to scripts (docs/protocols.md).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from probekit.run import Run
+from probekit.sweep.datasets import Data
+from probekit.sweep.definition import Paper, Sweep
+from probekit.sweep.jobs import Outcome
+from probekit.sweep.plan import PlannedRun, read_floors
+from probekit.sweep.scores import SCORES, read_factors, read_scores
+from probekit.sweep.statistics import against, paired, proportion_interval
+
+SCHEMA = "probekit-sweep/1"
+
+
+def collect(
+    name: str,
+    sweep: Sweep,
+    planned: Sequence[PlannedRun],
+    data: Mapping[str, Data],
+    *,
+    runs: Path,
+    outcomes: Mapping[str, Outcome],
+) -> dict[str, Any]:
+    """Everything that the run folders hold so far, as plain data; accuracies in [0, 1].
+
+    Args:
+        name: The sweep's folder's.
+        sweep: The file's contents.
+        planned: Every run.
+        data: The datasets' files by name.
+        runs: The folder of run folders.
+        outcomes: How the runs of this session ended, by name.
+    """
+    found = {run.name: _run(run, Run(runs / run.name), outcomes.get(run.name)) for run in planned}
+    cells = [(dataset.name, row.name) for dataset in sweep.datasets for row in sweep.rows]
+    values = {cell: _by_seed(cell, planned, found, "scores") for cell in cells}
+    return {
+        "schema": SCHEMA,
+        "name": name,
+        "about": sweep.about,
+        "preset": planned[0].config.preset,
+        "epochs": sorted({run.epochs for run in planned}),
+        "seeds": list(dict.fromkeys(run.seed for run in planned)),
+        "planned": len(planned),
+        "finished": sum(run["state"] == "finished" for run in found.values()),
+        "datasets": [{"name": dataset, **file.to_dict()} for dataset, file in data.items()],
+        "rows": [
+            {
+                "dataset": dataset,
+                "row": row.name,
+                "method": row.method,
+                "settings": list(row.settings),
+                "scores": _intervals(values[dataset, row.name]),
+                "factors": _intervals(_by_seed((dataset, row.name), planned, found, "factors")),
+                "paper": _paper(sweep.paper, dataset, row.name, values[dataset, row.name]),
+            }
+            for dataset in data
+            for row in sweep.rows
+        ],
+        "floors": [floor for dataset in data for floor in _floors(dataset, planned, runs)],
+        "pairs": [
+            {"dataset": dataset, "a": a, "b": b, "score": score}
+            | paired(values[dataset, a].get(score, {}), values[dataset, b].get(score, {}))
+            for dataset in data
+            for a, b in sweep.pairs
+            for score in SCORES
+        ],
+        "runs": list(found.values()),
+    }
+
+
+def _run(planned: PlannedRun, run: Run, outcome: Outcome | None) -> dict[str, Any]:
+    scores = read_scores(run, epochs=planned.epochs)
+    state = "finished" if scores else outcome.state if outcome and outcome.state != "finished" else "unfinished"
+    return {
+        "name": planned.name,
+        "dataset": planned.dataset,
+        "row": planned.row.name,
+        "seed": planned.seed,
+        "state": state,
+        "scores": scores or {},
+        "factors": read_factors(run, epochs=planned.epochs) if scores else {},
+    }
+
+
+def _by_seed(
+    cell: tuple[str, str], planned: Sequence[PlannedRun], found: Mapping[str, Mapping[str, Any]], what: str
+) -> dict[str, dict[int, float]]:
+    """{name of the score: {seed: value}} of one row on one dataset."""
+    values: dict[str, dict[int, float]] = {}
+    for run in planned:
+        if (run.dataset, run.row.name) == cell:
+            for name, value in found[run.name][what].items():
+                values.setdefault(name, {})[run.seed] = value
+    return values
+
+
+def _intervals(values: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
+    return {
+        name: proportion_interval(list(by_seed.values())) | {"values": {str(k): v for k, v in by_seed.items()}}
+        for name, by_seed in values.items()
+    }
+
+
+def _paper(
+    paper: Paper | None, dataset: str, row: str, values: Mapping[str, Mapping[int, float]]
+) -> dict[str, Any] | None:
+    published = paper.accuracy.get(dataset, {}).get(row) if paper else None
+    if paper is None or published is None:
+        return None
+    told = {"score": paper.score, "source": paper.source}
+    if paper.score not in values:
+        return told | {"accuracy": published, "difference": None, "verdict": None}
+    return told | against(proportion_interval(list(values[paper.score].values())), published)
+
+
+def _floors(dataset: str, planned: Sequence[PlannedRun], runs: Path) -> list[dict[str, Any]]:
+    """The floors of a dataset under both protocols, from the first run that has them."""
+    kept = ("name", "accuracy", "ci", "n")
+    found: list[dict[str, Any]] = []
+    for protocol in ("val", "paper"):
+        for run in planned:
+            rows = read_floors(Run(runs / run.name), protocol, epochs=run.epochs) if run.dataset == dataset else None
+            if rows:
+                found += [{"dataset": dataset, "protocol": protocol} | {key: row[key] for key in kept} for row in rows]
+                break
+    return found

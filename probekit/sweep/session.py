@@ -1,0 +1,115 @@
+"""One call of `probekit sweep`: the chosen runs that are not done yet, the floors of each dataset, and the results."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from probekit.run import Run
+from probekit.sweep.datasets import Data
+from probekit.sweep.definition import Sweep
+from probekit.sweep.folder import SweepFolder
+from probekit.sweep.jobs import Job, Jobs, Outcome, child_environment
+from probekit.sweep.live import Display
+from probekit.sweep.plan import PlannedRun, next_command, next_floors
+from probekit.sweep.results import collect
+from probekit.sweep.table import markdown
+
+DONE = Outcome("finished", "")
+
+
+class Session:
+    """Works through a sweep.
+
+    Args:
+        folder: The sweep's.
+        sweep: The file's contents.
+        planned: Every run of the sweep.
+        chosen: Those to be run now.
+        data: The datasets' files by name.
+        runs: The folder of run folders.
+        device: "auto", "cpu" or "cuda[:i]".
+    """
+
+    def __init__(
+        self,
+        folder: SweepFolder,
+        sweep: Sweep,
+        planned: Sequence[PlannedRun],
+        chosen: Sequence[PlannedRun],
+        data: Mapping[str, Data],
+        *,
+        runs: Path,
+        device: str,
+    ) -> None:
+        self.folder, self.sweep, self.planned, self.data = folder, sweep, planned, data
+        self.runs, self.device = runs, device
+        self.chosen = {run.name: run for run in chosen}
+        self.left = [run for run in chosen if self._next(run) is not None]
+        waiting = {run.name for run in self.left}
+        self.outcomes: dict[str, Outcome] = {name: DONE for name in self.chosen if name not in waiting}
+
+    @property
+    def finished(self) -> int:
+        """How many of the chosen runs are finished."""
+        return sum(name in self.chosen and outcome.state == "finished" for name, outcome in self.outcomes.items())
+
+    @property
+    def broken(self) -> list[str]:
+        """The jobs of this session, floors included, that failed or were killed."""
+        return [name for name, outcome in self.outcomes.items() if outcome.state in ("failed", "interrupted")]
+
+    def run(self, *, at_once: int, threads: int, deadline: float, console: Console) -> str | None:
+        """Runs what is left, `at_once` processes of `threads` threads each; the arguments are those of `Jobs`.
+
+        Returns:
+            Why it stopped early, or None.
+        """
+        with Display(console, planned=self.chosen, runs=self.runs, done=self.finished) as display:
+
+            def ended(job: Job, outcome: Outcome) -> Iterable[Job]:
+                self.outcomes[job.name] = outcome
+                display.finished(job.name, outcome)
+                self.write()  # after every run: whatever ends this process, the table is up to date
+                return list(self._floors())
+
+            jobs = Jobs(
+                at_once=at_once,
+                environment=child_environment(threads=threads),
+                deadline=deadline,
+                ended=ended,
+                show=display.show,
+                stopping=display.stopping,
+            )
+            work = [Job(run.name, self.folder.log(run.name), partial(self._next, run)) for run in self.left]
+            return jobs.run([*self._floors(), *work])
+
+    def write(self) -> dict[str, Any]:
+        """Writes results.json and table.md from what the run folders hold."""
+        results = collect(
+            self.folder.path.name, self.sweep, self.planned, self.data, runs=self.runs, outcomes=self.outcomes
+        )
+        self.folder.write_results(results, markdown(results))
+        return results
+
+    def _next(self, run: PlannedRun) -> list[str] | None:
+        return next_command(Run(self.runs / run.name), run, data=self.data[run.dataset].path, device=self.device)
+
+    def _floors(self) -> Iterator[Job]:
+        """A job for each dataset whose floors are due: when the first of its runs that has not failed is finished.
+
+        The first in the order of the plan, whatever the order of ends: the random network has that run's architecture.
+        """
+        for dataset in self.data:
+            own = [run for run in self.chosen.values() if run.dataset == dataset]
+            first = next((run for run in own if self.outcomes.get(run.name, DONE) == DONE), None)
+            job = f"{dataset}-floors"
+            if first is None or first.name not in self.outcomes or job in self.outcomes:
+                continue
+            ask = partial(next_floors, Run(self.runs / first.name), first, device=self.device)
+            self.outcomes[job] = DONE
+            if ask() is not None:
+                self.outcomes[job] = Outcome("started", "")
+                yield Job(job, self.folder.log(job), ask)

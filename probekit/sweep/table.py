@@ -1,0 +1,138 @@
+"""A sweep's results as one Markdown text: what a reader of a paper would look for, floors and caveats included."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from probekit.sweep.scores import BEST_TEST, SCORES
+
+VERDICTS = {"covered": "yes", "above": "no, it is above", "below": "no, it is below", None: "one seed"}
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """Lays out what `results.collect` found."""
+    parts = [_head(results)]
+    for dataset in results["datasets"]:
+        rows = [row for row in results["rows"] if row["dataset"] == dataset["name"]]
+        floors = [floor for floor in results["floors"] if floor["dataset"] == dataset["name"]]
+        parts.append(f"## {dataset['name']}")
+        parts.append(f"{dataset['origin']}; {dataset['n_train']} training and {dataset['n_test']} test images.")
+        parts.append(_scores(rows, floors))
+        if any(row["factors"] for row in rows):
+            parts += ["Each class factor by itself (last, `val`):", _factors(rows)]
+        pairs = [pair for pair in results["pairs"] if pair["dataset"] == dataset["name"] and pair["n"]]
+        if pairs:
+            parts += ["Pairs, over the seeds that both rows have:", _pairs(pairs)]
+    parts += [_unfinished(results), _legend(results)]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def percent(fraction: float | None) -> str:
+    """0.964 -> "96.4"; None -> "-"."""
+    return "-" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def with_interval(interval: Mapping[str, Any] | None) -> str:
+    """`{"mean": 0.76, "ci": [0.731, 0.789]}` -> "76.0 ± 2.9"; the ends where one is clipped; "-" for None."""
+    if interval is None:
+        return "-"
+    if interval["ci"] is None:
+        return percent(interval["mean"])
+    below, above = interval["mean"] - interval["ci"][0], interval["ci"][1] - interval["mean"]
+    if abs(below - above) > 5e-4:
+        return f"{percent(interval['mean'])} [{percent(interval['ci'][0])}, {percent(interval['ci'][1])}]"
+    return f"{percent(interval['mean'])} ± {percent(above)}"
+
+
+def signed(fraction: float | None) -> str:
+    """-0.021 -> "-2.1", with its sign; None -> "-"."""
+    return "-" if fraction is None else f"{100 * fraction:+.1f}"
+
+
+def beside(paper: Mapping[str, Any] | None) -> list[str]:
+    """The paper's number, the difference to it, and whether the interval covers it; dashes where there is none."""
+    if paper is None:
+        return ["-", "-", "-"]
+    verdict = VERDICTS[paper["verdict"]] if paper["difference"] is not None else "-"
+    return [f"{100 * paper['accuracy']:.2f}".removesuffix("0"), signed(paper["difference"]), verdict]
+
+
+def difference(pair: Mapping[str, Any] | None) -> str:
+    """A pair's mean difference with its interval, or that it is not testable."""
+    if pair is None:
+        return "-"
+    if not pair["testable"]:
+        return f"{signed(pair['mean'])}, not testable"
+    low, high = pair["ci"]
+    return f"{signed(pair['mean'])} [{signed(low)}, {signed(high)}]"
+
+
+def _head(results: Mapping[str, Any]) -> str:
+    epochs = " or ".join(map(str, results["epochs"]))
+    seeds = ", ".join(map(str, results["seeds"]))
+    return (
+        f"# {results['name']}\n\n{results['about']}\n\n"
+        f"Preset {results['preset']}, {epochs} epochs, seeds {seeds}; "
+        f"{results['finished']} of {results['planned']} runs finished."
+    )
+
+
+def _scores(rows: Sequence[Mapping[str, Any]], floors: Sequence[Mapping[str, Any]]) -> str:
+    published = any(row["paper"] for row in rows)
+    compared = ["the paper's", "difference", "interval covers it"] if published else []
+    lines = [["row", "n", *SCORES.values(), *compared]]
+    for row in rows:
+        n = max((score["n"] for score in row["scores"].values()), default=0)
+        line = [row["row"], str(n), *(with_interval(row["scores"].get(score)) for score in SCORES)]
+        lines.append(line + (beside(row["paper"]) if published else []))
+    for name in dict.fromkeys(floor["name"] for floor in floors):
+        under = {floor["protocol"]: percent(floor["accuracy"]) for floor in floors if floor["name"] == name}
+        scores = [under.get(s.partition("/")[2], "-") if s.startswith("last/") else "" for s in SCORES]
+        lines.append([f"*{name}*", "", *scores, *("" for _ in compared)])
+    return _grid(lines)
+
+
+def _factors(rows: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row["factors"]))
+    lines = [["row", *names]]
+    lines += [[row["row"], *(with_interval(row["factors"].get(name)) for name in names)] for row in rows]
+    return _grid(lines)
+
+
+def _pairs(pairs: Sequence[Mapping[str, Any]]) -> str:
+    shown = ("last/val", BEST_TEST)
+    lines = [["first minus second, points", "n", *(SCORES[score] for score in shown)]]
+    for a, b in dict.fromkeys((pair["a"], pair["b"]) for pair in pairs):
+        own = {pair["score"]: pair for pair in pairs if (pair["a"], pair["b"]) == (a, b)}
+        n = max(pair["n"] for pair in own.values())
+        lines.append([f"{a} - {b}", str(n), *(difference(own.get(score)) for score in shown)])
+    return _grid(lines)
+
+
+def _unfinished(results: Mapping[str, Any]) -> str:
+    broken = [run for run in results["runs"] if run["state"] in ("failed", "interrupted")]
+    if not broken:
+        return ""
+    log = f"sweeps/{results['name']}/logs/RUN.log"
+    return f"Not finished, {log} says why: " + ", ".join(f"{run['name']} ({run['state']})" for run in broken) + "."
+
+
+def _legend(results: Mapping[str, Any]) -> str:
+    sources = {row["paper"]["source"]: row["paper"]["score"] for row in results["rows"] if row["paper"]}
+    lines = [
+        "Accuracy on the test split in %: the mean over n seeds ± its 95 % Student-t interval, or [from, to] where an",
+        "end would lie beyond 0 or 100; one seed has none. It covers the seed, not the choice of test images. Floors",
+        "are in italics and learn nothing. Intervals of pairs are paired by seed and not corrected for their number;",
+        "fewer than 3 seeds are not testable. `best_test (paper protocol)` is chosen on the test split: it serves only",
+        "to compare with papers. docs/protocols.md says what checkpoints and protocols mean.",
+    ]
+    for source, score in sources.items():
+        lines.append(f"The paper's numbers ({source}) stand beside {SCORES[score]}.")
+    return "\n".join(lines)
+
+
+def _grid(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its columns padded: it should be readable as it is."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    padded = [[text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in lines]
+    rule = ["-" * width for width in widths]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [padded[0], rule, *padded[1:]])

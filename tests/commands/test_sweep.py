@@ -1,0 +1,84 @@
+"""`probekit sweep` as a user types it, on small data, with real runs; tests/sweep/test_breaks.py breaks it off.
+
+Alone: pytest tests/commands/test_sweep.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probekit.commands.catalogue import catalogue
+from probekit.run import Run
+from probekit.sweep.definition import shipped
+from tests.commands.test_cli import probekit
+
+FILE = """# Small.
+seeds = [0, 1]
+set = ["model.width=2", "train.batch_size=8", "train.precision=fp32"]
+pairs = [["conrec", "simclr"]]
+[[datasets]]
+name = "rt"
+generator = "rect-tri"
+n = 16
+n_test = 8
+size = 16
+[[rows]]
+method = "simclr"
+[[rows]]
+method = "conrec"
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where a sweep of two methods, two seeds, has been typed once."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "small.toml").write_text(FILE)
+    done = probekit("sweep", "small.toml", "--epochs", "2", "--preset", "quick", "--jobs", "2", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("best_test (paper protocol)") >= 4
+    return folder
+
+
+def test_every_run_is_finished_and_probed(home: Path) -> None:
+    found: dict[str, Any] = json.loads((home / "sweeps/small/results.json").read_text())
+    assert found["finished"] == found["planned"] == 4
+    for run in found["runs"]:
+        assert run["scores"].keys() == {"last/val", "last/paper", "best_val/paper", "best_test/paper"}
+        assert Run(home / "runs" / run["name"]).read()["threads"] == 1
+    floors = {(floor["protocol"], floor["name"]) for floor in found["floors"]}
+    assert {("val", "patch bag"), ("paper", "patch bag"), ("val", "random weights")} <= floors
+    assert {row["row"]: row["factors"].keys() for row in found["rows"]} == {
+        "simclr": {"corner", "triangle"},
+        "conrec": {"corner", "triangle"},
+    }
+
+
+def test_last_of_the_monitor_is_what_the_probe_finds(home: Path) -> None:
+    """Both are protocol `paper` at the last epoch; the floors were probed beside the first run."""
+    probe = json.loads((home / "runs/small-rt-simclr-seed0/results/probe-paper-last.json").read_text())
+    found = json.loads((home / "sweeps/small/results.json").read_text())
+    scores = next(run["scores"] for run in found["runs"] if run["name"] == "small-rt-simclr-seed0")
+    assert scores["last/paper"] == probe["rows"][0]["accuracy"]
+
+
+def test_the_table_has_every_row(home: Path) -> None:
+    table = (home / "sweeps/small/table.md").read_text()
+    lines = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
+    for name in ("simclr", "conrec", "*patch bag*", "*chance*", "conrec - simclr"):
+        assert name in lines
+    assert "not testable" in table
+    assert "4 of 4 runs finished" in table
+
+
+def test_without_a_name_it_lists_what_is_shipped(tmp_path: Path) -> None:
+    done = probekit("sweep", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in shipped())
+    assert "next: probekit sweep table1" in done.stdout
+    assert not list(tmp_path.iterdir())
+    listed = catalogue()["sweeps"]
+    assert [entry["name"] for entry in listed] == list(shipped())
+    assert next(entry["runs"] for entry in listed if entry["name"] == "table1") == 30

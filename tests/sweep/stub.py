@@ -1,0 +1,131 @@
+"""Stands in for probekit in tests of what happens to a sweep's children: the same folders in milliseconds, no torch.
+
+As a script it is a child (`pretrain`, `probe`), or with `sweep` first the real sweep command with itself as children.
+Scores are a function of (run, epoch). `method.alpha=13` fails after an epoch, and 14 is killed then, once.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest.mock import patch
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from probekit.config import resolve  # noqa: E402
+from probekit.run import Run, create_run, write_json  # noqa: E402
+
+SLEEP = float(os.environ.get("STUB_SLEEP", "0"))
+FAILS, DIES = 13.0, 14.0
+
+
+class Method:
+    pooling = "gap"
+    recipe = "simclr"
+    defaults: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, encoder: object, *, alpha: float = 1.0) -> None: ...
+
+
+def share(*key: object) -> float:
+    """A number in [0, 1] that belongs to the key."""
+    return hashlib.sha256(repr(key).encode()).digest()[0] / 255
+
+
+def pretrain(options: Namespace) -> None:
+    run = Run(Path("runs") / options.name)
+    if options.resume:
+        run.update(state="running")
+    else:
+        config = resolve(
+            options.command[1],
+            Method,
+            preset=options.preset,
+            seed=options.seed,
+            overrides=options.set,
+            options={"train.epochs": options.epochs},
+        )
+        from probekit.h5 import read_info
+
+        data = {"path": options.data, "hash": read_info(Path(options.data)).content_hash}
+        content = {"state": "running", "config": config.to_dict(), "dataset": data}
+        create_run(run.path, content, overwrite=options.overwrite)
+    settings = run.read()["config"]
+    last = run.checkpoints / "last.pt"
+    done = int(last.read_text()) if last.exists() else 0
+    run.keep_metrics(done)
+    stop: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
+    for epoch in range(done + 1, settings["train"]["epochs"] + 1):
+        time.sleep(SLEEP)
+        if stop:
+            run.update(state="interrupted")
+            sys.exit("error: stopped, all saved")
+        scores = {"val": share(run.name, epoch, "val"), "test": share(run.name, epoch, "test")}
+        run.append_metrics({"epoch": epoch, "step": epoch, **scores})
+        last.write_text(str(epoch))
+        if settings["method_options"]["alpha"] == FAILS:
+            run.update(state="failed")
+            sys.exit("error: expected a finite loss, found nan")
+        if settings["method_options"]["alpha"] == DIES and done == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    run.update(state="finished")
+
+
+def probe(options: Namespace) -> None:
+    run = Run(Path("runs") / options.command[1])
+    score = {"ci": [0.0, 1.0], "n": 9, "factors": {"corner": {"accuracy": share(run.name, "corner")}}}
+    rows = [{"name": "it", "kind": "encoder", "accuracy": share(run.name, options.protocol), **score}]
+    if not options.no_floors:
+        rows.append({"name": "chance", "kind": "floor", "accuracy": 0.25, **score})
+    epochs = run.read()["config"]["train"]["epochs"]
+    result = {"epoch": epochs, "seed": 0, "rows": rows}
+    write_json(run.results / f"probe-{options.protocol}-last.json", result)
+
+
+@contextmanager
+def in_place() -> Iterator[None]:
+    """The sweep command has this file as its children, and leaves out what loads torch."""
+    from probekit.commands import sweep as command
+    from probekit.registry import METHODS
+    from probekit.sweep import jobs
+
+    with (
+        patch.dict(METHODS, dict.fromkeys(METHODS, "tests.sweep.stub:Method")),
+        patch.object(jobs, "COMMAND", (sys.executable, __file__)),
+        patch.object(command, "_check_methods", lambda planned: None),
+        patch.object(command, "_share", lambda session, at_once: (at_once or 2, 1)),
+    ):
+        yield
+
+
+def main() -> None:
+    parser = ArgumentParser()
+    parser.add_argument("command", nargs="*")
+    for name, kind in {"data": str, "name": str, "preset": str, "epochs": int, "seed": int, "protocol": str}.items():
+        parser.add_argument(f"--{name}", type=kind)
+    parser.add_argument("--device")
+    parser.add_argument("--set", action="append", default=[])
+    for name in ("resume", "overwrite", "no-floors"):
+        parser.add_argument(f"--{name}", action="store_true")
+    if sys.argv[1] == "sweep":
+        from probekit import cli
+
+        with in_place():
+            cli.main()
+        return
+    options = parser.parse_args()
+    print("at work", json.dumps(sys.argv), os.environ["OMP_NUM_THREADS"], flush=True)
+    {"pretrain": pretrain, "probe": probe}[options.command[0]](options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""From run folders to scores and tables: which epoch counts, what is left out, what a reader sees.
+
+Alone: pytest tests/sweep/test_results.py
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from probekit.run import Run, create_run, write_json
+from probekit.sweep.scores import SCORES, read_factors, read_scores
+from probekit.sweep.table import markdown, with_interval
+from probekit.sweep.terminal import terminal_tables
+
+LINES: list[dict[str, Any]] = [
+    {"epoch": 1, "val": 0.9, "test": 0.70},
+    {"epoch": 2},
+    {"epoch": 3, "val": 0.9, "test": 0.60},
+    {"epoch": 4, "val": 0.8, "test": 0.70},
+    {"epoch": 5, "val": 0.5, "test": 0.50},
+]
+
+
+def finished(path: Path, lines: list[dict[str, Any]], *, epoch: int = 5, seed: int = 0) -> Run:
+    run = create_run(path, {"state": "finished"}, overwrite=False)
+    for line in lines:
+        run.append_metrics(line)
+    rows = [{"accuracy": 0.75, "factors": {"corner": {"accuracy": 0.9}, "triangle": {"accuracy": None}}}]
+    write_json(run.results / "probe-val-last.json", {"epoch": epoch, "seed": seed, "rows": rows})
+    return run
+
+
+def test_scores_of_a_run_and_ties_go_to_the_later_epoch(tmp_path: Path) -> None:
+    run = finished(tmp_path / "a", LINES)
+    assert read_scores(run, epochs=5) == {
+        "last/val": 0.75,
+        "last/paper": 0.50,
+        "best_val/paper": 0.60,  # epochs 1 and 3 have the same val: the later one's test
+        "best_test/paper": 0.70,
+    }
+    assert read_factors(run, epochs=5) == {"corner": 0.9}
+
+
+def test_without_a_validation_part_there_is_no_best_val(tmp_path: Path) -> None:
+    lines = [{key: value for key, value in line.items() if key != "val"} for line in LINES]
+    scores = read_scores(finished(tmp_path / "a", lines), epochs=5)
+    assert scores is not None
+    assert scores.keys() == SCORES.keys() - {"best_val/paper"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "epoch", "seed"),
+    [(LINES[:4], 5, 0), (LINES, 3, 0), (LINES, 5, 1), ([], 5, 0)],
+    ids=["last epoch not scored", "probe of an earlier epoch", "probe of another seed", "no metrics"],
+)
+def test_what_is_not_complete_has_no_scores(tmp_path: Path, lines: list[dict[str, Any]], epoch: int, seed: int) -> None:
+    assert read_scores(finished(tmp_path / "a", lines, epoch=epoch, seed=seed), epochs=5) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"epoch": 5, "seed": 0, "rows": []}'])
+def test_a_broken_probe_is_no_probe(tmp_path: Path, text: str) -> None:
+    run = finished(tmp_path / "a", LINES)
+    (run.results / "probe-val-last.json").write_text(text)
+    assert read_scores(run, epochs=5) is None
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [
+        ({"mean": 0.76, "ci": [0.73, 0.79], "n": 3}, "76.0 ± 3.0"),
+        ({"mean": 0.98, "ci": [0.90, 1.0], "n": 3}, "98.0 [90.0, 100.0]"),
+        ({"mean": 0.98, "ci": None, "n": 1}, "98.0"),
+        (None, "-"),
+    ],
+)
+def test_intervals_as_text(interval: dict[str, Any] | None, text: str) -> None:
+    assert with_interval(interval) == text
+
+
+def results() -> dict[str, Any]:
+    score = {"mean": 0.9, "ci": [0.85, 0.95], "n": 3, "values": {"0": 0.9, "1": 0.9, "2": 0.9}}
+    paper = {"accuracy": 0.8647, "score": "best_test/paper", "source": "Them", "difference": 0.0353}
+    row = {"dataset": "rt", "method": "simclr", "settings": [], "scores": dict.fromkeys(SCORES, score), "factors": {}}
+    rows = [
+        row | {"row": "a", "paper": paper | {"verdict": "covered"}},
+        row | {"row": "b", "paper": paper | {"verdict": "below"}},
+        row | {"row": "c", "paper": None, "scores": {}},
+    ]
+    pair = {"dataset": "rt", "a": "a", "b": "b", "mean": -0.02, "ci": [-0.05, 0.01], "n": 3, "testable": True}
+    floor = {"dataset": "rt", "name": "patch bag", "accuracy": 0.98, "ci": [0.9, 1.0], "n": 500}
+    return {
+        "name": "s",
+        "about": "About.",
+        "preset": "quick",
+        "epochs": [45],
+        "seeds": [0, 1, 2],
+        "planned": 9,
+        "finished": 6,
+        "datasets": [{"name": "rt", "origin": "published: x.npz", "n_train": 1000, "n_test": 500}],
+        "rows": rows,
+        "floors": [floor | {"protocol": "val"}, floor | {"protocol": "paper", "accuracy": 0.97}],
+        "pairs": [pair | {"score": score} for score in SCORES],
+        "runs": [{"name": "s-rt-c-seed0", "state": "failed"}, {"name": "s-rt-c-seed1", "state": "unfinished"}],
+    }
+
+
+def test_the_markdown_table() -> None:
+    text = markdown(results())
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    by_row = {line[0]: line[1:] for line in cells}
+    assert by_row["row"][:5] == ["n", *SCORES.values()]
+    assert by_row["a"] == ["3", *["90.0 ± 5.0"] * 4, "86.47", "+3.5", "yes"]
+    assert by_row["b"][-1] == "no, it is below"
+    assert by_row["c"] == ["0", *["-"] * 7]
+    assert by_row["*patch bag*"][1:5] == ["98.0", "97.0", "", ""]
+    assert by_row["a - b"] == ["3", "-2.0 [-5.0, +1.0]", "-2.0 [-5.0, +1.0]"]
+    assert len({len(line) for line in cells if line[0] in "abc"}) == 1
+    assert "6 of 9 runs finished" in text
+    assert "s-rt-c-seed0 (failed)" in text
+    assert "s-rt-c-seed1" not in text
+    assert "Them" in text
+
+
+def test_the_terminal_tables_fit_80_columns() -> None:
+    console = Console(width=80)
+    with console.capture() as caught:
+        for table in terminal_tables(results()):
+            console.print(table)
+    lines = caught.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("patch bag" in line and "98.0" in line for line in lines)
+    assert any("a - b" in line and "-2.0 [-5.0, +1.0]" in line for line in lines)
