@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,7 @@ def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, d
         asked["device"] = options.device
         seeds = seeds or sweep.seeds
     planned = plan_runs(sweep, folder.path.name, preset=asked["preset"], epochs=asked["epochs"], seeds=seeds)
+    planned = _on_device(planned, asked["device"])
     chosen = choose(planned, options.only)
     _check_methods(planned)
     if not (options.resume or options.overwrite):
@@ -208,6 +209,14 @@ def _default_preset(device: str) -> str:
     from probekit.train.pretrain import choose_device, default_preset
 
     return default_preset(choose_device(device))
+
+
+def _on_device(planned: Sequence[PlannedRun], device: str) -> tuple[PlannedRun, ...]:
+    """The runs as `pretrain` would resolve them there."""
+    from probekit.train.pretrain import choose_device, with_precision
+
+    place = choose_device(device)
+    return tuple(replace(run, config=with_precision(run.config, place)) for run in planned)
 
 
 def _check_methods(planned: Sequence[PlannedRun]) -> None:
