@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint check bench clean
+.PHONY: install demo test lint check bench bench-smoke clean
 
 install: .venv/installed
 
@@ -30,6 +30,14 @@ check: lint test
 bench: install
 	$(BIN)/python -m benchmarks.generators
 	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.views
+	$(BIN)/python -m benchmarks.probe
+	$(BIN)/python -m benchmarks.h5
+	$(BIN)/python -m benchmarks.growth
+
+# Ratios to peers against the committed ones; fails past 25 % worse.
+bench-smoke: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.smoke
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
