@@ -171,6 +171,8 @@ def test_a_time_limit_saves_and_stops(home: Path, unbroken: Path) -> None:
     assert code == 1
     assert err.startswith("error: stopped by the time limit, 0 of 4 runs finished, all saved; to go on type:")
     assert not (home / "runs" / RUNS[-1]).exists()
+    states = [json.loads(path.read_text())["state"] for path in home.glob("runs/*/run.json")]
+    assert states == ["interrupted", "interrupted"]
     assert (home / "sweeps/s/table.md").exists()
     assert sweep("s.toml", "--resume", cwd=home)[0] == 0
     assert results(home) == results(unbroken)
@@ -294,6 +296,7 @@ def test_each_child_has_its_share_of_the_cores(unbroken: Path, monkeypatch: pyte
     monkeypatch.setenv("MKL_NUM_THREADS", "2")
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     found = jobs.child_environment(threads=4)
+    assert found["PYTHONPATH"].split(os.pathsep)[0] == str(stub.ROOT)  # a checkout: from any folder, not installed
     assert [found[f"{name}_NUM_THREADS"] for name in ("OMP", "MKL", "OPENBLAS")] == ["4", "2", "4"]
 
 
