@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -296,6 +297,15 @@ def test_16_bits_become_8(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image, np.rint(pixels / 65535 * 255))
 
 
+@pytest.mark.parametrize("kind", ["hdr", "pic", "pfm", "tiff"])
+def test_floats_are_clipped_at_white(tmp_path: Path, kind: str) -> None:
+    pixels = np.linspace(0, 1.2, 8 * 9 * 3).reshape(8, 9, 3).astype(np.float32)
+    path = tmp_path / f"a.{kind}"
+    assert cv2.imwrite(str(path), pixels[..., ::-1])
+    error = decode_file(path).astype(int) - np.rint(pixels.clip(0, 1) * 255)
+    assert np.abs(error).max() <= (0 if kind in ("pfm", "tiff") else 1)  # the others share an exponent of 8 bits
+
+
 def test_transparent_pixels_show_white(tmp_path: Path) -> None:
     pixels = noise((8, 9, 4))
     path = picture(tmp_path / "a.png", pixels)
@@ -361,7 +371,8 @@ BREAK: dict[str, Callable[[Path], object]] = {
     "cut.tiff": lambda path: truncated(path, noise((8, 9))),
     "cut.bmp": lambda path: truncated(path, noise((8, 9))),
     "header.png": lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"),
-    "float.tiff": lambda path: picture(path, np.ones((8, 9), np.float32)),
+    "nan.tiff": lambda path: picture(path, np.full((8, 9), np.nan, np.float32)),
+    "integers.tiff": lambda path: picture(path, np.ones((8, 9), np.int32)),
 }
 
 

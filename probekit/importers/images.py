@@ -11,7 +11,7 @@ from probekit.importers.base import Broken
 Pixels = NDArray[np.uint8]
 
 # What OpenCV reads in its default build (OpenCV documentation, imread).
-_NAMES = "avif bmp dib gif jp2 jpe jpeg jpg pbm pgm png pnm ppm pxm ras sr tif tiff webp"
+_NAMES = "avif bmp dib exr gif hdr jp2 jpe jpeg jpg pbm pfm pgm pic png pnm ppm pxm ras sr tif tiff webp"
 SUFFIXES = frozenset(f".{name}" for name in _NAMES.split(" "))
 PAPER_WHITE = 255  # what shows through transparent pixels
 
@@ -19,10 +19,11 @@ PAPER_WHITE = 255  # what shows through transparent pixels
 def decode_file(path: Path) -> Pixels:
     """Reads uint8 `[H, W]` or RGB `[H, W, 3]`, upright as its EXIF orientation says.
 
-    16-bit images are scaled to 8 bits, transparent pixels show white paper.
+    16-bit images are scaled to 8 bits. Float images are clipped to [0, 1], where 1 is white, as OpenCV itself does for
+    radiance files. Transparent pixels show white paper.
 
     Raises:
-        Broken: If it is no readable image of 8 or 16 bits.
+        Broken: If it is no readable image of 8 or 16 bits or finite floats.
     """
     try:
         data = path.read_bytes()
@@ -51,8 +52,12 @@ def _decode(data: bytes, flags: int) -> NDArray[np.generic]:
 def _to_8_bits(image: NDArray[np.generic]) -> Pixels:
     if image.dtype == np.uint16:
         return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
+    if np.issubdtype(image.dtype, np.floating):
+        if not np.isfinite(image).all():
+            raise Broken("expected finite pixels, found nan or inf")
+        return (image.clip(0, 1) * 255).round().astype(np.uint8)
     if image.dtype != np.uint8:
-        raise Broken(f"expected 8 or 16 bits a pixel, found {image.dtype}")
+        raise Broken(f"expected 8 or 16 bits or floats in [0, 1] a pixel, found {image.dtype}")
     return image.astype(np.uint8, copy=False)
 
 
