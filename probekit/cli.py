@@ -300,6 +300,42 @@ def sweep(
         raise ValueError(problem)
 
 
+bench = typer.Typer(help="What things cost here.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+
+@bench.command()
+def step(
+    method: Annotated[str, typer.Argument(help="A method (`probekit list`).")] = "conrec",
+    preset: Annotated[str | None, typer.Option(help="paper or quick; default: paper on a GPU, else quick.")] = None,
+    size: Annotated[int, typer.Option(min=8, help="Pixels a side of the images.")] = 128,
+    channels: Annotated[int, typer.Option(help="Of the images, 1 or 3.")] = 1,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step; each gives two views.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto.")] = None,
+    settings: Set = (),  # type: ignore[assignment]
+    device: Device = "auto",
+    explain: Annotated[bool, typer.Option("--explain", help="Only predict: FLOPs, bytes and the floor.")] = False,
+    as_json: Json = False,
+) -> None:
+    """A training step: what it costs at least, here and on known machines, and what it takes here."""
+    from probekit.commands.bench import run_bench_step
+
+    typed = {"train.batch_size": batch_size, "train.precision": precision}
+    result = run_bench_step(
+        method,
+        preset=preset,
+        options={key: value for key, value in typed.items() if value is not None},
+        overrides=settings,
+        size=size,
+        channels=channels,
+        device=device,
+        explain=explain,
+        console=errors if as_json else console,
+    )
+    if as_json:
+        _print_json(result)
+
+
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List generators with their dials, methods with their parameter counts, looks, presets and sweeps."""

@@ -22,9 +22,9 @@ from probekit.run import Run
 from probekit.train.checkpoint import restore_rng, rng_state, save_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
-from probekit.train.optim import build_optimizer, rate_at, rates_on_device, scaled_rate, set_rate
+from probekit.train.optim import rate_at, rates_on_device, scaled_rate, set_rate
 from probekit.train.seeds import stream_seed
-from probekit.train.step import RecordedStep, TrainingStep
+from probekit.train.step import build_step, fastest_step
 
 READ_EVERY = 50  # steps between reads of the device's loss buffer: each read waits for the device
 READ_AFTER = 10.0  # seconds after which it is read all the same: slow runs should show that they move
@@ -79,25 +79,16 @@ class Trainer:
         self.config, self.method, self.run = config, method, run
         self.train, self.monitor, self.header = train, monitor, header
         self.device = train.images.device
-        settings = config.optimizer
         self.batches = len(train) // config.train.batch_size  # the rest is dropped, as in the authors' code
         assert self.batches > 0
-        self.peak = scaled_rate(settings.lr, scaling=settings.scaling, batch_size=config.train.batch_size)
-        self.optimizer = build_optimizer(
-            method,
-            name=settings.name,
-            lr=self.peak,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
-        rates_on_device(self.optimizer, self.device)
         torch.manual_seed(stream_seed(config.seed, "dropout"))  # draws from the global state; checkpoints keep it
-        self.generator = torch.Generator(self.device).manual_seed(stream_seed(config.seed, "views"))
+        self.eager_step = build_step(config, method, train.images)
+        self.optimizer, self.generator = self.eager_step.optimizer, self.eager_step.generator
+        self.step = fastest_step(self.eager_step, say)
+        settings = config.optimizer
+        self.peak = scaled_rate(settings.lr, scaling=settings.scaling, batch_size=config.train.batch_size)
         self.progress = Progress()
         self.lr = self.peak
-        self.eager_step = TrainingStep(config, method, self.optimizer, train.images, self.generator)
-        recordable = self.device.type == "cuda" and not method.branches
-        self.step = RecordedStep(self.eager_step, say) if recordable else self.eager_step
         self.buffer: list[Tensor] = []
         self.saved_at = self.read_at = time.monotonic()
 

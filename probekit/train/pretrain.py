@@ -19,6 +19,7 @@ from probekit.train.checkpoint import load_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
+from probekit.train.memory import batch_that_fits, peak, reset_peak
 from probekit.views import RECIPES
 
 
@@ -244,23 +245,39 @@ def _build_trainer(
 
 
 def _fit(trainer: Trainer, console: Console) -> bool:
-    run = trainer.run
-    events = run.path / "tensorboard"
+    run, device = trainer.run, trainer.device
+    finished, full = False, False
+    reset_peak(device)
     try:
         with Display(
             console,
             epochs=trainer.config.train.epochs,
             done=trainer.step_count / trainer.batches,
-            events=events,
+            events=run.path / "tensorboard",
             step=trainer.step_count,
         ) as display:
             finished = trainer.fit(display)
-            console.print(f"{'trained' if finished else 'stopped'} after {clock(display.elapsed)}")
+            console.print(f"{'trained' if finished else 'stopped'} after {clock(display.elapsed)}{peak(device)}")
+    except torch.OutOfMemoryError:
+        full = True  # what the step held is freed only when this block is left
     except Exception:
         run.update(state="failed")
         raise
+    if full:
+        run.update(state="failed")
+        raise ValueError(_smaller_batch(trainer))
     run.update(state="finished" if finished else "interrupted")
     return finished
+
+
+def _smaller_batch(trainer: Trainer) -> str:
+    """What to type after a batch did not fit."""
+    batch, width = trainer.config.train.batch_size, trainer.config.model.width
+    fits = batch_that_fits(trainer.eager_step.rehearse, batch)
+    advice = (
+        f"{fits} does: type --batch-size {fits}" if fits else f"nor a smaller one; try --set model.width={width // 2}"
+    )
+    return f"a batch of {batch} images does not fit into the memory of {_describe(trainer.device)}; {advice}"
 
 
 def _describe(device: torch.device) -> str:

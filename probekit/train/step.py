@@ -11,6 +11,8 @@ from probekit.branches.base import Branch
 from probekit.config import Config
 from probekit.data import shrunk
 from probekit.methods.base import Method, Step
+from probekit.train.optim import build_optimizer, rates_on_device, scaled_rate
+from probekit.train.seeds import stream_seed
 from probekit.views import Views, make_views
 
 WARM_UP = 3  # eager steps before a CUDA graph is recorded: cuDNN chooses its algorithms, the optimizer makes its state
@@ -41,6 +43,22 @@ class TrainingStep:
 
     def __call__(self, index: Tensor) -> Tensor:
         """The whole step."""
+        loss, step = self._gradients(index)
+        self.optimizer.step()
+        self.method.after_step()
+        logs = {"loss": loss.detach(), **step.logs}
+        self.names = list(logs)
+        return torch.stack([value.float() for value in logs.values()])
+
+    def rehearse(self, batch: int) -> None:
+        """Forward and backward of a batch of another size, and no update: does it fit into memory?"""
+        self._gradients(torch.arange(batch, device=self.images.device))
+
+    def views(self, index: Tensor) -> Views:
+        """Augmented views of the images of an index."""
+        return make_views(self.config.views.recipe, self.images[index], self.generator, size=self.view_size)
+
+    def _gradients(self, index: Tensor) -> tuple[Tensor, Step]:
         with torch.autocast(index.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
             step = self._forward(index)
             loss = step.loss
@@ -48,15 +66,7 @@ class TrainingStep:
                 loss = loss + branch.weight * branch.loss(step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.method.after_step()
-        logs = {"loss": loss.detach(), **step.logs}
-        self.names = list(logs)
-        return torch.stack([value.float() for value in logs.values()])
-
-    def views(self, index: Tensor) -> Views:
-        """Augmented views of the images of an index."""
-        return make_views(self.config.views.recipe, self.images[index], self.generator, size=self.view_size)
+        return loss, step
 
     def _forward(self, index: Tensor) -> Step:
         step = self.method.step(self.views(index))
@@ -125,3 +135,30 @@ class RecordedStep:
             self.say(f"the step cannot be recorded as a CUDA graph, and is launched kernel by kernel: {reason}")
             return
         self.graph = graph
+
+
+def build_step(config: Config, method: Method, images: Tensor) -> TrainingStep:
+    """A run's step with a fresh optimizer at the peak rate and a fresh stream of views.
+
+    Args:
+        config: The run's settings.
+        method: On the device, branches attached.
+        images: uint8 `[N, C, H, W]` on the device.
+    """
+    settings, device = config.optimizer, images.device
+    optimizer = build_optimizer(
+        method,
+        name=settings.name,
+        lr=scaled_rate(settings.lr, scaling=settings.scaling, batch_size=config.train.batch_size),
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+    rates_on_device(optimizer, device)
+    generator = torch.Generator(device).manual_seed(stream_seed(config.seed, "views"))
+    return TrainingStep(config, method, optimizer, images, generator)
+
+
+def fastest_step(step: TrainingStep, say: Callable[[str], None]) -> TrainingStep | RecordedStep:
+    """The step recorded as a CUDA graph where it can be, else as it is."""
+    recordable = step.images.device.type == "cuda" and not step.method.branches
+    return RecordedStep(step, say) if recordable else step

@@ -1,0 +1,118 @@
+"""`probekit bench step`: what a training step costs at least, and what it takes here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from probekit.config import Config, resolve
+from probekit.data import check_divisible, shrunk
+from probekit.registry import METHODS, get
+from probekit.train.cost import BYTES, KNOWN, Rates, StepCost, measured_rates, step_cost, step_times
+from probekit.train.pretrain import choose_device, default_preset, with_precision
+
+LAUNCH_US = 10  # an operator from Python to a GPU, about; the usual order of magnitude
+
+
+def run_bench_step(
+    method: str,
+    *,
+    preset: str | None,
+    options: Mapping[str, Any],
+    overrides: Sequence[str],
+    size: int,
+    channels: int,
+    device: str,
+    explain: bool,
+    console: Console,
+) -> dict[str, Any]:
+    """Prints the floor of a step on this machine and on known ones, and unless `explain` measures the step.
+
+    Args:
+        method: A name in `METHODS`.
+        preset: A preset's name, or None for the device's default.
+        options: Settings, typed.
+        overrides: Settings, "a.b=value".
+        size: Pixels a side of the images.
+        channels: Of the images, 1 or 3.
+        device: "auto", "cpu" or "cuda[:i]".
+        explain: Predict only.
+        console: Where the lines go.
+
+    Returns:
+        The same as plain data; "measured_ms" and "images_per_second" only without `explain`.
+    """
+    place = choose_device(device)
+    config = resolve(
+        method,
+        get(METHODS, "method", method),
+        preset=preset or default_preset(place),
+        seed=0,
+        overrides=overrides,
+        options=options,
+    )
+    config = with_precision(config, place)
+    images = torch.empty(0, channels, size, size, device="meta")
+    for most in (config.data.max_size, config.views.max_size):
+        images = torch.empty(0, channels, *shrunk(images, most), device="meta")
+        check_divisible((images.shape[2], images.shape[3]), 2 ** (config.model.depth - 1))
+    view = (images.shape[2], images.shape[3])
+    cost = step_cost(config, channels=channels, size=view)
+    result = _predicted(config, cost, (channels, *view), [measured_rates(place, config.train.precision), *KNOWN])
+    _print_prediction(result, console)
+    if not explain:
+        times = step_times(config, channels=channels, size=size, device=place)
+        seconds = median(times)
+        result |= {"measured_ms": 1e3 * seconds, "images_per_second": config.train.batch_size / seconds}
+        console.print(
+            f"measured: {1e3 * seconds:,.2f} ms a step, {1e3 * seconds / result['floors'][0]['ms']:.1f} times the "
+            f"floor here, {result['images_per_second']:,.0f} images/s (median of {len(times)} steps)"
+        )
+    return result
+
+
+def _predicted(config: Config, cost: StepCost, view: tuple[int, ...], machines: Sequence[Rates]) -> dict[str, Any]:
+    precision = config.train.precision
+    floors = []
+    for rates in machines:
+        arithmetic, memory = rates.floor(cost, precision)
+        parts = {"arithmetic_ms": 1e3 * arithmetic, "memory_ms": 1e3 * memory, "ms": 1e3 * max(arithmetic, memory)}
+        floors.append({"machine": rates.name, "flops": rates.flops[precision], "bytes": rates.bytes, **parts})
+    return {
+        "method": config.method,
+        "preset": config.preset,
+        "precision": precision,
+        "batch_size": config.train.batch_size,
+        "view": list(view),
+        **asdict(cost),
+        "bytes": BYTES[precision] * cost.elements,
+        "floors": floors,
+    }
+
+
+def _print_prediction(result: dict[str, Any], console: Console) -> None:
+    channels, height, width = result["view"]
+    console.print(
+        f"{result['method']}, preset {result['preset']}, {result['precision']}: {2 * result['batch_size']} views of "
+        f"{height}x{width}x{channels} a step ({result['batch_size']} images), {result['parameters']:,} parameters"
+    )
+    console.print(
+        f"forward and backward: {result['flops'] / 1e9:,.1f} GFLOP, at least {result['bytes'] / 1e9:,.2f} GB of memory "
+        f"traffic, {result['operators']} operators (about {1e-3 * LAUNCH_US * result['operators']:.1f} ms if a GPU "
+        "gets them one by one)"
+    )
+    table = Table(box=None)
+    for heading in ("", "TFLOP/s", "GB/s", "arithmetic, ms", "memory, ms", "floor, ms"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for floor in result["floors"]:
+        table.add_row(
+            floor["machine"],
+            f"{floor['flops'] / 1e12:,.2f}",
+            f"{floor['bytes'] / 1e9:,.0f}",
+            *(f"{floor[key]:,.2f}" for key in ("arithmetic_ms", "memory_ms", "ms")),
+        )
+    console.print(table)

@@ -1,0 +1,147 @@
+"""What a training step costs: its arithmetic and memory traffic, a machine's rates, and the time that it takes."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from probekit.config import Config
+from probekit.data import shrink
+from probekit.train.pretrain import build_method
+from probekit.train.step import WARM_UP, build_step, fastest_step
+from probekit.views import VIEWS, Views
+
+BYTES = {"fp32": 4, "bf16": 2}
+ROUNDS = 5  # of a measured rate; the fastest counts
+STEPS = 20  # of a measured step
+SIDES = {"cpu": 1024, "cuda": 8192}  # of the square matrices whose product is timed
+COPIED = {"cpu": 2**26, "cuda": 2**30}  # bytes, more than the caches hold
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Forward, losses and backward of one step; views and the optimizer, which cost little, are left out.
+
+    Attributes:
+        flops: Of convolutions and matrix products; a multiplication and an addition are two.
+        elements: Tensor elements that these read and write, each operand once: all else fused into them.
+        operators: Launches on a GPU, about, one kernel at a time.
+        parameters: Trained ones.
+    """
+
+    flops: int
+    elements: int
+    operators: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a machine does in a second.
+
+    Attributes:
+        name: For the reader.
+        flops: Of a matrix product, by precision.
+        bytes: Of memory traffic.
+    """
+
+    name: str
+    flops: dict[str, float]
+    bytes: float
+
+    def floor(self, cost: StepCost, precision: str) -> tuple[float, float]:
+        """Seconds that the arithmetic alone and the traffic alone take; no step is faster than the longer."""
+        return cost.flops / self.flops[precision], BYTES[precision] * cost.elements / self.bytes
+
+
+# bf16 and memory: what large products and copies reach; fp32: the data sheet, without tf32, which the trainer avoids.
+KNOWN = (Rates("H200 (on paper)", {"bf16": 790e12, "fp32": 67e12}, 4.3e12),)
+
+
+class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up what runs under it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = self.elements = self.operators = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.operators += func.namespace == "aten" and not func.is_view
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.flops += count(*args, **(kwargs or {}), out_val=out)
+            self.elements += sum(x.numel() for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor))
+        return out
+
+
+def step_cost(config: Config, *, channels: int, size: tuple[int, int]) -> StepCost:
+    """Counts one step of a method; nothing is computed, the tensors have shapes only.
+
+    Args:
+        config: The settings.
+        channels: Of the images, 1 or 3.
+        size: (h, w) of the views.
+    """
+    with FakeTensorMode():
+        method = build_method(config, channels=channels).train()
+        views = torch.empty(VIEWS, config.train.batch_size, channels, *size)
+        none = torch.empty(0)
+        with _Count() as counted:
+            method.step(Views(views, views, none, none)).loss.backward()  # type: ignore[no-untyped-call]
+    trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    return StepCost(counted.flops, counted.elements, counted.operators, trained)
+
+
+def measured_rates(device: torch.device, precision: str) -> Rates:
+    """The rates of the machine at hand: a square matrix product in "fp32" or "bf16", and a copy."""
+    side, size = SIDES[device.type], COPIED[device.type]
+    a = torch.rand(side, side, device=device).to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    flops = 2 * side**3 / _fastest(lambda: a @ a, device)
+    source = torch.ones(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    traffic = 2 * size / _fastest(lambda: target.copy_(source), device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return Rates(f"{name} (measured)", {precision: flops}, traffic)
+
+
+def step_times(config: Config, *, channels: int, size: int, device: torch.device) -> list[float]:
+    """Seconds of each of `STEPS` whole steps, as the trainer makes them, on noise.
+
+    Args:
+        config: The settings, the precision resolved.
+        channels: Of the images, 1 or 3.
+        size: Pixels a side of the images.
+        device: Where.
+    """
+    batch = config.train.batch_size
+    noise = torch.randint(256, (batch, channels, size, size), dtype=torch.uint8)
+    images = shrink(noise, config.data.max_size).to(device)
+    method = build_method(config, channels=channels).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    step = fastest_step(build_step(config, method.train(), images), print)
+    index = torch.arange(batch, device=device)
+    return _times(lambda: step(index), device, warm_up=WARM_UP + 2, rounds=STEPS)
+
+
+def _times(job: Callable[[], Any], device: torch.device, *, warm_up: int, rounds: int) -> list[float]:
+    """Seconds of each round after the first few."""
+    times = []
+    for _ in range(warm_up + rounds):
+        started = time.perf_counter()
+        job()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return times[warm_up:]
+
+
+def _fastest(job: Callable[[], Any], device: torch.device) -> float:
+    """Seconds, the best of some."""
+    return min(_times(job, device, warm_up=1, rounds=ROUNDS))
