@@ -30,6 +30,7 @@ check: lint test
 bench: install
 	$(BIN)/python -m benchmarks.generators
 	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.step_peer
 	$(BIN)/python -m benchmarks.views
 	$(BIN)/python -m benchmarks.probe
 	$(BIN)/python -m benchmarks.h5

@@ -64,14 +64,14 @@ def torchvision_view(channels: int) -> Callable[[Any], Tensor]:
     return view
 
 
-def lightly_views(channels: int) -> Callable[[Any], list[Tensor]]:
-    """SimCLRTransform of lightly: two views of a Pillow image."""
+def lightly_views(channels: int, size: int = SIZE) -> Callable[[Any], list[Tensor]]:
+    """SimCLRTransform of lightly: two views of `size` pixels of a Pillow image."""
     from benchmarks import torchvision_operators  # noqa: F401
     from lightly.transforms.simclr_transform import SimCLRTransform  # isort: skip
 
     colour = channels == 3
     transform: Any = SimCLRTransform(
-        input_size=SIZE,
+        input_size=size,
         cj_prob=jitter.P_JITTER if colour else 1.0,
         cj_bright=STRENGTH,
         cj_contrast=STRENGTH,

@@ -1,0 +1,146 @@
+"""SimCLR's whole training step, ours against what a user would write with PyTorch and lightly.
+
+    python -m benchmarks.step_peer [--preset quick] [--size 128] [--batches 16] [--device auto] [--workers 2]
+
+The peer: the same encoder and projection head, its NTXentLoss, its LARS and its SimCLRTransform on Pillow images, a
+DataLoader with workers; float32 and torch's default layout, as its examples have it. Ours: the trainer's step at the
+preset, its precision and optimizer included. A round is a pass over `STEPS` batches of the same images; rounds take
+turns.
+"""
+
+import argparse
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from benchmarks.report import RESULTS, interleaved, spread, write
+from benchmarks.step import synchronised
+from benchmarks.views import PerImage, lightly_views, numbers, peer_versions
+from probekit.config import Config, resolve
+from probekit.data import shrunk
+from probekit.methods.conrec import ConRec
+from probekit.registry import METHODS, get
+from probekit.train.pretrain import build_method, choose_device, with_precision
+from probekit.train.step import build_step, fastest_step
+
+METHOD = "simclr"
+STEPS = 10  # a round
+
+
+def our_pass(config: Config, images: Tensor, device: torch.device) -> Callable[[], None]:
+    """`STEPS` steps of the trainer on images uint8 [N, C, H, W]."""
+    method = build_method(config, channels=images.shape[1])
+    method = method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    step = fastest_step(build_step(config, method.train(), images.to(device)), print)
+    batches = torch.arange(len(images), device=device).view(-1, config.train.batch_size)
+
+    def run() -> None:
+        for index in itertools.islice(itertools.cycle(batches), STEPS):
+            step(index)
+
+    return run
+
+
+def peer_pass(config: Config, images: Tensor, device: torch.device, workers: int) -> Callable[[], None]:
+    """`STEPS` steps of a plain loop with lightly's parts."""
+    from PIL import Image
+
+    from benchmarks import torchvision_operators  # noqa: F401
+    from lightly.loss import NTXentLoss  # isort: skip
+    from lightly.utils.lars import LARS  # isort: skip
+
+    method = build_method(config, channels=images.shape[1]).to(device).train()
+    assert isinstance(method, ConRec)
+    assert isinstance(method.head, nn.Module)
+    head = method.head
+    criterion = NTXentLoss(temperature=config.method_options["temperature"])
+    optimizer = LARS(method.parameters(), lr=0.3, momentum=0.9, weight_decay=1e-4)  # the paper's
+    side = shrunk(images, config.views.max_size)[0]
+    arrays = images.permute(0, 2, 3, 1).contiguous().numpy()
+    sources = [Image.fromarray(np.squeeze(a)) for a in arrays]
+    batches = endless(PerImage(sources, lightly_views(images.shape[1], side)), config.train.batch_size, workers)
+
+    def run() -> None:
+        for views in itertools.islice(batches, STEPS):
+            first, second = views.to(device, non_blocking=True).unbind(1)
+            loss = criterion(head(method.encoder(first).pooled), head(method.encoder(second).pooled))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return run
+
+
+def endless(data: PerImage, batch: int, workers: int) -> Iterator[Tensor]:
+    """Batches [B, 2, C, H, W], pass after pass, by workers that stay."""
+    pinned = torch.cuda.is_available()
+    loader = DataLoader(
+        data,
+        batch_size=batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=True,
+        pin_memory=pinned,
+    )
+    while True:
+        yield from loader
+
+
+def measure(preset: str, size: int, batch: int, *, device: torch.device, workers: int, rounds: int) -> dict[str, Any]:
+    """Milliseconds a step of both, and the ratio."""
+    options = {"train.batch_size": batch}
+    config = resolve(METHOD, get(METHODS, "method", METHOD), preset=preset, seed=0, options=options)
+    config = with_precision(config, device)
+    shape = (batch * STEPS, 1, size, size)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    jobs = {"ours": our_pass(config, images, device), "peer": peer_pass(config, images, device, workers)}
+    times = interleaved({name: synchronised(job, device) for name, job in jobs.items()}, rounds=rounds)
+    ratio = spread([p / o for p, o in zip(times["peer"], times["ours"], strict=True)])
+    row = {
+        "preset": preset,
+        "precision": config.train.precision,
+        "size": size,
+        "batch": batch,
+        "workers": workers,
+        "ms_per_step": {name: spread([1e3 * t / STEPS for t in ts]) for name, ts in times.items()},
+        "ratio": ratio,
+    }
+    ours, peer = (row["ms_per_step"][name]["median"] for name in ("ours", "peer"))  # type: ignore[index]
+    print(
+        f"{METHOD} preset {preset} {config.train.precision}, {size} px, batch {batch}: ours {ours:.1f} ms, peer "
+        f"{peer:.1f} ms, {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f}) times as long"
+    )
+    return row
+
+
+def main() -> None:
+    """Measures, prints, writes the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--batches", type=numbers, default=[16])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=None)
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    rows = [
+        measure(
+            arguments.preset, arguments.size, batch, device=device, workers=arguments.workers, rounds=arguments.rounds
+        )
+        for batch in arguments.batches
+    ]
+    out = arguments.out or RESULTS / f"step-peer-{arguments.preset}-{device.type}.json"
+    write(out, {"device": str(device), "peers": peer_versions(), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
