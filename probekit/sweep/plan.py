@@ -142,7 +142,7 @@ def read_floors(run: Run, protocol: str, *, epochs: int) -> list[dict[str, Any]]
 
 
 def choose(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRun]:
-    """The runs that `--only` asks for: a text that occurs in datasets' names chooses those, any other chooses rows.
+    """The runs that `--only` asks for: datasets or else rows, of that name or, if there is none, with it in theirs.
 
     Raises:
         ValueError: If a text occurs in neither.
@@ -151,9 +151,9 @@ def choose(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRu
     rows = list(dict.fromkeys(run.row.name for run in planned))
     of_datasets, of_rows = set[str](), set[str]()
     for text in only:
-        if found := [name for name in datasets if text in name]:
+        if found := _named(text, datasets):
             of_datasets.update(found)
-        elif found := [name for name in rows if text in name]:
+        elif found := _named(text, rows):
             of_rows.update(found)
         else:
             raise ValueError(f"expected --only part of {', '.join(datasets + rows)}, found {text!r}")
@@ -162,6 +162,10 @@ def choose(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRu
         for run in planned
         if (not of_datasets or run.dataset in of_datasets) and (not of_rows or run.row.name in of_rows)
     ]
+
+
+def _named(text: str, names: Sequence[str]) -> list[str]:
+    return [text] if text in names else [name for name in names if text in name]
 
 
 def _started(run: Run) -> bool:

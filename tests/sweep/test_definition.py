@@ -262,7 +262,8 @@ def test_only_chooses_datasets_and_rows() -> None:
 
     assert len(chosen()) == 10
     assert chosen("rect", "reconstruction") == [("rect-tri", "reconstruction")]
-    assert chosen("conrec") == [(d, r) for d in ("rect-tri", "circ-sq") for r in ("conrec-gap", "conrec")]
+    assert chosen("conrec") == [(d, "conrec") for d in ("rect-tri", "circ-sq")]  # the name itself
+    assert chosen("conr") == [(d, r) for d in ("rect-tri", "circ-sq") for r in ("conrec-gap", "conrec")]
     assert len(chosen("circ", "rect")) == 10
     with pytest.raises(ValueError, match=r"expected --only part of rect-tri, circ-sq, simclr.*found 'byol'"):
         chosen("byol")
