@@ -290,3 +290,21 @@ def test_demo_keeps_a_finished_run_and_goes_on_with_an_interrupted_one(
     (run.checkpoints / "last.pt").unlink()
     go()
     assert called == ["pretrain", "resume", "pretrain", "pretrain"]
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_demo_is_shorter_on_a_slow_machine_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], slow: bool
+) -> None:
+    from probekit.commands import demo
+    from probekit.config import resolve
+    from probekit.registry import METHODS, get
+
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(demo, "run_pretrain", lambda *args, **named: given.update(named))
+    monkeypatch.setattr(demo, "is_slow", lambda: slow)
+    demo._pretrain("conrec", tmp_path / "demo.h5", tmp_path, overwrite=False, console=Console(soft_wrap=True))
+    assert ("no AVX-512" in capsys.readouterr().out) == slow
+    kind = get(METHODS, "method", "conrec")
+    config = resolve("conrec", kind, preset="quick", seed=0, overrides=given["overrides"])
+    assert config.train.epochs == (26 if slow else 45)
