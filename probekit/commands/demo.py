@@ -11,8 +11,8 @@ from probekit.commands.pretrain import run_pretrain, run_resume
 from probekit.commands.probe import run_probe
 from probekit.run import Run
 
-# Preset quick takes some 20 minutes on two cores without AVX-512. Cheaper views, smaller batches and fewer passes end in
-# 10 and still beat the random network on the fine factor (docs/log.md, 2026-11-21).
+# Preset quick takes some 20 minutes on two cores without AVX-512. Cheaper views, smaller batches and fewer passes end
+# in 10 and still beat the random network on the fine factor (docs/log.md, 2026-11-21).
 SHORTER = ("views.max_size=48", "train.batch_size=8", "train.epochs=26")
 
 
