@@ -34,7 +34,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.report import RESULTS, spread, write
 from probekit.probe.linear import Space, fit
-from probekit.probe.logistic import Problem, curvature_factor, gram
+from probekit.probe.logistic import Problem, gram, inverse_curvature
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
@@ -188,7 +188,7 @@ def per_pass(shape: Shape, *, device: str) -> dict[str, Any]:
 
     space = clock("ours, centring, s", lambda: Space.of(x, standardise=False))
     products = clock("ours, products of the columns, s", lambda: gram(space.z))
-    clock("ours, factor, s", lambda: curvature_factor(products, k=k, C=1.0))
+    clock("ours, preconditioner, s", lambda: inverse_curvature(products, k=k, C=1.0))
     w = torch.zeros((k, dim + 1), dtype=torch.float64, device=device)
     rows, codes = torch.from_numpy(space.z).to(device), torch.from_numpy(y).to(device)
     small = rows.float()
