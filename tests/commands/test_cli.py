@@ -164,6 +164,7 @@ def test_a_second_run_gets_a_name_of_its_own(home: Path) -> None:
         (["probe", "--checkpoint", "best"], 1, "type: --checkpoint last"),
         (["import", "junk.h5", "--out", "y.h5"], 1, "junk.h5"),
         (["show", "junk.h5"], 1, "junk.h5"),
+        (["show", "memory.h5"], 1, "gen rect-tri --out memory.h5\n"),  # and no word of a batch
         (["nonsense"], 2, "nonsense"),
     ],
 )
@@ -195,6 +196,13 @@ def test_paths_may_hold_brackets(home: Path) -> None:
     done = probekit("gen", "circ-sq", "--n", "3", "--n-test", "3", "--size", "16", "--out", "[red]/x[/b].h5", cwd=home)
     assert done.returncode == 0, done.stderr
     assert "wrote [red]/x[/b].h5" in done.stdout
+
+
+def test_a_name_that_stdout_cannot_write_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = probekit("gen", "circ-sq", "--n", "3", "--n-test", "3", "--size", "16", "--out", "\xe9.h5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("next: probekit pretrain conrec --data \\xe9.h5\n")
 
 
 def test_import_then_train_from_an_npz(home: Path) -> None:
