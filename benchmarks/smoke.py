@@ -81,6 +81,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", action="store_true")
     update = parser.parse_args().update
+    if not (update or COMMITTED.exists()):
+        sys.exit(f"expected committed ratios in {COMMITTED}, found none; type: python -m benchmarks.smoke --update")
     committed: dict[str, float] = {} if update else json.loads(COMMITTED.read_text())["ratio"]
     torch.set_num_threads(1)
     found: dict[str, float] = {}
@@ -96,7 +98,8 @@ def main() -> None:
     slower = [name for name in committed if found[name] < (1 - SLACK) * committed[name]]
     for name, ratio in found.items():
         verdict = "SLOWER" if name in slower else "ok"
-        print(f"{name}: {ratio:.2f} times as fast as its peer, committed {committed[name]:.2f}: {verdict}")
+        before = f"{committed[name]:.2f}" if name in committed else "none"
+        print(f"{name}: {ratio:.2f} times as fast as its peer, committed {before}: {verdict}")
     sys.exit(1 if slower else 0)
 
 

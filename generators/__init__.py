@@ -1,6 +1,6 @@
 """Parametrised shape images: factors to pixels, object masks and evidence masks.
 
-NumPy, OpenCV and scikit-image only; neither torch nor probekit.
+NumPy and OpenCV only; neither torch nor probekit.
 """
 
 from generators.base import Dial, Factor, Generator, Rendered

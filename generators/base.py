@@ -142,7 +142,7 @@ class Generator(ABC):
         example = f"type --set {name}={str(dial.default).lower()}"
         if isinstance(dial.default, bool):
             if value not in (0, 1):
-                raise ValueError(f"expected {name} true or false, found {value}; {example}")
+                raise ValueError(f"expected {name} true or false, found {value!r}; {example}")
             value = bool(value)
         elif isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{known}, found {value!r}; {example}")

@@ -1,16 +1,13 @@
 """The command line: parse, call one plain function, print. Heavy imports stand inside the commands."""
 
-import json
 import os
-import signal
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from probekit import __version__
+from probekit.output import console, errors, print_json, run_app, show_tracebacks
 
 DATA = Path("data")
 RUNS = Path("runs")
@@ -25,10 +22,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-# No markup: a path or a name may hold brackets.
-console = Console(highlight=False, soft_wrap=True, markup=False)
-errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-debug = False
 
 Set = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Change one setting; may be repeated.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")]
@@ -40,20 +33,8 @@ Compression = Annotated[str, typer.Option(help="none, lzf or gzip.")]
 
 
 def main() -> None:
-    """The `probekit` command: a user's mistake is one line and exit code 1; a traceback only with --debug."""
-    # What ends a command politely also removes its temporary file; training has its own handler, which saves.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit("error: terminated"))
-    try:
-        app()
-    except (ValueError, OSError, MemoryError, RuntimeError) as error:
-        out_of_memory = "memory" in str(error) or isinstance(error, MemoryError)  # torch raises plain RuntimeErrors
-        if debug or (isinstance(error, RuntimeError) and not out_of_memory):
-            raise
-        text = " ".join((str(error) or type(error).__name__).split())
-        if out_of_memory:  # torch explains its allocator at length
-            text = f"{text[:200]}; try a smaller --batch-size"
-        print(f"error: {text}", file=sys.stderr)
-        sys.exit(1)
+    """The `probekit` command."""
+    run_app(app)
 
 
 def _print_version(asked: bool) -> None:
@@ -64,14 +45,13 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def options(
-    debug_mode: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
     """What does an image encoder really see: the fine detail, or only the gist?"""
-    global debug
-    debug = debug_mode
+    show_tracebacks(debug)
 
 
 @app.command()
@@ -246,7 +226,7 @@ def probe(
         quiet=as_json,
     )
     if as_json:
-        _print_json(result)
+        print_json(result)
 
 
 @app.command()
@@ -295,7 +275,7 @@ def sweep(
         )
         result, problem = run_sweep(source, options, sweeps=SWEEPS, runs=RUNS, data=DATA, console=out, quiet=as_json)
     if as_json:
-        _print_json(result)
+        print_json(result)
     if problem:
         raise ValueError(problem)
 
@@ -333,7 +313,7 @@ def step(
         console=errors if as_json else console,
     )
     if as_json:
-        _print_json(result)
+        print_json(result)
 
 
 @app.command("list")
@@ -342,7 +322,7 @@ def list_(as_json: Json = False) -> None:
     from probekit.commands.catalogue import catalogue, print_catalogue
 
     if as_json:
-        _print_json(catalogue())
+        print_json(catalogue())
     else:
         print_catalogue(catalogue(), console)
 
@@ -356,7 +336,3 @@ def demo(
     from probekit.commands.demo import run_demo
 
     run_demo(method, data=DATA, runs=RUNS, overwrite=overwrite, console=console)
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    print(json.dumps(content, indent=2, allow_nan=False))

@@ -202,9 +202,10 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         if not equals or not key.strip() or not value.strip():
             raise ValueError(f"expected NAME=VALUE after --set, found {item!r}")
         try:
-            parsed[key.strip()] = tomllib.loads(f"x = {value}")["x"]
-        except (tomllib.TOMLDecodeError, KeyError):
-            parsed[key.strip()] = value.strip()
+            table = tomllib.loads(f"x = {value}")
+        except (ValueError, RecursionError):  # no TOML, or numbers and brackets beyond what Python reads
+            table = {}
+        parsed[key.strip()] = table["x"] if table.keys() == {"x"} else value.strip()  # one value, no further lines
     return parsed
 
 

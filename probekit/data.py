@@ -33,7 +33,7 @@ class DeviceSplit:
         return len(self.images)
 
 
-def open_split(path: Path, name: str, device: torch.device, *, max_size: int) -> DeviceSplit:
+def open_split(path: Path, name: str, device: torch.device, *, max_size: int, first: int | None = None) -> DeviceSplit:
     """Reads a split and puts its images on the device, once.
 
     Args:
@@ -41,6 +41,7 @@ def open_split(path: Path, name: str, device: torch.device, *, max_size: int) ->
         name: The split.
         device: Where the images go.
         max_size: Images whose longer side has more pixels are averaged down to it.
+        first: Only the first so many images, if there are as many; None is all.
 
     Raises:
         ValueError: If the file is no dataset, or has no such split.
@@ -48,7 +49,8 @@ def open_split(path: Path, name: str, device: torch.device, *, max_size: int) ->
     info = read_info(path)
     if name not in info.splits:
         raise ValueError(f"expected split {name!r} in {path}, found {', '.join(info.splits)}")
-    split = read_split(path, name)
+    n = info.splits[name].n
+    split = read_split(path, name, stop=n if first is None else min(first, n))
     return DeviceSplit(name, to_device(split.images, device, max_size=max_size), split)
 
 

@@ -24,6 +24,7 @@ BLOCK_BYTES = 8 << 20  # of images, and as much of masks; measured: 4 MiB is 5 %
 BLOCK_IMAGES = 512  # that is 8 MiB at 128 px; more of smaller ones are no faster, and their factors take memory too
 MAX_WORKERS = 8  # more only wait for the one that renders; bounds memory on machines with many cores
 AHEAD = 1  # blocks under way beyond the workers: these never wait for the writer
+MAX_N = 10**9  # own choice: half a terabyte of shapes at 128 px
 MAX_SEED = 2**63 - 1  # what the file's int64 holds
 
 PAIR_ID = {"name": "pair_id", "kind": "key", "about": "the base image that a minimal pair belongs to"}
@@ -55,8 +56,8 @@ def generate(
     Args:
         name: A key of `GENERATORS`.
         out: The file.
-        n: Base images in train.
-        n_test: Base images in test; 0 leaves the split out.
+        n: Base images in train, at most 10**9.
+        n_test: Base images in test, at most 10**9; 0 leaves the split out.
         seed: Of everything random.
         size: Of the images, in pixels.
         style: "clean" or "paper".
@@ -110,6 +111,10 @@ def _check(name: str, n: int, n_test: int, seed: int, workers: int) -> None:
         raise ValueError(nearest("generator", name, GENERATORS))
     if n < 1:
         raise ValueError(f"expected at least 1 training image, found {n}; type --n 1000")
+    if max(n, n_test) > MAX_N:
+        raise ValueError(
+            f"expected at most {MAX_N} images in a split, found {max(n, n_test)}; type --n {MAX_N} or less"
+        )
     if n_test < 0:
         raise ValueError(f"expected 0 or more test images, found {n_test}; type --n-test 500")
     if not 0 <= seed <= MAX_SEED:

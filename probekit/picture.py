@@ -19,13 +19,10 @@ def save_png(figure: Figure, out: Path, *, dpi: int) -> Path:
         `out`.
 
     Raises:
-        ValueError: If `out` does not end in .png, or is a file that probekit did not draw.
+        ValueError: As `check_png`.
         OSError: If it cannot be written.
     """
-    if out.suffix.lower() != ".png":
-        raise ValueError(f"expected a picture NAME.png, found {out}; type --out {out.with_suffix('.png')}")
-    if out.exists() and not _drawn_here(out):
-        raise ValueError(f"{out} exists and is no picture that probekit drew; type --out OTHER.png")
+    check_png(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     temporary = out.with_name(f".{out.name}.tmp")
@@ -35,6 +32,18 @@ def save_png(figure: Figure, out: Path, *, dpi: int) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return out
+
+
+def check_png(out: Path) -> None:
+    """Refuses what `save_png` would not draw to.
+
+    Raises:
+        ValueError: If `out` does not end in .png, or is a file that probekit did not draw.
+    """
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"expected a picture NAME.png, found {out}; type --out {out.with_suffix('.png')}")
+    if out.exists() and not _drawn_here(out):
+        raise ValueError(f"{out} exists and is no picture that probekit drew; move it away or choose another --out")
 
 
 def _drawn_here(path: Path) -> bool:

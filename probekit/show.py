@@ -128,7 +128,7 @@ def draw_grid(path: Path, out: Path, *, split: str = "train", per_class: int = 8
     """
     info = read_info(path)
     labels = read_labels(path, split)
-    paired = "pair_id" in info.splits[split].factors
+    paired = labels is not None and {"pair_id", "pair_role"} <= set(info.splits[split].factors)
     rows, roles = _pairs(info, split) if paired else (_choose(info, labels, info.splits[split].n, per_class), [])
     cells = [[_cell(info, split, index) for index in indices] for _, indices in rows]
     made = (info.generator or str(info.params.get("source", "images")), info.style)
@@ -156,10 +156,10 @@ def _choose(info: DatasetInfo, labels: NDArray[np.int64] | None, n: int, per_cla
 def _pairs(info: DatasetInfo, split: str) -> tuple[list[tuple[str, list[int]]], list[str]]:
     """The first minimal pairs, one a row under the base's class, and what stands in each column."""
     head = read_split(info.path, split, stop=min(info.splits[split].n, PAIR_ROWS * (1 + len(info.factors))))
-    assert head.labels is not None  # only `gen` makes pairs
+    assert head.labels is not None
     ids = head.factors["pair_id"]
     bases = np.unique(ids, return_index=True)[1][:PAIR_ROWS]
-    roles = [role.decode() for role in head.factors["pair_role"][ids == ids[0]]]
+    roles = [role.decode() for role in head.factors["pair_role"].astype("S")[ids == ids[0]]]
     columns = [role if role == "base" else f"{role} flipped" for role in roles]
     return [(info.classes[head.labels[i]], np.flatnonzero(ids == ids[i]).tolist()) for i in bases], columns
 

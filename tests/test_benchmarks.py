@@ -3,6 +3,8 @@
 Run alone: python -m pytest tests/test_benchmarks.py
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,15 @@ def test_the_peer_draws_the_same_scene(name: str, style: str) -> None:
     if style == "paper":
         masks = np.stack([peer_with_masks(generator, scenes, row)[1] for row in rows_of(factors)])
         assert np.array_equal(masks, generator.render(factors).masks)
+
+
+def test_smoke_without_committed_ratios_says_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import smoke
+
+    monkeypatch.setattr(smoke, "COMMITTED", tmp_path / "none.json")
+    monkeypatch.setattr("sys.argv", ["smoke"])
+    with pytest.raises(SystemExit, match="--update"):
+        smoke.main()
 
 
 def test_jobs_take_turns_by_the_clock_given() -> None:

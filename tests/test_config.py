@@ -100,8 +100,13 @@ def test_any_override_is_taken_or_refused_in_one_line(text: str) -> None:
 
 
 def test_overrides_are_toml_or_bare_words() -> None:
-    parsed = parse_overrides(["a=1", "b=1.5", "c=true", 'd="x"', "e=word", "f.g=-2e-3"])
-    assert parsed == {"a": 1, "b": 1.5, "c": True, "d": "x", "e": "word", "f.g": -2e-3}
+    parsed = parse_overrides(["a=1", "b=1.5", "c=true", 'd="x"', "e=word", "f.g=-2e-3", "h=1\nx2=2"])
+    assert parsed == {"a": 1, "b": 1.5, "c": True, "d": "x", "e": "word", "f.g": -2e-3, "h": "1\nx2=2"}
+
+
+def test_overrides_beyond_what_python_reads_are_words() -> None:
+    for value in ("[" * 3000, "9" * 5000):
+        assert parse_overrides([f"a={value}"]) == {"a": value}
 
 
 def test_unknown_names_list_the_known_ones() -> None:

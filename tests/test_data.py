@@ -3,13 +3,19 @@
 Alone: pytest tests/test_data.py
 """
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probekit.data import check_divisible, shrink, shrunk
+from probekit.data import check_divisible, open_split, shrink, shrunk
+from probekit.h5 import Split, read_split
+from tests.datasets import small_shapes
 
+CPU = torch.device("cpu")
 SIDES = st.integers(1, 128).map(lambda n: 8 * n)
 
 
@@ -33,6 +39,22 @@ def test_sides_divisible_by_8_stay_so_and_fit(height: int, width: int, most: int
 )
 def test_known_sizes(size: tuple[int, int], most: int, expected: tuple[int, int]) -> None:
     assert shrunk(torch.empty(0, 1, *size), most) == expected
+
+
+def test_the_first_images_are_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.h5"
+    small_shapes(path, n=6, n_test=2)
+    whole, read = open_split(path, "train", CPU, max_size=32).images, []
+
+    def recorded(*arguments: Any, **options: Any) -> Split:
+        rows = read_split(*arguments, **options)
+        read.append(len(rows.images))
+        return rows
+
+    monkeypatch.setattr("probekit.data.read_split", recorded)
+    assert torch.equal(open_split(path, "train", CPU, max_size=32, first=4).images, whole[:4])
+    assert len(open_split(path, "test", CPU, max_size=32, first=4)) == 2
+    assert read == [4, 2]
 
 
 def test_shrinking_is_a_mean_of_blocks() -> None:

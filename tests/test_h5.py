@@ -227,6 +227,15 @@ def test_an_existing_file_stays(sound: Path) -> None:
     assert sound.read_bytes() == before
 
 
+def test_a_file_is_no_folder_and_a_device_no_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"mine")
+    with pytest.raises(OSError, match="file is a file, not a folder"):
+        writer_for(tmp_path / "file" / "a.h5")
+    assert (tmp_path / "file").read_bytes() == b"mine"
+    with pytest.raises(ValueError, match="found a device or a pipe at /dev/null"):
+        read_info(Path("/dev/null"))
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_an_interrupted_writer_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     def interrupted() -> None:

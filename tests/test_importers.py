@@ -377,7 +377,7 @@ BREAK: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", BREAK)
-def test_a_broken_image_is_one_line_or_skipped(tmp_path: Path, name: str) -> None:
+def test_a_broken_image_is_one_line_or_skipped(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
     root = class_folders(tmp_path / "set", {"a": 70, "b": 3})
     BREAK[name](root / "a" / f"035 {name}")
     assert_refused(root, tmp_path / "a.h5", f"a/035 {name}", "1 broken image,", "--skip-broken")
@@ -389,6 +389,7 @@ def test_a_broken_image_is_one_line_or_skipped(tmp_path: Path, name: str) -> Non
     split = read_split(info.path, "train")
     assert split.labels is not None
     assert split.labels.tolist() == [0] * 70 + [1] * 3
+    assert capfd.readouterr().err == ""  # OpenCV is quiet
 
 
 def test_other_files_are_listed_and_left_out(tmp_path: Path) -> None:

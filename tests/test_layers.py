@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 ANYWHERE = {"__init__", "registry", "config", "run"}  # standard library only; whoever likes may use them
 LEVEL = {
     "generators": 0,
+    "output": 1,
     "h5": 1,
     "importers": 1,
     "generate": 1,

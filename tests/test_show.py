@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -187,6 +188,18 @@ def test_minimal_pairs_stand_side_by_side(tmp_path: Path) -> None:
     picture = cv2.imread(str(preview(path)))
     assert picture is not None
     assert picture.shape[0] == TITLE + 6 * (128 + GAP)
+
+
+@pytest.mark.parametrize("missing", ["pair_role", "labels"])
+def test_half_of_what_makes_pairs_is_no_pairs(tmp_path: Path, missing: str) -> None:
+    path = tmp_path / "pairs.h5"
+    small_shapes(path, n=8, n_test=4, pairs=True)
+    with h5py.File(path, "r+") as file:
+        for split in ("train", "test"):
+            del file[split]["labels" if missing == "labels" else f"factors/{missing}"]
+        factors = [factor for factor in json.loads(file.attrs["factors"]) if factor["name"] != missing]
+        file.attrs["factors"] = json.dumps(factors)
+    assert preview(path).exists()
 
 
 def test_brightness_by_class_is_the_ink_fraction(tmp_path: Path) -> None:

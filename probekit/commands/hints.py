@@ -7,9 +7,7 @@ from probekit.run import Run
 
 def after_data(info: DatasetInfo) -> str:
     """For a dataset file that was written or shown."""
-    train = info.splits.get("train")
-    if train is None:
-        return f"next: probekit probe --data {info.path}   (no train split: nothing to pretrain on)"
+    train = info.splits["train"]
     if train.height % SIDE or train.width % SIDE:
         fits = max(SIDE, min(train.height, train.width) // SIDE * SIDE)
         return (
@@ -30,9 +28,9 @@ def after_pretraining(run: Run, info: DatasetInfo) -> str:
 
 def unprobeable(info: DatasetInfo) -> str | None:
     """What a dataset file lacks for a linear probe, in words, or None."""
-    train, test = info.splits.get("train"), info.splits.get("test")
-    if train is None or test is None:
-        return f"no {'train' if train is None else 'test'} split"
+    train, test = info.splits["train"], info.splits.get("test")
+    if test is None:
+        return "no test split"
     if not train.labelled or not test.labelled:
         return "no labels"
     return "one class only" if len(info.classes) < 2 else None

@@ -7,7 +7,8 @@ from rich.console import Console
 
 def newest_dataset(folder: Path) -> Path | None:
     """The dataset file in `folder` that was written last, or None."""
-    files = sorted(folder.glob("*.h5"), key=lambda file: (file.stat().st_mtime_ns, file.name))
+    found = (path for path in folder.glob("*.h5") if path.is_file())
+    files = sorted(found, key=lambda file: (file.stat().st_mtime_ns, file.name))
     return files[-1] if files else None
 
 

@@ -34,8 +34,10 @@ def run_show(
     """Describes a dataset file and draws it; with `views`, draws what that method trains on.
 
     Raises:
-        ValueError: If there is no dataset file, or no such split, method or run.
+        ValueError: If there is no dataset file, or no such split, method or run, or JSON is asked of a picture.
     """
+    if as_json and (run is not None or views is not None):
+        raise ValueError("expected --json for a dataset file, found it with --views or --run; leave one out")
     if run is not None:
         _draw_run(open_run(run, runs), path, views, out=out, split=split, seed=seed, console=console)
         return
@@ -55,24 +57,25 @@ def run_show(
 
 def _draw_method(name: str, path: Path, *, out: Path | None, split: str, seed: int) -> Path:
     """What a method trains on, at the size of the images."""
-    from probekit.show_views import draw_views
+    from probekit.show_views import ROWS, draw_views
 
-    images = open_split(path, split, CPU, max_size=MOST).images
+    recipe = _recipe(name)
+    images = open_split(path, split, CPU, max_size=MOST, first=ROWS).images
     picture = out or path.with_name(f"{path.stem}-views-{name}.png")
     title = f"{path.stem}, {split}: what {name} is given"
-    return draw_views(images, recipe=_recipe(name), seed=seed, title=title, out=picture, predict=None)
+    return draw_views(images, recipe=recipe, seed=seed, title=title, out=picture, predict=None)
 
 
 def _draw_run(
     run: Run, path: Path | None, views: str | None, *, out: Path | None, split: str, seed: int, console: Console
 ) -> None:
     """What a run trained on, at the size it trained at, and what its decoder makes of it; by default its own data."""
-    from probekit.show_views import draw_views
+    from probekit.show_views import ROWS, draw_views
     from probekit.train.pretrain import load_method
 
     method, config = load_method(run)
     path = path or Path(run.read()["dataset"]["path"])
-    images = open_split(path, split, CPU, max_size=config.data.max_size).images
+    images = open_split(path, split, CPU, max_size=config.data.max_size, first=ROWS).images
     channels = method.encoder.spec["channels"]
     if images.shape[1] != channels:
         raise ValueError(

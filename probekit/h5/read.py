@@ -88,8 +88,10 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     """The open file; whatever HDF5 says about it becomes one line."""
     if not path.exists():
         raise ValueError(f"expected a dataset file, found nothing at {path}; {HOW}")
-    if not path.is_file():
+    if path.is_dir():
         raise ValueError(f"expected a dataset file, found a folder at {path}; type: probekit import {path}")
+    if not path.is_file():
+        raise ValueError(f"expected a dataset file, found a device or a pipe at {path}; {HOW}")
     try:
         with h5py.File(path, "r") as file:
             yield file

@@ -4,6 +4,7 @@ The file grows under a temporary name beside its place and is renamed when it is
 leaves no half file; a stale temporary is replaced by the next run. No timestamps: equal contents, equal bytes.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -140,6 +141,8 @@ class DatasetWriter:
         self.partial = path.with_name(f".{path.name}.partial")
         self._splits: dict[str, _Open] = {}
         with _translated(path):
+            if path.parent.exists() and not path.parent.is_dir():  # mkdir would say "File exists"
+                raise NotADirectoryError(errno.ENOTDIR, f"{path.parent} is a file, not a folder")
             path.parent.mkdir(parents=True, exist_ok=True)
             self._target = Target(self.partial)
             self._file = h5py.File(self._target, "w")

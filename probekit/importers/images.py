@@ -15,6 +15,8 @@ _NAMES = "avif bmp dib exr gif hdr jp2 jpe jpeg jpg pbm pfm pgm pic png pnm ppm 
 SUFFIXES = frozenset(f".{name}" for name in _NAMES.split(" "))
 PAPER_WHITE = 255  # what shows through transparent pixels
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a broken image is our one line, not also OpenCV's
+
 
 def decode_file(path: Path) -> Pixels:
     """Reads uint8 `[H, W]` or RGB `[H, W, 3]`, upright as its EXIF orientation says.

@@ -16,6 +16,7 @@ import h5py
 import pytest
 from rich.console import Console
 
+from probekit.commands.locate import newest_dataset
 from probekit.registry import METHODS
 from probekit.run import Run
 
@@ -149,6 +150,8 @@ def test_a_second_run_gets_a_name_of_its_own(home: Path) -> None:
         (["gen", "rect-tri"], 1, "--overwrite"),
         (["gen", "rect-tri", "--out", "x.h5", "--set", "corner_radios=3"], 1, "corner_radius"),
         (["gen", "rect-tri", "--size", "8"], 2, "16"),
+        (["gen", "--n", "4", "--out", "mine.h5", "--preview"], 1, "no picture that probekit drew; move it away"),
+        (["gen", "--n", "4", "--out", "y.png", "--preview"], 1, "type --out y.h5"),
         (["pretrain", "conrek"], 1, "did you mean 'conrec'"),
         (["pretrain", "conrec", "--data", "none.h5"], 1, "type: probekit gen"),
         (["pretrain", "conrec", "--data", "junk.h5"], 1, "junk.h5"),
@@ -164,11 +167,14 @@ def test_a_second_run_gets_a_name_of_its_own(home: Path) -> None:
         (["probe", "--checkpoint", "best"], 1, "type: --checkpoint last"),
         (["import", "junk.h5", "--out", "y.h5"], 1, "junk.h5"),
         (["show", "junk.h5"], 1, "junk.h5"),
+        (["show", "data/rect-tri.h5", "--views", "conrec", "--json"], 1, "leave one out"),
+        (["show", "memory.h5"], 1, "gen rect-tri --out memory.h5\n"),  # and no word of a batch
         (["nonsense"], 2, "nonsense"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(home: Path, arguments: list[str], code: int, message: str) -> None:
     (home / "junk.h5").write_bytes(b"junk")
+    (home / "mine.png").write_bytes(b"a holiday")
     before = sorted(home.rglob("*"))
     done = probekit(*arguments, cwd=home)
     assert done.returncode == code, done.stderr
@@ -197,6 +203,13 @@ def test_paths_may_hold_brackets(home: Path) -> None:
     assert "wrote [red]/x[/b].h5" in done.stdout
 
 
+def test_a_name_that_stdout_cannot_write_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = probekit("gen", "circ-sq", "--n", "3", "--n-test", "3", "--size", "16", "--out", "\xe9.h5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("next: probekit pretrain conrec --data \\xe9.h5\n")
+
+
 def test_import_then_train_from_an_npz(home: Path) -> None:
     from tests.datasets import noise_npz
 
@@ -217,6 +230,11 @@ def test_probe_passes_over_an_unlabelled_validation_split(home: Path) -> None:
     done = probekit("probe", "conrec-rect-tri", "--data", "data/bare.h5", "--json", cwd=home)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows"][0]["n"] == 9
+
+
+def test_a_folder_is_not_the_newest_dataset(tmp_path: Path) -> None:
+    (tmp_path / "photos.h5").mkdir()
+    assert newest_dataset(tmp_path) is None
 
 
 def test_commands_without_options_in_an_empty_folder(tmp_path: Path) -> None:
