@@ -435,6 +435,7 @@ WRONG_FOLDER: dict[str, tuple[Callable[[Path], object], dict[str, Any], list[str
         {},
         ["'b'"],
     ),
+    "test alone": (lambda root: class_folders(root / "test", {"a": 2}), {}, ["a folder train beside test"]),
     "two vals": (
         lambda root: [class_folders(root / name, {"a": 2}) for name in ("train", "val", "valid")],
         {},

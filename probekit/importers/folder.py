@@ -75,6 +75,8 @@ def _split_folders(source: Path, ignored: list[Skipped]) -> dict[str, str]:
                 raise ValueError(f"expected one folder for {split}, found {found[split]!r} and {name!r} in {source}")
             found[split] = name
     if "train" not in found:
+        if found and not any((source / name).is_dir() for name in entries if name not in found.values()):
+            raise ValueError(f"expected a folder train beside {' and '.join(found.values())} in {source}, found none")
         return {"train": "."}
     ignored += [Skipped(_key(source / name, source), "beside train") for name in entries if name not in found.values()]
     return {split: found[split] for split in SPLITS if split in found}
