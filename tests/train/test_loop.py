@@ -123,7 +123,7 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("preset", ["quick", "paper"])
-@pytest.mark.parametrize("stop", [1, 4, 6])
+@pytest.mark.parametrize("stop", [1, 4, 6, 8])
 def test_stopped_and_resumed_is_the_run_that_was_never_stopped(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, stop: int
 ) -> None:
