@@ -168,6 +168,8 @@ class Trainer:
         last = done.epoch == self.config.train.epochs
         # After epochs 1, 21, 41, ... as in the authors' code, and after the last, which they never score.
         due = last or (done.epoch - 1) % self.config.train.eval_every == 0
+        if due:
+            self._check_weights()  # before the monitor, whose complaint about features would not say what to try
         if due and self.monitor.can_score:
             line |= self._evaluate()
         self.run.append_metrics(line)
@@ -191,13 +193,16 @@ class Trainer:
         Raises:
             NonFiniteLossError: If a weight is no longer a number, which the last loss did not show.
         """
+        self._check_weights()
+        self._write("last")
+        save_encoder(self.run.encoder, self.method.encoder, self._encoder_info())
+        self.saved_at = time.monotonic()
+
+    def _check_weights(self) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.method.parameters()):
             raise NonFiniteLossError(
                 f"expected finite weights, found others after step {self.step_count}; {self._try()}"
             )
-        self._write("last")
-        save_encoder(self.run.encoder, self.method.encoder, self._encoder_info())
-        self.saved_at = time.monotonic()
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Puts the run back to where a checkpoint left it, bit for bit.

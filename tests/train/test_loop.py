@@ -320,6 +320,22 @@ def test_non_finite_loss_stops_with_the_step_and_what_to_try(
     assert all(torch.isfinite(w).all() for w in weights)
 
 
+def test_weights_that_the_last_step_broke_say_what_to_try_before_they_are_probed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = loop.Trainer.advance
+
+    def advance(self: loop.Trainer, index: Tensor) -> None:
+        original(self, index)
+        if self.progress.batch + 1 == self.batches:  # its loss was finite, its gradient was not
+            next(self.method.encoder.parameters()).data.fill_(math.nan)
+
+    monkeypatch.setattr(loop.Trainer, "advance", advance)
+    with pytest.raises(NonFiniteLossError, match=r"finite weights, found others after step 4; try --set optimizer.lr="):
+        train(data, tmp_path)
+    assert not list(Run(tmp_path / "run").checkpoints.iterdir())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
