@@ -45,7 +45,12 @@ def run_bench_step(
 
     Returns:
         The same as plain data; "measured_ms" and "images_per_second" only without `explain`.
+
+    Raises:
+        ValueError: If a setting, the size or the channels do not fit, or the machine has no such device.
     """
+    if channels not in (1, 3):
+        raise ValueError(f"expected --channels 1 or 3, found {channels}")
     place = choose_device(device)
     config = resolve(
         method,
@@ -65,7 +70,7 @@ def run_bench_step(
     result = _predicted(config, cost, (channels, *view), [measured_rates(place, config.train.precision), *KNOWN])
     _print_prediction(result, console)
     if not explain:
-        times = step_times(config, channels=channels, size=size, device=place)
+        times = step_times(config, channels=channels, size=size, device=place, say=console.print)
         seconds = median(times)
         result |= {"measured_ms": 1e3 * seconds, "images_per_second": config.train.batch_size / seconds}
         console.print(

@@ -42,6 +42,9 @@ def run_pretrain(
         raise ValueError(nearest("method", method, METHODS))
     if overwrite and name is None:
         raise ValueError("expected --name with --overwrite: without one every run gets a folder of its own")
+    if name is not None and (Path(name).name != name or name.startswith(".")):
+        # Elsewhere than directly in `runs`, or hidden, no other command would find it.
+        raise ValueError(f"expected --name of a folder in {runs}, with no '/' and no '.' in front, found {name!r}")
     chosen = dataset_or_default(data, data_folder, console)
     from probekit.train.pretrain import pretrain
 

@@ -112,7 +112,9 @@ def measured_rates(device: torch.device, precision: str) -> Rates:
     return Rates(f"{name} (measured)", {precision: flops}, traffic)
 
 
-def step_times(config: Config, *, channels: int, size: int, device: torch.device) -> list[float]:
+def step_times(
+    config: Config, *, channels: int, size: int, device: torch.device, say: Callable[[str], None]
+) -> list[float]:
     """Seconds of each of `STEPS` whole steps, as the trainer makes them, on noise.
 
     Args:
@@ -120,12 +122,13 @@ def step_times(config: Config, *, channels: int, size: int, device: torch.device
         channels: Of the images, 1 or 3.
         size: Pixels a side of the images.
         device: Where.
+        say: Takes a line for the user.
     """
     batch = config.train.batch_size
     noise = torch.randint(256, (batch, channels, size, size), dtype=torch.uint8)
     images = shrink(noise, config.data.max_size).to(device)
     method = build_method(config, channels=channels).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    step = fastest_step(build_step(config, method.train(), images), print)
+    step = fastest_step(build_step(config, method.train(), images), say)
     index = torch.arange(batch, device=device)
     return _times(lambda: step(index), device, warm_up=WARM_UP + 2, rounds=STEPS)
 

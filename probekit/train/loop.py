@@ -88,7 +88,6 @@ class Trainer:
         settings = config.optimizer
         self.peak = scaled_rate(settings.lr, scaling=settings.scaling, batch_size=config.train.batch_size)
         self.progress = Progress()
-        self.lr = self.peak
         self.buffer: list[Tensor] = []
         self.saved_at = self.read_at = time.monotonic()
 
@@ -136,7 +135,7 @@ class Trainer:
                     epochs_done=self.step_count / self.batches,
                     means={k: v / self.progress.batch for k, v in self.progress.sums.items()},
                     rate=images / (time.monotonic() - started),
-                    lr=self.lr,
+                    lr=self._rate_of(self.step_count - 1),
                 )
                 if time.monotonic() - self.saved_at > SAVE_EVERY:
                     self.save()
@@ -144,16 +143,19 @@ class Trainer:
 
     def advance(self, index: Tensor) -> None:
         """Makes one step on the images of `index` `[B]`; its scalars wait on the device."""
+        set_rate(self.optimizer, self._rate_of(self.step_count))
+        self.buffer.append(self.step(index))
+
+    def _rate_of(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
         settings = self.config
-        self.lr = rate_at(
-            self.step_count,
+        return rate_at(
+            step,
             peak=self.peak,
             schedule=settings.optimizer.schedule,
             warmup=settings.optimizer.warmup_epochs * self.batches,
             total=settings.train.epochs * self.batches,
         )
-        set_rate(self.optimizer, self.lr)
-        self.buffer.append(self.step(index))
 
     def _finish_epoch(self, display: Display) -> None:
         done = self.progress
@@ -161,11 +163,13 @@ class Trainer:
         done.epoch, done.batch = done.epoch + 1, 0
         line: dict[str, Any] = {"epoch": done.epoch, "step": step}
         line |= {name: total / self.batches for name, total in done.sums.items()}
-        line["lr"] = self.lr
+        line["lr"] = self._rate_of(step - 1)  # not what `advance` set: a run may resume when all steps are done
         done.sums = {}
         last = done.epoch == self.config.train.epochs
         # After epochs 1, 21, 41, ... as in the authors' code, and after the last, which they never score.
         due = last or (done.epoch - 1) % self.config.train.eval_every == 0
+        if due:
+            self._check_weights()  # before the monitor, whose complaint about features would not say what to try
         if due and self.monitor.can_score:
             line |= self._evaluate()
         self.run.append_metrics(line)
@@ -189,13 +193,16 @@ class Trainer:
         Raises:
             NonFiniteLossError: If a weight is no longer a number, which the last loss did not show.
         """
+        self._check_weights()
+        self._write("last")
+        save_encoder(self.run.encoder, self.method.encoder, self._encoder_info())
+        self.saved_at = time.monotonic()
+
+    def _check_weights(self) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.method.parameters()):
             raise NonFiniteLossError(
                 f"expected finite weights, found others after step {self.step_count}; {self._try()}"
             )
-        self._write("last")
-        save_encoder(self.run.encoder, self.method.encoder, self._encoder_info())
-        self.saved_at = time.monotonic()
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Puts the run back to where a checkpoint left it, bit for bit.

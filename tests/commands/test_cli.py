@@ -158,6 +158,8 @@ def test_a_second_run_gets_a_name_of_its_own(home: Path) -> None:
         (["pretrain", "conrec", "--set", "train.epoch=3"], 1, "did you mean 'train.epochs'"),
         (["pretrain", "conrec", "--device", "cuda:7"], 1, "type: --device cpu"),
         (["pretrain", "conrec", "--overwrite"], 1, "--name"),
+        (["pretrain", "--name", "deep/run"], 1, "expected --name of a folder in runs"),
+        (["pretrain", "--name", ".hidden"], 1, "expected --name of a folder in runs"),
         (["pretrain", "--resume", "--name", "nowhere"], 1, "nowhere"),
         (["pretrain", "--resume", "--set", "train.epochs=3"], 1, "leave them out"),
         (["pretrain", "--resume", "--overwrite"], 1, "leave them out"),

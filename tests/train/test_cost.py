@@ -4,6 +4,7 @@ Alone: pytest tests/train/test_cost.py
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from typer.testing import CliRunner
 from probekit.cli import app
 from probekit.config import resolve
 from probekit.registry import METHODS, get
+from probekit.train import cost as train_cost
 from probekit.train.cost import Rates, StepCost, measured_rates, step_cost, step_times
+from probekit.train.step import TrainingStep
 
 CPU = torch.device("cpu")
 
@@ -69,7 +72,7 @@ def test_measured_rates_and_times_are_of_this_machine() -> None:
     kind = get(METHODS, "method", "simclr")
     small = {"model.width": 4, "train.batch_size": 4, "train.precision": "fp32"}
     config = resolve("simclr", kind, preset="quick", seed=0, options=small)
-    assert all(seconds > 0 for seconds in step_times(config, channels=3, size=32, device=CPU))
+    assert all(seconds > 0 for seconds in step_times(config, channels=3, size=32, device=CPU, say=print))
 
 
 def test_bench_step_prints_and_returns_the_prediction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +92,23 @@ def test_bench_step_prints_and_returns_the_prediction(tmp_path: Path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
-def test_bench_step_refuses_a_size_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    ran = CliRunner().invoke(app, ["bench", "step", "--size", "30", "--explain"])
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(["--size", "30"], "divisible by 8"), (["--channels", "2"], "--channels 1 or 3")]
+)
+def test_bench_step_refuses_in_one_line(arguments: list[str], message: str) -> None:
+    ran = CliRunner().invoke(app, ["bench", "step", *arguments, "--explain"])
     assert isinstance(ran.exception, ValueError)
-    assert "divisible by 8" in str(ran.exception)
+    assert message in str(ran.exception)
+
+
+def test_bench_step_json_is_one_object_also_where_the_step_has_something_to_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unrecordable(step: TrainingStep, say: Callable[[str], None]) -> TrainingStep:
+        say("the step cannot be recorded")
+        return step
+
+    monkeypatch.setattr(train_cost, "fastest_step", unrecordable)
+    small = ["--size", "32", "--batch-size", "4", "--set", "model.width=4", "--precision", "fp32"]
+    ran = CliRunner().invoke(app, ["bench", "step", "simclr", *small, "--json"])
+    assert json.loads(ran.stdout)["method"] == "simclr"

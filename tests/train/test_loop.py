@@ -123,7 +123,7 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("preset", ["quick", "paper"])
-@pytest.mark.parametrize("stop", [1, 4, 6])
+@pytest.mark.parametrize("stop", [1, 4, 6, 8])
 def test_stopped_and_resumed_is_the_run_that_was_never_stopped(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, stop: int
 ) -> None:
@@ -318,6 +318,22 @@ def test_non_finite_loss_stops_with_the_step_and_what_to_try(
     assert run.read()["state"] == "failed"
     weights = content(run)["method"].values()
     assert all(torch.isfinite(w).all() for w in weights)
+
+
+def test_weights_that_the_last_step_broke_say_what_to_try_before_they_are_probed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = loop.Trainer.advance
+
+    def advance(self: loop.Trainer, index: Tensor) -> None:
+        original(self, index)
+        if self.progress.batch + 1 == self.batches:  # its loss was finite, its gradient was not
+            next(self.method.encoder.parameters()).data.fill_(math.nan)
+
+    monkeypatch.setattr(loop.Trainer, "advance", advance)
+    with pytest.raises(NonFiniteLossError, match=r"finite weights, found others after step 4; try --set optimizer.lr="):
+        train(data, tmp_path)
+    assert not list(Run(tmp_path / "run").checkpoints.iterdir())
 
 
 @pytest.mark.parametrize(
