@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+RIDGE = 1e-10  # ours: of the largest curvature, so that rounding leaves it positive; it changes the path, not the end
 PAIRS = 10  # L-BFGS memory; usual
 SUFFICIENT = 1e-4  # decrease, as a share of what the slope promises; usual
 HALVINGS = 20  # ours: a step shorter than 1e-6 of the first means that the loss has no more digits
@@ -86,7 +87,7 @@ def inverse_curvature(products: NDArray[np.float64], *, k: int, C: float) -> Ten
     """
     share = 1 / max(k, 2)
     block = torch.from_numpy(products) * (C * share * (1 - share))
-    block.diagonal().add_(1)
+    block.diagonal().add_(1 + RIDGE * block.diagonal().amax())
     return torch.cholesky_inverse(torch.linalg.cholesky(block))
 
 
@@ -136,6 +137,9 @@ def _lbfgs(
     while len(losses) < max_iter:
         direction = _two_loops(gradient, steepest, pairs).neg_()
         slope = _dot(gradient, direction)
+        if slope > 0 and pairs:  # rounding turned it uphill
+            pairs = []
+            continue
         if -slope / 2 <= tol * loss:
             break
         losses.append(loss)
@@ -150,7 +154,9 @@ def _lbfgs(
             pairs = []
             continue
         new_steepest = precondition(new_gradient)
-        pairs = [*pairs, (step, new_gradient - gradient, new_steepest - steepest)][-PAIRS:]
+        pair = (step, new_gradient - gradient, new_steepest - steepest)
+        if _dot(step, pair[1]) > 0 and _dot(pair[1], pair[2]) > 0:  # else only rounding is left of the curvature
+            pairs = [*pairs, pair][-PAIRS:]
         w, loss, gradient, steepest = w + step, new_loss, new_gradient, new_steepest
     return w, pairs
 

@@ -128,6 +128,16 @@ def test_tiny_features_are_fitted_not_given_up() -> None:
     np.testing.assert_allclose(ours.weight * 1e-4, theirs.weight, atol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [1e8, 1e10])
+def test_features_of_a_diverged_encoder_are_fitted(scale: float) -> None:
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        x, y = (scale * rng.normal(size=(13, 13))).astype(np.float32), rng.integers(0, 4, 13)
+        z = Space.of(x, standardise=False).z
+        fitted = fit(z, y, C=1.0)
+        assert (fitted.log_probability(z, classes=4).argmax(axis=1) == y).all()  # as many features as samples
+
+
 @pytest.mark.parametrize("standardise", [False, True])
 def test_constant_features_leave_the_class_frequencies(standardise: bool) -> None:
     x = np.full((10, 3), 0.1, dtype=np.float32)
