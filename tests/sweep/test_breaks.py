@@ -25,6 +25,7 @@ from tests.sweep import stub
 
 FILE = """# Two rows, two seeds.
 seeds = [0, 1]
+set = ["train.precision=fp32"]  # "auto" is settled with torch, which the stubs do without
 pairs = [["conrec", "simclr"]]
 [[datasets]]
 name = "rt"
