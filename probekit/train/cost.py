@@ -112,25 +112,34 @@ def measured_rates(device: torch.device, precision: str) -> Rates:
     return Rates(f"{name} (measured)", {precision: flops}, traffic)
 
 
-def step_times(
-    config: Config, *, channels: int, size: int, device: torch.device, say: Callable[[str], None]
-) -> list[float]:
-    """Seconds of each of `STEPS` whole steps, as the trainer makes them, on noise.
+def step_on_noise(
+    config: Config, *, channels: int, size: int, n: int, device: torch.device, say: Callable[[str], None]
+) -> Callable[[], Tensor]:
+    """A job that makes a whole step, as the trainer makes it, on random images out of n.
 
     Args:
         config: The settings, the precision resolved.
         channels: Of the images, 1 or 3.
         size: Pixels a side of the images.
+        n: Images on the device, at least a batch.
         device: Where.
         say: Takes a line for the user.
     """
-    batch = config.train.batch_size
-    noise = torch.randint(256, (batch, channels, size, size), dtype=torch.uint8)
+    noise = torch.randint(256, (n, channels, size, size), dtype=torch.uint8)
     images = shrink(noise, config.data.max_size).to(device)
     method = build_method(config, channels=channels).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     step = fastest_step(build_step(config, method.train(), images), say)
-    index = torch.arange(batch, device=device)
-    return _times(lambda: step(index), device, warm_up=WARM_UP + 2, rounds=STEPS)
+    index = torch.randperm(n, device=device)[: config.train.batch_size]
+    return lambda: step(index)
+
+
+def step_times(
+    config: Config, *, channels: int, size: int, device: torch.device, say: Callable[[str], None]
+) -> list[float]:
+    """Seconds of each of `STEPS` whole steps; arguments as `step_on_noise`."""
+    n = config.train.batch_size
+    job = step_on_noise(config, channels=channels, size=size, n=n, device=device, say=say)
+    return _times(job, device, warm_up=WARM_UP + 2, rounds=STEPS)
 
 
 def _times(job: Callable[[], Any], device: torch.device, *, warm_up: int, rounds: int) -> list[float]:
