@@ -128,7 +128,7 @@ def show(
     out: Annotated[Path | None, typer.Option(help="The picture; default: beside the file, or in the run.")] = None,
     split: Annotated[str, typer.Option(help="Which split to draw.")] = "train",
     views: Annotated[str | None, typer.Option(help="Draw what a method trains on: simclr, conrec, ...")] = None,
-    run: Annotated[str | None, typer.Option(help="With --views: a run whose reconstructions to draw.")] = None,
+    run: Annotated[str | None, typer.Option(help="Draw what a run was given, and what it predicts.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:

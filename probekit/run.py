@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from probekit import __version__
+from probekit.registry import nearest
 
 SCHEMA = "probekit-run/1"
 
@@ -149,11 +150,13 @@ def open_run(name: str | None, folder: Path) -> Run:
     Raises:
         ValueError: If there is none.
     """
+    runs = find_runs(folder)
     if name is not None:
         run = Run(folder / name) if (folder / name).exists() else Run(Path(name))
+        if runs and not run.path.exists():
+            raise ValueError(nearest("run", name, [found.name for found in runs[::-1]]))
         run.read()
         return run
-    runs = find_runs(folder)
     if not runs:
         raise ValueError(f"expected a run in {folder}, found none; type: probekit pretrain conrec")
     return runs[-1]

@@ -100,7 +100,7 @@ def render_description(description: dict[str, Any]) -> Table:
 
 
 def _law(factor: dict[str, Any]) -> str:
-    span = f"{factor['low']:g} to {factor['high']:g} {factor.get('unit', '')}" if "low" in factor else ""
+    span = f"{factor['low']:.10g} to {factor['high']:.10g} {factor.get('unit', '')}" if "low" in factor else ""
     parts = (factor.get("kind", ""), span.strip(), factor.get("about", ""))
     return ", ".join(str(part) for part in parts if part)
 

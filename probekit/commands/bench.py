@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from probekit.config import Config, resolve
 from probekit.data import check_divisible, shrunk
@@ -110,14 +109,8 @@ def _print_prediction(result: dict[str, Any], console: Console) -> None:
         f"traffic, {result['operators']} operators (about {1e-3 * LAUNCH_US * result['operators']:.1f} ms if a GPU "
         "gets them one by one)"
     )
-    table = Table(box=None)
-    for heading in ("", "TFLOP/s", "GB/s", "arithmetic, ms", "memory, ms", "floor, ms"):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for floor in result["floors"]:
-        table.add_row(
-            floor["machine"],
-            f"{floor['flops'] / 1e12:,.2f}",
-            f"{floor['bytes'] / 1e9:,.0f}",
-            *(f"{floor[key]:,.2f}" for key in ("arithmetic_ms", "memory_ms", "ms")),
+        console.print(
+            f"{floor['machine']}: {floor['flops'] / 1e12:,.2f} TFLOP/s take {floor['arithmetic_ms']:,.2f} ms, "
+            f"{floor['bytes'] / 1e9:,.0f} GB/s take {floor['memory_ms']:,.2f} ms; floor {floor['ms']:,.2f} ms"
         )
-    console.print(table)

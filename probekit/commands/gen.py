@@ -10,6 +10,7 @@ from rich.console import Console
 
 from generators import GENERATORS
 from probekit.commands.hints import after_data
+from probekit.commands.locate import check_h5
 from probekit.commands.progress import progress_bar
 from probekit.config import parse_overrides
 from probekit.generate import generate
@@ -38,15 +39,16 @@ def run_gen(
     """Renders and writes, with progress, and says what was written and what to type next.
 
     Raises:
-        ValueError: For an unknown generator, dial or compression, a value out of range, or a preview in whose place
-            stands another file.
+        ValueError: For an unknown generator, dial or compression, a value out of range, a name that does not end
+            with .h5, or a preview in whose place stands another file.
         OSError: If the file exists or cannot be written.
     """
     if generator not in GENERATORS:
         raise ValueError(nearest("generator", generator, GENERATORS))
     kind = GENERATORS[generator]
+    check_h5(out)
     if preview:
-        _check_preview(out)
+        check_png(out.with_suffix(".png"))
     started = time.monotonic()
     with progress_bar(f"rendering {generator}", console) as advance:
         info = generate(
@@ -76,14 +78,6 @@ def run_gen(
         console.print(f"preview {draw_preview(out)}")
     console.print(after_data(info))
     return info
-
-
-def _check_preview(out: Path) -> None:
-    """What would end the command after the work ends it before."""
-    picture = out.with_suffix(".png")
-    if picture == out:
-        raise ValueError(f"expected another name than the preview's, found {out}; type --out {out.with_suffix('.h5')}")
-    check_png(picture)
 
 
 def gen_once(generator: str, out: Path, console: Console) -> Path:

@@ -1,5 +1,7 @@
 """What to type next: every command ends with it."""
 
+from pathlib import Path
+
 from probekit.config import SIDE
 from probekit.h5 import DatasetInfo
 from probekit.run import Run
@@ -24,6 +26,13 @@ def after_pretraining(run: Run, info: DatasetInfo) -> str:
     if missing is not None:
         return f"next: {look}   or   probekit probe {run.name} --data LABELLED.h5   ({info.path} has {missing})"
     return f"next: probekit probe {run.name}   or   {look}"
+
+
+def after_drawing(run: Run, info: DatasetInfo) -> str:
+    """For a run that was drawn on a dataset file."""
+    trained = Path(run.read()["dataset"]["path"])
+    given = "" if info.path == trained else f" --data {info.path}"
+    return f"next: probekit probe {run.name}{' --data LABELLED.h5' if unprobeable(info) else given}"
 
 
 def unprobeable(info: DatasetInfo) -> str | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from probekit.commands.hints import after_data
+from probekit.commands.locate import check_h5
 from probekit.commands.progress import progress_bar
 from probekit.h5 import DatasetInfo
 from probekit.importers import import_dataset
@@ -26,9 +27,11 @@ def run_import(
     """Imports, lists what was skipped, and says what was written and what to type next.
 
     Raises:
-        ValueError: If the source holds no images, or they do not fit together, or one is broken.
+        ValueError: If the source holds no images, or they do not fit together, or one is broken, or `out` does not end
+            with .h5.
         OSError: If the file exists or cannot be written.
     """
+    check_h5(out)
     with progress_bar(f"importing {source.name}", console) as advance:
         info, skipped = import_dataset(
             source,

@@ -4,12 +4,24 @@ from pathlib import Path
 
 from rich.console import Console
 
+from probekit.run import Run
+
 
 def newest_dataset(folder: Path) -> Path | None:
     """The dataset file in `folder` that was written last, or None."""
     found = (path for path in folder.glob("*.h5") if path.is_file())
     files = sorted(found, key=lambda file: (file.stat().st_mtime_ns, file.name))
     return files[-1] if files else None
+
+
+def check_h5(out: Path) -> None:
+    """Refuses a new dataset file that `newest_dataset` would not find.
+
+    Raises:
+        ValueError: If its name does not end with .h5.
+    """
+    if out.suffix != ".h5" and not out.is_dir():
+        raise ValueError(f"expected a file name that ends with .h5, found {out}; type --out {out.with_suffix('.h5')}")
 
 
 def dataset_or_default(named: Path | None, folder: Path, console: Console) -> Path:
@@ -19,13 +31,24 @@ def dataset_or_default(named: Path | None, folder: Path, console: Console) -> Pa
         ValueError: If the named file does not exist.
     """
     if named is not None:
-        if not named.exists():
-            raise ValueError(f"expected a dataset file {named}, found none; type: probekit gen rect-tri --out {named}")
-        return named
+        return _checked(named, folder)
     newest = newest_dataset(folder)
     if newest is not None:
         console.print(f"data: {newest} (the newest in {folder})")
         return newest
+    console.print(f"data: no file in {folder}; rendering rect-tri, as large as the paper's set")
     from probekit.commands.gen import gen_once
 
     return gen_once("rect-tri", folder / "rect-tri.h5", console)
+
+
+def _checked(named: Path, folder: Path) -> Path:
+    """The named file, or what was meant by it in one line."""
+    run = next((path for path in (named, Path("runs") / named) if Run(path).json.exists()), None)
+    if run is not None and not named.is_file():
+        raise ValueError(f"expected a dataset file, found the run {run}; type: probekit show --run {run.name}")
+    if not named.exists():
+        guesses = (path for path in (Path(f"{named}.h5"), folder / named.name, folder / f"{named.name}.h5"))
+        guess = next((f"; type {path}" for path in guesses if path.is_file()), "")
+        raise ValueError(f"expected a dataset file {named}, found none{guess or '; type: probekit gen rect-tri'}")
+    return named

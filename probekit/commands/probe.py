@@ -91,7 +91,7 @@ def run_probe(
     }
     _write(run, result, None if data is None else data.stem, console)
     if not quiet:
-        _print(run, result, console)
+        _print(run, result, data, console)
     return result
 
 
@@ -122,16 +122,17 @@ def _check(run: Run, info: DatasetInfo, encoder: Encoder) -> None:
         )
 
 
-def _print(run: Run, result: Mapping[str, Any], console: Console) -> None:
+def _print(run: Run, result: Mapping[str, Any], data: Path | None, console: Console) -> None:
     """The table, what stands out in it, and what to type next."""
     rows = result["rows"]
     console.print(f"{run.name}, epoch {result['epoch']}, on {result['data']}: {rows[0]['n']} test images")
     console.print(probe_table(rows), soft_wrap=False)
     above = [row["name"] for row in rows if row["kind"] == "floor" and row["accuracy"] > rows[0]["accuracy"]]
     if above:
-        console.print(f"above the encoder without learning: {', '.join(above)} (docs/protocols.md, Floors)")
+        console.print(f"floors that beat the encoder: {', '.join(above)} (docs/protocols.md, Floors)")
     other = next(p for p in PROTOCOLS if p != result["protocol"])
-    console.print(f"next: probekit show --run {run.name}   or   probekit probe {run.name} --protocol {other}")
+    given = "" if data is None else f" --data {data}"
+    console.print(f"next: probekit show --run {run.name}   or   probekit probe {run.name}{given} --protocol {other}")
 
 
 def _sha256(path: Path) -> str:

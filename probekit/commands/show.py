@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from probekit.commands.hints import after_data
+from probekit.commands.hints import after_data, after_drawing
 from probekit.commands.locate import dataset_or_default
 from probekit.data import check_divisible, open_split, shrunk
 from probekit.h5 import read_info
-from probekit.registry import METHODS, get
+from probekit.registry import METHODS, get, nearest
 from probekit.run import Run, open_run
 from probekit.show import describe, draw_grid, render_description
 
@@ -46,6 +46,9 @@ def run_show(
         console.print(f"picture {_draw_method(views, chosen, out=out, split=split, seed=seed)}")
         console.print(f"next: probekit pretrain {views} --data {chosen}")
         return
+    splits = read_info(chosen).splits
+    if split not in splits:
+        raise ValueError(nearest("split", split, splits))
     description = describe(chosen)
     if as_json:
         print(json.dumps(description, indent=2, allow_nan=False))
@@ -97,7 +100,7 @@ def _draw_run(
         size=size,
     )
     console.print(f"picture {picture}{'' if decodes else f' (no predictions: {config.method} has no decoder)'}")
-    console.print(f"next: probekit probe {run.name}")
+    console.print(after_drawing(run, read_info(path)))
 
 
 def _recipe(method: str) -> str:

@@ -45,7 +45,7 @@ def list_sweeps(console: Console) -> dict[str, Any]:
     entries = [describe(name) for name in shipped()]
     for entry in entries:
         console.print(f"{entry['name']:<13}{entry['runs']:>3} runs  {entry['about']}")
-    console.print("next: probekit sweep table1   or   probekit sweep FILE.toml (CONTRIBUTING.md has the recipe)")
+    console.print("next: probekit sweep table1   or   probekit sweep FILE.toml (docs/sweeps.md has the format)")
     return {"sweeps": entries}
 
 
@@ -86,6 +86,7 @@ def run_sweep(
             console.print(table, soft_wrap=False)
     console.print(f"wrote {folder.path / 'results.json'} and {folder.path / 'table.md'}")
     again = f"probekit sweep {source} --resume" + (f" --name {options.name}" if options.name else "")
+    again += "".join(f" --only {text}" for text in options.only)
     return results, _problem(session, stopped, again)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from probekit.models.pooling import build_pooling
@@ -90,7 +90,8 @@ def save_encoder(path: Path, encoder: Encoder, info: dict[str, Any]) -> None:
     header = {"format": FORMAT, "spec": encoder.spec, **info}
     tensors = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
     temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata={"probekit": json.dumps(header, sort_keys=True)})
+    # Not its save_file, whose files only their owner can read.
+    temporary.write_bytes(save(tensors, metadata={"probekit": json.dumps(header, sort_keys=True)}))
     temporary.replace(path)
 
 

@@ -71,7 +71,7 @@ def _head(results: Mapping[str, Any]) -> str:
     seeds = ", ".join(map(str, results["seeds"]))
     return (
         f"# {results['name']}\n\n{results['about']}\n\n"
-        f"Preset {results['preset']}, {epochs} epochs, seeds {seeds}; "
+        f"Preset {results['preset']}, epochs: {epochs}, seeds: {seeds}; "
         f"{results['finished']} of {results['planned']} runs finished."
     )
 

@@ -108,7 +108,7 @@ def measured_rates(device: torch.device, precision: str) -> Rates:
     source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     traffic = 2 * size / _fastest(lambda: target.copy_(source), device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _threads()
     return Rates(f"{name} (measured)", {precision: flops}, traffic)
 
 
@@ -157,3 +157,8 @@ def _times(job: Callable[[], Any], device: torch.device, *, warm_up: int, rounds
 def _fastest(job: Callable[[], Any], device: torch.device) -> float:
     """Seconds, the best of some."""
     return min(_times(job, device, warm_up=1, rounds=ROUNDS))
+
+
+def _threads() -> str:
+    count = torch.get_num_threads()
+    return f"CPU, {count} thread{'s' * (count > 1)}"

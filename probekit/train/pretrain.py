@@ -187,7 +187,8 @@ def resume(run: Run, *, epochs: int | None, device: str, console: Console) -> tu
     killed_at_the_end = content["state"] != "finished" and epochs is None
     if done >= config.train.epochs and not killed_at_the_end:
         raise ValueError(
-            f"{run.name} has done its {done} epochs; to extend it type: --resume --name {run.name} --epochs {2 * done}"
+            f"{run.name} has done its {done} epochs; to extend it type: probekit pretrain --resume "
+            f"--name {run.name} --epochs {2 * done}"
         )
     trainer = _build_trainer(config, _prepare(config, train, place), run, info, train, console)
     trainer.restore(saved)
@@ -257,7 +258,7 @@ def _fit(trainer: Trainer, console: Console) -> bool:
             step=trainer.step_count,
         ) as display:
             finished = trainer.fit(display)
-            console.print(f"{'trained' if finished else 'stopped'} after {clock(display.elapsed)}{peak(device)}")
+            console.print(f"{'trained for' if finished else 'stopped after'} {clock(display.elapsed)}{peak(device)}")
     except torch.OutOfMemoryError:
         full = True  # what the step held is freed only when this block is left
     except Exception:

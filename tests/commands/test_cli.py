@@ -164,13 +164,18 @@ def test_a_second_run_gets_a_name_of_its_own(home: Path) -> None:
         (["pretrain", "--resume", "--set", "train.epochs=3"], 1, "leave them out"),
         (["pretrain", "--resume", "--overwrite"], 1, "leave them out"),
         (["pretrain", "simclr", "--resume", "--name", "conrec-rect-tri"], 1, "expected a run of simclr"),
-        (["probe", "nowhere"], 1, "expected a run folder"),
+        (["probe", "nowhere"], 1, "unknown run 'nowhere'"),
+        (["probe", "conrec-rect-tr"], 1, "did you mean 'conrec-rect-tri'"),
+        (["show", "conrec-rect-tri"], 1, "type: probekit show --run conrec-rect-tri"),
+        (["show", "data/rect-tri.h5", "--split", "tset"], 1, "did you mean 'test'"),
+        (["pretrain", "--data", "data/rect-tri"], 1, "type data/rect-tri.h5"),
+        (["gen", "--n", "4", "--out", "y"], 1, "type --out y.h5"),
         (["probe", "--protocol", "paperr"], 1, "did you mean 'paper'"),
         (["probe", "--checkpoint", "best"], 1, "type: --checkpoint last"),
         (["import", "junk.h5", "--out", "y.h5"], 1, "junk.h5"),
         (["show", "junk.h5"], 1, "junk.h5"),
         (["show", "data/rect-tri.h5", "--views", "conrec", "--json"], 1, "leave one out"),
-        (["show", "memory.h5"], 1, "gen rect-tri --out memory.h5\n"),  # and no word of a batch
+        (["show", "memory.h5"], 1, "type: probekit gen rect-tri\n"),  # and no word of a batch
         (["nonsense"], 2, "nonsense"),
     ],
 )
