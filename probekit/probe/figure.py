@@ -44,12 +44,10 @@ def _draw_bars(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     for i, row in enumerate(rows):
         axes.text(101.5, i, percent(row["accuracy"]), va="center")
         if row["name"] == "chance":
-            axes.axvline(values[i], color=CHANCE, linestyle="--", label="chance")
-    axes.set(xlim=(0, 100), xlabel="test accuracy, % (whiskers: 95 % Wilson intervals)")
+            axes.axvline(values[i], color=CHANCE, linestyle="--")
+    axes.set(xlim=(0, 100), xlabel="test accuracy, % (whiskers: 95 % Wilson intervals; dashed: chance)")
     axes.set_yticks(range(len(rows)), [_plain(row["name"]) for row in rows])
     axes.invert_yaxis()
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="lower right")
 
 
 def _draw_confusion(axes: Axes, row: Mapping[str, Any]) -> None:
