@@ -141,6 +141,10 @@ def test_saved_encoder_is_the_same_encoder(tmp_path: Path) -> None:
     assert torch.equal(loaded(x).pooled, built(x).pooled)
     assert header["epoch"] == 3
     assert not loaded.training
+    (tmp_path / "other").touch()
+    assert (tmp_path / "encoder.safetensors").stat().st_mode == (
+        tmp_path / "other"
+    ).stat().st_mode  # others may read it
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense" * 10])

@@ -168,8 +168,9 @@ def test_a_killed_sweep_goes_on_and_ends_the_same(home: Path, unbroken: Path) ->
 
 
 def test_a_time_limit_saves_and_stops(home: Path, unbroken: Path) -> None:
-    code, _, err = sweep("s.toml", *ASK, "--limit-minutes", "0.03", cwd=home, sleep=0.7)
+    code, _, err = sweep("s.toml", *ASK, "--only", "rt", "--limit-minutes", "0.03", cwd=home, sleep=0.7)
     assert code == 1
+    assert err.endswith(" probekit sweep s.toml --resume --only rt\n")
     assert err.startswith("error: stopped by the time limit, 0 of 4 runs finished, all saved; to go on type:")
     assert not (home / "runs" / RUNS[-1]).exists()
     states = [json.loads(path.read_text())["state"] for path in home.glob("runs/*/run.json")]
