@@ -12,6 +12,7 @@ from probekit.picture import save_png
 from probekit.views import RECIPES, make_views
 
 ROWS = 4  # samples in the picture
+FRAME = "0.8"  # grey level
 CELL_INCHES = 1.1
 
 Predict = Callable[[Tensor], Tensor]
@@ -90,5 +91,6 @@ def _figure(groups: list[tuple[str, list[Column]]], title: str) -> Figure:
             for i in range(rows):
                 # One channel needs its gray scale fixed; three are shown as they are.
                 axes[i, j].imshow(pixels[i], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-                axes[i, j].set_axis_off()
+                axes[i, j].set(xticks=[], yticks=[])  # the frame stays: an image may be white
+                axes[i, j].spines[:].set_color(FRAME)
     return figure
