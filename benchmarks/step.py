@@ -25,7 +25,7 @@ from probekit.registry import METHODS, get
 from probekit.run import create_run
 from probekit.train.evaluate import Monitor
 from probekit.train.loop import Trainer
-from probekit.train.pretrain import build_method, choose_device, with_precision
+from probekit.train.pretrain import build_method, choose_device, on_device, with_precision
 
 
 def trainer_for(name: str, *, preset: str, precision: str | None, device: torch.device, folder: Path) -> Trainer:
@@ -40,7 +40,7 @@ def trainer_for(name: str, *, preset: str, precision: str | None, device: torch.
     config = with_precision(config, device)
     train = open_split(data, "train", device, max_size=config.data.max_size)
     method = build_method(config, channels=1)
-    method = method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    method = on_device(method, device)
     run = create_run(folder / name, {}, overwrite=True)
     monitor = Monitor(train, None, None, seed=0)
     return Trainer(config=config, method=method, run=run, train=train, monitor=monitor, header={}, say=print)

@@ -26,7 +26,7 @@ from probekit.config import Config, resolve
 from probekit.data import shrunk
 from probekit.methods.conrec import ConRec
 from probekit.registry import METHODS, get
-from probekit.train.pretrain import build_method, choose_device, with_precision
+from probekit.train.pretrain import build_method, choose_device, on_device, with_precision
 from probekit.train.step import build_step, fastest_step
 
 METHOD = "simclr"
@@ -35,8 +35,7 @@ STEPS = 10  # a round
 
 def our_pass(config: Config, images: Tensor, device: torch.device) -> Callable[[], None]:
     """`STEPS` steps of the trainer on images uint8 [N, C, H, W]."""
-    method = build_method(config, channels=images.shape[1])
-    method = method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    method = on_device(build_method(config, channels=images.shape[1]), device)
     step = fastest_step(build_step(config, method.train(), images.to(device)), print)
     batches = torch.arange(len(images), device=device).view(-1, config.train.batch_size)
 

@@ -90,16 +90,15 @@ def generate(
 
     workers = min(workers, MAX_WORKERS)
     step = _block_images(size, len(roles))
-    header = _header(generator, seed, pairs)
     with (
-        DatasetWriter(out, header=header, compression=compression, overwrite=overwrite) as writer,
+        DatasetWriter(
+            out, header=_header(generator, seed, pairs), compression=compression, overwrite=overwrite
+        ) as writer,
         ThreadPoolExecutor(workers) as pool,
     ):
         for split, count in counts.items():
             writer.begin(split, len(roles) * count)
-            starts = range(0, count, step)
-            indices = ((split, np.arange(start, min(start + step, count))) for start in starts)
-            for block in _in_order(pool, render, indices, workers + AHEAD):
+            for block in _in_order(pool, render, _indices(split, count, step), workers + AHEAD):
                 writer.append(block)
                 done += block.shape[0]
                 progress(done, total)
@@ -121,6 +120,12 @@ def _check(name: str, n: int, n_test: int, seed: int, workers: int) -> None:
         raise ValueError(f"expected a seed from 0 to {MAX_SEED}, found {seed}; type --seed 0")
     if workers < 1:
         raise ValueError(f"expected at least 1 worker, found {workers}; type --workers 1")
+
+
+def _indices(split: str, count: int, step: int) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """The base images of each block of a split."""
+    for start in range(0, count, step):
+        yield split, np.arange(start, min(start + step, count))
 
 
 def _block_images(size: int, roles: int) -> int:

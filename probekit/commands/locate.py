@@ -24,14 +24,14 @@ def check_h5(out: Path) -> None:
         raise ValueError(f"expected a file name that ends with .h5, found {out}; type --out {out.with_suffix('.h5')}")
 
 
-def dataset_or_default(named: Path | None, folder: Path, console: Console) -> Path:
+def dataset_or_default(named: Path | None, folder: Path, runs: Path, console: Console) -> Path:
     """The named dataset file, or the newest, or the paper's rect-tri set, rendered now; says which it took.
 
     Raises:
         ValueError: If the named file does not exist.
     """
     if named is not None:
-        return _checked(named, folder)
+        return _checked(named, folder, runs)
     newest = newest_dataset(folder)
     if newest is not None:
         console.print(f"data: {newest} (the newest in {folder})")
@@ -42,9 +42,9 @@ def dataset_or_default(named: Path | None, folder: Path, console: Console) -> Pa
     return gen_once("rect-tri", folder / "rect-tri.h5", console)
 
 
-def _checked(named: Path, folder: Path) -> Path:
+def _checked(named: Path, folder: Path, runs: Path) -> Path:
     """The named file, or what was meant by it in one line."""
-    run = next((path for path in (named, Path("runs") / named) if Run(path).json.exists()), None)
+    run = next((path for path in (named, runs / named) if Run(path).json.exists()), None)
     if run is not None and not named.is_file():
         raise ValueError(f"expected a dataset file, found the run {run}; type: probekit show --run {run.name}")
     if not named.exists():

@@ -45,7 +45,7 @@ def run_pretrain(
     if name is not None and (Path(name).name != name or name.startswith(".")):
         # Elsewhere than directly in `runs`, or hidden, no other command would find it.
         raise ValueError(f"expected --name of a folder in {runs}, with no '/' and no '.' in front, found {name!r}")
-    chosen = dataset_or_default(data, data_folder, console)
+    chosen = dataset_or_default(data, data_folder, runs, console)
     from probekit.train.pretrain import pretrain
 
     run, finished = pretrain(

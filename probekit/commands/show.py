@@ -41,7 +41,7 @@ def run_show(
     if run is not None:
         _draw_run(open_run(run, runs), path, views, out=out, split=split, seed=seed, console=console)
         return
-    chosen = dataset_or_default(path, data, console)
+    chosen = dataset_or_default(path, data, runs, console)
     if views is not None:
         console.print(f"picture {_draw_method(views, chosen, out=out, split=split, seed=seed)}")
         console.print(f"next: probekit pretrain {views} --data {chosen}")

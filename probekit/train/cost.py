@@ -14,7 +14,7 @@ from torch.utils.flop_counter import flop_registry
 
 from probekit.config import Config
 from probekit.data import shrink
-from probekit.train.pretrain import build_method
+from probekit.train.pretrain import build_method, describe_device, on_device
 from probekit.train.step import WARM_UP, build_step, fastest_step
 from probekit.views import VIEWS, Views
 
@@ -62,7 +62,7 @@ class Rates:
 
 
 # bf16 and memory: what large products and copies reach; fp32: the data sheet, without tf32, which the trainer avoids.
-KNOWN = (Rates("H200 (on paper)", {"bf16": 790e12, "fp32": 67e12}, 4.3e12),)
+KNOWN = (Rates("H200, on paper", {"bf16": 790e12, "fp32": 67e12}, 4.3e12),)
 
 
 class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -108,8 +108,7 @@ def measured_rates(device: torch.device, precision: str) -> Rates:
     source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     traffic = 2 * size / _fastest(lambda: target.copy_(source), device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _threads()
-    return Rates(f"{name} (measured)", {precision: flops}, traffic)
+    return Rates(f"{describe_device(device)}, measured", {precision: flops}, traffic)
 
 
 def step_on_noise(
@@ -127,7 +126,7 @@ def step_on_noise(
     """
     noise = torch.randint(256, (n, channels, size, size), dtype=torch.uint8)
     images = shrink(noise, config.data.max_size).to(device)
-    method = build_method(config, channels=channels).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    method = on_device(build_method(config, channels=channels), device)
     step = fastest_step(build_step(config, method.train(), images), say)
     index = torch.randperm(n, device=device)[: config.train.batch_size]
     return lambda: step(index)
@@ -157,8 +156,3 @@ def _times(job: Callable[[], Any], device: torch.device, *, warm_up: int, rounds
 def _fastest(job: Callable[[], Any], device: torch.device) -> float:
     """Seconds, the best of some."""
     return min(_times(job, device, warm_up=1, rounds=ROUNDS))
-
-
-def _threads() -> str:
-    count = torch.get_num_threads()
-    return f"CPU, {count} thread{'s' * (count > 1)}"

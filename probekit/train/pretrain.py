@@ -80,6 +80,19 @@ def build_method(config: Config, *, channels: int) -> Method:
     return method
 
 
+def on_device(method: Method, device: torch.device) -> Method:
+    """The method on the device, channels last: faster for convolutions on a CPU, and the layout GPUs want."""
+    return method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def describe_device(device: torch.device) -> str:
+    """A device for the reader, with the GPU's name or the number of threads."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' * (threads > 1)})"
+
+
 def pretrain(
     method: str,
     *,
@@ -139,7 +152,7 @@ def pretrain(
             "state": "running",
             "config": config.to_dict(),
             "dataset": {"path": str(data), "hash": info.content_hash, "name": data.stem},
-            "device": _describe(place),
+            "device": describe_device(place),
             "threads": torch.get_num_threads(),
             "versions": versions(),
             "commit": git_commit(),
@@ -147,10 +160,7 @@ def pretrain(
         overwrite=overwrite,
     )
     chosen = "" if preset else f" (the default on a {'GPU' if place.type == 'cuda' else 'CPU'})"
-    precision = config.train.precision
-    console.print(f"pretraining {method} on {data}, preset {config.preset}{chosen}, {precision}, {_describe(place)}")
-    if precision == "bf16" and not has_bf16(place):
-        console.print("warning: this device has no bfloat16 units and emulates them, slowly; type --precision fp32")
+    _announce(config, chosen, data, place, console)
     trainer = _build_trainer(config, model, run, info, train, console)
     return run, _fit(trainer, console)
 
@@ -210,6 +220,14 @@ def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config]:
     return method.eval(), config
 
 
+def _announce(config: Config, chosen: str, data: Path, device: torch.device, console: Console) -> None:
+    precision = config.train.precision
+    settings = f"preset {config.preset}{chosen}, {precision}, {describe_device(device)}"
+    console.print(f"pretraining {config.method} on {data}, {settings}")
+    if precision == "bf16" and not has_bf16(device):
+        console.print("warning: this device has no bfloat16 units and emulates them, slowly; type --precision fp32")
+
+
 def _prepare(config: Config, train: DeviceSplit, device: torch.device) -> Method:
     for most in (config.data.max_size, config.views.max_size):
         check_divisible(shrunk(train.images, most), 2 ** (config.model.depth - 1))
@@ -218,9 +236,7 @@ def _prepare(config: Config, train: DeviceSplit, device: torch.device) -> Method
             f"expected at least {config.train.batch_size} training images (one batch), found "
             f"{len(train)}; type: --batch-size {max(2, len(train))}"
         )
-    method = build_method(config, channels=train.images.shape[1])
-    # channels_last: faster for convolutions on the CPU, and the layout GPUs want.
-    return method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return on_device(build_method(config, channels=train.images.shape[1]), device)
 
 
 def _build_trainer(
@@ -278,11 +294,4 @@ def _smaller_batch(trainer: Trainer) -> str:
     advice = (
         f"{fits} does: type --batch-size {fits}" if fits else f"nor a smaller one; try --set model.width={width // 2}"
     )
-    return f"a batch of {batch} images does not fit into the memory of {_describe(trainer.device)}; {advice}"
-
-
-def _describe(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    threads = torch.get_num_threads()
-    return f"cpu ({threads} thread{'s' * (threads > 1)})"
+    return f"a batch of {batch} images does not fit into the memory of {describe_device(trainer.device)}; {advice}"

@@ -84,7 +84,7 @@ def test_bench_step_prints_and_returns_the_prediction(tmp_path: Path, monkeypatc
     assert result["flops"] == cost("conrec", width=4, size=32, batch=4).flops
     here, *known = result["floors"]
     assert here["ms"] == max(here["arithmetic_ms"], here["memory_ms"])
-    assert [row["machine"] for row in known] == ["H200 (on paper)"]
+    assert [row["machine"] for row in known] == ["H200, on paper"]
     assert result["measured_ms"] > 0
     explained = CliRunner().invoke(app, ["bench", "step", "conrec", *small, "--explain"])
     assert "GFLOP" in explained.stdout
