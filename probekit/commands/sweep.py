@@ -149,6 +149,7 @@ def _open(request: _Request, options: Options, folder: SweepFolder, *, runs: Pat
         remove(folder, runs, list(dict.fromkeys([*(run.name for run in request.planned), *begun])))
     if stored is None or options.overwrite:
         stored = folder.create(request.sweep, request.published, seeds=request.seeds, asked=request.asked)
+    folder.logs.mkdir(exist_ok=True)  # runs that were made elsewhere come without
     files = read_files(stored)
     for run in request.planned:
         check_run(Run(runs / run.name), run, files[run.dataset].hash)

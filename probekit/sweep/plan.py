@@ -111,6 +111,8 @@ def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
 
 def next_command(run: Run, planned: PlannedRun, *, data: str, device: str) -> list[str] | None:
     """What to run next for a planned run, as arguments of `probekit`; None: it is done."""
+    if read_scores(run, epochs=planned.epochs) is not None:
+        return None  # also where the checkpoints were not kept
     place = ["--device", device]
     if not run.path.exists() or not _started(run):
         config = planned.config
@@ -121,9 +123,7 @@ def next_command(run: Run, planned: PlannedRun, *, data: str, device: str) -> li
         return ["pretrain", planned.row.method, *named, *numbers, *settings, *place, *again]
     if run.read()["state"] != "finished":
         return ["pretrain", "--resume", "--name", planned.name, *place]
-    if read_scores(run, epochs=planned.epochs) is None:
-        return ["probe", planned.name, "--protocol", "val", "--no-floors", *place]
-    return None
+    return ["probe", planned.name, "--protocol", "val", "--no-floors", *place]
 
 
 def next_floors(run: Run, planned: PlannedRun, *, device: str) -> list[str] | None:

@@ -108,7 +108,7 @@ def measured_rates(device: torch.device, precision: str) -> Rates:
     source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     traffic = 2 * size / _fastest(lambda: target.copy_(source), device)
-    return Rates(f"{describe_device(device)}, measured", {precision: flops}, traffic)
+    return Rates(f"here, {describe_device(device)}", {precision: flops}, traffic)
 
 
 def step_on_noise(

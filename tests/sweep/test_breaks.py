@@ -7,6 +7,7 @@ Alone: pytest tests/sweep/test_breaks.py
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,6 +179,16 @@ def test_a_time_limit_saves_and_stops(home: Path, unbroken: Path) -> None:
     assert (home / "sweeps/s/table.md").exists()
     assert sweep("s.toml", "--resume", cwd=home)[0] == 0
     assert results(home) == results(unbroken)
+
+
+def test_runs_brought_from_elsewhere_without_checkpoints_and_logs_are_finished(unbroken: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(unbroken, home, ignore=shutil.ignore_patterns("checkpoints", "logs"))
+    code, out, err = sweep("s.toml", "--resume", cwd=home)
+    assert (code, err) == (0, "")
+    assert "0 runs to do" in out
+    assert results(home) == results(unbroken)
+    assert not list(home.glob("runs/*/checkpoints"))
 
 
 def test_two_sweeps_of_one_name_never_work_at_once(home: Path) -> None:
