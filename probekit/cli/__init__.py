@@ -1,0 +1,16 @@
+"""The command line: parse, call one plain function, print. Heavy imports stand inside the commands."""
+
+# ruff: noqa: F401, I001  each import adds its commands, in the order that --help lists them
+from probekit.cli import images
+from probekit.cli import training
+from probekit.cli import evaluation
+from probekit.cli import overview
+from probekit.cli.app import app
+from probekit.output import run_app
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """The `probekit` command."""
+    run_app(app)

@@ -1,0 +1,146 @@
+"""`pretrain`, `sweep`, `bench`: runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from probekit.cli.app import DATA, RUNS, SWEEPS, DataFile, Device, Json, Overwrite, Seed, Set, app
+from probekit.output import console, errors, print_json
+
+
+@app.command()
+def pretrain(
+    method: Annotated[str | None, typer.Argument(help="A method (`probekit list`); default: conrec.")] = None,
+    data: DataFile = None,
+    name: Annotated[str | None, typer.Option(help="Of the run folder.")] = None,
+    preset: Annotated[str | None, typer.Option(help="paper or quick; default: paper on a GPU, else quick.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step; each gives two views.")] = None,
+    eval_every: Annotated[int | None, typer.Option(min=1, help="Epochs between linear probes.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto.")] = None,
+    seed: Seed = 0,
+    config: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A TOML file of settings.")] = None,
+    settings: Set = (),  # type: ignore[assignment]
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with --name, or with the newest run.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Pretrain a method on a dataset file."""
+    from probekit.commands.pretrain import run_pretrain, run_resume
+
+    typed = {
+        "train.epochs": epochs,
+        "train.batch_size": batch_size,
+        "train.eval_every": eval_every,
+        "train.precision": precision,
+    }
+    given = {key: value for key, value in typed.items() if value is not None}
+    if resume:
+        fixed = [k for k in given if k != "train.epochs"] + settings
+        options = {"--config": config, "--preset": preset, "--data": data, "--overwrite": overwrite, "--seed": seed}
+        fixed += [text for text, value in options.items() if value]
+        run_resume(name, method=method, epochs=epochs, device=device, refused=fixed, runs=RUNS, console=console)
+        return
+    run_pretrain(
+        method or "conrec",
+        data=data,
+        runs=RUNS,
+        name=name,
+        preset=preset,
+        seed=seed,
+        config_file=config,
+        overrides=settings,
+        options=given,
+        device=device,
+        overwrite=overwrite,
+        data_folder=DATA,
+        console=console,
+    )
+
+
+@app.command()
+def sweep(
+    source: Annotated[str | None, typer.Argument(help="A shipped sweep, or a .toml file; without one: a list.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the sweep's folder and runs; default: the file's.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="0,1,2", help="In place of the file's; adds to --resume.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: one a core, on a GPU 4.")] = None,
+    published: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder of the published npz files; default: data/.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="paper or quick; default: paper on a GPU, else quick.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of every run.")] = None,
+    settings: Set = (),  # type: ignore[assignment]
+    only: Annotated[
+        list[str], typer.Option(metavar="TEXT", help="Now only the datasets or rows named so; may be repeated.")
+    ] = (),  # type: ignore[assignment]
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Keep what is finished, go on with the rest.")] = False,
+    overwrite: Overwrite = False,
+    limit_minutes: Annotated[float | None, typer.Option(min=0, help="Then save everything and stop.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Pretrain and probe methods x datasets x seeds, several at once, into one table with intervals."""
+    from probekit.commands.sweep import Options, list_sweeps, run_sweep
+
+    out = errors if as_json else console
+    if source is None:
+        result, problem = list_sweeps(out), ""
+    else:
+        options = Options(
+            name=name,
+            seeds=seeds,
+            jobs=jobs,
+            published=published,
+            preset=preset,
+            epochs=epochs,
+            settings=settings,
+            only=only,
+            device=device,
+            resume=resume,
+            overwrite=overwrite,
+            limit_minutes=limit_minutes,
+        )
+        result, problem = run_sweep(source, options, sweeps=SWEEPS, runs=RUNS, data=DATA, console=out, quiet=as_json)
+    if as_json:
+        print_json(result)
+    if problem:
+        raise ValueError(problem)
+
+
+bench = typer.Typer(help="What things cost here.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+
+@bench.command()
+def step(
+    method: Annotated[str, typer.Argument(help="A method (`probekit list`).")] = "conrec",
+    preset: Annotated[str | None, typer.Option(help="paper or quick; default: paper on a GPU, else quick.")] = None,
+    size: Annotated[int, typer.Option(min=8, help="Pixels a side of the images.")] = 128,
+    channels: Annotated[int, typer.Option(help="Of the images, 1 or 3.")] = 1,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step; each gives two views.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto.")] = None,
+    settings: Set = (),  # type: ignore[assignment]
+    device: Device = "auto",
+    explain: Annotated[bool, typer.Option("--explain", help="Only predict: FLOPs, bytes and the floor.")] = False,
+    as_json: Json = False,
+) -> None:
+    """A training step: what it costs at least, here and on known machines, and what it takes here."""
+    from probekit.commands.bench import run_bench_step
+
+    typed = {"train.batch_size": batch_size, "train.precision": precision}
+    result = run_bench_step(
+        method,
+        preset=preset,
+        options={key: value for key, value in typed.items() if value is not None},
+        overrides=settings,
+        size=size,
+        channels=channels,
+        device=device,
+        explain=explain,
+        console=errors if as_json else console,
+    )
+    if as_json:
+        print_json(result)
