@@ -13,9 +13,18 @@ METHODS: dict[str, str] = {
     "conrec": "probekit.methods.conrec:ConRec",
 }
 
-# Filled by later work; the contracts stand in branches/base.py and heatmaps/base.py.
-BRANCHES: dict[str, str] = {}
-LOOKS: dict[str, str] = {}
+BRANCHES: dict[str, str] = {}  # filled by later work; the contract stands in branches/base.py
+
+LOOKS: dict[str, str] = {
+    "cam": "probekit.heatmaps.cam:CAM",
+    "gradcam": "probekit.heatmaps.gradcam:GradCAM",
+    "hirescam": "probekit.heatmaps.hirescam:HiResCAM",
+    "gradcam-ssl": "probekit.heatmaps.gradcam_ssl:GradCAMSSL",
+    "gradcam-similarity": "probekit.heatmaps.gradcam_ssl:GradCAMSimilarity",
+    "attention": "probekit.heatmaps.attention:Attention",
+    "input-gradient": "probekit.heatmaps.input_gradient:InputGradient",
+    "occlusion": "probekit.heatmaps.occlusion:Occlusion",
+}
 
 
 def nearest(kind: str, name: str, known: Iterable[str]) -> str:

@@ -56,6 +56,14 @@ class Encoder(nn.Module):
         self.backbone = UNetEncoder(channels=channels, width=width, depth=depth)
         self.pooling = build_pooling(pooling, self.dim)
 
+    @property
+    def blocks(self) -> dict[str, nn.Module]:
+        """The parts that hold weights, by name, the last that an image passes first."""
+        named = {"pooling": self.pooling} | {
+            f"level {number}": block for number, block in reversed([*enumerate(self.backbone.levels, start=1)])
+        }
+        return {name: block for name, block in named.items() if any(True for _ in block.parameters())}
+
     def forward(self, x: Tensor) -> Features:
         """Encodes a batch of images in [0, 1]."""
         stages = self.backbone(x)

@@ -41,7 +41,7 @@ def extract(encoder: Callable[[Tensor], Pooled], images: Tensor, *, batch_size: 
         raise ValueError("expected at least one image to embed, found 0; type: probekit show PATH")
     device = _device(encoder, images)
     parts: list[NDArray[np.float32]] = []
-    with _eval_mode(encoder), torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with eval_mode(encoder), torch.no_grad(), torch.autocast(device.type, enabled=False):
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             pooled = encoder(batch.to(device).float() / 255).pooled
@@ -55,7 +55,7 @@ def _device(encoder: Callable[[Tensor], Pooled], images: Tensor) -> torch.device
 
 
 @contextmanager
-def _eval_mode(encoder: Callable[[Tensor], Pooled]) -> Iterator[None]:
+def eval_mode(encoder: Callable[[Tensor], Pooled]) -> Iterator[None]:
     """Eval mode inside; afterwards every submodule is as it was (a frozen part may differ)."""
     modules = list(encoder.modules()) if isinstance(encoder, nn.Module) else []
     before = [module.training for module in modules]

@@ -68,6 +68,18 @@ class Space:
         with threadpool_limits(1):
             return _inner_products(x, self.x, self.mean, self.scale) @ self.basis
 
+    def unfold(self, probe: "LinearProbe") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """A probe fitted here as weights `[k, D]` and biases `[k]` of the features as given: scale and mean folded in."""
+        if self.basis is None:
+            weight = probe.weight / self.scale
+        else:
+            rows = probe.weight @ self.basis.T  # [k, N], weights of the training samples
+            weight = np.empty((len(rows), len(self.mean)))
+            for cols in _column_blocks(len(self.mean)):
+                standardised = (self.x[:, cols] - self.mean[cols]) / self.scale[cols]
+                weight[:, cols] = rows @ standardised / self.scale[cols]
+        return weight, probe.bias - weight @ self.mean
+
 
 @dataclass(frozen=True)
 class LinearProbe:

@@ -138,6 +138,29 @@ def probe_images(
     return probe(name, kind, train, test, classes=classes, protocol=protocol, seed=seed, val=val)
 
 
+def fit_label(
+    train: Part, *, classes: int, protocol: str, seed: int, val: Part | None = None
+) -> tuple[Space, LinearProbe]:
+    """The probe of the label that `probe` would score, itself: for what looks into an encoder.
+
+    Args:
+        train: What is fitted.
+        classes: How many there are.
+        protocol: As `probe`, and the same for `seed` and `val`.
+        seed: See `protocol`.
+        val: See `protocol`.
+
+    Raises:
+        ValueError: As `probe`.
+    """
+    _check(train, "train", train.x.shape[1:], classes)
+    none = np.empty(0, dtype=np.int64)
+    target = {LABEL: _Target(train.y, none, none if val is None else val.y, classes)}
+    C = _choose_all(train, val, target, seed)[LABEL][0] if protocol == "val" else PAPER_C
+    space = Space.of(train.x, standardise=protocol == "val")
+    return space, fit(space.z, train.y, C=C)
+
+
 def probe_accuracy(
     x_train: NDArray[np.floating],
     y_train: NDArray[np.int64],

@@ -1,0 +1,24 @@
+"""The weights with which an encoder pools its feature map."""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from probekit.heatmaps.base import Batch, Look
+from probekit.models.encoder import Encoder
+from probekit.models.pooling import EPSILON
+
+
+class Attention(Look):
+    """Pooling weights as shares: they sum to 1 over the cells of an image (ConRec paper, section 4.2)."""
+
+    about = "the pooling weights"
+    unit = "share of the embedding"
+    signed = False
+    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+
+    def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
+        """`[B, h, w]` of the feature map."""
+        weights = batch.features.weights
+        assert weights is not None
+        return weights / (weights.sum((1, 2), keepdim=True) + EPSILON)

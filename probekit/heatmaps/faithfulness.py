@@ -1,0 +1,82 @@
+"""What masking by a map does to a class's probability, and the counterfactual swap curve: functions of arrays.
+
+Average Drop and Increase are printed wrongly in the cross-correlation paper (no 1/N, a factor 10, a sign for an
+indicator); these are the standard forms (Grad-CAM++, Chattopadhay et al. 2018), and Average Gain is Opti-CAM's
+(Zhang et al. 2023). A map of ones scores 0, 0, 0, and one that hides almost nothing nearly as well as any, so the mean
+of the map belongs beside them.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+
+
+def average_drop(before: Floats, after: Floats) -> NDArray[np.float64]:
+    """Each image's share of Average Drop, in [0, 100], lower is better: `max(0, Y - O) / Y`.
+
+    Args:
+        before: `[N]`, the class's probability Y on the image.
+        after: `[N]`, O, on the image seen through its map.
+
+    Returns:
+        `[N]`; NaN where Y is 0. The mean is AD %.
+    """
+    y, o = before.astype(np.float64), after.astype(np.float64)
+    drop: NDArray[np.float64] = 100 * np.maximum(0, y - o) / np.where(y > 0, y, np.nan)
+    return drop
+
+
+def average_increase(before: Floats, after: Floats) -> NDArray[np.float64]:
+    """Each image's share of Average Increase, 0 or 100, higher is better: `O > Y`. Arguments as `average_drop`."""
+    return np.where(after > before, 100.0, 0.0)
+
+
+def average_gain(before: Floats, after: Floats) -> NDArray[np.float64]:
+    """Each image's share of Average Gain, in [0, 100], higher is better: `max(0, O - Y) / (1 - Y)`.
+
+    Arguments as `average_drop`; NaN where Y is 1.
+    """
+    y, o = before.astype(np.float64), after.astype(np.float64)
+    gain: NDArray[np.float64] = 100 * np.maximum(0, o - y) / np.where(y < 1, 1 - y, np.nan)
+    return gain
+
+
+def swap_order(
+    values: Floats, differs: NDArray[np.bool_], *, steps: int, seed: int
+) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
+    """Which pixels are replaced by the counterfactual's, in the order of a map, highest first.
+
+    Pixels where both images agree change nothing, so only those that differ count as stops; ties are in random order.
+
+    Args:
+        values: `[H, W]`, the raw map.
+        differs: bool `[H, W]`, D: where the image and its counterfactual differ; at least one pixel.
+        steps: Stops after the first, fewer where D has fewer pixels.
+        seed: Of the order of ties.
+
+    Returns:
+        The pixels replaced by each stop, flat indices, the first none and the last all of D; and x, the share of the
+        image's pixels that the map had put first by then, in (0, 1].
+    """
+    shuffled = np.random.default_rng(seed).permutation(values.size)
+    order = shuffled[np.argsort(-values.ravel()[shuffled], kind="stable")]
+    places = np.flatnonzero(differs.ravel()[order])
+    stops = np.unique(np.ceil(np.linspace(0, len(places), steps + 1)).astype(int))
+    replaced = [order[places[:stop]] for stop in stops]
+    x = np.array([places[max(0, stop - 1)] + (stop > 0) for stop in stops]) / values.size
+    return replaced, x
+
+
+def swap_score(x: Floats, y: Floats) -> float:
+    """The area above the swap curve, in about [0, 1], higher is better.
+
+    For a target that adds up over pixels: 1/2 in expectation for a random order, `1 - |D| / (2 H W)` with D first.
+
+    Args:
+        x: `[S]`, as `swap_order` gives it.
+        y: `[S]`, how much of the way from the counterfactual's target (0) to the image's (1) is left.
+    """
+    whole = np.concatenate([[0.0], x, [1.0]])
+    left = np.concatenate([[y[0]], y, [y[-1]]])
+    return float(1 - np.trapezoid(left, whole))

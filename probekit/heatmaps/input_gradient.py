@@ -1,0 +1,28 @@
+"""Saliency (Simonyan et al. 2014): how strongly each pixel moves the target."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from probekit.heatmaps.base import Batch, Look
+from probekit.models.encoder import Encoder
+
+
+class InputGradient(Look):
+    """The largest absolute derivative of the target over a pixel's channels."""
+
+    about = "how strongly each pixel moves the target"
+    unit = "target per unit of pixel value"
+    signed = False
+    targeted = True
+    needs: ClassVar[frozenset[str]] = frozenset({"target"})
+
+    def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
+        """`[B, H, W]` of the image."""
+        assert batch.target is not None
+        inputs = batch.inputs.requires_grad_()
+        with torch.enable_grad():
+            score = batch.target.score(encoder(inputs).pooled)
+            (gradient,) = torch.autograd.grad(score.sum(), inputs)
+        return gradient.abs().amax(dim=1)

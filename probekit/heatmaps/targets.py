@@ -1,0 +1,93 @@
+"""What maps explain: a class's logit, its margin over the runner-up, or over the class of the minimal pair."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probekit.heatmaps.base import Target
+from probekit.probe.linear import LinearProbe, Space
+from probekit.registry import nearest
+
+TARGETS = {  # name: what it is
+    "pair": "margin of the true class over the class of the minimal pair, one for each class factor",
+    "margin": "margin of the true class over the strongest other one",
+    "logit": "logit of the true class",
+}
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A linear probe on the embedding as it comes: a standardised probe is folded into its weights.
+
+    Attributes:
+        weight: float32 `[K, D]`.
+        bias: float32 `[K]`.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, space: Space, probe: LinearProbe, *, classes: int, device: torch.device) -> "Classifier":
+        """From a fitted probe; a class that training did not show gets the logit -inf."""
+        seen_weight, seen_bias = space.unfold(probe)
+        weight = np.zeros((classes, seen_weight.shape[1]))
+        bias = np.full(classes, -np.inf)
+        weight[probe.labels], bias[probe.labels] = seen_weight, seen_bias
+        return cls(
+            torch.from_numpy(weight).float().to(device),
+            torch.from_numpy(bias).float().to(device),
+        )
+
+    def logits(self, pooled: Tensor) -> Tensor:
+        """`[B, K]` from embeddings `[B, D]`."""
+        return pooled.float() @ self.weight.T + self.bias
+
+    def probability(self, pooled: Tensor, labels: Tensor) -> Tensor:
+        """Softmax probability of each image's class, `[B]`."""
+        return self.logits(pooled).softmax(dim=1).gather(1, labels[:, None])[:, 0]
+
+
+def make_targets(
+    name: str,
+    classifier: Classifier,
+    labels: Tensor,
+    pooled: Tensor,
+    siblings: Mapping[str, NDArray[np.int64]],
+) -> dict[str, Target]:
+    """The targets of all images, by class factor for "pair", else under "".
+
+    Args:
+        name: One of `TARGETS`.
+        classifier: The probe.
+        labels: int64 `[N]`, true classes, known to the probe.
+        pooled: `[N, D]`, embeddings; only "margin" reads them.
+        siblings: For "pair", by class factor, the class `[N]` of the minimal pair.
+
+    Raises:
+        ValueError: If the name is unknown, or "pair" is asked of images without minimal pairs.
+    """
+    if name not in TARGETS:
+        raise ValueError(nearest("target", name, TARGETS))
+    if name == "logit":
+        return {"": Target(classifier.weight[labels], classifier.bias[labels])}
+    if name == "margin":
+        others = classifier.logits(pooled).scatter(1, labels[:, None], -torch.inf)
+        return {"": _margin(classifier, labels, others.argmax(dim=1))}
+    if not siblings:
+        raise ValueError("expected images that a generator drew for --target pair, found others; type: --target margin")
+    return {
+        factor: _margin(classifier, labels, torch.from_numpy(other).to(labels.device))
+        for factor, other in siblings.items()
+    }
+
+
+def _margin(classifier: Classifier, labels: Tensor, others: Tensor) -> Target:
+    return Target(
+        classifier.weight[labels] - classifier.weight[others],
+        classifier.bias[labels] - classifier.bias[others],
+    )

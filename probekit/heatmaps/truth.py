@@ -1,0 +1,79 @@
+"""The truth about a dataset's images that maps are scored against: masks, and counterfactuals drawn anew."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generators import GENERATORS
+from probekit.h5 import DatasetInfo, Split, read_split
+
+EVIDENCE = "evidence:"
+
+
+@dataclass(frozen=True)
+class Sibling:
+    """The images with one class factor flipped, all else equal.
+
+    Attributes:
+        images: uint8 `[N, H, W]`.
+        labels: int64 `[N]`, their classes.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Rows of a split with what is known about them.
+
+    Attributes:
+        info: The dataset.
+        split: The rows, in the order of `index`.
+        index: int64 `[N]`, their places in the split.
+    """
+
+    info: DatasetInfo
+    split: Split
+    index: NDArray[np.int64]
+
+    @property
+    def masks(self) -> dict[str, NDArray[np.bool_]]:
+        """By name, bool `[N, H, W]`: objects, then `evidence:FACTOR`. Empty for images without masks."""
+        bits = self.split.masks
+        if bits is None:
+            return {}
+        return {name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(self.info.mask_names)}
+
+    @cached_property
+    def siblings(self) -> dict[str, Sibling]:
+        """By class factor, as the generator draws them. Empty for images that no generator drew."""
+        kind = GENERATORS.get(self.info.generator)
+        if kind is None:
+            return {}
+        size = self.info.splits[next(iter(self.info.splits))].height
+        generator = kind(size=size, style=self.info.style, params=self.info.params)
+        factors = np.zeros(len(self.index), kind.dtype())
+        for name in kind.dtype().names or ():
+            factors[name] = self.split.factors[name]
+        flipped = {name: generator.flip(factors, name) for name in generator.class_factors}
+        return {name: Sibling(generator.render(f).images, generator.labels(f)) for name, f in flipped.items()}
+
+
+def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:
+    """Reads n images of a split, evenly spaced, so that every class comes even where the file is sorted by class."""
+    total = info.splits[split].n
+    index = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(np.int64))
+    rows = read_split(info.path, split, masks=info.splits[split].masked)
+    return Truth(
+        info,
+        Split(
+            images=rows.images[index],
+            labels=None if rows.labels is None else rows.labels[index],
+            factors={name: values[index] for name, values in rows.factors.items()},
+            masks=None if rows.masks is None else rows.masks[index],
+        ),
+        index,
+    )
