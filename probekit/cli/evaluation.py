@@ -37,3 +37,55 @@ def probe(
     )
     if as_json:
         print_json(result)
+
+
+@app.command()
+def heatmap(
+    run: Annotated[str | None, typer.Argument(help="A run; default: the newest.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="A dataset file; default: the run's own.")] = None,
+    look: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="Looks (`probekit list`), or all; default: the cheap ones.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="pair, margin or logit; default: pair where images have minimal pairs.")
+    ] = None,
+    fill: Annotated[
+        str, typer.Option(help="What stands where an image is hidden: black, mean, grey, blur or counterfactual.")
+    ] = "black",
+    n: Annotated[int, typer.Option(min=1, help="Test images, evenly spaced.")] = 200,
+    passes: Annotated[
+        int, typer.Option(min=0, help="Of these, for the scores that ask the encoder again; 0 leaves them out.")
+    ] = 32,
+    window: Annotated[int, typer.Option(min=1, help="Of occlusion, pixels a side.")] = 16,
+    stride: Annotated[int, typer.Option(min=1, help="Of occlusion, pixels.")] = 8,
+    checkpoint: Annotated[str, typer.Option(help="last, best_val or best_test.")] = "last",
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Show where the encoder looks, and measure whether that is where the evidence is."""
+    from probekit.commands.heatmap import HeatmapOptions, run_heatmap
+    from probekit.registry import LOOKS
+
+    looks = None if look is None else tuple(LOOKS) if look == "all" else tuple(look.split(","))
+    result = run_heatmap(
+        run,
+        HeatmapOptions(
+            looks=looks,
+            target=target,
+            fill=fill,
+            n=n,
+            passes=passes,
+            window=window,
+            stride=stride,
+            checkpoint=checkpoint,
+            seed=seed,
+            device=device,
+        ),
+        data=data,
+        runs=RUNS,
+        console=errors if as_json else console,
+        quiet=as_json,
+    )
+    if as_json:
+        print_json(result)

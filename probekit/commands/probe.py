@@ -64,7 +64,7 @@ def run_probe(
     run = open_run(name, runs)
     if name is None:
         console.print(f"run: {run.path} (the newest)")
-    info = _dataset(run, data, console)
+    info = dataset_of(run, data, console)
     encoder, header = load_encoder(run.path, checkpoint)
     _check(run, info, encoder)
     place = choose_device(device)
@@ -83,7 +83,7 @@ def run_probe(
         "protocol": protocol,
         "rows": rows,
         "checkpoint": checkpoint,
-        "checkpoint_hash": _sha256(encoder_file(run.path, checkpoint)),
+        "checkpoint_hash": sha256(encoder_file(run.path, checkpoint)),
         "epoch": header["epoch"],
         "data_hash": info.content_hash,
         "seed": seed,
@@ -95,7 +95,7 @@ def run_probe(
     return result
 
 
-def _dataset(run: Run, data: Path | None, console: Console) -> DatasetInfo:
+def dataset_of(run: Run, data: Path | None, console: Console) -> DatasetInfo:
     """The named dataset file, or the run's own; says so where it is not what the run was trained on."""
     trained = run.read()["dataset"]
     info = read_info(data or Path(trained["path"]))
@@ -135,7 +135,8 @@ def _print(run: Run, result: Mapping[str, Any], data: Path | None, console: Cons
     console.print(f"next: probekit show --run {run.name}   or   probekit probe {run.name}{given} --protocol {other}")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, hex: which weights a result belongs to."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

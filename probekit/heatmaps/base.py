@@ -137,7 +137,7 @@ def encode(encoder: Encoder, images: Tensor, index: Tensor) -> Batch:
 
 def as_inputs(images: Tensor) -> Tensor:
     """uint8 `[B, C, H, W]` as float32 in [0, 1]; channels last, which convolutions on a CPU prefer."""
-    return images.float().div_(255).contiguous(memory_format=torch.channels_last)
+    return (images.float() / 255).contiguous(memory_format=torch.channels_last)
 
 
 def map_gradient(encoder: Encoder, features: Features, score: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:

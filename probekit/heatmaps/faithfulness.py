@@ -52,31 +52,27 @@ def swap_order(
     Args:
         values: `[H, W]`, the raw map.
         differs: bool `[H, W]`, D: where the image and its counterfactual differ; at least one pixel.
-        steps: Stops after the first, fewer where D has fewer pixels.
+        steps: Stops after the first, at equal numbers of replaced pixels of D.
         seed: Of the order of ties.
 
     Returns:
-        The pixels replaced by each stop, flat indices, the first none and the last all of D; and x, the share of the
-        image's pixels that the map had put first by then, in (0, 1].
+        The pixels replaced by each of the `steps + 1` stops, flat indices, the first none and the last all of D; and x,
+        the share of the image's pixels that the map had put first by then, in [0, 1].
     """
     shuffled = np.random.default_rng(seed).permutation(values.size)
     order = shuffled[np.argsort(-values.ravel()[shuffled], kind="stable")]
     places = np.flatnonzero(differs.ravel()[order])
-    stops = np.unique(np.ceil(np.linspace(0, len(places), steps + 1)).astype(int))
+    stops = np.ceil(np.linspace(0, len(places), steps + 1)).astype(int)
     replaced = [order[places[:stop]] for stop in stops]
     x = np.array([places[max(0, stop - 1)] + (stop > 0) for stop in stops]) / values.size
     return replaced, x
 
 
-def swap_score(x: Floats, y: Floats) -> float:
-    """The area above the swap curve, in about [0, 1], higher is better.
-
-    For a target that adds up over pixels: 1/2 in expectation for a random order, `1 - |D| / (2 H W)` with D first.
+def area_below(x: Floats, y: Floats) -> float:
+    """The area below a swap curve over all pixels, from its stops: level before the first and after the last.
 
     Args:
         x: `[S]`, as `swap_order` gives it.
-        y: `[S]`, how much of the way from the counterfactual's target (0) to the image's (1) is left.
+        y: `[S]`, the target at each stop.
     """
-    whole = np.concatenate([[0.0], x, [1.0]])
-    left = np.concatenate([[y[0]], y, [y[-1]]])
-    return float(1 - np.trapezoid(left, whole))
+    return float(np.trapezoid(np.r_[y[0], y, y[-1]], np.r_[0.0, x, 1.0]))

@@ -18,6 +18,8 @@ from probekit.heatmaps.gradcam import weigh_channels
 from probekit.models.encoder import Encoder
 from probekit.views import make_views
 
+PASS = 64  # views that are encoded at a time: bounds memory
+
 
 class GradCAMSimilarity(Look):
     """GradCAM of the mean cosine between an image's projection and those of its views."""
@@ -65,12 +67,12 @@ def project(pooled: Tensor, context: Context) -> Tensor:
 @torch.no_grad()
 def positives(encoder: Encoder, batch: Batch, context: Context) -> Tensor:
     """Unit vectors of each image's views, `[B, R, P]`; an image's views depend on the seed and its index alone."""
-    projected = []
+    drawn = []
     for image, index in zip(batch.images, batch.index.tolist(), strict=True):
         word = int(np.random.SeedSequence([context.seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
         generator = torch.Generator(image.device).manual_seed(word)
         copies = image.expand(context.draws // 2, *image.shape)
-        views = make_views(context.recipe, copies, generator, size=context.view_size).inputs.flatten(0, 1)
-        inputs = views.contiguous(memory_format=torch.channels_last)
-        projected.append(project(encoder(inputs).pooled, context))
-    return torch.stack(projected)
+        drawn.append(make_views(context.recipe, copies, generator, size=context.view_size).inputs.flatten(0, 1))
+    parts = torch.split(torch.cat(drawn), PASS)
+    pooled = torch.cat([encoder(part.contiguous(memory_format=torch.channels_last)).pooled for part in parts])
+    return project(pooled, context).view(len(batch.images), context.draws, -1)

@@ -15,14 +15,14 @@ def upsample(maps: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.fl
     return full
 
 
-def ceiling(masks: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.float32]:
-    """The true masks `[N, H, W]` as a map of this grid would show them: averaged into its cells and upsampled again.
+def area_average(masks: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.float32]:
+    """Masks `[N, H, W]` as the share of each cell of a grid that they cover, `[N, h, w]`.
 
-    A reference for what a map of that grid can reach; not a strict bound.
+    Upsampled again, that is the ceiling: a reference for what a map of that grid can reach, not a strict bound.
     """
     truth = torch.from_numpy(masks).float()[:, None]
-    pooled: NDArray[np.float32] = F.interpolate(truth, grid, mode="area")[:, 0].numpy()
-    return upsample(pooled, (masks.shape[1], masks.shape[2]))
+    cells: NDArray[np.float32] = F.interpolate(truth, grid, mode="area")[:, 0].numpy()
+    return cells
 
 
 def unit_range(maps: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -76,5 +76,10 @@ class Method(nn.Module, ABC):
         """What the method's decoder makes of `[B, C, H, W]`; None for a method without one."""
         return None
 
+    @property
+    def projection(self) -> nn.Module | None:
+        """The head whose output the contrastive loss compares, `[B, D] -> [B, P]`; None for a method without one."""
+        return None
+
     def after_step(self) -> None:
         """Called when the optimizer has stepped: moving averages, queues. Nothing by default."""

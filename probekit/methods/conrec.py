@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probekit.methods.base import Method, Step
@@ -93,6 +93,11 @@ class ConRec(Method):
             logs["reconstruction"] = reconstruction.detach()
             loss = loss + self.alpha * reconstruction
         return Step(loss=loss, features=features, logs=logs)
+
+    @property
+    def projection(self) -> nn.Module | None:
+        """The projection head; None where the contrastive loss has no weight."""
+        return self.head
 
     def reconstruct(self, inputs: Tensor) -> Tensor | None:
         """What the decoder makes of `[B, C, H, W]`, or None without a decoder."""

@@ -69,7 +69,7 @@ class Space:
             return _inner_products(x, self.x, self.mean, self.scale) @ self.basis
 
     def unfold(self, probe: "LinearProbe") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """A probe fitted here as weights `[k, D]` and biases `[k]` of the features as given: scale and mean folded in."""
+        """A probe fitted here as weights `[k, D]` and biases `[k]` of raw features: scale and mean folded in."""
         if self.basis is None:
             weight = probe.weight / self.scale
         else:

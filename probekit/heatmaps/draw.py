@@ -1,0 +1,170 @@
+"""Pictures of maps: the only place that scales them. Arrays in, PNG out; no torch."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from probekit.picture import save_png
+
+PER_CLASS = 2  # rows of a class
+MAX_CLASSES = 6
+CELL = 1.15  # inches
+SIGNED, UNSIGNED = "RdBu_r", "magma"
+OUTLINE = "#00c040"
+EVIDENCE = "evidence:"
+
+
+class Maps(Protocol):
+    """What is drawn of a row: see `rows.Row`."""
+
+    @property
+    def name(self) -> str:
+        """Of the row."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """Class factor, or ""."""
+        ...
+
+    @property
+    def signed(self) -> bool:
+        """Whether negative values may come."""
+        ...
+
+    @property
+    def maps(self) -> NDArray[np.float32]:
+        """`[N, h, w]`, raw."""
+        ...
+
+
+class Known(Protocol):
+    """What is known about the images: see `truth.Truth`."""
+
+    @property
+    def split(self) -> Any:
+        """With images and labels."""
+        ...
+
+    @property
+    def masks(self) -> dict[str, NDArray[np.bool_]]:
+        """By name, `[N, H, W]`."""
+        ...
+
+    @property
+    def info(self) -> Any:
+        """With classes."""
+        ...
+
+
+def draw_gallery(result: Mapping[str, Any], truth: Known, rows: Sequence[Maps], out: Path) -> Path:
+    """A grid: image, evidence, and each look, two images a class; the scale of each map stands below it.
+
+    Blue is below zero, red above, each map scaled by its own largest absolute value; maps without a sign from black to
+    yellow, from 0. Green outlines: the evidence of the map's factor, or of all.
+
+    Args:
+        result: For the title: run, data, target.
+        truth: Images, labels, masks.
+        rows: Of the trained encoder.
+        out: The PNG; see `picture.save_png`.
+    """
+    shown = _choose(truth)
+    evidence = {name: mask for name, mask in truth.masks.items() if name.startswith(EVIDENCE)} or truth.masks
+    columns = 1 + bool(evidence) + len(rows)
+    figure = Figure(figsize=(CELL * columns + 1.2, 1.28 * CELL * len(shown) + 0.8), layout="constrained")
+    figure.suptitle(_plain(f"{result['run']} on {result['data']}: where it looks"), fontsize=10)
+    axes = figure.subplots(len(shown), columns, squeeze=False)
+    for line, (i, name) in zip(axes, shown, strict=True):
+        _show_image(line[0], truth.split.images[i])
+        line[0].set_ylabel(_plain(name), fontsize=7, rotation=0, ha="right", va="center")
+        if evidence:
+            _show_image(line[1], truth.split.images[i])
+            _tint(line[1], [mask[i] for mask in evidence.values()])
+        for cell, row in zip(line[1 + bool(evidence) :], rows, strict=True):
+            asked = [mask[i] for name, mask in evidence.items() if row.target in ("", name.removeprefix(EVIDENCE))]
+            _show_map(cell, row.maps[i], row.signed, truth.split.images.shape[1:3], asked)
+    titles = ["image", *(["evidence"] if evidence else []), *(f"{r.name}\n{r.target}".strip() for r in rows)]
+    for cell, title in zip(axes[0], titles, strict=True):
+        cell.set_title(_plain(title), fontsize=7)
+    return save_png(figure, out, dpi=130)
+
+
+def draw_curves(result: Mapping[str, Any], out: Path) -> Path:
+    """The mean counterfactual swap curves, a panel a class factor: looks in colour, baselines grey, the ceiling dashed.
+
+    Args:
+        result: results/heatmap.json.
+        out: The PNG; see `picture.save_png`.
+    """
+    factors = list(dict.fromkeys(name for row in result["rows"] for name in row["swap"]))
+    figure = Figure(figsize=(5.2 * len(factors), 4.4), layout="constrained")
+    panels = figure.subplots(1, len(factors), squeeze=False)[0]
+    for axes, factor in zip(panels, factors, strict=True):
+        for row in result["rows"]:
+            curve = row["swap"].get(factor)
+            if curve and curve["x"] and row["encoder"] != "random":
+                style = {
+                    "look": {"linewidth": 1.8, "label": row["name"]},
+                    "baseline": {"color": "0.7", "linewidth": 1, "zorder": 1},
+                    "ceiling": {"color": "black", "linestyle": "--", "label": "ceiling"},
+                }[row["kind"]]
+                axes.plot(curve["x"], curve["y"], **style)
+        axes.set(title=_plain(factor), xlabel="share of pixels, in the map's order", xlim=(0, 1))
+        axes.axhline(0, color="0.85", zorder=0)
+        axes.legend(fontsize=8)
+    panels[0].set_ylabel("target that is left (1: the image, 0: its counterfactual)")
+    figure.suptitle(_plain(f"{result['run']}: swapped into the counterfactual, highest pixels first"), fontsize=10)
+    return save_png(figure, out, dpi=130)
+
+
+def _choose(truth: Known) -> list[tuple[int, str]]:
+    """The first images of each class, with the class's name on the first."""
+    labels = truth.split.labels
+    if labels is None:
+        return [(i, "") for i in range(min(len(truth.split.images), PER_CLASS * MAX_CLASSES))]
+    chosen = []
+    for k in np.unique(labels)[:MAX_CLASSES]:
+        for place, i in enumerate(np.flatnonzero(labels == k)[:PER_CLASS]):
+            chosen.append((int(i), truth.info.classes[k].replace(", ", "\n") if place == 0 else ""))
+    return chosen
+
+
+def _show_image(axes: Axes, image: NDArray[np.uint8]) -> None:
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+
+
+def _tint(axes: Axes, masks: Sequence[NDArray[np.bool_]]) -> None:
+    """Each mask in a colour of its own."""
+    colours = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167), (240, 228, 66))
+    for mask, colour in zip(masks, colours, strict=False):
+        layer = np.zeros((*mask.shape, 4))
+        layer[mask] = (*(value / 255 for value in colour), 1)
+        axes.imshow(layer, interpolation="nearest")
+
+
+def _show_map(
+    axes: Axes, values: NDArray[np.float32], signed: bool, size: tuple[int, int], masks: Sequence[NDArray[np.bool_]]
+) -> None:
+    extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
+    most = float(np.abs(values).max()) or 1.0
+    low = -most if signed else 0.0
+    axes.imshow(
+        values, cmap=SIGNED if signed else UNSIGNED, vmin=low, vmax=most, extent=extent, interpolation="bilinear"
+    )
+    for mask in masks:
+        if mask.any() and not mask.all():
+            axes.contour(mask, levels=[0.5], colors=OUTLINE, linewidths=0.6)
+    axes.set(xticks=[], yticks=[])
+    axes.set_xlabel(f"{'±' if signed else '0 to '}{most:.2g}", fontsize=6, labelpad=1)
+
+
+def _plain(text: str) -> str:
+    """Keeps a dollar sign from starting a formula."""
+    return text.replace("$", r"\$")

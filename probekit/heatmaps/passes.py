@@ -1,0 +1,149 @@
+"""Scores that ask the encoder again: the image seen through its map, and the swap towards its counterfactual."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probekit.heatmaps.base import Target, as_inputs
+from probekit.heatmaps.faithfulness import area_below, average_drop, average_gain, average_increase, swap_order
+from probekit.heatmaps.intervals import mean_interval, ratio_interval
+from probekit.heatmaps.resample import unit_range, upsample
+from probekit.heatmaps.rows import BATCH, Subject
+from probekit.probe.features import eval_mode
+
+STEPS = 5  # ours: fifths of the pixels that differ (docs/log.md)
+POINTS = 21  # of the mean curve, for the figure
+
+
+def embed(subject: Subject, inputs: Tensor) -> Tensor:
+    """Embeddings `[N, D]` of float32 images `[N, C, H, W]` in [0, 1]."""
+    encoder = subject.encoder
+    with eval_mode(encoder), torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
+        parts = [
+            encoder(part.contiguous(memory_format=torch.channels_last)).pooled for part in torch.split(inputs, BATCH)
+        ]
+    return torch.cat(parts).float()
+
+
+def faithfulness(
+    subject: Subject, images: Tensor, labels: Tensor, fill: Tensor, maps: NDArray[np.float32], *, seed: int
+) -> dict[str, Any]:
+    """Average Drop, Increase and Gain of the true class's probability, and the mean of the map, with intervals.
+
+    Args:
+        subject: With a classifier.
+        images: uint8 `[N, C, H, W]`.
+        labels: int64 `[N]`.
+        fill: uint8 like `images`: shows where the map is low.
+        maps: Raw, `[N, h, w]`.
+        seed: Of the intervals.
+    """
+    assert subject.classifier is not None
+    seen = unit_range(upsample(maps, (images.shape[2], images.shape[3])))
+    share = torch.from_numpy(seen).to(images.device)[:, None]
+    through = as_inputs(images) * share + as_inputs(fill) * (1 - share)
+    y, o = (
+        subject.classifier.probability(embed(subject, inputs), labels).double().cpu().numpy()
+        for inputs in (as_inputs(images), through)
+    )
+    scores = {
+        "average_drop": average_drop(y, o),
+        "average_increase": average_increase(y, o),
+        "average_gain": average_gain(y, o),
+        "mean_map": seen.mean(axis=(1, 2)),
+    }
+    return {"n": len(images)} | {name: mean_interval(values, seed=seed) for name, values in scores.items()}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images, their minimal pairs, and the target at both ends of the way between them.
+
+    Attributes:
+        images: uint8 `[N, C, H, W]`.
+        siblings: uint8 like `images`.
+        target: The margin of the image's class over that of its pair.
+        differs: bool `[N, H, W]`, D: where the two differ.
+        whole: float64 `[N]`, the target on the image.
+        none: float64 `[N]`, the target on the sibling.
+    """
+
+    images: Tensor
+    siblings: Tensor
+    target: Target
+    differs: NDArray[np.bool_]
+    whole: NDArray[np.float64]
+    none: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, subject: Subject, images: Tensor, siblings: Tensor, target: Target) -> "Pairs":
+        """Asks the encoder about both ends, once for all maps."""
+        whole, none = (_ask(subject, part, target) for part in (images, siblings))
+        return cls(images, siblings, target, (images != siblings).any(dim=1).cpu().numpy(), whole, none)
+
+
+def swap(subject: Subject, pairs: Pairs, maps: NDArray[np.float32], *, seed: int) -> dict[str, Any]:
+    """The counterfactual swap curve: the target while pixels become those of the minimal pair, in the map's order.
+
+    Score: the area above the curve, as a share of the way from the image's target to the sibling's, both means over
+    images. For a target that adds up over pixels a random order scores 1/2, and D first `1 - |D| / (2 H W)`.
+
+    Args:
+        subject: What is asked.
+        pairs: See `Pairs`.
+        maps: Raw, `[N, h, w]`.
+        seed: Of ties, and of the interval.
+
+    Returns:
+        n; undefined, images that do not differ from their pair; misordered, those on which the target is not higher
+        than on their pair; score (mean, ci; None where the probe does not tell pairs apart); the mean curve, x and y.
+    """
+    size = (pairs.images.shape[2], pairs.images.shape[3])
+    known = np.flatnonzero(pairs.differs.any(axis=(1, 2)))
+    full = upsample(maps[known], size)
+    orders = [swap_order(f, pairs.differs[i], steps=STEPS, seed=seed) for f, i in zip(full, known, strict=True)]
+    at = torch.from_numpy(known).to(pairs.images.device)
+    mixed, other = pairs.images[at].flatten(2), pairs.siblings[at].flatten(2)
+    target = Target(pairs.target.direction[at], pairs.target.offset[at])
+    values = np.empty((len(known), STEPS + 1))
+    values[:, 0], values[:, -1] = pairs.whole[known], pairs.none[known]
+    for stop in range(1, STEPS):
+        for row, (replaced, _) in enumerate(orders):
+            pixels = torch.from_numpy(replaced[stop]).to(mixed.device)
+            mixed[row][:, pixels] = other[row][:, pixels]
+        values[:, stop] = _ask(subject, mixed.view(-1, *pairs.images.shape[1:]), target)
+    left = values - values[:, -1:]
+    gap = left[:, 0]
+    above = np.array([g - area_below(x, y) for g, y, (_, x) in zip(gap, left, orders, strict=True)])
+    places = np.linspace(0, 1, POINTS)
+    curves = [np.interp(places, np.r_[0, x, 1], np.r_[y[0], y, 0]) for y, (_, x) in zip(left, orders, strict=True)]
+    score = ratio_interval(above, gap, seed=seed) if len(known) else None
+    return {
+        "n": len(known),
+        "undefined": len(maps) - len(known),
+        "misordered": int((gap <= 0).sum()),
+        "score": score,
+        "x": places.tolist() if score else [],
+        "y": (np.mean(curves, axis=0) / gap.mean()).tolist() if score else [],
+    }
+
+
+def _ask(subject: Subject, images: Tensor, target: Target) -> NDArray[np.float64]:
+    """The target on uint8 images, `[N]`."""
+    asked: NDArray[np.float64] = target.score(embed(subject, as_inputs(images))).double().cpu().numpy()
+    return asked
+
+
+def spaced(n: int, most: int) -> NDArray[np.int64]:
+    """At most so many of n places, evenly spaced."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
+
+
+def by_target(targets: Mapping[str, Any], row_target: str) -> list[str]:
+    """Which targets a row is asked about: its own, or each one if it has none."""
+    return [row_target] if row_target in targets else list(targets)

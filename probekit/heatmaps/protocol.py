@@ -1,0 +1,178 @@
+"""From encoders, images and truth to the whole result: which rows, which scores, what is left out and why."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probekit.heatmaps.base import encode
+from probekit.heatmaps.baselines import BASELINES
+from probekit.heatmaps.localise import localise, localise_ceiling
+from probekit.heatmaps.passes import Pairs, by_target, faithfulness, spaced, swap
+from probekit.heatmaps.randomisation import IMAGES, Fresh, check
+from probekit.heatmaps.resample import area_average
+from probekit.heatmaps.rows import Questions, Row, Subject, look_rows, unmet
+from probekit.heatmaps.truth import EVIDENCE, Truth
+
+DEFAULT_LOOKS = ("cam", "gradcam", "gradcam-ssl", "attention", "input-gradient")
+COSTLY = {"occlusion": "occlusion: it encodes each image some 225 times; type: --look occlusion"}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is looked at and how.
+
+    Attributes:
+        trained: The encoder in question.
+        random: The same with random weights, its own probe fitted.
+        random_questions: What its maps are to explain: targets of that probe.
+        fresh: More of these, by seed.
+        truth: The images and what is known about them.
+        questions: The same on the device, with targets.
+        labels: int64 `[N]`, on the device; None without a classifier.
+        siblings: Minimal pairs by class factor, uint8 `[N, C, H, W]`.
+        passes: Images for the scores that ask the encoder again; 0 leaves them out.
+        seed: Of everything random.
+    """
+
+    trained: Subject
+    random: Subject
+    fresh: Fresh
+    truth: Truth
+    questions: Questions
+    random_questions: Questions
+    labels: Tensor | None
+    siblings: Mapping[str, Tensor]
+    passes: int
+    seed: int
+
+
+def evaluate(work: Evaluation, asked: Sequence[str] | None) -> tuple[dict[str, Any], list[Row]]:
+    """Takes every look, scores it next to the baselines, and says what was left out.
+
+    Args:
+        work: See `Evaluation`.
+        asked: Looks by name; None is `DEFAULT_LOOKS`.
+
+    Returns:
+        Part of results/heatmap.json (docs/heatmaps.md), and the rows of the trained encoder, for figures.
+
+    Raises:
+        ValueError: If a look that was asked for cannot be taken.
+    """
+    first = encode(work.trained.encoder, work.questions.images[:1], work.questions.index[:1]).features
+    names, left_out = choose_looks(work.trained, asked, has_weights=first.weights is not None)
+    looks = look_rows(names, work.trained, work.questions, encoder="trained")
+    grid = (first.map.shape[2], first.map.shape[3])
+    baselines = [*_baselines(work, grid), *look_rows(names, work.random, work.random_questions, encoder="random")]
+    rows: list[Row] = [*looks, *baselines]
+    masks = work.truth.masks
+    scored = [
+        _describe(row) | {"scores": scores}
+        for row, scores in zip(rows, localise(rows, masks, seed=work.seed), strict=True)
+    ]
+    if masks:
+        ceilings = _ceilings(work, grid)
+        scores = localise_ceiling(masks, grid, seed=work.seed)
+        rows += ceilings
+        scored += [_describe(row) | {"scores": scores} for row in ceilings]
+    else:
+        left_out.append("pointing, mass, rank and AUROC: these images have no masks (probekit gen makes some)")
+    _ask_again(work, rows, scored, left_out)
+    _randomise(work, names, scored)
+    chance = {name: float(mask.mean()) for name, mask in masks.items()}
+    return {"grid": list(grid), "masks": list(masks), "chance": chance, "rows": scored, "left_out": left_out}, looks
+
+
+def choose_looks(subject: Subject, asked: Sequence[str] | None, *, has_weights: bool) -> tuple[list[str], list[str]]:
+    """The looks that can be taken, and a line for each that cannot.
+
+    Raises:
+        ValueError: If one that was asked for by name cannot be, or none is left.
+    """
+    reasons = {name: unmet(name, subject, has_weights) for name in asked or DEFAULT_LOOKS}
+    refused = [f"{name} {reason}" for name, reason in reasons.items() if reason]
+    names = [name for name, reason in reasons.items() if reason is None]
+    if refused and (asked or not names):
+        raise ValueError(f"expected looks that this encoder and these images allow, found: {'; '.join(refused)}")
+    return names, refused + [text for name, text in COSTLY.items() if asked is None]
+
+
+def _baselines(work: Evaluation, grid: tuple[int, int]) -> list[Row]:
+    images = work.truth.split.images
+    return [
+        Row(name, name, "baseline", "", "", "", False, draw(images, work.truth.index, grid, work.seed))
+        for name, draw in BASELINES.items()
+    ]
+
+
+def _describe(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "look": row.look,
+        "kind": row.kind,
+        "target": row.target,
+        "encoder": row.encoder,
+        "unit": row.unit,
+        "signed": row.signed,
+        "grid": list(row.maps.shape[1:]),
+        "all_zero": int((~row.maps.any(axis=(1, 2))).sum()),
+        "faithfulness": {},
+        "swap": {},
+        "randomisation": None,
+    }
+
+
+def _ceilings(work: Evaluation, grid: tuple[int, int]) -> list[Row]:
+    """The true evidence of each class factor on the grid; of all objects where there is no evidence mask."""
+    masks = work.truth.masks
+    evidence = {name.removeprefix(EVIDENCE): mask for name, mask in masks.items() if name.startswith(EVIDENCE)}
+    truth = evidence or {"": np.any(list(masks.values()), axis=0)}
+    return [
+        Row("ceiling", "", "ceiling", name, "", "share of the cell", False, area_average(mask, grid))
+        for name, mask in truth.items()
+    ]
+
+
+def _ask_again(work: Evaluation, rows: list[Row], scored: list[dict[str, Any]], left_out: list[str]) -> None:
+    """Adds faithfulness and swap scores to the rows, on some of the images."""
+    if work.passes == 0:
+        left_out.append("Average Drop, Increase, Gain and the swap curve: --passes 0")
+        return
+    if work.labels is None:
+        left_out.append("Average Drop, Increase, Gain and the swap curve: they need labels, for a linear probe")
+        return
+    if not work.siblings:
+        left_out.append("the swap curve: only generated images have minimal pairs")
+    elif not set(work.questions.targets) & set(work.siblings):
+        left_out.append("the swap curve: it needs --target pair")
+    some = spaced(len(work.questions), work.passes)
+    at = torch.from_numpy(some).to(work.labels.device)
+    part = work.questions.part(some)
+    pairs = {
+        name: Pairs.of(work.trained, part.images, work.siblings[name][at], target)
+        for name, target in part.targets.items()
+        if name in work.siblings
+    }
+    for row, entry in zip(rows, scored, strict=True):
+        maps = row.maps[some]
+        for name in by_target(part.fills, row.target):
+            entry["faithfulness"][name] = faithfulness(
+                work.trained, part.images, work.labels[at], part.fills[name], maps, seed=work.seed
+            )
+        for name in by_target(pairs, row.target):
+            entry["swap"][name] = swap(work.trained, pairs[name], maps, seed=work.seed)
+
+
+def _randomise(work: Evaluation, names: list[str], scored: list[dict[str, Any]]) -> None:
+    cheap = [name for name in names if name not in COSTLY]
+    if work.passes == 0 or not cheap:
+        return
+    part = work.questions.part(spaced(len(work.questions), IMAGES))
+    verdicts = check(cheap, work.trained, work.fresh, part, seed=work.seed)
+    for entry in scored:
+        if entry["encoder"] == "trained" and entry["name"] in verdicts:
+            entry["randomisation"] = verdicts[entry["name"]].as_dict()

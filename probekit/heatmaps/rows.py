@@ -1,0 +1,149 @@
+"""Maps of many images: one row a look and target, of an encoder with trained or with random weights."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probekit.heatmaps.base import Batch, Context, Look, Target, encode
+from probekit.heatmaps.targets import Classifier
+from probekit.models.encoder import Encoder
+from probekit.registry import LOOKS, get
+
+BATCH = 32  # images encoded at a time: bounds the memory of input gradients; on a CPU the fastest, measured
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An encoder with all that looks need to look into it.
+
+    Attributes:
+        encoder: In eval mode.
+        classifier: A linear probe on its embeddings; None without labels.
+        context: See `base.Context`.
+    """
+
+    encoder: Encoder
+    classifier: Classifier | None
+    context: Context
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The images that are looked at, and what maps are to explain.
+
+    Attributes:
+        images: uint8 `[N, C, H, W]`, on the encoder's device, at the size it takes.
+        index: int64 `[N]`, their places in the split.
+        targets: By class factor, or under "" for one that is no factor's; empty without a classifier.
+        fills: By the same keys, uint8 like `images`: what occlusion puts in place of what it hides; "" for all others.
+    """
+
+    images: Tensor
+    index: Tensor
+    targets: Mapping[str, Target]
+    fills: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def part(self, rows: NDArray[np.int64]) -> "Questions":
+        """The same about some of the images."""
+        at = torch.from_numpy(rows).to(self.images.device)
+        return Questions(
+            self.images[at],
+            self.index[at],
+            {name: Target(target.direction[at], target.offset[at]) for name, target in self.targets.items()},
+            {name: fill[at] for name, fill in self.fills.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """Maps under one name.
+
+    Attributes:
+        name: What the row is called.
+        look: The look, or the baseline.
+        kind: "look", "baseline" or "ceiling".
+        target: The class factor that the maps explain, or "".
+        encoder: "trained", "random", or "" for maps that no encoder made.
+        unit: What a value means.
+        signed: Whether negative values may come.
+        maps: float32 `[N, h, w]`, raw.
+    """
+
+    name: str
+    look: str
+    kind: str
+    target: str
+    encoder: str
+    unit: str
+    signed: bool
+    maps: NDArray[np.float32]
+
+
+def look_rows(names: list[str], subject: Subject, questions: Questions, *, encoder: str) -> list[Row]:
+    """Looks into an encoder: the images are encoded once for all looks.
+
+    Args:
+        names: Looks; those whose needs are not met must have been left out (`unmet`).
+        subject: What is looked into.
+        questions: About which images.
+        encoder: "trained" or "random", for the rows.
+    """
+    looks = {name: make_look(name, subject.context) for name in names}
+    maps: dict[tuple[str, str], list[NDArray[np.float32]]] = {}
+    for batch, targets, fills in batches(subject.encoder, questions):
+        for name, look in looks.items():
+            for target in targets if look.targeted and targets else [""]:
+                asked = replace(batch, target=targets.get(target), fill=fills.get(target, fills.get("")))
+                maps.setdefault((name, target), []).append(look(subject.encoder, asked).cpu().numpy())
+    rows = []
+    for (name, target), parts in maps.items():
+        look, whole = looks[name], np.concatenate(parts)
+        suffix = "" if encoder == "trained" else f", {encoder} weights"
+        kind = "look" if encoder == "trained" else "baseline"
+        rows.append(Row(name + suffix, name, kind, target, encoder, look.unit, look.signed, whole))
+        if look.both_signs:
+            rows.append(Row(f"-{name}{suffix}", name, kind, target, encoder, look.unit, look.signed, -whole))
+    return rows
+
+
+def batches(encoder: Encoder, questions: Questions) -> Iterator[tuple[Batch, dict[str, Target], dict[str, Tensor]]]:
+    """The images in batches, encoded, each with its part of the targets and of the fills (float32 in [0, 1])."""
+    for start in range(0, len(questions), BATCH):
+        part = questions.part(np.arange(start, min(start + BATCH, len(questions))))
+        fills = {name: fill.float() / 255 for name, fill in part.fills.items()}
+        yield encode(encoder, part.images, part.index), dict(part.targets), fills
+
+
+def make_look(name: str, context: Context) -> Look:
+    """The look of that name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    look: Look = get(LOOKS, "look", name)(context)
+    return look
+
+
+def unmet(name: str, subject: Subject, has_weights: bool) -> str | None:
+    """Why a look cannot be taken, in words, or None.
+
+    Args:
+        name: The look.
+        subject: What would be looked into.
+        has_weights: Whether its encoder pools with weights.
+    """
+    needs = get(LOOKS, "look", name).needs
+    if "target" in needs and subject.classifier is None:
+        return "needs labels of at least two classes, for a linear probe"
+    if "weights" in needs and not has_weights:
+        return "this encoder pools with plain averages, so there are no weights to show"
+    if "negatives" in needs and subject.context.negatives is None:
+        return "needs other images to contrast with"
+    return None
