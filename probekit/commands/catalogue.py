@@ -22,7 +22,7 @@ def catalogue() -> dict[str, Any]:
         "generators": [kind.describe() for kind in GENERATORS.values()],
         "methods": [_method(name) for name in METHODS],
         "branches": list(BRANCHES),
-        "looks": list(LOOKS),
+        "looks": [{"name": name, "about": get(LOOKS, "look", name).about} for name in LOOKS],
         "presets": [{"name": name, "about": about} for name, about in presets().items()],
         "sweeps": [describe(name) for name in shipped()],
     }
@@ -42,8 +42,10 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
     for method in content["methods"]:
         counts = f"{method['encoder_parameters']:,} ({method['encoder_parameters_as_paper']:,})"
         console.print(f"  {method['name']:<17} {counts}  {method['about']}; {method['paper']}")
-    for name in ("branches", "looks"):
-        console.print(_entry(name, ", ".join(content[name]) or "none yet"))
+    console.print(_entry("branches", ", ".join(content["branches"]) or "none yet"))
+    console.print(_entry("looks", ""))
+    for look in content["looks"]:
+        console.print(f"  {look['name']:<18} {look['about']}")
     console.print(_entry("presets", ""))
     for preset in content["presets"]:
         console.print(f"  {preset['name']:<6} {preset['about']}")

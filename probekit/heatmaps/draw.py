@@ -74,10 +74,11 @@ def draw_gallery(result: Mapping[str, Any], truth: Known, rows: Sequence[Maps], 
         rows: Of the trained encoder.
         out: The PNG; see `picture.save_png`.
     """
+    rows = [row for row in rows if not row.name.startswith("-")]  # colours show both signs
     shown = _choose(truth)
     evidence = {name: mask for name, mask in truth.masks.items() if name.startswith(EVIDENCE)} or truth.masks
     columns = 1 + bool(evidence) + len(rows)
-    figure = Figure(figsize=(CELL * columns + 1.2, 1.28 * CELL * len(shown) + 0.8), layout="constrained")
+    figure = Figure(figsize=(CELL * columns + 1.2, 1.14 * CELL * len(shown) + 0.8), layout="constrained")
     figure.suptitle(_plain(f"{result['run']} on {result['data']}: where it looks"), fontsize=10)
     axes = figure.subplots(len(shown), columns, squeeze=False)
     for line, (i, name) in zip(axes, shown, strict=True):
@@ -117,7 +118,10 @@ def draw_curves(result: Mapping[str, Any], out: Path) -> Path:
                 axes.plot(curve["x"], curve["y"], **style)
         axes.set(title=_plain(factor), xlabel="share of pixels, in the map's order", xlim=(0, 1))
         axes.axhline(0, color="0.85", zorder=0)
-        axes.legend(fontsize=8)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8)
+        else:
+            axes.text(0.5, 0.5, "the probe does not tell these pairs apart", ha="center", fontsize=8)
     panels[0].set_ylabel("target that is left (1: the image, 0: its counterfactual)")
     figure.suptitle(_plain(f"{result['run']}: swapped into the counterfactual, highest pixels first"), fontsize=10)
     return save_png(figure, out, dpi=130)
@@ -162,7 +166,12 @@ def _show_map(
         if mask.any() and not mask.all():
             axes.contour(mask, levels=[0.5], colors=OUTLINE, linewidths=0.6)
     axes.set(xticks=[], yticks=[])
-    axes.set_xlabel(f"{'±' if signed else '0 to '}{most:.2g}", fontsize=6, labelpad=1)
+    axes.set_xlabel(f"{'±' if signed else '0 to '}{_number(most)}", fontsize=6, labelpad=1)
+
+
+def _number(value: float) -> str:
+    """Two digits, and an exponent only for the very large and the very small."""
+    return f"{value:.0f}" if 10 <= value < 1e5 else f"{value:.2g}"
 
 
 def _plain(text: str) -> str:

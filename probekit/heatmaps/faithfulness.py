@@ -64,8 +64,9 @@ def swap_order(
     places = np.flatnonzero(differs.ravel()[order])
     stops = np.ceil(np.linspace(0, len(places), steps + 1)).astype(int)
     replaced = [order[places[:stop]] for stop in stops]
-    x = np.array([places[max(0, stop - 1)] + (stop > 0) for stop in stops]) / values.size
-    return replaced, x
+    # Halfway between the last pixel of D that is replaced and the next: reversing the map mirrors the stops.
+    begins, ends = np.append(places, places[-1] + 1), np.insert(places + 1, 0, places[0])
+    return replaced, (begins[stops] + ends[stops]) / (2 * values.size)
 
 
 def area_below(x: Floats, y: Floats) -> float:

@@ -4,7 +4,7 @@ Pass or fail, never a ranking: maps that say nothing pass too.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -66,14 +66,31 @@ def check(names: list[str], subject: Subject, fresh: Fresh, questions: Questions
         block.load_state_dict(randoms[0].encoder.blocks[name].state_dict())
         stages.append(name)
         cascades.append(_maps(names, half, asked))
-    verdicts = {}
-    for look in trained:
-        null = [similarity(a[look], b[look]) for a, b in combinations(maps, 2)]
-        steps = tuple(similarity(trained[look], maps_then[look]) for maps_then in cascades)
-        final = float(np.mean([similarity(trained[look], random[look]) for random in maps]))
-        passes = final <= max(null) and max(null) <= SAME
-        verdicts[look] = Verdict(passes, final, (min(null), max(null)), tuple(stages), steps, len(questions))
-    return verdicts
+    return {
+        look: judge(
+            trained[look],
+            [random[look] for random in maps],
+            dict(zip(stages, [then[look] for then in cascades], strict=True)),
+        )
+        for look in trained
+    }
+
+
+def judge(
+    trained: NDArray[np.float32], randoms: Sequence[NDArray[np.float32]], cascade: Mapping[str, NDArray[np.float32]]
+) -> Verdict:
+    """The verdict on one look from its maps `[N, h, w]`.
+
+    Args:
+        trained: Of the trained encoder.
+        randoms: Of independent encoders with random weights, at least two.
+        cascade: Of the trained encoder with more and more of it random, by what went last.
+    """
+    null = [similarity(a, b) for a, b in combinations(randoms, 2)]
+    final = float(np.mean([similarity(trained, random) for random in randoms]))
+    steps = tuple(similarity(trained, maps) for maps in cascade.values())
+    passes = final <= max(null) and max(null) <= SAME
+    return Verdict(passes, final, (min(null), max(null)), tuple(cascade), steps, len(trained))
 
 
 def similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

@@ -1,0 +1,218 @@
+"""`probekit heatmap`: the whole path on small runs, what it writes, what it leaves out, and one-line errors.
+
+Alone: pytest tests/commands/test_heatmap.py
+"""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from probekit.cli import app
+from probekit.commands.heatmap import HeatmapOptions, run_heatmap
+from probekit.heatmaps.baselines import BASELINES
+from probekit.heatmaps.protocol import DEFAULT_LOOKS
+from probekit.heatmaps.score import SCORES
+from tests.datasets import noise_npz
+
+SMALL = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
+OPTIONS = HeatmapOptions(
+    looks=None, target=None, fill="black", n=10, passes=4, window=16, stride=8, checkpoint="last", seed=0, device="cpu"
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a ConRec and a SimCLR run on rect-tri of 32 px, and one on noise in colour without masks."""
+    folder = tmp_path_factory.mktemp("home")
+    noise = noise_npz(folder / "noise.npz", channels=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for command in (
+            ["gen", "rect-tri", "--n", "24", "--n-test", "16", "--size", "32"],
+            ["pretrain", "conrec", *SMALL],
+            ["pretrain", "simclr", *SMALL],
+            ["import", str(noise)],
+            ["pretrain", "conrec", "--data", "data/noise.h5", "--name", "noise", *SMALL],
+        ):
+            done = CliRunner().invoke(app, command)
+            assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+
+
+def heatmap(run: str, *, data: str | None = None, **changes: Any) -> dict[str, Any]:
+    return run_heatmap(
+        run,
+        replace(OPTIONS, **changes),
+        data=None if data is None else Path(data),
+        runs=Path("runs"),
+        console=Console(quiet=True),
+        quiet=True,
+    )
+
+
+def by_name(result: dict[str, Any], name: str, target: str = "") -> dict[str, Any]:
+    (row,) = [row for row in result["rows"] if (row["name"], row["target"]) == (name, target)]
+    return dict(row)
+
+
+def test_every_table_has_its_baselines_and_its_ceiling() -> None:
+    result = heatmap("conrec-rect-tri")
+    names = {row["name"] for row in result["rows"]}
+    assert names >= set(BASELINES) | set(DEFAULT_LOOKS) | {"-gradcam-ssl", "ceiling"}
+    assert names >= {f"{name}, random weights" for name in DEFAULT_LOOKS}
+    assert result["masks"] == ["rectangle", "triangle", "evidence:corner", "evidence:triangle"]
+    assert (result["split"], result["n"], result["size"], result["grid"]) == ("test", 10, [32, 32], [8, 8])
+    assert result["target"] == "pair"
+    for row in result["rows"]:
+        assert row["scores"].keys() == set(result["masks"])
+        for scores in row["scores"].values():
+            assert scores.keys() == set(SCORES)
+            for score in scores.values():
+                assert score["n"] + score["undefined"] == 10
+    for mask, share in result["chance"].items():
+        uniform, ceiling = (by_name(result, *row)["scores"][mask] for row in (("uniform",), ("ceiling", "corner")))
+        assert uniform["mass"]["mean"] == pytest.approx(share)
+        assert uniform["rank"]["normalised"]["mean"] == pytest.approx(0, abs=1e-9)
+        assert ceiling["rank"]["normalised"]["mean"] == pytest.approx(1)
+    assert [line for line in result["left_out"] if "occlusion" in line]
+
+
+def test_scores_that_ask_the_encoder_again() -> None:
+    result = heatmap("conrec-rect-tri")
+    uniform = by_name(result, "uniform")
+    for score in ("average_drop", "average_increase", "average_gain"):
+        assert uniform["faithfulness"][""][score]["mean"] == 0, "a map of ones hides nothing"
+    assert uniform["swap"].keys() == {"corner", "triangle"}
+    assert by_name(result, "cam", "corner")["swap"].keys() == {"corner"}
+    assert by_name(result, "cam", "corner")["randomisation"]["stages"] == [
+        "head",
+        "pooling",
+        "level 3",
+        "level 2",
+        "level 1",
+    ]
+    assert by_name(result, "uniform")["randomisation"] is None
+    without = heatmap("conrec-rect-tri", passes=0)
+    assert all(not row["faithfulness"] and not row["swap"] for row in without["rows"])
+    assert [line for line in without["left_out"] if "--passes 0" in line]
+
+
+def test_the_same_command_gives_the_same_numbers() -> None:
+    first, again = heatmap("simclr-rect-tri"), heatmap("simclr-rect-tri")
+    for result in (first, again):
+        del result["seconds"]
+    assert first == again
+    assert first != heatmap("simclr-rect-tri", seed=1)
+
+
+def test_files_are_as_promised(home: Path) -> None:
+    result = heatmap("conrec-rect-tri")
+    run = home / "runs/conrec-rect-tri"
+    assert json.loads((run / "results/heatmap.json").read_text()) == result
+    assert (run / "figures/heatmap.png").stat().st_size > 10_000
+    assert (run / "figures/heatmap-curves.png").stat().st_size > 10_000
+    heatmap("conrec-rect-tri", data="data/rect-tri.h5", checkpoint="best_val")
+    assert (run / "results/heatmap-best_val-rect-tri.json").exists()
+
+
+def test_counterfactual_fills_belong_to_their_factor() -> None:
+    result = heatmap("simclr-rect-tri", looks=("cam", "occlusion"), fill="counterfactual", n=4)
+    assert by_name(result, "cam", "corner")["faithfulness"].keys() == {"corner"}
+    assert by_name(result, "edges")["faithfulness"].keys() == {"corner", "triangle"}
+    occlusion = by_name(result, "occlusion", "corner")
+    assert occlusion["grid"] == [32, 32]
+    assert occlusion["randomisation"] is None
+
+
+def test_other_targets() -> None:
+    for target in ("logit", "margin"):
+        result = heatmap("simclr-rect-tri", looks=("cam",), target=target)
+        assert by_name(result, "cam")["swap"] == {}
+        assert [line for line in result["left_out"] if "--target pair" in line]
+
+
+def test_real_images_without_masks_get_what_needs_none() -> None:
+    result = heatmap("noise")
+    assert result["target"] == "margin"
+    assert result["masks"] == []
+    assert all(row["scores"] == {} for row in result["rows"])
+    assert by_name(result, "cam")["faithfulness"][""]["average_drop"]["mean"] is not None
+    told = " ".join(result["left_out"])
+    assert "these images have no masks" in told
+    assert "only generated images have minimal pairs" in told
+
+
+def test_unlabelled_images_get_the_looks_that_need_no_classifier(home: Path) -> None:
+    folder = home / "pictures"
+    folder.mkdir()
+    for i in range(12):
+        cv2.imwrite(str(folder / f"{i}.png"), np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    done = CliRunner().invoke(app, ["import", "pictures"])
+    assert done.exit_code == 0, done.output
+    result = heatmap("noise", data="data/pictures.h5")
+    assert (result["split"], result["target"], result["probe"]) == ("train", None, None)
+    assert {row["look"] for row in result["rows"] if row["kind"] == "look"} == {"gradcam-ssl", "attention"}
+    told = " ".join(result["left_out"])
+    assert "cam needs labels" in told
+    assert "they need labels" in told
+    occlusion = by_name(heatmap("noise", data="data/pictures.h5", looks=("occlusion",), n=3), "occlusion")
+    assert occlusion["all_zero"] == 0
+
+
+def test_the_terminal_shows_every_table_and_what_was_left_out() -> None:
+    done = CliRunner().invoke(app, ["heatmap", "conrec-rect-tri", "--n", "6", "--passes", "2"], env={"COLUMNS": "80"})
+    assert done.exit_code == 0, done.output
+    for text in (
+        "evidence of corner",
+        "evidence of triangle",
+        "ceiling",
+        "cam (random)",
+        "left out: occlusion",
+        "swap",
+    ):
+        assert text in done.output
+    tables = [
+        line for line in done.output.splitlines() if not line.startswith(("wrote", "looking", "next", "left out"))
+    ]
+    assert max(map(len, tables)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("run", "changes", "told"),
+    [
+        ("conrec-rect-tri", {"looks": ("gradcm",)}, "unknown look 'gradcm'.*did you mean 'gradcam'"),
+        ("conrec-rect-tri", {"target": "pairs"}, "unknown target 'pairs'.*did you mean 'pair'"),
+        ("conrec-rect-tri", {"fill": "white"}, "unknown fill 'white'"),
+        ("simclr-rect-tri", {"looks": ("attention",)}, "attention this encoder pools with plain averages"),
+        ("noise", {"target": "pair"}, "expected images that a generator drew for --target pair"),
+        ("noise", {"fill": "counterfactual"}, "found no minimal pairs; type: --fill mean"),
+        ("noise", {"data": "data/rect-tri.h5"}, "expected images of 3 channels.*found 1"),
+        ("nosie", {}, "unknown run 'nosie'.*did you mean 'noise'"),
+    ],
+)
+def test_mistakes_are_one_line(run: str, changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told) as error:
+        heatmap(run, **changes)
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_without_its_checkpoint_uses_the_embedding_itself(home: Path, tmp_path: Path) -> None:
+    """Only encoder.safetensors was brought along: there is no projection head, and the looks say nothing false."""
+    shutil.copytree(home / "runs/simclr-rect-tri", home / "runs/alone")
+    for file in (home / "runs/alone/checkpoints").glob("*.pt"):
+        file.unlink()
+    result = heatmap("alone")
+    assert by_name(result, "gradcam-ssl")["all_zero"] == 0
