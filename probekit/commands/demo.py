@@ -7,6 +7,7 @@ import torch
 from rich.console import Console
 
 from probekit.commands.gen import gen_once
+from probekit.commands.heatmap import HeatmapOptions, run_heatmap
 from probekit.commands.pretrain import run_pretrain, run_resume
 from probekit.commands.probe import run_probe
 from probekit.run import Run
@@ -17,17 +18,17 @@ SHORTER = ("views.max_size=48", "train.batch_size=8", "train.epochs=26")
 
 
 def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: Console) -> None:
-    """Generates rect-tri, pretrains with preset `quick`, probes, and says what to try next.
+    """Generates rect-tri, pretrains with preset `quick`, probes, looks into the encoder, and says what to try next.
 
     It has a file and a run of its own. A demo that stands already is not trained again (`overwrite` does), and one that
     was interrupted goes on.
     """
     started = time.monotonic()
-    console.rule("1 of 3: images whose every factor is known")
+    console.rule("1 of 4: images whose every factor is known")
     file = gen_once("rect-tri", data / "demo.h5", console)
-    console.rule(f"2 of 3: pretraining {method}, without labels")
+    console.rule(f"2 of 4: pretraining {method}, without labels")
     run = _pretrain(method, file, runs, overwrite=overwrite, console=console)
-    console.rule("3 of 3: what a linear probe reads from it")
+    console.rule("3 of 4: what a linear probe reads from it")
     run_probe(
         run.name,
         data=None,
@@ -40,6 +41,11 @@ def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: C
         console=console,
         quiet=False,
     )
+    console.rule("4 of 4: where it looks, against where the evidence is")
+    pooling = run.read()["config"]["model"]["pooling"]
+    # A minute's worth of looks, images and further passes.
+    few = HeatmapOptions(looks=("cam", "attention" if pooling == "attention" else "gradcam"), n=100, passes=16)
+    run_heatmap(run.name, few, data=None, runs=runs, console=console, quiet=False)
     console.print(f"\ndone in {time.monotonic() - started:.0f} s. Try next:")
     for command, about in (
         (f"probekit show {file}", "what is in the data"),

@@ -41,16 +41,16 @@ PROTOCOL = "val"  # of the linear probe that looks explain
 class HeatmapOptions:
     """What the command line asks for; see `probekit heatmap --help`."""
 
-    looks: tuple[str, ...] | None
-    target: str | None
-    fill: str
-    n: int
-    passes: int
-    window: int
-    stride: int
-    checkpoint: str
-    seed: int
-    device: str
+    looks: tuple[str, ...] | None = None
+    target: str | None = None
+    fill: str = "black"  # as the papers
+    n: int = 200  # ours: intervals of rank and mass then have half-widths of .01 to .02
+    passes: int = 32  # ours: a minute on two slow cores
+    window: int = Context.window
+    stride: int = Context.stride
+    checkpoint: str = "last"
+    seed: int = 0
+    device: str = "auto"
 
 
 def run_heatmap(

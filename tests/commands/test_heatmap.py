@@ -23,9 +23,7 @@ from probekit.heatmaps.score import SCORES
 from tests.datasets import noise_npz
 
 SMALL = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
-OPTIONS = HeatmapOptions(
-    looks=None, target=None, fill="black", n=10, passes=4, window=16, stride=8, checkpoint="last", seed=0, device="cpu"
-)
+OPTIONS = HeatmapOptions(n=10, passes=4, device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,142 @@
+"""GradCAM of a batch against pytorch-grad-cam on the same encoder, images and target; and cam, gradcam and attention.
+
+    python -m benchmarks.heatmaps [--n 256] [--batch 32] [--rounds 5] [--device cpu] [--out FILE]
+
+All use the encoder of preset quick with random weights, images of 128 px, and the margin of a random linear
+classifier.
+
+- ours: `probekit heatmap`'s path: the batch is encoded without a graph, and only the pooling runs again.
+- peer: `pytorch_grad_cam.GradCAM`, its hooks, its backward pass and its `get_cam_image`, so without its scaling and
+  upsampling; then once more with frozen parameters, whose gradients it does not need.
+- all: cam, gradcam and attention together, which share one encoding.
+- forward: `encoder(images)` alone, the floor.
+
+The maps of ours and of the peer agree: the largest difference is in the result.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import torchvision_operators  # noqa: F401
+from benchmarks.report import RESULTS, interleaved, spread, write
+from probekit.heatmaps.base import Context, Target, encode
+from probekit.heatmaps.rows import make_look
+from probekit.models.encoder import Encoder, build_encoder
+
+SIZE = 128  # px: the paper's images
+QUICK = {"channels": 1, "width": 16, "depth": 4, "pooling": "attention"}  # preset quick
+
+
+class Scores(nn.Module):
+    """What pytorch-grad-cam asks for: images to one score a sample."""
+
+    def __init__(self, encoder: Encoder, direction: Tensor) -> None:
+        super().__init__()
+        self.encoder, self.direction = encoder, direction
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, 1]`."""
+        score: Tensor = (self.encoder(x).pooled * self.direction).sum(dim=1, keepdim=True)
+        return score
+
+
+def ours(encoder: Encoder, images: Tensor, direction: Tensor, names: list[str], batch: int) -> Tensor:
+    """Raw maps of the last look, `[N, h, w]`."""
+    looks = [make_look(name, Context()) for name in names]
+    maps = []
+    for part, towards in zip(images.split(batch), direction.split(batch), strict=True):  # type: ignore[no-untyped-call]
+        seen = encode(encoder, part, torch.arange(len(part)))
+        asked = replace(seen, target=Target(towards, torch.zeros(len(part), device=part.device)))
+        maps.append([look(encoder, asked) for look in looks][-1])
+    return torch.cat(maps)
+
+
+def peer(encoder: Encoder, images: Tensor, direction: Tensor, batch: int) -> Tensor:
+    """Raw maps of pytorch-grad-cam, `[N, h, w]`, channels last as ours."""
+    from pytorch_grad_cam import GradCAM
+
+    maps = []
+    for part, towards in zip(images.split(batch), direction.split(batch), strict=True):  # type: ignore[no-untyped-call]
+        inputs = (part.float() / 255).contiguous(memory_format=torch.channels_last).requires_grad_()
+        last = encoder.backbone.levels[-1]
+        with GradCAM(model=Scores(encoder, towards), target_layers=[last]) as gradcam:
+            scores = gradcam.activations_and_grads(inputs)
+            gradcam.model.zero_grad()
+            scores.sum().backward()
+            raw = gradcam.get_cam_image(
+                inputs,
+                last,
+                None,
+                gradcam.activations_and_grads.activations[0].cpu().numpy(),
+                gradcam.activations_and_grads.gradients[0].cpu().numpy(),
+                eigen_smooth=False,
+            )
+        maps.append(torch.from_numpy(raw))
+    return torch.cat(maps)
+
+
+def peer_frozen(encoder: Encoder, images: Tensor, direction: Tensor, batch: int) -> Tensor:
+    """The same when the user freezes the parameters first."""
+    encoder.requires_grad_(False)
+    try:
+        return peer(encoder, images, direction, batch)
+    finally:
+        encoder.requires_grad_(True)
+
+
+def forward(encoder: Encoder, images: Tensor, batch: int) -> None:
+    """The encoder alone."""
+    for part in images.split(batch):  # type: ignore[no-untyped-call]
+        encode(encoder, part, torch.arange(len(part)))
+
+
+def main() -> None:
+    """Measures in turns and writes the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    torch.manual_seed(0)
+    encoder = build_encoder(QUICK).eval().to(device)
+    images = torch.randint(0, 256, (options.n, 1, SIZE, SIZE), dtype=torch.uint8, device=device)
+    direction = torch.randn(options.n, encoder.dim, device=device)
+    jobs: dict[str, Callable[[], Any]] = {
+        "ours": lambda: ours(encoder, images, direction, ["gradcam"], options.batch),
+        "peer": lambda: peer(encoder, images, direction, options.batch),
+        "peer, frozen": lambda: peer_frozen(encoder, images, direction, options.batch),
+        "all": lambda: ours(encoder, images, direction, ["cam", "gradcam", "attention"], options.batch),
+        "forward": lambda: forward(encoder, images, options.batch),
+    }
+    mine, other = jobs["ours"]().cpu(), jobs["peer"]()
+    seconds = interleaved(jobs, rounds=options.rounds)
+    result: dict[str, Any] = {
+        "what": "GradCAM against pytorch-grad-cam",
+        "device": str(device),
+        "n": options.n,
+        "batch": options.batch,
+        "largest_difference": float((mine - other).abs().max()),
+        "largest_value": float(other.abs().max()),
+        "images_per_second": {name: spread([options.n / s for s in times]) for name, times in seconds.items()},
+        "ratio_to_peer": spread([p / o for p, o in zip(seconds["peer"], seconds["ours"], strict=True)]),
+        "ratio_to_frozen_peer": spread([p / o for p, o in zip(seconds["peer, frozen"], seconds["ours"], strict=True)]),
+        "ratio_to_forward": spread([o / f for o, f in zip(seconds["ours"], seconds["forward"], strict=True)]),
+    }
+    for name, speed in result["images_per_second"].items():
+        print(f"{name}: {speed['median']:.0f} images/s ({speed['min']:.0f} to {speed['max']:.0f})")
+    for name in ("ratio_to_peer", "ratio_to_frozen_peer", "ratio_to_forward"):
+        print(f"{name}: {result[name]['median']:.2f} ({result[name]['min']:.2f} to {result[name]['max']:.2f})")
+    write(options.out or RESULTS / f"heatmaps-{device.type}.json", result)
+
+
+if __name__ == "__main__":
+    main()
