@@ -13,28 +13,23 @@ from rich.console import Console
 from torch import Tensor
 
 from probekit.commands.probe import dataset_of, sha256
-from probekit.config import Config
-from probekit.data import check_divisible, shrunk, to_device
+from probekit.commands.show import draw_run
+from probekit.commands.subjects import PROTOCOL, Subjects, check_channels
+from probekit.data import check_divisible, to_device
 from probekit.h5 import DatasetInfo, read_split
 from probekit.heatmaps.base import Context
 from probekit.heatmaps.draw import draw_curves, draw_gallery
 from probekit.heatmaps.fill import FILLS, fill
-from probekit.heatmaps.gradcam_ssl import project
 from probekit.heatmaps.protocol import Evaluation, evaluate
 from probekit.heatmaps.rows import Questions, Row, Subject
 from probekit.heatmaps.table import passes_table, score_table
-from probekit.heatmaps.targets import TARGETS, Classifier, make_targets
+from probekit.heatmaps.targets import TARGETS, make_targets
 from probekit.heatmaps.truth import EVIDENCE, Truth, read_truth
-from probekit.methods.base import Method
-from probekit.models.encoder import Encoder, build_encoder, encoder_file, load_encoder
+from probekit.models.encoder import encoder_file, load_encoder
 from probekit.probe.features import BATCH_SIZE, extract
-from probekit.probe.protocol import Part, fit_label
 from probekit.registry import LOOKS, nearest
 from probekit.run import Run, open_run, write_json
-from probekit.train.pretrain import build_method, choose_device, load_method
-
-NEGATIVES = 256  # ours: images of the bank that gradcam-ssl contrasts with; a batch of the papers' size
-PROTOCOL = "val"  # of the linear probe that looks explain
+from probekit.train.pretrain import choose_device
 
 
 @dataclass(frozen=True)
@@ -79,6 +74,7 @@ def run_heatmap(
         console.print(f"run: {run.path} (the newest)")
     info = dataset_of(run, data, console)
     work, settings = _prepare(run, info, options, console)
+    decodes = settings.pop("decodes")
     result, rows = evaluate(work, options.looks)
     result = {
         "run": run.name,
@@ -93,7 +89,8 @@ def run_heatmap(
         **result,
     }
     result["seconds"] = round(time.monotonic() - started, 2)
-    _write(run, result, work.truth, rows, None if data is None else data.stem, console)
+    other_data = None if data is None else data.stem
+    _write(run, result, work.truth, rows, other_data, decodes=decodes, console=console)
     if not quiet:
         _print(result, console)
     return result
@@ -117,152 +114,96 @@ def _prepare(
     device = choose_device(options.device)
     encoder, header = load_encoder(run.path, options.checkpoint)
     split = "test" if "test" in info.splits else next(iter(info.splits))
-    shape = info.splits[split]
-    if shape.channels != encoder.spec["channels"]:
-        raise ValueError(
-            f"expected images of {encoder.spec['channels']} channels, as the encoder was trained on, "
-            f"found {shape.channels} in {info.path}; choose another --data or run"
-        )
+    check_channels(info, split, encoder)
     truth = read_truth(info, split, options.n)
     console.print(f"looking into {run.name}, epoch {header['epoch']}, at {len(truth.index)} {split} images ...")
-    images = to_device(truth.split.images, device, max_size=header["max_size"])
+
+    def placed(images: NDArray[np.uint8]) -> Tensor:
+        return to_device(np.ascontiguousarray(images), device, max_size=header["max_size"])
+
+    images = placed(truth.split.images)
     check_divisible((images.shape[2], images.shape[3]), encoder.stride)
     reading = read_split(info.path, "train" if "train" in info.splits else split)
-    train = to_device(reading.images, device, max_size=header["max_size"])
-    labels = reading.labels if reading.labels is not None and len(np.unique(reading.labels)) > 1 else None
-    maker = _Maker(run, header, options, train, labels, len(info.classes), reading.factors.get("pair_id"))
-    subject = maker.subject(encoder.to(device), maker.method)
-    random = maker.random(options.seed, with_probe=True)
-    seen = None if truth.split.labels is None or subject.classifier is None else truth.split.labels
-    if seen is not None and labels is not None and not np.isin(seen, labels).all():
-        raise ValueError(f"expected every class of {split} among the training labels of {info.path}, found others")
+    context = Context(window=options.window, stride=options.stride, seed=options.seed)
+    subjects = Subjects(run, options.checkpoint, header, placed(reading.images), reading, len(info.classes), context)
+    trained, random = subjects.trained(encoder), subjects.random(options.seed, with_probe=True)
+    labels = _labels(truth, trained, subjects, device)
     target = options.target or ("pair" if truth.siblings else "margin")
-    fills, siblings = _fills(options.fill, truth, reading.images, target, device, header["max_size"])
+    siblings = {factor: placed(sibling.images) for factor, sibling in truth.siblings.items()}
+    if options.fill == "counterfactual" and target == "pair" and siblings:
+        fills = siblings
+    else:
+        mean = reading.images.mean(axis=(0, 1, 2))
+        fills = {"": placed(fill(options.fill, truth.split.images, mean=mean, siblings=None))}
     index = torch.from_numpy(truth.index).to(device)
-    placed = None if seen is None else torch.from_numpy(seen).to(device)
-
-    def questions(about: Subject) -> Questions:
-        return _questions(about, images, index, placed, target, truth, fills)
-
+    asked = Questions(images, index, {}, fills)
     work = Evaluation(
-        trained=subject,
+        trained=trained,
         random=random,
-        fresh=lambda seed: maker.random(seed, with_probe=False),
+        fresh=lambda seed: subjects.random(seed, with_probe=False),
         truth=truth,
-        questions=questions(subject),
-        random_questions=questions(random),
-        labels=placed,
+        questions=_ask(trained, asked, labels, target, truth),
+        random_questions=_ask(random, asked, labels, target, truth),
+        labels=labels,
         siblings=siblings,
         passes=options.passes,
         seed=options.seed,
     )
-    accuracy = None
-    if placed is not None and subject.classifier is not None:
-        pooled = torch.from_numpy(extract(subject.encoder, images, batch_size=BATCH_SIZE)).to(device)
-        accuracy = float((subject.classifier.logits(pooled).argmax(dim=1) == placed).double().mean())
     return work, {
         "method": header["method"],
         "epoch": header["epoch"],
         "split": split,
         "n": len(truth.index),
         "size": list(truth.split.images.shape[1:3]),
-        "target": target if placed is not None else None,
-        "probe": None if accuracy is None else {"accuracy": accuracy, "protocol": PROTOCOL, "n": len(truth.index)},
+        "target": target if labels is not None else None,
+        "probe": _accuracy(work),
+        "decodes": subjects.decodes,
     }
 
 
-def _questions(
-    subject: Subject,
-    images: Tensor,
-    index: Tensor,
-    labels: Tensor | None,
-    target: str,
-    truth: Truth,
-    fills: dict[str, Tensor],
-) -> Questions:
+def _labels(truth: Truth, trained: Subject, subjects: Subjects, device: torch.device) -> Tensor | None:
+    """True classes on the device; None without a classifier."""
+    labels = truth.split.labels
+    if labels is None or trained.classifier is None or subjects.labels is None:
+        return None
+    unknown = np.setdiff1d(labels, subjects.labels)
+    if len(unknown):
+        names = ", ".join(truth.info.classes[k] for k in unknown[:3])
+        raise ValueError(f"expected only classes that train shows in {truth.info.path}, found also {names}")
+    return torch.from_numpy(labels).to(device)
+
+
+def _ask(subject: Subject, questions: Questions, labels: Tensor | None, target: str, truth: Truth) -> Questions:
+    """The questions with targets of the subject's own probe."""
     if labels is None or subject.classifier is None:
-        return Questions(images, index, {}, fills)
-    pooled = torch.from_numpy(extract(subject.encoder, images, batch_size=BATCH_SIZE)).to(images.device)
+        return questions
+    pooled = _pooled(subject, questions)
     others = {name: sibling.labels for name, sibling in truth.siblings.items()}
-    return Questions(images, index, make_targets(target, subject.classifier, labels, pooled, others), fills)
+    return replace(questions, targets=make_targets(target, subject.classifier, labels, pooled, others))
 
 
-def _fills(
-    name: str, truth: Truth, train: NDArray[np.uint8], target: str, device: torch.device, max_size: int
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What hides pixels, and the minimal pairs, at the encoder's size; by class factor, or under ""."""
-
-    def placed(images: NDArray[np.uint8]) -> Tensor:
-        return to_device(np.ascontiguousarray(images), device, max_size=max_size)
-
-    siblings = {factor: placed(sibling.images) for factor, sibling in truth.siblings.items()}
-    if name == "counterfactual" and target == "pair" and siblings:
-        return siblings, siblings
-    filling = fill(name, truth.split.images, mean=train.mean(axis=(0, 1, 2)), siblings=None)
-    return {"": placed(filling)}, siblings
+def _accuracy(work: Evaluation) -> dict[str, Any] | None:
+    """Of the probe that looks explain, on the images that are looked at."""
+    if work.labels is None or work.trained.classifier is None:
+        return None
+    hits = work.trained.classifier.logits(_pooled(work.trained, work.questions)).argmax(dim=1) == work.labels
+    return {"accuracy": float(hits.double().mean()), "protocol": PROTOCOL, "n": len(hits)}
 
 
-class _Maker:
-    """Makes subjects: the trained encoder's, and those of encoders with random weights."""
-
-    def __init__(
-        self,
-        run: Run,
-        header: dict[str, Any],
-        options: HeatmapOptions,
-        train: Tensor,
-        labels: NDArray[np.int64] | None,
-        classes: int,
-        groups: NDArray[Any] | None,
-    ) -> None:
-        self.header, self.options, self.train = header, options, train
-        self.labels, self.classes, self.groups = labels, classes, groups
-        self.config = Config.from_dict(run.read()["config"])
-        has_checkpoint = (run.checkpoints / f"{options.checkpoint}.pt").exists()
-        self.method = load_method(run, options.checkpoint)[0] if has_checkpoint else None
-        bank = np.random.default_rng(options.seed).permutation(len(train))[:NEGATIVES]
-        self.bank = train[torch.from_numpy(np.sort(bank)).to(train.device)]
-
-    def subject(self, encoder: Encoder, method: Method | None, *, with_probe: bool = True) -> Subject:
-        """An encoder with its linear probe and the projection head of its method."""
-        encoder.eval()
-        head = None if method is None else method.to(self.train.device).eval().projection
-        context = Context(
-            project=head,
-            recipe=self.config.views.recipe,
-            temperature=getattr(method, "temperature", Context.temperature),
-            view_size=shrunk(self.train, self.config.views.max_size),
-            window=self.options.window,
-            stride=self.options.stride,
-            seed=self.options.seed,
-        )
-        with torch.no_grad():
-            pooled = extract(encoder, self.bank, batch_size=BATCH_SIZE)
-            negatives = project(torch.from_numpy(pooled).to(self.train.device), context)
-        classifier = self._classifier(encoder) if with_probe and self.labels is not None else None
-        return Subject(encoder, classifier, replace(context, negatives=negatives))
-
-    def random(self, seed: int, *, with_probe: bool) -> Subject:
-        """The same with the random weights of a seed."""
-        if self.method is None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                return self.subject(
-                    build_encoder(self.header["spec"]).to(self.train.device), None, with_probe=with_probe
-                )
-        method = build_method(replace(self.config, seed=seed), channels=self.train.shape[1])
-        return self.subject(method.encoder.to(self.train.device), method, with_probe=with_probe)
-
-    def _classifier(self, encoder: Encoder) -> Classifier:
-        assert self.labels is not None
-        x = extract(encoder, self.train, batch_size=BATCH_SIZE)
-        part = Part(x, self.labels, groups=self.groups)
-        space, probe = fit_label(part, classes=self.classes, protocol=PROTOCOL, seed=self.options.seed)
-        return Classifier.of(space, probe, classes=self.classes, device=self.train.device)
+def _pooled(subject: Subject, questions: Questions) -> Tensor:
+    embedded = extract(subject.encoder, questions.images, batch_size=BATCH_SIZE)
+    return torch.from_numpy(embedded).to(questions.images.device)
 
 
 def _write(
-    run: Run, result: dict[str, Any], truth: Truth, rows: Sequence[Row], other_data: str | None, console: Console
+    run: Run,
+    result: dict[str, Any],
+    truth: Truth,
+    rows: Sequence[Row],
+    other_data: str | None,
+    *,
+    decodes: bool,
+    console: Console,
 ) -> None:
     checkpoint = None if result["checkpoint"] == "last" else result["checkpoint"]
     stem = "-".join(filter(None, ("heatmap", checkpoint, other_data)))
@@ -272,6 +213,9 @@ def _write(
     pictures = [draw_gallery(result, truth, rows, run.figures / f"{stem}.png")]
     if any(row["swap"] for row in result["rows"]):
         pictures.append(draw_curves(result, run.figures / f"{stem}-curves.png"))
+    if decodes:  # the ConRec paper's Figure 3
+        views, _ = draw_run(run, Path(result["data"]), split=result["split"], seed=0, checkpoint=result["checkpoint"])
+        pictures.append(views)
     console.print(f"wrote {run.results / f'{stem}.json'} and {', '.join(map(str, pictures))}")
 
 

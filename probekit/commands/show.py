@@ -39,7 +39,11 @@ def run_show(
     if as_json and (run is not None or views is not None):
         raise ValueError("expected --json for a dataset file, found it with --views or --run; leave one out")
     if run is not None:
-        _draw_run(open_run(run, runs), path, views, out=out, split=split, seed=seed, console=console)
+        drawn = open_run(run, runs)
+        picture, decodes = draw_run(drawn, path, views, out=out, split=split, seed=seed)
+        method = drawn.read()["config"]["method"]
+        console.print(f"picture {picture}{'' if decodes else f' (no predictions: {method} has no decoder)'}")
+        console.print(after_drawing(drawn, read_info(path or Path(drawn.read()["dataset"]["path"]))))
         return
     chosen = dataset_or_default(path, data, runs, console)
     if views is not None:
@@ -69,14 +73,37 @@ def _draw_method(name: str, path: Path, *, out: Path | None, split: str, seed: i
     return draw_views(images, recipe=recipe, seed=seed, title=title, out=picture, predict=None)
 
 
-def _draw_run(
-    run: Run, path: Path | None, views: str | None, *, out: Path | None, split: str, seed: int, console: Console
-) -> None:
-    """What a run trained on, at the size it trained at, and what its decoder makes of it; by default its own data."""
+def draw_run(
+    run: Run,
+    path: Path | None,
+    views: str | None = None,
+    *,
+    out: Path | None = None,
+    split: str = "train",
+    seed: int,
+    checkpoint: str = "last",
+) -> tuple[Path, bool]:
+    """Draws what a run trained on, at the size it trained at, and what its decoder makes of it.
+
+    Args:
+        run: The run.
+        path: A dataset file; None is the run's own.
+        views: The method whose views are drawn; None is the run's own.
+        out: The picture; None is in the run's figures.
+        split: Which split.
+        seed: Of the views.
+        checkpoint: Which weights.
+
+    Returns:
+        The picture, and whether it shows predictions.
+
+    Raises:
+        ValueError: If the run has no such checkpoint, or the images do not fit it.
+    """
     from probekit.show_views import ROWS, draw_views
     from probekit.train.pretrain import load_method
 
-    method, config = load_method(run)
+    method, config = load_method(run, checkpoint)
     path = path or Path(run.read()["dataset"]["path"])
     images = open_split(path, split, CPU, max_size=config.data.max_size, first=ROWS).images
     channels = method.encoder.spec["channels"]
@@ -99,8 +126,7 @@ def _draw_run(
         predict=method.reconstruct if decodes else None,  # type: ignore[arg-type]
         size=size,
     )
-    console.print(f"picture {picture}{'' if decodes else f' (no predictions: {config.method} has no decoder)'}")
-    console.print(after_drawing(run, read_info(path)))
+    return picture, decodes
 
 
 def _recipe(method: str) -> str:

@@ -1,0 +1,116 @@
+"""Encoders to look into: a run's own, with its linear probe and projection head, and the same with random weights."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from probekit.config import Config
+from probekit.data import shrunk
+from probekit.h5 import DatasetInfo, Split
+from probekit.heatmaps.base import Context
+from probekit.heatmaps.gradcam_ssl import project
+from probekit.heatmaps.rows import Subject
+from probekit.heatmaps.targets import Classifier
+from probekit.methods.base import Method
+from probekit.models.encoder import Encoder, build_encoder
+from probekit.probe.features import BATCH_SIZE, extract
+from probekit.probe.protocol import Part, fit_label
+from probekit.run import Run
+from probekit.train.pretrain import build_method, load_method
+
+NEGATIVES = 256  # ours: images of the bank that gradcam-ssl contrasts with; a batch of SimCLR's smallest size
+PROTOCOL = "val"  # of the linear probe that looks explain
+
+
+class Subjects:
+    """Makes subjects for looks; all share the training images, the bank of negatives and the settings.
+
+    Args:
+        run: The run.
+        checkpoint: Which weights.
+        header: Of its encoder.
+        images: uint8 `[N, C, H, W]`, the training images on the device, at the size the encoder takes.
+        split: The same as the file holds them, with labels.
+        classes: How many there are.
+        context: Window, stride and seed.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        checkpoint: str,
+        header: dict[str, Any],
+        images: torch.Tensor,
+        split: Split,
+        classes: int,
+        context: Context,
+    ) -> None:
+        self.header, self.images, self.classes, self.context = header, images, classes, context
+        labels = split.labels
+        self.labels = labels if labels is not None and len(np.unique(labels)) > 1 else None
+        self.groups = split.factors.get("pair_id")
+        self.config = Config.from_dict(run.read()["config"])
+        # Without its checkpoint a run has no projection head left: the embedding itself is contrasted.
+        has_checkpoint = (run.checkpoints / f"{checkpoint}.pt").exists()
+        self.method = load_method(run, checkpoint)[0] if has_checkpoint else None
+        bank = np.sort(np.random.default_rng(context.seed).permutation(len(images))[:NEGATIVES])
+        self.bank = images[torch.from_numpy(bank).to(images.device)]
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the run has a decoder, to draw reconstructions."""
+        if self.method is None:
+            return False
+        with torch.no_grad():
+            return self.method.to(self.images.device).reconstruct(self.images[:1].float() / 255) is not None
+
+    def trained(self, encoder: Encoder) -> Subject:
+        """The run's encoder."""
+        return self._subject(encoder, self.method, with_probe=True)
+
+    def random(self, seed: int, *, with_probe: bool) -> Subject:
+        """The same with the random weights of a seed."""
+        if self.method is not None:
+            method = build_method(replace(self.config, seed=seed), channels=self.images.shape[1])
+            return self._subject(method.encoder, method, with_probe=with_probe)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._subject(build_encoder(self.header["spec"]), None, with_probe=with_probe)
+
+    def _subject(self, encoder: Encoder, method: Method | None, *, with_probe: bool) -> Subject:
+        device = self.images.device
+        encoder.to(device).eval()
+        context = replace(
+            self.context,
+            project=None if method is None else method.to(device).eval().projection,
+            recipe=self.config.views.recipe,
+            temperature=getattr(method, "temperature", Context.temperature),
+            view_size=shrunk(self.images, self.config.views.max_size),
+        )
+        with torch.no_grad():
+            pooled = torch.from_numpy(extract(encoder, self.bank, batch_size=BATCH_SIZE)).to(device)
+            context = replace(context, negatives=project(pooled, context))
+        return Subject(encoder, self._classifier(encoder) if with_probe else None, context)
+
+    def _classifier(self, encoder: Encoder) -> Classifier | None:
+        if self.labels is None:
+            return None
+        part = Part(extract(encoder, self.images, batch_size=BATCH_SIZE), self.labels, groups=self.groups)
+        space, probe = fit_label(part, classes=self.classes, protocol=PROTOCOL, seed=self.context.seed)
+        return Classifier.of(space, probe, classes=self.classes, device=self.images.device)
+
+
+def check_channels(info: DatasetInfo, split: str, encoder: Encoder) -> None:
+    """Refuses images of another number of channels than the encoder takes.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    found, expected = info.splits[split].channels, encoder.spec["channels"]
+    if found != expected:
+        raise ValueError(
+            f"expected images of {expected} channels, as the encoder was trained on, "
+            f"found {found} in {info.path}; choose another --data or run"
+        )
