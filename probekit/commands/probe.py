@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +72,11 @@ def run_probe(
     parts = {split: _images(info, split) for split in info.splits if info.splits[split].labelled}
     settings: dict[str, Any] = {"classes": info.classes, "protocol": protocol, "seed": seed}
     features = _embedder(encoder, place, header["max_size"])
-    rows = [probe_images(f"{header['method']} {_label(checkpoint)}", "encoder", features, parts, **settings)]
+    method = f"{header['method']} {_label(checkpoint)}"
+    rows = [probe_images(method, "encoder", features, parts, **settings, with_health=True)]
     if floors:
         untrained = _embedder(_random_encoder(header["spec"], seed), place, header["max_size"])
-        rows.append(probe_images("random weights", "floor", untrained, parts, **settings))
+        rows.append(probe_images("random weights", "floor", untrained, parts, **settings, with_health=True))
         rows += floor_rows(parts, **settings)
     result = {
         "run": run.name,
@@ -128,11 +129,28 @@ def _print(run: Run, result: Mapping[str, Any], data: Path | None, console: Cons
     console.print(f"{run.name}, epoch {result['epoch']}, on {result['data']}: {rows[0]['n']} test images")
     console.print(probe_table(rows), soft_wrap=False)
     above = [row["name"] for row in rows if row["kind"] == "floor" and row["accuracy"] > rows[0]["accuracy"]]
+    console.print(_health(rows))
     if above:
         console.print(f"floors that beat the encoder: {', '.join(above)} (docs/protocols.md, Floors)")
     other = next(p for p in PROTOCOLS if p != result["protocol"])
     given = "" if data is None else f" --data {data}"
     console.print(f"next: probekit show --run {run.name}   or   probekit probe {run.name}{given} --protocol {other}")
+
+
+def _health(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line: whether the embedding has collapsed."""
+    found = rows[0]["health"]
+    if found is None:
+        return "health: unknown, only one test image"
+    untrained = next((row["health"] for row in rows if row["name"] == "random weights"), None)
+    beside = "" if untrained is None else f" (random weights: {_rank(untrained)})"
+    dead = f", {found['dead']} of them dead" if found["dead"] else ""
+    return f"health: effective rank {_rank(found)}{beside} of {found['dim']} dimensions{dead} (RankMe, centred)"
+
+
+def _rank(found: Mapping[str, Any]) -> str:
+    rank = found["rankme"]["centred"]
+    return "0, all embeddings alike" if rank is None else f"{rank:.1f}"
 
 
 def _sha256(path: Path) -> str:
