@@ -15,10 +15,11 @@ from probekit.commands.hints import unprobeable
 from probekit.data import to_device
 from probekit.h5 import DatasetInfo, read_info, read_split
 from probekit.models.encoder import Encoder, build_encoder, encoder_file, load_encoder
+from probekit.probe import PROTOCOLS
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.probe.figure import draw_probe
 from probekit.probe.floors import floor_rows
-from probekit.probe.protocol import PROTOCOLS, Part, probe_images
+from probekit.probe.protocol import Part, probe_images
 from probekit.probe.table import probe_table
 from probekit.registry import nearest
 from probekit.run import Run, open_run, write_json

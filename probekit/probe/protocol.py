@@ -12,15 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit.probe import PROTOCOLS
 from probekit.probe.linear import SOLVER, LinearProbe, Space, fit, fit_path
 from probekit.probe.spectrum import health
 from probekit.probe.statistics import evaluate
 from probekit.registry import nearest
 
-PROTOCOLS = {  # name: what it means, in a line
-    "val": "val (features standardised, C chosen on a validation part of train)",
-    "paper": "paper (features as they are, C = 1)",
-}
 PAPER_C = 1.0  # authors' code: scikit-learn's default
 GRID = tuple(10.0**k for k in range(-5, 2))  # ours: covers the best C for 7 to 16384 features
 CHOICE_TOL = 1e-6  # ours: of the objective; what chooses C needs no more digits
