@@ -44,7 +44,9 @@ def report(
     run: Annotated[list[str] | None, typer.Argument(help="Runs, by name or path; default: the newest.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The file; default: runs/RUN/report.html, reports/RUN+RUN.html for several, md and json: stdout."),
+        typer.Option(
+            help="The file; default: runs/RUN/report.html, reports/RUN+RUN.html for several, md and json: stdout."
+        ),
     ] = None,
     form: Annotated[str, typer.Option("--format", help="html, md or json.")] = "html",
 ) -> None:

@@ -1,7 +1,8 @@
 """`probekit report`: runs as one page, as Markdown or as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -12,7 +13,11 @@ from probekit.report.collect import collect
 from probekit.report.write import check_report, write_report
 from probekit.run import Run, open_run, to_json
 
-FORMATS = ("html", "md", "json")
+WRITERS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "html": lambda content: html.render(build(content)),
+    "md": lambda content: markdown.render(build(content)),
+    "json": lambda content: to_json(content) + "\n",
+}
 MOST_NAMES = 80  # characters of a default name
 
 
@@ -25,7 +30,7 @@ def run_report(
         names: Runs, by name or path; none: the newest.
         out: The file, or None: html goes to `runs`/NAME/report.html, or to `reports`/NAMES.html for several runs, and
             md and json are returned.
-        form: One of `FORMATS`.
+        form: A key of `WRITERS`.
         runs: The folder of run folders.
         reports: The folder of reports on several runs.
         console: Where messages go.
@@ -36,9 +41,9 @@ def run_report(
     Raises:
         ValueError: If there is no such run or format, a run is named twice, or `out` is no report of probekit's.
     """
-    if form not in FORMATS:
-        raise ValueError(nearest("format", form, FORMATS))
-    found = [open_run(name, runs) for name in names or [None]]
+    if form not in WRITERS:
+        raise ValueError(nearest("format", form, WRITERS))
+    found = [open_run(name, runs) for name in names] or [open_run(None, runs)]
     if not names:
         console.print(f"run: {found[0].path} (the newest)")
     _check_once(found)
@@ -47,10 +52,7 @@ def run_report(
     if out is not None:
         check_report(out)
     content = collect(found)
-    if form == "json":
-        text = to_json(content) + "\n"
-    else:
-        text = (html if form == "html" else markdown).render(build(content))
+    text = WRITERS[form](content)
     if out is None:
         return text
     write_report(out, text)

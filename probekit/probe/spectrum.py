@@ -21,13 +21,13 @@ def health(features: NDArray[np.floating]) -> dict[str, Any]:
     Returns:
         n; dim, D; singular_values {uncentred, centred}, min(N, D) numbers each, the largest first; rankme {uncentred,
         centred} in [1, D]; participation_ratio in [1, D], centred; deviation, `deviation` below; dead, how many of them
-        are below `DEAD` / sqrt(D). A rank is None where every singular value is zero: the features are all 0, or all alike.
+        are below `DEAD` / sqrt(D). A rank is None where every singular value is zero: the features are 0, or all alike.
     """
     x = np.asarray(features, dtype=np.float64)
     assert x.ndim == 2
     assert len(x) > 1
     raw = singular_values(x)
-    centred = singular_values(x - x.mean(axis=0))
+    centred = singular_values(x - x.mean(axis=0, dtype=np.float64))
     # What is left of equal rows after rounding is no structure: numpy's tolerance of matrix_rank.
     centred[centred <= raw.max() * max(x.shape) * np.finfo(np.float32).eps] = 0
     spread = deviation(x)

@@ -1,6 +1,6 @@
 """Reads run folders and puts runs side by side: HTML, Markdown or JSON; never imports torch.
 
-`collect` reads, `compare` compares, `document` and the modules of its sections say what stands in the report, `html` and
+`collect` reads, `compare` compares, `build` and the modules of its sections say what stands in the report, `html` and
 `markdown` write it.
 """
 

@@ -18,7 +18,9 @@ def about_section(run: Mapping[str, Any], key: str) -> Section:
     facts = {**fields, "dataset": run["dataset"]["path"], "content hash": run["dataset"]["hash"], **run["versions"]}
     blocks: list[Block] = [
         _facts(f"{key}-run", "Run and versions", source, facts),
-        _facts(f"{key}-config", "Configuration", f"{source} {run['config']['method']} as it was trained.", run["config"]),
+        _facts(
+            f"{key}-config", "Configuration", f"{source} {run['config']['method']} as it was trained.", run["config"]
+        ),
     ]
     if run["data"] is not None:
         described = {name: value for name, value in run["data"].items() if name != "splits"}
@@ -73,9 +75,10 @@ def pictures_section(run: Mapping[str, Any], key: str) -> Section:
 
 def _accuracies(scored: Sequence[Mapping[str, float]], key: str, source: Path, every: object) -> list[Block]:
     how = (
-        f"From {source}: a linear probe on the frozen encoder under protocol `paper` (features as they are, C = 1), every "
-        f"{every} epochs and after the last. val: on the validation part of train; test: on the test split, for the eye "
-        "only, except that it chooses the checkpoint best_test. No intervals: the table of the probe has them."
+        f"From {source}: a linear probe on the frozen encoder under protocol paper (features as they are, C = 1), "
+        f"every {every} epochs and after the last. val: on the validation part of train; test: on the test split, for "
+        "the eye only, except that it chooses the checkpoint best_test. No intervals: the table of the probe has "
+        "them."
     )
     series = [
         (name, [line["epoch"] for line in scored if name in line], [line[name] for line in scored if name in line])
@@ -84,7 +87,10 @@ def _accuracies(scored: Sequence[Mapping[str, float]], key: str, source: Path, e
     ]
     draw = partial(draw_lines, series, x="epoch", y="accuracy, %", percents=True, marker="o")
     rows = [
-        [count(int(line["epoch"])), *(number(None if name not in line else 100 * line[name], 1) for name in ("val", "test"))]
+        [
+            count(int(line["epoch"])),
+            *(number(None if name not in line else 100 * line[name], 1) for name in ("val", "test")),
+        ]
         for line in scored
     ]
     return [

@@ -43,7 +43,7 @@ def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def method_labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """A name for each run that is the same where runs differ in nothing but the seed.
 
-    The method's name; runs of one method with other settings also have the settings that differ: "conrec (model.width 8)".
+    The method's name; where runs of one method differ in more, also those settings: "conrec (model.width 8)".
     """
     flat = [{k: v for k, v in _flatten(config).items() if k != "seed"} for config in configs]
     labels = []
@@ -185,7 +185,7 @@ def _over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 def _why_not(run: Mapping[str, Any]) -> str:
     if not run["probes"]:
         return f"{run['name']} is not compared: it has not been probed; type: probekit probe {run['argument']}"
-    where = sorted({f"{probe['data']} ({probe['data_hash'][:8]})" for probe in run['probes']})
+    where = sorted({f"{probe['data']} ({probe['data_hash'][:8]})" for probe in run["probes"]})
     return (
         f"{run['name']} is not compared: it was probed on {', '.join(where)}, and no other of these runs was probed on "
         "the same images with the same protocol and checkpoint"

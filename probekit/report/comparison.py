@@ -35,7 +35,9 @@ def comparison_chapter(report: Mapping[str, Any]) -> Chapter:
     blocks: list[Block] = [Note(line) for line in found["left_out"]]
     blocks += _curves(report["runs"])
     if not found["groups"]:
-        blocks.insert(0, Note("No two of these runs were probed on the same images with the same protocol and checkpoint."))
+        blocks.insert(
+            0, Note("No two of these runs were probed on the same images with the same protocol and checkpoint.")
+        )
     lead = f"{len(report['runs'])} runs; differences are paired: the same test images, or the same seeds."
     return Chapter("compare", "Comparison", lead, [*sections, Section("compare-rest", "Beside each other", blocks)])
 
@@ -48,20 +50,16 @@ def _group(group: Mapping[str, Any], key: str, again: str) -> Section:
         f"{group['checkpoint']}."
     )
     end = f"Again: {again}"
-    blocks: list[Block] = [_runs(group, f"{key}-runs", f"{source} Intervals: 95 % Wilson, over test images. {end}")]
-    bars = [{"name": row["run"], "kind": "encoder", **row} for row in group["runs"]]
-    blocks.append(
-        Chart(
-            f"{key}-bars",
-            "Test accuracy of each run",
-            f"{source} Whiskers: 95 % Wilson intervals. Overlapping whiskers do not mean equal runs: see the paired "
-            f"differences. {end}",
-            partial(draw_bars, bars, chance=None),
-        )
+    bars = Chart(
+        f"{key}-bars",
+        "Test accuracy of each run",
+        f"{source} Whiskers: 95 % Wilson intervals. Overlapping whiskers do not mean equal runs: see the paired "
+        f"differences. {end}",
+        partial(draw_bars, [{"name": row["run"], "kind": "encoder", **row} for row in group["runs"]], chance=None),
     )
-    blocks += _pairs(group, key, source, end)
-    blocks += _over_seeds(group, key, source, end)
-    return Section(key, title, blocks)
+    runs = _runs(group, f"{key}-runs", f"{source} Intervals: 95 % Wilson, over test images. {end}")
+    pairs, *charts = _pairs(group, key, source, end)
+    return Section(key, title, [runs, pairs, bars, *charts, *_over_seeds(group, key, source, end)])
 
 
 def _runs(group: Mapping[str, Any], key: str, how: str) -> Table:
@@ -82,11 +80,13 @@ def _runs(group: Mapping[str, Any], key: str, how: str) -> Table:
 def _pairs(group: Mapping[str, Any], key: str, source: str, end: str) -> list[Block]:
     tested = [pair for pair in group["pairs"] if pair["why"] is None]
     how = (
-        f"{source} Difference a - b in percentage points over the same images; interval: 95 % percentile bootstrap over "
-        f"images ({DRAWS:,} draws, seed {BOOTSTRAP_SEED}); p: McNemar's exact test on the images that only one gets right; Holm: "
-        f"adjusted for {len(tested)} pairs. Neither covers the seed of the pretraining: they compare these two runs. {end}"
+        f"{source} Difference a - b in percentage points over the same images; interval: 95 % percentile bootstrap "
+        f"over images ({DRAWS:,} draws, seed {BOOTSTRAP_SEED}); p: McNemar's exact test on the images that only one "
+        f"gets right; Holm: adjusted for {len(tested)} pairs. Neither covers the seed of the pretraining: they "
+        f"compare these two runs. {end}"
     )
-    columns = ("a", "b", "a - b, points", "95 % interval", "only a right", "only b right", "p", "p (Holm)", "note")
+    columns = ["a", "b", "a - b, points", "95 % interval", "only a right", "only b right", "p", "p (Holm)"]
+    untested = len(tested) < len(group["pairs"])
     rows = [
         [
             text(pair["a"]),
@@ -97,19 +97,23 @@ def _pairs(group: Mapping[str, Any], key: str, source: str, end: str) -> list[Bl
             count(pair["only_b"]),
             probability(pair["p"]),
             probability(pair["p_holm"]),
-            Cell(pair["why"] or "", pair["why"]),
+            *([Cell(pair["why"] or "", pair["why"])] if untested else []),
         ]
         for pair in group["pairs"]
     ]
+    columns += ["no test because"] * untested
     blocks: list[Block] = [Table(f"{key}-pairs", "Paired differences of runs, by image", how, columns, rows)]
     drawn = [(f"{pair['a']} - {pair['b']}", pair["difference"], pair["ci"]) for pair in tested][:MOST_PAIRS]
     if drawn:
         told = "" if len(drawn) == len(tested) else f" The first {len(drawn)} of {len(tested)} pairs are drawn."
         chart = partial(draw_differences, drawn)
         blocks.append(Chart(f"{key}-differences", "Paired differences of runs", f"{how}{told}", chart))
-    if len(tested) < len(group["pairs"]):
+    if untested:
         blocks.append(
-            Note("Where no prediction of each image was kept, an earlier probekit wrote the probe: type probekit probe RUN anew.")
+            Note(
+                "Where no prediction of each image was kept, an earlier probekit wrote the probe. Probe it anew by typing:",
+                "probekit probe RUN",
+            )
         )
     return blocks
 
@@ -118,7 +122,10 @@ def _over_seeds(group: Mapping[str, Any], key: str, source: str, end: str) -> li
     found = group["over_seeds"]
     if found is None:
         return [Note("No two of these runs differ in nothing but the seed, so nothing is said over seeds.")]
-    means = f"{source} Mean over seeds; interval: 95 % Student t over seeds. Runs that differ in the seed alone are one method; {end}"
+    means = (
+        f"{source} Runs that differ in the seed alone are one method; of two with the same seed the first counts. "
+        f"Mean over seeds; interval: 95 % Student t over seeds. {end}"
+    )
     rows = [
         [
             text(row["method"]),
@@ -131,8 +138,9 @@ def _over_seeds(group: Mapping[str, Any], key: str, source: str, end: str) -> li
     ]
     columns = ("method", "mean %", "95 % interval", "seeds", "which")
     how = (
-        f"{source} Difference a - b of runs with the same seed, in percentage points; interval: 95 % Student t over seeds, from "
-        f"{MIN_PAIRS} seeds on; p: exact two-sided sign-flip test, from {MIN_FLIPS} seeds on (fewer cannot reach 0.05). {end}"
+        f"{source} Difference a - b of runs with the same seed, in percentage points; interval: 95 % Student t over "
+        f"seeds, from {MIN_PAIRS} seeds on; p: exact two-sided sign-flip test, from {MIN_FLIPS} seeds on (fewer "
+        f"cannot reach 0.05). {end}"
     )
     return [
         Table(f"{key}-methods", "Methods over seeds", means, columns, rows),
@@ -169,8 +177,8 @@ def _curves(runs: Sequence[Mapping[str, Any]]) -> list[Block]:
         return []
     told = "" if len(series) <= MOST_LINES else f" The first {MOST_LINES} of {len(series)} runs are drawn."
     how = (
-        "From each run's metrics.jsonl: a linear probe under protocol `paper` on the validation part of train, which is not the "
-        f"same for runs on other data or with other seeds. No intervals.{told}"
+        "From each run's metrics.jsonl: a linear probe under protocol paper on the validation part of train, which "
+        f"is not the same for runs on other data or with other seeds. No intervals.{told}"
     )
     draw = partial(draw_lines, series[:MOST_LINES], x="epoch", y="validation accuracy, %", percents=True, marker="o")
     return [Chart("compare-curves", "Accuracy while they trained", how, draw)]

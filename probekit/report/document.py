@@ -40,6 +40,12 @@ class Table:
     strong: frozenset[int] = frozenset()
     folded: bool = False
 
+    @property
+    def numeric(self) -> frozenset[int]:
+        """The columns that hold numbers and dashes alone."""
+        kinds = [{type(row[i].value) for row in self.rows} for i in range(len(self.columns))]
+        return frozenset(i for i, found in enumerate(kinds) if found <= {int, float, type(None)})
+
 
 @dataclass(frozen=True)
 class Chart:

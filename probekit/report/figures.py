@@ -1,7 +1,8 @@
 """Charts as matplotlib figures, and a figure as SVG that follows the page's colours.
 
-Every colour of a chart is one of `PALETTE`; in the SVG it becomes `var(--chart-NAME, LIGHT)`, so that the page can darken it
-and a saved file is light everywhere. Text stays text: it can be searched, and shows names that matplotlib has no glyphs for.
+Every colour of a chart is one of `PALETTE`; in the SVG it becomes `var(--chart-NAME, LIGHT)`, so that the page can
+darken it and a saved file is light everywhere. Text stays text: it can be searched, and shows names that matplotlib has
+no glyphs for.
 """
 
 import io
@@ -18,7 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from probekit.probe.table import percent
 
@@ -43,7 +44,7 @@ SIDE = 96  # pixels of an inch in CSS
 MAX_NAME = 22  # characters of a name
 MAX_COUNTS = 12  # classes up to which a confusion matrix shows its counts
 MAX_TICKS = 60  # classes up to which each has a tick
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 9,
     "axes.edgecolor": LIGHT["muted"],
@@ -176,7 +177,7 @@ def draw_losses(lines: Sequence[Mapping[str, float]], names: Sequence[str]) -> F
             axes.set_title(_short(name), loc="left")
             if i + 1 == len(names):
                 axes.set_xlabel("epoch")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     return figure
 
 
@@ -199,14 +200,20 @@ def draw_lines(
         for name, xs, ys in lines:
             i = coloured.index(name) if name in coloured else -1
             colour = SERIES[i % len(SERIES)] if i >= 0 else LIGHT["floor"]
-            dash = DASHES[i // len(SERIES) % len(DASHES)] if i >= 0 else DASHES[len(grey) and list(grey).index(name) % 4]
+            dash = (
+                DASHES[i // len(SERIES) % len(DASHES)] if i >= 0 else DASHES[len(grey) and list(grey).index(name) % 4]
+            )
             values = scale * np.asarray(ys, dtype=float)
             axes.plot(xs, values, label=_short(name, 44), color=colour, linestyle=dash, linewidth=1.4, marker=marker)
+        if all(float(value).is_integer() for _, xs, _ in lines for value in xs):
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         if floor is not None:
             axes.axhline(scale * floor, color=LIGHT["muted"], linestyle="--", linewidth=1)
         axes.set(xlabel=x, ylabel=y)
         if log:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(LogFormatter())  # the default writes formulas, which STYLE turns off
+            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
         if percents:
             axes.set_ylim(0, 100)
         figure.legend(loc="outside lower left", ncols=1 if any(len(name) > 18 for name, _, _ in lines) else 2)
@@ -227,11 +234,6 @@ def draw_differences(rows: Sequence[tuple[str, float, Sequence[float]]]) -> Figu
         axes.set_yticks(range(len(rows)), [_short(name, 34) for name, _, _ in rows])
         axes.grid(visible=False, axis="y")
     return figure
-
-
-def texts(figure: Figure) -> list[str]:
-    """Every text that stands in a figure."""
-    return [found.get_text() for found in figure.findobj(Text) if found.get_text()]
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

@@ -35,7 +35,7 @@ def heatmap_section(run: Mapping[str, Any], key: str) -> Section:
         Picture(
             f"{key}-gallery-{i}",
             f"Heatmaps: {Path(picture['file']).name}",
-            f"Maps of single images, as `probekit heatmap` drew them. Again: {_again(run)}",
+            f"Maps of single images, as probekit heatmap drew them. Again: {_again(run)}",
             Path(picture["file"]),
         )
         for i, picture in enumerate(run["pictures"])
@@ -66,12 +66,12 @@ def _scores(run: Mapping[str, Any], found: Mapping[str, Any], rows: Sequence[Row
     chance = found["chance"].get(mask)
     told = "" if chance is None else f" Chance, the mask's share of the image: {chance:.3f}; of AUROC: 0.5."
     how = (
-        f"{_source(found)} Pointing: whether the highest point lies in the mask; mass: share of the positive map inside it; "
-        "rank: share of the mask's size of highest pixels inside it; AUROC: over pixels. Means over images, 95 % intervals in "
-        "brackets. Rank, normalised: 0 is chance, 1 the mask itself at the map's grid. Undefined: images without a score, "
-        f"which no mean counts.{told} Again: {_again(run)}"
+        f"{_source(found)} Pointing: whether the highest point lies in the mask; mass: share of the positive map "
+        "inside it; rank: share of the mask's size of highest pixels inside it; AUROC: over pixels. Means over "
+        "images, 95 % intervals in brackets. Rank, normalised: 0 is chance, 1 the mask itself at the map's grid. "
+        f"Undefined: images without a score, which no mean counts.{told} Again: {_again(run)}"
     )
-    columns = ("map", "kind", "of", "encoder", "grid", *SCORES.values(), "rank, normalised", "undefined")
+    columns = ("map", "kind", "encoder", "grid", *SCORES.values(), "rank, normalised", "undefined")
     cells = [[*_names(row), *_mask_scores(row["scores"][mask])] for row in scored]
     title = f"Scores against {'the evidence of ' if mask.startswith(EVIDENCE) else ''}{mask.removeprefix(EVIDENCE)}"
     return Table(key, title, how, columns, cells, _looks(scored), folded=not mask.startswith(EVIDENCE))
@@ -80,9 +80,8 @@ def _scores(run: Mapping[str, Any], found: Mapping[str, Any], rows: Sequence[Row
 def _names(row: Row) -> list[Cell]:
     grid = row["grid"]
     return [
-        text(row["name"]),
+        text(_label(row)),
         text(row["kind"]),
-        text(row["target"] or "-"),
         text(row["encoder"] or "-"),
         Cell("-", None) if not grid else Cell(" x ".join(map(str, grid)), grid[0]),
     ]
@@ -104,11 +103,12 @@ def _faithfulness(run: Mapping[str, Any], found: Mapping[str, Any], rows: Sequen
     if not kept:
         return []
     how = (
-        f"{_source(found)} The image is multiplied by its map, the rest filled with {kept[0]['faithfulness']['fill']}, and "
-        "scored again. Average drop: lower is better; increase and gain: higher. A map of ones is perfect, so its mean stands "
-        f"beside. Means over images, 95 % intervals in brackets. Again: {_again(run)}"
+        f"{_source(found)} The image is multiplied by its map, the rest filled with "
+        f"{kept[0]['faithfulness']['fill']}, and scored again. Average drop: lower is better; increase and gain: "
+        "higher. A map of ones is perfect, so its mean stands beside. Means over images, 95 % intervals in brackets. "
+        f"Again: {_again(run)}"
     )
-    columns = ("map", "kind", "of", "encoder", "grid", "average drop", "average increase", "average gain", "mean map", "n")
+    columns = ("map", "kind", "encoder", "grid", "average drop", "average increase", "average gain", "mean map", "n")
     names = ("average_drop", "average_increase", "average_gain", "mean_map")
     cells = [
         [*_names(row), *(estimate(row["faithfulness"][name], 2) for name in names), count(row["faithfulness"]["n"])]
@@ -122,17 +122,19 @@ def _swap(run: Mapping[str, Any], found: Mapping[str, Any], rows: Sequence[Row],
     if not kept:
         return []
     how = (
-        f"{_source(found)} Pixels are replaced by those of the image's counterfactual sibling, the map's highest first; y is the "
-        "score, 1 for the image, 0 for its sibling. Score: area above the curve; 0.5 for a random order, higher is better. "
-        f"Means over images, 95 % intervals in brackets. Again: {_again(run)}"
+        f"{_source(found)} Pixels are replaced by those of the image's counterfactual sibling, the map's highest "
+        "first; y is the score, 1 for the image, 0 for its sibling. Score: area above the curve; 0.5 for a random "
+        f"order, higher is better. Means over images, 95 % intervals in brackets. Again: {_again(run)}"
     )
     names = [(_label(row), row) for row in kept]
     series = [(name, row["swap"]["x"], row["swap"]["y"]) for name, row in names if row["swap"]["x"]]
     drawn = [line for line in series if len(line[1]) == len(line[2])][:MOST_LINES]
     grey = [name for name, row in names if row["kind"] != "look"]
     draw = partial(draw_lines, drawn, x="share of pixels swapped", y="score that is left", grey=grey)
-    told = "" if len(drawn) == len(series) else f" The first {len(drawn)} of {len(series)} are drawn; the table has all."
-    columns = ("map", "kind", "of", "encoder", "grid", "score", "n", "undefined")
+    told = (
+        "" if len(drawn) == len(series) else f" The first {len(drawn)} of {len(series)} are drawn; the table has all."
+    )
+    columns = ("map", "kind", "encoder", "grid", "score", "n", "undefined")
     cells = [
         [*_names(row), estimate(row["swap"]["score"], 2), count(row["swap"]["n"]), count(row["swap"]["undefined"])]
         for row in kept
@@ -147,11 +149,11 @@ def _randomisation(run: Mapping[str, Any], found: Mapping[str, Any], rows: Seque
         return []
     stages = list(dict.fromkeys(stage for row in kept for stage in row["randomisation"]["stages"]))
     how = (
-        f"{_source(found)} The encoder's stages are re-initialised one after another, and its maps compared with the trained "
-        "ones (Adebayo et al. 2018). A look passes if the maps then are no more alike than those of independent networks. Pass "
-        f"or fail only: no ranking. Again: {_again(run)}"
+        f"{_source(found)} The encoder's stages are re-initialised one after another, and its maps compared with the "
+        "trained ones (Adebayo et al. 2018). A look passes if the maps then are no more alike than those of "
+        f"independent networks. Pass or fail only: no ranking. Again: {_again(run)}"
     )
-    columns = ("map", "kind", "of", "encoder", "grid", "passes", "similarity", "null, low", "null, high", *stages, "n")
+    columns = ("map", "kind", "encoder", "grid", "passes", "similarity", "null, low", "null, high", *stages, "n")
     return [Table(key, "Parameter randomisation", how, columns, [_randomised(row, stages) for row in kept])]
 
 
@@ -174,13 +176,15 @@ def _looks(rows: Sequence[Row]) -> frozenset[int]:
 
 
 def _label(row: Row) -> str:
-    return " ".join(filter(None, (row["name"], row["target"], row["encoder"] if row["encoder"] != "trained" else "")))
+    """A map's name, what it is of, and which encoder's, if not the trained one's."""
+    other = row["encoder"] if row["encoder"] != "trained" else ""
+    return ", ".join(filter(None, (row["name"], row["target"], other)))
 
 
 def _source(found: Mapping[str, Any]) -> str:
     return (
-        f"Maps of {found['n']} images of {found['data']}, split {found['split']}, checkpoint {found['checkpoint']}, epoch "
-        f"{found['epoch']}, target {found['target']}, seed {found['seed']}."
+        f"Maps of {found['n']} images of {found['data']}, split {found['split']}, checkpoint {found['checkpoint']}, "
+        f"epoch {found['epoch']}, target {found['target']}, seed {found['seed']}."
     )
 
 

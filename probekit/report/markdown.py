@@ -16,7 +16,7 @@ def render(document: Document) -> str:
     """The text, with a line break at its end."""
     environment = Environment(
         loader=PackageLoader("probekit.report"),
-        autoescape=False,  # noqa: S701  `finalize` escapes every expression, for Markdown
+        autoescape=False,  # `finalize` escapes every expression, for Markdown
         finalize=_escape,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -45,4 +45,4 @@ def _code(value: str) -> Markup:
     line = " ".join(value.split())
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     space = " " if len(fence) > 1 else ""
-    return Markup(f"{fence}{space}{line}{space}{fence}")  # noqa: S704  Markdown shows code as it is
+    return Markup(f"{fence}{space}{line}{space}{fence}")  # code is shown as it is

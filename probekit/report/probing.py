@@ -35,8 +35,8 @@ def lead(run: Mapping[str, Any]) -> str:
     encoder, *others = encoders_first(probe["rows"])
     low, high = encoder["ci"]
     scored = (
-        f"{100 * encoder['accuracy']:.1f} % of {encoder['n']} test images right "
-        f"[{100 * low:.1f}, {100 * high:.1f}], linear probe, protocol {probe['protocol']}, checkpoint {probe['checkpoint']}"
+        f"{100 * encoder['accuracy']:.1f} % of {encoder['n']} test images right [{100 * low:.1f}, {100 * high:.1f}], "
+        f"linear probe, protocol {probe['protocol']}, checkpoint {probe['checkpoint']}"
     )
     if not others:
         return f"{method}: {scored}; no floors were probed."
@@ -71,8 +71,8 @@ def confusion_section(run: Mapping[str, Any], key: str) -> Section:
         row = encoders_first(probe["rows"])[0]
         title = f"{row['name']}, {_title(probe)}"
         how = (
-            "Rows: true class, columns: what the probe predicts, both in the file's order. Counts of test images; the tint is "
-            f"the share of the true class. {_how(run, probe)}"
+            "Rows: true class, columns: what the probe predicts, both in the file's order. Counts of test images; "
+            f"the tint is the share of the true class. {_how(run, probe)}"
         )
         draw = partial(draw_confusion, row["confusion"], row["classes"])
         blocks.append(Chart(f"{key}-confusion-{i}", f"Confusion matrix: {title}", how, draw))
@@ -97,10 +97,14 @@ def health_section(run: Mapping[str, Any], key: str) -> Section:
     return Section(f"{key}-health", "Label-free health", blocks)
 
 
-def _health(run: Mapping[str, Any], probe: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], key: str) -> list[Block]:
+def _health(
+    run: Mapping[str, Any], probe: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], key: str
+) -> list[Block]:
     first = rows[0]["health"]
     again = f"Again: {_again(run, probe)}"
-    source = f"Embeddings of the {first['n']} test images of {probe['data']}, checkpoint {probe['checkpoint']}; no labels."
+    source = (
+        f"Embeddings of the {first['n']} test images of {probe['data']}, checkpoint {probe['checkpoint']}; no labels."
+    )
     even = 1 / sqrt(first["dim"])
     columns = (
         "encoder",
@@ -124,10 +128,11 @@ def _health(run: Mapping[str, Any], probe: Mapping[str, Any], rows: Sequence[Map
         Table(
             key,
             f"Effective rank: {_title(probe)}",
-            f"{source} RankMe: exp of the entropy of the singular values (Garrido et al. 2023), of the embeddings as they are "
-            "(as in the paper) and centred, where a common offset no longer counts. Participation ratio: of the variances. "
-            f"Mean deviation: of a dimension after rows are scaled to length 1; about 1/sqrt(D) = {even:.3f} when healthy; dead: "
-            f"below a hundredth of it. An alarm for collapse, no score: noise has the highest rank. No intervals. {again}",
+            f"{source} RankMe: exp of the entropy of the singular values (Garrido et al. 2023), of the embeddings as "
+            "they are (as in the paper) and centred, where a common offset no longer counts. Participation ratio: of "
+            "the variances. Mean deviation: of a dimension after rows are scaled to length 1; about 1/sqrt(D) = "
+            f"{even:.3f} when healthy; dead: below a hundredth of it. An alarm for collapse, no score: noise has the "
+            f"highest rank. No intervals. {again}",
             columns,
             [_ranks(row) for row in rows],
             strong=frozenset({0}),
@@ -141,8 +146,8 @@ def _health(run: Mapping[str, Any], probe: Mapping[str, Any], rows: Sequence[Map
         Chart(
             f"{key}-deviation",
             f"Deviation of each dimension: {_title(probe)}",
-            f"{source} Standard deviation of each dimension after rows are scaled to length 1 (SimSiam, Chen and He 2021), the "
-            f"largest first; dashed: 1/sqrt(D) = {even:.3f}. {again}",
+            f"{source} Standard deviation of each dimension after rows are scaled to length 1 (SimSiam, Chen and He "
+            f"2021), the largest first; dashed: 1/sqrt(D) = {even:.3f}. {again}",
             partial(draw_lines, spreads, x="dimension, sorted", y="standard deviation", floor=even),
         ),
     ]
@@ -187,7 +192,7 @@ def _table(rows: Sequence[Mapping[str, Any]], key: str, title: str, how: str) ->
 def _counts(row: Mapping[str, Any], key: str, title: str, how: str) -> Table:
     columns = ("true class", *(f"{i} {name}" for i, name in enumerate(row["classes"])))
     rows = [
-        [Cell(f"{i} {name}", i), *map(count, counts)]
+        [text(f"{i} {name}"), *map(count, counts)]
         for i, (name, counts) in enumerate(zip(row["classes"], row["confusion"], strict=True))
     ]
     return Table(key, title, how, columns, rows, folded=True)

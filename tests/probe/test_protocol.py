@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from probekit.probe.linear import Space, fit
 from probekit.probe import PROTOCOLS
+from probekit.probe.linear import Space, fit
 from probekit.probe.protocol import GRID, Part, choose, probe, probe_accuracy, validation_part
 from probekit.probe.statistics import evaluate, wilson
 

@@ -1,0 +1,123 @@
+"""What is read from run folders, sound and unsound. Alone: pytest tests/report/test_collect.py."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probekit.report import SCHEMA
+from probekit.report.collect import collect
+from probekit.report.shapes import HEATMAP, PROBE, mismatch
+from probekit.run import Run, to_json
+from tests.datasets import small_shapes
+from tests.report.folders import heatmap_result, make_run, probe_result
+
+
+def test_everything_is_read(tmp_path: Path) -> None:
+    content = collect([make_run(tmp_path, heatmap=True)])
+    assert content["schema"] == SCHEMA
+    assert content["comparison"] is None
+    (run,) = content["runs"]
+    assert (run["name"], run["config"]["method"], run["state"]) == ("conrec-a", "conrec", "finished")
+    assert [line["epoch"] for line in run["metrics"]] == [1, 2, 3, 4, 5]
+    assert [probe["protocol"] for probe in run["probes"]] == ["val"]
+    assert [found["n"] for found in run["heatmaps"]] == [200]
+    assert [picture["kind"] for picture in run["pictures"]] == ["heatmap", "reconstruction"]
+    assert json.loads(to_json(content)) == content
+
+
+def test_the_dataset_is_described_while_it_is_the_same(tmp_path: Path) -> None:
+    info = small_shapes(tmp_path / "small.h5")
+    same = make_run(tmp_path, "same", data=str(info.path), data_hash=info.content_hash)
+    changed = make_run(tmp_path, "changed", data=str(info.path))
+    gone = make_run(tmp_path, "gone", data=str(tmp_path / "gone.h5"))
+    found = [collect([run])["runs"][0] for run in (same, changed, gone)]
+    assert found[0]["data"]["splits"]["train"]["n"] == 32
+    assert found[0]["data"]["generator"] == "rect-tri"
+    assert [run["data"] for run in found[1:]] == [None, None]
+    assert "has changed" in found[1]["left_out"][0]
+    assert "is gone" in found[2]["left_out"][0]
+
+
+def test_a_bare_run_is_no_error(tmp_path: Path) -> None:
+    (run,) = collect([make_run(tmp_path, full=False)])["runs"]
+    assert (run["metrics"], run["probes"], run["heatmaps"], run["pictures"]) == ([], [], [], [])
+
+
+def test_names_stay_apart(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "one", "same"), make_run(tmp_path / "two", "same")]
+    names = [run["name"] for run in collect(runs)["runs"]]
+    assert names == [str(tmp_path / "one/same"), str(tmp_path / "two/same")]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "expected JSON"),
+        ('{"rows": NaN}', "NaN is no JSON number"),
+        ("[]", "expected an object in the file, found list"),
+        ("{}", "expected the key run"),
+        ("[" * 100_000, "expected JSON"),
+    ],
+)
+def test_an_unsound_file_is_named_and_left_out(text: str, told: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run.results / "probe-paper-last.json").write_text(text)
+    (found,) = collect([run])["runs"]
+    assert len(found["probes"]) == 1
+    (line,) = [line for line in found["left_out"] if "probe-paper" in line]
+    assert told in line
+
+
+def broken(**changes: Any) -> dict[str, Any]:
+    content = probe_result("r", "d.h5", "ab", ["a", "b"], 1.0, 20, 0)
+    content["rows"][0] |= changes
+    return content
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"accuracy": "<b>"},
+        {"accuracy": None},
+        {"accuracy": True},
+        {"ci": [0.1]},
+        {"confusion": [[1, 2]]},
+        {"classes": ["a", 2]},
+        {"predicted": [0, 1]},
+        {"labels": "0101"},
+        {"health": {"n": 3}},
+        {"factors": []},
+        {"n": 1.5},
+    ],
+    ids=str,
+)
+def test_a_probe_of_another_shape_is_left_out(changes: dict[str, Any], tmp_path: Path) -> None:
+    run = Run(make_run(tmp_path, full=False).path)
+    (run.results / "probe-val-last.json").write_text(json.dumps(broken(**changes)))
+    (found,) = collect([run])["runs"]
+    assert found["probes"] == []
+    assert any("probe-val-last.json was not used" in line for line in found["left_out"])
+
+
+def test_the_shapes_are_those_that_the_commands_write() -> None:
+    assert mismatch(probe_result("r", "d.h5", "ab", ["a", "b"], 1.0, 20, 0), PROBE) is None
+    assert mismatch(heatmap_result("r", "d.h5", "ab"), HEATMAP) is None
+
+
+def test_an_older_probe_is_read(tmp_path: Path) -> None:
+    run = make_run(tmp_path, full=False)
+    content = broken()
+    for row in content["rows"]:
+        for key in ("health", "predicted", "labels"):
+            row.pop(key, None)
+    (run.results / "probe-val-last.json").write_text(json.dumps(content))
+    assert len(collect([run])["runs"][0]["probes"]) == 1
+
+
+def test_another_run_json_is_one_line(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run.update(config={"method": 3, "seed": 0})
+    with pytest.raises(ValueError, match=r"expected str in .*config, method, found int"):
+        collect([run])
