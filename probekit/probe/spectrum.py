@@ -27,7 +27,7 @@ def health(features: NDArray[np.floating]) -> dict[str, Any]:
     assert x.ndim == 2
     assert len(x) > 1
     raw = singular_values(x)
-    centred = singular_values(x - x.mean(axis=0, dtype=np.float64))
+    centred = singular_values(x - x.mean(axis=0))
     # What is left of equal rows after rounding is no structure: numpy's tolerance of matrix_rank.
     centred[centred <= raw.max() * max(x.shape) * np.finfo(np.float32).eps] = 0
     spread = deviation(x)
@@ -44,8 +44,7 @@ def health(features: NDArray[np.floating]) -> dict[str, Any]:
 
 def singular_values(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of `[N, D]`, the largest first: `[min(N, D)]`."""
-    found: NDArray[np.float64] = np.linalg.svd(x, compute_uv=False)
-    return found
+    return np.linalg.svd(x, compute_uv=False).astype(np.float64)
 
 
 def rankme(sigma: NDArray[np.float64]) -> float | None:

@@ -53,8 +53,8 @@ def _group(group: Mapping[str, Any], key: str, again: str) -> Section:
     bars = Chart(
         f"{key}-bars",
         "Test accuracy of each run",
-        f"{source} Whiskers: 95 % Wilson intervals. Overlapping whiskers do not mean equal runs: see the paired "
-        f"differences. {end}",
+        f"The accuracies of the table of runs, {group['n']} test images; whiskers: its 95 % Wilson intervals. "
+        f"Overlapping whiskers do not mean equal runs: see the paired differences. {end}",
         partial(draw_bars, [{"name": row["run"], "kind": "encoder", **row} for row in group["runs"]], chance=None),
     )
     runs = _runs(group, f"{key}-runs", f"{source} Intervals: 95 % Wilson, over test images. {end}")
@@ -107,11 +107,15 @@ def _pairs(group: Mapping[str, Any], key: str, source: str, end: str) -> list[Bl
     if drawn:
         told = "" if len(drawn) == len(tested) else f" The first {len(drawn)} of {len(tested)} pairs are drawn."
         chart = partial(draw_differences, drawn)
-        blocks.append(Chart(f"{key}-differences", "Paired differences of runs", f"{how}{told}", chart))
+        drawing = (
+            f"The differences of the table by image, {group['n']} test images; lines: its 95 % bootstrap intervals, "
+            f"blue where they leave out zero.{told} {end}"
+        )
+        blocks.append(Chart(f"{key}-differences", "Paired differences of runs", drawing, chart))
     if untested:
         blocks.append(
             Note(
-                "Where no prediction of each image was kept, an earlier probekit wrote the probe. Probe it anew by typing:",
+                "Where no prediction of each image was kept, an older probekit wrote the probe. Probe anew by typing:",
                 "probekit probe RUN",
             )
         )

@@ -39,17 +39,17 @@ PALETTE: dict[str, tuple[str, str]] = {  # name: on a light page, on a dark one
 LIGHT = {name: colours[0] for name, colours in PALETTE.items()}
 SERIES = [LIGHT[name] for name in ("blue", "orange", "green", "purple", "teal", "red")]
 DASHES = ["-", "--", ":", "-."]  # with the colours: so many lines can be told apart
-WIDTH = 4.7  # inches: 451 px at most, so that its letters stay legible on a phone
+WIDTH = 4.2  # inches: 403 px, so that its letters stay legible when a phone shrinks it
 SIDE = 96  # pixels of an inch in CSS
 MAX_NAME = 22  # characters of a name
 MAX_COUNTS = 12  # classes up to which a confusion matrix shows its counts
 MAX_TICKS = 60  # classes up to which each has a tick
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "font.size": 9,
+    "font.size": 9.5,
     "axes.edgecolor": LIGHT["muted"],
     "axes.labelcolor": LIGHT["ink"],
-    "axes.titlesize": 9,
+    "axes.titlesize": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -62,7 +62,7 @@ STYLE: dict[Any, Any] = {
     "xtick.labelcolor": LIGHT["ink"],
     "ytick.labelcolor": LIGHT["ink"],
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": 8.5,
     "text.parse_math": False,  # a dollar sign in a name starts no formula
 }
 SVG = "http://www.w3.org/2000/svg"
@@ -212,7 +212,9 @@ def draw_lines(
         axes.set(xlabel=x, ylabel=y)
         if log:
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(LogFormatter())  # the default writes formulas, which STYLE turns off
+            axes.yaxis.set_major_formatter(
+                lambda value, _: f"{value:g}"
+            )  # the default writes formulas, which STYLE turns off
             axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
         if percents:
             axes.set_ylim(0, 100)

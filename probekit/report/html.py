@@ -68,7 +68,7 @@ def _page(document: Document, shown: Mapping[str, Markup], left_out: list[str]) 
         "note": lambda block: isinstance(block, Note),
     }
     script = (Path(__file__).parent / "templates" / "script.js").read_text(encoding="utf-8")
-    return environment.get_template("page.html.j2").render(
+    page = environment.get_template("page.html.j2").render(
         document=document,
         schema=SCHEMA,
         shown=shown,
@@ -77,6 +77,7 @@ def _page(document: Document, shown: Mapping[str, Markup], left_out: list[str]) 
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+    return page.encode("utf-8", "backslashreplace").decode()  # a path of the system's may be no UTF-8
 
 
 def _blocks(document: Document) -> Iterator[Block]:

@@ -57,7 +57,8 @@ def probe_section(run: Mapping[str, Any], key: str) -> Section:
             Chart(
                 f"{key}-bars-{i}",
                 f"Test accuracy: {title}",
-                f"The accuracies of the table, with its intervals. Grey: floors; dashed: chance. {how}",
+                "The accuracies of the table above; whiskers: its 95 % Wilson intervals. Grey: floors; dashed: chance. "
+                + _brief(run, probe),
                 partial(draw_bars, rows, chance=chance),
             ),
         ]
@@ -72,7 +73,7 @@ def confusion_section(run: Mapping[str, Any], key: str) -> Section:
         title = f"{row['name']}, {_title(probe)}"
         how = (
             "Rows: true class, columns: what the probe predicts, both in the file's order. Counts of test images; "
-            f"the tint is the share of the true class. {_how(run, probe)}"
+            f"the tint is the share of the true class. No intervals: the probe's table has them. {_brief(run, probe)}"
         )
         draw = partial(draw_confusion, row["confusion"], row["classes"])
         blocks.append(Chart(f"{key}-confusion-{i}", f"Confusion matrix: {title}", how, draw))
@@ -211,6 +212,12 @@ def _how(run: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
         f"{probe['checkpoint']}; seed {probe['seed']}. Intervals: 95 % Wilson, over test images; they do not cover the "
         f"seed of the pretraining. Again: {_again(run, probe)}"
     )
+
+
+def _brief(run: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
+    """`_how` for a chart that stands by its table."""
+    row = encoders_first(probe["rows"])[0]
+    return f"Under {_title(probe)}, {row['n']} test images of {probe['data']}. Again: {_again(run, probe)}"
 
 
 def _again(run: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
