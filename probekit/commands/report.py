@@ -10,6 +10,7 @@ from probekit.registry import nearest
 from probekit.report import html, markdown
 from probekit.report.build import build
 from probekit.report.collect import collect
+from probekit.report.document import command
 from probekit.report.write import check_report, write_report
 from probekit.run import Run, open_run, to_json
 
@@ -61,7 +62,7 @@ def run_report(
         for line in run["left_out"]:
             console.print(f"note: {line}")
     unprobed = next((run["argument"] for run in content["runs"] if not run["probes"]), None)
-    console.print(f"next: {f'probekit probe {unprobed}' if unprobed else 'open it in a browser'}")
+    console.print(f"next: {command('probekit', 'probe', unprobed) if unprobed else 'open it in a browser'}")
     return None
 
 

@@ -49,7 +49,7 @@ def curves_section(run: Mapping[str, Any], key: str) -> Section:
     if scored:
         blocks += _accuracies(scored, key, source, run["config"].get("train", {}).get("eval_every"))
     if not blocks:
-        resume = f"probekit pretrain {run['config']['method']} --resume --name {run['name']}"
+        resume = command("probekit", "pretrain", run["config"]["method"], "--resume", "--name", run["argument"])
         blocks.append(Note("No finished epoch yet. Go on with it by typing:", resume))
     return Section(f"{key}-curves", "Learning curves", blocks)
 

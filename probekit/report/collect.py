@@ -33,7 +33,7 @@ def collect(runs: Sequence[Run]) -> dict[str, Any]:
     found = [_run(name, run) for name, run in zip(names, runs, strict=True)]
     return {
         "schema": SCHEMA,
-        "command": f"probekit report {' '.join(shlex.quote(argument(run)) for run in runs)}",
+        "command": shlex.join(["probekit", "report", *map(argument, runs)]),
         "runs": found,
         "comparison": compare(found) if len(found) > 1 else None,
     }

@@ -113,7 +113,7 @@ def key_of(*parts: object) -> str:
 
 def command(*words: str) -> str:
     """A command line, quoted for the shell."""
-    return " ".join(shlex.quote(word) for word in words)
+    return shlex.join(words)
 
 
 def text(value: object) -> Cell:

@@ -47,6 +47,17 @@ def test_row_has_the_promised_shape_and_is_json(protocol: str) -> None:
     assert row["C"] == 1 if protocol == "paper" else row["C"] in GRID
 
 
+def test_each_prediction_of_an_encoder_is_kept() -> None:
+    train, test = parts()
+    row = run(train, test)
+    assert row["labels"] == test.y.tolist()
+    hits = [guess == label for guess, label in zip(row["predicted"], row["labels"], strict=True)]
+    assert sum(hits) / 120 == row["accuracy"] < 1
+    assert (
+        not {"labels", "predicted"} & probe("f", "floor", train, test, classes=CLASSES, protocol="val", seed=0).keys()
+    )
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_identity_features_are_perfect(protocol: str) -> None:
     train, test = parts()
