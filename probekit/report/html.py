@@ -4,7 +4,6 @@ import base64
 import hashlib
 import struct
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -56,8 +55,9 @@ def render(document: Document) -> str:
 
 
 def _page(document: Document, shown: Mapping[str, Markup], left_out: list[str]) -> str:
+    templates = PackageLoader("probekit.report")
     environment = Environment(
-        loader=PackageLoader("probekit.report"),
+        loader=templates,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -67,7 +67,7 @@ def _page(document: Document, shown: Mapping[str, Markup], left_out: list[str]) 
         "table": lambda block: isinstance(block, Table),
         "note": lambda block: isinstance(block, Note),
     }
-    script = (Path(__file__).parent / "templates" / "script.js").read_text(encoding="utf-8")
+    script = templates.get_source(environment, "script.js")[0]
     page = environment.get_template("page.html.j2").render(
         document=document,
         schema=SCHEMA,

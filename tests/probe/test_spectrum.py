@@ -56,6 +56,8 @@ def test_a_collapse_has_no_rank() -> None:
     assert found["rankme"]["centred"] is None
     assert found["participation_ratio"] is None
     assert found["dead"] == 8
+    noisy = np.repeat(row, 20, axis=0) * (1 + 1e-8 * gaussian(20, 8, seed=1))  # as much as float32 rounds
+    assert health(noisy)["rankme"]["centred"] is None
     zeros = health(np.zeros((5, 3)))
     assert zeros["rankme"] == {"uncentred": None, "centred": None}
 

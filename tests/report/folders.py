@@ -1,5 +1,6 @@
 """Run folders for tests: real probe rows of made-up features, made-up metrics, a heatmap file of the agreed shape."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,26 @@ def make_run(
         for stem in ("heatmap-cam", "views-rect-tri"):
             save_png(picture(), run.figures / f"{stem}.png", dpi=50)
     return run
+
+
+def hostile_runs(folder: Path) -> list[Run]:
+    """Hostile names wherever a file can bring one."""
+    names = [name.replace("/", "|") for name in HOSTILE]  # a folder's name holds no slash
+    runs = []
+    for i, name in enumerate(names[:3]):
+        run = make_run(folder, name, classes=HOSTILE, data=f"data/{HOSTILE[i]}.h5", heatmap=i == 0, seed=i, n=60)
+        content = run.read()
+        content["config"][HOSTILE[3]] = HOSTILE[0]
+        run.update(config=content["config"], device=HOSTILE[1], commit=HOSTILE[2], versions={HOSTILE[4]: HOSTILE[3]})
+        runs.append(run)
+    heatmap = runs[0].results / "heatmap.json"
+    text = heatmap.read_text()
+    for plain, bad in zip(("evidence:corner", "cam", "head", "black", "trained"), HOSTILE, strict=False):
+        text = text.replace(f'"{plain}"', json.dumps(bad))
+    heatmap.write_text(text)
+    (runs[0].figures / "views-rect-tri.png").rename(runs[0].figures / f"views-{names[1]}.png")
+    (runs[1].results / f"probe-{names[0]}.json").write_text("{")
+    return runs
 
 
 def probe_result(

@@ -13,8 +13,7 @@ import pytest
 from probekit.report import html
 from probekit.report.build import build
 from probekit.report.collect import collect
-from tests.report.folders import HOSTILE, make_run
-from tests.report.test_html import hostile_runs
+from tests.report.folders import HOSTILE, hostile_runs, make_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 if CHROMIUM is None:

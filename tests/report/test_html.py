@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -19,7 +18,7 @@ from probekit.report.collect import collect
 from probekit.report.document import Chapter, Document, Note, Picture, Section
 from probekit.report.figures import PALETTE, draw_confusion, draw_lines, to_svg
 from probekit.run import Run
-from tests.report.folders import HOSTILE, make_run
+from tests.report.folders import HOSTILE, hostile_runs, make_run
 
 CALLS = re.compile(r"https?:[^\s\"'<>)]+")
 NAMES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # of XML namespaces: nothing is loaded
@@ -139,26 +138,6 @@ def test_what_is_missing_is_a_line_with_a_command(tmp_path: Path) -> None:
     page = page_of(make_run(tmp_path, "bare", full=False))
     for command in ("probekit probe", "probekit heatmap", "probekit show --run", "probekit pretrain conrec --resume"):
         assert re.search(rf'<p class="note">[^<]*<code>{command}', page), command
-
-
-def hostile_runs(folder: Path) -> list[Run]:
-    """Hostile names wherever a file can bring one."""
-    names = [name.replace("/", "|") for name in HOSTILE]  # a folder's name holds no slash
-    runs = []
-    for i, name in enumerate(names[:3]):
-        run = make_run(folder, name, classes=HOSTILE, data=f"data/{HOSTILE[i]}.h5", heatmap=i == 0, seed=i, n=60)
-        content = run.read()
-        content["config"][HOSTILE[3]] = HOSTILE[0]
-        run.update(config=content["config"], device=HOSTILE[1], commit=HOSTILE[2], versions={HOSTILE[4]: HOSTILE[3]})
-        runs.append(run)
-    heatmap = runs[0].results / "heatmap.json"
-    text = heatmap.read_text()
-    for plain, bad in zip(("evidence:corner", "cam", "head", "black", "trained"), HOSTILE, strict=False):
-        text = text.replace(f'"{plain}"', json.dumps(bad))
-    heatmap.write_text(text)
-    (runs[0].figures / "views-rect-tri.png").rename(runs[0].figures / f"views-{names[1]}.png")
-    (runs[1].results / f"probe-{names[0]}.json").write_text("{")
-    return runs
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
