@@ -19,6 +19,8 @@ SECTIONS: tuple[Callable[[Mapping[str, Any], str], Section], ...] = (
     pictures_section,
 )
 
+MOST_NAMES = 4  # in the title
+
 
 def build(report: Mapping[str, Any]) -> Document:
     """Lays out a report.
@@ -29,7 +31,8 @@ def build(report: Mapping[str, Any]) -> Document:
     chapters = [] if report["comparison"] is None else [comparison_chapter(report)]
     chapters += [_chapter(run, f"{i}-{key_of(run['name'])}") for i, run in enumerate(report["runs"])]
     names = [run["name"] for run in report["runs"]]
-    return Document(f"probekit: {', '.join(names)}", report["command"], chapters)
+    title = ", ".join(names) if len(names) <= MOST_NAMES else f"{names[0]} and {len(names) - 1} more runs"
+    return Document(f"probekit: {title}", report["command"], chapters)
 
 
 def _chapter(run: Mapping[str, Any], key: str) -> Chapter:

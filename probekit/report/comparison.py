@@ -24,14 +24,15 @@ from probekit.report.document import (
 from probekit.report.figures import draw_bars, draw_differences, draw_lines
 from probekit.sweep.statistics import MIN_PAIRS
 
-MOST_PAIRS = 15  # differences in a chart
+MOST_PAIRS = 15  # differences in a chart, and in a table that is not folded
 MOST_LINES = 12  # runs in a chart of learning curves
+AGAIN = "The command at the head of this report makes it again."
 
 
 def comparison_chapter(report: Mapping[str, Any]) -> Chapter:
     """Every question that two runs or more answer, and what could not be compared."""
     found = report["comparison"]
-    sections = [_group(group, f"compare-{i}", report["command"]) for i, group in enumerate(found["groups"])]
+    sections = [_group(group, f"compare-{i}") for i, group in enumerate(found["groups"])]
     blocks: list[Block] = [Note(line) for line in found["left_out"]]
     blocks += _curves(report["runs"])
     if not found["groups"]:
@@ -42,24 +43,24 @@ def comparison_chapter(report: Mapping[str, Any]) -> Chapter:
     return Chapter("compare", "Comparison", lead, [*sections, Section("compare-rest", "Beside each other", blocks)])
 
 
-def _group(group: Mapping[str, Any], key: str, again: str) -> Section:
+def _group(group: Mapping[str, Any], key: str) -> Section:
     title = f"{group['data']}, protocol {group['protocol']}, checkpoint {group['checkpoint']}"
     source = (
         f"Linear probe of each run's encoder on the {group['n']} test images of {group['data']} (content hash "
         f"{group['data_hash'][:12]}), protocol {PROTOCOLS.get(group['protocol'], group['protocol'])}, checkpoint "
         f"{group['checkpoint']}."
     )
-    end = f"Again: {again}"
     bars = Chart(
         f"{key}-bars",
         "Test accuracy of each run",
         f"The accuracies of the table of runs, {group['n']} test images; whiskers: its 95 % Wilson intervals. "
-        f"Overlapping whiskers do not mean equal runs: see the paired differences. {end}",
+        f"Overlapping whiskers do not mean equal runs: see the paired differences. {AGAIN}",
         partial(draw_bars, [{"name": row["run"], "kind": "encoder", **row} for row in group["runs"]], chance=None),
     )
-    runs = _runs(group, f"{key}-runs", f"{source} Intervals: 95 % Wilson, over test images. {end}")
-    pairs, *charts = _pairs(group, key, source, end)
-    return Section(key, title, [runs, pairs, bars, *charts, *_over_seeds(group, key, source, end)])
+    runs = _runs(group, f"{key}-runs", f"{source} Intervals: 95 % Wilson, over test images. {AGAIN}")
+    pairs, *charts = _pairs(group, key, source)
+    by_seed, by_image = _over_seeds(group, key, source), [runs, pairs, bars, *charts]
+    return Section(key, title, by_image + by_seed if group["over_seeds"] is None else by_seed + by_image)
 
 
 def _runs(group: Mapping[str, Any], key: str, how: str) -> Table:
@@ -77,13 +78,13 @@ def _runs(group: Mapping[str, Any], key: str, how: str) -> Table:
     return Table(key, "Runs", how, ("run", "method", "seed", "epoch", "accuracy %", "95 % interval"), rows)
 
 
-def _pairs(group: Mapping[str, Any], key: str, source: str, end: str) -> list[Block]:
+def _pairs(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
     tested = [pair for pair in group["pairs"] if pair["why"] is None]
     how = (
         f"{source} Difference a - b in percentage points over the same images; interval: 95 % percentile bootstrap "
         f"over images ({DRAWS:,} draws, seed {BOOTSTRAP_SEED}); p: McNemar's exact test on the images that only one "
         f"gets right; Holm: adjusted for {len(tested)} pairs. Neither covers the seed of the pretraining: they "
-        f"compare these two runs. {end}"
+        f"compare these two runs. {AGAIN}"
     )
     columns = ["a", "b", "a - b, points", "95 % interval", "only a right", "only b right", "p", "p (Holm)"]
     untested = len(tested) < len(group["pairs"])
@@ -102,14 +103,15 @@ def _pairs(group: Mapping[str, Any], key: str, source: str, end: str) -> list[Bl
         for pair in group["pairs"]
     ]
     columns += ["no test because"] * untested
-    blocks: list[Block] = [Table(f"{key}-pairs", "Paired differences of runs, by image", how, columns, rows)]
+    title = "Paired differences of runs, by image"
+    blocks: list[Block] = [Table(f"{key}-pairs", title, how, columns, rows, folded=len(rows) > MOST_PAIRS)]
     drawn = [(f"{pair['a']} - {pair['b']}", pair["difference"], pair["ci"]) for pair in tested][:MOST_PAIRS]
     if drawn:
         told = "" if len(drawn) == len(tested) else f" The first {len(drawn)} of {len(tested)} pairs are drawn."
         chart = partial(draw_differences, drawn)
         drawing = (
             f"The differences of the table by image, {group['n']} test images; lines: its 95 % bootstrap intervals, "
-            f"blue where they leave out zero.{told} {end}"
+            f"blue where they leave out zero.{told} {AGAIN}"
         )
         blocks.append(Chart(f"{key}-differences", "Paired differences of runs", drawing, chart))
     if untested:
@@ -122,13 +124,13 @@ def _pairs(group: Mapping[str, Any], key: str, source: str, end: str) -> list[Bl
     return blocks
 
 
-def _over_seeds(group: Mapping[str, Any], key: str, source: str, end: str) -> list[Block]:
+def _over_seeds(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
     found = group["over_seeds"]
     if found is None:
-        return [Note("No two of these runs differ in nothing but the seed, so nothing is said over seeds.")]
+        return [Note("No two of these runs differ in nothing but the seed: nothing is said over seeds.")]
     means = (
         f"{source} Runs that differ in the seed alone are one method; of two with the same seed the first counts. "
-        f"Mean over seeds; interval: 95 % Student t over seeds. {end}"
+        f"Mean over seeds; interval: 95 % Student t over seeds. {AGAIN}"
     )
     rows = [
         [
@@ -144,7 +146,7 @@ def _over_seeds(group: Mapping[str, Any], key: str, source: str, end: str) -> li
     how = (
         f"{source} Difference a - b of runs with the same seed, in percentage points; interval: 95 % Student t over "
         f"seeds, from {MIN_PAIRS} seeds on; p: exact two-sided sign-flip test, from {MIN_FLIPS} seeds on (fewer "
-        f"cannot reach 0.05). {end}"
+        f"cannot reach 0.05). {AGAIN}"
     )
     return [
         Table(f"{key}-methods", "Methods over seeds", means, columns, rows),

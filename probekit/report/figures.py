@@ -232,7 +232,7 @@ def draw_differences(rows: Sequence[tuple[str, float, Sequence[float]]]) -> Figu
             axes.plot([100 * end for end in ends], [i, i], color=colour, linewidth=2)
             axes.plot([100 * difference], [i], "o", color=colour, markersize=5)
         axes.axvline(0, color=LIGHT["ink"], linewidth=0.8)
-        axes.set(xlabel="difference of test accuracies, percentage points", ylim=(len(rows) - 0.5, -0.5))
+        axes.set(xlabel="difference, percentage points", ylim=(len(rows) - 0.5, -0.5))
         axes.set_yticks(range(len(rows)), [_short(name, 34) for name, _, _ in rows])
         axes.grid(visible=False, axis="y")
     return figure
