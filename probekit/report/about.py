@@ -47,7 +47,7 @@ def curves_section(run: Mapping[str, Any], key: str) -> Section:
         blocks.append(Chart(f"{key}-losses", "Training loss and its parts", how, partial(draw_losses, lines, names)))
     scored = [line for line in lines if "val" in line or "test" in line]
     if scored:
-        blocks += _accuracies(scored, key, source, run["config"].get("train", {}).get("eval_every"))
+        blocks += _accuracies(scored, key, source, run["config"]["train"]["eval_every"])
     if not blocks:
         resume = command("probekit", "pretrain", run["config"]["method"], "--resume", "--name", run["argument"])
         blocks.append(Note("No finished epoch yet. Go on with it by typing:", resume))
@@ -73,7 +73,7 @@ def pictures_section(run: Mapping[str, Any], key: str) -> Section:
     return Section(f"{key}-reconstructions", "Reconstructions", blocks)
 
 
-def _accuracies(scored: Sequence[Mapping[str, float]], key: str, source: Path, every: object) -> list[Block]:
+def _accuracies(scored: Sequence[Mapping[str, float]], key: str, source: Path, every: int) -> list[Block]:
     how = (
         f"From {source}: a linear probe on the frozen encoder under protocol paper (features as they are, C = 1), "
         f"every {every} epochs and after the last. val: on the validation part of train; test: on the test split, for "

@@ -1,6 +1,5 @@
 """Run folders -> one plain dictionary: all that a report knows, and what `--format json` prints (docs/report.md)."""
 
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from probekit.h5 import DatasetInfo, read_info
 from probekit.report import SCHEMA
 from probekit.report.compare import compare
-from probekit.report.shapes import HEATMAP, PROBE, RUN, mismatch, read_result
+from probekit.report.shapes import HEATMAP, MOST, PROBE, RUN, mismatch, read_result
 from probekit.run import Run
 
 PICTURES = {"heatmap": "heatmap-*.png", "reconstruction": "views-*.png"}  # files of run.figures
@@ -57,13 +56,14 @@ def _run(name: str, run: Run) -> dict[str, Any]:
         "argument": argument(run),
         **{key: content.get(key) for key in about},
         "data": _data(content["dataset"], left_out),
-        "metrics": _metrics(run),
+        "metrics": _metrics(run, left_out),
         "probes": _results(run, "probe-*.json", PROBE, left_out),
         "heatmaps": _results(run, "heatmap*.json", HEATMAP, left_out),
         "pictures": [
             {"kind": kind, "file": str(path), "bytes": path.stat().st_size}
             for kind, pattern in PICTURES.items()
             for path in sorted(run.figures.glob(pattern))
+            if path.is_file()
         ],
         "left_out": left_out,
     }
@@ -85,15 +85,19 @@ def _order(path: Path) -> tuple[bool, str]:
     return not path.stem.startswith("probe-val-last"), path.name
 
 
-def _metrics(run: Run) -> list[dict[str, float]]:
+def _metrics(run: Run, left_out: list[str]) -> list[dict[str, float]]:
     """The numbers of each line of metrics.jsonl that has an epoch."""
-    lines = [line for line in run.read_metrics() if isinstance(line, dict)]
+    try:
+        lines = [line for line in run.read_metrics() if isinstance(line, dict)]
+    except (ValueError, OSError) as error:
+        left_out.append(f"{run.metrics} was not used: {error}")
+        return []
     plain = [{key: value for key, value in line.items() if _is_number(value)} for line in lines]
     return [line for line in plain if "epoch" in line]
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
 
 
 def _data(dataset: Mapping[str, Any], left_out: list[str]) -> dict[str, Any] | None:

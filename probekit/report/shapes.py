@@ -1,7 +1,6 @@
 """What a results file must look like before a report uses it: another version, or a stranger, may have written it."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ class Each:
 
 
 NUMBER = (int, float)
+MOST = 1e15  # of any number: whole ones stay exact as floats, and charts have room
 INTERVAL = [NUMBER]
 ESTIMATE = {"mean": Maybe(NUMBER), "ci": Maybe(INTERVAL)}
 HEALTH = {
@@ -35,7 +35,7 @@ HEALTH = {
     "dead": int,
 }
 RUN = {
-    "config": {"method": str, "seed": int},
+    "config": {"method": str, "seed": int, "train": {"eval_every": int}},
     "dataset": {"path": str, "hash": str, "name": str},
     "versions": Each(str),
 }
@@ -151,8 +151,8 @@ def mismatch(value: Any, shape: Any, where: str = "the file") -> str | None:
     if isinstance(value, bool) != (shape is bool) or not isinstance(value, shape):
         kind = "a number" if shape is NUMBER else shape.__name__
         return f"expected {kind} in {where}, found {_name(value)}"
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"expected a finite number in {where}, found {value}"
+    if isinstance(value, int | float) and not abs(value) < MOST:
+        return f"expected a number below {MOST:g} in {where}"
     return None
 
 
@@ -161,18 +161,27 @@ def _probe_mismatch(content: Mapping[str, Any]) -> str | None:
     rows = content["rows"]
     if not rows or len({row["name"] for row in rows}) < len(rows):
         return "expected rows with names of their own"
-    for row in rows:
-        k = len(row["classes"])
-        if len(row["confusion"]) != k or any(len(line) != k for line in row["confusion"]) or k == 0:
-            return f"expected a {k} x {k} confusion matrix in the row {row['name']!r}"
-        if row.get("health") is not None and (wrong := mismatch(row["health"], HEALTH, "health")):
+    return _first(_row_mismatch(row) for row in rows)
+
+
+def _row_mismatch(row: Mapping[str, Any]) -> str | None:
+    name, k = row["name"], len(row["classes"])
+    shares = [row["accuracy"], row["balanced_accuracy"], row["macro_f1"], *row["ci"]]
+    if not all(0 <= share <= 1 for share in shares):
+        return f"expected shares in [0, 1] in the row {name!r}"
+    counts = row["confusion"]
+    if k == 0 or len(counts) != k or any(len(line) != k or min(line) < 0 for line in counts):
+        return f"expected a {k} x {k} confusion matrix of counts in the row {name!r}"
+    if row.get("health") is not None:
+        wrong = mismatch(row["health"], HEALTH, "health")
+        if wrong or row["health"]["dim"] != len(row["health"]["deviation"]) or row["health"]["dim"] < 1:
+            return wrong or f"expected a deviation for each dimension in the row {name!r}"
+    if "predicted" in row:
+        lists = [row["predicted"], row.get("labels")]
+        if wrong := _first(mismatch(values, [int], "labels and predicted") for values in lists):
             return wrong
-        if "predicted" in row:
-            lists = [row["predicted"], row.get("labels")]
-            if wrong := _first(mismatch(values, [int], "labels and predicted") for values in lists):
-                return wrong
-            if any(len(values) != row["n"] for values in lists if values is not None):
-                return f"expected {row['n']} labels and predictions in the row {row['name']!r}"
+        if any(len(values) != row["n"] or not all(0 <= value < k for value in values) for values in lists):
+            return f"expected {row['n']} labels and predictions below {k} in the row {name!r}"
     return None
 
 

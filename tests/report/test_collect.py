@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from probekit.report import SCHEMA
+from probekit.report import SCHEMA, html
+from probekit.report.build import build
 from probekit.report.collect import collect
 from probekit.report.shapes import HEATMAP, PROBE, mismatch
 from probekit.run import Run, to_json
@@ -90,8 +91,13 @@ def broken(**changes: Any) -> dict[str, Any]:
         {"health": {"n": 3}},
         {"factors": []},
         {"n": 1.5},
+        {"accuracy": 1.5},
+        {"accuracy": 10**400},
+        {"ci": [-0.1, 0.5]},
+        {"confusion": [[-1, 11], [5, 5]]},
+        {"predicted": [99] * 20},
     ],
-    ids=str,
+    ids=lambda changes: next(iter(changes)),
 )
 def test_a_probe_of_another_shape_is_left_out(changes: dict[str, Any], tmp_path: Path) -> None:
     run = Run(make_run(tmp_path, full=False).path)
@@ -99,6 +105,61 @@ def test_a_probe_of_another_shape_is_left_out(changes: dict[str, Any], tmp_path:
     (found,) = collect([run])["runs"]
     assert found["probes"] == []
     assert any("probe-val-last.json was not used" in line for line in found["left_out"])
+
+
+SWAP = {"n": 0, "undefined": 5, "score": {"mean": None, "ci": None}, "x": [], "y": []}
+RANDOM: dict[str, Any] = {"passes": None, "similarity": None, "null": None, "cascade": [], "stages": [], "n": 0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rows": []},
+        {"masks": []},
+        {"row": {"grid": None}},
+        {"row": {"grid": []}},
+        {"row": {"scores": {}}},
+        {"row": {"swap": SWAP}},
+        {"row": {"swap": SWAP | {"x": [1]}}},
+        {"row": {"randomisation": RANDOM}},
+        {"row": {"kind": "other", "name": "same", "target": ""}},
+    ],
+    ids=str,
+)
+def test_a_heatmap_file_may_lack_much(changes: dict[str, Any], tmp_path: Path) -> None:
+    run = make_run(tmp_path, heatmap=True)
+    content = heatmap_result("r", "d.h5", "ab")
+    for row in content["rows"]:
+        row |= changes.get("row", {})
+    content |= {key: value for key, value in changes.items() if key != "row"}
+    (run.results / "heatmap.json").write_text(json.dumps(content))
+    found = collect([run])
+    assert len(found["runs"][0]["heatmaps"]) == 1
+    assert "Heatmaps" in html.render(build(found))
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run.metrics.write_bytes(b"\xff\xfe")
+    (run.results / "probe-folder.json").mkdir()
+    (run.figures / "heatmap-gone.png").symlink_to(tmp_path / "nowhere")
+    found = collect([run])
+    assert [Path(line.split()[0]).name for line in found["runs"][0]["left_out"]] == [
+        "rect-tri.h5",
+        "metrics.jsonl",
+        "probe-folder.json",
+    ]
+    assert "No finished epoch yet" in html.render(build(found))
+
+
+def test_metrics_of_another_shape_are_no_curves(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run.metrics.write_text(
+        '{"epoch": 1}\n[1]\n{"epoch": 2, "loss": "x", "val": 1e999}\n{"epoch": 3, "loss": 1, "f": true}\n'
+    )
+    found = collect([run])
+    assert found["runs"][0]["metrics"] == [{"epoch": 1}, {"epoch": 2}, {"epoch": 3, "loss": 1}]
+    html.render(build(found))
 
 
 def test_the_shapes_are_those_that_the_commands_write() -> None:
@@ -118,6 +179,6 @@ def test_an_older_probe_is_read(tmp_path: Path) -> None:
 
 def test_another_run_json_is_one_line(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    run.update(config={"method": 3, "seed": 0})
+    run.update(config={"method": 3, "seed": 0, "train": {"eval_every": 1}})
     with pytest.raises(ValueError, match=r"expected str in .*config, method, found int"):
         collect([run])
