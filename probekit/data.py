@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from probekit.config import SIDE
-from probekit.h5 import Split, read_info, read_split
+from probekit.h5 import DatasetInfo, Split, read_info, read_split
 
 RESIZE_CHUNK = 256  # images resized at once: bounds the float32 copy
 
@@ -101,4 +101,18 @@ def check_divisible(size: tuple[int, int], stride: int) -> None:
         raise ValueError(
             f"expected images whose sides are divisible by {stride}, found {height}x{width}; "
             f"type: probekit import ... --size {fit}, or probekit gen ... --size {fit}"
+        )
+
+
+def check_channels(info: DatasetInfo, split: str, channels: int) -> None:
+    """Refuses images of another number of channels than an encoder takes.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    found = info.splits[split].channels
+    if found != channels:
+        raise ValueError(
+            f"expected images of {channels} channels, as the encoder was trained on, "
+            f"found {found} in {info.path}; choose another --data or run"
         )

@@ -1,13 +1,14 @@
 """Where the lines of a command go, and how it ends: a user's mistake is one line and exit code 1."""
 
 import io
-import json
 import signal
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
+
+from probekit.run import to_json
 
 # No markup: a path or a name may hold brackets.
 console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -43,4 +44,4 @@ def run_app(app: Callable[[], Any]) -> None:
 
 def print_json(content: dict[str, Any]) -> None:
     """One strict JSON object on stdout."""
-    print(json.dumps(content, indent=2, allow_nan=False))
+    print(to_json(content))

@@ -7,6 +7,7 @@ figures/*.png. The standard library alone, so that reports load without torch.
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from probekit import __version__
 from probekit.registry import nearest
 
 SCHEMA = "probekit-run/1"
+NUMBERS = re.compile(r"\[\n[-+.\d\sEe,]*\]")  # in indented JSON: a list of numbers
 
 
 @dataclass(frozen=True)
@@ -194,9 +196,15 @@ def git_commit() -> str | None:
     return f"{commit}{'+' if changes.stdout.strip() else ''}" if commit else None
 
 
+def to_json(content: Mapping[str, Any]) -> str:
+    """Strict JSON (no NaN), indented, but a list of numbers on one line."""
+    # A line break inside a string is escaped, so what this matches never lies in one.
+    return NUMBERS.sub(lambda found: " ".join(found[0].split()), json.dumps(content, indent=2, allow_nan=False))
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes strict JSON (no NaN), whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    """Writes `to_json`, whole or not at all."""
+    write_text(path, to_json(content) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

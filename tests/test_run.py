@@ -3,12 +3,15 @@
 Alone: pytest tests/test_run.py
 """
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from probekit.run import create_run, find_runs, free_name, open_run, write_json
+from probekit.run import create_run, find_runs, free_name, open_run, to_json, write_json
 
 
 def test_existing_folders_are_not_overwritten(tmp_path: Path) -> None:
@@ -67,6 +70,23 @@ def test_metrics_survive_a_cut_line(tmp_path: Path) -> None:
     run.keep_metrics(2)
     assert [line["epoch"] for line in run.read_metrics()] == [1, 2]
     assert run.metrics.read_text().count("\n") == 2
+
+
+@given(
+    st.recursive(
+        st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_json_keeps_what_it_holds(content: object) -> None:
+    assert json.loads(to_json({"x": content})) == {"x": content}
+
+
+def test_json_has_lists_of_numbers_on_one_line() -> None:
+    text = to_json({"a": [1, -2.5, 1e-9], "b": ["[\n1,\n2]", [[1, 2], [3, 4]]]})
+    assert "[ 1, -2.5, 1e-09 ]" in text
+    assert "[ 3, 4 ]" in text
+    assert json.loads(text)["b"][0] == "[\n1,\n2]"
 
 
 def test_json_is_strict(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from probekit.output import show_tracebacks
 DATA = Path("data")
 RUNS = Path("runs")
 SWEEPS = Path("sweeps")
+REPORTS = Path("reports")
 
 app = typer.Typer(
     name="probekit",

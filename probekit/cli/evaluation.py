@@ -1,11 +1,11 @@
-"""`probe`: what a run's encoder has learned."""
+"""`probe` and `report`: what a run's encoder has learned."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from probekit.cli.app import RUNS, Device, Json, Seed, app
+from probekit.cli.app import REPORTS, RUNS, Device, Json, Seed, app
 from probekit.output import console, errors, print_json
 
 
@@ -89,3 +89,24 @@ def heatmap(
     )
     if as_json:
         print_json(result)
+
+
+@app.command()
+def report(
+    run: Annotated[list[str] | None, typer.Argument(help="Runs, by name or path; default: the newest.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file; default: runs/RUN/report.html, reports/RUN+RUN.html for several, md and json: stdout."
+        ),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="html, md or json.")] = "html",
+) -> None:
+    """Write one page of all that runs hold: config, tables, curves, pictures, and how several differ."""
+    from probekit.commands.report import run_report
+
+    to_stdout = out is None and form != "html"
+    say = errors if to_stdout else console
+    text = run_report(run or [], out=out, form=form, runs=RUNS, reports=REPORTS, console=say)
+    if text is not None:
+        print(text, end="")

@@ -10,6 +10,7 @@ from probekit.commands.gen import gen_once
 from probekit.commands.heatmap import HeatmapOptions, run_heatmap
 from probekit.commands.pretrain import run_pretrain, run_resume
 from probekit.commands.probe import run_probe
+from probekit.commands.report import run_report
 from probekit.run import Run
 
 # Preset quick takes some 20 minutes on two cores without AVX-512. Cheaper views, smaller batches and fewer passes end
@@ -24,11 +25,11 @@ def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: C
     was interrupted goes on.
     """
     started = time.monotonic()
-    console.rule("1 of 4: images whose every factor is known")
+    console.rule("1 of 5: images whose every factor is known")
     file = gen_once("rect-tri", data / "demo.h5", console)
-    console.rule(f"2 of 4: pretraining {method}, without labels")
+    console.rule(f"2 of 5: pretraining {method}, without labels")
     run = _pretrain(method, file, runs, overwrite=overwrite, console=console)
-    console.rule("3 of 4: what a linear probe reads from it")
+    console.rule("3 of 5: what a linear probe reads from it")
     run_probe(
         run.name,
         data=None,
@@ -41,20 +42,23 @@ def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: C
         console=console,
         quiet=False,
     )
-    console.rule("4 of 4: where it looks, against where the evidence is")
+    console.rule("4 of 5: where it looks, against where the evidence is")
     pooling = run.read()["config"]["model"]["pooling"]
     # A minute's worth of looks, images and further passes.
     few = HeatmapOptions(looks=("cam", "attention" if pooling == "attention" else "gradcam"), n=100, passes=16)
     run_heatmap(run.name, few, data=None, runs=runs, console=console, quiet=False)
+    console.rule("5 of 5: everything on one page")
+    run_report([run.name], out=None, form="html", runs=runs, reports=runs, console=console)
     console.print(f"\ndone in {time.monotonic() - started:.0f} s. Try next:")
     for command, about in (
         (f"probekit show {file}", "what is in the data"),
-        (f"probekit show --run {run.name}", "what the method was given, and what it makes of it"),
+        (f"probekit heatmap {run.name} --look all --n 100", "every look, occlusion too"),
         ("probekit gen rect-tri --set corner_radius=8 --out data/hard.h5 --preview", "harder images"),
         (f"probekit pretrain simclr --data {file}", "another method on the same images"),
         ("probekit list", "all methods, generators and their dials"),
     ):
         console.print(f"  {command:<74}{about}")
+    console.print(f"\nall of it, in a browser: {run.path / 'report.html'}")
 
 
 def _pretrain(method: str, file: Path, runs: Path, *, overwrite: bool, console: Console) -> Run:

@@ -1,8 +1,9 @@
 """`probekit heatmap`: where a run's encoder looks, scored against the truth."""
 
+import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from probekit.commands.probe import dataset_of, sha256
 from probekit.commands.show import draw_run
-from probekit.commands.subjects import PROTOCOL, Subjects, check_channels
-from probekit.data import check_divisible, to_device
+from probekit.commands.subjects import PROTOCOL, Subjects
+from probekit.data import check_channels, check_divisible, to_device
 from probekit.h5 import DatasetInfo, read_split
 from probekit.heatmaps.base import Context
 from probekit.heatmaps.draw import draw_curves, draw_gallery
@@ -86,6 +87,7 @@ def run_heatmap(
         "fill": options.fill,
         "passes": options.passes,
         "seed": options.seed,
+        "command": _command(run, options, data),
         **result,
     }
     result["seconds"] = round(time.monotonic() - started, 2)
@@ -107,6 +109,17 @@ def _check(options: HeatmapOptions) -> None:
         raise ValueError(nearest("fill", options.fill, FILLS))
 
 
+def _command(run: Run, options: HeatmapOptions, data: Path | None) -> str:
+    """What to type to get the same result."""
+    words = ["probekit", "heatmap", run.name, *(["--data", str(data)] if data else [])]
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if value != field.default:
+            name, text = ("look", ",".join(value)) if field.name == "looks" else (field.name, str(value))
+            words += [f"--{name}", text]
+    return shlex.join(words)
+
+
 def _prepare(
     run: Run, info: DatasetInfo, options: HeatmapOptions, console: Console
 ) -> tuple[Evaluation, dict[str, Any]]:
@@ -114,7 +127,7 @@ def _prepare(
     device = choose_device(options.device)
     encoder, header = load_encoder(run.path, options.checkpoint)
     split = "test" if "test" in info.splits else next(iter(info.splits))
-    check_channels(info, split, encoder)
+    check_channels(info, split, encoder.spec["channels"])
     truth = read_truth(info, split, options.n)
     console.print(f"looking into {run.name}, epoch {header['epoch']}, at {len(truth.index)} {split} images ...")
 
@@ -212,7 +225,7 @@ def _write(
     write_json(run.results / f"{stem}.json", result)
     pictures = [draw_gallery(result, truth, rows, run.figures / f"{stem}.png")]
     if any(row["swap"] for row in result["rows"]):
-        pictures.append(draw_curves(result, run.figures / f"{stem}-curves.png"))
+        pictures.append(draw_curves(result, run.figures / f"{stem.replace('heatmap', 'swap', 1)}.png"))
     if decodes:  # the ConRec paper's Figure 3
         views, _ = draw_run(run, Path(result["data"]), split=result["split"], seed=0, checkpoint=result["checkpoint"])
         pictures.append(views)

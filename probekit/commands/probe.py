@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from probekit.commands.hints import unprobeable
-from probekit.data import to_device
+from probekit.data import check_channels, to_device
 from probekit.h5 import DatasetInfo, read_info, read_split
 from probekit.models.encoder import Encoder, build_encoder, encoder_file, load_encoder
+from probekit.probe import PROTOCOLS
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.probe.figure import draw_probe
 from probekit.probe.floors import floor_rows
-from probekit.probe.protocol import PROTOCOLS, Part, probe_images
+from probekit.probe.protocol import Part, probe_images
 from probekit.probe.table import probe_table
 from probekit.registry import nearest
 from probekit.run import Run, open_run, write_json
@@ -72,10 +73,11 @@ def run_probe(
     parts = {split: _images(info, split) for split in info.splits if info.splits[split].labelled}
     settings: dict[str, Any] = {"classes": info.classes, "protocol": protocol, "seed": seed}
     features = _embedder(encoder, place, header["max_size"])
-    rows = [probe_images(f"{header['method']} {_label(checkpoint)}", "encoder", features, parts, **settings)]
+    method = f"{header['method']} {_label(checkpoint)}"
+    rows = [probe_images(method, "encoder", features, parts, **settings, with_health=True)]
     if floors:
         untrained = _embedder(_random_encoder(header["spec"], seed), place, header["max_size"])
-        rows.append(probe_images("random weights", "floor", untrained, parts, **settings))
+        rows.append(probe_images("random weights", "floor", untrained, parts, **settings, with_health=True))
         rows += floor_rows(parts, **settings)
     result = {
         "run": run.name,
@@ -114,12 +116,7 @@ def _check(run: Run, info: DatasetInfo, encoder: Encoder) -> None:
             f"expected a train and a test split with labels of 2 classes or more, found {missing} in {info.path}; "
             f"type: probekit probe {run.name} --data LABELLED.h5 (probekit import SOURCE --test-fraction 0.2 makes one)"
         )
-    train = info.splits["train"]
-    if train.channels != encoder.spec["channels"]:
-        raise ValueError(
-            f"expected images of {encoder.spec['channels']} channels, as the encoder was trained on, "
-            f"found {train.channels} in {info.path}; choose another --data or run"
-        )
+    check_channels(info, "train", encoder.spec["channels"])
 
 
 def _print(run: Run, result: Mapping[str, Any], data: Path | None, console: Console) -> None:
@@ -128,11 +125,28 @@ def _print(run: Run, result: Mapping[str, Any], data: Path | None, console: Cons
     console.print(f"{run.name}, epoch {result['epoch']}, on {result['data']}: {rows[0]['n']} test images")
     console.print(probe_table(rows), soft_wrap=False)
     above = [row["name"] for row in rows if row["kind"] == "floor" and row["accuracy"] > rows[0]["accuracy"]]
+    console.print(_health(rows))
     if above:
         console.print(f"floors that beat the encoder: {', '.join(above)} (docs/protocols.md, Floors)")
     other = next(p for p in PROTOCOLS if p != result["protocol"])
     given = "" if data is None else f" --data {data}"
     console.print(f"next: probekit show --run {run.name}   or   probekit probe {run.name}{given} --protocol {other}")
+
+
+def _health(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line: whether the embedding has collapsed."""
+    found = rows[0]["health"]
+    if found is None:
+        return "health: unknown, only one test image"
+    untrained = next((row["health"] for row in rows if row["name"] == "random weights"), None)
+    beside = "" if untrained is None else f" (random weights: {_rank(untrained)})"
+    dead = f", {found['dead']} of them dead" if found["dead"] else ""
+    return f"health: effective rank {_rank(found)}{beside} of {found['dim']} dimensions{dead} (RankMe, centred)"
+
+
+def _rank(found: Mapping[str, Any]) -> str:
+    rank = found["rankme"]["centred"]
+    return "0, all embeddings alike" if rank is None else f"{rank:.1f}"
 
 
 def sha256(path: Path) -> str:

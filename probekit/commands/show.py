@@ -8,7 +8,7 @@ from rich.console import Console
 
 from probekit.commands.hints import after_data, after_drawing
 from probekit.commands.locate import dataset_or_default
-from probekit.data import check_divisible, open_split, shrunk
+from probekit.data import check_channels, check_divisible, open_split, shrunk
 from probekit.h5 import read_info
 from probekit.registry import METHODS, get, nearest
 from probekit.run import Run, open_run
@@ -105,13 +105,9 @@ def draw_run(
 
     method, config = load_method(run, checkpoint)
     path = path or Path(run.read()["dataset"]["path"])
-    images = open_split(path, split, CPU, max_size=config.data.max_size, first=ROWS).images
     channels = method.encoder.spec["channels"]
-    if images.shape[1] != channels:
-        raise ValueError(
-            f"expected images of {channels} channels, as {run.name} was trained on, found {images.shape[1]} in {path}; "
-            "name another dataset file"
-        )
+    images = open_split(path, split, CPU, max_size=config.data.max_size, first=ROWS).images
+    check_channels(read_info(path), split, channels)
     size = shrunk(images, config.views.max_size)
     check_divisible(size, method.encoder.stride)
     with torch.no_grad():

@@ -8,7 +8,7 @@ import torch
 
 from probekit.config import Config
 from probekit.data import shrunk
-from probekit.h5 import DatasetInfo, Split
+from probekit.h5 import Split
 from probekit.heatmaps.base import Context
 from probekit.heatmaps.gradcam_ssl import project
 from probekit.heatmaps.rows import Subject
@@ -100,17 +100,3 @@ class Subjects:
         part = Part(extract(encoder, self.images, batch_size=BATCH_SIZE), self.labels, groups=self.groups)
         space, probe = fit_label(part, classes=self.classes, protocol=PROTOCOL, seed=self.context.seed)
         return Classifier.of(space, probe, classes=self.classes, device=self.images.device)
-
-
-def check_channels(info: DatasetInfo, split: str, encoder: Encoder) -> None:
-    """Refuses images of another number of channels than the encoder takes.
-
-    Raises:
-        ValueError: If they differ.
-    """
-    found, expected = info.splits[split].channels, encoder.spec["channels"]
-    if found != expected:
-        raise ValueError(
-            f"expected images of {expected} channels, as the encoder was trained on, "
-            f"found {found} in {info.path}; choose another --data or run"
-        )

@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit.probe import PROTOCOLS
 from probekit.probe.linear import SOLVER, LinearProbe, Space, fit, fit_path
+from probekit.probe.spectrum import health
 from probekit.probe.statistics import evaluate
 from probekit.registry import nearest
 
-PROTOCOLS = {  # name: what it means, in a line
-    "val": "val (features standardised, C chosen on a validation part of train)",
-    "paper": "paper (features as they are, C = 1)",
-}
 PAPER_C = 1.0  # authors' code: scikit-learn's default
 GRID = tuple(10.0**k for k in range(-5, 2))  # ours: covers the best C for 7 to 16384 features
 CHOICE_TOL = 1e-6  # ours: of the objective; what chooses C needs no more digits
@@ -79,7 +77,8 @@ def probe(
 
     Returns:
         One row, valid JSON: name, kind, the scores of `statistics.evaluate`, C, n_iter, note (why a number is None or C
-        was not chosen, else ""), classes, protocol, solver, n_train, dim, factors {name: {accuracy, ci, n, C, note}}.
+        was not chosen, else ""), classes, protocol, solver, n_train, dim, factors {name: {accuracy, ci, n, C, note}};
+        for an encoder also labels and predicted, `[n]` class numbers of the test images in the file's order.
 
     Raises:
         ValueError: If shapes, labels or features are not as described, or train holds one class only.
@@ -93,9 +92,10 @@ def probe(
     chosen = _choose_all(train, val, targets, seed) if protocol == "val" else {}
     space = Space.of(train.x, standardise=protocol == "val")
     z_test = space.project(test.x)
-    label, *factors = [
+    (label, predicted), *others = [
         _score(space.z, z_test, targets[t], *chosen.get(t, (PAPER_C, "")), may_lack=t != LABEL) for t in targets
     ]
+    factors = [scores for scores, _ in others]
     brief = ("accuracy", "ci", "n", "C", "note")
     return {
         "name": name,
@@ -109,6 +109,7 @@ def probe(
         "factors": {
             factor: {key: scores[key] for key in brief} for factor, scores in zip(train.factors, factors, strict=True)
         },
+        **({"labels": test.y.tolist(), "predicted": predicted.tolist()} if kind == "encoder" else {}),
     }
 
 
@@ -121,6 +122,7 @@ def probe_images(
     classes: Sequence[str],
     protocol: str,
     seed: int,
+    with_health: bool = False,
 ) -> dict[str, Any]:
     """`probe` on the features of images.
 
@@ -132,10 +134,14 @@ def probe_images(
         classes: See `name`.
         protocol: See `name`.
         seed: See `name`.
+        with_health: Add the key health: `spectrum.health` of the test images' features, None for a single image.
     """
     seen = {split: replace(part, x=features(part.x)) for split, part in parts.items()}
     train, test, val = seen["train"], seen["test"], seen.get("val")
-    return probe(name, kind, train, test, classes=classes, protocol=protocol, seed=seed, val=val)
+    row = probe(name, kind, train, test, classes=classes, protocol=protocol, seed=seed, val=val)
+    if with_health:
+        row["health"] = health(test.x) if len(test.x) > 1 else None
+    return row
 
 
 def fit_label(
@@ -266,15 +272,17 @@ def _score(
     note: str,
     *,
     may_lack: bool,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """The scores, and the predicted codes of test."""
     if may_lack and len(np.unique(target.train)) < 2:
         undefined = dict.fromkeys(("accuracy", "ci", "C"))
-        return {**undefined, "n": len(target.test), "note": "only one value in train"}
+        return {**undefined, "n": len(target.test), "note": "only one value in train"}, target.test[:0]
     fitted = fit(z, target.train, C=C)
-    scores = evaluate(fitted.log_probability(z_test, classes=target.k), target.test)
+    log_probability = fitted.log_probability(z_test, classes=target.k)
+    scores = evaluate(log_probability, target.test)
     if scores["log_loss"] is None:
         note = "; ".join(filter(None, (note, "log-loss undefined: test shows a class that train lacks")))
-    return {**scores, "C": C, "n_iter": fitted.n_iter, "note": note}
+    return {**scores, "C": C, "n_iter": fitted.n_iter, "note": note}, log_probability.argmax(axis=1)
 
 
 def _targets(train: Part, test: Part, val: Part | None, classes: int) -> dict[str, _Target]:

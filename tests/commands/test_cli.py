@@ -62,6 +62,10 @@ def test_probe_json_is_as_promised(home: Path) -> None:
         assert 0 <= low <= row["accuracy"] <= high <= 1
         assert row["n"] == 12
         assert row["factors"].keys() == {"corner", "triangle"}
+    encoder, untrained = result["rows"][0], result["rows"][1]
+    assert len(encoder["predicted"]) == len(encoder["labels"]) == 12
+    assert encoder["health"]["n"] == untrained["health"]["n"] == 12
+    assert encoder["health"]["rankme"]["centred"] <= 11.1  # centring takes a dimension from 12 images
     weights = (home / "runs/conrec-rect-tri/encoder.safetensors").read_bytes()
     assert result["checkpoint_hash"] == hashlib.sha256(weights).hexdigest()
     saved = json.loads((home / "runs/conrec-rect-tri/results/probe-val-last.json").read_text())
@@ -74,6 +78,7 @@ def test_probe_table_says_what_it_took(home: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "(the newest)" in done.stdout
     assert "best_test (paper protocol)" in " ".join(done.stdout.split())
+    assert "health: effective rank" in done.stdout
     for floor in ("chance", "ink statistics", "raw pixels", "patch bag", "random weights"):
         assert floor in done.stdout
 

@@ -121,7 +121,9 @@ def test_files_are_as_promised(home: Path) -> None:
     run = home / "runs/conrec-rect-tri"
     assert json.loads((run / "results/heatmap.json").read_text()) == result
     assert (run / "figures/heatmap.png").stat().st_size > 10_000
-    assert (run / "figures/heatmap-curves.png").stat().st_size > 10_000
+    assert (run / "figures/swap.png").stat().st_size > 10_000
+    assert result["command"] == "probekit heatmap conrec-rect-tri --n 10 --passes 4 --device cpu"
+    assert (run / "figures/views-rect-tri.png").stat().st_size > 10_000, "ConRec has a decoder"
     heatmap("conrec-rect-tri", data="data/rect-tri.h5", checkpoint="best_val")
     assert (run / "results/heatmap-best_val-rect-tri.json").exists()
 
@@ -186,6 +188,24 @@ def test_the_terminal_shows_every_table_and_what_was_left_out() -> None:
         line for line in done.output.splitlines() if not line.startswith(("wrote", "looking", "next", "left out"))
     ]
     assert max(map(len, tables)) <= 80
+
+
+def test_the_report_takes_what_was_written(home: Path) -> None:
+    """The real file has the shape that the report checks, and its scores stand on the page."""
+    heatmap("conrec-rect-tri")
+    done = CliRunner().invoke(app, ["report", "conrec-rect-tri"])
+    assert done.exit_code == 0, done.output
+    page = (home / "runs/conrec-rect-tri/report.html").read_text()
+    for title in (
+        "Heatmaps: heatmap.png",
+        "Scores against the evidence of corner",
+        "Faithfulness",
+        "Counterfactual swap scores, triangle",
+        "Parameter randomisation",
+        "-gradcam-ssl, random weights",
+    ):
+        assert title in page
+    assert "probekit heatmap conrec-rect-tri --n 10 --passes 4 --device cpu" in page
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from probekit.probe import PROTOCOLS
 from probekit.probe.linear import Space, fit
-from probekit.probe.protocol import GRID, PROTOCOLS, Part, choose, probe, probe_accuracy, validation_part
+from probekit.probe.protocol import GRID, Part, choose, probe, probe_accuracy, validation_part
 from probekit.probe.statistics import evaluate, wilson
 
 CLASSES = ("a", "b", "c", "d")
@@ -44,6 +45,17 @@ def test_row_has_the_promised_shape_and_is_json(protocol: str) -> None:
     for scores in (row, *row["factors"].values()):
         assert 0 <= scores["ci"][0] <= scores["accuracy"] <= scores["ci"][1] <= 1
     assert row["C"] == 1 if protocol == "paper" else row["C"] in GRID
+
+
+def test_each_prediction_of_an_encoder_is_kept() -> None:
+    train, test = parts()
+    row = run(train, test)
+    assert row["labels"] == test.y.tolist()
+    hits = [guess == label for guess, label in zip(row["predicted"], row["labels"], strict=True)]
+    assert sum(hits) / 120 == row["accuracy"] < 1
+    assert (
+        not {"labels", "predicted"} & probe("f", "floor", train, test, classes=CLASSES, protocol="val", seed=0).keys()
+    )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -1,0 +1,97 @@
+"""Label-free health of an embedding: how many directions it uses, and whether dimensions have died.
+
+An alarm for collapse, not a score to choose encoders by: noise has the highest rank of all.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+EPSILON = 1e-7  # RankMe paper (Garrido et al. 2023, arXiv 2210.02885), eq. 1
+DEAD = 0.01  # ours: of 1/sqrt(D), the deviation of a dimension when all are alike
+
+
+def health(features: NDArray[np.floating]) -> dict[str, Any]:
+    """What the features say about themselves, without labels.
+
+    Args:
+        features: `[N, D]`, N > 1, finite.
+
+    Returns:
+        n; dim, D; singular_values {uncentred, centred}, min(N, D) numbers each, the largest first; rankme {uncentred,
+        centred} in [1, D]; participation_ratio in [1, D], centred; deviation, `deviation` below; dead, how many of them
+        are below `DEAD` / sqrt(D). A rank is None where every singular value is zero: the features are 0, or all alike.
+    """
+    x = np.asarray(features, dtype=np.float64)
+    assert x.ndim == 2
+    assert len(x) > 1
+    raw = singular_values(x)
+    centred = singular_values(x - x.mean(axis=0))
+    # What is left of equal rows after rounding is no structure: numpy's tolerance of matrix_rank.
+    centred[centred <= raw.max() * max(x.shape) * np.finfo(np.float32).eps] = 0
+    spread = deviation(x)
+    return {
+        "n": x.shape[0],
+        "dim": x.shape[1],
+        "singular_values": {"uncentred": _short(raw), "centred": _short(centred)},
+        "rankme": {"uncentred": rankme(raw), "centred": rankme(centred)},
+        "participation_ratio": participation_ratio(centred),
+        "deviation": _short(spread),
+        "dead": int((spread < DEAD / np.sqrt(x.shape[1])).sum()),
+    }
+
+
+def singular_values(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of `[N, D]`, the largest first: `[min(N, D)]`."""
+    return np.linalg.svd(x, compute_uv=False).astype(np.float64)
+
+
+def rankme(sigma: NDArray[np.float64]) -> float | None:
+    """Effective rank exp(-sum p log p), p = sigma / |sigma|_1 + 1e-7 (Garrido et al. 2023, eq. 1 and 2).
+
+    Args:
+        sigma: Singular values `[R]`, at least 0: of Z as it is in the paper; of centred Z an offset no longer counts.
+
+    Returns:
+        About 1 (one direction) to R (all alike), or None if all are zero.
+    """
+    total = sigma.sum()
+    if total == 0:
+        return None
+    p = sigma / total + EPSILON
+    return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def participation_ratio(sigma: NDArray[np.float64]) -> float | None:
+    """(sum of variances)^2 / sum of their squares, variances being squared singular values of centred features.
+
+    Args:
+        sigma: Singular values `[R]`.
+
+    Returns:
+        1 (one direction) to R (all alike), or None if all are zero.
+    """
+    variance = sigma**2
+    if variance.sum() == 0:
+        return None
+    return float(variance.sum() ** 2 / (variance**2).sum())
+
+
+def deviation(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviation of each dimension after rows are scaled to length 1 (SimSiam, Chen and He 2021, section 4.1).
+
+    Args:
+        x: `[N, D]`; a row of zeros stays zero.
+
+    Returns:
+        `[D]`: about 1/sqrt(D) where directions are spread evenly, 0 after a collapse.
+    """
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    found: NDArray[np.float64] = (x / np.where(length > 0, length, 1)).std(axis=0)
+    return found
+
+
+def _short(values: NDArray[np.float64]) -> list[float]:
+    """Five digits: enough to draw, and the file stays small."""
+    return [float(f"{value:.5g}") for value in values]

@@ -1,0 +1,135 @@
+"""What was run, how it learned, and what it was given: the sections from run.json, metrics.jsonl and the pictures."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from probekit.report.document import Block, Cell, Chart, Note, Picture, Section, Table, command, count, number, text
+from probekit.report.figures import draw_lines, draw_losses
+
+NOT_LOSSES = {"epoch", "step", "lr", "val", "test"}  # of a line of metrics.jsonl
+
+
+def about_section(run: Mapping[str, Any], key: str) -> Section:
+    """Config, data and versions."""
+    source = f"Read from {Path(run['path']) / 'run.json'}."
+    fields = {name: run[name] for name in ("state", "created", "device", "threads", "commit")}
+    facts = {**fields, "dataset": run["dataset"]["path"], "content hash": run["dataset"]["hash"], **run["versions"]}
+    blocks: list[Block] = [
+        _facts(f"{key}-run", "Run and versions", source, facts),
+        _facts(
+            f"{key}-config", "Configuration", f"{source} {run['config']['method']} as it was trained.", run["config"]
+        ),
+    ]
+    if run["data"] is not None:
+        described = {name: value for name, value in run["data"].items() if name != "splits"}
+        how = f"Read from {run['dataset']['path']}, whose content hash is the one that the run was trained on."
+        blocks += [
+            _splits(run["data"]["splits"], f"{key}-splits", how),
+            _facts(f"{key}-data", "Dataset", how, described),
+        ]
+    blocks += [Note(line) for line in run["left_out"]]
+    return Section(f"{key}-about", "What was run", blocks)
+
+
+def curves_section(run: Mapping[str, Any], key: str) -> Section:
+    """Losses and the monitor's accuracies by epoch."""
+    lines = run["metrics"]
+    source = Path(run["path"]) / "metrics.jsonl"
+    names = list(dict.fromkeys(name for line in lines for name in line if name not in NOT_LOSSES))
+    blocks: list[Block] = []
+    if names:
+        how = (
+            f"From {source}, {len(lines)} epochs: the mean over the epoch's batches of each part that the method logs, "
+            "before its weight. Each panel has a scale of its own."
+        )
+        blocks.append(Chart(f"{key}-losses", "Training loss and its parts", how, partial(draw_losses, lines, names)))
+    scored = [line for line in lines if "val" in line or "test" in line]
+    if scored:
+        blocks += _accuracies(scored, key, source, run["config"]["train"]["eval_every"])
+    if not blocks:
+        resume = command("probekit", "pretrain", run["config"]["method"], "--resume", "--name", run["argument"])
+        blocks.append(Note("No finished epoch yet. Go on with it by typing:", resume))
+    return Section(f"{key}-curves", "Learning curves", blocks)
+
+
+def pictures_section(run: Mapping[str, Any], key: str) -> Section:
+    """What the method was given, and what its decoder made of it."""
+    again = command("probekit", "show", "--run", run["argument"])
+    blocks: list[Block] = [
+        Picture(
+            f"{key}-views-{i}",
+            f"What {run['config']['method']} is given and predicts: {Path(picture['file']).name}",
+            "Views of the first images of a split: target, input, and the prediction where the method has a decoder. "
+            f"Drawn by: {again}",
+            Path(picture["file"]),
+        )
+        for i, picture in enumerate(run["pictures"])
+        if picture["kind"] == "reconstruction"
+    ]
+    if not blocks:
+        blocks = [Note("No picture of views and reconstructions yet. Draw it by typing:", again)]
+    return Section(f"{key}-reconstructions", "Reconstructions", blocks)
+
+
+def _accuracies(scored: Sequence[Mapping[str, float]], key: str, source: Path, every: int) -> list[Block]:
+    how = (
+        f"From {source}: a linear probe on the frozen encoder under protocol paper (features as they are, C = 1), "
+        f"every {every} epochs and after the last. val: on the validation part of train; test: on the test split, for "
+        "the eye only, except that it chooses the checkpoint best_test. No intervals: the table of the probe has "
+        "them."
+    )
+    series = [
+        (name, [line["epoch"] for line in scored if name in line], [line[name] for line in scored if name in line])
+        for name in ("val", "test")
+        if any(name in line for line in scored)
+    ]
+    draw = partial(draw_lines, series, x="epoch", y="accuracy, %", percents=True, marker="o")
+    rows = [
+        [
+            count(int(line["epoch"])),
+            *(number(None if name not in line else 100 * line[name], 1) for name in ("val", "test")),
+        ]
+        for line in scored
+    ]
+    return [
+        Chart(f"{key}-monitor", "Accuracy while it trained", how, draw),
+        Table(f"{key}-monitored", "The same in numbers, %", how, ("epoch", "val", "test"), rows, folded=True),
+    ]
+
+
+def _splits(splits: Mapping[str, Mapping[str, Any]], key: str, how: str) -> Table:
+    rows = [
+        [
+            text(name),
+            count(split["n"]),
+            Cell(f"{split['height']} x {split['width']}", split["height"]),
+            count(split["channels"]),
+            text("yes" if split["labelled"] else "no"),
+        ]
+        for name, split in splits.items()
+    ]
+    return Table(key, "Images", how, ("split", "images", "pixels", "channels", "labelled"), rows)
+
+
+def _facts(key: str, title: str, how: str, facts: Mapping[str, Any]) -> Table:
+    """Names and values, nested ones with dots; folded when there are many."""
+    rows = [[text(name), text(value)] for name, value in _flat(facts)]
+    return Table(key, title, how, ("what", "value"), rows, folded=True)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found += _flat(value, f"{prefix}{name}.")
+        else:
+            found.append((f"{prefix}{name}", _plain(value)))
+    return found
+
+
+def _plain(value: Any) -> str:
+    if value is None or value in ("", [], {}):
+        return "-"
+    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)

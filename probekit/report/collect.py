@@ -1,0 +1,136 @@
+"""Run folders -> one plain dictionary: all that a report knows, and what `--format json` prints (docs/report.md)."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from probekit.h5 import DatasetInfo, read_info
+from probekit.report import SCHEMA
+from probekit.report.compare import compare
+from probekit.report.shapes import HEATMAP, MOST, PROBE, RUN, mismatch, read_result
+from probekit.run import Run
+
+PICTURES = {"heatmap": "heatmap*.png", "reconstruction": "views-*.png"}  # files of run.figures
+
+
+def collect(runs: Sequence[Run]) -> dict[str, Any]:
+    """Reads runs and compares them.
+
+    Args:
+        runs: At least one, each once.
+
+    Returns:
+        {"schema", "command", "runs", "comparison"}; comparison is None for one run.
+
+    Raises:
+        ValueError: If a run.json is not as described.
+    """
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):  # folders of one name in two places
+        names = [str(run.path) for run in runs]
+    found = [_run(name, run) for name, run in zip(names, runs, strict=True)]
+    return {
+        "schema": SCHEMA,
+        "command": shlex.join(["probekit", "report", *map(argument, runs)]),
+        "runs": found,
+        "comparison": compare(found) if len(found) > 1 else None,
+    }
+
+
+def argument(run: Run) -> str:
+    """What to type for a run."""
+    return run.name if run.path.parent == Path("runs") else str(run.path)
+
+
+def _run(name: str, run: Run) -> dict[str, Any]:
+    content = run.read()
+    wrong = mismatch(content, RUN, str(run.json))
+    if wrong:
+        raise ValueError(wrong)
+    left_out: list[str] = []
+    about = ("created", "state", "config", "dataset", "device", "threads", "versions", "commit")
+    return {
+        "name": name,
+        "path": str(run.path),
+        "argument": argument(run),
+        **{key: content.get(key) for key in about},
+        "data": _data(content["dataset"], left_out),
+        "metrics": _metrics(run, left_out),
+        "probes": _results(run, "probe-*.json", PROBE, left_out),
+        "heatmaps": _results(run, "heatmap*.json", HEATMAP, left_out),
+        "pictures": [
+            {"kind": kind, "file": str(path), "bytes": path.stat().st_size}
+            for kind, pattern in PICTURES.items()
+            for path in sorted(run.figures.glob(pattern))
+            if path.is_file()
+        ],
+        "left_out": left_out,
+    }
+
+
+def _results(run: Run, pattern: str, shape: Mapping[str, Any], left_out: list[str]) -> list[dict[str, Any]]:
+    """Every sound file, with its path as `file`; a line for each other one."""
+    found = []
+    for path in sorted(run.results.glob(pattern), key=_order):
+        try:
+            found.append(read_result(path, shape) | {"file": str(path)})
+        except (ValueError, OSError) as error:
+            left_out.append(f"{path} was not used: {error}")
+    return found
+
+
+def _order(path: Path) -> tuple[bool, str]:
+    """The default probe first."""
+    return not path.stem.startswith("probe-val-last"), path.name
+
+
+def _metrics(run: Run, left_out: list[str]) -> list[dict[str, float]]:
+    """The numbers of each line of metrics.jsonl that has an epoch."""
+    try:
+        lines = [line for line in run.read_metrics() if isinstance(line, dict)]
+    except (ValueError, OSError) as error:
+        left_out.append(f"{run.metrics} was not used: {error}")
+        return []
+    plain = [{key: value for key, value in line.items() if _is_number(value)} for line in lines]
+    return [line for line in plain if "epoch" in line]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
+
+
+def _data(dataset: Mapping[str, Any], left_out: list[str]) -> dict[str, Any] | None:
+    """What the dataset file says about itself, if it is still there and the same."""
+    path = Path(dataset["path"])
+    try:
+        info = read_info(path)
+    except (ValueError, OSError):
+        left_out.append(f"{path} is gone or cannot be read: nothing is told of its contents")
+        return None
+    if info.content_hash != dataset["hash"]:
+        left_out.append(f"{path} has changed since the run was trained on it: nothing is told of its contents")
+        return None
+    return _describe(info)
+
+
+def _describe(info: DatasetInfo) -> dict[str, Any]:
+    return {
+        "generator": info.generator,
+        "style": info.style,
+        "seed": info.seed,
+        "params": info.params,
+        "classes": list(info.classes),
+        "masks": list(info.mask_names),
+        "version": info.version,
+        "splits": {
+            name: {
+                "n": split.n,
+                "height": split.height,
+                "width": split.width,
+                "channels": split.channels,
+                "labelled": split.labelled,
+            }
+            for name, split in info.splits.items()
+        },
+    }

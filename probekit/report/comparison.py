@@ -1,0 +1,190 @@
+"""The chapter that puts several runs side by side."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from probekit.probe import PROTOCOLS
+from probekit.report.compare import BOOTSTRAP_SEED, DRAWS, MIN_FLIPS
+from probekit.report.document import (
+    Block,
+    Cell,
+    Chapter,
+    Chart,
+    Note,
+    Section,
+    Table,
+    count,
+    percent,
+    percent_interval,
+    points,
+    probability,
+    text,
+)
+from probekit.report.figures import draw_bars, draw_differences, draw_lines
+from probekit.sweep.statistics import MIN_PAIRS
+
+MOST_PAIRS = 15  # differences in a chart, and in a table that is not folded
+MOST_LINES = 12  # runs in a chart of learning curves
+AGAIN = "The command at the head of this report makes it again."
+
+
+def comparison_chapter(report: Mapping[str, Any]) -> Chapter:
+    """Every question that two runs or more answer, and what could not be compared."""
+    found = report["comparison"]
+    sections = [_group(group, f"compare-{i}") for i, group in enumerate(found["groups"])]
+    blocks: list[Block] = [Note(line) for line in found["left_out"]]
+    blocks += _curves(report["runs"])
+    if not found["groups"]:
+        blocks.insert(
+            0, Note("No two of these runs were probed on the same images with the same protocol and checkpoint.")
+        )
+    lead = f"{len(report['runs'])} runs; differences are paired: the same test images, or the same seeds."
+    return Chapter("compare", "Comparison", lead, [*sections, Section("compare-rest", "Beside each other", blocks)])
+
+
+def _group(group: Mapping[str, Any], key: str) -> Section:
+    title = f"{group['data']}, protocol {group['protocol']}, checkpoint {group['checkpoint']}"
+    source = (
+        f"Linear probe of each run's encoder on the {group['n']} test images of {group['data']} (content hash "
+        f"{group['data_hash'][:12]}), protocol {PROTOCOLS.get(group['protocol'], group['protocol'])}, checkpoint "
+        f"{group['checkpoint']}."
+    )
+    bars = Chart(
+        f"{key}-bars",
+        "Test accuracy of each run",
+        f"The accuracies of the table of runs, {group['n']} test images; whiskers: its 95 % Wilson intervals. "
+        f"Overlapping whiskers do not mean equal runs: see the paired differences. {AGAIN}",
+        partial(draw_bars, [{"name": row["run"], "kind": "encoder", **row} for row in group["runs"]], chance=None),
+    )
+    runs = _runs(group, f"{key}-runs", f"{source} Intervals: 95 % Wilson, over test images. {AGAIN}")
+    pairs, *charts = _pairs(group, key, source)
+    by_seed, by_image = _over_seeds(group, key, source), [runs, pairs, bars, *charts]
+    return Section(key, title, by_image + by_seed if group["over_seeds"] is None else by_seed + by_image)
+
+
+def _runs(group: Mapping[str, Any], key: str, how: str) -> Table:
+    rows = [
+        [
+            text(row["run"]),
+            text(row["method"]),
+            count(row["seed"]),
+            count(row["epoch"]),
+            percent(row["accuracy"]),
+            percent_interval(row["ci"]),
+        ]
+        for row in group["runs"]
+    ]
+    return Table(key, "Runs", how, ("run", "method", "seed", "epoch", "accuracy %", "95 % interval"), rows)
+
+
+def _pairs(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
+    tested = [pair for pair in group["pairs"] if pair["why"] is None]
+    how = (
+        f"{source} Difference a - b in percentage points over the same images; interval: 95 % percentile bootstrap "
+        f"over images ({DRAWS:,} draws, seed {BOOTSTRAP_SEED}); p: McNemar's exact test on the images that only one "
+        f"gets right; Holm: adjusted for {len(tested)} pairs. Neither covers the seed of the pretraining: they "
+        f"compare these two runs. {AGAIN}"
+    )
+    columns = ["a", "b", "a - b, points", "95 % interval", "only a right", "only b right", "p", "p (Holm)"]
+    untested = len(tested) < len(group["pairs"])
+    rows = [
+        [
+            text(pair["a"]),
+            text(pair["b"]),
+            points(pair["difference"]),
+            percent_interval(pair["ci"], sign=True),
+            count(pair["only_a"]),
+            count(pair["only_b"]),
+            probability(pair["p"]),
+            probability(pair["p_holm"]),
+            *([Cell(pair["why"] or "", pair["why"])] if untested else []),
+        ]
+        for pair in group["pairs"]
+    ]
+    columns += ["no test because"] * untested
+    title = "Paired differences of runs, by image"
+    blocks: list[Block] = [Table(f"{key}-pairs", title, how, columns, rows, folded=len(rows) > MOST_PAIRS)]
+    drawn = [(f"{pair['a']} - {pair['b']}", pair["difference"], pair["ci"]) for pair in tested][:MOST_PAIRS]
+    if drawn:
+        told = "" if len(drawn) == len(tested) else f" The first {len(drawn)} of {len(tested)} pairs are drawn."
+        chart = partial(draw_differences, drawn)
+        drawing = (
+            f"The differences of the table by image, {group['n']} test images; lines: its 95 % bootstrap intervals, "
+            f"blue where they leave out zero.{told} {AGAIN}"
+        )
+        blocks.append(Chart(f"{key}-differences", "Paired differences of runs", drawing, chart))
+    if untested:
+        blocks.append(
+            Note(
+                "Where no prediction of each image was kept, an older probekit wrote the probe. Probe anew by typing:",
+                "probekit probe RUN",
+            )
+        )
+    return blocks
+
+
+def _over_seeds(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
+    found = group["over_seeds"]
+    if found is None:
+        return [Note("No two of these runs differ in nothing but the seed: nothing is said over seeds.")]
+    means = (
+        f"{source} Runs that differ in the seed alone are one method; of two with the same seed the first counts. "
+        f"Mean over seeds; interval: 95 % Student t over seeds. {AGAIN}"
+    )
+    rows = [
+        [
+            text(row["method"]),
+            percent(row["mean"]),
+            percent_interval(row["ci"]),
+            count(row["n"]),
+            text(", ".join(map(str, row["seeds"]))),
+        ]
+        for row in found["methods"]
+    ]
+    columns = ("method", "mean %", "95 % interval", "seeds", "which")
+    how = (
+        f"{source} Difference a - b of runs with the same seed, in percentage points; interval: 95 % Student t over "
+        f"seeds, from {MIN_PAIRS} seeds on; p: exact two-sided sign-flip test, from {MIN_FLIPS} seeds on (fewer "
+        f"cannot reach 0.05). {AGAIN}"
+    )
+    return [
+        Table(f"{key}-methods", "Methods over seeds", means, columns, rows),
+        Table(
+            f"{key}-seed-pairs",
+            "Paired differences of methods, by seed",
+            how,
+            ("a", "b", "a - b, points", "95 % interval", "seeds", "p"),
+            [_seed_pair(pair) for pair in found["pairs"]],
+        ),
+    ]
+
+
+def _seed_pair(pair: Mapping[str, Any]) -> list[Cell]:
+    untestable = Cell("not testable", None)
+    return [
+        text(pair["a"]),
+        text(pair["b"]),
+        points(pair["mean"]),
+        percent_interval(pair["ci"], sign=True) if pair["testable"] else untestable,
+        count(pair["n"]),
+        untestable if pair["p"] is None else probability(pair["p"]),
+    ]
+
+
+def _curves(runs: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """The monitor's accuracies of all runs in one chart."""
+    series = []
+    for run in runs:
+        scored = [line for line in run["metrics"] if "val" in line]
+        if scored:
+            series.append((run["name"], [line["epoch"] for line in scored], [line["val"] for line in scored]))
+    if len(series) < 2:
+        return []
+    told = "" if len(series) <= MOST_LINES else f" The first {MOST_LINES} of {len(series)} runs are drawn."
+    how = (
+        "From each run's metrics.jsonl: a linear probe under protocol paper on the validation part of train, which "
+        f"is not the same for runs on other data or with other seeds. No intervals.{told}"
+    )
+    draw = partial(draw_lines, series[:MOST_LINES], x="epoch", y="validation accuracy, %", percents=True, marker="o")
+    return [Chart("compare-curves", "Accuracy while they trained", how, draw)]

@@ -1,0 +1,164 @@
+"""What a report is made of, whatever its format: sections of notes, tables, charts and pictures."""
+
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`text` is shown; `value` sorts: a number, or None for what is missing, which goes last."""
+
+    text: str
+    value: float | str | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        key: Unique in the report; plain letters, digits and dashes.
+        title: What it shows.
+        how: How its numbers were obtained.
+        columns: Their names.
+        rows: Cells, one a column.
+        strong: Numbers of the rows to set in bold.
+        folded: Shown on demand.
+    """
+
+    key: str
+    title: str
+    how: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    strong: frozenset[int] = frozenset()
+    folded: bool = False
+
+    @property
+    def numeric(self) -> frozenset[int]:
+        """The columns that hold numbers and dashes alone."""
+        kinds = [{type(row[i].value) for row in self.rows} for i in range(len(self.columns))]
+        return frozenset(i for i, found in enumerate(kinds) if found <= {int, float, type(None)})
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure that is drawn when a format shows it. `key`, `title` and `how` as of a table."""
+
+    key: str
+    title: str
+    how: str
+    draw: Callable[[], Figure]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file that another command drew. `key`, `title` and `how` as of a table."""
+
+    key: str
+    title: str
+    how: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line of text; `command` is what to type, if anything."""
+
+    text: str
+    command: str = ""
+
+
+Block = Table | Chart | Picture | Note
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it."""
+
+    key: str
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Sections of one run, or of the comparison."""
+
+    key: str
+    title: str
+    lead: str
+    sections: Sequence[Section]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A whole report; `command` makes it again."""
+
+    title: str
+    command: str
+    chapters: Sequence[Chapter]
+
+
+def key_of(*parts: object) -> str:
+    """Letters, digits and dashes that stand for some names; not unique by itself."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(map(str, parts)).lower()).strip("-")[:80]
+
+
+def command(*words: str) -> str:
+    """A command line, quoted for the shell."""
+    return shlex.join(words)
+
+
+def text(value: object) -> Cell:
+    """A cell that sorts as text."""
+    return Cell(str(value), str(value))
+
+
+def number(value: float | None, digits: int = 3) -> Cell:
+    """A number with so many digits after the point; a dash where it is undefined."""
+    return Cell("-", None) if value is None else Cell(f"{value:.{digits}f}", value)
+
+
+def count(value: int | None) -> Cell:
+    """A whole number."""
+    return Cell("-", None) if value is None else Cell(f"{value:,}", value)
+
+
+def percent(value: float | None) -> Cell:
+    """A fraction, in %."""
+    return Cell("-", None) if value is None else Cell(f"{100 * value:.1f}", value)
+
+
+def points(value: float | None) -> Cell:
+    """A difference of fractions, in percentage points, with its sign."""
+    return Cell("-", None) if value is None else Cell(f"{100 * value:+.1f}", value)
+
+
+def percent_interval(ends: Sequence[float] | None, *, sign: bool = False) -> Cell:
+    """An interval of fractions in %; sorts by its middle."""
+    if ends is None:
+        return Cell("-", None)
+    low, high = (f"{100 * end:{'+' if sign else ''}.1f}" for end in ends)
+    return Cell(f"[{low}, {high}]", sum(ends) / 2)
+
+
+def estimate(found: Mapping[str, Any] | None, digits: int = 3) -> Cell:
+    """A mean with its interval, as {"mean", "ci"}."""
+    if found is None or found["mean"] is None:
+        return Cell("-", None)
+    ends = "" if found["ci"] is None else f" [{found['ci'][0]:.{digits}f}, {found['ci'][1]:.{digits}f}]"
+    return Cell(f"{found['mean']:.{digits}f}{ends}", found["mean"])
+
+
+def probability(p: float | None) -> Cell:
+    """A p-value."""
+    if p is None:
+        return Cell("-", None)
+    return Cell("< 0.001" if p < 0.001 else f"{p:.3f}", p)

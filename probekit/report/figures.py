@@ -1,0 +1,247 @@
+"""Charts as matplotlib figures, and a figure as SVG that follows the page's colours.
+
+Every colour of a chart is one of `PALETTE`; in the SVG it becomes `var(--chart-NAME, LIGHT)`, so that the page can
+darken it and a saved file is light everywhere. Text stays text: it can be searched, and shows names that matplotlib has
+no glyphs for.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogFormatter, MaxNLocator
+
+from probekit.probe.table import percent
+
+PALETTE: dict[str, tuple[str, str]] = {  # name: on a light page, on a dark one
+    "ink": ("#1c1e21", "#e4e6eb"),
+    "muted": ("#63686f", "#9ba1a9"),
+    "grid": ("#d9dce1", "#3a3e45"),
+    "floor": ("#a3a9b1", "#767c85"),
+    "blue": ("#1f6fb4", "#6cb2f0"),
+    "orange": ("#c2570c", "#f59f5b"),
+    "green": ("#1e8449", "#5fcf8d"),
+    "purple": ("#7d3c98", "#c890e0"),
+    "red": ("#b02a37", "#ff8a8f"),
+    "teal": ("#0e7c86", "#58c7d0"),
+}
+LIGHT = {name: colours[0] for name, colours in PALETTE.items()}
+SERIES = [LIGHT[name] for name in ("blue", "orange", "green", "purple", "teal", "red")]
+DASHES = ["-", "--", ":", "-."]  # with the colours: so many lines can be told apart
+WIDTH = 4.2  # inches: 403 px, so that its letters stay legible when a phone shrinks it
+SIDE = 96  # pixels of an inch in CSS
+MAX_NAME = 22  # characters of a name
+MAX_COUNTS = 12  # classes up to which a confusion matrix shows its counts
+TINT = 0.5  # of the fullest cell: numbers keep a contrast of 4.5 on it, on light pages and on dark ones
+MAX_TICKS = 60  # classes up to which each has a tick
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 9.5,
+    "axes.edgecolor": LIGHT["muted"],
+    "axes.labelcolor": LIGHT["ink"],
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LIGHT["grid"],
+    "grid.linewidth": 0.6,
+    "text.color": LIGHT["ink"],
+    "xtick.color": LIGHT["muted"],
+    "ytick.color": LIGHT["muted"],
+    "xtick.labelcolor": LIGHT["ink"],
+    "ytick.labelcolor": LIGHT["ink"],
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "text.parse_math": False,  # a dollar sign in a name starts no formula
+}
+SVG = "http://www.w3.org/2000/svg"
+LINK = "{http://www.w3.org/1999/xlink}href"
+FONT = re.compile(r"'DejaVu Sans'[^;]*")
+COLOUR = re.compile(r"#[0-9a-f]{6}\b")
+Line = tuple[str, Sequence[float], Sequence[float]]  # name, x, y
+
+
+def to_svg(figure: Figure, key: str) -> str:
+    """An SVG element for a page; the same figure and key give the same text.
+
+    Args:
+        figure: Drawn in the colours of `PALETTE`.
+        key: Unique on the page: it keeps the ids of several figures apart.
+    """
+    stream = io.StringIO()
+    FigureCanvasSVG(figure)
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": key}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has fonts of its own
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ElementTree.fromstring(stream.getvalue())
+    for parent in root.iter():
+        for child in list(parent):
+            if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):  # a style would reach the whole page
+                parent.remove(child)
+    for element in root.iter():
+        _adapt(element, key)
+    width, height = (round(inches * SIDE) for inches in figure.get_size_inches())
+    root.attrib.update({"width": str(width), "height": str(height), "style": "stroke-linejoin:round"})
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _adapt(element: ElementTree.Element, key: str) -> None:
+    """Ids of this figure's own, colours that follow the page, fonts that every system has."""
+    for name, value in element.attrib.items():
+        if name == "id":
+            element.set(name, f"{key}.{value}")
+        elif name == LINK and value.startswith("#"):
+            element.set(name, f"#{key}.{value[1:]}")
+        elif "url(#" in value:
+            element.set(name, value.replace("url(#", f"url(#{key}."))
+        if name in ("style", "fill", "stroke"):
+            element.set(name, FONT.sub("system-ui, sans-serif", COLOUR.sub(_variable, element.attrib[name])))
+
+
+VARIABLES = {light: f"var(--chart-{name}, {light})" for name, light in LIGHT.items()}
+
+
+def _variable(found: re.Match[str]) -> str:
+    return VARIABLES.get(found[0], found[0])
+
+
+def draw_bars(rows: Sequence[Mapping[str, Any]], *, chance: float | None) -> Figure:
+    """Accuracies with intervals, one bar a row of {"name", "kind", "accuracy", "ci"}; `chance` is a dashed line."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _figure(0.3 * len(rows) + 0.75)
+        values = 100 * np.array([row["accuracy"] for row in rows])
+        ends = 100 * np.array([row["ci"] for row in rows])
+        colours = [LIGHT["blue"] if row["kind"] == "encoder" else LIGHT["floor"] for row in rows]
+        spread = np.abs(ends.T - values)
+        axes.barh(range(len(rows)), values, xerr=spread, color=colours, capsize=2, height=0.7, ecolor=LIGHT["ink"])
+        for i, row in enumerate(rows):
+            axes.text(101.5, i, percent(row["accuracy"]), va="center")
+        if chance is not None:
+            axes.axvline(100 * chance, color=LIGHT["red"], linestyle="--", linewidth=1)
+        axes.set(xlim=(0, 100), xlabel="test accuracy, %")
+        axes.set_yticks(range(len(rows)), [_short(row["name"]) for row in rows])
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        axes.invert_yaxis()
+    return figure
+
+
+def draw_confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
+    """Counts `[K][K]` with the truth in rows, tinted by the share of the true class."""
+    table = np.array(counts)
+    k = len(table)
+    shares = table / np.maximum(1, table.sum(axis=1, keepdims=True))
+    side = float(np.clip(0.17 * k, 2.6, 12))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(side + 2.0, side + 0.8), layout="constrained")
+        axes = figure.add_subplot()
+        if k <= MAX_COUNTS:
+            for (i, j), share in np.ndenumerate(shares):
+                axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=LIGHT["blue"], alpha=TINT * float(share)))
+                axes.text(j, i, str(table[i, j]), ha="center", va="center", fontsize=8)
+        else:
+            tint = np.broadcast_to(to_rgb(LIGHT["blue"]), (k, k, 3))
+            axes.imshow(np.concatenate([tint, shares[..., None]], axis=2), interpolation="none")
+        axes.set(xlim=(-0.5, k - 0.5), ylim=(k - 0.5, -0.5), aspect="equal", xlabel="predicted class")
+        ticks = range(0, k, -(-k // MAX_TICKS))
+        axes.set_xticks(ticks, [str(i) for i in ticks])
+        axes.set_yticks(ticks, [f"{_short(classes[i])}  {i}" for i in ticks])
+        axes.grid(visible=False)
+        axes.tick_params(length=0, labelsize=8 if k <= 30 else 6)
+    return figure
+
+
+def draw_losses(lines: Sequence[Mapping[str, float]], names: Sequence[str]) -> Figure:
+    """One panel a loss, each with a scale of its own, over epochs."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.35 * len(names) + 0.4), layout="constrained")
+        for i, name in enumerate(names):
+            axes = figure.add_subplot(len(names), 1, i + 1)
+            pairs = [(line["epoch"], line[name]) for line in lines if name in line]
+            axes.plot(*zip(*pairs, strict=True), color=SERIES[i % len(SERIES)], marker="." if len(pairs) < 3 else None)
+            axes.set_title(_short(name), loc="left")
+            if i + 1 == len(names):
+                axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    return figure
+
+
+def draw_lines(
+    lines: Sequence[Line],
+    *,
+    x: str,
+    y: str,
+    floor: float | None = None,
+    percents: bool = False,
+    log: bool = False,
+    marker: str | None = None,
+    grey: Sequence[str] = (),
+) -> Figure:
+    """Lines over one axis, with a legend; `floor` is a dashed line, and lines named in `grey` stand back."""
+    scale = 100 if percents else 1
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _figure(3.0 + 0.16 * len(lines))
+        coloured = [name for name, _, _ in lines if name not in grey]
+        for name, xs, ys in lines:
+            i = coloured.index(name) if name in coloured else -1
+            colour = SERIES[i % len(SERIES)] if i >= 0 else LIGHT["floor"]
+            dash = (
+                DASHES[i // len(SERIES) % len(DASHES)] if i >= 0 else DASHES[len(grey) and list(grey).index(name) % 4]
+            )
+            values = scale * np.asarray(ys, dtype=float)
+            axes.plot(xs, values, label=_short(name, 44), color=colour, linestyle=dash, linewidth=1.4, marker=marker)
+        if all(float(value).is_integer() for _, xs, _ in lines for value in xs):
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        if floor is not None:
+            axes.axhline(scale * floor, color=LIGHT["muted"], linestyle="--", linewidth=1)
+        axes.set(xlabel=x, ylabel=y)
+        if log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(
+                lambda value, _: f"{value:g}"
+            )  # the default writes formulas, which STYLE turns off
+            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
+        if percents:
+            axes.set_ylim(0, 100)
+        figure.legend(loc="outside lower left", ncols=1 if any(len(name) > 18 for name, _, _ in lines) else 2)
+    return figure
+
+
+def draw_differences(rows: Sequence[tuple[str, float, Sequence[float]]]) -> Figure:
+    """Differences in percentage points, with intervals, around a line at zero: (name, difference, ends)."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _figure(0.3 * len(rows) + 0.8)
+        for i, (_, difference, ends) in enumerate(rows):
+            clear = ends[0] > 0 or ends[1] < 0
+            colour = LIGHT["blue"] if clear else LIGHT["muted"]
+            axes.plot([100 * end for end in ends], [i, i], color=colour, linewidth=2)
+            axes.plot([100 * difference], [i], "o", color=colour, markersize=5)
+        axes.axvline(0, color=LIGHT["ink"], linewidth=0.8)
+        axes.set(xlabel="difference, percentage points", ylim=(len(rows) - 0.5, -0.5))
+        axes.set_yticks(range(len(rows)), [_short(name, 34) for name, _, _ in rows])
+        axes.grid(visible=False, axis="y")
+    return figure
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _short(name: str, most: int = MAX_NAME) -> str:
+    plain = "".join(c if c.isprintable() else "?" for c in name)
+    return plain if len(plain) <= most else plain[: most - 1] + "…"

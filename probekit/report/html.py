@@ -1,0 +1,100 @@
+"""A document as one HTML file that needs nothing else: no network, no second file."""
+
+import base64
+import hashlib
+import struct
+from collections.abc import Iterator, Mapping
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from probekit.report import SCHEMA
+from probekit.report.document import Block, Chart, Document, Note, Picture, Table
+from probekit.report.figures import PALETTE, to_svg
+
+LIMIT = 4_900_000  # bytes of a page: under 5 MB, with room for what stands around a figure
+FRAME = 600  # bytes of a figure's title, buttons and tags, at most
+PNG_HEAD = struct.Struct(">8s4x4sII")  # signature, then IHDR with width and height (PNG specification, 5.2 and 11.2.2)
+
+
+def render(document: Document) -> str:
+    """The page.
+
+    Figures that would make it larger than `LIMIT` are left out, charts last, and the page says which.
+
+    Raises:
+        ValueError: If the tables alone are larger.
+    """
+    blocks = list(_blocks(document))
+    shown: dict[str, Markup] = {}
+    size = len(_page(document, shown, []).encode())
+    if size > LIMIT:
+        raise ValueError(
+            f"expected tables of at most {LIMIT:,} bytes, found {size:,}; name fewer runs, or --format json"
+        )
+    left_out: list[str] = []
+    full = False
+    for chart in (block for block in blocks if isinstance(block, Chart)):
+        svg = "" if full else to_svg(chart.draw(), chart.key)
+        full = full or size + len(svg.encode()) + FRAME > LIMIT
+        if full:
+            left_out.append(f"{chart.title}: the page would be larger than 5 MB; name fewer runs")
+        else:
+            shown[chart.key] = Markup(svg)  # ElementTree wrote it, and escapes
+            size += len(svg.encode()) + FRAME
+    for picture in (block for block in blocks if isinstance(block, Picture)):
+        image = _image(picture)
+        if image is None:
+            left_out.append(f"{picture.path}: no PNG picture that can be read")
+        elif size + len(image) + FRAME > LIMIT:
+            left_out.append(f"{picture.path}: the page would be larger than 5 MB; the picture stands there")
+        else:
+            shown[picture.key] = image
+            size += len(image) + FRAME
+    return _page(document, shown, left_out)
+
+
+def _page(document: Document, shown: Mapping[str, Markup], left_out: list[str]) -> str:
+    templates = PackageLoader("probekit.report")
+    environment = Environment(
+        loader=templates,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests |= {
+        "table": lambda block: isinstance(block, Table),
+        "note": lambda block: isinstance(block, Note),
+    }
+    script = templates.get_source(environment, "script.js")[0]
+    page = environment.get_template("page.html.j2").render(
+        document=document,
+        schema=SCHEMA,
+        shown=shown,
+        left_out=left_out,
+        palette=PALETTE,
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    return page.encode("utf-8", "backslashreplace").decode()  # a path of the system's may be no UTF-8
+
+
+def _blocks(document: Document) -> Iterator[Block]:
+    for chapter in document.chapters:
+        for section in chapter.sections:
+            yield from section.blocks
+
+
+def _image(picture: Picture) -> Markup | None:
+    """An `img` that holds the file as it is, or None if it is no PNG file."""
+    try:
+        content = picture.path.read_bytes()
+        signature, kind, width, height = PNG_HEAD.unpack_from(content)
+    except (OSError, struct.error):
+        return None
+    if signature != b"\x89PNG\r\n\x1a\n" or kind != b"IHDR":
+        return None
+    data = base64.b64encode(content).decode()
+    tag = Markup('<img src="data:image/png;base64,{}" width="{}" height="{}" alt="{}">')
+    return tag.format(data, width, height, picture.title)

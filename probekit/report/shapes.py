@@ -1,0 +1,204 @@
+"""What a results file must look like before a report uses it: another version, or a stranger, may have written it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """A shape, or null."""
+
+    shape: Any
+
+
+@dataclass(frozen=True)
+class Each:
+    """An object whose values all have a shape."""
+
+    shape: Any
+
+
+NUMBER = (int, float)
+MOST = 1e15  # of any number: whole ones stay exact as floats, and charts have room
+INTERVAL = [NUMBER]
+ESTIMATE = {"mean": Maybe(NUMBER), "ci": Maybe(INTERVAL)}
+HEALTH = {
+    "n": int,
+    "dim": int,
+    "singular_values": {"uncentred": [NUMBER], "centred": [NUMBER]},
+    "rankme": {"uncentred": Maybe(NUMBER), "centred": Maybe(NUMBER)},
+    "participation_ratio": Maybe(NUMBER),
+    "deviation": [NUMBER],
+    "dead": int,
+}
+RUN = {
+    "config": {"method": str, "seed": int, "train": {"eval_every": int}},
+    "dataset": {"path": str, "hash": str, "name": str},
+    "versions": Each(str),
+}
+PROBE = {
+    "run": str,
+    "data": str,
+    "data_hash": str,
+    "protocol": str,
+    "checkpoint": str,
+    "epoch": int,
+    "seed": int,
+    "rows": [
+        {
+            "name": str,
+            "kind": str,
+            "accuracy": NUMBER,
+            "ci": INTERVAL,
+            "n": int,
+            "n_train": int,
+            "dim": int,
+            "balanced_accuracy": NUMBER,
+            "macro_f1": NUMBER,
+            "log_loss": Maybe(NUMBER),
+            "C": Maybe(NUMBER),
+            "note": str,
+            "classes": [str],
+            "confusion": [[int]],
+            "factors": Each({"accuracy": Maybe(NUMBER), "ci": Maybe(INTERVAL)}),
+        }
+    ],
+}
+HEATMAP = {
+    "data": str,
+    "data_hash": str,
+    "checkpoint": str,
+    "epoch": int,
+    "split": str,
+    "n": int,
+    "size": [int],
+    "target": Maybe(str),
+    "fill": str,
+    "seed": int,
+    "command": str,
+    "masks": [str],
+    "chance": Each(NUMBER),
+    "left_out": [str],
+    "rows": [
+        {
+            "name": str,
+            "kind": str,
+            "target": str,
+            "encoder": str,
+            "grid": [int],
+            "scores": Each(Each({**ESTIMATE, "n": int, "undefined": int, "normalised": Maybe(ESTIMATE)})),
+            # By class factor, or under "".
+            "faithfulness": Each(
+                {"n": int, **dict.fromkeys(("average_drop", "average_increase", "average_gain", "mean_map"), ESTIMATE)}
+            ),
+            "swap": Each(
+                {
+                    "n": int,
+                    "undefined": int,
+                    "misordered": int,
+                    "score": Maybe(ESTIMATE),
+                    "x": [NUMBER],
+                    "y": [NUMBER],
+                }
+            ),
+            "randomisation": Maybe(
+                {
+                    "passes": Maybe(bool),
+                    "similarity": Maybe(NUMBER),
+                    "null": Maybe(INTERVAL),
+                    "cascade": [Maybe(NUMBER)],
+                    "stages": [str],
+                    "n": int,
+                }
+            ),
+        }
+    ],
+}
+
+
+def read_result(path: Path, shape: Any) -> dict[str, Any]:
+    """A JSON file of a shape.
+
+    Raises:
+        ValueError: If it is another: where, what was expected, what was found.
+        OSError: If it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text(), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"expected JSON, found: {error}") from None
+    wrong = mismatch(content, shape) or (_probe_mismatch(content) if shape is PROBE else None)
+    if wrong:
+        raise ValueError(wrong)
+    found: dict[str, Any] = content
+    return found
+
+
+def mismatch(value: Any, shape: Any, where: str = "the file") -> str | None:
+    """Where a value from JSON leaves a shape, or None. Keys that a shape does not name are not looked at."""
+    if isinstance(shape, Maybe):
+        return None if value is None else mismatch(value, shape.shape, where)
+    if isinstance(shape, Mapping | Each):
+        if not isinstance(value, Mapping):
+            return f"expected an object in {where}, found {_name(value)}"
+        inner = dict.fromkeys(value, shape.shape) if isinstance(shape, Each) else shape
+        missing = [key for key in inner if key not in value]
+        if missing:
+            return f"expected the key {missing[0]} in {where}, found none"
+        return _first(mismatch(value[key], inner[key], f"{where}, {key}") for key in inner)
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return f"expected a list in {where}, found {_name(value)}"
+        if shape is INTERVAL and len(value) != 2:
+            return f"expected two ends in {where}, found {len(value)}"
+        return _first(mismatch(item, shape[0], where) for item in value)
+    if isinstance(value, bool) != (shape is bool) or not isinstance(value, shape):
+        kind = "a number" if shape is NUMBER else shape.__name__
+        return f"expected {kind} in {where}, found {_name(value)}"
+    if isinstance(value, int | float) and not abs(value) < MOST:
+        return f"expected a number below {MOST:g} in {where}"
+    return None
+
+
+def _probe_mismatch(content: Mapping[str, Any]) -> str | None:
+    """What the shape cannot say: lengths that must agree; `health` and `predicted`, which older files lack."""
+    rows = content["rows"]
+    if not rows or len({row["name"] for row in rows}) < len(rows):
+        return "expected rows with names of their own"
+    return _first(_row_mismatch(row) for row in rows)
+
+
+def _row_mismatch(row: Mapping[str, Any]) -> str | None:
+    name, k = row["name"], len(row["classes"])
+    shares = [row["accuracy"], row["balanced_accuracy"], row["macro_f1"], *row["ci"]]
+    if not all(0 <= share <= 1 for share in shares):
+        return f"expected shares in [0, 1] in the row {name!r}"
+    counts = row["confusion"]
+    if k == 0 or len(counts) != k or any(len(line) != k or min(line) < 0 for line in counts):
+        return f"expected a {k} x {k} confusion matrix of counts in the row {name!r}"
+    if row.get("health") is not None:
+        wrong = mismatch(row["health"], HEALTH, "health")
+        if wrong or row["health"]["dim"] != len(row["health"]["deviation"]) or row["health"]["dim"] < 1:
+            return wrong or f"expected a deviation for each dimension in the row {name!r}"
+    if "predicted" in row:
+        lists = [row["predicted"], row.get("labels")]
+        if wrong := _first(mismatch(values, [int], "labels and predicted") for values in lists):
+            return wrong
+        if any(len(values) != row["n"] or not all(0 <= value < k for value in values) for values in lists):
+            return f"expected {row['n']} labels and predictions below {k} in the row {name!r}"
+    return None
+
+
+def _first(found: Any) -> str | None:
+    return next(filter(None, found), None)
+
+
+def _name(value: Any) -> str:
+    return "null" if value is None else type(value).__name__
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
