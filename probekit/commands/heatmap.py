@@ -190,8 +190,8 @@ def _ask(subject: Subject, questions: Questions, labels: Tensor | None, target: 
     """The questions with targets of the subject's own probe."""
     if labels is None or subject.classifier is None:
         return questions
-    pooled = _pooled(subject, questions)
     others = {name: sibling.labels for name, sibling in truth.siblings.items()}
+    pooled = _pooled(subject, questions) if target == "margin" else None
     return replace(questions, targets=make_targets(target, subject.classifier, labels, pooled, others))
 
 

@@ -20,7 +20,8 @@ from probekit.probe.protocol import Part, fit_label
 from probekit.run import Run
 from probekit.train.pretrain import build_method, load_method
 
-NEGATIVES = 256  # ours: images of the bank that gradcam-ssl contrasts with; a batch of SimCLR's smallest size
+NEGATIVES = 256  # ours: images of the bank that gradcam-ssl contrasts with; the smallest batch of the SimCLR paper
+FEW = 64  # of these for networks whose maps are only compared with each other
 PROTOCOL = "val"  # of the linear probe that looks explain
 
 
@@ -90,7 +91,8 @@ class Subjects:
             view_size=shrunk(self.images, self.config.views.max_size),
         )
         with torch.no_grad():
-            pooled = torch.from_numpy(extract(encoder, self.bank, batch_size=BATCH_SIZE)).to(device)
+            bank = self.bank if with_probe else self.bank[:FEW]
+            pooled = torch.from_numpy(extract(encoder, bank, batch_size=BATCH_SIZE)).to(device)
             context = replace(context, negatives=project(pooled, context))
         return Subject(encoder, self._classifier(encoder) if with_probe else None, context)
 

@@ -30,8 +30,22 @@ def embed(subject: Subject, inputs: Tensor) -> Tensor:
     return torch.cat(parts).float()
 
 
+def confidence(subject: Subject, inputs: Tensor, labels: Tensor) -> NDArray[np.float64]:
+    """The probability of each image's class, `[N]`, on float32 images in [0, 1]."""
+    assert subject.classifier is not None
+    found: NDArray[np.float64] = subject.classifier.probability(embed(subject, inputs), labels).double().cpu().numpy()
+    return found
+
+
 def faithfulness(
-    subject: Subject, images: Tensor, labels: Tensor, fill: Tensor, maps: NDArray[np.float32], *, seed: int
+    subject: Subject,
+    images: Tensor,
+    labels: Tensor,
+    before: NDArray[np.float64],
+    fill: Tensor,
+    maps: NDArray[np.float32],
+    *,
+    seed: int,
 ) -> dict[str, Any]:
     """Average Drop, Increase and Gain of the true class's probability, and the mean of the map, with intervals.
 
@@ -39,22 +53,18 @@ def faithfulness(
         subject: With a classifier.
         images: uint8 `[N, C, H, W]`.
         labels: int64 `[N]`.
+        before: `[N]`, the true class's probability on the whole images (`confidence`).
         fill: uint8 like `images`: shows where the map is low.
         maps: Raw, `[N, h, w]`.
         seed: Of the intervals.
     """
-    assert subject.classifier is not None
     seen = unit_range(upsample(maps, (images.shape[2], images.shape[3])))
     share = torch.from_numpy(seen).to(images.device)[:, None]
-    through = as_inputs(images) * share + as_inputs(fill) * (1 - share)
-    y, o = (
-        subject.classifier.probability(embed(subject, inputs), labels).double().cpu().numpy()
-        for inputs in (as_inputs(images), through)
-    )
+    after = confidence(subject, as_inputs(images) * share + as_inputs(fill) * (1 - share), labels)
     scores = {
-        "average_drop": average_drop(y, o),
-        "average_increase": average_increase(y, o),
-        "average_gain": average_gain(y, o),
+        "average_drop": average_drop(before, after),
+        "average_increase": average_increase(before, after),
+        "average_gain": average_gain(before, after),
         "mean_map": seen.mean(axis=(1, 2)),
     }
     return {"n": len(images)} | {name: mean_interval(values, seed=seed) for name, values in scores.items()}

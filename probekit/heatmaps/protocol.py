@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probekit.heatmaps.base import encode
+from probekit.heatmaps.base import as_inputs, encode
 from probekit.heatmaps.baselines import BASELINES
 from probekit.heatmaps.localise import localise, localise_ceiling
-from probekit.heatmaps.passes import Pairs, by_target, faithfulness, spaced, swap
+from probekit.heatmaps.passes import Pairs, by_target, confidence, faithfulness, spaced, swap
 from probekit.heatmaps.randomisation import IMAGES, Fresh, check
 from probekit.heatmaps.resample import area_average
 from probekit.heatmaps.rows import Questions, Row, Subject, look_rows, unmet
@@ -157,11 +157,12 @@ def _ask_again(work: Evaluation, rows: list[Row], scored: list[dict[str, Any]], 
         for name, target in part.targets.items()
         if name in work.siblings
     }
+    before = confidence(work.trained, as_inputs(part.images), work.labels[at])
     for row, entry in zip(rows, scored, strict=True):
         maps = row.maps[some]
         for name in by_target(part.fills, row.target):
             entry["faithfulness"][name] = faithfulness(
-                work.trained, part.images, work.labels[at], part.fills[name], maps, seed=work.seed
+                work.trained, part.images, work.labels[at], before, part.fills[name], maps, seed=work.seed
             )
         for name in by_target(pairs, row.target):
             entry["swap"][name] = swap(work.trained, pairs[name], maps, seed=work.seed)

@@ -21,7 +21,7 @@ def score_table(result: Mapping[str, Any], mask: str) -> Table:
     undefined = max(row["scores"][mask]["rank"]["undefined"] for row in rows)
     name = f"evidence of {factor}" if factor else mask
     table = _table(f"{name}: {100 * result['chance'][mask]:.1f} % of the image, n = {result['n'] - undefined}")
-    for title in (*TITLES.values(), "rank, chance 0\nto ceiling 1"):
+    for title in (*TITLES.values(), "norm.\nrank"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         scores = row["scores"][mask]

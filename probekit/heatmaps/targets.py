@@ -56,7 +56,7 @@ def make_targets(
     name: str,
     classifier: Classifier,
     labels: Tensor,
-    pooled: Tensor,
+    pooled: Tensor | None,
     siblings: Mapping[str, NDArray[np.int64]],
 ) -> dict[str, Target]:
     """The targets of all images, by class factor for "pair", else under "".
@@ -65,7 +65,7 @@ def make_targets(
         name: One of `TARGETS`.
         classifier: The probe.
         labels: int64 `[N]`, true classes, known to the probe.
-        pooled: `[N, D]`, embeddings; only "margin" reads them.
+        pooled: `[N, D]`, embeddings, for "margin"; the others do without.
         siblings: For "pair", by class factor, the class `[N]` of the minimal pair.
 
     Raises:
@@ -76,6 +76,7 @@ def make_targets(
     if name == "logit":
         return {"": Target(classifier.weight[labels], classifier.bias[labels])}
     if name == "margin":
+        assert pooled is not None
         others = classifier.logits(pooled).scatter(1, labels[:, None], -torch.inf)
         return {"": _margin(classifier, labels, others.argmax(dim=1))}
     if not siblings:

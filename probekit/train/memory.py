@@ -1,9 +1,12 @@
-"""Device memory: what a run took, and which batch would fit where one does not."""
+"""Memory: what a run took of a GPU's, which batch would fit where one does not, and how the CPU's is kept at hand."""
 
+import ctypes
 from collections.abc import Callable
 
 import torch
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of the GNU C library
+KEPT = 2**30  # bytes: larger than any activation that is worth keeping
 LEAST = 2  # images: with one, a contrastive loss has nothing to tell apart
 
 
@@ -41,3 +44,19 @@ def reset_peak(device: torch.device) -> None:
     """Starts the measurement of `peak`."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+
+
+def keep_freed_memory() -> bool:
+    """Lets the C library keep what a CPU frees, for the next activation, in place of giving it back to the system.
+
+    By default each activation of some MB is mapped anew and faulted in page by page, which takes as long as the
+    convolutions do (docs/log.md, 2026-11-21). Resident memory grows by a few per cent. Changes no number.
+
+    Returns:
+        Whether it could be set: it is a matter of the GNU C library, and others are left alone.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # macOS, musl, Windows
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, KEPT)) and bool(mallopt(M_TRIM_THRESHOLD, 2 * KEPT - 1))

@@ -19,12 +19,12 @@ from probekit.train.checkpoint import load_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
-from probekit.train.memory import batch_that_fits, peak, reset_peak
+from probekit.train.memory import batch_that_fits, keep_freed_memory, peak, reset_peak
 from probekit.views import RECIPES
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is the first GPU, or the CPU where there is none.
+    """`auto` is the first GPU, or the CPU where there is none; the process is set up for it.
 
     Raises:
         ValueError: If the name is unknown, or the machine has no such device.
@@ -42,6 +42,8 @@ def choose_device(name: str) -> torch.device:
         raise ValueError(f"expected device {name}, found {found} GPUs; type: --device cpu")
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean fp32, in training and in probes
+    else:
+        keep_freed_memory()
     return device
 
 

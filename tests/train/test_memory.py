@@ -3,6 +3,9 @@
 Alone: pytest tests/train/test_memory.py
 """
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +56,27 @@ def test_a_batch_that_does_not_fit_says_which_does(
     with pytest.raises(ValueError, match=f"a batch of 8 images does not fit .*{advice}"):
         train(data, tmp_path)
     assert Run(tmp_path / "run").read()["state"] == "failed"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a matter of the GNU C library")
+def test_freed_memory_is_kept_for_the_next_activation() -> None:
+    """Page faults of repeated large allocations, in a process of its own: thousands each time, or next to none."""
+    code = """
+import resource, sys, torch
+from probekit.train.memory import keep_freed_memory
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+fill = lambda: torch.empty(40 * 2**20, dtype=torch.uint8).fill_(1)
+for _ in range(10):
+    fill()  # until the heap has grown
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    fill()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    root = Path(__file__).parents[2]
+    faults = {
+        how: int(subprocess.run([sys.executable, "-c", code, how], cwd=root, capture_output=True, check=True).stdout)
+        for how in ("kept", "as it is")
+    }
+    assert faults["kept"] * 10 < faults["as it is"]
