@@ -89,9 +89,11 @@ def auroc(inside: Floats, ascending: Floats) -> float:
     k, n = len(inside), len(ascending)
     if k == n:
         return float("nan")
-    lower = np.searchsorted(ascending, inside, side="left").astype(np.float64)
-    upper = np.searchsorted(ascending, inside, side="right")
-    ranks = (lower + upper + 1) / 2  # mid-ranks, from 1
+    keys = np.sort(inside)  # sorted keys are found twice as fast
+    lower = np.searchsorted(ascending, keys, side="left")
+    tied = (ascending[1:] == ascending[:-1]).any()
+    upper = np.searchsorted(ascending, keys, side="right") if tied else lower + 1
+    ranks = (lower + upper + 1.0) / 2  # mid-ranks, from 1
     return float((ranks.sum() - k * (k + 1) / 2) / (k * (n - k)))
 
 
