@@ -169,7 +169,7 @@ def _prepare(
         "n": len(truth.index),
         "size": list(truth.split.images.shape[1:3]),
         "target": target if labels is not None else None,
-        "probe": _accuracy(work),
+        "protocol": PROTOCOL if labels is not None else None,
         "decodes": subjects.decodes,
     }
 
@@ -193,14 +193,6 @@ def _ask(subject: Subject, questions: Questions, labels: Tensor | None, target: 
     others = {name: sibling.labels for name, sibling in truth.siblings.items()}
     pooled = _pooled(subject, questions) if target == "margin" else None
     return replace(questions, targets=make_targets(target, subject.classifier, labels, pooled, others))
-
-
-def _accuracy(work: Evaluation) -> dict[str, Any] | None:
-    """Of the probe that looks explain, on the images that are looked at."""
-    if work.labels is None or work.trained.classifier is None:
-        return None
-    hits = work.trained.classifier.logits(_pooled(work.trained, work.questions)).argmax(dim=1) == work.labels
-    return {"accuracy": float(hits.double().mean()), "protocol": PROTOCOL, "n": len(hits)}
 
 
 def _pooled(subject: Subject, questions: Questions) -> Tensor:

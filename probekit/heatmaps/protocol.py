@@ -65,9 +65,10 @@ def evaluate(work: Evaluation, asked: Sequence[str] | None) -> tuple[dict[str, A
     """
     first = encode(work.trained.encoder, work.questions.images[:1], work.questions.index[:1]).features
     names, left_out = choose_looks(work.trained, asked, has_weights=first.weights is not None)
-    looks = look_rows(names, work.trained, work.questions, encoder="trained")
+    looks, pooled = look_rows(names, work.trained, work.questions, encoder="trained")
     grid = (first.map.shape[2], first.map.shape[3])
-    baselines = [*_baselines(work, grid), *look_rows(names, work.random, work.random_questions, encoder="random")]
+    untrained, _ = look_rows(names, work.random, work.random_questions, encoder="random")
+    baselines = [*_baselines(work, grid), *untrained]
     rows: list[Row] = [*looks, *baselines]
     masks = work.truth.masks
     scored = [
@@ -84,7 +85,22 @@ def evaluate(work: Evaluation, asked: Sequence[str] | None) -> tuple[dict[str, A
     _ask_again(work, rows, scored, left_out)
     _randomise(work, names, scored)
     chance = {name: float(mask.mean()) for name, mask in masks.items()}
-    return {"grid": list(grid), "masks": list(masks), "chance": chance, "rows": scored, "left_out": left_out}, looks
+    return {
+        "probe": _accuracy(work, pooled),
+        "grid": list(grid),
+        "masks": list(masks),
+        "chance": chance,
+        "rows": scored,
+        "left_out": left_out,
+    }, looks
+
+
+def _accuracy(work: Evaluation, pooled: Tensor) -> dict[str, Any] | None:
+    """Of the probe that the maps explain, on the images that are looked at."""
+    if work.labels is None or work.trained.classifier is None:
+        return None
+    hits = work.trained.classifier.logits(pooled).argmax(dim=1) == work.labels
+    return {"accuracy": float(hits.double().mean()), "n": len(hits)}
 
 
 def choose_looks(subject: Subject, asked: Sequence[str] | None, *, has_weights: bool) -> tuple[list[str], list[str]]:

@@ -103,7 +103,7 @@ def similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 
 def _maps(names: list[str], subject: Subject, questions: Questions) -> dict[str, NDArray[np.float32]]:
-    rows = look_rows(names, subject, questions, encoder="trained")
+    rows, _ = look_rows(names, subject, questions, encoder="trained")
     return {name: np.concatenate([row.maps for row in rows if row.name == name]) for name in names}
 
 

@@ -86,7 +86,7 @@ class Row:
     maps: NDArray[np.float32]
 
 
-def look_rows(names: list[str], subject: Subject, questions: Questions, *, encoder: str) -> list[Row]:
+def look_rows(names: list[str], subject: Subject, questions: Questions, *, encoder: str) -> tuple[list[Row], Tensor]:
     """Looks into an encoder: the images are encoded once for all looks.
 
     Args:
@@ -94,10 +94,15 @@ def look_rows(names: list[str], subject: Subject, questions: Questions, *, encod
         subject: What is looked into.
         questions: About which images.
         encoder: "trained" or "random", for the rows.
+
+    Returns:
+        The rows, and the embeddings `[N, D]` that came along.
     """
     looks = {name: make_look(name, subject.context) for name in names}
     maps: dict[tuple[str, str], list[NDArray[np.float32]]] = {}
+    pooled = []
     for batch, targets, fills in batches(subject.encoder, questions):
+        pooled.append(batch.features.pooled)
         for name, look in looks.items():
             for target in targets if look.targeted and targets else [""]:
                 asked = replace(batch, target=targets.get(target), fill=fills.get(target, fills.get("")))
@@ -110,7 +115,7 @@ def look_rows(names: list[str], subject: Subject, questions: Questions, *, encod
         rows.append(Row(name + suffix, name, kind, target, encoder, look.unit, look.signed, whole))
         if look.both_signs:
             rows.append(Row(f"-{name}{suffix}", name, kind, target, encoder, look.unit, look.signed, -whole))
-    return rows
+    return rows, torch.cat(pooled)
 
 
 def batches(encoder: Encoder, questions: Questions) -> Iterator[tuple[Batch, dict[str, Target], dict[str, Tensor]]]:
