@@ -107,6 +107,11 @@ def _check(options: HeatmapOptions) -> None:
         raise ValueError(nearest("target", options.target, TARGETS))
     if options.fill not in FILLS:
         raise ValueError(nearest("fill", options.fill, FILLS))
+    if options.stride > options.window:  # some pixels would never be hidden
+        raise ValueError(
+            f"expected --stride of at most --window, {options.window}, found {options.stride}; "
+            f"type: --stride {options.window}"
+        )
 
 
 def _command(run: Run, options: HeatmapOptions, data: Path | None) -> str:

@@ -219,6 +219,7 @@ def test_the_report_takes_what_was_written(home: Path) -> None:
         ("noise", {"fill": "counterfactual"}, "found no minimal pairs; type: --fill mean"),
         ("noise", {"data": "data/rect-tri.h5"}, "expected images of 3 channels.*found 1"),
         ("nosie", {}, "unknown run 'nosie'.*did you mean 'noise'"),
+        ("conrec-rect-tri", {"looks": ("occlusion",), "stride": 17}, "expected --stride of at most.*16.*--stride 16"),
     ],
 )
 def test_mistakes_are_one_line(run: str, changes: dict[str, Any], told: str) -> None:
