@@ -127,6 +127,21 @@ def test_targets_refuse_what_is_not_there() -> None:
         make_targets("pair", probe_, labels, pooled, {})
     with pytest.raises(ValueError, match="did you mean 'margin'"):
         make_targets("margn", probe_, labels, pooled, {})
+    unseen = np.full(len(labels), 3)
+    with pytest.raises(ValueError, match=r"--target pair.* flipping shape .*; type: --target margin"):
+        make_targets("pair", probe_, labels, pooled, {"shape": unseen})
+
+
+def test_of_two_classes_neither_logit_is_nothing() -> None:
+    """The fit keeps one row of weights for two classes; a map of the class without one would be zero everywhere."""
+    rng = np.random.default_rng(4)
+    y = np.repeat([0, 2], 30)
+    space = Space.of(rng.normal(0, 1, (60, 5)) + np.eye(5)[y], standardise=True)
+    ours = Classifier.of(space, fit(space.z, y, C=1.0), classes=3, device=torch.device("cpu"))
+    torch.testing.assert_close(ours.weight[0], -ours.weight[2])
+    torch.testing.assert_close(ours.bias[0], -ours.bias[2])
+    assert ours.weight[0].norm() > 0
+    assert ours.bias[1] == -torch.inf
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (3, 16, 16, 3)])
