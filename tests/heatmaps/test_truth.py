@@ -178,6 +178,8 @@ def test_baselines_are_functions_of_each_image(name: str, shape: tuple[int, ...]
     alone = np.concatenate([BASELINES[name](images[i : i + 1], index[i : i + 1], (6, 6), 0) for i in range(4)])
     np.testing.assert_array_equal(together, alone)
     assert together.shape[1:] in ((24, 24), (6, 6))
+    one = BASELINES[name](images[:1], index[:1], (6, 6), 0)
+    assert one.flags.writeable, "torch warns of what it cannot write to"
     if name == "ink":
         np.testing.assert_array_equal(together[0], images[0].reshape(24, 24, -1)[..., 0] > 0)
     if name == "edges":
