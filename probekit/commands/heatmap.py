@@ -131,7 +131,7 @@ def _prepare(
     """Everything that `evaluate` needs, on the device, and what the result says about it."""
     device = choose_device(options.device)
     encoder, header = load_encoder(run.path, options.checkpoint)
-    split = "test" if "test" in info.splits else next(iter(info.splits))
+    split = "test" if "test" in info.splits else "train"
     check_channels(info, split, encoder.spec["channels"])
     truth = read_truth(info, split, options.n)
     console.print(f"looking into {run.name}, epoch {header['epoch']}, at {len(truth.index)} {split} images ...")
@@ -141,7 +141,9 @@ def _prepare(
 
     images = placed(truth.split.images)
     check_divisible((images.shape[2], images.shape[3]), encoder.stride)
-    reading = read_split(info.path, "train" if "train" in info.splits else split)
+    reading = read_split(info.path, "train")
+    if truth.split.labels is None:  # a probe of these labels could not be asked about any class
+        reading = replace(reading, labels=None)
     context = Context(window=options.window, stride=options.stride, seed=options.seed)
     subjects = Subjects(run, options.checkpoint, header, placed(reading.images), reading, len(info.classes), context)
     trained, random = subjects.trained(encoder), subjects.random(options.seed, with_probe=True)

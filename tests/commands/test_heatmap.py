@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 from rich.console import Console
@@ -20,6 +21,7 @@ from probekit.commands.heatmap import HeatmapOptions, run_heatmap
 from probekit.heatmaps.baselines import BASELINES
 from probekit.heatmaps.protocol import DEFAULT_LOOKS
 from probekit.heatmaps.score import SCORES
+from probekit.registry import LOOKS
 from tests.datasets import noise_npz
 
 SMALL = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
@@ -170,6 +172,28 @@ def test_unlabelled_images_get_the_looks_that_need_no_classifier(home: Path) -> 
     assert "they need labels" in told
     occlusion = by_name(heatmap("noise", data="data/pictures.h5", looks=("occlusion",), n=3), "occlusion")
     assert occlusion["all_zero"] == 0
+
+
+def test_labels_of_train_alone_explain_nothing(home: Path) -> None:
+    """The probe could be fitted, but there is no true class of a test image to ask about."""
+    shutil.copy(home / "data/rect-tri.h5", home / "data/unlabelled-test.h5")
+    with h5py.File(home / "data/unlabelled-test.h5", "r+") as file:
+        del file["test/labels"]
+    result = heatmap("conrec-rect-tri", data="data/unlabelled-test.h5", passes=0)
+    assert (result["split"], result["target"], result["probe"]) == ("test", None, None)
+    assert {row["look"] for row in result["rows"] if row["kind"] == "look"} == {"gradcam-ssl", "attention"}
+
+
+def test_all_looks_are_all_that_this_encoder_allows() -> None:
+    result = heatmap("simclr-rect-tri", looks=tuple(LOOKS), n=2, passes=0)
+    assert {row["look"] for row in result["rows"] if row["kind"] == "look"} == set(LOOKS) - {"attention"}
+    assert [line for line in result["left_out"] if line.startswith("attention")]
+
+
+def test_one_image_is_enough() -> None:
+    result = heatmap("conrec-rect-tri", looks=("cam",), n=1)
+    assert result["n"] == 1
+    assert by_name(result, "cam", "corner")["scores"]["evidence:corner"]["rank"]["n"] == 1
 
 
 def test_the_terminal_shows_every_table_and_what_was_left_out() -> None:
