@@ -144,8 +144,17 @@ def _prepare(
     reading = read_split(info.path, "train")
     if truth.split.labels is None:  # a probe of these labels could not be asked about any class
         reading = replace(reading, labels=None)
-    context = Context(window=options.window, stride=options.stride, seed=options.seed)
-    subjects = Subjects(run, options.checkpoint, header, placed(reading.images), reading, len(info.classes), context)
+    held = read_split(info.path, "val") if "val" in info.splits and info.splits["val"].labelled else None
+    subjects = Subjects(
+        run,
+        options.checkpoint,
+        header,
+        placed(reading.images),
+        reading,
+        None if held is None else (placed(held.images), held),
+        len(info.classes),
+        Context(window=options.window, stride=options.stride, seed=options.seed),
+    )
     trained, random = subjects.trained(encoder), subjects.random(options.seed, with_probe=True)
     labels = _labels(truth, trained, subjects, device)
     target = options.target or ("pair" if truth.siblings else "margin")

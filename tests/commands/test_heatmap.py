@@ -18,9 +18,11 @@ from typer.testing import CliRunner
 
 from probekit.cli import app
 from probekit.commands.heatmap import HeatmapOptions, run_heatmap
+from probekit.h5 import read_split
 from probekit.heatmaps.baselines import BASELINES
 from probekit.heatmaps.protocol import DEFAULT_LOOKS
 from probekit.heatmaps.score import SCORES
+from probekit.probe.protocol import Part, fit_label
 from probekit.registry import LOOKS
 from tests.datasets import noise_npz
 
@@ -194,6 +196,27 @@ def test_one_image_is_enough() -> None:
     result = heatmap("conrec-rect-tri", looks=("cam",), n=1)
     assert result["n"] == 1
     assert by_name(result, "cam", "corner")["scores"]["evidence:corner"]["rank"]["n"] == 1
+
+
+def test_the_probe_is_chosen_on_the_validation_split(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As probekit probe does."""
+    done = CliRunner().invoke(app, ["import", "noise.npz", "--val-fraction", "0.25", "--out", "data/val.h5"])
+    assert done.exit_code == 0, done.output
+    seen = []
+
+    def spy(train: Part, *, val: Part | None = None, **settings: Any) -> Any:
+        seen.append(val)
+        return fit_label(train, val=val, **settings)
+
+    monkeypatch.setattr("probekit.commands.subjects.fit_label", spy)
+    heatmap("noise", data="data/val.h5", looks=("cam",), n=2, passes=0)
+    labels = read_split(home / "data/val.h5", "val").labels
+    assert len(seen) == 2, "of the trained and of the random network"
+    for val in seen:
+        assert val is not None
+        assert labels is not None
+        assert val.y.tolist() == labels.tolist()
+        assert len(val.x) == len(labels)
 
 
 def test_the_terminal_shows_every_table_and_what_was_left_out() -> None:
