@@ -198,7 +198,9 @@ def _labels(truth: Truth, trained: Subject, subjects: Subjects, device: torch.de
     unknown = np.setdiff1d(labels, subjects.labels)
     if len(unknown):
         names = ", ".join(truth.info.classes[k] for k in unknown[:3])
-        raise ValueError(f"expected only classes that train shows in {truth.info.path}, found also {names}")
+        raise ValueError(
+            f"expected only classes that train shows in {truth.info.path}, found also {names}; choose another --data"
+        )
     return torch.from_numpy(labels).to(device)
 
 

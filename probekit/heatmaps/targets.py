@@ -93,8 +93,8 @@ def make_targets(
     for factor, target in targets.items():
         if not target.offset.isfinite().all():
             raise ValueError(
-                f"expected only classes that train shows, for --target pair, found that flipping {factor} gives others; "
-                "type: --target margin"
+                f"expected only classes that train shows, for --target pair, found that flipping {factor} gives "
+                "others; type: --target margin"
             )
     return targets
 

@@ -198,6 +198,16 @@ def test_one_image_is_enough() -> None:
     assert by_name(result, "cam", "corner")["scores"]["evidence:corner"]["rank"]["n"] == 1
 
 
+def test_random_networks_are_not_the_runs_own_first_weights() -> None:
+    """The attention of a run of seed 1 that learned nothing is still that of its first weights, and of no others."""
+    unlearned = ["--seed", "1", "--set", "optimizer.lr=1e-9", "--data", "data/rect-tri.h5", "--name", "one"]
+    done = CliRunner().invoke(app, ["pretrain", "conrec", *SMALL, *unlearned])
+    assert done.exit_code == 0, done.output
+    found = by_name(heatmap("one", looks=("attention",), passes=1), "attention")["randomisation"]
+    assert found["stages"][1] == "pooling"
+    assert found["cascade"][1] < 0.8
+
+
 def test_the_probe_is_chosen_on_the_validation_split(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As probekit probe does."""
     done = CliRunner().invoke(app, ["import", "noise.npz", "--val-fraction", "0.25", "--out", "data/val.h5"])
