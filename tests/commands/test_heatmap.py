@@ -128,7 +128,10 @@ def test_files_are_as_promised(home: Path) -> None:
     assert (run / "figures/swap.png").stat().st_size > 10_000
     assert result["command"] == "probekit heatmap conrec-rect-tri --n 10 --passes 4 --device cpu"
     assert (run / "figures/views-rect-tri.png").stat().st_size > 10_000, "ConRec has a decoder"
+    last = (run / "figures/views-rect-tri.png").read_bytes()
     heatmap("conrec-rect-tri", data="data/rect-tri.h5", checkpoint="best_val")
+    assert (run / "figures/views-rect-tri.png").read_bytes() == last, "the pictures of two checkpoints stay apart"
+    assert (run / "figures/views-rect-tri-best_val.png").exists()
     assert (run / "results/heatmap-best_val-rect-tri.json").exists()
 
 
