@@ -107,6 +107,11 @@ def _check(options: HeatmapOptions) -> None:
         raise ValueError(nearest("target", options.target, TARGETS))
     if options.fill not in FILLS:
         raise ValueError(nearest("fill", options.fill, FILLS))
+    if options.stride > options.window:  # some pixels would never be hidden
+        raise ValueError(
+            f"expected --stride of at most --window, {options.window}, found {options.stride}; "
+            f"type: --stride {options.window}"
+        )
 
 
 def _command(run: Run, options: HeatmapOptions, data: Path | None) -> str:
@@ -126,7 +131,7 @@ def _prepare(
     """Everything that `evaluate` needs, on the device, and what the result says about it."""
     device = choose_device(options.device)
     encoder, header = load_encoder(run.path, options.checkpoint)
-    split = "test" if "test" in info.splits else next(iter(info.splits))
+    split = "test" if "test" in info.splits else "train"
     check_channels(info, split, encoder.spec["channels"])
     truth = read_truth(info, split, options.n)
     console.print(f"looking into {run.name}, epoch {header['epoch']}, at {len(truth.index)} {split} images ...")
@@ -136,9 +141,20 @@ def _prepare(
 
     images = placed(truth.split.images)
     check_divisible((images.shape[2], images.shape[3]), encoder.stride)
-    reading = read_split(info.path, "train" if "train" in info.splits else split)
-    context = Context(window=options.window, stride=options.stride, seed=options.seed)
-    subjects = Subjects(run, options.checkpoint, header, placed(reading.images), reading, len(info.classes), context)
+    reading = read_split(info.path, "train")
+    if truth.split.labels is None:  # a probe of these labels could not be asked about any class
+        reading = replace(reading, labels=None)
+    held = read_split(info.path, "val") if "val" in info.splits and info.splits["val"].labelled else None
+    subjects = Subjects(
+        run,
+        options.checkpoint,
+        header,
+        placed(reading.images),
+        reading,
+        None if held is None else (placed(held.images), held),
+        len(info.classes),
+        Context(window=options.window, stride=options.stride, seed=options.seed),
+    )
     trained, random = subjects.trained(encoder), subjects.random(options.seed, with_probe=True)
     labels = _labels(truth, trained, subjects, device)
     target = options.target or ("pair" if truth.siblings else "margin")
@@ -182,7 +198,9 @@ def _labels(truth: Truth, trained: Subject, subjects: Subjects, device: torch.de
     unknown = np.setdiff1d(labels, subjects.labels)
     if len(unknown):
         names = ", ".join(truth.info.classes[k] for k in unknown[:3])
-        raise ValueError(f"expected only classes that train shows in {truth.info.path}, found also {names}")
+        raise ValueError(
+            f"expected only classes that train shows in {truth.info.path}, found also {names}; choose another --data"
+        )
     return torch.from_numpy(labels).to(device)
 
 

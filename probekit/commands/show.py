@@ -118,7 +118,7 @@ def draw_run(
         recipe=recipe,
         seed=seed,
         title=f"{run.name} on {path.stem}, {split}: what {config.method} is given{' and predicts' * decodes}",
-        out=out or run.figures / f"views-{path.stem}.png",
+        out=out or run.figures / f"views-{path.stem}{'' if checkpoint == 'last' else f'-{checkpoint}'}.png",
         predict=method.reconstruct if decodes else None,  # type: ignore[arg-type]
         size=size,
     )

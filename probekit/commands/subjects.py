@@ -34,6 +34,7 @@ class Subjects:
         header: Of its encoder.
         images: uint8 `[N, C, H, W]`, the training images on the device, at the size the encoder takes.
         split: The same as the file holds them, with labels.
+        val: Images and split of the labelled validation images, likewise, or None.
         classes: How many there are.
         context: Window, stride and seed.
     """
@@ -45,10 +46,11 @@ class Subjects:
         header: dict[str, Any],
         images: torch.Tensor,
         split: Split,
+        val: tuple[torch.Tensor, Split] | None,
         classes: int,
         context: Context,
     ) -> None:
-        self.header, self.images, self.classes, self.context = header, images, classes, context
+        self.header, self.images, self.val, self.classes, self.context = header, images, val, classes, context
         labels = split.labels
         self.labels = labels if labels is not None and len(np.unique(labels)) > 1 else None
         self.groups = split.factors.get("pair_id")
@@ -100,5 +102,10 @@ class Subjects:
         if self.labels is None:
             return None
         part = Part(extract(encoder, self.images, batch_size=BATCH_SIZE), self.labels, groups=self.groups)
-        space, probe = fit_label(part, classes=self.classes, protocol=PROTOCOL, seed=self.context.seed)
+        val = None
+        if self.val is not None:
+            images, split = self.val
+            assert split.labels is not None
+            val = Part(extract(encoder, images, batch_size=BATCH_SIZE), split.labels)
+        space, probe = fit_label(part, classes=self.classes, protocol=PROTOCOL, seed=self.context.seed, val=val)
         return Classifier.of(space, probe, classes=self.classes, device=self.images.device)

@@ -30,7 +30,7 @@ def centre(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed
     """A Gaussian around the middle of the frame."""
     y, x = (((np.arange(side) + 0.5) / side - 0.5) / SPREAD for side in images.shape[1:3])
     one = np.exp(-(y[:, None] ** 2 + x[None] ** 2) / 2).astype(np.float32)
-    return np.broadcast_to(one, images.shape[:3])
+    return np.repeat(one[None], len(images), axis=0)
 
 
 def edges(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed: int) -> Maps:

@@ -16,6 +16,7 @@ from probekit.heatmaps.randomisation import IMAGES, Fresh, check
 from probekit.heatmaps.resample import area_average
 from probekit.heatmaps.rows import Questions, Row, Subject, look_rows, unmet
 from probekit.heatmaps.truth import EVIDENCE, Truth
+from probekit.registry import LOOKS
 
 DEFAULT_LOOKS = ("cam", "gradcam", "gradcam-ssl", "attention", "input-gradient")
 COSTLY = {"occlusion": "occlusion: it encodes each image some 225 times; type: --look occlusion"}
@@ -109,10 +110,11 @@ def choose_looks(subject: Subject, asked: Sequence[str] | None, *, has_weights: 
     Raises:
         ValueError: If one that was asked for by name cannot be, or none is left.
     """
+    by_name = asked is not None and set(asked) != set(LOOKS)
     reasons = {name: unmet(name, subject, has_weights) for name in asked or DEFAULT_LOOKS}
     refused = [f"{name} {reason}" for name, reason in reasons.items() if reason]
     names = [name for name, reason in reasons.items() if reason is None]
-    if refused and (asked or not names):
+    if refused and (by_name or not names):
         raise ValueError(f"expected looks that this encoder and these images allow, found: {'; '.join(refused)}")
     return names, refused + [text for name, text in COSTLY.items() if asked is None]
 

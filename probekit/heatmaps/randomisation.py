@@ -17,6 +17,7 @@ from scipy.stats import rankdata
 from probekit.heatmaps.base import Target
 from probekit.heatmaps.rows import Questions, Subject, look_rows
 
+FIRST_SEED = 1_000_000  # of random networks: no run's own seed, whose first weights its maps may resemble
 NETWORKS = 4  # independent random networks: 6 pairs for the null
 IMAGES = 16  # ours: their mean moves by some .03
 SAME = 0.95  # ours: random networks whose maps agree more than this make maps that hardly feel the weights
@@ -57,9 +58,10 @@ def check(names: list[str], subject: Subject, fresh: Fresh, questions: Questions
     maps are like each other, and these are not all alike.
     """
     trained = _maps(names, subject, questions)
-    randoms = [fresh(seed + 1 + k) for k in range(NETWORKS)]
-    maps = [_maps(names, random, _random_head(questions, seed + 1 + k)) for k, random in enumerate(randoms)]
-    asked = _random_head(questions, seed + 1)
+    seeds = [FIRST_SEED + seed + k for k in range(NETWORKS)]
+    randoms = [fresh(k) for k in seeds]
+    maps = [_maps(names, random, _random_head(questions, k)) for k, random in zip(seeds, randoms, strict=True)]
+    asked = _random_head(questions, seeds[0])
     half = replace(randoms[0], encoder=copy.deepcopy(subject.encoder))  # random head, trained encoder
     stages, cascades = ["head"], [_maps(names, half, asked)]
     for name, block in half.encoder.blocks.items():

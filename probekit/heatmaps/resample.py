@@ -10,7 +10,8 @@ def upsample(maps: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.fl
     """Maps `[N, h, w]` at the image's (H, W), bilinear, cell centres on the centres of what they cover."""
     grid = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32))[:, None]
     if tuple(grid.shape[-2:]) != size:
-        grid = F.interpolate(grid, size, mode="bilinear", align_corners=False)
+        # In double precision, so that what ties on the grid ties afterwards: scores count ties.
+        grid = F.interpolate(grid.double(), size, mode="bilinear", align_corners=False).float()
     full: NDArray[np.float32] = grid[:, 0].numpy()
     return full
 

@@ -1,5 +1,6 @@
 """The tables of a heatmap result for the terminal: looks first, then what they must beat, then the ceiling."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,7 +62,7 @@ def mean_half(score: Mapping[str, Any] | None) -> str:
     if score is None or score["mean"] is None:
         return "-"
     low, high = score["ci"]
-    return f"{score['mean']:.2f} ±{(high - low) / 2:.2f}".replace("0.", ".")
+    return re.sub(r"\b0\.", ".", f"{score['mean']:.2f} ±{(high - low) / 2:.2f}")
 
 
 def percent(scores: Mapping[str, Any] | None, key: str) -> str:

@@ -33,8 +33,12 @@ class Classifier:
 
     @classmethod
     def of(cls, space: Space, probe: LinearProbe, *, classes: int, device: torch.device) -> "Classifier":
-        """From a fitted probe; a class that training did not show gets the logit -inf."""
-        seen_weight, seen_bias = space.unfold(probe)
+        """From a fitted probe; a class that training did not show gets the logit -inf.
+
+        Logits are known up to what all share: here their mean over the classes is 0. The probe of two classes has 0 for
+        the first, which no map could explain.
+        """
+        seen_weight, seen_bias = (found - found.mean(axis=0) for found in space.unfold(probe))
         weight = np.zeros((classes, seen_weight.shape[1]))
         bias = np.full(classes, -np.inf)
         weight[probe.labels], bias[probe.labels] = seen_weight, seen_bias
@@ -69,7 +73,8 @@ def make_targets(
         siblings: For "pair", by class factor, the class `[N]` of the minimal pair.
 
     Raises:
-        ValueError: If the name is unknown, or "pair" is asked of images without minimal pairs.
+        ValueError: If the name is unknown, or "pair" is asked of images without minimal pairs, or with some of a class
+            that the probe does not know.
     """
     if name not in TARGETS:
         raise ValueError(nearest("target", name, TARGETS))
@@ -81,10 +86,17 @@ def make_targets(
         return {"": _margin(classifier, labels, others.argmax(dim=1))}
     if not siblings:
         raise ValueError("expected images that a generator drew for --target pair, found others; type: --target margin")
-    return {
+    targets = {
         factor: _margin(classifier, labels, torch.from_numpy(other).to(labels.device))
         for factor, other in siblings.items()
     }
+    for factor, target in targets.items():
+        if not target.offset.isfinite().all():
+            raise ValueError(
+                f"expected only classes that train shows, for --target pair, found that flipping {factor} gives "
+                "others; type: --target margin"
+            )
+    return targets
 
 
 def _margin(classifier: Classifier, labels: Tensor, others: Tensor) -> Target:

@@ -33,7 +33,11 @@ def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for run in runs:
         for probe in run["probes"]:
             answers.setdefault(tuple(probe[key] for key in QUESTION), {}).setdefault(run["name"], probe)
-    labels = dict(zip((run["name"] for run in runs), method_labels([run["config"] for run in runs]), strict=True))
+    named: dict[str, str] = {}  # datasets by content: a file may have been renamed
+    for run in runs:
+        named.setdefault(run["dataset"]["hash"], f"{run['dataset']['name']} {run['dataset']['hash'][:8]}")
+    settings = [{**run["config"], "trained on": named[run["dataset"]["hash"]]} for run in runs]
+    labels = dict(zip((run["name"] for run in runs), method_labels(settings), strict=True))
     configs = {run["name"]: run["config"] for run in runs}
     groups = [_group(probes, labels, configs) for probes in answers.values() if len(probes) > 1]
     compared = {row["run"] for group in groups for row in group["runs"]}

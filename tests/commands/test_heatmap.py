@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 from rich.console import Console
@@ -17,9 +18,12 @@ from typer.testing import CliRunner
 
 from probekit.cli import app
 from probekit.commands.heatmap import HeatmapOptions, run_heatmap
+from probekit.h5 import read_split
 from probekit.heatmaps.baselines import BASELINES
 from probekit.heatmaps.protocol import DEFAULT_LOOKS
 from probekit.heatmaps.score import SCORES
+from probekit.probe.protocol import Part, fit_label
+from probekit.registry import LOOKS
 from tests.datasets import noise_npz
 
 SMALL = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
@@ -124,7 +128,10 @@ def test_files_are_as_promised(home: Path) -> None:
     assert (run / "figures/swap.png").stat().st_size > 10_000
     assert result["command"] == "probekit heatmap conrec-rect-tri --n 10 --passes 4 --device cpu"
     assert (run / "figures/views-rect-tri.png").stat().st_size > 10_000, "ConRec has a decoder"
+    last = (run / "figures/views-rect-tri.png").read_bytes()
     heatmap("conrec-rect-tri", data="data/rect-tri.h5", checkpoint="best_val")
+    assert (run / "figures/views-rect-tri.png").read_bytes() == last, "the pictures of two checkpoints stay apart"
+    assert (run / "figures/views-rect-tri-best_val.png").exists()
     assert (run / "results/heatmap-best_val-rect-tri.json").exists()
 
 
@@ -170,6 +177,59 @@ def test_unlabelled_images_get_the_looks_that_need_no_classifier(home: Path) -> 
     assert "they need labels" in told
     occlusion = by_name(heatmap("noise", data="data/pictures.h5", looks=("occlusion",), n=3), "occlusion")
     assert occlusion["all_zero"] == 0
+
+
+def test_labels_of_train_alone_explain_nothing(home: Path) -> None:
+    """The probe could be fitted, but there is no true class of a test image to ask about."""
+    shutil.copy(home / "data/rect-tri.h5", home / "data/unlabelled-test.h5")
+    with h5py.File(home / "data/unlabelled-test.h5", "r+") as file:
+        del file["test/labels"]
+    result = heatmap("conrec-rect-tri", data="data/unlabelled-test.h5", passes=0)
+    assert (result["split"], result["target"], result["probe"]) == ("test", None, None)
+    assert {row["look"] for row in result["rows"] if row["kind"] == "look"} == {"gradcam-ssl", "attention"}
+
+
+def test_all_looks_are_all_that_this_encoder_allows() -> None:
+    result = heatmap("simclr-rect-tri", looks=tuple(LOOKS), n=2, passes=0)
+    assert {row["look"] for row in result["rows"] if row["kind"] == "look"} == set(LOOKS) - {"attention"}
+    assert [line for line in result["left_out"] if line.startswith("attention")]
+
+
+def test_one_image_is_enough() -> None:
+    result = heatmap("conrec-rect-tri", looks=("cam",), n=1)
+    assert result["n"] == 1
+    assert by_name(result, "cam", "corner")["scores"]["evidence:corner"]["rank"]["n"] == 1
+
+
+def test_random_networks_are_not_the_runs_own_first_weights() -> None:
+    """The attention of a run of seed 1 that learned nothing is still that of its first weights, and of no others."""
+    unlearned = ["--seed", "1", "--set", "optimizer.lr=1e-9", "--data", "data/rect-tri.h5", "--name", "one"]
+    done = CliRunner().invoke(app, ["pretrain", "conrec", *SMALL, *unlearned])
+    assert done.exit_code == 0, done.output
+    found = by_name(heatmap("one", looks=("attention",), passes=1), "attention")["randomisation"]
+    assert found["stages"][1] == "pooling"
+    assert found["cascade"][1] < 0.8
+
+
+def test_the_probe_is_chosen_on_the_validation_split(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As probekit probe does."""
+    done = CliRunner().invoke(app, ["import", "noise.npz", "--val-fraction", "0.25", "--out", "data/val.h5"])
+    assert done.exit_code == 0, done.output
+    seen = []
+
+    def spy(train: Part, *, val: Part | None = None, **settings: Any) -> Any:
+        seen.append(val)
+        return fit_label(train, val=val, **settings)
+
+    monkeypatch.setattr("probekit.commands.subjects.fit_label", spy)
+    heatmap("noise", data="data/val.h5", looks=("cam",), n=2, passes=0)
+    labels = read_split(home / "data/val.h5", "val").labels
+    assert len(seen) == 2, "of the trained and of the random network"
+    for val in seen:
+        assert val is not None
+        assert labels is not None
+        assert val.y.tolist() == labels.tolist()
+        assert len(val.x) == len(labels)
 
 
 def test_the_terminal_shows_every_table_and_what_was_left_out() -> None:
@@ -219,6 +279,7 @@ def test_the_report_takes_what_was_written(home: Path) -> None:
         ("noise", {"fill": "counterfactual"}, "found no minimal pairs; type: --fill mean"),
         ("noise", {"data": "data/rect-tri.h5"}, "expected images of 3 channels.*found 1"),
         ("nosie", {}, "unknown run 'nosie'.*did you mean 'noise'"),
+        ("conrec-rect-tri", {"looks": ("occlusion",), "stride": 17}, "expected --stride of at most.*16.*--stride 16"),
     ],
 )
 def test_mistakes_are_one_line(run: str, changes: dict[str, Any], told: str) -> None:

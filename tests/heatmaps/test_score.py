@@ -127,6 +127,15 @@ def test_upsampling_keeps_cell_centres() -> None:
     np.testing.assert_allclose(row, [0, 1, 3, 4])
 
 
+@pytest.mark.parametrize("value", [0.3, -7.123, 1e-7])
+@pytest.mark.parametrize("grid", [(1, 1), (4, 4), (3, 7)])
+def test_a_constant_map_stays_constant(value: float, grid: tuple[int, int]) -> None:
+    """Rounding must not order what ties."""
+    flat = upsample(np.full((1, *grid), value), (50, 23))
+    assert len(np.unique(flat)) == 1
+    assert flat[0, 0, 0] == np.float32(value)
+
+
 def test_unit_range_is_for_explanation_images() -> None:
     maps = np.array([[[-3.0, 0.0], [1.0, 2.0]], [[5.0, 5.0], [5.0, 5.0]], [[-1.0, -1.0], [0.0, 0.0]]])
     expected = np.array([[[0, 0], [0.5, 1]], [[1, 1], [1, 1]], [[0, 0], [0, 0]]])

@@ -127,6 +127,21 @@ def test_targets_refuse_what_is_not_there() -> None:
         make_targets("pair", probe_, labels, pooled, {})
     with pytest.raises(ValueError, match="did you mean 'margin'"):
         make_targets("margn", probe_, labels, pooled, {})
+    unseen = np.full(len(labels), 3)
+    with pytest.raises(ValueError, match=r"--target pair.* flipping shape .*; type: --target margin"):
+        make_targets("pair", probe_, labels, pooled, {"shape": unseen})
+
+
+def test_of_two_classes_neither_logit_is_nothing() -> None:
+    """The fit keeps one row of weights for two classes; a map of the class without one would be zero everywhere."""
+    rng = np.random.default_rng(4)
+    y = np.repeat([0, 2], 30)
+    space = Space.of(rng.normal(0, 1, (60, 5)) + np.eye(5)[y], standardise=True)
+    ours = Classifier.of(space, fit(space.z, y, C=1.0), classes=3, device=torch.device("cpu"))
+    torch.testing.assert_close(ours.weight[0], -ours.weight[2])
+    torch.testing.assert_close(ours.bias[0], -ours.bias[2])
+    assert ours.weight[0].norm() > 0
+    assert ours.bias[1] == -torch.inf
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (3, 16, 16, 3)])
@@ -163,6 +178,8 @@ def test_baselines_are_functions_of_each_image(name: str, shape: tuple[int, ...]
     alone = np.concatenate([BASELINES[name](images[i : i + 1], index[i : i + 1], (6, 6), 0) for i in range(4)])
     np.testing.assert_array_equal(together, alone)
     assert together.shape[1:] in ((24, 24), (6, 6))
+    one = BASELINES[name](images[:1], index[:1], (6, 6), 0)
+    assert one.flags.writeable, "torch warns of what it cannot write to"
     if name == "ink":
         np.testing.assert_array_equal(together[0], images[0].reshape(24, 24, -1)[..., 0] > 0)
     if name == "edges":

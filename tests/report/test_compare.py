@@ -103,6 +103,17 @@ def test_predictions_are_needed_and_labels_must_agree(tmp_path: Path) -> None:
     assert pair["why"] == "no prediction of each image kept for b"
 
 
+def test_runs_trained_on_other_images_are_no_seeds_of_one_method(tmp_path: Path) -> None:
+    """Probed on the same images, with the same settings, but pretrained on different ones."""
+    content = collect([make_run(tmp_path, name, seed=seed) for name, seed in (("a", 0), ("b", 1), ("c", 2))])
+    content["runs"][1]["dataset"] |= {"hash": "cd" * 32, "name": "harder"}
+    group = compare(content["runs"])["groups"][0]
+    labels = [row["method"] for row in group["runs"]]
+    assert labels[0] == labels[2] == "conrec (trained on rect-tri abababab)"
+    assert labels[1] == "conrec (trained on harder cdcdcdcd)"
+    assert [row["seeds"] for row in group["over_seeds"]["methods"]] == [[0, 2], [1]]
+
+
 @pytest.mark.parametrize("seeds", [2, 3, 6])
 def test_methods_are_paired_by_seed(seeds: int, tmp_path: Path) -> None:
     runs = [
