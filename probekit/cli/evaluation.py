@@ -67,7 +67,7 @@ def heatmap(
     from probekit.commands.heatmap import HeatmapOptions, run_heatmap
     from probekit.registry import LOOKS
 
-    looks = None if look is None else tuple(LOOKS) if look == "all" else tuple(look.split(","))
+    looks = None if look is None else tuple(LOOKS) if look == "all" else tuple(name.strip() for name in look.split(","))
     result = run_heatmap(
         run,
         HeatmapOptions(

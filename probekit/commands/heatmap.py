@@ -1,5 +1,6 @@
 """`probekit heatmap`: where a run's encoder looks, scored against the truth."""
 
+import json
 import shlex
 import time
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ def run_heatmap(
     info = dataset_of(run, data, console)
     work, settings = _prepare(run, info, options, console)
     decodes = settings.pop("decodes")
-    result, rows = evaluate(work, options.looks)
+    result, rows = evaluate(work, options.looks, lambda line: console.print(f"  {line} ..."))
     result = {
         "run": run.name,
         "data": str(info.path),
@@ -94,7 +95,7 @@ def run_heatmap(
     other_data = None if data is None else data.stem
     _write(run, result, work.truth, rows, other_data, decodes=decodes, console=console)
     if not quiet:
-        _print(result, console)
+        _print(result, work.truth, console)
     return result
 
 
@@ -107,6 +108,11 @@ def _check(options: HeatmapOptions) -> None:
         raise ValueError(nearest("target", options.target, TARGETS))
     if options.fill not in FILLS:
         raise ValueError(nearest("fill", options.fill, FILLS))
+    if options.fill == "counterfactual" and options.target not in (None, "pair"):
+        raise ValueError(
+            f"expected --target pair for --fill counterfactual, found --target {options.target}; "
+            "type: --target pair, or --fill mean"
+        )
     if options.stride > options.window:  # some pixels would never be hidden
         raise ValueError(
             f"expected --stride of at most --window, {options.window}, found {options.stride}; "
@@ -155,6 +161,8 @@ def _prepare(
         len(info.classes),
         Context(window=options.window, stride=options.stride, seed=options.seed),
     )
+    if not subjects.has_head:
+        console.print("note: no projection head here, so gradcam-ssl contrasts the embedding itself")
     trained, random = subjects.trained(encoder), subjects.random(options.seed, with_probe=True)
     labels = _labels(truth, trained, subjects, device)
     target = options.target or ("pair" if truth.siblings else "margin")
@@ -229,8 +237,8 @@ def _write(
     console: Console,
 ) -> None:
     checkpoint = None if result["checkpoint"] == "last" else result["checkpoint"]
-    stem = "-".join(filter(None, ("heatmap", checkpoint, other_data)))
     run.results.mkdir(exist_ok=True)
+    stem = _stem(run, "-".join(filter(None, ("heatmap", checkpoint, other_data))), result["command"])
     run.figures.mkdir(exist_ok=True)
     write_json(run.results / f"{stem}.json", result)
     pictures = [draw_gallery(result, truth, rows, run.figures / f"{stem}.png")]
@@ -242,10 +250,23 @@ def _write(
     console.print(f"wrote {run.results / f'{stem}.json'} and {', '.join(map(str, pictures))}")
 
 
-def _print(result: dict[str, Any], console: Console) -> None:
+def _stem(run: Run, stem: str, command: str) -> str:
+    """The name of the results: of those that the same command made before, or a free one; others are never replaced."""
+    number = 1
+    while True:
+        name = stem if number == 1 else f"{stem}-{number}"
+        path = run.results / f"{name}.json"
+        if not path.exists() or json.loads(path.read_text()).get("command") == command:
+            return name
+        number += 1
+
+
+def _print(result: dict[str, Any], truth: Truth, console: Console) -> None:
     if result["probe"] is not None:
-        share = f"{100 * result['probe']['accuracy']:.1f} % of these images"
-        console.print(f"explained: a linear probe, target {result['target']}, right on {share}")
+        low, high = (100 * end for end in result["probe"]["ci"])
+        share = f"{100 * result['probe']['accuracy']:.0f} % [{low:.0f}, {high:.0f}] of these images"
+        chance = f"of {len(truth.info.classes)} classes"
+        console.print(f"explained: a linear probe {chance}, target {result['target']}, right on {share}")
     evidence = [mask for mask in result["masks"] if mask.startswith(EVIDENCE)]
     for mask in evidence or result["masks"]:
         console.print(score_table(result, mask), soft_wrap=False)
@@ -253,6 +274,10 @@ def _print(result: dict[str, Any], console: Console) -> None:
         factors = list(dict.fromkeys(row["target"] for row in result["rows"] if row["target"] and row["swap"]))
         for factor in factors or [""]:
             console.print(passes_table(result, factor), soft_wrap=False)
+        if any(swap["score"] is None for row in result["rows"] for swap in row["swap"].values()):
+            console.print("swap -: the probe does not tell the images from their pairs, so there is no way to go")
+        if result["fill"] == "black" and np.median(truth.split.images) == 0:
+            console.print("note: hiding a black ground with black costs nothing (see uniform, ink); --fill mean does")
     for line in result["left_out"]:
         console.print(f"left out: {line}")
     console.print(f"next: probekit report {result['run']}   (what the scores mean: docs/heatmaps.md)")

@@ -62,6 +62,11 @@ class Subjects:
         self.bank = images[torch.from_numpy(bank).to(images.device)]
 
     @property
+    def has_head(self) -> bool:
+        """Whether the contrastive loss has a projection head; without one the embedding itself is contrasted."""
+        return self.method is not None and self.method.projection is not None
+
+    @property
     def decodes(self) -> bool:
         """Whether the run has a decoder, to draw reconstructions."""
         if self.method is None:

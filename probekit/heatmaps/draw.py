@@ -79,7 +79,12 @@ def draw_gallery(result: Mapping[str, Any], truth: Known, rows: Sequence[Maps], 
     evidence = {name: mask for name, mask in truth.masks.items() if name.startswith(EVIDENCE)} or truth.masks
     columns = 1 + bool(evidence) + len(rows)
     figure = Figure(figsize=(CELL * columns + 1.2, 1.14 * CELL * len(shown) + 0.8), layout="constrained")
-    figure.suptitle(_plain(f"{result['run']} on {result['data']}: where it looks"), fontsize=10)
+    key = "orange, blue: evidence; green: its outline; " if evidence else ""
+    figure.suptitle(
+        _plain(f"{result['run']} on {result['data']}: where it looks")
+        + f"\n{key}maps red above zero, blue below, or from black up; each by its own scale, printed under it",
+        fontsize=9,
+    )
     axes = figure.subplots(len(shown), columns, squeeze=False)
     for line, (i, name) in zip(axes, shown, strict=True):
         _show_image(line[0], truth.split.images[i])

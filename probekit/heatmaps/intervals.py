@@ -18,13 +18,15 @@ def mean_interval(values: NDArray[np.floating], *, seed: int) -> dict[str, Any]:
         seed: Of the resampling.
 
     Returns:
-        mean, ci (None without a defined value), n (defined values), undefined.
+        mean, ci (None with fewer than two defined values), n (defined values), undefined.
     """
     known = values[np.isfinite(values)].astype(np.float64)
     found: dict[str, Any] = {"mean": None, "ci": None, "n": len(known), "undefined": len(values) - len(known)}
     if len(known):
+        found["mean"] = float(known.mean())
+    if len(known) > 1:
         means = _resamples(len(known), seed) @ known / len(known)
-        found |= {"mean": float(known.mean()), "ci": np.percentile(means, ENDS).tolist()}
+        found["ci"] = np.percentile(means, ENDS).tolist()
     return found
 
 
@@ -39,13 +41,16 @@ def ratio_interval(above: NDArray[np.floating], below: NDArray[np.floating], *, 
         seed: Of the resampling.
 
     Returns:
-        mean (the ratio) and ci; None where the mean below is not positive.
+        mean (the ratio) and ci; None where the mean below is not above 0 by its own interval: over next to nothing, a
+        ratio says nothing.
     """
     known = np.isfinite(above) & np.isfinite(below)
-    if not known.any() or below[known].mean() <= 0:
+    if known.sum() < 2:
         return None
     counts = _resamples(int(known.sum()), seed)
     top, bottom = counts @ above[known], counts @ below[known]
+    if np.percentile(bottom, ENDS[0]) <= 0:
+        return None
     ratios = top[bottom > 0] / bottom[bottom > 0]
     return {"mean": float(above[known].mean() / below[known].mean()), "ci": np.percentile(ratios, ENDS).tolist()}
 

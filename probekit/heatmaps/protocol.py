@@ -1,6 +1,6 @@
 """From encoders, images and truth to the whole result: which rows, which scores, what is left out and why."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,11 @@ from probekit.heatmaps.randomisation import IMAGES, Fresh, check
 from probekit.heatmaps.resample import area_average
 from probekit.heatmaps.rows import Questions, Row, Subject, look_rows, unmet
 from probekit.heatmaps.truth import EVIDENCE, Truth
+from probekit.probe.statistics import wilson
 from probekit.registry import LOOKS
 
 DEFAULT_LOOKS = ("cam", "gradcam", "gradcam-ssl", "attention", "input-gradient")
-COSTLY = {"occlusion": "occlusion: it encodes each image some 225 times; type: --look occlusion"}
+COSTLY = {"occlusion": "occlusion: it encodes each image once a window; type: --look occlusion"}
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,15 @@ class Evaluation:
     seed: int
 
 
-def evaluate(work: Evaluation, asked: Sequence[str] | None) -> tuple[dict[str, Any], list[Row]]:
+def evaluate(
+    work: Evaluation, asked: Sequence[str] | None, tell: Callable[[str], None]
+) -> tuple[dict[str, Any], list[Row]]:
     """Takes every look, scores it next to the baselines, and says what was left out.
 
     Args:
         work: See `Evaluation`.
         asked: Looks by name; None is `DEFAULT_LOOKS`.
+        tell: Is given a line when a long part begins.
 
     Returns:
         Part of results/heatmap.json (docs/heatmaps.md), and the rows of the trained encoder, for figures.
@@ -66,12 +70,15 @@ def evaluate(work: Evaluation, asked: Sequence[str] | None) -> tuple[dict[str, A
     """
     first = encode(work.trained.encoder, work.questions.images[:1], work.questions.index[:1]).features
     names, left_out = choose_looks(work.trained, asked, has_weights=first.weights is not None)
+    tell(f"maps of {len(work.questions)} images: {', '.join(names)}")
     looks, pooled = look_rows(names, work.trained, work.questions, encoder="trained")
     grid = (first.map.shape[2], first.map.shape[3])
     untrained, _ = look_rows(names, work.random, work.random_questions, encoder="random")
     baselines = [*_baselines(work, grid), *untrained]
     rows: list[Row] = [*looks, *baselines]
     masks = work.truth.masks
+    if masks:
+        tell(f"scores of {len(rows)} rows against {len(masks)} masks")
     scored = [
         _describe(row) | {"scores": scores}
         for row, scores in zip(rows, localise(rows, masks, seed=work.seed), strict=True)
@@ -83,6 +90,8 @@ def evaluate(work: Evaluation, asked: Sequence[str] | None) -> tuple[dict[str, A
         scored += [_describe(row) | {"scores": scores} for row in ceilings]
     else:
         left_out.append("pointing, mass, rank and AUROC: these images have no masks (probekit gen makes some)")
+    if work.passes:
+        tell("scores that ask the encoder again, and the check of the weights")
     _ask_again(work, rows, scored, left_out)
     _randomise(work, names, scored)
     chance = {name: float(mask.mean()) for name, mask in masks.items()}
@@ -101,7 +110,8 @@ def _accuracy(work: Evaluation, pooled: Tensor) -> dict[str, Any] | None:
     if work.labels is None or work.trained.classifier is None:
         return None
     hits = work.trained.classifier.logits(pooled).argmax(dim=1) == work.labels
-    return {"accuracy": float(hits.double().mean()), "n": len(hits)}
+    correct, n = int(hits.sum()), len(hits)
+    return {"accuracy": correct / n, "ci": list(wilson(correct, n)), "n": n}
 
 
 def choose_looks(subject: Subject, asked: Sequence[str] | None, *, has_weights: bool) -> tuple[list[str], list[str]]:
@@ -112,7 +122,7 @@ def choose_looks(subject: Subject, asked: Sequence[str] | None, *, has_weights: 
     """
     by_name = asked is not None and set(asked) != set(LOOKS)
     reasons = {name: unmet(name, subject, has_weights) for name in asked or DEFAULT_LOOKS}
-    refused = [f"{name} {reason}" for name, reason in reasons.items() if reason]
+    refused = [f"{name}: {reason}" for name, reason in reasons.items() if reason]
     names = [name for name, reason in reasons.items() if reason is None]
     if refused and (by_name or not names):
         raise ValueError(f"expected looks that this encoder and these images allow, found: {'; '.join(refused)}")

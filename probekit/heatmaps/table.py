@@ -48,7 +48,7 @@ def passes_table(result: Mapping[str, Any], factor: str) -> Table:
         seen = row["faithfulness"].get(factor) or row["faithfulness"].get("")
         swap, verdict = row["swap"].get(factor), row["randomisation"]
         cells = [
-            *(percent(seen, key) for key in ("average_drop", "average_increase", "average_gain")),
+            *(percent_half(seen, key) for key in ("average_drop", "average_increase", "average_gain")),
             "-" if seen is None else f"{seen['mean_map']['mean']:.2f}",
             "-" if swap is None else mean_half(swap["score"]),
             "" if verdict is None else "yes" if verdict["passes"] else "NO",
@@ -61,13 +61,17 @@ def mean_half(score: Mapping[str, Any] | None) -> str:
     """0.34 ±.02, or a dash where it is undefined."""
     if score is None or score["mean"] is None:
         return "-"
-    low, high = score["ci"]
-    return re.sub(r"\b0\.", ".", f"{score['mean']:.2f} ±{(high - low) / 2:.2f}")
+    half = "" if score["ci"] is None else f" ±{(score['ci'][1] - score['ci'][0]) / 2:.2f}"
+    return re.sub(r"\b0\.", ".", f"{score['mean']:.2f}{half}")
 
 
-def percent(scores: Mapping[str, Any] | None, key: str) -> str:
-    """12.3, or a dash."""
-    return "-" if scores is None or scores[key]["mean"] is None else f"{scores[key]['mean']:.1f}"
+def percent_half(scores: Mapping[str, Any] | None, key: str) -> str:
+    """12 ±3, or a dash where it is undefined."""
+    if scores is None or scores[key]["mean"] is None:
+        return "-"
+    score = scores[key]
+    half = "" if score["ci"] is None else f" ±{(score['ci'][1] - score['ci'][0]) / 2:.0f}"
+    return f"{score['mean']:.0f}{half}"
 
 
 def _about(result: Mapping[str, Any], factor: str) -> list[dict[str, Any]]:

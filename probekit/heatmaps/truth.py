@@ -63,10 +63,14 @@ class Truth:
 
 
 def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:
-    """Reads n images of a split, evenly spaced, so that every class comes even where the file is sorted by class."""
-    total = info.splits[split].n
-    index = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(np.int64))
+    """Reads n images of a split, evenly spaced, so that every class comes even where the file is sorted by class.
+
+    Of minimal pairs in the file only the base images: siblings share a scene, and intervals take images as independent.
+    """
     rows = read_split(info.path, split, masks=info.splits[split].masked)
+    roles = rows.factors.get("pair_role")
+    bases = np.arange(len(rows.images)) if roles is None else np.flatnonzero(roles.astype("S") == b"base")
+    index = bases[np.unique(np.linspace(0, len(bases) - 1, min(n, len(bases))).round().astype(np.int64))]
     return Truth(
         info,
         Split(

@@ -35,7 +35,8 @@ def heatmap_section(run: Mapping[str, Any], key: str) -> Section:
         Picture(
             f"{key}-gallery-{i}",
             f"Heatmaps: {Path(picture['file']).name}",
-            f"Maps of single images, as probekit heatmap drew them. Again: {_again(run)}",
+            "Maps of single images: red above zero, blue below, or from black up, each by its own scale, printed "
+            f"under it. Orange and blue: evidence; green: its outline. Again: {_made_by(run, Path(picture['file']))}",
             Path(picture["file"]),
         )
         for i, picture in enumerate(run["pictures"])
@@ -131,7 +132,7 @@ def _swap(found: Mapping[str, Any], rows: Sequence[Row], factor: str, key: str) 
         f"{_source(found)} Pixels are replaced by those of the image with {factor} flipped, the map's highest first; "
         "y is what is left of the margin between their classes, 1 for the image, 0 for its pair. Score: area above "
         "the curve; 0.5 for a random order, higher is better. Ratios of means over images, 95 % intervals in "
-        f"brackets. Misordered: the margin is not higher on the image than on its pair. Again: {found['command']}"
+        f"brackets. Misordered: the margin is not higher on the image than on its pair."
     )
     drawn = [(row, swap) for row, swap in kept if swap["x"] and len(swap["x"]) == len(swap["y"])]
     own = [pair for pair in drawn if pair[0]["encoder"] != "random"]
@@ -139,14 +140,20 @@ def _swap(found: Mapping[str, Any], rows: Sequence[Row], factor: str, key: str) 
     grey = [_label(row) for row, _ in own if row["kind"] != "look"]
     draw = partial(draw_lines, series, x="share of pixels swapped", y="margin that is left", grey=grey)
     told = "" if len(series) == len(drawn) else f" {len(series)} of {len(drawn)} are drawn; the table has all."
+    again = f" Again: {found['command']}"
     columns = ("map", "kind", "grid", "score", "n", "undefined", "misordered")
     cells = [
         [*_names(row), estimate(swap["score"], 2), *(count(swap[name]) for name in ("n", "undefined", "misordered"))]
         for row, swap in kept
     ]
-    chart = [Chart(key, f"Counterfactual swap curves, {factor}", f"{how}{told}", draw)] if series else []
+    chart = [Chart(key, f"Counterfactual swap curves, {factor}", f"{how}{told}{again}", draw)] if series else []
     looks = _looks([row for row, _ in kept])
-    return [*chart, Table(f"{key}-table", f"Counterfactual swap scores, {factor}", how, columns, cells, looks)]
+    if not series:
+        how += " No score: the probe does not tell the images from their pairs."
+    return [
+        *chart,
+        Table(f"{key}-table", f"Counterfactual swap scores, {factor}", f"{how}{again}", columns, cells, looks),
+    ]
 
 
 def _randomisation(found: Mapping[str, Any], rows: Sequence[Row], key: str) -> list[Block]:
@@ -157,7 +164,8 @@ def _randomisation(found: Mapping[str, Any], rows: Sequence[Row], key: str) -> l
     how = (
         f"{_source(found)} The encoder's blocks are re-initialised one after another, and its maps compared with the "
         "trained ones: mean Spearman correlation (Adebayo et al. 2018). A look passes if with all weights random the "
-        "maps are no more alike than those of independent networks. Pass or fail only: no ranking. "
+        "maps are no more alike than those of independent networks, and these agree by less than 0.95: else the "
+        "weights hardly matter. All targets of a look together. Pass or fail only: no ranking. "
         f"Again: {found['command']}"
     )
     columns = ("map", "kind", "grid", "passes", "similarity", "null, low", "null, high", *stages, "n")
@@ -193,6 +201,12 @@ def _source(found: Mapping[str, Any]) -> str:
         f"Maps of {found['n']} images of {found['data']}, split {found['split']}, checkpoint {found['checkpoint']}, "
         f"epoch {found['epoch']}{target}, seed {found['seed']}."
     )
+
+
+def _made_by(run: Mapping[str, Any], picture: Path) -> str:
+    """The command of the results that a picture is named after."""
+    commands = {Path(found["file"]).stem: str(found["command"]) for found in run["heatmaps"]}
+    return commands.get(picture.stem, _again(run))
 
 
 def _again(run: Mapping[str, Any]) -> str:

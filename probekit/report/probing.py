@@ -227,4 +227,5 @@ def _again(run: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
 
 
 def _unprobed(run: Mapping[str, Any]) -> Note:
-    return Note("Not probed yet. Probe it by typing:", command("probekit", "probe", run["argument"]))
+    told = "Not probed yet. Probe it by typing (images without labels: with --data LABELLED.h5):"
+    return Note(told, command("probekit", "probe", run["argument"]))

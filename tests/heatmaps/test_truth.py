@@ -64,6 +64,28 @@ def test_rows_are_evenly_spaced_and_masks_are_theirs(dataset: Path) -> None:
         np.testing.assert_array_equal(mask, every.masks[name][some.index])
 
 
+def test_of_minimal_pairs_only_the_base_images_are_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.h5"
+    generate(
+        "rect-tri",
+        out=path,
+        n=2,
+        n_test=6,
+        size=32,
+        seed=0,
+        style="clean",
+        params={},
+        pairs=True,
+        compression="none",
+        workers=1,
+        overwrite=False,
+        progress=lambda done, total: None,
+    )
+    truth = read_truth(read_info(path), "test", 4)
+    assert truth.index.tolist() == [0, 6, 9, 15]  # base, corner flipped, triangle flipped, base, ...
+    assert set(truth.split.factors["pair_role"].astype("S")) == {b"base"}
+
+
 @pytest.mark.parametrize("standardise", [True, False])
 @pytest.mark.parametrize(("n", "dim"), [(60, 8), (20, 50)])
 def test_a_probe_unfolds_to_weights_of_the_features_as_given(n: int, dim: int, standardise: bool) -> None:
