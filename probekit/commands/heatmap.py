@@ -253,7 +253,7 @@ def _write(
 def _print(result: dict[str, Any], console: Console) -> None:
     if result["probe"] is not None:
         share = f"{100 * result['probe']['accuracy']:.1f} % of these images"
-        console.print(f"maps explain a linear probe (target {result['target']}) that is right on {share}")
+        console.print(f"maps explain a linear probe (target {result['target']}), right on {share}")
     evidence = [mask for mask in result["masks"] if mask.startswith(EVIDENCE)]
     for mask in evidence or result["masks"]:
         console.print(score_table(result, mask), soft_wrap=False)
