@@ -15,9 +15,11 @@ from captum.attr import Occlusion as CaptumOcclusion
 from pytorch_grad_cam import GradCAM as PeerGradCAM
 from pytorch_grad_cam import HiResCAM as PeerHiResCAM
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from probekit.heatmaps.base import Batch, Context, Look, Target, encode
 from probekit.heatmaps.gradcam_ssl import positives, project
+from probekit.heatmaps.occlusion import PASS, Occlusion
 from probekit.heatmaps.score import score_maps
 from probekit.models.encoder import Encoder
 from probekit.registry import LOOKS, get
@@ -249,6 +251,26 @@ def test_occlusion_without_a_target_is_how_far_the_embedding_turns() -> None:
     turned = 1 - nn.functional.cosine_similarity(encoder(hidden).pooled, batch.features.pooled)
     maps = look(encoder, batch)
     torch.testing.assert_close(maps[0, :16, 16:], turned.detach().expand(16, 16), rtol=1e-4, atol=1e-6)
+
+
+class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the largest tensor that is made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.numbers = max(self.numbers, made.numel())
+        return made
+
+
+def test_occlusion_holds_a_pass_of_images_however_many_windows() -> None:
+    encoder = Planted()
+    batch = encode(encoder, torch.zeros(1, 1, 32, 32, dtype=torch.uint8), torch.arange(1))  # type: ignore[arg-type]
+    with Largest() as largest:  # type: ignore[no-untyped-call]
+        Occlusion(Context(window=2, stride=1))(encoder, batch)  # type: ignore[arg-type]
+    assert largest.numbers <= PASS * encoder.dim * 32 * 32
 
 
 def test_the_input_gradient_is_the_slope() -> None:
