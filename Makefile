@@ -34,6 +34,7 @@ bench: install
 	$(BIN)/python -m benchmarks.views
 	$(BIN)/python -m benchmarks.probe
 	$(BIN)/python -m benchmarks.h5
+	$(BIN)/python -m benchmarks.heatmaps
 	$(BIN)/python -m benchmarks.growth
 
 # Ratios to peers against the committed ones; fails past 25 % worse.
