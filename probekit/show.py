@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probekit.h5 import DatasetInfo, read_info, read_labels, read_split
+from probekit.h5.schema import EVIDENCE
 from probekit.picture import save_png
 
 Pixels = NDArray[np.uint8]
@@ -33,7 +34,6 @@ BRIGHTNESS_IMAGES, BRIGHTNESS_ROWS = 10_000, 640  # of a split: enough for four 
 TINT = 0.65  # share of the colour in a tinted pixel; black and white below stay apart
 # Okabe and Ito's colours, which colour-blind readers tell apart: orange, sky blue, green, vermillion, purple, yellow.
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167), (240, 228, 66))
-EVIDENCE = "evidence:"
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Small dataset files for tests, written with plain h5py-free code paths: the project's own writer."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,15 @@ from probekit.h5 import DatasetInfo
 
 
 def small_shapes(
-    path: Path, *, n: int = 32, n_test: int = 16, size: int = 32, generator: str = "rect-tri", pairs: bool = False
+    path: Path,
+    *,
+    n: int = 32,
+    n_test: int = 16,
+    size: int = 32,
+    generator: str = "rect-tri",
+    pairs: bool = False,
+    style: str = "clean",
+    params: Mapping[str, float | bool] = {},
 ) -> DatasetInfo:
     """A rendered dataset file, small enough for a training run of a second."""
     return generate(
@@ -19,8 +28,8 @@ def small_shapes(
         n_test=n_test,
         seed=0,
         size=size,
-        style="clean",
-        params={},
+        style=style,
+        params=params,
         pairs=pairs,
         compression="none",
         workers=1,

@@ -19,6 +19,7 @@ from probekit.commands.show import draw_run
 from probekit.commands.subjects import PROTOCOL, Subjects
 from probekit.data import check_channels, check_divisible, to_device
 from probekit.h5 import DatasetInfo, read_split
+from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import Context
 from probekit.heatmaps.draw import draw_curves, draw_gallery
 from probekit.heatmaps.fill import FILLS, fill
@@ -26,7 +27,7 @@ from probekit.heatmaps.protocol import Evaluation, evaluate
 from probekit.heatmaps.rows import Questions, Row, Subject
 from probekit.heatmaps.table import passes_table, score_table
 from probekit.heatmaps.targets import TARGETS, make_targets
-from probekit.heatmaps.truth import EVIDENCE, Truth, read_truth
+from probekit.heatmaps.truth import Truth, read_truth
 from probekit.models.encoder import encoder_file, load_encoder
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.registry import LOOKS, nearest
@@ -75,8 +76,7 @@ def run_heatmap(
     if name is None:
         console.print(f"run: {run.path} (the newest)")
     info = dataset_of(run, data, console)
-    work, settings = _prepare(run, info, options, console)
-    decodes = settings.pop("decodes")
+    work, settings, decodes = _prepare(run, info, options, console)
     result, rows = evaluate(work, options.looks, lambda line: console.print(f"  {line} ..."))
     result = {
         "run": run.name,
@@ -133,8 +133,8 @@ def _command(run: Run, options: HeatmapOptions, data: Path | None) -> str:
 
 def _prepare(
     run: Run, info: DatasetInfo, options: HeatmapOptions, console: Console
-) -> tuple[Evaluation, dict[str, Any]]:
-    """Everything that `evaluate` needs, on the device, and what the result says about it."""
+) -> tuple[Evaluation, dict[str, Any], bool]:
+    """Everything that `evaluate` needs, on the device; what the result says about it; whether the run has a decoder."""
     device = choose_device(options.device)
     encoder, header = load_encoder(run.path, options.checkpoint)
     split = "test" if "test" in info.splits else "train"
@@ -167,11 +167,14 @@ def _prepare(
     labels = _labels(truth, trained, subjects, device)
     target = options.target or ("pair" if truth.siblings else "margin")
     siblings = {factor: placed(sibling.images) for factor, sibling in truth.siblings.items()}
+    mean = reading.images.mean(axis=(0, 1, 2))
+    twins: dict[str, NDArray[np.uint8] | None] = {"": None}
     if options.fill == "counterfactual" and target == "pair" and siblings:
-        fills = siblings
-    else:
-        mean = reading.images.mean(axis=(0, 1, 2))
-        fills = {"": placed(fill(options.fill, truth.split.images, mean=mean, siblings=None))}
+        twins = {factor: sibling.images for factor, sibling in truth.siblings.items()}
+    fills = {
+        factor: placed(fill(options.fill, truth.split.images, mean=mean, siblings=twin))
+        for factor, twin in twins.items()
+    }
     index = torch.from_numpy(truth.index).to(device)
     asked = Questions(images, index, {}, fills)
     work = Evaluation(
@@ -186,7 +189,7 @@ def _prepare(
         passes=options.passes,
         seed=options.seed,
     )
-    return work, {
+    settings = {
         "method": header["method"],
         "epoch": header["epoch"],
         "split": split,
@@ -194,8 +197,8 @@ def _prepare(
         "size": list(truth.split.images.shape[1:3]),
         "target": target if labels is not None else None,
         "protocol": PROTOCOL if labels is not None else None,
-        "decodes": subjects.decodes,
     }
+    return work, settings, subjects.decodes
 
 
 def _labels(truth: Truth, trained: Subject, subjects: Subjects, device: torch.device) -> Tensor | None:
@@ -256,9 +259,18 @@ def _stem(run: Run, stem: str, command: str) -> str:
     while True:
         name = stem if number == 1 else f"{stem}-{number}"
         path = run.results / f"{name}.json"
-        if not path.exists() or json.loads(path.read_text()).get("command") == command:
+        if not path.exists() or _made_by(path) == command:
             return name
         number += 1
+
+
+def _made_by(path: Path) -> str | None:
+    """The command that wrote a results file; None for one that is no such file: it is not ours to replace."""
+    try:
+        content = json.loads(path.read_text())
+    except ValueError:
+        return None
+    return content.get("command") if isinstance(content, dict) else None
 
 
 def _print(result: dict[str, Any], truth: Truth, console: Console) -> None:

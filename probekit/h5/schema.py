@@ -28,6 +28,7 @@ COMPRESSIONS = ("gzip", "lzf", "none")
 CHUNK_IMAGES = 64  # measured: larger chunks write no faster, smaller ones compress and read slower
 CHUNK_BYTES = 4 << 20  # bounds memory for large images: 4 MiB is 64 images of 256 x 256
 MASK_BITS = 8  # masks are uint8
+EVIDENCE = "evidence:"  # begins the name of the mask of what a class factor changes
 
 
 @dataclass(frozen=True)

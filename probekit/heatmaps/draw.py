@@ -1,68 +1,28 @@
-"""Pictures of maps: the only place that scales them. Arrays in, PNG out; no torch."""
+"""Pictures of maps: the only place that scales them. Arrays in, PNG out."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from probekit.h5.schema import EVIDENCE
+from probekit.heatmaps.rows import Row
+from probekit.heatmaps.truth import Truth
 from probekit.picture import save_png
+from probekit.show import COLOURS
 
 PER_CLASS = 2  # rows of a class
 MAX_CLASSES = 6
 CELL = 1.15  # inches
 SIGNED, UNSIGNED = "RdBu_r", "magma"
 OUTLINE = "#00c040"
-EVIDENCE = "evidence:"
 
 
-class Maps(Protocol):
-    """What is drawn of a row: see `rows.Row`."""
-
-    @property
-    def name(self) -> str:
-        """Of the row."""
-        ...
-
-    @property
-    def target(self) -> str:
-        """Class factor, or ""."""
-        ...
-
-    @property
-    def signed(self) -> bool:
-        """Whether negative values may come."""
-        ...
-
-    @property
-    def maps(self) -> NDArray[np.float32]:
-        """`[N, h, w]`, raw."""
-        ...
-
-
-class Known(Protocol):
-    """What is known about the images: see `truth.Truth`."""
-
-    @property
-    def split(self) -> Any:
-        """With images and labels."""
-        ...
-
-    @property
-    def masks(self) -> dict[str, NDArray[np.bool_]]:
-        """By name, `[N, H, W]`."""
-        ...
-
-    @property
-    def info(self) -> Any:
-        """With classes."""
-        ...
-
-
-def draw_gallery(result: Mapping[str, Any], truth: Known, rows: Sequence[Maps], out: Path) -> Path:
+def draw_gallery(result: Mapping[str, Any], truth: Truth, rows: Sequence[Row], out: Path) -> Path:
     """A grid: image, evidence, and each look, two images a class; the scale of each map stands below it.
 
     Blue is below zero, red above, each map scaled by its own largest absolute value; maps without a sign from black to
@@ -132,7 +92,7 @@ def draw_curves(result: Mapping[str, Any], out: Path) -> Path:
     return save_png(figure, out, dpi=130)
 
 
-def _choose(truth: Known) -> list[tuple[int, str]]:
+def _choose(truth: Truth) -> list[tuple[int, str]]:
     """The first images of each class, with the class's name on the first."""
     labels = truth.split.labels
     if labels is None:
@@ -151,8 +111,7 @@ def _show_image(axes: Axes, image: NDArray[np.uint8]) -> None:
 
 def _tint(axes: Axes, masks: Sequence[NDArray[np.bool_]]) -> None:
     """Each mask in a colour of its own."""
-    colours = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167), (240, 228, 66))
-    for mask, colour in zip(masks, colours, strict=False):
+    for mask, colour in zip(masks, COLOURS, strict=False):
         layer = np.zeros((*mask.shape, 4))
         layer[mask] = (*(value / 255 for value in colour), 1)
         axes.imshow(layer, interpolation="nearest")

@@ -149,11 +149,6 @@ def _ask(subject: Subject, images: Tensor, target: Target) -> NDArray[np.float64
     return asked
 
 
-def spaced(n: int, most: int) -> NDArray[np.int64]:
-    """At most so many of n places, evenly spaced."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
-
-
 def by_target(targets: Mapping[str, Any], row_target: str) -> list[str]:
     """Which targets a row is asked about: its own, or each one if it has none."""
     return [row_target] if row_target in targets else list(targets)

@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import as_inputs, encode
 from probekit.heatmaps.baselines import BASELINES
 from probekit.heatmaps.localise import localise, localise_ceiling
-from probekit.heatmaps.passes import Pairs, by_target, confidence, faithfulness, spaced, swap
+from probekit.heatmaps.passes import Pairs, by_target, confidence, faithfulness, swap
 from probekit.heatmaps.randomisation import IMAGES, Fresh, check
 from probekit.heatmaps.resample import area_average
 from probekit.heatmaps.rows import Questions, Row, Subject, look_rows, unmet
-from probekit.heatmaps.truth import EVIDENCE, Truth
+from probekit.heatmaps.truth import Truth, spaced
 from probekit.probe.statistics import wilson
 from probekit.registry import LOOKS
 

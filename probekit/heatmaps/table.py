@@ -8,7 +8,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-EVIDENCE = "evidence:"
+from probekit.h5.schema import EVIDENCE
+
 TITLES = {"pointing": "pointing", "mass": "mass", "rank": "rank", "auroc": "AUROC"}
 
 

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from generators import GENERATORS
 from probekit.h5 import DatasetInfo, Split, read_split
 
-EVIDENCE = "evidence:"
-
 
 @dataclass(frozen=True)
 class Sibling:
@@ -70,7 +68,7 @@ def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:
     rows = read_split(info.path, split, masks=info.splits[split].masked)
     roles = rows.factors.get("pair_role")
     bases = np.arange(len(rows.images)) if roles is None else np.flatnonzero(roles.astype("S") == b"base")
-    index = bases[np.unique(np.linspace(0, len(bases) - 1, min(n, len(bases))).round().astype(np.int64))]
+    index = bases[spaced(len(bases), n)]
     return Truth(
         info,
         Split(
@@ -81,3 +79,8 @@ def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:
         ),
         index,
     )
+
+
+def spaced(n: int, most: int) -> NDArray[np.int64]:
+    """At most so many of n places, evenly spaced."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))

@@ -149,6 +149,10 @@ def test_another_commands_results_are_kept(home: Path) -> None:
     assert kept[path.name] == again["command"]
     assert sorted(kept.values()).count(again["command"]) == 1
     assert other["command"] in kept.values()
+    path.write_text("{")  # half a file, of whoever's: the work is not lost for it, and it is not replaced
+    heatmap("simclr-rect-tri", looks=("cam",), n=4, passes=0)
+    assert path.read_text() == "{"
+    path.unlink()
 
 
 def test_counterfactual_fills_belong_to_their_factor() -> None:

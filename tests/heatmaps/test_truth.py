@@ -13,7 +13,6 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 
 from generators import GENERATORS
-from probekit.generate import generate
 from probekit.h5 import read_info
 from probekit.heatmaps.baselines import BASELINES
 from probekit.heatmaps.fill import FILLS, fill
@@ -22,27 +21,14 @@ from probekit.heatmaps.targets import TARGETS, Classifier, make_targets
 from probekit.heatmaps.truth import read_truth
 from probekit.probe.linear import Space, fit
 from probekit.probe.protocol import Part, fit_label, probe
+from tests.datasets import small_shapes
 
 
 @pytest.fixture(scope="module", params=[(name, style) for name in GENERATORS for style in ("clean", "paper")])
 def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     name, style = request.param
     path = tmp_path_factory.mktemp("truth") / "set.h5"
-    generate(
-        name,
-        out=path,
-        n=8,
-        n_test=24,
-        size=64,
-        seed=3,
-        style=style,
-        params={"noise_sd": 0.1},
-        pairs=False,
-        compression="none",
-        workers=1,
-        overwrite=False,
-        progress=lambda done, total: None,
-    )
+    small_shapes(path, generator=name, n=8, n_test=24, size=64, style=style, params={"noise_sd": 0.1})
     return path
 
 
@@ -66,21 +52,7 @@ def test_rows_are_evenly_spaced_and_masks_are_theirs(dataset: Path) -> None:
 
 def test_of_minimal_pairs_only_the_base_images_are_looked_at(tmp_path: Path) -> None:
     path = tmp_path / "pairs.h5"
-    generate(
-        "rect-tri",
-        out=path,
-        n=2,
-        n_test=6,
-        size=32,
-        seed=0,
-        style="clean",
-        params={},
-        pairs=True,
-        compression="none",
-        workers=1,
-        overwrite=False,
-        progress=lambda done, total: None,
-    )
+    small_shapes(path, n=2, n_test=6, pairs=True)
     truth = read_truth(read_info(path), "test", 4)
     assert truth.index.tolist() == [0, 6, 9, 15]  # base, corner flipped, triangle flipped, base, ...
     assert set(truth.split.factors["pair_role"].astype("S")) == {b"base"}
