@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from probekit.show import COLOURS
 PER_CLASS = 2  # rows of a class
 MAX_CLASSES = 6
 CELL = 1.15  # inches
+LETTERS = 14  # an inch of the title holds
 SIGNED, UNSIGNED = "RdBu_r", "magma"
 OUTLINE = "#00c040"
 
@@ -38,13 +40,12 @@ def draw_gallery(result: Mapping[str, Any], truth: Truth, rows: Sequence[Row], o
     shown = _choose(truth)
     evidence = {name: mask for name, mask in truth.masks.items() if name.startswith(EVIDENCE)} or truth.masks
     columns = 1 + bool(evidence) + len(rows)
-    figure = Figure(figsize=(CELL * columns + 1.2, 1.14 * CELL * len(shown) + 0.8), layout="constrained")
+    figure = Figure(figsize=(CELL * columns + 1.2, 1.14 * CELL * len(shown) + 1), layout="constrained")
     key = "orange, blue: evidence; green: its outline; " if evidence else ""
-    figure.suptitle(
-        _plain(f"{result['run']} on {result['data']}: where it looks")
-        + f"\n{key}maps red above zero, blue below, or from black up; each by its own scale, printed under it",
-        fontsize=9,
-    )
+    key += "maps red above zero, blue below, or from black up; each by its own scale, printed under it"
+    title = f"{result['run']} on {result['data']}: where it looks"
+    width = round(LETTERS * figure.get_figwidth())
+    figure.suptitle(_plain("\n".join(fill(line, width) for line in (title, key))), fontsize=8)
     axes = figure.subplots(len(shown), columns, squeeze=False)
     for line, (i, name) in zip(axes, shown, strict=True):
         _show_image(line[0], truth.split.images[i])
