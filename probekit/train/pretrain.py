@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.filesize import decimal
 
 from probekit.config import Config, resolve
 from probekit.data import DeviceSplit, check_divisible, open_split, shrunk
@@ -237,9 +238,8 @@ def _announce_streaming(train: DeviceSplit, console: Console) -> None:
     """Where the images are, if they are not on the device."""
     where = {"host": "in the host's memory", "file": "encoded in the file and are decoded as they are needed"}
     if train.placement in where:
-        console.print(
-            f"the images stay {where[train.placement]}: {math.prod(train.images.shape) / 1e9:.1f} GB of pixels"
-        )
+        pixels = decimal(math.prod(train.images.shape))
+        console.print(f"the images stay {where[train.placement]}, {pixels} of pixels")
 
 
 def _prepare(config: Config, train: DeviceSplit, device: torch.device) -> Method:
