@@ -78,5 +78,6 @@ def feed(images: "Tensor | StreamedImages", batches: Sequence[Tensor]) -> Iterat
         for index, batch in zip(batches, images.ahead(batches), strict=True):
             yield index.to(images.device, non_blocking=True), batch
     elif batches:
-        for index in torch.stack(list(batches)).to(images.device):
+        order = torch.cat(list(batches)).to(images.device)  # one copy
+        for index in order.split([len(batch) for batch in batches]):  # type: ignore[no-untyped-call]
             yield index, images[index]
