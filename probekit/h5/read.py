@@ -56,7 +56,9 @@ def read_info(path: Path) -> DatasetInfo:
         return _check_file(path, file)
 
 
-def read_split(path: Path, split: str, *, start: int = 0, stop: int | None = None, masks: bool = False) -> Split:
+def read_split(
+    path: Path, split: str, *, start: int = 0, stop: int | None = None, images: bool = True, masks: bool = False
+) -> Split:
     """Reads rows [start, stop) of a split, checked.
 
     Args:
@@ -64,6 +66,7 @@ def read_split(path: Path, split: str, *, start: int = 0, stop: int | None = Non
         split: "train", "val" or "test".
         start: First row.
         stop: One past the last row; None is the end.
+        images: Read the images; without, there are none of them in the result.
         masks: Also read the masks.
 
     Raises:
@@ -75,11 +78,12 @@ def read_split(path: Path, split: str, *, start: int = 0, stop: int | None = Non
         group = file[split]
         labels = _labels(info, group, rows)
         factors = {name: group["factors"][name][rows] for name in info.splits[split].factors}
-        images = _images(info.splits[split], group, rows)
+        shape = _shape(info.splits[split])
+        pixels = _images(info.splits[split], group, rows) if images else np.empty((0, *shape), np.uint8)
         mask = group["masks"][rows] if masks and info.splits[split].masked else None
         if mask is not None and (mask >> len(info.mask_names)).any():
             raise ValueError(f"expected masks of {len(info.mask_names)} bits, found higher bits in {split}/masks")
-        return Split(images, labels, factors, mask)
+        return Split(pixels, labels, factors, mask)
 
 
 def open_encoded(path: Path, split: str) -> EncodedImages:

@@ -19,11 +19,11 @@ from torch.optim import lr_scheduler
 from probekit.batched import uniform
 from probekit.crops import random_boxes, resize_crops
 from probekit.data import Images
+from probekit.h5 import DIFFICULT
 from probekit.probe.features import BATCH_SIZE, eval_mode, extract
 from probekit.streamed import feed
 
 P_FLIP = 0.5  # all three papers: the usual mirroring
-DIFFICULT = 255  # in uint8 labels: only difficult instances, so neither present nor absent
 INIT_SD = 0.01  # xcorr and lcr; ConRec's is Keras's default, which a convex problem forgets
 
 

@@ -24,6 +24,7 @@ from probekit.streamed import AHEAD, StreamedImages, feed
 from probekit.train import loop
 from probekit.train.pretrain import resume
 from tests.datasets import small_shapes
+from tests.test_encoded import one_label, smooth, write
 from tests.train.test_loop import assert_same, assert_same_run, content, data, quiet, stop_after, train  # noqa: F401
 
 CPU = torch.device("cpu")
@@ -104,6 +105,25 @@ def test_a_stopped_run_goes_on_where_it_was(
     assert_same(content(whole), content(stopped))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_training_on_encoded_images_is_training_on_what_they_decode_to(tmp_path: Path, channels: int) -> None:
+    shape = (32, 32, 3)[: 2 + channels // 3]
+    path = tmp_path / "encoded.h5"
+    splits = {name: (smooth(n, shape, seed=n), one_label(n)) for name, n in (("train", 24), ("test", 9))}
+    write(path, splits, encoded=True)
+    runs = {
+        place: train(path, tmp_path, name=place, options={"data.placement": place, "data.max_size": 16})[0]
+        for place in ("device", "host", "file")
+    }
+    assert_same_run(runs["device"], runs["host"])
+    assert_same_run(runs["device"], runs["file"])
+
+
+def test_pixels_cannot_be_left_in_the_file(data: Path, tmp_path: Path) -> None:  # noqa: F811
+    with pytest.raises(ValueError, match=r"expected encoded images in split train of .*, found pixels"):
+        train(data, tmp_path, options={"data.placement": "file"})
+
+
 def test_auto_streams_what_has_no_room_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.h5"
     small_shapes(path, n=6, n_test=2)
@@ -117,6 +137,8 @@ def test_auto_streams_what_has_no_room_on_the_device(tmp_path: Path, monkeypatch
     monkeypatch.setattr(data_module, "host_memory", lambda: 6 * 32 * 32 * 2 - 1)
     with pytest.raises(ValueError, match="import them again with --max-gb"):
         open_split(path, "train", gpu, max_size=32)
+    write(path, {"train": (smooth(6, (32, 32)), one_label(6))}, encoded=True)
+    assert open_split(path, "train", gpu, max_size=32).placement == "file"
 
 
 def test_a_run_that_waits_for_images_says_so_once(
