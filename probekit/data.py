@@ -73,27 +73,23 @@ def open_split(
     rest = replace(split, images=split.images[:0])
     if placement == "device":
         return DeviceSplit(name, to_device(split.images, device, max_size=max_size), rest, placement)
-    read = _read_host(split.images) if placement == "host" else _read_file(path, name)
-
-    def batch(index: NDArray[np.int64]) -> Tensor:
-        return to_device(read(index), CPU, max_size=max_size)
-
-    return DeviceSplit(name, StreamedImages(batch, (n, found.channels, *size), device), rest, placement)
-
-
-def _read_host(images: NDArray[np.uint8]) -> Callable[[NDArray[np.int64]], NDArray[np.uint8]]:
-    return lambda index: images.take(index, axis=0)
+    read: Callable[[Tensor], Tensor]
+    if placement == "host":
+        read = to_device(split.images, CPU, max_size=max_size).__getitem__
+    else:
+        read = _decoder(path, name, max_size)
+    return DeviceSplit(name, StreamedImages(read, (n, found.channels, *size), device), rest, placement)
 
 
-def _read_file(path: Path, name: str) -> Callable[[NDArray[np.int64]], NDArray[np.uint8]]:
-    """Reads and decodes the images of an index, a thread a core."""
+def _decoder(path: Path, name: str, max_size: int) -> Callable[[Tensor], Tensor]:
+    """Reads, decodes and shrinks the images of an index, a thread a core."""
     encoded = open_encoded(path, name)
     pool = ThreadPoolExecutor(os.cpu_count(), "decode")
 
     def decoded(index: int) -> NDArray[np.uint8]:
         return encoded.decode(encoded.read([index])[0])
 
-    return lambda index: np.stack(list(pool.map(decoded, index.tolist())))
+    return lambda index: to_device(np.stack(list(pool.map(decoded, index.tolist()))), CPU, max_size=max_size)
 
 
 def _placement(info: DatasetInfo, name: str, planes: int, size: tuple[int, int], device: torch.device) -> str:

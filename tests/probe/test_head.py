@@ -128,7 +128,7 @@ def test_several_labels_an_image_leave_the_difficult_ones_out() -> None:
 def test_one_seed_one_result_wherever_the_images_are() -> None:
     recipe = chosen_recipe("xcorr", **FEW)  # type: ignore[arg-type]
     pixels = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    streamed = StreamedImages(lambda index: pixels[torch.from_numpy(index)], pixels.shape, CPU)
+    streamed = StreamedImages(lambda index: pixels[index], pixels.shape, CPU)
     first, again, other = (trained(recipe, images=pixels, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.logits, again.logits)
     np.testing.assert_array_equal(first.logits, trained(recipe, images=streamed).logits)
