@@ -98,7 +98,7 @@ def write_source(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for split, items in source.splits.items():
             writer.begin(split, len(items))
-            start = 0
+            start, before = 0, len(skipped)
             for part in journal.replay(split, items, source):
                 blocks.expect_shape_of(part)
                 _append(writer, part, skipped)
@@ -113,6 +113,8 @@ def write_source(
                     journal.stop()  # what came before is kept: the image may be repaired, or --skip-broken typed
                 journal.add(split, part)
                 _append(writer, part, skipped)
+            if skip_broken and len(items) == len(skipped) - before:
+                raise ValueError(f"expected at least one image in split {split}, found none but broken ones")
     if skipped and not skip_broken:
         first = skipped[0]
         raise ValueError(
