@@ -47,8 +47,8 @@ def fractions(
         draws: Subsets of each size.
 
     Returns:
-        One row, valid JSON: name, kind, protocol, points, complexity {share: n} as `complexity`, n_test, dim, and for an
-        encoder labels `[n_test]` and predicted {fraction: one list a draw}. A point, in ascending order: fraction, n
+        One row, valid JSON: name, kind, protocol, points, complexity {share: n} as `complexity`, n_test, dim; for an
+        encoder also labels `[n_test]`, predicted {fraction: one list a draw}. A point, in ascending order: fraction, n
         (mean size), accuracy (mean), ci (95 % Student t over draws; None at 1, where all draws are the same),
         accuracies (of each draw), C (of each draw), and with more than 5 classes top5 (mean).
 

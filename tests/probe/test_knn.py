@@ -93,7 +93,7 @@ def test_k_and_temperature_come_from_validation_alone() -> None:
 def test_a_validation_split_takes_the_place_of_the_part() -> None:
     train, test, val = part(150, 1), part(80, 2), part(60, 3)
     found = row(train, test, val=val)
-    cosine, rows = nearest(train.x, val.x, k=1, device="cpu")
+    _cosine, rows = nearest(train.x, val.x, k=1, device="cpu")
     assert found["sweep"][0]["accuracy"] == (train.y[rows[:, 0]] == val.y).mean()
 
 

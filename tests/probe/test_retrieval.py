@@ -21,9 +21,9 @@ from probekit.probe.protocol import Part
 from probekit.probe.retrieval import METRICS, chance, rank_all, retrieval
 
 assert KEPT is not None  # torchvision, which pytorch-metric-learning imports, needs it first
+from pytorch_metric_learning.distances import CosineSimilarity  # noqa: E402
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator  # noqa: E402
 from pytorch_metric_learning.utils.inference import CustomKNN  # noqa: E402
-from pytorch_metric_learning.distances import CosineSimilarity  # noqa: E402
 
 K, D = 5, 16
 CLASSES = tuple("abcde")
