@@ -3,9 +3,9 @@
 Alone: pytest tests/probe/test_fractions.py
 """
 
-from itertools import pairwise
 import json
 import warnings
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
