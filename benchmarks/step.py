@@ -51,7 +51,7 @@ def bare_step(trainer: Trainer) -> Callable[[], None]:
     method = trainer.method
     assert isinstance(method, ConRec)
     size = trainer.config.train.batch_size
-    x = trainer.eager_step.views(torch.arange(size, device=trainer.device)).inputs.flatten(0, 1)
+    x = trainer.eager_step.views(trainer.train.images[:size]).inputs.flatten(0, 1)
 
     def step() -> None:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=trainer.config.train.precision == "bf16"):
@@ -76,7 +76,8 @@ def whole_step(trainer: Trainer) -> Callable[[], None]:
     def step() -> None:
         nonlocal count
         start = count % (len(order) // size) * size
-        trainer.advance(order[start : start + size])
+        index = order[start : start + size]
+        trainer.advance(index, trainer.train.images[index])
         count += 1
 
     return step
@@ -85,8 +86,7 @@ def whole_step(trainer: Trainer) -> Callable[[], None]:
 def profile(trainer: Trainer, *, rounds: int) -> dict[str, float]:
     """Median milliseconds of each part of a step, measured apart from one another."""
     method, size = trainer.method, trainer.config.train.batch_size
-    index = torch.arange(size, device=trainer.device)
-    views = trainer.eager_step.views(index)
+    views = trainer.eager_step.views(trainer.train.images[:size])
 
     def forward() -> Tensor:
         with torch.autocast(views.inputs.device.type, torch.bfloat16, enabled=trainer.config.train.precision == "bf16"):
@@ -94,7 +94,7 @@ def profile(trainer: Trainer, *, rounds: int) -> dict[str, float]:
 
     forward().backward()  # type: ignore[no-untyped-call]  # leaves gradients for the optimizer
     parts: dict[str, Callable[[], Any]] = {
-        "views": lambda: trainer.eager_step.views(index),
+        "views": lambda: trainer.eager_step.views(trainer.train.images[:size]),
         "forward with losses": forward,
         "optimizer": trainer.optimizer.step,
     }

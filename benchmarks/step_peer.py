@@ -36,12 +36,13 @@ STEPS = 10  # a round
 def our_pass(config: Config, images: Tensor, device: torch.device) -> Callable[[], None]:
     """`STEPS` steps of the trainer on images uint8 [N, C, H, W]."""
     method = on_device(build_method(config, channels=images.shape[1]), device)
-    step = fastest_step(build_step(config, method.train(), images.to(device)), print)
+    placed = images.to(device)
+    step = fastest_step(build_step(config, method.train(), placed), print)
     batches = torch.arange(len(images), device=device).view(-1, config.train.batch_size)
 
     def run() -> None:
         for index in itertools.islice(itertools.cycle(batches), STEPS):
-            step(index)
+            step(index, placed[index])
 
     return run
 

@@ -20,9 +20,10 @@ SIDE = 8  # sides of images are multiples of it, and stay so when they are shrun
 
 @dataclass(frozen=True)
 class DataConfig:
-    """`max_size`: images larger than this many pixels are averaged down."""
+    """`max_size`: larger images are averaged down to so many pixels; `placement`: see `probekit.data.open_split`."""
 
     max_size: int
+    placement: str
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,16 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """`batch_size` in images (each gives two views), `precision` "fp32", "bf16" or "auto": what suits the device."""
+    """Epochs, batches and what is done between.
+
+    `batch_size` in images (each gives two views); `precision` "fp32", "bf16" or "auto": what suits the device;
+    `keep_every`: epochs from one encoder that is kept for good to the next, 0 for none.
+    """
 
     epochs: int
     batch_size: int
     eval_every: int
+    keep_every: int
     precision: str
 
 
@@ -86,7 +92,7 @@ class Config:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Config":
         """The inverse of `to_dict`."""
-        sections = {name: kind(**plain[name]) for name, kind in SECTIONS.items()}
+        sections = {name: kind(**(BEFORE.get(name, {}) | plain[name])) for name, kind in SECTIONS.items()}
         rest = {k: plain[k] for k in ("method", "preset", "seed", "method_options")}
         return cls(**rest, **sections)
 
@@ -98,6 +104,9 @@ SECTIONS: dict[str, type] = {
     "optimizer": OptimizerConfig,
     "train": TrainConfig,
 }
+
+# Settings that runs of older versions lack, and what was done then.
+BEFORE: dict[str, dict[str, Any]] = {"data": {"placement": "auto"}, "train": {"keep_every": 0}}
 
 LEAST: dict[str, float] = {
     "data.max_size": 8,
@@ -111,12 +120,14 @@ LEAST: dict[str, float] = {
     "train.epochs": 1,
     "train.batch_size": 2,
     "train.eval_every": 1,
+    "train.keep_every": 0,
 }
 
 BELOW: dict[str, float] = {"optimizer.momentum": 1}
 MOST = 1e9  # of any number: keeps counts within what torch can index
 
 CHOICES: dict[str, tuple[str, ...]] = {
+    "data.placement": ("auto", "device", "host", "file"),
     "model.pooling": ("gap", "attention"),
     "optimizer.name": ("lars", "adamw"),
     "optimizer.scaling": ("none", "sqrt"),

@@ -1,6 +1,7 @@
-"""A split on the device as uint8; a batch is a tensor of indices."""
+"""A split on the device as uint8, or streamed to it; a batch is a tensor of indices."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,47 +12,91 @@ from torch.nn import functional as F
 
 from probekit.config import SIDE
 from probekit.h5 import DatasetInfo, Split, read_info, read_split
+from probekit.streamed import StreamedImages
+
+Images = Tensor | StreamedImages
 
 RESIZE_CHUNK = 256  # images resized at once: bounds the float32 copy
+SHARE = 0.5  # of free memory that a split may take: the rest is for the model, its activations and other splits
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class DeviceSplit:
-    """A split, resident on the device.
+    """A split, resident on the device or streamed to it.
 
     Attributes:
         name: "train", "val" or "test".
         images: uint8 `[N, C, H, W]`.
-        split: What the file holds: labels, factors.
+        split: What else the file holds: labels, factors; its own images are left out.
+        placement: Where the images are: "device", "host" or "file".
     """
 
     name: str
-    images: Tensor
+    images: Images
     split: Split
+    placement: str
 
     def __len__(self) -> int:
         return len(self.images)
 
 
-def open_split(path: Path, name: str, device: torch.device, *, max_size: int, first: int | None = None) -> DeviceSplit:
-    """Reads a split and puts its images on the device, once.
+def open_split(
+    path: Path, name: str, device: torch.device, *, max_size: int, first: int | None = None, placement: str = "auto"
+) -> DeviceSplit:
+    """Reads a split and puts its images on the device, once, or makes them ready to be streamed to it.
 
     Args:
         path: A dataset file.
         name: The split.
-        device: Where the images go.
+        device: Where the images are used.
         max_size: Images whose longer side has more pixels are averaged down to it.
         first: Only the first so many images, if there are as many; None is all.
+        placement: "device", "host" (the host's memory), "file" (encoded images, decoded for each batch), or "auto": the
+            first of these that has room.
 
     Raises:
-        ValueError: If the file is no dataset, or has no such split.
+        ValueError: If the file is no dataset, has no such split, or fits nowhere.
     """
     info = read_info(path)
     if name not in info.splits:
         raise ValueError(f"expected split {name!r} in {path}, found {', '.join(info.splits)}")
     n = info.splits[name].n
-    split = read_split(path, name, stop=n if first is None else min(first, n))
-    return DeviceSplit(name, to_device(split.images, device, max_size=max_size), split)
+    n = n if first is None else min(first, n)
+    found = info.splits[name]
+    size = shrunk_size(found.height, found.width, max_size)
+    if placement == "auto":
+        placement = _placement(info, name, n * found.channels, size, device)
+    split = read_split(path, name, stop=n)
+    kept = replace(split, images=split.images[:0])
+    if placement == "device":
+        return DeviceSplit(name, to_device(split.images, device, max_size=max_size), kept, placement)
+    images = split.images
+
+    def read(index: NDArray[np.int64]) -> Tensor:
+        return to_device(np.take(images, index, axis=0), CPU, max_size=max_size)
+
+    return DeviceSplit(name, StreamedImages(read, (n, found.channels, *size), device), kept, placement)
+
+
+def _placement(info: DatasetInfo, name: str, planes: int, size: tuple[int, int], device: torch.device) -> str:
+    """Where images uint8 `[planes, *size]` have room; those of the file may be larger."""
+    split = info.splits[name]
+    on_host = planes * split.height * split.width
+    room = SHARE * host_memory()
+    if on_host <= room:
+        if device.type == "cpu" or planes * size[0] * size[1] <= SHARE * torch.cuda.mem_get_info(device)[0]:
+            return "device"
+        return "host"
+    raise ValueError(
+        f"expected images of at most {room / 1e9:.0f} GB in {info.path}, half of this machine's memory, found "
+        f"{on_host / 1e9:.0f} GB; import them again with --max-gb {room / 1e9:.0f}, which keeps them encoded"
+    )
+
+
+def host_memory() -> int:
+    """Bytes of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def to_device(images: NDArray[np.uint8], device: torch.device, *, max_size: int) -> Tensor:
@@ -76,12 +121,17 @@ def shrink(images: Tensor, max_size: int) -> Tensor:
     return torch.cat(parts)
 
 
-def shrunk(images: Tensor, max_size: int) -> tuple[int, int]:
-    """(height, width) of `[..., H, W]` scaled down so that the longer side has at most `max_size` pixels.
+def shrunk(images: Images, max_size: int) -> tuple[int, int]:
+    """`shrunk_size` of images `[..., H, W]`."""
+    height, width = images.shape[-2:]
+    return shrunk_size(height, width, max_size)
+
+
+def shrunk_size(height: int, width: int, max_size: int) -> tuple[int, int]:
+    """(height, width) scaled down so that the longer side has at most `max_size` pixels.
 
     Keeps the aspect up to rounding each side to the nearest multiple of `SIDE`; images that fit stay as they are.
     """
-    height, width = images.shape[-2:]
     longest = max(height, width)
     if longest <= max_size:
         return height, width

@@ -1,7 +1,7 @@
 """The run folder: where things lie in it, and how they are written so that a kill never leaves half a file.
 
-runs/NAME/  run.json  metrics.jsonl  checkpoints/{last,best_val,best_test}.pt  encoder.safetensors  results/*.json
-figures/*.png. The standard library alone, so that reports load without torch.
+runs/NAME/  run.json  metrics.jsonl  checkpoints/{last,best_val,best_test}.pt  checkpoints/epoch-NNNN.safetensors
+encoder.safetensors  results/*.json  figures/*.png. The standard library alone, so that reports load without torch.
 """
 
 import json
@@ -58,6 +58,10 @@ class Run:
     def encoder(self) -> Path:
         """The last encoder alone."""
         return self.path / "encoder.safetensors"
+
+    def kept(self, epoch: int) -> Path:
+        """The encoder after an epoch, kept for good."""
+        return self.checkpoints / f"epoch-{epoch:04d}.safetensors"
 
     @property
     def results(self) -> Path:

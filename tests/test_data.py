@@ -44,7 +44,7 @@ def test_known_sizes(size: tuple[int, int], most: int, expected: tuple[int, int]
 def test_the_first_images_are_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.h5"
     small_shapes(path, n=6, n_test=2)
-    whole, read = open_split(path, "train", CPU, max_size=32).images, []
+    whole, read = open_split(path, "train", CPU, max_size=32).images[:], []
 
     def recorded(*arguments: Any, **options: Any) -> Split:
         rows = read_split(*arguments, **options)
@@ -52,7 +52,7 @@ def test_the_first_images_are_read_alone(tmp_path: Path, monkeypatch: pytest.Mon
         return rows
 
     monkeypatch.setattr("probekit.data.read_split", recorded)
-    assert torch.equal(open_split(path, "train", CPU, max_size=32, first=4).images, whole[:4])
+    assert torch.equal(open_split(path, "train", CPU, max_size=32, first=4).images[:], whole[:4])
     assert len(open_split(path, "test", CPU, max_size=32, first=4)) == 2
     assert read == [4, 2]
 

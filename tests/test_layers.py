@@ -21,6 +21,7 @@ LEVEL = {
     "generate": 1,
     "picture": 1,
     "show": 1,
+    "streamed": 2,
     "data": 2,
     "views": 3,
     "crops": 3,

@@ -139,6 +139,8 @@ def _prepare(
     encoder, header = load_encoder(run.path, options.checkpoint)
     split = "test" if "test" in info.splits else "train"
     check_channels(info, split, encoder.spec["channels"])
+    if info.multilabel:
+        raise ValueError(f"expected one label an image, found several in {info.path}; choose another --data")
     truth = read_truth(info, split, options.n)
     console.print(f"looking into {run.name}, epoch {header['epoch']}, at {len(truth.index)} {split} images ...")
 

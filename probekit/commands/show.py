@@ -67,7 +67,7 @@ def _draw_method(name: str, path: Path, *, out: Path | None, split: str, seed: i
     from probekit.show_views import ROWS, draw_views
 
     recipe = _recipe(name)
-    images = open_split(path, split, CPU, max_size=MOST, first=ROWS).images
+    images = open_split(path, split, CPU, max_size=MOST, first=ROWS).images[:ROWS]
     picture = out or path.with_name(f"{path.stem}-views-{name}.png")
     title = f"{path.stem}, {split}: what {name} is given"
     return draw_views(images, recipe=recipe, seed=seed, title=title, out=picture, predict=None)
@@ -106,7 +106,7 @@ def draw_run(
     method, config = load_method(run, checkpoint)
     path = path or Path(run.read()["dataset"]["path"])
     channels = method.encoder.spec["channels"]
-    images = open_split(path, split, CPU, max_size=config.data.max_size, first=ROWS).images
+    images = open_split(path, split, CPU, max_size=config.data.max_size, first=ROWS).images[:ROWS]
     check_channels(read_info(path), split, channels)
     size = shrunk(images, config.views.max_size)
     check_divisible(size, method.encoder.stride)

@@ -9,6 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from probekit.data import Images
+from probekit.streamed import StreamedImages
+
 BATCH_SIZE = 32  # images a forward pass: bounds memory, changes no number; the fastest on a CPU (docs/log.md)
 
 
@@ -21,14 +24,14 @@ class Pooled(Protocol):
         ...
 
 
-def extract(encoder: Callable[[Tensor], Pooled], images: Tensor, *, batch_size: int) -> NDArray[np.float32]:
+def extract(encoder: Callable[[Tensor], Pooled], images: Images, *, batch_size: int) -> NDArray[np.float32]:
     """Embeds every image by itself: the result does not depend on its batch mates.
 
     A module is put in eval mode and given back in the mode it had; autocast is off.
 
     Args:
         encoder: `[B, C, H, W]` float32 in [0, 1] -> features with `.pooled` `[B, D]`.
-        images: uint8 `[N, C, H, W]`, on any device; batches move to the encoder's.
+        images: uint8 `[N, C, H, W]`, on any device or streamed; batches move to the encoder's.
         batch_size: Images at a time; it changes speed and memory only.
 
     Returns:
@@ -42,15 +45,21 @@ def extract(encoder: Callable[[Tensor], Pooled], images: Tensor, *, batch_size: 
     device = _device(encoder, images)
     parts: list[NDArray[np.float32]] = []
     with eval_mode(encoder), torch.no_grad(), torch.autocast(device.type, enabled=False):
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
+        for batch in _batches(images, batch_size):
             inputs = (batch.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
             pooled = encoder(inputs).pooled
             parts.append(pooled.float().cpu().numpy())
     return np.concatenate(parts)
 
 
-def _device(encoder: Callable[[Tensor], Pooled], images: Tensor) -> torch.device:
+def _batches(images: Images, batch_size: int) -> Iterator[Tensor]:
+    starts = range(0, len(images), batch_size)
+    if isinstance(images, StreamedImages):
+        return images.ahead([torch.arange(start, min(start + batch_size, len(images))) for start in starts])
+    return (images[start : start + batch_size] for start in starts)
+
+
+def _device(encoder: Callable[[Tensor], Pooled], images: Images) -> torch.device:
     weights = next(encoder.parameters(), None) if isinstance(encoder, nn.Module) else None
     return images.device if weights is None else weights.device
 

@@ -129,7 +129,7 @@ def step_on_noise(
     method = on_device(build_method(config, channels=channels), device)
     step = fastest_step(build_step(config, method.train(), images), say)
     index = torch.randperm(n, device=device)[: config.train.batch_size]
-    return lambda: step(index)
+    return lambda: step(index, images[index])
 
 
 def step_times(

@@ -19,6 +19,7 @@ from probekit.methods.base import Method
 from probekit.models.encoder import save_encoder
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.run import Run
+from probekit.streamed import StreamedImages, feed
 from probekit.train.checkpoint import restore_rng, rng_state, save_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
@@ -28,6 +29,7 @@ from probekit.train.step import build_step, fastest_step
 
 READ_EVERY = 50  # steps between reads of the device's loss buffer: each read waits for the device
 READ_AFTER = 10.0  # seconds after which it is read all the same: slow runs should show that they move
+WAITS = 0.1  # of the time, from which waiting for images is worth a line; ours
 SAVE_EVERY = 60.0  # seconds: what a kill can cost
 
 
@@ -90,6 +92,7 @@ class Trainer:
         self.progress = Progress()
         self.buffer: list[Tensor] = []
         self.saved_at = self.read_at = time.monotonic()
+        self.say, self.said_waiting = say, False
 
     @property
     def step_count(self) -> int:
@@ -115,14 +118,16 @@ class Trainer:
 
     def _train_epoch(self, display: Display, stopped: list[bool]) -> bool:
         self.method.train()
+        if isinstance(self.train.images, StreamedImages):
+            self.train.images.waited = 0.0  # the monitor has read them too
         if self.progress.batch == 0:  # a resumed epoch has begun already; what it began is in the checkpoint
             for branch in self._branches():
                 branch.begin_epoch(self._embed_all)
-        order = self._order()
+        size = self.config.train.batch_size
         started, first = time.monotonic(), self.progress.batch
-        for batch in range(first, self.batches):
-            size = self.config.train.batch_size
-            self.advance(order[batch * size : (batch + 1) * size])
+        order = torch.split(self._order(), size)[first : self.batches]
+        for batch, (index, images) in enumerate(feed(self.train.images, order), first):
+            self.advance(index, images)
             self.progress.batch = batch + 1
             if stopped:
                 self._read_buffer()
@@ -130,21 +135,35 @@ class Trainer:
             waited = time.monotonic() - self.read_at >= READ_AFTER
             if waited or len(self.buffer) >= READ_EVERY or batch + 1 == self.batches:
                 self._read_buffer()
-                images = (batch + 1 - first) * size
+                done = (batch + 1 - first) * size
                 display.progress(
                     epochs_done=self.step_count / self.batches,
                     means={k: v / self.progress.batch for k, v in self.progress.sums.items()},
-                    rate=images / (time.monotonic() - started),
+                    rate=done / (time.monotonic() - started),
                     lr=self._rate_of(self.step_count - 1),
                 )
+                self._say_if_waiting(time.monotonic() - started)
                 if time.monotonic() - self.saved_at > SAVE_EVERY:
                     self.save()
         return True
 
-    def advance(self, index: Tensor) -> None:
-        """Makes one step on the images of `index` `[B]`; its scalars wait on the device."""
+    def advance(self, index: Tensor, images: Tensor) -> None:
+        """Makes one step on the images uint8 `[B, C, H, W]` of `index` `[B]`; its scalars wait on the device."""
         set_rate(self.optimizer, self._rate_of(self.step_count))
-        self.buffer.append(self.step(index))
+        self.buffer.append(self.step(index, images))
+
+    def _say_if_waiting(self, elapsed: float) -> None:
+        """Once, if the images come more slowly than the steps take them."""
+        images = self.train.images
+        if self.said_waiting or not isinstance(images, StreamedImages):
+            return
+        share = images.waited / elapsed
+        if share > WAITS and elapsed > READ_AFTER:
+            self.said_waiting = True
+            self.say(
+                f"the images come more slowly than the steps take them: {share:.0%} of the time is spent waiting for "
+                f"them. They are read from the {self.train.placement}; more cores, or smaller images, would help"
+            )
 
     def _rate_of(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -176,6 +195,9 @@ class Trainer:
         display.epoch(line)
         if due:
             self.save()
+        keep = self.config.train.keep_every
+        if keep and (last or done.epoch % keep == 0):
+            save_encoder(self.run.kept(done.epoch), self.method.encoder, self._encoder_info())
 
     def _evaluate(self) -> dict[str, float]:
         scores = asdict(self.monitor.score(self.method.encoder))
@@ -235,7 +257,7 @@ class Trainer:
     def _order(self) -> Tensor:
         """This epoch's order of the images: a function of (seed, epoch), so that resuming needs no state."""
         shuffle = torch.Generator().manual_seed(stream_seed(self.config.seed, "order", self.progress.epoch))
-        return torch.randperm(len(self.train), generator=shuffle).to(self.device)
+        return torch.randperm(len(self.train), generator=shuffle)
 
     def _read_buffer(self) -> None:
         self.read_at = time.monotonic()

@@ -1,5 +1,6 @@
 """Starts, resumes and extends pretraining runs: from names and files to a finished run folder."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.filesize import decimal
 
 from probekit.config import Config, resolve
 from probekit.data import DeviceSplit, check_divisible, open_split, shrunk
@@ -146,7 +148,7 @@ def pretrain(
     )
     config = with_precision(config, place)
     info = read_info(data)
-    train = open_split(data, "train", place, max_size=config.data.max_size)
+    train = open_split(data, "train", place, max_size=config.data.max_size, placement=config.data.placement)
     model = _prepare(config, train, place)
     run = create_run(
         runs / (name or free_name(f"{method}-{data.stem}", runs)),
@@ -163,6 +165,7 @@ def pretrain(
     )
     chosen = "" if preset else f" (the default on a {'GPU' if place.type == 'cuda' else 'CPU'})"
     _announce(config, chosen, data, place, console)
+    _announce_streaming(train, console)
     trainer = _build_trainer(config, model, run, info, train, console)
     return run, _fit(trainer, console)
 
@@ -192,7 +195,7 @@ def resume(run: Run, *, epochs: int | None, device: str, console: Console) -> tu
             f"(hash {content['dataset']['hash'][:12]}), found hash {info.content_hash[:12]}; "
             "restore the file, or start a new run"
         )
-    train = open_split(data, "train", place, max_size=config.data.max_size)
+    train = open_split(data, "train", place, max_size=config.data.max_size, placement=config.data.placement)
     saved = load_checkpoint(run.checkpoints / "last.pt", place)
     done = saved["progress"]["epoch"]
     # A kill between the last save and the end leaves every epoch done, but not the state: then the rest is made up.
@@ -206,6 +209,7 @@ def resume(run: Run, *, epochs: int | None, device: str, console: Console) -> tu
     trainer.restore(saved)
     run.update(state="running", config=config.to_dict())
     console.print(f"resuming {run.path} after epoch {done} of {config.train.epochs}")
+    _announce_streaming(train, console)
     return run, _fit(trainer, console)
 
 
@@ -230,6 +234,14 @@ def _announce(config: Config, chosen: str, data: Path, device: torch.device, con
         console.print("warning: this device has no bfloat16 units and emulates them, slowly; type --precision fp32")
 
 
+def _announce_streaming(train: DeviceSplit, console: Console) -> None:
+    """Where the images are, if they are not on the device."""
+    where = {"host": "in the host's memory", "file": "encoded in the file and are decoded as they are needed"}
+    if train.placement in where:
+        pixels = decimal(math.prod(train.images.shape))
+        console.print(f"the images stay {where[train.placement]}, {pixels} of pixels")
+
+
 def _prepare(config: Config, train: DeviceSplit, device: torch.device) -> Method:
     for most in (config.data.max_size, config.views.max_size):
         check_divisible(shrunk(train.images, most), 2 ** (config.model.depth - 1))
@@ -247,7 +259,8 @@ def _build_trainer(
     def split(name: str) -> DeviceSplit | None:
         if name not in info.splits:
             return None
-        return open_split(info.path, name, train.images.device, max_size=config.data.max_size)
+        device, data = train.images.device, config.data
+        return open_split(info.path, name, device, max_size=data.max_size, placement=data.placement)
 
     height, width = train.images.shape[-2:]
     header = {

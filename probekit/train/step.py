@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from probekit.branches.base import Branch
 from probekit.config import Config
-from probekit.data import shrunk
+from probekit.data import Images, shrunk
 from probekit.methods.base import Method, Step
 from probekit.train.optim import build_optimizer, rates_on_device, scaled_rate
 from probekit.train.seeds import stream_seed
@@ -19,7 +19,7 @@ WARM_UP = 3  # eager steps before a CUDA graph is recorded: cuDNN chooses its al
 
 
 class TrainingStep:
-    """Makes one step on the images of an index, `[B]` on the device, and returns its scalars, float32 `[k]`.
+    """Makes one step on a batch, all on the device, and returns its scalars, float32 `[k]`.
 
     Attributes:
         names: What the k scalars are, known after the first step; "loss" is the first.
@@ -29,21 +29,26 @@ class TrainingStep:
         config: The run's settings.
         method: On the device, branches attached.
         optimizer: Of the method's parameters.
-        images: uint8 `[N, C, H, W]` on the device.
+        images: All of the split, uint8 `[N, C, H, W]`: branches may ask for more than the batch.
         generator: On the device: the source of the views' randomness.
     """
 
     def __init__(
-        self, config: Config, method: Method, optimizer: Optimizer, images: Tensor, generator: torch.Generator
+        self, config: Config, method: Method, optimizer: Optimizer, images: Images, generator: torch.Generator
     ) -> None:
         self.config, self.method, self.optimizer = config, method, optimizer
         self.images, self.generator = images, generator
         self.view_size = shrunk(images, config.views.max_size)
         self.names: list[str] = []
 
-    def __call__(self, index: Tensor) -> Tensor:
-        """The whole step."""
-        loss, step = self._gradients(index)
+    def __call__(self, index: Tensor, images: Tensor) -> Tensor:
+        """The whole step.
+
+        Args:
+            index: int64 `[B]`, which images of the split.
+            images: uint8 `[B, C, H, W]`, these images.
+        """
+        loss, step = self._gradients(index, images)
         self.optimizer.step()
         self.method.after_step()
         logs = {"loss": loss.detach(), **step.logs}
@@ -52,15 +57,16 @@ class TrainingStep:
 
     def rehearse(self, batch: int) -> None:
         """Forward and backward of a batch of another size, and no update: does it fit into memory?"""
-        self._gradients(torch.arange(batch, device=self.images.device))
+        index = torch.arange(batch, device=self.images.device)
+        self._gradients(index, self.images[index])
 
-    def views(self, index: Tensor) -> Views:
-        """Augmented views of the images of an index."""
-        return make_views(self.config.views.recipe, self.images[index], self.generator, size=self.view_size)
+    def views(self, images: Tensor) -> Views:
+        """Augmented views of a batch of images."""
+        return make_views(self.config.views.recipe, images, self.generator, size=self.view_size)
 
-    def _gradients(self, index: Tensor) -> tuple[Tensor, Step]:
+    def _gradients(self, index: Tensor, images: Tensor) -> tuple[Tensor, Step]:
         with torch.autocast(index.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
-            step = self._forward(index)
+            step = self._forward(index, images)
             loss = step.loss
             for branch in self._branches():
                 loss = loss + branch.weight * branch.loss(step)
@@ -68,12 +74,12 @@ class TrainingStep:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss, step
 
-    def _forward(self, index: Tensor) -> Step:
-        step = self.method.step(self.views(index))
+    def _forward(self, index: Tensor, images: Tensor) -> Step:
+        step = self.method.step(self.views(images))
         for branch in self._branches():
             more = branch.companions(index)
             if more is not None:
-                step.companions[branch.name] = self.method.encode(self.views(more).inputs.flatten(0, 1))
+                step.companions[branch.name] = self.method.encode(self.views(self.images[more]).inputs.flatten(0, 1))
         return step
 
     def _branches(self) -> list[Branch]:
@@ -95,39 +101,40 @@ class RecordedStep:
         self.step, self.say = step, say
         self.stream = torch.cuda.Stream(step.images.device)  # type: ignore[no-untyped-call]
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.index = torch.empty(0)
+        self.index = self.images = torch.empty(0)
         self.scalars = torch.empty(0)
         self.to_warm_up = WARM_UP
 
-    def __call__(self, index: Tensor) -> Tensor:
+    def __call__(self, index: Tensor, images: Tensor) -> Tensor:
         """As the step; the scalars are a copy, which the next replay does not change."""
         if self.graph is None and self.to_warm_up == 0:
-            self._record(index)
+            self._record(index, images)
         if self.graph is None:
             self.to_warm_up -= 1
-            return self._eager(index)
+            return self._eager(index, images)
         self.index.copy_(index)
+        self.images.copy_(images)
         self.graph.replay()
         return self.scalars.clone()
 
-    def _eager(self, index: Tensor) -> Tensor:
+    def _eager(self, index: Tensor, images: Tensor) -> Tensor:
         """On the stream of the recording, as torch asks for (CUDA semantics, CUDA graphs)."""
         current = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
-            scalars = self.step(index)
+            scalars = self.step(index, images)
         current.wait_stream(self.stream)
         return scalars
 
-    def _record(self, index: Tensor) -> None:
-        self.index = index.clone()
+    def _record(self, index: Tensor, images: Tensor) -> None:
+        self.index, self.images = index.clone(), images.clone()
         self.step.optimizer.zero_grad(set_to_none=True)  # gradients then live in the graph's own memory
         before = self.step.generator.get_state()
         try:
             graph = torch.cuda.CUDAGraph()
             graph.register_generator_state(self.step.generator)
             with torch.cuda.graph(graph, stream=self.stream):
-                self.scalars = self.step(self.index)
+                self.scalars = self.step(self.index, self.images)
         except RuntimeError as error:
             self.step.generator.set_state(before)
             self.step.optimizer.zero_grad(set_to_none=True)
@@ -137,13 +144,13 @@ class RecordedStep:
         self.graph = graph
 
 
-def build_step(config: Config, method: Method, images: Tensor) -> TrainingStep:
+def build_step(config: Config, method: Method, images: Images) -> TrainingStep:
     """A run's step with a fresh optimizer at the peak rate and a fresh stream of views.
 
     Args:
         config: The run's settings.
         method: On the device, branches attached.
-        images: uint8 `[N, C, H, W]` on the device.
+        images: uint8 `[N, C, H, W]`.
     """
     settings, device = config.optimizer, images.device
     optimizer = build_optimizer(

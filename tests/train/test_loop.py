@@ -112,10 +112,10 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     done = 0
     original = loop.Trainer.advance
 
-    def step(self: loop.Trainer, index: Tensor) -> None:
+    def step(self: loop.Trainer, index: Tensor, images: Tensor) -> None:
         nonlocal done
         done += 1
-        original(self, index)
+        original(self, index, images)
         if done == steps:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -241,9 +241,9 @@ def test_every_epoch_has_an_order_of_its_own(data: Path, tmp_path: Path, monkeyp
     seen: list[list[int]] = []
     original = loop.Trainer.advance
 
-    def step(self: loop.Trainer, index: Tensor) -> None:
+    def step(self: loop.Trainer, index: Tensor, images: Tensor) -> None:
         seen.append(index.tolist())
-        original(self, index)
+        original(self, index, images)
 
     monkeypatch.setattr(loop.Trainer, "advance", step)
     train(data, tmp_path, epochs=2)
@@ -302,10 +302,10 @@ def test_non_finite_loss_stops_with_the_step_and_what_to_try(
     original = TrainingStep._forward
     done = 0
 
-    def forward(self: TrainingStep, index: Tensor) -> Step:
+    def forward(self: TrainingStep, index: Tensor, images: Tensor) -> Step:
         nonlocal done
         done += 1
-        step = original(self, index)
+        step = original(self, index, images)
         if done == 7:
             step.loss = step.loss * float("nan")
         return step
@@ -325,8 +325,8 @@ def test_weights_that_the_last_step_broke_say_what_to_try_before_they_are_probed
 ) -> None:
     original = loop.Trainer.advance
 
-    def advance(self: loop.Trainer, index: Tensor) -> None:
-        original(self, index)
+    def advance(self: loop.Trainer, index: Tensor, images: Tensor) -> None:
+        original(self, index, images)
         if self.progress.batch + 1 == self.batches:  # its loss was finite, its gradient was not
             next(self.method.encoder.parameters()).data.fill_(math.nan)
 

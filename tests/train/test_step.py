@@ -3,7 +3,6 @@
 Alone: pytest tests/train/test_step.py
 """
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -37,9 +36,10 @@ def step_of(config: Config, device: torch.device = CPU) -> TrainingStep:
     return TrainingStep(config, method, optimizer, pixels.to(device), torch.Generator(device).manual_seed(0))
 
 
-def losses(step: Callable[[Tensor], Tensor], count: int, device: torch.device = CPU) -> Tensor:
+def losses(step: TrainingStep | RecordedStep, count: int, device: torch.device = CPU) -> Tensor:
     batches = [torch.arange(8, device=device) + 8 * (i % 4) for i in range(count)]
-    return torch.stack([step(index) for index in batches])
+    images = (step.step if isinstance(step, RecordedStep) else step).images
+    return torch.stack([step(index, images[index]) for index in batches])
 
 
 @pytest.fixture
@@ -77,6 +77,7 @@ def test_a_recording_is_replayed_on_the_new_index(no_gpu: None, monkeypatch: pyt
 
         def replay(self) -> None:
             seen.append(recorded.index.tolist())
+            assert torch.equal(recorded.images, recorded.step.images[recorded.index])
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: nullcontext())
