@@ -133,3 +133,13 @@ def _sweep(train: Part, val: Part | None, *, classes: int, seed: int, device: st
         for t in (T_GRID if k > 1 else T_GRID[:1])  # one voter needs no weight
         for shares in [vote(cosine, train.y[rows], k=k, temperature=t, classes=classes)]
     ]
+
+
+def majority(train: NDArray[np.int64], test: NDArray[np.int64], *, classes: int) -> dict[str, Any]:
+    """The row of kind "floor" that is chance: the most frequent class of train for every test image."""
+    shares = np.zeros((len(test), classes))
+    shares[:] = np.bincount(train, minlength=classes) / len(train)
+    with np.errstate(divide="ignore"):
+        scores = evaluate(np.log(shares), test)
+    missing: dict[str, Any] = {"k": None, "temperature": None, "note": "", "sweep": [], "monitor": []}
+    return {"name": "chance", "kind": "floor", **scores, **missing, "n_train": len(train), "dim": 0}

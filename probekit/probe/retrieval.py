@@ -99,6 +99,23 @@ def retrieval(
     }
 
 
+def by_chance(y: NDArray[np.int64]) -> dict[str, Any]:
+    """The row of kind "floor" that a random ranking of images with these labels `[N]` is expected to have."""
+    relevant = np.bincount(y)[y] - 1
+    counts = relevant > 0
+    expected = {metric: _known(value) for metric, value in chance(relevant[counts], len(y) - 1).items()}
+    return {
+        "name": "chance",
+        "kind": "floor",
+        "scores": {metric: {"value": value, "ci": None, "chance": value} for metric, value in expected.items()},
+        "n": int(counts.sum()),
+        "skipped": int((~counts).sum()),
+        "gallery": [],
+        "fingerprint": {},
+        "dim": 0,
+    }
+
+
 def rank_all(
     x: NDArray[np.floating], y: NDArray[np.int64], *, seed: int, device: str
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
