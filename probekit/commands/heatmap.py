@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from probekit.commands.probe import dataset_of, sha256
+from probekit.commands.embeddings import sha256
+from probekit.commands.probe import dataset_of
 from probekit.commands.show import draw_run
 from probekit.commands.subjects import PROTOCOL, Subjects
 from probekit.data import check_channels, check_divisible, to_device
