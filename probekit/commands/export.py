@@ -66,7 +66,7 @@ def run_export(
         arrays[f"{split}/embeddings"] = embedder(info, split)
         labels, factors = read_columns(info.path, split)
         arrays |= {} if labels is None else {f"{split}/labels": labels}
-        arrays |= {f"{split}/factors/{factor}": values for factor, values in factors.items()}
+        arrays |= {f"{split}/factors/{factor}": _plain(values) for factor, values in factors.items()}
     about = {
         "format": FORMAT,
         "run": run.name,
@@ -79,6 +79,11 @@ def run_export(
     shapes = (f"{split} {list(arrays[f'{split}/embeddings'].shape)}" for split in info.splits)
     console.print(f"wrote {out}: {', '.join(shapes)}")
     return out
+
+
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    """Without what h5py notes on text, which npz cannot hold."""
+    return values.view(np.dtype(values.dtype.str))
 
 
 def _data(info: DatasetInfo) -> dict[str, Any]:
