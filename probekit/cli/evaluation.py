@@ -13,7 +13,13 @@ from probekit.output import console, errors, print_json
 def probe(
     run: Annotated[str | None, typer.Argument(help="A run; default: the newest.")] = None,
     data: Annotated[Path | None, typer.Option("--data", help="A dataset file; default: the run's own.")] = None,
-    protocol: Annotated[str, typer.Option(help="val: standardised, C chosen on validation; paper: C=1.")] = "val",
+    protocol: Annotated[
+        str,
+        typer.Option(help="val: standardised, C chosen on validation; paper: C=1; sgd: a head on crops."),
+    ] = "val",
+    recipe: Annotated[str | None, typer.Option(help="Of sgd: conrec (default), xcorr, lcr; voc trains all.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of sgd; default: the recipe's.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Of sgd: the head's learning rate; default: the recipe's.")] = None,
     checkpoint: Annotated[str, typer.Option(help="last, best_val, best_test, or epoch-NNNN if kept.")] = "last",
     floors: Annotated[bool, typer.Option("--floors/--no-floors", help="Probe the floors too.")] = True,
     fractions: Annotated[
@@ -38,7 +44,7 @@ def probe(
     Options add further protocols to it. Images with several labels have average precision in its place.
     """
     from probekit.commands.probe import run_probe
-    from probekit.commands.protocols import ProbeOptions, read_fractions
+    from probekit.commands.protocols import ProbeOptions, read_fractions, read_recipe
 
     result = run_probe(
         run,
@@ -60,6 +66,7 @@ def probe(
             metric=metric,
             repeats=repeats,
             every=every,
+            recipe=read_recipe(protocol, recipe, epochs=epochs, lr=lr),
         ),
     )
     if as_json:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from probekit.commands.embeddings import sha256
 from probekit.commands.every import EVERY, along_checkpoints, kept_encoders
-from probekit.commands.protocols import SECTIONS, ProbeOptions, Row, Settings, sections_for
+from probekit.commands.protocols import SECTIONS, SGD, ProbeOptions, Row, Settings, sections_for
 from probekit.commands.sources import RANDOM, Source, read_labels, sources
 from probekit.data import check_channels
 from probekit.h5 import DatasetInfo, read_info
@@ -42,7 +42,7 @@ def run_probe(
     Args:
         name: The run, or None for the newest.
         data: A dataset file, or None for the run's own.
-        protocol: One of `PROTOCOLS`.
+        protocol: One of `PROTOCOLS`, or "sgd": then other sections take the default.
         checkpoint: "last", "best_val", "best_test" or "epoch-NNNN".
         floors: Probe the floors too.
         seed: Of everything random: the validation part, the random encoder, subsets, folds, bootstraps.
@@ -59,9 +59,11 @@ def run_probe(
     Raises:
         ValueError: If there is no such run or checkpoint, or the data do not fit or lack what is asked for.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(nearest("protocol", protocol, PROTOCOLS))
+    if protocol not in (*PROTOCOLS, SGD):
+        raise ValueError(nearest("protocol", protocol, (*PROTOCOLS, SGD)))
     options = options or ProbeOptions()
+    assert (options.recipe is not None) == (protocol == SGD)
+    fitted = next(iter(PROTOCOLS)) if protocol == SGD else protocol
     run = open_run(name, runs)
     if name is None:
         console.print(f"run: {run.path} (the newest)")
@@ -72,8 +74,10 @@ def run_probe(
     check_channels(info, "train", header["spec"]["channels"])
     kept = kept_encoders(run, checkpoint) if options.every else []
     place = choose_device(device)
-    settings = Settings(labels, options, protocol, seed, str(place))
-    console.print(f"probing {run.name}{' and the floors' if floors else ''}, protocol {PROTOCOLS[protocol]} ...")
+    settings = Settings(labels, options, fitted, seed, str(place), console)
+    console.print(
+        f"probing {run.name}{' and the floors' if floors else ''}, protocol {PROTOCOLS.get(protocol, SGD)} ..."
+    )
     found = sources(run, info, checkpoint, floors=floors, seed=seed, device=place)
     rows, seconds = _measure(found, wanted, settings, console)
     about = {
@@ -137,7 +141,7 @@ def _result(
     return {
         "run": run.name,
         "data": str(settings.labels.info.path),
-        "protocol": settings.protocol if section.fits else name,
+        "protocol": section.protocol(name, settings),
         "how": section.how(settings),
         "command": _command(run, name, settings.options, words),
         "rows": rows,
@@ -185,6 +189,8 @@ def _print(run: Run, results: Mapping[str, Mapping[str, Any]], data: Path | None
         console.print(table, soft_wrap=False)
         if name == "linear":
             _print_notes(result["rows"], console)
+        elif name == SGD:
+            _print_best(result["rows"][0], console)
         elif name == "retrieval" and result["rows"][0]["fingerprint"]:
             console.print(fingerprint_table(result["rows"]), soft_wrap=False)
     other = next(p for p in PROTOCOLS if p != first["protocol"])
@@ -198,6 +204,11 @@ def _print_notes(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     above = [row["name"] for row in rows if row["kind"] == "floor" and row["accuracy"] > rows[0]["accuracy"]]
     if above:
         console.print(f"floors that beat the encoder: {', '.join(above)} (docs/protocols.md, Floors)")
+
+
+def _print_best(row: Mapping[str, Any], console: Console) -> None:
+    best, last = row["best_test"], len(row["scores"])
+    console.print(f"best epoch on test (paper protocol): {best['score']:.1%} at {best['epoch']} of {last}")
 
 
 def _health(rows: Sequence[Mapping[str, Any]]) -> str:

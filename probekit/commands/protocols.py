@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.table import Table
 
+from probekit.commands.head import head_row
 from probekit.commands.hints import unprobeable
 from probekit.commands.sources import RANDOM, Labels, Source
 from probekit.h5 import read_split
@@ -18,6 +20,7 @@ from probekit.probe.curves import draw_fractions, draw_gallery
 from probekit.probe.figure import draw_probe
 from probekit.probe.floors import FLOORS
 from probekit.probe.fractions import DRAWS, FRACTIONS, check_fractions, fractions
+from probekit.probe.head import RECIPES, Recipe, chosen_recipe
 from probekit.probe.knn import knn, majority
 from probekit.probe.protocol import Part, probe
 from probekit.probe.retrieval import by_chance, retrieval
@@ -27,6 +30,7 @@ from probekit.probe.table import probe_table
 from probekit.registry import nearest
 
 CHANCE = "chance"  # of `FLOORS`
+SGD = "sgd"
 Row = dict[str, Any]
 Scores = dict[str, Mapping[str, Any]]
 
@@ -43,6 +47,7 @@ class ProbeOptions:
     metric: str = "kappa"
     repeats: int = REPEATS
     every: bool = False
+    recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no data could satisfy.
@@ -90,6 +95,19 @@ def read_fractions(text: str | None) -> tuple[float, ...] | None:
         raise ValueError(f"expected percentages with commas, found {text!r}; type: --fractions 1,10,100") from None
 
 
+def read_recipe(protocol: str, name: str | None, *, epochs: int | None, lr: float | None) -> Recipe | None:
+    """The recipe that `--protocol sgd` and its options ask for; None for another protocol without them.
+
+    Raises:
+        ValueError: As `chosen_recipe`, or if another protocol has such an option.
+    """
+    if protocol == SGD:
+        return chosen_recipe(name or next(iter(RECIPES)), epochs=epochs, lr=lr)
+    if name is not None or epochs is not None or lr is not None:
+        raise ValueError(f"expected --recipe, --epochs and --lr with --protocol {SGD}, found --protocol {protocol}")
+    return None
+
+
 @dataclass(frozen=True)
 class Settings:
     """What every row is made with."""
@@ -99,6 +117,7 @@ class Settings:
     protocol: str
     seed: int
     device: str
+    console: Console
 
     def parts(self, source: Source) -> tuple[Part, Part, Part | None]:
         """train, test, and val where it has labels."""
@@ -126,6 +145,7 @@ class Section:
         stem: Begins the names of its files; "" is the section's own name.
         fits: Whether a linear probe is fitted, so that `--protocol` matters.
         draw: (result, PNG), or None.
+        own_protocol: The protocol's name in its results where none of the linear probe's is meant, or None.
     """
 
     title: str
@@ -138,6 +158,7 @@ class Section:
     stem: str = ""
     fits: bool = True
     draw: Callable[[Mapping[str, Any], Path], None] | None = None
+    own_protocol: Callable[[Settings], str] | None = None
 
     def how(self, settings: Settings) -> str:
         """How the numbers were obtained, in words."""
@@ -148,7 +169,14 @@ class Section:
             folds=options.cv,
             repeats=options.repeats,
             metric=METRICS[options.metric],
+            recipe=options.recipe and options.recipe.summary,
         )
+
+    def protocol(self, name: str, settings: Settings) -> str:
+        """The protocol as the results of section `name` say it."""
+        if self.own_protocol is not None:
+            return self.own_protocol(settings)
+        return settings.protocol if self.fits else name
 
 
 def _linear(source: Source, settings: Settings) -> Row:
@@ -157,6 +185,30 @@ def _linear(source: Source, settings: Settings) -> Row:
     if source.kind == "encoder" or source.name == RANDOM:
         row["health"] = health(test.x) if len(test.x) > 1 else None
     return row
+
+
+def _sgd(source: Source, settings: Settings) -> Row:
+    if source.network is None:  # chance
+        return _multilabel(source, settings) if settings.labels.info.multilabel else _linear(source, settings)
+    assert settings.options.recipe is not None
+    return head_row(
+        source,
+        source.network(),
+        settings.labels.info,
+        settings.options.recipe,
+        seed=settings.seed,
+        device=settings.device,
+        console=settings.console,
+    )
+
+
+def _sgd_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    return multilabel_table(rows) if "map" in rows[0] else probe_table(rows)
+
+
+def _sgd_protocol(settings: Settings) -> str:
+    assert settings.options.recipe is not None
+    return f"{SGD}-{settings.options.recipe.name}"
 
 
 def _fractions(source: Source, settings: Settings) -> Row:
@@ -240,6 +292,17 @@ SECTIONS: dict[str, Section] = {
         stem="probe",
         draw=draw_probe,
     ),
+    SGD: Section(
+        "Linear head by SGD",
+        "A linear head on randomly cropped and mirrored images: {recipe}. Scored on test after the last epoch; "
+        "intervals: 95 % over test images.",
+        _sgd,
+        _sgd_table,
+        None,
+        floors=(RANDOM, CHANCE),
+        stem="probe",
+        own_protocol=_sgd_protocol,
+    ),
     "multilabel": Section(
         "Several labels an image: mean average precision",
         "One logistic probe a class, protocol {protocol}, fitted on train, difficult labels left out; mean average "
@@ -304,7 +367,7 @@ def sections_for(run: str, labels: Labels, options: ProbeOptions) -> list[str]:
     """
     info, asked = labels.info, options.sections
     if len(info.classes) > 1 and all(split in labels.parts for split in SECTIONS["linear"].needs):
-        asked = ["multilabel" if info.multilabel else "linear", *asked]
+        asked = [SGD if options.recipe else "multilabel" if info.multilabel else "linear", *asked]
     if not asked:
         raise ValueError(
             f"expected a train and a test split with labels of 2 classes or more, found {unprobeable(info)} in "
@@ -315,6 +378,6 @@ def sections_for(run: str, labels: Labels, options: ProbeOptions) -> list[str]:
         missing = [split for split in SECTIONS[name].needs if split not in labels.parts]
         if missing:
             raise ValueError(f"expected labels in the split {missing[0]} for --{name}, found none in {info.path}")
-        if info.multilabel and name != "multilabel":
+        if info.multilabel and name not in ("multilabel", SGD):
             raise ValueError(f"expected one label an image for --{name}, found several in {info.path}")
     return asked

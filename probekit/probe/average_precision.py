@@ -57,38 +57,17 @@ def multilabel(
         if part is not None:
             _check(part, f"{where}, {name}", train.x.shape[1:], len(classes))
     logits, notes, chosen = _logits(train, test, val, protocol=protocol, seed=seed)
-    counts = _resamples(len(test.y), seed)
-    drawn, per_class = [], []
-    for k, title in enumerate(classes):
-        known = test.y[:, k] != DIFFICULT
-        truth = test.y[known, k] == 1
-        ap = dict.fromkeys(FORMS)
-        if truth.any() and chosen[k] is not None:
-            ap = {form: float(v[0]) for form, v in average_precision(logits[known, k], truth).items()}
-            drawn.append(average_precision(logits[known, k], truth, counts[:, known]))
-        elif not truth.any():
-            notes[k] = "no image of the class in test"
-        per_class.append(
-            {
-                "name": title,
-                "ap": ap,
-                "positives": int(truth.sum()),
-                "n": int(known.sum()),
-                "difficult": int((~known).sum()),
-                "C": chosen[k],
-                "note": notes[k],
-            }
-        )
+    fitted = np.array([C is not None for C in chosen])
+    scored = score_logits(logits, test.y, classes=classes, seed=seed, fitted=fitted)
+    for found, C, note in zip(scored["per_class"], chosen, notes, strict=True):
+        found |= {"C": C, "note": found["note"] or note}
     return {
         "name": name,
         "kind": kind,
         "protocol": protocol,
         "solver": SOLVER,
-        "map": {form: _mean(form, per_class, drawn) for form in FORMS},
-        "per_class": per_class,
-        "undefined": len(classes) - len(drawn),
+        **scored,
         "classes": list(classes),
-        "n": len(test.y),
         "n_train": len(train.y),
         "dim": train.x.shape[1],
         **(
@@ -96,6 +75,53 @@ def multilabel(
             if kind == "encoder"
             else {}
         ),
+    }
+
+
+def score_logits(
+    logits: Floats,
+    y: NDArray[np.integer],
+    *,
+    classes: Sequence[str],
+    seed: int,
+    fitted: NDArray[np.bool_] | None = None,
+) -> dict[str, Any]:
+    """Average precision of each class and their mean.
+
+    Args:
+        logits: `[n, K]`, higher is more likely.
+        y: uint8 `[n, K]`.
+        classes: Names of the K classes.
+        seed: Of the bootstrap.
+        fitted: bool `[K]`: the other classes are left out; None is all.
+
+    Returns:
+        map, per_class (without C), undefined and n, as `multilabel`.
+    """
+    counts = _resamples(len(y), seed)
+    drawn, per_class = [], []
+    for k, title in enumerate(classes):
+        known = y[:, k] != DIFFICULT
+        truth = y[known, k] == 1
+        ap: dict[str, float | None] = dict.fromkeys(FORMS)
+        if truth.any() and (fitted is None or fitted[k]):
+            ap = {form: float(v[0]) for form, v in average_precision(logits[known, k], truth).items()}
+            drawn.append(average_precision(logits[known, k], truth, counts[:, known]))
+        per_class.append(
+            {
+                "name": title,
+                "ap": ap,
+                "positives": int(truth.sum()),
+                "n": int(known.sum()),
+                "difficult": int((~known).sum()),
+                "note": "" if truth.any() else "no image of the class in test",
+            }
+        )
+    return {
+        "map": {form: _mean(form, per_class, drawn) for form in FORMS},
+        "per_class": per_class,
+        "undefined": len(classes) - len(drawn),
+        "n": len(y),
     }
 
 
