@@ -209,7 +209,7 @@ def draw_lines(
             )
             values = scale * np.asarray(ys, dtype=float)
             axes.plot(xs, values, label=_short(name, 44), color=colour, linestyle=dash, linewidth=1.4, marker=marker)
-            if name in bands:
+            if bands.get(name):
                 low, high = scale * np.asarray(bands[name], dtype=float).T
                 axes.fill_between(xs, low, high, color=colour, alpha=0.2, linewidth=0)
         if log_x:

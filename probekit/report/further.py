@@ -58,7 +58,7 @@ def _fractions(result: Result, key: str, how: str) -> list[Block]:
     for row in rows:
         points = {point["fraction"]: point for point in row["points"]}
         found = [points.get(share, {"accuracy": None, "ci": None}) for share in shares]
-        reached = [number(n, 0) for n in row["complexity"].values()]
+        reached = [number(row["complexity"].get(share), 0) for share in rows[0]["complexity"]]
         cells.append([text(row["name"]), *(_percents(point["accuracy"], point["ci"]) for point in found), *reached])
     lines = [(row["name"], [p["n"] for p in row["points"]], [p["accuracy"] for p in row["points"]]) for row in rows]
     bands = {
@@ -105,7 +105,7 @@ def _knn(result: Result, key: str, how: str) -> list[Block]:
             percent(row.get("top5")),
             count(row["k"]),
             Cell("-", None) if row["temperature"] is None else Cell(f"{row['temperature']:g}", row["temperature"]),
-            *([percent(m["accuracy"]) for m in row["monitor"]] or [Cell("-", None)] * len(fixed)),
+            *(percent(row["monitor"][i]["accuracy"] if i < len(row["monitor"]) else None) for i in range(len(fixed))),
         ]
         for row in rows
     ]
