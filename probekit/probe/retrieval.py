@@ -109,7 +109,7 @@ def by_chance(y: NDArray[np.int64]) -> dict[str, Any]:
 
 
 def rank_all(
-    x: NDArray[np.floating], y: NDArray[np.int64], *, seed: int, device: str
+    x: NDArray[np.floating], y: NDArray[np.int64], *, seed: int, device: str, queries: int | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Ranks all other images for each image.
 
@@ -118,19 +118,21 @@ def rank_all(
         y: int64 `[N]`.
         seed: Of the order of ties.
         device: Where to compute.
+        queries: Only the first so many images ask; None is all, N.
 
     Returns:
-        The metrics of each query in the order of `METRICS`, float64 `[N, 7]`, NaN for a query without a relevant image;
-        the images at its first ranks, int64 `[N, min(20, N - 1)]`.
+        The metrics of each query in the order of `METRICS`, float64 `[Q, 7]`, NaN for a query without a relevant image;
+        the images at its first ranks, int64 `[Q, min(20, N - 1)]`.
     """
     n = len(y)
     bank = Bank(x, device)
     labels = torch.from_numpy(y).to(device)
     place = torch.from_numpy(np.random.default_rng(seed).permutation(n)).to(device)  # of each image on the circle
     image = torch.argsort(place)
-    metrics = np.empty((n, len(METRICS)))
-    top = np.empty((n, min(FAR.stop, n - 1)), dtype=np.int64)
-    for block in bank.blocks(n, CELLS):
+    asked = n if queries is None else queries
+    metrics = np.empty((asked, len(METRICS)))
+    top = np.empty((asked, min(FAR.stop, n - 1)), dtype=np.int64)
+    for block in bank.blocks(asked, CELLS):
         own = torch.arange(block.start, block.stop, device=device)
         relevant = labels == labels[own][:, None]
         after = (place - place[own][:, None]).remainder_(n)
