@@ -1,5 +1,6 @@
 """`probekit probe`: from a run and a dataset to tables, JSON and pictures; `protocols` has what is measured."""
 
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -86,11 +87,13 @@ def run_probe(
         "data_hash": info.content_hash,
         "seed": seed,
     }
-    results = {section: _result(run, section, settings, rows[section]) | about for section in wanted}
+    again = [*([] if data is None else ["--data", str(data)]), "--protocol", protocol, "--seed", str(seed)]
+    results = {section: _result(run, section, settings, rows[section], about, again) for section in wanted}
     for section in wanted:
         results[section]["seconds"] = round(seconds[section], 2)
     if kept:
-        results["every"] = along_checkpoints(run, kept, wanted, rows, settings, about, device=place, console=console)
+        along = along_checkpoints(run, kept, wanted, rows, settings, device=place, console=console)
+        results["every"] = along | {"command": _command(run, "every", options, again)}
     other_data = None if data is None else data.stem
     for section, result in results.items():
         _write(run, section, result, other_data, console)
@@ -129,16 +132,26 @@ def _measure(
     return rows, seconds
 
 
-def _result(run: Run, name: str, settings: Settings, rows: Sequence[Row]) -> dict[str, Any]:
-    """What a section's file says first; the rest is shared by all."""
+def _result(
+    run: Run, name: str, settings: Settings, rows: Sequence[Row], about: Mapping[str, Any], again: Sequence[str]
+) -> dict[str, Any]:
+    """What a section's file holds, but for the seconds."""
     section = SECTIONS[name]
+    words = [*again, "--checkpoint", about["checkpoint"]]
     return {
         "run": run.name,
         "data": str(settings.labels.info.path),
         "protocol": section.protocol(name, settings),
         "how": section.how(settings),
+        "command": _command(run, name, settings.options, words),
         "rows": rows,
+        **about,
     }
+
+
+def _command(run: Run, section: str, options: ProbeOptions, again: Sequence[str]) -> str:
+    """What to type for the same numbers."""
+    return shlex.join(["probekit", "probe", run.name, *options.words(section), *again])
 
 
 def _write(run: Run, name: str, result: dict[str, Any], other_data: str | None, console: Console) -> None:

@@ -67,6 +67,19 @@ class ProbeOptions:
         asked = {"fractions": self.fractions is not None, "knn": self.knn, "retrieval": self.retrieval}
         return [name for name, wanted in {**asked, "cv": self.cv is not None}.items() if wanted]
 
+    def words(self, section: str) -> list[str]:
+        """What to type for a section."""
+        shares = ",".join(f"{100 * share:g}" for share in self.fractions or ())
+        typed = {
+            "fractions": ["--fractions", shares, "--draws", str(self.draws)],
+            "knn": ["--knn"],
+            "retrieval": ["--retrieval"],
+            "cv": ["--cv", str(self.cv), "--metric", self.metric, "--repeats", str(self.repeats)],
+        }
+        if section == "every":
+            return ["--every", *(word for name in self.sections if name != "fractions" for word in typed[name])]
+        return typed.get(section, [])
+
 
 def read_fractions(text: str | None) -> tuple[float, ...] | None:
     """Percentages with commas, "1,10", as shares; None as None.
@@ -335,7 +348,7 @@ SECTIONS: dict[str, Section] = {
         _cv,
         cv_table,
         _cv_scores,
-        floors=(RANDOM, CHANCE, "patch bag"),  # raw pixels would be fitted 25 times and more
+        floors=(RANDOM, CHANCE),  # others have more features than there are images: 25 fits take minutes
         needs=("train",),
     ),
 }

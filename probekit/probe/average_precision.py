@@ -9,16 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit.probe import AP_FORMS as FORMS
 from probekit.probe.linear import SOLVER, Space, fit
 from probekit.probe.protocol import PAPER_C, Part, check_features, choose, validation_part
 from probekit.probe.statistics import ENDS, RESAMPLES
 
 DIFFICULT = 255
-FORMS = {
-    "voc2007": "11-point: mean over recalls 0, .1, ..., 1 of the best precision from there on (VOC 2007 to 2009)",
-    "voc2010": "area under the precision-recall curve made to fall monotonically (VOC from 2010 on)",
-    "step": "sum of precision times the step in recall, nothing made monotone (scikit-learn)",
-}
 LEVELS = np.arange(11) / 10
 BLOCK = 2**22  # cells of resampled curves at a time; bounds the memory
 

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from benchmarks.torchvision_operators import KEPT
+from probekit.probe import RETRIEVAL as METRICS
 from probekit.probe import retrieval as module
 from probekit.probe.fingerprint import Factor, fingerprint
 from probekit.probe.protocol import Part
-from probekit.probe.retrieval import METRICS, chance, rank_all, retrieval
+from probekit.probe.retrieval import chance, rank_all, retrieval
 
 assert KEPT is not None  # torchvision, which pytorch-metric-learning imports, needs it first
 from pytorch_metric_learning.distances import CosineSimilarity  # noqa: E402
