@@ -28,7 +28,7 @@ FUZZ = settings(max_examples=30, deadline=None, suppress_health_check=list(Healt
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of 4 images, so that few make many."""
     monkeypatch.setattr("probekit.h5.schema.CHUNK_IMAGES", 4)
-    monkeypatch.setattr("probekit.importers.stream.BATCH", 4)
+    monkeypatch.setattr("probekit.importers.stream.FILES", 4)
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ import os, signal, sys
 from pathlib import Path
 from tests.importers.test_resume import take
 import probekit.h5.schema, probekit.importers.stream
-probekit.h5.schema.CHUNK_IMAGES = probekit.importers.stream.BATCH = 4
+probekit.h5.schema.CHUNK_IMAGES = probekit.importers.stream.FILES = 4
 print("ready", flush=True)
 import tests.importers.test_resume as module
 module.Interrupted.__call__ = lambda self, done, total: done >= 24 and os.kill(os.getpid(), int(sys.argv[3]))
