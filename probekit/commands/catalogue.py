@@ -18,7 +18,7 @@ CHANNELS = 3  # parameter counts are for 3 channels at preset `paper`, as in the
 
 
 def catalogue() -> dict[str, Any]:
-    """Generators, methods, branches, looks, presets, sweeps, datasets as plain data; the shape is a promise to scripts."""
+    """All tables of names as plain data; the shape is a promise to scripts."""
     return {
         "generators": [kind.describe() for kind in GENERATORS.values()],
         "methods": [_method(name) for name in METHODS],
