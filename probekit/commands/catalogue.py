@@ -8,6 +8,7 @@ from rich.text import Text
 
 from generators import GENERATORS
 from probekit.config import method_options, presets, resolve
+from probekit.importers import OFFICIAL
 from probekit.models.encoder import count_as_paper, count_parameters
 from probekit.registry import BRANCHES, LOOKS, METHODS, get
 from probekit.sweep.definition import describe, shipped
@@ -17,7 +18,7 @@ CHANNELS = 3  # parameter counts are for 3 channels at preset `paper`, as in the
 
 
 def catalogue() -> dict[str, Any]:
-    """Generators, methods, branches, looks, presets and sweeps as plain data; the shape is a promise to scripts."""
+    """All tables of names as plain data; the shape is a promise to scripts."""
     return {
         "generators": [kind.describe() for kind in GENERATORS.values()],
         "methods": [_method(name) for name in METHODS],
@@ -25,6 +26,7 @@ def catalogue() -> dict[str, Any]:
         "looks": [{"name": name, "about": get(LOOKS, "look", name).about} for name in LOOKS],
         "presets": [{"name": name, "about": about} for name, about in presets().items()],
         "sweeps": [describe(name) for name in shipped()],
+        "datasets": [{"name": name, "about": entry.about, "needs": entry.needs} for name, entry in OFFICIAL.items()],
     }
 
 
@@ -52,6 +54,9 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
     console.print(_entry("sweeps", ""))
     for sweep in content["sweeps"]:
         console.print(f"  {sweep['name']:<13} {sweep['about']}")
+    console.print(_entry("official datasets", "for: probekit import NAME ROOT"))
+    for dataset in content["datasets"]:
+        console.print(f"  {dataset['name']:<14} {dataset['about']}")
     console.print("next: probekit gen rect-tri   or   probekit pretrain conrec")
 
 
