@@ -12,7 +12,7 @@ from probekit.config import Config, resolve
 from probekit.data import check_divisible, shrunk
 from probekit.registry import METHODS, get
 from probekit.train.cost import BYTES, KNOWN, Rates, StepCost, measured_rates, step_cost, step_times
-from probekit.train.pretrain import choose_device, default_preset, with_precision
+from probekit.train.pretrain import build_method, choose_device, default_preset, with_precision
 
 LAUNCH_US = 10  # an operator from Python to a GPU, about; the usual order of magnitude
 
@@ -60,10 +60,12 @@ def run_bench_step(
         options=options,
     )
     config = with_precision(config, place)
-    images = torch.empty(0, channels, size, size, device="meta")
+    with torch.device("meta"):
+        images = torch.empty(0, channels, size, size)
+        stride = build_method(config, channels=channels).encoder.stride
     for most in (config.data.max_size, config.views.max_size):
         images = torch.empty(0, channels, *shrunk(images, most), device="meta")
-        check_divisible((images.shape[2], images.shape[3]), 2 ** (config.model.depth - 1))
+        check_divisible((images.shape[2], images.shape[3]), stride)
     view = (images.shape[2], images.shape[3])
     cost = step_cost(config, channels=channels, size=view)
     result = _predicted(config, cost, (channels, *view), [measured_rates(place, config.train.precision), *KNOWN])

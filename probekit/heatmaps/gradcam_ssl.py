@@ -28,6 +28,7 @@ class GradCAMSimilarity(Look):
     unit = "cosine per cell"
     signed = True
     both_signs = True
+    needs: ClassVar[frozenset[str]] = frozenset({"map"})
 
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
         """`[B, h, w]` of the feature map."""
@@ -48,7 +49,7 @@ class GradCAMSSL(GradCAMSimilarity):
 
     about = "GradCAM of the contrastive loss of an image"
     unit = "nats per cell"
-    needs: ClassVar[frozenset[str]] = frozenset({"negatives"})
+    needs: ClassVar[frozenset[str]] = frozenset({"map", "negatives"})
 
     def score(self, anchors: Tensor, views: Tensor) -> Tensor:
         """`[B]`, the loss in nats."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from probekit.config import Config
 from probekit.data import shrink
@@ -65,6 +65,22 @@ class Rates:
 KNOWN = (Rates("H200, on paper", {"bf16": 790e12, "fp32": 67e12}, 4.3e12),)
 
 
+def _attention(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(q.shape, k.shape, v.shape))  # type: ignore[no-untyped-call]
+
+
+def _attention_backward(gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
+    shapes = gradient.shape, q.shape, k.shape, v.shape
+    return int(sdpa_backward_flop_count(*shapes))  # type: ignore[no-untyped-call]
+
+
+FLOPS: dict[Any, Callable[..., int]] = {
+    **flop_registry,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,  # torch lacks these two
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+
+
 class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up what runs under it."""
 
@@ -75,7 +91,7 @@ class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self.operators += func.namespace == "aten" and not func.is_view
-        count = flop_registry.get(func._overloadpacket)
+        count = FLOPS.get(func._overloadpacket)
         if count is not None:
             self.flops += count(*args, **(kwargs or {}), out_val=out)
             self.elements += sum(x.numel() for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor))
@@ -90,8 +106,10 @@ def step_cost(config: Config, *, channels: int, size: tuple[int, int]) -> StepCo
         channels: Of the images, 1 or 3.
         size: (h, w) of the views.
     """
-    with FakeTensorMode():
+    with torch.device("meta"):  # where a backbone may read its own numbers, as it may not among fake tensors
         method = build_method(config, channels=channels).train()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        method.to_empty(device="cpu")
         views = torch.empty(VIEWS, config.train.batch_size, channels, *size)
         none = torch.empty(0)
         with _Count() as counted:

@@ -15,6 +15,7 @@ from probekit.data import DeviceSplit, check_divisible, open_split, shrunk
 from probekit.h5 import DatasetInfo, read_info
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder
+from probekit.models.normalise import normalisation
 from probekit.registry import METHODS, get
 from probekit.run import Run, create_run, free_name, git_commit, versions
 from probekit.train.checkpoint import load_checkpoint
@@ -76,10 +77,23 @@ def build_method(config: Config, *, channels: int) -> Method:
     if config.views.recipe not in RECIPES:
         known = ", ".join(RECIPES)
         raise ValueError(f"expected views.recipe one of {known}, found {config.views.recipe!r}")
+    if config.model.backbone.startswith("py:"):
+        raise ValueError(
+            "expected model.backbone unet or timm:NAME, found an encoder of your own, which can be probed: "
+            f"type: probekit probe --encoder {config.model.backbone} --data FILE"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = config.model
-        encoder = Encoder(channels=channels, width=model.width, depth=model.depth, pooling=model.pooling)
+        encoder = Encoder(
+            channels=channels,
+            pooling=model.pooling,
+            backbone=model.backbone,
+            width=model.width,
+            depth=model.depth,
+            stem=model.stem,
+            normalise=normalisation(model.normalise, model.backbone, channels),
+        )
         method: Method = kind(encoder, **config.method_options)
     return method
 
@@ -243,14 +257,15 @@ def _announce_streaming(train: DeviceSplit, console: Console) -> None:
 
 
 def _prepare(config: Config, train: DeviceSplit, device: torch.device) -> Method:
-    for most in (config.data.max_size, config.views.max_size):
-        check_divisible(shrunk(train.images, most), 2 ** (config.model.depth - 1))
     if len(train) < config.train.batch_size:
         raise ValueError(
             f"expected at least {config.train.batch_size} training images (one batch), found "
             f"{len(train)}; type: --batch-size {max(2, len(train))}"
         )
-    return on_device(build_method(config, channels=train.images.shape[1]), device)
+    method = build_method(config, channels=train.images.shape[1])
+    for most in (config.data.max_size, config.views.max_size):
+        check_divisible(shrunk(train.images, most), method.encoder.stride)
+    return on_device(method, device)
 
 
 def _build_trainer(
@@ -306,7 +321,6 @@ def _smaller_batch(trainer: Trainer) -> str:
     """What to type after a batch did not fit."""
     batch, width = trainer.config.train.batch_size, trainer.config.model.width
     fits = batch_that_fits(trainer.eager_step.rehearse, batch)
-    advice = (
-        f"{fits} does: type --batch-size {fits}" if fits else f"nor a smaller one; try --set model.width={width // 2}"
-    )
+    smaller = f"--set model.width={width // 2}" if width else "a smaller model.backbone"
+    advice = f"{fits} does: type --batch-size {fits}" if fits else f"nor a smaller one; try {smaller}"
     return f"a batch of {batch} images does not fit into the memory of {describe_device(trainer.device)}; {advice}"
