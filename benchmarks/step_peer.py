@@ -37,7 +37,7 @@ def our_pass(config: Config, images: Tensor, device: torch.device) -> Callable[[
     """`STEPS` steps of the trainer on images uint8 [N, C, H, W]."""
     method = on_device(build_method(config, channels=images.shape[1]), device)
     placed = images.to(device)
-    step = fastest_step(build_step(config, method.train(), placed), print)
+    step = fastest_step(build_step(config, method.train(), placed, None), print)
     batches = torch.arange(len(images), device=device).view(-1, config.train.batch_size)
 
     def run() -> None:

@@ -102,7 +102,7 @@ def test_gray_jitter_factors_fill_their_range() -> None:
     # Pixels 0 and 1 in equal parts: the clipped result tells both factors where neither end is clipped.
     x = torch.zeros(20_000, 1, 2, 2)
     x[:, :, 0] = 0.5
-    y = jitter.change(x, *jitter.draw_changes(20_000, 1, seeded()))
+    y = jitter.change(x, *jitter.draw_changes(20_000, 1, seeded(), jitter.PAPER))
     brightness = y.mean((1, 2, 3)) / 0.25  # nothing is clipped while contrast < 1
     contrast = (y[:, 0, 0, 0] - y[:, 0, 1, 0]) / (0.5 * brightness)
     free = contrast < 0.99
@@ -124,7 +124,7 @@ def test_colour_policy_draws_by_its_law(monkeypatch: pytest.MonkeyPatch) -> None
         return x
 
     monkeypatch.setattr("probekit.jitter.apply_where_", record)
-    jitter.change(torch.zeros(n, 3, 1, 1), *jitter.draw_changes(n, 3, seeded()))
+    jitter.change(torch.zeros(n, 3, 1, 1), *jitter.draw_changes(n, 3, seeded(), jitter.PAPER))
     assert list(drawn) == ["adjust_colour", "to_gray", "blur"]  # in this order
     for name, p in (("adjust_colour", 0.8), ("to_gray", 0.2), ("blur", 0.5)):
         assert within_five_sigma(int(drawn[name][0].sum()), n, p)
@@ -143,7 +143,7 @@ def test_colour_policy_draws_by_its_law(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_colour_policy_reaches_the_pixels() -> None:
     x = torch.rand(1, 3, 20, 20, generator=seeded()).mul(0.4).add(0.3).repeat(4000, 1, 1, 1)
-    y = jitter.change(x.clone(), *jitter.draw_changes(4000, 3, seeded(1)))
+    y = jitter.change(x.clone(), *jitter.draw_changes(4000, 3, seeded(1), jitter.PAPER))
     gray = (y.amax(1) - y.amin(1)).amax((1, 2)) < 1e-6
     assert within_five_sigma(int(gray.sum()), 4000, 0.2)
     assert 0 < (y == x).all(1).all(1).all(1).sum() < 4000 * 0.2  # neither jittered, gray nor blurred: 8 %

@@ -13,6 +13,7 @@ from probekit.data import check_divisible, shrunk
 from probekit.registry import METHODS, get
 from probekit.train.cost import BYTES, KNOWN, Rates, StepCost, measured_rates, step_cost, step_times
 from probekit.train.pretrain import build_method, choose_device, default_preset, with_precision
+from probekit.views import RECIPES
 
 LAUNCH_US = 10  # an operator from Python to a GPU, about; the usual order of magnitude
 
@@ -93,6 +94,7 @@ def _predicted(config: Config, cost: StepCost, view: tuple[int, ...], machines: 
         "preset": config.preset,
         "precision": precision,
         "batch_size": config.train.batch_size,
+        "views": RECIPES[config.views.recipe].views * config.train.batch_size,
         "view": list(view),
         **asdict(cost),
         "bytes": BYTES[precision] * cost.elements,
@@ -103,7 +105,7 @@ def _predicted(config: Config, cost: StepCost, view: tuple[int, ...], machines: 
 def _print_prediction(result: dict[str, Any], console: Console) -> None:
     channels, height, width = result["view"]
     console.print(
-        f"{result['method']}, preset {result['preset']}, {result['precision']}: {2 * result['batch_size']} views of "
+        f"{result['method']}, preset {result['preset']}, {result['precision']}: {result['views']} views of "
         f"{height}x{width}x{channels} a step ({result['batch_size']} images), {result['parameters']:,} parameters"
     )
     console.print(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -16,7 +17,7 @@ from probekit.config import Config
 from probekit.data import shrink
 from probekit.train.pretrain import build_method, describe_device, on_device
 from probekit.train.step import WARM_UP, build_step, fastest_step
-from probekit.views import VIEWS, Views
+from probekit.views import RECIPES, Views
 
 BYTES = {"fp32": 4, "bf16": 2}
 ROUNDS = 5  # of a measured rate; the fastest counts
@@ -110,10 +111,12 @@ def step_cost(config: Config, *, channels: int, size: tuple[int, int]) -> StepCo
         method = build_method(config, channels=channels).train()
     with FakeTensorMode(allow_non_fake_inputs=True):
         method.to_empty(device="cpu")
-        views = torch.empty(VIEWS, config.train.batch_size, channels, *size)
+        batch = config.train.batch_size
+        views = torch.empty(RECIPES[config.views.recipe].views, batch, channels, *size)
         none = torch.empty(0)
+        labels = torch.zeros(batch, dtype=torch.int64)
         with _Count() as counted:
-            method.step(Views(views, views, none, none)).loss.backward()  # type: ignore[no-untyped-call]
+            method.step(Views(views, views, none, none, labels)).loss.backward()  # type: ignore[no-untyped-call]
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
     return StepCost(counted.flops, counted.elements, counted.operators, trained)
 
@@ -145,7 +148,7 @@ def step_on_noise(
     noise = torch.randint(256, (n, channels, size, size), dtype=torch.uint8)
     images = shrink(noise, config.data.max_size).to(device)
     method = on_device(build_method(config, channels=channels), device)
-    step = fastest_step(build_step(config, method.train(), images), say)
+    step = fastest_step(build_step(config, method.train(), images, np.zeros(n, np.int64)), say)
     index = torch.randperm(n, device=device)[: config.train.batch_size]
     return lambda: step(index, images[index])
 

@@ -23,7 +23,7 @@ from probekit.train.evaluate import Monitor
 from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
 from probekit.train.memory import batch_that_fits, keep_freed_memory, peak, reset_peak
-from probekit.views import RECIPES
+from probekit.views import RECIPES, VIEWS
 
 
 def choose_device(name: str) -> torch.device:
@@ -77,6 +77,11 @@ def build_method(config: Config, *, channels: int) -> Method:
     if config.views.recipe not in RECIPES:
         known = ", ".join(RECIPES)
         raise ValueError(f"expected views.recipe one of {known}, found {config.views.recipe!r}")
+    if "two_views" in kind.provides and RECIPES[config.views.recipe].views != VIEWS:
+        raise ValueError(
+            f"expected views.recipe with two views of an image for {config.method}, found {config.views.recipe!r}; "
+            f"type: --set views.recipe={kind.recipe}"
+        )
     if config.model.backbone.startswith("py:"):
         raise ValueError(
             "expected model.backbone unet or timm:NAME, found an encoder of your own, which can be probed: "
@@ -163,6 +168,7 @@ def pretrain(
     config = with_precision(config, place)
     info = read_info(data)
     train = open_split(data, "train", place, max_size=config.data.max_size, placement=config.data.placement)
+    config = _with_classes(config, kind, info, train)
     model = _prepare(config, train, place)
     run = create_run(
         runs / (name or free_name(f"{method}-{data.stem}", runs)),
@@ -254,6 +260,24 @@ def _announce_streaming(train: DeviceSplit, console: Console) -> None:
     if train.placement in where:
         pixels = decimal(math.prod(train.images.shape))
         console.print(f"the images stay {where[train.placement]}, {pixels} of pixels")
+
+
+def _with_classes(config: Config, kind: type[Method], info: DatasetInfo, train: DeviceSplit) -> Config:
+    """The configuration with `method.classes` as the file has them, for a method that needs labels."""
+    if not kind.needs_labels:
+        return config
+    labels, classes = train.split.labels, len(info.classes)
+    if labels is None or classes < 2 or labels.min() < 0:
+        found = "none" if labels is None else f"{classes} class{'es' * (classes != 1)}"
+        found = "some without" if labels is not None and labels.min() < 0 else found
+        raise ValueError(
+            f"expected labels of two classes or more for {config.method}, found {found} in {info.path}; "
+            "type: --data LABELLED.h5, or a method without labels (probekit list)"
+        )
+    asked = config.method_options["classes"]
+    if asked not in (0, classes):
+        raise ValueError(f"expected method.classes {classes}, as {info.path} has, found {asked}; leave it out")
+    return replace(config, method_options={**config.method_options, "classes": classes})
 
 
 def _prepare(config: Config, train: DeviceSplit, device: torch.device) -> Method:

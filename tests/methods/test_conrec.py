@@ -41,7 +41,8 @@ def views(channels: int = 1, *, size: int = 32) -> Views:
     inputs = torch.rand(2, 4, channels, size, size, generator=g)
     targets = torch.rand(2, 4, channels, size, size, generator=g)
     boxes = torch.zeros(2, 4, 4)
-    return Views(inputs=inputs, targets=targets, boxes=boxes, flipped=torch.zeros(2, 4, dtype=torch.bool))
+    flipped, labels = torch.zeros(2, 4, dtype=torch.bool), torch.tensor([0, 1, 1, 0])
+    return Views(inputs=inputs, targets=targets, boxes=boxes, flipped=flipped, labels=labels)
 
 
 @pytest.mark.parametrize("name", TABLE_1)

@@ -64,7 +64,7 @@ def test_flops_and_traffic_are_those_written_out(method: str, decoder: bool, wid
 
 @pytest.mark.parametrize(("name", "tolerance"), [("test_resnet", 0.0), ("test_vit", 0.01)])
 def test_flops_of_other_backbones_are_torchs(name: str, tolerance: float) -> None:
-    """Torch counts a real step; attention as plain matrix products, whose backward does not compute the scores again."""
+    """Torch counts a real step, and attention as plain products, whose backward does not compute the scores again."""
     pytest.importorskip("timm")
     options = {"model.backbone": f"timm:{name}", "train.batch_size": 2}
     config = resolve("simclr", get(METHODS, "method", "simclr"), preset="paper", seed=0, options=options)
