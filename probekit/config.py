@@ -185,7 +185,7 @@ def resolve(
     if preset not in known:
         raise ValueError(nearest("preset", preset, known))
     text = (resources.files("probekit") / "presets" / f"{preset}.toml").read_text()
-    flat = {
+    flat: dict[str, Any] = {
         "model.pooling": method_class.pooling,
         "views.recipe": method_class.recipe,
         **{f"model.{name}": value for name, value in BEFORE["model"].items()},
@@ -207,6 +207,8 @@ def resolve(
                     f"expected {key} for the U-Net alone, found it with {flat['model.backbone']}; leave it out"
                 )
             flat[key] = 0
+    if flat["model.normalise"] == "auto" and not flat["model.weights"]:
+        flat["model.normalise"] = "none"
     sections = {
         name: kind(**{f.name: flat[f"{name}.{f.name}"] for f in fields(kind)}) for name, kind in SECTIONS.items()
     }

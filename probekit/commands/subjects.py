@@ -81,7 +81,8 @@ class Subjects:
     def random(self, seed: int, *, with_probe: bool) -> Subject:
         """The same with the random weights of a seed."""
         if self.method is not None:
-            method = build_method(replace(self.config, seed=seed), channels=self.images.shape[1])
+            config, classes = replace(self.config, seed=seed), len(self.header["classes"])
+            method = build_method(config, channels=self.images.shape[1], classes=classes)
             return self._subject(method.encoder, method, with_probe=with_probe)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

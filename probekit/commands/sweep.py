@@ -215,10 +215,10 @@ def _default_preset(device: str) -> str:
 
 def _on_device(planned: Sequence[PlannedRun], device: str) -> tuple[PlannedRun, ...]:
     """The runs as `pretrain` would resolve them there."""
-    from probekit.train.pretrain import choose_device, with_precision
+    from probekit.train.pretrain import choose_device, with_normalise, with_precision
 
     place = choose_device(device)
-    return tuple(replace(run, config=with_precision(run.config, place)) for run in planned)
+    return tuple(replace(run, config=with_normalise(with_precision(run.config, place))) for run in planned)
 
 
 def _check_methods(planned: Sequence[PlannedRun]) -> None:

@@ -43,7 +43,7 @@ class Method(nn.Module, ABC):
         recipe: The views it trains on, a name in `probekit.views.RECIPES`.
         pooling: How its encoder pools, unless `model.pooling` says otherwise.
         provides: What branches may rely on, e.g. "map", "two_views", "reconstruction".
-        needs_labels: Whether `views.labels` must be there.
+        needs_labels: Whether `views.labels` must be there; its constructor then takes the number of classes, too.
         defaults: Values of constructor arguments that this variant fixes.
         encoder: What is kept after pretraining.
         branches: Add-ons, put there by `probekit.branches.base.attach`.

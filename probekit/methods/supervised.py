@@ -31,7 +31,7 @@ class Supervised(Method):
 
     Args:
         encoder: With its pooling.
-        classes: How many; 0 is as many as the dataset file has, and two where there is no file.
+        classes: How many the dataset has.
     """
 
     about = "cross-entropy of a linear classifier on the labels"
@@ -41,11 +41,9 @@ class Supervised(Method):
     provides = frozenset({"map"})
     needs_labels = True
 
-    def __init__(self, encoder: Encoder, *, classes: int = 0) -> None:
+    def __init__(self, encoder: Encoder, classes: int) -> None:
         super().__init__(encoder)
-        if classes < 0:
-            raise ValueError(f"expected method.classes at least 0, found {classes}; leave it out")
-        self.classifier = Classifier(encoder.dim, max(2, classes))
+        self.classifier = Classifier(encoder.dim, classes)
 
     def step(self, views: Views) -> Step:
         """The loss of every view. Logs: `accuracy`, of the batch, in [0, 1]."""

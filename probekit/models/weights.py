@@ -5,6 +5,7 @@ every prefix in it and every style of `key_styles` is tried; what names most of 
 """
 
 import argparse
+import hashlib
 import json
 import re
 import warnings
@@ -50,6 +51,7 @@ class Match:
 
     Attributes:
         file: Its name.
+        sha256: Of the file, hex.
         where: In which dictionary they stand, and their prefix there: "state_dict: module.encoder_q.".
         total: Tensors of the backbone, without the counters of batch norms.
         matched: Those that the file holds, in a shape that fits.
@@ -60,6 +62,7 @@ class Match:
     """
 
     file: str
+    sha256: str
     where: str
     total: int
     matched: int
@@ -122,6 +125,7 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, least: float = LEA
     counted = [key for key in wanted if not key.endswith(COUNTERS)]
     match = Match(
         file=str(checkpoint.path),
+        sha256=hashlib.sha256(checkpoint.path.read_bytes()).hexdigest(),
         where=f"{where or 'top level'}: {at or 'no prefix'}",
         total=len(counted),
         matched=sum(prefix + key in loaded for key in counted),
@@ -144,7 +148,7 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, least: float = LEA
     return match
 
 
-def default_normalise(checkpoint: Checkpoint | None, backbone: str, channels: int) -> str:
+def default_normalise(checkpoint: Checkpoint | None, backbone: str) -> str:
     """What "auto" of `model.normalise` means: what the weights were trained with.
 
     A file of probekit says it; others expect ImageNet's if their first convolution takes three channels.

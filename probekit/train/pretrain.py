@@ -16,6 +16,7 @@ from probekit.h5 import DatasetInfo, read_info
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder
 from probekit.models.normalise import normalisation
+from probekit.models.weights import default_normalise, load_weights, read_checkpoint
 from probekit.registry import METHODS, get
 from probekit.run import Run, create_run, free_name, git_commit, versions
 from probekit.train.checkpoint import load_checkpoint
@@ -71,8 +72,27 @@ def default_preset(device: torch.device) -> str:
     return "paper" if device.type == "cuda" else "quick"
 
 
-def build_method(config: Config, *, channels: int) -> Method:
-    """The method with fresh weights, a function of the configuration and its seed alone."""
+def with_normalise(config: Config) -> Config:
+    """The configuration with `model.normalise` "auto" made what the weights that it starts from were trained with.
+
+    Raises:
+        ValueError: If the file of weights is no checkpoint.
+    """
+    model = config.model
+    if model.normalise != "auto":
+        return config
+    checkpoint = read_checkpoint(Path(model.weights)) if model.weights else None
+    return replace(config, model=replace(model, normalise=default_normalise(checkpoint, model.backbone)))
+
+
+def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
+    """The method with fresh weights, a function of the configuration and its seed alone.
+
+    Args:
+        config: The settings.
+        channels: Of the images, 1 or 3.
+        classes: Of the dataset; for methods that need labels.
+    """
     kind = get(METHODS, "method", config.method)
     if config.views.recipe not in RECIPES:
         known = ", ".join(RECIPES)
@@ -99,7 +119,8 @@ def build_method(config: Config, *, channels: int) -> Method:
             stem=model.stem,
             normalise=normalisation(model.normalise, model.backbone, channels),
         )
-        method: Method = kind(encoder, **config.method_options)
+        labels = [classes] if kind.needs_labels else []
+        method: Method = kind(encoder, *labels, **config.method_options)
     return method
 
 
@@ -165,17 +186,20 @@ def pretrain(
         overrides=overrides,
         options=options,
     )
-    config = with_precision(config, place)
+    config = with_normalise(with_precision(config, place))
     info = read_info(data)
     train = open_split(data, "train", place, max_size=config.data.max_size, placement=config.data.placement)
-    config = _with_classes(config, kind, info, train)
-    model = _prepare(config, train, place)
+    if kind.needs_labels:
+        _check_labels(train, info, method)
+    model = _prepare(config, train, info, place)
+    match = _load_weights(model, config, console)
     run = create_run(
         runs / (name or free_name(f"{method}-{data.stem}", runs)),
         {
             "state": "running",
             "config": config.to_dict(),
             "dataset": {"path": str(data), "hash": info.content_hash, "name": data.stem},
+            "weights": match,
             "device": describe_device(place),
             "threads": torch.get_num_threads(),
             "versions": versions(),
@@ -225,7 +249,7 @@ def resume(run: Run, *, epochs: int | None, device: str, console: Console) -> tu
             f"{run.name} has done its {done} epochs; to extend it type: probekit pretrain --resume "
             f"--name {run.name} --epochs {2 * done}"
         )
-    trainer = _build_trainer(config, _prepare(config, train, place), run, info, train, console)
+    trainer = _build_trainer(config, _prepare(config, train, info, place), run, info, train, console)
     trainer.restore(saved)
     run.update(state="running", config=config.to_dict())
     console.print(f"resuming {run.path} after epoch {done} of {config.train.epochs}")
@@ -241,7 +265,8 @@ def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config]:
     """
     config = Config.from_dict(run.read()["config"])
     saved = load_checkpoint(run.checkpoints / f"{checkpoint}.pt", torch.device("cpu"))
-    method = build_method(config, channels=saved["encoder_header"]["spec"]["channels"])
+    header = saved["encoder_header"]
+    method = build_method(config, channels=header["spec"]["channels"], classes=len(header["classes"]))
     method.load_state_dict(saved["method"])
     return method.eval(), config
 
@@ -262,34 +287,40 @@ def _announce_streaming(train: DeviceSplit, console: Console) -> None:
         console.print(f"the images stay {where[train.placement]}, {pixels} of pixels")
 
 
-def _with_classes(config: Config, kind: type[Method], info: DatasetInfo, train: DeviceSplit) -> Config:
-    """The configuration with `method.classes` as the file has them, for a method that needs labels."""
-    if not kind.needs_labels:
-        return config
+def _check_labels(train: DeviceSplit, info: DatasetInfo, method: str) -> None:
+    """Refuses images without labels, for a method that needs them."""
     labels, classes = train.split.labels, len(info.classes)
-    if labels is None or classes < 2 or labels.min() < 0:
-        found = "none" if labels is None else f"{classes} class{'es' * (classes != 1)}"
-        found = "some without" if labels is not None and labels.min() < 0 else found
-        raise ValueError(
-            f"expected labels of two classes or more for {config.method}, found {found} in {info.path}; "
-            "type: --data LABELLED.h5, or a method without labels (probekit list)"
-        )
-    asked = config.method_options["classes"]
-    if asked not in (0, classes):
-        raise ValueError(f"expected method.classes {classes}, as {info.path} has, found {asked}; leave it out")
-    return replace(config, method_options={**config.method_options, "classes": classes})
+    if labels is not None and classes > 1 and labels.min() >= 0:
+        return
+    found = "none" if labels is None else f"{classes} class{'es' * (classes != 1)}"
+    if labels is not None and labels.min() < 0:
+        found = "images without"
+    raise ValueError(
+        f"expected labels of two classes or more for {method}, found {found} in {info.path}; "
+        "type: --data LABELLED.h5, or choose a method without labels (probekit list)"
+    )
 
 
-def _prepare(config: Config, train: DeviceSplit, device: torch.device) -> Method:
+def _prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torch.device) -> Method:
     if len(train) < config.train.batch_size:
         raise ValueError(
             f"expected at least {config.train.batch_size} training images (one batch), found "
             f"{len(train)}; type: --batch-size {max(2, len(train))}"
         )
-    method = build_method(config, channels=train.images.shape[1])
+    method = build_method(config, channels=train.images.shape[1], classes=len(info.classes))
     for most in (config.data.max_size, config.views.max_size):
         check_divisible(shrunk(train.images, most), method.encoder.stride)
     return on_device(method, device)
+
+
+def _load_weights(method: Method, config: Config, console: Console) -> dict[str, Any] | None:
+    """Puts the weights that a run starts from into its encoder; says and returns how they matched."""
+    if not config.model.weights:
+        return None
+    match = load_weights(method.encoder, read_checkpoint(Path(config.model.weights)))
+    for line in match.lines():
+        console.print(line)
+    return match.as_dict()
 
 
 def _build_trainer(
