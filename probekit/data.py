@@ -1,6 +1,8 @@
 """A split on the device as uint8, or streamed to it; a batch is a tensor of indices."""
 
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from probekit.config import SIDE
-from probekit.h5 import DatasetInfo, Split, read_info, read_split
+from probekit.h5 import DatasetInfo, Split, open_encoded, read_info, read_split
 from probekit.streamed import StreamedImages
 
 Images = Tensor | StreamedImages
@@ -67,16 +69,27 @@ def open_split(
     size = shrunk_size(found.height, found.width, max_size)
     if placement == "auto":
         placement = _placement(info, name, n * found.channels, size, device)
-    split = read_split(path, name, stop=n)
-    kept = replace(split, images=split.images[:0])
+    split = read_split(path, name, stop=n, images=placement != "file")
+    rest = replace(split, images=split.images[:0])
     if placement == "device":
-        return DeviceSplit(name, to_device(split.images, device, max_size=max_size), kept, placement)
-    images = split.images
+        return DeviceSplit(name, to_device(split.images, device, max_size=max_size), rest, placement)
+    read: Callable[[Tensor], Tensor]
+    if placement == "host":
+        read = to_device(split.images, CPU, max_size=max_size).__getitem__
+    else:
+        read = _decoder(path, name, max_size)
+    return DeviceSplit(name, StreamedImages(read, (n, found.channels, *size), device), rest, placement)
 
-    def read(index: NDArray[np.int64]) -> Tensor:
-        return to_device(np.take(images, index, axis=0), CPU, max_size=max_size)
 
-    return DeviceSplit(name, StreamedImages(read, (n, found.channels, *size), device), kept, placement)
+def _decoder(path: Path, name: str, max_size: int) -> Callable[[Tensor], Tensor]:
+    """Reads, decodes and shrinks the images of an index, a thread a core."""
+    encoded = open_encoded(path, name)
+    pool = ThreadPoolExecutor(os.cpu_count(), "decode")
+
+    def decoded(index: int) -> NDArray[np.uint8]:
+        return encoded.decode(encoded.read([index])[0])
+
+    return lambda index: to_device(np.stack(list(pool.map(decoded, index.tolist()))), CPU, max_size=max_size)
 
 
 def _placement(info: DatasetInfo, name: str, planes: int, size: tuple[int, int], device: torch.device) -> str:
@@ -88,6 +101,8 @@ def _placement(info: DatasetInfo, name: str, planes: int, size: tuple[int, int],
         if device.type == "cpu" or planes * size[0] * size[1] <= SHARE * torch.cuda.mem_get_info(device)[0]:
             return "device"
         return "host"
+    if split.encoded:
+        return "file"
     raise ValueError(
         f"expected images of at most {room / 1e9:.0f} GB in {info.path}, half of this machine's memory, found "
         f"{on_host / 1e9:.0f} GB; import them again with --max-gb {room / 1e9:.0f}, which keeps them encoded"

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probekit.h5 import DatasetInfo, read_info, read_labels, read_split
-from probekit.h5.schema import EVIDENCE
+from probekit.h5.schema import EVIDENCE, PRESENT
 from probekit.picture import save_png
 
 Pixels = NDArray[np.uint8]
@@ -48,10 +48,16 @@ def describe(path: Path) -> dict[str, Any]:
     content["bytes"] = path.stat().st_size
     for name, split in content["splits"].items():
         labels = read_labels(path, name)
-        counts = None if labels is None else np.bincount(labels, minlength=len(info.classes)).tolist()
-        split["per_class"] = counts
-        split["brightness"] = None if labels is None else _brightness(path, name, labels, len(info.classes))
+        split["per_class"] = None if labels is None else _per_class(labels, len(info.classes))
+        single = None if split["multilabel"] else labels
+        split["brightness"] = None if single is None else _brightness(path, name, single, len(info.classes))
     return content
+
+
+def _per_class(labels: NDArray[Any], classes: int) -> list[int]:
+    """Images of each class; an image may have several."""
+    counts = (labels == PRESENT).sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+    return [int(count) for count in counts]
 
 
 def _brightness(path: Path, split: str, labels: NDArray[np.int64], classes: int) -> list[float | None]:
@@ -81,11 +87,15 @@ def render_description(description: dict[str, Any]) -> Table:
     row("settings", ", ".join(f"{name}={value}" for name, value in description["params"].items()))
     for name, split in description["splits"].items():
         kind = "grey" if split["channels"] == 1 else "RGB"
-        extra = "" if split["labelled"] else ", no labels"
-        row(name, f"{split['n']:,} images {split['width']}x{split['height']} {kind}{extra}")
+        labels = "" if split["labelled"] else ", no labels"
+        labels = ", several labels an image" if split["multilabel"] else labels
+        kept = ", kept as JPEG" if split["encoded"] else ""
+        row(name, f"{split['n']:,} images {split['width']}x{split['height']} {kind}{kept}{labels}")
     counts = [(name, split["per_class"]) for name, split in description["splits"].items() if split["per_class"]]
-    for index, class_name in enumerate(description["classes"]):
+    for index, class_name in enumerate(description["classes"][:MAX_CLASSES]):
         row(f"class {index}", f"{class_name}: " + ", ".join(f"{name} {per[index]:,}" for name, per in counts))
+    if len(description["classes"]) > MAX_CLASSES:
+        row("...", f"{len(description['classes']) - MAX_CLASSES} more classes; --json has all")
     for name, split in description["splits"].items():
         seen = [mean for mean in split["brightness"] or [] if mean is not None]
         if len(seen) > 1:
@@ -144,13 +154,17 @@ def draw_grid(path: Path, out: Path, *, split: str = "train", per_class: int = 8
     return out
 
 
-def _choose(info: DatasetInfo, labels: NDArray[np.int64] | None, n: int, per_class: int) -> list[tuple[str, list[int]]]:
+def _choose(info: DatasetInfo, labels: NDArray[Any] | None, n: int, per_class: int) -> list[tuple[str, list[int]]]:
     """Row names and the indices of their images."""
     if labels is None:
         last = min(n, PLAIN_ROWS * per_class)
         return [("", list(range(begin, min(begin + per_class, last)))) for begin in range(0, last, per_class)]
-    present = [k for k in range(len(info.classes)) if (labels == k).any()][:MAX_CLASSES]
-    return [(info.classes[k], np.flatnonzero(labels == k)[:per_class].tolist()) for k in present]
+
+    def of_class(k: int) -> NDArray[np.bool_]:
+        return np.asarray(labels[:, k] == PRESENT if labels.ndim == 2 else labels == k)
+
+    present = [k for k in range(len(info.classes)) if of_class(k).any()][:MAX_CLASSES]
+    return [(info.classes[k], np.flatnonzero(of_class(k))[:per_class].tolist()) for k in present]
 
 
 def _pairs(info: DatasetInfo, split: str) -> tuple[list[tuple[str, list[int]]], list[str]]:

@@ -5,14 +5,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 AHEAD = 4  # batches that are read before they are asked for; ours: hides a batch that takes four times the usual
-
-Read = Callable[[NDArray[np.int64]], Tensor]
 
 
 class StreamedImages:
@@ -24,12 +20,12 @@ class StreamedImages:
         waited: Seconds that `ahead` has kept its caller waiting.
 
     Args:
-        read: Rows `[B]` -> uint8 `[B, C, H, W]` on the CPU; called from one other thread at a time.
+        read: Rows int64 `[B]` -> uint8 `[B, C, H, W]`, both on the CPU; called from one other thread at a time.
         shape: See above.
         device: See above.
     """
 
-    def __init__(self, read: Read, shape: Sequence[int], device: torch.device) -> None:
+    def __init__(self, read: Callable[[Tensor], Tensor], shape: Sequence[int], device: torch.device) -> None:
         self.read, self.shape, self.device = read, torch.Size(shape), device
         self.waited = 0.0
 
@@ -38,7 +34,7 @@ class StreamedImages:
 
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
         """The images of some rows, on the device."""
-        index = np.arange(len(self))[rows] if isinstance(rows, slice) else rows.cpu().numpy()
+        index = torch.arange(len(self))[rows] if isinstance(rows, slice) else rows.cpu()
         return self._fetch(index).to(self.device, non_blocking=True)
 
     def ahead(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
@@ -53,7 +49,7 @@ class StreamedImages:
         try:
             for _ in batches:
                 while len(waiting) < AHEAD and (index := next(coming, None)) is not None:
-                    waiting.append(pool.submit(self._fetch, index.numpy()))
+                    waiting.append(pool.submit(self._fetch, index))
                 started = time.perf_counter()
                 images = waiting.popleft().result()
                 self.waited += time.perf_counter() - started
@@ -61,7 +57,7 @@ class StreamedImages:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _fetch(self, index: NDArray[np.int64]) -> Tensor:
+    def _fetch(self, index: Tensor) -> Tensor:
         images = self.read(index)
         # From pinned memory the copy to a GPU runs beside its work; torch keeps and reuses the pinned blocks.
         return images.pin_memory() if self.device.type == "cuda" else images
@@ -78,5 +74,6 @@ def feed(images: "Tensor | StreamedImages", batches: Sequence[Tensor]) -> Iterat
         for index, batch in zip(batches, images.ahead(batches), strict=True):
             yield index.to(images.device, non_blocking=True), batch
     elif batches:
-        for index in torch.stack(list(batches)).to(images.device):
+        order = torch.cat(list(batches)).to(images.device)  # one copy
+        for index in order.split([len(batch) for batch in batches]):  # type: ignore[no-untyped-call]
             yield index, images[index]

@@ -14,14 +14,31 @@ def probe(
     run: Annotated[str | None, typer.Argument(help="A run; default: the newest.")] = None,
     data: Annotated[Path | None, typer.Option("--data", help="A dataset file; default: the run's own.")] = None,
     protocol: Annotated[str, typer.Option(help="val: standardised, C chosen on validation; paper: C=1.")] = "val",
-    checkpoint: Annotated[str, typer.Option(help="last, best_val or best_test.")] = "last",
+    checkpoint: Annotated[str, typer.Option(help="last, best_val, best_test, or epoch-NNNN if kept.")] = "last",
     floors: Annotated[bool, typer.Option("--floors/--no-floors", help="Probe the floors too.")] = True,
+    fractions: Annotated[
+        str | None,
+        typer.Option(metavar="%,%", help="Also on these percentages of the training labels: 1,2,5,10,20,50,100."),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Of --fractions: subsets of each size.")] = 5,
+    knn: Annotated[bool, typer.Option("--knn", help="Also k nearest neighbours.")] = False,
+    retrieval: Annotated[
+        bool, typer.Option("--retrieval", help="Also retrieval of test images by each other.")
+    ] = False,
+    cv: Annotated[int | None, typer.Option(metavar="K", help="Also K-fold cross-validation on train.")] = None,
+    metric: Annotated[str, typer.Option(help="Of --cv: kappa (grades; quadratic-weighted) or accuracy.")] = "kappa",
+    repeats: Annotated[int, typer.Option(min=1, help="Of --cv: how often all is divided anew.")] = 5,
+    every: Annotated[bool, typer.Option("--every", help="Also every kept encoder: along pretraining.")] = False,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Report how well a linear probe separates the classes, next to floors that need no learning."""
+    """Report how well a linear probe separates the classes, next to floors that need no learning.
+
+    Options add further protocols to it. Images with several labels have average precision in its place.
+    """
     from probekit.commands.probe import run_probe
+    from probekit.commands.protocols import ProbeOptions, read_fractions
 
     result = run_probe(
         run,
@@ -34,6 +51,16 @@ def probe(
         runs=RUNS,
         console=errors if as_json else console,
         quiet=as_json,
+        options=ProbeOptions(
+            fractions=read_fractions(fractions),
+            draws=draws,
+            knn=knn,
+            retrieval=retrieval,
+            cv=cv,
+            metric=metric,
+            repeats=repeats,
+            every=every,
+        ),
     )
     if as_json:
         print_json(result)

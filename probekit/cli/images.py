@@ -51,31 +51,61 @@ def gen(
 
 @app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="An npz file, a folder of class folders, or a folder of images.")],
+    source: Annotated[
+        str, typer.Argument(help="An npz file, a folder of class folders or of images, or an official dataset's name.")
+    ],
+    root: Annotated[
+        Path | None, typer.Argument(help="After a name (`probekit list`): the folder of its unpacked files.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The file; default: data/SOURCE.h5.")] = None,
-    size: Annotated[int | None, typer.Option(min=8, help="Resize the short side to this and crop the centre.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=8, help="Pixels a side; default: as they are, official datasets 224.")
+    ] = None,
+    resize: Annotated[
+        str | None, typer.Option(help="crop: the centre square; squash: all of it. Default: crop, aptos2019 squash.")
+    ] = None,
+    max_gb: Annotated[
+        float | None, typer.Option(min=0, help="Keep more pixels than this as JPEG; default: 8, folders unlimited.")
+    ] = None,
     val_fraction: Annotated[float, typer.Option(min=0, max=0.9, help="Of the training images, stratified.")] = 0.0,
-    test_fraction: Annotated[float, typer.Option(min=0, max=0.9, help="Of all images, stratified.")] = 0.0,
+    test_fraction: Annotated[
+        float | None, typer.Option(min=0, max=0.9, help="Of all images, stratified; default: 0, digits 0.2.")
+    ] = None,
     seed: Seed = 0,
+    subset: Annotated[bool, typer.Option("--subset", help="Official: take what is there, however many.")] = False,
+    train_with_val: Annotated[
+        bool, typer.Option("--train-with-val", help="flowers102, fgvc-aircraft, voc2007: join val to train.")
+    ] = False,
+    labels: Annotated[str | None, typer.Option(help="fgvc-aircraft: variant, family or manufacturer.")] = None,
+    classes: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="imagenet: a file of wnids, one a line.")
+    ] = None,
+    n_classes: Annotated[int | None, typer.Option(min=1, help="imagenet: so many, chosen by --seed.")] = None,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="List and skip unreadable images.")] = False,
-    compression: Compression = "gzip",
+    compression: Annotated[
+        str | None, typer.Option(help="none, lzf or gzip; default: gzip, official datasets none.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Turn an npz file or a folder of images into a dataset file."""
-    from probekit.commands.import_ import run_import
+    """Turn an npz file, a folder of images or an official dataset into a dataset file."""
+    from probekit.commands.import_ import ImportOptions, run_import
+    from probekit.importers import Choices
 
-    run_import(
-        source,
-        out=out or DATA / f"{source.resolve().stem}.h5",
+    choices = Choices(
+        subset=subset, train_with_val=train_with_val, labels=labels, classes=classes, n_classes=n_classes, seed=seed
+    )
+    options = ImportOptions(
         size=size,
+        resize=resize,
+        max_gb=max_gb,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         seed=seed,
         skip_broken=skip_broken,
         compression=compression,
         overwrite=overwrite,
-        console=console,
     )
+    run_import(source, root, choices, options, out=out or DATA / f"{Path(source).resolve().stem}.h5", console=console)
 
 
 @app.command()

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from probekit.commands.probe import dataset_of, sha256
+from probekit.commands.embeddings import sha256
+from probekit.commands.probe import dataset_of
 from probekit.commands.show import draw_run
 from probekit.commands.subjects import PROTOCOL, Subjects
 from probekit.data import check_channels, check_divisible, to_device
@@ -139,6 +140,8 @@ def _prepare(
     encoder, header = load_encoder(run.path, options.checkpoint)
     split = "test" if "test" in info.splits else "train"
     check_channels(info, split, encoder.spec["channels"])
+    if info.multilabel:
+        raise ValueError(f"expected one label an image, found several in {info.path}; choose another --data")
     truth = read_truth(info, split, options.n)
     console.print(f"looking into {run.name}, epoch {header['epoch']}, at {len(truth.index)} {split} images ...")
 

@@ -42,4 +42,6 @@ def unprobeable(info: DatasetInfo) -> str | None:
         return "no test split"
     if not train.labelled or not test.labelled:
         return "no labels"
+    if info.multilabel:
+        return "several labels an image"
     return "one class only" if len(info.classes) < 2 else None

@@ -1,26 +1,22 @@
-"""`probekit probe`: from a run and a dataset to the table, the JSON and the picture."""
+"""`probekit probe`: from a run and a dataset to tables, JSON and pictures; `protocols` has what is measured."""
 
-import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from rich.console import Console
 
-from probekit.commands.hints import unprobeable
-from probekit.data import check_channels, to_device
-from probekit.h5 import DatasetInfo, read_info, read_split
-from probekit.models.encoder import Encoder, build_encoder, encoder_file, load_encoder
+from probekit.commands.embeddings import sha256
+from probekit.commands.every import EVERY, along_checkpoints, kept_encoders
+from probekit.commands.protocols import SECTIONS, ProbeOptions, Row, Settings, sections_for
+from probekit.commands.sources import RANDOM, Source, read_labels, sources
+from probekit.data import check_channels
+from probekit.h5 import DatasetInfo, read_info
+from probekit.models.encoder import encoder_file, load_encoder
 from probekit.probe import PROTOCOLS
-from probekit.probe.features import BATCH_SIZE, extract
-from probekit.probe.figure import draw_probe
-from probekit.probe.floors import floor_rows
-from probekit.probe.protocol import Part, probe_images
-from probekit.probe.table import probe_table
+from probekit.probe.curves import draw_every
+from probekit.probe.section_tables import every_table, fingerprint_table
 from probekit.registry import nearest
 from probekit.run import Run, open_run, write_json
 from probekit.train.pretrain import choose_device
@@ -38,6 +34,7 @@ def run_probe(
     runs: Path,
     console: Console,
     quiet: bool,
+    options: ProbeOptions | None = None,
 ) -> dict[str, Any]:
     """Probes a run's frozen encoder and the floors on the same images.
 
@@ -45,56 +42,57 @@ def run_probe(
         name: The run, or None for the newest.
         data: A dataset file, or None for the run's own.
         protocol: One of `PROTOCOLS`.
-        checkpoint: "last", "best_val" or "best_test".
+        checkpoint: "last", "best_val", "best_test" or "epoch-NNNN".
         floors: Probe the floors too.
-        seed: Of the validation part and of the random encoder.
+        seed: Of everything random: the validation part, the random encoder, subsets, folds, bootstraps.
         device: "auto", "cpu" or "cuda[:i]".
         runs: The folder of run folders.
         console: Where messages go.
-        quiet: Leave the table out.
+        quiet: Leave the tables out.
+        options: What stands beside the linear probe; None is nothing.
 
     Returns:
-        {"run", "data", "protocol", "rows", ...}, as written to `results/`.
+        {"run", "data", "protocol", "rows", ...} of the linear probe, and every other section under its name, each as
+        written to `results/`. Without a linear probe (no test split, several labels an image) only these.
 
     Raises:
-        ValueError: If there is no such run or checkpoint, or the data do not fit or have no labels or no test split.
+        ValueError: If there is no such run or checkpoint, or the data do not fit or lack what is asked for.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(nearest("protocol", protocol, PROTOCOLS))
-    started = time.monotonic()
+    options = options or ProbeOptions()
     run = open_run(name, runs)
     if name is None:
         console.print(f"run: {run.path} (the newest)")
     info = dataset_of(run, data, console)
-    encoder, header = load_encoder(run.path, checkpoint)
-    _check(run, info, encoder)
+    _, header = load_encoder(run.path, checkpoint)
+    labels = read_labels(info)
+    wanted = sections_for(run.name, labels, options)
+    check_channels(info, "train", header["spec"]["channels"])
+    kept = kept_encoders(run, checkpoint) if options.every else []
     place = choose_device(device)
+    settings = Settings(labels, options, protocol, seed, str(place))
     console.print(f"probing {run.name}{' and the floors' if floors else ''}, protocol {PROTOCOLS[protocol]} ...")
-    parts = {split: _images(info, split) for split in info.splits if info.splits[split].labelled}
-    settings: dict[str, Any] = {"classes": info.classes, "protocol": protocol, "seed": seed}
-    features = _embedder(encoder, place, header["max_size"])
-    method = f"{header['method']} {_label(checkpoint)}"
-    rows = [probe_images(method, "encoder", features, parts, **settings, with_health=True)]
-    if floors:
-        untrained = _embedder(_random_encoder(header["spec"], seed), place, header["max_size"])
-        rows.append(probe_images("random weights", "floor", untrained, parts, **settings, with_health=True))
-        rows += floor_rows(parts, **settings)
-    result = {
-        "run": run.name,
-        "data": str(info.path),
-        "protocol": protocol,
-        "rows": rows,
+    found = sources(run, info, checkpoint, floors=floors, seed=seed, device=place)
+    rows, seconds = _measure(found, wanted, settings, console)
+    about = {
         "checkpoint": checkpoint,
         "checkpoint_hash": sha256(encoder_file(run.path, checkpoint)),
         "epoch": header["epoch"],
         "data_hash": info.content_hash,
         "seed": seed,
-        "seconds": round(time.monotonic() - started, 2),
     }
-    _write(run, result, None if data is None else data.stem, console)
+    results = {section: _result(run, section, settings, rows[section]) | about for section in wanted}
+    for section in wanted:
+        results[section]["seconds"] = round(seconds[section], 2)
+    if kept:
+        results["every"] = along_checkpoints(run, kept, wanted, rows, settings, about, device=place, console=console)
+    other_data = None if data is None else data.stem
+    for section, result in results.items():
+        _write(run, section, result, other_data, console)
     if not quiet:
-        _print(run, result, data, console)
-    return result
+        _print(run, results, data, console)
+    return {**results.pop("linear", {}), **results}
 
 
 def dataset_of(run: Run, data: Path | None, console: Console) -> DatasetInfo:
@@ -109,28 +107,84 @@ def dataset_of(run: Run, data: Path | None, console: Console) -> DatasetInfo:
     return info
 
 
-def _check(run: Run, info: DatasetInfo, encoder: Encoder) -> None:
-    missing = unprobeable(info)
-    if missing is not None:
-        raise ValueError(
-            f"expected a train and a test split with labels of 2 classes or more, found {missing} in {info.path}; "
-            f"type: probekit probe {run.name} --data LABELLED.h5 (probekit import SOURCE --test-fraction 0.2 makes one)"
+def _measure(
+    found: Iterable[Source], wanted: Sequence[str], settings: Settings, console: Console
+) -> tuple[dict[str, list[Row]], dict[str, float]]:
+    """The rows of each section, and the seconds that they took; embedding counts where it is needed first."""
+    rows: dict[str, list[Row]] = {section: [] for section in wanted}
+    seconds = dict.fromkeys(wanted, 0.0)
+    for source in found:
+        for name in wanted:
+            section = SECTIONS[name]
+            if source.kind == "encoder" or source.name in section.floors:
+                if len(wanted) > 1:
+                    console.print(f"  {source.name}: {section.title.lower()} ...")
+                started = time.monotonic()
+                rows[name].append(section.row(source, settings))
+                seconds[name] += time.monotonic() - started
+    return rows, seconds
+
+
+def _result(run: Run, name: str, settings: Settings, rows: Sequence[Row]) -> dict[str, Any]:
+    """What a section's file says first; the rest is shared by all."""
+    section = SECTIONS[name]
+    return {
+        "run": run.name,
+        "data": str(settings.labels.info.path),
+        "protocol": settings.protocol if section.fits else name,
+        "how": section.how(settings),
+        "rows": rows,
+    }
+
+
+def _write(run: Run, name: str, result: dict[str, Any], other_data: str | None, console: Console) -> None:
+    """results/STEM.json, and figures/STEM.png where there is something to draw."""
+    stem = "-".join(filter(None, (*_stem(name, result), other_data)))
+    draw = draw_every if name == "every" else SECTIONS[name].draw
+    run.results.mkdir(exist_ok=True)
+    run.figures.mkdir(exist_ok=True)
+    write_json(run.results / f"{stem}.json", result)
+    if draw is not None:
+        draw(result, run.figures / f"{stem}.png")
+    drawn = "" if draw is None else f" and {run.figures / f'{stem}.png'}"
+    console.print(f"wrote {run.results / f'{stem}.json'}{drawn}")
+
+
+def _stem(name: str, result: Mapping[str, Any]) -> tuple[str, ...]:
+    if name == "every":
+        return name, result["protocol"]
+    section = SECTIONS[name]
+    return section.stem or name, *([result["protocol"]] if section.fits else []), result["checkpoint"]
+
+
+def _print(run: Run, results: Mapping[str, Mapping[str, Any]], data: Path | None, console: Console) -> None:
+    """The tables, what stands out in them, and what to type next."""
+    first = next(iter(results.values()))
+    for name, result in results.items():
+        if name == "linear":
+            count = result["rows"][0]["n"]
+            console.print(f"{run.name}, epoch {result['epoch']}, on {result['data']}: {count} test images")
+        else:
+            console.print(f"{EVERY if name == 'every' else SECTIONS[name].title}. {result['how']}")
+        table = (
+            every_table(result["points"], result["floors"]) if name == "every" else SECTIONS[name].table(result["rows"])
         )
-    check_channels(info, "train", encoder.spec["channels"])
-
-
-def _print(run: Run, result: Mapping[str, Any], data: Path | None, console: Console) -> None:
-    """The table, what stands out in it, and what to type next."""
-    rows = result["rows"]
-    console.print(f"{run.name}, epoch {result['epoch']}, on {result['data']}: {rows[0]['n']} test images")
-    console.print(probe_table(rows), soft_wrap=False)
-    above = [row["name"] for row in rows if row["kind"] == "floor" and row["accuracy"] > rows[0]["accuracy"]]
-    console.print(_health(rows))
-    if above:
-        console.print(f"floors that beat the encoder: {', '.join(above)} (docs/protocols.md, Floors)")
-    other = next(p for p in PROTOCOLS if p != result["protocol"])
+        console.print(table, soft_wrap=False)
+        if name == "linear":
+            _print_notes(result["rows"], console)
+        elif name == "retrieval" and result["rows"][0]["fingerprint"]:
+            console.print(fingerprint_table(result["rows"]), soft_wrap=False)
+    other = next(p for p in PROTOCOLS if p != first["protocol"])
     given = "" if data is None else f" --data {data}"
     console.print(f"next: probekit show --run {run.name}   or   probekit probe {run.name}{given} --protocol {other}")
+
+
+def _print_notes(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Whether the embedding has collapsed, and which floors it does not beat."""
+    console.print(_health(rows))
+    above = [row["name"] for row in rows if row["kind"] == "floor" and row["accuracy"] > rows[0]["accuracy"]]
+    if above:
+        console.print(f"floors that beat the encoder: {', '.join(above)} (docs/protocols.md, Floors)")
 
 
 def _health(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -138,7 +192,7 @@ def _health(rows: Sequence[Mapping[str, Any]]) -> str:
     found = rows[0]["health"]
     if found is None:
         return "health: unknown, only one test image"
-    untrained = next((row["health"] for row in rows if row["name"] == "random weights"), None)
+    untrained = next((row["health"] for row in rows if row["name"] == RANDOM), None)
     beside = "" if untrained is None else f" (random weights: {_rank(untrained)})"
     dead = f", {found['dead']} of them dead" if found["dead"] else ""
     return f"health: effective rank {_rank(found)}{beside} of {found['dim']} dimensions{dead} (RankMe, centred)"
@@ -147,41 +201,3 @@ def _health(rows: Sequence[Mapping[str, Any]]) -> str:
 def _rank(found: Mapping[str, Any]) -> str:
     rank = found["rankme"]["centred"]
     return "0, all embeddings alike" if rank is None else f"{rank:.1f}"
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, hex: which weights a result belongs to."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _label(checkpoint: str) -> str:
-    return "best_test (paper protocol)" if checkpoint == "best_test" else checkpoint
-
-
-def _random_encoder(spec: dict[str, Any], seed: int) -> Encoder:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build_encoder(spec)
-
-
-def _images(info: DatasetInfo, name: str) -> Part:
-    """A split with its images as `x`, labels, class factors and pairs."""
-    split = read_split(info.path, name)
-    assert split.labels is not None
-    factors = {f["name"]: split.factors[f["name"]] for f in info.factors if f["kind"] == "class"}
-    return Part(split.images, split.labels, factors, split.factors.get("pair_id"))
-
-
-def _embedder(encoder: Encoder, device: torch.device, max_size: int) -> Callable[[NDArray[np.uint8]], NDArray[Any]]:
-    encoder.to(device)
-    return lambda images: extract(encoder, to_device(images, device, max_size=max_size), batch_size=BATCH_SIZE)
-
-
-def _write(run: Run, result: dict[str, Any], other_data: str | None, console: Console) -> None:
-    stem = "-".join(filter(None, ("probe", result["protocol"], result["checkpoint"], other_data)))
-    run.results.mkdir(exist_ok=True)
-    run.figures.mkdir(exist_ok=True)
-    write_json(run.results / f"{stem}.json", result)
-    draw_probe(result, run.figures / f"{stem}.png")
-    console.print(f"wrote {run.results / f'{stem}.json'} and {run.figures / f'{stem}.png'}")

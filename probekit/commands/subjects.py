@@ -51,7 +51,7 @@ class Subjects:
         context: Context,
     ) -> None:
         self.header, self.images, self.val, self.classes, self.context = header, images, val, classes, context
-        labels = split.labels
+        labels = split.class_labels
         self.labels = labels if labels is not None and len(np.unique(labels)) > 1 else None
         self.groups = split.factors.get("pair_id")
         self.config = Config.from_dict(run.read()["config"])

@@ -5,29 +5,53 @@ Attributes at the root: `schema` ("probekit-dataset/1"), `generator` (empty for 
 and "test" where there are any):
 
     images          uint8 [N, H, W] or [N, H, W, 3], chunked
-    labels          int64 [N]; absent for unlabelled images
+    encoded/        in place of images: JPEG files, all of one size (attributes height, width, channels, format);
+                    bytes: uint8, one file after the other, chunked, not compressed; offsets: int64 [N + 1]
+    labels          int64 [N]; multi-label: uint8 [N, K], 0 absent, 1 present, 255 only difficult instances, which
+                    losses and scores leave out; absent for unlabelled images
     factors/<name>  one 1-D array for each factor: numbers or fixed-length bytes
     masks           uint8 [N, H, W], bit k is mask_names[k]; absent without masks
 
 Plain h5py reads it without plug-ins. The content hash is defined in `probekit.h5.schema`.
 """
 
-from probekit.h5.read import Split, read_info, read_labels, read_split
-from probekit.h5.schema import COMPRESSIONS, SCHEMA, SPLITS, DatasetInfo, SplitInfo, chunk_rows
-from probekit.h5.write import Block, DatasetWriter, Header, pack
+from probekit.h5.encoded import EncodedImages, decode, encode
+from probekit.h5.read import Split, open_encoded, read_columns, read_info, read_labels, read_split
+from probekit.h5.schema import (
+    ABSENT,
+    COMPRESSIONS,
+    DIFFICULT,
+    PRESENT,
+    SCHEMA,
+    SPLITS,
+    DatasetInfo,
+    SplitInfo,
+    chunk_rows,
+)
+from probekit.h5.write import Block, DatasetWriter, EncodedBlock, Header, as_columns, pack
 
 __all__ = [
+    "ABSENT",
     "COMPRESSIONS",
+    "DIFFICULT",
+    "PRESENT",
     "SCHEMA",
     "SPLITS",
     "Block",
     "DatasetInfo",
     "DatasetWriter",
+    "EncodedBlock",
+    "EncodedImages",
     "Header",
     "Split",
     "SplitInfo",
+    "as_columns",
     "chunk_rows",
+    "decode",
+    "encode",
+    "open_encoded",
     "pack",
+    "read_columns",
     "read_info",
     "read_labels",
     "read_split",

@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.h5.schema import MASK_BITS, SCHEMA, SPLITS, DatasetInfo, SplitInfo
+from probekit.h5.encoded import FORMAT, EncodedImages, decode_rows
+from probekit.h5.schema import ABSENT, DIFFICULT, MASK_BITS, PRESENT, SCHEMA, SPLITS, DatasetInfo, SplitInfo
 
 HOW = "type: probekit gen, or probekit import"
 COLUMN_KINDS = "biufS"  # bool, integers, floats, fixed-length bytes: never objects or references
@@ -28,15 +29,21 @@ class Split:
 
     Attributes:
         images: uint8 `[N, H, W]` or `[N, H, W, 3]`, in [0, 255].
-        labels: int64 `[N]`, indices of classes, or None for unlabelled images.
+        labels: int64 `[N]`, indices of classes; multi-label: uint8 `[N, K]` of 0 absent, 1 present and 255 only
+            difficult instances; None for unlabelled images.
         factors: One array `[N]` for each factor column.
         masks: uint8 `[N, H, W]`, or None if there are none or they were not asked for.
     """
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.int64] | None
+    labels: NDArray[Any] | None
     factors: dict[str, NDArray[Any]]
     masks: NDArray[np.uint8] | None
+
+    @property
+    def class_labels(self) -> NDArray[np.int64] | None:
+        """The labels where every image has one class; None where images have several or none."""
+        return None if self.labels is None or self.labels.ndim != 1 else self.labels
 
 
 def read_info(path: Path) -> DatasetInfo:
@@ -49,7 +56,9 @@ def read_info(path: Path) -> DatasetInfo:
         return _check_file(path, file)
 
 
-def read_split(path: Path, split: str, *, start: int = 0, stop: int | None = None, masks: bool = False) -> Split:
+def read_split(
+    path: Path, split: str, *, start: int = 0, stop: int | None = None, images: bool = True, masks: bool = False
+) -> Split:
     """Reads rows [start, stop) of a split, checked.
 
     Args:
@@ -57,6 +66,7 @@ def read_split(path: Path, split: str, *, start: int = 0, stop: int | None = Non
         split: "train", "val" or "test".
         start: First row.
         stop: One past the last row; None is the end.
+        images: Read the images; without, there are none of them in the result.
         masks: Also read the masks.
 
     Raises:
@@ -68,19 +78,43 @@ def read_split(path: Path, split: str, *, start: int = 0, stop: int | None = Non
         group = file[split]
         labels = _labels(info, group, rows)
         factors = {name: group["factors"][name][rows] for name in info.splits[split].factors}
-        images = group["images"][rows]
+        shape = _shape(info.splits[split])
+        pixels = _images(info.splits[split], group, rows) if images else np.empty((0, *shape), np.uint8)
         mask = group["masks"][rows] if masks and info.splits[split].masked else None
         if mask is not None and (mask >> len(info.mask_names)).any():
             raise ValueError(f"expected masks of {len(info.mask_names)} bits, found higher bits in {split}/masks")
-        return Split(images, labels, factors, mask)
+        return Split(pixels, labels, factors, mask)
 
 
-def read_labels(path: Path, split: str) -> NDArray[np.int64] | None:
-    """The labels `[N]` of a split alone, or None for unlabelled images; see `read_split`."""
+def open_encoded(path: Path, split: str) -> EncodedImages:
+    """The encoded images of a split, to be read in any order and decoded later.
+
+    Raises:
+        ValueError: If the file is malformed, has no such split, or keeps its images as pixels.
+    """
+    with _opened(path) as file:
+        info = _check_file(path, file)
+        _rows(info, split, 0, None)
+        if not info.splits[split].encoded:
+            raise _RequestError(f"expected encoded images in split {split} of {path}, found pixels")
+        return EncodedImages(path, file[split]["encoded"], _shape(info.splits[split]))
+
+
+def read_labels(path: Path, split: str) -> NDArray[Any] | None:
+    """The labels of a split alone, or None for unlabelled images; see `Split`."""
     with _opened(path) as file:
         info = _check_file(path, file)
         rows = _rows(info, split, 0, None)
         return _labels(info, file[split], rows)
+
+
+def read_columns(path: Path, split: str) -> tuple[NDArray[Any] | None, dict[str, NDArray[Any]]]:
+    """Labels and factors of a split without its images; see `Split`."""
+    with _opened(path) as file:
+        info = _check_file(path, file)
+        rows = _rows(info, split, 0, None)
+        group = file[split]
+        return _labels(info, group, rows), {name: group["factors"][name][rows] for name in info.splits[split].factors}
 
 
 @contextmanager
@@ -122,6 +156,8 @@ def _check_file(path: Path, file: h5py.File) -> DatasetInfo:
     shapes = {(split.height, split.width, split.channels) for split in splits.values()}
     if len(shapes) > 1:
         raise ValueError(f"expected images of one shape in all splits, found {sorted(shapes)}")
+    if len({split.multilabel for split in splits.values() if split.labelled}) > 1:
+        raise ValueError("expected one label or several for each image in all splits, found both")
     return DatasetInfo(
         path=path,
         schema=schema,
@@ -142,15 +178,13 @@ def _check_split(
     file: h5py.File, name: str, classes: tuple[str, ...], mask_names: tuple[str, ...], factors: tuple[str, ...]
 ) -> SplitInfo:
     group = _member(file, name, h5py.Group)
-    images = _array(group, "images", "u", 1)
-    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3) or 0 in images.shape:
-        raise ValueError(
-            f"expected {name}/images of shape [N, H, W] or [N, H, W, 3], none empty, found {list(images.shape)}"
-        )
-    n, height, width = images.shape[:3]
-    labelled, masked = "labels" in group, "masks" in group
+    encoded = "encoded" in group
+    n, height, width, channels = _encoded_shape(group) if encoded else _image_shape(group)
+    labelled, multilabel, masked = "labels" in group, False, "masks" in group
     if labelled:
-        _expect_shape(_array(group, "labels", "i", 8), (n,))
+        multilabel = _member(group, "labels", h5py.Dataset).ndim == 2
+        labels = _array(group, "labels", "u", 1) if multilabel else _array(group, "labels", "i", 8)
+        _expect_shape(labels, (n, len(classes)) if multilabel else (n,))
         if not classes:
             raise ValueError(f"expected class names for {name}/labels, found none in attribute 'classes'")
     if masked:
@@ -162,8 +196,38 @@ def _check_split(
         raise ValueError(f"expected the columns {sorted(factors)} in {name}/factors, found {sorted(columns)}")
     for factor in factors:
         _expect_shape(_array(columns, factor, COLUMN_KINDS, None), (n,))
-    channels = 3 if images.ndim == 4 else 1
-    return SplitInfo(name, n, height, width, channels, labelled, masked, factors)
+    return SplitInfo(name, n, height, width, channels, labelled, masked, factors, multilabel, encoded)
+
+
+def _image_shape(group: h5py.Group) -> tuple[int, int, int, int]:
+    """N, H, W and C of images that are kept as pixels."""
+    images = _array(group, "images", "u", 1)
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3) or 0 in images.shape:
+        raise ValueError(
+            f"expected {images.name} of shape [N, H, W] or [N, H, W, 3], none empty, found {list(images.shape)}"
+        )
+    return (*images.shape[:3], 3 if images.ndim == 4 else 1)
+
+
+def _encoded_shape(group: h5py.Group) -> tuple[int, int, int, int]:
+    """N, H, W and C of images that are kept as JPEG files."""
+    if "images" in group:
+        raise ValueError(f"expected images or encoded in {group.name}, found both")
+    encoded = _member(group, "encoded", h5py.Group)
+    data, offsets = _array(encoded, "bytes", "u", 1), _array(encoded, "offsets", "i", 8)
+    plain = data.chunks is not None and data.id.get_create_plist().get_nfilters() == 0
+    if data.ndim != 1 or not plain or group.file.userblock_size:  # they are read without HDF5's help
+        raise ValueError(f"expected one row of uncompressed, chunked bytes in {data.name}, found something else")
+    if offsets.ndim != 1 or len(offsets) < 2:
+        raise ValueError(f"expected N + 1 offsets in {offsets.name}, none empty, found shape {list(offsets.shape)}")
+    if _text(encoded, "format") != FORMAT:
+        raise ValueError(f"expected format {FORMAT!r} in {encoded.name}, found {_text(encoded, 'format')!r}")
+    height, width, channels = (_integer(encoded, name) for name in ("height", "width", "channels"))
+    if height < 1 or width < 1 or channels not in (1, 3):
+        raise ValueError(
+            f"expected pixels, and 1 or 3 channels, in {encoded.name}, found {height} x {width} x {channels}"
+        )
+    return len(offsets) - 1, height, width, channels
 
 
 def _member(group: h5py.Group, name: str, kind: type) -> Any:
@@ -211,9 +275,26 @@ def _rows(info: DatasetInfo, split: str, start: int, stop: int | None) -> slice:
     return slice(start, stop)
 
 
-def _labels(info: DatasetInfo, group: h5py.Group, rows: slice) -> NDArray[np.int64] | None:
+def _shape(split: SplitInfo) -> tuple[int, ...]:
+    """Of one image."""
+    return (split.height, split.width) if split.channels == 1 else (split.height, split.width, split.channels)
+
+
+def _images(split: SplitInfo, group: h5py.Group, rows: slice) -> NDArray[np.uint8]:
+    if split.encoded:
+        return decode_rows(group["encoded"], rows, _shape(split))
+    images: NDArray[np.uint8] = group["images"][rows]
+    return images
+
+
+def _labels(info: DatasetInfo, group: h5py.Group, rows: slice) -> NDArray[Any] | None:
     if "labels" not in group:
         return None
+    if group["labels"].ndim == 2:
+        flags: NDArray[np.uint8] = group["labels"][rows]
+        if not np.isin(flags, (ABSENT, PRESENT, DIFFICULT)).all():
+            raise ValueError(f"expected {ABSENT}, {PRESENT} or {DIFFICULT} in {group.name}/labels, found others")
+        return flags
     labels: NDArray[np.int64] = group["labels"][rows].astype(np.int64, copy=False)
     if labels.min() < 0 or labels.max() >= len(info.classes):
         found = f"{labels.min()} to {labels.max()}"
@@ -221,14 +302,14 @@ def _labels(info: DatasetInfo, group: h5py.Group, rows: slice) -> NDArray[np.int
     return labels
 
 
-def _text(file: h5py.File, name: str) -> str:
+def _text(file: h5py.Group, name: str) -> str:
     value = _attribute(file, name)
     if not isinstance(value, str):
         raise ValueError(f"expected text in attribute {name!r}, found {type(value).__name__}")
     return value
 
 
-def _integer(file: h5py.File, name: str) -> int:
+def _integer(file: h5py.Group, name: str) -> int:
     value = _attribute(file, name)
     if not isinstance(value, np.integer):
         raise ValueError(f"expected a whole number in attribute {name!r}, found {type(value).__name__}")
@@ -264,7 +345,7 @@ def _factors(file: h5py.File) -> list[dict[str, Any]]:
     return factors
 
 
-def _attribute(file: h5py.File, name: str) -> Any:
+def _attribute(file: h5py.Group, name: str) -> Any:
     if name not in file.attrs:
         raise ValueError(f"expected attribute {name!r}, found none; {HOW}")
     return file.attrs[name]

@@ -5,9 +5,10 @@ version. It tells contents apart; it is no protection against somebody who wants
 images go through CRC-32, which takes a third of the time.
 
 1. The JSON text `[classes, mask_names]` (no spaces, UTF-8, not escaped) and a newline.
-2. For each split in the order train, val, test, and each of its datasets in the order images, masks, labels, factors
-   sorted by name: the line `<split>/<path> <dtype> <shape>` and a newline, for example `train/images |u1 1000,128,128`
-   (dtype as NumPy's `dtype.str`, always little-endian), then a SHA-256 digest (32 bytes)
+2. For each split in the order train, val, test, and each of its datasets in the order images (or encoded/bytes and
+   encoded/offsets), masks, labels, factors sorted by name: the line `<split>/<path> <dtype> <shape>` and a newline,
+   for example `train/images |u1 1000,128,128` (dtype as NumPy's `dtype.str`, always little-endian), then a SHA-256
+   digest (32 bytes)
    - for images and masks: of the CRC-32 (4 bytes, little-endian) of each run of `chunk_rows(H, W, C)` consecutive
      images or masks, C being the channels of the images,
    - for the others: of all values,
@@ -28,6 +29,7 @@ COMPRESSIONS = ("gzip", "lzf", "none")
 CHUNK_IMAGES = 64  # measured: larger chunks write no faster, smaller ones compress and read slower
 CHUNK_BYTES = 4 << 20  # bounds memory for large images: 4 MiB is 64 images of 256 x 256
 MASK_BITS = 8  # masks are uint8
+ABSENT, PRESENT, DIFFICULT = 0, 1, 255  # values of multi-label labels; difficult: masked in losses and scores
 EVIDENCE = "evidence:"  # begins the name of the mask of what a class factor changes
 
 
@@ -44,6 +46,8 @@ class SplitInfo:
         labelled: Whether there are labels.
         masked: Whether there are masks.
         factors: Names of the factor columns.
+        multilabel: Whether an image may have several classes: labels are then uint8 `[N, K]`.
+        encoded: Whether the images are kept as JPEG files, not as pixels.
     """
 
     name: str
@@ -54,6 +58,8 @@ class SplitInfo:
     labelled: bool
     masked: bool
     factors: tuple[str, ...]
+    multilabel: bool = False
+    encoded: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,11 @@ class DatasetInfo:
     version: str
     content_hash: str
     splits: dict[str, SplitInfo]
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image may have several classes; the same in all labelled splits."""
+        return any(split.multilabel for split in self.splits.values())
 
 
 def chunk_rows(height: int, width: int, channels: int) -> int:

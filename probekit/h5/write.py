@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit import __version__
+from probekit.h5.encoded import EncodedSink
 from probekit.h5.read import Split
 from probekit.h5.schema import COMPRESSIONS, SCHEMA, SPLITS, chunk_rows, describe_array, start_hash
 from probekit.h5.target import Target
@@ -65,6 +66,21 @@ class Block:
     columns: dict[str, NDArray[Any]]
 
 
+@dataclass(frozen=True)
+class EncodedBlock:
+    """Consecutive rows whose images are JPEG files.
+
+    Attributes:
+        image_shape: Of each image once decoded: (H, W) or (H, W, 3).
+        files: One JPEG file an image, as `encode` makes them.
+        columns: As of a `Block`.
+    """
+
+    image_shape: tuple[int, ...]
+    files: list[bytes]
+    columns: dict[str, NDArray[Any]]
+
+
 def pack(rows: Split, compression: str) -> Block:
     """Compresses and checksums rows; pure, and mostly outside the interpreter lock.
 
@@ -82,10 +98,17 @@ def pack(rows: Split, compression: str) -> Block:
         parts = [np.ascontiguousarray(array[begin : begin + step]) for begin in range(0, len(array), step)]
         checksums[name] = b"".join(zlib.crc32(part.data).to_bytes(4, "little") for part in parts)
         chunks[name] = [_store(part, step, compression) for part in parts]
-    columns: dict[str, NDArray[Any]] = {} if rows.labels is None else {"labels": rows.labels.astype("<i8")}
-    for name, values in rows.factors.items():
+    return Block(rows.images.shape, chunks, checksums, as_columns(rows.labels, rows.factors))
+
+
+def as_columns(labels: NDArray[Any] | None, factors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Labels, int64 `[N]` or uint8 `[N, K]`, and factors, as a block's columns."""
+    columns: dict[str, NDArray[Any]] = {}
+    if labels is not None:
+        columns["labels"] = np.ascontiguousarray(labels, "<i8" if labels.ndim == 1 else "u1")
+    for name, values in factors.items():
         columns[f"factors/{name}"] = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<")))
-    return Block(rows.images.shape, chunks, checksums, columns)
+    return columns
 
 
 def _store(part: NDArray[np.uint8], step: int, compression: str) -> bytes:
@@ -104,6 +127,7 @@ class _Open:
     group: h5py.Group
     n: int  # announced
     done: int = 0
+    encoded: EncodedSink | None = None
     hashes: dict[str, Any] = field(default_factory=dict)  # under each dataset's path the running SHA-256
     waiting: list[dict[str, NDArray[Any]]] = field(default_factory=list)  # columns not yet in the file
 
@@ -179,30 +203,48 @@ class DatasetWriter:
             raise ValueError(f"expected at least one image in split {split}, found {n}")
         self._splits[split] = _Open(self._file.create_group(split), n)
 
-    def append(self, block: Block) -> None:
-        """Writes the next rows of the current split.
+    def append(self, block: Block | EncodedBlock) -> None:
+        """Writes the next rows of the current split; all blocks of a split are of one kind.
 
         Raises:
             OSError: If they cannot be written, for example on a full disk.
         """
         split = list(self._splits.values())[-1]
-        rows = block.shape[0]
+        rows = block.shape[0] if isinstance(block, Block) else len(block.files)
         assert split.done + rows <= split.n
         with _translated(self.path):
             if not split.done:
                 self._create(split, block)
-            assert split.done % split.group["images"].chunks[0] == 0
-            for name, chunks in block.chunks.items():
-                self._write_chunks(split.group[name], split.done, chunks)
-                split.hashes[name].update(block.checksums[name])
+            if isinstance(block, Block):
+                self._append_images(split, block)
+            else:
+                assert split.encoded is not None
+                assert split.encoded.shape == block.image_shape
+                split.encoded.append(block.files)
             split.done += rows
             split.waiting.append(block.columns)
             if split.done // COLUMN_ROWS > (split.done - rows) // COLUMN_ROWS:
                 self._write_columns(split)
             self._target.check()
 
-    def _create(self, split: _Open, block: Block) -> None:
+    def _append_images(self, split: _Open, block: Block) -> None:
+        assert split.done % split.group["images"].chunks[0] == 0
+        for name, chunks in block.chunks.items():
+            self._write_chunks(split.group[name], split.done, chunks)
+            split.hashes[name].update(block.checksums[name])
+
+    def _create(self, split: _Open, block: Block | EncodedBlock) -> None:
         """Makes the datasets, now that the first block shows their types."""
+        if isinstance(block, Block):
+            self._create_images(split, block)
+        else:
+            split.encoded = EncodedSink(split.group, block.image_shape)
+        for name, values in block.columns.items():
+            shape, chunks = (split.n, *values.shape[1:]), (min(split.n, COLUMN_ROWS), *values.shape[1:])
+            split.group.create_dataset(name, shape=shape, dtype=values.dtype, chunks=chunks, track_times=False)
+            split.hashes[name] = hashlib.sha256()
+
+    def _create_images(self, split: _Open, block: Block) -> None:
         height, width, channels = (*block.shape[1:], 1)[:3]
         step = chunk_rows(height, width, channels)
         filters: dict[str, dict[str, Any]] = {
@@ -218,11 +260,6 @@ class DatasetWriter:
                 chunks=(step, *shape),
                 track_times=False,
                 **filters.get(self.compression, {}),
-            )
-            split.hashes[name] = hashlib.sha256()
-        for name, values in block.columns.items():
-            split.group.create_dataset(
-                name, shape=(split.n,), dtype=values.dtype, chunks=(min(split.n, COLUMN_ROWS),), track_times=False
             )
             split.hashes[name] = hashlib.sha256()
 
@@ -254,9 +291,12 @@ class DatasetWriter:
                 raise ValueError(f"expected at least one image in split {split}, found none")
             self._write_columns(written)
             for name in sorted(written.hashes, key=_hash_order):
+                if written.group[name].shape[0] != written.done:
+                    written.group[name].resize(written.done, axis=0)
+            if written.encoded is not None:
+                written.hashes |= written.encoded.finish()
+            for name in sorted(written.hashes, key=_hash_order):
                 data = written.group[name]
-                if data.shape[0] != written.done:
-                    data.resize(written.done, axis=0)
                 content.update(describe_array(f"{split}/{name}", data.dtype.str, data.shape))
                 content.update(written.hashes[name].digest())
         texts: dict[str, Any] = {"classes": list(head.classes), "mask_names": list(head.mask_names)}
@@ -283,7 +323,7 @@ class DatasetWriter:
 
 
 def _hash_order(name: str) -> tuple[int, str]:
-    first = ("images", "masks", "labels")
+    first = ("images", "encoded/bytes", "encoded/offsets", "masks", "labels")
     return (first.index(name) if name in first else len(first), name)
 
 

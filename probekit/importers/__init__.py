@@ -1,21 +1,37 @@
-"""Other people's data, turned into the dataset file. One file for each kind of source, one line in SOURCES."""
+"""Other people's data, turned into the dataset file: a source each for kinds of files, and for official datasets."""
 
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from probekit.h5 import DatasetInfo, DatasetWriter, Header, read_info
-from probekit.importers.base import Broken, Options, Skipped, Source
+from probekit.h5.encoded import QUALITY
+from probekit.importers.base import Broken, Options, Skipped, Source, Told
 from probekit.importers.folder import open_folder
+from probekit.importers.journal import Journal, matches
 from probekit.importers.npz import open_npz
-from probekit.importers.stream import NeedsColour, write_source
+from probekit.importers.official import OFFICIAL, Choices, Official, open_official
+from probekit.importers.stream import Form, NeedsColour, write_source
 
 SOURCES: dict[str, Callable[[Path, Options], Source | None]] = {
     "npz": open_npz,  # x_train, y_train, x_test, y_test
     "folder": open_folder,  # class folders with or without train/test(/val) above, or images without labels
 }
 
-__all__ = ["SOURCES", "Broken", "Skipped", "import_dataset"]
+__all__ = [
+    "OFFICIAL",
+    "SOURCES",
+    "Broken",
+    "Choices",
+    "Official",
+    "Options",
+    "Skipped",
+    "Told",
+    "import_dataset",
+    "import_official",
+    "journal_of",
+]
 
 
 def import_dataset(
@@ -30,14 +46,17 @@ def import_dataset(
     overwrite: bool,
     compression: str,
     progress: Callable[[int, int], None],
+    resize: str = "crop",
+    max_gb: float | None = None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> tuple[DatasetInfo, list[Skipped]]:
-    """Turns images into a dataset file, in constant memory.
+    """Turns images into a dataset file, in constant memory; goes on where the same was interrupted.
 
     Args:
         source: An npz file with x_train, y_train, x_test and y_test; a folder of class folders, with or without train,
             test and val above; or a folder of unlabelled images.
         out: The file.
-        size: Crop the centre square and resize it to this many pixels a side; None leaves images as they are.
+        size: Resize to this many pixels a side; None leaves images as they are.
         val_fraction: Of each class's training images, set apart as val; 0 for none.
         test_fraction: Of each class's images, set apart as test before val; 0 for none.
         seed: Of the splits.
@@ -45,6 +64,9 @@ def import_dataset(
         overwrite: Replace an existing file.
         compression: "gzip", "lzf" or "none".
         progress: Called with the images done and in all.
+        resize: "crop" the centre square first, or "squash" the whole image.
+        max_gb: Above this many gigabytes of pixels images are kept as JPEG files, which loses a little; None: never.
+        note: Called with a line for the user.
 
     Returns:
         What the file holds, and the files that were left out: broken images, and files that are no images.
@@ -53,35 +75,116 @@ def import_dataset(
         ValueError: If the source holds no images, or they do not fit together, or one is broken.
         OSError: If the source cannot be read, or the file exists or cannot be written.
     """
-    options = Options(size=size, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
-    opened = _open(source, options)
-    header = Header(
-        generator="",
-        params={"source": opened.name, "size": size, "val_fraction": val_fraction, "test_fraction": test_fraction},
-        seed=seed,
-        style="",
-        classes=opened.classes,
-        factors=[asdict(factor) for factor, _ in opened.factors],
-        mask_names=(),
+    options = Options(
+        size=size, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, resize=resize, max_gb=max_gb
     )
+    work = _Import(out, options, skip_broken, overwrite, compression, Told(progress, note))
+    return work.write(_open(source, options))
 
-    def write(channels: int) -> list[Skipped]:
-        with DatasetWriter(out, header=header, compression=compression, overwrite=overwrite) as writer:
-            return write_source(
-                writer,
-                opened,
-                channels=channels,
-                size=size,
-                skip_broken=skip_broken,
-                compression=compression,
-                progress=progress,
-            )
 
-    try:
-        skipped = write(channels=1)
-    except NeedsColour:  # grey so far, so nothing was known until the first image with colour; most often the first
-        skipped = write(channels=3)
-    return read_info(out), [*opened.ignored, *skipped]
+def import_official(
+    name: str,
+    root: Path | None,
+    choices: Choices,
+    options: Options,
+    *,
+    out: Path,
+    skip_broken: bool,
+    overwrite: bool,
+    compression: str,
+    told: Told,
+) -> tuple[DatasetInfo, list[Skipped]]:
+    """The same for the unpacked files of an official dataset.
+
+    Args:
+        name: A key of `OFFICIAL`.
+        root: The folder; None for the sets that need no files.
+        choices: What there is to choose of this dataset.
+        options: Size, fractions, seed.
+        out: The file.
+        skip_broken: Leave unreadable images out instead of refusing.
+        overwrite: Replace an existing file.
+        compression: "gzip", "lzf" or "none".
+        told: Who hears of it.
+
+    Raises:
+        ValueError: If the files are not those of the dataset, or are not all there, or an image is broken.
+        OSError: If they cannot be read, or the file exists or cannot be written.
+    """
+    work = _Import(out, options, skip_broken, overwrite, compression, told)
+    return work.write(open_official(name, root, choices, options))
+
+
+def journal_of(out: Path) -> Path:
+    """Where an unfinished import of a file keeps what it has done."""
+    return out.with_name(f".{out.name}.journal")
+
+
+class _Import:
+    """One import, from an open source to the finished file."""
+
+    def __init__(
+        self, out: Path, options: Options, skip_broken: bool, overwrite: bool, compression: str, told: Told
+    ) -> None:
+        self.out, self.options, self.told = out, options, told
+        self.skip_broken, self.overwrite, self.compression = skip_broken, overwrite, compression
+        self.journal = journal_of(out)
+
+    def write(self, source: Source) -> tuple[DatasetInfo, list[Skipped]]:
+        """Writes the file; grey images stay grey only if all are."""
+        if source.channels is None and not matches(self.journal, self._form(source, 3).identity()):
+            try:
+                return self._write(source, channels=1)
+            except NeedsColour:  # grey so far, so nothing was known until the first image with colour
+                self.journal.unlink(missing_ok=True)
+        return self._write(source, channels=source.channels or 3)
+
+    def _write(self, source: Source, *, channels: int) -> tuple[DatasetInfo, list[Skipped]]:
+        form = self._form(source, channels)
+        with (
+            DatasetWriter(
+                self.out,
+                header=self._header(source, form),
+                compression=self.compression,
+                overwrite=self.overwrite,
+            ) as writer,
+            Journal(self.journal, form.identity()) as journal,
+        ):
+            if journal.replaced:
+                self.told.note("an unfinished import with other settings was dropped: this one begins anew")
+            skipped = write_source(writer, source, form, journal, skip_broken=self.skip_broken, told=self.told)
+        self.journal.unlink(missing_ok=True)
+        return read_info(self.out), [*source.ignored, *skipped]
+
+    def _form(self, source: Source, channels: int) -> Form:
+        size, most = self.options.size, self.options.max_gb
+        n = sum(map(len, source.splits.values()))
+        encoded = size is not None and most is not None and n * size * size * channels > most * 1e9
+        return Form(
+            channels=channels, size=size, resize=self.options.resize, encoded=encoded, compression=self.compression
+        )
+
+    def _header(self, source: Source, form: Form) -> Header:
+        options = self.options
+        params: dict[str, Any] = {
+            "source": source.name,
+            "size": options.size,
+            "val_fraction": options.val_fraction,
+            "test_fraction": options.test_fraction,
+        }
+        if options.resize != "crop":
+            params["resize"] = options.resize
+        if form.encoded:
+            params["encoded"] = f"JPEG of quality {QUALITY}, lossy"
+        return Header(
+            generator="",
+            params=params | source.params,
+            seed=options.seed,
+            style="",
+            classes=source.classes,
+            factors=[asdict(factor) for factor, _ in source.factors],
+            mask_names=(),
+        )
 
 
 def _open(source: Path, options: Options) -> Source:

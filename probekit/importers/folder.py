@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit.h5 import SPLITS
-from probekit.importers.base import Options, Skipped, Source, set_apart
+from probekit.importers.base import Options, Skipped, Source, file_stamp, set_apart
 from probekit.importers.images import SUFFIXES, decode_file
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -22,6 +22,10 @@ class File:
     key: str
     label: int | None
     path: Path
+
+    def stamp(self) -> str:
+        """Changes when the file does."""
+        return file_stamp(self.path)
 
     def decode(self) -> NDArray[np.uint8]:
         """uint8 `[H, W]` or `[H, W, 3]`."""

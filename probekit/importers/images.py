@@ -34,11 +34,18 @@ def decode_file(path: Path) -> Pixels:
     if not data:
         raise Broken("the file is empty")
     image = _decode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
-    if image.ndim == 3 and not data.startswith(b"\xff\xd8"):  # all but JPEG can be transparent
+    if image.ndim == 3 and not _is_opaque(data):
         whole = _decode(data, cv2.IMREAD_UNCHANGED)
         image = _on_paper(_to_8_bits(whole)) if whole.ndim == 3 and whole.shape[2] == 4 else image
     image = _to_8_bits(image)
-    return image if image.ndim == 2 else np.ascontiguousarray(image[..., ::-1])  # OpenCV gives BGR
+    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _is_opaque(data: bytes) -> bool:
+    """Whether a file is known to have no transparent pixels: JPEG, or PNG with neither alpha nor a clear colour."""
+    if data.startswith(b"\x89PNG"):
+        return data[25:26] == b"\x02" and b"tRNS" not in data[: data.find(b"IDAT")]
+    return data.startswith(b"\xff\xd8")
 
 
 def _decode(data: bytes, flags: int) -> NDArray[np.generic]:
@@ -70,16 +77,21 @@ def _on_paper(image: Pixels) -> Pixels:
     return mixed.astype(np.uint8)
 
 
-def to_square(image: Pixels, size: int) -> Pixels:
-    """Crops the centre square and resizes it to `size`: by area when it shrinks, bilinear when it grows."""
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = image[top : top + side, left : left + side]
-    if side == size:
-        return square
-    method = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    return cv2.resize(np.ascontiguousarray(square), (size, size), interpolation=method).astype(np.uint8, copy=False)
+def to_square(image: Pixels, size: int, resize: str = "crop") -> Pixels:
+    """The image at `size` x `size`: by area when it shrinks, bilinear when it grows.
+
+    "crop" takes the centre square; "squash" takes all of it, whatever its aspect.
+    """
+    if resize == "crop":
+        height, width = image.shape[:2]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        image = image[top : top + side, left : left + side]
+    shortest = min(image.shape[:2])
+    if image.shape[:2] == (size, size):
+        return image
+    method = cv2.INTER_AREA if shortest > size else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size, size), interpolation=method), np.uint8)
 
 
 def has_colour(image: Pixels) -> bool:

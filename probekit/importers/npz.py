@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.importers.base import Options, Source, set_apart
+from probekit.importers.base import Options, Source, file_stamp, set_apart
 from probekit.importers.published import published
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -22,6 +22,11 @@ class Row:
     label: int
     images: NDArray[np.uint8]
     index: int
+    of_file: str
+
+    def stamp(self) -> str:
+        """Changes when the npz file does."""
+        return self.of_file
 
     def decode(self) -> NDArray[np.uint8]:
         """uint8 `[H, W]` or `[H, W, 3]`."""
@@ -40,7 +45,7 @@ def open_npz(source: Path, options: Options) -> Source | None:
             raise ValueError(f"expected an npz file, found no zip archive in {source}; is it complete?")
         return None
     arrays = _load(source)
-    train, test = (_rows(arrays, split) for split in ("train", "test"))
+    train, test = (_rows(arrays, split, file_stamp(source)) for split in ("train", "test"))
     found = np.unique(arrays["y_train"])
     classes = len(found)
     if not np.array_equal(found, np.arange(classes)):
@@ -71,7 +76,7 @@ def _load(source: Path) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _rows(arrays: dict[str, NDArray[Any]], split: str) -> list[Row]:
+def _rows(arrays: dict[str, NDArray[Any]], split: str, stamp: str) -> list[Row]:
     x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
     if x.dtype != np.uint8:
         raise ValueError(f"expected uint8 images in x_{split}, found {x.dtype}")
@@ -81,4 +86,4 @@ def _rows(arrays: dict[str, NDArray[Any]], split: str) -> list[Row]:
         raise ValueError(
             f"expected {len(x)} whole numbers in y_{split}, one for each image, found {y.dtype} {list(y.shape)}"
         )
-    return [Row(f"{split}/{index}", int(label), x, index) for index, label in enumerate(y)]
+    return [Row(f"{split}/{index}", int(label), x, index, stamp) for index, label in enumerate(y)]

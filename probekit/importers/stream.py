@@ -1,19 +1,25 @@
-"""From a source to the writer: images are decoded, squared and packed in threads, and written in order."""
+"""From a source to the writer: images are decoded, resized and packed in threads, and written in order."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit import __version__
 from probekit.config import SIDE
-from probekit.h5 import DatasetWriter, Split, chunk_rows, pack
-from probekit.importers.base import Broken, Item, Skipped, Source
+from probekit.h5 import Block, DatasetWriter, EncodedBlock, Split, as_columns, chunk_rows, encode, pack
+from probekit.importers.base import Broken, Item, Skipped, Source, Told
 from probekit.importers.images import has_colour, to_channels, to_square
+from probekit.importers.journal import Done, Journal
 
-Fetched = NDArray[np.uint8] | Broken
-Row = tuple[NDArray[np.uint8], int | None]  # image, label
+Pixels = NDArray[np.uint8]
+Fetched = Pixels | bytes | Broken  # bytes: a JPEG file
 
 BATCH = 64  # images decoded at a time: as many as a chunk holds
 BATCH_BYTES = 64 << 20  # or as many as fit, where photographs are kept whole: bounds memory
@@ -23,64 +29,92 @@ class NeedsColour(Exception):  # noqa: N818 - not an error: the pass starts agai
     """An image with colour came while all were taken for grey."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What every image becomes.
+
+    Attributes:
+        channels: 1 stops at the first image with colour, 3 takes all.
+        size: Pixels a side, or None for images as they are.
+        resize: "crop" or "squash".
+        encoded: Keep JPEG files in place of pixels; needs a size.
+        compression: As the writer's.
+    """
+
+    channels: int
+    size: int | None
+    resize: str
+    encoded: bool
+    compression: str
+
+    def identity(self) -> dict[str, Any]:
+        """All that a block's bytes depend on, but for the images."""
+        return asdict(self) | {"version": __version__, "opencv": cv2.__version__}
+
+    def of(self, item: Item) -> Fetched:
+        """The image of an item in this form, or why there is none."""
+        try:
+            image = item.decode()
+        except Broken as broken:
+            return broken
+        if self.channels == 1 and has_colour(image):
+            raise NeedsColour
+        image = to_channels(image, self.channels)
+        if self.size is not None:
+            image = to_square(image, self.size, self.resize)
+        return encode(image) if self.encoded else image
+
+
+@dataclass
+class _Run:
+    """Consecutive items, collected until their images fill a block."""
+
+    items: list[Item] = field(default_factory=list)
+    broken: list[Skipped] = field(default_factory=list)
+    kept: list[Item] = field(default_factory=list)
+    images: list[Pixels | bytes] = field(default_factory=list)
+
+
 def write_source(
-    writer: DatasetWriter,
-    source: Source,
-    *,
-    channels: int,
-    size: int | None,
-    skip_broken: bool,
-    compression: str,
-    progress: Callable[[int, int], None],
+    writer: DatasetWriter, source: Source, form: Form, journal: Journal, *, skip_broken: bool, told: Told
 ) -> list[Skipped]:
     """Writes all splits of a source; returns the broken images that were left out.
 
     Args:
         writer: The open file.
         source: Splits of items.
-        channels: 1 stops at the first image with colour, 3 takes all.
-        size: Pixels a side, or None.
+        form: What every image becomes.
+        journal: What an interrupted import had done; takes what this one does.
         skip_broken: Leave unreadable images out.
-        compression: As the writer's.
-        progress: Called with the images done and in all.
+        told: Who hears of it.
 
     Raises:
-        NeedsColour: If `channels` is 1 and an image has colour.
+        NeedsColour: If the form has 1 channel and an image has colour.
         ValueError: If an image is broken, or the images have several sizes.
     """
-    total = sum(map(len, source.splits.values()))
-    done = 0
+    total, done = sum(map(len, source.splits.values())), 0
     skipped: list[Skipped] = []
-    expected: list[tuple[str, tuple[int, ...]]] = []  # the first image and its shape
-
-    def fetch(item: Item) -> Fetched:
-        try:
-            image = item.decode()
-        except Broken as broken:
-            return broken
-        if channels == 1 and has_colour(image):
-            raise NeedsColour
-        image = to_channels(image, channels)
-        return image if size is None else to_square(image, size)
-
-    step = BATCH if size is not None else _batch_size(source)
+    blocks = _Blocks(source, form)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for split, items in source.splits.items():
             writer.begin(split, len(items))
-            rows: list[Row] = []
-            for batch, images in _ahead(pool, fetch, items, step):
-                for item, image in zip(batch, images, strict=True):
-                    if isinstance(image, Broken):
-                        skipped.append(Skipped(item.key, str(image)))
-                    else:
-                        _expect_shape(expected, item.key, image.shape)
-                        rows.append((image, item.label))
-                done += len(batch)
-                progress(done, total)
-                if skipped and not skip_broken:
-                    rows.clear()  # nothing will come of the file: the rest is only counted
-                rows = _write(writer, rows, source, compression)
-            _write(writer, rows, source, compression, last=True)
+            start, before = 0, len(skipped)
+            for part in journal.replay(split, items, source):
+                blocks.expect_shape_of(part)
+                _append(writer, part, skipped)
+                start += len(part.items)
+            if start:
+                told.note(f"going on after {start:,} of {len(items):,} {split} images of an unfinished import")
+            done += start
+            for part in blocks.of(pool, items[start:]):
+                done += len(part.items)
+                told.progress(done, total)
+                if part.broken and not skip_broken:
+                    journal.stop()  # what came before is kept: the image may be repaired, or --skip-broken typed
+                journal.add(split, part)
+                _append(writer, part, skipped)
+            if skip_broken and len(items) == len(skipped) - before:
+                raise ValueError(f"expected at least one image in split {split}, found none but broken ones")
     if skipped and not skip_broken:
         first = skipped[0]
         raise ValueError(
@@ -90,10 +124,86 @@ def write_source(
     return skipped
 
 
+def _append(writer: DatasetWriter, part: Done, skipped: list[Skipped]) -> None:
+    skipped += part.broken
+    if part.block is not None:
+        writer.append(part.block)
+
+
+class _Blocks:
+    """From items to blocks: each has as many images as a chunk, and the last of a split what is left."""
+
+    def __init__(self, source: Source, form: Form) -> None:
+        self.source, self.form = source, form
+        self.first: tuple[str, tuple[int, ...]] | None = None  # the first image and its shape
+
+    def of(self, pool: ThreadPoolExecutor, items: Sequence[Item]) -> Iterator[Done]:
+        """The blocks of items in order; decodes and packs ahead, in threads."""
+        step = BATCH if self.form.size is not None else _batch_size(self.source)
+        waiting: deque[tuple[_Run, Future[Block | EncodedBlock | None]]] = deque()
+        for run in self._runs(_ahead(pool, self.form.of, items, step)):
+            waiting.append((run, pool.submit(self._pack, run)))
+            while len(waiting) > 2 * (os.cpu_count() or 1):  # bounds memory
+                yield _done(*waiting.popleft())
+        for run, block in waiting:
+            yield _done(run, block)
+
+    def expect_shape_of(self, part: Done) -> None:
+        """Later images must have the shape of a finished block's."""
+        if isinstance(part.block, Block):
+            self._expect_shape(part.items[0].key, part.block.shape[1:])
+
+    def _runs(self, fetched: Iterable[tuple[Item, Fetched]]) -> Iterator[_Run]:
+        run = _Run()
+        for item, image in fetched:
+            run.items.append(item)
+            if isinstance(image, Broken):
+                run.broken.append(Skipped(item.key, str(image)))
+                continue
+            run.kept.append(item)
+            run.images.append(image)
+            if not isinstance(image, bytes):
+                self._expect_shape(item.key, image.shape)
+            if len(run.images) == self._rows(image):
+                yield run
+                run = _Run()
+        if run.items:
+            yield run
+
+    def _rows(self, image: Pixels | bytes) -> int:
+        return BATCH if isinstance(image, bytes) else chunk_rows(*(*image.shape, 1)[:3])
+
+    def _expect_shape(self, key: str, shape: tuple[int, ...]) -> None:
+        if self.first is None:
+            self.first = (key, shape)
+        first, wanted = self.first
+        if shape != wanted:
+            raise ValueError(
+                f"expected images of one size, found {wanted[1]}x{wanted[0]} in {first!r} and {shape[1]}x{shape[0]} "
+                f"in {key!r}; type --size {max(SIDE, min(wanted[:2]) // SIDE * SIDE)}"
+            )
+
+    def _pack(self, run: _Run) -> Block | EncodedBlock | None:
+        if not run.images:
+            return None
+        labels, factors = self.source.columns(run.kept)
+        if self.form.encoded:
+            assert self.form.size is not None
+            shape = (self.form.size, self.form.size) + ((3,) if self.form.channels == 3 else ())
+            files = [image for image in run.images if isinstance(image, bytes)]
+            return EncodedBlock(shape, files, as_columns(labels, factors))
+        images = np.stack([image for image in run.images if not isinstance(image, bytes)])
+        return pack(Split(images, labels, factors, None), self.form.compression)
+
+
+def _done(run: _Run, block: "Future[Block | EncodedBlock | None]") -> Done:
+    return Done(run.items, run.broken, block.result())
+
+
 def _batch_size(source: Source) -> int:
     """Images decoded at a time when they keep their size; all have that of the first."""
     try:
-        first: NDArray[np.uint8] = next(item for items in source.splits.values() for item in items).decode()
+        first: Pixels = next(item for items in source.splits.values() for item in items).decode()
     except Broken:
         return 1
     return max(1, min(BATCH, BATCH_BYTES // first.nbytes))
@@ -101,41 +211,12 @@ def _batch_size(source: Source) -> int:
 
 def _ahead(
     pool: ThreadPoolExecutor, fetch: Callable[[Item], Fetched], items: Sequence[Item], step: int
-) -> Iterator[tuple[Sequence[Item], Iterator[Fetched]]]:
-    """Batches with their images; while one is used, the next is being decoded."""
+) -> Iterator[tuple[Item, Fetched]]:
+    """Items with their images; while one batch is used, the next is being decoded."""
     batches = [items[begin : begin + step] for begin in range(0, len(items), step)]
-    following = pool.map(fetch, batches[0])
+    following = pool.map(fetch, batches[0]) if batches else iter(())
     for position, batch in enumerate(batches):
         current = following
         if position + 1 < len(batches):
             following = pool.map(fetch, batches[position + 1])
-        yield batch, current
-
-
-def _expect_shape(expected: list[tuple[str, tuple[int, ...]]], key: str, shape: tuple[int, ...]) -> None:
-    if not expected:
-        expected.append((key, shape))
-    first, wanted = expected[0]
-    if shape != wanted:
-        raise ValueError(
-            f"expected images of one size, found {wanted[1]}x{wanted[0]} in {first!r} and {shape[1]}x{shape[0]} in "
-            f"{key!r}; type --size {max(SIDE, min(wanted[:2]) // SIDE * SIDE)}"
-        )
-
-
-def _write(
-    writer: DatasetWriter, rows: list[Row], source: Source, compression: str, *, last: bool = False
-) -> list[Row]:
-    """Writes whole chunks, and the remainder too if it is the last; returns what is left."""
-    if not rows:
-        return rows
-    height, width, channels = (*rows[0][0].shape, 1)[:3]
-    step = chunk_rows(height, width, channels)
-    count = len(rows) if last else len(rows) // step * step
-    if count:
-        known = [label for _, label in rows[:count] if label is not None]
-        labels = np.array(known, np.int64) if known else None
-        factors = {factor.name: np.array(values, np.uint8)[labels] for factor, values in source.factors}
-        images = np.stack([image for image, _ in rows[:count]])
-        writer.append(pack(Split(images, labels, factors, None), compression))
-    return rows[count:]
+        yield from zip(batch, current, strict=True)

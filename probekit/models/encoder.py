@@ -16,6 +16,7 @@ from probekit.models.outside import OutsideBackbone
 from probekit.models.pooling import build_pooling
 
 FORMAT = "probekit-encoder/1"
+KEPT = "epoch-"  # begins the names of encoders that are kept for good
 
 
 @dataclass
@@ -149,8 +150,17 @@ def save_encoder(path: Path, encoder: Encoder, info: dict[str, Any]) -> None:
 
 
 def encoder_file(run: Path, checkpoint: str) -> Path:
-    """Where a run keeps an encoder: "last" by itself, "best_val" and "best_test" in their checkpoints."""
-    return run / "encoder.safetensors" if checkpoint == "last" else run / "checkpoints" / f"{checkpoint}.pt"
+    """Where a run keeps an encoder: "last" and "epoch-NNNN" in a file of their own, others in a whole checkpoint."""
+    if checkpoint == "last":
+        return run / "encoder.safetensors"
+    suffix = "safetensors" if checkpoint.startswith(KEPT) else "pt"
+    return run / "checkpoints" / f"{checkpoint}.{suffix}"
+
+
+def kept_checkpoints(run: Path) -> list[str]:
+    """Names of the encoders that a run kept on its way (`train.keep_every`), the earliest first."""
+    names = (path.stem for path in (run / "checkpoints").glob(f"{KEPT}*.safetensors"))
+    return sorted(names, key=lambda name: (len(name), name))  # epoch 10000 has a digit more
 
 
 def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str, Any]]:
@@ -158,7 +168,8 @@ def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str
 
     Args:
         run: The run folder.
-        checkpoint: "last" (encoder.safetensors), or "best_val" or "best_test" (checkpoints/NAME.pt).
+        checkpoint: "last" (encoder.safetensors), "epoch-NNNN" (checkpoints/NAME.safetensors), or "best_val" or
+            "best_test" (checkpoints/NAME.pt).
 
     Returns:
         The encoder and its header (spec, method, image size, epoch, ...).
@@ -167,7 +178,7 @@ def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str
         ValueError: If the run has no such checkpoint, or the file is not an encoder of this format.
     """
     path = encoder_file(run, checkpoint)
-    header, state = _read_safetensors(path) if checkpoint == "last" else _read_checkpoint(path)
+    header, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
     encoder = build_encoder(header["spec"])
     encoder.load_state_dict(state)
     encoder.eval()
@@ -175,6 +186,8 @@ def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if path.stem.startswith(KEPT) and not path.exists():
+        raise ValueError(_missing(path))
     if not path.exists():
         raise ValueError(
             f"expected an encoder in {path.parent}, found none; "
@@ -193,11 +206,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.exists():
-        found = sorted(p.stem for p in path.parent.glob("*.pt"))
-        raise ValueError(
-            f"expected checkpoint {path.stem!r} in {path.parent.parent}, found {', '.join(found) or 'none'}; "
-            "type: --checkpoint last"
-        )
+        raise ValueError(_missing(path))
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         header, state = saved["encoder_header"], saved["method"]
@@ -205,3 +214,11 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(f"expected a checkpoint in {path}, found: {error}") from error
     prefix = "encoder."
     return header, {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _missing(path: Path) -> str:
+    found = sorted(p.stem for p in path.parent.glob("*") if p.suffix in (".pt", ".safetensors"))
+    return (
+        f"expected checkpoint {path.stem!r} in {path.parent.parent}, found {', '.join(found) or 'none'}; "
+        "type: --checkpoint last"
+    )

@@ -32,7 +32,7 @@ def draw_probe(result: Mapping[str, Any], path: Path) -> None:
     grid = figure.add_gridspec(2, 2, width_ratios=(6, side + 3.5), height_ratios=(bars, height - bars + 0.01))
     _draw_bars(figure.add_subplot(grid[0, 0]), rows)
     _draw_confusion(figure.add_subplot(grid[:, 1]), rows[0])
-    figure.suptitle(f"{_plain(result['run'])} on {_plain(result['data'])}, protocol {result['protocol']}")
+    figure.suptitle(f"{plain(result['run'])} on {plain(result['data'])}, protocol {result['protocol']}")
     save_png(figure, path, dpi=120)
 
 
@@ -46,7 +46,7 @@ def _draw_bars(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         if row["name"] == "chance":
             axes.axvline(values[i], color=CHANCE, linestyle="--")
     axes.set(xlim=(0, 100), xlabel="test accuracy, % (whiskers: 95 % Wilson intervals; dashed: chance)")
-    axes.set_yticks(range(len(rows)), [_plain(row["name"]) for row in rows])
+    axes.set_yticks(range(len(rows)), [plain(row["name"]) for row in rows])
     axes.invert_yaxis()
 
 
@@ -59,8 +59,8 @@ def _draw_confusion(axes: Axes, row: Mapping[str, Any]) -> None:
     size = 9 if k <= MAX_COUNTS else 7
     ticks = range(0, k, -(-k // MAX_TICKS))
     axes.set_xticks(ticks, [str(i) for i in ticks], fontsize=size)
-    axes.set_yticks(ticks, [f"{_plain(row['classes'][i])}  {i}" for i in ticks], fontsize=size)
-    axes.set(xlabel="predicted class", title=f"{_plain(row['name'])}: true class (rows) and prediction")
+    axes.set_yticks(ticks, [f"{plain(row['classes'][i])}  {i}" for i in ticks], fontsize=size)
+    axes.set(xlabel="predicted class", title=f"{plain(row['name'])}: true class (rows) and prediction")
     if k <= MAX_COUNTS:
         for (i, j), share in np.ndenumerate(shares):
             colour = "white" if share > 0.5 else "black"
@@ -68,7 +68,7 @@ def _draw_confusion(axes: Axes, row: Mapping[str, Any]) -> None:
     axes.figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """Shortens a name, and keeps a dollar sign from starting a formula."""
     short = name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
     return short.replace("$", r"\$")

@@ -23,6 +23,7 @@ GRID = tuple(10.0**k for k in range(-5, 2))  # ours: covers the best C for 7 to 
 CHOICE_TOL = 1e-6  # ours: of the objective; what chooses C needs no more digits
 VAL_FRACTION = 0.2  # ours
 LABEL = ""  # no factor has this name
+BLOCK = 4096  # rows that are checked at a time; bounds the memory
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Part:
 
     Attributes:
         x: `[N, D]` features; for `probe_images`, images.
-        y: int64 `[N]` in [0, K).
+        y: int64 `[N]` in [0, K); `average_precision` takes several labels an image, `[N, K]`.
         factors: Values of each class factor, `[N]`; each is probed by itself.
         groups: `[N]`: samples of one group (a minimal pair) stay together when train is divided; None: each is alone.
     """
@@ -87,7 +88,7 @@ def probe(
         raise ValueError(nearest("protocol", protocol, PROTOCOLS))
     for part, where in ((train, "train"), (test, "test"), (val, "val")):
         if part is not None:
-            _check(part, f"{where}, {name}", train.x.shape[1:], len(classes))
+            check_part(part, f"{where}, {name}", train.x.shape[1:], len(classes))
     targets = _targets(train, test, val, len(classes))
     chosen = _choose_all(train, val, targets, seed) if protocol == "val" else {}
     space = Space.of(train.x, standardise=protocol == "val")
@@ -159,7 +160,7 @@ def fit_label(
     Raises:
         ValueError: As `probe`.
     """
-    _check(train, "train", train.x.shape[1:], classes)
+    check_part(train, "train", train.x.shape[1:], classes)
     none = np.empty(0, dtype=np.int64)
     target = {LABEL: _Target(train.y, none, none if val is None else val.y, classes)}
     C = _choose_all(train, val, target, seed)[LABEL][0] if protocol == "val" else PAPER_C
@@ -185,8 +186,8 @@ def probe_accuracy(
         ValueError: As `probe`.
     """
     classes = int(max(y_train.max(), y_test.max())) + 1
-    _check(Part(x_train, y_train), "train", x_train.shape[1:], classes)
-    _check(Part(x_test, y_test), "test", x_train.shape[1:], classes)
+    check_part(Part(x_train, y_train), "train", x_train.shape[1:], classes)
+    check_part(Part(x_test, y_test), "test", x_train.shape[1:], classes)
     space = Space.of(x_train, standardise=False)
     fitted = fit(space.z, y_train, C=PAPER_C)
     predicted = fitted.log_probability(space.project(x_test), classes=classes).argmax(axis=1)
@@ -298,11 +299,19 @@ def _targets(train: Part, test: Part, val: Part | None, classes: int) -> dict[st
     return targets
 
 
-def _check(part: Part, where: str, width: tuple[int, ...], classes: int) -> None:
-    if part.x.ndim != 2 or part.x.shape[1:] != width or len(part.x) == 0:
-        raise ValueError(
-            f"expected features [N, {width[0] if width else 'D'}] with N > 0 in {where}; found {list(part.x.shape)}"
-        )
+def check_part(part: Part, where: str, width: tuple[int, ...], classes: int) -> None:
+    """Refuses features and labels that cannot be probed.
+
+    Args:
+        part: The split.
+        where: What messages call it.
+        width: (D,), of the other splits.
+        classes: How many there are.
+
+    Raises:
+        ValueError: If shapes, labels or features are not as `Part` describes.
+    """
+    check_features(part, where, width)
     if len(part.y) != len(part.x):
         raise ValueError(f"expected {len(part.x)} labels in {where}, found {len(part.y)}")
     if part.y.min() < 0 or part.y.max() >= classes:
@@ -310,7 +319,16 @@ def _check(part: Part, where: str, width: tuple[int, ...], classes: int) -> None
             f"expected labels 0 to {classes - 1} in {where}, found {part.y.min()} to {part.y.max()}; "
             "type: probekit show PATH"
         )
-    broken = int((~np.isfinite(part.x)).any(axis=1).sum())
+
+
+def check_features(part: Part, where: str, width: tuple[int, ...]) -> None:
+    """The half of `check_part` that looks at features, whatever the labels are."""
+    if part.x.ndim != 2 or part.x.shape[1:] != width or len(part.x) == 0:
+        raise ValueError(
+            f"expected features [N, {width[0] if width else 'D'}] with N > 0 in {where}; found {list(part.x.shape)}"
+        )
+    blocks = (part.x[start : start + BLOCK] for start in range(0, len(part.x), BLOCK))
+    broken = sum(int((~np.isfinite(block)).any(axis=1).sum()) for block in blocks)
     if broken:
         raise ValueError(
             f"expected finite features in {where}, found nan or inf in {broken} of {len(part.x)} rows; "

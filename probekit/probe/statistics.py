@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 # Two-sided 95 % quantile of the standard normal distribution.
 Z95 = 1.959963984540054
+TOP = 5  # of top-5 accuracy, as on ImageNet; said only where there are more classes
+RESAMPLES = 1000  # of a bootstrap; ours: its ends then wander by some 3 % of the interval's width
+ENDS = (2.5, 97.5)  # per cent
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -38,7 +41,8 @@ def evaluate(log_probability: NDArray[np.float64], y: NDArray[np.int64]) -> dict
     Returns:
         accuracy; ci, its 95 % Wilson interval; n; balanced_accuracy, the mean recall of the classes in `y`; macro_f1,
         the mean F1 of the classes in `y` or among the predictions; log_loss in nats, lower is better, log(K) for equal
-        guesses, None if a class of `y` has probability zero; confusion, `[K][K]` counts with the truth in rows.
+        guesses, None if a class of `y` has probability zero; confusion, `[K][K]` counts with the truth in rows. With
+        more than 5 classes also top5, how often the truth is among the 5 likeliest, and top5_ci.
     """
     n, classes = log_probability.shape
     assert n == len(y)
@@ -57,4 +61,41 @@ def evaluate(log_probability: NDArray[np.float64], y: NDArray[np.int64]) -> dict
         "macro_f1": float((2 * hits[seen] / (truth + guesses)[seen]).mean()),
         "log_loss": loss if np.isfinite(loss) else None,
         "confusion": confusion.tolist(),
+        **(top5(log_probability, y) if classes > TOP else {}),
     }
+
+
+def top5(score: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, Any]:
+    """How often the true class is among the five with the highest scores; of equal scores the first class counts more.
+
+    Args:
+        score: `[N, K]`, K > 5.
+        y: int64 `[N]` in [0, K), N > 0.
+
+    Returns:
+        top5; top5_ci, its 95 % Wilson interval.
+    """
+    own = score[np.arange(len(y)), y][:, None]
+    before = np.arange(score.shape[1]) < y[:, None]
+    ahead = ((score > own) | ((score == own) & before)).sum(axis=1)
+    hits = int((ahead < TOP).sum())
+    return {"top5": hits / len(y), "top5_ci": list(wilson(hits, len(y)))}
+
+
+def bootstrap(values: NDArray[np.float64], *, seed: int) -> list[list[float] | None]:
+    """95 % percentile intervals of the means of per-image values, all from the same draws of images.
+
+    Args:
+        values: `[N, m]`, finite.
+        seed: Of the draws.
+
+    Returns:
+        [low, high] for each of the m columns; None with fewer than two images.
+    """
+    n, columns = values.shape
+    if n < 2:
+        return [None] * columns
+    rng = np.random.default_rng(seed)
+    even = np.full(n, 1 / n)
+    means = np.stack([rng.multinomial(n, even) @ values / n for _ in range(RESAMPLES)])
+    return [ends.tolist() for ends in np.percentile(means, ENDS, axis=0).T]

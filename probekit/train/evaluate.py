@@ -36,15 +36,15 @@ class Monitor:
     @property
     def can_score(self) -> bool:
         """Whether there are labels of at least two classes to score with."""
-        labels = self.train.split.labels
+        labels = self.train.split.class_labels
         return labels is not None and len(np.unique(labels)) > 1
 
     def score(self, encoder: Encoder) -> Scores:
         """Fits the paper's probe on frozen features and scores it; leaves the encoder's mode as it was."""
-        labels = self.train.split.labels
+        labels = self.train.split.class_labels
         assert labels is not None
         features = extract(encoder, self.train.images, batch_size=BATCH_SIZE)
-        if self.val is not None and self.val.split.labels is not None:
+        if self.val is not None and self.val.split.class_labels is not None:
             val = self._score_split(encoder, features, labels, self.val)
         else:
             val = self._score_part(features, labels)
@@ -64,7 +64,7 @@ class Monitor:
         labels: NDArray[np.int64],
         split: DeviceSplit | None,
     ) -> float | None:
-        if split is None or split.split.labels is None:
+        if split is None or split.split.class_labels is None:
             return None
         seen = extract(encoder, split.images, batch_size=BATCH_SIZE)
-        return probe_accuracy(features, labels, seen, split.split.labels)
+        return probe_accuracy(features, labels, seen, split.split.class_labels)

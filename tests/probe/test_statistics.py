@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn import metrics
+from sklearn.metrics import top_k_accuracy_score
 
-from probekit.probe.statistics import evaluate, wilson
+from probekit.probe.statistics import bootstrap, evaluate, top5, wilson
 
 
 @given(st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -74,3 +75,27 @@ def test_an_impossible_class_makes_the_log_loss_undefined_and_json_stays_valid()
     scores = evaluate(log_probability, y)
     assert scores["log_loss"] is None
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+
+
+def test_top5_counts_the_five_likeliest_first_of_ties() -> None:
+    score = np.array([[6.0, 5, 4, 3, 2, 1], [6, 5, 4, 3, 2, 1], [0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
+    y = np.array([4, 5, 4, 5])
+    assert top5(score, y) == {"top5": 0.5, "top5_ci": list(wilson(2, 4))}
+    assert evaluate(score, y)["top5"] == 0.5
+    assert "top5" not in evaluate(score[:, :5], np.minimum(y, 4))
+
+
+def test_top5_agrees_with_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    score, y = rng.normal(size=(300, 9)), rng.integers(0, 9, 300)
+    assert top5(score, y)["top5"] == pytest.approx(top_k_accuracy_score(y, score, k=5, labels=range(9)))
+
+
+def test_bootstrap_covers_a_known_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for seed in range(100):
+        low, high = bootstrap(rng.normal(3, 1, (40, 1)), seed=seed)[0] or (0, 0)
+        covered += low < 3 < high
+    assert 86 <= covered <= 99
+    assert bootstrap(np.ones((1, 2)), seed=0) == [None, None]

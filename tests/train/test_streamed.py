@@ -8,12 +8,10 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
@@ -24,14 +22,15 @@ from probekit.streamed import AHEAD, StreamedImages, feed
 from probekit.train import loop
 from probekit.train.pretrain import resume
 from tests.datasets import small_shapes
+from tests.test_encoded import one_label, smooth, write
 from tests.train.test_loop import assert_same, assert_same_run, content, data, quiet, stop_after, train  # noqa: F401
 
 CPU = torch.device("cpu")
 PIXELS = torch.arange(40 * 12, dtype=torch.uint8).view(40, 1, 3, 4)
 
 
-def read(index: NDArray[np.int64]) -> Tensor:
-    return PIXELS[torch.from_numpy(index)]
+def read(index: Tensor) -> Tensor:
+    return PIXELS[index]
 
 
 def streamed() -> StreamedImages:
@@ -39,7 +38,7 @@ def streamed() -> StreamedImages:
 
 
 @settings(max_examples=30)
-@given(st.lists(st.lists(st.integers(0, 39), min_size=3, max_size=3), max_size=12))
+@given(st.lists(st.lists(st.integers(0, 39), min_size=1, max_size=3), max_size=12))
 def test_feeds_what_a_tensor_would(rows: list[list[int]]) -> None:
     batches = [torch.tensor(row) for row in rows]
     pairs = list(zip(feed(streamed(), batches), feed(PIXELS, batches), strict=True))
@@ -58,8 +57,8 @@ def test_rows_are_read_as_a_tensor_gives_them() -> None:
 def test_reads_some_batches_ahead_and_no_more() -> None:
     begun, go = [], threading.Event()
 
-    def slow(index: NDArray[np.int64]) -> Tensor:
-        begun.append(index[0])
+    def slow(index: Tensor) -> Tensor:
+        begun.append(int(index[0]))
         return read(index)
 
     batches = [torch.tensor([i]) for i in range(20)]
@@ -74,7 +73,7 @@ def test_reads_some_batches_ahead_and_no_more() -> None:
 
 
 def test_what_breaks_a_read_reaches_the_trainer() -> None:
-    def broken(index: NDArray[np.int64]) -> Tensor:
+    def broken(index: Tensor) -> Tensor:
         raise ValueError("image 7 of train is damaged")
 
     with pytest.raises(ValueError, match="image 7"):
@@ -104,6 +103,25 @@ def test_a_stopped_run_goes_on_where_it_was(
     assert_same(content(whole), content(stopped))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_training_on_encoded_images_is_training_on_what_they_decode_to(tmp_path: Path, channels: int) -> None:
+    shape = (32, 32, 3)[: 2 + channels // 3]
+    path = tmp_path / "encoded.h5"
+    splits = {name: (smooth(n, shape, seed=n), one_label(n)) for name, n in (("train", 24), ("test", 9))}
+    write(path, splits, encoded=True)
+    runs = {
+        place: train(path, tmp_path, name=place, options={"data.placement": place, "data.max_size": 16})[0]
+        for place in ("device", "host", "file")
+    }
+    assert_same_run(runs["device"], runs["host"])
+    assert_same_run(runs["device"], runs["file"])
+
+
+def test_pixels_cannot_be_left_in_the_file(data: Path, tmp_path: Path) -> None:  # noqa: F811
+    with pytest.raises(ValueError, match=r"expected encoded images in split train of .*, found pixels"):
+        train(data, tmp_path, options={"data.placement": "file"})
+
+
 def test_auto_streams_what_has_no_room_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.h5"
     small_shapes(path, n=6, n_test=2)
@@ -117,6 +135,8 @@ def test_auto_streams_what_has_no_room_on_the_device(tmp_path: Path, monkeypatch
     monkeypatch.setattr(data_module, "host_memory", lambda: 6 * 32 * 32 * 2 - 1)
     with pytest.raises(ValueError, match="import them again with --max-gb"):
         open_split(path, "train", gpu, max_size=32)
+    write(path, {"train": (smooth(6, (32, 32)), one_label(6))}, encoded=True)
+    assert open_split(path, "train", gpu, max_size=32).placement == "file"
 
 
 def test_a_run_that_waits_for_images_says_so_once(
@@ -126,7 +146,7 @@ def test_a_run_that_waits_for_images_says_so_once(
 ) -> None:
     fetch = StreamedImages._fetch
 
-    def slow(images: StreamedImages, index: NDArray[np.int64]) -> Tensor:
+    def slow(images: StreamedImages, index: Tensor) -> Tensor:
         time.sleep(0.05)
         return fetch(images, index)
 

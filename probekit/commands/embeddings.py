@@ -1,0 +1,121 @@
+"""Embeddings of a split, computed once for each encoder and kept in the run folder.
+
+embeddings/SPLIT-KEY.npy, float32 `[N, D]`. KEY is a hash of all that an embedding depends on: the encoder's file (or
+spec and seed of random weights), pooling, the size of the input, the dataset's content, the kind of device. Another
+encoder never finds it.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from probekit.data import to_device
+from probekit.h5 import DatasetInfo, read_split
+from probekit.models.encoder import Encoder, build_encoder, encoder_file, load_encoder
+from probekit.probe.features import BATCH_SIZE, extract
+from probekit.run import Run
+
+FORMAT = 1  # to be raised when an encoder's forward pass changes its numbers
+CHUNK_BYTES = 2**28  # ours, images read at a time: 256 MiB
+
+Floats = NDArray[np.float32]
+
+
+class Embedder:
+    """The embeddings of one encoder.
+
+    Args:
+        run: Where they are kept.
+        key: All that tells this encoder from others.
+        make: Builds it, when it is needed.
+        max_size: Images whose longer side has more pixels are averaged down to it.
+        device: Where it computes.
+    """
+
+    def __init__(
+        self, run: Run, key: Mapping[str, Any], make: Callable[[], Encoder], *, max_size: int, device: torch.device
+    ) -> None:
+        self.run, self.make, self.max_size, self.device = run, make, max_size, device
+        self.key = {**key, "max_size": max_size, "device": device.type, "format": FORMAT}
+        self.encoder: Encoder | None = None
+
+    def __call__(self, info: DatasetInfo, split: str) -> Floats:
+        """The embeddings `[N, D]` of a split, a memory map; computed only if they are not kept yet."""
+        path = self.path(info, split)
+        if not path.exists():
+            _write(path, self._embed(info, split), info.splits[split].n)
+        kept: Floats = np.load(path, mmap_mode="c")  # not "r": torch takes no array that cannot be written
+        return kept
+
+    def path(self, info: DatasetInfo, split: str) -> Path:
+        """Where they are kept."""
+        text = json.dumps({**self.key, "data": info.content_hash, "split": split}, sort_keys=True)
+        return self.run.path / "embeddings" / f"{split}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy"
+
+    def _embed(self, info: DatasetInfo, split: str) -> Iterator[Floats]:
+        if self.encoder is None:
+            self.encoder = self.make().to(self.device)
+        for images in read_chunks(info, split):
+            batch = to_device(images, self.device, max_size=self.max_size)
+            yield extract(self.encoder, batch, batch_size=BATCH_SIZE)
+
+
+def trained_embedder(run: Run, checkpoint: str, device: torch.device) -> tuple[Embedder, dict[str, Any]]:
+    """Of a run's encoder, with its header; the key is the hash of its file.
+
+    Raises:
+        ValueError: As `load_encoder`.
+    """
+    encoder, header = load_encoder(run.path, checkpoint)
+    key = {"encoder": sha256(encoder_file(run.path, checkpoint)), "pooling": header["spec"]["pooling"]}
+    return Embedder(run, key, lambda: encoder, max_size=header["max_size"], device=device), header
+
+
+def random_embedder(run: Run, header: Mapping[str, Any], seed: int, device: torch.device) -> Embedder:
+    """Of the same architecture with the random weights of a seed."""
+    spec = header["spec"]
+
+    def make() -> Encoder:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return build_encoder(spec)
+
+    key = {"random": spec, "seed": seed, "torch": torch.__version__}  # another torch may draw other weights
+    return Embedder(run, key, make, max_size=header["max_size"], device=device)
+
+
+def read_chunks(info: DatasetInfo, split: str) -> Iterator[NDArray[np.uint8]]:
+    """The images of a split, so many at a time that memory stays bounded; whole batches but for the last."""
+    found = info.splits[split]
+    step = max(1, CHUNK_BYTES // (found.height * found.width * found.channels) // BATCH_SIZE) * BATCH_SIZE
+    for start in range(0, found.n, step):
+        yield read_split(info.path, split, start=start, stop=min(start + step, found.n)).images
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, hex: which weights a result belongs to."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: Path, chunks: Iterator[Floats], n: int) -> None:
+    """Writes rows as they come, whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    out, start = None, 0
+    for rows in chunks:
+        if out is None:
+            out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(n, rows.shape[1]))
+        out[start : start + len(rows)] = rows
+        start += len(rows)
+    assert out is not None
+    assert start == n
+    out.flush()
+    temporary.replace(path)

@@ -1,0 +1,103 @@
+"""`probekit probe --every`: the same numbers for every encoder that a run kept on its way (ConRec paper, Figure 5)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from probekit.commands.embeddings import sha256, trained_embedder
+from probekit.commands.protocols import SECTIONS, Row, Settings
+from probekit.commands.sources import Source
+from probekit.models.encoder import encoder_file, kept_checkpoints, load_encoder
+from probekit.run import Run
+
+EVERY = "Along pretraining"
+HOW = (
+    "Each encoder that was kept, scored as in the sections of the same names, with the same settings and intervals. "
+    "Scored on test for the eye: no checkpoint is chosen by it."
+)
+
+
+def kept_encoders(run: Run, checkpoint: str) -> list[str]:
+    """The kept checkpoints of a run, then the one asked for if it is none of them and a later epoch.
+
+    Raises:
+        ValueError: If none was kept.
+    """
+    kept = kept_checkpoints(run.path)
+    if not kept:
+        raise ValueError(
+            f"expected kept encoders in {run.checkpoints}, found none; "
+            "type: probekit pretrain METHOD --set train.keep_every=20"
+        )
+    epochs = [load_encoder(run.path, name)[1]["epoch"] for name in (kept[-1], checkpoint)]
+    return [*kept, checkpoint] if epochs[1] > epochs[0] else kept
+
+
+def along_checkpoints(
+    run: Run,
+    kept: Sequence[str],
+    wanted: Sequence[str],
+    rows: Mapping[str, Sequence[Row]],
+    settings: Settings,
+    about: Mapping[str, Any],
+    *,
+    device: torch.device,
+    console: Console,
+) -> dict[str, Any]:
+    """Scores every kept encoder.
+
+    Args:
+        run: The run.
+        kept: Names of checkpoints, the earliest first.
+        wanted: Sections; those without scores to follow are passed over.
+        rows: Of each section, as they were just measured: the floors come from there.
+        settings: As for them.
+        about: What the result says beside.
+        device: Where encoders compute.
+        console: Where messages go.
+
+    Returns:
+        {"run", "data", "protocol", "how", "points", "floors", ...}: points [{checkpoint, checkpoint_hash, epoch, scores
+        {name: {value, ci}}}] and floors [{name, scores}].
+    """
+    info = settings.labels.info
+    followed = [name for name in wanted if SECTIONS[name].scores is not None]
+    points = []
+    for checkpoint in kept:
+        console.print(f"  {checkpoint} ...")
+        embedder, header = trained_embedder(run, checkpoint, device)
+        source = Source(checkpoint, "encoder", lambda split, embed=embedder: embed(info, split))  # type: ignore[misc]
+        scores: dict[str, Any] = {}
+        for name in followed:
+            scores |= _scores(name, SECTIONS[name].row(source, settings))
+        points.append(
+            {
+                "checkpoint": checkpoint,
+                "checkpoint_hash": sha256(encoder_file(run.path, checkpoint)),
+                "epoch": header["epoch"],
+                "scores": scores,
+            }
+        )
+    floors: dict[str, dict[str, Any]] = {}
+    for name in followed:
+        for row in rows[name]:
+            if row["kind"] == "floor":
+                floors.setdefault(row["name"], {}).update(_scores(name, row))
+    return {
+        "run": run.name,
+        "data": str(info.path),
+        "protocol": settings.protocol,
+        "how": HOW,
+        "points": points,
+        "floors": [{"name": name, "scores": scores} for name, scores in floors.items()],
+        "data_hash": about["data_hash"],
+        "seed": about["seed"],
+    }
+
+
+def _scores(name: str, row: Row) -> dict[str, Any]:
+    scores = SECTIONS[name].scores
+    assert scores is not None
+    return {key: {"value": found["value"], "ci": found["ci"]} for key, found in scores(row).items()}

@@ -1,0 +1,208 @@
+"""Images kept as JPEG files, one after the other, for sets that would not fit as pixels: encode, decode, read, write.
+
+Every image has the same shape once decoded: the importer resizes first and encodes again, which loses a little.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import cv2
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = "jpeg"
+QUALITY = 95  # own choice: OpenCV's default; benchmarks/importers.py has bytes and error
+CHUNK = 1 << 20  # bytes in a chunk, about 40 images of 224 px: few reads cross into the next one
+DECODED = 512  # images read and decoded at a time by `decode_rows`: bounds the encoded bytes in memory
+
+Shape = tuple[int, ...]  # of one image once decoded: (H, W) or (H, W, 3)
+
+
+def encode(image: NDArray[np.uint8]) -> bytes:
+    """A JPEG file of uint8 `[H, W]` or RGB `[H, W, 3]`; lossy. Same bytes for the same pixels and OpenCV."""
+    pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
+    assert done
+    return data.tobytes()
+
+
+def decode(data: bytes, shape: Shape) -> NDArray[np.uint8]:
+    """The image in an encoded file; releases the interpreter lock while it decodes.
+
+    Args:
+        data: What `EncodedImages.read` returns.
+        shape: That it must have, (H, W) or (H, W, 3).
+
+    Returns:
+        uint8 `[H, W]`, or RGB `[H, W, 3]`.
+
+    Raises:
+        ValueError: If it is no image of that shape.
+    """
+    flags = cv2.IMREAD_GRAYSCALE if len(shape) == 2 else cv2.IMREAD_COLOR
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise ValueError(f"cannot decode an image: {' '.join(str(error).split())}") from error
+    if image is None or image.shape != shape:
+        found = "none" if image is None else list(image.shape)
+        raise ValueError(f"expected an encoded image of shape {list(shape)}, found {found}")
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return np.asarray(image, np.uint8)
+
+
+def decode_rows(group: h5py.Group, rows: slice, shape: Shape) -> NDArray[np.uint8]:
+    """Decodes consecutive images of a group "encoded" in threads: uint8 `[n, *shape]`.
+
+    Raises:
+        ValueError: If offsets or images are damaged.
+    """
+    offsets = read_offsets(group, rows)
+    images = np.empty((len(offsets) - 1, *shape), np.uint8)
+
+    def put(index: int, data: bytes) -> None:
+        images[index] = decode(data, shape)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(images), DECODED):
+            ends = offsets[start : start + DECODED + 1]
+            held: bytes = group["bytes"][ends[0] : ends[-1]].tobytes()
+            parts = (held[begin:end] for begin, end in zip(ends[:-1] - ends[0], ends[1:] - ends[0], strict=True))
+            list(pool.map(put, range(start, start + len(ends) - 1), parts))
+    return images
+
+
+def read_offsets(group: h5py.Group, rows: slice) -> NDArray[np.int64]:
+    """Where each of the rows begins, and where the last one ends, checked; int64 `[n + 1]`.
+
+    Raises:
+        ValueError: If they do not rise within the bytes there are.
+    """
+    offsets: NDArray[np.int64] = group["offsets"][rows.start : rows.stop + 1].astype(np.int64, copy=False)
+    total = group["bytes"].shape[0]
+    whole = rows.start > 0 or offsets[0] == 0
+    if not whole or offsets[0] < 0 or offsets[-1] > total or (np.diff(offsets) < 1).any():
+        raise ValueError(f"expected offsets that rise from 0 to {total} in {group.name}/offsets, found others")
+    return offsets
+
+
+class EncodedImages:
+    """Encoded images of a split, read in any order from any number of threads; made by `open_encoded`.
+
+    Chunks lie in the file as they are, uncompressed, so that reading is a plain read at a known place: neither h5py nor
+    its lock takes part. Holds 8 bytes an image.
+
+    Attributes:
+        shape: Of all images once decoded: (N, H, W) or (N, H, W, 3).
+    """
+
+    def __init__(self, path: Path, group: h5py.Group, shape: Shape) -> None:
+        """Reads where everything lies.
+
+        Raises:
+            ValueError: If the offsets are damaged.
+        """
+        data = group["bytes"]
+        self.shape: Shape = (group["offsets"].shape[0] - 1, *shape)
+        self._offsets = read_offsets(group, slice(0, self.shape[0]))
+        self._chunk: int = data.chunks[0]
+        self._places = np.zeros(-(-data.shape[0] // self._chunk), np.int64)
+
+        def note(chunk: Any) -> None:
+            self._places[chunk.chunk_offset[0] // self._chunk] = chunk.byte_offset
+
+        data.id.chunk_iter(note)
+        self._path = path
+        self._file = path.open("rb", buffering=0)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def read(self, indices: Iterable[int]) -> list[bytes]:
+        """The encoded files of some images, in that order; for `decode`.
+
+        Raises:
+            ValueError: If the file has become shorter.
+        """
+        return [self._read(int(index)) for index in indices]
+
+    def decode(self, data: bytes) -> NDArray[np.uint8]:
+        """The image in one of these files, uint8 `[H, W]` or RGB `[H, W, 3]`; see `decode`."""
+        return decode(data, self.shape[1:])
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(self, index: int) -> bytes:
+        assert 0 <= index < len(self)
+        begin, end = int(self._offsets[index]), int(self._offsets[index + 1])
+        parts, at = [], begin
+        while at < end:
+            chunk, inside = divmod(at, self._chunk)
+            size = min(end - at, self._chunk - inside)
+            parts.append(os.pread(self._file.fileno(), size, int(self._places[chunk]) + inside))
+            at += size
+        data = b"".join(parts)
+        if len(data) != end - begin:
+            raise ValueError(f"expected {end - begin} bytes of image {index} in {self._path}, found {len(data)}")
+        return data
+
+
+class EncodedSink:
+    """Writes the group "encoded" of a split, in constant memory but for 8 bytes an image."""
+
+    def __init__(self, split: h5py.Group, shape: Shape) -> None:
+        """Makes the group; `shape` is that of one image once decoded."""
+        self.shape = shape
+        self._group = split.create_group("encoded")
+        height, width, channels = (*shape, 1)[:3]
+        for name, value in (("height", height), ("width", width), ("channels", channels)):
+            self._group.attrs[name] = np.int64(value)
+        self._group.attrs["format"] = FORMAT
+        self._data = self._group.create_dataset(
+            "bytes", shape=(0,), maxshape=(None,), dtype="u1", chunks=(CHUNK,), track_times=False
+        )
+        self._waiting = bytearray()
+        self._ends = [0]
+        self._hash = hashlib.sha256()
+
+    def append(self, files: Sequence[bytes]) -> None:
+        """Writes the next files."""
+        for data in files:
+            self._waiting += data
+            self._hash.update(data)
+            self._ends.append(self._ends[-1] + len(data))
+        while len(self._waiting) >= CHUNK:
+            self._write(self._waiting[:CHUNK])
+            del self._waiting[:CHUNK]
+
+    def finish(self) -> dict[str, Any]:
+        """Writes what is left; the running SHA-256 under "encoded/bytes" and "encoded/offsets"."""
+        if self._waiting:
+            self._write(self._waiting.ljust(CHUNK, b"\0"))
+            self._waiting.clear()
+            self._data.resize(self._ends[-1], axis=0)
+        offsets = np.array(self._ends, "<i8")
+        self._group.create_dataset("offsets", data=offsets, track_times=False)
+        return {"encoded/bytes": self._hash, "encoded/offsets": hashlib.sha256(offsets.data)}
+
+    def _write(self, chunk: bytearray) -> None:
+        start = self._data.shape[0]
+        self._data.resize(start + CHUNK, axis=0)
+        self._data.id.write_direct_chunk((start,), bytes(chunk))

@@ -1,0 +1,81 @@
+"""ImageNet-1k as folders: train/<wnid>/*.JPEG and val/<wnid>/*.JPEG; classes in the order of the sorted wnids.
+
+Russakovsky et al., "ImageNet large scale visual recognition challenge", IJCV 2015.
+The devkit numbers the classes in another order; it is not read.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from probekit.importers.images import SUFFIXES
+from probekit.importers.official.base import Choices, Listing, Official, Photo, find_folder, read_lines
+
+N_CLASSES, VAL_IMAGES = 1000, 50  # images of each class in val
+WNID = re.compile(r"n\d{8}")
+FOLDERS = {"train": "train", "test": "val"}  # the test labels are hidden: val is what papers score on
+
+
+def open_lists(root: Path, choices: Choices) -> Listing:
+    """Train, and the official val split as test; of all classes or of those chosen."""
+    folder = find_folder(root, "train", "ILSVRC/Data/CLS-LOC", "ILSVRC2012", archive="ILSVRC2012_img_train.tar")
+    wnids = _wnids(folder / "train")
+    if len(wnids) != N_CLASSES and not choices.subset:
+        raise ValueError(
+            f"expected {N_CLASSES} folders such as n01440764 in {folder / 'train'}, found {len(wnids)}; "
+            "to take what is there, type --subset"
+        )
+    classes = _choose(wnids, choices)
+    splits = {split: _photos(folder, name, classes) for split, name in FOLDERS.items()}
+    if not splits["test"]:
+        raise ValueError(f"expected val/{classes[0]}/*.JPEG in {folder}, found none; sort val into folders as train is")
+    if len(classes) < len(wnids):  # how many training images these have is not known beforehand
+        return Listing(classes, splits, {"test": VAL_IMAGES * len(classes)})
+    return Listing(classes, splits)
+
+
+def _wnids(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if WNID.fullmatch(entry.name) and entry.is_dir())
+
+
+def _choose(wnids: Sequence[str], choices: Choices) -> tuple[str, ...]:
+    """The classes that were asked for, sorted."""
+    if choices.classes is not None and choices.n_classes is not None:
+        raise ValueError("expected --classes or --n-classes, found both")
+    if choices.classes is not None:
+        chosen = {line.split()[0] for line in read_lines(choices.classes) if not line.startswith("#")}
+        missing = sorted(chosen - set(wnids))
+        if missing or not chosen:
+            found = f"{missing[0]!r}" if missing else "none"
+            raise ValueError(
+                f"expected names of folders in train, such as n01440764, in {choices.classes}, found {found}"
+            )
+        return tuple(sorted(chosen))
+    if choices.n_classes is not None:
+        if not 1 <= choices.n_classes <= len(wnids):
+            raise ValueError(f"expected --n-classes from 1 to {len(wnids)}, found {choices.n_classes}")
+        # By hash: the same on every machine and with every version of NumPy.
+        order = sorted(wnids, key=lambda wnid: hashlib.sha256(f"{choices.seed}/{wnid}".encode()).digest())
+        return tuple(sorted(order[: choices.n_classes]))
+    return tuple(wnids)
+
+
+def _photos(folder: Path, name: str, classes: Sequence[str]) -> list[Photo]:
+    photos = []
+    for label, wnid in enumerate(classes):
+        where = folder / name / wnid
+        files = sorted(os.listdir(where)) if where.is_dir() else []
+        images = (file for file in files if os.path.splitext(file)[1].lower() in SUFFIXES)
+        photos += [Photo(str(folder), f"{name}/{wnid}/{file}", label) for file in images]
+    return photos
+
+
+OFFICIAL = Official(
+    about="ImageNet-1k (ILSVRC 2012), or some of its classes",
+    open=open_lists,
+    sizes={"train": 1_281_167, "test": 50_000},
+    needs="train/<wnid>/, val/<wnid>/",
+    takes=frozenset({"classes", "n_classes"}),
+)

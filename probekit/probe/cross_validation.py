@@ -1,0 +1,254 @@
+"""Cross-validation of the linear probe on one split, for sets whose test labels are hidden (APTOS 2019, ConRec paper).
+
+Everything that learns (standardisation, C, weights) sees the other folds only.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from probekit.probe.linear import Space, fit
+from probekit.probe.protocol import PAPER_C, Part, check_part, choose, validation_part
+from probekit.probe.statistics import ENDS, RESAMPLES
+from probekit.registry import nearest as closest
+
+FOLDS = 5  # ConRec paper, section 4
+REPEATS = 5  # authors' code, final script
+METRICS = {
+    "kappa": "quadratic-weighted kappa, in [-1, 1]; 0 is chance",
+    "accuracy": "accuracy, in [0, 1]",
+}
+DECODINGS = {
+    "cumulative": "one probe a threshold, grade = thresholds with probability above 1/2 (ConRec's code)",
+    "plain": "one multinomial probe, the likeliest class",
+}
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def cross_validate(
+    name: str,
+    kind: str,
+    part: Part,
+    *,
+    classes: Sequence[str],
+    protocol: str,
+    seed: int,
+    folds: int = FOLDS,
+    repeats: int = REPEATS,
+    metric: str = "kappa",
+) -> dict[str, Any]:
+    """Predicts each sample by a probe fitted on the other folds.
+
+    Args:
+        name: What the row is called.
+        kind: "encoder" or "floor".
+        part: The split; groups stay in one fold.
+        classes: Names of the K classes; for kappa in the order of the grades.
+        protocol: "val" (standardised, C chosen inside each training part) or "paper".
+        seed: Of the folds and of the validation parts; repeat i takes (seed, i).
+        folds: k, at least 2.
+        repeats: How often all is divided anew.
+        metric: One of `METRICS`. kappa has both decodings, accuracy the plain one.
+
+    Returns:
+        One row, valid JSON: name, kind, metric, folds, repeats, n, decodings {name: {metric: numbers}}, with accuracy
+        beside kappa: folds (one value a fold and repeat, None where undefined), mean, ci (Nadeau-Bengio over folds),
+        pooled (out-of-fold, mean over repeats), pooled_ci (percentile bootstrap over samples); protocol, classes, dim;
+        for an encoder also labels `[N]` and predicted {decoding: [repeats][N]}.
+
+    Raises:
+        ValueError: If shapes, labels or features are not as described, or the metric is unknown.
+    """
+    check_part(part, name, part.x.shape[1:], len(classes))
+    if metric not in METRICS:
+        raise ValueError(closest("metric", metric, METRICS))
+    decodings = tuple(DECODINGS) if metric == "kappa" else ("plain",)
+    k = len(classes)
+    predicted = {decoding: np.empty((repeats, len(part.y)), dtype=np.int64) for decoding in decodings}
+    held = np.stack([divide(part.y, folds=folds, seed=seed, repeat=i, groups=part.groups) for i in range(repeats)])
+    for repeat in range(repeats):
+        for fold in range(folds):
+            out = held[repeat] == fold
+            fitted = _Fold.of(part, out, protocol=protocol, seed=seed)
+            for decoding, guesses in predicted.items():
+                guesses[repeat, out] = _DECODERS[decoding](fitted, part.y[~out], k)
+    scored = ("kappa", "accuracy") if metric == "kappa" else ("accuracy",)
+    return {
+        "name": name,
+        "kind": kind,
+        "metric": metric,
+        "folds": folds,
+        "repeats": repeats,
+        "n": len(part.y),
+        "decodings": {
+            decoding: {m: _summary(part.y, guesses, held, _SCORES[m], k, seed) for m in scored}
+            for decoding, guesses in predicted.items()
+        },
+        "protocol": protocol,
+        "classes": list(classes),
+        "dim": part.x.shape[1],
+        **(
+            {"labels": part.y.tolist(), "predicted": {d: guesses.tolist() for d, guesses in predicted.items()}}
+            if kind == "encoder"
+            else {}
+        ),
+    }
+
+
+def divide(y: Ints, *, folds: int, seed: int, repeat: int, groups: NDArray[Any] | None = None) -> Ints:
+    """Stratified folds: of each class, and in all, every fold has the same number of samples (groups) but for one.
+
+    Args:
+        y: int64 `[N]`.
+        folds: How many, at least 2.
+        seed: Of all repeats.
+        repeat: Which.
+        groups: `[N]`: a group stays whole, counted in the class of its first sample.
+
+    Returns:
+        int64 `[N]`, the fold that each sample is held out in.
+
+    Raises:
+        ValueError: If there are fewer samples (groups) than folds, or fewer than two folds.
+    """
+    units = np.arange(len(y)) if groups is None else groups
+    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
+    if not 2 <= folds <= len(first):
+        raise ValueError(f"expected 2 to {len(first)} folds for so many samples, found {folds}; type: --cv 5")
+    rng = np.random.default_rng([seed, repeat])
+    shuffled = rng.permutation(len(first))
+    by_class = shuffled[np.argsort(y[first][shuffled], kind="stable")]
+    dealt = np.empty(len(first), dtype=np.int64)
+    dealt[by_class] = rng.permutation(folds)[np.arange(len(first)) % folds]
+    return dealt[unit]
+
+
+def kappa(confusion: NDArray[np.number]) -> float:
+    """Quadratic-weighted kappa (Cohen 1968): 1 - sum(w O) / sum(w E), w = (i - j)^2.
+
+    Args:
+        confusion: Counts `[K, K]`, truth in rows.
+
+    Returns:
+        In [-1, 1]; NaN if truth and prediction are one and the same constant.
+    """
+    k = len(confusion)
+    weight = np.subtract.outer(np.arange(k), np.arange(k)) ** 2
+    expected = np.outer(confusion.sum(axis=1), confusion.sum(axis=0)) / confusion.sum()
+    below = float((weight * expected).sum())
+    return 1 - float((weight * confusion).sum()) / below if below > 0 else float("nan")
+
+
+def corrected_interval(values: Sequence[float], *, folds: int) -> list[float] | None:
+    """The 95 % interval of a cross-validated mean that allows for training sets that overlap.
+
+    Nadeau and Bengio 2003, section 3 (corrected resampled t): the variance of the mean is (1/J + test/train) s^2, with
+    test/train = 1 / (folds - 1), and J - 1 degrees of freedom. For repeated k-fold: Bouckaert and Frank 2004.
+
+    Args:
+        values: One a fold and repeat, J of them.
+        folds: k.
+
+    Returns:
+        [low, high], or None for one value.
+    """
+    J = len(values)
+    if J < 2:
+        return None
+    mean, variance = float(np.mean(values)), float(np.var(values, ddof=1))
+    half = float(stdtrit(J - 1, 0.975)) * sqrt((1 / J + 1 / (folds - 1)) * variance)
+    return [mean - half, mean + half]
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """A fold in the coordinates of a probe: what is fitted, what is held out, and how C is chosen.
+
+    Attributes:
+        z: `[N, R]`, what is fitted.
+        z_out: `[M, R]`, what is held out.
+        inner: A validation part of what is fitted, bool `[N]`, with the rest and that part in a space of the rest; None
+            for C = 1.
+    """
+
+    z: Floats
+    z_out: Floats
+    inner: tuple[NDArray[np.bool_], Floats, Floats] | None
+
+    @classmethod
+    def of(cls, part: Part, out: NDArray[np.bool_], *, protocol: str, seed: int) -> "_Fold":
+        x = part.x[~out]
+        inner = None
+        if protocol == "val":
+            held = validation_part(part.y[~out], seed=seed, groups=None if part.groups is None else part.groups[~out])
+            space = Space.of(x[~held], standardise=True)
+            inner = held, space.z, space.project(x[held])
+        space = Space.of(x, standardise=protocol == "val")
+        return cls(space.z, space.project(part.x[out]), inner)
+
+    def log_probability(self, target: Ints, classes: int) -> Floats:
+        """Of codes in [0, classes), `[M, classes]`, by a probe of `target` `[N]`; certain if it has one value only."""
+        if (target == target[0]).all():
+            return np.tile(np.where(np.arange(classes) == target[0], 0.0, -np.inf), (len(self.z_out), 1))
+        C = PAPER_C
+        if self.inner is not None:
+            held, z, z_held = self.inner
+            known = held & np.isin(target, target[~held])
+            if known.any() and len(np.unique(target[~held])) > 1:
+                C = choose(z, target[~held], z_held[known[held]], target[known])
+        return fit(self.z, target, C=C).log_probability(self.z_out, classes=classes)
+
+
+def _plain(fold: _Fold, y: Ints, classes: int) -> Ints:
+    likeliest: Ints = fold.log_probability(y, classes).argmax(axis=1)
+    return likeliest
+
+
+def _cumulative(fold: _Fold, y: Ints, classes: int) -> Ints:
+    """The thresholds that a sample passes; like the authors, without asking whether it passes the lower ones."""
+    passed = [fold.log_probability((y >= grade).astype(np.int64), 2)[:, 1] > np.log(0.5) for grade in range(1, classes)]
+    grades: Ints = np.sum(passed, axis=0, dtype=np.int64)
+    return grades
+
+
+def _summary(
+    y: Ints, predicted: Ints, held: Ints, score: Callable[[NDArray[np.number]], float], classes: int, seed: int
+) -> dict[str, Any]:
+    """One metric of one decoding over folds and repeats, `predicted` and `held` being `[repeats, N]`."""
+    cells = y * classes + predicted
+    folds = int(held.max()) + 1
+
+    def of(chosen: Ints, weights: NDArray[np.number] | None = None) -> float:
+        return score(np.bincount(chosen, weights, minlength=classes**2).reshape(classes, classes))
+
+    by_fold = [of(row[out == fold]) for row, out in zip(cells, held, strict=True) for fold in range(folds)]
+    rng = np.random.default_rng(seed)
+    even = np.full(len(y), 1 / len(y))
+    drawn = []
+    for _ in range(RESAMPLES):
+        counts = rng.multinomial(len(y), even)
+        drawn.append(np.mean([of(row, counts) for row in cells]))
+    defined = np.isfinite(by_fold).all()
+    pooled = float(np.mean([of(row) for row in cells]))
+    return {
+        "folds": [value if np.isfinite(value) else None for value in by_fold],
+        "mean": float(np.mean(by_fold)) if defined else None,
+        "ci": corrected_interval(by_fold, folds=folds) if defined else None,
+        "pooled": pooled if np.isfinite(pooled) else None,
+        "pooled_ci": np.percentile(drawn, ENDS).tolist() if np.isfinite(drawn).all() else None,
+    }
+
+
+def _accuracy(confusion: NDArray[np.number]) -> float:
+    return float(confusion.trace() / confusion.sum())
+
+
+_DECODERS: dict[str, Callable[[_Fold, Ints, int], Ints]] = {"cumulative": _cumulative, "plain": _plain}
+_SCORES: dict[str, Callable[[NDArray[np.number]], float]] = {"kappa": kappa, "accuracy": _accuracy}

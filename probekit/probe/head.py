@@ -1,0 +1,229 @@
+"""A linear head trained by SGD on augmented images, on a frozen encoder or together with it, as the papers do it.
+
+Crops and mirrorings only, no colour; what is scored is the image as the dataset file holds it.
+"""
+
+import copy
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import lr_scheduler
+
+from probekit.batched import uniform
+from probekit.crops import random_boxes, resize_crops
+from probekit.data import Images
+from probekit.h5 import DIFFICULT
+from probekit.probe.features import BATCH_SIZE, eval_mode, extract
+from probekit.streamed import feed
+
+P_FLIP = 0.5  # all three papers: the usual mirroring
+INIT_SD = 0.01  # xcorr and lcr; ConRec's is Keras's default, which a convex problem forgets
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a head is trained.
+
+    Attributes:
+        about: One plain line.
+        epochs: Passes over the training images.
+        batch_size: Images.
+        lr: Of the head, at the start.
+        encoder_lr: Of the encoder at the start; 0 leaves it frozen, in eval mode.
+        momentum: Of SGD.
+        nesterov: Whether its momentum is Nesterov's.
+        weight_decay: Of SGD.
+        schedule: "constant"; "cosine", epoch by epoch to 0; or "steps", a tenth after 60 % and after 80 % of epochs.
+        unit_length: Whether features are scaled to length 1 first.
+    """
+
+    about: str
+    epochs: int
+    batch_size: int
+    lr: float
+    encoder_lr: float = 0.0
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    unit_length: bool = False
+
+
+RECIPES: dict[str, Recipe] = {
+    # ConRec paper, table 2, Flowers (authors' code); for Dogs --lr 0.01 --epochs 500
+    "conrec": Recipe("frozen encoder, Nesterov, lr .1, 400 epochs of 64", 400, 64, 0.1, nesterov=True),
+    # XCorr paper, linear evaluation
+    "xcorr": Recipe(
+        "frozen encoder, lr .3, cosine, 100 epochs of 256", 100, 256, 0.3, weight_decay=1e-4, schedule="cosine"
+    ),
+    # LCR authors' code: lr 30 belongs to features of length 1
+    "lcr": Recipe(
+        "frozen encoder, features of length 1, lr 30, steps, 100 epochs of 256",
+        100,
+        256,
+        30.0,
+        schedule="steps",
+        unit_length=True,
+    ),
+    # XCorr paper, Pascal VOC; the text leaves the optimizer open: that of its linear head
+    "voc": Recipe(
+        "encoder too (lr 1.5e-4), head lr .05, cosine, 10 epochs of 16",
+        10,
+        16,
+        0.05,
+        encoder_lr=1.5e-4,
+        weight_decay=1e-4,
+        schedule="cosine",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained head, and what each epoch made of the test images.
+
+    Attributes:
+        logits: float32 `[N, K]` of the test images after the last epoch.
+        losses: Mean training loss of each epoch.
+        scores: What `score` said of the test logits after each epoch.
+    """
+
+    logits: NDArray[np.float32]
+    losses: list[float]
+    scores: list[float]
+
+
+def train_head(
+    encoder: nn.Module,
+    train: tuple[Images, NDArray[Any]],
+    test: Images,
+    *,
+    classes: int,
+    recipe: Recipe,
+    seed: int,
+    score: Callable[[NDArray[np.float32]], float],
+    progress: Callable[[int, int], None],
+) -> Trained:
+    """Trains a head and has the test images scored after each epoch, whether or not the last one is the best.
+
+    Args:
+        encoder: `[B, C, H, W]` in [0, 1] -> features with `.pooled` `[B, D]`; a copy is trained, if any.
+        train: Images uint8 `[N, C, H, W]` and labels: int64 `[N]`, or uint8 `[N, K]`: 0 absent, 1 present, `DIFFICULT`
+            in neither the loss nor the score.
+        test: Images uint8 `[M, C, H, W]`.
+        classes: K.
+        recipe: See `RECIPES`.
+        seed: Of the head's first weights, the order and the crops.
+        score: float32 `[M, K]` logits of the test images -> a number.
+        progress: Called with the epochs done and in all.
+
+    Raises:
+        ValueError: If the loss is no longer a number.
+    """
+    images, labels = train
+    device = images.device
+    order_seed, views_seed, weights_seed = (int(s.generate_state(1)[0]) for s in np.random.SeedSequence(seed).spawn(3))
+    frozen = recipe.encoder_lr == 0
+    encoder = encoder if frozen else copy.deepcopy(encoder)
+    seen = torch.from_numpy(extract(encoder, test, batch_size=BATCH_SIZE)).to(device) if frozen else None
+    head = _new_head(encoder, images, classes, weights_seed)
+    optimizer = _optimizer(encoder, head, recipe)
+    schedule = _schedule(optimizer, recipe)
+    views, order = torch.Generator(device).manual_seed(views_seed), torch.Generator().manual_seed(order_seed)
+    targets = torch.from_numpy(labels).to(device)
+    losses, scores, logits = [], [], np.empty(0, np.float32)
+    with eval_mode(encoder) if frozen else nullcontext(encoder.train()):
+        for epoch in range(recipe.epochs):
+            losses.append(_epoch(encoder, head, optimizer, images, targets, recipe, views, order))
+            if not np.isfinite(losses[-1]):
+                raise ValueError(f"expected a finite loss, found {losses[-1]} in epoch {epoch + 1}; try a lower --lr")
+            schedule.step()
+            if not frozen:
+                seen = torch.from_numpy(extract(encoder, test, batch_size=BATCH_SIZE)).to(device)
+            assert seen is not None
+            with torch.no_grad():
+                logits = head(_scaled(seen, recipe)).cpu().numpy()
+            scores.append(score(logits))
+            progress(epoch + 1, recipe.epochs)
+    return Trained(logits, losses, scores)
+
+
+def chosen_recipe(name: str, *, epochs: int | None, lr: float | None, batch_size: int | None) -> Recipe:
+    """A recipe with what the user wants otherwise."""
+    changes: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
+    return replace(RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
+
+
+def head_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy for int64 `[B]`; for uint8 `[B, K]` the mean binary one over all that is not `DIFFICULT`."""
+    if targets.ndim == 1:
+        return F.cross_entropy(logits, targets)
+    known = targets != DIFFICULT
+    each = F.binary_cross_entropy_with_logits(logits, (targets == 1).float(), reduction="none")
+    return (each * known).sum() / known.sum().clamp(min=1)
+
+
+def _epoch(
+    encoder: nn.Module,
+    head: nn.Linear,
+    optimizer: torch.optim.Optimizer,
+    images: Images,
+    targets: Tensor,
+    recipe: Recipe,
+    views: torch.Generator,
+    order: torch.Generator,
+) -> float:
+    """One pass over the training images; its mean loss."""
+    batches = torch.split(torch.randperm(len(images), generator=order), recipe.batch_size)
+    total = torch.zeros((), device=images.device)
+    for index, batch in feed(images, batches):
+        with torch.set_grad_enabled(recipe.encoder_lr > 0):
+            features = encoder(_augmented(batch, views)).pooled.float()
+        loss = head_loss(head(_scaled(features, recipe)), targets[index])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        total += loss.detach() * len(index)
+    return float(total) / len(images)
+
+
+def _augmented(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Random crops and mirrorings of uint8 `[B, C, H, W]`, in [0, 1] and of the same size."""
+    height, width = images.shape[-2:]
+    boxes = random_boxes(len(images), height, width, generator)
+    flipped = uniform((len(images),), generator) < P_FLIP
+    crops = resize_crops(images.float() / 255, boxes, flipped, (height, width))
+    return crops.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _scaled(features: Tensor, recipe: Recipe) -> Tensor:
+    return F.normalize(features) if recipe.unit_length else features
+
+
+def _new_head(encoder: nn.Module, images: Images, classes: int, seed: int) -> nn.Linear:
+    dim = extract(encoder, images[:1], batch_size=1).shape[1]
+    head = nn.Linear(dim, classes)
+    nn.init.normal_(head.weight, std=INIT_SD, generator=torch.Generator().manual_seed(seed))
+    nn.init.zeros_(head.bias)
+    return head.to(images.device)
+
+
+def _optimizer(encoder: nn.Module, head: nn.Linear, recipe: Recipe) -> torch.optim.Optimizer:
+    groups: list[dict[str, Any]] = [{"params": list(head.parameters()), "lr": recipe.lr}]
+    if recipe.encoder_lr:
+        groups.append({"params": list(encoder.parameters()), "lr": recipe.encoder_lr})
+    return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay)
+
+
+def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe) -> lr_scheduler.LRScheduler:
+    if recipe.schedule == "cosine":
+        return lr_scheduler.CosineAnnealingLR(optimizer, T_max=recipe.epochs)
+    milestones = [round(share * recipe.epochs) for share in (0.6, 0.8)] if recipe.schedule == "steps" else []
+    return lr_scheduler.MultiStepLR(optimizer, milestones=milestones, gamma=0.1)

@@ -1,0 +1,157 @@
+"""The tables of the protocols beside the linear probe, readable in 80 columns: percentages unless said otherwise."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from probekit.probe.retrieval import METRICS
+from probekit.probe.table import encoders_first, percent
+
+Row = Mapping[str, Any]
+TITLES = {
+    "rank1": "rank-1 %",
+    "rank5": "rank\n-5",
+    "map": "mAP %",
+    "map_at_r": "MAP\n@R",
+    "r_precision": "R-\nprec.",
+    "precision3": "P@\n1-3",
+    "precision18_20": "P@\n18-20",
+}
+MOST_FRACTIONS = 7  # columns; beyond, the smallest are left out
+
+
+def fractions_table(rows: Sequence[Row]) -> Table:
+    """Accuracy by share of the labels, over half the width of its interval; then sample complexity, in images."""
+    points = rows[0]["points"][-MOST_FRACTIONS:]
+    titles = [f"{100 * point['fraction']:g} %\n{point['n']:.0f}" for point in points]
+
+    def cells(row: Row) -> list[str]:
+        shown = row["points"][-MOST_FRACTIONS:]
+        accuracies = [f"{percent(point['accuracy'])}\n{_half(point['ci'])}" for point in shown]
+        return [*accuracies, *(f"{n:.0f}" for n in row["complexity"].values())]
+
+    return _filled([*titles, "n for\n90 %", "n for\n95 %"], rows, cells)
+
+
+def knn_table(rows: Sequence[Row]) -> Table:
+    """Accuracy with k and T chosen, then of the papers' monitors."""
+    monitors = max((row["monitor"] for row in rows), key=len)
+    has_top5 = any("top5" in row for row in rows)
+    titles = [
+        "accuracy %",
+        *(["top-5"] * has_top5),
+        "k",
+        "T",
+        *(f"k={m['k']}\nT={m['temperature']:g}" for m in monitors),
+    ]
+
+    def cells(row: Row) -> list[str]:
+        chosen = ["-" if row[key] is None else f"{row[key]:g}" for key in ("k", "temperature")]
+        fixed = [percent(found["accuracy"]) for found in row["monitor"]] or ["-"] * len(monitors)
+        return [_share(row["accuracy"], row["ci"]), *([percent(row.get("top5"))] * has_top5), *chosen, *fixed]
+
+    return _filled(titles, rows, cells)
+
+
+def retrieval_table(rows: Sequence[Row]) -> Table:
+    """Every metric; rank-1 and mAP over their intervals."""
+
+    def cells(row: Row) -> list[str]:
+        scores = row["scores"]
+        wide = {metric: _share(scores[metric]["value"], scores[metric]["ci"], "\n") for metric in ("rank1", "map")}
+        return [wide.get(metric, percent(scores[metric]["value"])) for metric in METRICS]
+
+    return _filled([TITLES[metric] for metric in METRICS], rows, cells)
+
+
+def fingerprint_table(rows: Sequence[Row]) -> Table:
+    """What nearest neighbours share, a row for each factor and a column for each source; see `fingerprint`."""
+    ordered = [row for row in encoders_first(rows) if row["fingerprint"]]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("neighbours share")
+    for title in (*(row["name"] for row in ordered), "chance"):
+        table.add_column(Text(title), justify="right")
+    for name, found in ordered[0]["fingerprint"].items():
+        values = [row["fingerprint"][name]["value"] for row in ordered]
+        table.add_row(Text(name), *map(percent, (*values, found["chance"])))
+    return table
+
+
+def cv_table(rows: Sequence[Row]) -> Table:
+    """Of each decoding the mean of folds, the pooled value, and for kappa (which is no percentage) the accuracy."""
+    metric, decodings = rows[0]["metric"], list(rows[0]["decodings"])
+    if metric == "kappa":
+        titles = [f"{decoding}\n{what}" for decoding in decodings for what in ("kappa, folds", "pooled", "acc. %")]
+    else:
+        titles = ["accuracy %, folds", "pooled"]
+
+    def cells(row: Row) -> list[str]:
+        found = []
+        for scores in row["decodings"].values():
+            value = scores[metric]
+            pair = (value["mean"], value["ci"]), (value["pooled"], value["pooled_ci"])
+            if metric == "kappa":
+                found += [*(_number(*each) for each in pair), percent(scores["accuracy"]["mean"])]
+            else:
+                found += [_share(*each) for each in pair]
+        return found
+
+    return _filled(titles, rows, cells)
+
+
+def multilabel_table(rows: Sequence[Row]) -> Table:
+    """Mean average precision in its three forms."""
+
+    def cells(row: Row) -> list[str]:
+        return [*(_share(found["value"], found["ci"], "\n") for found in row["map"].values()), str(row["undefined"])]
+
+    return _filled(["mAP %, VOC2007\n11 points", "VOC2010\narea", "steps\n(sklearn)", "classes\nleft out"], rows, cells)
+
+
+def every_table(points: Sequence[Row], floors: Sequence[Row]) -> Table:
+    """Scores along checkpoints, then of the floors; as they are, not in %."""
+    names = list(dict.fromkeys(name for row in (*points, *floors) for name in row["scores"]))
+
+    def cells(row: Row) -> list[str]:
+        scores = [row["scores"].get(name, {"value": None, "ci": None}) for name in names]
+        return [_number(score["value"], score["ci"], " ") for score in scores]
+
+    rows = [{**row, "name": str(row["epoch"]), "kind": "encoder"} for row in points]
+    return _filled(names, [*rows, *({**row, "kind": "floor"} for row in floors)], cells, first="epoch")
+
+
+def _filled(
+    titles: Sequence[str], rows: Sequence[Row], cells: Callable[[Row], list[str]], first: str = "features"
+) -> Table:
+    """A table of rows, encoders first and bold, a line below them."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column(first, min_width=8)
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    ordered = encoders_first(rows)
+    encoders = sum(row["kind"] == "encoder" for row in rows)
+    for number, row in enumerate(ordered, start=1):
+        style = "bold" if row["kind"] == "encoder" else ""
+        table.add_row(Text(row["name"]), *cells(row), style=style, end_section=number == encoders)
+    return table
+
+
+def _half(ends: Sequence[float] | None) -> str:
+    """Half the width of an interval."""
+    return "" if ends is None else f"±{50 * (ends[1] - ends[0]):.1f}"
+
+
+def _share(value: float | None, ends: Sequence[float] | None, space: str = " ") -> str:
+    """0.5 and [0.4, 0.6] -> "50.0 [40.0, 60.0]"."""
+    told = "" if ends is None else f"{space}[{percent(ends[0])}, {percent(ends[1])}]"
+    return f"{percent(value)}{told}"
+
+
+def _number(value: float | None, ends: Sequence[float] | None, space: str = "\n") -> str:
+    """A number that is no share, or not always."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" + ("" if ends is None else f"{space}[{ends[0]:.2f}, {ends[1]:.2f}]")
