@@ -26,7 +26,8 @@ from probekit.config import Config, resolve
 from probekit.data import shrunk
 from probekit.methods.conrec import ConRec
 from probekit.registry import METHODS, get
-from probekit.train.pretrain import build_method, choose_device, on_device, with_precision
+from probekit.train.build import build_method, on_device
+from probekit.train.pretrain import choose_device, with_precision
 from probekit.train.step import build_step, fastest_step
 
 METHOD = "simclr"

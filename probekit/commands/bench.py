@@ -11,8 +11,9 @@ from rich.console import Console
 from probekit.config import Config, resolve
 from probekit.data import check_divisible, shrunk
 from probekit.registry import METHODS, get
+from probekit.train.build import build_method
 from probekit.train.cost import BYTES, KNOWN, Rates, StepCost, measured_rates, step_cost, step_times
-from probekit.train.pretrain import build_method, choose_device, default_preset, with_precision
+from probekit.train.pretrain import choose_device, default_preset, with_precision
 from probekit.views import RECIPES
 
 LAUNCH_US = 10  # an operator from Python to a GPU, about; the usual order of magnitude

@@ -11,7 +11,7 @@ from probekit.config import method_options, presets, resolve
 from probekit.models.encoder import count_as_paper, count_parameters
 from probekit.registry import BRANCHES, LOOKS, METHODS, get
 from probekit.sweep.definition import describe, shipped
-from probekit.train.pretrain import build_method
+from probekit.train.build import build_method
 
 CHANNELS = 3  # parameter counts are for 3 channels at preset `paper`, as in the ConRec paper's Table 2
 

@@ -56,6 +56,7 @@ class Encoder(nn.Module):
         stem: "imagenet", or "small" for small images (`probekit.models.backbones`).
         normalise: Mean and standard deviation of each channel, which are taken off and divided by; None for neither.
         shape: (D, px a cell) of the map of a backbone of "py:".
+        code: Hash of its module's file.
 
     Raises:
         ValueError: If there is no such backbone, stem or pooling.
@@ -72,6 +73,7 @@ class Encoder(nn.Module):
         stem: str = "imagenet",
         normalise: Mapping[str, list[float]] | None = None,
         shape: Sequence[int] = (),
+        code: str = "",
     ) -> None:
         super().__init__()
         self.spec: dict[str, Any] = {"channels": channels, "pooling": pooling}
@@ -80,12 +82,12 @@ class Encoder(nn.Module):
         else:
             self.spec |= {"backbone": backbone, "stem": stem}
         if shape:
-            self.spec["shape"] = list(shape)
+            self.spec |= {"shape": list(shape), "code": code}
         if normalise is not None:
             self.spec["normalise"] = {name: list(values) for name, values in normalise.items()}
         self.backbone: Any  # a module with the attributes that `probekit.models.backbones` names
         if backbone.startswith("py:"):
-            self.backbone = OutsideBackbone(backbone, shape)
+            self.backbone = OutsideBackbone(backbone, shape, code)
         else:
             self.backbone = build_backbone(backbone, channels=channels, width=width, depth=depth, stem=stem)
         self.widths: list[int] = self.backbone.widths

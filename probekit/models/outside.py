@@ -1,5 +1,6 @@
 """Encoders that come from a user's own Python module: "py:MODULE:FUNCTION"."""
 
+import hashlib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -18,21 +19,25 @@ class OutsideBackbone(nn.Module):
 
     Args:
         name: "py:MODULE:FUNCTION".
-        shape: (D, px a cell) of its map, as `probekit.commands.adopt` found it; () where it is not known yet.
+        shape: (D, px a cell) of its map, as `probekit.commands.adopt` found it.
+        code: Hash of the module's file then: other code would be another encoder.
 
     Raises:
-        ValueError: If the name is of another form, the import fails, or no module comes back.
+        ValueError: If the name is of another form, the import fails, no module comes back, or the file has changed.
     """
 
-    def __init__(self, name: str, shape: Sequence[int]) -> None:
+    def __init__(self, name: str, shape: Sequence[int], code: str) -> None:
         super().__init__()
         self.name = name
         self.module = make_outside(name)
-        if shape:
-            for layer in self.module.modules():
-                if callable(reset := getattr(layer, "reset_parameters", None)):
-                    reset()
-        dim, stride = shape or (1, 1)
+        if code_of(name) != code:
+            raise ValueError(
+                f"{name} has changed since the run was made; type: probekit probe --encoder {name} --data FILE"
+            )
+        for layer in self.module.modules():
+            if callable(reset := getattr(layer, "reset_parameters", None)):
+                reset()
+        dim, stride = shape
         self.widths, self.strides = [int(dim)], [int(stride)]
 
     @property
@@ -44,6 +49,12 @@ class OutsideBackbone(nn.Module):
     def forward(self, x: Tensor) -> Any:
         """What the module gives."""
         return self.module(x)
+
+
+def code_of(name: str) -> str:
+    """The SHA-256 of the file of MODULE, hex; "" where it has none."""
+    file = sys.modules[name.split(":")[1]].__file__
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 
 def make_outside(name: str) -> nn.Module:

@@ -14,17 +14,14 @@ from probekit.config import Config, resolve
 from probekit.data import DeviceSplit, check_divisible, open_split, shrunk
 from probekit.h5 import DatasetInfo, read_info
 from probekit.methods.base import Method
-from probekit.models.encoder import Encoder
-from probekit.models.normalise import normalisation
-from probekit.models.weights import default_normalise, load_weights, read_checkpoint
 from probekit.registry import METHODS, get
-from probekit.run import Run, create_run, free_name, git_commit, versions
+from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
+from probekit.train.build import build_method, check_labels, on_device, start_from_weights, with_normalise
 from probekit.train.checkpoint import load_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
 from probekit.train.memory import batch_that_fits, keep_freed_memory, peak, reset_peak
-from probekit.views import RECIPES, VIEWS
 
 
 def choose_device(name: str) -> torch.device:
@@ -70,63 +67,6 @@ def with_precision(config: Config, device: torch.device) -> Config:
 def default_preset(device: torch.device) -> str:
     """`paper` on a GPU, `quick` on a CPU."""
     return "paper" if device.type == "cuda" else "quick"
-
-
-def with_normalise(config: Config) -> Config:
-    """The configuration with `model.normalise` "auto" made what the weights that it starts from were trained with.
-
-    Raises:
-        ValueError: If the file of weights is no checkpoint.
-    """
-    model = config.model
-    if model.normalise != "auto":
-        return config
-    checkpoint = read_checkpoint(Path(model.weights)) if model.weights else None
-    return replace(config, model=replace(model, normalise=default_normalise(checkpoint, model.backbone)))
-
-
-def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
-    """The method with fresh weights, a function of the configuration and its seed alone.
-
-    Args:
-        config: The settings.
-        channels: Of the images, 1 or 3.
-        classes: Of the dataset; for methods that need labels.
-    """
-    kind = get(METHODS, "method", config.method)
-    if config.views.recipe not in RECIPES:
-        known = ", ".join(RECIPES)
-        raise ValueError(f"expected views.recipe one of {known}, found {config.views.recipe!r}")
-    if "two_views" in kind.provides and RECIPES[config.views.recipe].views != VIEWS:
-        raise ValueError(
-            f"expected views.recipe with two views of an image for {config.method}, found {config.views.recipe!r}; "
-            f"type: --set views.recipe={kind.recipe}"
-        )
-    if config.model.backbone.startswith("py:"):
-        raise ValueError(
-            "expected model.backbone unet or timm:NAME, found an encoder of your own, which can be probed: "
-            f"type: probekit probe --encoder {config.model.backbone} --data FILE"
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = config.model
-        encoder = Encoder(
-            channels=channels,
-            pooling=model.pooling,
-            backbone=model.backbone,
-            width=model.width,
-            depth=model.depth,
-            stem=model.stem,
-            normalise=normalisation(model.normalise, model.backbone, channels),
-        )
-        labels = [classes] if kind.needs_labels else []
-        method: Method = kind(encoder, *labels, **config.method_options)
-    return method
-
-
-def on_device(method: Method, device: torch.device) -> Method:
-    """The method on the device, channels last: faster for convolutions on a CPU, and the layout GPUs want."""
-    return method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def describe_device(device: torch.device) -> str:
@@ -190,9 +130,9 @@ def pretrain(
     info = read_info(data)
     train = open_split(data, "train", place, max_size=config.data.max_size, placement=config.data.placement)
     if kind.needs_labels:
-        _check_labels(train, info, method)
+        check_labels(train, info, method)
     model = _prepare(config, train, info, place)
-    match = _load_weights(model, config, console)
+    match = start_from_weights(model, config, console)
     run = create_run(
         runs / (name or free_name(f"{method}-{data.stem}", runs)),
         {
@@ -263,7 +203,13 @@ def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config]:
     Raises:
         ValueError: If the run has no such checkpoint.
     """
-    config = Config.from_dict(run.read()["config"])
+    content = run.read()
+    if content["state"] == IMPORTED:
+        raise ValueError(
+            f"expected a run that was pretrained here, found {run.name}, an imported encoder, which has neither "
+            f"views nor a decoder; type: probekit heatmap {run.name}"
+        )
+    config = Config.from_dict(content["config"])
     saved = load_checkpoint(run.checkpoints / f"{checkpoint}.pt", torch.device("cpu"))
     header = saved["encoder_header"]
     method = build_method(config, channels=header["spec"]["channels"], classes=len(header["classes"]))
@@ -287,20 +233,6 @@ def _announce_streaming(train: DeviceSplit, console: Console) -> None:
         console.print(f"the images stay {where[train.placement]}, {pixels} of pixels")
 
 
-def _check_labels(train: DeviceSplit, info: DatasetInfo, method: str) -> None:
-    """Refuses images without labels, for a method that needs them."""
-    labels, classes = train.split.labels, len(info.classes)
-    if labels is not None and classes > 1 and labels.min() >= 0:
-        return
-    found = "none" if labels is None else f"{classes} class{'es' * (classes != 1)}"
-    if labels is not None and labels.min() < 0:
-        found = "images without"
-    raise ValueError(
-        f"expected labels of two classes or more for {method}, found {found} in {info.path}; "
-        "type: --data LABELLED.h5, or choose a method without labels (probekit list)"
-    )
-
-
 def _prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torch.device) -> Method:
     if len(train) < config.train.batch_size:
         raise ValueError(
@@ -311,16 +243,6 @@ def _prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torc
     for most in (config.data.max_size, config.views.max_size):
         check_divisible(shrunk(train.images, most), method.encoder.stride)
     return on_device(method, device)
-
-
-def _load_weights(method: Method, config: Config, console: Console) -> dict[str, Any] | None:
-    """Puts the weights that a run starts from into its encoder; says and returns how they matched."""
-    if not config.model.weights:
-        return None
-    match = load_weights(method.encoder, read_checkpoint(Path(config.model.weights)))
-    for line in match.lines():
-        console.print(line)
-    return match.as_dict()
 
 
 def _build_trainer(

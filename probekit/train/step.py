@@ -156,7 +156,7 @@ class RecordedStep:
         self.graph = graph
 
 
-def build_step(config: Config, method: Method, images: Images, labels: NDArray[np.int64] | None) -> TrainingStep:
+def build_step(config: Config, method: Method, images: Images, labels: NDArray[np.int64] | None = None) -> TrainingStep:
     """A run's step with a fresh optimizer at the peak rate and a fresh stream of views.
 
     Args:

@@ -18,7 +18,7 @@ from probekit.methods.conrec import ConRec
 from probekit.methods.nt_xent import nt_xent
 from probekit.models import Encoder
 from probekit.registry import METHODS, get
-from probekit.train.pretrain import build_method
+from probekit.train.build import build_method
 from probekit.views import RECIPES, Views
 
 TABLE_1 = {  # pooling, contrastive weight, alpha, views: facts of the paper's Table 1

@@ -18,8 +18,8 @@ from probekit.models.backbones import build_backbone
 from probekit.models.normalise import IMAGENET, normalisation
 from probekit.models.unet import UNetDecoder
 from probekit.registry import METHODS, get
+from probekit.train.build import build_method
 from probekit.train.optim import build_optimizer
-from probekit.train.pretrain import build_method
 from tests.methods.test_conrec import views
 
 timm = pytest.importorskip("timm")

@@ -17,8 +17,8 @@ from probekit.cli import app
 from probekit.config import resolve
 from probekit.registry import METHODS, get
 from probekit.train import cost as train_cost
+from probekit.train.build import build_method
 from probekit.train.cost import Rates, StepCost, measured_rates, step_cost, step_times
-from probekit.train.pretrain import build_method
 from probekit.train.step import TrainingStep
 from probekit.views import Views
 
