@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms import functional as oracle
 
 from probekit import jitter
+from probekit.views import RECIPES
 from tests.chance import seeded, within_five_sigma
 
 Array = NDArray[np.float64]
@@ -96,6 +97,42 @@ def test_blur_is_opencvs_with_zeros_around(height: int, width: int) -> None:
         image = x[n].permute(1, 2, 0).double().numpy()
         expected = cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
         np.testing.assert_allclose(ours[n].permute(1, 2, 0), expected, atol=1e-5)
+
+
+def test_photographs_of_224_px_get_23_taps() -> None:
+    """Facts of the authors' code at their size; away from the border torchvision's blur is the same."""
+    x = torch.rand(2, 3, 224, 224, generator=seeded())
+    sigma = torch.tensor([0.8, 2.0])
+    ours = jitter.blur(x, sigma)
+    for n in range(2):
+        expected = oracle.gaussian_blur(x[n], [23, 23], [sigma[n].item()] * 2)
+        torch.testing.assert_close(ours[n, :, 11:-11, 11:-11], expected[:, 11:-11, 11:-11], atol=1e-5, rtol=0)
+    assert ours[:, :, 0].mean() < 0.7 * ours[:, :, 112].mean()  # darker at the border, as theirs
+
+
+@pytest.mark.parametrize(
+    ("strength", "factor", "hue"), [(1.0, (0.2, 1.8), 0.2), (0.5, (0.6, 1.4), 0.1), (2.0, (0.0, 2.6), 0.4)]
+)
+def test_strength_scales_the_bounds(strength: float, factor: tuple[float, float], hue: float) -> None:
+    """SimCLR, appendix A: .8 s for brightness, contrast and saturation, .2 s for hue."""
+    colour = jitter.Colour(strength)
+    assert colour.factor == pytest.approx(factor)
+    assert colour.hue == pytest.approx((-hue, hue))
+    _, _, factors, *_ = jitter.draw_changes(2000, 3, seeded(), colour)
+    for column, (low, high) in zip(factors.T, [factor] * 3 + [(-hue, hue)], strict=True):
+        width = high - low
+        assert low - 1e-6 <= column.min() < low + 0.01 * width
+        assert high - 0.01 * width < column.max() <= high + 1e-6
+
+
+def test_the_weak_policy_never_blurs() -> None:
+    """SimCLR, appendix B.9."""
+    colour = RECIPES["simclr-weak"].colour
+    assert colour is not None
+    jittered, _, _, grayed, blurred, _ = jitter.draw_changes(20_000, 3, seeded(), colour)
+    assert not blurred.any()
+    assert within_five_sigma(int(jittered.sum()), 20_000, 0.8)
+    assert within_five_sigma(int(grayed.sum()), 20_000, 0.2)
 
 
 def test_gray_jitter_factors_fill_their_range() -> None:

@@ -5,6 +5,7 @@ name, in the order that an image passes them).
 """
 
 import difflib
+import importlib
 import importlib.util
 import math
 from functools import partial
@@ -15,6 +16,12 @@ from torch import Tensor, nn
 
 from probekit.models.unet import UNetEncoder
 
+BACKBONES = {
+    "unet": "of the ConRec paper, model.width and model.depth",
+    "timm:NAME": "any of timm that takes images of many sizes: resnet18, densenet121, convnext_tiny, "
+    "vit_small_patch16_224, ... (pip install 'probekit[timm]')",
+    "py:MODULE:FUNCTION": "an encoder of your own, for probekit probe --encoder (docs/encoders.md)",
+}
 TRIAL = 64  # px a side of the image that tells a backbone's widths and strides
 QUARTERS = 4  # stages of a transformer whose blocks all have one grid
 TRUNKS = ("blocks", "features", "layers", "stages")  # what timm calls the one child that holds all blocks of a model
@@ -189,10 +196,14 @@ def import_timm() -> Any:
     """The module timm.
 
     Raises:
-        ValueError: If it is not installed.
+        ValueError: If it is not installed, or cannot be imported.
     """
     if importlib.util.find_spec("timm") is None:
         raise ValueError("expected timm for backbones beside the U-Net, found none; type: pip install 'probekit[timm]'")
-    import timm
-
-    return timm
+    try:
+        return importlib.import_module("timm")
+    except Exception as error:  # it imports torchvision, which fails in ways of its own where it does not fit torch
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"timm cannot be imported: {type(error).__name__}: {reason}; check that torchvision fits torch"
+        ) from error

@@ -148,6 +148,18 @@ def test_without_timm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
         encoder("test_resnet")
 
 
+def test_a_timm_that_cannot_be_imported_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist\nmore")
+
+    monkeypatch.setattr("importlib.import_module", refuse)
+    with pytest.raises(
+        ValueError, match="timm cannot be imported: RuntimeError: operator .* does not exist; check"
+    ) as caught:
+        encoder("test_resnet")
+    assert "\n" not in str(caught.value)
+
+
 def test_patches_that_do_not_fit_are_one_line() -> None:
     built = encoder("test_vit")
     with pytest.raises(ValueError, match=r"divisible by 16.*found 64x40; type: probekit import ... --size 32"):
