@@ -54,7 +54,7 @@ def probe(
     Options add further protocols to it. Images with several labels have average precision in its place.
     """
     from probekit.commands.probe import run_probe
-    from probekit.commands.protocols import ProbeOptions, read_fractions, read_recipe
+    from probekit.commands.probe_options import ProbeOptions, read_fractions, read_recipe
 
     options = ProbeOptions(
         fractions=read_fractions(fractions),

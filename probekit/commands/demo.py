@@ -12,7 +12,7 @@ from probekit.commands.heatmap import HeatmapOptions, run_heatmap
 from probekit.commands.import_ import ImportOptions, run_import
 from probekit.commands.pretrain import run_pretrain, run_resume
 from probekit.commands.probe import run_probe
-from probekit.commands.protocols import ProbeOptions
+from probekit.commands.probe_options import ProbeOptions
 from probekit.commands.report import run_report
 from probekit.importers import Choices
 from probekit.run import Run

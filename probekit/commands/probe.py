@@ -10,7 +10,8 @@ from rich.console import Console
 
 from probekit.commands.embeddings import sha256
 from probekit.commands.every import EVERY, along_checkpoints, kept_encoders
-from probekit.commands.protocols import SECTIONS, SGD, ProbeOptions, Row, Settings, sections_for
+from probekit.commands.probe_options import SGD, ProbeOptions
+from probekit.commands.protocols import SECTIONS, Row, Settings, sections_for
 from probekit.commands.sources import RANDOM, Source, read_labels, sources
 from probekit.data import check_channels
 from probekit.h5 import DatasetInfo, read_info

@@ -11,101 +11,26 @@ from rich.table import Table
 
 from probekit.commands.head import head_row
 from probekit.commands.hints import unprobeable
+from probekit.commands.probe_options import SGD, ProbeOptions
 from probekit.commands.sources import RANDOM, Labels, Source
 from probekit.h5 import read_split
 from probekit.probe import PROTOCOLS
 from probekit.probe.average_precision import multilabel
-from probekit.probe.cross_validation import FOLDS, METRICS, REPEATS, cross_validate
+from probekit.probe.cross_validation import FOLDS, METRICS, cross_validate
 from probekit.probe.curves import draw_fractions, draw_gallery
 from probekit.probe.figure import draw_probe
 from probekit.probe.floors import FLOORS
-from probekit.probe.fractions import DRAWS, FRACTIONS, check_fractions, fractions
-from probekit.probe.head import RECIPES, Recipe, chosen_recipe
+from probekit.probe.fractions import FRACTIONS, fractions
 from probekit.probe.knn import knn, majority
 from probekit.probe.protocol import Part, probe
 from probekit.probe.retrieval import by_chance, retrieval
 from probekit.probe.section_tables import cv_table, fractions_table, knn_table, multilabel_table, retrieval_table
 from probekit.probe.spectrum import health
 from probekit.probe.table import probe_table
-from probekit.registry import nearest
 
 CHANCE = "chance"  # of `FLOORS`
-SGD = "sgd"
 Row = dict[str, Any]
 Scores = dict[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """What the command line asks for beside the linear probe; see `probekit probe --help`."""
-
-    fractions: tuple[float, ...] | None = None
-    draws: int = DRAWS
-    knn: bool = False
-    retrieval: bool = False
-    cv: int | None = None
-    metric: str = "kappa"
-    repeats: int = REPEATS
-    every: bool = False
-    recipe: Recipe | None = None
-
-    def __post_init__(self) -> None:
-        """Refuses what no data could satisfy.
-
-        Raises:
-            ValueError: If a fraction, a number of folds or a metric is none.
-        """
-        check_fractions(self.fractions or FRACTIONS)
-        if self.metric not in METRICS:
-            raise ValueError(nearest("metric", self.metric, METRICS))
-        if self.cv is not None and self.cv < 2:
-            raise ValueError(f"expected 2 folds or more, found {self.cv}; type: --cv {FOLDS}")
-
-    @property
-    def sections(self) -> list[str]:
-        """Names in `SECTIONS`."""
-        asked = {"fractions": self.fractions is not None, "knn": self.knn, "retrieval": self.retrieval}
-        return [name for name, wanted in {**asked, "cv": self.cv is not None}.items() if wanted]
-
-    def words(self, section: str) -> list[str]:
-        """What to type for a section."""
-        shares = ",".join(f"{100 * share:g}" for share in self.fractions or ())
-        typed = {
-            "fractions": ["--fractions", shares, "--draws", str(self.draws)],
-            "knn": ["--knn"],
-            "retrieval": ["--retrieval"],
-            "cv": ["--cv", str(self.cv), "--metric", self.metric, "--repeats", str(self.repeats)],
-        }
-        if section == "every":
-            return ["--every", *(word for name in self.sections if name != "fractions" for word in typed[name])]
-        return typed.get(section, [])
-
-
-def read_fractions(text: str | None) -> tuple[float, ...] | None:
-    """Percentages with commas, "1,10", as shares; None as None.
-
-    Raises:
-        ValueError: If it is no list of numbers.
-    """
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) / 100 for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"expected percentages with commas, found {text!r}; type: --fractions 1,10,100") from None
-
-
-def read_recipe(protocol: str, name: str | None, *, epochs: int | None, lr: float | None) -> Recipe | None:
-    """The recipe that `--protocol sgd` and its options ask for; None for another protocol without them.
-
-    Raises:
-        ValueError: As `chosen_recipe`, or if another protocol has such an option.
-    """
-    if protocol == SGD:
-        return chosen_recipe(name or next(iter(RECIPES)), epochs=epochs, lr=lr)
-    if name is not None or epochs is not None or lr is not None:
-        raise ValueError(f"expected --recipe, --epochs and --lr with --protocol {SGD}, found --protocol {protocol}")
-    return None
 
 
 @dataclass(frozen=True)
