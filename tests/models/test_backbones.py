@@ -154,7 +154,7 @@ def test_a_timm_that_cannot_be_imported_is_one_line(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("importlib.import_module", refuse)
     with pytest.raises(
-        ValueError, match="timm cannot be imported: RuntimeError: operator .* does not exist; check"
+        ValueError, match=r"timm cannot be imported: RuntimeError: operator .* does not exist; check"
     ) as caught:
         encoder("test_resnet")
     assert "\n" not in str(caught.value)
