@@ -1,8 +1,8 @@
-# make demo | make test | make check: each sets up all that it needs in .venv first.
+# make demo | make demo-real | make test | make check: each sets up all that it needs in .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint check bench bench-smoke clean
+.PHONY: install demo demo-real test lint check bench bench-smoke clean
 
 install: .venv/installed
 
@@ -15,6 +15,9 @@ install: .venv/installed
 
 demo: install
 	$(BIN)/probekit demo
+
+demo-real: install
+	$(BIN)/probekit demo --real
 
 # One thread a process: two test processes with two threads each would fight over two cores.
 test: install

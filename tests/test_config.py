@@ -89,7 +89,7 @@ def test_unknown_preset_and_broken_file(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_override_is_taken_or_refused_in_one_line(text: str) -> None:
     message = ""
     try:
@@ -128,7 +128,7 @@ VALUES = st.one_of(
 
 
 @given(st.sampled_from(sorted(KEYS)), VALUES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_value_of_any_setting_builds_a_method_or_is_refused_in_one_line(key: str, value: object) -> None:
     """And what is taken is a number that a run can be made of."""
     text = str(value).lower() if isinstance(value, (bool, float)) else str(value)

@@ -151,7 +151,7 @@ def test_block_counts(name: str, channels: int, most: int, first: float, later: 
 
 
 @given(st.integers(16, 512), st.integers(16, 512), st.sampled_from(["shuffle", "paint", "window"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_boxes_exist_and_fit_at_every_size(height: int, width: int, name: str) -> None:
     x0, y0, x1, y1 = blocks(name, 50, 1, height, width).flatten(0, 1).unbind(1)
     used = x1 > 0

@@ -65,7 +65,7 @@ def test_box_law_is_tensorflows(height: int, width: int) -> None:
 
 
 @given(st.integers(16, 512), st.integers(16, 512), st.integers(0, 2**31))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_boxes_lie_inside_the_image_with_area_and_aspect_in_range(height: int, width: int, seed: int) -> None:
     x0, y0, x1, y1 = random_boxes(200, height, width, seeded(seed)).unbind(1)
     w, h = x1 - x0, y1 - y0

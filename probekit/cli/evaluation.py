@@ -1,11 +1,11 @@
-"""`probe` and `report`: what a run's encoder has learned."""
+"""`probe`, `heatmap`, `compare`, `export-embeddings`, `report`: what encoders have learned."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from probekit.cli.app import DATA, REPORTS, RUNS, Device, Json, Seed, app
+from probekit.cli.app import DATA, REPORTS, RUNS, Device, Json, Overwrite, Seed, app
 from probekit.output import console, errors, print_json
 
 
@@ -13,7 +13,13 @@ from probekit.output import console, errors, print_json
 def probe(
     run: Annotated[str | None, typer.Argument(help="A run; default: the newest.")] = None,
     data: Annotated[Path | None, typer.Option("--data", help="A dataset file; default: the run's own.")] = None,
-    protocol: Annotated[str, typer.Option(help="val: standardised, C chosen on validation; paper: C=1.")] = "val",
+    protocol: Annotated[
+        str,
+        typer.Option(help="val: standardised, C chosen on validation; paper: C=1; sgd: a head on crops."),
+    ] = "val",
+    recipe: Annotated[str | None, typer.Option(help="Of sgd: conrec (default), xcorr, lcr; voc trains all.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of sgd; default: the recipe's.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Of sgd: the head's learning rate; default: the recipe's.")] = None,
     checkpoint: Annotated[str, typer.Option(help="last, best_val, best_test, or epoch-NNNN if kept.")] = "last",
     floors: Annotated[bool, typer.Option("--floors/--no-floors", help="Probe the floors too.")] = True,
     fractions: Annotated[
@@ -48,7 +54,7 @@ def probe(
     Options add further protocols to it. Images with several labels have average precision in its place.
     """
     from probekit.commands.probe import run_probe
-    from probekit.commands.protocols import ProbeOptions, read_fractions
+    from probekit.commands.probe_options import ProbeOptions, read_fractions, read_recipe
 
     options = ProbeOptions(
         fractions=read_fractions(fractions),
@@ -59,6 +65,7 @@ def probe(
         metric=metric,
         repeats=repeats,
         every=every,
+        recipe=read_recipe(protocol, recipe, epochs=epochs, lr=lr),
     )
     out = errors if as_json else console
     if encoder is not None or weights is not None or normalise != "auto":
@@ -133,6 +140,58 @@ def heatmap(
     )
     if as_json:
         print_json(result)
+
+
+@app.command()
+def compare(
+    run: Annotated[list[str], typer.Argument(help="Two runs or more, by name or path; all probed on the same data.")],
+    data: Annotated[Path | None, typer.Option("--data", help="Only results on this dataset file.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help='Only results of one protocol: val, paper, knn, "retrieval, rank-1", ...')
+    ] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Only results of one checkpoint.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Test which encoders differ: paired by test image, and by seed where methods have several."""
+    from probekit.commands.compare import run_compare
+
+    result = run_compare(
+        run,
+        data=data,
+        protocol=protocol,
+        checkpoint=checkpoint,
+        runs=RUNS,
+        console=errors if as_json else console,
+        quiet=as_json,
+    )
+    if as_json:
+        print_json(result)
+
+
+@app.command("export-embeddings")
+def export_embeddings(
+    run: Annotated[str | None, typer.Argument(help="A run; default: the newest.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="A dataset file; default: the run's own.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="NAME.npz or NAME.h5; default: runs/RUN/embeddings-CHECKPOINT.npz.")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="last, best_val, best_test, or epoch-NNNN if kept.")] = "last",
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write embeddings, labels and factors of every split to one file."""
+    from probekit.commands.export import run_export
+
+    run_export(
+        run,
+        data=data,
+        out=out,
+        checkpoint=checkpoint,
+        device=device,
+        runs=RUNS,
+        overwrite=overwrite,
+        console=console,
+    )
 
 
 @app.command()

@@ -10,7 +10,7 @@ from probekit.output import console, print_json
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """List generators with their dials, methods with their parameter counts, looks, presets and sweeps."""
+    """List generators with their dials, methods with their parameter counts, looks, presets, sweeps and datasets."""
     from probekit.commands.catalogue import catalogue, print_catalogue
 
     if as_json:
@@ -22,9 +22,11 @@ def list_(as_json: Json = False) -> None:
 @app.command()
 def demo(
     method: Annotated[str, typer.Argument(help="The method to pretrain.")] = "conrec",
+    real: Annotated[bool, typer.Option("--real", help="On real images that need no download: digits.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Generate, pretrain and probe: the whole path, in minutes on two CPU cores."""
-    from probekit.commands.demo import run_demo
+    """Generate, pretrain, probe, look and report: the whole path, in minutes on two CPU cores."""
+    from probekit.commands.demo import run_demo, run_demo_real
 
-    run_demo(method, data=DATA, runs=RUNS, overwrite=overwrite, console=console)
+    run = run_demo_real if real else run_demo
+    run(method, data=DATA, runs=RUNS, overwrite=overwrite, console=console)

@@ -10,7 +10,8 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from probekit.commands.locate import dataset_or_default
-from probekit.commands.protocols import ProbeOptions, sections_for
+from probekit.commands.probe_options import ProbeOptions
+from probekit.commands.protocols import sections_for
 from probekit.commands.sources import read_labels
 from probekit.config import CHOICES
 from probekit.data import to_device

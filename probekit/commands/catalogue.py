@@ -8,6 +8,7 @@ from rich.text import Text
 
 from generators import GENERATORS
 from probekit.config import method_options, presets, resolve
+from probekit.importers import OFFICIAL
 from probekit.models.backbones import BACKBONES
 from probekit.models.encoder import count_as_paper, count_parameters
 from probekit.registry import BRANCHES, LOOKS, METHODS, get
@@ -29,6 +30,7 @@ def catalogue() -> dict[str, Any]:
         "looks": [{"name": name, "about": get(LOOKS, "look", name).about} for name in LOOKS],
         "presets": [{"name": name, "about": about} for name, about in presets().items()],
         "sweeps": [describe(name) for name in shipped()],
+        "datasets": [{"name": name, "about": entry.about, "needs": entry.needs} for name, entry in OFFICIAL.items()],
     }
 
 
@@ -60,6 +62,9 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
     console.print(_entry("sweeps", ""))
     for sweep in content["sweeps"]:
         console.print(f"  {sweep['name']:<13} {sweep['about']}")
+    console.print(_entry("official datasets", "for: probekit import NAME ROOT"))
+    for dataset in content["datasets"]:
+        console.print(f"  {dataset['name']:<14} {dataset['about']}")
     console.print("next: probekit gen rect-tri   or   probekit pretrain conrec")
 
 

@@ -1,6 +1,7 @@
 """`probekit demo`: the whole path, once, on a laptop."""
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -8,14 +9,30 @@ from rich.console import Console
 
 from probekit.commands.gen import gen_once
 from probekit.commands.heatmap import HeatmapOptions, run_heatmap
+from probekit.commands.import_ import ImportOptions, run_import
 from probekit.commands.pretrain import run_pretrain, run_resume
 from probekit.commands.probe import run_probe
+from probekit.commands.probe_options import ProbeOptions
 from probekit.commands.report import run_report
+from probekit.importers import Choices
 from probekit.run import Run
 
 # Preset quick takes some 20 minutes on two cores without AVX-512. Cheaper views, smaller batches and fewer passes end
 # in 10 and still beat the random network on the fine factor (docs/log.md, 2026-11-21).
 SHORTER = ("views.max_size=48", "train.batch_size=8", "train.epochs=26")
+DIGITS = ("train.epochs=20",)  # docs/log.md
+# The dataset's own size, its own test part, and nothing overwritten.
+IMPORT = ImportOptions(
+    size=None,
+    resize=None,
+    max_gb=None,
+    val_fraction=0.0,
+    test_fraction=None,
+    seed=0,
+    skip_broken=False,
+    compression=None,
+    overwrite=False,
+)
 
 
 def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: Console) -> None:
@@ -28,8 +45,61 @@ def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: C
     console.rule("1 of 5: images whose every factor is known")
     file = gen_once("rect-tri", data / "demo.h5", console)
     console.rule(f"2 of 5: pretraining {method}, without labels")
-    run = _pretrain(method, file, runs, overwrite=overwrite, console=console)
+    run = _pretrain(method, file, Run(runs / f"demo-{method}"), SHORTER, overwrite=overwrite, console=console)
     console.rule("3 of 5: what a linear probe reads from it")
+    _probe(run, runs, console, ProbeOptions())
+    console.rule("4 of 5: where it looks, against where the evidence is")
+    pooling = run.read()["config"]["model"]["pooling"]
+    # A minute's worth of looks, images and further passes.
+    few = HeatmapOptions(looks=("cam", "attention" if pooling == "attention" else "gradcam"), n=100, passes=16)
+    run_heatmap(run.name, few, data=None, runs=runs, console=console, quiet=False)
+    console.rule("5 of 5: everything on one page")
+    run_report([run.name], out=None, form="html", runs=runs, reports=runs, console=console)
+    _next(
+        started,
+        run,
+        console,
+        {
+            f"probekit show {file}": "what is in the data",
+            f"probekit heatmap {run.name} --look all --n 100": "every look, occlusion too",
+            "probekit gen rect-tri --set corner_radius=8 --out data/hard.h5 --preview": "harder images",
+            f"probekit pretrain simclr --data {file}": "another method on the same images",
+            "probekit list": "all methods, generators and their dials",
+        },
+    )
+
+
+def run_demo_real(method: str, *, data: Path, runs: Path, overwrite: bool, console: Console) -> None:
+    """As `run_demo`, on real images that need no download: handwritten digits, which have no masks to look at."""
+    started = time.monotonic()
+    console.rule("1 of 4: real images, scikit-learn's handwritten digits")
+    file = data / "demo-digits.h5"
+    if file.exists():
+        console.print(f"data: {file} (as it is)")
+    else:
+        run_import("digits", None, Choices(), IMPORT, out=file, console=console)
+    console.rule(f"2 of 4: pretraining {method}, without labels")
+    run = _pretrain(method, file, Run(runs / f"demo-digits-{method}"), DIGITS, overwrite=overwrite, console=console)
+    console.rule("3 of 4: what can be read from it, with many labels, few, and none")
+    few = ProbeOptions(fractions=(0.01, 0.1, 1.0), draws=3, knn=True, retrieval=True)
+    _probe(run, runs, console, few)
+    console.rule("4 of 4: everything on one page")
+    run_report([run.name], out=None, form="html", runs=runs, reports=runs, console=console)
+    _next(
+        started,
+        run,
+        console,
+        {
+            f"probekit show {file}": "what is in the data",
+            f"probekit heatmap {run.name}": "where it looks",
+            f"probekit pretrain supervised --data {file}": "the same encoder, taught with labels",
+            "probekit import YOUR_FOLDER --size 128": "your own images: one folder a class",
+            "probekit import --help": "flowers102, cub200, imagenet and others, as their authors publish them",
+        },
+    )
+
+
+def _probe(run: Run, runs: Path, console: Console, options: ProbeOptions) -> None:
     run_probe(
         run.name,
         data=None,
@@ -41,28 +111,21 @@ def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: C
         runs=runs,
         console=console,
         quiet=False,
+        options=options,
     )
-    console.rule("4 of 5: where it looks, against where the evidence is")
-    pooling = run.read()["config"]["model"]["pooling"]
-    # A minute's worth of looks, images and further passes.
-    few = HeatmapOptions(looks=("cam", "attention" if pooling == "attention" else "gradcam"), n=100, passes=16)
-    run_heatmap(run.name, few, data=None, runs=runs, console=console, quiet=False)
-    console.rule("5 of 5: everything on one page")
-    run_report([run.name], out=None, form="html", runs=runs, reports=runs, console=console)
+
+
+def _next(started: float, run: Run, console: Console, commands: Mapping[str, str]) -> None:
+    """How long it took, what to try, and where the report is."""
     console.print(f"\ndone in {time.monotonic() - started:.0f} s. Try next:")
-    for command, about in (
-        (f"probekit show {file}", "what is in the data"),
-        (f"probekit heatmap {run.name} --look all --n 100", "every look, occlusion too"),
-        ("probekit gen rect-tri --set corner_radius=8 --out data/hard.h5 --preview", "harder images"),
-        (f"probekit pretrain simclr --data {file}", "another method on the same images"),
-        ("probekit list", "all methods, generators and their dials"),
-    ):
+    for command, about in commands.items():
         console.print(f"  {command:<74}{about}")
     console.print(f"\nall of it, in a browser: {run.path / 'report.html'}")
 
 
-def _pretrain(method: str, file: Path, runs: Path, *, overwrite: bool, console: Console) -> Run:
-    run = Run(runs / f"demo-{method}")
+def _pretrain(method: str, file: Path, run: Run, slow: Sequence[str], *, overwrite: bool, console: Console) -> Run:
+    """Trains, or goes on, or keeps what is there; `slow` holds the settings for a slow CPU."""
+    runs = run.path.parent
     if not overwrite and run.json.exists():
         if run.read()["state"] == "finished":
             console.print(f"run: {run.path} (as it is; --overwrite trains it again)")
@@ -71,10 +134,10 @@ def _pretrain(method: str, file: Path, runs: Path, *, overwrite: bool, console: 
             return run_resume(
                 run.name, method=method, epochs=None, device="auto", refused=(), runs=runs, console=console
             )
-    shorter = SHORTER if is_slow() else ()
+    shorter = slow if is_slow() else ()
     if shorter:
         console.print(
-            f"this CPU has no AVX-512: {', '.join(shorter)}, so that the demo ends within 10 minutes; "
+            f"this CPU has no AVX-512: {', '.join(shorter)}, so that the demo ends in minutes; "
             f"for preset quick as it is type: probekit pretrain {method} --data {file}"
         )
     return run_pretrain(

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ FORMAT = 1  # to be raised when an encoder's forward pass changes its numbers
 CHUNK_BYTES = 2**28  # ours, images read at a time: 256 MiB
 
 Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Network:
+    """An encoder on its device, and the size to which larger images are averaged down."""
+
+    encoder: Encoder
+    max_size: int
 
 
 class Embedder:
@@ -59,12 +68,17 @@ class Embedder:
         text = json.dumps({**self.key, "data": info.content_hash, "split": split}, sort_keys=True)
         return self.run.path / "embeddings" / f"{split}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy"
 
-    def _embed(self, info: DatasetInfo, split: str) -> Iterator[Floats]:
+    def network(self) -> Network:
+        """The encoder itself, on the device."""
         if self.encoder is None:
             self.encoder = self.make().to(self.device)
+        return Network(self.encoder, self.max_size)
+
+    def _embed(self, info: DatasetInfo, split: str) -> Iterator[Floats]:
+        encoder = self.network().encoder
         for images in read_chunks(info, split):
             batch = to_device(images, self.device, max_size=self.max_size)
-            yield extract(self.encoder, batch, batch_size=BATCH_SIZE)
+            yield extract(encoder, batch, batch_size=BATCH_SIZE)
 
 
 def trained_embedder(run: Run, checkpoint: str, device: torch.device) -> tuple[Embedder, dict[str, Any]]:

@@ -41,7 +41,6 @@ def along_checkpoints(
     wanted: Sequence[str],
     rows: Mapping[str, Sequence[Row]],
     settings: Settings,
-    about: Mapping[str, Any],
     *,
     device: torch.device,
     console: Console,
@@ -54,7 +53,6 @@ def along_checkpoints(
         wanted: Sections; those without scores to follow are passed over.
         rows: Of each section, as they were just measured: the floors come from there.
         settings: As for them.
-        about: What the result says beside.
         device: Where encoders compute.
         console: Where messages go.
 
@@ -92,8 +90,8 @@ def along_checkpoints(
         "how": HOW,
         "points": points,
         "floors": [{"name": name, "scores": scores} for name, scores in floors.items()],
-        "data_hash": about["data_hash"],
-        "seed": about["seed"],
+        "data_hash": info.content_hash,
+        "seed": settings.seed,
     }
 
 

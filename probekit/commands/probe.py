@@ -1,5 +1,6 @@
 """`probekit probe`: from a run and a dataset to tables, JSON and pictures; `protocols` has what is measured."""
 
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,8 @@ from rich.console import Console
 
 from probekit.commands.embeddings import sha256
 from probekit.commands.every import EVERY, along_checkpoints, kept_encoders
-from probekit.commands.protocols import SECTIONS, ProbeOptions, Row, Settings, sections_for
+from probekit.commands.probe_options import SGD, ProbeOptions
+from probekit.commands.protocols import SECTIONS, Row, Settings, sections_for
 from probekit.commands.sources import RANDOM, Source, read_labels, sources
 from probekit.data import check_channels
 from probekit.h5 import DatasetInfo, read_info
@@ -41,7 +43,7 @@ def run_probe(
     Args:
         name: The run, or None for the newest.
         data: A dataset file, or None for the run's own.
-        protocol: One of `PROTOCOLS`.
+        protocol: One of `PROTOCOLS`, or "sgd": then other sections take the default.
         checkpoint: "last", "best_val", "best_test" or "epoch-NNNN".
         floors: Probe the floors too.
         seed: Of everything random: the validation part, the random encoder, subsets, folds, bootstraps.
@@ -58,9 +60,11 @@ def run_probe(
     Raises:
         ValueError: If there is no such run or checkpoint, or the data do not fit or lack what is asked for.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(nearest("protocol", protocol, PROTOCOLS))
+    if protocol not in (*PROTOCOLS, SGD):
+        raise ValueError(nearest("protocol", protocol, (*PROTOCOLS, SGD)))
     options = options or ProbeOptions()
+    assert (options.recipe is not None) == (protocol == SGD)
+    fitted = next(iter(PROTOCOLS)) if protocol == SGD else protocol
     run = open_run(name, runs)
     if name is None:
         console.print(f"run: {run.path} (the newest)")
@@ -71,8 +75,10 @@ def run_probe(
     check_channels(info, "train", header["spec"]["channels"])
     kept = kept_encoders(run, checkpoint) if options.every else []
     place = choose_device(device)
-    settings = Settings(labels, options, protocol, seed, str(place))
-    console.print(f"probing {run.name}{' and the floors' if floors else ''}, protocol {PROTOCOLS[protocol]} ...")
+    settings = Settings(labels, options, fitted, seed, str(place), console)
+    console.print(
+        f"probing {run.name}{' and the floors' if floors else ''}, protocol {PROTOCOLS.get(protocol, SGD)} ..."
+    )
     found = sources(run, info, checkpoint, floors=floors, seed=seed, device=place)
     rows, seconds = _measure(found, wanted, settings, console)
     about = {
@@ -82,11 +88,13 @@ def run_probe(
         "data_hash": info.content_hash,
         "seed": seed,
     }
-    results = {section: _result(run, section, settings, rows[section]) | about for section in wanted}
+    again = [*([] if data is None else ["--data", str(data)]), "--protocol", protocol, "--seed", str(seed)]
+    results = {section: _result(run, section, settings, rows[section], about, again) for section in wanted}
     for section in wanted:
         results[section]["seconds"] = round(seconds[section], 2)
     if kept:
-        results["every"] = along_checkpoints(run, kept, wanted, rows, settings, about, device=place, console=console)
+        along = along_checkpoints(run, kept, wanted, rows, settings, device=place, console=console)
+        results["every"] = along | {"command": _command(run, "every", options, again)}
     other_data = None if data is None else data.stem
     for section, result in results.items():
         _write(run, section, result, other_data, console)
@@ -125,16 +133,26 @@ def _measure(
     return rows, seconds
 
 
-def _result(run: Run, name: str, settings: Settings, rows: Sequence[Row]) -> dict[str, Any]:
-    """What a section's file says first; the rest is shared by all."""
+def _result(
+    run: Run, name: str, settings: Settings, rows: Sequence[Row], about: Mapping[str, Any], again: Sequence[str]
+) -> dict[str, Any]:
+    """What a section's file holds, but for the seconds."""
     section = SECTIONS[name]
+    words = [*again, "--checkpoint", about["checkpoint"]]
     return {
         "run": run.name,
         "data": str(settings.labels.info.path),
-        "protocol": settings.protocol if section.fits else name,
+        "protocol": section.protocol(name, settings),
         "how": section.how(settings),
+        "command": _command(run, name, settings.options, words),
         "rows": rows,
+        **about,
     }
+
+
+def _command(run: Run, section: str, options: ProbeOptions, again: Sequence[str]) -> str:
+    """What to type for the same numbers."""
+    return shlex.join(["probekit", "probe", run.name, *options.words(section), *again])
 
 
 def _write(run: Run, name: str, result: dict[str, Any], other_data: str | None, console: Console) -> None:
@@ -172,6 +190,8 @@ def _print(run: Run, results: Mapping[str, Mapping[str, Any]], data: Path | None
         console.print(table, soft_wrap=False)
         if name == "linear":
             _print_notes(result["rows"], console)
+        elif name == SGD:
+            _print_best(result["rows"][0], console)
         elif name == "retrieval" and result["rows"][0]["fingerprint"]:
             console.print(fingerprint_table(result["rows"]), soft_wrap=False)
     other = next(p for p in PROTOCOLS if p != first["protocol"])
@@ -185,6 +205,11 @@ def _print_notes(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     above = [row["name"] for row in rows if row["kind"] == "floor" and row["accuracy"] > rows[0]["accuracy"]]
     if above:
         console.print(f"floors that beat the encoder: {', '.join(above)} (docs/protocols.md, Floors)")
+
+
+def _print_best(row: Mapping[str, Any], console: Console) -> None:
+    best, last = row["best_test"], len(row["scores"])
+    console.print(f"best epoch on test (paper protocol): {best['score']:.1%} at {best['epoch']} of {last}")
 
 
 def _health(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from probekit.commands.embeddings import random_embedder, read_chunks, trained_embedder
+from probekit.commands.embeddings import Network, random_embedder, read_chunks, trained_embedder
 from probekit.h5 import DatasetInfo, read_columns
 from probekit.probe.fingerprint import Factor
 from probekit.probe.floors import FLOORS
@@ -43,12 +43,14 @@ class Source:
         kind: "encoder" or "floor".
         features: Split -> `[N, D]`, computed at most once.
         protocol: In place of the one that was asked for, or None.
+        network: What makes the features, built when asked for; None for what is no network.
     """
 
     name: str
     kind: str
     features: Callable[[str], NDArray[np.floating]]
     protocol: str | None = None
+    network: Callable[[], Network] | None = None
 
     def part(self, labels: Labels, split: str) -> Part:
         """A labelled split with these features."""
@@ -82,11 +84,11 @@ def sources(
     """
     embedder, header = trained_embedder(run, checkpoint, device)
     name = f"{header['method']} {'best_test (paper protocol)' if checkpoint == 'best_test' else checkpoint}"
-    yield Source(name, "encoder", lambda split: embedder(info, split))
+    yield Source(name, "encoder", lambda split: embedder(info, split), network=embedder.network)
     if not floors:
         return
     untrained = random_embedder(run, header, seed, device)
-    yield Source(RANDOM, "floor", lambda split: untrained(info, split))
+    yield Source(RANDOM, "floor", lambda split: untrained(info, split), network=untrained.network)
     for title, floor in FLOORS.items():
         yield Source(title, "floor", lru_cache(_of_images(info, floor.features)), floor.protocol)
 

@@ -4,3 +4,19 @@ PROTOCOLS = {  # name: what it means, in a line
     "val": "val (features standardised, C chosen on a validation part of train)",
     "paper": "paper (features as they are, C = 1)",
 }
+
+RETRIEVAL = {  # name: what it means, in a line; each is a share in [0, 1]
+    "rank1": "the nearest image has the class",
+    "rank5": "one of the 5 nearest has",
+    "map": "average precision over the complete ranking",
+    "map_at_r": "precision at the relevant ranks among the first R, over R (R: relevant images)",
+    "r_precision": "relevant share of the first R",
+    "precision3": "relevant share of the first 3: the positive gallery",
+    "precision18_20": "relevant share of ranks 18 to 20: the negative gallery",
+}
+
+AP_FORMS = {
+    "voc2007": "11-point: mean over recalls 0, .1, ..., 1 of the best precision from there on (VOC 2007 to 2009)",
+    "voc2010": "area under the precision-recall curve made to fall monotonically (VOC from 2010 on)",
+    "step": "sum of precision times the step in recall, nothing made monotone (scikit-learn)",
+}

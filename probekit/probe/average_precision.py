@@ -9,16 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit.probe import AP_FORMS as FORMS
 from probekit.probe.linear import SOLVER, Space, fit
 from probekit.probe.protocol import PAPER_C, Part, check_features, choose, validation_part
 from probekit.probe.statistics import ENDS, RESAMPLES
 
 DIFFICULT = 255
-FORMS = {
-    "voc2007": "11-point: mean over recalls 0, .1, ..., 1 of the best precision from there on (VOC 2007 to 2009)",
-    "voc2010": "area under the precision-recall curve made to fall monotonically (VOC from 2010 on)",
-    "step": "sum of precision times the step in recall, nothing made monotone (scikit-learn)",
-}
 LEVELS = np.arange(11) / 10
 BLOCK = 2**22  # cells of resampled curves at a time; bounds the memory
 
@@ -61,38 +57,17 @@ def multilabel(
         if part is not None:
             _check(part, f"{where}, {name}", train.x.shape[1:], len(classes))
     logits, notes, chosen = _logits(train, test, val, protocol=protocol, seed=seed)
-    counts = _resamples(len(test.y), seed)
-    drawn, per_class = [], []
-    for k, title in enumerate(classes):
-        known = test.y[:, k] != DIFFICULT
-        truth = test.y[known, k] == 1
-        ap = dict.fromkeys(FORMS)
-        if truth.any() and chosen[k] is not None:
-            ap = {form: float(v[0]) for form, v in average_precision(logits[known, k], truth).items()}
-            drawn.append(average_precision(logits[known, k], truth, counts[:, known]))
-        elif not truth.any():
-            notes[k] = "no image of the class in test"
-        per_class.append(
-            {
-                "name": title,
-                "ap": ap,
-                "positives": int(truth.sum()),
-                "n": int(known.sum()),
-                "difficult": int((~known).sum()),
-                "C": chosen[k],
-                "note": notes[k],
-            }
-        )
+    fitted = np.array([C is not None for C in chosen])
+    scored = score_logits(logits, test.y, classes=classes, seed=seed, fitted=fitted)
+    for found, C, note in zip(scored["per_class"], chosen, notes, strict=True):
+        found |= {"C": C, "note": found["note"] or note}
     return {
         "name": name,
         "kind": kind,
         "protocol": protocol,
         "solver": SOLVER,
-        "map": {form: _mean(form, per_class, drawn) for form in FORMS},
-        "per_class": per_class,
-        "undefined": len(classes) - len(drawn),
+        **scored,
         "classes": list(classes),
-        "n": len(test.y),
         "n_train": len(train.y),
         "dim": train.x.shape[1],
         **(
@@ -100,6 +75,53 @@ def multilabel(
             if kind == "encoder"
             else {}
         ),
+    }
+
+
+def score_logits(
+    logits: Floats,
+    y: NDArray[np.integer],
+    *,
+    classes: Sequence[str],
+    seed: int,
+    fitted: NDArray[np.bool_] | None = None,
+) -> dict[str, Any]:
+    """Average precision of each class and their mean.
+
+    Args:
+        logits: `[n, K]`, higher is more likely.
+        y: uint8 `[n, K]`.
+        classes: Names of the K classes.
+        seed: Of the bootstrap.
+        fitted: bool `[K]`: the other classes are left out; None is all.
+
+    Returns:
+        map, per_class (without C), undefined and n, as `multilabel`.
+    """
+    counts = _resamples(len(y), seed)
+    drawn, per_class = [], []
+    for k, title in enumerate(classes):
+        known = y[:, k] != DIFFICULT
+        truth = y[known, k] == 1
+        ap: dict[str, float | None] = dict.fromkeys(FORMS)
+        if truth.any() and (fitted is None or fitted[k]):
+            ap = {form: float(v[0]) for form, v in average_precision(logits[known, k], truth).items()}
+            drawn.append(average_precision(logits[known, k], truth, counts[:, known]))
+        per_class.append(
+            {
+                "name": title,
+                "ap": ap,
+                "positives": int(truth.sum()),
+                "n": int(known.sum()),
+                "difficult": int((~known).sum()),
+                "note": "" if truth.any() else "no image of the class in test",
+            }
+        )
+    return {
+        "map": {form: _mean(form, per_class, drawn) for form in FORMS},
+        "per_class": per_class,
+        "undefined": len(classes) - len(drawn),
+        "n": len(y),
     }
 
 

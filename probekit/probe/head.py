@@ -21,6 +21,7 @@ from probekit.crops import random_boxes, resize_crops
 from probekit.data import Images
 from probekit.h5 import DIFFICULT
 from probekit.probe.features import BATCH_SIZE, eval_mode, extract
+from probekit.registry import nearest
 from probekit.streamed import feed
 
 P_FLIP = 0.5  # all three papers: the usual mirroring
@@ -32,7 +33,7 @@ class Recipe:
     """How a head is trained.
 
     Attributes:
-        about: One plain line.
+        name: By which it is asked for.
         epochs: Passes over the training images.
         batch_size: Images.
         lr: Of the head, at the start.
@@ -44,7 +45,7 @@ class Recipe:
         unit_length: Whether features are scaled to length 1 first.
     """
 
-    about: str
+    name: str
     epochs: int
     batch_size: int
     lr: float
@@ -55,33 +56,30 @@ class Recipe:
     schedule: str = "constant"
     unit_length: bool = False
 
+    @property
+    def summary(self) -> str:
+        """All of it in a line."""
+        encoder = f"the encoder too (lr {self.encoder_lr:g})" if self.encoder_lr else "frozen encoder"
+        length = ", features of length 1" if self.unit_length else ""
+        momentum = f"{'Nesterov ' if self.nesterov else ''}momentum {self.momentum:g}"
+        return (
+            f"{encoder}{length}; SGD, lr {self.lr:g}, {self.schedule}, {momentum}, weight decay {self.weight_decay:g}, "
+            f"{self.epochs} epochs of batches of {self.batch_size}"
+        )
+
 
 RECIPES: dict[str, Recipe] = {
-    # ConRec paper, table 2, Flowers (authors' code); for Dogs --lr 0.01 --epochs 500
-    "conrec": Recipe("frozen encoder, Nesterov, lr .1, 400 epochs of 64", 400, 64, 0.1, nesterov=True),
-    # XCorr paper, linear evaluation
-    "xcorr": Recipe(
-        "frozen encoder, lr .3, cosine, 100 epochs of 256", 100, 256, 0.3, weight_decay=1e-4, schedule="cosine"
-    ),
-    # LCR authors' code: lr 30 belongs to features of length 1
-    "lcr": Recipe(
-        "frozen encoder, features of length 1, lr 30, steps, 100 epochs of 256",
-        100,
-        256,
-        30.0,
-        schedule="steps",
-        unit_length=True,
-    ),
-    # XCorr paper, Pascal VOC; the text leaves the optimizer open: that of its linear head
-    "voc": Recipe(
-        "encoder too (lr 1.5e-4), head lr .05, cosine, 10 epochs of 16",
-        10,
-        16,
-        0.05,
-        encoder_lr=1.5e-4,
-        weight_decay=1e-4,
-        schedule="cosine",
-    ),
+    recipe.name: recipe
+    for recipe in (
+        # ConRec paper, table 2, Flowers (authors' code); for Dogs --lr 0.01 --epochs 500
+        Recipe("conrec", epochs=400, batch_size=64, lr=0.1, nesterov=True),
+        # XCorr paper, linear evaluation
+        Recipe("xcorr", epochs=100, batch_size=256, lr=0.3, weight_decay=1e-4, schedule="cosine"),
+        # LCR authors' code: lr 30 belongs to features of length 1
+        Recipe("lcr", epochs=100, batch_size=256, lr=30.0, schedule="steps", unit_length=True),
+        # XCorr paper, Pascal VOC; the text leaves the optimizer open: that of its linear head
+        Recipe("voc", epochs=10, batch_size=16, lr=0.05, encoder_lr=1.5e-4, weight_decay=1e-4, schedule="cosine"),
+    )
 }
 
 
@@ -90,11 +88,13 @@ class Trained:
     """A trained head, and what each epoch made of the test images.
 
     Attributes:
+        dim: Of the features.
         logits: float32 `[N, K]` of the test images after the last epoch.
         losses: Mean training loss of each epoch.
         scores: What `score` said of the test logits after each epoch.
     """
 
+    dim: int
     logits: NDArray[np.float32]
     losses: list[float]
     scores: list[float]
@@ -122,7 +122,7 @@ def train_head(
         recipe: See `RECIPES`.
         seed: Of the head's first weights, the order and the crops.
         score: float32 `[M, K]` logits of the test images -> a number.
-        progress: Called with the epochs done and in all.
+        progress: Called with the images done and in all.
 
     Raises:
         ValueError: If the loss is no longer a number.
@@ -151,13 +151,21 @@ def train_head(
             with torch.no_grad():
                 logits = head(_scaled(seen, recipe)).cpu().numpy()
             scores.append(score(logits))
-            progress(epoch + 1, recipe.epochs)
-    return Trained(logits, losses, scores)
+            progress((epoch + 1) * len(images), recipe.epochs * len(images))
+    return Trained(head.in_features, logits, losses, scores)
 
 
-def chosen_recipe(name: str, *, epochs: int | None, lr: float | None, batch_size: int | None) -> Recipe:
-    """A recipe with what the user wants otherwise."""
-    changes: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
+def chosen_recipe(name: str, *, epochs: int | None, lr: float | None) -> Recipe:
+    """A recipe, with what the user wants otherwise.
+
+    Raises:
+        ValueError: If there is none of that name, or a rate is not positive.
+    """
+    if name not in RECIPES:
+        raise ValueError(nearest("recipe", name, RECIPES))
+    if lr is not None and lr <= 0:
+        raise ValueError(f"expected a learning rate above 0, found {lr:g}; leave --lr out for the recipe's")
+    changes: dict[str, Any] = {"epochs": epochs, "lr": lr}
     return replace(RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
 
 

@@ -15,20 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from probekit.probe import RETRIEVAL as METRICS
 from probekit.probe.fingerprint import Factor, fingerprint
 from probekit.probe.neighbours import Bank
 from probekit.probe.protocol import Part, check_part
 from probekit.probe.statistics import bootstrap
 
-METRICS = {  # name: what it means, in a line; each is a share in [0, 1]
-    "rank1": "the nearest image has the class",
-    "rank5": "one of the 5 nearest has",
-    "map": "average precision over the complete ranking",
-    "map_at_r": "precision at the relevant ranks among the first R, over R (R: relevant images)",
-    "r_precision": "relevant share of the first R",
-    "precision3": "relevant share of the first 3: the positive gallery",
-    "precision18_20": "relevant share of ranks 18 to 20: the negative gallery",
-}
 TOP, FAR = 3, slice(17, 20)  # XCorr paper, image queries: the 3 nearest, and the 3 least similar of the 20 nearest
 ANCHORS = 8  # ours: images whose galleries are kept
 CELLS = 2**24  # ours, cosines at a time: 128 MiB of keys; of 268,000 images 62 queries

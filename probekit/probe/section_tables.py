@@ -7,11 +7,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from probekit.probe.retrieval import METRICS
 from probekit.probe.table import encoders_first, percent
 
 Row = Mapping[str, Any]
-TITLES = {
+TITLES = {  # of `RETRIEVAL`
     "rank1": "rank-1 %",
     "rank5": "rank\n-5",
     "map": "mAP %",
@@ -62,9 +61,9 @@ def retrieval_table(rows: Sequence[Row]) -> Table:
     def cells(row: Row) -> list[str]:
         scores = row["scores"]
         wide = {metric: _share(scores[metric]["value"], scores[metric]["ci"], "\n") for metric in ("rank1", "map")}
-        return [wide.get(metric, percent(scores[metric]["value"])) for metric in METRICS]
+        return [wide.get(metric, percent(scores[metric]["value"])) for metric in TITLES]
 
-    return _filled([TITLES[metric] for metric in METRICS], rows, cells)
+    return _filled(list(TITLES.values()), rows, cells)
 
 
 def fingerprint_table(rows: Sequence[Row]) -> Table:
@@ -75,31 +74,25 @@ def fingerprint_table(rows: Sequence[Row]) -> Table:
     for title in (*(row["name"] for row in ordered), "chance"):
         table.add_column(Text(title), justify="right")
     for name, found in ordered[0]["fingerprint"].items():
+        if found["value"] is None:  # it does not vary
+            continue
         values = [row["fingerprint"][name]["value"] for row in ordered]
         table.add_row(Text(name), *map(percent, (*values, found["chance"])))
     return table
 
 
 def cv_table(rows: Sequence[Row]) -> Table:
-    """Of each decoding the mean of folds, the pooled value, and for kappa (which is no percentage) the accuracy."""
-    metric, decodings = rows[0]["metric"], list(rows[0]["decodings"])
-    if metric == "kappa":
-        titles = [f"{decoding}\n{what}" for decoding in decodings for what in ("kappa, folds", "pooled", "acc. %")]
-    else:
-        titles = ["accuracy %, folds", "pooled"]
+    """Mean of folds and pooled value; for kappa (no percentage) also the accuracy, and the plain decoding's mean."""
+    metric = rows[0]["metric"]
+    if metric == "accuracy":
+        return _filled(["accuracy %, folds", "pooled"], rows, lambda row: _means(row, "plain", metric, _share))
 
     def cells(row: Row) -> list[str]:
-        found = []
-        for scores in row["decodings"].values():
-            value = scores[metric]
-            pair = (value["mean"], value["ci"]), (value["pooled"], value["pooled_ci"])
-            if metric == "kappa":
-                found += [*(_number(*each) for each in pair), percent(scores["accuracy"]["mean"])]
-            else:
-                found += [_share(*each) for each in pair]
-        return found
+        accuracies = {name: percent(scores["accuracy"]["mean"]) for name, scores in row["decodings"].items()}
+        plain = _means(row, "plain", metric, _number)[0]
+        return [*_means(row, "cumulative", metric, _number), accuracies["cumulative"], plain, accuracies["plain"]]
 
-    return _filled(titles, rows, cells)
+    return _filled(["cumulative\nkappa, folds", "pooled", "acc.\n%", "plain\nkappa", "acc.\n%"], rows, cells)
 
 
 def multilabel_table(rows: Sequence[Row]) -> Table:
@@ -117,10 +110,15 @@ def every_table(points: Sequence[Row], floors: Sequence[Row]) -> Table:
 
     def cells(row: Row) -> list[str]:
         scores = [row["scores"].get(name, {"value": None, "ci": None}) for name in names]
-        return [_number(score["value"], score["ci"], " ") for score in scores]
+        return [_number(score["value"], score["ci"]) for score in scores]
 
     rows = [{**row, "name": str(row["epoch"]), "kind": "encoder"} for row in points]
-    return _filled(names, [*rows, *({**row, "kind": "floor"} for row in floors)], cells, first="epoch")
+    return _filled(
+        [name.replace(", ", ",\n") for name in names],
+        [*rows, *({**row, "kind": "floor"} for row in floors)],
+        cells,
+        first="epoch",
+    )
 
 
 def _filled(
@@ -128,7 +126,7 @@ def _filled(
 ) -> Table:
     """A table of rows, encoders first and bold, a line below them."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column(first, min_width=8)
+    table.add_column(first, min_width=8, overflow="fold")
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     ordered = encoders_first(rows)
@@ -137,6 +135,12 @@ def _filled(
         style = "bold" if row["kind"] == "encoder" else ""
         table.add_row(Text(row["name"]), *cells(row), style=style, end_section=number == encoders)
     return table
+
+
+def _means(row: Row, decoding: str, metric: str, text: Callable[[float | None, Any], str]) -> list[str]:
+    """Mean of folds and pooled value, each with its interval."""
+    found = row["decodings"][decoding][metric]
+    return [text(found["mean"], found["ci"]), text(found["pooled"], found["pooled_ci"])]
 
 
 def _half(ends: Sequence[float] | None) -> str:
@@ -150,8 +154,8 @@ def _share(value: float | None, ends: Sequence[float] | None, space: str = " ") 
     return f"{percent(value)}{told}"
 
 
-def _number(value: float | None, ends: Sequence[float] | None, space: str = "\n") -> str:
-    """A number that is no share, or not always."""
+def _number(value: float | None, ends: Sequence[float] | None) -> str:
+    """A number that is no share, or not always, over its interval."""
     if value is None:
         return "-"
-    return f"{value:.3f}" + ("" if ends is None else f"{space}[{ends[0]:.2f}, {ends[1]:.2f}]")
+    return f"{value:.3f}" + ("" if ends is None else f"\n[{ends[0]:.2f}, {ends[1]:.2f}]")

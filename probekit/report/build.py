@@ -6,12 +6,14 @@ from typing import Any
 from probekit.report.about import about_section, curves_section, pictures_section
 from probekit.report.comparison import comparison_chapter
 from probekit.report.document import Chapter, Document, Section, key_of
+from probekit.report.further import further_section
 from probekit.report.localising import heatmap_section
 from probekit.report.probing import confusion_section, health_section, lead, probe_section
 
 SECTIONS: tuple[Callable[[Mapping[str, Any], str], Section], ...] = (
     about_section,
     probe_section,
+    further_section,
     curves_section,
     confusion_section,
     health_section,

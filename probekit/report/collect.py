@@ -8,6 +8,7 @@ from typing import Any
 from probekit.h5 import DatasetInfo, read_info
 from probekit.report import SCHEMA
 from probekit.report.compare import compare
+from probekit.report.section_shapes import SECTIONS
 from probekit.report.shapes import HEATMAP, MOST, PROBE, RUN, mismatch, read_result
 from probekit.run import Run
 
@@ -58,6 +59,7 @@ def _run(name: str, run: Run) -> dict[str, Any]:
         "data": _data(content["dataset"], left_out),
         "metrics": _metrics(run, left_out),
         "probes": _results(run, "probe-*.json", PROBE, left_out),
+        **{name: _results(run, f"{name}-*.json", shape, left_out) for name, shape in SECTIONS.items()},
         "heatmaps": _results(run, "heatmap*.json", HEATMAP, left_out),
         "pictures": [
             {"kind": kind, "file": str(path), "bytes": path.stat().st_size}

@@ -1,14 +1,17 @@
 """Runs side by side, paired wherever the test images are the same: by image for two runs, by seed for two methods."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from operator import eq
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, permutation_test
 
+from probekit.probe.statistics import wilson
 from probekit.probe.table import encoders_first
 from probekit.sweep.statistics import paired, proportion_interval
 
@@ -18,6 +21,7 @@ MIN_FLIPS = 6  # pairs of seeds from which a two-sided sign-flip test can reach 
 EXACT_FLIPS = 16  # pairs up to which all 2^n flips are counted; beyond, so many are drawn
 # What makes two probes the same question: the images, how they were probed, and which weights.
 QUESTION = ("data_hash", "protocol", "checkpoint")
+RANK1 = "retrieval, rank-1"  # a protocol: is the nearest image of the same class?
 
 
 def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -31,7 +35,7 @@ def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     answers: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
     for run in runs:
-        for probe in run["probes"]:
+        for probe in answered(run):
             answers.setdefault(tuple(probe[key] for key in QUESTION), {}).setdefault(run["name"], probe)
     named: dict[str, str] = {}  # datasets by content: a file may have been renamed
     for run in runs:
@@ -42,6 +46,25 @@ def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     groups = [_group(probes, labels, configs) for probes in answers.values() if len(probes) > 1]
     compared = {row["run"] for group in groups for row in group["runs"]}
     return {"groups": groups, "left_out": [_why_not(run) for run in runs if run["name"] not in compared]}
+
+
+def answered(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """All results of a run that say right or wrong of each test image: linear probes, nearest neighbours, rank-1."""
+    ranked = [_rank1(result) for result in run.get("retrieval", [])]
+    return [*run["probes"], *run.get("knn", []), *(found for found in ranked if found is not None)]
+
+
+def _rank1(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Retrieval as a classifier: an image's class is that of its nearest, over the queries that count."""
+    row = encoders_first(result["rows"])[0]
+    shown = Counter(row.get("labels", []))
+    counted = [i for i, label in enumerate(row.get("labels", [])) if shown[label] > 1]
+    if "predicted" not in row or not counted:
+        return None
+    answers = {key: [row[key][i] for i in counted] for key in ("labels", "predicted")}
+    hits, n = sum(map(eq, answers["labels"], answers["predicted"])), len(counted)
+    scored = {"accuracy": hits / n, "ci": list(wilson(hits, n)), "n": n}
+    return {**result, "protocol": RANK1, "rows": [{"name": row["name"], "kind": "encoder", **scored, **answers}]}
 
 
 def method_labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -140,9 +163,7 @@ def _group(
         for name, row in encoders.items()
     ]
     pairs = [_pair(a, b, encoders) for a, b in combinations(encoders, 2)]
-    tested = [pair for pair in pairs if pair["why"] is None]
-    for pair, p in zip(tested, holm([pair["p"] for pair in tested]), strict=True):
-        pair["p_holm"] = p
+    _add_holm([pair for pair in pairs if pair["why"] is None])
     return {
         **{key: first[key] for key in (*QUESTION, "data")},
         "n": rows[0]["n"],
@@ -174,22 +195,30 @@ def _over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         by_method.setdefault(row["method"], {}).setdefault(row["seed"], row["accuracy"])
     if all(len(values) < 2 for values in by_method.values()):
         return None
+    pairs = [
+        {"a": a, "b": b, **paired(by_method[a], by_method[b]), "p": sign_flip(by_method[a], by_method[b])}
+        for a, b in combinations(by_method, 2)
+    ]
+    _add_holm([pair for pair in pairs if pair["p"] is not None])
     return {
         "methods": [
             {"method": method, "seeds": sorted(values), **proportion_interval(list(values.values()))}
             for method, values in by_method.items()
         ],
-        "pairs": [
-            {"a": a, "b": b, **paired(by_method[a], by_method[b]), "p": sign_flip(by_method[a], by_method[b])}
-            for a, b in combinations(by_method, 2)
-        ],
+        "pairs": [{"p_holm": None, **pair} for pair in pairs],
     }
 
 
+def _add_holm(tested: Sequence[dict[str, Any]]) -> None:
+    """The adjusted p of each of a family of tests, as `p_holm`."""
+    for pair, p in zip(tested, holm([pair["p"] for pair in tested]), strict=True):
+        pair["p_holm"] = p
+
+
 def _why_not(run: Mapping[str, Any]) -> str:
-    if not run["probes"]:
+    if not answered(run):
         return f"{run['name']} is not compared: it has not been probed; type: probekit probe {run['argument']}"
-    where = sorted({f"{probe['data']} ({probe['data_hash'][:8]})" for probe in run["probes"]})
+    where = sorted({f"{probe['data']} ({probe['data_hash'][:8]})" for probe in answered(run)})
     return (
         f"{run['name']} is not compared: it was probed on {', '.join(where)}, and no other of these runs was probed on "
         "the same images with the same protocol and checkpoint"

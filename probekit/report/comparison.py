@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from probekit.probe import PROTOCOLS
-from probekit.report.compare import BOOTSTRAP_SEED, DRAWS, MIN_FLIPS
+from probekit.report.compare import BOOTSTRAP_SEED, DRAWS, MIN_FLIPS, RANK1
 from probekit.report.document import (
     Block,
     Cell,
@@ -26,13 +26,17 @@ from probekit.sweep.statistics import MIN_PAIRS
 
 MOST_PAIRS = 15  # differences in a chart, and in a table that is not folded
 MOST_LINES = 12  # runs in a chart of learning curves
+WITHOUT_PROBE = {  # what is right or wrong where nothing is fitted
+    "knn": "Weighted nearest neighbours in train, by each run's encoder",
+    RANK1: "Whether the nearest other test image has the class, by each run's encoder",
+}
 AGAIN = "The command at the head of this report makes it again."
 
 
 def comparison_chapter(report: Mapping[str, Any]) -> Chapter:
     """Every question that two runs or more answer, and what could not be compared."""
     found = report["comparison"]
-    sections = [_group(group, f"compare-{i}") for i, group in enumerate(found["groups"])]
+    sections = [group_section(group, f"compare-{i}") for i, group in enumerate(found["groups"])]
     blocks: list[Block] = [Note(line) for line in found["left_out"]]
     blocks += _curves(report["runs"])
     if not found["groups"]:
@@ -43,10 +47,12 @@ def comparison_chapter(report: Mapping[str, Any]) -> Chapter:
     return Chapter("compare", "Comparison", lead, [*sections, Section("compare-rest", "Beside each other", blocks)])
 
 
-def _group(group: Mapping[str, Any], key: str) -> Section:
+def group_section(group: Mapping[str, Any], key: str) -> Section:
+    """One question and its answers: runs, paired differences by image, methods over seeds."""
     title = f"{group['data']}, protocol {group['protocol']}, checkpoint {group['checkpoint']}"
+    what = WITHOUT_PROBE.get(group["protocol"], "Linear probe of each run's encoder")
     source = (
-        f"Linear probe of each run's encoder on the {group['n']} test images of {group['data']} (content hash "
+        f"{what}, on the {group['n']} test images of {group['data']} (content hash "
         f"{group['data_hash'][:12]}), protocol {PROTOCOLS.get(group['protocol'], group['protocol'])}, checkpoint "
         f"{group['checkpoint']}."
     )
@@ -146,7 +152,7 @@ def _over_seeds(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
     how = (
         f"{source} Difference a - b of runs with the same seed, in percentage points; interval: 95 % Student t over "
         f"seeds, from {MIN_PAIRS} seeds on; p: exact two-sided sign-flip test, from {MIN_FLIPS} seeds on (fewer "
-        f"cannot reach 0.05). {AGAIN}"
+        f"cannot reach 0.05); Holm: adjusted for all that are tested. {AGAIN}"
     )
     return [
         Table(f"{key}-methods", "Methods over seeds", means, columns, rows),
@@ -154,7 +160,7 @@ def _over_seeds(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
             f"{key}-seed-pairs",
             "Paired differences of methods, by seed",
             how,
-            ("a", "b", "a - b, points", "95 % interval", "seeds", "p"),
+            ("a", "b", "a - b, points", "95 % interval", "seeds", "p", "p (Holm)"),
             [_seed_pair(pair) for pair in found["pairs"]],
         ),
     ]
@@ -168,7 +174,7 @@ def _seed_pair(pair: Mapping[str, Any]) -> list[Cell]:
         points(pair["mean"]),
         percent_interval(pair["ci"], sign=True) if pair["testable"] else untestable,
         count(pair["n"]),
-        untestable if pair["p"] is None else probability(pair["p"]),
+        *(untestable if pair[key] is None else probability(pair[key]) for key in ("p", "p_holm")),
     ]
 
 

@@ -190,8 +190,13 @@ def draw_lines(
     log: bool = False,
     marker: str | None = None,
     grey: Sequence[str] = (),
+    bands: Mapping[str, Sequence[Sequence[float]]] = {},
+    log_x: bool = False,
 ) -> Figure:
-    """Lines over one axis, with a legend; `floor` is a dashed line, and lines named in `grey` stand back."""
+    """Lines over one axis, with a legend; `floor` is a dashed line, and lines named in `grey` stand back.
+
+    `bands` has intervals by a line's name, one at each of its points.
+    """
     scale = 100 if percents else 1
     with matplotlib.rc_context(STYLE):
         figure, axes = _figure(3.0 + 0.16 * len(lines))
@@ -204,7 +209,14 @@ def draw_lines(
             )
             values = scale * np.asarray(ys, dtype=float)
             axes.plot(xs, values, label=_short(name, 44), color=colour, linestyle=dash, linewidth=1.4, marker=marker)
-        if all(float(value).is_integer() for _, xs, _ in lines for value in xs):
+            if name in bands:
+                low, high = scale * np.asarray(bands[name], dtype=float).T
+                axes.fill_between(xs, low, high, color=colour, alpha=0.2, linewidth=0)
+        if log_x:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
+        elif all(float(value).is_integer() for _, xs, _ in lines for value in xs):
             axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         if floor is not None:
             axes.axhline(scale * floor, color=LIGHT["muted"], linestyle="--", linewidth=1)

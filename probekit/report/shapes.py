@@ -130,7 +130,7 @@ def read_result(path: Path, shape: Any) -> dict[str, Any]:
         content = json.loads(path.read_text(), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"expected JSON, found: {error}") from None
-    wrong = mismatch(content, shape) or (_probe_mismatch(content) if shape is PROBE else None)
+    wrong = mismatch(content, shape) or _rows_mismatch(content, shape)
     if wrong:
         raise ValueError(wrong)
     found: dict[str, Any] = content
@@ -163,12 +163,24 @@ def mismatch(value: Any, shape: Any, where: str = "the file") -> str | None:
     return None
 
 
-def _probe_mismatch(content: Mapping[str, Any]) -> str | None:
-    """What the shape cannot say: lengths that must agree; `health` and `predicted`, which older files lack."""
-    rows = content["rows"]
-    if not rows or len({row["name"] for row in rows}) < len(rows):
+def _rows_mismatch(content: Mapping[str, Any], shape: Mapping[str, Any]) -> str | None:
+    """What the shape cannot say: names, lengths that must agree; `health` and `predicted`, which older files lack."""
+    if shape is HEATMAP:
+        return None
+    rows = content["rows"] if "rows" in shape else content["points"]
+    if not rows or len({row.get("name", row.get("checkpoint")) for row in rows}) < len(rows):
         return "expected rows with names of their own"
-    return _first(_row_mismatch(row) for row in rows)
+    return _first(_row_mismatch(row) for row in rows) if shape is PROBE else _first(map(answers_mismatch, rows))
+
+
+def answers_mismatch(row: Mapping[str, Any]) -> str | None:
+    """Labels and predictions that do not belong together, where a row says one of each for every image."""
+    lists = [row.get("labels", []), row.get("predicted", [])]
+    if isinstance(lists[1], Mapping) or "labels" not in row or "predicted" not in row:  # of many probes, or none
+        return None
+    if wrong := _first(mismatch(values, [int], "labels and predicted") for values in lists):
+        return wrong
+    return None if len(lists[0]) == len(lists[1]) else "expected as many labels as predictions"
 
 
 def _row_mismatch(row: Mapping[str, Any]) -> str | None:

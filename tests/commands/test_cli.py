@@ -309,7 +309,8 @@ def test_demo_keeps_a_finished_run_and_goes_on_with_an_interrupted_one(
     run = Run(tmp_path / "demo-conrec")
 
     def go(overwrite: bool = False) -> None:
-        demo._pretrain("conrec", tmp_path / "demo.h5", tmp_path, overwrite=overwrite, console=Console(quiet=True))
+        console = Console(quiet=True)
+        demo._pretrain("conrec", tmp_path / "demo.h5", run, demo.SHORTER, overwrite=overwrite, console=console)
 
     go()
     shutil.copytree(home / "runs" / "conrec-rect-tri", run.path)
@@ -333,7 +334,8 @@ def test_demo_is_shorter_on_a_slow_machine_and_says_so(
     given: dict[str, Any] = {}
     monkeypatch.setattr(demo, "run_pretrain", lambda *args, **named: given.update(named))
     monkeypatch.setattr(demo, "is_slow", lambda: slow)
-    demo._pretrain("conrec", tmp_path / "demo.h5", tmp_path, overwrite=False, console=Console(soft_wrap=True))
+    run, console = Run(tmp_path / "run"), Console(soft_wrap=True)
+    demo._pretrain("conrec", tmp_path / "demo.h5", run, demo.SHORTER, overwrite=False, console=console)
     assert ("no AVX-512" in capsys.readouterr().out) == slow
     kind = get(METHODS, "method", "conrec")
     config = resolve("conrec", kind, preset="quick", seed=0, overrides=given["overrides"])

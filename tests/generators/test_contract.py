@@ -79,7 +79,7 @@ def test_shapes_types_and_values(name: str, style: str) -> None:
 
 
 @both
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     index=st.lists(st.integers(0, 10_000), min_size=1, max_size=6),
     seed=st.integers(0, 2**64 - 1),

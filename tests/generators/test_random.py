@@ -38,7 +38,7 @@ def draws(index: list[int], *, seed: int = 1, domain: str = "d") -> Draws:
     return Draws(seed, domain=domain, index=np.array(index, np.int64))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     index=st.lists(st.integers(0, 2**40), min_size=1, max_size=20),
     column=st.integers(0, 5000),
@@ -83,7 +83,7 @@ def test_integers_reach_both_ends_equally_often() -> None:
     assert abs(counts - 3000).max() < 4.0 * np.sqrt(9000 * 2 / 9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(n=st.integers(1, 60), classes=st.integers(2, 6), seed=st.integers(0, 2**32))
 def test_any_prefix_is_balanced(n: int, classes: int, seed: int) -> None:
     labels = draws(list(range(n)), seed=seed).balanced(classes)

@@ -27,7 +27,7 @@ def loops(z: torch.Tensor, temperature: float) -> float:
 
 
 @given(st.integers(2, 9), st.integers(1, 16), st.floats(0.05, 2.0), st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_equals_the_paper_in_loops(n: int, dim: int, temperature: float, seed: int) -> None:
     z = torch.randn(2 * n, dim, generator=torch.Generator().manual_seed(seed))
     assert float(nt_xent(z, temperature=temperature)) == pytest.approx(loops(z, temperature), rel=1e-4, abs=1e-4)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from probekit.probe.average_precision import DIFFICULT, FORMS, average_precision, multilabel, rarest
+from probekit.probe import AP_FORMS as FORMS
+from probekit.probe.average_precision import DIFFICULT, average_precision, multilabel, rarest
 from probekit.probe.protocol import Part
 
 K, D = 4, 8

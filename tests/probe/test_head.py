@@ -4,6 +4,7 @@ Alone: pytest tests/probe/test_head.py
 """
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,10 @@ from probekit.probe.head import INIT_SD, RECIPES, Recipe, chosen_recipe, head_lo
 from probekit.streamed import StreamedImages
 
 CPU = torch.device("cpu")
-FEW = {"epochs": 3, "batch_size": 8, "lr": 0.5}
+
+
+def few(name: str, epochs: int = 3, lr: float = 0.5) -> Recipe:
+    return replace(chosen_recipe(name, epochs=epochs, lr=lr), batch_size=8)
 
 
 class Mean(nn.Module):
@@ -81,12 +85,12 @@ def plain_sgd(recipe: Recipe, seed: int) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("name", ["conrec", "xcorr", "lcr"])
 def test_is_the_update_written_out(name: str) -> None:
-    recipe = chosen_recipe(name, **{**FEW, "epochs": 5})  # type: ignore[arg-type]
+    recipe = few(name, epochs=5)
     np.testing.assert_allclose(trained(recipe).logits, plain_sgd(recipe, 0), rtol=2e-4, atol=2e-5)
 
 
 def test_learns_and_scores_every_epoch() -> None:
-    found = trained(chosen_recipe("conrec", epochs=300, batch_size=8, lr=0.5))
+    found = trained(few("conrec", epochs=300))
     assert len(found.scores) == len(found.losses) == 300
     assert found.losses[-1] < 0.5 * found.losses[0]
     assert found.scores[-1] >= 0.9
@@ -97,7 +101,7 @@ def test_a_frozen_encoder_stays_as_it_was() -> None:
     encoder.backbone.levels[0].eval()
     modes = [module.training for module in encoder.modules()]
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
-    trained(chosen_recipe("xcorr", **FEW), encoder=encoder)  # type: ignore[arg-type]
+    trained(few("xcorr"), encoder=encoder)
     assert [module.training for module in encoder.modules()] == modes
     assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
     assert all(p.grad is None for p in encoder.parameters())
@@ -107,7 +111,7 @@ def test_fine_tuning_trains_a_copy_of_the_encoder() -> None:
     torch.manual_seed(0)
     encoder = Encoder(channels=1, width=4, depth=2, pooling="gap")
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
-    tuned = trained(chosen_recipe("voc", epochs=3, batch_size=8, lr=0.05), encoder=encoder)
+    tuned = trained(few("voc", lr=0.05), encoder=encoder)
     still = trained(Recipe("", 3, 8, 0.05, weight_decay=1e-4, schedule="cosine"), encoder=encoder)
     assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
     assert not np.allclose(tuned.logits, still.logits, atol=1e-3)
@@ -126,7 +130,7 @@ def test_several_labels_an_image_leave_the_difficult_ones_out() -> None:
 
 
 def test_one_seed_one_result_wherever_the_images_are() -> None:
-    recipe = chosen_recipe("xcorr", **FEW)  # type: ignore[arg-type]
+    recipe = few("xcorr")
     pixels = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     streamed = StreamedImages(lambda index: pixels[index], pixels.shape, CPU)
     first, again, other = (trained(recipe, images=pixels, seed=seed) for seed in (0, 0, 1))
@@ -141,6 +145,10 @@ def test_a_rate_that_diverges_says_so() -> None:
 
 
 def test_recipes_change_only_what_is_asked() -> None:
-    assert chosen_recipe("lcr", epochs=None, lr=None, batch_size=None) == RECIPES["lcr"]
-    changed = chosen_recipe("lcr", epochs=2, lr=None, batch_size=None)
+    assert chosen_recipe("lcr", epochs=None, lr=None) == RECIPES["lcr"]
+    changed = chosen_recipe("lcr", epochs=2, lr=None)
     assert (changed.epochs, changed.lr, changed.schedule) == (2, 30.0, "steps")
+    with pytest.raises(ValueError, match=r"unknown recipe 'conrek'.*did you mean 'conrec'"):
+        chosen_recipe("conrek", epochs=None, lr=None)
+    with pytest.raises(ValueError, match="expected a learning rate above 0, found -1"):
+        chosen_recipe("lcr", epochs=None, lr=-1)

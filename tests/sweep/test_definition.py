@@ -99,7 +99,7 @@ def complaint(text: str) -> str:
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_text_is_refused_in_one_line(text: str) -> None:
     assert "\n" not in complaint(text)
 
@@ -111,14 +111,14 @@ JUNK = st.one_of(
 
 
 @given(st.sampled_from([line for line in SMALL.splitlines() if "=" in line]), JUNK)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_value_of_any_key_is_taken_or_refused_in_one_line(line: str, value: str) -> None:
     assert "\n" not in complaint(SMALL.replace(line, f"{line.partition('=')[0]}= {value}", 1))
 
 
 @pytest.mark.parametrize("key", ["methods", "overrides"])
 @given(value=JUNK)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_cross_is_taken_or_refused_in_one_line(key: str, value: str) -> None:
     head = SMALL.partition("[[rows]]")[0].replace('pairs = [["conrec", "simclr"]]', "")
     parts = {"methods": '["simclr"]', "overrides": '{ "" = [] }'} | {key: value}

@@ -16,7 +16,7 @@ SHARES = st.floats(0, 1, allow_subnormal=False)
 
 
 @given(st.lists(SHARES, min_size=2, max_size=12))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_interval_is_students(values: list[float]) -> None:
     found = proportion_interval(values)
     assert found["n"] == len(values)
@@ -61,7 +61,7 @@ PAIRS = st.dictionaries(st.integers(0, 20), st.tuples(SHARES, SHARES), min_size=
 
 
 @given(PAIRS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_paired_interval_is_the_paired_t_tests(values: dict[int, tuple[float, float]]) -> None:
     a = {seed: pair[0] for seed, pair in values.items()}
     b = {seed: pair[1] for seed, pair in values.items()}

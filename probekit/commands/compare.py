@@ -1,0 +1,82 @@
+"""`probekit compare`: runs on the same test images, with tests; the numbers are those of a report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from probekit.h5 import read_info
+from probekit.report.collect import collect
+from probekit.report.comparison import AGAIN, group_section
+from probekit.report.document import Note, Section
+from probekit.report.document import Table as Block
+from probekit.run import open_run
+
+
+def run_compare(
+    names: Sequence[str],
+    *,
+    data: Path | None,
+    protocol: str | None,
+    checkpoint: str | None,
+    runs: Path,
+    console: Console,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Compares the encoders of runs that were probed on the same test images.
+
+    Args:
+        names: Two runs or more.
+        data: Only results on this dataset file; None is all.
+        protocol: Only results of this protocol, "val" for example; None is all.
+        checkpoint: Only results of this checkpoint; None is all.
+        runs: The folder of run folders.
+        console: Where messages go.
+        quiet: Leave the tables out.
+
+    Returns:
+        {"groups", "left_out"} as `report.compare.compare` gives them; docs/report.md has the shape.
+
+    Raises:
+        ValueError: If there are fewer than two runs, or none can be compared.
+    """
+    found = [open_run(name, runs) for name in dict.fromkeys(names)]
+    if len(found) < 2:
+        raise ValueError(f"expected two runs or more to compare, found {len(found)}; type: probekit compare RUN RUN")
+    wanted = {
+        "data_hash": None if data is None else read_info(data).content_hash,
+        "protocol": protocol,
+        "checkpoint": checkpoint,
+    }
+    comparison: dict[str, Any] = collect(found)["comparison"]
+    groups = [g for g in comparison["groups"] if all(value in (None, g[key]) for key, value in wanted.items())]
+    if not groups:
+        others = sorted({f"{g['protocol']}, {g['checkpoint']}, on {g['data']}" for g in comparison["groups"]})
+        told = "; ".join(others) or "; ".join(comparison["left_out"]) or "nothing in common"
+        raise ValueError(f"expected results of two of these runs on the same test images, found: {told}")
+    if not quiet:
+        for group in groups:
+            _print(group_section(group, "compare"), console)
+        for line in comparison["left_out"]:
+            console.print(f"note: {line}")
+    return {"groups": groups, "left_out": comparison["left_out"]}
+
+
+def _print(section: Section, console: Console) -> None:
+    """The tables of a report's section, each with how it was obtained below it; no charts."""
+    console.rule(section.title)
+    for block in section.blocks:
+        if isinstance(block, Block):
+            table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=block.title)
+            for number, column in enumerate(block.columns):
+                table.add_column(Text(column), justify="right" if number in block.numeric else "left", overflow="fold")
+            for row in block.rows:
+                table.add_row(*(Text(cell.text) for cell in row))
+            console.print(table, soft_wrap=False)
+            console.print(block.how.removesuffix(AGAIN).rstrip())
+        elif isinstance(block, Note):
+            console.print(" ".join(filter(None, (block.text, block.command))))

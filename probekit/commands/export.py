@@ -1,0 +1,108 @@
+"""`probekit export-embeddings`: embeddings, labels and factors of every split in one npz or HDF5 file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from probekit.commands.embeddings import sha256, trained_embedder
+from probekit.commands.probe import dataset_of
+from probekit.data import check_channels
+from probekit.h5 import DatasetInfo, read_columns
+from probekit.models.encoder import encoder_file
+from probekit.run import open_run
+from probekit.train.pretrain import choose_device
+
+FORMAT = "probekit-embeddings/1"
+SUFFIXES = (".npz", ".h5")
+
+
+def run_export(
+    name: str | None,
+    *,
+    data: Path | None,
+    out: Path | None,
+    checkpoint: str,
+    device: str,
+    runs: Path,
+    overwrite: bool,
+    console: Console,
+) -> Path:
+    """Writes what other tools need to work on a run's embeddings.
+
+    Args:
+        name: The run, or None for the newest.
+        data: A dataset file, or None for the run's own.
+        out: NAME.npz or NAME.h5; None is embeddings-CHECKPOINT.npz in the run folder.
+        checkpoint: "last", "best_val", "best_test" or "epoch-NNNN".
+        device: "auto", "cpu" or "cuda[:i]".
+        runs: The folder of run folders.
+        overwrite: Replace `out`.
+        console: Where messages go.
+
+    Returns:
+        The file: `SPLIT/embeddings` float32 `[N, D]`, `SPLIT/labels` and `SPLIT/factors/NAME` as the dataset file has
+        them, and `header`, JSON text (in HDF5 an attribute): format, run, checkpoint, checkpoint_hash, data, data_hash,
+        classes, splits, encoder (its own header).
+
+    Raises:
+        ValueError: If `out` exists or has another suffix, or there is no such run, checkpoint or data.
+    """
+    run = open_run(name, runs)
+    out = out or run.path / f"embeddings-{checkpoint}.npz"
+    if out.suffix not in SUFFIXES:
+        raise ValueError(f"expected a file NAME.npz or NAME.h5, found {out}; type --out {out.with_suffix('.npz')}")
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out} exists; type --overwrite to replace it, or another --out")
+    info = dataset_of(run, data, console)
+    embedder, header = trained_embedder(run, checkpoint, choose_device(device))
+    check_channels(info, "train", header["spec"]["channels"])
+    arrays: dict[str, NDArray[Any]] = {}
+    for split in info.splits:
+        arrays[f"{split}/embeddings"] = embedder(info, split)
+        labels, factors = read_columns(info.path, split)
+        arrays |= {} if labels is None else {f"{split}/labels": labels}
+        arrays |= {f"{split}/factors/{factor}": _plain(values) for factor, values in factors.items()}
+    about = {
+        "format": FORMAT,
+        "run": run.name,
+        "checkpoint": checkpoint,
+        "checkpoint_hash": sha256(encoder_file(run.path, checkpoint)),
+        **_data(info),
+        "encoder": header,
+    }
+    _write(out, arrays, json.dumps(about, sort_keys=True))
+    shapes = (f"{split} {list(arrays[f'{split}/embeddings'].shape)}" for split in info.splits)
+    console.print(f"wrote {out}: {', '.join(shapes)}")
+    return out
+
+
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    """Without what h5py notes on text, which npz cannot hold."""
+    return values.view(np.dtype(values.dtype.str))
+
+
+def _data(info: DatasetInfo) -> dict[str, Any]:
+    splits = {name: split.n for name, split in info.splits.items()}
+    return {"data": str(info.path), "data_hash": info.content_hash, "classes": list(info.classes), "splits": splits}
+
+
+def _write(out: Path, arrays: dict[str, NDArray[Any]], header: str) -> None:
+    """The file, whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.tmp{out.suffix}")
+    try:
+        if out.suffix == ".npz":
+            np.savez(temporary, header=np.array(header), **arrays)  # type: ignore[arg-type]
+        else:
+            with h5py.File(temporary, "w") as file:
+                file.attrs["header"] = header
+                for name, values in arrays.items():
+                    file.create_dataset(name, data=values, track_times=False)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,89 @@
+"""What may be typed after `probekit probe`, checked."""
+
+from dataclasses import dataclass
+
+from probekit.probe.cross_validation import FOLDS, METRICS, REPEATS
+from probekit.probe.fractions import DRAWS, FRACTIONS, check_fractions
+from probekit.probe.head import RECIPES, Recipe, chosen_recipe
+from probekit.registry import nearest
+
+SGD = "sgd"  # the protocol that trains a head on augmented images
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """What the command line asks for beside the linear probe; see `probekit probe --help`."""
+
+    fractions: tuple[float, ...] | None = None
+    draws: int = DRAWS
+    knn: bool = False
+    retrieval: bool = False
+    cv: int | None = None
+    metric: str = "kappa"
+    repeats: int = REPEATS
+    every: bool = False
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what no data could satisfy.
+
+        Raises:
+            ValueError: If a fraction, a number of folds or a metric is none.
+        """
+        check_fractions(self.fractions or FRACTIONS)
+        if self.metric not in METRICS:
+            raise ValueError(nearest("metric", self.metric, METRICS))
+        if self.cv is not None and self.cv < 2:
+            raise ValueError(f"expected 2 folds or more, found {self.cv}; type: --cv {FOLDS}")
+
+    @property
+    def sections(self) -> list[str]:
+        """Names in `SECTIONS`."""
+        asked = {"fractions": self.fractions is not None, "knn": self.knn, "retrieval": self.retrieval}
+        return [name for name, wanted in {**asked, "cv": self.cv is not None}.items() if wanted]
+
+    def words(self, section: str) -> list[str]:
+        """What to type for a section."""
+        shares = ",".join(f"{100 * share:g}" for share in self.fractions or ())
+        typed = {
+            "fractions": ["--fractions", shares, "--draws", str(self.draws)],
+            "knn": ["--knn"],
+            "retrieval": ["--retrieval"],
+            SGD: [] if self.recipe is None else recipe_words(self.recipe),
+            "cv": ["--cv", str(self.cv), "--metric", self.metric, "--repeats", str(self.repeats)],
+        }
+        if section == "every":
+            return ["--every", *(word for name in self.sections if name != "fractions" for word in typed[name])]
+        return typed.get(section, [])
+
+
+def read_fractions(text: str | None) -> tuple[float, ...] | None:
+    """Percentages with commas, "1,10", as shares; None as None.
+
+    Raises:
+        ValueError: If it is no list of numbers.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) / 100 for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"expected percentages with commas, found {text!r}; type: --fractions 1,10,100") from None
+
+
+def read_recipe(protocol: str, name: str | None, *, epochs: int | None, lr: float | None) -> Recipe | None:
+    """The recipe that `--protocol sgd` and its options ask for; None for another protocol without them.
+
+    Raises:
+        ValueError: As `chosen_recipe`, or if another protocol has such an option.
+    """
+    if protocol == SGD:
+        return chosen_recipe(name or next(iter(RECIPES)), epochs=epochs, lr=lr)
+    if name is not None or epochs is not None or lr is not None:
+        raise ValueError(f"expected --recipe, --epochs and --lr with --protocol {SGD}, found --protocol {protocol}")
+    return None
+
+
+def recipe_words(recipe: Recipe) -> list[str]:
+    """What to type for a recipe."""
+    return ["--recipe", recipe.name, "--epochs", str(recipe.epochs), "--lr", f"{recipe.lr:g}"]

@@ -1,0 +1,337 @@
+"""`probe` with further protocols, its cache, `compare` and `export-embeddings`, as a user types them.
+
+Alone: pytest tests/commands/test_protocols.py
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from probekit.cli import app
+from probekit.commands import embeddings
+from probekit.data import open_split
+from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_split
+from probekit.models.encoder import kept_checkpoints, load_encoder, save_encoder
+from probekit.probe.features import BATCH_SIZE, extract
+from probekit.report.section_shapes import SECTIONS as SHAPES
+from probekit.report.shapes import mismatch
+from probekit.run import Run
+
+QUICK = ["--epochs", "2", "--batch-size", "8", "--set", "model.width=4", "--set", "train.keep_every=1"]
+CPU = torch.device("cpu")
+
+
+def typed(*words: str) -> Result:
+    return CliRunner(env={"COLUMNS": "80"}).invoke(app, [str(word) for word in words])
+
+
+def sure(*words: str) -> str:
+    done = typed(*words)
+    assert done.exit_code == 0, done.output or done.exception
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small runs on one dataset, trained once."""
+    folder = tmp_path_factory.mktemp("protocols")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        sure("gen", "rect-tri", "--n", "40", "--n-test", "28", "--size", "32", "--pairs")
+        sure("pretrain", "simclr", *QUICK, "--name", "a")
+        sure("pretrain", "simclr", *QUICK, "--name", "b", "--seed", "1")
+    return folder
+
+
+@pytest.fixture
+def home(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of its own, without results."""
+    shutil.copytree(template, tmp_path / "home")
+    monkeypatch.chdir(tmp_path / "home")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each forward pass over a split has embedded."""
+    seen: list[int] = []
+
+    def counted(encoder: Any, images: torch.Tensor, *, batch_size: int) -> Any:
+        seen.append(len(images))
+        return extract(encoder, images, batch_size=batch_size)
+
+    monkeypatch.setattr(embeddings, "extract", counted)
+    return seen
+
+
+def probe_json(*words: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(sure("probe", "a", *words, "--json"))
+    return found
+
+
+def test_every_section_is_written_as_it_is_promised(home: Path) -> None:
+    found = probe_json(
+        "--fractions", "20,50", "--draws", "2", "--knn", "--retrieval", "--cv", "3", "--repeats", "1", "--every"
+    )
+    results = Run(home / "runs/a").results
+    files = {
+        "fractions": "fractions-val-last",
+        "knn": "knn-last",
+        "retrieval": "retrieval-last",
+        "cv": "cv-val-last",
+        "every": "every-val",
+    }
+    for name, stem in files.items():
+        saved = json.loads((results / f"{stem}.json").read_text())
+        assert saved == found[name]
+        assert mismatch(saved, SHAPES[name]) is None
+        assert "95 %" in saved["how"] or name == "every"
+        assert saved["command"].startswith("probekit probe a --")
+    for stem in ("fractions-val-last", "retrieval-last", "every-val"):
+        assert (home / "runs/a/figures" / f"{stem}.png").exists()
+    linear = {key: value for key, value in found.items() if key not in files}
+    assert json.loads((results / "probe-val-last.json").read_text()) == linear
+    for name in ("fractions", "knn", "retrieval"):
+        assert [row["name"] for row in found[name]["rows"]] == [
+            "simclr last", "random weights", "chance", "raw pixels", "patch bag",
+        ]  # fmt: skip
+    assert [row["name"] for row in found["cv"]["rows"]] == ["simclr last", "random weights", "chance"]
+    assert [point["fraction"] for point in found["fractions"]["rows"][0]["points"]] == [0.2, 0.5, 1.0]
+    # With all labels the curve ends at the linear probe.
+    assert found["fractions"]["rows"][0]["points"][-1]["accuracy"] == found["rows"][0]["accuracy"]
+
+
+def test_the_printed_command_makes_the_same_numbers(home: Path) -> None:
+    found = probe_json("--fractions", "20,50", "--draws", "2", "--cv", "3", "--repeats", "1", "--no-floors")
+    for name in ("fractions", "cv"):
+        words = found[name]["command"].split()[3:]
+        again = probe_json(*words, "--no-floors")[name]
+        assert again["rows"] == found[name]["rows"]
+
+
+def test_tables_fit_80_columns(home: Path) -> None:
+    out = sure(
+        "probe",
+        "a",
+        "--fractions",
+        "1,2,5,10,20,50,100",
+        "--draws",
+        "2",
+        "--knn",
+        "--retrieval",
+        "--cv",
+        "3",
+        "--every",
+    )
+    for title in (
+        "Linear probe on fractions",
+        "Nearest neighbours.",
+        "Retrieval.",
+        "neighbours share",
+        "Along pretraining",
+    ):
+        assert title in out
+    assert "…" not in out
+
+
+def test_a_second_protocol_costs_no_forward_pass(home: Path, passes: list[int]) -> None:
+    first = probe_json()
+    assert sorted(passes) == [84, 84, 120, 120]  # train and test, of the encoder and of random weights; 3 images a pair
+    passes.clear()
+    assert probe_json("--knn", "--retrieval", "--protocol", "paper")["knn"]["rows"][0]["n"] == 84
+    assert probe_json()["rows"] == first["rows"]
+    assert passes == []
+
+
+def test_another_encoder_seed_size_or_data_is_never_taken_from_the_cache(home: Path, passes: list[int]) -> None:
+    probe_json()
+    passes.clear()
+    probe_json("--seed", "1")  # other random weights
+    assert sorted(passes) == [84, 120]
+    passes.clear()
+    encoder, header = load_encoder(home / "runs/a")
+    before = probe_json()["rows"][0]["health"]
+    with torch.no_grad():
+        next(encoder.parameters()).mul_(-1)
+    info = {key: value for key, value in header.items() if key not in ("format", "spec")}
+    save_encoder(home / "runs/a/encoder.safetensors", encoder, info)
+    assert probe_json()["rows"][0]["health"] != before
+    assert sorted(passes) == [84, 120]
+    passes.clear()
+    save_encoder(home / "runs/a/encoder.safetensors", encoder, {**info, "max_size": 16})
+    probe_json("--no-floors")
+    assert sorted(passes) == [84, 120]
+    passes.clear()
+    sure("gen", "rect-tri", "--n", "12", "--n-test", "12", "--size", "32", "--out", "data/other.h5")
+    probe_json("--no-floors", "--data", "data/other.h5")
+    assert passes == [12, 12]
+
+
+def test_kept_embeddings_are_those_of_the_encoder_in_any_chunks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "CHUNK_BYTES", 32 * 32 * 33)  # 32 images
+    info = read_info(home / "data/rect-tri.h5")
+    encoder, header = load_encoder(home / "runs/a")
+    kept = embeddings.trained_embedder(Run(home / "runs/a"), "last", CPU)[0](info, "test")
+    images = open_split(info.path, "test", CPU, max_size=header["max_size"]).images
+    np.testing.assert_array_equal(kept, extract(encoder, images, batch_size=BATCH_SIZE))
+    assert [path.name.split("-")[0] for path in (home / "runs/a/embeddings").iterdir()] == ["test"]
+
+
+def test_every_kept_encoder_is_scored_as_by_itself(home: Path) -> None:
+    assert kept_checkpoints(home / "runs/a") == ["epoch-0001", "epoch-0002"]
+    along = probe_json("--every", "--knn")["every"]
+    assert [point["epoch"] for point in along["points"]] == [1, 2]
+    for point in along["points"]:
+        alone = probe_json("--checkpoint", point["checkpoint"], "--no-floors", "--knn")
+        assert point["scores"]["linear"]["value"] == alone["rows"][0]["accuracy"]
+        assert point["scores"]["kNN"] == {
+            key: alone["knn"]["rows"][0][k] for key, k in (("value", "accuracy"), ("ci", "ci"))
+        }
+        assert point["checkpoint_hash"] == alone["checkpoint_hash"]
+    assert {floor["name"] for floor in along["floors"]} >= {"random weights", "chance", "patch bag"}
+
+
+def test_the_last_encoder_follows_those_that_were_kept(home: Path) -> None:
+    (home / "runs/a/checkpoints/epoch-0002.safetensors").unlink()
+    found = probe_json("--every", "--no-floors")["every"]
+    assert [point["checkpoint"] for point in found["points"]] == ["epoch-0001", "last"]
+
+
+def drop(home: Path, split: str) -> None:
+    with h5py.File(home / "data/rect-tri.h5", "r+") as file:
+        del file[split]
+
+
+def test_cross_validation_needs_no_test_split(home: Path) -> None:
+    drop(home, "test")
+    found = probe_json("--cv", "3", "--repeats", "1", "--metric", "accuracy", "--no-floors")
+    assert found.keys() == {"cv"}
+    assert found["cv"]["rows"][0]["n"] == 120
+    held = read_split(home / "data/rect-tri.h5", "train").labels
+    assert found["cv"]["rows"][0]["labels"] == (None if held is None else held.tolist())
+
+
+def several_labels(path: Path) -> Path:
+    """Images of noise with up to three labels each."""
+    rng = np.random.default_rng(0)
+    header = Header(generator="", params={}, seed=0, style="", classes=("cat", "dog", "hat"), factors=(), mask_names=())
+    with DatasetWriter(path, header=header, compression="none", overwrite=True) as writer:
+        for name, n in (("train", 60), ("test", 40)):
+            labels = rng.choice(np.array([0, 1, 255], np.uint8), (n, 3), p=[0.6, 0.3, 0.1])
+            images = rng.integers(0, 256, (n, 32, 32), np.uint8)
+            writer.begin(name, n)
+            writer.append(pack(Split(images, labels, {}, None), "none"))
+    return path
+
+
+def test_several_labels_an_image_have_average_precision(home: Path) -> None:
+    several_labels(home / "data/voc.h5")
+    found = probe_json("--data", "data/voc.h5")
+    assert found.keys() == {"multilabel"}
+    assert [row["name"] for row in found["multilabel"]["rows"]] == ["simclr last", "random weights", "chance"]
+    assert mismatch(found["multilabel"], SHAPES["multilabel"]) is None
+    out = sure("probe", "a", "--data", "data/voc.h5")
+    assert "VOC2007" in out
+    assert "…" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--fractions", "1;2"], "expected percentages with commas, found '1;2'"),
+        (["--fractions", "0,10"], "expected fractions above 0 and up to 100 %, found 0"),
+        (["--cv", "1"], "expected 2 folds or more, found 1"),
+        (["--cv", "5", "--metric", "kapa"], "did you mean 'kappa'"),
+        (["--checkpoint", "epoch-0009"], "found best_test, epoch-0001, epoch-0002, last; type: --checkpoint last"),
+        (["--knn", "--data", "data/voc.h5"], "expected one label an image for --knn, found several in data/voc.h5"),
+    ],
+)
+def test_mistakes_are_one_line(home: Path, words: list[str], message: str) -> None:
+    several_labels(home / "data/voc.h5")
+    (home / "runs/a/checkpoints/best_val.pt").unlink(missing_ok=True)
+    done = typed("probe", "a", *words)
+    assert isinstance(done.exception, ValueError)
+    assert message in str(done.exception)
+
+
+def test_what_the_data_lack_is_one_line(home: Path) -> None:
+    drop(home, "test")
+    done = typed("probe", "a", "--retrieval")
+    assert "expected labels in the split test for --retrieval, found none in data/rect-tri.h5" in str(done.exception)
+
+
+def test_without_kept_encoders_there_is_nothing_to_follow(home: Path) -> None:
+    for path in (home / "runs/a/checkpoints").glob("epoch-*"):
+        path.unlink()
+    assert "type: probekit pretrain METHOD --set train.keep_every=20" in str(typed("probe", "a", "--every").exception)
+
+
+def test_compare_pairs_runs_by_image_for_each_protocol(home: Path) -> None:
+    for name in "ab":
+        sure("probe", name, "--knn", "--retrieval", "--no-floors")
+    found = json.loads(sure("compare", "a", "b", "--json"))
+    assert [group["protocol"] for group in found["groups"]] == ["val", "knn", "retrieval, rank-1"]
+    for group in found["groups"]:
+        pair = group["pairs"][0]
+        accuracy = {row["run"]: row["accuracy"] for row in group["runs"]}
+        assert pair["difference"] == pytest.approx(accuracy["a"] - accuracy["b"])
+        assert pair["p_holm"] == pair["p"]
+        assert [method["seeds"] for method in group["over_seeds"]["methods"]] == [[0, 1]]
+    only = json.loads(sure("compare", "a", "b", "--protocol", "knn", "--data", "data/rect-tri.h5", "--json"))
+    assert only["groups"] == found["groups"][1:2]
+    out = sure("compare", "a", "b")
+    assert "McNemar" in out
+    assert "Methods over seeds" in out
+    assert "head of this report" not in out
+
+
+def test_compare_without_common_results_is_one_line(home: Path) -> None:
+    assert "expected two runs or more" in str(typed("compare", "a", "a").exception)
+    assert "a is not compared: it has not been probed" in str(typed("compare", "a", "b").exception)
+    for name in "ab":
+        sure("probe", name, "--no-floors")
+    message = str(typed("compare", "a", "b", "--protocol", "paper").exception)
+    assert "found: val, last, on data/rect-tri.h5" in message
+
+
+@pytest.mark.parametrize("name", ["e.npz", "e.h5"])
+def test_exported_embeddings_are_those_of_the_file(home: Path, name: str) -> None:
+    out = home / "new" / name
+    assert "train [120, 32], test [84, 32]" in sure("export-embeddings", "a", "--out", str(out))
+    assert "type --overwrite" in str(typed("export-embeddings", "a", "--out", str(out)).exception)
+    sure("export-embeddings", "a", "--out", str(out), "--overwrite", "--checkpoint", "epoch-0001")
+    info = read_info(home / "data/rect-tri.h5")
+    expected = embeddings.trained_embedder(Run(home / "runs/a"), "epoch-0001", CPU)[0](info, "test")
+    split = read_split(info.path, "test")
+    arrays: dict[str, Any] = {}
+    if name.endswith(".npz"):
+        with np.load(out) as file:
+            arrays = {key: file[key] for key in file.files}
+        header = json.loads(str(arrays["header"]))
+    else:
+        with h5py.File(out) as file:
+            header = json.loads(file.attrs["header"])
+            file.visititems(
+                lambda key, value: arrays.update({key: value[()]} if isinstance(value, h5py.Dataset) else {})
+            )
+    np.testing.assert_array_equal(arrays["test/embeddings"], expected)
+    np.testing.assert_array_equal(arrays["test/labels"], split.labels)
+    np.testing.assert_array_equal(arrays["train/factors/angle"], read_split(info.path, "train").factors["angle"])
+    assert (header["checkpoint"], header["data_hash"], header["splits"]) == (
+        "epoch-0001",
+        info.content_hash,
+        {"train": 120, "test": 84},
+    )
+    assert header["encoder"]["epoch"] == 1
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_exports_have_a_known_suffix(home: Path) -> None:
+    assert "expected a file NAME.npz or NAME.h5" in str(typed("export-embeddings", "a", "--out", "e.csv").exception)
