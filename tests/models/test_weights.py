@@ -218,6 +218,13 @@ def test_too_few_tensors_are_refused(target: str, lacking: str, tmp_path: Path) 
     assert all(torch.equal(value, before[key]) for key, value in into.state_dict().items())
 
 
+def test_a_larger_network_is_refused_too(tmp_path: Path) -> None:
+    """All of resnet18's names stand in resnet34, in the same shapes."""
+    torch.save(state(encoder("timm:resnet34")), tmp_path / "resnet34.pt")
+    with pytest.raises(ValueError, match=r"those of a larger network, with 80 tensors more: layer1\.2\.conv1\.weight,"):
+        load(tmp_path / "resnet34.pt", encoder("timm:resnet18"))
+
+
 class Code:
     """What weights_only refuses to make."""
 
