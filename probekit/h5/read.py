@@ -102,7 +102,7 @@ def open_encoded(path: Path, split: str) -> EncodedImages:
 
 def read_labels(path: Path, split: str) -> NDArray[Any] | None:
     """The labels of a split alone, or None for unlabelled images; see `Split`."""
-    return read_columns(path, split)[0]
+    return read_split(path, split, images=False).labels
 
 
 @contextmanager
