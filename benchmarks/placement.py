@@ -23,7 +23,8 @@ from probekit.data import open_split
 from probekit.h5 import DatasetWriter, EncodedBlock, Header, encode
 from probekit.registry import METHODS, get
 from probekit.streamed import StreamedImages, feed
-from probekit.train.pretrain import build_method, choose_device, on_device, with_precision
+from probekit.train.build import build_method, on_device
+from probekit.train.pretrain import choose_device, with_precision
 from probekit.train.step import build_step, fastest_step
 
 PLACEMENTS = ("device", "host", "file")

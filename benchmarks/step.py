@@ -23,9 +23,10 @@ from probekit.generate import generate
 from probekit.methods.conrec import ConRec
 from probekit.registry import METHODS, get
 from probekit.run import create_run
+from probekit.train.build import build_method, on_device
 from probekit.train.evaluate import Monitor
 from probekit.train.loop import Trainer
-from probekit.train.pretrain import build_method, choose_device, on_device, with_precision
+from probekit.train.pretrain import choose_device, with_precision
 
 
 def trainer_for(name: str, *, preset: str, precision: str | None, device: torch.device, folder: Path) -> Trainer:

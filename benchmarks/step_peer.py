@@ -26,7 +26,8 @@ from probekit.config import Config, resolve
 from probekit.data import shrunk
 from probekit.methods.conrec import ConRec
 from probekit.registry import METHODS, get
-from probekit.train.pretrain import build_method, choose_device, on_device, with_precision
+from probekit.train.build import build_method, on_device
+from probekit.train.pretrain import choose_device, with_precision
 from probekit.train.step import build_step, fastest_step
 
 METHOD = "simclr"
@@ -37,7 +38,7 @@ def our_pass(config: Config, images: Tensor, device: torch.device) -> Callable[[
     """`STEPS` steps of the trainer on images uint8 [N, C, H, W]."""
     method = on_device(build_method(config, channels=images.shape[1]), device)
     placed = images.to(device)
-    step = fastest_step(build_step(config, method.train(), placed), print)
+    step = fastest_step(build_step(config, method.train(), placed, None), print)
     batches = torch.arange(len(images), device=device).view(-1, config.train.batch_size)
 
     def run() -> None:

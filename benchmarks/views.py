@@ -29,10 +29,11 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.report import RESULTS, interleaved, spread, write
 from benchmarks.step import synchronised
 from probekit import crops, jitter
+from probekit.jitter import PAPER
 from probekit.views import P_FLIP, VIEWS, make_views
 
 SIZE = 128
-STRENGTH = jitter.FACTOR[1] - 1  # of brightness, contrast and saturation
+STRENGTH = PAPER.factor[1] - 1  # of brightness, contrast and saturation
 SCALE = (crops.COVERED, crops.AREA[1])
 Job = Callable[[], Tensor]
 PEERS = ("torchvision", "kornia", "lightly", "pillow")
@@ -52,11 +53,11 @@ def torchvision_view(channels: int) -> Callable[[Any], Tensor]:
     if channels == 1:
         colour = [v2.ColorJitter(contrast=STRENGTH), v2.ColorJitter(brightness=STRENGTH)]
     else:
-        jitters = v2.ColorJitter(STRENGTH, STRENGTH, STRENGTH, jitter.HUE[1])
+        jitters = v2.ColorJitter(STRENGTH, STRENGTH, STRENGTH, PAPER.hue[1])
         colour = [
-            v2.RandomApply([jitters], jitter.P_JITTER),
-            v2.RandomGrayscale(jitter.P_GRAY),
-            v2.RandomApply([v2.GaussianBlur(kernel_size(), jitter.SIGMA)], jitter.P_BLUR),
+            v2.RandomApply([jitters], PAPER.p_jitter),
+            v2.RandomGrayscale(PAPER.p_gray),
+            v2.RandomApply([v2.GaussianBlur(kernel_size(), jitter.SIGMA)], PAPER.p_blur),
         ]
     crop = v2.RandomResizedCrop(SIZE, SCALE, crops.ASPECT, interpolation=v2.InterpolationMode.BICUBIC)
     steps = [crop, v2.RandomHorizontalFlip(P_FLIP), *colour, v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
@@ -72,14 +73,14 @@ def lightly_views(channels: int, size: int = SIZE) -> Callable[[Any], list[Tenso
     colour = channels == 3
     transform: Any = SimCLRTransform(
         input_size=size,
-        cj_prob=jitter.P_JITTER if colour else 1.0,
+        cj_prob=PAPER.p_jitter if colour else 1.0,
         cj_bright=STRENGTH,
         cj_contrast=STRENGTH,
         cj_sat=STRENGTH if colour else 0.0,
-        cj_hue=jitter.HUE[1] if colour else 0.0,
+        cj_hue=PAPER.hue[1] if colour else 0.0,
         min_scale=SCALE[0],
-        random_gray_scale=jitter.P_GRAY if colour else 0.0,
-        gaussian_blur=jitter.P_BLUR if colour else 0.0,
+        random_gray_scale=PAPER.p_gray if colour else 0.0,
+        gaussian_blur=PAPER.p_blur if colour else 0.0,
         sigmas=jitter.SIGMA,
         hf_prob=P_FLIP,
         normalize=None,
@@ -95,15 +96,15 @@ def kornia_views(channels: int) -> Callable[[Tensor], Tensor]:
     colour: list[Any]
     if channels == 1:
         colour = [
-            K.ColorJitter(contrast=jitter.FACTOR, order=(1,)),
-            K.ColorJitter(brightness=jitter.FACTOR, order=(0,)),
+            K.ColorJitter(contrast=PAPER.factor, order=(1,)),
+            K.ColorJitter(brightness=PAPER.factor, order=(0,)),
         ]
     else:
         kernel = (kernel_size(),) * 2
         colour = [
-            K.ColorJitter(jitter.FACTOR, jitter.FACTOR, jitter.FACTOR, jitter.HUE, p=jitter.P_JITTER),
-            K.RandomGrayscale(p=jitter.P_GRAY),
-            K.RandomGaussianBlur(kernel, jitter.SIGMA, border_type="constant", p=jitter.P_BLUR),
+            K.ColorJitter(PAPER.factor, PAPER.factor, PAPER.factor, PAPER.hue, p=PAPER.p_jitter),
+            K.RandomGrayscale(p=PAPER.p_gray),
+            K.RandomGaussianBlur(kernel, jitter.SIGMA, border_type="constant", p=PAPER.p_blur),
         ]
     crop = K.RandomResizedCrop((SIZE, SIZE), SCALE, crops.ASPECT, resample="bicubic", cropping_mode="resample")
     views: Callable[[Tensor], Tensor] = torch.nn.Sequential(crop, K.RandomHorizontalFlip(p=P_FLIP), *colour)

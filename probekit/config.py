@@ -28,11 +28,19 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The encoder: `width` and `depth` of the U-Net, `pooling` ("gap" or "attention")."""
+    """The encoder.
+
+    `backbone`: "unet" or "timm:NAME"; `width` and `depth` of the U-Net, 0 for others; `stem`, `normalise`: see
+    `probekit.models`; `pooling`: "gap" or "attention"; `weights`: the file that it starts from, "" for random ones.
+    """
 
     width: int
     depth: int
     pooling: str
+    backbone: str
+    stem: str
+    normalise: str
+    weights: str
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,11 @@ SECTIONS: dict[str, type] = {
 }
 
 # Settings that runs of older versions lack, and what was done then.
-BEFORE: dict[str, dict[str, Any]] = {"data": {"placement": "auto"}, "train": {"keep_every": 0}}
+BEFORE: dict[str, dict[str, Any]] = {
+    "data": {"placement": "auto"},
+    "model": {"backbone": "unet", "stem": "imagenet", "normalise": "none", "weights": ""},
+    "train": {"keep_every": 0},
+}
 
 LEAST: dict[str, float] = {
     "data.max_size": 8,
@@ -129,6 +141,8 @@ MOST = 1e9  # of any number: keeps counts within what torch can index
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.placement": ("auto", "device", "host", "file"),
     "model.pooling": ("gap", "attention"),
+    "model.stem": ("imagenet", "small"),
+    "model.normalise": ("auto", "none", "imagenet", "timm"),
     "optimizer.name": ("lars", "adamw"),
     "optimizer.scaling": ("none", "sqrt"),
     "optimizer.schedule": ("constant", "cosine"),
@@ -171,19 +185,30 @@ def resolve(
     if preset not in known:
         raise ValueError(nearest("preset", preset, known))
     text = (resources.files("probekit") / "presets" / f"{preset}.toml").read_text()
-    flat = {
+    flat: dict[str, Any] = {
         "model.pooling": method_class.pooling,
         "views.recipe": method_class.recipe,
+        **{f"model.{name}": value for name, value in BEFORE["model"].items()},
+        "model.normalise": "auto",
         **_flatten(tomllib.loads(text)),
     }
     signature = method_options(method_class)
     flat |= {f"method.{k}": v for k, v in signature.items()}
     types = {key: type(value) for key, value in flat.items()}
-    for changes in (_read_file(config_file), parse_overrides(overrides), dict(options)):
-        for key, value in changes.items():
-            if key not in flat:
-                raise ValueError(nearest("setting", key, flat))
-            flat[key] = _checked(key, value, types[key])
+    changes = _read_file(config_file) | parse_overrides(overrides) | dict(options)
+    for key, value in changes.items():
+        if key not in flat:
+            raise ValueError(nearest("setting", key, flat))
+        flat[key] = _checked(key, value, types[key])
+    if flat["model.backbone"] != "unet":
+        for key in ("model.width", "model.depth"):
+            if key in changes:
+                raise ValueError(
+                    f"expected {key} for the U-Net alone, found it with {flat['model.backbone']}; leave it out"
+                )
+            flat[key] = 0
+    if flat["model.normalise"] == "auto" and not flat["model.weights"]:
+        flat["model.normalise"] = "none"
     sections = {
         name: kind(**{f.name: flat[f"{name}.{f.name}"] for f in fields(kind)}) for name, kind in SECTIONS.items()
     }

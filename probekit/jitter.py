@@ -5,21 +5,50 @@ variant. The operations are TensorFlow's: contrast pulls each channel to its own
 act in HSV. No mean or standard deviation is subtracted anywhere.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from probekit.batched import Taps, apply_where_, resample, uniform
 
-# All from the authors' code, strength 1.
-FACTOR = (0.2, 1.8)  # brightness, contrast and saturation
-HUE = (-0.2, 0.2)  # turns of the colour circle
-P_JITTER, P_GRAY, P_BLUR = 0.8, 0.2, 0.5
-SIGMA = (0.1, 2.0)  # of the blur, px
+SIGMA = (0.1, 2.0)  # of the blur, px; authors' code
 LUMA = (0.2989, 0.5870, 0.1140)  # tf.image.rgb_to_grayscale
 
 
-def draw_changes(n: int, channels: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Draws what happens to each of n views: colour jitter with probability .8, grayscale .2, blur .5.
+@dataclass(frozen=True)
+class Colour:
+    """A colour policy; the defaults are the authors' code's, for one channel and for three.
+
+    Attributes:
+        strength: s of SimCLR: brightness, contrast and saturation are multiplied by 1 - .8 s to 1 + .8 s, hue turns by
+            up to .2 s of the colour circle. All that there is for one channel.
+        p_jitter: Probability that a view of three channels is jittered.
+        p_gray: That it becomes grey.
+        p_blur: That it is blurred.
+    """
+
+    strength: float = 1.0
+    p_jitter: float = 0.8
+    p_gray: float = 0.2
+    p_blur: float = 0.5
+
+    @property
+    def factor(self) -> tuple[float, float]:
+        """Bounds of the factors."""
+        return max(1 - 0.8 * self.strength, 0.0), 1 + 0.8 * self.strength
+
+    @property
+    def hue(self) -> tuple[float, float]:
+        """Bounds of the turn."""
+        return -0.2 * self.strength, 0.2 * self.strength
+
+
+PAPER = Colour()
+
+
+def draw_changes(n: int, channels: int, generator: torch.Generator, colour: Colour) -> tuple[Tensor, ...]:
+    """Draws what happens to each of n views.
 
     A view of one channel gets contrast and brightness, always.
 
@@ -27,14 +56,14 @@ def draw_changes(n: int, channels: int, generator: torch.Generator) -> tuple[Ten
         What `change` takes: tensors of n rows, so that rows of all of them go with rows of the views.
     """
     if channels == 1:
-        return tuple(uniform((2, n), generator, *FACTOR))
-    brightness, contrast, saturation = uniform((3, n), generator, *FACTOR)
-    hue = uniform((n,), generator, *HUE)
+        return tuple(uniform((2, n), generator, *colour.factor))
+    brightness, contrast, saturation = uniform((3, n), generator, *colour.factor)
+    hue = uniform((n,), generator, *colour.hue)
     order = uniform((n, 4), generator).argsort(1)
     sigma = uniform((n,), generator, *SIGMA)
     u = uniform((3, n), generator)
     factors = torch.stack([brightness, contrast, saturation, hue], dim=1)
-    return u[0] < P_JITTER, order, factors, u[1] < P_GRAY, u[2] < P_BLUR, sigma
+    return u[0] < colour.p_jitter, order, factors, u[1] < colour.p_gray, u[2] < colour.p_blur, sigma
 
 
 def change(x: Tensor, *drawn: Tensor) -> Tensor:
@@ -42,11 +71,13 @@ def change(x: Tensor, *drawn: Tensor) -> Tensor:
 
     Args:
         x: float32 [N, C, H, W] views after crop and flip; C is 1 or 3. May be changed in place.
-        drawn: From `draw_changes` for C channels, N rows each.
+        drawn: From `draw_changes` for C channels, N rows each; nothing for views that only stay in [0, 1].
 
     Returns:
         float32 [N, C, H, W] in [0, 1].
     """
+    if not drawn:
+        return x.clamp_(0, 1)
     if x.shape[1] == 1:
         return adjust_gray(x, *drawn)
     jittered, order, factors, grayed, blurred, sigma = drawn

@@ -11,6 +11,7 @@ METHODS: dict[str, str] = {
     "reconstruction": "probekit.methods.conrec:Reconstruction",
     "conrec-gap": "probekit.methods.conrec:ConRecGAP",
     "conrec": "probekit.methods.conrec:ConRec",
+    "supervised": "probekit.methods.supervised:Supervised",
 }
 
 BRANCHES: dict[str, str] = {}  # filled by later work; the contract stands in branches/base.py

@@ -21,6 +21,7 @@ from probekit import __version__
 from probekit.registry import nearest
 
 SCHEMA = "probekit-run/1"
+IMPORTED = "imported"  # the state of a run whose encoder was not trained here
 NUMBERS = re.compile(r"\[\n[-+.\d\sEe,]*\]")  # in indented JSON: a list of numbers
 
 

@@ -32,7 +32,7 @@ def draw_views(
     """Draws the views of the first images, one row a sample.
 
     A recipe with corruptions gives for each kind of corruption the columns input, target and, with
-    `predict`, prediction; the target is the same view each time. A recipe without gives the two views.
+    `predict`, prediction; the target is the same view each time. A recipe without gives the views.
 
     Args:
         images: uint8 [N, C, H, W]; the first 4 are drawn.
@@ -55,7 +55,7 @@ def draw_views(
     if RECIPES[recipe].corrupt:
         groups = list(_corrupted(views.targets[0], generator, predict))
     else:
-        groups = [("views", [("view 1", views.inputs[0]), ("view 2", views.inputs[1])])]
+        groups = [("views", [(f"view {number}", view) for number, view in enumerate(views.inputs, start=1)])]
     figure = _figure(groups, title)
     return save_png(figure, out, dpi=150)
 

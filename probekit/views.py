@@ -1,4 +1,4 @@
-"""Two augmented views of each image, and with recipe "conrec" their corrupted copies.
+"""Augmented views of each image, mostly two, and with recipe "conrec" their corrupted copies.
 
 Batched tensor code on the device of the images, with an explicit generator, and without a
 synchronisation on a GPU, so that the trainer may record it in a CUDA graph. Source: ConRec authors' code,
@@ -14,7 +14,7 @@ from torch import Tensor
 from probekit.batched import uniform
 from probekit.corrupt import corrupt
 from probekit.crops import random_boxes, resize_crops
-from probekit.jitter import change, draw_changes
+from probekit.jitter import PAPER, Colour, change, draw_changes
 from probekit.registry import nearest
 
 VIEWS = 2  # NT-Xent contrasts pairs
@@ -29,15 +29,23 @@ class Recipe:
     Attributes:
         about: One plain line.
         corrupt: Whether each input is a corrupted copy of its target.
+        colour: What happens to intensities and colours; None is nothing.
+        views: Of each image.
     """
 
     about: str
-    corrupt: bool
+    corrupt: bool = False
+    colour: Colour | None = PAPER
+    views: int = VIEWS
 
 
 RECIPES: dict[str, Recipe] = {
-    "simclr": Recipe(about="crop, flip and jitter", corrupt=False),
+    "simclr": Recipe(about="crop, flip and jitter"),
+    # SimCLR, appendix B.9: what its authors do to CIFAR-10.
+    "simclr-weak": Recipe(about="crop, flip and jitter at half strength, no blur", colour=Colour(0.5, p_blur=0.0)),
     "conrec": Recipe(about="crop, flip and jitter, then one corruption a view", corrupt=True),
+    # ConRec authors' code, supervised baselines.
+    "supervised": Recipe(about="crop and flip, one view an image", colour=None, views=1),
 }
 
 
@@ -49,6 +57,7 @@ class Views:
         inputs: float32 [V, B, C, H, W] in [0, 1], contiguous: what the encoder sees.
         targets: float32 [V, B, C, H, W] in [0, 1]: the views before corruption; `inputs` itself where
             there is none.
+        labels: int64 [B], the images' classes, where a method asks for them.
         boxes: int64 [V, B, 4] crop boxes (x0, y0, x1, y1) in source pixels.
         flipped: bool [V, B], mirrored left and right after the crop.
     """
@@ -57,13 +66,14 @@ class Views:
     targets: Tensor
     boxes: Tensor
     flipped: Tensor
+    labels: Tensor | None = None
 
 
 @torch.no_grad()
 def make_views(
     recipe: str, images: Tensor, generator: torch.Generator, *, size: tuple[int, int] | None = None
 ) -> Views:
-    """Makes two views of each image, each augmented on its own.
+    """Makes the views of each image, each augmented on its own.
 
     Args:
         recipe: A name in `RECIPES`.
@@ -86,16 +96,17 @@ def make_views(
             f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}; "
             "pass the images as the dataset file holds them, channels second"
         )
-    batch, _, height, width = images.shape
-    n = VIEWS * batch
+    chosen = RECIPES[recipe]
+    batch, channels, height, width = images.shape
+    n = chosen.views * batch
     boxes = random_boxes(n, height, width, generator)
     flipped = uniform((n,), generator) < P_FLIP
-    drawn = (boxes, flipped, *draw_changes(n, images.shape[1], generator))
-    views = _augment(images, drawn, size or (height, width))
-    inputs = corrupt(views, generator)[0] if RECIPES[recipe].corrupt else views
+    changes = () if chosen.colour is None else draw_changes(n, channels, generator, chosen.colour)
+    views = _augment(images, (boxes, flipped, *changes), size or (height, width))
+    inputs = corrupt(views, generator)[0] if chosen.corrupt else views
 
     def by_view(x: Tensor) -> Tensor:
-        return x.view(VIEWS, batch, *x.shape[1:])
+        return x.view(chosen.views, batch, *x.shape[1:])
 
     targets = by_view(views)
     return Views(
@@ -112,11 +123,12 @@ def _augment(images: Tensor, drawn: Sequence[Tensor], size: tuple[int, int]) -> 
     The CPU goes through the batch in parts that stay in its cache.
     """
     batch, channels, *_ = images.shape
-    step = batch if images.device.type != "cpu" else max(1, PART // (VIEWS * channels * size[0] * size[1]))
-    by_view = [d.view(VIEWS, batch, *d.shape[1:]) for d in drawn]
-    views = torch.empty((VIEWS, batch, channels, *size), device=images.device)
+    V = len(drawn[0]) // batch
+    step = batch if images.device.type != "cpu" else max(1, PART // (V * channels * size[0] * size[1]))
+    by_view = [d.view(V, batch, *d.shape[1:]) for d in drawn]
+    views = torch.empty((V, batch, channels, *size), device=images.device)
     for part in (slice(start, start + step) for start in range(0, batch, step)):
         boxes, flipped, *changes = (d[:, part].flatten(0, 1) for d in by_view)
         made = change(resize_crops(images[part].float() / 255, boxes, flipped, size), *changes)
-        views[:, part] = made.view(VIEWS, -1, channels, *size)
+        views[:, part] = made.view(V, -1, channels, *size)
     return views.flatten(0, 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.generators import overlap, peer_with_masks, rows_of, scenes_of
 from benchmarks.report import interleaved
@@ -33,6 +34,18 @@ def test_smoke_without_committed_ratios_says_what_to_type(tmp_path: Path, monkey
     monkeypatch.setattr("sys.argv", ["smoke"])
     with pytest.raises(SystemExit, match="--update"):
         smoke.main()
+
+
+def test_a_step_of_timm_is_measured_beside_plain_pytorch() -> None:
+    """A tiny model and one worker: both loops run, on the same images."""
+    pytest.importorskip("timm")
+    from benchmarks import step_timm
+
+    tiny = ["--backbone", "test_resnet", "--size", "32", "--batch", "4", "--steps", "2", "--rounds", "2"]
+    arguments = step_timm.parse([*tiny, "--workers", "1", "--precision", "fp32"])
+    found = step_timm.measure(arguments, torch.device("cpu"))
+    assert found["ratio"]["median"] > 0
+    assert set(found["images_per_second"]) == {"ours", "peer"}
 
 
 def test_jobs_take_turns_by_the_clock_given() -> None:

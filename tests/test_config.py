@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from probekit.config import Config, parse_overrides, presets, resolve
 from probekit.registry import METHODS, get, nearest
-from probekit.train.pretrain import build_method
+from probekit.train.build import build_method
 
 
 def conrec(**kwargs: Any) -> Config:

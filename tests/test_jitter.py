@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms import functional as oracle
 
 from probekit import jitter
+from probekit.views import RECIPES
 from tests.chance import seeded, within_five_sigma
 
 Array = NDArray[np.float64]
@@ -98,11 +99,47 @@ def test_blur_is_opencvs_with_zeros_around(height: int, width: int) -> None:
         np.testing.assert_allclose(ours[n].permute(1, 2, 0), expected, atol=1e-5)
 
 
+def test_photographs_of_224_px_get_23_taps() -> None:
+    """Facts of the authors' code at their size; away from the border torchvision's blur is the same."""
+    x = torch.rand(2, 3, 224, 224, generator=seeded())
+    sigma = torch.tensor([0.8, 2.0])
+    ours = jitter.blur(x, sigma)
+    for n in range(2):
+        expected = oracle.gaussian_blur(x[n], [23, 23], [sigma[n].item()] * 2)
+        torch.testing.assert_close(ours[n, :, 11:-11, 11:-11], expected[:, 11:-11, 11:-11], atol=1e-5, rtol=0)
+    assert ours[:, :, 0].mean() < 0.7 * ours[:, :, 112].mean()  # darker at the border, as theirs
+
+
+@pytest.mark.parametrize(
+    ("strength", "factor", "hue"), [(1.0, (0.2, 1.8), 0.2), (0.5, (0.6, 1.4), 0.1), (2.0, (0.0, 2.6), 0.4)]
+)
+def test_strength_scales_the_bounds(strength: float, factor: tuple[float, float], hue: float) -> None:
+    """SimCLR, appendix A: .8 s for brightness, contrast and saturation, .2 s for hue."""
+    colour = jitter.Colour(strength)
+    assert colour.factor == pytest.approx(factor)
+    assert colour.hue == pytest.approx((-hue, hue))
+    _, _, factors, *_ = jitter.draw_changes(2000, 3, seeded(), colour)
+    for column, (low, high) in zip(factors.T, [factor] * 3 + [(-hue, hue)], strict=True):
+        width = high - low
+        assert low - 1e-6 <= column.min() < low + 0.01 * width
+        assert high - 0.01 * width < column.max() <= high + 1e-6
+
+
+def test_the_weak_policy_never_blurs() -> None:
+    """SimCLR, appendix B.9."""
+    colour = RECIPES["simclr-weak"].colour
+    assert colour is not None
+    jittered, _, _, grayed, blurred, _ = jitter.draw_changes(20_000, 3, seeded(), colour)
+    assert not blurred.any()
+    assert within_five_sigma(int(jittered.sum()), 20_000, 0.8)
+    assert within_five_sigma(int(grayed.sum()), 20_000, 0.2)
+
+
 def test_gray_jitter_factors_fill_their_range() -> None:
     # Pixels 0 and 1 in equal parts: the clipped result tells both factors where neither end is clipped.
     x = torch.zeros(20_000, 1, 2, 2)
     x[:, :, 0] = 0.5
-    y = jitter.change(x, *jitter.draw_changes(20_000, 1, seeded()))
+    y = jitter.change(x, *jitter.draw_changes(20_000, 1, seeded(), jitter.PAPER))
     brightness = y.mean((1, 2, 3)) / 0.25  # nothing is clipped while contrast < 1
     contrast = (y[:, 0, 0, 0] - y[:, 0, 1, 0]) / (0.5 * brightness)
     free = contrast < 0.99
@@ -124,7 +161,7 @@ def test_colour_policy_draws_by_its_law(monkeypatch: pytest.MonkeyPatch) -> None
         return x
 
     monkeypatch.setattr("probekit.jitter.apply_where_", record)
-    jitter.change(torch.zeros(n, 3, 1, 1), *jitter.draw_changes(n, 3, seeded()))
+    jitter.change(torch.zeros(n, 3, 1, 1), *jitter.draw_changes(n, 3, seeded(), jitter.PAPER))
     assert list(drawn) == ["adjust_colour", "to_gray", "blur"]  # in this order
     for name, p in (("adjust_colour", 0.8), ("to_gray", 0.2), ("blur", 0.5)):
         assert within_five_sigma(int(drawn[name][0].sum()), n, p)
@@ -143,7 +180,7 @@ def test_colour_policy_draws_by_its_law(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_colour_policy_reaches_the_pixels() -> None:
     x = torch.rand(1, 3, 20, 20, generator=seeded()).mul(0.4).add(0.3).repeat(4000, 1, 1, 1)
-    y = jitter.change(x.clone(), *jitter.draw_changes(4000, 3, seeded(1)))
+    y = jitter.change(x.clone(), *jitter.draw_changes(4000, 3, seeded(1), jitter.PAPER))
     gray = (y.amax(1) - y.amin(1)).amax((1, 2)) < 1e-6
     assert within_five_sigma(int(gray.sum()), 4000, 0.2)
     assert 0 < (y == x).all(1).all(1).all(1).sum() < 4000 * 0.2  # neither jittered, gray nor blurred: 8 %

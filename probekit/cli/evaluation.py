@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from probekit.cli.app import REPORTS, RUNS, Device, Json, Overwrite, Seed, app
+from probekit.cli.app import DATA, REPORTS, RUNS, Device, Json, Overwrite, Seed, app
 from probekit.output import console, errors, print_json
 
 
@@ -35,6 +35,16 @@ def probe(
     metric: Annotated[str, typer.Option(help="Of --cv: kappa (grades; quadratic-weighted) or accuracy.")] = "kappa",
     repeats: Annotated[int, typer.Option(min=1, help="Of --cv: how often all is divided anew.")] = 5,
     every: Annotated[bool, typer.Option("--every", help="Also every kept encoder: along pretraining.")] = False,
+    encoder: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of elsewhere, in place of a run's: timm:NAME or py:MODULE:FUNCTION."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of --encoder: a checkpoint of any project; default: random.")
+    ] = None,
+    normalise: Annotated[
+        str, typer.Option(help="Of --encoder: imagenet, timm, none, or auto: imagenet where weights expect it.")
+    ] = "auto",
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -46,6 +56,23 @@ def probe(
     from probekit.commands.probe import run_probe
     from probekit.commands.probe_options import ProbeOptions, read_fractions, read_recipe
 
+    options = ProbeOptions(
+        fractions=read_fractions(fractions),
+        draws=draws,
+        knn=knn,
+        retrieval=retrieval,
+        cv=cv,
+        metric=metric,
+        repeats=repeats,
+        every=every,
+        recipe=read_recipe(protocol, recipe, epochs=epochs, lr=lr),
+    )
+    out = errors if as_json else console
+    if encoder is not None or weights is not None or normalise != "auto":
+        from probekit.commands.adopt import Outside, adopt
+
+        asked = Outside(encoder, weights, normalise, seed)
+        run, data = adopt(asked, options, run=run, data=data, runs=RUNS, data_folder=DATA, console=out), None
     result = run_probe(
         run,
         data=data,
@@ -55,19 +82,9 @@ def probe(
         seed=seed,
         device=device,
         runs=RUNS,
-        console=errors if as_json else console,
+        console=out,
         quiet=as_json,
-        options=ProbeOptions(
-            fractions=read_fractions(fractions),
-            draws=draws,
-            knn=knn,
-            retrieval=retrieval,
-            cv=cv,
-            metric=metric,
-            repeats=repeats,
-            every=every,
-            recipe=read_recipe(protocol, recipe, epochs=epochs, lr=lr),
-        ),
+        options=options,
     )
     if as_json:
         print_json(result)

@@ -19,6 +19,10 @@ def pretrain(
     batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step; each gives two views.")] = None,
     eval_every: Annotated[int | None, typer.Option(min=1, help="Epochs between linear probes.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto.")] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights that the encoder starts from: a checkpoint of any project."),
+    ] = None,
     seed: Seed = 0,
     config: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A TOML file of settings.")] = None,
     settings: Set = (),  # type: ignore[assignment]
@@ -34,6 +38,7 @@ def pretrain(
         "train.batch_size": batch_size,
         "train.eval_every": eval_every,
         "train.precision": precision,
+        "model.weights": None if init_from is None else str(init_from),
     }
     given = {key: value for key, value in typed.items() if value is not None}
     if resume:

@@ -11,8 +11,10 @@ from rich.console import Console
 from probekit.config import Config, resolve
 from probekit.data import check_divisible, shrunk
 from probekit.registry import METHODS, get
+from probekit.train.build import build_method
 from probekit.train.cost import BYTES, KNOWN, Rates, StepCost, measured_rates, step_cost, step_times
 from probekit.train.pretrain import choose_device, default_preset, with_precision
+from probekit.views import RECIPES
 
 LAUNCH_US = 10  # an operator from Python to a GPU, about; the usual order of magnitude
 
@@ -60,10 +62,12 @@ def run_bench_step(
         options=options,
     )
     config = with_precision(config, place)
-    images = torch.empty(0, channels, size, size, device="meta")
+    with torch.device("meta"):
+        images = torch.empty(0, channels, size, size)
+        stride = build_method(config, channels=channels).encoder.stride
     for most in (config.data.max_size, config.views.max_size):
         images = torch.empty(0, channels, *shrunk(images, most), device="meta")
-        check_divisible((images.shape[2], images.shape[3]), 2 ** (config.model.depth - 1))
+        check_divisible((images.shape[2], images.shape[3]), stride)
     view = (images.shape[2], images.shape[3])
     cost = step_cost(config, channels=channels, size=view)
     result = _predicted(config, cost, (channels, *view), [measured_rates(place, config.train.precision), *KNOWN])
@@ -91,6 +95,7 @@ def _predicted(config: Config, cost: StepCost, view: tuple[int, ...], machines: 
         "preset": config.preset,
         "precision": precision,
         "batch_size": config.train.batch_size,
+        "views": RECIPES[config.views.recipe].views * config.train.batch_size,
         "view": list(view),
         **asdict(cost),
         "bytes": BYTES[precision] * cost.elements,
@@ -101,7 +106,7 @@ def _predicted(config: Config, cost: StepCost, view: tuple[int, ...], machines: 
 def _print_prediction(result: dict[str, Any], console: Console) -> None:
     channels, height, width = result["view"]
     console.print(
-        f"{result['method']}, preset {result['preset']}, {result['precision']}: {2 * result['batch_size']} views of "
+        f"{result['method']}, preset {result['preset']}, {result['precision']}: {result['views']} views of "
         f"{height}x{width}x{channels} a step ({result['batch_size']} images), {result['parameters']:,} parameters"
     )
     console.print(

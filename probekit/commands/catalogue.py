@@ -8,23 +8,29 @@ from rich.text import Text
 
 from generators import GENERATORS
 from probekit.config import method_options, presets, resolve
+from probekit.importers import OFFICIAL
+from probekit.models.backbones import BACKBONES
 from probekit.models.encoder import count_as_paper, count_parameters
 from probekit.registry import BRANCHES, LOOKS, METHODS, get
 from probekit.sweep.definition import describe, shipped
-from probekit.train.pretrain import build_method
+from probekit.train.build import build_method
+from probekit.views import RECIPES
 
 CHANNELS = 3  # parameter counts are for 3 channels at preset `paper`, as in the ConRec paper's Table 2
 
 
 def catalogue() -> dict[str, Any]:
-    """Generators, methods, branches, looks, presets and sweeps as plain data; the shape is a promise to scripts."""
+    """Generators, methods, backbones, views, ... as plain data; the shape is a promise to scripts."""
     return {
         "generators": [kind.describe() for kind in GENERATORS.values()],
         "methods": [_method(name) for name in METHODS],
+        "backbones": [{"name": name, "about": about} for name, about in BACKBONES.items()],
+        "views": [{"name": name, "about": recipe.about} for name, recipe in RECIPES.items()],
         "branches": list(BRANCHES),
         "looks": [{"name": name, "about": get(LOOKS, "look", name).about} for name in LOOKS],
         "presets": [{"name": name, "about": about} for name, about in presets().items()],
         "sweeps": [describe(name) for name in shipped()],
+        "datasets": [{"name": name, "about": entry.about, "needs": entry.needs} for name, entry in OFFICIAL.items()],
     }
 
 
@@ -42,6 +48,10 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
     for method in content["methods"]:
         counts = f"{method['encoder_parameters']:,} ({method['encoder_parameters_as_paper']:,})"
         console.print(f"  {method['name']:<17} {counts}  {method['about']}; {method['paper']}")
+    for kind, setting in (("backbones", "--set model.backbone=NAME"), ("views", "--set views.recipe=NAME")):
+        console.print(_entry(kind, setting))
+        for entry in content[kind]:
+            console.print(f"  {entry['name']:<18} {entry['about']}")
     console.print(_entry("branches", ", ".join(content["branches"]) or "none yet"))
     console.print(_entry("looks", ""))
     for look in content["looks"]:
@@ -52,6 +62,9 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
     console.print(_entry("sweeps", ""))
     for sweep in content["sweeps"]:
         console.print(f"  {sweep['name']:<13} {sweep['about']}")
+    console.print(_entry("official datasets", "for: probekit import NAME ROOT"))
+    for dataset in content["datasets"]:
+        console.print(f"  {dataset['name']:<14} {dataset['about']}")
     console.print("next: probekit gen rect-tri   or   probekit pretrain conrec")
 
 

@@ -10,7 +10,7 @@ from probekit.commands.hints import after_pretraining
 from probekit.commands.locate import dataset_or_default
 from probekit.h5 import read_info
 from probekit.registry import METHODS, nearest
-from probekit.run import Run, open_run
+from probekit.run import IMPORTED, Run, open_run
 
 
 class StoppedError(ValueError):
@@ -94,7 +94,12 @@ def run_resume(
     if refused:
         raise ValueError(f"--resume goes on with the run's own settings, found {', '.join(refused)}; leave them out")
     opened = open_run(name, runs)
-    trains = opened.read()["config"]["method"]
+    content = opened.read()
+    trains = content["config"]["method"]
+    if content["state"] == IMPORTED:
+        raise ValueError(
+            f"expected a run that was pretrained here, found {opened.name}, an imported encoder; type: --name NAME"
+        )
     if method not in (None, trains):
         raise ValueError(f"expected a run of {method}, found {opened.name} of {trains}; type: --resume --name NAME")
     from probekit.train.pretrain import resume

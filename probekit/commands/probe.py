@@ -174,6 +174,8 @@ def _stem(name: str, result: Mapping[str, Any]) -> tuple[str, ...]:
     if name == "every":
         return name, result["protocol"]
     section = SECTIONS[name]
+    if name == SGD and "map" in result["rows"][0]:  # several labels an image: read as such
+        return "multilabel", result["protocol"], result["checkpoint"]
     return section.stem or name, *([result["protocol"]] if section.fits else []), result["checkpoint"]
 
 
@@ -210,7 +212,7 @@ def _print_notes(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 
 def _print_best(row: Mapping[str, Any], console: Console) -> None:
-    best, last = row["best_test"], len(row["scores"])
+    best, last = row["best_test"], len(row["by_epoch"])
     console.print(f"best epoch on test (paper protocol): {best['score']:.1%} at {best['epoch']} of {last}")
 
 

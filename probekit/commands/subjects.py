@@ -17,8 +17,9 @@ from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, build_encoder
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.probe.protocol import Part, fit_label
-from probekit.run import Run
-from probekit.train.pretrain import build_method, load_method
+from probekit.run import IMPORTED, Run
+from probekit.train.build import build_method
+from probekit.train.pretrain import load_method
 
 NEGATIVES = 256  # ours: images of the bank that gradcam-ssl contrasts with; the smallest batch of the SimCLR paper
 FEW = 64  # of these for networks whose maps are only compared with each other
@@ -54,7 +55,9 @@ class Subjects:
         labels = split.class_labels
         self.labels = labels if labels is not None and len(np.unique(labels)) > 1 else None
         self.groups = split.factors.get("pair_id")
-        self.config = Config.from_dict(run.read()["config"])
+        content = run.read()
+        # An imported encoder was trained elsewhere: its views are not known.
+        self.config = None if content["state"] == IMPORTED else Config.from_dict(content["config"])
         # Without its checkpoint a run has no projection head left: the embedding itself is contrasted.
         has_checkpoint = (run.checkpoints / f"{checkpoint}.pt").exists()
         self.method = load_method(run, checkpoint)[0] if has_checkpoint else None
@@ -80,8 +83,9 @@ class Subjects:
 
     def random(self, seed: int, *, with_probe: bool) -> Subject:
         """The same with the random weights of a seed."""
-        if self.method is not None:
-            method = build_method(replace(self.config, seed=seed), channels=self.images.shape[1])
+        if self.method is not None and self.config is not None:
+            config, classes = replace(self.config, seed=seed), len(self.header["classes"])
+            method = build_method(config, channels=self.images.shape[1], classes=classes)
             return self._subject(method.encoder, method, with_probe=with_probe)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -93,10 +97,11 @@ class Subjects:
         context = replace(
             self.context,
             project=None if method is None else method.to(device).eval().projection,
-            recipe=self.config.views.recipe,
             temperature=getattr(method, "temperature", Context.temperature),
-            view_size=shrunk(self.images, self.config.views.max_size),
         )
+        if self.config is not None:
+            views = self.config.views
+            context = replace(context, recipe=views.recipe, view_size=shrunk(self.images, views.max_size))
         with torch.no_grad():
             bank = self.bank if with_probe else self.bank[:FEW]
             pooled = torch.from_numpy(extract(encoder, bank, batch_size=BATCH_SIZE)).to(device)

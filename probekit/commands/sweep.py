@@ -215,17 +215,18 @@ def _default_preset(device: str) -> str:
 
 def _on_device(planned: Sequence[PlannedRun], device: str) -> tuple[PlannedRun, ...]:
     """The runs as `pretrain` would resolve them there."""
+    from probekit.train.build import with_normalise
     from probekit.train.pretrain import choose_device, with_precision
 
     place = choose_device(device)
-    return tuple(replace(run, config=with_precision(run.config, place)) for run in planned)
+    return tuple(replace(run, config=with_normalise(with_precision(run.config, place))) for run in planned)
 
 
 def _check_methods(planned: Sequence[PlannedRun]) -> None:
     """Builds every row's method once, without memory: what its constructor refuses is refused before anything runs."""
     import torch
 
-    from probekit.train.pretrain import build_method
+    from probekit.train.build import build_method
 
     for run in {run.row.name: run for run in planned}.values():
         try:

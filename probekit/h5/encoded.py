@@ -87,9 +87,8 @@ def read_offsets(group: h5py.Group, rows: slice) -> NDArray[np.int64]:
     """
     offsets: NDArray[np.int64] = group["offsets"][rows.start : rows.stop + 1].astype(np.int64, copy=False)
     total = group["bytes"].shape[0]
-    whole = rows.start > 0 or offsets[0] == 0
-    if not whole or offsets[0] < 0 or offsets[-1] > total or (np.diff(offsets) < 1).any():
-        raise ValueError(f"expected offsets that rise from 0 to {total} in {group.name}/offsets, found others")
+    if offsets[0] < 0 or offsets[-1] > total or (np.diff(offsets) < 1).any():
+        raise ValueError(f"expected offsets that rise, from 0 to {total}, in {group.name}/offsets, found others")
     return offsets
 
 

@@ -115,7 +115,7 @@ def _store(part: NDArray[np.uint8], step: int, compression: str) -> bytes:
     """A chunk's bytes as stored; the last one of a split is filled up with zeros."""
     missing = bytes((step - len(part)) * part[0].size)
     if compression != "gzip":
-        return part.tobytes() + missing
+        return part.tobytes() + missing if missing else part.tobytes()
     deflate = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, GZIP_MEMORY, zlib.Z_RLE)
     return deflate.compress(part.data) + deflate.compress(missing) + deflate.flush()
 

@@ -96,7 +96,8 @@ class Look(ABC):
         signed: Whether a map may hold negative evidence.
         both_signs: Whether the map's negative is a row of its own: neither sign is the agreed one.
         targeted: Whether the map explains the batch's target, where there is one.
-        needs: "target", "weights" (pooling weights), "negatives": without them the look is left out.
+        needs: "map" (a feature map that is pooled), "target", "weights" (pooling weights), "negatives": without these
+            the look is left out.
     """
 
     about: ClassVar[str]

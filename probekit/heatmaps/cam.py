@@ -21,7 +21,7 @@ class CAM(Look):
     unit = "target per cell; the mean over cells, plus the bias, is the target"
     signed = True
     targeted = True
-    needs: ClassVar[frozenset[str]] = frozenset({"target"})
+    needs: ClassVar[frozenset[str]] = frozenset({"map", "target"})
 
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
         """`[B, h, w]` of the feature map."""

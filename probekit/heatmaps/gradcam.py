@@ -19,7 +19,7 @@ class GradCAM(Look):
     unit = "target per cell, as if the gradient were the same in all cells"
     signed = True
     targeted = True
-    needs: ClassVar[frozenset[str]] = frozenset({"target"})
+    needs: ClassVar[frozenset[str]] = frozenset({"map", "target"})
 
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
         """`[B, h, w]` of the feature map."""

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from probekit.heatmaps.base import Batch, Context, Look, map_gradient
 from probekit.heatmaps.gradcam import weigh_channels
 from probekit.models.encoder import Encoder
-from probekit.views import make_views
+from probekit.views import RECIPES, make_views
 
 PASS = 64  # views that are encoded at a time: bounds memory
 
@@ -28,6 +28,7 @@ class GradCAMSimilarity(Look):
     unit = "cosine per cell"
     signed = True
     both_signs = True
+    needs: ClassVar[frozenset[str]] = frozenset({"map"})
 
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
         """`[B, h, w]` of the feature map."""
@@ -48,7 +49,7 @@ class GradCAMSSL(GradCAMSimilarity):
 
     about = "GradCAM of the contrastive loss of an image"
     unit = "nats per cell"
-    needs: ClassVar[frozenset[str]] = frozenset({"negatives"})
+    needs: ClassVar[frozenset[str]] = frozenset({"map", "negatives"})
 
     def score(self, anchors: Tensor, views: Tensor) -> Tensor:
         """`[B]`, the loss in nats."""
@@ -71,7 +72,7 @@ def positives(encoder: Encoder, batch: Batch, context: Context) -> Tensor:
     for image, index in zip(batch.images, batch.index.tolist(), strict=True):
         word = int(np.random.SeedSequence([context.seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
         generator = torch.Generator(image.device).manual_seed(word)
-        copies = image.expand(context.draws // 2, *image.shape)
+        copies = image.expand(context.draws // RECIPES[context.recipe].views, *image.shape)
         drawn.append(make_views(context.recipe, copies, generator, size=context.view_size).inputs.flatten(0, 1))
     parts = torch.split(torch.cat(drawn), PASS)
     pooled = torch.cat([encoder(part.contiguous(memory_format=torch.channels_last)).pooled for part in parts])

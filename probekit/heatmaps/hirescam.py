@@ -15,7 +15,7 @@ class HiResCAM(Look):
     unit = "target per cell, first order"
     signed = True
     targeted = True
-    needs: ClassVar[frozenset[str]] = frozenset({"target"})
+    needs: ClassVar[frozenset[str]] = frozenset({"map", "target"})
 
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
         """`[B, h, w]` of the feature map."""

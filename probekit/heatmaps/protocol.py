@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probekit.config import SIDE
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import as_inputs, encode
 from probekit.heatmaps.baselines import BASELINES
@@ -73,7 +74,8 @@ def evaluate(
     names, left_out = choose_looks(work.trained, asked, has_weights=first.weights is not None)
     tell(f"maps of {len(work.questions)} images: {', '.join(names)}")
     looks, pooled = look_rows(names, work.trained, work.questions, encoder="trained")
-    grid = (first.map.shape[2], first.map.shape[3])
+    mapped = first.map if work.trained.encoder.has_map else work.questions.images[..., ::SIDE, ::SIDE]
+    grid = (mapped.shape[2], mapped.shape[3])  # of the baselines and the ceiling
     untrained, _ = look_rows(names, work.random, work.random_questions, encoder="random")
     baselines = [*_baselines(work, grid), *untrained]
     rows: list[Row] = [*looks, *baselines]

@@ -147,6 +147,8 @@ def unmet(name: str, subject: Subject, has_weights: bool) -> str | None:
     needs = get(LOOKS, "look", name).needs
     if "target" in needs and subject.classifier is None:
         return "needs labels of at least two classes, for a linear probe"
+    if "map" in needs and not subject.encoder.has_map:
+        return "this encoder gives no feature map that is pooled to its embedding"
     if "weights" in needs and not has_weights:
         return "this encoder pools with plain averages, so there are no weights to show"
     if "negatives" in needs and subject.context.negatives is None:

@@ -84,7 +84,7 @@ class Item(Protocol):
         """What changes when its file does."""
 
     def decode(self) -> NDArray[np.uint8]:
-        """uint8 `[H, W]` or RGB `[H, W, 3]`; raises `Broken`."""
+        """uint8 `[H, W]`, or BGR `[H, W, 3]` as OpenCV has it; raises `Broken`."""
 
 
 @dataclass(frozen=True)

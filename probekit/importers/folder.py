@@ -28,7 +28,7 @@ class File:
         return file_stamp(self.path)
 
     def decode(self) -> NDArray[np.uint8]:
-        """uint8 `[H, W]` or `[H, W, 3]`."""
+        """uint8 `[H, W]` or BGR `[H, W, 3]`."""
         return decode_file(self.path)
 
 

@@ -1,4 +1,4 @@
-"""One image file to uint8 grey or RGB, and to a square."""
+"""One image file to uint8, as OpenCV has it (BGR), to a square, and to grey or RGB."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a broken im
 
 
 def decode_file(path: Path) -> Pixels:
-    """Reads uint8 `[H, W]` or RGB `[H, W, 3]`, upright as its EXIF orientation says.
+    """Reads uint8 `[H, W]` or BGR `[H, W, 3]`, upright as its EXIF orientation says.
 
     16-bit images are scaled to 8 bits. Float images are clipped to [0, 1], where 1 is white, as OpenCV itself does for
     radiance files. Transparent pixels show white paper.
@@ -37,8 +37,7 @@ def decode_file(path: Path) -> Pixels:
     if image.ndim == 3 and not _is_opaque(data):
         whole = _decode(data, cv2.IMREAD_UNCHANGED)
         image = _on_paper(_to_8_bits(whole)) if whole.ndim == 3 and whole.shape[2] == 4 else image
-    image = _to_8_bits(image)
-    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return _to_8_bits(image)
 
 
 def _is_opaque(data: bytes) -> bool:
@@ -98,12 +97,12 @@ def has_colour(image: Pixels) -> bool:
     """Whether the channels differ anywhere."""
     if image.ndim == 2:
         return False
-    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+    blue, green, red = image[..., 0], image[..., 1], image[..., 2]
     return not (np.array_equal(red, green) and np.array_equal(red, blue))
 
 
 def to_channels(image: Pixels, channels: int) -> Pixels:
-    """Grey `[H, W]` of an image without colour, or RGB `[H, W, 3]` of any."""
+    """Grey `[H, W]` of an image without colour, or RGB `[H, W, 3]` of any; of grey or BGR."""
     if channels == 1:
         return image if image.ndim == 2 else image[..., 0]
-    return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB), np.uint8)

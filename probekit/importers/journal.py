@@ -94,9 +94,13 @@ class Journal:
         broken = [(index, names[item.key]) for index, item in enumerate(done.items) if item.key in names]
         head = {"split": split, "count": len(done.items), "items": digest(done.items), "broken": broken}
         pictures, parts = _from_block(done.block)
-        record = json.dumps(head | pictures).encode() + b"\n" + b"".join(parts)
+        record = [json.dumps(head | pictures).encode() + b"\n", *parts]
+        checksum = 0
+        for part in record:
+            checksum = zlib.crc32(part, checksum)
         try:
-            self._file.write(FRAME.pack(len(record), zlib.crc32(record)) + record)
+            self._file.write(FRAME.pack(sum(map(len, record)), checksum))
+            self._file.writelines(record)
             self._file.flush()
             self._blocks += done.block is not None
         except OSError as error:

@@ -29,9 +29,11 @@ class Row:
         return self.of_file
 
     def decode(self) -> NDArray[np.uint8]:
-        """uint8 `[H, W]` or `[H, W, 3]`."""
+        """uint8 `[H, W]` or BGR `[H, W, 3]`."""
         image: NDArray[np.uint8] = self.images[self.index]
-        return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+        if image.ndim == 2:
+            return image
+        return image[..., 0] if image.shape[2] == 1 else image[..., ::-1]
 
 
 def open_npz(source: Path, options: Options) -> Source | None:

@@ -21,8 +21,10 @@ from probekit.importers.journal import Done, Journal
 Pixels = NDArray[np.uint8]
 Fetched = Pixels | bytes | Broken  # bytes: a JPEG file
 
-BATCH = 64  # images decoded at a time: as many as a chunk holds
-BATCH_BYTES = 64 << 20  # or as many as fit, where photographs are kept whole: bounds memory
+FILES = 64  # in a block of JPEG files: as many as a chunk of pixels holds
+TASK = 8  # images of one task for a thread: the threads wait for one another less often
+AHEAD = 256  # images decoded ahead, so that no thread waits while the others pack and write
+AHEAD_BYTES = 128 << 20  # or as many as fit, where photographs are kept whole: bounds memory
 
 
 class NeedsColour(Exception):  # noqa: N818 - not an error: the pass starts again
@@ -59,9 +61,9 @@ class Form:
             return broken
         if self.channels == 1 and has_colour(image):
             raise NeedsColour
-        image = to_channels(image, self.channels)
         if self.size is not None:
             image = to_square(image, self.size, self.resize)
+        image = to_channels(image, self.channels)  # the last, when there are fewer pixels
         return encode(image) if self.encoded else image
 
 
@@ -139,9 +141,9 @@ class _Blocks:
 
     def of(self, pool: ThreadPoolExecutor, items: Sequence[Item]) -> Iterator[Done]:
         """The blocks of items in order; decodes and packs ahead, in threads."""
-        step = BATCH if self.form.size is not None else _batch_size(self.source)
+        window = AHEAD if self.form.size is not None else _window(self.source)
         waiting: deque[tuple[_Run, Future[Block | EncodedBlock | None]]] = deque()
-        for run in self._runs(_ahead(pool, self.form.of, items, step)):
+        for run in self._runs(_ahead(pool, self.form.of, items, window)):
             waiting.append((run, pool.submit(self._pack, run)))
             while len(waiting) > 2 * (os.cpu_count() or 1):  # bounds memory
                 yield _done(*waiting.popleft())
@@ -171,7 +173,7 @@ class _Blocks:
             yield run
 
     def _rows(self, image: Pixels | bytes) -> int:
-        return BATCH if isinstance(image, bytes) else chunk_rows(*(*image.shape, 1)[:3])
+        return FILES if isinstance(image, bytes) else chunk_rows(*(*image.shape, 1)[:3])
 
     def _expect_shape(self, key: str, shape: tuple[int, ...]) -> None:
         if self.first is None:
@@ -200,23 +202,30 @@ def _done(run: _Run, block: "Future[Block | EncodedBlock | None]") -> Done:
     return Done(run.items, run.broken, block.result())
 
 
-def _batch_size(source: Source) -> int:
-    """Images decoded at a time when they keep their size; all have that of the first."""
+def _window(source: Source) -> int:
+    """Images decoded ahead when they keep their size; all have that of the first."""
     try:
         first: Pixels = next(item for items in source.splits.values() for item in items).decode()
     except Broken:
         return 1
-    return max(1, min(BATCH, BATCH_BYTES // first.nbytes))
+    return max(1, min(AHEAD, AHEAD_BYTES // first.nbytes))
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, fetch: Callable[[Item], Fetched], items: Sequence[Item], step: int
+    pool: ThreadPoolExecutor, fetch: Callable[[Item], Fetched], items: Sequence[Item], window: int
 ) -> Iterator[tuple[Item, Fetched]]:
-    """Items with their images; while one batch is used, the next is being decoded."""
-    batches = [items[begin : begin + step] for begin in range(0, len(items), step)]
-    following = pool.map(fetch, batches[0]) if batches else iter(())
-    for position, batch in enumerate(batches):
-        current = following
-        if position + 1 < len(batches):
-            following = pool.map(fetch, batches[position + 1])
-        yield from zip(batch, current, strict=True)
+    """Items with their images, in order; so many are being decoded while one is used."""
+
+    def fetch_all(part: Sequence[Item]) -> list[Fetched]:
+        return [fetch(item) for item in part]
+
+    step = min(TASK, window)
+    waiting: deque[tuple[Sequence[Item], Future[list[Fetched]]]] = deque()
+    for begin in range(0, len(items), step):
+        part = items[begin : begin + step]
+        waiting.append((part, pool.submit(fetch_all, part)))
+        if len(waiting) * step > window:
+            first, images = waiting.popleft()
+            yield from zip(first, images.result(), strict=True)
+    for part, images in waiting:
+        yield from zip(part, images.result(), strict=True)

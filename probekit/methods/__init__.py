@@ -1,1 +1,1 @@
-"""Self-supervised methods: one file each, named in `probekit.registry.METHODS`."""
+"""Methods, self-supervised and supervised: one file each, named in `probekit.registry.METHODS`."""

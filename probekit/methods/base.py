@@ -1,4 +1,4 @@
-"""The contract of a self-supervised method.
+"""The contract of a method.
 
 Shapes: B batch, V views, C channels, H W image, h w feature map, D embedding.
 """
@@ -35,7 +35,7 @@ class Step:
 
 
 class Method(nn.Module, ABC):
-    """A self-supervised method. Its keyword-only constructor arguments are its settings (`--set method.NAME=...`).
+    """A way to train an encoder. Its keyword-only constructor arguments are its settings (`--set method.NAME=...`).
 
     Attributes:
         about: One plain line.
@@ -43,6 +43,7 @@ class Method(nn.Module, ABC):
         recipe: The views it trains on, a name in `probekit.views.RECIPES`.
         pooling: How its encoder pools, unless `model.pooling` says otherwise.
         provides: What branches may rely on, e.g. "map", "two_views", "reconstruction".
+        needs_labels: Whether `views.labels` must be there; its constructor then takes the number of classes, too.
         defaults: Values of constructor arguments that this variant fixes.
         encoder: What is kept after pretraining.
         branches: Add-ons, put there by `probekit.branches.base.attach`.
@@ -53,6 +54,7 @@ class Method(nn.Module, ABC):
     recipe: ClassVar[str]
     pooling: ClassVar[str]
     provides: ClassVar[frozenset[str]]
+    needs_labels: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, encoder: Encoder) -> None:

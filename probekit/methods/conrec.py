@@ -34,7 +34,7 @@ class ConRec(Method):
     """Contrastive reconstruction.
 
     Args:
-        encoder: U-Net encoder with its pooling.
+        encoder: With its pooling; for a reconstruction its stages must halve.
         contrastive: Weight of NT-Xent; 0 leaves it and the projection head out.
         alpha: Weight of the reconstruction loss; 0 leaves it and the decoder out. 100 belongs to an NT-Xent that sums
             the means of the two views, as here and in the authors' code; with one mean over all anchors it is 50.
@@ -76,7 +76,11 @@ class ConRec(Method):
         self.alpha = alpha
         self.temperature = temperature
         self.head = ProjectionHead(dim=encoder.dim, out=projection_dim) if contrastive else None
-        self.decoder = UNetDecoder(**_decoder_arguments(encoder)) if alpha else None
+        self.decoder = None
+        if alpha:
+            self.decoder = UNetDecoder(
+                channels=encoder.spec["channels"], widths=encoder.widths, strides=encoder.strides
+            )
 
     def step(self, views: Views) -> Step:
         """Both losses of one batch. Logs: `contrastive` (chance 2 log(2B - 1)) and `reconstruction` (MSE in [0, 1])."""
@@ -137,7 +141,3 @@ class ConRecGAP(ConRec):
 
     about = "contrastive and reconstruction loss, global average pooling"
     pooling = "gap"
-
-
-def _decoder_arguments(encoder: Encoder) -> dict[str, int]:
-    return {name: encoder.spec[name] for name in ("channels", "width", "depth")}

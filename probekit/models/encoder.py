@@ -1,6 +1,7 @@
 """The encoder that every probe and heatmap sees, and the file it is kept in."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from probekit.models.backbones import build_backbone
+from probekit.models.outside import OutsideBackbone
 from probekit.models.pooling import build_pooling
-from probekit.models.unet import UNetEncoder
 
 FORMAT = "probekit-encoder/1"
 KEPT = "epoch-"  # begins the names of encoders that are kept for good
@@ -23,7 +25,7 @@ class Features:
 
     Attributes:
         stages: Every stage's activations, finest first; the last one is `map`.
-        map: `[B, D, h, w]`.
+        map: `[B, D, h, w]`; 1x1, the embedding itself, where an encoder gives no map.
         pooled: `[B, D]`, float32: the embedding.
         weights: `[B, h, w]`, the pooling weights, or None for plain averages.
     """
@@ -35,41 +37,85 @@ class Features:
 
 
 class Encoder(nn.Module):
-    """Backbone and pooling. `[B, C, H, W] -> Features`.
+    """Normalisation, backbone and pooling. `[B, C, H, W] -> Features`.
+
+    Attributes:
+        spec: Enough to rebuild it.
+        dim: D, of the feature map and the embedding.
+        stride: Px a cell of the feature map; H and W should be divisible by it.
+        widths: Channels of each stage, finest first.
+        strides: Px a cell of each stage.
+        has_map: Whether the embedding is `pooling` of the feature map: what class activation maps rest on.
 
     Args:
         channels: Image channels, 1 or 3.
+        pooling: "gap" or "attention"; "own" where a backbone of "py:" pools by itself.
+        backbone: "unet", "timm:NAME" or "py:MODULE:FUNCTION".
         width: Channels of the first U-Net level.
-        depth: Levels of the U-Net; H and W must be divisible by `stride`.
-        pooling: "gap" or "attention".
+        depth: Levels of the U-Net.
+        stem: "imagenet", or "small" for small images (`probekit.models.backbones`).
+        normalise: Mean and standard deviation of each channel, which are taken off and divided by; None for neither.
+        shape: (D, px a cell) of the map of a backbone of "py:".
+        code: Hash of its module's file.
+
+    Raises:
+        ValueError: If there is no such backbone, stem or pooling.
     """
 
-    def __init__(self, *, channels: int, width: int, depth: int, pooling: str) -> None:
+    def __init__(
+        self,
+        *,
+        channels: int,
+        pooling: str,
+        backbone: str = "unet",
+        width: int = 0,
+        depth: int = 0,
+        stem: str = "imagenet",
+        normalise: Mapping[str, list[float]] | None = None,
+        shape: Sequence[int] = (),
+        code: str = "",
+    ) -> None:
         super().__init__()
-        self.spec: dict[str, Any] = {
-            "channels": channels,
-            "width": width,
-            "depth": depth,
-            "pooling": pooling,
-        }
-        self.dim = width * 2 ** (depth - 1)
-        self.stride = 2 ** (depth - 1)
-        self.backbone = UNetEncoder(channels=channels, width=width, depth=depth)
-        self.pooling = build_pooling(pooling, self.dim)
+        self.spec: dict[str, Any] = {"channels": channels, "pooling": pooling}
+        if backbone == "unet":
+            self.spec |= {"width": width, "depth": depth}
+        else:
+            self.spec |= {"backbone": backbone, "stem": stem}
+        if shape:
+            self.spec |= {"shape": list(shape), "code": code}
+        if normalise is not None:
+            self.spec["normalise"] = {name: list(values) for name, values in normalise.items()}
+        self.backbone: Any  # a module with the attributes that `probekit.models.backbones` names
+        if backbone.startswith("py:"):
+            self.backbone = OutsideBackbone(backbone, shape, code)
+        else:
+            self.backbone = build_backbone(backbone, channels=channels, width=width, depth=depth, stem=stem)
+        self.widths: list[int] = self.backbone.widths
+        self.strides: list[int] = self.backbone.strides
+        self.dim, self.stride = self.widths[-1], self.strides[-1]
+        self.has_map = pooling != "own"
+        self.pooling = build_pooling(pooling if self.has_map else "gap", self.dim)
+        for name in ("mean", "std"):  # not persistent: the spec holds them
+            values = None if normalise is None else torch.tensor(normalise[name]).view(1, -1, 1, 1)
+            self.register_buffer(name, values, persistent=False)
 
     @property
     def blocks(self) -> dict[str, nn.Module]:
         """The parts that hold weights, by name, the last that an image passes first."""
-        named = {"pooling": self.pooling} | {
-            f"level {number}": block for number, block in reversed([*enumerate(self.backbone.levels, start=1)])
-        }
+        named: dict[str, nn.Module] = {"pooling": self.pooling, **dict(reversed(self.backbone.parts.items()))}
         return {name: block for name, block in named.items() if any(True for _ in block.parameters())}
 
     def forward(self, x: Tensor) -> Features:
         """Encodes a batch of images in [0, 1]."""
-        stages = self.backbone(x)
-        pooled, weights = self.pooling(stages[-1])
-        return Features(stages=stages, map=stages[-1], pooled=pooled, weights=weights)
+        out = self.backbone(x if self.mean is None else (x - self.mean) / self.std)  # type: ignore[operator]
+        if isinstance(out, Features):
+            return out
+        if isinstance(out, Tensor):
+            if out.ndim == 2:
+                return Features(stages=[], map=out[:, :, None, None], pooled=out.float(), weights=None)
+            out = [out]
+        pooled, weights = self.pooling(out[-1])
+        return Features(stages=out, map=out[-1], pooled=pooled, weights=weights)
 
 
 def build_encoder(spec: dict[str, Any]) -> Encoder:
@@ -97,7 +143,8 @@ def save_encoder(path: Path, encoder: Encoder, info: dict[str, Any]) -> None:
         info: More for the header, JSON-able: method, dataset hash, image size, epoch.
     """
     header = {"format": FORMAT, "spec": encoder.spec, **info}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
+    # Clones: an encoder of a user's may hold one tensor under two names, which the format refuses.
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in encoder.state_dict().items()}
     temporary = path.with_suffix(".tmp")
     # Not its save_file, whose files only their owner can read.
     temporary.write_bytes(save(tensors, metadata={"probekit": json.dumps(header, sort_keys=True)}))

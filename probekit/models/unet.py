@@ -4,6 +4,7 @@ Depth counts levels; level l has `width * 2**l` channels and a resolution 2**l t
 width 64, so 512 channels at stride 8 and a receptive field of 68 px.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -41,9 +42,16 @@ class UNetEncoder(nn.Module):
     def __init__(self, *, channels: int, width: int, depth: int) -> None:
         super().__init__()
         widths = [channels, *(width * 2**i for i in range(depth))]
+        self.widths = widths[1:]
+        self.strides = [2**i for i in range(depth)]
         self.levels = nn.ModuleList(level(a, b) for a, b in pairwise(widths))
         self.pool = nn.MaxPool2d(2)
         initialise_convolutions(self)
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """Its levels by name, in the order that an image passes them."""
+        return {f"level {number}": block for number, block in enumerate(self.levels, start=1)}
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Every stage, taken before pooling; the last one is the feature map."""
@@ -58,27 +66,45 @@ class UNetDecoder(nn.Module):
     """The expanding path: skips, nearest upsampling, concatenation. Stages -> image `[B, C, H, W]` in [0, 1].
 
     Each skip is a 1x1 convolution block of its level's width; there is no transposed convolution (authors' code).
+    Stages may be those of any encoder that halves: of those at one stride the last is taken, and from the first stride
+    to the image's pixels it goes on without skips.
 
     Args:
         channels: Image channels, 1 or 3.
-        width: Channels of the encoder's first level.
-        depth: Number of the encoder's levels.
+        widths: Channels of the encoder's stages, finest first.
+        strides: Of the same, px a cell.
+
+    Raises:
+        ValueError: If the strides are no powers of 2 each twice the one before.
     """
 
-    def __init__(self, *, channels: int, width: int, depth: int) -> None:
+    def __init__(self, *, channels: int, widths: Sequence[int], strides: Sequence[int]) -> None:
         super().__init__()
-        widths = [width * 2**i for i in range(depth)]
+        by_stride = {stride: number for number, stride in enumerate(strides)}
+        finest = min(by_stride)
+        halvings = finest.bit_length() - 1
+        halve = list(by_stride) == [2 ** (halvings + i) for i in range(len(by_stride))]
+        if not halve or (len(by_stride) == 1 and finest > 1):  # one coarse map alone has no detail to skip to
+            raise ValueError(
+                "expected stages that halve, for the decoder of a reconstruction, found strides "
+                f"{', '.join(map(str, strides))}; type: --set model.backbone=unet, or a method without reconstruction"
+            )
+        self.taken = list(by_stride.values())
+        widths = [widths[number] for number in self.taken]
         self.skips = nn.ModuleList(ConvBlock(w, w, kernel=1) for w in widths[:-1])
         self.levels = nn.ModuleList(level(high + low, low) for low, high in pairwise(widths))
+        self.last_levels = nn.ModuleList(level(widths[0], widths[0]) for _ in range(halvings))
         self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
-        self.to_image = nn.Conv2d(width, channels, 1)
+        self.to_image = nn.Conv2d(widths[0], channels, 1)
         initialise_convolutions(self)
 
     def forward(self, stages: list[Tensor]) -> Tensor:
         """Reconstructs the image from the encoder's stages, float32."""
-        *below, x = stages
+        *below, x = (stages[number] for number in self.taken)
         for skip, block, stage in reversed(list(zip(self.skips, self.levels, below, strict=True))):
             x = block(torch.cat([self.upsample(x), skip(stage)], dim=1))
+        for block in self.last_levels:
+            x = block(self.upsample(x))
         image: Tensor = self.to_image(x)
         return image.float().sigmoid()
 

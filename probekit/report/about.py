@@ -7,6 +7,7 @@ from typing import Any
 
 from probekit.report.document import Block, Cell, Chart, Note, Picture, Section, Table, command, count, number, text
 from probekit.report.figures import draw_lines, draw_losses
+from probekit.run import IMPORTED
 
 NOT_LOSSES = {"epoch", "step", "lr", "val", "test"}  # of a line of metrics.jsonl
 
@@ -48,7 +49,9 @@ def curves_section(run: Mapping[str, Any], key: str) -> Section:
     scored = [line for line in lines if "val" in line or "test" in line]
     if scored:
         blocks += _accuracies(scored, key, source, run["config"]["train"]["eval_every"])
-    if not blocks:
+    if not blocks and run["state"] == IMPORTED:
+        blocks.append(Note("An imported encoder: it was not trained here."))
+    elif not blocks:
         resume = command("probekit", "pretrain", run["config"]["method"], "--resume", "--name", run["argument"])
         blocks.append(Note("No finished epoch yet. Go on with it by typing:", resume))
     return Section(f"{key}-curves", "Learning curves", blocks)
@@ -68,7 +71,9 @@ def pictures_section(run: Mapping[str, Any], key: str) -> Section:
         for i, picture in enumerate(run["pictures"])
         if picture["kind"] == "reconstruction"
     ]
-    if not blocks:
+    if not blocks and run["state"] == IMPORTED:
+        blocks = [Note("An imported encoder: it has neither views nor a decoder.")]
+    elif not blocks:
         blocks = [Note("No picture of views and reconstructions yet. Draw it by typing:", again)]
     return Section(f"{key}-reconstructions", "Reconstructions", blocks)
 

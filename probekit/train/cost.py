@@ -5,18 +5,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from probekit.config import Config
 from probekit.data import shrink
-from probekit.train.pretrain import build_method, describe_device, on_device
+from probekit.train.build import build_method, on_device
+from probekit.train.pretrain import describe_device
 from probekit.train.step import WARM_UP, build_step, fastest_step
-from probekit.views import VIEWS, Views
+from probekit.views import RECIPES, Views
 
 BYTES = {"fp32": 4, "bf16": 2}
 ROUNDS = 5  # of a measured rate; the fastest counts
@@ -65,6 +67,22 @@ class Rates:
 KNOWN = (Rates("H200, on paper", {"bf16": 790e12, "fp32": 67e12}, 4.3e12),)
 
 
+def _attention(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(q.shape, k.shape, v.shape))  # type: ignore[no-untyped-call]
+
+
+def _attention_backward(gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
+    shapes = gradient.shape, q.shape, k.shape, v.shape
+    return int(sdpa_backward_flop_count(*shapes))  # type: ignore[no-untyped-call]
+
+
+FLOPS: dict[Any, Callable[..., int]] = {
+    **flop_registry,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,  # torch lacks these two
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+
+
 class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up what runs under it."""
 
@@ -75,7 +93,7 @@ class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self.operators += func.namespace == "aten" and not func.is_view
-        count = flop_registry.get(func._overloadpacket)
+        count = FLOPS.get(func._overloadpacket)
         if count is not None:
             self.flops += count(*args, **(kwargs or {}), out_val=out)
             self.elements += sum(x.numel() for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor))
@@ -90,12 +108,16 @@ def step_cost(config: Config, *, channels: int, size: tuple[int, int]) -> StepCo
         channels: Of the images, 1 or 3.
         size: (h, w) of the views.
     """
-    with FakeTensorMode():
+    with torch.device("meta"):  # where a backbone may read its own numbers, as it may not among fake tensors
         method = build_method(config, channels=channels).train()
-        views = torch.empty(VIEWS, config.train.batch_size, channels, *size)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        method.to_empty(device="cpu")
+        batch = config.train.batch_size
+        views = torch.empty(RECIPES[config.views.recipe].views, batch, channels, *size)
         none = torch.empty(0)
+        labels = torch.zeros(batch, dtype=torch.int64)
         with _Count() as counted:
-            method.step(Views(views, views, none, none)).loss.backward()  # type: ignore[no-untyped-call]
+            method.step(Views(views, views, none, none, labels)).loss.backward()  # type: ignore[no-untyped-call]
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
     return StepCost(counted.flops, counted.elements, counted.operators, trained)
 
@@ -127,7 +149,7 @@ def step_on_noise(
     noise = torch.randint(256, (n, channels, size, size), dtype=torch.uint8)
     images = shrink(noise, config.data.max_size).to(device)
     method = on_device(build_method(config, channels=channels), device)
-    step = fastest_step(build_step(config, method.train(), images), say)
+    step = fastest_step(build_step(config, method.train(), images, np.zeros(n, np.int64)), say)
     index = torch.randperm(n, device=device)[: config.train.batch_size]
     return lambda: step(index, images[index])
 

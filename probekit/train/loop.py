@@ -84,7 +84,7 @@ class Trainer:
         self.batches = len(train) // config.train.batch_size  # the rest is dropped, as in the authors' code
         assert self.batches > 0
         torch.manual_seed(stream_seed(config.seed, "dropout"))  # draws from the global state; checkpoints keep it
-        self.eager_step = build_step(config, method, train.images)
+        self.eager_step = build_step(config, method, train.images, train.split.labels)
         self.optimizer, self.generator = self.eager_step.optimizer, self.eager_step.generator
         self.step = fastest_step(self.eager_step, say)
         settings = config.optimizer

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from typing import Any, overload
 
 import torch
@@ -81,19 +82,22 @@ class LARS(Optimizer):
 def build_optimizer(modules: nn.Module, *, name: str, lr: float, momentum: float, weight_decay: float) -> Optimizer:
     """The optimizer over `modules`; biases and normalisation get neither decay nor adaptation (authors' code).
 
+    Nor does what a part of them names in `no_weight_decay()`: a transformer's tokens and positions, in timm.
+
     Args:
         modules: What to train.
         name: "lars" or "adamw".
         lr: Learning rate.
         momentum: LARS's momentum, or AdamW's beta 1.
-        weight_decay: For weights of two or more dimensions.
+        weight_decay: For all other weights.
 
     Raises:
         ValueError: If the name is unknown.
     """
     parameters = [p for p in modules.parameters() if p.requires_grad]
-    weights = [p for p in parameters if p.ndim > 1]
-    vectors = [p for p in parameters if p.ndim <= 1]
+    spared = {id(p) for p in parameters if p.ndim <= 1} | _spared(modules)
+    weights = [p for p in parameters if id(p) not in spared]
+    vectors = [p for p in parameters if id(p) in spared]
     if name == "lars":
         groups: list[dict[str, Any]] = [{"params": weights}, {"params": vectors, "adapt": False}]
         return LARS(groups, lr=lr, momentum=momentum, weight_decay=weight_decay)
@@ -103,6 +107,16 @@ def build_optimizer(modules: nn.Module, *, name: str, lr: float, momentum: float
         on_gpu = any(p.is_cuda for p in parameters)  # capturable: a CUDA graph may hold the step
         return torch.optim.AdamW(groups, lr, betas, weight_decay=weight_decay, fused=True, capturable=on_gpu)
     raise ValueError(nearest("optimizer", name, CHOICES["optimizer.name"]))
+
+
+def _spared(modules: nn.Module) -> set[int]:
+    """Parameters that a module names in `no_weight_decay()`, by id; a name with a star stands for all that fit."""
+    found: set[int] = set()
+    for module in modules.modules():
+        patterns: set[str] = getattr(module, "no_weight_decay", set)()
+        own = module.named_parameters() if patterns else ()
+        found |= {id(p) for name, p in own if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    return found
 
 
 def rates_on_device(optimizer: Optimizer, device: torch.device) -> None:

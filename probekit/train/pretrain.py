@@ -14,15 +14,14 @@ from probekit.config import Config, resolve
 from probekit.data import DeviceSplit, check_divisible, open_split, shrunk
 from probekit.h5 import DatasetInfo, read_info
 from probekit.methods.base import Method
-from probekit.models.encoder import Encoder
 from probekit.registry import METHODS, get
-from probekit.run import Run, create_run, free_name, git_commit, versions
+from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
+from probekit.train.build import build_method, check_labels, on_device, start_from_weights, with_normalise
 from probekit.train.checkpoint import load_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
 from probekit.train.memory import batch_that_fits, keep_freed_memory, peak, reset_peak
-from probekit.views import RECIPES
 
 
 def choose_device(name: str) -> torch.device:
@@ -68,25 +67,6 @@ def with_precision(config: Config, device: torch.device) -> Config:
 def default_preset(device: torch.device) -> str:
     """`paper` on a GPU, `quick` on a CPU."""
     return "paper" if device.type == "cuda" else "quick"
-
-
-def build_method(config: Config, *, channels: int) -> Method:
-    """The method with fresh weights, a function of the configuration and its seed alone."""
-    kind = get(METHODS, "method", config.method)
-    if config.views.recipe not in RECIPES:
-        known = ", ".join(RECIPES)
-        raise ValueError(f"expected views.recipe one of {known}, found {config.views.recipe!r}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = config.model
-        encoder = Encoder(channels=channels, width=model.width, depth=model.depth, pooling=model.pooling)
-        method: Method = kind(encoder, **config.method_options)
-    return method
-
-
-def on_device(method: Method, device: torch.device) -> Method:
-    """The method on the device, channels last: faster for convolutions on a CPU, and the layout GPUs want."""
-    return method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def describe_device(device: torch.device) -> str:
@@ -146,16 +126,20 @@ def pretrain(
         overrides=overrides,
         options=options,
     )
-    config = with_precision(config, place)
+    config = with_normalise(with_precision(config, place))
     info = read_info(data)
     train = open_split(data, "train", place, max_size=config.data.max_size, placement=config.data.placement)
-    model = _prepare(config, train, place)
+    if kind.needs_labels:
+        check_labels(train, info, method)
+    model = _prepare(config, train, info, place)
+    match = start_from_weights(model, config, console)
     run = create_run(
         runs / (name or free_name(f"{method}-{data.stem}", runs)),
         {
             "state": "running",
             "config": config.to_dict(),
             "dataset": {"path": str(data), "hash": info.content_hash, "name": data.stem},
+            "weights": match,
             "device": describe_device(place),
             "threads": torch.get_num_threads(),
             "versions": versions(),
@@ -205,7 +189,7 @@ def resume(run: Run, *, epochs: int | None, device: str, console: Console) -> tu
             f"{run.name} has done its {done} epochs; to extend it type: probekit pretrain --resume "
             f"--name {run.name} --epochs {2 * done}"
         )
-    trainer = _build_trainer(config, _prepare(config, train, place), run, info, train, console)
+    trainer = _build_trainer(config, _prepare(config, train, info, place), run, info, train, console)
     trainer.restore(saved)
     run.update(state="running", config=config.to_dict())
     console.print(f"resuming {run.path} after epoch {done} of {config.train.epochs}")
@@ -219,9 +203,16 @@ def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config]:
     Raises:
         ValueError: If the run has no such checkpoint.
     """
-    config = Config.from_dict(run.read()["config"])
+    content = run.read()
+    if content["state"] == IMPORTED:
+        raise ValueError(
+            f"expected a run that was pretrained here, found {run.name}, an imported encoder, which has neither "
+            f"views nor a decoder; type: probekit heatmap {run.name}"
+        )
+    config = Config.from_dict(content["config"])
     saved = load_checkpoint(run.checkpoints / f"{checkpoint}.pt", torch.device("cpu"))
-    method = build_method(config, channels=saved["encoder_header"]["spec"]["channels"])
+    header = saved["encoder_header"]
+    method = build_method(config, channels=header["spec"]["channels"], classes=len(header["classes"]))
     method.load_state_dict(saved["method"])
     return method.eval(), config
 
@@ -242,15 +233,16 @@ def _announce_streaming(train: DeviceSplit, console: Console) -> None:
         console.print(f"the images stay {where[train.placement]}, {pixels} of pixels")
 
 
-def _prepare(config: Config, train: DeviceSplit, device: torch.device) -> Method:
-    for most in (config.data.max_size, config.views.max_size):
-        check_divisible(shrunk(train.images, most), 2 ** (config.model.depth - 1))
+def _prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torch.device) -> Method:
     if len(train) < config.train.batch_size:
         raise ValueError(
             f"expected at least {config.train.batch_size} training images (one batch), found "
             f"{len(train)}; type: --batch-size {max(2, len(train))}"
         )
-    return on_device(build_method(config, channels=train.images.shape[1]), device)
+    method = build_method(config, channels=train.images.shape[1], classes=len(info.classes))
+    for most in (config.data.max_size, config.views.max_size):
+        check_divisible(shrunk(train.images, most), method.encoder.stride)
+    return on_device(method, device)
 
 
 def _build_trainer(
@@ -306,7 +298,6 @@ def _smaller_batch(trainer: Trainer) -> str:
     """What to type after a batch did not fit."""
     batch, width = trainer.config.train.batch_size, trainer.config.model.width
     fits = batch_that_fits(trainer.eager_step.rehearse, batch)
-    advice = (
-        f"{fits} does: type --batch-size {fits}" if fits else f"nor a smaller one; try --set model.width={width // 2}"
-    )
+    smaller = f"--set model.width={width // 2}" if width else "a smaller model.backbone"
+    advice = f"{fits} does: type --batch-size {fits}" if fits else f"nor a smaller one; try {smaller}"
     return f"a batch of {batch} images does not fit into the memory of {describe_device(trainer.device)}; {advice}"

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -31,13 +33,20 @@ class TrainingStep:
         optimizer: Of the method's parameters.
         images: All of the split, uint8 `[N, C, H, W]`: branches may ask for more than the batch.
         generator: On the device: the source of the views' randomness.
+        labels: int64 `[N]` on the device, for a method that needs them.
     """
 
     def __init__(
-        self, config: Config, method: Method, optimizer: Optimizer, images: Images, generator: torch.Generator
+        self,
+        config: Config,
+        method: Method,
+        optimizer: Optimizer,
+        images: Images,
+        generator: torch.Generator,
+        labels: Tensor | None = None,
     ) -> None:
         self.config, self.method, self.optimizer = config, method, optimizer
-        self.images, self.generator = images, generator
+        self.images, self.generator, self.labels = images, generator, labels
         self.view_size = shrunk(images, config.views.max_size)
         self.names: list[str] = []
 
@@ -75,7 +84,10 @@ class TrainingStep:
         return loss, step
 
     def _forward(self, index: Tensor, images: Tensor) -> Step:
-        step = self.method.step(self.views(images))
+        views = self.views(images)
+        if self.labels is not None:
+            views.labels = self.labels[index]
+        step = self.method.step(views)
         for branch in self._branches():
             more = branch.companions(index)
             if more is not None:
@@ -144,13 +156,14 @@ class RecordedStep:
         self.graph = graph
 
 
-def build_step(config: Config, method: Method, images: Images) -> TrainingStep:
+def build_step(config: Config, method: Method, images: Images, labels: NDArray[np.int64] | None = None) -> TrainingStep:
     """A run's step with a fresh optimizer at the peak rate and a fresh stream of views.
 
     Args:
         config: The run's settings.
         method: On the device, branches attached.
         images: uint8 `[N, C, H, W]`.
+        labels: `[N]`, used by methods that need them.
     """
     settings, device = config.optimizer, images.device
     optimizer = build_optimizer(
@@ -162,7 +175,8 @@ def build_step(config: Config, method: Method, images: Images) -> TrainingStep:
     )
     rates_on_device(optimizer, device)
     generator = torch.Generator(device).manual_seed(stream_seed(config.seed, "views"))
-    return TrainingStep(config, method, optimizer, images, generator)
+    known = torch.from_numpy(labels).to(device) if method.needs_labels and labels is not None else None
+    return TrainingStep(config, method, optimizer, images, generator, known)
 
 
 def fastest_step(step: TrainingStep, say: Callable[[str], None]) -> TrainingStep | RecordedStep:

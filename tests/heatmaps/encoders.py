@@ -41,6 +41,7 @@ class Planted(nn.Module):
         self.spec = {"channels": 1}
         self.dim = 4
         self.stride = 1
+        self.has_map = True
         self.pooling = _Mean()
 
     def forward(self, x: Tensor) -> Features:

@@ -18,7 +18,7 @@ from probekit.methods.conrec import ConRec
 from probekit.methods.nt_xent import nt_xent
 from probekit.models import Encoder
 from probekit.registry import METHODS, get
-from probekit.train.pretrain import build_method
+from probekit.train.build import build_method
 from probekit.views import RECIPES, Views
 
 TABLE_1 = {  # pooling, contrastive weight, alpha, views: facts of the paper's Table 1
@@ -41,7 +41,8 @@ def views(channels: int = 1, *, size: int = 32) -> Views:
     inputs = torch.rand(2, 4, channels, size, size, generator=g)
     targets = torch.rand(2, 4, channels, size, size, generator=g)
     boxes = torch.zeros(2, 4, 4)
-    return Views(inputs=inputs, targets=targets, boxes=boxes, flipped=torch.zeros(2, 4, dtype=torch.bool))
+    flipped, labels = torch.zeros(2, 4, dtype=torch.bool), torch.tensor([0, 1, 1, 0])
+    return Views(inputs=inputs, targets=targets, boxes=boxes, flipped=flipped, labels=labels)
 
 
 @pytest.mark.parametrize("name", TABLE_1)

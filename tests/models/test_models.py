@@ -37,7 +37,7 @@ def test_one_channel_has_1152_parameters_fewer() -> None:
 
 def test_complete_conrec_counts() -> None:
     """Skips 88,256, decoder 3,101,056 + 195, head 594,304: 8,651,716 in the paper's way of counting."""
-    decoder = UNetDecoder(channels=3, width=64, depth=4)
+    decoder = UNetDecoder(channels=3, widths=[64, 128, 256, 512], strides=[1, 2, 4, 8])
     head = ProjectionHead(dim=512, out=128)
     assert count_as_paper(decoder) == 88_256 + 3_101_056 + 195
     assert count_as_paper(head) == 594_304
@@ -55,7 +55,7 @@ def test_shapes(size: tuple[int, int]) -> None:
     assert features.pooled.shape == (2, 64)
     assert features.weights is not None
     assert features.weights.shape == (2, size[0] // 8, size[1] // 8)
-    image = UNetDecoder(channels=3, width=8, depth=4)(features.stages)
+    image = UNetDecoder(channels=3, widths=built.widths, strides=built.strides)(features.stages)
     assert image.shape == (2, 3, *size)
     assert 0 <= image.min() <= image.max() <= 1
 

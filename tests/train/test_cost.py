@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from probekit.cli import app
 from probekit.config import resolve
 from probekit.registry import METHODS, get
 from probekit.train import cost as train_cost
+from probekit.train.build import build_method
 from probekit.train.cost import Rates, StepCost, measured_rates, step_cost, step_times
 from probekit.train.step import TrainingStep
+from probekit.views import Views
 
 CPU = torch.device("cpu")
 
@@ -56,6 +60,21 @@ def test_flops_and_traffic_are_those_written_out(method: str, decoder: bool, wid
     # The rest: biases, heads, attention, similarities.
     assert flops < counted.flops < 1.02 * flops
     assert elements < counted.elements < 1.03 * elements
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("test_resnet", 0.0), ("test_vit", 0.01)])
+def test_flops_of_other_backbones_are_torchs(name: str, tolerance: float) -> None:
+    """Torch counts a real step, and attention as plain products, whose backward does not compute the scores again."""
+    pytest.importorskip("timm")
+    options = {"model.backbone": f"timm:{name}", "train.batch_size": 2}
+    config = resolve("simclr", get(METHODS, "method", "simclr"), preset="paper", seed=0, options=options)
+    views = torch.rand(2, 2, 3, 64, 64)
+    none = torch.empty(0)
+    method = build_method(config, channels=3).train()
+    with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
+        method.step(Views(views, views, none, none)).loss.backward()  # type: ignore[no-untyped-call]
+    ours = step_cost(config, channels=3, size=(64, 64)).flops
+    assert ours == pytest.approx(counted.get_total_flops(), rel=tolerance)
 
 
 def test_the_floor_is_the_longer_of_arithmetic_and_memory() -> None:

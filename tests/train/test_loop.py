@@ -28,6 +28,7 @@ from probekit.models import Encoder
 from probekit.run import Run
 from probekit.train import loop
 from probekit.train import pretrain as starter
+from probekit.train.build import build_method
 from probekit.train.checkpoint import load_checkpoint, save_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
@@ -391,10 +392,9 @@ class Recorder(Branch):
 
 def test_a_branch_changes_no_line_of_the_loop(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
-    original = starter.build_method
 
     def build(*args: Any, **kwargs: Any) -> Method:
-        method = original(*args, **kwargs)
+        method = build_method(*args, **kwargs)
         attach(method, recorder)
         return method
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from probekit.config import Config, resolve
 from probekit.registry import METHODS, get
 from probekit.train import pretrain as starter
+from probekit.train.build import build_method
 from probekit.train.optim import build_optimizer, rates_on_device, set_rate
-from probekit.train.pretrain import build_method, has_bf16, with_precision
+from probekit.train.pretrain import has_bf16, with_precision
 from probekit.train.step import WARM_UP, RecordedStep, TrainingStep
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ Asia Pacific Tele-Ophthalmology Society, kaggle.com/c/aptos2019-blindness-detect
 import csv
 from pathlib import Path
 
-from probekit.importers.official.base import Choices, Listing, Official, Photo, find_folder, number
+from probekit.importers.official.base import Choices, Listing, Official, Photo, find_folder, number, read_lines
 
 GRADES = ("0 no retinopathy", "1 mild", "2 moderate", "3 severe", "4 proliferative")  # ordinal, in this order
 
@@ -15,8 +15,7 @@ def open_lists(root: Path, choices: Choices) -> Listing:
     """All labelled images as train."""
     folder = find_folder(root, "train.csv", "aptos2019-blindness-detection", archive="the competition's zip file")
     path = folder / "train.csv"
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(read_lines(path)))
     if not rows or any(row.get("id_code") is None or row.get("diagnosis") is None for row in rows):
         raise ValueError(
             f"expected the columns id_code and diagnosis in {path}, found {', '.join(rows[0]) if rows else 'no rows'}"

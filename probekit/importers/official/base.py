@@ -58,7 +58,7 @@ class Photo:
         return file_stamp(os.path.join(self.root, self.key))
 
     def decode(self) -> NDArray[np.uint8]:
-        """uint8 `[H, W]` or `[H, W, 3]`."""
+        """uint8 `[H, W]` or BGR `[H, W, 3]`."""
         image = decode_file(Path(self.root, self.key))
         return image[: len(image) - self.banner]
 

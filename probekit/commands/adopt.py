@@ -1,0 +1,202 @@
+"""`probekit probe --encoder`: makes a run folder for an encoder that was not trained here."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from probekit.commands.locate import dataset_or_default
+from probekit.commands.probe_options import ProbeOptions
+from probekit.commands.protocols import sections_for
+from probekit.commands.sources import read_labels
+from probekit.config import CHOICES
+from probekit.data import to_device
+from probekit.h5 import DatasetInfo, read_info, read_split
+from probekit.models.encoder import Encoder, Features, save_encoder
+from probekit.models.normalise import normalisation
+from probekit.models.outside import code_of, make_outside
+from probekit.models.weights import Checkpoint, Match, default_normalise, load_weights, read_checkpoint
+from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
+
+MAX_SIZE = 1024  # px; larger images are averaged down, as with preset paper
+TRIAL = 2  # images that are passed once, to see what comes out
+CLOSE = 1e-4  # relative; how near an embedding is to the mean of its map if it is that mean
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What the command line asks for; see `probekit probe --help`."""
+
+    encoder: str | None
+    weights: Path | None = None
+    normalise: str = "auto"
+    seed: int = 0
+
+
+def adopt(
+    asked: Outside,
+    options: ProbeOptions,
+    *,
+    run: str | None,
+    data: Path | None,
+    runs: Path,
+    data_folder: Path,
+    console: Console,
+) -> str:
+    """Makes the run folder of an encoder from elsewhere, which then is probed, looked into and reported as any other.
+
+    Args:
+        asked: "timm:NAME" or "py:MODULE:FUNCTION", its weights, and the seed of those that are random.
+        options: What is to be measured: what the data lack for it is refused before a folder is made.
+        run: A run that was named beside it, which is refused.
+        data: The dataset file that it is to be probed on; None is the newest.
+        runs: The folder of run folders; nothing in it is overwritten.
+        data_folder: Where the newest dataset file is looked for.
+        console: Where messages go.
+
+    Returns:
+        The run's name; its state is "imported".
+
+    Raises:
+        ValueError: If the encoder cannot be made, the weights do not fit, or the images cannot be probed.
+    """
+    if asked.encoder is None:
+        raise ValueError("expected --encoder with --weights and --normalise; type: --encoder timm:resnet50, or py:...")
+    if run is not None:
+        raise ValueError(f"expected a run or --encoder, found both, {run} and {asked.encoder}; leave one out")
+    info = read_info(dataset_or_default(data, data_folder, runs, console))
+    sections_for(asked.encoder, read_labels(info), options)
+    if asked.normalise not in CHOICES["model.normalise"]:
+        known = ", ".join(CHOICES["model.normalise"])
+        raise ValueError(f"expected --normalise one of {known}, found {asked.normalise!r}")
+    checkpoint = None if asked.weights is None else read_checkpoint(asked.weights)
+    encoder = _build(asked, checkpoint, info)
+    match = None if checkpoint is None else load_weights(encoder, checkpoint)
+    for line in match.lines() if match else [_no_file(asked.encoder, asked.seed)]:
+        console.print(line)
+    console.print(f"normalisation: {_describe(encoder)}; {encoder.dim} features, {encoder.stride} px a cell")
+    return _keep(asked, encoder, match, info, runs, console).name
+
+
+def _build(asked: Outside, checkpoint: Checkpoint | None, info: DatasetInfo) -> Encoder:
+    channels = info.splits["train"].channels
+    assert asked.encoder is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(asked.seed)
+        if asked.encoder.startswith("py:"):
+            normalise = normalisation(asked.normalise, asked.encoder, channels)
+            images = to_device(
+                read_split(info.path, "train", stop=TRIAL).images, torch.device("cpu"), max_size=MAX_SIZE
+            )
+            return build_outside(asked.encoder, images.float() / 255, normalise)
+        if not asked.encoder.startswith("timm:"):
+            raise ValueError(f"expected --encoder timm:NAME or py:MODULE:FUNCTION, found {asked.encoder!r}")
+        name = default_normalise(checkpoint, asked.encoder) if asked.normalise == "auto" else asked.normalise
+        normalise = normalisation(name, asked.encoder, channels)
+        return Encoder(channels=channels, pooling="gap", backbone=asked.encoder, normalise=normalise)
+
+
+def build_outside(name: str, images: Tensor, normalise: dict[str, list[float]] | None) -> Encoder:
+    """An encoder around a user's own module, with the weights that it came with.
+
+    Args:
+        name: "py:MODULE:FUNCTION".
+        images: Some, `[B, C, H, W]` in [0, 1], to see what the module makes of them.
+        normalise: See `Encoder`.
+
+    Raises:
+        ValueError: If the module cannot be made, fails on the images, or gives something else than it should.
+    """
+    module = make_outside(name).eval()
+    try:
+        with torch.no_grad():
+            out = module(images)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else ""
+        found = f"{type(error).__name__}: {reason}"
+        raise ValueError(f"{name} fails on images {list(images.shape)} in [0, 1]: {found}") from error
+    pooling, dim, cells = _shape(name, out, len(images))
+    stride = math.ceil(images.shape[2] / cells) if cells else 1
+    encoder = Encoder(
+        channels=images.shape[1],
+        pooling=pooling,
+        backbone=name,
+        normalise=normalise,
+        shape=(dim, stride),
+        code=code_of(name),
+    )
+    outside: nn.Module = encoder.backbone.module
+    outside.load_state_dict(module.state_dict())
+    return encoder
+
+
+def _shape(name: str, out: Any, n: int) -> tuple[str, int, int]:
+    """How a module's output is pooled, its features, and the rows of cells of its map, 0 without one."""
+    if isinstance(out, Features) and out.pooled.ndim == 2 and len(out.pooled) == n:
+        mean = out.map.float().mean((2, 3))
+        plain = mean.shape == out.pooled.shape and torch.allclose(mean, out.pooled.float(), rtol=CLOSE, atol=CLOSE)
+        return "gap" if plain else "own", out.pooled.shape[1], out.map.shape[2]
+    if isinstance(out, Tensor) and len(out) == n and out.ndim in (2, 4):
+        return ("gap", out.shape[1], out.shape[2]) if out.ndim == 4 else ("own", out.shape[1], 0)
+    found = f"a tensor {list(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+    raise ValueError(f"expected Features, a map [B, D, h, w] or an embedding [B, D] from {name}, found {found}")
+
+
+def _no_file(name: str, seed: int) -> str:
+    if name.startswith("py:"):
+        return f"weights: those that {name} comes with"
+    return f"weights: random, of seed {seed}; --weights FILE reads others (nothing is downloaded)"
+
+
+def _describe(encoder: Encoder) -> str:
+    normalise = encoder.spec.get("normalise")
+    if normalise is None:
+        return "none, images in [0, 1]"
+    return f"mean {_plain(normalise['mean'])}, standard deviation {_plain(normalise['std'])}"
+
+
+def _plain(values: list[float]) -> str:
+    return " ".join(f"{value:.3f}" for value in values)
+
+
+def _keep(
+    asked: Outside, encoder: Encoder, match: Match | None, info: DatasetInfo, runs: Path, console: Console
+) -> Run:
+    train = info.splits["train"]
+    assert asked.encoder is not None
+    stem = asked.encoder.rpartition(":")[2].replace("/", "-")
+    weights = "" if asked.weights is None else str(asked.weights)
+    run = create_run(
+        runs / free_name(f"{stem}-{info.path.stem}", runs),
+        {
+            "state": IMPORTED,
+            "config": {
+                "method": asked.encoder,
+                "seed": asked.seed,
+                "model": {**encoder.spec, "weights": weights},
+                "train": {"epochs": 0, "eval_every": 0},
+            },
+            "dataset": {"path": str(info.path), "hash": info.content_hash, "name": info.path.stem},
+            "weights": None if match is None else match.as_dict(),
+            "device": "cpu",
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+            "commit": git_commit(),
+        },
+        overwrite=False,
+    )
+    header = {
+        "method": asked.encoder,
+        "epoch": 0,
+        "image_size": [train.height, train.width],
+        "max_size": MAX_SIZE,
+        "dataset_hash": info.content_hash,
+        "classes": list(info.classes),
+    }
+    save_encoder(run.encoder, encoder, header)
+    console.print(f"made {run.path}, an imported run")
+    return run

@@ -1,0 +1,209 @@
+"""Backbones: images to stages, finest first, the last of which is the feature map.
+
+A backbone has `widths` and `strides` (channels, and px a cell, of each stage) and `parts` (what holds its weights, by
+name, in the order that an image passes them).
+"""
+
+import difflib
+import importlib
+import importlib.util
+import math
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from probekit.models.unet import UNetEncoder
+
+BACKBONES = {
+    "unet": "of the ConRec paper, model.width and model.depth",
+    "timm:NAME": "any of timm that takes images of many sizes: resnet18, densenet121, convnext_tiny, "
+    "vit_small_patch16_224, ... (pip install 'probekit[timm]')",
+    "py:MODULE:FUNCTION": "an encoder of your own, for probekit probe --encoder (docs/encoders.md)",
+}
+TRIAL = 64  # px a side of the image that tells a backbone's widths and strides
+QUARTERS = 4  # stages of a transformer whose blocks all have one grid
+TRUNKS = ("blocks", "features", "layers", "stages")  # what timm calls the one child that holds all blocks of a model
+STEMS = ("imagenet", "small")
+
+
+def build_backbone(name: str, *, channels: int, width: int, depth: int, stem: str) -> nn.Module:
+    """A backbone with fresh weights.
+
+    Args:
+        name: "unet", or "timm:NAME" for any model of timm that takes images of many sizes.
+        channels: Image channels, 1 or 3.
+        width: Channels of the first level of the U-Net.
+        depth: Levels of the U-Net.
+        stem: "imagenet", or "small" for small images: a 3x3 convolution of stride 1 and no max-pooling come first.
+
+    Raises:
+        ValueError: If there is no such backbone, or it has no such stem, or timm is not installed.
+    """
+    if stem not in STEMS:
+        raise ValueError(f"expected model.stem one of {', '.join(STEMS)}, found {stem!r}")
+    kind, _, model = name.partition(":")
+    if kind == "timm" and model:
+        return TimmBackbone(model, channels=channels, stem=stem)
+    if name != "unet":
+        raise ValueError(f"expected model.backbone unet or timm:NAME (timm:resnet18, ...), found {name!r}")
+    if stem != "imagenet":
+        raise ValueError("expected a resnet or a densenet for model.stem small, found the U-Net, which has no stem")
+    return UNetEncoder(channels=channels, width=width, depth=depth)
+
+
+class TimmBackbone(nn.Module):
+    """A model of timm without its head. `[B, C, H, W] -> stages [B, D_i, h_i, w_i]`.
+
+    The last stage is what timm's `forward_features` gives, normalised as the model does; of a transformer it is the
+    grid of patch tokens, without the class token.
+
+    Args:
+        name: timm's, with or without a tag: "resnet50", "vit_small_patch16_224.dino".
+        channels: Image channels, 1 or 3.
+        stem: See `build_backbone`.
+
+    Raises:
+        ValueError: If timm is missing or has no such model, or the model fits images of one size alone.
+    """
+
+    def __init__(self, name: str, *, channels: int, stem: str) -> None:
+        super().__init__()
+        self.name = name
+        self.model = _create(name, channels)
+        if stem == "small":
+            _make_stem_small(self.model, name)
+        patch = getattr(getattr(self.model, "patch_embed", None), "patch_size", 1)
+        self.patch = max(patch) if isinstance(patch, tuple) else int(patch)
+        self.indices: list[int] | None = None
+        self._look_around(channels)
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """Blocks by timm's names; parameters of the model itself (tokens, positions) go with the first."""
+        own = dict(self.model.named_parameters(recurse=False))
+        found: dict[str, nn.Module] = {"tokens and positions": nn.ParameterDict(own)} if own else {}
+        for name, child in self.model.named_children():
+            if name in TRUNKS:
+                found |= {f"{name}.{inner}": block for inner, block in child.named_children()}
+            else:
+                found[name] = child
+        return found
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Every stage, the feature map last."""
+        height, width = x.shape[2:]
+        if height % self.patch or width % self.patch:
+            fit = max(1, min(height, width) // self.patch) * self.patch
+            raise ValueError(
+                f"expected images whose sides are divisible by {self.patch}, the patches of {self.name}, "
+                f"found {height}x{width}; type: probekit import ... --size {fit}"
+            )
+        last, stages = self.model.forward_intermediates(x, indices=self.indices, output_fmt="NCHW")
+        return [*stages[:-1], self._as_map(last, stages[-1])]
+
+    def _as_map(self, last: Tensor, stage: Tensor) -> Tensor:
+        """The model's last features as `[B, D, h, w]`, on the grid of its last stage."""
+        if last.ndim == 3:  # tokens; those of the class and of registers come first
+            h, w = stage.shape[2:]
+            return last[:, -h * w :].transpose(1, 2).reshape(len(last), -1, h, w)
+        if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
+            return last.permute(0, 3, 1, 2)
+        return last
+
+    @torch.no_grad()
+    def _look_around(self, channels: int) -> None:
+        """Passes one image: notes widths and strides, and leaves out what it does not reach, which are heads."""
+        side = TRIAL // self.patch * self.patch
+        reached: set[str] = set()
+        hooks = [
+            module.register_forward_pre_hook(partial(_note, reached, name.partition(".")[0]))
+            for name, module in self.model.named_modules()
+            if name
+        ]
+        self.model.eval()
+        try:
+            stages = self(torch.zeros(1, channels, side, side))
+        except Exception as error:  # whatever a model of timm raises at a size that is not its own
+            raise ValueError(
+                f"expected a backbone that takes images of many sizes, found that timm:{self.name} fails at "
+                f"{side} px: {str(error).splitlines()[0]}"
+            ) from error
+        finally:
+            self.model.train()
+            for hook in hooks:
+                hook.remove()
+        for name, _ in list(self.model.named_children()):
+            if name not in reached:
+                setattr(self.model, name, nn.Identity())
+        if len(stages) > QUARTERS and stages[0].shape == stages[-1].shape:
+            self.indices = [len(stages) * (k + 1) // QUARTERS - 1 for k in range(QUARTERS)]
+            stages = [stages[i] for i in self.indices]
+        self.widths = [stage.shape[1] for stage in stages]
+        self.strides = [math.ceil(side / stage.shape[2]) for stage in stages]
+
+
+def _note(reached: set[str], name: str, *_: Any) -> None:
+    """A hook: the model's own child `name` was passed."""
+    reached.add(name)
+
+
+def _create(name: str, channels: int) -> Any:
+    """A model of timm with fresh weights and no classifier, made for images of any size where it can be."""
+    settings: list[dict[str, Any]] = [{}]
+    if timm_config(name).fixed_input_size:
+        settings = [{"dynamic_img_size": True}, {"strict_img_size": False}, {}]
+    for extra in settings[:-1]:
+        try:
+            return import_timm().create_model(name, pretrained=False, in_chans=channels, num_classes=0, **extra)
+        except TypeError:  # it has no such argument
+            continue
+    return import_timm().create_model(name, pretrained=False, in_chans=channels, num_classes=0)
+
+
+def _make_stem_small(model: Any, name: str) -> None:
+    """A 3x3 convolution of stride 1 in place of the first, and no max-pooling (SimCLR, appendix B.9)."""
+    for path, convolution, pool in (("", "conv1", "maxpool"), ("features", "conv0", "pool0")):
+        stem = model.get_submodule(path) if path in ("", *dict(model.named_children())) else None
+        if stem is not None and hasattr(stem, convolution) and hasattr(stem, pool):
+            layers = [layer for layer in getattr(stem, convolution).modules() if isinstance(layer, nn.Conv2d)]
+            small = nn.Conv2d(layers[0].in_channels, layers[-1].out_channels, 3, padding=1, bias=False)
+            nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")  # as timm's resnets
+            setattr(stem, convolution, small)
+            setattr(stem, pool, nn.Identity())
+            return
+    raise ValueError(
+        f"expected a resnet or a densenet for model.stem small, found {name}; type: --set model.stem=imagenet"
+    )
+
+
+def timm_config(name: str) -> Any:
+    """What timm knows of a model's own weights: `mean`, `std`, `fixed_input_size`, ...
+
+    Raises:
+        ValueError: If timm is missing, or has no such model.
+    """
+    timm = import_timm()
+    if not timm.is_model(name):  # so is "hf-hub:...", which would ask the network
+        close = difflib.get_close_matches(name, timm.list_models(), n=1)
+        hint = f"; did you mean timm:{close[0]}?" if close else ""
+        raise ValueError(f"unknown model of timm {name!r}{hint} (timm.list_models() names them)")
+    return timm.get_pretrained_cfg(name, allow_unregistered=True)
+
+
+def import_timm() -> Any:
+    """The module timm.
+
+    Raises:
+        ValueError: If it is not installed, or cannot be imported.
+    """
+    if importlib.util.find_spec("timm") is None:
+        raise ValueError("expected timm for backbones beside the U-Net, found none; type: pip install 'probekit[timm]'")
+    try:
+        return importlib.import_module("timm")
+    except Exception as error:  # it imports torchvision, which fails in ways of its own where it does not fit torch
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"timm cannot be imported: {type(error).__name__}: {reason}; check that torchvision fits torch"
+        ) from error

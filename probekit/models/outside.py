@@ -1,0 +1,79 @@
+"""Encoders that come from a user's own Python module: "py:MODULE:FUNCTION"."""
+
+import hashlib
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class OutsideBackbone(nn.Module):
+    """What `FUNCTION()` of a module that can be imported from the working directory returns.
+
+    Its `forward` takes images `[B, C, H, W]` in [0, 1] and gives `probekit.models.Features`, a map `[B, D, h, w]` or an
+    embedding `[B, D]`. Layers that can be initialised anew are, so that "random weights" are random even if the
+    function loads weights; those of a saved encoder come from its file.
+
+    Args:
+        name: "py:MODULE:FUNCTION".
+        shape: (D, px a cell) of its map, as `probekit.commands.adopt` found it.
+        code: Hash of the module's file then: other code would be another encoder.
+
+    Raises:
+        ValueError: If the name is of another form, the import fails, no module comes back, or the file has changed.
+    """
+
+    def __init__(self, name: str, shape: Sequence[int], code: str) -> None:
+        super().__init__()
+        self.name = name
+        self.module = make_outside(name)
+        if code_of(name) != code:
+            raise ValueError(
+                f"{name} has changed since the run was made; type: probekit probe --encoder {name} --data FILE"
+            )
+        for layer in self.module.modules():
+            if callable(reset := getattr(layer, "reset_parameters", None)):
+                reset()
+        dim, stride = shape
+        self.widths, self.strides = [int(dim)], [int(stride)]
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """The module's children by name, and what it holds itself."""
+        own = dict(self.module.named_parameters(recurse=False))
+        return {**({"own": nn.ParameterDict(own)} if own else {}), **dict(self.module.named_children())}
+
+    def forward(self, x: Tensor) -> Any:
+        """What the module gives."""
+        return self.module(x)
+
+
+def code_of(name: str) -> str:
+    """The SHA-256 of the file of MODULE, hex; "" where it has none."""
+    file = sys.modules[name.split(":")[1]].__file__
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+
+
+def make_outside(name: str) -> nn.Module:
+    """Imports MODULE from the working directory or wherever Python looks, and calls FUNCTION.
+
+    Raises:
+        ValueError: In one line, whatever the module raises.
+    """
+    kind, module, function = (*name.split(":"), "", "")[:3]
+    if kind != "py" or not module or not function or name.count(":") != 2:
+        raise ValueError(f"expected an encoder py:MODULE:FUNCTION, found {name!r}")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        made = getattr(importlib.import_module(module), function)()
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else ""
+        raise ValueError(f"{name} cannot be made: {type(error).__name__}: {reason}") from error
+    if not isinstance(made, nn.Module):
+        raise ValueError(f"expected that {name} returns a torch.nn.Module, found {type(made).__name__}")
+    return made

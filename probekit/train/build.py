@@ -1,0 +1,101 @@
+"""From a configuration to a method: views that fit, an encoder, weights to start from."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from probekit.config import Config
+from probekit.data import DeviceSplit
+from probekit.h5 import DatasetInfo
+from probekit.methods.base import Method
+from probekit.models.encoder import Encoder
+from probekit.models.normalise import normalisation
+from probekit.models.weights import default_normalise, load_weights, read_checkpoint
+from probekit.registry import METHODS, get
+from probekit.views import RECIPES, VIEWS
+
+
+def with_normalise(config: Config) -> Config:
+    """The configuration with `model.normalise` "auto" made what the weights that it starts from were trained with.
+
+    Raises:
+        ValueError: If the file of weights is no checkpoint.
+    """
+    model = config.model
+    if model.normalise != "auto":
+        return config
+    checkpoint = read_checkpoint(Path(model.weights)) if model.weights else None
+    return replace(config, model=replace(model, normalise=default_normalise(checkpoint, model.backbone)))
+
+
+def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
+    """The method with fresh weights, a function of the configuration and its seed alone.
+
+    Args:
+        config: The settings.
+        channels: Of the images, 1 or 3.
+        classes: Of the dataset; for methods that need labels.
+    """
+    kind = get(METHODS, "method", config.method)
+    if config.views.recipe not in RECIPES:
+        known = ", ".join(RECIPES)
+        raise ValueError(f"expected views.recipe one of {known}, found {config.views.recipe!r}")
+    if "two_views" in kind.provides and RECIPES[config.views.recipe].views != VIEWS:
+        raise ValueError(
+            f"expected views.recipe with two views of an image for {config.method}, found {config.views.recipe!r}; "
+            f"type: --set views.recipe={kind.recipe}"
+        )
+    if config.model.backbone.startswith("py:"):
+        raise ValueError(
+            "expected model.backbone unet or timm:NAME, found an encoder of your own, which can be probed: "
+            f"type: probekit probe --encoder {config.model.backbone} --data FILE"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = config.model
+        encoder = Encoder(
+            channels=channels,
+            pooling=model.pooling,
+            backbone=model.backbone,
+            width=model.width,
+            depth=model.depth,
+            stem=model.stem,
+            normalise=normalisation(model.normalise, model.backbone, channels),
+        )
+        labels = [classes] if kind.needs_labels else []
+        method: Method = kind(encoder, *labels, **config.method_options)
+    return method
+
+
+def on_device(method: Method, device: torch.device) -> Method:
+    """The method on the device, channels last: faster for convolutions on a CPU, and the layout GPUs want."""
+    return method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def start_from_weights(method: Method, config: Config, console: Console) -> dict[str, Any] | None:
+    """Puts the weights that a run starts from into its encoder; says and returns how they matched."""
+    if not config.model.weights:
+        return None
+    match = load_weights(method.encoder, read_checkpoint(Path(config.model.weights)))
+    for line in match.lines():
+        console.print(line)
+    return match.as_dict()
+
+
+def check_labels(train: DeviceSplit, info: DatasetInfo, method: str) -> None:
+    """Refuses images without labels, for a method that needs them."""
+    labels, classes = train.split.labels, len(info.classes)
+    if labels is not None and classes > 1 and not info.multilabel and labels.min() >= 0:
+        return
+    found = "none" if labels is None else f"{classes} class{'es' * (classes != 1)}"
+    if info.multilabel:
+        found = "several an image"
+    elif labels is not None and labels.min() < 0:
+        found = "images without"
+    raise ValueError(
+        f"expected one label an image, of two classes or more, for {method}, found {found} in {info.path}; "
+        "type: --data LABELLED.h5, or choose a method without labels (probekit list)"
+    )

@@ -1,0 +1,257 @@
+"""Encoders from elsewhere: `probe --encoder`, what can be done with the run that it makes, `pretrain --init-from`.
+
+Alone: pytest tests/commands/test_adopt.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from probekit.cli import app
+from probekit.models import Encoder, load_encoder
+from probekit.run import Run
+from tests.datasets import noise_npz, small_shapes
+
+pytest.importorskip("timm")
+QUICK = ["--device", "cpu"]
+TINY = ["--epochs", "1", "--batch-size", "8", "--set", "views.max_size=32", *QUICK]
+
+MODULE = """
+import torch
+from torch import nn
+from probekit.models import Features
+
+class Map(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 12, 4, 4)
+    def forward(self, x):
+        return self.conv(x)
+
+class Embedding(Map):
+    def forward(self, x):
+        return self.conv(x).amax((2, 3))
+
+class Whole(Map):
+    def forward(self, x):
+        found = self.conv(x)
+        return Features([found], found, found.mean((2, 3)), None)
+
+class Max(Map):
+    def forward(self, x):
+        found = self.conv(x)
+        return Features([found], found, found.amax((2, 3)), None)
+
+def fails():
+    raise RuntimeError("no\\nsuch thing")
+
+def list_of_them():
+    return [Map()]
+
+class Wrong(Map):
+    def forward(self, x):
+        return self.conv(x)[0]
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own with rect-tri of 32 px and a module of the user's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "data").mkdir()
+    small_shapes(Path("data/shapes.h5"), n=32, n_test=16)
+    # A name of its own: Python keeps modules.
+    Path(f"mine_{tmp_path.name}.py").write_text(MODULE)
+    return tmp_path
+
+
+def mine(home: Path, function: str) -> str:
+    return f"py:mine_{home.name}:{function}"
+
+
+def run(*arguments: str, fails: bool = False) -> Result:
+    done = CliRunner().invoke(app, list(arguments))
+    if not fails:
+        assert done.exit_code == 0, (done.output, done.exception)
+    return done
+
+
+def refused(*arguments: str) -> str:
+    done = run(*arguments, fails=True)
+    assert isinstance(done.exception, ValueError), (done.output, done.exception)
+    assert "\n" not in str(done.exception)
+    return str(done.exception)
+
+
+def result(*arguments: str) -> dict[str, Any]:
+    return dict(json.loads(run(*arguments, "--json").stdout))
+
+
+def test_an_encoder_of_timm_is_probed_looked_into_and_reported() -> None:
+    probed = result("probe", "--encoder", "timm:test_resnet", "--data", "data/shapes.h5", "--knn", *QUICK)
+    assert (probed["run"], probed["epoch"]) == ("test_resnet-shapes", 0)
+    assert [row["name"] for row in probed["rows"]][:2] == ["timm:test_resnet last", "random weights"]
+    folder = Run(Path("runs/test_resnet-shapes"))
+    content = folder.read()
+    assert (content["state"], content["weights"]) == ("imported", None)
+    encoder, header = load_encoder(folder.path)
+    assert header["spec"] == {"channels": 1, "pooling": "gap", "backbone": "timm:test_resnet", "stem": "imagenet"}
+    assert encoder.dim == probed["rows"][0]["dim"]
+
+    look = result("heatmap", "test_resnet-shapes", "--n", "4", "--passes", "2", *QUICK)
+    assert {"cam", "gradcam", "gradcam-ssl"} <= {row["name"] for row in look["rows"]}
+    again = result("probe", "test_resnet-shapes", *QUICK)
+    assert again["rows"][0]["accuracy"] == probed["rows"][0]["accuracy"]
+    page = run("report", "test_resnet-shapes", "--format", "md").stdout
+    assert "imported" in page
+    assert "--resume" not in page
+    second = result("probe", "--encoder", "timm:test_resnet", "--seed", "1", "--data", "data/shapes.h5", *QUICK)
+    assert second["run"] == "test_resnet-shapes-2"
+    both = run("report", "test_resnet-shapes", "test_resnet-shapes-2", "--format", "md").stdout
+    assert "test_resnet-shapes-2" in both
+    assert "was pretrained here" in refused("pretrain", "--resume", "--name", "test_resnet-shapes")
+    assert "was pretrained here" in refused("show", "--run", "test_resnet-shapes")
+
+
+def test_random_weights_are_other_weights() -> None:
+    """Weights of seed 1 as if they were trained: the floor is seed 0."""
+    torch.manual_seed(1)
+    source = Encoder(channels=1, pooling="gap", backbone="timm:test_resnet")
+    torch.save(source.backbone.model.state_dict(), "weights.pt")
+    done = run("probe", "--encoder", "timm:test_resnet", "--weights", "weights.pt", "--data", "data/shapes.h5", *QUICK)
+    assert "weights: 120 of 120 tensors" in done.output.replace("\n", " ") or "tensors from weights.pt" in done.output
+    probed = json.loads(next(Path("runs/test_resnet-shapes/results").glob("probe-val*.json")).read_text())
+    assert probed["rows"][0]["log_loss"] != probed["rows"][1]["log_loss"]
+    loaded, _ = load_encoder(Path("runs/test_resnet-shapes"))
+    x = torch.rand(2, 1, 32, 32)
+    assert torch.equal(loaded(x).pooled, source.eval()(x).pooled)
+    kept = Run(Path("runs/test_resnet-shapes")).read()["weights"]
+    assert (kept["file"], kept["missing"], len(kept["sha256"])) == ("weights.pt", [], 64)
+
+
+def test_weights_of_three_channels_are_normalised() -> None:
+    torch.save(Encoder(channels=3, pooling="gap", backbone="timm:test_resnet").backbone.model.state_dict(), "rgb.pt")
+    arguments = ["probe", "--encoder", "timm:test_resnet", "--weights", "rgb.pt", "--data", "data/shapes.h5", *QUICK]
+    done = run(*arguments)
+    assert "3 channels summed to 1" in done.output
+    _, header = load_encoder(Path("runs/test_resnet-shapes"))
+    assert header["spec"]["normalise"]["mean"] == pytest.approx([0.449], abs=1e-3)
+    run(*arguments, "--normalise", "none")
+    assert "normalise" not in load_encoder(Path("runs/test_resnet-shapes-2"))[1]["spec"]
+
+
+@pytest.mark.parametrize(
+    ("function", "dim", "grid"),
+    [("Map", 12, [8, 8]), ("Whole", 12, [8, 8]), ("Embedding", 12, [4, 4]), ("Max", 12, [4, 4])],
+)
+def test_an_encoder_of_the_users_own(home: Path, function: str, dim: int, grid: list[int]) -> None:
+    name = mine(home, function)
+    probed = result("probe", "--encoder", name, "--data", "data/shapes.h5", *QUICK)
+    assert probed["rows"][0]["dim"] == dim
+    assert probed["rows"][0]["log_loss"] != probed["rows"][1]["log_loss"]
+    _, header = load_encoder(Path("runs") / probed["run"])
+    assert header["spec"]["pooling"] == ("gap" if function in ("Map", "Whole") else "own")
+    if function in ("Map", "Whole"):
+        look = result("heatmap", probed["run"], "--n", "4", "--passes", "2", *QUICK)
+        assert "cam" in {row["name"] for row in look["rows"]}
+    else:
+        assert "no feature map that is pooled" in refused("heatmap", probed["run"], "--look", "cam", "--n", "4", *QUICK)
+        look = result("heatmap", probed["run"], "--n", "4", "--passes", "2", "--window", "8", "--look", "all", *QUICK)
+        names = {row["name"] for row in look["rows"]}
+        assert {"input-gradient", "occlusion"} <= names
+        assert not names & {"cam", "gradcam", "hirescam", "gradcam-ssl", "gradcam-similarity", "attention"}
+    assert look["grid"] == grid
+
+
+def test_code_that_has_changed_is_another_encoder(home: Path) -> None:
+    run("probe", "--encoder", mine(home, "Map"), "--data", "data/shapes.h5", *QUICK)
+    Path(f"mine_{home.name}.py").write_text(MODULE.replace("self.conv(x)", "2 * self.conv(x)"))
+    assert "has changed since the run was made" in refused("probe", "Map-shapes", *QUICK)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--encoder", "py:mine:fails"], "py:mine:fails cannot be made: RuntimeError: no"),
+        (["--encoder", "py:mine:list_of_them"], "returns a torch.nn.Module, found list"),
+        (["--encoder", "py:mine:Wrong"], "expected Features, a map"),
+        (["--encoder", "py:mine:nothing"], "cannot be made: AttributeError"),
+        (["--encoder", "py:no_such_module:f"], "cannot be made: ModuleNotFoundError"),
+        (["--encoder", "py:mine"], "expected an encoder py:MODULE:FUNCTION"),
+        (["--encoder", "resnet18"], "expected --encoder timm:NAME or py:MODULE:FUNCTION, found 'resnet18'"),
+        (["--encoder", "timm:resnet5"], "did you mean timm:resnet50"),
+        (["--encoder", "timm:test_resnet", "--weights", "none.pt"], "expected a file of weights none.pt, found none"),
+        (["--encoder", "timm:test_resnet", "--normalise", "half"], "expected --normalise one of auto"),
+        (["--weights", "none.pt"], "expected --encoder with --weights"),
+        (["somerun", "--encoder", "timm:test_resnet"], "expected a run or --encoder, found both"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_no_folder(home: Path, arguments: list[str], says: str) -> None:
+    arguments = [argument.replace("py:mine", f"py:mine_{home.name}") for argument in arguments]
+    assert says in refused("probe", *arguments, "--data", "data/shapes.h5", *QUICK).replace(f"mine_{home.name}", "mine")
+    assert not Path("runs").exists()
+
+
+def test_images_without_labels_are_refused_before_a_folder_is_made() -> None:
+    Path("plain").mkdir()
+    for i in range(8):
+        cv2.imwrite(f"plain/{i}.png", np.full((32, 32), 16 * i, np.uint8))
+    run("import", "plain")
+    message = refused("probe", "--encoder", "timm:test_resnet", "--data", "data/plain.h5", *QUICK)
+    assert "expected a train and a test split" in message
+    assert not Path("runs").exists()
+    message = refused("pretrain", "supervised", "--data", "data/plain.h5", "--batch-size", "8", *QUICK)
+    assert "expected one label an image, of two classes or more, for supervised, found none" in message
+
+
+def test_contrasts_need_two_views() -> None:
+    message = refused("pretrain", "simclr", "--data", "data/shapes.h5", "--set", "views.recipe=supervised", *QUICK)
+    assert "expected views.recipe with two views of an image for simclr, found 'supervised'" in message
+
+
+def test_pretraining_starts_from_weights_and_goes_on_without_the_file() -> None:
+    backbone = ["--set", "model.backbone=timm:test_resnet"]
+    source = Encoder(channels=3, pooling="gap", backbone="timm:test_resnet")
+    torch.save(
+        {"state_dict": {f"module.encoder_q.{k}": v for k, v in source.backbone.model.state_dict().items()}}, "moco.pth"
+    )
+    slow = ["--set", "optimizer.lr=0", "--set", "optimizer.weight_decay=0", "--set", "optimizer.warmup_epochs=0"]
+    run("import", str(noise_npz(Path("noise.npz"), channels=3)))
+    done = run("pretrain", "simclr", "--data", "data/noise.h5", "--init-from", "moco.pth", *backbone, *slow, *TINY)
+    assert "tensors from moco.pth (state_dict: module.encoder_q.)" in done.output
+    folder = Run(Path("runs/simclr-noise"))
+    content = folder.read()
+    assert content["config"]["model"]["weights"] == "moco.pth"
+    assert content["config"]["model"]["normalise"] == "imagenet"
+    assert content["weights"]["matched"] == content["weights"]["total"]
+    trained, header = load_encoder(folder.path)
+    weights = dict(source.backbone.model.named_parameters())
+    for name, p in trained.backbone.model.named_parameters():  # a rate of 0 leaves them as they were
+        assert torch.equal(p, weights[name])
+    assert header["spec"]["normalise"]["mean"] == [0.485, 0.456, 0.406]
+    Path("moco.pth").unlink()
+    run("pretrain", "--resume", "--name", "simclr-noise", "--epochs", "2", *QUICK)
+    run("show", "--run", "simclr-noise")
+
+
+def test_our_own_encoder_starts_a_supervised_run() -> None:
+    small = ["--set", "model.width=4", "--set", "model.depth=3", *TINY]
+    run("pretrain", "simclr-attention", "--data", "data/shapes.h5", *small)
+    weights = "runs/simclr-attention-shapes/encoder.safetensors"
+    attention = ["--set", "model.pooling=attention"]
+    done = run("pretrain", "supervised", "--data", "data/shapes.h5", "--init-from", weights, *attention, *small)
+    assert "tensors from runs/simclr-attention-shapes" in done.output.replace("\n", "")
+    line = Run(Path("runs/supervised-shapes")).read_metrics()[-1]
+    assert line["loss"] > 0
+    assert 0 <= line["accuracy"] <= 1
+    assert result("probe", "supervised-shapes", *QUICK)["rows"][0]["n"] == 16
+    run("heatmap", "supervised-shapes", "--n", "4", "--passes", "2", *QUICK)
+    run("show", "--run", "supervised-shapes")
+    assert "fewer than 90%" in refused("pretrain", "simclr", "--data", "data/shapes.h5", "--init-from", weights, *TINY)

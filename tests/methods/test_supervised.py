@@ -1,0 +1,80 @@
+"""The supervised baseline: its loss written out, what its optimizer spares, and that it learns.
+
+Alone: pytest tests/methods/test_supervised.py
+"""
+
+import math
+
+import torch
+
+from probekit.config import resolve
+from probekit.methods.supervised import Supervised
+from probekit.registry import METHODS, get
+from probekit.train.build import build_method
+from probekit.train.optim import build_optimizer
+from probekit.train.step import build_step
+from probekit.views import Views, make_views
+
+
+def built(classes: int = 3, **options: object) -> Supervised:
+    small = {"model.width": 4, "model.depth": 3, **options}
+    config = resolve("supervised", get(METHODS, "method", "supervised"), preset="paper", seed=0, options=small)
+    method = build_method(config, channels=1, classes=classes)
+    assert isinstance(method, Supervised)
+    return method
+
+
+def views(V: int) -> Views:
+    inputs = torch.rand(V, 4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    none = torch.empty(0)
+    return Views(inputs, inputs, none, none, torch.tensor([2, 0, 1, 2]))
+
+
+def test_loss_is_the_mean_cross_entropy_of_all_views() -> None:
+    method = built().eval()
+    for V in (1, 2):
+        batch = views(V)
+        step = method.step(batch)
+        assert batch.labels is not None
+        total, right = 0.0, 0
+        for view in batch.inputs:
+            for image, label in zip(view, batch.labels.tolist(), strict=True):
+                pooled = method.encoder(image[None]).pooled[0]
+                layer = method.classifier
+                logits = [(row @ pooled + b).item() for row, b in zip(layer.weight, layer.bias, strict=True)]
+                total += math.log(sum(math.exp(z) for z in logits)) - logits[label]
+                right += max(range(3), key=logits.__getitem__) == label
+        torch.testing.assert_close(step.loss.item(), total / (4 * V), rtol=1e-5, atol=1e-6)
+        assert step.logs["accuracy"].item() == right / (4 * V)
+
+
+def test_the_classifier_is_spared_decay_and_adaptation() -> None:
+    """Authors' code: like biases and batch norms, it learns at the full rate."""
+    method = built()
+    weights, spared = build_optimizer(method, name="lars", lr=0.3, momentum=0.9, weight_decay=1e-4).param_groups
+    assert any(p is method.classifier.weight for p in spared["params"])
+    assert all(p.ndim > 1 for p in weights["params"])
+    assert spared["adapt"] is False
+
+
+def test_it_gets_the_labels_of_its_images_and_learns_them() -> None:
+    """Bright or dark: a few steps tell them apart, on labels that go with the index."""
+    options = {"model.width": 4, "model.depth": 3, "train.batch_size": 8, "train.precision": "fp32"}
+    config = resolve("supervised", get(METHODS, "method", "supervised"), preset="quick", seed=0, options=options)
+    method = build_method(config, channels=1, classes=2).train()
+    labels = torch.arange(32) % 2
+    images = (40 + 150 * labels.view(-1, 1, 1, 1) + torch.randint(0, 40, (32, 1, 16, 16))).to(torch.uint8)
+    step = build_step(config, method, images, labels.numpy())
+    order = [torch.randperm(32, generator=torch.Generator().manual_seed(i))[:8] for i in range(30)]
+    scalars = torch.stack([step(index, images[index]) for index in order])
+    assert step.names == ["loss", "accuracy"]
+    assert scalars[-5:, 1].mean() > 0.95
+    assert scalars[-5:, 0].mean() < scalars[:5, 0].mean()
+
+
+def test_its_views_are_cropped_and_flipped_and_no_more() -> None:
+    """A constant image stays as it is: no jitter, no blur, no corruption."""
+    images = torch.full((4, 3, 24, 24), 128, dtype=torch.uint8)
+    made = make_views("supervised", images, torch.Generator().manual_seed(0))
+    assert made.inputs.shape == (1, 4, 3, 24, 24)
+    torch.testing.assert_close(made.inputs, torch.full_like(made.inputs, 128 / 255))
