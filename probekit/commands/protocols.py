@@ -29,6 +29,7 @@ from probekit.probe.spectrum import health
 from probekit.probe.table import probe_table
 
 CHANCE = "chance"  # of `FLOORS`
+MOST_GRADES = 10  # that are named where kappa takes their order
 Row = dict[str, Any]
 Scores = dict[str, Mapping[str, Any]]
 
@@ -87,13 +88,16 @@ class Section:
 
     def how(self, settings: Settings) -> str:
         """How the numbers were obtained, in words."""
-        options = settings.options
+        options, classes = settings.options, settings.labels.info.classes
+        grades = (
+            " < ".join(classes) if len(classes) <= MOST_GRADES else f"the {len(classes)} classes in the file's order"
+        )
         return self.about.format(
             protocol=PROTOCOLS[settings.protocol],
             draws=options.draws,
             folds=options.cv,
             repeats=options.repeats,
-            metric=METRICS[options.metric],
+            metric=METRICS[options.metric] + (f" (grades: {grades})" if options.metric == "kappa" else ""),
             recipe=options.recipe and options.recipe.summary,
         )
 

@@ -17,7 +17,7 @@ from probekit.probe.protocol import PAPER_C, Part, check_part, choose, validatio
 from probekit.probe.statistics import ENDS, RESAMPLES
 from probekit.registry import nearest as closest
 
-FOLDS = 5  # ConRec paper, section 4
+FOLDS = 5  # ConRec paper
 REPEATS = 5  # authors' code, final script
 METRICS = {
     "kappa": "quadratic-weighted kappa, in [-1, 1]; 0 is chance",
@@ -149,7 +149,7 @@ def kappa(confusion: NDArray[np.number]) -> float:
 def corrected_interval(values: Sequence[float], *, folds: int) -> list[float] | None:
     """The 95 % interval of a cross-validated mean that allows for training sets that overlap.
 
-    Nadeau and Bengio 2003, section 3 (corrected resampled t): the variance of the mean is (1/J + test/train) s^2, with
+    Nadeau and Bengio 2003 (corrected resampled t): the variance of the mean is (1/J + test/train) s^2, with
     test/train = 1 / (folds - 1), and J - 1 degrees of freedom. For repeated k-fold: Bouckaert and Frank 2004.
 
     Args:

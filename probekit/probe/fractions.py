@@ -1,4 +1,4 @@
-"""The linear probe on fractions of the training labels (ConRec paper, Figure 2; LCR paper, Table 3).
+"""The linear probe on fractions of the training labels (ConRec paper, Figure 2; LCR paper).
 
 Stratified, nested subsets, several draws of them: the papers' code draws one, and ConRec's without stratification.
 """
@@ -107,7 +107,7 @@ def subsets(
 def complexity(points: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Sample complexity: the smallest n from which on the mean accuracy stays at a share of that with all labels.
 
-    Whitney et al. 2020 (arXiv 2009.07368), section 4: the least n whose expected loss is at most epsilon. Here the loss
+    Whitney et al. 2020 (arXiv 2009.07368): the least n whose expected loss is at most epsilon. Here the loss
     is the error, epsilon is 1 - share * (accuracy with all labels), and n is one of the sizes that were tried: nothing
     is interpolated.
 

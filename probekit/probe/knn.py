@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour classification (Wu et al. 2018, InstDisc, section 3.4): nothing is fitted.
+"""Weighted k-nearest-neighbour classification (Wu et al. 2018, InstDisc): nothing is fitted.
 
 Neighbours by cosine; each votes for its class with weight exp(cosine / T). k and T are chosen on a validation part of
 train, then all of train votes.
@@ -16,7 +16,7 @@ from probekit.probe.statistics import evaluate
 
 K_GRID = (1, 5, 20, 200)  # ours; 200 is the papers'
 T_GRID = (0.02, 0.07, 0.1, 0.5)  # .07 InstDisc, .1 MoCo's and lightly's code; the outer two are ours
-MONITOR_K = 200  # LCR paper, section 4.1; InstDisc, MoCo's and lightly's code
+MONITOR_K = 200  # XCorr paper; InstDisc's, MoCo's and lightly's code
 MONITOR_T = (0.1, 0.07)
 BLOCK = 4096  # queries that vote at a time; bounds the memory
 

@@ -3,7 +3,7 @@
 Ties: all images are put on a circle, in an order drawn from the seed; of equal cosines those rank higher that come
 sooner after the query. So a collapsed encoder scores chance, in whatever order the file is.
 
-Definitions: LCR's code (rank-1, rank-5, mAP over the complete ranking); Musgrave et al. 2020, section 3.2 (MAP@R,
+Definitions: LCR's code (rank-1, rank-5, mAP over the complete ranking); Musgrave et al. 2020 (MAP@R,
 R-precision).
 """
 
