@@ -12,7 +12,7 @@ from rich.console import Console
 from probekit.commands.embeddings import sha256, trained_embedder
 from probekit.commands.probe import dataset_of
 from probekit.data import check_channels
-from probekit.h5 import DatasetInfo, read_columns
+from probekit.h5 import DatasetInfo, read_split
 from probekit.models.encoder import encoder_file
 from probekit.run import open_run
 from probekit.train.pretrain import choose_device
@@ -64,7 +64,8 @@ def run_export(
     arrays: dict[str, NDArray[Any]] = {}
     for split in info.splits:
         arrays[f"{split}/embeddings"] = embedder(info, split)
-        labels, factors = read_columns(info.path, split)
+        rows = read_split(info.path, split, images=False)
+        labels, factors = rows.labels, rows.factors
         arrays |= {} if labels is None else {f"{split}/labels": labels}
         arrays |= {f"{split}/factors/{factor}": _plain(values) for factor, values in factors.items()}
     about = {

@@ -38,7 +38,7 @@ def head_row(
 
     Returns:
         The keys of `protocol.probe`'s row, or with several labels an image of `average_precision.multilabel`'s, C None;
-        and recipe, losses and scores (of each epoch), best_test {"score", "epoch"}: chosen on test, as the papers do.
+        and recipe, losses and by_epoch (scores), best_test {"score", "epoch"}: chosen on test, as the papers do.
     """
     place = torch.device(device)
     encoder = network.encoder.to(place)
@@ -84,7 +84,7 @@ def _epochs(recipe: Recipe, trained: Trained) -> dict[str, Any]:
     return {
         "recipe": asdict(recipe),
         "losses": trained.losses,
-        "scores": trained.scores,
+        "by_epoch": trained.scores,
         "best_test": {"score": trained.scores[best], "epoch": best + 1},
     }
 

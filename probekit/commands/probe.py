@@ -88,13 +88,13 @@ def run_probe(
         "data_hash": info.content_hash,
         "seed": seed,
     }
-    again = [*([] if data is None else ["--data", str(data)]), "--protocol", protocol, "--seed", str(seed)]
+    again = [*([] if data is None else ["--data", str(data)]), "--seed", str(seed)]
     results = {section: _result(run, section, settings, rows[section], about, again) for section in wanted}
     for section in wanted:
         results[section]["seconds"] = round(seconds[section], 2)
     if kept:
         along = along_checkpoints(run, kept, wanted, rows, settings, device=place, console=console)
-        results["every"] = along | {"command": _command(run, "every", options, again)}
+        results["every"] = along | {"command": _command(run, "every", settings, again)}
     other_data = None if data is None else data.stem
     for section, result in results.items():
         _write(run, section, result, other_data, console)
@@ -144,15 +144,17 @@ def _result(
         "data": str(settings.labels.info.path),
         "protocol": section.protocol(name, settings),
         "how": section.how(settings),
-        "command": _command(run, name, settings.options, words),
+        "command": _command(run, name, settings, words),
         "rows": rows,
         **about,
     }
 
 
-def _command(run: Run, section: str, options: ProbeOptions, again: Sequence[str]) -> str:
+def _command(run: Run, section: str, settings: Settings, again: Sequence[str]) -> str:
     """What to type for the same numbers."""
-    return shlex.join(["probekit", "probe", run.name, *options.words(section), *again])
+    protocol = SGD if section == SGD else settings.protocol
+    words = [*settings.options.words(section), "--protocol", protocol, *again]
+    return shlex.join(["probekit", "probe", run.name, *words])
 
 
 def _write(run: Run, name: str, result: dict[str, Any], other_data: str | None, console: Console) -> None:
@@ -172,6 +174,8 @@ def _stem(name: str, result: Mapping[str, Any]) -> tuple[str, ...]:
     if name == "every":
         return name, result["protocol"]
     section = SECTIONS[name]
+    if name == SGD and "map" in result["rows"][0]:  # several labels an image: read as such
+        return "multilabel", result["protocol"], result["checkpoint"]
     return section.stem or name, *([result["protocol"]] if section.fits else []), result["checkpoint"]
 
 
@@ -209,7 +213,7 @@ def _print_notes(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 
 def _print_best(row: Mapping[str, Any], console: Console) -> None:
-    best, last = row["best_test"], len(row["scores"])
+    best, last = row["best_test"], len(row["by_epoch"])
     console.print(f"best epoch on test (paper protocol): {best['score']:.1%} at {best['epoch']} of {last}")
 
 

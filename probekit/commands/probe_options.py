@@ -1,4 +1,4 @@
-"""What may be typed after `probekit probe`, checked."""
+"""What `probekit probe` is asked for beside the linear probe, checked before anything is read."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from probekit.probe.fractions import DRAWS, FRACTIONS, check_fractions
 from probekit.probe.head import RECIPES, Recipe, chosen_recipe
 from probekit.registry import nearest
 
-SGD = "sgd"  # the protocol that trains a head on augmented images
+SGD = "sgd"  # the protocol of a trained head
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,11 @@ class ProbeOptions:
             "fractions": ["--fractions", shares, "--draws", str(self.draws)],
             "knn": ["--knn"],
             "retrieval": ["--retrieval"],
-            SGD: [] if self.recipe is None else recipe_words(self.recipe),
             "cv": ["--cv", str(self.cv), "--metric", self.metric, "--repeats", str(self.repeats)],
         }
+        if section == SGD and self.recipe is not None:
+            recipe = self.recipe
+            return ["--recipe", recipe.name, "--epochs", str(recipe.epochs), "--lr", f"{recipe.lr:g}"]
         if section == "every":
             return ["--every", *(word for name in self.sections if name != "fractions" for word in typed[name])]
         return typed.get(section, [])
@@ -82,8 +84,3 @@ def read_recipe(protocol: str, name: str | None, *, epochs: int | None, lr: floa
     if name is not None or epochs is not None or lr is not None:
         raise ValueError(f"expected --recipe, --epochs and --lr with --protocol {SGD}, found --protocol {protocol}")
     return None
-
-
-def recipe_words(recipe: Recipe) -> list[str]:
-    """What to type for a recipe."""
-    return ["--recipe", recipe.name, "--epochs", str(recipe.epochs), "--lr", f"{recipe.lr:g}"]

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from probekit.commands.embeddings import Network, random_embedder, read_chunks, trained_embedder
-from probekit.h5 import DatasetInfo, read_columns
+from probekit.h5 import DatasetInfo, read_split
 from probekit.probe.fingerprint import Factor
 from probekit.probe.floors import FLOORS
 from probekit.probe.protocol import Part
@@ -62,7 +62,8 @@ def read_labels(info: DatasetInfo) -> Labels:
     parts, factors = {}, {}
     for name, split in info.splits.items():
         if split.labelled:
-            y, columns = read_columns(info.path, name)
+            rows = read_split(info.path, name, images=False)
+            y, columns = rows.labels, rows.factors
             assert y is not None
             classes = {f["name"]: columns[f["name"]] for f in info.factors if f["kind"] == "class"}
             parts[name] = Part(np.empty((0, 0)), y, classes, columns.get("pair_id"))

@@ -16,7 +16,7 @@ Plain h5py reads it without plug-ins. The content hash is defined in `probekit.h
 """
 
 from probekit.h5.encoded import EncodedImages, decode, encode
-from probekit.h5.read import Split, open_encoded, read_columns, read_info, read_labels, read_split
+from probekit.h5.read import Split, open_encoded, read_info, read_labels, read_split
 from probekit.h5.schema import (
     ABSENT,
     COMPRESSIONS,
@@ -51,7 +51,6 @@ __all__ = [
     "encode",
     "open_encoded",
     "pack",
-    "read_columns",
     "read_info",
     "read_labels",
     "read_split",

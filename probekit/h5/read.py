@@ -102,16 +102,7 @@ def open_encoded(path: Path, split: str) -> EncodedImages:
 
 def read_labels(path: Path, split: str) -> NDArray[Any] | None:
     """The labels of a split alone, or None for unlabelled images; see `Split`."""
-    return read_columns(path, split)[0]
-
-
-def read_columns(path: Path, split: str) -> tuple[NDArray[Any] | None, dict[str, NDArray[Any]]]:
-    """Labels and factors of a split without its images; see `Split`."""
-    with _opened(path) as file:
-        info = _check_file(path, file)
-        rows = _rows(info, split, 0, None)
-        group = file[split]
-        return _labels(info, group, rows), {name: group["factors"][name][rows] for name in info.splits[split].factors}
+    return read_split(path, split, images=False).labels
 
 
 @contextmanager

@@ -205,7 +205,9 @@ def _title(probe: Mapping[str, Any]) -> str:
 
 def _how(run: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
     row = encoders_first(probe["rows"])[0]
-    protocol = PROTOCOLS.get(probe["protocol"], probe["protocol"])
+    if probe["protocol"] not in PROTOCOLS:  # a head of its own kind, which says how
+        return f"{probe.get('how', '')} Again: {_again(run, probe)}"
+    protocol = PROTOCOLS[probe["protocol"]]
     return (
         f"Logistic regression on frozen features, protocol {protocol}; fitted on {row['n_train']} train images of "
         f"{probe['data']}, scored once on its {row['n']} test images. Encoder after epoch {probe['epoch']}, checkpoint "
@@ -221,6 +223,8 @@ def _brief(run: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
 
 
 def _again(run: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
+    if probe["protocol"] not in PROTOCOLS and "command" in probe:
+        return str(probe["command"])
     other = [] if probe["data"] == run["dataset"]["path"] else ["--data", probe["data"]]
     options = ("--protocol", probe["protocol"], "--checkpoint", probe["checkpoint"], "--seed", str(probe["seed"]))
     return command("probekit", "probe", run["argument"], *other, *options)

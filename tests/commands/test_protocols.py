@@ -21,7 +21,7 @@ from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_spli
 from probekit.models.encoder import kept_checkpoints, load_encoder, save_encoder
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.report.section_shapes import SECTIONS as SHAPES
-from probekit.report.shapes import mismatch
+from probekit.report.shapes import PROBE, mismatch
 from probekit.run import Run
 
 QUICK = ["--epochs", "2", "--batch-size", "8", "--set", "model.width=4", "--set", "train.keep_every=1"]
@@ -242,9 +242,42 @@ def test_several_labels_an_image_have_average_precision(home: Path) -> None:
     assert "…" not in out
 
 
+def test_a_head_by_sgd_stands_beside_the_probes(home: Path) -> None:
+    found = probe_json("--protocol", "sgd", "--epochs", "3", "--knn")
+    assert found.keys() == {"sgd", "knn"}
+    saved = json.loads((home / "runs/a/results/probe-sgd-conrec-last.json").read_text())
+    assert saved == found["sgd"]
+    assert mismatch(saved, PROBE) is None
+    row, random, chance = saved["rows"]
+    assert (row["recipe"]["epochs"], row["recipe"]["lr"], len(row["by_epoch"])) == (3, 0.1, 3)
+    assert row["by_epoch"][-1] == row["accuracy"] == np.mean(np.equal(row["labels"], row["predicted"]))
+    assert row["best_test"]["score"] == max(row["by_epoch"])
+    assert (random["name"], chance["name"]) == ("random weights", "chance")
+    assert saved["command"].split(" probe ")[1].startswith("a")
+    page = sure("report", "a", "--format", "md")
+    assert "protocol sgd-conrec" in page
+    assert "--recipe conrec --epochs 3 --lr 0.1" in page
+    out = sure("probe", "a", "--protocol", "sgd", "--epochs", "1", "--recipe", "lcr")
+    assert "best epoch on test (paper protocol)" in out
+
+
+def test_fine_tuning_scores_several_labels_an_image(home: Path) -> None:
+    several_labels(home / "data/voc.h5")
+    words = ("--data", "data/voc.h5", "--protocol", "sgd", "--recipe", "voc", "--epochs", "2", "--no-floors")
+    found = probe_json(*words)["sgd"]
+    assert mismatch(found, SHAPES["multilabel"]) is None
+    assert (home / "runs/a/results/multilabel-sgd-voc-last-voc.json").exists()
+    [row] = found["rows"]
+    assert row["by_epoch"][-1] == pytest.approx(row["map"]["voc2010"]["value"])
+    assert row["recipe"]["encoder_lr"] == 1.5e-4
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--lr", "1"], "expected --recipe, --epochs and --lr with --protocol sgd, found --protocol val"),
+        (["--protocol", "sgd", "--recipe", "conrek"], "did you mean 'conrec'"),
+        (["--protocol", "sdg"], "did you mean 'sgd'"),
         (["--fractions", "1;2"], "expected percentages with commas, found '1;2'"),
         (["--fractions", "0,10"], "expected fractions above 0 and up to 100 %, found 0"),
         (["--cv", "1"], "expected 2 folds or more, found 1"),
