@@ -20,7 +20,7 @@ from probekit.probe import PROTOCOLS
 from probekit.probe.curves import draw_every
 from probekit.probe.section_tables import every_table, fingerprint_table
 from probekit.registry import nearest
-from probekit.run import Run, open_run, write_json
+from probekit.run import IMPORTED, Run, open_run, write_json
 from probekit.train.pretrain import choose_device
 
 
@@ -200,7 +200,8 @@ def _print(run: Run, results: Mapping[str, Mapping[str, Any]], data: Path | None
             console.print(fingerprint_table(result["rows"]), soft_wrap=False)
     other = next(p for p in PROTOCOLS if p != first["protocol"])
     given = "" if data is None else f" --data {data}"
-    console.print(f"next: probekit show --run {run.name}   or   probekit probe {run.name}{given} --protocol {other}")
+    look = f"heatmap {run.name}" if run.read()["state"] == IMPORTED else f"show --run {run.name}"
+    console.print(f"next: probekit {look}   or   probekit probe {run.name}{given} --protocol {other}")
 
 
 def _print_notes(rows: Sequence[Mapping[str, Any]], console: Console) -> None:

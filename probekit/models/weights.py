@@ -112,16 +112,14 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, least: float = LEA
     prefix = "backbone." if encoder.spec.get("backbone") is None else f"backbone.{_inner(encoder)}."
     state = encoder.state_dict()
     wanted = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    if not wanted:
+        raise ValueError(
+            f"expected an encoder with weights, found none in {encoder.spec['backbone']}; leave --weights out"
+        )
     found, style, at, where = _best(checkpoint, wanted)
     names = {key: at + style(key) for key in wanted if at + style(key) in found}
-    loaded, changed, misshapen = {}, [], []
-    for key, name in names.items():
-        tensor, change = _fitted(key, found[name], wanted[key], encoder)
-        if tensor is None:
-            misshapen.append(f"{key} ({_shape(found[name])} for {_shape(wanted[key])})")
-            continue
-        loaded[prefix + key] = tensor
-        changed += [f"{key}: {change}"] if change else []
+    fitted = {key: _fitted(key, found[name], wanted[key], encoder) for key, name in names.items()}
+    loaded = {prefix + key: tensor for key, (tensor, _) in fitted.items() if tensor is not None}
     counted = [key for key in wanted if not key.endswith(COUNTERS)]
     match = Match(
         file=str(checkpoint.path),
@@ -131,8 +129,8 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, least: float = LEA
         matched=sum(prefix + key in loaded for key in counted),
         missing=[key for key in counted if key not in names],
         unexpected=[name for name in found if name not in names.values() and not name.endswith(COUNTERS)],
-        changed=changed,
-        misshapen=misshapen,
+        changed=[f"{key}: {change}" for key, (tensor, change) in fitted.items() if tensor is not None and change],
+        misshapen=[f"{key} ({change})" for key, (tensor, change) in fitted.items() if tensor is None],
     )
     _check(match, least, encoder, _beyond(match.unexpected, at, names.values()))
     loaded |= _pooling(found, at, state)
@@ -246,7 +244,7 @@ def _rank(where: str) -> int:
 
 
 def _fitted(key: str, tensor: Tensor, wanted: Tensor, encoder: Encoder) -> tuple[Tensor | None, str]:
-    """The tensor in the wanted shape, or None, and what was done to it."""
+    """The tensor in the wanted shape and what was done to it, or None and the two shapes."""
     if tensor.shape == wanted.shape:
         return tensor, ""
     if tensor.numel() == wanted.numel() and [n for n in tensor.shape if n > 1] == [n for n in wanted.shape if n > 1]:
@@ -265,7 +263,7 @@ def _fitted(key: str, tensor: Tensor, wanted: Tensor, encoder: Encoder) -> tuple
         made: Tensor = resample_abs_pos_embed(tensor, grid, num_prefix_tokens=prefix)
         if made.shape == wanted.shape:
             return made, f"positions resampled from {tensor.shape[1]} to {made.shape[1]}"
-    return None, ""
+    return None, f"{_shape(tensor)} for {_shape(wanted)}"
 
 
 def _pooling(found: Mapping[str, Tensor], at: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

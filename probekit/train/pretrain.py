@@ -234,14 +234,14 @@ def _announce_streaming(train: DeviceSplit, console: Console) -> None:
 
 
 def _prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torch.device) -> Method:
+    method = build_method(config, channels=train.images.shape[1], classes=len(info.classes))
+    for most in (config.data.max_size, config.views.max_size):
+        check_divisible(shrunk(train.images, most), method.encoder.stride)
     if len(train) < config.train.batch_size:
         raise ValueError(
             f"expected at least {config.train.batch_size} training images (one batch), found "
             f"{len(train)}; type: --batch-size {max(2, len(train))}"
         )
-    method = build_method(config, channels=train.images.shape[1], classes=len(info.classes))
-    for most in (config.data.max_size, config.views.max_size):
-        check_divisible(shrunk(train.images, most), method.encoder.stride)
     return on_device(method, device)
 
 

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from probekit.commands.adopt import build_outside
 from probekit.models import Encoder, save_encoder
 from probekit.models.normalise import IMAGENET
 from probekit.models.weights import Checkpoint, Match, default_normalise, load_weights, read_checkpoint
@@ -292,3 +293,12 @@ def test_what_images_the_weights_expect(tmp_path: Path) -> None:
     assert default_normalise(held(3, {"channels": 3}), name) == "none"
     assert default_normalise(held(3, {"channels": 3, "normalise": IMAGENET}), "unet") == "imagenet"
     assert default_normalise(held(3, {"channels": 3, "normalise": half}), name) == "timm"
+
+
+def test_what_has_no_weights_takes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "weightless.py").write_text("from torch import nn\ndef pool():\n    return nn.AvgPool2d(4)\n")
+    torch.save(state(encoder()), tmp_path / "weights.pt")
+    pooled = build_outside("py:weightless:pool", torch.rand(2, 3, 16, 16), None)
+    with pytest.raises(ValueError, match="expected an encoder with weights, found none in py:weightless:pool"):
+        load(tmp_path / "weights.pt", pooled)
