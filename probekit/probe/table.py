@@ -22,7 +22,8 @@ def probe_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     factors = list(dict.fromkeys(name for row in ordered for name in row["factors"]))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("features", min_width=14)
-    for title in ("accuracy %", "bal.\nacc.", "macro\nF1", "log-\nloss", *factors):
+    has_top5 = any("top5" in row for row in ordered)
+    for title in ("accuracy %", *(["top-5"] * has_top5), "bal.\nacc.", "macro\nF1", "log-\nloss", *factors):
         table.add_column(title, justify="right", no_wrap=True)
     for number, row in enumerate(ordered):
         last_encoder = row["kind"] == "encoder" and (
@@ -33,6 +34,7 @@ def probe_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_row(
             Text(row["name"]),  # not markup: a name may hold brackets
             f"{percent(row['accuracy'])} [{percent(low)}, {percent(high)}]",
+            *([percent(row.get("top5"))] * has_top5),
             percent(row["balanced_accuracy"]),
             percent(row["macro_f1"]),
             "-" if loss is None else f"{loss:.3f}",

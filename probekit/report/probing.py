@@ -169,12 +169,25 @@ def _ranks(row: Mapping[str, Any]) -> list[Cell]:
 
 def _table(rows: Sequence[Mapping[str, Any]], key: str, title: str, how: str) -> Table:
     factors = list(dict.fromkeys(name for row in rows for name in row["factors"]))
-    columns = ("features", "accuracy %", "95 % interval", "balanced %", "macro F1 %", "log-loss", "C", "dimensions")
+    has_top5 = any("top5" in row for row in rows)
+    top5 = ["top-5 %"] * has_top5
+    columns = (
+        "features",
+        "accuracy %",
+        "95 % interval",
+        *top5,
+        "balanced %",
+        "macro F1 %",
+        "log-loss",
+        "C",
+        "dimensions",
+    )
     cells = [
         [
             text(row["name"]),
             percent(row["accuracy"]),
             percent_interval(row["ci"]),
+            *([percent(row.get("top5"))] * has_top5),
             percent(row["balanced_accuracy"]),
             percent(row["macro_f1"]),
             number(row["log_loss"]),
