@@ -61,7 +61,7 @@ class Block:
     """
 
     shape: tuple[int, ...]
-    chunks: dict[str, list[bytes]]
+    chunks: dict[str, Sequence[bytes | memoryview]]
     checksums: dict[str, bytes]
     columns: dict[str, NDArray[Any]]
 
@@ -85,13 +85,13 @@ def pack(rows: Split, compression: str) -> Block:
     """Compresses and checksums rows; pure, and mostly outside the interpreter lock.
 
     Args:
-        rows: A multiple of `chunk_rows(...)` images, or fewer at the end of a split.
+        rows: A multiple of `chunk_rows(...)` images, or fewer at the end of a split; not to be changed afterwards.
         compression: One of `COMPRESSIONS`; lzf itself happens in `DatasetWriter.append`.
     """
     height, width, channels = (*rows.images.shape[1:], 1)[:3]
     step = chunk_rows(height, width, channels)
     arrays = {"images": rows.images} | ({} if rows.masks is None else {"masks": rows.masks})
-    chunks: dict[str, list[bytes]] = {}
+    chunks: dict[str, Sequence[bytes | memoryview]] = {}
     checksums: dict[str, bytes] = {}
     for name, array in arrays.items():
         assert array.dtype == np.uint8
@@ -111,11 +111,11 @@ def as_columns(labels: NDArray[Any] | None, factors: Mapping[str, NDArray[Any]])
     return columns
 
 
-def _store(part: NDArray[np.uint8], step: int, compression: str) -> bytes:
-    """A chunk's bytes as stored; the last one of a split is filled up with zeros."""
+def _store(part: NDArray[np.uint8], step: int, compression: str) -> bytes | memoryview:
+    """A chunk's bytes as stored, not copied where that can be; the last one of a split is filled up with zeros."""
     missing = bytes((step - len(part)) * part[0].size)
     if compression != "gzip":
-        return part.tobytes() + missing if missing else part.tobytes()
+        return part.tobytes() + missing if missing else part.data.cast("B")
     deflate = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, GZIP_MEMORY, zlib.Z_RLE)
     return deflate.compress(part.data) + deflate.compress(missing) + deflate.flush()
 
@@ -263,7 +263,7 @@ class DatasetWriter:
             )
             split.hashes[name] = hashlib.sha256()
 
-    def _write_chunks(self, data: h5py.Dataset, start: int, chunks: list[bytes]) -> None:
+    def _write_chunks(self, data: h5py.Dataset, start: int, chunks: Sequence[bytes | memoryview]) -> None:
         step = data.chunks[0]
         for begin, chunk in zip(range(start, start + len(chunks) * step, step), chunks, strict=True):
             if self.compression == "lzf":  # only HDF5 itself has this filter

@@ -161,7 +161,7 @@ def _first_line(identity: dict[str, Any]) -> bytes:
     return json.dumps({"probekit": "unfinished import"} | identity, sort_keys=True).encode() + b"\n"
 
 
-def _from_block(block: Block | EncodedBlock | None) -> tuple[dict[str, Any], list[bytes]]:
+def _from_block(block: Block | EncodedBlock | None) -> tuple[dict[str, Any], Sequence[bytes | memoryview]]:
     if isinstance(block, Block):
         return {"shape": block.shape, "checksum": block.checksums["images"].hex()}, block.chunks["images"]
     if isinstance(block, EncodedBlock):
