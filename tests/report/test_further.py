@@ -14,7 +14,7 @@ import pytest
 from probekit.report import html, markdown
 from probekit.report.build import build
 from probekit.report.collect import collect
-from probekit.report.compare import RANK1
+from probekit.report.compare import RANK1, answered
 from probekit.report.section_shapes import SECTIONS
 from probekit.report.shapes import mismatch
 from tests.report.folders import HOSTILE, make_run
@@ -153,3 +153,10 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     for bad in HOSTILE[:2]:
         assert bad not in page
     assert "onerror='window" not in page
+
+
+def test_rank1_counts_the_queries_that_have_a_relevant_image() -> None:
+    row = {"name": "conrec last", "kind": "encoder", "labels": [0, 0, 1], "predicted": [0, 1, 0]}
+    (found,) = answered({"probes": [], "retrieval": [{"rows": [row]}]})
+    assert (found["protocol"], found["rows"][0]["n"], found["rows"][0]["accuracy"]) == (RANK1, 2, 0.5)
+    assert answered({"probes": [], "retrieval": [{"rows": [row | {"labels": [0, 1, 2]}]}]}) == []
