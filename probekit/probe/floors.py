@@ -3,15 +3,12 @@
 A new floor is one function and one line in `FLOORS`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import euler_number, perimeter
-
-from probekit.probe.protocol import Part, probe_images
 
 CHUNK = 64  # images at a time: bounds the memory of what is computed on the way
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
@@ -77,16 +74,6 @@ FLOORS: dict[str, Floor] = {
     # Frequencies need a scale and a C of their own: unscaled at C = 1 the bag would look weaker than it is.
     "patch bag": Floor(patch_bag, protocol="val"),
 }
-
-
-def floor_rows(parts: Mapping[str, Part], *, classes: Sequence[str], protocol: str, seed: int) -> list[dict[str, Any]]:
-    """One row of kind "floor" for each of `FLOORS`; arguments as `protocol.probe_images`."""
-    return [
-        probe_images(
-            name, "floor", floor.features, parts, classes=classes, protocol=floor.protocol or protocol, seed=seed
-        )
-        for name, floor in FLOORS.items()
-    ]
 
 
 def binarise(images: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -5,8 +5,8 @@
 train; then one fit on all of train at that C, scored once on test. Each class factor gets a probe of its own, likewise.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from probekit.probe import PROTOCOLS
 from probekit.probe.linear import SOLVER, LinearProbe, Space, fit, fit_path
-from probekit.probe.spectrum import health
 from probekit.probe.statistics import evaluate
 from probekit.registry import nearest
 
@@ -31,7 +30,7 @@ class Part:
     """One split, as arrays.
 
     Attributes:
-        x: `[N, D]` features; for `probe_images`, images.
+        x: `[N, D]` features.
         y: int64 `[N]` in [0, K); `average_precision` takes several labels an image, `[N, K]`.
         factors: Values of each class factor, `[N]`; each is probed by itself.
         groups: `[N]`: samples of one group (a minimal pair) stay together when train is divided; None: each is alone.
@@ -112,37 +111,6 @@ def probe(
         },
         **({"labels": test.y.tolist(), "predicted": predicted.tolist()} if kind == "encoder" else {}),
     }
-
-
-def probe_images(
-    name: str,
-    kind: str,
-    features: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
-    parts: Mapping[str, Part],
-    *,
-    classes: Sequence[str],
-    protocol: str,
-    seed: int,
-    with_health: bool = False,
-) -> dict[str, Any]:
-    """`probe` on the features of images.
-
-    Args:
-        name: As `probe`, and the same for `kind`, `classes`, `protocol` and `seed`.
-        kind: See `name`.
-        features: uint8 `[N, H, W]` or `[N, H, W, 3]` -> `[N, D]`: an encoder or a floor.
-        parts: "train", "test" and perhaps "val", with images as `x`.
-        classes: See `name`.
-        protocol: See `name`.
-        seed: See `name`.
-        with_health: Add the key health: `spectrum.health` of the test images' features, None for a single image.
-    """
-    seen = {split: replace(part, x=features(part.x)) for split, part in parts.items()}
-    train, test, val = seen["train"], seen["test"], seen.get("val")
-    row = probe(name, kind, train, test, classes=classes, protocol=protocol, seed=seed, val=val)
-    if with_health:
-        row["health"] = health(test.x) if len(test.x) > 1 else None
-    return row
 
 
 def fit_label(

@@ -1,6 +1,7 @@
 """Floors against loops, scikit-image and shapes drawn by hand. Alone: pytest tests/probe/test_floors.py."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,12 @@ from probekit.probe.floors import (
     FLOORS,
     MAX_SIDE,
     binarise,
-    floor_rows,
     ink_statistics,
     patch_bag,
     patch_codes,
     raw_pixels,
 )
-from probekit.probe.protocol import Part
+from probekit.probe.protocol import Part, probe
 
 Images = NDArray[np.uint8]
 
@@ -129,13 +129,14 @@ def test_rows_tell_a_local_difference_from_a_global_one() -> None:
         image[7:11, 6:12] = 0 if label else 255
         images.append(np.roll(image, rng.integers(0, 8, 2), axis=(0, 1)))
     stack = np.stack(images).astype(np.uint8)
-    train, test = Part(stack[:50], labels[:50]), Part(stack[50:], labels[50:])
+    settings: dict[str, Any] = {"classes": ("disc", "ring"), "seed": 0}
     for protocol in ("val", "paper"):
-        rows = floor_rows({"train": train, "test": test}, classes=("disc", "ring"), protocol=protocol, seed=0)
-        json.dumps(rows, allow_nan=False)
-        assert [row["name"] for row in rows] == list(FLOORS)
-        assert {row["kind"] for row in rows} == {"floor"}
-        named = {row["name"]: row for row in rows}
+        named = {}
+        for name, floor in FLOORS.items():
+            x = floor.features(stack)
+            train, test = Part(x[:50], labels[:50]), Part(x[50:], labels[50:])
+            named[name] = probe(name, "floor", train, test, protocol=floor.protocol or protocol, **settings)
+        json.dumps(named, allow_nan=False)
         most = np.bincount(labels[:50]).argmax()
         assert named["chance"]["accuracy"] == pytest.approx((labels[50:] == most).mean())
         assert named["patch bag"]["accuracy"] == 1.0
