@@ -9,7 +9,7 @@ from probekit.commands.hints import after_data
 from probekit.commands.locate import check_h5
 from probekit.commands.progress import progress_bar
 from probekit.h5 import DatasetInfo
-from probekit.importers import OFFICIAL, Choices, Options, Skipped, Told, import_dataset, import_official, journal_of
+from probekit.importers import OFFICIAL, Choices, Options, Skipped, Told, import_dataset, import_official, is_unfinished
 from probekit.importers.official import MAX_GB
 from probekit.registry import nearest
 
@@ -68,7 +68,7 @@ def run_import(
             else:
                 info, skipped = _import_plain(source, root, choices, options, out, told)
         except (KeyboardInterrupt, SystemExit):
-            if journal_of(out).exists():
+            if is_unfinished(out):
                 console.print("interrupted; the same command goes on from here")
             raise
     for item in skipped:

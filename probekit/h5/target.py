@@ -28,6 +28,21 @@ def _lock(handle: int) -> None:
             raise
 
 
+def check_free(path: Path) -> None:
+    """Refuses a temporary file that another process is writing to.
+
+    Raises:
+        OSError: If one is.
+    """
+    if fcntl is None or not path.exists():
+        return
+    with path.open("rb") as file:
+        try:
+            _lock(file.fileno())
+        except BlockingIOError as error:
+            raise OSError(f"cannot use {path}: another process is writing it") from error
+
+
 class Target(io.RawIOBase):
     """The file object of an h5py file opened for writing."""
 

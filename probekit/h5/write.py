@@ -163,6 +163,7 @@ class DatasetWriter:
         self.header = header
         self.compression = compression
         self.partial = path.with_name(f".{path.name}.partial")
+        self.keep_partial = False  # when it is abandoned
         self._splits: dict[str, _Open] = {}
         with _translated(path):
             if path.parent.exists() and not path.parent.is_dir():  # mkdir would say "File exists"
@@ -203,8 +204,12 @@ class DatasetWriter:
             raise ValueError(f"expected at least one image in split {split}, found {n}")
         self._splits[split] = _Open(self._file.create_group(split), n)
 
-    def append(self, block: Block | EncodedBlock) -> None:
+    def append(self, block: Block | EncodedBlock) -> int | None:
         """Writes the next rows of the current split; all blocks of a split are of one kind.
+
+        Returns:
+            Where in `partial` the first chunk of images lies as it was packed, in bytes from its start; None if
+            nowhere.
 
         Raises:
             OSError: If they cannot be written, for example on a full disk.
@@ -215,8 +220,9 @@ class DatasetWriter:
         with _translated(self.path):
             if not split.done:
                 self._create(split, block)
+            place = None
             if isinstance(block, Block):
-                self._append_images(split, block)
+                place = self._append_images(split, block)
             else:
                 assert split.encoded is not None
                 assert split.encoded.shape == block.image_shape
@@ -226,12 +232,18 @@ class DatasetWriter:
             if split.done // COLUMN_ROWS > (split.done - rows) // COLUMN_ROWS:
                 self._write_columns(split)
             self._target.check()
+            return place
 
-    def _append_images(self, split: _Open, block: Block) -> None:
+    def _append_images(self, split: _Open, block: Block) -> int | None:
         assert split.done % split.group["images"].chunks[0] == 0
         for name, chunks in block.chunks.items():
             self._write_chunks(split.group[name], split.done, chunks)
             split.hashes[name].update(block.checksums[name])
+        if self.compression == "lzf":
+            return None
+        images = split.group["images"]
+        place: int = images.id.get_chunk_info_by_coord((split.done,) + (0,) * (images.ndim - 1)).byte_offset
+        return place
 
     def _create(self, split: _Open, block: Block | EncodedBlock) -> None:
         """Makes the datasets, now that the first block shows their types."""
@@ -314,11 +326,12 @@ class DatasetWriter:
             self._file.attrs[name] = value
 
     def _abandon(self) -> None:
-        """Closes and removes the temporary."""
+        """Closes the temporary, and removes it unless it is to be kept."""
         try:
             self._file.close()
         finally:
-            self.partial.unlink(missing_ok=True)
+            if not self.keep_partial:
+                self.partial.unlink(missing_ok=True)
             self._target.close()
 
 

@@ -1,6 +1,7 @@
 """Other people's data, turned into the dataset file: a source each for kinds of files, and for official datasets."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from probekit.h5 import DatasetInfo, DatasetWriter, Header, read_info
 from probekit.h5.encoded import QUALITY
 from probekit.importers.base import Broken, Options, Skipped, Source, Told
 from probekit.importers.folder import open_folder
-from probekit.importers.journal import Journal, matches
+from probekit.importers.journal import Journal, Unfinished, is_unfinished
 from probekit.importers.npz import open_npz
 from probekit.importers.official import OFFICIAL, Choices, Official, open_official
 from probekit.importers.stream import Form, NeedsColour, write_source
@@ -30,7 +31,7 @@ __all__ = [
     "Told",
     "import_dataset",
     "import_official",
-    "journal_of",
+    "is_unfinished",
 ]
 
 
@@ -115,11 +116,6 @@ def import_official(
     return work.write(open_official(name, root, choices, options))
 
 
-def journal_of(out: Path) -> Path:
-    """Where an unfinished import of a file keeps what it has done."""
-    return out.with_name(f".{out.name}.journal")
-
-
 class _Import:
     """One import, from an open source to the finished file."""
 
@@ -128,32 +124,26 @@ class _Import:
     ) -> None:
         self.out, self.options, self.told = out, options, told
         self.skip_broken, self.overwrite, self.compression = skip_broken, overwrite, compression
-        self.journal = journal_of(out)
 
     def write(self, source: Source) -> tuple[DatasetInfo, list[Skipped]]:
         """Writes the file; grey images stay grey only if all are."""
-        if source.channels is None and not matches(self.journal, self._form(source, 3).identity()):
-            try:
+        if source.channels is None and not is_unfinished(self.out, self._form(source, 3).identity()):
+            with suppress(NeedsColour):  # grey so far, so nothing was known until the first image with colour
                 return self._write(source, channels=1)
-            except NeedsColour:  # grey so far, so nothing was known until the first image with colour
-                self.journal.unlink(missing_ok=True)
         return self._write(source, channels=source.channels or 3)
 
     def _write(self, source: Source, *, channels: int) -> tuple[DatasetInfo, list[Skipped]]:
         form = self._form(source, channels)
+        header, identity = self._header(source, form), form.identity()
+        unfinished = Unfinished(self.out, identity)
+        if unfinished.dropped:
+            self.told.note("an unfinished import with other settings was dropped: this one begins anew")
         with (
-            DatasetWriter(
-                self.out,
-                header=self._header(source, form),
-                compression=self.compression,
-                overwrite=self.overwrite,
-            ) as writer,
-            Journal(self.journal, form.identity()) as journal,
+            DatasetWriter(self.out, header=header, compression=self.compression, overwrite=self.overwrite) as writer,
+            Journal(writer, unfinished, identity) as journal,
         ):
-            if journal.replaced:
-                self.told.note("an unfinished import with other settings was dropped: this one begins anew")
             skipped = write_source(writer, source, form, journal, skip_broken=self.skip_broken, told=self.told)
-        self.journal.unlink(missing_ok=True)
+        journal.finish()
         return read_info(self.out), [*source.ignored, *skipped]
 
     def _form(self, source: Source, channels: int) -> Form:

@@ -1,9 +1,11 @@
-"""What an interrupted import had done: finished blocks, appended to one file beside the dataset file.
+"""What an interrupted import had done, kept beside the dataset file: a journal, and the file that was being written.
 
-HDF5 files do not survive a killed writer, so the blocks are kept beside it, and an interrupted import writes its file
-anew from them. The first line says what every image becomes. Each record that follows has its length and CRC-32 in
-front, and names by a digest the images that it came of, with sizes and times of their files: it is used only while
-the same images stand at the same place. The first record that is cut off, damaged or of other images ends it.
+HDF5 files do not survive a killed writer, but the chunks of pixels in them stay where they were written. So an import
+that goes on sets the unfinished file aside, and begins a new one with its chunks. The journal's first line says what
+every image becomes. Each record that follows has its length and CRC-32 in front, and names by a digest the images that
+it came of, with sizes and times of their files: it is used only while the same images stand at the same place. Pixels
+are named by their place in the unfinished file and a CRC-32; JPEG files stand in the record itself. The first record
+that is cut off, damaged or of other images ends it.
 """
 
 import hashlib
@@ -17,7 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from probekit.h5 import Block, EncodedBlock, as_columns
+from probekit.h5 import Block, DatasetWriter, EncodedBlock, as_columns
+from probekit.h5.target import check_free
 from probekit.importers.base import Item, Skipped, Source
 
 FRAME = struct.Struct("<QI")  # bytes of the record that follows, its CRC-32
@@ -38,62 +41,102 @@ class Done:
     block: Block | EncodedBlock | None
 
 
+class Unfinished:
+    """The journal and the unfinished file of an interrupted import, set aside until all of it is used."""
+
+    def __init__(self, out: Path, identity: dict[str, Any]) -> None:
+        """Sets aside what there is; what is there already was not yet used up.
+
+        Args:
+            out: The dataset file.
+            identity: What every image becomes; what was to become something else is dropped.
+
+        Raises:
+            OSError: If it cannot be moved, or another process is writing it.
+        """
+        check_free(partial_of(out))
+        self._journal, self._data = _aside(journal_of(out)), _aside(partial_of(out))
+        if not self._journal.exists() and journal_of(out).exists() and partial_of(out).exists():
+            partial_of(out).replace(self._data)
+            journal_of(out).replace(self._journal)
+        self.dropped = self._journal.exists() and not _says(self._journal, identity)
+        self._files: tuple[BinaryIO, BinaryIO] | None = None
+        if self._journal.exists() and self._data.exists() and not self.dropped:
+            self._files = self._journal.open("rb"), self._data.open("rb")
+            self._files[0].readline()
+        else:
+            self.remove()
+
+    def next_done(self, split: str, items: Sequence[Item], source: Source) -> Done | None:
+        """The next block, if it is of the first of these items; else none follows, and all is removed."""
+        if self._files is None:
+            return None
+        head, body = _read(*self._files)
+        part = items[: head.get("count", 0)]
+        if not part or head["split"] != split or head["items"] != digest(part):
+            self.remove()
+            return None
+        broken = [Skipped(part[index].key, reason) for index, reason in head["broken"]]
+        gone = {index for index, _ in head["broken"]}
+        kept = [item for index, item in enumerate(part) if index not in gone]
+        return Done(part, broken, _to_block(head, body, source, kept))
+
+    def remove(self) -> None:
+        """Removes both files."""
+        self.close()
+        self._journal.unlink(missing_ok=True)
+        self._data.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Closes both files."""
+        for file in self._files or ():
+            file.close()
+        self._files = None
+
+
 class Journal:
-    """`with Journal(...) as journal:` for each split replay, then add.
+    """`with DatasetWriter(...) as writer, Journal(...) as journal:` for each split replay and add, then add.
 
     It stays after an interruption, a full disk or a broken image, if it holds a block; other mistakes remove it.
     """
 
-    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
-        """Opens what there is, or begins anew if its images were to become something else.
+    def __init__(self, writer: DatasetWriter, unfinished: Unfinished, identity: dict[str, Any]) -> None:
+        """Begins anew; what was unfinished is copied as it is used.
 
         Args:
-            path: The file.
+            writer: Of the dataset file.
+            unfinished: What an interrupted import had done.
             identity: What every image becomes, JSON values.
 
         Raises:
             OSError: If it cannot be written.
         """
-        self.path = path
-        self.replaced = path.exists() and not matches(path, identity)
-        self._file: BinaryIO = path.open("r+b" if path.exists() and not self.replaced else "w+b")
-        self._file.seek(0)
-        if not self._file.readline():
-            self._file.write(_first_line(identity))
-        self._blocks = 0
-        self._replaying, self._stopped = True, False
+        self.path = journal_of(writer.path)
+        self._writer, self._unfinished = writer, unfinished
+        self._file: BinaryIO = self.path.open("wb")
+        self._file.write(_first_line(identity))
+        self._blocks, self._stopped = 0, False
 
     def replay(self, split: str, items: Sequence[Item], source: Source) -> Iterator[Done]:
         """The blocks of a split that an earlier import finished, from its first item on."""
         start = 0
-        while self._replaying and start < len(items):
-            at = self._file.tell()
-            head, body = self._read()
-            part = items[start : start + head.get("count", 0)]
-            if not part or head["split"] != split or head["items"] != digest(part):
-                self._cut(at)
-                return
-            start += len(part)
-            self._blocks += 1
-            broken = [Skipped(part[index].key, reason) for index, reason in head["broken"]]
-            gone = {index for index, _ in head["broken"]}
-            kept = [item for index, item in enumerate(part) if index not in gone]
-            yield Done(part, broken, _to_block(head, body, source, kept))
+        while start < len(items) and (done := self._unfinished.next_done(split, items[start:], source)) is not None:
+            start += len(done.items)
+            yield done
 
     def add(self, split: str, done: Done) -> None:
-        """Appends a block, unless stopped.
+        """Writes a block to the dataset file, and notes it, unless stopped.
 
         Raises:
             OSError: If it cannot be written.
         """
+        place = None if done.block is None else self._writer.append(done.block)
         if self._stopped:
             return
-        if self._replaying:
-            self._cut(self._file.tell())
         names = {item.path: item.reason for item in done.broken}
         broken = [(index, names[item.key]) for index, item in enumerate(done.items) if item.key in names]
         head = {"split": split, "count": len(done.items), "items": digest(done.items), "broken": broken}
-        pictures, parts = _from_block(done.block)
+        pictures, parts = _from_block(done.block, place)
         record = [json.dumps(head | pictures).encode() + b"\n", *parts]
         checksum = 0
         for part in record:
@@ -102,19 +145,13 @@ class Journal:
             self._file.write(FRAME.pack(sum(map(len, record)), checksum))
             self._file.writelines(record)
             self._file.flush()
-            self._blocks += done.block is not None
         except OSError as error:
             raise OSError(f"cannot write {self.path}: {error.strerror}") from error
+        self._blocks += done.block is not None
 
     def stop(self) -> None:
-        """Takes no more, and keeps what it has: an image is broken, and may be repaired."""
+        """Notes no more, and keeps what it has: an image is broken, and may be repaired."""
         self._stopped = True
-
-    def _cut(self, at: int) -> None:
-        """Drops the records from here on: new ones follow."""
-        self._replaying = False
-        self._file.seek(at)
-        self._file.truncate()
 
     def __enter__(self) -> Self:
         return self
@@ -123,32 +160,36 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        if not self._blocks or (isinstance(error, ValueError) and not self._stopped):
+        interrupted = isinstance(error, OSError) or (error is not None and not isinstance(error, Exception))
+        # Without an error the file is yet to be completed, and the disk may be full by then.
+        self._writer.keep_partial = self._blocks > 0 and (interrupted or self._stopped or error is None)
+        if not self._writer.keep_partial:
             self.path.unlink(missing_ok=True)
+        if error is not None and not interrupted:
+            self._unfinished.remove()
+        self._unfinished.close()
 
-    def _read(self) -> tuple[dict[str, Any], bytes]:
-        """The next record; an empty head if there is none that is whole."""
-        frame = self._file.read(FRAME.size)
-        if len(frame) < FRAME.size:
-            return {}, b""
-        size, checksum = FRAME.unpack(frame)
-        if size > os.fstat(self._file.fileno()).st_size:
-            return {}, b""
-        record = self._file.read(size)
-        if len(record) < size or zlib.crc32(record) != checksum:
-            return {}, b""
-        head, _, body = record.partition(b"\n")
-        content: dict[str, Any] = json.loads(head)
-        return content, body
+    def finish(self) -> None:
+        """Removes all: the dataset file is complete."""
+        self.path.unlink(missing_ok=True)
+        self._unfinished.remove()
 
 
-def matches(path: Path, identity: dict[str, Any]) -> bool:
-    """Whether there is a journal of images that become the same."""
-    try:
-        with path.open("rb") as file:
-            return file.readline() == _first_line(identity)
-    except FileNotFoundError:
-        return False
+def journal_of(out: Path) -> Path:
+    """Where an import of a file notes what it has done."""
+    return out.with_name(f".{out.name}.journal")
+
+
+def partial_of(out: Path) -> Path:
+    """Where a file is written until it is complete."""
+    return out.with_name(f".{out.name}.partial")
+
+
+def is_unfinished(out: Path, identity: dict[str, Any] | None = None) -> bool:
+    """Whether an interrupted import (of images that become the same) left what it had done."""
+    aside = _aside(journal_of(out))
+    journal = aside if aside.exists() else journal_of(out)
+    return journal.exists() and (identity is None or _says(journal, identity))
 
 
 def digest(items: Sequence[Item]) -> str:
@@ -157,16 +198,50 @@ def digest(items: Sequence[Item]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.unfinished")
+
+
 def _first_line(identity: dict[str, Any]) -> bytes:
     return json.dumps({"probekit": "unfinished import"} | identity, sort_keys=True).encode() + b"\n"
 
 
-def _from_block(block: Block | EncodedBlock | None) -> tuple[dict[str, Any], Sequence[bytes | memoryview]]:
-    if isinstance(block, Block):
-        return {"shape": block.shape, "checksum": block.checksums["images"].hex()}, block.chunks["images"]
+def _says(journal: Path, identity: dict[str, Any]) -> bool:
+    with journal.open("rb") as file:
+        return file.readline() == _first_line(identity)
+
+
+def _read(journal: BinaryIO, data: BinaryIO) -> tuple[dict[str, Any], bytes]:
+    """The next record, with its pixels or JPEG files; an empty head if there is none that is whole."""
+    frame = journal.read(FRAME.size)
+    size, checksum = FRAME.unpack(frame) if len(frame) == FRAME.size else (0, 0)
+    if not 0 < size <= os.fstat(journal.fileno()).st_size:
+        return {}, b""
+    record = journal.read(size)
+    if len(record) < size or zlib.crc32(record) != checksum:
+        return {}, b""
+    head, _, body = record.partition(b"\n")
+    content: dict[str, Any] = json.loads(head)
+    if "at" in content:
+        data.seek(content["at"])
+        body = data.read(content["stored"])
+        if zlib.crc32(body) != content["crc"]:
+            return {}, b""
+    return content, body
+
+
+def _from_block(
+    block: Block | EncodedBlock | None, place: int | None
+) -> tuple[dict[str, Any], Sequence[bytes | memoryview]]:
     if isinstance(block, EncodedBlock):
         return {"shape": block.image_shape, "sizes": list(map(len, block.files))}, block.files
-    return {}, []
+    if block is None:
+        return {}, []
+    [chunk] = block.chunks["images"]
+    head = {"shape": block.shape, "checksum": block.checksums["images"].hex()}
+    if place is None:
+        return head, [chunk]
+    return head | {"at": place, "stored": len(chunk), "crc": zlib.crc32(chunk)}, []
 
 
 def _to_block(head: dict[str, Any], body: bytes, source: Source, items: list[Item]) -> Block | EncodedBlock | None:

@@ -86,7 +86,7 @@ def write_source(
         writer: The open file.
         source: Splits of items.
         form: What every image becomes.
-        journal: What an interrupted import had done; takes what this one does.
+        journal: What an interrupted import had done; writes and notes what this one does.
         skip_broken: Leave unreadable images out.
         told: Who hears of it.
 
@@ -103,7 +103,8 @@ def write_source(
             start, before = 0, len(skipped)
             for part in journal.replay(split, items, source):
                 blocks.expect_shape_of(part)
-                _append(writer, part, skipped)
+                journal.add(split, part)
+                skipped += part.broken
                 start += len(part.items)
             if start:
                 told.note(f"going on after {start:,} of {len(items):,} {split} images of an unfinished import")
@@ -114,7 +115,7 @@ def write_source(
                 if part.broken and not skip_broken:
                     journal.stop()  # what came before is kept: the image may be repaired, or --skip-broken typed
                 journal.add(split, part)
-                _append(writer, part, skipped)
+                skipped += part.broken
             if skip_broken and len(items) == len(skipped) - before:
                 raise ValueError(f"expected at least one image in split {split}, found none but broken ones")
     if skipped and not skip_broken:
@@ -124,12 +125,6 @@ def write_source(
             "repair or remove it, or type --skip-broken"
         )
     return skipped
-
-
-def _append(writer: DatasetWriter, part: Done, skipped: list[Skipped]) -> None:
-    skipped += part.broken
-    if part.block is not None:
-        writer.append(part.block)
 
 
 class _Blocks:

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from probekit.h5 import DatasetInfo, read_info
-from probekit.importers import Skipped, import_dataset, journal_of
+from probekit.importers import Skipped, import_dataset
 from probekit.importers.folder import File
+from probekit.importers.journal import Journal, is_unfinished, journal_of, partial_of
 
 FUZZ = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -65,6 +66,7 @@ def take(
 ) -> tuple[DatasetInfo, list[Skipped], list[str]]:
     stop = Interrupted(after)
     options: dict[str, Any] = {
+        "progress": stop,
         "size": 8,
         "val_fraction": 0.0,
         "test_fraction": 0.0,
@@ -74,7 +76,7 @@ def take(
         "compression": "gzip",
         "max_gb": 0.0 if encoded else None,
     }
-    info, skipped = import_dataset(photos, out=out, progress=stop, note=stop.lines.append, **(options | changes))
+    info, skipped = import_dataset(photos, out=out, note=stop.lines.append, **(options | changes))
     return info, skipped, stop.lines
 
 
@@ -88,7 +90,7 @@ def test_the_same_bytes_as_uninterrupted(tmp_path: Path, photos: Path, encoded: 
     for stop in (after, after, after + 4):  # again and again
         with pytest.raises(KeyboardInterrupt):
             take(photos, out, encoded=encoded, after=min(stop, 42))
-        assert journal_of(out).exists() or after == 4
+        assert is_unfinished(out) or after == 4
         assert not out.exists()
     info, again, lines = take(photos, out, encoded=encoded)
     assert out.read_bytes() == whole.path.read_bytes()
@@ -115,25 +117,76 @@ def test_what_was_done_is_not_decoded_again(tmp_path: Path, photos: Path, monkey
 
 
 @FUZZ
-@given(share=st.floats(0, 1), flip=st.booleans())
-def test_a_journal_cut_or_damaged_anywhere_does_no_harm(
-    tmp_path_factory: pytest.TempPathFactory, photos: Path, share: float, flip: bool
+@given(share=st.floats(0, 1), flip=st.booleans(), encoded=st.booleans(), of_journal=st.booleans())
+def test_damage_anywhere_does_no_harm(
+    tmp_path_factory: pytest.TempPathFactory, photos: Path, share: float, flip: bool, encoded: bool, of_journal: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("cut")
-    whole = take(photos, folder / "whole.h5")[0]
+    whole = take(photos, folder / "whole.h5", encoded=encoded)[0]
     out = folder / "a.h5"
     with pytest.raises(KeyboardInterrupt):
-        take(photos, out, after=38)
-    journal = journal_of(out)
-    content = bytearray(journal.read_bytes())
+        take(photos, out, after=38, encoded=encoded)
+    path = journal_of(out) if of_journal else partial_of(out)
+    content = bytearray(path.read_bytes())
     place = int(share * (len(content) - 1))
     if flip:
         content[place] ^= 0x41
     else:
         del content[place:]
-    journal.write_bytes(content)
-    take(photos, out)
+    path.write_bytes(content)
+    take(photos, out, encoded=encoded)
     assert out.read_bytes() == whole.path.read_bytes()
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_an_interruption_while_going_on_loses_nothing(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, encoded: bool
+) -> None:
+    """The finished blocks are being copied to the new file: of two unfinished files the old one has more."""
+    out = tmp_path / "a.h5"
+    with pytest.raises(KeyboardInterrupt):
+        take(photos, out, after=38, encoded=encoded)
+    add = Journal.add
+    added: list[None] = []
+
+    def interrupted(*arguments: Any) -> None:
+        if len(added) == 3:
+            raise KeyboardInterrupt
+        add(*arguments)
+        added.append(None)
+
+    for _ in range(3):
+        added.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "add", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                take(photos, out, encoded=encoded)
+    _, _, lines = take(photos, out, encoded=encoded)
+    assert lines[0] == "going on after 33 of 33 train images of an unfinished import"
+    assert out.read_bytes() == take(photos, tmp_path / "b.h5", encoded=encoded)[0].path.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "b.h5"]
+
+
+def test_two_imports_of_one_file_do_not_meet(tmp_path: Path, photos: Path) -> None:
+    out = tmp_path / "a.h5"
+
+    def meet(done: int, total: int) -> None:
+        with pytest.raises(OSError, match="another process"):
+            take(photos, out)
+
+    whole = take(photos, out, progress=meet)[0]
+    assert whole.path.read_bytes() == take(photos, tmp_path / "b.h5")[0].path.read_bytes()
+
+
+def test_an_unfinished_import_waits_while_the_file_exists(tmp_path: Path, photos: Path) -> None:
+    out = tmp_path / "a.h5"
+    with pytest.raises(KeyboardInterrupt):
+        take(photos, out, after=38)
+    out.write_bytes(b"somebody's")
+    with pytest.raises(FileExistsError):
+        take(photos, out, overwrite=False)
+    assert out.read_bytes() == b"somebody's"
+    assert "going on after 33" in take(photos, out)[2][0]
 
 
 def grow(path: Path) -> None:
