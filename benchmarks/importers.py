@@ -6,6 +6,7 @@ Both take the same JPEG files of 500 x 375 (drawn here, about 70 kB each), crop 
 224 x 224 by area. They are read from the page cache, and the dataset file is written into it.
 
 - bare: `cv2.imread`, crop, `cv2.resize` in a pool of one thread a core; nothing is kept.
+- bare, kept: the same, and the pixels are written to a plain file: what no import of pixels can be faster than.
 - bare, linear: the same with OpenCV's default interpolation, which is faster and leaves aliases.
 - ours: `import_official("imagenet", ...)`, the whole of it: list the files, decode, turn them upright, resize, hash,
   journal, write the dataset file; with each compression, and as JPEG.
@@ -23,6 +24,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 
 from benchmarks.report import RESULTS, interleaved, spread, write
 from probekit.h5 import read_split
@@ -54,17 +56,20 @@ def draw(root: Path, n: int) -> list[Path]:
     return files
 
 
-def bare(files: list[Path], threads: int, interpolation: int) -> None:
-    """Reads, crops and resizes; keeps nothing."""
+def bare(files: list[Path], threads: int, interpolation: int, out: Path | None = None) -> None:
+    """Reads, crops and resizes; keeps the pixels in a plain file, if there is one."""
     left = (WIDTH - HEIGHT) // 2
 
-    def one(path: Path) -> None:
+    def one(path: Path) -> MatLike | None:
         image = cv2.imread(str(path))
         assert image is not None
-        cv2.resize(image[:, left : left + HEIGHT], (SIZE, SIZE), interpolation=interpolation)
+        small = cv2.resize(image[:, left : left + HEIGHT], (SIZE, SIZE), interpolation=interpolation)
+        return None if out is None else small
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(one, files))
+    with ThreadPoolExecutor(threads) as pool, open(out or os.devnull, "wb") as file:
+        for image in pool.map(one, files):
+            if image is not None:
+                file.write(image.data)
 
 
 def ours(root: Path, out: Path, compression: str, max_gb: float) -> None:
@@ -106,6 +111,7 @@ def measure(n: int, rounds: int, folder: Path) -> dict[str, Any]:
     outs = {form: folder / f"{form}.h5" for form in forms}
     jobs: dict[str, Callable[[], Any]] = {
         "bare": lambda: bare(files, threads, cv2.INTER_AREA),
+        "bare, kept": lambda: bare(files, threads, cv2.INTER_AREA, folder / "plain"),
         "bare, linear": lambda: bare(files, threads, cv2.INTER_LINEAR),
     }
     for form, (compression, most) in forms.items():
