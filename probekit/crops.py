@@ -9,6 +9,8 @@ of pixels (Keys' a = -0.75). Ours is the TF 2 one: pixel centres at +0.5, a = -0
 dropped and the rest renormalised. A view then lies where its box says, without a shift of up to half a pixel.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,36 @@ COVERED = 0.1
 # TF tries 100 times. One try fails with probability 0.04 to 0.06 (measured, 16 to 512 px), so 10 leave the
 # whole image, as TF does after its last try, in less than one crop of 1e12.
 TRIES = 10
+
+
+def random_resized_boxes(
+    n: int, height: int, width: int, area: tuple[float, float], generator: torch.Generator
+) -> Tensor:
+    """Draws crop boxes as torchvision's RandomResizedCrop does: a uniform area and a log-uniform aspect ratio.
+
+    Args:
+        n: How many boxes.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        area: Bounds of the share of the image's area.
+        generator: On the device where the boxes are wanted.
+
+    Returns:
+        int64 [n, 4], (x0, y0, x1, y1) in whole source pixels; the centre, at the nearest possible aspect ratio, where
+        no try of 10 fits.
+    """
+    u = uniform((4, n, TRIES), generator)
+    low, high = map(math.log, ASPECT)
+    aspect = (low + (high - low) * u[0]).exp()
+    wanted = (area[0] + (area[1] - area[0]) * u[1]) * height * width
+    w, h = (wanted * aspect).sqrt().round().long(), (wanted / aspect).sqrt().round().long()
+    valid = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    x = integers(u[2], 0, (width - w).clamp(min=0) + 1)
+    y = integers(u[3], 0, (height - h).clamp(min=0) + 1)
+    whole_h, whole_w = min(height, round(width / ASPECT[0])), min(width, round(height * ASPECT[1]))
+    left, top = (width - whole_w) // 2, (height - whole_h) // 2
+    tries = torch.stack([x, y, x + w, y + h], dim=-1)
+    return _first_valid(tries, valid, (left, top, left + whole_w, top + whole_h))
 
 
 def random_boxes(n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
@@ -43,14 +75,19 @@ def random_boxes(n: int, height: int, width: int, generator: torch.Generator) ->
     h, w, valid = _sizes(low + (high - low) * u[0], u[1], height, width)
     x = integers(u[2], 0, (width - w).clamp(min=1))
     y = integers(u[3], 0, (height - h).clamp(min=1))
-    tries = torch.stack([x, y, x + w, y + h], dim=-1)  # [n, TRIES, 4]
+    tries = torch.stack([x, y, x + w, y + h], dim=-1)
+    return _first_valid(tries, valid, (0, 0, width, height))
+
+
+def _first_valid(tries: Tensor, valid: Tensor, otherwise: tuple[int, int, int, int]) -> Tensor:
+    """The first valid of the tries [n, TRIES, 4], or the box of those that have none."""
     # The first valid try has the largest rank; argmax alone may take any of several equal ones.
-    rank = valid * torch.arange(TRIES, 0, -1, device=u.device)
-    first = rank.argmax(1)[:, None, None].expand(n, 1, 4)
-    whole = torch.zeros(4, dtype=torch.int64, device=u.device)
-    whole[2].fill_(width)
-    whole[3].fill_(height)
-    return torch.where(valid.any(1)[:, None], tries.gather(1, first).squeeze(1), whole)
+    rank = valid * torch.arange(TRIES, 0, -1, device=tries.device)
+    first = rank.argmax(1)[:, None, None].expand(len(tries), 1, 4)
+    box = torch.empty(4, dtype=torch.int64, device=tries.device)
+    for corner, value in zip(box, otherwise, strict=True):
+        corner.fill_(value)  # no copy from the host, which a CUDA graph could not hold
+    return torch.where(valid.any(1)[:, None], tries.gather(1, first).squeeze(1), box)
 
 
 def _sizes(aspect: Tensor, u: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Intensity and colour changes of views: grey jitter, colour jitter, grayscale, blur.
+"""Intensity and colour changes of views: grey jitter, colour jitter, grayscale, blur, solarisation.
 
 Source: ConRec authors' code, `augmentations/contrastive.py` (the SimCLRv2 policy) and their one-channel
 variant. The operations are TensorFlow's: contrast pulls each channel to its own mean, saturation and hue
@@ -13,35 +13,36 @@ from torch import Tensor
 from probekit.batched import Taps, apply_where_, resample, uniform
 
 SIGMA = (0.1, 2.0)  # of the blur, px; authors' code
+SOLARISE_FROM = 0.5  # BYOL, appendix B
 LUMA = (0.2989, 0.5870, 0.1140)  # tf.image.rgb_to_grayscale
 
 
 @dataclass(frozen=True)
 class Colour:
-    """A colour policy; the defaults are the authors' code's, for one channel and for three.
+    """A colour policy; the defaults are the ConRec authors' code's, which is SimCLR's at strength 1.
 
     Attributes:
-        strength: s of SimCLR: brightness, contrast and saturation are multiplied by 1 - .8 s to 1 + .8 s, hue turns by
-            up to .2 s of the colour circle. All that there is for one channel.
-        p_jitter: Probability that a view of three channels is jittered.
+        brightness: b: multiplied by 1 - b to 1 + b, and never by less than 0.
+        contrast: As brightness, around each channel's mean.
+        saturation: As brightness.
+        hue: h: turns by up to h of the colour circle, either way.
+        p_jitter: Probability that a view is jittered.
         p_gray: That it becomes grey.
         p_blur: That it is blurred.
+        p_solarise: That it is solarised, after all else.
+        always_gray: For one channel contrast and brightness, always, and nothing else (ConRec authors' code); without
+            it one channel gets what three get, and colours do not matter.
     """
 
-    strength: float = 1.0
+    brightness: float = 0.8
+    contrast: float = 0.8
+    saturation: float = 0.8
+    hue: float = 0.2
     p_jitter: float = 0.8
     p_gray: float = 0.2
     p_blur: float = 0.5
-
-    @property
-    def factor(self) -> tuple[float, float]:
-        """Bounds of the factors."""
-        return max(1 - 0.8 * self.strength, 0.0), 1 + 0.8 * self.strength
-
-    @property
-    def hue(self) -> tuple[float, float]:
-        """Bounds of the turn."""
-        return -0.2 * self.strength, 0.2 * self.strength
+    p_solarise: float = 0.0
+    always_gray: bool = True
 
 
 PAPER = Colour()
@@ -50,20 +51,27 @@ PAPER = Colour()
 def draw_changes(n: int, channels: int, generator: torch.Generator, colour: Colour) -> tuple[Tensor, ...]:
     """Draws what happens to each of n views.
 
-    A view of one channel gets contrast and brightness, always.
-
     Returns:
         What `change` takes: tensors of n rows, so that rows of all of them go with rows of the views.
     """
-    if channels == 1:
-        return tuple(uniform((2, n), generator, *colour.factor))
-    brightness, contrast, saturation = uniform((3, n), generator, *colour.factor)
-    hue = uniform((n,), generator, *colour.hue)
+    scales = [(max(1 - s, 0.0), 1 + s) for s in (colour.brightness, colour.contrast, colour.saturation)]
+    numbers = uniform((2 if channels == 1 and colour.always_gray else 3, n), generator)
+    if len(numbers) == 2:
+        (contrast, brightness), (of_brightness, of_contrast, _) = numbers, scales
+        return _between(contrast, of_contrast), _between(brightness, of_brightness)
+    factors = [_between(u, bounds) for u, bounds in zip(numbers, scales, strict=True)]
+    hue = uniform((n,), generator, -colour.hue, colour.hue)
     order = uniform((n, 4), generator).argsort(1)
     sigma = uniform((n,), generator, *SIGMA)
-    u = uniform((3, n), generator)
-    factors = torch.stack([brightness, contrast, saturation, hue], dim=1)
-    return u[0] < colour.p_jitter, order, factors, u[1] < colour.p_gray, u[2] < colour.p_blur, sigma
+    chances = [colour.p_jitter, colour.p_gray, colour.p_blur, *([colour.p_solarise] if colour.p_solarise else [])]
+    u = uniform((len(chances), n), generator)
+    jittered, *others = (row < chance for row, chance in zip(u, chances, strict=True))
+    return jittered, order, torch.stack([*factors, hue], dim=1), others[0], others[1], sigma, *others[2:]
+
+
+def _between(u: Tensor, bounds: tuple[float, float]) -> Tensor:
+    low, high = bounds
+    return low + (high - low) * u
 
 
 def change(x: Tensor, *drawn: Tensor) -> Tensor:
@@ -78,14 +86,18 @@ def change(x: Tensor, *drawn: Tensor) -> Tensor:
     """
     if not drawn:
         return x.clamp_(0, 1)
-    if x.shape[1] == 1:
+    if len(drawn) == 2:
         return adjust_gray(x, *drawn)
-    jittered, order, factors, grayed, blurred, sigma = drawn
+    jittered, order, factors, grayed, blurred, sigma, *solarised = drawn
     apply_where_(x, jittered, adjust_colour, order, factors)
-    apply_where_(x, grayed, to_gray)
+    if x.shape[1] == 3:
+        apply_where_(x, grayed, to_gray)
     x.clamp_(0, 1)
     apply_where_(x, blurred, blur, sigma)
-    return x.clamp_(0, 1)
+    x.clamp_(0, 1)
+    for chosen in solarised:
+        apply_where_(x, chosen, solarise)
+    return x
 
 
 def adjust_gray(x: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
@@ -106,16 +118,17 @@ def adjust_colour(x: Tensor, order: Tensor, factors: Tensor) -> Tensor:
     """Applies the four colour operations, each view in its own order, with a clip to [0, 1] after each.
 
     Args:
-        x: [N, 3, H, W].
+        x: [N, C, H, W]; one channel has neither saturation nor hue.
         order: int64 [N, 4], a permutation of 0 brightness, 1 contrast, 2 saturation, 3 hue in each row.
         factors: [N, 4], column k for operation k; hue in turns.
 
     Returns:
-        [N, 3, H, W] in [0, 1].
+        [N, C, H, W] in [0, 1].
     """
     x = x.clone()
+    operations = (_brightness, _contrast, _saturation, _hue)[: 4 if x.shape[1] == 3 else 2]
     for step in range(4):
-        for k, operation in enumerate((_brightness, _contrast, _saturation, _hue)):
+        for k, operation in enumerate(operations):
             apply_where_(x, order[:, step] == k, operation, factors[:, k])
         x.clamp_(0, 1)
     return x
@@ -127,6 +140,11 @@ def to_gray(x: Tensor) -> Tensor:
     for channel, weight in enumerate(LUMA):
         luma = luma.add(x[:, channel : channel + 1], alpha=weight)
     return luma.expand_as(x)
+
+
+def solarise(x: Tensor) -> Tensor:
+    """Inverts the bright half of [0, 1] (BYOL, appendix B: pixels of .5 and above become 1 - x)."""
+    return torch.where(x >= SOLARISE_FROM, 1 - x, x)
 
 
 def blur(x: Tensor, sigma: Tensor) -> Tensor:

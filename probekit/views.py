@@ -6,20 +6,39 @@ see `crops`, `jitter` and `corrupt`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from probekit.batched import uniform
+from probekit.config import SIDE
 from probekit.corrupt import corrupt
-from probekit.crops import random_boxes, resize_crops
+from probekit.crops import random_boxes, random_resized_boxes, resize_crops
 from probekit.jitter import PAPER, Colour, change, draw_changes
 from probekit.registry import nearest
 
-VIEWS = 2  # NT-Xent contrasts pairs
+VIEWS = 2  # contrastive losses compare pairs
 P_FLIP = 0.5  # authors' code
 PART = 2**20  # values of views that are made at a time on a CPU; measured
+LOCAL = 96 / 224  # side of a small crop, as a share of a large one's: SwAV, section 4.1
+
+
+@dataclass(frozen=True)
+class Crops:
+    """How some of an image's views are made.
+
+    Attributes:
+        n: How many.
+        area: Share of the image's area that torchvision's law of crops takes; None is TensorFlow's, as in `crops`.
+        colour: What happens to intensities and colours; None is nothing.
+        side: Of the views, as a share of that of whole ones.
+    """
+
+    n: int = VIEWS
+    area: tuple[float, float] | None = None
+    colour: Colour | None = PAPER
+    side: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -28,24 +47,60 @@ class Recipe:
 
     Attributes:
         about: One plain line.
+        crops: The kinds of an image's views, in their order, those of whole size first.
         corrupt: Whether each input is a corrupted copy of its target.
-        colour: What happens to intensities and colours; None is nothing.
-        views: Of each image.
     """
 
     about: str
+    crops: tuple[Crops, ...] = (Crops(),)
     corrupt: bool = False
-    colour: Colour | None = PAPER
-    views: int = VIEWS
 
+    @property
+    def views(self) -> int:
+        """Views of whole size of each image."""
+        return sum(kind.n for kind in self.crops if kind.side == 1)
+
+
+def _torchvision(n: int, area: tuple[float, float], colour: Colour, side: float = 1.0) -> Crops:
+    return Crops(n, area, replace(colour, always_gray=False), side)
+
+
+# The official code of each: brightness, contrast, saturation, hue.
+MOCO = Colour(0.4, 0.4, 0.4, 0.1)
+BYOL = Colour(0.4, 0.4, 0.2, 0.1, p_blur=1.0)
+BYOL_OTHER = replace(BYOL, p_blur=0.1, p_solarise=0.2)
+VICREG = replace(BYOL, p_blur=0.5, p_solarise=0.1)
+SWAV = Colour()
+DINO_LOCAL = replace(BYOL, p_blur=0.5)
 
 RECIPES: dict[str, Recipe] = {
-    "simclr": Recipe(about="crop, flip and jitter"),
+    "simclr": Recipe("crop, flip and jitter"),
     # SimCLR, appendix B.9: what its authors do to CIFAR-10.
-    "simclr-weak": Recipe(about="crop, flip and jitter at half strength, no blur", colour=Colour(0.5, p_blur=0.0)),
-    "conrec": Recipe(about="crop, flip and jitter, then one corruption a view", corrupt=True),
+    "simclr-weak": Recipe(
+        "crop, flip and jitter at half strength, no blur", (Crops(colour=Colour(0.4, 0.4, 0.4, 0.1, p_blur=0.0)),)
+    ),
+    "conrec": Recipe("crop, flip and jitter, then one corruption a view", corrupt=True),
     # ConRec authors' code, supervised baselines.
-    "supervised": Recipe(about="crop and flip, one view an image", colour=None, views=1),
+    "supervised": Recipe("crop and flip, one view an image", (Crops(1, colour=None),)),
+    "moco-v2": Recipe("crop, flip, mild jitter and blur", (_torchvision(2, (0.2, 1.0), MOCO),)),
+    "byol": Recipe(
+        "an unequal pair: one always blurred, the other at times solarised",
+        (_torchvision(1, (0.08, 1.0), BYOL), _torchvision(1, (0.08, 1.0), BYOL_OTHER)),
+    ),
+    "vicreg": Recipe("as byol's, both views alike", (_torchvision(2, (0.08, 1.0), VICREG),)),
+    "swav": Recipe(
+        "two large crops and six small ones",
+        (_torchvision(2, (0.14, 1.0), SWAV), _torchvision(6, (0.05, 0.14), SWAV, LOCAL)),
+    ),
+    "swav-pair": Recipe("two large crops, as swav's without small ones", (_torchvision(2, (0.08, 1.0), SWAV),)),
+    "dino": Recipe(
+        "two large crops, unequal as byol's, and six small ones",
+        (
+            _torchvision(1, (0.14, 1.0), BYOL),
+            _torchvision(1, (0.14, 1.0), BYOL_OTHER),
+            _torchvision(6, (0.05, 0.14), DINO_LOCAL, LOCAL),
+        ),
+    ),
 }
 
 
@@ -58,6 +113,7 @@ class Views:
         targets: float32 [V, B, C, H, W] in [0, 1]: the views before corruption; `inputs` itself where
             there is none.
         labels: int64 [B], the images' classes, where a method asks for them.
+        local: Views of small crops, where the recipe has some.
         boxes: int64 [V, B, 4] crop boxes (x0, y0, x1, y1) in source pixels.
         flipped: bool [V, B], mirrored left and right after the crop.
     """
@@ -67,6 +123,7 @@ class Views:
     boxes: Tensor
     flipped: Tensor
     labels: Tensor | None = None
+    local: "Views | None" = None
 
 
 @torch.no_grad()
@@ -97,24 +154,36 @@ def make_views(
             "pass the images as the dataset file holds them, channels second"
         )
     chosen = RECIPES[recipe]
+    whole = size or (images.shape[2], images.shape[3])
+    made = [_make(kind, images, generator, whole) for kind in chosen.crops if kind.side == 1]
+    views = made[0] if len(made) == 1 else _joined(made)
+    if chosen.corrupt:
+        inputs = corrupt(views.targets.flatten(0, 1), generator)[0]
+        views.inputs = inputs.view(views.targets.shape)
+    for kind in chosen.crops:
+        if kind.side < 1:
+            height, width = (max(SIDE, round(kind.side * side / SIDE) * SIDE) for side in whole)
+            views.local = _make(kind, images, generator, (height, width))
+    return views
+
+
+def _make(kind: Crops, images: Tensor, generator: torch.Generator, size: tuple[int, int]) -> Views:
     batch, channels, height, width = images.shape
-    n = chosen.views * batch
-    boxes = random_boxes(n, height, width, generator)
+    n = kind.n * batch
+    if kind.area is None:
+        boxes = random_boxes(n, height, width, generator)
+    else:
+        boxes = random_resized_boxes(n, height, width, kind.area, generator)
     flipped = uniform((n,), generator) < P_FLIP
-    changes = () if chosen.colour is None else draw_changes(n, channels, generator, chosen.colour)
-    views = _augment(images, (boxes, flipped, *changes), size or (height, width))
-    inputs = corrupt(views, generator)[0] if chosen.corrupt else views
+    changes = () if kind.colour is None else draw_changes(n, channels, generator, kind.colour)
+    views = _augment(images, (boxes, flipped, *changes), size).view(kind.n, batch, channels, *size)
+    return Views(views, views, boxes.view(kind.n, batch, 4), flipped.view(kind.n, batch))
 
-    def by_view(x: Tensor) -> Tensor:
-        return x.view(chosen.views, batch, *x.shape[1:])
 
-    targets = by_view(views)
-    return Views(
-        inputs=by_view(inputs) if inputs is not views else targets,
-        targets=targets,
-        boxes=by_view(boxes),
-        flipped=by_view(flipped),
-    )
+def _joined(parts: Sequence[Views]) -> Views:
+    views = torch.cat([part.targets for part in parts])
+    boxes, flipped = (torch.cat([getattr(part, name) for part in parts]) for name in ("boxes", "flipped"))
+    return Views(views, views, boxes, flipped)
 
 
 def _augment(images: Tensor, drawn: Sequence[Tensor], size: tuple[int, int]) -> Tensor:

