@@ -53,7 +53,11 @@ class ViewsConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """See `probekit.train.optim`; `lr` is before scaling."""
+    """See `probekit.train.optim`.
+
+    `lr` is before scaling; `final` the last rate as a share of the peak; `decay`: what weight decay and adaptation are
+    for, "weights" or "all"; `clip` the largest norm of the gradient, 0 for any.
+    """
 
     name: str
     lr: float
@@ -62,6 +66,9 @@ class OptimizerConfig:
     weight_decay: float
     schedule: str
     warmup_epochs: int
+    final: float
+    decay: str
+    clip: float
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,7 @@ SECTIONS: dict[str, type] = {
 BEFORE: dict[str, dict[str, Any]] = {
     "data": {"placement": "auto"},
     "model": {"backbone": "unet", "stem": "imagenet", "normalise": "none", "weights": ""},
+    "optimizer": {"final": 0.0, "decay": "weights", "clip": 0.0},
     "train": {"keep_every": 0},
 }
 
@@ -129,6 +137,8 @@ LEAST: dict[str, float] = {
     "optimizer.momentum": 0,
     "optimizer.weight_decay": 0,
     "optimizer.warmup_epochs": 0,
+    "optimizer.final": 0,
+    "optimizer.clip": 0,
     "train.epochs": 1,
     "train.batch_size": 2,
     "train.eval_every": 1,
@@ -143,9 +153,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.pooling": ("gap", "attention"),
     "model.stem": ("imagenet", "small"),
     "model.normalise": ("auto", "none", "imagenet", "timm"),
-    "optimizer.name": ("lars", "adamw"),
-    "optimizer.scaling": ("none", "sqrt"),
+    "optimizer.name": ("lars", "larc", "sgd", "adamw"),
+    "optimizer.scaling": ("none", "sqrt", "linear"),
     "optimizer.schedule": ("constant", "cosine"),
+    "optimizer.decay": ("weights", "all"),
     "train.precision": ("auto", "fp32", "bf16"),
 }
 
@@ -184,16 +195,15 @@ def resolve(
     known = presets()
     if preset not in known:
         raise ValueError(nearest("preset", preset, known))
-    text = (resources.files("probekit") / "presets" / f"{preset}.toml").read_text()
+    signature = method_options(method_class)
     flat: dict[str, Any] = {
         "model.pooling": method_class.pooling,
         "views.recipe": method_class.recipe,
-        **{f"model.{name}": value for name, value in BEFORE["model"].items()},
+        **{f"{section}.{name}": value for section in ("model", "optimizer") for name, value in BEFORE[section].items()},
         "model.normalise": "auto",
-        **_flatten(tomllib.loads(text)),
+        **{f"method.{k}": v for k, v in signature.items()},
+        **_read_preset(preset, method),
     }
-    signature = method_options(method_class)
-    flat |= {f"method.{k}": v for k, v in signature.items()}
     types = {key: type(value) for key, value in flat.items()}
     changes = _read_file(config_file) | parse_overrides(overrides) | dict(options)
     for key, value in changes.items():
@@ -214,6 +224,17 @@ def resolve(
     }
     chosen = {k: flat[f"method.{k}"] for k in signature}
     return Config(method=method, preset=preset, seed=seed, method_options=chosen, **sections)
+
+
+def _read_preset(preset: str, method: str) -> dict[str, Any]:
+    """A preset's settings, and over them what it has for the method alone."""
+    folder = resources.files("probekit") / "presets"
+    files = [folder / f"{preset}.toml", folder / preset / f"{method}.toml"]
+    settings: dict[str, Any] = {}
+    for file in files:
+        if file.is_file():
+            settings |= _flatten(tomllib.loads(file.read_text()))
+    return settings
 
 
 def method_options(method_class: Any) -> dict[str, Any]:

@@ -11,6 +11,13 @@ METHODS: dict[str, str] = {
     "reconstruction": "probekit.methods.conrec:Reconstruction",
     "conrec-gap": "probekit.methods.conrec:ConRecGAP",
     "conrec": "probekit.methods.conrec:ConRec",
+    "moco-v2": "probekit.methods.moco_v2:MoCoV2",
+    "byol": "probekit.methods.byol:BYOL",
+    "simsiam": "probekit.methods.simsiam:SimSiam",
+    "swav": "probekit.methods.swav:SwAV",
+    "dino": "probekit.methods.dino:DINO",
+    "barlow-twins": "probekit.methods.barlow_twins:BarlowTwins",
+    "vicreg": "probekit.methods.vicreg:VICReg",
     "supervised": "probekit.methods.supervised:Supervised",
 }
 

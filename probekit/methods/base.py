@@ -4,7 +4,7 @@ Shapes: B batch, V views, C channels, H W image, h w feature map, D embedding.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,6 +34,21 @@ class Step:
     companions: dict[str, Features] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Rate:
+    """A learning rate of their own for some parameters.
+
+    Attributes:
+        parameters: Whose.
+        share: Of the run's own rate.
+        schedule: Its course, a name of `optimizer.schedule`; None is the run's.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    share: float = 1.0
+    schedule: str | None = None
+
+
 class Method(nn.Module, ABC):
     """A way to train an encoder. Its keyword-only constructor arguments are its settings (`--set method.NAME=...`).
 
@@ -45,7 +60,7 @@ class Method(nn.Module, ABC):
         provides: What branches may rely on, e.g. "map", "two_views", "reconstruction".
         needs_labels: Whether `views.labels` must be there; its constructor then takes the number of classes, too.
         defaults: Values of constructor arguments that this variant fixes.
-        encoder: What is kept after pretraining.
+        encoder: What is trained.
         branches: Add-ons, put there by `probekit.branches.base.attach`.
     """
 
@@ -70,6 +85,35 @@ class Method(nn.Module, ABC):
             features = branch.refine(features)
         return features
 
+    @classmethod
+    def suited(cls, options: Mapping[str, Any], *, images: int, batch_size: int) -> tuple[dict[str, Any], list[str]]:
+        """Its settings for a dataset of so many images, and a line for the user for each that had to change.
+
+        Raises:
+            ValueError: If one does not fit and cannot be changed.
+        """
+        return dict(options), []
+
+    def plan(self, *, batches: int, epochs: int) -> None:
+        """Called before training: how many steps an epoch has, and how many epochs the run. Nothing by default."""
+
+    def synchronise(self) -> None:
+        """Called when the encoder was given other weights: copies of it begin with them. Nothing by default."""
+
+    def rates(self) -> Sequence[Rate]:
+        """Parameters with a learning rate of their own; none by default."""
+        return ()
+
+    @property
+    def kept(self) -> str:
+        """The name of the module that is kept after pretraining: `encoder`, or a target network's."""
+        return "encoder"
+
+    @property
+    def chance_loss(self) -> float | None:
+        """The loss, in nats, that a collapsed or blind encoder stays at; None if it has no such value."""
+        return None
+
     @abstractmethod
     def step(self, views: Views) -> Step:
         """The loss of one batch of views."""
@@ -85,3 +129,14 @@ class Method(nn.Module, ABC):
 
     def after_step(self) -> None:
         """Called when the optimizer has stepped: moving averages, queues. Nothing by default."""
+
+
+def expect_positive(**settings: float) -> None:
+    """Refuses settings of a method that must be above 0 and are not.
+
+    Raises:
+        ValueError: With the setting's name.
+    """
+    for name, value in settings.items():
+        if not value > 0:
+            raise ValueError(f"expected method.{name} above 0, found {value}; type: --set method.{name}=NUMBER")

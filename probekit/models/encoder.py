@@ -214,7 +214,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         header, state = saved["encoder_header"], saved["method"]
     except Exception as error:
         raise ValueError(f"expected a checkpoint in {path}, found: {error}") from error
-    prefix = "encoder."
+    prefix = f"{header.get('kept', 'encoder')}."  # older files do not say
     return header, {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
 
 

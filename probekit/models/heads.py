@@ -1,4 +1,7 @@
-"""Projection head of the ConRec paper (section 4.2; widths, bias and initialisation as in the authors' code)."""
+"""Heads: the ConRec paper's projection (section 4.2; details as in the authors' code), and plain perceptrons."""
+
+from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -44,3 +47,33 @@ class ProjectionHead(nn.Sequential):
         with torch.autocast(pooled.device.type, enabled=False):
             projected: Tensor = super().forward(pooled.float())  # type: ignore[no-untyped-call]
             return projected
+
+
+class MLP(nn.Sequential):
+    """Linear layers with an activation between: the projectors and predictors of most methods. Computes in float32.
+
+    Args:
+        widths: Of the input, the hidden layers and the output.
+        norm: Batch norm after each hidden layer, which then has no bias of its own.
+        last: What the last layer is: "linear", "linear without bias", or followed by a "batch norm" that has neither
+            scale nor shift.
+        activation: Between layers.
+    """
+
+    def __init__(
+        self, *widths: int, norm: bool, last: str = "linear", activation: Callable[[], nn.Module] = nn.ReLU
+    ) -> None:
+        assert last in ("linear", "linear without bias", "batch norm")
+        layers: list[nn.Module] = []
+        for inner, outer in pairwise(widths[:-1]):
+            layers += [nn.Linear(inner, outer, bias=not norm), *([nn.BatchNorm1d(outer)] if norm else []), activation()]
+        layers.append(nn.Linear(widths[-2], widths[-1], bias=last == "linear"))
+        if last == "batch norm":
+            layers.append(nn.BatchNorm1d(widths[-1], affine=False))
+        super().__init__(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, widths[0]] -> [B, widths[-1]]`, float32."""
+        with torch.autocast(x.device.type, enabled=False):
+            out: Tensor = super().forward(x.float())  # type: ignore[no-untyped-call]
+            return out

@@ -80,6 +80,7 @@ def start_from_weights(method: Method, config: Config, console: Console) -> dict
     if not config.model.weights:
         return None
     match = load_weights(method.encoder, read_checkpoint(Path(config.model.weights)))
+    method.synchronise()
     for line in match.lines():
         console.print(line)
     return match.as_dict()

@@ -16,14 +16,14 @@ from probekit.branches.base import Branch
 from probekit.config import Config
 from probekit.data import DeviceSplit
 from probekit.methods.base import Method
-from probekit.models.encoder import save_encoder
+from probekit.models.encoder import Encoder, save_encoder
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.run import Run
 from probekit.streamed import StreamedImages, feed
 from probekit.train.checkpoint import restore_rng, rng_state, save_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
-from probekit.train.optim import rate_at, rates_on_device, scaled_rate, set_rate
+from probekit.train.optim import Schedule, rates_on_device, scaled_rate, set_rates
 from probekit.train.seeds import stream_seed
 from probekit.train.step import build_step, fastest_step
 
@@ -84,15 +84,27 @@ class Trainer:
         self.batches = len(train) // config.train.batch_size  # the rest is dropped, as in the authors' code
         assert self.batches > 0
         torch.manual_seed(stream_seed(config.seed, "dropout"))  # draws from the global state; checkpoints keep it
+        method.plan(batches=self.batches, epochs=config.train.epochs)
         self.eager_step = build_step(config, method, train.images, train.split.labels)
         self.optimizer, self.generator = self.eager_step.optimizer, self.eager_step.generator
         self.step = fastest_step(self.eager_step, say)
         settings = config.optimizer
-        self.peak = scaled_rate(settings.lr, scaling=settings.scaling, batch_size=config.train.batch_size)
+        self.schedule = Schedule(
+            peak=scaled_rate(settings.lr, scaling=settings.scaling, batch_size=config.train.batch_size),
+            name=settings.schedule,
+            warmup=settings.warmup_epochs * self.batches,
+            total=config.train.epochs * self.batches,
+            final=settings.final,
+        )
         self.progress = Progress()
         self.buffer: list[Tensor] = []
         self.saved_at = self.read_at = time.monotonic()
         self.say, self.said_waiting = say, False
+
+    @property
+    def encoder(self) -> Encoder:
+        """What is scored and kept."""
+        return cast(Encoder, self.method.get_submodule(self.method.kept))
 
     @property
     def step_count(self) -> int:
@@ -140,7 +152,7 @@ class Trainer:
                     epochs_done=self.step_count / self.batches,
                     means={k: v / self.progress.batch for k, v in self.progress.sums.items()},
                     rate=done / (time.monotonic() - started),
-                    lr=self._rate_of(self.step_count - 1),
+                    lr=self.schedule.at(self.step_count - 1),
                 )
                 self._say_if_waiting(time.monotonic() - started)
                 if time.monotonic() - self.saved_at > SAVE_EVERY:
@@ -149,7 +161,7 @@ class Trainer:
 
     def advance(self, index: Tensor, images: Tensor) -> None:
         """Makes one step on the images uint8 `[B, C, H, W]` of `index` `[B]`; its scalars wait on the device."""
-        set_rate(self.optimizer, self._rate_of(self.step_count))
+        set_rates(self.optimizer, self.schedule, self.step_count)
         self.buffer.append(self.step(index, images))
 
     def _say_if_waiting(self, elapsed: float) -> None:
@@ -165,24 +177,13 @@ class Trainer:
                 f"them. They are read from the {self.train.placement}; more cores, or smaller images, would help"
             )
 
-    def _rate_of(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
-        settings = self.config
-        return rate_at(
-            step,
-            peak=self.peak,
-            schedule=settings.optimizer.schedule,
-            warmup=settings.optimizer.warmup_epochs * self.batches,
-            total=settings.train.epochs * self.batches,
-        )
-
     def _finish_epoch(self, display: Display) -> None:
         done = self.progress
         step = self.step_count
         done.epoch, done.batch = done.epoch + 1, 0
         line: dict[str, Any] = {"epoch": done.epoch, "step": step}
         line |= {name: total / self.batches for name, total in done.sums.items()}
-        line["lr"] = self._rate_of(step - 1)  # not what `advance` set: a run may resume when all steps are done
+        line["lr"] = self.schedule.at(step - 1)  # not what `advance` set: a run may resume when all steps are done
         done.sums = {}
         last = done.epoch == self.config.train.epochs
         # After epochs 1, 21, 41, ... as in the authors' code, and after the last, which they never score.
@@ -197,10 +198,10 @@ class Trainer:
             self.save()
         keep = self.config.train.keep_every
         if keep and (last or done.epoch % keep == 0):
-            save_encoder(self.run.kept(done.epoch), self.method.encoder, self._encoder_info())
+            save_encoder(self.run.kept(done.epoch), self.encoder, self._encoder_info())
 
     def _evaluate(self) -> dict[str, float]:
-        scores = asdict(self.monitor.score(self.method.encoder))
+        scores = asdict(self.monitor.score(self.encoder))
         found = {name: value for name, value in scores.items() if value is not None}
         for name, value in found.items():
             best = f"best_{name}"
@@ -217,7 +218,7 @@ class Trainer:
         """
         self._check_weights()
         self._write("last")
-        save_encoder(self.run.encoder, self.method.encoder, self._encoder_info())
+        save_encoder(self.run.encoder, self.encoder, self._encoder_info())
         self.saved_at = time.monotonic()
 
     def _check_weights(self) -> None:
@@ -239,7 +240,7 @@ class Trainer:
         self.progress = Progress(**saved["progress"])
         self.run.keep_metrics(self.progress.epoch)
         # A kill may have come between the writing of the checkpoint and of the encoder.
-        save_encoder(self.run.encoder, self.method.encoder, self._encoder_info())
+        save_encoder(self.run.encoder, self.encoder, self._encoder_info())
 
     def _write(self, name: str) -> None:
         content = {
@@ -247,7 +248,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "rng": rng_state(self.device, self.generator),
             "progress": asdict(self.progress),
-            "encoder_header": {"spec": self.method.encoder.spec, **self._encoder_info()},
+            "encoder_header": {"spec": self.encoder.spec, "kept": self.method.kept, **self._encoder_info()},
         }
         save_checkpoint(self.run.checkpoints / f"{name}.pt", content)
 
@@ -280,7 +281,7 @@ class Trainer:
         return f"try --set optimizer.lr={self.config.optimizer.lr / 10:g} or --precision fp32"
 
     def _embed_all(self) -> Tensor:
-        features = extract(self.method.encoder, self.train.images, batch_size=BATCH_SIZE)
+        features = extract(self.encoder, self.train.images, batch_size=BATCH_SIZE)
         return torch.from_numpy(features).to(self.device)
 
     def _branches(self) -> list[Branch]:

@@ -22,6 +22,7 @@ from probekit.train.evaluate import Monitor
 from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
 from probekit.train.memory import batch_that_fits, keep_freed_memory, peak, reset_peak
+from probekit.train.optim import scaled_rate
 
 
 def choose_device(name: str) -> torch.device:
@@ -131,6 +132,8 @@ def pretrain(
     train = open_split(data, "train", place, max_size=config.data.max_size, placement=config.data.placement)
     if kind.needs_labels:
         check_labels(train, info, method)
+    fitting, notes = kind.suited(config.method_options, images=len(train), batch_size=config.train.batch_size)
+    config = replace(config, method_options=fitting)
     model = _prepare(config, train, info, place)
     match = start_from_weights(model, config, console)
     run = create_run(
@@ -149,6 +152,8 @@ def pretrain(
     )
     chosen = "" if preset else f" (the default on a {'GPU' if place.type == 'cuda' else 'CPU'})"
     _announce(config, chosen, data, place, console)
+    for note in notes:
+        console.print(note)
     _announce_streaming(train, console)
     trainer = _build_trainer(config, model, run, info, train, console)
     return run, _fit(trainer, console)
@@ -221,6 +226,11 @@ def _announce(config: Config, chosen: str, data: Path, device: torch.device, con
     precision = config.train.precision
     settings = f"preset {config.preset}{chosen}, {precision}, {describe_device(device)}"
     console.print(f"pretraining {config.method} on {data}, {settings}")
+    optimizer, batch = config.optimizer, config.train.batch_size
+    if optimizer.scaling != "none":
+        peak = scaled_rate(optimizer.lr, scaling=optimizer.scaling, batch_size=batch)
+        rule = {"linear": f"* {batch} / 256", "sqrt": f"* sqrt({batch})"}[optimizer.scaling]
+        console.print(f"learning rate {optimizer.lr:g} {rule} = {peak:g}, for batches of {batch} images")
     if precision == "bf16" and not has_bf16(device):
         console.print("warning: this device has no bfloat16 units and emulates them, slowly; type --precision fp32")
 

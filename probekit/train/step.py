@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from probekit.branches.base import Branch
@@ -58,6 +59,8 @@ class TrainingStep:
             images: uint8 `[B, C, H, W]`, these images.
         """
         loss, step = self._gradients(index, images)
+        if self.config.optimizer.clip:
+            clip_grad_norm_([p for p in self.method.parameters() if p.grad is not None], self.config.optimizer.clip)
         self.optimizer.step()
         self.method.after_step()
         logs = {"loss": loss.detach(), **step.logs}
@@ -172,6 +175,8 @@ def build_step(config: Config, method: Method, images: Images, labels: NDArray[n
         lr=scaled_rate(settings.lr, scaling=settings.scaling, batch_size=config.train.batch_size),
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
+        decay=settings.decay,
+        rates=method.rates(),
     )
     rates_on_device(optimizer, device)
     generator = torch.Generator(device).manual_seed(stream_seed(config.seed, "views"))

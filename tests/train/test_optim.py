@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from probekit.train.optim import LARS, build_optimizer, rate_at, scaled_rate
+from probekit.train.lars import LARS
+from probekit.train.optim import Schedule, build_optimizer, scaled_rate
 
 RATES = [0.3, 0.3, 0.1, 0.05, 0.3]  # a changing rate tells whether it stands inside the momentum buffer
 

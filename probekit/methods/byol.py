@@ -1,0 +1,63 @@
+"""BYOL (Grill et al., arXiv 2006.07733): each view's prediction of what a target network makes of the other."""
+
+import torch
+from torch import nn
+
+from probekit.methods.base import Step, expect_positive
+from probekit.methods.cosine import negative_cosine
+from probekit.methods.momentum import MomentumMethod
+from probekit.models.encoder import Encoder
+from probekit.models.heads import MLP
+from probekit.views import Views
+
+
+class BYOL(MomentumMethod):
+    """Bootstrap your own latent, symmetric.
+
+    Args:
+        encoder: With its pooling.
+        momentum: Share of the target that stays at the first step; it rises to 1 along a cosine.
+        hidden: Width of the hidden layers of projector and predictor.
+        projection_dim: Width of projections.
+        keep: The encoder that is kept, "online" or "target".
+
+    Raises:
+        ValueError: If a setting is out of range.
+    """
+
+    about = "one network predicts what its moving average makes of the other view"
+    paper = "BYOL, arXiv 2006.07733"
+    recipe = "byol"
+    pooling = "gap"
+    provides = frozenset({"map", "two_views"})
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        momentum: float = 0.996,  # paper, section 3.2, for 1000 epochs
+        hidden: int = 4096,  # paper, section 3.3
+        projection_dim: int = 256,  # paper, section 3.3
+        keep: str = "online",  # paper, section 3.1
+    ) -> None:
+        super().__init__(encoder, momentum=momentum, final_momentum=1.0, keep=keep)
+        expect_positive(hidden=hidden, projection_dim=projection_dim)
+        self.projector = MLP(encoder.dim, hidden, projection_dim, norm=True)
+        self.predictor = MLP(projection_dim, hidden, projection_dim, norm=True)
+        self.make_target()
+
+    def step(self, views: Views) -> Step:
+        """The sum over both views of 2 - 2 cos, in [0, 8]. Logs: `prediction`, the same."""
+        x = views.inputs.flatten(0, 1)
+        features = self.encode(x)
+        predictions = self.predictor(self.projector(features.pooled)).chunk(2)
+        with torch.no_grad():
+            targets = self.target["projector"](self.encode_target(x).pooled).chunk(2)
+        pairs = zip(predictions, reversed(targets), strict=True)
+        loss = sum((2 + 2 * negative_cosine(p, z) for p, z in pairs), torch.zeros((), device=x.device))
+        return Step(loss=loss, features=features, logs={"prediction": loss.detach()})
+
+    @property
+    def projection(self) -> nn.Module:
+        """The projector of the trained network."""
+        return self.projector

@@ -1,0 +1,143 @@
+"""DINO (Caron et al., arXiv 2104.14294): a student's small and large crops match a teacher's large ones."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from probekit.methods.base import Step, expect_positive
+from probekit.methods.momentum import MomentumMethod
+from probekit.methods.sinkhorn import used
+from probekit.methods.swapped import swapped_cross_entropy
+from probekit.models.encoder import Encoder
+from probekit.models.heads import MLP
+from probekit.views import VIEWS, Views
+
+
+class DINOHead(nn.Module):
+    """A perceptron, unit vectors, and a linear layer with unit rows. `[B, dim] -> [B, K]`, float32."""
+
+    def __init__(self, *, dim: int, hidden: int, bottleneck: int, out: int) -> None:
+        super().__init__()
+        self.mlp = MLP(dim, hidden, hidden, bottleneck, norm=False, activation=nn.GELU)
+        self.last = nn.Linear(bottleneck, out, bias=False)
+        self.apply(_initialise)
+
+    def forward(self, pooled: Tensor, frozen: Tensor) -> Tensor:
+        """`frozen`, bool scalar: the last layer gets no gradient."""
+        with torch.autocast(pooled.device.type, enabled=False):
+            z = F.normalize(self.mlp(pooled), dim=1)
+            weight = torch.where(frozen, self.last.weight.detach(), self.last.weight)
+            return z @ F.normalize(weight, dim=1).T  # the gain of weight norm is 1 and stays (official code)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Normal weights of deviation .02, cut off at 2; no bias (official code)."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+class DINO(MomentumMethod):
+    """Self-distillation without labels.
+
+    Args:
+        encoder: With its pooling.
+        momentum: Share of the teacher that stays at the first step; it rises to 1 along a cosine.
+        out: Width K of the output.
+        student_temperature: Of the student's softmax.
+        teacher_temperature: Of the teacher's softmax at the first step; lower is sharper.
+        final_teacher_temperature: After `teacher_warmup` epochs of linear change; .07 for transformers.
+        teacher_warmup: Epochs; 30 for transformers.
+        centre_momentum: Share of the centre that stays at each step.
+        freeze: Epochs in which the last layer stays as it is.
+        hidden: Width of the head's hidden layers.
+        bottleneck: Width before the last layer.
+        keep: The encoder that is kept, "target" (the teacher) or "online".
+
+    Raises:
+        ValueError: If a setting is out of range.
+    """
+
+    about = "a student matches its own moving average over large and small crops"
+    paper = "DINO, arXiv 2104.14294"
+    recipe = "dino"
+    pooling = "gap"
+    provides = frozenset({"map", "two_views"})
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        momentum: float = 0.996,  # paper, section 3.1
+        out: int = 65_536,  # paper, appendix C
+        student_temperature: float = 0.1,  # paper, section 3.1
+        teacher_temperature: float = 0.04,  # official code
+        final_teacher_temperature: float = 0.04,  # official code
+        teacher_warmup: float = 0.0,  # official code
+        centre_momentum: float = 0.9,  # official code
+        freeze: float = 1.0,  # official code
+        hidden: int = 2048,  # paper, section 3.1
+        bottleneck: int = 256,  # paper, appendix C
+        keep: str = "target",  # paper, section 5.2
+    ) -> None:
+        super().__init__(encoder, momentum=momentum, final_momentum=1.0, keep=keep)
+        expect_positive(
+            out=out,
+            student_temperature=student_temperature,
+            teacher_temperature=teacher_temperature,
+            final_teacher_temperature=final_teacher_temperature,
+            hidden=hidden,
+            bottleneck=bottleneck,
+        )
+        if teacher_warmup < 0 or freeze < 0 or not 0 <= centre_momentum <= 1:
+            raise ValueError(
+                "expected method.teacher_warmup and method.freeze at least 0 and method.centre_momentum from 0 to 1, "
+                f"found {teacher_warmup}, {freeze} and {centre_momentum}"
+            )
+        self.student_temperature, self.centre_momentum, self.freeze = student_temperature, centre_momentum, freeze
+        self.temperatures, self.teacher_warmup = (teacher_temperature, final_teacher_temperature), teacher_warmup
+        self.projector = DINOHead(dim=encoder.dim, hidden=hidden, bottleneck=bottleneck, out=out)
+        self.centre: Tensor
+        self.register_buffer("centre", torch.zeros(out))
+        self.mean_output = torch.empty(0)
+        self.make_target()
+
+    def step(self, views: Views) -> Step:
+        """The student against the centred teacher. Logs: `distillation` (chance ln K), `prototypes used`, a share."""
+        x, batch = views.inputs.flatten(0, 1), views.inputs.shape[1]
+        features = self.encode(x)
+        pooled = [features.pooled]
+        if views.local is not None:
+            pooled.append(self.encode(views.local.inputs.flatten(0, 1)).pooled)
+        frozen = self.clock.before(self.freeze)
+        logits = self.projector(torch.cat(pooled), frozen) / self.student_temperature
+        with torch.no_grad():
+            outputs = self.target["projector"](self.encode_target(x).pooled, frozen)
+            codes = ((outputs - self.centre) / self._teacher_temperature()).softmax(1)
+            self.mean_output = outputs.mean(0)
+        loss = swapped_cross_entropy(codes.split(batch)[:VIEWS], logits.split(batch))
+        return Step(loss, features, {"distillation": loss.detach(), "prototypes used": used(codes)})
+
+    def _teacher_temperature(self) -> Tensor:
+        first, last = self.temperatures
+        steps = self.teacher_warmup * self.clock.batches
+        return first + (last - first) * (self.clock.step / max(steps, 1e-6)).clamp(max=1)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """The teacher follows; the centre follows the mean of its outputs."""
+        super().after_step()
+        self.centre.lerp_(self.mean_output, 1 - self.centre_momentum)
+
+    @property
+    def projection(self) -> nn.Module:
+        """The student's head up to its unit vectors' layer."""
+        return self.projector.mlp
+
+    @property
+    def chance_loss(self) -> float:
+        """That of an even output, ln K."""
+        return math.log(len(self.centre))

@@ -1,0 +1,114 @@
+"""MoCo v2 (Chen, Fan, Girshick, He, arXiv 2003.04297): InfoNCE of a query against a key and a queue of older keys."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from probekit.methods.base import Step, expect_positive
+from probekit.methods.info_nce import info_nce
+from probekit.methods.momentum import MomentumMethod
+from probekit.models.encoder import Encoder
+from probekit.models.heads import MLP
+from probekit.models.queue import FeatureQueue
+from probekit.views import Views
+
+
+class MoCoV2(MomentumMethod):
+    """Momentum contrast. The first view is the query, the second the key.
+
+    On several GPUs the authors shuffle the keys' batch norm, since query and key that share their statistics give each
+    other away. On one device the keys go through the target in groups, to the same end; a batch that is one group has
+    no such protection.
+
+    Args:
+        encoder: With its pooling.
+        momentum: Share of the target that stays at each step.
+        temperature: tau.
+        queue: Older keys K, the negatives; they need not be a multiple of the batch.
+        hidden: Width of the head's hidden layer.
+        projection_dim: Width of queries and keys.
+        group: Images of a key's group.
+        keep: The encoder that is kept, "online" or "target".
+
+    Raises:
+        ValueError: If a setting is out of range.
+    """
+
+    about = "a query against its key and a queue of older keys"
+    paper = "MoCo v2, arXiv 2003.04297"
+    recipe = "moco-v2"
+    pooling = "gap"
+    provides = frozenset({"map", "two_views", "contrastive"})
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        momentum: float = 0.999,  # official code
+        temperature: float = 0.2,  # paper, table 1
+        queue: int = 65_536,  # official code
+        hidden: int = 2048,  # official code
+        projection_dim: int = 128,  # official code
+        group: int = 32,  # official code: 256 images on 8 GPUs
+        keep: str = "online",  # official code
+    ) -> None:
+        super().__init__(encoder, momentum=momentum, final_momentum=momentum, keep=keep)
+        expect_positive(temperature=temperature, queue=queue, hidden=hidden, group=group)
+        self.temperature, self.group = temperature, group
+        self.projector = MLP(encoder.dim, hidden, projection_dim, norm=False)
+        self.queue = FeatureQueue(queue, projection_dim)
+        self.keys = torch.empty(0)
+        self.make_target()
+
+    @classmethod
+    def suited(cls, options: Mapping[str, Any], *, images: int, batch_size: int) -> tuple[dict[str, Any], list[str]]:
+        """A queue of at most half of the images: a longer one holds each image's own keys, as negatives."""
+        most = max(images // 2, batch_size)
+        if options["queue"] < batch_size:
+            raise ValueError(
+                f"expected method.queue of at least a batch, {batch_size}, found {options['queue']}; "
+                f"type: --set method.queue={batch_size}"
+            )
+        if options["queue"] <= most:
+            return dict(options), []
+        line = (
+            f"method.queue={most} in place of {options['queue']:,}: there are {images:,} images, and a longer queue "
+            "would hold each one's own keys, as negatives"
+        )
+        return dict(options) | {"queue": most}, [line]
+
+    def step(self, views: Views) -> Step:
+        """InfoNCE of the first views. Logs: `contrastive` (chance ln(1 + K))."""
+        features = self.encode(views.inputs[0])
+        self.keys = self._keys(views.inputs[1])
+        query = self.projector(features.pooled)
+        loss = info_nce(query, self.keys, self.queue.rows.clone(), temperature=self.temperature)
+        return Step(loss=loss, features=features, logs={"contrastive": loss.detach()})
+
+    @torch.no_grad()
+    def _keys(self, x: Tensor) -> Tensor:
+        """Unit vectors `[B, P]` of the target, in the images' order."""
+        groups = max(1, round(len(x) / self.group))
+        pooled = torch.cat([self.encode_target(x[start::groups]).pooled for start in range(groups)])
+        place = torch.cat([torch.arange(start, len(x), groups, device=x.device) for start in range(groups)])
+        keys = F.normalize(self.target["projector"](pooled), dim=1)
+        return torch.empty_like(keys).index_copy_(0, place, keys)
+
+    def after_step(self) -> None:
+        """The target follows; the keys join the queue."""
+        super().after_step()
+        self.queue.push(self.keys)
+
+    @property
+    def projection(self) -> nn.Module:
+        """The head of the query."""
+        return self.projector
+
+    @property
+    def chance_loss(self) -> float:
+        """That of keys that are all alike, ln(1 + K)."""
+        return math.log(1 + len(self.queue.rows))

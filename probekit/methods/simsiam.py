@@ -1,0 +1,59 @@
+"""SimSiam (Chen, He, arXiv 2011.10566): each view's prediction of the other's projection, which gets no gradient."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from probekit.methods.base import Method, Rate, Step, expect_positive
+from probekit.methods.cosine import negative_cosine
+from probekit.models.encoder import Encoder
+from probekit.models.heads import MLP
+from probekit.views import Views
+
+
+class SimSiam(Method):
+    """Simple siamese networks. The predictor's learning rate stays constant (official code, `fix-pred-lr`).
+
+    Args:
+        encoder: With its pooling.
+        hidden: Width of the projector's layers, the last too.
+        bottleneck: Width of the predictor's hidden layer.
+
+    Raises:
+        ValueError: If a width is not positive.
+    """
+
+    about = "each view predicts the other, without negatives and without a target network"
+    paper = "SimSiam, arXiv 2011.10566"
+    recipe = "moco-v2"
+    pooling = "gap"
+    provides = frozenset({"map", "two_views"})
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        hidden: int = 2048,  # paper, section 3
+        bottleneck: int = 512,  # paper, section 3
+    ) -> None:
+        super().__init__(encoder)
+        expect_positive(hidden=hidden, bottleneck=bottleneck)
+        self.projector = MLP(encoder.dim, hidden, hidden, hidden, norm=True, last="batch norm")
+        self.predictor = MLP(hidden, bottleneck, hidden, norm=True)
+
+    def step(self, views: Views) -> Step:
+        """The mean over both views of -cos, in [-1, 1]. Logs: `prediction`, the same."""
+        features = self.encode(views.inputs.flatten(0, 1))
+        projections = self.projector(features.pooled)
+        (z1, z2), (p1, p2) = projections.chunk(2), self.predictor(projections).chunk(2)
+        loss = 0.5 * (negative_cosine(p1, z2) + negative_cosine(p2, z1))
+        return Step(loss=loss, features=features, logs={"prediction": loss.detach()})
+
+    def rates(self) -> Sequence[Rate]:
+        """The predictor's, constant."""
+        return (Rate(tuple(self.predictor.parameters()), schedule="constant"),)
+
+    @property
+    def projection(self) -> nn.Module:
+        """The projector."""
+        return self.projector

@@ -1,0 +1,155 @@
+"""SwAV (Caron et al., arXiv 2006.09882): each crop predicts the cluster codes of the image's other crops."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from probekit.methods.base import Method, Step, expect_positive
+from probekit.methods.clock import Clock
+from probekit.methods.sinkhorn import sinkhorn, used
+from probekit.methods.swapped import swapped_cross_entropy
+from probekit.models.encoder import Encoder
+from probekit.models.heads import MLP
+from probekit.models.queue import FeatureQueue
+from probekit.views import VIEWS, Views
+
+
+class SwAV(Method):
+    """Swapping assignments between views, with as many small crops as the recipe has.
+
+    Args:
+        encoder: With its pooling.
+        prototypes: K.
+        temperature: tau of the predictions.
+        epsilon: Of Sinkhorn's entropy; .03 where the loss stays at ln K (official README).
+        iterations: Of Sinkhorn.
+        queue: Earlier features of each large crop that take part in Sinkhorn; 0 for none.
+        queue_from: Epochs before they do.
+        freeze: Epochs in which the prototypes stay as they are.
+        hidden: Width of the head's hidden layer.
+        projection_dim: Width of features and prototypes.
+
+    Raises:
+        ValueError: If a setting is out of range.
+    """
+
+    about = "each crop predicts the cluster codes of the others"
+    paper = "SwAV, arXiv 2006.09882"
+    recipe = "swav"
+    pooling = "gap"
+    provides = frozenset({"map", "two_views"})
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        prototypes: int = 3000,  # paper, appendix A
+        temperature: float = 0.1,  # paper, appendix A
+        epsilon: float = 0.05,  # paper, appendix A
+        iterations: int = 3,  # paper, appendix A
+        queue: int = 3840,  # official code, batches of 256
+        queue_from: int = 15,  # official code
+        freeze: float = 1.0,  # official code: 313 steps, an epoch of ImageNet in batches of 4096
+        hidden: int = 2048,  # official code
+        projection_dim: int = 128,  # official code
+    ) -> None:
+        super().__init__(encoder)
+        expect_positive(
+            prototypes=prototypes,
+            temperature=temperature,
+            epsilon=epsilon,
+            iterations=iterations,
+            hidden=hidden,
+            projection_dim=projection_dim,
+        )
+        if queue < 0 or queue_from < 0 or freeze < 0:
+            raise ValueError(
+                f"expected method.queue, method.queue_from and method.freeze at least 0, found {queue}, {queue_from} "
+                f"and {freeze}; type: --set method.queue=0"
+            )
+        self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
+        self.queue_from, self.freeze = queue_from, freeze
+        self.projector = MLP(encoder.dim, hidden, projection_dim, norm=True)
+        self.prototypes = nn.Linear(projection_dim, prototypes, bias=False)
+        self.queues = nn.ModuleList(FeatureQueue(queue, projection_dim) for _ in range(VIEWS if queue else 0))
+        self.clock = Clock()
+        self.latest: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def suited(cls, options: Mapping[str, Any], *, images: int, batch_size: int) -> tuple[dict[str, Any], list[str]]:
+        """A queue no longer than the images are many, and fewer prototypes than features are shared out to them."""
+        chosen, lines = dict(options), []
+        if 0 < chosen["queue"] < batch_size:
+            raise ValueError(
+                f"expected method.queue of at least a batch, {batch_size}, or 0, found {chosen['queue']}; "
+                "type: --set method.queue=0"
+            )
+        if chosen["queue"] > max(images, batch_size):
+            chosen["queue"] = max(images // batch_size, 1) * batch_size
+            lines.append(f"method.queue={chosen['queue']} in place of {options['queue']}: there are {images:,} images")
+        features = batch_size + chosen["queue"]
+        if chosen["prototypes"] >= features:
+            chosen["prototypes"] = features // 2
+            lines.append(
+                f"method.prototypes={chosen['prototypes']} in place of {options['prototypes']}: a step shares "
+                f"{features:,} features out among them"
+            )
+        return chosen, lines
+
+    def plan(self, *, batches: int, epochs: int) -> None:
+        """Tells the clock."""
+        self.clock.plan(batches=batches, epochs=epochs)
+
+    def step(self, views: Views) -> Step:
+        """The swapped prediction. Logs: `swapped` (chance ln K), `prototypes used`, as a share of K."""
+        features = self.encode(views.inputs.flatten(0, 1))
+        pooled = [features.pooled]
+        if views.local is not None:
+            pooled.append(self.encode(views.local.inputs.flatten(0, 1)).pooled)
+        weight = self._unit_prototypes()
+        with torch.autocast(weight.device.type, enabled=False):
+            z = F.normalize(torch.cat([self.projector(part) for part in pooled]), dim=1)
+            scores = (z @ weight.T).split(views.inputs.shape[1])
+        self.latest = tuple(part.detach() for part in z.split(views.inputs.shape[1])[:VIEWS])
+        codes = [self._codes(i, score.detach(), weight.detach()) for i, score in enumerate(scores[:VIEWS])]
+        loss = swapped_cross_entropy(codes, [score / self.temperature for score in scores])
+        return Step(loss, features, {"swapped": loss.detach(), "prototypes used": used(torch.cat(codes))})
+
+    def _unit_prototypes(self) -> Tensor:
+        """`[K, P]`, unit rows; without gradients while they are frozen."""
+        with torch.no_grad():
+            self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))
+        weight = self.prototypes.weight
+        return torch.where(self.clock.before(self.freeze), weight.detach(), weight)
+
+    @torch.no_grad()
+    def _codes(self, view: int, scores: Tensor, prototypes: Tensor) -> Tensor:
+        """Codes `[B, K]` of a large crop, together with its queue where that is in use."""
+        weight = None
+        if self.queues:
+            queue = self.queues[view]
+            in_use = queue.full & ~self.clock.before(self.queue_from)
+            weight = torch.cat([in_use.expand(len(queue.rows)), torch.ones_like(in_use).expand(len(scores))]).float()
+            scores = torch.cat([queue.rows @ prototypes.T, scores])
+        codes = sinkhorn(scores, epsilon=self.epsilon, iterations=self.iterations, weight=weight)
+        return codes[-len(self.latest[view]) :]
+
+    def after_step(self) -> None:
+        """The features join their queues; the clock goes on."""
+        for queue, z in zip(self.queues, self.latest, strict=False):
+            queue.push(z)
+        self.clock.tick()
+
+    @property
+    def projection(self) -> nn.Module:
+        """The projector."""
+        return self.projector
+
+    @property
+    def chance_loss(self) -> float:
+        """That of even predictions, ln K."""
+        return math.log(len(self.prototypes.weight))

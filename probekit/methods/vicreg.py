@@ -1,0 +1,82 @@
+"""VICReg (Bardes, Ponce, LeCun, arXiv 2105.04906): invariance, variance and covariance of both views' features."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from probekit.methods.base import Method, Step, expect_positive
+from probekit.models.encoder import Encoder
+from probekit.models.heads import MLP
+from probekit.views import Views
+
+EPSILON = 1e-4  # of the variance: paper, section 4.1
+
+
+def vicreg_terms(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The three terms of `[B, P]` of both views, scalars, float32, unweighted.
+
+    The variance is averaged over the two branches (official code; the paper adds them); covariances, divided by P, are
+    added.
+    """
+    with torch.autocast(z1.device.type, enabled=False):
+        z1, z2 = z1.float(), z2.float()
+        variance = (_hinge(z1) + _hinge(z2)) / 2
+        return F.mse_loss(z1, z2), variance, _covariance(z1) + _covariance(z2)
+
+
+def _hinge(z: Tensor) -> Tensor:
+    return F.relu(1 - (z.var(0) + EPSILON).sqrt()).mean()
+
+
+def _covariance(z: Tensor) -> Tensor:
+    centred = z - z.mean(0)
+    c = centred.T @ centred / (len(z) - 1)
+    return (c.square().sum() - c.diagonal().square().sum()) / z.shape[1]
+
+
+class VICReg(Method):
+    """Variance-invariance-covariance regularisation.
+
+    Args:
+        encoder: With its pooling.
+        invariance: Weight of the distance between the views.
+        variance: Weight of the hinge on each feature's deviation.
+        covariance: Weight of what features have in common.
+        hidden: Width of the expander's three layers.
+
+    Raises:
+        ValueError: If a setting is not positive.
+    """
+
+    about = "both views alike, each feature spread, no two features alike"
+    paper = "VICReg, arXiv 2105.04906"
+    recipe = "vicreg"
+    pooling = "gap"
+    provides = frozenset({"map", "two_views"})
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        invariance: float = 25.0,  # paper, section 4.2
+        variance: float = 25.0,  # paper, section 4.2
+        covariance: float = 1.0,  # paper, section 4.2
+        hidden: int = 8192,  # paper, section 4.2
+    ) -> None:
+        super().__init__(encoder)
+        expect_positive(invariance=invariance, variance=variance, covariance=covariance, hidden=hidden)
+        self.weights = (invariance, variance, covariance)
+        self.projector = MLP(encoder.dim, hidden, hidden, hidden, norm=True, last="linear without bias")
+
+    def step(self, views: Views) -> Step:
+        """The weighted sum. Logs: `invariance`, `variance` and `covariance`, unweighted."""
+        features = self.encode(views.inputs.flatten(0, 1))
+        terms = vicreg_terms(*self.projector(features.pooled).chunk(2))
+        loss = sum((w * t for w, t in zip(self.weights, terms, strict=True)), torch.zeros((), device=terms[0].device))
+        names = ("invariance", "variance", "covariance")
+        return Step(loss, features, {name: term.detach() for name, term in zip(names, terms, strict=True)})
+
+    @property
+    def projection(self) -> nn.Module:
+        """The expander."""
+        return self.projector

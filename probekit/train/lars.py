@@ -1,0 +1,130 @@
+"""Layer-wise adaptive rates: LARS as the ConRec authors run it, and LARC."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class LARS(Optimizer):
+    """Layer-wise adaptive rate scaling in its classic form: the rate stands inside the momentum buffer (authors' code).
+
+    For weights with adaptation: `g += decay * w; t = trust * |w| / |g|` (1 where a norm is 0; |g| includes the decay);
+    for all: `v = momentum * v + lr * t * g; w -= v`. Groups with `adapt=False` (biases, batch norm) skip decay and t.
+
+    Args:
+        params: Parameters or groups; a group may set `adapt`.
+        lr: Learning rate; a group's may be a scalar tensor, which a recorded step reads anew each time.
+        momentum: Of the buffer v.
+        weight_decay: Added to the gradient of adapted weights.
+        trust: The trust coefficient.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        trust: float = 0.001,  # authors' code
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "trust": trust,
+            "adapt": True,
+        }
+        super().__init__(params, defaults)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of every parameter that has a gradient; no host synchronisation."""
+        assert closure is None, "LARS takes no closure"
+        for group in self.param_groups:
+            weights = [p for p in group["params"] if p.grad is not None]
+            if weights:
+                self._update(group, weights)
+        return None
+
+    def _update(self, group: dict[str, Any], weights: list[Tensor]) -> None:
+        gradients = [w.grad for w in weights if w.grad is not None]
+        for w in weights:
+            if "momentum" not in self.state[w]:
+                self.state[w]["momentum"] = torch.zeros_like(w)
+        velocity = [self.state[w]["momentum"] for w in weights]
+        if group["adapt"]:
+            gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
+            w_norm = torch.stack(torch._foreach_norm(weights))
+            g_norm = torch.stack(torch._foreach_norm(gradients))
+            ratio = group["trust"] * w_norm / g_norm
+            ratio = torch.where((w_norm > 0) & (g_norm > 0), ratio, torch.ones_like(ratio))
+            torch._foreach_mul_(gradients, list((ratio * group["lr"]).unbind()))
+        else:
+            gradients = list(torch._foreach_mul(gradients, group["lr"]))
+        torch._foreach_mul_(velocity, group["momentum"])
+        torch._foreach_add_(velocity, gradients)
+        torch._foreach_sub_(weights, velocity)
+
+
+class LARC(Optimizer):
+    """Layer-wise adaptive rates around SGD with momentum, without clipping: what SwAV trains with (NVIDIA Apex).
+
+    `t = trust * |w| / (|g| + decay * |w| + 1e-8)` (1 where a norm is 0), `g = t * (g + decay * w)`,
+    `v = momentum * v + g; w -= lr * v`. The rate stands outside the buffer, the decay outside the norm of the
+    gradient, and every parameter is adapted, biases and normalisation too.
+
+    Args:
+        params: Parameters or groups.
+        lr: Learning rate; a group's may be a scalar tensor.
+        momentum: Of the buffer v.
+        weight_decay: Added to the gradient.
+        trust: The trust coefficient.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        trust: float = 0.001,  # SwAV, official code
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust})
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of every parameter that has a gradient; no host synchronisation."""
+        assert closure is None, "LARC takes no closure"
+        for group in self.param_groups:
+            weights = [p for p in group["params"] if p.grad is not None]
+            if weights:
+                self._update(group, weights)
+        return None
+
+    def _update(self, group: dict[str, Any], weights: list[Tensor]) -> None:
+        gradients = [w.grad for w in weights if w.grad is not None]
+        for w in weights:
+            if "momentum" not in self.state[w]:
+                self.state[w]["momentum"] = torch.zeros_like(w)
+        velocity = [self.state[w]["momentum"] for w in weights]
+        w_norm, g_norm = (torch.stack(torch._foreach_norm(x)) for x in (weights, gradients))
+        ratio = group["trust"] * w_norm / (g_norm + group["weight_decay"] * w_norm + 1e-8)
+        ratio = torch.where((w_norm > 0) & (g_norm > 0), ratio, torch.ones_like(ratio))
+        steps = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
+        torch._foreach_mul_(steps, list(ratio.unbind()))
+        torch._foreach_mul_(velocity, group["momentum"])
+        torch._foreach_add_(velocity, steps)
+        torch._foreach_sub_(weights, list(torch._foreach_mul(velocity, group["lr"])))
