@@ -343,7 +343,7 @@ def test_weights_that_the_last_step_broke_say_what_to_try_before_they_are_probed
         ({"train.batch_size": 64}, "type: --batch-size 32"),
         ({"model.depth": 7}, "divisible by 64"),
         ({"views.recipe": "nonsense"}, "expected views.recipe one of"),
-        ({"optimizer.name": "sgd"}, "expected optimizer.name one of lars, adamw"),
+        ({"optimizer.name": "lion"}, "expected optimizer.name one of lars, larc, sgd, adamw"),
         ({"optimizer.momentum": 1.0}, "expected optimizer.momentum below 1"),
         ({"method.temperature": float("nan")}, "expected method.temperature"),
     ],

@@ -64,8 +64,8 @@ def test_biases_and_normalisation_are_not_decayed(name: str) -> None:
 
 
 def test_unknown_optimizer_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="known: adamw, lars"):
-        build_optimizer(nn.Linear(2, 2), name="sgd", lr=0.1, momentum=0.9, weight_decay=0.0)
+    with pytest.raises(ValueError, match="known: adamw, larc, lars, sgd"):
+        build_optimizer(nn.Linear(2, 2), name="lion", lr=0.1, momentum=0.9, weight_decay=0.0)
 
 
 def test_paper_rate_is_three_tenths() -> None:
@@ -75,7 +75,7 @@ def test_paper_rate_is_three_tenths() -> None:
 
 def test_schedules() -> None:
     def rate(step: int, schedule: str, warmup: int) -> float:
-        return rate_at(step, peak=2.0, schedule=schedule, warmup=warmup, total=110)
+        return Schedule(peak=2.0, name=schedule, warmup=warmup, total=110).at(step)
 
     assert [rate(s, "constant", 0) for s in (0, 50, 109)] == [2.0, 2.0, 2.0]
     assert [rate(s, "cosine", 10) for s in (0, 4, 9, 10)] == [0.2, 1.0, 2.0, 2.0]

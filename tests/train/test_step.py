@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from probekit.config import Config, resolve
+from probekit.config import CHOICES, Config, resolve
 from probekit.registry import METHODS, get
 from probekit.train import pretrain as starter
 from probekit.train.build import build_method
-from probekit.train.optim import build_optimizer, rates_on_device, set_rate
+from probekit.train.optim import Schedule, build_optimizer, rates_on_device, set_rates
 from probekit.train.pretrain import has_bf16, with_precision
 from probekit.train.step import WARM_UP, RecordedStep, TrainingStep
 
@@ -96,7 +96,7 @@ def test_recorded_steps_are_the_launched_ones_on_a_gpu(preset: str) -> None:
     torch.testing.assert_close(recorded, launched, rtol=1e-3, atol=1e-4)  # atomic sums come in any order
 
 
-@pytest.mark.parametrize("name", ["lars", "adamw"])
+@pytest.mark.parametrize("name", CHOICES["optimizer.name"])
 def test_a_rate_may_be_a_tensor(name: str) -> None:
     weights = []
     for as_tensor in (False, True):
@@ -107,7 +107,7 @@ def test_a_rate_may_be_a_tensor(name: str) -> None:
         for group in optimizer.param_groups if as_tensor else ():
             group["lr"] = torch.tensor(0.1)
         for rate in (0.1, 0.3):
-            set_rate(optimizer, rate)
+            set_rates(optimizer, Schedule(peak=rate, name="constant", warmup=0, total=1), 0)
             model.zero_grad()
             model(torch.ones(2, 5)).square().sum().backward()
             optimizer.step()
