@@ -21,8 +21,8 @@ class DINOHead(nn.Module):
     def __init__(self, *, dim: int, hidden: int, bottleneck: int, out: int) -> None:
         super().__init__()
         self.mlp = MLP(dim, hidden, hidden, bottleneck, norm=False, activation=nn.GELU)
+        self.mlp.apply(_initialise)
         self.last = nn.Linear(bottleneck, out, bias=False)
-        self.apply(_initialise)
 
     def forward(self, pooled: Tensor, frozen: Tensor) -> Tensor:
         """`frozen`, bool scalar: the last layer gets no gradient."""
