@@ -42,11 +42,13 @@ class Rate:
         parameters: Whose.
         share: Of the run's own rate.
         schedule: Its course, a name of `optimizer.schedule`; None is the run's.
+        start: The first step at which it is not 0.
     """
 
     parameters: Sequence[nn.Parameter]
     share: float = 1.0
     schedule: str | None = None
+    start: int = 0
 
 
 class Method(nn.Module, ABC):

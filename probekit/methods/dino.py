@@ -1,12 +1,13 @@
 """DINO (Caron et al., arXiv 2104.14294): a student's small and large crops match a teacher's large ones."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.methods.base import Step, expect_positive
+from probekit.methods.base import Rate, Step, expect_positive
 from probekit.methods.momentum import MomentumMethod
 from probekit.methods.sinkhorn import used
 from probekit.methods.swapped import swapped_cross_entropy
@@ -131,6 +132,10 @@ class DINO(MomentumMethod):
         """The teacher follows; the centre follows the mean of its outputs."""
         super().after_step()
         self.centre.lerp_(self.mean_output, 1 - self.centre_momentum)
+
+    def rates(self) -> Sequence[Rate]:
+        """None for the last layer while it is frozen: weight decay would change it, too."""
+        return (Rate((self.projector.last.weight,), start=self.clock.first_step(self.freeze)),)
 
     @property
     def projection(self) -> nn.Module:
