@@ -114,7 +114,7 @@ class SwAV(Method):
         weight = self.prototypes.weight
         weight = torch.where(self._frozen, weight.detach(), weight)
         with torch.autocast(weight.device.type, enabled=False):
-            z = F.normalize(torch.cat([self.projector(part) for part in pooled]), dim=1)
+            z = F.normalize(self.projector(torch.cat(pooled)), dim=1)
             scores = (z @ weight.T).split(views.inputs.shape[1])
         self.latest = tuple(part.detach() for part in z.split(views.inputs.shape[1])[:VIEWS])
         codes = [self._codes(i, score.detach(), weight.detach()) for i, score in enumerate(scores[:VIEWS])]
