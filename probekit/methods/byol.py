@@ -1,7 +1,6 @@
 """BYOL (Grill et al., arXiv 2006.07733): each view's prediction of what a target network makes of the other."""
 
 import torch
-from torch import nn
 
 from probekit.methods.base import Step, expect_positive
 from probekit.methods.cosine import negative_cosine
@@ -56,8 +55,3 @@ class BYOL(MomentumMethod):
         pairs = zip(predictions, reversed(targets), strict=True)
         loss = sum((2 + 2 * negative_cosine(p, z) for p, z in pairs), torch.zeros((), device=x.device))
         return Step(loss=loss, features=features, logs={"prediction": loss.detach()})
-
-    @property
-    def projection(self) -> nn.Module:
-        """The projector of the trained network."""
-        return self.projector

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -139,8 +140,8 @@ class DINO(MomentumMethod):
 
     @property
     def projection(self) -> nn.Module:
-        """The student's head up to its unit vectors' layer."""
-        return self.projector.mlp
+        """The head of the network that is kept, up to its unit vectors."""
+        return cast(DINOHead, super().projection).mlp
 
     @property
     def chance_loss(self) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +77,11 @@ class MomentumMethod(Method):
         torch._foreach_mul_(copies, tau)
         torch._foreach_add_(copies, torch._foreach_mul(online, 1 - tau))
         self.clock.tick()
+
+    @property
+    def projection(self) -> nn.Module:
+        """The head of the network that is kept."""
+        return cast(nn.Module, self.projector if self.keep == "online" else self.target["projector"])
 
     @property
     def kept(self) -> str:
