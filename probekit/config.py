@@ -8,7 +8,7 @@ method decides.
 import inspect
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,7 @@ class Config:
     optimizer: OptimizerConfig
     train: TrainConfig
     method_options: dict[str, Any]
+    branches: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, strings and numbers: what run.json keeps and `from_dict` reads."""
@@ -109,7 +110,7 @@ class Config:
         """The inverse of `to_dict`."""
         sections = {name: kind(**(BEFORE.get(name, {}) | plain[name])) for name, kind in SECTIONS.items()}
         rest = {k: plain[k] for k in ("method", "preset", "seed", "method_options")}
-        return cls(**rest, **sections)
+        return cls(**rest, **sections, branches=plain.get("branches", {}))
 
 
 SECTIONS: dict[str, type] = {
@@ -177,6 +178,7 @@ def resolve(
     config_file: Path | None = None,
     overrides: Sequence[str] = (),
     options: Mapping[str, Any] = {},
+    branches: Mapping[str, Any] = {},
 ) -> Config:
     """Builds the configuration of a run.
 
@@ -188,6 +190,7 @@ def resolve(
         config_file: A TOML file with any part of the configuration.
         overrides: "a.b=value" each, values as TOML (a bare word is a string).
         options: More overrides, already typed, e.g. `{"train.epochs": 5}`.
+        branches: Classes of the branches to attach, by name.
 
     Raises:
         ValueError: For an unknown preset or key, a value of the wrong type, or one out of range.
@@ -202,8 +205,10 @@ def resolve(
         **{f"{section}.{name}": value for section in ("model", "optimizer") for name, value in BEFORE[section].items()},
         "model.normalise": "auto",
         **{f"method.{k}": v for k, v in signature.items()},
-        **_read_preset(preset, method),
+        **{f"branch.{name}.{k}": v for name, kind in branches.items() for k, v in method_options(kind).items()},
     }
+    for name in ("", method, *branches):
+        flat |= _read_preset(preset, name)
     types = {key: type(value) for key, value in flat.items()}
     changes = _read_file(config_file) | parse_overrides(overrides) | dict(options)
     for key, value in changes.items():
@@ -223,28 +228,25 @@ def resolve(
         name: kind(**{f.name: flat[f"{name}.{f.name}"] for f in fields(kind)}) for name, kind in SECTIONS.items()
     }
     chosen = {k: flat[f"method.{k}"] for k in signature}
-    return Config(method=method, preset=preset, seed=seed, method_options=chosen, **sections)
+    attached = {name: {k: flat[f"branch.{name}.{k}"] for k in method_options(kind)} for name, kind in branches.items()}
+    return Config(method=method, preset=preset, seed=seed, method_options=chosen, branches=attached, **sections)
 
 
-def _read_preset(preset: str, method: str) -> dict[str, Any]:
-    """A preset's settings, and over them what it has for the method alone."""
+def _read_preset(preset: str, name: str) -> dict[str, Any]:
+    """A preset's settings, or what it has for a method or a branch alone; nothing if it has no such file."""
     folder = resources.files("probekit") / "presets"
-    files = [folder / f"{preset}.toml", folder / preset / f"{method}.toml"]
-    settings: dict[str, Any] = {}
-    for file in files:
-        if file.is_file():
-            settings |= _flatten(tomllib.loads(file.read_text()))
-    return settings
+    file = folder / preset / f"{name}.toml" if name else folder / f"{preset}.toml"
+    return _flatten(tomllib.loads(file.read_text())) if file.is_file() else {}
 
 
 def method_options(method_class: Any) -> dict[str, Any]:
-    """A method's settings and their defaults: its keyword-only arguments, with what the variant fixes."""
+    """A method's or a branch's settings and their defaults: its keyword-only arguments, with what a variant fixes."""
     keywords = {
         p.name: p.default
         for p in inspect.signature(method_class.__init__).parameters.values()
         if p.kind is inspect.Parameter.KEYWORD_ONLY
     }
-    return keywords | dict(method_class.defaults)
+    return keywords | dict(getattr(method_class, "defaults", {}))
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:

@@ -21,7 +21,9 @@ METHODS: dict[str, str] = {
     "supervised": "probekit.methods.supervised:Supervised",
 }
 
-BRANCHES: dict[str, str] = {}  # filled by later work; the contract stands in branches/base.py
+BRANCHES: dict[str, str] = {
+    "lcr": "probekit.branches.lcr:LCR",
+}
 
 LOOKS: dict[str, str] = {
     "cam": "probekit.heatmaps.cam:CAM",

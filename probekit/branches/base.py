@@ -1,29 +1,44 @@
 """The contract of a branch: an add-on that attaches to any method without changing a line of it or of the loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from probekit.methods.base import Method, Step
-from probekit.models.encoder import Features
+from probekit.methods.base import Method, Rate, Step
+from probekit.models.encoder import Encoder, Features
 
 
 class Branch(nn.Module):
     """An add-on. Every hook has a harmless default; override what the add-on needs.
 
+    Its keyword-only constructor arguments are its settings (`--set branch.NAME.SETTING=...`), the weight among them.
+    With weight 0 no hook but `refine` is called, and the run is the method's own, bit for bit.
+
     Attributes:
+        about: One plain line.
+        paper: Where it comes from.
+        name: In `probekit.registry.BRANCHES`, and of its settings.
         needs: What the method must provide, e.g. "map", "two_views".
         weight: The trainer adds `weight * loss(step)` to the method's loss.
+        logs: Scalars of the latest `loss`, detached, on the device.
     """
 
+    about: ClassVar[str]
+    paper: ClassVar[str]
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, *, weight: float) -> None:
         super().__init__()
+        if weight < 0:
+            raise ValueError(
+                f"expected branch.{self.name}.weight at least 0, found {weight}; "
+                f"type: --set branch.{self.name}.weight=0"
+            )
         self.weight = weight
+        self.logs: dict[str, Tensor] = {}
 
     def refine(self, features: Features) -> Features:
         """Changes the features before the method's heads see them."""
@@ -34,11 +49,11 @@ class Branch(nn.Module):
         return torch.zeros((), device=step.loss.device)
 
     def maps(self, features: Features) -> Tensor | None:
-        """Where the branch looks, `[B, h, w]`, or None if it has no map."""
+        """Where the branch looks, `[B, h, w]`, at least 0, or None if it has no map."""
         return None
 
     def pool(self, features: Features) -> Tensor | None:
-        """The embedding at test time, `[B, D]`, or None to keep the encoder's own."""
+        """The embedding at test time, `[B, D]`, or None to keep the encoder's own. Reads the map alone."""
         return None
 
     def companions(self, index: Tensor) -> Tensor | None:
@@ -48,11 +63,39 @@ class Branch(nn.Module):
         """
         return None
 
-    def begin_epoch(self, embed: Callable[[], Tensor]) -> None:
-        """Called before each epoch; `embed()` gives the embeddings of the whole split, `[N, D]`.
+    def begin_epoch(self, embed: Callable[[], Tensor], labels: Tensor | None) -> Mapping[str, float]:
+        """Called before each epoch; returns numbers to record.
 
         Keep the outcome in buffers: a run that resumes within an epoch finds it there and does not begin again.
+
+        Args:
+            embed: Gives the projections of the whole split, `[N, P]` (the embeddings, where a method has no
+                projection), without augmentation.
+            labels: int64 `[N]`, to report on and never to learn from; None where there are none.
         """
+        return {}
+
+    def plan(self, *, images: int) -> None:
+        """Told before training how many images the split has. Nothing by default."""
+
+    def rates(self) -> Sequence[Rate]:
+        """Parameters with a learning rate of their own; none by default."""
+        return ()
+
+
+class BranchPool(nn.Module):
+    """A branch's pooling in the place of an encoder's: `[B, D, h, w] -> ([B, D'], weights [B, h, w] or None)`."""
+
+    def __init__(self, branch: Branch) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Pools as the branch does at test time."""
+        features = Features([], feature_map, feature_map.float().mean((2, 3)), None)
+        pooled = self.branch.pool(features)
+        assert pooled is not None
+        return pooled, self.branch.maps(features)
 
 
 def attach(method: Method, branch: Branch) -> None:
@@ -61,13 +104,19 @@ def attach(method: Method, branch: Branch) -> None:
     Raises:
         ValueError: If the method lacks what the branch needs, or has this branch already.
     """
-    missing = branch.needs - method.provides
+    missing = branch.needs - provided(method)
     if missing:
         raise ValueError(
             f"branch {branch.name!r} needs {', '.join(sorted(missing))}, which "
             f"{type(method).__name__} does not provide (it provides "
-            f"{', '.join(sorted(method.provides))}); choose another method or branch"
+            f"{', '.join(sorted(provided(method)))}); choose another method or branch"
         )
     if branch.name in method.branches:
         raise ValueError(f"branch {branch.name!r} is attached already; name it once")
     method.branches[branch.name] = branch
+
+
+def provided(method: Method) -> frozenset[str]:
+    """What a method provides with the encoder that it has."""
+    encoder: Encoder = method.encoder
+    return method.provides if encoder.has_map else method.provides - {"map"}

@@ -13,6 +13,7 @@ from probekit.output import console, errors, print_json
 def pretrain(
     method: Annotated[str | None, typer.Argument(help="A method (`probekit list`); default: conrec.")] = None,
     data: DataFile = None,
+    branch: Annotated[list[str], typer.Option(metavar="NAME", help="An add-on, lcr or xcorr; may be repeated.")] = (),  # type: ignore[assignment]
     name: Annotated[str | None, typer.Option(help="Of the run folder.")] = None,
     preset: Annotated[str | None, typer.Option(help="paper or quick; default: paper on a GPU, else quick.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
@@ -42,7 +43,7 @@ def pretrain(
     }
     given = {key: value for key, value in typed.items() if value is not None}
     if resume:
-        fixed = [k for k in given if k != "train.epochs"] + settings
+        fixed = [k for k in given if k != "train.epochs"] + settings + [f"--branch {name}" for name in branch]
         options = {"--config": config, "--preset": preset, "--data": data, "--overwrite": overwrite, "--seed": seed}
         fixed += [text for text, value in options.items() if value]
         run_resume(name, method=method, epochs=epochs, device=device, refused=fixed, runs=RUNS, console=console)
@@ -57,6 +58,7 @@ def pretrain(
         config_file=config,
         overrides=settings,
         options=given,
+        branches=branch,
         device=device,
         overwrite=overwrite,
         data_folder=DATA,

@@ -9,7 +9,7 @@ from rich.console import Console
 from probekit.commands.hints import after_pretraining
 from probekit.commands.locate import dataset_or_default
 from probekit.h5 import read_info
-from probekit.registry import METHODS, nearest
+from probekit.registry import BRANCHES, METHODS, nearest
 from probekit.run import IMPORTED, Run, open_run
 
 
@@ -28,6 +28,7 @@ def run_pretrain(
     config_file: Path | None,
     overrides: Sequence[str],
     options: Mapping[str, Any],
+    branches: Sequence[str] = (),
     device: str,
     overwrite: bool,
     data_folder: Path,
@@ -38,6 +39,9 @@ def run_pretrain(
     Raises:
         StoppedError: If a signal stopped the run.
     """
+    for branch in branches:
+        if branch not in BRANCHES:
+            raise ValueError(nearest("branch", branch, BRANCHES))
     if method not in METHODS:
         raise ValueError(nearest("method", method, METHODS))
     if overwrite and name is None:
@@ -58,6 +62,7 @@ def run_pretrain(
         config_file=config_file,
         overrides=overrides,
         options=options,
+        branches=branches,
         device=device,
         overwrite=overwrite,
         console=console,

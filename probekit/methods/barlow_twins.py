@@ -55,7 +55,7 @@ class BarlowTwins(Method):
     paper = "Barlow Twins, arXiv 2103.03230"
     recipe = "byol"
     pooling = "gap"
-    provides = frozenset({"map", "two_views"})
+    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

@@ -23,14 +23,17 @@ class Step:
 
     Attributes:
         loss: Scalar, float32, with its graph alive.
-        features: Of every view, the views one after another: `features.pooled` is `[V * B, D]`.
+        features: Of every view of whole size that was encoded with a gradient, the views one after another:
+            `features.pooled` is `[V * B, D]`.
         logs: Scalars to record, detached, on the device.
+        contrastive: The part of the loss that rests on the embedding, with its graph; None is all of it.
         companions: Features of the images that a branch asked for beside the batch, by the branch's name.
     """
 
     loss: Tensor
     features: Features
     logs: dict[str, Tensor]
+    contrastive: Tensor | None = None
     companions: dict[str, Features] = field(default_factory=dict)
 
 
@@ -59,7 +62,7 @@ class Method(nn.Module, ABC):
         paper: Where the method comes from.
         recipe: The views it trains on, a name in `probekit.views.RECIPES`.
         pooling: How its encoder pools, unless `model.pooling` says otherwise.
-        provides: What branches may rely on, e.g. "map", "two_views", "reconstruction".
+        provides: What branches may rely on, e.g. "map", "two_views", "embedding_loss", "reconstruction".
         needs_labels: Whether `views.labels` must be there; its constructor then takes the number of classes, too.
         defaults: Values of constructor arguments that this variant fixes.
         encoder: What is trained.

@@ -28,7 +28,7 @@ class BYOL(MomentumMethod):
     paper = "BYOL, arXiv 2006.07733"
     recipe = "byol"
     pooling = "gap"
-    provides = frozenset({"map", "two_views"})
+    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

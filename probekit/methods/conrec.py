@@ -49,7 +49,7 @@ class ConRec(Method):
     paper = "ConRec, arXiv 2104.04323"
     recipe = "conrec"
     pooling = "attention"
-    provides = frozenset({"map", "two_views", "reconstruction"})
+    provides = frozenset({"map", "two_views", "embedding_loss", "reconstruction"})
     defaults: ClassVar[Mapping[str, Any]] = {"contrastive": 1.0, "alpha": 100.0}  # authors' code
 
     def __init__(
@@ -87,6 +87,7 @@ class ConRec(Method):
         features = self.encode(views.inputs.flatten(0, 1))
         logs: dict[str, Tensor] = {}
         loss = torch.zeros((), device=views.inputs.device)
+        contrastive = None
         if self.head is not None:
             contrastive = nt_xent(self.head(features.pooled), temperature=self.temperature)
             logs["contrastive"] = contrastive.detach()
@@ -96,7 +97,7 @@ class ConRec(Method):
             reconstruction = F.mse_loss(self.decoder(features.stages), views.targets.flatten(0, 1).float())
             logs["reconstruction"] = reconstruction.detach()
             loss = loss + self.alpha * reconstruction
-        return Step(loss=loss, features=features, logs=logs)
+        return Step(loss=loss, features=features, logs=logs, contrastive=contrastive)
 
     @property
     def projection(self) -> nn.Module | None:
@@ -117,7 +118,7 @@ class SimCLR(ConRec):
     about = "contrastive loss, global average pooling"
     recipe = "simclr"
     pooling = "gap"
-    provides = frozenset({"map", "two_views"})
+    provides = frozenset({"map", "two_views", "embedding_loss"})
     defaults: ClassVar[Mapping[str, Any]] = {"contrastive": 1.0, "alpha": 0.0}
 
 
@@ -133,6 +134,7 @@ class Reconstruction(ConRec):
 
     about = "reconstruction loss, global average pooling"
     pooling = "gap"
+    provides = frozenset({"map", "two_views", "reconstruction"})
     defaults: ClassVar[Mapping[str, Any]] = {"contrastive": 0.0, "alpha": 100.0}
 
 

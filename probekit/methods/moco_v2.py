@@ -42,7 +42,7 @@ class MoCoV2(MomentumMethod):
     paper = "MoCo v2, arXiv 2003.04297"
     recipe = "moco-v2"
     pooling = "gap"
-    provides = frozenset({"map", "two_views", "contrastive"})
+    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

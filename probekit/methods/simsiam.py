@@ -27,7 +27,7 @@ class SimSiam(Method):
     paper = "SimSiam, arXiv 2011.10566"
     recipe = "moco-v2"
     pooling = "gap"
-    provides = frozenset({"map", "two_views"})
+    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ class Supervised(Method):
     paper = "the supervised baselines of ConRec, arXiv 2104.04323"
     recipe = "supervised"
     pooling = "gap"
-    provides = frozenset({"map"})
+    provides = frozenset({"map", "embedding_loss"})
     needs_labels = True
 
     def __init__(self, encoder: Encoder, classes: int) -> None:

@@ -41,7 +41,7 @@ class SwAV(Method):
     paper = "SwAV, arXiv 2006.09882"
     recipe = "swav"
     pooling = "gap"
-    provides = frozenset({"map", "two_views"})
+    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

@@ -52,7 +52,7 @@ class VICReg(Method):
     paper = "VICReg, arXiv 2105.04906"
     recipe = "vicreg"
     pooling = "gap"
-    provides = frozenset({"map", "two_views"})
+    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from probekit.branches.base import attach
 from probekit.config import Config
 from probekit.data import DeviceSplit
 from probekit.h5 import DatasetInfo
@@ -14,7 +15,8 @@ from probekit.methods.base import Method
 from probekit.models.encoder import Encoder
 from probekit.models.normalise import normalisation
 from probekit.models.weights import default_normalise, load_weights, read_checkpoint
-from probekit.registry import METHODS, get
+from probekit.registry import BRANCHES, METHODS, get
+from probekit.train.seeds import stream_seed
 from probekit.views import RECIPES, VIEWS
 
 
@@ -67,6 +69,10 @@ def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
         )
         labels = [classes] if kind.needs_labels else []
         method: Method = kind(encoder, *labels, **config.method_options)
+        for name, settings in config.branches.items():
+            # Numbers of their own: with a branch the method begins as without it.
+            torch.manual_seed(stream_seed(config.seed, "branch", name))
+            attach(method, get(BRANCHES, "branch", name)(encoder, **settings))
     return method
 
 

@@ -12,7 +12,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from probekit.branches.base import Branch
 from probekit.config import Config
 from probekit.data import DeviceSplit
 from probekit.methods.base import Method
@@ -25,7 +24,7 @@ from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
 from probekit.train.optim import Schedule, rates_on_device, scaled_rate, set_rates
 from probekit.train.seeds import stream_seed
-from probekit.train.step import build_step, fastest_step
+from probekit.train.step import active_branches, build_step, fastest_step
 
 READ_EVERY = 50  # steps between reads of the device's loss buffer: each read waits for the device
 READ_AFTER = 10.0  # seconds after which it is read all the same: slow runs should show that they move
@@ -45,12 +44,14 @@ class Progress:
         epoch: Finished epochs.
         batch: Finished batches of the epoch that is under way.
         sums: Sums of its logged scalars.
+        begun: What branches found when it began.
         best: Best score so far of "best_val" and "best_test".
     """
 
     epoch: int = 0
     batch: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    begun: dict[str, float] = field(default_factory=dict)
     best: dict[str, float] = field(default_factory=dict)
 
 
@@ -84,6 +85,11 @@ class Trainer:
         self.batches = len(train) // config.train.batch_size  # the rest is dropped, as in the authors' code
         assert self.batches > 0
         torch.manual_seed(stream_seed(config.seed, "dropout"))  # draws from the global state; checkpoints keep it
+        labels = train.split.labels
+        single = labels is not None and labels.ndim == 1
+        self.labels = torch.from_numpy(labels).to(self.device) if labels is not None and single else None
+        for branch in active_branches(method):
+            branch.plan(images=len(train))
         method.plan(batches=self.batches, epochs=config.train.epochs)
         self.eager_step = build_step(config, method, train.images, train.split.labels)
         self.optimizer, self.generator = self.eager_step.optimizer, self.eager_step.generator
@@ -133,8 +139,9 @@ class Trainer:
         if isinstance(self.train.images, StreamedImages):
             self.train.images.waited = 0.0  # the monitor has read them too
         if self.progress.batch == 0:  # a resumed epoch has begun already; what it began is in the checkpoint
-            for branch in self._branches():
-                branch.begin_epoch(self._embed_all)
+            for branch in active_branches(self.method):
+                found = branch.begin_epoch(self._project_all, self.labels)
+                self.progress.begun |= {f"{branch.name} {name}": value for name, value in found.items()}
         size = self.config.train.batch_size
         started, first = time.monotonic(), self.progress.batch
         order = torch.split(self._order(), size)[first : self.batches]
@@ -183,8 +190,9 @@ class Trainer:
         done.epoch, done.batch = done.epoch + 1, 0
         line: dict[str, Any] = {"epoch": done.epoch, "step": step}
         line |= {name: total / self.batches for name, total in done.sums.items()}
+        line |= done.begun
         line["lr"] = self.schedule.at(step - 1)  # not what `advance` set: a run may resume when all steps are done
-        done.sums = {}
+        done.sums, done.begun = {}, {}
         last = done.epoch == self.config.train.epochs
         # After epochs 1, 21, 41, ... as in the authors' code, and after the last, which they never score.
         due = last or (done.epoch - 1) % self.config.train.eval_every == 0
@@ -280,12 +288,17 @@ class Trainer:
     def _try(self) -> str:
         return f"try --set optimizer.lr={self.config.optimizer.lr / 10:g} or --precision fp32"
 
-    def _embed_all(self) -> Tensor:
-        features = extract(self.encoder, self.train.images, batch_size=BATCH_SIZE)
-        return torch.from_numpy(features).to(self.device)
-
-    def _branches(self) -> list[Branch]:
-        return cast(list[Branch], list(self.method.branches.values()))
+    @torch.no_grad()
+    def _project_all(self) -> Tensor:
+        """The projections of all images without augmentation, `[N, P]`, in eval mode."""
+        pooled = torch.from_numpy(extract(self.method.encoder, self.train.images, batch_size=BATCH_SIZE))
+        project = self.method.projection
+        if project is None:
+            return pooled.to(self.device)
+        self.method.eval()
+        parts = [project(part.to(self.device)) for part in torch.split(pooled, BATCH_SIZE)]
+        self.method.train()
+        return torch.cat(parts)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from probekit.config import Config, resolve
 from probekit.data import DeviceSplit, check_divisible, open_split, shrunk
 from probekit.h5 import DatasetInfo, read_info
 from probekit.methods.base import Method
-from probekit.registry import METHODS, get
+from probekit.registry import BRANCHES, METHODS, get
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
 from probekit.train.build import build_method, check_labels, on_device, start_from_weights, with_normalise
 from probekit.train.checkpoint import load_checkpoint
@@ -89,6 +89,7 @@ def pretrain(
     config_file: Path | None,
     overrides: Sequence[str],
     options: Mapping[str, Any],
+    branches: Sequence[str],
     device: str,
     overwrite: bool,
     console: Console,
@@ -105,6 +106,7 @@ def pretrain(
         config_file: More settings, TOML.
         overrides: More settings, "a.b=value".
         options: More settings, typed.
+        branches: Names in `BRANCHES`, attached in this order.
         device: "auto", "cpu" or "cuda[:i]".
         overwrite: Replace a run of the same name.
         console: Where progress goes.
@@ -126,6 +128,7 @@ def pretrain(
         config_file=config_file,
         overrides=overrides,
         options=options,
+        branches={name: get(BRANCHES, "branch", name) for name in branches},
     )
     config = with_normalise(with_precision(config, place))
     info = read_info(data)
@@ -137,7 +140,7 @@ def pretrain(
     model = _prepare(config, train, info, place)
     match = start_from_weights(model, config, console)
     run = create_run(
-        runs / (name or free_name(f"{method}-{data.stem}", runs)),
+        runs / (name or free_name("-".join((method, *branches, data.stem)), runs)),
         {
             "state": "running",
             "config": config.to_dict(),
@@ -225,7 +228,7 @@ def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config]:
 def _announce(config: Config, chosen: str, data: Path, device: torch.device, console: Console) -> None:
     precision = config.train.precision
     settings = f"preset {config.preset}{chosen}, {precision}, {describe_device(device)}"
-    console.print(f"pretraining {config.method} on {data}, {settings}")
+    console.print(f"pretraining {' + '.join((config.method, *config.branches))} on {data}, {settings}")
     optimizer, batch = config.optimizer, config.train.batch_size
     if optimizer.scaling != "none":
         peak = scaled_rate(optimizer.lr, scaling=optimizer.scaling, batch_size=batch)

@@ -80,8 +80,9 @@ class TrainingStep:
         with torch.autocast(index.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
             step = self._forward(index, images)
             loss = step.loss
-            for branch in self._branches():
+            for branch in active_branches(self.method):
                 loss = loss + branch.weight * branch.loss(step)
+                step.logs |= {f"{branch.name} {name}": value for name, value in branch.logs.items()}
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss, step
@@ -91,14 +92,17 @@ class TrainingStep:
         if self.labels is not None:
             views.labels = self.labels[index]
         step = self.method.step(views)
-        for branch in self._branches():
+        for branch in active_branches(self.method):
             more = branch.companions(index)
             if more is not None:
                 step.companions[branch.name] = self.method.encode(self.views(self.images[more]).inputs.flatten(0, 1))
         return step
 
-    def _branches(self) -> list[Branch]:
-        return cast(list[Branch], list(self.method.branches.values()))
+
+def active_branches(method: Method) -> list[Branch]:
+    """The branches of a method, but for those of weight 0, which take no part in training."""
+    branches = cast(list[Branch], list(method.branches.values()))
+    return [branch for branch in branches if branch.weight]
 
 
 class RecordedStep:
@@ -176,7 +180,7 @@ def build_step(config: Config, method: Method, images: Images, labels: NDArray[n
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         decay=settings.decay,
-        rates=method.rates(),
+        rates=[*method.rates(), *(rate for branch in active_branches(method) for rate in branch.rates())],
     )
     rates_on_device(optimizer, device)
     generator = torch.Generator(device).manual_seed(stream_seed(config.seed, "views"))
@@ -186,5 +190,5 @@ def build_step(config: Config, method: Method, images: Images, labels: NDArray[n
 
 def fastest_step(step: TrainingStep, say: Callable[[str], None]) -> TrainingStep | RecordedStep:
     """The step recorded as a CUDA graph where it can be, else as it is."""
-    recordable = step.images.device.type == "cuda" and not step.method.branches
+    recordable = step.images.device.type == "cuda" and not active_branches(step.method)
     return RecordedStep(step, say) if recordable else step

@@ -1,0 +1,197 @@
+"""The common-rationale branch of LCR (Shu, van den Hengel, Liu, CVPR 2023, arXiv 2303.01669).
+
+A few filters on the last feature map are fitted to GradCAM of the method's own loss. They can hold only what images
+have in common; at test time they weigh the cells of the map. Where paper and code disagree: docs/branches.md.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from probekit.branches.base import Branch
+from probekit.methods.base import Step
+from probekit.models.encoder import Encoder, Features
+
+EPSILON = 1e-7  # paper, eq. 8
+CHOICES: dict[str, tuple[str, ...]] = {
+    "branch": ("maxout", "mlp", "linear"),
+    "target": ("cam", "uniform", "shuffled"),
+    "kl": ("target_branch", "branch_target"),
+    "cam_sign": ("loss", "neg_loss"),
+    "cam_scale": ("per_sample", "raw", "minmax"),
+    "normalise": ("image", "batch"),
+    "attention": ("branch", "norm"),
+    "train_pool": ("encoder", "branch", "bilinear"),
+}
+
+
+class LCR(Branch):
+    """Learning common rationale.
+
+    Args:
+        encoder: Of the method.
+        weight: Of the divergence, a mean over images. .32 is the authors' .01 times their 32 images a GPU, of which the
+            code takes the sum.
+        k: Filters.
+        branch: What makes the map: "maxout" of the filters, "linear" (one filter), "mlp" (k channels, ReLU, one).
+        norm: Batch norm and ReLU after the filters (code; the paper has neither).
+        temperature: Of the two softmaxes over cells.
+        kl: The divergence, KL(target || branch) as in the code, or KL(branch || target) as in eq. 6.
+        cam_sign: What marks a cell: that scaling it up raises the loss ("loss", eq. 3 and code), or lowers it.
+        cam_scale: The gradient of each image's own loss, of the batch's mean ("raw", code), or divided by the image's
+            largest value.
+        target: "cam", or a control: "uniform", or "shuffled" among the images.
+        cut: Whether the filters' gradient stops at the map.
+        normalise: The map at test time, for each "image", or over the "batch" as in the code.
+        attention: The map at test time: the branch's, or a control, the "norm" of the features.
+        train_pool: What the method's heads see while training: the encoder's embedding, that of the branch's map
+            ("branch": DualPooling), or of every filter's map ("bilinear", through a linear layer back to D).
+
+    Raises:
+        ValueError: If a setting is unknown or out of range.
+    """
+
+    about = "filters fitted to GradCAM of the loss, which weigh the map at test time"
+    paper = "LCR, arXiv 2303.01669"
+    name = "lcr"
+    needs: ClassVar[frozenset[str]] = frozenset({"map", "embedding_loss"})
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        weight: float = 0.32,  # code, see above
+        k: int = 32,  # paper, figure 4
+        branch: str = "maxout",
+        norm: bool = False,
+        temperature: float = 0.4,  # paper, eq. 5
+        kl: str = "target_branch",
+        cam_sign: str = "loss",
+        cam_scale: str = "per_sample",
+        target: str = "cam",
+        cut: bool = False,
+        normalise: str = "image",
+        attention: str = "branch",
+        train_pool: str = "encoder",
+    ) -> None:
+        super().__init__(weight=weight)
+        given = {
+            "branch": branch,
+            "target": target,
+            "kl": kl,
+            "cam_sign": cam_sign,
+            "cam_scale": cam_scale,
+            "normalise": normalise,
+            "attention": attention,
+            "train_pool": train_pool,
+        }
+        for setting, value in given.items():
+            if value not in CHOICES[setting]:
+                known = ", ".join(CHOICES[setting])
+                raise ValueError(f"expected branch.lcr.{setting} one of {known}, found {value!r}")
+        if k < 1 or temperature <= 0:
+            raise ValueError(
+                f"expected branch.lcr.k at least 1 and branch.lcr.temperature above 0, found {k} and {temperature}"
+            )
+        self.kind, self.temperature, self.kl, self.cut = branch, temperature, kl, cut
+        self.cam_sign, self.cam_scale, self.target = cam_sign, cam_scale, target
+        self.normalise, self.attention, self.train_pool = normalise, attention, train_pool
+        filters = 1 if branch == "linear" else k
+        self.filters = nn.Conv2d(encoder.dim, filters, 1, bias=False)
+        self.norm = nn.Sequential(nn.BatchNorm2d(filters), nn.ReLU()) if norm else nn.Identity()
+        self.last = nn.Sequential(nn.ReLU(), nn.Conv2d(k, 1, 1, bias=False)) if branch == "mlp" else None
+        self.compact = nn.Linear(encoder.dim * filters, encoder.dim) if train_pool == "bilinear" else None
+
+    def refine(self, features: Features) -> Features:
+        """The embedding that the heads see; the encoder's own unless `train_pool` says otherwise."""
+        if self.train_pool == "encoder":
+            return features
+        if self.compact is None:
+            pooled = weighted_mean(features.map, self.weights(features.map))
+        else:
+            pooled = self.compact(self.bilinear(features.map))
+        return Features(features.stages, features.map, pooled, features.weights)
+
+    def loss(self, step: Step) -> Tensor:
+        """The divergence, a mean over images. Logs: `kl`, and `no target`, the share of images whose map is all 0."""
+        feature_map = step.features.map
+        with torch.autocast(feature_map.device.type, enabled=False):
+            target = self._target(step)
+            raw = self.raw_map(feature_map.detach() if self.cut else feature_map)
+            p = (target / self.temperature).flatten(1).log_softmax(1)
+            q = (raw / self.temperature).flatten(1).log_softmax(1)
+            if self.kl == "branch_target":
+                p, q = q, p
+            divergence = F.kl_div(q, p, log_target=True, reduction="batchmean")
+        self.logs = {"kl": divergence.detach(), "no target": (target.flatten(1).amax(1) == 0).float().mean()}
+        return divergence
+
+    def _target(self, step: Step) -> Tensor:
+        """What the map is fitted to, `[n, h, w]`, at least 0, without a gradient."""
+        feature_map = step.features.map
+        if self.target == "uniform":
+            return torch.zeros_like(feature_map[:, 0], dtype=torch.float32)
+        loss = step.loss if step.contrastive is None else step.contrastive
+        [gradient] = torch.autograd.grad(loss, feature_map, retain_graph=True)
+        cam = rationale(feature_map.detach(), gradient, sign=self.cam_sign, scale=self.cam_scale)
+        return cam.roll(1, dims=0) if self.target == "shuffled" else cam
+
+    def raw_map(self, feature_map: Tensor) -> Tensor:
+        """The branch's map before any normalisation, `[n, h, w]` of `[n, D, h, w]`, float32."""
+        maps = self.norm(self.filters(feature_map.float()))
+        if self.last is not None:
+            maps = self.last(maps)
+        highest: Tensor = maps.amax(1)
+        return highest
+
+    def weights(self, feature_map: Tensor) -> Tensor:
+        """Eq. 8: weights of the cells, `[n, h, w]` in [0, 1]; even where a map is constant."""
+        with torch.autocast(feature_map.device.type, enabled=False):
+            raw = feature_map.float().norm(dim=1) if self.attention == "norm" else self.raw_map(feature_map)
+            cells = (1, 2) if self.normalise == "image" else (0, 1, 2)
+            low, high = raw.amin(cells, keepdim=True), raw.amax(cells, keepdim=True)
+            weights = (raw - low) / (EPSILON + high - low)
+            empty = weights.sum((1, 2), keepdim=True) == 0
+            return torch.where(empty, torch.ones_like(weights), weights)
+
+    def bilinear(self, feature_map: Tensor) -> Tensor:
+        """The mean of every filter's map times the features, `[n, K * D]`; the maps after a ReLU."""
+        with torch.autocast(feature_map.device.type, enabled=False):
+            feature_map = feature_map.float()
+            maps = F.relu(self.norm(self.filters(feature_map)))
+            return torch.einsum("nkhw,ndhw->nkd", maps, feature_map).flatten(1) / maps[0, 0].numel()
+
+    def maps(self, features: Features) -> Tensor:
+        """The weights of the cells."""
+        return self.weights(features.map)
+
+    def pool(self, features: Features) -> Tensor:
+        """The mean of the map under these weights, `[n, D]`. The paper's sum differs by a factor an image."""
+        return weighted_mean(features.map, self.weights(features.map))
+
+
+def rationale(feature_map: Tensor, gradient: Tensor, *, sign: str, scale: str) -> Tensor:
+    """Eq. 3: ReLU of the product of gradient and features at each cell, `[n, h, w]` of `[n, D, h, w]`, float32.
+
+    Args:
+        feature_map: phi.
+        gradient: Of a loss that is a mean over the n rows.
+        sign: "loss" or "neg_loss".
+        scale: "per_sample" takes the mean off again, "minmax" divides by each image's largest, "raw" does neither.
+    """
+    products = (feature_map.float() * gradient.float()).sum(1)
+    cam = F.relu(products if sign == "loss" else -products)
+    if scale == "per_sample":
+        return cam * len(cam)
+    if scale == "minmax":
+        return cam / cam.amax((1, 2), keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    return cam
+
+
+def weighted_mean(feature_map: Tensor, weights: Tensor) -> Tensor:
+    """`[n, D, h, w]` and `[n, h, w]`, at least 0 and above it somewhere, to `[n, D]`, float32."""
+    with torch.autocast(feature_map.device.type, enabled=False):
+        share = weights / weights.sum((1, 2), keepdim=True)
+        return torch.einsum("ndhw,nhw->nd", feature_map.float(), share)
