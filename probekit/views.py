@@ -40,6 +40,13 @@ class Crops:
     colour: Colour | None = PAPER
     side: float = 1.0
 
+    def size(self, whole: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) of the views, where those of whole size are (h, w)."""
+        if self.side == 1:
+            return whole
+        height, width = (max(SIDE, round(self.side * side / SIDE) * SIDE) for side in whole)
+        return height, width
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -162,8 +169,7 @@ def make_views(
         views.inputs = inputs.view(views.targets.shape)
     for kind in chosen.crops:
         if kind.side < 1:
-            height, width = (max(SIDE, round(kind.side * side / SIDE) * SIDE) for side in whole)
-            views.local = _make(kind, images, generator, (height, width))
+            views.local = _make(kind, images, generator, kind.size(whole))
     return views
 
 

@@ -48,7 +48,7 @@ class Rate:
         start: The first step at which it is not 0.
     """
 
-    parameters: Sequence[nn.Parameter]
+    parameters: Sequence[Tensor]
     share: float = 1.0
     schedule: str | None = None
     start: int = 0

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +107,7 @@ class SwAV(Method):
 
     def step(self, views: Views) -> Step:
         """The swapped prediction. Logs: `swapped` (chance ln K), `prototypes used`, as a share of K."""
+        batch = views.inputs.shape[1]
         features = self.encode(views.inputs.flatten(0, 1))
         pooled = [features.pooled]
         if views.local is not None:
@@ -115,8 +116,8 @@ class SwAV(Method):
         weight = torch.where(self._frozen, weight.detach(), weight)
         with torch.autocast(weight.device.type, enabled=False):
             z = F.normalize(self.projector(torch.cat(pooled)), dim=1)
-            scores = (z @ weight.T).split(views.inputs.shape[1])
-        self.latest = tuple(part.detach() for part in z.split(views.inputs.shape[1])[:VIEWS])
+            scores = torch.split(z @ weight.T, batch)
+        self.latest = torch.split(z.detach(), batch)[:VIEWS]
         codes = [self._codes(i, score.detach(), weight.detach()) for i, score in enumerate(scores[:VIEWS])]
         loss = swapped_cross_entropy(codes, [score / self.temperature for score in scores])
         return Step(loss, features, {"swapped": loss.detach(), "prototypes used": used(torch.cat(codes))})
@@ -131,7 +132,7 @@ class SwAV(Method):
         """Codes `[B, K]` of a large crop, together with its queue where that is in use."""
         weight = None
         if self.queues:
-            queue = self.queues[view]
+            queue = cast(FeatureQueue, self.queues[view])
             in_use = queue.full & ~self.clock.before(self.queue_from)
             weight = torch.cat([in_use.expand(len(queue.rows)), torch.ones_like(in_use).expand(len(scores))]).float()
             scores = torch.cat([queue.rows @ prototypes.T, scores])
@@ -142,7 +143,7 @@ class SwAV(Method):
     def after_step(self) -> None:
         """The features join their queues; prototypes become unit vectors again; the clock goes on."""
         for queue, z in zip(self.queues, self.latest, strict=False):
-            queue.push(z)
+            cast(FeatureQueue, queue).push(z)
         weight = self.prototypes.weight
         weight.copy_(torch.where(self._frozen, weight, F.normalize(weight, dim=1)))
         self.clock.tick()
