@@ -113,11 +113,15 @@ def step_cost(config: Config, *, channels: int, size: tuple[int, int]) -> StepCo
     with FakeTensorMode(allow_non_fake_inputs=True):
         method.to_empty(device="cpu")
         batch = config.train.batch_size
-        views = torch.empty(RECIPES[config.views.recipe].views, batch, channels, *size)
-        none = torch.empty(0)
-        labels = torch.zeros(batch, dtype=torch.int64)
+        recipe = RECIPES[config.views.recipe]
+        whole, none = torch.empty(recipe.views, batch, channels, *size), torch.empty(0)
+        views = Views(whole, whole, none, none, torch.zeros(batch, dtype=torch.int64))
+        for kind in recipe.crops:
+            if kind.side < 1:
+                local = torch.empty(kind.n, batch, channels, *kind.size(size))
+                views.local = Views(local, local, none, none)
         with _Count() as counted:
-            method.step(Views(views, views, none, none, labels)).loss.backward()  # type: ignore[no-untyped-call]
+            method.step(views).loss.backward()  # type: ignore[no-untyped-call]
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
     return StepCost(counted.flops, counted.elements, counted.operators, trained)
 
