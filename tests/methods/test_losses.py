@@ -79,9 +79,7 @@ def test_with_the_other_keys_as_negatives_it_is_the_cross_entropy_of_the_similar
     """MoCo without its queue: for each query the keys of the batch, its own on the diagonal."""
     query, key = pair(6, 16)
     keys = unit(key).float()
-    apart = [
-        info_nce(query[i : i + 1], keys[i : i + 1], keys[torch.arange(6) != i], temperature=0.2) for i in range(6)
-    ]
+    apart = [info_nce(query[i : i + 1], keys[i : i + 1], keys[torch.arange(6) != i], temperature=0.2) for i in range(6)]
     logits = unit(query).float() @ keys.T / 0.2
     close(torch.stack(apart).mean(), torch.nn.functional.cross_entropy(logits, torch.arange(6)))
 
