@@ -11,7 +11,8 @@ from probekit.registry import METHODS, get
 from probekit.train.build import build_method
 from probekit.views import Views
 
-SMALL = {"model.width": 8, "model.depth": 3, "train.batch_size": 4, "train.precision": "fp32"}
+UNET = {"model.width": 8, "model.depth": 3}
+SMALL = {"train.batch_size": 4, "train.precision": "fp32"}
 # Heads as narrow as the encoder; queues that a batch of 4 does not divide.
 HEADS: dict[str, dict[str, Any]] = {
     "moco-v2": {"method.hidden": 16, "method.projection_dim": 8, "method.queue": 10},
@@ -26,7 +27,8 @@ HEADS: dict[str, dict[str, Any]] = {
 
 def configured(name: str, *, preset: str = "quick", **options: Any) -> Config:
     kind = get(METHODS, "method", name)
-    return resolve(name, kind, preset=preset, seed=0, options=SMALL | HEADS.get(name, {}) | options)
+    sized = {} if "model.backbone" in options else UNET
+    return resolve(name, kind, preset=preset, seed=0, options=SMALL | sized | HEADS.get(name, {}) | options)
 
 
 def built(name: str, *, channels: int = 1, preset: str = "quick", **options: Any) -> Method:
