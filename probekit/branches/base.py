@@ -1,7 +1,7 @@
 """The contract of a branch: an add-on that attaches to any method without changing a line of it or of the loop."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -114,6 +114,11 @@ def attach(method: Method, branch: Branch) -> None:
     if branch.name in method.branches:
         raise ValueError(f"branch {branch.name!r} is attached already; name it once")
     method.branches[branch.name] = branch
+
+
+def branches_of(method: Method) -> list[Branch]:
+    """The branches of a method, in the order they were attached."""
+    return cast(list[Branch], list(method.branches.values()))
 
 
 def provided(method: Method) -> frozenset[str]:

@@ -195,3 +195,16 @@ def weighted_mean(feature_map: Tensor, weights: Tensor) -> Tensor:
     with torch.autocast(feature_map.device.type, enabled=False):
         share = weights / weights.sum((1, 2), keepdim=True)
         return torch.einsum("ndhw,nhw->nd", feature_map.float(), share)
+
+
+class BilinearPool(nn.Module):
+    """Bilinear pooling by a branch's filters, in the place of an encoder's: `[B, D, h, w] -> ([B, K * D], None)`."""
+
+    def __init__(self, branch: LCR) -> None:
+        super().__init__()
+        self.branch = branch
+        self.filters = branch.filters.out_channels
+
+    def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Pools and returns no weights."""
+        return self.branch.bilinear(feature_map), None
