@@ -59,7 +59,8 @@ class Branch(nn.Module):
     def companions(self, index: Tensor) -> Tensor | None:
         """More images to encode beside the batch's: indices into the split, or None.
 
-        The trainer puts their features, made from the same recipe of views, into `step.companions[self.name]`.
+        The trainer puts the features of one view of each, the first of the same recipe, into
+        `step.companions[self.name]`; they have a pass of their own, and so batch statistics of their own.
         """
         return None
 

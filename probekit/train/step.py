@@ -94,7 +94,7 @@ class TrainingStep:
         for branch in active_branches(self.method):
             more = branch.companions(index)
             if more is not None:
-                step.companions[branch.name] = self.method.encode(self.views(self.images[more]).inputs.flatten(0, 1))
+                step.companions[branch.name] = self.method.encode(self.views(self.images[more]).inputs[0])
         return step
 
 
