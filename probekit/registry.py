@@ -23,6 +23,12 @@ METHODS: dict[str, str] = {
 
 BRANCHES: dict[str, str] = {
     "lcr": "probekit.branches.lcr:LCR",
+    "lcr-dual-pooling": "probekit.branches.lcr_variants:DualPooling",
+    "lcr-sam": "probekit.branches.lcr_variants:SAM",
+    "lcr-sam-bilinear": "probekit.branches.lcr_variants:SAMBilinear",
+    "lcr-bilinear": "probekit.branches.lcr_variants:Bilinear",
+    "lcr-mlp": "probekit.branches.lcr_variants:Perceptron",
+    "xcorr": "probekit.branches.xcorr:XCorr",
 }
 
 LOOKS: dict[str, str] = {

@@ -1,7 +1,7 @@
 """The contract of a branch: an add-on that attaches to any method without changing a line of it or of the loop."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,8 @@ class Branch(nn.Module):
     def companions(self, index: Tensor) -> Tensor | None:
         """More images to encode beside the batch's: indices into the split, or None.
 
-        The trainer puts their features, made from the same recipe of views, into `step.companions[self.name]`.
+        The trainer puts the features of one view of each, the first of the same recipe, into
+        `step.companions[self.name]`; they have a pass of their own, and so batch statistics of their own.
         """
         return None
 
@@ -114,6 +115,11 @@ def attach(method: Method, branch: Branch) -> None:
     if branch.name in method.branches:
         raise ValueError(f"branch {branch.name!r} is attached already; name it once")
     method.branches[branch.name] = branch
+
+
+def branches_of(method: Method) -> list[Branch]:
+    """The branches of a method, in the order they were attached."""
+    return cast(list[Branch], list(method.branches.values()))
 
 
 def provided(method: Method) -> frozenset[str]:

@@ -90,10 +90,10 @@ class LCR(Branch):
         for setting, value in given.items():
             if value not in CHOICES[setting]:
                 known = ", ".join(CHOICES[setting])
-                raise ValueError(f"expected branch.lcr.{setting} one of {known}, found {value!r}")
+                raise ValueError(f"expected branch.{self.name}.{setting} one of {known}, found {value!r}")
         if k < 1 or temperature <= 0:
             raise ValueError(
-                f"expected branch.lcr.k at least 1 and branch.lcr.temperature above 0, found {k} and {temperature}"
+                f"expected branch.{self.name}.k at least 1 and its temperature above 0, found {k} and {temperature}"
             )
         self.kind, self.temperature, self.kl, self.cut = branch, temperature, kl, cut
         self.cam_sign, self.cam_scale, self.target = cam_sign, cam_scale, target
@@ -195,3 +195,16 @@ def weighted_mean(feature_map: Tensor, weights: Tensor) -> Tensor:
     with torch.autocast(feature_map.device.type, enabled=False):
         share = weights / weights.sum((1, 2), keepdim=True)
         return torch.einsum("ndhw,nhw->nd", feature_map.float(), share)
+
+
+class BilinearPool(nn.Module):
+    """Bilinear pooling by a branch's filters, in the place of an encoder's: `[B, D, h, w] -> ([B, K * D], None)`."""
+
+    def __init__(self, branch: LCR) -> None:
+        super().__init__()
+        self.branch = branch
+        self.filters = branch.filters.out_channels
+
+    def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Pools and returns no weights."""
+        return self.branch.bilinear(feature_map), None

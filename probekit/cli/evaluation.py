@@ -8,6 +8,11 @@ import typer
 from probekit.cli.app import DATA, REPORTS, RUNS, Device, Json, Overwrite, Seed, app
 from probekit.output import console, errors, print_json
 
+Pool = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="In place of the encoder's own: gap, max, attention, branch or bilinear."),
+]
+
 
 @app.command()
 def probe(
@@ -21,6 +26,7 @@ def probe(
     epochs: Annotated[int | None, typer.Option(min=1, help="Of sgd; default: the recipe's.")] = None,
     lr: Annotated[float | None, typer.Option(help="Of sgd: the head's learning rate; default: the recipe's.")] = None,
     checkpoint: Annotated[str, typer.Option(help="last, best_val, best_test, or epoch-NNNN if kept.")] = "last",
+    pool: Pool = None,
     floors: Annotated[bool, typer.Option("--floors/--no-floors", help="Probe the floors too.")] = True,
     fractions: Annotated[
         str | None,
@@ -53,6 +59,7 @@ def probe(
 
     Options add further protocols to it. Images with several labels have average precision in its place.
     """
+    from probekit.commands.pooled import with_pool
     from probekit.commands.probe import run_probe
     from probekit.commands.probe_options import ProbeOptions, read_fractions, read_recipe
 
@@ -77,7 +84,7 @@ def probe(
         run,
         data=data,
         protocol=protocol,
-        checkpoint=checkpoint,
+        checkpoint=with_pool(checkpoint, pool),
         floors=floors,
         seed=seed,
         device=device,
@@ -110,12 +117,14 @@ def heatmap(
     window: Annotated[int, typer.Option(min=1, help="Of occlusion, pixels a side.")] = 16,
     stride: Annotated[int, typer.Option(min=1, help="Of occlusion, pixels.")] = 8,
     checkpoint: Annotated[str, typer.Option(help="last, best_val or best_test.")] = "last",
+    pool: Pool = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Show where the encoder looks, and measure whether that is where the evidence is."""
     from probekit.commands.heatmap import HeatmapOptions, run_heatmap
+    from probekit.commands.pooled import with_pool
     from probekit.registry import LOOKS
 
     looks = None if look is None else tuple(LOOKS) if look == "all" else tuple(name.strip() for name in look.split(","))
@@ -129,7 +138,7 @@ def heatmap(
             passes=passes,
             window=window,
             stride=stride,
-            checkpoint=checkpoint,
+            checkpoint=with_pool(checkpoint, pool),
             seed=seed,
             device=device,
         ),

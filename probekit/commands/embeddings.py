@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from probekit.commands.pooled import open_encoder, random_encoder
 from probekit.data import to_device
 from probekit.h5 import DatasetInfo, read_split
-from probekit.models.encoder import Encoder, build_encoder, encoder_file, load_encoder
+from probekit.models.encoder import Encoder, encoder_file, split_checkpoint
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.run import Run
 
@@ -85,24 +86,26 @@ def trained_embedder(run: Run, checkpoint: str, device: torch.device) -> tuple[E
     """Of a run's encoder, with its header; the key is the hash of its file.
 
     Raises:
-        ValueError: As `load_encoder`.
+        ValueError: As `open_encoder`.
     """
-    encoder, header = load_encoder(run.path, checkpoint)
-    key = {"encoder": sha256(encoder_file(run.path, checkpoint)), "pooling": header["spec"]["pooling"]}
+    encoder, header = open_encoder(run, checkpoint)
+    pooling = split_checkpoint(checkpoint)[1] or header["spec"]["pooling"]
+    key = {"encoder": sha256(encoder_file(run.path, checkpoint)), "pooling": pooling}
     return Embedder(run, key, lambda: encoder, max_size=header["max_size"], device=device), header
 
 
-def random_embedder(run: Run, header: Mapping[str, Any], seed: int, device: torch.device) -> Embedder:
-    """Of the same architecture with the random weights of a seed."""
-    spec = header["spec"]
-
-    def make() -> Encoder:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return build_encoder(spec)
-
-    key = {"random": spec, "seed": seed, "torch": torch.__version__}  # another torch may draw other weights
-    return Embedder(run, key, make, max_size=header["max_size"], device=device)
+def random_embedder(run: Run, header: Mapping[str, Any], checkpoint: str, seed: int, device: torch.device) -> Embedder:
+    """Of the same architecture and pooling with the random weights of a seed."""
+    key = {"random": header["spec"], "seed": seed, "torch": torch.__version__}  # another torch may draw other weights
+    if pool := split_checkpoint(checkpoint)[1]:
+        key |= {"pooling": pool, "branches": run.read()["config"].get("branches", {})}
+    return Embedder(
+        run,
+        key,
+        lambda: random_encoder(run, header, checkpoint, seed),
+        max_size=header["max_size"],
+        device=device,
+    )
 
 
 def read_chunks(info: DatasetInfo, split: str) -> Iterator[NDArray[np.uint8]]:

@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from probekit.commands.embeddings import sha256
+from probekit.commands.pooled import open_encoder
 from probekit.commands.probe import dataset_of
 from probekit.commands.show import draw_run
 from probekit.commands.subjects import PROTOCOL, Subjects
@@ -29,7 +30,7 @@ from probekit.heatmaps.rows import Questions, Row, Subject
 from probekit.heatmaps.table import passes_table, score_table
 from probekit.heatmaps.targets import TARGETS, make_targets
 from probekit.heatmaps.truth import Truth, read_truth
-from probekit.models.encoder import encoder_file, load_encoder
+from probekit.models.encoder import encoder_file
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.registry import LOOKS, nearest
 from probekit.run import Run, open_run, write_json
@@ -137,7 +138,7 @@ def _prepare(
 ) -> tuple[Evaluation, dict[str, Any], bool]:
     """Everything that `evaluate` needs, on the device; what the result says about it; whether the run has a decoder."""
     device = choose_device(options.device)
-    encoder, header = load_encoder(run.path, options.checkpoint)
+    encoder, header = open_encoder(run, options.checkpoint)
     split = "test" if "test" in info.splits else "train"
     check_channels(info, split, encoder.spec["channels"])
     if info.multilabel:

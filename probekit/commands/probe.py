@@ -10,12 +10,13 @@ from rich.console import Console
 
 from probekit.commands.embeddings import sha256
 from probekit.commands.every import EVERY, along_checkpoints, kept_encoders
+from probekit.commands.pooled import open_encoder
 from probekit.commands.probe_options import SGD, ProbeOptions
 from probekit.commands.protocols import SECTIONS, Row, Settings, sections_for
 from probekit.commands.sources import RANDOM, Source, read_labels, sources
 from probekit.data import check_channels
 from probekit.h5 import DatasetInfo, read_info
-from probekit.models.encoder import encoder_file, load_encoder
+from probekit.models.encoder import encoder_file
 from probekit.probe import PROTOCOLS
 from probekit.probe.curves import draw_every
 from probekit.probe.section_tables import every_table, fingerprint_table
@@ -69,7 +70,7 @@ def run_probe(
     if name is None:
         console.print(f"run: {run.path} (the newest)")
     info = dataset_of(run, data, console)
-    _, header = load_encoder(run.path, checkpoint)
+    _, header = open_encoder(run, checkpoint)
     labels = read_labels(info)
     wanted = sections_for(run.name, labels, options)
     check_channels(info, "train", header["spec"]["channels"])

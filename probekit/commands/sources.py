@@ -88,7 +88,7 @@ def sources(
     yield Source(name, "encoder", lambda split: embedder(info, split), network=embedder.network)
     if not floors:
         return
-    untrained = random_embedder(run, header, seed, device)
+    untrained = random_embedder(run, header, checkpoint, seed, device)
     yield Source(RANDOM, "floor", lambda split: untrained(info, split), network=untrained.network)
     for title, floor in FLOORS.items():
         yield Source(title, "floor", lru_cache(_of_images(info, floor.features)), floor.protocol)

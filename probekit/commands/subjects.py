@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
+from probekit.branches.base import branches_of
+from probekit.commands.pooled import pooled
 from probekit.config import Config
 from probekit.data import shrunk
 from probekit.h5 import Split
@@ -14,7 +17,7 @@ from probekit.heatmaps.gradcam_ssl import project
 from probekit.heatmaps.rows import Subject
 from probekit.heatmaps.targets import Classifier
 from probekit.methods.base import Method
-from probekit.models.encoder import Encoder, build_encoder
+from probekit.models.encoder import Encoder, build_encoder, split_checkpoint
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.probe.protocol import Part, fit_label
 from probekit.run import IMPORTED, Run
@@ -52,6 +55,7 @@ class Subjects:
         context: Context,
     ) -> None:
         self.header, self.images, self.val, self.classes, self.context = header, images, val, classes, context
+        self.pool = split_checkpoint(checkpoint)[1]
         labels = split.class_labels
         self.labels = labels if labels is not None and len(np.unique(labels)) > 1 else None
         self.groups = split.factors.get("pair_id")
@@ -59,7 +63,7 @@ class Subjects:
         # An imported encoder was trained elsewhere: its views are not known.
         self.config = None if content["state"] == IMPORTED else Config.from_dict(content["config"])
         # Without its checkpoint a run has no projection head left: the embedding itself is contrasted.
-        has_checkpoint = (run.checkpoints / f"{checkpoint}.pt").exists()
+        has_checkpoint = (run.checkpoints / f"{split_checkpoint(checkpoint)[0]}.pt").exists()
         self.method = load_method(run, checkpoint)[0] if has_checkpoint else None
         bank = np.sort(np.random.default_rng(context.seed).permutation(len(images))[:NEGATIVES])
         self.bank = images[torch.from_numpy(bank).to(images.device)]
@@ -86,17 +90,19 @@ class Subjects:
         if self.method is not None and self.config is not None:
             config, classes = replace(self.config, seed=seed), len(self.header["classes"])
             method = build_method(config, channels=self.images.shape[1], classes=classes)
-            return self._subject(method.encoder, method, with_probe=with_probe)
+            encoder = pooled(method.encoder, self.pool, branches_of(method))
+            return self._subject(encoder, method, with_probe=with_probe)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self._subject(build_encoder(self.header["spec"]), None, with_probe=with_probe)
+            encoder = pooled(build_encoder(self.header["spec"]), self.pool, ())
+            return self._subject(encoder, None, with_probe=with_probe)
 
     def _subject(self, encoder: Encoder, method: Method | None, *, with_probe: bool) -> Subject:
         device = self.images.device
         encoder.to(device).eval()
         context = replace(
             self.context,
-            project=None if method is None else method.to(device).eval().projection,
+            project=self._projection(method),
             temperature=getattr(method, "temperature", Context.temperature),
         )
         if self.config is not None:
@@ -104,9 +110,15 @@ class Subjects:
             context = replace(context, recipe=views.recipe, view_size=shrunk(self.images, views.max_size))
         with torch.no_grad():
             bank = self.bank if with_probe else self.bank[:FEW]
-            pooled = torch.from_numpy(extract(encoder, bank, batch_size=BATCH_SIZE)).to(device)
-            context = replace(context, negatives=project(pooled, context))
+            embedded = torch.from_numpy(extract(encoder, bank, batch_size=BATCH_SIZE)).to(device)
+            context = replace(context, negatives=project(embedded, context))
         return Subject(encoder, self._classifier(encoder) if with_probe else None, context)
+
+    def _projection(self, method: Method | None) -> nn.Module | None:
+        """The head whose output the contrastive loss compares; bilinear embeddings do not fit into one."""
+        if method is None or self.pool == "bilinear":
+            return None
+        return method.to(self.images.device).eval().projection
 
     def _classifier(self, encoder: Encoder) -> Classifier | None:
         if self.labels is None:

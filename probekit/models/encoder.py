@@ -151,8 +151,15 @@ def save_encoder(path: Path, encoder: Encoder, info: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
+def split_checkpoint(checkpoint: str) -> tuple[str, str | None]:
+    """`"last@gap" -> ("last", "gap")`: weights, and the pooling in place of their own; None for their own."""
+    name, _, pool = checkpoint.partition("@")
+    return name, pool or None
+
+
 def encoder_file(run: Path, checkpoint: str) -> Path:
     """Where a run keeps an encoder: "last" and "epoch-NNNN" in a file of their own, others in a whole checkpoint."""
+    checkpoint, _ = split_checkpoint(checkpoint)
     if checkpoint == "last":
         return run / "encoder.safetensors"
     suffix = "safetensors" if checkpoint.startswith(KEPT) else "pt"
@@ -171,7 +178,7 @@ def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str
     Args:
         run: The run folder.
         checkpoint: "last" (encoder.safetensors), "epoch-NNNN" (checkpoints/NAME.safetensors), or "best_val" or
-            "best_test" (checkpoints/NAME.pt).
+            "best_test" (checkpoints/NAME.pt). Its pooling is its own, whatever stands behind an "@".
 
     Returns:
         The encoder and its header (spec, method, image size, epoch, ...).

@@ -59,6 +59,14 @@ class AttentionPool(nn.Module):
         return pooled, weights.squeeze(1)
 
 
+class GlobalMaxPool(nn.Module):
+    """The largest value over cells. `[B, D, h, w] -> ([B, D] float32, None)`."""
+
+    def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Pools and returns no weights."""
+        return feature_map.float().amax(dim=(2, 3)), None
+
+
 def build_pooling(name: str, dim: int) -> nn.Module:
     """The pooling module for a feature map of `dim` channels.
 

@@ -14,6 +14,7 @@ from probekit.config import Config, resolve
 from probekit.data import DeviceSplit, check_divisible, open_split, shrunk
 from probekit.h5 import DatasetInfo, read_info
 from probekit.methods.base import Method
+from probekit.models.encoder import split_checkpoint
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
 from probekit.train.build import build_method, check_labels, on_device, start_from_weights, with_normalise
@@ -218,7 +219,7 @@ def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config]:
             f"views nor a decoder; type: probekit heatmap {run.name}"
         )
     config = Config.from_dict(content["config"])
-    saved = load_checkpoint(run.checkpoints / f"{checkpoint}.pt", torch.device("cpu"))
+    saved = load_checkpoint(run.checkpoints / f"{split_checkpoint(checkpoint)[0]}.pt", torch.device("cpu"))
     header = saved["encoder_header"]
     method = build_method(config, channels=header["spec"]["channels"], classes=len(header["classes"]))
     method.load_state_dict(saved["method"])

@@ -1,7 +1,6 @@
 """One training step: views, forward, losses, backward, update. Tensor code that never waits for the device."""
 
 from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from probekit.branches.base import Branch
+from probekit.branches.base import Branch, branches_of
 from probekit.config import Config
 from probekit.data import Images, shrunk
 from probekit.methods.base import Method, Step
@@ -95,14 +94,13 @@ class TrainingStep:
         for branch in active_branches(self.method):
             more = branch.companions(index)
             if more is not None:
-                step.companions[branch.name] = self.method.encode(self.views(self.images[more]).inputs.flatten(0, 1))
+                step.companions[branch.name] = self.method.encode(self.views(self.images[more]).inputs[0])
         return step
 
 
 def active_branches(method: Method) -> list[Branch]:
     """The branches of a method, but for those of weight 0, which take no part in training."""
-    branches = cast(list[Branch], list(method.branches.values()))
-    return [branch for branch in branches if branch.weight]
+    return [branch for branch in branches_of(method) if branch.weight]
 
 
 class RecordedStep:

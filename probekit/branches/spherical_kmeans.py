@@ -1,0 +1,67 @@
+"""Spherical k-means of a memory bank: cosines, warm starts, and no empty cluster."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CELLS = 2**26  # cosines at a time: 256 MiB
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """A clustering of N unit vectors.
+
+    Attributes:
+        labels: int64 `[N]`.
+        centroids: `[K, P]`, unit vectors.
+        inertia: Mean of 1 - cos to the own centroid, in [0, 2].
+    """
+
+    labels: Tensor
+    centroids: Tensor
+    inertia: float
+
+
+@torch.no_grad()
+def spherical_kmeans(z: Tensor, centroids: Tensor, *, iterations: int) -> Clusters:
+    """Lloyd's iterations on the unit sphere, a fixed number of them (DeepCluster-v2, official code).
+
+    A cluster that loses all its members takes over the one of the largest cluster that lies farthest from its centroid.
+
+    Args:
+        z: `[N, P]`, unit vectors.
+        centroids: `[K, P]`, where to begin; K is at most N. Those of an earlier clustering keep its numbering.
+        iterations: At least 1.
+    """
+    assert len(centroids) <= len(z)
+    labels, cosines = _assign(z, centroids)
+    for _ in range(iterations):
+        labels = _repaired(labels, cosines, len(centroids))
+        sums = torch.zeros_like(centroids).index_add_(0, labels, z)
+        centroids = F.normalize(sums, dim=1)
+        labels, cosines = _assign(z, centroids)
+    labels = _repaired(labels, cosines, len(centroids))
+    return Clusters(labels, centroids, float((1 - cosines).mean()))
+
+
+def _assign(z: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest centroid of each row, and the cosine to it."""
+    parts = torch.split(z, max(1, CELLS // len(centroids)))
+    best = [(part @ centroids.T).max(1) for part in parts]
+    return torch.cat([b.indices for b in best]), torch.cat([b.values for b in best])
+
+
+def _repaired(labels: Tensor, cosines: Tensor, clusters: int) -> Tensor:
+    """The labels with no cluster left empty."""
+    counts = torch.bincount(labels, minlength=clusters)
+    for empty in (counts == 0).nonzero().flatten().tolist():
+        largest = counts.argmax()
+        members = (labels == largest).nonzero().flatten()
+        moved = members[cosines[members].argmin()]
+        labels = labels.clone()
+        labels[moved] = empty
+        counts[largest] -= 1
+        counts[empty] += 1
+    return labels

@@ -1,0 +1,240 @@
+"""The cross-correlation branch of XCorr (Seyfi, Banitalebi-Dehkordi, Zhang, arXiv 2206.05028).
+
+Images of one cluster are positives of each other. An attention map is fitted to where an image resembles its positives,
+and a classifier of clusters sees the features under that map. Both are for training: the kept encoder is the method's
+own. No code was published; what the text leaves open, and our readings of it: docs/branches.md.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from sklearn.metrics import normalized_mutual_info_score
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from probekit.branches.base import Branch
+from probekit.branches.correlation import MASKS, correlation_mask
+from probekit.branches.lcr import weighted_mean
+from probekit.branches.spherical_kmeans import spherical_kmeans
+from probekit.methods.base import Rate, Step
+from probekit.models.encoder import Encoder, Features
+
+INIT_SD = 0.01  # ours: logits of long features divided by .05 must not begin hot
+MULTI = 3  # stages of the multi-stage variant, the last ones: layer2 to layer4 of a ResNet
+
+
+class XCorr(Branch):
+    """Spatial cross-correlation.
+
+    Args:
+        encoder: Of the method.
+        weight: Of both losses together; 0 leaves the branch out.
+        mu: Weight of the distance between attention and correlation mask; 0 leaves it out.
+        cls: Weight of the classification; 0 leaves it out.
+        clusters: Pseudo-classes K.
+        positives: Of each image; with replacement, other images wherever a cluster has some.
+        temperature: Of the classifier's softmax.
+        mask: What the attention is fitted to, see `correlation_mask`.
+        sampling: Positives of the same "cluster", or a control, "random" images.
+        iterations: Of k-means.
+        start: Epochs without the branch, at the beginning.
+        stages: The "last" feature map, or "multi": the last three, bilinear at the finest one's size.
+        cosine: Whether the classifier compares directions, in place of products.
+        lr_share: Learning rate of attention and classifier, as a share of the run's.
+
+    Raises:
+        ValueError: If a setting is unknown or out of range.
+    """
+
+    about = "attention fitted to what images of a cluster have in common, and a classifier of clusters under it"
+    paper = "XCorr, arXiv 2206.05028"
+    name = "xcorr"
+    needs: ClassVar[frozenset[str]] = frozenset({"map", "embedding_loss"})
+
+    labels: Tensor
+    centroids: Tensor
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        weight: float = 1.0,
+        mu: float = 0.05,  # paper, eq. 7
+        cls: float = 0.1,  # paper, eq. 7
+        clusters: int = 3000,  # paper, for ImageNet: three times the classes
+        positives: int = 2,  # ours; the paper does not say
+        temperature: float = 0.05,  # paper
+        mask: str = "cosine",  # ours: the printed form has no bound, and the attention stays below 1
+        sampling: str = "cluster",
+        iterations: int = 10,  # DeepCluster-v2, official code
+        start: int = 0,
+        stages: str = "last",
+        cosine: bool = False,
+        lr_share: float = 0.03 / 3.6,  # paper: .03 beside 3.6
+    ) -> None:
+        super().__init__(weight=weight)
+        choices = {"mask": (mask, MASKS), "sampling": (sampling, ("cluster", "random"))}
+        for setting, (value, known) in (choices | {"stages": (stages, ("last", "multi"))}).items():
+            if value not in known:
+                raise ValueError(f"expected branch.xcorr.{setting} one of {', '.join(known)}, found {value!r}")
+        counts = {"clusters": clusters, "positives": positives, "iterations": iterations, "temperature": temperature}
+        for setting, number in counts.items():
+            if not number > 0:
+                raise ValueError(f"expected branch.xcorr.{setting} above 0, found {number}")
+        if mu < 0 or cls < 0 or start < 0 or lr_share <= 0:
+            raise ValueError("expected branch.xcorr.mu, cls and start at least 0 and lr_share above 0")
+        self.mu, self.cls, self.temperature, self.mask = mu, cls, temperature, mask
+        self.positives, self.sampling, self.iterations, self.start = positives, sampling, iterations, start
+        self.stages, self.cosine, self.lr_share = (MULTI if stages == "multi" else 1), cosine, lr_share
+        dim = sum(encoder.widths[-self.stages :])
+        self.attention = nn.Conv2d(dim, 1, 1)
+        self.classifier = nn.Linear(dim, clusters, bias=False)
+        nn.init.normal_(self.classifier.weight, std=INIT_SD)
+        self.seed, self.epochs, self.calls = torch.initial_seed(), 0, 0
+        self.register_buffer("labels", torch.zeros(0, dtype=torch.int64))  # of every image, once there are clusters
+        self.register_buffer("centroids", torch.zeros(0, 0))
+        self.index = torch.empty(0, dtype=torch.int64)  # of the images of this step, sources first
+
+    def plan(self, *, images: int) -> None:
+        """Refuses more clusters than half of the images: hardly any would have a positive."""
+        clusters = len(self.classifier.weight)
+        if 2 * clusters > images:
+            raise ValueError(
+                f"expected branch.xcorr.clusters at most half of the {images:,} images, found {clusters:,}; "
+                f"type: --set branch.xcorr.clusters={max(2, images // 20)}"
+            )
+
+    def begin_epoch(self, embed: Callable[[], Tensor], labels: Tensor | None) -> Mapping[str, float]:
+        """Clusters the bank anew, from where the last centroids stood."""
+        self.epochs += 1
+        if self.epochs <= self.start:
+            return {}
+        z = F.normalize(embed().float(), dim=1)
+        old = self.labels
+        if len(self.centroids):
+            begin = self.centroids
+        else:
+            generator = torch.Generator().manual_seed(self.seed)
+            rows = torch.randperm(len(z), generator=generator)[: len(self.classifier.weight)]
+            begin = z[rows.to(z.device)]
+        found = spherical_kmeans(z, begin, iterations=self.iterations)
+        self.labels, self.centroids = found.labels, found.centroids
+        sizes = torch.bincount(found.labels, minlength=len(found.centroids))
+        numbers = {"inertia": found.inertia, "smallest": float(sizes.min()), "largest": float(sizes.max())}
+        assigned = found.labels.cpu().numpy()
+        if labels is not None:
+            numbers["NMI with labels"] = float(normalized_mutual_info_score(labels.cpu().numpy(), assigned))
+        if len(old):
+            numbers["NMI with last epoch"] = float(normalized_mutual_info_score(old.cpu().numpy(), assigned))
+        return numbers
+
+    def companions(self, index: Tensor) -> Tensor | None:
+        """Positives of a batch, `[P * B]`; the first of every image, then the second."""
+        if not len(self.labels) or not self.mu + self.cls:
+            self.index = index[:0]
+            return None
+        self.calls += 1
+        generator = torch.Generator().manual_seed((self.seed + self.calls) % 2**63)
+        u = torch.rand(self.positives, len(index), generator=generator).to(index.device)
+        anyone = self.sampling == "random"
+        chosen = (u * len(self.labels)).long() if anyone else draw_others(self.labels, index, u)
+        self.index = torch.cat([index, chosen.flatten()])
+        return chosen.flatten()
+
+    def loss(self, step: Step) -> Tensor:
+        """Both losses, weighted. Logs: `mu`, `cls`, the classifier's `accuracy`, means of mask and attention."""
+        zero = torch.zeros((), device=step.loss.device)
+        names = ("mu", "cls", "accuracy", "mask", "attention", "agreement")
+        self.logs = dict.fromkeys(names, zero)  # the same at every step
+        if not len(self.index):
+            return zero
+        batch = len(self.index) // (1 + self.positives)
+        source = self.joined(step.features)[:batch]
+        others = self.joined(step.companions[self.name])
+        with torch.autocast(source.device.type, enabled=False):
+            features = torch.cat([source, others]).float()
+            beta = self.attend(features)
+            mu = correlation_mask(source, others, mask=self.mask)
+            distance = (beta[:batch] - mu).square().mean()
+            logits = self.classify((features * beta[:, None]).mean((2, 3)))
+            target = self.labels[self.index]
+            classification = F.cross_entropy(logits / self.temperature, target)
+        accuracy = (logits.detach().argmax(1) == target).float().mean()
+        pair = torch.stack([beta[:batch].detach().flatten(), mu.flatten()])
+        agreement = torch.corrcoef(pair)[0, 1].nan_to_num()
+        values = (distance, classification, accuracy, mu.mean(), beta.mean(), agreement)
+        self.logs = {name: value.detach() for name, value in zip(names, values, strict=True)}
+        return self.mu * distance + self.cls * classification
+
+    def joined(self, features: Features) -> Tensor:
+        """The map that the branch sees, `[n, D, h, w]`: the last, or the last stages on one another."""
+        if self.stages == 1:
+            return features.map
+        maps = features.stages[-self.stages :]
+        size = maps[0].shape[2:]
+        return torch.cat([F.interpolate(m.float(), size, mode="bilinear", align_corners=False) for m in maps], dim=1)
+
+    def attend(self, feature_map: Tensor) -> Tensor:
+        """beta, `[n, h, w]` in (0, 1), of `[n, D, h, w]`."""
+        beta: Tensor = self.attention(F.relu(feature_map)).sigmoid().squeeze(1)
+        return beta
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Scores of the clusters, `[n, K]`."""
+        if self.cosine:
+            return F.normalize(pooled, dim=1) @ F.normalize(self.classifier.weight, dim=1).T
+        scores: Tensor = self.classifier(pooled)
+        return scores
+
+    def maps(self, features: Features) -> Tensor | None:
+        """The attention; None for the multi-stage variant, whose maps are not the encoder's."""
+        if self.stages > 1:
+            return None
+        with torch.autocast(features.map.device.type, enabled=False):
+            return self.attend(features.map.float())
+
+    def pool(self, features: Features) -> Tensor | None:
+        """The mean of the map under the attention, for `--pool branch`; the paper keeps the method's own pooling."""
+        weights = self.maps(features)
+        return None if weights is None else weighted_mean(features.map, weights)
+
+    def rates(self) -> Sequence[Rate]:
+        """Attention and classifier have their own."""
+        return (Rate((*self.attention.parameters(), *self.classifier.parameters()), share=self.lr_share),)
+
+    def get_extra_state(self) -> dict[str, int]:
+        """What a resumed run goes on with, beside the buffers."""
+        return {"seed": self.seed, "epochs": self.epochs, "calls": self.calls}
+
+    def set_extra_state(self, state: Mapping[str, int]) -> None:
+        """The inverse."""
+        self.seed, self.epochs, self.calls = state["seed"], state["epochs"], state["calls"]
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any) -> None:
+        """Takes over clusters of any number of images: they are as many as a run's dataset has."""
+        for name in ("labels", "centroids"):
+            if prefix + name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name], device=self.labels.device))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)  # type: ignore[no-untyped-call]
+
+
+def draw_others(labels: Tensor, index: Tensor, u: Tensor) -> Tensor:
+    """Another image of the same cluster for each draw, uniformly; the image itself where it is alone.
+
+    Args:
+        labels: int64 `[N]`, clusters.
+        index: int64 `[B]`, images.
+        u: `[P, B]`, uniform in [0, 1).
+
+    Returns:
+        int64 `[P, B]`.
+    """
+    order = labels.argsort(stable=True)
+    counts = torch.bincount(labels)
+    starts = counts.cumsum(0) - counts
+    rank = torch.empty_like(order).index_copy_(0, order, torch.arange(len(order), device=order.device))
+    cluster = labels[index]
+    size, place = counts[cluster], rank[index] - starts[cluster]
+    shift = 1 + (u * (size - 1)).long().clamp(max=(size - 2).clamp(min=0))
+    return order[starts[cluster] + (place + shift) % size]
