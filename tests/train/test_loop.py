@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ def train(
     runs: Path,
     *,
     method: str = "conrec",
+    branches: Sequence[str] = (),
     epochs: int = 3,
     name: str = "run",
     preset: str = "quick",
@@ -64,6 +65,7 @@ def train(
 ) -> tuple[Run, bool]:
     return pretrain(
         method,
+        branches=branches,
         data=data,
         runs=runs,
         name=name,
@@ -211,6 +213,7 @@ def test_same_seed_same_run_and_another_seed_another(data: Path, tmp_path: Path)
     assert_same_run(a, b)
     run, _ = pretrain(
         "conrec",
+        branches=(),
         data=data,
         runs=tmp_path,
         name="c",
