@@ -1,6 +1,5 @@
 """Methods with a target network, which follows the trained one as an exponential moving average."""
 
-from collections.abc import Sequence
 from copy import deepcopy
 from typing import ClassVar
 
@@ -72,8 +71,8 @@ class MomentumMethod(Method):
     def after_step(self) -> None:
         """The target follows, and the clock goes on."""
         tau = self.tau()
-        online: Sequence[Tensor] = [p for name in self.followed for p in getattr(self, name).parameters()]
-        copies = list(self.target.parameters())
+        online: list[Tensor] = [p for name in self.followed for p in getattr(self, name).parameters()]
+        copies: list[Tensor] = list(self.target.parameters())
         torch._foreach_mul_(copies, tau)
         torch._foreach_add_(copies, torch._foreach_mul(online, 1 - tau))
         self.clock.tick()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ class SwAV(Method):
     paper = "SwAV, arXiv 2006.09882"
     recipe = "swav"
     pooling = "gap"
+    remedy = "codes that are too soft, or prototypes that learn too early: --set method.epsilon=0.03 or method.freeze=3"
     provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
@@ -131,16 +132,19 @@ class SwAV(Method):
         """Codes `[B, K]` of a large crop, together with its queue where that is in use."""
         weight = None
         if self.queues:
-            queue = self.queues[view]
+            queue = self._queues()[view]
             in_use = queue.full & ~self.clock.before(self.queue_from)
             weight = torch.cat([in_use.expand(len(queue.rows)), torch.ones_like(in_use).expand(len(scores))]).float()
             scores = torch.cat([queue.rows @ prototypes.T, scores])
         codes = sinkhorn(scores, epsilon=self.epsilon, iterations=self.iterations, weight=weight)
         return codes[-len(self.latest[view]) :]
 
+    def _queues(self) -> list[FeatureQueue]:
+        return cast(list[FeatureQueue], list(self.queues))
+
     def after_step(self) -> None:
         """The features join their queues; the clock goes on."""
-        for queue, z in zip(self.queues, self.latest, strict=False):
+        for queue, z in zip(self._queues(), self.latest, strict=False):
             queue.push(z)
         self.clock.tick()
 
