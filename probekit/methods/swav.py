@@ -114,8 +114,8 @@ class SwAV(Method):
         weight = self._unit_prototypes()
         with torch.autocast(weight.device.type, enabled=False):
             z = F.normalize(torch.cat([self.projector(part) for part in pooled]), dim=1)
-            scores = (z @ weight.T).split(views.inputs.shape[1])
-        self.latest = tuple(part.detach() for part in z.split(views.inputs.shape[1])[:VIEWS])
+            scores = torch.split(z @ weight.T, views.inputs.shape[1])
+        self.latest = tuple(part.detach() for part in torch.split(z, views.inputs.shape[1])[:VIEWS])
         codes = [self._codes(i, score.detach(), weight.detach()) for i, score in enumerate(scores[:VIEWS])]
         loss = swapped_cross_entropy(codes, [score / self.temperature for score in scores])
         return Step(loss, features, {"swapped": loss.detach(), "prototypes used": used(torch.cat(codes))})
