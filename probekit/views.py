@@ -40,13 +40,6 @@ class Crops:
     colour: Colour | None = PAPER
     side: float = 1.0
 
-    def size(self, whole: tuple[int, int]) -> tuple[int, int]:
-        """(h, w) of the views, where those of whole size are (h, w)."""
-        if self.side == 1:
-            return whole
-        height, width = (max(SIDE, round(self.side * side / SIDE) * SIDE) for side in whole)
-        return height, width
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -169,8 +162,14 @@ def make_views(
         views.inputs = inputs.view(views.targets.shape)
     for kind in chosen.crops:
         if kind.side < 1:
-            views.local = _make(kind, images, generator, kind.size(whole))
+            views.local = _make(kind, images, generator, size_of(kind, whole))
     return views
+
+
+def size_of(kind: Crops, whole: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) of views, given that of whole ones: sides that encoders take, so multiples of `SIDE`."""
+    height, width = (max(SIDE, round(kind.side * side / SIDE) * SIDE) for side in whole)
+    return height, width
 
 
 def _make(kind: Crops, images: Tensor, generator: torch.Generator, size: tuple[int, int]) -> Views:

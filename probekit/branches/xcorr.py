@@ -216,7 +216,7 @@ class XCorr(Branch):
         for name in ("labels", "centroids"):
             if prefix + name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name], device=self.labels.device))
-        super()._load_from_state_dict(state_dict, prefix, *arguments)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
 def draw_others(labels: Tensor, index: Tensor, u: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ class BYOL(MomentumMethod):
     paper = "BYOL, arXiv 2006.07733"
     recipe = "byol"
     pooling = "gap"
+    remedy = "a target that follows too fast: --set method.momentum=0.999, or a lower optimizer.lr"
     provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(

@@ -67,6 +67,7 @@ class DINO(MomentumMethod):
     paper = "DINO, arXiv 2104.14294"
     recipe = "dino"
     pooling = "gap"
+    remedy = "a teacher that is too sharp or too soft: --set method.teacher_temperature=0.06, or a longer method.freeze"
     provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(

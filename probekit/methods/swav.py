@@ -132,18 +132,21 @@ class SwAV(Method):
         """Codes `[B, K]` of a large crop, together with its queue where that is in use."""
         weight = None
         if self.queues:
-            queue = cast(FeatureQueue, self.queues[view])
+            queue = self._queues()[view]
             in_use = queue.full & ~self.clock.before(self.queue_from)
             weight = torch.cat([in_use.expand(len(queue.rows)), torch.ones_like(in_use).expand(len(scores))]).float()
             scores = torch.cat([queue.rows @ prototypes.T, scores])
         codes = sinkhorn(scores, epsilon=self.epsilon, iterations=self.iterations, weight=weight)
         return codes[-len(self.latest[view]) :]
 
+    def _queues(self) -> list[FeatureQueue]:
+        return cast(list[FeatureQueue], list(self.queues))
+
     @torch.no_grad()
     def after_step(self) -> None:
         """The features join their queues; prototypes become unit vectors again; the clock goes on."""
-        for queue, z in zip(self.queues, self.latest, strict=False):
-            cast(FeatureQueue, queue).push(z)
+        for queue, z in zip(self._queues(), self.latest, strict=False):
+            queue.push(z)
         weight = self.prototypes.weight
         weight.copy_(torch.where(self._frozen, weight, F.normalize(weight, dim=1)))
         self.clock.tick()

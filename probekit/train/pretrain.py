@@ -93,6 +93,7 @@ def pretrain(
     branches: Sequence[str],
     device: str,
     overwrite: bool,
+    fail_on_collapse: bool,
     console: Console,
 ) -> tuple[Run, bool]:
     """Pretrains a method on a dataset file.
@@ -110,6 +111,7 @@ def pretrain(
         branches: Names in `BRANCHES`, attached in this order.
         device: "auto", "cpu" or "cuda[:i]".
         overwrite: Replace a run of the same name.
+        fail_on_collapse: Stop when the embeddings of all images are alike.
         console: Where progress goes.
 
     Returns:
@@ -118,6 +120,7 @@ def pretrain(
     Raises:
         ValueError: For settings, data or a device that do not fit.
         NonFiniteLossError: If training diverges.
+        CollapseError: If it collapses, and `fail_on_collapse` is set.
     """
     place = choose_device(device)
     kind = get(METHODS, "method", method)
@@ -160,6 +163,7 @@ def pretrain(
         console.print(note)
     _announce_streaming(train, console)
     trainer = _build_trainer(config, model, run, info, train, console)
+    trainer.fail_on_collapse = fail_on_collapse
     return run, _fit(trainer, console)
 
 
