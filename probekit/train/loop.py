@@ -305,7 +305,7 @@ class Trainer:
     @torch.no_grad()
     def _project_all(self) -> Tensor:
         """The projections of all images without augmentation, `[N, P]`, in eval mode."""
-        pooled = torch.from_numpy(extract(self.method.encoder, self.train.images, batch_size=BATCH_SIZE))
+        pooled = torch.from_numpy(extract(self.encoder, self.train.images, batch_size=BATCH_SIZE))
         project = self.method.projection
         if project is None:
             return pooled.to(self.device)

@@ -1,5 +1,6 @@
 """Methods of tiny size, and batches of noise for them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,15 +26,15 @@ HEADS: dict[str, dict[str, Any]] = {
 }
 
 
-def configured(name: str, *, preset: str = "quick", **options: Any) -> Config:
+def configured(name: str, options: Mapping[str, Any] = {}, *, preset: str = "quick") -> Config:
     kind = get(METHODS, "method", name)
     sized = {} if "model.backbone" in options else UNET
-    return resolve(name, kind, preset=preset, seed=0, options=SMALL | sized | HEADS.get(name, {}) | options)
+    return resolve(name, kind, preset=preset, seed=0, options=SMALL | sized | HEADS.get(name, {}) | dict(options))
 
 
-def built(name: str, *, channels: int = 1, preset: str = "quick", **options: Any) -> Method:
+def built(name: str, options: Mapping[str, Any] = {}, *, channels: int = 1, preset: str = "quick") -> Method:
     """In training mode."""
-    return build_method(configured(name, preset=preset, **options), channels=channels).train()
+    return build_method(configured(name, options, preset=preset), channels=channels).train()
 
 
 def noisy_views(

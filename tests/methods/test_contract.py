@@ -4,6 +4,7 @@ Alone: pytest tests/methods/test_contract.py
 """
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from probekit.registry import METHODS, get
 from probekit.run import Run
 from probekit.train.build import build_method
 from probekit.train.checkpoint import load_checkpoint
+from probekit.train.health import DEVIATION, GAP, RANK
 from probekit.train.pretrain import load_method, resume
 from probekit.views import RECIPES, make_views
 from tests.chance import noise, seeded
@@ -27,7 +29,18 @@ from tests.datasets import small_shapes
 from tests.methods.batches import HEADS, built
 from tests.train.test_loop import assert_same_run, quiet, stop_after, train
 
-TAKEN = {"epoch", "step", "lr", "val", "test", "loss"}  # the trainer's own names in a line of metrics
+# The trainer's own names in a line of metrics.
+TAKEN = {"epoch", "step", "lr", "val", "test", "loss", DEVIATION, GAP, RANK}
+    "epoch",
+    "step",
+    "lr",
+    "val",
+    "test",
+    "loss",
+    DEVIATION,
+    GAP,
+    RANK,
+}  # the trainer's own names in a line of metrics
 BACKBONES: dict[str, dict[str, Any]] = {
     "unet": {},
     "resnet": {"model.backbone": "timm:resnet18", "model.stem": "small"},
@@ -43,7 +56,7 @@ KINDS = [
 @pytest.mark.parametrize(("name", "channels", "backbone"), KINDS)
 def test_a_step(name: str, channels: int, backbone: str) -> None:
     """Finite loss, logs detached, a gradient for every parameter that is trained and none for a target's."""
-    method = built(name, channels=channels, **BACKBONES[backbone])
+    method = built(name, BACKBONES[backbone], channels=channels)
     views = make_views(method.recipe, noise(4, channels, 16, 16), seeded())
     views.labels = torch.tensor([0, 1, 1, 0])
     step = method.step(views)
@@ -105,7 +118,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def trained(name: str, data: Path, runs: Path, *, run: str = "run", **options: Any) -> tuple[Run, bool]:
+def trained(
+    name: str, data: Path, runs: Path, options: Mapping[str, Any] = {}, *, run: str = "run"
+) -> tuple[Run, bool]:
     """Two epochs of four steps."""
     settings = {"model.depth": 3, "train.eval_every": 1, **HEADS.get(name, {}), **options}
     return train(data, runs, method=name, epochs=2, name=run, options=settings)
@@ -147,7 +162,7 @@ def test_in_two_parts_it_is_the_run_of_one(
 @pytest.mark.parametrize("name", ["moco-v2", "swav"])
 def test_a_batch_that_does_not_fit_the_queue_is_refused_in_one_line(name: str, data: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected method\.queue of at least a batch, 8") as caught:
-        trained(name, data, tmp_path, **{"method.queue": 7})
+        trained(name, data, tmp_path, {"method.queue": 7})
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
@@ -157,7 +172,7 @@ def test_settings_that_were_changed_to_fit_are_said_and_written_down(
 ) -> None:
     said = Console(file=io.StringIO(), record=True, width=200)
     monkeypatch.setattr("tests.train.test_loop.quiet", lambda: said)
-    run, _ = trained("moco-v2", data, tmp_path, **{"method.queue": 1000})
+    run, _ = trained("moco-v2", data, tmp_path, {"method.queue": 1000})
     assert "method.queue=16 in place of 1,000: there are 32 images" in said.export_text()
     assert run.read()["config"]["method_options"]["queue"] == 16
 
@@ -168,7 +183,7 @@ def test_started_from_weights_the_target_begins_with_them(
     first, _ = trained("simsiam", data, tmp_path, run="first")
     stop_after(1, monkeypatch)
     options = {"model.weights": str(first.encoder), "optimizer.lr": 0.0, "optimizer.weight_decay": 0.0}
-    run, _ = trained("byol", data, tmp_path, run="second", **options)
+    run, _ = trained("byol", data, tmp_path, options, run="second")
     method, _ = load_method(run)
     assert isinstance(method, MomentumMethod)
     weights = load_encoder(first.path)[0].state_dict()

@@ -3,7 +3,8 @@
 Alone: pytest tests/methods/test_targets.py
 """
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -23,8 +24,8 @@ BATCHES, EPOCHS = 3, 2
 Arrays = list[NDArray[np.float64]]
 
 
-def momentum_method(name: str, **options: object) -> MomentumMethod:
-    method = built(name, **options)
+def momentum_method(name: str, options: Mapping[str, Any] = {}) -> MomentumMethod:
+    method = built(name, options)
     assert isinstance(method, MomentumMethod)
     method.plan(batches=BATCHES, epochs=EPOCHS)
     return method
@@ -45,14 +46,14 @@ def train_one(method: MomentumMethod, seed: int) -> None:
     with torch.no_grad():
         for p in method.parameters():
             if p.grad is not None:
-                p -= 0.1 * p.grad
+                p.sub_(p.grad, alpha=0.1)
     method.after_step()
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_target_follows_as_in_numpy(name: str) -> None:
     """Over a whole run and beyond: tau from .9 to 1 along BYOL's cosine, for MoCo constant."""
-    method = momentum_method(name, **{"method.momentum": 0.9})
+    method = momentum_method(name, {"method.momentum": 0.9})
     expected = target(method)
     for mine, theirs in zip(online(method), expected, strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -88,7 +89,7 @@ def test_the_targets_batch_norms_are_its_own(name: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("keep", ["online", "target"])
 def test_kept_names_the_encoder_and_projection_its_head(name: str, keep: str) -> None:
-    method = momentum_method(name, **{"method.keep": keep})
+    method = momentum_method(name, {"method.keep": keep})
     encoder = method.get_submodule(method.kept)
     assert encoder is (method.encoder if keep == "online" else method.target["encoder"])
     head = method.projector if keep == "online" else method.target["projector"]
@@ -125,9 +126,9 @@ def test_given_other_weights_the_target_begins_with_them(name: str) -> None:
         ({"method.keep": "both"}, "expected method.keep online or target, found 'both'"),
     ],
 )
-def test_settings_out_of_range_are_refused(options: dict[str, object], message: str) -> None:
+def test_settings_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        built("byol", **options)
+        built("byol", options)
 
 
 # --- The clock.
@@ -171,7 +172,7 @@ def test_the_queue_is_first_in_first_out(length: int, batches: list[int]) -> Non
 
 
 def test_moco_compares_with_the_older_keys_alone_and_then_remembers_its_own() -> None:
-    method = momentum_method("moco-v2", **{"method.momentum": 1.0})
+    method = momentum_method("moco-v2", {"method.momentum": 1.0})
     queue = cast(FeatureQueue, method.queue)
     temperature = 0.2
     for k in range(4):
@@ -180,7 +181,7 @@ def test_moco_compares_with_the_older_keys_alone_and_then_remembers_its_own() ->
         loss = method.step(batch).loss
         with torch.no_grad():
             # batch norm in training mode is the same for the same images: both passes once more
-            query = F.normalize(method.projector(method.encoder(batch.inputs[0]).pooled), dim=1)
+            query = F.normalize(cast(nn.Module, method.projector)(method.encoder(batch.inputs[0]).pooled), dim=1)
             keys = F.normalize(method.target["projector"](method.target["encoder"](batch.inputs[1]).pooled), dim=1)
             logits = torch.cat([(query * keys).sum(1, keepdim=True), query @ older.T], dim=1) / temperature
             torch.testing.assert_close(loss.detach(), (logits.logsumexp(1) - logits[:, 0]).mean())
@@ -194,7 +195,7 @@ def test_moco_compares_with_the_older_keys_alone_and_then_remembers_its_own() ->
 
 def test_mocos_keys_pass_in_groups_and_come_back_in_order() -> None:
     """With batch norm on, a group sees its own statistics; in evaluation mode grouping changes nothing."""
-    grouped, whole = (momentum_method("moco-v2", **{"method.group": group}) for group in (2, 8))
+    grouped, whole = (momentum_method("moco-v2", {"method.group": group}) for group in (2, 8))
     views = noisy_views(batch=8)
     for method in (grouped, whole):
         method.step(views)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ def train(
     return pretrain(
         method,
         branches=branches,
+        fail_on_collapse=False,
         data=data,
         runs=runs,
         name=name,
@@ -214,6 +215,7 @@ def test_same_seed_same_run_and_another_seed_another(data: Path, tmp_path: Path)
     run, _ = pretrain(
         "conrec",
         branches=(),
+        fail_on_collapse=False,
         data=data,
         runs=tmp_path,
         name="c",
@@ -382,8 +384,10 @@ class Recorder(Branch):
         self.embedded: list[tuple[int, ...]] = []
         self.beside: list[int] = []
 
-    def begin_epoch(self, embed: Any) -> None:
+    def begin_epoch(self, embed: Callable[[], Tensor], labels: Tensor | None) -> Mapping[str, float]:
         self.embedded.append(tuple(embed().shape))
+        assert labels is not None
+        return {"embedded": len(self.embedded)}
 
     def companions(self, index: Tensor) -> Tensor:
         return index[:3]
@@ -402,8 +406,9 @@ def test_a_branch_changes_no_line_of_the_loop(data: Path, tmp_path: Path, monkey
         return method
 
     monkeypatch.setattr(starter, "build_method", build)
-    train(data, tmp_path, epochs=2)
-    assert recorder.embedded == [(32, 32), (32, 32)]
+    run, _ = train(data, tmp_path, epochs=2)
+    assert recorder.embedded == [(32, 128), (32, 128)]  # projections
+    assert [line["recorder embedded"] for line in run.read_metrics()] == [1, 2]
     assert recorder.beside == [6] * 8
     assert recorder.pull.item() != 1.0
     stop_after(2, monkeypatch)
