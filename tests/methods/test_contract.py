@@ -31,16 +31,6 @@ from tests.train.test_loop import assert_same_run, quiet, stop_after, train
 
 # The trainer's own names in a line of metrics.
 TAKEN = {"epoch", "step", "lr", "val", "test", "loss", DEVIATION, GAP, RANK}
-    "epoch",
-    "step",
-    "lr",
-    "val",
-    "test",
-    "loss",
-    DEVIATION,
-    GAP,
-    RANK,
-}  # the trainer's own names in a line of metrics
 BACKBONES: dict[str, dict[str, Any]] = {
     "unet": {},
     "resnet": {"model.backbone": "timm:resnet18", "model.stem": "small"},

@@ -22,7 +22,7 @@ from probekit.train.step import WARM_UP, RecordedStep, TrainingStep
 CPU = torch.device("cpu")
 
 
-def configured(method: str = "conrec", preset: str = "quick", **options: Any) -> Config:
+def configured(method: str = "conrec", *, preset: str = "quick", **options: Any) -> Config:
     small = {"model.width": 4, "train.batch_size": 8, "train.precision": "fp32"}
     return resolve(method, get(METHODS, "method", method), preset=preset, seed=0, options=small | options)
 
@@ -138,3 +138,20 @@ def test_bf16_units_are_what_the_processor_says() -> None:
     with open("/proc/cpuinfo") as file:
         flags = file.read().split()
     assert has_bf16(CPU) == ("avx512_bf16" in flags or "amx_tile" in flags)
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5, 1e6])
+def test_the_gradient_is_clipped_to_a_norm(clip: float) -> None:
+    """One step of plain SGD moves the weights by the rate times the clipped gradient."""
+    norms: dict[float, float] = {}
+    for limit in (0.0, clip):
+        step = step_of(configured("simclr", **{"optimizer.name": "sgd", "optimizer.clip": limit}))
+        for group in step.optimizer.param_groups:
+            group |= {"momentum": 0.0, "weight_decay": 0.0, "lr": 1.0}
+        before = [p.detach().clone() for p in step.method.parameters()]
+        losses(step, 1)
+        moved = [(p.detach() - b).square().sum() for p, b in zip(step.method.parameters(), before, strict=True)]
+        norms[limit] = float(torch.stack(moved).sum().sqrt())
+    expected = min(norms[0.0], clip) if clip else norms[0.0]
+    assert norms[clip] == pytest.approx(expected, rel=1e-3)
+    assert norms[0.0] > 0.5
