@@ -145,7 +145,8 @@ def test_the_gradient_is_clipped_to_a_norm(clip: float) -> None:
     """One step of plain SGD moves the weights by the rate times the clipped gradient."""
     norms: dict[float, float] = {}
     for limit in (0.0, clip):
-        step = step_of(configured("simclr", **{"optimizer.name": "sgd", "optimizer.clip": limit}))
+        options: dict[str, Any] = {"optimizer.name": "sgd", "optimizer.clip": limit}
+        step = step_of(configured("simclr", **options))
         for group in step.optimizer.param_groups:
             group |= {"momentum": 0.0, "weight_decay": 0.0, "lr": 1.0}
         before = [p.detach().clone() for p in step.method.parameters()]
