@@ -112,13 +112,12 @@ def write_source(
             for part in blocks.of(pool, items[start:]):
                 done += len(part.items)
                 told.progress(done, total)
-                if part.broken and not skip_broken:
-                    journal.stop()  # what came before is kept: the image may be repaired, or --skip-broken typed
                 journal.add(split, part)
                 skipped += part.broken
             if skip_broken and len(items) == len(skipped) - before:
                 raise ValueError(f"expected at least one image in split {split}, found none but broken ones")
     if skipped and not skip_broken:
+        journal.keep()
         first = skipped[0]
         raise ValueError(
             f"{len(skipped)} broken image{'s' * (len(skipped) > 1)}, the first {first.path!r}: {first.reason}; "

@@ -22,6 +22,7 @@ from probekit.importers import Skipped, import_dataset
 from probekit.importers.folder import File
 from probekit.importers.journal import Journal, is_unfinished, journal_of, partial_of
 
+SPLITS = (("train", 33), ("test", 9))
 FUZZ = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -37,7 +38,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Class folders under train and test; two images are broken, the first has no colour."""
     root = tmp_path_factory.mktemp("photos") / "set"
     rng = np.random.default_rng(0)
-    for split, n in (("train", 33), ("test", 9)):
+    for split, n in SPLITS:
         for index in range(n):
             path = root / split / "ab"[index % 2] / f"{index:03}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -224,12 +225,15 @@ def test_other_settings_begin_anew_and_say_so(tmp_path: Path, photos: Path) -> N
     assert out.read_bytes() == take(photos, tmp_path / "b.h5", size=10)[0].path.read_bytes()
 
 
-def test_a_broken_image_keeps_what_came_before(tmp_path: Path, photos: Path) -> None:
+def test_broken_images_keep_what_was_done(tmp_path: Path, photos: Path) -> None:
     out = tmp_path / "a.h5"
-    with pytest.raises(ValueError, match="2 broken images"):
-        take(photos, out, skip_broken=False)
+    with pytest.raises(KeyboardInterrupt):
+        take(photos, out, after=20)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="2 broken images"):
+            take(photos, out, skip_broken=False)
     _, _, lines = take(photos, out)
-    assert lines == ["going on after 4 of 33 train images of an unfinished import"]
+    assert lines == [f"going on after {n} of {n} {split} images of an unfinished import" for split, n in SPLITS]
     assert out.read_bytes() == take(photos, tmp_path / "b.h5")[0].path.read_bytes()
 
 
