@@ -117,6 +117,25 @@ def test_what_was_done_is_not_decoded_again(tmp_path: Path, photos: Path, monkey
     assert all(key.startswith("test") for key in decoded)
 
 
+def test_few_large_images_are_decoded_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    for index in range(60):
+        Image.fromarray(np.full((8, 8), index, np.uint8)).save(root / f"{index:02}.png")
+    ahead, decoded, decode = [], [], File.decode
+
+    def counted(item: File) -> Any:
+        decoded.append(item.key)
+        return decode(item)
+
+    monkeypatch.setattr(File, "decode", counted)
+    monkeypatch.setattr("probekit.importers.stream.os.cpu_count", lambda: 1)
+    monkeypatch.setattr("probekit.importers.stream.AHEAD_BYTES", 4 * 8 * 8)  # four images
+    take(root, tmp_path / "a.h5", progress=lambda done, total: ahead.append(len(decoded) - done))
+    assert len(decoded) == 60
+    assert max(ahead) <= 3 * 4 + 4 + 2  # blocks that are being packed, the images and a task
+
+
 @FUZZ
 @given(share=st.floats(0, 1), flip=st.booleans(), encoded=st.booleans(), of_journal=st.booleans())
 def test_damage_anywhere_does_no_harm(
