@@ -350,6 +350,12 @@ def test_size_crops_the_centre_and_averages(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_split(info.path, "train").images[0], to_square(pixels, 10))
 
 
+def test_a_side_that_shrinks_is_averaged_though_the_other_grows() -> None:
+    stripes = np.tile(np.array([0, 255], np.uint8), (50, 500))
+    for image in (stripes, stripes.T):  # ten pixels become one
+        assert np.abs(to_square(image, 100, "squash") - 127.5).max() <= 1
+
+
 # --- what is wrong with folders ---
 
 
