@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from probekit.h5 import DatasetInfo, DatasetWriter, Header, read_info
+from probekit.h5 import DatasetInfo, DatasetWriter, Header, check_target, read_info
 from probekit.h5.encoded import QUALITY
 from probekit.importers.base import Broken, Options, Skipped, Source, Told
 from probekit.importers.folder import open_folder
@@ -127,6 +127,8 @@ class _Import:
 
     def write(self, source: Source) -> tuple[DatasetInfo, list[Skipped]]:
         """Writes the file; grey images stay grey only if all are."""
+        # First of all: what is refused must not drop an unfinished import of other settings.
+        check_target(self.out, compression=self.compression, overwrite=self.overwrite)
         if source.channels is None and not is_unfinished(self.out, self._form(source, 3).identity()):
             with suppress(NeedsColour):  # grey so far, so nothing was known until the first image with colour
                 return self._write(source, channels=1)

@@ -204,7 +204,9 @@ def test_an_unfinished_import_waits_while_the_file_exists(tmp_path: Path, photos
         take(photos, out, after=38)
     out.write_bytes(b"somebody's")
     with pytest.raises(FileExistsError):
-        take(photos, out, overwrite=False)
+        take(photos, out, overwrite=False, size=10)
+    with pytest.raises(ValueError, match="compression"):
+        take(photos, out, compression="zip")
     assert out.read_bytes() == b"somebody's"
     assert "going on after 33" in take(photos, out)[2][0]
 
