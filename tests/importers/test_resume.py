@@ -113,8 +113,9 @@ def test_what_was_done_is_not_decoded_again(tmp_path: Path, photos: Path, monkey
 
     monkeypatch.setattr(File, "decode", counted)
     take(photos, tmp_path / "a.h5")
-    assert len(decoded) == 9  # of 42: the rest had been done, or the last block of train was
-    assert all(key.startswith("test") for key in decoded)
+    assert decoded[:2] == ["train/a/000.png", "train/a/002.png"]  # is there still an image with colour?
+    assert len(decoded) == 2 + 9  # of 42: the rest had been done, or the last block of train was
+    assert all(key.startswith("test") for key in decoded[2:])
 
 
 def test_few_large_images_are_decoded_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +236,21 @@ def test_images_that_changed_are_read_again(tmp_path: Path, photos: Path, kind: 
     take(root, tmp_path / "a.h5")
     whole = take(root, tmp_path / "whole.h5")[0]
     assert (tmp_path / "a.h5").read_bytes() == whole.path.read_bytes()
+
+
+def test_grey_without_the_one_image_with_colour(tmp_path: Path) -> None:
+    """It was removed after the interruption: what is left is grey, as if it had never been there."""
+    root, out = tmp_path / "set", tmp_path / "a.h5"
+    root.mkdir()
+    for index in range(20):
+        pixels = np.full((8, 8, 3), index, np.uint8)
+        pixels[..., 0] += index == 15
+        Image.fromarray(pixels).save(root / f"{index:02}.png")
+    with pytest.raises(KeyboardInterrupt):
+        take(root, out, after=18)
+    assert take(root, tmp_path / "b.h5")[0].splits["train"].channels == 3
+    (root / "15.png").unlink()
+    assert take(root, out)[0].splits["train"].channels == 1
 
 
 def test_other_settings_begin_anew_and_say_so(tmp_path: Path, photos: Path) -> None:
