@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from probekit.data import to_device
-from probekit.h5 import DatasetInfo, read_split
+from probekit.data import read_chunks, to_device
+from probekit.h5 import DatasetInfo
 from probekit.models.encoder import Encoder, build_encoder, encoder_file, load_encoder
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.run import Run
 
 FORMAT = 1  # to be raised when an encoder's forward pass changes its numbers
-CHUNK_BYTES = 2**28  # ours, images read at a time: 256 MiB
 
 Floats = NDArray[np.float32]
 
@@ -103,14 +102,6 @@ def random_embedder(run: Run, header: Mapping[str, Any], seed: int, device: torc
 
     key = {"random": spec, "seed": seed, "torch": torch.__version__}  # another torch may draw other weights
     return Embedder(run, key, make, max_size=header["max_size"], device=device)
-
-
-def read_chunks(info: DatasetInfo, split: str) -> Iterator[NDArray[np.uint8]]:
-    """The images of a split, so many at a time that memory stays bounded; whole batches but for the last."""
-    found = info.splits[split]
-    step = max(1, CHUNK_BYTES // (found.height * found.width * found.channels) // BATCH_SIZE) * BATCH_SIZE
-    for start in range(0, found.n, step):
-        yield read_split(info.path, split, start=start, stop=min(start + step, found.n)).images
 
 
 def sha256(path: Path) -> str:
