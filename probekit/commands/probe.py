@@ -19,7 +19,7 @@ from probekit.models.encoder import encoder_file, load_encoder
 from probekit.probe import PROTOCOLS
 from probekit.probe.curves import draw_every
 from probekit.probe.section_tables import every_table, fingerprint_table
-from probekit.registry import nearest
+from probekit.registry import METHODS, get, nearest
 from probekit.run import IMPORTED, Run, open_run, write_json
 from probekit.train.pretrain import choose_device
 
@@ -70,6 +70,11 @@ def run_probe(
         console.print(f"run: {run.path} (the newest)")
     info = dataset_of(run, data, console)
     _, header = load_encoder(run.path, checkpoint)
+    if header["method"] in METHODS and get(METHODS, "method", header["method"]).needs_labels:
+        console.print(
+            f"note: {run.name} was taught with the labels of train, so what is chosen or scored on train (C, --cv, "
+            "best_val) is too good; test is not"
+        )
     labels = read_labels(info)
     wanted = sections_for(run.name, labels, options)
     check_channels(info, "train", header["spec"]["channels"])
