@@ -300,6 +300,19 @@ def test_what_the_data_lack_is_one_line(home: Path) -> None:
     assert "expected labels in the split test for --retrieval, found none in data/rect-tri.h5" in str(done.exception)
 
 
+def test_a_head_is_never_left_out_in_silence(home: Path) -> None:
+    drop(home, "test")
+    done = typed("probe", "a", "--protocol", "sgd", "--cv", "3")
+    assert "found no test split in data/rect-tri.h5" in str(done.exception)
+
+
+def test_the_epochs_of_a_head_are_no_course_along_pretraining(home: Path) -> None:
+    done = typed("probe", "a", "--protocol", "sgd", "--every", "--no-floors", "--epochs", "1")
+    assert "found only sgd; type: probekit probe a --every --protocol val" in str(done.exception)
+    found = probe_json("--protocol", "sgd", "--every", "--knn", "--no-floors", "--epochs", "1")
+    assert list(found["every"]["points"][0]["scores"]) == ["kNN"]
+
+
 def test_without_kept_encoders_there_is_nothing_to_follow(home: Path) -> None:
     for path in (home / "runs/a/checkpoints").glob("epoch-*"):
         path.unlink()
