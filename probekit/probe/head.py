@@ -188,8 +188,13 @@ def _epoch(
     views: torch.Generator,
     order: torch.Generator,
 ) -> float:
-    """One pass over the training images; its mean loss."""
+    """One pass over the training images; its mean loss.
+
+    An image alone in the last batch is left out where the encoder learns: batch norm cannot train on one.
+    """
     batches = torch.split(torch.randperm(len(images), generator=order), recipe.batch_size)
+    if recipe.encoder_lr > 0 and len(batches) > 1 and len(batches[-1]) == 1:
+        batches = batches[:-1]
     total = torch.zeros((), device=images.device)
     for index, batch in feed(images, batches):
         with torch.set_grad_enabled(recipe.encoder_lr > 0):
@@ -199,7 +204,7 @@ def _epoch(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total += loss.detach() * len(index)
-    return float(total) / len(images)
+    return float(total) / sum(map(len, batches))
 
 
 def _augmented(images: Tensor, generator: torch.Generator) -> Tensor:
