@@ -137,7 +137,7 @@ def _sgd_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _sgd_protocol(settings: Settings) -> str:
     assert settings.options.recipe is not None
-    return f"{SGD}-{settings.options.recipe.name}"
+    return f"{SGD}-{settings.options.recipe.title}"
 
 
 def _fractions(source: Source, settings: Settings) -> Row:

@@ -57,6 +57,12 @@ class Recipe:
     unit_length: bool = False
 
     @property
+    def title(self) -> str:
+        """The name, with the epochs and the rate where they are not those of `RECIPES`: results of both have files."""
+        own = self == RECIPES[self.name]
+        return self.name if own else f"{self.name}-{self.epochs}-epochs-lr-{self.lr:g}"
+
+    @property
     def summary(self) -> str:
         """All of it in a line."""
         encoder = f"the encoder too (lr {self.encoder_lr:g})" if self.encoder_lr else "frozen encoder"

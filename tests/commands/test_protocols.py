@@ -245,7 +245,7 @@ def test_several_labels_an_image_have_average_precision(home: Path) -> None:
 def test_a_head_by_sgd_stands_beside_the_probes(home: Path) -> None:
     found = probe_json("--protocol", "sgd", "--epochs", "3", "--knn")
     assert found.keys() == {"sgd", "knn"}
-    saved = json.loads((home / "runs/a/results/probe-sgd-conrec-last.json").read_text())
+    saved = json.loads((home / "runs/a/results/probe-sgd-conrec-3-epochs-lr-0.1-last.json").read_text())
     assert saved == found["sgd"]
     assert mismatch(saved, PROBE) is None
     row, random, chance = saved["rows"]
@@ -255,7 +255,7 @@ def test_a_head_by_sgd_stands_beside_the_probes(home: Path) -> None:
     assert (random["name"], chance["name"]) == ("random weights", "chance")
     assert saved["command"].split(" probe ")[1].startswith("a")
     page = sure("report", "a", "--format", "md")
-    assert "protocol sgd-conrec" in page
+    assert "protocol sgd-conrec-3-epochs-lr-0.1" in page
     assert "--recipe conrec --epochs 3 --lr 0.1" in page
     out = sure("probe", "a", "--protocol", "sgd", "--epochs", "1", "--recipe", "lcr")
     assert "best epoch on test (paper protocol)" in out
@@ -266,7 +266,7 @@ def test_fine_tuning_scores_several_labels_an_image(home: Path) -> None:
     words = ("--data", "data/voc.h5", "--protocol", "sgd", "--recipe", "voc", "--epochs", "2", "--no-floors")
     found = probe_json(*words)["sgd"]
     assert mismatch(found, SHAPES["multilabel"]) is None
-    assert (home / "runs/a/results/multilabel-sgd-voc-last-voc.json").exists()
+    assert (home / "runs/a/results/multilabel-sgd-voc-2-epochs-lr-0.05-last-voc.json").exists()
     [row] = found["rows"]
     assert row["by_epoch"][-1] == pytest.approx(row["map"]["voc2010"]["value"])
     assert row["recipe"]["encoder_lr"] == 1.5e-4

@@ -164,6 +164,8 @@ def test_recipes_change_only_what_is_asked() -> None:
     assert chosen_recipe("lcr", epochs=None, lr=None) == RECIPES["lcr"]
     changed = chosen_recipe("lcr", epochs=2, lr=None)
     assert (changed.epochs, changed.lr, changed.schedule) == (2, 30.0, "steps")
+    # Other settings are another question, with a file of its own.
+    assert (RECIPES["lcr"].title, changed.title) == ("lcr", "lcr-2-epochs-lr-30")
     with pytest.raises(ValueError, match=r"unknown recipe 'conrek'.*did you mean 'conrec'"):
         chosen_recipe("conrek", epochs=None, lr=None)
     with pytest.raises(ValueError, match="expected a learning rate above 0, found -1"):
