@@ -47,7 +47,7 @@ def run_report(
     found = [open_run(name, runs) for name in names] or [open_run(None, runs)]
     if not names:
         console.print(f"run: {found[0].path} (the newest)")
-    _check_once(found)
+    check_once(found)
     if out is None and form == "html":
         out = found[0].path / "report.html" if len(found) == 1 else reports / f"{_name(found)}.html"
     if out is not None:
@@ -66,7 +66,12 @@ def run_report(
     return None
 
 
-def _check_once(runs: Sequence[Run]) -> None:
+def check_once(runs: Sequence[Run]) -> None:
+    """Refuses a run that is named twice, by name and by path perhaps.
+
+    Raises:
+        ValueError: If there is one.
+    """
     seen: set[Path] = set()
     for run in runs:
         if run.path.resolve() in seen:

@@ -184,6 +184,20 @@ def test_kept_embeddings_are_those_of_the_encoder_in_any_chunks(home: Path, monk
     assert [path.name.split("-")[0] for path in (home / "runs/a/embeddings").iterdir()] == ["test"]
 
 
+def test_an_interrupted_pass_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "CHUNK_BYTES", 32 * 32 * 33)  # 32 images
+
+    def broken(encoder: Any, images: torch.Tensor, *, batch_size: int) -> Any:
+        if len(images) < 32:  # the last chunk
+            raise KeyboardInterrupt
+        return extract(encoder, images, batch_size=batch_size)
+
+    monkeypatch.setattr(embeddings, "extract", broken)
+    with pytest.raises(KeyboardInterrupt):
+        embeddings.trained_embedder(Run(home / "runs/a"), "last", CPU)[0](read_info(home / "data/rect-tri.h5"), "test")
+    assert list((home / "runs/a/embeddings").iterdir()) == []
+
+
 def test_every_kept_encoder_is_scored_as_by_itself(home: Path) -> None:
     assert kept_checkpoints(home / "runs/a") == ["epoch-0001", "epoch-0002"]
     along = probe_json("--every", "--knn")["every"]
@@ -339,7 +353,8 @@ def test_compare_pairs_runs_by_image_for_each_protocol(home: Path) -> None:
 
 
 def test_compare_without_common_results_is_one_line(home: Path) -> None:
-    assert "expected two runs or more" in str(typed("compare", "a", "a").exception)
+    assert "expected two runs or more" in str(typed("compare", "a").exception)
+    assert "expected each run once, found a twice" in str(typed("compare", "a", "runs/a").exception)
     assert "a is not compared: it has not been probed" in str(typed("compare", "a", "b").exception)
     for name in "ab":
         sure("probe", name, "--no-floors")
