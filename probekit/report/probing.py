@@ -38,8 +38,9 @@ def lead(run: Mapping[str, Any]) -> str:
     low, high = encoder["ci"]
     where = "" if probe["data_hash"] == run["dataset"]["hash"] else f" of {probe['data']}"
     scored = (
-        f"{100 * encoder['accuracy']:.1f} % of {encoder['n']} test images{where} right [{100 * low:.1f}, {100 * high:.1f}], "
-        f"linear probe, protocol {probe['protocol']}, checkpoint {probe['checkpoint']}"
+        f"{100 * encoder['accuracy']:.1f} % of {encoder['n']} test images{where} right "
+        f"[{100 * low:.1f}, {100 * high:.1f}], linear probe, protocol {probe['protocol']}, "
+        f"checkpoint {probe['checkpoint']}"
     )
     if not others:
         return f"{method}: {scored}; no floors were probed."

@@ -1,7 +1,6 @@
 """What is read from run folders, sound and unsound. Alone: pytest tests/report/test_collect.py."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
