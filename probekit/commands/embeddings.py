@@ -115,12 +115,15 @@ def _write(path: Path, chunks: Iterator[Floats], n: int) -> None:
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     out, start = None, 0
-    for rows in chunks:
-        if out is None:
-            out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(n, rows.shape[1]))
-        out[start : start + len(rows)] = rows
-        start += len(rows)
-    assert out is not None
-    assert start == n
-    out.flush()
-    temporary.replace(path)
+    try:
+        for rows in chunks:
+            if out is None:
+                out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(n, rows.shape[1]))
+            out[start : start + len(rows)] = rows
+            start += len(rows)
+        assert out is not None
+        assert start == n
+        out.flush()
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
