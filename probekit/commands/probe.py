@@ -1,8 +1,10 @@
 """`probekit probe`: from a run and a dataset to tables, JSON and pictures; `protocols` has what is measured."""
 
+import json
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -163,8 +165,12 @@ def _command(run: Run, section: str, settings: Settings, again: Sequence[str]) -
 
 
 def _write(run: Run, name: str, result: dict[str, Any], other_data: str | None, console: Console) -> None:
-    """results/STEM.json, and figures/STEM.png where there is something to draw."""
-    stem = "-".join(filter(None, (*_stem(name, result), other_data)))
+    """results/STEM.json, and figures/STEM.png where there is something to draw; what is on other data stays."""
+    wanted = stem = "-".join(filter(None, (*_stem(name, result), other_data)))
+    number = 1
+    while _is_of_other_data(run.results / f"{stem}.json", result):
+        number += 1
+        stem = f"{wanted}-{number}"
     draw = draw_every if name == "every" else SECTIONS[name].draw
     run.results.mkdir(exist_ok=True)
     run.figures.mkdir(exist_ok=True)
@@ -175,9 +181,18 @@ def _write(run: Run, name: str, result: dict[str, Any], other_data: str | None, 
     console.print(f"wrote {run.results / f'{stem}.json'}{drawn}")
 
 
+def _is_of_other_data(path: Path, result: Mapping[str, Any]) -> bool:
+    """Whether a result stands there that is of a file of the same name elsewhere."""
+    if not path.exists():
+        return False
+    with suppress(ValueError, AttributeError):  # no result
+        return bool(json.loads(path.read_text()).get("data", result["data"]) != result["data"])
+    return False
+
+
 def _stem(name: str, result: Mapping[str, Any]) -> tuple[str, ...]:
     if name == "every":
-        return name, result["protocol"]
+        return name, result["protocol"], *(section for section in result["sections"] if section != "linear")
     section = SECTIONS[name]
     if name == SGD and "map" in result["rows"][0]:  # several labels an image: read as such
         return "multilabel", result["protocol"], result["checkpoint"]

@@ -14,6 +14,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+from probekit import data
 from probekit.cli import app
 from probekit.commands import embeddings
 from probekit.data import open_split
@@ -81,12 +82,14 @@ def test_every_section_is_written_as_it_is_promised(home: Path) -> None:
         "--fractions", "20,50", "--draws", "2", "--knn", "--retrieval", "--cv", "3", "--repeats", "1", "--every"
     )
     results = Run(home / "runs/a").results
+    along = "-".join(("every-val", *(name for name in found["every"]["sections"] if name != "linear")))
+    assert along == "every-val-knn-retrieval-cv"
     files = {
         "fractions": "fractions-val-last",
         "knn": "knn-last",
         "retrieval": "retrieval-last",
         "cv": "cv-val-last",
-        "every": "every-val",
+        "every": along,
     }
     for name, stem in files.items():
         saved = json.loads((results / f"{stem}.json").read_text())
@@ -94,7 +97,7 @@ def test_every_section_is_written_as_it_is_promised(home: Path) -> None:
         assert mismatch(saved, SHAPES[name]) is None
         assert "95 %" in saved["how"] or name == "every"
         assert saved["command"].startswith("probekit probe a --")
-    for stem in ("fractions-val-last", "retrieval-last", "every-val"):
+    for stem in ("fractions-val-last", "retrieval-last", along):
         assert (home / "runs/a/figures" / f"{stem}.png").exists()
     linear = {key: value for key, value in found.items() if key not in files}
     assert json.loads((results / "probe-val-last.json").read_text()) == linear
@@ -175,7 +178,7 @@ def test_another_encoder_seed_size_or_data_is_never_taken_from_the_cache(home: P
 
 
 def test_kept_embeddings_are_those_of_the_encoder_in_any_chunks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "CHUNK_BYTES", 32 * 32 * 33)  # 32 images
+    monkeypatch.setattr(data, "CHUNK_BYTES", 32 * 32 * 33)  # 32 images
     info = read_info(home / "data/rect-tri.h5")
     encoder, header = load_encoder(home / "runs/a")
     kept = embeddings.trained_embedder(Run(home / "runs/a"), "last", CPU)[0](info, "test")
@@ -185,7 +188,7 @@ def test_kept_embeddings_are_those_of_the_encoder_in_any_chunks(home: Path, monk
 
 
 def test_an_interrupted_pass_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "CHUNK_BYTES", 32 * 32 * 33)  # 32 images
+    monkeypatch.setattr(data, "CHUNK_BYTES", 32 * 32 * 33)  # 32 images
 
     def broken(encoder: Any, images: torch.Tensor, *, batch_size: int) -> Any:
         if len(images) < 32:  # the last chunk
@@ -210,6 +213,24 @@ def test_every_kept_encoder_is_scored_as_by_itself(home: Path) -> None:
         }
         assert point["checkpoint_hash"] == alone["checkpoint_hash"]
     assert {floor["name"] for floor in along["floors"]} >= {"random weights", "chance", "patch bag"}
+
+
+def test_results_on_files_of_one_name_stay_both(home: Path) -> None:
+    for folder in ("x", "y"):
+        (home / folder).mkdir()
+        shutil.copy(home / "data/rect-tri.h5", home / folder / "same.h5")
+        for _ in range(2):
+            probe_json("--data", f"{folder}/same.h5", "--no-floors")
+    results = sorted((home / "runs/a/results").glob("probe-val-last-same*.json"))
+    assert [json.loads(path.read_text())["data"] for path in results] == ["y/same.h5", "x/same.h5"]
+    assert [path.stem for path in results] == ["probe-val-last-same-2", "probe-val-last-same"]
+
+
+@pytest.mark.parametrize("words", [("--draws", "3"), ("--metric", "accuracy"), ("--repeats", "2")])
+def test_an_option_of_another_one_is_not_ignored(home: Path, words: tuple[str, str]) -> None:
+    done = CliRunner().invoke(app, ["probe", "a", *words])
+    assert isinstance(done.exception, ValueError)
+    assert f"expected {words[0]} with --" in str(done.exception)
 
 
 def test_the_last_encoder_follows_those_that_were_kept(home: Path) -> None:
