@@ -24,6 +24,7 @@ from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
 from probekit.train.memory import batch_that_fits, keep_freed_memory, peak, reset_peak
 from probekit.train.optim import scaled_rate
+from probekit.train.step import active_branches
 
 
 def choose_device(name: str) -> torch.device:
@@ -119,6 +120,8 @@ def pretrain(
         ValueError: For settings, data or a device that do not fit.
         NonFiniteLossError: If training diverges.
     """
+    if len(set(branches)) < len(branches):
+        raise ValueError(f"expected each --branch once, found {', '.join(branches)}")
     place = choose_device(device)
     kind = get(METHODS, "method", method)
     config = resolve(
@@ -256,6 +259,8 @@ def _prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torc
             f"expected at least {config.train.batch_size} training images (one batch), found "
             f"{len(train)}; type: --batch-size {max(2, len(train))}"
         )
+    for branch in active_branches(method):
+        branch.plan(images=len(train))
     return on_device(method, device)
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from probekit.branches.base import Branch, attach, branches_of
 from probekit.branches.lcr import LCR
+from probekit.branches.xcorr import XCorr
 from probekit.config import method_options
 from probekit.methods.base import Method
 from probekit.methods.momentum import MomentumMethod
@@ -186,6 +187,27 @@ def test_a_compiled_backbone_gives_the_eager_losses_and_gradients(name: str) -> 
     assert gradients.keys() == theirs.keys()
     for key, gradient in gradients.items():
         torch.testing.assert_close(theirs[key], gradient, rtol=0, atol=1e-4 * float(gradient.abs().max()) + 1e-6)
+
+
+@pytest.mark.parametrize("name", ["simclr", "swav", "byol"])
+def test_together_both_learn(name: str) -> None:
+    """Their own losses fall over 60 steps; clusters are the two textures, and the classifier tells them apart."""
+    few = {"branch__xcorr__clusters": 2, "branch__xcorr__mu": 5.0, "branch__xcorr__cls": 0.02}
+    step = step_of(configured(name, "lcr", "xcorr", branch__lcr__weight=1.0, optimizer__lr=2e-3, **few))
+    xcorr = step.method.branches["xcorr"]
+    assert isinstance(xcorr, XCorr)
+    textures = torch.arange(len(step.images)) % 2
+    xcorr.centroids = torch.eye(2)
+    xcorr.begin_epoch(lambda: torch.eye(2)[textures] + 0.01, None)
+    assert torch.equal(xcorr.labels, textures)
+    rows = []
+    for count in range(60):
+        index = torch.arange(8) + 8 * (count % 3)
+        rows.append(dict(zip(step.names, step(index, step.images[index]).tolist(), strict=False)))
+    means = {n: [sum(row[n] for row in part) / 9 for part in (rows[1:10], rows[-9:])] for n in step.names}
+    for loss in ("lcr kl", "xcorr mu", "xcorr cls"):
+        assert means[loss][1] < 0.8 * means[loss][0], (loss, means[loss])
+    assert means["xcorr accuracy"][1] > 0.8, means
 
 
 def test_both_branches_see_the_same_map_and_keep_their_own_losses() -> None:
