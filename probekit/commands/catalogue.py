@@ -55,7 +55,9 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
     console.print(_entry("branches", "for: probekit pretrain METHOD --branch NAME --set branch.NAME.SETTING=VALUE"))
     for branch in content["branches"]:
         console.print(f"  {branch['name']:<18} {branch['about']}; {branch['paper']}")
-        console.print(f"    {', '.join(f'{name}={value}' for name, value in branch['options'].items())}", highlight=False)
+        console.print(
+            f"    {', '.join(f'{name}={value}' for name, value in branch['options'].items())}", highlight=False
+        )
     console.print(_entry("looks", ""))
     for look in content["looks"]:
         console.print(f"  {look['name']:<18} {look['about']}")

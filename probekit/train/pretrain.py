@@ -142,6 +142,7 @@ def pretrain(
     fitting, notes = kind.suited(config.method_options, images=len(train), batch_size=config.train.batch_size)
     config = replace(config, method_options=fitting)
     model = _prepare(config, train, info, place)
+    notes += [line for branch in active_branches(model) for line in branch.plan(images=len(train))]
     match = start_from_weights(model, config, console)
     run = create_run(
         runs / (name or free_name("-".join((method, *branches, data.stem)), runs)),
@@ -259,8 +260,6 @@ def _prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torc
             f"expected at least {config.train.batch_size} training images (one batch), found "
             f"{len(train)}; type: --batch-size {max(2, len(train))}"
         )
-    for branch in active_branches(method):
-        branch.plan(images=len(train))
     return on_device(method, device)
 
 

@@ -4,7 +4,6 @@ Alone: pytest tests/branches/test_contract.py
 """
 
 import io
-from typing import Any
 
 import pytest
 import torch
@@ -219,4 +218,3 @@ def test_both_branches_see_the_same_map_and_keep_their_own_losses() -> None:
         batch = forward(step)
         losses[names] = {b.name: float(b.loss(batch).detach()) for b in branches_of(step.method)}
     assert losses["lcr", "xcorr"] == losses["lcr",] | losses["xcorr",]
-

@@ -275,8 +275,10 @@ def test_kinds_of_map() -> None:
         assert lcr.raw_map(phi).shape == (N, H, W)
     mlp = branch(branch="mlp")
     assert mlp.last is not None
+    last = mlp.last[1]
+    assert isinstance(last, nn.Conv2d)
     hidden = F.relu(torch.einsum("kd,ndhw->nkhw", mlp.filters.weight.flatten(1), phi))
-    expected = torch.einsum("k,nkhw->nhw", mlp.last[1].weight.flatten(), hidden)  # type: ignore[arg-type, union-attr]
+    expected = torch.einsum("k,nkhw->nhw", last.weight.flatten(), hidden)
     torch.testing.assert_close(mlp.raw_map(phi), expected)
     normed = branch(norm=True)
     maps = torch.einsum("kd,ndhw->nkhw", normed.filters.weight.flatten(1), phi)

@@ -3,6 +3,8 @@
 Alone: pytest tests/branches/test_spherical_kmeans.py
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -30,7 +32,7 @@ def lloyd(z: Floats, centroids: Floats, iterations: int) -> tuple[NDArray[np.int
         labels = np.array([max(range(len(centroids)), key=lambda k, row=row: row @ centroids[k]) for row in z])  # type: ignore[misc]
         for k in range(len(centroids)):
             mean = sum(z[i] for i in range(len(z)) if labels[i] == k)
-            centroids[k] = mean / np.sqrt((mean**2).sum())  # type: ignore[operator, union-attr]
+            centroids[k] = mean / np.sqrt((mean**2).sum())
     labels = np.array([max(range(len(centroids)), key=lambda k, row=row: row @ centroids[k]) for row in z])  # type: ignore[misc]
     return labels, centroids, float(np.mean([1 - z[i] @ centroids[labels[i]] for i in range(len(z))]))
 
@@ -59,7 +61,7 @@ def test_clear_clusters_are_found_as_scikit_learn_finds_them() -> None:
 def test_more_iterations_never_raise_the_inertia() -> None:
     z = bank(spread=1.5)
     inertias = [spherical_kmeans(z, z[:6].clone(), iterations=count).inertia for count in range(1, 12)]
-    assert all(b <= a + 1e-6 for a, b in zip(inertias, inertias[1:], strict=False))
+    assert all(b <= a + 1e-6 for a, b in pairwise(inertias))
     assert inertias[-1] < inertias[0]
 
 

@@ -47,9 +47,7 @@ def step_with(xcorr: XCorr, phi: Tensor, others: Tensor, index: Tensor) -> Step:
     """Of two views, the second of which the branch must not look at."""
     assert xcorr.companions(index) is not None
     both = torch.cat([phi, torch.full_like(phi, 1e3)])
-    return Step(
-        loss=torch.zeros(()), features=features_of(both), logs={}, companions={"xcorr": features_of(others)}
-    )
+    return Step(loss=torch.zeros(()), features=features_of(both), logs={}, companions={"xcorr": features_of(others)})
 
 
 @pytest.mark.parametrize("mask", MASKS)
@@ -63,9 +61,9 @@ def test_the_mask_is_eq_3_and_4_in_loops(mask: str) -> None:
             for p in range(P):
                 a, other = source[b, :, i, j], positives[p * B + b]
                 products = []
-                for k, l in cells:
-                    product = float(a @ other[:, k, l])
-                    lengths = float(a.norm() * other[:, k, l].norm())
+                for k, m in cells:
+                    product = float(a @ other[:, k, m])
+                    lengths = float(a.norm() * other[:, k, m].norm())
                     products.append(product / (lengths if mask in ("cosine", "uniform") else D))
                 best.append(max(products))
             mu[b, i, j] = sum(best) / P
@@ -153,8 +151,8 @@ def test_both_losses_in_loops(cosine: bool) -> None:
     assert logs["accuracy"] == pytest.approx(right / len(images))
     assert float(loss.detach()) == pytest.approx(0.05 * squares + 0.1 * surprises, rel=1e-4)
     assert logs["mask"] == pytest.approx(float(mu.mean()), rel=1e-5)
-    beta = xcorr.attend(phi).detach().numpy()
-    assert logs["agreement"] == pytest.approx(np.corrcoef(beta.flatten(), mu.numpy().flatten())[0, 1], abs=1e-4)
+    attention = xcorr.attend(phi).detach().numpy()
+    assert logs["agreement"] == pytest.approx(np.corrcoef(attention.flatten(), mu.numpy().flatten())[0, 1], abs=1e-4)
 
 
 def test_l_cls_reaches_features_attention_and_positives() -> None:
@@ -221,7 +219,7 @@ def test_companions_are_of_the_images_clusters_and_new_ones_each_time() -> None:
     assert not torch.equal(first, second)
     anyone = clustered(sampling="random").companions(index.repeat(20))
     assert anyone is not None
-    assert len(anyone.unique()) == IMAGES
+    assert len(set(anyone.tolist())) == IMAGES
     assert torch.equal(xcorr.index, torch.cat([index, second]))
 
 
@@ -263,7 +261,9 @@ def test_cluster_numbers_stay_from_epoch_to_epoch() -> None:
 
 def test_more_clusters_than_half_of_the_images_are_refused() -> None:
     branch(clusters=20).plan(images=40)
-    with pytest.raises(ValueError, match=r"clusters at most half of the 40 images, found 21; type: --set branch\.xcorr"):
+    with pytest.raises(
+        ValueError, match=r"clusters at most half of the 40 images, found 21; type: --set branch\.xcorr"
+    ):
         branch(clusters=21).plan(images=40)
 
 

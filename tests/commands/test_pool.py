@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from probekit.cli import app
 from probekit.commands.pooled import POOLS, open_encoder
 from probekit.data import open_split
 from probekit.heatmaps.score import SCORES
-from probekit.models.encoder import load_encoder
+from probekit.models.encoder import Features, load_encoder
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.report.shapes import HEATMAP, PROBE, mismatch
 from probekit.run import Run
@@ -79,25 +80,30 @@ def images(home: Path) -> torch.Tensor:
     return found
 
 
-def expected(home: Path, run: str, pool: str | None) -> np.ndarray[Any, Any]:
+def expected(home: Path, run: str, pool: str | None) -> NDArray[np.float32]:
+    return defined(home, run, pool).numpy()
+
+
+def defined(home: Path, run: str, pool: str | None) -> torch.Tensor:
     """Embeddings by the definitions, from the checkpoint's method and the encoder's map."""
     method, _ = load_method(Run(home / "runs" / run))
     x = images(home).float() / 255
     with torch.no_grad():
-        features = method.encoder(x)
+        features: Features = method.encoder(x)
         phi = features.map
         if pool is None or pool == "attention":
-            return features.pooled.numpy()
+            return features.pooled
         if pool == "gap":
-            return phi.mean((2, 3)).numpy()
+            return phi.mean((2, 3))
         if pool == "max":
-            return phi.amax((2, 3)).numpy()
+            return phi.amax((2, 3))
         branch: Any = next(iter(method.branches.values()))
         if pool == "branch":
             weights = branch.maps(features)[:, None]
-            return ((weights * phi).sum((2, 3)) / weights.sum((2, 3))).numpy()
+            pooled: torch.Tensor = (weights * phi).sum((2, 3)) / weights.sum((2, 3))
+            return pooled
         maps = torch.einsum("kd,ndhw->nkhw", branch.filters.weight.flatten(1), phi).relu()
-        return torch.einsum("nkhw,ndhw->nkdhw", maps, phi).mean((3, 4)).flatten(1).numpy()
+        return torch.einsum("nkhw,ndhw->nkdhw", maps, phi).mean((3, 4)).flatten(1)
 
 
 CASES = [("lcr", p) for p in (None, "gap", "max", "branch", "bilinear")]
@@ -157,7 +163,9 @@ def test_every_section_takes_a_pooling(home: Path) -> None:
     assert {"last@branch"} == {section["checkpoint"] for section in sgd.values() if isinstance(section, dict)}
 
 
-@pytest.mark.parametrize(("run", "pool"), [("lcr", "branch"), ("both", "attention"), ("lcr", "max"), ("lcr", "bilinear")])
+@pytest.mark.parametrize(
+    ("run", "pool"), [("lcr", "branch"), ("both", "attention"), ("lcr", "max"), ("lcr", "bilinear")]
+)
 def test_heatmaps_under_a_pooling(home: Path, run: str, pool: str) -> None:
     words = ["heatmap", run, "--pool", pool, "--n", "4", "--passes", "0", "--json"]
     result = json.loads(sure(*words))
@@ -229,8 +237,8 @@ def test_a_branch_of_several_stages_has_no_pooling(home: Path) -> None:
 
 def test_embeddings_that_depend_on_their_batch_come_with_a_warning(home: Path) -> None:
     batch = ["--set", "branch.lcr.normalise=batch"]
-    assert "depend on" in sure("pretrain", "simclr", *QUICK, *LCR, *batch, "--name", "batch")
-    assert "depend on" not in sure("pretrain", "simclr", *QUICK, *LCR)
+    assert "depends on" in sure("pretrain", "simclr", *QUICK, *LCR, *batch, "--name", "batch")
+    assert "depends on" not in sure("pretrain", "simclr", *QUICK, *LCR)
 
 
 @pytest.mark.parametrize("pool", POOLS)
