@@ -162,9 +162,14 @@ def make_views(
         views.inputs = inputs.view(views.targets.shape)
     for kind in chosen.crops:
         if kind.side < 1:
-            height, width = (max(SIDE, round(kind.side * side / SIDE) * SIDE) for side in whole)
-            views.local = _make(kind, images, generator, (height, width))
+            views.local = _make(kind, images, generator, size_of(kind, whole))
     return views
+
+
+def size_of(kind: Crops, whole: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) of views, given that of whole ones: sides that encoders take, so multiples of `SIDE`."""
+    height, width = (max(SIDE, round(kind.side * side / SIDE) * SIDE) for side in whole)
+    return height, width
 
 
 def _make(kind: Crops, images: Tensor, generator: torch.Generator, size: tuple[int, int]) -> Views:

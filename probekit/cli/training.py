@@ -30,6 +30,9 @@ def pretrain(
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --name, or with the newest run.")] = False,
     overwrite: Overwrite = False,
+    fail_on_collapse: Annotated[
+        bool, typer.Option("--fail-on-collapse", help="Stop when the embeddings of all images are alike.")
+    ] = False,
 ) -> None:
     """Pretrain a method on a dataset file."""
     from probekit.commands.pretrain import run_pretrain, run_resume
@@ -61,6 +64,7 @@ def pretrain(
         branches=branch,
         device=device,
         overwrite=overwrite,
+        fail_on_collapse=fail_on_collapse,
         data_folder=DATA,
         console=console,
     )

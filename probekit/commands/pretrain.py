@@ -31,6 +31,7 @@ def run_pretrain(
     branches: Sequence[str] = (),
     device: str,
     overwrite: bool,
+    fail_on_collapse: bool = False,
     data_folder: Path,
     console: Console,
 ) -> Run:
@@ -65,6 +66,7 @@ def run_pretrain(
         branches=branches,
         device=device,
         overwrite=overwrite,
+        fail_on_collapse=fail_on_collapse,
         console=console,
     )
     _report(run, finished, console)

@@ -45,11 +45,13 @@ class Rate:
         parameters: Whose.
         share: Of the run's own rate.
         schedule: Its course, a name of `optimizer.schedule`; None is the run's.
+        start: The first step at which it is not 0.
     """
 
-    parameters: Sequence[nn.Parameter]
+    parameters: Sequence[Tensor]
     share: float = 1.0
     schedule: str | None = None
+    start: int = 0
 
 
 class Method(nn.Module, ABC):
@@ -62,6 +64,7 @@ class Method(nn.Module, ABC):
         pooling: How its encoder pools, unless `model.pooling` says otherwise.
         provides: What branches may rely on, e.g. "map", "two_views", "embedding_loss", "reconstruction".
         needs_labels: Whether `views.labels` must be there; its constructor then takes the number of classes, too.
+        remedy: The likely cause of a collapse or of a loss that does not fall, with what to type; "" is the usual one.
         defaults: Values of constructor arguments that this variant fixes.
         encoder: What is trained.
         branches: Add-ons, put there by `probekit.branches.base.attach`.
@@ -73,6 +76,7 @@ class Method(nn.Module, ABC):
     pooling: ClassVar[str]
     provides: ClassVar[frozenset[str]]
     needs_labels: ClassVar[bool] = False
+    remedy: ClassVar[str] = ""
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, encoder: Encoder) -> None:

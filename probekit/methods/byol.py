@@ -1,7 +1,6 @@
 """BYOL (Grill et al., arXiv 2006.07733): each view's prediction of what a target network makes of the other."""
 
 import torch
-from torch import nn
 
 from probekit.methods.base import Step, expect_positive
 from probekit.methods.cosine import negative_cosine
@@ -29,6 +28,7 @@ class BYOL(MomentumMethod):
     paper = "BYOL, arXiv 2006.07733"
     recipe = "byol"
     pooling = "gap"
+    remedy = "a target that follows too fast: --set method.momentum=0.999, or a lower optimizer.lr"
     provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
@@ -56,8 +56,3 @@ class BYOL(MomentumMethod):
         pairs = zip(predictions, reversed(targets), strict=True)
         loss = sum((2 + 2 * negative_cosine(p, z) for p, z in pairs), torch.zeros((), device=x.device))
         return Step(loss=loss, features=features, logs={"prediction": loss.detach()})
-
-    @property
-    def projection(self) -> nn.Module:
-        """The projector of the trained network."""
-        return self.projector

@@ -1,5 +1,7 @@
 """How far a run is, known to a method whose loss or target depends on it."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -33,4 +35,8 @@ class Clock(nn.Module):
 
     def before(self, epoch: float) -> Tensor:
         """Whether so many epochs are not yet done, bool scalar."""
-        return self.step < epoch * self.batches
+        return self.step < self.first_step(epoch)
+
+    def first_step(self, epoch: float) -> int:
+        """The first step after so many epochs."""
+        return math.ceil(epoch * self.batches)

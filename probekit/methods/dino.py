@@ -1,12 +1,14 @@
 """DINO (Caron et al., arXiv 2104.14294): a student's small and large crops match a teacher's large ones."""
 
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.methods.base import Step, expect_positive
+from probekit.methods.base import Rate, Step, expect_positive
 from probekit.methods.momentum import MomentumMethod
 from probekit.methods.sinkhorn import used
 from probekit.methods.swapped import swapped_cross_entropy
@@ -21,8 +23,8 @@ class DINOHead(nn.Module):
     def __init__(self, *, dim: int, hidden: int, bottleneck: int, out: int) -> None:
         super().__init__()
         self.mlp = MLP(dim, hidden, hidden, bottleneck, norm=False, activation=nn.GELU)
+        self.mlp.apply(_initialise)
         self.last = nn.Linear(bottleneck, out, bias=False)
-        self.apply(_initialise)
 
     def forward(self, pooled: Tensor, frozen: Tensor) -> Tensor:
         """`frozen`, bool scalar: the last layer gets no gradient."""
@@ -65,6 +67,7 @@ class DINO(MomentumMethod):
     paper = "DINO, arXiv 2104.14294"
     recipe = "dino"
     pooling = "gap"
+    remedy = "a teacher that is too sharp or too soft: --set method.teacher_temperature=0.06, or a longer method.freeze"
     provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
@@ -132,10 +135,14 @@ class DINO(MomentumMethod):
         super().after_step()
         self.centre.lerp_(self.mean_output, 1 - self.centre_momentum)
 
+    def rates(self) -> Sequence[Rate]:
+        """None for the last layer while it is frozen: weight decay would change it, too."""
+        return (Rate((self.projector.last.weight,), start=self.clock.first_step(self.freeze)),)
+
     @property
     def projection(self) -> nn.Module:
-        """The student's head up to its unit vectors' layer."""
-        return self.projector.mlp
+        """The head of the network that is kept, up to its unit vectors."""
+        return cast(DINOHead, super().projection).mlp
 
     @property
     def chance_loss(self) -> float:

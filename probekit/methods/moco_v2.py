@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from probekit.methods.base import Step, expect_positive
@@ -57,7 +57,7 @@ class MoCoV2(MomentumMethod):
         keep: str = "online",  # official code
     ) -> None:
         super().__init__(encoder, momentum=momentum, final_momentum=momentum, keep=keep)
-        expect_positive(temperature=temperature, queue=queue, hidden=hidden, group=group)
+        expect_positive(temperature=temperature, queue=queue, hidden=hidden, projection_dim=projection_dim, group=group)
         self.temperature, self.group = temperature, group
         self.projector = MLP(encoder.dim, hidden, projection_dim, norm=False)
         self.queue = FeatureQueue(queue, projection_dim)
@@ -102,11 +102,6 @@ class MoCoV2(MomentumMethod):
         """The target follows; the keys join the queue."""
         super().after_step()
         self.queue.push(self.keys)
-
-    @property
-    def projection(self) -> nn.Module:
-        """The head of the query."""
-        return self.projector
 
     @property
     def chance_loss(self) -> float:

@@ -1,8 +1,7 @@
 """Methods with a target network, which follows the trained one as an exponential moving average."""
 
-from collections.abc import Sequence
 from copy import deepcopy
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,11 +71,16 @@ class MomentumMethod(Method):
     def after_step(self) -> None:
         """The target follows, and the clock goes on."""
         tau = self.tau()
-        online: Sequence[Tensor] = [p for name in self.followed for p in getattr(self, name).parameters()]
-        copies = list(self.target.parameters())
+        online: list[Tensor] = [p for name in self.followed for p in getattr(self, name).parameters()]
+        copies: list[Tensor] = list(self.target.parameters())
         torch._foreach_mul_(copies, tau)
-        torch._foreach_add_(copies, torch._foreach_mul(online, 1 - tau))
+        torch._foreach_add_(copies, list(torch._foreach_mul(online, 1 - tau)))
         self.clock.tick()
+
+    @property
+    def projection(self) -> nn.Module:
+        """The head of the network that is kept."""
+        return cast(nn.Module, self.projector if self.keep == "online" else self.target["projector"])
 
     @property
     def kept(self) -> str:

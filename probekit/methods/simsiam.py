@@ -27,6 +27,7 @@ class SimSiam(Method):
     paper = "SimSiam, arXiv 2011.10566"
     recipe = "moco-v2"
     pooling = "gap"
+    remedy = "a predictor that cannot keep up: --set method.bottleneck=512, or a lower optimizer.lr"
     provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(

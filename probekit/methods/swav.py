@@ -1,14 +1,14 @@
 """SwAV (Caron et al., arXiv 2006.09882): each crop predicts the cluster codes of the image's other crops."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.methods.base import Method, Step, expect_positive
+from probekit.methods.base import Method, Rate, Step, expect_positive
 from probekit.methods.clock import Clock
 from probekit.methods.sinkhorn import sinkhorn, used
 from probekit.methods.swapped import swapped_cross_entropy
@@ -75,6 +75,7 @@ class SwAV(Method):
         self.queue_from, self.freeze = queue_from, freeze
         self.projector = MLP(encoder.dim, hidden, projection_dim, norm=True)
         self.prototypes = nn.Linear(projection_dim, prototypes, bias=False)
+        self.prototypes.weight = nn.Parameter(F.normalize(self.prototypes.weight.detach(), dim=1))
         self.queues = nn.ModuleList(FeatureQueue(queue, projection_dim) for _ in range(VIEWS if queue else 0))
         self.clock = Clock()
         self.latest: tuple[Tensor, ...] = ()
@@ -106,43 +107,53 @@ class SwAV(Method):
 
     def step(self, views: Views) -> Step:
         """The swapped prediction. Logs: `swapped` (chance ln K), `prototypes used`, as a share of K."""
+        batch = views.inputs.shape[1]
         features = self.encode(views.inputs.flatten(0, 1))
         pooled = [features.pooled]
         if views.local is not None:
             pooled.append(self.encode(views.local.inputs.flatten(0, 1)).pooled)
-        weight = self._unit_prototypes()
+        weight = self.prototypes.weight
+        weight = torch.where(self._frozen, weight.detach(), weight)
         with torch.autocast(weight.device.type, enabled=False):
-            z = F.normalize(torch.cat([self.projector(part) for part in pooled]), dim=1)
-            scores = (z @ weight.T).split(views.inputs.shape[1])
-        self.latest = tuple(part.detach() for part in z.split(views.inputs.shape[1])[:VIEWS])
+            z = F.normalize(self.projector(torch.cat(pooled)), dim=1)
+            scores = torch.split(z @ weight.T, batch)
+        self.latest = torch.split(z.detach(), batch)[:VIEWS]
         codes = [self._codes(i, score.detach(), weight.detach()) for i, score in enumerate(scores[:VIEWS])]
         loss = swapped_cross_entropy(codes, [score / self.temperature for score in scores])
         return Step(loss, features, {"swapped": loss.detach(), "prototypes used": used(torch.cat(codes))})
 
-    def _unit_prototypes(self) -> Tensor:
-        """`[K, P]`, unit rows; without gradients while they are frozen."""
-        with torch.no_grad():
-            self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))
-        weight = self.prototypes.weight
-        return torch.where(self.clock.before(self.freeze), weight.detach(), weight)
+    @property
+    def _frozen(self) -> Tensor:
+        """Whether the prototypes stay as they are, bool scalar."""
+        return self.clock.before(self.freeze)
 
     @torch.no_grad()
     def _codes(self, view: int, scores: Tensor, prototypes: Tensor) -> Tensor:
         """Codes `[B, K]` of a large crop, together with its queue where that is in use."""
         weight = None
         if self.queues:
-            queue = self.queues[view]
+            queue = self._queues()[view]
             in_use = queue.full & ~self.clock.before(self.queue_from)
             weight = torch.cat([in_use.expand(len(queue.rows)), torch.ones_like(in_use).expand(len(scores))]).float()
             scores = torch.cat([queue.rows @ prototypes.T, scores])
         codes = sinkhorn(scores, epsilon=self.epsilon, iterations=self.iterations, weight=weight)
         return codes[-len(self.latest[view]) :]
 
+    def _queues(self) -> list[FeatureQueue]:
+        return cast(list[FeatureQueue], list(self.queues))
+
+    @torch.no_grad()
     def after_step(self) -> None:
-        """The features join their queues; the clock goes on."""
-        for queue, z in zip(self.queues, self.latest, strict=False):
+        """The features join their queues; prototypes become unit vectors again; the clock goes on."""
+        for queue, z in zip(self._queues(), self.latest, strict=False):
             queue.push(z)
+        weight = self.prototypes.weight
+        weight.copy_(torch.where(self._frozen, weight, F.normalize(weight, dim=1)))
         self.clock.tick()
+
+    def rates(self) -> Sequence[Rate]:
+        """None for the prototypes while they are frozen: weight decay would move them, too."""
+        return (Rate((self.prototypes.weight,), start=self.clock.first_step(self.freeze)),)
 
     @property
     def projection(self) -> nn.Module:

@@ -201,7 +201,11 @@ def _read_torch(path: Path) -> tuple[Any, dict[str, Any] | None]:
             "where you trust it, save its state_dict alone: torch.save(model.state_dict(), FILE)"
         ) from error
     header = tree.get("encoder_header") if isinstance(tree, Mapping) else None
-    return tree, header["spec"] if isinstance(header, Mapping) else None
+    if not isinstance(header, Mapping):
+        return tree, None
+    # A file of probekit says which of two networks is kept; older ones have one.
+    kept = f"{header.get('kept', 'encoder')}."
+    return {"method": {k: v for k, v in tree["method"].items() if k.startswith(kept)}}, header["spec"]
 
 
 def _tables(tree: Any, where: str) -> Iterator[tuple[str, dict[str, Tensor]]]:

@@ -18,7 +18,7 @@ from probekit.data import shrink
 from probekit.train.build import build_method, on_device
 from probekit.train.pretrain import describe_device
 from probekit.train.step import WARM_UP, build_step, fastest_step
-from probekit.views import RECIPES, Views
+from probekit.views import RECIPES, Recipe, Views, size_of
 
 BYTES = {"fp32": 4, "bf16": 2}
 ROUNDS = 5  # of a measured rate; the fastest counts
@@ -113,13 +113,25 @@ def step_cost(config: Config, *, channels: int, size: tuple[int, int]) -> StepCo
     with FakeTensorMode(allow_non_fake_inputs=True):
         method.to_empty(device="cpu")
         batch = config.train.batch_size
-        views = torch.empty(RECIPES[config.views.recipe].views, batch, channels, *size)
-        none = torch.empty(0)
-        labels = torch.zeros(batch, dtype=torch.int64)
+        views = _empty_views(RECIPES[config.views.recipe], batch, channels, size)
         with _Count() as counted:
-            method.step(Views(views, views, none, none, labels)).loss.backward()  # type: ignore[no-untyped-call]
+            method.step(views).loss.backward()  # type: ignore[no-untyped-call]
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
     return StepCost(counted.flops, counted.elements, counted.operators, trained)
+
+
+def _empty_views(recipe: Recipe, batch: int, channels: int, size: tuple[int, int]) -> Views:
+    """Views of the recipe's shapes, with labels."""
+
+    def empty(n: int, size: tuple[int, int]) -> Views:
+        x = torch.empty(n, batch, channels, *size)
+        return Views(x, x, torch.empty(0), torch.empty(0), torch.zeros(batch, dtype=torch.int64))
+
+    views = empty(recipe.views, size)
+    for kind in recipe.crops:
+        if kind.side < 1:
+            views.local = empty(kind.n, size_of(kind, size))
+    return views
 
 
 def measured_rates(device: torch.device, precision: str) -> Rates:

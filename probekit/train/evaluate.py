@@ -9,14 +9,18 @@ from probekit.data import DeviceSplit
 from probekit.models.encoder import Encoder
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.probe.protocol import probe_accuracy, validation_part
+from probekit.probe.spectrum import rankme, singular_values
+
+MOST = 2048  # images whose embeddings the rank is of; ours
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracies in [0, 1], or None where there is nothing to score on."""
+    """Accuracies in [0, 1], or None where there is nothing to score on; the effective rank of the embeddings."""
 
     val: float | None
     test: float | None
+    rank: float | None
 
 
 class Monitor:
@@ -48,7 +52,9 @@ class Monitor:
             val = self._score_split(encoder, features, labels, self.val)
         else:
             val = self._score_part(features, labels)
-        return Scores(val=val, test=self._score_split(encoder, features, labels, self.test))
+        test = self._score_split(encoder, features, labels, self.test)
+        few = features[:: -(-len(features) // MOST)].astype(np.float64)
+        return Scores(val, test, rankme(singular_values(few - few.mean(axis=0))))
 
     def _score_part(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> float | None:
         held = validation_part(labels, seed=self.seed, groups=self.train.split.factors.get("pair_id"))

@@ -21,6 +21,7 @@ from probekit.run import Run
 from probekit.streamed import StreamedImages, feed
 from probekit.train.checkpoint import restore_rng, rng_state, save_checkpoint
 from probekit.train.evaluate import Monitor
+from probekit.train.health import RANK, CollapseError, complaints
 from probekit.train.live import Display
 from probekit.train.optim import Schedule, rates_on_device, scaled_rate, set_rates
 from probekit.train.seeds import stream_seed
@@ -57,6 +58,9 @@ class Progress:
 
 class Trainer:
     """Trains a method on a split.
+
+    Attributes:
+        fail_on_collapse: Whether to stop, with everything saved, when the embeddings of all images are alike.
 
     Args:
         config: The run's settings.
@@ -104,6 +108,7 @@ class Trainer:
         self.buffer: list[Tensor] = []
         self.saved_at = self.read_at = time.monotonic()
         self.say, self.said_waiting = say, False
+        self.fail_on_collapse, self.said = False, set[str]()
 
     @property
     def encoder(self) -> Encoder:
@@ -200,21 +205,30 @@ class Trainer:
             line |= self._evaluate()
         self.run.append_metrics(line)
         display.epoch(line)
+        found = complaints(line, self.method, epochs=self.config.train.epochs)
+        for kind, text in found.items():
+            if kind not in self.said:
+                self.say(f"warning: {text}")
+        self.said |= found.keys()
         if due:
             self.save()
+        if self.fail_on_collapse and "collapse" in found:
+            self.save()
+            raise CollapseError(f"{found['collapse']}. All is saved, and --fail-on-collapse was typed")
         keep = self.config.train.keep_every
         if keep and (last or done.epoch % keep == 0):
             save_encoder(self.run.kept(done.epoch), self.encoder, self._encoder_info())
 
     def _evaluate(self) -> dict[str, float]:
-        scores = asdict(self.monitor.score(self.encoder))
-        found = {name: value for name, value in scores.items() if value is not None}
+        scores = self.monitor.score(self.encoder)
+        accuracies = {"val": scores.val, "test": scores.test}
+        found = {name: value for name, value in accuracies.items() if value is not None}
         for name, value in found.items():
             best = f"best_{name}"
             if value >= self.progress.best.get(best, -math.inf):  # ties: the later one, as the paper
                 self.progress.best[best] = value
                 self._write(best)
-        return found
+        return found | ({} if scores.rank is None else {RANK: scores.rank})
 
     def save(self) -> None:
         """Writes `last` and the encoder's own file.
@@ -289,7 +303,7 @@ class Trainer:
     @torch.no_grad()
     def _project_all(self) -> Tensor:
         """The projections of all images without augmentation, `[N, P]`, in eval mode."""
-        pooled = torch.from_numpy(extract(self.method.encoder, self.train.images, batch_size=BATCH_SIZE))
+        pooled = torch.from_numpy(extract(self.encoder, self.train.images, batch_size=BATCH_SIZE))
         project = self.method.projection
         if project is None:
             return pooled.to(self.device)

@@ -49,7 +49,7 @@ def build_optimizer(
     groups: list[dict[str, Any]] = []
     for rate in (None, *rates):
         mine = [p for p in parameters if own.get(id(p)) is rate]
-        of_rate = {} if rate is None else {"share": rate.share, "schedule": rate.schedule}
+        of_rate = {} if rate is None else {"share": rate.share, "schedule": rate.schedule, "start": rate.start}
         for free in (False, True):
             chosen = [p for p in mine if (id(p) in spared) == free]
             if chosen or rate is None:
@@ -88,7 +88,8 @@ def rates_on_device(optimizer: Optimizer, device: torch.device) -> None:
 def set_rates(optimizer: Optimizer, schedule: "Schedule", step: int) -> None:
     """Sets every group's learning rate for a step, without a wait for the device."""
     for group in optimizer.param_groups:
-        lr = group.get("share", 1.0) * schedule.at(step, group.get("schedule"))
+        begun = step >= group.get("start", 0)
+        lr = group.get("share", 1.0) * schedule.at(step, group.get("schedule")) if begun else 0.0
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(lr)
         else:

@@ -94,6 +94,7 @@ def pretrain(
     branches: Sequence[str],
     device: str,
     overwrite: bool,
+    fail_on_collapse: bool,
     console: Console,
 ) -> tuple[Run, bool]:
     """Pretrains a method on a dataset file.
@@ -111,6 +112,7 @@ def pretrain(
         branches: Names in `BRANCHES`, attached in this order.
         device: "auto", "cpu" or "cuda[:i]".
         overwrite: Replace a run of the same name.
+        fail_on_collapse: Stop when the embeddings of all images are alike.
         console: Where progress goes.
 
     Returns:
@@ -119,6 +121,7 @@ def pretrain(
     Raises:
         ValueError: For settings, data or a device that do not fit.
         NonFiniteLossError: If training diverges.
+        CollapseError: If it collapses, and `fail_on_collapse` is set.
     """
     if len(set(branches)) < len(branches):
         raise ValueError(f"expected each --branch once, found {', '.join(branches)}")
@@ -164,6 +167,7 @@ def pretrain(
         console.print(note)
     _announce_streaming(train, console)
     trainer = _build_trainer(config, model, run, info, train, console)
+    trainer.fail_on_collapse = fail_on_collapse
     return run, _fit(trainer, console)
 
 

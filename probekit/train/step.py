@@ -13,6 +13,7 @@ from probekit.branches.base import Branch, branches_of
 from probekit.config import Config
 from probekit.data import Images, shrunk
 from probekit.methods.base import Method, Step
+from probekit.train.health import batch_health
 from probekit.train.optim import build_optimizer, rates_on_device, scaled_rate
 from probekit.train.seeds import stream_seed
 from probekit.views import Views, make_views
@@ -62,7 +63,8 @@ class TrainingStep:
             clip_grad_norm_([p for p in self.method.parameters() if p.grad is not None], self.config.optimizer.clip)
         self.optimizer.step()
         self.method.after_step()
-        logs = {"loss": loss.detach(), **step.logs}
+        health = batch_health(step.features.pooled, len(index))
+        logs = {"loss": loss.detach(), **step.logs, **health}
         self.names = list(logs)
         return torch.stack([value.float() for value in logs.values()])
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ def train(
     runs: Path,
     *,
     method: str = "conrec",
+    branches: Sequence[str] = (),
     epochs: int = 3,
     name: str = "run",
     preset: str = "quick",
@@ -64,6 +65,8 @@ def train(
 ) -> tuple[Run, bool]:
     return pretrain(
         method,
+        branches=branches,
+        fail_on_collapse=False,
         data=data,
         runs=runs,
         name=name,
@@ -211,6 +214,8 @@ def test_same_seed_same_run_and_another_seed_another(data: Path, tmp_path: Path)
     assert_same_run(a, b)
     run, _ = pretrain(
         "conrec",
+        branches=(),
+        fail_on_collapse=False,
         data=data,
         runs=tmp_path,
         name="c",
@@ -343,7 +348,7 @@ def test_weights_that_the_last_step_broke_say_what_to_try_before_they_are_probed
         ({"train.batch_size": 64}, "type: --batch-size 32"),
         ({"model.depth": 7}, "divisible by 64"),
         ({"views.recipe": "nonsense"}, "expected views.recipe one of"),
-        ({"optimizer.name": "sgd"}, "expected optimizer.name one of lars, adamw"),
+        ({"optimizer.name": "lion"}, "expected optimizer.name one of lars, larc, sgd, adamw"),
         ({"optimizer.momentum": 1.0}, "expected optimizer.momentum below 1"),
         ({"method.temperature": float("nan")}, "expected method.temperature"),
     ],
@@ -379,8 +384,10 @@ class Recorder(Branch):
         self.embedded: list[tuple[int, ...]] = []
         self.beside: list[int] = []
 
-    def begin_epoch(self, embed: Any) -> None:
+    def begin_epoch(self, embed: Callable[[], Tensor], labels: Tensor | None) -> Mapping[str, float]:
         self.embedded.append(tuple(embed().shape))
+        assert labels is not None
+        return {"embedded": len(self.embedded)}
 
     def companions(self, index: Tensor) -> Tensor:
         return index[:3]
@@ -399,8 +406,9 @@ def test_a_branch_changes_no_line_of_the_loop(data: Path, tmp_path: Path, monkey
         return method
 
     monkeypatch.setattr(starter, "build_method", build)
-    train(data, tmp_path, epochs=2)
-    assert recorder.embedded == [(32, 32), (32, 32)]
+    run, _ = train(data, tmp_path, epochs=2)
+    assert recorder.embedded == [(32, 128), (32, 128)]  # projections
+    assert [line["recorder embedded"] for line in run.read_metrics()] == [1, 2]
     assert recorder.beside == [6] * 8
     assert recorder.pull.item() != 1.0
     stop_after(2, monkeypatch)

@@ -1,4 +1,4 @@
-"""LARS against the written-out recurrence of the authors' code; schedules; scaling.
+"""LARS and LARC against written-out recurrences; who decays, and at what rate; schedules; scaling.
 
 Alone: pytest tests/train/test_optim.py
 """
@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from probekit.train.lars import LARS
-from probekit.train.optim import Schedule, build_optimizer, scaled_rate
+from probekit.config import CHOICES
+from probekit.methods.base import Rate
+from probekit.train.lars import LARC, LARS
+from probekit.train.optim import Schedule, build_optimizer, scaled_rate, set_rates
 
 RATES = [0.3, 0.3, 0.1, 0.05, 0.3]  # a changing rate tells whether it stands inside the momentum buffer
 
@@ -64,8 +66,8 @@ def test_biases_and_normalisation_are_not_decayed(name: str) -> None:
 
 
 def test_unknown_optimizer_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="known: adamw, lars"):
-        build_optimizer(nn.Linear(2, 2), name="sgd", lr=0.1, momentum=0.9, weight_decay=0.0)
+    with pytest.raises(ValueError, match="known: adamw, larc, lars, sgd"):
+        build_optimizer(nn.Linear(2, 2), name="lion", lr=0.1, momentum=0.9, weight_decay=0.0)
 
 
 def test_paper_rate_is_three_tenths() -> None:
@@ -75,7 +77,7 @@ def test_paper_rate_is_three_tenths() -> None:
 
 def test_schedules() -> None:
     def rate(step: int, schedule: str, warmup: int) -> float:
-        return rate_at(step, peak=2.0, schedule=schedule, warmup=warmup, total=110)
+        return Schedule(peak=2.0, name=schedule, warmup=warmup, total=110).at(step)
 
     assert [rate(s, "constant", 0) for s in (0, 50, 109)] == [2.0, 2.0, 2.0]
     assert [rate(s, "cosine", 10) for s in (0, 4, 9, 10)] == [0.2, 1.0, 2.0, 2.0]
@@ -83,3 +85,111 @@ def test_schedules() -> None:
     assert rate(109, "cosine", 10) == pytest.approx(2.0 * 0.5 * (1 + math.cos(math.pi * 0.99)))
     with pytest.raises(ValueError, match="known: constant, cosine"):
         rate(0, "linear", 0)
+
+
+# --- LARC.
+
+
+def larc_in_numpy(w: NDArray[np.float64], gradients: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """LARC without clipping around SGD: the rate outside the buffer, the decay outside the gradient's norm."""
+    v = np.zeros_like(w)
+    for lr, g in zip(RATES, gradients, strict=True):
+        w_norm, g_norm = math.sqrt((w**2).sum()), math.sqrt((g**2).sum())
+        trust = 0.001 * w_norm / (g_norm + 1e-2 * w_norm + 1e-8) if w_norm > 0 and g_norm > 0 else 1.0
+        v = 0.9 * v + trust * (g + 1e-2 * w)
+        w = w - lr * v
+    return w
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (5,)])  # biases are adapted, too
+@pytest.mark.parametrize("start", ["random", "zero weights", "zero gradients"])
+def test_larc_is_the_recurrence(start: str, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    w = np.zeros(shape) if start == "zero weights" else rng.normal(size=shape)
+    gradients = [np.zeros(shape) if start == "zero gradients" else rng.normal(size=shape) for _ in RATES]
+    p = nn.Parameter(torch.from_numpy(w.copy()))
+    optimizer = LARC([p], lr=0.3, momentum=0.9, weight_decay=1e-2)
+    for lr, g in zip(RATES, gradients, strict=True):
+        optimizer.param_groups[0]["lr"] = lr
+        p.grad = torch.from_numpy(g)
+        optimizer.step()
+        np.testing.assert_array_equal(p.grad.numpy(), g)
+    np.testing.assert_allclose(p.detach().numpy(), larc_in_numpy(w, gradients), rtol=1e-12, atol=1e-14)
+
+
+# --- Who decays, who is adapted, and whose rate is another.
+
+
+@pytest.mark.parametrize("name", CHOICES["optimizer.name"])
+def test_with_decay_all_biases_and_normalisation_decay_too(name: str) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    groups = build_optimizer(model, name=name, lr=0.1, momentum=0.9, weight_decay=0.01, decay="all").param_groups
+    decayed = [p for group in groups if group["weight_decay"] == 0.01 for p in group["params"]]
+    assert {id(p) for p in decayed} == {id(p) for p in model.parameters()}
+    assert all(group.get("adapt", True) for group in groups if group["params"])
+
+
+@pytest.mark.parametrize("name", CHOICES["optimizer.name"])
+@pytest.mark.parametrize("decay", CHOICES["optimizer.decay"])
+def test_every_parameter_is_trained_once_at_its_own_rate(name: str, decay: str) -> None:
+    layers = [nn.Linear(2, 2) for _ in range(4)]
+    layers[3].requires_grad_(False)
+    rates = (
+        Rate(tuple(layers[1].parameters()), share=0.5, schedule="constant"),
+        Rate((layers[2].weight,), start=3),
+    )
+    optimizer = build_optimizer(
+        nn.ModuleList(layers), name=name, lr=0.1, momentum=0.9, weight_decay=0.01, decay=decay, rates=rates
+    )
+    listed = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(listed) == sorted(id(p) for part in layers[:3] for p in part.parameters())
+    schedule = Schedule(peak=0.1, name="cosine", warmup=0, total=8)
+    for step in (0, 2, 3, 6):
+        set_rates(optimizer, schedule, step)
+        found = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        assert found[id(layers[0].weight)] == found[id(layers[2].bias)] == schedule.at(step)
+        assert found[id(layers[1].weight)] == found[id(layers[1].bias)] == pytest.approx(0.05)
+        assert found[id(layers[2].weight)] == (schedule.at(step) if step >= 3 else 0.0)
+
+
+@pytest.mark.parametrize("name", CHOICES["optimizer.name"])
+def test_before_its_start_a_parameter_stays_bit_for_bit(name: str) -> None:
+    """Even with a decay, and a gradient of 0, as SwAV and DINO freeze."""
+    torch.manual_seed(0)
+    p, q = nn.Parameter(torch.randn(3, 3)), nn.Parameter(torch.randn(3, 3))
+    before = p.detach().clone()
+    optimizer = build_optimizer(
+        nn.ParameterList([p, q]), name=name, lr=0.1, momentum=0.9, weight_decay=0.1, rates=(Rate((p,), start=2),)
+    )
+    schedule = Schedule(peak=0.1, name="constant", warmup=0, total=9)
+    for step in range(4):
+        set_rates(optimizer, schedule, step)
+        p.grad = torch.zeros(3, 3) if step < 2 else torch.ones(3, 3)
+        q.grad = torch.ones(3, 3)
+        optimizer.step()
+        assert torch.equal(p, before) == (step < 2)
+
+
+# --- Schedules.
+
+
+@pytest.mark.parametrize(("warmup", "total", "final"), [(10, 110, 0.0), (1, 20, 0.001), (5, 6, 0.5), (7, 50, 1.0)])
+def test_warm_up_and_cosine_are_torchs(warmup: int, total: int, final: float) -> None:
+    """LinearLR, then CosineAnnealingLR; theirs begin one step before ours, which takes no step at a rate of 0."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    rise = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / warmup, total_iters=max(1, warmup - 1))
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total - warmup, eta_min=2.0 * final)
+    theirs = torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], milestones=[warmup])
+    mine = Schedule(peak=2.0, name="cosine", warmup=warmup, total=total, final=final)
+    for step in range(total):
+        assert mine.at(step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9, abs=1e-12)
+        optimizer.step()
+        theirs.step()
+    assert mine.at(total) == pytest.approx(2.0 * final)
+    assert mine.at(total + 5) == mine.at(total)  # a finished run that is not extended
+
+
+def test_linear_scaling_is_per_256_images() -> None:
+    assert scaled_rate(0.2, scaling="linear", batch_size=4096) == pytest.approx(3.2)
+    with pytest.raises(ValueError, match="known: linear, none, sqrt"):
+        scaled_rate(0.2, scaling="cubic", batch_size=256)

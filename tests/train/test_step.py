@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from probekit.config import Config, resolve
+from probekit.config import CHOICES, Config, resolve
 from probekit.registry import METHODS, get
 from probekit.train import pretrain as starter
 from probekit.train.build import build_method
-from probekit.train.optim import build_optimizer, rates_on_device, set_rate
+from probekit.train.optim import Schedule, build_optimizer, rates_on_device, set_rates
 from probekit.train.pretrain import has_bf16, with_precision
 from probekit.train.step import WARM_UP, RecordedStep, TrainingStep
 
 CPU = torch.device("cpu")
 
 
-def configured(method: str = "conrec", preset: str = "quick", **options: Any) -> Config:
+def configured(method: str = "conrec", *, preset: str = "quick", **options: Any) -> Config:
     small = {"model.width": 4, "train.batch_size": 8, "train.precision": "fp32"}
     return resolve(method, get(METHODS, "method", method), preset=preset, seed=0, options=small | options)
 
@@ -96,7 +96,7 @@ def test_recorded_steps_are_the_launched_ones_on_a_gpu(preset: str) -> None:
     torch.testing.assert_close(recorded, launched, rtol=1e-3, atol=1e-4)  # atomic sums come in any order
 
 
-@pytest.mark.parametrize("name", ["lars", "adamw"])
+@pytest.mark.parametrize("name", CHOICES["optimizer.name"])
 def test_a_rate_may_be_a_tensor(name: str) -> None:
     weights = []
     for as_tensor in (False, True):
@@ -107,7 +107,7 @@ def test_a_rate_may_be_a_tensor(name: str) -> None:
         for group in optimizer.param_groups if as_tensor else ():
             group["lr"] = torch.tensor(0.1)
         for rate in (0.1, 0.3):
-            set_rate(optimizer, rate)
+            set_rates(optimizer, Schedule(peak=rate, name="constant", warmup=0, total=1), 0)
             model.zero_grad()
             model(torch.ones(2, 5)).square().sum().backward()
             optimizer.step()
@@ -138,3 +138,21 @@ def test_bf16_units_are_what_the_processor_says() -> None:
     with open("/proc/cpuinfo") as file:
         flags = file.read().split()
     assert has_bf16(CPU) == ("avx512_bf16" in flags or "amx_tile" in flags)
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5, 1e6])
+def test_the_gradient_is_clipped_to_a_norm(clip: float) -> None:
+    """One step of plain SGD moves the weights by the rate times the clipped gradient."""
+    norms: dict[float, float] = {}
+    for limit in (0.0, clip):
+        options: dict[str, Any] = {"optimizer.name": "sgd", "optimizer.clip": limit}
+        step = step_of(configured("simclr", **options))
+        for group in step.optimizer.param_groups:
+            group |= {"momentum": 0.0, "weight_decay": 0.0, "lr": 1.0}
+        before = [p.detach().clone() for p in step.method.parameters()]
+        losses(step, 1)
+        moved = [(p.detach() - b).square().sum() for p, b in zip(step.method.parameters(), before, strict=True)]
+        norms[limit] = float(torch.stack(moved).sum().sqrt())
+    expected = min(norms[0.0], clip) if clip else norms[0.0]
+    assert norms[clip] == pytest.approx(expected, rel=1e-3)
+    assert norms[0.0] > 0.5
