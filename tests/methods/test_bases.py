@@ -72,6 +72,7 @@ def test_prototypes_are_frozen_bit_for_bit_and_then_learn(optimizer: str, freeze
     for _ in range(math.ceil(freeze * BATCHES)):
         training.step()
         assert torch.equal(method.prototypes.weight, before)
+        assert not cast(Tensor, method.prototypes.weight.grad).any()  # nor does a momentum gather
     for _ in range(3):
         training.step()
         assert (method.prototypes.weight - before).abs().max() > 1e-5
@@ -191,6 +192,7 @@ def test_dinos_last_layer_is_frozen_bit_for_bit_in_its_first_epoch(optimizer: st
     for k in range(BATCHES + 2):
         training.step()
         assert torch.equal(last, before) == (k < BATCHES)
+        assert bool(cast(Tensor, last.grad).any()) == (k >= BATCHES)
 
 
 def test_dinos_head_is_lightlys() -> None:
