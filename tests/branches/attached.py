@@ -94,6 +94,7 @@ def train(
         branches=branches,
         device="cpu",
         overwrite=False,
+        fail_on_collapse=False,
         console=console or Console(quiet=True),
     )
 
