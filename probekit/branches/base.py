@@ -22,6 +22,7 @@ class Branch(nn.Module):
         name: In `probekit.registry.BRANCHES`, and of its settings.
         needs: What the method must provide, e.g. "map", "two_views".
         weight: The trainer adds `weight * loss(step)` to the method's loss.
+        pools: Whether `pool` gives an embedding.
         logs: Scalars of the latest `loss`, detached, on the device.
     """
 
@@ -29,6 +30,7 @@ class Branch(nn.Module):
     paper: ClassVar[str]
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
+    pools: bool = False
 
     def __init__(self, *, weight: float) -> None:
         super().__init__()
@@ -76,8 +78,13 @@ class Branch(nn.Module):
         """
         return {}
 
-    def plan(self, *, images: int) -> None:
-        """Told before training how many images the split has. Nothing by default."""
+    def plan(self, *, images: int) -> Sequence[str]:
+        """Told before training how many images the split has; returns lines for the user. None by default.
+
+        Raises:
+            ValueError: If they do not suit its settings.
+        """
+        return ()
 
     def rates(self) -> Sequence[Rate]:
         """Parameters with a learning rate of their own; none by default."""

@@ -4,6 +4,7 @@ A few filters on the last feature map are fitted to GradCAM of the method's own 
 have in common; at test time they weigh the cells of the map. Where paper and code disagree: docs/branches.md.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -57,6 +58,7 @@ class LCR(Branch):
     paper = "LCR, arXiv 2303.01669"
     name = "lcr"
     needs: ClassVar[frozenset[str]] = frozenset({"map", "embedding_loss"})
+    pools = True
 
     def __init__(
         self,
@@ -103,6 +105,15 @@ class LCR(Branch):
         self.norm = nn.Sequential(nn.BatchNorm2d(filters), nn.ReLU()) if norm else nn.Identity()
         self.last = nn.Sequential(nn.ReLU(), nn.Conv2d(k, 1, 1, bias=False)) if branch == "mlp" else None
         self.compact = nn.Linear(encoder.dim * filters, encoder.dim) if train_pool == "bilinear" else None
+
+    def plan(self, *, images: int) -> Sequence[str]:
+        """Warns of what the code's own normalisation does."""
+        if self.normalise == "image":
+            return ()
+        return (
+            f"warning: with branch.{self.name}.normalise=batch an embedding of --pool branch depends on the images "
+            "that are embedded beside it",
+        )
 
     def refine(self, features: Features) -> Features:
         """The embedding that the heads see; the encoder's own unless `train_pool` says otherwise."""

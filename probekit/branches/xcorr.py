@@ -87,6 +87,7 @@ class XCorr(Branch):
         self.mu, self.cls, self.temperature, self.mask = mu, cls, temperature, mask
         self.positives, self.sampling, self.iterations, self.start = positives, sampling, iterations, start
         self.stages, self.cosine, self.lr_share = (MULTI if stages == "multi" else 1), cosine, lr_share
+        self.pools = self.stages == 1
         dim = sum(encoder.widths[-self.stages :])
         self.attention = nn.Conv2d(dim, 1, 1)
         self.classifier = nn.Linear(dim, clusters, bias=False)
@@ -96,7 +97,7 @@ class XCorr(Branch):
         self.register_buffer("centroids", torch.zeros(0, 0))
         self.index = torch.empty(0, dtype=torch.int64)  # of the images of this step, sources first
 
-    def plan(self, *, images: int) -> None:
+    def plan(self, *, images: int) -> Sequence[str]:
         """Refuses more clusters than half of the images: hardly any would have a positive."""
         clusters = len(self.classifier.weight)
         if 2 * clusters > images:
@@ -104,6 +105,7 @@ class XCorr(Branch):
                 f"expected branch.xcorr.clusters at most half of the {images:,} images, found {clusters:,}; "
                 f"type: --set branch.xcorr.clusters={max(2, images // 20)}"
             )
+        return ()
 
     def begin_epoch(self, embed: Callable[[], Tensor], labels: Tensor | None) -> Mapping[str, float]:
         """Clusters the bank anew, from where the last centroids stood."""

@@ -26,7 +26,7 @@ def catalogue() -> dict[str, Any]:
         "methods": [_method(name) for name in METHODS],
         "backbones": [{"name": name, "about": about} for name, about in BACKBONES.items()],
         "views": [{"name": name, "about": recipe.about} for name, recipe in RECIPES.items()],
-        "branches": list(BRANCHES),
+        "branches": [_branch(name) for name in BRANCHES],
         "looks": [{"name": name, "about": get(LOOKS, "look", name).about} for name in LOOKS],
         "presets": [{"name": name, "about": about} for name, about in presets().items()],
         "sweeps": [describe(name) for name in shipped()],
@@ -52,7 +52,12 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
         console.print(_entry(kind, setting))
         for entry in content[kind]:
             console.print(f"  {entry['name']:<18} {entry['about']}")
-    console.print(_entry("branches", ", ".join(content["branches"]) or "none yet"))
+    console.print(_entry("branches", "for: probekit pretrain METHOD --branch NAME --set branch.NAME.SETTING=VALUE"))
+    for branch in content["branches"]:
+        console.print(f"  {branch['name']:<18} {branch['about']}; {branch['paper']}")
+        console.print(
+            f"    {', '.join(f'{name}={value}' for name, value in branch['options'].items())}", highlight=False
+        )
     console.print(_entry("looks", ""))
     for look in content["looks"]:
         console.print(f"  {look['name']:<18} {look['about']}")
@@ -92,5 +97,16 @@ def _method(name: str) -> dict[str, Any]:
         "encoder_parameters_as_paper": count_as_paper(method.encoder),
         "recipe": kind.recipe,
         "provides": sorted(kind.provides),
+        "options": method_options(kind),
+    }
+
+
+def _branch(name: str) -> dict[str, Any]:
+    kind = get(BRANCHES, "branch", name)
+    return {
+        "name": name,
+        "about": kind.about,
+        "paper": kind.paper,
+        "needs": sorted(kind.needs),
         "options": method_options(kind),
     }

@@ -40,8 +40,9 @@ def open_encoder(run: Run, checkpoint: str) -> tuple[Encoder, dict[str, Any]]:
     Raises:
         ValueError: If the run has no such checkpoint, or nothing to pool with in this way.
     """
-    encoder, header = load_encoder(run.path, checkpoint)
     weights, pool = split_checkpoint(checkpoint)
+    with_pool(weights, pool)
+    encoder, header = load_encoder(run.path, checkpoint)
     branches = _branches(run, weights) if pool in OF_BRANCHES else []
     try:
         return pooled(encoder, pool, branches), header
@@ -92,7 +93,7 @@ def _pooling(pool: str, encoder: Encoder, branches: Iterable[Branch]) -> nn.Modu
     for branch in branches:
         if pool == "bilinear" and isinstance(branch, LCR):
             return BilinearPool(branch)
-        if pool == "branch" and type(branch).pool is not Branch.pool:
+        if pool == "branch" and branch.pools:
             return BranchPool(branch)
     wanted = "the branch lcr" if pool == "bilinear" else "a branch that pools"
     raise ValueError(

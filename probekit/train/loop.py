@@ -92,8 +92,6 @@ class Trainer:
         labels = train.split.labels
         single = labels is not None and labels.ndim == 1
         self.labels = torch.from_numpy(labels).to(self.device) if labels is not None and single else None
-        for branch in active_branches(method):
-            branch.plan(images=len(train))
         method.plan(batches=self.batches, epochs=config.train.epochs)
         self.eager_step = build_step(config, method, train.images, train.split.labels)
         self.optimizer, self.generator = self.eager_step.optimizer, self.eager_step.generator

@@ -24,6 +24,7 @@ from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
 from probekit.train.memory import batch_that_fits, keep_freed_memory, peak, reset_peak
 from probekit.train.optim import scaled_rate
+from probekit.train.step import active_branches
 
 
 def choose_device(name: str) -> torch.device:
@@ -122,6 +123,8 @@ def pretrain(
         NonFiniteLossError: If training diverges.
         CollapseError: If it collapses, and `fail_on_collapse` is set.
     """
+    if len(set(branches)) < len(branches):
+        raise ValueError(f"expected each --branch once, found {', '.join(branches)}")
     place = choose_device(device)
     kind = get(METHODS, "method", method)
     config = resolve(
@@ -142,6 +145,7 @@ def pretrain(
     fitting, notes = kind.suited(config.method_options, images=len(train), batch_size=config.train.batch_size)
     config = replace(config, method_options=fitting)
     model = _prepare(config, train, info, place)
+    notes += [line for branch in active_branches(model) for line in branch.plan(images=len(train))]
     match = start_from_weights(model, config, console)
     run = create_run(
         runs / (name or free_name("-".join((method, *branches, data.stem)), runs)),

@@ -1,0 +1,104 @@
+"""Small methods with branches attached, steps of them, and small runs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from rich.console import Console
+
+from probekit.branches.base import Branch, branches_of
+from probekit.config import Config, resolve
+from probekit.methods.base import Method, Step
+from probekit.models.encoder import Features
+from probekit.registry import BRANCHES, METHODS, get
+from probekit.run import Run
+from probekit.train.build import build_method
+from probekit.train.pretrain import pretrain
+from probekit.train.step import TrainingStep, build_step
+
+N, SIZE = 24, 32
+SMALL = {"model.width": 4, "train.batch_size": 8, "train.precision": "fp32", "optimizer.warmup_epochs": 0}
+XCORR = {"branch.xcorr.clusters": 3}
+
+
+def configured(method: str, *branches: str, **options: Any) -> Config:
+    """Preset quick, smaller still; options are settings with a double underscore for each dot."""
+    given = {key.replace("__", "."): value for key, value in options.items()}
+    few = XCORR if "xcorr" in branches else {}
+    return resolve(
+        method,
+        get(METHODS, "method", method),
+        preset="quick",
+        seed=0,
+        options={**SMALL, **few, **given},
+        branches={name: get(BRANCHES, "branch", name) for name in branches},
+    )
+
+
+def step_of(config: Config) -> TrainingStep:
+    """The step of a fresh method on noise of two kinds of texture, labelled 0 and 1; clusters are made."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (N, 1, SIZE, SIZE), dtype=torch.uint8, generator=generator)
+    pixels[::2] = pixels[::2, :, ::4, ::4].repeat_interleave(4, 2).repeat_interleave(4, 3)
+    method = build_method(config, channels=1).train()
+    torch.manual_seed(1)  # dropout
+    method.plan(batches=N // 8, epochs=config.train.epochs)
+    labels = torch.arange(N) % 2
+    step = build_step(config, method, pixels, labels.numpy())
+    for branch in branches_of(method):
+        branch.begin_epoch(lambda: torch.randn(N, 8, generator=generator), None)
+    return step
+
+
+def forward(step: TrainingStep) -> Step:
+    """The forward pass of the first batch, companions included."""
+    index = torch.arange(8)
+    return step._forward(index, step.images[index])
+
+
+def only(method: Method) -> Any:
+    """Its one branch."""
+    (branch,) = branches_of(method)
+    return branch
+
+
+def features_of(feature_map: torch.Tensor) -> Features:
+    """A map as an encoder would hand it on."""
+    return Features([feature_map], feature_map, feature_map.mean((2, 3)), None)
+
+
+def train(
+    data: Path,
+    runs: Path,
+    method: str,
+    *branches: str,
+    name: str | None = None,
+    epochs: int = 2,
+    options: Mapping[str, Any] = {},
+    overrides: Sequence[str] = (),
+    console: Console | None = None,
+) -> tuple[Run, bool]:
+    """A run of seconds; whether it finished."""
+    few = XCORR if "xcorr" in branches else {}
+    return pretrain(
+        method,
+        data=data,
+        runs=runs,
+        name=name,
+        preset="quick",
+        seed=0,
+        config_file=None,
+        overrides=overrides,
+        options={**SMALL, **few, "train.epochs": epochs, "train.eval_every": 100, **options},
+        branches=branches,
+        device="cpu",
+        overwrite=False,
+        fail_on_collapse=False,
+        console=console or Console(quiet=True),
+    )
+
+
+def as_branch(module: torch.nn.Module) -> Branch:
+    """For the type checker."""
+    return cast(Branch, module)

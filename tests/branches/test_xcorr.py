@@ -1,0 +1,339 @@
+"""XCorr against the paper's formulas in loops: mask, attention, both losses, positives; controls; stages; state.
+
+Alone: pytest tests/branches/test_xcorr.py
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import normalized_mutual_info_score
+from torch import Tensor
+from torch.nn import functional as F
+
+from probekit.branches.correlation import MASKS, correlation_mask
+from probekit.branches.xcorr import XCorr, draw_others
+from probekit.methods.base import Step
+from probekit.models.encoder import Encoder, Features
+from tests.branches.attached import features_of
+
+B, P, D, H, W, K = 3, 2, 8, 2, 3, 4
+IMAGES = 40
+
+
+def branch(**settings: Any) -> XCorr:
+    torch.manual_seed(0)
+    return XCorr(Encoder(channels=1, pooling="gap", width=4, depth=2), **{"clusters": K, "positives": P, **settings})
+
+
+def maps(n: int, *, seed: int = 0) -> Tensor:
+    """At least 0, as after a ReLU."""
+    return torch.rand(n, D, H, W, generator=torch.Generator().manual_seed(seed))
+
+
+def bank(seed: int = 0, n: int = IMAGES) -> Tensor:
+    return torch.randn(n, 5, generator=torch.Generator().manual_seed(seed))
+
+
+def clustered(**settings: Any) -> XCorr:
+    xcorr = branch(**settings)
+    xcorr.begin_epoch(bank, None)
+    return xcorr
+
+
+def step_with(xcorr: XCorr, phi: Tensor, others: Tensor, index: Tensor) -> Step:
+    """Of two views, the second of which the branch must not look at."""
+    assert xcorr.companions(index) is not None
+    both = torch.cat([phi, torch.full_like(phi, 1e3)])
+    return Step(loss=torch.zeros(()), features=features_of(both), logs={}, companions={"xcorr": features_of(others)})
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_the_mask_is_eq_3_and_4_in_loops(mask: str) -> None:
+    source, positives = maps(B), maps(P * B, seed=1)
+    mu = torch.zeros(B, H, W)
+    cells = [(i, j) for i in range(H) for j in range(W)]
+    for b in range(B):
+        for i, j in cells:
+            best = []
+            for p in range(P):
+                a, other = source[b, :, i, j], positives[p * B + b]
+                products = []
+                for k, m in cells:
+                    product = float(a @ other[:, k, m])
+                    lengths = float(a.norm() * other[:, k, m].norm())
+                    products.append(product / (lengths if mask in ("cosine", "uniform") else D))
+                best.append(max(products))
+            mu[b, i, j] = sum(best) / P
+        if mask == "minmax":
+            mu[b] = (mu[b] - mu[b].min()) / (mu[b].max() - mu[b].min())
+        elif mask == "uniform":
+            mu[b] = mu[b].mean()
+    torch.testing.assert_close(correlation_mask(source, positives, mask=mask), mu)
+
+
+def test_a_map_resembles_itself_everywhere() -> None:
+    phi = maps(B)
+    torch.testing.assert_close(correlation_mask(phi, phi, mask="cosine"), torch.ones(B, H, W))
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_the_places_in_the_positives_do_not_matter(mask: str) -> None:
+    source, positives = maps(B), maps(P * B, seed=1)
+    order = torch.randperm(H * W, generator=torch.Generator().manual_seed(2))
+    moved = positives.flatten(2)[:, :, order].view_as(positives)
+    before, after = (correlation_mask(source, others, mask=mask) for others in (positives, moved))
+    torch.testing.assert_close(before, after)
+    elsewhere = source.flatten(2)[:, :, order].view_as(source)
+    torch.testing.assert_close(
+        correlation_mask(elsewhere, positives, mask=mask), before.flatten(1)[:, order].view_as(before)
+    )
+
+
+@pytest.mark.parametrize("mask", ["cosine", "dot_over_c"])
+def test_constant_features_have_a_constant_mask(mask: str) -> None:
+    mu = correlation_mask(torch.full((B, D, H, W), 2.0), torch.full((P * B, D, H, W), 3.0), mask=mask)
+    torch.testing.assert_close(mu, torch.full((B, H, W), 1.0 if mask == "cosine" else 6.0))
+
+
+def test_the_mask_has_no_gradient() -> None:
+    source, positives = maps(B).requires_grad_(), maps(P * B, seed=1).requires_grad_()
+    for mask in MASKS:
+        assert not correlation_mask(source, positives, mask=mask).requires_grad
+
+
+def test_l_mu_trains_the_features_through_the_attention_alone() -> None:
+    """Its gradient is that of a constant mask, and none reaches the positives."""
+    xcorr = clustered(mu=1.0, cls=0.0)
+    phi, others = maps(B).requires_grad_(), maps(P * B, seed=1).requires_grad_()
+    loss = xcorr.loss(step_with(xcorr, phi, others, torch.arange(B)))
+    [found] = torch.autograd.grad(loss, phi, retain_graph=True)
+    constant = correlation_mask(phi.detach(), others.detach(), mask="cosine")
+    [expected] = torch.autograd.grad((xcorr.attend(phi) - constant).square().mean(), phi)
+    torch.testing.assert_close(found, expected)
+    assert found.abs().max() > 0
+    [none] = torch.autograd.grad(loss, others)
+    assert not none.any()
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_both_losses_in_loops(cosine: bool) -> None:
+    xcorr = clustered(mu=0.05, cls=0.1, cosine=cosine)
+    phi, others, index = maps(B), maps(P * B, seed=1), torch.tensor([5, 0, 17])
+    loss = xcorr.loss(step_with(xcorr, phi, others, index))
+    w, bias = xcorr.attention.weight[0, :, 0, 0].detach(), xcorr.attention.bias
+    assert bias is not None
+    mu = correlation_mask(phi, others, mask="cosine")
+    images, squares, surprises, right = [*phi, *others], 0.0, 0.0, 0
+    assert xcorr.index[:B].tolist() == index.tolist()
+    for n, image in enumerate(images):
+        explanation = torch.zeros(D)
+        for i in range(H):
+            for j in range(W):
+                z = sum(float(w[d]) * max(0.0, float(image[d, i, j])) for d in range(D)) + float(bias.detach())
+                beta = 1 / (1 + math.exp(-z))
+                explanation += beta * image[:, i, j] / (H * W)
+                if n < B:
+                    squares += (beta - float(mu[n, i, j])) ** 2 / (B * H * W)
+        rows = xcorr.classifier.weight.detach()
+        scores = [float(row @ explanation) for row in rows]
+        if cosine:
+            scores = [s / float(row.norm() * explanation.norm()) for s, row in zip(scores, rows, strict=True)]
+        powers = [math.exp(score / 0.05) for score in scores]
+        label = int(xcorr.labels[xcorr.index[n]])
+        surprises -= math.log(powers[label] / sum(powers)) / len(images)
+        right += powers[label] == max(powers)
+    logs = {name: float(value) for name, value in xcorr.logs.items()}
+    assert logs["mu"] == pytest.approx(squares, rel=1e-4)
+    assert logs["cls"] == pytest.approx(surprises, rel=1e-4)
+    assert logs["accuracy"] == pytest.approx(right / len(images))
+    assert float(loss.detach()) == pytest.approx(0.05 * squares + 0.1 * surprises, rel=1e-4)
+    assert logs["mask"] == pytest.approx(float(mu.mean()), rel=1e-5)
+    attention = xcorr.attend(phi).detach().numpy()
+    assert logs["agreement"] == pytest.approx(np.corrcoef(attention.flatten(), mu.numpy().flatten())[0, 1], abs=1e-4)
+
+
+def test_l_cls_reaches_features_attention_and_positives() -> None:
+    xcorr = clustered(mu=0.0, cls=1.0)
+    phi, others = maps(B).requires_grad_(), maps(P * B, seed=1).requires_grad_()
+    xcorr.loss(step_with(xcorr, phi, others, torch.arange(B))).backward()  # type: ignore[no-untyped-call]
+    for tensor in (phi, others, xcorr.attention.weight, xcorr.classifier.weight):
+        assert tensor.grad is not None
+        assert tensor.grad.abs().max() > 0
+
+
+def test_each_weight_is_a_control() -> None:
+    phi, others = maps(B), maps(P * B, seed=1)
+    found = {}
+    for weights in ((0.05, 0.1), (0.05, 0.0), (0.0, 0.1)):
+        xcorr = clustered(mu=weights[0], cls=weights[1])
+        found[weights] = float(xcorr.loss(step_with(xcorr, phi, others, torch.arange(B))).detach())
+    assert found[0.05, 0.0] + found[0.0, 0.1] == pytest.approx(found[0.05, 0.1], rel=1e-5)
+    off = clustered(mu=0.0, cls=0.0)
+    assert off.companions(torch.arange(B)) is None
+    assert float(off.loss(Step(torch.zeros(()), features_of(phi), {}))) == 0
+
+
+# Positives
+
+
+def test_positives_are_uniform_over_the_others_of_the_cluster() -> None:
+    labels = torch.tensor([2, 0, 1, 0, 2, 0, 0, 3, 1, 0])
+    draws = 4000
+    u = torch.rand(draws, len(labels), generator=torch.Generator().manual_seed(0))
+    drawn = draw_others(labels, torch.arange(len(labels)), u)
+    assert drawn.shape == u.shape
+    for image, label in enumerate(labels.tolist()):
+        others = [other for other in range(len(labels)) if labels[other] == label and other != image]
+        counts = torch.bincount(drawn[:, image], minlength=len(labels))
+        if not others:
+            assert counts[image] == draws, "alone: itself"
+            continue
+        assert counts[image] == 0
+        assert int(counts[others].sum()) == draws
+        expected = draws / len(others)
+        assert all(abs(float(counts[other]) - expected) < 5 * math.sqrt(expected) for other in others)
+
+
+def test_the_ends_of_the_unit_interval_are_drawn_from_too() -> None:
+    labels = torch.tensor([0, 0, 0, 1])
+    almost = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
+    for u in (torch.tensor(0.0), almost):
+        drawn = draw_others(labels, torch.arange(4), u.expand(1, 4))
+        assert (labels[drawn[0]] == labels).all()
+        assert (drawn[0, :3] != torch.arange(3)).all()
+
+
+def test_companions_are_of_the_images_clusters_and_new_ones_each_time() -> None:
+    xcorr, index = clustered(), torch.arange(0, IMAGES, 2)
+    first, second = xcorr.companions(index), xcorr.companions(index)
+    assert first is not None
+    assert second is not None
+    assert first.shape == (P * len(index),)
+    for drawn in (first.view(P, -1), second.view(P, -1)):
+        for row in drawn:
+            assert torch.equal(xcorr.labels[row], xcorr.labels[index])
+            assert (row != index).float().mean() > 0.8, "itself only where a cluster has no other"
+    assert not torch.equal(first, second)
+    anyone = clustered(sampling="random").companions(index.repeat(20))
+    assert anyone is not None
+    assert len(set(anyone.tolist())) == IMAGES
+    assert torch.equal(xcorr.index, torch.cat([index, second]))
+
+
+def test_before_the_start_epoch_nothing_is_encoded_and_nothing_lost() -> None:
+    xcorr = branch(start=1)
+    assert xcorr.begin_epoch(lambda: pytest.fail("no pass over the images"), None) == {}
+    assert xcorr.companions(torch.arange(B)) is None
+    assert float(xcorr.loss(Step(torch.zeros(()), features_of(maps(B)), {}))) == 0
+    names = list(xcorr.logs)
+    assert xcorr.begin_epoch(bank, None)
+    xcorr.loss(step_with(xcorr, maps(B), maps(P * B), torch.arange(B)))
+    assert list(xcorr.logs) == names
+
+
+# The bank
+
+
+def test_an_epoch_reports_its_clusters() -> None:
+    xcorr = branch()
+    labels = torch.arange(IMAGES) % 3
+    first = xcorr.begin_epoch(bank, labels)
+    before = xcorr.labels.clone()
+    assert first.keys() == {"inertia", "smallest", "largest", "NMI with labels"}
+    sizes = np.bincount(before.numpy(), minlength=K)
+    assert (first["smallest"], first["largest"]) == (sizes.min(), sizes.max())
+    assert first["NMI with labels"] == pytest.approx(normalized_mutual_info_score(labels, before))
+    second = xcorr.begin_epoch(lambda: bank(1), None)
+    assert second.keys() == {"inertia", "smallest", "largest", "NMI with last epoch"}
+    assert second["NMI with last epoch"] == pytest.approx(normalized_mutual_info_score(before, xcorr.labels))
+
+
+def test_cluster_numbers_stay_from_epoch_to_epoch() -> None:
+    xcorr = clustered()
+    before = xcorr.labels.clone()
+    xcorr.begin_epoch(lambda: bank() + 0.02 * bank(1), None)
+    assert (xcorr.labels == before).float().mean() > 0.9
+    assert xcorr.begin_epoch(lambda: 7 * bank(), None)["inertia"] < 1, "lengths do not matter"
+
+
+def test_more_clusters_than_half_of_the_images_are_refused() -> None:
+    branch(clusters=20).plan(images=40)
+    with pytest.raises(
+        ValueError, match=r"clusters at most half of the 40 images, found 21; type: --set branch\.xcorr"
+    ):
+        branch(clusters=21).plan(images=40)
+
+
+def test_state_survives_a_round_trip_and_so_do_the_draws() -> None:
+    xcorr, index = clustered(), torch.arange(6)
+    xcorr.companions(index)
+    torch.manual_seed(5)
+    other = XCorr(Encoder(channels=1, pooling="gap", width=4, depth=2), clusters=K, positives=P)
+    other.load_state_dict(xcorr.state_dict())
+    assert torch.equal(other.labels, xcorr.labels)
+    assert torch.equal(other.centroids, xcorr.centroids)
+    a, b = xcorr.companions(index), other.companions(index)
+    assert a is not None
+    assert b is not None
+    assert torch.equal(a, b)
+    assert xcorr.begin_epoch(bank, None) == other.begin_epoch(bank, None)
+
+
+# Stages, settings
+
+
+def test_several_stages_lie_on_one_another_at_the_finest_ones_size() -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(channels=1, pooling="gap", width=4, depth=3)
+    xcorr = XCorr(encoder, clusters=K, stages="multi")
+    features: Features = encoder(torch.rand(2, 1, 16, 16))
+    joined = xcorr.joined(features)
+    assert joined.shape == (2, sum(encoder.widths), 16, 16)
+    fine, middle, _ = encoder.widths
+    torch.testing.assert_close(joined[:, :fine], features.stages[0])
+    expected = F.interpolate(features.stages[1], (16, 16), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(joined[:, fine : fine + middle], expected)
+    assert xcorr.attend(joined).shape == (2, 16, 16)
+    assert xcorr.maps(features) is None
+    assert xcorr.pool(features) is None
+
+
+def test_pooling_is_the_mean_under_the_attention() -> None:
+    xcorr, phi = branch(), maps(B)
+    beta = xcorr.maps(features_of(phi))
+    assert beta is not None
+    expected = torch.stack([(b * m).sum((1, 2)) / b.sum() for b, m in zip(beta, phi, strict=True)])
+    torch.testing.assert_close(xcorr.pool(features_of(phi)), expected)
+
+
+def test_attention_and_classifier_have_a_rate_of_their_own() -> None:
+    [rate] = branch(lr_share=0.5).rates()
+    assert rate.share == 0.5
+    xcorr = branch()
+    assert {id(p) for r in xcorr.rates() for p in r.parameters} == {id(p) for p in xcorr.parameters()}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("mask", "nonsense"),
+        ("sampling", "nonsense"),
+        ("stages", "nonsense"),
+        ("clusters", 0),
+        ("positives", 0),
+        ("iterations", 0),
+        ("temperature", 0.0),
+        ("mu", -1.0),
+        ("cls", -1.0),
+        ("lr_share", 0.0),
+        ("start", -1),
+        ("weight", -1.0),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(setting: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"expected branch\.xcorr\..*{setting}") as error:
+        branch(**{setting: value})
+    assert "\n" not in str(error.value)

@@ -1,0 +1,258 @@
+"""`--pool`: another pooling at test time for probe and heatmap, in results, report, compare and exports; refusals.
+
+Alone: pytest tests/commands/test_pool.py
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from typer.testing import CliRunner, Result
+
+from probekit.cli import app
+from probekit.commands.pooled import POOLS, open_encoder
+from probekit.data import open_split
+from probekit.heatmaps.score import SCORES
+from probekit.models.encoder import Features, load_encoder
+from probekit.probe.features import BATCH_SIZE, extract
+from probekit.report.shapes import HEATMAP, PROBE, mismatch
+from probekit.run import Run
+from probekit.train.pretrain import load_method
+
+QUICK = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
+LCR, XCORR = ["--branch", "lcr", "--set", "branch.lcr.k=3"], ["--branch", "xcorr", "--set", "branch.xcorr.clusters=4"]
+CPU = torch.device("cpu")
+
+
+def typed(*words: str) -> Result:
+    return CliRunner(env={"COLUMNS": "120"}).invoke(app, [str(word) for word in words])
+
+
+def sure(*words: str) -> str:
+    done = typed(*words)
+    assert done.exit_code == 0, done.output or done.exception
+    return done.stdout
+
+
+def told(*words: str) -> str:
+    """The one line of a refusal."""
+    done = typed(*words)
+    assert isinstance(done.exception, ValueError), done.output
+    message = str(done.exception)
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pool")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        sure("gen", "rect-tri", "--n", "24", "--n-test", "16", "--size", "16", "--pairs")
+        sure("pretrain", "simclr", *QUICK, *LCR, "--name", "lcr", "--set", "train.keep_every=1")
+        sure("pretrain", "simclr", *QUICK, *XCORR, "--name", "xcorr")
+        sure("pretrain", "conrec", *QUICK, *LCR, *XCORR, "--name", "both")
+        sure("pretrain", "simclr", *QUICK, "--name", "plain")
+    return folder
+
+
+@pytest.fixture
+def home(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of its own, without results."""
+    shutil.copytree(template, tmp_path / "home")
+    monkeypatch.chdir(tmp_path / "home")
+    return tmp_path / "home"
+
+
+def probed(run: str, *words: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(sure("probe", run, *words, "--json"))
+    return found
+
+
+def images(home: Path) -> torch.Tensor:
+    found = open_split(home / "data/rect-tri.h5", "test", CPU, max_size=1024).images
+    assert isinstance(found, torch.Tensor)
+    return found
+
+
+def expected(home: Path, run: str, pool: str | None) -> NDArray[np.float32]:
+    return defined(home, run, pool).numpy()
+
+
+def defined(home: Path, run: str, pool: str | None) -> torch.Tensor:
+    """Embeddings by the definitions, from the checkpoint's method and the encoder's map."""
+    method, _ = load_method(Run(home / "runs" / run))
+    x = images(home).float() / 255
+    with torch.no_grad():
+        features: Features = method.encoder(x)
+        phi = features.map
+        if pool is None or pool == "attention":
+            return features.pooled
+        if pool == "gap":
+            return phi.mean((2, 3))
+        if pool == "max":
+            return phi.amax((2, 3))
+        branch: Any = next(iter(method.branches.values()))
+        if pool == "branch":
+            weights = branch.maps(features)[:, None]
+            pooled: torch.Tensor = (weights * phi).sum((2, 3)) / weights.sum((2, 3))
+            return pooled
+        maps = torch.einsum("kd,ndhw->nkhw", branch.filters.weight.flatten(1), phi).relu()
+        return torch.einsum("nkhw,ndhw->nkdhw", maps, phi).mean((3, 4)).flatten(1)
+
+
+CASES = [("lcr", p) for p in (None, "gap", "max", "branch", "bilinear")]
+CASES += [("xcorr", "branch"), ("both", "attention"), ("both", "gap"), ("both", "branch"), ("plain", "max")]
+
+
+@pytest.mark.parametrize(("run", "pool"), CASES)
+def test_each_pooling_is_what_it_says(home: Path, run: str, pool: str | None) -> None:
+    name = "last" if pool is None else f"last@{pool}"
+    encoder, _ = open_encoder(Run(home / "runs" / run), name)
+    found = extract(encoder, images(home), batch_size=BATCH_SIZE)
+    np.testing.assert_allclose(found, expected(home, run, pool), rtol=1e-4, atol=1e-5)
+    assert found.shape[1] == encoder.dim
+    if encoder.has_map:  # then class activation maps may rest on the map and its weights
+        with torch.no_grad():
+            features = encoder(images(home).float() / 255)
+        weights = features.weights if features.weights is not None else torch.ones_like(features.map[:, 0])
+        mean = (features.map * weights[:, None]).sum((2, 3)) / weights.sum((1, 2))[:, None]
+        torch.testing.assert_close(features.pooled, mean, rtol=1e-4, atol=1e-5)
+
+
+def test_the_kept_encoder_loads_without_its_branch_and_pools_as_it_did(home: Path) -> None:
+    for run in ("lcr", "xcorr", "both"):
+        (home / "runs" / run / "checkpoints/last.pt").unlink()
+        encoder, _ = load_encoder(home / "runs" / run)
+        assert not [name for name, _ in encoder.named_parameters() if "branch" in name]
+        assert encoder(torch.rand(2, 1, 16, 16)).pooled.shape == (2, encoder.dim)
+        found, _ = open_encoder(Run(home / "runs" / run), "last@gap")
+        assert extract(found, images(home), batch_size=BATCH_SIZE).shape == (len(images(home)), encoder.dim)
+
+
+def test_a_probe_under_a_pooling_is_named_so_and_stands_beside_the_others(home: Path) -> None:
+    results = {pool: probed("lcr", *([] if pool is None else ["--pool", pool])) for pool in (None, "gap", "branch")}
+    for pool, result in results.items():
+        name = "last" if pool is None else f"last@{pool}"
+        assert result["checkpoint"] == name
+        assert result["rows"][0]["name"] == f"simclr {name}"
+        assert mismatch(json.loads((home / f"runs/lcr/results/probe-val-{name}.json").read_text()), PROBE) is None
+        assert (home / f"runs/lcr/figures/probe-val-{name}.png").exists()
+        assert f"--checkpoint {name}" in result["command"]
+        again = json.loads(sure(*result["command"].split()[1:], "--json"))
+        assert again["rows"][0]["accuracy"] == result["rows"][0]["accuracy"]
+    plain, gap, branch = (results[pool]["rows"] for pool in (None, "gap", "branch"))
+    assert plain[0]["predicted"] == gap[0]["predicted"], "simclr pools by average itself"
+    assert plain[0]["health"] != branch[0]["health"]
+    assert plain[1]["health"] != branch[1]["health"], "random weights pool with a random branch"
+    assert [row["name"] for row in plain[1:]] == [row["name"] for row in branch[1:]]
+    assert plain[2]["accuracy"] == branch[2]["accuracy"], "other floors know of no pooling"
+
+
+def test_every_section_takes_a_pooling(home: Path) -> None:
+    found = probed("lcr", "--pool", "bilinear", "--knn", "--retrieval", "--fractions", "50,100", "--no-floors")
+    assert {"knn", "retrieval", "fractions"} <= set(found)
+    assert found["rows"][0]["dim"] == 3 * 32
+    assert (home / "runs/lcr/results/knn-last@bilinear.json").exists()
+    sgd = probed("lcr", "--pool", "branch", "--protocol", "sgd", "--recipe", "lcr", "--epochs", "1", "--no-floors")
+    assert {"last@branch"} == {section["checkpoint"] for section in sgd.values() if isinstance(section, dict)}
+
+
+@pytest.mark.parametrize(
+    ("run", "pool"), [("lcr", "branch"), ("both", "attention"), ("lcr", "max"), ("lcr", "bilinear")]
+)
+def test_heatmaps_under_a_pooling(home: Path, run: str, pool: str) -> None:
+    words = ["heatmap", run, "--pool", pool, "--n", "4", "--passes", "0", "--json"]
+    result = json.loads(sure(*words))
+    assert result["checkpoint"] == f"last@{pool}"
+    assert mismatch(json.loads((home / f"runs/{run}/results/heatmap-last@{pool}.json").read_text()), HEATMAP) is None
+    names = {row["name"] for row in result["rows"]}
+    assert ("attention" in names) == (pool in ("branch", "attention"))
+    assert ("cam" in names) == (pool not in ("max", "bilinear"))
+    for row in result["rows"]:
+        for scores in row["scores"].values():
+            assert scores.keys() == set(SCORES)
+
+
+def test_reports_and_comparisons_show_poolings(home: Path) -> None:
+    for pool in ("gap", "branch"):
+        sure("probe", "lcr", "--pool", pool, "--no-floors")
+    sure("heatmap", "lcr", "--pool", "branch", "--n", "4", "--passes", "0")
+    sure("probe", "plain", "--no-floors")
+    sure("probe", "plain", "--pool", "gap", "--no-floors")
+    page = sure("report", "lcr", "plain", "--format", "md")
+    assert "last@branch" in page
+    assert "last@gap" in page
+    assert "lcr" in json.loads(sure("report", "lcr", "--format", "json"))["runs"][0]["config"]["branches"]
+    compared = json.loads(sure("compare", "lcr", "plain", "--checkpoint", "last@gap", "--json"))
+    assert "last@gap" in json.dumps(compared)
+    assert "last@branch" not in json.dumps(compared)
+    sure("report", "lcr")
+    assert "last@branch" in (home / "runs/lcr/report.html").read_text()
+
+
+def test_exports_and_pictures_of_such_runs(home: Path) -> None:
+    sure("export-embeddings", "lcr", "--checkpoint", "last@branch")
+    with np.load(home / "runs/lcr/embeddings-last@branch.npz") as file:
+        np.testing.assert_allclose(file["test/embeddings"], expected(home, "lcr", "branch"), rtol=1e-4, atol=1e-5)
+        assert json.loads(str(file["header"]))["checkpoint"] == "last@branch"
+    for run in ("lcr", "both"):
+        assert "picture" in sure("show", "--run", run)
+
+
+def test_another_seed_of_the_floor_pools_with_another_random_branch(home: Path) -> None:
+    rows = [probed("lcr", "--pool", "branch", "--seed", seed)["rows"][1] for seed in ("0", "1")]
+    assert rows[0]["name"] == rows[1]["name"] == "random weights"
+    assert rows[0]["health"] != rows[1]["health"]
+
+
+@pytest.mark.parametrize("command", ["probe", "heatmap"])
+def test_refusals_are_one_line(home: Path, command: str) -> None:
+    assert "unknown pooling 'brunch'; known: attention, bilinear, branch, gap, max; did you mean 'branch'?" in told(
+        command, "lcr", "--pool", "brunch"
+    )
+    assert "unknown pooling 'brunch'" in told(command, "lcr", "--checkpoint", "last@brunch")
+    assert "plain: expected a branch that pools for --pool branch, found none" in told(
+        command, "plain", "--pool", "branch"
+    )
+    for run in ("plain", "xcorr"):
+        assert f"{run}: expected the branch lcr for --pool bilinear" in told(command, run, "--pool", "bilinear")
+    assert "expected an encoder with attention pooling, found one without" in told(
+        command, "lcr", "--pool", "attention"
+    )
+    assert "it keeps no branch" in told(command, "lcr", "--checkpoint", "epoch-0001", "--pool", "branch")
+    (home / "runs/lcr/checkpoints/last.pt").unlink()
+    assert "last.pt" in str(typed(command, "lcr", "--pool", "branch").exception)
+
+
+def test_a_branch_of_several_stages_has_no_pooling(home: Path) -> None:
+    sure("pretrain", "simclr", *QUICK, *XCORR, "--set", "branch.xcorr.stages=multi", "--name", "multi")
+    assert "multi: expected a branch that pools" in told("probe", "multi", "--pool", "branch")
+
+
+def test_embeddings_that_depend_on_their_batch_come_with_a_warning(home: Path) -> None:
+    batch = ["--set", "branch.lcr.normalise=batch"]
+    assert "depends on" in sure("pretrain", "simclr", *QUICK, *LCR, *batch, "--name", "batch")
+    assert "depends on" not in sure("pretrain", "simclr", *QUICK, *LCR)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_help_names_every_pooling(pool: str) -> None:
+    assert pool in typed("probe", "--help").stdout
+    assert pool in typed("heatmap", "--help").stdout
+
+
+def test_the_catalogue_lists_branches_with_their_settings(home: Path) -> None:
+    branches = {entry["name"]: entry for entry in json.loads(sure("list", "--json"))["branches"]}
+    assert branches["lcr"]["options"]["temperature"] == 0.4
+    assert branches["lcr-sam"]["options"]["branch"] == "linear"
+    assert branches["xcorr"]["options"]["positives"] == 2
+    assert branches["xcorr"]["needs"] == ["embedding_loss", "map"]
+    text = sure("list")
+    assert "lcr-dual-pooling" in text
+    assert "pretrain METHOD --branch NAME" in text
