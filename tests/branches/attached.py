@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from rich.console import Console
 
-from probekit.branches.base import Branch, branches_of
+from probekit.branches.base import branches_of
 from probekit.config import Config, resolve
 from probekit.methods.base import Method, Step
 from probekit.models.encoder import Features
@@ -94,10 +94,6 @@ def train(
         branches=branches,
         device="cpu",
         overwrite=False,
+        fail_on_collapse=False,
         console=console or Console(quiet=True),
     )
-
-
-def as_branch(module: torch.nn.Module) -> Branch:
-    """For the type checker."""
-    return cast(Branch, module)
