@@ -62,7 +62,8 @@ class Method(nn.Module, ABC):
         paper: Where the method comes from.
         recipe: The views it trains on, a name in `probekit.views.RECIPES`.
         pooling: How its encoder pools, unless `model.pooling` says otherwise.
-        provides: What branches may rely on, e.g. "map", "two_views", "embedding_loss", "reconstruction".
+        provides: What branches may rely on, e.g. "map", "two_views", "embedding_loss", "reconstruction"; of an instance
+            it may be less than of its class.
         needs_labels: Whether `views.labels` must be there; its constructor then takes the number of classes, too.
         remedy: The likely cause of a collapse or of a loss that does not fall, with what to type; "" is the usual one.
         defaults: Values of constructor arguments that this variant fixes.
@@ -74,7 +75,7 @@ class Method(nn.Module, ABC):
     paper: ClassVar[str]
     recipe: ClassVar[str]
     pooling: ClassVar[str]
-    provides: ClassVar[frozenset[str]]
+    provides: frozenset[str]
     needs_labels: ClassVar[bool] = False
     remedy: ClassVar[str] = ""
     defaults: ClassVar[Mapping[str, Any]] = {}

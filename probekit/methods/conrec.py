@@ -74,6 +74,8 @@ class ConRec(Method):
             )
         self.contrastive = contrastive
         self.alpha = alpha
+        if not contrastive:
+            self.provides = self.provides - {"embedding_loss"}
         self.temperature = temperature
         self.head = ProjectionHead(dim=encoder.dim, out=projection_dim) if contrastive else None
         self.decoder = None

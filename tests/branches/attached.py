@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from rich.console import Console
 
-from probekit.branches.base import Branch, branches_of
+from probekit.branches.base import branches_of
 from probekit.config import Config, resolve
 from probekit.methods.base import Method, Step
 from probekit.models.encoder import Features
@@ -97,8 +97,3 @@ def train(
         fail_on_collapse=False,
         console=console or Console(quiet=True),
     )
-
-
-def as_branch(module: torch.nn.Module) -> Branch:
-    """For the type checker."""
-    return cast(Branch, module)

@@ -96,9 +96,11 @@ def test_a_step_trains_method_and_both_branches(name: str) -> None:
 
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_a_method_without_a_loss_of_the_embedding_is_refused_by_name(branch: str) -> None:
-    with pytest.raises(ValueError, match=f"branch '{branch}' needs embedding_loss, which Reconstruction") as error:
-        build_method(configured("reconstruction", branch), channels=1)
-    assert "\n" not in str(error.value)
+    settings = {"reconstruction": {}, "conrec": {"method__contrastive": 0.0}}
+    for name, options in settings.items():
+        with pytest.raises(ValueError, match=f"branch '{branch}' needs embedding_loss, which ") as error:
+            build_method(configured(name, branch, **options), channels=1)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("branch", BRANCHES)

@@ -115,7 +115,10 @@ def test_the_divergence_in_loops(kl: str) -> None:
     for n in range(N):
         cells = [(i, j) for i in range(H) for j in range(W)]
         map_a = [
-            max(sum(float(w[d, 0, 0]) * float(phi[n, d, i, j]) for d in range(D)) for w in lcr.filters.weight.detach())
+            max(
+                sum(float(w[d, 0, 0]) * float(phi.detach()[n, d, i, j]) for d in range(D))
+                for w in lcr.filters.weight.detach()
+            )
             for i, j in cells
         ]
         a, g = softmax(map_a, 0.4), softmax([float(cam[n, i, j]) for i, j in cells], 0.4)

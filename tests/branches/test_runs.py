@@ -129,6 +129,15 @@ def test_more_epochs_extend_a_run_with_branches(data: Path, tmp_path: Path) -> N
     assert_same(saved(long)["method"], saved(short)["method"])
 
 
+def test_positives_may_be_streamed(data: Path, tmp_path: Path) -> None:
+    here, there = (
+        train(data, tmp_path, "simclr", "xcorr", name=place, options={"data.placement": place})[0]
+        for place in ("device", "host")
+    )
+    assert_same(saved(here)["method"], saved(there)["method"])
+    assert here.read_metrics() == there.read_metrics()
+
+
 def test_what_a_run_records_of_its_branches(data: Path, tmp_path: Path) -> None:
     said = io.StringIO()
     run, _ = train(data, tmp_path, "simclr", "lcr", "xcorr", epochs=2, console=Console(file=said, width=300))
