@@ -41,6 +41,7 @@ class SwAV(Method):
     paper = "SwAV, arXiv 2006.09882"
     recipe = "swav"
     pooling = "gap"
+    remedy = "codes that are too soft, or prototypes that learn too early: --set method.epsilon=0.03 or method.freeze=3"
     provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
