@@ -9,7 +9,8 @@ The profile says where the rest goes.
 
 import argparse
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from probekit.config import resolve
 from probekit.data import open_split
 from probekit.generate import generate
 from probekit.methods.conrec import ConRec
-from probekit.registry import METHODS, get
+from probekit.registry import BRANCHES, METHODS, get
 from probekit.run import create_run
 from probekit.train.build import build_method, on_device
 from probekit.train.evaluate import Monitor
@@ -29,16 +30,28 @@ from probekit.train.loop import Trainer
 from probekit.train.pretrain import choose_device, with_precision
 
 
-def trainer_for(name: str, *, preset: str, precision: str | None, device: torch.device, folder: Path) -> Trainer:
+def trainer_for(
+    name: str,
+    *,
+    preset: str,
+    precision: str | None,
+    device: torch.device,
+    folder: Path,
+    options: Mapping[str, Any] = {},
+    branches: Sequence[str] = (),
+) -> Trainer:
     """A trainer of `method` on 256 rendered images, as `probekit pretrain` builds it."""
     data = folder / "shapes.h5"
     if not data.exists():
         arguments: dict[str, Any] = {"seed": 0, "size": 128, "style": "clean", "params": {}, "pairs": False}
         arguments |= {"compression": "none", "workers": 1, "overwrite": False, "progress": lambda done, total: None}
         generate("rect-tri", out=data, n=256, n_test=8, **arguments)
-    options = {} if precision is None else {"train.precision": precision}
-    config = resolve(name, get(METHODS, "method", name), preset=preset, seed=0, options=options)
-    config = with_precision(config, device)
+    kind = get(METHODS, "method", name)
+    asked = dict(options) | ({} if precision is None else {"train.precision": precision})
+    attached = {branch: get(BRANCHES, "branch", branch) for branch in branches}
+    config = resolve(name, kind, preset=preset, seed=0, options=asked, branches=attached)
+    fitting, _ = kind.suited(config.method_options, images=256, batch_size=config.train.batch_size)
+    config = with_precision(replace(config, method_options=fitting), device)
     train = open_split(data, "train", device, max_size=config.data.max_size)
     method = build_method(config, channels=1)
     method = on_device(method, device)

@@ -33,7 +33,8 @@ from probekit.jitter import PAPER
 from probekit.views import P_FLIP, VIEWS, make_views
 
 SIZE = 128
-STRENGTH = PAPER.factor[1] - 1  # of brightness, contrast and saturation
+FACTOR, HUE = jitter.factors_of(PAPER.brightness), (-PAPER.hue, PAPER.hue)
+STRENGTH = FACTOR[1] - 1  # of brightness, contrast and saturation
 SCALE = (crops.COVERED, crops.AREA[1])
 Job = Callable[[], Tensor]
 PEERS = ("torchvision", "kornia", "lightly", "pillow")
@@ -53,7 +54,7 @@ def torchvision_view(channels: int) -> Callable[[Any], Tensor]:
     if channels == 1:
         colour = [v2.ColorJitter(contrast=STRENGTH), v2.ColorJitter(brightness=STRENGTH)]
     else:
-        jitters = v2.ColorJitter(STRENGTH, STRENGTH, STRENGTH, PAPER.hue[1])
+        jitters = v2.ColorJitter(STRENGTH, STRENGTH, STRENGTH, HUE[1])
         colour = [
             v2.RandomApply([jitters], PAPER.p_jitter),
             v2.RandomGrayscale(PAPER.p_gray),
@@ -77,7 +78,7 @@ def lightly_views(channels: int, size: int = SIZE) -> Callable[[Any], list[Tenso
         cj_bright=STRENGTH,
         cj_contrast=STRENGTH,
         cj_sat=STRENGTH if colour else 0.0,
-        cj_hue=PAPER.hue[1] if colour else 0.0,
+        cj_hue=HUE[1] if colour else 0.0,
         min_scale=SCALE[0],
         random_gray_scale=PAPER.p_gray if colour else 0.0,
         gaussian_blur=PAPER.p_blur if colour else 0.0,
@@ -96,13 +97,13 @@ def kornia_views(channels: int) -> Callable[[Tensor], Tensor]:
     colour: list[Any]
     if channels == 1:
         colour = [
-            K.ColorJitter(contrast=PAPER.factor, order=(1,)),
-            K.ColorJitter(brightness=PAPER.factor, order=(0,)),
+            K.ColorJitter(contrast=FACTOR, order=(1,)),
+            K.ColorJitter(brightness=FACTOR, order=(0,)),
         ]
     else:
         kernel = (kernel_size(),) * 2
         colour = [
-            K.ColorJitter(PAPER.factor, PAPER.factor, PAPER.factor, PAPER.hue, p=PAPER.p_jitter),
+            K.ColorJitter(FACTOR, FACTOR, FACTOR, HUE, p=PAPER.p_jitter),
             K.RandomGrayscale(p=PAPER.p_gray),
             K.RandomGaussianBlur(kernel, jitter.SIGMA, border_type="constant", p=PAPER.p_blur),
         ]

@@ -56,7 +56,7 @@ class OptimizerConfig:
     """See `probekit.train.optim`.
 
     `lr` is before scaling; `final` the last rate as a share of the peak; `decay`: what weight decay and adaptation are
-    for, "weights" or "all"; `clip` the largest norm of the gradient, 0 for any.
+    for, "weights" or "all"; `clip` the largest norm of each parameter's gradient, 0 for any.
     """
 
     name: str

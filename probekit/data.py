@@ -1,9 +1,10 @@
 """A split on the device as uint8, or streamed to it; a batch is a tensor of indices."""
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,12 @@ from probekit.streamed import StreamedImages
 
 Images = Tensor | StreamedImages
 
+CHUNK_BYTES = 2**26  # ours, images read at a time: 64 MiB
+CHUNK_ROWS = 32  # or multiples of it: whole batches for the probe
 RESIZE_CHUNK = 256  # images resized at once: bounds the float32 copy
-SHARE = 0.5  # of free memory that a split may take: the rest is for the model, its activations and other splits
+# Of a GPU's free memory or the host's whole one that a split may take: the rest is for the model, its activations and
+# other splits.
+SHARE = 0.5
 CPU = torch.device("cpu")
 
 
@@ -66,19 +71,27 @@ def open_split(
     n = info.splits[name].n
     n = n if first is None else min(first, n)
     found = info.splits[name]
-    size = shrunk_size(found.height, found.width, max_size)
+    shape = (n, found.channels, *shrunk_size(found.height, found.width, max_size))
     if placement == "auto":
-        placement = _placement(info, name, n * found.channels, size, device)
-    split = read_split(path, name, stop=n, images=placement != "file")
-    rest = replace(split, images=split.images[:0])
+        placement = _placement(info, name, math.prod(shape), device)
+    rest = read_split(path, name, stop=n, images=False)
     if placement == "device":
-        return DeviceSplit(name, to_device(split.images, device, max_size=max_size), rest, placement)
+        return DeviceSplit(name, _resident(info, name, shape, device, max_size), rest, placement)
     read: Callable[[Tensor], Tensor]
     if placement == "host":
-        read = to_device(split.images, CPU, max_size=max_size).__getitem__
+        read = _resident(info, name, shape, CPU, max_size).__getitem__
     else:
         read = _decoder(path, name, max_size)
-    return DeviceSplit(name, StreamedImages(read, (n, found.channels, *size), device), rest, placement)
+    return DeviceSplit(name, StreamedImages(read, shape, device), rest, placement)
+
+
+def _resident(info: DatasetInfo, name: str, shape: Sequence[int], device: torch.device, max_size: int) -> Tensor:
+    """The first images of a split, uint8 of `shape` on the device, read in chunks: none is in memory twice."""
+    images, start = torch.empty(shape, dtype=torch.uint8, device=device), 0
+    for chunk in read_chunks(info, name, stop=shape[0]):
+        images[start : start + len(chunk)] = to_device(chunk, device, max_size=max_size)
+        start += len(chunk)
+    return images
 
 
 def _decoder(path: Path, name: str, max_size: int) -> Callable[[Tensor], Tensor]:
@@ -92,26 +105,33 @@ def _decoder(path: Path, name: str, max_size: int) -> Callable[[Tensor], Tensor]
     return lambda index: to_device(np.stack(list(pool.map(decoded, index.tolist()))), CPU, max_size=max_size)
 
 
-def _placement(info: DatasetInfo, name: str, planes: int, size: tuple[int, int], device: torch.device) -> str:
-    """Where images uint8 `[planes, *size]` have room; those of the file may be larger."""
-    split = info.splits[name]
-    on_host = planes * split.height * split.width
+def _placement(info: DatasetInfo, name: str, size: int, device: torch.device) -> str:
+    """Where images of so many bytes have room."""
     room = SHARE * host_memory()
-    if on_host <= room:
-        if device.type == "cpu" or planes * size[0] * size[1] <= SHARE * torch.cuda.mem_get_info(device)[0]:
-            return "device"
+    if size <= (room if device.type == "cpu" else SHARE * torch.cuda.mem_get_info(device)[0]):
+        return "device"
+    if size <= room:
         return "host"
-    if split.encoded:
+    if info.splits[name].encoded:
         return "file"
     raise ValueError(
         f"expected images of at most {room / 1e9:.0f} GB in {info.path}, half of this machine's memory, found "
-        f"{on_host / 1e9:.0f} GB; import them again with --max-gb {room / 1e9:.0f}, which keeps them encoded"
+        f"{size / 1e9:.0f} GB; import them again with --max-gb {room / 1e9:.0f}, which keeps them encoded"
     )
 
 
 def host_memory() -> int:
     """Bytes of the machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def read_chunks(info: DatasetInfo, name: str, *, stop: int | None = None) -> Iterator[NDArray[np.uint8]]:
+    """The images of a split (up to `stop`), so many at a time that memory stays bounded; multiples of `CHUNK_ROWS`."""
+    split = info.splits[name]
+    n = split.n if stop is None else stop
+    step = max(1, CHUNK_BYTES // (split.height * split.width * split.channels) // CHUNK_ROWS) * CHUNK_ROWS
+    for start in range(0, n, step):
+        yield read_split(info.path, name, start=start, stop=min(start + step, n)).images
 
 
 def to_device(images: NDArray[np.uint8], device: torch.device, *, max_size: int) -> Tensor:

@@ -48,13 +48,18 @@ class Colour:
 PAPER = Colour()
 
 
+def factors_of(strength: float) -> tuple[float, float]:
+    """Bounds of the factors of brightness, contrast or saturation."""
+    return max(1 - strength, 0.0), 1 + strength
+
+
 def draw_changes(n: int, channels: int, generator: torch.Generator, colour: Colour) -> tuple[Tensor, ...]:
     """Draws what happens to each of n views.
 
     Returns:
         What `change` takes: tensors of n rows, so that rows of all of them go with rows of the views.
     """
-    scales = [(max(1 - s, 0.0), 1 + s) for s in (colour.brightness, colour.contrast, colour.saturation)]
+    scales = [factors_of(strength) for strength in (colour.brightness, colour.contrast, colour.saturation)]
     numbers = uniform((2 if channels == 1 and colour.always_gray else 3, n), generator)
     if len(numbers) == 2:
         (contrast, brightness), (of_brightness, of_contrast, _) = numbers, scales

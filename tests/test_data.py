@@ -54,7 +54,12 @@ def test_the_first_images_are_read_alone(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("probekit.data.read_split", recorded)
     assert torch.equal(open_split(path, "train", CPU, max_size=32, first=4).images[:], whole[:4])
     assert len(open_split(path, "test", CPU, max_size=32, first=4)) == 2
-    assert read == [4, 2]
+    assert read == [0, 4, 0, 2]  # labels first
+    monkeypatch.setattr("probekit.data.CHUNK_BYTES", 0)
+    monkeypatch.setattr("probekit.data.CHUNK_ROWS", 4)
+    read.clear()
+    assert torch.equal(open_split(path, "train", CPU, max_size=32).images[:], whole)
+    assert read == [0, 4, 2]  # never all at once
 
 
 def test_shrinking_is_a_mean_of_blocks() -> None:

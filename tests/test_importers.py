@@ -39,14 +39,14 @@ def take(source: Path, out: Path, **options: Any) -> tuple[DatasetInfo, list[Ski
     return import_dataset(source, out=out, **(defaults | options))
 
 
-def assert_refused(source: Path, out: Path, *words: str, **options: Any) -> None:
+def assert_refused(source: Path, out: Path, *words: str, keeps: bool = False, **options: Any) -> None:
     with pytest.raises((ValueError, OSError)) as caught:
         take(source, out, **options)
     text = str(caught.value)
     assert "\n" not in text
     assert all(word in text for word in words), text
     assert not out.exists()
-    assert not list(out.parent.glob(".*.partial"))
+    assert bool(list(out.parent.glob(".*.partial"))) == keeps
 
 
 def decode_rgb(path: Path) -> NDArray[np.uint8]:
@@ -350,6 +350,12 @@ def test_size_crops_the_centre_and_averages(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_split(info.path, "train").images[0], to_square(pixels, 10))
 
 
+def test_a_side_that_shrinks_is_averaged_though_the_other_grows() -> None:
+    stripes = np.tile(np.array([0, 255], np.uint8), (50, 500))
+    for image in (stripes, stripes.T):  # ten pixels become one
+        assert np.abs(to_square(image, 100, "squash") - 127.5).max() <= 1
+
+
 # --- what is wrong with folders ---
 
 
@@ -385,15 +391,16 @@ BREAK: dict[str, Callable[[Path], object]] = {
 def test_a_broken_image_is_one_line_or_skipped(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
     root = class_folders(tmp_path / "set", {"a": 70, "b": 3})
     BREAK[name](root / "a" / f"035 {name}")
-    assert_refused(root, tmp_path / "a.h5", f"a/035 {name}", "1 broken image,", "--skip-broken")
+    assert_refused(root, tmp_path / "a.h5", f"a/035 {name}", "1 broken image,", "--skip-broken", keeps=True)
     BREAK[name](root / "b" / name)
-    assert_refused(root, tmp_path / "a.h5", f"a/035 {name}", "2 broken images,")
+    assert_refused(root, tmp_path / "a.h5", f"a/035 {name}", "2 broken images,", keeps=True)
     info, skipped = take(root, tmp_path / "a.h5", skip_broken=True)
     assert [item.path for item in skipped] == [f"a/035 {name}", f"b/{name}"]
     assert all(item.reason and "\n" not in item.reason for item in skipped)
     split = read_split(info.path, "train")
     assert split.labels is not None
     assert split.labels.tolist() == [0] * 70 + [1] * 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "set"]
     assert capfd.readouterr().err == ""  # OpenCV is quiet
 
 

@@ -32,14 +32,18 @@ def probe(
         str | None,
         typer.Option(metavar="%,%", help="Also on these percentages of the training labels: 1,2,5,10,20,50,100."),
     ] = None,
-    draws: Annotated[int, typer.Option(min=1, help="Of --fractions: subsets of each size.")] = 5,
+    draws: Annotated[int | None, typer.Option(min=1, help="Of --fractions: subsets of each size; default: 5.")] = None,
     knn: Annotated[bool, typer.Option("--knn", help="Also k nearest neighbours.")] = False,
     retrieval: Annotated[
         bool, typer.Option("--retrieval", help="Also retrieval of test images by each other.")
     ] = False,
     cv: Annotated[int | None, typer.Option(metavar="K", help="Also K-fold cross-validation on train.")] = None,
-    metric: Annotated[str, typer.Option(help="Of --cv: kappa (grades; quadratic-weighted) or accuracy.")] = "kappa",
-    repeats: Annotated[int, typer.Option(min=1, help="Of --cv: how often all is divided anew.")] = 5,
+    metric: Annotated[
+        str | None, typer.Option(help="Of --cv: kappa (grades; quadratic-weighted; default) or accuracy.")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="Of --cv: how often all is divided anew; default: 5.")
+    ] = None,
     every: Annotated[bool, typer.Option("--every", help="Also every kept encoder: along pretraining.")] = False,
     encoder: Annotated[
         str | None,
@@ -61,18 +65,17 @@ def probe(
     """
     from probekit.commands.pooled import with_pool
     from probekit.commands.probe import run_probe
-    from probekit.commands.probe_options import ProbeOptions, read_fractions, read_recipe
+    from probekit.commands.probe_options import ProbeOptions, given_with, read_fractions, read_recipe
 
     options = ProbeOptions(
         fractions=read_fractions(fractions),
-        draws=draws,
         knn=knn,
         retrieval=retrieval,
         cv=cv,
-        metric=metric,
-        repeats=repeats,
         every=every,
         recipe=read_recipe(protocol, recipe, epochs=epochs, lr=lr),
+        **given_with("--fractions", fractions, draws=draws),
+        **given_with("--cv", cv, metric=metric, repeats=repeats),
     )
     out = errors if as_json else console
     if encoder is not None or weights is not None or normalise != "auto":

@@ -21,12 +21,14 @@ def list_(as_json: Json = False) -> None:
 
 @app.command()
 def demo(
-    method: Annotated[str, typer.Argument(help="The method to pretrain.")] = "conrec",
+    method: Annotated[
+        str | None, typer.Argument(help="The method to pretrain; default: conrec, with --real simclr-attention.")
+    ] = None,
     real: Annotated[bool, typer.Option("--real", help="On real images that need no download: digits.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Generate, pretrain, probe, look and report: the whole path, in minutes on two CPU cores."""
     from probekit.commands.demo import run_demo, run_demo_real
 
-    run = run_demo_real if real else run_demo
-    run(method, data=DATA, runs=RUNS, overwrite=overwrite, console=console)
+    run, usual = (run_demo_real, "simclr-attention") if real else (run_demo, "conrec")
+    run(method or usual, data=DATA, runs=RUNS, overwrite=overwrite, console=console)

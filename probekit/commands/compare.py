@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from probekit.commands.report import check_once
 from probekit.h5 import read_info
 from probekit.report.collect import collect
 from probekit.report.comparison import AGAIN, group_section
@@ -42,9 +43,10 @@ def run_compare(
         {"groups", "left_out"} as `report.compare.compare` gives them; docs/report.md has the shape.
 
     Raises:
-        ValueError: If there are fewer than two runs, or none can be compared.
+        ValueError: If there are fewer than two runs, one is named twice, or none can be compared.
     """
-    found = [open_run(name, runs) for name in dict.fromkeys(names)]
+    found = [open_run(name, runs) for name in names]
+    check_once(found)
     if len(found) < 2:
         raise ValueError(f"expected two runs or more to compare, found {len(found)}; type: probekit compare RUN RUN")
     wanted = {

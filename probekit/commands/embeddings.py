@@ -18,14 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 from probekit.commands.pooled import open_encoder, random_encoder
-from probekit.data import to_device
-from probekit.h5 import DatasetInfo, read_split
+from probekit.data import read_chunks, to_device
+from probekit.h5 import DatasetInfo
 from probekit.models.encoder import Encoder, encoder_file, split_checkpoint
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.run import Run
 
 FORMAT = 1  # to be raised when an encoder's forward pass changes its numbers
-CHUNK_BYTES = 2**28  # ours, images read at a time: 256 MiB
 
 Floats = NDArray[np.float32]
 
@@ -108,14 +107,6 @@ def random_embedder(run: Run, header: Mapping[str, Any], checkpoint: str, seed: 
     )
 
 
-def read_chunks(info: DatasetInfo, split: str) -> Iterator[NDArray[np.uint8]]:
-    """The images of a split, so many at a time that memory stays bounded; whole batches but for the last."""
-    found = info.splits[split]
-    step = max(1, CHUNK_BYTES // (found.height * found.width * found.channels) // BATCH_SIZE) * BATCH_SIZE
-    for start in range(0, found.n, step):
-        yield read_split(info.path, split, start=start, stop=min(start + step, found.n)).images
-
-
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, hex: which weights a result belongs to."""
     with path.open("rb") as file:
@@ -127,12 +118,15 @@ def _write(path: Path, chunks: Iterator[Floats], n: int) -> None:
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     out, start = None, 0
-    for rows in chunks:
-        if out is None:
-            out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(n, rows.shape[1]))
-        out[start : start + len(rows)] = rows
-        start += len(rows)
-    assert out is not None
-    assert start == n
-    out.flush()
-    temporary.replace(path)
+    try:
+        for rows in chunks:
+            if out is None:
+                out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(n, rows.shape[1]))
+            out[start : start + len(rows)] = rows
+            start += len(rows)
+        assert out is not None
+        assert start == n
+        out.flush()
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

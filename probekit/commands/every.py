@@ -57,8 +57,8 @@ def along_checkpoints(
         console: Where messages go.
 
     Returns:
-        {"run", "data", "protocol", "how", "points", "floors", ...}: points [{checkpoint, checkpoint_hash, epoch, scores
-        {name: {value, ci}}}] and floors [{name, scores}].
+        {"run", "data", "protocol", "sections", "how", "points", "floors", ...}: points [{checkpoint, checkpoint_hash,
+        epoch, scores {name: {value, ci}}}] and floors [{name, scores}].
     """
     info = settings.labels.info
     followed = [name for name in wanted if SECTIONS[name].scores is not None]
@@ -87,6 +87,7 @@ def along_checkpoints(
         "run": run.name,
         "data": str(info.path),
         "protocol": settings.protocol,
+        "sections": followed,
         "how": HOW,
         "points": points,
         "floors": [{"name": name, "scores": scores} for name, scores in floors.items()],

@@ -36,12 +36,10 @@ def after_drawing(run: Run, info: DatasetInfo) -> str:
 
 
 def unprobeable(info: DatasetInfo) -> str | None:
-    """What a dataset file lacks for a linear probe, in words, or None."""
+    """What a dataset file lacks for a probe of its labels, one or several an image, in words, or None."""
     train, test = info.splits["train"], info.splits.get("test")
     if test is None:
         return "no test split"
     if not train.labelled or not test.labelled:
         return "no labels"
-    if info.multilabel:
-        return "several labels an image"
-    return "one class only" if len(info.classes) < 2 else None
+    return "one class only" if len(info.classes) < 2 and not info.multilabel else None

@@ -1,8 +1,10 @@
 """`probekit probe`: from a run and a dataset to tables, JSON and pictures; `protocols` has what is measured."""
 
+import json
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from probekit.models.encoder import encoder_file
 from probekit.probe import PROTOCOLS
 from probekit.probe.curves import draw_every
 from probekit.probe.section_tables import every_table, fingerprint_table
-from probekit.registry import nearest
+from probekit.registry import METHODS, get, nearest
 from probekit.run import IMPORTED, Run, open_run, write_json
 from probekit.train.pretrain import choose_device
 
@@ -71,6 +73,11 @@ def run_probe(
         console.print(f"run: {run.path} (the newest)")
     info = dataset_of(run, data, console)
     _, header = open_encoder(run, checkpoint)
+    if header["method"] in METHODS and get(METHODS, "method", header["method"]).needs_labels:
+        console.print(
+            f"note: {run.name} was taught with the labels of train, so what is chosen or scored on train (C, --cv, "
+            "best_val) is too good; test is not"
+        )
     labels = read_labels(info)
     wanted = sections_for(run.name, labels, options)
     check_channels(info, "train", header["spec"]["channels"])
@@ -159,8 +166,12 @@ def _command(run: Run, section: str, settings: Settings, again: Sequence[str]) -
 
 
 def _write(run: Run, name: str, result: dict[str, Any], other_data: str | None, console: Console) -> None:
-    """results/STEM.json, and figures/STEM.png where there is something to draw."""
-    stem = "-".join(filter(None, (*_stem(name, result), other_data)))
+    """results/STEM.json, and figures/STEM.png where there is something to draw; what is on other data stays."""
+    wanted = stem = "-".join(filter(None, (*_stem(name, result), other_data)))
+    number = 1
+    while _is_of_other_data(run.results / f"{stem}.json", result):
+        number += 1
+        stem = f"{wanted}-{number}"
     draw = draw_every if name == "every" else SECTIONS[name].draw
     run.results.mkdir(exist_ok=True)
     run.figures.mkdir(exist_ok=True)
@@ -171,9 +182,18 @@ def _write(run: Run, name: str, result: dict[str, Any], other_data: str | None, 
     console.print(f"wrote {run.results / f'{stem}.json'}{drawn}")
 
 
+def _is_of_other_data(path: Path, result: Mapping[str, Any]) -> bool:
+    """Whether a result stands there that is of a file of the same name elsewhere."""
+    if not path.exists():
+        return False
+    with suppress(ValueError, AttributeError):  # no result
+        return bool(json.loads(path.read_text()).get("data", result["data"]) != result["data"])
+    return False
+
+
 def _stem(name: str, result: Mapping[str, Any]) -> tuple[str, ...]:
     if name == "every":
-        return name, result["protocol"]
+        return name, result["protocol"], *(section for section in result["sections"] if section != "linear")
     section = SECTIONS[name]
     if name == SGD and "map" in result["rows"][0]:  # several labels an image: read as such
         return "multilabel", result["protocol"], result["checkpoint"]

@@ -1,6 +1,7 @@
 """What `probekit probe` is asked for beside the linear probe, checked before anything is read."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from probekit.probe.cross_validation import FOLDS, METRICS, REPEATS
 from probekit.probe.fractions import DRAWS, FRACTIONS, check_fractions
@@ -57,6 +58,18 @@ class ProbeOptions:
         if section == "every":
             return ["--every", *(word for name in self.sections if name != "fractions" for word in typed[name])]
         return typed.get(section, [])
+
+
+def given_with(option: str, value: object, **further: Any) -> dict[str, Any]:
+    """What was typed of the options that belong to another one.
+
+    Raises:
+        ValueError: If that one was not typed.
+    """
+    given = {name: chosen for name, chosen in further.items() if chosen is not None}
+    if given and value is None:
+        raise ValueError(f"expected --{' and --'.join(given)} with {option}, found it without; leave it out")
+    return given
 
 
 def read_fractions(text: str | None) -> tuple[float, ...] | None:

@@ -137,7 +137,7 @@ def _sgd_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _sgd_protocol(settings: Settings) -> str:
     assert settings.options.recipe is not None
-    return f"{SGD}-{settings.options.recipe.name}"
+    return f"{SGD}-{settings.options.recipe.title}"
 
 
 def _fractions(source: Source, settings: Settings) -> Row:
@@ -295,11 +295,12 @@ def sections_for(run: str, labels: Labels, options: ProbeOptions) -> list[str]:
         ValueError: If the file lacks what one needs, or none is possible.
     """
     info, asked = labels.info, options.sections
-    if len(info.classes) > 1 and all(split in labels.parts for split in SECTIONS["linear"].needs):
+    lacking = unprobeable(info)
+    if lacking is None:
         asked = [SGD if options.recipe else "multilabel" if info.multilabel else "linear", *asked]
-    if not asked:
+    elif options.recipe or not asked:
         raise ValueError(
-            f"expected a train and a test split with labels of 2 classes or more, found {unprobeable(info)} in "
+            f"expected a train and a test split with labels of 2 classes or more, found {lacking} in "
             f"{info.path}; type: probekit probe {run} --data LABELLED.h5 "
             "(probekit import SOURCE --test-fraction 0.2 makes one)"
         )
@@ -309,4 +310,9 @@ def sections_for(run: str, labels: Labels, options: ProbeOptions) -> list[str]:
             raise ValueError(f"expected labels in the split {missing[0]} for --{name}, found none in {info.path}")
         if info.multilabel and name not in ("multilabel", SGD):
             raise ValueError(f"expected one label an image for --{name}, found several in {info.path}")
+    if options.every and not any(SECTIONS[name].scores for name in asked):
+        raise ValueError(
+            f"expected something to follow with --every, found only {' and '.join(asked)}; "
+            f"type: probekit probe {run} --every --protocol {next(iter(PROTOCOLS))}"
+        )
     return asked

@@ -47,7 +47,7 @@ def run_report(
     found = [open_run(name, runs) for name in names] or [open_run(None, runs)]
     if not names:
         console.print(f"run: {found[0].path} (the newest)")
-    _check_once(found)
+    check_once(found)
     if out is None and form == "html":
         out = found[0].path / "report.html" if len(found) == 1 else reports / f"{_name(found)}.html"
     if out is not None:
@@ -61,12 +61,17 @@ def run_report(
     for run in content["runs"]:
         for line in run["left_out"]:
             console.print(f"note: {line}")
-    unprobed = next((run["argument"] for run in content["runs"] if not run["probes"]), None)
+    unprobed = next((run["argument"] for run in content["runs"] if not (run["probes"] or run["multilabel"])), None)
     console.print(f"next: {command('probekit', 'probe', unprobed) if unprobed else 'open it in a browser'}")
     return None
 
 
-def _check_once(runs: Sequence[Run]) -> None:
+def check_once(runs: Sequence[Run]) -> None:
+    """Refuses a run that is named twice, by name and by path perhaps.
+
+    Raises:
+        ValueError: If there is one.
+    """
     seen: set[Path] = set()
     for run in runs:
         if run.path.resolve() in seen:

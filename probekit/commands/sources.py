@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from probekit.commands.embeddings import Network, random_embedder, read_chunks, trained_embedder
+from probekit.commands.embeddings import Network, random_embedder, trained_embedder
+from probekit.data import read_chunks
 from probekit.h5 import DatasetInfo, read_split
 from probekit.probe.fingerprint import Factor
 from probekit.probe.floors import FLOORS

@@ -28,6 +28,7 @@ from probekit.h5.schema import (
     SplitInfo,
     chunk_rows,
 )
+from probekit.h5.target import check_target
 from probekit.h5.write import Block, DatasetWriter, EncodedBlock, Header, as_columns, pack
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Split",
     "SplitInfo",
     "as_columns",
+    "check_target",
     "chunk_rows",
     "decode",
     "encode",

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from probekit.h5.schema import COMPRESSIONS
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -26,6 +28,18 @@ def _lock(handle: int) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
             raise
+
+
+def check_target(path: Path, *, compression: str, overwrite: bool) -> None:
+    """Refuses what a `DatasetWriter` would refuse before it touches anything; see there."""
+    if compression not in COMPRESSIONS:
+        raise ValueError(f"expected a compression of {', '.join(COMPRESSIONS)}, found {compression!r}")
+    if path.is_dir():
+        raise IsADirectoryError(f"expected a file name, found the folder {path}; type --out {path / 'data.h5'}")
+    if path.exists() and not path.is_file():  # a device, say: renaming would replace it
+        raise OSError(f"expected a file or nothing at {path}, found something else; choose another --out")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; type --overwrite to replace it, or choose another --out")
 
 
 def check_free(path: Path) -> None:

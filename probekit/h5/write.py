@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from probekit import __version__
 from probekit.h5.encoded import EncodedSink
 from probekit.h5.read import Split
-from probekit.h5.schema import COMPRESSIONS, SCHEMA, SPLITS, chunk_rows, describe_array, start_hash
-from probekit.h5.target import Target
+from probekit.h5.schema import SCHEMA, SPLITS, chunk_rows, describe_array, start_hash
+from probekit.h5.target import Target, check_target
 
 COLUMN_ROWS = 4096  # rows in a chunk of labels and factors: 32 KiB of 8-byte values
 
@@ -151,14 +151,7 @@ class DatasetWriter:
             ValueError: If the compression is unknown.
             OSError: If the file exists, or cannot be written.
         """
-        if compression not in COMPRESSIONS:
-            raise ValueError(f"expected a compression of {', '.join(COMPRESSIONS)}, found {compression!r}")
-        if path.is_dir():
-            raise IsADirectoryError(f"expected a file name, found the folder {path}; type --out {path / 'data.h5'}")
-        if path.exists() and not path.is_file():  # a device, say: renaming would replace it
-            raise OSError(f"expected a file or nothing at {path}, found something else; choose another --out")
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists; type --overwrite to replace it, or choose another --out")
+        check_target(path, compression=compression, overwrite=overwrite)
         self.path = path
         self.header = header
         self.compression = compression

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from probekit.h5 import DatasetInfo, DatasetWriter, Header, read_info
+from probekit.h5 import DatasetInfo, DatasetWriter, Header, check_target, read_info
 from probekit.h5.encoded import QUALITY
 from probekit.importers.base import Broken, Options, Skipped, Source, Told
 from probekit.importers.folder import open_folder
+from probekit.importers.images import has_colour
 from probekit.importers.journal import Journal, Unfinished, is_unfinished
 from probekit.importers.npz import open_npz
 from probekit.importers.official import OFFICIAL, Choices, Official, open_official
@@ -127,7 +129,10 @@ class _Import:
 
     def write(self, source: Source) -> tuple[DatasetInfo, list[Skipped]]:
         """Writes the file; grey images stay grey only if all are."""
-        if source.channels is None and not is_unfinished(self.out, self._form(source, 3).identity()):
+        # First of all: what is refused must not drop an unfinished import of other settings.
+        check_target(self.out, compression=self.compression, overwrite=self.overwrite)
+        goes_on = is_unfinished(self.out, self._form(source, 3).identity())
+        if source.channels is None and not (goes_on and _any_colour(source)):
             with suppress(NeedsColour):  # grey so far, so nothing was known until the first image with colour
                 return self._write(source, channels=1)
         return self._write(source, channels=source.channels or 3)
@@ -175,6 +180,15 @@ class _Import:
             factors=[asdict(factor) for factor, _ in source.factors],
             mask_names=(),
         )
+
+
+def _any_colour(source: Source) -> bool:
+    """Whether an image has colour; reads up to the first that has."""
+    for item in chain.from_iterable(source.splits.values()):
+        with suppress(Broken):
+            if has_colour(item.decode()):
+                return True
+    return False
 
 
 def _open(source: Path, options: Options) -> Source:

@@ -19,7 +19,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a broken im
 
 
 def decode_file(path: Path) -> Pixels:
-    """Reads uint8 `[H, W]` or BGR `[H, W, 3]`, upright as its EXIF orientation says.
+    """Reads uint8 `[H, W]` or BGR `[H, W, 3]`, upright as its EXIF orientation says, unless it may be transparent.
 
     16-bit images are scaled to 8 bits. Float images are clipped to [0, 1], where 1 is white, as OpenCV itself does for
     radiance files. Transparent pixels show white paper.
@@ -77,7 +77,7 @@ def _on_paper(image: Pixels) -> Pixels:
 
 
 def to_square(image: Pixels, size: int, resize: str = "crop") -> Pixels:
-    """The image at `size` x `size`: by area when it shrinks, bilinear when it grows.
+    """The image at `size` x `size`: each side by area when it shrinks, bilinear when it grows.
 
     "crop" takes the centre square; "squash" takes all of it, whatever its aspect.
     """
@@ -86,11 +86,12 @@ def to_square(image: Pixels, size: int, resize: str = "crop") -> Pixels:
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
         image = image[top : top + side, left : left + side]
-    shortest = min(image.shape[:2])
-    if image.shape[:2] == (size, size):
-        return image
-    method = cv2.INTER_AREA if shortest > size else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (size, size), interpolation=method), np.uint8)
+    height, width = image.shape[:2]
+    if height > size or width > size:  # only what shrinks: OpenCV would interpolate all if one side grew
+        image = np.asarray(cv2.resize(image, (min(width, size), min(height, size)), interpolation=cv2.INTER_AREA))
+    if height < size or width < size:
+        image = np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR))
+    return image
 
 
 def has_colour(image: Pixels) -> bool:

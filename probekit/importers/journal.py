@@ -97,7 +97,7 @@ class Unfinished:
 class Journal:
     """`with DatasetWriter(...) as writer, Journal(...) as journal:` for each split replay and add, then add.
 
-    It stays after an interruption, a full disk or a broken image, if it holds a block; other mistakes remove it.
+    It stays after an interruption or a full disk, or if it is to be kept, if it holds a block; mistakes remove it.
     """
 
     def __init__(self, writer: DatasetWriter, unfinished: Unfinished, identity: dict[str, Any]) -> None:
@@ -115,7 +115,7 @@ class Journal:
         self._writer, self._unfinished = writer, unfinished
         self._file: BinaryIO = self.path.open("wb")
         self._file.write(_first_line(identity))
-        self._blocks, self._stopped = 0, False
+        self._blocks, self._kept = 0, False
 
     def replay(self, split: str, items: Sequence[Item], source: Source) -> Iterator[Done]:
         """The blocks of a split that an earlier import finished, from its first item on."""
@@ -125,14 +125,12 @@ class Journal:
             yield done
 
     def add(self, split: str, done: Done) -> None:
-        """Writes a block to the dataset file, and notes it, unless stopped.
+        """Writes a block to the dataset file, and notes it.
 
         Raises:
             OSError: If it cannot be written.
         """
         place = None if done.block is None else self._writer.append(done.block)
-        if self._stopped:
-            return
         names = {item.path: item.reason for item in done.broken}
         broken = [(index, names[item.key]) for index, item in enumerate(done.items) if item.key in names]
         head = {"split": split, "count": len(done.items), "items": digest(done.items), "broken": broken}
@@ -149,9 +147,9 @@ class Journal:
             raise OSError(f"cannot write {self.path}: {error.strerror}") from error
         self._blocks += done.block is not None
 
-    def stop(self) -> None:
-        """Notes no more, and keeps what it has: an image is broken, and may be repaired."""
-        self._stopped = True
+    def keep(self) -> None:
+        """Stays after the mistake that follows: images are broken, and may be repaired or left out."""
+        self._kept = True
 
     def __enter__(self) -> Self:
         return self
@@ -162,7 +160,7 @@ class Journal:
         self._file.close()
         interrupted = isinstance(error, OSError) or (error is not None and not isinstance(error, Exception))
         # Without an error the file is yet to be completed, and the disk may be full by then.
-        self._writer.keep_partial = self._blocks > 0 and (interrupted or self._stopped or error is None)
+        self._writer.keep_partial = self._blocks > 0 and (interrupted or self._kept or error is None)
         if not self._writer.keep_partial:
             self.path.unlink(missing_ok=True)
         if error is not None and not interrupted:

@@ -24,7 +24,7 @@ Fetched = Pixels | bytes | Broken  # bytes: a JPEG file
 FILES = 64  # in a block of JPEG files: as many as a chunk of pixels holds
 TASK = 8  # images of one task for a thread: the threads wait for one another less often
 AHEAD = 256  # images decoded ahead, so that no thread waits while the others pack and write
-AHEAD_BYTES = 128 << 20  # or as many as fit, where photographs are kept whole: bounds memory
+AHEAD_BYTES = 128 << 20  # or as many as fit, but one a thread: bounds memory
 
 
 class NeedsColour(Exception):  # noqa: N818 - not an error: the pass starts again
@@ -112,13 +112,12 @@ def write_source(
             for part in blocks.of(pool, items[start:]):
                 done += len(part.items)
                 told.progress(done, total)
-                if part.broken and not skip_broken:
-                    journal.stop()  # what came before is kept: the image may be repaired, or --skip-broken typed
                 journal.add(split, part)
                 skipped += part.broken
             if skip_broken and len(items) == len(skipped) - before:
                 raise ValueError(f"expected at least one image in split {split}, found none but broken ones")
     if skipped and not skip_broken:
+        journal.keep()
         first = skipped[0]
         raise ValueError(
             f"{len(skipped)} broken image{'s' * (len(skipped) > 1)}, the first {first.path!r}: {first.reason}; "
@@ -136,7 +135,7 @@ class _Blocks:
 
     def of(self, pool: ThreadPoolExecutor, items: Sequence[Item]) -> Iterator[Done]:
         """The blocks of items in order; decodes and packs ahead, in threads."""
-        window = AHEAD if self.form.size is not None else _window(self.source)
+        window = _window(self.source, self.form)
         waiting: deque[tuple[_Run, Future[Block | EncodedBlock | None]]] = deque()
         for run in self._runs(_ahead(pool, self.form.of, items, window)):
             waiting.append((run, pool.submit(self._pack, run)))
@@ -197,13 +196,16 @@ def _done(run: _Run, block: "Future[Block | EncodedBlock | None]") -> Done:
     return Done(run.items, run.broken, block.result())
 
 
-def _window(source: Source) -> int:
-    """Images decoded ahead when they keep their size; all have that of the first."""
+def _window(source: Source, form: Form) -> int:
+    """Images decoded ahead; where they keep their size, all have that of the first."""
+    least = os.cpu_count() or 1
+    if form.size is not None:
+        return max(least, min(AHEAD, AHEAD_BYTES // (form.size**2 * form.channels)))
     try:
         first: Pixels = next(item for items in source.splits.values() for item in items).decode()
     except Broken:
-        return 1
-    return max(1, min(AHEAD, AHEAD_BYTES // first.nbytes))
+        return least
+    return max(least, min(AHEAD, AHEAD_BYTES // first.nbytes))
 
 
 def _ahead(
@@ -214,7 +216,7 @@ def _ahead(
     def fetch_all(part: Sequence[Item]) -> list[Fetched]:
         return [fetch(item) for item in part]
 
-    step = min(TASK, window)
+    step = max(1, min(TASK, window // (2 * (os.cpu_count() or 1))))  # two tasks a thread, or more
     waiting: deque[tuple[Sequence[Item], Future[list[Fetched]]]] = deque()
     for begin in range(0, len(items), step):
         part = items[begin : begin + step]

@@ -163,14 +163,23 @@ def default_normalise(checkpoint: Checkpoint | None, backbone: str) -> str:
     """What "auto" of `model.normalise` means: what the weights were trained with.
 
     A file of probekit says it; others expect ImageNet's if their first convolution takes three channels.
+
+    Raises:
+        ValueError: If a file of probekit has a normalisation without a name here.
     """
     if checkpoint is None:
         return "none"
     if checkpoint.spec is not None:
         values = checkpoint.spec.get("normalise")
-        own = ("imagenet", "timm") if backbone.startswith("timm:") else ("imagenet",)
+        known = ("none", "imagenet", "timm") if backbone.startswith("timm:") else ("none", "imagenet")
         trained = checkpoint.spec["channels"]
-        return next((name for name in own if values == normalisation(name, backbone, trained)), "none")
+        for name in known:
+            if values == normalisation(name, backbone, trained):
+                return name
+        raise ValueError(
+            f"expected {checkpoint.path} normalised as one of {', '.join(known)}, found {values}; type the nearest: "
+            "--set model.normalise=... (pretrain), --normalise ... (probe)"
+        )
     tensors = (tensor for table in checkpoint.tables.values() for tensor in table.values())
     return "imagenet" if any(t.ndim == 4 and t.shape[1] == 3 for t in tensors) else "none"
 
@@ -179,7 +188,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("probekit", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, header.get("spec")  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, _spec(header)  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"expected a whole safetensors file {path}, found: {_first_line(error)}") from error
 
@@ -200,24 +209,37 @@ def _read_torch(path: Path) -> tuple[Any, dict[str, Any] | None]:
             f"{path} needs code to be read ({code[1]}), which may do anything, and is refused; "
             "where you trust it, save its state_dict alone: torch.save(model.state_dict(), FILE)"
         ) from error
-    header = tree.get("encoder_header") if isinstance(tree, Mapping) else None
-    if not isinstance(header, Mapping):
+    if not isinstance(tree, Mapping):
         return tree, None
-    # A file of probekit says which of two networks is kept; older ones have one.
+    header: Any = tree.get("encoder_header")
+    spec = _spec(header)
+    if spec is None or not isinstance(tree.get("method"), Mapping):
+        return tree, spec
     kept = f"{header.get('kept', 'encoder')}."
-    return {"method": {k: v for k, v in tree["method"].items() if k.startswith(kept)}}, header["spec"]
+    return {"method": {k: v for k, v in tree["method"].items() if k.startswith(kept)}}, spec
+
+
+def _spec(header: Any) -> dict[str, Any] | None:
+    """That of the encoder, if a header is one of probekit."""
+    spec = header.get("spec") if isinstance(header, Mapping) else None
+    return spec if isinstance(spec, dict) and "channels" in spec else None
 
 
 def _tables(tree: Any, where: str) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Every dictionary with tensors under string keys, by the path to it."""
     if not isinstance(tree, Mapping):
         return
-    tensors = {key: value for key, value in tree.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    tensors = {key: value for key, value in tree.items() if isinstance(key, str) and _has_values(value)}
     if tensors:
         yield where, tensors
     for key, value in tree.items():
         if isinstance(key, str):
             yield from _tables(value, f"{where}.{key}" if where else key)
+
+
+def _has_values(value: Any) -> bool:
+    """Whether it is a plain tensor: neither sparse nor one of shape alone."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 def _best(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Rename, str, str]:

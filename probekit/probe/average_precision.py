@@ -209,11 +209,15 @@ def _resamples(n: int, seed: int) -> NDArray[np.integer]:
 
 
 def _mean(form: str, per_class: Sequence[dict[str, Any]], drawn: Sequence[dict[str, Floats]]) -> dict[str, Any]:
-    """Over the classes that are defined; a resample leaves out a class of which it drew no positive image."""
+    """Over the classes that are defined; a resample leaves out a class of which it drew no positive image.
+
+    One that drew no positive image at all counts for nothing.
+    """
     values = [found["ap"][form] for found in per_class if found["ap"][form] is not None]
     if not values:
         return {"value": None, "ci": None}
-    each = np.nanmean([draws[form] for draws in drawn], axis=0)
+    each = np.array([draws[form] for draws in drawn])
+    each = np.nanmean(each[:, ~np.isnan(each).all(axis=0)], axis=0)
     return {"value": float(np.mean(values)), "ci": np.percentile(each, ENDS).tolist()}
 
 

@@ -57,6 +57,12 @@ class Recipe:
     unit_length: bool = False
 
     @property
+    def title(self) -> str:
+        """The name, with the epochs and the rate where they are not those of `RECIPES`: results of both have files."""
+        own = self == RECIPES[self.name]
+        return self.name if own else f"{self.name}-{self.epochs}-epochs-lr-{self.lr:g}"
+
+    @property
     def summary(self) -> str:
         """All of it in a line."""
         encoder = f"the encoder too (lr {self.encoder_lr:g})" if self.encoder_lr else "frozen encoder"
@@ -188,8 +194,13 @@ def _epoch(
     views: torch.Generator,
     order: torch.Generator,
 ) -> float:
-    """One pass over the training images; its mean loss."""
+    """One pass over the training images; its mean loss.
+
+    An image alone in the last batch is left out where the encoder learns: batch norm cannot train on one.
+    """
     batches = torch.split(torch.randperm(len(images), generator=order), recipe.batch_size)
+    if recipe.encoder_lr > 0 and len(batches) > 1 and len(batches[-1]) == 1:
+        batches = batches[:-1]
     total = torch.zeros((), device=images.device)
     for index, batch in feed(images, batches):
         with torch.set_grad_enabled(recipe.encoder_lr > 0):
@@ -199,7 +210,7 @@ def _epoch(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total += loss.detach() * len(index)
-    return float(total) / len(images)
+    return float(total) / sum(map(len, batches))
 
 
 def _augmented(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -161,7 +161,7 @@ def chance(relevant: NDArray[np.int64], others: int) -> dict[str, float]:
     share = R / others
     after = (R - 1) / max(1, others - 1)  # relevant share of the other ranks, given that one is relevant
     harmonic = np.cumsum(1 / np.arange(1, others + 1))
-    missing = np.ones(len(R))
+    missing, unknown = np.ones(len(R)), np.full(len(R), np.nan)
     for k in range(min(5, others)):
         missing *= np.maximum(0, others - R - k) / (others - k)
     found = {
@@ -170,8 +170,8 @@ def chance(relevant: NDArray[np.int64], others: int) -> dict[str, float]:
         "map": (after * (others - harmonic[-1]) + harmonic[-1]) / others,
         "map_at_r": (after * (R - harmonic[R - 1]) + harmonic[R - 1]) / others,
         "r_precision": share,
-        "precision3": share,
-        "precision18_20": share if others >= FAR.stop else np.full(len(R), np.nan),
+        "precision3": share if others >= TOP else unknown,
+        "precision18_20": share if others >= FAR.stop else unknown,
     }
     return {metric: float(values[each].mean()) for metric, values in found.items()}
 

@@ -86,11 +86,11 @@ def bootstrap(values: NDArray[np.float64], *, seed: int) -> list[list[float] | N
     """95 % percentile intervals of the means of per-image values, all from the same draws of images.
 
     Args:
-        values: `[N, m]`, finite.
+        values: `[N, m]`; a column that is undefined for an image is NaN.
         seed: Of the draws.
 
     Returns:
-        [low, high] for each of the m columns; None with fewer than two images.
+        [low, high] for each of the m columns; None with fewer than two images, or where the mean is undefined.
     """
     n, columns = values.shape
     if n < 2:
@@ -98,4 +98,5 @@ def bootstrap(values: NDArray[np.float64], *, seed: int) -> list[list[float] | N
     rng = np.random.default_rng(seed)
     even = np.full(n, 1 / n)
     means = np.stack([rng.multinomial(n, even) @ values / n for _ in range(RESAMPLES)])
-    return [ends.tolist() for ends in np.percentile(means, ENDS, axis=0).T]
+    intervals = np.percentile(means, ENDS, axis=0).T
+    return [ends.tolist() if np.isfinite(ends).all() else None for ends in intervals]

@@ -83,8 +83,8 @@ def _results(run: Run, pattern: str, shape: Mapping[str, Any], left_out: list[st
 
 
 def _order(path: Path) -> tuple[bool, str]:
-    """The default probe first."""
-    return not path.stem.startswith("probe-val-last"), path.name
+    """The default probe, on the run's own data, first."""
+    return path.stem != "probe-val-last", path.name
 
 
 def _metrics(run: Run, left_out: list[str]) -> list[dict[str, float]]:

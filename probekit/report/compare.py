@@ -226,6 +226,8 @@ def _add_holm(tested: Sequence[dict[str, Any]]) -> None:
 
 def _why_not(run: Mapping[str, Any]) -> str:
     if not answered(run):
+        if run["multilabel"]:
+            return f"{run['name']} is not compared: average precision is no result of single images"
         return f"{run['name']} is not compared: it has not been probed; type: probekit probe {run['argument']}"
     where = sorted({f"{probe['data']} ({probe['data_hash'][:8]})" for probe in answered(run)})
     return (

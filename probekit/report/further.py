@@ -43,7 +43,7 @@ def further_section(run: Mapping[str, Any], key: str) -> Section:
             how = f"{result['how']} {_where(result)}. Again: {result['command']}"
             blocks += draw(result, f"{key}-{name}-{i}", how)
     missing = [name for name in OPTIONS if not run[name] and OPTIONS[name]]
-    if missing:
+    if missing and (run["probes"] or not run["multilabel"]):  # images of several labels have none of them but --every
         words = [word for name in missing for word in OPTIONS[name]]
         told = f"Not measured yet: {', '.join(missing)}. Measure by typing (--every needs kept checkpoints):"
         blocks.append(Note(told, command("probekit", "probe", run["argument"], *words)))

@@ -30,13 +30,17 @@ def lead(run: Mapping[str, Any]) -> str:
     """The run in a sentence: its first probe, and the best floor."""
     method = f"{run['config']['method']}, seed {run['config']['seed']}, on {run['dataset']['name']}"
     if not run["probes"]:
-        return f"{method}; not probed yet."
+        return (
+            f"{method}; {'several labels an image, see Further protocols' if run['multilabel'] else 'not probed yet'}."
+        )
     probe = run["probes"][0]
     encoder, *others = encoders_first(probe["rows"])
     low, high = encoder["ci"]
+    where = "" if probe["data_hash"] == run["dataset"]["hash"] else f" of {probe['data']}"
     scored = (
-        f"{100 * encoder['accuracy']:.1f} % of {encoder['n']} test images right [{100 * low:.1f}, {100 * high:.1f}], "
-        f"linear probe, protocol {probe['protocol']}, checkpoint {probe['checkpoint']}"
+        f"{100 * encoder['accuracy']:.1f} % of {encoder['n']} test images{where} right "
+        f"[{100 * low:.1f}, {100 * high:.1f}], linear probe, protocol {probe['protocol']}, "
+        f"checkpoint {probe['checkpoint']}"
     )
     if not others:
         return f"{method}: {scored}; no floors were probed."
@@ -94,7 +98,8 @@ def health_section(run: Mapping[str, Any], key: str) -> Section:
             blocks += _health(run, probe, rows, f"{key}-health-{i}")
     if not blocks:
         again = command("probekit", "probe", run["argument"])
-        blocks = [Note("No spectrum of the embedding yet. It is written by typing:", again)]
+        told = Note("No spectrum of the embedding yet. It is written by typing:", again)
+        blocks = [_unprobed(run) if run["multilabel"] else told]
     return Section(f"{key}-health", "Label-free health", blocks)
 
 
@@ -244,5 +249,7 @@ def _again(run: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
 
 
 def _unprobed(run: Mapping[str, Any]) -> Note:
+    if run["multilabel"]:
+        return Note("Images have several labels: their average precision stands under Further protocols.")
     told = "Not probed yet. Probe it by typing (images without labels: with --data LABELLED.h5):"
     return Note(told, command("probekit", "probe", run["argument"]))

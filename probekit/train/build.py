@@ -95,13 +95,11 @@ def start_from_weights(method: Method, config: Config, console: Console) -> dict
 def check_labels(train: DeviceSplit, info: DatasetInfo, method: str) -> None:
     """Refuses images without labels, for a method that needs them."""
     labels, classes = train.split.labels, len(info.classes)
-    if labels is not None and classes > 1 and not info.multilabel and labels.min() >= 0:
+    if labels is not None and classes > 1 and not info.multilabel:
         return
     found = "none" if labels is None else f"{classes} class{'es' * (classes != 1)}"
     if info.multilabel:
         found = "several an image"
-    elif labels is not None and labels.min() < 0:
-        found = "images without"
     raise ValueError(
         f"expected one label an image, of two classes or more, for {method}, found {found} in {info.path}; "
         "type: --data LABELLED.h5, or choose a method without labels (probekit list)"

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from probekit.branches.base import Branch, branches_of
@@ -60,7 +59,7 @@ class TrainingStep:
         """
         loss, step = self._gradients(index, images)
         if self.config.optimizer.clip:
-            clip_grad_norm_([p for p in self.method.parameters() if p.grad is not None], self.config.optimizer.clip)
+            clip_each([p.grad for p in self.method.parameters() if p.grad is not None], self.config.optimizer.clip)
         self.optimizer.step()
         self.method.after_step()
         health = batch_health(step.features.pooled, len(index))
@@ -98,6 +97,12 @@ class TrainingStep:
             if more is not None:
                 step.companions[branch.name] = self.method.encode(self.views(self.images[more]).inputs[0])
         return step
+
+
+def clip_each(gradients: list[Tensor], largest: float) -> None:
+    """Shortens each gradient whose norm is above `largest` to it, in place (DINO, official code: each by its own)."""
+    norms = torch.stack(torch._foreach_norm(gradients))
+    torch._foreach_mul_(gradients, list((largest / (norms + 1e-6)).clamp(max=1).unbind()))
 
 
 def active_branches(method: Method) -> list[Branch]:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+from probekit import data
 from probekit.cli import app
 from probekit.commands import embeddings
 from probekit.data import open_split
@@ -81,12 +82,14 @@ def test_every_section_is_written_as_it_is_promised(home: Path) -> None:
         "--fractions", "20,50", "--draws", "2", "--knn", "--retrieval", "--cv", "3", "--repeats", "1", "--every"
     )
     results = Run(home / "runs/a").results
+    along = "-".join(("every-val", *(name for name in found["every"]["sections"] if name != "linear")))
+    assert along == "every-val-knn-retrieval-cv"
     files = {
         "fractions": "fractions-val-last",
         "knn": "knn-last",
         "retrieval": "retrieval-last",
         "cv": "cv-val-last",
-        "every": "every-val",
+        "every": along,
     }
     for name, stem in files.items():
         saved = json.loads((results / f"{stem}.json").read_text())
@@ -94,7 +97,7 @@ def test_every_section_is_written_as_it_is_promised(home: Path) -> None:
         assert mismatch(saved, SHAPES[name]) is None
         assert "95 %" in saved["how"] or name == "every"
         assert saved["command"].startswith("probekit probe a --")
-    for stem in ("fractions-val-last", "retrieval-last", "every-val"):
+    for stem in ("fractions-val-last", "retrieval-last", along):
         assert (home / "runs/a/figures" / f"{stem}.png").exists()
     linear = {key: value for key, value in found.items() if key not in files}
     assert json.loads((results / "probe-val-last.json").read_text()) == linear
@@ -175,13 +178,27 @@ def test_another_encoder_seed_size_or_data_is_never_taken_from_the_cache(home: P
 
 
 def test_kept_embeddings_are_those_of_the_encoder_in_any_chunks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "CHUNK_BYTES", 32 * 32 * 33)  # 32 images
+    monkeypatch.setattr(data, "CHUNK_BYTES", 32 * 32 * 33)  # 32 images
     info = read_info(home / "data/rect-tri.h5")
     encoder, header = load_encoder(home / "runs/a")
     kept = embeddings.trained_embedder(Run(home / "runs/a"), "last", CPU)[0](info, "test")
     images = open_split(info.path, "test", CPU, max_size=header["max_size"]).images
     np.testing.assert_array_equal(kept, extract(encoder, images, batch_size=BATCH_SIZE))
     assert [path.name.split("-")[0] for path in (home / "runs/a/embeddings").iterdir()] == ["test"]
+
+
+def test_an_interrupted_pass_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "CHUNK_BYTES", 32 * 32 * 33)  # 32 images
+
+    def broken(encoder: Any, images: torch.Tensor, *, batch_size: int) -> Any:
+        if len(images) < 32:  # the last chunk
+            raise KeyboardInterrupt
+        return extract(encoder, images, batch_size=batch_size)
+
+    monkeypatch.setattr(embeddings, "extract", broken)
+    with pytest.raises(KeyboardInterrupt):
+        embeddings.trained_embedder(Run(home / "runs/a"), "last", CPU)[0](read_info(home / "data/rect-tri.h5"), "test")
+    assert list((home / "runs/a/embeddings").iterdir()) == []
 
 
 def test_every_kept_encoder_is_scored_as_by_itself(home: Path) -> None:
@@ -196,6 +213,24 @@ def test_every_kept_encoder_is_scored_as_by_itself(home: Path) -> None:
         }
         assert point["checkpoint_hash"] == alone["checkpoint_hash"]
     assert {floor["name"] for floor in along["floors"]} >= {"random weights", "chance", "patch bag"}
+
+
+def test_results_on_files_of_one_name_stay_both(home: Path) -> None:
+    for folder in ("x", "y"):
+        (home / folder).mkdir()
+        shutil.copy(home / "data/rect-tri.h5", home / folder / "same.h5")
+        for _ in range(2):
+            probe_json("--data", f"{folder}/same.h5", "--no-floors")
+    results = sorted((home / "runs/a/results").glob("probe-val-last-same*.json"))
+    assert [json.loads(path.read_text())["data"] for path in results] == ["y/same.h5", "x/same.h5"]
+    assert [path.stem for path in results] == ["probe-val-last-same-2", "probe-val-last-same"]
+
+
+@pytest.mark.parametrize("words", [("--draws", "3"), ("--metric", "accuracy"), ("--repeats", "2")])
+def test_an_option_of_another_one_is_not_ignored(home: Path, words: tuple[str, str]) -> None:
+    done = CliRunner().invoke(app, ["probe", "a", *words])
+    assert isinstance(done.exception, ValueError)
+    assert f"expected {words[0]} with --" in str(done.exception)
 
 
 def test_the_last_encoder_follows_those_that_were_kept(home: Path) -> None:
@@ -245,7 +280,7 @@ def test_several_labels_an_image_have_average_precision(home: Path) -> None:
 def test_a_head_by_sgd_stands_beside_the_probes(home: Path) -> None:
     found = probe_json("--protocol", "sgd", "--epochs", "3", "--knn")
     assert found.keys() == {"sgd", "knn"}
-    saved = json.loads((home / "runs/a/results/probe-sgd-conrec-last.json").read_text())
+    saved = json.loads((home / "runs/a/results/probe-sgd-conrec-3-epochs-lr-0.1-last.json").read_text())
     assert saved == found["sgd"]
     assert mismatch(saved, PROBE) is None
     row, random, chance = saved["rows"]
@@ -255,7 +290,7 @@ def test_a_head_by_sgd_stands_beside_the_probes(home: Path) -> None:
     assert (random["name"], chance["name"]) == ("random weights", "chance")
     assert saved["command"].split(" probe ")[1].startswith("a")
     page = sure("report", "a", "--format", "md")
-    assert "protocol sgd-conrec" in page
+    assert "protocol sgd-conrec-3-epochs-lr-0.1" in page
     assert "--recipe conrec --epochs 3 --lr 0.1" in page
     out = sure("probe", "a", "--protocol", "sgd", "--epochs", "1", "--recipe", "lcr")
     assert "best epoch on test (paper protocol)" in out
@@ -266,7 +301,7 @@ def test_fine_tuning_scores_several_labels_an_image(home: Path) -> None:
     words = ("--data", "data/voc.h5", "--protocol", "sgd", "--recipe", "voc", "--epochs", "2", "--no-floors")
     found = probe_json(*words)["sgd"]
     assert mismatch(found, SHAPES["multilabel"]) is None
-    assert (home / "runs/a/results/multilabel-sgd-voc-last-voc.json").exists()
+    assert (home / "runs/a/results/multilabel-sgd-voc-2-epochs-lr-0.05-last-voc.json").exists()
     [row] = found["rows"]
     assert row["by_epoch"][-1] == pytest.approx(row["map"]["voc2010"]["value"])
     assert row["recipe"]["encoder_lr"] == 1.5e-4
@@ -300,6 +335,19 @@ def test_what_the_data_lack_is_one_line(home: Path) -> None:
     assert "expected labels in the split test for --retrieval, found none in data/rect-tri.h5" in str(done.exception)
 
 
+def test_a_head_is_never_left_out_in_silence(home: Path) -> None:
+    drop(home, "test")
+    done = typed("probe", "a", "--protocol", "sgd", "--cv", "3")
+    assert "found no test split in data/rect-tri.h5" in str(done.exception)
+
+
+def test_the_epochs_of_a_head_are_no_course_along_pretraining(home: Path) -> None:
+    done = typed("probe", "a", "--protocol", "sgd", "--every", "--no-floors", "--epochs", "1")
+    assert "found only sgd; type: probekit probe a --every --protocol val" in str(done.exception)
+    found = probe_json("--protocol", "sgd", "--every", "--knn", "--no-floors", "--epochs", "1")
+    assert list(found["every"]["points"][0]["scores"]) == ["kNN"]
+
+
 def test_without_kept_encoders_there_is_nothing_to_follow(home: Path) -> None:
     for path in (home / "runs/a/checkpoints").glob("epoch-*"):
         path.unlink()
@@ -326,7 +374,8 @@ def test_compare_pairs_runs_by_image_for_each_protocol(home: Path) -> None:
 
 
 def test_compare_without_common_results_is_one_line(home: Path) -> None:
-    assert "expected two runs or more" in str(typed("compare", "a", "a").exception)
+    assert "expected two runs or more" in str(typed("compare", "a").exception)
+    assert "expected each run once, found a twice" in str(typed("compare", "a", "runs/a").exception)
     assert "a is not compared: it has not been probed" in str(typed("compare", "a", "b").exception)
     for name in "ab":
         sure("probe", name, "--no-floors")

@@ -3,6 +3,7 @@
 What only the real data can show is in docs/datasets.md. Alone: pytest tests/importers/test_official.py
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,11 @@ def test_incomplete_files_are_refused(tmp_path: Path, name: str) -> None:
     if name != "imagenet":  # which misses its 1,000 folders first
         for split, n in OFFICIAL[official].sizes.items():
             assert f"{n:,} {split}" in text
+    assert not list(tmp_path.glob(".*"))  # nothing was begun
     text = refused(official, plan.root, "--subset", "--out", out)
     assert plan.broken in text
     assert "--skip-broken" in text
     assert not out.exists()
-    assert not list(tmp_path.glob(".*.partial"))
 
 
 @pytest.mark.parametrize("name", [name for name in OFFICIAL if OFFICIAL[name].needs])
@@ -250,6 +251,16 @@ def test_inat_folders_that_are_not_their_category(tmp_path: Path) -> None:
     path = plan.root / "train2019.json"
     path.write_text(path.read_text().replace("train_val2019/Birds/10/", "train_val2019/Birds/2/"))
     assert "category 10" in refused(official, plan.root, "--subset")
+
+
+def test_lists_with_other_columns_are_one_line(tmp_path: Path) -> None:
+    official, plan = build("inat2019", tmp_path / "inat")
+    path = plan.root / "train2019.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"categories": [{"name": "Bufo bufo"}]}))
+    assert "categories with id and name" in refused(official, plan.root, "--subset")
+    official, plan = build("aptos2019", tmp_path / "aptos")
+    (plan.root / "train.csv").write_text("image,grade\n1,2,3\n")
+    assert "id_code and diagnosis" in refused(official, plan.root, "--subset")
 
 
 def test_one_year_is_not_taken_for_the_other(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from probekit.importers import Skipped, import_dataset
 from probekit.importers.folder import File
 from probekit.importers.journal import Journal, is_unfinished, journal_of, partial_of
 
+SPLITS = (("train", 33), ("test", 9))
 FUZZ = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -37,7 +38,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Class folders under train and test; two images are broken, the first has no colour."""
     root = tmp_path_factory.mktemp("photos") / "set"
     rng = np.random.default_rng(0)
-    for split, n in (("train", 33), ("test", 9)):
+    for split, n in SPLITS:
         for index in range(n):
             path = root / split / "ab"[index % 2] / f"{index:03}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,8 +113,28 @@ def test_what_was_done_is_not_decoded_again(tmp_path: Path, photos: Path, monkey
 
     monkeypatch.setattr(File, "decode", counted)
     take(photos, tmp_path / "a.h5")
-    assert len(decoded) == 9  # of 42: the rest had been done, or the last block of train was
-    assert all(key.startswith("test") for key in decoded)
+    assert decoded[:2] == ["train/a/000.png", "train/a/002.png"]  # is there still an image with colour?
+    assert len(decoded) == 2 + 9  # of 42: the rest had been done, or the last block of train was
+    assert all(key.startswith("test") for key in decoded[2:])
+
+
+def test_few_large_images_are_decoded_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    for index in range(60):
+        Image.fromarray(np.full((8, 8), index, np.uint8)).save(root / f"{index:02}.png")
+    ahead, decoded, decode = [], [], File.decode
+
+    def counted(item: File) -> Any:
+        decoded.append(item.key)
+        return decode(item)
+
+    monkeypatch.setattr(File, "decode", counted)
+    monkeypatch.setattr("probekit.importers.stream.os.cpu_count", lambda: 1)
+    monkeypatch.setattr("probekit.importers.stream.AHEAD_BYTES", 4 * 8 * 8)  # four images
+    take(root, tmp_path / "a.h5", progress=lambda done, total: ahead.append(len(decoded) - done))
+    assert len(decoded) == 60
+    assert max(ahead) <= 3 * 4 + 4 + 2  # blocks that are being packed, the images and a task
 
 
 @FUZZ
@@ -184,7 +205,9 @@ def test_an_unfinished_import_waits_while_the_file_exists(tmp_path: Path, photos
         take(photos, out, after=38)
     out.write_bytes(b"somebody's")
     with pytest.raises(FileExistsError):
-        take(photos, out, overwrite=False)
+        take(photos, out, overwrite=False, size=10)
+    with pytest.raises(ValueError, match="compression"):
+        take(photos, out, compression="zip")
     assert out.read_bytes() == b"somebody's"
     assert "going on after 33" in take(photos, out)[2][0]
 
@@ -215,6 +238,21 @@ def test_images_that_changed_are_read_again(tmp_path: Path, photos: Path, kind: 
     assert (tmp_path / "a.h5").read_bytes() == whole.path.read_bytes()
 
 
+def test_grey_without_the_one_image_with_colour(tmp_path: Path) -> None:
+    """It was removed after the interruption: what is left is grey, as if it had never been there."""
+    root, out = tmp_path / "set", tmp_path / "a.h5"
+    root.mkdir()
+    for index in range(20):
+        pixels = np.full((8, 8, 3), index, np.uint8)
+        pixels[..., 0] += index == 15
+        Image.fromarray(pixels).save(root / f"{index:02}.png")
+    with pytest.raises(KeyboardInterrupt):
+        take(root, out, after=18)
+    assert take(root, tmp_path / "b.h5")[0].splits["train"].channels == 3
+    (root / "15.png").unlink()
+    assert take(root, out)[0].splits["train"].channels == 1
+
+
 def test_other_settings_begin_anew_and_say_so(tmp_path: Path, photos: Path) -> None:
     out = tmp_path / "a.h5"
     with pytest.raises(KeyboardInterrupt):
@@ -224,12 +262,15 @@ def test_other_settings_begin_anew_and_say_so(tmp_path: Path, photos: Path) -> N
     assert out.read_bytes() == take(photos, tmp_path / "b.h5", size=10)[0].path.read_bytes()
 
 
-def test_a_broken_image_keeps_what_came_before(tmp_path: Path, photos: Path) -> None:
+def test_broken_images_keep_what_was_done(tmp_path: Path, photos: Path) -> None:
     out = tmp_path / "a.h5"
-    with pytest.raises(ValueError, match="2 broken images"):
-        take(photos, out, skip_broken=False)
+    with pytest.raises(KeyboardInterrupt):
+        take(photos, out, after=20)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="2 broken images"):
+            take(photos, out, skip_broken=False)
     _, _, lines = take(photos, out)
-    assert lines == ["going on after 4 of 33 train images of an unfinished import"]
+    assert lines == [f"going on after {n} of {n} {split} images of an unfinished import" for split, n in SPLITS]
     assert out.read_bytes() == take(photos, tmp_path / "b.h5")[0].path.read_bytes()
 
 

@@ -1,10 +1,9 @@
-"""What is particular to each base method: what is frozen and when, centring, queues, rates, settings that fit the data.
+"""What is particular to the base methods without prototypes: gradients that stop, rates; settings that fit the data.
 
 Alone: pytest tests/methods/test_bases.py
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
@@ -13,219 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probekit.methods.barlow_twins import BarlowTwins
-from probekit.methods.base import Method
 from probekit.methods.byol import BYOL
-from probekit.methods.dino import DINO
 from probekit.methods.info_nce import info_nce
 from probekit.methods.simsiam import SimSiam
-from probekit.methods.sinkhorn import sinkhorn
-from probekit.methods.swav import SwAV
 from probekit.methods.vicreg import VICReg
 from probekit.registry import METHODS, get
 from probekit.train.optim import Schedule, build_optimizer, set_rates
-from probekit.views import Views
 from tests.methods.batches import built, noisy_views
-
-BATCHES, EPOCHS = 3, 4
-
-
-class Training:
-    """Steps of a method with the optimizer of its own rates."""
-
-    def __init__(self, method: Method, *, optimizer: str = "sgd", decay: str = "all") -> None:
-        self.method = method
-        method.plan(batches=BATCHES, epochs=EPOCHS)
-        self.optimizer = build_optimizer(
-            method, name=optimizer, lr=0.1, momentum=0.9, weight_decay=0.01, decay=decay, rates=method.rates()
-        )
-        self.schedule = Schedule(peak=0.1, name="cosine", warmup=0, total=BATCHES * EPOCHS)
-        self.done = 0
-
-    def step(self, views: Views | None = None) -> float:
-        set_rates(self.optimizer, self.schedule, self.done)
-        self.optimizer.zero_grad()
-        loss = self.method.step(noisy_views(seed=self.done, local=2) if views is None else views).loss
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.method.after_step()
-        self.done += 1
-        return loss.item()
-
-
-def swav(options: Mapping[str, Any] = {}) -> SwAV:
-    return cast(SwAV, built("swav", options))
-
-
-def dino(options: Mapping[str, Any] = {}) -> DINO:
-    return cast(DINO, built("dino", options))
-
-
-# --- SwAV.
-
-
-@pytest.mark.parametrize("optimizer", ["larc", "sgd", "adamw", "lars"])
-@pytest.mark.parametrize("freeze", [1.0, 1.3])
-def test_prototypes_are_frozen_bit_for_bit_and_then_learn(optimizer: str, freeze: float) -> None:
-    method = swav({"method.freeze": freeze, "method.queue": 0})
-    training = Training(method, optimizer=optimizer)
-    before = method.prototypes.weight.detach().clone()
-    for _ in range(math.ceil(freeze * BATCHES)):
-        training.step()
-        assert torch.equal(method.prototypes.weight, before)
-        assert not cast(Tensor, method.prototypes.weight.grad).any()  # nor does a momentum gather
-    for _ in range(3):
-        training.step()
-        assert (method.prototypes.weight - before).abs().max() > 1e-5
-        torch.testing.assert_close(method.prototypes.weight.norm(dim=1), torch.ones(6))
-
-
-def test_prototypes_are_unit_rows_from_the_start_without_a_bias() -> None:
-    method = swav()
-    assert method.prototypes.bias is None
-    torch.testing.assert_close(method.prototypes.weight.norm(dim=1), torch.ones(6))
-
-
-@pytest.mark.parametrize("local", [0, 3])
-def test_swavs_loss_is_that_of_one_pass_per_size(local: int) -> None:
-    """Multi-crop: the head, and its batch norm, see the crops of all sizes together."""
-    method = swav({"method.queue": 0})
-    views = noisy_views(local=local)
-    step = method.step(views)
-    with torch.no_grad():
-        inputs = [views.inputs.flatten(0, 1), *([views.local.inputs.flatten(0, 1)] if views.local else [])]
-        pooled = torch.cat([method.encoder(x).pooled for x in inputs])
-        z = F.normalize(method.projector(pooled), dim=1)
-        scores = (z @ method.prototypes.weight.T).view(2 + local, 4, 6)
-        expected = []
-        for i in range(2):
-            q = sinkhorn(scores[i], epsilon=0.05, iterations=3)
-            expected += [-(q * (s / 0.1).log_softmax(1)).sum(1).mean() for v, s in enumerate(scores) if v != i]
-    torch.testing.assert_close(step.loss.detach(), torch.stack(expected).mean())
-    assert step.features.pooled.shape[0] == 8  # of the large crops alone
-    assert method.chance_loss == pytest.approx(math.log(6))
-    assert 0 < float(step.logs["prototypes used"]) <= 1
-
-
-def test_the_queue_waits_until_it_is_full_and_for_its_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    weights: list[Tensor] = []
-
-    def record(scores: Tensor, **settings: Any) -> Tensor:
-        weights.append(settings["weight"])
-        return sinkhorn(scores, **settings)
-
-    monkeypatch.setattr("probekit.methods.swav.sinkhorn", record)
-    for queue_from, first in ((1, 3), (0, 3), (2, 6)):  # a queue of 10 is full after 3 batches of 4
-        method = swav({"method.queue_from": queue_from})
-        training = Training(method)
-        for k in range(8):
-            weights.clear()
-            training.step()
-            assert len(weights) == 2  # one for each large crop
-            for weight in weights:
-                assert weight[-4:].all()
-                assert weight[:-4].tolist() == [float(k >= first)] * 10
-
-
-def test_each_large_crop_has_a_queue_of_its_own_with_the_features_of_the_step() -> None:
-    method = swav()
-    views = noisy_views(local=2)
-    method.step(views)
-    latest = method.latest
-    assert len(latest) == 2
-    assert not torch.allclose(latest[0], latest[1])
-    method.after_step()
-    for queue, z in zip(method.queues, latest, strict=True):
-        torch.testing.assert_close(cast(Tensor, queue.rows)[:4], z)
-        torch.testing.assert_close(z.norm(dim=1), torch.ones(4))
-
-
-def test_a_queue_in_use_changes_the_codes_as_lightlys_does() -> None:
-    from lightly.loss import SwaVLoss
-
-    method = swav({"method.queue_from": 0, "method.queue": 8})
-    training = Training(method)
-    for _ in range(2):
-        training.step()
-    views = noisy_views(seed=9)
-    loss = method.step(views).loss
-    with torch.no_grad():
-        z = F.normalize(method.projector(method.encoder(views.inputs.flatten(0, 1)).pooled), dim=1)
-        w = method.prototypes.weight.T
-        queues = [cast(Tensor, queue.rows) @ w for queue in method.queues]
-        theirs = SwaVLoss()(list(torch.split(z @ w, 4)), [], queues)
-    torch.testing.assert_close(loss.detach(), theirs.squeeze(), rtol=1e-5, atol=1e-5)
-
-
-# --- DINO.
-
-
-def test_dinos_loss_and_centre_are_lightlys_over_several_steps() -> None:
-    """Its centre follows after the loss; the teacher's temperature warms up in a straight line."""
-    from lightly.loss import DINOLoss
-
-    method = dino({"method.final_teacher_temperature": 0.07, "method.teacher_warmup": 2})
-    theirs = DINOLoss(output_dim=12, warmup_teacher_temp_epochs=1)
-    training = Training(method)
-    for k in range(8):
-        views = noisy_views(seed=k, local=3)
-        assert views.local is not None
-        large, small = views.inputs.flatten(0, 1), views.local.inputs.flatten(0, 1)
-        with torch.no_grad():
-            frozen = torch.tensor(False)
-            teacher = method.target["projector"](method.target["encoder"](large).pooled, frozen)
-            pooled = torch.cat([method.encoder(large).pooled, method.encoder(small).pooled])
-            student = method.projector(pooled, frozen)
-            temperature = 0.04 + 0.03 * min(1.0, k / (2 * BATCHES))
-            expected = theirs(list(teacher.split(4)), list(student.split(4)), teacher_temp=temperature)
-        found = training.step(views)
-        assert found == pytest.approx(float(expected), rel=1e-5, abs=1e-5)
-        torch.testing.assert_close(method.centre, theirs.center.flatten(), rtol=1e-5, atol=1e-6)
-    assert method.centre.any()
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_dinos_last_layer_is_frozen_bit_for_bit_in_its_first_epoch(optimizer: str) -> None:
-    method = dino()
-    training = Training(method, optimizer=optimizer)
-    last = method.projector.last.weight
-    before = last.detach().clone()
-    for k in range(BATCHES + 2):
-        training.step()
-        assert torch.equal(last, before) == (k < BATCHES)
-        assert bool(cast(Tensor, last.grad).any()) == (k >= BATCHES)
-
-
-def test_dinos_head_is_lightlys() -> None:
-    """Same weights, same outputs: unit vectors times unit rows, the gain at 1."""
-    from lightly.models.modules.heads import DINOProjectionHead
-
-    torch.manual_seed(0)
-    theirs = DINOProjectionHead(input_dim=32, hidden_dim=16, bottleneck_dim=8, output_dim=12)
-    head = dino().projector
-    linear = [layer for layer in theirs.layers if isinstance(layer, nn.Linear)]
-    mine = [layer for layer in head.mlp if isinstance(layer, nn.Linear)]
-    with torch.no_grad():
-        for a, b in zip(mine, linear, strict=True):
-            a.weight.copy_(b.weight)
-            a.bias.copy_(b.bias)
-        head.last.weight.copy_(3 * theirs.last_layer.weight_v)  # only the direction counts
-        x = torch.randn(5, 32)
-        found = head(x, torch.tensor(False))
-        torch.testing.assert_close(found, theirs(x))
-    assert found.abs().max() <= 1
-
-
-def test_dinos_head_begins_as_the_authors_does() -> None:
-    """Normal weights of deviation .02 and no bias, but in the last layer torch's own."""
-    torch.manual_seed(0)
-    head = dino({"method.hidden": 256, "method.bottleneck": 64, "method.out": 512}).projector
-    for layer in head.mlp:
-        if isinstance(layer, nn.Linear):
-            assert float(layer.weight.detach().std()) == pytest.approx(0.02, rel=0.05)
-            assert not layer.bias.any()
-    assert head.last.bias is None
-    assert float(head.last.weight.detach().std()) == pytest.approx(1 / math.sqrt(3 * 64), rel=0.05)
-
+from tests.methods.training import BATCHES, EPOCHS, Training
 
 # --- SimSiam, BYOL.
 

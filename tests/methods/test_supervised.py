@@ -67,7 +67,7 @@ def test_it_gets_the_labels_of_its_images_and_learns_them() -> None:
     step = build_step(config, method, images, labels.numpy())
     order = [torch.randperm(32, generator=torch.Generator().manual_seed(i))[:8] for i in range(30)]
     scalars = torch.stack([step(index, images[index]) for index in order])
-    assert step.names == ["loss", "accuracy"]
+    assert step.names[:2] == ["loss", "accuracy"]
     assert scalars[-5:, 1].mean() > 0.95
     assert scalars[-5:, 0].mean() < scalars[:5, 0].mean()
 

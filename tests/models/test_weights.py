@@ -6,6 +6,7 @@ Alone: pytest tests/models/test_weights.py
 """
 
 import argparse
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -269,6 +270,21 @@ def test_broken_files_are_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value), name
 
 
+@pytest.mark.parametrize("header", ["[]", '{"spec": 3}', '{"spec": {}}'])
+def test_headers_of_others_are_no_matter(tmp_path: Path, header: str) -> None:
+    tensors = {key: value.contiguous() for key, value in state(encoder()).items()}
+    save_file(tensors, tmp_path / "a.safetensors", metadata={"probekit": header})
+    torch.save({**tensors, "encoder_header": json.loads(header)}, tmp_path / "a.pt")
+    for name in ("a.safetensors", "a.pt"):
+        assert read_checkpoint(tmp_path / name).spec is None
+
+
+def test_tensors_without_plain_values_are_not_taken(tmp_path: Path) -> None:
+    torch.save({"sparse": torch.eye(2).to_sparse(), "shape": torch.empty(2, device="meta")}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"expected tensors in .*found none"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
 def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     tensors = state(encoder())
     tensors["bn1.weight"] = torch.full_like(tensors["bn1.weight"], torch.nan)
@@ -293,6 +309,8 @@ def test_what_images_the_weights_expect(tmp_path: Path) -> None:
     assert default_normalise(held(3, {"channels": 3}), name) == "none"
     assert default_normalise(held(3, {"channels": 3, "normalise": IMAGENET}), "unet") == "imagenet"
     assert default_normalise(held(3, {"channels": 3, "normalise": half}), name) == "timm"
+    with pytest.raises(ValueError, match=r"found \{.mean.: .* type the nearest: --set model.normalise"):
+        default_normalise(held(3, {"channels": 3, "normalise": half}), "timm:resnet18")
 
 
 def test_what_has_no_weights_takes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

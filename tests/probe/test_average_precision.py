@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
 from probekit.probe import AP_FORMS as FORMS
-from probekit.probe.average_precision import DIFFICULT, average_precision, multilabel, rarest
+from probekit.probe.average_precision import DIFFICULT, average_precision, multilabel, rarest, score_logits
 from probekit.probe.protocol import Part
 
 K, D = 4, 8
@@ -139,6 +139,14 @@ def test_undefined_classes_are_counted_and_left_out() -> None:
     assert found["map"]["voc2010"]["value"] == pytest.approx(np.mean(left))
     nothing = row(Part(train.x, 0 * train_y), Part(test.x, test_y))
     assert nothing["map"]["step"] == {"value": None, "ci": None}
+
+
+def test_a_resample_without_any_positive_image_counts_for_nothing() -> None:
+    y = np.zeros((20, 2), np.uint8)
+    y[0] = 1
+    found = score_logits(np.arange(40.0).reshape(20, 2), y, classes=("a", "b"), seed=0)["map"]
+    for score in found.values():
+        assert 0 < score["ci"][0] <= score["value"] <= score["ci"][1] < 1
 
 
 def test_features_that_say_nothing_score_the_prevalence() -> None:

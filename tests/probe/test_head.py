@@ -117,6 +117,22 @@ def test_fine_tuning_trains_a_copy_of_the_encoder() -> None:
     assert not np.allclose(tuned.logits, still.logits, atol=1e-3)
 
 
+class Normed(nn.Module):
+    """An encoder whose map is one cell, and normed over the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor) -> Any:
+        return SimpleNamespace(pooled=self.norm(x.flatten(2).mean(2).expand(-1, 4)))
+
+
+def test_fine_tuning_leaves_out_an_image_that_is_alone_in_its_batch() -> None:
+    recipe = replace(few("voc"), batch_size=19)
+    assert np.isfinite(trained(recipe, encoder=Normed()).losses).all()
+
+
 def test_several_labels_an_image_leave_the_difficult_ones_out() -> None:
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     targets = torch.tensor([[0, 1, 255, 0], [1, 1, 0, 255], [255] * 4, [0, 0, 0, 0], [1, 255, 1, 0], [0, 1, 0, 1]])
@@ -148,6 +164,8 @@ def test_recipes_change_only_what_is_asked() -> None:
     assert chosen_recipe("lcr", epochs=None, lr=None) == RECIPES["lcr"]
     changed = chosen_recipe("lcr", epochs=2, lr=None)
     assert (changed.epochs, changed.lr, changed.schedule) == (2, 30.0, "steps")
+    # Other settings are another question, with a file of its own.
+    assert (RECIPES["lcr"].title, changed.title) == ("lcr", "lcr-2-epochs-lr-30")
     with pytest.raises(ValueError, match=r"unknown recipe 'conrek'.*did you mean 'conrec'"):
         chosen_recipe("conrek", epochs=None, lr=None)
     with pytest.raises(ValueError, match="expected a learning rate above 0, found -1"):

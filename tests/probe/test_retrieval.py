@@ -165,8 +165,9 @@ def test_galleries_are_the_first_three_and_ranks_18_to_20() -> None:
 
 def test_short_rankings_leave_the_negative_gallery_out() -> None:
     found = row(part(12))
-    assert found["scores"]["precision18_20"]["value"] is None
+    assert found["scores"]["precision18_20"] == {"value": None, "ci": None, "chance": None}
     assert all(shown["negative"] == [] for shown in found["gallery"])
+    assert row(part(3))["scores"]["precision3"] == {"value": None, "ci": None, "chance": None}
 
 
 def test_intervals_hold_the_value_and_the_row_is_json() -> None:

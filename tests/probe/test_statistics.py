@@ -99,3 +99,4 @@ def test_bootstrap_covers_a_known_mean_as_often_as_it_says() -> None:
         covered += low < 3 < high
     assert 86 <= covered <= 99
     assert bootstrap(np.ones((1, 2)), seed=0) == [None, None]
+    assert bootstrap(np.array([[1, np.nan], [1, np.nan]]), seed=0) == [[1, 1], None]

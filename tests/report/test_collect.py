@@ -28,6 +28,16 @@ def test_everything_is_read(tmp_path: Path) -> None:
     assert json.loads(to_json(content)) == content
 
 
+def test_the_first_probe_is_that_of_the_runs_own_data(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    other = probe_result(run.name, "data/other.h5", "cd" * 32, ("a", "b"), 1.0, 40, 0)
+    (run.results / "probe-val-last-other.json").write_text(to_json(other))
+    found = collect([run])
+    assert [probe["data"] for probe in found["runs"][0]["probes"]] == ["data/rect-tri.h5", "data/other.h5"]
+    (run.results / "probe-val-last.json").unlink()
+    assert "of 40 test images of data/other.h5 right" in html.render(build(collect([run])))
+
+
 def test_the_dataset_is_described_while_it_is_the_same(tmp_path: Path) -> None:
     info = small_shapes(tmp_path / "small.h5")
     same = make_run(tmp_path, "same", data=str(info.path), data_hash=info.content_hash)

@@ -66,6 +66,21 @@ def test_what_was_not_measured_is_a_command(tmp_path: Path) -> None:
     assert "--fractions 1,2,5,10,20,50,100 --knn --retrieval --cv 5 --every" in text
 
 
+def test_images_of_several_labels_are_not_sent_to_the_linear_probe(tmp_path: Path) -> None:
+    runs = [add_further(make_run(tmp_path, name)) for name in "ab"]
+    for run in runs:
+        for path in run.results.glob("*.json"):
+            if not path.name.startswith("multilabel"):
+                path.unlink()
+    found = collect(runs)
+    text = markdown.render(build(found))
+    assert "Images have several labels" in text
+    assert not re.search("[Nn]ot probed|Not measured|No spectrum", text)
+    assert found["comparison"]["left_out"] == [
+        f"{name} is not compared: average precision is no result of single images" for name in "ab"
+    ]
+
+
 def test_runs_are_also_compared_by_neighbours_and_rank1(tmp_path: Path) -> None:
     runs = [add_further(make_run(tmp_path, name, method=name), seed=i) for i, name in enumerate("ab")]
     content = collect(runs)

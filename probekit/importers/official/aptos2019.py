@@ -17,9 +17,8 @@ def open_lists(root: Path, choices: Choices) -> Listing:
     path = folder / "train.csv"
     rows = list(csv.DictReader(read_lines(path)))
     if not rows or any(row.get("id_code") is None or row.get("diagnosis") is None for row in rows):
-        raise ValueError(
-            f"expected the columns id_code and diagnosis in {path}, found {', '.join(rows[0]) if rows else 'no rows'}"
-        )
+        found = ", ".join(map(str, rows[0])) if rows else "no rows"
+        raise ValueError(f"expected the columns id_code and diagnosis in {path}, found {found}")
     photos = [Photo(str(folder), f"train_images/{row['id_code']}.png", number(row["diagnosis"], path)) for row in rows]
     return Listing(GRADES, {"train": photos}, params={"ordinal": True})
 

@@ -17,9 +17,12 @@ def open_lists(root: Path, choices: Choices) -> Listing:
     """Train, and the official val split as test."""
     folder = find_folder(root, LISTS["train"], archive="train_val2019.tar.gz")
     contents = {split: _read(folder / name) for split, name in LISTS.items()}
-    categories = sorted(contents["train"]["categories"], key=lambda category: int(category["id"]))
-    index = {category["id"]: label for label, category in enumerate(categories)}
-    names = [str(category["name"]) for category in categories]
+    try:
+        categories = sorted(contents["train"]["categories"], key=lambda category: int(category["id"]))
+        index = {category["id"]: label for label, category in enumerate(categories)}
+        names = [str(category["name"]) for category in categories]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"expected categories with id and name in {LISTS['train']}, found no {error}") from error
     if len(set(names)) < len(names):
         names = [str(category["id"]) for category in categories]
     splits = {split: _photos(folder, LISTS[split], content, index) for split, content in contents.items()}
