@@ -70,17 +70,26 @@ def _rank1(result: Mapping[str, Any]) -> dict[str, Any] | None:
 def method_labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """A name for each run that is the same where runs differ in nothing but the seed.
 
-    The method's name; where runs of one method differ in more, also those settings: "conrec (model.width 8)".
+    The method's name and its branches'; where such runs differ in more, also those settings: "conrec (model.width 8)".
     """
-    flat = [{k: v for k, v in _flatten(config).items() if k != "seed"} for config in configs]
+    flat = [
+        {k: v for k, v in _flatten(config).items() if k != "seed"} | {"method": _with_branches(config)}
+        for config in configs
+    ]
     labels = []
     for own in flat:
         peers = [other for other in flat if other.get("method") == own.get("method")]
         keys = sorted({key for other in peers for key in other} | own.keys())
         differing = [key for key in keys if any(other.get(key) != own.get(key) for other in peers)]
         settings = ", ".join(f"{key} {own.get(key, 'unset')}" for key in differing)
-        labels.append(f"{own.get('method')} ({settings})" if settings else str(own.get("method")))
+        labels.append(f"{own['method']} ({settings})" if settings else own["method"])
     return labels
+
+
+def _with_branches(config: Mapping[str, Any]) -> str:
+    """Method and branches, "simclr + lcr"."""
+    branches = config.get("branches")
+    return " + ".join((str(config.get("method")), *(branches if isinstance(branches, Mapping) else ())))
 
 
 def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> dict[str, Any]:

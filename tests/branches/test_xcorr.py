@@ -121,7 +121,7 @@ def test_l_mu_trains_the_features_through_the_attention_alone() -> None:
 @pytest.mark.parametrize("cosine", [False, True])
 def test_both_losses_in_loops(cosine: bool) -> None:
     xcorr = clustered(mu=0.05, cls=0.1, cosine=cosine)
-    phi, others, index = maps(B), maps(P * B, seed=1), torch.tensor([5, 0, 17])
+    phi, others, index = maps(B) - 0.3, maps(P * B, seed=1) - 0.3, torch.tensor([5, 0, 17])
     loss = xcorr.loss(step_with(xcorr, phi, others, index))
     w, bias = xcorr.attention.weight[0, :, 0, 0].detach(), xcorr.attention.bias
     assert bias is not None
@@ -257,6 +257,16 @@ def test_cluster_numbers_stay_from_epoch_to_epoch() -> None:
     xcorr.begin_epoch(lambda: bank() + 0.02 * bank(1), None)
     assert (xcorr.labels == before).float().mean() > 0.9
     assert xcorr.begin_epoch(lambda: 7 * bank(), None)["inertia"] < 1, "lengths do not matter"
+
+
+def test_an_epoch_begins_from_the_last_centroids() -> None:
+    """In another order they number the same clusters in that order."""
+    xcorr = branch(iterations=50)
+    xcorr.begin_epoch(bank, None)
+    before, order = xcorr.labels.clone(), torch.tensor([2, 0, 3, 1])
+    xcorr.centroids = xcorr.centroids[order]
+    xcorr.begin_epoch(bank, None)
+    assert torch.equal(order[xcorr.labels], before)
 
 
 def test_more_clusters_than_half_of_the_images_are_refused() -> None:

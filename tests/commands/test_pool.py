@@ -5,6 +5,7 @@ Alone: pytest tests/commands/test_pool.py
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from probekit.cli import app
-from probekit.commands.pooled import POOLS, open_encoder
+from probekit.commands.pooled import POOLS, open_encoder, random_encoder
+from probekit.config import Config
 from probekit.data import open_split
 from probekit.heatmaps.score import SCORES
 from probekit.models.encoder import Features, load_encoder
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.report.shapes import HEATMAP, PROBE, mismatch
 from probekit.run import Run
+from probekit.train.build import build_method
 from probekit.train.pretrain import load_method
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
@@ -209,6 +212,21 @@ def test_another_seed_of_the_floor_pools_with_another_random_branch(home: Path) 
     rows = [probed("lcr", "--pool", "branch", "--seed", seed)["rows"][1] for seed in ("0", "1")]
     assert rows[0]["name"] == rows[1]["name"] == "random weights"
     assert rows[0]["health"] != rows[1]["health"]
+
+
+def test_the_floors_branch_is_as_random_as_its_encoder(home: Path) -> None:
+    run = Run(home / "runs/lcr")
+    trained, header = open_encoder(run, "last@branch")
+    filters = [next(trained.pooling.parameters())]
+    for seed in (0, 0, 1):
+        floor = random_encoder(run, header, "last@branch", seed)
+        filters.append(next(floor.pooling.parameters()))
+        config = replace(Config.from_dict(run.read()["config"]), seed=seed)
+        fresh = build_method(config, channels=1, classes=len(header["classes"]))
+        assert torch.equal(filters[-1], next(fresh.branches.parameters()))
+    assert torch.equal(filters[1], filters[2])
+    assert not torch.equal(filters[0], filters[1])
+    assert not torch.equal(filters[1], filters[3])
 
 
 @pytest.mark.parametrize("command", ["probe", "heatmap"])

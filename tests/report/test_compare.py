@@ -69,6 +69,16 @@ def test_labels_name_what_differs() -> None:
     assert method_labels([base, wide, other]) == ["conrec (model.width 16)", "conrec (model.width 32)", "simclr"]
 
 
+def test_branches_are_part_of_a_methods_label() -> None:
+    lcr, more = (other_seed(seed, {"lcr": {"k": k}}) for seed, k in ((1, 4), (2, 8)))
+    assert method_labels([other_seed(3, {}), lcr, lcr | {"seed": 5}]) == ["simclr", "simclr + lcr", "simclr + lcr"]
+    assert method_labels([lcr, more]) == ["simclr + lcr (branches.lcr.k 4)", "simclr + lcr (branches.lcr.k 8)"]
+
+
+def other_seed(seed: int, branches: dict[str, dict[str, int]]) -> dict[str, Any]:
+    return {"method": "simclr", "seed": seed, "branches": branches}
+
+
 def test_two_runs_are_paired_by_image(tmp_path: Path) -> None:
     runs = [make_run(tmp_path, "a", noise=0.3), make_run(tmp_path, "b", method="simclr", noise=1.5)]
     content = collect(runs)
