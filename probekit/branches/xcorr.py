@@ -6,6 +6,7 @@ own. No code was published; what the text leaves open, and our readings of it: d
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -95,6 +96,7 @@ class XCorr(Branch):
         self.seed, self.epochs, self.calls = torch.initial_seed(), 0, 0
         self.register_buffer("labels", torch.zeros(0, dtype=torch.int64))  # of every image, once there are clusters
         self.register_buffer("centroids", torch.zeros(0, 0))
+        self.members: Members | None = None
         self.index = torch.empty(0, dtype=torch.int64)  # of the images of this step, sources first
 
     def plan(self, *, images: int) -> Sequence[str]:
@@ -140,7 +142,9 @@ class XCorr(Branch):
         generator = torch.Generator().manual_seed((self.seed + self.calls) % 2**63)
         u = torch.rand(self.positives, len(index), generator=generator).to(index.device)
         anyone = self.sampling == "random"
-        chosen = (u * len(self.labels)).long() if anyone else draw_others(self.labels, index, u)
+        if self.members is None or self.members.labels is not self.labels:  # other clusters, or a run that goes on
+            self.members = Members.of(self.labels)
+        chosen = (u * len(self.labels)).long() if anyone else self.members.draw_others(index, u)
         self.index = torch.cat([index, chosen.flatten()])
         return chosen.flatten()
 
@@ -221,22 +225,42 @@ class XCorr(Branch):
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
-def draw_others(labels: Tensor, index: Tensor, u: Tensor) -> Tensor:
-    """Another image of the same cluster for each draw, uniformly; the image itself where it is alone.
+@dataclass(frozen=True)
+class Members:
+    """Who is in which cluster, made once for many draws.
 
-    Args:
-        labels: int64 `[N]`, clusters.
-        index: int64 `[B]`, images.
-        u: `[P, B]`, uniform in [0, 1).
-
-    Returns:
-        int64 `[P, B]`.
+    Attributes:
+        labels: int64 `[N]`, the cluster of every image.
+        order: int64 `[N]`, the images, cluster after cluster.
+        starts: int64 `[K]`, where each cluster begins there.
+        counts: int64 `[K]`, its images.
+        rank: int64 `[N]`, where each image stands there.
     """
-    order = labels.argsort(stable=True)
-    counts = torch.bincount(labels)
-    starts = counts.cumsum(0) - counts
-    rank = torch.empty_like(order).index_copy_(0, order, torch.arange(len(order), device=order.device))
-    cluster = labels[index]
-    size, place = counts[cluster], rank[index] - starts[cluster]
-    shift = 1 + (u * (size - 1)).long().clamp(max=(size - 2).clamp(min=0))
-    return order[starts[cluster] + (place + shift) % size]
+
+    labels: Tensor
+    order: Tensor
+    starts: Tensor
+    counts: Tensor
+    rank: Tensor
+
+    @classmethod
+    def of(cls, labels: Tensor) -> "Members":
+        """Sorted by cluster."""
+        order, counts = labels.argsort(stable=True), torch.bincount(labels)
+        rank = torch.empty_like(order).index_copy_(0, order, torch.arange(len(order), device=order.device))
+        return cls(labels, order, counts.cumsum(0) - counts, counts, rank)
+
+    def draw_others(self, index: Tensor, u: Tensor) -> Tensor:
+        """Another image of the same cluster for each draw, uniformly; the image itself where it is alone.
+
+        Args:
+            index: int64 `[B]`, images.
+            u: `[P, B]`, uniform in [0, 1).
+
+        Returns:
+            int64 `[P, B]`.
+        """
+        cluster = self.labels[index]
+        size, place = self.counts[cluster], self.rank[index] - self.starts[cluster]
+        shift = 1 + (u * (size - 1)).long().clamp(max=(size - 2).clamp(min=0))
+        return self.order[self.starts[cluster] + (place + shift) % size]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from probekit.branches.correlation import MASKS, correlation_mask
-from probekit.branches.xcorr import XCorr, draw_others
+from probekit.branches.xcorr import Members, XCorr
 from probekit.methods.base import Step
 from probekit.models.encoder import Encoder, Features
 from tests.branches.attached import features_of
@@ -183,7 +183,7 @@ def test_positives_are_uniform_over_the_others_of_the_cluster() -> None:
     labels = torch.tensor([2, 0, 1, 0, 2, 0, 0, 3, 1, 0])
     draws = 4000
     u = torch.rand(draws, len(labels), generator=torch.Generator().manual_seed(0))
-    drawn = draw_others(labels, torch.arange(len(labels)), u)
+    drawn = Members.of(labels).draw_others(torch.arange(len(labels)), u)
     assert drawn.shape == u.shape
     for image, label in enumerate(labels.tolist()):
         others = [other for other in range(len(labels)) if labels[other] == label and other != image]
@@ -201,7 +201,7 @@ def test_the_ends_of_the_unit_interval_are_drawn_from_too() -> None:
     labels = torch.tensor([0, 0, 0, 1])
     almost = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
     for u in (torch.tensor(0.0), almost):
-        drawn = draw_others(labels, torch.arange(4), u.expand(1, 4))
+        drawn = Members.of(labels).draw_others(torch.arange(4), u.expand(1, 4))
         assert (labels[drawn[0]] == labels).all()
         assert (drawn[0, :3] != torch.arange(3)).all()
 
