@@ -271,4 +271,8 @@ def test_only_chooses_datasets_and_rows() -> None:
 
 def test_the_shipped_files_are_packaged() -> None:
     project: dict[str, Any] = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    assert "presets/sweeps/*.toml" in project["tool"]["setuptools"]["package-data"]["probekit"]
+    package = Path(__file__).parents[2] / "probekit"
+    packaged = {
+        file for pattern in project["tool"]["setuptools"]["package-data"]["probekit"] for file in package.glob(pattern)
+    }
+    assert set((package / "presets").rglob("*.toml")) <= packaged
