@@ -90,7 +90,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ValueError: If the file is no checkpoint, is cut short, holds no tensor, or needs code to be unpickled.
     """
     if not path.is_file():
-        raise ValueError(f"expected a file of weights {path}, found none")
+        inside = path / "encoder.safetensors"  # of a run folder
+        hint = f" but a folder; type: {inside}" if inside.is_file() else ""
+        raise ValueError(f"expected a file of weights {path}, found none{hint}")
     tree, spec = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     tables = dict(_tables(tree, ""))
     if not tables:

@@ -248,8 +248,11 @@ def broken_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "no tensors": (folder / "none.pt", "expected tensors in .*found none"),
         "a list": (folder / "list.pt", "expected tensors in .*found none"),
         "a folder": (folder, "expected a file of weights"),
+        "a run": (folder / "run", "found none but a folder; type: .*/run/encoder.safetensors"),
         "nothing": (folder / "nothing.pt", "expected a file of weights .*found none"),
     }
+    files["a run"][0].mkdir()
+    (files["a run"][0] / "encoder.safetensors").touch()
     torch.save({"state_dict": tensors, "callback": Code()}, files["code"][0])
     torch.save(nn.Linear(2, 2), files["a module"][0])
     files["cut"][0].write_bytes(whole.read_bytes()[:2000])
