@@ -49,7 +49,16 @@ def pretrain(
         fixed = [k for k in given if k != "train.epochs"] + settings + [f"--branch {name}" for name in branch]
         options = {"--config": config, "--preset": preset, "--data": data, "--overwrite": overwrite, "--seed": seed}
         fixed += [text for text, value in options.items() if value]
-        run_resume(name, method=method, epochs=epochs, device=device, refused=fixed, runs=RUNS, console=console)
+        run_resume(
+            name,
+            method=method,
+            epochs=epochs,
+            device=device,
+            refused=fixed,
+            fail_on_collapse=fail_on_collapse,
+            runs=RUNS,
+            console=console,
+        )
         return
     run_pretrain(
         method or "conrec",

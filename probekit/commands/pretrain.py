@@ -80,6 +80,7 @@ def run_resume(
     epochs: int | None,
     device: str,
     refused: Sequence[str],
+    fail_on_collapse: bool = False,
     runs: Path,
     console: Console,
 ) -> Run:
@@ -91,6 +92,7 @@ def run_resume(
         epochs: More epochs than before extend a finished run.
         device: "auto", "cpu" or "cuda[:i]".
         refused: Settings given beside --resume, which goes on with the run's own.
+        fail_on_collapse: As for `run_pretrain`.
         runs: The folder of run folders.
         console: Where progress goes.
 
@@ -111,7 +113,7 @@ def run_resume(
         raise ValueError(f"expected a run of {method}, found {opened.name} of {trains}; type: --resume --name NAME")
     from probekit.train.pretrain import resume
 
-    run, finished = resume(opened, epochs=epochs, device=device, console=console)
+    run, finished = resume(opened, epochs=epochs, device=device, fail_on_collapse=fail_on_collapse, console=console)
     _report(run, finished, console)
     return run
 

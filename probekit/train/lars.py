@@ -1,5 +1,6 @@
 """Layer-wise adaptive rates: LARS as the ConRec authors run it, and LARC."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, overload
 
@@ -8,7 +9,35 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 
-class LARS(Optimizer):
+class Layerwise(Optimizer, ABC):
+    """An optimizer with a momentum buffer whose update is made of a group at once, without a wait for the device."""
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of every parameter that has a gradient; no host synchronisation."""
+        assert closure is None, "layer-wise optimizers take no closure"
+        for group in self.param_groups:
+            weights = [p for p in group["params"] if p.grad is not None]
+            for w in weights:
+                if "momentum" not in self.state[w]:
+                    self.state[w]["momentum"] = torch.zeros_like(w)
+            if weights:
+                gradients = [w.grad for w in weights if w.grad is not None]
+                self._update(group, weights, gradients, [self.state[w]["momentum"] for w in weights])
+        return None
+
+    @abstractmethod
+    def _update(
+        self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor], velocity: list[Tensor]
+    ) -> None:
+        """Changes the weights and the buffers of a group, and leaves the gradients as they are."""
+
+
+class LARS(Layerwise):
     """Layer-wise adaptive rate scaling in its classic form: the rate stands inside the momentum buffer (authors' code).
 
     For weights with adaptation: `g += decay * w; t = trust * |w| / |g|` (1 where a norm is 0; |g| includes the decay);
@@ -40,26 +69,9 @@ class LARS(Optimizer):
         }
         super().__init__(params, defaults)
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update of every parameter that has a gradient; no host synchronisation."""
-        assert closure is None, "LARS takes no closure"
-        for group in self.param_groups:
-            weights = [p for p in group["params"] if p.grad is not None]
-            if weights:
-                self._update(group, weights)
-        return None
-
-    def _update(self, group: dict[str, Any], weights: list[Tensor]) -> None:
-        gradients = [w.grad for w in weights if w.grad is not None]
-        for w in weights:
-            if "momentum" not in self.state[w]:
-                self.state[w]["momentum"] = torch.zeros_like(w)
-        velocity = [self.state[w]["momentum"] for w in weights]
+    def _update(
+        self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor], velocity: list[Tensor]
+    ) -> None:
         if group["adapt"]:
             gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
             w_norm = torch.stack(torch._foreach_norm(weights))
@@ -74,7 +86,7 @@ class LARS(Optimizer):
         torch._foreach_sub_(weights, velocity)
 
 
-class LARC(Optimizer):
+class LARC(Layerwise):
     """Layer-wise adaptive rates around SGD with momentum, without clipping: what SwAV trains with (NVIDIA Apex).
 
     `t = trust * |w| / (|g| + decay * |w| + 1e-8)` (1 where a norm is 0), `g = t * (g + decay * w)`,
@@ -100,26 +112,9 @@ class LARC(Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust})
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update of every parameter that has a gradient; no host synchronisation."""
-        assert closure is None, "LARC takes no closure"
-        for group in self.param_groups:
-            weights = [p for p in group["params"] if p.grad is not None]
-            if weights:
-                self._update(group, weights)
-        return None
-
-    def _update(self, group: dict[str, Any], weights: list[Tensor]) -> None:
-        gradients = [w.grad for w in weights if w.grad is not None]
-        for w in weights:
-            if "momentum" not in self.state[w]:
-                self.state[w]["momentum"] = torch.zeros_like(w)
-        velocity = [self.state[w]["momentum"] for w in weights]
+    def _update(
+        self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor], velocity: list[Tensor]
+    ) -> None:
         w_norm, g_norm = (torch.stack(torch._foreach_norm(x)) for x in (weights, gradients))
         ratio = group["trust"] * w_norm / (g_norm + group["weight_decay"] * w_norm + 1e-8)
         ratio = torch.where((w_norm > 0) & (g_norm > 0), ratio, torch.ones_like(ratio))

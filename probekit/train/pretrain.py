@@ -171,13 +171,16 @@ def pretrain(
     return run, _fit(trainer, console)
 
 
-def resume(run: Run, *, epochs: int | None, device: str, console: Console) -> tuple[Run, bool]:
+def resume(
+    run: Run, *, epochs: int | None, device: str, fail_on_collapse: bool = False, console: Console
+) -> tuple[Run, bool]:
     """Goes on with a run exactly where its last checkpoint left it, or extends a finished one.
 
     Args:
         run: The run folder.
         epochs: The new number of epochs, or None to keep the run's own.
         device: As for `pretrain`.
+        fail_on_collapse: As for `pretrain`.
         console: Where progress goes.
 
     Raises:
@@ -207,6 +210,7 @@ def resume(run: Run, *, epochs: int | None, device: str, console: Console) -> tu
             f"--name {run.name} --epochs {2 * done}"
         )
     trainer = _build_trainer(config, _prepare(config, train, info, place), run, info, train, console)
+    trainer.fail_on_collapse = fail_on_collapse
     trainer.restore(saved)
     run.update(state="running", config=config.to_dict())
     console.print(f"resuming {run.path} after epoch {done} of {config.train.epochs}")

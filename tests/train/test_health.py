@@ -18,7 +18,7 @@ from probekit.run import open_run
 from probekit.train import health
 from probekit.train.build import build_method
 from probekit.train.health import CollapseError, batch_health, complaints
-from probekit.train.pretrain import pretrain
+from probekit.train.pretrain import pretrain, resume
 from tests.datasets import small_shapes
 
 
@@ -116,3 +116,12 @@ def test_a_run_warns_once_and_fails_where_asked(tmp_path: Path, monkeypatch: pyt
     assert len(run.read_metrics()) == (1 if fail else 3)
     assert {"deviation", "similarity gap", "effective rank"} <= run.read_metrics()[0].keys()
     assert torch.load(run.checkpoints / "last.pt", weights_only=True)["progress"]["epoch"] == (1 if fail else 3)
+
+
+def test_a_run_that_goes_on_fails_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(tmp_path, Console(quiet=True), fail=False)
+    monkeypatch.setattr(health, "COLLAPSED", 2.0)
+    run = open_run("a", tmp_path / "runs")
+    with pytest.raises(CollapseError):
+        resume(run, epochs=5, device="cpu", fail_on_collapse=True, console=Console(quiet=True))
+    assert len(run.read_metrics()) == 4
