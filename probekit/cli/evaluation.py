@@ -39,11 +39,14 @@ def probe(
     ] = False,
     cv: Annotated[int | None, typer.Option(metavar="K", help="Also K-fold cross-validation on train.")] = None,
     metric: Annotated[
-        str | None, typer.Option(help="Of --cv: kappa (grades; quadratic-weighted; default) or accuracy.")
+        str | None, typer.Option(help="Of --cv: accuracy (default), or kappa (grades; quadratic-weighted).")
     ] = None,
     repeats: Annotated[
         int | None, typer.Option(min=1, help="Of --cv: how often all is divided anew; default: 5.")
     ] = None,
+    multilabel: Annotated[
+        bool, typer.Option("--multilabel", help="Also average precision of each class; unasked with several labels.")
+    ] = False,
     every: Annotated[bool, typer.Option("--every", help="Also every kept encoder: along pretraining.")] = False,
     encoder: Annotated[
         str | None,
@@ -72,6 +75,7 @@ def probe(
         knn=knn,
         retrieval=retrieval,
         cv=cv,
+        multilabel=multilabel,
         every=every,
         recipe=read_recipe(protocol, recipe, epochs=epochs, lr=lr),
         **given_with("--fractions", fractions, draws=draws),

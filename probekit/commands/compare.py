@@ -12,7 +12,7 @@ from rich.text import Text
 from probekit.commands.report import check_once
 from probekit.h5 import read_info
 from probekit.report.collect import collect
-from probekit.report.comparison import AGAIN, group_section
+from probekit.report.comparison import AGAIN, group_section, scores_section
 from probekit.report.document import Note, Section
 from probekit.report.document import Table as Block
 from probekit.run import open_run
@@ -40,32 +40,40 @@ def run_compare(
         quiet: Leave the tables out.
 
     Returns:
-        {"groups", "left_out"} as `report.compare.compare` gives them; docs/report.md has the shape.
+        {"groups", "scores", "left_out"} as `report.compare.compare` gives them; docs/report.md has the shape.
 
     Raises:
         ValueError: If there are fewer than two runs, one is named twice, or none can be compared.
     """
-    found = [open_run(name, runs) for name in names]
-    check_once(found)
-    if len(found) < 2:
-        raise ValueError(f"expected two runs or more to compare, found {len(found)}; type: probekit compare RUN RUN")
+    opened = [open_run(name, runs) for name in names]
+    check_once(opened)
+    if len(opened) < 2:
+        raise ValueError(f"expected two runs or more to compare, found {len(opened)}; type: probekit compare RUN RUN")
     wanted = {
         "data_hash": None if data is None else read_info(data).content_hash,
         "protocol": protocol,
         "checkpoint": checkpoint,
     }
-    comparison: dict[str, Any] = collect(found)["comparison"]
-    groups = [g for g in comparison["groups"] if all(value in (None, g[key]) for key, value in wanted.items())]
-    if not groups:
-        others = sorted({f"{g['protocol']}, {g['checkpoint']}, on {g['data']}" for g in comparison["groups"]})
+    comparison: dict[str, Any] = collect(opened)["comparison"]
+    every = {kind: comparison[kind] for kind in ("groups", "scores")}
+    chosen = {
+        kind: [g for g in found if all(value in (None, g[key]) for key, value in wanted.items())]
+        for kind, found in every.items()
+    }
+    if not any(chosen.values()):
+        others = sorted(
+            {f"{g['protocol']}, {g['checkpoint']}, on {g['data']}" for found in every.values() for g in found}
+        )
         told = "; ".join(others) or "; ".join(comparison["left_out"]) or "nothing in common"
         raise ValueError(f"expected results of two of these runs on the same test images, found: {told}")
     if not quiet:
-        for group in groups:
+        for group in chosen["groups"]:
             _print(group_section(group, "compare"), console)
+        for group in chosen["scores"]:
+            _print(scores_section(group, "compare"), console)
         for line in comparison["left_out"]:
             console.print(f"note: {line}")
-    return {"groups": groups, "left_out": comparison["left_out"]}
+    return {**chosen, "left_out": comparison["left_out"]}
 
 
 def _print(section: Section, console: Console) -> None:

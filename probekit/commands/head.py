@@ -62,7 +62,7 @@ def head_row(
         scored = score_logits(logits, truth, classes=info.classes, seed=seed)
         kept = {"labels": truth.tolist(), "scores": [[float(f"{v:.6g}") for v in row] for row in logits]}
     else:
-        scored = {**evaluate(log_softmax(logits, axis=1), truth), "C": None, "note": "", "factors": {}}
+        scored = {**evaluate(log_softmax(logits, axis=1), truth, seed=seed), "C": None, "note": "", "factors": {}}
         kept = {"labels": truth.tolist(), "predicted": logits.argmax(axis=1).tolist()}
     return {
         "name": source.name,

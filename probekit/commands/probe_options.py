@@ -20,8 +20,9 @@ class ProbeOptions:
     knn: bool = False
     retrieval: bool = False
     cv: int | None = None
-    metric: str = "kappa"
+    metric: str = "accuracy"
     repeats: int = REPEATS
+    multilabel: bool = False
     every: bool = False
     recipe: Recipe | None = None
 
@@ -41,7 +42,8 @@ class ProbeOptions:
     def sections(self) -> list[str]:
         """Names in `SECTIONS`."""
         asked = {"fractions": self.fractions is not None, "knn": self.knn, "retrieval": self.retrieval}
-        return [name for name, wanted in {**asked, "cv": self.cv is not None}.items() if wanted]
+        asked |= {"cv": self.cv is not None, "multilabel": self.multilabel}
+        return [name for name, wanted in asked.items() if wanted]
 
     def words(self, section: str) -> list[str]:
         """What to type for a section."""
@@ -50,6 +52,7 @@ class ProbeOptions:
             "fractions": ["--fractions", shares, "--draws", str(self.draws)],
             "knn": ["--knn"],
             "retrieval": ["--retrieval"],
+            "multilabel": ["--multilabel"] * self.multilabel,
             "cv": ["--cv", str(self.cv), "--metric", self.metric, "--repeats", str(self.repeats)],
         }
         if section == SGD and self.recipe is not None:

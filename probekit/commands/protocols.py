@@ -1,7 +1,7 @@
 """The sections of `probekit probe`: the rows of each, what stands beside the encoder, how it is shown."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,7 @@ def _knn(source: Source, settings: Settings) -> Row:
     classes = settings.labels.info.classes
     if source.name == CHANCE:
         parts = settings.labels.parts
-        return majority(parts["train"].y, parts["test"].y, classes=len(classes))
+        return majority(parts["train"].y, parts["test"].y, classes=len(classes), seed=settings.seed)
     train, test, val = settings.parts(source)
     return knn(
         source.name, source.kind, train, test, classes=classes, seed=settings.seed, device=settings.device, val=val
@@ -188,8 +188,18 @@ def _cv(source: Source, settings: Settings) -> Row:
 
 
 def _multilabel(source: Source, settings: Settings) -> Row:
-    train, test, val = settings.parts(source)
+    k = len(settings.labels.info.classes)
+    train, test, val = (part and _of_each_class(part, k) for part in settings.parts(source))
+    assert train is not None
+    assert test is not None
     return multilabel(source.name, source.kind, train, test, val=val, **settings.common(source))
+
+
+def _of_each_class(part: Part, k: int) -> Part:
+    """Labels `[N, K]`, present or absent, where there is one an image."""
+    if part.y.ndim == 2:
+        return part
+    return replace(part, y=np.eye(k, dtype=np.int64)[part.y])
 
 
 def _cv_scores(row: Row) -> Scores:
@@ -213,7 +223,8 @@ SECTIONS: dict[str, Section] = {
     "linear": Section(
         "Linear probe",
         "Logistic regression on frozen features, protocol {protocol}; fitted on train, scored once on test; intervals: "
-        "95 % Wilson over test images.",
+        "accuracies 95 % Wilson over test images (of balanced accuracy and macro F1 percentile bootstrap, of log-loss "
+        "Student t).",
         _linear,
         probe_table,
         lambda row: {"linear": {"value": row["accuracy"], "ci": row["ci"]}},
@@ -233,7 +244,7 @@ SECTIONS: dict[str, Section] = {
         own_protocol=_sgd_protocol,
     ),
     "multilabel": Section(
-        "Several labels an image: mean average precision",
+        "Mean average precision",
         "One logistic probe a class, protocol {protocol}, fitted on train, difficult labels left out; mean average "
         "precision on test; intervals: 95 % percentile bootstrap over test images.",
         _multilabel,
@@ -244,7 +255,8 @@ SECTIONS: dict[str, Section] = {
     "fractions": Section(
         "Linear probe on fractions of the labels",
         "Linear probe, protocol {protocol}, fitted on stratified nested subsets of train, {draws} draws of each size; "
-        "accuracy on test; intervals: 95 % Student t over draws.",
+        "accuracy on test; intervals: 95 % Student t over draws, with all labels 95 % Wilson over test images; sample "
+        "complexity: 95 % percentile bootstrap over draws.",
         _fractions,
         fractions_table,
         None,
@@ -297,7 +309,8 @@ def sections_for(run: str, labels: Labels, options: ProbeOptions) -> list[str]:
     info, asked = labels.info, options.sections
     lacking = unprobeable(info)
     if lacking is None:
-        asked = [SGD if options.recipe else "multilabel" if info.multilabel else "linear", *asked]
+        first = SGD if options.recipe else "multilabel" if info.multilabel else "linear"
+        asked = list(dict.fromkeys((first, *asked)))
     elif options.recipe or not asked:
         raise ValueError(
             f"expected a train and a test split with labels of 2 classes or more, found {lacking} in "

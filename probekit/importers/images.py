@@ -102,8 +102,18 @@ def has_colour(image: Pixels) -> bool:
     return not (np.array_equal(red, green) and np.array_equal(red, blue))
 
 
-def to_channels(image: Pixels, channels: int) -> Pixels:
-    """Grey `[H, W]` of an image without colour, or RGB `[H, W, 3]` of any; of grey or BGR."""
+def to_channels(image: Pixels, channels: int, out: Pixels | None = None) -> Pixels:
+    """Grey `[H, W]` of an image without colour, or RGB `[H, W, 3]` of any; of grey or BGR.
+
+    Written to `out`, of just that shape, if there is one.
+    """
     if channels == 1:
-        return image if image.ndim == 2 else image[..., 0]
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB), np.uint8)
+        grey = image if image.ndim == 2 else image[..., 0]
+        if out is None:
+            return grey
+        out[...] = grey
+        return out
+    code = cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB
+    rgb = cv2.cvtColor(image, code, dst=out)
+    assert out is None or rgb is out
+    return np.asarray(rgb, np.uint8)

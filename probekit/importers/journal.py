@@ -10,6 +10,7 @@ that is cut off, damaged or of other images ends it.
 
 import hashlib
 import json
+import math
 import os
 import struct
 import zlib
@@ -134,7 +135,7 @@ class Journal:
         names = {item.path: item.reason for item in done.broken}
         broken = [(index, names[item.key]) for index, item in enumerate(done.items) if item.key in names]
         head = {"split": split, "count": len(done.items), "items": digest(done.items), "broken": broken}
-        pictures, parts = _from_block(done.block, place)
+        pictures, parts = _from_block(done.block, place, self._writer.compression)
         record = [json.dumps(head | pictures).encode() + b"\n", *parts]
         checksum = 0
         for part in record:
@@ -229,17 +230,20 @@ def _read(journal: BinaryIO, data: BinaryIO) -> tuple[dict[str, Any], bytes]:
 
 
 def _from_block(
-    block: Block | EncodedBlock | None, place: int | None
+    block: Block | EncodedBlock | None, place: int | None, compression: str
 ) -> tuple[dict[str, Any], Sequence[bytes | memoryview]]:
     if isinstance(block, EncodedBlock):
         return {"shape": block.image_shape, "sizes": list(map(len, block.files))}, block.files
     if block is None:
         return {}, []
     [chunk] = block.chunks["images"]
-    head = {"shape": block.shape, "checksum": block.checksums["images"].hex()}
+    checksum = block.checksums["images"]
+    head = {"shape": block.shape, "checksum": checksum.hex()}
     if place is None:
         return head, [chunk]
-    return head | {"at": place, "stored": len(chunk), "crc": zlib.crc32(chunk)}, []
+    stored_as_is = compression == "none" and len(chunk) == math.prod(block.shape)  # the last one is filled up
+    crc = int.from_bytes(checksum, "little") if stored_as_is else zlib.crc32(chunk)
+    return head | {"at": place, "stored": len(chunk), "crc": crc}, []
 
 
 def _to_block(head: dict[str, Any], body: bytes, source: Source, items: list[Item]) -> Block | EncodedBlock | None:

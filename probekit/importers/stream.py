@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ Pixels = NDArray[np.uint8]
 Fetched = Pixels | bytes | Broken  # bytes: a JPEG file
 
 FILES = 64  # in a block of JPEG files: as many as a chunk of pixels holds
-TASK = 8  # images of one task for a thread: the threads wait for one another less often
+TASK = 8  # JPEG files of one task for a thread: the threads wait for one another less often
 AHEAD = 256  # images decoded ahead, so that no thread waits while the others pack and write
 AHEAD_BYTES = 128 << 20  # or as many as fit, but one a thread: bounds memory
 
@@ -53,8 +53,21 @@ class Form:
         """All that a block's bytes depend on, but for the images."""
         return asdict(self) | {"version": __version__, "opencv": cv2.__version__}
 
-    def of(self, item: Item) -> Fetched:
-        """The image of an item in this form, or why there is none."""
+    @property
+    def task(self) -> int:
+        """Images of one task for a thread: a block's pixels, so that they need not be copied into one."""
+        return TASK if self.encoded or self.size is None else chunk_rows(self.size, self.size, self.channels)
+
+    def of_all(self, items: Sequence[Item]) -> list[Fetched]:
+        """The images of items in this form; pixels of a known size lie in one array, in order."""
+        if self.encoded or self.size is None:
+            return [self.of(item, None) for item in items]
+        shape = (len(items), self.size, self.size) + ((3,) if self.channels == 3 else ())
+        rows = np.empty(shape, np.uint8)
+        return [self.of(item, row) for item, row in zip(items, rows, strict=True)]
+
+    def of(self, item: Item, out: Pixels | None) -> Fetched:
+        """The image of an item in this form, written to `out` if there is one, or why there is none."""
         try:
             image = item.decode()
         except Broken as broken:
@@ -63,7 +76,7 @@ class Form:
             raise NeedsColour
         if self.size is not None:
             image = to_square(image, self.size, self.resize)
-        image = to_channels(image, self.channels)  # the last, when there are fewer pixels
+        image = to_channels(image, self.channels, out)  # the last, when there are fewer pixels
         return encode(image) if self.encoded else image
 
 
@@ -137,7 +150,7 @@ class _Blocks:
         """The blocks of items in order; decodes and packs ahead, in threads."""
         window = _window(self.source, self.form)
         waiting: deque[tuple[_Run, Future[Block | EncodedBlock | None]]] = deque()
-        for run in self._runs(_ahead(pool, self.form.of, items, window)):
+        for run in self._runs(_ahead(pool, self.form, items, window)):
             waiting.append((run, pool.submit(self._pack, run)))
             while len(waiting) > 2 * (os.cpu_count() or 1):  # bounds memory
                 yield _done(*waiting.popleft())
@@ -188,12 +201,20 @@ class _Blocks:
             shape = (self.form.size, self.form.size) + ((3,) if self.form.channels == 3 else ())
             files = [image for image in run.images if isinstance(image, bytes)]
             return EncodedBlock(shape, files, as_columns(labels, factors))
-        images = np.stack([image for image in run.images if not isinstance(image, bytes)])
+        images = _joined([image for image in run.images if not isinstance(image, bytes)])
         return pack(Split(images, labels, factors, None), self.form.compression)
 
 
 def _done(run: _Run, block: "Future[Block | EncodedBlock | None]") -> Done:
     return Done(run.items, run.broken, block.result())
+
+
+def _joined(images: Sequence[Pixels]) -> Pixels:
+    """Images as one array: the one that they already make up, or else a copy (after a broken image)."""
+    whole = images[0].base
+    if isinstance(whole, np.ndarray) and len(whole) == len(images) and all(image.base is whole for image in images):
+        return whole
+    return np.stack(images)
 
 
 def _window(source: Source, form: Form) -> int:
@@ -208,19 +229,13 @@ def _window(source: Source, form: Form) -> int:
     return max(least, min(AHEAD, AHEAD_BYTES // first.nbytes))
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, fetch: Callable[[Item], Fetched], items: Sequence[Item], window: int
-) -> Iterator[tuple[Item, Fetched]]:
+def _ahead(pool: ThreadPoolExecutor, form: Form, items: Sequence[Item], window: int) -> Iterator[tuple[Item, Fetched]]:
     """Items with their images, in order; so many are being decoded while one is used."""
-
-    def fetch_all(part: Sequence[Item]) -> list[Fetched]:
-        return [fetch(item) for item in part]
-
-    step = max(1, min(TASK, window // (2 * (os.cpu_count() or 1))))  # two tasks a thread, or more
+    step = max(1, min(form.task, window // (2 * (os.cpu_count() or 1))))  # two tasks a thread, or more
     waiting: deque[tuple[Sequence[Item], Future[list[Fetched]]]] = deque()
     for begin in range(0, len(items), step):
         part = items[begin : begin + step]
-        waiting.append((part, pool.submit(fetch_all, part)))
+        waiting.append((part, pool.submit(form.of_all, part)))
         if len(waiting) * step > window:
             first, images = waiting.popleft()
             yield from zip(first, images.result(), strict=True)

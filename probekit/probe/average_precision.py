@@ -46,7 +46,8 @@ def multilabel(
 
     Returns:
         One row, valid JSON: name, kind, protocol, solver, map {form: {value, ci}} of `FORMS` (ci: percentile bootstrap
-        over test images), per_class [{name, ap {form: value or None}, positives, n, difficult, C, note}], undefined
+        over test images), per_class [{name, ap {form: value or None}, ap_ci {form: interval or None, over the same
+        resamples}, positives, n, difficult, C, note}], undefined
         (classes without a positive in test or without two kinds in train, left out of the mean), classes, n, n_train,
         dim; for an encoder also labels and scores (logits), `[n][K]`.
 
@@ -104,13 +105,16 @@ def score_logits(
         known = y[:, k] != DIFFICULT
         truth = y[known, k] == 1
         ap: dict[str, float | None] = dict.fromkeys(FORMS)
+        ends: dict[str, list[float] | None] = dict.fromkeys(FORMS)
         if truth.any() and (fitted is None or fitted[k]):
             ap = {form: float(v[0]) for form, v in average_precision(logits[known, k], truth).items()}
             drawn.append(average_precision(logits[known, k], truth, counts[:, known]))
+            ends = {form: np.nanpercentile(values, ENDS).tolist() for form, values in drawn[-1].items()}
         per_class.append(
             {
                 "name": title,
                 "ap": ap,
+                "ap_ci": ends,
                 "positives": int(truth.sum()),
                 "n": int(known.sum()),
                 "difficult": int((~known).sum()),

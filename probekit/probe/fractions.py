@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit.probe.protocol import Part, probe
-from probekit.probe.statistics import TOP
+from probekit.probe.statistics import ENDS, RESAMPLES, TOP
 from probekit.sweep.statistics import proportion_interval
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # ConRec paper, Figure 2: 1 to 100 %; LCR paper: 20, 50, 100 %
@@ -47,10 +47,11 @@ def fractions(
         draws: Subsets of each size.
 
     Returns:
-        One row, valid JSON: name, kind, protocol, points, complexity {share: n} as `complexity`, n_test, dim; for an
-        encoder also labels `[n_test]`, predicted {fraction: one list a draw}. A point, in ascending order: fraction, n
-        (mean size), accuracy (mean), ci (95 % Student t over draws; None at 1, where all draws are the same),
-        accuracies (of each draw), C (of each draw), and with more than 5 classes top5 (mean).
+        One row, valid JSON: name, kind, protocol, points, complexity {share: n} as `complexity`, complexity_ci, n_test,
+        dim; for an encoder also labels `[n_test]`, predicted {fraction: one list a draw}. A point, in ascending order:
+        fraction, n (mean size), accuracy (mean), ci, accuracies (of each draw), C (of each draw), and with more than 5
+        classes top5 (mean) and top5_ci. Intervals: 95 % Student t over draws; at 1, where all draws are the same, 95 %
+        Wilson over test images. complexity_ci {share: [low, high]}: 95 % percentile bootstrap over draws, None with one
 
     Raises:
         ValueError: As `protocol.probe`, or if a fraction is not in (0, 1].
@@ -72,6 +73,7 @@ def fractions(
         "protocol": protocol,
         "points": points,
         "complexity": complexity(points),
+        "complexity_ci": _complexity_intervals(points, draws=draws, seed=seed),
         "n_test": len(test.y),
         "dim": train.x.shape[1],
         **({"labels": test.y.tolist(), "predicted": predicted} if kind == "encoder" else {}),
@@ -125,6 +127,21 @@ def complexity(points: Sequence[dict[str, Any]]) -> dict[str, float]:
     return found
 
 
+def _complexity_intervals(points: Sequence[dict[str, Any]], *, draws: int, seed: int) -> dict[str, list[float] | None]:
+    """Percentile intervals of `complexity` over draws of the draws; each is a whole curve, for subsets are nested."""
+    if draws < 2:
+        return dict.fromkeys((f"{share:g}" for share in SHARES), None)
+    rng = np.random.default_rng(seed)
+    each = np.array([point["accuracies"] * (draws // len(point["accuracies"])) for point in points])  # all labels: once
+    means = each[:, rng.integers(draws, size=(RESAMPLES, draws))].mean(axis=-1)
+    found = [
+        complexity([{"n": point["n"], "accuracy": mean} for point, mean in zip(points, curve, strict=True)])
+        for curve in means.T
+    ]
+    # Sizes that were tried: an end between two of them would be none.
+    return {share: np.percentile([n[share] for n in found], ENDS, method="nearest").tolist() for share in found[0]}
+
+
 def check_fractions(shares: Sequence[float]) -> tuple[float, ...]:
     """The fractions in ascending order, each once, with 1 among them.
 
@@ -142,15 +159,18 @@ def check_fractions(shares: Sequence[float]) -> tuple[float, ...]:
 def _point(share: float, rows: Sequence[dict[str, Any]], classes: int) -> dict[str, Any]:
     accuracies = [row["accuracy"] for row in rows]
     found = proportion_interval(accuracies)
-    return {
+    point = {
         "fraction": share,
         "n": sum(row["n_train"] for row in rows) / len(rows),
         "accuracy": found["mean"],
-        "ci": found["ci"],
+        "ci": rows[0]["ci"] if share == 1 else found["ci"],
         "accuracies": accuracies,
         "C": [row["C"] for row in rows],
-        **({"top5": sum(row["top5"] for row in rows) / len(rows)} if classes > TOP else {}),
     }
+    if classes > TOP:
+        five = proportion_interval([row["top5"] for row in rows])
+        point |= {"top5": five["mean"], "top5_ci": rows[0]["top5_ci"] if share == 1 else five["ci"]}
+    return point
 
 
 def _of(groups: NDArray[Any] | None, mask: NDArray[np.bool_]) -> NDArray[Any] | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from probekit.probe.neighbours import nearest
 from probekit.probe.protocol import Part, check_part, validation_part
-from probekit.probe.statistics import evaluate
+from probekit.probe.statistics import evaluate, wilson
 
 K_GRID = (1, 5, 20, 200)  # ours; 200 is the papers'
 T_GRID = (0.02, 0.07, 0.1, 0.5)  # .07 InstDisc, .1 MoCo's and lightly's code; the outer two are ours
@@ -63,12 +63,12 @@ def knn(
     voters = train.y[rows]
     votes = vote(cosine, voters, k=k, temperature=temperature, classes=n)
     with np.errstate(divide="ignore"):
-        scores = evaluate(np.log(votes), test.y)
+        scores = evaluate(np.log(votes), test.y, seed=seed)
     monitor = []
     for t in MONITOR_T:
         fixed = {"k": min(MONITOR_K, total), "temperature": t}
-        found = evaluate(vote(cosine, voters, classes=n, **fixed), test.y)  # type: ignore[arg-type]
-        monitor.append({**fixed, "accuracy": found["accuracy"], "ci": found["ci"]})
+        hits = vote(cosine, voters, classes=n, **fixed).argmax(axis=1) == test.y  # type: ignore[arg-type]
+        monitor.append({**fixed, "accuracy": float(hits.mean()), "ci": list(wilson(int(hits.sum()), len(hits)))})
     return {
         "name": name,
         "kind": kind,
@@ -135,11 +135,11 @@ def _sweep(train: Part, val: Part | None, *, classes: int, seed: int, device: st
     ]
 
 
-def majority(train: NDArray[np.int64], test: NDArray[np.int64], *, classes: int) -> dict[str, Any]:
+def majority(train: NDArray[np.int64], test: NDArray[np.int64], *, classes: int, seed: int) -> dict[str, Any]:
     """The row of kind "floor" that is chance: the most frequent class of train for every test image."""
     shares = np.zeros((len(test), classes))
     shares[:] = np.bincount(train, minlength=classes) / len(train)
     with np.errstate(divide="ignore"):
-        scores = evaluate(np.log(shares), test)
+        scores = evaluate(np.log(shares), test, seed=seed)
     missing: dict[str, Any] = {"k": None, "temperature": None, "note": "", "sweep": [], "monitor": []}
     return {"name": "chance", "kind": "floor", **scores, **missing, "n_train": len(train), "dim": 0}

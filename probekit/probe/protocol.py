@@ -93,7 +93,8 @@ def probe(
     space = Space.of(train.x, standardise=protocol == "val")
     z_test = space.project(test.x)
     (label, predicted), *others = [
-        _score(space.z, z_test, targets[t], *chosen.get(t, (PAPER_C, "")), may_lack=t != LABEL) for t in targets
+        _score(space.z, z_test, targets[t], *chosen.get(t, (PAPER_C, "")), may_lack=t != LABEL, seed=seed)
+        for t in targets
     ]
     factors = [scores for scores, _ in others]
     brief = ("accuracy", "ci", "n", "C", "note")
@@ -241,6 +242,7 @@ def _score(
     note: str,
     *,
     may_lack: bool,
+    seed: int,
 ) -> tuple[dict[str, Any], NDArray[np.int64]]:
     """The scores, and the predicted codes of test."""
     if may_lack and len(np.unique(target.train)) < 2:
@@ -248,7 +250,7 @@ def _score(
         return {**undefined, "n": len(target.test), "note": "only one value in train"}, target.test[:0]
     fitted = fit(z, target.train, C=C)
     log_probability = fitted.log_probability(z_test, classes=target.k)
-    scores = evaluate(log_probability, target.test)
+    scores = evaluate(log_probability, target.test, seed=seed)
     if scores["log_loss"] is None:
         note = "; ".join(filter(None, (note, "log-loss undefined: test shows a class that train lacks")))
     return {**scores, "C": C, "n_iter": fitted.n_iter, "note": note}, log_probability.argmax(axis=1)

@@ -23,14 +23,15 @@ MOST_FRACTIONS = 7  # columns; beyond, the smallest are left out
 
 
 def fractions_table(rows: Sequence[Row]) -> Table:
-    """Accuracy by share of the labels, over half the width of its interval; then sample complexity, in images."""
+    """Accuracy by share of the labels, over half its interval's width; sample complexity in images, over its own."""
     points = rows[0]["points"][-MOST_FRACTIONS:]
     titles = [f"{100 * point['fraction']:g} %\n{point['n']:.0f}" for point in points]
 
     def cells(row: Row) -> list[str]:
         shown = row["points"][-MOST_FRACTIONS:]
         accuracies = [f"{percent(point['accuracy'])}\n{_half(point['ci'])}" for point in shown]
-        return [*accuracies, *(f"{n:.0f}" for n in row["complexity"].values())]
+        spans = row["complexity_ci"]
+        return [*accuracies, *(f"{n:.0f}\n{_span(spans[share])}" for share, n in row["complexity"].items())]
 
     return _filled([*titles, "n for\n90 %", "n for\n95 %"], rows, cells)
 
@@ -76,8 +77,9 @@ def fingerprint_table(rows: Sequence[Row]) -> Table:
     for name, found in ordered[0]["fingerprint"].items():
         if found["value"] is None:  # it does not vary
             continue
-        values = [row["fingerprint"][name]["value"] for row in ordered]
-        table.add_row(Text(name), *map(percent, (*values, found["chance"])))
+        scores = [row["fingerprint"][name] for row in ordered]
+        cells = [_share(score["value"], score["ci"], "\n") for score in scores]
+        table.add_row(Text(name), *cells, percent(found["chance"]))
     return table
 
 
@@ -146,6 +148,11 @@ def _means(row: Row, decoding: str, metric: str, text: Callable[[float | None, A
 def _half(ends: Sequence[float] | None) -> str:
     """Half the width of an interval."""
     return "" if ends is None else f"±{50 * (ends[1] - ends[0]):.1f}"
+
+
+def _span(ends: Sequence[float] | None) -> str:
+    """An interval of counts, "30-61"; nothing where it has no width."""
+    return "" if ends is None or ends[0] == ends[1] else f"{ends[0]:.0f}-{ends[1]:.0f}"
 
 
 def _share(value: float | None, ends: Sequence[float] | None, space: str = " ") -> str:

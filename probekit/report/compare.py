@@ -8,17 +8,12 @@ from operator import eq
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import binomtest, permutation_test
 
 from probekit.probe.statistics import wilson
 from probekit.probe.table import encoders_first
-from probekit.sweep.statistics import paired, proportion_interval
+from probekit.report.compare_scores import compare_scores, scored
+from probekit.report.paired_tests import BOOTSTRAP_SEED, add_holm, mcnemar, over_seeds, paired_bootstrap
 
-DRAWS = 10_000  # of the bootstrap; ours: its ends then move by less than a tenth of the interval's width
-BOOTSTRAP_SEED = 0
-MIN_FLIPS = 6  # pairs of seeds from which a two-sided sign-flip test can reach 0.05: 2 / 2^6 = 0.031
-EXACT_FLIPS = 16  # pairs up to which all 2^n flips are counted; beyond, so many are drawn
 # What makes two probes the same question: the images, how they were probed, and which weights.
 QUESTION = ("data_hash", "protocol", "checkpoint")
 RANK1 = "retrieval, rank-1"  # a protocol: is the nearest image of the same class?
@@ -31,7 +26,8 @@ def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         runs: Two or more.
 
     Returns:
-        {"groups": one for each question that two runs or more answer, "left_out": lines}. docs/report.md has the shape.
+        {"groups": one for each question that two runs or more answer image by image, "scores": as `compare_scores`,
+        "left_out": lines}. docs/report.md has the shape.
     """
     answers: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
     for run in runs:
@@ -44,8 +40,11 @@ def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     labels = dict(zip((run["name"] for run in runs), method_labels(settings), strict=True))
     configs = {run["name"]: run["config"] for run in runs}
     groups = [_group(probes, labels, configs) for probes in answers.values() if len(probes) > 1]
+    scores = compare_scores(runs, labels, configs)
     compared = {row["run"] for group in groups for row in group["runs"]}
-    return {"groups": groups, "left_out": [_why_not(run) for run in runs if run["name"] not in compared]}
+    compared |= {row["run"] for group in scores for score in group["scores"] for row in score["runs"]}
+    left_out = [_why_not(run) for run in runs if run["name"] not in compared]
+    return {"groups": groups, "scores": scores, "left_out": left_out}
 
 
 def answered(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -92,70 +91,6 @@ def _with_branches(config: Mapping[str, Any]) -> str:
     return " + ".join((str(config.get("method")), *(branches if isinstance(branches, Mapping) else ())))
 
 
-def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> dict[str, Any]:
-    """The exact test of McNemar (1947): are the images that only one of two classifiers gets right split evenly?
-
-    Args:
-        a: `[N]`, which images the first gets right.
-        b: `[N]`, which the second gets right.
-
-    Returns:
-        only_a, only_b, counts; p, two-sided and exact (binomial), 1 where no image divides them.
-    """
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    divided = only_a + only_b
-    p = float(binomtest(only_a, divided, 0.5).pvalue) if divided else 1.0
-    return {"only_a": only_a, "only_b": only_b, "p": p}
-
-
-def paired_bootstrap(a: NDArray[np.bool_], b: NDArray[np.bool_], *, seed: int) -> dict[str, Any]:
-    """The difference of two accuracies on the same images, with its 95 % percentile interval over images.
-
-    Args:
-        a: `[N]`, which images the first gets right.
-        b: `[N]`, which the second gets right.
-        seed: Of the draws.
-
-    Returns:
-        difference, a - b; ci, [low, high].
-    """
-    n = len(a)
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    shares = [only_a / n, only_b / n, (n - only_a - only_b) / n]
-    # An image is one of three kinds, so drawing n images anew is one multinomial draw.
-    drawn = np.random.default_rng(seed).multinomial(n, shares, size=DRAWS)
-    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / n, [0.025, 0.975])
-    return {"difference": (only_a - only_b) / n, "ci": [float(low), float(high)]}
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """P-values adjusted for their number (Holm 1979), in the order given."""
-    adjusted = [0.0] * len(p)
-    highest = 0.0
-    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
-        adjusted[i] = highest
-    return adjusted
-
-
-def sign_flip(a: Mapping[int, float], b: Mapping[int, float]) -> float | None:
-    """Two-sided p of the sign-flip test on differences by seed; None with fewer than `MIN_FLIPS` seeds in common."""
-    seeds = sorted(a.keys() & b.keys())
-    if len(seeds) < MIN_FLIPS:
-        return None
-    differences = np.array([a[seed] - b[seed] for seed in seeds])
-    zeros = np.zeros_like(differences)
-    found = permutation_test(
-        (differences, zeros),
-        lambda x, y, axis: np.mean(x - y, axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=2**EXACT_FLIPS,
-        rng=np.random.default_rng(BOOTSTRAP_SEED),
-    )
-    return float(found.pvalue)
-
-
 def _group(
     probes: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str], configs: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -172,7 +107,7 @@ def _group(
         for name, row in encoders.items()
     ]
     pairs = [_pair(a, b, encoders) for a, b in combinations(encoders, 2)]
-    _add_holm([pair for pair in pairs if pair["why"] is None])
+    add_holm([pair for pair in pairs if pair["why"] is None])
     return {
         **{key: first[key] for key in (*QUESTION, "data")},
         "n": rows[0]["n"],
@@ -198,38 +133,18 @@ def _pair(a: str, b: str, encoders: Mapping[str, Mapping[str, Any]]) -> dict[str
 
 
 def _over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Methods against each other over the seeds that they share; None where no method has two seeds."""
-    by_method: dict[str, dict[int, float]] = {}
-    for row in rows:
-        by_method.setdefault(row["method"], {}).setdefault(row["seed"], row["accuracy"])
-    if all(len(values) < 2 for values in by_method.values()):
-        return None
-    pairs = [
-        {"a": a, "b": b, **paired(by_method[a], by_method[b]), "p": sign_flip(by_method[a], by_method[b])}
-        for a, b in combinations(by_method, 2)
-    ]
-    _add_holm([pair for pair in pairs if pair["p"] is not None])
-    return {
-        "methods": [
-            {"method": method, "seeds": sorted(values), **proportion_interval(list(values.values()))}
-            for method, values in by_method.items()
-        ],
-        "pairs": [{"p_holm": None, **pair} for pair in pairs],
-    }
-
-
-def _add_holm(tested: Sequence[dict[str, Any]]) -> None:
-    """The adjusted p of each of a family of tests, as `p_holm`."""
-    for pair, p in zip(tested, holm([pair["p"] for pair in tested]), strict=True):
-        pair["p_holm"] = p
+    """Methods against each other; one family of tests."""
+    found = over_seeds([(row["method"], row["seed"], row["accuracy"]) for row in rows], low=0.0)
+    if found is not None:
+        add_holm([pair for pair in found["pairs"] if pair["p"] is not None])
+    return found
 
 
 def _why_not(run: Mapping[str, Any]) -> str:
-    if not answered(run):
-        if run["multilabel"]:
-            return f"{run['name']} is not compared: average precision is no result of single images"
+    results = [*answered(run), *scored(run)]
+    if not results:
         return f"{run['name']} is not compared: it has not been probed; type: probekit probe {run['argument']}"
-    where = sorted({f"{probe['data']} ({probe['data_hash'][:8]})" for probe in answered(run)})
+    where = sorted({f"{found['data']} ({found['data_hash'][:8]})" for found in results})
     return (
         f"{run['name']} is not compared: it was probed on {', '.join(where)}, and no other of these runs was probed on "
         "the same images with the same protocol and checkpoint"

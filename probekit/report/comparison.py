@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from probekit.probe import PROTOCOLS
-from probekit.report.compare import BOOTSTRAP_SEED, DRAWS, MIN_FLIPS, RANK1
+from probekit.report.compare import RANK1
 from probekit.report.document import (
     Block,
     Cell,
@@ -15,6 +15,7 @@ from probekit.report.document import (
     Section,
     Table,
     count,
+    estimate,
     percent,
     percent_interval,
     points,
@@ -22,6 +23,7 @@ from probekit.report.document import (
     text,
 )
 from probekit.report.figures import draw_bars, draw_differences, draw_lines
+from probekit.report.paired_tests import BOOTSTRAP_SEED, DRAWS, MIN_FLIPS
 from probekit.sweep.statistics import MIN_PAIRS
 
 MOST_PAIRS = 15  # differences in a chart, and in a table that is not folded
@@ -30,16 +32,29 @@ WITHOUT_PROBE = {  # what is right or wrong where nothing is fitted
     "knn": "Weighted nearest neighbours in train, by each run's encoder",
     RANK1: "Whether the nearest other test image has the class, by each run's encoder",
 }
+WHAT = {  # scores that are no result of single images
+    "fractions": "Linear probe on fractions of the labels",
+    "cv": "Cross-validation on train",
+    "multilabel": "Mean average precision",
+    "retrieval": "Retrieval",
+}
+NOT_BY_IMAGE = "These scores are no results of single images: they are paired by seed alone."
+ONE_SEED = "No two of these runs differ in nothing but the seed: nothing is said over seeds."
 AGAIN = "The command at the head of this report makes it again."
+BY_SEED = (
+    f"interval: 95 % Student t over seeds, from {MIN_PAIRS} seeds on; p: exact two-sided sign-flip test, from "
+    f"{MIN_FLIPS} seeds on (fewer cannot reach 0.05); Holm: adjusted for all that are tested."
+)
 
 
 def comparison_chapter(report: Mapping[str, Any]) -> Chapter:
     """Every question that two runs or more answer, and what could not be compared."""
     found = report["comparison"]
     sections = [group_section(group, f"compare-{i}") for i, group in enumerate(found["groups"])]
+    sections += [scores_section(group, f"compare-scores-{i}") for i, group in enumerate(found["scores"])]
     blocks: list[Block] = [Note(line) for line in found["left_out"]]
     blocks += _curves(report["runs"])
-    if not found["groups"]:
+    if not found["groups"] and not found["scores"]:
         blocks.insert(
             0, Note("No two of these runs were probed on the same images with the same protocol and checkpoint.")
         )
@@ -133,7 +148,7 @@ def _pairs(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
 def _over_seeds(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
     found = group["over_seeds"]
     if found is None:
-        return [Note("No two of these runs differ in nothing but the seed: nothing is said over seeds.")]
+        return [Note(ONE_SEED)]
     means = (
         f"{source} Runs that differ in the seed alone are one method; of two with the same seed the first counts. "
         f"Mean over seeds; interval: 95 % Student t over seeds. {AGAIN}"
@@ -149,11 +164,7 @@ def _over_seeds(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
         for row in found["methods"]
     ]
     columns = ("method", "mean %", "95 % interval", "seeds", "which")
-    how = (
-        f"{source} Difference a - b of runs with the same seed, in percentage points; interval: 95 % Student t over "
-        f"seeds, from {MIN_PAIRS} seeds on; p: exact two-sided sign-flip test, from {MIN_FLIPS} seeds on (fewer "
-        f"cannot reach 0.05); Holm: adjusted for all that are tested. {AGAIN}"
-    )
+    how = f"{source} Difference a - b of runs with the same seed, in percentage points; {BY_SEED} {AGAIN}"
     return [
         Table(f"{key}-methods", "Methods over seeds", means, columns, rows),
         Table(
@@ -164,6 +175,40 @@ def _over_seeds(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
             [_seed_pair(pair) for pair in found["pairs"]],
         ),
     ]
+
+
+def scores_section(group: Mapping[str, Any], key: str) -> Section:
+    """Scores of one protocol: of each run, and paired differences of methods over seeds."""
+    what = WHAT[group["what"]]
+    title = f"{what}: {group['data']}, protocol {group['protocol']}, checkpoint {group['checkpoint']}"
+    source = f"{what} of each run's encoder, on {group['data']} (content hash {group['data_hash'][:12]})."
+    scores, names = group["scores"], list(dict.fromkeys(row["run"] for s in group["scores"] for row in s["runs"]))
+    found = {(row["run"], score["score"]): row for score in scores for row in score["runs"]}
+    columns = ("run", *(score["score"] for score in scores))
+    nothing = {"value": None, "ci": None}
+    rows = [[text(run), *(_estimate(found.get((run, c), nothing)) for c in columns[1:])] for run in names]
+    blocks: list[Block] = [
+        Table(
+            key, "Runs", f"{source} Intervals: those of each run's own results. {NOT_BY_IMAGE} {AGAIN}", columns, rows
+        )
+    ]
+    pairs = [
+        [text(score["score"]), *_seed_pair(pair)]
+        for score in scores
+        for pair in (score["over_seeds"] or {"pairs": []})["pairs"]
+    ]
+    how = f"{source} Difference a - b of runs with the same seed, in hundredths; {BY_SEED} {AGAIN}"
+    named = ("score", "a", "b", "a - b, x 100", "95 % interval", "seeds", "p", "p (Holm)")
+    if pairs:
+        folded = len(pairs) > MOST_PAIRS
+        blocks.append(Table(f"{key}-pairs", "Paired differences of methods, by seed", how, named, pairs, folded=folded))
+    else:
+        blocks.append(Note(ONE_SEED))
+    return Section(key, title, blocks)
+
+
+def _estimate(score: Mapping[str, Any]) -> Cell:
+    return estimate({"mean": score["value"], "ci": score["ci"]})
 
 
 def _seed_pair(pair: Mapping[str, Any]) -> list[Cell]:

@@ -136,6 +136,14 @@ def percent(value: float | None) -> Cell:
     return Cell("-", None) if value is None else Cell(f"{100 * value:.1f}", value)
 
 
+def percents(value: float | None, ci: Sequence[float] | None) -> Cell:
+    """A fraction with its interval, in %."""
+    if value is None:
+        return Cell("-", None)
+    ends = "" if ci is None else f" [{100 * ci[0]:.1f}, {100 * ci[1]:.1f}]"
+    return Cell(f"{100 * value:.1f}{ends}", value)
+
+
 def points(value: float | None) -> Cell:
     """A difference of fractions, in percentage points, with its sign."""
     return Cell("-", None) if value is None else Cell(f"{100 * value:+.1f}", value)

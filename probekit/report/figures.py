@@ -159,7 +159,7 @@ def draw_confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> F
         axes.set(xlim=(-0.5, k - 0.5), ylim=(k - 0.5, -0.5), aspect="equal", xlabel="predicted class")
         ticks = range(0, k, -(-k // MAX_TICKS))
         axes.set_xticks(ticks, [str(i) for i in ticks])
-        axes.set_yticks(ticks, [f"{_short(classes[i])}  {i}" for i in ticks])
+        axes.set_yticks(ticks, [str(i) if classes[i] == str(i) else f"{_short(classes[i])}  {i}" for i in ticks])
         axes.grid(visible=False)
         axes.tick_params(length=0, labelsize=8 if k <= 30 else 6)
     return figure

@@ -16,9 +16,9 @@ from probekit.report.document import (
     command,
     count,
     estimate,
-    number,
     percent,
     percent_interval,
+    percents,
     text,
 )
 from probekit.report.figures import draw_lines
@@ -58,8 +58,10 @@ def _fractions(result: Result, key: str, how: str) -> list[Block]:
     for row in rows:
         points = {point["fraction"]: point for point in row["points"]}
         found = [points.get(share, {"accuracy": None, "ci": None}) for share in shares]
-        reached = [number(row["complexity"].get(share), 0) for share in rows[0]["complexity"]]
-        cells.append([text(row["name"]), *(_percents(point["accuracy"], point["ci"]) for point in found), *reached])
+        spans = row.get("complexity_ci", {})
+        counted = [{"mean": n, "ci": spans.get(share)} for share, n in row["complexity"].items()]
+        reached = [estimate(found, digits=0) for found in counted]
+        cells.append([text(row["name"]), *(percents(point["accuracy"], point["ci"]) for point in found), *reached])
     lines = [(row["name"], [p["n"] for p in row["points"]], [p["accuracy"] for p in row["points"]]) for row in rows]
     bands = {
         row["name"]: [point["ci"] or [point["accuracy"]] * 2 for point in row["points"]]
@@ -96,16 +98,17 @@ def _knn(result: Result, key: str, how: str) -> list[Block]:
     fixed = max((row["monitor"] for row in rows), key=len)
     columns = ("features", "accuracy %", "95 % interval", "balanced %", "top-5 %", "k", "T")
     named = [f"k={m['k']}, T={m['temperature']:g} %" for m in fixed]
+    nothing = [{"accuracy": None, "ci": None}] * len(fixed)
     cells = [
         [
             text(row["name"]),
             percent(row["accuracy"]),
             percent_interval(row["ci"]),
-            percent(row["balanced_accuracy"]),
-            percent(row.get("top5")),
+            percents(row["balanced_accuracy"], row.get("balanced_accuracy_ci")),
+            percents(row.get("top5"), row.get("top5_ci")),
             count(row["k"]),
             Cell("-", None) if row["temperature"] is None else Cell(f"{row['temperature']:g}", row["temperature"]),
-            *(percent(row["monitor"][i]["accuracy"] if i < len(row["monitor"]) else None) for i in range(len(fixed))),
+            *(percents(found["accuracy"], found["ci"]) for found in row["monitor"] or nothing),
         ]
         for row in rows
     ]
@@ -117,7 +120,7 @@ def _retrieval(result: Result, key: str, how: str) -> list[Block]:
     rows = encoders_first(result["rows"])
     metrics = [metric for metric in RETRIEVAL if metric in rows[0]["scores"]]
     cells = [
-        [text(row["name"]), *(_percents(**_score(row["scores"].get(metric))) for metric in metrics)] for row in rows
+        [text(row["name"]), *(percents(**_score(row["scores"].get(metric))) for metric in metrics)] for row in rows
     ]
     meanings = "; ".join(f"{metric}: {RETRIEVAL[metric]}" for metric in metrics)
     told = f"{how} {rows[0]['n']} queries count, {rows[0]['skipped']} have no relevant image. {meanings}. In %."
@@ -136,7 +139,7 @@ def _fingerprint(rows: Sequence[Mapping[str, Any]], key: str, title: str, how: s
         [
             text(factor),
             text(rows[0]["fingerprint"][factor]["kind"]),
-            *(percent(row["fingerprint"].get(factor, {"value": None})["value"]) for row in rows),
+            *(percents(**_score(row["fingerprint"].get(factor))) for row in rows),
             percent(rows[0]["fingerprint"][factor]["chance"]),
         ]
         for factor in factors
@@ -144,7 +147,7 @@ def _fingerprint(rows: Sequence[Mapping[str, Any]], key: str, title: str, how: s
     told = (
         "What each test image and its nearest have in common, in %. Class factors: how often they have the same value, "
         "beside chance. Others: 1 - the median distance to the nearest / that to a random image; 100 % is the same "
-        f"value, 0 % nothing in common. No intervals. {how}"
+        f"value, 0 % nothing in common; their intervals: 95 % by order statistics of the nearest's median. {how}"
     )
     columns = ("factor", "kind", *(row["name"] for row in rows), "chance")
     return Table(key, f"What nearest neighbours share: {title}", told, columns, cells)
@@ -177,7 +180,7 @@ def _multilabel(result: Result, key: str, how: str) -> list[Block]:
     cells = [
         [
             text(row["name"]),
-            *(_percents(**_score(row["map"].get(form))) for form in forms),
+            *(percents(**_score(row["map"].get(form))) for form in forms),
             count(row["undefined"]),
             count(row["n"]),
         ]
@@ -189,7 +192,7 @@ def _multilabel(result: Result, key: str, how: str) -> list[Block]:
     classes = [
         [
             text(found["name"]),
-            *(percent(found["ap"].get(form)) for form in forms),
+            *(percents(found["ap"].get(form), found.get("ap_ci", {}).get(form)) for form in forms),
             count(found["positives"]),
             count(found["difficult"]),
             text(found["note"]),
@@ -200,9 +203,7 @@ def _multilabel(result: Result, key: str, how: str) -> list[Block]:
     folded = len(classes) > MOST_CLASSES
     return [
         _table(key, title, f"{how} {meanings}.", columns, cells, rows),
-        Table(
-            f"{key}-classes", f"Of each class, {rows[0]['name']}", f"{how} No intervals.", named, classes, folded=folded
-        ),
+        Table(f"{key}-classes", f"Of each class, {rows[0]['name']}", how, named, classes, folded=folded),
     ]
 
 
@@ -264,16 +265,8 @@ def _table(
     return Table(key, title, how, columns, cells, strong)
 
 
-def _percents(value: float | None, ci: Sequence[float] | None) -> Cell:
-    """A share with its interval, in %."""
-    if value is None:
-        return Cell("-", None)
-    ends = "" if ci is None else f" [{100 * ci[0]:.1f}, {100 * ci[1]:.1f}]"
-    return Cell(f"{100 * value:.1f}{ends}", value)
-
-
 def _score(found: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"value": None, "ci": None} if found is None else {key: found[key] for key in ("value", "ci")}
+    return {key: (found or {}).get(key) for key in ("value", "ci")}
 
 
 def _title(result: Result) -> str:

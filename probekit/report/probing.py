@@ -16,9 +16,11 @@ from probekit.report.document import (
     Table,
     command,
     count,
+    estimate,
     number,
     percent,
     percent_interval,
+    percents,
     text,
 )
 from probekit.report.figures import draw_bars, draw_confusion, draw_lines
@@ -172,6 +174,10 @@ def _ranks(row: Mapping[str, Any]) -> list[Cell]:
     ]
 
 
+def _factor(found: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"value": None, "ci": None} if found is None else {"value": found["accuracy"], "ci": found["ci"]}
+
+
 def _table(rows: Sequence[Mapping[str, Any]], key: str, title: str, how: str) -> Table:
     factors = list(dict.fromkeys(name for row in rows for name in row["factors"]))
     has_top5 = any("top5" in row for row in rows)
@@ -192,13 +198,13 @@ def _table(rows: Sequence[Mapping[str, Any]], key: str, title: str, how: str) ->
             text(row["name"]),
             percent(row["accuracy"]),
             percent_interval(row["ci"]),
-            *([percent(row.get("top5"))] * has_top5),
-            percent(row["balanced_accuracy"]),
-            percent(row["macro_f1"]),
-            number(row["log_loss"]),
+            *([percents(row.get("top5"), row.get("top5_ci"))] * has_top5),
+            percents(row["balanced_accuracy"], row.get("balanced_accuracy_ci")),
+            percents(row["macro_f1"], row.get("macro_f1_ci")),
+            estimate({"mean": row["log_loss"], "ci": row.get("log_loss_ci")}),
             Cell("-", None) if row["C"] is None else Cell(f"{row['C']:g}", row["C"]),
             count(row["dim"]),
-            *(percent(row["factors"].get(factor, {}).get("accuracy")) for factor in factors),
+            *(percents(**_factor(row["factors"].get(factor))) for factor in factors),
         ]
         for row in rows
     ]
@@ -209,12 +215,9 @@ def _table(rows: Sequence[Mapping[str, Any]], key: str, title: str, how: str) ->
 
 
 def _counts(row: Mapping[str, Any], key: str, title: str, how: str) -> Table:
-    columns = ("true class", *(f"{i} {name}" for i, name in enumerate(row["classes"])))
-    rows = [
-        [text(f"{i} {name}"), *map(count, counts)]
-        for i, (name, counts) in enumerate(zip(row["classes"], row["confusion"], strict=True))
-    ]
-    return Table(key, title, how, columns, rows, folded=True)
+    titles = [name if name == str(i) else f"{i} {name}" for i, name in enumerate(row["classes"])]
+    rows = [[text(title), *map(count, counts)] for title, counts in zip(titles, row["confusion"], strict=True)]
+    return Table(key, title, how, ("true class", *titles), rows, folded=True)
 
 
 def _title(probe: Mapping[str, Any]) -> str:

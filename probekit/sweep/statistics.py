@@ -52,12 +52,13 @@ def against(interval: Mapping[str, Any], published: float) -> dict[str, Any]:
     return {"accuracy": published, "difference": interval["mean"] - published, "verdict": verdict}
 
 
-def paired(a: Mapping[int, float], b: Mapping[int, float]) -> dict[str, Any]:
+def paired(a: Mapping[int, float], b: Mapping[int, float], *, span: float = 1.0) -> dict[str, Any]:
     """The mean difference a - b over the seeds that both have.
 
     Args:
-        a: Proportions by seed.
-        b: Proportions by seed.
+        a: Values by seed.
+        b: Values by seed.
+        span: The largest possible difference; 1 for proportions.
 
     Returns:
         mean, None without common seeds; ci, its 95 % Student-t interval, None with fewer than 3 seeds; n, the seeds in
@@ -66,6 +67,6 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> dict[str, Any]:
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
         return {"mean": None, "ci": None, "n": 0, "testable": False}
-    found = mean_interval([a[seed] - b[seed] for seed in seeds], low=-1.0, high=1.0)
+    found = mean_interval([a[seed] - b[seed] for seed in seeds], low=-span, high=span)
     testable = len(seeds) >= MIN_PAIRS
     return found | {"ci": found["ci"] if testable else None, "testable": testable}

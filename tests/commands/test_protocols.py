@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner, Result
 
 from probekit import data
@@ -79,8 +80,9 @@ def probe_json(*words: str) -> dict[str, Any]:
 
 def test_every_section_is_written_as_it_is_promised(home: Path) -> None:
     found = probe_json(
-        "--fractions", "20,50", "--draws", "2", "--knn", "--retrieval", "--cv", "3", "--repeats", "1", "--every"
-    )
+        "--fractions", "20,50", "--draws", "2", "--knn", "--retrieval", "--cv", "3", "--metric", "kappa",
+        "--repeats", "1", "--every",
+    )  # fmt: skip
     results = Run(home / "runs/a").results
     along = "-".join(("every-val", *(name for name in found["every"]["sections"] if name != "linear")))
     assert along == "every-val-knn-retrieval-cv"
@@ -112,7 +114,7 @@ def test_every_section_is_written_as_it_is_promised(home: Path) -> None:
 
 
 def test_the_printed_command_makes_the_same_numbers(home: Path) -> None:
-    found = probe_json("--fractions", "20,50", "--draws", "2", "--cv", "3", "--repeats", "1", "--no-floors")
+    found = probe_json("--fractions", "20,50", "--draws", "2", "--cv", "3", "--metric", "kappa", "--no-floors")
     for name in ("fractions", "cv"):
         words = found[name]["command"].split()[3:]
         again = probe_json(*words, "--no-floors")[name]
@@ -131,6 +133,9 @@ def test_tables_fit_80_columns(home: Path) -> None:
         "--retrieval",
         "--cv",
         "3",
+        "--metric",
+        "kappa",
+        "--multilabel",
         "--every",
     )
     for title in (
@@ -142,6 +147,18 @@ def test_tables_fit_80_columns(home: Path) -> None:
     ):
         assert title in out
     assert "…" not in out
+
+
+def test_average_precision_of_one_label_an_image_is_class_against_rest(home: Path) -> None:
+    found = probe_json("--multilabel", "--no-floors")
+    row = found["multilabel"]["rows"][0]
+    truth = np.array(row["labels"])
+    assert (truth.sum(axis=1) == 1).all()
+    assert truth.argmax(axis=1).tolist() == found["rows"][0]["labels"]
+    expected = [average_precision_score(truth[:, k], np.array(row["scores"])[:, k]) for k in range(truth.shape[1])]
+    assert row["map"]["step"]["value"] == pytest.approx(np.mean(expected))
+    assert found["multilabel"]["command"].split()[-1] == "--multilabel"
+    assert (home / "runs/a/results/multilabel-val-last.json").exists()
 
 
 def test_a_second_protocol_costs_no_forward_pass(home: Path, passes: list[int]) -> None:

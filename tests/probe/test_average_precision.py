@@ -90,6 +90,17 @@ def test_ties_do_not_depend_on_the_order() -> None:
         assert {form: values[0] for form, values in found.items()} == pytest.approx(dict.fromkeys(FORMS, 2 / 3))
 
 
+def test_intervals_of_a_class_resample_its_images() -> None:
+    train, test = part(300, 1), part(200, 2)
+    own = row(train, test)["per_class"][0]
+    known = test.y[:, 0] != DIFFICULT
+    truth, score = test.y[known, 0] == 1, np.array(row(train, test)["scores"])[known, 0]
+    rng = np.random.default_rng(1)
+    draws = [rng.integers(0, len(truth), len(truth)) for _ in range(1000)]
+    expected = np.percentile([average_precision_score(truth[index], score[index]) for index in draws], (2.5, 97.5))
+    assert own["ap_ci"]["step"] == pytest.approx(expected, abs=0.02)
+
+
 def test_the_probe_is_scikit_learns_on_the_images_that_are_not_difficult() -> None:
     train, test = part(300, 1), part(200, 2)
     found = row(train, test)
@@ -104,6 +115,9 @@ def test_the_probe_is_scikit_learns_on_the_images_that_are_not_difficult() -> No
         assert own["ap"]["step"] == pytest.approx(expected, abs=1e-3)
         assert (own["n"], own["difficult"]) == (scored.sum(), (~scored).sum())
         assert own["positives"] == (test.y[:, k] == 1).sum()
+        for form in FORMS:
+            low, high = own["ap_ci"][form]
+            assert low < own["ap"][form] < high
     for form in FORMS:
         assert found["map"][form]["value"] == pytest.approx(np.mean([own["ap"][form] for own in found["per_class"]]))
         low, high = found["map"][form]["ci"]

@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from probekit.probe.fractions import FRACTIONS, complexity, fractions, subsets
 from probekit.probe.protocol import Part
+from probekit.probe.statistics import wilson
 from probekit.sweep.statistics import proportion_interval
 
 K, D = 4, 10
@@ -89,7 +90,8 @@ def test_points_have_means_intervals_sizes_and_predictions() -> None:
         assert (point["accuracy"], point["ci"]) == (expected["mean"], expected["ci"])
         guesses = np.array(found["predicted"][f"{point['fraction']:g}"])
         np.testing.assert_allclose((guesses == test.y).mean(axis=1), point["accuracies"])
-    assert found["points"][-1]["ci"] is None
+    hits = round(found["points"][-1]["accuracy"] * len(test.y))
+    assert found["points"][-1]["ci"] == list(wilson(hits, len(test.y)))
     assert len(found["points"][-1]["accuracies"]) == 1
     assert found["points"][0]["C"] == [1.0] * 5  # one sample a class: nothing is held out
     assert found["points"][0]["accuracy"] < found["points"][-1]["accuracy"]
@@ -100,6 +102,28 @@ def test_more_labels_than_classes_are_not_needed_where_classes_are_clear() -> No
     found = row(Part(np.eye(K)[y], y), Part(np.eye(K)[y[:50]], y[:50]))
     assert found["points"][0]["accuracy"] == 1.0
     assert found["complexity"] == {"0.9": 4, "0.95": 4}
+
+
+def test_interval_of_sample_complexity_draws_whole_curves_anew() -> None:
+    train, test = part(300, 1), part(400, 2)
+    found = row(train, test)
+    rng = np.random.default_rng(1)
+    drawn = []
+    for _ in range(1000):
+        chosen = rng.integers(0, 5, 5)
+        curve = []
+        for point in found["points"]:
+            each = np.array(point["accuracies"] if len(point["accuracies"]) > 1 else 5 * point["accuracies"])
+            curve.append({"n": point["n"], "accuracy": each[chosen].mean()})
+        drawn.append(complexity(curve))
+    sizes = [point["n"] for point in found["points"]]
+    for share, (low, high) in found["complexity_ci"].items():
+        ends = np.percentile([curve[share] for curve in drawn], (2.5, 97.5), method="nearest")
+        assert abs(sizes.index(low) - sizes.index(ends[0])) <= 1
+        assert abs(sizes.index(high) - sizes.index(ends[1])) <= 1
+        assert low <= found["complexity"][share] <= high
+    assert any(low < high for low, high in found["complexity_ci"].values())
+    assert row(train, test, draws=1)["complexity_ci"] == {"0.9": None, "0.95": None}
 
 
 def test_sample_complexity_is_where_the_curve_stays_above() -> None:

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score
 
 from benchmarks.torchvision_operators import KEPT
@@ -205,9 +206,27 @@ def test_fingerprint_tells_what_neighbours_share() -> None:
     assert found["kind"]["chance"] == pytest.approx(0.25, abs=0.01)
     assert found["flat"]["value"] is None
     assert found["one"]["value"] is None
+    same = int((kind[nearest] == kind).sum())
+    assert found["kind"]["ci"] == pytest.approx(list(binomtest(same, n).proportion_ci(method="wilson")))
+    low, high = found["width"]["ci"]
+    assert low < found["width"]["value"] < high < low + 0.2
+    assert found["flat"]["ci"] is None
     # The cosine ranking of (cos, sin) finds the same neighbours.
     top = rank_all(seen, kind, seed=0, device="cpu")[1][:, 0]
     assert fingerprint(factors, top, seed=0)["angle"]["value"] > 0.99
+
+
+def test_the_interval_of_what_is_shared_covers_it() -> None:
+    covered = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        values = rng.uniform(0, 1, 60)
+        found = fingerprint({"a": Factor(values, "real")}, rng.permutation(60), seed=seed)["a"]
+        covered += found["ci"][0] <= 0 <= found["ci"][1]  # random neighbours share nothing
+    assert 180 <= covered <= 200
+    few = fingerprint({"a": Factor(values[:4], "real")}, np.array([1, 0, 3, 2]), seed=0)["a"]
+    assert few["ci"] is None
+    assert few["value"] is not None
 
 
 def test_a_circular_factor_knows_its_period() -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.special import log_softmax
+from scipy.stats import binomtest, ttest_1samp
 from sklearn import metrics
 from sklearn.metrics import top_k_accuracy_score
 
@@ -43,7 +44,7 @@ def predictions(seed: int, n: int, classes: int) -> tuple[NDArray[np.float64], N
 def test_scores_agree_with_scikit_learn(seed: int, n: int, classes: int) -> None:
     log_probability, y = predictions(seed, n, classes)
     predicted = log_probability.argmax(1)
-    scores = evaluate(log_probability, y)
+    scores = evaluate(log_probability, y, seed=0)
     every = list(range(classes))
     assert scores["n"] == n
     assert scores["accuracy"] == metrics.accuracy_score(y, predicted)
@@ -62,7 +63,7 @@ def test_a_class_that_test_lacks(predicted_all_the_same: bool) -> None:
     if not predicted_all_the_same:
         log_probability[:, 3] = -50.0
     predicted = log_probability.argmax(1)
-    scores = evaluate(log_probability, y)
+    scores = evaluate(log_probability, y, seed=0)
     assert scores["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(y, predicted))
     assert scores["macro_f1"] == pytest.approx(metrics.f1_score(y, predicted, average="macro"))
     assert np.array(scores["confusion"]).shape == (5, 5)
@@ -72,7 +73,7 @@ def test_an_impossible_class_makes_the_log_loss_undefined_and_json_stays_valid()
     log_probability, y = predictions(5, 50, 3)
     log_probability[:, 2] = -np.inf
     assert 2 in y
-    scores = evaluate(log_probability, y)
+    scores = evaluate(log_probability, y, seed=0)
     assert scores["log_loss"] is None
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
 
@@ -81,8 +82,8 @@ def test_top5_counts_the_five_likeliest_first_of_ties() -> None:
     score = np.array([[6.0, 5, 4, 3, 2, 1], [6, 5, 4, 3, 2, 1], [0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
     y = np.array([4, 5, 4, 5])
     assert top5(score, y) == {"top5": 0.5, "top5_ci": list(wilson(2, 4))}
-    assert evaluate(score, y)["top5"] == 0.5
-    assert "top5" not in evaluate(score[:, :5], np.minimum(y, 4))
+    assert evaluate(score, y, seed=0)["top5"] == 0.5
+    assert "top5" not in evaluate(score[:, :5], np.minimum(y, 4), seed=0)
 
 
 def test_top5_agrees_with_scikit_learn() -> None:
@@ -100,3 +101,34 @@ def test_bootstrap_covers_a_known_mean_as_often_as_it_says() -> None:
     assert 86 <= covered <= 99
     assert bootstrap(np.ones((1, 2)), seed=0) == [None, None]
     assert bootstrap(np.array([[1, np.nan], [1, np.nan]]), seed=0) == [[1, 1], None]
+
+
+def test_intervals_of_balanced_accuracy_and_f1_resample_the_images() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 150)
+    score = log_softmax(rng.normal(size=(150, 4)) + 2 * np.eye(4)[y], axis=1)
+    found = evaluate(score, y, seed=0)
+    predicted = score.argmax(axis=1)
+    drawn = []
+    for _ in range(1000):
+        index = rng.integers(0, len(y), len(y))
+        truth, guess = y[index], predicted[index]
+        drawn.append([metrics.balanced_accuracy_score(truth, guess), metrics.f1_score(truth, guess, average="macro")])
+    low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
+    for i, name in enumerate(("balanced_accuracy", "macro_f1")):
+        assert found[f"{name}_ci"] == pytest.approx([low[i], high[i]], abs=0.015)
+        assert found[f"{name}_ci"][0] < found[name] < found[f"{name}_ci"][1]
+    assert evaluate(score, y, seed=0) == found
+
+
+def test_interval_of_the_log_loss_is_students() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 40)
+    score = log_softmax(rng.normal(size=(40, 3)), axis=1)
+    losses = -score[np.arange(40), y]
+    expected = ttest_1samp(losses, 0).confidence_interval(0.95)
+    assert evaluate(score, y, seed=0)["log_loss_ci"] == pytest.approx(list(expected))
+    score[0] = [-np.inf, 0, -np.inf]
+    y[0] = 0
+    assert evaluate(score, y, seed=0)["log_loss_ci"] is None
+    assert evaluate(score[1:2], y[1:2], seed=0)["log_loss_ci"] is None

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from probekit.report.collect import collect
-from probekit.report.compare import compare, holm, mcnemar, method_labels, paired_bootstrap, sign_flip
+from probekit.report.compare import compare, method_labels
+from probekit.report.paired_tests import holm, mcnemar, paired_bootstrap, sign_flip
 from tests.report.folders import make_run
 
 

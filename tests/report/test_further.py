@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
 from probekit.report import html, markdown
 from probekit.report.build import build
 from probekit.report.collect import collect
 from probekit.report.compare import RANK1, answered
+from probekit.report.paired_tests import holm
 from probekit.report.section_shapes import SECTIONS
 from probekit.report.shapes import mismatch
 from tests.report.folders import HOSTILE, make_run
@@ -76,9 +78,39 @@ def test_images_of_several_labels_are_not_sent_to_the_linear_probe(tmp_path: Pat
     text = markdown.render(build(found))
     assert "Images have several labels" in text
     assert not re.search("[Nn]ot probed|Not measured|No spectrum", text)
-    assert found["comparison"]["left_out"] == [
-        f"{name} is not compared: average precision is no result of single images" for name in "ab"
+    assert found["comparison"]["groups"] == []
+    assert found["comparison"]["left_out"] == []
+    (group,) = found["comparison"]["scores"]
+    assert group["what"] == "multilabel"
+    assert [score["score"] for score in group["scores"]] == ["mAP, voc2007", "mAP, voc2010", "mAP, step"]
+
+
+def test_scores_of_no_single_images_are_paired_by_seed(tmp_path: Path) -> None:
+    runs = [
+        add_further(make_run(tmp_path, f"{method}{seed}", method=method, seed=seed), seed=10 * k + seed)
+        for k, method in enumerate(("simclr", "conrec"))
+        for seed in range(6)
     ]
+    content = collect(runs)
+    groups = {group["what"]: group for group in content["comparison"]["scores"]}
+    assert groups.keys() == {"fractions", "cv", "multilabel", "retrieval"}
+    assert groups["cv"]["protocol"] == "val, 1 x 3 folds"
+    kappa = next(score for score in groups["cv"]["scores"] if score["score"] == "kappa, cumulative")
+    values: dict[str, list[float]] = {"simclr": [], "conrec": []}
+    for k, method in enumerate(values):
+        for seed in range(6):
+            row = further_results("", seed=10 * k + seed)["cv-val-last"]["rows"][0]
+            values[method].append(row["decodings"]["cumulative"]["kappa"]["mean"])
+    (pair,) = kappa["over_seeds"]["pairs"]
+    expected = ttest_rel(values["simclr"], values["conrec"])
+    assert pair["mean"] == pytest.approx(np.mean(values["simclr"]) - np.mean(values["conrec"]))
+    assert pair["ci"] == pytest.approx(list(expected.confidence_interval(0.95)))
+    family = [p for score in groups["cv"]["scores"] for p in score["over_seeds"]["pairs"]]
+    assert [p["p_holm"] for p in family] == pytest.approx(holm([p["p"] for p in family]))
+    assert {row["run"] for row in kappa["runs"]} == {run.name for run in runs}
+    text = markdown.render(build(content))
+    assert "Cross-validation on train: data/rect-tri.h5" in text
+    assert "paired by seed alone" in text
 
 
 def test_runs_are_also_compared_by_neighbours_and_rank1(tmp_path: Path) -> None:
