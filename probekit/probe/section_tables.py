@@ -68,7 +68,7 @@ def retrieval_table(rows: Sequence[Row]) -> Table:
 
 
 def fingerprint_table(rows: Sequence[Row]) -> Table:
-    """What nearest neighbours share, a row for each factor and a column for each source; see `fingerprint`."""
+    """What nearest neighbours share, over half its interval's width: rows are factors, columns sources."""
     ordered = [row for row in encoders_first(rows) if row["fingerprint"]]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("neighbours share")
@@ -78,7 +78,7 @@ def fingerprint_table(rows: Sequence[Row]) -> Table:
         if found["value"] is None:  # it does not vary
             continue
         scores = [row["fingerprint"][name] for row in ordered]
-        cells = [_share(score["value"], score["ci"], "\n") for score in scores]
+        cells = [f"{percent(score['value'])}\n{_half(score['ci'])}" for score in scores]
         table.add_row(Text(name), *cells, percent(found["chance"]))
     return table
 
@@ -107,12 +107,12 @@ def multilabel_table(rows: Sequence[Row]) -> Table:
 
 
 def every_table(points: Sequence[Row], floors: Sequence[Row]) -> Table:
-    """Scores along checkpoints, then of the floors; as they are, not in %."""
+    """Scores along checkpoints, then of the floors; as they are, not in %, over half their intervals' width."""
     names = list(dict.fromkeys(name for row in (*points, *floors) for name in row["scores"]))
 
     def cells(row: Row) -> list[str]:
         scores = [row["scores"].get(name, {"value": None, "ci": None}) for name in names]
-        return [_number(score["value"], score["ci"]) for score in scores]
+        return [_number(score["value"], None) + _half(score["ci"], 1, "\n±{:.3f}") for score in scores]
 
     rows = [{**row, "name": str(row["epoch"]), "kind": "encoder"} for row in points]
     return _filled(
@@ -145,9 +145,9 @@ def _means(row: Row, decoding: str, metric: str, text: Callable[[float | None, A
     return [text(found["mean"], found["ci"]), text(found["pooled"], found["pooled_ci"])]
 
 
-def _half(ends: Sequence[float] | None) -> str:
+def _half(ends: Sequence[float] | None, unit: float = 100, form: str = "±{:.1f}") -> str:
     """Half the width of an interval."""
-    return "" if ends is None else f"±{50 * (ends[1] - ends[0]):.1f}"
+    return "" if ends is None else form.format(unit * (ends[1] - ends[0]) / 2)
 
 
 def _span(ends: Sequence[float] | None) -> str:

@@ -165,16 +165,14 @@ def _over_seeds(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
     ]
     columns = ("method", "mean %", "95 % interval", "seeds", "which")
     how = f"{source} Difference a - b of runs with the same seed, in percentage points; {BY_SEED} {AGAIN}"
-    return [
-        Table(f"{key}-methods", "Methods over seeds", means, columns, rows),
-        Table(
-            f"{key}-seed-pairs",
-            "Paired differences of methods, by seed",
-            how,
-            ("a", "b", "a - b, points", "95 % interval", "seeds", "p", "p (Holm)"),
-            [_seed_pair(pair) for pair in found["pairs"]],
-        ),
-    ]
+    pairs = Table(
+        f"{key}-seed-pairs",
+        "Paired differences of methods, by seed",
+        how,
+        ("a", "b", "a - b, points", "95 % interval", "seeds", "p", "p (Holm)"),
+        [_seed_pair(pair) for pair in found["pairs"]],
+    )
+    return [Table(f"{key}-methods", "Methods over seeds", means, columns, rows), *([pairs] if found["pairs"] else [])]
 
 
 def scores_section(group: Mapping[str, Any], key: str) -> Section:
@@ -192,18 +190,24 @@ def scores_section(group: Mapping[str, Any], key: str) -> Section:
             key, "Runs", f"{source} Intervals: those of each run's own results. {NOT_BY_IMAGE} {AGAIN}", columns, rows
         )
     ]
-    pairs = [
-        [text(score["score"]), *_seed_pair(pair)]
-        for score in scores
-        for pair in (score["over_seeds"] or {"pairs": []})["pairs"]
+    over = [(text(score["score"]), score["over_seeds"]) for score in scores if score["over_seeds"]]
+    means = [
+        [name, text(m["method"]), estimate(m), count(m["n"]), text(", ".join(map(str, m["seeds"])))]
+        for name, found_over in over
+        for m in found_over["methods"]
     ]
-    how = f"{source} Difference a - b of runs with the same seed, in hundredths; {BY_SEED} {AGAIN}"
-    named = ("score", "a", "b", "a - b, x 100", "95 % interval", "seeds", "p", "p (Holm)")
-    if pairs:
-        folded = len(pairs) > MOST_PAIRS
-        blocks.append(Table(f"{key}-pairs", "Paired differences of methods, by seed", how, named, pairs, folded=folded))
-    else:
+    pairs = [[name, *_seed_pair(pair)] for name, found_over in over for pair in found_over["pairs"]]
+    if not over:
         blocks.append(Note(ONE_SEED))
+    else:
+        how = f"{source} Mean over seeds; interval: 95 % Student t over seeds. {AGAIN}"
+        named = ("score", "method", "mean", "seeds", "which")
+        blocks.append(Table(f"{key}-methods", "Methods over seeds", how, named, means, folded=len(means) > MOST_PAIRS))
+    if pairs:
+        how = f"{source} Difference a - b of runs with the same seed, in hundredths; {BY_SEED} {AGAIN}"
+        named_pairs = ("score", "a", "b", "a - b, x 100", "95 % interval", "seeds", "p", "p (Holm)")
+        pair_title, folded = "Paired differences of methods, by seed", len(pairs) > MOST_PAIRS
+        blocks.append(Table(f"{key}-pairs", pair_title, how, named_pairs, pairs, folded=folded))
     return Section(key, title, blocks)
 
 
