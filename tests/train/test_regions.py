@@ -5,6 +5,7 @@ Alone: pytest tests/train/test_regions.py
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from probekit.config import CropConfig
 from probekit.crops import Placement, random_boxes, random_resized_boxes
+from probekit.models import Encoder
 from probekit.registry import METHODS
 from probekit.show_views import draw_views
 from probekit.streamed import StreamedImages
@@ -219,6 +221,22 @@ def test_a_map_of_one_cell_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"expected a map of several cells .*found one: images of 32x40") as caught:
         check_cells(noise(1, 1, 32, 40), 32)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["unet", "test_resnet", "test_vit", "test_convnext"])
+def test_encoders_of_every_family_find_regions(name: str) -> None:
+    """Two images, two regions; maps that end in a norm have no ReLU of their own."""
+    torch.manual_seed(0)
+    backbone = {"width": 8, "depth": 4} if name == "unet" else {"backbone": f"timm:{name}"}
+    encoder = Encoder(channels=1, pooling="gap", **backbone)  # type: ignore[arg-type]
+    images = torch.zeros(2, 1, 128, 128, dtype=torch.uint8)
+    images[0, :, 8:56, 8:56] = images[1, :, 72:120, 72:120] = noise(1, 48, 48)
+    found = find_placement(encoder, images, replace(CROP, threshold=0.9)).regions
+    assert bool((found >= 0).all())
+    assert bool((found <= 128).all())
+    assert bool((found[:, 2:] > found[:, :2]).all())
+    assert not torch.equal(found[0], found[1])
+    assert encoder.training
 
 
 # --- Views.
