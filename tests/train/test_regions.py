@@ -216,6 +216,27 @@ def test_regions_are_found_after_the_warm_up_and_every_so_often(
     assert [epoch for epoch in range(epochs) if regions.due(epoch, epochs)] == expected
 
 
+def test_regions_are_found_and_restored_in_place() -> None:
+    """A recorded step reads the memory that it was recorded with."""
+    torch.manual_seed(0)
+    images = noise(3, 1, 32, 32)
+    regions = Regions(images, replace(CROP, threshold=0.9))
+    before = [tensor.data_ptr() for tensor in regions.buffers()]
+    whole, even = (tensor.clone() for tensor in regions.buffers())
+    share = regions.find(Encoder(channels=1, pooling="gap", width=4, depth=4), images)
+    saved = {name: tensor.clone() for name, tensor in regions.state_dict().items()}
+    assert not torch.equal(regions.boxes, whole)
+    assert torch.equal(regions.quantiles, beta_quantiles(CROP.alpha))
+    assert 0 < share < 1
+    other = Regions(images, CROP)
+    assert torch.equal(other.quantiles, even)
+    pointers = [tensor.data_ptr() for tensor in other.buffers()]
+    other.load_state_dict(saved)
+    assert_same(dict(other.state_dict()), saved)
+    assert [tensor.data_ptr() for tensor in other.buffers()] == pointers
+    assert [tensor.data_ptr() for tensor in regions.buffers()] == before
+
+
 def test_a_map_of_one_cell_is_refused_in_one_line() -> None:
     check_cells(noise(1, 1, 32, 64), 32)
     with pytest.raises(ValueError, match=r"expected a map of several cells .*found one: images of 32x40") as caught:
