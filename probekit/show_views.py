@@ -66,12 +66,12 @@ def draw_views(
 
 
 def _outlined(images: Tensor, boxes: Tensor) -> Tensor:
-    """Images uint8 `[n, C, H, W]` in [0, 1], with the pixels along a box of each inverted."""
+    """Images uint8 `[n, C, H, W]` in [0, 1], with a frame of 2 px along a box of each inverted."""
     pixels = images.float() / 255
     for image, (x0, y0, x1, y1) in zip(pixels, boxes.tolist(), strict=True):
         edge = torch.zeros(image.shape[1:], dtype=torch.bool)
         edge[y0:y1, x0:x1] = True
-        edge[y0 + 1 : y1 - 1, x0 + 1 : x1 - 1] = False
+        edge[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2] = False
         image[:, edge] = 1 - image[:, edge]
     return pixels
 

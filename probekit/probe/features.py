@@ -14,7 +14,6 @@ from probekit.streamed import StreamedImages
 
 BATCH_SIZE = 32  # images a forward pass: bounds memory, changes no number; the fastest on a CPU (docs/log.md)
 
-
 Found = TypeVar("Found")
 
 
