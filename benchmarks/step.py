@@ -28,6 +28,7 @@ from probekit.train.build import build_method, on_device
 from probekit.train.evaluate import Monitor
 from probekit.train.loop import Trainer
 from probekit.train.pretrain import choose_device, with_precision
+from probekit.views import Views
 
 
 def trainer_for(
@@ -60,12 +61,17 @@ def trainer_for(
     return Trainer(config=config, method=method, run=run, train=train, monitor=monitor, header={}, say=print)
 
 
+def first_views(trainer: Trainer) -> Views:
+    """Of the first batch of images."""
+    index = torch.arange(trainer.config.train.batch_size, device=trainer.device)
+    return trainer.eager_step.views(index, trainer.train.images[index])
+
+
 def bare_step(trainer: Trainer) -> Callable[[], None]:
     """Forward and backward of the model alone, on a batch that stays the same."""
     method = trainer.method
     assert isinstance(method, ConRec)
-    size = trainer.config.train.batch_size
-    x = trainer.eager_step.views(trainer.train.images[:size]).inputs.flatten(0, 1)
+    x = first_views(trainer).inputs.flatten(0, 1)
 
     def step() -> None:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=trainer.config.train.precision == "bf16"):
@@ -99,8 +105,8 @@ def whole_step(trainer: Trainer) -> Callable[[], None]:
 
 def profile(trainer: Trainer, *, rounds: int) -> dict[str, float]:
     """Median milliseconds of each part of a step, measured apart from one another."""
-    method, size = trainer.method, trainer.config.train.batch_size
-    views = trainer.eager_step.views(trainer.train.images[:size])
+    method = trainer.method
+    views = first_views(trainer)
 
     def forward() -> Tensor:
         with torch.autocast(views.inputs.device.type, torch.bfloat16, enabled=trainer.config.train.precision == "bf16"):
@@ -108,7 +114,7 @@ def profile(trainer: Trainer, *, rounds: int) -> dict[str, float]:
 
     forward().backward()  # type: ignore[no-untyped-call]  # leaves gradients for the optimizer
     parts: dict[str, Callable[[], Any]] = {
-        "views": lambda: trainer.eager_step.views(trainer.train.images[:size]),
+        "views": lambda: first_views(trainer),
         "forward with losses": forward,
         "optimizer": trainer.optimizer.step,
     }

@@ -52,6 +52,22 @@ class ViewsConfig:
 
 
 @dataclass(frozen=True)
+class CropConfig:
+    """Where the crops of an image stand.
+
+    `policy`: "random", anywhere, or "contrastive", around what the encoder finds (`probekit.train.regions`), and then:
+    `threshold` of its map, as a share of the range over an image; `alpha` of the beta law of the centres, below 1 for
+    the edges, 1 for even; `warmup`, random crops first, and `every`, from one search to the next: shares of the epochs.
+    """
+
+    policy: str
+    threshold: float
+    alpha: float
+    warmup: float
+    every: float
+
+
+@dataclass(frozen=True)
 class OptimizerConfig:
     """See `probekit.train.optim`.
 
@@ -96,6 +112,7 @@ class Config:
     data: DataConfig
     model: ModelConfig
     views: ViewsConfig
+    crop: CropConfig
     optimizer: OptimizerConfig
     train: TrainConfig
     method_options: dict[str, Any]
@@ -108,7 +125,7 @@ class Config:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Config":
         """The inverse of `to_dict`."""
-        sections = {name: kind(**(BEFORE.get(name, {}) | plain[name])) for name, kind in SECTIONS.items()}
+        sections = {name: kind(**(BEFORE.get(name, {}) | plain.get(name, {}))) for name, kind in SECTIONS.items()}
         rest = {k: plain[k] for k in ("method", "preset", "seed", "method_options")}
         return cls(**rest, **sections, branches=plain.get("branches", {}))
 
@@ -117,6 +134,7 @@ SECTIONS: dict[str, type] = {
     "data": DataConfig,
     "model": ModelConfig,
     "views": ViewsConfig,
+    "crop": CropConfig,
     "optimizer": OptimizerConfig,
     "train": TrainConfig,
 }
@@ -125,6 +143,7 @@ SECTIONS: dict[str, type] = {
 BEFORE: dict[str, dict[str, Any]] = {
     "data": {"placement": "auto"},
     "model": {"backbone": "unet", "stem": "imagenet", "normalise": "none", "weights": ""},
+    "crop": {"policy": "random", "threshold": 0.1, "alpha": 0.6, "warmup": 0.2, "every": 0.2},
     "optimizer": {"final": 0.0, "decay": "weights", "clip": 0.0},
     "train": {"keep_every": 0},
 }
@@ -134,6 +153,10 @@ LEAST: dict[str, float] = {
     "views.max_size": 8,
     "model.width": 1,
     "model.depth": 1,
+    "crop.threshold": 0,
+    "crop.alpha": 0.01,
+    "crop.warmup": 0,
+    "crop.every": 0,
     "optimizer.lr": 0,
     "optimizer.momentum": 0,
     "optimizer.weight_decay": 0,
@@ -146,7 +169,7 @@ LEAST: dict[str, float] = {
     "train.keep_every": 0,
 }
 
-BELOW: dict[str, float] = {"optimizer.momentum": 1}
+BELOW: dict[str, float] = {"optimizer.momentum": 1, "crop.threshold": 1, "crop.warmup": 1}
 MOST = 1e9  # of any number: keeps counts within what torch can index
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -154,6 +177,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.pooling": ("gap", "attention"),
     "model.stem": ("imagenet", "small"),
     "model.normalise": ("auto", "none", "imagenet", "timm"),
+    "crop.policy": ("random", "contrastive"),
     "optimizer.name": ("lars", "larc", "sgd", "adamw"),
     "optimizer.scaling": ("none", "sqrt", "linear"),
     "optimizer.schedule": ("constant", "cosine"),
@@ -222,6 +246,13 @@ def resolve(
                     f"expected {key} for the U-Net alone, found it with {flat['model.backbone']}; leave it out"
                 )
             flat[key] = 0
+    if flat["crop.policy"] == "random":
+        for key in changes:
+            if key.startswith("crop.") and key != "crop.policy":
+                raise ValueError(
+                    f"expected {key} with contrastive crops alone, found it with random ones; leave it out, or type: "
+                    "--set crop.policy=contrastive"
+                )
     if flat["model.normalise"] == "auto" and not flat["model.weights"]:
         flat["model.normalise"] = "none"
     sections = {

@@ -10,6 +10,7 @@ dropped and the rest renormalised. A view then lies where its box says, without 
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,9 +26,40 @@ COVERED = 0.1
 # whole image, as TF does after its last try, in less than one crop of 1e12.
 TRIES = 10
 
+POLICIES = {
+    "random": "anywhere in the image",
+    "contrastive": "around what the encoder itself finds (ContrastiveCrop, arXiv 2202.03278)",
+}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the crops of some images stand, once their sizes are drawn.
+
+    Attributes:
+        regions: int64 [B, 4] (x0, y0, x1, y1) in source pixels: a crop's centre lies in its image's region. A crop that
+            would reach over the image's border is moved inside.
+        quantiles: float32 [Q + 1], of the law of the centre across the region, at 0, 1 / Q, ..., 1; from 0 to 1.
+    """
+
+    regions: Tensor
+    quantiles: Tensor
+
+    def drawn(self, u: Tensor) -> Tensor:
+        """Uniform numbers in [0, 1) as draws of the law, in [0, 1]; between two quantiles it is uniform."""
+        position = u * (len(self.quantiles) - 1)
+        cell = position.long()
+        low, high = self.quantiles[cell], self.quantiles[cell + 1]
+        return low + (high - low) * (position - cell)
+
 
 def random_resized_boxes(
-    n: int, height: int, width: int, area: tuple[float, float], generator: torch.Generator
+    n: int,
+    height: int,
+    width: int,
+    area: tuple[float, float],
+    generator: torch.Generator,
+    placement: Placement | None = None,
 ) -> Tensor:
     """Draws crop boxes as torchvision's RandomResizedCrop does: a uniform area and a log-uniform aspect ratio.
 
@@ -37,6 +69,7 @@ def random_resized_boxes(
         width: Width of the image in pixels.
         area: Bounds of the share of the image's area.
         generator: On the device where the boxes are wanted.
+        placement: Of B images, n a multiple of B, box k in image k % B; None is anywhere in the image.
 
     Returns:
         int64 [n, 4], (x0, y0, x1, y1) in whole source pixels; the centre, at the nearest possible aspect ratio, where
@@ -48,15 +81,17 @@ def random_resized_boxes(
     wanted = (area[0] + (area[1] - area[0]) * u[1]) * height * width
     w, h = (wanted * aspect).sqrt().round().long(), (wanted / aspect).sqrt().round().long()
     valid = (w > 0) & (w <= width) & (h > 0) & (h <= height)
-    x = integers(u[2], 0, (width - w).clamp(min=0) + 1)
-    y = integers(u[3], 0, (height - h).clamp(min=0) + 1)
+    x = _placed(u[2], w, (width - w).clamp(min=0), placement, 0)
+    y = _placed(u[3], h, (height - h).clamp(min=0), placement, 1)
     whole_h, whole_w = min(height, round(width / ASPECT[0])), min(width, round(height * ASPECT[1]))
     left, top = (width - whole_w) // 2, (height - whole_h) // 2
     tries = torch.stack([x, y, x + w, y + h], dim=-1)
     return _first_valid(tries, valid, (left, top, left + whole_w, top + whole_h))
 
 
-def random_boxes(n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+def random_boxes(
+    n: int, height: int, width: int, generator: torch.Generator, placement: Placement | None = None
+) -> Tensor:
     """Draws crop boxes in whole source pixels.
 
     As in TF, the last possible position of a box that is smaller than the image is never drawn.
@@ -66,6 +101,7 @@ def random_boxes(n: int, height: int, width: int, generator: torch.Generator) ->
         height: Height of the image in pixels.
         width: Width of the image in pixels.
         generator: On the device where the boxes are wanted.
+        placement: As for `random_resized_boxes`.
 
     Returns:
         int64 [n, 4], (x0, y0, x1, y1), with x0 and y0 inside the box and x1 and y1 outside.
@@ -73,10 +109,21 @@ def random_boxes(n: int, height: int, width: int, generator: torch.Generator) ->
     u = uniform((4, n, TRIES), generator)
     low, high = (bound * width / height for bound in ASPECT)
     h, w, valid = _sizes(low + (high - low) * u[0], u[1], height, width)
-    x = integers(u[2], 0, (width - w).clamp(min=1))
-    y = integers(u[3], 0, (height - h).clamp(min=1))
+    x = _placed(u[2], w, (width - w - 1).clamp(min=0), placement, 0)
+    y = _placed(u[3], h, (height - h - 1).clamp(min=0), placement, 1)
     tries = torch.stack([x, y, x + w, y + h], dim=-1)
     return _first_valid(tries, valid, (0, 0, width, height))
+
+
+def _placed(u: Tensor, size: Tensor, last: Tensor, placement: Placement | None, axis: int) -> Tensor:
+    """First pixels, 0 to `last`, of crops of some sizes [n, TRIES], along x (axis 0) or y (axis 1)."""
+    if placement is None:
+        return integers(u, 0, last + 1)
+    regions = placement.regions.repeat(len(u) // len(placement.regions), 1)
+    start, stop = regions[:, axis, None], regions[:, axis + 2, None]
+    low = (start - size // 2).clamp(min=0).minimum(last)
+    high = (stop - (size + 1) // 2).clamp(min=0).minimum(last)
+    return integers(placement.drawn(u), low, high + 1)
 
 
 def _first_valid(tries: Tensor, valid: Tensor, otherwise: tuple[int, int, int, int]) -> Tensor:

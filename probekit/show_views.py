@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from probekit.corrupt import CORRUPTIONS, corrupt_as
+from probekit.crops import Placement
 from probekit.picture import save_png
 from probekit.views import RECIPES, make_views
 
@@ -28,6 +29,7 @@ def draw_views(
     out: Path,
     predict: Predict | None,
     size: tuple[int, int] | None = None,
+    placement: Placement | None = None,
 ) -> Path:
     """Draws the views of the first images, one row a sample.
 
@@ -42,6 +44,7 @@ def draw_views(
         out: Where the PNG goes; see `picture.save_png`.
         predict: Maps inputs float32 [n, C, H, W] to reconstructions of the same shape and device.
         size: (h, w) of the views; None is the images' own.
+        placement: Where the crops of these images stand; it is drawn, too. None is anywhere.
 
     Returns:
         `out`.
@@ -51,13 +54,26 @@ def draw_views(
     """
     images = images[:ROWS]
     generator = torch.Generator(images.device).manual_seed(seed)
-    views = make_views(recipe, images, generator, size=size)
+    views = make_views(recipe, images, generator, size=size, placement=placement)
     if RECIPES[recipe].corrupt:
         groups = list(_corrupted(views.targets[0], generator, predict))
     else:
         groups = [("views", [(f"view {number}", view) for number, view in enumerate(views.inputs, start=1)])]
+    if placement is not None:
+        groups = [("region", [("", _outlined(images, placement.regions))]), *groups]
     figure = _figure(groups, title)
     return save_png(figure, out, dpi=150)
+
+
+def _outlined(images: Tensor, boxes: Tensor) -> Tensor:
+    """Images uint8 `[n, C, H, W]` in [0, 1], with a frame of 2 px along a box of each inverted."""
+    pixels = images.float() / 255
+    for image, (x0, y0, x1, y1) in zip(pixels, boxes.tolist(), strict=True):
+        edge = torch.zeros(image.shape[1:], dtype=torch.bool)
+        edge[y0:y1, x0:x1] = True
+        edge[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2] = False
+        image[:, edge] = 1 - image[:, edge]
+    return pixels
 
 
 def _corrupted(

@@ -14,7 +14,7 @@ from torch import Tensor
 from probekit.batched import uniform
 from probekit.config import SIDE
 from probekit.corrupt import corrupt
-from probekit.crops import random_boxes, random_resized_boxes, resize_crops
+from probekit.crops import Placement, random_boxes, random_resized_boxes, resize_crops
 from probekit.jitter import PAPER, Colour, change, draw_changes
 from probekit.registry import nearest
 
@@ -128,7 +128,13 @@ class Views:
 
 @torch.no_grad()
 def make_views(
-    recipe: str, images: Tensor, generator: torch.Generator, *, size: tuple[int, int] | None = None
+    recipe: str,
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    size: tuple[int, int] | None = None,
+    stride: int = SIDE,
+    placement: Placement | None = None,
 ) -> Views:
     """Makes the views of each image, each augmented on its own.
 
@@ -136,8 +142,9 @@ def make_views(
         recipe: A name in `RECIPES`.
         images: uint8 [B, C, H, W]; C is 1 or 3.
         generator: On the device of `images`; the only source of randomness.
-
         size: (h, w) of the views; None is the images' own, as in the authors' code.
+        stride: Of the encoder: small crops are of whole cells.
+        placement: Where the crops of each image stand; None is anywhere.
 
     Returns:
         The views.
@@ -155,30 +162,33 @@ def make_views(
         )
     chosen = RECIPES[recipe]
     whole = size or (images.shape[2], images.shape[3])
-    made = [_make(kind, images, generator, whole) for kind in chosen.crops if kind.side == 1]
+    made = [_make(kind, images, generator, whole, placement) for kind in chosen.crops if kind.side == 1]
     views = made[0] if len(made) == 1 else _joined(made)
     if chosen.corrupt:
         inputs = corrupt(views.targets.flatten(0, 1), generator)[0]
         views.inputs = inputs.view(views.targets.shape)
     for kind in chosen.crops:
         if kind.side < 1:
-            views.local = _make(kind, images, generator, size_of(kind, whole))
+            views.local = _make(kind, images, generator, size_of(kind, whole, stride), placement)
     return views
 
 
-def size_of(kind: Crops, whole: tuple[int, int]) -> tuple[int, int]:
-    """(h, w) of views, given that of whole ones: sides that encoders take, so multiples of `SIDE`."""
-    height, width = (max(SIDE, round(kind.side * side / SIDE) * SIDE) for side in whole)
+def size_of(kind: Crops, whole: tuple[int, int], stride: int) -> tuple[int, int]:
+    """(h, w) of views, given that of whole ones: multiples of `SIDE`, or of the stride if that does not divide it."""
+    step = SIDE if SIDE % stride == 0 else stride
+    height, width = (max(step, round(kind.side * side / step) * step) for side in whole)
     return height, width
 
 
-def _make(kind: Crops, images: Tensor, generator: torch.Generator, size: tuple[int, int]) -> Views:
+def _make(
+    kind: Crops, images: Tensor, generator: torch.Generator, size: tuple[int, int], placement: Placement | None
+) -> Views:
     batch, channels, height, width = images.shape
     n = kind.n * batch
     if kind.area is None:
-        boxes = random_boxes(n, height, width, generator)
+        boxes = random_boxes(n, height, width, generator, placement)
     else:
-        boxes = random_resized_boxes(n, height, width, kind.area, generator)
+        boxes = random_resized_boxes(n, height, width, kind.area, generator, placement)
     flipped = uniform((n,), generator) < P_FLIP
     changes = () if kind.colour is None else draw_changes(n, channels, generator, kind.colour)
     views = _augment(images, (boxes, flipped, *changes), size).view(kind.n, batch, channels, *size)

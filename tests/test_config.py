@@ -66,6 +66,9 @@ def test_later_layers_win(tmp_path: Path) -> None:
         ("optimizer.lr=nan", "expected optimizer.lr at least 0"),
         ("optimizer.lr=true", "expected optimizer.lr of type float"),
         ("model.pooling=max", "expected model.pooling one of gap, attention, found 'max'"),
+        ("crop.alpha=0.5", "expected crop.alpha with contrastive crops alone.*--set crop.policy=contrastive"),
+        ("crop.policy=centre", "expected crop.policy one of random, contrastive, found 'centre'"),
+        ("crop.threshold=1", "expected crop.threshold below 1, found 1"),
         ("method.beta=1", "unknown setting 'method.beta'"),
         ("alpha", "expected NAME=VALUE after --set, found 'alpha'"),
         ("=3", "expected NAME=VALUE"),
@@ -76,6 +79,13 @@ def test_mistakes_are_one_line(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         conrec(overrides=[override])
     assert "\n" not in str(caught.value)
+
+
+def test_runs_of_before_had_random_crops() -> None:
+    plain = conrec(overrides=["crop.policy=contrastive", "crop.alpha=0.5"]).to_dict()
+    assert Config.from_dict(plain).crop.alpha == 0.5
+    del plain["crop"]
+    assert Config.from_dict(plain).crop.policy == "random"
 
 
 def test_unknown_preset_and_broken_file(tmp_path: Path) -> None:

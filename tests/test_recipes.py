@@ -17,7 +17,7 @@ from benchmarks.torchvision_operators import KEPT
 from probekit import jitter, views
 from probekit.crops import random_resized_boxes, resize_crops
 from probekit.jitter import change, draw_changes, solarise
-from probekit.views import RECIPES, make_views
+from probekit.views import RECIPES, make_views, size_of
 from tests.chance import apply_to_all_, noise, seeded, within_five_sigma
 
 assert KEPT is not None
@@ -198,6 +198,27 @@ def test_small_crops(recipe: str, channels: int, size: tuple[int, int], small: t
     assert other is not None
     assert torch.equal(local.inputs, again.inputs)
     assert not torch.equal(local.inputs, other.inputs)
+
+
+@pytest.mark.parametrize(
+    ("stride", "size", "small"),
+    [
+        (8, (64, 64), (24, 24)),
+        (4, (64, 64), (24, 24)),
+        (16, (64, 96), (32, 48)),
+        (16, (224, 224), (96, 96)),
+        (14, (224, 224), (98, 98)),
+        (32, (224, 224), (96, 96)),
+        (32, (64, 64), (32, 32)),
+        (16, (16, 16), (16, 16)),
+    ],
+)
+def test_small_crops_are_of_whole_cells(stride: int, size: tuple[int, int], small: tuple[int, int]) -> None:
+    (kind,) = (kind for kind in RECIPES["swav"].crops if kind.side < 1)
+    assert size_of(kind, size, stride) == small
+    local = make_views("swav", noise(2, 1, *size), seeded(), stride=stride).local
+    assert local is not None
+    assert local.inputs.shape == (6, 2, 1, *small)
 
 
 @pytest.mark.parametrize("recipe", [r for r in RECIPES if r not in ("swav", "dino")])

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from generators import GENERATORS
 from probekit.config import method_options, presets, resolve
+from probekit.crops import POLICIES
 from probekit.importers import OFFICIAL
 from probekit.models.backbones import BACKBONES
 from probekit.models.encoder import count_as_paper, count_parameters
@@ -26,6 +27,7 @@ def catalogue() -> dict[str, Any]:
         "methods": [_method(name) for name in METHODS],
         "backbones": [{"name": name, "about": about} for name, about in BACKBONES.items()],
         "views": [{"name": name, "about": recipe.about} for name, recipe in RECIPES.items()],
+        "crops": [{"name": name, "about": about} for name, about in POLICIES.items()],
         "branches": [_branch(name) for name in BRANCHES],
         "looks": [{"name": name, "about": get(LOOKS, "look", name).about} for name in LOOKS],
         "presets": [{"name": name, "about": about} for name, about in presets().items()],
@@ -48,8 +50,8 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
     for method in content["methods"]:
         counts = f"{method['encoder_parameters']:,} ({method['encoder_parameters_as_paper']:,})"
         console.print(f"  {method['name']:<17} {counts}  {method['about']}; {method['paper']}")
-    for kind, setting in (("backbones", "--set model.backbone=NAME"), ("views", "--set views.recipe=NAME")):
-        console.print(_entry(kind, setting))
+    for kind, setting in (("backbones", "model.backbone"), ("views", "views.recipe"), ("crops", "crop.policy")):
+        console.print(_entry(kind, f"--set {setting}=NAME"))
         for entry in content[kind]:
             console.print(f"  {entry['name']:<18} {entry['about']}")
     console.print(_entry("branches", "for: probekit pretrain METHOD --branch NAME --set branch.NAME.SETTING=VALUE"))

@@ -102,6 +102,7 @@ def draw_run(
     """
     from probekit.show_views import ROWS, draw_views
     from probekit.train.pretrain import load_method
+    from probekit.train.regions import find_placement
 
     method, config = load_method(run, checkpoint)
     path = path or Path(run.read()["dataset"]["path"])
@@ -121,6 +122,7 @@ def draw_run(
         out=out or run.figures / f"views-{path.stem}{'' if checkpoint == 'last' else f'-{checkpoint}'}.png",
         predict=method.reconstruct if decodes else None,  # type: ignore[arg-type]
         size=size,
+        placement=find_placement(method.encoder, images, config.crop) if config.crop.policy == "contrastive" else None,
     )
     return picture, decodes
 

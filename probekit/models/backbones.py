@@ -142,6 +142,8 @@ class TimmBackbone(nn.Module):
             stages = [stages[i] for i in self.indices]
         self.widths = [stage.shape[1] for stage in stages]
         self.strides = [math.ceil(side / stage.shape[2]) for stage in stages]
+        if self.patch != self.strides[0]:  # patches that overlap (pvt) fit any side
+            self.patch = 1
 
 
 def _note(reached: set[str], name: str, *_: Any) -> None:

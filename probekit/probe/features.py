@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from probekit.data import Images
 from probekit.streamed import StreamedImages
 
 BATCH_SIZE = 32  # images a forward pass: bounds memory, changes no number; the fastest on a CPU (docs/log.md)
+
+Found = TypeVar("Found")
 
 
 class Pooled(Protocol):
@@ -42,14 +44,21 @@ def extract(encoder: Callable[[Tensor], Pooled], images: Images, *, batch_size: 
     """
     if len(images) == 0:
         raise ValueError("expected at least one image to embed, found 0; type: probekit show PATH")
+    found: NDArray[np.float32] = read_all(encoder, images, lambda batch: batch.pooled.float(), batch_size).numpy()
+    return found
+
+
+def read_all(
+    encoder: Callable[[Tensor], Found], images: Images, read: Callable[[Found], Tensor], batch_size: int
+) -> Tensor:
+    """What `read` makes of the encoder's answer to every image; see `extract`. `[N, ...]` on the CPU."""
     device = _device(encoder, images)
-    parts: list[NDArray[np.float32]] = []
+    parts: list[Tensor] = []
     with eval_mode(encoder), torch.no_grad(), torch.autocast(device.type, enabled=False):
         for batch in _batches(images, batch_size):
             inputs = (batch.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
-            pooled = encoder(inputs).pooled
-            parts.append(pooled.float().cpu().numpy())
-    return np.concatenate(parts)
+            parts.append(read(encoder(inputs)).cpu())
+    return torch.cat(parts)
 
 
 def _batches(images: Images, batch_size: int) -> Iterator[Tensor]:
@@ -59,13 +68,13 @@ def _batches(images: Images, batch_size: int) -> Iterator[Tensor]:
     return (images[start : start + batch_size] for start in starts)
 
 
-def _device(encoder: Callable[[Tensor], Pooled], images: Images) -> torch.device:
+def _device(encoder: object, images: Images) -> torch.device:
     weights = next(encoder.parameters(), None) if isinstance(encoder, nn.Module) else None
     return images.device if weights is None else weights.device
 
 
 @contextmanager
-def eval_mode(encoder: Callable[[Tensor], Pooled]) -> Iterator[None]:
+def eval_mode(encoder: object) -> Iterator[None]:
     """Eval mode inside; afterwards every submodule is as it was (a frozen part may differ)."""
     modules = list(encoder.modules()) if isinstance(encoder, nn.Module) else []
     before = [module.training for module in modules]

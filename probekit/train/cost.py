@@ -113,14 +113,14 @@ def step_cost(config: Config, *, channels: int, size: tuple[int, int]) -> StepCo
     with FakeTensorMode(allow_non_fake_inputs=True):
         method.to_empty(device="cpu")
         batch = config.train.batch_size
-        views = _empty_views(RECIPES[config.views.recipe], batch, channels, size)
+        views = _empty_views(RECIPES[config.views.recipe], batch, channels, size, method.encoder.stride)
         with _Count() as counted:
             method.step(views).loss.backward()  # type: ignore[no-untyped-call]
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
     return StepCost(counted.flops, counted.elements, counted.operators, trained)
 
 
-def _empty_views(recipe: Recipe, batch: int, channels: int, size: tuple[int, int]) -> Views:
+def _empty_views(recipe: Recipe, batch: int, channels: int, size: tuple[int, int], stride: int) -> Views:
     """Views of the recipe's shapes, with labels."""
 
     def empty(n: int, size: tuple[int, int]) -> Views:
@@ -130,7 +130,7 @@ def _empty_views(recipe: Recipe, batch: int, channels: int, size: tuple[int, int
     views = empty(recipe.views, size)
     for kind in recipe.crops:
         if kind.side < 1:
-            views.local = empty(kind.n, size_of(kind, size))
+            views.local = empty(kind.n, size_of(kind, size, stride))
     return views
 
 

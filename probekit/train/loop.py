@@ -139,12 +139,15 @@ class Trainer:
 
     def _train_epoch(self, display: Display, stopped: list[bool]) -> bool:
         self.method.train()
-        if isinstance(self.train.images, StreamedImages):
-            self.train.images.waited = 0.0  # the monitor has read them too
         if self.progress.batch == 0:  # a resumed epoch has begun already; what it began is in the checkpoint
+            regions, epochs = self.eager_step.regions, self.config.train.epochs
+            if regions is not None and regions.due(self.progress.epoch, epochs):
+                self.progress.begun["crop region"] = regions.find(self.method.encoder, self.train.images)
             for branch in active_branches(self.method):
                 found = branch.begin_epoch(self._project_all, self.labels)
                 self.progress.begun |= {f"{branch.name} {name}": value for name, value in found.items()}
+        if isinstance(self.train.images, StreamedImages):
+            self.train.images.waited = 0.0  # the monitor and what began the epoch have read them too
         size = self.config.train.batch_size
         started, first = time.monotonic(), self.progress.batch
         order = torch.split(self._order(), size)[first : self.batches]
@@ -256,6 +259,8 @@ class Trainer:
         self.method.load_state_dict(saved["method"])
         self.optimizer.load_state_dict(saved["optimizer"])
         rates_on_device(self.optimizer, self.device)
+        if self.eager_step.regions is not None:
+            self.eager_step.regions.load_state_dict(saved["regions"])
         restore_rng(saved["rng"], self.device, self.generator)
         self.progress = Progress(**saved["progress"])
         self.run.keep_metrics(self.progress.epoch)
@@ -263,13 +268,15 @@ class Trainer:
         save_encoder(self.run.encoder, self.encoder, self._encoder_info())
 
     def _write(self, name: str) -> None:
-        content = {
+        content: dict[str, Any] = {
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": rng_state(self.device, self.generator),
             "progress": asdict(self.progress),
             "encoder_header": {"spec": self.encoder.spec, "kept": self.method.kept, **self._encoder_info()},
         }
+        if self.eager_step.regions is not None:
+            content["regions"] = self.eager_step.regions.state_dict()
         save_checkpoint(self.run.checkpoints / f"{name}.pt", content)
 
     def _encoder_info(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
 from probekit.train.memory import batch_that_fits, keep_freed_memory, peak, reset_peak
 from probekit.train.optim import scaled_rate
+from probekit.train.regions import check_cells
 from probekit.train.step import active_branches
 
 
@@ -263,6 +264,8 @@ def _prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torc
     method = build_method(config, channels=train.images.shape[1], classes=len(info.classes))
     for most in (config.data.max_size, config.views.max_size):
         check_divisible(shrunk(train.images, most), method.encoder.stride)
+    if config.crop.policy == "contrastive":
+        check_cells(train.images, method.encoder.stride)
     if len(train) < config.train.batch_size:
         raise ValueError(
             f"expected at least {config.train.batch_size} training images (one batch), found "

@@ -14,6 +14,7 @@ from probekit.data import Images, shrunk
 from probekit.methods.base import Method, Step
 from probekit.train.health import batch_health
 from probekit.train.optim import build_optimizer, rates_on_device, scaled_rate
+from probekit.train.regions import Regions
 from probekit.train.seeds import stream_seed
 from probekit.views import Views, make_views
 
@@ -34,6 +35,7 @@ class TrainingStep:
         images: All of the split, uint8 `[N, C, H, W]`: branches may ask for more than the batch.
         generator: On the device: the source of the views' randomness.
         labels: int64 `[N]` on the device, for a method that needs them.
+        regions: Where the crops of each image stand; None is anywhere.
     """
 
     def __init__(
@@ -44,9 +46,10 @@ class TrainingStep:
         images: Images,
         generator: torch.Generator,
         labels: Tensor | None = None,
+        regions: Regions | None = None,
     ) -> None:
         self.config, self.method, self.optimizer = config, method, optimizer
-        self.images, self.generator, self.labels = images, generator, labels
+        self.images, self.generator, self.labels, self.regions = images, generator, labels, regions
         self.view_size = shrunk(images, config.views.max_size)
         self.names: list[str] = []
 
@@ -72,9 +75,16 @@ class TrainingStep:
         index = torch.arange(batch, device=self.images.device)
         self._gradients(index, self.images[index])
 
-    def views(self, images: Tensor) -> Views:
-        """Augmented views of a batch of images."""
-        return make_views(self.config.views.recipe, images, self.generator, size=self.view_size)
+    def views(self, index: Tensor, images: Tensor) -> Views:
+        """Augmented views of a batch of images; arguments as for the step."""
+        return make_views(
+            self.config.views.recipe,
+            images,
+            self.generator,
+            size=self.view_size,
+            stride=self.method.encoder.stride,
+            placement=None if self.regions is None else self.regions.of(index),
+        )
 
     def _gradients(self, index: Tensor, images: Tensor) -> tuple[Tensor, Step]:
         with torch.autocast(index.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
@@ -88,14 +98,14 @@ class TrainingStep:
         return loss, step
 
     def _forward(self, index: Tensor, images: Tensor) -> Step:
-        views = self.views(images)
+        views = self.views(index, images)
         if self.labels is not None:
             views.labels = self.labels[index]
         step = self.method.step(views)
         for branch in active_branches(self.method):
             more = branch.companions(index)
             if more is not None:
-                step.companions[branch.name] = self.method.encode(self.views(self.images[more]).inputs[0])
+                step.companions[branch.name] = self.method.encode(self.views(more, self.images[more]).inputs[0])
         return step
 
 
@@ -190,7 +200,8 @@ def build_step(config: Config, method: Method, images: Images, labels: NDArray[n
     rates_on_device(optimizer, device)
     generator = torch.Generator(device).manual_seed(stream_seed(config.seed, "views"))
     known = torch.from_numpy(labels).to(device) if method.needs_labels and labels is not None else None
-    return TrainingStep(config, method, optimizer, images, generator, known)
+    regions = Regions(images, config.crop) if config.crop.policy == "contrastive" else None
+    return TrainingStep(config, method, optimizer, images, generator, known, regions)
 
 
 def fastest_step(step: TrainingStep, say: Callable[[str], None]) -> TrainingStep | RecordedStep:

@@ -19,7 +19,9 @@ from probekit.models.normalise import IMAGENET, normalisation
 from probekit.models.unet import UNetDecoder
 from probekit.registry import METHODS, get
 from probekit.train.build import build_method
+from probekit.train.cost import step_cost
 from probekit.train.optim import build_optimizer
+from probekit.train.step import build_step
 from tests.methods.test_conrec import views
 
 timm = pytest.importorskip("timm")
@@ -190,6 +192,31 @@ def test_every_method_takes_every_backbone_or_says_why_not(method: str, name: st
     assert torch.isfinite(step.loss)
     step.loss.backward()  # type: ignore[no-untyped-call]
     assert not [n for n, p in built.named_parameters() if p.requires_grad and p.grad is None]
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_resnet"])
+@pytest.mark.parametrize("method", ["swav", "dino"])
+def test_small_crops_fit_patches_and_strides(method: str, name: str) -> None:
+    """Views of 64 px with small crops of 24 for the U-Net: fewer than two patches of 16, less than a stride of 32."""
+    config = configured(
+        method, f"timm:{name}", **{"train.batch_size": 4, "method.queue": 4} if method == "swav" else {}
+    )
+    built = build_method(config, channels=1).train()
+    images = torch.randint(0, 256, (4, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    step = build_step(config, built, images)
+    local = step.views(torch.arange(4), images).local
+    assert local is not None
+    assert local.inputs.shape == (6, 4, 1, 32, 32)
+    assert built.encoder(local.inputs[0]).map.shape[2:] == (32 // built.encoder.stride, 32 // built.encoder.stride)
+    assert torch.isfinite(step(torch.arange(4), images)).all()
+    assert step_cost(config, channels=1, size=(64, 64)).flops > 0
+
+
+def test_patches_that_overlap_fit_any_cell() -> None:
+    """Its patches of 7 px are 4 apart: sides need not be divisible by 7."""
+    backbone = build_backbone("timm:pvt_v2_b0", channels=1, width=0, depth=0, stem="imagenet")
+    assert backbone.strides == [4, 8, 16, 32]
+    assert backbone(torch.rand(2, 1, 32, 96))[-1].shape[2:] == (1, 3)
 
 
 @pytest.mark.parametrize(

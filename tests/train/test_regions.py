@@ -1,0 +1,422 @@
+"""ContrastiveCrop: regions from the encoder's map, centres across them, and runs of any method.
+
+Alone: pytest tests/train/test_regions.py
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import beta, ks_2samp
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from probekit.config import CropConfig
+from probekit.crops import Placement, random_boxes, random_resized_boxes
+from probekit.models import Encoder
+from probekit.registry import METHODS
+from probekit.show_views import draw_views
+from probekit.streamed import StreamedImages
+from probekit.train.pretrain import load_method, resume
+from probekit.train.regions import QUANTILES, Regions, beta_quantiles, check_cells, find_placement, strong_boxes
+from probekit.train.step import WARM_UP, RecordedStep
+from probekit.views import RECIPES, make_views
+from tests.chance import apply_to_all_, noise, seeded
+from tests.train.test_loop import assert_same, assert_same_run, content, data, quiet, stop_after, train  # noqa: F401
+from tests.train.test_step import configured, losses, step_of
+
+N = 4000
+CROP = CropConfig(policy="contrastive", threshold=0.1, alpha=0.6, warmup=0.2, every=0.2)
+LAWS = {
+    "torchvision": lambda n, h, w, g, p=None: random_resized_boxes(n, h, w, (0.1, 0.5), g, p),
+    "tensorflow": random_boxes,
+}
+
+
+def placed(region: tuple[int, int, int, int], alpha: float) -> Placement:
+    return Placement(torch.tensor([region]), beta_quantiles(alpha))
+
+
+# --- The law of the centres.
+
+
+def naive_boxes(
+    n: int, height: int, width: int, region: tuple[int, int, int, int], alpha: float
+) -> Iterator[tuple[int, int, int, int]]:
+    """The paper's sampling, one crop at a time: a size, then a centre in the region by a beta law."""
+    random = np.random.default_rng(0)
+    x0, y0, x1, y1 = region
+    while n:
+        area = height * width * random.uniform(0.2, 1.0)
+        aspect = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if not (0 < w <= width and 0 < h <= height):
+            continue
+        corner = []
+        for start, stop, side, whole in ((x0, x1, w, width), (y0, y1, h, height)):
+            first = min(max(math.ceil(start - side / 2), 0), whole - side)
+            last = min(max(math.floor(stop - side / 2), 0), whole - side)
+            corner.append(min(first + int((last - first + 1) * random.beta(alpha, alpha)), last))
+        yield corner[0], corner[1], corner[0] + w, corner[1] + h
+        n -= 1
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.6, 1.0, 3.0])
+@pytest.mark.parametrize(
+    ("height", "width", "region"),
+    [(64, 64, (10, 20, 40, 60)), (64, 64, (0, 0, 64, 64)), (48, 96, (70, 5, 71, 9)), (40, 40, (0, 30, 12, 40))],
+)
+def test_boxes_follow_the_papers_law(height: int, width: int, region: tuple[int, int, int, int], alpha: float) -> None:
+    """Size and both centres; two-sample Kolmogorov-Smirnov, at one in a million."""
+    theirs = np.array(list(naive_boxes(N, height, width, region, alpha)), float)
+    placement = placed(region, alpha)
+    ours = random_resized_boxes(N, height, width, (0.2, 1.0), seeded(), placement).double().numpy()
+
+    def facts(boxes: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        x0, y0, x1, y1 = boxes.T
+        return {"area": (x1 - x0) * (y1 - y0), "x": (x0 + x1) / 2, "y": (y0 + y1) / 2}
+
+    for (what, mine), expected in zip(facts(ours).items(), facts(theirs).values(), strict=True):
+        assert ks_2samp(mine, expected).pvalue > 1e-6, what
+
+
+@pytest.mark.parametrize("law", LAWS)
+@settings(max_examples=50, deadline=None)
+@given(st.integers(12, 80), st.floats(0.75, 1.33), st.data())
+def test_centres_lie_in_the_region_as_far_as_the_border_allows(law: str, height: int, ratio: float, more: Any) -> None:
+    """For images of which half, in any aspect ratio, fits: otherwise a crop may stand in the middle."""
+    width = round(height * ratio)
+    x0, y0 = more.draw(st.integers(0, width - 1)), more.draw(st.integers(0, height - 1))
+    region = (x0, y0, more.draw(st.integers(x0 + 1, width)), more.draw(st.integers(y0 + 1, height)))
+    boxes = LAWS[law](50, height, width, seeded(), placed(region, more.draw(st.sampled_from([0.1, 0.6, 1.0, 5.0]))))
+    for left, top, right, bottom in boxes.tolist():
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+        for low, high, start, stop, whole in (
+            (left, right, region[0], region[2], width),
+            (top, bottom, region[1], region[3], height),
+        ):
+            # TensorFlow's law never takes the last position, and so may stay a pixel before the border.
+            assert start <= (low + high) / 2 <= stop or low == 0 or high >= whole - (law == "tensorflow")
+
+
+@pytest.mark.parametrize("law", LAWS)
+@settings(max_examples=50, deadline=None)
+@given(st.integers(8, 80), st.integers(8, 80), st.integers(0, 9))
+def test_the_whole_image_with_even_centres_is_the_plain_law(law: str, height: int, width: int, seed: int) -> None:
+    """Draw for draw: a run in its warm-up is the run with random crops."""
+    whole = (0, 0, width, height)
+    plain = LAWS[law](40, height, width, seeded(seed))
+    for placement in (placed(whole, 1.0), Placement(torch.tensor([whole]), torch.linspace(0, 1, QUANTILES + 1))):
+        assert torch.equal(LAWS[law](40, height, width, seeded(seed), placement), plain)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.1, 0.6, 1.0, 4.0, 1e6])
+def test_draws_follow_the_beta_law(alpha: float) -> None:
+    quantiles = beta_quantiles(alpha)
+    assert quantiles[[0, -1]].tolist() == [0, 1]
+    assert bool((quantiles.diff() >= 0).all())
+    u = (torch.arange(2**16) + 0.5) / 2**16
+    drawn = Placement(torch.empty(0), quantiles).drawn(u).double().numpy()
+    at = np.linspace(0.001, 0.999, 999)
+    shares = np.searchsorted(drawn, at) / len(u)
+    # For 1e6 the law is narrower than float32's steps at one half.
+    assert np.abs(shares - beta(alpha, alpha).cdf(at)).max() < 1.1 / QUANTILES
+    if alpha < 1:  # edges more than the middle
+        assert shares[99] > 0.1
+        assert shares[599] - shares[399] < 0.2
+
+
+def test_small_alpha_keeps_to_the_edges_of_the_region() -> None:
+    boxes = random_resized_boxes(N, 100, 100, (0.2, 0.2), seeded(), placed((30, 30, 70, 70), 0.1))
+    x = (boxes[:, 0] + boxes[:, 2]).double() / 2
+    near = ((x < 34) | (x > 66)).double().mean()
+    assert near == pytest.approx(2 * beta(0.1, 0.1).cdf(0.1), abs=0.03)
+
+
+# --- Regions.
+
+
+def naive_box(channels: NDArray[np.float64], height: int, width: int, threshold: float) -> list[int]:
+    """The authors' localisation of one image, pixel by pixel."""
+    heat = np.maximum(channels, 0).sum(0)
+    if heat.max() == heat.min():
+        return [0, 0, width, height]
+    heat = (heat - heat.min()) / (heat.max() - heat.min())
+    h, w = heat.shape
+    strong = []
+    for row in range(height):
+        for column in range(width):
+            y, x = (row + 0.5) * h / height - 0.5, (column + 0.5) * w / width - 0.5
+            y, x = min(max(y, 0), h - 1), min(max(x, 0), w - 1)
+            top, left = min(int(y), h - 2) if h > 1 else 0, min(int(x), w - 2) if w > 1 else 0
+            value = 0.0
+            for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                share = (abs(y - top) if i else 1 - abs(y - top)) * (abs(x - left) if j else 1 - abs(x - left))
+                value += share * heat[min(top + i, h - 1), min(left + j, w - 1)]
+            if value > threshold:
+                strong.append((row, column))
+    if not strong:
+        return [0, 0, width, height]
+    rows, columns = zip(*strong, strict=True)
+    return [min(columns), min(rows), max(columns) + 1, max(rows) + 1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.sampled_from([(16, 16), (8, 24), (12, 12)]),
+    st.sampled_from([0.1, 0.37, 0.9]),
+    st.integers(0, 99),
+)
+def test_regions_are_the_papers(h: int, w: int, size: tuple[int, int], threshold: float, seed: int) -> None:
+    maps = torch.randn(3, 5, h, w, generator=seeded(seed)) ** 3
+    found = strong_boxes(maps, size, threshold)
+    assert found.dtype == torch.int64
+    assert found.tolist() == [naive_box(m.double().numpy(), *size, threshold) for m in maps]
+    alone = torch.cat([strong_boxes(m[None], size, threshold) for m in maps])
+    assert torch.equal(found, alone)
+
+
+def test_where_nothing_stands_out_the_region_is_the_whole_image() -> None:
+    even = torch.stack([torch.full((4, 5, 5), 2.0), torch.zeros(4, 5, 5), -torch.rand(4, 5, 5, generator=seeded())])
+    assert strong_boxes(even, (20, 30), 0.1).tolist() == [[0, 0, 30, 20]] * 3
+    peak = torch.zeros(1, 1, 4, 4)
+    peak[0, 0, 1, 2] = 1
+    assert strong_boxes(peak, (16, 16), 0.999).tolist() == [[0, 0, 16, 16]]  # between cells no pixel is that strong
+    assert strong_boxes(peak, (4, 4), 0.999).tolist() == [[2, 1, 3, 2]]
+
+
+@pytest.mark.parametrize(
+    ("warmup", "every", "epochs", "expected"),
+    [
+        (0.2, 0.2, 100, [20, 40, 60, 80]),  # authors' code, ImageNet
+        (0.2, 0.2, 500, [100, 200, 300, 400]),  # CIFAR
+        (0.2, 0.2, 45, [9, 18, 27, 36]),
+        (0.0, 0.5, 4, [0, 2]),
+        (0.2, 0.2, 1, [0]),
+        (0.0, 0.0, 3, [0, 1, 2]),
+        (0.5, 9.0, 10, [5]),
+    ],
+)
+def test_regions_are_found_after_the_warm_up_and_every_so_often(
+    warmup: float, every: float, epochs: int, expected: list[int]
+) -> None:
+    crop = CropConfig("contrastive", threshold=0.1, alpha=0.6, warmup=warmup, every=every)
+    regions = Regions(noise(2, 1, 8, 8), crop)
+    assert [epoch for epoch in range(epochs) if regions.due(epoch, epochs)] == expected
+
+
+def test_regions_are_found_and_restored_in_place() -> None:
+    """A recorded step reads the memory that it was recorded with."""
+    torch.manual_seed(0)
+    images = noise(3, 1, 32, 32)
+    regions = Regions(images, replace(CROP, threshold=0.9))
+    before = [tensor.data_ptr() for tensor in regions.buffers()]
+    whole, even = (tensor.clone() for tensor in regions.buffers())
+    share = regions.find(Encoder(channels=1, pooling="gap", width=4, depth=4), images)
+    saved = {name: tensor.clone() for name, tensor in regions.state_dict().items()}
+    assert not torch.equal(regions.boxes, whole)
+    assert torch.equal(regions.quantiles, beta_quantiles(CROP.alpha))
+    assert 0 < share < 1
+    other = Regions(images, CROP)
+    assert torch.equal(other.quantiles, even)
+    pointers = [tensor.data_ptr() for tensor in other.buffers()]
+    other.load_state_dict(saved)
+    assert_same(dict(other.state_dict()), saved)
+    assert [tensor.data_ptr() for tensor in other.buffers()] == pointers
+    assert [tensor.data_ptr() for tensor in regions.buffers()] == before
+
+
+def test_a_map_of_one_cell_is_refused_in_one_line() -> None:
+    check_cells(noise(1, 1, 32, 64), 32)
+    with pytest.raises(ValueError, match=r"expected a map of several cells .*found one: images of 32x40") as caught:
+        check_cells(noise(1, 1, 32, 40), 32)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["unet", "test_resnet", "test_vit", "test_convnext"])
+def test_encoders_of_every_family_find_regions(name: str) -> None:
+    """Two images, two regions; maps that end in a norm have no ReLU of their own."""
+    torch.manual_seed(0)
+    backbone = {"width": 8, "depth": 4} if name == "unet" else {"backbone": f"timm:{name}"}
+    encoder = Encoder(channels=1, pooling="gap", **backbone)
+    images = torch.zeros(2, 1, 128, 128, dtype=torch.uint8)
+    images[0, :, 8:56, 8:56] = images[1, :, 72:120, 72:120] = noise(1, 48, 48)
+    found = find_placement(encoder, images, replace(CROP, threshold=0.9)).regions
+    assert bool((found >= 0).all())
+    assert bool((found <= 128).all())
+    assert bool((found[:, 2:] > found[:, :2]).all())
+    assert not torch.equal(found[0], found[1])
+    assert encoder.training
+
+
+# --- Views.
+
+
+def of_four(alpha: float = 0.6) -> Placement:
+    return Placement(
+        torch.tensor([[0, 0, 9, 9], [30, 0, 40, 8], [1, 20, 3, 30], [0, 0, 40, 32]]), beta_quantiles(alpha)
+    )
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_crop_of_every_recipe_stands_in_its_own_images_region(recipe: str) -> None:
+    placement = of_four()
+    made = make_views(recipe, noise(4, 3, 32, 40), seeded(), placement=placement)
+    for views in (made, made.local):
+        if views is None:
+            continue
+        for box in views.boxes:
+            x, y = (box[:, 0] + box[:, 2]) / 2, (box[:, 1] + box[:, 3]) / 2
+            x0, y0, x1, y1 = placement.regions.unbind(1)
+            assert bool(((x >= x0) & (x <= x1) | (box[:, 0] == 0) | (box[:, 2] >= 39)).all())
+            assert bool(((y >= y0) & (y <= y1) | (box[:, 1] == 0) | (box[:, 3] >= 31)).all())
+        plain = make_views(recipe, noise(4, 3, 32, 40), seeded())
+        same = plain if views is made else plain.local
+        assert same is not None
+        assert torch.equal(views.boxes[..., 2:] - views.boxes[..., :2], same.boxes[..., 2:] - same.boxes[..., :2])
+        assert torch.equal(views.flipped, same.flipped)
+        assert not torch.equal(views.boxes, same.boxes)
+
+
+@pytest.mark.parametrize("recipe", ["conrec", "swav"])
+def test_regions_of_neighbours_do_not_matter(recipe: str) -> None:
+    images, mine = noise(4, 1, 32, 40), of_four()
+    others = Placement(mine.regions.clone(), mine.quantiles)
+    others.regions[[0, 1, 3]] = others.regions[[3, 0, 1]]
+    first, second, again = (make_views(recipe, images, seeded(), placement=p) for p in (mine, others, mine))
+    assert torch.equal(first.inputs, again.inputs)
+    assert torch.equal(first.inputs[:, 2], second.inputs[:, 2])
+    assert not torch.equal(first.boxes[:, 1], second.boxes[:, 1])
+
+
+@pytest.mark.parametrize("recipe", ["simclr", "dino"])
+def test_of_placed_crops_no_value_is_read_on_the_way(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probekit.jitter.apply_where_", apply_to_all_)
+    quantiles = beta_quantiles(0.6)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        placement = Placement(torch.zeros(4, 4, dtype=torch.int64), quantiles)
+        made = make_views(recipe, torch.zeros(4, 1, 32, 32, dtype=torch.uint8), seeded(), placement=placement)
+    assert made.inputs.shape == (2, 4, 1, 32, 32)
+
+
+def test_a_step_takes_the_regions_of_its_own_images() -> None:
+    step = step_of(configured("simclr"))
+    step.regions = Regions(step.images, CROP)
+    step.regions.boxes[:16] = torch.tensor([0, 0, 1, 1])  # crops of the first half stand in one corner
+    step.regions.boxes[16:] = torch.tensor([15, 15, 16, 16])
+    index = torch.tensor([3, 30, 2, 17])
+    boxes = step.views(index, step.images[index]).boxes
+    assert bool((boxes[:, [0, 2], :2] == 0).all())
+    assert bool((boxes[:, [1, 3], 2:] >= 15).all())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("method", ["conrec", "dino"])
+def test_a_recorded_step_sees_regions_that_are_found_later_on_a_gpu(method: str) -> None:
+    device = torch.device("cuda")
+    found = []
+    for recorded in (False, True):
+        step = step_of(configured(method), device)
+        step.regions = Regions(step.images, CROP)
+        whole = RecordedStep(step, pytest.fail) if recorded else step
+        first = losses(whole, WARM_UP + 3, device)
+        step.regions.find(step.method.encoder, step.images)
+        step.method.train()
+        found.append(torch.cat([first, losses(whole, 5, device)]))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
+
+
+def test_the_picture_of_a_run_shows_the_regions(tmp_path: Path) -> None:
+    images = noise(4, 1, 32, 40)
+    drawn: dict[str, Any] = {"recipe": "simclr", "seed": 0, "title": "a title", "predict": None}
+    plain = draw_views(images, out=tmp_path / "plain.png", **drawn)
+    shown = draw_views(images, out=tmp_path / "shown.png", placement=of_four(), **drawn)
+    assert plain.read_bytes() != shown.read_bytes()
+
+
+# --- Runs.
+
+SOON = {"crop.policy": "contrastive", "crop.warmup": 0.4, "crop.every": 0.4, "crop.threshold": 0.6}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_with_it(method: str, data: Path, tmp_path: Path) -> None:  # noqa: F811
+    options = {**SOON, "crop.warmup": 0.0, "train.precision": "fp32"}
+    run, finished = train(data, tmp_path, method=method, epochs=1, options=options)
+    assert finished
+    (line,) = run.read_metrics()
+    assert math.isfinite(line["loss"])
+    assert 0 < line["crop region"] <= 1
+    boxes = content(run)["regions"]["boxes"]
+    assert boxes.shape == (32, 4)
+    share = (boxes[:, 2:] - boxes[:, :2]).double().prod(1).mean() / 32**2
+    assert float(share) == pytest.approx(line["crop region"])
+    assert bool((boxes[:, 2:] > boxes[:, :2]).all())
+    assert len(set(map(tuple, boxes.tolist()))) > 1
+
+
+@pytest.mark.parametrize("method", ["conrec", "swav"])
+def test_a_run_in_its_warm_up_is_the_run_with_random_crops(method: str, data: Path, tmp_path: Path) -> None:  # noqa: F811
+    plain, _ = train(data, tmp_path, method=method, name="plain", epochs=5)
+    placed_, _ = train(data, tmp_path, method=method, name="placed", epochs=5, options=SOON)
+    mine, theirs = (run.read_metrics() for run in (placed_, plain))
+    assert mine[:2] == theirs[:2]
+    assert mine[2]["loss"] != theirs[2]["loss"]
+    assert [line["epoch"] for line in mine if "crop region" in line] == [3, 5]
+    assert "regions" not in content(plain)
+
+
+@pytest.mark.parametrize("stop", [3, 8, 9, 11, 16])
+def test_stopped_and_resumed_is_the_run_that_was_never_stopped(
+    data: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: int,
+) -> None:
+    """Four steps an epoch; the regions are found after 8 and 16 steps. Streamed, with small crops."""
+    options = {**SOON, "data.placement": "host"}
+    whole, _ = train(data, tmp_path, method="dino", name="whole", epochs=5, options=SOON)
+    with monkeypatch.context() as patch:
+        stop_after(stop, patch)
+        part, finished = train(data, tmp_path, method="dino", name="part", epochs=5, options=options)
+    assert not finished
+    resume(part, epochs=None, device="cpu", console=quiet())
+    assert_same_run(part, whole)
+
+
+def test_companions_of_a_branch_have_regions_too(data: Path, tmp_path: Path) -> None:  # noqa: F811
+    options = {**SOON, "crop.warmup": 0.0, "branch.xcorr.clusters": 3}
+    run, finished = train(data, tmp_path, method="simsiam", branches=("lcr", "xcorr"), epochs=2, options=options)
+    assert finished
+    assert all(math.isfinite(line["xcorr mu"]) for line in run.read_metrics())
+
+
+def test_the_regions_of_a_run_are_those_that_its_encoder_finds(data: Path, tmp_path: Path) -> None:  # noqa: F811
+    """With every=0 they are found anew before each epoch; those of the last stand in the checkpoint."""
+    options = {**SOON, "crop.warmup": 0.0, "crop.every": 0.0, "optimizer.lr": 0.0, "optimizer.weight_decay": 0.0}
+    run, _ = train(data, tmp_path, method="simclr", epochs=2, options=options)
+    method, config = load_method(run)
+    images = noise(5, 1, 32, 32)
+    alone = find_placement(method.encoder, images, config.crop).regions
+    streamed = StreamedImages(lambda index: images[index], images.shape, torch.device("cpu"))
+    assert_same(find_placement(method.encoder, streamed, config.crop).regions, alone)
+    features = method.encoder(images.float() / 255)
+    expected: Tensor = strong_boxes(features.map, (32, 32), config.crop.threshold)
+    assert torch.equal(alone, expected)
+
+
+def test_images_too_small_for_a_region_are_refused_before_the_run(data: Path, tmp_path: Path) -> None:  # noqa: F811
+    with pytest.raises(ValueError, match="expected a map of several cells"):
+        train(data, tmp_path, method="simclr", options={**SOON, "model.depth": 6})
+    assert not list(tmp_path.iterdir())
