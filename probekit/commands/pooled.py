@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from probekit.branches.base import Branch, BranchPool, branches_of
-from probekit.branches.lcr import LCR, BilinearPool
+from probekit.branches.lcr import LCR, BilinearPool, NormPool
 from probekit.config import Config
 from probekit.models.encoder import Encoder, build_encoder, encoder_file, load_encoder, split_checkpoint
 from probekit.models.pooling import AttentionPool, GlobalAveragePool, GlobalMaxPool
@@ -17,7 +17,7 @@ from probekit.run import IMPORTED, Run
 from probekit.train.build import build_method
 from probekit.train.pretrain import load_method
 
-POOLS = ("gap", "max", "attention", "branch", "bilinear")
+POOLS = ("gap", "max", "norm", "attention", "branch", "bilinear")
 OF_BRANCHES = ("branch", "bilinear")
 
 
@@ -86,6 +86,8 @@ def _pooling(pool: str, encoder: Encoder, branches: Iterable[Branch]) -> nn.Modu
         return GlobalAveragePool()
     if pool == "max":
         return GlobalMaxPool()
+    if pool == "norm":
+        return NormPool()
     if pool == "attention":
         if not isinstance(encoder.pooling, AttentionPool):
             raise ValueError("expected an encoder with attention pooling, found one without; type: --pool gap")
