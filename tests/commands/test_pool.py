@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from probekit.cli import app
-from probekit.commands.pooled import POOLS, open_encoder, random_encoder
+from probekit.commands.pooled import open_encoder, random_encoder
 from probekit.config import Config
 from probekit.data import open_split
 from probekit.heatmaps.score import SCORES
 from probekit.models.encoder import Features, load_encoder
 from probekit.probe.features import BATCH_SIZE, extract
+from probekit.registry import POOLS
 from probekit.report.shapes import HEATMAP, PROBE, mismatch
 from probekit.run import Run
 from probekit.train.build import build_method
@@ -238,8 +239,9 @@ def test_the_floors_branch_is_as_random_as_its_encoder(home: Path) -> None:
 
 @pytest.mark.parametrize("command", ["probe", "heatmap"])
 def test_refusals_are_one_line(home: Path, command: str) -> None:
-    assert "unknown pooling 'brunch'; known: attention, bilinear, branch, gap, max, norm; did you mean 'branch'?" in told(
-        command, "lcr", "--pool", "brunch"
+    assert (
+        "unknown pooling 'brunch'; known: attention, bilinear, branch, gap, max, norm; did you mean 'branch'?"
+        in told(command, "lcr", "--pool", "brunch")
     )
     assert "unknown pooling 'brunch'" in told(command, "lcr", "--checkpoint", "last@brunch")
     assert "plain: expected a branch that pools for --pool branch, found none" in told(
