@@ -268,7 +268,7 @@ def test_norm_is_the_control_of_lcr_without_a_run_of_its_own(home: Path) -> None
         extract(open_encoder(Run(home / "runs" / run), f"last@{pool}")[0], images(home), batch_size=BATCH_SIZE)
         for run, pool in (("attention", "branch"), ("lcr", "norm"))
     ]
-    np.testing.assert_array_equal(*embedded)
+    np.testing.assert_array_equal(embedded[0], embedded[1])
 
 
 def test_embeddings_that_depend_on_their_batch_come_with_a_warning(home: Path) -> None:

@@ -3,13 +3,16 @@
 Alone: pytest tests/sweep/test_measures.py
 """
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from probekit.cli import app
 from probekit.commands.sweep import _check_methods
 from probekit.config import resolve
 from probekit.h5 import read_info
@@ -20,7 +23,6 @@ from probekit.sweep.definition import Row, Sweep, load, parse
 from probekit.sweep.measures import Heatmap, Measure, Probe, under_pool, without_pool
 from probekit.sweep.plan import PlannedRun, definition, next_command, next_floors, plan_runs
 from probekit.sweep.scores import read_scores
-from tests.commands.test_cli import probekit
 
 FILE = """# With branches.
 seeds = [0]
@@ -49,6 +51,12 @@ method = "simclr"
 branch = ["lcr"]
 set = ["branch.lcr.k=3"]
 """
+
+
+def probekit(*words: str, cwd: Path) -> Result:
+    """A command in this process; the children of a sweep are processes of their own."""
+    with contextlib.chdir(cwd):
+        return CliRunner(env={"COLUMNS": "100"}).invoke(app, list(words))
 
 
 def sweep_of(text: str = FILE) -> Sweep:
@@ -210,8 +218,7 @@ def test_floors_of_retrieval_are_asked_for_too(tmp_path: Path) -> None:
 def test_an_import_is_the_file_of_the_import_command(tmp_path: Path) -> None:
     digits = sweep_of(FILE.replace("size = 8\n", "")).datasets[1]
     info = build(digits, None, tmp_path / "a.h5")
-    done = probekit("import", "digits", "--out", "b.h5", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert probekit("import", "digits", "--out", "b.h5", cwd=tmp_path).exit_code == 0
     assert info.content_hash == read_info(tmp_path / "b.h5").content_hash
     data = describe(digits, None, info, tmp_path / "a.h5")
     assert (data.origin, data.n_train, data.n_test) == ("imported: digits, 32 px, seed 0", 1438, 359)
@@ -258,7 +265,7 @@ def test_the_shipped_branches_are_what_the_issue_asks_for() -> None:
 def test_the_whole_path_with_a_branch(tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(FILE)
     done = probekit("sweep", "small.toml", "--epochs", "1", "--preset", "quick", "--only", "rt", cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.exit_code == 0, done.output or done.exception
     assert "fitted@branch" in done.stdout
     found = json.loads((tmp_path / "sweeps/small/results.json").read_text())
     assert found["finished"] == 2
@@ -287,5 +294,4 @@ def test_the_whole_path_with_a_branch(tmp_path: Path) -> None:
     assert by_row["*uniform*"]["map on corner, AUROC"] == "50.0"
     (tmp_path / "small.toml").write_text(FILE.replace("branch.lcr.k=3", "branch.lcr.k=4"))
     done = probekit("sweep", "small.toml", "--resume", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "was started with other rows" in done.stderr
+    assert "was started with other rows" in str(done.exception)
