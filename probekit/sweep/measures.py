@@ -4,6 +4,7 @@ Each measurement is one command, and the scores that it leaves in the run's fold
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,8 +13,7 @@ from probekit.h5.schema import EVIDENCE
 from probekit.run import Run
 
 POOLS_WITH_WEIGHTS = ("norm", "attention", "branch")  # of `--pool`: those that weigh the cells of the feature map
-LOOK = "attention"  # the weights themselves
-IMAGES = 200  # as `probekit heatmap`
+MAP_OPTIONS = ("--look", "attention", "--passes", "0")  # the weights themselves, of 200 images
 RETRIEVAL = {"rank-1": "rank1", "mAP": "map"}  # score: its name in a retrieval result
 MAPS = {"map-rank": "rank", "map-auroc": "auroc"}  # score: its name in a heatmap result
 
@@ -85,8 +85,7 @@ class Heatmap:
 
     def command(self, run: str, device: str) -> list[str]:
         """Arguments of `probekit`."""
-        chosen = ["--look", LOOK, "--n", str(IMAGES), "--passes", "0"]
-        return ["heatmap", run, *_typed(self.pool), *chosen, "--device", device]
+        return ["heatmap", run, *MAP_OPTIONS, *_typed(self.pool), "--device", device]
 
     def read(self, run: Run, *, epochs: int) -> dict[str, float] | None:
         """`CHECKPOINT/map-auroc:FACTOR` and `CHECKPOINT/map-rank:FACTOR`."""
@@ -126,12 +125,13 @@ def read_retrieval(run: Run, *, epochs: int, pool: str | None = None) -> dict[st
 
 
 def read_heatmap(run: Run, *, epochs: int, pool: str) -> dict[str, Any] | None:
-    """The first result of the weights of that pooling; other heatmaps of the run stand under other numbers."""
-    stem = f"heatmap-{checkpoint_of(pool)}"
-    for path in sorted(run.results.glob(f"{stem}*.json")):
+    """The result of the sweep's own command; a user's other heatmaps of the run may stand under the name before it."""
+    checkpoint = checkpoint_of(pool)
+    asked = [*MAP_OPTIONS, "--checkpoint", checkpoint]
+    for path in sorted(run.results.glob(f"heatmap-{checkpoint}*.json")):
         found = _read(run, path.stem, epochs)
-        looks = [row["look"] for row in found["rows"] if row["kind"] == "look"] if found else []
-        if found and (looks, found["checkpoint"]) == ([LOOK], checkpoint_of(pool)) and found["n"] <= IMAGES:
+        words = shlex.split(found["command"])[3:] if found else []  # after probekit heatmap RUN
+        if words[: len(asked)] == asked and words[len(asked) :][:1] in ([], ["--device"]):
             return found
     return None
 

@@ -151,12 +151,11 @@ def retrieval(kind: str, value: float | None) -> dict[str, Any]:
     return {"name": kind, "kind": kind, "scores": scores, "n": 9}
 
 
-def heatmap(look: str, checkpoint: str) -> dict[str, Any]:
+def heatmap(options: str) -> dict[str, Any]:
     scores = {"rank": {"mean": 0.1, "ci": [0, 1], "n": 9}, "auroc": {"mean": 0.8, "ci": [0, 1], "n": 9}}
-    row = {"name": look, "look": look, "kind": "look", "target": "", "encoder": "trained"}
-    return result(
-        rows=[row | {"scores": {"rectangle": scores, "evidence:corner": scores}}], n=12, checkpoint=checkpoint
-    )
+    row = {"name": "attention", "kind": "look", "target": "", "encoder": "trained"}
+    rows = [row | {"scores": {"rectangle": scores, "evidence:corner": scores}}]
+    return result(rows=rows, command=f"probekit heatmap r {options}")
 
 
 def test_one_command_after_the_other_until_all_is_measured(tmp_path: Path) -> None:
@@ -178,11 +177,13 @@ def test_one_command_after_the_other_until_all_is_measured(tmp_path: Path) -> No
     assert command() == [*probe, "--pool", "branch", "--retrieval", "--device", "cpu"]
     write_json(run.results / "probe-val-last@branch.json", result(rows=[{"accuracy": 0.8}]))
     write_json(run.results / "retrieval-last@branch.json", result(rows=[retrieval("encoder", None)]))
-    maps = ["heatmap", planned.name, "--pool", "branch", "--look", "attention", "--n", "200", "--passes", "0"]
-    assert command() == [*maps, "--device", "cpu"]
-    write_json(run.results / "heatmap-last@branch.json", heatmap("cam", "last@branch"))
-    assert command() == [*maps, "--device", "cpu"], "that is a map of the user's own"
-    write_json(run.results / "heatmap-last@branch-2.json", heatmap("attention", "last@branch"))
+    ours = "--look attention --passes 0 --checkpoint last@branch"
+    maps = ["heatmap", planned.name, "--look", "attention", "--passes", "0", "--pool", "branch", "--device", "cpu"]
+    assert command() == maps
+    for name, options in {"": "--look cam", "-2": f"--n 4 {ours}", "-other": f"--data other.h5 {ours}"}.items():
+        write_json(run.results / f"heatmap-last@branch{name}.json", heatmap(options))
+        assert command() == maps, "that is a map of the user's own"
+    write_json(run.results / "heatmap-last@branch-3.json", heatmap(f"{ours} --device cpu"))
     assert command() is None
     assert read_scores(run, epochs=2, measure=planned.measure) == {
         "last/val": 0.7,
