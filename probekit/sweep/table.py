@@ -100,7 +100,8 @@ def _scores(rows: Sequence[Mapping[str, Any]], floors: Sequence[Mapping[str, Any
         for label, scores in lines_of(row):
             n = max((score["n"] for score in scores.values()), default=0)
             line = [label, str(n), *(with_interval(scores.get(name)) for name in names)]
-            lines.append(line + (beside(row["paper"]) if published else []))
+            paper = row["paper"] if label == row["row"] else None
+            lines.append(line + (beside(paper) if published else []))
     for name in dict.fromkeys(floor["name"] for floor in floors):
         under = {floor["protocol"]: percent(floor["accuracy"]) for floor in floors if floor["name"] == name}
         cells = [under.get(s.partition("/")[2], "-") if s.startswith("last/") else "" for s in names]

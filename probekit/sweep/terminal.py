@@ -39,7 +39,8 @@ def _scores(dataset: str, rows: Sequence[Mapping[str, Any]], floors: Sequence[Ma
         for label, scores in lines_of(row):
             last = scores.get("last/val")
             cells = [label, str(last["n"] if last else 0), *(with_interval(scores.get(name)) for name in shown)]
-            table.add_row(*map(Text, cells + (beside(row["paper"]) if published else [])))
+            paper = row["paper"] if label == row["row"] else None
+            table.add_row(*map(Text, cells + (beside(paper) if published else [])))
     table.add_section()
     for name in dict.fromkeys(floor["name"] for floor in floors if floor["protocol"] in ("val", "rank-1")):
         under = {floor["protocol"]: percent(floor["accuracy"]) for floor in floors if floor["name"] == name}
