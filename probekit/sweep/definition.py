@@ -16,8 +16,8 @@ from generators import GENERATORS
 from probekit.config import parse_overrides
 from probekit.importers import OFFICIAL
 from probekit.importers.base import MAX_SIZE
-from probekit.registry import BRANCHES, METHODS, POOLS, nearest
-from probekit.sweep.measures import Measure
+from probekit.registry import BRANCHES, METHODS, nearest
+from probekit.sweep.measures import Measure, read_measure, split_pooled
 from probekit.sweep.scores import SCORES
 from probekit.sweep.toml import Table, check_distinct, shorten
 
@@ -67,7 +67,7 @@ class Paper:
 class Sweep:
     """A sweep file's contents.
 
-    `pairs`: (a, b) whose difference a - b is wanted, each a row or ROW@POOL; see `split_pooled`.
+    `pairs`: (a, b) whose difference a - b is wanted, each a row or ROW@POOL.
     """
 
     name: str
@@ -79,12 +79,6 @@ class Sweep:
     paper: Paper | None
     pairs: tuple[tuple[str, str], ...]
     measure: Measure
-
-
-def split_pooled(text: str) -> tuple[str, str | None]:
-    """A row and its pooling, None the encoder's own: "a@branch" -> ("a", "branch"); names of rows have no "@"."""
-    row, at, pool = text.partition("@")
-    return row, pool if at else None
 
 
 def shipped() -> dict[str, str]:
@@ -151,7 +145,7 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
         check_distinct([entry.name for entry in entries], f"{kind} in {where}")
     names = ([d.name for d in datasets], [r.name for r in rows])
     paper = _paper(content.table("paper"), *names) if "paper" in content.content else None
-    measure = _measure(content.table("measure")) if "measure" in content.content else Measure()
+    measure = read_measure(content.table("measure")) if "measure" in content.content else Measure()
     pairs = tuple(_pair(pair, names[1], measure.pools, where) for pair in content.take("pairs", list, []))
     content.done()
     return Sweep(name, _about(text), preset, seeds, datasets, rows, paper, pairs, measure)
@@ -281,17 +275,6 @@ def _cross(table: Table, common: tuple[str, ...]) -> Iterable[Row]:
             _parsed(settings, overrides.where)
             name = f"{method}-{suffix}" if suffix else method
             yield Row(check_name(name, overrides.where), method, common + settings)
-
-
-def _measure(table: Table) -> Measure:
-    pools = table.strings("pools")
-    for pool in pools:
-        if pool not in POOLS:
-            raise ValueError(f"{nearest('pooling', pool, POOLS)} (in {table.where})")
-    check_distinct(pools, f"pools in {table.where}")
-    found = Measure(table.take("retrieval", bool, False), pools, table.take("heatmap", bool, False))
-    table.done()
-    return found
 
 
 def _paper(table: Table, datasets: Sequence[str], rows: Sequence[str]) -> Paper:

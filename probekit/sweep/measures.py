@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from probekit.h5.schema import EVIDENCE
+from probekit.registry import POOLS, nearest
 from probekit.run import Run
+from probekit.sweep.toml import Table, check_distinct
 
 POOLS_WITH_WEIGHTS = ("norm", "attention", "branch")  # of `--pool`: those that weigh the cells of the feature map
 MAP_OPTIONS = ("--look", "attention", "--passes", "0")  # the weights themselves, of 200 images
@@ -97,6 +99,22 @@ class Heatmap:
         return _named(checkpoint_of(self.pool), scores)
 
 
+def read_measure(table: Table) -> Measure:
+    """The table `[measure]` of a sweep file.
+
+    Raises:
+        ValueError: If there is no such pooling, or another key is there.
+    """
+    pools = table.strings("pools")
+    for pool in pools:
+        if pool not in POOLS:
+            raise ValueError(f"{nearest('pooling', pool, POOLS)} (in {table.where})")
+    check_distinct(pools, f"pools in {table.where}")
+    found = Measure(table.take("retrieval", bool, False), pools, table.take("heatmap", bool, False))
+    table.done()
+    return found
+
+
 def checkpoint_of(pool: str | None) -> str:
     """As results name it."""
     return "last" if pool is None else f"last@{pool}"
@@ -112,6 +130,12 @@ def without_pool(score: str) -> tuple[str, str | None]:
     checkpoint, _, what = score.partition("/")
     name, at, pool = checkpoint.partition("@")
     return f"{name}/{what}", pool if at else None
+
+
+def split_pooled(text: str) -> tuple[str, str | None]:
+    """A row and its pooling, None the encoder's own: "a@branch" -> ("a", "branch"); names of rows have no "@"."""
+    row, at, pool = text.partition("@")
+    return row, pool if at else None
 
 
 def read_probe(run: Run, protocol: str, *, epochs: int, pool: str | None = None) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from probekit.run import Run
 from probekit.sweep.datasets import Data
-from probekit.sweep.definition import Paper, Sweep, split_pooled
+from probekit.sweep.definition import Paper, Sweep
 from probekit.sweep.jobs import Outcome
 from probekit.sweep.measures import (
     RETRIEVAL,
@@ -18,6 +18,7 @@ from probekit.sweep.measures import (
     read_probe,
     read_retrieval,
     retrieval_scores,
+    split_pooled,
     under_pool,
     without_pool,
 )
