@@ -43,6 +43,10 @@ LOOKS: dict[str, str] = {
 }
 
 
+# Poolings at test time, `--pool`: see `probekit.commands.pooled`.
+POOLS = ("gap", "max", "norm", "attention", "branch", "bilinear")
+
+
 def nearest(kind: str, name: str, known: Iterable[str]) -> str:
     """The one line for an unknown name: lists the known ones and the nearest.
 

@@ -161,11 +161,7 @@ class LCR(Branch):
         """Eq. 8: weights of the cells, `[n, h, w]` in [0, 1]; even where a map is constant."""
         with torch.autocast(feature_map.device.type, enabled=False):
             raw = feature_map.float().norm(dim=1) if self.attention == "norm" else self.raw_map(feature_map)
-            cells = (1, 2) if self.normalise == "image" else (0, 1, 2)
-            low, high = raw.amin(cells, keepdim=True), raw.amax(cells, keepdim=True)
-            weights = (raw - low) / (EPSILON + high - low)
-            empty = weights.sum((1, 2), keepdim=True) == 0
-            return torch.where(empty, torch.ones_like(weights), weights)
+            return stretched(raw, (1, 2) if self.normalise == "image" else (0, 1, 2))
 
     def bilinear(self, feature_map: Tensor) -> Tensor:
         """The mean of every filter's map times the features, `[n, K * D]`; the maps after a ReLU."""
@@ -201,6 +197,14 @@ def rationale(feature_map: Tensor, gradient: Tensor, *, sign: str, scale: str) -
     return cam
 
 
+def stretched(raw: Tensor, over: tuple[int, ...] = (1, 2)) -> Tensor:
+    """Eq. 8: a map `[n, h, w]` moved and scaled to [0, 1] over the dimensions named; ones where it is constant."""
+    low, high = raw.amin(over, keepdim=True), raw.amax(over, keepdim=True)
+    weights = (raw - low) / (EPSILON + high - low)
+    empty = weights.sum((1, 2), keepdim=True) == 0
+    return torch.where(empty, torch.ones_like(weights), weights)
+
+
 def weighted_mean(feature_map: Tensor, weights: Tensor) -> Tensor:
     """`[n, D, h, w]` and `[n, h, w]`, at least 0 and above it somewhere, to `[n, D]`, float32."""
     with torch.autocast(feature_map.device.type, enabled=False):
@@ -219,3 +223,15 @@ class BilinearPool(nn.Module):
     def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pools and returns no weights."""
         return self.branch.bilinear(feature_map), None
+
+
+class NormPool(nn.Module):
+    """The control of a branch's map that needs no branch: a cell counts by the length of its features.
+
+    `[B, D, h, w] -> ([B, D] float32, weights [B, h, w] float32)`, stretched as a branch's map is.
+    """
+
+    def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Pools."""
+        weights = stretched(feature_map.float().norm(dim=1))
+        return weighted_mean(feature_map, weights), weights

@@ -10,7 +10,7 @@ from probekit.output import console, errors, print_json
 
 Pool = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="In place of the encoder's own: gap, max, attention, branch or bilinear."),
+    typer.Option(metavar="NAME", help="In place of the encoder's own: gap, max, norm, attention, branch or bilinear."),
 ]
 
 

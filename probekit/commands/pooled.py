@@ -8,16 +8,15 @@ import torch
 from torch import nn
 
 from probekit.branches.base import Branch, BranchPool, branches_of
-from probekit.branches.lcr import LCR, BilinearPool
+from probekit.branches.lcr import LCR, BilinearPool, NormPool
 from probekit.config import Config
 from probekit.models.encoder import Encoder, build_encoder, encoder_file, load_encoder, split_checkpoint
 from probekit.models.pooling import AttentionPool, GlobalAveragePool, GlobalMaxPool
-from probekit.registry import nearest
+from probekit.registry import POOLS, nearest
 from probekit.run import IMPORTED, Run
 from probekit.train.build import build_method
 from probekit.train.pretrain import load_method
 
-POOLS = ("gap", "max", "attention", "branch", "bilinear")
 OF_BRANCHES = ("branch", "bilinear")
 
 
@@ -74,18 +73,25 @@ def pooled(encoder: Encoder, pool: str | None, branches: Iterable[Branch]) -> En
         return encoder
     if not encoder.has_map:
         raise ValueError("expected an encoder with a feature map for --pool, found one without; leave it out")
-    encoder.pooling = _pooling(pool, encoder, branches).eval()
+    encoder.pooling = pooling(pool, encoder, branches).eval()
     if isinstance(encoder.pooling, BilinearPool):
         encoder.dim *= encoder.pooling.filters
     encoder.has_map = pool not in ("max", "bilinear")  # else the embedding is no weighted mean of the map's cells
     return encoder
 
 
-def _pooling(pool: str, encoder: Encoder, branches: Iterable[Branch]) -> nn.Module:
+def pooling(pool: str, encoder: Encoder, branches: Iterable[Branch]) -> nn.Module:
+    """What pools the encoder's map in that way.
+
+    Raises:
+        ValueError: If it has nothing to do so with.
+    """
     if pool == "gap":
         return GlobalAveragePool()
     if pool == "max":
         return GlobalMaxPool()
+    if pool == "norm":
+        return NormPool()
     if pool == "attention":
         if not isinstance(encoder.pooling, AttentionPool):
             raise ValueError("expected an encoder with attention pooling, found one without; type: --pool gap")

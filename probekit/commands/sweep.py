@@ -2,21 +2,25 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from probekit.run import Run
-from probekit.sweep.datasets import find_published
+from probekit.sweep.datasets import Data, find_published
 from probekit.sweep.definition import Sweep, check_name, check_seeds, describe, load, shipped, with_settings
 from probekit.sweep.folder import SweepFolder, check_same, read_files, remove
 from probekit.sweep.jobs import cores, locked, stop_orphans
 from probekit.sweep.plan import PlannedRun, check_run, choose, plan_runs, run_names
 from probekit.sweep.session import Session
 from probekit.sweep.terminal import terminal_tables
+
+if TYPE_CHECKING:
+    from probekit.methods.base import Method
 
 MOST_AT_ONCE = 8  # ours, on a CPU: each run holds its own copy of torch and the images, about half a gigabyte
 AT_ONCE_ON_GPU = 4  # ours, not measured: batches of 16 do not fill a GPU
@@ -130,9 +134,8 @@ def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, d
         asked["device"] = options.device
         seeds = seeds or sweep.seeds
     planned = plan_runs(sweep, folder.path.name, preset=asked["preset"], epochs=asked["epochs"], seeds=seeds)
-    planned = _on_device(planned, asked["device"])
+    planned = _check_methods(_on_device(planned, asked["device"]))
     chosen = choose(planned, options.only)
-    _check_methods(planned)
     if not (options.resume or options.overwrite):
         _refuse_leftovers(planned, runs)
     published = _published(sweep, options.published, data) if stored is None or options.overwrite else {}
@@ -154,9 +157,16 @@ def _open(request: _Request, options: Options, folder: SweepFolder, *, runs: Pat
     for run in request.planned:
         check_run(Run(runs / run.name), run, files[run.dataset].hash)
     folder.keep_seeds(stored, request.seeds)
-    return Session(
-        folder, request.sweep, request.planned, request.chosen, files, runs=runs, device=request.asked["device"]
-    )
+    planned, chosen = (_measurable(some, files) for some in (request.planned, request.chosen))
+    return Session(folder, request.sweep, planned, chosen, files, runs=runs, device=request.asked["device"])
+
+
+def _measurable(planned: Sequence[PlannedRun], files: Mapping[str, Data]) -> list[PlannedRun]:
+    """The runs without what their images do not allow: maps need evidence."""
+    return [
+        replace(run, measure=replace(run.measure, heatmap=run.measure.heatmap and files[run.dataset].evidence))
+        for run in planned
+    ]
 
 
 def _published(sweep: Sweep, named: Path | None, data: Path) -> dict[str, Path | None]:
@@ -222,18 +232,38 @@ def _on_device(planned: Sequence[PlannedRun], device: str) -> tuple[PlannedRun, 
     return tuple(replace(run, config=with_normalise(with_precision(run.config, place))) for run in planned)
 
 
-def _check_methods(planned: Sequence[PlannedRun]) -> None:
-    """Builds every row's method once, without memory: what its constructor refuses is refused before anything runs."""
+def _check_methods(planned: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
+    """Builds every row's method once, without memory: what its constructor refuses is refused before anything runs.
+
+    Returns:
+        The runs, each measured under those poolings alone that its row allows.
+    """
     import torch
 
     from probekit.train.build import build_method
 
+    pools: dict[str, tuple[str, ...]] = {}
     for run in {run.row.name: run for run in planned}.values():
         try:
             with torch.device("meta"):
-                build_method(run.config, channels=1)
+                method = build_method(run.config, channels=1)
         except ValueError as error:
             raise ValueError(f"{error} (row {run.row.name})") from error
+        pools[run.row.name] = _allowed(method, run.measure.pools)
+    return tuple(replace(run, measure=replace(run.measure, pools=pools[run.row.name])) for run in planned)
+
+
+def _allowed(method: "Method", pools: Sequence[str]) -> tuple[str, ...]:
+    """Those poolings that a method and its branches have."""
+    from probekit.branches.base import branches_of
+    from probekit.commands.pooled import pooling
+
+    found = []
+    for pool in pools if method.encoder.has_map else ():
+        with suppress(ValueError):
+            pooling(pool, method.encoder, branches_of(method))
+            found.append(pool)
+    return tuple(found)
 
 
 def _refuse_leftovers(planned: Sequence[PlannedRun], runs: Path) -> None:

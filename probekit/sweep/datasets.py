@@ -1,4 +1,4 @@
-"""A sweep's own dataset files: the published npz where it is found, else what the generator renders."""
+"""A sweep's own dataset files: the published npz where it is found, else what the generator renders; or an import."""
 
 import os
 from dataclasses import asdict, dataclass
@@ -8,19 +8,25 @@ from typing import Any
 from probekit.config import parse_overrides
 from probekit.generate import generate
 from probekit.h5 import DatasetInfo
-from probekit.importers import import_dataset
+from probekit.h5.schema import EVIDENCE
+from probekit.importers import OFFICIAL, Choices, Options, Told, import_dataset, import_official
+from probekit.importers.official import MAX_GB
 from probekit.sweep.definition import Dataset
 
 
 @dataclass(frozen=True)
 class Data:
-    """A dataset file of a sweep. `origin`: in words, what it holds; `hash`: of its content."""
+    """A dataset file of a sweep.
+
+    `origin`: in words, what it holds; `hash`: of its content; `evidence`: whether it has masks of evidence.
+    """
 
     path: str
     hash: str
     origin: str
     n_train: int
     n_test: int
+    evidence: bool = False  # sweeps of older versions do not say
 
     def to_dict(self) -> dict[str, Any]:
         """As sweep.json keeps it."""
@@ -68,6 +74,8 @@ def build(dataset: Dataset, published: Path | None, out: Path) -> DatasetInfo:
             progress=lambda done, total: None,
         )
         return info
+    if dataset.official is not None:
+        return _import(dataset, out)
     from generators import GENERATORS
 
     assert dataset.generator is not None
@@ -89,6 +97,31 @@ def build(dataset: Dataset, published: Path | None, out: Path) -> DatasetInfo:
     )
 
 
+def _import(dataset: Dataset, out: Path) -> DatasetInfo:
+    assert dataset.official is not None
+    official = OFFICIAL[dataset.official]
+    options = Options(
+        size=dataset.size,
+        val_fraction=0.0,
+        test_fraction=official.test_fraction,
+        seed=dataset.seed,
+        resize=official.resize,
+        max_gb=MAX_GB,
+    )
+    info, _ = import_official(
+        dataset.official,
+        None,
+        Choices(seed=dataset.seed),
+        options,
+        out=out,
+        skip_broken=False,
+        overwrite=False,
+        compression="none",  # as `probekit import`
+        told=Told(lambda done, total: None),
+    )
+    return info
+
+
 def describe(dataset: Dataset, published: Path | None, info: DatasetInfo, path: Path) -> Data:
     """What sweep.json and the table say of a dataset file.
 
@@ -99,7 +132,10 @@ def describe(dataset: Dataset, published: Path | None, info: DatasetInfo, path: 
         raise ValueError(f"expected labelled train and test splits for dataset {dataset.name}, found others")
     if published is not None:
         origin = f"published: {published.name}"
+    elif dataset.official is not None:
+        origin = f"imported: {dataset.official}, {dataset.size} px, seed {dataset.seed}"
     else:
         dials = "".join(f", {setting}" for setting in dataset.settings)
         origin = f"rendered: {dataset.generator}, style {dataset.style}, seed {dataset.seed}{dials}"
-    return Data(str(path), info.content_hash, origin, info.splits["train"].n, info.splits["test"].n)
+    evidence = any(name.startswith(EVIDENCE) for name in info.mask_names)
+    return Data(str(path), info.content_hash, origin, info.splits["train"].n, info.splits["test"].n, evidence)

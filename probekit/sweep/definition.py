@@ -14,7 +14,10 @@ from typing import Any
 
 from generators import GENERATORS
 from probekit.config import parse_overrides
-from probekit.registry import METHODS, nearest
+from probekit.importers import OFFICIAL
+from probekit.importers.base import MAX_SIZE
+from probekit.registry import BRANCHES, METHODS, nearest
+from probekit.sweep.measures import Measure, read_measure, split_pooled
 from probekit.sweep.scores import SCORES
 from probekit.sweep.toml import Table, check_distinct, shorten
 
@@ -24,9 +27,9 @@ MAX_SEED = 2**32 - 1  # as `pretrain --seed`
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where a dataset comes from: `npz` where that file is found, else `generator` with the rest.
+    """Where a dataset comes from: `npz` where that file is found, else `generator` with the rest; or `official`.
 
-    `n`, `n_test` None: the generator's own.
+    `n`, `n_test` None: the generator's own. `official`: one of `OFFICIAL` that needs no folder.
     """
 
     name: str
@@ -38,15 +41,17 @@ class Dataset:
     size: int
     seed: int
     settings: tuple[str, ...]
+    official: str | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """A method with overrides, "a.b=value" each."""
+    """A method with overrides, "a.b=value" each, and branches."""
 
     name: str
     method: str
     settings: tuple[str, ...]
+    branches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,10 @@ class Paper:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file's contents. `pairs`: rows (a, b) whose difference a - b is wanted."""
+    """A sweep file's contents.
+
+    `pairs`: (a, b) whose difference a - b is wanted, each a row or ROW@POOL.
+    """
 
     name: str
     about: str
@@ -70,6 +78,7 @@ class Sweep:
     rows: tuple[Row, ...]
     paper: Paper | None
     pairs: tuple[tuple[str, str], ...]
+    measure: Measure
 
 
 def shipped() -> dict[str, str]:
@@ -113,9 +122,10 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
     Args:
         name: What the sweep is called.
         text: TOML, its first line a comment that says what the sweep is for. Keys: `seeds`; `datasets`, a list of
-            tables (`Dataset`, with `set` for its settings); `rows`, a list of tables (`method`, `name`, `set`), or
-            `cross`, with `methods` and `overrides` (a suffix: a list of settings), every method with every entry;
-            `preset`, `set` (for every row), `paper` (`source`, `score`, `percent`), `pairs`.
+            tables (`Dataset`, with `set` for its settings and `import` for `official`); `rows`, a list of tables
+            (`method`, `name`, `branch`, `set`), or `cross`, with `methods` and `overrides` (a suffix: a list of
+            settings), every method with every entry; `preset`, `set` (for every row), `measure` (`retrieval`, `pools`,
+            `heatmap`), `paper` (`source`, `score`, `percent`), `pairs`.
         where: Named in messages.
 
     Raises:
@@ -135,9 +145,10 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
         check_distinct([entry.name for entry in entries], f"{kind} in {where}")
     names = ([d.name for d in datasets], [r.name for r in rows])
     paper = _paper(content.table("paper"), *names) if "paper" in content.content else None
-    pairs = tuple(_pair(pair, names[1], where) for pair in content.take("pairs", list, []))
+    measure = read_measure(content.table("measure")) if "measure" in content.content else Measure()
+    pairs = tuple(_pair(pair, names[1], measure.pools, where) for pair in content.take("pairs", list, []))
     content.done()
-    return Sweep(name, _about(text), preset, seeds, datasets, rows, paper, pairs)
+    return Sweep(name, _about(text), preset, seeds, datasets, rows, paper, pairs, measure)
 
 
 def with_settings(sweep: Sweep, settings: Sequence[str]) -> Sweep:
@@ -176,9 +187,11 @@ def check_name(name: str, where: str) -> str:
 
 
 def _dataset(table: Table) -> Dataset:
+    if "import" in table.content:
+        return _imported(table)
     npz, generator = table.take("npz", str, None), table.take("generator", str, None)
     if npz is None and generator is None:
-        raise ValueError(f"expected npz or generator in {table.where}, found neither")
+        raise ValueError(f"expected npz, generator or import in {table.where}, found none")
     if npz is not None and Path(npz).name != npz:
         raise ValueError(
             f"expected npz = the name of a file in {table.where}, found {npz!r}; --published is its folder"
@@ -209,6 +222,29 @@ def _dataset(table: Table) -> Dataset:
     return found
 
 
+def _imported(table: Table) -> Dataset:
+    official = table.take("import", str)
+    alone = [name for name, entry in OFFICIAL.items() if not entry.needs]
+    if official not in alone:
+        raise ValueError(f"{nearest('dataset that needs no folder', official, alone)} (in {table.where})")
+    found = Dataset(
+        name=check_name(table.take("name", str), table.where),
+        npz=None,
+        generator=None,
+        style="",
+        n=None,
+        n_test=None,
+        size=table.take("size", int, OFFICIAL[official].size),
+        seed=table.take("seed", int, 0),  # of the test split
+        settings=(),
+        official=official,
+    )
+    table.done()
+    if not 1 <= found.size <= MAX_SIZE:
+        raise ValueError(f"expected size from 1 to {MAX_SIZE} in {table.where}, found {found.size}")
+    return found
+
+
 def _rows(content: Table, common: tuple[str, ...]) -> Iterable[Row]:
     if "cross" in content.content:
         if "rows" in content.content:
@@ -218,7 +254,12 @@ def _rows(content: Table, common: tuple[str, ...]) -> Iterable[Row]:
     for table in content.tables("rows"):
         method = _method(table.take("method", str), table.where)
         name = check_name(table.take("name", str, method), table.where)
-        yield Row(name, method, common + _settings(table))
+        branches = table.strings("branch")
+        for branch in branches:
+            if branch not in BRANCHES:
+                raise ValueError(f"{nearest('branch', branch, BRANCHES)} (in {table.where})")
+        check_distinct(branches, f"branches in {table.where}")
+        yield Row(name, method, common + _settings(table), branches)
         table.done()
 
 
@@ -256,12 +297,14 @@ def _paper(table: Table, datasets: Sequence[str], rows: Sequence[str]) -> Paper:
     return Paper(source, score, accuracy)
 
 
-def _pair(pair: Any, rows: Sequence[str], where: str) -> tuple[str, str]:
+def _pair(pair: Any, rows: Sequence[str], pools: Sequence[str], where: str) -> tuple[str, str]:
     if type(pair) is not list or len(pair) != 2 or any(type(row) is not str for row in pair) or pair[0] == pair[1]:
         raise ValueError(f"expected pairs of two different rows in {where}, found {shorten(pair)}")
-    for row in pair:
+    for row, pool in map(split_pooled, pair):
         if row not in rows:
             raise ValueError(f"{nearest('row', row, rows)} (in pairs of {where})")
+        if pool is not None and pool not in pools:
+            raise ValueError(f"expected pairs under pools of [measure] in {where}, found {row}@{pool}")
     return pair[0], pair[1]
 
 

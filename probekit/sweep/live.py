@@ -57,7 +57,7 @@ class Display:
             self.console.print(f"{name}: {outcome.state}: {outcome.line}")
             return
         self.done += 1
-        scores = read_scores(Run(self.runs / name), epochs=run.epochs) or {}
+        scores = read_scores(Run(self.runs / name), epochs=run.epochs, measure=run.measure) or {}
         told = (
             f"last {percent(scores.get('last/val'))} %, best_test (paper protocol) {percent(scores.get(BEST_TEST))} %"
         )

@@ -8,20 +8,22 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from probekit.config import Config, resolve
-from probekit.registry import METHODS, get
+from probekit.registry import BRANCHES, METHODS, get
 from probekit.run import Run
 from probekit.sweep.definition import Row, Sweep
-from probekit.sweep.scores import read_probe, read_scores
+from probekit.sweep.measures import Measure, read_probe, read_retrieval
+from probekit.sweep.scores import read_scores
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run: a row on a dataset with a seed; `name` is its folder's."""
+    """One run: a row on a dataset with a seed; `name` is its folder's, `measure` what its row and dataset allow."""
 
     name: str
     dataset: str
     row: Row
     config: Config
+    measure: Measure
 
     @property
     def seed(self) -> int:
@@ -58,11 +60,20 @@ def plan_runs(
     planned = []
     for run, (seed, dataset, row) in zip(names, cells, strict=True):
         kind = get(METHODS, "method", row.method)
+        branches = {name: get(BRANCHES, "branch", name) for name in row.branches}
         try:
-            config = resolve(row.method, kind, preset=preset, seed=seed, overrides=row.settings, options=options)
+            config = resolve(
+                row.method,
+                kind,
+                preset=preset,
+                seed=seed,
+                overrides=row.settings,
+                options=options,
+                branches=branches,
+            )
         except ValueError as error:
             raise ValueError(f"{error} (row {row.name} of sweep {sweep.name})") from error
-        planned.append(PlannedRun(run, dataset.name, row, config))
+        planned.append(PlannedRun(run, dataset.name, row, config, sweep.measure))
     return tuple(planned)
 
 
@@ -79,10 +90,7 @@ def run_names(sweep: Sweep, name: str, seeds: Sequence[int]) -> list[str]:
 def definition(sweep: Sweep) -> dict[str, Any]:
     """What of a sweep file decides its runs, as sweep.json keeps it: rows and datasets."""
     plain = asdict(sweep)
-    return {
-        kind: [{key: list(v) if isinstance(v, tuple) else v for key, v in entry.items()} for entry in plain[kind]]
-        for kind in ("datasets", "rows")
-    }
+    return {kind: [_plain(entry) for entry in plain[kind]] for kind in ("datasets", "rows")}
 
 
 def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
@@ -111,34 +119,40 @@ def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
 
 def next_command(run: Run, planned: PlannedRun, *, data: str, device: str) -> list[str] | None:
     """What to run next for a planned run, as arguments of `probekit`; None: it is done."""
-    if read_scores(run, epochs=planned.epochs) is not None:
+    if read_scores(run, epochs=planned.epochs, measure=planned.measure) is not None:
         return None  # also where the checkpoints were not kept
     place = ["--device", device]
     if not run.path.exists() or not _started(run):
         config = planned.config
+        branches = [part for branch in planned.row.branches for part in ("--branch", branch)]
         settings = [part for setting in planned.row.settings for part in ("--set", setting)]
         again = ["--overwrite"] if run.path.exists() else []
         numbers = ["--preset", config.preset, "--epochs", str(config.train.epochs), "--seed", str(config.seed)]
         named = ["--data", data, "--name", planned.name]
-        return ["pretrain", planned.row.method, *named, *numbers, *settings, *place, *again]
+        return ["pretrain", planned.row.method, *branches, *named, *numbers, *settings, *place, *again]
     if run.read()["state"] != "finished":
         return ["pretrain", "--resume", "--name", planned.name, *place]
-    return ["probe", planned.name, "--protocol", "val", "--no-floors", *place]
+    steps = planned.measure.steps
+    due = next((step for step in steps if step.read(run, epochs=planned.epochs) is None), steps[0])
+    return due.command(planned.name, device)
 
 
 def next_floors(run: Run, planned: PlannedRun, *, device: str) -> list[str] | None:
     """The probe with floors that a dataset still needs, on a finished run; None: it has all."""
-    for protocol in ("val", "paper"):
-        if read_floors(run, protocol, epochs=planned.epochs) is None:
-            return ["probe", planned.name, "--protocol", protocol, "--device", device]
+    epochs, place = planned.epochs, ["--device", device]
+    retrieval = ["--retrieval"] if planned.measure.retrieval else []
+    if not floors_of(read_probe(run, "val", epochs=epochs)) or (
+        retrieval and not floors_of(read_retrieval(run, epochs=epochs))
+    ):
+        return ["probe", planned.name, "--protocol", "val", *retrieval, *place]
+    if not floors_of(read_probe(run, "paper", epochs=epochs)):
+        return ["probe", planned.name, "--protocol", "paper", *place]
     return None
 
 
-def read_floors(run: Run, protocol: str, *, epochs: int) -> list[dict[str, Any]] | None:
-    """The rows of the floors in a run's probe, or None if it has none."""
-    probe = read_probe(run, protocol, epochs=epochs)
-    floors = [row for row in probe["rows"] if row["kind"] == "floor"] if probe else []
-    return floors or None
+def floors_of(result: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The rows of the floors in a result; none where there is none."""
+    return [row for row in result["rows"] if row["kind"] == "floor"] if result else []
 
 
 def choose(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRun]:
@@ -162,6 +176,12 @@ def choose(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRu
         for run in planned
         if (not of_datasets or run.dataset in of_datasets) and (not of_rows or run.row.name in of_rows)
     ]
+
+
+def _plain(entry: dict[str, Any]) -> dict[str, Any]:
+    """As JSON has it. What older versions did not know is left out where it is not used: their sweeps go on."""
+    used = {key: value for key, value in entry.items() if value or key not in ("branches", "official")}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in used.items()}
 
 
 def _named(text: str, names: Sequence[str]) -> list[str]:

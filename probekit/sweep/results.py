@@ -3,7 +3,7 @@
 The shape of `collect` is what results.json holds and `sweep --json` prints: a promise to scripts (docs/protocols.md).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,18 @@ from probekit.run import Run
 from probekit.sweep.datasets import Data
 from probekit.sweep.definition import Paper, Sweep
 from probekit.sweep.jobs import Outcome
-from probekit.sweep.plan import PlannedRun, read_floors
+from probekit.sweep.measures import (
+    RETRIEVAL,
+    heatmap_scores,
+    read_heatmap,
+    read_probe,
+    read_retrieval,
+    retrieval_scores,
+    split_pooled,
+    under_pool,
+    without_pool,
+)
+from probekit.sweep.plan import PlannedRun, floors_of
 from probekit.sweep.scores import SCORES, read_factors, read_scores
 from probekit.sweep.statistics import against, paired, proportion_interval
 
@@ -40,6 +51,7 @@ def collect(
     found = {run.name: _run(run, Run(runs / run.name), outcomes.get(run.name)) for run in planned}
     cells = [(dataset.name, row.name) for dataset in sweep.datasets for row in sweep.rows]
     values = {cell: _by_seed(cell, planned, found, "scores") for cell in cells}
+    measured = dict.fromkeys(without_pool(score)[0] for scores in values.values() for score in scores)
     return {
         "schema": SCHEMA,
         "name": name,
@@ -56,6 +68,7 @@ def collect(
                 "row": row.name,
                 "method": row.method,
                 "settings": list(row.settings),
+                "branches": list(row.branches),
                 "scores": _intervals(values[dataset, row.name]),
                 "factors": _intervals(_by_seed((dataset, row.name), planned, found, "factors")),
                 "paper": _paper(sweep.paper, dataset, row.name, values[dataset, row.name]),
@@ -66,17 +79,17 @@ def collect(
         "floors": [floor for dataset in data for floor in _floors(dataset, planned, runs)],
         "pairs": [
             {"dataset": dataset, "a": a, "b": b, "score": score}
-            | paired(values[dataset, a].get(score, {}), values[dataset, b].get(score, {}))
+            | paired(*(_under(values, dataset, side, score) for side in (a, b)))
             for dataset in data
             for a, b in sweep.pairs
-            for score in SCORES
+            for score in dict.fromkeys([*SCORES, *measured])
         ],
         "runs": list(found.values()),
     }
 
 
 def _run(planned: PlannedRun, run: Run, outcome: Outcome | None) -> dict[str, Any]:
-    scores = read_scores(run, epochs=planned.epochs)
+    scores = read_scores(run, epochs=planned.epochs, measure=planned.measure)
     state = "finished" if scores else outcome.state if outcome and outcome.state != "finished" else "unfinished"
     return {
         "name": planned.name,
@@ -101,6 +114,14 @@ def _by_seed(
     return values
 
 
+def _under(
+    values: Mapping[tuple[str, str], Mapping[str, Mapping[int, float]]], dataset: str, side: str, score: str
+) -> Mapping[int, float]:
+    """A score of one side of a pair, a row or ROW@POOL, by seed."""
+    row, pool = split_pooled(side)
+    return values[dataset, row].get(under_pool(score, pool), {})
+
+
 def _intervals(values: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
     return {
         name: proportion_interval(list(by_seed.values())) | {"values": {str(k): v for k, v in by_seed.items()}}
@@ -121,13 +142,38 @@ def _paper(
 
 
 def _floors(dataset: str, planned: Sequence[PlannedRun], runs: Path) -> list[dict[str, Any]]:
-    """The floors of a dataset under both protocols, from the first run that has them."""
-    kept = ("name", "accuracy", "ci", "n")
+    """What needs no learning, each from the first run that has it: under both protocols, of retrieval, and of maps."""
+    own = [run for run in planned if run.dataset == dataset]
     found: list[dict[str, Any]] = []
     for protocol in ("val", "paper"):
-        for run in planned:
-            rows = read_floors(Run(runs / run.name), protocol, epochs=run.epochs) if run.dataset == dataset else None
-            if rows:
-                found += [{"dataset": dataset, "protocol": protocol} | {key: row[key] for key in kept} for row in rows]
-                break
-    return found
+        for row in _first(floors_of(read_probe(Run(runs / run.name), protocol, epochs=run.epochs)) for run in own):
+            found.append(_floor(dataset, protocol, row["name"], row["accuracy"], row["ci"], row["n"]))
+    for row in _first(floors_of(read_retrieval(Run(runs / run.name), epochs=run.epochs)) for run in own):
+        for score, value in retrieval_scores(row).items():
+            ci = row["scores"][RETRIEVAL[score]]["ci"]
+            found.append(_floor(dataset, score, row["name"], value, ci, row["n"]))
+    return found + _map_floors(dataset, own, runs)
+
+
+def _map_floors(dataset: str, own: Sequence[PlannedRun], runs: Path) -> list[dict[str, Any]]:
+    """Maps that no encoder made, once, the ceiling too, and those of random weights for each pooling."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for pool in dict.fromkeys(pool for run in own for pool in run.measure.weighing):
+        maps = (read_heatmap(Run(runs / run.name), epochs=run.epochs, pool=pool) for run in own)
+        content = next(filter(None, maps), None)
+        for row in content["rows"] if content else []:
+            if row["encoder"] == "trained":
+                continue
+            name = f"random weights@{pool}" if row["encoder"] == "random" else row["name"]
+            for what, score in heatmap_scores(row).items():
+                entry = _floor(dataset, what, name, score["mean"], score["ci"], score["n"])
+                found.setdefault((name, what), entry)
+    return list(found.values())
+
+
+def _first(found: Iterator[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return next(filter(None, found), [])
+
+
+def _floor(dataset: str, protocol: str, name: str, value: float, ci: Any, n: int) -> dict[str, Any]:
+    return {"dataset": dataset, "protocol": protocol, "name": name, "accuracy": value, "ci": ci, "n": n}

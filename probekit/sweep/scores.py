@@ -3,13 +3,13 @@
 docs/protocols.md says what the checkpoints and protocols mean.
 """
 
-import json
 from typing import Any
 
 from probekit.run import Run
+from probekit.sweep.measures import Measure, read_probe
 
 BEST_TEST = "best_test/paper"
-# checkpoint/protocol: what a table calls it.
+# checkpoint/protocol: what a table calls it. Every run has these; `[measure]` of a sweep file adds others.
 SCORES = {
     "last/val": "last, `val`",
     "last/paper": "last, `paper`",
@@ -18,26 +18,24 @@ SCORES = {
 }
 
 
-def read_probe(run: Run, protocol: str, *, epochs: int) -> dict[str, Any] | None:
-    """The contents of `results/probe-PROTOCOL-last.json`, or None if there is none of the run's last epoch."""
-    try:
-        content = json.loads((run.results / f"probe-{protocol}-last.json").read_text())
-        fits = content["epoch"] == epochs and content["seed"] == 0 and content["rows"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return content if fits else None
+def title(score: str) -> str:
+    """What a table calls a score without a pooling, e.g. "last/map-auroc:corner"."""
+    what, _, factor = score.partition("/")[2].partition(":")
+    further = {"map-auroc": f"map on {factor}, AUROC", "map-rank": f"map on {factor}, rank"}
+    return SCORES.get(score) or further.get(what, what)
 
 
-def read_scores(run: Run, *, epochs: int) -> dict[str, float] | None:
-    """Accuracies in [0, 1] by the names of `SCORES`, or None if the run was not probed at its last epoch.
+def read_scores(run: Run, *, epochs: int, measure: Measure) -> dict[str, float] | None:
+    """Scores in [0, 1] by name, or None if one is missing that is to be measured at the run's last epoch.
 
     Scores that the data do not allow (no validation part) are left out. Ties go to the later epoch, as in training.
     """
-    probe = read_probe(run, "val", epochs=epochs)
+    measured = [step.read(run, epochs=epochs) for step in measure.steps]
     scored = [line for line in run.read_metrics() if "test" in line and line["epoch"] <= epochs]
-    if probe is None or not scored or scored[-1]["epoch"] != epochs:
+    if None in measured or not scored or scored[-1]["epoch"] != epochs:
         return None
-    found: dict[str, float] = {"last/val": probe["rows"][0]["accuracy"], "last/paper": scored[-1]["test"]}
+    found = {name: value for scores in measured if scores for name, value in scores.items()}
+    found["last/paper"] = scored[-1]["test"]
     validated = [line for line in scored if "val" in line]
     if validated:
         found["best_val/paper"] = _latest_best(validated, "val")["test"]

@@ -1,9 +1,10 @@
 """A sweep's results as one Markdown text: what a reader of a paper would look for, floors and caveats included."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from probekit.sweep.scores import BEST_TEST, SCORES
+from probekit.sweep.measures import without_pool
+from probekit.sweep.scores import BEST_TEST, SCORES, title
 
 VERDICTS = {"covered": "yes", "above": "no, it is above", "below": "no, it is below", None: "one seed"}
 
@@ -58,12 +59,26 @@ def beside(paper: Mapping[str, Any] | None) -> list[str]:
 
 def difference(pair: Mapping[str, Any] | None) -> str:
     """A pair's mean difference with its interval, or that it is not testable."""
-    if pair is None:
+    if pair is None or not pair["n"]:
         return "-"
     if not pair["testable"]:
         return f"{signed(pair['mean'])}, not testable"
     low, high = pair["ci"]
     return f"{signed(pair['mean'])} [{signed(low)}, {signed(high)}]"
+
+
+def lines_of(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """A row's lines, one for each pooling that was measured, its own first: (label, {score without pooling: score})."""
+    lines: dict[str | None, dict[str, Any]] = {None: {}}
+    for name, score in row["scores"].items():
+        plain, pool = without_pool(name)
+        lines.setdefault(pool, {})[plain] = score
+    return [(row["row"] if pool is None else f"{row['row']}@{pool}", scores) for pool, scores in lines.items()]
+
+
+def measured(entries: Iterable[str]) -> list[str]:
+    """Names of scores, those of every sweep first, then what `[measure]` added, without poolings."""
+    return list(dict.fromkeys([*SCORES, *(without_pool(name)[0] for name in entries)]))
 
 
 def _head(results: Mapping[str, Any]) -> str:
@@ -79,15 +94,18 @@ def _head(results: Mapping[str, Any]) -> str:
 def _scores(rows: Sequence[Mapping[str, Any]], floors: Sequence[Mapping[str, Any]]) -> str:
     published = any(row["paper"] for row in rows)
     compared = ["the paper's", "difference", "interval covers it"] if published else []
-    lines = [["row", "n", *SCORES.values(), *compared]]
+    names = measured(name for row in rows for name in row["scores"])
+    lines = [["row", "n", *map(title, names), *compared]]
     for row in rows:
-        n = max((score["n"] for score in row["scores"].values()), default=0)
-        line = [row["row"], str(n), *(with_interval(row["scores"].get(score)) for score in SCORES)]
-        lines.append(line + (beside(row["paper"]) if published else []))
+        for label, scores in lines_of(row):
+            n = max((score["n"] for score in scores.values()), default=0)
+            line = [label, str(n), *(with_interval(scores.get(name)) for name in names)]
+            paper = row["paper"] if label == row["row"] else None
+            lines.append(line + (beside(paper) if published else []))
     for name in dict.fromkeys(floor["name"] for floor in floors):
         under = {floor["protocol"]: percent(floor["accuracy"]) for floor in floors if floor["name"] == name}
-        scores = [under.get(s.partition("/")[2], "-") if s.startswith("last/") else "" for s in SCORES]
-        lines.append([f"*{name}*", "", *scores, *("" for _ in compared)])
+        cells = [under.get(s.partition("/")[2], "-") if s.startswith("last/") else "" for s in names]
+        lines.append([f"*{name}*", "", *cells, *("" for _ in compared)])
     return _grid(lines)
 
 
@@ -99,8 +117,8 @@ def _factors(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _pairs(pairs: Sequence[Mapping[str, Any]]) -> str:
-    shown = ("last/val", BEST_TEST)
-    lines = [["first minus second, points", "n", *(SCORES[score] for score in shown)]]
+    shown = [s for s in measured(p["score"] for p in pairs) if s in ("last/val", BEST_TEST) or s not in SCORES]
+    lines = [["first minus second, points", "n", *map(title, shown)]]
     for a, b in dict.fromkeys((pair["a"], pair["b"]) for pair in pairs):
         own = {pair["score"]: pair for pair in pairs if (pair["a"], pair["b"]) == (a, b)}
         n = max(pair["n"] for pair in own.values())
@@ -125,6 +143,12 @@ def _legend(results: Mapping[str, Any]) -> str:
         "fewer than 3 seeds are not testable. `best_test (paper protocol)` is chosen on the test split: it serves only",
         "to compare with papers. docs/protocols.md says what checkpoints and protocols mean.",
     ]
+    if any(name not in SCORES for row in results["rows"] for name in row["scores"]):
+        lines += [
+            "Columns without a checkpoint are of `last`. ROW@POOL: the same runs, their map pooled in another way",
+            "(docs/branches.md). Maps: the weights of that pooling against the evidence of a class factor",
+            "(docs/heatmaps.md).",
+        ]
     for source, score in sources.items():
         lines.append(f"The paper's numbers ({source}) stand beside {SCORES[score]}.")
     return "\n".join(lines)

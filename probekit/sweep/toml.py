@@ -27,7 +27,9 @@ class Table:
             return default[0]
         value = self.content.get(key)
         if type(value) is not kind:
-            name = {dict: "a table", list: "a list", str: "a string", int: "a whole number"}[kind]
+            name = {dict: "a table", list: "a list", str: "a string", int: "a whole number", bool: "true or false"}[
+                kind
+            ]
             found = "nothing" if value is None else shorten(value)
             raise ValueError(f"expected {key} = {name} in {self.where}, found {found}")
         return value

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from probekit.cli import app
-from probekit.commands.pooled import POOLS, open_encoder, random_encoder
+from probekit.commands.pooled import open_encoder, random_encoder
 from probekit.config import Config
 from probekit.data import open_split
 from probekit.heatmaps.score import SCORES
 from probekit.models.encoder import Features, load_encoder
 from probekit.probe.features import BATCH_SIZE, extract
+from probekit.registry import POOLS
 from probekit.report.shapes import HEATMAP, PROBE, mismatch
 from probekit.run import Run
 from probekit.train.build import build_method
@@ -100,6 +101,12 @@ def defined(home: Path, run: str, pool: str | None) -> torch.Tensor:
             return phi.mean((2, 3))
         if pool == "max":
             return phi.amax((2, 3))
+        if pool == "norm":
+            lengths = phi.square().sum(1, keepdim=True).sqrt()
+            low, high = lengths.amin((2, 3), keepdim=True), lengths.amax((2, 3), keepdim=True)
+            share = (lengths - low) / (high - low)
+            mean: torch.Tensor = (share * phi).sum((2, 3)) / share.sum((2, 3))
+            return mean
         branch: Any = next(iter(method.branches.values()))
         if pool == "branch":
             weights = branch.maps(features)[:, None]
@@ -111,6 +118,7 @@ def defined(home: Path, run: str, pool: str | None) -> torch.Tensor:
 
 CASES = [("lcr", p) for p in (None, "gap", "max", "branch", "bilinear")]
 CASES += [("xcorr", "branch"), ("both", "attention"), ("both", "gap"), ("both", "branch"), ("plain", "max")]
+CASES += [("plain", "norm"), ("both", "norm")]
 
 
 @pytest.mark.parametrize(("run", "pool"), CASES)
@@ -167,7 +175,7 @@ def test_every_section_takes_a_pooling(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("run", "pool"), [("lcr", "branch"), ("both", "attention"), ("lcr", "max"), ("lcr", "bilinear")]
+    ("run", "pool"), [("lcr", "branch"), ("both", "attention"), ("plain", "norm"), ("lcr", "max"), ("lcr", "bilinear")]
 )
 def test_heatmaps_under_a_pooling(home: Path, run: str, pool: str) -> None:
     words = ["heatmap", run, "--pool", pool, "--n", "4", "--passes", "0", "--json"]
@@ -175,7 +183,7 @@ def test_heatmaps_under_a_pooling(home: Path, run: str, pool: str) -> None:
     assert result["checkpoint"] == f"last@{pool}"
     assert mismatch(json.loads((home / f"runs/{run}/results/heatmap-last@{pool}.json").read_text()), HEATMAP) is None
     names = {row["name"] for row in result["rows"]}
-    assert ("attention" in names) == (pool in ("branch", "attention"))
+    assert ("attention" in names) == (pool in ("branch", "attention", "norm"))
     assert ("cam" in names) == (pool not in ("max", "bilinear"))
     for row in result["rows"]:
         for scores in row["scores"].values():
@@ -231,8 +239,9 @@ def test_the_floors_branch_is_as_random_as_its_encoder(home: Path) -> None:
 
 @pytest.mark.parametrize("command", ["probe", "heatmap"])
 def test_refusals_are_one_line(home: Path, command: str) -> None:
-    assert "unknown pooling 'brunch'; known: attention, bilinear, branch, gap, max; did you mean 'branch'?" in told(
-        command, "lcr", "--pool", "brunch"
+    assert (
+        "unknown pooling 'brunch'; known: attention, bilinear, branch, gap, max, norm; did you mean 'branch'?"
+        in told(command, "lcr", "--pool", "brunch")
     )
     assert "unknown pooling 'brunch'" in told(command, "lcr", "--checkpoint", "last@brunch")
     assert "plain: expected a branch that pools for --pool branch, found none" in told(
@@ -251,6 +260,15 @@ def test_refusals_are_one_line(home: Path, command: str) -> None:
 def test_a_branch_of_several_stages_has_no_pooling(home: Path) -> None:
     sure("pretrain", "simclr", *QUICK, *XCORR, "--set", "branch.xcorr.stages=multi", "--name", "multi")
     assert "multi: expected a branch that pools" in told("probe", "multi", "--pool", "branch")
+
+
+def test_norm_is_the_control_of_lcr_without_a_run_of_its_own(home: Path) -> None:
+    sure("pretrain", "simclr", *QUICK, *LCR, "--set", "branch.lcr.attention=norm", "--name", "attention")
+    embedded = [
+        extract(open_encoder(Run(home / "runs" / run), f"last@{pool}")[0], images(home), batch_size=BATCH_SIZE)
+        for run, pool in (("attention", "branch"), ("lcr", "norm"))
+    ]
+    np.testing.assert_array_equal(embedded[0], embedded[1])
 
 
 def test_embeddings_that_depend_on_their_batch_come_with_a_warning(home: Path) -> None:

@@ -101,7 +101,7 @@ def in_place() -> Iterator[None]:
     with (
         patch.dict(METHODS, dict.fromkeys(METHODS, "tests.sweep.stub:Method")),
         patch.object(jobs, "COMMAND", (sys.executable, __file__)),
-        patch.object(command, "_check_methods", lambda planned: None),
+        patch.object(command, "_check_methods", lambda planned: planned),
         patch.object(command, "_share", lambda session, at_once: (at_once or 2, 1)),
     ):
         yield

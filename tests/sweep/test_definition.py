@@ -62,7 +62,7 @@ def test_the_small_file_is_read_whole() -> None:
         ('method = "simclr"', 'method = "simclr"\nname = "a/b"', "expected a name of at most 60 letters"),
         ('method = "simclr"', 'method = "simclr"\nwidth = 3', "unknown key 'width'"),
         ('generator = "rect-tri"', 'generator = "rect-tir"', "unknown generator 'rect-tir'"),
-        ('generator = "rect-tri"', "", "expected npz or generator"),
+        ('generator = "rect-tri"', "", "expected npz, generator or import"),
         ('generator = "rect-tri"', 'npz = "../x.npz"', "expected npz = the name of a file"),
         ('generator = "rect-tri"', 'generator = "rect-tri"\nn = 0', "expected n at least 1"),
         ('generator = "rect-tri"', 'generator = "rect-tri"\nsize = 8', "expected a size from 16"),

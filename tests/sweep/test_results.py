@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from probekit.run import Run, create_run, write_json
+from probekit.sweep.measures import Measure
 from probekit.sweep.scores import SCORES, read_factors, read_scores
 from probekit.sweep.table import markdown, with_interval
 from probekit.sweep.terminal import terminal_tables
@@ -34,7 +35,7 @@ def finished(path: Path, lines: list[dict[str, Any]], *, epoch: int = 5, seed: i
 
 def test_scores_of_a_run_and_ties_go_to_the_later_epoch(tmp_path: Path) -> None:
     run = finished(tmp_path / "a", LINES)
-    assert read_scores(run, epochs=5) == {
+    assert read_scores(run, epochs=5, measure=Measure()) == {
         "last/val": 0.75,
         "last/paper": 0.50,
         "best_val/paper": 0.60,  # epochs 1 and 3 have the same val: the later one's test
@@ -45,7 +46,7 @@ def test_scores_of_a_run_and_ties_go_to_the_later_epoch(tmp_path: Path) -> None:
 
 def test_without_a_validation_part_there_is_no_best_val(tmp_path: Path) -> None:
     lines = [{key: value for key, value in line.items() if key != "val"} for line in LINES]
-    scores = read_scores(finished(tmp_path / "a", lines), epochs=5)
+    scores = read_scores(finished(tmp_path / "a", lines), epochs=5, measure=Measure())
     assert scores is not None
     assert scores.keys() == SCORES.keys() - {"best_val/paper"}
 
@@ -56,14 +57,14 @@ def test_without_a_validation_part_there_is_no_best_val(tmp_path: Path) -> None:
     ids=["last epoch not scored", "probe of an earlier epoch", "probe of another seed", "no metrics"],
 )
 def test_what_is_not_complete_has_no_scores(tmp_path: Path, lines: list[dict[str, Any]], epoch: int, seed: int) -> None:
-    assert read_scores(finished(tmp_path / "a", lines, epoch=epoch, seed=seed), epochs=5) is None
+    assert read_scores(finished(tmp_path / "a", lines, epoch=epoch, seed=seed), epochs=5, measure=Measure()) is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"epoch": 5, "seed": 0, "rows": []}'])
 def test_a_broken_probe_is_no_probe(tmp_path: Path, text: str) -> None:
     run = finished(tmp_path / "a", LINES)
     (run.results / "probe-val-last.json").write_text(text)
-    assert read_scores(run, epochs=5) is None
+    assert read_scores(run, epochs=5, measure=Measure()) is None
 
 
 @pytest.mark.parametrize(

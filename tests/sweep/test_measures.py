@@ -1,0 +1,298 @@
+"""Branches, imports and `[measure]` of a sweep file: what is measured of which run, under which names, in which table.
+
+Alone: pytest tests/sweep/test_measures.py
+"""
+
+import contextlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from probekit.cli import app
+from probekit.commands.sweep import _check_methods
+from probekit.config import resolve
+from probekit.h5 import read_info
+from probekit.registry import BRANCHES, METHODS, get
+from probekit.run import Run, create_run, write_json
+from probekit.sweep.datasets import build, describe
+from probekit.sweep.definition import Row, Sweep, load, parse
+from probekit.sweep.measures import Heatmap, Measure, Probe, under_pool, without_pool
+from probekit.sweep.plan import PlannedRun, definition, next_command, next_floors, plan_runs
+from probekit.sweep.scores import read_scores
+
+FILE = """# With branches.
+seeds = [0]
+set = ["model.width=8", "model.depth=3", "train.batch_size=8", "train.precision=fp32"]
+pairs = [["fitted@branch", "plain"], ["fitted@branch", "fitted"]]
+[measure]
+retrieval = true
+pools = ["branch"]
+heatmap = true
+[[datasets]]
+name = "rt"
+generator = "rect-tri"
+n = 16
+n_test = 12
+size = 16
+[[datasets]]
+name = "real"
+import = "digits"
+size = 8
+[[rows]]
+name = "plain"
+method = "simclr"
+[[rows]]
+name = "fitted"
+method = "simclr"
+branch = ["lcr"]
+set = ["branch.lcr.k=3"]
+"""
+
+
+def probekit(*words: str, cwd: Path) -> Result:
+    """A command in this process; the children of a sweep are processes of their own."""
+    with contextlib.chdir(cwd):
+        return CliRunner(env={"COLUMNS": "100"}).invoke(app, list(words))
+
+
+def sweep_of(text: str = FILE) -> Sweep:
+    return parse("small", text, where="small.toml")
+
+
+def planned_of(text: str = FILE) -> list[PlannedRun]:
+    return list(_check_methods(plan_runs(sweep_of(text), "small", preset="quick", epochs=2, seeds=(0,))))
+
+
+def test_the_file_is_read_whole() -> None:
+    sweep = sweep_of()
+    assert [row.branches for row in sweep.rows] == [(), ("lcr",)]
+    assert sweep.measure == Measure(retrieval=True, pools=("branch",), heatmap=True)
+    assert [(dataset.official, dataset.size) for dataset in sweep.datasets] == [(None, 16), ("digits", 8)]
+    assert sweep.pairs[0] == ("fitted@branch", "plain")
+    assert sweep_of(FILE.replace("size = 8\n", "")).datasets[1].size == 32, "as probekit import"
+    config = planned_of()[1].config
+    assert config.branches["lcr"]["k"] == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('["lcr"]', '["lrc"]', r"unknown branch 'lrc'.*did you mean 'lcr'\? \(in \[\[rows\]\] 2 of small.toml\)"),
+        ('["lcr"]', '["lcr", "lcr"]', "expected different branches"),
+        ('["lcr"]', '"lcr"', "expected branch = a list"),
+        (
+            'import = "digits"',
+            'import = "digit"',
+            "unknown dataset that needs no folder 'digit'; known: digits; did you",
+        ),
+        ('import = "digits"', 'import = "flowers102"', "unknown dataset that needs no folder 'flowers102'"),
+        ('import = "digits"', 'import = "digits"\nn = 3', "unknown key 'n'"),
+        ('import = "digits"', 'import = "digits"\ngenerator = "rect-tri"', "unknown key 'generator'"),
+        ("size = 8", "size = 0", "expected size from 1"),
+        ("retrieval = true", "retrieval = 1", r"expected retrieval = true or false in \[measure\]"),
+        ("retrieval = true", "retrieve = true", "unknown key 'retrieve'.*did you mean 'retrieval'"),
+        ('pools = ["branch"]', 'pools = ["brunch"]', "unknown pooling 'brunch'.*did you mean 'branch'"),
+        ('pools = ["branch"]', 'pools = ["branch", "branch"]', "expected different pools"),
+        ('["fitted@branch", "plain"]', '["fitted@norm", "plain"]', r"expected pairs under pools of \[measure\]"),
+        ('["fitted@branch", "plain"]', '["fitten@branch", "plain"]', "unknown row 'fitten'"),
+    ],
+)
+def test_a_mistake_is_one_line(old: str, new: str, message: str) -> None:
+    assert old in FILE
+    with pytest.raises(ValueError, match=message) as caught:
+        sweep_of(FILE.replace(old, new, 1))
+    assert "\n" not in str(caught.value)
+
+
+def test_sweeps_of_older_versions_go_on() -> None:
+    """What sweep.json says of rows and datasets without branches and imports is what it said before there were any."""
+    kept = definition(sweep_of())
+    assert kept["rows"][0].keys() == {"name", "method", "settings"}
+    assert "official" not in kept["datasets"][0]
+    assert kept["rows"][1]["branches"] == ["lcr"]
+    assert kept["datasets"][1]["official"] == "digits"
+    assert not json.dumps(kept).count("retrieval"), "what is measured may change"
+
+
+def test_each_row_is_measured_under_the_poolings_it_allows() -> None:
+    text = FILE.replace('pools = ["branch"]', 'pools = ["norm", "attention", "branch", "bilinear"]')
+    text += '[[rows]]\nname = "x"\nmethod = "conrec"\nbranch = ["xcorr"]\nset = ["branch.xcorr.clusters=4"]\n'
+    text += '[[rows]]\nname = "m"\nmethod = "simclr"\nbranch = ["xcorr"]\nset = ["branch.xcorr.stages=multi"]\n'
+    pools = {run.row.name: run.measure.pools for run in planned_of(text)}
+    assert pools == {
+        "plain": ("norm",),
+        "fitted": ("norm", "branch", "bilinear"),
+        "x": ("norm", "attention", "branch"),
+        "m": ("norm",),
+    }
+    steps = planned_of(text)[1].measure.steps
+    assert steps[0] == Probe(None, retrieval=True)
+    assert [step.pool for step in steps if isinstance(step, Heatmap)] == ["norm", "branch"], "bilinear has no weights"
+
+
+def test_names_of_scores_under_a_pooling_and_back() -> None:
+    assert under_pool("last/map-rank:corner", "branch") == "last@branch/map-rank:corner"
+    assert under_pool("best_test/paper", "norm") == "best_test@norm/paper", "nothing has that name"
+    for score in ("last/val", "best_val/paper"):
+        assert without_pool(score) == (score, None)
+        assert without_pool(under_pool(score, "branch")) == (score, "branch")
+
+
+def result(**content: Any) -> dict[str, Any]:
+    return {"epoch": 2, "seed": 0, **content}
+
+
+def retrieval(kind: str, value: float | None) -> dict[str, Any]:
+    scores = {"rank1": {"value": value, "ci": None}, "map": {"value": 0.3, "ci": None}}
+    return {"name": kind, "kind": kind, "scores": scores, "n": 9}
+
+
+def heatmap(options: str) -> dict[str, Any]:
+    scores = {"rank": {"mean": 0.1, "ci": [0, 1], "n": 9}, "auroc": {"mean": 0.8, "ci": [0, 1], "n": 9}}
+    row = {"name": "attention", "kind": "look", "target": "", "encoder": "trained"}
+    rows = [row | {"scores": {"rectangle": scores, "evidence:corner": scores}}]
+    return result(rows=rows, command=f"probekit heatmap r {options}")
+
+
+def test_one_command_after_the_other_until_all_is_measured(tmp_path: Path) -> None:
+    planned = planned_of()[1]
+    run = create_run(tmp_path / "r", {"state": "finished"}, overwrite=False)
+    run.checkpoints.mkdir(exist_ok=True)
+    (run.checkpoints / "last.pt").touch()
+    run.append_metrics({"epoch": 2, "val": 0.5, "test": 0.6})
+
+    def command() -> list[str] | None:
+        assert (read_scores(run, epochs=2, measure=planned.measure) is None) == (due(run, planned) is not None)
+        return due(run, planned)
+
+    probe = ["probe", planned.name, "--protocol", "val", "--no-floors"]
+    assert command() == [*probe, "--retrieval", "--device", "cpu"]
+    write_json(run.results / "probe-val-last.json", result(rows=[{"accuracy": 0.7}]))
+    assert command() == [*probe, "--retrieval", "--device", "cpu"], "no retrieval yet"
+    write_json(run.results / "retrieval-last.json", result(rows=[retrieval("encoder", 0.4)]))
+    assert command() == [*probe, "--pool", "branch", "--retrieval", "--device", "cpu"]
+    write_json(run.results / "probe-val-last@branch.json", result(rows=[{"accuracy": 0.8}]))
+    write_json(run.results / "retrieval-last@branch.json", result(rows=[retrieval("encoder", None)]))
+    ours = "--look attention --passes 0 --checkpoint last@branch"
+    maps = ["heatmap", planned.name, "--look", "attention", "--passes", "0", "--pool", "branch", "--device", "cpu"]
+    assert command() == maps
+    for name, options in {"": "--look cam", "-2": f"--n 4 {ours}", "-other": f"--data other.h5 {ours}"}.items():
+        write_json(run.results / f"heatmap-last@branch{name}.json", heatmap(options))
+        assert command() == maps, "that is a map of the user's own"
+    write_json(run.results / "heatmap-last@branch-3.json", heatmap(f"{ours} --device cpu"))
+    assert command() is None
+    assert read_scores(run, epochs=2, measure=planned.measure) == {
+        "last/val": 0.7,
+        "last/rank-1": 0.4,
+        "last/mAP": 0.3,
+        "last@branch/val": 0.8,
+        "last@branch/mAP": 0.3,
+        "last@branch/map-rank:corner": 0.1,
+        "last@branch/map-auroc:corner": 0.8,
+        "last/paper": 0.6,
+        "best_val/paper": 0.6,
+        "best_test/paper": 0.6,
+    }
+
+
+def due(run: Run, planned: PlannedRun) -> list[str] | None:
+    return next_command(run, planned, data="d.h5", device="cpu")
+
+
+def test_floors_of_retrieval_are_asked_for_too(tmp_path: Path) -> None:
+    planned = planned_of()[0]
+    run = create_run(tmp_path / "r", {"state": "finished"}, overwrite=False)
+    floor = {"kind": "floor", "accuracy": 0.25}
+    for protocol in ("val", "paper"):
+        write_json(run.results / f"probe-{protocol}-last.json", result(rows=[floor]))
+    asked = ["probe", planned.name, "--protocol", "val", "--retrieval", "--device", "cpu"]
+    assert next_floors(run, planned, device="cpu") == asked
+    assert next_floors(run, replace(planned, measure=Measure()), device="cpu") is None
+    write_json(run.results / "retrieval-last.json", result(rows=[retrieval("floor", 0.1)]))
+    assert next_floors(run, planned, device="cpu") is None
+
+
+def test_an_import_is_the_file_of_the_import_command(tmp_path: Path) -> None:
+    digits = sweep_of(FILE.replace("size = 8\n", "")).datasets[1]
+    info = build(digits, None, tmp_path / "a.h5")
+    assert probekit("import", "digits", "--out", "b.h5", cwd=tmp_path).exit_code == 0
+    assert info.content_hash == read_info(tmp_path / "b.h5").content_hash
+    data = describe(digits, None, info, tmp_path / "a.h5")
+    assert (data.origin, data.n_train, data.n_test) == ("imported: digits, 32 px, seed 0", 1438, 359)
+    assert not data.evidence
+
+
+def test_the_shipped_branches_are_what_the_issue_asks_for() -> None:
+    """Five methods, each with none, lcr, xcorr; every control differs from its row in one setting; order and pairs."""
+    sweep = load("branches")
+    rows = {row.name: row for row in sweep.rows}
+    methods = ("simclr", "moco-v2", "byol", "simsiam", "swav")
+    assert {f"{method}-{branch}" for method in methods for branch in ("none", "lcr", "xcorr")} <= rows.keys()
+    assert [name.rpartition("-")[0] for name in list(rows)[:2]] == ["moco-v2", "moco-v2"]
+
+    def settings(row: Row) -> dict[str, Any]:
+        kinds = {name: get(BRANCHES, "branch", name) for name in row.branches}
+        kind = get(METHODS, "method", row.method)
+        config = resolve(row.method, kind, preset="quick", seed=0, overrides=row.settings, branches=kinds)
+        return {f"{branch}.{key}": value for branch, own in config.branches.items() for key, value in own.items()}
+
+    changed = {}
+    for full in ("moco-v2-lcr", "swav-xcorr"):
+        for name, row in rows.items():
+            if name.startswith(f"{full}-"):
+                ours, theirs = settings(rows[full]), settings(row)
+                assert ours.keys() == theirs.keys()
+                changed[name] = {key: value for key, value in theirs.items() if value != ours[key]}
+                assert any(name in pair[0] and pair[1].startswith(full) for pair in sweep.pairs)
+    assert changed == {
+        "moco-v2-lcr-uniform": {"lcr.target": "uniform"},
+        "moco-v2-lcr-shuffled": {"lcr.target": "shuffled"},
+        "swav-xcorr-mu0": {"xcorr.mu": 0.0},
+        "swav-xcorr-cls0": {"xcorr.cls": 0.0},
+        "swav-xcorr-uniform": {"xcorr.mask": "uniform"},
+        "swav-xcorr-random": {"xcorr.sampling": "random"},
+    }
+    for method in methods:
+        none = settings(rows[f"{method}-none"])
+        assert [value for key, value in none.items() if key.endswith(".weight")] == [0.0]
+        for branch in ("lcr", "xcorr"):
+            assert (f"{method}-{branch}", f"{method}-none") in sweep.pairs
+
+
+def test_the_whole_path_with_a_branch(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(FILE)
+    done = probekit("sweep", "small.toml", "--epochs", "1", "--preset", "quick", "--only", "rt", cwd=tmp_path)
+    assert done.exit_code == 0, done.output or done.exception
+    assert "fitted@branch" in done.stdout
+    found = json.loads((tmp_path / "sweeps/small/results.json").read_text())
+    assert found["finished"] == 2
+    assert [data["evidence"] for data in found["datasets"]] == [True, False]
+    scores = {row["row"]: row["scores"] for row in found["rows"] if row["dataset"] == "rt"}
+    own = {"last/val", "last/paper", "best_val/paper", "best_test/paper", "last/rank-1", "last/mAP"}
+    maps = {f"last@branch/map-{score}:{factor}" for score in ("rank", "auroc") for factor in ("corner", "triangle")}
+    assert scores["plain"].keys() == own
+    assert scores["fitted"].keys() == own | {"last@branch/val", "last@branch/rank-1", "last@branch/mAP"} | maps
+    run = json.loads((tmp_path / "runs/small-rt-fitted-seed0/run.json").read_text())
+    assert run["config"]["branches"]["lcr"]["k"] == 3
+    floors = {(floor["name"], floor["protocol"]) for floor in found["floors"]}
+    assert {("chance", "rank-1"), ("random weights", "mAP"), ("centre", "map-auroc:corner")} <= floors
+    assert {("ceiling", "map-rank:triangle"), ("random weights@branch", "map-rank:corner")} <= floors
+    assert len(floors) == len(found["floors"]), "each once"
+    pair = next(pair for pair in found["pairs"] if pair["b"] == "plain" and pair["score"] == "last/rank-1")
+    means = [scores[row][f"last{pool}/rank-1"]["mean"] for row, pool in (("fitted", "@branch"), ("plain", ""))]
+    assert pair["mean"] == pytest.approx(means[0] - means[1])
+    table = (tmp_path / "sweeps/small/table.md").read_text()
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
+    columns = lines[0]
+    assert columns[-1] == "map on triangle, AUROC"
+    by_row = {line[0]: dict(zip(columns, line, strict=False)) for line in reversed(lines)}
+    assert by_row["fitted@branch"]["rank-1"] == f"{100 * means[0]:.1f}"
+    assert by_row["fitted"]["map on corner, rank"] == by_row["fitted@branch"]["last, `paper`"] == "-"
+    assert by_row["*uniform*"]["map on corner, AUROC"] == "50.0"
+    (tmp_path / "small.toml").write_text(FILE.replace("branch.lcr.k=3", "branch.lcr.k=4"))
+    done = probekit("sweep", "small.toml", "--resume", cwd=tmp_path)
+    assert "was started with other rows" in str(done.exception)
