@@ -155,11 +155,11 @@ def test_average_precision_of_one_label_an_image_is_class_against_rest(home: Pat
     truth = np.array(row["labels"])
     assert (truth.sum(axis=1) == 1).all()
     assert truth.argmax(axis=1).tolist() == found["rows"][0]["labels"]
-    assert row["labels"] and [own["positives"] for own in row["per_class"]] == truth.sum(axis=0).tolist()
+    assert [own["positives"] for own in row["per_class"]] == truth.sum(axis=0).tolist()
     scores = np.array(row["scores"])
     for k, own in enumerate(row["per_class"]):
         assert own["ap"]["step"] == pytest.approx(average_precision_score(truth[:, k], scores[:, k]), abs=0.01)
-    assert found["multilabel"]["command"].split()[-1] == "--multilabel"
+    assert "--multilabel" in found["multilabel"]["command"].split()
     assert (home / "runs/a/results/multilabel-val-last.json").exists()
 
 
