@@ -119,7 +119,15 @@ def measure(n: int, rounds: int, folder: Path) -> dict[str, Any]:
             folder / "set", outs[form], compression, most
         )
     work: dict[str, list[float]] = {name: [] for name in jobs}
-    times = interleaved({name: timed(job, work[name]) for name, job in jobs.items()}, rounds=rounds)
+    written = [folder / "plain", *outs.values()]
+
+    def remove() -> None:  # a new file is what a user writes; to remove an old one takes a tenth of the time
+        for path in written:
+            path.unlink(missing_ok=True)
+
+    times = interleaved({name: timed(job, work[name]) for name, job in jobs.items()}, rounds=rounds, before=remove)
+    for form in forms:
+        jobs[form]()
     kept = {form: read_split(path, "train", stop=8).images.astype(np.int16) for form, path in outs.items()}
     result: dict[str, Any] = {
         "n": n,

@@ -20,14 +20,22 @@ def machine() -> dict[str, Any]:
 
 
 def interleaved(
-    jobs: Mapping[str, Callable[[], Any]], *, rounds: int, clock: Callable[[], float] = time.perf_counter
+    jobs: Mapping[str, Callable[[], Any]],
+    *,
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+    before: Callable[[], Any] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Times every job once a round, in turns, so that a noisy minute hits them all; seconds of the clock."""
+    """Times every job once a round, in turns, so that a noisy minute hits them all; seconds of the clock.
+
+    `before` is called before each, and not timed.
+    """
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for job in jobs.values():
         job()  # warm-up
     for _ in range(rounds):
         for name, job in jobs.items():
+            before()
             started = clock()
             job()
             times[name].append(clock() - started)

@@ -79,7 +79,8 @@ class Target(io.RawIOBase):
             except (BlockingIOError, FileNotFoundError) as error:
                 self._file.close()
                 raise OSError(errno.EAGAIN, "another process is writing it") from error
-        self._file.truncate(0)
+        if os.fstat(handle).st_size:  # ext4 writes a file that was truncated to disk before it is closed
+            self._file.truncate(0)
 
     def check(self) -> None:
         """Raises the first error, if there was one."""

@@ -110,7 +110,8 @@ def write_source(
     total, done = sum(map(len, source.splits.values())), 0
     skipped: list[Skipped] = []
     blocks = _Blocks(source, form)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Packing has threads of its own: behind images yet to be decoded it would come late, and the file with it.
+    with ThreadPoolExecutor(os.cpu_count()) as pool, ThreadPoolExecutor(os.cpu_count()) as packers:
         for split, items in source.splits.items():
             writer.begin(split, len(items))
             start, before = 0, len(skipped)
@@ -122,7 +123,7 @@ def write_source(
             if start:
                 told.note(f"going on after {start:,} of {len(items):,} {split} images of an unfinished import")
             done += start
-            for part in blocks.of(pool, items[start:]):
+            for part in blocks.of(pool, packers, items[start:]):
                 done += len(part.items)
                 told.progress(done, total)
                 journal.add(split, part)
@@ -146,13 +147,13 @@ class _Blocks:
         self.source, self.form = source, form
         self.first: tuple[str, tuple[int, ...]] | None = None  # the first image and its shape
 
-    def of(self, pool: ThreadPoolExecutor, items: Sequence[Item]) -> Iterator[Done]:
+    def of(self, pool: ThreadPoolExecutor, packers: ThreadPoolExecutor, items: Sequence[Item]) -> Iterator[Done]:
         """The blocks of items in order; decodes and packs ahead, in threads."""
         window = _window(self.source, self.form)
         waiting: deque[tuple[_Run, Future[Block | EncodedBlock | None]]] = deque()
         for run in self._runs(_ahead(pool, self.form, items, window)):
-            waiting.append((run, pool.submit(self._pack, run)))
-            while len(waiting) > 2 * (os.cpu_count() or 1):  # bounds memory
+            waiting.append((run, packers.submit(self._pack, run)))
+            while len(waiting) > (os.cpu_count() or 1):  # bounds memory
                 yield _done(*waiting.popleft())
         for run, block in waiting:
             yield _done(run, block)
