@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from probekit.data import Images
+from probekit.data import Images, shrink
 from probekit.streamed import StreamedImages
 
 BATCH_SIZE = 32  # images a forward pass: bounds memory, changes no number; the fastest on a CPU (docs/log.md)
@@ -26,7 +26,9 @@ class Pooled(Protocol):
         ...
 
 
-def extract(encoder: Callable[[Tensor], Pooled], images: Images, *, batch_size: int) -> NDArray[np.float32]:
+def extract(
+    encoder: Callable[[Tensor], Pooled], images: Images, *, batch_size: int, max_size: int | None = None
+) -> NDArray[np.float32]:
     """Embeds every image by itself: the result does not depend on its batch mates.
 
     A module is put in eval mode and given back in the mode it had; autocast is off.
@@ -35,6 +37,7 @@ def extract(encoder: Callable[[Tensor], Pooled], images: Images, *, batch_size: 
         encoder: `[B, C, H, W]` float32 in [0, 1] -> features with `.pooled` `[B, D]`.
         images: uint8 `[N, C, H, W]`, on any device or streamed; batches move to the encoder's.
         batch_size: Images at a time; it changes speed and memory only.
+        max_size: Images whose longer side has more pixels are averaged down to it.
 
     Returns:
         float32 `[N, D]`.
@@ -44,18 +47,25 @@ def extract(encoder: Callable[[Tensor], Pooled], images: Images, *, batch_size: 
     """
     if len(images) == 0:
         raise ValueError("expected at least one image to embed, found 0; type: probekit show PATH")
-    found: NDArray[np.float32] = read_all(encoder, images, lambda batch: batch.pooled.float(), batch_size).numpy()
+    found: NDArray[np.float32] = read_all(
+        encoder, images, lambda batch: batch.pooled.float(), batch_size, max_size
+    ).numpy()
     return found
 
 
 def read_all(
-    encoder: Callable[[Tensor], Found], images: Images, read: Callable[[Found], Tensor], batch_size: int
+    encoder: Callable[[Tensor], Found],
+    images: Images,
+    read: Callable[[Found], Tensor],
+    batch_size: int,
+    max_size: int | None = None,
 ) -> Tensor:
     """What `read` makes of the encoder's answer to every image; see `extract`. `[N, ...]` on the CPU."""
     device = _device(encoder, images)
     parts: list[Tensor] = []
     with eval_mode(encoder), torch.no_grad(), torch.autocast(device.type, enabled=False):
         for batch in _batches(images, batch_size):
+            batch = batch if max_size is None else shrink(batch, max_size)
             inputs = (batch.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
             parts.append(read(encoder(inputs)).cpu())
     return torch.cat(parts)

@@ -309,8 +309,9 @@ class Trainer:
 
     @torch.no_grad()
     def _project_all(self) -> Tensor:
-        """The projections of all images without augmentation, `[N, P]`, in eval mode."""
-        pooled = torch.from_numpy(extract(self.encoder, self.train.images, batch_size=BATCH_SIZE))
+        """The projections of all images without augmentation, `[N, P]`, in eval mode; as large as views are."""
+        size = self.config.views.max_size
+        pooled = torch.from_numpy(extract(self.encoder, self.train.images, batch_size=BATCH_SIZE, max_size=size))
         project = self.method.projection
         if project is None:
             return pooled.to(self.device)
