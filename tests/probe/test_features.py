@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from probekit.data import shrink
 from probekit.probe.features import extract
 
 
@@ -75,6 +76,13 @@ def test_any_callable_is_an_encoder_and_sees_fractions(images: Tensor) -> None:
 
     expected = images.numpy().mean((2, 3)) / 255
     np.testing.assert_allclose(extract(mean, images, batch_size=3), expected, rtol=1e-5)
+
+
+def test_larger_images_are_averaged_down(encoder: Small) -> None:
+    large = torch.randint(0, 256, (5, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    expected = extract(encoder, shrink(large, 16), batch_size=5)
+    np.testing.assert_allclose(extract(encoder, large, batch_size=2, max_size=16), expected, atol=1e-6)
+    assert not np.allclose(extract(encoder, large, batch_size=2), expected, atol=1e-3)
 
 
 def test_no_images_is_one_line(encoder: Small) -> None:
