@@ -104,7 +104,7 @@ def test_grey_pixels_of_an_array_of_all_are_taken_from_their_channel(
     """Some versions of NumPy read arrays that own their memory; images that keep their size are views of them."""
     x, y = np.repeat(noise(shape[:3])[..., None], shape[3], axis=3), np.array([0, 1, 0, 1, 0])
     arrays = {"x_train": x, "y_train": y, "x_test": x.copy(), "y_test": y}
-    np.savez(tmp_path / "a.npz", **arrays)
+    save(tmp_path / "a.npz", arrays)
     monkeypatch.setattr("probekit.importers.npz._load", lambda source: arrays)
     take(tmp_path / "a.npz", tmp_path / "a.h5")
     np.testing.assert_array_equal(read_split(tmp_path / "a.h5", "train").images, x[..., 0])

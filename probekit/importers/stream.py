@@ -212,7 +212,7 @@ def _done(run: _Run, block: "Future[Block | EncodedBlock | None]") -> Done:
 
 
 def _joined(images: Sequence[Pixels]) -> Pixels:
-    """Images from `Form.of_all` as one array: the one that they already make up, or else a copy (after a broken one)."""
+    """Images of `Form.of_all` as one array: the one that they already make up, or else a copy (after a broken one)."""
     whole = images[0].base
     if isinstance(whole, np.ndarray) and len(whole) == len(images) and all(image.base is whole for image in images):
         return whole
