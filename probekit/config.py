@@ -125,9 +125,10 @@ class Config:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Config":
         """The inverse of `to_dict`."""
-        sections = {name: kind(**(BEFORE.get(name, {}) | plain.get(name, {}))) for name, kind in SECTIONS.items()}
-        rest = {k: plain[k] for k in ("method", "preset", "seed", "method_options")}
-        return cls(**rest, **sections, branches=plain.get("branches", {}))
+        full = completed(plain)
+        sections = {name: kind(**full[name]) for name, kind in SECTIONS.items()}
+        rest = {k: full[k] for k in ("method", "preset", "seed", "method_options")}
+        return cls(**rest, **sections, branches=full.get("branches", {}))
 
 
 SECTIONS: dict[str, type] = {
@@ -193,6 +194,14 @@ def presets() -> dict[str, str]:
     return {name.removesuffix(".toml"): (folder / name).read_text().splitlines()[0].lstrip("# ") for name in found}
 
 
+def completed(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's settings as run.json keeps them, with those that did not exist yet when an older version wrote it."""
+    full = {**plain, **{name: known | plain.get(name, {}) for name, known in BEFORE.items()}}
+    if full["crop"]["policy"] == "random":
+        full["crop"] = BEFORE["crop"]  # presets differ in details that random crops do not have
+    return full
+
+
 def resolve(
     method: str,
     method_class: Any,
@@ -253,6 +262,7 @@ def resolve(
                     f"expected {key} with contrastive crops alone, found it with random ones; leave it out, or type: "
                     "--set crop.policy=contrastive"
                 )
+        flat |= {f"crop.{name}": value for name, value in BEFORE["crop"].items()}
     if flat["model.normalise"] == "auto" and not flat["model.weights"]:
         flat["model.normalise"] = "none"
     sections = {

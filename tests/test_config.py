@@ -88,6 +88,16 @@ def test_runs_of_before_had_random_crops() -> None:
     assert Config.from_dict(plain).crop.policy == "random"
 
 
+@pytest.mark.parametrize("preset", presets())
+def test_runs_of_before_are_those_of_now(preset: str) -> None:
+    """Else no sweep of before could go on."""
+    config = conrec(preset=preset)
+    plain = config.to_dict()
+    assert Config.from_dict(plain | {"crop": plain["crop"] | {"alpha": 0.3}}) == config  # random crops have no alpha
+    del plain["crop"]
+    assert Config.from_dict(plain) == config
+
+
 def test_unknown_preset_and_broken_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown preset 'papre'; known: paper, quick; did you mean 'paper'"):
         conrec(preset="papre")

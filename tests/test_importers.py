@@ -97,6 +97,19 @@ def test_an_npz_keeps_its_pixels_labels_and_order(tmp_path: Path, shape: tuple[i
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs the published sets in ../shared/data")
+@pytest.mark.parametrize("shape", [(5, 16, 16, 3), (5, 16, 16, 1)])
+def test_grey_pixels_of_an_array_of_all_are_taken_from_their_channel(
+    tmp_path: Path, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some versions of NumPy read arrays that own their memory; images that keep their size are views of them."""
+    x, y = np.repeat(noise(shape[:3])[..., None], shape[3], axis=3), np.array([0, 1, 0, 1, 0])
+    arrays = {"x_train": x, "y_train": y, "x_test": x.copy(), "y_test": y}
+    save(tmp_path / "a.npz", arrays)
+    monkeypatch.setattr("probekit.importers.npz._load", lambda source: arrays)
+    take(tmp_path / "a.npz", tmp_path / "a.h5")
+    np.testing.assert_array_equal(read_split(tmp_path / "a.h5", "train").images, x[..., 0])
+
+
 @pytest.mark.parametrize(
     ("name", "n", "n_test", "classes"), [("circle-square", 600, 399, 3), ("rectangle-triangle", 1000, 500, 4)]
 )

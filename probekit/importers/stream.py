@@ -202,8 +202,9 @@ class _Blocks:
             shape = (self.form.size, self.form.size) + ((3,) if self.form.channels == 3 else ())
             files = [image for image in run.images if isinstance(image, bytes)]
             return EncodedBlock(shape, files, as_columns(labels, factors))
-        images = _joined([image for image in run.images if not isinstance(image, bytes)])
-        return pack(Split(images, labels, factors, None), self.form.compression)
+        images = [image for image in run.images if not isinstance(image, bytes)]
+        joined = np.stack(images) if self.form.size is None else _joined(images)
+        return pack(Split(joined, labels, factors, None), self.form.compression)
 
 
 def _done(run: _Run, block: "Future[Block | EncodedBlock | None]") -> Done:
@@ -211,7 +212,7 @@ def _done(run: _Run, block: "Future[Block | EncodedBlock | None]") -> Done:
 
 
 def _joined(images: Sequence[Pixels]) -> Pixels:
-    """Images as one array: the one that they already make up, or else a copy (after a broken image)."""
+    """Images of `Form.of_all` as one array: the one that they already make up, or else a copy (after a broken one)."""
     whole = images[0].base
     if isinstance(whole, np.ndarray) and len(whole) == len(images) and all(image.base is whole for image in images):
         return whole

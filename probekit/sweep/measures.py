@@ -154,7 +154,7 @@ def read_heatmap(run: Run, *, epochs: int, pool: str) -> dict[str, Any] | None:
     asked = [*MAP_OPTIONS, "--checkpoint", checkpoint]
     for path in sorted(run.results.glob(f"heatmap-{checkpoint}*.json")):
         found = _read(run, path.stem, epochs)
-        words = shlex.split(found["command"])[3:] if found else []  # after probekit heatmap RUN
+        words = shlex.split(found.get("command", ""))[3:] if found else []  # after probekit heatmap RUN
         if words[: len(asked)] == asked and words[len(asked) :][:1] in ([], ["--device"]):
             return found
     return None

@@ -183,6 +183,7 @@ def test_one_command_after_the_other_until_all_is_measured(tmp_path: Path) -> No
     for name, options in {"": "--look cam", "-2": f"--n 4 {ours}", "-other": f"--data other.h5 {ours}"}.items():
         write_json(run.results / f"heatmap-last@branch{name}.json", heatmap(options))
         assert command() == maps, "that is a map of the user's own"
+    write_json(run.results / "heatmap-last@branch-0.json", result(rows=[{}]))  # made by no command
     write_json(run.results / "heatmap-last@branch-3.json", heatmap(f"{ours} --device cpu"))
     assert command() is None
     assert read_scores(run, epochs=2, measure=planned.measure) == {
