@@ -23,8 +23,8 @@ Fetched = Pixels | bytes | Broken  # bytes: a JPEG file
 
 FILES = 64  # in a block of JPEG files: as many as a chunk of pixels holds
 TASK = 8  # JPEG files of one task for a thread: the threads wait for one another less often
-AHEAD = 256  # images decoded ahead, so that no thread waits while the others pack and write
-AHEAD_BYTES = 128 << 20  # or as many as fit, but one a thread: bounds memory
+AHEAD = 256  # images decoded ahead at least, so that no thread waits while the others pack and write
+AHEAD_BYTES = 128 << 20  # but no more than fit, or one a thread: bounds memory
 
 
 class NeedsColour(Exception):  # noqa: N818 - not an error: the pass starts again
@@ -223,7 +223,8 @@ def _window(source: Source, form: Form) -> int:
     """Images decoded ahead; where they keep their size, all have that of the first."""
     least = os.cpu_count() or 1
     if form.size is not None:
-        return max(least, min(AHEAD, AHEAD_BYTES // (form.size**2 * form.channels)))
+        most = max(AHEAD, 2 * least * form.task)  # two whole tasks a thread
+        return max(least, min(most, AHEAD_BYTES // (form.size**2 * form.channels)))
     try:
         first: Pixels = next(item for items in source.splits.values() for item in items).decode()
     except Broken:

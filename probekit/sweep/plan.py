@@ -115,6 +115,12 @@ def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
         raise ValueError(f"{told}: expected {part} {ours[part]}, found {theirs[part]}; {ways}")
     if images != data_hash:
         raise ValueError(f"{run.path} was trained on other images than the sweep's; {ways}")
+    measured = read_scores(run, epochs=planned.epochs, measure=planned.measure) is not None
+    if content["state"] == "finished" and not measured and not _started(run):
+        raise ValueError(
+            f"expected the checkpoints of {run.path}, which is finished and not yet measured, found none; "
+            "leave [measure] as it was, remove that folder to train it again, or type --name for another sweep"
+        )
 
 
 def next_command(run: Run, planned: PlannedRun, *, data: str, device: str) -> list[str] | None:

@@ -21,7 +21,7 @@ from probekit.run import Run, create_run, write_json
 from probekit.sweep.datasets import build, describe
 from probekit.sweep.definition import Row, Sweep, load, parse
 from probekit.sweep.measures import Heatmap, Measure, Probe, under_pool, without_pool
-from probekit.sweep.plan import PlannedRun, definition, next_command, next_floors, plan_runs
+from probekit.sweep.plan import PlannedRun, check_run, definition, next_command, next_floors, plan_runs
 from probekit.sweep.scores import read_scores
 
 FILE = """# With branches.
@@ -202,6 +202,17 @@ def test_one_command_after_the_other_until_all_is_measured(tmp_path: Path) -> No
 
 def due(run: Run, planned: PlannedRun) -> list[str] | None:
     return next_command(run, planned, data="d.h5", device="cpu")
+
+
+def test_a_finished_run_without_checkpoints_is_never_trained_over(tmp_path: Path) -> None:
+    planned = planned_of()[0]
+    content = {"state": "finished", "config": planned.config.to_dict(), "dataset": {"hash": "0"}}
+    run = create_run(tmp_path / "r", content, overwrite=False)
+    with pytest.raises(ValueError, match=r"finished and not yet measured, found none; leave \[measure\] as it was"):
+        check_run(run, planned, "0")
+    run.checkpoints.mkdir(exist_ok=True)
+    (run.checkpoints / "last.pt").touch()
+    check_run(run, planned, "0")
 
 
 def test_floors_of_retrieval_are_asked_for_too(tmp_path: Path) -> None:
