@@ -65,8 +65,8 @@ def read_all(
     parts: list[Tensor] = []
     with eval_mode(encoder), torch.no_grad(), torch.autocast(device.type, enabled=False):
         for batch in _batches(images, batch_size):
-            batch = batch if max_size is None else shrink(batch, max_size)
-            inputs = (batch.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
+            small = batch if max_size is None else shrink(batch, max_size)
+            inputs = (small.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
             parts.append(read(encoder(inputs)).cpu())
     return torch.cat(parts)
 

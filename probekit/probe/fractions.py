@@ -51,7 +51,8 @@ def fractions(
         dim; for an encoder also labels `[n_test]`, predicted {fraction: one list a draw}. A point, in ascending order:
         fraction, n (mean size), accuracy (mean), ci, accuracies (of each draw), C (of each draw), and with more than 5
         classes top5 (mean) and top5_ci. Intervals: 95 % Student t over draws; at 1, where all draws are the same, 95 %
-        Wilson over test images. complexity_ci {share: [low, high]}: 95 % percentile bootstrap over draws, None with one
+        Wilson over test images. complexity_ci {share: [low, high]}: 95 % percentile bootstrap over draws;
+        None with one draw.
 
     Raises:
         ValueError: As `protocol.probe`, or if a fraction is not in (0, 1].

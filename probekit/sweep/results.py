@@ -13,6 +13,7 @@ from probekit.sweep.definition import Paper, Sweep
 from probekit.sweep.jobs import Outcome
 from probekit.sweep.measures import (
     RETRIEVAL,
+    Measure,
     heatmap_scores,
     read_heatmap,
     read_probe,
@@ -89,8 +90,10 @@ def collect(
 
 
 def _run(planned: PlannedRun, run: Run, outcome: Outcome | None) -> dict[str, Any]:
-    scores = read_scores(run, epochs=planned.epochs, measure=planned.measure)
-    state = "finished" if scores else outcome.state if outcome and outcome.state != "finished" else "unfinished"
+    whole = read_scores(run, epochs=planned.epochs, measure=planned.measure)
+    # A further measurement that is missing, or failed, does not hide the linear probe.
+    scores = whole or read_scores(run, epochs=planned.epochs, measure=Measure())
+    state = "finished" if whole else outcome.state if outcome and outcome.state != "finished" else "unfinished"
     return {
         "name": planned.name,
         "dataset": planned.dataset,

@@ -20,8 +20,10 @@ from probekit.registry import BRANCHES, METHODS, get
 from probekit.run import Run, create_run, write_json
 from probekit.sweep.datasets import build, describe
 from probekit.sweep.definition import Row, Sweep, load, parse
+from probekit.sweep.jobs import Outcome
 from probekit.sweep.measures import Heatmap, Measure, Probe, under_pool, without_pool
 from probekit.sweep.plan import PlannedRun, check_run, definition, next_command, next_floors, plan_runs
+from probekit.sweep.results import _run
 from probekit.sweep.scores import read_scores
 
 FILE = """# With branches.
@@ -213,6 +215,16 @@ def test_a_finished_run_without_checkpoints_is_never_trained_over(tmp_path: Path
     run.checkpoints.mkdir(exist_ok=True)
     (run.checkpoints / "last.pt").touch()
     check_run(run, planned, "0")
+
+
+def test_a_missing_measurement_does_not_hide_the_linear_probe(tmp_path: Path) -> None:
+    planned = planned_of()[0]
+    run = create_run(tmp_path / "r", {"state": "finished"}, overwrite=False)
+    run.append_metrics({"epoch": 2, "val": 0.5, "test": 0.6})
+    write_json(run.results / "probe-val-last.json", result(rows=[{"accuracy": 0.7}]))
+    found = _run(planned, run, Outcome("failed", "error: no map"))
+    assert (found["state"], found["scores"]["last/val"]) == ("failed", 0.7)
+    assert "last/rank-1" not in found["scores"]
 
 
 def test_floors_of_retrieval_are_asked_for_too(tmp_path: Path) -> None:
