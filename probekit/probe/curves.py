@@ -15,6 +15,7 @@ from probekit.probe.table import encoders_first
 
 COLOURS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a")
 DASHES = ("--", ":", "-.", (0, (1, 3)))  # of floors, which are all grey
+MARKERS = "s^Dv"  # likewise
 RIGHT, WRONG = "#1b9e77", "#d62728"
 
 
@@ -34,10 +35,10 @@ def draw_fractions(result: Mapping[str, Any], path: Path) -> None:
         ends = np.array([point["ci"] or [point["accuracy"]] * 2 for point in points])
         is_floor = row["kind"] != "encoder"
         style: Any = DASHES[floors % len(DASHES)] if is_floor else "-"
+        marker = MARKERS[floors % len(MARKERS)] if is_floor else "o"
         floors += is_floor
-        _band(
-            axes, plain(row["name"]), n, [p["accuracy"] for p in points], ends, FLOOR if is_floor else COLOURS[0], style
-        )
+        accuracies, colour = [p["accuracy"] for p in points], FLOOR if is_floor else COLOURS[0]
+        _band(axes, plain(row["name"]), n, accuracies, ends, colour, style, marker)
     axes.set_xscale("log")
     axes.set(xlabel="labelled training images", ylabel="test accuracy, %", ylim=(0, 100))
     axes.legend(fontsize=8)
@@ -109,6 +110,7 @@ def _band(
     ends: NDArray[np.float64],
     colour: str,
     style: Any,
+    marker: str = "o",
 ) -> None:
-    axes.plot(x, 100 * np.array(values), color=colour, linestyle=style, marker="o", markersize=3, label=name)
+    axes.plot(x, 100 * np.array(values), color=colour, linestyle=style, marker=marker, markersize=5, label=name)
     axes.fill_between(x, 100 * ends[:, 0], 100 * ends[:, 1], color=colour, alpha=0.2, linewidth=0)

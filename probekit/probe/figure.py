@@ -59,7 +59,8 @@ def _draw_confusion(axes: Axes, row: Mapping[str, Any]) -> None:
     size = 9 if k <= MAX_COUNTS else 7
     ticks = range(0, k, -(-k // MAX_TICKS))
     axes.set_xticks(ticks, [str(i) for i in ticks], fontsize=size)
-    axes.set_yticks(ticks, [f"{plain(row['classes'][i])}  {i}" for i in ticks], fontsize=size)
+    names = [plain(name) for name in row["classes"]]
+    axes.set_yticks(ticks, [str(i) if names[i] == str(i) else f"{names[i]}  {i}" for i in ticks], fontsize=size)
     axes.set(xlabel="predicted class", title=f"{plain(row['name'])}: true class (rows) and prediction")
     if k <= MAX_COUNTS:
         for (i, j), share in np.ndenumerate(shares):
