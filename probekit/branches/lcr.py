@@ -4,6 +4,7 @@ A few filters on the last feature map are fitted to GradCAM of the method's own 
 have in common; at test time they weigh the cells of the map. Where paper and code disagree: docs/branches.md.
 """
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -108,6 +109,10 @@ class LCR(Branch):
 
     def plan(self, *, images: int) -> Sequence[str]:
         """Warns of what the code's own normalisation does."""
+        return self.warnings()
+
+    def warnings(self) -> Sequence[str]:
+        """What to know of embeddings that it pools."""
         if self.normalise == "image":
             return ()
         return (
@@ -123,20 +128,26 @@ class LCR(Branch):
             pooled = weighted_mean(features.map, self.weights(features.map))
         else:
             pooled = self.compact(self.bilinear(features.map))
-        return Features(features.stages, features.map, pooled, features.weights)
+        return Features(features.stages, features.map, pooled.float(), features.weights)
 
     def loss(self, step: Step) -> Tensor:
-        """The divergence, a mean over images. Logs: `kl`, and `no target`, the share of images whose map is all 0."""
+        """The divergence, a mean over images.
+
+        Logs: `kl`; `target to even`, the divergence in nats of the target's softmax from an even one (near 0 the fit
+        only flattens the map); `no target`, the share of images whose target is all 0.
+        """
         feature_map = step.features.map
         with torch.autocast(feature_map.device.type, enabled=False):
             target = self._target(step)
             raw = self.raw_map(feature_map.detach() if self.cut else feature_map)
             p = (target / self.temperature).flatten(1).log_softmax(1)
             q = (raw / self.temperature).flatten(1).log_softmax(1)
+            to_even = (p.exp() * (p + math.log(p.shape[1]))).sum(1).mean()
             if self.kl == "branch_target":
                 p, q = q, p
             divergence = F.kl_div(q, p, log_target=True, reduction="batchmean")
-        self.logs = {"kl": divergence.detach(), "no target": (target.flatten(1).amax(1) == 0).float().mean()}
+        none = (target.flatten(1).amax(1) == 0).float().mean()
+        self.logs = {"kl": divergence.detach(), "target to even": to_even, "no target": none}
         return divergence
 
     def _target(self, step: Step) -> Tensor:

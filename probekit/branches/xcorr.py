@@ -149,9 +149,13 @@ class XCorr(Branch):
         return chosen.flatten()
 
     def loss(self, step: Step) -> Tensor:
-        """Both losses, weighted. Logs: `mu`, `cls`, the classifier's `accuracy`, means of mask and attention."""
+        """Both losses, weighted.
+
+        Logs: `mu`, `cls`, the classifier's `accuracy`, means and standard deviations of mask and attention, and
+        `agreement`, their correlation.
+        """
         zero = torch.zeros((), device=step.loss.device)
-        names = ("mu", "cls", "accuracy", "mask", "attention", "agreement")
+        names = ("mu", "cls", "accuracy", "mask", "mask deviation", "attention", "attention deviation", "agreement")
         self.logs = dict.fromkeys(names, zero)  # the same at every step
         if not len(self.index):
             return zero
@@ -169,7 +173,8 @@ class XCorr(Branch):
         accuracy = (logits.detach().argmax(1) == target).float().mean()
         pair = torch.stack([beta[:batch].detach().flatten(), mu.flatten()])
         agreement = torch.corrcoef(pair)[0, 1].nan_to_num()
-        values = (distance, classification, accuracy, mu.mean(), beta.mean(), agreement)
+        means = (mu.mean(), mu.std(), beta.mean(), beta.std())
+        values = (distance, classification, accuracy, *means, agreement)
         self.logs = {name: value.detach() for name, value in zip(names, values, strict=True)}
         return self.mu * distance + self.cls * classification
 

@@ -7,9 +7,10 @@ import torch
 from rich.console import Console
 
 from probekit.commands.embeddings import sha256, trained_embedder
+from probekit.commands.pooled import OF_BRANCHES, with_pool
 from probekit.commands.protocols import SECTIONS, Row, Settings
 from probekit.commands.sources import Source
-from probekit.models.encoder import encoder_file, kept_checkpoints, load_encoder
+from probekit.models.encoder import encoder_file, kept_checkpoints, load_encoder, split_checkpoint
 from probekit.run import Run
 
 EVERY = "Along pretraining"
@@ -20,12 +21,17 @@ HOW = (
 
 
 def kept_encoders(run: Run, checkpoint: str) -> list[str]:
-    """The kept checkpoints of a run, then the one asked for if it is none of them and a later epoch.
+    """The kept checkpoints of a run, then the one asked for if it is none of them and a later epoch; pooled as that is.
 
     Raises:
-        ValueError: If none was kept.
+        ValueError: If none was kept, or a branch is to pool, which they do not hold.
     """
-    kept = kept_checkpoints(run.path)
+    _, pool = split_checkpoint(checkpoint)
+    if pool in OF_BRANCHES:
+        raise ValueError(
+            f"expected --every with --pool gap, max, norm or attention, found {pool}: kept encoders hold no branch"
+        )
+    kept = [with_pool(name, pool) for name in kept_checkpoints(run.path)]
     if not kept:
         raise ValueError(
             f"expected kept encoders in {run.checkpoints}, found none; "

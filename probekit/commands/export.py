@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from probekit.commands.embeddings import sha256, trained_embedder
+from probekit.commands.pooled import pool_warnings
 from probekit.commands.probe import dataset_of
 from probekit.data import check_channels
 from probekit.h5 import DatasetInfo, read_split
@@ -60,6 +61,8 @@ def run_export(
         raise ValueError(f"{out} exists; type --overwrite to replace it, or another --out")
     info = dataset_of(run, data, console)
     embedder, header = trained_embedder(run, checkpoint, choose_device(device))
+    for line in pool_warnings(embedder.network().encoder):
+        console.print(line)
     check_channels(info, "train", header["spec"]["channels"])
     arrays: dict[str, NDArray[Any]] = {}
     for split in info.splits:

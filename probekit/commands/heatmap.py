@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from probekit.commands.embeddings import sha256
-from probekit.commands.pooled import open_encoder
+from probekit.commands.pooled import open_encoder, pool_warnings
 from probekit.commands.probe import dataset_of
 from probekit.commands.show import draw_run
 from probekit.commands.subjects import PROTOCOL, Subjects
@@ -139,6 +139,8 @@ def _prepare(
     """Everything that `evaluate` needs, on the device; what the result says about it; whether the run has a decoder."""
     device = choose_device(options.device)
     encoder, header = open_encoder(run, options.checkpoint)
+    for line in pool_warnings(encoder):
+        console.print(line)
     split = "test" if "test" in info.splits else "train"
     check_channels(info, split, encoder.spec["channels"])
     if info.multilabel:

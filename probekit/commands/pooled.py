@@ -1,6 +1,6 @@
 """A run's encoder under another pooling than it was trained with: `--pool`, written "CHECKPOINT@POOL" in results."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -61,6 +61,12 @@ def random_encoder(run: Run, header: Mapping[str, Any], checkpoint: str, seed: i
         method = build_method(config, channels=header["spec"]["channels"], classes=len(header["classes"]))
         branches = branches_of(method)
     return pooled(encoder, pool, branches)
+
+
+def pool_warnings(encoder: Encoder) -> Sequence[str]:
+    """What to know of the embeddings of an encoder, a line each."""
+    pooling = encoder.pooling
+    return pooling.branch.warnings() if isinstance(pooling, BranchPool) and isinstance(pooling.branch, LCR) else ()
 
 
 def pooled(encoder: Encoder, pool: str | None, branches: Iterable[Branch]) -> Encoder:

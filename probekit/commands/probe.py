@@ -12,13 +12,13 @@ from rich.console import Console
 
 from probekit.commands.embeddings import sha256
 from probekit.commands.every import EVERY, along_checkpoints, kept_encoders
-from probekit.commands.pooled import open_encoder
+from probekit.commands.pooled import open_encoder, pool_warnings, with_pool
 from probekit.commands.probe_options import SGD, ProbeOptions
 from probekit.commands.protocols import SECTIONS, Row, Settings, sections_for
 from probekit.commands.sources import RANDOM, Source, read_labels, sources
 from probekit.data import check_channels
 from probekit.h5 import DatasetInfo, read_info
-from probekit.models.encoder import encoder_file
+from probekit.models.encoder import encoder_file, split_checkpoint
 from probekit.probe import PROTOCOLS
 from probekit.probe.curves import draw_every
 from probekit.probe.section_tables import every_table, fingerprint_table
@@ -72,7 +72,9 @@ def run_probe(
     if name is None:
         console.print(f"run: {run.path} (the newest)")
     info = dataset_of(run, data, console)
-    _, header = open_encoder(run, checkpoint)
+    encoder, header = open_encoder(run, checkpoint)
+    for line in pool_warnings(encoder):
+        console.print(line)
     if header["method"] in METHODS and get(METHODS, "method", header["method"]).needs_labels:
         console.print(
             f"note: {run.name} was taught with the labels of train, so what is chosen or scored on train (C, --cv, "
@@ -102,7 +104,7 @@ def run_probe(
         results[section]["seconds"] = round(seconds[section], 2)
     if kept:
         along = along_checkpoints(run, kept, wanted, rows, settings, device=place, console=console)
-        results["every"] = along | {"command": _command(run, "every", settings, again)}
+        results["every"] = along | {"command": _command(run, "every", settings, [*again, "--checkpoint", checkpoint])}
     other_data = None if data is None else data.stem
     for section, result in results.items():
         _write(run, section, result, other_data, console)
@@ -193,7 +195,12 @@ def _is_of_other_data(path: Path, result: Mapping[str, Any]) -> bool:
 
 def _stem(name: str, result: Mapping[str, Any]) -> tuple[str, ...]:
     if name == "every":
-        return name, result["protocol"], *(section for section in result["sections"] if section != "linear")
+        _, pool = split_checkpoint(result["points"][-1]["checkpoint"])
+        return (
+            with_pool(name, pool),
+            result["protocol"],
+            *(section for section in result["sections"] if section != "linear"),
+        )
     section = SECTIONS[name]
     if name == SGD and "map" in result["rows"][0]:  # several labels an image: read as such
         return "multilabel", result["protocol"], result["checkpoint"]

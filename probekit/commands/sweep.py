@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from probekit.registry import METHODS, get
 from probekit.run import Run
 from probekit.sweep.datasets import Data, find_published
 from probekit.sweep.definition import Sweep, check_name, check_seeds, describe, load, shipped, with_settings
@@ -154,11 +155,25 @@ def _open(request: _Request, options: Options, folder: SweepFolder, *, runs: Pat
         stored = folder.create(request.sweep, request.published, seeds=request.seeds, asked=request.asked)
     folder.logs.mkdir(exist_ok=True)  # runs that were made elsewhere come without
     files = read_files(stored)
-    for run in request.planned:
+    for run in _fitted(request.planned, files):
         check_run(Run(runs / run.name), run, files[run.dataset].hash)
     folder.keep_seeds(stored, request.seeds)
     planned, chosen = (_measurable(some, files) for some in (request.planned, request.chosen))
     return Session(folder, request.sweep, planned, chosen, files, runs=runs, device=request.asked["device"])
+
+
+def _fitted(planned: Sequence[PlannedRun], files: Mapping[str, Data]) -> list[PlannedRun]:
+    """The runs with their methods' settings as `pretrain` fits them to so many images."""
+    fitted = []
+    for run in planned:
+        config, images = run.config, files[run.dataset].n_train
+        kind = get(METHODS, "method", run.row.method)
+        try:
+            chosen, _ = kind.suited(config.method_options, images=images, batch_size=config.train.batch_size)
+        except ValueError as error:
+            raise ValueError(f"{error} (row {run.row.name})") from error
+        fitted.append(replace(run, config=replace(config, method_options=chosen)))
+    return fitted
 
 
 def _measurable(planned: Sequence[PlannedRun], files: Mapping[str, Data]) -> list[PlannedRun]:
@@ -250,6 +265,9 @@ def _check_methods(planned: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
         except ValueError as error:
             raise ValueError(f"{error} (row {run.row.name})") from error
         pools[run.row.name] = _allowed(method, run.measure.pools)
+    for pool in planned[0].measure.pools:
+        if not any(pool in allowed for allowed in pools.values()):
+            raise ValueError(f"expected pools in [measure] that a row can pool with, found {pool!r}, which none can")
     return tuple(replace(run, measure=replace(run.measure, pools=pools[run.row.name])) for run in planned)
 
 

@@ -10,13 +10,13 @@ from types import FrameType
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from probekit.config import Config
 from probekit.data import DeviceSplit
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, save_encoder
-from probekit.probe.features import BATCH_SIZE, extract
+from probekit.probe.features import BATCH_SIZE, eval_mode, read_all
 from probekit.run import Run
 from probekit.streamed import StreamedImages, feed
 from probekit.train.checkpoint import restore_rng, rng_state, save_checkpoint
@@ -310,15 +310,11 @@ class Trainer:
     @torch.no_grad()
     def _project_all(self) -> Tensor:
         """The projections of all images without augmentation, `[N, P]`, in eval mode; as large as views are."""
+        project = self.method.projection or nn.Identity()
         size = self.config.views.max_size
-        pooled = torch.from_numpy(extract(self.encoder, self.train.images, batch_size=BATCH_SIZE, max_size=size))
-        project = self.method.projection
-        if project is None:
-            return pooled.to(self.device)
-        self.method.eval()
-        parts = [project(part.to(self.device)) for part in torch.split(pooled, BATCH_SIZE)]
-        self.method.train()
-        return torch.cat(parts)
+        with eval_mode(self.method):  # projected batch by batch: embeddings may be much longer
+            projected = read_all(self.encoder, self.train.images, lambda f: project(f.pooled.float()), BATCH_SIZE, size)
+        return projected.to(self.device)
 
 
 @contextmanager

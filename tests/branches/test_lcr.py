@@ -111,7 +111,7 @@ def test_the_divergence_in_loops(kl: str) -> None:
     given = step(phi)
     [gradient] = torch.autograd.grad(given.loss, phi, retain_graph=True)
     cam = rationale(phi.detach(), gradient, sign="loss", scale="per_sample")
-    divergences = []
+    divergences, uneven = [], []
     for n in range(N):
         cells = [(i, j) for i in range(H) for j in range(W)]
         map_a = [
@@ -122,12 +122,14 @@ def test_the_divergence_in_loops(kl: str) -> None:
             for i, j in cells
         ]
         a, g = softmax(map_a, 0.4), softmax([float(cam[n, i, j]) for i, j in cells], 0.4)
+        uneven.append(sum(x * math.log(x * len(cells)) for x in g))
         p, q = (g, a) if kl == "target_branch" else (a, g)
         divergences.append(sum(x * math.log(x / y) for x, y in zip(p, q, strict=True)))
     loss = lcr.loss(given)
     assert float(loss) == pytest.approx(sum(divergences) / N, rel=1e-4)
     assert float(loss) > 1e-3
     assert lcr.logs["kl"] == loss
+    assert float(lcr.logs["target to even"]) == pytest.approx(sum(uneven) / N, abs=2e-7)
 
 
 def test_the_two_directions_differ() -> None:

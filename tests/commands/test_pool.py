@@ -174,6 +174,19 @@ def test_every_section_takes_a_pooling(home: Path) -> None:
     assert {"last@branch"} == {section["checkpoint"] for section in sgd.values() if isinstance(section, dict)}
 
 
+def test_kept_encoders_pool_as_the_one_asked_for(home: Path) -> None:
+    words = ["lcr", "--every", "--no-floors"]
+    own, norm = probed(*words), probed(*words, "--pool", "norm")
+    assert [point["checkpoint"] for point in norm["every"]["points"]] == [
+        f"{point['checkpoint']}@norm" for point in own["every"]["points"]
+    ]
+    assert norm["every"]["points"][-1]["scores"]["linear"]["value"] == norm["rows"][0]["accuracy"]
+    assert "--checkpoint last@norm" in norm["every"]["command"]
+    assert (home / "runs/lcr/results/every-val.json").exists()
+    assert (home / "runs/lcr/results/every@norm-val.json").exists()
+    assert "expected --every with --pool gap" in told("probe", *words, "--pool", "branch")
+
+
 @pytest.mark.parametrize(
     ("run", "pool"), [("lcr", "branch"), ("both", "attention"), ("plain", "norm"), ("lcr", "max"), ("lcr", "bilinear")]
 )
@@ -275,6 +288,10 @@ def test_embeddings_that_depend_on_their_batch_come_with_a_warning(home: Path) -
     batch = ["--set", "branch.lcr.normalise=batch"]
     assert "depends on" in sure("pretrain", "simclr", *QUICK, *LCR, *batch, "--name", "batch")
     assert "depends on" not in sure("pretrain", "simclr", *QUICK, *LCR)
+    for words in (["probe", "batch", "--no-floors"], ["heatmap", "batch", "--n", "4", "--passes", "0"]):
+        assert "depends on" in sure(*words, "--pool", "branch")
+        assert "depends on" not in sure(*words, "--pool", "gap")
+    assert "depends on" in sure("export-embeddings", "batch", "--checkpoint", "last@branch")
 
 
 @pytest.mark.parametrize("pool", POOLS)

@@ -120,6 +120,24 @@ def test_sweeps_of_older_versions_go_on() -> None:
     assert not json.dumps(kept).count("retrieval"), "what is measured may change"
 
 
+def test_a_pooling_that_no_row_has_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected pools in \[measure\] that a row can pool with, found 'attention'"):
+        planned_of(FILE.replace('pools = ["branch"]', 'pools = ["branch", "attention"]'))
+
+
+def test_a_sweep_whose_settings_were_fitted_to_its_images_goes_on(tmp_path: Path) -> None:
+    """`pretrain` shortens moco-v2's queue to the images; --resume knows such a run as the sweep's."""
+    few = FILE.replace("pools = [", "# pools = [").replace("pairs = ", "# pairs = ").split("[[rows]]")[0]
+    (tmp_path / "small.toml").write_text(few + '[[rows]]\nname = "plain"\nmethod = "moco-v2"\n')
+    words = ("sweep", "small.toml", "--only", "rt")
+    done = probekit(*words, "--epochs", "1", "--preset", "quick", cwd=tmp_path)
+    assert done.exit_code == 0, done.output or done.exception
+    run = json.loads((tmp_path / "runs/small-rt-plain-seed0/run.json").read_text())
+    assert run["config"]["method_options"]["queue"] < 480, "else this proves nothing"
+    done = probekit(*words, "--resume", cwd=tmp_path)
+    assert done.exit_code == 0, done.output or done.exception
+
+
 def test_each_row_is_measured_under_the_poolings_it_allows() -> None:
     text = FILE.replace('pools = ["branch"]', 'pools = ["norm", "attention", "branch", "bilinear"]')
     text += '[[rows]]\nname = "x"\nmethod = "conrec"\nbranch = ["xcorr"]\nset = ["branch.xcorr.clusters=4"]\n'
