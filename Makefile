@@ -38,6 +38,11 @@ bench: install
 	$(BIN)/python -m benchmarks.probe
 	$(BIN)/python -m benchmarks.h5
 	$(BIN)/python -m benchmarks.heatmaps
+	$(BIN)/python -m benchmarks.importers
+	$(BIN)/python -m benchmarks.placement
+	$(BIN)/python -m benchmarks.branches
+	$(BIN)/python -m benchmarks.clustering
+	$(BIN)/python -m benchmarks.protocols
 	$(BIN)/python -m benchmarks.growth
 
 # Ratios to peers against the committed ones; fails past 25 % worse.

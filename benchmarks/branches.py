@@ -3,22 +3,25 @@
     python -m benchmarks.branches [--methods simclr,moco-v2] [--preset quick] [--batch-size 16] [--device cpu]
 
 Every method stands beside SimCLR, every branch beside its method. XCorr also stands beside its method times what its
-further views cost at least: (views + positives) / views, where views are those with a gradient. Goals: LCR at most 1.2
-times its method, XCorr at most 1.2 times that product.
+further views cost by their number: a whole view with a gradient counts 1, one without 1/3 (no backward pass), a small
+crop its share of the pixels. Goals: LCR at most 1.2 times its method, XCorr at most 1.2 times that product.
 """
 
 import argparse
+import gc
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.report import RESULTS, interleaved, spread, write
-from benchmarks.step import trainer_for, whole_step
+from benchmarks.step import first_views, trainer_for, whole_step
 from probekit.branches.base import branches_of
 from probekit.branches.xcorr import XCorr
+from probekit.methods.momentum import MomentumMethod
 from probekit.registry import METHODS
 from probekit.train.loop import Trainer
 from probekit.train.pretrain import choose_device
@@ -26,6 +29,7 @@ from probekit.train.pretrain import choose_device
 BRANCHES = ("", "lcr", "xcorr")
 ON = ("simclr", "moco-v2", "byol", "simsiam", "swav")  # the methods that stand with branches
 ROUNDS, STEPS = 5, 4
+FORWARD = 1 / 3  # of a step on a view: backward costs twice the forward pass
 
 
 def job_of(trainer: Trainer) -> Callable[[], None]:
@@ -46,21 +50,34 @@ def job_of(trainer: Trainer) -> Callable[[], None]:
     return job
 
 
-def peak_memory(job: Callable[[], None], device: torch.device) -> int | None:
-    """Bytes on the GPU at most; None on a CPU."""
+def peak_memory(build: Callable[[], Trainer], device: torch.device) -> int | None:
+    """Bytes on the GPU at most, of a trainer that is there for this alone; None on a CPU."""
     if device.type != "cuda":
         return None
+    gc.collect()
     torch.cuda.empty_cache()
+    others = torch.cuda.memory_allocated(device)  # trainers that are still to be timed
     torch.cuda.reset_peak_memory_stats(device)
-    job()
-    return torch.cuda.max_memory_allocated(device)
+    job_of(build())()
+    return torch.cuda.max_memory_allocated(device) - others
+
+
+def passes(trainer: Trainer) -> float:
+    """How many passes of whole views with a gradient the method's own step is worth."""
+    views = first_views(trainer)
+    whole = len(views.inputs)
+    if trainer.config.method == "moco-v2":
+        return 1 + FORWARD  # a query, and a key without a gradient
+    targets = whole * FORWARD if isinstance(trainer.method, MomentumMethod) else 0
+    small = 0 if views.local is None else views.local.inputs[:, 0].numel() / views.inputs[0, 0].numel()
+    return whole + targets + small
 
 
 def expected(trainer: Trainer) -> float:
-    """What the branches' further forwards cost at least, as a factor of the method's step."""
-    views = 1 if trainer.config.method == "moco-v2" else 2
+    """What the branches' further views cost, as a factor of the method's step."""
     extra = sum(b.positives for b in branches_of(trainer.method) if isinstance(b, XCorr))
-    return (views + extra) / views
+    own = passes(trainer)
+    return (own + extra) / own
 
 
 def measure(args: argparse.Namespace, device: torch.device, folder: Path) -> dict[str, Any]:
@@ -73,7 +90,8 @@ def measure(args: argparse.Namespace, device: torch.device, folder: Path) -> dic
         for branch in BRANCHES if name in ON else ("",):
             label = f"{name} + {branch}" if branch else name
             options = {"train.batch_size": args.batch_size}
-            trainer = trainer_for(
+            build = partial(
+                trainer_for,
                 name,
                 preset=args.preset,
                 precision=args.precision,
@@ -82,8 +100,9 @@ def measure(args: argparse.Namespace, device: torch.device, folder: Path) -> dic
                 options=options,
                 branches=(branch,) if branch else (),
             )
+            memory[label] = peak_memory(build, device)
+            trainer = build()
             jobs[label], factors[label] = job_of(trainer), expected(trainer)
-            memory[label] = peak_memory(jobs[label], device)
     times = interleaved(jobs, rounds=args.rounds)
     rows = {}
     for label, seconds in times.items():

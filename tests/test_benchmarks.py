@@ -55,3 +55,18 @@ def test_jobs_take_turns_by_the_clock_given() -> None:
     times = interleaved(jobs, rounds=3, clock=lambda: float(next(ticks)))
     assert calls == ["a", "b"] * 4  # one for warming up
     assert times == {"a": [1.0] * 3, "b": [1.0] * 3}
+
+
+@pytest.mark.parametrize(("method", "factor"), [("moco-v2", 2.5), ("byol", 1.75), ("simclr", 2.0)])
+def test_further_views_of_xcorr_are_counted_beside_all_of_the_methods_own(
+    method: str, factor: float, tmp_path: Path
+) -> None:
+    from benchmarks.branches import expected
+    from benchmarks.step import trainer_for
+
+    small = {"model.width": 4, "views.max_size": 32, "branch.xcorr.clusters": 4}
+    trainer = trainer_for(
+        method, preset="quick", precision="fp32", device=torch.device("cpu"), folder=tmp_path, options=small,
+        branches=("xcorr",),
+    )  # fmt: skip
+    assert expected(trainer) == pytest.approx(factor)
