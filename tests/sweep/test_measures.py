@@ -293,6 +293,8 @@ def test_the_shipped_branches_are_what_the_issue_asks_for() -> None:
     assert changed == {
         "moco-v2-lcr-uniform": {"lcr.target": "uniform"},
         "moco-v2-lcr-shuffled": {"lcr.target": "shuffled"},
+        "moco-v2-lcr-minmax": {"lcr.cam_scale": "minmax"},
+        "moco-v2-lcr-neg": {"lcr.cam_sign": "neg_loss"},
         "swav-xcorr-mu0": {"xcorr.mu": 0.0},
         "swav-xcorr-cls0": {"xcorr.cls": 0.0},
         "swav-xcorr-uniform": {"xcorr.mask": "uniform"},
