@@ -25,7 +25,8 @@ class SwAV(Method):
         encoder: With its pooling.
         prototypes: K.
         temperature: tau of the predictions.
-        epsilon: Of Sinkhorn's entropy; .03 where the loss stays at ln K (official README).
+        epsilon: Of Sinkhorn's entropy. While features tell little apart, they grow only where the scores of two views
+            correlate by more than epsilon / temperature (docs/methods.md): else the loss stays at ln K.
         iterations: Of Sinkhorn.
         queue: Earlier features of each large crop that take part in Sinkhorn; 0 for none.
         queue_from: Epochs before they do.
@@ -41,7 +42,7 @@ class SwAV(Method):
     paper = "SwAV, arXiv 2006.09882"
     recipe = "swav"
     pooling = "gap"
-    remedy = "codes that are too soft, or prototypes that learn too early: --set method.epsilon=0.03 or method.freeze=3"
+    remedy = "codes too soft for views so different: --set method.epsilon=0.02 --set method.temperature=0.3"
     provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from probekit.methods.dino import DINO
 from probekit.methods.sinkhorn import sinkhorn
+from probekit.methods.swapped import swapped_cross_entropy
 from probekit.methods.swav import SwAV
 from tests.methods.batches import built, noisy_views
 from tests.methods.training import BATCHES, Training
@@ -192,3 +193,23 @@ def test_dinos_head_begins_as_the_authors_does() -> None:
             assert not layer.bias.any()
     assert head.last.bias is None
     assert float(head.last.weight.detach().std()) == pytest.approx(1 / math.sqrt(3 * 64), rel=0.05)
+
+
+@pytest.mark.parametrize(("epsilon", "temperature"), [(0.05, 0.1), (0.02, 0.3)])
+def test_small_scores_grow_only_where_views_correlate_by_more_than_epsilon_over_temperature(
+    epsilon: float, temperature: float
+) -> None:
+    """docs/methods.md: elsewhere the even prediction draws them in, and the loss stays at ln K."""
+    generator = torch.Generator().manual_seed(0)
+    size, line = 0.1 * epsilon, epsilon / temperature
+
+    def growth(correlation: float) -> float:
+        s, noise = torch.randn(2, 4000, 16, generator=generator)
+        other = size * (correlation * s + (1 - correlation**2) ** 0.5 * noise)
+        other.requires_grad_()
+        code = sinkhorn(size * s, epsilon=epsilon, iterations=3)
+        loss = swapped_cross_entropy([code], [size * s / temperature, other / temperature])
+        [gradient] = torch.autograd.grad(loss, other)
+        return -float((gradient * other).sum())
+
+    assert growth(0.8 * line) < 0 < growth(1.2 * line)

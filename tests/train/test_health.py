@@ -57,7 +57,7 @@ def line(**changes: float) -> dict[str, Any]:
         ("simsiam", {"deviation": 0.001}, "collapse", "--set method.bottleneck=512"),
         ("vicreg", {"deviation": 0.001}, "collapse", "optimizer.lr is too high"),
         ("dino", {"prototypes_used": 0.02}, "prototypes", "--set method.teacher_temperature"),
-        ("swav", {"loss": 3.4657, "similarity_gap": 0.001}, "stuck", "--set method.epsilon=0.03"),
+        ("swav", {"loss": 3.4657, "similarity_gap": 0.001}, "stuck", "--set method.epsilon=0.02"),
     ],
 )
 def test_a_warning_names_a_likely_cause(name: str, changes: dict[str, float], kind: str, cause: str) -> None:
