@@ -66,8 +66,10 @@ def test_swavs_loss_is_that_of_one_pass_per_size(local: int) -> None:
         scores = (z @ method.prototypes.weight.T).view(2 + local, 4, 6)
         expected = []
         for i in range(2):
-            q = sinkhorn(scores[i], epsilon=0.05, iterations=3)
-            expected += [-(q * (s / 0.1).log_softmax(1)).sum(1).mean() for v, s in enumerate(scores) if v != i]
+            q = sinkhorn(scores[i], epsilon=method.epsilon, iterations=3)
+            expected += [
+                -(q * (s / method.temperature).log_softmax(1)).sum(1).mean() for v, s in enumerate(scores) if v != i
+            ]
     torch.testing.assert_close(step.loss.detach(), torch.stack(expected).mean())
     assert step.features.pooled.shape[0] == 8  # of the large crops alone
     assert method.chance_loss == pytest.approx(math.log(6))
@@ -120,7 +122,9 @@ def test_a_queue_in_use_changes_the_codes_as_lightlys_does() -> None:
         z = F.normalize(method.projector(method.encoder(views.inputs.flatten(0, 1)).pooled), dim=1)
         w = method.prototypes.weight.T
         queues = [cast(Tensor, queue.rows) @ w for queue in method.queues]
-        theirs = SwaVLoss()(list(torch.split(z @ w, 4)), [], queues)
+        theirs = SwaVLoss(temperature=method.temperature, sinkhorn_epsilon=method.epsilon)(
+            list(torch.split(z @ w, 4)), [], queues
+        )
     torch.testing.assert_close(loss.detach(), theirs.squeeze(), rtol=1e-5, atol=1e-5)
 
 
