@@ -75,7 +75,10 @@ class DINO(MomentumMethod):
     paper = "DINO, arXiv 2104.14294"
     recipe = "dino"
     pooling = "gap"
-    remedy = "a teacher that is too sharp or too soft: --set method.final_teacher_temperature=0.06, or a longer method.freeze"
+    remedy = (
+        "a teacher that is too sharp or too soft: --set method.final_teacher_temperature=0.06, "
+        "or a longer method.freeze"
+    )
     provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
@@ -142,7 +145,7 @@ class DINO(MomentumMethod):
             outputs = self.target["projector"](self.encode_target(x).pooled, frozen)
             codes = ((outputs - self.centre) / self._teacher_temperature()).softmax(1)
             self.mean_output = outputs.mean(0)
-        loss = swapped_cross_entropy(codes.split(batch)[:VIEWS], logits.split(batch))
+        loss = swapped_cross_entropy(torch.split(codes, batch)[:VIEWS], torch.split(logits, batch))
         logs = {"distillation": loss.detach(), "prototypes used": used(logits[: VIEWS * batch])}
         return Step(loss, features, logs, projections=z[: VIEWS * batch].detach())
 

@@ -66,7 +66,7 @@ def projection_health(projections: Tensor | None, batch: int) -> dict[str, Tenso
     if projections is None:
         return {}
     found = {OF_PROJECTIONS + name: value for name, value in batch_health(projections, batch).items()}
-    z = projections.detach().float().unflatten(0, (-1, batch))
+    z = projections.detach().float().view(-1, batch, projections.shape[1])
     centred = (z - z.mean(1, keepdim=True)).flatten(0, 1)
     found[SPREAD] = centred.square().mean(0).sqrt().mean()
     # Of the Gram matrix, whose eigenvalues are the variances; scaled first, for neither overflow nor 0 / 0.
