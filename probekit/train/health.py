@@ -26,8 +26,8 @@ PATIENCE = 0.1  # of the epochs, before what a run has not learned yet counts; o
 # loss asks for; without variance and covariance it is under .04 after 80 steps, .006 after 600.
 SHRUNK = 0.05
 # SimSiam without stop-gradient varies in 1.00 to 1.1 directions, BYOL at a rate 30 times too high in 1.04 to 1.14, with
-# gaps of -.07 to .06; healthy runs of all methods in 1.3 at least, or with gaps above .3. Batch norm at a projector's
-# end keeps spread and deviation up: SimSiam's stay at .99 and .43.
+# gaps of -.07 to .06; healthy runs in 1.3 at least. Batch norm at a projector's end keeps spread and deviation up:
+# SimSiam's stay at .99 and above .43.
 ONE, BLIND = 1.2, 0.1
 
 
