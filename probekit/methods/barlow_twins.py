@@ -73,9 +73,10 @@ class BarlowTwins(Method):
     def step(self, views: Views) -> Step:
         """The loss of a batch. Logs: `correlation`, the same."""
         features = self.encode(views.inputs.flatten(0, 1))
-        z1, z2 = self.projector(features.pooled).chunk(2)
-        loss = cross_correlation_loss(z1, z2, off_diagonal=self.off_diagonal)
-        return Step(loss=loss, features=features, logs={"correlation": loss.detach()})
+        projections = self.projector(features.pooled)
+        loss = cross_correlation_loss(*projections.chunk(2), off_diagonal=self.off_diagonal)
+        logs = {"correlation": loss.detach()}
+        return Step(loss=loss, features=features, logs=logs, projections=projections.detach())
 
     def rates(self) -> Sequence[Rate]:
         """Biases and batch norm learn more slowly."""

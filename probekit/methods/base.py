@@ -28,6 +28,8 @@ class Step:
         logs: Scalars to record, detached, on the device.
         contrastive: The part of the loss that rests on the embedding, with its graph; None is all of it.
         companions: Features of the images that a branch asked for beside the batch, by the branch's name.
+        projections: What the loss compares of the two views of whole size, one view after the other, `[2 * B, P]`,
+            detached; None for a loss that compares none.
     """
 
     loss: Tensor
@@ -35,6 +37,7 @@ class Step:
     logs: dict[str, Tensor]
     contrastive: Tensor | None = None
     companions: dict[str, Features] = field(default_factory=dict)
+    projections: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Method(nn.Module, ABC):
             it may be less than of its class.
         needs_labels: Whether `views.labels` must be there; its constructor then takes the number of classes, too.
         remedy: The likely cause of a collapse or of a loss that does not fall, with what to type; "" is the usual one.
+        spread: The standard deviation that its loss asks of each feature of its projections; None if their scale does
+            not matter to it.
         defaults: Values of constructor arguments that this variant fixes.
         encoder: What is trained.
         branches: Add-ons, put there by `probekit.branches.base.attach`.
@@ -78,6 +83,7 @@ class Method(nn.Module, ABC):
     provides: frozenset[str]
     needs_labels: ClassVar[bool] = False
     remedy: ClassVar[str] = ""
+    spread: ClassVar[float | None] = None
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, encoder: Encoder) -> None:

@@ -50,9 +50,10 @@ class BYOL(MomentumMethod):
         """The sum over both views of 2 - 2 cos, in [0, 8]. Logs: `prediction`, the same."""
         x = views.inputs.flatten(0, 1)
         features = self.encode(x)
-        predictions = self.predictor(self.projector(features.pooled)).chunk(2)
+        projections = self.projector(features.pooled)
+        predictions = self.predictor(projections).chunk(2)
         with torch.no_grad():
             targets = self.target["projector"](self.encode_target(x).pooled).chunk(2)
         pairs = zip(predictions, reversed(targets), strict=True)
         loss = sum((2 + 2 * negative_cosine(p, z) for p, z in pairs), torch.zeros((), device=x.device))
-        return Step(loss=loss, features=features, logs={"prediction": loss.detach()})
+        return Step(loss=loss, features=features, logs={"prediction": loss.detach()}, projections=projections.detach())

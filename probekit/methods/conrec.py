@@ -89,9 +89,10 @@ class ConRec(Method):
         features = self.encode(views.inputs.flatten(0, 1))
         logs: dict[str, Tensor] = {}
         loss = torch.zeros((), device=views.inputs.device)
-        contrastive = None
+        contrastive = projections = None
         if self.head is not None:
-            contrastive = nt_xent(self.head(features.pooled), temperature=self.temperature)
+            projections = self.head(features.pooled)
+            contrastive = nt_xent(projections, temperature=self.temperature)
             logs["contrastive"] = contrastive.detach()
             loss = loss + self.contrastive * contrastive
         if self.decoder is not None:
@@ -99,7 +100,8 @@ class ConRec(Method):
             reconstruction = F.mse_loss(self.decoder(features.stages), views.targets.flatten(0, 1).float())
             logs["reconstruction"] = reconstruction.detach()
             loss = loss + self.alpha * reconstruction
-        return Step(loss=loss, features=features, logs=logs, contrastive=contrastive)
+        compared = None if projections is None else projections.detach()
+        return Step(loss, features, logs, contrastive, projections=compared)
 
     @property
     def projection(self) -> nn.Module | None:

@@ -1,8 +1,8 @@
 """DINO (Caron et al., arXiv 2104.14294): a student's small and large crops match a teacher's large ones."""
 
 import math
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +28,16 @@ class DINOHead(nn.Module):
 
     def forward(self, pooled: Tensor, frozen: Tensor) -> Tensor:
         """`frozen`, bool scalar: the last layer gets no gradient."""
+        return self.outputs(self.unit(pooled), frozen)
+
+    def unit(self, pooled: Tensor) -> Tensor:
+        """The unit vectors that the last layer sees, `[B, bottleneck]`."""
         with torch.autocast(pooled.device.type, enabled=False):
-            z = F.normalize(self.mlp(pooled), dim=1)
+            return F.normalize(self.mlp(pooled), dim=1)
+
+    def outputs(self, z: Tensor, frozen: Tensor) -> Tensor:
+        """The last layer's cosines `[B, K]`; `frozen` as above."""
+        with torch.autocast(z.device.type, enabled=False):
             weight = torch.where(frozen, self.last.weight.detach(), self.last.weight)
             return z @ F.normalize(weight, dim=1).T  # the gain of weight norm is 1 and stays (official code)
 
@@ -50,9 +58,9 @@ class DINO(MomentumMethod):
         momentum: Share of the teacher that stays at the first step; it rises to 1 along a cosine.
         out: Width K of the output.
         student_temperature: Of the student's softmax.
-        teacher_temperature: Of the teacher's softmax at the first step; lower is sharper.
+        teacher_temperature: Of the teacher's softmax at the first step of its warm-up; lower is sharper.
         final_teacher_temperature: After `teacher_warmup` epochs of linear change; .07 for transformers.
-        teacher_warmup: Epochs; 30 for transformers.
+        teacher_warmup: Epochs; 30 for transformers. With 0 the final temperature holds from the first step on.
         centre_momentum: Share of the centre that stays at each step.
         freeze: Epochs in which the last layer stays as it is.
         hidden: Width of the head's hidden layers.
@@ -67,7 +75,10 @@ class DINO(MomentumMethod):
     paper = "DINO, arXiv 2104.14294"
     recipe = "dino"
     pooling = "gap"
-    remedy = "a teacher that is too sharp or too soft: --set method.teacher_temperature=0.06, or a longer method.freeze"
+    remedy = (
+        "a teacher that is too sharp or too soft: --set method.final_teacher_temperature=0.06, "
+        "or a longer method.freeze"
+    )
     provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
@@ -108,6 +119,18 @@ class DINO(MomentumMethod):
         self.mean_output = torch.empty(0)
         self.make_target()
 
+    @classmethod
+    def suited(cls, options: Mapping[str, Any], *, images: int, batch_size: int) -> tuple[dict[str, Any], list[str]]:
+        """As they are; a line where the first temperature of the teacher has no effect."""
+        first, last = options["teacher_temperature"], options["final_teacher_temperature"]
+        if options["teacher_warmup"] or first == last:
+            return dict(options), []
+        line = (
+            f"method.teacher_temperature={first:g} has no effect: method.teacher_warmup is 0, and "
+            f"method.final_teacher_temperature, {last:g}, holds from the first step on"
+        )
+        return dict(options), [line]
+
     def step(self, views: Views) -> Step:
         """The student against the centred teacher. Logs: `distillation` (chance ln K), `prototypes used`, a share."""
         x, batch = views.inputs.flatten(0, 1), views.inputs.shape[1]
@@ -116,18 +139,21 @@ class DINO(MomentumMethod):
         if views.local is not None:
             pooled.append(self.encode(views.local.inputs.flatten(0, 1)).pooled)
         frozen = self.clock.before(self.freeze)
-        logits = self.projector(torch.cat(pooled), frozen) / self.student_temperature
+        z = self.projector.unit(torch.cat(pooled))
+        logits = self.projector.outputs(z, frozen) / self.student_temperature
         with torch.no_grad():
             outputs = self.target["projector"](self.encode_target(x).pooled, frozen)
             codes = ((outputs - self.centre) / self._teacher_temperature()).softmax(1)
             self.mean_output = outputs.mean(0)
-        loss = swapped_cross_entropy(codes.split(batch)[:VIEWS], logits.split(batch))
-        return Step(loss, features, {"distillation": loss.detach(), "prototypes used": used(codes)})
+        loss = swapped_cross_entropy(torch.split(codes, batch)[:VIEWS], torch.split(logits, batch))
+        logs = {"distillation": loss.detach(), "prototypes used": used(logits[: VIEWS * batch])}
+        return Step(loss, features, logs, projections=z[: VIEWS * batch].detach())
 
     def _teacher_temperature(self) -> Tensor:
         first, last = self.temperatures
         steps = self.teacher_warmup * self.clock.batches
-        return first + (last - first) * (self.clock.step / max(steps, 1e-6)).clamp(max=1)
+        done = (self.clock.step / steps).clamp(max=1) if steps else torch.ones_like(self.clock.done)
+        return first + (last - first) * done
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -87,7 +87,8 @@ class MoCoV2(MomentumMethod):
         self.keys = self._keys(views.inputs[1])
         query = self.projector(features.pooled)
         loss = info_nce(query, self.keys, self.queue.rows.clone(), temperature=self.temperature)
-        return Step(loss=loss, features=features, logs={"contrastive": loss.detach()})
+        compared = torch.cat([query.detach(), self.keys])
+        return Step(loss=loss, features=features, logs={"contrastive": loss.detach()}, projections=compared)
 
     @torch.no_grad()
     def _keys(self, x: Tensor) -> Tensor:

@@ -27,7 +27,6 @@ class SimSiam(Method):
     paper = "SimSiam, arXiv 2011.10566"
     recipe = "moco-v2"
     pooling = "gap"
-    remedy = "a predictor that cannot keep up: --set method.bottleneck=512, or a lower optimizer.lr"
     provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
@@ -48,7 +47,8 @@ class SimSiam(Method):
         projections = self.projector(features.pooled)
         (z1, z2), (p1, p2) = projections.chunk(2), self.predictor(projections).chunk(2)
         loss = 0.5 * (negative_cosine(p1, z2) + negative_cosine(p2, z1))
-        return Step(loss=loss, features=features, logs={"prediction": loss.detach()})
+        logs = {"prediction": loss.detach()}
+        return Step(loss=loss, features=features, logs=logs, projections=projections.detach())
 
     def rates(self) -> Sequence[Rate]:
         """The predictor's, constant."""

@@ -29,8 +29,22 @@ def sinkhorn(scores: Tensor, *, epsilon: float, iterations: int, weight: Tensor 
     return q
 
 
-def used(codes: Tensor) -> Tensor:
-    """How many of K prototypes are used, as a share: exp of the entropy of the mean code `[N, K]`, over K."""
-    mean = codes.float().mean(0)
-    entropy = -(mean * mean.clamp(min=TINY).log()).sum()
-    return entropy.exp() / codes.shape[1]
+@torch.no_grad()
+def used(scores: Tensor) -> Tensor:
+    """How many prototypes are the nearest of some sample, as a share of how many can be.
+
+    Of the scores, not of codes: Sinkhorn's use all prototypes alike, whatever the samples are.
+
+    Args:
+        scores: `[N, K]`, of samples and prototypes.
+
+    Returns:
+        float32 scalar: 0 where one prototype is the nearest of all samples, 1 where the nearest are spread evenly over
+        min(N, K); between, exp of the entropy of their frequencies counts the prototypes.
+    """
+    nearest = scores.argmax(1)
+    counts = torch.zeros_like(scores[0], dtype=torch.float32)
+    counts = counts.index_add_(0, nearest, torch.ones_like(nearest, dtype=torch.float32))
+    share = counts / len(scores)
+    count = (-share * share.clamp(min=TINY).log()).sum().exp()
+    return (count - 1) / max(min(scores.shape) - 1, 1)

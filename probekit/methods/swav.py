@@ -108,7 +108,7 @@ class SwAV(Method):
         self.clock.plan(batches=batches, epochs=epochs)
 
     def step(self, views: Views) -> Step:
-        """The swapped prediction. Logs: `swapped` (chance ln K), `prototypes used`, as a share of K."""
+        """The swapped prediction. Logs: `swapped` (chance ln K), `prototypes used`, a share."""
         batch = views.inputs.shape[1]
         features = self.encode(views.inputs.flatten(0, 1))
         pooled = [features.pooled]
@@ -122,7 +122,8 @@ class SwAV(Method):
         self.latest = torch.split(z.detach(), batch)[:VIEWS]
         codes = [self._codes(i, score.detach(), weight.detach()) for i, score in enumerate(scores[:VIEWS])]
         loss = swapped_cross_entropy(codes, [score / self.temperature for score in scores])
-        return Step(loss, features, {"swapped": loss.detach(), "prototypes used": used(torch.cat(codes))})
+        logs = {"swapped": loss.detach(), "prototypes used": used(torch.cat(scores[:VIEWS]))}
+        return Step(loss, features, logs, projections=torch.cat(self.latest))
 
     @property
     def _frozen(self) -> Tensor:

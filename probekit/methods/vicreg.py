@@ -52,6 +52,7 @@ class VICReg(Method):
     paper = "VICReg, arXiv 2105.04906"
     recipe = "vicreg"
     pooling = "gap"
+    spread = 1.0  # paper, section 4.1: gamma
     provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
@@ -71,10 +72,12 @@ class VICReg(Method):
     def step(self, views: Views) -> Step:
         """The weighted sum. Logs: `invariance`, `variance` and `covariance`, unweighted."""
         features = self.encode(views.inputs.flatten(0, 1))
-        terms = vicreg_terms(*self.projector(features.pooled).chunk(2))
+        projections = self.projector(features.pooled)
+        terms = vicreg_terms(*projections.chunk(2))
         loss = sum((w * t for w, t in zip(self.weights, terms, strict=True)), torch.zeros((), device=terms[0].device))
         names = ("invariance", "variance", "covariance")
-        return Step(loss, features, {name: term.detach() for name, term in zip(names, terms, strict=True)})
+        logs = {name: term.detach() for name, term in zip(names, terms, strict=True)}
+        return Step(loss, features, logs, projections=projections.detach())
 
     @property
     def projection(self) -> nn.Module:

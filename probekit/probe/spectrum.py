@@ -26,10 +26,7 @@ def health(features: NDArray[np.floating]) -> dict[str, Any]:
     x = np.asarray(features, dtype=np.float64)
     assert x.ndim == 2
     assert len(x) > 1
-    raw = singular_values(x)
-    centred = singular_values(x - x.mean(axis=0))
-    # What is left of equal rows after rounding is no structure: numpy's tolerance of matrix_rank.
-    centred[centred <= raw.max() * max(x.shape) * np.finfo(np.float32).eps] = 0
+    raw, centred = singular_values(x), centred_singular_values(x)
     spread = deviation(x)
     return {
         "n": x.shape[0],
@@ -45,6 +42,17 @@ def health(features: NDArray[np.floating]) -> dict[str, Any]:
 def singular_values(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of `[N, D]`, the largest first: `[min(N, D)]`."""
     return np.linalg.svd(x, compute_uv=False).astype(np.float64)
+
+
+def centred_singular_values(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of `[N, D]` less the mean row, the largest first: `[min(N, D)]`; all 0 where rows are equal but for rounding."""
+    mean = x.mean(axis=0)
+    sigma = singular_values(x - mean)
+    # What is left of equal rows after rounding is no structure: numpy's tolerance of matrix_rank. Neither of the two
+    # is more than the largest singular value of x, and their sum is not less.
+    largest = max(sigma.max(), np.sqrt(len(x)) * np.linalg.norm(mean))
+    sigma[sigma <= largest * max(x.shape) * np.finfo(np.float32).eps] = 0
+    return sigma
 
 
 def rankme(sigma: NDArray[np.float64]) -> float | None:

@@ -9,7 +9,7 @@ from probekit.data import DeviceSplit
 from probekit.models.encoder import Encoder
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.probe.protocol import probe_accuracy, validation_part
-from probekit.probe.spectrum import rankme, singular_values
+from probekit.probe.spectrum import centred_singular_values, rankme
 
 MOST = 2048  # images whose embeddings the rank is of; ours
 
@@ -44,17 +44,25 @@ class Monitor:
         return labels is not None and len(np.unique(labels)) > 1
 
     def score(self, encoder: Encoder) -> Scores:
-        """Fits the paper's probe on frozen features and scores it; leaves the encoder's mode as it was."""
+        """Fits the paper's probe on frozen features and scores it; leaves the encoder's mode as it was.
+
+        Without labels there is the rank alone.
+        """
         labels = self.train.split.class_labels
-        assert labels is not None
+        if not self.can_score or labels is None:
+            return Scores(None, None, _rank(extract(encoder, self.train.images[self._sample], batch_size=BATCH_SIZE)))
         features = extract(encoder, self.train.images, batch_size=BATCH_SIZE)
         if self.val is not None and self.val.split.class_labels is not None:
             val = self._score_split(encoder, features, labels, self.val)
         else:
             val = self._score_part(features, labels)
         test = self._score_split(encoder, features, labels, self.test)
-        few = features[:: -(-len(features) // MOST)].astype(np.float64)
-        return Scores(val, test, rankme(singular_values(few - few.mean(axis=0))))
+        return Scores(val, test, _rank(features[self._sample]))
+
+    @property
+    def _sample(self) -> slice:
+        """Which training images the rank is of: at most `MOST`, evenly spread."""
+        return slice(None, None, -(-len(self.train) // MOST))
 
     def _score_part(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> float | None:
         held = validation_part(labels, seed=self.seed, groups=self.train.split.factors.get("pair_id"))
@@ -74,3 +82,8 @@ class Monitor:
             return None
         seen = extract(encoder, split.images, batch_size=BATCH_SIZE)
         return probe_accuracy(features, labels, seen, split.split.class_labels)
+
+
+def _rank(features: NDArray[np.float32]) -> float | None:
+    """The effective rank of embeddings `[N, D]`, centred; None where all are alike."""
+    return rankme(centred_singular_values(features.astype(np.float64)))

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-HEALTH = {"deviation", "similarity gap"}  # in metrics.jsonl; the line keeps to the losses
+from probekit.train.health import NUMBERS
+
 PLAIN_EVERY = 10.0  # seconds between plain lines: a log file should stay readable
 
 
@@ -75,7 +76,7 @@ class Display:
         """
         done = epochs_done - self.done_before
         left = self.elapsed / done * (self.epochs - epochs_done) if done > 0 else None
-        losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items() if name not in HEALTH)
+        losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items() if name not in NUMBERS)
         text = Text(
             f"epoch {epochs_done:.1f}/{self.epochs}  {losses}  lr {lr:.2g}  {rate:.0f} images/s  left {clock(left)}"
         )

@@ -204,7 +204,6 @@ class Trainer:
         due = last or (done.epoch - 1) % self.config.train.eval_every == 0
         if due:
             self._check_weights()  # before the monitor, whose complaint about features would not say what to try
-        if due and self.monitor.can_score:
             line |= self._evaluate()
         self.run.append_metrics(line)
         display.epoch(line)

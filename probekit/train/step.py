@@ -12,7 +12,7 @@ from probekit.branches.base import Branch, branches_of
 from probekit.config import Config
 from probekit.data import Images, shrunk
 from probekit.methods.base import Method, Step
-from probekit.train.health import batch_health
+from probekit.train.health import OWN_LOSS, batch_health, projection_health
 from probekit.train.optim import build_optimizer, rates_on_device, scaled_rate
 from probekit.train.regions import Regions
 from probekit.train.seeds import stream_seed
@@ -65,8 +65,9 @@ class TrainingStep:
             clip_each([p.grad for p in self.method.parameters() if p.grad is not None], self.config.optimizer.clip)
         self.optimizer.step()
         self.method.after_step()
-        health = batch_health(step.features.pooled, len(index))
-        logs = {"loss": loss.detach(), **step.logs, **health}
+        health = batch_health(step.features.pooled, len(index)) | projection_health(step.projections, len(index))
+        own = {OWN_LOSS: step.loss.detach()} if active_branches(self.method) else {}
+        logs = {"loss": loss.detach(), **own, **step.logs, **health}
         self.names = list(logs)
         return torch.stack([value.float() for value in logs.values()])
 

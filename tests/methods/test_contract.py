@@ -21,7 +21,7 @@ from probekit.registry import METHODS, get
 from probekit.run import Run
 from probekit.train.build import build_method
 from probekit.train.checkpoint import load_checkpoint
-from probekit.train.health import DEVIATION, GAP, RANK
+from probekit.train.health import NUMBERS, OWN_LOSS, RANK, USED
 from probekit.train.pretrain import load_method, resume
 from probekit.views import RECIPES, make_views
 from tests.chance import noise, seeded
@@ -30,7 +30,7 @@ from tests.methods.batches import HEADS, built
 from tests.train.test_loop import assert_same_run, quiet, stop_after, train
 
 # The trainer's own names in a line of metrics.
-TAKEN = {"epoch", "step", "lr", "val", "test", "loss", DEVIATION, GAP, RANK}
+TAKEN = {"epoch", "step", "lr", "val", "test", "loss", OWN_LOSS, RANK} | NUMBERS - {USED}
 BACKBONES: dict[str, dict[str, Any]] = {
     "unet": {},
     "resnet": {"model.backbone": "timm:resnet18", "model.stem": "small"},
@@ -57,6 +57,10 @@ def test_a_step(name: str, channels: int, backbone: str) -> None:
     assert rows in (4, 4 * len(views.inputs))  # of whole views
     assert step.features.pooled.shape == (rows, method.encoder.dim)
     assert len(step.features.map) == rows
+    assert (step.projections is None) == (method.projection is None)
+    if step.projections is not None:
+        assert len(step.projections) == 8  # of both whole views
+        assert not step.projections.requires_grad
     assert step.logs
     assert not step.logs.keys() & TAKEN
     assert all(v.shape == () and not v.requires_grad and torch.isfinite(v) for v in step.logs.values())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probekit.methods.dino import DINO
-from probekit.methods.sinkhorn import sinkhorn
+from probekit.methods.sinkhorn import sinkhorn, used
 from probekit.methods.swapped import swapped_cross_entropy
 from probekit.methods.swav import SwAV
 from tests.methods.batches import built, noisy_views
@@ -26,6 +26,37 @@ def swav(options: Mapping[str, Any] = {}) -> SwAV:
 
 def dino(options: Mapping[str, Any] = {}) -> DINO:
     return cast(DINO, built("dino", options))
+
+
+# --- How many prototypes are used.
+
+
+def test_prototypes_are_counted_by_what_is_nearest_not_by_balanced_codes() -> None:
+    prototypes = torch.eye(32)
+    for count, share in ((1, 0.0), (2, 1 / 31), (16, 15 / 31), (32, 1.0)):
+        z = prototypes[torch.arange(64) % count]  # 64 samples on so many prototypes
+        assert float(used(z @ prototypes.T)) == pytest.approx(share, abs=1e-6)
+    collapsed = torch.randn(1, 8, generator=torch.Generator().manual_seed(0)).expand(64, 8)
+    assert float(used(collapsed)) == pytest.approx(0, abs=1e-6)
+    codes = sinkhorn(collapsed, epsilon=0.05, iterations=3)
+    torch.testing.assert_close(codes, torch.full_like(codes, 1 / 8))
+
+
+def test_a_batch_that_uses_as_many_prototypes_as_it_can_is_no_small_share() -> None:
+    """DINO, preset paper: 512 outputs and 65,536 prototypes; here 16 and 2048."""
+    assert float(used(torch.eye(2048)[:16])) == pytest.approx(1)
+    assert float(used(torch.eye(2048)[:1])) == 0
+
+
+@pytest.mark.parametrize("name", ["swav", "dino"])
+def test_a_collapsed_encoder_uses_no_prototypes(name: str) -> None:
+    method = built(name, {"method.keep": "online"} if name == "dino" else {})
+    assert isinstance(method, SwAV | DINO)
+    last = [m for m in method.projection.modules() if isinstance(m, nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.fill_(1)
+    assert float(method.step(noisy_views(local=2)).logs["prototypes used"]) == pytest.approx(0, abs=1e-6)
 
 
 # --- SwAV.
@@ -73,7 +104,7 @@ def test_swavs_loss_is_that_of_one_pass_per_size(local: int) -> None:
     torch.testing.assert_close(step.loss.detach(), torch.stack(expected).mean())
     assert step.features.pooled.shape[0] == 8  # of the large crops alone
     assert method.chance_loss == pytest.approx(math.log(6))
-    assert 0 < float(step.logs["prototypes used"]) <= 1
+    assert 0 <= float(step.logs["prototypes used"]) <= 1
 
 
 def test_the_queue_waits_until_it_is_full_and_for_its_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,6 +196,29 @@ def test_dinos_last_layer_is_frozen_bit_for_bit_in_its_first_epoch(optimizer: st
         training.step()
         assert torch.equal(last, before) == (k < BATCHES)
         assert bool(cast(Tensor, last.grad).any()) == (k >= BATCHES)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "expected"),
+    [(0, [0.06, 0.06, 0.06, 0.06]), (1, [0.04, 0.05, 0.06, 0.06]), (2, [0.04, 0.045, 0.05, 0.055])],
+)
+def test_the_teachers_temperature_without_a_warm_up_is_the_final_one(warmup: int, expected: list[float]) -> None:
+    method = dino({"method.final_teacher_temperature": 0.06, "method.teacher_warmup": warmup})
+    method.plan(batches=2, epochs=2)
+    found = []
+    for _ in expected:
+        found.append(float(method._teacher_temperature()))
+        method.clock.tick()
+    assert found == pytest.approx(expected)
+
+
+def test_a_first_temperature_without_effect_is_said() -> None:
+    def lines(**changes: float) -> list[str]:
+        options = {"teacher_temperature": 0.04, "final_teacher_temperature": 0.04, "teacher_warmup": 0.0} | changes
+        return DINO.suited(options, images=10, batch_size=4)[1]
+
+    assert lines() == lines(final_teacher_temperature=0.07, teacher_warmup=30) == []
+    assert "method.teacher_temperature=0.06 has no effect" in lines(teacher_temperature=0.06)[0]
 
 
 def test_dinos_head_is_lightlys() -> None:

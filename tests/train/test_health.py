@@ -3,6 +3,8 @@
 Alone: pytest tests/train/test_health.py
 """
 
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from torch import Tensor
+from torch.nn import functional as F
 
 from probekit.config import resolve
 from probekit.methods.base import Method
@@ -17,7 +21,7 @@ from probekit.registry import METHODS, get
 from probekit.run import open_run
 from probekit.train import health
 from probekit.train.build import build_method
-from probekit.train.health import CollapseError, batch_health, complaints
+from probekit.train.health import CollapseError, batch_health, complaints, projection_health
 from probekit.train.pretrain import pretrain, resume
 from tests.datasets import small_shapes
 
@@ -41,6 +45,32 @@ def test_a_collapse_has_no_deviation_and_spread_directions_have_one() -> None:
     assert float(batch_health(many, 2000)["deviation"]) == pytest.approx(1, abs=0.02)
 
 
+def test_the_directions_and_the_spread_of_projections_are_their_formulas() -> None:
+    generator = torch.Generator().manual_seed(0)
+    projections = torch.randn(10, 6, generator=generator) * torch.arange(1, 7) + 5
+    found = projection_health(projections, 5)
+    z = projections.double().numpy().reshape(2, 5, 6)
+    z = (z - z.mean(axis=1, keepdims=True)).reshape(10, 6)
+    variances = np.linalg.eigvalsh(z.T @ z)
+    assert float(found["projection directions"]) == pytest.approx(variances.sum() ** 2 / (variances**2).sum(), rel=1e-4)
+    assert float(found["projection spread"]) == pytest.approx(np.sqrt((z**2).mean(axis=0)).mean(), rel=1e-5)
+    for name in ("deviation", "similarity gap"):
+        assert found[f"projection {name}"] == batch_health(projections, 5)[name]
+
+
+def test_projections_along_one_line_have_one_direction_at_any_scale() -> None:
+    along = torch.randn(8, 1, generator=torch.Generator().manual_seed(0)) * torch.randn(6)
+    for scale in (1e-12, 1.0, 1e12):
+        assert float(projection_health(along * scale, 4)["projection directions"]) == pytest.approx(1, rel=1e-4)
+
+
+def test_equal_projections_and_none_give_finite_numbers() -> None:
+    found = projection_health(torch.ones(8, 4), 4)
+    assert all(bool(torch.isfinite(v)) for v in found.values())
+    assert float(found["projection directions"]) == float(found["projection spread"]) == 0
+    assert projection_health(None, 4) == {}
+
+
 def method(name: str) -> Method:
     config = resolve(name, get(METHODS, "method", name), preset="quick", seed=0, options={"model.width": 4})
     return build_method(config, channels=1)
@@ -48,16 +78,25 @@ def method(name: str) -> Method:
 
 def line(**changes: float) -> dict[str, Any]:
     sound = {"epoch": 20, "loss": 1.0, "deviation": 0.4, "similarity_gap": 0.3, "prototypes_used": 0.9}
+    sound |= {"projection_deviation": 0.9, "projection_similarity_gap": 0.3}
+    sound |= {"projection_spread": 0.3, "projection_directions": 1.3}
     return {name.replace("_", " "): value for name, value in (sound | changes).items()}
+
+
+ONE_DIRECTION = {"projection_directions": 1.02, "projection_similarity_gap": 0.01}
+AT_LN_32 = {"loss": 3.4657, "projection_similarity_gap": 0.001}
 
 
 @pytest.mark.parametrize(
     ("name", "changes", "kind", "cause"),
     [
-        ("simsiam", {"deviation": 0.001}, "collapse", "--set method.bottleneck=512"),
-        ("vicreg", {"deviation": 0.001}, "collapse", "optimizer.lr is too high"),
-        ("dino", {"prototypes_used": 0.02}, "prototypes", "--set method.teacher_temperature"),
-        ("swav", {"loss": 3.4657, "similarity_gap": 0.001}, "stuck", "--set method.epsilon=0.02"),
+        ("simsiam", {"deviation": 0.001}, "collapse", "optimizer.lr is too high"),
+        ("simsiam", {"projection_deviation": 0.001}, "collapse", "projections of all images are nearly alike"),
+        ("simsiam", ONE_DIRECTION, "collapse", "vary in one direction alone"),
+        ("vicreg", {"projection_spread": 0.01}, "collapse", "shrink to a point"),
+        ("dino", {"prototypes_used": 0.02}, "prototypes", "--set method.final_teacher_temperature=0.06"),
+        ("swav", AT_LN_32, "stuck", "--set method.epsilon=0.02"),
+        ("swav", AT_LN_32 | {"loss": 3.7, "method_loss": 3.4657}, "stuck", "stays at 3.466"),  # a branch's is .23
     ],
 )
 def test_a_warning_names_a_likely_cause(name: str, changes: dict[str, float], kind: str, cause: str) -> None:
@@ -72,19 +111,37 @@ def test_a_warning_names_a_likely_cause(name: str, changes: dict[str, float], ki
     [
         {},
         {"loss": 3.4657},
-        {"loss": 3.4657, "similarity_gap": 0.001, "epoch": 3},
-        {"loss": 3.3, "similarity_gap": 0.001},
+        AT_LN_32 | {"epoch": 3},
+        AT_LN_32 | {"loss": 3.3},
+        AT_LN_32 | {"method_loss": 3.0},
+        {"prototypes_used": 0.01, "epoch": 3},
+        ONE_DIRECTION | {"epoch": 3},
+        ONE_DIRECTION | {"projection_similarity_gap": 0.8},
+        ONE_DIRECTION | {"projection_directions": 1.3},
+        {"projection_spread": 1e-4},
     ],
 )
 def test_a_sound_run_is_left_alone(changes: dict[str, float]) -> None:
-    """Swav's ln K is 3.4657; a loss near it early, or with views told apart, is none to speak of."""
+    """Swav's ln K is 3.4657; a loss near it early, or with views told apart, is none to speak of; nor is a scale."""
     assert complaints(line(**changes), method("swav"), epochs=45) == {}
 
 
-def start(tmp_path: Path, console: Console, *, fail: bool) -> None:
-    small_shapes(tmp_path / "a.h5", n=8, n_test=4, size=16)
+SETTINGS = {"model.width": 4, "train.batch_size": 4, "train.epochs": 3}
+
+
+def start(
+    tmp_path: Path,
+    console: Console,
+    *,
+    fail: bool,
+    method: str = "simclr",
+    n: int = 8,
+    options: Mapping[str, Any] = SETTINGS,
+    branches: Sequence[str] = (),
+) -> None:
+    small_shapes(tmp_path / "a.h5", n=n, n_test=4, size=16)
     pretrain(
-        "simclr",
+        method,
         data=tmp_path / "a.h5",
         runs=tmp_path / "runs",
         name="a",
@@ -92,8 +149,8 @@ def start(tmp_path: Path, console: Console, *, fail: bool) -> None:
         seed=0,
         config_file=None,
         overrides=(),
-        options={"model.width": 4, "train.batch_size": 4, "train.epochs": 3},
-        branches=(),
+        options=options,
+        branches=branches,
         device="cpu",
         overwrite=False,
         fail_on_collapse=fail,
@@ -114,7 +171,9 @@ def test_a_run_warns_once_and_fails_where_asked(tmp_path: Path, monkeypatch: pyt
     run = open_run("a", tmp_path / "runs")
     assert run.read()["state"] == ("failed" if fail else "finished")
     assert len(run.read_metrics()) == (1 if fail else 3)
-    assert {"deviation", "similarity gap", "effective rank"} <= run.read_metrics()[0].keys()
+    of_projections = {f"projection {name}" for name in ("deviation", "similarity gap", "spread", "directions")}
+    assert {"deviation", "similarity gap", "effective rank"} | of_projections <= run.read_metrics()[0].keys()
+    assert "method loss" not in run.read_metrics()[0]
     assert torch.load(run.checkpoints / "last.pt", weights_only=True)["progress"]["epoch"] == (1 if fail else 3)
 
 
@@ -125,3 +184,52 @@ def test_a_run_that_goes_on_fails_where_asked(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(CollapseError):
         resume(run, epochs=5, device="cpu", fail_on_collapse=True, console=Console(quiet=True))
     assert len(run.read_metrics()) == 4
+
+
+def no_stop_gradient(p: Tensor, z: Tensor) -> Tensor:
+    return -F.cosine_similarity(p, z, dim=1).mean()
+
+
+SHRINKS = {"method.variance": 1e-6, "method.covariance": 1e-6}
+
+
+@pytest.mark.parametrize(
+    ("name", "stop_gradient", "options", "told"),
+    [
+        ("simsiam", True, {}, None),
+        ("simsiam", False, {}, "one direction alone"),
+        ("vicreg", True, {}, None),
+        ("vicreg", True, SHRINKS, "shrink to a point"),
+    ],
+)
+def test_a_method_that_lost_what_keeps_it_from_collapsing_is_stopped(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    stop_gradient: bool,
+    options: Mapping[str, float],
+    told: str | None,
+) -> None:
+    """What collapses is the projection: the embeddings' deviation stays above a quarter."""
+    if not stop_gradient:
+        monkeypatch.setattr("probekit.methods.simsiam.negative_cosine", no_stop_gradient)
+    settings = {"model.width": 8, "model.depth": 2, "method.hidden": 64, "train.precision": "fp32"}
+    settings |= {"train.batch_size": 16, "train.epochs": 6, "optimizer.lr": 1e-2, **options}
+    with nullcontext() if told is None else pytest.raises(CollapseError, match=told):
+        start(tmp_path, Console(quiet=True), fail=True, method=name, n=256, options=settings)
+    lines = open_run("a", tmp_path / "runs").read_metrics()
+    assert len(lines) in ((6,) if told is None else (2, 3, 4, 5))
+    assert all(line["deviation"] > 0.25 for line in lines)
+
+
+def test_the_methods_own_loss_is_logged_apart_from_a_branchs(tmp_path: Path) -> None:
+    start(
+        tmp_path,
+        Console(quiet=True),
+        fail=False,
+        method="moco-v2",
+        options=SETTINGS | {"train.epochs": 1, "method.queue": 4},
+        branches=("lcr",),
+    )
+    first = open_run("a", tmp_path / "runs").read_metrics()[0]
+    assert first["method loss"] == first["contrastive"] != first["loss"]

@@ -289,8 +289,21 @@ def test_unlabelled_data_trains_without_scores(data: Path, tmp_path: Path, monke
     run, finished = train(data, tmp_path, epochs=1)
     assert finished
     assert "val" not in run.read_metrics()[0]
+    assert run.read_metrics()[0]["effective rank"] > 1
     assert not (run.checkpoints / "best_val.pt").exists()
     assert run.encoder.exists()
+
+
+def test_the_rank_needs_no_labels(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = open_split(data, "train", CPU, max_size=32)
+    bare = replace(split, split=replace(split.split, labels=None))
+    encoder = Encoder(channels=1, width=4, depth=4, pooling="gap")
+    for most in (2048, 10):
+        monkeypatch.setattr("probekit.train.evaluate.MOST", most)
+        found, known = (Monitor(train, None, None, seed=0).score(encoder) for train in (bare, split))
+        assert (found.val, found.test) == (None, None)
+        assert found.rank is not None
+        assert found.rank == pytest.approx(known.rank, rel=1e-4)
 
 
 def test_an_unlabelled_validation_split_is_as_none(data: Path) -> None:
