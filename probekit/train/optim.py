@@ -60,7 +60,8 @@ def build_optimizer(
     if name == "larc":
         return LARC(groups, lr=lr, momentum=momentum, weight_decay=weight_decay)
     if name == "sgd":
-        return torch.optim.SGD(groups, lr, momentum, weight_decay=weight_decay, foreach=True)
+        # fused reads a rate that is a tensor on the device; torch's other forms read it back, which no graph may hold
+        return torch.optim.SGD(groups, lr, momentum, weight_decay=weight_decay, fused=True)
     if name == "adamw":
         betas = (momentum, 0.999)
         on_gpu = any(p.is_cuda for p in parameters)  # capturable: a CUDA graph may hold the step
