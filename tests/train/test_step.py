@@ -100,6 +100,21 @@ def test_recorded_steps_are_the_launched_ones_on_a_gpu(method: str, preset: str)
     torch.testing.assert_close(recorded, launched, rtol=1e-3, atol=1e-4)  # atomic sums come in any order
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_after_a_failed_recording_the_steps_are_the_launched_ones_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that waits for the GPU fails as it is recorded; views and dropout go on as if it had not been tried."""
+    device = torch.device("cuda")
+    config = configured()
+    launched = losses(step_of(config, device), 20, device)
+    step, said = step_of(config, device), list[str]()
+    stream = torch.cuda.current_stream()
+    monkeypatch.setattr(step.method, "after_step", torch.cuda.synchronize)
+    recorded = losses(RecordedStep(step, said.append), 20, device)
+    assert len(said) == 1
+    assert torch.cuda.current_stream() == stream
+    torch.testing.assert_close(recorded, launched, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", CHOICES["optimizer.name"])
 def test_a_rate_may_be_a_tensor(name: str) -> None:
     weights = []
