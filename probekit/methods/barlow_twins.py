@@ -72,8 +72,8 @@ class BarlowTwins(Method):
 
     def step(self, views: Views) -> Step:
         """The loss of a batch. Logs: `correlation`, the same."""
-        features = self.encode(views.inputs.flatten(0, 1))
-        z1, z2 = self.projector(features.pooled).chunk(2)
+        features = self.encode(*views.inputs)
+        z1, z2 = map(self.projector, features.pooled.chunk(2))
         loss = cross_correlation_loss(z1, z2, off_diagonal=self.off_diagonal)
         return Step(loss=loss, features=features, logs={"correlation": loss.detach()})
 

@@ -48,11 +48,9 @@ class BYOL(MomentumMethod):
 
     def step(self, views: Views) -> Step:
         """The sum over both views of 2 - 2 cos, in [0, 8]. Logs: `prediction`, the same."""
-        x = views.inputs.flatten(0, 1)
-        features = self.encode(x)
-        predictions = self.predictor(self.projector(features.pooled)).chunk(2)
+        features = self.encode(*views.inputs)
+        p1, p2 = (self.predictor(self.projector(y)) for y in features.pooled.chunk(2))
         with torch.no_grad():
-            targets = self.target["projector"](self.encode_target(x).pooled).chunk(2)
-        pairs = zip(predictions, reversed(targets), strict=True)
-        loss = sum((2 + 2 * negative_cosine(p, z) for p, z in pairs), torch.zeros((), device=x.device))
+            z1, z2 = map(self.target["projector"], self.encode_target(*views.inputs).pooled.chunk(2))
+        loss = 4 + 2 * (negative_cosine(p1, z2) + negative_cosine(p2, z1))
         return Step(loss=loss, features=features, logs={"prediction": loss.detach()})

@@ -93,7 +93,7 @@ class MoCoV2(MomentumMethod):
     def _keys(self, x: Tensor) -> Tensor:
         """Unit vectors `[B, P]` of the target, in the images' order."""
         groups = max(1, round(len(x) / self.group))
-        pooled = torch.cat([self.encode_target(x[start::groups]).pooled for start in range(groups)])
+        pooled = self.encode_target(*(x[start::groups] for start in range(groups))).pooled
         place = torch.cat([torch.arange(start, len(x), groups, device=x.device) for start in range(groups)])
         keys = F.normalize(self.target["projector"](pooled), dim=1)
         return torch.empty_like(keys).index_copy_(0, place, keys)

@@ -70,8 +70,9 @@ class VICReg(Method):
 
     def step(self, views: Views) -> Step:
         """The weighted sum. Logs: `invariance`, `variance` and `covariance`, unweighted."""
-        features = self.encode(views.inputs.flatten(0, 1))
-        terms = vicreg_terms(*self.projector(features.pooled).chunk(2))
+        features = self.encode(*views.inputs)
+        z1, z2 = map(self.projector, features.pooled.chunk(2))
+        terms = vicreg_terms(z1, z2)
         loss = sum((w * t for w, t in zip(self.weights, terms, strict=True)), torch.zeros((), device=terms[0].device))
         names = ("invariance", "variance", "covariance")
         return Step(loss, features, {name: term.detach() for name, term in zip(names, terms, strict=True)})
