@@ -162,6 +162,13 @@ def test_dinos_last_layer_is_frozen_bit_for_bit_in_its_first_epoch(optimizer: st
         assert bool(cast(Tensor, last.grad).any()) == (k >= BATCHES)
 
 
+def test_dinos_teacher_follows_slowly_in_the_papers_preset() -> None:
+    """Official code, help text of momentum_teacher: .9995 for batches of 256, not the .996 of larger ones."""
+    method = built("dino", preset="paper")
+    assert isinstance(method, DINO)
+    assert method.momentum == 0.9995
+
+
 def test_dinos_head_is_lightlys() -> None:
     """Same weights, same outputs: unit vectors times unit rows, the gain at 1."""
     from lightly.models.modules.heads import DINOProjectionHead
