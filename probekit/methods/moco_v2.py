@@ -66,7 +66,10 @@ class MoCoV2(MomentumMethod):
 
     @classmethod
     def suited(cls, options: Mapping[str, Any], *, images: int, batch_size: int) -> tuple[dict[str, Any], list[str]]:
-        """A queue of at most half of the images: a longer one holds each image's own keys, as negatives."""
+        """A queue of at most half of the images: a longer one holds an image's own key too often, as a negative.
+
+        Of K keys and N images it does so K^2 / (2 N^2) of the time, by the order of two epochs: one time in eight.
+        """
         most = max(images // 2, batch_size)
         if options["queue"] < batch_size:
             raise ValueError(
@@ -77,7 +80,7 @@ class MoCoV2(MomentumMethod):
             return dict(options), []
         line = (
             f"method.queue={most} in place of {options['queue']:,}: there are {images:,} images, and a longer queue "
-            "would hold each one's own keys, as negatives"
+            "would more often hold an image's own older key, as a negative"
         )
         return dict(options) | {"queue": most}, [line]
 

@@ -203,7 +203,7 @@ def suited(name: str, *, images: int, batch_size: int, **options: Any) -> tuple[
     ("name", "images", "options", "chosen", "line"),
     [
         ("moco-v2", 960, {"queue": 480}, {"queue": 480}, ""),
-        ("moco-v2", 960, {"queue": 65536}, {"queue": 480}, "method.queue=480 in place of 65,536: there are 960 images"),
+        ("moco-v2", 960, {"queue": 65536}, {"queue": 480}, "more often hold an image's own"),
         ("moco-v2", 20, {"queue": 65536}, {"queue": 16}, "method.queue=16"),
         ("swav", 960, {"queue": 240, "prototypes": 32}, {"queue": 240, "prototypes": 32}, ""),
         ("swav", 970, {"queue": 3840, "prototypes": 32}, {"queue": 960, "prototypes": 32}, "method.queue=960"),
