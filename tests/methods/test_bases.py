@@ -15,11 +15,12 @@ from torch.nn import functional as F
 from probekit.methods.barlow_twins import BarlowTwins, cross_correlation_loss
 from probekit.methods.byol import BYOL
 from probekit.methods.info_nce import info_nce
+from probekit.methods.moco_v2 import MoCoV2
 from probekit.methods.simsiam import SimSiam
 from probekit.methods.vicreg import VICReg, vicreg_terms
 from probekit.registry import METHODS, get
 from probekit.train.optim import Schedule, build_optimizer, set_rates
-from tests.methods.batches import built, noisy_views
+from tests.methods.batches import built, noisy_views, unit
 from tests.methods.training import BATCHES, EPOCHS, Training
 
 # --- SimSiam, BYOL.
@@ -190,6 +191,21 @@ def test_moco_is_info_nce_of_its_queue() -> None:
     assert method.chance_loss == pytest.approx(math.log(11))
 
 
+def test_moco_with_the_queue_off_is_the_plain_info_nce() -> None:
+    """Each query's negatives are the other keys of its batch; so through a training, whose target follows."""
+    method = cast(MoCoV2, built("moco-v2", {"method.queue": 0}))
+    assert method.chance_loss is None
+    training = Training(method)
+    for k in range(3):
+        views = noisy_views(seed=k, batch=5)
+        with torch.no_grad():
+            queries = unit(method.projector(method.encoder(views.inputs[0]).pooled))
+            keys = unit(method.target["projector"](method.target["encoder"](views.inputs[1]).pooled))
+        terms = [-float(torch.log_softmax(keys @ q / 0.2, 0)[i]) for i, q in enumerate(queries)]
+        assert training.step(views) == pytest.approx(sum(terms) / 5, rel=1e-5)
+    assert not [name for name, _ in method.named_buffers() if name.startswith("queue")]
+
+
 # --- Settings that fit the data.
 
 
@@ -205,6 +221,7 @@ def suited(name: str, *, images: int, batch_size: int, **options: Any) -> tuple[
         ("moco-v2", 960, {"queue": 480}, {"queue": 480}, ""),
         ("moco-v2", 960, {"queue": 65536}, {"queue": 480}, "more often hold an image's own"),
         ("moco-v2", 20, {"queue": 65536}, {"queue": 16}, "method.queue=16"),
+        ("moco-v2", 960, {"queue": 0}, {"queue": 0}, ""),
         ("swav", 960, {"queue": 240, "prototypes": 32}, {"queue": 240, "prototypes": 32}, ""),
         ("swav", 970, {"queue": 3840, "prototypes": 32}, {"queue": 960, "prototypes": 32}, "method.queue=960"),
         ("swav", 970, {"queue": 0, "prototypes": 32}, {"queue": 0, "prototypes": 8}, "method.prototypes=8"),
@@ -233,6 +250,7 @@ def test_a_queue_shorter_than_a_batch_is_refused(name: str, typed: str) -> None:
     [
         ("moco-v2", "temperature", 0.0),
         ("moco-v2", "projection_dim", 0),
+        ("moco-v2", "queue", -1),
         ("simsiam", "bottleneck", 0),
         ("swav", "epsilon", 0.0),
         ("swav", "queue", -1),
