@@ -94,11 +94,11 @@ RECIPES: dict[str, Recipe] = {
     ),
     "swav-pair": Recipe("two large crops, as swav's without small ones", (_torchvision(2, (0.08, 1.0), SWAV),)),
     "dino": Recipe(
-        "two large crops, unequal as byol's, and six small ones",
+        "two large crops, unequal as byol's, and eight small ones",
         (
             _torchvision(1, (0.14, 1.0), BYOL),
             _torchvision(1, (0.14, 1.0), BYOL_OTHER),
-            _torchvision(6, (0.05, 0.14), DINO_LOCAL, LOCAL),
+            _torchvision(8, (0.05, 0.14), DINO_LOCAL, LOCAL),
         ),
     ),
 }

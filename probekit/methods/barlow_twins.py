@@ -72,11 +72,11 @@ class BarlowTwins(Method):
 
     def step(self, views: Views) -> Step:
         """The loss of a batch. Logs: `correlation`, the same."""
-        features = self.encode(views.inputs.flatten(0, 1))
-        projections = self.projector(features.pooled)
-        loss = cross_correlation_loss(*projections.chunk(2), off_diagonal=self.off_diagonal)
-        logs = {"correlation": loss.detach()}
-        return Step(loss=loss, features=features, logs=logs, projections=projections.detach())
+        features = self.encode(*views.inputs)
+        z1, z2 = map(self.projector, features.pooled.chunk(2))
+        loss = cross_correlation_loss(z1, z2, off_diagonal=self.off_diagonal)
+        logs, compared = {"correlation": loss.detach()}, torch.cat([z1, z2]).detach()
+        return Step(loss=loss, features=features, logs=logs, projections=compared)
 
     def rates(self) -> Sequence[Rate]:
         """Biases and batch norm learn more slowly."""

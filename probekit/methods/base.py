@@ -91,9 +91,13 @@ class Method(nn.Module, ABC):
         self.encoder = encoder
         self.branches: nn.ModuleDict = nn.ModuleDict()
 
-    def encode(self, x: Tensor) -> Features:
-        """Encodes `[B, C, H, W]` and lets every branch refine the features, in the order they were attached."""
-        features: Features = self.encoder(x)
+    def encode(self, *batches: Tensor) -> Features:
+        """Encodes `[B, C, H, W]` and lets every branch refine the features, in the order they were attached.
+
+        Views that shall share batch statistics come as one batch; each of several batches has a pass of its own
+        (`Encoder.forward`), and the features are those of all, one batch after another.
+        """
+        features: Features = self.encoder(*batches)
         branch: Branch
         for branch in self.branches.values():  # type: ignore[assignment]
             features = branch.refine(features)

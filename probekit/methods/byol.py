@@ -48,12 +48,11 @@ class BYOL(MomentumMethod):
 
     def step(self, views: Views) -> Step:
         """The sum over both views of 2 - 2 cos, in [0, 8]. Logs: `prediction`, the same."""
-        x = views.inputs.flatten(0, 1)
-        features = self.encode(x)
-        projections = self.projector(features.pooled)
-        predictions = self.predictor(projections).chunk(2)
+        features = self.encode(*views.inputs)
+        y1, y2 = map(self.projector, features.pooled.chunk(2))
+        p1, p2 = self.predictor(y1), self.predictor(y2)
         with torch.no_grad():
-            targets = self.target["projector"](self.encode_target(x).pooled).chunk(2)
-        pairs = zip(predictions, reversed(targets), strict=True)
-        loss = sum((2 + 2 * negative_cosine(p, z) for p, z in pairs), torch.zeros((), device=x.device))
-        return Step(loss=loss, features=features, logs={"prediction": loss.detach()}, projections=projections.detach())
+            z1, z2 = map(self.target["projector"], self.encode_target(*views.inputs).pooled.chunk(2))
+        loss = 4 + 2 * (negative_cosine(p1, z2) + negative_cosine(p2, z1))
+        logs, compared = {"prediction": loss.detach()}, torch.cat([y1, y2]).detach()
+        return Step(loss=loss, features=features, logs=logs, projections=compared)

@@ -57,9 +57,9 @@ class MomentumMethod(Method):
             copy.load_state_dict(getattr(self, name).state_dict())
 
     @torch.no_grad()
-    def encode_target(self, x: Tensor) -> Features:
-        """What the target makes of `[B, C, H, W]`, without gradients."""
-        features: Features = self.target["encoder"](x)
+    def encode_target(self, *batches: Tensor) -> Features:
+        """What the target makes of `[B, C, H, W]`, each batch in a pass of its own, without gradients."""
+        features: Features = self.target["encoder"](*batches)
         return features
 
     def tau(self) -> Tensor:

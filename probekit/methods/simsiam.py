@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from probekit.methods.base import Method, Rate, Step, expect_positive
@@ -43,12 +44,12 @@ class SimSiam(Method):
 
     def step(self, views: Views) -> Step:
         """The mean over both views of -cos, in [-1, 1]. Logs: `prediction`, the same."""
-        features = self.encode(views.inputs.flatten(0, 1))
-        projections = self.projector(features.pooled)
-        (z1, z2), (p1, p2) = projections.chunk(2), self.predictor(projections).chunk(2)
+        features = self.encode(*views.inputs)
+        z1, z2 = map(self.projector, features.pooled.chunk(2))
+        p1, p2 = self.predictor(z1), self.predictor(z2)
         loss = 0.5 * (negative_cosine(p1, z2) + negative_cosine(p2, z1))
         logs = {"prediction": loss.detach()}
-        return Step(loss=loss, features=features, logs=logs, projections=projections.detach())
+        return Step(loss=loss, features=features, logs=logs, projections=torch.cat([z1, z2]).detach())
 
     def rates(self) -> Sequence[Rate]:
         """The predictor's, constant."""

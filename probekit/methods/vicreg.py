@@ -71,13 +71,13 @@ class VICReg(Method):
 
     def step(self, views: Views) -> Step:
         """The weighted sum. Logs: `invariance`, `variance` and `covariance`, unweighted."""
-        features = self.encode(views.inputs.flatten(0, 1))
-        projections = self.projector(features.pooled)
-        terms = vicreg_terms(*projections.chunk(2))
+        features = self.encode(*views.inputs)
+        z1, z2 = map(self.projector, features.pooled.chunk(2))
+        terms = vicreg_terms(z1, z2)
         loss = sum((w * t for w, t in zip(self.weights, terms, strict=True)), torch.zeros((), device=terms[0].device))
         names = ("invariance", "variance", "covariance")
         logs = {name: term.detach() for name, term in zip(names, terms, strict=True)}
-        return Step(loss, features, logs, projections=projections.detach())
+        return Step(loss, features, logs, projections=torch.cat([z1, z2]).detach())
 
     @property
     def projection(self) -> nn.Module:

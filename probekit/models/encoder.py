@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from safetensors import safe_open
@@ -30,10 +30,33 @@ class Features:
         weights: `[B, h, w]`, the pooling weights, or None for plain averages.
     """
 
-    stages: list[Tensor]
+    stages: Sequence[Tensor]
     map: Tensor
     pooled: Tensor
     weights: Tensor | None
+
+
+class JoinedStages(Sequence[Tensor]):
+    """The stages of several passes, one pass after another; each is put together when asked for, as few ever are.
+
+    Args:
+        passes: The stages of each pass.
+    """
+
+    def __init__(self, passes: Sequence[Sequence[Tensor]]) -> None:
+        self.passes = passes
+
+    def __len__(self) -> int:
+        return len(self.passes[0])
+
+    @overload
+    def __getitem__(self, at: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Tensor]: ...
+    def __getitem__(self, at: int | slice) -> Tensor | list[Tensor]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        return torch.cat([stages[at] for stages in self.passes])
 
 
 class Encoder(nn.Module):
@@ -105,9 +128,15 @@ class Encoder(nn.Module):
         named: dict[str, nn.Module] = {"pooling": self.pooling, **dict(reversed(self.backbone.parts.items()))}
         return {name: block for name, block in named.items() if any(True for _ in block.parameters())}
 
-    def forward(self, x: Tensor) -> Features:
-        """Encodes a batch of images in [0, 1]."""
-        out = self.backbone(x if self.mean is None else (x - self.mean) / self.std)  # type: ignore[operator]
+    def forward(self, x: Tensor, *others: Tensor) -> Features:
+        """Encodes images in [0, 1].
+
+        With more than one batch each has a pass, and so batch statistics, of its own; the features are those of all,
+        one batch after another, and pooled from the joined map, so that a loss has a gradient there.
+        """
+        if others:
+            return self._apart((x, *others))
+        out = self.backbone(self._normalised(x))
         if isinstance(out, Features):
             return out
         if isinstance(out, Tensor):
@@ -116,6 +145,17 @@ class Encoder(nn.Module):
             out = [out]
         pooled, weights = self.pooling(out[-1])
         return Features(stages=out, map=out[-1], pooled=pooled, weights=weights)
+
+    def _apart(self, batches: Sequence[Tensor]) -> Features:
+        passes: list[list[Tensor]] = [self.backbone(self._normalised(x)) for x in batches]
+        feature_map = torch.cat([stages[-1] for stages in passes])
+        parts = [self.pooling(part) for part in torch.split(feature_map, [len(x) for x in batches])]
+        pooled = torch.cat([part for part, _ in parts])
+        weights = None if parts[0][1] is None else torch.cat([part for _, part in parts])
+        return Features(JoinedStages(passes), feature_map, pooled, weights)
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        return x if self.mean is None else (x - self.mean) / self.std  # type: ignore[operator]
 
 
 def build_encoder(spec: dict[str, Any]) -> Encoder:

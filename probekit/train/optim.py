@@ -60,7 +60,8 @@ def build_optimizer(
     if name == "larc":
         return LARC(groups, lr=lr, momentum=momentum, weight_decay=weight_decay)
     if name == "sgd":
-        return torch.optim.SGD(groups, lr, momentum, weight_decay=weight_decay, foreach=True)
+        # fused reads a rate that is a tensor on the device; torch's other forms read it back, which no graph may hold
+        return torch.optim.SGD(groups, lr, momentum, weight_decay=weight_decay, fused=True)
     if name == "adamw":
         betas = (momentum, 0.999)
         on_gpu = any(p.is_cuda for p in parameters)  # capturable: a CUDA graph may hold the step
@@ -86,9 +87,17 @@ def rates_on_device(optimizer: Optimizer, device: torch.device) -> None:
 
 
 def set_rates(optimizer: Optimizer, schedule: "Schedule", step: int) -> None:
-    """Sets every group's learning rate for a step, without a wait for the device."""
+    """Sets every group's learning rate for a step, without a wait for the device.
+
+    A group that starts late then has its state made new: AdamW has averaged in the zeros of a frozen weight's
+    gradient, and would take steps of several times the rate; a momentum has gathered the decay.
+    """
     for group in optimizer.param_groups:
-        begun = step >= group.get("start", 0)
+        start = group.get("start", 0)
+        if 0 < start == step:
+            for value in (v for p in group["params"] for v in optimizer.state.get(p, {}).values()):
+                value.zero_()
+        begun = step >= start
         lr = group.get("share", 1.0) * schedule.at(step, group.get("schedule")) if begun else 0.0
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(lr)

@@ -4,6 +4,8 @@ Each image has a region, the bounding box of where its feature map is strong. Th
 often near the region's edges than in its middle. Details: the authors' code; docs/methods.md says where ours differs.
 """
 
+import math
+
 import numpy as np
 import torch
 from scipy.special import betaincinv
@@ -47,7 +49,9 @@ class Regions(nn.Module):
 
     def due(self, epoch: int, epochs: int) -> bool:
         """Whether the regions are to be found before an epoch: first after the warm-up."""
-        first, step = round(self.crop.warmup * epochs), max(1, round(self.crop.every * epochs))
+        # An epoch at least, unless the warm-up is 0; a product such as .07 * 100 is a hair above 7.
+        first = math.ceil(round(self.crop.warmup * epochs, 6))
+        step = max(1, round(self.crop.every * epochs))
         return epoch >= first and (epoch - first) % step == 0
 
     def find(self, encoder: Encoder, images: Images) -> float:

@@ -164,19 +164,34 @@ class RecordedStep:
     def _record(self, index: Tensor, images: Tensor) -> None:
         self.index, self.images = index.clone(), images.clone()
         self.step.optimizer.zero_grad(set_to_none=True)  # gradients then live in the graph's own memory
-        before = self.step.generator.get_state()
+        views = self.step.generator
+        generators = [views, *(g for g in torch.cuda.default_generators if g.device == views.device)]
+        before = [generator.get_state() for generator in generators]
         try:
             graph = torch.cuda.CUDAGraph()
-            graph.register_generator_state(self.step.generator)
-            with torch.cuda.graph(graph, stream=self.stream):
+            graph.register_generator_state(views)
+            # The outer context gives the stream back where the inner one fails as it ends.
+            with torch.cuda.stream(self.stream), torch.cuda.graph(graph, stream=self.stream):
                 self.scalars = self.step(self.index, self.images)
         except RuntimeError as error:
-            self.step.generator.set_state(before)
+            for generator, state in zip(generators, before, strict=True):
+                renew(generator, state)
             self.step.optimizer.zero_grad(set_to_none=True)
             reason = str(error).splitlines()[0]
             self.say(f"the step cannot be recorded as a CUDA graph, and is launched kernel by kernel: {reason}")
             return
         self.graph = graph
+
+
+def renew(generator: torch.Generator, state: Tensor) -> None:
+    """Puts a generator back to a state.
+
+    On a GPU that state is a new object: in some versions of torch the one that was part of a failed recording still
+    takes itself for recorded, and refuses to draw.
+    """
+    if generator.device.type == "cuda":
+        generator.graphsafe_set_state(torch.Generator(generator.device).graphsafe_get_state())
+    generator.set_state(state)
 
 
 def build_step(config: Config, method: Method, images: Images, labels: NDArray[np.int64] | None = None) -> TrainingStep:

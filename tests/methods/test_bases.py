@@ -4,6 +4,7 @@ Alone: pytest tests/methods/test_bases.py
 """
 
 import math
+from copy import deepcopy
 from typing import Any, cast
 
 import pytest
@@ -11,14 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.methods.barlow_twins import BarlowTwins
+from probekit.methods.barlow_twins import BarlowTwins, cross_correlation_loss
 from probekit.methods.byol import BYOL
 from probekit.methods.info_nce import info_nce
+from probekit.methods.moco_v2 import MoCoV2
 from probekit.methods.simsiam import SimSiam
-from probekit.methods.vicreg import VICReg
+from probekit.methods.vicreg import VICReg, vicreg_terms
 from probekit.registry import METHODS, get
 from probekit.train.optim import Schedule, build_optimizer, set_rates
-from tests.methods.batches import built, noisy_views
+from tests.methods.batches import built, noisy_views, unit
 from tests.methods.training import BATCHES, EPOCHS, Training
 
 # --- SimSiam, BYOL.
@@ -29,9 +31,8 @@ def test_simsiams_loss_and_where_its_gradient_stops() -> None:
     views = noisy_views()
     step = method.step(views)
     with torch.no_grad():
-        z = method.projector(method.encoder(views.inputs.flatten(0, 1)).pooled)
-        p = method.predictor(z)
-        (z1, z2), (p1, p2) = z.chunk(2), p.chunk(2)
+        z1, z2 = (method.projector(method.encoder(x).pooled) for x in views.inputs)
+        p1, p2 = method.predictor(z1), method.predictor(z2)
         expected = -0.5 * (F.cosine_similarity(p1, z2).mean() + F.cosine_similarity(p2, z1).mean())
     torch.testing.assert_close(step.loss.detach(), expected)
     # With a predictor that ignores its input, gradient could come through the targets alone.
@@ -83,9 +84,8 @@ def test_byols_loss_and_where_its_gradient_stops() -> None:
             p.mul_(1.1)  # no longer the trained network
     step = method.step(views)
     with torch.no_grad():
-        x = views.inputs.flatten(0, 1)
-        p1, p2 = method.predictor(method.projector(method.encoder(x).pooled)).chunk(2)
-        z1, z2 = method.target["projector"](method.target["encoder"](x).pooled).chunk(2)
+        p1, p2 = (method.predictor(method.projector(method.encoder(x).pooled)) for x in views.inputs)
+        z1, z2 = (method.target["projector"](method.target["encoder"](x).pooled) for x in views.inputs)
         expected = sum(
             (F.normalize(p, dim=1) - F.normalize(z, dim=1)).square().sum(1).mean() for p, z in ((p1, z2), (p2, z1))
         )
@@ -93,6 +93,43 @@ def test_byols_loss_and_where_its_gradient_stops() -> None:
     step.loss.backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is None for p in method.target.parameters())
     assert cast(Tensor, method.predictor[0].weight.grad).any()
+
+
+# --- Passes.
+
+
+@pytest.mark.parametrize("pooling", ["gap", "attention"])
+@pytest.mark.parametrize("name", ["byol", "simsiam", "barlow-twins", "vicreg"])
+def test_each_view_passes_alone_as_in_the_official_codes(name: str, pooling: str) -> None:
+    """Features and moving statistics are those of networks that see one view, then the other."""
+    method = cast(Any, built(name, {"model.pooling": pooling}))
+    for layer in method.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    other, views = deepcopy(method), noisy_views()
+    views.inputs[1] *= 0.3  # statistics over both views would be far off
+    step = method.step(views)
+    for x in views.inputs:
+        z = other.projector(other.encoder(x).pooled)
+        if name in ("byol", "simsiam"):
+            other.predictor(z)
+        if name == "byol":
+            other.target["projector"](other.target["encoder"](x).pooled)
+    expected = dict(other.named_buffers())
+    for key, found in method.named_buffers():
+        torch.testing.assert_close(found, expected[key], msg=key)
+    alone = [method.encoder(x) for x in views.inputs]
+    for found, each in (
+        (step.features.pooled, [f.pooled for f in alone]),
+        (step.features.map, [f.map for f in alone]),
+        *((step.features.stages[i], [f.stages[i] for f in alone]) for i in range(3)),
+        *((stage, [f.map for f in alone]) for stage in step.features.stages[-1:]),
+    ):
+        torch.testing.assert_close(found, torch.cat(each))
+    assert len(step.features.stages) == 3
+    assert (step.features.weights is None) == (pooling == "gap")
+    (gradient,) = torch.autograd.grad(step.loss, step.features.map)
+    assert gradient.abs().amax((1, 2, 3)).min() > 0  # what branches build on
 
 
 # --- Barlow Twins, VICReg.
@@ -111,6 +148,18 @@ def test_barlow_twins_biases_and_norms_learn_at_their_own_rate() -> None:
             assert group["lr"] == pytest.approx(0.2 if p.ndim > 1 else 0.0048)
             assert group["adapt"] == (p.ndim > 1)
     assert seen == sum(1 for p in method.parameters() if p.requires_grad)
+
+
+def test_barlow_twins_and_vicreg_compare_projections_of_passes_apart() -> None:
+    views = noisy_views()
+    twins = cast(BarlowTwins, built("barlow-twins"))
+    found = twins.step(views).loss.detach()
+    z1, z2 = (twins.projector(twins.encoder(x).pooled).detach() for x in views.inputs)
+    torch.testing.assert_close(found, cross_correlation_loss(z1, z2, off_diagonal=0.0051))
+    vicreg = cast(VICReg, built("vicreg"))
+    logs = vicreg.step(views).logs
+    z1, z2 = (vicreg.projector(vicreg.encoder(x).pooled).detach() for x in views.inputs)
+    torch.testing.assert_close(tuple(logs.values()), vicreg_terms(z1, z2))
 
 
 @pytest.mark.parametrize("name", ["barlow-twins", "vicreg"])
@@ -142,6 +191,21 @@ def test_moco_is_info_nce_of_its_queue() -> None:
     assert method.chance_loss == pytest.approx(math.log(11))
 
 
+def test_moco_with_the_queue_off_is_the_plain_info_nce() -> None:
+    """Each query's negatives are the other keys of its batch; so through a training, whose target follows."""
+    method = cast(MoCoV2, built("moco-v2", {"method.queue": 0}))
+    assert method.chance_loss is None
+    training = Training(method)
+    for k in range(3):
+        views = noisy_views(seed=k, batch=5)
+        with torch.no_grad():
+            queries = unit(method.projector(method.encoder(views.inputs[0]).pooled))
+            keys = unit(method.target["projector"](method.target["encoder"](views.inputs[1]).pooled))
+        terms = [-float(torch.log_softmax(keys @ q / 0.2, 0)[i]) for i, q in enumerate(queries)]
+        assert training.step(views) == pytest.approx(sum(terms) / 5, rel=1e-5)
+    assert not [name for name, _ in method.named_buffers() if name.startswith("queue")]
+
+
 # --- Settings that fit the data.
 
 
@@ -155,8 +219,9 @@ def suited(name: str, *, images: int, batch_size: int, **options: Any) -> tuple[
     ("name", "images", "options", "chosen", "line"),
     [
         ("moco-v2", 960, {"queue": 480}, {"queue": 480}, ""),
-        ("moco-v2", 960, {"queue": 65536}, {"queue": 480}, "method.queue=480 in place of 65,536: there are 960 images"),
+        ("moco-v2", 960, {"queue": 65536}, {"queue": 480}, "more often hold an image's own"),
         ("moco-v2", 20, {"queue": 65536}, {"queue": 16}, "method.queue=16"),
+        ("moco-v2", 960, {"queue": 0}, {"queue": 0}, ""),
         ("swav", 960, {"queue": 240, "prototypes": 32}, {"queue": 240, "prototypes": 32}, ""),
         ("swav", 970, {"queue": 3840, "prototypes": 32}, {"queue": 960, "prototypes": 32}, "method.queue=960"),
         ("swav", 970, {"queue": 0, "prototypes": 32}, {"queue": 0, "prototypes": 8}, "method.prototypes=8"),
@@ -185,6 +250,7 @@ def test_a_queue_shorter_than_a_batch_is_refused(name: str, typed: str) -> None:
     [
         ("moco-v2", "temperature", 0.0),
         ("moco-v2", "projection_dim", 0),
+        ("moco-v2", "queue", -1),
         ("simsiam", "bottleneck", 0),
         ("swav", "epsilon", 0.0),
         ("swav", "queue", -1),

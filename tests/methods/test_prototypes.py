@@ -221,6 +221,13 @@ def test_a_first_temperature_without_effect_is_said() -> None:
     assert "method.teacher_temperature=0.06 has no effect" in lines(teacher_temperature=0.06)[0]
 
 
+def test_dinos_teacher_follows_slowly_in_the_papers_preset() -> None:
+    """Official code, help text of momentum_teacher: .9995 for batches of 256, not the .996 of larger ones."""
+    method = built("dino", preset="paper")
+    assert isinstance(method, DINO)
+    assert method.momentum == 0.9995
+
+
 def test_dinos_head_is_lightlys() -> None:
     """Same weights, same outputs: unit vectors times unit rows, the gain at 1."""
     from lightly.models.modules.heads import DINOProjectionHead

@@ -77,7 +77,8 @@ def test_the_targets_batch_norms_are_its_own(name: str) -> None:
         return [int(b) for n, b in encoder.named_buffers() if n.endswith("num_batches_tracked")]
 
     method.step(noisy_views())
-    assert set(count(method.encoder)) == set(count(method.target["encoder"])) == {1}
+    passes = 2 if name == "byol" else 1
+    assert set(count(method.encoder)) == set(count(method.target["encoder"])) == {passes}
     before = [b.clone() for b in method.target.buffers()]
     with torch.no_grad():
         for b in method.encoder.buffers():

@@ -206,7 +206,7 @@ def test_small_crops_fit_patches_and_strides(method: str, name: str) -> None:
     step = build_step(config, built, images)
     local = step.views(torch.arange(4), images).local
     assert local is not None
-    assert local.inputs.shape == (6, 4, 1, 32, 32)
+    assert local.inputs.shape[1:] == (4, 1, 32, 32)
     assert built.encoder(local.inputs[0]).map.shape[2:] == (32 // built.encoder.stride, 32 // built.encoder.stride)
     assert torch.isfinite(step(torch.arange(4), images)).all()
     assert step_cost(config, channels=1, size=(64, 64)).flops > 0

@@ -170,6 +170,27 @@ def test_before_its_start_a_parameter_stays_bit_for_bit(name: str) -> None:
         assert torch.equal(p, before) == (step < 2)
 
 
+@pytest.mark.parametrize("name", CHOICES["optimizer.name"])
+def test_after_its_start_a_parameter_moves_as_if_it_had_just_begun(name: str) -> None:
+    """What an optimizer gathered over the zeros of a freeze is gone: AdamW's steps are no longer than the rate."""
+    torch.manual_seed(0)
+    weights, gradients = torch.randn(3, 3), torch.randn(40, 3, 3)
+    found: list[list[torch.Tensor]] = []
+    for start in (0, 30):
+        p = nn.Parameter(weights.clone())
+        rates = (Rate((p,), start=start),)
+        optimizer = build_optimizer(
+            nn.ParameterList([p]), name=name, lr=0.1, momentum=0.9, weight_decay=0.01, rates=rates
+        )
+        found.append([])
+        for step in range(start + 10):
+            set_rates(optimizer, Schedule(peak=0.1, name="constant", warmup=0, total=99), step)
+            p.grad = gradients[step - start] if step >= start else torch.zeros(3, 3)
+            optimizer.step()
+            found[-1].append(p.detach().clone())
+    torch.testing.assert_close(found[0], found[1][30:], rtol=0, atol=0)
+
+
 # --- Schedules.
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from probekit.config import CHOICES, Config, resolve
 from probekit.registry import METHODS, get
@@ -87,13 +88,31 @@ def test_a_recording_is_replayed_on_the_new_index(no_gpu: None, monkeypatch: pyt
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("preset", ["paper", "quick"])
-def test_recorded_steps_are_the_launched_ones_on_a_gpu(preset: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "preset"), [("conrec", "paper"), ("conrec", "quick"), ("moco-v2", "paper"), ("swav", "paper")]
+)
+def test_recorded_steps_are_the_launched_ones_on_a_gpu(method: str, preset: str) -> None:
+    """With every optimizer: LARS, AdamW, SGD, LARC."""
     device = torch.device("cuda")
-    config = configured(preset=preset)
+    config = configured(method, preset=preset)
     recorded = losses(RecordedStep(step_of(config, device), pytest.fail), 20, device)
     launched = losses(step_of(config, device), 20, device)
     torch.testing.assert_close(recorded, launched, rtol=1e-3, atol=1e-4)  # atomic sums come in any order
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_after_a_failed_recording_the_steps_are_the_launched_ones_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that waits for the GPU fails as it is recorded; views and dropout go on as if it had not been tried."""
+    device = torch.device("cuda")
+    config = configured()
+    launched = losses(step_of(config, device), 20, device)
+    step, said = step_of(config, device), list[str]()
+    stream = torch.cuda.current_stream()
+    monkeypatch.setattr(step.method, "after_step", torch.cuda.synchronize)
+    recorded = losses(RecordedStep(step, said.append), 20, device)
+    assert len(said) == 1
+    assert torch.cuda.current_stream() == stream
+    torch.testing.assert_close(recorded, launched, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", CHOICES["optimizer.name"])
@@ -113,6 +132,20 @@ def test_a_rate_may_be_a_tensor(name: str) -> None:
             optimizer.step()
         weights.append(model.weight.detach().clone())
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", CHOICES["optimizer.name"])
+def test_no_optimizer_reads_a_rate_that_is_a_tensor(name: str) -> None:
+    """A GPU would be waited for at each step, and no graph could hold it. Fake tensors have no value to read."""
+    with FakeTensorMode():
+        model = torch.nn.Linear(5, 3)
+        optimizer = build_optimizer(model, name=name, lr=0.1, momentum=0.9, weight_decay=0.01)
+        for group in optimizer.param_groups:
+            group["lr"] = torch.empty(())
+        for _ in range(2):
+            for p in model.parameters():
+                p.grad = torch.empty_like(p)
+            optimizer.step()
 
 
 def test_bf16_and_fp32_reach_the_same_losses() -> None:
