@@ -76,8 +76,8 @@ class DINO(MomentumMethod):
     recipe = "dino"
     pooling = "gap"
     remedy = (
-        "a teacher that is too sharp or too soft: --set method.final_teacher_temperature=0.06, "
-        "or a longer method.freeze"
+        "a student that is too sharp for views so different, or a centre that lags: "
+        "--set method.student_temperature=0.3 --set method.centre_momentum=0.5"
     )
     provides = frozenset({"map", "two_views", "embedding_loss"})
 

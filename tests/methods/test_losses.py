@@ -15,7 +15,7 @@ from torch import Tensor
 from probekit.methods.barlow_twins import cross_correlation_loss
 from probekit.methods.cosine import negative_cosine
 from probekit.methods.info_nce import info_nce
-from probekit.methods.sinkhorn import sinkhorn, used
+from probekit.methods.sinkhorn import sinkhorn
 from probekit.methods.swapped import swapped_cross_entropy
 from probekit.methods.vicreg import vicreg_terms
 from tests.methods.batches import unit
@@ -228,12 +228,6 @@ def test_rows_without_weight_are_as_if_they_were_not_there() -> None:
 def test_sinkhorn_is_finite_where_exp_would_not_be() -> None:
     q = sinkhorn(torch.tensor([[1.0, -1.0], [0.9, -0.9]]), epsilon=0.01, iterations=3)  # exp(100)
     torch.testing.assert_close(q.sum(1), torch.ones(2))
-
-
-def test_used_counts_prototypes() -> None:
-    assert float(used(torch.full((4, 8), 1 / 8))) == pytest.approx(1.0)
-    assert float(used(torch.eye(8)[:2].repeat(3, 1))) == pytest.approx(2 / 8)
-    assert float(used(torch.eye(8)[:1])) == pytest.approx(1 / 8)
 
 
 # --- The swapped prediction.

@@ -94,7 +94,7 @@ AT_LN_32 = {"loss": 3.4657, "projection_similarity_gap": 0.001}
         ("simsiam", {"projection_deviation": 0.001}, "collapse", "projections of all images are nearly alike"),
         ("simsiam", ONE_DIRECTION, "collapse", "vary in one direction alone"),
         ("vicreg", {"projection_spread": 0.01}, "collapse", "shrink to a point"),
-        ("dino", {"prototypes_used": 0.02}, "prototypes", "--set method.final_teacher_temperature=0.06"),
+        ("dino", {"prototypes_used": 0.02}, "prototypes", "--set method.student_temperature=0.3"),
         ("swav", AT_LN_32, "stuck", "--set method.epsilon=0.02"),
         ("swav", AT_LN_32 | {"loss": 3.7, "method_loss": 3.4657}, "stuck", "stays at 3.466"),  # a branch's is .23
     ],
