@@ -124,6 +124,11 @@ def attach(method: Method, branch: Branch) -> None:
     method.branches[branch.name] = branch
 
 
+def brings_images(branch: Branch) -> bool:
+    """Whether a branch has images of its own encoded, chosen on the host: a CUDA graph would repeat the first ones."""
+    return type(branch).companions is not Branch.companions
+
+
 def branches_of(method: Method) -> list[Branch]:
     """The branches of a method, in the order they were attached."""
     return cast(list[Branch], list(method.branches.values()))

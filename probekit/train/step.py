@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
-from probekit.branches.base import Branch, branches_of
+from probekit.branches.base import Branch, branches_of, brings_images
 from probekit.config import Config
 from probekit.data import Images, shrunk
 from probekit.methods.base import Method, Step
@@ -128,7 +128,7 @@ class RecordedStep:
     recorded goes on as it began, and says so once.
 
     Args:
-        step: On a GPU, without branches (theirs may load other images from step to step).
+        step: On a GPU, without branches that bring other images from step to step.
         say: Takes a line for the user.
     """
 
@@ -222,5 +222,6 @@ def build_step(config: Config, method: Method, images: Images, labels: NDArray[n
 
 def fastest_step(step: TrainingStep, say: Callable[[str], None]) -> TrainingStep | RecordedStep:
     """The step recorded as a CUDA graph where it can be, else as it is."""
-    recordable = step.images.device.type == "cuda" and not active_branches(step.method)
+    fixed = not any(brings_images(branch) for branch in active_branches(step.method))
+    recordable = step.images.device.type == "cuda" and fixed
     return RecordedStep(step, say) if recordable else step

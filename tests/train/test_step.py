@@ -13,19 +13,21 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from probekit.config import CHOICES, Config, resolve
-from probekit.registry import METHODS, get
+from probekit.registry import BRANCHES, METHODS, get
 from probekit.train import pretrain as starter
 from probekit.train.build import build_method
 from probekit.train.optim import Schedule, build_optimizer, rates_on_device, set_rates
 from probekit.train.pretrain import has_bf16, with_precision
-from probekit.train.step import WARM_UP, RecordedStep, TrainingStep
+from probekit.train.step import WARM_UP, RecordedStep, TrainingStep, fastest_step
 
 CPU = torch.device("cpu")
 
 
-def configured(method: str = "conrec", *, preset: str = "quick", **options: Any) -> Config:
+def configured(method: str = "conrec", *branches: str, preset: str = "quick", **options: Any) -> Config:
     small = {"model.width": 4, "train.batch_size": 8, "train.precision": "fp32"}
-    return resolve(method, get(METHODS, "method", method), preset=preset, seed=0, options=small | options)
+    kinds = {branch: get(BRANCHES, "branch", branch) for branch in branches}
+    kind = get(METHODS, "method", method)
+    return resolve(method, kind, preset=preset, seed=0, options=small | options, branches=kinds)
 
 
 def step_of(config: Config, device: torch.device = CPU) -> TrainingStep:
@@ -87,14 +89,28 @@ def test_a_recording_is_replayed_on_the_new_index(no_gpu: None, monkeypatch: pyt
     assert seen == [[8 * (i % 4) + k for k in range(8)] for i in range(WARM_UP, WARM_UP + 4)]
 
 
+@pytest.mark.parametrize(("branches", "recorded"), [([], True), (["lcr"], True), (["lcr", "xcorr"], False)])
+def test_a_step_that_brings_other_images_is_not_recorded(branches: list[str], recorded: bool, no_gpu: None) -> None:
+    step = step_of(configured("simclr", *branches))
+    step.images = SimpleNamespace(device=SimpleNamespace(type="cuda"))  # type: ignore[assignment]
+    assert isinstance(fastest_step(step, pytest.fail), RecordedStep) == recorded
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(
-    ("method", "preset"), [("conrec", "paper"), ("conrec", "quick"), ("moco-v2", "paper"), ("swav", "paper")]
+    ("names", "preset"),
+    [
+        (["conrec"], "paper"),
+        (["conrec"], "quick"),
+        (["moco-v2"], "paper"),
+        (["swav"], "paper"),
+        (["moco-v2", "lcr"], "quick"),
+    ],
 )
-def test_recorded_steps_are_the_launched_ones_on_a_gpu(method: str, preset: str) -> None:
+def test_recorded_steps_are_the_launched_ones_on_a_gpu(names: list[str], preset: str) -> None:
     """With every optimizer: LARS, AdamW, SGD, LARC."""
     device = torch.device("cuda")
-    config = configured(method, preset=preset)
+    config = configured(*names, preset=preset)
     recorded = losses(RecordedStep(step_of(config, device), pytest.fail), 20, device)
     launched = losses(step_of(config, device), 20, device)
     torch.testing.assert_close(recorded, launched, rtol=1e-3, atol=1e-4)  # atomic sums come in any order
