@@ -22,6 +22,7 @@ from probekit.methods.base import Rate, Step
 from probekit.models.encoder import Encoder, Features
 
 INIT_SD = 0.01  # ours: logits of long features divided by .05 must not begin hot
+FIRST_RATE, FINAL_RATE = 0.5, 1e-6 / 0.03  # paper: .015 to .03 while the run warms up, then cosine to 1e-6
 MULTI = 3  # stages of the multi-stage variant, the last ones: layer2 to layer4 of a ResNet
 
 
@@ -212,7 +213,8 @@ class XCorr(Branch):
 
     def rates(self) -> Sequence[Rate]:
         """Attention and classifier have their own."""
-        return (Rate((*self.attention.parameters(), *self.classifier.parameters()), share=self.lr_share),)
+        own = (*self.attention.parameters(), *self.classifier.parameters())
+        return (Rate(own, share=self.lr_share, first=FIRST_RATE, final=FINAL_RATE),)
 
     def get_extra_state(self) -> dict[str, int]:
         """What a resumed run goes on with, beside the buffers."""

@@ -49,12 +49,16 @@ class Rate:
         share: Of the run's own rate.
         schedule: Its course, a name of `optimizer.schedule`; None is the run's.
         start: The first step at which it is not 0.
+        first: Where the warm-up begins, as a share of its highest.
+        final: The last rate of "cosine", as a share of its highest; None is the run's share.
     """
 
     parameters: Sequence[Tensor]
     share: float = 1.0
     schedule: str | None = None
     start: int = 0
+    first: float = 0.0
+    final: float | None = None
 
 
 class Method(nn.Module, ABC):

@@ -15,6 +15,8 @@ from probekit.methods.base import Rate
 from probekit.registry import nearest
 from probekit.train.lars import LARC, LARS
 
+OF_RATES = ("share", "schedule", "start", "first", "final")  # what a group of the optimizer keeps of a `Rate`
+
 
 def build_optimizer(
     modules: nn.Module,
@@ -49,7 +51,7 @@ def build_optimizer(
     groups: list[dict[str, Any]] = []
     for rate in (None, *rates):
         mine = [p for p in parameters if own.get(id(p)) is rate]
-        of_rate = {} if rate is None else {"share": rate.share, "schedule": rate.schedule, "start": rate.start}
+        of_rate = {} if rate is None else {key: getattr(rate, key) for key in OF_RATES}
         for free in (False, True):
             chosen = [p for p in mine if (id(p) in spared) == free]
             if chosen or rate is None:
@@ -98,7 +100,8 @@ def set_rates(optimizer: Optimizer, schedule: "Schedule", step: int) -> None:
             for value in (v for p in group["params"] for v in optimizer.state.get(p, {}).values()):
                 value.zero_()
         begun = step >= start
-        lr = group.get("share", 1.0) * schedule.at(step, group.get("schedule")) if begun else 0.0
+        course = {key: group.get(key) for key in ("schedule", "first", "final")}  # older checkpoints have fewer
+        lr = group.get("share", 1.0) * schedule.at(step, **course) if begun else 0.0
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(lr)
         else:
@@ -142,12 +145,16 @@ class Schedule:
         if self.name not in CHOICES["optimizer.schedule"]:
             raise ValueError(nearest("schedule", self.name, CHOICES["optimizer.schedule"]))
 
-    def at(self, step: int, name: str | None = None) -> float:
-        """The rate of a step, counted from 0; `name` is another course to the same peak."""
+    def at(
+        self, step: int, schedule: str | None = None, first: float | None = None, final: float | None = None
+    ) -> float:
+        """The rate of a step, counted from 0; the others make another course to the same peak, as `Rate` has it."""
         if step < self.warmup:
-            return self.peak * (step + 1) / self.warmup
-        if (name or self.name) == "constant":
+            first = first or 0.0
+            return self.peak * (first + (1 - first) * (step + 1) / self.warmup)
+        if (schedule or self.name) == "constant":
             return self.peak
+        final = self.final if final is None else final
         done = (step - self.warmup) / max(1, self.total - self.warmup)
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        return self.peak * (self.final + (1 - self.final) * cosine)
+        return self.peak * (final + (1 - final) * cosine)

@@ -152,6 +152,36 @@ def test_every_parameter_is_trained_once_at_its_own_rate(name: str, decay: str) 
         assert found[id(layers[2].weight)] == (schedule.at(step) if step >= 3 else 0.0)
 
 
+def test_a_rate_may_have_a_course_of_its_own() -> None:
+    """XCorr's, in the paper's numbers: .3 to 3.6 and down to .0036 for the run, .015 to .03 and down to 1e-6 for it."""
+    own, others = nn.Linear(2, 2), nn.Linear(2, 2)
+    rates = [Rate(tuple(own.parameters()), share=0.03 / 3.6, first=0.5, final=1e-6 / 0.03)]
+    optimizer = build_optimizer(
+        nn.ModuleList([others, own]), name="sgd", lr=3.6, momentum=0.9, weight_decay=0.0, rates=rates
+    )
+    schedule = Schedule(peak=3.6, name="cosine", warmup=10, total=110, final=0.001)
+
+    def at(step: int) -> tuple[float, float]:
+        set_rates(optimizer, schedule, step)
+        found = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
+        return found[id(others.weight)], found[id(own.weight)]
+
+    for k in range(10):
+        assert at(k) == pytest.approx((3.6 * (k + 1) / 10, 0.015 + 0.015 * (k + 1) / 10))
+    for k in range(0, 101, 20):
+        falling = (1 + math.cos(math.pi * k / 100)) / 2
+        assert at(10 + k) == pytest.approx((0.0036 + (3.6 - 0.0036) * falling, 1e-6 + (0.03 - 1e-6) * falling))
+
+
+def test_groups_of_older_checkpoints_have_the_runs_course() -> None:
+    layer = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD([{"params": layer.parameters(), "share": 0.5, "schedule": None, "start": 0}], 1.0)
+    schedule = Schedule(peak=1.0, name="cosine", warmup=4, total=20, final=0.1)
+    for step in (0, 3, 9, 20):
+        set_rates(optimizer, schedule, step)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * schedule.at(step))
+
+
 @pytest.mark.parametrize("name", CHOICES["optimizer.name"])
 def test_before_its_start_a_parameter_stays_bit_for_bit(name: str) -> None:
     """Even with a decay, and a gradient of 0, as SwAV and DINO freeze."""
