@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from probekit.branches.base import Branch
 from probekit.branches.correlation import MASKS, correlation_mask
-from probekit.branches.lcr import weighted_mean
+from probekit.branches.lcr import stretched, weighted_mean
 from probekit.branches.spherical_kmeans import spherical_kmeans
 from probekit.methods.base import Rate, Step
 from probekit.models.encoder import Encoder, Features
@@ -38,6 +38,8 @@ class XCorr(Branch):
         positives: Of each image; with replacement, other images wherever a cluster has some.
         temperature: Of the classifier's softmax.
         mask: What the attention is fitted to, see `correlation_mask`.
+        scale: What multiplies the features: the attention's "sigmoid", or "minmax", which stretches that to 0 to 1 in
+            each image.
         sampling: Positives of the same "cluster", or a control, "random" images.
         iterations: Of k-means.
         start: Epochs without the branch, at the beginning.
@@ -68,6 +70,7 @@ class XCorr(Branch):
         positives: int = 2,  # ours; the paper does not say
         temperature: float = 0.05,  # paper
         mask: str = "cosine",  # ours: the printed form has no bound, and the attention stays below 1
+        scale: str = "sigmoid",  # ours: the paper's "normalized attention" is either
         sampling: str = "cluster",
         iterations: int = 10,  # DeepCluster-v2, official code
         start: int = 0,
@@ -76,8 +79,13 @@ class XCorr(Branch):
         lr_share: float = 0.03 / 3.6,  # paper: .03 beside 3.6
     ) -> None:
         super().__init__(weight=weight)
-        choices = {"mask": (mask, MASKS), "sampling": (sampling, ("cluster", "random"))}
-        for setting, (value, known) in (choices | {"stages": (stages, ("last", "multi"))}).items():
+        choices = {
+            "mask": (mask, MASKS),
+            "scale": (scale, ("sigmoid", "minmax")),
+            "sampling": (sampling, ("cluster", "random")),
+            "stages": (stages, ("last", "multi")),
+        }
+        for setting, (value, known) in choices.items():
             if value not in known:
                 raise ValueError(f"expected branch.xcorr.{setting} one of {', '.join(known)}, found {value!r}")
         counts = {"clusters": clusters, "positives": positives, "iterations": iterations, "temperature": temperature}
@@ -86,7 +94,7 @@ class XCorr(Branch):
                 raise ValueError(f"expected branch.xcorr.{setting} above 0, found {number}")
         if mu < 0 or cls < 0 or start < 0 or lr_share <= 0:
             raise ValueError("expected branch.xcorr.mu, cls and start at least 0 and lr_share above 0")
-        self.mu, self.cls, self.temperature, self.mask = mu, cls, temperature, mask
+        self.mu, self.cls, self.temperature, self.mask, self.scale = mu, cls, temperature, mask, scale
         self.positives, self.sampling, self.iterations, self.start = positives, sampling, iterations, start
         self.stages, self.cosine, self.lr_share = (MULTI if stages == "multi" else 1), cosine, lr_share
         self.pools = self.stages == 1
@@ -168,7 +176,7 @@ class XCorr(Branch):
             beta = self.attend(features)
             mu = correlation_mask(source, others, mask=self.mask)
             distance = (beta[:batch] - mu).square().mean()
-            logits = self.classify((features * beta[:, None]).mean((2, 3)))
+            logits = self.classify((features * self.scaled(beta)[:, None]).mean((2, 3)))
             target = self.labels[self.index]
             classification = F.cross_entropy(logits / self.temperature, target)
         accuracy = (logits.detach().argmax(1) == target).float().mean()
@@ -192,6 +200,10 @@ class XCorr(Branch):
         beta: Tensor = self.attention(F.relu(feature_map)).sigmoid().squeeze(1)
         return beta
 
+    def scaled(self, beta: Tensor) -> Tensor:
+        """What multiplies the features, `[n, h, w]` in [0, 1]."""
+        return stretched(beta) if self.scale == "minmax" else beta
+
     def classify(self, pooled: Tensor) -> Tensor:
         """Scores of the clusters, `[n, K]`."""
         if self.cosine:
@@ -200,11 +212,11 @@ class XCorr(Branch):
         return scores
 
     def maps(self, features: Features) -> Tensor | None:
-        """The attention; None for the multi-stage variant, whose maps are not the encoder's."""
+        """What multiplies the features; None for the multi-stage variant, whose maps are not the encoder's."""
         if self.stages > 1:
             return None
         with torch.autocast(features.map.device.type, enabled=False):
-            return self.attend(features.map.float())
+            return self.scaled(self.attend(features.map.float()))
 
     def pool(self, features: Features) -> Tensor | None:
         """The mean of the map under the attention, for `--pool branch`; the paper keeps the method's own pooling."""

@@ -104,6 +104,24 @@ def test_the_mask_has_no_gradient() -> None:
         assert not correlation_mask(source, positives, mask=mask).requires_grad
 
 
+@pytest.mark.parametrize("scale", ["sigmoid", "minmax"])
+def test_what_multiplies_the_features_in_loops(scale: str) -> None:
+    xcorr = clustered(mu=0.0, cls=1.0, scale=scale)
+    phi, others = maps(B), maps(P * B, seed=1)
+    given = step_with(xcorr, phi, others, torch.arange(B))
+    losses = []
+    for n, features in enumerate(torch.cat([phi, others])):
+        beta = xcorr.attend(features[None])[0]
+        if scale == "minmax":
+            beta = (beta - beta.min()) / (beta.max() - beta.min())
+        scores = xcorr.classifier((features * beta).mean((1, 2))) / xcorr.temperature
+        losses.append(-scores.log_softmax(0)[xcorr.labels[xcorr.index[n]]])
+    torch.testing.assert_close(xcorr.loss(given), torch.stack(losses).mean(), rtol=1e-4, atol=1e-5)
+    weights = xcorr.maps(features_of(phi))
+    assert weights is not None
+    assert (float(weights.detach().amin()) == 0) == (scale == "minmax")
+
+
 def test_l_mu_trains_the_features_through_the_attention_alone() -> None:
     """Its gradient is that of a constant mask, and none reaches the positives."""
     xcorr = clustered(mu=1.0, cls=0.0)
@@ -330,6 +348,7 @@ def test_attention_and_classifier_have_a_rate_of_their_own() -> None:
     ("setting", "value"),
     [
         ("mask", "nonsense"),
+        ("scale", "nonsense"),
         ("sampling", "nonsense"),
         ("stages", "nonsense"),
         ("clusters", 0),
