@@ -1,6 +1,7 @@
 """What a run shows while it trains: a live line on a terminal, plain lines otherwise; and TensorBoard events."""
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -8,8 +9,6 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
-
-from probekit.train.health import NUMBERS
 
 PLAIN_EVERY = 10.0  # seconds between plain lines: a log file should stay readable
 
@@ -33,12 +32,16 @@ class Display:
         done: Epochs done before, of an interrupted run.
         events: Folder for TensorBoard events, written when the extra is installed.
         step: Steps done before: later events of an interrupted run are dropped.
+        silent: Names of numbers that the line leaves out: it keeps to the losses.
     """
 
-    def __init__(self, console: Console, *, epochs: int, done: float, events: Path, step: int) -> None:
+    def __init__(
+        self, console: Console, *, epochs: int, done: float, events: Path, step: int, silent: Collection[str]
+    ) -> None:
         self.console = console
         self.epochs = epochs
         self.done_before = done
+        self.silent = silent
         self.live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
         self.events = _event_writer(events, step)
         self.started = time.monotonic()
@@ -76,7 +79,7 @@ class Display:
         """
         done = epochs_done - self.done_before
         left = self.elapsed / done * (self.epochs - epochs_done) if done > 0 else None
-        losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items() if name not in NUMBERS)
+        losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items() if name not in self.silent)
         text = Text(
             f"epoch {epochs_done:.1f}/{self.epochs}  {losses}  lr {lr:.2g}  {rate:.0f} images/s  left {clock(left)}"
         )

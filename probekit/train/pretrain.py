@@ -20,6 +20,7 @@ from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versi
 from probekit.train.build import build_method, check_labels, on_device, start_from_weights, with_normalise
 from probekit.train.checkpoint import load_checkpoint
 from probekit.train.evaluate import Monitor
+from probekit.train.health import NUMBERS
 from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
 from probekit.train.memory import batch_that_fits, keep_freed_memory, peak, reset_peak
@@ -308,6 +309,7 @@ def _fit(trainer: Trainer, console: Console) -> bool:
             done=trainer.step_count / trainer.batches,
             events=run.path / "tensorboard",
             step=trainer.step_count,
+            silent=NUMBERS,
         ) as display:
             finished = trainer.fit(display)
             console.print(f"{'trained for' if finished else 'stopped after'} {clock(display.elapsed)}{peak(device)}")

@@ -167,7 +167,12 @@ def test_dinos_loss_and_centre_are_lightlys_over_several_steps() -> None:
     from lightly.loss import DINOLoss
 
     method = dino({"method.final_teacher_temperature": 0.07, "method.teacher_warmup": 2})
-    theirs = DINOLoss(output_dim=12, warmup_teacher_temp_epochs=1)
+    theirs = DINOLoss(
+        output_dim=12,
+        warmup_teacher_temp_epochs=1,
+        student_temp=method.student_temperature,
+        center_momentum=method.centre_momentum,
+    )
     training = Training(method)
     for k in range(8):
         views = noisy_views(seed=k, local=3)

@@ -34,6 +34,10 @@ class Method:
 
     def __init__(self, encoder: object, *, alpha: float = 1.0) -> None: ...
 
+    @classmethod
+    def suited(cls, options: dict[str, Any], *, images: int, batch_size: int) -> tuple[dict[str, Any], list[str]]:
+        return options, []
+
 
 def share(*key: object) -> float:
     """A number in [0, 1] that belongs to the key."""

@@ -434,9 +434,9 @@ def test_a_branch_changes_no_line_of_the_loop(data: Path, tmp_path: Path, monkey
 def test_live_and_plain_displays_say_the_same(tmp_path: Path) -> None:
     for terminal in (True, False):
         console = Console(record=True, force_terminal=terminal, width=160, file=io.StringIO())
-        with Display(console, epochs=10, done=0.0, events=tmp_path / "events", step=0) as display:
+        with Display(console, epochs=10, done=0.0, events=tmp_path / "events", step=0, silent={"deviation"}) as display:
             display.printed = -math.inf  # long ago
-            display.progress(epochs_done=1.5, means={"loss": 1.25}, rate=400.0, lr=0.3)
+            display.progress(epochs_done=1.5, means={"loss": 1.25, "deviation": 0.5}, rate=400.0, lr=0.3)
             display.epoch({"epoch": 10, "step": 40, "loss": 1.0, "test": 0.5})
         text = console.export_text()
         assert "epoch 1.5/10  loss 1.2500  lr 0.3  400 images/s" in text
