@@ -7,13 +7,13 @@ method decides.
 
 import inspect
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from probekit.registry import nearest
+from probekit.registry import BRANCHES, nearest
 
 SIDE = 8  # sides of images are multiples of it, and stay so when they are shrunk: the U-Net's stride at depth 4
 
@@ -246,7 +246,7 @@ def resolve(
     changes = _read_file(config_file) | parse_overrides(overrides) | dict(options)
     for key, value in changes.items():
         if key not in flat:
-            raise ValueError(nearest("setting", key, flat))
+            raise ValueError(_unknown(key, flat, branches))
         flat[key] = _checked(key, value, types[key])
     if flat["model.backbone"] != "unet":
         for key in ("model.width", "model.depth"):
@@ -271,6 +271,15 @@ def resolve(
     chosen = {k: flat[f"method.{k}"] for k in signature}
     attached = {name: {k: flat[f"branch.{name}.{k}"] for k in method_options(kind)} for name, kind in branches.items()}
     return Config(method=method, preset=preset, seed=seed, method_options=chosen, branches=attached, **sections)
+
+
+def _unknown(key: str, known: Iterable[str], branches: Iterable[str]) -> str:
+    """The one line for a setting that there is not, or not without its branch."""
+    section, _, rest = key.partition(".")
+    name = rest.partition(".")[0]
+    if section == "branch" and name in BRANCHES and name not in branches:
+        return f"expected the branch of {key}, found none; type: --branch {name}"
+    return nearest("setting", key, known)
 
 
 def _read_preset(preset: str, name: str) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """PNG files: written whole or not at all, and never over a file that probekit did not draw."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -32,6 +34,11 @@ def save_png(figure: Figure, out: Path, *, dpi: int) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return out
+
+
+def encoder_name(result: Mapping[str, Any]) -> str:
+    """For a title: a result's run, with checkpoint and pooling where they are not the last encoder's own."""
+    return str(result["run"]) + ("" if result["checkpoint"] == "last" else f", {result['checkpoint']}")
 
 
 def check_png(out: Path) -> None:

@@ -43,12 +43,13 @@ LOOKS: dict[str, str] = {
 }
 
 
+MOST = 20  # names in one line
 # Poolings at test time, `--pool`: see `probekit.commands.pooled`.
 POOLS = ("gap", "max", "norm", "attention", "branch", "bilinear")
 
 
 def nearest(kind: str, name: str, known: Iterable[str]) -> str:
-    """The one line for an unknown name: lists the known ones and the nearest.
+    """The one line for an unknown name: lists the known ones, or of many those that are most alike, and the nearest.
 
     Args:
         kind: What the name should have named, e.g. "method".
@@ -58,7 +59,9 @@ def nearest(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"unknown {kind} {name!r}; known: {', '.join(names) or 'none yet'}{hint}"
+    alike = names if len(names) <= MOST else difflib.get_close_matches(name, names, n=6, cutoff=0)
+    listed = "known" if alike == names else f"of {len(names)} the most alike"
+    return f"unknown {kind} {name!r}; {listed}: {', '.join(alike) or 'none yet'}{hint}"
 
 
 def get(table: Mapping[str, str], kind: str, name: str) -> Any:

@@ -7,10 +7,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from probekit.config import SIDE
 from probekit.corrupt import CORRUPTIONS, corrupt_as
 from probekit.crops import Placement
 from probekit.picture import save_png
-from probekit.views import RECIPES, make_views
+from probekit.views import RECIPES, Views, make_views
 
 ROWS = 4  # samples in the picture
 FRAME = "0.8"  # grey level
@@ -29,12 +30,14 @@ def draw_views(
     out: Path,
     predict: Predict | None,
     size: tuple[int, int] | None = None,
+    stride: int = SIDE,
     placement: Placement | None = None,
 ) -> Path:
     """Draws the views of the first images, one row a sample.
 
     A recipe with corruptions gives for each kind of corruption the columns input, target and, with
-    `predict`, prediction; the target is the same view each time. A recipe without gives the views.
+    `predict`, prediction; the target is the same view each time. A recipe without gives the views, small crops in a
+    group of their own.
 
     Args:
         images: uint8 [N, C, H, W]; the first 4 are drawn.
@@ -44,6 +47,7 @@ def draw_views(
         out: Where the PNG goes; see `picture.save_png`.
         predict: Maps inputs float32 [n, C, H, W] to reconstructions of the same shape and device.
         size: (h, w) of the views; None is the images' own.
+        stride: Of the encoder, as in `make_views`.
         placement: Where the crops of these images stand; it is drawn, too. None is anywhere.
 
     Returns:
@@ -54,15 +58,22 @@ def draw_views(
     """
     images = images[:ROWS]
     generator = torch.Generator(images.device).manual_seed(seed)
-    views = make_views(recipe, images, generator, size=size, placement=placement)
+    views = make_views(recipe, images, generator, size=size, stride=stride, placement=placement)
     if RECIPES[recipe].corrupt:
         groups = list(_corrupted(views.targets[0], generator, predict))
     else:
-        groups = [("views", [(f"view {number}", view) for number, view in enumerate(views.inputs, start=1)])]
+        kinds = {"views": views} if views.local is None else {"large": views, "small": views.local}
+        groups = [_numbered(name, kind) for name, kind in kinds.items()]
     if placement is not None:
         groups = [("region", [("", _outlined(images, placement.regions))]), *groups]
     figure = _figure(groups, title)
     return save_png(figure, out, dpi=150)
+
+
+def _numbered(name: str, views: Views) -> tuple[str, list[Column]]:
+    height, width = views.inputs.shape[-2:]
+    columns = [(f"view {number}", view) for number, view in enumerate(views.inputs, start=1)]
+    return f"{name}, {height}x{width} px", columns
 
 
 def _outlined(images: Tensor, boxes: Tensor) -> Tensor:

@@ -144,6 +144,9 @@ def test_picture(recipe: str, channels: int, tmp_path: Path) -> None:
     # A third column for each kind.
     assert predicted.shape[1] * 2 == plain.shape[1] * (3 if kinds else 2)
     assert plain.std() > 10
+    if not kinds:  # a column for each view, small crops too; a picture has room for four
+        columns = max(4, sum(crops.n for crops in RECIPES[recipe].crops))
+        assert plain.shape[1] == round(150 * 1.1 * columns)
 
 
 def test_picture_is_of_views_of_the_size_that_is_asked_for(tmp_path: Path) -> None:

@@ -9,6 +9,13 @@ from torch import Tensor, nn
 from probekit.methods.base import Method, Rate, Step
 from probekit.models.encoder import Encoder, Features
 
+NEEDS = {  # in words
+    "embedding_loss": "a loss of the embedding",
+    "map": "a feature map",
+    "reconstruction": "a reconstruction",
+    "two_views": "two views of each image",
+}
+
 
 class Branch(nn.Module):
     """An add-on. Every hook has a harmless default; override what the add-on needs.
@@ -115,9 +122,8 @@ def attach(method: Method, branch: Branch) -> None:
     missing = branch.needs - provided(method)
     if missing:
         raise ValueError(
-            f"branch {branch.name!r} needs {', '.join(sorted(missing))}, which "
-            f"{type(method).__name__} does not provide (it provides "
-            f"{', '.join(sorted(provided(method)))}); choose another method or branch"
+            f"expected a method with {' and '.join(NEEDS.get(need, need) for need in sorted(missing))} for branch "
+            f"{branch.name!r}, found {type(method).__name__} on this encoder; choose another, or leave --branch out"
         )
     if branch.name in method.branches:
         raise ValueError(f"branch {branch.name!r} is attached already; name it once")

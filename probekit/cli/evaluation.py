@@ -160,7 +160,7 @@ def heatmap(
 
 @app.command()
 def compare(
-    run: Annotated[list[str], typer.Argument(help="Two runs or more, by name or path; all probed on the same data.")],
+    run: Annotated[list[str], typer.Argument(help="Two or more: a run's name or path, or RUN@POOL, e.g. RUN@branch.")],
     data: Annotated[Path | None, typer.Option("--data", help="Only results on this dataset file.")] = None,
     protocol: Annotated[
         str | None, typer.Option(help='Only results of one protocol: val, paper, knn, "retrieval, rank-1", ...')

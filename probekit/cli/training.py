@@ -13,11 +13,13 @@ from probekit.output import console, errors, print_json
 def pretrain(
     method: Annotated[str | None, typer.Argument(help="A method (`probekit list`); default: conrec.")] = None,
     data: DataFile = None,
-    branch: Annotated[list[str], typer.Option(metavar="NAME", help="An add-on, lcr or xcorr; may be repeated.")] = (),  # type: ignore[assignment]
+    branch: Annotated[
+        list[str], typer.Option(metavar="NAME", help="An add-on (`probekit list`); may be repeated.")
+    ] = (),  # type: ignore[assignment]
     name: Annotated[str | None, typer.Option(help="Of the run folder.")] = None,
     preset: Annotated[str | None, typer.Option(help="paper or quick; default: paper on a GPU, else quick.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step; each gives two views.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step, of two views or more each.")] = None,
     eval_every: Annotated[int | None, typer.Option(min=1, help="Epochs between linear probes.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto.")] = None,
     init_from: Annotated[
@@ -31,7 +33,8 @@ def pretrain(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --name, or with the newest run.")] = False,
     overwrite: Overwrite = False,
     fail_on_collapse: Annotated[
-        bool, typer.Option("--fail-on-collapse", help="Stop when the embeddings of all images are alike.")
+        bool,
+        typer.Option("--fail-on-collapse", help="Stop when the embeddings or projections of all images are alike."),
     ] = False,
 ) -> None:
     """Pretrain a method on a dataset file."""
@@ -140,7 +143,7 @@ def step(
     preset: Annotated[str | None, typer.Option(help="paper or quick; default: paper on a GPU, else quick.")] = None,
     size: Annotated[int, typer.Option(min=8, help="Pixels a side of the images.")] = 128,
     channels: Annotated[int, typer.Option(help="Of the images, 1 or 3.")] = 1,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step; each gives two views.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step, of two views or more each.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto.")] = None,
     settings: Set = (),  # type: ignore[assignment]
     device: Device = "auto",

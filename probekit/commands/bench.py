@@ -14,7 +14,7 @@ from probekit.registry import METHODS, get
 from probekit.train.build import build_method
 from probekit.train.cost import BYTES, KNOWN, Rates, StepCost, measured_rates, step_cost, step_times
 from probekit.train.pretrain import choose_device, default_preset, with_precision
-from probekit.views import RECIPES
+from probekit.views import RECIPES, size_of
 
 LAUNCH_US = 10  # an operator from Python to a GPU, about; the usual order of magnitude
 
@@ -70,7 +70,9 @@ def run_bench_step(
         check_divisible((images.shape[2], images.shape[3]), stride)
     view = (images.shape[2], images.shape[3])
     cost = step_cost(config, channels=channels, size=view)
-    result = _predicted(config, cost, (channels, *view), [measured_rates(place, config.train.precision), *KNOWN])
+    result = _predicted(
+        config, cost, (channels, *view), stride, [measured_rates(place, config.train.precision), *KNOWN]
+    )
     _print_prediction(result, console)
     if not explain:
         times = step_times(config, channels=channels, size=size, device=place, say=console.print)
@@ -83,8 +85,11 @@ def run_bench_step(
     return result
 
 
-def _predicted(config: Config, cost: StepCost, view: tuple[int, ...], machines: Sequence[Rates]) -> dict[str, Any]:
-    precision = config.train.precision
+def _predicted(
+    config: Config, cost: StepCost, view: tuple[int, int, int], stride: int, machines: Sequence[Rates]
+) -> dict[str, Any]:
+    precision, recipe = config.train.precision, RECIPES[config.views.recipe]
+    small = [(kind.n, size_of(kind, view[1:], stride)) for kind in recipe.crops if kind.side < 1]
     floors = []
     for rates in machines:
         arithmetic, memory = rates.floor(cost, precision)
@@ -95,8 +100,9 @@ def _predicted(config: Config, cost: StepCost, view: tuple[int, ...], machines: 
         "preset": config.preset,
         "precision": precision,
         "batch_size": config.train.batch_size,
-        "views": RECIPES[config.views.recipe].views * config.train.batch_size,
+        "views": recipe.views * config.train.batch_size,
         "view": list(view),
+        "small": [{"views": n * config.train.batch_size, "view": [view[0], *size]} for n, size in small],
         **asdict(cost),
         "bytes": BYTES[precision] * cost.elements,
         "floors": floors,
@@ -104,10 +110,10 @@ def _predicted(config: Config, cost: StepCost, view: tuple[int, ...], machines: 
 
 
 def _print_prediction(result: dict[str, Any], console: Console) -> None:
-    channels, height, width = result["view"]
+    kinds = [f"{kind['views']} views of {_shape(kind['view'])}" for kind in (result, *result["small"])]
     console.print(
-        f"{result['method']}, preset {result['preset']}, {result['precision']}: {result['views']} views of "
-        f"{height}x{width}x{channels} a step ({result['batch_size']} images), {result['parameters']:,} parameters"
+        f"{result['method']}, preset {result['preset']}, {result['precision']}: {' and '.join(kinds)} a step "
+        f"({result['batch_size']} images), {result['parameters']:,} parameters"
     )
     console.print(
         f"forward and backward: {result['flops'] / 1e9:,.1f} GFLOP, at least {result['bytes'] / 1e9:,.2f} GB of memory "
@@ -119,3 +125,8 @@ def _print_prediction(result: dict[str, Any], console: Console) -> None:
             f"{floor['machine']}: {floor['flops'] / 1e12:,.2f} TFLOP/s take {floor['arithmetic_ms']:,.2f} ms, "
             f"{floor['bytes'] / 1e9:,.0f} GB/s take {floor['memory_ms']:,.2f} ms; floor {floor['ms']:,.2f} ms"
         )
+
+
+def _shape(view: Sequence[int]) -> str:
+    channels, height, width = view
+    return f"{height}x{width}x{channels}"

@@ -1,5 +1,6 @@
 """`probekit list`: what there is."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -46,10 +47,11 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
         for dial in generator["dials"]:
             console.print(_dial_line(dial))
     counted = "encoder parameters at preset paper with 3 channels; in brackets as the paper counts"
-    console.print(_entry("methods", counted))
+    console.print(_entry("methods", f"for: probekit pretrain NAME --set method.SETTING=VALUE; {counted}"))
     for method in content["methods"]:
         counts = f"{method['encoder_parameters']:,} ({method['encoder_parameters_as_paper']:,})"
         console.print(f"  {method['name']:<17} {counts}  {method['about']}; {method['paper']}")
+        _print_settings(method, console)
     for kind, setting in (("backbones", "model.backbone"), ("views", "views.recipe"), ("crops", "crop.policy")):
         console.print(_entry(kind, f"--set {setting}=NAME"))
         for entry in content[kind]:
@@ -57,9 +59,7 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
     console.print(_entry("branches", "for: probekit pretrain METHOD --branch NAME --set branch.NAME.SETTING=VALUE"))
     for branch in content["branches"]:
         console.print(f"  {branch['name']:<18} {branch['about']}; {branch['paper']}")
-        console.print(
-            f"    {', '.join(f'{name}={value}' for name, value in branch['options'].items())}", highlight=False
-        )
+        _print_settings(branch, console)
     console.print(_entry("looks", ""))
     for look in content["looks"]:
         console.print(f"  {look['name']:<18} {look['about']}")
@@ -77,6 +77,20 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
 
 def _entry(name: str, about: str) -> Text:
     return Text.assemble((name, "bold"), "  ", about)
+
+
+def _print_settings(entry: dict[str, Any], console: Console) -> None:
+    """The settings of a method or branch by default, and what preset `quick` has otherwise."""
+    for name, settings in (("", entry["options"]), ("quick: ", entry["quick"])):
+        if settings:
+            console.print(f"    {name}{', '.join(f'{k}={_typed(v)}' for k, v in settings.items())}", highlight=False)
+
+
+def _typed(value: Any) -> str:
+    """As after --set."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _dial_line(dial: dict[str, Any]) -> str:
@@ -100,15 +114,22 @@ def _method(name: str) -> dict[str, Any]:
         "recipe": kind.recipe,
         "provides": sorted(kind.provides),
         "options": method_options(kind),
+        "quick": _changed(method_options(kind), resolve(name, kind, preset="quick", seed=0).method_options),
     }
 
 
 def _branch(name: str) -> dict[str, Any]:
     kind = get(BRANCHES, "branch", name)
+    quick = resolve("simclr", get(METHODS, "method", "simclr"), preset="quick", seed=0, branches={name: kind})
     return {
         "name": name,
         "about": kind.about,
         "paper": kind.paper,
         "needs": sorted(kind.needs),
         "options": method_options(kind),
+        "quick": _changed(method_options(kind), quick.branches[name]),
     }
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in after.items() if value != before[name]}

@@ -11,11 +11,12 @@ from rich.text import Text
 
 from probekit.commands.report import check_once
 from probekit.h5 import read_info
+from probekit.registry import POOLS, nearest
 from probekit.report.collect import collect
 from probekit.report.comparison import AGAIN, group_section, scores_section
 from probekit.report.document import Note, Section
 from probekit.report.document import Table as Block
-from probekit.run import open_run
+from probekit.run import Run, open_run
 
 
 def run_compare(
@@ -31,7 +32,7 @@ def run_compare(
     """Compares the encoders of runs that were probed on the same test images.
 
     Args:
-        names: Two runs or more.
+        names: Two runs or more; RUN@POOL is what a run has under a pooling at test time.
         data: Only results on this dataset file; None is all.
         protocol: Only results of this protocol, "val" for example; None is all.
         checkpoint: Only results of this checkpoint; None is all.
@@ -43,10 +44,13 @@ def run_compare(
         {"groups", "scores", "left_out"} as `report.compare.compare` gives them; docs/report.md has the shape.
 
     Raises:
-        ValueError: If there are fewer than two runs, one is named twice, or none can be compared.
+        ValueError: If there are fewer than two runs, one is named twice, there is no such pooling, or none can be
+            compared.
     """
-    opened = [open_run(name, runs) for name in names]
-    check_once(opened)
+    asked = [_with_pool(name, runs) for name in names]
+    opened, pools = [run for run, _ in asked], [pool for _, pool in asked]
+    for pool in dict.fromkeys(pools):
+        check_once([run for run, own in asked if own == pool])
     if len(opened) < 2:
         raise ValueError(f"expected two runs or more to compare, found {len(opened)}; type: probekit compare RUN RUN")
     wanted = {
@@ -54,7 +58,7 @@ def run_compare(
         "protocol": protocol,
         "checkpoint": checkpoint,
     }
-    comparison: dict[str, Any] = collect(opened)["comparison"]
+    comparison: dict[str, Any] = collect(opened, pools)["comparison"]
     every = {kind: comparison[kind] for kind in ("groups", "scores")}
     chosen = {
         kind: [g for g in found if all(value in (None, g[key]) for key, value in wanted.items())]
@@ -74,6 +78,16 @@ def run_compare(
         for line in comparison["left_out"]:
             console.print(f"note: {line}")
     return {**chosen, "left_out": comparison["left_out"]}
+
+
+def _with_pool(name: str, runs: Path) -> tuple[Run, str | None]:
+    """RUN or RUN@POOL; a run whose own name has an "@" is that run."""
+    stem, at, pool = name.rpartition("@")
+    if not at or (runs / name).exists() or Path(name).exists():
+        return open_run(name, runs), None
+    if pool not in POOLS:
+        raise ValueError(nearest("pooling", pool, POOLS))
+    return open_run(stem, runs), pool
 
 
 def _print(section: Section, console: Console) -> None:

@@ -22,10 +22,11 @@ def after_data(info: DatasetInfo) -> str:
 def after_pretraining(run: Run, info: DatasetInfo) -> str:
     """For a run that has ended: a probe, if its data can be probed."""
     look = f"probekit show --run {run.name}"
+    pool = " --pool branch" if "lcr" in run.read()["config"].get("branches", {}) else ""
     missing = unprobeable(info)
     if missing is not None:
         return f"next: {look}   or   probekit probe {run.name} --data LABELLED.h5   ({info.path} has {missing})"
-    return f"next: probekit probe {run.name}   or   {look}"
+    return f"next: probekit probe {run.name}{pool}   or   {look}"
 
 
 def after_drawing(run: Run, info: DatasetInfo) -> str:

@@ -102,15 +102,16 @@ def pooling(pool: str, encoder: Encoder, branches: Iterable[Branch]) -> nn.Modul
         if not isinstance(encoder.pooling, AttentionPool):
             raise ValueError("expected an encoder with attention pooling, found one without; type: --pool gap")
         return encoder.pooling
+    branches = list(branches)
     for branch in branches:
         if pool == "bilinear" and isinstance(branch, LCR):
             return BilinearPool(branch)
         if pool == "branch" and branch.pools:
             return BranchPool(branch)
     wanted = "the branch lcr" if pool == "bilinear" else "a branch that pools"
-    raise ValueError(
-        f"expected {wanted} for --pool {pool}, found none; type: probekit pretrain METHOD --branch lcr, or --pool gap"
-    )
+    found = " and ".join(f"{branch.name}, which does not" for branch in branches) or "none"
+    instead = "type: probekit pretrain METHOD --branch lcr, or --pool gap"
+    raise ValueError(f"expected {wanted} for --pool {pool}, found {found}; {instead}")
 
 
 def _branches(run: Run, weights: str) -> Iterable[Branch]:

@@ -227,8 +227,10 @@ def _print(run: Run, results: Mapping[str, Mapping[str, Any]], data: Path | None
         elif name == "retrieval" and result["rows"][0]["fingerprint"]:
             console.print(fingerprint_table(result["rows"]), soft_wrap=False)
     other = next(p for p in PROTOCOLS if p != first["protocol"])
-    given = "" if data is None else f" --data {data}"
-    look = f"heatmap {run.name}" if run.read()["state"] == IMPORTED else f"show --run {run.name}"
+    pool = split_checkpoint(first["checkpoint"])[1]
+    given = ("" if data is None else f" --data {data}") + ("" if pool is None else f" --pool {pool}")
+    drawn = run.read()["state"] == IMPORTED or pool is not None
+    look = f"heatmap {run.name}{given}" if drawn else f"show --run {run.name}"
     console.print(f"next: probekit {look}   or   probekit probe {run.name}{given} --protocol {other}")
 
 

@@ -14,6 +14,7 @@ from probekit.commands.hints import unprobeable
 from probekit.commands.probe_options import SGD, ProbeOptions
 from probekit.commands.sources import RANDOM, Labels, Source
 from probekit.h5 import read_split
+from probekit.picture import encoder_name
 from probekit.probe import PROTOCOLS
 from probekit.probe.average_precision import multilabel
 from probekit.probe.cross_validation import FOLDS, METRICS, cross_validate
@@ -216,7 +217,7 @@ def _draw_gallery(result: Mapping[str, Any], path: Path) -> None:
         numbers = [shown["query"], *shown["positive"], *shown["negative"]]
         images = np.concatenate([read_split(data, "test", start=i, stop=i + 1).images for i in numbers])
         rows.append((images, [row["labels"][i] == row["labels"][numbers[0]] for i in numbers[1:]]))
-    draw_gallery(rows, title=f"{result['run']} on {result['data']}: 3 nearest, and ranks 18 to 20", path=path)
+    draw_gallery(rows, title=f"{encoder_name(result)} on {result['data']}: 3 nearest, and ranks 18 to 20", path=path)
 
 
 SECTIONS: dict[str, Section] = {

@@ -122,6 +122,7 @@ def draw_run(
         out=out or run.figures / f"views-{path.stem}{'' if checkpoint == 'last' else f'-{checkpoint}'}.png",
         predict=method.reconstruct if decodes else None,  # type: ignore[arg-type]
         size=size,
+        stride=method.encoder.stride,
         placement=find_placement(method.encoder, images, config.crop) if config.crop.policy == "contrastive" else None,
     )
     return picture, decodes

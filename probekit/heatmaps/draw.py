@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.rows import Row
 from probekit.heatmaps.truth import Truth
-from probekit.picture import save_png
+from probekit.picture import encoder_name, save_png
 from probekit.show import COLOURS
 
 PER_CLASS = 2  # rows of a class
@@ -43,7 +43,7 @@ def draw_gallery(result: Mapping[str, Any], truth: Truth, rows: Sequence[Row], o
     figure = Figure(figsize=(CELL * columns + 1.2, 1.14 * CELL * len(shown) + 1), layout="constrained")
     key = "orange, blue: evidence; green: its outline; " if evidence else ""
     key += "maps red above zero, blue below, or from black up; each by its own scale, printed under it"
-    title = f"{result['run']} on {result['data']}: where it looks"
+    title = f"{encoder_name(result)} on {result['data']}: where it looks"
     width = round(LETTERS * figure.get_figwidth())
     figure.suptitle(_plain("\n".join(fill(line, width) for line in (title, key))), fontsize=8)
     axes = figure.subplots(len(shown), columns, squeeze=False)
@@ -89,7 +89,9 @@ def draw_curves(result: Mapping[str, Any], out: Path) -> Path:
         else:
             axes.text(0.5, 0.5, "the probe does not tell these pairs apart", ha="center", fontsize=8)
     panels[0].set_ylabel("target that is left (1: the image, 0: its counterfactual)")
-    figure.suptitle(_plain(f"{result['run']}: swapped into the counterfactual, highest pixels first"), fontsize=10)
+    figure.suptitle(
+        _plain(f"{encoder_name(result)}: swapped into the counterfactual, highest pixels first"), fontsize=10
+    )
     return save_png(figure, out, dpi=130)
 
 

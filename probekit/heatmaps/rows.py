@@ -150,7 +150,7 @@ def unmet(name: str, subject: Subject, has_weights: bool) -> str | None:
     if "map" in needs and not subject.encoder.has_map:
         return "this encoder gives no feature map that is pooled to its embedding"
     if "weights" in needs and not has_weights:
-        return "this encoder pools with plain averages, so there are no weights to show"
+        return "this encoder pools without weights, so there are none to show"
     if "negatives" in needs and subject.context.negatives is None:
         return "needs other images to contrast with"
     return None

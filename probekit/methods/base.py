@@ -72,7 +72,8 @@ class Method(nn.Module, ABC):
         provides: What branches may rely on, e.g. "map", "two_views", "embedding_loss", "reconstruction"; of an instance
             it may be less than of its class.
         needs_labels: Whether `views.labels` must be there; its constructor then takes the number of classes, too.
-        remedy: The likely cause of a collapse or of a loss that does not fall, with what to type; "" is the usual one.
+        cause: The likely cause of a collapse or of a loss that does not fall, in words; "" is the usual one.
+        remedy: Settings of its own that mend it, by name.
         spread: The standard deviation that its loss asks of each feature of its projections; None if their scale does
             not matter to it.
         defaults: Values of constructor arguments that this variant fixes.
@@ -86,7 +87,8 @@ class Method(nn.Module, ABC):
     pooling: ClassVar[str]
     provides: frozenset[str]
     needs_labels: ClassVar[bool] = False
-    remedy: ClassVar[str] = ""
+    cause: ClassVar[str] = ""
+    remedy: ClassVar[Mapping[str, float]] = {}
     spread: ClassVar[float | None] = None
     defaults: ClassVar[Mapping[str, Any]] = {}
 

@@ -1,5 +1,8 @@
 """BYOL (Grill et al., arXiv 2006.07733): each view's prediction of what a target network makes of the other."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 
 from probekit.methods.base import Step, expect_positive
@@ -28,7 +31,8 @@ class BYOL(MomentumMethod):
     paper = "BYOL, arXiv 2006.07733"
     recipe = "byol"
     pooling = "gap"
-    remedy = "a target that follows too fast: --set method.momentum=0.999, or a lower optimizer.lr"
+    cause = "a target that follows too fast, or too high an optimizer.lr"
+    remedy: ClassVar[Mapping[str, float]] = {"momentum": 0.999}
     provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -75,10 +75,8 @@ class DINO(MomentumMethod):
     paper = "DINO, arXiv 2104.14294"
     recipe = "dino"
     pooling = "gap"
-    remedy = (
-        "a student that is too sharp for views so different, or a centre that lags: "
-        "--set method.student_temperature=0.3 --set method.centre_momentum=0.5"
-    )
+    cause = "a student that is too sharp for views so different, or a centre that lags"
+    remedy: ClassVar[Mapping[str, float]] = {"student_temperature": 0.3, "centre_momentum": 0.5}
     provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(

@@ -82,7 +82,7 @@ class MoCoV2(MomentumMethod):
         if options["queue"] <= most:
             return dict(options), []
         line = (
-            f"method.queue={most} in place of {options['queue']:,}: there are {images:,} images, and a longer queue "
+            f"method.queue={most} in place of {options['queue']}: there are {images:,} images, and a longer queue "
             "would more often hold an image's own older key, as a negative"
         )
         return dict(options) | {"queue": most}, [line]

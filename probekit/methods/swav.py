@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,8 @@ class SwAV(Method):
     paper = "SwAV, arXiv 2006.09882"
     recipe = "swav"
     pooling = "gap"
-    remedy = "codes too soft for views so different: --set method.epsilon=0.02 --set method.temperature=0.3"
+    cause = "codes too soft for views so different"
+    remedy: ClassVar[Mapping[str, float]] = {"epsilon": 0.02, "temperature": 0.3}
     provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
@@ -93,7 +94,10 @@ class SwAV(Method):
             )
         if chosen["queue"] > max(images, batch_size):
             chosen["queue"] = max(images // batch_size, 1) * batch_size
-            lines.append(f"method.queue={chosen['queue']} in place of {options['queue']}: there are {images:,} images")
+            lines.append(
+                f"method.queue={chosen['queue']} in place of {options['queue']}: there are {images:,} images, and it "
+                "holds whole batches"
+            )
         features = batch_size + chosen["queue"]
         if chosen["prototypes"] >= features:
             chosen["prototypes"] = features // 2

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from probekit.report.compare import with_branches
 from probekit.report.document import Block, Cell, Chart, Note, Picture, Section, Table, command, count, number, text
 from probekit.report.figures import draw_lines, draw_losses
 from probekit.run import IMPORTED
@@ -20,7 +21,10 @@ def about_section(run: Mapping[str, Any], key: str) -> Section:
     blocks: list[Block] = [
         _facts(f"{key}-run", "Run and versions", source, facts),
         _facts(
-            f"{key}-config", "Configuration", f"{source} {run['config']['method']} as it was trained.", run["config"]
+            f"{key}-config",
+            "Configuration",
+            f"{source} {with_branches(run['config'])} as it was trained.",
+            run["config"],
         ),
     ]
     if run["data"] is not None:

@@ -15,11 +15,13 @@ from probekit.run import Run
 PICTURES = {"heatmap": "heatmap*.png", "reconstruction": "views-*.png"}  # files of run.figures
 
 
-def collect(runs: Sequence[Run]) -> dict[str, Any]:
+def collect(runs: Sequence[Run], pools: Sequence[str | None] = ()) -> dict[str, Any]:
     """Reads runs and compares them.
 
     Args:
-        runs: At least one, each once.
+        runs: At least one, each once with each pooling.
+        pools: For each run a pooling at test time, of which alone it is to tell, or None for all that it has; empty is
+            None for all.
 
     Returns:
         {"schema", "command", "runs", "comparison"}; comparison is None for one run.
@@ -28,9 +30,12 @@ def collect(runs: Sequence[Run]) -> dict[str, Any]:
         ValueError: If a run.json is not as described.
     """
     names = [run.name for run in runs]
-    if len(set(names)) < len(names):  # folders of one name in two places
+    if len(set(names)) < len({run.path for run in runs}):  # folders of one name in two places
         names = [str(run.path) for run in runs]
-    found = [_run(name, run) for name, run in zip(names, runs, strict=True)]
+    found = [
+        _run(name, run) if pool is None else _pooled(_run(name, run), pool)
+        for name, run, pool in zip(names, runs, pools or [None] * len(runs), strict=True)
+    ]
     return {
         "schema": SCHEMA,
         "command": shlex.join(["probekit", "report", *map(argument, runs)]),
@@ -69,6 +74,16 @@ def _run(name: str, run: Run) -> dict[str, Any]:
         ],
         "left_out": left_out,
     }
+
+
+def _pooled(run: Mapping[str, Any], pool: str) -> dict[str, Any]:
+    """What a run holds under one pooling at test time, as a run of its own whose checkpoints pool so."""
+    kept = {}
+    for kind in ("probes", *SECTIONS):
+        named = [(result, *result["checkpoint"].partition("@")[::2]) for result in run[kind]]
+        kept[kind] = [{**result, "checkpoint": weights} for result, weights, found in named if found == pool]
+    about = {"name": f"{run['name']}@{pool}", "argument": f"{run['argument']} --pool {pool}"}
+    return {**run, **kept, **about, "config": {**run["config"], "pool": pool}}
 
 
 def _results(run: Run, pattern: str, shape: Mapping[str, Any], left_out: list[str]) -> list[dict[str, Any]]:

@@ -73,7 +73,7 @@ def method_labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     The method's name and its branches'; where such runs differ in more, also those settings: "conrec (model.width 8)".
     """
     flat = [
-        {k: v for k, v in _flatten(config).items() if k != "seed"} | {"method": _with_branches(config)}
+        {k: v for k, v in _flatten(config).items() if k != "seed"} | {"method": with_branches(config)}
         for config in configs
     ]
     labels = []
@@ -86,10 +86,11 @@ def method_labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     return labels
 
 
-def _with_branches(config: Mapping[str, Any]) -> str:
-    """Method and branches, "simclr + lcr"."""
+def with_branches(config: Mapping[str, Any]) -> str:
+    """Method, branches and the pooling that was asked for, "simclr + lcr", "simclr + lcr@gap"."""
     branches = config.get("branches")
-    return " + ".join((str(config.get("method")), *(branches if isinstance(branches, Mapping) else ())))
+    name = " + ".join((str(config.get("method")), *(branches if isinstance(branches, Mapping) else ())))
+    return name + (f"@{config['pool']}" if "pool" in config else "")
 
 
 def _group(

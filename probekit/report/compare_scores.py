@@ -8,6 +8,15 @@ from probekit.report.paired_tests import add_holm, over_seeds
 
 SIGNED = ("kappa",)  # metrics from -1 to 1; the others are shares
 Score = dict[str, Any]
+# Of retrieval, as they are read; rank-1 is paired by image.
+RETRIEVED = {
+    "rank5": "rank-5",
+    "map": "mAP",
+    "map_at_r": "mAP@R",
+    "r_precision": "R-precision",
+    "precision3": "P@1-3",
+    "precision18_20": "P@18-20",
+}
 
 
 def compare_scores(
@@ -45,7 +54,7 @@ def compare_scores(
 
 
 def scored(run: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What a run's results say of its encoder: question, data, epoch, scores {name: {value, ci}}."""
+    """What a run's results say of its encoder: question, data, data_hash, epoch, scores {name: {value, ci}}."""
     found = []
     for what, read in READERS.items():
         for result in run.get(what, []):
@@ -54,7 +63,8 @@ def scored(run: Mapping[str, Any]) -> list[dict[str, Any]]:
             question = {"what": what, "data_hash": result["data_hash"], "protocol": protocol}
             question["checkpoint"] = result["checkpoint"]
             known = {name: score for name, score in scores.items() if score["value"] is not None}
-            found.append({"question": question, "data": result["data"], "epoch": result["epoch"], "scores": known})
+            about = {key: result[key] for key in ("data", "data_hash", "epoch")}
+            found.append({"question": question, **about, "scores": known})
     return found
 
 
@@ -82,10 +92,11 @@ def _map(protocol: str, row: Mapping[str, Any]) -> tuple[str, dict[str, Score]]:
 
 
 def _retrieval(protocol: str, row: Mapping[str, Any]) -> tuple[str, dict[str, Score]]:
+    found = row["scores"]
     return protocol, {
-        metric: {key: found[key] for key in ("value", "ci")}
-        for metric, found in row["scores"].items()
-        if metric != "rank1"  # paired by image
+        name: {key: found[metric][key] for key in ("value", "ci")}
+        for metric, name in RETRIEVED.items()
+        if metric in found
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from probekit.probe import PROTOCOLS
 from probekit.probe.table import encoders_first
+from probekit.report.compare import with_branches
 from probekit.report.document import (
     Block,
     Cell,
@@ -30,7 +31,7 @@ MOST_CELLS = 60  # classes up to which the counts also stand in a table
 
 def lead(run: Mapping[str, Any]) -> str:
     """The run in a sentence: its first probe, and the best floor."""
-    method = f"{run['config']['method']}, seed {run['config']['seed']}, on {run['dataset']['name']}"
+    method = f"{with_branches(run['config'])}, seed {run['config']['seed']}, on {run['dataset']['name']}"
     if not run["probes"]:
         return (
             f"{method}; {'several labels an image, see Further protocols' if run['multilabel'] else 'not probed yet'}."
@@ -45,7 +46,7 @@ def lead(run: Mapping[str, Any]) -> str:
         f"checkpoint {probe['checkpoint']}"
     )
     if not others:
-        return f"{method}: {scored}; no floors were probed."
+        return f"{method}: {scored}; no floors were probed with it."
     best = max(others, key=lambda row: float(row["accuracy"]))
     return f"{method}: {scored}; the best floor, {best['name']}, {100 * best['accuracy']:.1f} %."
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from probekit.branches.base import branches_of
 from probekit.methods.base import Method
 
 # In metrics.jsonl. Of the embedding:
@@ -100,7 +101,7 @@ def complaints(line: Mapping[str, float], method: Method, *, epochs: int) -> dic
     if chance is not None and late and abs(loss - chance) < STUCK * chance and (gap is None or gap < ALIKE):
         found["stuck"] = (
             f"the loss stays at {loss:.3f} {after}, where it is ({chance:.3f}) for an encoder that tells nothing "
-            f"apart; {_cause(method, 'optimizer.lr is too low')}"
+            f"apart; {_cause(method, 'too few steps so far, or optimizer.lr is too low')}"
         )
     return found
 
@@ -123,4 +124,9 @@ def _collapse(line: Mapping[str, float], method: Method, *, late: bool) -> str:
 
 
 def _cause(method: Method, otherwise: str) -> str:
-    return f"likely {method.remedy or otherwise}"
+    """The likely cause: the method's own unless its remedy is in place already."""
+    changes = {name: value for name, value in method.remedy.items() if getattr(method, name) != value}
+    if not changes:
+        in_the_way = ", or a branch is in the way: try it with weight 0"
+        return f"likely {otherwise}{in_the_way if any(branch.weight for branch in branches_of(method)) else ''}"
+    return f"likely {method.cause}: " + " ".join(f"--set method.{name}={value:g}" for name, value in changes.items())

@@ -79,7 +79,7 @@ class Display:
         """
         done = epochs_done - self.done_before
         left = self.elapsed / done * (self.epochs - epochs_done) if done > 0 else None
-        losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items() if name not in self.silent)
+        losses = "  ".join(f"{name} {_number(value)}" for name, value in means.items() if name not in self.silent)
         text = Text(
             f"epoch {epochs_done:.1f}/{self.epochs}  {losses}  lr {lr:.2g}  {rate:.0f} images/s  left {clock(left)}"
         )
@@ -99,6 +99,11 @@ class Display:
             for name, value in line.items():
                 if name not in ("epoch", "step"):
                     self.events.add_scalar(name, value, line["step"])
+
+
+def _number(value: float) -> str:
+    """Four decimals, or two digits where those would be all that is not 0."""
+    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
 
 
 def clock(seconds: float | None) -> str:

@@ -142,7 +142,9 @@ class Trainer:
         if self.progress.batch == 0:  # a resumed epoch has begun already; what it began is in the checkpoint
             regions, epochs = self.eager_step.regions, self.config.train.epochs
             if regions is not None and regions.due(self.progress.epoch, epochs):
-                self.progress.begun["crop region"] = regions.find(self.method.encoder, self.train.images)
+                share = regions.find(self.method.encoder, self.train.images)
+                self.progress.begun["crop region"] = share
+                self.say(regions.told(share))
             for branch in active_branches(self.method):
                 found = branch.begin_epoch(self._project_all, self.labels)
                 self.progress.begun |= {f"{branch.name} {name}": value for name, value in found.items()}

@@ -18,6 +18,7 @@ from probekit.data import Images
 from probekit.models.encoder import Encoder
 from probekit.probe.features import BATCH_SIZE, read_all
 
+WHOLE = 0.95  # of an image; ours
 QUANTILES = 2**12  # ours: the law's distribution function is off by less than 1 / 4096
 
 
@@ -62,6 +63,14 @@ class Regions(nn.Module):
         height, width = images.shape[-2:]
         sides = (placement.regions[:, 2:] - placement.regions[:, :2]).double()
         return float(sides.prod(1).mean()) / (height * width)
+
+    def told(self, share: float) -> str:
+        """A line for the user on the regions' mean share of an image."""
+        line = f"crop regions found: {share:.0%} of an image"
+        if share <= WHOLE:
+            return line
+        higher = (1 + self.crop.threshold) / 2
+        return f"{line}, so crops are all but random; for smaller regions type: --set crop.threshold={higher:.2g}"
 
 
 def check_cells(images: Images, stride: int) -> None:

@@ -51,7 +51,7 @@ def test_a_branch_attaches_to_any_method_with_a_map(name: str) -> None:
 
 def test_unmet_needs_and_double_attachment_are_refused_by_name() -> None:
     method = build("simclr")
-    with pytest.raises(ValueError, match="'needy' needs telepathy"):
+    with pytest.raises(ValueError, match="a method with telepathy for branch 'needy', found SimCLR"):
         attach(method, Needy(weight=1.0))
     attach(method, Toy(weight=1.0))
     with pytest.raises(ValueError, match="'toy' is attached already"):

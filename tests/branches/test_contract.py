@@ -98,7 +98,7 @@ def test_a_step_trains_method_and_both_branches(name: str) -> None:
 def test_a_method_without_a_loss_of_the_embedding_is_refused_by_name(branch: str) -> None:
     settings = {"reconstruction": {}, "conrec": {"method__contrastive": 0.0}}
     for name, options in settings.items():
-        with pytest.raises(ValueError, match=f"branch '{branch}' needs embedding_loss, which ") as error:
+        with pytest.raises(ValueError, match=f"a loss of the embedding for branch '{branch}', found ") as error:
             build_method(configured(name, branch, **options), channels=1)
         assert "\n" not in str(error.value)
 
@@ -107,7 +107,7 @@ def test_a_method_without_a_loss_of_the_embedding_is_refused_by_name(branch: str
 def test_an_encoder_without_a_map_is_refused_by_name(branch: str) -> None:
     method = build_method(configured("simclr"), channels=1)
     method.encoder.has_map = False
-    with pytest.raises(ValueError, match=f"branch '{branch}' needs map"):
+    with pytest.raises(ValueError, match=f"a feature map for branch '{branch}', found "):
         attach(method, get(BRANCHES, "branch", branch)(method.encoder, **method_options(get(BRANCHES, "", branch))))
 
 

@@ -171,7 +171,11 @@ def test_the_kept_encoder_needs_no_branch(data: Path, tmp_path: Path) -> None:
         (("nonsense",), {}, "unknown branch 'nonsense'; known: lcr"),
         (("lcr", "lcr"), {}, "expected each --branch once, found lcr, lcr"),
         (("lcr",), {"branch.lcr.kk": 3}, "unknown setting 'branch.lcr.kk'"),
-        (("lcr",), {"branch.xcorr.mu": 3.0}, "unknown setting 'branch.xcorr.mu'"),
+        (
+            ("lcr",),
+            {"branch.xcorr.mu": 3.0},
+            "expected the branch of branch.xcorr.mu, found none; type: --branch xcorr",
+        ),
         (("lcr",), {"branch.lcr.k": "many"}, "expected branch.lcr.k of type int"),
         (("lcr",), {"branch.lcr.kl": "many"}, "expected branch.lcr.kl one of target_branch, branch_target"),
         (("xcorr",), {"branch.xcorr.clusters": 9}, "at most half of the 16 images, found 9"),

@@ -294,7 +294,7 @@ def test_the_report_takes_what_was_written(home: Path) -> None:
         ("conrec-rect-tri", {"looks": ("gradcm",)}, "unknown look 'gradcm'.*did you mean 'gradcam'"),
         ("conrec-rect-tri", {"target": "pairs"}, "unknown target 'pairs'.*did you mean 'pair'"),
         ("conrec-rect-tri", {"fill": "white"}, "unknown fill 'white'"),
-        ("simclr-rect-tri", {"looks": ("attention",)}, "attention: this encoder pools with plain averages"),
+        ("simclr-rect-tri", {"looks": ("attention",)}, "attention: this encoder pools without weights"),
         ("noise", {"target": "pair"}, "expected images that a generator drew for --target pair"),
         ("noise", {"fill": "counterfactual"}, "found no minimal pairs; type: --fill mean"),
         ("noise", {"data": "data/rect-tri.h5"}, "expected images of 3 channels.*found 1"),

@@ -216,6 +216,19 @@ def test_reports_and_comparisons_show_poolings(home: Path) -> None:
     compared = json.loads(sure("compare", "lcr", "plain", "--checkpoint", "last@gap", "--json"))
     assert "last@gap" in json.dumps(compared)
     assert "last@branch" not in json.dumps(compared)
+    sure("probe", "lcr", "--no-floors", "--retrieval")
+    sure("probe", "lcr", "--pool", "branch", "--no-floors", "--retrieval")
+    (linear, ranked) = json.loads(sure("compare", "lcr", "lcr@branch", "--json"))["groups"]
+    for group in (linear, ranked):
+        assert [row["run"] for row in group["runs"]] == ["lcr", "lcr@branch"]
+        assert [row["method"] for row in group["runs"]] == ["simclr + lcr", "simclr + lcr@branch"]
+        assert (group["checkpoint"], len(group["pairs"])) == ("last", 1)
+    files = [home / f"runs/lcr/results/probe-val-{checkpoint}.json" for checkpoint in ("last", "last@branch")]
+    found = [json.loads(file.read_text())["rows"][0]["accuracy"] for file in files]
+    assert [row["accuracy"] for row in linear["runs"]] == found
+    assert "unknown pooling 'brunch'" in told("compare", "lcr", "lcr@brunch")
+    assert "found lcr twice" in told("compare", "lcr@gap", "lcr@gap")
+    assert "probekit probe plain --pool max" in told("compare", "lcr", "plain@max")
     sure("report", "lcr")
     assert "last@branch" in (home / "runs/lcr/report.html").read_text()
 
@@ -272,7 +285,9 @@ def test_refusals_are_one_line(home: Path, command: str) -> None:
 
 def test_a_branch_of_several_stages_has_no_pooling(home: Path) -> None:
     sure("pretrain", "simclr", *QUICK, *XCORR, "--set", "branch.xcorr.stages=multi", "--name", "multi")
-    assert "multi: expected a branch that pools" in told("probe", "multi", "--pool", "branch")
+    assert "multi: expected a branch that pools for --pool branch, found xcorr, which does not" in told(
+        "probe", "multi", "--pool", "branch"
+    )
 
 
 def test_norm_is_the_control_of_lcr_without_a_run_of_its_own(home: Path) -> None:
@@ -305,7 +320,9 @@ def test_the_catalogue_lists_branches_with_their_settings(home: Path) -> None:
     assert branches["lcr"]["options"]["temperature"] == 0.4
     assert branches["lcr-sam"]["options"]["branch"] == "linear"
     assert branches["xcorr"]["options"]["positives"] == 2
+    assert branches["xcorr"]["quick"] == {"clusters": 12, "lr_share": 1.0}
     assert branches["xcorr"]["needs"] == ["embedding_loss", "map"]
     text = sure("list")
     assert "lcr-dual-pooling" in text
+    assert "quick: clusters=12, lr_share=1\n" in text
     assert "pretrain METHOD --branch NAME" in text

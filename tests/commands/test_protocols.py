@@ -396,6 +396,8 @@ def test_compare_without_common_results_is_one_line(home: Path) -> None:
     assert "expected two runs or more" in str(typed("compare", "a").exception)
     assert "expected each run once, found a twice" in str(typed("compare", "a", "runs/a").exception)
     assert "a is not compared: it has not been probed" in str(typed("compare", "a", "b").exception)
+    sure("probe", "a", "--no-floors", "--retrieval", "--fractions", "50,100")
+    assert "b is not compared: it has not been probed" in str(typed("compare", "a", "b").exception)
     for name in "ab":
         sure("probe", name, "--no-floors")
     message = str(typed("compare", "a", "b", "--protocol", "paper").exception)

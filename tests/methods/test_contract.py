@@ -167,7 +167,7 @@ def test_settings_that_were_changed_to_fit_are_said_and_written_down(
     said = Console(file=io.StringIO(), record=True, width=200)
     monkeypatch.setattr("tests.train.test_loop.quiet", lambda: said)
     run, _ = trained("moco-v2", data, tmp_path, {"method.queue": 1000})
-    assert "method.queue=16 in place of 1,000: there are 32 images" in said.export_text()
+    assert "method.queue=16 in place of 1000: there are 32 images" in said.export_text()
     assert run.read()["config"]["method_options"]["queue"] == 16
 
 

@@ -423,3 +423,11 @@ def test_images_too_small_for_a_region_are_refused_before_the_run(data: Path, tm
     with pytest.raises(ValueError, match="expected a map of several cells"):
         train(data, tmp_path, method="simclr", options={**SOON, "model.depth": 6})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("share", "says"), [(0.6, "60% of an image"), (0.99, "type: --set crop.threshold=0.55")])
+def test_regions_of_whole_images_come_with_what_to_type(share: float, says: str) -> None:
+    told = Regions(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), CropConfig("contrastive", 0.1, 0.6, 0.2, 0.2)).told(
+        share
+    )
+    assert told.endswith(says)
