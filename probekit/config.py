@@ -6,14 +6,13 @@ method decides.
 """
 
 import inspect
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from probekit.registry import BRANCHES, nearest
+from probekit.settings import parse_overrides, presets, read_file, read_preset
 
 SIDE = 8  # sides of images are multiples of it, and stay so when they are shrunk: the U-Net's stride at depth 4
 
@@ -187,13 +186,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
-def presets() -> dict[str, str]:
-    """Every preset's name and its first line."""
-    folder = resources.files("probekit") / "presets"
-    found = sorted(f.name for f in folder.iterdir() if f.name.endswith(".toml"))
-    return {name.removesuffix(".toml"): (folder / name).read_text().splitlines()[0].lstrip("# ") for name in found}
-
-
 def completed(plain: Mapping[str, Any]) -> dict[str, Any]:
     """A run's settings as run.json keeps them, with those that did not exist yet when an older version wrote it."""
     full = {**plain, **{name: known | plain.get(name, {}) for name, known in BEFORE.items()}}
@@ -241,9 +233,9 @@ def resolve(
         **{f"branch.{name}.{k}": v for name, kind in branches.items() for k, v in method_options(kind).items()},
     }
     for name in ("", method, *branches):
-        flat |= _read_preset(preset, name)
+        flat |= read_preset(preset, name)
     types = {key: type(value) for key, value in flat.items()}
-    changes = _read_file(config_file) | parse_overrides(overrides) | dict(options)
+    changes = read_file(config_file) | parse_overrides(overrides) | dict(options)
     for key, value in changes.items():
         if key not in flat:
             raise ValueError(_unknown(key, flat, branches))
@@ -282,13 +274,6 @@ def _unknown(key: str, known: Iterable[str], branches: Iterable[str]) -> str:
     return nearest("setting", key, known)
 
 
-def _read_preset(preset: str, name: str) -> dict[str, Any]:
-    """A preset's settings, or what it has for a method or a branch alone; nothing if it has no such file."""
-    folder = resources.files("probekit") / "presets"
-    file = folder / preset / f"{name}.toml" if name else folder / f"{preset}.toml"
-    return _flatten(tomllib.loads(file.read_text())) if file.is_file() else {}
-
-
 def method_options(method_class: Any) -> dict[str, Any]:
     """A method's or a branch's settings and their defaults: its keyword-only arguments, with what a variant fixes."""
     keywords = {
@@ -297,44 +282,6 @@ def method_options(method_class: Any) -> dict[str, Any]:
         if p.kind is inspect.Parameter.KEYWORD_ONLY
     }
     return keywords | dict(getattr(method_class, "defaults", {}))
-
-
-def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """`["a.b=1", "c=word"]` -> `{"a.b": 1, "c": "word"}`; values are TOML, and a bare word is a string.
-
-    Raises:
-        ValueError: If an item has no "=" or no name.
-    """
-    parsed: dict[str, Any] = {}
-    for item in overrides:
-        key, equals, value = item.partition("=")
-        if not equals or not key.strip() or not value.strip():
-            raise ValueError(f"expected NAME=VALUE after --set, found {item!r}")
-        try:
-            table = tomllib.loads(f"x = {value}")
-        except (ValueError, RecursionError):  # no TOML, or numbers and brackets beyond what Python reads
-            table = {}
-        parsed[key.strip()] = table["x"] if table.keys() == {"x"} else value.strip()  # one value, no further lines
-    return parsed
-
-
-def _read_file(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        return _flatten(tomllib.loads(path.read_text()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"expected TOML in {path}, found: {error}") from error
-
-
-def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{key}": inner for key, inner in _flatten(value).items()}
-        else:
-            flat[name] = value
-    return flat
 
 
 def _checked(key: str, value: Any, expected: type) -> Any:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probekit.config import Config, parse_overrides, presets, resolve
+from probekit.config import Config, resolve
 from probekit.registry import METHODS, get, nearest
+from probekit.settings import parse_overrides, presets
 from probekit.train.build import build_method
 
 

@@ -12,11 +12,11 @@ from generators import GENERATORS
 from probekit.commands.hints import after_data
 from probekit.commands.locate import check_h5
 from probekit.commands.progress import progress_bar
-from probekit.config import parse_overrides
 from probekit.generate import generate
 from probekit.h5 import DatasetInfo
 from probekit.picture import check_png
 from probekit.registry import nearest
+from probekit.settings import parse_overrides
 
 
 def run_gen(

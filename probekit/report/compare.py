@@ -14,6 +14,7 @@ from probekit.probe.statistics import wilson
 from probekit.probe.table import encoders_first
 from probekit.report.compare_scores import compare_scores, scored
 from probekit.report.paired_tests import BOOTSTRAP_SEED, add_holm, mcnemar, over_seeds, paired_bootstrap
+from probekit.settings import flatten
 
 # What makes two probes the same question: the images, how they were probed, and which weights.
 QUESTION = ("data_hash", "protocol", "checkpoint")
@@ -73,7 +74,8 @@ def method_labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     The method's name and its branches'; where such runs differ in more, also those settings: "conrec (model.width 8)".
     """
     flat = [
-        {k: v for k, v in _flatten(config).items() if k != "seed"} | {"method": with_branches(config)}
+        {k: v if isinstance(v, str) else json.dumps(v) for k, v in flatten(config).items() if k != "seed"}
+        | {"method": with_branches(config)}
         for config in configs
     ]
     labels = []
@@ -151,13 +153,3 @@ def _why_not(run: Mapping[str, Any]) -> str:
         f"{run['name']} is not compared: it was probed on {', '.join(where)}, and no other of these runs was probed on "
         "the same images with the same protocol and checkpoint"
     )
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
-    return flat

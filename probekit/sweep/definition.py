@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from generators import GENERATORS
-from probekit.config import parse_overrides
 from probekit.importers import OFFICIAL
 from probekit.importers.base import MAX_SIZE
 from probekit.registry import BRANCHES, METHODS, nearest
+from probekit.settings import parse_overrides
 from probekit.sweep.measures import Measure, read_measure, split_pooled
 from probekit.sweep.scores import SCORES
 from probekit.sweep.toml import Table, check_distinct, shorten

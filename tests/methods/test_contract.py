@@ -12,13 +12,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from probekit.config import presets, resolve
+from probekit.config import resolve
 from probekit.methods.momentum import MomentumMethod
 from probekit.models import Encoder, load_encoder
 from probekit.models.queue import FeatureQueue
 from probekit.models.weights import load_weights, read_checkpoint
 from probekit.registry import METHODS, get
 from probekit.run import Run
+from probekit.settings import presets
 from probekit.train.build import build_method
 from probekit.train.checkpoint import load_checkpoint
 from probekit.train.health import NUMBERS, OWN_LOSS, RANK, USED

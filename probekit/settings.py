@@ -1,0 +1,65 @@
+"""Settings by dotted names, `{"train.epochs": 5}`, as presets, TOML files and `--set` give them; unchecked yet."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+
+def presets() -> dict[str, str]:
+    """Every preset's name and its first line."""
+    folder = resources.files("probekit") / "presets"
+    found = sorted(f.name for f in folder.iterdir() if f.name.endswith(".toml"))
+    return {name.removesuffix(".toml"): (folder / name).read_text().splitlines()[0].lstrip("# ") for name in found}
+
+
+def read_preset(preset: str, name: str) -> dict[str, Any]:
+    """A preset's settings, or what it has for a method or a branch alone; nothing if it has no such file."""
+    folder = resources.files("probekit") / "presets"
+    file = folder / preset / f"{name}.toml" if name else folder / f"{preset}.toml"
+    return flatten(tomllib.loads(file.read_text())) if file.is_file() else {}
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """`["a.b=1", "c=word"]` -> `{"a.b": 1, "c": "word"}`; values are TOML, and a bare word is a string.
+
+    Raises:
+        ValueError: If an item has no "=" or no name.
+    """
+    parsed: dict[str, Any] = {}
+    for item in overrides:
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise ValueError(f"expected NAME=VALUE after --set, found {item!r}")
+        try:
+            table = tomllib.loads(f"x = {value}")
+        except (ValueError, RecursionError):  # no TOML, or numbers and brackets beyond what Python reads
+            table = {}
+        parsed[key.strip()] = table["x"] if table.keys() == {"x"} else value.strip()  # one value, no further lines
+    return parsed
+
+
+def read_file(path: Path | None) -> dict[str, Any]:
+    """The settings of a TOML file, none without one.
+
+    Raises:
+        ValueError: If the file is no TOML.
+    """
+    if path is None:
+        return {}
+    try:
+        return flatten(tomllib.loads(path.read_text()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"expected TOML in {path}, found: {error}") from error
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"a": {"b": 1}}` -> `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{key}": inner for key, inner in flatten(value).items()}
+        else:
+            flat[name] = value
+    return flat
