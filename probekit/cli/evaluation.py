@@ -192,17 +192,19 @@ def export_embeddings(
         Path | None, typer.Option(help="NAME.npz or NAME.h5; default: runs/RUN/embeddings-CHECKPOINT.npz.")
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="last, best_val, best_test, or epoch-NNNN if kept.")] = "last",
+    pool: Pool = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Write embeddings, labels and factors of every split to one file."""
     from probekit.commands.export import run_export
+    from probekit.commands.pooled import with_pool
 
     run_export(
         run,
         data=data,
         out=out,
-        checkpoint=checkpoint,
+        checkpoint=with_pool(checkpoint, pool),
         device=device,
         runs=RUNS,
         overwrite=overwrite,

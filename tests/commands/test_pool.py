@@ -234,7 +234,7 @@ def test_reports_and_comparisons_show_poolings(home: Path) -> None:
 
 
 def test_exports_and_pictures_of_such_runs(home: Path) -> None:
-    sure("export-embeddings", "lcr", "--checkpoint", "last@branch")
+    sure("export-embeddings", "lcr", "--pool", "branch")
     with np.load(home / "runs/lcr/embeddings-last@branch.npz") as file:
         np.testing.assert_allclose(file["test/embeddings"], expected(home, "lcr", "branch"), rtol=1e-4, atol=1e-5)
         assert json.loads(str(file["header"]))["checkpoint"] == "last@branch"
@@ -313,6 +313,7 @@ def test_embeddings_that_depend_on_their_batch_come_with_a_warning(home: Path) -
 def test_help_names_every_pooling(pool: str) -> None:
     assert pool in typed("probe", "--help").stdout
     assert pool in typed("heatmap", "--help").stdout
+    assert pool in typed("export-embeddings", "--help").stdout
 
 
 def test_the_catalogue_lists_branches_with_their_settings(home: Path) -> None:
