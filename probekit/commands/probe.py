@@ -75,11 +75,7 @@ def run_probe(
     encoder, header = open_encoder(run, checkpoint)
     for line in pool_warnings(encoder):
         console.print(line)
-    if header["method"] in METHODS and get(METHODS, "method", header["method"]).needs_labels:
-        console.print(
-            f"note: {run.name} was taught with the labels of train, so what is chosen or scored on train (C, --cv, "
-            "best_val) is too good; test is not"
-        )
+    _say_if_taught(run, header["method"], console)
     labels = read_labels(info)
     wanted = sections_for(run.name, labels, options)
     check_channels(info, "train", header["spec"]["channels"])
@@ -99,9 +95,10 @@ def run_probe(
         "seed": seed,
     }
     again = [*([] if data is None else ["--data", str(data)]), "--seed", str(seed)]
-    results = {section: _result(run, section, settings, rows[section], about, again) for section in wanted}
-    for section in wanted:
-        results[section]["seconds"] = round(seconds[section], 2)
+    results = {
+        section: _result(run, section, settings, rows[section], about, again) | {"seconds": round(seconds[section], 2)}
+        for section in wanted
+    }
     if kept:
         along = along_checkpoints(run, kept, wanted, rows, settings, device=place, console=console)
         results["every"] = along | {"command": _command(run, "every", settings, [*again, "--checkpoint", checkpoint])}
@@ -123,6 +120,14 @@ def dataset_of(run: Run, data: Path | None, console: Console) -> DatasetInfo:
         else:
             console.print(f"note: {run.name} was trained on {trained['path']}, and is probed on {info.path}")
     return info
+
+
+def _say_if_taught(run: Run, method: str, console: Console) -> None:
+    if method in METHODS and get(METHODS, "method", method).needs_labels:
+        console.print(
+            f"note: {run.name} was taught with the labels of train, so what is chosen or scored on train (C, --cv, "
+            "best_val) is too good; test is not"
+        )
 
 
 def _measure(

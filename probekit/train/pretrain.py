@@ -149,20 +149,8 @@ def pretrain(
     model = _prepare(config, train, info, place)
     notes += [line for branch in active_branches(model) for line in branch.plan(images=len(train))]
     match = start_from_weights(model, config, console)
-    run = create_run(
-        runs / (name or free_name("-".join((method, *branches, data.stem)), runs)),
-        {
-            "state": "running",
-            "config": config.to_dict(),
-            "dataset": {"path": str(data), "hash": info.content_hash, "name": data.stem},
-            "weights": match,
-            "device": describe_device(place),
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-            "commit": git_commit(),
-        },
-        overwrite=overwrite,
-    )
+    folder = runs / (name or free_name("-".join((method, *branches, data.stem)), runs))
+    run = create_run(folder, _record(config, info, place) | {"weights": match}, overwrite=overwrite)
     chosen = "" if preset else f" (the default on a {'GPU' if place.type == 'cuda' else 'CPU'})"
     _announce(config, chosen, data, place, console)
     for note in notes:
@@ -238,6 +226,19 @@ def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config]:
     method = build_method(config, channels=header["spec"]["channels"], classes=len(header["classes"]))
     method.load_state_dict(saved["method"])
     return method.eval(), config
+
+
+def _record(config: Config, info: DatasetInfo, device: torch.device) -> dict[str, Any]:
+    """What run.json says of a run that begins."""
+    return {
+        "state": "running",
+        "config": config.to_dict(),
+        "dataset": {"path": str(info.path), "hash": info.content_hash, "name": info.path.stem},
+        "device": describe_device(device),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "commit": git_commit(),
+    }
 
 
 def _announce(config: Config, chosen: str, data: Path, device: torch.device, console: Console) -> None:
