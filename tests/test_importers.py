@@ -96,7 +96,6 @@ def test_an_npz_keeps_its_pixels_labels_and_order(tmp_path: Path, shape: tuple[i
         np.testing.assert_array_equal(split.labels, content[f"y_{name}"])
 
 
-@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs the published sets in ../shared/data")
 @pytest.mark.parametrize("shape", [(5, 16, 16, 3), (5, 16, 16, 1)])
 def test_grey_pixels_of_an_array_of_all_are_taken_from_their_channel(
     tmp_path: Path, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
@@ -110,6 +109,7 @@ def test_grey_pixels_of_an_array_of_all_are_taken_from_their_channel(
     np.testing.assert_array_equal(read_split(tmp_path / "a.h5", "train").images, x[..., 0])
 
 
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs the published sets in ../shared/data")
 @pytest.mark.parametrize(
     ("name", "n", "n_test", "classes"), [("circle-square", 600, 399, 3), ("rectangle-triangle", 1000, 500, 4)]
 )
