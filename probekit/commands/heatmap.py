@@ -174,13 +174,7 @@ def _prepare(
     target = options.target or ("pair" if truth.siblings else "margin")
     siblings = {factor: placed(sibling.images) for factor, sibling in truth.siblings.items()}
     mean = reading.images.mean(axis=(0, 1, 2))
-    twins: dict[str, NDArray[np.uint8] | None] = {"": None}
-    if options.fill == "counterfactual" and target == "pair" and siblings:
-        twins = {factor: sibling.images for factor, sibling in truth.siblings.items()}
-    fills = {
-        factor: placed(fill(options.fill, truth.split.images, mean=mean, siblings=twin))
-        for factor, twin in twins.items()
-    }
+    fills = {factor: placed(pixels) for factor, pixels in _fills(options.fill, truth, target, mean).items()}
     index = torch.from_numpy(truth.index).to(device)
     asked = Questions(images, index, {}, fills)
     work = Evaluation(
@@ -205,6 +199,14 @@ def _prepare(
         "protocol": PROTOCOL if labels is not None else None,
     }
     return work, settings, subjects.decodes
+
+
+def _fills(kind: str, truth: Truth, target: str, mean: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.uint8]]:
+    """What hides pixels, for each factor where its siblings do, else one for all under ""."""
+    twins: dict[str, NDArray[np.uint8] | None] = {"": None}
+    if kind == "counterfactual" and target == "pair" and truth.siblings:
+        twins = {factor: sibling.images for factor, sibling in truth.siblings.items()}
+    return {factor: fill(kind, truth.split.images, mean=mean, siblings=twin) for factor, twin in twins.items()}
 
 
 def _labels(truth: Truth, trained: Subject, subjects: Subjects, device: torch.device) -> Tensor | None:

@@ -78,14 +78,14 @@ def draw_curves(result: Mapping[str, Any], out: Path) -> Path:
             if curve and curve["x"] and row["encoder"] != "random":
                 style = {
                     "look": {"linewidth": 1.8, "label": row["name"]},
-                    "baseline": {"color": "0.7", "linewidth": 1, "zorder": 1},
+                    "baseline": {"color": "0.7", "linewidth": 1, "zorder": 1, "label": "baselines"},
                     "ceiling": {"color": "black", "linestyle": "--", "label": "ceiling"},
                 }[row["kind"]]
                 axes.plot(curve["x"], curve["y"], **style)
         axes.set(title=_plain(factor), xlabel="share of pixels, in the map's order", xlim=(0, 1))
         axes.axhline(0, color="0.85", zorder=0)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8)
+        if handles := dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True)):  # one of the baselines for all
+            axes.legend(handles.values(), handles, fontsize=8)
         else:
             axes.text(0.5, 0.5, "the probe does not tell these pairs apart", ha="center", fontsize=8)
     panels[0].set_ylabel("target that is left (1: the image, 0: its counterfactual)")

@@ -29,7 +29,7 @@ def pair(batch: int, dim: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return z1, 0.5 * z1 + torch.randn(batch, dim, generator=generator)
 
 
-def close(found: Tensor, expected: Tensor | float) -> None:
+def assert_close(found: Tensor, expected: Tensor | float) -> None:
     assert found.dtype == torch.float32
     assert float(found) == pytest.approx(float(expected), rel=1e-5, abs=1e-5)
 
@@ -63,7 +63,7 @@ def test_info_nce_is_lightlys_with_a_memory_bank() -> None:
     query, key = pair(8, 16)
     theirs = NTXentLoss(temperature=0.2, memory_bank_size=(40, 16))
     negatives = theirs.memory_bank.bank.clone()
-    close(info_nce(query, unit(key).float(), negatives, temperature=0.2), theirs(query, key))
+    assert_close(info_nce(query, unit(key).float(), negatives, temperature=0.2), theirs(query, key))
 
 
 def test_without_negatives_there_is_nothing_to_learn() -> None:
@@ -81,12 +81,12 @@ def test_with_the_other_keys_as_negatives_it_is_the_cross_entropy_of_the_similar
     keys = unit(key).float()
     apart = [info_nce(query[i : i + 1], keys[i : i + 1], keys[torch.arange(6) != i], temperature=0.2) for i in range(6)]
     logits = unit(query).float() @ keys.T / 0.2
-    close(torch.stack(apart).mean(), torch.nn.functional.cross_entropy(logits, torch.arange(6)))
+    assert_close(torch.stack(apart).mean(), torch.nn.functional.cross_entropy(logits, torch.arange(6)))
 
 
 def test_chance_of_info_nce_is_the_log_of_the_number_of_keys() -> None:
     ones = torch.ones(4, 8)
-    close(info_nce(ones, unit(ones).float(), unit(torch.ones(31, 8)).float(), temperature=0.2), math.log(32))
+    assert_close(info_nce(ones, unit(ones).float(), unit(torch.ones(31, 8)).float(), temperature=0.2), math.log(32))
 
 
 # --- Cosine.
@@ -98,8 +98,8 @@ def test_negative_cosine_is_the_formula_and_lightlys(batch: int, dim: int) -> No
 
     p, z = pair(batch, dim)
     loops = [float(a @ b) / math.sqrt(float(a @ a) * float(b @ b)) for a, b in zip(p.double(), z.double(), strict=True)]
-    close(negative_cosine(p, z), -sum(loops) / batch)
-    close(negative_cosine(p, z), NegativeCosineSimilarity()(p, z))
+    assert_close(negative_cosine(p, z), -sum(loops) / batch)
+    assert_close(negative_cosine(p, z), NegativeCosineSimilarity()(p, z))
 
 
 def test_targets_get_no_gradient() -> None:
@@ -126,15 +126,15 @@ def test_cross_correlation_is_the_formula_and_lightlys(batch: int, dim: int) -> 
             c = float((a[:, i] * b[:, j]).sum()) / batch
             expected += (1 - c) ** 2 if i == j else 0.0051 * c**2
     found = cross_correlation_loss(z1, z2, off_diagonal=0.0051)
-    close(found, expected)
-    close(found, BarlowTwinsLoss(lambda_param=0.0051)(z1, z2))
+    assert_close(found, expected)
+    assert_close(found, BarlowTwinsLoss(lambda_param=0.0051)(z1, z2))
 
 
 def test_features_that_never_change_are_finite_and_get_a_gradient() -> None:
     z = torch.ones(4, 3, requires_grad=True)
     loss = cross_correlation_loss(z, z, off_diagonal=0.005)
     loss.backward()  # type: ignore[no-untyped-call]
-    close(loss.detach(), 3.0)
+    assert_close(loss.detach(), 3.0)
     assert z.grad is not None
     assert z.grad.isfinite().all()
 
@@ -162,9 +162,9 @@ def test_vicreg_is_the_formula_and_lightlys(batch: int, dim: int) -> None:
                     covariance += c**2 / dim
     terms = vicreg_terms(z1, z2)
     for found, expected in zip(terms, (invariance, variance, covariance), strict=True):
-        close(found, expected)
+        assert_close(found, expected)
     theirs = VICRegLoss(lambda_param=25.0, mu_param=25.0, nu_param=1.0)(z1, z2)
-    close(25 * terms[0] + 25 * terms[1] + terms[2], theirs)
+    assert_close(25 * terms[0] + 25 * terms[1] + terms[2], theirs)
 
 
 # --- Sinkhorn.
@@ -249,10 +249,10 @@ def test_swapped_prediction_is_the_sum_over_other_crops_and_lightlys(local: int)
                 total -= sum(float(q[b, k]) * (float(score[b, k]) / 0.1 - log_sum) for k in range(4)) / 5
             count += 1
     found = swapped_cross_entropy(codes, [s / 0.1 for s in scores])
-    close(found, total / count)
-    close(found, SwaVLoss()(scores[:2], scores[2:]).squeeze())
+    assert_close(found, total / count)
+    assert_close(found, SwaVLoss()(scores[:2], scores[2:]).squeeze())
 
 
 def test_even_predictions_cost_ln_k() -> None:
     codes = [sinkhorn(cosines(5, 4, seed=v), epsilon=0.05, iterations=3) for v in range(2)]
-    close(swapped_cross_entropy(codes, [torch.ones(5, 4)] * 3), math.log(4))
+    assert_close(swapped_cross_entropy(codes, [torch.ones(5, 4)] * 3), math.log(4))

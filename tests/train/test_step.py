@@ -162,6 +162,7 @@ def test_no_optimizer_reads_a_rate_that_is_a_tensor(name: str) -> None:
             for p in model.parameters():
                 p.grad = torch.empty_like(p)
             optimizer.step()
+        assert all(isinstance(group["lr"], torch.Tensor) for group in optimizer.param_groups)
 
 
 def test_bf16_and_fp32_reach_the_same_losses() -> None:
