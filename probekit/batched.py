@@ -3,6 +3,7 @@
 Nothing here waits for the GPU: shapes are static there, and no value is read back to the host.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,55 +13,70 @@ from torch import Tensor
 
 Range = tuple[int, int]
 
-STRIPE = 64  # measured: rows of 128 floats turn twice as fast as all at once
+STRIPE = 64  # measured on a CPU: rows of 128 floats turn twice as fast as all at once
 
 
-def uniform(shape: Sequence[int], generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """Uniform float32 numbers in [low, high) on the generator's device."""
-    numbers = torch.rand(tuple(shape), generator=generator, device=generator.device)
-    return low + (high - low) * numbers
+def uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Uniform float32 numbers in [0, 1) on the generator's device."""
+    return torch.rand(tuple(shape), generator=generator, device=generator.device)
 
 
-def integers(u: Tensor, low: Tensor | int, high: Tensor | int) -> Tensor:
-    """Turns uniform numbers into integers, with bounds that may differ from one draw to the next.
+def uniforms(shapes: Sequence[Sequence[int]], generator: torch.Generator) -> list[Tensor]:
+    """`uniform` numbers of several shapes, drawn at once; on a CPU the same as one after another."""
+    counts = [math.prod(shape) for shape in shapes]
+    numbers = torch.split(uniform((sum(counts),), generator), counts)
+    return [part.view(*shape) for part, shape in zip(numbers, shapes, strict=True)]
+
+
+def between(numbers: Sequence[Tensor], bounds: Sequence[tuple[float, float]]) -> list[Tensor]:
+    """Uniform numbers in [0, 1), scaled to [low, high): tensors of one shape, with bounds for each, at once."""
+    scaled = torch._foreach_mul(list(numbers), [high - low for low, high in bounds])
+    return list(torch._foreach_add(scaled, [float(low) for low, _ in bounds]))
+
+
+def integers(u: Tensor, span: Tensor | int) -> Tensor:
+    """Turns uniform numbers into whole ones from 0 to below a span, which may differ from one draw to the next.
 
     Args:
-        u: Uniform numbers in [0, 1), any shape.
-        low: Smallest value, a number or a tensor that broadcasts to `u`.
-        high: First value that is never drawn; greater than `low`.
+        u: Uniform float32 numbers in [0, 1), any shape.
+        span: At least 1: a number or a tensor that broadcasts to `u`.
 
     Returns:
-        int64 values in [low, high), shape of `u`.
+        float32, shape of `u`. The product never rounds up to the span itself: u is at most 1 - 2^-24, and spans are
+        exact up to 2^24.
     """
-    span = high - low
-    # The product can round up to `span` itself for u just below 1.
-    return low + (u * span).long().clamp(max=span - 1)
+    return (u * span).floor_()
 
 
-def apply_where_(x: Tensor, chosen: Tensor, operation: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
-    """Replaces the chosen views by `operation(view, *parameters)`, in place.
+def apply_where(
+    x: Tensor, chosen: Tensor, operation: Callable[..., Tensor], *parameters: Tensor, neutral: bool = False
+) -> Tensor:
+    """Replaces the chosen views by `operation(view, *parameters)`.
 
     The CPU computes the chosen views only. A GPU computes all of them and keeps the chosen ones, since
     the number of chosen views is not known there without a synchronisation. Both give the same views.
 
     Args:
-        x: Views [N, C, H, W]; changed in place.
+        x: Views [N, C, H, W]; may be changed in place.
         chosen: bool [N].
         operation: Treats each view on its own; gets the views and the matching rows of `parameters`.
         parameters: Tensors [N, ...].
+        neutral: Whether those of the views that are not chosen leave a view as it is, up to rounding: then a GPU keeps
+            what it has computed.
 
     Returns:
-        `x`.
+        The views.
     """
-    if x.device.type == "cpu":
-        rows = chosen.nonzero().squeeze(1)
-        if len(rows):
-            # Whole views are copied several times faster this way than by x[rows] and index_copy_.
-            made = operation(*(p.index_select(0, rows) for p in (x, *parameters)))
-            for row, view in zip(rows.tolist(), made, strict=True):
-                x[row] = view
-        return x
-    return x.copy_(torch.where(chosen.view(-1, 1, 1, 1), operation(x, *parameters), x))
+    if x.device.type != "cpu":
+        made = operation(x, *parameters)
+        return made if neutral else torch.where(chosen.view(-1, 1, 1, 1), made, x)
+    rows = chosen.nonzero().squeeze(1)
+    if len(rows):
+        # Whole views are copied several times faster this way than by x[rows] and index_copy_.
+        made = operation(*(p.index_select(0, rows) for p in (x, *parameters)))
+        for row, view in zip(rows.tolist(), made, strict=True):
+            x[row] = view
+    return x
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,8 @@ def resample(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
 
 def _turned(x: Tensor) -> Tensor:
     """Swaps the last two dimensions, contiguous."""
+    if x.device.type != "cpu":
+        return x.transpose(-1, -2).contiguous()
     *_, H, W = x.shape
     out = x.new_empty(*x.shape[:-2], W, H)
     # In stripes, because a column of 128 values a power of two apart does not fit into the first-level cache.
@@ -110,9 +128,8 @@ def _mix_rows(images: Tensor, taps: Taps) -> Tensor:
     """
     B, C, H, W = images.shape
     N, S, K = taps.index.shape
-    image = torch.arange(N, device=images.device) % B
-    plane = image[:, None] * C + torch.arange(C, device=images.device)  # [N, C]
-    bags = taps.index[:, None] + H * plane[:, :, None, None]  # [N, C, S, K]
+    first_rows = torch.arange(0, B * C * H, H, device=images.device).view(B, C, 1, 1)  # of each plane of an image
+    bags = taps.index.view(N // B, B, 1, S, K) + first_rows
     weights = taps.weights[:, None].expand(N, C, S, K)
     mixed = F.embedding_bag(
         bags.view(-1, K),

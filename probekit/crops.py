@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from probekit.batched import Taps, integers, resample, uniform
 
@@ -53,6 +53,59 @@ class Placement:
         return low + (high - low) * (position - cell)
 
 
+class CropTables(nn.Module):
+    """What crops of images of one size, resized to another, always need: constants, on the device of the images.
+
+    Made once for many batches, so that a GPU gets no constant at each step.
+
+    Args:
+        source: (H, W) of the images.
+        size: (h, w) of the views.
+        torchvision: Whether boxes follow torchvision's law, in place of TensorFlow's.
+    """
+
+    limits: Tensor
+    last: Tensor
+    otherwise: Tensor
+    ranks: Tensor
+    across: Tensor
+    offsets: Tensor
+
+    def __init__(self, source: tuple[int, int], size: tuple[int, int], *, torchvision: bool) -> None:
+        super().__init__()
+        self.source, self.size, self.torchvision = source, size, torchvision
+        height, width = source
+        whole = (width, height)
+        if torchvision:  # the nearest aspect ratio to the image's own, in the middle
+            whole = (min(width, round(height * ASPECT[1])), min(height, round(width / ASPECT[0])))
+        corner = [(limit - side) // 2 for limit, side in zip((width, height), whole, strict=True)]
+        self.register_buffer("limits", torch.tensor([[width], [height]], dtype=torch.float32))
+        # TensorFlow never draws the last possible position.
+        self.register_buffer("last", self.limits if torchvision else self.limits - 1)
+        # Of the box where no try fits: x0, y0; width, height.
+        self.register_buffer("otherwise", torch.tensor([corner, whole], dtype=torch.float32).unsqueeze(2))
+        # The first valid try has the largest rank; argmax alone may take any of several equal ones.
+        self.register_buffer("ranks", torch.arange(TRIES, 0.0, -1.0))
+        self.register_buffer("across", torch.tensor([[True], [False]]))
+        self.register_buffer("offsets", torch.arange(-1, 3))
+        for length in set(size):
+            odd = torch.arange(1, 2 * length, 2)
+            self.register_buffer(f"odd{length}", torch.stack([odd, odd.flip(0)]))  # of a mirrored axis, too
+            # Keys' cubic (a = -0.5) at the distances of the four nearest positions, for every place between two.
+            distance = (torch.arange(2 * length)[:, None] / (2 * length) - self.offsets).abs()
+            self.register_buffer(f"cubic{length}", torch.where(distance <= 1, _near(distance), _far(distance)))
+
+
+def _near(d: Tensor) -> Tensor:
+    """Keys' kernel at distance d <= 1."""
+    return (1.5 * d - 2.5) * d * d + 1
+
+
+def _far(d: Tensor) -> Tensor:
+    """Keys' kernel at distance 1 <= d <= 2."""
+    return ((-0.5 * d + 2.5) * d - 4) * d + 2
+
+
 def random_resized_boxes(
     n: int,
     height: int,
@@ -75,18 +128,9 @@ def random_resized_boxes(
         int64 [n, 4], (x0, y0, x1, y1) in whole source pixels; the centre, at the nearest possible aspect ratio, where
         no try of 10 fits.
     """
-    u = uniform((4, n, TRIES), generator)
-    low, high = map(math.log, ASPECT)
-    aspect = (low + (high - low) * u[0]).exp()
-    wanted = (area[0] + (area[1] - area[0]) * u[1]) * height * width
-    w, h = (wanted * aspect).sqrt().round().long(), (wanted / aspect).sqrt().round().long()
-    valid = (w > 0) & (w <= width) & (h > 0) & (h <= height)
-    x = _placed(u[2], w, (width - w).clamp(min=0), placement, 0)
-    y = _placed(u[3], h, (height - h).clamp(min=0), placement, 1)
-    whole_h, whole_w = min(height, round(width / ASPECT[0])), min(width, round(height * ASPECT[1]))
-    left, top = (width - whole_w) // 2, (height - whole_h) // 2
-    tries = torch.stack([x, y, x + w, y + h], dim=-1)
-    return _first_valid(tries, valid, (left, top, left + whole_w, top + whole_h))
+    tables = CropTables((height, width), (height, width), torchvision=True).to(generator.device)
+    drawn = areas_(uniform((4, n, TRIES), generator), area)
+    return boxes_of(drawn, tables, placement)
 
 
 def random_boxes(
@@ -106,57 +150,72 @@ def random_boxes(
     Returns:
         int64 [n, 4], (x0, y0, x1, y1), with x0 and y0 inside the box and x1 and y1 outside.
     """
-    u = uniform((4, n, TRIES), generator)
+    tables = CropTables((height, width), (height, width), torchvision=False).to(generator.device)
+    return boxes_of(uniform((4, n, TRIES), generator), tables, placement)
+
+
+def areas_(drawn: Tensor, area: tuple[float, float]) -> Tensor:
+    """Makes the second of numbers [4, n, TRIES] shares of an image's area, in place, as torchvision's law has it."""
+    drawn[1].mul_(area[1] - area[0]).add_(area[0])
+    return drawn
+
+
+def boxes_of(drawn: Tensor, tables: CropTables, placement: Placement | None = None) -> Tensor:
+    """Boxes int64 [n, 4] of uniform numbers [4, n, TRIES], the second of them areas under torchvision's law.
+
+    Arguments and returns otherwise as for `random_resized_boxes`.
+    """
+    height, width = tables.source
+    if tables.torchvision:
+        low, high = map(math.log, ASPECT)
+        aspect = (low + (high - low) * drawn[0]).exp()
+        wanted = drawn[1] * height * width
+        sizes = torch.stack([(wanted * aspect).sqrt(), (wanted / aspect).sqrt()]).round_()
+        valid = (sizes <= tables.limits[..., None]).all(0)
+    else:
+        sizes = _sizes(drawn[0], drawn[1], height, width)
+        valid = sizes[0] * sizes[1] >= max(AREA[0], COVERED) * height * width
+    best, first = (valid * tables.ranks).max(1)
+    found = best > 0
+    first = first[None, :, None].expand(2, -1, 1)
+    chosen = sizes.gather(2, first).squeeze(2)
+    size = torch.where(found, chosen, tables.otherwise[1])
+    u = drawn[2:].gather(2, first).squeeze(2)
+    room = (tables.last - size).clamp_(min=0)
+    corner = integers(u, room + 1) if placement is None else _placed(u, size, room, placement)
+    if tables.torchvision:
+        corner = torch.where(found, corner, tables.otherwise[0])
+    return torch.cat([corner, corner + size]).long().T
+
+
+def _placed(u: Tensor, size: Tensor, last: Tensor, placement: Placement) -> Tensor:
+    """First pixels, 0 to `last`, of crops of some sizes; all [2, n], x and y."""
+    regions = placement.regions.T.repeat(1, u.shape[1] // len(placement.regions))
+    start, stop = regions[:2], regions[2:]
+    low = (start - (size / 2).floor()).clamp(min=0).minimum(last)
+    high = (stop - (size / 2).ceil()).clamp(min=0).minimum(last)
+    return low + integers(placement.drawn(u), high - low + 1).minimum(high - low)
+
+
+def _sizes(aspect: Tensor, u: Tensor, height: int, width: int) -> Tensor:
+    """Widths and heights, [2, n, TRIES], that TF's law makes of two uniform numbers; whole numbers.
+
+    None is larger than the image.
+    """
     low, high = (bound * width / height for bound in ASPECT)
-    h, w, valid = _sizes(low + (high - low) * u[0], u[1], height, width)
-    x = _placed(u[2], w, (width - w - 1).clamp(min=0), placement, 0)
-    y = _placed(u[3], h, (height - h - 1).clamp(min=0), placement, 1)
-    tries = torch.stack([x, y, x + w, y + h], dim=-1)
-    return _first_valid(tries, valid, (0, 0, width, height))
-
-
-def _placed(u: Tensor, size: Tensor, last: Tensor, placement: Placement | None, axis: int) -> Tensor:
-    """First pixels, 0 to `last`, of crops of some sizes [n, TRIES], along x (axis 0) or y (axis 1)."""
-    if placement is None:
-        return integers(u, 0, last + 1)
-    regions = placement.regions.repeat(len(u) // len(placement.regions), 1)
-    start, stop = regions[:, axis, None], regions[:, axis + 2, None]
-    low = (start - size // 2).clamp(min=0).minimum(last)
-    high = (stop - (size + 1) // 2).clamp(min=0).minimum(last)
-    return integers(placement.drawn(u), low, high + 1)
-
-
-def _first_valid(tries: Tensor, valid: Tensor, otherwise: tuple[int, int, int, int]) -> Tensor:
-    """The first valid of the tries [n, TRIES, 4], or the box of those that have none."""
-    # The first valid try has the largest rank; argmax alone may take any of several equal ones.
-    rank = valid * torch.arange(TRIES, 0, -1, device=tries.device)
-    first = rank.argmax(1)[:, None, None].expand(len(tries), 1, 4)
-    box = torch.empty(4, dtype=torch.int64, device=tries.device)
-    for corner, value in zip(box, otherwise, strict=True):
-        corner.fill_(value)  # no copy from the host, which a CUDA graph could not hold
-    return torch.where(valid.any(1)[:, None], tries.gather(1, first).squeeze(1), box)
-
-
-def _sizes(aspect: Tensor, u: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Heights and widths for aspect ratios (width / height), and whether TF would accept them."""
+    aspect = low + (high - low) * aspect  # width / height
     least, most = (bound * height * width for bound in AREA)
-    shortest = (least / aspect).sqrt().round().long()
-    tallest = (most / aspect).sqrt().round().long()
-    fitting = ((width + 0.5) / aspect).long()
-    fitting = fitting - (_width(fitting, aspect) > width).long()
-    tallest = torch.where(_width(tallest, aspect) > width, fitting, tallest).clamp(max=height)
-    h = integers(u, shortest.minimum(tallest), tallest + 1)
+    inverse = aspect.reciprocal()
+    shortest, tallest = (inverse * least).sqrt_().round_(), (inverse * most).sqrt_().round_()
+    fitting = (inverse * (width + 0.5)).floor_()
+    fitting = fitting.add_((fitting * aspect).round_() > width, alpha=-1)
+    tallest = tallest.minimum(fitting).clamp_(max=height)
+    shortest = shortest.minimum(tallest)
+    h = shortest + integers(u, tallest - shortest + 1)
     # TF forgives rounding by one pixel, either way, before it rejects a size.
-    h = h + (h * _width(h, aspect) < least).long()
-    h = h - (h * _width(h, aspect) > most).long()
-    w = _width(h, aspect)
-    area = h * w
-    valid = (area >= max(least, COVERED * height * width)) & (area <= most)
-    return h, w, valid & (w <= width) & (h <= height)
-
-
-def _width(height: Tensor, aspect: Tensor) -> Tensor:
-    return (height * aspect).round().long()
+    area = h * (h * aspect).round_()
+    h = h.add_(area < least).add_(area > most, alpha=-1)
+    return torch.stack([(h * aspect).round_(), h])
 
 
 def resize_crops(images: Tensor, boxes: Tensor, flipped: Tensor, size: tuple[int, int]) -> Tensor:
@@ -171,31 +230,33 @@ def resize_crops(images: Tensor, boxes: Tensor, flipped: Tensor, size: tuple[int
     Returns:
         float32 [N, C, h, w]; bicubic overshoot is kept.
     """
-    x0, y0, x1, y1 = boxes.unbind(1)
-    rows = _cubic_taps(y0, y1, size[0], torch.zeros_like(flipped))
-    return resample(images, rows, _cubic_taps(x0, x1, size[1], flipped))
+    tables = CropTables((images.shape[2], images.shape[3]), size, torchvision=False).to(images.device)
+    return resized(images, boxes, flipped, tables)
 
 
-def _cubic_taps(start: Tensor, stop: Tensor, size: int, mirrored: Tensor) -> Taps:
+def resized(images: Tensor, boxes: Tensor, flipped: Tensor, tables: CropTables) -> Tensor:
+    """`resize_crops` to the size of the tables."""
+    height, width = tables.size
+    mirrored = flipped & tables.across
+    start, stop = boxes.T[:2], boxes.T[2:]
+    if height == width:  # both axes at once
+        taps = _cubic_taps(start.reshape(-1), stop.reshape(-1), mirrored.view(-1), width, tables)
+        columns, rows = (Taps(*both) for both in zip(taps.index.chunk(2), taps.weights.chunk(2), strict=True))
+    else:
+        columns, rows = (
+            _cubic_taps(start[axis], stop[axis], mirrored[axis], tables.size[1 - axis], tables) for axis in range(2)
+        )
+    return resample(images, rows, columns)
+
+
+def _cubic_taps(start: Tensor, stop: Tensor, mirrored: Tensor, size: int, tables: CropTables) -> Taps:
     """Keys' cubic (a = -0.5, four taps) from the positions [start, stop) to `size` positions."""
-    position = torch.arange(size, device=start.device).expand(len(start), size)
-    position = torch.where(mirrored[:, None], size - 1 - position, position)
+    odd, cubic = tables.get_buffer(f"odd{size}"), tables.get_buffer(f"cubic{size}")
     # Source coordinate of the output centre, as a fraction of whole numbers: exact for any size.
-    numerator = (2 * position + 1) * (stop - start)[:, None] - size
+    numerator = torch.where(mirrored[:, None], odd[1], odd[0]) * (stop - start)[:, None] - size
     left = numerator.div(2 * size, rounding_mode="floor")
-    t = (numerator - 2 * size * left) / (2 * size)  # [N, size], in [0, 1)
-    weights = torch.stack([_far(1 + t), _near(t), _near(1 - t), _far(2 - t)], dim=-1)
-    index = (start[:, None] + left)[:, :, None] + torch.arange(-1, 3, device=start.device)
-    first, last = start[:, None, None], stop[:, None, None] - 1
-    weights = weights * ((index >= first) & (index <= last))
-    return Taps(index.clamp(first, last), weights / weights.sum(-1, keepdim=True))
-
-
-def _near(d: Tensor) -> Tensor:
-    """Keys' kernel at distance d <= 1."""
-    return (1.5 * d - 2.5) * d * d + 1
-
-
-def _far(d: Tensor) -> Tensor:
-    """Keys' kernel at distance 1 <= d <= 2."""
-    return ((-0.5 * d + 2.5) * d - 4) * d + 2
+    weights = cubic[numerator.remainder(2 * size)]
+    index = (start[:, None] + left)[:, :, None] + tables.offsets
+    inside = index.clamp(start[:, None, None], (stop - 1)[:, None, None])
+    weights = weights * (index == inside)
+    return Taps(inside, weights / weights.sum(-1, keepdim=True))

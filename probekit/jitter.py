@@ -5,12 +5,13 @@ variant. The operations are TensorFlow's: contrast pulls each channel to its own
 act in HSV. No mean or standard deviation is subtracted anywhere.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from probekit.batched import Taps, apply_where_, resample, uniform
+from probekit.batched import Taps, apply_where, between, resample, uniforms
 
 SIGMA = (0.1, 2.0)  # of the blur, px; authors' code
 SOLARISE_FROM = 0.5  # BYOL, appendix B
@@ -54,29 +55,32 @@ def factors_of(strength: float) -> tuple[float, float]:
 
 
 def draw_changes(n: int, channels: int, generator: torch.Generator, colour: Colour) -> tuple[Tensor, ...]:
-    """Draws what happens to each of n views.
+    """Draws what `change` does to each of n views."""
+    return changes_of(uniforms(change_shapes(n, channels, colour), generator), colour)
+
+
+def change_shapes(n: int, channels: int, colour: Colour) -> list[tuple[int, ...]]:
+    """Shapes of the uniform numbers that `changes_of` takes for n views."""
+    if channels == 1 and colour.always_gray:
+        return [(2, n)]
+    return [(3, n), (n,), (n, 4), (n,), (4 if colour.p_solarise else 3, n)]
+
+
+def changes_of(numbers: Sequence[Tensor], colour: Colour) -> tuple[Tensor, ...]:
+    """What `change` takes, of uniform numbers of `change_shapes`.
 
     Returns:
-        What `change` takes: tensors of n rows, so that rows of all of them go with rows of the views.
+        Tensors of n rows, so that rows of all of them go with rows of the views.
     """
     scales = [factors_of(strength) for strength in (colour.brightness, colour.contrast, colour.saturation)]
-    numbers = uniform((2 if channels == 1 and colour.always_gray else 3, n), generator)
-    if len(numbers) == 2:
-        (contrast, brightness), (of_brightness, of_contrast, _) = numbers, scales
-        return _between(contrast, of_contrast), _between(brightness, of_brightness)
-    factors = [_between(u, bounds) for u, bounds in zip(numbers, scales, strict=True)]
-    hue = uniform((n,), generator, -colour.hue, colour.hue)
-    order = uniform((n, 4), generator).argsort(1)
-    sigma = uniform((n,), generator, *SIGMA)
-    chances = [colour.p_jitter, colour.p_gray, colour.p_blur, *([colour.p_solarise] if colour.p_solarise else [])]
-    u = uniform((len(chances), n), generator)
-    jittered, *others = (row < chance for row, chance in zip(u, chances, strict=True))
-    return jittered, order, torch.stack([*factors, hue], dim=1), others[0], others[1], sigma, *others[2:]
-
-
-def _between(u: Tensor, bounds: tuple[float, float]) -> Tensor:
-    low, high = bounds
-    return low + (high - low) * u
+    if len(numbers) == 1:
+        contrast, brightness = between(numbers[0].unbind(), [scales[1], scales[0]])
+        return contrast, brightness
+    of_scales, hue, place, sigma, u = numbers
+    *factors, sigma = between([*of_scales, hue, sigma], [*scales, (-colour.hue, colour.hue), SIGMA])
+    chances = (colour.p_jitter, colour.p_gray, colour.p_blur, colour.p_solarise)
+    jittered, *others = (row < chance for row, chance in zip(u, chances, strict=False))
+    return jittered, place, torch.stack(factors, dim=1), others[0], others[1], sigma, *others[2:]
 
 
 def change(x: Tensor, *drawn: Tensor) -> Tensor:
@@ -93,15 +97,13 @@ def change(x: Tensor, *drawn: Tensor) -> Tensor:
         return x.clamp_(0, 1)
     if len(drawn) == 2:
         return adjust_gray(x, *drawn)
-    jittered, order, factors, grayed, blurred, sigma, *solarised = drawn
-    apply_where_(x, jittered, adjust_colour, order, factors)
+    jittered, place, factors, grayed, blurred, sigma, *solarised = drawn
+    x = adjust_colour(x, jittered, place, factors)
     if x.shape[1] == 3:
-        apply_where_(x, grayed, to_gray)
-    x.clamp_(0, 1)
-    apply_where_(x, blurred, blur, sigma)
-    x.clamp_(0, 1)
+        x = apply_where(x, grayed, to_gray)
+    x = apply_where(x, blurred, blur, sigma).clamp_(0, 1)
     for chosen in solarised:
-        apply_where_(x, chosen, solarise)
+        x = apply_where(x, chosen, solarise)
     return x
 
 
@@ -116,34 +118,52 @@ def adjust_gray(x: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
     Returns:
         [N, 1, H, W] in [0, 1].
     """
-    return (_contrast(x, contrast) * brightness.view(-1, 1, 1, 1)).clamp_(0, 1)
+    x = torch.lerp(x.mean((2, 3), keepdim=True), x, contrast.view(-1, 1, 1, 1))
+    return x.mul_(brightness.view(-1, 1, 1, 1)).clamp_(0, 1)
 
 
-def adjust_colour(x: Tensor, order: Tensor, factors: Tensor) -> Tensor:
-    """Applies the four colour operations, each view in its own order, with a clip to [0, 1] after each.
+def adjust_colour(x: Tensor, jittered: Tensor, place: Tensor, factors: Tensor) -> Tensor:
+    """Applies four colour operations to the jittered views, each in its own order, with a clip to [0, 1] after each.
+
+    Saturation and hue leave the value of HSV alone and do not disturb each other, so those of them that stand between
+    the same two of the others are one pass: before, between and after brightness and contrast.
 
     Args:
-        x: [N, C, H, W]; one channel has neither saturation nor hue.
-        order: int64 [N, 4], a permutation of 0 brightness, 1 contrast, 2 saturation, 3 hue in each row.
+        x: [N, C, H, W]; one channel has neither saturation nor hue. May be changed in place.
+        jittered: bool [N].
+        place: [N, 4] for 0 brightness, 1 contrast, 2 saturation, 3 hue: the smallest comes first.
         factors: [N, 4], column k for operation k; hue in turns.
 
     Returns:
-        [N, C, H, W] in [0, 1].
+        [N, C, H, W], in [0, 1] up to rounding.
     """
-    x = x.clone()
-    operations = (_brightness, _contrast, _saturation, _hue)[: 4 if x.shape[1] == 3 else 2]
-    for step in range(4):
-        for k, operation in enumerate(operations):
-            apply_where_(x, order[:, step] == k, operation, factors[:, k])
-        x.clamp_(0, 1)
+    x = x.clamp_(0, 1)  # the overshoot of the crop: HSV has no colours beyond
+    one, zero = x.new_ones(()), x.new_zeros(())
+    scales = torch.where(jittered[:, None], factors[:, :3], one)
+    brighter = (place[:, 0] < place[:, 1])[:, None]  # before contrast
+    linear = torch.where(brighter, scales[:, :2], scales[:, :2].flip(1))
+    around_mean = torch.cat([~brighter, brighter], dim=1)
+    if x.shape[1] == 1:
+        for number in range(2):
+            x = apply_where(x, jittered, _linear, linear[:, number], around_mean[:, number], neutral=True)
+        return x
+    before = (place[:, :2, None] < place[:, None, 2:]).sum(1)  # of saturation and hue: how many of the two come first
+    here = (before[:, :, None] == torch.arange(3, device=x.device)) & jittered[:, None, None]
+    saturation = torch.where(here[:, 0], factors[:, 2:3], one)
+    turns = torch.where(here[:, 1], factors[:, 3:], zero)
+    active = here.any(1)
+    for number in range(3):
+        x = apply_where(x, active[:, number], _by_hsv, saturation[:, number], turns[:, number], neutral=True)
+        if number < 2:
+            x = apply_where(x, jittered, _linear, linear[:, number], around_mean[:, number], neutral=True)
     return x
 
 
 def to_gray(x: Tensor) -> Tensor:
     """The luma of [N, 3, H, W] in all three channels."""
-    luma = torch.zeros_like(x[:, :1])
-    for channel, weight in enumerate(LUMA):
-        luma = luma.add(x[:, channel : channel + 1], alpha=weight)
+    luma = x[:, :1] * LUMA[0]
+    for channel in (1, 2):
+        luma = luma.add_(x[:, channel : channel + 1], alpha=LUMA[channel])
     return luma.expand_as(x)
 
 
@@ -167,57 +187,45 @@ def blur(x: Tensor, sigma: Tensor) -> Tensor:
     """
     radius = x.shape[2] // 10 // 2
     offset = torch.arange(-radius, radius + 1, device=x.device)
-    kernel = torch.exp(-(offset**2) / (2 * sigma[:, None] ** 2))
+    kernel = (offset / sigma[:, None]).square_().mul_(-0.5).exp_()
     kernel = kernel / kernel.sum(1, keepdim=True)  # [N, K]
-    rows, columns = (_window(kernel, offset, size) for size in x.shape[2:])
-    return resample(x, rows, columns)
+    rows = _window(kernel, offset, x.shape[2])
+    return resample(x, rows, rows if x.shape[2] == x.shape[3] else _window(kernel, offset, x.shape[3]))
 
 
 def _window(kernel: Tensor, offset: Tensor, size: int) -> Taps:
     index = torch.arange(size, device=kernel.device)[:, None] + offset  # [size, K]
-    inside = (index >= 0) & (index < size)
-    index = index.clamp(0, size - 1).expand(len(kernel), *index.shape)
-    return Taps(index, kernel[:, None] * inside)
+    inside = index.clamp(0, size - 1)
+    weights = kernel[:, None] * (index == inside)
+    return Taps(inside.expand(len(kernel), *inside.shape), weights)
 
 
-def _brightness(x: Tensor, factor: Tensor) -> Tensor:
-    return x * factor.view(-1, 1, 1, 1)
+def _linear(x: Tensor, factor: Tensor, contrast: Tensor) -> Tensor:
+    """Scales `x` around 0, or around each channel's mean where `contrast` is 1 and not 0; in [0, 1]."""
+    centre = x.mean((2, 3), keepdim=True) * contrast.view(-1, 1, 1, 1)
+    return torch.lerp(centre, x, factor.view(-1, 1, 1, 1)).clamp_(0, 1)
 
 
-def _contrast(x: Tensor, factor: Tensor) -> Tensor:
-    factor = factor.view(-1, 1, 1, 1)
-    return (x * factor).add_(x.mean((2, 3), keepdim=True) * (1 - factor))
-
-
-def _saturation(x: Tensor, factor: Tensor) -> Tensor:
-    """Scales S of HSV, clipped at 1. Value and hue stay, so each channel's distance to the value scales."""
-    value = x.amax(1, keepdim=True)
-    chroma = (value - x.amin(1, keepdim=True)).clamp_(min=1e-12)  # a gray pixel stays as it is
-    scale = torch.minimum(factor.view(-1, 1, 1, 1), value / chroma)  # S = chroma / value
-    return torch.lerp(value, x, scale)
-
-
-def _hue(x: Tensor, turns: Tensor) -> Tensor:
-    """Turns H of HSV; value and saturation stay."""
+def _by_hsv(x: Tensor, saturation: Tensor, turns: Tensor) -> Tensor:
+    """Scales S of HSV, clipped at 1, and turns H; the value V stays."""
     red, green, blue = x.chunk(3, dim=1)
-    value = x.amax(1, keepdim=True)
-    chroma = value - x.amin(1, keepdim=True)
-    some = chroma.clamp(min=1e-12)  # a gray pixel has chroma 0 below, so its hue does not matter
-    # Sixths of the circle, counted from the largest channel. lerp with 0 or 1 chooses: sign is 0 where a channel is
-    # the value, else 1. On the CPU several times faster than a comparison and torch.where.
-    sixths = (blue - red).div_(some).add_(2)
-    sixths = torch.lerp(sixths, (red - green).div_(some).add_(4), (value - green).sign_())
-    sixths = torch.lerp((green - blue).div_(some), sixths, (value - red).sign_())
-    sixths.add_(6 * turns.view(-1, 1, 1, 1))
-    sixths.sub_((sixths / 6).floor_().mul_(6))  # in [0, 6)
+    on_cpu = x.device.type == "cpu"  # where two of torch's operators take many times as long as what they stand for
+    low, value = (x.amin(1, keepdim=True), x.amax(1, keepdim=True)) if on_cpu else x.aminmax(dim=1, keepdim=True)
+    chroma = (value - low).clamp_(min=1e-12)  # of a gray pixel, whose hue does not matter
+    # Sixths of the circle from red, [-3, 3]: going up, r first stays 0 while b rises from 0 to 1, then r rises while b
+    # stays, then b falls; its sign says which way round.
+    b = (green - blue).div_(chroma)
+    r = (value - red).div_(chroma)
+    absolute = b.abs()
+    sixths = torch.addcmul(absolute, r, torch.rsub(absolute, 3, alpha=2)).copysign_(b)
+    sixths.add_(6 * turns.view(-1, 1, 1, 1) + 1)
+    chroma = torch.minimum(chroma * saturation.view(-1, 1, 1, 1), value)  # S = chroma / value
+    sixths = sixths.sub_((sixths / 6).floor_(), alpha=6) if on_cpu else sixths.remainder_(6)
     # Each channel is the value over the two sixths around its own colour, and lower by the chroma over the two around
-    # the opposite one.
+    # the opposite one. Red is at 1 now; so that the circle's end does not matter, green counts from its own colour, the
+    # other two from the opposite ones.
+    away = (sixths - torch.arange(4, 1, -1, device=x.device).view(3, 1, 1)).abs_().clamp_(1, 2)
     out = torch.empty_like(x)
-    falls = (
-        (sixths - 3).abs_().neg_().add_(2),  # red's own is at 0, where the circle closes
-        (sixths - 2).abs_().sub_(1),
-        (sixths - 4).abs_().sub_(1),
-    )
-    for channel, fall in zip(out.chunk(3, dim=1), falls, strict=True):
-        torch.addcmul(value, chroma, fall.clamp_(0, 1), value=-1, out=channel)
+    torch.addcmul(torch.sub(value, chroma, alpha=2), chroma, away[:, ::2], out=out[:, ::2])
+    torch.addcmul(value + chroma, chroma, away[:, 1:2], value=-1, out=out[:, 1:2])
     return out

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from probekit.config import SIDE
-from probekit.corrupt import CORRUPTIONS, corrupt_as
+from probekit.corrupt import CORRUPTIONS, CorruptionTables, corrupt_as, draw_corruption
 from probekit.crops import Placement
 from probekit.picture import save_png
 from probekit.views import RECIPES, Views, make_views
@@ -91,9 +91,11 @@ def _corrupted(
     targets: Tensor, generator: torch.Generator, predict: Predict | None
 ) -> Iterator[tuple[str, list[Column]]]:
     """For each kind of corruption its name and columns."""
-    for k, (name, _) in enumerate(CORRUPTIONS[targets.shape[1]]):
-        kind = torch.full((len(targets),), k, device=targets.device)
-        inputs = corrupt_as(targets, kind, generator)
+    n, channels, height, width = targets.shape
+    tables = CorruptionTables(channels, height, width).to(targets.device)
+    for k, (name, _) in enumerate(CORRUPTIONS[channels]):
+        _, *drawn = draw_corruption(n, tables, generator)
+        inputs = corrupt_as(targets, (torch.full((n,), k, device=targets.device), *drawn), tables)
         columns = [("input", inputs), ("target", targets)]
         if predict is not None:
             with torch.no_grad():

@@ -1,21 +1,23 @@
 """Augmented views of each image, mostly two, and with recipe "conrec" their corrupted copies.
 
 Batched tensor code on the device of the images, with an explicit generator, and without a
-synchronisation on a GPU, so that the trainer may record it in a CUDA graph. Source: ConRec authors' code,
-see `crops`, `jitter` and `corrupt`.
+synchronisation on a GPU, so that the trainer may record it in a CUDA graph. All that is drawn is drawn first; how it is
+applied is a pure function of images and draws. Source: ConRec authors' code, see `crops`, `jitter` and `corrupt`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from probekit.batched import uniform
+from probekit.batched import uniforms
 from probekit.config import SIDE
-from probekit.corrupt import corrupt
-from probekit.crops import Placement, random_boxes, random_resized_boxes, resize_crops
-from probekit.jitter import PAPER, Colour, change, draw_changes
+from probekit.corrupt import CorruptionTables, corrupt_as, corruption_of, corruption_shapes
+from probekit.crops import TRIES, CropTables, Placement, areas_, boxes_of, resized
+from probekit.jitter import PAPER, Colour, change, change_shapes, changes_of
 from probekit.registry import nearest
 
 VIEWS = 2  # contrastive losses compare pairs
@@ -126,7 +128,103 @@ class Views:
     local: "Views | None" = None
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Drawn:
+    """All that is random about the views of B images; the kinds of a recipe's crops in their order.
+
+    Attributes:
+        boxes: [4, n, TRIES], what `crops.boxes_of` takes; n views of all kinds, kind after kind, view after view.
+        flipped: bool [n].
+        changes: Of the views of whole size, and of small ones, what `jitter.change` takes; of so many rows each.
+        corruption: What `corrupt.corrupt_as` takes; empty where there is none.
+    """
+
+    boxes: Tensor
+    flipped: Tensor
+    changes: tuple[tuple[Tensor, ...], ...]
+    corruption: tuple[Tensor, ...]
+
+
+class ViewMaker(nn.Module):
+    """A recipe made ready for images of one shape: draws, then applies; its constants are on the device of the images.
+
+    Args:
+        recipe: A name in `RECIPES`.
+        shape: (C, H, W) of the images; C is 1 or 3.
+        size: (h, w) of the views of whole size; None is the images' own, as in the authors' code.
+        stride: Of the encoder: small crops are of whole cells.
+
+    Raises:
+        ValueError: If the recipe is unknown.
+    """
+
+    def __init__(
+        self, recipe: str, shape: Sequence[int], *, size: tuple[int, int] | None = None, stride: int = SIDE
+    ) -> None:
+        super().__init__()
+        if recipe not in RECIPES:
+            raise ValueError(nearest("recipe", recipe, RECIPES))
+        self.recipe = RECIPES[recipe]
+        self.channels, height, width = shape
+        whole = size or (height, width)
+        small = next((size_of(kind, whole, stride) for kind in self.recipe.crops if kind.side < 1), None)
+        sizes = [whole] if small is None else [whole, small]
+        torchvision = self.recipe.crops[0].area is not None
+        assert all((kind.area is not None) == torchvision for kind in self.recipe.crops)  # one law of boxes
+        self.crops = nn.ModuleList(CropTables((height, width), s, torchvision=torchvision) for s in sizes)
+        self.corruptions = CorruptionTables(self.channels, *whole) if self.recipe.corrupt else None
+
+    def draw(self, batch: int, generator: torch.Generator) -> Drawn:
+        """Draws for the views of so many images; the generator is on their device."""
+        shapes: list[tuple[int, ...]] = []
+        for kind in self.recipe.crops:
+            n = kind.n * batch
+            changes = [] if kind.colour is None else change_shapes(n, self.channels, kind.colour)
+            shapes += (4, n, TRIES), (n,), *changes
+        if self.corruptions is not None:
+            shapes += corruption_shapes(self.recipe.views * batch, self.corruptions)
+        numbers = iter(uniforms(shapes, generator))  # in one launch
+        boxes, flipped = [], []
+        by_size: dict[bool, list[tuple[Tensor, ...]]] = {}
+        for kind in self.recipe.crops:
+            box = next(numbers)
+            boxes.append(box if kind.area is None else areas_(box, kind.area))
+            flipped.append(next(numbers) < P_FLIP)
+            changed: tuple[Tensor, ...] = ()
+            if kind.colour is not None:
+                own = islice(numbers, len(change_shapes(0, self.channels, kind.colour)))
+                changed = changes_of(list(own), kind.colour)
+            by_size.setdefault(kind.side == 1, []).append(changed)
+        corruption = () if self.corruptions is None else corruption_of(list(numbers), self.corruptions)
+        return Drawn(_joined(boxes, 1), _joined(flipped), tuple(map(_joined_changes, by_size.values())), corruption)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, drawn: Drawn, placement: Placement | None = None) -> "Views":
+        """The views of images uint8 [B, C, H, W] as drawn, a pure function; `placement` as for `make_views`."""
+        batch = len(images)
+        boxes = boxes_of(drawn.boxes, self.tables(0), placement)
+        made: list[Views] = []
+        start = 0
+        for number, changes in enumerate(drawn.changes):
+            tables = self.tables(number)
+            n = batch * sum(kind.n for kind in self.recipe.crops if (kind.side == 1) == (number == 0))
+            rows = slice(start, start + n)
+            start += n
+            x = _augment(images, (boxes[rows], drawn.flipped[rows], *changes), tables)
+            x = x.view(-1, *images.shape[:2], *tables.size)
+            made.append(Views(x, x, boxes[rows].view(-1, batch, 4), drawn.flipped[rows].view(-1, batch)))
+        views = made[0]
+        if self.corruptions is not None:
+            inputs = corrupt_as(views.targets.flatten(0, 1), drawn.corruption, self.corruptions)
+            views.inputs = inputs.view(views.targets.shape)
+        views.local = made[1] if made[1:] else None
+        return views
+
+    def tables(self, number: int) -> CropTables:
+        """Of crops of whole size (0) or of small ones (1)."""
+        return cast(CropTables, self.crops[number])
+
+
 def make_views(
     recipe: str,
     images: Tensor,
@@ -160,17 +258,9 @@ def make_views(
             f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}; "
             "pass the images as the dataset file holds them, channels second"
         )
-    chosen = RECIPES[recipe]
-    whole = size or (images.shape[2], images.shape[3])
-    made = [_make(kind, images, generator, whole, placement) for kind in chosen.crops if kind.side == 1]
-    views = made[0] if len(made) == 1 else _joined(made)
-    if chosen.corrupt:
-        inputs = corrupt(views.targets.flatten(0, 1), generator)[0]
-        views.inputs = inputs.view(views.targets.shape)
-    for kind in chosen.crops:
-        if kind.side < 1:
-            views.local = _make(kind, images, generator, size_of(kind, whole, stride), placement)
-    return views
+    maker = ViewMaker(recipe, images.shape[1:], size=size, stride=stride).to(images.device)
+    made: Views = maker(images, maker.draw(len(images), generator), placement)
+    return made
 
 
 def size_of(kind: Crops, whole: tuple[int, int], stride: int) -> tuple[int, int]:
@@ -180,39 +270,34 @@ def size_of(kind: Crops, whole: tuple[int, int], stride: int) -> tuple[int, int]
     return height, width
 
 
-def _make(
-    kind: Crops, images: Tensor, generator: torch.Generator, size: tuple[int, int], placement: Placement | None
-) -> Views:
-    batch, channels, height, width = images.shape
-    n = kind.n * batch
-    if kind.area is None:
-        boxes = random_boxes(n, height, width, generator, placement)
-    else:
-        boxes = random_resized_boxes(n, height, width, kind.area, generator, placement)
-    flipped = uniform((n,), generator) < P_FLIP
-    changes = () if kind.colour is None else draw_changes(n, channels, generator, kind.colour)
-    views = _augment(images, (boxes, flipped, *changes), size).view(kind.n, batch, channels, *size)
-    return Views(views, views, boxes.view(kind.n, batch, 4), flipped.view(kind.n, batch))
+def _joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)
 
 
-def _joined(parts: Sequence[Views]) -> Views:
-    views = torch.cat([part.targets for part in parts])
-    boxes, flipped = (torch.cat([getattr(part, name) for part in parts]) for name in ("boxes", "flipped"))
-    return Views(views, views, boxes, flipped)
+def _joined_changes(kinds: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """What was drawn for several kinds, as for one; a kind that has no solarisation has none of its views solarised."""
+    if len(kinds) == 1:
+        return kinds[0]
+    longest = max(map(len, kinds))
+    filled = [(*changes, *[torch.zeros_like(changes[0])] * (longest - len(changes))) for changes in kinds]
+    return tuple(torch.cat(parts) for parts in zip(*filled, strict=True))
 
 
-def _augment(images: Tensor, drawn: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+def _augment(images: Tensor, drawn: Sequence[Tensor], tables: CropTables) -> Tensor:
     """Crops, flips and changes views [V * B, C, h, w], as drawn: boxes, flips and changes, V * B rows each.
 
     The CPU goes through the batch in parts that stay in its cache.
     """
     batch, channels, *_ = images.shape
+    if images.device.type != "cpu":
+        boxes, flipped, *changes = drawn
+        return change(resized(images / 255, boxes, flipped, tables), *changes)
     V = len(drawn[0]) // batch
-    step = batch if images.device.type != "cpu" else max(1, PART // (V * channels * size[0] * size[1]))
+    step = max(1, PART // (V * channels * tables.size[0] * tables.size[1]))
     by_view = [d.view(V, batch, *d.shape[1:]) for d in drawn]
-    views = torch.empty((V, batch, channels, *size), device=images.device)
+    views = torch.empty((V, batch, channels, *tables.size))
     for part in (slice(start, start + step) for start in range(0, batch, step)):
         boxes, flipped, *changes = (d[:, part].flatten(0, 1) for d in by_view)
-        made = change(resize_crops(images[part].float() / 255, boxes, flipped, size), *changes)
-        views[:, part] = made.view(V, -1, channels, *size)
+        made = change(resized(images[part] / 255, boxes, flipped, tables), *changes)
+        views[:, part] = made.view(V, -1, channels, *tables.size)
     return views.flatten(0, 1)

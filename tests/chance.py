@@ -21,6 +21,9 @@ def within_five_sigma(count: int, n: int, p: float) -> bool:
     return abs(count - n * p) <= 5 * math.sqrt(n * p * (1 - p))
 
 
-def apply_to_all_(x: Tensor, chosen: Tensor, operation: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
-    """What `batched.apply_where_` does on a GPU."""
-    return x.copy_(torch.where(chosen.view(-1, 1, 1, 1), operation(x, *parameters), x))
+def apply_to_all(
+    x: Tensor, chosen: Tensor, operation: Callable[..., Tensor], *parameters: Tensor, neutral: bool = False
+) -> Tensor:
+    """What `batched.apply_where` does on a GPU."""
+    made = operation(x.clone(), *parameters)
+    return made if neutral else torch.where(chosen.view(-1, 1, 1, 1), made, x)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probekit import corrupt as module
-from probekit.corrupt import CORRUPTIONS, corrupt, corrupt_as, draw_kinds
-from tests.chance import apply_to_all_, seeded, within_five_sigma
+from probekit.corrupt import CORRUPTIONS, CorruptionTables, boxes_of, corrupt, corrupt_as, draw_corruption
+from tests.chance import apply_to_all, seeded, within_five_sigma
 
 Array = NDArray[np.float64]
 SIZES = [(64, 64), (128, 128), (224, 224), (64, 96)]
@@ -36,7 +36,7 @@ def kind_of(name: str, channels: int) -> int:
 def test_frequencies(channels: int, shares: tuple[float, ...]) -> None:
     table = CORRUPTIONS[channels]
     assert tuple(p for _, p in table) == shares
-    kinds = draw_kinds(40_000, channels, seeded())
+    kinds, *_ = draw_corruption(40_000, CorruptionTables(channels, 8, 8), seeded())
     counts = torch.bincount(kinds, minlength=len(table)).tolist()
     assert sum(counts) == 40_000
     assert len(counts) == len(table)
@@ -77,23 +77,42 @@ def test_each_view_suffers_exactly_the_one_that_is_told(channels: int) -> None:
         assert looks_like(name, views[n], after[n]), (n, name)
 
 
+def corrupted(views: Tensor, kind: Tensor, seed: int = 0) -> Tensor:
+    n, channels, height, width = views.shape
+    tables = CorruptionTables(channels, height, width)
+    _, *drawn = draw_corruption(n, tables, seeded(seed))
+    return corrupt_as(views, (kind, *drawn), tables)
+
+
+@pytest.mark.parametrize("channels", CORRUPTIONS)
+def test_rows_of_what_was_drawn_go_with_rows_of_the_views(channels: int) -> None:
+    """What several processes rest on, each with its own part of a batch."""
+    views, tables = random_views(12, channels, 40, 40), CorruptionTables(channels, 40, 40)
+    drawn = draw_corruption(12, tables, seeded(3))
+    assert all(len(rows) == 12 for rows in drawn)
+    part = slice(5, 9)
+    assert torch.equal(
+        corrupt_as(views, drawn, tables)[part], corrupt_as(views[part], tuple(rows[part] for rows in drawn), tables)
+    )
+
+
 def test_generator_neighbours_and_kinds_of_others_do_not_mix() -> None:
     views, others = random_views(12, 1, 32, 32), random_views(12, 1, 32, 32, seed=1)
     others[5] = views[5]
     kind = torch.arange(12) % 4
     other_kinds = kind.flip(0)
     other_kinds[5] = kind[5]
-    mine = corrupt_as(views, kind, seeded(3))
-    assert torch.equal(mine, corrupt_as(views, kind, seeded(3)))
-    assert torch.equal(mine[5], corrupt_as(others, other_kinds, seeded(3))[5])
-    assert not torch.equal(mine, corrupt_as(views, kind, seeded(4)))
+    mine = corrupted(views, kind, 3)
+    assert torch.equal(mine, corrupted(views, kind, 3))
+    assert torch.equal(mine[5], corrupted(others, other_kinds, 3)[5])
+    assert not torch.equal(mine, corrupted(views, kind, 4))
 
 
 @pytest.mark.parametrize("channels", CORRUPTIONS)
 def test_computing_all_views_as_a_gpu_does_gives_the_same(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     views = random_views(16, channels, 40, 32)
     by_rows, kind = corrupt(views, seeded(2))
-    monkeypatch.setattr(module, "apply_where_", apply_to_all_)
+    monkeypatch.setattr(module, "apply_where", apply_to_all)
     by_all, same_kind = corrupt(views, seeded(2))
     assert torch.equal(kind, same_kind)
     torch.testing.assert_close(by_rows, by_all, atol=1e-6, rtol=0)
@@ -103,10 +122,8 @@ def test_computing_all_views_as_a_gpu_does_gives_the_same(channels: int, monkeyp
 
 
 def blocks(name: str, n: int, channels: int, height: int, width: int) -> Tensor:
-    if name == "shuffle":
-        return module.shuffle_boxes(n, channels, height, width, seeded())
-    draw = module.paint_boxes if name == "paint" else module.window_boxes
-    return draw(n, height, width, seeded())
+    u = torch.rand(n, 25, 5, generator=seeded())
+    return boxes_of(u, CorruptionTables(channels, height, width))[("shuffle", "paint", "window").index(name)]
 
 
 def law(name: str, size: int) -> tuple[range, int]:
@@ -165,7 +182,7 @@ def test_boxes_exist_and_fit_at_every_size(height: int, width: int, name: str) -
 def test_small_and_long_views_work(channels: int, height: int, width: int) -> None:
     kinds = len(CORRUPTIONS[channels])
     views = random_views(2 * kinds, channels, height, width)
-    after = corrupt_as(views, torch.arange(2 * kinds) % kinds, seeded())
+    after = corrupted(views, torch.arange(2 * kinds) % kinds)
     assert ((after != views).flatten(1).any(1)).float().mean() > 0.5
     assert after.isfinite().all()
 
@@ -182,7 +199,7 @@ def pixels(view: Tensor) -> list[list[float]]:
 def test_shuffling_permutes_one_block_and_touches_nothing_else(channels: int) -> None:
     views = random_views(6, channels, 24, 32)
     boxes = torch.tensor([[2, 3, 12, 9], [0, 0, 1, 1], [24, 20, 32, 24], [5, 5, 6, 15], [0, 0, 0, 0], [7, 1, 9, 3]])
-    after = module.shuffle_pixels(views, boxes[:, None], random_views(6, 1, 70, seed=1))
+    after = module.shuffle_pixels(views, boxes[:, None], random_views(6, 1, 70, seed=1), CorruptionTables(3, 24, 32))
     for before, view, (x0, y0, x1, y1) in zip(views, after, boxes.tolist(), strict=True):
         assert pixels(before[:, y0:y1, x0:x1]) == pixels(view[:, y0:y1, x0:x1])
         outside = torch.ones(24, 32, dtype=torch.bool)
@@ -196,7 +213,7 @@ def test_shuffling_is_a_uniform_permutation() -> None:
     n = 12_000
     views = torch.arange(25.0).view(1, 1, 5, 5).repeat(n, 1, 1, 1)
     boxes = torch.tensor([1, 2, 4, 3]).expand(n, 1, 4)
-    after = module.shuffle_pixels(views, boxes, random_views(n, 1, 4))[:, 0, 2, 1:4]
+    after = module.shuffle_pixels(views, boxes, random_views(n, 1, 4), CorruptionTables(1, 5, 5))[:, 0, 2, 1:4]
     orders, counts = torch.unique(after, dim=0, return_counts=True)
     assert len(orders) == 6
     assert all(within_five_sigma(count, n, 1 / 6) for count in counts.tolist())
@@ -204,10 +221,10 @@ def test_shuffling_is_a_uniform_permutation() -> None:
 
 def test_later_blocks_overwrite_and_all_read_the_original() -> None:
     views = random_views(5, 3, 20, 20)
-    boxes = module.shuffle_boxes(5, 3, 40, 40, seeded())[:, :4].remainder(20)
+    boxes = blocks("shuffle", 5, 3, 40, 40)[:, :4].remainder(20)
     boxes = torch.stack([boxes[..., :2].amin(-1), boxes[..., :2].amin(-1), *[torch.tensor(14).expand(5, 4)] * 2], -1)
     keys = random_views(5, 4, 400, seed=2)
-    after = module.shuffle_pixels(views, boxes, keys)
+    after = module.shuffle_pixels(views, boxes, keys, CorruptionTables(3, 20, 20))
     for n in range(5):
         expected = views[n].clone()
         for k, (x0, y0, x1, y1) in enumerate(boxes[n].tolist()):
@@ -234,7 +251,11 @@ def test_intensity_is_the_curve_of_100_000_points(inverted: bool) -> None:
     curves[:5] = torch.tensor([[0, 0, 0, 0], [1, 1, 1, 1], [1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 1]])
     values = torch.linspace(0, 1, 1024)
     views = values.view(1, 1, 32, 32).repeat(60, 1, 1, 1)
-    ours = module.bend_intensity(views, curves, torch.full((60,), inverted)).flatten(1).numpy()
+    ours = (
+        module.bend_intensity(views, curves, torch.full((60,), inverted), CorruptionTables(1, 32, 32))
+        .flatten(1)
+        .numpy()
+    )
     for n in range(60):
         expected = slow_intensity(values.double().numpy(), curves[n].tolist(), inverted)
         # Where the curve is vertical (rows 0 to 4 are the extreme cases) a cell of 1/1024 shows.
@@ -244,7 +265,7 @@ def test_intensity_is_the_curve_of_100_000_points(inverted: bool) -> None:
 
 def test_half_of_the_intensities_are_inverted() -> None:
     views = torch.linspace(0, 1, 256).view(1, 1, 16, 16).repeat(4000, 1, 1, 1)
-    after = corrupt_as(views, torch.full((4000,), kind_of("intensity", 1)), seeded())
+    after = corrupted(views, torch.full((4000,), kind_of("intensity", 1)))
     first, last = after[:, 0, 0, 0], after[:, 0, -1, -1]
     assert ((first - last).abs() > 0.999).all()
     assert within_five_sigma(int((first > last).sum()), 4000, 0.5)
@@ -253,10 +274,11 @@ def test_half_of_the_intensities_are_inverted() -> None:
 @pytest.mark.parametrize("channels", CORRUPTIONS)
 def test_painting_is_the_loop(channels: int) -> None:
     views = random_views(20, channels, 40, 48)
-    inner, windows = module.paint_boxes(20, 40, 48, seeded(1)), module.window_boxes(20, 40, 48, seeded(2))
+    tables = CorruptionTables(channels, 40, 48)
+    _, inner, windows = boxes_of(torch.rand(20, 25, 5, generator=seeded(1)), tables)
     colours = random_views(20, 5, channels, seed=3)
-    inside = module.paint_inside(views, inner, colours)
-    outside = module.paint_outside(views, windows, colours[:, 0])
+    inside = module.paint_inside(views, inner, colours, tables)
+    outside = module.paint_outside(views, windows, colours[:, 0], tables)
     for n in range(20):
         expected = views[n].clone()
         for k, (x0, y0, x1, y1) in enumerate(inner[n].tolist()):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from probekit.batched import Taps, apply_where_, integers, resample
+from probekit.batched import Taps, apply_where, integers, resample, uniforms
 from probekit.crops import random_boxes, resize_crops
 from tests.chance import seeded
 
@@ -135,23 +135,29 @@ def test_the_whole_image_is_a_crop_that_changes_nothing() -> None:
 
 def test_integers_reach_both_ends_and_no_further() -> None:
     u = torch.tensor([0.0, 0.5, 1 - 2**-24])
-    for low, high in ((0, 1), (3, 4), (-2, 511), (1, 2**22)):
-        drawn = integers(u, low, high).tolist()
-        assert drawn[0] == low
-        assert drawn[2] == high - 1
-    assert integers(u, torch.tensor([1, 1, 1]), torch.tensor([2, 5, 9])).tolist() == [1, 3, 8]
+    for span in (1, 3, 513, 2**22 - 1, 2**24):
+        drawn = integers(u, span).tolist()
+        assert drawn == [0, span // 2, span - 1]
+    assert integers(u, torch.tensor([1, 4, 8])).tolist() == [0, 2, 7]
 
 
-def test_apply_where_leaves_the_others_alone() -> None:
+def test_numbers_drawn_at_once_are_those_drawn_one_after_another() -> None:
+    shapes = [(4, 7), (3,), (2, 5, 11), (1, 1), (40, 40)]
+    generator = seeded()
+    apart = [torch.rand(shape, generator=generator) for shape in shapes]
+    assert all(map(torch.equal, apart, uniforms(shapes, seeded())))
+
+
+def test_apply_whereleaves_the_others_alone() -> None:
     x = torch.rand(5, 1, 4, 4, generator=seeded())
     before = x.clone()
     chosen = torch.tensor([True, False, False, True, False])
     by = torch.arange(5.0)
-    out = apply_where_(x, chosen, lambda v, k: v + k.view(-1, 1, 1, 1), by)
+    out = apply_where(x, chosen, lambda v, k: v + k.view(-1, 1, 1, 1), by)
     assert out is x
     assert torch.equal(x[~chosen], before[~chosen])
     torch.testing.assert_close(x[chosen], before[chosen] + by[chosen].view(-1, 1, 1, 1))
-    assert torch.equal(apply_where_(x, torch.zeros(5, dtype=torch.bool), lambda v: v / 0), x)
+    assert torch.equal(apply_where(x, torch.zeros(5, dtype=torch.bool), lambda v: v / 0), x)
 
 
 def test_resample_is_two_matrix_products() -> None:

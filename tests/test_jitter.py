@@ -5,19 +5,17 @@ Alone: pytest tests/test_jitter.py
 
 import colorsys
 import math
-from collections.abc import Callable
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torchvision.transforms import functional as oracle
 
 from probekit import jitter
 from probekit.views import RECIPES
-from tests.chance import seeded, within_five_sigma
+from tests.chance import apply_to_all, seeded, within_five_sigma
 
 Array = NDArray[np.float64]
 
@@ -66,7 +64,7 @@ def test_colour_jitter_is_the_formula_in_every_order() -> None:
     x[:, :, 0, 1] = 0.0
     factors = torch.rand(24, 4, generator=seeded(1)) * 1.6 + 0.2
     factors[:, 3] = torch.rand(24, generator=seeded(2)) * 0.4 - 0.2
-    ours = jitter.adjust_colour(x, orders, factors)
+    ours = jitter.adjust_colour(x.clone(), torch.ones(24, dtype=torch.bool), orders.argsort(1), factors)
     for n in range(24):
         expected = slow_colour(x[n].double().numpy(), orders[n].tolist(), factors[n].tolist())
         np.testing.assert_allclose(ours[n], expected, atol=2e-5)
@@ -74,13 +72,13 @@ def test_colour_jitter_is_the_formula_in_every_order() -> None:
 
 def test_brightness_hue_and_gray_are_torchvisions() -> None:
     x = torch.rand(3, 3, 16, 16, generator=seeded())
-    ones = torch.ones(3)
+    ones, always = torch.ones(3), torch.ones(3, dtype=torch.bool)
     neutral = torch.stack([ones, ones, ones, 0 * ones], 1)
     order = torch.arange(4).expand(3, 4)
     for turns in (-0.2, -0.05, 0.13):
-        ours = jitter.adjust_colour(x, order, neutral + torch.tensor([0, 0, 0, turns]))
+        ours = jitter.adjust_colour(x.clone(), always, order, neutral + torch.tensor([0, 0, 0, turns]))
         torch.testing.assert_close(ours, oracle.adjust_hue(x, turns), atol=1e-5, rtol=0)
-    ours = jitter.adjust_colour(x, order, neutral * torch.tensor([1.6, 1, 1, 1]))
+    ours = jitter.adjust_colour(x.clone(), always, order, neutral * torch.tensor([1.6, 1, 1, 1]))
     torch.testing.assert_close(ours, oracle.adjust_brightness(x, 1.6), atol=1e-5, rtol=0)
     # torchvision rounds one of the three weights in another place.
     torch.testing.assert_close(jitter.to_gray(x), oracle.rgb_to_grayscale(x, 3), atol=2e-4, rtol=0)
@@ -148,30 +146,36 @@ def test_gray_jitter_factors_fill_their_range() -> None:
         assert abs(factor.mean().item() - (low + high) / 2) < 5 * spread
 
 
-def test_colour_policy_draws_by_its_law(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colour_policy_draws_by_its_law() -> None:
     n = 20_000
-    drawn: dict[str, tuple[Tensor, ...]] = {}
-
-    def record(x: Tensor, chosen: Tensor, operation: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
-        drawn[operation.__name__] = (chosen, *parameters)
-        return x
-
-    monkeypatch.setattr("probekit.jitter.apply_where_", record)
-    jitter.change(torch.zeros(n, 3, 1, 1), *jitter.draw_changes(n, 3, seeded(), jitter.PAPER))
-    assert list(drawn) == ["adjust_colour", "to_gray", "blur"]  # in this order
-    for name, p in (("adjust_colour", 0.8), ("to_gray", 0.2), ("blur", 0.5)):
-        assert within_five_sigma(int(drawn[name][0].sum()), n, p)
-    _, order, factors = drawn["adjust_colour"]
-    orders, counts = torch.unique(order, dim=0, return_counts=True)
+    jittered, place, factors, grayed, blurred, sigma = jitter.draw_changes(n, 3, seeded(), jitter.PAPER)
+    for chosen, p in ((jittered, 0.8), (grayed, 0.2), (blurred, 0.5)):
+        assert within_five_sigma(int(chosen.sum()), n, p)
+    orders, counts = torch.unique(place.argsort(1), dim=0, return_counts=True)
     assert len(orders) == 24
-    assert (orders.sort(1).values == torch.arange(4)).all()
     assert all(within_five_sigma(count, n, 1 / 24) for count in counts.tolist())
-    laws = [(f, 0.2, 1.8) for f in factors[:, :3].T] + [(factors[:, 3], -0.2, 0.2), (drawn["blur"][1], 0.1, 2.0)]
+    laws = [(f, 0.2, 1.8) for f in factors[:, :3].T] + [(factors[:, 3], -0.2, 0.2), (sigma, 0.1, 2.0)]
     for numbers, low, high in laws:
         assert low <= numbers.min()
         assert numbers.max() <= high
         for share in (0.1, 0.5, 0.9):
             assert within_five_sigma(int((numbers < low + share * (high - low)).sum()), n, share)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_changing_all_views_as_a_gpu_does_gives_the_same(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views that are not jittered pass through neutral operations there, and what comes out is theirs."""
+    x = torch.rand(60, channels, 40, 32, generator=seeded(1))
+    x[:6] = x[:6, :1]  # gray
+    x[6:9] = 0
+    colour = jitter.Colour(p_jitter=0.5, p_solarise=0.2, always_gray=False)
+    drawn = jitter.draw_changes(60, channels, seeded(), colour)
+    by_rows = jitter.change(x.clone(), *drawn)
+    monkeypatch.setattr(jitter, "apply_where", apply_to_all)
+    by_all = jitter.change(x.clone(), *drawn)
+    near_the_cut = (by_rows - 0.5).abs() < 1e-5  # of solarisation, which jumps there
+    assert near_the_cut.float().mean() < 0.02
+    torch.testing.assert_close(by_rows[~near_the_cut], by_all[~near_the_cut], atol=4e-6, rtol=0)
 
 
 def test_colour_policy_reaches_the_pixels() -> None:

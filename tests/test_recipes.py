@@ -16,9 +16,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from benchmarks.torchvision_operators import KEPT
 from probekit import jitter, views
 from probekit.crops import random_resized_boxes, resize_crops
-from probekit.jitter import change, draw_changes, solarise
+from probekit.jitter import change, changes_of, draw_changes, solarise
 from probekit.views import RECIPES, make_views, size_of
-from tests.chance import apply_to_all_, noise, seeded, within_five_sigma
+from tests.chance import apply_to_all, noise, seeded, within_five_sigma
 
 assert KEPT is not None
 N = 4000
@@ -81,14 +81,13 @@ def drawn_by(recipe: str, channels: int, monkeypatch: pytest.MonkeyPatch, n: int
     """What each kind of crops of a recipe draws for its views."""
     seen: list[tuple[Tensor, ...]] = []
 
-    def draw(*args: Any) -> tuple[Tensor, ...]:
-        seen.append(draw_changes(*args))
+    def changes(*args: Any) -> tuple[Tensor, ...]:
+        seen.append(changes_of(*args))
         return seen[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(views, "draw_changes", draw)
-        patch.setattr(views, "_augment", lambda images, drawn, size: images.new_zeros((len(drawn[0]), channels, *size)))
-        make_views(recipe, torch.zeros(n, channels, 16, 16, dtype=torch.uint8), seeded())
+        patch.setattr(views, "changes_of", changes)
+        views.ViewMaker(recipe, (channels, 16, 16)).draw(n, seeded())
     return seen
 
 
@@ -240,7 +239,7 @@ def test_small_crops_of_neighbours_do_not_matter(recipe: str) -> None:
 
 @pytest.mark.parametrize("recipe", ["swav", "dino"])
 def test_of_small_crops_no_value_is_read_on_the_way(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probekit.jitter.apply_where_", apply_to_all_)
+    monkeypatch.setattr("probekit.jitter.apply_where", apply_to_all)
     with FakeTensorMode():
         made = make_views(recipe, torch.zeros(4, 3, 64, 64, dtype=torch.uint8), seeded())
     assert made.local is not None
@@ -260,18 +259,21 @@ def test_views_of_unequal_kinds_keep_their_boxes_in_order(recipe: str, monkeypat
 
 OLD = {
     ("simclr", 1): 4139.09995,
-    ("simclr", 3): 12012.67109,
+    ("simclr", 3): 12012.18175,
     ("simclr-weak", 1): 4110.09839,
     ("simclr-weak", 3): 12379.56723,
     ("conrec", 1): 4357.08514,
-    ("conrec", 3): 11325.19631,
+    ("conrec", 3): 11324.72161,
     ("supervised", 1): 2003.58203,
     ("supervised", 3): 6165.26054,
 }
 
 
 def test_old_recipes_are_what_they_were() -> None:
-    """Sums of pixels of the views before the new recipes came; another order of draws would change them."""
+    """Sums of pixels of the views before the new recipes came; another order of draws would change them.
+
+    Those in colour at full strength are lower by 4e-5 since the crop's overshoot is cut before the first operation.
+    """
     found: dict[tuple[str, int], float] = {}
     for recipe in ("simclr", "simclr-weak", "conrec", "supervised"):
         for channels in (1, 3):

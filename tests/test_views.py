@@ -17,7 +17,7 @@ from probekit.corrupt import CORRUPTIONS
 from probekit.crops import resize_crops
 from probekit.show_views import draw_views
 from probekit.views import RECIPES, make_views
-from tests.chance import apply_to_all_, noise, seeded, within_five_sigma
+from tests.chance import apply_to_all, noise, seeded, within_five_sigma
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -76,7 +76,7 @@ def test_neighbours_do_not_matter(recipe: str, channels: int) -> None:
 def test_no_value_is_read_on_the_way(recipe: str, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fake tensors have shapes and no values: reading one, as a synchronisation with a GPU does, raises."""
     for user in ("jitter", "corrupt"):
-        monkeypatch.setattr(f"probekit.{user}.apply_where_", apply_to_all_)
+        monkeypatch.setattr(f"probekit.{user}.apply_where", apply_to_all)
     with FakeTensorMode():
         views = make_views(recipe, torch.zeros(4, channels, 32, 24, dtype=torch.uint8), seeded())
     assert views.inputs.shape == (RECIPES[recipe].views, 4, channels, 32, 24)

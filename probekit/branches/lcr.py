@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from probekit.branches.base import Branch
 from probekit.methods.base import Step
+from probekit.models.batch_norm import BatchNorm2d
 from probekit.models.encoder import Encoder, Features
 
 EPSILON = 1e-7  # paper, eq. 8
@@ -103,7 +104,7 @@ class LCR(Branch):
         self.normalise, self.attention, self.train_pool = normalise, attention, train_pool
         filters = 1 if branch == "linear" else k
         self.filters = nn.Conv2d(encoder.dim, filters, 1, bias=False)
-        self.norm = nn.Sequential(nn.BatchNorm2d(filters), nn.ReLU()) if norm else nn.Identity()
+        self.norm = nn.Sequential(BatchNorm2d(filters), nn.ReLU()) if norm else nn.Identity()
         self.last = nn.Sequential(nn.ReLU(), nn.Conv2d(k, 1, 1, bias=False)) if branch == "mlp" else None
         self.compact = nn.Linear(encoder.dim * filters, encoder.dim) if train_pool == "bilinear" else None
 

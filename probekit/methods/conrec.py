@@ -18,7 +18,6 @@ separates them.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -88,20 +87,22 @@ class ConRec(Method):
         """Both losses of one batch. Logs: `contrastive` (chance 2 log(2B - 1)) and `reconstruction` (MSE in [0, 1])."""
         features = self.encode(views.inputs.flatten(0, 1))
         logs: dict[str, Tensor] = {}
-        loss = torch.zeros((), device=views.inputs.device)
+        losses: list[Tensor] = []
         contrastive = projections = None
         if self.head is not None:
             projections = self.head(features.pooled)
             contrastive = nt_xent(projections, temperature=self.temperature)
             logs["contrastive"] = contrastive.detach()
-            loss = loss + self.contrastive * contrastive
+            losses.append(self.contrastive * contrastive)
         if self.decoder is not None:
             # The mean over views, pixels and channels: eq. 2 leaves the pixel sum open, the authors' code is a mean.
             reconstruction = F.mse_loss(self.decoder(features.stages), views.targets.flatten(0, 1).float())
             logs["reconstruction"] = reconstruction.detach()
-            loss = loss + self.alpha * reconstruction
+            losses.append(self.alpha * reconstruction)
         compared = None if projections is None else projections.detach()
-        return Step(loss, features, logs, contrastive, projections=compared)
+        return Step(
+            losses[0] if len(losses) == 1 else losses[0] + losses[1], features, logs, contrastive, projections=compared
+        )
 
     @property
     def projection(self) -> nn.Module | None:

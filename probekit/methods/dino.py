@@ -143,7 +143,7 @@ class DINO(MomentumMethod):
             outputs = self.target["projector"](self.encode_target(x).pooled, frozen)
             codes = ((outputs - self.centre) / self._teacher_temperature()).softmax(1)
             self.mean_output = outputs.mean(0)
-        loss = swapped_cross_entropy(torch.split(codes, batch)[:VIEWS], torch.split(logits, batch))
+        loss = swapped_cross_entropy(codes.view(VIEWS, batch, -1), logits.view(-1, batch, codes.shape[1]))
         logs = {"distillation": loss.detach(), "prototypes used": used(logits[: VIEWS * batch])}
         return Step(loss, features, logs, projections=z[: VIEWS * batch].detach())
 

@@ -122,11 +122,12 @@ class SwAV(Method):
         weight = torch.where(self._frozen, weight.detach(), weight)
         with torch.autocast(weight.device.type, enabled=False):
             z = F.normalize(self.projector(torch.cat(pooled)), dim=1)
-            scores = torch.split(z @ weight.T, batch)
+            scores = (z @ weight.T).view(-1, batch, len(weight))
         self.latest = torch.split(z.detach(), batch)[:VIEWS]
-        codes = [self._codes(i, score.detach(), weight.detach()) for i, score in enumerate(scores[:VIEWS])]
-        loss = swapped_cross_entropy(codes, [score / self.temperature for score in scores])
-        logs = {"swapped": loss.detach(), "prototypes used": used(torch.cat(scores[:VIEWS]))}
+        large = scores[:VIEWS].detach()
+        codes = torch.stack([self._codes(i, score, weight.detach()) for i, score in enumerate(large)])
+        loss = swapped_cross_entropy(codes, scores / self.temperature)
+        logs = {"swapped": loss.detach(), "prototypes used": used(large.flatten(0, 1))}
         return Step(loss, features, logs, projections=torch.cat(self.latest))
 
     @property

@@ -6,12 +6,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from probekit.models.batch_norm import BatchNorm1d
 from probekit.models.unet import BN_EPS, BN_MOMENTUM
 
 INIT_SD = 0.01  # authors' code
 
 
-class ScaleBatchNorm(nn.BatchNorm1d):
+class ScaleBatchNorm(BatchNorm1d):
     """Batch norm with a learned scale and no shift (authors' code, last layer of the head)."""
 
     def __init__(self, dim: int) -> None:
@@ -30,10 +31,10 @@ class ProjectionHead(nn.Sequential):
     def __init__(self, *, dim: int, out: int) -> None:
         super().__init__(
             nn.Linear(dim, dim, bias=False),
-            nn.BatchNorm1d(dim, eps=BN_EPS, momentum=BN_MOMENTUM),
+            BatchNorm1d(dim, eps=BN_EPS, momentum=BN_MOMENTUM),
             nn.ReLU(inplace=True),
             nn.Linear(dim, dim, bias=False),
-            nn.BatchNorm1d(dim, eps=BN_EPS, momentum=BN_MOMENTUM),
+            BatchNorm1d(dim, eps=BN_EPS, momentum=BN_MOMENTUM),
             nn.ReLU(inplace=True),
             nn.Linear(dim, out, bias=False),
             ScaleBatchNorm(out),
@@ -66,10 +67,10 @@ class MLP(nn.Sequential):
         assert last in ("linear", "linear without bias", "batch norm")
         layers: list[nn.Module] = []
         for inner, outer in pairwise(widths[:-1]):
-            layers += [nn.Linear(inner, outer, bias=not norm), *([nn.BatchNorm1d(outer)] if norm else []), activation()]
+            layers += [nn.Linear(inner, outer, bias=not norm), *([BatchNorm1d(outer)] if norm else []), activation()]
         layers.append(nn.Linear(widths[-2], widths[-1], bias=last == "linear"))
         if last == "batch norm":
-            layers.append(nn.BatchNorm1d(widths[-1], affine=False))
+            layers.append(BatchNorm1d(widths[-1], affine=False))
         super().__init__(*layers)
 
     def forward(self, x: Tensor) -> Tensor:

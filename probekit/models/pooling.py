@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from probekit.config import CHOICES
+from probekit.models.batch_norm import BatchNorm2d
 from probekit.models.unet import initialise_convolutions
 from probekit.registry import nearest
 
@@ -47,7 +48,7 @@ class AttentionPool(nn.Module):
         widths = [dim, dim // 2, dim // 4, dim // 8]
         layers: list[nn.Module] = [nn.Dropout(DROPOUT)]
         for a, b in pairwise(widths):
-            layers += [nn.Conv2d(a, b, 1), nn.BatchNorm2d(b, BN_EPS, BN_MOMENTUM), nn.ReLU()]
+            layers += [nn.Conv2d(a, b, 1), BatchNorm2d(b, BN_EPS, BN_MOMENTUM), nn.ReLU()]
         self.attention = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 1))
         initialise_convolutions(self)
 

@@ -10,6 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from probekit.models.batch_norm import BatchNorm2d
+
 BN_EPS = 1e-5  # authors' code
 BN_MOMENTUM = 0.1  # authors' code: Keras momentum 0.9
 
@@ -20,7 +22,7 @@ class ConvBlock(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int = 3) -> None:
         super().__init__(
             nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2),
-            nn.BatchNorm2d(out_channels, eps=BN_EPS, momentum=BN_MOMENTUM),
+            BatchNorm2d(out_channels, eps=BN_EPS, momentum=BN_MOMENTUM),
             nn.ReLU(inplace=True),
         )
 

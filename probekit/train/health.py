@@ -49,8 +49,7 @@ def batch_health(pooled: Tensor, batch: int) -> dict[str, Tensor]:
     found = {DEVIATION: z.std(0, unbiased=False).mean() * z.shape[1] ** 0.5}
     if len(z) == 2 * batch and batch > 1:
         cosines = z[:batch] @ z[batch:].T
-        own = cosines.diagonal().mean()
-        found[GAP] = own - (cosines.sum() - cosines.diagonal().sum()) / (batch * (batch - 1))
+        found[GAP] = torch.sub(cosines.trace(), cosines.sum(), alpha=1 / batch) / (batch - 1)
     return found
 
 
@@ -69,11 +68,13 @@ def projection_health(projections: Tensor | None, batch: int) -> dict[str, Tenso
     found = {OF_PROJECTIONS + name: value for name, value in batch_health(projections, batch).items()}
     z = projections.detach().float().view(-1, batch, projections.shape[1])
     centred = (z - z.mean(1, keepdim=True)).flatten(0, 1)
-    found[SPREAD] = centred.square().mean(0).sqrt().mean()
+    lengths = torch.linalg.vector_norm(centred, dim=0)
+    found[SPREAD] = lengths.mean() / len(centred) ** 0.5
     # Of the Gram matrix, whose eigenvalues are the variances; scaled first, for neither overflow nor 0 / 0.
-    gram = centred @ centred.T
-    gram = gram / gram.trace().clamp(min=torch.finfo(gram.dtype).tiny)
-    found[DIRECTIONS] = gram.trace().square() / gram.square().sum().clamp(min=1 / len(gram))
+    length = torch.linalg.vector_norm(lengths)
+    unit = centred / length.clamp(min=torch.finfo(z.dtype).tiny)
+    purity = torch.linalg.vector_norm(unit @ unit.T).square()
+    found[DIRECTIONS] = (length > 0) / purity.clamp(min=1 / len(unit))
     return found
 
 

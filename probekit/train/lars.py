@@ -37,6 +37,16 @@ class Layerwise(Optimizer, ABC):
         """Changes the weights and the buffers of a group, and leaves the gradients as they are."""
 
 
+def norms(weights: list[Tensor], gradients: list[Tensor]) -> tuple[Tensor, ...]:
+    """Two times `[n]`."""
+    return torch.stack([*torch._foreach_norm(weights), *torch._foreach_norm(gradients)]).chunk(2)
+
+
+def or_one(ratio: Tensor, w_norm: Tensor, g_norm: Tensor) -> Tensor:
+    """The ratio `[n]`, in place, and 1 where one of the norms is 0."""
+    return ratio.masked_fill_(torch.minimum(w_norm, g_norm) == 0, 1)
+
+
 class LARS(Layerwise):
     """Layer-wise adaptive rate scaling in its classic form: the rate stands inside the momentum buffer (authors' code).
 
@@ -74,10 +84,8 @@ class LARS(Layerwise):
     ) -> None:
         if group["adapt"]:
             gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
-            w_norm = torch.stack(torch._foreach_norm(weights))
-            g_norm = torch.stack(torch._foreach_norm(gradients))
-            ratio = group["trust"] * w_norm / g_norm
-            ratio = torch.where((w_norm > 0) & (g_norm > 0), ratio, torch.ones_like(ratio))
+            w_norm, g_norm = norms(weights, gradients)
+            ratio = or_one(group["trust"] * w_norm / g_norm, w_norm, g_norm)
             torch._foreach_mul_(gradients, list((ratio * group["lr"]).unbind()))
         else:
             gradients = list(torch._foreach_mul(gradients, group["lr"]))
@@ -115,9 +123,9 @@ class LARC(Layerwise):
     def _update(
         self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor], velocity: list[Tensor]
     ) -> None:
-        w_norm, g_norm = (torch.stack(torch._foreach_norm(x)) for x in (weights, gradients))
+        w_norm, g_norm = norms(weights, gradients)
         ratio = group["trust"] * w_norm / (g_norm + group["weight_decay"] * w_norm + 1e-8)
-        ratio = torch.where((w_norm > 0) & (g_norm > 0), ratio, torch.ones_like(ratio))
+        ratio = or_one(ratio, w_norm, g_norm)
         steps = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
         torch._foreach_mul_(steps, list(ratio.unbind()))
         torch._foreach_mul_(velocity, group["momentum"])

@@ -248,11 +248,11 @@ def test_swapped_prediction_is_the_sum_over_other_crops_and_lightlys(local: int)
                 log_sum = math.log(sum(math.exp(float(s) / 0.1) for s in score[b]))
                 total -= sum(float(q[b, k]) * (float(score[b, k]) / 0.1 - log_sum) for k in range(4)) / 5
             count += 1
-    found = swapped_cross_entropy(codes, [s / 0.1 for s in scores])
+    found = swapped_cross_entropy(torch.stack(codes), torch.stack(scores) / 0.1)
     assert_close(found, total / count)
     assert_close(found, SwaVLoss()(scores[:2], scores[2:]).squeeze())
 
 
 def test_even_predictions_cost_ln_k() -> None:
-    codes = [sinkhorn(cosines(5, 4, seed=v), epsilon=0.05, iterations=3) for v in range(2)]
-    assert_close(swapped_cross_entropy(codes, [torch.ones(5, 4)] * 3), math.log(4))
+    codes = torch.stack([sinkhorn(cosines(5, 4, seed=v), epsilon=0.05, iterations=3) for v in range(2)])
+    assert_close(swapped_cross_entropy(codes, torch.ones(3, 5, 4)), math.log(4))

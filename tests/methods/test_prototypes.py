@@ -278,7 +278,7 @@ def test_small_scores_grow_only_where_views_correlate_by_more_than_epsilon_over_
         other = size * (correlation * s + (1 - correlation**2) ** 0.5 * noise)
         other.requires_grad_()
         code = sinkhorn(size * s, epsilon=epsilon, iterations=3)
-        loss = swapped_cross_entropy([code], [size * s / temperature, other / temperature])
+        loss = swapped_cross_entropy(code[None], torch.stack([size * s, other]) / temperature)
         [gradient] = torch.autograd.grad(loss, other)
         return -float((gradient * other).sum())
 
