@@ -65,7 +65,7 @@ class CropTables(nn.Module):
     """
 
     limits: Tensor
-    last: Tensor
+    places: Tensor
     otherwise: Tensor
     ranks: Tensor
     across: Tensor
@@ -80,8 +80,8 @@ class CropTables(nn.Module):
             whole = (min(width, round(height * ASPECT[1])), min(height, round(width / ASPECT[0])))
         corner = [(limit - side) // 2 for limit, side in zip((width, height), whole, strict=True)]
         self.register_buffer("limits", torch.tensor([[width], [height]], dtype=torch.float32))
-        # TensorFlow never draws the last possible position.
-        self.register_buffer("last", self.limits if torchvision else self.limits - 1)
+        # How many places a crop has, and its side; TensorFlow never draws the last.
+        self.register_buffer("places", self.limits + 1 if torchvision else self.limits)
         # Of the box where no try fits: x0, y0; width, height.
         self.register_buffer("otherwise", torch.tensor([corner, whole], dtype=torch.float32).unsqueeze(2))
         # The first valid try has the largest rank; argmax alone may take any of several equal ones.
@@ -181,8 +181,8 @@ def boxes_of(drawn: Tensor, tables: CropTables, placement: Placement | None = No
     chosen = sizes.gather(2, first).squeeze(2)
     size = torch.where(found, chosen, tables.otherwise[1])
     u = drawn[2:].gather(2, first).squeeze(2)
-    room = (tables.last - size).clamp_(min=0)
-    corner = integers(u, room + 1) if placement is None else _placed(u, size, room, placement)
+    places = (tables.places - size).clamp_(min=1)
+    corner = integers(u, places) if placement is None else _placed(u, size, places - 1, placement)
     if tables.torchvision:
         corner = torch.where(found, corner, tables.otherwise[0])
     return torch.cat([corner, corner + size]).long().T

@@ -16,7 +16,7 @@ from probekit.train.health import OWN_LOSS, batch_health, projection_health
 from probekit.train.optim import build_optimizer, rates_on_device, scaled_rate
 from probekit.train.regions import Regions
 from probekit.train.seeds import stream_seed
-from probekit.views import Views, make_views
+from probekit.views import ViewMaker, Views
 
 WARM_UP = 3  # eager steps before a CUDA graph is recorded: cuDNN chooses its algorithms, the optimizer makes its state
 
@@ -51,6 +51,9 @@ class TrainingStep:
         self.config, self.method, self.optimizer = config, method, optimizer
         self.images, self.generator, self.labels, self.regions = images, generator, labels, regions
         self.view_size = shrunk(images, config.views.max_size)
+        stride = method.encoder.stride
+        self.maker = ViewMaker(config.views.recipe, images.shape[1:], size=self.view_size, stride=stride)
+        self.maker.to(images.device)
         self.names: list[str] = []
 
     def __call__(self, index: Tensor, images: Tensor) -> Tensor:
@@ -78,14 +81,9 @@ class TrainingStep:
 
     def views(self, index: Tensor, images: Tensor) -> Views:
         """Augmented views of a batch of images; arguments as for the step."""
-        return make_views(
-            self.config.views.recipe,
-            images,
-            self.generator,
-            size=self.view_size,
-            stride=self.method.encoder.stride,
-            placement=None if self.regions is None else self.regions.of(index),
-        )
+        placement = None if self.regions is None else self.regions.of(index)
+        made: Views = self.maker(images, self.maker.draw(len(images), self.generator), placement)
+        return made
 
     def _gradients(self, index: Tensor, images: Tensor) -> tuple[Tensor, Step]:
         with torch.autocast(index.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
