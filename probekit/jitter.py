@@ -7,6 +7,7 @@ act in HSV. No mean or standard deviation is subtracted anywhere.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -152,8 +153,9 @@ def adjust_colour(x: Tensor, jittered: Tensor, place: Tensor, factors: Tensor) -
     saturation = torch.where(here[:, 0], factors[:, 2:3], one)
     turns = torch.where(here[:, 1], factors[:, 3:], zero)
     active = here.any(1)
+    by_hsv = partial(_by_hsv, wheel=_wheel(x.device))
     for number in range(3):
-        x = apply_where(x, active[:, number], _by_hsv, saturation[:, number], turns[:, number], neutral=True)
+        x = apply_where(x, active[:, number], by_hsv, saturation[:, number], turns[:, number], neutral=True)
         if number < 2:
             x = apply_where(x, jittered, _linear, linear[:, number], around_mean[:, number], neutral=True)
     return x
@@ -206,10 +208,21 @@ def _linear(x: Tensor, factor: Tensor, contrast: Tensor) -> Tensor:
     return torch.lerp(centre, x, factor.view(-1, 1, 1, 1)).clamp_(0, 1)
 
 
-def _by_hsv(x: Tensor, saturation: Tensor, turns: Tensor) -> Tensor:
+def _wheel(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Where red, green and blue count from on the circle of hues, in sixths from one before red; and what of.
+
+    Red and blue count from the opposite colour, green from its own: then the circle's end does not matter. A channel is
+    the value plus the chroma times `shift + scale * distance`, the distance in [1, 2].
+    """
+    centre = torch.arange(4.0, 1.0, -1.0, device=device).view(3, 1, 1)
+    opposite = (centre - 3).square_()  # 1, 0, 1
+    return centre, 2 * opposite - 1, torch.rsub(opposite, 1, alpha=3)
+
+
+def _by_hsv(x: Tensor, saturation: Tensor, turns: Tensor, wheel: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """Scales S of HSV, clipped at 1, and turns H; the value V stays."""
     red, green, blue = x.chunk(3, dim=1)
-    on_cpu = x.device.type == "cpu"  # where two of torch's operators take many times as long as what they stand for
+    on_cpu = x.device.type == "cpu"  # where some of torch's operators take many times as long as what they stand for
     low, value = (x.amin(1, keepdim=True), x.amax(1, keepdim=True)) if on_cpu else x.aminmax(dim=1, keepdim=True)
     chroma = (value - low).clamp_(min=1e-12)  # of a gray pixel, whose hue does not matter
     # Sixths of the circle from red, [-3, 3]: going up, r first stays 0 while b rises from 0 to 1, then r rises while b
@@ -219,13 +232,11 @@ def _by_hsv(x: Tensor, saturation: Tensor, turns: Tensor) -> Tensor:
     absolute = b.abs()
     sixths = torch.addcmul(absolute, r, torch.rsub(absolute, 3, alpha=2)).copysign_(b)
     sixths.add_(6 * turns.view(-1, 1, 1, 1) + 1)
-    chroma = torch.minimum(chroma * saturation.view(-1, 1, 1, 1), value)  # S = chroma / value
     sixths = sixths.sub_((sixths / 6).floor_(), alpha=6) if on_cpu else sixths.remainder_(6)
+    chroma = torch.minimum(chroma * saturation.view(-1, 1, 1, 1), value)  # S = chroma / value
     # Each channel is the value over the two sixths around its own colour, and lower by the chroma over the two around
-    # the opposite one. Red is at 1 now; so that the circle's end does not matter, green counts from its own colour, the
-    # other two from the opposite ones.
-    away = (sixths - torch.arange(4, 1, -1, device=x.device).view(3, 1, 1)).abs_().clamp_(1, 2)
-    out = torch.empty_like(x)
-    torch.addcmul(torch.sub(value, chroma, alpha=2), chroma, away[:, ::2], out=out[:, ::2])
-    torch.addcmul(value + chroma, chroma, away[:, 1:2], value=-1, out=out[:, 1:2])
-    return out
+    # the opposite one.
+    centre, scale, shift = wheel
+    away = (sixths - centre).abs_().clamp_(1, 2)
+    away = away.mul_(scale).add_(shift) if on_cpu else torch.addcmul(shift, scale, away)
+    return torch.addcmul(value, chroma, away)
