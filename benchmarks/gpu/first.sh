@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# The first minutes on a GPU: does the recorded step hold, does every method run, what does a step take?
+#
+#     OUT=FOLDER bash benchmarks/gpu/first.sh 2>&1 | tee FOLDER/first.txt
+#
+# Runs from a checkout without an install, in a work folder of its own. Every part has a process and a time limit of its
+# own, and whatever fails, it ends in under 8 minutes, with a table: what was predicted, what was measured. Under $OUT:
+# log.txt (all that the parts print), parts.tsv (how each ended), bench.jsonl, kernels.txt, table.md.
+set -u
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+OUT=$(mkdir -p "${OUT:-$ROOT/benchmarks/results/first}" && cd "${OUT:-$ROOT/benchmarks/results/first}" && pwd)
+export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+PYTHON=${PYTHON:-python3}
+if ! "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+    echo "no GPU"
+    exit 0
+fi
+WORK=$(mktemp -d)
+trap 'rm -rf "$WORK"' EXIT
+cd "$WORK" || exit 1
+END=$((SECONDS + 450))
+: > "$OUT/log.txt"
+: > "$OUT/parts.tsv"
+: > "$OUT/bench.jsonl"
+
+# part NAME LIMIT COMMAND...: runs it, its output in the log once it has ended; says how that was.
+part() {
+    local name=$1 limit=$2 left=$((END - SECONDS)) began=$SECONDS code
+    shift 2
+    if [ "$left" -lt 10 ]; then
+        printf '%s\tno time left\t0\n' "$name" >> "$OUT/parts.tsv"
+        return
+    fi
+    [ "$limit" -lt "$left" ] || limit=$left
+    timeout -k 5 "$limit" "$@" > "$name.txt" 2>&1
+    code=$?
+    { echo "=== $name: $*"; cat "$name.txt"; } >> "$OUT/log.txt"
+    printf '%s\t%s\t%s\n' "$name" "$([ "$code" = 0 ] && echo well || { [ "$code" = 124 ] && echo "over its $limit s" || echo "exit $code"; })" \
+        "$((SECONDS - began))" >> "$OUT/parts.tsv"
+    tail -n 2 "$name.txt" | sed "s/^/$name: /"
+}
+
+gpu_tests() { # NAME FILE WORDS
+    part "$1" 110 "$PYTHON" -m pytest --rootdir "$ROOT" -c "$ROOT/pyproject.toml" -q -p no:cacheprovider -m gpu "$ROOT/$2" -k "$3"
+}
+pretrained() { # NAME ARGUMENTS...: two short epochs
+    local name=$1
+    shift
+    part "pretrain-$name" 90 "$PYTHON" -m probekit pretrain "$@" --data data/g.h5 --preset quick --epochs 2 --name "$name"
+}
+bench() { # NAME ARGUMENTS...
+    local name=$1
+    shift
+    part "bench-$name" 75 "$PYTHON" -m probekit bench step "$@" --preset paper --precision bf16 --json
+    sed -n '/^{/,/^}/p' "bench-$name.txt" | "$PYTHON" -c \
+        'import json, sys; print(json.dumps({"name": sys.argv[1]} | json.load(sys.stdin)))' "$name" >> "$OUT/bench.jsonl" 2> /dev/null
+}
+
+# 1 to 3, at the same time: the graph is the launched step; it sees what is written in place; a failed recording is undone.
+gpu_tests recorded tests/train/test_step.py recorded_steps_are_the_launched &
+gpu_tests regions tests/train/test_regions.py on_a_gpu &
+gpu_tests failed tests/train/test_step.py after_a_failed &
+part gen 60 "$PYTHON" -m probekit gen rect-tri --n 2000 --n-test 200 --out data/g.h5
+wait
+
+# 4 to 6, four at a time: streamed images beside a recording, every base method, XCorr's companions.
+pretrained host simclr --set data.placement=host &
+pretrained xcorr simclr --branch xcorr --set branch.xcorr.clusters=50 &
+pretrained lcr simclr --branch lcr &
+pretrained conrec conrec &
+wait
+pretrained moco-v2 moco-v2 &
+pretrained byol byol &
+pretrained simsiam simsiam &
+pretrained swav swav &
+wait
+pretrained dino dino &
+pretrained barlow-twins barlow-twins &
+pretrained vicreg vicreg &
+pretrained plain simclr --set train.record=off &
+wait
+echo "said of recordings and compilations:"
+grep -hiE "cannot|does not fit|warning" pretrain-*.txt | sort | uniq -c
+
+# 7: alone on the GPU. With torch.compile and without it, where the views are most of the step.
+bench conrec-16 conrec --batch-size 16
+bench simclr-16 simclr --batch-size 16
+bench moco-v2-64-colour moco-v2 --batch-size 64 --channels 3 --size 224
+bench moco-v2-64-colour-eager moco-v2 --batch-size 64 --channels 3 --size 224 --set train.compile=off
+bench conrec-16-eager conrec --batch-size 16 --set train.compile=off
+
+# 8: where a replay's time goes.
+part kernels 75 "$PYTHON" -m benchmarks.gpu.kernels
+cp kernels.txt "$OUT/kernels.txt" 2> /dev/null
+
+"$PYTHON" -m benchmarks.gpu.table "$OUT" | tee "$OUT/table.md"
+exit 0
