@@ -173,6 +173,23 @@ def make_views(
     return views
 
 
+@torch.no_grad()
+def first_view(
+    recipe: str,
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    size: tuple[int, int] | None = None,
+    placement: Placement | None = None,
+) -> Tensor:
+    """A view of each image as the recipe's first one is made, not corrupted: float32 [B, C, H, W] in [0, 1].
+
+    Arguments as for `make_views`.
+    """
+    kind = replace(RECIPES[recipe].crops[0], n=1)
+    return _make(kind, images, generator, size or (images.shape[2], images.shape[3]), placement).targets[0]
+
+
 def size_of(kind: Crops, whole: tuple[int, int], stride: int) -> tuple[int, int]:
     """(h, w) of views, given that of whole ones: multiples of `SIDE`, or of the stride if that does not divide it."""
     step = SIDE if SIDE % stride == 0 else stride
