@@ -51,7 +51,7 @@ class Branch(nn.Module):
 
     @property
     def resting(self) -> bool:
-        """Whether the steps of this epoch are made without it; it changes in `begin_epoch` alone, which is called anyway."""
+        """Whether this epoch's steps are made without it; it changes in `begin_epoch` alone, which is called anyway."""
         return False
 
     def refine(self, features: Features) -> Features:

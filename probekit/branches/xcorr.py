@@ -174,8 +174,8 @@ class XCorr(Branch):
             target = self.labels[self.index]
             classification = F.cross_entropy(logits / self.temperature, target)
         accuracy = (logits.detach().argmax(1) == target).float().mean()
-        pair = torch.stack([beta[:batch].detach().flatten(), mu.flatten()])
-        agreement = torch.corrcoef(pair)[0, 1].nan_to_num()
+        own, mask = (x.detach().flatten() - x.detach().mean() for x in (beta[:batch], mu))
+        agreement = F.cosine_similarity(own, mask, dim=0)  # torch.corrcoef waits for the device; 0 where either is even
         means = (mu.mean(), mu.std(), beta.mean(), beta.std())
         values = (distance, classification, accuracy, *means, agreement)
         self.logs = {name: value.detach() for name, value in zip(names, values, strict=True)}

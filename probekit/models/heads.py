@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from probekit.models.unet import BN_EPS, BN_MOMENTUM
 
 INIT_SD = 0.01  # authors' code
-# From this width on a perceptron computes in the run's precision: by count, two layers of 8192 x 8192 take 412 GFLOP of a
-# step of 2 x 256 views, in float32 6 ms of an H100. Half as wide they take a quarter, and float32 is no matter.
+# From this width on a perceptron computes in the run's precision. By count, two layers of 8192 x 8192 take 412 GFLOP of
+# a step on 2 x 256 views, in float32 6 ms of an H100; half as wide a quarter of that, and float32 is no matter.
 WIDE = 8192
 
 

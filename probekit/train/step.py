@@ -186,7 +186,7 @@ class RecordedStep:
         before = Before(step.method, step.optimizer, [step.generator, *default])
         step.optimizer.zero_grad(set_to_none=True)  # gradients then live in the graph's own memory
         graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
-        # "thread_local": by default the threads that read images ahead could not pin memory meanwhile (pytorch #146924).
+        # By default threads that read images ahead could not pin memory meanwhile, and would spoil it (pytorch 146924).
         recording = torch.cuda.graph(graph, pool=pool, stream=self.stream, capture_error_mode="thread_local")
         try:
             graph.register_generator_state(step.generator)

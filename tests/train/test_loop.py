@@ -402,7 +402,7 @@ class Recorder(Branch):
         assert labels is not None
         return {"embedded": len(self.embedded)}
 
-    def companions(self, index: Tensor) -> Tensor:
+    def companions(self, index: Tensor, generator: torch.Generator) -> Tensor:
         return index[:3]
 
     def loss(self, step: Step) -> Tensor:
