@@ -3,6 +3,7 @@
 Alone: pytest tests/test_views.py
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from probekit.corrupt import CORRUPTIONS
 from probekit.crops import resize_crops
 from probekit.show_views import draw_views
-from probekit.views import RECIPES, make_views
+from probekit.views import RECIPES, Recipe, first_view, make_views
 from tests.chance import apply_to_all_, noise, seeded, within_five_sigma
 
 
@@ -159,3 +160,15 @@ def test_picture_is_of_views_of_the_size_that_is_asked_for(tmp_path: Path) -> No
     images = noise(2, 1, 32, 48)
     draw_views(images, recipe="conrec", seed=0, title="a title", out=tmp_path / "a.png", predict=predict, size=(16, 24))
     assert {tuple(x.shape) for x in seen} == {(2, 1, 16, 24)}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_first_view_is_that_of_the_recipe_cut_to_one_crop(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else is drawn, and nothing is corrupted."""
+    images, mine, theirs = noise(6, 3, 32, 32), seeded(), seeded()
+    found = first_view(recipe, images, mine, size=(16, 24))
+    kind = RECIPES[recipe].crops[0]
+    monkeypatch.setitem(RECIPES, "cut", Recipe("the first crop alone", (replace(kind, n=1),)))
+    assert torch.equal(found, make_views("cut", images, theirs, size=(16, 24)).inputs[0])
+    assert torch.equal(mine.get_state(), theirs.get_state())
+    assert found.shape == (6, 3, 16, 24)

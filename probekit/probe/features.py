@@ -1,7 +1,7 @@
 """Features of a frozen encoder: eval mode, no gradient, no augmentation; float32 wherever something is measured."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -14,7 +14,7 @@ from probekit.data import Images, shrink
 from probekit.streamed import StreamedImages
 
 BATCH_SIZE = 32  # images a forward pass: bounds memory, changes no number; the fastest on a CPU (docs/log.md)
-ON_GPU, PIXELS = 256, 2**24  # at most so many images, and so many of their pixels, on a GPU, if that is more; ours
+ON_GPU, PIXELS = 256, 2**24  # on a GPU: images, unless they have more pixels than that; ours
 HELD = 2**28  # bytes of what was read that wait on the device for one copy to the host; ours
 
 Found = TypeVar("Found")
@@ -76,8 +76,7 @@ def read_all(
         precision: "fp32", or "bf16" for passes that serve training and measure nothing.
     """
     device = _device(encoder, images)
-    if device.type == "cuda":
-        batch_size = max(batch_size, min(ON_GPU, PIXELS // math.prod(images.shape[2:])))
+    batch_size = images_at_a_time(device, images.shape[2:], batch_size)
     found: list[Tensor] = []  # on the CPU
     waiting: list[Tensor] = []
     held = 0
@@ -97,6 +96,11 @@ def read_all(
     if waiting:
         found.append(torch.cat(waiting).cpu())
     return torch.cat(found)
+
+
+def images_at_a_time(device: torch.device, size: Sequence[int], batch_size: int) -> int:
+    """A batch size, or on a GPU what keeps it busy, if that is more and fits; `size` is (H, W) of the images."""
+    return batch_size if device.type != "cuda" else max(batch_size, min(ON_GPU, PIXELS // math.prod(size)))
 
 
 def _batches(images: Images, batch_size: int) -> Iterator[Tensor]:

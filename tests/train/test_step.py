@@ -200,6 +200,19 @@ def test_bf16_and_fp32_reach_the_same_losses() -> None:
     assert all(m[-1] < 0.9 * m[0] for m in means)
 
 
+@pytest.mark.parametrize("name", ["barlow-twins", "vicreg"])
+def test_wide_heads_reach_the_same_losses_in_bf16(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above; heads of 64 are taken for wide ones, and compute in the run's precision."""
+    monkeypatch.setattr("probekit.models.heads.WIDE", 64)
+    means = []
+    for precision in ("fp32", "bf16"):
+        step = step_of(configured(name, **{"train.precision": precision, "method.hidden": 64}))
+        assert step.method.projection.wide  # type: ignore[union-attr]
+        means.append(losses(step, 200)[:, 0].view(8, 25).mean(1))
+    torch.testing.assert_close(means[0], means[1], rtol=0.05, atol=0.0)
+    assert all(m[-1] < 0.9 * m[0] for m in means)
+
+
 @pytest.mark.parametrize(("units", "expected"), [(True, "bf16"), (False, "fp32")])
 def test_auto_takes_bf16_only_where_the_device_has_it(
     monkeypatch: pytest.MonkeyPatch, units: bool, expected: str
