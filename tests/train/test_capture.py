@@ -149,7 +149,7 @@ def test_images_are_pinned_while_the_step_is_recorded(
 
 
 class Spoiler(SimCLR):
-    """Changes what a step may change on the host, and spoils the second of its recordings, or all."""
+    """Changes on the host what a step may change there, and does what a test wants to see spoil a recording."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -165,13 +165,13 @@ class Spoiler(SimCLR):
 
 def spoiler(cuda: Recorder, say: Say) -> tuple[RecordedStep, Spoiler, TrainingStep]:
     """A recorded step of it, and the same, launched."""
-    found = []
+    found: list[TrainingStep] = []
     for _ in range(2):
         step = step_of(configured("simclr"))
-        method = Spoiler(step.method.encoder, **step.config.method_options)
-        method.load_state_dict(step.method.state_dict(), strict=False)
-        step.method = method.train()
-        step.optimizer = build_optimizer(method, name="adamw", lr=1e-3, momentum=0.9, weight_decay=1e-4)
+        own = Spoiler(step.method.encoder, **step.config.method_options)
+        own.load_state_dict(step.method.state_dict(), strict=False)
+        step.method = own.train()
+        step.optimizer = build_optimizer(own, name="adamw", lr=1e-3, momentum=0.9, weight_decay=1e-4)
         found.append(step)
     method = found[0].method
     assert isinstance(method, Spoiler)
@@ -293,7 +293,7 @@ def test_a_recording_that_does_not_fit_is_told_as_such(cuda: Recorder) -> None:
 
 def test_the_step_is_recorded_anew_when_a_branch_begins(cuda: Recorder) -> None:
     """Before, it pays nothing for it."""
-    options = {"branch.xcorr.start": 1}
+    options: dict[str, Any] = {"branch.xcorr.start": 1}
     step, launched = (step_of(configured("simclr", "xcorr", **options)) for _ in range(2))
     recorded = cuda.build(step, pytest.fail)
     encoded: list[int] = []

@@ -293,6 +293,6 @@ def test_a_step_takes_such_gradients(optimizer: str) -> None:
     for other in (False, True):
         step = step_of(configured("simclr", **{"optimizer.name": optimizer}))
         for p in step.method.parameters() if other else ():
-            p.register_post_accumulate_grad_hook(turned)
+            p.register_post_accumulate_grad_hook(turned)  # type: ignore[no-untyped-call]
         found.append(losses(step, 3))
     torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)

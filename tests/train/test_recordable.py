@@ -31,11 +31,11 @@ class MetaGenerator(torch.Generator):
     device = META
 
 
-class Elsewhere(TorchDispatchMode):
+class Elsewhere(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes each operator that takes or gives a tensor that is not on the device."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen = 0
         self.found: list[str] = []
 

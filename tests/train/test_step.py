@@ -206,7 +206,8 @@ def test_wide_heads_reach_the_same_losses_in_bf16(name: str, monkeypatch: pytest
     monkeypatch.setattr("probekit.models.heads.WIDE", 64)
     means = []
     for precision in ("fp32", "bf16"):
-        step = step_of(configured(name, **{"train.precision": precision, "method.hidden": 64}))
+        options: dict[str, Any] = {"train.precision": precision, "method.hidden": 64}
+        step = step_of(configured(name, **options))
         assert step.method.projection.wide  # type: ignore[union-attr]
         means.append(losses(step, 200)[:, 0].view(8, 25).mean(1))
     torch.testing.assert_close(means[0], means[1], rtol=0.05, atol=0.0)
