@@ -75,10 +75,10 @@ class Recorder:
             with torch.no_grad():
                 for tensor, before in zip(tensors, kept, strict=True):
                     tensor.copy_(before)
+            if self.spoiled:  # and random numbers are drawn
+                raise RuntimeError(SPOILED)
             for generator, state in draws:
                 generator.set_state(state)
-            if self.spoiled:
-                raise RuntimeError(SPOILED)
 
     def during(self) -> None:
         """What else happens while the recording is under way."""
