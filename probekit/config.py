@@ -91,7 +91,8 @@ class TrainConfig:
     """Epochs, batches and what is done between.
 
     `batch_size` in images (each gives two views); `precision` "fp32", "bf16" or "auto": what suits the device;
-    `keep_every`: epochs from one encoder that is kept for good to the next, 0 for none.
+    `keep_every`: epochs from one encoder that is kept for good to the next, 0 for none; `record` "auto": on a GPU the
+    step is a CUDA graph where it can be one, "off": it is launched one kernel at a time.
     """
 
     epochs: int
@@ -99,6 +100,7 @@ class TrainConfig:
     eval_every: int
     keep_every: int
     precision: str
+    record: str
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ BEFORE: dict[str, dict[str, Any]] = {
     "model": {"backbone": "unet", "stem": "imagenet", "normalise": "none", "weights": ""},
     "crop": {"policy": "random", "threshold": 0.1, "alpha": 0.6, "warmup": 0.2, "every": 0.2},
     "optimizer": {"final": 0.0, "decay": "weights", "clip": 0.0},
-    "train": {"keep_every": 0},
+    "train": {"keep_every": 0, "record": "auto"},
 }
 
 LEAST: dict[str, float] = {
@@ -183,6 +185,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer.schedule": ("constant", "cosine"),
     "optimizer.decay": ("weights", "all"),
     "train.precision": ("auto", "fp32", "bf16"),
+    "train.record": ("auto", "off"),
 }
 
 

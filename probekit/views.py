@@ -62,6 +62,11 @@ class Recipe:
         """Views of whole size of each image."""
         return sum(kind.n for kind in self.crops if kind.side == 1)
 
+    @property
+    def first(self) -> "Recipe":
+        """One view an image, made as the first one is, and not corrupted."""
+        return Recipe(self.about, (replace(self.crops[0], n=1),))
+
 
 def _torchvision(n: int, area: tuple[float, float], colour: Colour, side: float = 1.0) -> Crops:
     return Crops(n, area, replace(colour, always_gray=False), side)
@@ -149,22 +154,17 @@ class ViewMaker(nn.Module):
     """A recipe made ready for images of one shape: draws, then applies; its constants are on the device of the images.
 
     Args:
-        recipe: A name in `RECIPES`.
+        recipe: How.
         shape: (C, H, W) of the images; C is 1 or 3.
         size: (h, w) of the views of whole size; None is the images' own, as in the authors' code.
         stride: Of the encoder: small crops are of whole cells.
-
-    Raises:
-        ValueError: If the recipe is unknown.
     """
 
     def __init__(
-        self, recipe: str, shape: Sequence[int], *, size: tuple[int, int] | None = None, stride: int = SIDE
+        self, recipe: Recipe, shape: Sequence[int], *, size: tuple[int, int] | None = None, stride: int = SIDE
     ) -> None:
         super().__init__()
-        if recipe not in RECIPES:
-            raise ValueError(nearest("recipe", recipe, RECIPES))
-        self.recipe = RECIPES[recipe]
+        self.recipe = recipe
         self.channels, height, width = shape
         whole = size or (height, width)
         small = next((size_of(kind, whole, stride) for kind in self.recipe.crops if kind.side < 1), None)
@@ -258,7 +258,7 @@ def make_views(
             f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}; "
             "pass the images as the dataset file holds them, channels second"
         )
-    maker = ViewMaker(recipe, images.shape[1:], size=size, stride=stride).to(images.device)
+    maker = ViewMaker(RECIPES[recipe], images.shape[1:], size=size, stride=stride).to(images.device)
     made: Views = maker(images, maker.draw(len(images), generator), placement)
     return made
 

@@ -1,5 +1,10 @@
-"""Before any test imports torchvision, an oracle: the operators that it looks up are declared. And no test is timed."""
+"""Before any test imports torchvision, an oracle: the operators that it looks up are declared. And no test is timed.
 
+A test marked `gpu` needs a GPU (`pytest -m gpu` runs these alone), and is skipped without one, here and nowhere else.
+"""
+
+import pytest
+import torch
 from hypothesis import settings
 
 from benchmarks.torchvision_operators import KEPT
@@ -8,3 +13,12 @@ settings.register_profile("untimed", deadline=None)  # a busy machine must not f
 settings.load_profile("untimed")
 
 __all__ = ["KEPT"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what needs a GPU where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))

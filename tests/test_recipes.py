@@ -87,7 +87,7 @@ def drawn_by(recipe: str, channels: int, monkeypatch: pytest.MonkeyPatch, n: int
 
     with monkeypatch.context() as patch:
         patch.setattr(views, "changes_of", changes)
-        views.ViewMaker(recipe, (channels, 16, 16)).draw(n, seeded())
+        views.ViewMaker(RECIPES[recipe], (channels, 16, 16)).draw(n, seeded())
     return seen
 
 

@@ -3,6 +3,7 @@
 Alone: pytest tests/test_views.py
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from probekit.corrupt import CORRUPTIONS
 from probekit.crops import resize_crops
 from probekit.show_views import draw_views
-from probekit.views import RECIPES, make_views
+from probekit.views import RECIPES, ViewMaker, make_views
 from tests.chance import apply_to_all, noise, seeded, within_five_sigma
 
 
@@ -159,3 +160,18 @@ def test_picture_is_of_views_of_the_size_that_is_asked_for(tmp_path: Path) -> No
     images = noise(2, 1, 32, 48)
     draw_views(images, recipe="conrec", seed=0, title="a title", out=tmp_path / "a.png", predict=predict, size=(16, 24))
     assert {tuple(x.shape) for x in seen} == {(2, 1, 16, 24)}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_first_of_a_recipe_is_one_view_by_its_first_law(recipe: str) -> None:
+    """Nothing else is drawn, and nothing is corrupted."""
+    whole, one = (ViewMaker(r, (3, 32, 32), size=(16, 24)) for r in (RECIPES[recipe], RECIPES[recipe].first))
+    kind = RECIPES[recipe].crops[0]
+    assert one.recipe.crops == (replace(kind, n=1),)
+    images, drawn = noise(6, 3, 32, 32), one.draw(6, seeded())
+    made = one(images, drawn)
+    assert made.inputs.shape == (1, 6, 3, 16, 24)
+    assert made.inputs is made.targets
+    assert made.local is None
+    assert not drawn.corruption
+    assert drawn.boxes.shape[1] * sum(k.n for k in whole.recipe.crops) == whole.draw(6, seeded()).boxes.shape[1]

@@ -49,6 +49,11 @@ class Branch(nn.Module):
         self.weight = weight
         self.logs: dict[str, Tensor] = {}
 
+    @property
+    def resting(self) -> bool:
+        """Whether this epoch's steps are made without it; it changes in `begin_epoch` alone, which is called anyway."""
+        return False
+
     def refine(self, features: Features) -> Features:
         """Changes the features before the method's heads see them."""
         return features
@@ -65,18 +70,24 @@ class Branch(nn.Module):
         """The embedding at test time, `[B, D]`, or None to keep the encoder's own. Reads the map alone."""
         return None
 
-    def companions(self, index: Tensor) -> Tensor | None:
+    def companions(self, index: Tensor, generator: torch.Generator) -> Tensor | None:
         """More images to encode beside the batch's: indices into the split, or None.
 
-        The trainer puts the features of one view of each, the first of the same recipe, into
-        `step.companions[self.name]`; they have a pass of their own, and so batch statistics of their own.
+        The trainer puts the features of one view of each, made as the recipe's first is and not corrupted, into
+        `step.companions[self.name]`; they have a pass of their own, and so batch statistics of their own. The call is
+        part of the step, so it must not wait for the device.
+
+        Args:
+            index: int64 `[B]`, the batch's images, on the device.
+            generator: On the device; the only source of randomness.
         """
         return None
 
     def begin_epoch(self, embed: Callable[[], Tensor], labels: Tensor | None) -> Mapping[str, float]:
         """Called before each epoch; returns numbers to record.
 
-        Keep the outcome in buffers: a run that resumes within an epoch finds it there and does not begin again.
+        Keep the outcome in buffers (`put`): a run that resumes within an epoch finds it there and does not begin again,
+        and a recorded step sees it.
 
         Args:
             embed: Gives the projections of the whole split, `[N, P]` (the embeddings, where a method has no
@@ -130,8 +141,18 @@ def attach(method: Method, branch: Branch) -> None:
     method.branches[branch.name] = branch
 
 
+def put(module: nn.Module, **found: Tensor) -> None:
+    """Writes buffers in place, where a recorded step looks for them; those of another shape are made anew."""
+    for name, value in found.items():
+        buffer: Tensor = getattr(module, name)
+        if buffer.shape == value.shape:
+            buffer.copy_(value)
+        else:
+            setattr(module, name, value)
+
+
 def brings_images(branch: Branch) -> bool:
-    """Whether a branch has images of its own encoded, chosen on the host: a CUDA graph would repeat the first ones."""
+    """Whether a branch has images of its own encoded, other ones at each step."""
     return type(branch).companions is not Branch.companions
 
 

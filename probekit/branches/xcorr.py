@@ -6,7 +6,6 @@ own. No code was published; what the text leaves open, and our readings of it: d
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +13,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.branches.base import Branch
+from probekit.branches.base import Branch, put
 from probekit.branches.correlation import MASKS, correlation_mask
 from probekit.branches.lcr import stretched, weighted_mean
 from probekit.branches.spherical_kmeans import spherical_kmeans
@@ -102,10 +101,10 @@ class XCorr(Branch):
         self.attention = nn.Conv2d(dim, 1, 1)
         self.classifier = nn.Linear(dim, clusters, bias=False)
         nn.init.normal_(self.classifier.weight, std=INIT_SD)
-        self.seed, self.epochs, self.calls = torch.initial_seed(), 0, 0
+        self.seed, self.epochs = torch.initial_seed(), 0
         self.register_buffer("labels", torch.zeros(0, dtype=torch.int64))  # of every image, once there are clusters
         self.register_buffer("centroids", torch.zeros(0, 0))
-        self.members: Members | None = None
+        self.members = Members()
         self.index = torch.empty(0, dtype=torch.int64)  # of the images of this step, sources first
 
     def plan(self, *, images: int) -> Sequence[str]:
@@ -118,13 +117,17 @@ class XCorr(Branch):
             )
         return ()
 
+    @property
+    def resting(self) -> bool:
+        """Until its first epoch, and where neither loss counts."""
+        return self.epochs <= self.start or not self.mu + self.cls
+
     def begin_epoch(self, embed: Callable[[], Tensor], labels: Tensor | None) -> Mapping[str, float]:
         """Clusters the bank anew, from where the last centroids stood."""
         self.epochs += 1
         if self.epochs <= self.start:
             return {}
         z = F.normalize(embed().float(), dim=1)
-        old = self.labels
         if len(self.centroids):
             begin = self.centroids
         else:
@@ -132,28 +135,23 @@ class XCorr(Branch):
             rows = torch.randperm(len(z), generator=generator)[: len(self.classifier.weight)]
             begin = z[rows.to(z.device)]
         found = spherical_kmeans(z, begin, iterations=self.iterations)
-        self.labels, self.centroids = found.labels, found.centroids
         sizes = torch.bincount(found.labels, minlength=len(found.centroids))
         numbers = {"inertia": found.inertia, "smallest": float(sizes.min()), "largest": float(sizes.max())}
         assigned = found.labels.cpu().numpy()
         if labels is not None:
             numbers["NMI with labels"] = float(normalized_mutual_info_score(labels.cpu().numpy(), assigned))
-        if len(old):
-            numbers["NMI with last epoch"] = float(normalized_mutual_info_score(old.cpu().numpy(), assigned))
+        if len(self.labels):
+            last = self.labels.cpu().numpy()
+            numbers["NMI with last epoch"] = float(normalized_mutual_info_score(last, assigned))
+        put(self, labels=found.labels, centroids=found.centroids)
+        self.members.sort(self.labels, clusters=len(self.centroids))
         return numbers
 
-    def companions(self, index: Tensor) -> Tensor | None:
+    def companions(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """Positives of a batch, `[P * B]`; the first of every image, then the second."""
-        if not len(self.labels) or not self.mu + self.cls:
-            self.index = index[:0]
-            return None
-        self.calls += 1
-        generator = torch.Generator().manual_seed((self.seed + self.calls) % 2**63)
-        u = torch.rand(self.positives, len(index), generator=generator).to(index.device)
+        u = torch.rand(self.positives, len(index), generator=generator, device=index.device)
         anyone = self.sampling == "random"
-        if self.members is None or self.members.labels is not self.labels:  # other clusters, or a run that goes on
-            self.members = Members.of(self.labels)
-        chosen = (u * len(self.labels)).long() if anyone else self.members.draw_others(index, u)
+        chosen = (u * len(self.labels)).long() if anyone else self.members.draw_others(self.labels, index, u)
         self.index = torch.cat([index, chosen.flatten()])
         return chosen.flatten()
 
@@ -163,11 +161,7 @@ class XCorr(Branch):
         Logs: `mu`, `cls`, the classifier's `accuracy`, means and standard deviations of mask and attention, and
         `agreement`, their correlation.
         """
-        zero = torch.zeros((), device=step.loss.device)
         names = ("mu", "cls", "accuracy", "mask", "mask deviation", "attention", "attention deviation", "agreement")
-        self.logs = dict.fromkeys(names, zero)  # the same at every step
-        if not len(self.index):
-            return zero
         batch = len(self.index) // (1 + self.positives)
         source = self.joined(step.features)[:batch]
         others = self.joined(step.companions[self.name])
@@ -180,8 +174,8 @@ class XCorr(Branch):
             target = self.labels[self.index]
             classification = F.cross_entropy(logits / self.temperature, target)
         accuracy = (logits.detach().argmax(1) == target).float().mean()
-        pair = torch.stack([beta[:batch].detach().flatten(), mu.flatten()])
-        agreement = torch.corrcoef(pair)[0, 1].nan_to_num()
+        own, mask = (x.detach().flatten() - x.detach().mean() for x in (beta[:batch], mu))
+        agreement = F.cosine_similarity(own, mask, dim=0)  # torch.corrcoef waits for the device; 0 where either is even
         means = (mu.mean(), mu.std(), beta.mean(), beta.std())
         values = (distance, classification, accuracy, *means, agreement)
         self.logs = {name: value.detach() for name, value in zip(names, values, strict=True)}
@@ -230,56 +224,61 @@ class XCorr(Branch):
 
     def get_extra_state(self) -> dict[str, int]:
         """What a resumed run goes on with, beside the buffers."""
-        return {"seed": self.seed, "epochs": self.epochs, "calls": self.calls}
+        return {"epochs": self.epochs}
 
     def set_extra_state(self, state: Mapping[str, int]) -> None:
-        """The inverse."""
-        self.seed, self.epochs, self.calls = state["seed"], state["epochs"], state["calls"]
+        """The inverse; older checkpoints have more."""
+        self.epochs = state["epochs"]
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any) -> None:
         """Takes over clusters of any number of images: they are as many as a run's dataset has."""
-        for name in ("labels", "centroids"):
-            if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name], device=self.labels.device))
+        kept = {name: state_dict[prefix + name] for name in ("labels", "centroids") if prefix + name in state_dict}
+        put(self, **{name: value.to(self.labels.device, copy=True) for name, value in kept.items()})
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+        if len(self.labels):
+            self.members.sort(self.labels, clusters=len(self.centroids))
 
 
-@dataclass(frozen=True)
-class Members:
-    """Who is in which cluster, made once for many draws.
+class Members(nn.Module):
+    """Who is in which cluster, sorted once for many draws.
+
+    In buffers that are written in place: a recorded step sees the change. Checkpoints need none of it but the labels.
 
     Attributes:
-        labels: int64 `[N]`, the cluster of every image.
         order: int64 `[N]`, the images, cluster after cluster.
         starts: int64 `[K]`, where each cluster begins there.
         counts: int64 `[K]`, its images.
         rank: int64 `[N]`, where each image stands there.
     """
 
-    labels: Tensor
     order: Tensor
     starts: Tensor
     counts: Tensor
     rank: Tensor
 
-    @classmethod
-    def of(cls, labels: Tensor) -> "Members":
-        """Sorted by cluster."""
-        order, counts = labels.argsort(stable=True), torch.bincount(labels)
-        rank = torch.empty_like(order).index_copy_(0, order, torch.arange(len(order), device=order.device))
-        return cls(labels, order, counts.cumsum(0) - counts, counts, rank)
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("order", "starts", "counts", "rank"):
+            self.register_buffer(name, torch.zeros(0, dtype=torch.int64), persistent=False)
 
-    def draw_others(self, index: Tensor, u: Tensor) -> Tensor:
+    def sort(self, labels: Tensor, *, clusters: int) -> None:
+        """Sorts the images by their clusters, int64 `[N]` below `clusters`."""
+        order, counts = labels.argsort(stable=True), torch.bincount(labels, minlength=clusters)
+        rank = torch.empty_like(order).index_copy_(0, order, torch.arange(len(order), device=order.device))
+        put(self, order=order, starts=counts.cumsum(0) - counts, counts=counts, rank=rank)
+
+    def draw_others(self, labels: Tensor, index: Tensor, u: Tensor) -> Tensor:
         """Another image of the same cluster for each draw, uniformly; the image itself where it is alone.
 
         Args:
+            labels: int64 `[N]`, that were sorted.
             index: int64 `[B]`, images.
             u: `[P, B]`, uniform in [0, 1).
 
         Returns:
             int64 `[P, B]`.
         """
-        cluster = self.labels[index]
+        cluster = labels[index]
         size, place = self.counts[cluster], self.rank[index] - self.starts[cluster]
         shift = 1 + (u * (size - 1)).long().clamp(max=(size - 2).clamp(min=0))
         return self.order[self.starts[cluster] + (place + shift) % size]

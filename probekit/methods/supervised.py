@@ -5,7 +5,8 @@ weight decay nor LARS's adaptation. With preset `paper` (LARS, rate .3 at batch 
 weight decay on Flowers (`--set optimizer.weight_decay=5e-4`) and the epochs (Flowers 1000, Dogs 500).
 """
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probekit.methods.base import Method, Step
@@ -14,12 +15,17 @@ from probekit.views import Views
 
 
 class Classifier(nn.Linear):
-    """A linear layer of its own initialisation, which `build_optimizer` spares."""
+    """A linear layer of its own initialisation, which `build_optimizer` spares. Computes in float32, as heads do."""
 
     def __init__(self, dim: int, classes: int) -> None:
         super().__init__(dim, classes)
         nn.init.xavier_uniform_(self.weight)  # authors' code
         nn.init.zeros_(self.bias)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Logits float32 `[B, classes]` of embeddings `[B, D]`."""
+        with torch.autocast(pooled.device.type, enabled=False):
+            return super().forward(pooled.float())
 
     def no_weight_decay(self) -> set[str]:
         """Its weight (authors' code)."""
@@ -50,7 +56,7 @@ class Supervised(Method):
         assert views.labels is not None
         features = self.encode(views.inputs.flatten(0, 1))
         labels = views.labels.repeat(len(views.inputs))
-        logits = self.classifier(features.pooled).float()
+        logits = self.classifier(features.pooled)
         loss = F.cross_entropy(logits, labels)
         accuracy = (logits.detach().argmax(dim=1) == labels).float().mean()
         return Step(loss=loss, features=features, logs={"accuracy": accuracy})

@@ -1,6 +1,7 @@
-"""Features of a frozen encoder: eval mode, no gradient, float32, no augmentation."""
+"""Features of a frozen encoder: eval mode, no gradient, no augmentation; float32 wherever something is measured."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -13,6 +14,8 @@ from probekit.data import Images, shrink
 from probekit.streamed import StreamedImages
 
 BATCH_SIZE = 32  # images a forward pass: bounds memory, changes no number; the fastest on a CPU (docs/log.md)
+ON_GPU, PIXELS = 256, 2**24  # on a GPU: images, unless they have more pixels than that; ours
+HELD = 2**28  # bytes of what was read that wait on the device for one copy to the host; ours
 
 Found = TypeVar("Found")
 
@@ -36,7 +39,7 @@ def extract(
     Args:
         encoder: `[B, C, H, W]` float32 in [0, 1] -> features with `.pooled` `[B, D]`.
         images: uint8 `[N, C, H, W]`, on any device or streamed; batches move to the encoder's.
-        batch_size: Images at a time; it changes speed and memory only.
+        batch_size: Images at a time, at least; it changes speed and memory only.
         max_size: Images whose longer side has more pixels are averaged down to it.
 
     Returns:
@@ -57,18 +60,47 @@ def read_all(
     encoder: Callable[[Tensor], Found],
     images: Images,
     read: Callable[[Found], Tensor],
-    batch_size: int,
+    batch_size: int = BATCH_SIZE,
     max_size: int | None = None,
+    *,
+    precision: str = "fp32",
 ) -> Tensor:
-    """What `read` makes of the encoder's answer to every image; see `extract`. `[N, ...]` on the CPU."""
+    """What `read` makes of the encoder's answer to every image, `[N, ...]` on the CPU; see `extract`.
+
+    Args:
+        encoder: As for `extract`.
+        images: As for `extract`.
+        read: From the encoder's answer to B images to `[B, ...]`, on the same device.
+        batch_size: As for `extract`.
+        max_size: As for `extract`.
+        precision: "fp32", or "bf16" for passes that serve training and measure nothing.
+    """
     device = _device(encoder, images)
-    parts: list[Tensor] = []
-    with eval_mode(encoder), torch.no_grad(), torch.autocast(device.type, enabled=False):
+    batch_size = images_at_a_time(device, images.shape[2:], batch_size)
+    found: list[Tensor] = []  # on the CPU
+    waiting: list[Tensor] = []
+    held = 0
+    with (
+        eval_mode(encoder),
+        torch.no_grad(),
+        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+    ):
         for batch in _batches(images, batch_size):
             small = batch if max_size is None else shrink(batch, max_size)
             inputs = (small.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
-            parts.append(read(encoder(inputs)).cpu())
-    return torch.cat(parts)
+            waiting.append(read(encoder(inputs)))
+            held += waiting[-1].nbytes
+            if held >= HELD:
+                found.append(torch.cat(waiting).cpu())
+                waiting, held = [], 0
+    if waiting:
+        found.append(torch.cat(waiting).cpu())
+    return torch.cat(found)
+
+
+def images_at_a_time(device: torch.device, size: Sequence[int], batch_size: int) -> int:
+    """A batch size, or on a GPU what keeps it busy, if that is more and fits; `size` is (H, W) of the images."""
+    return batch_size if device.type != "cuda" else max(batch_size, min(ON_GPU, PIXELS // math.prod(size)))
 
 
 def _batches(images: Images, batch_size: int) -> Iterator[Tensor]:

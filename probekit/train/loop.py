@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from probekit.config import Config
 from probekit.data import DeviceSplit
 from probekit.methods.base import Method
-from probekit.models.encoder import Encoder, save_encoder
-from probekit.probe.features import BATCH_SIZE, eval_mode, read_all
+from probekit.models.encoder import Encoder, Features, save_encoder
+from probekit.probe.features import eval_mode, read_all
 from probekit.run import Run
 from probekit.streamed import StreamedImages, feed
 from probekit.train.checkpoint import restore_rng, rng_state, save_checkpoint
@@ -25,7 +25,7 @@ from probekit.train.health import RANK, CollapseError, complaints
 from probekit.train.live import Display
 from probekit.train.optim import Schedule, rates_on_device, scaled_rate, set_rates
 from probekit.train.seeds import stream_seed
-from probekit.train.step import active_branches, build_step, fastest_step
+from probekit.train.step import RecordedStep, active_branches, build_step, fastest_step
 
 READ_EVERY = 50  # steps between reads of the device's loss buffer: each read waits for the device
 READ_AFTER = 10.0  # seconds after which it is read all the same: slow runs should show that they move
@@ -142,7 +142,7 @@ class Trainer:
         if self.progress.batch == 0:  # a resumed epoch has begun already; what it began is in the checkpoint
             regions, epochs = self.eager_step.regions, self.config.train.epochs
             if regions is not None and regions.due(self.progress.epoch, epochs):
-                share = regions.find(self.method.encoder, self.train.images)
+                share = regions.find(self.method.encoder, self.train.images, self.config.train.precision)
                 self.progress.begun["crop region"] = share
                 self.say(regions.told(share))
             for branch in active_branches(self.method):
@@ -235,7 +235,7 @@ class Trainer:
         return found | ({} if scores.rank is None else {RANK: scores.rank})
 
     def save(self) -> None:
-        """Writes `last` and the encoder's own file.
+        """Writes `last`, the encoder's own file, and into run.json whether the step is recorded.
 
         Raises:
             NonFiniteLossError: If a weight is no longer a number, which the last loss did not show.
@@ -243,6 +243,7 @@ class Trainer:
         self._check_weights()
         self._write("last")
         save_encoder(self.run.encoder, self.encoder, self._encoder_info())
+        self.run.update(recorded=isinstance(self.step, RecordedStep) and self.step.graph is not None)
         self.saved_at = time.monotonic()
 
     def _check_weights(self) -> None:
@@ -310,12 +311,20 @@ class Trainer:
 
     @torch.no_grad()
     def _project_all(self) -> Tensor:
-        """The projections of all images without augmentation, `[N, P]`, in eval mode; as large as views are."""
+        """The projections of all images without augmentation, `[N, P]`, in eval mode; as large as views are.
+
+        Float32, of a pass in the run's precision: nothing is measured here.
+        """
         project = self.method.projection or nn.Identity()
-        size = self.config.views.max_size
-        with eval_mode(self.method):  # projected batch by batch: embeddings may be much longer
-            projected = read_all(self.encoder, self.train.images, lambda f: project(f.pooled.float()), BATCH_SIZE, size)
-        return projected.to(self.device)
+        size, precision = self.config.views.max_size, self.config.train.precision
+
+        def read(features: Features) -> Tensor:  # batch by batch: embeddings may be much longer
+            projected: Tensor = project(features.pooled.float())
+            return projected.float()
+
+        with eval_mode(self.method):
+            found = read_all(self.encoder, self.train.images, read, max_size=size, precision=precision)
+        return found.to(self.device)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The optimizer of a run, and its learning rates."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -79,6 +79,17 @@ def _spared(modules: nn.Module) -> set[int]:
         own = module.named_parameters() if patterns else ()
         found |= {id(p) for name, p in own if any(fnmatchcase(name, pattern) for pattern in patterns)}
     return found
+
+
+def lay_as_weights(parameters: Iterable[Tensor]) -> None:
+    """Copies each gradient whose strides are not its parameter's, at dimensions of size 1 too, into these strides.
+
+    Some convolutions' backward passes give such ones. A fused optimizer refuses them on a GPU, and on a CPU takes their
+    numbers in the wrong order. Its other forms read a rate that is a tensor back to the host.
+    """
+    for p in parameters:
+        if p.grad is not None and p.grad.stride() != p.stride():
+            p.grad = torch.empty_like(p).copy_(p.grad)
 
 
 def rates_on_device(optimizer: Optimizer, device: torch.device) -> None:

@@ -16,7 +16,7 @@ from probekit.config import CropConfig
 from probekit.crops import Placement
 from probekit.data import Images
 from probekit.models.encoder import Encoder
-from probekit.probe.features import BATCH_SIZE, read_all
+from probekit.probe.features import read_all
 
 WHOLE = 0.95  # of an image; ours
 QUANTILES = 2**12  # ours: the law's distribution function is off by less than 1 / 4096
@@ -55,9 +55,9 @@ class Regions(nn.Module):
         step = max(1, round(self.crop.every * epochs))
         return epoch >= first and (epoch - first) % step == 0
 
-    def find(self, encoder: Encoder, images: Images) -> float:
-        """Finds every image's region anew; returns their mean share of an image."""
-        placement = find_placement(encoder, images, self.crop)
+    def find(self, encoder: Encoder, images: Images, precision: str = "fp32") -> float:
+        """Finds every image's region anew, in the run's precision; returns their mean share of an image."""
+        placement = find_placement(encoder, images, self.crop, precision)
         self.boxes.copy_(placement.regions)
         self.quantiles.copy_(placement.quantiles)
         height, width = images.shape[-2:]
@@ -87,11 +87,14 @@ def check_cells(images: Images, stride: int) -> None:
         )
 
 
-def find_placement(encoder: Encoder, images: Images, crop: CropConfig) -> Placement:
+def find_placement(encoder: Encoder, images: Images, crop: CropConfig, precision: str = "fp32") -> Placement:
     """Where the crops of images uint8 `[N, C, H, W]` are to stand, found in one pass in eval mode; on their device."""
     height, width = images.shape[-2:]
     found = read_all(
-        encoder, images, lambda features: strong_boxes(features.map, (height, width), crop.threshold), BATCH_SIZE
+        encoder,
+        images,
+        lambda features: strong_boxes(features.map, (height, width), crop.threshold),
+        precision=precision,
     )
     return Placement(found.to(images.device), beta_quantiles(crop.alpha).to(images.device))
 

@@ -10,13 +10,16 @@ from torch.optim import Optimizer
 
 from probekit.branches.base import Branch, branches_of, brings_images
 from probekit.config import Config
+from probekit.crops import Placement
 from probekit.data import Images, shrunk
 from probekit.methods.base import Method, Step
+from probekit.streamed import StreamedImages
+from probekit.train.capture import Before, release, told
 from probekit.train.health import OWN_LOSS, batch_health, projection_health
-from probekit.train.optim import build_optimizer, rates_on_device, scaled_rate
+from probekit.train.optim import build_optimizer, lay_as_weights, rates_on_device, scaled_rate
 from probekit.train.regions import Regions
 from probekit.train.seeds import stream_seed
-from probekit.views import ViewMaker, Views
+from probekit.views import RECIPES, ViewMaker, Views
 
 WARM_UP = 3  # eager steps before a CUDA graph is recorded: cuDNN chooses its algorithms, the optimizer makes its state
 
@@ -51,9 +54,9 @@ class TrainingStep:
         self.config, self.method, self.optimizer = config, method, optimizer
         self.images, self.generator, self.labels, self.regions = images, generator, labels, regions
         self.view_size = shrunk(images, config.views.max_size)
-        stride = method.encoder.stride
-        self.maker = ViewMaker(config.views.recipe, images.shape[1:], size=self.view_size, stride=stride)
-        self.maker.to(images.device)
+        recipe, shape, stride = RECIPES[config.views.recipe], images.shape[1:], method.encoder.stride
+        self.maker = ViewMaker(recipe, shape, size=self.view_size, stride=stride).to(images.device)
+        self.of_companions = ViewMaker(recipe.first, shape, size=self.view_size, stride=stride).to(images.device)
         self.names: list[str] = []
 
     def __call__(self, index: Tensor, images: Tensor) -> Tensor:
@@ -64,6 +67,7 @@ class TrainingStep:
             images: uint8 `[B, C, H, W]`, these images.
         """
         loss, step = self._gradients(index, images)
+        lay_as_weights(self.method.parameters())
         if self.config.optimizer.clip:
             clip_each([p.grad for p in self.method.parameters() if p.grad is not None], self.config.optimizer.clip)
         self.optimizer.step()
@@ -81,15 +85,17 @@ class TrainingStep:
 
     def views(self, index: Tensor, images: Tensor) -> Views:
         """Augmented views of a batch of images; arguments as for the step."""
-        placement = None if self.regions is None else self.regions.of(index)
-        made: Views = self.maker(images, self.maker.draw(len(images), self.generator), placement)
+        made: Views = self.maker(images, self.maker.draw(len(images), self.generator), self._placement(index))
         return made
+
+    def _placement(self, index: Tensor) -> Placement | None:
+        return None if self.regions is None else self.regions.of(index)
 
     def _gradients(self, index: Tensor, images: Tensor) -> tuple[Tensor, Step]:
         with torch.autocast(index.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
             step = self._forward(index, images)
             loss = step.loss
-            for branch in active_branches(self.method):
+            for branch in running_branches(self.method):
                 loss = loss + branch.weight * branch.loss(step)
                 step.logs |= {f"{branch.name} {name}": value for name, value in branch.logs.items()}
         self.optimizer.zero_grad(set_to_none=True)
@@ -101,11 +107,17 @@ class TrainingStep:
         if self.labels is not None:
             views.labels = self.labels[index]
         step = self.method.step(views)
-        for branch in active_branches(self.method):
-            more = branch.companions(index)
+        for branch in running_branches(self.method):
+            more = branch.companions(index, self.generator)
             if more is not None:
-                step.companions[branch.name] = self.method.encode(self.views(more, self.images[more]).inputs[0])
+                step.companions[branch.name] = self.method.encode(self._first_views(more))
         return step
+
+    def _first_views(self, index: Tensor) -> Tensor:
+        made: Views = self.of_companions(
+            self.images[index], self.of_companions.draw(len(index), self.generator), self._placement(index)
+        )
+        return made.inputs[0]
 
 
 def clip_each(gradients: list[Tensor], largest: float) -> None:
@@ -119,14 +131,22 @@ def active_branches(method: Method) -> list[Branch]:
     return [branch for branch in branches_of(method) if branch.weight]
 
 
+def running_branches(method: Method) -> list[Branch]:
+    """Those that take part in the steps of this epoch."""
+    return [branch for branch in active_branches(method) if not branch.resting]
+
+
 class RecordedStep:
-    """A training step that is recorded as one CUDA graph, so that a replay is a single launch.
+    """A training step that is recorded as one CUDA graph: the host then launches that in place of each kernel.
 
     The first steps are made one kernel at a time; then the graph is recorded, which makes no step. What cannot be
-    recorded goes on as it began, and says so once.
+    recorded goes on as it began, and says so once. When a branch begins to take part, all that is done anew.
+
+    Attributes:
+        graph: The recording, or None before it and without it.
 
     Args:
-        step: On a GPU, without branches that bring other images from step to step.
+        step: On a GPU; all that it reads from step to step is there.
         say: Takes a line for the user.
     """
 
@@ -136,10 +156,13 @@ class RecordedStep:
         self.graph: torch.cuda.CUDAGraph | None = None
         self.index = self.images = torch.empty(0)
         self.scalars = torch.empty(0)
-        self.to_warm_up = WARM_UP
+        self.to_warm_up, self.running = WARM_UP, running_branches(step.method)
 
     def __call__(self, index: Tensor, images: Tensor) -> Tensor:
         """As the step; the scalars are a copy, which the next replay does not change."""
+        running = running_branches(self.step.method)
+        if running != self.running:
+            self.graph, self.to_warm_up, self.running = None, WARM_UP, running
         if self.graph is None and self.to_warm_up == 0:
             self._record(index, images)
         if self.graph is None:
@@ -161,35 +184,24 @@ class RecordedStep:
 
     def _record(self, index: Tensor, images: Tensor) -> None:
         self.index, self.images = index.clone(), images.clone()
-        self.step.optimizer.zero_grad(set_to_none=True)  # gradients then live in the graph's own memory
-        views = self.step.generator
-        generators = [views, *(g for g in torch.cuda.default_generators if g.device == views.device)]
-        before = [generator.get_state() for generator in generators]
+        step, device = self.step, self.stream.device
+        default = (g for g in torch.cuda.default_generators if g.device == step.generator.device)
+        before = Before(step.method, step.optimizer, [step.generator, *default])
+        step.optimizer.zero_grad(set_to_none=True)  # gradients then live in the graph's own memory
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+        # By default threads that read images ahead could not pin memory meanwhile, and would spoil it (pytorch 146924).
+        recording = torch.cuda.graph(graph, pool=pool, stream=self.stream, capture_error_mode="thread_local")
         try:
-            graph = torch.cuda.CUDAGraph()
-            graph.register_generator_state(views)
+            graph.register_generator_state(step.generator)
             # The outer context gives the stream back where the inner one fails as it ends.
-            with torch.cuda.stream(self.stream), torch.cuda.graph(graph, stream=self.stream):
-                self.scalars = self.step(self.index, self.images)
+            with torch.cuda.stream(self.stream), recording:
+                self.scalars = step(self.index, self.images)
         except RuntimeError as error:
-            for generator, state in zip(generators, before, strict=True):
-                renew(generator, state)
-            self.step.optimizer.zero_grad(set_to_none=True)
-            reason = str(error).splitlines()[0]
-            self.say(f"the step cannot be recorded as a CUDA graph, and is launched kernel by kernel: {reason}")
+            release(graph, pool, device)
+            before.restore()
+            self.say(told(error, [step.method, *self.running]))
             return
         self.graph = graph
-
-
-def renew(generator: torch.Generator, state: Tensor) -> None:
-    """Puts a generator back to a state.
-
-    On a GPU that state is a new object: in some versions of torch the one that was part of a failed recording still
-    takes itself for recorded, and refuses to draw.
-    """
-    if generator.device.type == "cuda":
-        generator.graphsafe_set_state(torch.Generator(generator.device).graphsafe_get_state())
-    generator.set_state(state)
 
 
 def build_step(config: Config, method: Method, images: Images, labels: NDArray[np.int64] | None = None) -> TrainingStep:
@@ -219,7 +231,8 @@ def build_step(config: Config, method: Method, images: Images, labels: NDArray[n
 
 
 def fastest_step(step: TrainingStep, say: Callable[[str], None]) -> TrainingStep | RecordedStep:
-    """The step recorded as a CUDA graph where it can be, else as it is."""
-    fixed = not any(brings_images(branch) for branch in active_branches(step.method))
-    recordable = step.images.device.type == "cuda" and fixed
-    return RecordedStep(step, say) if recordable else step
+    """The step recorded as a CUDA graph where it can be, and `train.record` lets it, else as it is."""
+    # Which images a branch adds is known on the device alone, and those that are streamed are not there.
+    brought = isinstance(step.images, StreamedImages) and any(map(brings_images, active_branches(step.method)))
+    recordable = step.images.device.type == "cuda" and not brought
+    return RecordedStep(step, say) if recordable and step.config.train.record == "auto" else step

@@ -72,4 +72,5 @@ def test_hooks_are_harmless_by_default() -> None:
     features = method.encode(batch.inputs[0])
     assert idle.maps(features) is None
     assert idle.pool(features) is None
-    assert idle.companions(torch.arange(3)) is None
+    assert idle.companions(torch.arange(3), torch.Generator()) is None
+    assert not idle.resting

@@ -190,9 +190,9 @@ def test_a_compiled_backbone_gives_the_eager_losses_and_gradients(name: str) -> 
         torch.testing.assert_close(theirs[key], gradient, rtol=0, atol=1e-4 * float(gradient.abs().max()) + 1e-6)
 
 
-@pytest.mark.parametrize("name", ["simclr", "swav", "byol"])
-def test_together_both_learn(name: str) -> None:
-    """Their own losses fall over 90 steps; clusters are the two textures, and the classifier tells them apart.
+@pytest.mark.parametrize(("name", "epochs"), [("simclr", 30), ("swav", 45), ("byol", 30)])
+def test_together_both_learn(name: str, epochs: int) -> None:
+    """Their own losses fall over some 100 steps; clusters are the two textures, and the classifier tells them apart.
 
     With more weight on the mask than in the paper: else the classifier decides where the attention lies.
     """
@@ -204,7 +204,7 @@ def test_together_both_learn(name: str) -> None:
     xcorr.centroids = torch.eye(2)
     xcorr.begin_epoch(lambda: torch.eye(2)[textures] + 0.01, None)
     assert torch.equal(xcorr.labels, textures)
-    table = torch.stack([step(i, step.images[i]) for i in torch.arange(24).view(3, 8).repeat(30, 1)])
+    table = torch.stack([step(i, step.images[i]) for i in torch.arange(24).view(3, 8).repeat(epochs, 1)])
     columns = dict(zip(step.names, table.T, strict=True))
     losses = {"lcr": columns["lcr kl"], "xcorr": 5 * columns["xcorr mu"] + 0.1 * columns["xcorr cls"]}
     for branch, loss in losses.items():

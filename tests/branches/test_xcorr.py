@@ -18,6 +18,7 @@ from probekit.branches.xcorr import Members, XCorr
 from probekit.methods.base import Step
 from probekit.models.encoder import Encoder, Features
 from tests.branches.attached import features_of
+from tests.chance import seeded
 
 B, P, D, H, W, K = 3, 2, 8, 2, 3, 4
 IMAGES = 40
@@ -45,7 +46,7 @@ def clustered(**settings: Any) -> XCorr:
 
 def step_with(xcorr: XCorr, phi: Tensor, others: Tensor, index: Tensor) -> Step:
     """Of two views, the second of which the branch must not look at."""
-    assert xcorr.companions(index) is not None
+    xcorr.companions(index, seeded())
     both = torch.cat([phi, torch.full_like(phi, 1e3)])
     return Step(loss=torch.zeros(()), features=features_of(both), logs={}, companions={"xcorr": features_of(others)})
 
@@ -189,19 +190,24 @@ def test_each_weight_is_a_control() -> None:
         xcorr = clustered(mu=weights[0], cls=weights[1])
         found[weights] = float(xcorr.loss(step_with(xcorr, phi, others, torch.arange(B))).detach())
     assert found[0.05, 0.0] + found[0.0, 0.1] == pytest.approx(found[0.05, 0.1], rel=1e-5)
-    off = clustered(mu=0.0, cls=0.0)
-    assert off.companions(torch.arange(B)) is None
-    assert float(off.loss(Step(torch.zeros(()), features_of(phi), {}))) == 0
+    assert clustered(mu=0.0, cls=0.0).resting
+    assert not clustered(mu=0.0, cls=0.1).resting
 
 
 # Positives
+
+
+def sorted_by(labels: Tensor) -> Members:
+    members = Members()
+    members.sort(labels, clusters=int(labels.max()) + 1)
+    return members
 
 
 def test_positives_are_uniform_over_the_others_of_the_cluster() -> None:
     labels = torch.tensor([2, 0, 1, 0, 2, 0, 0, 3, 1, 0])
     draws = 4000
     u = torch.rand(draws, len(labels), generator=torch.Generator().manual_seed(0))
-    drawn = Members.of(labels).draw_others(torch.arange(len(labels)), u)
+    drawn = sorted_by(labels).draw_others(labels, torch.arange(len(labels)), u)
     assert drawn.shape == u.shape
     for image, label in enumerate(labels.tolist()):
         others = [other for other in range(len(labels)) if labels[other] == label and other != image]
@@ -219,37 +225,66 @@ def test_the_ends_of_the_unit_interval_are_drawn_from_too() -> None:
     labels = torch.tensor([0, 0, 0, 1])
     almost = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
     for u in (torch.tensor(0.0), almost):
-        drawn = Members.of(labels).draw_others(torch.arange(4), u.expand(1, 4))
+        drawn = sorted_by(labels).draw_others(labels, torch.arange(4), u.expand(1, 4))
         assert (labels[drawn[0]] == labels).all()
         assert (drawn[0, :3] != torch.arange(3)).all()
 
 
 def test_companions_are_of_the_images_clusters_and_new_ones_each_time() -> None:
     xcorr, index = clustered(), torch.arange(0, IMAGES, 2)
-    first, second = xcorr.companions(index), xcorr.companions(index)
-    assert first is not None
-    assert second is not None
+    generator = seeded()
+    first, second = xcorr.companions(index, generator), xcorr.companions(index, generator)
     assert first.shape == (P * len(index),)
     for drawn in (first.view(P, -1), second.view(P, -1)):
         for row in drawn:
             assert torch.equal(xcorr.labels[row], xcorr.labels[index])
             assert (row != index).float().mean() > 0.8, "itself only where a cluster has no other"
     assert not torch.equal(first, second)
-    anyone = clustered(sampling="random").companions(index.repeat(20))
-    assert anyone is not None
+    anyone = clustered(sampling="random").companions(index.repeat(20), generator)
     assert len(set(anyone.tolist())) == IMAGES
     assert torch.equal(xcorr.index, torch.cat([index, second]))
 
 
-def test_before_the_start_epoch_nothing_is_encoded_and_nothing_lost() -> None:
+def test_the_generator_is_the_only_source_of_positives() -> None:
+    xcorr, index, generator = clustered(), torch.arange(IMAGES), seeded()
+    first = xcorr.companions(index, generator)
+    torch.manual_seed(5)
+    assert torch.equal(clustered().companions(index, seeded()), first)
+    assert not torch.equal(xcorr.companions(index, generator), first)
+    assert torch.equal(generator.get_state(), drawn_from(seeded(), 2 * P * IMAGES).get_state())
+
+
+def drawn_from(generator: torch.Generator, n: int) -> torch.Generator:
+    torch.rand(n, generator=generator)
+    return generator
+
+
+def test_before_the_start_epoch_it_rests() -> None:
     xcorr = branch(start=1)
     assert xcorr.begin_epoch(lambda: pytest.fail("no pass over the images"), None) == {}
-    assert xcorr.companions(torch.arange(B)) is None
-    assert float(xcorr.loss(Step(torch.zeros(()), features_of(maps(B)), {}))) == 0
-    names = list(xcorr.logs)
+    assert xcorr.resting
     assert xcorr.begin_epoch(bank, None)
-    xcorr.loss(step_with(xcorr, maps(B), maps(P * B), torch.arange(B)))
-    assert list(xcorr.logs) == names
+    assert not xcorr.resting
+
+
+def test_new_clusters_are_written_where_the_old_ones_stood() -> None:
+    """A recorded step reads them there."""
+    xcorr = clustered()
+    buffers = dict(xcorr.named_buffers())
+    places = {name: buffer.data_ptr() for name, buffer in buffers.items()}
+    before = xcorr.labels.clone()
+    xcorr.begin_epoch(lambda: bank(1), None)
+    assert not torch.equal(xcorr.labels, before)
+    assert {name: buffer.data_ptr() for name, buffer in xcorr.named_buffers()} == places
+    loaded = clustered()
+    ours = {name: buffer.data_ptr() for name, buffer in loaded.named_buffers()}
+    loaded.load_state_dict(xcorr.state_dict())
+    assert {name: buffer.data_ptr() for name, buffer in loaded.named_buffers()} == ours
+    assert all(torch.equal(loaded.get_buffer(name), buffers[name]) for name in ours)
+    for cluster in range(K):
+        start, n = int(loaded.members.starts[cluster]), int(loaded.members.counts[cluster])
+        members = loaded.members.order[start : start + n].tolist()
+        assert members == [image for image in range(IMAGES) if int(xcorr.labels[image]) == cluster]
 
 
 # The bank
@@ -297,16 +332,14 @@ def test_more_clusters_than_half_of_the_images_are_refused() -> None:
 
 def test_state_survives_a_round_trip_and_so_do_the_draws() -> None:
     xcorr, index = clustered(), torch.arange(6)
-    xcorr.companions(index)
     torch.manual_seed(5)
     other = XCorr(Encoder(channels=1, pooling="gap", width=4, depth=2), clusters=K, positives=P)
-    other.load_state_dict(xcorr.state_dict())
+    state = xcorr.state_dict()
+    state["_extra_state"] |= {"seed": 3, "calls": 7}  # as older versions wrote it
+    other.load_state_dict(state)
     assert torch.equal(other.labels, xcorr.labels)
     assert torch.equal(other.centroids, xcorr.centroids)
-    a, b = xcorr.companions(index), other.companions(index)
-    assert a is not None
-    assert b is not None
-    assert torch.equal(a, b)
+    assert torch.equal(xcorr.companions(index, seeded()), other.companions(index, seeded()))
     assert xcorr.begin_epoch(bank, None) == other.begin_epoch(bank, None)
 
 

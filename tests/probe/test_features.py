@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from probekit.data import shrink
-from probekit.probe.features import extract
+from probekit.probe import features
+from probekit.probe.features import BATCH_SIZE, extract, read_all
 
 
 class Small(nn.Module):
@@ -88,3 +89,42 @@ def test_larger_images_are_averaged_down(encoder: Small) -> None:
 def test_no_images_is_one_line(encoder: Small) -> None:
     with pytest.raises(ValueError, match="at least one image"):
         extract(encoder, torch.empty(0, 1, 8, 8, dtype=torch.uint8), batch_size=4)
+
+
+def test_what_is_held_on_the_device_is_bounded(encoder: Small, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy to the host for every 40 bytes or more, here two images of 6 numbers; and all of it in order."""
+    whole = read_all(encoder, images, lambda found: found.pooled, 1)
+    copies: list[int] = []
+    cpu = Tensor.cpu
+
+    def counted(tensor: Tensor) -> Tensor:
+        copies.append(len(tensor))
+        return cpu(tensor)
+
+    monkeypatch.setattr(Tensor, "cpu", counted)
+    assert torch.equal(read_all(encoder, images, lambda found: found.pooled, 1), whole)
+    assert copies == [11]
+    copies.clear()
+    monkeypatch.setattr(features, "HELD", 40)
+    assert torch.equal(read_all(encoder, images, lambda found: found.pooled, 1), whole)
+    assert copies == [2, 2, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("device", "side", "expected"), [("cpu", 8, 32), ("cuda", 8, 256), ("cuda", 512, 64), ("cuda", 4096, 32)]
+)
+def test_a_gpu_takes_more_images_at_a_time_and_no_more_pixels_than_fit(device: str, side: int, expected: int) -> None:
+    assert features.images_at_a_time(torch.device(device), (side, side), BATCH_SIZE) == expected
+
+
+def test_passes_that_measure_nothing_may_be_in_bf16(encoder: Small, images: Tensor) -> None:
+    def types(precision: str) -> set[torch.dtype]:
+        seen: set[torch.dtype] = set()
+        convolution = encoder.net[0]
+        hook = convolution.register_forward_hook(lambda module, inputs, out: seen.add(out.dtype))
+        read_all(encoder, images, lambda found: found.pooled, precision=precision)
+        hook.remove()
+        return seen
+
+    assert types("fp32") == {torch.float32}
+    assert types("bf16") == {torch.bfloat16}

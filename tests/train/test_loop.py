@@ -25,8 +25,9 @@ from probekit.branches.base import Branch, attach
 from probekit.data import open_split
 from probekit.methods.base import Method, Step
 from probekit.models import Encoder
+from probekit.probe import features
 from probekit.run import Run
-from probekit.train import loop
+from probekit.train import loop, regions
 from probekit.train import pretrain as starter
 from probekit.train.build import build_method
 from probekit.train.checkpoint import load_checkpoint, save_checkpoint
@@ -402,7 +403,7 @@ class Recorder(Branch):
         assert labels is not None
         return {"embedded": len(self.embedded)}
 
-    def companions(self, index: Tensor) -> Tensor:
+    def companions(self, index: Tensor, generator: torch.Generator) -> Tensor:
         return index[:3]
 
     def loss(self, step: Step) -> Tensor:
@@ -429,6 +430,28 @@ def test_a_branch_changes_no_line_of_the_loop(data: Path, tmp_path: Path, monkey
     assert len(recorder.embedded) == 3
     resume(run, epochs=None, device="cpu", console=quiet())
     assert len(recorder.embedded) == 4  # the stopped epoch is not begun again
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_passes_that_measure_nothing_run_in_the_runs_precision(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """The bank and the crops' regions; the monitor's features are float32 whatever it is."""
+    seen: list[tuple[str, str]] = []
+    for where, module in (("bank", loop), ("regions", regions), ("features", features)):
+        plain = features.read_all
+
+        def noted(*args: Any, where: str = where, plain: Any = plain, **kwargs: Any) -> Tensor:
+            seen.append((where, kwargs.get("precision", "fp32")))
+            found: Tensor = plain(*args, **kwargs)
+            assert found.dtype != torch.bfloat16
+            return found
+
+        monkeypatch.setattr(module, "read_all", noted)
+    options = {"train.precision": precision, "branch.xcorr.clusters": 3, "crop.policy": "contrastive"}
+    train(data, tmp_path, method="simclr", branches=["xcorr"], epochs=1, options=options | {"crop.warmup": 0.0})
+    assert seen[:2] == [("regions", precision), ("bank", precision)]
+    assert set(seen[2:]) == {("features", "fp32")}
 
 
 def test_live_and_plain_displays_say_the_same(tmp_path: Path) -> None:

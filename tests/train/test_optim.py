@@ -14,7 +14,8 @@ from torch import nn
 from probekit.config import CHOICES
 from probekit.methods.base import Rate
 from probekit.train.lars import LARC, LARS
-from probekit.train.optim import Schedule, build_optimizer, scaled_rate, set_rates
+from probekit.train.optim import Schedule, build_optimizer, lay_as_weights, scaled_rate, set_rates
+from tests.train.test_step import configured, losses, step_of
 
 RATES = [0.3, 0.3, 0.1, 0.05, 0.3]  # a changing rate tells whether it stands inside the momentum buffer
 
@@ -244,3 +245,54 @@ def test_linear_scaling_is_per_256_images() -> None:
     assert scaled_rate(0.2, scaling="linear", batch_size=4096) == pytest.approx(3.2)
     with pytest.raises(ValueError, match="known: linear, none, sqrt"):
         scaled_rate(0.2, scaling="cubic", batch_size=256)
+
+
+# --- Gradients that lie otherwise than their weights.
+
+
+@pytest.mark.parametrize("name", CHOICES["optimizer.name"])
+def test_a_gradient_of_other_strides_moves_a_weight_as_one_of_its_own(name: str) -> None:
+    """Fused optimizers take the numbers of such a one in the wrong order on a CPU, and refuse it on a GPU."""
+    moved = []
+    for strides in ((3, 1, 1, 1), (1, 2, 1, 1)):
+        p = nn.Parameter(torch.ones(2, 3, 1, 1))
+        optimizer = build_optimizer(nn.ParameterList([p]), name=name, lr=0.1, momentum=0.9, weight_decay=0.0)
+        for scale in (1.0, -0.3):
+            p.grad = torch.empty_strided((2, 3, 1, 1), strides)
+            p.grad.copy_(scale * torch.arange(6.0).view(2, 3, 1, 1))
+            lay_as_weights([p])
+            assert p.grad.stride() == p.stride()
+            optimizer.step()
+        moved.append(p.detach().flatten())
+    torch.testing.assert_close(moved[0], moved[1], rtol=1e-6, atol=0)
+
+
+def test_strides_are_compared_at_dimensions_of_size_1_too() -> None:
+    """As torch's fused optimizers compare them; a gradient that lies right is left where it is, and none is none."""
+    own, other, none = (nn.Parameter(torch.ones(4, 1, 3, 3)) for _ in range(3))
+    own.grad = torch.rand(4, 1, 3, 3)
+    right, values = own.grad, torch.rand(4, 1, 3, 3)
+    other.grad = torch.empty_strided((4, 1, 3, 3), (9, 1, 3, 1)).copy_(values)
+    lay_as_weights([own, other, none])
+    assert own.grad is right
+    assert other.grad.stride() == (9, 9, 3, 1)
+    assert torch.equal(other.grad, values)
+    assert none.grad is None
+
+
+def turned(p: torch.Tensor) -> None:
+    """Leaves a gradient's numbers, and lays them columns first."""
+    assert p.grad is not None
+    if p.ndim > 1:
+        p.grad = p.grad.transpose(0, 1).clone(memory_format=torch.contiguous_format).transpose(0, 1)
+
+
+@pytest.mark.parametrize("optimizer", CHOICES["optimizer.name"])
+def test_a_step_takes_such_gradients(optimizer: str) -> None:
+    found = []
+    for other in (False, True):
+        step = step_of(configured("simclr", **{"optimizer.name": optimizer}))
+        for p in step.method.parameters() if other else ():
+            p.register_post_accumulate_grad_hook(turned)  # type: ignore[no-untyped-call]
+        found.append(losses(step, 3))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)

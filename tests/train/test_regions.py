@@ -324,7 +324,7 @@ def test_a_step_takes_the_regions_of_its_own_images() -> None:
     assert bool((boxes[:, [1, 3], 2:] >= 15).all())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("method", ["conrec", "dino"])
 def test_a_recorded_step_sees_regions_that_are_found_later_on_a_gpu(method: str) -> None:
     device = torch.device("cuda")

@@ -12,19 +12,25 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from probekit.branches.base import branches_of
 from probekit.config import CHOICES, Config, resolve
 from probekit.registry import BRANCHES, METHODS, get
+from probekit.settings import presets
+from probekit.streamed import StreamedImages
 from probekit.train import pretrain as starter
 from probekit.train.build import build_method
 from probekit.train.optim import Schedule, build_optimizer, rates_on_device, set_rates
 from probekit.train.pretrain import has_bf16, with_precision
 from probekit.train.step import WARM_UP, RecordedStep, TrainingStep, fastest_step
+from tests.chance import noise, seeded
+from tests.methods.batches import HEADS
 
 CPU = torch.device("cpu")
 
 
 def configured(method: str = "conrec", *branches: str, preset: str = "quick", **options: Any) -> Config:
-    small = {"model.width": 4, "train.batch_size": 8, "train.precision": "fp32"}
+    few = {"branch.xcorr.clusters": 3} if "xcorr" in branches else {}
+    small = {"model.width": 4, "train.batch_size": 8, "train.precision": "fp32", **few}
     kinds = {branch: get(BRANCHES, "branch", branch) for branch in branches}
     kind = get(METHODS, "method", method)
     return resolve(method, kind, preset=preset, seed=0, options=small | options, branches=kinds)
@@ -36,8 +42,12 @@ def step_of(config: Config, device: torch.device = CPU) -> TrainingStep:
     settings = config.optimizer
     optimizer = build_optimizer(method, name=settings.name, lr=1e-3, momentum=0.9, weight_decay=1e-4)
     rates_on_device(optimizer, device)
-    pixels = torch.randint(0, 256, (32, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return TrainingStep(config, method, optimizer, pixels.to(device), torch.Generator(device).manual_seed(0))
+    method.plan(batches=4, epochs=5)
+    for branch in branches_of(method):
+        branch.begin_epoch(lambda: torch.randn(32, 8, generator=seeded()).to(device), None)
+    labels = torch.arange(32, device=device) % 2 if method.needs_labels else None
+    pixels = noise(32, 1, 16, 16).to(device)
+    return TrainingStep(config, method, optimizer, pixels, torch.Generator(device).manual_seed(0), labels)
 
 
 def losses(step: TrainingStep | RecordedStep, count: int, device: torch.device = CPU) -> Tensor:
@@ -46,26 +56,23 @@ def losses(step: TrainingStep | RecordedStep, count: int, device: torch.device =
     return torch.stack([step(index, images[index]) for index in batches])
 
 
-@pytest.fixture
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streams that do nothing, so that the recording's own logic runs anywhere."""
-    stream = SimpleNamespace(wait_stream=lambda other: None, device=CPU)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-
-
 def test_what_cannot_be_recorded_goes_on_and_says_so_once(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
-        raise RuntimeError("operation not permitted\nmore")
+    class Graph:
+        def register_generator_state(self, generator: torch.Generator) -> None:
+            raise RuntimeError("operation not permitted\nmore")
 
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", refuse)
+        def reset(self) -> None: ...
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, **options: nullcontext())
     said: list[str] = []
     config = configured()
     recorded = losses(RecordedStep(step_of(config), said.append), WARM_UP + 4)
-    assert said == [
-        "the step cannot be recorded as a CUDA graph, and is launched kernel by kernel: operation not permitted"
-    ]
+    (line,) = said
+    assert line.startswith(
+        "the step cannot be recorded as a CUDA graph, and is launched kernel by kernel: operation not "
+    )
+    assert "more" not in line
     assert torch.equal(recorded, losses(step_of(config), WARM_UP + 4))
 
 
@@ -84,39 +91,53 @@ def test_a_recording_is_replayed_on_the_new_index(no_gpu: None, monkeypatch: pyt
             assert torch.equal(recorded.images, recorded.step.images[recorded.index])
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, **options: nullcontext())
     losses(recorded, WARM_UP + 4)
     assert seen == [[8 * (i % 4) + k for k in range(8)] for i in range(WARM_UP, WARM_UP + 4)]
 
 
-@pytest.mark.parametrize(("branches", "recorded"), [([], True), (["lcr"], True), (["lcr", "xcorr"], False)])
-def test_a_step_that_brings_other_images_is_not_recorded(branches: list[str], recorded: bool, no_gpu: None) -> None:
-    step = step_of(configured("simclr", *branches))
-    step.images = SimpleNamespace(device=SimpleNamespace(type="cuda"))  # type: ignore[assignment]
+@pytest.mark.parametrize(
+    ("branches", "streamed", "record", "recorded"),
+    [
+        ([], False, "auto", True),
+        ([], True, "auto", True),
+        (["lcr", "xcorr"], False, "auto", True),
+        (["lcr", "xcorr"], True, "auto", False),
+        ([], False, "off", False),
+    ],
+)
+def test_a_step_is_recorded_unless_it_reads_streamed_images_or_is_not_to_be(
+    branches: list[str], streamed: bool, record: str, recorded: bool, no_gpu: None
+) -> None:
+    step = step_of(configured("simclr", *branches, **{"train.record": record}))
+    gpu = SimpleNamespace(type="cuda")
+    images = StreamedImages(lambda index: index, (8,), gpu) if streamed else SimpleNamespace(device=gpu)  # type: ignore
+    step.images = images  # type: ignore[assignment]
     assert isinstance(fastest_step(step, pytest.fail), RecordedStep) == recorded
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize(
     ("names", "preset"),
     [
-        (["conrec"], "paper"),
-        (["conrec"], "quick"),
-        (["moco-v2"], "paper"),
-        (["swav"], "paper"),
-        (["moco-v2", "lcr"], "quick"),
+        *(([method], preset) for method in METHODS for preset in presets()),
+        *((["simclr", branch], "quick") for branch in BRANCHES),
     ],
 )
 def test_recorded_steps_are_the_launched_ones_on_a_gpu(names: list[str], preset: str) -> None:
-    """With every optimizer: LARS, AdamW, SGD, LARC."""
+    """With every method, branch and optimizer: the check of what CONTRIBUTING asks of a step's state."""
     device = torch.device("cuda")
-    config = configured(*names, preset=preset)
-    recorded = losses(RecordedStep(step_of(config, device), pytest.fail), 20, device)
-    launched = losses(step_of(config, device), 20, device)
-    torch.testing.assert_close(recorded, launched, rtol=1e-3, atol=1e-4)  # atomic sums come in any order
+    config = configured(*names, preset=preset, **HEADS.get(names[0], {}))
+    found = []
+    for recorded in (True, False):
+        step = step_of(config, device)
+        whole = RecordedStep(step, pytest.fail) if recorded else step
+        found.append(losses(whole, 20, device))
+        assert not isinstance(whole, RecordedStep) or whole.graph is not None
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)  # atomic sums come in any order
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_after_a_failed_recording_the_steps_are_the_launched_ones_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that waits for the GPU fails as it is recorded; views and dropout go on as if it had not been tried."""
     device = torch.device("cuda")
@@ -129,6 +150,10 @@ def test_after_a_failed_recording_the_steps_are_the_launched_ones_on_a_gpu(monke
     assert len(said) == 1
     assert torch.cuda.current_stream() == stream
     torch.testing.assert_close(recorded, launched, rtol=1e-3, atol=1e-4)
+    monkeypatch.undo()
+    again = RecordedStep(step_of(config, device), pytest.fail)
+    torch.testing.assert_close(losses(again, 20, device), launched, rtol=1e-3, atol=1e-4)
+    assert again.graph is not None, "the next recording is not refused"
 
 
 @pytest.mark.parametrize("name", CHOICES["optimizer.name"])
@@ -171,6 +196,20 @@ def test_bf16_and_fp32_reach_the_same_losses() -> None:
         losses(step_of(configured("conrec", **{"train.precision": precision})), 200)[:, 0].view(8, 25).mean(1)
         for precision in ("fp32", "bf16")
     ]
+    torch.testing.assert_close(means[0], means[1], rtol=0.05, atol=0.0)
+    assert all(m[-1] < 0.9 * m[0] for m in means)
+
+
+@pytest.mark.parametrize("name", ["barlow-twins", "vicreg"])
+def test_wide_heads_reach_the_same_losses_in_bf16(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above; heads of 64 are taken for wide ones, and compute in the run's precision."""
+    monkeypatch.setattr("probekit.models.heads.WIDE", 64)
+    means = []
+    for precision in ("fp32", "bf16"):
+        options: dict[str, Any] = {"train.precision": precision, "method.hidden": 64}
+        step = step_of(configured(name, **options))
+        assert step.method.projection.wide  # type: ignore[union-attr]
+        means.append(losses(step, 200)[:, 0].view(8, 25).mean(1))
     torch.testing.assert_close(means[0], means[1], rtol=0.05, atol=0.0)
     assert all(m[-1] < 0.9 * m[0] for m in means)
 
