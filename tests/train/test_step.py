@@ -202,9 +202,10 @@ def test_bf16_and_fp32_reach_the_same_losses() -> None:
 
 @pytest.mark.parametrize("name", ["barlow-twins", "vicreg"])
 def test_wide_heads_reach_the_same_losses_in_bf16(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Means over 25 steps within 5 % of each other, in 100 steps; heads of 64 are taken for wide ones.
+    """Means over 100 steps within 5 % of each other; heads of 64 are taken for wide ones.
 
-    In batches of 32: on 8 images Barlow Twins' loss is so noisy that bf16 misses this with its heads in fp32, too.
+    In batches of 32: Barlow Twins' loss is so noisy that means over 25 steps, or batches of 8, miss this with heads in
+    fp32, too.
     """
     monkeypatch.setattr("probekit.models.heads.WIDE", 64)
     index, means = torch.arange(32), []
@@ -212,7 +213,7 @@ def test_wide_heads_reach_the_same_losses_in_bf16(name: str, monkeypatch: pytest
         options: dict[str, Any] = {"train.precision": precision, "method.hidden": 64, "train.batch_size": 32}
         step = step_of(configured(name, **options))
         assert step.method.projection.wide  # type: ignore[union-attr]
-        means.append(torch.stack([step(index, step.images)[0] for _ in range(100)]).view(4, 25).mean(1))
+        means.append(torch.stack([step(index, step.images)[0] for _ in range(100)]).mean())
     torch.testing.assert_close(means[0], means[1], rtol=0.05, atol=0.0)
     assert not torch.equal(means[0], means[1])
 
