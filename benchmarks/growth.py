@@ -20,9 +20,9 @@ from benchmarks.report import RESULTS, interleaved, spread, write
 from benchmarks.step import synchronised
 from generators import GENERATORS
 from probekit.config import resolve
+from probekit.device import with_precision
 from probekit.registry import METHODS, get
 from probekit.train.cost import step_on_noise
-from probekit.train.pretrain import with_precision
 from probekit.views import VIEWS, make_views
 
 CALL = 1024  # samples in a call of a generator

@@ -20,6 +20,7 @@ from torch import Tensor
 from benchmarks.report import RESULTS, interleaved, spread, write
 from probekit.config import resolve
 from probekit.data import open_split
+from probekit.device import choose_device, with_precision
 from probekit.generate import generate
 from probekit.methods.conrec import ConRec
 from probekit.registry import BRANCHES, METHODS, get
@@ -27,7 +28,6 @@ from probekit.run import create_run
 from probekit.train.build import build_method, on_device
 from probekit.train.evaluate import Monitor
 from probekit.train.loop import Trainer
-from probekit.train.pretrain import choose_device, with_precision
 from probekit.views import Views
 
 

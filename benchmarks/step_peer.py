@@ -24,10 +24,10 @@ from benchmarks.step import synchronised
 from benchmarks.views import PerImage, lightly_views, numbers, peer_versions
 from probekit.config import Config, resolve
 from probekit.data import shrunk
+from probekit.device import choose_device, with_precision
 from probekit.methods.conrec import ConRec
 from probekit.registry import METHODS, get
 from probekit.train.build import build_method, on_device
-from probekit.train.pretrain import choose_device, with_precision
 from probekit.train.step import build_step, fastest_step
 
 METHOD = "simclr"

@@ -91,7 +91,8 @@ class TrainConfig:
     """Epochs, batches and what is done between.
 
     `batch_size` in images (each gives two views); `precision` "fp32", "bf16" or "auto": what suits the device;
-    `keep_every`: epochs from one encoder that is kept for good to the next, 0 for none.
+    `keep_every`: epochs from one encoder that is kept for good to the next, 0 for none; `deterministic`: whether a GPU
+    is to give the same bits for the same input (docs/protocols.md).
     """
 
     epochs: int
@@ -99,6 +100,7 @@ class TrainConfig:
     eval_every: int
     keep_every: int
     precision: str
+    deterministic: bool
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ BEFORE: dict[str, dict[str, Any]] = {
     "model": {"backbone": "unet", "stem": "imagenet", "normalise": "none", "weights": ""},
     "crop": {"policy": "random", "threshold": 0.1, "alpha": 0.6, "warmup": 0.2, "every": 0.2},
     "optimizer": {"final": 0.0, "decay": "weights", "clip": 0.0},
-    "train": {"keep_every": 0},
+    "train": {"keep_every": 0, "deterministic": False},
 }
 
 LEAST: dict[str, float] = {

@@ -66,7 +66,7 @@ def test_freed_memory_is_kept_for_the_next_activation() -> None:
     """
     code = """
 import ctypes, sys, torch
-from probekit.train.memory import keep_freed_memory
+from probekit.device import keep_freed_memory
 fields = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
 class Info(ctypes.Structure):  # malloc.h: hblkhd bytes are mapped apart, fordblks bytes are free on the heap
     _fields_ = [(field, ctypes.c_size_t) for field in fields]
