@@ -59,8 +59,8 @@ def allow_tf32(*, convolutions: bool, products: bool) -> None:
 
     It overrides TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, which NVIDIA's containers set and which is torch's default only.
     """
-    # Torch 2.9 added `fp32_precision`. These setters keep it in step, but it leaves these behind, and where the two differ
-    # torch.compile and `cudnn.flags` fail as they ask. Versions since then may warn that these are of old.
+    # Torch 2.9 added `fp32_precision`. These setters keep it in step, but it leaves these behind, and where the two
+    # differ torch.compile and `cudnn.flags` fail as they ask. Versions since then may warn that these are of old.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.backends.cudnn.allow_tf32 = convolutions

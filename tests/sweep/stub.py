@@ -129,7 +129,7 @@ def main() -> None:
         return
     options = parser.parse_args()
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "any")
-    print("at work", json.dumps(sys.argv), os.environ["OMP_NUM_THREADS"], f"on GPU {gpu}", flush=True)
+    print("at work", json.dumps(sys.argv), "on GPU", gpu, "threads", os.environ["OMP_NUM_THREADS"], flush=True)
     {"pretrain": pretrain, "probe": probe}[options.command[0]](options)
 
 
