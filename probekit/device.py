@@ -80,7 +80,8 @@ def compute_deterministically(device: torch.device) -> None:
     torch.backends.cudnn.deterministic = True
     # Not warn_only: under it, attention that saves memory stays as it is.
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a kernel a tensor
+    # A debugging aid that costs a kernel a tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -117,14 +117,28 @@ import os, torch
 from probekit.device import compute_deterministically
 def show():
     print(torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(),
-          torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark, os.environ.get("CUBLAS_WORKSPACE_CONFIG"))
+          torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark,
+          torch.utils.deterministic.fill_uninitialized_memory, os.environ.get("CUBLAS_WORKSPACE_CONFIG"))
 torch.backends.cudnn.benchmark = True
 compute_deterministically(torch.device("cpu"))
 show()
 compute_deterministically(torch.device("cuda", 0))
 show()
 """
-    assert ask(code) == ["False", "False", "False", "True", "None", "True", "False", "True", "False", ":4096:8"]
+    assert ask(code) == [
+        "False",
+        "False",
+        "False",
+        "True",
+        "True",
+        "None",
+        "True",
+        "False",
+        "True",
+        "False",
+        "False",
+        ":4096:8",
+    ]
 
 
 @pytest.mark.parametrize(("units", "expected"), [(True, "bf16"), (False, "fp32")])

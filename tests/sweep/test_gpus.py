@@ -87,7 +87,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, Child]]:
         return found[log.stem][1]
 
     monkeypatch.setattr(jobs, "start", start)
-    monkeypatch.setattr(jobs.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(jobs, "POLL", 0.0)
     return found
 
 
