@@ -51,7 +51,7 @@ def told(what: str, device: torch.device, remedy: str) -> Iterator[None]:
 def more_room(batch: int) -> str:
     """What to do where something needs room beside a step of so many images."""
     return (
-        f"it is needed beside a step of {batch} images; start the run with --batch-size {max(LEAST, batch // 2)}, "
+        f"they need room beside a step of {batch} images; start the run with --batch-size {max(LEAST, batch // 2)}, "
         "or with --set data.placement=host"
     )
 
