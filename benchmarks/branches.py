@@ -21,10 +21,10 @@ from benchmarks.report import RESULTS, interleaved, spread, write
 from benchmarks.step import first_views, trainer_for, whole_step
 from probekit.branches.base import branches_of
 from probekit.branches.xcorr import XCorr
+from probekit.device import choose_device
 from probekit.methods.momentum import MomentumMethod
 from probekit.registry import METHODS
 from probekit.train.loop import Trainer
-from probekit.train.pretrain import choose_device
 
 BRANCHES = ("", "lcr", "xcorr")
 ON = ("simclr", "moco-v2", "byol", "simsiam", "swav")  # the methods that stand with branches

@@ -20,9 +20,9 @@ from benchmarks.report import RESULTS, interleaved, spread, write
 from benchmarks.step import synchronised
 from generators import GENERATORS
 from probekit.config import resolve
+from probekit.device import choose_device, with_precision
 from probekit.registry import METHODS, get
 from probekit.train.cost import step_on_noise
-from probekit.train.pretrain import with_precision
 from probekit.views import VIEWS, make_views
 
 CALL = 1024  # samples in a call of a generator
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="curves whose name holds this text")
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
-    device = torch.device(arguments.device)
+    device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
     with threadpool_limits(arguments.threads):
         rows = [

@@ -27,6 +27,8 @@ from torch import Tensor, nn
 
 from benchmarks import torchvision_operators  # noqa: F401
 from benchmarks.report import RESULTS, interleaved, spread, write
+from benchmarks.step import torch_defaults
+from probekit.device import choose_device
 from probekit.heatmaps.base import Context, Target, encode
 from probekit.heatmaps.resample import upsample
 from probekit.heatmaps.rows import make_look
@@ -60,6 +62,7 @@ def ours(encoder: Encoder, images: Tensor, direction: Tensor, names: list[str], 
     return np.concatenate(maps)
 
 
+@torch_defaults()
 def peer(encoder: Encoder, images: Tensor, direction: Tensor, batch: int) -> NDArray[np.float32]:
     """Scaled maps of pytorch-grad-cam, `[N, H, W]`; channels last as ours."""
     from pytorch_grad_cam import GradCAM
@@ -97,7 +100,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    device = torch.device(options.device)
+    device = choose_device(options.device)
     torch.manual_seed(0)
     encoder = build_encoder(QUICK).eval().to(device)
     images = torch.randint(0, 256, (options.n, 1, SIZE, SIZE), dtype=torch.uint8, device=device)

@@ -9,7 +9,8 @@ The profile says where the rest goes.
 
 import argparse
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch import Tensor
 from benchmarks.report import RESULTS, interleaved, spread, write
 from probekit.config import resolve
 from probekit.data import open_split
+from probekit.device import allow_tf32, choose_device, with_precision
 from probekit.generate import generate
 from probekit.methods.conrec import ConRec
 from probekit.registry import BRANCHES, METHODS, get
@@ -27,7 +29,6 @@ from probekit.run import create_run
 from probekit.train.build import build_method, on_device
 from probekit.train.evaluate import Monitor
 from probekit.train.loop import Trainer
-from probekit.train.pretrain import choose_device, with_precision
 from probekit.views import Views
 
 
@@ -132,6 +133,16 @@ def synchronised(job: Callable[[], Any], device: torch.device, *, times: int = 1
             torch.cuda.synchronize(device)
 
     return run
+
+
+@contextmanager
+def torch_defaults() -> Iterator[None]:
+    """Float32 as torch comes, for a peer's pass: TF32 in convolutions, not in products; ours has it in neither."""
+    allow_tf32(convolutions=True, products=False)
+    try:
+        yield
+    finally:
+        allow_tf32(convolutions=False, products=False)
 
 
 def measure(

@@ -2,11 +2,11 @@
 
     python -m benchmarks.step_timm [--backbone resnet50] [--size 224] [--batch 64] [--precision bf16] [--workers 8]
 
-The peer: the same model, head, loss and optimizer in a plain loop, autocast to the same precision, channels last; a
-DataLoader whose workers make lightly's SimCLR views of decoded images (torchvision on Pillow). Its model is timm's as
-it comes, with a mean over the map. Ours: the trainer's step on the same images, on the device as uint8. Both see the
-images decoded: reading files is another question (benchmarks/placement.py). A round is `--steps` steps; rounds take
-turns.
+The peer: the same model, head, loss and optimizer in a plain loop, autocast to the same precision, TF32 where torch
+allows it by default, channels last; a DataLoader whose workers make lightly's SimCLR views of decoded images
+(torchvision on Pillow). Its model is timm's as it comes, with a mean over the map. Ours: the trainer's step on the same
+images, on the device as uint8. Both see the images decoded: reading files is another question
+(benchmarks/placement.py). A round is `--steps` steps; rounds take turns.
 """
 
 import argparse
@@ -21,17 +21,17 @@ from torch import Tensor, nn
 
 from benchmarks import torchvision_operators  # noqa: F401
 from benchmarks.report import RESULTS, interleaved, spread, write
-from benchmarks.step import synchronised
+from benchmarks.step import synchronised, torch_defaults
 from benchmarks.step_peer import endless
 from benchmarks.views import PerImage, lightly_views, peer_versions
 from probekit.config import Config, resolve
+from probekit.device import choose_device, with_precision
 from probekit.methods.conrec import ConRec
 from probekit.methods.nt_xent import nt_xent
 from probekit.models.backbones import import_timm
 from probekit.registry import METHODS, get
 from probekit.train.build import build_method, on_device
 from probekit.train.optim import build_optimizer
-from probekit.train.pretrain import choose_device, with_precision
 from probekit.train.step import build_step, fastest_step
 
 METHOD = "simclr"
@@ -83,6 +83,7 @@ def peer_pass(config: Config, images: Tensor, device: torch.device, steps: int, 
     batches = endless(PerImage(sources, lightly_views(CHANNELS, images.shape[2])), config.train.batch_size, workers)
     reduced = config.train.precision == "bf16"
 
+    @torch_defaults()
     def run() -> None:
         for views in itertools.islice(batches, steps):
             x = views.to(device, non_blocking=True).transpose(0, 1).flatten(0, 1)

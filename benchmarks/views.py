@@ -27,8 +27,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.report import RESULTS, interleaved, spread, write
-from benchmarks.step import synchronised
+from benchmarks.step import synchronised, torch_defaults
 from probekit import crops, jitter
+from probekit.device import choose_device
 from probekit.jitter import PAPER
 from probekit.views import P_FLIP, VIEWS, make_views
 
@@ -174,7 +175,7 @@ def measure(channels: int, batch: int, *, device: torch.device, cores: int, roun
     batched: dict[str, Job] = {"ours": lambda: make_views("simclr", on_device, draws).inputs.flatten(0, 1)}
     try:
         kornia = kornia_views(channels).to(device)  # type: ignore[attr-defined]
-        batched["kornia"] = lambda: kornia((on_device.float() / 255).repeat(VIEWS, 1, 1, 1))
+        batched["kornia"] = torch_defaults()(lambda: kornia((on_device.float() / 255).repeat(VIEWS, 1, 1, 1)))
     except ImportError as error:
         print(f"left out: {error}")
     batches = 2 * cores if cores > 1 else 1  # enough for workers to be kept busy
@@ -245,7 +246,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
-    device = torch.device(arguments.device)
+    device = choose_device(arguments.device)
     rows = [
         measure(channels, batch, device=device, cores=cores, rounds=arguments.rounds)
         for cores in arguments.cores

@@ -92,7 +92,9 @@ class TrainConfig:
 
     `batch_size` in images (each gives two views); `precision` "fp32", "bf16" or "auto": what suits the device;
     `keep_every`: epochs from one encoder that is kept for good to the next, 0 for none; `record` "auto": on a GPU the
-    step is a CUDA graph where it can be one, "off": it is launched one kernel at a time.
+    step is a CUDA graph where it can be one, "off": it is launched one kernel at a time; `compile`: what of it goes
+    through torch.compile there, "off", "views", or "encoder": views and networks; `deterministic`: whether a GPU is to
+    give the same bits for the same input (docs/protocols.md).
     """
 
     epochs: int
@@ -101,6 +103,8 @@ class TrainConfig:
     keep_every: int
     precision: str
     record: str
+    compile: str
+    deterministic: bool
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ BEFORE: dict[str, dict[str, Any]] = {
     "model": {"backbone": "unet", "stem": "imagenet", "normalise": "none", "weights": ""},
     "crop": {"policy": "random", "threshold": 0.1, "alpha": 0.6, "warmup": 0.2, "every": 0.2},
     "optimizer": {"final": 0.0, "decay": "weights", "clip": 0.0},
-    "train": {"keep_every": 0, "record": "auto"},
+    "train": {"keep_every": 0, "record": "auto", "compile": "off", "deterministic": False},
 }
 
 LEAST: dict[str, float] = {
@@ -186,6 +190,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer.decay": ("weights", "all"),
     "train.precision": ("auto", "fp32", "bf16"),
     "train.record": ("auto", "off"),
+    "train.compile": ("views", "encoder", "off"),
 }
 
 

@@ -59,7 +59,8 @@ class StreamedImages:
 
     def _fetch(self, index: Tensor) -> Tensor:
         images = self.read(index)
-        # From pinned memory the copy to a GPU runs beside its work; torch keeps and reuses the pinned blocks.
+        # A copy from pinned memory to a GPU is queued between two steps, and the host does not wait for it. Torch keeps
+        # and reuses the pinned blocks.
         return images.pin_memory() if self.device.type == "cuda" else images
 
 

@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from benchmarks.generators import overlap, peer_with_masks, rows_of, scenes_of
 from benchmarks.report import interleaved
 from generators import GENERATORS
 from generators.base import STYLES
+from probekit.config import resolve
+from probekit.device import allow_tf32
+from probekit.models.encoder import Encoder, Features
+from probekit.registry import METHODS, get
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -46,6 +51,34 @@ def test_a_step_of_timm_is_measured_beside_plain_pytorch() -> None:
     found = step_timm.measure(arguments, torch.device("cpu"))
     assert found["ratio"]["median"] > 0
     assert set(found["images_per_second"]) == {"ours", "peer"}
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_a_peer_steps_with_torchs_own_tf32_and_ours_without(tuned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lightly")
+    from benchmarks import step_peer
+
+    options = {"model.width": 4, "train.batch_size": 2, "views.max_size": 32, "train.precision": "fp32"}
+    config = resolve("simclr", get(METHODS, "method", "simclr"), preset="quick", seed=0, options=options)
+    images = torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8)
+    monkeypatch.setattr(step_peer, "STEPS", 1)
+    seen: list[tuple[bool, bool, torch.dtype]] = []
+    forward = Encoder.forward
+
+    def watched(encoder: Encoder, x: Tensor) -> Features:
+        features = forward(encoder, x)
+        convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        seen.append((convolutions, products, features.map.dtype))
+        return features
+
+    monkeypatch.setattr(Encoder, "forward", watched)
+    try:
+        allow_tf32(convolutions=False, products=False)
+        step_peer.peer_pass(config, images, torch.device("cpu"), 1, tuned=tuned)()
+        assert not torch.backends.cudnn.allow_tf32
+    finally:
+        allow_tf32(convolutions=True, products=False)
+    assert seen == [(True, False, torch.bfloat16 if tuned else torch.float32)] * 2
 
 
 def test_jobs_take_turns_by_the_clock_given() -> None:

@@ -17,6 +17,7 @@ LEVEL = {
     "generators": 0,
     "output": 1,
     "h5": 1,
+    "device": 1,
     "importers": 1,
     "generate": 1,
     "picture": 1,

@@ -32,6 +32,9 @@ def pretrain(
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --name, or with the newest run.")] = False,
     overwrite: Overwrite = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Bit for bit the same on the same GPU, slower; a CPU is anyway.")
+    ] = False,
     fail_on_collapse: Annotated[
         bool,
         typer.Option("--fail-on-collapse", help="Stop when the embeddings or projections of all images are alike."),
@@ -45,6 +48,7 @@ def pretrain(
         "train.batch_size": batch_size,
         "train.eval_every": eval_every,
         "train.precision": precision,
+        "train.deterministic": deterministic or None,
         "model.weights": None if init_from is None else str(init_from),
     }
     given = {key: value for key, value in typed.items() if value is not None}
@@ -89,7 +93,7 @@ def sweep(
     seeds: Annotated[
         str | None, typer.Option(metavar="0,1,2", help="In place of the file's; adds to --resume.")
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: one a core, on a GPU 4.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: one a GPU, else one a core.")] = None,
     published: Annotated[
         Path | None, typer.Option(file_okay=False, help="Folder of the published npz files; default: data/.")
     ] = None,

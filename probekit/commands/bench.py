@@ -10,10 +10,10 @@ from rich.console import Console
 
 from probekit.config import Config, resolve
 from probekit.data import check_divisible, shrunk
+from probekit.device import choose_device, default_preset, with_precision
 from probekit.registry import METHODS, get
 from probekit.train.build import build_method
 from probekit.train.cost import BYTES, KNOWN, Rates, StepCost, measured_rates, step_cost, step_times
-from probekit.train.pretrain import choose_device, default_preset, with_precision
 from probekit.views import RECIPES, size_of
 
 LAUNCH_US = 10  # an operator from Python to a GPU, about; the usual order of magnitude

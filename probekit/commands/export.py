@@ -13,10 +13,10 @@ from probekit.commands.embeddings import sha256, trained_embedder
 from probekit.commands.pooled import pool_warnings
 from probekit.commands.probe import dataset_of
 from probekit.data import check_channels
+from probekit.device import choose_device
 from probekit.h5 import DatasetInfo, read_split
 from probekit.models.encoder import encoder_file
 from probekit.run import open_run
-from probekit.train.pretrain import choose_device
 
 FORMAT = "probekit-embeddings/1"
 SUFFIXES = (".npz", ".h5")

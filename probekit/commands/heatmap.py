@@ -20,6 +20,7 @@ from probekit.commands.probe import dataset_of
 from probekit.commands.show import draw_run
 from probekit.commands.subjects import PROTOCOL, Subjects
 from probekit.data import check_channels, check_divisible, to_device
+from probekit.device import choose_device
 from probekit.h5 import DatasetInfo, read_split
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import Context
@@ -34,7 +35,6 @@ from probekit.models.encoder import encoder_file
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.registry import LOOKS, nearest
 from probekit.run import Run, open_run, write_json
-from probekit.train.pretrain import choose_device
 
 
 @dataclass(frozen=True)

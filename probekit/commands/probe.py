@@ -17,6 +17,7 @@ from probekit.commands.probe_options import SGD, ProbeOptions
 from probekit.commands.protocols import SECTIONS, Row, Settings, sections_for
 from probekit.commands.sources import RANDOM, Source, read_labels, sources
 from probekit.data import check_channels
+from probekit.device import choose_device
 from probekit.h5 import DatasetInfo, read_info
 from probekit.models.encoder import encoder_file, split_checkpoint
 from probekit.probe import PROTOCOLS
@@ -24,7 +25,6 @@ from probekit.probe.curves import draw_every
 from probekit.probe.section_tables import every_table, fingerprint_table
 from probekit.registry import METHODS, get, nearest
 from probekit.run import IMPORTED, Run, open_run, write_json
-from probekit.train.pretrain import choose_device
 
 
 def run_probe(

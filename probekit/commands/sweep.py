@@ -1,6 +1,7 @@
 """`probekit sweep`: from a sweep file to many runs and one table."""
 
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from probekit.methods.base import Method
 
 MOST_AT_ONCE = 8  # ours, on a CPU: each run holds its own copy of torch and the images, about half a gigabyte
-AT_ONCE_ON_GPU = 4  # ours, not measured: batches of 16 do not fill a GPU
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,11 @@ def run_sweep(
     at_work = f"another probekit sweep is at work in {folder.path}; wait for it, or type --name for another sweep"
     with locked(folder.lock, at_work):
         session = _open(request, options, folder, runs=runs, console=console)
-        at_once, threads = _share(session, options.jobs)
+        gpus = _gpus(session.device)
+        at_once, threads = _share(session, options.jobs, gpus)
         _announce(session, options, at_once, threads, console)
         deadline = math.inf if options.limit_minutes is None else started + 60 * options.limit_minutes
-        stopped = session.run(at_once=at_once, threads=threads, deadline=deadline, console=console)
+        stopped = session.run(at_once=at_once, threads=threads, gpus=gpus, deadline=deadline, console=console)
         results = session.write()
     if not quiet and not stopped:
         for table in terminal_tables(results):
@@ -214,11 +215,33 @@ def _problem(session: Session, stopped: str | None, again: str) -> str:
     return ""
 
 
-def _share(session: Session, jobs: int | None) -> tuple[int, int]:
-    """Runs at once, and threads for each, so that all threads together are no more than the cores."""
-    from probekit.train.pretrain import choose_device
+def _gpus(device: str) -> list[str]:
+    """The GPUs to spread runs over, each as CUDA_VISIBLE_DEVICES names it; none on a CPU, or where one is typed."""
+    import torch
 
-    most = AT_ONCE_ON_GPU if choose_device(session.device).type == "cuda" else min(cores(), MOST_AT_ONCE)
+    from probekit.device import find_device
+
+    place = find_device(device)
+    if place.type == "cpu" or place.index is not None:
+        return []
+    found = torch.cuda.device_count()
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        return [str(index) for index in range(found)]
+    names = [name.strip() for name in given.split(",")]
+    # Of several parts of a GPU a process sees the first alone; else CUDA stops at the first name that it does not know.
+    return names if names[0].startswith("MIG-") else names[:found]
+
+
+def _share(session: Session, jobs: int | None, gpus: Sequence[str]) -> tuple[int, int]:
+    """Runs at once, and threads for each, so that all threads together are no more than the cores.
+
+    One run a GPU: several take turns there, and each of them would find room for its images in the same memory.
+    """
+    from probekit.device import find_device
+
+    on_cpu = find_device(session.device).type == "cpu"
+    most = min(cores(), MOST_AT_ONCE) if on_cpu else max(1, len(gpus))
     at_once = max(1, min(jobs or most, len(session.left)))
     return at_once, max(1, cores() // at_once)
 
@@ -233,17 +256,17 @@ def _seeds(text: str | None) -> tuple[int, ...]:
 
 
 def _default_preset(device: str) -> str:
-    from probekit.train.pretrain import choose_device, default_preset
+    from probekit.device import default_preset, find_device
 
-    return default_preset(choose_device(device))
+    return default_preset(find_device(device))
 
 
 def _on_device(planned: Sequence[PlannedRun], device: str) -> tuple[PlannedRun, ...]:
     """The runs as `pretrain` would resolve them there."""
+    from probekit.device import find_device, with_precision
     from probekit.train.build import with_normalise
-    from probekit.train.pretrain import choose_device, with_precision
 
-    place = choose_device(device)
+    place = find_device(device)
     return tuple(replace(run, config=with_normalise(with_precision(run.config, place))) for run in planned)
 
 

@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +51,22 @@ class Outcome:
     line: str
 
 
+@dataclass(frozen=True)
+class _Child:
+    """A process at work: a job's latest command, at one of the places."""
+
+    job: Job
+    place: int
+    command: list[str]
+    process: subprocess.Popen[bytes]
+
+
 class Jobs:
-    """Runs jobs, at most so many at once.
+    """Runs jobs, at most so many at once, spread evenly over places.
 
     Args:
         at_once: Processes.
-        environment: Theirs.
+        places: The environment of the processes at each place, a GPU say; one place or more.
         deadline: A `time.monotonic()` after which nothing is started and what runs is asked to save.
         ended: Called when a job has ended; gives jobs to be done first.
         show: Called a few times a second, with the names of what runs and the number of jobs that wait.
@@ -67,16 +77,16 @@ class Jobs:
         self,
         *,
         at_once: int,
-        environment: Mapping[str, str],
+        places: Sequence[Mapping[str, str]],
         deadline: float,
         ended: Callable[[Job, Outcome], Iterable[Job]],
         show: Callable[[Iterable[str], int], None],
         stopping: Callable[[str], None],
     ) -> None:
-        self.at_once, self.environment, self.deadline = at_once, dict(environment), deadline
+        self.at_once, self.places, self.deadline = at_once, places, deadline
         self.ended, self.show, self.stopping = ended, show, stopping
         self.queue: deque[Job] = deque()
-        self.active: dict[str, tuple[Job, subprocess.Popen[bytes], list[str]]] = {}
+        self.active: dict[str, _Child] = {}
 
     def run(self, jobs: Iterable[Job]) -> str | None:
         """Runs them all.
@@ -111,9 +121,11 @@ class Jobs:
 
     def _fill(self) -> None:
         while self.queue and len(self.active) < self.at_once:
-            self._begin(self.queue.popleft(), before=None)
+            taken = Counter(child.place for child in self.active.values())
+            place = min(range(len(self.places)), key=taken.__getitem__)
+            self._begin(self.queue.popleft(), place, before=None)
 
-    def _begin(self, job: Job, *, before: list[str] | None) -> None:
+    def _begin(self, job: Job, place: int, *, before: list[str] | None) -> None:
         try:
             command = job.next()
         except (ValueError, OSError) as error:  # a run folder that cannot be read; the others go on
@@ -124,18 +136,18 @@ class Jobs:
         elif command == before:
             self._end(job, Outcome("failed", f"probekit {command[0]} ended well and left no result"))
         else:
-            self.active[job.name] = (job, start(command, job.log, self.environment), command)
+            self.active[job.name] = _Child(job, place, command, start(command, job.log, self.places[place]))
 
     def _reap(self, *, stopping: bool) -> None:
-        for job, process, command in list(self.active.values()):
-            code = process.poll()
+        for child in list(self.active.values()):
+            job, code = child.job, child.process.poll()
             if code is None:
                 continue
             del self.active[job.name]
             if stopping:
                 self._end(job, Outcome("stopped", ""))
             elif code == 0:
-                self._begin(job, before=command)
+                self._begin(job, child.place, before=child.command)
             elif code < 0:
                 self._end(job, Outcome("interrupted", f"killed by {signal.Signals(-code).name}"))
             else:
@@ -145,8 +157,8 @@ class Jobs:
         self.queue.extendleft(self.ended(job, outcome))
 
     def _signal(self, number: signal.Signals) -> None:
-        for _, process, _ in self.active.values():
-            process.send_signal(number)
+        for child in self.active.values():
+            child.process.send_signal(number)
 
 
 def start(command: list[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -61,8 +61,15 @@ class Session:
         """The jobs of this session, floors included, that failed or were killed."""
         return [name for name, outcome in self.outcomes.items() if outcome.state in ("failed", "interrupted")]
 
-    def run(self, *, at_once: int, threads: int, deadline: float, console: Console) -> str | None:
-        """Runs what is left, `at_once` processes of `threads` threads each; the arguments are those of `Jobs`.
+    def run(self, *, at_once: int, threads: int, gpus: Sequence[str], deadline: float, console: Console) -> str | None:
+        """Runs what is left.
+
+        Args:
+            at_once: Processes.
+            threads: Of each.
+            gpus: What CUDA_VISIBLE_DEVICES is to be, for the processes on each GPU; none: as it is.
+            deadline: See `Jobs`.
+            console: Where progress goes.
 
         Returns:
             Why it stopped early, or None.
@@ -75,9 +82,10 @@ class Session:
                 self.write()  # after every run: whatever ends this process, the table is up to date
                 return list(self._floors())
 
+            environment = child_environment(threads=threads)
             jobs = Jobs(
                 at_once=at_once,
-                environment=child_environment(threads=threads),
+                places=[environment | {"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [environment],
                 deadline=deadline,
                 ended=ended,
                 show=display.show,

@@ -15,8 +15,8 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sd
 
 from probekit.config import Config
 from probekit.data import shrink
+from probekit.device import describe_device
 from probekit.train.build import build_method, on_device
-from probekit.train.pretrain import describe_device
 from probekit.train.step import WARM_UP, build_step, fastest_step
 from probekit.views import RECIPES, Recipe, Views, size_of
 

@@ -23,6 +23,7 @@ from probekit.train.checkpoint import restore_rng, rng_state, save_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.health import RANK, CollapseError, complaints
 from probekit.train.live import Display
+from probekit.train.memory import more_room, told
 from probekit.train.optim import Schedule, rates_on_device, scaled_rate, set_rates
 from probekit.train.seeds import stream_seed
 from probekit.train.step import RecordedStep, active_branches, build_step, fastest_step
@@ -140,14 +141,7 @@ class Trainer:
     def _train_epoch(self, display: Display, stopped: list[bool]) -> bool:
         self.method.train()
         if self.progress.batch == 0:  # a resumed epoch has begun already; what it began is in the checkpoint
-            regions, epochs = self.eager_step.regions, self.config.train.epochs
-            if regions is not None and regions.due(self.progress.epoch, epochs):
-                share = regions.find(self.method.encoder, self.train.images, self.config.train.precision)
-                self.progress.begun["crop region"] = share
-                self.say(regions.told(share))
-            for branch in active_branches(self.method):
-                found = branch.begin_epoch(self._project_all, self.labels)
-                self.progress.begun |= {f"{branch.name} {name}": value for name, value in found.items()}
+            self._begin_epoch()
         if isinstance(self.train.images, StreamedImages):
             self.train.images.waited = 0.0  # the monitor and what began the epoch have read them too
         size = self.config.train.batch_size
@@ -173,6 +167,18 @@ class Trainer:
                 if time.monotonic() - self.saved_at > SAVE_EVERY:
                     self.save()
         return True
+
+    def _begin_epoch(self) -> None:
+        regions, room = self.eager_step.regions, more_room(self.config.train.batch_size)
+        if regions is not None and regions.due(self.progress.epoch, self.config.train.epochs):
+            with told("the crop regions of all images", self.device, room):
+                share = regions.find(self.method.encoder, self.train.images, self.config.train.precision)
+            self.progress.begun["crop region"] = share
+            self.say(regions.told(share))
+        for branch in active_branches(self.method):
+            with told(f"the projections of all images, which {branch.name} reads,", self.device, room):
+                found = branch.begin_epoch(self._project_all, self.labels)
+            self.progress.begun |= {f"{branch.name} {name}": value for name, value in found.items()}
 
     def advance(self, index: Tensor, images: Tensor) -> None:
         """Makes one step on the images uint8 `[B, C, H, W]` of `index` `[B]`; its scalars wait on the device."""
@@ -224,7 +230,8 @@ class Trainer:
             save_encoder(self.run.kept(done.epoch), self.encoder, self._encoder_info())
 
     def _evaluate(self) -> dict[str, float]:
-        scores = self.monitor.score(self.encoder)
+        with told("the embeddings that are scored", self.device, more_room(self.config.train.batch_size)):
+            scores = self.monitor.score(self.encoder)
         accuracies = {"val": scores.val, "test": scores.test}
         found = {name: value for name, value in accuracies.items() if value is not None}
         for name, value in found.items():

@@ -1,13 +1,59 @@
-"""Memory: what a run took of a GPU's, which batch would fit where one does not, and how the CPU's is kept at hand."""
+"""Memory: what a run took of a GPU's, what did not fit where it ran out, and which batch would."""
 
-import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of the GNU C library
-KEPT = 2**30  # bytes: larger than any activation that is worth keeping
+from probekit.device import describe_device
+
 LEAST = 2  # images: with one, a contrastive loss has nothing to tell apart
+# What torch raises as a plain RuntimeError where memory was taken behind its allocator: the driver's, cuBLAS's and
+# cuDNN's own words (cuDNN 9 has two more than 8), and those of torch's allocator on a CPU.
+WORDS = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, whoever wanted it: torch, cuBLAS, cuDNN, the driver or Python."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)
+
+
+@contextmanager
+def told(what: str, device: torch.device, remedy: str) -> Iterator[None]:
+    """Where memory runs out inside, says what did not fit: it is not the batch.
+
+    Args:
+        what: The subject of "... do not fit into the memory of".
+        device: Whose memory.
+        remedy: What to do, and to type.
+
+    Raises:
+        ValueError: In place of the error that says so; others pass.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise ValueError(f"{what} do not fit into the memory of {describe_device(device)}; {remedy}") from error
+
+
+def more_room(batch: int) -> str:
+    """What to do where something needs room beside a step of so many images."""
+    return (
+        f"they need room beside a step of {batch} images; start the run with --batch-size {max(LEAST, batch // 2)}, "
+        "or with --set data.placement=host"
+    )
 
 
 def batch_that_fits(attempt: Callable[[int], None], batch: int) -> int | None:
@@ -26,7 +72,9 @@ def batch_that_fits(attempt: Callable[[int], None], batch: int) -> int | None:
             torch.cuda.empty_cache()
         try:
             attempt(batch)
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not ran_out_of_memory(error):
+                raise
             continue
         return batch
     return None
@@ -44,19 +92,3 @@ def reset_peak(device: torch.device) -> None:
     """Starts the measurement of `peak`."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-
-
-def keep_freed_memory() -> bool:
-    """Lets the C library keep what a CPU frees, for the next activation, in place of giving it back to the system.
-
-    By default each activation of some MB is mapped anew and faulted in page by page, which takes as long as the
-    convolutions do (docs/log.md, 2026-11-21). Resident memory grows by a few per cent. Changes no number.
-
-    Returns:
-        Whether it could be set: it is a matter of the GNU C library, and others are left alone.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # macOS, musl, Windows
-        return False
-    return bool(mallopt(M_MMAP_THRESHOLD, KEPT)) and bool(mallopt(M_TRIM_THRESHOLD, 2 * KEPT - 1))

@@ -1,7 +1,8 @@
 """Starts, resumes and extends pretraining runs: from names and files to a finished run folder."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,15 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from probekit.config import Config, resolve
-from probekit.data import DeviceSplit, check_divisible, open_split, shrunk
+from probekit.data import CPU, DeviceSplit, check_divisible, open_split, shrunk
+from probekit.device import (
+    choose_device,
+    compute_deterministically,
+    default_preset,
+    describe_device,
+    has_bf16,
+    with_precision,
+)
 from probekit.h5 import DatasetInfo, read_info
 from probekit.methods.base import Method
 from probekit.models.encoder import split_checkpoint
@@ -23,63 +32,10 @@ from probekit.train.evaluate import Monitor
 from probekit.train.health import NUMBERS
 from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
-from probekit.train.memory import batch_that_fits, keep_freed_memory, peak, reset_peak
+from probekit.train.memory import batch_that_fits, peak, ran_out_of_memory, reset_peak, told
 from probekit.train.optim import scaled_rate
 from probekit.train.regions import check_cells
 from probekit.train.step import active_branches
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is the first GPU, or the CPU where there is none; the process is set up for it.
-
-    Raises:
-        ValueError: If the name is unknown, or the machine has no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"expected --device auto, cpu or cuda[:i], found {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise ValueError(f"expected device {name}, found {found} GPUs; type: --device cpu")
-    if device.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean fp32, in training and in probes
-    else:
-        keep_freed_memory()
-    return device
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16; a CPU without units for it emulates, 80 times slower (docs/log.md)."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Torch has no public question for this yet.
-    units = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in units)
-
-
-def with_precision(config: Config, device: torch.device) -> Config:
-    """The configuration with `train.precision` "auto" made "bf16" or "fp32"."""
-    if config.train.precision != "auto":
-        return config
-    return replace(config, train=replace(config.train, precision="bf16" if has_bf16(device) else "fp32"))
-
-
-def default_preset(device: torch.device) -> str:
-    """`paper` on a GPU, `quick` on a CPU."""
-    return "paper" if device.type == "cuda" else "quick"
-
-
-def describe_device(device: torch.device) -> str:
-    """A device for the reader, with the GPU's name or the number of threads."""
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    threads = torch.get_num_threads()
-    return f"cpu ({threads} thread{'s' * (threads > 1)})"
 
 
 def pretrain(
@@ -140,8 +96,10 @@ def pretrain(
         branches={name: get(BRANCHES, "branch", name) for name in branches},
     )
     config = with_normalise(with_precision(config, place))
+    if config.train.deterministic:
+        compute_deterministically(place)
     info = read_info(data)
-    train = open_split(data, "train", place, max_size=config.data.max_size, placement=config.data.placement)
+    train = _open(info, "train", config, place)
     if kind.needs_labels:
         check_labels(train, info, method)
     fitting, notes = kind.suited(config.method_options, images=len(train), batch_size=config.train.batch_size)
@@ -156,15 +114,19 @@ def pretrain(
     for note in notes:
         console.print(note)
     _announce_streaming(train, console)
-    trainer = _build_trainer(config, model, run, info, train, console)
-    trainer.fail_on_collapse = fail_on_collapse
-    return run, _fit(trainer, console)
+    with _failing(run):
+        trainer = _build_trainer(config, model, run, info, train, console)
+        trainer.fail_on_collapse = fail_on_collapse
+        return run, _fit(trainer, console)
 
 
 def resume(
     run: Run, *, epochs: int | None, device: str, fail_on_collapse: bool = False, console: Console
 ) -> tuple[Run, bool]:
-    """Goes on with a run exactly where its last checkpoint left it, or extends a finished one.
+    """Goes on with a run where its last checkpoint left it, or extends a finished one.
+
+    Everything that training reads is as it was, bit for bit. So is what follows, on a CPU, and on a GPU with
+    `train.deterministic`; on a GPU without it, it is equal up to rounding (docs/protocols.md).
 
     Args:
         run: The run folder.
@@ -181,6 +143,8 @@ def resume(
     if epochs is not None:
         config = replace(config, train=replace(config.train, epochs=epochs))
     place = choose_device(device)
+    if config.train.deterministic:
+        compute_deterministically(place)
     data = Path(content["dataset"]["path"])
     info = read_info(data)
     if info.content_hash != content["dataset"]["hash"]:
@@ -189,8 +153,8 @@ def resume(
             f"(hash {content['dataset']['hash'][:12]}), found hash {info.content_hash[:12]}; "
             "restore the file, or start a new run"
         )
-    train = open_split(data, "train", place, max_size=config.data.max_size, placement=config.data.placement)
-    saved = load_checkpoint(run.checkpoints / "last.pt", place)
+    train = _open(info, "train", config, place)
+    saved = load_checkpoint(run.checkpoints / "last.pt", CPU)  # a GPU then holds weights and moments once
     done = saved["progress"]["epoch"]
     # A kill between the last save and the end leaves every epoch done, but not the state: then the rest is made up.
     killed_at_the_end = content["state"] != "finished" and epochs is None
@@ -202,10 +166,12 @@ def resume(
     trainer = _build_trainer(config, _prepare(config, train, info, place), run, info, train, console)
     trainer.fail_on_collapse = fail_on_collapse
     trainer.restore(saved)
+    del saved  # else it lives until training ends
     run.update(state="running", config=config.to_dict())
     console.print(f"resuming {run.path} after epoch {done} of {config.train.epochs}")
     _announce_streaming(train, console)
-    return run, _fit(trainer, console)
+    with _failing(run):
+        return run, _fit(trainer, console)
 
 
 def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config]:
@@ -221,7 +187,7 @@ def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config]:
             f"views nor a decoder; type: probekit heatmap {run.name}"
         )
     config = Config.from_dict(content["config"])
-    saved = load_checkpoint(run.checkpoints / f"{split_checkpoint(checkpoint)[0]}.pt", torch.device("cpu"))
+    saved = load_checkpoint(run.checkpoints / f"{split_checkpoint(checkpoint)[0]}.pt", CPU)
     header = saved["encoder_header"]
     method = build_method(config, channels=header["spec"]["channels"], classes=len(header["classes"]))
     method.load_state_dict(saved["method"])
@@ -262,6 +228,14 @@ def _announce_streaming(train: DeviceSplit, console: Console) -> None:
         console.print(f"the images stay {where[train.placement]}, {pixels} of pixels")
 
 
+def _open(info: DatasetInfo, name: str, config: Config, device: torch.device) -> DeviceSplit:
+    """A split as the settings place it."""
+    data = config.data
+    remedy = "free some of it, or start the run with: --set data.placement=host"
+    with told(f"the images of split {name}", device, remedy):
+        return open_split(info.path, name, device, max_size=data.max_size, placement=data.placement)
+
+
 def _prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torch.device) -> Method:
     method = build_method(config, channels=train.images.shape[1], classes=len(info.classes))
     for most in (config.data.max_size, config.views.max_size):
@@ -273,17 +247,15 @@ def _prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torc
             f"expected at least {config.train.batch_size} training images (one batch), found "
             f"{len(train)}; type: --batch-size {max(2, len(train))}"
         )
-    return on_device(method, device)
+    with told("the weights", device, _smaller_model(config)):
+        return on_device(method, device)
 
 
 def _build_trainer(
     config: Config, method: Method, run: Run, info: DatasetInfo, train: DeviceSplit, console: Console
 ) -> Trainer:
     def split(name: str) -> DeviceSplit | None:
-        if name not in info.splits:
-            return None
-        device, data = train.images.device, config.data
-        return open_split(info.path, name, device, max_size=data.max_size, placement=data.placement)
+        return _open(info, name, config, train.images.device) if name in info.splits else None
 
     height, width = train.images.shape[-2:]
     header = {
@@ -294,9 +266,10 @@ def _build_trainer(
         "classes": list(info.classes),
     }
     monitor = Monitor(train, split("val"), split("test"), seed=config.seed)
-    return Trainer(
-        config=config, method=method, run=run, train=train, monitor=monitor, header=header, say=console.print
-    )
+    with told("the optimizer and what it keeps of the weights", train.images.device, _smaller_model(config)):
+        return Trainer(
+            config=config, method=method, run=run, train=train, monitor=monitor, header=header, say=console.print
+        )
 
 
 def _fit(trainer: Trainer, console: Console) -> bool:
@@ -314,22 +287,39 @@ def _fit(trainer: Trainer, console: Console) -> bool:
         ) as display:
             finished = trainer.fit(display)
             console.print(f"{'trained for' if finished else 'stopped after'} {clock(display.elapsed)}{peak(device)}")
-    except torch.OutOfMemoryError:
-        full = True  # what the step held is freed only when this block is left
-    except Exception:
-        run.update(state="failed")
-        raise
+    except Exception as error:
+        if "does not have a deterministic implementation" in str(error):
+            raise ValueError(
+                f"expected operators that --deterministic allows, found: {str(error).split(',')[0]}; leave it out"
+            ) from error
+        full = ran_out_of_memory(error)  # what the step held is freed only when this block is left
+        if not full:
+            raise
     if full:
-        run.update(state="failed")
         raise ValueError(_smaller_batch(trainer))
     run.update(state="finished" if finished else "interrupted")
     return finished
 
 
+@contextmanager
+def _failing(run: Run) -> Iterator[None]:
+    """Notes in run.json that an error ended the run."""
+    try:
+        yield
+    except Exception:
+        run.update(state="failed")
+        raise
+
+
 def _smaller_batch(trainer: Trainer) -> str:
     """What to type after a batch did not fit."""
-    batch, width = trainer.config.train.batch_size, trainer.config.model.width
+    batch, config = trainer.config.train.batch_size, trainer.config
     fits = batch_that_fits(trainer.eager_step.rehearse, batch)
-    smaller = f"--set model.width={width // 2}" if width else "a smaller model.backbone"
-    advice = f"{fits} does: type --batch-size {fits}" if fits else f"nor a smaller one; try {smaller}"
+    advice = f"{fits} does: type --batch-size {fits}" if fits else f"nor a smaller one; {_smaller_model(config)}"
     return f"a batch of {batch} images does not fit into the memory of {describe_device(trainer.device)}; {advice}"
+
+
+def _smaller_model(config: Config) -> str:
+    """What to type after the model did not fit."""
+    width = config.model.width
+    return f"try {f'--set model.width={width // 2}' if width else 'a smaller model.backbone'}"

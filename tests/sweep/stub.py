@@ -106,7 +106,8 @@ def in_place() -> Iterator[None]:
         patch.dict(METHODS, dict.fromkeys(METHODS, "tests.sweep.stub:Method")),
         patch.object(jobs, "COMMAND", (sys.executable, __file__)),
         patch.object(command, "_check_methods", lambda planned: planned),
-        patch.object(command, "_share", lambda session, at_once: (at_once or 2, 1)),
+        patch.object(command, "_gpus", lambda device: os.environ.get("STUB_GPUS", "").split()),
+        patch.object(command, "_share", lambda session, at_once, gpus: (at_once or len(gpus) or 2, 1)),
     ):
         yield
 
@@ -127,7 +128,8 @@ def main() -> None:
             cli.main()
         return
     options = parser.parse_args()
-    print("at work", json.dumps(sys.argv), os.environ["OMP_NUM_THREADS"], flush=True)
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "any")
+    print("at work", json.dumps(sys.argv), "on GPU", gpu, "threads", os.environ["OMP_NUM_THREADS"], flush=True)
     {"pretrain": pretrain, "probe": probe}[options.command[0]](options)
 
 

@@ -327,7 +327,7 @@ def test_no_more_run_at_once_than_asked(tmp_path: Path, monkeypatch: pytest.Monk
 
     pool = jobs.Jobs(
         at_once=2,
-        environment=dict(os.environ),
+        places=[dict(os.environ)],
         deadline=float("inf"),
         ended=end,
         show=lambda active, waiting: most.append(len(list(active))),
@@ -343,7 +343,7 @@ def test_a_command_that_leaves_no_result_is_a_failure(tmp_path: Path, monkeypatc
     outcomes: list[jobs.Outcome] = []
     pool = jobs.Jobs(
         at_once=1,
-        environment=dict(os.environ),
+        places=[dict(os.environ)],
         deadline=float("inf"),
         ended=lambda job, outcome: outcomes.append(outcome) or [],  # type: ignore[func-returns-value]
         show=lambda active, waiting: None,

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,7 @@ def train(
     name: str = "run",
     preset: str = "quick",
     options: Mapping[str, Any] = {},
+    device: str = "cpu",
 ) -> tuple[Run, bool]:
     return pretrain(
         method,
@@ -76,7 +78,7 @@ def train(
         config_file=None,
         overrides=(),
         options={**SMALL, "train.epochs": epochs, **options},
-        device="cpu",
+        device=device,
         overwrite=False,
         console=quiet(),
     )
@@ -144,6 +146,47 @@ def test_stopped_and_resumed_is_the_run_that_was_never_stopped(
     assert finished
     assert part.read()["state"] == "finished"
     assert_same_run(whole, part)
+
+
+class Held(dict[str, Any]):
+    """A checkpoint that can be watched."""
+
+
+def test_what_a_run_resumes_from_is_let_go_before_it_trains(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = train(data, tmp_path, epochs=1)
+    watched: list[weakref.ref[Held]] = []
+
+    def load(path: Path, device: torch.device) -> Held:
+        held = Held(load_checkpoint(path, device))
+        watched.append(weakref.ref(held))
+        return held
+
+    def fit(trainer: loop.Trainer, display: Display) -> bool:
+        return watched[0]() is None
+
+    monkeypatch.setattr(starter, "load_checkpoint", load)
+    monkeypatch.setattr(loop.Trainer, "fit", fit)
+    assert resume(run, epochs=2, device="cpu", console=quiet())[1]
+
+
+def test_what_a_run_resumes_from_is_not_read_into_the_gpu(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = train(data, tmp_path, epochs=1)
+    asked: list[torch.device] = []
+
+    def load(path: Path, device: torch.device) -> dict[str, Any]:
+        asked.append(device)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(starter, "choose_device", lambda name: torch.device("cuda", 0))
+    monkeypatch.setattr(starter, "open_split", lambda *args, **kwargs: None)
+    monkeypatch.setattr(starter, "load_checkpoint", load)
+    with pytest.raises(ValueError, match="enough"):
+        resume(run, epochs=2, device="cuda", console=quiet())
+    assert asked == [CPU]
 
 
 def test_kill_at_any_moment_costs_nothing_but_time(data: Path, tmp_path: Path) -> None:

@@ -17,10 +17,8 @@ from probekit.config import CHOICES, Config, resolve
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.settings import presets
 from probekit.streamed import StreamedImages
-from probekit.train import pretrain as starter
 from probekit.train.build import build_method
 from probekit.train.optim import Schedule, build_optimizer, rates_on_device, set_rates
-from probekit.train.pretrain import has_bf16, with_precision
 from probekit.train.step import WARM_UP, RecordedStep, TrainingStep, fastest_step
 from tests.chance import noise, seeded
 from tests.methods.batches import HEADS
@@ -216,21 +214,6 @@ def test_wide_heads_reach_the_same_losses_in_bf16(name: str, monkeypatch: pytest
         means.append(torch.stack([step(index, step.images)[0] for _ in range(100)]).mean())
     torch.testing.assert_close(means[0], means[1], rtol=0.05, atol=0.0)
     assert not torch.equal(means[0], means[1])
-
-
-@pytest.mark.parametrize(("units", "expected"), [(True, "bf16"), (False, "fp32")])
-def test_auto_takes_bf16_only_where_the_device_has_it(
-    monkeypatch: pytest.MonkeyPatch, units: bool, expected: str
-) -> None:
-    monkeypatch.setattr(starter, "has_bf16", lambda device: units)
-    assert with_precision(configured(**{"train.precision": "auto"}), CPU).train.precision == expected
-    assert with_precision(configured(**{"train.precision": "bf16"}), CPU).train.precision == "bf16"
-
-
-def test_bf16_units_are_what_the_processor_says() -> None:
-    with open("/proc/cpuinfo") as file:
-        flags = file.read().split()
-    assert has_bf16(CPU) == ("avx512_bf16" in flags or "amx_tile" in flags)
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.05, 1e6])

@@ -1,0 +1,129 @@
+"""The device: which one, how precisely it computes, and how a process is set up for it."""
+
+import ctypes
+import os
+import warnings
+from dataclasses import replace
+
+import torch
+
+from probekit.config import Config
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of the GNU C library
+KEPT = 2**30  # bytes: larger than any activation that is worth keeping
+AMPERE = (8, 0)  # compute capability of the first GPUs with units for bfloat16
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name; nothing is set up for it, and no memory of a GPU is taken.
+
+    Args:
+        name: "auto" (a GPU, or the CPU where there is none), "cpu" or "cuda[:i]".
+
+    Raises:
+        ValueError: If the name is unknown, or the machine has no such device.
+    """
+    found = torch.cuda.device_count()
+    try:
+        device = torch.device(name if name != "auto" else "cuda" if found else "cpu")
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"expected --device auto, cpu or cuda[:i], found {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= found:
+        raise ValueError(f"expected device {name}, found {found} GPUs; type: --device cpu")
+    return device
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name, a GPU with its index; the process is set up for it.
+
+    Args:
+        name: As for `find_device`; a GPU without an index is the current one.
+
+    Raises:
+        ValueError: As `find_device`.
+    """
+    device = find_device(name)
+    if device.type == "cpu":
+        keep_freed_memory()
+        return device
+    device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+    torch.cuda.set_device(device)  # else what is asked of "the GPU", and every new stream, is about the first one
+    allow_tf32(convolutions=False, products=False)  # fp32 is to mean fp32, in training and in probes
+    return device
+
+
+def allow_tf32(*, convolutions: bool, products: bool) -> None:
+    """Whether a GPU may round the operands of float32 convolutions and matrix products to 10 bits of mantissa.
+
+    It overrides TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, which NVIDIA's containers set and which is torch's default only.
+    """
+    # Torch 2.9 added `fp32_precision`. These setters keep it in step, but it leaves these behind, and where the two
+    # differ torch.compile and `cudnn.flags` fail as they ask. Versions since then may warn that these are of old.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.backends.cuda.matmul.allow_tf32 = products
+
+
+def compute_deterministically(device: torch.device) -> None:
+    """Makes a GPU give the same bits for the same input, more slowly; a CPU does so by itself.
+
+    To be called before the process computes anything on the GPU. Sums by cluster and the backward pass of bilinear
+    resizing then take torch's own deterministic ways; an operator that has none raises a RuntimeError that names it.
+    """
+    if device.type == "cpu":
+        return
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS and torch read it at the first matrix product
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    # Not warn_only: under it, attention that saves memory stays as it is.
+    torch.use_deterministic_algorithms(True)
+    # A debugging aid that costs a kernel a tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16; a CPU without units for it emulates, 80 times slower (docs/log.md)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= AMPERE
+    # Torch has no public question for this yet.
+    units = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in units)
+
+
+def with_precision(config: Config, device: torch.device) -> Config:
+    """The configuration with `train.precision` "auto" made "bf16" or "fp32"."""
+    if config.train.precision != "auto":
+        return config
+    return replace(config, train=replace(config.train, precision="bf16" if has_bf16(device) else "fp32"))
+
+
+def default_preset(device: torch.device) -> str:
+    """`paper` on a GPU, `quick` on a CPU."""
+    return "paper" if device.type == "cuda" else "quick"
+
+
+def describe_device(device: torch.device) -> str:
+    """A device for the reader, with the GPU's name or the number of threads."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' * (threads > 1)})"
+
+
+def keep_freed_memory() -> bool:
+    """Lets the C library keep what a CPU frees, for the next activation, in place of giving it back to the system.
+
+    By default each activation of some MB is mapped anew and faulted in page by page, which takes as long as the
+    convolutions do (docs/log.md, 2026-11-21). Resident memory grows by a few per cent. Changes no number.
+
+    Returns:
+        Whether it could be set: it is a matter of the GNU C library, and others are left alone.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # macOS, musl, Windows
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, KEPT)) and bool(mallopt(M_TRIM_THRESHOLD, 2 * KEPT - 1))
