@@ -1,13 +1,15 @@
 """What a training step costs: its arithmetic and memory traffic, a machine's rates, and the time that it takes."""
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -83,21 +85,114 @@ FLOPS: dict[Any, Callable[..., int]] = {
 }
 
 
-class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up what runs under it."""
+_ATEN = torch.ops.aten
+# Operators that only allocate, or name what is there already.
+FREE = {
+    *(_ATEN.empty, _ATEN.empty_like, _ATEN.empty_strided, _ATEN.new_empty, _ATEN.new_empty_strided, _ATEN.resize_),
+    *(_ATEN._unsafe_view, _ATEN.set_, _ATEN.lift, _ATEN.lift_fresh),
+}
+OVERWRITE = {_ATEN.copy_, _ATEN.fill_, _ATEN.zero_, _ATEN._foreach_copy_, _ATEN._foreach_zero_}  # read nothing of it
 
-    def __init__(self) -> None:
+
+@dataclass(frozen=True)
+class Counted:
+    """What some tensor code asks of a device.
+
+    Attributes:
+        launches: Operators that compute or copy. One over lists of tensors is one, unless the other list's tensors are
+            scalars: torch then goes through them one by one.
+        bytes: That they read and write: every operand and every result once, expanded ones as they lie in memory.
+        flops: Of convolutions and matrix products; a multiplication and an addition are two.
+        elements: That these read and write.
+    """
+
+    launches: int = 0
+    bytes: int = 0
+    flops: int = 0
+    elements: int = 0
+
+    def __add__(self, other: "Counted") -> "Counted":
+        return Counted(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Hands what every operator under it costs to `each`, with the operator."""
+
+    def __init__(self, each: Callable[[OpOverload, Counted], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.flops = self.elements = self.operators = 0
+        self.each = each
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        self.operators += func.namespace == "aten" and not func.is_view
-        count = FLOPS.get(func._overloadpacket)
-        if count is not None:
-            self.flops += count(*args, **(kwargs or {}), out_val=out)
-            self.elements += sum(x.numel() for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor))
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if func.namespace == "aten" and not func.is_view and func._overloadpacket not in FREE:
+            self.each(func, _cost_of(func, args, kwargs, out))
         return out
+
+
+def count(job: Callable[[], Any], each: Callable[[OpOverload, Counted], None] | None = None) -> Counted:
+    """What a job launches, moves and computes; on meta tensors, which take a GPU's way, nothing is computed.
+
+    Args:
+        job: Tensor code, its backward pass on the tensors' own thread.
+        each: Is called after every operator that counts, with it and its cost.
+    """
+    total = Counted()
+
+    def add(func: OpOverload, cost: Counted) -> None:
+        nonlocal total
+        total += cost
+        if each is not None:
+            each(func, cost)
+
+    with Counter(add):
+        job()
+    return total
+
+
+def meta_generator() -> torch.Generator:
+    """A generator for draws on meta tensors, for which torch has none."""
+    return _Nowhere()
+
+
+class _Nowhere(torch.Generator):
+    device = torch.device("meta")
+
+
+def _cost_of(func: OpOverload, args: Any, kwargs: Any, out: Any) -> Counted:
+    read, written = [], []
+    for argument, value in (*zip(func._schema.arguments, args, strict=False), *_named(func, kwargs)):
+        operands = _tensors(value)
+        mutable = argument.alias_info is not None and argument.alias_info.is_write
+        read += [] if argument.is_out or (mutable and func._overloadpacket in OVERWRITE) else operands
+        written += operands if mutable else []
+    results = zip(func._schema.returns, (out,) if len(func._schema.returns) == 1 else out or (), strict=False)
+    written += [x for returned, value in results if returned.alias_info is None for x in _tensors(value)]
+    moved = sum(_bytes(x) for x in (*read, *written))
+    formula = FLOPS.get(func._overloadpacket)
+    if formula is None:
+        return Counted(_launches(func, args), moved)
+    elements = sum(x.numel() for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor))
+    return Counted(1, moved, formula(*args, **kwargs, out_val=out), elements)
+
+
+def _named(func: OpOverload, kwargs: Any) -> list[tuple[Any, Any]]:
+    return [(argument, kwargs[argument.name]) for argument in func._schema.arguments if argument.name in kwargs]
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [x for x in tree_leaves(value) if isinstance(x, Tensor)]
+
+
+def _bytes(x: Tensor) -> int:
+    """In memory; what is expanded lies there once."""
+    return x.element_size() * math.prod(n for n, stride in zip(x.shape, x.stride(), strict=True) if stride or not n)
+
+
+def _launches(func: OpOverload, args: Any) -> int:
+    """One; an operator over lists whose second list has scalar tensors takes torch's slow way, one tensor at a time."""
+    by_list = func._schema.name.startswith("aten::_foreach_") and len(args) > 1 and isinstance(args[1], (list, tuple))
+    return len(args[0]) if by_list and any(isinstance(x, Tensor) and x.ndim == 0 for x in args[1]) else 1
 
 
 def step_cost(config: Config, *, channels: int, size: tuple[int, int]) -> StepCost:
@@ -114,10 +209,9 @@ def step_cost(config: Config, *, channels: int, size: tuple[int, int]) -> StepCo
         method.to_empty(device="cpu")
         batch = config.train.batch_size
         views = _empty_views(RECIPES[config.views.recipe], batch, channels, size, method.encoder.stride)
-        with _Count() as counted:
-            method.step(views).loss.backward()  # type: ignore[no-untyped-call]
+        counted = count(lambda: method.step(views).loss.backward())  # type: ignore[no-untyped-call]
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
-    return StepCost(counted.flops, counted.elements, counted.operators, trained)
+    return StepCost(counted.flops, counted.elements, counted.launches, trained)
 
 
 def _empty_views(recipe: Recipe, batch: int, channels: int, size: tuple[int, int], stride: int) -> Views:
