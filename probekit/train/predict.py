@@ -97,18 +97,18 @@ def bf16_speedup(
         size: (h, w) of the views.
         within: Seconds; None is returned if the counting takes longer.
     """
-    until = time.monotonic() + within
+    batch, recipe = config.train.batch_size, config.views.recipe
+    with torch.device("meta"):
+        encoder = build_method(config, channels=channels).train().encoder
+        images = torch.empty(batch, channels, *size, dtype=torch.uint8)
+        x = torch.empty(RECIPES[recipe].views * batch, channels, *size)
+    until = time.monotonic() + within  # what torch has loaded for meta tensors so far, the optimizer needs as well
 
     def still_worth_it(*_: Any) -> None:
         if time.monotonic() > until:
             raise TimeoutError
 
-    batch, recipe = config.train.batch_size, config.views.recipe
     try:
-        with torch.device("meta"):
-            encoder = build_method(config, channels=channels).train().encoder
-            images = torch.empty(batch, channels, *size, dtype=torch.uint8)
-            x = torch.empty(RECIPES[recipe].views * batch, channels, *size)
         views = count(
             lambda: make_views(recipe, images, meta_generator(), size=size, stride=encoder.stride), still_worth_it
         )
