@@ -200,9 +200,9 @@ def step_cost(config: Config, *, channels: int, size: tuple[int, int]) -> StepCo
     with FakeTensorMode(allow_non_fake_inputs=True):
         method.to_empty(device="cpu")
         views = _empty_views(RECIPES[recipe], batch, channels, size, stride)
-        with sorted_by_part(parts), torch.autocast("cpu", torch.bfloat16, enabled=config.train.precision == "bf16"):
-            step = method.step(views)
-            # The trainer goes backward outside autocast, which in a backward pass changes nothing.
+        with sorted_by_part(parts):
+            with torch.autocast("cpu", torch.bfloat16, enabled=config.train.precision == "bf16"):
+                step = method.step(views)
             step.loss.backward()  # type: ignore[no-untyped-call]
         parts["health"] = count(
             lambda: batch_health(step.features.pooled, batch) | projection_health(step.projections, batch)
