@@ -78,16 +78,16 @@ def bf16_hint(config: Config, gpu: str, *, channels: int, size: tuple[int, int])
         size: (h, w) of the views.
     """
     rates = known_rates(gpu)
-    factor = None if rates is None else bf16_speedup(config, rates, channels=channels, size=size)
+    factor = None
+    if rates is not None:
+        factor = bf16_speedup(config, rates, channels=channels, size=size, within=HINT_SECONDS)
     if factor is not None and factor < 1.5:
         return ""
     times = "" if factor is None else f"about {factor:.0f} times "
     return f"fp32; type --precision bf16: {times}faster here"
 
 
-def bf16_speedup(
-    config: Config, rates: Rates, *, channels: int, size: tuple[int, int], within: float = HINT_SECONDS
-) -> float | None:
+def bf16_speedup(config: Config, rates: Rates, *, channels: int, size: tuple[int, int], within: float) -> float | None:
     """How many times faster a step in bf16 is, from its views of whole size and its backbone alone.
 
     Args:
