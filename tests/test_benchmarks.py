@@ -117,6 +117,16 @@ def test_the_bare_step_is_recorded_on_a_gpu_as_the_whole_one_is(monkeypatch: pyt
     assert recorded(job, torch.device("cpu")) is job
 
 
+def test_the_table_of_predictions_has_a_line_a_machine_that_adds_up() -> None:
+    from benchmarks.predictions import rows
+
+    lines = rows("simclr", 1, 32, batch=4, precision="bf16")
+    assert [line.split(" | ")[2] for line in lines] == ["H100", "H200"]
+    for line in lines:
+        floor, predicted, *parts = map(float, line.strip("| ").split(" | ")[4:])
+        assert floor < predicted == pytest.approx(sum(parts), abs=0.05)
+
+
 @pytest.mark.parametrize(("method", "factor"), [("moco-v2", 2.5), ("byol", 1.75), ("simclr", 2.0)])
 def test_further_views_of_xcorr_are_counted_beside_all_of_the_methods_own(
     method: str, factor: float, tmp_path: Path
