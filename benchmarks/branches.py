@@ -1,16 +1,19 @@
-"""What methods and branches cost: time of a step, and on a GPU peak memory, side by side in the same run.
+"""What methods and branches cost: time of a step, and on a GPU peak memory, one after another in the same run.
 
     python -m benchmarks.branches [--methods simclr,moco-v2] [--preset quick] [--batch-size 16] [--device cpu]
 
-Every method stands beside SimCLR, every branch beside its method. XCorr also stands beside its method times what its
-further views cost by their number: a whole view with a gradient counts 1, one without 1/3 (no backward pass), a small
-crop its share of the pixels. Goals: LCR at most 1.2 times its method, XCorr at most 1.2 times that product.
+Every method is timed right after SimCLR, every branch right after its method, which is built and timed anew for it: a
+trainer whose step is recorded holds the memory of a whole step, so there is never more than one. XCorr also stands
+beside its method times what its further views cost by their number: a whole view with a gradient counts 1, one without
+1/3 (no backward pass), a small crop its share of the pixels. Goals: LCR at most 1.2 times its method, XCorr at most 1.2
+times that product.
 """
 
 import argparse
 import gc
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,16 +53,28 @@ def job_of(trainer: Trainer) -> Callable[[], None]:
     return job
 
 
-def peak_memory(build: Callable[[], Trainer], device: torch.device) -> int | None:
-    """Bytes on the GPU at most, of a trainer that is there for this alone; None on a CPU."""
-    if device.type != "cuda":
-        return None
-    gc.collect()
-    torch.cuda.empty_cache()
-    others = torch.cuda.memory_allocated(device)  # trainers that are still to be timed
-    torch.cuda.reset_peak_memory_stats(device)
-    job_of(build())()
-    return torch.cuda.max_memory_allocated(device) - others
+@dataclass(frozen=True)
+class Timed:
+    """Of a trainer that is gone again: seconds of each round's steps, its `expected` factor, peak bytes on a GPU."""
+
+    seconds: list[float]
+    factor: float
+    peak: int | None
+
+
+def timed(build: Callable[[], Trainer], device: torch.device, rounds: int) -> Timed:
+    """Builds a trainer, times it, and lets go of it."""
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    trainer = build()
+    seconds = interleaved({"": job_of(trainer)}, rounds=rounds)[""]
+    found = Timed(seconds, expected(trainer), torch.cuda.max_memory_allocated(device) if on_gpu else None)
+    del trainer
+    gc.collect()  # a trainer is part of cycles
+    if on_gpu:
+        torch.cuda.empty_cache()
+    return found
 
 
 def passes(trainer: Trainer) -> float:
@@ -82,38 +97,33 @@ def expected(trainer: Trainer) -> float:
 
 def measure(args: argparse.Namespace, device: torch.device, folder: Path) -> dict[str, Any]:
     """Every method alone, and those of `ON` with every branch."""
+
+    def of(name: str, branch: str) -> Timed:
+        build = partial(
+            trainer_for,
+            name,
+            preset=args.preset,
+            precision=args.precision,
+            device=device,
+            folder=folder,
+            options={"train.batch_size": args.batch_size},
+            branches=(branch,) if branch else (),
+        )
+        return timed(build, device, args.rounds)
+
     names = [n for n in args.methods.split(",") if n in METHODS]
-    jobs: dict[str, Callable[[], None]] = {}
-    factors: dict[str, float] = {}
-    memory: dict[str, int | None] = {}
+    rows = {}
     for name in dict.fromkeys(["simclr", *names]):
         for branch in BRANCHES if name in ON else ("",):
-            label = f"{name} + {branch}" if branch else name
-            options = {"train.batch_size": args.batch_size}
-            build = partial(
-                trainer_for,
-                name,
-                preset=args.preset,
-                precision=args.precision,
-                device=device,
-                folder=folder,
-                options=options,
-                branches=(branch,) if branch else (),
-            )
-            memory[label] = peak_memory(build, device)
-            trainer = build()
-            jobs[label], factors[label] = job_of(trainer), expected(trainer)
-    times = interleaved(jobs, rounds=args.rounds)
-    rows = {}
-    for label, seconds in times.items():
-        base = times[label.split(" + ")[0]]
-        rows[label] = {
-            "milliseconds": spread([1e3 * s / STEPS for s in seconds]),
-            "of_simclr": spread([s / b for s, b in zip(seconds, times["simclr"], strict=True)]),
-            "of_method": spread([s / b for s, b in zip(seconds, base, strict=True)]),
-            "of_method_and_forwards": spread([s / b / factors[label] for s, b in zip(seconds, base, strict=True)]),
-            "peak_bytes": memory[label],
-        }
+            base, found = of(name if branch else "simclr", ""), of(name, branch)
+            ratios = [s / b for s, b in zip(found.seconds, base.seconds, strict=True)]
+            rows[f"{name} + {branch}" if branch else name] = {
+                "milliseconds": spread([1e3 * s / STEPS for s in found.seconds]),
+                "beside": name if branch else "simclr",
+                "ratio": spread(ratios),
+                "ratio_of_forwards": spread([ratio / found.factor for ratio in ratios]),
+                "peak_bytes": found.peak,
+            }
     return {"preset": args.preset, "batch_size": args.batch_size, "steps": STEPS, "rows": rows}
 
 
@@ -133,10 +143,10 @@ def main() -> None:
         result = measure(args, device, Path(folder))
     for label, row in result["rows"].items():
         memory = "" if row["peak_bytes"] is None else f", {row['peak_bytes'] / 2**20:,.0f} MiB"
+        ratio, forwards = row["ratio"], row["ratio_of_forwards"]["median"]
         print(
-            f"{label:<24}{row['milliseconds']['median']:8.1f} ms, {row['of_simclr']['median']:.2f} of simclr, "
-            f"{row['of_method']['median']:.2f} ({row['of_method']['min']:.2f} to {row['of_method']['max']:.2f}) of the "
-            f"method, {row['of_method_and_forwards']['median']:.2f} of it with its forwards{memory}"
+            f"{label:<24}{row['milliseconds']['median']:8.1f} ms, {ratio['median']:.2f} ({ratio['min']:.2f} to "
+            f"{ratio['max']:.2f}) of {row['beside']}, {forwards:.2f} of it with its forwards{memory}"
         )
     write(args.out or RESULTS / f"branches-{device.type}.json", result)
 

@@ -22,7 +22,7 @@ from generators import GENERATORS
 from probekit.config import resolve
 from probekit.device import choose_device, with_precision
 from probekit.registry import METHODS, get
-from probekit.train.cost import step_on_noise
+from probekit.train.timing import step_on_noise
 from probekit.views import VIEWS, make_views
 
 CALL = 1024  # samples in a call of a generator

@@ -84,7 +84,7 @@ class Taps:
     """For each output position, the source positions that it mixes, and how much of each.
 
     Attributes:
-        index: int64 [N, S, K] positions in the source.
+        index: int32 or int64 [N, S, K] positions in the source.
         weights: float32 [N, S, K].
     """
 
@@ -128,7 +128,7 @@ def _mix_rows(images: Tensor, taps: Taps) -> Tensor:
     """
     B, C, H, W = images.shape
     N, S, K = taps.index.shape
-    first_rows = torch.arange(0, B * C * H, H, device=images.device).view(B, C, 1, 1)  # of each plane of an image
+    first_rows = torch.arange(0, B * C * H, H, dtype=taps.index.dtype, device=images.device).view(B, C, 1, 1)
     bags = taps.index.view(N // B, B, 1, S, K) + first_rows
     weights = taps.weights[:, None].expand(N, C, S, K)
     mixed = F.embedding_bag(

@@ -15,6 +15,7 @@ from torch import Tensor
 from probekit.batched import Taps, apply_where, between, resample, uniforms
 
 SIGMA = (0.1, 2.0)  # of the blur, px; authors' code
+SHARP = 1e-4  # px: of a blur whose kernel is 1 in its middle and 0 elsewhere, exactly
 SOLARISE_FROM = 0.5  # BYOL, appendix B
 LUMA = (0.2989, 0.5870, 0.1140)  # tf.image.rgb_to_grayscale
 
@@ -102,7 +103,7 @@ def change(x: Tensor, *drawn: Tensor) -> Tensor:
     x = adjust_colour(x, jittered, place, factors)
     if x.shape[1] == 3:
         x = apply_where(x, grayed, to_gray)
-    x = apply_where(x, blurred, blur, sigma).clamp_(0, 1)
+    x = apply_where(x, blurred, blur, (sigma * blurred).clamp_(min=SHARP), neutral=True).clamp_(0, 1)
     for chosen in solarised:
         x = apply_where(x, chosen, solarise)
     return x
@@ -188,7 +189,7 @@ def blur(x: Tensor, sigma: Tensor) -> Tensor:
         [N, C, H, W].
     """
     radius = x.shape[2] // 10 // 2
-    offset = torch.arange(-radius, radius + 1, device=x.device)
+    offset = torch.arange(-radius, radius + 1, dtype=torch.int32, device=x.device)
     kernel = (offset / sigma[:, None]).square_().mul_(-0.5).exp_()
     kernel = kernel / kernel.sum(1, keepdim=True)  # [N, K]
     rows = _window(kernel, offset, x.shape[2])
@@ -196,7 +197,7 @@ def blur(x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _window(kernel: Tensor, offset: Tensor, size: int) -> Taps:
-    index = torch.arange(size, device=kernel.device)[:, None] + offset  # [size, K]
+    index = torch.arange(size, dtype=torch.int32, device=kernel.device)[:, None] + offset  # [size, K]
     inside = index.clamp(0, size - 1)
     weights = kernel[:, None] * (index == inside)
     return Taps(inside.expand(len(kernel), *inside.shape), weights)

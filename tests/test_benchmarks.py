@@ -3,7 +3,12 @@
 Run alone: python -m pytest tests/test_benchmarks.py
 """
 
+import argparse
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +23,7 @@ from probekit.config import resolve
 from probekit.device import allow_tf32
 from probekit.models.encoder import Encoder, Features
 from probekit.registry import METHODS, get
+from probekit.train.step import WARM_UP
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -88,6 +94,70 @@ def test_jobs_take_turns_by_the_clock_given() -> None:
     times = interleaved(jobs, rounds=3, clock=lambda: float(next(ticks)))
     assert calls == ["a", "b"] * 4  # one for warming up
     assert times == {"a": [1.0] * 3, "b": [1.0] * 3}
+
+
+def test_branches_are_timed_with_one_trainer_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each holds the memory of a whole step, recorded. The method's own step is timed anew beside each branch."""
+    from benchmarks import branches
+
+    class Trainer:
+        def __init__(self) -> None:
+            self.itself = self  # as a trainer's hooks refer to it
+
+    alive: weakref.WeakSet[Trainer] = weakref.WeakSet()
+    built: list[str] = []
+
+    def build(name: str, *, branches: tuple[str, ...], **_: object) -> Trainer:
+        assert len(alive) == 0
+        trainer = Trainer()
+        alive.add(trainer)
+        built.append("+".join((name, *branches)))
+        return trainer
+
+    monkeypatch.setattr(branches, "trainer_for", build)
+    monkeypatch.setattr(branches, "job_of", lambda trainer: lambda: trainer)
+    monkeypatch.setattr(branches, "expected", lambda trainer: 1.5)
+    arguments = argparse.Namespace(methods="byol,dino", preset="quick", precision=None, batch_size=8, rounds=3)
+    rows = branches.measure(arguments, torch.device("cpu"), tmp_path)["rows"]
+    assert {label: row["beside"] for label, row in rows.items()} == {
+        "simclr": "simclr", "simclr + lcr": "simclr", "simclr + xcorr": "simclr",
+        "byol": "simclr", "byol + lcr": "byol", "byol + xcorr": "byol", "dino": "simclr",
+    }  # fmt: skip
+    assert built[-6:] == ["byol", "byol+lcr", "byol", "byol+xcorr", "simclr", "dino"]
+    assert rows["byol"]["ratio_of_forwards"]["max"] == pytest.approx(rows["byol"]["ratio"]["max"] / 1.5)
+
+
+def test_the_bare_step_is_recorded_on_a_gpu_as_the_whole_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.step import recorded
+
+    calls: list[str] = []
+    graph = SimpleNamespace(replay=lambda: calls.append("replay"))
+
+    @contextmanager
+    def recording(into: object, stream: object) -> Iterator[None]:
+        assert into is graph
+        calls.append("begin")
+        yield
+        calls.append("end")
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    fakes = {"Stream": lambda device: stream, "current_stream": lambda device: stream, "CUDAGraph": lambda: graph}
+    for name, fake in (fakes | {"stream": lambda stream: nullcontext(), "graph": recording}).items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    job = recorded(lambda: calls.append("job"), torch.device("cuda"))
+    job()
+    assert calls == ["job"] * WARM_UP + ["begin", "job", "end", "replay"]
+    assert recorded(job, torch.device("cpu")) is job
+
+
+def test_the_table_of_predictions_has_a_line_a_machine_that_adds_up() -> None:
+    from benchmarks.predictions import rows
+
+    lines = rows("simclr", 1, 32, batch=4, precision="bf16")
+    assert [line.split(" | ")[2] for line in lines] == ["H100", "H200"]
+    for line in lines:
+        floor, predicted, *parts = map(float, line.strip("| ").split(" | ")[4:])
+        assert floor < predicted == pytest.approx(sum(parts), abs=0.05)
 
 
 @pytest.mark.parametrize(("method", "factor"), [("moco-v2", 2.5), ("byol", 1.75), ("simclr", 2.0)])

@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 from probekit.config import resolve
 from probekit.device import choose_device
 from probekit.registry import METHODS, get
-from probekit.train.cost import step_on_noise
+from probekit.train.timing import step_on_noise
 
 WARM, STEPS = 8, 5
 

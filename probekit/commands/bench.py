@@ -1,4 +1,4 @@
-"""`probekit bench step`: what a training step costs at least, and what it takes here."""
+"""`probekit bench step`: what a training step costs at least, what it should take, and what it takes here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,10 +13,10 @@ from probekit.data import check_divisible, shrunk
 from probekit.device import choose_device, default_preset, with_precision
 from probekit.registry import METHODS, get
 from probekit.train.build import build_method
-from probekit.train.cost import BYTES, KNOWN, Rates, StepCost, measured_rates, step_cost, step_times
+from probekit.train.cost import MODEL, OURS, StepCost, step_cost
+from probekit.train.predict import BYTES, KNOWN, Rates
+from probekit.train.timing import measured_rates, step_times
 from probekit.views import RECIPES, size_of
-
-LAUNCH_US = 10  # an operator from Python to a GPU, about; the usual order of magnitude
 
 
 def run_bench_step(
@@ -31,7 +31,7 @@ def run_bench_step(
     explain: bool,
     console: Console,
 ) -> dict[str, Any]:
-    """Prints the floor of a step on this machine and on known ones, and unless `explain` measures the step.
+    """Prints floor and prediction of a step, on this machine and on known ones, and unless `explain` measures it.
 
     Args:
         method: A name in `METHODS`.
@@ -45,7 +45,8 @@ def run_bench_step(
         console: Where the lines go.
 
     Returns:
-        The same as plain data; "measured_ms" and "images_per_second" only without `explain`.
+        The same as plain data: "parts" is what each part of a step asks for, "floors" has a row a machine, with its
+        floor, its prediction and that of each part; "measured_ms" and "images_per_second" only without `explain`.
 
     Raises:
         ValueError: If a setting, the size or the channels do not fit, or the machine has no such device.
@@ -80,7 +81,8 @@ def run_bench_step(
         result |= {"measured_ms": 1e3 * seconds, "images_per_second": config.train.batch_size / seconds}
         console.print(
             f"measured: {1e3 * seconds:,.2f} ms a step, {1e3 * seconds / result['floors'][0]['ms']:.1f} times the "
-            f"floor here, {result['images_per_second']:,.0f} images/s (median of {len(times)} steps)"
+            f"floor here, {1e3 * seconds / result['floors'][0]['predicted_ms']:.1f} times the prediction, "
+            f"{result['images_per_second']:,.0f} images/s (median of {len(times)})"
         )
     return result
 
@@ -90,11 +92,7 @@ def _predicted(
 ) -> dict[str, Any]:
     precision, recipe = config.train.precision, RECIPES[config.views.recipe]
     small = [(kind.n, size_of(kind, view[1:], stride)) for kind in recipe.crops if kind.side < 1]
-    floors = []
-    for rates in machines:
-        arithmetic, memory = rates.floor(cost, precision)
-        parts = {"arithmetic_ms": 1e3 * arithmetic, "memory_ms": 1e3 * memory, "ms": 1e3 * max(arithmetic, memory)}
-        floors.append({"machine": rates.name, "flops": rates.flops[precision], "bytes": rates.bytes, **parts})
+    floors = [_row(rates, cost, precision) for rates in machines]
     return {
         "method": config.method,
         "preset": config.preset,
@@ -109,6 +107,24 @@ def _predicted(
     }
 
 
+def _row(rates: Rates, cost: StepCost, precision: str) -> dict[str, Any]:
+    """Of one machine, in milliseconds: the floor, and the prediction by parts."""
+    arithmetic, memory = (1e3 * seconds for seconds in rates.floor(cost, precision))
+    parts = {name: 1e3 * seconds for name, seconds in rates.predicted(cost.parts).items()}
+    return {
+        "machine": rates.name,
+        "flops": rates.flops[precision],
+        "bytes": rates.bytes,
+        "arithmetic_ms": arithmetic,
+        "memory_ms": memory,
+        "ms": max(arithmetic, memory),
+        "predicted_ms": sum(parts.values()),
+        "model_ms": sum(parts[name] for name in MODEL),
+        "ours_ms": sum(parts[name] for name in OURS),
+        "parts_ms": parts,
+    }
+
+
 def _print_prediction(result: dict[str, Any], console: Console) -> None:
     kinds = [f"{kind['views']} views of {_shape(kind['view'])}" for kind in (result, *result["small"])]
     console.print(
@@ -117,14 +133,29 @@ def _print_prediction(result: dict[str, Any], console: Console) -> None:
     )
     console.print(
         f"forward and backward: {result['flops'] / 1e9:,.1f} GFLOP, at least {result['bytes'] / 1e9:,.2f} GB of memory "
-        f"traffic, {result['operators']} operators (about {1e-3 * LAUNCH_US * result['operators']:.1f} ms if a GPU "
-        "gets them one by one)"
+        "traffic, all else fused into the products"
     )
-    for floor in result["floors"]:
+    for owner, names in (("the model", MODEL), ("ours", OURS)):
+        parts = [result["parts"][name] for name in names]
+        launches, moved = (sum(part[key] for part in parts) for key in ("launches", "bytes"))
         console.print(
-            f"{floor['machine']}: {floor['flops'] / 1e12:,.2f} TFLOP/s take {floor['arithmetic_ms']:,.2f} ms, "
-            f"{floor['bytes'] / 1e9:,.0f} GB/s take {floor['memory_ms']:,.2f} ms; floor {floor['ms']:,.2f} ms"
+            f"{owner}, one operator at a time: {launches:,} launches, {moved / 1e9:,.2f} GB ("
+            + ", ".join(f"{n} {p['launches']:,}, {p['bytes'] / 1e9:,.2f} GB" for n, p in zip(names, parts, strict=True))
+            + ")"
         )
+    for row in result["floors"]:
+        console.print(
+            f"{row['machine']}: {row['flops'] / 1e12:,.2f} TFLOP/s take {row['arithmetic_ms']:,.2f} ms, "
+            f"{row['bytes'] / 1e9:,.0f} GB/s take {row['memory_ms']:,.2f} ms; floor {row['ms']:,.2f} ms"
+        )
+        console.print(
+            f"  predicted {row['predicted_ms']:,.2f} ms: the model {_times(row, 'model_ms', MODEL)}, "
+            f"ours {_times(row, 'ours_ms', OURS)}"
+        )
+
+
+def _times(row: dict[str, Any], total: str, names: Sequence[str]) -> str:
+    return f"{row[total]:,.2f} (" + ", ".join(f"{name} {row['parts_ms'][name]:,.2f}" for name in names) + ")"
 
 
 def _shape(view: Sequence[int]) -> str:

@@ -8,6 +8,7 @@ import torch
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder
 from probekit.models.unet import UNetDecoder
+from probekit.train.memory import ran_out_of_memory
 
 
 class Compiled:
@@ -29,9 +30,9 @@ class Compiled:
             return self.plain(*arguments)
         try:
             return self.fast(*arguments)
-        except (torch.OutOfMemoryError, torch.cuda.CudaError):
-            raise
         except Exception as error:  # no compiler, no Triton, an operator that it cannot take: of many types
+            if ran_out_of_memory(error):
+                raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             self.say(f"torch.compile cannot take the {self.what}, which are launched kernel by kernel: {reason}")
             self.fast = None

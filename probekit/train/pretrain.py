@@ -26,6 +26,7 @@ from probekit.methods.base import Method
 from probekit.models.encoder import split_checkpoint
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
+from probekit.settings import parse_overrides, read_file
 from probekit.train.build import build_method, check_labels, on_device, start_from_weights, with_normalise
 from probekit.train.checkpoint import load_checkpoint
 from probekit.train.evaluate import Monitor
@@ -34,6 +35,7 @@ from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
 from probekit.train.memory import batch_that_fits, peak, ran_out_of_memory, reset_peak, told
 from probekit.train.optim import scaled_rate
+from probekit.train.predict import bf16_hint
 from probekit.train.regions import check_cells
 from probekit.train.step import active_branches
 
@@ -111,6 +113,8 @@ def pretrain(
     run = create_run(folder, _record(config, info, place) | {"weights": match}, overwrite=overwrite)
     chosen = "" if preset else f" (the default on a {'GPU' if place.type == 'cuda' else 'CPU'})"
     _announce(config, chosen, data, place, console)
+    if "train.precision" not in read_file(config_file) | parse_overrides(overrides) | dict(options):
+        _announce_precision(config, train, place, console)
     for note in notes:
         console.print(note)
     _announce_streaming(train, console)
@@ -218,6 +222,15 @@ def _announce(config: Config, chosen: str, data: Path, device: torch.device, con
         console.print(f"learning rate {optimizer.lr:g} {rule} = {peak:g}, for batches of {batch} images")
     if precision == "bf16" and not has_bf16(device):
         console.print("warning: this device has no bfloat16 units and emulates them, slowly; type --precision fp32")
+
+
+def _announce_precision(config: Config, train: DeviceSplit, device: torch.device, console: Console) -> None:
+    """What bf16 would bring, on a GPU that has it, where fp32 is the preset's choice."""
+    if device.type == "cuda" and config.train.precision == "fp32" and has_bf16(device):
+        size = shrunk(train.images, config.views.max_size)
+        hint = bf16_hint(config, torch.cuda.get_device_name(device), channels=train.images.shape[1], size=size)
+        if hint:
+            console.print(hint)
 
 
 def _announce_streaming(train: DeviceSplit, console: Console) -> None:

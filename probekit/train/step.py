@@ -15,6 +15,7 @@ from probekit.data import Images, shrunk
 from probekit.methods.base import Method, Step
 from probekit.streamed import StreamedImages
 from probekit.train.capture import Before, release, told
+from probekit.train.compiled import Compiled, compile_networks
 from probekit.train.health import OWN_LOSS, batch_health, projection_health
 from probekit.train.optim import build_optimizer, lay_as_weights, rates_on_device, scaled_rate
 from probekit.train.regions import Regions
@@ -57,6 +58,7 @@ class TrainingStep:
         recipe, shape, stride = RECIPES[config.views.recipe], images.shape[1:], method.encoder.stride
         self.maker = ViewMaker(recipe, shape, size=self.view_size, stride=stride).to(images.device)
         self.of_companions = ViewMaker(recipe.first, shape, size=self.view_size, stride=stride).to(images.device)
+        self.make: Callable[..., Views] = self.maker
         self.names: list[str] = []
 
     def __call__(self, index: Tensor, images: Tensor) -> Tensor:
@@ -85,8 +87,7 @@ class TrainingStep:
 
     def views(self, index: Tensor, images: Tensor) -> Views:
         """Augmented views of a batch of images; arguments as for the step."""
-        made: Views = self.maker(images, self.maker.draw(len(images), self.generator), self._placement(index))
-        return made
+        return self.make(images, self.maker.draw(len(images), self.generator), self._placement(index))
 
     def _placement(self, index: Tensor) -> Placement | None:
         return None if self.regions is None else self.regions.of(index)
@@ -231,8 +232,13 @@ def build_step(config: Config, method: Method, images: Images, labels: NDArray[n
 
 
 def fastest_step(step: TrainingStep, say: Callable[[str], None]) -> TrainingStep | RecordedStep:
-    """The step recorded as a CUDA graph where it can be, and `train.record` lets it, else as it is."""
+    """On a GPU the step with parts that are compiled, and recorded as a CUDA graph, as far as settings and it allow."""
     # Which images a branch adds is known on the device alone, and those that are streamed are not there.
     brought = isinstance(step.images, StreamedImages) and any(map(brings_images, active_branches(step.method)))
-    recordable = step.images.device.type == "cuda" and not brought
+    on_gpu, what = step.images.device.type == "cuda", step.config.train.compile
+    if on_gpu and what != "off":
+        step.make = Compiled(step.maker.forward, "views", say)
+    if on_gpu and what == "encoder":
+        compile_networks(step.method, say)
+    recordable = on_gpu and not brought
     return RecordedStep(step, say) if recordable and step.config.train.record == "auto" else step

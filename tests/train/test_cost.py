@@ -1,34 +1,42 @@
-"""The floor of a step: its FLOPs are those written out by hand, and the command prints what it promises.
+"""The cost of a step: what is counted is what is written out by hand, and the command prints what it promises.
 
 Alone: pytest tests/train/test_cost.py
 """
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from probekit.cli import app
-from probekit.config import resolve
+from probekit.config import Config, resolve
 from probekit.registry import METHODS, get
-from probekit.train import cost as train_cost
+from probekit.train import timing
 from probekit.train.build import build_method
-from probekit.train.cost import Rates, StepCost, measured_rates, step_cost, step_times
+from probekit.train.cost import MODEL, OURS, PARTS, Counted, StepCost, count, meta_generator, sorted_by_part, step_cost
+from probekit.train.predict import KNOWN, Rates, bf16_hint, bf16_speedup, known_rates
 from probekit.train.step import TrainingStep
-from probekit.views import Views
+from probekit.train.timing import measured_rates, step_times
+from probekit.views import Views, make_views
 
 CPU = torch.device("cpu")
 
 
-def cost(method: str, *, width: int, size: int, batch: int) -> StepCost:
-    options = {"model.width": width, "train.batch_size": batch}
-    config = resolve(method, get(METHODS, "method", method), preset="paper", seed=0, options=options)
-    return step_cost(config, channels=1, size=(size, size))
+def configured(method: str, **options: Any) -> Config:
+    return resolve(method, get(METHODS, "method", method), preset="paper", seed=0, options=options)
+
+
+def cost(method: str, *, width: int, size: int, batch: int, precision: str = "fp32") -> StepCost:
+    options = {"model.width": width, "train.batch_size": batch, "train.precision": precision}
+    return step_cost(configured(method, **options), channels=1, size=(size, size))
 
 
 def convolutions(width: int, size: int, *, decoder: bool) -> list[tuple[int, int, int, int]]:
@@ -77,11 +85,121 @@ def test_flops_of_other_backbones_are_torchs(name: str, tolerance: float) -> Non
     assert ours == pytest.approx(counted.get_total_flops(), rel=tolerance)
 
 
+def test_launches_and_bytes_are_those_written_out() -> None:
+    x, y = torch.ones(6, 4), torch.ones(6, 4)
+    row = torch.ones(4).expand(6, 4)
+    few, scalars = [torch.ones(5), torch.ones(7)], list(torch.ones(2).unbind())
+    jobs: list[tuple[Callable[[], Any], int, int]] = [
+        (lambda: x.view(24)[:3].unsqueeze(0), 0, 0),
+        (lambda: torch.empty(1000), 0, 0),
+        (lambda: x + y, 1, 3 * 96),
+        (lambda: x + row, 1, 2 * 96 + 16),  # what is expanded lies in memory once
+        (lambda: x.add_(y), 1, 3 * 96),
+        (lambda: x.copy_(y), 1, 2 * 96),  # the target is not read
+        (lambda: torch.add(x, x, out=y), 1, 3 * 96),
+        (lambda: x.bfloat16(), 1, 96 + 48),
+        (lambda: torch._foreach_mul_(few, 2.0), 1, 2 * 48),
+        (lambda: torch._foreach_mul_(few, scalars), 2, 2 * 48 + 8),  # torch goes through them one by one
+        (lambda: torch.stack([x, y]), 1, 4 * 96),
+    ]
+    for job, launches, moved in jobs:
+        counted = count(job)
+        assert (counted.launches, counted.bytes, counted.flops) == (launches, moved, 0)
+    a, b = torch.ones(3, 4), torch.ones(4, 5).bfloat16()
+    assert count(lambda: a @ b.float()) == Counted(2, 2 * 20 + 4 * 20 + 4 * 47, 120, 120, 47)
+    assert count(lambda: a.bfloat16() @ b) == Counted(2, 4 * 12 + 2 * 12 + 2 * 47, 120, 0, 47)
+
+
+def test_each_operator_is_handed_over_with_its_cost() -> None:
+    seen: list[tuple[str, int]] = []
+    total = count(lambda: torch.ones(3).mul(2).sum(), lambda func, spent: seen.append((str(func), spent.bytes)))
+    assert seen == [("aten.ones.default", 12), ("aten.mul.Tensor", 24), ("aten.sum.default", 16)]
+    assert (total.launches, total.bytes) == (3, 52)
+
+
+def test_views_are_counted_as_a_gpu_makes_them() -> None:
+    """On meta tensors each operation is made of all views: more launches, and the same ones whatever is drawn."""
+    images = torch.zeros(4, 1, 32, 32, dtype=torch.uint8)
+    here = count(lambda: make_views("conrec", images, torch.Generator().manual_seed(0)))
+    there = [count(lambda: make_views("conrec", images.to("meta"), meta_generator())) for _ in range(2)]
+    assert there[0] == there[1]
+    assert there[0].bytes > here.bytes
+
+
+def test_modules_and_losses_are_told_apart_forward_and_backward() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 3, 1, bias=False), nn.BatchNorm2d(3), nn.ReLU())
+    x, n = torch.rand(4, 2, 8, 8), 4 * 3 * 64
+    parts = dict.fromkeys(PARTS, Counted())
+    with sorted_by_part(parts):
+        (model(x).exp().mean()).backward()  # type: ignore[no-untyped-call]
+    out = torch.rand(4, 3, 8, 8, requires_grad=True)
+    assert parts["losses"] == count(lambda: out.exp().mean().backward())
+    ways = (512 + 6 + n) + (n + 512 + 6 + 6)  # images, weights, result; backward nobody asks for the images' gradient
+    assert parts["products"] == Counted(2, 4 * ways, 2 * 2 * n * 2, 2 * 2 * n * 2, ways)
+    # Batch norm reads and writes n forward, reads 2 n and writes n backward; ReLU as well. The rest: statistics.
+    least = 4 * (2 * n + 2 * n + 3 * n + 3 * n)
+    assert least < parts["modules"].bytes < least + 1000
+    assert parts["modules"].launches == 5  # batch norm counts its batches, too
+    assert model[0].weight.grad is not None
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_every_part_of_every_method_is_counted(method: str) -> None:
+    parts = cost(method, width=4, size=32, batch=4).parts
+    assert set(parts) == set(MODEL) | set(OURS)
+    assert all(part.launches > 0 and part.bytes > 0 for part in parts.values())
+    assert all((part.flops > 0) == (part.elements > 0) for part in parts.values())
+
+
+def test_bf16_halves_the_traffic_of_products_and_keeps_losses_in_fp32() -> None:
+    full, reduced = (cost("conrec", width=16, size=64, batch=8, precision=p) for p in ("fp32", "bf16"))
+    assert (full.flops, full.elements) == (reduced.flops, reduced.elements)
+    assert reduced.parts["products"].bytes == pytest.approx(full.parts["products"].bytes / 2, rel=0.01)
+    assert full.parts["products"].flops32 == full.parts["products"].flops
+    assert reduced.parts["products"].flops32 < 0.01 * reduced.parts["products"].flops
+    assert reduced.parts["losses"].flops32 == full.parts["losses"].flops
+    assert reduced.parts["modules"].launches > full.parts["modules"].launches  # casts of weights
+
+
+@pytest.mark.parametrize(("name", "moved"), [("sgd", 5), ("adamw", 7), ("lars", 15)])
+def test_an_optimizer_moves_its_weights_gradients_and_state(name: str, moved: int) -> None:
+    """Fused: each number once. LARS: gradients with decay, two norms, the ratio, momentum by the rate, two sums."""
+    config = configured("simclr", **{"model.width": 16, "train.batch_size": 4, "optimizer.name": name})
+    counted = step_cost(config, channels=1, size=(32, 32))
+    assert counted.parts["optimizer"].bytes == pytest.approx(4 * moved * counted.parameters, rel=0.02)
+
+
 def test_the_floor_is_the_longer_of_arithmetic_and_memory() -> None:
     rates = Rates("toy", {"fp32": 100.0, "bf16": 400.0}, 8.0)
-    spent = StepCost(flops=1000, elements=6, operators=1, parameters=1)
+    spent = StepCost(flops=1000, elements=6, operators=1, parameters=1, parts={})
     assert rates.floor(spent, "fp32") == (10.0, 3.0)
     assert rates.floor(spent, "bf16") == (2.5, 1.5)
+
+
+def test_a_prediction_is_the_longer_of_both_as_far_as_reached_and_the_launches() -> None:
+    rates = Rates("toy", {"fp32": 100.0, "bf16": 400.0}, 8.0, launch=0.5)
+    parts = {"long sums": Counted(2, 36, 1000, 300), "long ways": Counted(4, 720, 10, 10)}
+    # 700 at half of 400 and 300 at seven tenths of 100; 720 at nine tenths of 8.
+    assert rates.predicted(parts) == pytest.approx({"long sums": 3.5 + 30 / 7 + 1, "long ways": 100 + 2})
+
+
+def test_gpus_are_known_by_their_drivers_names() -> None:
+    h100, h200 = KNOWN
+    assert [known_rates(name) for name in ("NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe", "NVIDIA H200")] == [
+        h100, h100, h200,
+    ]  # fmt: skip
+    assert known_rates("NVIDIA A100-SXM4-80GB") is None
+    assert h200.bytes > h100.bytes
+
+
+def test_what_bf16_brings_is_predicted_in_time_or_left_out() -> None:
+    config = configured("simclr", **{"model.width": 32})
+    rates = Rates("toy", {"fp32": 1e9, "bf16": 8e9}, 1e15)  # all arithmetic: 8 times, as far as reached
+    times = bf16_speedup(config, rates, channels=1, size=(32, 32), within=60)
+    assert times == pytest.approx(8 * 0.5 / 0.7, rel=0.01)
+    assert bf16_speedup(config, rates, channels=1, size=(32, 32), within=0) is None
+    line = bf16_hint(config, "NVIDIA A100-SXM4-80GB", channels=1, size=(32, 32))
+    assert line == "fp32; type --precision bf16: faster here"
 
 
 def test_measured_rates_and_times_are_of_this_machine() -> None:
@@ -94,6 +212,35 @@ def test_measured_rates_and_times_are_of_this_machine() -> None:
     assert all(seconds > 0 for seconds in step_times(config, channels=3, size=32, device=CPU, say=print))
 
 
+def test_steps_on_a_gpu_are_timed_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By events: nobody waits for the GPU between steps. The clock here shows how often the step was made."""
+    made: list[int] = []
+    waits: list[int] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            self.at = -1
+
+        def record(self) -> None:
+            self.at = len(made)
+
+        def synchronize(self) -> None:
+            waits.append(len(made))
+
+        def elapsed_time(self, other: "Event") -> float:
+            return 1e3 * (other.at - self.at)  # a second a step
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waits.append(len(made)))
+    monkeypatch.setattr(timing, "step_on_noise", lambda *args, **kwargs: lambda: made.append(1))
+    gpu = torch.device("cuda")
+    times = step_times(configured("simclr"), channels=1, size=32, device=gpu, say=print)
+    assert times == pytest.approx([1.0] * len(times))
+    assert len(made) - len(times) * 20 < 20  # the rest is for warming up
+    assert waits == [len(made) - 20 * k for k in reversed(range(len(times)))]
+
+
 def test_bench_step_prints_and_returns_the_prediction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     small = ["--size", "32", "--batch-size", "4", "--set", "model.width=4", "--precision", "fp32"]
@@ -103,10 +250,17 @@ def test_bench_step_prints_and_returns_the_prediction(tmp_path: Path, monkeypatc
     assert result["flops"] == cost("conrec", width=4, size=32, batch=4).flops
     here, *known = result["floors"]
     assert here["ms"] == max(here["arithmetic_ms"], here["memory_ms"])
-    assert [row["machine"] for row in known] == ["H200, on paper"]
+    assert [row["machine"] for row in known] == ["H100, on paper", "H200, on paper"]
+    for row in result["floors"]:
+        assert set(row["parts_ms"]) == set(result["parts"])
+        assert row["predicted_ms"] == pytest.approx(sum(row["parts_ms"].values()))
+        assert row["predicted_ms"] == pytest.approx(row["model_ms"] + row["ours_ms"])
+        assert row["ours_ms"] > row["parts_ms"]["views"] + row["parts_ms"]["optimizer"]
+        assert row["predicted_ms"] > row["ms"]
     assert result["measured_ms"] > 0
     explained = CliRunner().invoke(app, ["bench", "step", "conrec", *small, "--explain"])
     assert "GFLOP" in explained.stdout
+    assert "predicted" in explained.stdout
     assert "measured:" not in explained.stdout
     assert not list(tmp_path.iterdir())
 
@@ -127,7 +281,7 @@ def test_bench_step_json_is_one_object_also_where_the_step_has_something_to_say(
         say("the step cannot be recorded")
         return step
 
-    monkeypatch.setattr(train_cost, "fastest_step", unrecordable)
+    monkeypatch.setattr(timing, "fastest_step", unrecordable)
     small = ["--size", "32", "--batch-size", "4", "--set", "model.width=4", "--precision", "fp32"]
     ran = CliRunner().invoke(app, ["bench", "step", "simclr", *small, "--json"])
     assert json.loads(ran.stdout)["method"] == "simclr"
