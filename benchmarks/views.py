@@ -46,8 +46,8 @@ def kernel_size() -> int:
     return 2 * (SIZE // 10 // 2) + 1
 
 
-def torchvision_view(channels: int) -> Callable[[Any], Tensor]:
-    """One view by torchvision's second API, of a uint8 tensor or a Pillow image."""
+def torchvision_view(channels: int, size: int = SIZE) -> Callable[[Any], Tensor]:
+    """One view of `size` pixels by torchvision's second API, of a uint8 tensor or a Pillow image."""
     from benchmarks import torchvision_operators  # noqa: F401
     from torchvision.transforms import v2  # isort: skip
 
@@ -61,7 +61,7 @@ def torchvision_view(channels: int) -> Callable[[Any], Tensor]:
             v2.RandomGrayscale(PAPER.p_gray),
             v2.RandomApply([v2.GaussianBlur(kernel_size(), jitter.SIGMA)], PAPER.p_blur),
         ]
-    crop = v2.RandomResizedCrop(SIZE, SCALE, crops.ASPECT, interpolation=v2.InterpolationMode.BICUBIC)
+    crop = v2.RandomResizedCrop(size, SCALE, crops.ASPECT, interpolation=v2.InterpolationMode.BICUBIC)
     steps = [crop, v2.RandomHorizontalFlip(P_FLIP), *colour, v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     view: Callable[[Any], Tensor] = v2.Compose(steps)
     return view

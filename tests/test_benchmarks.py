@@ -59,8 +59,8 @@ def test_a_step_of_timm_is_measured_beside_plain_pytorch() -> None:
     assert set(found["images_per_second"]) == {"ours", "peer"}
 
 
-@pytest.mark.parametrize("tuned", [False, True])
-def test_a_peer_steps_with_torchs_own_tf32_and_ours_without(tuned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("peer", ["lightly", "lightly, bf16 and channels last", "torchvision, bf16 and channels last"])
+def test_a_peer_steps_with_torchs_own_tf32_and_ours_without(peer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("lightly")
     from benchmarks import step_peer
 
@@ -80,11 +80,11 @@ def test_a_peer_steps_with_torchs_own_tf32_and_ours_without(tuned: bool, monkeyp
     monkeypatch.setattr(Encoder, "forward", watched)
     try:
         allow_tf32(convolutions=False, products=False)
-        step_peer.peer_pass(config, images, torch.device("cpu"), 1, tuned=tuned)()
+        step_peer.peer_pass(config, images, torch.device("cpu"), 1, peer=peer)()
         assert not torch.backends.cudnn.allow_tf32
     finally:
         allow_tf32(convolutions=True, products=False)
-    assert seen == [(True, False, torch.bfloat16 if tuned else torch.float32)] * 2
+    assert seen == [(True, False, torch.float32 if peer == "lightly" else torch.bfloat16)] * 2
 
 
 def test_jobs_take_turns_by_the_clock_given() -> None:
