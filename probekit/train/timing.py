@@ -80,13 +80,13 @@ def _times(job: Callable[[], Any], device: torch.device, *, warm_up: int, rounds
 
 def _on_gpu(job: Callable[[], Any], device: torch.device, calls: int) -> float:
     with torch.cuda.device(device):
-        started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         started.record()
         for _ in range(calls):
             job()
         ended.record()
         ended.synchronize()
-    return 1e-3 * started.elapsed_time(ended) / calls
+    return float(1e-3 * started.elapsed_time(ended) / calls)
 
 
 def _on_cpu(job: Callable[[], Any], calls: int) -> float:

@@ -57,7 +57,7 @@ def test_on_a_gpu_that_is_not_known_no_factor_is_said(monkeypatch: pytest.Monkey
 
 def test_nothing_is_said_where_bf16_brings_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3")
-    tiny = {"model.width": 2, "train.batch_size": 2}
+    tiny: dict[str, Any] = {"model.width": 2, "train.batch_size": 2}
     assert announced(configured(**tiny), pixels=32) == ""
 
 
