@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import probekit
-from probekit.train.memory import ran_out_of_memory
 
 ROOT, TORCH = (Path(package.__file__ or "").parent for package in (probekit, torch))
 
@@ -93,7 +92,7 @@ def told(error: BaseException, parts: Sequence[nn.Module]) -> str:
     chain = [error]
     while before := chain[-1].__cause__ or (None if chain[-1].__suppress_context__ else chain[-1].__context__):
         chain.append(before)
-    if any(ran_out_of_memory(link) for link in chain):
+    if any(isinstance(link, torch.OutOfMemoryError) for link in chain):
         return "the recording of the step does not fit into the GPU's memory, and the step is launched kernel by kernel"
     reason = (str(chain[-1]).splitlines() or [type(chain[-1]).__name__])[0]
     where = _place(chain[-1], parts)

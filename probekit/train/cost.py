@@ -222,12 +222,13 @@ def sorted_by_part(parts: dict[str, Counted]) -> Iterator[None]:
     """
     nodes: set[int] = set()
     entered: list[int] = []  # modules within modules
+    next_node: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
 
     def enter(module: nn.Module, args: Any) -> None:
-        entered.append(torch._C._autograd._get_sequence_nr())
+        entered.append(next_node())
 
     def leave(module: nn.Module, args: Any, out: Any) -> None:
-        nodes.update(range(entered.pop(), torch._C._autograd._get_sequence_nr()))
+        nodes.update(range(entered.pop(), next_node()))
 
     def add(func: OpOverload, cost: Counted) -> None:
         node: Any = torch._C._current_autograd_node()

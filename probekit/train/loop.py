@@ -1,12 +1,9 @@
 """The only training loop. It knows `Method` and `Branch`, and no concrete one of either."""
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from types import FrameType
 from typing import Any, cast
 
 import torch
@@ -26,6 +23,7 @@ from probekit.train.live import Display
 from probekit.train.memory import more_room, told
 from probekit.train.optim import Schedule, rates_on_device, scaled_rate, set_rates
 from probekit.train.seeds import stream_seed
+from probekit.train.signals import stop_on_signals
 from probekit.train.step import RecordedStep, active_branches, build_step, fastest_step
 
 READ_EVERY = 50  # steps between reads of the device's loss buffer: each read waits for the device
@@ -130,7 +128,7 @@ class Trainer:
         Raises:
             NonFiniteLossError: If the loss is no longer a number; the last good checkpoint stands.
         """
-        with _stop_on_signals() as stopped:
+        with stop_on_signals() as stopped:
             while self.progress.epoch < self.config.train.epochs:
                 if not self._train_epoch(display, stopped):
                     self.save()
@@ -332,23 +330,3 @@ class Trainer:
         with eval_mode(self.method):
             found = read_all(self.encoder, self.train.images, read, max_size=size, precision=precision)
         return found.to(self.device)
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[list[bool]]:
-    """Ctrl-C and SIGTERM ask for a stop after the current step; the second one stops at once."""
-    stopped: list[bool] = []
-    kept = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        stopped.append(True)
-        for name, handler in kept.items():
-            signal.signal(name, handler)
-
-    for name in kept:
-        signal.signal(name, ask)
-    try:
-        yield stopped
-    finally:
-        for name, handler in kept.items():
-            signal.signal(name, handler)

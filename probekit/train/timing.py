@@ -86,7 +86,7 @@ def _on_gpu(job: Callable[[], Any], device: torch.device, calls: int) -> float:
             job()
         ended.record()
         ended.synchronize()
-    return 1e-3 * float(started.elapsed_time(ended)) / calls
+    return float(1e-3 * started.elapsed_time(ended) / calls)
 
 
 def _on_cpu(job: Callable[[], Any], calls: int) -> float:

@@ -131,7 +131,7 @@ def test_modules_and_losses_are_told_apart_forward_and_backward() -> None:
     x, n = torch.rand(4, 2, 8, 8), 4 * 3 * 64
     parts = dict.fromkeys(PARTS, Counted())
     with sorted_by_part(parts):
-        (model(x).exp().mean()).backward()
+        model(x).exp().mean().backward()
     out = torch.rand(4, 3, 8, 8, requires_grad=True)
     assert parts["losses"] == count(lambda: out.exp().mean().backward())  # type: ignore[no-untyped-call]
     ways = (512 + 6 + n) + (n + 512 + 6 + 6)  # images, weights, result; backward nobody asks for the images' gradient
