@@ -248,13 +248,22 @@ def shuffle_pixels(views: Tensor, boxes: Tensor, keys: Tensor, tables: Corruptio
     place = (y0 * width + x0 + p) + p.div(w.clamp(min=1), rounding_mode="floor") * (width - w)
     # What lies past the end sorts last, so the box's own pixels are permuted among themselves.
     source = place.gather(2, torch.maximum(keys, past).argsort(2))
-    # One dummy place behind the image takes what lies past the end. The number of the block goes before its source, so
-    # that the largest is the later block's; pixels that no block reaches keep their own.
-    target = torch.where(past, tables.pixels[-1], place)
-    numbered = source + torch.arange(size, size * (1 + boxes.shape[1]), size, device=views.device)[:, None]
-    origin = tables.pixels.repeat(n, 1).scatter_reduce_(1, target.flatten(1), numbered.flatten(1), "amax")
-    origin = origin[:, None, :-1].remainder(size).expand(n, channels, size)
+    # One dummy place behind the image takes what lies past the end.
+    origin = _later_wins(tables.pixels.repeat(n, 1), torch.where(past, tables.pixels[-1], place), source)
+    origin = origin[:, None, :-1].expand(n, channels, size)
     return views.flatten(2).gather(2, origin).view_as(views)
+
+
+def _later_wins(origin: Tensor, target: Tensor, source: Tensor) -> Tensor:
+    """Writes sources [N, K, M] at their targets into whole numbers [N, P], in place; of two the one of the larger k."""
+    blocks, size = source.shape[1], origin.shape[1]
+    if torch.are_deterministic_algorithms_enabled():  # they refuse a scattered maximum, whatever its numbers
+        for k in range(blocks):
+            origin.scatter_(1, target[:, k], source[:, k])
+        return origin
+    # The number of the block goes before its source; what no block reaches keeps its own.
+    numbered = source + torch.arange(size, size * (1 + blocks), size, device=source.device)[:, None]
+    return origin.scatter_reduce_(1, target.flatten(1), numbered.flatten(1), "amax").remainder_(size)
 
 
 def bend_intensity(views: Tensor, curve: Tensor, inverted: Tensor, tables: CorruptionTables) -> Tensor:

@@ -235,6 +235,18 @@ def test_later_blocks_overwrite_and_all_read_the_original() -> None:
         assert torch.equal(after[n], expected)
 
 
+@pytest.mark.parametrize("channels", CORRUPTIONS)
+def test_shuffling_is_the_same_under_deterministic_algorithms(channels: int) -> None:
+    """They refuse the maximum that is scattered otherwise: torch's alert `scatter_reduce_cuda`."""
+    views, kind = random_views(8, channels, 40, 32), torch.zeros(8, dtype=torch.int64)
+    plain = corrupted(views, kind)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.equal(corrupted(views, kind), plain)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def slow_intensity(values: Array, curve: list[float], inverted: bool) -> Array:
     """The authors' steps: the curve is listed from (1, 1) to (0, 0); x is sorted, y only without inversion."""
     x1, y1, x2, y2 = curve
