@@ -59,6 +59,7 @@ class TrainingStep:
         self.maker = ViewMaker(recipe, shape, size=self.view_size, stride=stride).to(images.device)
         self.of_companions = ViewMaker(recipe.first, shape, size=self.view_size, stride=stride).to(images.device)
         self.make: Callable[..., Views] = self.maker
+        self.make_companions: Callable[..., Views] = self.of_companions
         self.names: list[str] = []
 
     def __call__(self, index: Tensor, images: Tensor) -> Tensor:
@@ -115,10 +116,8 @@ class TrainingStep:
         return step
 
     def _first_views(self, index: Tensor) -> Tensor:
-        made: Views = self.of_companions(
-            self.images[index], self.of_companions.draw(len(index), self.generator), self._placement(index)
-        )
-        return made.inputs[0]
+        drawn = self.of_companions.draw(len(index), self.generator)
+        return self.make_companions(self.images[index], drawn, self._placement(index)).inputs[0]
 
 
 def clip_each(gradients: list[Tensor], largest: float) -> None:
@@ -237,7 +236,9 @@ def fastest_step(step: TrainingStep, say: Callable[[str], None]) -> TrainingStep
     brought = isinstance(step.images, StreamedImages) and any(map(brings_images, active_branches(step.method)))
     on_gpu, what = step.images.device.type == "cuda", step.config.train.compile
     if on_gpu and what != "off":
+        say("the first steps wait for torch.compile; to do without it type: --set train.compile=off")
         step.make = Compiled(step.maker.forward, "views", say)
+        step.make_companions = Compiled(step.of_companions.forward, "companions' views", say)
     if on_gpu and what == "encoder":
         compile_networks(step.method, say)
     recordable = on_gpu and not brought

@@ -55,7 +55,8 @@ def test_a_step_reads_no_value_and_takes_nothing_from_the_host(
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # knows no such device
     options = HEADS.get(names[0], {}) | {"optimizer.name": "larc", "optimizer.clip": 1.0}
     step = step_of(configured(*names, **options))
-    step.method.to(META)
+    for module in (step.method, step.maker, step.of_companions):
+        module.to(META)
     step.images, step.generator = step.images.to(META), MetaGenerator()  # type: ignore[union-attr]
     step.labels = None if step.labels is None else step.labels.to(META)
     for group in step.optimizer.param_groups:
