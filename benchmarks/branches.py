@@ -72,6 +72,7 @@ def timed(build: Callable[[], Trainer], device: torch.device, rounds: int) -> Ti
     found = Timed(seconds, expected(trainer), torch.cuda.max_memory_allocated(device) if on_gpu else None)
     del trainer
     gc.collect()  # a trainer is part of cycles
+    torch._dynamo.reset()  # it keeps so many compiled views in a process, and refuses the next
     if on_gpu:
         torch.cuda.empty_cache()
     return found

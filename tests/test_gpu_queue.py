@@ -61,14 +61,15 @@ def test_parts_that_fail_leave_the_others_and_the_table(tmp_path: Path) -> None:
     asked = [json.loads(line) for line in calls.read_text().splitlines()]
     for method in ("conrec", "moco-v2", "byol", "simsiam", "swav", "dino", "barlow-twins", "vicreg"):
         assert any(call[:4] == ["-m", "probekit", "pretrain", method] for call in asked), method
-    assert sum(call[:2] == ["-m", "pytest"] for call in asked) == 3
+    assert sum(call[:2] == ["-m", "pytest"] for call in asked) == 4
     ended = dict(line.split("\t")[:2] for line in (out / "parts.tsv").read_text().splitlines())
     assert ended["pretrain-byol"] == "exit 3"
     assert ended["pretrain-swav"] == "well"
     found = (out / "table.md").read_text()
     assert "| simclr-16 | 2.00 | 3.00 | 1.50 | 0.50 |" in found
     assert "Not measured: conrec-16, conrec-16-eager." in found
-    assert found.splitlines()[-1] == f"{sum(how == 'well' for how in ended.values())} of {len(ended)} parts ended well."
+    assert f"\n{sum(how == 'well' for how in ended.values())} of {len(ended)} parts ended well.\n" in found
+    assert " ".join(found.splitlines()[-1].split()) == "1 the step cannot be recorded as a CUDA graph"
     assert found in done.stdout
     assert len(list(out.iterdir())) <= 6  # a lent machine gives eight files back
 

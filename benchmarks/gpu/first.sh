@@ -11,6 +11,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 OUT=$(mkdir -p "${OUT:-$ROOT/benchmarks/results/first}" && cd "${OUT:-$ROOT/benchmarks/results/first}" && pwd)
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 PYTHON=${PYTHON:-python3}
+"$PYTHON" -c 'import torch' || exit 1
 if ! "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     echo "no GPU"
     exit 0
@@ -19,47 +20,49 @@ WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 cd "$WORK" || exit 1
 END=$((SECONDS + 450))
-: > "$OUT/log.txt"
 : > "$OUT/parts.tsv"
 : > "$OUT/bench.jsonl"
 
-# part NAME LIMIT COMMAND...: runs it, its output in the log once it has ended; says how that was.
+# part NAME LIMIT COMMAND...: runs it, its output in a file of its own; says how it ended.
 part() {
-    local name=$1 limit=$2 left=$((END - SECONDS)) began=$SECONDS code
+    local name=$1 limit=$2 left=$((END - SECONDS)) began=$SECONDS code how=well
     shift 2
     if [ "$left" -lt 10 ]; then
         printf '%s\tno time left\t0\n' "$name" >> "$OUT/parts.tsv"
         return
     fi
     [ "$limit" -lt "$left" ] || limit=$left
-    timeout -k 5 "$limit" "$@" > "$name.txt" 2>&1
+    echo "=== $name: $*" > "$name.txt"
+    timeout -k 5 "$limit" "$@" >> "$name.txt" 2>&1
     code=$?
-    { echo "=== $name: $*"; cat "$name.txt"; } >> "$OUT/log.txt"
-    printf '%s\t%s\t%s\n' "$name" "$([ "$code" = 0 ] && echo well || { [ "$code" = 124 ] && echo "over its $limit s" || echo "exit $code"; })" \
-        "$((SECONDS - began))" >> "$OUT/parts.tsv"
-    tail -n 2 "$name.txt" | sed "s/^/$name: /"
+    [ "$code" = 0 ] || how="exit $code"
+    [ "$code" != 124 ] || how="over its $limit s"
+    printf '%s\t%s\t%s\n' "$name" "$how" "$((SECONDS - began))" >> "$OUT/parts.tsv"
+    echo "$name: $how, $((SECONDS - began)) s"
 }
 
 gpu_tests() { # NAME FILE WORDS
-    part "$1" 110 "$PYTHON" -m pytest --rootdir "$ROOT" -c "$ROOT/pyproject.toml" -q -p no:cacheprovider -m gpu "$ROOT/$2" -k "$3"
+    part "$1" 110 "$PYTHON" -m pytest -n 3 --rootdir "$ROOT" -c "$ROOT/pyproject.toml" -q -p no:cacheprovider -m gpu "$ROOT/$2" -k "$3"
 }
 pretrained() { # NAME ARGUMENTS...: two short epochs
     local name=$1
     shift
     part "pretrain-$name" 90 "$PYTHON" -m probekit pretrain "$@" --data data/g.h5 --preset quick --epochs 2 --name "$name"
 }
-bench() { # NAME ARGUMENTS...
-    local name=$1
-    shift
-    part "bench-$name" 75 "$PYTHON" -m probekit bench step "$@" --preset paper --precision bf16 --json
+bench() { # NAME LIMIT ARGUMENTS...
+    local name=$1 limit=$2
+    shift 2
+    part "bench-$name" "$limit" "$PYTHON" -m probekit bench step "$@" --preset paper --precision bf16 --json
     sed -n '/^{/,/^}/p' "bench-$name.txt" | "$PYTHON" -c \
         'import json, sys; print(json.dumps({"name": sys.argv[1]} | json.load(sys.stdin)))' "$name" >> "$OUT/bench.jsonl" 2> /dev/null
 }
 
-# 1 to 3, at the same time: the graph is the launched step; it sees what is written in place; a failed recording is undone.
+# 1 to 3, at the same time: the graph is the launched step; it sees what is written in place; a failed recording is undone;
+# compiled views are the others.
 gpu_tests recorded tests/train/test_step.py recorded_steps_are_the_launched &
 gpu_tests regions tests/train/test_regions.py on_a_gpu &
 gpu_tests failed tests/train/test_step.py after_a_failed &
+gpu_tests compiled tests/train/test_compiled.py on_a_gpu &
 part gen 60 "$PYTHON" -m probekit gen rect-tri --n 2000 --n-test 200 --out data/g.h5
 wait
 
@@ -77,21 +80,26 @@ wait
 pretrained dino dino &
 pretrained barlow-twins barlow-twins &
 pretrained vicreg vicreg &
-pretrained plain simclr --set train.record=off &
+pretrained compiled conrec --set train.compile=encoder &
 wait
-echo "said of recordings and compilations:"
-grep -hiE "cannot|does not fit|warning" pretrain-*.txt | sort | uniq -c
 
-# 7: alone on the GPU. With torch.compile and without it, where the views are most of the step.
-bench conrec-16 conrec --batch-size 16
-bench simclr-16 simclr --batch-size 16
-bench moco-v2-64-colour moco-v2 --batch-size 64 --channels 3 --size 224
-bench moco-v2-64-colour-eager moco-v2 --batch-size 64 --channels 3 --size 224 --set train.compile=off
-bench conrec-16-eager conrec --batch-size 16 --set train.compile=off
+# 7: alone on the GPU; first without torch.compile, whose compiling may take long.
+bench conrec-16-eager 60 conrec --batch-size 16 --set train.compile=off
+bench simclr-16-eager 45 simclr --batch-size 16 --set train.compile=off
+bench conrec-16 120 conrec --batch-size 16
+bench moco-v2-64-colour-eager 60 moco-v2 --batch-size 64 --channels 3 --size 224 --set train.compile=off
+bench moco-v2-64-colour 120 moco-v2 --batch-size 64 --channels 3 --size 224
+bench simclr-16 100 simclr --batch-size 16
 
 # 8: where a replay's time goes.
 part kernels 75 "$PYTHON" -m benchmarks.gpu.kernels
 cp kernels.txt "$OUT/kernels.txt" 2> /dev/null
 
-"$PYTHON" -m benchmarks.gpu.table "$OUT" | tee "$OUT/table.md"
+cat [a-z]*.txt > "$OUT/log.txt"
+{
+    "$PYTHON" -m benchmarks.gpu.table "$OUT"
+    echo
+    echo "Said of recordings, compilations and memory, and how often:"
+    grep -hiE "cannot|does not fit|do not fit|warning:" [a-z]*.txt | sort | uniq -c
+} | tee "$OUT/table.md"
 exit 0

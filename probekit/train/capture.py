@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 import probekit
 
+COMPLAINT = "previous error"  # "operation failed due to a previous error during capture"
 ROOT, TORCH = (Path(package.__file__ or "").parent for package in (probekit, torch))
 
 # Graphs whose recording failed. Torch 2.11 may go on asking one, at each allocation of pinned memory, whether it is
@@ -90,7 +91,8 @@ def told(error: BaseException, parts: Sequence[nn.Module]) -> str:
         parts: The method and its branches.
     """
     chain = [error]
-    while before := chain[-1].__cause__ or (None if chain[-1].__suppress_context__ else chain[-1].__context__):
+    # Below torch's complaint stands what spoiled the recording; what that was raised beside may have been handled.
+    while before := chain[-1].__cause__ or (chain[-1].__context__ if COMPLAINT in str(chain[-1]) else None):
         chain.append(before)
     if any(isinstance(link, torch.OutOfMemoryError) for link in chain):
         return "the recording of the step does not fit into the GPU's memory, and the step is launched kernel by kernel"

@@ -22,7 +22,7 @@ REACHED = {"bf16": 0.5, "fp32": 0.7}
 REACHED_BYTES = 0.9
 # Seconds of a tiny kernel within a replayed CUDA graph, the gap to the next one included: 2.0 to 2.5 us, an estimate.
 LAUNCH = 2.25e-6
-HINT_SECONDS = 0.5  # that a run's start may wait for a prediction
+HINT_SECONDS = 2.0  # that a run's start may wait for a prediction
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,11 @@ class TrainingStep:
         return torch.stack([value.float() for value in logs.values()])
 
     def rehearse(self, batch: int) -> None:
-        """Forward and backward of a batch of another size, and no update: does it fit into memory?"""
+        """Forward and backward of a batch of another size, and no update: does it fit into memory?
+
+        Nothing trains after it, so views are compiled no more: each size would be on its own.
+        """
+        self.make, self.make_companions = self.maker, self.of_companions
         index = torch.arange(batch, device=self.images.device)
         self._gradients(index, self.images[index])
 

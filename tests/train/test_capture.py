@@ -241,18 +241,30 @@ def read_back_elsewhere() -> None:
     noise(-1)  # fails in another file of ours
 
 
+def read_back_beside_another() -> None:
+    try:
+        {}["missing"]
+    except KeyError:
+        torch.ones(2).view(3)
+
+
 def resize_badly() -> None:
     torch.nn.functional.interpolate(torch.ones(1, 1, 2), mode="none")  # fails in a file of torch's
 
 
 def line_of(function: Callable[[], None]) -> str:
-    """Of its body."""
-    return f" (tests/train/test_capture.py, line {function.__code__.co_firstlineno + 1})"
+    """Of the last of its body."""
+    last = max(line for *_, line in function.__code__.co_lines() if line)
+    return f" (tests/train/test_capture.py, line {last})"
 
 
 @pytest.mark.parametrize(
     ("spoil", "cause"),
-    [(read_back, "shape '[3]' is invalid for input of size 2"), (read_back_elsewhere, "negative")],
+    [
+        (read_back, "shape '[3]' is invalid for input of size 2"),
+        (read_back_beside_another, "shape '[3]' is invalid for input of size 2"),
+        (read_back_elsewhere, "negative"),
+    ],
 )
 def test_the_first_cause_is_told_and_where_in_the_method_it_is(
     cuda: Recorder, spoil: Callable[[], None], cause: str

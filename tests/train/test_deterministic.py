@@ -98,7 +98,6 @@ t.assert_same(t.content(whole), t.content(part))
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("preset", ["quick", "paper"])
 @pytest.mark.parametrize("branches", ["", "xcorr"])
 def test_on_a_gpu_stopped_and_resumed_is_the_run_that_was_never_stopped(
