@@ -243,7 +243,7 @@ def read_back_elsewhere() -> None:
 
 def read_back_beside_another() -> None:
     try:
-        {}["missing"]
+        dict[str, int]()["missing"]
     except KeyError:
         torch.ones(2).view(3)
 
