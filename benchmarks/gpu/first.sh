@@ -8,7 +8,6 @@
 # log.txt (all that the parts print), parts.tsv (how each ended), bench.jsonl, kernels.txt, table.md.
 set -u
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-OUT=$(mkdir -p "${OUT:-$ROOT/benchmarks/results/first}" && cd "${OUT:-$ROOT/benchmarks/results/first}" && pwd)
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 PYTHON=${PYTHON:-python3}
 "$PYTHON" -c 'import torch' || exit 1
@@ -16,6 +15,8 @@ if ! "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; 
     echo "no GPU"
     exit 0
 fi
+OUT=${OUT:-$ROOT/benchmarks/results/first}
+mkdir -p "$OUT" && OUT=$(cd "$OUT" && pwd) || exit 1
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 cd "$WORK" || exit 1
