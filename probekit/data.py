@@ -189,6 +189,25 @@ def check_divisible(size: tuple[int, int], stride: int) -> None:
         )
 
 
+def check_depth(depth: int, size: tuple[int, int]) -> None:
+    """Refuses a U-Net that halves images to less than a pixel, before it is built: every level is twice as wide.
+
+    Args:
+        depth: Levels of the U-Net, 0 for other backbones.
+        size: (height, width) of the images.
+
+    Raises:
+        ValueError: If there are too many levels.
+    """
+    height, width = size
+    if depth > min(size).bit_length():
+        common = math.gcd(height, width)
+        raise ValueError(
+            f"expected model.depth of at most {min(size).bit_length()} for images of {height}x{width}, found {depth}; "
+            f"type: --set model.depth={(common & -common).bit_length()}"
+        )
+
+
 def check_channels(info: DatasetInfo, split: str, channels: int) -> None:
     """Refuses images of another number of channels than an encoder takes.
 

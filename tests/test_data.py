@@ -3,6 +3,7 @@
 Alone: pytest tests/test_data.py
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probekit.data import check_divisible, open_split, shrink, shrunk
+from probekit.data import check_depth, check_divisible, open_split, shrink, shrunk
 from probekit.h5 import Split, read_split
 from tests.datasets import small_shapes
 
@@ -39,6 +40,28 @@ def test_sides_divisible_by_8_stay_so_and_fit(height: int, width: int, most: int
 )
 def test_known_sizes(size: tuple[int, int], most: int, expected: tuple[int, int]) -> None:
     assert shrunk(torch.empty(0, 1, *size), most) == expected
+
+
+@pytest.mark.parametrize(
+    ("depth", "size", "says"),
+    [
+        (12, (32, 32), "at most 6 for images of 32x32, found 12; type: --set model.depth=6"),
+        (7, (64, 40), "at most 6 for images of 64x40, found 7; type: --set model.depth=4"),
+        (10**8, (32, 32), "found 100000000"),
+    ],
+)
+def test_a_u_net_that_is_too_deep_is_refused(depth: int, size: tuple[int, int], says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        check_depth(depth, size)
+
+
+def test_what_it_says_to_type_fits() -> None:
+    for side in range(8, 200, 8):
+        with pytest.raises(ValueError, match=r"model\.depth=") as refused:
+            check_depth(99, (side, side))
+        depth = int(str(refused.value).rpartition("=")[2])
+        check_depth(depth, (side, side))
+        check_divisible((side, side), 2 ** (depth - 1))
 
 
 def test_the_first_images_are_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

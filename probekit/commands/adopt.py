@@ -115,7 +115,7 @@ def build_outside(name: str, images: Tensor, normalise: dict[str, list[float]] |
     try:
         with torch.no_grad():
             out = module(images)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = str(error).splitlines()[0] if str(error) else ""
         found = f"{type(error).__name__}: {reason}"
         raise ValueError(f"{name} fails on images {list(images.shape)} in [0, 1]: {found}") from error

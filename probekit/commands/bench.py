@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from probekit.config import Config, resolve
-from probekit.data import check_divisible, shrunk
+from probekit.data import check_depth, check_divisible, shrunk_size
 from probekit.device import choose_device, default_preset, with_precision
 from probekit.registry import METHODS, get
 from probekit.train.build import build_method
@@ -63,13 +63,13 @@ def run_bench_step(
         options=options,
     )
     config = with_precision(config, place)
+    image = shrunk_size(size, size, config.data.max_size)
+    view = shrunk_size(*image, config.views.max_size)
+    check_depth(config.model.depth, view)
     with torch.device("meta"):
-        images = torch.empty(0, channels, size, size)
         stride = build_method(config, channels=channels).encoder.stride
-    for most in (config.data.max_size, config.views.max_size):
-        images = torch.empty(0, channels, *shrunk(images, most), device="meta")
-        check_divisible((images.shape[2], images.shape[3]), stride)
-    view = (images.shape[2], images.shape[3])
+    check_divisible(image, stride)
+    check_divisible(view, stride)
     cost = step_cost(config, channels=channels, size=view)
     result = _predicted(
         config, cost, (channels, *view), stride, [measured_rates(place, config.train.precision), *KNOWN]

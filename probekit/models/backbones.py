@@ -19,7 +19,7 @@ from probekit.models.unet import UNetEncoder
 BACKBONES = {
     "unet": "of the ConRec paper, model.width and model.depth",
     "timm:NAME": "any of timm that takes images of many sizes: resnet18, densenet121, convnext_tiny, "
-    "vit_small_patch16_224, ... (pip install 'probekit[timm]')",
+    "vit_small_patch16_224, ... (pip install 'timm>=1.0')",
     "py:MODULE:FUNCTION": "an encoder of your own, for probekit probe --encoder (docs/encoders.md)",
 }
 TRIAL = 64  # px a side of the image that tells a backbone's widths and strides
@@ -201,7 +201,7 @@ def import_timm() -> Any:
         ValueError: If it is not installed, or cannot be imported.
     """
     if importlib.util.find_spec("timm") is None:
-        raise ValueError("expected timm for backbones beside the U-Net, found none; type: pip install 'probekit[timm]'")
+        raise ValueError("expected timm for backbones beside the U-Net, found none; type: pip install 'timm>=1.0'")
     try:
         return importlib.import_module("timm")
     except Exception as error:  # it imports torchvision, which fails in ways of its own where it does not fit torch

@@ -53,7 +53,7 @@ class OutsideBackbone(nn.Module):
 
 def code_of(name: str) -> str:
     """The SHA-256 of the file of MODULE, hex; "" where it has none."""
-    file = sys.modules[name.split(":")[1]].__file__
+    file = getattr(sys.modules[name.split(":")[1]], "__file__", None)  # what is built in has none
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 
@@ -71,7 +71,7 @@ def make_outside(name: str) -> nn.Module:
         sys.path.insert(0, here)
     try:
         made = getattr(importlib.import_module(module), function)()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = str(error).splitlines()[0] if str(error) else ""
         raise ValueError(f"{name} cannot be made: {type(error).__name__}: {reason}") from error
     if not isinstance(made, nn.Module):

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from probekit.config import Config, resolve
-from probekit.data import CPU, DeviceSplit, check_divisible, open_split, shrunk
+from probekit.data import CPU, DeviceSplit, check_depth, check_divisible, open_split, shrunk
 from probekit.device import (
     choose_device,
     compute_deterministically,
@@ -250,9 +250,12 @@ def _open(info: DatasetInfo, name: str, config: Config, device: torch.device) ->
 
 
 def _prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torch.device) -> Method:
+    sizes = [shrunk(train.images, most) for most in (config.data.max_size, config.views.max_size)]
+    for size in sizes:
+        check_depth(config.model.depth, size)
     method = build_method(config, channels=train.images.shape[1], classes=len(info.classes))
-    for most in (config.data.max_size, config.views.max_size):
-        check_divisible(shrunk(train.images, most), method.encoder.stride)
+    for size in sizes:
+        check_divisible(size, method.encoder.stride)
     if config.crop.policy == "contrastive":
         check_cells(train.images, method.encoder.stride)
     if len(train) < config.train.batch_size:

@@ -54,6 +54,10 @@ def fails():
 def list_of_them():
     return [Map()]
 
+class Exits(Map):
+    def forward(self, x):
+        raise SystemExit(3)
+
 class Wrong(Map):
     def forward(self, x):
         return self.conv(x)[0]
@@ -184,6 +188,8 @@ def test_code_that_has_changed_is_another_encoder(home: Path) -> None:
         (["--encoder", "py:mine:Wrong"], "expected Features, a map"),
         (["--encoder", "py:mine:nothing"], "cannot be made: AttributeError"),
         (["--encoder", "py:no_such_module:f"], "cannot be made: ModuleNotFoundError"),
+        (["--encoder", "py:sys:exit"], "py:sys:exit cannot be made: SystemExit"),
+        (["--encoder", "py:mine:Exits"], "fails on images [2, 1, 32, 32] in [0, 1]: SystemExit: 3"),
         (["--encoder", "py:mine"], "expected an encoder py:MODULE:FUNCTION"),
         (["--encoder", "resnet18"], "expected --encoder timm:NAME or py:MODULE:FUNCTION, found 'resnet18'"),
         (["--encoder", "timm:resnet5"], "did you mean timm:resnet50"),

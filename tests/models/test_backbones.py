@@ -146,7 +146,7 @@ def test_mistakes_are_one_line(name: str, stem: str, says: str) -> None:
 
 def test_without_timm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"type: pip install 'probekit\[timm\]'"):
+    with pytest.raises(ValueError, match=r"type: pip install 'timm>=1\.0'"):
         encoder("test_resnet")
 
 

@@ -403,7 +403,8 @@ def test_weights_that_the_last_step_broke_say_what_to_try_before_they_are_probed
     ("options", "message"),
     [
         ({"train.batch_size": 64}, "type: --batch-size 32"),
-        ({"model.depth": 7}, "divisible by 64"),
+        ({"model.depth": 7}, r"type: --set model\.depth=6"),
+        ({"model.depth": 40}, "expected model.depth of at most 6 for images of 32x32, found 40"),
         ({"views.recipe": "nonsense"}, "expected views.recipe one of"),
         ({"optimizer.name": "lion"}, "expected optimizer.name one of lars, larc, sgd, adamw"),
         ({"optimizer.momentum": 1.0}, "expected optimizer.momentum below 1"),
