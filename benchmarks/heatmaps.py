@@ -25,7 +25,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks import torchvision_operators  # noqa: F401
 from benchmarks.report import RESULTS, interleaved, spread, write
 from benchmarks.step import torch_defaults
 from probekit.device import choose_device
@@ -33,6 +32,7 @@ from probekit.heatmaps.base import Context, Target, encode
 from probekit.heatmaps.resample import upsample
 from probekit.heatmaps.rows import make_look
 from probekit.models.encoder import Encoder, build_encoder
+from probekit.models.torchvision_operators import import_module
 
 SIZE = 128  # px: the paper's images
 QUICK = {"channels": 1, "width": 16, "depth": 4, "pooling": "attention"}  # preset quick
@@ -65,6 +65,7 @@ def ours(encoder: Encoder, images: Tensor, direction: Tensor, names: list[str], 
 @torch_defaults()
 def peer(encoder: Encoder, images: Tensor, direction: Tensor, batch: int) -> NDArray[np.float32]:
     """Scaled maps of pytorch-grad-cam, `[N, H, W]`; channels last as ours."""
+    import_module("torchvision")
     from pytorch_grad_cam import GradCAM
 
     maps = []

@@ -31,6 +31,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.probe import features
 from benchmarks.report import RESULTS, spread, write
+from probekit.models.torchvision_operators import import_module
 from probekit.probe.knn import vote
 from probekit.probe.neighbours import nearest
 from probekit.probe.retrieval import rank_all
@@ -58,9 +59,7 @@ def knn_ours(n: int, dim: int, classes: int, queries: int) -> Callable[[], float
 
 def knn_lightly(n: int, dim: int, classes: int, queries: int) -> Callable[[], float]:
     """lightly's, with both sides normalised first as its KNNClassifier does."""
-    from benchmarks.torchvision_operators import KEPT
-
-    assert KEPT is not None
+    import_module("torchvision")
     from lightly.utils.benchmarking.knn import knn_predict
 
     arrays = split(n, dim, classes, queries)
@@ -97,9 +96,7 @@ def retrieval_ours(n: int, dim: int, classes: int, queries: int) -> Callable[[],
 
 def retrieval_peer(n: int, dim: int, classes: int, queries: int) -> Callable[[], float]:
     """pytorch-metric-learning's mAP, of the first `queries` by all."""
-    from benchmarks.torchvision_operators import KEPT
-
-    assert KEPT is not None
+    import_module("torchvision")
     from pytorch_metric_learning.distances import CosineSimilarity
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
     from pytorch_metric_learning.utils.inference import CustomKNN

@@ -30,6 +30,7 @@ from probekit.config import Config, resolve
 from probekit.data import shrunk
 from probekit.device import choose_device, has_bf16, with_precision
 from probekit.methods.conrec import ConRec
+from probekit.models.torchvision_operators import import_module
 from probekit.registry import METHODS, get
 from probekit.train.build import build_method, on_device
 from probekit.train.step import build_step, fastest_step
@@ -57,7 +58,7 @@ def our_pass(config: Config, images: Tensor, device: torch.device) -> Callable[[
 
 def lightly_parts(config: Config, method: ConRec) -> tuple[Loss, Optimizer]:
     """Its loss and optimizer, with the paper's settings."""
-    from benchmarks import torchvision_operators  # noqa: F401
+    import_module("torchvision")
     from lightly.loss import NTXentLoss  # isort: skip
     from lightly.utils.lars import LARS  # isort: skip
 

@@ -31,6 +31,7 @@ from benchmarks.step import synchronised, torch_defaults
 from probekit import crops, jitter
 from probekit.device import choose_device
 from probekit.jitter import PAPER
+from probekit.models.torchvision_operators import import_module
 from probekit.views import P_FLIP, VIEWS, make_views
 
 SIZE = 128
@@ -48,7 +49,7 @@ def kernel_size() -> int:
 
 def torchvision_view(channels: int, size: int = SIZE) -> Callable[[Any], Tensor]:
     """One view of `size` pixels by torchvision's second API, of a uint8 tensor or a Pillow image."""
-    from benchmarks import torchvision_operators  # noqa: F401
+    import_module("torchvision")
     from torchvision.transforms import v2  # isort: skip
 
     colour: list[Any]
@@ -69,7 +70,7 @@ def torchvision_view(channels: int, size: int = SIZE) -> Callable[[Any], Tensor]
 
 def lightly_views(channels: int, size: int = SIZE) -> Callable[[Any], list[Tensor]]:
     """SimCLRTransform of lightly: two views of `size` pixels of a Pillow image."""
-    from benchmarks import torchvision_operators  # noqa: F401
+    import_module("torchvision")
     from lightly.transforms.simclr_transform import SimCLRTransform  # isort: skip
 
     colour = channels == 3

@@ -13,14 +13,12 @@ from scipy.stats import ks_2samp
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.torchvision_operators import KEPT
 from probekit import jitter, views
 from probekit.crops import random_resized_boxes, resize_crops
 from probekit.jitter import change, changes_of, draw_changes, solarise
 from probekit.views import RECIPES, make_views, size_of
 from tests.chance import apply_to_all, noise, seeded, within_five_sigma
 
-assert KEPT is not None
 N = 4000
 NEW = ("moco-v2", "byol", "vicreg", "swav", "swav-pair", "dino")
 

@@ -5,7 +5,6 @@ name, in the order that an image passes them).
 """
 
 import difflib
-import importlib
 import importlib.util
 import math
 from functools import partial
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from probekit.models.torchvision_operators import import_module
 from probekit.models.unet import UNetEncoder
 
 BACKBONES = {
@@ -203,8 +203,8 @@ def import_timm() -> Any:
     if importlib.util.find_spec("timm") is None:
         raise ValueError("expected timm for backbones beside the U-Net, found none; type: pip install 'timm>=1.0'")
     try:
-        return importlib.import_module("timm")
-    except Exception as error:  # it imports torchvision, which fails in ways of its own where it does not fit torch
+        return import_module("timm")
+    except Exception as error:  # it imports torchvision, which has ways of its own to fail
         reason = str(error).partition("\n")[0]
         raise ValueError(
             f"timm cannot be imported: {type(error).__name__}: {reason}; check that torchvision fits torch"

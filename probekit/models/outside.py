@@ -1,13 +1,14 @@
 """Encoders that come from a user's own Python module: "py:MODULE:FUNCTION"."""
 
 import hashlib
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+
+from probekit.models.torchvision_operators import import_module
 
 
 class OutsideBackbone(nn.Module):
@@ -70,7 +71,7 @@ def make_outside(name: str) -> nn.Module:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        made = getattr(importlib.import_module(module), function)()
+        made = getattr(import_module(module), function)()
     except (Exception, SystemExit) as error:
         reason = str(error).splitlines()[0] if str(error) else ""
         raise ValueError(f"{name} cannot be made: {type(error).__name__}: {reason}") from error

@@ -4,6 +4,8 @@ Alone: pytest tests/commands/test_adopt.py
 """
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from probekit.cli import app
 from probekit.models import Encoder, load_encoder
+from probekit.models.outside import make_outside
 from probekit.run import Run
 from tests.datasets import noise_npz, small_shapes
 
@@ -122,6 +125,31 @@ def test_an_encoder_of_timm_is_probed_looked_into_and_reported() -> None:
     assert "test_resnet-shapes-2" in both
     assert "was pretrained here" in refused("pretrain", "--resume", "--name", "test_resnet-shapes")
     assert "was pretrained here" in refused("show", "--run", "test_resnet-shapes")
+
+
+def test_the_installed_command_needs_nothing_declared_for_timm() -> None:
+    """In a process of its own: this one has imported torchvision already."""
+    command = [
+        Path(sys.executable).with_name("probekit"),
+        "probe",
+        "--encoder",
+        "timm:test_resnet",
+        "--no-floors",
+        "--data",
+    ]
+    done = subprocess.run([*command, "data/shapes.h5", *QUICK], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert Run(Path("runs/test_resnet-shapes")).read()["state"] == "imported"
+
+
+def test_a_module_may_import_torchvision(home: Path) -> None:
+    """Its first import fails, as torchvision's does in an installation for the CPU."""
+    name = f"vision_{home.name}"
+    Path(f"{name}.py").write_text(
+        f"import sys\nif not hasattr(sys, {name!r}):\n    sys.{name} = True\n"
+        f"    raise RuntimeError('operator torchvision::nms does not exist')\n{MODULE}"
+    )
+    assert type(make_outside(f"py:{name}:Map")).__name__ == "Map"
 
 
 def test_random_weights_are_other_weights() -> None:

@@ -100,8 +100,7 @@ def _flat(part: Any) -> bool:
 
 
 def torchvision_models() -> Any:
-    from benchmarks import torchvision_operators  # noqa: F401
-    from torchvision import models  # isort: skip
+    from torchvision import models
 
     return models
 

@@ -6,17 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightly.utils.benchmarking.knn import knn_predict
 from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
-from benchmarks.torchvision_operators import KEPT
 from probekit.probe import neighbours
 from probekit.probe.knn import K_GRID, MONITOR_T, knn, largest_k, vote
 from probekit.probe.neighbours import nearest
 from probekit.probe.protocol import Part, validation_part
-
-assert KEPT is not None  # torchvision, which lightly imports, needs it first
-from lightly.utils.benchmarking.knn import knn_predict  # noqa: E402
 
 K, D = 7, 24
 CLASSES = tuple("abcdefg")

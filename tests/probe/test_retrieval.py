@@ -12,20 +12,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pytorch_metric_learning.distances import CosineSimilarity
+from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+from pytorch_metric_learning.utils.inference import CustomKNN
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score
 
-from benchmarks.torchvision_operators import KEPT
 from probekit.probe import RETRIEVAL as METRICS
 from probekit.probe import retrieval as module
 from probekit.probe.fingerprint import Factor, fingerprint
 from probekit.probe.protocol import Part
 from probekit.probe.retrieval import chance, rank_all, retrieval
-
-assert KEPT is not None  # torchvision, which pytorch-metric-learning imports, needs it first
-from pytorch_metric_learning.distances import CosineSimilarity  # noqa: E402
-from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator  # noqa: E402
-from pytorch_metric_learning.utils.inference import CustomKNN  # noqa: E402
 
 K, D = 5, 16
 CLASSES = tuple("abcde")
