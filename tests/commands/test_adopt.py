@@ -129,15 +129,9 @@ def test_an_encoder_of_timm_is_probed_looked_into_and_reported() -> None:
 
 def test_the_installed_command_needs_nothing_declared_for_timm() -> None:
     """In a process of its own: this one has imported torchvision already."""
-    command = [
-        Path(sys.executable).with_name("probekit"),
-        "probe",
-        "--encoder",
-        "timm:test_resnet",
-        "--no-floors",
-        "--data",
-    ]
-    done = subprocess.run([*command, "data/shapes.h5", *QUICK], capture_output=True, text=True, timeout=200)
+    command = str(Path(sys.executable).with_name("probekit"))
+    arguments = ["probe", "--encoder", "timm:test_resnet", "--no-floors", "--data", "data/shapes.h5", *QUICK]
+    done = subprocess.run([command, *arguments], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert Run(Path("runs/test_resnet-shapes")).read()["state"] == "imported"
 
