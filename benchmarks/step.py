@@ -12,7 +12,6 @@ import argparse
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.report import RESULTS, interleaved, spread, write
-from probekit.config import resolve
+from probekit.config import fitted, resolve
 from probekit.data import open_split
 from probekit.device import allow_tf32, choose_device, with_precision
 from probekit.generate import generate
@@ -54,8 +53,7 @@ def trainer_for(
     asked = dict(options) | ({} if precision is None else {"train.precision": precision})
     attached = {branch: get(BRANCHES, "branch", branch) for branch in branches}
     config = resolve(name, kind, preset=preset, seed=0, options=asked, branches=attached)
-    fitting, _ = kind.suited(config.method_options, images=256, batch_size=config.train.batch_size)
-    config = with_precision(replace(config, method_options=fitting), device)
+    config = with_precision(fitted(config, typed=asked, images=256)[0], device)
     train = open_split(data, "train", device, max_size=config.data.max_size)
     method = build_method(config, channels=1)
     method = on_device(method, device)

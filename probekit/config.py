@@ -6,13 +6,13 @@ method decides.
 """
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from probekit.registry import BRANCHES, nearest
-from probekit.settings import parse_overrides, presets, read_file, read_preset
+from probekit.registry import BRANCHES, METHODS, get, nearest
+from probekit.settings import presets, read_preset, typed
 
 SIDE = 8  # sides of images are multiples of it, and stay so when they are shrunk: the U-Net's stride at depth 4
 
@@ -243,7 +243,7 @@ def resolve(
     for name in ("", method, *branches):
         flat |= read_preset(preset, name)
     types = {key: type(value) for key, value in flat.items()}
-    changes = read_file(config_file) | parse_overrides(overrides) | dict(options)
+    changes = typed(config_file, overrides, options)
     for key, value in changes.items():
         if key not in flat:
             raise ValueError(_unknown(key, flat, branches))
@@ -271,6 +271,28 @@ def resolve(
     chosen = {k: flat[f"method.{k}"] for k in signature}
     attached = {name: {k: flat[f"branch.{name}.{k}"] for k in method_options(kind)} for name, kind in branches.items()}
     return Config(method=method, preset=preset, seed=seed, method_options=chosen, branches=attached, **sections)
+
+
+def fitted(config: Config, *, typed: Collection[str], images: int) -> tuple[Config, list[str]]:
+    """The settings of method and branches for so many training images, and a line for each that suits them badly.
+
+    Args:
+        config: As it was resolved.
+        typed: What the user gave, whole names: it stands.
+        images: In the training split.
+
+    Raises:
+        ValueError: If something that was typed cannot run.
+    """
+    kind = get(METHODS, "method", config.method)
+    batch = config.train.batch_size
+    options, lines = kind.suited(config.method_options, typed=typed, images=images, batch_size=batch)
+    branches = dict(config.branches)
+    for name in branches:
+        if branches[name]["weight"]:  # else it takes no part in training
+            branches[name], more = get(BRANCHES, "branch", name).suited(branches[name], typed=typed, images=images)
+            lines = [*lines, *more]
+    return replace(config, method_options=options, branches=branches), lines
 
 
 def _unknown(key: str, known: Iterable[str], branches: Iterable[str]) -> str:

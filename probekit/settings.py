@@ -21,6 +21,11 @@ def read_preset(preset: str, name: str) -> dict[str, Any]:
     return flatten(tomllib.loads(file.read_text())) if file.is_file() else {}
 
 
+def typed(config_file: Path | None, overrides: Sequence[str], options: Mapping[str, Any] = {}) -> dict[str, Any]:
+    """What the user gave, by dotted names: a file's settings, then `--set`, then a command's own options."""
+    return read_file(config_file) | parse_overrides(overrides) | dict(options)
+
+
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """`["a.b=1", "c=word"]` -> `{"a.b": 1, "c": "word"}`; values are TOML, and a bare word is a string.
 

@@ -4,6 +4,7 @@ Alone: pytest tests/test_config.py
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probekit.config import Config, resolve
-from probekit.registry import METHODS, get, nearest
+from probekit.config import Config, fitted, resolve
+from probekit.registry import BRANCHES, METHODS, get, nearest
 from probekit.settings import parse_overrides, presets
 from probekit.train.build import build_method
 
@@ -40,6 +41,22 @@ def test_preset_paper_is_the_paper_to_the_letter() -> None:
     assert (config.train.epochs, config.train.batch_size, config.train.eval_every) == (1000, 16, 20)
     assert config.train.precision == "fp32"
     assert config.method_options == {"contrastive": 1.0, "alpha": 100.0, "temperature": 0.5, "projection_dim": 128}
+
+
+@pytest.mark.parametrize("images", [40, 960])
+@pytest.mark.parametrize("method", METHODS)
+def test_what_was_typed_is_never_changed(method: str, images: int) -> None:
+    """Whatever the settings: here the papers' own, which are for a million images."""
+    kind, branches = get(METHODS, "method", method), {name: get(BRANCHES, "branch", name) for name in BRANCHES}
+    config = resolve(method, kind, preset="paper", seed=0, branches=branches)
+    config = replace(config, branches=config.branches | {"xcorr": config.branches["xcorr"] | {"clusters": images}})
+    names = [f"method.{name}" for name in config.method_options]
+    names += [f"branch.{name}.{setting}" for name, options in config.branches.items() for setting in options]
+    found, lines = fitted(config, typed=names, images=images)
+    assert found == config
+    assert lines
+    assert all(line.startswith("warning: ") for line in lines)
+    assert fitted(config, typed=(), images=images)[0] != config
 
 
 @pytest.mark.parametrize("preset", presets())

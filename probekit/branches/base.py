@@ -1,7 +1,7 @@
 """The contract of a branch: an add-on that attaches to any method without changing a line of it or of the loop."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, cast
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -96,13 +96,12 @@ class Branch(nn.Module):
         """
         return {}
 
-    def plan(self, *, images: int) -> Sequence[str]:
-        """Told before training how many images the split has; returns lines for the user. None by default.
-
-        Raises:
-            ValueError: If they do not suit its settings.
-        """
-        return ()
+    @classmethod
+    def suited(
+        cls, options: Mapping[str, Any], *, typed: Collection[str], images: int
+    ) -> tuple[dict[str, Any], Sequence[str]]:
+        """Its settings for a split of so many images, and lines for the user, as `Method.suited`."""
+        return dict(options), ()
 
     def rates(self) -> Sequence[Rate]:
         """Parameters with a learning rate of their own; none by default."""

@@ -5,8 +5,8 @@ have in common; at test time they weigh the cells of the map. Where paper and co
 """
 
 import math
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -108,18 +108,12 @@ class LCR(Branch):
         self.last = nn.Sequential(nn.ReLU(), nn.Conv2d(k, 1, 1, bias=False)) if branch == "mlp" else None
         self.compact = nn.Linear(encoder.dim * filters, encoder.dim) if train_pool == "bilinear" else None
 
-    def plan(self, *, images: int) -> Sequence[str]:
-        """Warns of what the code's own normalisation does."""
-        return self.warnings()
-
-    def warnings(self) -> Sequence[str]:
-        """What to know of embeddings that it pools."""
-        if self.normalise == "image":
-            return ()
-        return (
-            f"warning: with branch.{self.name}.normalise=batch an embedding of --pool branch depends on the images "
-            "that are embedded beside it",
-        )
+    @classmethod
+    def suited(
+        cls, options: Mapping[str, Any], *, typed: Collection[str], images: int
+    ) -> tuple[dict[str, Any], Sequence[str]]:
+        """As they are; warns of what the code's own normalisation does."""
+        return dict(options), pooling_warnings(cls.name, options["normalise"])
 
     def refine(self, features: Features) -> Features:
         """The embedding that the heads see; the encoder's own unless `train_pool` says otherwise."""
@@ -189,6 +183,16 @@ class LCR(Branch):
     def pool(self, features: Features) -> Tensor:
         """The mean of the map under these weights, `[n, D]`. The paper's sum differs by a factor an image."""
         return weighted_mean(features.map, self.weights(features.map))
+
+
+def pooling_warnings(name: str, normalise: str) -> Sequence[str]:
+    """What to know of embeddings that a branch of this name and normalisation pools."""
+    if normalise == "image":
+        return ()
+    return (
+        f"warning: with branch.{name}.normalise=batch an embedding of --pool branch depends on the images that are "
+        "embedded beside it",
+    )
 
 
 def rationale(feature_map: Tensor, gradient: Tensor, *, sign: str, scale: str) -> Tensor:

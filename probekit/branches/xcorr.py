@@ -5,7 +5,7 @@ and a classifier of clusters sees the features under that map. Both are for trai
 own. No code was published; what the text leaves open, and our readings of it: docs/branches.md.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -17,11 +17,12 @@ from probekit.branches.base import Branch, put
 from probekit.branches.correlation import MASKS, correlation_mask
 from probekit.branches.lcr import stretched, weighted_mean
 from probekit.branches.spherical_kmeans import spherical_kmeans
-from probekit.methods.base import Rate, Step
+from probekit.methods.base import Rate, Step, fit
 from probekit.models.encoder import Encoder, Features
 
 INIT_SD = 0.01  # ours: logits of long features divided by .05 must not begin hot
 FIRST_RATE, FINAL_RATE = 0.5, 1e-6 / 0.03  # paper: .015 to .03 while the run warms up, then cosine to 1e-6
+IMAGES_A_CLUSTER = 20  # ours, where the paper's 3000 clusters do not fit
 MULTI = 3  # stages of the multi-stage variant, the last ones: layer2 to layer4 of a ResNet
 
 
@@ -107,15 +108,22 @@ class XCorr(Branch):
         self.members = Members()
         self.index = torch.empty(0, dtype=torch.int64)  # of the images of this step, sources first
 
-    def plan(self, *, images: int) -> Sequence[str]:
-        """Refuses more clusters than half of the images: hardly any would have a positive."""
-        clusters = len(self.classifier.weight)
-        if 2 * clusters > images:
+    @classmethod
+    def suited(
+        cls, options: Mapping[str, Any], *, typed: Collection[str], images: int
+    ) -> tuple[dict[str, Any], Sequence[str]]:
+        """At most half as many clusters as images: of more hardly any image would have a positive."""
+        chosen, lines = dict(options), []
+        clusters, suits = chosen["clusters"], max(1, images // IMAGES_A_CLUSTER)
+        if clusters > images and "branch.xcorr.clusters" in typed:
             raise ValueError(
-                f"expected branch.xcorr.clusters at most half of the {images:,} images, found {clusters:,}; "
-                f"type: --set branch.xcorr.clusters={max(2, images // 20)}"
+                f"expected branch.xcorr.clusters at most the {images:,} images, found {clusters:,}; "
+                f"type: --set branch.xcorr.clusters={suits}"
             )
-        return ()
+        if 2 * clusters > images:
+            why = f"there are {images:,} images, and of so many clusters hardly any has two"
+            lines.append(fit(chosen, "branch.xcorr.clusters", suits, typed=typed, why=why))
+        return chosen, lines
 
     @property
     def resting(self) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from probekit.branches.base import Branch, BranchPool, branches_of
-from probekit.branches.lcr import LCR, BilinearPool, NormPool
+from probekit.branches.lcr import LCR, BilinearPool, NormPool, pooling_warnings
 from probekit.config import Config
 from probekit.models.encoder import Encoder, build_encoder, encoder_file, load_encoder, split_checkpoint
 from probekit.models.pooling import AttentionPool, GlobalAveragePool, GlobalMaxPool
@@ -66,7 +66,9 @@ def random_encoder(run: Run, header: Mapping[str, Any], checkpoint: str, seed: i
 def pool_warnings(encoder: Encoder) -> Sequence[str]:
     """What to know of the embeddings of an encoder, a line each."""
     pooling = encoder.pooling
-    return pooling.branch.warnings() if isinstance(pooling, BranchPool) and isinstance(pooling.branch, LCR) else ()
+    if isinstance(pooling, BranchPool) and isinstance(pooling.branch, LCR):
+        return pooling_warnings(pooling.branch.name, pooling.branch.normalise)
+    return ()
 
 
 def pooled(encoder: Encoder, pool: str | None, branches: Iterable[Branch]) -> Encoder:

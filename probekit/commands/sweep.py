@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from probekit.registry import METHODS, get
+from probekit.config import fitted
 from probekit.run import Run
+from probekit.settings import parse_overrides
 from probekit.sweep.datasets import Data, find_published
 from probekit.sweep.definition import Sweep, check_name, check_seeds, describe, load, shipped, with_settings
 from probekit.sweep.folder import SweepFolder, check_same, read_files, remove
@@ -164,17 +165,16 @@ def _open(request: _Request, options: Options, folder: SweepFolder, *, runs: Pat
 
 
 def _fitted(planned: Sequence[PlannedRun], files: Mapping[str, Data]) -> list[PlannedRun]:
-    """The runs with their methods' settings as `pretrain` fits them to so many images."""
-    fitted = []
+    """The runs with their settings as `pretrain` fits them to so many images."""
+    found = []
     for run in planned:
-        config, images = run.config, files[run.dataset].n_train
-        kind = get(METHODS, "method", run.row.method)
+        images = files[run.dataset].n_train
         try:
-            chosen, _ = kind.suited(config.method_options, images=images, batch_size=config.train.batch_size)
+            config, _ = fitted(run.config, typed=parse_overrides(run.row.settings), images=images)
         except ValueError as error:
             raise ValueError(f"{error} (row {run.row.name})") from error
-        fitted.append(replace(run, config=replace(config, method_options=chosen)))
-    return fitted
+        found.append(replace(run, config=config))
+    return found
 
 
 def _measurable(planned: Sequence[PlannedRun], files: Mapping[str, Data]) -> list[PlannedRun]:

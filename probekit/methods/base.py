@@ -4,7 +4,7 @@ Shapes: B batch, V views, C channels, H W image, h w feature map, D embedding.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -110,11 +110,19 @@ class Method(nn.Module, ABC):
         return features
 
     @classmethod
-    def suited(cls, options: Mapping[str, Any], *, images: int, batch_size: int) -> tuple[dict[str, Any], list[str]]:
-        """Its settings for a dataset of so many images, and a line for the user for each that had to change.
+    def suited(
+        cls, options: Mapping[str, Any], *, typed: Collection[str], images: int, batch_size: int
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Its settings for a dataset of so many images, and a line for the user for each that suits it badly.
+
+        Args:
+            options: All of its settings.
+            typed: Settings that the user gave, "method.queue": `fit` leaves them as they are.
+            images: In the training split.
+            batch_size: Images.
 
         Raises:
-            ValueError: If one does not fit and cannot be changed.
+            ValueError: If one that was typed cannot run.
         """
         return dict(options), []
 
@@ -153,6 +161,41 @@ class Method(nn.Module, ABC):
 
     def after_step(self) -> None:
         """Called when the optimizer has stepped: moving averages, queues. Nothing by default."""
+
+
+def fit(chosen: MutableMapping[str, Any], key: str, value: Any, *, typed: Collection[str], why: str) -> str:
+    """Changes a setting to one that suits the data better, unless the user gave it, and returns the line that says so.
+
+    Args:
+        chosen: The settings of a method or a branch; changed in place.
+        key: The setting's whole name, "method.queue".
+        value: What suits.
+        typed: What the user gave, whole names.
+        why: The reason, in words.
+    """
+    name = key.rpartition(".")[2]
+    if key in typed:
+        return f"warning: {key}={chosen[name]} stands as typed, where {value} would suit: {why}"
+    line = f"{key}={value} in place of {chosen[name]}: {why}"
+    chosen[name] = value
+    return line
+
+
+def fit_queue(chosen: MutableMapping[str, Any], *, typed: Collection[str], batch_size: int) -> list[str]:
+    """Lengthens a queue that a batch would overflow, and returns the line for it.
+
+    Raises:
+        ValueError: If the user gave such a queue.
+    """
+    queue = chosen["queue"]
+    if not 0 < queue < batch_size:
+        return []
+    if "method.queue" in typed:
+        raise ValueError(
+            f"expected method.queue of at least a batch, {batch_size}, or 0, found {queue}; "
+            f"type: --set method.queue={batch_size}"
+        )
+    return [fit(chosen, "method.queue", batch_size, typed=typed, why="it takes in a whole batch at a time")]
 
 
 def expect_positive(**settings: float) -> None:

@@ -1,7 +1,7 @@
 """DINO (Caron et al., arXiv 2104.14294): a student's small and large crops match a teacher's large ones."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -118,7 +118,9 @@ class DINO(MomentumMethod):
         self.make_target()
 
     @classmethod
-    def suited(cls, options: Mapping[str, Any], *, images: int, batch_size: int) -> tuple[dict[str, Any], list[str]]:
+    def suited(
+        cls, options: Mapping[str, Any], *, typed: Collection[str], images: int, batch_size: int
+    ) -> tuple[dict[str, Any], list[str]]:
         """As they are; a line where the first temperature of the teacher has no effect."""
         first, last = options["teacher_temperature"], options["final_teacher_temperature"]
         if options["teacher_warmup"] or first == last:

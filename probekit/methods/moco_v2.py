@@ -1,14 +1,14 @@
 """MoCo v2 (Chen, Fan, Girshick, He, arXiv 2003.04297): InfoNCE of a query against a key and a queue of older keys."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from probekit.methods.base import Step, expect_positive
+from probekit.methods.base import Step, expect_positive, fit, fit_queue
 from probekit.methods.info_nce import info_nce
 from probekit.methods.momentum import MomentumMethod
 from probekit.models.encoder import Encoder
@@ -68,24 +68,20 @@ class MoCoV2(MomentumMethod):
         self.make_target()
 
     @classmethod
-    def suited(cls, options: Mapping[str, Any], *, images: int, batch_size: int) -> tuple[dict[str, Any], list[str]]:
+    def suited(
+        cls, options: Mapping[str, Any], *, typed: Collection[str], images: int, batch_size: int
+    ) -> tuple[dict[str, Any], list[str]]:
         """A queue of at most half of the images: a longer one holds an image's own key too often, as a negative.
 
         Of K keys and N images it does so K^2 / (2 N^2) of the time, by the order of two epochs: one time in eight.
         """
+        chosen = dict(options)
+        lines = fit_queue(chosen, typed=typed, batch_size=batch_size)
         most = max(images // 2, batch_size)
-        if 0 < options["queue"] < batch_size:
-            raise ValueError(
-                f"expected method.queue of at least a batch, {batch_size}, or 0, found {options['queue']}; "
-                f"type: --set method.queue={batch_size}"
-            )
-        if options["queue"] <= most:
-            return dict(options), []
-        line = (
-            f"method.queue={most} in place of {options['queue']}: there are {images:,} images, and a longer queue "
-            "would more often hold an image's own older key, as a negative"
-        )
-        return dict(options) | {"queue": most}, [line]
+        if chosen["queue"] > most:
+            why = f"there are {images:,} images, and a longer one more often holds an image's own key, as a negative"
+            lines.append(fit(chosen, "method.queue", most, typed=typed, why=why))
+        return chosen, lines
 
     def step(self, views: Views) -> Step:
         """InfoNCE of the first views. Logs: `contrastive` (chance ln(1 + K); ln B without a queue)."""

@@ -1,14 +1,14 @@
 """SwAV (Caron et al., arXiv 2006.09882): each crop predicts the cluster codes of the image's other crops."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.methods.base import Method, Rate, Step, expect_positive
+from probekit.methods.base import Method, Rate, Step, expect_positive, fit, fit_queue
 from probekit.methods.clock import Clock
 from probekit.methods.sinkhorn import sinkhorn, used
 from probekit.methods.swapped import swapped_cross_entropy
@@ -84,27 +84,20 @@ class SwAV(Method):
         self.latest: tuple[Tensor, ...] = ()
 
     @classmethod
-    def suited(cls, options: Mapping[str, Any], *, images: int, batch_size: int) -> tuple[dict[str, Any], list[str]]:
+    def suited(
+        cls, options: Mapping[str, Any], *, typed: Collection[str], images: int, batch_size: int
+    ) -> tuple[dict[str, Any], list[str]]:
         """A queue no longer than the images are many, and fewer prototypes than features are shared out to them."""
-        chosen, lines = dict(options), []
-        if 0 < chosen["queue"] < batch_size:
-            raise ValueError(
-                f"expected method.queue of at least a batch, {batch_size}, or 0, found {chosen['queue']}; "
-                "type: --set method.queue=0"
-            )
+        chosen = dict(options)
+        lines = fit_queue(chosen, typed=typed, batch_size=batch_size)
         if chosen["queue"] > max(images, batch_size):
-            chosen["queue"] = max(images // batch_size, 1) * batch_size
-            lines.append(
-                f"method.queue={chosen['queue']} in place of {options['queue']}: there are {images:,} images, and it "
-                "holds whole batches"
-            )
+            whole = max(images // batch_size, 1) * batch_size
+            why = f"there are {images:,} images, and it holds whole batches"
+            lines.append(fit(chosen, "method.queue", whole, typed=typed, why=why))
         features = batch_size + chosen["queue"]
         if chosen["prototypes"] >= features:
-            chosen["prototypes"] = features // 2
-            lines.append(
-                f"method.prototypes={chosen['prototypes']} in place of {options['prototypes']}: a step shares "
-                f"{features:,} features out among them"
-            )
+            why = f"a step shares {features:,} features out among them"
+            lines.append(fit(chosen, "method.prototypes", features // 2, typed=typed, why=why))
         return chosen, lines
 
     def plan(self, *, batches: int, epochs: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.filesize import decimal
 
-from probekit.config import Config, resolve
+from probekit.config import Config, fitted, resolve
 from probekit.data import CPU, DeviceSplit, check_depth, check_divisible, open_split, shrunk
 from probekit.device import (
     choose_device,
@@ -26,7 +26,7 @@ from probekit.methods.base import Method
 from probekit.models.encoder import split_checkpoint
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
-from probekit.settings import parse_overrides, read_file
+from probekit.settings import typed
 from probekit.train.build import build_method, check_labels, on_device, start_from_weights, with_normalise
 from probekit.train.checkpoint import load_checkpoint
 from probekit.train.evaluate import Monitor
@@ -37,7 +37,6 @@ from probekit.train.memory import batch_that_fits, peak, ran_out_of_memory, rese
 from probekit.train.optim import scaled_rate
 from probekit.train.predict import bf16_hint
 from probekit.train.regions import check_cells
-from probekit.train.step import active_branches
 
 
 def pretrain(
@@ -104,16 +103,15 @@ def pretrain(
     train = _open(info, "train", config, place)
     if kind.needs_labels:
         check_labels(train, info, method)
-    fitting, notes = kind.suited(config.method_options, images=len(train), batch_size=config.train.batch_size)
-    config = replace(config, method_options=fitting)
+    given = typed(config_file, overrides, options)
+    config, notes = fitted(config, typed=given, images=len(train))
     model = _prepare(config, train, info, place)
-    notes += [line for branch in active_branches(model) for line in branch.plan(images=len(train))]
     match = start_from_weights(model, config, console)
     folder = runs / (name or free_name("-".join((method, *branches, data.stem)), runs))
     run = create_run(folder, _record(config, info, place) | {"weights": match}, overwrite=overwrite)
     chosen = "" if preset else f" (the default on a {'GPU' if place.type == 'cuda' else 'CPU'})"
     _announce(config, chosen, data, place, console)
-    if "train.precision" not in read_file(config_file) | parse_overrides(overrides) | dict(options):
+    if "train.precision" not in given:
         _announce_precision(config, train, place, console)
     for note in notes:
         console.print(note)

@@ -178,7 +178,7 @@ def test_the_kept_encoder_needs_no_branch(data: Path, tmp_path: Path) -> None:
         ),
         (("lcr",), {"branch.lcr.k": "many"}, "expected branch.lcr.k of type int"),
         (("lcr",), {"branch.lcr.kl": "many"}, "expected branch.lcr.kl one of target_branch, branch_target"),
-        (("xcorr",), {"branch.xcorr.clusters": 9}, "at most half of the 16 images, found 9"),
+        (("xcorr",), {"branch.xcorr.clusters": 17}, "at most the 16 images, found 17"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_no_run(

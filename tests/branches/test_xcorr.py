@@ -4,6 +4,7 @@ Alone: pytest tests/branches/test_xcorr.py
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -322,12 +323,32 @@ def test_an_epoch_begins_from_the_last_centroids() -> None:
     assert torch.equal(order[xcorr.labels], before)
 
 
-def test_more_clusters_than_half_of_the_images_are_refused() -> None:
-    branch(clusters=20).plan(images=40)
-    with pytest.raises(
-        ValueError, match=r"clusters at most half of the 40 images, found 21; type: --set branch\.xcorr"
-    ):
-        branch(clusters=21).plan(images=40)
+def test_clusters_that_leave_hardly_any_positives_are_fewer_unless_they_were_typed() -> None:
+    """Refused is only what cannot run: k-means of more centroids than images."""
+
+    def suited(clusters: int, *typed: str) -> tuple[dict[str, Any], Sequence[str]]:
+        return XCorr.suited({"clusters": clusters}, typed=typed, images=40)
+
+    typed = "branch.xcorr.clusters"
+    assert suited(20) == suited(20, typed) == ({"clusters": 20}, [])
+    found, [line] = suited(3000)
+    assert found == {"clusters": 2}
+    assert line.startswith(f"{typed}=2 in place of 3000: there are 40 images")
+    for clusters in (21, 40):
+        found, [line] = suited(clusters, typed)
+        assert found == {"clusters": clusters}
+        assert line.startswith(f"warning: {typed}={clusters} stands as typed, where 2 would suit")
+    with pytest.raises(ValueError, match=f"{typed} at most the 40 images, found 41; type: --set {typed}=2$"):
+        suited(41, typed)
+
+
+def test_as_many_clusters_as_images_run() -> None:
+    """Each image is its own positive then."""
+    xcorr = branch(clusters=12)
+    xcorr.begin_epoch(lambda: torch.randn(12, 6), None)
+    assert torch.equal(xcorr.labels.sort().values, torch.arange(12))
+    index = torch.arange(5)
+    assert torch.equal(xcorr.companions(index, torch.Generator()), index.repeat(P))
 
 
 def test_state_survives_a_round_trip_and_so_do_the_draws() -> None:

@@ -4,6 +4,7 @@ Alone: pytest tests/methods/test_bases.py
 """
 
 import math
+from collections.abc import Collection
 from copy import deepcopy
 from typing import Any, cast
 
@@ -209,40 +210,61 @@ def test_moco_with_the_queue_off_is_the_plain_info_nce() -> None:
 # --- Settings that fit the data.
 
 
-def suited(name: str, *, images: int, batch_size: int, **options: Any) -> tuple[dict[str, Any], list[str]]:
-    kind = get(METHODS, "method", name)
-    found: tuple[dict[str, Any], list[str]] = kind.suited(options, images=images, batch_size=batch_size)
+def suited(name: str, *, images: int, typed: Collection[str] = (), **options: Any) -> tuple[dict[str, Any], list[str]]:
+    found: tuple[dict[str, Any], list[str]]
+    found = get(METHODS, "method", name).suited(options, typed=typed, images=images, batch_size=16)
     return found
 
 
-@pytest.mark.parametrize(
-    ("name", "images", "options", "chosen", "line"),
-    [
-        ("moco-v2", 960, {"queue": 480}, {"queue": 480}, ""),
-        ("moco-v2", 960, {"queue": 65536}, {"queue": 480}, "more often hold an image's own"),
-        ("moco-v2", 20, {"queue": 65536}, {"queue": 16}, "method.queue=16"),
-        ("moco-v2", 960, {"queue": 0}, {"queue": 0}, ""),
-        ("swav", 960, {"queue": 240, "prototypes": 32}, {"queue": 240, "prototypes": 32}, ""),
-        ("swav", 970, {"queue": 3840, "prototypes": 32}, {"queue": 960, "prototypes": 32}, "method.queue=960"),
-        ("swav", 970, {"queue": 0, "prototypes": 32}, {"queue": 0, "prototypes": 8}, "method.prototypes=8"),
-        ("swav", 970, {"queue": 240, "prototypes": 3000}, {"queue": 240, "prototypes": 128}, "256 features"),
-    ],
-)
-def test_settings_that_do_not_fit_are_changed_and_said(
-    name: str, images: int, options: dict[str, Any], chosen: dict[str, Any], line: str
+UNSUITED: list[tuple[str, int, dict[str, Any], dict[str, Any], str]] = [
+    ("moco-v2", 960, {"queue": 65536}, {"queue": 480}, "more often holds an image's own key"),
+    ("moco-v2", 96, {"queue": 65536}, {"queue": 48}, "there are 96 images"),
+    ("moco-v2", 20, {"queue": 65536}, {"queue": 16}, "there are 20 images"),
+    ("swav", 970, {"queue": 3840, "prototypes": 32}, {"queue": 960, "prototypes": 32}, "there are 970 images"),
+    ("swav", 970, {"queue": 0, "prototypes": 32}, {"queue": 0, "prototypes": 8}, "shares 16 features"),
+    ("swav", 970, {"queue": 240, "prototypes": 3000}, {"queue": 240, "prototypes": 128}, "shares 256 features"),
+]
+
+
+@pytest.mark.parametrize(("name", "images", "options", "chosen", "why"), UNSUITED)
+def test_a_default_that_does_not_suit_the_images_is_changed_and_said(
+    name: str, images: int, options: dict[str, Any], chosen: dict[str, Any], why: str
 ) -> None:
     before = dict(options)
-    found, lines = suited(name, images=images, batch_size=16, **options)
+    found, [line] = suited(name, images=images, **options)
     assert found == chosen
     assert options == before
-    assert (line in lines[0]) if line else lines == []
-    assert all("\n" not in text for text in lines)
+    [key] = [key for key in chosen if chosen[key] != options[key]]
+    assert line.startswith(f"method.{key}={chosen[key]} in place of {options[key]}: ")
+    assert why in line
 
 
-@pytest.mark.parametrize(("name", "typed"), [("moco-v2", "method.queue=16"), ("swav", "method.queue=0")])
-def test_a_queue_shorter_than_a_batch_is_refused(name: str, typed: str) -> None:
-    with pytest.raises(ValueError, match=f"at least a batch, 16.*found 15; type: --set {typed}"):
-        suited(name, images=960, batch_size=16, queue=15, prototypes=4)
+@pytest.mark.parametrize(("name", "images", "options", "chosen", "why"), UNSUITED)
+def test_what_was_typed_stands_with_a_warning(
+    name: str, images: int, options: dict[str, Any], chosen: dict[str, Any], why: str
+) -> None:
+    [key] = [key for key in chosen if chosen[key] != options[key]]
+    found, [line] = suited(name, images=images, typed={f"method.{key}"}, **options)
+    assert found == options
+    assert line.startswith(f"warning: method.{key}={options[key]} stands as typed, where {chosen[key]} would suit: ")
+    assert why in line
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("moco-v2", {"queue": 480}), ("moco-v2", {"queue": 0}), ("swav", {"queue": 240, "prototypes": 32})],
+)
+def test_settings_that_suit_are_as_they_were_without_a_word(name: str, options: dict[str, Any]) -> None:
+    assert suited(name, images=960, **options) == (options, [])
+
+
+@pytest.mark.parametrize("name", ["moco-v2", "swav"])
+def test_a_queue_shorter_than_a_batch_is_refused_where_it_was_typed(name: str) -> None:
+    with pytest.raises(ValueError, match=r"at least a batch, 16.*found 15; type: --set method.queue=16"):
+        suited(name, images=960, typed={"method.queue"}, queue=15, prototypes=4)
+    found, [line] = suited(name, images=960, queue=15, prototypes=4)
+    assert found["queue"] == 16
+    assert line == "method.queue=16 in place of 15: it takes in a whole batch at a time"
 
 
 @pytest.mark.parametrize(

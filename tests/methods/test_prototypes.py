@@ -220,7 +220,7 @@ def test_the_teachers_temperature_without_a_warm_up_is_the_final_one(warmup: int
 def test_a_first_temperature_without_effect_is_said() -> None:
     def lines(**changes: float) -> list[str]:
         options = {"teacher_temperature": 0.04, "final_teacher_temperature": 0.04, "teacher_warmup": 0.0} | changes
-        return DINO.suited(options, images=10, batch_size=4)[1]
+        return DINO.suited(options, typed=(), images=10, batch_size=4)[1]
 
     assert lines() == lines(final_teacher_temperature=0.07, teacher_warmup=30) == []
     assert "method.teacher_temperature=0.06 has no effect" in lines(teacher_temperature=0.06)[0]

@@ -35,7 +35,7 @@ class Method:
     def __init__(self, encoder: object, *, alpha: float = 1.0) -> None: ...
 
     @classmethod
-    def suited(cls, options: dict[str, Any], *, images: int, batch_size: int) -> tuple[dict[str, Any], list[str]]:
+    def suited(cls, options: dict[str, Any], **about: Any) -> tuple[dict[str, Any], list[str]]:
         return options, []
 
 
