@@ -70,8 +70,9 @@ class CropConfig:
 class OptimizerConfig:
     """See `probekit.train.optim`.
 
-    `lr` is before scaling; `final` the last rate as a share of the peak; `decay`: what weight decay and adaptation are
-    for, "weights" or "all"; `clip` the largest norm of each parameter's gradient, 0 for any.
+    `lr` is before scaling; `first` the rate at which the warm-up begins, and `final` the last one, as shares of the
+    peak; `decay`: what weight decay and adaptation are for, "weights" or "all"; `clip` the largest norm of each
+    parameter's gradient, 0 for any.
     """
 
     name: str
@@ -81,6 +82,7 @@ class OptimizerConfig:
     weight_decay: float
     schedule: str
     warmup_epochs: int
+    first: float
     final: float
     decay: str
     clip: float
@@ -150,7 +152,7 @@ BEFORE: dict[str, dict[str, Any]] = {
     "data": {"placement": "auto"},
     "model": {"backbone": "unet", "stem": "imagenet", "normalise": "none", "weights": ""},
     "crop": {"policy": "random", "threshold": 0.1, "alpha": 0.6, "warmup": 0.2, "every": 0.2},
-    "optimizer": {"final": 0.0, "decay": "weights", "clip": 0.0},
+    "optimizer": {"first": 0.0, "final": 0.0, "decay": "weights", "clip": 0.0},
     "train": {"keep_every": 0, "record": "auto", "compile": "off", "deterministic": False},
 }
 
@@ -167,6 +169,7 @@ LEAST: dict[str, float] = {
     "optimizer.momentum": 0,
     "optimizer.weight_decay": 0,
     "optimizer.warmup_epochs": 0,
+    "optimizer.first": 0,
     "optimizer.final": 0,
     "optimizer.clip": 0,
     "train.epochs": 1,
@@ -175,7 +178,7 @@ LEAST: dict[str, float] = {
     "train.keep_every": 0,
 }
 
-BELOW: dict[str, float] = {"optimizer.momentum": 1, "crop.threshold": 1, "crop.warmup": 1}
+BELOW: dict[str, float] = {"optimizer.momentum": 1, "optimizer.first": 1, "crop.threshold": 1, "crop.warmup": 1}
 MOST = 1e9  # of any number: keeps counts within what torch can index
 
 CHOICES: dict[str, tuple[str, ...]] = {

@@ -49,7 +49,7 @@ class Rate:
         share: Of the run's own rate.
         schedule: Its course, a name of `optimizer.schedule`; None is the run's.
         start: The first step at which it is not 0.
-        first: Where the warm-up begins, as a share of its highest.
+        first: Where the warm-up begins, as a share of its highest; None is the run's share.
         final: The last rate of "cosine", as a share of its highest; None is the run's share.
     """
 
@@ -57,7 +57,7 @@ class Rate:
     share: float = 1.0
     schedule: str | None = None
     start: int = 0
-    first: float = 0.0
+    first: float | None = None
     final: float | None = None
 
 

@@ -102,6 +102,7 @@ class Trainer:
             warmup=settings.warmup_epochs * self.batches,
             total=config.train.epochs * self.batches,
             final=settings.final,
+            first=settings.first,
         )
         self.progress = Progress()
         self.buffer: list[Tensor] = []

@@ -141,9 +141,11 @@ class Schedule:
     Attributes:
         peak: The highest rate.
         name: "constant", or "cosine" down to `final` at `total`.
-        warmup: Steps of linear rise to the peak.
+        warmup: Steps of linear rise to the peak; the last of them is at the peak.
         total: Steps of the whole run.
         final: The last rate of "cosine", as a share of the peak.
+        first: The first rate of the warm-up, as a share of the peak; 0 is that of an even rise from 0, whose first step
+            is at 1 / `warmup`.
     """
 
     peak: float
@@ -151,6 +153,7 @@ class Schedule:
     warmup: int
     total: int
     final: float = 0.0
+    first: float = 0.0
 
     def __post_init__(self) -> None:
         if self.name not in CHOICES["optimizer.schedule"]:
@@ -161,8 +164,8 @@ class Schedule:
     ) -> float:
         """The rate of a step, counted from 0; the others make another course to the same peak, as `Rate` has it."""
         if step < self.warmup:
-            first = first or 0.0
-            return self.peak * (first + (1 - first) * (step + 1) / self.warmup)
+            first = (self.first if first is None else first) or 1 / self.warmup
+            return self.peak * (first + (1 - first) * step / max(1, self.warmup - 1))
         if (schedule or self.name) == "constant":
             return self.peak
         final = self.final if final is None else final

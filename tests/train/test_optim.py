@@ -81,7 +81,7 @@ def test_schedules() -> None:
         return Schedule(peak=2.0, name=schedule, warmup=warmup, total=110).at(step)
 
     assert [rate(s, "constant", 0) for s in (0, 50, 109)] == [2.0, 2.0, 2.0]
-    assert [rate(s, "cosine", 10) for s in (0, 4, 9, 10)] == [0.2, 1.0, 2.0, 2.0]
+    assert [rate(s, "cosine", 10) for s in (0, 4, 9, 10)] == pytest.approx([0.2, 1.0, 2.0, 2.0])
     assert rate(60, "cosine", 10) == pytest.approx(1.0)
     assert rate(109, "cosine", 10) == pytest.approx(2.0 * 0.5 * (1 + math.cos(math.pi * 0.99)))
     with pytest.raises(ValueError, match="known: constant, cosine"):
@@ -160,7 +160,7 @@ def test_a_rate_may_have_a_course_of_its_own() -> None:
     optimizer = build_optimizer(
         nn.ModuleList([others, own]), name="sgd", lr=3.6, momentum=0.9, weight_decay=0.0, rates=rates
     )
-    schedule = Schedule(peak=3.6, name="cosine", warmup=10, total=110, final=0.001)
+    schedule = Schedule(peak=3.6, name="cosine", warmup=10, total=110, final=0.001, first=0.3 / 3.6)
 
     def at(step: int) -> tuple[float, float]:
         set_rates(optimizer, schedule, step)
@@ -168,10 +168,29 @@ def test_a_rate_may_have_a_course_of_its_own() -> None:
         return found[id(others.weight)], found[id(own.weight)]
 
     for k in range(10):
-        assert at(k) == pytest.approx((3.6 * (k + 1) / 10, 0.015 + 0.015 * (k + 1) / 10))
+        assert at(k) == pytest.approx((0.3 + (3.6 - 0.3) * k / 9, 0.015 + 0.015 * k / 9))
     for k in range(0, 101, 20):
         falling = (1 + math.cos(math.pi * k / 100)) / 2
         assert at(10 + k) == pytest.approx((0.0036 + (3.6 - 0.0036) * falling, 1e-6 + (0.03 - 1e-6) * falling))
+
+
+def test_a_rate_that_only_starts_late_warms_up_as_the_run_does() -> None:
+    """As SwAV's prototypes, frozen for an epoch."""
+    layer, free = nn.Linear(2, 2), nn.Linear(2, 2)
+    optimizer = build_optimizer(
+        nn.ModuleList([layer, free]),
+        name="sgd",
+        lr=1.0,
+        momentum=0.0,
+        weight_decay=0.0,
+        rates=[Rate(tuple(layer.parameters()), start=2)],
+    )
+    schedule = Schedule(peak=1.0, name="cosine", warmup=5, total=9, first=0.2)
+    for step in range(9):
+        set_rates(optimizer, schedule, step)
+        found = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        assert found[id(free.weight)] == schedule.at(step)
+        assert found[id(layer.weight)] == (schedule.at(step) if step >= 2 else 0.0)
 
 
 def test_groups_of_older_checkpoints_have_the_runs_course() -> None:
@@ -225,14 +244,19 @@ def test_after_its_start_a_parameter_moves_as_if_it_had_just_begun(name: str) ->
 # --- Schedules.
 
 
-@pytest.mark.parametrize(("warmup", "total", "final"), [(10, 110, 0.0), (1, 20, 0.001), (5, 6, 0.5), (7, 50, 1.0)])
-def test_warm_up_and_cosine_are_torchs(warmup: int, total: int, final: float) -> None:
+@pytest.mark.parametrize(
+    ("warmup", "total", "final", "first"),
+    [(10, 110, 0.0, 0.0), (1, 20, 0.001, 0.0), (5, 6, 0.5, 0.0), (7, 50, 1.0, 0.25), (9, 20, 0.1, 1 / 12)],
+)
+def test_warm_up_and_cosine_are_torchs(warmup: int, total: int, final: float, first: float) -> None:
     """LinearLR, then CosineAnnealingLR; theirs begin one step before ours, which takes no step at a rate of 0."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
-    rise = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / warmup, total_iters=max(1, warmup - 1))
+    rise = torch.optim.lr_scheduler.LinearLR(
+        optimizer, start_factor=first or 1 / warmup, total_iters=max(1, warmup - 1)
+    )
     fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total - warmup, eta_min=2.0 * final)
     theirs = torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], milestones=[warmup])
-    mine = Schedule(peak=2.0, name="cosine", warmup=warmup, total=total, final=final)
+    mine = Schedule(peak=2.0, name="cosine", warmup=warmup, total=total, final=final, first=first)
     for step in range(total):
         assert mine.at(step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9, abs=1e-12)
         optimizer.step()
