@@ -2,7 +2,7 @@
 
 A section is a frozen dataclass; `[method]` is checked against the method's constructor, whose signature is its config.
 Presets give every value, so there are no defaults here; what a preset leaves open (`model.pooling`, `views.recipe`) the
-method decides.
+method decides. Its `model.normalise` is for runs from scratch: weights bring their own.
 """
 
 import inspect
@@ -185,7 +185,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.placement": ("auto", "device", "host", "file"),
     "model.pooling": ("gap", "attention"),
     "model.stem": ("imagenet", "small"),
-    "model.normalise": ("auto", "none", "imagenet", "timm"),
+    "model.normalise": ("auto", "none", "imagenet", "swav", "timm"),
     "crop.policy": ("random", "contrastive"),
     "optimizer.name": ("lars", "larc", "sgd", "adamw"),
     "optimizer.scaling": ("none", "sqrt", "linear"),
@@ -239,12 +239,11 @@ def resolve(
         "model.pooling": method_class.pooling,
         "views.recipe": method_class.recipe,
         **{f"{section}.{name}": value for section in ("model", "optimizer") for name, value in BEFORE[section].items()},
-        "model.normalise": "auto",
         **{f"method.{k}": v for k, v in signature.items()},
         **{f"branch.{name}.{k}": v for name, kind in branches.items() for k, v in method_options(kind).items()},
     }
-    for name in ("", method, *branches):
-        flat |= read_preset(preset, name)
+    flat |= read_preset(preset, method, branches.values())
+    from_scratch, flat["model.normalise"] = flat["model.normalise"], "auto"
     types = {key: type(value) for key, value in flat.items()}
     changes = typed(config_file, overrides, options)
     for key, value in changes.items():
@@ -267,7 +266,7 @@ def resolve(
                 )
         flat |= {f"crop.{name}": value for name, value in BEFORE["crop"].items()}
     if flat["model.normalise"] == "auto" and not flat["model.weights"]:
-        flat["model.normalise"] = "none"
+        flat["model.normalise"] = from_scratch
     sections = {
         name: kind(**{f.name: flat[f"{name}.{f.name}"] for f in fields(kind)}) for name, kind in SECTIONS.items()
     }

@@ -1,7 +1,7 @@
 """Settings by dotted names, `{"train.epochs": 5}`, as presets, TOML files and `--set` give them; unchecked yet."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,21 @@ def presets() -> dict[str, str]:
     return {name.removesuffix(".toml"): (folder / name).read_text().splitlines()[0].lstrip("# ") for name in found}
 
 
-def read_preset(preset: str, name: str) -> dict[str, Any]:
-    """A preset's settings, or what it has for a method or a branch alone; nothing if it has no such file."""
+def read_preset(preset: str, method: str, branches: Iterable[type]) -> dict[str, Any]:
+    """A preset's settings for a method with branches.
+
+    Its file, then those that it has of `PRESET/METHOD`, and for each branch of `PRESET/BRANCH` and
+    `PRESET/BRANCH/METHOD`; a branch that derives from another has that one's before its own.
+    """
     folder = resources.files("probekit") / "presets"
-    file = folder / preset / f"{name}.toml" if name else folder / f"{preset}.toml"
-    return flatten(tomllib.loads(file.read_text())) if file.is_file() else {}
+    names = [preset, f"{preset}/{method}"]
+    for kind in branches:
+        for branch in (base.__dict__["name"] for base in reversed(kind.__mro__) if "name" in base.__dict__):
+            names += [f"{preset}/{branch}", f"{preset}/{branch}/{method}"]
+    found: dict[str, Any] = {}
+    for file in (folder / f"{name}.toml" for name in names):
+        found |= flatten(tomllib.loads(file.read_text())) if file.is_file() else {}
+    return found
 
 
 def typed(config_file: Path | None, overrides: Sequence[str], options: Mapping[str, Any] = {}) -> dict[str, Any]:

@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from probekit.branches.xcorr import XCorr
 from probekit.config import Config, fitted, resolve
+from probekit.models.normalise import normalisation
 from probekit.registry import BRANCHES, METHODS, get, nearest
-from probekit.settings import parse_overrides, presets
+from probekit.settings import parse_overrides, presets, read_preset
 from probekit.train.build import build_method
+from probekit.train.optim import Schedule, scaled_rate
+from probekit.views import RECIPES
 
 
 def conrec(**kwargs: Any) -> Config:
@@ -41,6 +46,89 @@ def test_preset_paper_is_the_paper_to_the_letter() -> None:
     assert (config.train.epochs, config.train.batch_size, config.train.eval_every) == (1000, 16, 20)
     assert config.train.precision == "fp32"
     assert config.method_options == {"contrastive": 1.0, "alpha": 100.0, "temperature": 0.5, "projection_dim": 128}
+
+
+def paper(method: str, branch: str, **more: Any) -> Config:
+    kind, attached = get(METHODS, "method", method), {branch: get(BRANCHES, "branch", branch)}
+    return resolve(method, kind, preset="paper", seed=0, branches=attached, **more)
+
+
+@pytest.mark.parametrize("branch", [name for name in BRANCHES if name.startswith("lcr")])
+def test_lcrs_recipe_is_its_papers(branch: str) -> None:
+    """LCR, section 4.1: .03 at a batch of 128, momentum .9, decay 1e-4, 100 epochs; MoCo's .999 and 65,536; 256."""
+    config = paper("moco-v2", branch)
+    optimizer, train = config.optimizer, config.train
+    assert (optimizer.name, optimizer.momentum, optimizer.weight_decay, optimizer.decay) == ("sgd", 0.9, 1e-4, "all")
+    assert (train.epochs, train.batch_size, optimizer.schedule, optimizer.warmup_epochs) == (100, 128, "cosine", 0)
+    assert scaled_rate(optimizer.lr, scaling=optimizer.scaling, batch_size=train.batch_size) == 0.03
+    assert scaled_rate(optimizer.lr, scaling=optimizer.scaling, batch_size=32) == 0.03
+    method = config.method_options
+    assert (method["momentum"], method["queue"], method["temperature"], method["projection_dim"]) == (
+        0.999,
+        65536,
+        0.2,
+        256,
+    )
+    assert config.views.recipe == "moco-v2"
+    assert config.model.normalise == "imagenet"
+
+
+def test_lcr_on_byol_has_its_codes_rate() -> None:
+    config = paper("byol", "lcr")
+    assert (config.optimizer.name, config.optimizer.lr, config.optimizer.scaling) == ("lars", 0.3, "linear")
+    assert (config.optimizer.weight_decay, config.optimizer.warmup_epochs, config.train.epochs) == (1.5e-6, 10, 100)
+
+
+def test_xcorrs_recipe_on_swav_is_its_papers() -> None:
+    """XCorr, supplement, section 1.2: .3 to 3.6 over 10 epochs, then to .0036; .015 to .03, then to 1e-6."""
+    config = paper("swav", "xcorr")
+    optimizer, train = config.optimizer, config.train
+    assert (train.epochs, train.batch_size, optimizer.name, optimizer.momentum) == (200, 2048, "larc", 0.9)
+    assert (optimizer.weight_decay, config.views.recipe) == (1e-6, "swav-pair")
+    assert [kind.n for kind in RECIPES[config.views.recipe].crops] == [2]
+    assert config.method_options["queue"] == 0
+    assert config.method_options["prototypes"] == config.branches["xcorr"]["clusters"] == 3000
+    assert normalisation(config.model.normalise, "unet", 3) == {
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.228, 0.224, 0.225],
+    }
+    batches = 5
+    peak = scaled_rate(optimizer.lr, scaling=optimizer.scaling, batch_size=train.batch_size)
+    schedule = Schedule(peak, optimizer.schedule, 10 * batches, 200 * batches, optimizer.final, optimizer.first)
+    with torch.device("meta"):
+        branch: XCorr = build_method(config, channels=3).branches["xcorr"]  # type: ignore[assignment]
+    [rate] = branch.rates()
+    for step, core, own in ((0, 0.3, 0.015), (49, 3.6, 0.03), (1000, 0.0036, 1e-6)):
+        assert schedule.at(step) == pytest.approx(core)
+        assert rate.share * schedule.at(step, first=rate.first, final=rate.final) == pytest.approx(own)
+
+
+def test_xcorrs_recipe_on_simsiam_has_simsiams_rates() -> None:
+    config = paper("simsiam", "xcorr")
+    assert (config.optimizer.name, config.optimizer.lr, config.optimizer.scaling) == ("sgd", 0.05, "linear")
+    assert (config.train.epochs, config.views.recipe, config.model.normalise) == (200, "swav-pair", "swav")
+    assert config.branches["xcorr"]["lr_share"] * config.optimizer.lr == pytest.approx(0.03)
+
+
+def test_from_scratch_images_are_normalised_as_each_paper_has_it_and_weights_bring_their_own() -> None:
+    scratch = {name: resolve(name, get(METHODS, "method", name), preset="paper", seed=0).model for name in METHODS}
+    assert {name: model.normalise for name, model in scratch.items()} == {
+        **dict.fromkeys(("simclr", "simclr-attention", "reconstruction", "conrec-gap", "conrec", "supervised"), "none"),
+        **dict.fromkeys(("moco-v2", "byol", "simsiam", "dino", "barlow-twins", "vicreg"), "imagenet"),
+        "swav": "swav",
+    }
+    assert paper("moco-v2", "lcr", options={"model.weights": "a.pt"}).model.normalise == "auto"
+    assert paper("moco-v2", "lcr", overrides=["model.normalise=none"]).model.normalise == "none"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_file_of_a_preset_names_settings_that_there_are(method: str) -> None:
+    for preset in presets():
+        for branch in BRANCHES:
+            kind, attached = get(METHODS, "method", method), get(BRANCHES, "branch", branch)
+            given = read_preset(preset, method, [attached])
+            given["crop.policy"] = "contrastive"  # else its details are refused
+            resolve(method, kind, preset=preset, seed=0, options=given, branches={branch: attached, "xcorr": XCorr})
 
 
 @pytest.mark.parametrize("images", [40, 960])

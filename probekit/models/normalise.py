@@ -4,13 +4,14 @@ from probekit.models.backbones import timm_config
 
 # Of ImageNet's training images, as torchvision and all that follow it have them.
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+TABLES = {"imagenet": IMAGENET, "swav": {**IMAGENET, "std": [0.228, 0.224, 0.225]}}  # SwAV, official code
 
 
 def normalisation(name: str, backbone: str, channels: int) -> dict[str, list[float]] | None:
     """Mean and standard deviation of each channel, or None.
 
     Args:
-        name: "imagenet"; "timm", as its own weights of the backbone expect; "none", or "auto", which is none.
+        name: One of `TABLES`; "timm", as its own weights of the backbone expect; "none", or "auto", which is none.
         backbone: As an encoder names it.
         channels: Image channels; one channel gets the means over the three.
 
@@ -19,13 +20,14 @@ def normalisation(name: str, backbone: str, channels: int) -> dict[str, list[flo
     """
     if name in ("none", "auto"):
         return None
-    found = IMAGENET
     if name == "timm":
         kind, _, model = backbone.partition(":")
         if kind != "timm":
             raise ValueError(f"expected a backbone of timm for model.normalise timm, found {backbone}; type imagenet")
         config = timm_config(model)
         found = {"mean": list(config.mean), "std": list(config.std)}
+    else:
+        found = TABLES[name]
     if channels == 1:
         return {key: [sum(values) / len(values)] for key, values in found.items()}
     return found

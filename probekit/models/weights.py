@@ -20,7 +20,7 @@ from torch import Tensor
 
 from probekit.models.encoder import Encoder
 from probekit.models.key_styles import AVOIDED, PREFERRED, STYLES, Rename
-from probekit.models.normalise import normalisation
+from probekit.models.normalise import TABLES, normalisation
 
 # Share of the backbone's tensors that a file must hold, and of the file's that the backbone must take. A whole
 # checkpoint has all, or all but a first convolution of another shape; that of a relative of the network at most 81 %,
@@ -173,7 +173,7 @@ def default_normalise(checkpoint: Checkpoint | None, backbone: str) -> str:
         return "none"
     if checkpoint.spec is not None:
         values = checkpoint.spec.get("normalise")
-        known = ("none", "imagenet", "timm") if backbone.startswith("timm:") else ("none", "imagenet")
+        known = ("none", *TABLES, *(["timm"] if backbone.startswith("timm:") else []))
         trained = checkpoint.spec["channels"]
         for name in known:
             if values == normalisation(name, backbone, trained):
