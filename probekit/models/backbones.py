@@ -74,7 +74,8 @@ class TimmBackbone(nn.Module):
         self.model = _create(name, channels)
         if stem == "small":
             _make_stem_small(self.model, name)
-        patch = getattr(getattr(self.model, "patch_embed", None), "patch_size", 1)
+        embeddings = (self.model, getattr(self.model, "encoder", None))
+        patch = next((getattr(e.patch_embed, "patch_size", 1) for e in embeddings if hasattr(e, "patch_embed")), 1)
         self.patch = max(patch) if isinstance(patch, tuple) else int(patch)
         self.indices: list[int] | None = None
         self._look_around(channels)
@@ -114,8 +115,9 @@ class TimmBackbone(nn.Module):
 
     @torch.no_grad()
     def _look_around(self, channels: int) -> None:
-        """Passes one image: notes widths and strides, and leaves out what it does not reach, which are heads."""
+        """Passes one image: notes widths and strides, and leaves out weights it does not reach: those of heads."""
         side = TRIAL // self.patch * self.patch
+        image = torch.zeros(1, channels, side, side)
         reached: set[str] = set()
         hooks = [
             module.register_forward_pre_hook(partial(_note, reached, name.partition(".")[0]))
@@ -123,20 +125,16 @@ class TimmBackbone(nn.Module):
             if name
         ]
         self.model.eval()
-        try:
-            stages = self(torch.zeros(1, channels, side, side))
-        except Exception as error:  # whatever a model of timm raises at a size that is not its own
-            raise ValueError(
-                f"expected a backbone that takes images of many sizes, found that timm:{self.name} fails at "
-                f"{side} px: {str(error).splitlines()[0]}"
-            ) from error
-        finally:
-            self.model.train()
-            for hook in hooks:
-                hook.remove()
-        for name, _ in list(self.model.named_children()):
-            if name not in reached:
+        stages = self._tried(image)
+        for hook in hooks:
+            hook.remove()
+        for name, child in list(self.model.named_children()):
+            if name not in reached and any(True for _ in child.parameters()):
                 setattr(self.model, name, nn.Identity())
+        again = self._tried(image)  # what was never called may be used by another method
+        if not torch.allclose(again[-1], stages[-1], equal_nan=True):
+            raise ValueError(f"expected a backbone that can be told from its head, found that timm:{self.name} cannot")
+        self.model.train()
         if len(stages) > QUARTERS and stages[0].shape == stages[-1].shape:
             self.indices = [len(stages) * (k + 1) // QUARTERS - 1 for k in range(QUARTERS)]
             stages = [stages[i] for i in self.indices]
@@ -144,6 +142,17 @@ class TimmBackbone(nn.Module):
         self.strides = [math.ceil(side / stage.shape[2]) for stage in stages]
         if self.patch != self.strides[0]:  # patches that overlap (pvt) fit any side
             self.patch = 1
+
+    def _tried(self, image: Tensor) -> list[Tensor]:
+        try:
+            stages: list[Tensor] = self(image)
+        except Exception as error:  # whatever a model of timm raises at a size that is not its own
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"expected a backbone that takes images of many sizes, found that timm:{self.name} fails at "
+                f"{image.shape[-1]} px: {reason}"
+            ) from error
+        return stages
 
 
 def _note(reached: set[str], name: str, *_: Any) -> None:
