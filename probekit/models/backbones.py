@@ -74,8 +74,8 @@ class TimmBackbone(nn.Module):
         self.model = _create(name, channels)
         if stem == "small":
             _make_stem_small(self.model, name)
-        embeddings = (self.model, getattr(self.model, "encoder", None))
-        patch = next((getattr(e.patch_embed, "patch_size", 1) for e in embeddings if hasattr(e, "patch_embed")), 1)
+        embedder = self.model if hasattr(self.model, "patch_embed") else getattr(self.model, "encoder", None)
+        patch = getattr(getattr(embedder, "patch_embed", None), "patch_size", 1)
         self.patch = max(patch) if isinstance(patch, tuple) else int(patch)
         self.indices: list[int] | None = None
         self._look_around(channels)
