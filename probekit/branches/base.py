@@ -30,6 +30,7 @@ class Branch(nn.Module):
         needs: What the method must provide, e.g. "map", "two_views".
         weight: The trainer adds `weight * loss(step)` to the method's loss.
         pools: Whether `pool` gives an embedding.
+        refines: Whether `refine` changes features; a target network then has a copy of the branch that does so, too.
         logs: Scalars of the latest `loss`, detached, on the device.
     """
 
@@ -38,6 +39,7 @@ class Branch(nn.Module):
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
     pools: bool = False
+    refines: bool = False
 
     def __init__(self, *, weight: float) -> None:
         super().__init__()
@@ -138,6 +140,7 @@ def attach(method: Method, branch: Branch) -> None:
     if branch.name in method.branches:
         raise ValueError(f"branch {branch.name!r} is attached already; name it once")
     method.branches[branch.name] = branch
+    method.follow(branch)
 
 
 def put(module: nn.Module, **found: Tensor) -> None:

@@ -102,6 +102,7 @@ class LCR(Branch):
         self.kind, self.temperature, self.kl, self.cut = branch, temperature, kl, cut
         self.cam_sign, self.cam_scale, self.target = cam_sign, cam_scale, target
         self.normalise, self.attention, self.train_pool = normalise, attention, train_pool
+        self.refines = train_pool != "encoder"
         filters = 1 if branch == "linear" else k
         self.filters = nn.Conv2d(encoder.dim, filters, 1, bias=False)
         self.norm = nn.Sequential(BatchNorm2d(filters), nn.ReLU()) if norm else nn.Identity()
@@ -117,7 +118,7 @@ class LCR(Branch):
 
     def refine(self, features: Features) -> Features:
         """The embedding that the heads see; the encoder's own unless `train_pool` says otherwise."""
-        if self.train_pool == "encoder":
+        if not self.refines:
             return features
         if self.compact is None:
             pooled = weighted_mean(features.map, self.weights(features.map))

@@ -117,9 +117,9 @@ def pooling(pool: str, encoder: Encoder, branches: Iterable[Branch]) -> nn.Modul
 
 
 def _branches(run: Run, weights: str) -> Iterable[Branch]:
-    """The branches of a run, as a checkpoint has them."""
+    """The branches of a run's kept encoder, as a checkpoint has them."""
     if run.read()["state"] == IMPORTED:
         return ()
     if encoder_file(run.path, weights).suffix == ".safetensors" and weights != "last":
         raise ValueError(f"expected --checkpoint last, best_val or best_test, found {weights}: it keeps no branch")
-    return branches_of(load_method(run, weights)[0])
+    return load_method(run, weights)[0].kept_branches

@@ -6,7 +6,7 @@ Shapes: B batch, V views, C channels, H W image, h w feature map, D embedding.
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from torch import Tensor, nn
 
@@ -131,6 +131,14 @@ class Method(nn.Module, ABC):
 
     def synchronise(self) -> None:
         """Called when the encoder was given other weights: copies of it begin with them. Nothing by default."""
+
+    def follow(self, branch: "Branch") -> None:
+        """Called when a branch was attached: a target network takes a copy of one that refines. Nothing by default."""
+
+    @property
+    def kept_branches(self) -> Sequence["Branch"]:
+        """The branches beside the encoder that is kept, in the order they were attached."""
+        return cast(Sequence["Branch"], list(self.branches.values()))
 
     def rates(self) -> Sequence[Rate]:
         """Parameters with a learning rate of their own; none by default."""

@@ -1,7 +1,8 @@
 """Methods with a target network, which follows the trained one as an exponential moving average."""
 
+from collections.abc import Sequence
 from copy import deepcopy
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +11,17 @@ from probekit.methods.base import Method
 from probekit.methods.clock import Clock
 from probekit.models.encoder import Encoder, Features
 
+if TYPE_CHECKING:
+    from probekit.branches.base import Branch
+
 KEEPS = ("online", "target")
 
 
 class MomentumMethod(Method):
-    """A method with a target network: copies of the encoder and of what `followed` names.
+    """A method with a target network: copies of what `followed` names, and of each branch that refines features.
 
     Parameters follow; the statistics of batch norm are the target's own, from its own passes (MoCo and BYOL, official
-    code). Branches refine what the trained encoder makes, not the target.
+    code).
 
     Args:
         encoder: What is trained.
@@ -45,7 +49,12 @@ class MomentumMethod(Method):
     def make_target(self) -> None:
         """Copies what is followed; a constructor calls it last."""
         copies = {name: deepcopy(getattr(self, name)) for name in self.followed}
-        self.target = nn.ModuleDict(copies).requires_grad_(False)
+        self.target = nn.ModuleDict({**copies, "branches": nn.ModuleDict()}).requires_grad_(False)
+
+    def follow(self, branch: "Branch") -> None:
+        """The target pools as the trained network does, through a copy of the branch that follows, too."""
+        if branch.refines:
+            self._copied_branches[branch.name] = deepcopy(branch).requires_grad_(False)
 
     def plan(self, *, batches: int, epochs: int) -> None:
         """Tells the clock."""
@@ -53,13 +62,16 @@ class MomentumMethod(Method):
 
     def synchronise(self) -> None:
         """The target begins anew as a copy."""
-        for name, copy in self.target.items():
-            copy.load_state_dict(getattr(self, name).state_dict())
+        for followed, copy in self._pairs():
+            copy.load_state_dict(followed.state_dict())
 
     @torch.no_grad()
     def encode_target(self, *batches: Tensor) -> Features:
         """What the target makes of `[B, C, H, W]`, each batch in a pass of its own, without gradients."""
         features: Features = self.target["encoder"](*batches)
+        branch: Branch
+        for branch in self._copied_branches.values():  # type: ignore[assignment]
+            features = branch.refine(features)
         return features
 
     def tau(self) -> Tensor:
@@ -71,11 +83,27 @@ class MomentumMethod(Method):
     def after_step(self) -> None:
         """The target follows, and the clock goes on."""
         tau = self.tau()
-        online: list[Tensor] = [p for name in self.followed for p in getattr(self, name).parameters()]
-        copies: list[Tensor] = list(self.target.parameters())
+        pairs = self._pairs()
+        online: list[Tensor] = [p for followed, _ in pairs for p in followed.parameters()]
+        copies: list[Tensor] = [p for _, copy in pairs for p in copy.parameters()]
         torch._foreach_mul_(copies, tau)
         torch._foreach_add_(copies, list(torch._foreach_mul(online, 1 - tau)))
         self.clock.tick()
+
+    @property
+    def _copied_branches(self) -> nn.ModuleDict:
+        return cast(nn.ModuleDict, self.target["branches"])
+
+    def _pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Each module that is followed, with its copy."""
+        pairs = [(getattr(self, name), self.target[name]) for name in self.followed]
+        return pairs + [(self.branches[name], copy) for name, copy in self._copied_branches.items()]
+
+    @property
+    def kept_branches(self) -> Sequence["Branch"]:
+        """Those of the trained network; where the target is kept, its copies in their place."""
+        copies: dict[str, nn.Module] = dict(self._copied_branches.items()) if self.keep == "target" else {}
+        return cast(Sequence["Branch"], [copies.get(name, branch) for name, branch in self.branches.items()])
 
     @property
     def projection(self) -> nn.Module:

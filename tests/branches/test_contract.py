@@ -71,6 +71,49 @@ def test_losses_are_finite_and_gradients_are_where_they_belong(name: str, branch
         assert names["target"]
 
 
+POOLING = ["lcr-dual-pooling", "lcr-sam-bilinear", "lcr-bilinear"]
+
+
+@pytest.mark.parametrize("branch", POOLING)
+@pytest.mark.parametrize("name", ["moco-v2", "byol", "dino"])
+def test_a_target_network_pools_through_a_copy_of_the_branch_that_follows(name: str, branch: str) -> None:
+    step = step_of(configured(name, branch, method__momentum=0.75))
+    method, views = step.method, torch.rand(6, 1, 32, 32)
+    assert isinstance(method, MomentumMethod)
+    copies = method.target["branches"]
+    assert isinstance(copies, nn.ModuleDict)
+    copy, online = copies[branch], only(method)
+    assert isinstance(copy, LCR)
+    assert not [p for p in copy.parameters() if p.requires_grad]
+    torch.testing.assert_close(method.encode_target(views).pooled, method.encode(views).pooled)  # both begin alike
+    expected = {key: p.detach().clone() for key, p in copy.named_parameters()}
+    for batch in torch.arange(24).view(3, 8):
+        tau = float(method.tau())
+        step(batch, step.images[batch])
+        for key, p in online.named_parameters():
+            expected[key] = tau * expected[key] + (1 - tau) * p.detach()
+    torch.testing.assert_close(dict(copy.named_parameters()), expected)
+    assert not torch.equal(copy.filters.weight, online.filters.weight)
+    feature_map = method.target["encoder"](views).map
+    a = torch.einsum("kd,ndhw->nkhw", copy.filters.weight.flatten(1), feature_map)
+    if branch == "lcr-dual-pooling":
+        a = a.amax(1)
+        a = (a - a.amin((1, 2), keepdim=True)) / (a.amax((1, 2), keepdim=True) - a.amin((1, 2), keepdim=True))
+        pooled = torch.einsum("nhw,ndhw->nd", a / a.sum((1, 2), keepdim=True), feature_map)
+    else:
+        assert copy.compact is not None
+        pooled = copy.compact(torch.einsum("nkhw,ndhw->nkdhw", a.relu(), feature_map).mean((3, 4)).flatten(1))
+    torch.testing.assert_close(method.encode_target(views).pooled, pooled)
+    assert list(method.kept_branches) == [copy if method.kept == "target.encoder" else online]
+
+
+def test_a_target_network_copies_no_branch_that_leaves_its_features_alone() -> None:
+    method = build_method(configured("moco-v2", "lcr", "xcorr", method__keep="target"), channels=1)
+    assert isinstance(method, MomentumMethod)
+    assert not list(method.target["branches"].children())
+    assert [branch.name for branch in method.kept_branches] == ["lcr", "xcorr"]
+
+
 @pytest.mark.parametrize("name", ["simclr", "moco-v2", "swav"])
 def test_a_cut_branch_leaves_the_encoder_to_the_method(name: str) -> None:
     step = step_of(configured(name, "lcr", branch__lcr__cut=True))
