@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,10 @@ class OutsideBackbone(nn.Module):
     def __init__(self, name: str, shape: Sequence[int], code: str) -> None:
         super().__init__()
         self.name = name
+        if (found := code_of(name)) != code:  # before a line of it runs
+            what = "has changed since the run was made" if found else "is not where Python looks for it"
+            raise ValueError(f"{name} {what}; type: probekit probe --encoder {name} --data FILE")
         self.module = make_outside(name)
-        if code_of(name) != code:
-            raise ValueError(
-                f"{name} has changed since the run was made; type: probekit probe --encoder {name} --data FILE"
-            )
         for layer in self.module.modules():
             if callable(reset := getattr(layer, "reset_parameters", None)):
                 reset()
@@ -53,9 +53,20 @@ class OutsideBackbone(nn.Module):
 
 
 def code_of(name: str) -> str:
-    """The SHA-256 of the file of MODULE, hex; "" where it has none."""
-    file = getattr(sys.modules[name.split(":")[1]], "__file__", None)  # what is built in has none
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    """The SHA-256 of the file of MODULE and of the packages it is in, hex, without importing any; "" for no file."""
+    _look_here()
+    sha, files = hashlib.sha256(), 0
+    where: Sequence[str] | None = None  # sys.path
+    parts = _split(name)[0].split(".")
+    for end in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:end]), where)
+        if spec is None:
+            return ""
+        if spec.has_location and spec.origin:
+            sha.update(Path(spec.origin).read_bytes())
+            files += 1
+        where = spec.submodule_search_locations or []
+    return sha.hexdigest() if files else ""
 
 
 def make_outside(name: str) -> nn.Module:
@@ -64,12 +75,8 @@ def make_outside(name: str) -> nn.Module:
     Raises:
         ValueError: In one line, whatever the module raises.
     """
-    kind, module, function = (*name.split(":"), "", "")[:3]
-    if kind != "py" or not module or not function or name.count(":") != 2:
-        raise ValueError(f"expected an encoder py:MODULE:FUNCTION, found {name!r}")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    module, function = _split(name)
+    _look_here()
     try:
         made = getattr(import_module(module), function)()
     except (Exception, SystemExit) as error:
@@ -78,3 +85,18 @@ def make_outside(name: str) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise ValueError(f"expected that {name} returns a torch.nn.Module, found {type(made).__name__}")
     return made
+
+
+def _split(name: str) -> tuple[str, str]:
+    """`"py:MODULE:FUNCTION" -> (MODULE, FUNCTION)`."""
+    kind, module, function = (*name.split(":"), "", "")[:3]
+    if kind != "py" or not module or not function or name.count(":") != 2:
+        raise ValueError(f"expected an encoder py:MODULE:FUNCTION, found {name!r}")
+    return module, function
+
+
+def _look_here() -> None:
+    """Lets modules of the working directory be found."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)

@@ -3,7 +3,9 @@
 Alone: pytest tests/commands/test_adopt.py
 """
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +18,9 @@ import torch
 from typer.testing import CliRunner, Result
 
 from probekit.cli import app
-from probekit.models import Encoder, load_encoder
-from probekit.models.outside import make_outside
+from probekit.commands.adopt import build_outside
+from probekit.models import Encoder, build_encoder, load_encoder
+from probekit.models.outside import code_of, make_outside
 from probekit.run import Run
 from tests.datasets import noise_npz, small_shapes
 
@@ -196,10 +199,33 @@ def test_an_encoder_of_the_users_own(home: Path, function: str, dim: int, grid: 
     assert look["grid"] == grid
 
 
-def test_code_that_has_changed_is_another_encoder(home: Path) -> None:
-    run("probe", "--encoder", mine(home, "Map"), "--data", "data/shapes.h5", *QUICK)
-    Path(f"mine_{home.name}.py").write_text(MODULE.replace("self.conv(x)", "2 * self.conv(x)"))
-    assert "has changed since the run was made" in refused("probe", "Map-shapes", *QUICK)
+def test_code_that_has_changed_is_refused_before_a_line_of_it_runs(home: Path) -> None:
+    """The module's file, and those of the packages that it is in."""
+    package, trace = home / f"package_{home.name}", home / "trace"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "inner.py").write_text(MODULE)
+    name = f"py:{package.name}.inner:Map"
+    encoder = build_outside(name, torch.rand(2, 1, 32, 32), None)
+    assert build_encoder(encoder.spec).spec == encoder.spec
+    leaves_a_trace = f"open({str(trace)!r}, 'w')\n"
+    for changed in (package / "__init__.py", package / "inner.py"):
+        kept = changed.read_text()
+        changed.write_text(kept + leaves_a_trace)
+        for loaded in [m for m in sys.modules if m.startswith(package.name)]:
+            del sys.modules[loaded]
+        with pytest.raises(ValueError, match=r"has changed since the run was made; type: probekit probe --encoder py:"):
+            build_encoder(encoder.spec)
+        assert not trace.exists()
+        changed.write_text(kept)
+    shutil.rmtree(package)
+    with pytest.raises(ValueError, match="is not where Python looks for it"):
+        build_encoder(encoder.spec)
+
+
+def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
+    assert code_of(mine(home, "Map")) == hashlib.sha256(MODULE.encode()).hexdigest()
+    assert code_of("py:sys:exit") == ""
 
 
 @pytest.mark.parametrize(
