@@ -21,7 +21,7 @@ from generators.coverage import Outline, coverage
 from generators.random import Draws
 from generators.raster import Floats, Ints, Pixels
 
-BASE_SIZE = 128  # ConRec paper, section 4: the published frames
+BASE_SIZE = 128  # ConRec paper, figure 4: the published frames
 MIN_SIZE, MAX_SIZE = 16, 1024
 STYLES = ("clean", "paper")
 GRID = 4096.0  # steps per px at 128 of stored lengths

@@ -1,6 +1,6 @@
 """circ-sq: two objects, each a circle or a square.
 
-ConRec paper, section 4, "Circle-Square": the holistic set. Label = number of squares. Masks:
+ConRec paper, section 3.1, "Circle-Square": the holistic set. Label = number of squares. Masks:
 "object_1" and "object_2".
 
 How style "clean" differs from the paper: objects stay in the frame at every rotation and keep
@@ -58,7 +58,7 @@ class CircSq(Generator):
     about = "holistic: how many of two objects are squares, the others being circles"
     classes = ("circle-circle", "circle-square", "square-square")
     objects = ("object_1", "object_2")
-    default_n, default_n_test = 600, 399  # the published file; the paper says 600/400
+    default_n, default_n_test = 600, 399  # the published file; the paper, section 3.2, says 600/400
     factors = (
         Factor("shape_1", "class", 0, 1, "", "balanced", "of object 1", ("circle", "square")),
         Factor("shape_2", "class", 0, 1, "", "balanced", "of object 2", ("circle", "square")),

@@ -1,6 +1,6 @@
 """rect-tri: a rectangle with round or sharp corners, out of which a triangle is cut.
 
-ConRec paper, section 4, "Rectangle-Triangle": the fine-grained set. Label = 2 * corner +
+ConRec paper, section 3.1, "Rectangle-Triangle": the fine-grained set. Label = 2 * corner +
 triangle. Masks: "rectangle" is its whole outline region, the triangle included; "triangle" is
 the part of the triangle that lies in it; so ink = rectangle and not triangle.
 
@@ -48,7 +48,7 @@ class RectTri(Generator):
     about = "fine-grained: round or sharp corners x equilateral or right triangle cut out"
     classes = ("round-equilateral", "round-right", "sharp-equilateral", "sharp-right")
     objects = ("rectangle", "triangle")
-    default_n, default_n_test = 1000, 500  # ConRec paper, section 4
+    default_n, default_n_test = 1000, 500  # ConRec paper, section 3.2
     factors = (
         Factor("corner", "class", 0, 1, "", "balanced", "corner style", ("round", "sharp")),
         Factor("triangle", "class", 0, 1, "", "balanced", "triangle kind", ("equilateral", "right")),

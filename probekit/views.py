@@ -23,7 +23,7 @@ from probekit.registry import nearest
 VIEWS = 2  # contrastive losses compare pairs
 P_FLIP = 0.5  # authors' code
 PART = 2**20  # values of views that are made at a time on a CPU; measured
-LOCAL = 96 / 224  # side of a small crop, as a share of a large one's: SwAV, section 4.1
+LOCAL = 96 / 224  # side of a small crop, as a share of a large one's: SwAV, official code
 
 
 @dataclass(frozen=True)

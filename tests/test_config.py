@@ -36,7 +36,7 @@ KEYS = [
 
 
 def test_preset_paper_is_the_paper_to_the_letter() -> None:
-    """Facts of the paper's section 5 and the authors' code."""
+    """Facts of the paper's sections 2.4, 2.5 and 3.2 and, where they are silent, the authors' code."""
     config = conrec()
     assert (config.model.width, config.model.depth, config.model.pooling) == (64, 4, "attention")
     assert config.optimizer.name == "lars"

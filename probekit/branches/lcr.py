@@ -17,7 +17,7 @@ from probekit.methods.base import Step
 from probekit.models.batch_norm import BatchNorm2d
 from probekit.models.encoder import Encoder, Features
 
-EPSILON = 1e-7  # paper, eq. 8
+EPSILON = 1e-7  # paper, section 3.2, "Inference"
 CHOICES: dict[str, tuple[str, ...]] = {
     "branch": ("maxout", "mlp", "linear"),
     "target": ("cam", "uniform", "shuffled"),
@@ -70,7 +70,7 @@ class LCR(Branch):
         k: int = 32,  # paper, figure 4
         branch: str = "maxout",
         norm: bool = False,
-        temperature: float = 0.4,  # paper, eq. 5
+        temperature: float = 0.4,  # paper, section 3.2, at eq. 5
         kl: str = "target_branch",
         cam_sign: str = "loss",
         cam_scale: str = "per_sample",
@@ -165,7 +165,7 @@ class LCR(Branch):
         return highest
 
     def weights(self, feature_map: Tensor) -> Tensor:
-        """Eq. 8: weights of the cells, `[n, h, w]` in [0, 1]; even where a map is constant."""
+        """A' of eq. 8: weights of the cells, `[n, h, w]` in [0, 1]; even where a map is constant."""
         with torch.autocast(feature_map.device.type, enabled=False):
             raw = feature_map.float().norm(dim=1) if self.attention == "norm" else self.raw_map(feature_map)
             return stretched(raw, (1, 2) if self.normalise == "image" else (0, 1, 2))
@@ -215,7 +215,7 @@ def rationale(feature_map: Tensor, gradient: Tensor, *, sign: str, scale: str) -
 
 
 def stretched(raw: Tensor, over: tuple[int, ...] = (1, 2)) -> Tensor:
-    """Eq. 8: a map `[n, h, w]` moved and scaled to [0, 1] over the dimensions named; ones where it is constant."""
+    """A' of eq. 8: a map `[n, h, w]` moved and scaled to [0, 1] over the dimensions named; ones where it is even."""
     low, high = raw.amin(over, keepdim=True), raw.amax(over, keepdim=True)
     weights = (raw - low) / (EPSILON + high - low)
     empty = weights.sum((1, 2), keepdim=True) == 0

@@ -21,7 +21,7 @@ from probekit.methods.base import Rate, Step, fit
 from probekit.models.encoder import Encoder, Features
 
 INIT_SD = 0.01  # ours: logits of long features divided by .05 must not begin hot
-FIRST_RATE, FINAL_RATE = 0.5, 1e-6 / 0.03  # paper: .015 to .03 while the run warms up, then cosine to 1e-6
+FIRST_RATE, FINAL_RATE = 0.5, 1e-6 / 0.03  # paper: .015 to .03, then to 1e-6
 IMAGES_A_CLUSTER = 20  # ours, where the paper's 3000 clusters do not fit
 MULTI = 3  # stages of the multi-stage variant, the last ones: layer2 to layer4 of a ResNet
 
@@ -64,11 +64,11 @@ class XCorr(Branch):
         encoder: Encoder,
         *,
         weight: float = 1.0,
-        mu: float = 0.05,  # paper, eq. 7
-        cls: float = 0.1,  # paper, eq. 7
-        clusters: int = 3000,  # paper, for ImageNet: three times the classes
+        mu: float = 0.05,  # paper, supplement, section 1.2
+        cls: float = 0.1,  # paper, supplement, section 1.2
+        clusters: int = 3000,  # paper, supplement, section 1.2: for the 1000 classes of ImageNet
         positives: int = 2,  # ours; the paper does not say
-        temperature: float = 0.05,  # paper
+        temperature: float = 0.05,  # paper, supplement, section 1.2
         mask: str = "cosine",  # ours: the printed form has no bound, and the attention stays below 1
         scale: str = "sigmoid",  # ours: the paper's "normalized attention" is either
         sampling: str = "cluster",
@@ -76,7 +76,7 @@ class XCorr(Branch):
         start: int = 0,
         stages: str = "last",
         cosine: bool = False,
-        lr_share: float = 0.03 / 3.6,  # paper: .03 beside 3.6
+        lr_share: float = 0.03 / 3.6,  # paper, supplement, section 1.2: .03 beside 3.6
     ) -> None:
         super().__init__(weight=weight)
         choices = {

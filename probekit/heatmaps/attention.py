@@ -10,7 +10,7 @@ from probekit.models.pooling import EPSILON
 
 
 class Attention(Look):
-    """Pooling weights as shares: they sum to 1 over the cells of an image (ConRec paper, section 4.2)."""
+    """Pooling weights as shares: they sum to 1 over the cells of an image (ConRec paper, section 2.3)."""
 
     about = "the pooling weights"
     unit = "share of the embedding"

@@ -78,7 +78,7 @@ class Context:
 
     project: Projection | None = None
     negatives: Tensor | None = None
-    temperature: float = 0.5  # ConRec paper, section 4.3
+    temperature: float = 0.5  # ConRec paper, section 2.4
     recipe: str = "simclr"
     view_size: tuple[int, int] | None = None
     draws: int = 8  # ours: halves the sd that 2 leave

@@ -39,7 +39,7 @@ class BYOL(MomentumMethod):
         self,
         encoder: Encoder,
         *,
-        momentum: float = 0.996,  # paper, section 3.2, for 1000 epochs
+        momentum: float = 0.996,  # paper, section 3.3, for 1000 epochs
         hidden: int = 4096,  # paper, section 3.3
         projection_dim: int = 256,  # paper, section 3.3
         keep: str = "online",  # paper, section 3.1

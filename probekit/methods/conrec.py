@@ -49,7 +49,7 @@ class ConRec(Method):
     recipe = "conrec"
     pooling = "attention"
     provides = frozenset({"map", "two_views", "embedding_loss", "reconstruction"})
-    defaults: ClassVar[Mapping[str, Any]] = {"contrastive": 1.0, "alpha": 100.0}  # authors' code
+    defaults: ClassVar[Mapping[str, Any]] = {"contrastive": 1.0, "alpha": 100.0}  # paper, section 2.4
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class ConRec(Method):
         *,
         contrastive: float,
         alpha: float,
-        temperature: float = 0.5,  # paper, section 4.3
+        temperature: float = 0.5,  # paper, section 2.4
         projection_dim: int = 128,  # authors' code
     ) -> None:
         super().__init__(encoder)

@@ -85,7 +85,7 @@ class DINO(MomentumMethod):
         *,
         momentum: float = 0.996,  # paper, section 3.1
         out: int = 65_536,  # paper, appendix C
-        student_temperature: float = 0.1,  # paper, section 3.1
+        student_temperature: float = 0.1,  # paper, section 3.2
         teacher_temperature: float = 0.04,  # official code
         final_teacher_temperature: float = 0.04,  # official code
         teacher_warmup: float = 0.0,  # official code

@@ -50,7 +50,7 @@ class MoCoV2(MomentumMethod):
         encoder: Encoder,
         *,
         momentum: float = 0.999,  # official code
-        temperature: float = 0.2,  # paper, table 1
+        temperature: float = 0.2,  # paper, section 3
         queue: int = 65_536,  # official code
         hidden: int = 2048,  # official code
         projection_dim: int = 128,  # official code

@@ -1,4 +1,4 @@
-"""Heads: the ConRec paper's projection (section 4.2; details as in the authors' code), and plain perceptrons."""
+"""Heads: the ConRec paper's projection (section 2.1; details as in the authors' code), and plain perceptrons."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -28,7 +28,7 @@ class ProjectionHead(nn.Sequential):
 
     Args:
         dim: Width of the embedding and of the two hidden layers.
-        out: Width of the projection; the paper's is 128.
+        out: Width of the projection; the authors' is 128.
     """
 
     def __init__(self, *, dim: int, out: int) -> None:

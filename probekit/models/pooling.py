@@ -1,4 +1,4 @@
-"""From a feature map to one embedding: global average and attention pooling (ConRec paper, section 4.2, eq. 4)."""
+"""From a feature map to one embedding: global average and attention pooling (ConRec paper, section 2.3, eq. 4)."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The U-Net of the ConRec paper: encoder and decoder (section 4.1; details as in the authors' code).
+"""The U-Net of the ConRec paper: encoder and decoder (section 2.1; details as in the authors' code).
 
 Depth counts levels; level l has `width * 2**l` channels and a resolution 2**l times lower. Paper and code: depth 4,
 width 64, so 512 channels at stride 8 and a receptive field of 68 px.

@@ -17,7 +17,7 @@ from probekit.probe.protocol import PAPER_C, Part, check_part, choose, validatio
 from probekit.probe.statistics import ENDS, RESAMPLES
 from probekit.registry import nearest as closest
 
-FOLDS = 5  # ConRec paper
+FOLDS = 5  # ConRec paper, section 4.2
 REPEATS = 5  # authors' code, final script
 METRICS = {
     "kappa": "quadratic-weighted kappa, in [-1, 1]; 0 is chance",

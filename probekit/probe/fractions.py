@@ -1,4 +1,4 @@
-"""The linear probe on fractions of the training labels (ConRec paper, Figure 2; LCR paper).
+"""The linear probe on fractions of the training labels (ConRec paper, Figure 2; LCR paper, Table 2).
 
 Stratified, nested subsets, several draws of them: the papers' code draws one, and ConRec's without stratification.
 """
@@ -13,7 +13,15 @@ from probekit.probe.protocol import Part, probe
 from probekit.probe.statistics import ENDS, RESAMPLES, TOP
 from probekit.sweep.statistics import proportion_interval
 
-FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # ConRec paper, Figure 2: 1 to 100 %; LCR paper: 20, 50, 100 %
+FRACTIONS = (
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.5,
+    1.0,
+)  # ConRec paper, Figure 2: 1 to 100 %; LCR paper, Table 2: 20, 50, 100 %
 DRAWS = 5  # ours; ConRec's code repeats APTOS 5 times, the other sets once
 SHARES = (0.9, 0.95)  # of the accuracy with all labels: sample complexity
 

@@ -77,13 +77,13 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        # ConRec paper, table 2, Flowers (authors' code); for Dogs --lr 0.01 --epochs 500
+        # ConRec, table 2, Flowers: authors' code; for Dogs --lr 0.01 --epochs 500
         Recipe("conrec", epochs=400, batch_size=64, lr=0.1, nesterov=True),
-        # XCorr paper, linear evaluation
+        # XCorr, supplement, section 1.3: the linear head
         Recipe("xcorr", epochs=100, batch_size=256, lr=0.3, weight_decay=1e-4, schedule="cosine"),
         # LCR authors' code: lr 30 belongs to features of length 1
         Recipe("lcr", epochs=100, batch_size=256, lr=30.0, schedule="steps", unit_length=True),
-        # XCorr paper, Pascal VOC; the text leaves the optimizer open: that of its linear head
+        # XCorr, section 3.3; the text leaves the optimizer open: that of its linear head
         Recipe("voc", epochs=10, batch_size=16, lr=0.05, encoder_lr=1.5e-4, weight_decay=1e-4, schedule="cosine"),
     )
 }

@@ -16,7 +16,7 @@ from probekit.probe.statistics import evaluate, wilson
 
 K_GRID = (1, 5, 20, 200)  # ours; 200 is the papers'
 T_GRID = (0.02, 0.07, 0.1, 0.5)  # .07 InstDisc, .1 MoCo's and lightly's code; the outer two are ours
-MONITOR_K = 200  # XCorr paper; InstDisc's, MoCo's and lightly's code
+MONITOR_K = 200  # XCorr, section 3.1; InstDisc's, MoCo's and lightly's code
 MONITOR_T = (0.1, 0.07)
 BLOCK = 4096  # queries that vote at a time; bounds the memory
 

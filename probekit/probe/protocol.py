@@ -1,6 +1,6 @@
 """How features become one row of the table: which C, what is fitted, what is scored.
 
-`paper`: C = 1, features as they are, fitted on train, scored on test (ConRec paper, section 4; authors' code).
+`paper`: C = 1, features as they are, fitted on train, scored on test (ConRec paper, section 2.5; authors' code).
 `val`: features standardised with the mean and sd of what is fitted; C from `GRID`, the best on a validation part of
 train; then one fit on all of train at that C, scored once on test. Each class factor gets a probe of its own, likewise.
 """

@@ -21,7 +21,7 @@ from probekit.probe.neighbours import Bank
 from probekit.probe.protocol import Part, check_part
 from probekit.probe.statistics import bootstrap
 
-TOP, FAR = 3, slice(17, 20)  # XCorr paper, image queries: the 3 nearest, and the 3 least similar of the 20 nearest
+TOP, FAR = 3, slice(17, 20)  # XCorr, supplement, section 1.5: the 3 nearest, and the 3 least similar of the 20 nearest
 ANCHORS = 8  # ours: images whose galleries are kept
 CELLS = 2**24  # ours, cosines at a time: 128 MiB of keys; of 268,000 images 62 queries
 # What is sorted, in one int64: 1 - cosine in steps of 2^-28 (finer than float32), 31 bits of place after the query, and

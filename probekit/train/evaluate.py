@@ -1,4 +1,4 @@
-"""The linear probe that watches a run: frozen features, every so many epochs (ConRec paper, section 5)."""
+"""The linear probe that watches a run: frozen features, every so many epochs (ConRec paper, section 2.5)."""
 
 from dataclasses import dataclass
 

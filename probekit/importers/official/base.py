@@ -101,7 +101,7 @@ class Official:
     sizes: Mapping[str, int]
     needs: str
     takes: frozenset[str] = frozenset()
-    size: int = 224  # ConRec paper, section 5, and most papers on these sets
+    size: int = 224  # LCR, section 4.1, and most papers on these sets; ConRec, authors' code
     resize: str = "crop"
     channels: int = 3
     test_fraction: float = 0.0
