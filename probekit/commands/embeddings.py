@@ -95,7 +95,11 @@ def trained_embedder(run: Run, checkpoint: str, device: torch.device) -> tuple[E
 
 def random_embedder(run: Run, header: Mapping[str, Any], checkpoint: str, seed: int, device: torch.device) -> Embedder:
     """Of the same architecture and pooling with the random weights of a seed."""
-    key = {"random": header["spec"], "seed": seed, "torch": torch.__version__}  # another torch may draw other weights
+    key = {
+        "untrained": header["spec"],
+        "seed": seed,
+        "torch": torch.__version__,
+    }  # another torch may draw other weights
     if pool := split_checkpoint(checkpoint)[1]:
         key |= {"pooling": pool, "branches": run.read()["config"].get("branches", {})}
     return Embedder(

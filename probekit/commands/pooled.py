@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from probekit.branches.base import Branch, BranchPool, branches_of
 from probekit.branches.lcr import LCR, BilinearPool, NormPool, pooling_warnings
 from probekit.config import Config
-from probekit.models.encoder import Encoder, build_encoder, encoder_file, load_encoder, split_checkpoint
+from probekit.models.encoder import Encoder, encoder_file, load_encoder, split_checkpoint
 from probekit.models.pooling import AttentionPool, GlobalAveragePool, GlobalMaxPool
+from probekit.models.untrained import untrained_encoder
 from probekit.registry import POOLS, nearest
 from probekit.run import IMPORTED, Run
 from probekit.train.build import build_method
@@ -50,11 +50,9 @@ def open_encoder(run: Run, checkpoint: str) -> tuple[Encoder, dict[str, Any]]:
 
 
 def random_encoder(run: Run, header: Mapping[str, Any], checkpoint: str, seed: int) -> Encoder:
-    """The same architecture and pooling with the random weights of a seed, the branch's too."""
+    """The same architecture and pooling with the plain random weights of a seed, those of the branch too."""
     pool = split_checkpoint(checkpoint)[1]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder = build_encoder(header["spec"])
+    encoder = untrained_encoder(header["spec"], seed)
     branches: Iterable[Branch] = ()
     if pool in OF_BRANCHES:
         config = replace(Config.from_dict(run.read()["config"]), seed=seed)

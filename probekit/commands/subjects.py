@@ -17,7 +17,8 @@ from probekit.heatmaps.gradcam_ssl import project
 from probekit.heatmaps.rows import Subject
 from probekit.heatmaps.targets import Classifier
 from probekit.methods.base import Method
-from probekit.models.encoder import Encoder, build_encoder, split_checkpoint
+from probekit.models.encoder import Encoder, split_checkpoint
+from probekit.models.untrained import make_plain, untrained_encoder
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.probe.protocol import Part, fit_label
 from probekit.run import IMPORTED, Run
@@ -86,16 +87,15 @@ class Subjects:
         return self._subject(encoder, self.method, with_probe=True)
 
     def random(self, seed: int, *, with_probe: bool) -> Subject:
-        """The same with the random weights of a seed."""
+        """The same with the plain random weights of a seed."""
         if self.method is not None and self.config is not None:
             config, classes = replace(self.config, seed=seed), len(self.header["classes"])
             method = build_method(config, channels=self.images.shape[1], classes=classes)
+            make_plain(method.encoder)
             encoder = pooled(method.encoder, self.pool, branches_of(method))
             return self._subject(encoder, method, with_probe=with_probe)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            encoder = pooled(build_encoder(self.header["spec"]), self.pool, ())
-            return self._subject(encoder, None, with_probe=with_probe)
+        encoder = pooled(untrained_encoder(self.header["spec"], seed), self.pool, ())
+        return self._subject(encoder, None, with_probe=with_probe)
 
     def _subject(self, encoder: Encoder, method: Method | None, *, with_probe: bool) -> Subject:
         device = self.images.device
