@@ -205,8 +205,7 @@ def test_a_method_begins_with_a_branch_as_without_it() -> None:
         assert torch.equal(other["branches.xcorr.attention.weight"], with_both["branches.xcorr.attention.weight"])
 
 
-@pytest.mark.parametrize("name", ["moco-v2", "conrec"])
-def test_a_compiled_backbone_gives_the_eager_losses_and_gradients(name: str) -> None:
+def test_a_compiled_backbone_gives_the_eager_losses_and_gradients() -> None:
     """Within 1e-4 of the largest: compiled kernels may sum in another order.
 
     The pooling stays outside: LCR asks for the gradient of the loss in the map, between the two.
@@ -217,7 +216,7 @@ def test_a_compiled_backbone_gives_the_eager_losses_and_gradients(name: str) -> 
         pytest.skip(f"this torch cannot compile here: {error}")
     found = []
     for compiled in (False, True):
-        step = step_of(configured(name, "lcr", "xcorr"))
+        step = step_of(configured("conrec", "lcr", "xcorr"))
         if compiled:
             step.method.encoder.backbone.compile(backend="aot_eager")
         torch.manual_seed(3)
@@ -233,21 +232,20 @@ def test_a_compiled_backbone_gives_the_eager_losses_and_gradients(name: str) -> 
         torch.testing.assert_close(theirs[key], gradient, rtol=0, atol=1e-4 * float(gradient.abs().max()) + 1e-6)
 
 
-@pytest.mark.parametrize(("name", "epochs"), [("simclr", 30), ("swav", 45), ("byol", 30)])
-def test_together_both_learn(name: str, epochs: int) -> None:
+def test_together_both_learn() -> None:
     """Their own losses fall over some 100 steps; clusters are the two textures, and the classifier tells them apart.
 
     With more weight on the mask than in the paper: else the classifier decides where the attention lies.
     """
     own = {"branch__xcorr__clusters": 2, "branch__xcorr__mu": 5.0, "branch__xcorr__cls": 0.1}
-    step = step_of(configured(name, "lcr", "xcorr", branch__lcr__weight=1.0, optimizer__lr=2e-3, **own))
+    step = step_of(configured("simclr", "lcr", "xcorr", branch__lcr__weight=1.0, optimizer__lr=2e-3, **own))
     xcorr = step.method.branches["xcorr"]
     assert isinstance(xcorr, XCorr)
     textures = torch.arange(len(step.images)) % 2
     xcorr.centroids = torch.eye(2)
     xcorr.begin_epoch(lambda: torch.eye(2)[textures] + 0.01, None)
     assert torch.equal(xcorr.labels, textures)
-    table = torch.stack([step(i, step.images[i]) for i in torch.arange(24).view(3, 8).repeat(epochs, 1)])
+    table = torch.stack([step(i, step.images[i]) for i in torch.arange(24).view(3, 8).repeat(30, 1)])
     columns = dict(zip(step.names, table.T, strict=True))
     losses = {"lcr": columns["lcr kl"], "xcorr": 5 * columns["xcorr mu"] + 0.1 * columns["xcorr cls"]}
     for branch, loss in losses.items():

@@ -6,6 +6,8 @@ Alone: pytest tests/branches/test_runs.py
 import io
 import os
 import signal
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +62,16 @@ def assert_same(a: Any, b: Any) -> None:
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "reconstruction"])
 def test_with_weight_0_the_run_is_the_methods_own(data: Path, tmp_path: Path, name: str) -> None:
-    """Losses, every weight, queues, random states; each branch that leaves the heads' embedding alone."""
+    """Losses, every weight, queues, random states; all branches that leave the heads' embedding alone at once."""
+    branches = ("lcr", "xcorr", "lcr-mlp")
     alone, _ = train(data, tmp_path, name, name="alone", epochs=1)
-    mine = saved(alone)
-    for branch in ("lcr", "xcorr", "lcr-mlp"):
-        off = {f"branch.{branch}.weight": 0.0}
-        beside, _ = train(data, tmp_path, name, branch, name=branch, epochs=1, options=off)
-        assert beside.read_metrics() == alone.read_metrics()
-        assert_same(load_file(beside.encoder), load_file(alone.encoder))
-        theirs = saved(beside)
-        assert_same({key: theirs["method"][key] for key in mine["method"]}, mine["method"])
-        assert_same(theirs["rng"], mine["rng"])
+    off = {f"branch.{branch}.weight": 0.0 for branch in branches}
+    beside, _ = train(data, tmp_path, name, *branches, name="beside", epochs=1, options=off)
+    assert beside.read_metrics() == alone.read_metrics()
+    assert_same(load_file(beside.encoder), load_file(alone.encoder))
+    mine, theirs = saved(alone), saved(beside)
+    assert_same({key: theirs["method"][key] for key in mine["method"]}, mine["method"])
+    assert_same(theirs["rng"], mine["rng"])
 
 
 def test_with_a_weight_the_run_is_another(data: Path, tmp_path: Path) -> None:
@@ -101,15 +102,37 @@ def stop_after(steps: int, patch: pytest.MonkeyPatch) -> None:
 BOTH = ("lcr", "xcorr")
 
 
+@pytest.fixture(scope="module")
+def never_stopped(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """The run of a method and branches that went on to its end, made once."""
+
+    @cache
+    def whole(name: str, *branches: str) -> Run:
+        return train(data, tmp_path_factory.mktemp("whole"), name, *branches, epochs=3)[0]
+
+    return whole
+
+
 @pytest.mark.parametrize(
     ("name", "branches", "stop"),
-    [*(("moco-v2", b, s) for b in (("lcr",), ("xcorr",), BOTH) for s in (1, 2, 3, 5)), ("conrec", BOTH, 3)],
+    [
+        ("moco-v2", ("lcr",), 3),
+        ("moco-v2", ("xcorr",), 3),
+        *(("moco-v2", BOTH, s) for s in (1, 2, 5)),
+        ("conrec", BOTH, 3),
+    ],
 )
 def test_stopped_and_resumed_is_the_run_that_was_never_stopped(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, branches: tuple[str, ...], stop: int
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    never_stopped: Callable[..., Run],
+    name: str,
+    branches: tuple[str, ...],
+    stop: int,
 ) -> None:
     """Two steps an epoch: stopped within an epoch, and at the end of one."""
-    whole, _ = train(data, tmp_path, name, *branches, name="whole", epochs=3)
+    whole = never_stopped(name, *branches)
     with monkeypatch.context() as patch:
         stop_after(stop, patch)
         part, finished = train(data, tmp_path, name, *branches, name="part", epochs=3)

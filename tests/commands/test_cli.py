@@ -5,7 +5,6 @@ Alone: pytest tests/commands/test_cli.py
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,24 +18,19 @@ from rich.console import Console
 from probekit.commands.locate import newest_dataset
 from probekit.registry import METHODS
 from probekit.run import Run
+from tests.commands.typed import typed
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=4"]
-
-
-def probekit(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "100"}
-    command = [sys.executable, "-m", "probekit", *arguments]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=200)
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where gen and pretrain have been typed once."""
     folder = tmp_path_factory.mktemp("home")
-    done = probekit("gen", "rect-tri", "--n", "24", "--n-test", "12", "--size", "32", "--preview", cwd=folder)
+    done = typed("gen", "rect-tri", "--n", "24", "--n-test", "12", "--size", "32", "--preview", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "next: probekit pretrain conrec --data data/rect-tri.h5" in done.stdout
-    done = probekit("pretrain", "conrec", *QUICK, cwd=folder)
+    done = typed("pretrain", "conrec", *QUICK, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "preset quick (the default on a CPU)" in done.stdout
     assert "next: probekit probe conrec-rect-tri" in done.stdout
@@ -49,7 +43,7 @@ def test_gen_writes_file_and_preview(home: Path) -> None:
 
 
 def test_probe_json_is_as_promised(home: Path) -> None:
-    done = probekit("probe", "--json", cwd=home)
+    done = typed("probe", "--json", cwd=home)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert {"run", "data", "protocol", "rows"} <= result.keys()
@@ -74,7 +68,7 @@ def test_probe_json_is_as_promised(home: Path) -> None:
 
 
 def test_probe_table_says_what_it_took(home: Path) -> None:
-    done = probekit("probe", "--protocol", "paper", "--checkpoint", "best_test", cwd=home)
+    done = typed("probe", "--protocol", "paper", "--checkpoint", "best_test", cwd=home)
     assert done.returncode == 0, done.stderr
     assert "(the newest)" in done.stdout
     assert "best_test (paper protocol)" in " ".join(done.stdout.split())
@@ -84,7 +78,7 @@ def test_probe_table_says_what_it_took(home: Path) -> None:
 
 
 def test_list_json_is_as_promised(home: Path) -> None:
-    done = probekit("list", "--json", cwd=home)
+    done = typed("list", "--json", cwd=home)
     assert done.returncode == 0, done.stderr
     content: dict[str, Any] = json.loads(done.stdout)
     assert {"generators", "methods"} <= content.keys()
@@ -99,22 +93,22 @@ def test_list_json_is_as_promised(home: Path) -> None:
 
 
 def test_list_for_readers(home: Path) -> None:
-    done = probekit("list", cwd=home)
+    done = typed("list", cwd=home)
     assert done.returncode == 0, done.stderr
     assert "corner_radius" in done.stdout
     assert "4,862,657" in done.stdout.replace(" ", "")
 
 
 def test_show_describes_and_draws(home: Path) -> None:
-    done = probekit("show", "data/rect-tri.h5", "--out", "grid.png", cwd=home)
+    done = typed("show", "data/rect-tri.h5", "--out", "grid.png", cwd=home)
     assert done.returncode == 0, done.stderr
     assert "probekit-dataset/1" in done.stdout
     assert (home / "grid.png").stat().st_size > 1000
 
 
 def test_show_views_before_and_after_training(home: Path) -> None:
-    assert probekit("show", "--views", "conrec", "--out", "views.png", cwd=home).returncode == 0
-    done = probekit("show", "--run", "conrec-rect-tri", cwd=home)
+    assert typed("show", "--views", "conrec", "--out", "views.png", cwd=home).returncode == 0
+    done = typed("show", "--run", "conrec-rect-tri", cwd=home)
     assert done.returncode == 0, done.stderr
     assert (home / "views.png").exists()
     assert list((home / "runs/conrec-rect-tri/figures").glob("views-*.png"))
@@ -126,24 +120,24 @@ def test_show_of_a_run_is_of_its_own_data_at_its_own_size(home: Path, tmp_path: 
 
     data = str(home / "data" / "rect-tri.h5")
     shown = [*QUICK, "--name", "small", "--data", data, "--set", "views.max_size=16"]
-    assert probekit("pretrain", "reconstruction", *shown, cwd=tmp_path).returncode == 0
+    assert typed("pretrain", "reconstruction", *shown, cwd=tmp_path).returncode == 0
     noise_npz(tmp_path / "noise.npz", channels=3)
-    assert probekit("import", "noise.npz", cwd=tmp_path).returncode == 0
-    done = probekit("show", "--run", "small", cwd=tmp_path)
+    assert typed("import", "noise.npz", cwd=tmp_path).returncode == 0
+    done = typed("show", "--run", "small", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "runs/small/figures/views-rect-tri.png" in done.stdout
-    done = probekit("show", "data/noise.h5", "--run", "small", cwd=tmp_path)
+    done = typed("show", "data/noise.h5", "--run", "small", cwd=tmp_path)
     assert done.returncode == 1
     assert "expected images of 1 channels" in done.stderr
 
 
 def test_a_second_run_gets_a_name_of_its_own(home: Path) -> None:
-    done = probekit("pretrain", "simclr", *QUICK, "--data", "data/rect-tri.h5", "--name", "mine", cwd=home)
+    done = typed("pretrain", "simclr", *QUICK, "--data", "data/rect-tri.h5", "--name", "mine", cwd=home)
     assert done.returncode == 0, done.stderr
-    again = probekit("pretrain", "simclr", *QUICK, "--data", "data/rect-tri.h5", "--name", "mine", cwd=home)
+    again = typed("pretrain", "simclr", *QUICK, "--data", "data/rect-tri.h5", "--name", "mine", cwd=home)
     assert again.returncode == 1
     assert "type --resume to go on with it" in again.stderr
-    longer = probekit("pretrain", "--resume", "--name", "mine", "--epochs", "2", cwd=home)
+    longer = typed("pretrain", "--resume", "--name", "mine", "--epochs", "2", cwd=home)
     assert longer.returncode == 0, longer.stderr
     assert "resuming runs/mine after epoch 1 of 2" in longer.stdout
 
@@ -188,7 +182,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(home: Path, arguments: list[st
     (home / "junk.h5").write_bytes(b"junk")
     (home / "mine.png").write_bytes(b"a holiday")
     before = sorted(home.rglob("*"))
-    done = probekit(*arguments, cwd=home)
+    done = typed(*arguments, cwd=home)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -198,26 +192,27 @@ def test_a_mistake_is_one_line_and_leaves_nothing(home: Path, arguments: list[st
     assert sorted(home.rglob("*")) == before
 
 
-def test_version(home: Path) -> None:
-    done = probekit("--version", cwd=home)
+def test_version() -> None:
+    """In a process of its own, as everybody starts it."""
+    done = subprocess.run([sys.executable, "-m", "probekit", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "probekit 0.1.0\n")
 
 
 def test_debug_shows_the_traceback(home: Path) -> None:
-    done = probekit("--debug", "gen", "rect-tir", cwd=home)
+    done = typed("--debug", "gen", "rect-tir", cwd=home)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
 
 def test_paths_may_hold_brackets(home: Path) -> None:
-    done = probekit("gen", "circ-sq", "--n", "3", "--n-test", "3", "--size", "16", "--out", "[red]/x[/b].h5", cwd=home)
+    done = typed("gen", "circ-sq", "--n", "3", "--n-test", "3", "--size", "16", "--out", "[red]/x[/b].h5", cwd=home)
     assert done.returncode == 0, done.stderr
     assert "wrote [red]/x[/b].h5" in done.stdout
 
 
-def test_a_name_that_stdout_cannot_write_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    done = probekit("gen", "circ-sq", "--n", "3", "--n-test", "3", "--size", "16", "--out", "\xe9.h5", cwd=tmp_path)
+def test_a_name_that_stdout_cannot_write_is_escaped(tmp_path: Path) -> None:
+    command = ["gen", "circ-sq", "--n", "3", "--n-test", "3", "--size", "16", "--out", "\xe9.h5"]
+    done = typed(*command, cwd=tmp_path, encoding="ascii")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("next: probekit pretrain conrec --data \\xe9.h5\n")
 
@@ -226,9 +221,9 @@ def test_import_then_train_from_an_npz(home: Path) -> None:
     from tests.datasets import noise_npz
 
     noise_npz(home / "noise.npz")
-    done = probekit("import", "noise.npz", "--val-fraction", "0.25", cwd=home)
+    done = typed("import", "noise.npz", "--val-fraction", "0.25", cwd=home)
     assert done.returncode == 0, done.stderr
-    done = probekit("pretrain", "reconstruction", *QUICK, "--data", "data/noise.h5", cwd=home)
+    done = typed("pretrain", "reconstruction", *QUICK, "--data", "data/noise.h5", cwd=home)
     assert done.returncode == 0, done.stderr
 
 
@@ -236,10 +231,10 @@ def test_probe_passes_over_an_unlabelled_validation_split(home: Path) -> None:
     from tests.datasets import noise_npz
 
     noise_npz(home / "bare.npz")
-    assert probekit("import", "bare.npz", "--val-fraction", "0.25", cwd=home).returncode == 0
+    assert typed("import", "bare.npz", "--val-fraction", "0.25", cwd=home).returncode == 0
     with h5py.File(home / "data" / "bare.h5", "r+") as file:
         del file["val/labels"]
-    done = probekit("probe", "conrec-rect-tri", "--data", "data/bare.h5", "--json", cwd=home)
+    done = typed("probe", "conrec-rect-tri", "--data", "data/bare.h5", "--json", cwd=home)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows"][0]["n"] == 9
 
@@ -250,20 +245,20 @@ def test_a_folder_is_not_the_newest_dataset(tmp_path: Path) -> None:
 
 
 def test_commands_without_options_in_an_empty_folder(tmp_path: Path) -> None:
-    done = probekit("probe", cwd=tmp_path)
+    done = typed("probe", cwd=tmp_path)
     assert done.returncode == 1
     assert "type: probekit pretrain conrec" in done.stderr
     assert not list(tmp_path.iterdir())
-    done = probekit("show", "--json", cwd=tmp_path)
+    done = typed("show", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["generator"] == "rect-tri"
     assert "wrote data/rect-tri.h5" in done.stderr
 
 
 def test_a_size_that_cannot_be_trained_on_is_told_at_once(tmp_path: Path) -> None:
-    done = probekit("gen", "rect-tri", "--n", "4", "--n-test", "4", "--size", "100", cwd=tmp_path)
+    done = typed("gen", "rect-tri", "--n", "4", "--n-test", "4", "--size", "100", cwd=tmp_path)
     assert "--size 96 --overwrite" in done.stdout
-    done = probekit("pretrain", cwd=tmp_path)
+    done = typed("pretrain", cwd=tmp_path)
     assert (done.returncode, "divisible by 8, found 100x100" in done.stderr) == (1, True)
 
 
@@ -274,13 +269,13 @@ def test_unlabelled_images_are_trained_on_and_never_sent_in_a_circle(home: Path,
     (tmp_path / "flat").mkdir()
     for index, image in enumerate(np.random.default_rng(0).integers(0, 256, (16, 32, 32), np.uint8)):
         cv2.imwrite(str(tmp_path / "flat" / f"{index}.png"), image)
-    assert probekit("import", "flat", cwd=tmp_path).returncode == 0
-    done = probekit("pretrain", "conrec", *QUICK, "--name", "bare", cwd=tmp_path)
+    assert typed("import", "flat", cwd=tmp_path).returncode == 0
+    done = typed("pretrain", "conrec", *QUICK, "--name", "bare", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "next: probekit show --run bare   or   probekit probe bare --data LABELLED.h5" in done.stdout
-    done = probekit("probe", cwd=tmp_path)
+    done = typed("probe", cwd=tmp_path)
     assert (done.returncode, "found no test split" in done.stderr) == (1, True)
-    done = probekit("probe", "bare", "--data", str(home / "data/rect-tri.h5"), "--no-floors", cwd=tmp_path)
+    done = typed("probe", "bare", "--data", str(home / "data/rect-tri.h5"), "--no-floors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "note: bare was trained on data/flat.h5" in done.stdout
     assert "raw pixels" not in done.stdout
@@ -289,11 +284,11 @@ def test_unlabelled_images_are_trained_on_and_never_sent_in_a_circle(home: Path,
 def test_a_picture_replaces_only_what_probekit_drew(home: Path, tmp_path: Path) -> None:
     file = str(home / "data" / "rect-tri.h5")
     (tmp_path / "mine.png").write_bytes(b"a holiday")
-    done = probekit("show", file, "--out", "mine.png", cwd=tmp_path)
+    done = typed("show", file, "--out", "mine.png", cwd=tmp_path)
     assert (done.returncode, "no picture that probekit drew" in done.stderr) == (1, True)
     assert (tmp_path / "mine.png").read_bytes() == b"a holiday"
-    assert [probekit("show", file, "--out", "new.png", cwd=tmp_path).returncode for _ in range(2)] == [0, 0]
-    done = probekit("show", file, "--out", "new.txt", cwd=tmp_path)
+    assert [typed("show", file, "--out", "new.png", cwd=tmp_path).returncode for _ in range(2)] == [0, 0]
+    done = typed("show", file, "--out", "new.txt", cwd=tmp_path)
     assert (done.returncode, "type --out new.png" in done.stderr) == (1, True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.png", "new.png"]
 

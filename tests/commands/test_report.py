@@ -6,8 +6,6 @@ Alone: pytest tests/commands/test_report.py
 import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,15 +13,8 @@ from rich.console import Console
 
 from probekit.commands.report import run_report
 from probekit.report import SCHEMA
+from tests.commands.typed import typed
 from tests.report.folders import make_run
-
-ROOT = Path(__file__).parents[2]
-
-
-def typed(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
-    command = [sys.executable, "-m", "probekit", "report", *arguments]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=200)
 
 
 def report(
@@ -102,18 +93,18 @@ def test_a_path_that_is_no_utf8_is_no_obstacle(home: Path, monkeypatch: pytest.M
 
 
 def test_json_and_markdown_go_to_stdout(home: Path) -> None:
-    done = typed("--format", "json", cwd=home)
+    done = typed("report", "--format", "json", cwd=home)
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
     assert content.keys() == {"schema", "command", "runs", "comparison"}
     assert "(the newest)" in done.stderr
-    done = typed("a", "b", "--format", "md", cwd=home)
+    done = typed("report", "a", "b", "--format", "md", cwd=home)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"<!-- {SCHEMA} -->")
 
 
 def test_an_error_is_a_line_and_exit_code_1(home: Path) -> None:
-    done = typed("nowhere", cwd=home)
+    done = typed("report", "nowhere", cwd=home)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: unknown run 'nowhere'; known: a, b")
     assert len(done.stderr.splitlines()) == 1
