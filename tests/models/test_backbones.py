@@ -179,8 +179,15 @@ def configured(method: str, backbone: str, **options: Any) -> Config:
     return resolve(method, get(METHODS, "method", method), preset="quick", seed=0, options=options)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "densenet121"])  # slow, and nothing new
-@pytest.mark.parametrize("method", METHODS)
+# Every method on one, and on each other one a method that decodes, one with a target, one with small crops.
+PAIRS = [(method, "test_resnet") for method in METHODS] + [
+    (method, name)
+    for method in ("conrec", "byol", "swav")
+    for name in ("test_convnext", "test_efficientnet", "test_vit", "test_mambaout")
+]
+
+
+@pytest.mark.parametrize(("method", "name"), PAIRS)
 def test_every_method_takes_every_backbone_or_says_why_not(method: str, name: str) -> None:
     config = configured(method, f"timm:{name}")
     if name == "test_vit" and config.method_options.get("alpha"):
@@ -194,8 +201,7 @@ def test_every_method_takes_every_backbone_or_says_why_not(method: str, name: st
     assert not [n for n, p in built.named_parameters() if p.requires_grad and p.grad is None]
 
 
-@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_resnet"])
-@pytest.mark.parametrize("method", ["swav", "dino"])
+@pytest.mark.parametrize(("method", "name"), [("swav", "test_vit"), ("dino", "test_convnext")])
 def test_small_crops_fit_patches_and_strides(method: str, name: str) -> None:
     """Views of 64 px with small crops of 24 for the U-Net: fewer than two patches of 16, less than a stride of 32."""
     config = configured(

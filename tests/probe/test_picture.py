@@ -57,7 +57,7 @@ def test_table_shows_what_is_undefined_as_a_dash() -> None:
     assert line.split()[-2:] == ["-", "-"]
 
 
-@pytest.mark.parametrize("classes", [2, 4, 50, 130])
+@pytest.mark.parametrize("classes", [2, 130])
 def test_png_is_drawn_and_leaves_matplotlib_alone(classes: int, tmp_path: Path) -> None:
     settings = dict(matplotlib.rcParams)
     path = tmp_path / "probe.png"

@@ -103,14 +103,14 @@ def test_chance_is_what_random_rankings_score(sizes: list[int], seed: int) -> No
         y = np.repeat(np.arange(len(sizes)), sizes)
         counts = np.bincount(y)[y] > 1
     rng = np.random.default_rng(seed)
-    total, rounds = np.zeros(len(METRICS)), 300
+    total, rounds = np.zeros(len(METRICS)), 150
     for _ in range(rounds):
         order = np.argsort(rng.random((len(y), len(y) - 1)), axis=1)
         others = np.array([np.delete(y, i) for i in range(len(y))])
         hits = np.take_along_axis(others, order, axis=1) == y[:, None]
         total += np.nanmean(module._metrics(hits)[counts], axis=0)
     expected = chance((np.bincount(y)[y] - 1)[counts], len(y) - 1)
-    np.testing.assert_allclose(total / rounds, list(expected.values()), atol=0.03)
+    np.testing.assert_allclose(total / rounds, list(expected.values()), atol=0.04)
 
 
 def test_chance_of_rank5_is_the_figure_of_the_notes() -> None:
