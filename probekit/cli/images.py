@@ -71,6 +71,21 @@ def import_(
     test_fraction: Annotated[
         float | None, typer.Option(min=0, max=0.9, help="Of all images, stratified; default: 0, digits 0.2.")
     ] = None,
+    val_as_test: Annotated[bool, typer.Option("--val-as-test", help="Take the val split as test.")] = False,
+    skip_split: Annotated[str | None, typer.Option(help="Leave a split out: val or test.")] = None,
+    depth: Annotated[
+        int | None, typer.Option(min=1, help="Folders: how many levels down the class folders are; asked if not clear.")
+    ] = None,
+    labels_csv: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Folders: a table with the labels of the files.")
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="Its column of class names.")] = None,
+    bits: Annotated[
+        int | None, typer.Option(min=1, max=16, help="Bits that the pixels use, of the 16 (or 8) their files have.")
+    ] = None,
+    values: Annotated[
+        str | None, typer.Option("--range", help="The values of black and white, as 0,4095; default: seen or asked.")
+    ] = None,
     seed: Seed = 0,
     subset: Annotated[bool, typer.Option("--subset", help="Official: take what is there, however many.")] = False,
     train_with_val: Annotated[
@@ -88,24 +103,38 @@ def import_(
     overwrite: Overwrite = False,
 ) -> None:
     """Turn an npz file, a folder of images or an official dataset into a dataset file."""
-    from probekit.commands.import_ import ImportOptions, run_import
-    from probekit.importers import Choices
+    from probekit.commands.import_ import run_import
+    from probekit.importers import Choices, Options, parse_range
 
     choices = Choices(
         subset=subset, train_with_val=train_with_val, labels=labels, classes=classes, n_classes=n_classes, seed=seed
     )
-    options = ImportOptions(
+    options = Options(
         size=size,
         resize=resize,
         max_gb=max_gb,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         seed=seed,
+        bits=bits,
+        range=None if values is None else parse_range(values),
+        skip_split=skip_split,
+        val_as_test=val_as_test,
+        depth=depth,
+        labels_csv=labels_csv,
+        column=column,
+    )
+    run_import(
+        source,
+        root,
+        choices,
+        options,
+        out=out or DATA / f"{Path(source).resolve().stem}.h5",
         skip_broken=skip_broken,
         compression=compression,
         overwrite=overwrite,
+        console=console,
     )
-    run_import(source, root, choices, options, out=out or DATA / f"{Path(source).resolve().stem}.h5", console=console)
 
 
 @app.command()

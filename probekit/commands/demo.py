@@ -9,30 +9,18 @@ from rich.console import Console
 
 from probekit.commands.gen import gen_once
 from probekit.commands.heatmap import HeatmapOptions, run_heatmap
-from probekit.commands.import_ import ImportOptions, run_import
+from probekit.commands.import_ import run_import
 from probekit.commands.pretrain import run_pretrain, run_resume
 from probekit.commands.probe import run_probe
 from probekit.commands.probe_options import ProbeOptions
 from probekit.commands.report import run_report
-from probekit.importers import Choices
+from probekit.importers import Choices, Options
 from probekit.run import Run
 
 # Preset quick takes some 20 minutes on two cores without AVX-512. Cheaper views, smaller batches and fewer passes end
 # in 10 and still beat the random network on the fine factor (docs/log.md, 2026-11-21).
 SHORTER = ("views.max_size=48", "train.batch_size=8", "train.epochs=26")
 DIGITS = ("train.epochs=15",)  # docs/log.md, 2026-11-22
-# The dataset's own size, its own test part, and nothing overwritten.
-IMPORT = ImportOptions(
-    size=None,
-    resize=None,
-    max_gb=None,
-    val_fraction=0.0,
-    test_fraction=None,
-    seed=0,
-    skip_broken=False,
-    compression=None,
-    overwrite=False,
-)
 
 
 def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: Console) -> None:
@@ -77,7 +65,18 @@ def run_demo_real(method: str, *, data: Path, runs: Path, overwrite: bool, conso
     if file.exists():
         console.print(f"data: {file} (as it is)")
     else:
-        run_import("digits", None, Choices(), IMPORT, out=file, console=console)
+        # The dataset's own size, its own test part, and nothing overwritten.
+        run_import(
+            "digits",
+            None,
+            Choices(),
+            Options(),
+            out=file,
+            skip_broken=False,
+            compression=None,
+            overwrite=False,
+            console=console,
+        )
     console.rule(f"2 of 4: pretraining {method}, without labels")
     run = _pretrain(method, file, Run(runs / f"demo-digits-{method}"), DIGITS, overwrite=overwrite, console=console)
     console.rule("3 of 4: what can be read from it, with many labels, few, and none")

@@ -1,6 +1,7 @@
 """`probekit import`: other people's images, turned into a dataset file."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -9,40 +10,34 @@ from probekit.commands.hints import after_data
 from probekit.commands.locate import check_h5
 from probekit.commands.progress import progress_bar
 from probekit.h5 import DatasetInfo
-from probekit.importers import OFFICIAL, Choices, Options, Skipped, Told, import_dataset, import_official, is_unfinished
+from probekit.importers import (
+    OFFICIAL,
+    Choices,
+    Official,
+    Options,
+    Skipped,
+    Told,
+    import_dataset,
+    import_official,
+    is_unfinished,
+)
 from probekit.importers.official import MAX_GB
 from probekit.registry import nearest
 
-
-@dataclass(frozen=True, kw_only=True)
-class ImportOptions:
-    """What was typed; None is the source's default.
-
-    Attributes:
-        size: Pixels a side.
-        resize: "crop" or "squash".
-        max_gb: The most gigabytes of pixels that are kept as they are.
-        val_fraction: Of the training images.
-        test_fraction: Of all images.
-        seed: Of the fractions, and of a choice of classes.
-        skip_broken: Leave unreadable images out.
-        compression: "gzip", "lzf" or "none".
-        overwrite: Replace an existing file.
-    """
-
-    size: int | None
-    resize: str | None
-    max_gb: float | None
-    val_fraction: float
-    test_fraction: float | None
-    seed: int
-    skip_broken: bool
-    compression: str | None
-    overwrite: bool
+SHOWN = 5  # files of one folder that were left out for the same reason
 
 
 def run_import(
-    source: str, root: Path | None, choices: Choices, options: ImportOptions, *, out: Path, console: Console
+    source: str,
+    root: Path | None,
+    choices: Choices,
+    options: Options,
+    *,
+    out: Path,
+    skip_broken: bool,
+    compression: str | None,
+    overwrite: bool,
+    console: Console,
 ) -> DatasetInfo:
     """Imports, lists what was skipped, and says what was written and what to type next.
 
@@ -50,8 +45,11 @@ def run_import(
         source: A name in `OFFICIAL`, or else an npz file or a folder; ./NAME is always a folder.
         root: The folder of an official dataset.
         choices: What was chosen of it.
-        options: The rest.
+        options: What becomes of the images; what is None is the dataset's own default.
         out: The file.
+        skip_broken: Leave unreadable images out.
+        compression: "gzip", "lzf" or "none"; None is the kind of source's default.
+        overwrite: Replace an existing file.
         console: Where lines go.
 
     Raises:
@@ -64,74 +62,75 @@ def run_import(
         told = Told(advance, console.print)
         try:
             if source in OFFICIAL:
-                info, skipped = _import_official(source, root, choices, options, out, told)
+                options = _for_official(OFFICIAL[source], options)
+                info, skipped = import_official(
+                    source,
+                    root,
+                    choices,
+                    options,
+                    out=out,
+                    skip_broken=skip_broken,
+                    overwrite=overwrite,
+                    # Photographs shrink by 14 % (probekit.h5.write), which would take as long as decoding them.
+                    compression=compression or "none",
+                    told=told,
+                )
             else:
-                info, skipped = _import_plain(source, root, choices, options, out, told)
+                _check_plain(source, root, choices)
+                info, skipped = import_dataset(
+                    Path(source),
+                    options,
+                    out=out,
+                    skip_broken=skip_broken,
+                    overwrite=overwrite,
+                    compression=compression or "gzip",
+                    told=told,
+                )
         except (KeyboardInterrupt, SystemExit):
             if is_unfinished(out):
                 console.print("interrupted; the same command goes on from here")
             raise
-    for item in skipped:
-        console.print(f"skipped {item.path}: {item.reason}")
+    for line in _lines(skipped):
+        console.print(line)
     parts = ", ".join(f"{split.n:,} {name}" for name, split in info.splits.items())
     classes = f"{len(info.classes) or 'no'} class{'es' * (len(info.classes) != 1)}"
     console.print(f"wrote {out}: {parts}; {classes}; hash {info.content_hash}")
-    if source in OFFICIAL or options.max_gb is not None:
-        console.print(_kept(info, MAX_GB if options.max_gb is None else options.max_gb))
+    if options.max_gb is not None:
+        console.print(_kept(info, options.max_gb))
     console.print(after_data(info))
     return info
 
 
-def _import_official(
-    name: str, root: Path | None, choices: Choices, options: ImportOptions, out: Path, told: Told
-) -> tuple[DatasetInfo, list[Skipped]]:
-    official = OFFICIAL[name]
-    resolved = Options(
+def _for_official(official: Official, options: Options) -> Options:
+    """What was typed, and else the dataset's own defaults."""
+    return replace(
+        options,
         size=options.size or official.size,
         resize=options.resize or official.resize,
         max_gb=MAX_GB if options.max_gb is None else options.max_gb,
-        val_fraction=options.val_fraction,
         test_fraction=official.test_fraction if options.test_fraction is None else options.test_fraction,
-        seed=options.seed,
-    )
-    return import_official(
-        name,
-        root,
-        choices,
-        resolved,
-        out=out,
-        skip_broken=options.skip_broken,
-        overwrite=options.overwrite,
-        # Photographs shrink by 14 % (probekit.h5.write), which would take as long as decoding them.
-        compression=options.compression or "none",
-        told=told,
     )
 
 
-def _import_plain(
-    source: str, root: Path | None, choices: Choices, options: ImportOptions, out: Path, told: Told
-) -> tuple[DatasetInfo, list[Skipped]]:
+def _check_plain(source: str, root: Path | None, choices: Choices) -> None:
     if root is not None:
         raise ValueError(nearest("official dataset", source, OFFICIAL))
     typed = [name for name, value in asdict(choices).items() if value and name != "seed"]
     if typed:
         option = f"--{typed[0].replace('_', '-')}"
         raise ValueError(f"expected {option} with an official dataset (probekit list), found {source}; leave it out")
-    return import_dataset(
-        Path(source),
-        out=out,
-        size=options.size,
-        resize=options.resize or "crop",
-        max_gb=options.max_gb,
-        val_fraction=options.val_fraction,
-        test_fraction=options.test_fraction or 0.0,
-        seed=options.seed,
-        skip_broken=options.skip_broken,
-        overwrite=options.overwrite,
-        compression=options.compression or "gzip",
-        progress=told.progress,
-        note=told.note,
-    )
+
+
+def _lines(skipped: Iterable[Skipped]) -> Iterator[str]:
+    """A line for what was left out, each, and of many of one kind in one folder for the first few."""
+    groups: dict[tuple[str, str], list[Skipped]] = {}
+    for item in skipped:
+        groups.setdefault((item.path.rpartition("/")[0], item.reason), []).append(item)
+    for (folder, reason), items in groups.items():
+        for item in items[:SHOWN]:
+            yield f"skipped {item.path}: {item.reason}"
+        if len(items) > SHOWN:
+            yield f"skipped {len(items) - SHOWN:,} more in {folder or 'the folder itself'}: {reason}"
 
 
 def _kept(info: DatasetInfo, max_gb: float) -> str:

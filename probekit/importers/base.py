@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from generators.base import Factor
 VAL, TEST = "val", "test"
 MAX_SIZE = 4096  # own choice: a chunk of one such RGB image is 48 MiB
 RESIZES = ("crop", "squash")
+Part = TypeVar("Part")
 Label = int | bytes | None  # index of a class; one byte a class (probekit.h5: 0, 1 or 255); unlabelled
 
 
@@ -37,36 +38,69 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the user asked for, checked.
+    """What the user asked for, checked; None is the source's default.
 
     Attributes:
         size: Pixels a side, or None for images as they are.
         val_fraction: Of the training images.
-        test_fraction: Of all images.
+        test_fraction: Of all images; None is 0.
         seed: Of the splits.
-        resize: "crop" (the centre square) or "squash" (all of it, whatever its aspect).
+        resize: "crop" (the centre square, also None) or "squash" (all of it, whatever its aspect).
         max_gb: The most gigabytes of pixels (10^9 bytes) that are kept as they are; more become JPEG. None is no bound.
+        bits: Bits that the pixels use, of those their files have.
+        range: The values that become black and white.
+        skip_split: "val" or "test", to be left out.
+        val_as_test: Take val as test.
+        depth: Folders: how many levels down the class folders are.
+        labels_csv: Folders: the table that holds the labels.
+        column: Folders: its column of class names.
     """
 
-    size: int | None
-    val_fraction: float
-    test_fraction: float
-    seed: int
-    resize: str = "crop"
+    size: int | None = None
+    val_fraction: float = 0.0
+    test_fraction: float | None = None
+    seed: int = 0
+    resize: str | None = None
     max_gb: float | None = None
+    bits: int | None = None
+    range: tuple[float, float] | None = None
+    skip_split: str | None = None
+    val_as_test: bool = False
+    depth: int | None = None
+    labels_csv: Path | None = None
+    column: str | None = None
 
     def __post_init__(self) -> None:
-        if self.resize not in RESIZES:
+        if self.resize not in (None, *RESIZES):
             raise ValueError(f"expected --resize {' or '.join(RESIZES)}, found {self.resize!r}")
-        if self.size is None and (self.resize != "crop" or self.max_gb is not None):
-            raise ValueError("expected a size with --resize and --max-gb, found none; type --size 224")
         if self.max_gb is not None and not self.max_gb >= 0:
             raise ValueError(f"expected gigabytes from 0 up, found {self.max_gb}; type --max-gb 8")
         if self.size is not None and not 1 <= self.size <= MAX_SIZE:
             raise ValueError(f"expected a size from 1 to {MAX_SIZE} pixels, found {self.size}; type --size 128")
-        for name, value in (("val", self.val_fraction), ("test", self.test_fraction)):
+        for name, value in ((VAL, self.val_fraction), (TEST, self.test_fraction or 0.0)):
             if not 0.0 <= value < 1.0:
                 raise ValueError(f"expected a fraction from 0 to below 1, found {value}; type --{name}-fraction 0.2")
+        if self.bits is not None and self.range is not None:
+            raise ValueError("expected --bits or --range, found both; leave one out")
+        if self.bits is not None and not 1 <= self.bits <= 16:
+            raise ValueError(f"expected 1 to 16 bits, found {self.bits}; type --bits 12")
+        if self.skip_split not in (None, VAL, TEST):
+            raise ValueError(f"expected --skip-split val or test, found {self.skip_split!r}")
+        if self.depth is not None and self.depth < 1:
+            raise ValueError(f"expected a depth from 1 up, found {self.depth}; type --depth 1")
+        if (self.labels_csv is None) != (self.column is None):
+            raise ValueError("expected --labels-csv FILE and --column NAME together, found one of them")
+
+    def only_of_folders(self, source: str) -> None:
+        """Refuses what makes sense for folders of images alone.
+
+        Raises:
+            ValueError: If such an option was typed.
+        """
+        typed = {"--depth": self.depth, "--labels-csv": self.labels_csv}
+        for option, value in typed.items():
+            if value is not None:
+                raise ValueError(f"expected {option} with a folder of images, found {source}; leave it out")
 
 
 class Item(Protocol):
@@ -83,8 +117,8 @@ class Item(Protocol):
     def stamp(self) -> str:
         """What changes when its file does."""
 
-    def decode(self) -> NDArray[np.uint8]:
-        """uint8 `[H, W]`, or BGR `[H, W, 3]` as OpenCV has it; raises `Broken`."""
+    def decode(self) -> NDArray[Any]:
+        """Finite numbers `[H, W]`, or BGR `[H, W, 3]` as OpenCV has it; raises `Broken`."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +133,7 @@ class Source:
         factors: Class factors, each with its value for each class.
         channels: 1 or 3, where that is known before the images are seen.
         params: What else the file says of itself.
+        notes: Lines for the user.
     """
 
     name: str
@@ -108,6 +143,7 @@ class Source:
     factors: tuple[tuple[Factor, tuple[int, ...]], ...] = ()
     channels: int | None = None
     params: dict[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def columns(self, items: Sequence[Item]) -> tuple[NDArray[Any] | None, dict[str, NDArray[Any]]]:
         """Labels and factors of some items, as `probekit.h5.as_columns` takes them."""
@@ -142,6 +178,28 @@ def file_stamp(path: str | Path) -> str:
     return f"{found.st_size} {found.st_mtime_ns}"
 
 
+def readable(name: str) -> str:
+    """A name as text that can be written: bytes that are no UTF-8, and lone surrogates, become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def choose_splits(splits: Mapping[str, Part], options: Options) -> dict[str, Part]:
+    """Splits without the one to be left out, and with val as test, as the options ask.
+
+    Raises:
+        ValueError: If there is no such split, or there is a test split already.
+    """
+    result = dict(splits)
+    found = ", ".join(splits)
+    if options.skip_split is not None and result.pop(options.skip_split, None) is None:
+        raise ValueError(f"expected a {options.skip_split} split, found {found}; leave --skip-split out")
+    if options.val_as_test:
+        if VAL not in result or TEST in result:
+            raise ValueError(f"expected val and no test with --val-as-test, found {found}; leave it out")
+        result[TEST] = result.pop(VAL)
+    return result
+
+
 def set_apart(splits: dict[str, list[Any]], options: Options, classes: Sequence[str]) -> dict[str, Sequence[Any]]:
     """Divides train into train, val and test as the options ask, class by class.
 
@@ -151,7 +209,7 @@ def set_apart(splits: dict[str, list[Any]], options: Options, classes: Sequence[
     Raises:
         ValueError: If the source has such a split of its own, or a class has too few images.
     """
-    wanted = {TEST: options.test_fraction, VAL: options.val_fraction}
+    wanted = {TEST: options.test_fraction or 0.0, VAL: options.val_fraction}
     result = dict(splits)
     for split, fraction in wanted.items():
         if not fraction:

@@ -1,18 +1,18 @@
 """Folders of images: class folders, class folders under train, test and val, or images without labels."""
 
-import os
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from probekit.h5 import SPLITS
-from probekit.importers.base import Options, Skipped, Source, file_stamp, set_apart
+from probekit.importers.base import Options, Skipped, Source, choose_splits, file_stamp, readable, set_apart
 from probekit.importers.images import SUFFIXES, decode_file
-
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+from probekit.importers.layout import Found, find_classes, find_splits
+from probekit.importers.table import label_by_table, notes_on_tables
+from probekit.importers.tree import TABLES, Folder, prune, read_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class File:
         """Changes when the file does."""
         return file_stamp(self.path)
 
-    def decode(self) -> NDArray[np.uint8]:
-        """uint8 `[H, W]` or BGR `[H, W, 3]`."""
+    def decode(self) -> NDArray[Any]:
+        """Finite numbers `[H, W]` or BGR `[H, W, 3]`."""
         return decode_file(self.path)
 
 
@@ -36,100 +36,98 @@ def open_folder(source: Path, options: Options) -> Source | None:
     """The splits of a folder, or None if it is something else.
 
     Raises:
-        ValueError: If it holds no images, or images beside class folders.
+        ValueError: If it holds no images, or what its folders mean is not clear.
     """
     if not source.is_dir():
         return None
     ignored: list[Skipped] = []
-    roots = _split_folders(source, ignored)
-    found = {split: _labelled(source, root, ignored) for split, root in roots.items()}
-    if not found["train"]:
+    notes: list[str] = []
+    top = read_tree(source, ignored)
+    tables = [folder.path / name for folder in top.all() for name in folder.others if name.lower().endswith(TABLES)]
+    prune(top, ignored)
+    if not top.n:
         raise ValueError(
-            f"expected images or class folders of images in {source / roots['train']}, found none; "
-            f"known kinds: {' '.join(sorted(SUFFIXES))}"
+            f"expected images in {source}, found none{_instead(ignored)}; kinds: {' '.join(sorted(SUFFIXES))}"
         )
-    classes = tuple(sorted({name for files in found.values() for name, _ in files if name is not None}))
-    for split, files in found.items():
-        if {name is None for name, _ in files} - {not classes}:
-            raise ValueError(f"expected images in class folders everywhere or nowhere, found both in {source}")
-        if not files:
-            raise ValueError(f"expected images in {source / roots[split]}, found none; remove the folder")
-    for split, files in found.items():
-        new = {name for name, _ in files} - {name for name, _ in found["train"]}
-        if new:
-            raise ValueError(f"expected the classes of train in {split}, found also {', '.join(map(repr, new))}")
-    names = _readable(classes)
-    index = {name: k for k, name in enumerate(classes)}
+    roots = choose_splits(find_splits(top, options.depth, ignored, notes), options)
+    for split, root in roots.items():
+        if not root.n:
+            raise ValueError(f"expected images in {root.path}, found none; remove the folder{_or_skip(split)}")
+    if options.labels_csv is not None:
+        assert options.column is not None
+        found: dict[str, Found] = label_by_table(roots, options.labels_csv, options.column, notes)
+    else:
+        found = find_classes(roots, options.depth, notes)
+    notes += notes_on_tables([table for table in tables if not _is_same(table, options.labels_csv)])
+    _check_classes(found)
+    ignored += _others(roots)
+    names = sorted({label for files in found.values() for label, _, _ in files if label is not None})
+    index = {name: k for k, name in enumerate(names)}
+    classes = _distinct(names, "class names")
     splits = {
-        split: [File(_key(path, source), None if name is None else index[name], path) for name, path in files]
+        split: [File(key, None if label is None else index[label], path) for label, key, path in files]
         for split, files in found.items()
     }
-    resolved = source.resolve().name
-    return Source(_readable((resolved,))[0], names, set_apart(splits, options, names), ignored)
+    _distinct([file.key for files in splits.values() for file in files], "names of images")
+    if "val" in splits and "test" not in splits and options.test_fraction is None:
+        notes.append("there is no test split; to take val as test, type --val-as-test")
+    name = readable(source.resolve().name)
+    apart = set_apart(splits, options, classes)
+    return Source(name, classes, apart, ignored, notes=notes)
 
 
-def _split_folders(source: Path, ignored: list[Skipped]) -> dict[str, str]:
-    """Which folder holds which split; without a folder "train" all is one."""
-    entries = _entries(source)
-    found: dict[str, str] = {}
-    for name in entries:
-        split = SPLIT_NAMES.get(name.lower())
-        if split is not None and (source / name).is_dir():
-            if split in found:
-                raise ValueError(f"expected one folder for {split}, found {found[split]!r} and {name!r} in {source}")
-            found[split] = name
-    if "train" not in found:
-        if found and not any((source / name).is_dir() for name in entries if name not in found.values()):
-            raise ValueError(f"expected a folder train beside {' and '.join(found.values())} in {source}, found none")
-        return {"train": "."}
-    ignored += [Skipped(_key(source / name, source), "beside train") for name in entries if name not in found.values()]
-    return {split: found[split] for split in SPLITS if split in found}
+def _is_same(table: Path, typed: Path | None) -> bool:
+    return typed is not None and typed.exists() and table.samefile(typed)
 
 
-def _labelled(source: Path, root: str, ignored: list[Skipped]) -> list[tuple[str | None, Path]]:
-    """(class or None, file) of all images under a split's folder, sorted by their names."""
-    folder = source / root
-    found: list[tuple[str | None, Path]] = []
-    for name in _entries(folder):
-        if (folder / name).is_dir():
-            files = (Path(where) / file for where, names in _walk(folder / name) for file in names)
-            found += [(name, file) for file in sorted(files, key=lambda path: _key(path, source))]
-        else:
-            found.append((None, folder / name))
-    kept = []
-    for label, path in found:
-        if path.name.startswith("."):
-            continue
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            kept.append((label, path))
-        else:
-            ignored.append(Skipped(_key(path, source), "not an image file by its name"))
-    return kept
+def _instead(ignored: Sequence[Skipped]) -> str:
+    """The first of what was passed over, where nothing else is there."""
+    return f" but {ignored[0].path!r} ({ignored[0].reason})" if ignored else ""
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each folder at any depth with its files; hidden ones hold copies and thumbnails, not images of the class."""
-    for where, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield where, files
+def _or_skip(split: str) -> str:
+    return "" if split == "train" else f", or type --skip-split {split}"
 
 
-def _entries(folder: Path) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+def _check_classes(found: dict[str, Found]) -> None:
+    """Every split has the classes of train, or none."""
+    known = {label for label, _, _ in found["train"]}
+    for split, files in found.items():
+        own = {label for label, _, _ in files}
+        if (None in own) != (None in known):
+            has, wanted = ("no classes", "class folders") if None in own else ("class folders", "no classes")
+            raise ValueError(
+                f"expected {wanted} in {split} as in train, found {has}{_or_skip(split).replace(',', ';')}"
+            )
+        new = sorted(label for label in own - known if label is not None)
+        if new:
+            raise ValueError(
+                f"expected the classes of train in {split}, found also {', '.join(map(repr, map(readable, new)))}; "
+                f"move them away, or type --skip-split {split}"
+            )
 
 
-def _key(path: Path, source: Path) -> str:
-    """The path within the source, the same on every system."""
-    return _readable((PurePath(os.path.relpath(path, source)).as_posix(),))[0]
+def _others(roots: dict[str, Folder]) -> list[Skipped]:
+    """The files beside the images that are no images."""
+    return [
+        Skipped(folder.below(name), "not an image file by its name")
+        for root in roots.values()
+        for folder in root.all()
+        for name in folder.others
+        if not name.lower().endswith(TABLES)  # a line says how to read it
+    ]
 
 
-def _readable(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names as text: bytes that are no UTF-8 become question marks.
+def _distinct(names: Sequence[str], what: str) -> tuple[str, ...]:
+    """Names as text.
 
     Raises:
         ValueError: If two become the same.
     """
-    clean = tuple(os.fsencode(name).decode("utf-8", "replace") for name in names)
-    if len(set(clean)) < len(clean):
-        raise ValueError("expected class folders with distinct readable names, found two that look the same")
+    clean = tuple(map(readable, names))
+    seen: dict[str, str] = {}
+    for name in clean:
+        other = seen.setdefault(unicodedata.normalize("NFC", name), name)
+        if other is not name:
+            raise ValueError(f"expected distinct {what}, found two that look the same, {other!a} and {name!a}")
     return clean

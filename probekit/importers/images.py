@@ -1,53 +1,101 @@
-"""One image file to uint8, as OpenCV has it (BGR), to a square, and to grey or RGB."""
+"""One image file to numbers, as OpenCV has them (BGR), to a square, and to grey or RGB."""
 
+import io
+import logging
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from probekit.importers.base import Broken
+from probekit.importers.files import read_bytes
 
 Pixels = NDArray[np.uint8]
 
 # What OpenCV reads in its default build (OpenCV documentation, imread).
-_NAMES = "avif bmp dib exr gif hdr jp2 jpe jpeg jpg pbm pfm pgm pic png pnm ppm pxm ras sr tif tiff webp"
+_NAMES = "avif bmp dib exr gif hdr jfif jp2 jpe jpeg jpg pbm pfm pgm pic png pnm ppm pxm ras sr tif tiff webp"
 SUFFIXES = frozenset(f".{name}" for name in _NAMES.split(" "))
+PNG, TIFF = b"\x89PNG", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+OPAQUE = {"uint16": 65535}  # alpha of pixels that hide the paper; 1 for floats
 PAPER_WHITE = 255  # what shows through transparent pixels
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a broken image is our one line, not also OpenCV's
 
 
-def decode_file(path: Path) -> Pixels:
-    """Reads uint8 `[H, W]` or BGR `[H, W, 3]`, upright as its EXIF orientation says, unless it may be transparent.
+def decode_file(path: Path) -> NDArray[Any]:
+    """Reads numbers `[H, W]` or BGR `[H, W, 3]`, upright as its EXIF orientation says, unless it may be transparent.
 
-    16-bit images are scaled to 8 bits. Float images are clipped to [0, 1], where 1 is white, as OpenCV itself does for
-    radiance files. Transparent pixels show white paper.
+    Numbers are as the file has them: bytes, more bits, or floats. Transparent pixels show white paper.
 
     Raises:
-        Broken: If it is no readable image of 8 or 16 bits or finite floats.
+        Broken: If it is no readable image, or is several, or holds numbers that are not finite.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise Broken(error.strerror or "cannot be read") from error
+        data = read_bytes(path)
+    except (OSError, ValueError) as error:
+        raise Broken(getattr(error, "strerror", None) or str(error)) from error
     if not data:
         raise Broken("the file is empty")
     image = _decode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    try:
+        _check_whole(data)
+    except (OSError, ValueError, SyntaxError, IndexError) as error:
+        raise error if isinstance(error, Broken) else Broken(f"its pages cannot be counted: {error}") from error
     if image.ndim == 3 and not _is_opaque(data):
         whole = _decode(data, cv2.IMREAD_UNCHANGED)
-        image = _on_paper(_to_8_bits(whole)) if whole.ndim == 3 and whole.shape[2] == 4 else image
-    return _to_8_bits(image)
+        image = _on_paper(whole) if whole.ndim == 3 and whole.shape[2] == 4 else image
+    if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
+        raise Broken("expected finite pixels, found nan or inf")
+    return image
 
 
 def _is_opaque(data: bytes) -> bool:
     """Whether a file is known to have no transparent pixels: JPEG, or PNG with neither alpha nor a clear colour."""
-    if data.startswith(b"\x89PNG"):
-        return data[25:26] == b"\x02" and b"tRNS" not in data[: data.find(b"IDAT")]
+    if data.startswith(PNG):
+        return data[25:26] == b"\x02" and b"tRNS" not in _before_pixels(data)
     return data.startswith(b"\xff\xd8")
 
 
-def _decode(data: bytes, flags: int) -> NDArray[np.generic]:
+def _check_whole(data: bytes) -> None:
+    """Refuses what OpenCV would pass over without a word: all pages but the first, and the transparency of grey."""
+    pages, clear_grey = 1, False
+    if data.startswith(PNG):
+        head = _before_pixels(data)
+        pages = 2 if b"acTL" in head else 1
+        clear_grey = data[25:26] == b"\x00" and b"tRNS" in head
+    elif data.startswith(TIFF):
+        pages, clear_grey = _tiff_pages(data)
+    elif data.startswith(b"GIF8"):
+        with Image.open(io.BytesIO(data)) as opened:
+            pages = getattr(opened, "n_frames", 1)
+    elif data[8:16] == b"WEBPVP8X":
+        pages = 2 if data[20] & 2 else 1  # the flag of an animation
+    elif data[4:12] == b"ftypavis":
+        pages = 2
+    if pages > 1:
+        raise Broken("several pages in one file; save each as an image of its own")
+    if clear_grey:
+        raise Broken("grey with transparency in a way that OpenCV does not read; save it without")
+
+
+def _tiff_pages(data: bytes) -> tuple[int, bool]:
+    """How many pages a TIFF file has, and whether the first is grey with alpha."""
+    from tifffile import TiffFile  # takes a while to load, and few have such files
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    with TiffFile(io.BytesIO(data)) as file:
+        return len(file.pages), getattr(file.pages.first, "samplesperpixel", 1) == 2
+
+
+def _before_pixels(data: bytes) -> bytes:
+    """What a PNG file says before its pixels."""
+    return data[: data.find(b"IDAT")]
+
+
+def _decode(data: bytes, flags: int) -> NDArray[Any]:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -57,20 +105,12 @@ def _decode(data: bytes, flags: int) -> NDArray[np.generic]:
     return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
 
 
-def _to_8_bits(image: NDArray[np.generic]) -> Pixels:
-    if image.dtype == np.uint16:
-        return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
-    if np.issubdtype(image.dtype, np.floating):
-        if not np.isfinite(image).all():
-            raise Broken("expected finite pixels, found nan or inf")
-        return (image.clip(0, 1) * 255).round().astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise Broken(f"expected 8 or 16 bits or floats in [0, 1] a pixel, found {image.dtype}")
-    return image.astype(np.uint8, copy=False)
-
-
-def _on_paper(image: Pixels) -> Pixels:
+def _on_paper(image: NDArray[Any]) -> NDArray[Any]:
     """BGRA `[H, W, 4]` on white, BGR `[H, W, 3]`."""
+    if image.dtype != np.uint8:  # which number is white is not known before all images are
+        if (image[..., 3] < OPAQUE.get(image.dtype.name, 1)).any():
+            raise Broken("transparent pixels in more than 8 bits; save it with 8 bits, or without transparency")
+        return image[..., :3]
     alpha = image[..., 3:].astype(np.uint32)
     mixed = (image[..., :3] * alpha + PAPER_WHITE * (255 - alpha) + 127) // 255
     return mixed.astype(np.uint8)

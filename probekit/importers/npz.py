@@ -1,4 +1,4 @@
-"""npz files as the ConRec authors publish theirs: x_train, y_train, x_test, y_test; uint8 images, labels from 0."""
+"""npz files as the ConRec authors publish theirs: x_train, y_train, x_test, y_test; labels from 0."""
 
 import zipfile
 from dataclasses import dataclass
@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.importers.base import Options, Source, file_stamp, set_apart
+from probekit.h5 import SPLITS
+from probekit.importers.base import Broken, Options, Skipped, Source, choose_splits, file_stamp, readable, set_apart
 from probekit.importers.published import published
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+VAL_KEYS = ("x_val", "y_val")  # taken where both are there
+SHOWN = 8  # names in a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class Row:
 
     key: str
     label: int
-    images: NDArray[np.uint8]
+    images: NDArray[Any]
     index: int
     of_file: str
 
@@ -28,9 +31,11 @@ class Row:
         """Changes when the npz file does."""
         return self.of_file
 
-    def decode(self) -> NDArray[np.uint8]:
-        """uint8 `[H, W]` or BGR `[H, W, 3]`."""
-        image: NDArray[np.uint8] = self.images[self.index]
+    def decode(self) -> NDArray[Any]:
+        """Finite numbers `[H, W]` or BGR `[H, W, 3]`."""
+        image: NDArray[Any] = self.images[self.index]
+        if image.dtype.kind == "f" and not np.isfinite(image).all():
+            raise Broken("expected finite pixels, found nan or inf")
         if image.ndim == 2:
             return image
         return image[..., 0] if image.shape[2] == 1 else image[..., ::-1]
@@ -46,42 +51,47 @@ def open_npz(source: Path, options: Options) -> Source | None:
         if source.suffix == ".npz":
             raise ValueError(f"expected an npz file, found no zip archive in {source}; is it complete?")
         return None
-    arrays = _load(source)
-    train, test = (_rows(arrays, split, file_stamp(source)) for split in ("train", "test"))
+    options.only_of_folders("an npz file")
+    arrays, others = _load(source)
+    splits = {split: _rows(arrays, split, file_stamp(source)) for split in SPLITS if f"x_{split}" in arrays}
     found = np.unique(arrays["y_train"])
     classes = len(found)
     if not np.array_equal(found, np.arange(classes)):
         shown = ", ".join(map(str, found[:8].tolist()))
         raise ValueError(f"expected labels 0, 1, ... without gaps in y_train, found {shown}{', ...' * (classes > 8)}")
-    if not np.isin(arrays["y_test"], found).all():
-        raise ValueError(f"expected labels 0 to {classes - 1} in y_test, as in y_train, found others")
+    for split in splits:
+        if not np.isin(arrays[f"y_{split}"], found).all():
+            raise ValueError(f"expected labels 0 to {classes - 1} in y_{split}, as in y_train, found others")
     known = published(source)
     names = known.classes if known else tuple(map(str, range(classes)))
-    splits = set_apart({"train": train, "test": test}, options, names)
-    return Source(source.name, names, splits, factors=known.factors if known else ())
+    apart = set_apart(choose_splits(splits, options), options, names)
+    ignored = [Skipped(readable(key), f"not one of {', '.join((*KEYS, *VAL_KEYS))}") for key in others]
+    return Source(readable(source.name), names, apart, ignored, factors=known.factors if known else ())
 
 
-def _load(source: Path) -> dict[str, NDArray[Any]]:
-    """The four arrays; never unpickles."""
+def _load(source: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """The arrays of all splits, and the names of other arrays; never unpickles."""
     try:
         with np.load(source, allow_pickle=False) as archive:
-            missing = [key for key in KEYS if key not in archive.files]
-            if missing:
-                raise ValueError(f"expected the keys {', '.join(KEYS)}, found {', '.join(archive.files) or 'none'}")
-            arrays = {key: archive[key] for key in KEYS}
+            if not set(KEYS) <= set(archive.files):
+                found = ", ".join(archive.files[:SHOWN]) + (", ..." if len(archive.files) > SHOWN else "")
+                raise ValueError(f"expected the keys {', '.join(KEYS)}, found {found or 'none'}")
+            with_val = set(VAL_KEYS) <= set(archive.files)
+            arrays = {key: archive[key] for key in (*KEYS, *VAL_KEYS * with_val)}
+            others = [key for key in archive.files if key not in arrays]
     except Exception as error:  # a damaged archive surfaces as whatever zipfile, zlib or NumPy felt first
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"cannot read {source}: {reason}") from error
     for key, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise ValueError(f"expected an array under {key} in {source}, found something else")
-    return arrays
+    return arrays, others
 
 
 def _rows(arrays: dict[str, NDArray[Any]], split: str, stamp: str) -> list[Row]:
     x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
-    if x.dtype != np.uint8:
-        raise ValueError(f"expected uint8 images in x_{split}, found {x.dtype}")
+    if x.dtype.kind not in "uif":
+        raise ValueError(f"expected images of numbers in x_{split}, such as uint8, found {x.dtype}")
     if x.ndim not in (3, 4) or 0 in x.shape or (x.ndim == 4 and x.shape[3] not in (1, 3)):
         raise ValueError(f"expected x_{split} of shape [N, H, W], [N, H, W, 1] or [N, H, W, 3], found {list(x.shape)}")
     if y.dtype.kind not in "iu" or y.shape != x.shape[:1]:

@@ -17,6 +17,7 @@ from probekit.h5 import Block, DatasetWriter, EncodedBlock, Split, as_columns, c
 from probekit.importers.base import Broken, Item, Skipped, Source, Told
 from probekit.importers.images import has_colour, to_channels, to_square
 from probekit.importers.journal import Done, Journal
+from probekit.importers.pixels import Rule, to_8_bits
 
 Pixels = NDArray[np.uint8]
 Fetched = Pixels | bytes | Broken  # bytes: a JPEG file
@@ -41,6 +42,7 @@ class Form:
         resize: "crop" or "squash".
         encoded: Keep JPEG files in place of pixels; needs a size.
         compression: As the writer's.
+        pixels: What is black and white; images of other types stop it.
     """
 
     channels: int
@@ -48,6 +50,7 @@ class Form:
     resize: str
     encoded: bool
     compression: str
+    pixels: Rule
 
     def identity(self) -> dict[str, Any]:
         """All that a block's bytes depend on, but for the images."""
@@ -69,7 +72,7 @@ class Form:
     def of(self, item: Item, out: Pixels | None) -> Fetched:
         """The image of an item in this form, written to `out` if there is one, or why there is none."""
         try:
-            image = item.decode()
+            image = to_8_bits(item.decode(), self.pixels)
         except Broken as broken:
             return broken
         if self.channels == 1 and has_colour(image):
@@ -105,6 +108,7 @@ def write_source(
 
     Raises:
         NeedsColour: If the form has 1 channel and an image has colour.
+        NeedsRange: If an image is of another type than the form knows.
         ValueError: If an image is broken, or the images have several sizes.
     """
     total, done = sum(map(len, source.splits.values())), 0
@@ -226,7 +230,7 @@ def _window(source: Source, form: Form) -> int:
         most = max(AHEAD, 2 * least * form.task)  # two whole tasks a thread
         return max(least, min(most, AHEAD_BYTES // (form.size**2 * form.channels)))
     try:
-        first: Pixels = next(item for items in source.splits.values() for item in items).decode()
+        first: NDArray[Any] = next(item for items in source.splits.values() for item in items).decode()
     except Broken:
         return least
     return max(least, min(AHEAD, AHEAD_BYTES // first.nbytes))

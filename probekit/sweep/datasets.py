@@ -63,15 +63,12 @@ def build(dataset: Dataset, published: Path | None, out: Path) -> DatasetInfo:
     if published is not None:
         info, _ = import_dataset(
             published,
+            Options(),
             out=out,
-            size=None,
-            val_fraction=0.0,
-            test_fraction=0.0,
-            seed=0,
             skip_broken=False,
             overwrite=False,
             compression="gzip",
-            progress=lambda done, total: None,
+            told=Told(lambda done, total: None),
         )
         return info
     if dataset.official is not None:

@@ -285,7 +285,7 @@ def test_a_folder_of_an_official_name_is_a_folder(tmp_path: Path, monkeypatch: p
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cub200").mkdir()
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "cub200" / "a.png")
+    Image.fromarray(np.full((8, 8), 200, np.uint8)).save(tmp_path / "cub200" / "a.png")
     done = run("./cub200")
     assert "wrote data/cub200.h5: 1 train; no classes" in done.output
 

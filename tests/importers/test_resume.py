@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from probekit.h5 import DatasetInfo, read_info
-from probekit.importers import Skipped, import_dataset
+from probekit.importers import Options, Skipped, Told, import_dataset
 from probekit.importers.folder import File
 from probekit.importers.journal import Journal, is_unfinished, journal_of, partial_of
 
@@ -63,21 +63,14 @@ class Interrupted:
 
 
 def take(
-    photos: Path, out: Path, *, after: int | None = None, encoded: bool = False, **changes: Any
+    photos: Path, out: Path, *, after: int | None = None, encoded: bool = False, progress: Any = None, **changes: Any
 ) -> tuple[DatasetInfo, list[Skipped], list[str]]:
     stop = Interrupted(after)
-    options: dict[str, Any] = {
-        "progress": stop,
-        "size": 8,
-        "val_fraction": 0.0,
-        "test_fraction": 0.0,
-        "seed": 0,
-        "skip_broken": True,
-        "overwrite": True,
-        "compression": "gzip",
-        "max_gb": 0.0 if encoded else None,
-    }
-    info, skipped = import_dataset(photos, out=out, note=stop.lines.append, **(options | changes))
+    how: dict[str, Any] = {"skip_broken": True, "overwrite": True, "compression": "gzip"}
+    how |= {name: changes.pop(name) for name in list(changes) if name in how}
+    options = Options(**({"size": 8, "max_gb": 0.0 if encoded else None} | changes))
+    told = Told(progress or stop, stop.lines.append)
+    info, skipped = import_dataset(photos, options, out=out, told=told, **how)
     return info, skipped, stop.lines
 
 
@@ -122,7 +115,7 @@ def test_few_large_images_are_decoded_ahead(tmp_path: Path, monkeypatch: pytest.
     root = tmp_path / "set"
     root.mkdir()
     for index in range(60):
-        Image.fromarray(np.full((8, 8), index, np.uint8)).save(root / f"{index:02}.png")
+        Image.fromarray(np.full((8, 8), 190 + index, np.uint8)).save(root / f"{index:02}.png")
     ahead, decoded, decode = [], [], File.decode
 
     def counted(item: File) -> Any:
@@ -133,7 +126,7 @@ def test_few_large_images_are_decoded_ahead(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("probekit.importers.stream.os.cpu_count", lambda: 1)
     monkeypatch.setattr("probekit.importers.stream.AHEAD_BYTES", 4 * 8 * 8)  # four images
     take(root, tmp_path / "a.h5", progress=lambda done, total: ahead.append(len(decoded) - done))
-    assert len(decoded) == 60
+    assert len(decoded) == 1 + 60  # the first is looked at
     assert max(ahead) <= 3 * 4 + 4 + 2  # blocks that are being packed, the images and a task
 
 
@@ -243,7 +236,7 @@ def test_grey_without_the_one_image_with_colour(tmp_path: Path) -> None:
     root, out = tmp_path / "set", tmp_path / "a.h5"
     root.mkdir()
     for index in range(20):
-        pixels = np.full((8, 8, 3), index, np.uint8)
+        pixels = np.full((8, 8, 3), 190 + index, np.uint8)
         pixels[..., 0] += index == 15
         Image.fromarray(pixels).save(root / f"{index:02}.png")
     with pytest.raises(KeyboardInterrupt):
@@ -279,7 +272,7 @@ def test_other_mistakes_leave_nothing(tmp_path: Path, photos: Path) -> None:
     root = tmp_path / "set"
     root.mkdir()
     for index in range(12):
-        Image.fromarray(np.zeros((8, 8) if index < 11 else (9, 9), np.uint8)).save(root / f"{index:02}.png")
+        Image.fromarray(np.full((8, 8) if index < 11 else (9, 9), 200, np.uint8)).save(root / f"{index:02}.png")
     with pytest.raises(ValueError, match="one size"):
         take(root, tmp_path / "a.h5", size=None, max_gb=None)
     assert not list(tmp_path.glob(".*"))

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from probekit.importers.base import Item, Options, Source, set_apart
+from probekit.importers.base import Item, Options, Source, choose_splits, readable, set_apart
 from probekit.importers.official import (
     aptos2019,
     cub200,
@@ -68,11 +68,17 @@ def open_official(name: str, root: Path | None, choices: Choices, options: Optio
         raise ValueError(f"expected nothing after {name}, which comes with probekit, found {root}; leave it out")
     if root is not None and not root.is_dir():
         raise ValueError(f"expected the folder of {name}, found {'a file' if root.exists() else 'nothing'} at {root}")
+    options.only_of_folders(name)
     listing = official.open(root or Path(), choices)
     splits: dict[str, Sequence[Item]] = dict(listing.splits)
+    notes: list[str] = []
     if choices.subset:
+        listed = sum(map(len, splits.values()))
         splits = {split: [item for item in items if _is_there(item)] for split, items in splits.items()}
         splits = {split: items for split, items in splits.items() if items}
+        missing = listed - sum(map(len, splits.values()))
+        if missing:
+            notes.append(f"{missing:,} of {listed:,} listed images are not there (--subset)")
         if "train" not in splits:
             raise ValueError(f"expected training images of {name} in {root}, found none of those that its lists name")
     else:
@@ -80,9 +86,11 @@ def open_official(name: str, root: Path | None, choices: Choices, options: Optio
     _check_labels(name, splits, len(listing.classes))
     if choices.train_with_val and "val" in splits:
         splits["train"] = [*splits["train"], *splits.pop("val")]
-    apart = set_apart({split: list(items) for split, items in splits.items()}, options, listing.classes)
+    chosen = choose_splits({split: list(items) for split, items in splits.items()}, options)
     params = {"resize": options.resize, "subset": choices.subset, **given, **listing.params}
-    return Source(name, listing.classes, apart, channels=official.channels, params=params)
+    classes = tuple(map(readable, listing.classes))
+    apart = set_apart(chosen, options, classes)
+    return Source(name, classes, apart, list(listing.ignored), channels=official.channels, params=params, notes=notes)
 
 
 def _check_choices(name: str, official: Official, choices: Choices) -> dict[str, Any]:

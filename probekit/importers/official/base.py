@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.importers.base import Item, Label, file_stamp
+from probekit.importers.base import Item, Label, Skipped, file_stamp
+from probekit.importers.files import read_text
 from probekit.importers.images import decode_file
 
 # Own choice: the pixels of half of a computer with 16 GB. At 224 px all of these sets but iNaturalist and ImageNet fit.
@@ -57,8 +58,8 @@ class Photo:
         """Changes when the file does."""
         return file_stamp(os.path.join(self.root, self.key))
 
-    def decode(self) -> NDArray[np.uint8]:
-        """uint8 `[H, W]` or BGR `[H, W, 3]`."""
+    def decode(self) -> NDArray[Any]:
+        """Finite numbers `[H, W]` or BGR `[H, W, 3]`."""
         image = decode_file(Path(self.root, self.key))
         return image[: len(image) - self.banner]
 
@@ -72,12 +73,14 @@ class Listing:
         splits: Images by split.
         sizes: How many there must be, where the choices change that.
         params: What the dataset file says of it.
+        ignored: Files beside the images that are none.
     """
 
     classes: tuple[str, ...]
     splits: Mapping[str, Sequence[Item]]
     sizes: Mapping[str, int] | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    ignored: Sequence[Skipped] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +140,7 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         ValueError: If it is missing or no text.
     """
-    try:
-        lines = need(path).read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"expected text in {path}, found something else") from error
-    return [line.strip() for line in lines if line.strip()]
+    return [line.strip() for line in read_text(need(path)).splitlines() if line.strip()]
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:

@@ -10,7 +10,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from probekit.importers.base import Skipped
 from probekit.importers.images import SUFFIXES
+from probekit.importers.names import is_hidden
 from probekit.importers.official.base import Choices, Listing, Official, Photo, find_folder, read_lines
 
 N_CLASSES, VAL_IMAGES = 1000, 50  # images of each class in val
@@ -28,12 +30,13 @@ def open_lists(root: Path, choices: Choices) -> Listing:
             "to take what is there, type --subset"
         )
     classes = _choose(wnids, choices)
-    splits = {split: _photos(folder, name, classes) for split, name in FOLDERS.items()}
+    ignored: list[Skipped] = []
+    splits = {split: _photos(folder, name, classes, ignored) for split, name in FOLDERS.items()}
     if not splits["test"]:
         raise ValueError(f"expected val/{classes[0]}/*.JPEG in {folder}, found none; sort val into folders as train is")
     if len(classes) < len(wnids):  # how many training images these have is not known beforehand
-        return Listing(classes, splits, {"test": VAL_IMAGES * len(classes)})
-    return Listing(classes, splits)
+        return Listing(classes, splits, ignored=ignored, sizes={"test": VAL_IMAGES * len(classes)})
+    return Listing(classes, splits, ignored=ignored)
 
 
 def _wnids(folder: Path) -> list[str]:
@@ -62,13 +65,15 @@ def _choose(wnids: Sequence[str], choices: Choices) -> tuple[str, ...]:
     return tuple(wnids)
 
 
-def _photos(folder: Path, name: str, classes: Sequence[str]) -> list[Photo]:
+def _photos(folder: Path, name: str, classes: Sequence[str], ignored: list[Skipped]) -> list[Photo]:
     photos = []
     for label, wnid in enumerate(classes):
         where = folder / name / wnid
-        files = sorted(os.listdir(where)) if where.is_dir() else []
-        images = (file for file in files if os.path.splitext(file)[1].lower() in SUFFIXES)
-        photos += [Photo(str(folder), f"{name}/{wnid}/{file}", label) for file in images]
+        for file in sorted(os.listdir(where)) if where.is_dir() else []:
+            if os.path.splitext(file)[1].lower() in SUFFIXES and not is_hidden(file):
+                photos.append(Photo(str(folder), f"{name}/{wnid}/{file}", label))
+            else:
+                ignored.append(Skipped(f"{name}/{wnid}/{file}", "not an image file by its name"))
     return photos
 
 

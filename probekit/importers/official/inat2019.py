@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from probekit.importers.files import read_text
 from probekit.importers.official.base import Choices, Listing, Official, Photo, find_folder, need
 
 LISTS = {"train": "train2019.json", "test": "val2019.json"}  # the test labels are hidden: val is what papers score on
@@ -31,8 +32,8 @@ def open_lists(root: Path, choices: Choices) -> Listing:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(need(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(read_text(need(path)))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"expected JSON in {path}, found something else") from error
     if not isinstance(content, dict) or any(
         not isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
