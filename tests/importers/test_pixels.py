@@ -225,7 +225,8 @@ def test_a_negative_range_can_be_typed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pages", [1, 2, 3])
 def test_many_pages_are_refused(tmp_path: Path, kind: str, pages: int) -> None:
     first, *others = (Image.fromarray(np.full((16, 16), value, np.uint8)) for value in (50, 150, 250)[:pages])
-    first.save(tmp_path / f"a.{kind}", **({"save_all": True, "append_images": others} if others else {}))
+    more: dict[str, Any] = {"save_all": True, "append_images": others} if others else {}
+    first.save(tmp_path / f"a.{kind}", **more)
     if pages == 1:
         assert decode_file(tmp_path / f"a.{kind}").shape[:2] == (16, 16)
     else:
