@@ -294,6 +294,11 @@ def fitted(config: Config, *, typed: Collection[str], images: int) -> tuple[Conf
         if branches[name]["weight"]:  # else it takes no part in training
             branches[name], more = get(BRANCHES, "branch", name).suited(branches[name], typed=typed, images=images)
             lines = [*lines, *more]
+    without = {
+        "optimizer.first": config.optimizer.warmup_epochs == 0 and "optimizer.warmup_epochs is 0",
+        "optimizer.final": config.optimizer.schedule == "constant" and "optimizer.schedule is constant",
+    }
+    lines = [*lines, *(f"warning: {key} has no effect: {why}" for key, why in without.items() if key in typed and why)]
     return replace(config, method_options=options, branches=branches), lines
 
 

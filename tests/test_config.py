@@ -18,7 +18,7 @@ from probekit.config import Config, fitted, resolve
 from probekit.models.normalise import normalisation
 from probekit.registry import BRANCHES, METHODS, get, nearest
 from probekit.settings import parse_overrides, presets, read_preset
-from probekit.train.build import build_method
+from probekit.train.build import build_method, size_notes
 from probekit.train.optim import Schedule, scaled_rate
 from probekit.views import RECIPES
 
@@ -147,6 +147,26 @@ def test_what_was_typed_is_never_changed(method: str, images: int) -> None:
     assert fitted(config, typed=(), images=images)[0] != config
 
 
+def test_a_typed_setting_without_effect_is_said() -> None:
+    def lines(*overrides: str) -> list[str]:
+        return fitted(conrec(overrides=overrides), typed=parse_overrides(overrides), images=960)[1]
+
+    assert lines("optimizer.first=0.5") == ["warning: optimizer.first has no effect: optimizer.warmup_epochs is 0"]
+    assert lines("optimizer.first=0.5", "optimizer.warmup_epochs=1") == []
+    assert lines("optimizer.final=0.5") == ["warning: optimizer.final has no effect: optimizer.schedule is constant"]
+    assert lines("optimizer.final=0.5", "optimizer.schedule=cosine") == []
+
+
+def test_a_size_that_images_cannot_have_is_said() -> None:
+    def lines(most: int, *typed: str) -> list[str]:
+        config = conrec(overrides=[f"views.max_size={most}"])
+        return size_notes(config, torch.zeros(1, 1, 128, 96, dtype=torch.uint8), typed)
+
+    typed = "views.max_size"
+    assert lines(100) == lines(96, typed) == lines(130, typed) == []
+    assert lines(100, typed) == ["warning: views.max_size=100 becomes 96x72: sides are multiples of 8"]
+
+
 @pytest.mark.parametrize("preset", presets())
 @pytest.mark.parametrize("method", METHODS)
 def test_every_preset_and_method_survives_the_round_trip(preset: str, method: str) -> None:
@@ -261,7 +281,7 @@ def test_any_value_of_any_setting_builds_a_method_or_is_refused_in_one_line(key:
     config, message = None, ""
     try:
         config = conrec(preset="quick", overrides=["model.width=2", "model.depth=3", f"{key}={text}"])
-        build_method(config, channels=1)
+        build_method(fitted(config, typed={key}, images=40)[0], channels=1)
     except ValueError as error:
         message = str(error)
     assert "\n" not in message

@@ -113,8 +113,12 @@ class LCR(Branch):
     def suited(
         cls, options: Mapping[str, Any], *, typed: Collection[str], images: int
     ) -> tuple[dict[str, Any], Sequence[str]]:
-        """As they are; warns of what the code's own normalisation does."""
-        return dict(options), pooling_warnings(cls.name, options["normalise"])
+        """As they are; warns of what the code's own normalisation does, and of filters that a kind of map has not."""
+        lines = list(pooling_warnings(cls.name, options["normalise"]))
+        if options["branch"] == "linear" and f"branch.{cls.name}.k" in typed and options["k"] != 1:
+            why = f"branch.{cls.name}.branch=linear has one filter"
+            lines.append(f"warning: branch.{cls.name}.k={options['k']} has no effect: {why}")
+        return dict(options), lines
 
     def refine(self, features: Features) -> Features:
         """The embedding that the heads see; the encoder's own unless `train_pool` says otherwise."""

@@ -1,6 +1,5 @@
 """`gen`, `import`, `show`: dataset files."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +23,7 @@ def gen(
         bool, typer.Option("--pairs", help="Add every image's counterfactual siblings; n counts bases.")
     ] = False,
     compression: Compression = "gzip",
-    workers: Annotated[int | None, typer.Option(min=1, help="Default: one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Default: one a core, up to 8.")] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -42,7 +41,7 @@ def gen(
         settings=settings,
         pairs=pairs,
         compression=compression,
-        workers=workers or os.cpu_count() or 1,
+        workers=workers,
         preview=preview,
         overwrite=overwrite,
         console=console,

@@ -1,6 +1,5 @@
 """`probekit gen`: renders a generator's images to a dataset file."""
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ def run_gen(
     settings: Sequence[str],
     pairs: bool,
     compression: str,
-    workers: int,
+    workers: int | None,
     preview: bool,
     overwrite: bool,
     console: Console,
@@ -94,7 +93,7 @@ def gen_once(generator: str, out: Path, console: Console) -> Path:
         "settings": (),
         "pairs": False,
         "compression": "gzip",
-        "workers": os.cpu_count() or 1,
+        "workers": None,
         "preview": False,
         "overwrite": False,
     }

@@ -214,4 +214,4 @@ def expect_positive(**settings: float) -> None:
     """
     for name, value in settings.items():
         if not value > 0:
-            raise ValueError(f"expected method.{name} above 0, found {value}; type: --set method.{name}=NUMBER")
+            raise ValueError(f"expected method.{name} above 0, found {value}; leave it out for the default")

@@ -32,7 +32,7 @@ class MoCoV2(MomentumMethod):
             batch's other keys.
         hidden: Width of the head's hidden layer.
         projection_dim: Width of queries and keys.
-        group: Images of a key's group.
+        group: Images of a key's group; a batch is shared out evenly, so about so many.
         keep: The encoder that is kept, "online" or "target".
 
     Raises:
@@ -81,7 +81,19 @@ class MoCoV2(MomentumMethod):
         if chosen["queue"] > most:
             why = f"there are {images:,} images, and a longer one more often holds an image's own key, as a negative"
             lines.append(fit(chosen, "method.queue", most, typed=typed, why=why))
+        group = chosen["group"]
+        if "method.group" in typed and group > 0 and batch_size % group:
+            groups = cls.groups_of(batch_size, group)
+            lines.append(
+                f"warning: method.group={group} becomes {groups} of about {batch_size / groups:.3g} images: groups "
+                f"share a batch of {batch_size} evenly"
+            )
         return chosen, lines
+
+    @staticmethod
+    def groups_of(batch_size: int, group: int) -> int:
+        """Into how many groups a batch of keys is divided, each of about `group` images."""
+        return max(1, round(batch_size / group))
 
     def step(self, views: Views) -> Step:
         """InfoNCE of the first views. Logs: `contrastive` (chance ln(1 + K); ln B without a queue)."""
@@ -96,7 +108,7 @@ class MoCoV2(MomentumMethod):
     @torch.no_grad()
     def _keys(self, x: Tensor) -> Tensor:
         """Unit vectors `[B, P]` of the target, in the images' order."""
-        groups = max(1, round(len(x) / self.group))
+        groups = self.groups_of(len(x), self.group)
         pooled = self.encode_target(*(x[start::groups] for start in range(groups))).pooled
         place = torch.cat([torch.arange(start, len(x), groups, device=x.device) for start in range(groups)])
         keys = F.normalize(self.target["projector"](pooled), dim=1)

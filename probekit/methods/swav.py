@@ -94,7 +94,7 @@ class SwAV(Method):
             whole = max(images // batch_size, 1) * batch_size
             why = f"there are {images:,} images, and it holds whole batches"
             lines.append(fit(chosen, "method.queue", whole, typed=typed, why=why))
-        features = batch_size + chosen["queue"]
+        features = batch_size + max(0, chosen["queue"])
         if chosen["prototypes"] >= features:
             why = f"a step shares {features:,} features out among them"
             lines.append(fit(chosen, "method.prototypes", features // 2, typed=typed, why=why))

@@ -1,6 +1,5 @@
 """A sweep's own dataset files: the published npz where it is found, else what the generator renders; or an import."""
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +87,7 @@ def build(dataset: Dataset, published: Path | None, out: Path) -> DatasetInfo:
         params=parse_overrides(dataset.settings),
         pairs=False,
         compression="gzip",
-        workers=os.cpu_count() or 1,
+        workers=None,
         overwrite=False,
         progress=lambda done, total: None,
     )

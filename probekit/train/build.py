@@ -1,5 +1,6 @@
 """From a configuration to a method: views that fit, an encoder, weights to start from."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,8 @@ import torch
 from rich.console import Console
 
 from probekit.branches.base import attach
-from probekit.config import Config
-from probekit.data import DeviceSplit
+from probekit.config import SIDE, Config
+from probekit.data import DeviceSplit, Images, shrunk
 from probekit.h5 import DatasetInfo
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder
@@ -74,6 +75,16 @@ def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
             torch.manual_seed(stream_seed(config.seed, "branch", name))
             attach(method, get(BRANCHES, "branch", name)(encoder, **settings))
     return method
+
+
+def size_notes(config: Config, images: Images, typed: Collection[str]) -> list[str]:
+    """A line for each size that the user gave and images or views cannot have exactly."""
+    lines = []
+    for key, most in (("data.max_size", config.data.max_size), ("views.max_size", config.views.max_size)):
+        height, width = shrunk(images, most)
+        if key in typed and max(images.shape[-2:]) > most != max(height, width):
+            lines.append(f"warning: {key}={most} becomes {height}x{width}: sides are multiples of {SIDE}")
+    return lines
 
 
 def on_device(method: Method, device: torch.device) -> Method:

@@ -27,7 +27,7 @@ from probekit.models.encoder import split_checkpoint
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
 from probekit.settings import typed
-from probekit.train.build import build_method, check_labels, on_device, start_from_weights, with_normalise
+from probekit.train.build import build_method, check_labels, on_device, size_notes, start_from_weights, with_normalise
 from probekit.train.checkpoint import load_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.health import NUMBERS
@@ -105,6 +105,7 @@ def pretrain(
         check_labels(train, info, method)
     given = typed(config_file, overrides, options)
     config, notes = fitted(config, typed=given, images=len(train))
+    notes += size_notes(config, train.images, given)
     model = _prepare(config, train, info, place)
     match = start_from_weights(model, config, console)
     folder = runs / (name or free_name("-".join((method, *branches, data.stem)), runs))

@@ -272,6 +272,20 @@ def test_bilinear_pooling_in_loops() -> None:
                 assert float(pooled[n, k * D + d]) == pytest.approx(expected, abs=1e-5)
 
 
+def test_filters_that_a_map_does_not_have_are_said() -> None:
+    def lines(branch: str, k: int, *typed: str) -> list[str]:
+        options = {"normalise": "image", "branch": branch, "k": k}
+        found, lines = LCR.suited(options, typed=typed, images=9)
+        assert found == options
+        return list(lines)
+
+    typed = "branch.lcr.k"
+    assert lines("maxout", 8, typed) == lines("linear", 32) == lines("linear", 1, typed) == []
+    assert lines("linear", 8, typed) == [
+        "warning: branch.lcr.k=8 has no effect: branch.lcr.branch=linear has one filter"
+    ]
+
+
 def test_kinds_of_map() -> None:
     phi = feature_map()
     for kind, filters in (("maxout", 4), ("linear", 1), ("mlp", 4)):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from probekit.config import method_options
 from probekit.methods.barlow_twins import BarlowTwins, cross_correlation_loss
 from probekit.methods.byol import BYOL
 from probekit.methods.info_nce import info_nce
@@ -211,9 +212,10 @@ def test_moco_with_the_queue_off_is_the_plain_info_nce() -> None:
 
 
 def suited(name: str, *, images: int, typed: Collection[str] = (), **options: Any) -> tuple[dict[str, Any], list[str]]:
-    found: tuple[dict[str, Any], list[str]]
-    found = get(METHODS, "method", name).suited(options, typed=typed, images=images, batch_size=16)
-    return found
+    """Of the options given; the others are the defaults."""
+    kind = get(METHODS, "method", name)
+    found, lines = kind.suited(method_options(kind) | options, typed=typed, images=images, batch_size=16)
+    return {key: found[key] for key in options}, lines
 
 
 UNSUITED: list[tuple[str, int, dict[str, Any], dict[str, Any], str]] = [
@@ -252,17 +254,30 @@ def test_what_was_typed_stands_with_a_warning(
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("moco-v2", {"queue": 480}), ("moco-v2", {"queue": 0}), ("swav", {"queue": 240, "prototypes": 32})],
+    [
+        ("moco-v2", {"queue": 480}),
+        ("moco-v2", {"queue": 0}),
+        ("swav", {"queue": 240, "prototypes": 32}),
+    ],
 )
 def test_settings_that_suit_are_as_they_were_without_a_word(name: str, options: dict[str, Any]) -> None:
     assert suited(name, images=960, **options) == (options, [])
 
 
+def test_groups_that_do_not_divide_a_batch_are_said() -> None:
+    def lines(group: int, *typed: str) -> list[str]:
+        return suited("moco-v2", images=960, typed=typed, queue=480, group=group)[1]
+
+    assert lines(8, "method.group") == lines(16, "method.group") == lines(5) == []
+    told = "warning: method.group=5 becomes 3 of about 5.33 images: groups share a batch of 16 evenly"
+    assert lines(5, "method.group") == [told]
+
+
 @pytest.mark.parametrize("name", ["moco-v2", "swav"])
 def test_a_queue_shorter_than_a_batch_is_refused_where_it_was_typed(name: str) -> None:
     with pytest.raises(ValueError, match=r"at least a batch, 16.*found 15; type: --set method.queue=16"):
-        suited(name, images=960, typed={"method.queue"}, queue=15, prototypes=4)
-    found, [line] = suited(name, images=960, queue=15, prototypes=4)
+        suited(name, images=960, typed={"method.queue"}, queue=15)
+    found, [line, *_] = suited(name, images=960, queue=15)
     assert found["queue"] == 16
     assert line == "method.queue=16 in place of 15: it takes in a whole batch at a time"
 
