@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from probekit.commands.locate import dataset_or_default
 from probekit.commands.probe_options import ProbeOptions
 from probekit.commands.protocols import sections_for
-from probekit.commands.sources import read_labels
+from probekit.commands.sources import RANDOM, read_labels
 from probekit.config import CHOICES
 from probekit.data import to_device
 from probekit.h5 import DatasetInfo, read_info, read_split
+from probekit.models.backbones import untagged
 from probekit.models.encoder import Encoder, Features, save_encoder
 from probekit.models.normalise import normalisation
 from probekit.models.outside import code_of, make_outside
+from probekit.models.untrained import make_plain
 from probekit.models.weights import Checkpoint, Match, default_normalise, load_weights, read_checkpoint
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
 
@@ -35,6 +37,11 @@ class Outside:
     weights: Path | None = None
     normalise: str = "auto"
     seed: int = 0
+
+
+def is_random(asked: Outside) -> bool:
+    """Whether the encoder has random weights: those of a user's own module are what it comes with."""
+    return asked.weights is None and not str(asked.encoder).startswith("py:")
 
 
 def adopt(
@@ -73,6 +80,11 @@ def adopt(
     if asked.normalise not in CHOICES["model.normalise"]:
         known = ", ".join(CHOICES["model.normalise"])
         raise ValueError(f"expected --normalise one of {known}, found {asked.normalise!r}")
+    if asked.weights is None and (plain := untagged(asked.encoder)) != asked.encoder:
+        raise ValueError(
+            f"expected --weights with {asked.encoder}, whose tag names pretrained weights (nothing is downloaded), "
+            f"found none; type: --encoder {plain} for random ones"
+        )
     checkpoint = None if asked.weights is None else read_checkpoint(asked.weights)
     encoder = _build(asked, checkpoint, info)
     match = None if checkpoint is None else load_weights(encoder, checkpoint)
@@ -97,7 +109,10 @@ def _build(asked: Outside, checkpoint: Checkpoint | None, info: DatasetInfo) -> 
             raise ValueError(f"expected --encoder timm:NAME or py:MODULE:FUNCTION, found {asked.encoder!r}")
         name = default_normalise(checkpoint, asked.encoder) if asked.normalise == "auto" else asked.normalise
         normalise = normalisation(name, asked.encoder, channels)
-        return Encoder(channels=channels, pooling="gap", backbone=asked.encoder, normalise=normalise)
+        encoder = Encoder(channels=channels, pooling="gap", backbone=asked.encoder, normalise=normalise)
+        if is_random(asked):
+            make_plain(encoder)
+        return encoder
 
 
 def build_outside(name: str, images: Tensor, normalise: dict[str, list[float]] | None) -> Encoder:
@@ -170,12 +185,13 @@ def _keep(
     assert asked.encoder is not None
     stem = asked.encoder.rpartition(":")[2].replace("/", "-")
     weights = "" if asked.weights is None else str(asked.weights)
+    method = f"{asked.encoder} {RANDOM}" if is_random(asked) else asked.encoder
     run = create_run(
         runs / free_name(f"{stem}-{info.path.stem}", runs),
         {
             "state": IMPORTED,
             "config": {
-                "method": asked.encoder,
+                "method": method,
                 "seed": asked.seed,
                 "model": {**encoder.spec, "weights": weights},
                 "train": {"epochs": 0, "eval_every": 0},
@@ -190,7 +206,7 @@ def _keep(
         overwrite=False,
     )
     header = {
-        "method": asked.encoder,
+        "method": method,
         "epoch": 0,
         "image_size": [train.height, train.width],
         "max_size": MAX_SIZE,

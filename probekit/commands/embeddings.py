@@ -21,6 +21,7 @@ from probekit.commands.pooled import open_encoder, random_encoder
 from probekit.data import read_chunks, to_device
 from probekit.h5 import DatasetInfo
 from probekit.models.encoder import Encoder, encoder_file, split_checkpoint
+from probekit.models.untrained import untrained_beside
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.run import Run
 
@@ -93,8 +94,35 @@ def trained_embedder(run: Run, checkpoint: str, device: torch.device) -> tuple[E
     return Embedder(run, key, lambda: encoder, max_size=header["max_size"], device=device), header
 
 
-def random_embedder(run: Run, header: Mapping[str, Any], checkpoint: str, seed: int, device: torch.device) -> Embedder:
-    """Of the same architecture and pooling with the random weights of a seed."""
+def random_embedder(
+    run: Run,
+    header: Mapping[str, Any],
+    checkpoint: str,
+    seed: int,
+    device: torch.device,
+    *,
+    beside: Network,
+    size: tuple[int, int],
+) -> tuple[int, Embedder] | None:
+    """Of the same architecture and pooling with random weights, those of the seed or the next: see `untrained_beside`.
+
+    Args:
+        run: The run.
+        header: Of its encoder.
+        checkpoint: Which weights.
+        seed: See `untrained_beside`.
+        device: Where it computes.
+        beside: The encoder, which it must differ from.
+        size: (height, width) of the images.
+    """
+
+    def make(k: int) -> Encoder:
+        return random_encoder(run, header, checkpoint, k)
+
+    found = untrained_beside(beside.encoder, make, seed, size=size, device=device)
+    if found is None:
+        return None
+    seed, network = found
     key = {
         "untrained": header["spec"],
         "seed": seed,
@@ -102,13 +130,7 @@ def random_embedder(run: Run, header: Mapping[str, Any], checkpoint: str, seed: 
     }  # another torch may draw other weights
     if pool := split_checkpoint(checkpoint)[1]:
         key |= {"pooling": pool, "branches": run.read()["config"].get("branches", {})}
-    return Embedder(
-        run,
-        key,
-        lambda: random_encoder(run, header, checkpoint, seed),
-        max_size=header["max_size"],
-        device=device,
-    )
+    return seed, Embedder(run, key, lambda: network, max_size=header["max_size"], device=device)
 
 
 def sha256(path: Path) -> str:

@@ -169,7 +169,7 @@ def _prepare(
     )
     if not subjects.has_head:
         console.print("note: no projection head here, so gradcam-ssl contrasts the embedding itself")
-    trained, random = subjects.trained(encoder), subjects.random(options.seed, with_probe=True)
+    trained, random = subjects.trained(encoder), subjects.beside(encoder, options.seed)
     labels = _labels(truth, trained, subjects, device)
     target = options.target or ("pair" if truth.siblings else "margin")
     siblings = {factor: placed(sibling.images) for factor, sibling in truth.siblings.items()}
@@ -183,7 +183,7 @@ def _prepare(
         fresh=lambda seed: subjects.random(seed, with_probe=False),
         truth=truth,
         questions=_ask(trained, asked, labels, target, truth),
-        random_questions=_ask(random, asked, labels, target, truth),
+        random_questions=asked if random is None else _ask(random, asked, labels, target, truth),
         labels=labels,
         siblings=siblings,
         passes=options.passes,

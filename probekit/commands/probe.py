@@ -85,7 +85,8 @@ def run_probe(
     console.print(
         f"probing {run.name}{' and the floors' if floors else ''}, protocol {PROTOCOLS.get(protocol, SGD)} ..."
     )
-    found = sources(run, info, checkpoint, floors=floors, seed=seed, device=place)
+    notes: list[str] = []
+    found = sources(run, info, checkpoint, floors=floors, seed=seed, device=place, say=notes.append)
     rows, seconds = _measure(found, wanted, settings, console)
     about = {
         "checkpoint": checkpoint,
@@ -93,7 +94,10 @@ def run_probe(
         "epoch": header["epoch"],
         "data_hash": info.content_hash,
         "seed": seed,
+        "notes": notes,
     }
+    for line in notes:
+        console.print(f"note: {line}")
     again = [*([] if data is None else ["--data", str(data)]), "--seed", str(seed)]
     results = {
         section: _result(run, section, settings, rows[section], about, again) | {"seconds": round(seconds[section], 2)}

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from probekit.commands.embeddings import Network, random_embedder, trained_embedder
-from probekit.data import read_chunks
+from probekit.data import read_chunks, shrunk_size
 from probekit.h5 import DatasetInfo, read_split
 from probekit.probe.fingerprint import Factor
 from probekit.probe.floors import FLOORS
@@ -18,6 +18,7 @@ from probekit.probe.protocol import Part
 from probekit.run import Run
 
 RANDOM = "random weights"
+NOTHING_RANDOM = f"{RANDOM} are left out: no weights of this encoder can be drawn anew, so they would be its own again"
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,25 @@ def _can_share(factor: Mapping[str, Any]) -> bool:
 
 
 def sources(
-    run: Run, info: DatasetInfo, checkpoint: str, *, floors: bool, seed: int, device: torch.device
+    run: Run,
+    info: DatasetInfo,
+    checkpoint: str,
+    *,
+    floors: bool,
+    seed: int,
+    device: torch.device,
+    say: Callable[[str], None],
 ) -> Iterator[Source]:
     """The encoder, and with `floors` random weights and every floor, one at a time: none is kept in memory.
+
+    Args:
+        run: The run.
+        info: The dataset.
+        checkpoint: Which weights.
+        floors: Whether there is more than the encoder.
+        seed: Of the random weights; the next, if the encoder's own are those.
+        device: Where networks compute.
+        say: Is given a line if the random weights are of another seed, or left out.
 
     Raises:
         ValueError: If the run has no such checkpoint.
@@ -89,8 +106,16 @@ def sources(
     yield Source(name, "encoder", lambda split: embedder(info, split), network=embedder.network)
     if not floors:
         return
-    untrained = random_embedder(run, header, checkpoint, seed, device)
-    yield Source(RANDOM, "floor", lambda split: untrained(info, split), network=untrained.network)
+    train = info.splits["train"]
+    size = shrunk_size(train.height, train.width, header["max_size"])
+    found = random_embedder(run, header, checkpoint, seed, device, beside=embedder.network(), size=size)
+    if found is None:
+        say(NOTHING_RANDOM)
+    else:
+        drawn, untrained = found
+        if drawn != seed:
+            say(f"{RANDOM}: of seed {drawn}, since those of seed {seed} are the encoder's own")
+        yield Source(RANDOM, "floor", lambda split: untrained(info, split), network=untrained.network)
     for title, floor in FLOORS.items():
         yield Source(title, "floor", lru_cache(_of_images(info, floor.features)), floor.protocol)
 

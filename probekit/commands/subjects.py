@@ -18,7 +18,7 @@ from probekit.heatmaps.rows import Subject
 from probekit.heatmaps.targets import Classifier
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, split_checkpoint
-from probekit.models.untrained import make_plain, untrained_encoder
+from probekit.models.untrained import make_plain, untrained_beside, untrained_encoder
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.probe.protocol import Part, fit_label
 from probekit.run import IMPORTED, Run
@@ -86,16 +86,25 @@ class Subjects:
         """The run's encoder."""
         return self._subject(encoder, self.method, with_probe=True)
 
+    def beside(self, encoder: Encoder, seed: int) -> Subject | None:
+        """What `untrained_beside` finds beside the run's encoder, with a probe of its own."""
+        height, width = self.images.shape[2:]
+        found = untrained_beside(
+            encoder, lambda k: self._network(k)[0], seed, size=(height, width), device=self.images.device
+        )
+        return None if found is None else self.random(found[0], with_probe=True)
+
     def random(self, seed: int, *, with_probe: bool) -> Subject:
         """The same with the plain random weights of a seed."""
+        return self._subject(*self._network(seed), with_probe=with_probe)
+
+    def _network(self, seed: int) -> tuple[Encoder, Method | None]:
         if self.method is not None and self.config is not None:
             config, classes = replace(self.config, seed=seed), len(self.header["classes"])
             method = build_method(config, channels=self.images.shape[1], classes=classes)
             make_plain(method.encoder)
-            encoder = pooled(method.encoder, self.pool, branches_of(method))
-            return self._subject(encoder, method, with_probe=with_probe)
-        encoder = pooled(untrained_encoder(self.header["spec"], seed), self.pool, ())
-        return self._subject(encoder, None, with_probe=with_probe)
+            return pooled(method.encoder, self.pool, branches_of(method)).eval(), method
+        return pooled(untrained_encoder(self.header["spec"], seed), self.pool, ()), None
 
     def _subject(self, encoder: Encoder, method: Method | None, *, with_probe: bool) -> Subject:
         device = self.images.device

@@ -31,7 +31,7 @@ class Evaluation:
 
     Attributes:
         trained: The encoder in question.
-        random: The same with random weights, its own probe fitted.
+        random: The same with random weights, its own probe fitted; None where no weights can be drawn anew.
         random_questions: What its maps are to explain: targets of that probe.
         fresh: More of these, by seed.
         truth: The images and what is known about them.
@@ -43,7 +43,7 @@ class Evaluation:
     """
 
     trained: Subject
-    random: Subject
+    random: Subject | None
     fresh: Fresh
     truth: Truth
     questions: Questions
@@ -76,8 +76,11 @@ def evaluate(
     looks, pooled = look_rows(names, work.trained, work.questions, encoder="trained")
     mapped = first.map if work.trained.encoder.has_map else work.questions.images[..., ::SIDE, ::SIDE]
     grid = (mapped.shape[2], mapped.shape[3])  # of the baselines and the ceiling
-    untrained, _ = look_rows(names, work.random, work.random_questions, encoder="random")
-    baselines = [*_baselines(work, grid), *untrained]
+    baselines = _baselines(work, grid)
+    if work.random is None:
+        left_out.append("random weights and the check of the weights: no weights of this encoder can be drawn anew")
+    else:
+        baselines += look_rows(names, work.random, work.random_questions, encoder="random")[0]
     rows: list[Row] = [*looks, *baselines]
     masks = work.truth.masks
     if masks:
@@ -201,7 +204,7 @@ def _ask_again(work: Evaluation, rows: list[Row], scored: list[dict[str, Any]], 
 
 def _randomise(work: Evaluation, names: list[str], scored: list[dict[str, Any]]) -> None:
     cheap = [name for name in names if name not in COSTLY]
-    if work.passes == 0 or not cheap:
+    if work.passes == 0 or not cheap or work.random is None:
         return
     part = work.questions.part(spaced(len(work.questions), IMAGES))
     verdicts = check(cheap, work.trained, work.fresh, part, seed=work.seed)

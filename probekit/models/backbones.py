@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from probekit.models.torchvision_operators import import_module
 from probekit.models.unet import UNetEncoder
+from probekit.registry import nearest
 
 BACKBONES = {
     "unet": "of the ConRec paper, model.width and model.depth",
@@ -200,7 +201,16 @@ def timm_config(name: str) -> Any:
         close = difflib.get_close_matches(name, timm.list_models(), n=1)
         hint = f"; did you mean timm:{close[0]}?" if close else ""
         raise ValueError(f"unknown model of timm {name!r}{hint} (timm.list_models() names them)")
+    plain, _, tag = name.partition(".")
+    known = [full.partition(".")[2] for full in timm.list_pretrained(f"{plain}.*")]
+    if tag and tag not in known:
+        raise ValueError(nearest(f"tag of weights of {plain}", tag, known))
     return timm.get_pretrained_cfg(name, allow_unregistered=True)
+
+
+def untagged(name: str) -> str:
+    """`"timm:resnet18.a1_in1k" -> "timm:resnet18"`: a backbone without the tag of pretrained weights."""
+    return name.partition(".")[0] if name.startswith("timm:") else name
 
 
 def import_timm() -> Any:

@@ -1,13 +1,16 @@
 """Encoders that come from a user's own Python module: "py:MODULE:FUNCTION"."""
 
 import hashlib
+import inspect
 import sys
 from collections.abc import Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from probekit.models.torchvision_operators import import_module
 
@@ -16,8 +19,8 @@ class OutsideBackbone(nn.Module):
     """What `FUNCTION()` of a module that can be imported from the working directory returns.
 
     Its `forward` takes images `[B, C, H, W]` in [0, 1] and gives `probekit.models.Features`, a map `[B, D, h, w]` or an
-    embedding `[B, D]`. Layers that can be initialised anew are, so that "random weights" are random even if the
-    function loads weights; those of a saved encoder come from its file.
+    embedding `[B, D]`. Layers that can be initialised anew are, and the values of other parameters are shuffled, so
+    that "random weights" are random even if the function loads weights; those of a saved encoder come from its file.
 
     Args:
         name: "py:MODULE:FUNCTION".
@@ -34,10 +37,10 @@ class OutsideBackbone(nn.Module):
         if (found := code_of(name)) != code:  # before a line of it runs
             what = "has changed since the run was made" if found else "is not where Python looks for it"
             raise ValueError(f"{name} {what}; type: probekit probe --encoder {name} --data FILE")
+        drawn = torch.get_rng_state()
         self.module = make_outside(name)
-        for layer in self.module.modules():
-            if callable(reset := getattr(layer, "reset_parameters", None)):
-                reset()
+        torch.set_rng_state(drawn)  # the function may have set a seed of its own
+        _draw_anew(self.module)
         dim, stride = shape
         self.widths, self.strides = [int(dim)], [int(stride)]
 
@@ -50,6 +53,18 @@ class OutsideBackbone(nn.Module):
     def forward(self, x: Tensor) -> Any:
         """What the module gives."""
         return self.module(x)
+
+
+@torch.no_grad()
+def _draw_anew(module: nn.Module) -> None:
+    for layer in module.modules():
+        reset = getattr(layer, "reset_parameters", getattr(layer, "_reset_parameters", None))
+        if callable(reset) and not inspect.signature(reset).parameters:
+            reset()
+            continue
+        for tensor in layer.parameters(recurse=False):
+            if not is_lazy(tensor):
+                tensor.copy_(tensor.flatten()[torch.randperm(tensor.numel()).to(tensor.device)].view_as(tensor))
 
 
 def code_of(name: str) -> str:

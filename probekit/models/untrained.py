@@ -5,6 +5,7 @@ multiplied by 1e-5. Training soon mends that; without training most of such a ne
 measured beside it looks good.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from probekit.models.encoder import Encoder, build_encoder
 
 SCALES = ("gamma", "layer_scale", "ls", "scale", "skipinit_gain")  # begin the names of what a branch is multiplied by
 FAINT = 0.1  # a scale of at most that hides its branch: papers have 0 to 1e-5, BEiT .1; those of activations are above
+SAME = 1e-5  # relative to the largest; embeddings that differ by less are the same
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
@@ -53,3 +55,29 @@ def make_plain(network: nn.Module) -> None:
             continue
         if "bias" in own:
             own["bias"].zero_()
+
+
+@torch.no_grad()
+def untrained_beside(
+    encoder: Encoder, make: Callable[[int], Encoder], seed: int, *, size: tuple[int, int], device: torch.device
+) -> tuple[int, Encoder] | None:
+    """A random network that is another one than the encoder, which may itself be the random network of the seed.
+
+    Args:
+        encoder: What it is measured beside, in eval mode, on the device.
+        make: Makes the random network of a seed.
+        seed: The one to begin with; if its network gives the encoder's own embeddings, the next is tried.
+        size: (height, width) of images that the encoder takes; noise is passed.
+        device: Where networks compute.
+
+    Returns:
+        The seed and its network, or None if both give the encoder's own embeddings: then nothing in it is random.
+    """
+    noise = torch.rand(2, encoder.spec["channels"], *size, generator=torch.Generator().manual_seed(0)).to(device)
+    own = encoder(noise).pooled
+    for candidate in (seed, seed + 1):
+        network = make(candidate).to(device)
+        other = network(noise).pooled
+        if not (own - other).abs().max() <= SAME * own.abs().max():
+            return candidate, network
+    return None

@@ -68,6 +68,7 @@ def probe_section(run: Mapping[str, Any], key: str) -> Section:
                 + _brief(run, probe),
                 partial(draw_bars, rows, chance=chance),
             ),
+            *map(Note, probe["notes"]),
         ]
     return Section(f"{key}-probe", "Linear probe", blocks or [_unprobed(run)])
 

@@ -47,6 +47,7 @@ PROBE = {
     "checkpoint": str,
     "epoch": int,
     "seed": int,
+    "notes": [str],
     "rows": [
         {
             "name": str,

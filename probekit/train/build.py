@@ -13,6 +13,7 @@ from probekit.config import SIDE, Config
 from probekit.data import DeviceSplit, Images, shrunk
 from probekit.h5 import DatasetInfo
 from probekit.methods.base import Method
+from probekit.models.backbones import untagged
 from probekit.models.encoder import Encoder
 from probekit.models.normalise import normalisation
 from probekit.models.weights import default_normalise, load_weights, read_checkpoint
@@ -25,9 +26,14 @@ def with_normalise(config: Config) -> Config:
     """The configuration with `model.normalise` "auto" made what the weights that it starts from were trained with.
 
     Raises:
-        ValueError: If the file of weights is no checkpoint.
+        ValueError: If the file of weights is no checkpoint, or the backbone's name says which weights but no file does.
     """
     model = config.model
+    if not model.weights and (plain := untagged(model.backbone)) != model.backbone:
+        raise ValueError(
+            f"expected --init-from FILE with {model.backbone}, whose tag names pretrained weights (nothing is "
+            f"downloaded), found none; type: --set model.backbone={plain} to begin with random ones"
+        )
     if model.normalise != "auto":
         return config
     checkpoint = read_checkpoint(Path(model.weights)) if model.weights else None

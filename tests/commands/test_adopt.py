@@ -60,6 +60,14 @@ def fails():
 def list_of_them():
     return [Map()]
 
+class Fixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.session = [nn.Conv2d(1, 12, 4, 4)]  # of another library: torch sees no weights
+    def forward(self, x):
+        return self.session[0](x).amax((2, 3))
+
 class Exits(Map):
     def forward(self, x):
         raise SystemExit(3)
@@ -107,7 +115,9 @@ def result(*arguments: str) -> dict[str, Any]:
 def test_an_encoder_of_timm_is_probed_looked_into_and_reported() -> None:
     probed = result("probe", "--encoder", "timm:test_resnet", "--data", "data/shapes.h5", "--knn", *QUICK)
     assert (probed["run"], probed["epoch"]) == ("test_resnet-shapes", 0)
-    assert [row["name"] for row in probed["rows"]][:2] == ["timm:test_resnet last", "random weights"]
+    assert [row["name"] for row in probed["rows"]][:2] == ["timm:test_resnet random weights last", "random weights"]
+    assert probed["notes"] == ["random weights: of seed 1, since those of seed 0 are the encoder's own"]
+    assert probed["rows"][0]["log_loss"] != probed["rows"][1]["log_loss"]
     folder = Run(Path("runs/test_resnet-shapes"))
     content = folder.read()
     assert (content["state"], content["weights"]) == ("imported", None)
@@ -117,6 +127,8 @@ def test_an_encoder_of_timm_is_probed_looked_into_and_reported() -> None:
 
     look = result("heatmap", "test_resnet-shapes", "--n", "4", "--passes", "2", *QUICK)
     assert {"cam", "gradcam", "gradcam-ssl"} <= {row["name"] for row in look["rows"]}
+    scores = {row["name"]: row["scores"] for row in look["rows"]}
+    assert scores["cam"] != scores["cam, random weights"]
     again = result("probe", "test_resnet-shapes", *QUICK)
     assert again["rows"][0]["accuracy"] == probed["rows"][0]["accuracy"]
     page = run("report", "test_resnet-shapes", "--format", "md").stdout
@@ -199,6 +211,19 @@ def test_an_encoder_of_the_users_own(home: Path, function: str, dim: int, grid: 
     assert look["grid"] == grid
 
 
+def test_what_cannot_be_drawn_anew_is_never_called_random(home: Path) -> None:
+    probed = result("probe", "--encoder", mine(home, "Fixed"), "--data", "data/shapes.h5", "--knn", *QUICK)
+    for found in (probed, probed["knn"]):
+        assert "random weights" not in {row["name"] for row in found["rows"]}
+        assert "random weights are left out: no weights of this encoder can be drawn anew" in found["notes"][0]
+    look = result("heatmap", probed["run"], "--n", "4", "--passes", "2", *QUICK)
+    assert {row["encoder"] for row in look["rows"]} == {"", "trained"}
+    assert {row["randomisation"] is None for row in look["rows"]} == {True}
+    assert [line for line in look["left_out"] if line.startswith("random weights and the check of the weights")]
+    page = run("report", probed["run"], "--format", "md").stdout
+    assert "random weights are left out" in page
+
+
 def test_code_that_has_changed_is_refused_before_a_line_of_it_runs(home: Path) -> None:
     """The module's file, and those of the packages that it is in."""
     package, trace = home / f"package_{home.name}", home / "trace"
@@ -240,6 +265,12 @@ def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
         (["--encoder", "py:mine:Exits"], "fails on images [2, 1, 32, 32] in [0, 1]: SystemExit: 3"),
         (["--encoder", "py:mine"], "expected an encoder py:MODULE:FUNCTION"),
         (["--encoder", "resnet18"], "expected --encoder timm:NAME or py:MODULE:FUNCTION, found 'resnet18'"),
+        (
+            ["--encoder", "timm:resnet18.a1_in1k"],
+            "expected --weights with timm:resnet18.a1_in1k, whose tag names pretrained weights "
+            "(nothing is downloaded), found none; type: --encoder timm:resnet18 for random ones",
+        ),
+        (["--encoder", "timm:resnet18.a1_in", "--weights", "w.pt"], "expected a file of weights w.pt"),
         (["--encoder", "timm:resnet5"], "did you mean timm:resnet50"),
         (["--encoder", "timm:test_resnet", "--weights", "none.pt"], "expected a file of weights none.pt, found none"),
         (["--encoder", "timm:test_resnet", "--normalise", "half"], "expected --normalise one of auto"),

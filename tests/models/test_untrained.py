@@ -9,8 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from probekit.config import resolve
 from probekit.models import Encoder
-from probekit.models.untrained import make_plain, untrained_encoder
+from probekit.models.backbones import timm_config
+from probekit.models.outside import code_of
+from probekit.models.untrained import make_plain, untrained_beside, untrained_encoder
+from probekit.registry import METHODS, get
+from probekit.train.build import with_normalise
 
 pytest.importorskip("timm")
 # One of every way in which timm's families begin closed (what it is, in the comment), and plain ones beside them.
@@ -107,3 +112,65 @@ def test_what_is_opened_and_what_is_not() -> None:
     assert odd.gamma_learnt.tolist() == pytest.approx([1e-5, 2e-5])
     assert not odd.cls_token.any()
     assert not odd.attention_biases.any()
+
+
+class Loaded(nn.Module):
+    """A user's encoder, with weights from elsewhere in every way that torch has; it sets the seed, too."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(5)
+        super().__init__()
+        self.token = nn.Parameter(torch.arange(12.0).view(3, 4))
+        self.layer = nn.Linear(4, 4)
+        self.attention = nn.MultiheadAttention(4, 1)
+        nn.init.constant_(self.layer.weight, 2.0)
+        nn.init.constant_(self.attention.in_proj_weight, 2.0)
+        nn.init.constant_(self.attention.out_proj.weight, 2.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3))
+
+
+def test_nothing_of_a_users_own_weights_is_left_in_random_ones() -> None:
+    name = f"py:{__name__}:Loaded"
+    spec = {"channels": 1, "pooling": "own", "backbone": name, "shape": [1, 1], "code": code_of(name)}
+    own = Loaded().state_dict()
+    drawn = [untrained_encoder(spec, seed).backbone.module.state_dict() for seed in (0, 0, 1)]
+    for key in ("token", "layer.weight", "attention.in_proj_weight", "attention.out_proj.weight"):
+        assert torch.equal(drawn[0][key], drawn[1][key]), key
+        assert not torch.equal(drawn[0][key], drawn[2][key]), key
+        assert not torch.equal(drawn[0][key], own[key]), key
+    assert drawn[0]["token"].sort().values.flatten().sort().values.tolist() == list(range(12))
+
+
+def test_a_network_beside_its_own_kind_has_the_next_seed() -> None:
+    spec = {"channels": 1, "pooling": "gap", "width": 4, "depth": 2}
+
+    def beside(encoder: Encoder, seed: int) -> int | None:
+        found = untrained_beside(
+            encoder, lambda k: untrained_encoder(spec, k), seed, size=(16, 16), device=torch.device("cpu")
+        )
+        return found and found[0]
+
+    assert beside(untrained_encoder(spec, 7), 6) == 6
+    assert beside(untrained_encoder(spec, 7), 7) == 8
+    still = untrained_encoder(spec, 7)
+    same = untrained_beside(still, lambda k: still, 7, size=(16, 16), device=torch.device("cpu"))
+    assert same is None
+
+
+def test_a_tag_of_weights_needs_a_file_of_them() -> None:
+    config = resolve(
+        "simclr",
+        get(METHODS, "method", "simclr"),
+        preset="quick",
+        seed=0,
+        options={"model.backbone": "timm:resnet18.tv_in1k"},
+    )
+    with pytest.raises(
+        ValueError, match=r"expected --init-from FILE with .*; type: --set model\.backbone=timm:resnet18 "
+    ):
+        with_normalise(config)
+    with pytest.raises(ValueError, match=r"unknown tag of weights of resnet18 'a1_in'; .*did you mean 'a1_in1k'"):
+        timm_config("resnet18.a1_in")
+    assert timm_config("resnet18.a1_in1k").tag == "a1_in1k"

@@ -122,6 +122,7 @@ def probe_result(
         "epoch": 5,
         "data_hash": data_hash,
         "seed": 0,
+        "notes": [],
         "seconds": 1.5,
     }
 
