@@ -18,7 +18,7 @@ from probekit.sweep.datasets import Data, find_published
 from probekit.sweep.definition import Sweep, check_name, check_seeds, describe, load, shipped, with_settings
 from probekit.sweep.folder import SweepFolder, check_same, read_files, remove
 from probekit.sweep.jobs import cores, locked, stop_orphans
-from probekit.sweep.plan import PlannedRun, check_run, choose, plan_runs, run_names
+from probekit.sweep.plan import PlannedRun, check_run, choose, plan_runs, run_names, uneven_pairs
 from probekit.sweep.session import Session
 from probekit.sweep.terminal import terminal_tables
 
@@ -201,6 +201,8 @@ def _announce(session: Session, options: Options, at_once: int, threads: int, co
         f"preset {session.planned[0].config.preset}{told}, "
         f"{at_once} at a time with {threads} thread{'s' * (threads > 1)} each; logs in {session.folder.logs}"
     )
+    for line in uneven_pairs(session.sweep, session.planned):
+        console.print(line)
 
 
 def _problem(session: Session, stopped: str | None, again: str) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from probekit.config import Config, resolve
+from probekit.config import SECTIONS, Config, resolve
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.run import Run
+from probekit.settings import flatten, parse_overrides
 from probekit.sweep.definition import Row, Sweep
 from probekit.sweep.measures import Measure, read_probe, read_retrieval
 from probekit.sweep.scores import read_scores
@@ -75,6 +76,32 @@ def plan_runs(
             raise ValueError(f"{error} (row {row.name} of sweep {sweep.name})") from error
         planned.append(PlannedRun(run, dataset.name, row, config, sweep.measure))
     return tuple(planned)
+
+
+def uneven_pairs(sweep: Sweep, planned: Sequence[PlannedRun]) -> list[str]:
+    """A line for each pair of one method's rows that a preset's recipes for their branches train differently."""
+    configs = {run.row.name: run for run in planned}
+    lines = []
+    for pair in sweep.pairs:
+        first, second = (configs[name.partition("@")[0]] for name in pair)
+        if first.row.method != second.row.method:
+            continue
+        asked = {*parse_overrides(first.row.settings), *parse_overrides(second.row.settings)}
+        ours, theirs = (_without_branches(run.config) for run in (first, second))
+        told = [f"{key} {ours[key]} and {theirs[key]}" for key in ours if ours[key] != theirs[key] and key not in asked]
+        if told:
+            lines.append(
+                f"warning: preset {first.config.preset} has a recipe for each branch, so the pair {', '.join(pair)} "
+                f"differs in more than its rows: {', '.join(told)}"
+            )
+    return lines
+
+
+def _without_branches(config: Config) -> dict[str, Any]:
+    """A run's settings by dotted names, but those of branches."""
+    plain = config.to_dict()
+    sections = {name: plain[name] for name in SECTIONS}
+    return flatten({**sections, "method": plain["method_options"]})
 
 
 def run_names(sweep: Sweep, name: str, seeds: Sequence[int]) -> list[str]:

@@ -19,10 +19,10 @@ from probekit.h5 import read_info
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.run import Run, create_run, write_json
 from probekit.sweep.datasets import build, describe
-from probekit.sweep.definition import Row, Sweep, load, parse
+from probekit.sweep.definition import Row, Sweep, load, parse, with_settings
 from probekit.sweep.jobs import Outcome
 from probekit.sweep.measures import Heatmap, Measure, Probe, under_pool, without_pool
-from probekit.sweep.plan import PlannedRun, check_run, definition, next_command, next_floors, plan_runs
+from probekit.sweep.plan import PlannedRun, check_run, definition, next_command, next_floors, plan_runs, uneven_pairs
 from probekit.sweep.results import _run
 from probekit.sweep.scores import read_scores
 
@@ -305,6 +305,23 @@ def test_the_shipped_branches_are_what_the_issue_asks_for() -> None:
         assert [value for key, value in none.items() if key.endswith(".weight")] == [0.0]
         for branch in ("lcr", "xcorr"):
             assert (f"{method}-{branch}", f"{method}-none") in sweep.pairs
+
+
+def test_pairs_that_a_recipe_trains_differently_are_named() -> None:
+    """Preset paper: LCR has batches of 128, XCorr on SwAV of 2048; with their own branch at weight 0 rows are alike."""
+
+    def lines(preset: str, *settings: str) -> dict[str, str]:
+        sweep = with_settings(load("branches"), settings)
+        told = uneven_pairs(sweep, plan_runs(sweep, "b", preset=preset, epochs=3, seeds=[0]))
+        return {line.split("the pair ")[1].split(" differs")[0]: line.split(": ", 2)[2] for line in told}
+
+    assert lines("quick") == {}
+    found = lines("paper", "optimizer.weight_decay=0")
+    assert "train.batch_size 128 and 2048" in found["swav-lcr, swav-none"]
+    assert "optimizer.lr 0.2 and 0.3" in found["byol-xcorr, byol-none"]
+    within = [f"{row}, {row.split('-')[0]}-none" for row in ("swav-xcorr", "byol-lcr", "simclr-lcr")]
+    assert not {*within, "swav-xcorr-mu0, swav-xcorr", "moco-v2-lcr@branch, moco-v2-none"} & found.keys()
+    assert "simclr-xcorr, simclr-none" not in lines("paper", "train.batch_size=256"), "epochs are typed, too"
 
 
 def test_the_whole_path_with_a_branch(tmp_path: Path) -> None:
