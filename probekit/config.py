@@ -30,7 +30,8 @@ class ModelConfig:
     """The encoder.
 
     `backbone`: "unet" or "timm:NAME"; `width` and `depth` of the U-Net, 0 for others; `stem`, `normalise`: see
-    `probekit.models`; `pooling`: "gap" or "attention"; `weights`: the file that it starts from, "" for random ones.
+    `probekit.models`; `pooling`: "gap" or "attention"; `weights`: the file that it starts from, "" for random ones;
+    `allow_missing`: whether what that file lacks may be random.
     """
 
     width: int
@@ -40,6 +41,7 @@ class ModelConfig:
     stem: str
     normalise: str
     weights: str
+    allow_missing: bool
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ SECTIONS: dict[str, type] = {
 # Settings that runs of older versions lack, and what was done then.
 BEFORE: dict[str, dict[str, Any]] = {
     "data": {"placement": "auto"},
-    "model": {"backbone": "unet", "stem": "imagenet", "normalise": "none", "weights": ""},
+    "model": {"backbone": "unet", "stem": "imagenet", "normalise": "none", "weights": "", "allow_missing": False},
     "crop": {"policy": "random", "threshold": 0.1, "alpha": 0.6, "warmup": 0.2, "every": 0.2},
     "optimizer": {"first": 0.0, "final": 0.0, "decay": "weights", "clip": 0.0},
     "train": {"keep_every": 0, "record": "auto", "compile": "off", "deterministic": False},

@@ -26,6 +26,9 @@ app = typer.Typer(
 Set = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Change one setting; may be repeated.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Weights that are not whole, too: the rest stays random, and is marked.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 DataFile = Annotated[Path | None, typer.Option("--data", help="A dataset file; without one the newest in data/.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda[:i].")]

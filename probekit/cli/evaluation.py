@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from probekit.cli.app import DATA, REPORTS, RUNS, Device, Json, Overwrite, Seed, app
+from probekit.cli.app import DATA, REPORTS, RUNS, AllowMissing, Device, Json, Overwrite, Seed, app
 from probekit.output import console, errors, print_json
 
 Pool = Annotated[
@@ -53,8 +53,10 @@ def probe(
         typer.Option(metavar="NAME", help="Of elsewhere, in place of a run's: timm:NAME or py:MODULE:FUNCTION."),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Of --encoder: a checkpoint of any project; default: random.")
+        Path | None,
+        typer.Option(metavar="FILE[:KEY]", help="Of --encoder: a checkpoint of any project; default: random."),
     ] = None,
+    allow_missing: AllowMissing = False,
     normalise: Annotated[
         str, typer.Option(help="Of --encoder: imagenet, timm, none, or auto: imagenet where weights expect it.")
     ] = "auto",
@@ -82,10 +84,10 @@ def probe(
         **given_with("--cv", cv, metric=metric, repeats=repeats),
     )
     out = errors if as_json else console
-    if encoder is not None or weights is not None or normalise != "auto":
+    if encoder is not None or weights is not None or normalise != "auto" or allow_missing:
         from probekit.commands.adopt import Outside, adopt
 
-        asked = Outside(encoder, weights, normalise, seed)
+        asked = Outside(encoder, weights, normalise, seed, allow_missing)
         run, data = adopt(asked, options, run=run, data=data, runs=RUNS, data_folder=DATA, console=out), None
     result = run_probe(
         run,

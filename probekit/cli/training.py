@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from probekit.cli.app import DATA, RUNS, SWEEPS, DataFile, Device, Json, Overwrite, Seed, Set, app
+from probekit.cli.app import DATA, RUNS, SWEEPS, AllowMissing, DataFile, Device, Json, Overwrite, Seed, Set, app
 from probekit.output import console, errors, print_json
 
 
@@ -24,8 +24,9 @@ def pretrain(
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto.")] = None,
     init_from: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Weights that the encoder starts from: a checkpoint of any project."),
+        typer.Option(metavar="FILE[:KEY]", help="Weights that the encoder starts from: a checkpoint of any project."),
     ] = None,
+    allow_missing: AllowMissing = False,
     seed: Seed = 0,
     config: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A TOML file of settings.")] = None,
     settings: Set = (),  # type: ignore[assignment]
@@ -50,6 +51,7 @@ def pretrain(
         "train.precision": precision,
         "train.deterministic": deterministic or None,
         "model.weights": None if init_from is None else str(init_from),
+        "model.allow_missing": allow_missing or None,
     }
     given = {key: value for key, value in typed.items() if value is not None}
     if resume:

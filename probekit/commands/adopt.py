@@ -17,11 +17,12 @@ from probekit.config import CHOICES
 from probekit.data import to_device
 from probekit.h5 import DatasetInfo, read_info, read_split
 from probekit.models.backbones import untagged
+from probekit.models.checkpoint import Checkpoint, read_checkpoint
 from probekit.models.encoder import Encoder, Features, save_encoder
 from probekit.models.normalise import normalisation
 from probekit.models.outside import code_of, make_outside
 from probekit.models.untrained import make_plain
-from probekit.models.weights import Checkpoint, Match, default_normalise, load_weights, read_checkpoint
+from probekit.models.weights import Match, default_normalise, load_weights
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
 
 MAX_SIZE = 1024  # px; larger images are averaged down, as with preset paper
@@ -37,6 +38,7 @@ class Outside:
     weights: Path | None = None
     normalise: str = "auto"
     seed: int = 0
+    allow_missing: bool = False
 
 
 def is_random(asked: Outside) -> bool:
@@ -87,7 +89,7 @@ def adopt(
         )
     checkpoint = None if asked.weights is None else read_checkpoint(asked.weights)
     encoder = _build(asked, checkpoint, info)
-    match = None if checkpoint is None else load_weights(encoder, checkpoint)
+    match = None if checkpoint is None else load_weights(encoder, checkpoint, allow_missing=asked.allow_missing)
     for line in match.lines() if match else [_no_file(asked.encoder, asked.seed)]:
         console.print(line)
     console.print(f"normalisation: {_describe(encoder)}; {encoder.dim} features, {encoder.stride} px a cell")
@@ -185,7 +187,8 @@ def _keep(
     assert asked.encoder is not None
     stem = asked.encoder.rpartition(":")[2].replace("/", "-")
     weights = "" if asked.weights is None else str(asked.weights)
-    method = f"{asked.encoder} {RANDOM}" if is_random(asked) else asked.encoder
+    mark = RANDOM if is_random(asked) else f"({match.mark})" if match and match.mark else ""
+    method = f"{asked.encoder} {mark}".rstrip()
     run = create_run(
         runs / free_name(f"{stem}-{info.path.stem}", runs),
         {

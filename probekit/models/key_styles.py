@@ -53,8 +53,32 @@ def torchvision_convnext(key: str) -> str:
     return re.sub(r"^stem\.", "features.0.", key)
 
 
-STYLES: tuple[Rename, ...] = (same, sequential, torchvision_vit, torchvision_convnext)
+def dinov2(key: str) -> str:
+    """DINOv2 and its registers, as its authors publish them."""
+    key = re.sub(r"^reg_token$", "register_tokens", key)
+    return re.sub(r"\.mlp\.fc([12])\.", lambda found: f".mlp.{'w12' if found[1] == '1' else 'w3'}.", key)
 
-# Of two equally good prefixes in one file: DINO's authors evaluate the teacher, MoCo's and BYOL's the trained encoder.
-PREFERRED = ("teacher",)
-AVOIDED = ("encoder_k.", "momentum", "ema", "target", "student")
+
+def dinov2_registers(key: str) -> str:
+    """The smaller ones of DINOv2, whose MLPs are plain."""
+    return re.sub(r"^reg_token$", "register_tokens", key)
+
+
+STYLES: tuple[Rename, ...] = (same, sequential, torchvision_vit, torchvision_convnext, dinov2, dinov2_registers)
+
+# Of two equally good places in one file, what the authors evaluate: of DINO, iBOT and DINOv2 the teacher, of I-JEPA and
+# MSN the target encoder, of timm's own training (ConvNeXt, DeiT, ...) the average; of MoCo, BYOL and SimSiam the
+# encoder that is trained.
+PREFERRED = ("teacher", "target_encoder", "state_dict_ema", "model_ema")
+AVOIDED = frozenset({"momentum", "ema", "target", "student", "k", "key"})
+
+CONSTANTS = ("relative_position_index", "attn_mask", "freqs_cos", "freqs_sin")  # in blocks of older files: not learnt
+# What stands beside the patches: a network that has it is another one than a network without.
+TOKENS = r"(cls|class|dist|reg|register|storage)_tokens?|(cls_)?pos_embed\w*|class_embedding|positional_embedding"
+
+
+def rank(key: str) -> int:
+    """1 for a place in a file ("state_dict.encoder_k") that is preferred, -1 for one that is avoided, else 0."""
+    if any(part in PREFERRED for part in key.split(".")):
+        return 1
+    return -1 if AVOIDED & set(re.split(r"[._]", key)) else 0

@@ -14,9 +14,10 @@ from probekit.data import DeviceSplit, Images, shrunk
 from probekit.h5 import DatasetInfo
 from probekit.methods.base import Method
 from probekit.models.backbones import untagged
+from probekit.models.checkpoint import read_checkpoint
 from probekit.models.encoder import Encoder
 from probekit.models.normalise import normalisation
-from probekit.models.weights import default_normalise, load_weights, read_checkpoint
+from probekit.models.weights import default_normalise, load_weights
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.train.seeds import stream_seed
 from probekit.views import RECIPES, VIEWS
@@ -102,7 +103,8 @@ def start_from_weights(method: Method, config: Config, console: Console) -> dict
     """Puts the weights that a run starts from into its encoder; says and returns how they matched."""
     if not config.model.weights:
         return None
-    match = load_weights(method.encoder, read_checkpoint(Path(config.model.weights)))
+    checkpoint = read_checkpoint(Path(config.model.weights))
+    match = load_weights(method.encoder, checkpoint, allow_missing=config.model.allow_missing)
     method.synchronise()
     for line in match.lines():
         console.print(line)

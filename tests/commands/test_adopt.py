@@ -177,6 +177,26 @@ def test_random_weights_are_other_weights() -> None:
     assert (kept["file"], kept["missing"], len(kept["sha256"])) == ("weights.pt", [], 64)
 
 
+def test_weights_that_are_not_whole_are_refused_or_marked() -> None:
+    """In the row, run.json, the report and the comparison."""
+    source = Encoder(channels=1, pooling="gap", backbone="timm:test_resnet").backbone.model.state_dict()
+    torch.save({key: value for key, value in source.items() if not key.startswith("layer4.0.bn")}, "cut.pt")
+    arguments = ["probe", "--encoder", "timm:test_resnet", "--weights", "cut.pt", "--data", "data/shapes.h5", *QUICK]
+    assert "missing: layer4.0.bn1.weight, " in refused(*arguments)
+    assert "type: --allow-missing" in refused(*arguments)
+    assert not Path("runs").exists()
+    random = sum(key.startswith("layer4.0.bn") and "num_batches" not in key for key in source)
+    marked = f"timm:test_resnet ({random} tensors random)"
+    probed = result(*arguments, "--allow-missing", "--no-floors")
+    assert probed["rows"][0]["name"] == f"{marked} last"
+    content = Run(Path("runs/test_resnet-shapes")).read()
+    assert (content["config"]["method"], content["weights"]["mark"]) == (marked, f"{random} tensors random")
+    result("probe", "--encoder", "timm:test_resnet", "--no-floors", "--data", "data/shapes.h5", *QUICK)
+    for runs in (["test_resnet-shapes"], ["test_resnet-shapes", "test_resnet-shapes-2"]):  # alone, and compared
+        page = run("report", *runs, "--format", "md").stdout.replace("\\", "")
+        assert sum(marked in line for line in page.splitlines()) >= len(runs)
+
+
 def test_weights_of_three_channels_are_normalised() -> None:
     torch.save(Encoder(channels=3, pooling="gap", backbone="timm:test_resnet").backbone.model.state_dict(), "rgb.pt")
     arguments = ["probe", "--encoder", "timm:test_resnet", "--weights", "rgb.pt", "--data", "data/shapes.h5", *QUICK]
@@ -310,7 +330,7 @@ def test_pretraining_starts_from_weights_and_goes_on_without_the_file() -> None:
     slow = ["--set", "optimizer.lr=0", "--set", "optimizer.weight_decay=0", "--set", "optimizer.warmup_epochs=0"]
     run("import", str(noise_npz(Path("noise.npz"), channels=3)))
     done = run("pretrain", "simclr", "--data", "data/noise.h5", "--init-from", "moco.pth", *backbone, *slow, *TINY)
-    assert "tensors from moco.pth (state_dict: module.encoder_q.)" in done.output
+    assert "tensors from moco.pth (state_dict: encoder_q.)" in done.output
     folder = Run(Path("runs/simclr-noise"))
     content = folder.read()
     assert content["config"]["model"]["weights"] == "moco.pth"
@@ -339,4 +359,6 @@ def test_our_own_encoder_starts_a_supervised_run() -> None:
     assert result("probe", "supervised-shapes", *QUICK)["rows"][0]["n"] == 16
     run("heatmap", "supervised-shapes", "--n", "4", "--passes", "2", *QUICK)
     run("show", "--run", "supervised-shapes")
-    assert "fewer than 90%" in refused("pretrain", "simclr", "--data", "data/shapes.h5", "--init-from", weights, *TINY)
+    assert "found 0 of its 48 tensors" in refused(
+        "pretrain", "simclr", "--data", "data/shapes.h5", "--init-from", weights, *TINY
+    )

@@ -1,0 +1,187 @@
+"""A file of weights, of any project: its dictionaries of tensors, whatever else it holds, and nothing of it is run."""
+
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from probekit.models.inert_pickle import Placeholder, reader
+
+# Parts of names that are wrappers': of DataParallel, torch.compile, FSDP, checkpointed activations.
+WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
+DEEPEST = 16  # dictionaries in dictionaries
+BEGINNINGS = {
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself; type: git lfs pull",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
+    b"\x93NUMPY": "an array of NumPy",
+    b"\x1f\x8b": "a gzip archive",
+    b"<": "a web page: the download answered with text",
+    b"{": "JSON text; an index of several files names them, and they are to be joined in one",
+}
+MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's number at the beginning of its files that are no zip archives
+ZIP = b"PK\x03\x04"
+SHOWN = 3  # names in a message
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
+
+    Attributes:
+        path: The file.
+        tables: Every dictionary of tensors in it, by where it stands: "", "state_dict", "teacher", ...
+        spec: That of the encoder, if it is a file of probekit.
+        key: Which of several networks in it is meant, a part of the names: "student"; None for the best.
+    """
+
+    path: Path
+    tables: dict[str, dict[str, Tensor]]
+    spec: dict[str, Any] | None
+    key: str | None = None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Reads a file of safetensors or of `torch.save`, told by their contents.
+
+    Args:
+        path: The file, or FILE:KEY where it holds several networks.
+
+    Raises:
+        ValueError: If the file is neither, is cut short, or holds no tensors.
+    """
+    key = None
+    if not path.is_file() and ":" in str(path):
+        file, _, key = str(path).rpartition(":")
+        path = Path(file)
+    if not path.is_file():
+        inside = path / "encoder.safetensors"  # of a run folder
+        hint = f" but a folder; type: {inside}" if inside.is_file() else ""
+        raise ValueError(f"expected a file of weights {path}, found none{hint}")
+    with path.open("rb") as file_:
+        head = file_.read(512)
+    unknown: list[str] = []
+    tree, spec = _read_safetensors(path) if head[8:9] == b"{" else _read_torch(path, head, unknown)
+    tables = {where: unwrapped(table) for where, table in _tables(tree)}
+    if not tables:
+        objects = f" beside objects of other code ({some(sorted(set(unknown)))})" if unknown else ""
+        hint = "; where you trust it, save them alone: torch.save(model.state_dict(), FILE)" if unknown else ""
+        raise ValueError(f"expected tensors by their names in {path}, found none{objects}{hint}")
+    return Checkpoint(path, tables, spec, key)
+
+
+def unwrapped(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values, their names without the parts that are wrappers'; unchanged if two would have one name."""
+    short = {without_wrappers(name): value for name, value in table.items()}
+    return short if len(short) == len(table) else dict(table)
+
+
+def without_wrappers(name: str) -> str:
+    """`"module.encoder_q.conv1" -> "encoder_q.conv1"`."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def some(names: list[str]) -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("probekit", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, _spec(header)  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"expected a whole safetensors file {path}, found: {_first_line(error)}") from error
+
+
+def _read_torch(path: Path, head: bytes, unknown: list[str]) -> tuple[Any, dict[str, Any] | None]:
+    if kind := _no_checkpoint(path, head):
+        raise ValueError(f"expected a checkpoint of torch.save or safetensors in {path}, found {kind}")
+    try:
+        # From memory, since torch unpacks what it takes for an archive of its oldest kind, if it is a file.
+        source = path.open("rb") if head.startswith(ZIP) else io.BytesIO(path.read_bytes())
+        with source, warnings.catch_warnings(action="ignore"):
+            tree = torch.load(source, map_location="cpu", weights_only=False, pickle_module=reader(unknown))
+    except Exception as error:  # whatever the bytes make of torch's reader
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise ValueError(f"expected a whole checkpoint in {path}, found a file torch cannot read: {reason}") from error
+    if not isinstance(tree, Mapping):
+        return tree, None
+    header: Any = tree.get("encoder_header")
+    spec = _spec(header)
+    if spec is None or not isinstance(tree.get("method"), Mapping):
+        return tree, spec
+    kept = f"{header.get('kept', 'encoder')}."
+    return {"method": {k: v for k, v in tree["method"].items() if str(k).startswith(kept)}}, spec
+
+
+def _no_checkpoint(path: Path, head: bytes) -> str:
+    """What a file is that torch.save did not write; "" if it did, as far as its first bytes tell."""
+    if not head:
+        return "an empty file"
+    if head.startswith(b"\x80"):
+        return "" if MAGIC in head[:32] else "a pickle that is none of torch.save"
+    if head.startswith(ZIP):
+        return _no_archive(path)
+    text = head.lstrip()
+    named = (kind for beginning, kind in BEGINNINGS.items() if head.startswith(beginning) or text.startswith(beginning))
+    return next(named, "text" if text.isascii() and b"\0" not in text else f"another file, which begins {head[:8]!r}")
+
+
+def _no_archive(path: Path) -> str:
+    """What a zip archive is that torch.save did not write."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        records: Any = torch._C.PyTorchFileReader(str(path))
+        scripted = records.has_record("constants.pkl")  # as torch.load asks
+    except RuntimeError:
+        scripted = False
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        return f"an archive that is cut short: {_first_line(error)}"
+    if scripted:
+        return "a TorchScript archive; type: torch.save(torch.jit.load(FILE).state_dict(), OTHER) in Python"
+    if any(name.endswith("data.pkl") for name in names):
+        return ""
+    return "an npz file of NumPy" if any(name.endswith(".npy") for name in names) else "a zip archive of something else"
+
+
+def _spec(header: Any) -> dict[str, Any] | None:
+    """That of the encoder, if a header is one of probekit."""
+    spec = header.get("spec") if isinstance(header, Mapping) else None
+    return spec if isinstance(spec, dict) and "channels" in spec else None
+
+
+def _tables(tree: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every dictionary with tensors under string keys, by the path to it; each once, and none too deep."""
+    waiting, seen = [("", tree, 0)], set()
+    while waiting:
+        where, node, depth = waiting.pop(0)
+        node = node.content if isinstance(node, Placeholder) else node
+        if not isinstance(node, Mapping) or id(node) in seen or depth > DEEPEST:
+            continue
+        seen.add(id(node))
+        named = {key: value for key, value in node.items() if isinstance(key, str)}
+        tensors = {key: value for key, value in named.items() if _has_values(value)}
+        if tensors:
+            yield where, tensors
+        waiting += [(f"{where}.{key}" if where else key, value, depth + 1) for key, value in named.items()]
+
+
+def _has_values(value: Any) -> bool:
+    """Whether it is a plain tensor: neither sparse nor one of shape alone."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
