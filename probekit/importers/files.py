@@ -36,3 +36,8 @@ def read_text(path: Path) -> str:
         raise ValueError(f"expected text in UTF-8 in {path}, found something else") from error
     except ValueError as error:
         raise ValueError(f"cannot read {path}: {error}") from error
+
+
+def physical_memory() -> int:
+    """Bytes of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,16 +1,14 @@
 """One image file to numbers, as OpenCV has them (BGR), to a square, and to grey or RGB."""
 
-import io
-import logging
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from probekit.importers.base import Broken
+from probekit.importers.containers import is_opaque, overlooked, said_white
 from probekit.importers.files import read_bytes
 
 Pixels = NDArray[np.uint8]
@@ -18,7 +16,6 @@ Pixels = NDArray[np.uint8]
 # What OpenCV reads in its default build (OpenCV documentation, imread).
 _NAMES = "avif bmp dib exr gif hdr jfif jp2 jpe jpeg jpg pbm pfm pgm pic png pnm ppm pxm ras sr tif tiff webp"
 SUFFIXES = frozenset(f".{name}" for name in _NAMES.split(" "))
-PNG, TIFF = b"\x89PNG", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 OPAQUE = {"uint16": 65535}  # alpha of pixels that hide the paper; 1 for floats
 PAPER_WHITE = 255  # what shows through transparent pixels
 
@@ -31,7 +28,7 @@ def decode_file(path: Path) -> NDArray[Any]:
     Numbers are as the file has them: bytes, more bits, or floats. Transparent pixels show white paper.
 
     Raises:
-        Broken: If it is no readable image, or is several, or holds numbers that are not finite.
+        Broken: If it is no readable image, or more than OpenCV reads of it, or it holds numbers that are not finite.
     """
     try:
         data = read_bytes(path)
@@ -41,58 +38,23 @@ def decode_file(path: Path) -> NDArray[Any]:
         raise Broken("the file is empty")
     image = _decode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     try:
-        _check_whole(data)
-    except (OSError, ValueError, SyntaxError, IndexError) as error:
-        raise error if isinstance(error, Broken) else Broken(f"its pages cannot be counted: {error}") from error
-    if image.ndim == 3 and not _is_opaque(data):
+        rest, white = overlooked(data), said_white(data)
+    except Exception as error:  # readers of damaged files raise what they felt first
+        raise Broken(f"its header cannot be read: {' '.join(str(error).split())}") from error
+    if rest:
+        raise Broken(rest)
+    if image.ndim == 3 and not is_opaque(data):
         whole = _decode(data, cv2.IMREAD_UNCHANGED)
         image = _on_paper(whole) if whole.ndim == 3 and whole.shape[2] == 4 else image
     if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
         raise Broken("expected finite pixels, found nan or inf")
-    return image
+    return image if white is None else _brighter(image, white)
 
 
-def _is_opaque(data: bytes) -> bool:
-    """Whether a file is known to have no transparent pixels: JPEG, or PNG with neither alpha nor a clear colour."""
-    if data.startswith(PNG):
-        return data[25:26] == b"\x02" and b"tRNS" not in _before_pixels(data)
-    return data.startswith(b"\xff\xd8")
-
-
-def _check_whole(data: bytes) -> None:
-    """Refuses what OpenCV would pass over without a word: all pages but the first, and the transparency of grey."""
-    pages, clear_grey = 1, False
-    if data.startswith(PNG):
-        head = _before_pixels(data)
-        pages = 2 if b"acTL" in head else 1
-        clear_grey = data[25:26] == b"\x00" and b"tRNS" in head
-    elif data.startswith(TIFF):
-        pages, clear_grey = _tiff_pages(data)
-    elif data.startswith(b"GIF8"):
-        with Image.open(io.BytesIO(data)) as opened:
-            pages = getattr(opened, "n_frames", 1)
-    elif data[8:16] == b"WEBPVP8X":
-        pages = 2 if data[20] & 2 else 1  # the flag of an animation
-    elif data[4:12] == b"ftypavis":
-        pages = 2
-    if pages > 1:
-        raise Broken("several pages in one file; save each as an image of its own")
-    if clear_grey:
-        raise Broken("grey with transparency in a way that OpenCV does not read; save it without")
-
-
-def _tiff_pages(data: bytes) -> tuple[int, bool]:
-    """How many pages a TIFF file has, and whether the first is grey with alpha."""
-    from tifffile import TiffFile  # takes a while to load, and few have such files
-
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    with TiffFile(io.BytesIO(data)) as file:
-        return len(file.pages), getattr(file.pages.first, "samplesperpixel", 1) == 2
-
-
-def _before_pixels(data: bytes) -> bytes:
-    """What a PNG file says before its pixels."""
-    return data[: data.find(b"IDAT")]
+def _brighter(image: NDArray[Any], white: int) -> NDArray[Any]:
+    """An image whose file says what is white, with the largest value of its type for that."""
+    most = np.iinfo(image.dtype).max
+    return image if white == most else np.rint(image * (most / white)).clip(0, most).astype(image.dtype)
 
 
 def _decode(data: bytes, flags: int) -> NDArray[Any]:

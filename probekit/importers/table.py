@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from probekit.importers.base import readable
 from probekit.importers.files import read_text
+from probekit.importers.images import SUFFIXES
 from probekit.importers.layout import Found
 from probekit.importers.tree import Folder
 
@@ -20,7 +21,7 @@ FORMS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (  # of a
     (lambda key: PurePosixPath(key).name, lambda cell: cell),
     (lambda key: PurePosixPath(key).stem, lambda cell: cell),
     (lambda key: PurePosixPath(key).name, lambda cell: PurePosixPath(cell).name),
-    (lambda key: PurePosixPath(key).stem, lambda cell: PurePosixPath(cell).name),
+    (lambda key: PurePosixPath(key).stem, lambda cell: _bare(cell)),
 )
 
 
@@ -39,6 +40,8 @@ def label_by_table(roots: Mapping[str, Folder], path: Path, column: str, notes: 
     columns, rows = _read(path)
     if column not in columns:
         raise ValueError(f"expected one of the columns {_shown(columns)} in {path}, found --column {column!r}")
+    if columns.count(column) > 1:
+        raise ValueError(f"expected column {column!r} once in {path}, found it again; rename one")
     files = {
         split: [(f.below(name), f.path / name) for f in root.all() for name in f.images]
         for split, root in roots.items()
@@ -85,10 +88,10 @@ def notes_on_tables(tables: Sequence[Path]) -> list[str]:
         except (OSError, UnicodeDecodeError, StopIteration, csv.Error):
             columns = []
         column = columns[-1] if columns else "NAME"
+        found = f" (columns {_shown(columns)})" if columns else ""
         notes.append(
-            f"labels in {readable(str(path))} are not read; to take them, type "
+            f"labels in {readable(str(path))}{found} are not read; to take them, type "
             f"--labels-csv {shlex.quote(readable(str(path)))} --column {shlex.quote(column)}"
-            + (f" (its columns: {_shown(columns)})" if columns else "")
         )
     return notes
 
@@ -157,6 +160,12 @@ def _labels(
             raise ValueError(f"expected one class for {key!r} in {path}, found {has}")
         labels[key] = found[0]
     return labels
+
+
+def _bare(cell: str) -> str:
+    """A name without folders and without the ending of an image, whichever."""
+    path = PurePosixPath(cell)
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 
 def _shown(columns: Sequence[str]) -> str:

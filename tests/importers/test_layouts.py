@@ -125,7 +125,11 @@ TAKEN: dict[str, tuple[list[str], Counts, list[str]]] = {
         ["extra", "1 images beside train and test"],
     ),
     "images beside splits": ([*under("train", "test"), "logo.png"], BOTH, ["logo.png", "beside train"]),
-    "a table beside images": ([*PETS, "labels.csv"], PLAIN, ["not read", "labels.csv --column kind", "image, kind"]),
+    "a table beside images": (
+        [*PETS, "labels.csv"],
+        PLAIN,
+        ["columns image, kind", "labels.csv --column kind"],
+    ),
     "a table of masks": ([*PETS, "annotations/all.csv"], PLAIN, ["annotations/all.csv --column kind"]),
     "links to folders": (["../there/1.png", "cat -> ../there", "dog/2.png"], {"train": {"cat": 1, "dog": 1}}, []),
     "links to files": ([*PETS, "dog/5.png -> 3.png"], {"train": {"cat": 2, "dog": 3}}, []),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -318,3 +319,49 @@ def test_every_entry_keeps_the_contract(name: str) -> None:
     assert official.channels in (1, 3)
     assert not official.needs or any(name == made for made, _ in LAYOUTS.values()), "no miniature in tests/importers"
     assert official.test_fraction == 0 or "test" not in official.sizes
+
+
+# --- what holds for every kind of source ---
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_options_of_folders_are_refused(tmp_path: Path, name: str) -> None:
+    official, plan = build(name, tmp_path)
+    assert f"expected --depth with a folder of images, found {official}" in refused(official, plan.root, "--depth", 2)
+
+
+def test_splits_are_chosen(tmp_path: Path) -> None:
+    official, plan = build("flowers102", tmp_path)
+    info = imported(official, plan.root, "--skip-split", "test", "--val-as-test")
+    assert_as_planned(info, {"train": plan.splits["train"], "test": plan.splits["val"]})
+    assert (info.params["skip_split"], info.params["val_as_test"]) == ("test", True)
+    typed = [official, plan.root, "--subset", "--skip-broken", "--out", tmp_path / "b.h5"]
+    assert "expected val and no test" in refused(*typed, "--val-as-test")
+
+
+def test_deep_pixels_are_asked_about(tmp_path: Path) -> None:
+    official, plan = build("aptos2019", tmp_path)
+    path = next(path for path in plan.root.rglob("*.png") if not str(path).endswith(plan.broken))
+    assert cv2.imwrite(str(path), np.arange(4096, dtype=np.uint16).reshape(64, 64))
+    out = tmp_path / "a.h5"
+    assert "type --bits 12" in refused(official, plan.root, "--subset", "--skip-broken", "--out", out)
+    assert imported(official, plan.root, "--bits", 12).params["pixels"] == {"uint16": [0, 4095]}
+
+
+def test_what_lies_beside_the_images_of_imagenet_is_named(tmp_path: Path) -> None:
+    official, plan = build("imagenet", tmp_path)
+    (plan.root / "train" / "README.txt").write_text("hello")
+    (plan.root / "train" / WNIDS[0] / "._cat.JPEG").write_bytes(b"of another system")
+    out = tmp_path / "a.h5"
+    done = run(official, plan.root, "--subset", "--skip-broken", "--size", SIZE, "--out", out)
+    assert "skipped train/README.txt: no folder of a wnid" in done.output
+    assert f"skipped train/{WNIDS[0]}/._cat.JPEG: not an image file" in done.output
+
+
+def test_a_lone_surrogate_in_a_class_name_is_escaped(tmp_path: Path) -> None:
+    official, plan = build("inat2019", tmp_path)
+    for path in plan.root.rglob("*2019.json"):
+        content = json.loads(path.read_text())
+        content["categories"][0]["name"] = "odd \ud800"
+        path.write_text(json.dumps(content))
+    assert r"odd \ud800" in imported(official, plan.root).classes

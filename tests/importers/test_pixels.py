@@ -278,3 +278,46 @@ def test_only_regular_files_of_sane_size_are_read(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(Broken, match=reason):
             decode_file(tmp_path / f"{name}.png")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options", "reason"),
+    [
+        (ramp(0, 60000, np.uint16), {"photometric": "miniswhite"}, "white is 0"),
+        (ramp(0, 1, np.float32), {"photometric": "miniswhite"}, "white is 0"),
+        (ramp(0, 255, np.uint8, (10, 20, 3)), {"photometric": "minisblack", "planarconfig": "contig"}, "3 channels"),
+        (ramp(0, 255, np.uint8, (4, 16, 16)), {"photometric": "minisblack", "planarconfig": "separate"}, "4 channels"),
+    ],
+)
+def test_what_opencv_would_pass_over_in_a_tiff(
+    tmp_path: Path, pixels: NDArray[Any], options: dict[str, Any], reason: str
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tiff", pixels, **options)
+    with pytest.raises(Broken, match=reason):
+        decode_file(tmp_path / "a.tiff")
+
+
+def test_a_tiff_of_8_bits_where_white_is_0_is_turned(tmp_path: Path) -> None:
+    grey = ramp(0, 200, np.uint8)
+    tifffile.imwrite(tmp_path / "a.tiff", grey, photometric="miniswhite")
+    np.testing.assert_array_equal(decode_file(tmp_path / "a.tiff"), 255 - grey)
+
+
+@pytest.mark.parametrize("white", [1, 100, 255, 1000, 4095, 65535])
+@pytest.mark.parametrize("kind", ["P5", "P6"])
+def test_a_pnm_file_says_what_is_white(tmp_path: Path, white: int, kind: str) -> None:
+    grey = ramp(0, white, np.uint16)
+    values = grey if kind == "P5" else np.dstack([grey, white - grey, grey])
+    header = f"{kind} # of 3 cameras\n20 10\n{white}\n".encode()
+    (tmp_path / "a.pnm").write_bytes(header + values.astype(">u2" if white > 255 else "u1").tobytes())
+    image = decode_file(tmp_path / "a.pnm")
+    image = image if kind == "P5" else image[..., ::-1]
+    np.testing.assert_array_equal(image, np.rint(values * ((65535 if white > 255 else 255) / white)))
+
+
+def test_arrays_that_do_not_fit_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = ramp(0, 255, np.uint8, (6, 80, 90)), np.arange(6) % 2
+    np.savez_compressed(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    monkeypatch.setattr("probekit.importers.npz.physical_memory", lambda: 80_000)
+    with pytest.raises(ValueError, match=r"fit in 0\.0 GB of memory, found 0\.0 GB"):
+        take(tmp_path / "a.npz")

@@ -23,14 +23,14 @@ FOLDERS = {"train": "train", "test": "val"}  # the test labels are hidden: val i
 def open_lists(root: Path, choices: Choices) -> Listing:
     """Train, and the official val split as test; of all classes or of those chosen."""
     folder = find_folder(root, "train", "ILSVRC/Data/CLS-LOC", "ILSVRC2012", archive="ILSVRC2012_img_train.tar")
-    wnids = _wnids(folder / "train")
+    ignored: list[Skipped] = []
+    wnids = _wnids(folder / "train", ignored)
     if len(wnids) != N_CLASSES and not choices.subset:
         raise ValueError(
             f"expected {N_CLASSES} folders such as n01440764 in {folder / 'train'}, found {len(wnids)}; "
             "to take what is there, type --subset"
         )
     classes = _choose(wnids, choices)
-    ignored: list[Skipped] = []
     splits = {split: _photos(folder, name, classes, ignored) for split, name in FOLDERS.items()}
     if not splits["test"]:
         raise ValueError(f"expected val/{classes[0]}/*.JPEG in {folder}, found none; sort val into folders as train is")
@@ -39,8 +39,11 @@ def open_lists(root: Path, choices: Choices) -> Listing:
     return Listing(classes, splits, ignored=ignored)
 
 
-def _wnids(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if WNID.fullmatch(entry.name) and entry.is_dir())
+def _wnids(folder: Path, ignored: list[Skipped]) -> list[str]:
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    wnids = [entry.name for entry in entries if WNID.fullmatch(entry.name) and entry.is_dir()]
+    ignored += [Skipped(f"train/{entry.name}", "no folder of a wnid") for entry in entries if entry.name not in wnids]
+    return wnids
 
 
 def _choose(wnids: Sequence[str], choices: Choices) -> tuple[str, ...]:
