@@ -15,7 +15,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
-from probekit.h5 import DatasetInfo, read_info, read_labels, read_split
+from probekit.h5 import DatasetInfo, SplitInfo, chunk_rows, read_info, read_labels, read_split
 from probekit.h5.schema import EVIDENCE, PRESENT
 from probekit.picture import save_png
 
@@ -30,7 +30,8 @@ LABEL = 190  # px for the class names
 TITLE = 44  # px for the title and the legend
 NAME_LENGTH = 22  # letters of a name that fit LABEL; Chinese ones count twice
 BACKGROUND = 247  # grey: images, black or white, stand out from it
-BRIGHTNESS_IMAGES, BRIGHTNESS_ROWS = 10_000, 640  # of a split: enough for four digits, and a second's reading
+BRIGHTNESS_IMAGES = 10_000  # of a split: enough for four digits, and a second's reading
+READ_BYTES = 16 << 20  # of images in memory at a time
 TINT = 0.65  # share of the colour in a tinted pixel; black and white below stay apart
 # Okabe and Ito's colours, which colour-blind readers tell apart: orange, sky blue, green, vermillion, purple, yellow.
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167), (240, 228, 66))
@@ -50,7 +51,9 @@ def describe(path: Path) -> dict[str, Any]:
         labels = read_labels(path, name)
         split["per_class"] = None if labels is None else _per_class(labels, len(info.classes))
         single = None if split["multilabel"] else labels
-        split["brightness"] = None if single is None else _brightness(path, name, single, len(info.classes))
+        split["brightness"] = (
+            None if single is None else _brightness(path, info.splits[name], single, len(info.classes))
+        )
     return content
 
 
@@ -60,12 +63,14 @@ def _per_class(labels: NDArray[Any], classes: int) -> list[int]:
     return [int(count) for count in counts]
 
 
-def _brightness(path: Path, split: str, labels: NDArray[np.int64], classes: int) -> list[float | None]:
+def _brightness(path: Path, found: SplitInfo, labels: NDArray[np.int64], classes: int) -> list[float | None]:
     """Mean pixel value in [0, 1] of each class: the ink fraction of white shapes on black. None for an absent class."""
     sums, counts = np.zeros(classes), np.zeros(classes, np.int64)
     last = min(len(labels), BRIGHTNESS_IMAGES)
-    for start in range(0, last, BRIGHTNESS_ROWS):
-        rows = read_split(path, split, start=start, stop=min(start + BRIGHTNESS_ROWS, last))
+    chunk, image = chunk_rows(found.height, found.width, found.channels), found.height * found.width * found.channels
+    step = max(1, READ_BYTES // (chunk * image)) * chunk
+    for start in range(0, last, step):
+        rows = read_split(path, found.name, start=start, stop=min(start + step, last))
         assert rows.labels is not None
         np.add.at(sums, rows.labels, rows.images.reshape(len(rows.images), -1).mean(axis=1) / 255)
         np.add.at(counts, rows.labels, 1)
@@ -169,7 +174,9 @@ def _choose(info: DatasetInfo, labels: NDArray[Any] | None, n: int, per_class: i
 
 def _pairs(info: DatasetInfo, split: str) -> tuple[list[tuple[str, list[int]]], list[str]]:
     """The first minimal pairs, one a row under the base's class, and what stands in each column."""
-    head = read_split(info.path, split, stop=min(info.splits[split].n, PAIR_ROWS * (1 + len(info.factors))))
+    head = read_split(
+        info.path, split, stop=min(info.splits[split].n, PAIR_ROWS * (1 + len(info.factors))), images=False
+    )
     assert head.labels is not None
     ids = head.factors["pair_id"]
     bases = np.unique(ids, return_index=True)[1][:PAIR_ROWS]

@@ -5,6 +5,7 @@ Alone: pytest tests/test_show.py
 
 import io
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +212,18 @@ def test_brightness_by_class_is_the_ink_fraction(tmp_path: Path) -> None:
     expected = [float((held.images[held.labels == k] / 255).mean()) for k in range(4)]
     assert describe(path)["splits"]["train"]["brightness"] == pytest.approx(expected)
     assert max(expected) - min(expected) < 2e-3
+
+
+@pytest.mark.parametrize("shape", [(1024, 1024), (700, 500, 3)])
+def test_large_images_are_read_a_few_at_a_time(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images = np.full((80, *shape), 51, np.uint8)
+    path = plain(tmp_path / "large.h5", images, np.arange(80) % 2, ["a", "b"])
+    tracemalloc.start()
+    try:
+        described = describe(path)
+        draw_grid(path, tmp_path / "large.png")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert described["splits"]["train"]["brightness"] == pytest.approx([0.2, 0.2])
+    assert peak < 50 << 20 < images.nbytes  # 32 MiB for the pixels, 45 MiB for the canvas

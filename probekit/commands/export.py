@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import h5py
 import numpy as np
@@ -51,12 +52,17 @@ def run_export(
         classes, splits, encoder (its own header).
 
     Raises:
-        ValueError: If `out` exists or has another suffix, or there is no such run, checkpoint or data.
+        ValueError: If `out` exists, is no file of embeddings or has another suffix, or there is no such run, checkpoint
+            or data.
     """
     run = open_run(name, runs)
     out = out or run.path / f"embeddings-{checkpoint}.npz"
     if out.suffix not in SUFFIXES:
         raise ValueError(f"expected a file NAME.npz or NAME.h5, found {out}; type --out {out.with_suffix('.npz')}")
+    if out.exists() and not _exported(out):
+        raise ValueError(
+            f"expected a file of embeddings or nothing at {out}, found something else; choose another --out"
+        )
     if out.exists() and not overwrite:
         raise ValueError(f"{out} exists; type --overwrite to replace it, or another --out")
     info = dataset_of(run, data, console)
@@ -83,6 +89,20 @@ def run_export(
     shapes = (f"{split} {list(arrays[f'{split}/embeddings'].shape)}" for split in info.splits)
     console.print(f"wrote {out}: {', '.join(shapes)}")
     return out
+
+
+def _exported(path: Path) -> bool:
+    """Whether a file is one of ours, which can be exported again: no dataset is ever replaced."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path) as file:
+                header = str(file["header"])
+        else:
+            with h5py.File(path, locking=False) as file:
+                header = file.attrs["header"]
+        return bool(json.loads(header)["format"] == FORMAT)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile):
+        return False
 
 
 def _plain(values: NDArray[Any]) -> NDArray[Any]:

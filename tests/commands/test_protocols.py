@@ -438,3 +438,20 @@ def test_exported_embeddings_are_those_of_the_file(home: Path, name: str) -> Non
 
 def test_exports_have_a_known_suffix(home: Path) -> None:
     assert "expected a file NAME.npz or NAME.h5" in str(typed("export-embeddings", "a", "--out", "e.csv").exception)
+
+
+@pytest.mark.parametrize("kind", ["data", "link", "npz", "damaged"])
+def test_exports_replace_nothing_but_exports(home: Path, tmp_path: Path, kind: str) -> None:
+    data = Path(Run(Path("runs/a")).read()["dataset"]["path"])
+    out = {"data": data, "link": tmp_path / "link.h5"}.get(kind, tmp_path / "set.npz")
+    if kind == "link":
+        out.symlink_to(data.absolute())
+    elif kind == "npz":
+        np.savez(out, x_train=np.zeros(3))
+    elif kind == "damaged":
+        out.write_bytes(b"PK no archive")
+    before = out.read_bytes()
+    for words in ([], ["--overwrite"]):
+        said = str(typed("export-embeddings", "a", "--out", str(out), *words).exception)
+        assert f"expected a file of embeddings or nothing at {out}" in said
+    assert out.read_bytes() == before
