@@ -19,7 +19,7 @@ from probekit.h5 import DatasetInfo, read_info, read_split
 from probekit.models.backbones import untagged
 from probekit.models.checkpoint import Checkpoint, read_checkpoint
 from probekit.models.encoder import Encoder, Features, save_encoder
-from probekit.models.normalise import normalisation
+from probekit.models.normalise import described, normalisation
 from probekit.models.outside import code_of, make_outside
 from probekit.models.untrained import make_plain
 from probekit.models.weights import Match, default_normalise, load_weights
@@ -92,7 +92,9 @@ def adopt(
     match = None if checkpoint is None else load_weights(encoder, checkpoint, allow_missing=asked.allow_missing)
     for line in match.lines() if match else [_no_file(asked.encoder, asked.seed)]:
         console.print(line)
-    console.print(f"normalisation: {_describe(encoder)}; {encoder.dim} features, {encoder.stride} px a cell")
+    console.print(
+        f"normalisation: {described(encoder.spec.get('normalise'))}; {encoder.dim} features, {encoder.stride} px a cell"
+    )
     return _keep(asked, encoder, match, info, runs, console).name
 
 
@@ -169,17 +171,6 @@ def _no_file(name: str, seed: int) -> str:
     return f"weights: random, of seed {seed}; --weights FILE reads others (nothing is downloaded)"
 
 
-def _describe(encoder: Encoder) -> str:
-    normalise = encoder.spec.get("normalise")
-    if normalise is None:
-        return "none, images in [0, 1]"
-    return f"mean {_plain(normalise['mean'])}, standard deviation {_plain(normalise['std'])}"
-
-
-def _plain(values: list[float]) -> str:
-    return " ".join(f"{value:.3f}" for value in values)
-
-
 def _keep(
     asked: Outside, encoder: Encoder, match: Match | None, info: DatasetInfo, runs: Path, console: Console
 ) -> Run:
@@ -187,8 +178,8 @@ def _keep(
     assert asked.encoder is not None
     stem = asked.encoder.rpartition(":")[2].replace("/", "-")
     weights = "" if asked.weights is None else str(asked.weights)
-    mark = RANDOM if is_random(asked) else f"({match.mark})" if match and match.mark else ""
-    method = f"{asked.encoder} {mark}".rstrip()
+    mark = RANDOM if is_random(asked) else match.mark if match else ""
+    method = f"{asked.encoder} ({mark})" if mark else asked.encoder
     run = create_run(
         runs / free_name(f"{stem}-{info.path.stem}", runs),
         {

@@ -202,10 +202,14 @@ def timm_config(name: str) -> Any:
         hint = f"; did you mean timm:{close[0]}?" if close else ""
         raise ValueError(f"unknown model of timm {name!r}{hint} (timm.list_models() names them)")
     plain, _, tag = name.partition(".")
-    known = [full.partition(".")[2] for full in timm.list_pretrained(f"{plain}.*")]
-    if tag and tag not in known:
-        raise ValueError(nearest(f"tag of weights of {plain}", tag, known))
+    if tag and tag not in timm_tags(plain):
+        raise ValueError(nearest(f"tag of weights of {plain}", tag, timm_tags(plain)))
     return timm.get_pretrained_cfg(name, allow_unregistered=True)
+
+
+def timm_tags(name: str) -> list[str]:
+    """The tags of all weights that timm knows for a model; none for one that it has no weights for."""
+    return [full.partition(".")[2] for full in import_timm().list_pretrained(f"{name}.*")]
 
 
 def untagged(name: str) -> str:

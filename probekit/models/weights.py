@@ -16,7 +16,7 @@ from torch import Tensor
 from probekit.models.checkpoint import Checkpoint, some, unwrapped, without_wrappers
 from probekit.models.encoder import Encoder
 from probekit.models.key_styles import CONSTANTS, STYLES, TOKENS, Rename, rank
-from probekit.models.normalise import TABLES, normalisation
+from probekit.models.normalise import TABLES, known_normalisation, normalisation
 from probekit.models.positions import POSITIONS, fit_positions
 
 
@@ -156,10 +156,10 @@ def _beyond(unexpected: list[str], at: str, matched: Collection[str]) -> list[st
 def default_normalise(checkpoint: Checkpoint | None, backbone: str) -> str:
     """What "auto" of `model.normalise` means: what the weights were trained with.
 
-    A file of probekit says it; others expect ImageNet's if their first convolution takes three channels.
+    A file of probekit says it; others expect that of published weights if their first convolution takes three channels.
 
     Raises:
-        ValueError: If a file of probekit has a normalisation without a name here.
+        ValueError: If a file of probekit has a normalisation without a name here, or as `known_normalisation`.
     """
     if checkpoint is None:
         return "none"
@@ -172,10 +172,10 @@ def default_normalise(checkpoint: Checkpoint | None, backbone: str) -> str:
                 return name
         raise ValueError(
             f"expected {checkpoint.path} normalised as one of {', '.join(known)}, found {values}; type the nearest: "
-            "--set model.normalise=... (pretrain), --normalise ... (probe)"
+            "--set model.normalise=imagenet"
         )
     tensors = (tensor for table in checkpoint.tables.values() for tensor in table.values())
-    return "imagenet" if any(t.ndim == 4 and t.shape[1] == 3 for t in tensors) else "none"
+    return known_normalisation(backbone) if any(t.ndim == 4 and t.shape[1] == 3 for t in tensors) else "none"
 
 
 def _best(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> tuple[_Place, list[_Place]]:

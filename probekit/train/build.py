@@ -16,7 +16,7 @@ from probekit.methods.base import Method
 from probekit.models.backbones import untagged
 from probekit.models.checkpoint import read_checkpoint
 from probekit.models.encoder import Encoder
-from probekit.models.normalise import normalisation
+from probekit.models.normalise import described, normalisation
 from probekit.models.weights import default_normalise, load_weights
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.train.seeds import stream_seed
@@ -108,6 +108,7 @@ def start_from_weights(method: Method, config: Config, console: Console) -> dict
     method.synchronise()
     for line in match.lines():
         console.print(line)
+    console.print(f"normalisation: {described(method.encoder.spec.get('normalise'))}")
     return match.as_dict()
 
 

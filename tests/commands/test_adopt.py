@@ -115,7 +115,7 @@ def result(*arguments: str) -> dict[str, Any]:
 def test_an_encoder_of_timm_is_probed_looked_into_and_reported() -> None:
     probed = result("probe", "--encoder", "timm:test_resnet", "--data", "data/shapes.h5", "--knn", *QUICK)
     assert (probed["run"], probed["epoch"]) == ("test_resnet-shapes", 0)
-    assert [row["name"] for row in probed["rows"]][:2] == ["timm:test_resnet random weights last", "random weights"]
+    assert [row["name"] for row in probed["rows"]][:2] == ["timm:test_resnet (random weights) last", "random weights"]
     assert probed["notes"] == ["random weights: of seed 1, since those of seed 0 are the encoder's own"]
     assert probed["rows"][0]["log_loss"] != probed["rows"][1]["log_loss"]
     folder = Run(Path("runs/test_resnet-shapes"))
@@ -203,7 +203,8 @@ def test_weights_of_three_channels_are_normalised() -> None:
     done = run(*arguments)
     assert "3 channels summed to 1" in done.output
     _, header = load_encoder(Path("runs/test_resnet-shapes"))
-    assert header["spec"]["normalise"]["mean"] == pytest.approx([0.449], abs=1e-3)
+    assert header["spec"]["normalise"]["mean"] == [0.5]  # as timm trained test_resnet
+    assert "mean 0.500, standard deviation 0.500, not those of ImageNet" in done.output.replace("\n", " ")
     run(*arguments, "--normalise", "none")
     assert "normalise" not in load_encoder(Path("runs/test_resnet-shapes-2"))[1]["spec"]
 
@@ -334,13 +335,14 @@ def test_pretraining_starts_from_weights_and_goes_on_without_the_file() -> None:
     folder = Run(Path("runs/simclr-noise"))
     content = folder.read()
     assert content["config"]["model"]["weights"] == "moco.pth"
-    assert content["config"]["model"]["normalise"] == "imagenet"
+    assert content["config"]["model"]["normalise"] == "timm"
+    assert "not those of ImageNet" in done.output.replace("\n", " ")
     assert content["weights"]["matched"] == content["weights"]["total"]
     trained, header = load_encoder(folder.path)
     weights = dict(source.backbone.model.named_parameters())
     for name, p in trained.backbone.model.named_parameters():  # a rate of 0 leaves them as they were
         assert torch.equal(p, weights[name])
-    assert header["spec"]["normalise"]["mean"] == [0.485, 0.456, 0.406]
+    assert header["spec"]["normalise"]["mean"] == [0.5, 0.5, 0.5]
     Path("moco.pth").unlink()
     run("pretrain", "--resume", "--name", "simclr-noise", "--epochs", "2", *QUICK)
     run("show", "--run", "simclr-noise")

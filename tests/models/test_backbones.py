@@ -15,7 +15,7 @@ from torch import nn
 from probekit.config import Config, resolve
 from probekit.models import Encoder, build_encoder, load_encoder, save_encoder
 from probekit.models.backbones import build_backbone
-from probekit.models.normalise import IMAGENET, normalisation
+from probekit.models.normalise import IMAGENET, described, known_normalisation, normalisation
 from probekit.models.unet import UNetDecoder
 from probekit.registry import METHODS, get
 from probekit.train.build import build_method
@@ -123,6 +123,38 @@ def test_what_timm_knows_of_its_weights() -> None:
     assert normalisation("auto", "unet", 3) is None
     with pytest.raises(ValueError, match="expected a backbone of timm"):
         normalisation("timm", "unet", 3)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "mean"),  # from the papers' and the authors' code
+    [
+        ("timm:vit_base_patch16_siglip_224", 0.5),
+        ("timm:vit_base_patch16_clip_224", 0.48145466),
+        ("timm:eva02_tiny_patch14_224", 0.48145466),
+        ("timm:vit_tiny_patch16_224", 0.5),  # augreg
+        ("timm:vit_small_patch16_224.augreg_in21k", 0.5),
+        ("timm:vit_small_patch16_224.dino", 0.485),
+        ("timm:vit_small_patch14_dinov2", 0.485),
+        ("timm:resnet50", 0.485),
+        ("timm:botnet50ts_256", 0.485),  # timm has no weights of it
+        ("unet", 0.485),
+    ],
+)
+def test_published_weights_are_normalised_as_they_were_trained(backbone: str, mean: float) -> None:
+    name = known_normalisation(backbone)
+    values = normalisation(name, backbone, 3)
+    assert values is not None
+    assert values["mean"][0] == pytest.approx(mean)
+    assert (name == "imagenet") == (mean == 0.485)
+    assert described(values).endswith("not those of ImageNet") == (name == "timm")
+
+
+def test_a_name_with_several_normalisations_needs_a_tag() -> None:
+    says = (
+        r"the tag of the weights behind timm:resnet34, as in timm:resnet34\.a1_in1k, .*type: --set model.normalise=im"
+    )
+    with pytest.raises(ValueError, match=says):
+        known_normalisation("timm:resnet34")
 
 
 @pytest.mark.parametrize(
