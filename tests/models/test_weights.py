@@ -349,7 +349,10 @@ def test_what_images_the_weights_expect(tmp_path: Path) -> None:
     name = "timm:vit_small_patch16_224"
     half = {"mean": [0.5] * 3, "std": [0.5] * 3}
     assert default_normalise(None, name) == "none"
-    assert default_normalise(held(3), name) == "imagenet"
+    with pytest.raises(ValueError, match="the tag of the weights behind timm:vit_small_patch16_224"):
+        default_normalise(held(3), name)
+    assert default_normalise(held(3), f"{name}.dino") == "imagenet"
+    assert default_normalise(held(3), f"{name}.augreg_in21k") == "timm"
     assert default_normalise(held(1), name) == "none"
     assert default_normalise(held(3, {"channels": 3}), name) == "none"
     assert default_normalise(held(3, {"channels": 3, "normalise": IMAGENET}), "unet") == "imagenet"
