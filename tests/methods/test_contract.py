@@ -163,14 +163,16 @@ def test_a_batch_that_does_not_fit_the_queue_is_refused_in_one_line(name: str, d
     assert not list(tmp_path.iterdir())
 
 
-def test_settings_that_were_changed_to_fit_are_said_and_written_down(
+def test_a_typed_setting_stands_in_the_run_and_is_warned_of(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = Console(file=io.StringIO(), record=True, width=200)
     monkeypatch.setattr("tests.train.test_loop.quiet", lambda: said)
     run, _ = trained("moco-v2", data, tmp_path, {"method.queue": 1000})
-    assert "method.queue=16 in place of 1000: there are 32 images" in said.export_text()
-    assert run.read()["config"]["method_options"]["queue"] == 16
+    told = "warning: method.queue=1000 stands as typed, where 16 would suit: there are 32 images"
+    assert told in said.export_text()
+    assert run.read()["config"]["method_options"]["queue"] == 1000
+    assert load_method(run)[0].queue.rows.shape == (1000, 8)  # type: ignore[union-attr]
 
 
 def test_started_from_weights_the_target_begins_with_them(
