@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo demo-real test lint check bench bench-smoke clean
+.PHONY: install demo demo-real test lint check mutants bench bench-smoke clean
 
 install: .venv/installed
 
@@ -29,6 +29,10 @@ lint: install
 	$(BIN)/mypy
 
 check: lint test
+
+# Faults by hand, which the tests must find (tests/mutants.toml).
+mutants: install
+	$(BIN)/python -m tests.mutants
 
 bench: install
 	$(BIN)/python -m benchmarks.generators
