@@ -3,7 +3,9 @@
 Alone: pytest tests/test_views.py
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import cv2
@@ -17,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from probekit.corrupt import CORRUPTIONS
 from probekit.crops import resize_crops
 from probekit.show_views import draw_views
-from probekit.views import RECIPES, ViewMaker, make_views
+from probekit.views import RECIPES, Recipe, ViewMaker, make_views
 from tests.chance import apply_to_all, noise, seeded, within_five_sigma
 
 
@@ -99,8 +101,55 @@ def test_targets_are_the_boxes_flipped(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_flip_frequency() -> None:
     flipped = make_views("simclr", noise(5000, 1, 16, 16), seeded()).flipped
     assert within_five_sigma(int(flipped.sum()), 10_000, 0.5)
-    # The two views of an image are flipped independently.
-    assert within_five_sigma(int((flipped[0] & flipped[1]).sum()), 5000, 0.25)
+
+
+def uncorrelated(a: Tensor, b: Tensor) -> bool:
+    """Whether no column of a `[N, k]` goes with one of b, but for one pair in a million; constant ones are left out."""
+    columns = torch.cat([a, b], dim=1).double()
+    moving = columns.std(0) > 0
+    of_a = int(moving[: a.shape[1]].sum())
+    across = torch.corrcoef(columns[:, moving].T)[:of_a, of_a:]
+    return bool((across.abs() < 5 / len(a) ** 0.5).all())
+
+
+@pytest.mark.parametrize("recipe", [name for name, recipe in RECIPES.items() if recipe.views > 1])
+@pytest.mark.parametrize("channels", CORRUPTIONS)
+def test_views_of_an_image_are_drawn_apart(recipe: str, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boxes, flips, colours and blurs as they are applied, and corruptions as drawn, over 5,000 images."""
+    monkeypatch.setattr("probekit.views.PART", 2**62)  # all at once
+    n, applied = 5000, list[Tensor]()
+
+    def note(x: Tensor, *drawn: Tensor) -> Tensor:
+        applied.append(
+            torch.cat([column.float().view(len(x), -1) for column in drawn], dim=1).view(-1, n, width(drawn))
+        )
+        return x
+
+    def width(drawn: Sequence[Tensor]) -> int:
+        return sum(column[0].numel() for column in drawn)
+
+    monkeypatch.setattr("probekit.views.change", note)
+    monkeypatch.setattr("probekit.views.corrupt_as", lambda x, *drawn: x)
+    maker = ViewMaker(RECIPES[recipe], (channels, 8, 8))
+    drawn = maker.draw(n, seeded())
+    made = maker(noise(n, channels, 8, 8), drawn)
+    for views, changes in zip([made, *([made.local] if made.local else [])], applied, strict=True):
+        seen = torch.cat([views.boxes, views.flipped[..., None], changes], dim=2)
+        assert all(uncorrelated(seen[a], seen[b]) for a, b in combinations(range(len(seen)), 2))
+    kind = drawn.corruption[0].view(-1, n, 1) if drawn.corruption else torch.zeros(2, n, 1)
+    assert uncorrelated(kind[0], kind[1])
+    if made.local is not None:
+        assert uncorrelated(made.boxes[0], made.local.boxes[0])
+
+
+@pytest.mark.parametrize("recipe", [name for name, recipe in RECIPES.items() if recipe.views > 1])
+def test_colours_of_an_images_views_are_apart_in_the_pixels(recipe: str) -> None:
+    """Of plain images, whose views show the colour that was drawn alone."""
+    images = torch.tensor([120, 90, 60], dtype=torch.uint8).view(1, 3, 1, 1).expand(5000, 3, 8, 8)
+    whole = tuple(kind for kind in RECIPES[recipe].crops if kind.side == 1)
+    maker = ViewMaker(Recipe("whole views alone", whole), (3, 8, 8))
+    first, second = maker(images, maker.draw(len(images), seeded())).targets.mean((3, 4))
+    assert uncorrelated(first, second)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import ks_2samp, kstest
 from skimage.measure import label as components
 
 from generators import GENERATORS, CircSq, RectTri
@@ -237,14 +238,30 @@ def test_drawn_area_is_the_analytic_area(name: str, antialias: bool) -> None:
 
 @pytest.mark.parametrize("name", list(GENERATORS))
 def test_position_and_nuisance_factors_do_not_tell_the_class(name: str) -> None:
-    """Class means of every shared factor agree to 4 standard errors; lengths are derived."""
+    """Class means agree to 4 standard errors, whole distributions by Kolmogorov-Smirnov; of lengths, their ratio."""
     generator = GENERATORS[name]()
     n, classes = 2000, len(generator.classes)
     f = generator.sample(1, "train", np.arange(n * classes))
     labels = generator.labels(f)
-    for factor in generator.factors:
-        if factor.kind == "class" or factor.name in ("width", "height"):
-            continue
-        values = f[factor.name].astype(float)
-        means = [values[labels == k].mean() for k in range(classes)]
-        assert np.ptp(means) <= 4.0 * values.std() * np.sqrt(2 / n), factor.name
+    columns = {factor.name: f[factor.name].astype(float) for factor in generator.factors if factor.kind != "class"}
+    if name == "rect-tri":
+        columns["aspect"] = columns.pop("width") / columns.pop("height")
+    for factor, values in columns.items():
+        of_class = [values[labels == k] for k in range(classes)]
+        assert np.ptp([mine.mean() for mine in of_class]) <= 4.0 * values.std() * np.sqrt(2 / n), factor
+        assert min(ks_2samp(of_class[0], other).pvalue for other in of_class[1:]) > 1e-6, factor
+
+
+def test_rectangles_stand_anywhere_in_their_disc_alike() -> None:
+    """Its radius is that of the round rectangle of the same ink: the frame's half, less 1 px, less half a diagonal."""
+    _, f = rect_tri()
+    width, height = f["width"].astype(float), f["height"].astype(float)
+    lost = (4 - np.pi) * 20.0**2
+    rounded = np.where(f["corner"] == 0, width * height, width * height + lost)  # with the corners, before they go
+    reach = np.sqrt(rounded * (width / height + height / width)) / 2
+    x, y = f["x"] - 64.0, f["y"] - 64.0
+    share = (x**2 + y**2) / (63.0 - reach) ** 2  # of the disc's area
+    for corner in (0, 1):
+        mine = f["corner"] == corner
+        assert kstest(share[mine], "uniform").pvalue > 1e-4
+        assert kstest(np.arctan2(y, x)[mine] / (2 * np.pi) + 0.5, "uniform").pvalue > 1e-4

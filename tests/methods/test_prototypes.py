@@ -84,10 +84,10 @@ def test_prototypes_are_unit_rows_from_the_start_without_a_bias() -> None:
     torch.testing.assert_close(method.prototypes.weight.norm(dim=1), torch.ones(6))
 
 
-@pytest.mark.parametrize("local", [0, 3])
-def test_swavs_loss_is_that_of_one_pass_per_size(local: int) -> None:
+@pytest.mark.parametrize(("local", "epsilon", "temperature"), [(0, 0.02, 0.3), (3, 0.02, 0.3), (3, 0.05, 0.1)])
+def test_swavs_loss_is_that_of_one_pass_per_size(local: int, epsilon: float, temperature: float) -> None:
     """Multi-crop: the head, and its batch norm, see the crops of all sizes together."""
-    method = swav({"method.queue": 0})
+    method = swav({"method.queue": 0, "method.epsilon": epsilon, "method.temperature": temperature})
     views = noisy_views(local=local)
     step = method.step(views)
     with torch.no_grad():
@@ -97,9 +97,9 @@ def test_swavs_loss_is_that_of_one_pass_per_size(local: int) -> None:
         scores = (z @ method.prototypes.weight.T).view(2 + local, 4, 6)
         expected = []
         for i in range(2):
-            q = sinkhorn(scores[i], epsilon=method.epsilon, iterations=3)
+            q = sinkhorn(scores[i], epsilon=epsilon, iterations=3)
             expected += [
-                -(q * (s / method.temperature).log_softmax(1)).sum(1).mean() for v, s in enumerate(scores) if v != i
+                -(q * (s / temperature).log_softmax(1)).sum(1).mean() for v, s in enumerate(scores) if v != i
             ]
     torch.testing.assert_close(step.loss.detach(), torch.stack(expected).mean())
     assert step.features.pooled.shape[0] == 8  # of the large crops alone
@@ -162,16 +162,18 @@ def test_a_queue_in_use_changes_the_codes_as_lightlys_does() -> None:
 # --- DINO.
 
 
-def test_dinos_loss_and_centre_are_lightlys_over_several_steps() -> None:
+@pytest.mark.parametrize("centre_momentum", [0.9, 0.2])
+def test_dinos_loss_and_centre_are_lightlys_over_several_steps(centre_momentum: float) -> None:
     """Its centre follows after the loss; the teacher's temperature warms up in a straight line."""
     from lightly.loss import DINOLoss
 
-    method = dino({"method.final_teacher_temperature": 0.07, "method.teacher_warmup": 2})
+    options = {"final_teacher_temperature": 0.07, "teacher_warmup": 2, "centre_momentum": centre_momentum}
+    method = dino({f"method.{name}": value for name, value in options.items()})
     theirs = DINOLoss(
         output_dim=12,
         warmup_teacher_temp_epochs=1,
         student_temp=method.student_temperature,
-        center_momentum=method.centre_momentum,
+        center_momentum=centre_momentum,
     )
     training = Training(method)
     for k in range(8):
