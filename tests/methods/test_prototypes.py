@@ -98,9 +98,7 @@ def test_swavs_loss_is_that_of_one_pass_per_size(local: int, epsilon: float, tem
         expected = []
         for i in range(2):
             q = sinkhorn(scores[i], epsilon=epsilon, iterations=3)
-            expected += [
-                -(q * (s / temperature).log_softmax(1)).sum(1).mean() for v, s in enumerate(scores) if v != i
-            ]
+            expected += [-(q * (s / temperature).log_softmax(1)).sum(1).mean() for v, s in enumerate(scores) if v != i]
     torch.testing.assert_close(step.loss.detach(), torch.stack(expected).mean())
     assert step.features.pooled.shape[0] == 8  # of the large crops alone
     assert method.chance_loss == pytest.approx(math.log(6))
