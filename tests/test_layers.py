@@ -9,8 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 ANYWHERE = {"__init__", "registry", "config", "settings", "run"}  # standard library only; whoever likes may use them
 LEVEL = {
@@ -43,6 +41,10 @@ LEVEL = {
     "__main__": 8,
 }
 FORBIDDEN = {("probe", "train"), ("heatmaps", "train")}
+GLOBAL_RANDOMNESS = re.compile(
+    r"np\.random\.(rand|randn|randint|random|choice|shuffle|permutation|normal|uniform|seed)\b"
+    r"|^import random$|random\.seed\("
+)
 FILES = sorted([*(ROOT / "probekit").rglob("*.py"), *(ROOT / "generators").rglob("*.py")])
 
 
@@ -72,63 +74,50 @@ def own_part(path: Path) -> str | None:
     return part(module)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_an_arrow_never_turns_back(path: Path) -> None:
-    own = own_part(path)
-    relative = path.relative_to(ROOT)
-    assert own is not None or relative.stem in ANYWHERE, f"{relative} has no level in LEVEL"
-    for target in filter(None, map(part, imports(path))):
+def test_an_arrow_never_turns_back() -> None:
+    wrong = []
+    for path in FILES:
+        relative, own = path.relative_to(ROOT), own_part(path)
+        if own is None and relative.stem not in ANYWHERE:
+            wrong.append(f"{relative} has no level in LEVEL")
         level = LEVEL[own] if own else 0.5
-        assert LEVEL[target] <= level, f"{relative} imports {target}"
-        assert (own, target) not in FORBIDDEN
+        for target in filter(None, map(part, imports(path))):
+            if LEVEL[target] > level or (own, target) in FORBIDDEN:
+                wrong.append(f"{relative} imports {target}")
+    assert not wrong
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "generators").rglob("*.py")), ids=lambda p: p.name)
-def test_generators_know_neither_torch_nor_probekit(path: Path) -> None:
-    roots = {name.split(".")[0] for name in imports(path)}
-    assert not roots & {"torch", "probekit", "h5py", "sklearn"}
+def test_generators_know_neither_torch_nor_probekit() -> None:
+    strangers = {"torch", "probekit", "h5py", "sklearn"}
+    found = {path.name: {name.split(".")[0] for name in imports(path)} for path in (ROOT / "generators").rglob("*.py")}
+    assert not {name: roots & strangers for name, roots in found.items() if roots & strangers}
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import generators",
-        "import probekit.report.build, probekit.report.collect, probekit.report.html, probekit.report.markdown",
-        "import probekit.commands.report",
-        "import probekit.cli",
-        "import probekit.run, probekit.config, probekit.settings",
-        "import probekit.commands.sweep",
-    ],
-)
-def test_torch_stays_unloaded(code: str) -> None:
-    check = f"{code}; import sys; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
+def test_files_are_short_and_their_randomness_is_never_global() -> None:
+    wrong = []
+    for path in FILES:
+        lines = path.read_text().splitlines()
+        wrong += [f"{path.relative_to(ROOT)}: {len(lines)} lines"] * (len(lines) > 350)
+        wrong += [f"{path.relative_to(ROOT)}: {line.strip()}" for line in lines if GLOBAL_RANDOMNESS.search(line)]
+    assert not wrong
 
 
-def test_help_leaves_torch_unloaded() -> None:
-    check = (
-        "import sys; sys.argv = ['probekit', '--help']\n"
-        "from probekit.cli import app\n"
-        "try: app()\nexcept SystemExit: pass\n"
-        "sys.exit('torch' in sys.modules)"
-    )
+def test_torch_stays_unloaded_up_to_the_help() -> None:
+    """One child imports what must start fast, one after another, and says what brought torch."""
+    check = """
+import importlib, sys
+for name in (
+    "generators", "probekit.run", "probekit.config", "probekit.settings", "probekit.report.build",
+    "probekit.report.collect", "probekit.report.html", "probekit.report.markdown", "probekit.commands.report",
+    "probekit.commands.sweep", "probekit.cli",
+):
+    importlib.import_module(name)
+    if "torch" in sys.modules: sys.exit(name)
+sys.argv = ["probekit", "--help"]
+try: sys.modules["probekit.cli"].app()
+except SystemExit: pass
+sys.exit("--help" if "torch" in sys.modules else 0)
+"""
     done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stderr
     assert "pretrain" in done.stdout
-
-
-GLOBAL_RANDOMNESS = re.compile(
-    r"np\.random\.(rand|randn|randint|random|choice|shuffle|permutation|normal|uniform|seed)\b"
-    r"|^import random$|random\.seed\("
-)
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_randomness_is_never_global(path: Path) -> None:
-    lines = [line for line in path.read_text().splitlines() if GLOBAL_RANDOMNESS.search(line)]
-    assert not lines
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_files_stay_short(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 350

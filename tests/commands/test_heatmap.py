@@ -13,7 +13,9 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
+from torch import Tensor
 from typer.testing import CliRunner
 
 from probekit.cli import app
@@ -21,6 +23,7 @@ from probekit.commands.heatmap import HeatmapOptions, run_heatmap
 from probekit.h5 import read_split
 from probekit.heatmaps.baselines import BASELINES
 from probekit.heatmaps.protocol import DEFAULT_LOOKS
+from probekit.heatmaps.rows import Questions, Row, Subject, look_rows
 from probekit.heatmaps.score import SCORES
 from probekit.probe.protocol import Part, fit_label
 from probekit.registry import LOOKS
@@ -85,11 +88,46 @@ def test_every_table_has_its_baselines_and_its_ceiling() -> None:
             for score in scores.values():
                 assert score["n"] + score["undefined"] == 10
     for mask, share in result["chance"].items():
-        uniform, ceiling = (by_name(result, *row)["scores"][mask] for row in (("uniform",), ("ceiling", "corner")))
+        uniform = by_name(result, "uniform")["scores"][mask]
         assert uniform["mass"]["mean"] == pytest.approx(share)
         assert uniform["rank"]["normalised"]["mean"] == pytest.approx(0, abs=1e-9)
-        assert ceiling["rank"]["normalised"]["mean"] == pytest.approx(1)
     assert [line for line in result["left_out"] if "occlusion" in line]
+
+
+def test_the_ceiling_is_the_true_evidence_seen_through_the_grid() -> None:
+    """OpenCV enlarges it: its cells are the means of 4 px x 4 px."""
+    result = heatmap("simclr-rect-tri", looks=("cam",), passes=0)
+    with h5py.File("data/rect-tri.h5") as file:
+        evidence = file["test/masks"][:] >> 2 & 1  # bit 2: of the corners
+    shares = []
+    for mask in evidence[np.linspace(0, 15, 10).round().astype(int)]:
+        cells = mask.reshape(8, 4, 8, 4).mean((1, 3))
+        seen = cv2.resize(cells, (32, 32), interpolation=cv2.INTER_LINEAR)
+        shares.append(seen[mask == 1].sum() / seen.sum())
+    mass = by_name(result, "ceiling", "corner")["scores"]["evidence:corner"]["mass"]
+    assert mass["mean"] == pytest.approx(np.mean(shares), rel=1e-5)
+
+
+def test_maps_of_random_weights_explain_the_random_networks_own_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean of a class activation map is the logit that it explains, up to the bias; here the true class's."""
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def spy(names: list[str], subject: Subject, questions: Questions, *, encoder: str) -> tuple[list[Row], Tensor]:
+        (row,), pooled = look_rows(names, subject, questions, encoder=encoder)
+        assert subject.classifier is not None
+        known = read_split(Path("data/rect-tri.h5"), "test").class_labels
+        assert known is not None
+        labels = torch.from_numpy(known)[questions.index]
+        logits = pooled @ subject.classifier.weight.T
+        seen[encoder] = torch.from_numpy(row.maps.mean((1, 2))), logits[torch.arange(len(labels)), labels]
+        return [row], pooled
+
+    monkeypatch.setattr("probekit.heatmaps.protocol.look_rows", spy)
+    heatmap("simclr-rect-tri", looks=("cam",), target="logit", passes=0)
+    assert seen.keys() == {"trained", "random"}
+    for mean, logit in seen.values():
+        torch.testing.assert_close(mean, logit, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(seen["trained"][1], seen["random"][1], rtol=0.1)
 
 
 def test_scores_that_ask_the_encoder_again() -> None:
