@@ -74,6 +74,22 @@ class Run:
         """Folder of PNG files."""
         return self.path / "figures"
 
+    def data(self, moved: str = "--data PATH") -> Path:
+        """The dataset file that it was trained on.
+
+        Args:
+            moved: What to type where the file has been moved.
+
+        Raises:
+            ValueError: If nothing is there.
+        """
+        path = Path(self.read()["dataset"]["path"])
+        if not path.exists():
+            raise ValueError(
+                f"expected the data of {self.name} at {path}, found nothing; if they were moved add {moved}"
+            )
+        return path
+
     def read(self) -> dict[str, Any]:
         """The contents of run.json.
 

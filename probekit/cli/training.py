@@ -56,11 +56,12 @@ def pretrain(
     given = {key: value for key, value in typed.items() if value is not None}
     if resume:
         fixed = [k for k in given if k != "train.epochs"] + settings + [f"--branch {name}" for name in branch]
-        options = {"--config": config, "--preset": preset, "--data": data, "--overwrite": overwrite, "--seed": seed}
+        options = {"--config": config, "--preset": preset, "--overwrite": overwrite, "--seed": seed}
         fixed += [text for text, value in options.items() if value]
         run_resume(
             name,
             method=method,
+            data=data,
             epochs=epochs,
             device=device,
             refused=fixed,

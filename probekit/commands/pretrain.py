@@ -77,6 +77,7 @@ def run_resume(
     name: str | None,
     *,
     method: str | None,
+    data: Path | None = None,
     epochs: int | None,
     device: str,
     refused: Sequence[str],
@@ -89,6 +90,7 @@ def run_resume(
     Args:
         name: Of the run folder, or None.
         method: What the run must train, or None for whatever it does.
+        data: As for `probekit.train.pretrain.resume`.
         epochs: More epochs than before extend a finished run.
         device: "auto", "cpu" or "cuda[:i]".
         refused: Settings given beside --resume, which goes on with the run's own.
@@ -113,7 +115,9 @@ def run_resume(
         raise ValueError(f"expected a run of {method}, found {opened.name} of {trains}; type: --resume --name NAME")
     from probekit.train.pretrain import resume
 
-    run, finished = resume(opened, epochs=epochs, device=device, fail_on_collapse=fail_on_collapse, console=console)
+    run, finished = resume(
+        opened, data=data, epochs=epochs, device=device, fail_on_collapse=fail_on_collapse, console=console
+    )
     _report(run, finished, console)
     return run
 
@@ -122,4 +126,4 @@ def _report(run: Run, finished: bool, console: Console) -> None:
     if not finished:
         raise StoppedError(f"stopped, all saved; to go on type: probekit pretrain --resume --name {run.name}")
     console.print(f"wrote {run.path}: encoder.safetensors, checkpoints/, metrics.jsonl")
-    console.print(after_pretraining(run, read_info(Path(run.read()["dataset"]["path"]))))
+    console.print(after_pretraining(run, read_info(run.data())))

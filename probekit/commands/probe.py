@@ -117,7 +117,7 @@ def run_probe(
 def dataset_of(run: Run, data: Path | None, console: Console) -> DatasetInfo:
     """The named dataset file, or the run's own; says so where it is not what the run was trained on."""
     trained = run.read()["dataset"]
-    info = read_info(data or Path(trained["path"]))
+    info = read_info(data or run.data())
     if info.content_hash != trained["hash"]:
         if data is None:
             console.print(f"warning: {info.path} has changed since {run.name} was trained on it")

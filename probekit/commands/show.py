@@ -43,7 +43,7 @@ def run_show(
         picture, decodes = draw_run(drawn, path, views, out=out, split=split, seed=seed)
         method = drawn.read()["config"]["method"]
         console.print(f"picture {picture}{'' if decodes else f' (no predictions: {method} has no decoder)'}")
-        console.print(after_drawing(drawn, read_info(path or Path(drawn.read()["dataset"]["path"]))))
+        console.print(after_drawing(drawn, read_info(path or drawn.data("PATH"))))
         return
     chosen = dataset_or_default(path, data, runs, console)
     if views is not None:
@@ -105,7 +105,7 @@ def draw_run(
     from probekit.train.regions import find_placement
 
     method, config = load_method(run, checkpoint)
-    path = path or Path(run.read()["dataset"]["path"])
+    path = path or run.data("PATH")
     channels = method.encoder.spec["channels"]
     images = open_split(path, split, CPU, max_size=config.data.max_size, first=ROWS).images[:ROWS]
     check_channels(read_info(path), split, channels)

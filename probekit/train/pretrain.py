@@ -124,7 +124,13 @@ def pretrain(
 
 
 def resume(
-    run: Run, *, epochs: int | None, device: str, fail_on_collapse: bool = False, console: Console
+    run: Run,
+    *,
+    data: Path | None = None,
+    epochs: int | None,
+    device: str,
+    fail_on_collapse: bool = False,
+    console: Console,
 ) -> tuple[Run, bool]:
     """Goes on with a run where its last checkpoint left it, or extends a finished one.
 
@@ -133,6 +139,7 @@ def resume(
 
     Args:
         run: The run folder.
+        data: Where its dataset file lies now, if it was moved; the run remembers it. None is where it lay.
         epochs: The new number of epochs, or None to keep the run's own.
         device: As for `pretrain`.
         fail_on_collapse: As for `pretrain`.
@@ -148,13 +155,13 @@ def resume(
     place = choose_device(device)
     if config.train.deterministic:
         compute_deterministically(place)
-    data = Path(content["dataset"]["path"])
+    data = data or run.data()
     info = read_info(data)
     if info.content_hash != content["dataset"]["hash"]:
         raise ValueError(
             f"expected {data} as it was when {run.name} started "
             f"(hash {content['dataset']['hash'][:12]}), found hash {info.content_hash[:12]}; "
-            "restore the file, or start a new run"
+            "restore the file, name it where it lies now with --data PATH, or start a new run"
         )
     train = _open(info, "train", config, place)
     saved = load_checkpoint(run.checkpoints / "last.pt", CPU)  # a GPU then holds weights and moments once
@@ -170,7 +177,7 @@ def resume(
     trainer.fail_on_collapse = fail_on_collapse
     trainer.restore(saved)
     del saved  # else it lives until training ends
-    run.update(state="running", config=config.to_dict())
+    run.update(state="running", config=config.to_dict(), dataset=content["dataset"] | {"path": str(data)})
     console.print(f"resuming {run.path} after epoch {done} of {config.train.epochs}")
     _announce_streaming(train, console)
     with _failing(run):

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -420,7 +421,9 @@ def test_what_does_not_fit_is_one_line_and_leaves_no_folder(
     assert not list(tmp_path.iterdir())
 
 
-def test_changed_data_is_refused_on_resume(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_data_are_refused_on_resume_and_moved_ones_taken(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy = tmp_path / "copy.h5"
     copy.write_bytes(data.read_bytes())
     stop_after(2, monkeypatch)
@@ -428,8 +431,14 @@ def test_changed_data_is_refused_on_resume(data: Path, tmp_path: Path, monkeypat
     monkeypatch.undo()
     copy.unlink()
     small_shapes(copy, n=40)
-    with pytest.raises(ValueError, match="restore the file, or start a new run"):
+    for named in (None, copy):
+        with pytest.raises(ValueError, match="restore the file, name it where it lies now with --data PATH, or"):
+            resume(run, data=named, epochs=None, device="cpu", console=quiet())
+    copy.unlink()
+    with pytest.raises(ValueError, match=re.escape(f"the data of run at {copy}, found nothing; if they were moved")):
         resume(run, epochs=None, device="cpu", console=quiet())
+    assert resume(run, data=data, epochs=None, device="cpu", console=quiet())[1]
+    assert run.data() == data
 
 
 class Recorder(Branch):
