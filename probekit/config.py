@@ -267,6 +267,10 @@ def resolve(
                     "--set crop.policy=contrastive"
                 )
         flat |= {f"crop.{name}": value for name, value in BEFORE["crop"].items()}
+    if flat["model.allow_missing"] and not flat["model.weights"]:
+        raise ValueError(
+            "expected --init-from with --allow-missing, found none; type: --init-from FILE, or leave it out"
+        )
     if flat["model.normalise"] == "auto" and not flat["model.weights"]:
         flat["model.normalise"] = from_scratch
     sections = {

@@ -87,6 +87,8 @@ def adopt(
             f"expected --weights with {asked.encoder}, whose tag names pretrained weights (nothing is downloaded), "
             f"found none; type: --encoder {plain} for random ones"
         )
+    if asked.weights is None and asked.allow_missing:
+        raise ValueError("expected --weights with --allow-missing, found none; type: --weights FILE, or leave it out")
     checkpoint = None if asked.weights is None else read_checkpoint(asked.weights)
     encoder = _build(asked, checkpoint, info)
     match = None if checkpoint is None else load_weights(encoder, checkpoint, allow_missing=asked.allow_missing)

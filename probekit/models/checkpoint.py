@@ -17,9 +17,10 @@ from probekit.models.inert_pickle import Placeholder, reader
 
 # Parts of names that are wrappers': of DataParallel, torch.compile, FSDP, checkpointed activations.
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
+LARGEST = 2**40  # bytes of a header
 DEEPEST = 16  # dictionaries in dictionaries
 BEGINNINGS = {
-    b"version https://git-lfs": "a pointer of Git LFS, not the file itself; type: git lfs pull",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself, which `git lfs pull` fetches",
     b"\x89HDF\r\n\x1a\n": "an HDF5 file",
     b"\x93NUMPY": "an array of NumPy",
     b"\x1f\x8b": "a gzip archive",
@@ -63,12 +64,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
         path = Path(file)
     if not path.is_file():
         inside = path / "encoder.safetensors"  # of a run folder
-        hint = f" but a folder; type: {inside}" if inside.is_file() else ""
+        hint = f" but the folder of a run, whose weights are {inside}" if inside.is_file() else ""
         raise ValueError(f"expected a file of weights {path}, found none{hint}")
     with path.open("rb") as file_:
         head = file_.read(512)
     unknown: list[str] = []
-    tree, spec = _read_safetensors(path) if head[8:9] == b"{" else _read_torch(path, head, unknown)
+    tree, spec = _read_safetensors(path) if _is_safetensors(head) else _read_torch(path, head, unknown)
     tables = {where: unwrapped(table) for where, table in _tables(tree)}
     if not tables:
         objects = f" beside objects of other code ({some(sorted(set(unknown)))})" if unknown else ""
@@ -101,6 +102,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None
             return {name: file.get_tensor(name) for name in file.keys()}, _spec(header)  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ValueError(f"expected a whole safetensors file {path}, found: {_first_line(error)}") from error
+
+
+def _is_safetensors(head: bytes) -> bool:
+    """Whether the length of a header comes first, which eight letters are too large for, and then its JSON."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < LARGEST
 
 
 def _read_torch(path: Path, head: bytes, unknown: list[str]) -> tuple[Any, dict[str, Any] | None]:
@@ -149,7 +155,7 @@ def _no_archive(path: Path) -> str:
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         return f"an archive that is cut short: {_first_line(error)}"
     if scripted:
-        return "a TorchScript archive; type: torch.save(torch.jit.load(FILE).state_dict(), OTHER) in Python"
+        return "a TorchScript archive; save its weights alone: torch.save(torch.jit.load(FILE).state_dict(), OTHER)"
     if any(name.endswith("data.pkl") for name in names):
         return ""
     return "an npz file of NumPy" if any(name.endswith(".npy") for name in names) else "a zip archive of something else"

@@ -17,6 +17,9 @@ def about_section(run: Mapping[str, Any], key: str) -> Section:
     """Config, data and versions."""
     source = f"Read from {Path(run['path']) / 'run.json'}."
     fields = {name: run[name] for name in ("state", "created", "device", "threads", "commit")}
+    weights = run.get("weights")
+    if isinstance(weights, Mapping) and weights.get("mark"):
+        fields["weights that it starts from"] = f"{weights.get('file')}, {weights['mark']}"
     facts = {**fields, "dataset": run["dataset"]["path"], "content hash": run["dataset"]["hash"], **run["versions"]}
     blocks: list[Block] = [
         _facts(f"{key}-run", "Run and versions", source, facts),

@@ -55,7 +55,7 @@ def _run(name: str, run: Run) -> dict[str, Any]:
     if wrong:
         raise ValueError(wrong)
     left_out: list[str] = []
-    about = ("created", "state", "config", "dataset", "device", "threads", "versions", "commit")
+    about = ("created", "state", "config", "dataset", "device", "threads", "versions", "commit", "weights")
     return {
         "name": name,
         "path": str(run.path),

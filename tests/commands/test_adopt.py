@@ -15,13 +15,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from probekit.cli import app
 from probekit.commands.adopt import build_outside
+from probekit.config import resolve
 from probekit.models import Encoder, build_encoder, load_encoder
 from probekit.models.outside import code_of, make_outside
+from probekit.registry import METHODS, get
 from probekit.run import Run
+from probekit.train.build import build_method, start_from_weights
 from tests.datasets import noise_npz, small_shapes
 
 pytest.importorskip("timm")
@@ -195,6 +199,24 @@ def test_weights_that_are_not_whole_are_refused_or_marked() -> None:
     for runs in (["test_resnet-shapes"], ["test_resnet-shapes", "test_resnet-shapes-2"]):  # alone, and compared
         page = run("report", *runs, "--format", "md").stdout.replace("\\", "")
         assert sum(marked in line for line in page.splitlines()) >= len(runs)
+        assert f"cut.pt, {random} tensors random" in page
+
+
+def test_pretraining_from_weights_that_are_not_whole_is_refused_or_marked() -> None:
+    """In run.json, and in a setting, by which a comparison tells it from others."""
+    torch.save({"conv1.0.weight": torch.rand(16, 1, 3, 3)}, "cut.pt")
+    options: dict[str, Any] = {"model.backbone": "timm:test_resnet", "model.weights": "cut.pt"}
+    for allowed in (False, True):
+        options["model.allow_missing"] = allowed
+        config = resolve("simclr", get(METHODS, "method", "simclr"), preset="quick", seed=0, options=options)
+        method = build_method(config, channels=1)
+        if not allowed:
+            with pytest.raises(ValueError, match=r"found 1 of its 75 tensors; missing: .*; .* type: --allow-missing"):
+                start_from_weights(method, config, Console(quiet=True))
+    match = start_from_weights(method, config, Console(quiet=True))
+    assert match is not None
+    assert match["mark"] == "74 tensors random"
+    assert "expected --init-from with --allow-missing" in refused("pretrain", "simclr", "--allow-missing", *TINY)
 
 
 def test_weights_of_three_channels_are_normalised() -> None:
@@ -281,6 +303,7 @@ def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
         (["--encoder", "py:mine:list_of_them"], "returns a torch.nn.Module, found list"),
         (["--encoder", "py:mine:Wrong"], "expected Features, a map"),
         (["--encoder", "py:mine:nothing"], "cannot be made: AttributeError"),
+        (["--encoder", "timm:test_resnet", "--allow-missing"], "expected --weights with --allow-missing, found none"),
         (["--encoder", "py:no_such_module:f"], "cannot be made: ModuleNotFoundError"),
         (["--encoder", "py:sys:exit"], "py:sys:exit cannot be made: SystemExit"),
         (["--encoder", "py:mine:Exits"], "fails on images [2, 1, 32, 32] in [0, 1]: SystemExit: 3"),

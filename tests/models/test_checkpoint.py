@@ -287,16 +287,17 @@ NO_CHECKPOINTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "Git LFS": (
         lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n"),
-        "a pointer of Git LFS, not the file itself; type: git lfs pull",
+        "a pointer of Git LFS, not the file itself, which `git lfs pull` fetches",
     ),
     "index": (
         lambda path: path.write_text(json.dumps({"weight_map": {"a": "b.safetensors"}})),
         "JSON text; an index of",
     ),
+    "JSON": (lambda path: path.write_text('{"meta":{"a":1}}'), "JSON text; an index"),
     "HDF5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)), "an HDF5 file"),
     "npz": (lambda path: np.savez(path.open("wb"), a=np.ones(3)), "an npz file of NumPy"),
     "npy": (lambda path: np.save(path.open("wb"), np.ones(3)), "an array of NumPy"),
-    "TorchScript": (scripted, r"a TorchScript archive; type: torch.save\(torch.jit.load"),
+    "TorchScript": (scripted, r"a TorchScript archive; save its weights alone: torch.save\(torch.jit.load"),
     "zip": (lambda path: zipfile.ZipFile(path, "w").writestr("a.txt", "a"), "a zip archive of something else"),
     "gzip": (lambda path: path.write_bytes(b"\x1f\x8b" + bytes(20)), "a gzip archive"),
     "pickle": (lambda path: path.write_bytes(pickle.dumps(TENSORS)), "a pickle that is none of torch.save"),
@@ -343,7 +344,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "run" / "encoder.safetensors").touch()
     for path, says in (
         (tmp_path, "expected a file of weights .*, found none$"),
-        (tmp_path / "run", "found none but a folder; type: .*/run/encoder.safetensors$"),
+        (tmp_path / "run", "found none but the folder of a run, whose weights are .*/run/encoder.safetensors$"),
         (tmp_path / "nothing.pt", "expected a file of weights .*nothing.pt, found none$"),
         (tmp_path / "nothing.pt:key", "expected a file of weights .*nothing.pt, found none$"),
     ):
