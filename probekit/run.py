@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,9 @@ from probekit.registry import nearest
 
 SCHEMA = "probekit-run/1"
 IMPORTED = "imported"  # the state of a run whose encoder was not trained here
+LONGEST = 150  # bytes of a name: file systems take 255, and commands add to it
+FORBIDDEN = '<>:"/\\|?*'  # in names, somewhere
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no names of folders on Windows
 NUMBERS = re.compile(r"\[\n[-+.\d\sEe,]*\]")  # in indented JSON: a list of numbers
 
 
@@ -185,9 +189,31 @@ def open_run(name: str | None, folder: Path) -> Run:
     return runs[-1]
 
 
+def check_name(name: str, folder: Path) -> None:
+    """Refuses a run's name that no other command would find, or that some file system does not take.
+
+    Raises:
+        ValueError: For one that is elsewhere than directly in `folder`, hidden, too long, or of other characters.
+    """
+    if name != _safe(name):
+        raise ValueError(
+            f"expected --name of a folder in {folder}: at most {LONGEST} bytes, no control character, "
+            f"none of {FORBIDDEN}, no '.' or '-' in front; found {name[:80]!r}; "
+            f"type: --name {shlex.quote(_safe(name[:80]))}"
+        )
+
+
 def free_name(stem: str, folder: Path) -> str:
-    """`stem`, or `stem-2`, `stem-3`, ... : the first that no run in `folder` has."""
-    return next(name for name in _numbered(stem) if not (folder / name).exists())
+    """`stem`, or `stem-2`, `stem-3`, ... : the first that no run in `folder` has; without what `check_name` refuses."""
+    return next(name for name in _numbered(_safe(stem)) if not (folder / name).exists())
+
+
+def _safe(name: str) -> str:
+    """The name as every file system and every command takes it: itself, where nothing is wrong with it."""
+    plain = "".join(c if c.isprintable() and c not in FORBIDDEN else "-" for c in name).lstrip(".- ")
+    if DEVICES.fullmatch(plain) or not plain:
+        plain = f"run{plain}"
+    return plain.encode()[:LONGEST].decode(errors="ignore").rstrip(". ")
 
 
 def versions() -> dict[str, str]:

@@ -5,13 +5,15 @@ Alone: pytest tests/test_run.py
 
 import json
 import os
+import shlex
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probekit.run import create_run, find_runs, free_name, open_run, to_json, write_json
+from probekit.run import check_name, create_run, find_runs, free_name, open_run, to_json, write_json
 
 
 def test_existing_folders_are_not_overwritten(tmp_path: Path) -> None:
@@ -93,3 +95,33 @@ def test_json_is_strict(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"not JSON compliant|Out of range"):
         write_json(tmp_path / "a.json", {"x": float("nan")})
     assert not (tmp_path / "a.json").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *["", ".", "..", ".hidden", "-x", "a/b", "a\\b", "a\0b", "a\nb", "\x1b[2J", "a:b", "end.", "x" * 151],
+        *["\u00e9" * 76, "\udcff", "CON", "nul.txt", " ", "?"],
+    ],
+)
+def test_names_that_no_file_system_or_no_command_takes(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected --name of a folder") as caught:
+        check_name(name, tmp_path)
+    (line,) = str(caught.value).splitlines()
+    (named,) = shlex.split(line.rpartition("type: --name ")[2])
+    check_name(named, tmp_path)
+    assert len(os.fsencode(free_name(name, tmp_path))) <= 150
+
+
+@given(st.text())
+def test_a_free_name_is_one_that_a_folder_can_have(name: str) -> None:
+    free = free_name(name, Path("runs"))
+    check_name(free, Path("runs"))
+    with TemporaryDirectory() as folder:
+        (Path(folder) / free).mkdir()
+
+
+@pytest.mark.parametrize("name", ["a", "simclr-rect-tri-2", "na\u00efve run (3)", "x" * 150, "a.b", "50%"])
+def test_names_that_stand(name: str, tmp_path: Path) -> None:
+    check_name(name, tmp_path)
+    assert free_name(name, tmp_path) == name

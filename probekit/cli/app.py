@@ -1,5 +1,6 @@
 """The application, the options that several commands share, and where files lie by default."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 DataFile = Annotated[Path | None, typer.Option("--data", help="A dataset file; without one the newest in data/.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda[:i].")]
 Compression = Annotated[str, typer.Option(help="none, lzf or gzip.")]
+
+
+def finite(value: float | None) -> float | None:
+    """Refuses NaN and infinity for an option: NaN is neither below nor above any limit, and so within all of them."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"expected a finite number, found {value}")
+    return value
 
 
 def _print_version(asked: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from probekit.cli.app import DATA, REPORTS, RUNS, AllowMissing, Device, Json, Overwrite, Seed, app
+from probekit.cli.app import DATA, REPORTS, RUNS, AllowMissing, Device, Json, Overwrite, Seed, app, finite
 from probekit.output import console, errors, print_json
 
 Pool = Annotated[
@@ -24,7 +24,9 @@ def probe(
     ] = "val",
     recipe: Annotated[str | None, typer.Option(help="Of sgd: conrec (default), xcorr, lcr; voc trains all.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Of sgd; default: the recipe's.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Of sgd: the head's learning rate; default: the recipe's.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(callback=finite, help="Of sgd: the head's learning rate; default: the recipe's.")
+    ] = None,
     checkpoint: Annotated[str, typer.Option(help="last, best_val, best_test, or epoch-NNNN if kept.")] = "last",
     pool: Pool = None,
     floors: Annotated[bool, typer.Option("--floors/--no-floors", help="Probe the floors too.")] = True,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from probekit.cli.app import DATA, RUNS, Compression, Json, Overwrite, Seed, Set, app
+from probekit.cli.app import DATA, RUNS, Compression, Json, Overwrite, Seed, Set, app, finite
 from probekit.output import console, errors
 
 
@@ -64,11 +64,15 @@ def import_(
         str | None, typer.Option(help="crop: the centre square; squash: all of it. Default: crop, aptos2019 squash.")
     ] = None,
     max_gb: Annotated[
-        float | None, typer.Option(min=0, help="Keep more pixels than this as JPEG; default: 8, folders unlimited.")
+        float | None,
+        typer.Option(min=0, callback=finite, help="Keep more pixels than this as JPEG; default: 8, folders unlimited."),
     ] = None,
-    val_fraction: Annotated[float, typer.Option(min=0, max=0.9, help="Of the training images, stratified.")] = 0.0,
+    val_fraction: Annotated[
+        float, typer.Option(min=0, max=0.9, callback=finite, help="Of the training images, stratified.")
+    ] = 0.0,
     test_fraction: Annotated[
-        float | None, typer.Option(min=0, max=0.9, help="Of all images, stratified; default: 0, digits 0.2.")
+        float | None,
+        typer.Option(min=0, max=0.9, callback=finite, help="Of all images, stratified; default: 0, digits 0.2."),
     ] = None,
     val_as_test: Annotated[bool, typer.Option("--val-as-test", help="Take the val split as test.")] = False,
     skip_split: Annotated[str | None, typer.Option(help="Leave a split out: val or test.")] = None,

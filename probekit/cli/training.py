@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from probekit.cli.app import DATA, RUNS, SWEEPS, AllowMissing, DataFile, Device, Json, Overwrite, Seed, Set, app
+from probekit.cli.app import (
+    DATA,
+    RUNS,
+    SWEEPS,
+    AllowMissing,
+    DataFile,
+    Device,
+    Json,
+    Overwrite,
+    Seed,
+    Set,
+    app,
+    finite,
+)
 from probekit.output import console, errors, print_json
 
 
@@ -109,7 +122,9 @@ def sweep(
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Keep what is finished, go on with the rest.")] = False,
     overwrite: Overwrite = False,
-    limit_minutes: Annotated[float | None, typer.Option(min=0, help="Then save everything and stop.")] = None,
+    limit_minutes: Annotated[
+        float | None, typer.Option(min=0, callback=finite, help="Then save everything and stop.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Pretrain and probe methods x datasets x seeds, several at once, into one table with intervals."""

@@ -10,7 +10,7 @@ from probekit.commands.hints import after_pretraining
 from probekit.commands.locate import dataset_or_default
 from probekit.h5 import read_info
 from probekit.registry import BRANCHES, METHODS, nearest
-from probekit.run import IMPORTED, Run, open_run
+from probekit.run import IMPORTED, Run, check_name, open_run
 
 
 class StoppedError(ValueError):
@@ -47,9 +47,8 @@ def run_pretrain(
         raise ValueError(nearest("method", method, METHODS))
     if overwrite and name is None:
         raise ValueError("expected --name with --overwrite: without one every run gets a folder of its own")
-    if name is not None and (Path(name).name != name or name.startswith(".")):
-        # Elsewhere than directly in `runs`, or hidden, no other command would find it.
-        raise ValueError(f"expected --name of a folder in {runs}, with no '/' and no '.' in front, found {name!r}")
+    if name is not None:
+        check_name(name, runs)
     chosen = dataset_or_default(data, data_folder, runs, console)
     from probekit.train.pretrain import pretrain
 
