@@ -60,7 +60,7 @@ def probe(
     ] = None,
     allow_missing: AllowMissing = False,
     normalise: Annotated[
-        str, typer.Option(help="Of --encoder: imagenet, timm, none, or auto: imagenet where weights expect it.")
+        str, typer.Option(help="Of --encoder: imagenet, swav, timm, none, or auto: what weights expect.")
     ] = "auto",
     seed: Seed = 0,
     device: Device = "auto",
