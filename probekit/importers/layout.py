@@ -30,7 +30,7 @@ def find_splits(top: Folder, depth: int | None, ignored: list[Skipped], notes: l
         if found and not (beside and _may_be_classes(top, found, depth)):
             break
         inner = _wrapped(top)
-        if found or inner is None:
+        if inner is None:
             return {"train": top}
         ignored += _rest(top, [inner])
         notes.append(f"entered {inner.key}, the only folder with images in it")

@@ -79,6 +79,11 @@ TAKEN: dict[str, tuple[list[str], Counts, list[str]]] = {
     ),
     "a wrapper": (under("pets"), PLAIN, ["entered pets"]),
     "wrappers in one another": (under("v2/pets/data"), PLAIN, ["entered v2/pets/data"]),
+    "files beside wrappers": (
+        [*under("pets/train/images"), "license.txt", "pets/train/notes.txt"],
+        PLAIN,
+        ["license.txt: beside pets", "pets/train/notes.txt: beside images"],
+    ),
     "a wrapper of splits": (under("pets/train", "pets/test"), BOTH, ["entered pets"]),
     "a wrapper in each split": (under("train/images", "test/images"), BOTH, ["entered train/images"]),
     "a wrapper of images": (["images/1.png", "images/2.png"], {"train": {None: 2}}, ["entered images"]),

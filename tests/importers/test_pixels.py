@@ -145,6 +145,13 @@ def test_deep_images_among_others_are_seen_wherever_they_are(tmp_path: Path) -> 
     assert params["pixels"] == {"uint16": [0, 4095]}
 
 
+def test_all_deep_images_are_seen_though_others_come_between(tmp_path: Path) -> None:
+    images = [ramp(0, 4095, np.uint16), ramp(0, 255, np.uint8), ramp(0, 65535, np.uint16)]
+    pixels, params, _ = take(planted(tmp_path / "set", images, "png"))
+    np.testing.assert_array_equal(pixels[0], np.rint(images[0] / 65535 * 255))
+    assert params["pixels"] == {"uint16": [0, 65535]}
+
+
 def test_an_interrupted_import_of_deep_images_goes_on(tmp_path: Path) -> None:
     images = [ramp(0, 255, np.uint8)] * 70 + [ramp(0, 65535, np.uint16)] * 70
     root = planted(tmp_path / "set", images, "png")
