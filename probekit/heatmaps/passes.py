@@ -12,7 +12,7 @@ from torch import Tensor
 from probekit.heatmaps.base import Target, as_inputs
 from probekit.heatmaps.faithfulness import area_below, average_drop, average_gain, average_increase, swap_order
 from probekit.heatmaps.intervals import mean_interval, ratio_interval
-from probekit.heatmaps.resample import unit_range, upsample
+from probekit.heatmaps.resample import explanation, upsample
 from probekit.heatmaps.rows import BATCH, Subject
 from probekit.probe.features import eval_mode
 
@@ -58,7 +58,7 @@ def faithfulness(
         maps: Raw, `[N, h, w]`.
         seed: Of the intervals.
     """
-    seen = unit_range(upsample(maps, (images.shape[2], images.shape[3])))
+    seen = explanation(maps, (images.shape[2], images.shape[3]))
     share = torch.from_numpy(seen).to(images.device)[:, None]
     after = confidence(subject, as_inputs(images) * share + as_inputs(fill) * (1 - share), labels)
     scores = {

@@ -26,16 +26,20 @@ def area_average(masks: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.
     return cells
 
 
-def unit_range(maps: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Each map `[N, H, W]`, negative values cut, stretched to [0, 1]; a map without a positive value is all 0.
+def explanation(maps: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float32]:
+    """How much of each pixel its map shows, `[N, H, W]` in [0, 1]: negative values cut, resized, stretched, in this order.
 
-    For explanation images (Average Drop) only; localisation scores take raw maps.
+    As the cross-correlation paper has it (eq. 8 and the text after it): cut after resizing, negative neighbours would
+    eat into positive cells. For explanation images (Average Drop) only; localisation scores take raw maps.
+
+    Args:
+        maps: Raw, `[N, h, w]`; one without a positive value shows nothing, an even one everything.
+        size: The image's (H, W).
     """
-    positive = np.maximum(maps, 0).astype(np.float32)
+    positive = upsample(np.maximum(maps, 0), size)
     low = positive.min(axis=(1, 2), keepdims=True)
     span = positive.max(axis=(1, 2), keepdims=True) - low
     constant = span == 0
     stretched = (positive - low) / np.where(constant, 1, span)
-    # A positive constant keeps the whole image: it hides nothing.
-    full: NDArray[np.float32] = np.where(constant, (positive > 0).astype(np.float32), stretched)
-    return full
+    shown: NDArray[np.float32] = np.where(constant, (positive > 0).astype(np.float32), stretched)
+    return shown

@@ -16,7 +16,7 @@ from scipy.stats import bootstrap
 from sklearn.metrics import roc_auc_score
 
 from probekit.heatmaps.intervals import mean_interval, ratio_interval
-from probekit.heatmaps.resample import area_average, unit_range, upsample
+from probekit.heatmaps.resample import area_average, explanation, upsample
 from probekit.heatmaps.score import SCORES, chance, score_map, score_maps
 
 POINTING, MASS, RANK, AUROC = range(4)
@@ -136,10 +136,15 @@ def test_a_constant_map_stays_constant(value: float, grid: tuple[int, int]) -> N
     assert flat[0, 0, 0] == np.float32(value)
 
 
-def test_unit_range_is_for_explanation_images() -> None:
+def test_explanation_maps_are_stretched_to_the_unit_range() -> None:
     maps = np.array([[[-3.0, 0.0], [1.0, 2.0]], [[5.0, 5.0], [5.0, 5.0]], [[-1.0, -1.0], [0.0, 0.0]]])
     expected = np.array([[[0, 0], [0.5, 1]], [[1, 1], [1, 1]], [[0, 0], [0, 0]]])
-    np.testing.assert_allclose(unit_range(maps), expected)
+    np.testing.assert_allclose(explanation(maps, (2, 2)), expected)
+
+
+def test_negative_cells_are_cut_before_resizing() -> None:
+    """By hand: cell centres at 0.5 and 2.5 of 4 px. Cut afterwards, -3 would leave 0, 0, 0, 1."""
+    np.testing.assert_allclose(explanation(np.array([[[-3.0, 1.0]]]), (1, 4)), [[[0, 0.25, 0.75, 1]]])
 
 
 def test_intervals_are_those_of_the_bootstrap() -> None:
