@@ -27,7 +27,7 @@ def area_average(masks: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.
 
 
 def explanation(maps: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float32]:
-    """How much of each pixel its map shows, `[N, H, W]` in [0, 1]: negative values cut, resized, stretched, in this order.
+    """How much of each pixel its map shows, `[N, H, W]` in [0, 1]: negatives cut, then resized, then stretched.
 
     As the cross-correlation paper has it (eq. 8 and the text after it): cut after resizing, negative neighbours would
     eat into positive cells. For explanation images (Average Drop) only; localisation scores take raw maps.
