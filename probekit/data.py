@@ -185,7 +185,7 @@ def check_divisible(size: tuple[int, int], stride: int) -> None:
         fit = max(stride, min(height, width) // stride * stride)
         raise ValueError(
             f"expected images whose sides are divisible by {stride}, found {height}x{width}; "
-            f"type: probekit import ... --size {fit}, or probekit gen ... --size {fit}"
+            f"type: probekit import SOURCE --size {fit}, or probekit gen GENERATOR --size {fit}"
         )
 
 

@@ -149,7 +149,7 @@ def create_run(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> Ru
     if path.exists():
         if not overwrite:
             raise ValueError(
-                f"{path} exists; type --resume to go on with it, --overwrite to replace it, or --name for another one"
+                f"{path} exists; type --resume to go on with it, --overwrite to replace it, or --name NAME for another"
             )
         if not run.json.exists() and any(path.iterdir()):
             raise ValueError(f"expected a run folder in {path}, found something else; not touched")

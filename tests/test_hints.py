@@ -1,14 +1,215 @@
-"""What our texts say to type, as they stand in the source.
+"""What our texts say to type, as they stand in the source: every hint goes through the command line's own parser.
+
+A hint is a command or options behind "type" or "next:" in a string of the product, up to punctuation or a word of
+prose; the holes of a string are filled. Commands that stand alone in a string, "probekit show ...", are hints, too.
 
 Alone: pytest tests/test_hints.py
 """
 
+import ast
 import re
+import shlex
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from generators import GENERATORS
+from probekit.cli import app
+from probekit.config import SECTIONS, method_options
+from probekit.registry import BRANCHES, METHODS, get
 
 ROOT = Path(__file__).parent.parent
+# What the parser raises: all its errors have one base.
+REFUSED: tuple[type[BaseException], ...] = (typer.BadParameter.__mro__[1], typer.Exit)
 WRITTEN = {".py", ".md", ".toml", ".txt", ".html", ".js", ""}
 FOREIGN = re.compile(r"\b(pip|pipx|uv|poetry|conda)\b[^\n]*\b(install|add)\b[^\n.]*[\s'\"]probekit")
+
+HOLE = "16"  # in place of {...}: a number, a name and a path alike
+FILLED = {"METHOD": "conrec", "GENERATOR": "rect-tri"}
+HINT = re.compile(r"(?<!of )\b[Tt]ype:? |\bnext: |^(?=probekit [a-z])")
+ENDS = re.compile(
+    r"[;,)]+(?:\s+|$)|\s\(|\.(?:\s|$)|\s\s+|:\s|\s(?:and|for|here|if|instead|is|makes|or|to|where|with)(?:\s|$)"
+)
+TYPED = re.compile(r"--\w|probekit |pip |make |git lfs ")
+REMEDY = (
+    "; a hint reads 'type: COMMAND' or 'type: --option VALUE' with prose behind a comma, and the parser must take it: "
+    "mend the text, or if it is prose, say it without the word type"
+)
+# Where only some commands can come to say what a folder or a file says.
+SAID_BY: dict[str, tuple[str, ...]] = {
+    "generators": ("gen",),
+    "probekit/generate.py": ("gen",),
+    "probekit/importers": ("import",),
+    "probekit/methods": ("pretrain",),
+    "probekit/branches": ("pretrain",),
+    "probekit/heatmaps": ("heatmap",),
+    "probekit/sweep": ("sweep",),
+    "probekit/commands/export.py": ("export-embeddings",),
+    "probekit/commands/gen.py": ("gen",),
+    "probekit/commands/heatmap.py": ("heatmap",),
+    "probekit/commands/import_.py": ("import",),
+    "probekit/commands/pretrain.py": ("pretrain",),
+    "probekit/commands/probe_options.py": ("probe",),
+    "probekit/commands/sweep.py": ("sweep",),
+}
+
+
+def strings(path: Path) -> Iterator[tuple[int, str]]:
+    """Every string of a file with its line, holes filled, but for docstrings."""
+    tree = ast.parse(path.read_text())
+    passed = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    passed |= {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if id(node) in passed:
+            continue
+        if isinstance(node, ast.JoinedStr):
+            parts = (part.value if isinstance(part, ast.Constant) else HOLE for part in node.values)
+            yield node.lineno, "".join(map(str, parts))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+
+
+def hints(text: str) -> list[str]:
+    """What a string says to type; the first piece behind "type" even if it is nothing that can be typed."""
+    found = []
+    for start in HINT.finditer(text):
+        first, *more = (piece.removeprefix("or ").strip() for piece in ENDS.split(text[start.end() :]))
+        keep = start[0].lower().startswith("type") or TYPED.match(first)
+        found += [first] * bool(keep) + [piece for piece in more if TYPED.match(piece)]
+    return [hint for hint in found if hint != HOLE]  # the whole of it is made elsewhere
+
+
+def all_hints() -> list[Any]:
+    return [
+        pytest.param(path.relative_to(ROOT).as_posix(), hint, id=f"{path.relative_to(ROOT).as_posix()}:{line} {hint}")
+        for folder in ("probekit", "generators")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line, text in strings(path)
+        for hint in hints(text)
+    ]
+
+
+@cache
+def leaves() -> dict[str, Any]:
+    """Every command by its words: "gen", "bench step"."""
+
+    def walk(command: Any, words: Sequence[str]) -> Iterator[tuple[str, Any]]:
+        if not hasattr(command, "commands"):
+            yield " ".join(words), command
+            return
+        for name, inner in command.commands.items():
+            yield from walk(inner, [*words, name])
+
+    return dict(walk(typer.main.get_command(app), []))
+
+
+@cache
+def settings() -> set[str]:
+    found = {f"{section}.{name}" for section, kind in SECTIONS.items() for name in kind.__dataclass_fields__}  # type: ignore[attr-defined]
+    found |= {f"method.{key}" for name in METHODS for key in method_options(get(METHODS, "method", name))}
+    found |= {f"branch.{n}.{key}" for n in BRANCHES for key in method_options(get(BRANCHES, "branch", n))}
+    return found | {dial.name for kind in GENERATORS.values() for dial in kind.dials}
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "message", "")) or str(error) or type(error).__name__
+
+
+def refusal(command: Any, words: list[str]) -> str | None:
+    """Why the parser refuses words, or None. Arguments may be missing: who reads a hint has typed them before."""
+    needed = sum(p.param_type_name == "argument" and p.required for p in command.params)
+    for filler in range(needed + 1):
+        try:
+            command.make_context(command.name, [*words, *[HOLE] * filler])
+        except REFUSED as error:
+            why = _reason(error)
+        else:
+            return None
+        if f"{HOLE}' does not exist" in why:
+            return None
+    return why
+
+
+def trouble(where: str, hint: str) -> str | None:
+    """What is wrong with a hint of a file, or None."""
+    words = [FILLED.get(word, word) for word in shlex.split(hint)]
+    if hint.startswith("pip "):
+        wanted = re.fullmatch(r"pip install '([\w-]+)[<>=\d.]*'", hint)
+        return None if wanted and f'"{wanted[1]}>' in (ROOT / "pyproject.toml").read_text() else "no package of ours"
+    if hint.startswith("make "):
+        return None if re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M) else "no such target"
+    if hint.startswith("git lfs "):
+        return None
+    for key in (word.partition("=")[0] for option, word in pairwise(words) if option == "--set"):
+        if HOLE not in key and key not in settings():
+            return f"there is no setting {key}"
+    if ".." in hint:
+        return "dots cannot be typed: a word in capitals stands for what the reader has"
+    if words[0] == "probekit":
+        name = next((name for name in leaves() if words[1:][: len(name.split())] == name.split()), None)
+        if name is None:
+            return "there is no such command"
+        rest = words[1 + len(name.split()) :]
+        try:
+            leaves()[name].make_context(name, [*rest])
+        except REFUSED as error:
+            return None if "--help" in rest else _reason(error)
+        return None
+    if not words[0].startswith("--"):
+        return "neither a command nor an option"
+    by = next((by for start, by in SAID_BY.items() if where.startswith(start)), tuple(leaves()))
+    hole = re.compile(re.escape(words[0]).replace(HOLE, r"[\w-]+"))
+    options = {option for name in by for p in leaves()[name].params for option in p.opts if hole.fullmatch(option)}
+    refused = [refusal(leaves()[name], [option, *words[1:]]) for name in by for option in options or {words[0]}]
+    known = [why for why in refused if why is None or "No such option" not in why]
+    return next((why for why in (None, *known, *refused) if why in refused), None)
+
+
+@pytest.mark.parametrize(("where", "hint"), all_hints())
+def test_what_it_says_to_type_can_be_typed(where: str, hint: str) -> None:
+    wrong = trouble(where, hint)
+    assert wrong is None, f"{hint!r} in {where}: {wrong}{REMEDY}"
+
+
+@pytest.mark.parametrize(
+    ("hint", "says"),
+    [
+        ("probekit pretain conrec", "no such command"),
+        ("probekit import --size 64", "Missing"),
+        ("--resume --nme 16", "No such option"),
+        ("--name", "requires an argument"),
+        ("--epochs none", "valid integer"),
+        ("--set model.steam=small", "no setting model.steam"),
+        ("imagenet", "neither a command nor an option"),
+        ("make tea", "no such target"),
+        ("pip install 'probekit[timm]'", "no package of ours"),
+    ],
+)
+def test_what_cannot_be_typed_is_found(hint: str, says: str) -> None:
+    assert says in (trouble("probekit/train/loop.py", hint) or "")
+
+
+def test_an_option_of_another_command_is_found() -> None:
+    assert trouble("probekit/importers/base.py", "--max-gb 8") is None
+    assert "No such option" in (trouble("generators/base.py", "--max-gb 8") or "")
+
+
+def test_hints_end_where_prose_begins() -> None:
+    assert hints("x exists; type --resume to go on with it, --overwrite to replace it, or --name NAME for another") == [
+        "--resume",
+        "--overwrite",
+        "--name NAME",
+    ]
+    assert hints("next: probekit gen rect-tri   or   probekit pretrain conrec") == [
+        "probekit gen rect-tri",
+        "probekit pretrain conrec",
+    ]
+    assert hints("expected x of type int, found 3") == []
 
 
 def test_nothing_says_to_install_what_others_own() -> None:

@@ -49,6 +49,6 @@ def _checked(named: Path, folder: Path, runs: Path) -> Path:
         raise ValueError(f"expected a dataset file, found the run {run}; type: probekit show --run {run.name}")
     if not named.exists():
         guesses = (path for path in (Path(f"{named}.h5"), folder / named.name, folder / f"{named.name}.h5"))
-        guess = next((f"; type {path}" for path in guesses if path.is_file()), "")
+        guess = next((f"; did you mean {path}?" for path in guesses if path.is_file()), "")
         raise ValueError(f"expected a dataset file {named}, found none{guess or '; type: probekit gen rect-tri'}")
     return named

@@ -239,8 +239,8 @@ def _print(run: Run, results: Mapping[str, Mapping[str, Any]], data: Path | None
     pool = split_checkpoint(first["checkpoint"])[1]
     given = ("" if data is None else f" --data {data}") + ("" if pool is None else f" --pool {pool}")
     drawn = run.read()["state"] == IMPORTED or pool is not None
-    look = f"heatmap {run.name}{given}" if drawn else f"show --run {run.name}"
-    console.print(f"next: probekit {look}   or   probekit probe {run.name}{given} --protocol {other}")
+    look = f"probekit heatmap {run.name}{given}" if drawn else f"probekit show --run {run.name}"
+    console.print(f"next: {look}   or   probekit probe {run.name}{given} --protocol {other}")
 
 
 def _print_notes(rows: Sequence[Mapping[str, Any]], console: Console) -> None:

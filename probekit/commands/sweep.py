@@ -79,7 +79,7 @@ def run_sweep(
     sweep = load(source)
     folder = SweepFolder(sweeps / check_name(options.name or sweep.name, "--name"))
     request = _check(sweep, options, folder, runs=runs, data=data)
-    at_work = f"another probekit sweep is at work in {folder.path}; wait for it, or type --name for another sweep"
+    at_work = f"another probekit sweep is at work in {folder.path}; wait for it, or type --name NAME for another sweep"
     with locked(folder.lock, at_work):
         session = _open(request, options, folder, runs=runs, console=console)
         gpus = _gpus(session.device)
@@ -121,7 +121,7 @@ def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, d
     if stored is not None and not (options.resume or options.overwrite):
         raise ValueError(
             f"{folder.path} exists; type --resume to go on with it, --overwrite to start again, "
-            "or --name for another sweep"
+            "or --name NAME for another sweep"
         )
     asked: dict[str, Any] = {"preset": options.preset, "epochs": options.epochs, "set": list(options.settings)}
     seeds = _seeds(options.seeds)
@@ -314,5 +314,5 @@ def _refuse_leftovers(planned: Sequence[PlannedRun], runs: Path) -> None:
         if (runs / run.name).exists():
             raise ValueError(
                 f"{runs / run.name} exists; type --resume to take it into the sweep, --overwrite to replace it, "
-                "or --name for another sweep"
+                "or --name NAME for another sweep"
             )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from probekit.h5.encoded import FORMAT, EncodedImages, decode_rows
 from probekit.h5.schema import ABSENT, DIFFICULT, MASK_BITS, PRESENT, SCHEMA, SPLITS, DatasetInfo, SplitInfo
 
-HOW = "type: probekit gen, or probekit import"
+HOW = "type: probekit gen rect-tri, or probekit import SOURCE"
 COLUMN_KINDS = "biufS"  # bool, integers, floats, fixed-length bytes: never objects or references
 
 

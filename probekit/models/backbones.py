@@ -100,7 +100,7 @@ class TimmBackbone(nn.Module):
             fit = max(1, min(height, width) // self.patch) * self.patch
             raise ValueError(
                 f"expected images whose sides are divisible by {self.patch}, the patches of {self.name}, "
-                f"found {height}x{width}; type: probekit import ... --size {fit}"
+                f"found {height}x{width}; type: probekit import SOURCE --size {fit}"
             )
         last, stages = self.model.forward_intermediates(x, indices=self.indices, output_fmt="NCHW")
         return [*stages[:-1], self._as_map(last, stages[-1])]

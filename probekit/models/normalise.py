@@ -26,7 +26,10 @@ def normalisation(name: str, backbone: str, channels: int) -> dict[str, list[flo
     if name == "timm":
         kind, _, model = backbone.partition(":")
         if kind != "timm":
-            raise ValueError(f"expected a backbone of timm for model.normalise timm, found {backbone}; type imagenet")
+            raise ValueError(
+                f"expected a backbone of timm for model.normalise timm, found {backbone}; "
+                "type: --set model.normalise=imagenet"
+            )
         config = timm_config(model)
         found = {"mean": list(config.mean), "std": list(config.std)}
     else:

@@ -172,8 +172,8 @@ def default_normalise(checkpoint: Checkpoint | None, backbone: str) -> str:
             if values == normalisation(name, backbone, trained):
                 return name
         raise ValueError(
-            f"expected {checkpoint.path} normalised as one of {', '.join(known)}, found {values}; type the nearest: "
-            "--set model.normalise=imagenet"
+            f"expected {checkpoint.path} normalised as one of {', '.join(known)}, found {values}; type "
+            "--set model.normalise=imagenet, or what is nearest"
         )
     tensors = (tensor for table in checkpoint.tables.values() for tensor in table.values())
     return known_normalisation(backbone) if any(t.ndim == 4 and t.shape[1] == 3 for t in tensors) else "none"

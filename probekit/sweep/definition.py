@@ -99,7 +99,7 @@ def load(source: str) -> Sweep:
         return parse(path.stem, _text(path), where=source)
     files = {f.name.removesuffix(".toml"): f for f in _shipped_files()}
     if source not in files:
-        raise ValueError(f"{nearest('sweep', source, files)}; or type the path of a .toml file")
+        raise ValueError(f"{nearest('sweep', source, files)}; or name a .toml file by its path")
     return parse(source, files[source].read_text(), where=source)
 
 

@@ -112,7 +112,7 @@ def check_same(content: dict[str, Any], sweep: Sweep, asked: Mapping[str, Any], 
     Raises:
         ValueError: Says what differs.
     """
-    ways = "type --overwrite to start again, or --name for another sweep"
+    ways = "type --overwrite to start again, or --name NAME for another sweep"
     for option, value in asked.items():
         if value and value != content[option]:
             began = f"--{option} {content[option]}" if content[option] else f"no --{option}"

@@ -130,7 +130,7 @@ def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
         return
     content = run.read()
     told = f"{run.path} was made with other settings than the sweep's"
-    ways = "type --overwrite to replace the sweep's runs, or --name for another sweep"
+    ways = "type --overwrite to replace the sweep's runs, or --name NAME for another sweep"
     try:
         found = Config.from_dict(content["config"])
         images = content["dataset"]["hash"]
@@ -146,7 +146,7 @@ def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
     if content["state"] == "finished" and not measured and not _started(run):
         raise ValueError(
             f"expected the checkpoints of {run.path}, which is finished and not yet measured, found none; "
-            "leave [measure] as it was, remove that folder to train it again, or type --name for another sweep"
+            "leave [measure] as it was, remove that folder to train it again, or type --name NAME for another sweep"
         )
 
 

@@ -167,7 +167,7 @@ def test_a_second_run_gets_a_name_of_its_own(home: Path) -> None:
         (["probe", "conrec-rect-tr"], 1, "did you mean 'conrec-rect-tri'"),
         (["show", "conrec-rect-tri"], 1, "type: probekit show --run conrec-rect-tri"),
         (["show", "data/rect-tri.h5", "--split", "tset"], 1, "did you mean 'test'"),
-        (["pretrain", "--data", "data/rect-tri"], 1, "type data/rect-tri.h5"),
+        (["pretrain", "--data", "data/rect-tri"], 1, "did you mean data/rect-tri.h5?"),
         (["gen", "--n", "4", "--out", "y"], 1, "type --out y.h5"),
         (["probe", "--protocol", "paperr"], 1, "did you mean 'paper'"),
         (["probe", "--checkpoint", "best"], 1, "type: --checkpoint last"),

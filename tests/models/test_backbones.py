@@ -196,7 +196,7 @@ def test_a_timm_that_cannot_be_imported_is_one_line(monkeypatch: pytest.MonkeyPa
 
 def test_patches_that_do_not_fit_are_one_line() -> None:
     built = encoder("test_vit")
-    with pytest.raises(ValueError, match=r"divisible by 16.*found 64x40; type: probekit import ... --size 32"):
+    with pytest.raises(ValueError, match=r"divisible by 16.*found 64x40; type: probekit import SOURCE --size 32"):
         built(torch.rand(1, 3, 64, 40))
 
 

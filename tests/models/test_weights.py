@@ -359,7 +359,7 @@ def test_what_images_the_weights_expect(tmp_path: Path) -> None:
     swav = {"mean": [0.485, 0.456, 0.406], "std": [0.228, 0.224, 0.225]}
     assert default_normalise(held(3, {"channels": 3, "normalise": swav}), "unet") == "swav"
     assert default_normalise(held(3, {"channels": 3, "normalise": half}), name) == "timm"
-    with pytest.raises(ValueError, match=r"found \{.mean.: .* type the nearest: --set model.normalise"):
+    with pytest.raises(ValueError, match=r"found \{.mean.: .* type --set model.normalise=imagenet"):
         default_normalise(held(3, {"channels": 3, "normalise": half}), "timm:resnet18")
 
 
