@@ -1,10 +1,12 @@
 """Where the lines of a command go, and how it ends: a user's mistake is one line and exit code 1."""
 
+import errno
 import io
+import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 
@@ -13,6 +15,7 @@ from probekit.run import to_json
 # No markup: a path or a name may hold brackets.
 console = Console(highlight=False, soft_wrap=True, markup=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
 tracebacks = False  # set by --debug
 
 
@@ -26,8 +29,11 @@ def run_app(app: Callable[[], Any]) -> None:
     """Runs the command line; what a user can cause is printed after `error:`, a traceback only with --debug."""
     # What ends a command politely also removes its temporary file; training has its own handler, which saves.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit("error: terminated"))
+    if signal.getsignal(HANGUP) is signal.SIG_DFL:
+        signal.signal(HANGUP, lambda number, frame: sys.exit(1))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text that stdout can write
+    sys.stdout, sys.stderr = _Read(sys.stdout), _Read(sys.stderr)
     try:
         app()
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
@@ -40,6 +46,41 @@ def run_app(app: Callable[[], Any]) -> None:
             text = f"{text[:200]}; try a smaller --batch-size"
         print(f"error: {text}", file=sys.stderr)
         sys.exit(1)
+
+
+class _Read:
+    """A stream whose reader may leave (`| head`, a closed terminal): then the process is hung up, as the terminal does.
+
+    Training saves and stops, other commands end, and nothing is said where nobody reads.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes text."""
+        try:
+            return self.stream.write(text)
+        except OSError as error:
+            self._hang_up(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes."""
+        try:
+            self.stream.flush()
+        except OSError as error:
+            self._hang_up(error)
+
+    def _hang_up(self, error: OSError) -> None:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise error
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stream.fileno())  # what is still in the buffer goes there as well
+        signal.raise_signal(HANGUP)
 
 
 def print_json(content: dict[str, Any]) -> None:

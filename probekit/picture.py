@@ -7,6 +7,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from probekit.files import replaced
+
 SOFTWARE = "probekit"
 MARK = b"tEXtSoftware\0" + SOFTWARE.encode()  # PNG specification, 11.3.3.2: among the first chunks
 HEAD = 4096  # bytes of a file in which it stands
@@ -27,12 +29,8 @@ def save_png(figure: Figure, out: Path, *, dpi: int) -> Path:
     check_png(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    temporary = out.with_name(f".{out.name}.tmp")
-    try:
+    with replaced(out) as temporary:
         figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": SOFTWARE})
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
     return out
 
 

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from probekit import __version__
+from probekit.files import read_json, read_text, sync_folder, told_if_full, write_text
+from probekit.locks import holder, locked
 from probekit.registry import nearest
 
 SCHEMA = "probekit-run/1"
@@ -26,6 +29,8 @@ IMPORTED = "imported"  # the state of a run whose encoder was not trained here
 LONGEST = 150  # bytes of a name: file systems take 255, and commands add to it
 FORBIDDEN = '<>:"/\\|?*'  # in names, somewhere
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no names of folders on Windows
+PARTS = {"state": str, "config": dict, "dataset": dict}  # of run.json: what every reader takes for granted
+WORK = ("train", "probe", "heatmap")  # what one process at a time does in a run folder
 NUMBERS = re.compile(r"\[\n[-+.\d\sEe,]*\]")  # in indented JSON: a list of numbers
 
 
@@ -94,6 +99,37 @@ class Run:
             )
         return path
 
+    def lock(self, work: str) -> Path:
+        """The lock file for one of `WORK`."""
+        return self.path / f".{work}.lock"
+
+    def locked(self, work: str) -> AbstractContextManager[None]:
+        """Holds the run for one of `WORK`, against any other process.
+
+        Raises:
+            ValueError: If another process is at it, which the line names.
+        """
+        return locked(self.lock(work), f"{self.path}")
+
+    def refuse_work(self) -> None:
+        """Refuses a run that a process is at.
+
+        Raises:
+            ValueError: Naming it.
+        """
+        with ExitStack() as held:
+            for work in WORK if self.path.exists() else ():
+                held.enter_context(self.locked(work))
+
+    def remove(self) -> None:
+        """Removes the folder.
+
+        Raises:
+            ValueError: If a process trains or reads it.
+        """
+        self.refuse_work()
+        shutil.rmtree(self.path)
+
     def read(self) -> dict[str, Any]:
         """The contents of run.json.
 
@@ -101,15 +137,18 @@ class Run:
             ValueError: If there is none, or it is not a run of this schema.
         """
         try:
-            content: dict[str, Any] = json.loads(self.json.read_text())
-        except FileNotFoundError:
+            content = read_json(self.json)
+        except (FileNotFoundError, NotADirectoryError):
             raise ValueError(
                 f"expected a run folder in {self.path}, found no run.json; type: probekit pretrain conrec"
             ) from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"expected JSON in {self.json}, found: {error}") from error
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        if content.get("schema") != SCHEMA:
             raise ValueError(f"expected schema {SCHEMA} in {self.json}")
+        wrong = next((key for key, kind in PARTS.items() if not isinstance(content.get(key), kind)), None)
+        if wrong is not None:
+            raise ValueError(f"expected {wrong!r} in {self.json}, found {content.get(wrong)!r:.40}")
+        if content["state"] == "running" and holder(self.lock("train")) is None:  # a kill or a full disk ended it
+            content["state"] = "interrupted"
         return content
 
     def update(self, **changes: Any) -> None:
@@ -118,7 +157,7 @@ class Run:
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Adds one line to metrics.jsonl."""
-        with self.metrics.open("a") as file:
+        with told_if_full(self.metrics), self.metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())  # a power cut must not keep the checkpoint and lose its line
@@ -126,16 +165,19 @@ class Run:
     def read_metrics(self) -> list[dict[str, Any]]:
         """Every whole line of metrics.jsonl; a line that a kill cut short is left out."""
         lines: list[dict[str, Any]] = []
-        for text in self.metrics.read_text().splitlines() if self.metrics.exists() else []:
+        for text in read_text(self.metrics).splitlines() if self.metrics.exists() else []:
             try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
                 break
+            if not isinstance(line, dict):
+                break
+            lines.append(line)
         return lines
 
     def keep_metrics(self, epochs: int) -> None:
         """Drops the lines of epochs after `epochs`: a resumed run writes them again."""
-        kept = [line for line in self.read_metrics() if line["epoch"] <= epochs]
+        kept = [line for line in self.read_metrics() if isinstance(line.get("epoch"), int) and line["epoch"] <= epochs]
         write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
 
@@ -153,15 +195,16 @@ def create_run(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> Ru
             )
         if not run.json.exists() and any(path.iterdir()):
             raise ValueError(f"expected a run folder in {path}, found something else; not touched")
-        shutil.rmtree(path)
+        run.remove()
     # Made under another name, then renamed: a kill leaves no folder without its run.json.
-    new = Run(path.with_name(f".{path.name}.new"))
+    new = Run(path.with_name(f".{path.name[:200]}.{os.getpid()}.new"))
     shutil.rmtree(new.path, ignore_errors=True)
     for folder in (new.checkpoints, new.results, new.figures):
         folder.mkdir(parents=True)
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(new.json, {"schema": SCHEMA, "created": stamp, **content})
     new.path.rename(path)
+    sync_folder(path.parent)
     return run
 
 
@@ -252,16 +295,6 @@ def to_json(content: Mapping[str, Any]) -> str:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes `to_json`, whole or not at all."""
     write_text(path, to_json(content) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _numbered(stem: str) -> Iterator[str]:

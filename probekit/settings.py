@@ -6,6 +6,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from probekit.files import read_toml
+
 
 def presets() -> dict[str, str]:
     """Every preset's name and its first line."""
@@ -63,10 +65,7 @@ def read_file(path: Path | None) -> dict[str, Any]:
     """
     if path is None:
         return {}
-    try:
-        return flatten(tomllib.loads(path.read_text()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"expected TOML in {path}, found: {error}") from error
+    return flatten(read_toml(path))
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:

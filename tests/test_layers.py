@@ -10,7 +10,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-ANYWHERE = {"__init__", "registry", "config", "settings", "run"}  # standard library only; whoever likes may use them
+ANYWHERE = {
+    "__init__",
+    "registry",
+    "config",
+    "settings",
+    "run",
+    "files",
+    "locks",
+}  # standard library only; whoever likes may use them
 LEVEL = {
     "generators": 0,
     "output": 1,

@@ -1,6 +1,5 @@
 """`probekit heatmap`: where a run's encoder looks, scored against the truth."""
 
-import json
 import shlex
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from probekit.commands.show import draw_run
 from probekit.commands.subjects import PROTOCOL, Subjects
 from probekit.data import check_channels, check_divisible, to_device
 from probekit.device import choose_device
+from probekit.files import read_json
 from probekit.h5 import DatasetInfo, read_split
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import Context
@@ -78,24 +78,25 @@ def run_heatmap(
     if name is None:
         console.print(f"run: {run.path} (the newest)")
     info = dataset_of(run, data, console)
-    work, settings, decodes = _prepare(run, info, options, console)
-    result, rows = evaluate(work, options.looks, lambda line: console.print(f"  {line} ..."))
-    result = {
-        "run": run.name,
-        "data": str(info.path),
-        "data_hash": info.content_hash,
-        "checkpoint": options.checkpoint,
-        "checkpoint_hash": sha256(encoder_file(run.path, options.checkpoint)),
-        **settings,
-        "fill": options.fill,
-        "passes": options.passes,
-        "seed": options.seed,
-        "command": _command(run, options, data),
-        **result,
-    }
-    result["seconds"] = round(time.monotonic() - started, 2)
-    other_data = None if data is None else data.stem
-    _write(run, result, work.truth, rows, other_data, decodes=decodes, console=console)
+    with run.locked("heatmap"):  # two at once would write one result
+        work, settings, decodes = _prepare(run, info, options, console)
+        result, rows = evaluate(work, options.looks, lambda line: console.print(f"  {line} ..."))
+        result = {
+            "run": run.name,
+            "data": str(info.path),
+            "data_hash": info.content_hash,
+            "checkpoint": options.checkpoint,
+            "checkpoint_hash": sha256(encoder_file(run.path, options.checkpoint)),
+            **settings,
+            "fill": options.fill,
+            "passes": options.passes,
+            "seed": options.seed,
+            "command": _command(run, options, data),
+            **result,
+        }
+        result["seconds"] = round(time.monotonic() - started, 2)
+        other_data = None if data is None else data.stem
+        _write(run, result, work.truth, rows, other_data, decodes=decodes, console=console)
     if not quiet:
         _print(result, work.truth, console)
     return result
@@ -251,13 +252,13 @@ def _write(
     run.results.mkdir(exist_ok=True)
     stem = _stem(run, "-".join(filter(None, ("heatmap", checkpoint, other_data))), result["command"])
     run.figures.mkdir(exist_ok=True)
-    write_json(run.results / f"{stem}.json", result)
     pictures = [draw_gallery(result, truth, rows, run.figures / f"{stem}.png")]
     if any(row["swap"] for row in result["rows"]):
         pictures.append(draw_curves(result, run.figures / f"{stem.replace('heatmap', 'swap', 1)}.png"))
     if decodes:  # the ConRec paper's Figure 3
         views, _ = draw_run(run, Path(result["data"]), split=result["split"], seed=0, checkpoint=result["checkpoint"])
         pictures.append(views)
+    write_json(run.results / f"{stem}.json", result)  # after its pictures: what stands in results/ is whole
     console.print(f"wrote {run.results / f'{stem}.json'} and {', '.join(map(str, pictures))}")
 
 
@@ -275,10 +276,10 @@ def _stem(run: Run, stem: str, command: str) -> str:
 def _made_by(path: Path) -> str | None:
     """The command that wrote a results file; None for one that is no such file: it is not ours to replace."""
     try:
-        content = json.loads(path.read_text())
+        command: str | None = read_json(path).get("command")
     except ValueError:
         return None
-    return content.get("command") if isinstance(content, dict) else None
+    return command
 
 
 def _print(result: dict[str, Any], truth: Truth, console: Console) -> None:

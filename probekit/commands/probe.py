@@ -1,6 +1,5 @@
 """`probekit probe`: from a run and a dataset to tables, JSON and pictures; `protocols` has what is measured."""
 
-import json
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from probekit.commands.protocols import SECTIONS, Row, Settings, sections_for
 from probekit.commands.sources import RANDOM, Source, read_labels, sources
 from probekit.data import check_channels
 from probekit.device import choose_device
+from probekit.files import read_json
 from probekit.h5 import DatasetInfo, read_info
 from probekit.models.encoder import encoder_file, split_checkpoint
 from probekit.probe import PROTOCOLS
@@ -85,30 +85,34 @@ def run_probe(
     console.print(
         f"probing {run.name}{' and the floors' if floors else ''}, protocol {PROTOCOLS.get(protocol, SGD)} ..."
     )
-    notes: list[str] = []
-    found = sources(run, info, checkpoint, floors=floors, seed=seed, device=place, say=notes.append)
-    rows, seconds = _measure(found, wanted, settings, console)
-    about = {
-        "checkpoint": checkpoint,
-        "checkpoint_hash": sha256(encoder_file(run.path, checkpoint)),
-        "epoch": header["epoch"],
-        "data_hash": info.content_hash,
-        "seed": seed,
-        "notes": notes,
-    }
-    for line in notes:
-        console.print(f"note: {line}")
-    again = [*([] if data is None else ["--data", str(data)]), "--seed", str(seed)]
-    results = {
-        section: _result(run, section, settings, rows[section], about, again) | {"seconds": round(seconds[section], 2)}
-        for section in wanted
-    }
-    if kept:
-        along = along_checkpoints(run, kept, wanted, rows, settings, device=place, console=console)
-        results["every"] = along | {"command": _command(run, "every", settings, [*again, "--checkpoint", checkpoint])}
-    other_data = None if data is None else data.stem
-    for section, result in results.items():
-        _write(run, section, result, other_data, console)
+    with run.locked("probe"):  # two at once would write one result
+        notes: list[str] = []
+        found = sources(run, info, checkpoint, floors=floors, seed=seed, device=place, say=notes.append)
+        rows, seconds = _measure(found, wanted, settings, console)
+        about = {
+            "checkpoint": checkpoint,
+            "checkpoint_hash": sha256(encoder_file(run.path, checkpoint)),
+            "epoch": header["epoch"],
+            "data_hash": info.content_hash,
+            "seed": seed,
+            "notes": notes,
+        }
+        for line in notes:
+            console.print(f"note: {line}")
+        again = [*([] if data is None else ["--data", str(data)]), "--seed", str(seed)]
+        results = {
+            section: _result(run, section, settings, rows[section], about, again)
+            | {"seconds": round(seconds[section], 2)}
+            for section in wanted
+        }
+        if kept:
+            along = along_checkpoints(run, kept, wanted, rows, settings, device=place, console=console)
+            results["every"] = along | {
+                "command": _command(run, "every", settings, [*again, "--checkpoint", checkpoint])
+            }
+        other_data = None if data is None else data.stem
+        for section, result in results.items():
+            _write(run, section, result, other_data, console)
     if not quiet:
         _print(run, results, data, console)
     return {**results.pop("linear", {}), **results}
@@ -186,9 +190,9 @@ def _write(run: Run, name: str, result: dict[str, Any], other_data: str | None, 
     draw = draw_every if name == "every" else SECTIONS[name].draw
     run.results.mkdir(exist_ok=True)
     run.figures.mkdir(exist_ok=True)
-    write_json(run.results / f"{stem}.json", result)
-    if draw is not None:
+    if draw is not None:  # before the result: what stands in results/ is whole
         draw(result, run.figures / f"{stem}.png")
+    write_json(run.results / f"{stem}.json", result)
     drawn = "" if draw is None else f" and {run.figures / f'{stem}.png'}"
     console.print(f"wrote {run.results / f'{stem}.json'}{drawn}")
 
@@ -197,8 +201,8 @@ def _is_of_other_data(path: Path, result: Mapping[str, Any]) -> bool:
     """Whether a result stands there that is of a file of the same name elsewhere."""
     if not path.exists():
         return False
-    with suppress(ValueError, AttributeError):  # no result
-        return bool(json.loads(path.read_text()).get("data", result["data"]) != result["data"])
+    with suppress(ValueError):  # no result
+        return bool(read_json(path).get("data", result["data"]) != result["data"])
     return False
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from probekit.config import fitted
+from probekit.locks import locked
 from probekit.run import Run
 from probekit.settings import parse_overrides
 from probekit.sweep.datasets import Data, find_published
 from probekit.sweep.definition import Sweep, check_name, check_seeds, describe, load, shipped, with_settings
 from probekit.sweep.folder import SweepFolder, check_same, read_files, remove
-from probekit.sweep.jobs import cores, locked, stop_orphans
+from probekit.sweep.jobs import cores
 from probekit.sweep.plan import PlannedRun, check_run, choose, plan_runs, run_names, uneven_pairs
 from probekit.sweep.session import Session
 from probekit.sweep.terminal import terminal_tables
@@ -79,8 +80,8 @@ def run_sweep(
     sweep = load(source)
     folder = SweepFolder(sweeps / check_name(options.name or sweep.name, "--name"))
     request = _check(sweep, options, folder, runs=runs, data=data)
-    at_work = f"another probekit sweep is at work in {folder.path}; wait for it, or type --name NAME for another sweep"
-    with locked(folder.lock, at_work):
+    folder.lock.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.lock, str(folder.path)):
         session = _open(request, options, folder, runs=runs, console=console)
         gpus = _gpus(session.device)
         at_once, threads = _share(session, options.jobs, gpus)
@@ -147,8 +148,8 @@ def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, d
 
 def _open(request: _Request, options: Options, folder: SweepFolder, *, runs: Path, console: Console) -> Session:
     """Makes, replaces or takes up the sweep's folder."""
-    for name in stop_orphans(folder.logs):
-        console.print(f"{name} was still at work for a sweep that was killed; it has saved and ended")
+    for run in request.planned:  # of a sweep that was killed, say
+        Run(runs / run.name).refuse_work()
     stored = request.stored
     if options.overwrite:
         begun = run_names(request.sweep, folder.path.name, stored["seeds"] if stored else ())

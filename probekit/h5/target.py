@@ -11,23 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from probekit.h5.schema import COMPRESSIONS
+from probekit.locks import lock
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
-
-try:
-    import fcntl
-except ImportError:  # Windows, which refuses to rename a file that a second writer holds open
-    fcntl = None  # type: ignore[assignment]
-
-
-def _lock(handle: int) -> None:
-    """Locks against a second writer, where the file system (some network ones do not) has locks."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
-            raise
 
 
 def check_target(path: Path, *, compression: str, overwrite: bool) -> None:
@@ -48,13 +35,10 @@ def check_free(path: Path) -> None:
     Raises:
         OSError: If one is.
     """
-    if fcntl is None or not path.exists():
-        return
-    with path.open("rb") as file:
-        try:
-            _lock(file.fileno())
-        except BlockingIOError as error:
-            raise OSError(f"cannot use {path}: another process is writing it") from error
+    if path.exists():
+        with path.open("rb") as file:
+            if not lock(file.fileno()):
+                raise OSError(f"cannot use {path}: another process is writing it")
 
 
 class Target(io.RawIOBase):
@@ -70,15 +54,10 @@ class Target(io.RawIOBase):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         self._file = os.fdopen(handle, "r+b", buffering=0)
         self._error: OSError | None = None
-        if fcntl is not None:
-            try:
-                _lock(handle)
-                if not os.path.samestat(os.fstat(handle), os.stat(path)):
-                    raise FileNotFoundError
-            # Not found: it was renamed between opening and locking, and is somebody's finished file now.
-            except (BlockingIOError, FileNotFoundError) as error:
-                self._file.close()
-                raise OSError(errno.EAGAIN, "another process is writing it") from error
+        # Not the same: it was renamed between opening and locking, and is somebody's finished file now.
+        if not lock(handle) or not (path.exists() and os.path.samestat(os.fstat(handle), os.stat(path))):
+            self._file.close()
+            raise OSError(errno.EAGAIN, "another process is writing it")
         if os.fstat(handle).st_size:  # ext4 writes a file that was truncated to disk before it is closed
             self._file.truncate(0)
 

@@ -1,21 +1,21 @@
 """The encoder that every probe and heatmap sees, and the file it is kept in."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from probekit.models.backbones import build_backbone
 from probekit.models.outside import OutsideBackbone
 from probekit.models.pooling import build_pooling
+from probekit.models.tensor_files import read_tensors, read_torch, save_tensors
 
-FORMAT = "probekit-encoder/1"
+FORMAT = "probekit-encoder/2"
+# What every reader takes for granted in the header of an encoder of a run.
+HEADER = {"spec": dict, "method": str, "epoch": int, "image_size": list, "max_size": int, "classes": list}
 KEPT = "epoch-"  # begins the names of encoders that are kept for good
 
 
@@ -185,10 +185,7 @@ def save_encoder(path: Path, encoder: Encoder, info: dict[str, Any]) -> None:
     header = {"format": FORMAT, "spec": encoder.spec, **info}
     # Clones: an encoder of a user's may hold one tensor under two names, which the format refuses.
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in encoder.state_dict().items()}
-    temporary = path.with_suffix(".tmp")
-    # Not its save_file, whose files only their owner can read.
-    temporary.write_bytes(save(tensors, metadata={"probekit": json.dumps(header, sort_keys=True)}))
-    temporary.replace(path)
+    save_tensors(path, tensors, header)
 
 
 def split_checkpoint(checkpoint: str) -> tuple[str, str | None]:
@@ -228,10 +225,44 @@ def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str
     """
     path = encoder_file(run, checkpoint)
     header, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
-    encoder = build_encoder(header["spec"])
+    _check_header(header, path)
+    try:
+        encoder = build_encoder(header["spec"])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"expected an encoder that can be built from {path}, found: {error}") from error
+    _check_state(encoder, state, path)
     encoder.load_state_dict(state)
     encoder.eval()
     return encoder, header
+
+
+def _check_header(header: dict[str, Any], path: Path) -> None:
+    """Refuses a header without what every reader takes for granted."""
+    missing = [name for name, kind in HEADER.items() if not isinstance(header.get(name), kind)]
+    if missing:
+        raise ValueError(f"expected {', '.join(missing)} in the header of {path}, found none")
+
+
+def _check_state(encoder: Encoder, state: Mapping[str, Any], path: Path) -> None:
+    """Refuses tensors that are not the encoder's own: others in name, shape, or kind of number."""
+    wanted = encoder.state_dict()
+    for name in sorted(wanted.keys() | state.keys()):
+        expected, found = (_kind(table.get(name)) for table in (wanted, state))
+        if expected != found:
+            raise ValueError(f"expected {expected} for {name} in {path}, found {found}")
+
+
+def _kind(tensor: Any) -> str:
+    if not isinstance(tensor, Tensor):
+        return "no tensor"
+    kind = (
+        "whole"
+        if not (tensor.is_floating_point() or tensor.is_complex())
+        else "complex"
+        if tensor.is_complex()
+        else "real"
+    )
+    return f"{kind} numbers {list(tensor.shape)}"
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -242,12 +273,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"expected an encoder in {path.parent}, found none; "
             f"type: probekit pretrain --resume --name {path.parent.name}"
         )
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("probekit", "{}"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:
-        raise ValueError(f"expected an encoder file in {path}, found: {error}") from error
+    header, state = read_tensors(path)
     if header.get("format") != FORMAT:
         raise ValueError(f"expected format {FORMAT} in {path}, found {header.get('format')!r}")
     return header, state
@@ -256,12 +282,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.exists():
         raise ValueError(_missing(path))
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        header, state = saved["encoder_header"], saved["method"]
-    except Exception as error:
-        raise ValueError(f"expected a checkpoint in {path}, found: {error}") from error
-    prefix = f"{header.get('kept', 'encoder')}."  # older files do not say
+    saved = read_torch(path, "cpu")
+    header, state = saved.get("encoder_header"), saved.get("method")
+    if not isinstance(header, dict) or not isinstance(state, dict):
+        raise ValueError(f"expected an encoder in {path}, found none")
+    prefix = f"{header.get('kept')}."
     return header, {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
 
 

@@ -1,10 +1,11 @@
 """What a results file must look like before a report uses it: another version, or a stranger, may have written it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from probekit.files import read_json
 
 
 @dataclass(frozen=True)
@@ -127,15 +128,11 @@ def read_result(path: Path, shape: Any) -> dict[str, Any]:
         ValueError: If it is another: where, what was expected, what was found.
         OSError: If it cannot be read.
     """
-    try:
-        content = json.loads(path.read_text(), parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"expected JSON, found: {error}") from None
+    content = read_json(path)
     wrong = mismatch(content, shape) or _rows_mismatch(content, shape)
     if wrong:
         raise ValueError(wrong)
-    found: dict[str, Any] = content
-    return found
+    return content
 
 
 def mismatch(value: Any, shape: Any, where: str = "the file") -> str | None:
@@ -211,7 +208,3 @@ def _first(found: Any) -> str | None:
 
 def _name(value: Any) -> str:
     return "null" if value is None else type(value).__name__
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON number")

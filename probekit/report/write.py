@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from probekit.files import write_text
 from probekit.report import SCHEMA
 
 HEAD = 4096  # bytes of a file in which `SCHEMA` stands, in every format
@@ -31,10 +32,4 @@ def write_report(out: Path, text: str) -> None:
     """
     check_report(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.tmp")
-    try:
-        # A path of the system's that is no UTF-8 must not keep a report from being written.
-        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(out, text)

@@ -4,7 +4,6 @@ The shipped ones lie in `presets/sweeps/`; CONTRIBUTING.md has the recipe for a 
 """
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from generators import GENERATORS
+from probekit.files import parse_toml, read_text
 from probekit.importers import OFFICIAL
 from probekit.importers.base import MAX_SIZE
 from probekit.registry import BRANCHES, METHODS, nearest
@@ -96,7 +96,7 @@ def load(source: str) -> Sweep:
         path = Path(source)
         if not path.is_file():
             raise ValueError(f"expected a sweep file {source}, found none; shipped: {', '.join(shipped())}")
-        return parse(path.stem, _text(path), where=source)
+        return parse(path.stem, read_text(path), where=source)
     files = {f.name.removesuffix(".toml"): f for f in _shipped_files()}
     if source not in files:
         raise ValueError(f"{nearest('sweep', source, files)}; or name a .toml file by its path")
@@ -131,10 +131,7 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
     Raises:
         ValueError: One line: what was expected where, and what was found.
     """
-    try:
-        content = Table(tomllib.loads(text), where)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"expected TOML in {where}, found: {error}") from error
+    content = Table(parse_toml(text, where), where)
     check_name(name, where)
     seeds = check_seeds(content.take("seeds", list), where)
     preset = content.take("preset", str, None)
@@ -329,13 +326,6 @@ def _method(name: str, where: str) -> str:
 def _about(text: str) -> str:
     first = (text.splitlines() or [""])[0]
     return first.lstrip("# ").strip() if first.startswith("#") else ""
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"expected TOML in {path}, found: {error}") from error
 
 
 def _shipped_files() -> list[Traversable]:

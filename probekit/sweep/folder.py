@@ -3,19 +3,21 @@
 sweep.json is written once, before the first run; what is done is never written there, but read from the run folders.
 """
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from probekit.run import Run, write_json, write_text
+from probekit.files import read_json, write_text
+from probekit.run import Run, write_json
 from probekit.sweep.datasets import Data, build, describe
 from probekit.sweep.definition import Sweep
 from probekit.sweep.plan import definition
 
 SCHEMA = "probekit-sweep-plan/1"
+# What sweep.json holds, beside the definition.
+PARTS = {"seeds": list, "preset": str, "set": list, "device": str, "data": dict}
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,14 @@ class SweepFolder:
         if not self.path.exists():
             return None
         try:
-            content: dict[str, Any] = json.loads(self.plan.read_text())
+            content = read_json(self.plan)
         except (OSError, ValueError) as error:
             raise ValueError(f"expected a sweep in {self.path}, found something else ({error}); not touched") from error
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        if content.get("schema") != SCHEMA:
             raise ValueError(f"expected schema {SCHEMA} in {self.plan}; not touched")
+        wrong = [key for key, kind in PARTS.items() if not isinstance(content.get(key), kind)]
+        if wrong:
+            raise ValueError(f"expected {', '.join(wrong)} in {self.plan} as a sweep writes them; not touched")
         return content
 
     def create(
@@ -114,17 +119,20 @@ def check_same(content: dict[str, Any], sweep: Sweep, asked: Mapping[str, Any], 
     """
     ways = "type --overwrite to start again, or --name NAME for another sweep"
     for option, value in asked.items():
-        if value and value != content[option]:
-            began = f"--{option} {content[option]}" if content[option] else f"no --{option}"
+        if value and value != content.get(option):
+            began = f"--{option} {content[option]}" if content.get(option) else f"no --{option}"
             raise ValueError(f"{where} was started with {began}, found {value}; {ways}")
     for kind, entries in definition(sweep).items():
-        if content[kind] != entries:
+        if content.get(kind) != entries:
             raise ValueError(f"{where} was started with other {kind} than {sweep.name} has now; {ways}")
 
 
 def read_files(content: dict[str, Any]) -> dict[str, Data]:
     """The datasets' files by name."""
-    return {name: Data(**file) for name, file in content["data"].items()}
+    try:
+        return {name: Data(**file) for name, file in content["data"].items()}
+    except TypeError as error:
+        raise ValueError(f"expected what a sweep knows of its datasets in sweep.json, found: {error}") from error
 
 
 def remove(folder: SweepFolder, runs: Path, names: Sequence[str]) -> None:
@@ -137,6 +145,8 @@ def remove(folder: SweepFolder, runs: Path, names: Sequence[str]) -> None:
     for run in found:
         run.read()  # refuses what is no run
     for run in found:
-        shutil.rmtree(run.path)
+        run.refuse_work()
+    for run in found:
+        run.remove()
     if folder.read() is not None:
         shutil.rmtree(folder.path)

@@ -1,10 +1,8 @@
-"""Child processes, so many at a time: each has its own log, is asked to save when it must stop, and is never lost.
+"""Child processes, so many at a time: each has its own log, and is asked to save when it must stop.
 
-The log of a job is locked (flock) as long as its process lives. When a sweep is killed, its children go on; the next
-one finds them by that lock, and asks them to save and end before it goes on with their runs.
+When a sweep is killed its children go on, and hold the locks of their runs: another sweep is refused until they end.
 """
 
-import fcntl
 import os
 import shlex
 import signal
@@ -13,7 +11,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,7 +19,6 @@ from types import FrameType
 COMMAND = (sys.executable, "-m", "probekit")
 POLL = 0.1  # seconds between looks at the children
 INSIST = 1.0  # seconds between two signals that make the second one mean it: some tools send each one twice
-PATIENCE = 120.0  # seconds for an orphan to finish its step and save
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -163,13 +160,10 @@ class Jobs:
 
 def start(command: list[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Starts `probekit COMMAND`, its output appended to `log`, in a session of its own: Ctrl-C does not reach it."""
-    pid = _pid_file(log)
-    pid.unlink(missing_ok=True)
     with log.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # the child inherits it with its output, and holds it until it ends
         file.write(f"$ probekit {shlex.join(command)}\n".encode())
         file.flush()
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [*COMMAND, *command],
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -177,8 +171,6 @@ def start(command: list[str], log: Path, environment: Mapping[str, str]) -> subp
             env=dict(environment),
             start_new_session=True,
         )
-    pid.write_text(str(process.pid))
-    return process
 
 
 def child_environment(*, threads: int) -> dict[str, str]:
@@ -203,59 +195,6 @@ def last_line(log: Path) -> str:
     """The last line of a log that is not empty."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-@contextmanager
-def locked(path: Path, refusal: str) -> Iterator[None]:
-    """Holds a lock file for this process alone.
-
-    Raises:
-        ValueError: With `refusal`, if another process holds it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(refusal) from None
-        yield
-
-
-def stop_orphans(logs: Path) -> list[str]:
-    """Asks the children of a killed sweep to save and end, waits for them, and names them.
-
-    Raises:
-        ValueError: If one does not end.
-    """
-    alive = [log for log in sorted(logs.glob("*.log")) if _is_locked(log)]
-    for log in alive:
-        pid = _pid_file(log)
-        if pid.exists():  # written by the sweep that started it; the lock says that it lives
-            with suppress(ProcessLookupError):  # it has just ended
-                os.kill(int(pid.read_text()), signal.SIGTERM)
-    until = time.monotonic() + PATIENCE
-    for log in alive:
-        while _is_locked(log):
-            if time.monotonic() > until:
-                number = _pid_file(log).read_text() if _pid_file(log).exists() else "unknown"
-                raise ValueError(
-                    f"{log.stem} is still at work in process {number}, left by a killed sweep; end it first"
-                )
-            time.sleep(POLL)
-    return [log.stem for log in alive]
-
-
-def _is_locked(log: Path) -> bool:
-    with log.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def _pid_file(log: Path) -> Path:
-    return log.with_suffix(".pid")
 
 
 @contextmanager

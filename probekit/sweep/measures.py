@@ -3,12 +3,12 @@
 Each measurement is one command, and the scores that it leaves in the run's folder, by name: CHECKPOINT/WHAT.
 """
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from probekit.files import read_json
 from probekit.h5.schema import EVIDENCE
 from probekit.registry import POOLS, nearest
 from probekit.run import Run
@@ -182,7 +182,7 @@ def heatmap_scores(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _read(run: Run, stem: str, epochs: int) -> dict[str, Any] | None:
     try:
-        content: dict[str, Any] = json.loads((run.results / f"{stem}.json").read_text())
+        content = read_json(run.results / f"{stem}.json")
         fits = content["epoch"] == epochs and content["seed"] == 0 and content["rows"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -1,42 +1,44 @@
 """Checkpoints: plain tensors and numbers that load with `weights_only=True`, written whole or not at all."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from probekit.files import replaced_file
+from probekit.models.tensor_files import read_torch
+
 FORMAT = "probekit-checkpoint/1"
+PARTS = ("method", "optimizer", "rng", "progress", "encoder_header")
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Writes a checkpoint beside its final name, then renames it: a kill leaves the old one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
+    """Writes a checkpoint, whole or not at all: a kill leaves the old one.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    with replaced_file(path) as file:
         torch.save({"format": FORMAT, **content}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """Reads a checkpoint.
 
     Raises:
-        ValueError: If there is none, or it is not of this format.
+        ValueError: If there is none, it is not of this format, or not as it was written.
     """
     if not path.exists():
         raise ValueError(
             f"expected a checkpoint {path}, found none; the run was stopped before its first one: "
             "type --overwrite instead of --resume"
         )
-    try:
-        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
-        first = str(error).splitlines()[0]
-        raise ValueError(f"expected a checkpoint in {path}, found: {first}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content = read_torch(path, device)
+    if content.get("format") != FORMAT:
         raise ValueError(f"expected format {FORMAT} in {path}; it was written by another version")
+    missing = [part for part in PARTS if not isinstance(content.get(part), dict)]
+    if missing:
+        raise ValueError(f"expected {', '.join(missing)} in {path}, found none")
     return content
 
 

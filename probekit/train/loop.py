@@ -219,14 +219,14 @@ class Trainer:
             if kind not in self.said:
                 self.say(f"warning: {text}")
         self.said |= found.keys()
+        keep = self.config.train.keep_every
+        if keep and (last or done.epoch % keep == 0):  # before the checkpoint from which a killed run goes on
+            save_encoder(self.run.kept(done.epoch), self.encoder, self._encoder_info())
         if due:
             self.save()
         if self.fail_on_collapse and "collapse" in found:
             self.save()
             raise CollapseError(f"{found['collapse']}. All is saved, and --fail-on-collapse was typed")
-        keep = self.config.train.keep_every
-        if keep and (last or done.epoch % keep == 0):
-            save_encoder(self.run.kept(done.epoch), self.encoder, self._encoder_info())
 
     def _evaluate(self) -> dict[str, float]:
         with told("the embeddings that are scored", self.device, more_room(self.config.train.batch_size)):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def pretrain(
     for note in notes:
         console.print(note)
     _announce_streaming(train, console)
-    with _failing(run):
+    with run.locked("train"), _failing(run):
         trainer = _build_trainer(config, model, run, info, train, console)
         trainer.fail_on_collapse = fail_on_collapse
         return run, _fit(trainer, console)
@@ -146,8 +146,14 @@ def resume(
         console: Where progress goes.
 
     Raises:
-        ValueError: If the run has no checkpoint, its data changed, or it has as many epochs already.
+        ValueError: If the run has no checkpoint, its data changed, it has as many epochs already, or another process
+            trains it.
     """
+    with run.locked("train"):
+        return _resume(run, epochs, device, fail_on_collapse, console)
+
+
+def _resume(run: Run, epochs: int | None, device: str, fail_on_collapse: bool, console: Console) -> tuple[Run, bool]:
     content = run.read()
     config = Config.from_dict(content["config"])
     if epochs is not None:
@@ -325,11 +331,12 @@ def _fit(trainer: Trainer, console: Console) -> bool:
 
 @contextmanager
 def _failing(run: Run) -> Iterator[None]:
-    """Notes in run.json that an error ended the run."""
+    """Notes in run.json that an error ended it."""
     try:
         yield
     except Exception:
-        run.update(state="failed")
+        with suppress(OSError):  # on a full disk it stays "running", which is read as "interrupted"
+            run.update(state="failed")
         raise
 
 

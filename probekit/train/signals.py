@@ -5,12 +5,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from probekit.output import HANGUP
+
 
 @contextmanager
 def stop_on_signals() -> Iterator[list[bool]]:
-    """Ctrl-C and SIGTERM ask for a stop after the current step; the second one stops at once."""
+    """Ctrl-C, SIGTERM and SIGHUP ask for a stop after the current step; the second one stops at once.
+
+    What is ignored stays ignored: `nohup` means that a terminal may go.
+    """
     stopped: list[bool] = []
-    kept = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    asking = (signal.SIGINT, signal.SIGTERM, HANGUP)
+    kept = {s: signal.getsignal(s) for s in asking if signal.getsignal(s) is not signal.SIG_IGN}
 
     def ask(number: int, frame: FrameType | None) -> None:
         stopped.append(True)

@@ -1,0 +1,80 @@
+"""Files of tensors with checksums that are looked at: a flipped bit is refused, never read as another weight."""
+
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from probekit.files import parse_json, replaced_file
+
+# In the header of a .safetensors file: CRC-32 of the whole file, computed with zeros in this place.
+CHECKSUM = re.compile(rb'"crc32":"([0-9a-f]{8})"')
+ZEROS = b'"crc32":"00000000"'
+HEADER = 8  # bytes that a .safetensors file begins with: the length of its JSON header
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Writes tensors as safetensors, whole or not at all, with a JSON header and a checksum of all of it.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    # Not its save_file, whose files only their owner can read.
+    data = save(dict(tensors), metadata={"probekit": json.dumps(header, sort_keys=True), "crc32": "0" * 8})
+    assert data.count(ZEROS) == 1
+    with replaced_file(path) as file:
+        file.write(data.replace(ZEROS, b'"crc32":"%08x"' % zlib.crc32(data), 1))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What `save_tensors` wrote: header and tensors, on the CPU.
+
+    Raises:
+        ValueError: If it is no such file, or not as it was written.
+    """
+    data = path.read_bytes()
+    length = int.from_bytes(data[:HEADER], "little")
+    found = CHECKSUM.search(data, HEADER, HEADER + length)
+    if found is None:
+        raise ValueError(f"expected an encoder file with its checksum in {path}, found another kind of file, or damage")
+    checksum = zlib.crc32(data[found.end() :], zlib.crc32(ZEROS, zlib.crc32(data[: found.start()])))
+    if int(found[1], 16) != checksum:
+        raise ValueError(f"expected {path} as it was written, found other bytes: it is damaged")
+    try:
+        about = json.loads(data[HEADER : HEADER + length])["__metadata__"]
+        return parse_json(about["probekit"], str(path)), load(data)
+    except Exception as error:  # whatever a file with a right checksum of somebody else's holds
+        raise ValueError(f"expected an encoder file in {path}, found: {_first_line(error)}") from error
+
+
+def read_torch(path: Path, device: str | torch.device) -> dict[str, Any]:
+    """The dictionary in a file that `torch.save` wrote, plain tensors and numbers alone.
+
+    A zip file: each record has a CRC-32, at which torch itself does not look.
+
+    Raises:
+        ValueError: If it is no such file, or not as it was written.
+    """
+    try:
+        with zipfile.ZipFile(path) as records:
+            damaged = records.testzip()
+        if damaged is None:
+            content = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # zipfile, zlib and torch have many words for damage
+        raise ValueError(f"expected a checkpoint in {path}, found: {_first_line(error)}") from error
+    if damaged is not None:
+        raise ValueError(f"expected {path} as it was written, found other bytes in {damaged}: it is damaged")
+    if not isinstance(content, dict):
+        raise ValueError(f"expected a dictionary in {path}, found {type(content).__name__}")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
