@@ -41,9 +41,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
     """
     with path.open("a+b") as file:
         if not any(_tries(file.fileno())):
-            raise ValueError(
-                f"expected {what} for this command alone, found {_holder(path)} at work; wait for it, or end it"
-            )
+            raise ValueError(in_use(what, _holder(path)))
         file.truncate(0)
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         file.write(f"process {os.getpid()} on {socket.gethostname()} ({command[:200]})\n".encode(errors="replace"))
@@ -56,6 +54,11 @@ def _tries(handle: int) -> Iterator[bool]:
     for pause in (0.0, 0.05, 0.1):
         time.sleep(pause)
         yield lock(handle)
+
+
+def in_use(what: str, who: str) -> str:
+    """The one line for what another process, `who`, holds."""
+    return f"expected {what} for this command alone, found {who} at work; wait for it, or end it"
 
 
 def holder(path: Path) -> str | None:

@@ -12,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -21,7 +21,7 @@ from typing import Any
 
 from probekit import __version__
 from probekit.files import read_json, read_text, sync_folder, told_if_full, write_text
-from probekit.locks import holder, locked
+from probekit.locks import holder, in_use, locked
 from probekit.registry import nearest
 
 SCHEMA = "probekit-run/1"
@@ -117,9 +117,9 @@ class Run:
         Raises:
             ValueError: Naming it.
         """
-        with ExitStack() as held:
-            for work in WORK if self.path.exists() else ():
-                held.enter_context(self.locked(work))
+        for work in WORK:
+            if (who := holder(self.lock(work))) is not None:
+                raise ValueError(in_use(str(self.path), who))
 
     def remove(self) -> None:
         """Removes the folder.

@@ -8,6 +8,9 @@ import numpy as np
 from probekit.generate import generate
 from probekit.h5 import DatasetInfo
 
+# The rest of an encoder file's header, where a test writes one by itself.
+ABOUT = {"method": "simclr", "epoch": 3, "image_size": [32, 32], "max_size": 1024, "classes": []}
+
 
 def small_shapes(
     path: Path,

@@ -20,6 +20,7 @@ from probekit.models import Encoder, save_encoder
 from probekit.models.checkpoint import Checkpoint, read_checkpoint, unwrapped
 from probekit.models.normalise import IMAGENET
 from probekit.models.weights import Match, default_normalise, load_weights
+from tests.datasets import ABOUT
 
 pytest.importorskip("timm")
 State = dict[str, Tensor]
@@ -153,7 +154,7 @@ def test_our_own_files(name: str, tmp_path: Path) -> None:
     """encoder.safetensors and last.pt, with their pooling."""
     source, target = encoder(name, pooling="attention"), encoder(name, pooling="attention", seed=2)
     other = encoder(name, pooling="attention", seed=3)
-    save_encoder(tmp_path / "encoder.safetensors", source, {})
+    save_encoder(tmp_path / "encoder.safetensors", source, ABOUT)
     method = {f"encoder.{key}": value for key, value in source.state_dict().items()}
     torch.save(
         {"method": method, "encoder_header": {"spec": source.spec}, "progress": {"epoch": 1}}, tmp_path / "last.pt"

@@ -66,8 +66,8 @@ def test_names_stay_apart(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("{", "expected JSON"),
-        ('{"rows": NaN}', "NaN is no JSON number"),
-        ("[]", "expected an object in the file, found list"),
+        ('{"rows": NaN}', "NaN, which is no JSON"),
+        ("[]", "expected a JSON object"),
         ("{}", "expected the key run"),
         ("[" * 100_000, "expected JSON"),
     ],

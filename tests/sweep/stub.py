@@ -62,6 +62,11 @@ def pretrain(options: Namespace) -> None:
         data = {"path": options.data, "hash": read_info(Path(options.data)).content_hash}
         content = {"state": "running", "config": config.to_dict(), "dataset": data}
         create_run(run.path, content, overwrite=options.overwrite)
+    with run.locked("train"):
+        train(run)
+
+
+def train(run: Run) -> None:
     settings = run.read()["config"]
     last = run.checkpoints / "last.pt"
     done = int(last.read_text()) if last.exists() else 0

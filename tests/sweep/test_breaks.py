@@ -20,6 +20,8 @@ import pytest
 from typer.testing import CliRunner
 
 from probekit import cli
+from probekit.locks import holder
+from probekit.run import Run
 from probekit.sweep import jobs
 from probekit.sweep.folder import SweepFolder
 from tests.sweep import stub
@@ -155,14 +157,18 @@ def test_a_signal_saves_and_resume_ends_the_same(home: Path, unbroken: Path, num
 
 
 def test_a_killed_sweep_goes_on_and_ends_the_same(home: Path, unbroken: Path) -> None:
-    """Its children live on; --resume finds them, makes them save, and never trains a run twice at once."""
+    """Its children live on and hold their runs, so that none is trained twice at once."""
     process = begin("s.toml", *ASK, cwd=home, sleep=0.2)
     wait_for(lambda: epochs_done(home) >= 2)
     process.kill()
     process.communicate(timeout=30)
-    code, out, err = sweep("s.toml", "--resume", cwd=home)
+    code, _, err = sweep("s.toml", "--resume", cwd=home)
+    assert code == 1
+    assert "expected runs/s-rt-simclr-seed0 for this command alone, found process " in err
+    locks = [Run(home / "runs" / name).lock("train") for name in RUNS]
+    wait_for(lambda: not any(map(holder, locks)))
+    code, _, err = sweep("s.toml", "--resume", cwd=home)
     assert (code, err) == (0, "")
-    assert "s-rt-simclr-seed0 was still at work for a sweep that was killed" in out
     assert results(home) == results(unbroken)
     metrics = (home / "runs/s-rt-simclr-seed0/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in metrics] == [1, 2, 3, 4]
@@ -196,7 +202,7 @@ def test_two_sweeps_of_one_name_never_work_at_once(home: Path) -> None:
     wait_for(lambda: epochs_done(home) >= 1)
     code, _, err = sweep("s.toml", "--resume", cwd=home)
     assert code == 1
-    assert "another probekit sweep is at work in sweeps/s" in err
+    assert "expected sweeps/s for this command alone, found process " in err
     process.terminate()
     process.communicate(timeout=30)
 

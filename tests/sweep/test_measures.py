@@ -180,7 +180,7 @@ def heatmap(options: str) -> dict[str, Any]:
 
 def test_one_command_after_the_other_until_all_is_measured(tmp_path: Path) -> None:
     planned = planned_of()[1]
-    run = create_run(tmp_path / "r", {"state": "finished"}, overwrite=False)
+    run = create_run(tmp_path / "r", {"state": "finished", "config": {}, "dataset": {}}, overwrite=False)
     run.checkpoints.mkdir(exist_ok=True)
     (run.checkpoints / "last.pt").touch()
     run.append_metrics({"epoch": 2, "val": 0.5, "test": 0.6})
@@ -237,7 +237,7 @@ def test_a_finished_run_without_checkpoints_is_never_trained_over(tmp_path: Path
 
 def test_a_missing_measurement_does_not_hide_the_linear_probe(tmp_path: Path) -> None:
     planned = planned_of()[0]
-    run = create_run(tmp_path / "r", {"state": "finished"}, overwrite=False)
+    run = create_run(tmp_path / "r", {"state": "finished", "config": {}, "dataset": {}}, overwrite=False)
     run.append_metrics({"epoch": 2, "val": 0.5, "test": 0.6})
     write_json(run.results / "probe-val-last.json", result(rows=[{"accuracy": 0.7}]))
     found = _run(planned, run, Outcome("failed", "error: no map"))
@@ -247,7 +247,7 @@ def test_a_missing_measurement_does_not_hide_the_linear_probe(tmp_path: Path) ->
 
 def test_floors_of_retrieval_are_asked_for_too(tmp_path: Path) -> None:
     planned = planned_of()[0]
-    run = create_run(tmp_path / "r", {"state": "finished"}, overwrite=False)
+    run = create_run(tmp_path / "r", {"state": "finished", "config": {}, "dataset": {}}, overwrite=False)
     floor = {"kind": "floor", "accuracy": 0.25}
     for protocol in ("val", "paper"):
         write_json(run.results / f"probe-{protocol}-last.json", result(rows=[floor]))
