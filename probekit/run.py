@@ -170,9 +170,8 @@ class Run:
                 line = json.loads(text)
             except (ValueError, RecursionError):
                 break
-            if not isinstance(line, dict):
-                break
-            lines.append(line)
+            if isinstance(line, dict):
+                lines.append(line)
         return lines
 
     def keep_metrics(self, epochs: int) -> None:

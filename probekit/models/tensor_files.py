@@ -14,9 +14,9 @@ from torch import Tensor
 
 from probekit.files import parse_json, replaced_file
 
-# In the header of a .safetensors file: CRC-32 of the whole file, computed with zeros in this place.
-CHECKSUM = re.compile(rb'"crc32":"([0-9a-f]{8})"')
-ZEROS = b'"crc32":"00000000"'
+# In our header, a text in that of the file: CRC-32 of the whole file, computed with zeros in this place.
+CHECKSUM = re.compile(rb'\\"crc32\\": \\"([0-9a-f]{8})\\"')
+ZEROS = rb"\"crc32\": \"00000000\""
 HEADER = 8  # bytes that a .safetensors file begins with: the length of its JSON header
 
 
@@ -27,10 +27,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
         OSError: If it cannot be written.
     """
     # Not its save_file, whose files only their owner can read.
-    data = save(dict(tensors), metadata={"probekit": json.dumps(header, sort_keys=True), "crc32": "0" * 8})
+    # One entry: its own writer puts several in any order, and equal runs have equal files.
+    text = json.dumps({**header, "crc32": "0" * 8}, sort_keys=True)
+    data = save(dict(tensors), metadata={"probekit": text})
     assert data.count(ZEROS) == 1
     with replaced_file(path) as file:
-        file.write(data.replace(ZEROS, b'"crc32":"%08x"' % zlib.crc32(data), 1))
+        file.write(data.replace(ZEROS, ZEROS.replace(b"0" * 8, b"%08x" % zlib.crc32(data)), 1))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -49,7 +51,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(f"expected {path} as it was written, found other bytes: it is damaged")
     try:
         about = json.loads(data[HEADER : HEADER + length])["__metadata__"]
-        return parse_json(about["probekit"], str(path)), load(data)
+        header = parse_json(about["probekit"], str(path))
+        header.pop("crc32")
+        return header, load(data)
     except Exception as error:  # whatever a file with a right checksum of somebody else's holds
         raise ValueError(f"expected an encoder file in {path}, found: {_first_line(error)}") from error
 
