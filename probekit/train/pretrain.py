@@ -150,10 +150,12 @@ def resume(
             trains it.
     """
     with run.locked("train"):
-        return _resume(run, epochs, device, fail_on_collapse, console)
+        return _resume(run, data, epochs, device, fail_on_collapse, console)
 
 
-def _resume(run: Run, epochs: int | None, device: str, fail_on_collapse: bool, console: Console) -> tuple[Run, bool]:
+def _resume(
+    run: Run, data: Path | None, epochs: int | None, device: str, fail_on_collapse: bool, console: Console
+) -> tuple[Run, bool]:
     content = run.read()
     config = Config.from_dict(content["config"])
     if epochs is not None:
