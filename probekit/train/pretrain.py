@@ -1,6 +1,5 @@
 """Starts, resumes and extends pretraining runs: from names and files to a finished run folder."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -9,7 +8,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.filesize import decimal
 
 from probekit.config import Config, fitted, resolve
 from probekit.data import CPU, DeviceSplit, check_depth, check_divisible, open_split, shrunk
@@ -18,7 +16,6 @@ from probekit.device import (
     compute_deterministically,
     default_preset,
     describe_device,
-    has_bf16,
     with_precision,
 )
 from probekit.h5 import DatasetInfo, read_info
@@ -27,6 +24,7 @@ from probekit.models.encoder import split_checkpoint
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
 from probekit.settings import typed
+from probekit.train.announce import announce, announce_precision, announce_streaming
 from probekit.train.build import build_method, check_labels, on_device, size_notes, start_from_weights, with_normalise
 from probekit.train.checkpoint import load_checkpoint
 from probekit.train.evaluate import Monitor
@@ -34,8 +32,6 @@ from probekit.train.health import NUMBERS
 from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
 from probekit.train.memory import batch_that_fits, peak, ran_out_of_memory, reset_peak, told
-from probekit.train.optim import scaled_rate
-from probekit.train.predict import bf16_hint
 from probekit.train.regions import check_cells
 
 
@@ -111,12 +107,12 @@ def pretrain(
     folder = runs / (name or free_name("-".join((method, *branches, data.stem)), runs))
     run = create_run(folder, _record(config, info, place) | {"weights": match}, overwrite=overwrite)
     chosen = "" if preset else f" (the default on a {'GPU' if place.type == 'cuda' else 'CPU'})"
-    _announce(config, chosen, data, place, console)
+    announce(config, chosen, data, place, console)
     if "train.precision" not in given:
-        _announce_precision(config, train, place, console)
+        announce_precision(config, train, place, console)
     for note in notes:
         console.print(note)
-    _announce_streaming(train, console)
+    announce_streaming(train, console)
     with run.locked("train"), _failing(run):
         trainer = _build_trainer(config, model, run, info, train, console)
         trainer.fail_on_collapse = fail_on_collapse
@@ -187,7 +183,7 @@ def _resume(
     del saved  # else it lives until training ends
     run.update(state="running", config=config.to_dict(), dataset=content["dataset"] | {"path": str(data)})
     console.print(f"resuming {run.path} after epoch {done} of {config.train.epochs}")
-    _announce_streaming(train, console)
+    announce_streaming(train, console)
     with _failing(run):
         return run, _fit(trainer, console)
 
@@ -223,36 +219,6 @@ def _record(config: Config, info: DatasetInfo, device: torch.device) -> dict[str
         "versions": versions(),
         "commit": git_commit(),
     }
-
-
-def _announce(config: Config, chosen: str, data: Path, device: torch.device, console: Console) -> None:
-    precision = config.train.precision
-    settings = f"preset {config.preset}{chosen}, {precision}, {describe_device(device)}"
-    console.print(f"pretraining {' + '.join((config.method, *config.branches))} on {data}, {settings}")
-    optimizer, batch = config.optimizer, config.train.batch_size
-    if optimizer.scaling != "none":
-        peak = scaled_rate(optimizer.lr, scaling=optimizer.scaling, batch_size=batch)
-        rule = {"linear": f"* {batch} / 256", "sqrt": f"* sqrt({batch})"}[optimizer.scaling]
-        console.print(f"learning rate {optimizer.lr:g} {rule} = {peak:g}, for batches of {batch} images")
-    if precision == "bf16" and not has_bf16(device):
-        console.print("warning: this device has no bfloat16 units and emulates them, slowly; type --precision fp32")
-
-
-def _announce_precision(config: Config, train: DeviceSplit, device: torch.device, console: Console) -> None:
-    """What bf16 would bring, on a GPU that has it, where fp32 is the preset's choice."""
-    if device.type == "cuda" and config.train.precision == "fp32" and has_bf16(device):
-        size = shrunk(train.images, config.views.max_size)
-        hint = bf16_hint(config, torch.cuda.get_device_name(device), channels=train.images.shape[1], size=size)
-        if hint:
-            console.print(hint)
-
-
-def _announce_streaming(train: DeviceSplit, console: Console) -> None:
-    """Where the images are, if they are not on the device."""
-    where = {"host": "in the host's memory", "file": "encoded in the file and are decoded as they are needed"}
-    if train.placement in where:
-        pixels = decimal(math.prod(train.images.shape))
-        console.print(f"the images stay {where[train.placement]}, {pixels} of pixels")
 
 
 def _open(info: DatasetInfo, name: str, config: Config, device: torch.device) -> DeviceSplit:
