@@ -18,6 +18,7 @@ from probekit.models.inert_pickle import Placeholder, reader
 # Parts of names that are wrappers': of DataParallel, torch.compile, FSDP, checkpointed activations.
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
 LARGEST = 2**40  # bytes of a header
+PIECE = 2**20  # bytes that are read at once
 DEEPEST = 16  # dictionaries in dictionaries
 BEGINNINGS = {
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself, which `git lfs pull` fetches",
@@ -147,18 +148,35 @@ def _no_archive(path: Path) -> str:
     """What a zip archive is that torch.save did not write."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            names, damaged = archive.namelist(), _damaged(archive)
+    except Exception as error:  # whatever the bytes make of the reader
+        return f"an archive that is cut short or damaged: {_first_line(error)}"
+    if any(name.endswith(".npy") for name in names):
+        return "an npz file of NumPy"
+    if not any(name.endswith("data.pkl") for name in names):
+        return "a zip archive of something else"
+    if 0 < len(damaged) < len(names):  # of all in a file that was saved without checksums
+        return f"a damaged archive: the checksum of {some(damaged)} does not fit"
+    try:
         records: Any = torch._C.PyTorchFileReader(str(path))
-        scripted = records.has_record("constants.pkl")  # as torch.load asks
-    except RuntimeError:
-        scripted = False
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        return f"an archive that is cut short: {_first_line(error)}"
-    if scripted:
-        return "a TorchScript archive; save its weights alone: torch.save(torch.jit.load(FILE).state_dict(), OTHER)"
-    if any(name.endswith("data.pkl") for name in names):
-        return ""
-    return "an npz file of NumPy" if any(name.endswith(".npy") for name in names) else "a zip archive of something else"
+        scripted = records.has_record("constants.pkl")  # then torch.load does not ask our pickle module
+    except Exception as error:
+        return f"a damaged archive: {_first_line(error)}"
+    how = "save its weights alone: torch.save(torch.jit.load(FILE).state_dict(), OTHER)"
+    return f"a TorchScript archive; {how}" if scripted else ""
+
+
+def _damaged(archive: zipfile.ZipFile) -> list[str]:
+    """Which files in an archive are not what was written: torch itself reads them as other numbers."""
+    found = []
+    for name in archive.namelist():
+        try:
+            with archive.open(name) as file:
+                while file.read(PIECE):
+                    pass
+        except zipfile.BadZipFile:
+            found.append(name)
+    return found
 
 
 def _spec(header: Any) -> dict[str, Any] | None:

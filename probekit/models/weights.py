@@ -126,11 +126,15 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, allow_missing: boo
     if not allow_missing or not match.matched:
         _check(match, encoder, _beyond(match.unexpected, place.at, theirs.values()))
     loaded = {names[key]: tensor for key, tensor in fitted.items()} | _pooling(table, place.at, state)
-    broken = [key for key, tensor in loaded.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    broken = [key for key, tensor in loaded.items() if not _finite(tensor) and _finite(state[key])]
     if broken:
         raise ValueError(f"expected finite weights in {checkpoint.path}, found others in {some(broken)}")
     encoder.load_state_dict({**state, **loaded})
     return match
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(tensor.isfinite().all())
 
 
 def _check(match: Match, encoder: Encoder, beyond: list[str]) -> None:

@@ -265,6 +265,25 @@ def test_cycles_and_depths_end(tmp_path: Path) -> None:
     assert list(read_checkpoint(tmp_path / "a.pt").tables) == ["state_dict"]
 
 
+def test_a_flipped_bit_is_seen(tmp_path: Path) -> None:
+    """torch reads other numbers without a word; a file that it saved without checksums is read as before."""
+    path = tmp_path / "a.pt"
+    torch.save(TENSORS, path)
+    content = bytearray(path.read_bytes())
+    at = content.index(TENSORS["conv1.weight"].numpy().tobytes()) + 40
+    content[at] ^= 1
+    path.write_bytes(content)
+    assert not same(torch.load(path, weights_only=True), TENSORS)
+    with pytest.raises(ValueError, match=r"found a damaged archive: the checksum of a/data/0 does not fit"):
+        read_checkpoint(path)
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(TENSORS, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert same(held(path, ""), TENSORS)
+
+
 # --- No checkpoint.
 
 

@@ -3,6 +3,7 @@
 Alone: pytest tests/models/test_families.py
 """
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ import torch
 
 from probekit.models import backbones
 from probekit.models.backbones import TRIAL, build_backbone
+from probekit.models.checkpoint import Checkpoint, unwrapped
+from probekit.models.encoder import Encoder
+from probekit.models.weights import load_weights
 
 timm = pytest.importorskip("timm")
 
@@ -146,21 +150,23 @@ def small_and_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", [name for _, name in pairs(TAKEN)])
 def test_features_are_timms_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the model before anything is left out of it."""
+    """Of the model before anything is left out of it; and what timm would save of it is whole."""
     side = TRIAL // 14 * 14 if "patch14" in name or "deepseek" in name else TRIAL
     create, image = backbones._create, torch.rand(1, 3, side, side)
     expected: list[torch.Tensor] = []
+    saved: dict[str, torch.Tensor] = {}
 
     def watched(*given: Any) -> Any:
         model = create(*given).eval()
         with torch.no_grad():
             expected.append(model.forward_features(image))
+        saved.update({key: value.clone() for key, value in model.state_dict().items()})
         return model
 
     monkeypatch.setattr(backbones, "_create", watched)
-    built = build_backbone(f"timm:{name}", channels=3, width=0, depth=0, stem="imagenet").eval()
+    built = Encoder(channels=3, pooling="gap", backbone=f"timm:{name}").eval()
     with torch.no_grad():
-        ours = built(image)[-1]
+        ours = built(image).map
     theirs = expected[0]
     if theirs.ndim == 3:
         cells = ours.shape[2] * ours.shape[3]
@@ -169,6 +175,8 @@ def test_features_are_timms_own(name: str, monkeypatch: pytest.MonkeyPatch) -> N
         theirs = theirs.permute(0, 3, 1, 2)
     assert theirs.std() > 0
     torch.testing.assert_close(ours, theirs)
+    match = load_weights(built, Checkpoint(Path(__file__), {"": unwrapped(saved)}, spec=None))
+    assert (match.matched, match.mark) == (match.total, "")
 
 
 @pytest.mark.parametrize("name", [name for _, name in pairs(REFUSED)])
