@@ -90,7 +90,7 @@ def run_import(
             if is_unfinished(out):
                 console.print("interrupted; the same command goes on from here")
             raise
-    for line in _lines(skipped):
+    for line in lines_on(skipped):
         console.print(line)
     parts = ", ".join(f"{split.n:,} {name}" for name, split in info.splits.items())
     classes = f"{len(info.classes) or 'no'} class{'es' * (len(info.classes) != 1)}"
@@ -121,7 +121,7 @@ def _check_plain(source: str, root: Path | None, choices: Choices) -> None:
         raise ValueError(f"expected {option} with an official dataset (probekit list), found {source}; leave it out")
 
 
-def _lines(skipped: Iterable[Skipped]) -> Iterator[str]:
+def lines_on(skipped: Iterable[Skipped]) -> Iterator[str]:
     """A line for what was left out, each, and of many of one kind in one folder for the first few."""
     groups: dict[tuple[str, str], list[Skipped]] = {}
     for item in skipped:

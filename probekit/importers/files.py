@@ -22,6 +22,18 @@ def read_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def read_list(path: Path) -> bytes:
+    """All of a file that the images depend on, and not one of them.
+
+    Raises:
+        ValueError: If it is missing, or no regular file of sane size.
+    """
+    try:
+        return read_bytes(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
 def read_text(path: Path) -> str:
     """All of a text file in UTF-8.
 
@@ -29,13 +41,9 @@ def read_text(path: Path) -> str:
         ValueError: If it is missing, or no such file.
     """
     try:
-        return read_bytes(path).decode("utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+        return read_list(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"expected text in UTF-8 in {path}, found something else") from error
-    except ValueError as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
 
 
 def physical_memory() -> int:

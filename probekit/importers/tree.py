@@ -104,7 +104,7 @@ def prune(folder: Folder, ignored: list[Skipped]) -> None:
     masks = masks_among(folder.folders)
     for name, inner in list(folder.folders.items()):
         if name in masks and inner.n:
-            reason = f"{inner.n:,} images of masks or annotations, by its name"
+            reason = f"{inner.n:,} images of masks or annotations, by its name; rename it if they are not"
         elif not inner.n and not is_split(name):  # an empty split is refused, later
             reason = "no images in it"
         else:

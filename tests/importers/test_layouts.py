@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from probekit.importers.base import Options, Source
+from probekit.commands.import_ import lines_on
+from probekit.importers.base import Options, Skipped, Source
 from probekit.importers.folder import open_folder
 
 PNG = cv2.imencode(".png", np.full((2, 2), 200, np.uint8))[1].tobytes()
@@ -340,6 +341,14 @@ def test_no_image_of_any_tree_is_lost(
         assert_none_is_lost(root, source)
     assert set(source.splits) <= {"train", "val", "test"}
     assert all(items for items in source.splits.values())
+
+
+def test_many_files_of_one_kind_are_a_line() -> None:
+    skipped = [Skipped(f"a/{number}.txt", "no image") for number in range(1200)] + [Skipped("b", "hidden")]
+    lines = list(lines_on(skipped))
+    assert lines[0] == "skipped a/0.txt: no image"
+    assert lines[-2:] == ["skipped 1,195 more in a: no image", "skipped b: hidden"]
+    assert len(lines) == 7
 
 
 def test_an_unreadable_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

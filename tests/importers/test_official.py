@@ -4,6 +4,7 @@ What only the real data can show is in docs/datasets.md. Alone: pytest tests/imp
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from probekit.importers import OFFICIAL
 from tests.importers.layouts import DARK, LAYOUTS, WNIDS, Plan, Shot
 
 SIZE = 16
+HOLES = b"40 GB of them"
 
 
 def run(*arguments: object) -> Result:
@@ -119,10 +121,12 @@ def test_a_missing_or_empty_list_is_one_line(tmp_path: Path, name: str) -> None:
     hurt = 0
     for path in lists[:12]:
         whole = path.read_bytes()
-        for content in (None, b"", whole[: len(whole) // 2], b"\xff\x00 junk"):
+        for content in (None, b"", whole[: len(whole) // 2], b"\xff\x00 junk", HOLES):
             path.unlink()
             if content is not None:
                 path.write_bytes(content)
+            if content is HOLES:
+                os.truncate(path, 40 << 30)
             done = run(
                 official, plan.root, "--subset", "--skip-broken", "--size", 8, "--out", tmp_path / "a.h5", "--overwrite"
             )

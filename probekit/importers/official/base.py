@@ -1,5 +1,6 @@
 """What an official dataset is: where its files lie, what they say, and how many images each split must have."""
 
+import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit.importers.base import Item, Label, Skipped, file_stamp
-from probekit.importers.files import read_text
+from probekit.importers.files import read_list, read_text
 from probekit.importers.images import decode_file
 
 # Own choice: the pixels of half of a computer with 16 GB. At 224 px all of these sets but iNaturalist and ImageNet fit.
@@ -166,8 +167,9 @@ def read_mat(path: Path, *keys: str) -> dict[str, Any]:
     """
     from scipy.io import loadmat
 
+    file = io.BytesIO(read_list(need(path)))
     try:
-        content: dict[str, Any] = loadmat(need(path), squeeze_me=True, struct_as_record=False, variable_names=keys)
+        content: dict[str, Any] = loadmat(file, squeeze_me=True, struct_as_record=False, variable_names=keys)
     except ValueError:
         raise
     except Exception as error:  # a damaged file surfaces as whatever scipy or zlib felt first
