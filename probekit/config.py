@@ -251,7 +251,7 @@ def resolve(
     for key, value in changes.items():
         if key not in flat:
             raise ValueError(_unknown(key, flat, branches))
-        flat[key] = _checked(key, value, types[key])
+        flat[key] = checked(key, value, types[key])
     if flat["model.backbone"] != "unet":
         for key in ("model.width", "model.depth"):
             if key in changes:
@@ -327,7 +327,8 @@ def method_options(method_class: Any) -> dict[str, Any]:
     return keywords | dict(getattr(method_class, "defaults", {}))
 
 
-def _checked(key: str, value: Any, expected: type) -> Any:
+def checked(key: str, value: Any, expected: type) -> Any:
+    """The value of a setting, if it is one of its type and range; else a ValueError."""
     if expected is float and type(value) is int and abs(value) < MOST:
         value = float(value)
     if type(value) is not expected or not isinstance(value, (bool, int, float, str)):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from probekit.cli.app import DATA, REPORTS, RUNS, AllowMissing, Device, Json, Overwrite, Seed, app, finite
+from probekit.cli.app import DATA, REPORTS, RUNS, AllowMissing, Device, Json, Overwrite, Seed, Set, app, finite
 from probekit.output import console, errors, print_json
 
 Pool = Annotated[
@@ -59,6 +59,7 @@ def probe(
         typer.Option(metavar="FILE[:KEY]", help="Of --encoder: a checkpoint of any project; default: random."),
     ] = None,
     allow_missing: AllowMissing = False,
+    settings: Set = (),  # type: ignore[assignment]
     normalise: Annotated[
         str, typer.Option(help="Of --encoder: imagenet, swav, timm, none, or auto: what weights expect.")
     ] = "auto",
@@ -86,10 +87,10 @@ def probe(
         **given_with("--cv", cv, metric=metric, repeats=repeats),
     )
     out = errors if as_json else console
-    if encoder is not None or weights is not None or normalise != "auto" or allow_missing:
+    if encoder is not None or weights is not None or normalise != "auto" or allow_missing or settings:
         from probekit.commands.adopt import Outside, adopt
 
-        asked = Outside(encoder, weights, normalise, seed, allow_missing)
+        asked = Outside(encoder, weights, normalise, seed, allow_missing, settings)
         run, data = adopt(asked, options, run=run, data=data, runs=RUNS, data_folder=DATA, console=out), None
     result = run_probe(
         run,

@@ -1,6 +1,7 @@
 """`probekit probe --encoder`: makes a run folder for an encoder that was not trained here."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from probekit.commands.locate import dataset_or_default
+from probekit.commands.model_settings import check_pooling, full_settings, has_small_stem, typed_settings
 from probekit.commands.probe_options import ProbeOptions
 from probekit.commands.protocols import sections_for
 from probekit.commands.sources import RANDOM, read_labels
 from probekit.config import CHOICES
-from probekit.data import to_device
+from probekit.data import check_depth, shrunk_size, to_device
 from probekit.h5 import DatasetInfo, read_info, read_split
 from probekit.models.backbones import untagged
 from probekit.models.checkpoint import Checkpoint, read_checkpoint
@@ -39,6 +41,7 @@ class Outside:
     normalise: str = "auto"
     seed: int = 0
     allow_missing: bool = False
+    settings: Sequence[str] = ()
 
 
 def is_random(asked: Outside) -> bool:
@@ -59,7 +62,7 @@ def adopt(
     """Makes the run folder of an encoder from elsewhere, which then is probed, looked into and reported as any other.
 
     Args:
-        asked: "timm:NAME" or "py:MODULE:FUNCTION", its weights, and the seed of those that are random.
+        asked: "timm:NAME", "py:MODULE:FUNCTION" or "unet", its settings, its weights, and the seed of random ones.
         options: What is to be measured: what the data lack for it is refused before a folder is made.
         run: A run that was named beside it, which is refused.
         data: The dataset file that it is to be probed on; None is the newest.
@@ -74,7 +77,9 @@ def adopt(
         ValueError: If the encoder cannot be made, the weights do not fit, or the images cannot be probed.
     """
     if asked.encoder is None:
-        raise ValueError("expected --encoder with --weights and --normalise; type: --encoder timm:resnet50, or py:...")
+        raise ValueError(
+            "expected --encoder with --weights, --normalise and --set; type: --encoder timm:resnet50, or py:..."
+        )
     if run is not None:
         raise ValueError(f"expected a run or --encoder, found both, {run} and {asked.encoder}; leave one out")
     info = read_info(dataset_or_default(data, data_folder, runs, console))
@@ -89,8 +94,17 @@ def adopt(
         )
     if asked.weights is None and asked.allow_missing:
         raise ValueError("expected --weights with --allow-missing, found none; type: --weights FILE, or leave it out")
+    typed = typed_settings(asked.settings, asked.encoder)
+    if asked.normalise != "auto" and "normalise" in typed:
+        raise ValueError("expected --normalise or --set model.normalise, found both; leave one out")
     checkpoint = None if asked.weights is None else read_checkpoint(asked.weights)
-    encoder = _build(asked, checkpoint, info)
+    encoder = _build(asked, typed, checkpoint, info)
+    if encoder.spec.get("stem") == "small" and "stem" not in typed:
+        console.print(
+            f"model.stem=small, as the first convolution of {asked.weights} is 3x3: no stride, no max-pooling"
+        )
+    if checkpoint is not None:
+        check_pooling(checkpoint, encoder)
     match = None if checkpoint is None else load_weights(encoder, checkpoint, allow_missing=asked.allow_missing)
     for line in match.lines() if match else [_no_file(asked.encoder, asked.seed)]:
         console.print(line)
@@ -100,22 +114,27 @@ def adopt(
     return _keep(asked, encoder, match, info, runs, console).name
 
 
-def _build(asked: Outside, checkpoint: Checkpoint | None, info: DatasetInfo) -> Encoder:
-    channels = info.splits["train"].channels
-    assert asked.encoder is not None
+def _build(asked: Outside, typed: Mapping[str, Any], checkpoint: Checkpoint | None, info: DatasetInfo) -> Encoder:
+    train = info.splits["train"]
+    backbone, name = str(asked.encoder), typed.get("normalise", asked.normalise)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(asked.seed)
-        if asked.encoder.startswith("py:"):
-            normalise = normalisation(asked.normalise, asked.encoder, channels)
+        if backbone.startswith("py:"):
             images = to_device(
                 read_split(info.path, "train", stop=TRIAL).images, torch.device("cpu"), max_size=MAX_SIZE
             )
-            return build_outside(asked.encoder, images.float() / 255, normalise)
-        if not asked.encoder.startswith("timm:"):
-            raise ValueError(f"expected --encoder timm:NAME or py:MODULE:FUNCTION, found {asked.encoder!r}")
-        name = default_normalise(checkpoint, asked.encoder) if asked.normalise == "auto" else asked.normalise
-        normalise = normalisation(name, asked.encoder, channels)
-        encoder = Encoder(channels=channels, pooling="gap", backbone=asked.encoder, normalise=normalise)
+            return build_outside(backbone, images.float() / 255, normalisation(name, backbone, train.channels))
+        if backbone != "unet" and not backbone.startswith("timm:"):
+            raise ValueError(f"expected --encoder timm:NAME, py:MODULE:FUNCTION or unet, found {backbone!r}")
+        if name == "auto":
+            name = default_normalise(checkpoint, backbone)
+        model = full_settings(typed, backbone, checkpoint)
+        check_depth(model.get("depth", 0), shrunk_size(train.height, train.width, MAX_SIZE))
+        normalise = normalisation(name, backbone, train.channels)
+        spec: dict[str, Any] = {"channels": train.channels, "backbone": backbone, **model, "normalise": normalise}
+        encoder = Encoder(**spec)
+        if checkpoint is not None and "stem" not in typed and has_small_stem(checkpoint, encoder):
+            encoder = Encoder(**{**spec, "stem": "small"})
         if is_random(asked):
             make_plain(encoder)
         return encoder

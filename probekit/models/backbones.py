@@ -174,20 +174,28 @@ def _create(name: str, channels: int) -> Any:
     return import_timm().create_model(name, pretrained=False, in_chans=channels, num_classes=0)
 
 
+def find_stem(model: Any) -> tuple[Any, str, str] | None:
+    """Where a resnet or a densenet of timm begins: what holds its first convolution and pooling, and their names."""
+    for path, convolution, pool in (("", "conv1", "maxpool"), ("features", "conv0", "pool0")):
+        stem = getattr(model, path, None) if path else model
+        if hasattr(stem, convolution) and hasattr(stem, pool):
+            return stem, convolution, pool
+    return None
+
+
 def _make_stem_small(model: Any, name: str) -> None:
     """A 3x3 convolution of stride 1 in place of the first, and no max-pooling (SimCLR, appendix B.9)."""
-    for path, convolution, pool in (("", "conv1", "maxpool"), ("features", "conv0", "pool0")):
-        stem = model.get_submodule(path) if path in ("", *dict(model.named_children())) else None
-        if stem is not None and hasattr(stem, convolution) and hasattr(stem, pool):
-            layers = [layer for layer in getattr(stem, convolution).modules() if isinstance(layer, nn.Conv2d)]
-            small = nn.Conv2d(layers[0].in_channels, layers[-1].out_channels, 3, padding=1, bias=False)
-            nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")  # as timm's resnets
-            setattr(stem, convolution, small)
-            setattr(stem, pool, nn.Identity())
-            return
-    raise ValueError(
-        f"expected a resnet or a densenet for model.stem small, found {name}; type: --set model.stem=imagenet"
-    )
+    found = find_stem(model)
+    if found is None:
+        raise ValueError(
+            f"expected a resnet or a densenet for model.stem small, found {name}; type: --set model.stem=imagenet"
+        )
+    stem, convolution, pool = found
+    layers = [layer for layer in getattr(stem, convolution).modules() if isinstance(layer, nn.Conv2d)]
+    small = nn.Conv2d(layers[0].in_channels, layers[-1].out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")  # as timm's resnets
+    setattr(stem, convolution, small)
+    setattr(stem, pool, nn.Identity())
 
 
 def timm_config(name: str) -> Any:

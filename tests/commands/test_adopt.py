@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 from probekit.cli import app
 from probekit.commands.adopt import build_outside
 from probekit.config import resolve
-from probekit.models import Encoder, build_encoder, load_encoder
+from probekit.models import Encoder, build_encoder, load_encoder, save_encoder
 from probekit.models.outside import code_of, make_outside
 from probekit.registry import METHODS, get
 from probekit.run import Run
@@ -231,6 +231,40 @@ def test_weights_of_three_channels_are_normalised() -> None:
     assert "normalise" not in load_encoder(Path("runs/test_resnet-shapes-2"))[1]["spec"]
 
 
+def spec_of(*words: str) -> dict[str, Any]:
+    name = result("probe", *words, "--no-floors", "--data", "data/shapes.h5", *QUICK)["run"]
+    return dict(load_encoder(Path("runs") / name)[1]["spec"])
+
+
+def test_a_file_with_a_small_stem_takes_one_by_itself() -> None:
+    torch.manual_seed(3)
+    source = Encoder(channels=1, pooling="gap", backbone="timm:test_resnet", stem="small").eval()
+    torch.save({"encoder_q." + k: v for k, v in source.backbone.model.state_dict().items()}, "small.pt")
+    arguments = ["--encoder", "timm:test_resnet", "--weights", "small.pt", "--no-floors", "--data", "data/shapes.h5"]
+    done = run("probe", *arguments, *QUICK)
+    assert "model.stem=small, as the first convolution of small.pt is 3x3" in done.output
+    loaded, header = load_encoder(Path("runs/test_resnet-shapes"))
+    assert header["spec"]["stem"] == "small"
+    x = torch.rand(2, 1, 32, 32)
+    assert torch.equal(loaded(x).pooled, source(x).pooled)
+    assert "conv1" in refused("probe", *arguments, "--set", "model.stem=imagenet", *QUICK)
+
+
+def test_what_pretrain_can_set_of_a_model_probe_can_too() -> None:
+    typed = ["--set", "model.stem=small", "--set", "model.pooling=attention", "--set", "model.normalise=imagenet"]
+    spec = spec_of("--encoder", "timm:test_resnet", *typed)
+    assert (spec["stem"], spec["pooling"]) == ("small", "attention")
+    assert spec["normalise"]["mean"] == pytest.approx([0.449], abs=1e-3)
+    spec = spec_of("--encoder", "unet", "--set", "model.width=8", "--set", "model.depth=2")
+    assert (spec["width"], spec["depth"]) == (8, 2)
+    own = Encoder(channels=1, pooling="attention", width=8, depth=3)
+    save_encoder(Path("own.safetensors"), own, {})
+    assert spec_of("--encoder", "unet", "--weights", "own.safetensors") == own.spec
+    torch.save(Encoder(channels=1, pooling="gap", backbone="timm:test_resnet").backbone.model.state_dict(), "gap.pt")
+    message = refused("probe", "--encoder", "timm:test_resnet", "--weights", "gap.pt", *typed[2:4], *QUICK)
+    assert message == "expected the weights of attention pooling in gap.pt, found none; type: --set model.pooling=gap"
+
+
 @pytest.mark.parametrize(
     ("function", "dim", "grid"),
     [("Map", 12, [8, 8]), ("Whole", 12, [8, 8]), ("Embedding", 12, [4, 4]), ("Max", 12, [4, 4])],
@@ -308,13 +342,25 @@ def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
         (["--encoder", "py:sys:exit"], "py:sys:exit cannot be made: SystemExit"),
         (["--encoder", "py:mine:Exits"], "fails on images [2, 1, 32, 32] in [0, 1]: SystemExit: 3"),
         (["--encoder", "py:mine"], "expected an encoder py:MODULE:FUNCTION"),
-        (["--encoder", "resnet18"], "expected --encoder timm:NAME or py:MODULE:FUNCTION, found 'resnet18'"),
+        (["--encoder", "resnet18"], "expected --encoder timm:NAME, py:MODULE:FUNCTION or unet, found 'resnet18'"),
         (
             ["--encoder", "timm:resnet18.a1_in1k"],
             "expected --weights with timm:resnet18.a1_in1k, whose tag names pretrained weights "
             "(nothing is downloaded), found none; type: --encoder timm:resnet18 for random ones",
         ),
         (["--encoder", "timm:resnet18.a1_in", "--weights", "w.pt"], "expected a file of weights w.pt"),
+        (
+            ["--encoder", "unet", "--set", "model.depth=12"],
+            "at most 6 for images of 32x32, found 12; type: --set model.d",
+        ),
+        (["--encoder", "timm:test_vit", "--set", "model.stem=small"], "a resnet or a densenet for model.stem small"),
+        (["--encoder", "timm:test_resnet", "--set", "model.steam=small"], "did you mean 'model.stem'"),
+        (["--encoder", "timm:test_resnet", "--set", "model.stem=big"], "expected model.stem one of imagenet, small"),
+        (["--encoder", "timm:test_resnet", "--set", "model.width=8"], "expected no model.width with timm:test_resnet"),
+        (["--encoder", "timm:test_resnet", "--set", "train.epochs=8"], "unknown setting of an encoder 'train.epochs'"),
+        (["--encoder", "unet", "--set", "model.weights=w.pt"], "expected --weights FILE in place of model.weights"),
+        (["--encoder", "py:mine:Map", "--set", "model.stem=small"], "expected no model.stem with py:mine:Map"),
+        (["--set", "model.stem=small"], "expected --encoder with --weights, --normalise and --set"),
         (["--encoder", "timm:resnet5"], "did you mean timm:resnet50"),
         (["--encoder", "timm:test_resnet", "--weights", "none.pt"], "expected a file of weights none.pt, found none"),
         (["--encoder", "timm:test_resnet", "--normalise", "half"], "expected --normalise one of auto"),
