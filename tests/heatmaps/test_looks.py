@@ -53,12 +53,12 @@ def test_maps_have_the_shape_they_promise(name: str, depth: int, channels: int) 
     assert get(LOOKS, "look", name).signed or (maps >= 0).all()
 
 
-@pytest.mark.parametrize("pooling", ["gap", "attention"])
-@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize(
+    ("name", "pooling"),
+    [(look, p) for look in LOOKS for p in ("gap", "attention") if (look, p) != ("attention", "gap")],
+)
 def test_an_images_map_does_not_depend_on_its_neighbours(name: str, pooling: str) -> None:
     encoder = small_encoder(pooling=pooling)
-    if name == "attention" and pooling == "gap":
-        pytest.skip("plain averages have no weights")
     look = make(name, encoder)
     together = look(encoder, make_batch(encoder, n=6))
     alone = torch.cat([look(encoder, make_batch(encoder, n=1, first=i)) for i in range(6)])
