@@ -3,6 +3,9 @@
 A test marked `gpu` needs a GPU (`pytest -m gpu` runs these alone), and is skipped without one, here and nowhere else.
 """
 
+import subprocess
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import settings
@@ -21,3 +24,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="fail where a run is trained or a process started")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_slow(pytestconfig: pytest.Config) -> Iterator[None]:
+    """What `make test-fast` is for: no trainer, no child process."""
+    if not pytestconfig.getoption("--fast"):
+        yield
+        return
+    from probekit.train.loop import Trainer
+
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError("expected neither training nor a process in make test-fast; take the file out of FAST")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "fit", refuse)
+        patch.setattr(subprocess.Popen, "__init__", refuse)
+        yield

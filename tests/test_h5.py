@@ -182,6 +182,15 @@ def naive_hash(path: Path) -> str:
         return total.hexdigest()
 
 
+def test_columns_of_many_blocks_come_back_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns are written whenever so many rows have come, and at the end."""
+    monkeypatch.setattr("probekit.h5.write.COLUMN_ROWS", 100)
+    whole = rows(330)
+    found = read_split(write(tmp_path / "a.h5", {"train": whole}, block=64), "train")
+    np.testing.assert_array_equal(found.labels, whole.labels)
+    np.testing.assert_array_equal(found.factors["angle"], whole.factors["angle"])
+
+
 @pytest.mark.parametrize("shape", [(16, 12), (250, 200, 3)])
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_content_hash_follows_its_definition(tmp_path: Path, compression: str, shape: tuple[int, ...]) -> None:

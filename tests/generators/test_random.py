@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generators.random import Draws, Floats, Ints, philox4x32
+from generators.random import Draws, Floats, Ints, philox4x32, to_unit
 
 # Salmon et al., Random123 1.0, known answers of philox4x32-10: counter, key, output.
 KNOWN = [
@@ -74,6 +74,11 @@ def test_uniform_numbers_are_uniform_and_uncorrelated() -> None:
     off = np.corrcoef(u) - np.eye(6)
     assert abs(off).max() < 4.0 / np.sqrt(20_000)
     assert abs(np.corrcoef(u[0, :-1], u[0, 1:])[0, 1]) < 4.0 / np.sqrt(20_000)
+
+
+def test_the_unit_interval_is_open_and_its_ends_are_alike() -> None:
+    ends = to_unit(np.array([0, 2**32 - 1], np.uint64))
+    assert ends.tolist() == [2.0**-33, 1 - 2.0**-33]
 
 
 def test_integers_reach_both_ends_equally_often() -> None:
