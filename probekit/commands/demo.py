@@ -18,7 +18,7 @@ from probekit.importers import Choices, Options
 from probekit.run import Run
 
 # Preset quick takes some 20 minutes on two cores without AVX-512. Cheaper views, smaller batches and fewer passes end
-# in 10 and still beat the random network on the fine factor (docs/log.md, 2026-11-21).
+# in 10 and still score more than the random network on the fine factor (docs/log.md, 2026-11-21).
 SHORTER = ("views.max_size=48", "train.batch_size=8", "train.epochs=26")
 DIGITS = ("train.epochs=15",)  # docs/log.md, 2026-11-22
 

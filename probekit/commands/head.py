@@ -74,7 +74,7 @@ def head_row(
         "n_train": len(train),
         "dim": trained.dim,
         **_epochs(recipe, trained),
-        **(kept if source.kind == "encoder" else {}),
+        **(kept if source.kind == "encoder" or not info.multilabel else {}),
     }
 
 

@@ -284,8 +284,12 @@ def _made_by(path: Path) -> str | None:
 
 def _print(result: dict[str, Any], truth: Truth, console: Console) -> None:
     if result["probe"] is not None:
-        low, high = (100 * end for end in result["probe"]["ci"])
-        share = f"{100 * result['probe']['accuracy']:.0f} % [{low:.0f}, {high:.0f}] of these images"
+        ends = (
+            ""
+            if result["probe"]["ci"] is None
+            else " [{:.0f}, {:.0f}]".format(*(100 * e for e in result["probe"]["ci"]))
+        )
+        share = f"{100 * result['probe']['accuracy']:.0f} %{ends} of these images"
         chance = f"of {len(truth.info.classes)} classes"
         console.print(f"explained: a linear probe {chance}, target {result['target']}, right on {share}")
     evidence = [mask for mask in result["masks"] if mask.startswith(EVIDENCE)]

@@ -22,6 +22,7 @@ from probekit.h5 import DatasetInfo, read_info
 from probekit.models.encoder import encoder_file, split_checkpoint
 from probekit.probe import PROTOCOLS
 from probekit.probe.curves import draw_every
+from probekit.probe.paired import VERDICTS, against_floors
 from probekit.probe.section_tables import every_table, fingerprint_table
 from probekit.registry import METHODS, get, nearest
 from probekit.run import IMPORTED, Run, open_run, write_json
@@ -248,11 +249,13 @@ def _print(run: Run, results: Mapping[str, Mapping[str, Any]], data: Path | None
 
 
 def _print_notes(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Whether the embedding has collapsed, and which floors it does not beat."""
+    """Whether the embedding has collapsed, and what a paired test says of the encoder and each floor."""
     console.print(_health(rows))
-    above = [row["name"] for row in rows if row["kind"] == "floor" and row["accuracy"] > rows[0]["accuracy"]]
-    if above:
-        console.print(f"floors that beat the encoder: {', '.join(above)} (docs/protocols.md, Floors)")
+    told = against_floors(rows)
+    named = {said: [name for name, found in told.items() if found == said] for said in VERDICTS}
+    parts = [f"{said} {', '.join(names)}" for said, names in named.items() if names]
+    if parts:
+        console.print(f"on the same test images the encoder is {'; '.join(parts)} (docs/protocols.md, Floors)")
 
 
 def _print_best(row: Mapping[str, Any], console: Console) -> None:

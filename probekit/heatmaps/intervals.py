@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit.probe.statistics import MIN_IMAGES
+
 RESAMPLES = 1000  # ours: the usual number; the ends then wander by some 3 % of the interval's width
 ENDS = (2.5, 97.5)  # per cent
 
@@ -18,13 +20,13 @@ def mean_interval(values: NDArray[np.floating], *, seed: int) -> dict[str, Any]:
         seed: Of the resampling.
 
     Returns:
-        mean, ci (None with fewer than two defined values), n (defined values), undefined.
+        mean, ci (None under 10 defined values), n (defined values), undefined.
     """
     known = values[np.isfinite(values)].astype(np.float64)
     found: dict[str, Any] = {"mean": None, "ci": None, "n": len(known), "undefined": len(values) - len(known)}
     if len(known):
         found["mean"] = float(known.mean())
-    if len(known) > 1:
+    if len(known) >= MIN_IMAGES:
         means = _resamples(len(known), seed) @ known / len(known)
         found["ci"] = np.percentile(means, ENDS).tolist()
     return found
@@ -42,10 +44,10 @@ def ratio_interval(above: NDArray[np.floating], below: NDArray[np.floating], *, 
 
     Returns:
         mean (the ratio) and ci; None where the mean below is not above 0 by its own interval: over next to nothing, a
-        ratio says nothing.
+        ratio says nothing; None under 10 images.
     """
     known = np.isfinite(above) & np.isfinite(below)
-    if known.sum() < 2:
+    if known.sum() < MIN_IMAGES:
         return None
     counts = _resamples(int(known.sum()), seed)
     top, bottom = counts @ above[known], counts @ below[known]

@@ -18,7 +18,7 @@ from probekit.heatmaps.randomisation import IMAGES, Fresh, check
 from probekit.heatmaps.resample import area_average
 from probekit.heatmaps.rows import Questions, Row, Subject, look_rows, unmet
 from probekit.heatmaps.truth import Truth, spaced
-from probekit.probe.statistics import wilson
+from probekit.probe.statistics import share_interval
 from probekit.registry import LOOKS
 
 DEFAULT_LOOKS = ("cam", "gradcam", "gradcam-ssl", "attention", "input-gradient")
@@ -117,7 +117,7 @@ def _accuracy(work: Evaluation, pooled: Tensor) -> dict[str, Any] | None:
         return None
     hits = work.trained.classifier.logits(pooled).argmax(dim=1) == work.labels
     correct, n = int(hits.sum()), len(hits)
-    return {"accuracy": correct / n, "ci": list(wilson(correct, n)), "n": n}
+    return {"accuracy": correct / n, "ci": share_interval(correct, n), "n": n}
 
 
 def choose_looks(subject: Subject, asked: Sequence[str] | None, *, has_weights: bool) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""The tables of a heatmap result for the terminal: looks first, then what they must beat, then the ceiling."""
+"""The tables of a heatmap result for the terminal: looks first, then looks that know nothing, then the ceiling."""
 
 import re
 from collections.abc import Mapping, Sequence

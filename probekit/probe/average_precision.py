@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from probekit.probe import AP_FORMS as FORMS
 from probekit.probe.linear import SOLVER, Space, fit
 from probekit.probe.protocol import PAPER_C, Part, check_features, choose, validation_part
-from probekit.probe.statistics import ENDS, RESAMPLES
+from probekit.probe.statistics import ENDS, MIN_IMAGES, RESAMPLES
 
 DIFFICULT = 255
 LEVELS = np.arange(11) / 10
@@ -109,7 +109,8 @@ def score_logits(
         if truth.any() and (fitted is None or fitted[k]):
             ap = {form: float(v[0]) for form, v in average_precision(logits[known, k], truth).items()}
             drawn.append(average_precision(logits[known, k], truth, counts[:, known]))
-            ends = {form: np.nanpercentile(values, ENDS).tolist() for form, values in drawn[-1].items()}
+            if known.sum() >= MIN_IMAGES:
+                ends = {form: np.nanpercentile(values, ENDS).tolist() for form, values in drawn[-1].items()}
         per_class.append(
             {
                 "name": title,
@@ -122,7 +123,7 @@ def score_logits(
             }
         )
     return {
-        "map": {form: _mean(form, per_class, drawn) for form in FORMS},
+        "map": {form: _mean(form, per_class, drawn, enough=len(y) >= MIN_IMAGES) for form in FORMS},
         "per_class": per_class,
         "undefined": len(classes) - len(drawn),
         "n": len(y),
@@ -212,17 +213,19 @@ def _resamples(n: int, seed: int) -> NDArray[np.integer]:
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
 
 
-def _mean(form: str, per_class: Sequence[dict[str, Any]], drawn: Sequence[dict[str, Floats]]) -> dict[str, Any]:
+def _mean(
+    form: str, per_class: Sequence[dict[str, Any]], drawn: Sequence[dict[str, Floats]], *, enough: bool
+) -> dict[str, Any]:
     """Over the classes that are defined; a resample leaves out a class of which it drew no positive image.
 
-    One that drew no positive image at all counts for nothing.
+    One that drew no positive image at all counts for nothing. No interval without enough images.
     """
     values = [found["ap"][form] for found in per_class if found["ap"][form] is not None]
     if not values:
         return {"value": None, "ci": None}
     each = np.array([draws[form] for draws in drawn])
     each = np.nanmean(each[:, ~np.isnan(each).all(axis=0)], axis=0)
-    return {"value": float(np.mean(values)), "ci": np.percentile(each, ENDS).tolist()}
+    return {"value": float(np.mean(values)), "ci": np.percentile(each, ENDS).tolist() if enough else None}
 
 
 def _check(part: Part, where: str, width: tuple[int, ...], classes: int) -> None:

@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 
 from probekit.probe.linear import Space, fit
 from probekit.probe.protocol import PAPER_C, Part, check_part, choose, validation_part
-from probekit.probe.statistics import ENDS, RESAMPLES
+from probekit.probe.statistics import ENDS, MIN_IMAGES, RESAMPLES
 from probekit.registry import nearest as closest
 
 FOLDS = 5  # ConRec paper, section 4.2
@@ -146,7 +146,7 @@ def kappa(confusion: NDArray[np.number]) -> float:
     return 1 - float((weight * confusion).sum()) / below if below > 0 else float("nan")
 
 
-def corrected_interval(values: Sequence[float], *, folds: int) -> list[float] | None:
+def corrected_interval(values: Sequence[float], *, folds: int, low: float) -> list[float] | None:
     """The 95 % interval of a cross-validated mean that allows for training sets that overlap.
 
     Nadeau and Bengio 2003 (corrected resampled t): the variance of the mean is (1/J + test/train) s^2, with
@@ -155,16 +155,17 @@ def corrected_interval(values: Sequence[float], *, folds: int) -> list[float] | 
     Args:
         values: One a fold and repeat, J of them.
         folds: k.
+        low: The least possible value; the largest is 1.
 
     Returns:
-        [low, high], or None for one value.
+        [low, high] within what is possible, or None for one value.
     """
     J = len(values)
     if J < 2:
         return None
     mean, variance = float(np.mean(values)), float(np.var(values, ddof=1))
     half = float(stdtrit(J - 1, 0.975)) * sqrt((1 / J + 1 / (folds - 1)) * variance)
-    return [mean - half, mean + half]
+    return [max(low, mean - half), min(1.0, mean + half)]
 
 
 @dataclass(frozen=True)
@@ -235,14 +236,15 @@ def _summary(
     for _ in range(RESAMPLES):
         counts = rng.multinomial(len(y), even)
         drawn.append(np.mean([of(row, counts) for row in cells]))
-    defined = np.isfinite(by_fold).all()
+    defined, enough = np.isfinite(by_fold).all(), len(y) >= MIN_IMAGES
+    low = -1.0 if score is kappa else 0.0
     pooled = float(np.mean([of(row) for row in cells]))
     return {
         "folds": [value if np.isfinite(value) else None for value in by_fold],
         "mean": float(np.mean(by_fold)) if defined else None,
-        "ci": corrected_interval(by_fold, folds=folds) if defined else None,
+        "ci": corrected_interval(by_fold, folds=folds, low=low) if defined and enough else None,
         "pooled": pooled if np.isfinite(pooled) else None,
-        "pooled_ci": np.percentile(drawn, ENDS).tolist() if np.isfinite(drawn).all() else None,
+        "pooled_ci": np.percentile(drawn, ENDS).tolist() if enough and np.isfinite(drawn).all() else None,
     }
 
 

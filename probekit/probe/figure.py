@@ -38,7 +38,7 @@ def draw_probe(result: Mapping[str, Any], path: Path) -> None:
 
 def _draw_bars(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     values = 100 * np.array([row["accuracy"] for row in rows])
-    ends = 100 * np.array([row["ci"] for row in rows])
+    ends = 100 * np.array([row["ci"] or [row["accuracy"]] * 2 for row in rows])
     colours = [ENCODER if row["kind"] == "encoder" else FLOOR for row in rows]
     axes.barh(range(len(rows)), values, xerr=np.abs(ends.T - values), color=colours, capsize=3)
     for i, row in enumerate(rows):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import quantile_test
 
-from probekit.probe.statistics import wilson
+from probekit.probe.statistics import MIN_IMAGES, share_interval
 
 STRANGERS = 20  # ours: random others that each image is compared with
 
@@ -42,10 +42,11 @@ def fingerprint(factors: Mapping[str, Factor], nearest: NDArray[np.int64], *, se
 
     Returns:
         For each factor kind, value, ci and chance. class: value is the share of images whose nearest has the same
-        value, chance that of all pairs; ci: 95 % Wilson over images. Others: value is 1 - the median distance to the
+        value, chance that of all pairs; ci: 95 % Wilson over images, None under 10.
+        Others: value is 1 - the median distance to the
         nearest / the median distance to a random other: 1 if they are equal, 0 if nothing is shared; chance is 0; ci:
         from the 95 % interval of the median distance to the nearest by order statistics, the other distance taken as
-        known; None with fewer than 6 images. Value and ci are None if the factor does not vary.
+        known; None under 10 images. Value and ci are None if the factor does not vary.
     """
     rng = np.random.default_rng(seed)
     n = len(nearest)
@@ -60,14 +61,18 @@ def _compare(factor: Factor, nearest: NDArray[np.int64], others: NDArray[np.int6
         same = float((values[nearest] == values).mean())
         pairs = float((counts * (counts - 1)).sum() / (n * (n - 1)))
         varies = len(counts) > 1
-        ends = list(wilson(round(same * n), n)) if varies else None
+        ends = share_interval(round(same * n), n) if varies else None
         return {"kind": factor.kind, "value": same if varies else None, "ci": ends, "chance": pairs}
     usual = float(np.median(_distance(factor, values[others], values[:, None])))
     if usual == 0:
         return {"kind": factor.kind, "value": None, "ci": None, "chance": 0.0}
     near = _distance(factor, values[nearest], values)
     low, high = quantile_test(near, p=0.5).confidence_interval(0.95)
-    ends = [1 - float(high) / usual, 1 - float(low) / usual] if np.isfinite([low, high]).all() else None
+    ends = (
+        [1 - float(high) / usual, 1 - float(low) / usual]
+        if n >= MIN_IMAGES and np.isfinite([low, high]).all()
+        else None
+    )
     return {"kind": factor.kind, "value": 1 - float(np.median(near)) / usual, "ci": ends, "chance": 0.0}
 
 

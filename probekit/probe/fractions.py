@@ -172,13 +172,16 @@ def _point(share: float, rows: Sequence[dict[str, Any]], classes: int) -> dict[s
         "fraction": share,
         "n": sum(row["n_train"] for row in rows) / len(rows),
         "accuracy": found["mean"],
-        "ci": rows[0]["ci"] if share == 1 else found["ci"],
+        "ci": rows[0]["ci"] if share == 1 or rows[0]["ci"] is None else found["ci"],
         "accuracies": accuracies,
         "C": [row["C"] for row in rows],
     }
     if classes > TOP:
         five = proportion_interval([row["top5"] for row in rows])
-        point |= {"top5": five["mean"], "top5_ci": rows[0]["top5_ci"] if share == 1 else five["ci"]}
+        point |= {
+            "top5": five["mean"],
+            "top5_ci": rows[0]["top5_ci"] if share == 1 or rows[0]["ci"] is None else five["ci"],
+        }
     return point
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from probekit.probe.neighbours import nearest
 from probekit.probe.protocol import Part, check_part, validation_part
-from probekit.probe.statistics import evaluate, wilson
+from probekit.probe.statistics import evaluate, share_interval
 
 K_GRID = (1, 5, 20, 200)  # ours; 200 is the papers'
 T_GRID = (0.02, 0.07, 0.1, 0.5)  # .07 InstDisc, .1 MoCo's and lightly's code; the outer two are ours
@@ -68,7 +68,7 @@ def knn(
     for t in MONITOR_T:
         fixed = {"k": min(MONITOR_K, total), "temperature": t}
         hits = vote(cosine, voters, classes=n, **fixed).argmax(axis=1) == test.y  # type: ignore[arg-type]
-        monitor.append({**fixed, "accuracy": float(hits.mean()), "ci": list(wilson(int(hits.sum()), len(hits)))})
+        monitor.append({**fixed, "accuracy": float(hits.mean()), "ci": share_interval(int(hits.sum()), len(hits))})
     return {
         "name": name,
         "kind": kind,

@@ -78,7 +78,7 @@ def probe(
     Returns:
         One row, valid JSON: name, kind, the scores of `statistics.evaluate`, C, n_iter, note (why a number is None or C
         was not chosen, else ""), classes, protocol, solver, n_train, dim, factors {name: {accuracy, ci, n, C, note}};
-        for an encoder also labels and predicted, `[n]` class numbers of the test images in the file's order.
+        labels and predicted, `[n]` class numbers of the test images in the file's order.
 
     Raises:
         ValueError: If shapes, labels or features are not as described, or train holds one class only.
@@ -110,7 +110,8 @@ def probe(
         "factors": {
             factor: {key: scores[key] for key in brief} for factor, scores in zip(train.factors, factors, strict=True)
         },
-        **({"labels": test.y.tolist(), "predicted": predicted.tolist()} if kind == "encoder" else {}),
+        "labels": test.y.tolist(),
+        "predicted": predicted.tolist(),
     }
 
 

@@ -7,7 +7,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from probekit.probe.table import encoders_first, percent
+from probekit.probe.table import encoders_first, percent, with_ends
 
 Row = Mapping[str, Any]
 TITLES = {  # of `RETRIEVAL`
@@ -51,7 +51,7 @@ def knn_table(rows: Sequence[Row]) -> Table:
     def cells(row: Row) -> list[str]:
         chosen = ["-" if row[key] is None else f"{row[key]:g}" for key in ("k", "temperature")]
         fixed = [percent(found["accuracy"]) for found in row["monitor"]] or ["-"] * len(monitors)
-        return [_share(row["accuracy"], row["ci"]), *([percent(row.get("top5"))] * has_top5), *chosen, *fixed]
+        return [with_ends(row["accuracy"], row["ci"]), *([percent(row.get("top5"))] * has_top5), *chosen, *fixed]
 
     return _filled(titles, rows, cells)
 
@@ -61,7 +61,7 @@ def retrieval_table(rows: Sequence[Row]) -> Table:
 
     def cells(row: Row) -> list[str]:
         scores = row["scores"]
-        wide = {metric: _share(scores[metric]["value"], scores[metric]["ci"], "\n") for metric in ("rank1", "map")}
+        wide = {metric: with_ends(scores[metric]["value"], scores[metric]["ci"], "\n") for metric in ("rank1", "map")}
         return [wide.get(metric, percent(scores[metric]["value"])) for metric in TITLES]
 
     return _filled(list(TITLES.values()), rows, cells)
@@ -87,7 +87,7 @@ def cv_table(rows: Sequence[Row]) -> Table:
     """Mean of folds and pooled value; for kappa (no percentage) also the accuracy, and the plain decoding's mean."""
     metric = rows[0]["metric"]
     if metric == "accuracy":
-        return _filled(["accuracy %, folds", "pooled"], rows, lambda row: _means(row, "plain", metric, _share))
+        return _filled(["accuracy %, folds", "pooled"], rows, lambda row: _means(row, "plain", metric, with_ends))
 
     def cells(row: Row) -> list[str]:
         accuracies = {name: percent(scores["accuracy"]["mean"]) for name, scores in row["decodings"].items()}
@@ -101,7 +101,7 @@ def multilabel_table(rows: Sequence[Row]) -> Table:
     """Mean average precision in its three forms."""
 
     def cells(row: Row) -> list[str]:
-        return [*(_share(found["value"], found["ci"], "\n") for found in row["map"].values()), str(row["undefined"])]
+        return [*(with_ends(found["value"], found["ci"], "\n") for found in row["map"].values()), str(row["undefined"])]
 
     return _filled(["mAP %, VOC2007\n11 points", "VOC2010\narea", "steps\n(sklearn)", "classes\nleft out"], rows, cells)
 
@@ -153,12 +153,6 @@ def _half(ends: Sequence[float] | None, unit: float = 100, form: str = "±{:.1f}
 def _span(ends: Sequence[float] | None) -> str:
     """An interval of counts, "30-61"; nothing where it has no width."""
     return "" if ends is None or ends[0] == ends[1] else f"{ends[0]:.0f}-{ends[1]:.0f}"
-
-
-def _share(value: float | None, ends: Sequence[float] | None, space: str = " ") -> str:
-    """0.5 and [0.4, 0.6] -> "50.0 [40.0, 60.0]"."""
-    told = "" if ends is None else f"{space}[{percent(ends[0])}, {percent(ends[1])}]"
-    return f"{percent(value)}{told}"
 
 
 def _number(value: float | None, ends: Sequence[float] | None) -> str:

@@ -9,6 +9,7 @@ from scipy.special import stdtrit
 
 # Two-sided 95 % quantile of the standard normal distribution.
 Z95 = 1.959963984540054
+MIN_IMAGES = 10  # from which on there are intervals: of fewer, one image moves a share by more than a tenth
 TOP = 5  # of top-5 accuracy, as on ImageNet; said only where there are more classes
 RESAMPLES = 1000  # of a bootstrap; ours: its ends then wander by some 3 % of the interval's width
 ENDS = (2.5, 97.5)  # per cent
@@ -34,6 +35,11 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     return max(0.0, min(float(centre - half), share)), min(1.0, max(float(centre + half), share))
 
 
+def share_interval(successes: int, n: int) -> list[float] | None:
+    """`wilson` as it stands in results; None under 10 images."""
+    return list(wilson(successes, n)) if n >= MIN_IMAGES else None
+
+
 def evaluate(log_probability: NDArray[np.float64], y: NDArray[np.int64], *, seed: int) -> dict[str, Any]:
     """Scores predictions once, on labels they never saw.
 
@@ -46,8 +52,8 @@ def evaluate(log_probability: NDArray[np.float64], y: NDArray[np.int64], *, seed
         accuracy; ci, its 95 % Wilson interval; n; balanced_accuracy, the mean recall of the classes in `y`; macro_f1,
         the mean F1 of the classes in `y` or among the predictions; log_loss in nats, lower is better, log(K) for equal
         guesses, None if a class of `y` has probability zero; balanced_accuracy_ci and macro_f1_ci, 95 % percentile
-        bootstrap over samples; log_loss_ci, 95 % Student t over samples, None where that of one sample or of infinite
-        loss would be asked; confusion, `[K][K]` counts with the truth in rows. With more than 5 classes also top5, how
+        bootstrap over samples; log_loss_ci, 95 % Student t over samples, None of an infinite loss; no
+        interval under 10 images; confusion, `[K][K]` counts with the truth in rows. With more than 5 classes also top5, how
         often the truth is among the 5 likeliest, and top5_ci, its 95 % Wilson interval.
     """
     n, classes = log_probability.shape
@@ -61,13 +67,13 @@ def evaluate(log_probability: NDArray[np.float64], y: NDArray[np.int64], *, seed
     loss = float(losses.mean())
     return {
         "accuracy": correct / n,
-        "ci": list(wilson(correct, n)),
+        "ci": share_interval(correct, n),
         "n": n,
         "balanced_accuracy": float(balanced),
         "macro_f1": float(f1),
         "log_loss": loss if np.isfinite(loss) else None,
         **_resampled(confusion, seed=seed),
-        "log_loss_ci": student(losses) if np.isfinite(loss) else None,
+        "log_loss_ci": student(losses, low=0.0) if np.isfinite(loss) else None,
         "confusion": confusion.tolist(),
         **(top5(log_probability, y) if classes > TOP else {}),
     }
@@ -82,8 +88,11 @@ def _over_classes(
     return np.nanmean(recall, axis=-1), np.nanmean(f1, axis=-1)
 
 
-def _resampled(confusion: NDArray[np.integer], *, seed: int) -> dict[str, list[float]]:
+def _resampled(confusion: NDArray[np.integer], *, seed: int) -> dict[str, list[float] | None]:
     """Percentile intervals over draws of samples: each is one of the filled cells of the matrix."""
+    names = ("balanced_accuracy_ci", "macro_f1_ci")
+    if confusion.sum() < MIN_IMAGES:
+        return dict.fromkeys(names)
     rng = np.random.default_rng(seed)
     truth, guess = np.nonzero(confusion)
     counts = confusion[truth, guess]
@@ -97,18 +106,17 @@ def _resampled(confusion: NDArray[np.integer], *, seed: int) -> dict[str, list[f
     for begin in range(0, RESAMPLES, step):
         drawn = rng.multinomial(n, counts / n, size=min(step, RESAMPLES - begin))
         parts.append(_over_classes(drawn @ right, drawn @ by_truth, drawn @ by_guess))
-    names = ("balanced_accuracy_ci", "macro_f1_ci")
     columns = (np.concatenate(values) for values in zip(*parts, strict=True))
     return {name: np.percentile(values, ENDS).tolist() for name, values in zip(names, columns, strict=True)}
 
 
-def student(values: NDArray[np.float64]) -> list[float] | None:
-    """The 95 % Student-t interval of a mean; None of one value."""
+def student(values: NDArray[np.float64], *, low: float) -> list[float] | None:
+    """The 95 % Student-t interval of a mean that is at least `low`; None under 10 values."""
     n = len(values)
-    if n < 2:
+    if n < MIN_IMAGES:
         return None
     half = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n))
-    return [float(values.mean()) - half, float(values.mean()) + half]
+    return [max(low, float(values.mean()) - half), float(values.mean()) + half]
 
 
 def top5(score: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, Any]:
@@ -119,13 +127,13 @@ def top5(score: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, Any]:
         y: int64 `[N]` in [0, K), N > 0.
 
     Returns:
-        top5; top5_ci, its 95 % Wilson interval.
+        top5; top5_ci, its 95 % Wilson interval, None under 10 images.
     """
     own = score[np.arange(len(y)), y][:, None]
     before = np.arange(score.shape[1]) < y[:, None]
     ahead = ((score > own) | ((score == own) & before)).sum(axis=1)
     hits = int((ahead < TOP).sum())
-    return {"top5": hits / len(y), "top5_ci": list(wilson(hits, len(y)))}
+    return {"top5": hits / len(y), "top5_ci": share_interval(hits, len(y))}
 
 
 def bootstrap(values: NDArray[np.float64], *, seed: int) -> list[list[float] | None]:
@@ -136,10 +144,10 @@ def bootstrap(values: NDArray[np.float64], *, seed: int) -> list[list[float] | N
         seed: Of the draws.
 
     Returns:
-        [low, high] for each of the m columns; None with fewer than two images, or where the mean is undefined.
+        [low, high] for each of the m columns; None under 10 images, or where the mean is undefined.
     """
     n, columns = values.shape
-    if n < 2:
+    if n < MIN_IMAGES:
         return [None] * columns
     rng = np.random.default_rng(seed)
     even = np.full(n, 1 / n)

@@ -1,4 +1,4 @@
-"""The table of a probe: encoders first, then the floors that they must beat."""
+"""The table of a probe: encoders first, then the floors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,11 +29,10 @@ def probe_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         last_encoder = row["kind"] == "encoder" and (
             number + 1 == len(ordered) or ordered[number + 1]["kind"] != "encoder"
         )
-        low, high = row["ci"]
         loss = row["log_loss"]
         table.add_row(
             Text(row["name"]),  # not markup: a name may hold brackets
-            f"{percent(row['accuracy'])} [{percent(low)}, {percent(high)}]",
+            with_ends(row["accuracy"], row["ci"]),
             *([percent(row.get("top5"))] * has_top5),
             percent(row["balanced_accuracy"]),
             percent(row["macro_f1"]),
@@ -43,6 +42,11 @@ def probe_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             end_section=last_encoder,
         )
     return table
+
+
+def with_ends(fraction: float | None, ends: Sequence[float] | None, space: str = " ") -> str:
+    """0.5 and [0.4, 0.6] -> "50.0 [40.0, 60.0]"; without an interval the number alone."""
+    return percent(fraction) + ("" if ends is None else f"{space}[{percent(ends[0])}, {percent(ends[1])}]")
 
 
 def percent(fraction: float | None) -> str:

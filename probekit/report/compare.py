@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from probekit.config import completed
-from probekit.probe.statistics import wilson
+from probekit.probe.paired import mcnemar, verdict
+from probekit.probe.statistics import share_interval
 from probekit.probe.table import encoders_first
 from probekit.report.compare_scores import compare_scores, scored
-from probekit.report.paired_tests import BOOTSTRAP_SEED, add_holm, mcnemar, over_seeds, paired_bootstrap
+from probekit.report.paired_tests import BOOTSTRAP_SEED, add_holm, over_seeds, paired_bootstrap
 from probekit.settings import flatten
 
 # What makes two probes the same question: the images, how they were probed, and which weights.
@@ -64,7 +65,7 @@ def _rank1(result: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     answers = {key: [row[key][i] for i in counted] for key in ("labels", "predicted")}
     hits, n = sum(map(eq, answers["labels"], answers["predicted"])), len(counted)
-    scored = {"accuracy": hits / n, "ci": list(wilson(hits, n)), "n": n}
+    scored = {"accuracy": hits / n, "ci": share_interval(hits, n), "n": n}
     return {**result, "protocol": RANK1, "rows": [{"name": row["name"], "kind": "encoder", **scored, **answers}]}
 
 
@@ -111,7 +112,10 @@ def _group(
         for name, row in encoders.items()
     ]
     pairs = [_pair(a, b, encoders) for a, b in combinations(encoders, 2)]
-    add_holm([pair for pair in pairs if pair["why"] is None])
+    tested = [pair for pair in pairs if pair["why"] is None]
+    add_holm(tested)
+    for pair in tested:
+        pair["verdict"] = verdict(pair["difference"], pair["p_holm"])
     return {
         **{key: first[key] for key in (*QUESTION, "data")},
         "n": rows[0]["n"],
@@ -123,7 +127,7 @@ def _group(
 
 def _pair(a: str, b: str, encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Two runs on the same images; `why` says why there is no test, or is None."""
-    nothing = dict.fromkeys(("difference", "ci", "only_a", "only_b", "p", "p_holm"))
+    nothing = dict.fromkeys(("difference", "ci", "only_a", "only_b", "p", "p_holm", "verdict"))
     one, other = encoders[a], encoders[b]
     lacking = [name for name in (a, b) if "predicted" not in encoders[name] or encoders[name].get("labels") is None]
     if lacking:
@@ -133,7 +137,7 @@ def _pair(a: str, b: str, encoders: Mapping[str, Mapping[str, Any]]) -> dict[str
     labels = np.array(one["labels"])
     right = [np.array(row["predicted"]) == labels for row in (one, other)]
     found = paired_bootstrap(*right, seed=BOOTSTRAP_SEED) | mcnemar(*right)
-    return {"a": a, "b": b, **found, "p_holm": None, "why": None}
+    return {"a": a, "b": b, **found, "p_holm": None, "verdict": None, "why": None}
 
 
 def _over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from probekit.probe import PROTOCOLS
+from probekit.probe.paired import LEVEL
 from probekit.report.compare import RANK1
 from probekit.report.document import (
     Block,
@@ -104,10 +105,10 @@ def _pairs(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
     how = (
         f"{source} Difference a - b in percentage points over the same images; interval: 95 % percentile bootstrap "
         f"over images ({DRAWS:,} draws, seed {BOOTSTRAP_SEED}); p: McNemar's exact test on the images that only one "
-        f"gets right; Holm: adjusted for all of them ({len(tested)}). Neither covers the seed of the pretraining: they "
+        f"gets right; Holm: adjusted for all of them ({len(tested)}); above, below: that is under {LEVEL}. Neither covers the seed of the pretraining: they "
         f"compare these two runs. {AGAIN}"
     )
-    columns = ["a", "b", "a - b, points", "95 % interval", "only a right", "only b right", "p", "p (Holm)"]
+    columns = ["a", "b", "a - b, points", "95 % interval", "only a right", "only b right", "p", "p (Holm)", "a is"]
     untested = len(tested) < len(group["pairs"])
     rows = [
         [
@@ -119,6 +120,7 @@ def _pairs(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
             count(pair["only_b"]),
             probability(pair["p"]),
             probability(pair["p_holm"]),
+            text(f"{pair['verdict']} b" if pair["verdict"] else "-"),
             *([Cell(pair["why"] or "", pair["why"])] if untested else []),
         ]
         for pair in group["pairs"]
@@ -126,7 +128,9 @@ def _pairs(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
     columns += ["no test because"] * untested
     title = "Paired differences of runs, by image"
     blocks: list[Block] = [Table(f"{key}-pairs", title, how, columns, rows, folded=len(rows) > MOST_PAIRS)]
-    drawn = [(f"{pair['a']} - {pair['b']}", pair["difference"], pair["ci"]) for pair in tested][:MOST_PAIRS]
+    drawn = [(f"{pair['a']} - {pair['b']}", pair["difference"], pair["ci"]) for pair in tested if pair["ci"]][
+        :MOST_PAIRS
+    ]
     if drawn:
         told = "" if len(drawn) == len(tested) else f" The first {len(drawn)} of {len(tested)} pairs are drawn."
         chart = partial(draw_differences, drawn)

@@ -124,7 +124,7 @@ def draw_bars(rows: Sequence[Mapping[str, Any]], *, chance: float | None) -> Fig
     with matplotlib.rc_context(STYLE):
         figure, axes = _figure(0.3 * len(rows) + 0.75)
         values = 100 * np.array([row["accuracy"] for row in rows])
-        ends = 100 * np.array([row["ci"] for row in rows])
+        ends = 100 * np.array([row["ci"] or [row["accuracy"]] * 2 for row in rows])
         colours = [LIGHT["blue"] if row["kind"] == "encoder" else LIGHT["floor"] for row in rows]
         spread = np.abs(ends.T - values)
         axes.barh(range(len(rows)), values, xerr=spread, color=colours, capsize=2, height=0.7, ecolor=LIGHT["ink"])

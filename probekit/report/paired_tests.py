@@ -6,30 +6,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, permutation_test
+from scipy.stats import permutation_test
 
+from probekit.probe.paired import holm
+from probekit.probe.statistics import MIN_IMAGES
 from probekit.sweep.statistics import mean_interval, paired
 
 DRAWS = 10_000  # of the bootstrap; ours: its ends then move by less than a tenth of the interval's width
 BOOTSTRAP_SEED = 0
 MIN_FLIPS = 6  # pairs of seeds from which a two-sided sign-flip test can reach 0.05: 2 / 2^6 = 0.031
 EXACT_FLIPS = 16  # pairs up to which all 2^n flips are counted; beyond, so many are drawn
-
-
-def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> dict[str, Any]:
-    """The exact test of McNemar (1947): are the images that only one of two classifiers gets right split evenly?
-
-    Args:
-        a: `[N]`, which images the first gets right.
-        b: `[N]`, which the second gets right.
-
-    Returns:
-        only_a, only_b, counts; p, two-sided and exact (binomial), 1 where no image divides them.
-    """
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    divided = only_a + only_b
-    p = float(binomtest(only_a, divided, 0.5).pvalue) if divided else 1.0
-    return {"only_a": only_a, "only_b": only_b, "p": p}
 
 
 def paired_bootstrap(a: NDArray[np.bool_], b: NDArray[np.bool_], *, seed: int) -> dict[str, Any]:
@@ -41,25 +27,18 @@ def paired_bootstrap(a: NDArray[np.bool_], b: NDArray[np.bool_], *, seed: int) -
         seed: Of the draws.
 
     Returns:
-        difference, a - b; ci, [low, high].
+        difference, a - b; ci, [low, high], None under 10 images.
     """
     n = len(a)
+    difference = float(a.mean() - b.mean())
+    if n < MIN_IMAGES:
+        return {"difference": difference, "ci": None}
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     shares = [only_a / n, only_b / n, (n - only_a - only_b) / n]
     # An image is one of three kinds, so drawing n images anew is one multinomial draw.
     drawn = np.random.default_rng(seed).multinomial(n, shares, size=DRAWS)
     low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / n, [0.025, 0.975])
-    return {"difference": (only_a - only_b) / n, "ci": [float(low), float(high)]}
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """P-values adjusted for their number (Holm 1979), in the order given."""
-    adjusted = [0.0] * len(p)
-    highest = 0.0
-    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
-        adjusted[i] = highest
-    return adjusted
+    return {"difference": difference, "ci": [float(low), float(high)]}
 
 
 def sign_flip(a: Mapping[int, float], b: Mapping[int, float]) -> float | None:

@@ -6,6 +6,7 @@ from math import sqrt
 from typing import Any
 
 from probekit.probe import PROTOCOLS
+from probekit.probe.paired import against_floors
 from probekit.probe.table import encoders_first
 from probekit.report.compare import with_branches
 from probekit.report.document import (
@@ -38,17 +39,19 @@ def lead(run: Mapping[str, Any]) -> str:
         )
     probe = run["probes"][0]
     encoder, *others = encoders_first(probe["rows"])
-    low, high = encoder["ci"]
+    ends = "" if encoder["ci"] is None else f" {percent_interval(encoder['ci']).text}"
     where = "" if probe["data_hash"] == run["dataset"]["hash"] else f" of {probe['data']}"
     scored = (
-        f"{100 * encoder['accuracy']:.1f} % of {encoder['n']} test images{where} right "
-        f"[{100 * low:.1f}, {100 * high:.1f}], linear probe, protocol {probe['protocol']}, "
+        f"{100 * encoder['accuracy']:.1f} % of {encoder['n']} test images{where} right"
+        f"{ends}, linear probe, protocol {probe['protocol']}, "
         f"checkpoint {probe['checkpoint']}"
     )
     if not others:
         return f"{method}: {scored}; no floors were probed with it."
     best = max(others, key=lambda row: float(row["accuracy"]))
-    return f"{method}: {scored}; the best floor, {best['name']}, {100 * best['accuracy']:.1f} %."
+    told = against_floors([encoder, *others]).get(best["name"])
+    said = "" if told is None else f", which the encoder is {told}"
+    return f"{method}: {scored}; the best floor, {best['name']}, {100 * best['accuracy']:.1f} %{said}."
 
 
 def probe_section(run: Mapping[str, Any], key: str) -> Section:
@@ -183,11 +186,13 @@ def _factor(found: Mapping[str, Any] | None) -> dict[str, Any]:
 def _table(rows: Sequence[Mapping[str, Any]], key: str, title: str, how: str) -> Table:
     factors = list(dict.fromkeys(name for row in rows for name in row["factors"]))
     has_top5 = any("top5" in row for row in rows)
+    told_apart = against_floors(rows)
     top5 = ["top-5 %"] * has_top5
     columns = (
         "features",
         "accuracy %",
         "95 % interval",
+        "encoder is",
         *top5,
         "balanced %",
         "macro F1 %",
@@ -200,6 +205,7 @@ def _table(rows: Sequence[Mapping[str, Any]], key: str, title: str, how: str) ->
             text(row["name"]),
             percent(row["accuracy"]),
             percent_interval(row["ci"]),
+            text(told_apart.get(row["name"], "-")),
             *([percents(row.get("top5"), row.get("top5_ci"))] * has_top5),
             percents(row["balanced_accuracy"], row.get("balanced_accuracy_ci")),
             percents(row["macro_f1"], row.get("macro_f1_ci")),
@@ -235,7 +241,8 @@ def _how(run: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
         f"Logistic regression on frozen features, protocol {protocol}; fitted on {row['n_train']} train images of "
         f"{probe['data']}, scored once on its {row['n']} test images. Encoder after epoch {probe['epoch']}, checkpoint "
         f"{probe['checkpoint']}; seed {probe['seed']}. Intervals: 95 % Wilson, over test images; they do not cover the "
-        f"seed of the pretraining. Again: {_again(run, probe)}"
+        f"seed of the pretraining. The encoder is above or below a floor where McNemar's exact test on the same images "
+        f"says so (5 %, Holm over the floors). Again: {_again(run, probe)}"
     )
 
 

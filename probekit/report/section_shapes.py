@@ -27,12 +27,12 @@ KNN = {
         {
             **ROW,
             "accuracy": NUMBER,
-            "ci": INTERVAL,
+            "ci": Maybe(INTERVAL),
             "n": int,
             "balanced_accuracy": NUMBER,
             "k": Maybe(int),
             "temperature": Maybe(NUMBER),
-            "monitor": [{"k": int, "temperature": NUMBER, "accuracy": NUMBER, "ci": INTERVAL}],
+            "monitor": [{"k": int, "temperature": NUMBER, "accuracy": NUMBER, "ci": Maybe(INTERVAL)}],
         }
     ],
 }

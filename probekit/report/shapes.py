@@ -54,7 +54,7 @@ PROBE = {
             "name": str,
             "kind": str,
             "accuracy": NUMBER,
-            "ci": INTERVAL,
+            "ci": Maybe(INTERVAL),
             "n": int,
             "n_train": int,
             "dim": int,
@@ -183,7 +183,7 @@ def answers_mismatch(row: Mapping[str, Any]) -> str | None:
 
 def _row_mismatch(row: Mapping[str, Any]) -> str | None:
     name, k = row["name"], len(row["classes"])
-    shares = [row["accuracy"], row["balanced_accuracy"], row["macro_f1"], *row["ci"]]
+    shares = [row["accuracy"], row["balanced_accuracy"], row["macro_f1"], *(row["ci"] or ())]
     if not all(0 <= share <= 1 for share in shares):
         return f"expected shares in [0, 1] in the row {name!r}"
     counts = row["confusion"]

@@ -48,7 +48,7 @@ def test_scores_agree_with_scikit_learn(seed: int, n: int, classes: int) -> None
     every = list(range(classes))
     assert scores["n"] == n
     assert scores["accuracy"] == metrics.accuracy_score(y, predicted)
-    assert scores["ci"] == list(wilson(int((predicted == y).sum()), n))
+    assert scores["ci"] == (None if n < 10 else list(wilson(int((predicted == y).sum()), n)))
     assert scores["confusion"] == metrics.confusion_matrix(y, predicted, labels=every).tolist()
     assert scores["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(y, predicted))
     assert scores["macro_f1"] == pytest.approx(metrics.f1_score(y, predicted, average="macro"))
@@ -81,7 +81,7 @@ def test_an_impossible_class_makes_the_log_loss_undefined_and_json_stays_valid()
 def test_top5_counts_the_five_likeliest_first_of_ties() -> None:
     score = np.array([[6.0, 5, 4, 3, 2, 1], [6, 5, 4, 3, 2, 1], [0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
     y = np.array([4, 5, 4, 5])
-    assert top5(score, y) == {"top5": 0.5, "top5_ci": list(wilson(2, 4))}
+    assert top5(score, y) == {"top5": 0.5, "top5_ci": None}
     assert evaluate(score, y, seed=0)["top5"] == 0.5
     assert "top5" not in evaluate(score[:, :5], np.minimum(y, 4), seed=0)
 
@@ -100,7 +100,7 @@ def test_bootstrap_covers_a_known_mean_as_often_as_it_says() -> None:
         covered += low < 3 < high
     assert 86 <= covered <= 99
     assert bootstrap(np.ones((1, 2)), seed=0) == [None, None]
-    assert bootstrap(np.array([[1, np.nan], [1, np.nan]]), seed=0) == [[1, 1], None]
+    assert bootstrap(np.array([[1, np.nan]] * 10), seed=0) == [[1, 1], None]
 
 
 def test_intervals_of_balanced_accuracy_and_f1_resample_the_images() -> None:
@@ -132,3 +132,16 @@ def test_interval_of_the_log_loss_is_students() -> None:
     y[0] = 0
     assert evaluate(score, y, seed=0)["log_loss_ci"] is None
     assert evaluate(score[1:2], y[1:2], seed=0)["log_loss_ci"] is None
+
+
+def test_there_is_no_interval_under_ten_images_and_none_outside_what_is_possible() -> None:
+    log_probability = np.log(np.array([[0.999, 0.001]] * 9 + [[1e-9, 1 - 1e-9]]))
+    y = np.zeros(10, np.int64)
+    ends = {key for key in evaluate(log_probability, y, seed=0) if key.endswith("ci")}
+    assert ends == {"ci", "balanced_accuracy_ci", "macro_f1_ci", "log_loss_ci"}
+    few, enough = (evaluate(log_probability[:n], y[:n], seed=0) for n in (9, 10))
+    assert all(few[key] is None for key in ends)
+    assert all(enough[key][0] <= enough[key][1] for key in ends)
+    assert enough["log_loss_ci"][0] == 0, "Student's interval of this loss begins at -2.6"
+    assert bootstrap(np.ones((9, 1)), seed=0) == [None]
+    assert bootstrap(np.ones((10, 1)), seed=0) == [[1, 1]]

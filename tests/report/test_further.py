@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
+from probekit.probe.paired import holm
 from probekit.report import html, markdown
 from probekit.report.build import build
 from probekit.report.collect import collect
 from probekit.report.compare import RANK1, answered
-from probekit.report.paired_tests import holm
 from probekit.report.section_shapes import SECTIONS
 from probekit.report.shapes import mismatch
 from tests.report.folders import HOSTILE, make_run

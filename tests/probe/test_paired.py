@@ -1,0 +1,40 @@
+"""What is said of two rows on the same images, with p-values by hand. Alone: pytest tests/probe/test_paired.py"""
+
+from typing import Any
+
+import numpy as np
+
+from probekit.probe.paired import against_floors, verdict
+
+
+def row(name: str, right: int, of: int = 40, first: int = 0) -> dict[str, Any]:
+    """A row that gets `right` of the images right, from number `first` on."""
+    labels = [0] * of
+    hits = np.zeros(of, bool)
+    hits[first : first + right] = True
+    return {"name": name, "labels": labels, "predicted": np.where(hits, 0, 1).tolist()}
+
+
+def test_a_higher_number_alone_is_not_above() -> None:
+    """Five images against none: p = 2 / 2^5 = 0.0625; six: 2 / 2^6 = 0.031."""
+    assert against_floors([row("e", 30), row("f", 25)]) == {"f": "not told apart from"}
+    assert against_floors([row("e", 30), row("f", 24)]) == {"f": "above"}
+    assert against_floors([row("f", 24), row("e", 30)]) == {"e": "below"}
+
+
+def test_the_test_is_paired_and_holm_counts_the_floors() -> None:
+    """30 against 24 right says nothing where they are right on other images; two floors ask for p < 0.025."""
+    assert against_floors([row("e", 30), row("f", 24, first=16)]) == {"f": "not told apart from"}
+    assert against_floors([row("e", 30), row("f", 24), row("g", 24)]) == dict.fromkeys("fg", "not told apart from")
+
+
+def test_without_predictions_or_on_other_images_nothing_is_said() -> None:
+    bare = {"name": "f", "accuracy": 0.0}
+    other = row("f", 0) | {"labels": [1] * 40}
+    assert against_floors([row("e", 40), bare]) == {}
+    assert against_floors([row("e", 40), other]) == {}
+    assert against_floors([{"name": "e"}, row("f", 0)]) == {}
+
+
+def test_verdict_needs_less_than_five_per_cent() -> None:
+    assert [verdict(d, p) for d, p in ((1, 0.049), (-1, 0.049), (1, 0.05))] == ["above", "below", "not told apart from"]
