@@ -53,8 +53,8 @@ def evaluate(log_probability: NDArray[np.float64], y: NDArray[np.int64], *, seed
         the mean F1 of the classes in `y` or among the predictions; log_loss in nats, lower is better, log(K) for equal
         guesses, None if a class of `y` has probability zero; balanced_accuracy_ci and macro_f1_ci, 95 % percentile
         bootstrap over samples; log_loss_ci, 95 % Student t over samples, None of an infinite loss; no
-        interval under 10 images; confusion, `[K][K]` counts with the truth in rows. With more than 5 classes also top5, how
-        often the truth is among the 5 likeliest, and top5_ci, its 95 % Wilson interval.
+        interval under 10 images; confusion, `[K][K]` counts with the truth in rows. With more than 5 classes also
+        top5, how often the truth is among the 5 likeliest, and top5_ci, its 95 % Wilson interval.
     """
     n, classes = log_probability.shape
     assert n == len(y)

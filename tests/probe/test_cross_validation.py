@@ -146,11 +146,11 @@ def test_means_of_folds_and_pooled_values(protocol: str) -> None:
 
 
 def test_corrected_interval_by_hand() -> None:
-    values = [0.5, 0.6, 0.7, 0.8]
+    values = [0.0, 0.1, 0.2, 0.3]
     found = corrected_interval(values, folds=2, low=-1.0)
-    variance = sum((v - 0.65) ** 2 for v in values) / 3
+    variance = sum((v - 0.15) ** 2 for v in values) / 3
     half = 3.182446 * (variance * (1 / 4 + 1 / 1)) ** 0.5  # t of 3 degrees of freedom
-    assert found == pytest.approx([0.65 - half, 0.65 + half], abs=1e-6)
+    assert found == pytest.approx([0.15 - half, 0.15 + half], abs=1e-6)
     assert corrected_interval([0.5], folds=2, low=0) is None
     assert corrected_interval([0.0, 1.0], folds=2, low=0.0) == [0, 1], "shares end at 0 and 1"
 
