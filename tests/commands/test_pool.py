@@ -20,6 +20,7 @@ from probekit.commands.pooled import open_encoder, random_encoder
 from probekit.config import Config
 from probekit.data import open_split
 from probekit.heatmaps.score import SCORES
+from probekit.methods.momentum import MomentumMethod
 from probekit.models.encoder import Features, load_encoder
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.registry import POOLS
@@ -288,6 +289,18 @@ def test_a_branch_of_several_stages_has_no_pooling(home: Path) -> None:
     assert "multi: expected a branch that pools for --pool branch, found xcorr, which does not" in told(
         "probe", "multi", "--pool", "branch"
     )
+
+
+def test_a_kept_target_pools_by_its_own_copy_of_a_branch_that_pooled_while_training(home: Path) -> None:
+    sure("pretrain", "byol", *QUICK, "--branch", "lcr-dual-pooling", "--set", "method.keep=target", "--name", "kept")
+    method, _ = load_method(Run(home / "runs/kept"))
+    assert isinstance(method, MomentumMethod)
+    encoder, copies = method.target["encoder"], method.target["branches"]
+    assert isinstance(copies, torch.nn.ModuleDict)
+    with torch.no_grad():
+        pooled = copies["lcr-dual-pooling"].pool(encoder(images(home).float() / 255))  # type: ignore[operator]
+    kept, _ = open_encoder(Run(home / "runs/kept"), "last@branch")
+    np.testing.assert_allclose(extract(kept, images(home), batch_size=BATCH_SIZE), pooled, atol=1e-5)
 
 
 def test_norm_is_the_control_of_lcr_without_a_run_of_its_own(home: Path) -> None:
