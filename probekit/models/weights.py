@@ -7,7 +7,6 @@ that the backbone has learnt must be there.
 
 import hashlib
 import re
-import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -199,7 +198,7 @@ def _best(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> tuple[_Place,
         keys = sorted({place.key for place in places if place.score == most})
         raise ValueError(
             f"expected weights under {key!r} in {checkpoint.path}, found them under {some(keys)}; "
-            f"type: --weights {shlex.quote(f'{checkpoint.path}:{keys[0]}')}"
+            f"{checkpoint.path}:{keys[0]} takes those"
         )
     best = max(meant, key=lambda place: (place.score, rank(place.key)))
     others = {place.key: place for place in places if place.score == best.score > 0 and place.key != best.key}
