@@ -29,7 +29,7 @@ IMPORTED = "imported"  # the state of a run whose encoder was not trained here
 LONGEST = 150  # bytes of a name: file systems take 255, and commands add to it
 FORBIDDEN = '<>:"/\\|?*'  # in names, somewhere
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no names of folders on Windows
-PARTS = {"state": str, "config": dict, "dataset": dict}  # of run.json: what every reader takes for granted
+PARTS = ("state", "config.method", "dataset.path", "dataset.hash")  # texts that every reader of run.json relies on
 WORK = ("train", "probe", "heatmap")  # what one process at a time does in a run folder
 NUMBERS = re.compile(r"\[\n[-+.\d\sEe,]*\]")  # in indented JSON: a list of numbers
 
@@ -144,9 +144,12 @@ class Run:
             ) from None
         if content.get("schema") != SCHEMA:
             raise ValueError(f"expected schema {SCHEMA} in {self.json}")
-        wrong = next((key for key, kind in PARTS.items() if not isinstance(content.get(key), kind)), None)
-        if wrong is not None:
-            raise ValueError(f"expected {wrong!r} in {self.json}, found {content.get(wrong)!r:.40}")
+        for name in PARTS:
+            value: Any = content
+            for key in name.split("."):
+                value = value.get(key) if isinstance(value, dict) else None
+            if not isinstance(value, str):
+                raise ValueError(f"expected the text {name} in {self.json}, found none")
         if content["state"] == "running" and holder(self.lock("train")) is None:  # a kill or a full disk ended it
             content["state"] = "interrupted"
         return content

@@ -11,6 +11,9 @@ from probekit.h5 import DatasetInfo
 # The rest of an encoder file's header, where a test writes one by itself.
 ABOUT = {"method": "simclr", "epoch": 3, "image_size": [32, 32], "max_size": 1024, "classes": []}
 
+# What every reader of a run.json relies on.
+RUN = {"state": "finished", "config": {"method": "simclr"}, "dataset": {"path": "shapes.h5", "hash": "0"}}
+
 
 def small_shapes(
     path: Path,

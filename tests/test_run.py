@@ -14,16 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probekit.run import check_name, create_run, find_runs, free_name, open_run, to_json, write_json
-
-CONTENT = {"state": "finished", "config": {}, "dataset": {}}
+from tests.datasets import RUN
 
 
 def test_existing_folders_are_not_overwritten(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "a", CONTENT, overwrite=False)
+    run = create_run(tmp_path / "a", RUN, overwrite=False)
     with pytest.raises(ValueError, match="type --resume to go on with it, --overwrite to replace it"):
-        create_run(tmp_path / "a", CONTENT, overwrite=False)
+        create_run(tmp_path / "a", RUN, overwrite=False)
     run.metrics.write_text("x")
-    again = create_run(tmp_path / "a", CONTENT | {"state": "new"}, overwrite=True)
+    again = create_run(tmp_path / "a", RUN | {"state": "new"}, overwrite=True)
     assert again.read()["state"] == "new"
     assert not again.metrics.exists()
 
@@ -33,13 +32,13 @@ def test_overwrite_never_removes_something_other_than_a_run(tmp_path: Path) -> N
     precious.parent.mkdir()
     precious.write_text("years of work")
     with pytest.raises(ValueError, match="not touched"):
-        create_run(tmp_path / "a", CONTENT, overwrite=True)
+        create_run(tmp_path / "a", RUN, overwrite=True)
     assert precious.exists()
 
 
 def test_newest_run_and_names(tmp_path: Path) -> None:
     for age, name in enumerate(["old", "middle", "new"]):
-        run = create_run(tmp_path / name, CONTENT, overwrite=False)
+        run = create_run(tmp_path / name, RUN, overwrite=False)
         os.utime(run.json, (1000 + age, 1000 + age))
     assert [run.name for run in find_runs(tmp_path)] == ["old", "middle", "new"]
     assert open_run(None, tmp_path).name == "new"
@@ -65,7 +64,7 @@ def test_no_run_says_what_to_type(tmp_path: Path) -> None:
 
 
 def test_metrics_survive_a_cut_line(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "a", CONTENT, overwrite=False)
+    run = create_run(tmp_path / "a", RUN, overwrite=False)
     for epoch in (1, 2, 3):
         run.append_metrics({"epoch": epoch, "loss": 0.1 * epoch})
     with run.metrics.open("a") as file:

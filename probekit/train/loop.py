@@ -137,7 +137,7 @@ class Trainer:
                 self._finish_epoch(display)
         return True
 
-    def _train_epoch(self, display: Display, stopped: list[bool]) -> bool:
+    def _train_epoch(self, display: Display, stopped: list[int]) -> bool:
         self.method.train()
         if self.progress.batch == 0:  # a resumed epoch has begun already; what it began is in the checkpoint
             self._begin_epoch()

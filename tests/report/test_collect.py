@@ -189,5 +189,5 @@ def test_an_older_probe_is_read(tmp_path: Path) -> None:
 def test_another_run_json_is_one_line(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     run.update(config={"method": 3, "seed": 0, "train": {"eval_every": 1}})
-    with pytest.raises(ValueError, match=r"expected str in .*config, method, found int"):
+    with pytest.raises(ValueError, match=r"expected the text config.method in .*run.json"):
         collect([run])

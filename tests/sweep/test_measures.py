@@ -25,6 +25,7 @@ from probekit.sweep.measures import Heatmap, Measure, Probe, under_pool, without
 from probekit.sweep.plan import PlannedRun, check_run, definition, next_command, next_floors, plan_runs, uneven_pairs
 from probekit.sweep.results import _run
 from probekit.sweep.scores import read_scores
+from tests.datasets import RUN
 
 FILE = """# With branches.
 seeds = [0]
@@ -180,7 +181,7 @@ def heatmap(options: str) -> dict[str, Any]:
 
 def test_one_command_after_the_other_until_all_is_measured(tmp_path: Path) -> None:
     planned = planned_of()[1]
-    run = create_run(tmp_path / "r", {"state": "finished", "config": {}, "dataset": {}}, overwrite=False)
+    run = create_run(tmp_path / "r", RUN, overwrite=False)
     run.checkpoints.mkdir(exist_ok=True)
     (run.checkpoints / "last.pt").touch()
     run.append_metrics({"epoch": 2, "val": 0.5, "test": 0.6})
@@ -226,7 +227,7 @@ def due(run: Run, planned: PlannedRun) -> list[str] | None:
 
 def test_a_finished_run_without_checkpoints_is_never_trained_over(tmp_path: Path) -> None:
     planned = planned_of()[0]
-    content = {"state": "finished", "config": planned.config.to_dict(), "dataset": {"hash": "0"}}
+    content = {"state": "finished", "config": planned.config.to_dict(), "dataset": {"path": "d.h5", "hash": "0"}}
     run = create_run(tmp_path / "r", content, overwrite=False)
     with pytest.raises(ValueError, match=r"finished and not yet measured, found none; leave \[measure\] as it was"):
         check_run(run, planned, "0")
@@ -237,7 +238,7 @@ def test_a_finished_run_without_checkpoints_is_never_trained_over(tmp_path: Path
 
 def test_a_missing_measurement_does_not_hide_the_linear_probe(tmp_path: Path) -> None:
     planned = planned_of()[0]
-    run = create_run(tmp_path / "r", {"state": "finished", "config": {}, "dataset": {}}, overwrite=False)
+    run = create_run(tmp_path / "r", RUN, overwrite=False)
     run.append_metrics({"epoch": 2, "val": 0.5, "test": 0.6})
     write_json(run.results / "probe-val-last.json", result(rows=[{"accuracy": 0.7}]))
     found = _run(planned, run, Outcome("failed", "error: no map"))
@@ -247,7 +248,7 @@ def test_a_missing_measurement_does_not_hide_the_linear_probe(tmp_path: Path) ->
 
 def test_floors_of_retrieval_are_asked_for_too(tmp_path: Path) -> None:
     planned = planned_of()[0]
-    run = create_run(tmp_path / "r", {"state": "finished", "config": {}, "dataset": {}}, overwrite=False)
+    run = create_run(tmp_path / "r", RUN, overwrite=False)
     floor = {"kind": "floor", "accuracy": 0.25}
     for protocol in ("val", "paper"):
         write_json(run.results / f"probe-{protocol}-last.json", result(rows=[floor]))

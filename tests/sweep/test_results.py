@@ -14,6 +14,7 @@ from probekit.sweep.measures import Measure
 from probekit.sweep.scores import SCORES, read_factors, read_scores
 from probekit.sweep.table import markdown, with_interval
 from probekit.sweep.terminal import terminal_tables
+from tests.datasets import RUN
 
 LINES: list[dict[str, Any]] = [
     {"epoch": 1, "val": 0.9, "test": 0.70},
@@ -25,7 +26,7 @@ LINES: list[dict[str, Any]] = [
 
 
 def finished(path: Path, lines: list[dict[str, Any]], *, epoch: int = 5, seed: int = 0) -> Run:
-    run = create_run(path, {"state": "finished"}, overwrite=False)
+    run = create_run(path, RUN, overwrite=False)
     for line in lines:
         run.append_metrics(line)
     rows = [{"accuracy": 0.75, "factors": {"corner": {"accuracy": 0.9}, "triangle": {"accuracy": None}}}]

@@ -1,0 +1,119 @@
+"""Whole writes: a full disk, an error, a kill; and readers that take no odd file for one of ours.
+
+Alone: pytest tests/test_files.py
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from probekit.files import read_json, read_text, read_toml, replaced, replaced_file, told_if_full, write_text
+
+
+def full(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_names_the_file_and_the_remedy_and_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.json"
+    write_text(path, "old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"a\.json cannot be written: the disk is full, .* free some space") as error:
+        write_text(path, "new")
+    assert "\n" not in str(error.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+    assert path.read_text() == "old"
+
+
+def test_a_full_disk_is_seen_behind_another_error(tmp_path: Path) -> None:
+    """torch raises a RuntimeError of its own while it handles the one that tells."""
+
+    def write() -> None:
+        with told_if_full(tmp_path / "last.pt"):
+            try:
+                full()
+            finally:
+                raise RuntimeError("unexpected pos 704 vs 598")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        write()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_what_ends_the_writing_leaves_the_old_file_alone(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+
+    def write() -> None:
+        with replaced_file(path) as file:
+            file.write(b"half")
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert [(found.name, found.read_bytes()) for found in tmp_path.iterdir()] == [("a", b"old")]
+
+
+def test_file_and_folder_are_on_the_disk_before_and_after_the_renaming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, rename = os.fsync, Path.replace
+
+    def noted(handle: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def renamed(path: Path, to: Path) -> None:
+        done.append("rename")
+        rename(path, to)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Path, "replace", renamed)
+    with replaced(tmp_path / "a") as temporary:
+        temporary.write_bytes(b"new")
+    assert done == ["file", "rename", "folder"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "expected JSON in "),
+        (b"\xff\xfe", "expected text in "),
+        (b"[1]", "expected a JSON object in "),
+        (b'{"a": NaN}', "NaN, which is no JSON"),
+        (b'{"a": ' * 100_000, "nested beyond reason"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "expected JSON in "),
+        (b'{"a": 1', "expected JSON in "),
+    ],
+)
+def test_odd_json_is_one_line(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=told) as error:
+        read_json(path)
+    assert "\n" not in str(error.value)
+
+
+def test_odd_toml_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    for content, told in {"a = ": "expected TOML in ", f"a = {'[' * 100_000}": "nested beyond reason"}.items():
+        path.write_text(content)
+        with pytest.raises(ValueError, match=told):
+            read_toml(path)
+
+
+def test_what_is_no_file_of_sane_size_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "vast").open("wb") as file:
+        file.truncate(2**40)
+    for name, told in {"pipe": "found something else", "vast": "at most 256 MiB"}.items():
+        with pytest.raises(ValueError, match=told):
+            read_text(tmp_path / name)
+    with pytest.raises(ValueError, match="found something else"):
+        read_text(tmp_path)
