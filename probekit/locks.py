@@ -18,12 +18,12 @@ except ImportError:  # Windows: nothing is locked there
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # some network file systems have none
 
 
-def lock(handle: int) -> bool:
-    """Locks an open file for this process until it is closed; False if another one holds it."""
+def lock(handle: int, *, shared: bool = False) -> bool:
+    """Locks an open file for this process (`shared`: and others alike) until it is closed; False if another holds it."""
     if fcntl is None:
         return True
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:

@@ -1,12 +1,21 @@
-"""Small dataset files for tests, written with plain h5py-free code paths: the project's own writer."""
+"""Small dataset files for tests, written with plain h5py-free code paths: the project's own writer; and edited ones."""
 
-from collections.abc import Mapping
+import hashlib
+import itertools
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from probekit.generate import generate
 from probekit.h5 import DatasetInfo
+from probekit.h5.checksums import write_seal
 
 # The rest of an encoder file's header, where a test writes one by itself.
 ABOUT = {"method": "simclr", "epoch": 3, "image_size": [32, 32], "max_size": 1024, "classes": []}
@@ -51,3 +60,41 @@ def noise_npz(path: Path, *, n: int = 24, size: int = 32, channels: int = 1) -> 
     labels = np.arange(n, dtype=np.int64) % 3
     np.savez(path, x_train=images, y_train=labels, x_test=images[:9], y_test=labels[:9])
     return path
+
+
+@contextmanager
+def edited(path: Path) -> Iterator[h5py.File]:
+    """A file whose contents are changed, and which then vouches for the changed ones, if they can be sealed at all."""
+    with h5py.File(path, "r+") as file:
+        yield file
+        with suppress(ValueError, KeyError, AttributeError, RuntimeError, TypeError, OSError, MemoryError):
+            if isinstance(file.attrs.get("content_hash"), str):
+                file.attrs["content_hash"] = naive_hash(file)
+            sums: dict[str, list[int]] = {}
+            for split in (name for name in file if "encoded" in file[name]):
+                held, offsets = file[split]["encoded/bytes"][:], file[split]["encoded/offsets"][:]
+                sums[split] = [zlib.crc32(held[begin:end].tobytes()) for begin, end in itertools.pairwise(offsets)]
+            write_seal(file, sums)
+
+
+def naive_hash(file: h5py.File) -> str:
+    """The definition in probekit.h5.schema, over what plain h5py reads."""
+    names = [json.loads(file.attrs["classes"]), json.loads(file.attrs["mask_names"])]
+    text = json.dumps(names, separators=(",", ":"), ensure_ascii=False) + "\n"
+    total = hashlib.sha256(text.encode())
+    for split in [name for name in ("train", "val", "test") if name in file]:
+        columns = [f"factors/{name}" for name in sorted(file[split].get("factors", []))]
+        for name in ["images", "encoded/bytes", "encoded/offsets", "masks", "labels", *columns]:
+            if name not in file[split]:
+                continue
+            values: NDArray[Any] = file[split][name][:]
+            shape = ",".join(str(side) for side in values.shape)
+            total.update(f"{split}/{name} {values.dtype.str} {shape}\n".encode())
+            inner = values.tobytes()
+            if name in ("images", "masks"):
+                _, height, width, *channels = file[split]["images"].shape
+                step = max(1, min(64, (4 << 20) // (height * width * (channels or [1])[0])))
+                runs = [values[begin : begin + step].tobytes() for begin in range(0, len(values), step)]
+                inner = b"".join(zlib.crc32(run).to_bytes(4, "little") for run in runs)
+            total.update(hashlib.sha256(inner).digest())
+    return total.hexdigest()

@@ -38,6 +38,7 @@ from probekit.h5 import (
 )
 from probekit.show import describe, draw_grid, render_description
 from probekit.train.evaluate import Monitor
+from tests.datasets import edited
 from tests.test_h5 import assert_one_line
 
 CLASSES = ("bird", "cat", "dog")
@@ -187,7 +188,7 @@ def attribute(name: str, value: Any) -> Callable[[h5py.File], None]:
 
 
 DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
-    "a flag of 7": (put("train/labels", np.full((20, 3), 7, np.uint8)), "0, 1 or 255"),
+    "a flag of 7": (put("train/labels", np.full((20, 3), 7, np.uint8), chunks=(20, 3)), "0, 1 or 255"),
     "a class short": (put("train/labels", np.zeros((20, 2), np.uint8)), "[20, 3]"),
     "several labels, wide": (put("train/labels", np.zeros((20, 3), np.int64)), "uint8"),
     "both kinds of labels": (put("test/labels", np.zeros(4, np.int64)), "found both"),
@@ -213,7 +214,7 @@ def test_a_malformed_file_is_one_line(tmp_path: Path, small_chunks: None, kind: 
     splits: dict[str, Any] = {"train": (smooth(20), several(20)), "test": (smooth(4), several(4))}
     path = write(tmp_path / "a.h5", splits, encoded=True)
     act, word = DAMAGE[kind]
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         act(file)
     assert_one_line(lambda: (read_split(path, "test"), read_split(path, "train")), "a.h5", word)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from generators import GENERATORS
 from probekit.generate import generate
 from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_split
 from probekit.show import COLOURS, GAP, TINT, TITLE, _pairs, describe, draw_grid, preview, render_description
-from tests.datasets import small_shapes
+from tests.datasets import edited, small_shapes
 
 NAMES = [
     "[bold]x[/bold]",
@@ -195,7 +194,7 @@ def test_minimal_pairs_stand_side_by_side(tmp_path: Path) -> None:
 def test_half_of_what_makes_pairs_is_no_pairs(tmp_path: Path, missing: str) -> None:
     path = tmp_path / "pairs.h5"
     small_shapes(path, n=8, n_test=4, pairs=True)
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         for split in ("train", "test"):
             del file[split]["labels" if missing == "labels" else f"factors/{missing}"]
         factors = [factor for factor in json.loads(file.attrs["factors"]) if factor["name"] != missing]

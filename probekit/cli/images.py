@@ -149,6 +149,7 @@ def show(
     run: Annotated[str | None, typer.Option(help="Draw what a run was given, and what it predicts.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
+    whole: Annotated[bool, typer.Option("--verify", help="Read all of the file and check it first.")] = False,
 ) -> None:
     """Describe a dataset file and draw a picture grid; with --views, what a method is given and predicts."""
     from probekit.commands.show import run_show
@@ -161,6 +162,7 @@ def show(
         run=run,
         seed=seed,
         as_json=as_json,
+        whole=whole,
         data=DATA,
         runs=RUNS,
         console=errors if as_json else console,

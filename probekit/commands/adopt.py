@@ -17,7 +17,7 @@ from probekit.commands.protocols import sections_for
 from probekit.commands.sources import RANDOM, read_labels
 from probekit.config import CHOICES
 from probekit.data import check_depth, shrunk_size, to_device
-from probekit.h5 import DatasetInfo, read_info, read_split
+from probekit.h5 import DatasetInfo, read_split, verify
 from probekit.models.backbones import untagged
 from probekit.models.checkpoint import Checkpoint, read_checkpoint
 from probekit.models.encoder import Encoder, Features, save_encoder
@@ -82,7 +82,7 @@ def adopt(
         )
     if run is not None:
         raise ValueError(f"expected a run or --encoder, found both, {run} and {asked.encoder}; leave one out")
-    info = read_info(dataset_or_default(data, data_folder, runs, console))
+    info = verify(dataset_or_default(data, data_folder, runs, console))
     sections_for(asked.encoder, read_labels(info), options)
     if asked.normalise not in CHOICES["model.normalise"]:
         known = ", ".join(CHOICES["model.normalise"])

@@ -18,7 +18,7 @@ from probekit.commands.sources import RANDOM, Source, read_labels, sources
 from probekit.data import check_channels
 from probekit.device import choose_device
 from probekit.files import read_json
-from probekit.h5 import DatasetInfo, read_info
+from probekit.h5 import DatasetInfo, verify
 from probekit.models.encoder import encoder_file, split_checkpoint
 from probekit.probe import PROTOCOLS
 from probekit.probe.curves import draw_every
@@ -122,7 +122,7 @@ def run_probe(
 def dataset_of(run: Run, data: Path | None, console: Console) -> DatasetInfo:
     """The named dataset file, or the run's own; says so where it is not what the run was trained on."""
     trained = run.read()["dataset"]
-    info = read_info(data or run.data())
+    info = verify(data or run.data())
     if info.content_hash != trained["hash"]:
         if data is None:
             console.print(f"warning: {info.path} has changed since {run.name} was trained on it")

@@ -9,7 +9,7 @@ from rich.console import Console
 from probekit.commands.hints import after_data, after_drawing
 from probekit.commands.locate import dataset_or_default
 from probekit.data import check_channels, check_divisible, open_split, shrunk
-from probekit.h5 import read_info
+from probekit.h5 import read_info, verify
 from probekit.registry import METHODS, get, nearest
 from probekit.run import Run, open_run
 from probekit.show import describe, draw_grid, render_description
@@ -27,15 +27,19 @@ def run_show(
     run: str | None,
     seed: int,
     as_json: bool,
+    whole: bool,
     data: Path,
     runs: Path,
     console: Console,
 ) -> None:
-    """Describes a dataset file and draws it; with `views`, draws what that method trains on.
+    """Describes a dataset file, verified where `whole` is true, and draws it, or with `views` what a method trains on.
 
     Raises:
-        ValueError: If there is no dataset file, or no such split, method or run, or JSON is asked of a picture.
+        ValueError: If there is no dataset file, or no such split, method or run, or JSON is asked of a picture, or the
+            file is damaged.
     """
+    if whole and (run is not None or views is not None):
+        raise ValueError("expected --verify for a dataset file, found it with --views or --run; leave one out")
     if as_json and (run is not None or views is not None):
         raise ValueError("expected --json for a dataset file, found it with --views or --run; leave one out")
     if run is not None:
@@ -50,7 +54,7 @@ def run_show(
         console.print(f"picture {_draw_method(views, chosen, out=out, split=split, seed=seed)}")
         console.print(f"next: probekit pretrain {views} --data {chosen}")
         return
-    splits = read_info(chosen).splits
+    splits = (verify if whole else read_info)(chosen).splits
     if split not in splits:
         raise ValueError(nearest("split", split, splits))
     description = describe(chosen)
@@ -58,6 +62,8 @@ def run_show(
         print(json.dumps(description, indent=2, allow_nan=False))
         return
     console.print(render_description(description), soft_wrap=False)
+    if whole:
+        console.print("verified: every checksum, and the hash of all contents")
     console.print(f"picture {draw_grid(chosen, out or chosen.with_suffix('.png'), split=split)}")
     console.print(after_data(read_info(chosen)))
 

@@ -1,8 +1,8 @@
 """The dataset file: the only owner of its schema. Checked reader, streaming writer.
 
-Attributes at the root: `schema` ("probekit-dataset/1"), `generator` (empty for imports), `params`, `classes`,
-`factors` and `mask_names` (JSON), `seed`, `style`, `version` and `content_hash`. Under each split ("train", and "val"
-and "test" where there are any):
+Attributes at the root: `schema` ("probekit-dataset/2"), `generator` (empty for imports), `params`, `classes`,
+`factors` and `mask_names` (JSON), `seed`, `style`, `version`, `content_hash` and `seal`. Under each split ("train", and
+"val" and "test" where there are any):
 
     images          uint8 [N, H, W] or [N, H, W, 3], chunked
     encoded/        in place of images: JPEG files, all of one size (attributes height, width, channels, format);
@@ -11,12 +11,14 @@ and "test" where there are any):
                     losses and scores leave out; absent for unlabelled images
     factors/<name>  one 1-D array for each factor: numbers or fixed-length bytes
     masks           uint8 [N, H, W], bit k is mask_names[k]; absent without masks
+    checksums       uint32 [K], of every chunk; see `probekit.h5.checksums`
 
-Plain h5py reads it without plug-ins. The content hash is defined in `probekit.h5.schema`.
+Plain h5py reads it without plug-ins. The content hash is defined in `probekit.h5.schema`, the seal in
+`probekit.h5.checksums`: whoever changes a file with h5py makes it a damaged one.
 """
 
 from probekit.h5.encoded import EncodedImages, decode, encode
-from probekit.h5.read import Split, open_encoded, read_info, read_labels, read_split
+from probekit.h5.read import Split, open_encoded, read_info, read_labels, read_split, verify
 from probekit.h5.schema import (
     ABSENT,
     COMPRESSIONS,
@@ -56,4 +58,5 @@ __all__ = [
     "read_info",
     "read_labels",
     "read_split",
+    "verify",
 ]

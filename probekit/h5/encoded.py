@@ -4,8 +4,10 @@ Every image has the same shape once decoded: the importer resizes first and enco
 """
 
 import hashlib
+import itertools
 import os
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +17,8 @@ import cv2
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from probekit.h5.checksums import check
 
 FORMAT = "jpeg"
 QUALITY = 95  # own choice: OpenCV's default; benchmarks/importers.py has bytes and error
@@ -58,25 +62,42 @@ def decode(data: bytes, shape: Shape) -> NDArray[np.uint8]:
     return np.asarray(image, np.uint8)
 
 
-def decode_rows(group: h5py.Group, rows: slice, shape: Shape) -> NDArray[np.uint8]:
+def decode_rows(group: h5py.Group, rows: slice, shape: Shape, sums: NDArray[np.uint32]) -> NDArray[np.uint8]:
     """Decodes consecutive images of a group "encoded" in threads: uint8 `[n, *shape]`.
+
+    Args:
+        group: Of a split.
+        rows: Which images.
+        shape: Of one image once decoded.
+        sums: The CRC-32 of every file of the split, `[N]`.
 
     Raises:
         ValueError: If offsets or images are damaged.
     """
-    offsets = read_offsets(group, rows)
-    images = np.empty((len(offsets) - 1, *shape), np.uint8)
+    images = np.empty((rows.stop - rows.start, *shape), np.uint8)
 
     def put(index: int, data: bytes) -> None:
+        check(data, sums[rows.start + index], f"image {rows.start + index} of {group.name}")
         images[index] = decode(data, shape)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(images), DECODED):
-            ends = offsets[start : start + DECODED + 1]
-            held: bytes = group["bytes"][ends[0] : ends[-1]].tobytes()
-            parts = (held[begin:end] for begin, end in zip(ends[:-1] - ends[0], ends[1:] - ends[0], strict=True))
-            list(pool.map(put, range(start, start + len(ends) - 1), parts))
+        for start, files in read_files(group, rows):
+            list(pool.map(put, range(start, start + len(files)), files))
     return images
+
+
+def read_files(group: h5py.Group, rows: slice) -> Iterator[tuple[int, list[bytes]]]:
+    """Consecutive files of a group "encoded", unchecked, some at a time: the first one's place in `rows`, and they.
+
+    Raises:
+        ValueError: If the offsets are damaged.
+    """
+    offsets = read_offsets(group, rows)
+    for start in range(0, len(offsets) - 1, DECODED):
+        ends = offsets[start : start + DECODED + 1]
+        held: bytes = group["bytes"][ends[0] : ends[-1]].tobytes()
+        ends = ends - ends[0]
+        yield start, [held[begin:end] for begin, end in itertools.pairwise(ends)]
 
 
 def read_offsets(group: h5py.Group, rows: slice) -> NDArray[np.int64]:
@@ -96,14 +117,14 @@ class EncodedImages:
     """Encoded images of a split, read in any order from any number of threads; made by `open_encoded`.
 
     Chunks lie in the file as they are, uncompressed, so that reading is a plain read at a known place: neither h5py nor
-    its lock takes part. Holds 8 bytes an image.
+    its lock takes part. Holds 12 bytes an image.
 
     Attributes:
         shape: Of all images once decoded: (N, H, W) or (N, H, W, 3).
     """
 
-    def __init__(self, path: Path, group: h5py.Group, shape: Shape) -> None:
-        """Reads where everything lies.
+    def __init__(self, path: Path, group: h5py.Group, shape: Shape, sums: NDArray[np.uint32]) -> None:
+        """Reads where everything lies; `sums` has the CRC-32 of every file, `[N]`.
 
         Raises:
             ValueError: If the offsets are damaged.
@@ -118,7 +139,7 @@ class EncodedImages:
             self._places[chunk.chunk_offset[0] // self._chunk] = chunk.byte_offset
 
         data.id.chunk_iter(note)
-        self._path = path
+        self._path, self._sums = path, sums
         self._file = path.open("rb", buffering=0)
 
     def __len__(self) -> int:
@@ -128,7 +149,7 @@ class EncodedImages:
         """The encoded files of some images, in that order; for `decode`.
 
         Raises:
-            ValueError: If the file has become shorter.
+            ValueError: If the file has become shorter, or an image is damaged.
         """
         return [self._read(int(index)) for index in indices]
 
@@ -160,6 +181,7 @@ class EncodedImages:
         data = b"".join(parts)
         if len(data) != end - begin:
             raise ValueError(f"expected {end - begin} bytes of image {index} in {self._path}, found {len(data)}")
+        check(data, self._sums[index], f"image {index} in {self._path}")
         return data
 
 
@@ -180,12 +202,14 @@ class EncodedSink:
         self._waiting = bytearray()
         self._ends = [0]
         self._hash = hashlib.sha256()
+        self.sums: list[int] = []  # the CRC-32 of each file
 
     def append(self, files: Sequence[bytes]) -> None:
         """Writes the next files."""
         for data in files:
             self._waiting += data
             self._hash.update(data)
+            self.sums.append(zlib.crc32(data))
             self._ends.append(self._ends[-1] + len(data))
         while len(self._waiting) >= CHUNK:
             self._write(self._waiting[:CHUNK])

@@ -22,12 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SCHEMA = "probekit-dataset/1"
+SCHEMA = "probekit-dataset/2"
 SPLITS = ("train", "val", "test")
 COMPRESSIONS = ("gzip", "lzf", "none")
 
 CHUNK_IMAGES = 64  # measured: larger chunks write no faster, smaller ones compress and read slower
 CHUNK_BYTES = 4 << 20  # bounds memory for large images: 4 MiB is 64 images of 256 x 256
+COLUMN_ROWS = 4096  # rows in a chunk of labels and factors: 32 KiB of 8-byte values
 MASK_BITS = 8  # masks are uint8
 ABSENT, PRESENT, DIFFICULT = 0, 1, 255  # values of multi-label labels; difficult: masked in losses and scores
 EVIDENCE = "evidence:"  # begins the name of the mask of what a class factor changes
@@ -108,6 +109,12 @@ def chunk_rows(height: int, width: int, channels: int) -> int:
 def describe_array(path: str, dtype: str, shape: Sequence[int]) -> bytes:
     """The line that stands before a dataset's digests in the content hash."""
     return f"{path} {dtype} {','.join(map(str, shape))}\n".encode()
+
+
+def hash_order(name: str) -> tuple[int, str]:
+    """Sorts a split's datasets as the content hash takes them."""
+    first = ("images", "encoded/bytes", "encoded/offsets", "masks", "labels")
+    return (first.index(name) if name in first else len(first), name)
 
 
 def start_hash(classes: Sequence[str], mask_names: Sequence[str]) -> "hashlib._Hash":

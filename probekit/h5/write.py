@@ -21,12 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit import __version__
+from probekit.h5.checksums import write_seal
 from probekit.h5.encoded import EncodedSink
 from probekit.h5.read import Split
-from probekit.h5.schema import SCHEMA, SPLITS, chunk_rows, describe_array, start_hash
+from probekit.h5.schema import COLUMN_ROWS, SCHEMA, SPLITS, chunk_rows, describe_array, hash_order, start_hash
 from probekit.h5.target import Target, check_target
-
-COLUMN_ROWS = 4096  # rows in a chunk of labels and factors: 32 KiB of 8-byte values
 
 # What zlib gets. Run-length matching (Z_RLE) makes ordinary deflate streams that any gzip filter reads. Measured on one
 # core at 128 px, thousand images/s and bytes/image, and in brackets level 1 with zlib's defaults:
@@ -295,12 +294,12 @@ class DatasetWriter:
             if not written.done:
                 raise ValueError(f"expected at least one image in split {split}, found none")
             self._write_columns(written)
-            for name in sorted(written.hashes, key=_hash_order):
+            for name in sorted(written.hashes, key=hash_order):
                 if written.group[name].shape[0] != written.done:
                     written.group[name].resize(written.done, axis=0)
             if written.encoded is not None:
                 written.hashes |= written.encoded.finish()
-            for name in sorted(written.hashes, key=_hash_order):
+            for name in sorted(written.hashes, key=hash_order):
                 data = written.group[name]
                 content.update(describe_array(f"{split}/{name}", data.dtype.str, data.shape))
                 content.update(written.hashes[name].digest())
@@ -317,6 +316,7 @@ class DatasetWriter:
         attributes |= {name: json.dumps(value, ensure_ascii=False, allow_nan=False) for name, value in texts.items()}
         for name, value in attributes.items():
             self._file.attrs[name] = value
+        write_seal(self._file, {split: held.encoded.sums for split, held in self._splits.items() if held.encoded})
 
     def _abandon(self) -> None:
         """Closes the temporary, and removes it unless it is to be kept."""
@@ -326,11 +326,6 @@ class DatasetWriter:
             if not self.keep_partial:
                 self.partial.unlink(missing_ok=True)
             self._target.close()
-
-
-def _hash_order(name: str) -> tuple[int, str]:
-    first = ("images", "encoded/bytes", "encoded/offsets", "masks", "labels")
-    return (first.index(name) if name in first else len(first), name)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from probekit.device import (
     describe_device,
     with_precision,
 )
-from probekit.h5 import DatasetInfo, read_info
+from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.models.encoder import split_checkpoint
 from probekit.registry import BRANCHES, METHODS, get
@@ -95,7 +95,7 @@ def pretrain(
     config = with_normalise(with_precision(config, place))
     if config.train.deterministic:
         compute_deterministically(place)
-    info = read_info(data)
+    info = verify(data)
     train = _open(info, "train", config, place)
     if kind.needs_labels:
         check_labels(train, info, method)
@@ -160,7 +160,7 @@ def _resume(
     if config.train.deterministic:
         compute_deterministically(place)
     data = data or run.data()
-    info = read_info(data)
+    info = verify(data)
     if info.content_hash != content["dataset"]["hash"]:
         raise ValueError(
             f"expected {data} as it was when {run.name} started "

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import h5py
 import pytest
 from rich.console import Console
 
@@ -102,7 +101,7 @@ def test_list_for_readers(home: Path) -> None:
 def test_show_describes_and_draws(home: Path) -> None:
     done = typed("show", "data/rect-tri.h5", "--out", "grid.png", cwd=home)
     assert done.returncode == 0, done.stderr
-    assert "probekit-dataset/1" in done.stdout
+    assert "probekit-dataset/2" in done.stdout
     assert (home / "grid.png").stat().st_size > 1000
 
 
@@ -228,11 +227,11 @@ def test_import_then_train_from_an_npz(home: Path) -> None:
 
 
 def test_probe_passes_over_an_unlabelled_validation_split(home: Path) -> None:
-    from tests.datasets import noise_npz
+    from tests.datasets import edited, noise_npz
 
     noise_npz(home / "bare.npz")
     assert typed("import", "bare.npz", "--val-fraction", "0.25", cwd=home).returncode == 0
-    with h5py.File(home / "data" / "bare.h5", "r+") as file:
+    with edited(home / "data" / "bare.h5") as file:
         del file["val/labels"]
     done = typed("probe", "conrec-rect-tri", "--data", "data/bare.h5", "--json", cwd=home)
     assert done.returncode == 0, done.stderr

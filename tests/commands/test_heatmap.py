@@ -27,7 +27,7 @@ from probekit.heatmaps.rows import Questions, Row, Subject, look_rows
 from probekit.heatmaps.score import SCORES
 from probekit.probe.protocol import Part, fit_label
 from probekit.registry import LOOKS
-from tests.datasets import noise_npz
+from tests.datasets import edited, noise_npz
 
 SMALL = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
 OPTIONS = HeatmapOptions(n=10, passes=4, device="cpu")
@@ -240,7 +240,7 @@ def test_unlabelled_images_get_the_looks_that_need_no_classifier(home: Path) -> 
 def test_labels_of_train_alone_explain_nothing(home: Path) -> None:
     """The probe could be fitted, but there is no true class of a test image to ask about."""
     shutil.copy(home / "data/rect-tri.h5", home / "data/unlabelled-test.h5")
-    with h5py.File(home / "data/unlabelled-test.h5", "r+") as file:
+    with edited(home / "data/unlabelled-test.h5") as file:
         del file["test/labels"]
     result = heatmap("conrec-rect-tri", data="data/unlabelled-test.h5", passes=0)
     assert (result["split"], result["target"], result["probe"]) == ("test", None, None)

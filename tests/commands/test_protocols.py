@@ -25,6 +25,7 @@ from probekit.probe.features import BATCH_SIZE, extract
 from probekit.report.section_shapes import SECTIONS as SHAPES
 from probekit.report.shapes import PROBE, mismatch
 from probekit.run import Run
+from tests.datasets import edited
 
 QUICK = ["--epochs", "2", "--batch-size", "8", "--set", "model.width=4", "--set", "train.keep_every=1"]
 CPU = torch.device("cpu")
@@ -259,7 +260,7 @@ def test_the_last_encoder_follows_those_that_were_kept(home: Path) -> None:
 
 
 def drop(home: Path, split: str) -> None:
-    with h5py.File(home / "data/rect-tri.h5", "r+") as file:
+    with edited(home / "data/rect-tri.h5") as file:
         del file[split]
 
 
@@ -438,6 +439,21 @@ def test_exported_embeddings_are_those_of_the_file(home: Path, name: str) -> Non
 
 def test_exports_have_a_known_suffix(home: Path) -> None:
     assert "expected a file NAME.npz or NAME.h5" in str(typed("export-embeddings", "a", "--out", "e.csv").exception)
+
+
+def test_changed_images_never_get_the_old_accuracy(home: Path) -> None:
+    """Embeddings are kept under the content hash, which images changed in place still bear."""
+    words = ("probe", "a", "--no-floors")
+    sure(*words)
+    with h5py.File(home / "data/rect-tri.h5", "r+") as file:
+        file["test/images"][:] = 0
+    for command in (words, ("pretrain", "--resume", "--name", "a", "--epochs", "4"), ("export-embeddings", "a")):
+        assert "/test/images" in str(typed(*command).exception)
+    with edited(home / "data/rect-tri.h5") as file:  # other images, honestly
+        file["test/images"][:] = 0
+    assert "has changed since" in sure(*words)
+    found = json.loads((home / "runs/a/results/probe-val-last.json").read_text())
+    assert found["rows"][0]["accuracy"] == 0.25  # all alike: one class, of four equal ones
 
 
 @pytest.mark.parametrize("kind", ["data", "link", "npz", "damaged"])

@@ -1,0 +1,196 @@
+"""What a dataset file must look like: everything but its rows is checked before any of them is used."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from probekit.h5.checksums import check_seal
+from probekit.h5.encoded import FORMAT
+from probekit.h5.schema import MASK_BITS, SCHEMA, SPLITS, DatasetInfo, SplitInfo
+
+HOW = "type: probekit gen rect-tri, or probekit import SOURCE"
+COLUMN_KINDS = "biufS"  # bool, integers, floats, fixed-length bytes: never objects or references
+
+
+def check_file(path: Path, file: h5py.File) -> DatasetInfo:
+    """Checks attributes, structure and seal, and says what there is.
+
+    Raises:
+        ValueError: If anything is not as `probekit.h5` describes it.
+    """
+    schema = _text(file, "schema")
+    if schema != SCHEMA:
+        raise ValueError(f"expected schema {SCHEMA!r}, found {schema!r}; {HOW} to write it anew")
+    classes, mask_names = _names(file, "classes"), _names(file, "mask_names")
+    if len(mask_names) > MASK_BITS:
+        raise ValueError(f"expected at most {MASK_BITS} mask names, found {len(mask_names)}")
+    factors = _factors(file)
+    columns = tuple(factor["name"] for factor in factors)
+    splits = {name: _check_split(file, name, classes, mask_names, columns) for name in SPLITS if name in file}
+    if "train" not in splits:
+        raise ValueError(f"expected a split 'train', found {', '.join(file) or 'none'}")
+    shapes = {(split.height, split.width, split.channels) for split in splits.values()}
+    if len(shapes) > 1:
+        raise ValueError(f"expected images of one shape in all splits, found {sorted(shapes)}")
+    if len({split.multilabel for split in splits.values() if split.labelled}) > 1:
+        raise ValueError("expected one label or several for each image in all splits, found both")
+    info = DatasetInfo(
+        path=path,
+        schema=schema,
+        generator=_text(file, "generator"),
+        params=_json(file, "params", dict),
+        seed=_integer(file, "seed"),
+        style=_text(file, "style"),
+        classes=classes,
+        factors=tuple(factors),
+        mask_names=mask_names,
+        version=_text(file, "version"),
+        content_hash=_text(file, "content_hash"),
+        splits=splits,
+    )
+    check_seal(file)
+    return info
+
+
+def _check_split(
+    file: h5py.File, name: str, classes: tuple[str, ...], mask_names: tuple[str, ...], factors: tuple[str, ...]
+) -> SplitInfo:
+    group = _member(file, name, h5py.Group)
+    encoded = "encoded" in group
+    n, height, width, channels = _encoded_shape(group) if encoded else _image_shape(group)
+    labelled, multilabel, masked = "labels" in group, False, "masks" in group
+    if labelled:
+        multilabel = _member(group, "labels", h5py.Dataset).ndim == 2
+        labels = _array(group, "labels", "u", 1) if multilabel else _array(group, "labels", "i", 8)
+        _expect_shape(labels, (n, len(classes)) if multilabel else (n,))
+        if not classes:
+            raise ValueError(f"expected class names for {name}/labels, found none in attribute 'classes'")
+    if masked:
+        _expect_shape(_array(group, "masks", "u", 1), (n, height, width))
+        if not mask_names:
+            raise ValueError(f"expected mask names for {name}/masks, found none in attribute 'mask_names'")
+    columns = _member(group, "factors", h5py.Group) if "factors" in group else {}
+    if sorted(columns) != sorted(factors):
+        raise ValueError(f"expected the columns {sorted(factors)} in {name}/factors, found {sorted(columns)}")
+    for factor in factors:
+        _expect_shape(_array(columns, factor, COLUMN_KINDS, None), (n,))
+    return SplitInfo(name, n, height, width, channels, labelled, masked, factors, multilabel, encoded)
+
+
+def _image_shape(group: h5py.Group) -> tuple[int, int, int, int]:
+    """N, H, W and C of images that are kept as pixels."""
+    images = _array(group, "images", "u", 1)
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3) or 0 in images.shape:
+        raise ValueError(
+            f"expected {images.name} of shape [N, H, W] or [N, H, W, 3], none empty, found {list(images.shape)}"
+        )
+    return (*images.shape[:3], 3 if images.ndim == 4 else 1)
+
+
+def _encoded_shape(group: h5py.Group) -> tuple[int, int, int, int]:
+    """N, H, W and C of images that are kept as JPEG files."""
+    if "images" in group:
+        raise ValueError(f"expected images or encoded in {group.name}, found both")
+    encoded = _member(group, "encoded", h5py.Group)
+    data, offsets = _array(encoded, "bytes", "u", 1), _array(encoded, "offsets", "i", 8)
+    plain = data.chunks is not None and data.id.get_create_plist().get_nfilters() == 0
+    if data.ndim != 1 or not plain or group.file.userblock_size:  # they are read without HDF5's help
+        raise ValueError(f"expected one row of uncompressed, chunked bytes in {data.name}, found something else")
+    if offsets.ndim != 1 or len(offsets) < 2:
+        raise ValueError(f"expected N + 1 offsets in {offsets.name}, none empty, found shape {list(offsets.shape)}")
+    if _text(encoded, "format") != FORMAT:
+        raise ValueError(f"expected format {FORMAT!r} in {encoded.name}, found {_text(encoded, 'format')!r}")
+    height, width, channels = (_integer(encoded, name) for name in ("height", "width", "channels"))
+    if height < 1 or width < 1 or channels not in (1, 3):
+        raise ValueError(
+            f"expected pixels, and 1 or 3 channels, in {encoded.name}, found {height} x {width} x {channels}"
+        )
+    return len(offsets) - 1, height, width, channels
+
+
+def _member(group: h5py.Group, name: str, kind: type) -> Any:
+    """A group or dataset that lies in this very file: no soft or external link."""
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"expected {group.name.rstrip('/')}/{name} in the file itself, found a link or nothing")
+    member = group[name]
+    if not isinstance(member, kind):
+        raise ValueError(f"expected a {kind.__name__.lower()} at {member.name}, found another kind of object")
+    return member
+
+
+def _array(group: h5py.Group, name: str, kinds: str, itemsize: int | None) -> h5py.Dataset:
+    """A dataset of plain numbers or bytes, stored completely and in this very file."""
+    array = _member(group, name, h5py.Dataset)
+    if array.dtype.kind not in kinds or itemsize not in (None, array.dtype.itemsize) or array.dtype.hasobject:
+        wanted = np.dtype(f"{kinds}{itemsize}").name if itemsize else "numbers or fixed-length text"
+        raise ValueError(f"expected {wanted} in {array.name}, found {array.dtype}")
+    if array.is_virtual or array.external:
+        raise ValueError(f"expected {array.name} in the file itself, found it spread over other files")
+    if array.shape is None:
+        raise ValueError(f"expected values in {array.name}, found none")
+    if array.chunks is None:
+        complete = array.id.get_storage_size() >= array.size * array.dtype.itemsize
+    else:
+        chunks = [-(-side // chunk) for side, chunk in zip(array.shape, array.chunks, strict=True)]
+        complete = array.id.get_num_chunks() == int(np.prod(chunks, dtype=object))
+    if not complete:  # also stops a tiny file that claims a huge shape
+        raise ValueError(f"expected {array.shape[0]} complete rows in {array.name}, found some never written")
+    return array
+
+
+def _expect_shape(array: h5py.Dataset, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise ValueError(f"expected shape {list(shape)} of {array.name}, found {list(array.shape)}")
+
+
+def _text(file: h5py.Group, name: str) -> str:
+    value = _attribute(file, name)
+    if not isinstance(value, str):
+        raise ValueError(f"expected text in attribute {name!r}, found {type(value).__name__}")
+    return value
+
+
+def _integer(file: h5py.Group, name: str) -> int:
+    value = _attribute(file, name)
+    if not isinstance(value, np.integer):
+        raise ValueError(f"expected a whole number in attribute {name!r}, found {type(value).__name__}")
+    return int(value)
+
+
+def _json(file: h5py.File, name: str, kind: type) -> Any:
+    try:
+        value = json.loads(_text(file, name))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"expected JSON in attribute {name!r}, found something else") from error
+    if not isinstance(value, kind):
+        raise ValueError(f"expected a JSON {kind.__name__} in attribute {name!r}, found {type(value).__name__}")
+    return value
+
+
+def _names(file: h5py.File, name: str) -> tuple[str, ...]:
+    values = _json(file, name, list)
+    if not all(isinstance(value, str) for value in values) or len(set(values)) != len(values):
+        raise ValueError(f"expected distinct names in attribute {name!r}, found other values")
+    return tuple(values)
+
+
+def _factors(file: h5py.File) -> list[dict[str, Any]]:
+    """The factor table: each has a name and a kind, and both ends of a range or neither."""
+    factors: list[dict[str, Any]] = _json(file, "factors", list)
+    for factor in factors:
+        if not isinstance(factor, dict) or not all(isinstance(factor.get(key), str) for key in ("name", "kind")):
+            raise ValueError("expected attribute 'factors' to be a list of objects with a name and a kind")
+        ends = [factor[end] for end in ("low", "high") if end in factor]
+        if len(ends) == 1 or not all(isinstance(end, int | float) and math.isfinite(end) for end in ends):
+            raise ValueError(f"expected numbers low and high of factor {factor['name']!r} in attribute 'factors'")
+    return factors
+
+
+def _attribute(file: h5py.Group, name: str) -> Any:
+    if name not in file.attrs:
+        raise ValueError(f"expected attribute {name!r}, found none; {HOW}")
+    return file.attrs[name]

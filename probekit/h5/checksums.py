@@ -1,0 +1,156 @@
+"""Checksums, so that the file knows itself: of each chunk as it is stored, checked whenever it is read, and a seal.
+
+Each split has `checksums`, uint32 `[K]`: for images (or encoded/bytes), masks, labels and factors sorted by name, one
+after the other, the CRC-32 of each chunk's bytes as they lie in the file, compressed or not (its first value being the
+chunk's filter mask); for encoded/bytes, of each
+JPEG file, which is what is read of it (so a wrong offset is found as well). Compressed bytes are few: that is why
+checking costs little (benchmarks/h5.py). The root attribute `seal` is the SHA-256, in hex, of the root attributes, the
+names, types, shapes and filters of all datasets, and the checksums. It is checked whenever a file is opened.
+
+What is not covered is what holds no data: nothing that is read comes from there.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from probekit.h5.schema import SPLITS
+
+TABLE = "checksums"
+SEALED = (
+    "schema",
+    "generator",
+    "params",
+    "classes",
+    "factors",
+    "mask_names",
+    "seed",
+    "style",
+    "version",
+    "content_hash",
+)
+DAMAGED = "it was damaged or changed after it was written; restore it from a copy, or make it anew"
+
+Sums = dict[str, NDArray[np.uint32]]  # under each dataset's path in the split
+
+
+def write_seal(file: h5py.File, encoded: dict[str, list[int]]) -> None:
+    """Reads every chunk back as it is stored, and writes checksums and seal: the last thing that a writer does.
+
+    Args:
+        file: All else is in it.
+        encoded: The CRC-32 of each JPEG file of the splits that have them.
+    """
+    file.flush()
+    for split in (name for name in SPLITS if name in file):
+        group = file[split]
+        parts = [
+            encoded[split]
+            if name == "encoded/bytes"
+            else [zlib.crc32(*chunk) for chunk in _stored(group[name], range(n))]
+            for name, n in _counts(group).items()
+        ]
+        if TABLE in group:
+            del group[TABLE]
+        group.create_dataset(TABLE, data=np.concatenate(parts).astype("<u4"), track_times=False)
+    file.attrs["seal"] = _seal(file)
+
+
+def check_seal(file: h5py.File) -> None:
+    """Compares attributes, structure and checksums with the seal.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    found, expected = _seal(file), file.attrs.get("seal")
+    if found != expected:
+        raise ValueError(f"expected the contents of seal {str(expected)[:12]}, found those of {found[:12]}: {DAMAGED}")
+
+
+def read_sums(group: h5py.Group) -> Sums:
+    """The checksums of a split whose seal was checked."""
+    counts = _counts(group)
+    ends = np.cumsum(list(counts.values()))
+    return dict(zip(counts, np.split(group[TABLE][:], ends[:-1]), strict=True))
+
+
+def read_rows(group: h5py.Group, name: str, rows: slice, sums: Sums) -> NDArray[Any]:
+    """Rows of a dataset of a split, once the chunks that hold them are found to be as they were written.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    data, step = group[name], group[name].chunks[0]
+    touched = range(rows.start // step, -(-rows.stop // step))
+    for k, (stored, skipped) in zip(touched, _stored(data, touched), strict=True):
+        rows_of_it = f"rows {k * step} to {min((k + 1) * step, len(data)) - 1} of {data.name}"
+        check(stored, sums[name][k], rows_of_it, start=skipped)
+    values: NDArray[Any] = data[rows]
+    return values
+
+
+def check(stored: bytes, expected: int, what: str, start: int = 0) -> None:
+    """Compares bytes with their checksum, whose first value is `start`.
+
+    Raises:
+        ValueError: If it differs.
+    """
+    found = zlib.crc32(stored, start)
+    if found != expected:
+        raise ValueError(f"expected checksum {expected:08x} of {what}, found {found:08x}: {DAMAGED}")
+
+
+def _counts(group: h5py.Group) -> dict[str, int]:
+    """Checksums of each dataset of a split."""
+    names = [name for name in ("images", "encoded/bytes", "masks", "labels") if name in group]
+    names += [f"factors/{name}" for name in sorted(group.get("factors", ()))]
+    counts = {}
+    for name in names:
+        data = group[name]
+        shape, chunks = data.shape, data.chunks
+        if chunks is None or chunks[1:] != shape[1:]:
+            raise ValueError(f"expected {data.name} in chunks of whole rows, found it in another layout")
+        counts[name] = len(group["encoded/offsets"]) - 1 if name == "encoded/bytes" else -(-shape[0] // chunks[0])
+    return counts
+
+
+def _stored(data: h5py.Dataset, chunks: range) -> Iterator[tuple[bytes, int]]:
+    """The bytes of chunks as they lie in the file, and the filters that were left out."""
+    for k in chunks:
+        skipped, stored = data.id.read_direct_chunk((k * data.chunks[0],) + (0,) * (data.ndim - 1))
+        yield stored, skipped
+
+
+def _seal(file: h5py.File) -> str:
+    total = hashlib.sha256(json.dumps([str(file.attrs.get(name)) for name in SEALED]).encode())
+    for split in (name for name in SPLITS if name in file):
+        group = file[split]
+        counts = _counts(group)
+        for name, n in counts.items():
+            total.update(_describe(f"{split}/{name}", n, group[name]))
+        if "encoded" in group:
+            attributes = sorted((name, str(value)) for name, value in group["encoded"].attrs.items())
+            total.update(json.dumps(attributes).encode())
+            total.update(_describe(f"{split}/encoded/offsets", 0, group["encoded/offsets"]))
+        table = group.get(TABLE)
+        if not isinstance(table, h5py.Dataset) or table.dtype != np.uint32 or table.ndim != 1:
+            raise ValueError(f"expected checksums of split {split}, uint32 in one row, found none")
+        if len(table) != sum(counts.values()):
+            raise ValueError(f"expected {sum(counts.values())} checksums of split {split}, found {len(table)}")
+        total.update(table[:].tobytes())
+    return total.hexdigest()
+
+
+def _describe(path: str, checksums: int, data: h5py.Dataset) -> bytes:
+    """All that makes values of stored bytes."""
+    made = data.id.get_create_plist()
+    filters = [made.get_filter(k)[:3] for k in range(made.get_nfilters())]
+    line = f"{path} {checksums} {data.shape} {data.chunks} {filters}\n"
+    kind: bytes = data.id.get_type().encode()
+    return line.encode() + kind

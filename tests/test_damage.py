@@ -1,0 +1,170 @@
+"""Damaged dataset files: every flipped bit is refused in one line or harmless; locks; what was changed is never taken.
+
+Alone: pytest tests/test_damage.py
+"""
+
+import fcntl
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from probekit.cli import app
+from probekit.h5 import open_encoded, read_info, read_split, verify
+from tests.datasets import noise_npz, small_shapes
+
+FLIPS = 50  # of each kind of file: 200 in all
+ROOT = Path(__file__).parent.parent
+# In a child: HDF5 itself must not crash either.
+FLIPPED = """
+import json, pickle, sys
+from pathlib import Path
+import numpy as np
+from probekit.h5 import open_encoded, read_info, read_split, verify
+
+path, kind = Path(sys.argv[1]), sys.argv[2]
+
+def contents():
+    info = read_info(path)
+    held = [info]
+    for split in info.splits:
+        rows = read_split(path, split, masks=True)
+        held += [rows.images, rows.labels, rows.masks, sorted(rows.factors.items())]
+        if info.splits[split].encoded:
+            with open_encoded(path, split) as encoded:
+                held.append(encoded.read(range(len(encoded))))
+    return pickle.dumps(held)
+
+def refused(call):
+    try:
+        return None if call() == before[call] else "read as something else"
+    except ValueError as error:
+        assert "\\n" not in str(error) and str(path) in str(error), error
+        return "refused"
+
+whole = path.read_bytes()
+before = {call: call() for call in (contents, lambda: verify(path))}
+found = []
+for seed in range(int(sys.argv[3])):
+    rng = np.random.default_rng([len(kind), seed])
+    data = bytearray(whole)
+    data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+    path.write_bytes(data)
+    found.append([refused(call) for call in before])
+print(json.dumps(found))
+"""
+
+
+def typed(*words: str) -> str:
+    done = CliRunner().invoke(app, list(words))
+    assert done.exit_code == 0, done.exception
+    return done.output
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a file of each kind."""
+    monkeypatch.setattr("probekit.h5.encoded.CHUNK", 3000)  # little that holds no data
+    small_shapes(tmp_path / "plain.h5", n=20, n_test=8, size=16)
+    typed("gen", "rect-tri", "--n", "70", "--n-test", "8", "--size", "16", "--out", str(tmp_path / "packed.h5"))
+    typed("import", str(noise_npz(tmp_path / "noise.npz", channels=3)), "--out", str(tmp_path / "imported.h5"))
+    with np.load(tmp_path / "noise.npz") as noise:
+        for index, image in enumerate(noise["x_train"]):
+            picture = tmp_path / "pictures" / ("test" if index > 17 else "train") / "ab"[index % 2] / f"{index}.png"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(picture), image)
+    words = ("--size", "32", "--resize", "squash", "--max-gb", "0")
+    typed("import", str(tmp_path / "pictures"), "--out", str(tmp_path / "jpeg.h5"), *words)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["plain", "packed", "imported", "jpeg"])
+def test_a_flipped_bit_is_refused_or_harmless(made: Path, kind: str) -> None:
+    path = made / f"{kind}.h5"
+    assert read_info(path).splits["train"].encoded == (kind == "jpeg")
+    command = [sys.executable, "-c", FLIPPED, str(path), kind, str(FLIPS)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert len(found) == FLIPS
+    assert all(read == checked and read in (None, "refused") for read, checked in found), found
+    assert sum(read == "refused" for read, _ in found) > FLIPS // 10  # else the flips would show nothing
+
+
+def test_every_part_is_covered(tmp_path: Path) -> None:
+    """One value of each kind changed through h5py, which leaves a file that is sound in all else."""
+    path = tmp_path / "a.h5"
+    small_shapes(path, n=20, n_test=8, size=16)
+    whole = path.read_bytes()
+    with h5py.File(path) as file:
+        names = [name for name in ("images", "masks", "labels") if name in file["test"]]
+        names += [f"factors/{name}" for name in file["test/factors"]]
+        attributes = list(file.attrs)
+    for name in names:
+        path.write_bytes(whole)
+        with h5py.File(path, "r+") as file:
+            data = file["test"][name]
+            data[-1] = np.roll(data[-1], 1) if data.ndim > 1 else data[0] if data[0] != data[-1] else data[-1] * 0
+            changed = data[:].tobytes()
+        if changed == _values(whole, path, name):
+            continue
+        with pytest.raises(ValueError, match=r"expected checksum .* of rows 0 to 7 of /test/.*, found"):
+            read_split(path, "test", masks=True)
+        with pytest.raises(ValueError, match="damaged or changed"):
+            verify(path)
+    for name in attributes:
+        path.write_bytes(whole)
+        with h5py.File(path, "r+") as file:
+            value = file.attrs[name]
+            file.attrs[name] = value + 1 if name == "seed" else value.replace("a", "b") + " "
+        with pytest.raises(ValueError, match=name if name == "schema" else "damaged or changed|JSON|attribute"):
+            read_info(path)
+
+
+def _values(whole: bytes, path: Path, name: str) -> bytes:
+    other = path.with_name("whole.h5")
+    other.write_bytes(whole)
+    with h5py.File(other) as file:
+        values: bytes = file["test"][name][:].tobytes()
+    return values
+
+
+def test_streamed_files_are_checked_one_by_one(made: Path) -> None:
+    path = made / "jpeg.h5"
+    with h5py.File(path, "r+") as file:
+        begin = int(file["train/encoded/offsets"][7])
+        file["train/encoded/bytes"][begin + 300] ^= 1
+    with open_encoded(path, "train") as encoded:
+        encoded.read([6, 8])
+        with pytest.raises(ValueError, match=r"expected checksum .* of image 7 in .*jpeg\.h5, found"):
+            encoded.read([6, 7])
+
+
+def test_reading_does_not_lock_and_a_writer_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    small_shapes(path, n=20, n_test=8, size=16)
+    with path.open("r+b") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        verify(path)
+        with h5py.File(path, "r+", locking=False) as file:
+            file["test/images"][:] = 0
+        with pytest.raises(ValueError, match=r"cannot read .*a\.h5: another process has it open for writing; wait"):
+            verify(path)
+    with pytest.raises(ValueError, match="not a readable dataset file"):
+        verify(path)
+
+
+def test_show_verifies(made: Path) -> None:
+    path = made / "packed.h5"
+    assert "verified: every checksum, and the hash" in typed("show", str(path), "--verify")
+    with h5py.File(path, "r+") as file:
+        file["test/images"][:] = 0
+    done = CliRunner().invoke(app, ["show", str(path), "--verify"])
+    assert isinstance(done.exception, ValueError)
+    assert "/test/images" in str(done.exception)
