@@ -19,7 +19,7 @@ NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # some network file s
 
 
 def lock(handle: int, *, shared: bool = False) -> bool:
-    """Locks an open file for this process (`shared`: and others alike) until it is closed; False if another holds it."""
+    """Locks an open file for this process (or `shared` with others) until it is closed; False if another holds it."""
     if fcntl is None:
         return True
     try:
