@@ -26,6 +26,7 @@ from probekit.registry import nearest
 
 SCHEMA = "probekit-run/1"
 IMPORTED = "imported"  # the state of a run whose encoder was not trained here
+DONE = ("finished", IMPORTED)  # states of runs that nothing is missing of
 LONGEST = 150  # bytes of a name: file systems take 255, and commands add to it
 FORBIDDEN = '<>:"/\\|?*'  # in names, somewhere
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no names of folders on Windows
@@ -208,6 +209,19 @@ def create_run(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> Ru
     new.path.rename(path)
     sync_folder(path.parent)
     return run
+
+
+def how_far(content: Mapping[str, Any], epoch: int) -> str:
+    """ "epoch 45", or "epoch 3 of 45, interrupted" where the encoder is not that of the end.
+
+    Args:
+        content: Of run.json; config and state are read.
+        epoch: After which the encoder was written.
+    """
+    train = content["config"].get("train")
+    epochs = train.get("epochs") if isinstance(train, Mapping) else None
+    told = f"epoch {epoch}" if epochs in (None, epoch) else f"epoch {epoch} of {epochs}"
+    return told if content["state"] in DONE else f"{told}, {content['state']}"
 
 
 def find_runs(folder: Path) -> list[Run]:

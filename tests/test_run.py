@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probekit.run import check_name, create_run, find_runs, free_name, open_run, to_json, write_json
+from probekit.run import check_name, create_run, find_runs, free_name, how_far, open_run, to_json, write_json
 from tests.datasets import RUN
 
 
@@ -34,6 +34,14 @@ def test_overwrite_never_removes_something_other_than_a_run(tmp_path: Path) -> N
     with pytest.raises(ValueError, match="not touched"):
         create_run(tmp_path / "a", RUN, overwrite=True)
     assert precious.exists()
+
+
+def test_how_far_names_the_epochs_that_are_missing() -> None:
+    content = {"config": {"train": {"epochs": 45}}}
+    assert how_far({**content, "state": "interrupted"}, 3) == "epoch 3 of 45, interrupted"
+    assert how_far({**content, "state": "finished"}, 3) == "epoch 3 of 45"
+    assert how_far({**content, "state": "finished"}, 45) == "epoch 45"
+    assert how_far({"config": {}, "state": "imported"}, 0) == "epoch 0"
 
 
 def test_newest_run_and_names(tmp_path: Path) -> None:

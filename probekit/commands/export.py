@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from probekit.commands.embeddings import sha256, trained_embedder
+from probekit.commands.locate import run_or_newest
 from probekit.commands.pooled import pool_warnings
 from probekit.commands.probe import dataset_of
 from probekit.data import check_channels
 from probekit.device import choose_device
 from probekit.h5 import DatasetInfo, read_split
 from probekit.models.encoder import encoder_file
-from probekit.run import open_run
 
 FORMAT = "probekit-embeddings/1"
 SUFFIXES = (".npz", ".h5")
@@ -55,7 +55,7 @@ def run_export(
         ValueError: If `out` exists, is no file of embeddings or has another suffix, or there is no such run, checkpoint
             or data.
     """
-    run = open_run(name, runs)
+    run = run_or_newest(name, runs, console)
     out = out or run.path / f"embeddings-{checkpoint}.npz"
     if out.suffix not in SUFFIXES:
         raise ValueError(f"expected a file NAME.npz or NAME.h5, found {out}; type --out {out.with_suffix('.npz')}")

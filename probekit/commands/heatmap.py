@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from probekit.commands.embeddings import sha256
+from probekit.commands.locate import run_or_newest
 from probekit.commands.pooled import open_encoder, pool_warnings
 from probekit.commands.probe import dataset_of
 from probekit.commands.show import draw_run
@@ -34,7 +35,7 @@ from probekit.heatmaps.truth import Truth, read_truth
 from probekit.models.encoder import encoder_file
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.registry import LOOKS, nearest
-from probekit.run import Run, open_run, write_json
+from probekit.run import Run, how_far, write_json
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,7 @@ def run_heatmap(
     """
     started = time.monotonic()
     _check(options)
-    run = open_run(name, runs)
-    if name is None:
-        console.print(f"run: {run.path} (the newest)")
+    run = run_or_newest(name, runs, console)
     info = dataset_of(run, data, console)
     with run.locked("heatmap"):  # two at once would write one result
         work, settings, decodes = _prepare(run, info, options, console)
@@ -147,7 +146,9 @@ def _prepare(
     if info.multilabel:
         raise ValueError(f"expected one label an image, found several in {info.path}; choose another --data")
     truth = read_truth(info, split, options.n)
-    console.print(f"looking into {run.name}, epoch {header['epoch']}, at {len(truth.index)} {split} images ...")
+    console.print(
+        f"looking into {run.name}, {how_far(run.read(), header['epoch'])}, at {len(truth.index)} {split} images ..."
+    )
 
     def placed(images: NDArray[np.uint8]) -> Tensor:
         return to_device(np.ascontiguousarray(images), device, max_size=header["max_size"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from probekit.run import Run
+from probekit.run import DONE, Run, find_runs, open_run
 
 
 def newest_dataset(folder: Path) -> Path | None:
@@ -12,6 +12,30 @@ def newest_dataset(folder: Path) -> Path | None:
     found = (path for path in folder.glob("*.h5") if path.is_file())
     files = sorted(found, key=lambda file: (file.stat().st_mtime_ns, file.name))
     return files[-1] if files else None
+
+
+def run_or_newest(named: str | None, folder: Path, console: Console) -> Run:
+    """The named run, or the newest that has finished, or else the newest; says which it took and what it passed over.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if named is not None:
+        return open_run(named, folder)
+    newest_first = find_runs(folder)[::-1]
+    states = [_state(run) for run in newest_first]
+    place = next((i for i, state in enumerate(states) if state in DONE), 0)
+    chosen = newest_first[place] if newest_first else open_run(None, folder)
+    passed = "; ".join(f"{run.name}, {state}" for run, state in zip(newest_first[:place], states, strict=False))
+    console.print(f"run: {chosen.path} (the newest{f' that has finished; passed over: {passed}' if passed else ''})")
+    return chosen
+
+
+def _state(run: Run) -> str:
+    try:
+        return str(run.read()["state"])
+    except ValueError:
+        return "unreadable"
 
 
 def check_h5(out: Path) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from probekit.commands.embeddings import sha256
 from probekit.commands.every import EVERY, along_checkpoints, kept_encoders
+from probekit.commands.locate import run_or_newest
 from probekit.commands.pooled import open_encoder, pool_warnings, with_pool
 from probekit.commands.probe_options import SGD, ProbeOptions
 from probekit.commands.protocols import SECTIONS, Row, Settings, sections_for
@@ -25,7 +26,7 @@ from probekit.probe.curves import draw_every
 from probekit.probe.paired import VERDICTS, against_floors
 from probekit.probe.section_tables import every_table, fingerprint_table
 from probekit.registry import METHODS, get, nearest
-from probekit.run import IMPORTED, Run, open_run, write_json
+from probekit.run import IMPORTED, Run, how_far, write_json
 
 
 def run_probe(
@@ -69,9 +70,7 @@ def run_probe(
     options = options or ProbeOptions()
     assert (options.recipe is not None) == (protocol == SGD)
     fitted = next(iter(PROTOCOLS)) if protocol == SGD else protocol
-    run = open_run(name, runs)
-    if name is None:
-        console.print(f"run: {run.path} (the newest)")
+    run = run_or_newest(name, runs, console)
     info = dataset_of(run, data, console)
     encoder, header = open_encoder(run, checkpoint)
     for line in pool_warnings(encoder):
@@ -227,7 +226,9 @@ def _print(run: Run, results: Mapping[str, Mapping[str, Any]], data: Path | None
     for name, result in results.items():
         if name == "linear":
             count = result["rows"][0]["n"]
-            console.print(f"{run.name}, epoch {result['epoch']}, on {result['data']}: {count} test images")
+            console.print(
+                f"{run.name}, {how_far(run.read(), result['epoch'])}, on {result['data']}: {count} test images"
+            )
         else:
             console.print(f"{EVERY if name == 'every' else SECTIONS[name].title}. {result['how']}")
         table = (

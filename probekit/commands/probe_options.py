@@ -84,6 +84,8 @@ def read_fractions(text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
     try:
+        if not text.isascii():  # float reads the digits of every script, and the result would not say so
+            raise ValueError
         return tuple(float(part) / 100 for part in text.split(","))
     except ValueError:
         raise ValueError(f"expected percentages with commas, found {text!r}; type: --fractions 1,10,100") from None

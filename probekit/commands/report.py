@@ -6,13 +6,14 @@ from typing import Any
 
 from rich.console import Console
 
+from probekit.commands.locate import run_or_newest
 from probekit.registry import nearest
 from probekit.report import html, markdown
 from probekit.report.build import build
 from probekit.report.collect import collect
 from probekit.report.document import command
 from probekit.report.write import check_report, write_report
-from probekit.run import Run, open_run, to_json
+from probekit.run import Run, to_json
 
 WRITERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "html": lambda content: html.render(build(content)),
@@ -44,9 +45,7 @@ def run_report(
     """
     if form not in WRITERS:
         raise ValueError(nearest("format", form, WRITERS))
-    found = [open_run(name, runs) for name in names] or [open_run(None, runs)]
-    if not names:
-        console.print(f"run: {found[0].path} (the newest)")
+    found = [run_or_newest(name, runs, console) for name in names or (None,)]
     check_once(found)
     if out is None and form == "html":
         out = found[0].path / "report.html" if len(found) == 1 else reports / f"{_name(found)}.html"

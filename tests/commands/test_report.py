@@ -46,6 +46,13 @@ def test_the_newest_run_is_reported_beside_itself(home: Path, monkeypatch: pytes
     assert f'content="{SCHEMA}"' in page[:4096]
 
 
+def test_the_newest_prefers_what_has_finished(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = home / "runs/b/run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"state": "interrupted"}))
+    _, said = report(home, monkeypatch=monkeypatch)
+    assert "run: runs/a (the newest that has finished; passed over: b, interrupted)" in said
+
+
 def test_several_runs_share_a_page(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, said = report(home, "a", "runs/b", monkeypatch=monkeypatch)
     assert "report reports/a+b.html" in said
