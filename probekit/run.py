@@ -212,7 +212,7 @@ def create_run(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> Ru
 
 
 def how_far(content: Mapping[str, Any], epoch: int) -> str:
-    """ "epoch 45", or "epoch 3 of 45, interrupted" where the encoder is not that of the end.
+    """Says "epoch 45", or "epoch 3 of 45, interrupted" where the encoder is not that of the end.
 
     Args:
         content: Of run.json; config and state are read.
