@@ -261,7 +261,7 @@ def test_rectangles_stand_anywhere_in_their_disc_alike() -> None:
     reach = np.sqrt(rounded * (width / height + height / width)) / 2
     x, y = f["x"] - 64.0, f["y"] - 64.0
     share = (x**2 + y**2) / (63.0 - reach) ** 2  # of the disc's area
-    for corner in (0, 1):
-        mine = f["corner"] == corner
+    for label in range(4):
+        mine = 2 * f["corner"] + f["triangle"] == label
         assert kstest(share[mine], "uniform").pvalue > 1e-4
         assert kstest(np.arctan2(y, x)[mine] / (2 * np.pi) + 0.5, "uniform").pvalue > 1e-4
