@@ -2,12 +2,13 @@
 
 embeddings/SPLIT-KEY.npy, float32 `[N, D]`. KEY is a hash of all that an embedding depends on: the encoder's file (or
 spec and seed of random weights), pooling, the size of the input, the dataset's content, the kind of device. Another
-encoder never finds it.
+encoder never finds it. Behind the array, where NumPy does not read, stands the CRC-32 of all before it: what is damaged
+is computed again.
 """
 
 import hashlib
 import json
-import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,15 @@ from numpy.typing import NDArray
 
 from probekit.commands.pooled import open_encoder, random_encoder
 from probekit.data import read_chunks, to_device
+from probekit.files import replaced
 from probekit.h5 import DatasetInfo
 from probekit.models.encoder import Encoder, encoder_file, split_checkpoint
 from probekit.models.untrained import untrained_beside
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.run import Run
 
+CRC = 4  # bytes
+READ = 2**24  # bytes of a file at a time
 FORMAT = 1  # to be raised when an encoder's forward pass changes its numbers
 
 Floats = NDArray[np.float32]
@@ -57,9 +61,9 @@ class Embedder:
         self.encoder: Encoder | None = None
 
     def __call__(self, info: DatasetInfo, split: str) -> Floats:
-        """The embeddings `[N, D]` of a split, a memory map; computed only if they are not kept yet."""
+        """The embeddings `[N, D]` of a split, a memory map; computed only if they are not kept yet, or damaged."""
         path = self.path(info, split)
-        if not path.exists():
+        if not _is_whole(path):
             _write(path, self._embed(info, split), info.splits[split].n)
         kept: Floats = np.load(path, mmap_mode="c")  # not "r": torch takes no array that cannot be written
         return kept
@@ -142,9 +146,8 @@ def sha256(path: Path) -> str:
 def _write(path: Path, chunks: Iterator[Floats], n: int) -> None:
     """Writes rows as they come, whole or not at all."""
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    out, start = None, 0
-    try:
+    with replaced(path) as temporary:
+        out, start = None, 0
         for rows in chunks:
             if out is None:
                 out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(n, rows.shape[1]))
@@ -153,6 +156,24 @@ def _write(path: Path, chunks: Iterator[Floats], n: int) -> None:
         assert out is not None
         assert start == n
         out.flush()
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        checksum = _checksum(temporary, temporary.stat().st_size)
+        with temporary.open("ab") as file:
+            file.write(checksum)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the file is as `_write` left it."""
+    if not path.is_file() or (size := path.stat().st_size - CRC) < 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(size)
+        return file.read() == _checksum(path, size)
+
+
+def _checksum(path: Path, size: int) -> bytes:
+    """CRC-32 of the first `size` bytes of a file."""
+    found = 0
+    with path.open("rb") as file:
+        for start in range(0, size, READ):
+            found = zlib.crc32(file.read(min(READ, size - start)), found)
+    return found.to_bytes(CRC, "little")

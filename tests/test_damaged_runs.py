@@ -1,0 +1,275 @@
+"""A damaged run folder: every command that reads it says so in one line, or does without what is lost.
+
+A sample of the damages; all of them, each under every command, with PROBEKIT_DAMAGES=500 pytest tests/test_damage.py
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from probekit.models.tensor_files import read_tensors, save_tensors
+from tests.commands.typed import typed
+
+ALL = 500
+DAMAGES = int(os.environ.get("PROBEKIT_DAMAGES", "30"))
+PATIENCE = 100  # seconds, after which a command hangs
+COMMANDS = {
+    "probe": ["probe", "r", "--no-floors"],
+    "probe best": ["probe", "r", "--no-floors", "--checkpoint", "best_val"],
+    "probe every": ["probe", "r", "--no-floors", "--every"],
+    "heatmap": ["heatmap", "r", "--n", "2", "--passes", "0", "--look", "input-gradient"],
+    "report": ["report", "r"],
+    "compare": ["compare", "r", "other"],
+    "show": ["show", "--run", "r"],
+    "export": ["export-embeddings", "r"],
+    "resume": ["pretrain", "--resume", "--name", "r", "--epochs", "3"],
+}
+READS = {  # what of a run folder, beside run.json
+    "probe": ["encoder.safetensors", "embeddings/*", "results/*", "figures/*", ".probe.lock"],
+    "probe best": ["checkpoints/best_val.pt"],
+    "probe every": ["checkpoints/*.safetensors", "encoder.safetensors", "embeddings/*"],
+    "heatmap": ["encoder.safetensors", "results/heatmap*", "figures/heatmap*", ".heatmap.lock"],
+    "report": ["metrics.jsonl", "results/*"],
+    "compare": ["results/*"],
+    "show": ["checkpoints/last.pt", "figures/views*"],
+    "export": ["encoder.safetensors", "embeddings/*"],
+    "resume": ["checkpoints/last.pt", "metrics.jsonl", ".train.lock"],
+}
+SVG = '<svg xmlns="http://www.w3.org/2000/svg"/>'
+
+
+class HangError(BaseException):
+    """A command did not end. Not an `Exception`: no command may catch it."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def undrawn() -> Iterator[None]:
+    """Pictures are drawn empty: what they show is of no matter here, and takes most of the time."""
+
+    def save(figure: Figure, out: Any, *, format: str, metadata: Mapping[str, Any], **options: Any) -> None:
+        if format == "svg":
+            out.write(SVG)
+        else:
+            plain(Figure(figsize=(0.1, 0.1)), out, format=format, metadata=metadata)
+
+    plain = Figure.savefig
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run for which commands have been typed, and its copy to compare it with."""
+    folder = tmp_path_factory.mktemp("whole")
+    images = ["gen", "rect-tri", "--n", "8", "--n-test", "4", "--size", "16", "--workers", "1"]
+    small = ["--set", "model.width=2", "--set", "model.depth=2", "--set", "train.keep_every=1"]
+    train = ["pretrain", "simclr", "--name", "r", "--epochs", "2", "--batch-size", "4", "--eval-every", "1", *small]
+    for arguments in (images, train, *(COMMANDS[name] for name in ("probe every", "heatmap", "show"))):
+        done = typed(*arguments, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    shutil.copytree(folder / "runs" / "r", folder / "runs" / "other")
+    for file in (folder / "runs" / "other" / "results").iterdir():
+        file.write_text(file.read_text().replace('"run": "r"', '"run": "other"'))
+    return folder
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_whole_folder(name: str, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    done = type_in(tmp_path, name)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("number", range(DAMAGES))
+def test_a_damaged_folder_is_refused_in_a_line(number: int, whole: Path, tmp_path: Path) -> None:
+    """Or read as it was, where what is damaged is not needed; never a traceback, nor a hang."""
+    draw = random.Random(number)
+    run = whole / "runs" / "r"
+    readers = {
+        path.relative_to(whole): [
+            name
+            for name, patterns in READS.items()
+            if any(path.relative_to(run).match(pattern) for pattern in ["run.json", *patterns])
+        ]
+        for path in sorted(run.rglob("*"))
+        if path.is_file()
+    }
+    files = [path for path, names in readers.items() if names]
+    chosen = files[number % len(files)]
+    kinds = [*ANY, *(JSON if chosen.suffix in (".json", ".jsonl") else TENSORS if chosen.suffix in WEIGHTS else [])]
+    damage = draw.choice(kinds)
+    names = readers[chosen] if DAMAGES >= ALL else [draw.choice(readers[chosen])]
+    for name in names:
+        home = tmp_path / name
+        shutil.copytree(whole, home)
+        damage(home / chosen, random.Random(number))
+        done = type_in(home, name)
+        about = f"{number}: {damage.__name__} of {chosen}, {name}: {done.stderr}"
+        lines = done.stderr.splitlines()
+        assert done.returncode in (0, 1), about
+        assert "Traceback" not in done.stderr, about
+        if done.returncode:
+            assert len([line for line in lines if line.startswith("error: ")]) == 1, about
+            assert lines[-1].startswith("error: "), about
+            assert len(lines[-1]) < 1000, about
+        assert not list(home.rglob("*.tmp")), about
+
+
+def type_in(home: Path, name: str) -> Any:
+    with ends_within(PATIENCE):
+        return typed(*COMMANDS[name], cwd=home)
+
+
+@contextmanager
+def ends_within(seconds: float) -> Iterator[None]:
+    def hang(number: int, frame: FrameType | None) -> None:
+        raise HangError
+
+    before = signal.signal(signal.SIGALRM, hang)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def flip(path: Path, draw: random.Random) -> None:
+    """One bit."""
+    data = bytearray(path.read_bytes())
+    if data:
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    path.write_bytes(data)
+
+
+def cut(path: Path, draw: random.Random) -> None:
+    """The end is missing."""
+    data = path.read_bytes()
+    path.write_bytes(data[: draw.randrange(len(data) or 1)])
+
+
+def empty(path: Path, draw: random.Random) -> None:
+    """A power cut before the content was on the disk."""
+    path.write_bytes(b"")
+
+
+def zeros(path: Path, draw: random.Random) -> None:
+    """A block of zeros."""
+    data = bytearray(path.read_bytes())
+    start = draw.randrange(len(data) or 1)
+    data[start : start + 512] = bytes(len(data[start : start + 512]))
+    path.write_bytes(data)
+
+
+def noise(path: Path, draw: random.Random) -> None:
+    """Something else."""
+    path.write_bytes(draw.randbytes(draw.randrange(1, 5000)))
+
+
+def longer(path: Path, draw: random.Random) -> None:
+    """More behind the end."""
+    path.write_bytes(path.read_bytes() + draw.randbytes(draw.randrange(1, 100)))
+
+
+def gone(path: Path, draw: random.Random) -> None:
+    """No file."""
+    path.unlink()
+
+
+def folder(path: Path, draw: random.Random) -> None:
+    """A folder of that name."""
+    path.unlink()
+    path.mkdir()
+
+
+def pipe(path: Path, draw: random.Random) -> None:
+    """A named pipe, in which nobody writes: whoever reads it waits for good."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def loop(path: Path, draw: random.Random) -> None:
+    """A link to itself."""
+    path.unlink()
+    path.symlink_to(path)
+
+
+def other(path: Path, draw: random.Random) -> None:
+    """Another file of the run."""
+    path.write_bytes(draw.choice([p for p in sorted(path.parents[1].rglob("*")) if p.is_file()]).read_bytes())
+
+
+def deep(path: Path, draw: random.Random) -> None:
+    """Nested beyond reason."""
+    path.write_text(draw.choice(['{"a":', "["]) * 100_000)
+
+
+def number(path: Path, draw: random.Random) -> None:
+    """A number of more digits than Python reads."""
+    path.write_text('{"schema": ' + "9" * 5000 + "}")
+
+
+def edited(path: Path, draw: random.Random) -> None:
+    """A value somewhere is another, or gone."""
+    lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+    contents = [json.loads(line) for line in lines]
+    edit(draw.choice(contents), draw)
+    path.write_text("\n".join(map(json.dumps, contents)) + "\n")
+
+
+def edit(content: Any, draw: random.Random) -> None:
+    keys = list(content) if isinstance(content, dict) else list(range(len(content)))
+    key = draw.choice(keys)
+    if isinstance(content[key], (dict, list)) and content[key] and draw.random() < 0.7:
+        edit(content[key], draw)
+    elif draw.random() < 0.3:
+        del content[key]
+    else:
+        content[key] = draw.choice(
+            [None, True, -1, 10**30, 1e300, "", "x" * 300, [], {}, [[]], {"a": {}}, float("nan")]
+        )
+
+
+def retensored(path: Path, draw: random.Random) -> None:
+    """Other tensors, under a right checksum."""
+    if path.suffix == ".pt":
+        content = torch.load(path, weights_only=True)
+        table = content[draw.choice(["method", "optimizer", "rng", "progress", "encoder_header"])]
+        spoil(table, draw)
+        torch.save(content, path)
+    else:
+        header, tensors = read_tensors(path)
+        spoil(draw.choice([tensors, header]), draw)
+        save_tensors(path, tensors, header)
+
+
+def spoil(table: dict[Any, Any], draw: random.Random) -> None:
+    key = draw.choice(list(table))
+    value = table[key]
+    if isinstance(value, torch.Tensor):
+        table[key] = draw.choice([value.to(torch.complex64), torch.zeros(7, 3), value[..., None], value.long()]).clone()
+    elif isinstance(value, dict) and value and draw.random() < 0.7:
+        spoil(value, draw)
+    elif draw.random() < 0.3:
+        del table[key]
+    else:
+        table[key] = draw.choice([None, True, -1, 10**15, 1e300, "", "x", [], {}, [[]]])
+
+
+ANY: list[Callable[[Path, random.Random], None]] = [flip, flip, cut, empty, zeros, noise, longer, gone, folder, pipe]
+ANY += [loop, other]
+JSON = [deep, number, edited, edited, edited, edited, edited, edited, edited, edited]
+TENSORS = [retensored] * 6
+WEIGHTS = (".pt", ".safetensors")
