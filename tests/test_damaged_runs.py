@@ -1,6 +1,7 @@
 """A damaged run folder: every command that reads it says so in one line, or does without what is lost.
 
-A sample of the damages; all of them, each under every command, with PROBEKIT_DAMAGES=500 pytest tests/test_damage.py
+A sample of the damages, each under one command that reads the file; all of them, under each such command:
+PROBEKIT_DAMAGES=500 pytest tests/test_damaged_runs.py
 """
 
 import json

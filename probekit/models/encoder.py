@@ -228,7 +228,7 @@ def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str
     _check_header(header, path)
     try:
         encoder = build_encoder(header["spec"])
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as error:
         raise ValueError(f"expected an encoder that can be built from {path}, found: {error}") from error
     _check_state(encoder, state, path)
     encoder.load_state_dict(state)

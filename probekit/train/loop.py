@@ -262,18 +262,29 @@ class Trainer:
         """Puts the run back to where a checkpoint left it, bit for bit.
 
         Raises:
-            ValueError: If the checkpoint was written on the other kind of device.
+            ValueError: If the checkpoint is of the other kind of device, or holds another state than this run's.
         """
+        try:
+            self._restore(saved)
+        except (TypeError, RuntimeError, LookupError, AttributeError) as error:
+            text = " ".join(str(error).split())[:200]
+            raise ValueError(f"expected the state of {self.run.name} in its checkpoint, found: {text}") from error
+        self.run.keep_metrics(self.progress.epoch)
+        # A kill may have come between the writing of the checkpoint and of the encoder.
+        save_encoder(self.run.encoder, self.encoder, self._encoder_info())
+
+    def _restore(self, saved: dict[str, Any]) -> None:
         self.method.load_state_dict(saved["method"])
         self.optimizer.load_state_dict(saved["optimizer"])
         rates_on_device(self.optimizer, self.device)
         if self.eager_step.regions is not None:
             self.eager_step.regions.load_state_dict(saved["regions"])
         restore_rng(saved["rng"], self.device, self.generator)
-        self.progress = Progress(**saved["progress"])
-        self.run.keep_metrics(self.progress.epoch)
-        # A kill may have come between the writing of the checkpoint and of the encoder.
-        save_encoder(self.run.encoder, self.encoder, self._encoder_info())
+        progress = Progress(**saved["progress"])
+        wrong = [name for name, value in asdict(progress).items() if type(value) is not type(getattr(Progress(), name))]
+        if wrong:
+            raise TypeError(f"no {', '.join(wrong)}")
+        self.progress = progress
 
     def _write(self, name: str) -> None:
         content: dict[str, Any] = {
