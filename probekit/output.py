@@ -5,16 +5,35 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
 
 from probekit.run import to_json
+from probekit.visible import visible
 
-# No markup: a path or a name may hold brackets.
-console = Console(highlight=False, soft_wrap=True, markup=False)
-errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+class Terminal(Console):
+    """A console that shows every text as it is: no markup, and what would steer a terminal as an escape."""
+
+    def __init__(self, *, stderr: bool) -> None:
+        super().__init__(stderr=stderr, highlight=False, soft_wrap=True, markup=False)
+
+    def render_str(self, text: str, *arguments: Any, **named: Any) -> Text:
+        """Before rich drops some of what steers."""
+        return super().render_str(visible(text), *arguments, **named)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The parts of a line, those that hold text made visible."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+console = Terminal(stderr=False)
+errors = Terminal(stderr=True)
 HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
 tracebacks = False  # set by --debug
 
@@ -44,7 +63,7 @@ def run_app(app: Callable[[], Any]) -> None:
         text = " ".join((str(error) or type(error).__name__).split())
         if out_of_memory:
             text = f"{text[:200]}; try a smaller --batch-size"
-        print(f"error: {text}", file=sys.stderr)
+        print(f"error: {visible(text)}", file=sys.stderr)
         sys.exit(1)
 
 

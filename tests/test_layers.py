@@ -17,6 +17,7 @@ ANYWHERE = {
     "settings",
     "run",
     "files",
+    "visible",
     "locks",
 }  # standard library only; whoever likes may use them
 LEVEL = {

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from probekit.h5.schema import MASK_BITS, SCHEMA, SPLITS, DatasetInfo, SplitInfo
 
 HOW = "type: probekit gen rect-tri, or probekit import SOURCE"
 COLUMN_KINDS = "biufS"  # bool, integers, floats, fixed-length bytes: never objects or references
+
+SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which no file and no picture can show
 
 
 def check_file(path: Path, file: h5py.File) -> DatasetInfo:
@@ -175,6 +178,8 @@ def _names(file: h5py.File, name: str) -> tuple[str, ...]:
     values = _json(file, name, list)
     if not all(isinstance(value, str) for value in values) or len(set(values)) != len(values):
         raise ValueError(f"expected distinct names in attribute {name!r}, found other values")
+    if half := next((value for value in values if SURROGATE.search(value)), None):
+        raise ValueError(f"expected names of whole characters in attribute {name!r}, found {half!a}")
     return tuple(values)
 
 

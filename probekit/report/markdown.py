@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from probekit.report import SCHEMA
 from probekit.report.document import Document, Note, Picture, Table
+from probekit.visible import visible
 
 SPECIAL = re.compile(r"([\\`*_\[\]|#~$!])")  # what Markdown, or its common dialects, would take for a sign of its own
 
@@ -29,7 +30,7 @@ def render(document: Document) -> str:
     }
     environment.filters["code"] = _code
     page = environment.get_template("page.md.j2").render(document=document, schema=SCHEMA)
-    return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
+    return visible(re.sub(r"\n{3,}", "\n\n", page).strip()) + "\n"
 
 
 def _escape(value: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 from probekit.sweep.measures import without_pool
 from probekit.sweep.scores import BEST_TEST, SCORES, title
+from probekit.visible import visible
 
 VERDICTS = {"covered": "yes", "above": "no, it is above", "below": "no, it is below", None: "one seed"}
 
@@ -24,7 +25,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         if pairs:
             parts += ["Pairs, over the seeds that both rows have:", _pairs(pairs)]
     parts += [_unfinished(results), _legend(results)]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return visible("\n\n".join(filter(None, parts))) + "\n"
 
 
 def percent(fraction: float | None) -> str:

@@ -1,0 +1,11 @@
+"""Names of strangers in front of a reader: what would steer a terminal, or turn a line round, is shown as an escape."""
+
+import re
+
+# Unicode's control characters but the line break, its marks of direction and of nothing, and halves of characters.
+HIDDEN = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    r"""`"a\x1b[2J"` becomes the characters `a\x1b[2J`; line breaks stay."""
+    return HIDDEN.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)

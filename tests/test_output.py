@@ -1,0 +1,62 @@
+"""What reaches a terminal: every text, names of strangers too, without what would steer it.
+
+Alone: pytest tests/test_output.py
+"""
+
+import io
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.table import Table
+
+from probekit.output import Terminal, run_app
+from probekit.report.markdown import _escape
+from probekit.visible import visible
+from tests.commands.typed import typed
+
+STEER = "red \x1b[31m bell \x07 back \r clear \x9b2J turned \u202e half \ud800 mark \ufeff"
+SHOWN = r"red \x1b[31m bell \x07 back \r clear \x9b2J turned \u202e half \ud800 mark \ufeff"
+
+
+@given(st.text(st.characters()))
+def test_nothing_steers_and_everything_else_stays(text: str) -> None:
+    shown = visible(text)
+    kinds = {unicodedata.category(character) for character in shown.replace("\n", "")}
+    assert not kinds & {"Cc", "Cs", "Zl", "Zp"}
+    assert shown.encode().decode() == shown
+    if text.isprintable():
+        assert shown == text
+
+
+def test_it_is_shown_as_an_escape() -> None:
+    assert visible(STEER) == SHOWN
+    assert visible("a\nb") == "a\nb"
+
+
+def test_lines_tables_and_errors_show_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    said = Terminal(stderr=False)
+    said.file = out = io.StringIO()
+    table = Table("name")
+    table.add_row(STEER)
+    said.print(STEER, "[red]not markup[/red]")
+    said.print(table, width=200, soft_wrap=False)
+    assert out.getvalue().count(SHOWN) == 2
+    assert "[red]not markup[/red]" in out.getvalue()
+    assert not set(out.getvalue()) & set("\x1b\x07\r\x9b\u202e\ud800")
+
+    def fails() -> None:
+        raise ValueError(f"expected a name, found {STEER.replace(chr(13), '')}")
+
+    with pytest.raises(SystemExit):
+        run_app(fails)
+    assert not set(capsys.readouterr().err) & set("\x1b\x07\x9b\u202e\ud800")
+    assert _escape("a\nb") == "a b"
+
+
+def test_a_run_of_a_strangers_name(tmp_path: Path) -> None:
+    name = "evil\x1b]0;title\x07"
+    done = typed("probe", name, cwd=tmp_path)
+    assert (done.returncode, "\x1b" in done.stderr, r"evil\x1b]0;title\x07" in done.stderr) == (1, False, True)
