@@ -181,12 +181,18 @@ def _command(run: Run, section: str, settings: Settings, again: Sequence[str]) -
 
 
 def _write(run: Run, name: str, result: dict[str, Any], other_data: str | None, console: Console) -> None:
-    """results/STEM.json, and figures/STEM.png where there is something to draw; what is on other data stays."""
+    """results/STEM.json, and figures/STEM.png where there is something to draw.
+
+    What stands there of other data, or of another request to the same weights, stays, and this stands beside it; of the
+    same request it keeps the rows that this one left out (--no-floors).
+    """
     wanted = stem = "-".join(filter(None, (*_stem(name, result), other_data)))
     number = 1
-    while _is_of_other_data(run.results / f"{stem}.json", result):
+    while (before := _result_at(run.results / f"{stem}.json")) and not _may_replace(result, before):
         number += 1
         stem = f"{wanted}-{number}"
+    if before:
+        result = _with_rows(result, before)
     draw = draw_every if name == "every" else SECTIONS[name].draw
     run.results.mkdir(exist_ok=True)
     run.figures.mkdir(exist_ok=True)
@@ -197,13 +203,32 @@ def _write(run: Run, name: str, result: dict[str, Any], other_data: str | None, 
     console.print(f"wrote {run.results / f'{stem}.json'}{drawn}")
 
 
-def _is_of_other_data(path: Path, result: Mapping[str, Any]) -> bool:
-    """Whether a result stands there that is of a file of the same name elsewhere."""
-    if not path.exists():
-        return False
-    with suppress(ValueError):  # no result
-        return bool(read_json(path).get("data", result["data"]) != result["data"])
-    return False
+def _result_at(path: Path) -> dict[str, Any]:
+    """The result that stands there; empty if there is none, or no sound one."""
+    with suppress(FileNotFoundError, ValueError):
+        return read_json(path)
+    return {}
+
+
+def _may_replace(result: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether a result takes the place of an older one: of the same request, or of weights or data before a change."""
+    if before.get("data", result["data"]) != result["data"]:
+        return False  # of a file of the same name elsewhere
+    stale = any(before.get(key) != result.get(key) for key in ("checkpoint_hash", "data_hash"))
+    return stale or before.get("command") in (None, result["command"])
+
+
+def _with_rows(result: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """A result with those rows of the same request to the same weights that it was not asked for."""
+    if any(before.get(key) != result.get(key) for key in ("checkpoint_hash", "data_hash", "command")):
+        return result
+    kept = {}
+    for part in result.keys() & {"rows", "floors"}:
+        older = before.get(part)
+        names = {row["name"] for row in result[part]}
+        rows = [row for row in older if isinstance(row, dict)] if isinstance(older, list) else []
+        kept[part] = [*result[part], *(row for row in rows if row.get("name") not in names)]
+    return result | kept
 
 
 def _stem(name: str, result: Mapping[str, Any]) -> tuple[str, ...]:

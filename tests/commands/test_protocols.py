@@ -246,6 +246,23 @@ def test_results_on_files_of_one_name_stay_both(home: Path) -> None:
     assert [path.stem for path in results] == ["probe-val-last-same-2", "probe-val-last-same"]
 
 
+def test_a_smaller_request_never_replaces_a_larger_result(home: Path) -> None:
+    found = probe_json("--knn", "--every")
+    assert len(probe_json("--knn", "--every", "--no-floors")["rows"]) == 1
+    results = Run(home / "runs/a").results
+
+    def saved(stem: str) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((results / f"{stem}.json").read_text())
+        return content
+
+    assert saved("probe-val-last")["rows"] == found["rows"]
+    assert saved("knn-last")["rows"] == found["knn"]["rows"]
+    assert saved("every-val-knn")["floors"] == found["every"]["floors"]
+    other = probe_json("--seed", "1", "--no-floors")  # another request: beside it
+    assert saved("probe-val-last")["rows"] == found["rows"]
+    assert saved("probe-val-last-2") == other
+
+
 @pytest.mark.parametrize("words", [("--draws", "3"), ("--metric", "accuracy"), ("--repeats", "2")])
 def test_an_option_of_another_one_is_not_ignored(home: Path, words: tuple[str, str]) -> None:
     done = CliRunner().invoke(app, ["probe", "a", *words])
