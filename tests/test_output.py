@@ -37,12 +37,13 @@ def test_it_is_shown_as_an_escape() -> None:
 
 
 def test_lines_tables_and_errors_show_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     said = Terminal(stderr=False)
     said.file = out = io.StringIO()
     table = Table("name")
     table.add_row(STEER)
     said.print(STEER, "[red]not markup[/red]")
-    said.print(table, width=200, soft_wrap=False)
+    said.print(table, soft_wrap=False)
     assert out.getvalue().count(SHOWN) == 2
     assert "[red]not markup[/red]" in out.getvalue()
     assert not set(out.getvalue()) & set("\x1b\x07\r\x9b\u202e\ud800")
