@@ -80,6 +80,19 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a regular file; a pipe, say, would be waited for, were it opened.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        ValueError: If it is something else than a file.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise ValueError(f"expected a file at {path}, found something else")
+    return about.st_size
+
+
 def read_text(path: Path) -> str:
     """The text of a regular file of sane size.
 
@@ -87,11 +100,9 @@ def read_text(path: Path) -> str:
         FileNotFoundError: If there is none.
         ValueError: If it is something else than a file, larger than any of ours, or no UTF-8.
     """
-    about = path.stat()
-    if not stat.S_ISREG(about.st_mode):
-        raise ValueError(f"expected a file at {path}, found something else")
-    if about.st_size > MOST_TEXT:
-        raise ValueError(f"expected at most {MOST_TEXT >> 20} MiB in {path}, found {about.st_size >> 20}")
+    size = size_of(path)
+    if size > MOST_TEXT:
+        raise ValueError(f"expected at most {MOST_TEXT >> 20} MiB in {path}, found {size >> 20}")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -63,11 +63,10 @@ def in_use(what: str, who: str) -> str:
 
 def holder(path: Path) -> str | None:
     """Who holds a lock file, in words; None if nobody does."""
-    try:
-        with path.open("rb") as file:
-            return None if lock(file.fileno()) else _holder(path)
-    except FileNotFoundError:
+    if not path.is_file():
         return None
+    with path.open("rb") as file:
+        return None if lock(file.fileno()) else _holder(path)
 
 
 def _holder(path: Path) -> str:

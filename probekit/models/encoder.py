@@ -15,7 +15,10 @@ from probekit.models.tensor_files import read_tensors, read_torch, save_tensors
 
 FORMAT = "probekit-encoder/2"
 # What every reader takes for granted in the header of an encoder of a run.
-HEADER = {"spec": dict, "method": str, "epoch": int, "image_size": list, "max_size": int, "classes": list}
+HEADER = {
+    "spec": dict, "channels": int, "pooling": str,
+    "method": str, "epoch": int, "image_size": list, "max_size": int, "classes": list,
+}  # fmt: skip
 KEPT = "epoch-"  # begins the names of encoders that are kept for good
 
 
@@ -225,7 +228,7 @@ def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str
     """
     path = encoder_file(run, checkpoint)
     header, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
-    _check_header(header, path)
+    check_header(header, path)
     try:
         encoder = build_encoder(header["spec"])
     except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as error:
@@ -236,9 +239,15 @@ def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str
     return encoder, header
 
 
-def _check_header(header: dict[str, Any], path: Path) -> None:
-    """Refuses a header without what every reader takes for granted."""
-    missing = [name for name, kind in HEADER.items() if not isinstance(header.get(name), kind)]
+def check_header(header: dict[str, Any], path: Path) -> None:
+    """Refuses a header without what every reader takes for granted.
+
+    Raises:
+        ValueError: Naming what is missing.
+    """
+    spec = header.get("spec")
+    flat = {**header, **(spec if isinstance(spec, dict) else {})}
+    missing = [name for name, kind in HEADER.items() if not isinstance(flat.get(name), kind)]
     if missing:
         raise ValueError(f"expected {', '.join(missing)} in the header of {path}, found none")
 

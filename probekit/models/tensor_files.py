@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from probekit.files import parse_json, replaced_file
+from probekit.files import parse_json, replaced_file, size_of
 
 # In our header, a text in that of the file: CRC-32 of the whole file, computed with zeros in this place.
 CHECKSUM = re.compile(rb'\\"crc32\\": \\"([0-9a-f]{8})\\"')
@@ -41,6 +41,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         ValueError: If it is no such file, or not as it was written.
     """
+    size_of(path)
     data = path.read_bytes()
     length = int.from_bytes(data[:HEADER], "little")
     found = CHECKSUM.search(data, HEADER, HEADER + length)
@@ -66,6 +67,7 @@ def read_torch(path: Path, device: str | torch.device) -> dict[str, Any]:
     Raises:
         ValueError: If it is no such file, or not as it was written.
     """
+    size_of(path)
     try:
         with zipfile.ZipFile(path) as records:
             damaged = records.testzip()

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from probekit.files import replaced_file
+from probekit.models.encoder import check_header
 from probekit.models.tensor_files import read_torch
 
 FORMAT = "probekit-checkpoint/1"
@@ -39,6 +40,9 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     missing = [part for part in PARTS if not isinstance(content.get(part), dict)]
     if missing:
         raise ValueError(f"expected {', '.join(missing)} in {path}, found none")
+    if not isinstance(content["progress"].get("epoch"), int):
+        raise ValueError(f"expected a number of epochs in {path}, found none")
+    check_header(content["encoder_header"], path)
     return content
 
 

@@ -311,6 +311,9 @@ class Trainer:
         if not self.buffer:
             return
         names = self.eager_step.names
+        sums = self.progress.sums
+        if sums and sums.keys() != set(names):  # of a checkpoint that lost some
+            raise ValueError(f"expected sums of {', '.join(names)} in the checkpoint, found {', '.join(sums)}")
         table = torch.stack(self.buffer)
         first = self.step_count - len(self.buffer)
         self.buffer = []
@@ -321,7 +324,7 @@ class Trainer:
                     f"expected a finite loss, found {found} at step {first + offset + 1}; {self._try()}"
                 )
             for name, value in zip(names, row, strict=True):
-                self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value
+                sums[name] = sums.get(name, 0.0) + value
 
     def _try(self) -> str:
         return f"try --set optimizer.lr={self.config.optimizer.lr / 10:g} or --precision fp32"
