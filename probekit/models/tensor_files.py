@@ -44,7 +44,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     size_of(path)
     data = path.read_bytes()
     length = int.from_bytes(data[:HEADER], "little")
-    found = CHECKSUM.search(data, HEADER, HEADER + length)
+    found = CHECKSUM.search(data, HEADER, min(HEADER + length, len(data)))
     if found is None:
         raise ValueError(f"expected an encoder file with its checksum in {path}, found another kind of file, or damage")
     checksum = zlib.crc32(data[found.end() :], zlib.crc32(ZEROS, zlib.crc32(data[: found.start()])))

@@ -282,8 +282,8 @@ class Trainer:
         restore_rng(saved["rng"], self.device, self.generator)
         progress = Progress(**saved["progress"])
         wrong = [name for name, value in asdict(progress).items() if type(value) is not type(getattr(Progress(), name))]
-        if wrong:
-            raise TypeError(f"no {', '.join(wrong)}")
+        if wrong or (progress.batch and "loss" not in progress.sums):
+            raise TypeError(f"no {', '.join(wrong) or 'sum of losses'}")
         self.progress = progress
 
     def _write(self, name: str) -> None:
