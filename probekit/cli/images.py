@@ -13,7 +13,9 @@ from probekit.output import console, errors
 def gen(
     generator: Annotated[str, typer.Argument(help="A generator; `probekit list` names them.")] = "rect-tri",
     n: Annotated[int | None, typer.Option(min=1, help="Training images; default: the paper's.")] = None,
-    n_test: Annotated[int | None, typer.Option(min=1, help="Test images; default: the paper's.")] = None,
+    n_test: Annotated[
+        int | None, typer.Option(min=0, help="Test images, 0 for no such split; default: the paper's.")
+    ] = None,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Pixels a side; the geometry scales.")] = 128,
     seed: Seed = 0,
     style: Annotated[str, typer.Option(help="clean, or paper: the authors' recipe, flaws included.")] = "clean",

@@ -53,8 +53,8 @@ def run_gen(
         info = generate(
             generator,
             out=out,
-            n=n or kind.default_n,
-            n_test=n_test or kind.default_n_test,
+            n=kind.default_n if n is None else n,
+            n_test=kind.default_n_test if n_test is None else n_test,
             seed=seed,
             size=size,
             style=style,

@@ -203,6 +203,14 @@ def test_debug_shows_the_traceback(home: Path) -> None:
     assert "Traceback" in done.stderr
 
 
+def test_no_test_images_are_no_test_split(tmp_path: Path) -> None:
+    done = typed("gen", "circ-sq", "--n", "3", "--n-test", "0", "--size", "16", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "wrote data/circ-sq.h5: 3 train; " in done.stdout
+    with h5py.File(tmp_path / "data/circ-sq.h5") as file:
+        assert list(file) == ["train"]
+
+
 def test_paths_may_hold_brackets(home: Path) -> None:
     done = typed("gen", "circ-sq", "--n", "3", "--n-test", "3", "--size", "16", "--out", "[red]/x[/b].h5", cwd=home)
     assert done.returncode == 0, done.stderr
