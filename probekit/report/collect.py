@@ -10,7 +10,7 @@ from probekit.report import SCHEMA
 from probekit.report.compare import compare
 from probekit.report.section_shapes import SECTIONS
 from probekit.report.shapes import HEATMAP, MOST, PROBE, RUN, mismatch, read_result
-from probekit.run import Run
+from probekit.run import Run, how_far
 
 PICTURES = {"heatmap": "heatmap*.png", "reconstruction": "views-*.png"}  # files of run.figures
 
@@ -63,9 +63,9 @@ def _run(name: str, run: Run) -> dict[str, Any]:
         **{key: content.get(key) for key in about},
         "data": _data(content["dataset"], left_out),
         "metrics": _metrics(run, left_out),
-        "probes": _results(run, "probe-*.json", PROBE, left_out),
-        **{name: _results(run, f"{name}-*.json", shape, left_out) for name, shape in SECTIONS.items()},
-        "heatmaps": _results(run, "heatmap*.json", HEATMAP, left_out),
+        "probes": _results(run, content, "probe-*.json", PROBE, left_out),
+        **{name: _results(run, content, f"{name}-*.json", shape, left_out) for name, shape in SECTIONS.items()},
+        "heatmaps": _results(run, content, "heatmap*.json", HEATMAP, left_out),
         "pictures": [
             {"kind": kind, "file": str(path), "bytes": path.stat().st_size}
             for kind, pattern in PICTURES.items()
@@ -86,12 +86,15 @@ def _pooled(run: Mapping[str, Any], pool: str) -> dict[str, Any]:
     return {**run, **kept, **about, "config": {**run["config"], "pool": pool}}
 
 
-def _results(run: Run, pattern: str, shape: Mapping[str, Any], left_out: list[str]) -> list[dict[str, Any]]:
-    """Every sound file, with its path as `file`; a line for each other one."""
+def _results(
+    run: Run, content: Mapping[str, Any], pattern: str, shape: Mapping[str, Any], left_out: list[str]
+) -> list[dict[str, Any]]:
+    """Every sound file, with its path as `file` and how far its encoder was as `after`; a line for each other one."""
     found = []
     for path in sorted(run.results.glob(pattern), key=_order):
         try:
-            found.append(read_result(path, shape) | {"file": str(path)})
+            result = read_result(path, shape) | {"file": str(path)}
+            found.append(result | ({"after": how_far(content, result["epoch"])} if "epoch" in result else {}))
         except (ValueError, OSError) as error:
             left_out.append(f"{path} was not used: {error}")
     return found

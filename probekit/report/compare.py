@@ -107,6 +107,7 @@ def _group(
             "method": labels[name],
             "seed": configs[name]["seed"],
             "epoch": probes[name]["epoch"],
+            "after": probes[name]["after"],
             **{key: row[key] for key in ("accuracy", "ci", "n")},
         }
         for name, row in encoders.items()

@@ -91,7 +91,7 @@ def _runs(group: Mapping[str, Any], key: str, how: str) -> Table:
             text(row["run"]),
             text(row["method"]),
             count(row["seed"]),
-            count(row["epoch"]),
+            text(row["after"].removeprefix("epoch ")),
             percent(row["accuracy"]),
             percent_interval(row["ci"]),
         ]

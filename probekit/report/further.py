@@ -275,5 +275,5 @@ def _title(result: Result) -> str:
 
 
 def _where(result: Result) -> str:
-    epoch = f", encoder after epoch {result['epoch']}" if "epoch" in result else ""
+    epoch = f", encoder after {result['after']}" if "after" in result else ""
     return f"Data: {result['data']}{epoch}; seed {result['seed']}"

@@ -199,7 +199,7 @@ def _source(found: Mapping[str, Any]) -> str:
     target = f", target {found['target']}" if found["target"] else ""
     return (
         f"Maps of {found['n']} images of {found['data']}, split {found['split']}, checkpoint {found['checkpoint']}, "
-        f"epoch {found['epoch']}{target}, seed {found['seed']}."
+        f"{found['after']}{target}, seed {found['seed']}."
     )
 
 

@@ -239,7 +239,7 @@ def _how(run: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
     protocol = PROTOCOLS[probe["protocol"]]
     return (
         f"Logistic regression on frozen features, protocol {protocol}; fitted on {row['n_train']} train images of "
-        f"{probe['data']}, scored once on its {row['n']} test images. Encoder after epoch {probe['epoch']}, checkpoint "
+        f"{probe['data']}, scored once on its {row['n']} test images. Encoder after {probe['after']}, checkpoint "
         f"{probe['checkpoint']}; seed {probe['seed']}. Intervals: 95 % Wilson, over test images; they do not cover the "
         f"seed of the pretraining. The encoder is above or below a floor where McNemar's exact test on the same images "
         f"says so (5 %, Holm over the floors). Again: {_again(run, probe)}"
