@@ -291,7 +291,7 @@ def test_the_probe_is_chosen_on_the_validation_split(home: Path, monkeypatch: py
 
 
 def test_the_terminal_shows_every_table_and_what_was_left_out() -> None:
-    done = CliRunner().invoke(app, ["heatmap", "conrec-rect-tri", "--n", "6", "--passes", "2"], env={"COLUMNS": "80"})
+    done = CliRunner().invoke(app, ["heatmap", "conrec-rect-tri", "--n", "10", "--passes", "2"], env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.output
     for text in (
         "evidence of corner",
