@@ -12,12 +12,18 @@ from pathlib import Path
 from unittest.mock import patch
 
 from probekit.cli import main
+from probekit.output import console
 
 
 def typed(*arguments: str, cwd: Path, encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
     """What `probekit ARGUMENTS` prints and returns when it is typed in `cwd` on a terminal of this encoding."""
     code = 0
-    with _streams(encoding) as (out, err), contextlib.chdir(cwd), patch.dict(os.environ, COLUMNS="100"):
+    with (
+        _streams(encoding) as (out, err),
+        contextlib.chdir(cwd),
+        patch.object(console, "_width", 100),  # it may have been made under another COLUMNS
+        patch.dict(os.environ, COLUMNS="100"),
+    ):
         before = signal.getsignal(signal.SIGTERM)
         try:
             with patch.object(sys, "argv", ["probekit", *arguments]):
