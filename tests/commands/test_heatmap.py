@@ -302,9 +302,12 @@ def test_the_terminal_shows_every_table_and_what_was_left_out() -> None:
         "swap",
     ):
         assert text in done.output
-    tables = [line for line in done.output.splitlines() if "±" in line or "─" in line]
+    lines = done.output.splitlines()
+    tables = [line for line in lines if line.startswith(" ")]
     assert max(map(len, tables)) <= 80
-    assert len(tables) >= 40
+    for row in ("cam", "ceiling", "uniform", "cam (random)"):  # against two masks, and seen through for two factors
+        assert sum(line.startswith(f" {row}  ") for line in lines) == 4, row
+    assert sum("±" in line for line in lines) == 2 * 18, "two images are too few for intervals of what is seen through"
 
 
 def test_the_report_takes_what_was_written(home: Path) -> None:
