@@ -9,29 +9,37 @@ cache (nothing is flushed to the disk).
 - h5py: `create_dataset(data=..., compression="gzip")`: chunks as h5py guesses them, level 4.
 - npz: `numpy.savez_compressed`.
 
+What the checks cost is measured apart, as the CPU time of reading a split with them over that without: as gzip of
+shapes and of photographs (random crops of scikit-image's own), uncompressed, and as JPEG.
+
 Single images are read one by one in random order from the open file, with plain h5py; from npz that cannot be done, so
 the whole array is read. `probekit` itself reads a split once and indexes it in memory.
 """
 
 import argparse
 import tempfile
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import h5py
 import numpy as np
+import skimage.data
 from numpy.typing import NDArray
 
 from benchmarks.report import RESULTS, interleaved, spread, write
 from generators import GENERATORS
-from probekit.h5 import DatasetWriter, Header, Split, pack, read_split
+from probekit.h5 import DatasetWriter, EncodedBlock, Header, Split, encode, pack, read_split
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 CLASSES = ("0", "1", "2", "3")
 PACKED = 1024  # images packed at a time, as `gen` does
 SINGLE = 128  # images read one by one
+PHOTOGRAPHS = 2048  # crops in the file of photographs
 
 
 def draw(n: int) -> tuple[Images, Labels]:
@@ -42,15 +50,30 @@ def draw(n: int) -> tuple[Images, Labels]:
     return images, np.concatenate([generator.labels(factors) for factors in parts])
 
 
-def write_ours(path: Path, images: Images, labels: Labels) -> None:
-    """As `probekit gen` writes, without factors and masks."""
+def crop_photographs() -> Images:
+    """Crops of photographs, uint8 `[PHOTOGRAPHS, 128, 128, 3]`."""
+    rng = np.random.default_rng(0)
+    gallery: Any = skimage.data
+    whole: list[Images] = [gallery.astronaut(), gallery.coffee(), gallery.chelsea()]
+    photographs = [whole[k % len(whole)] for k in range(PHOTOGRAPHS)]
+    corners = [rng.integers(0, np.array(photograph.shape[:2]) - 128) for photograph in photographs]
+    return np.stack([p[y : y + 128, x : x + 128] for p, (y, x) in zip(photographs, corners, strict=True)])
+
+
+def write_ours(path: Path, images: Images, labels: Labels, kind: str = "gzip") -> None:
+    """As `probekit gen` and `import` write, without factors and masks; kind: gzip, none or jpeg."""
     names: dict[str, Any] = {"classes": CLASSES, "factors": [], "mask_names": []}
     header = Header(generator="", params={}, seed=0, style="", **names)
-    with DatasetWriter(path, header=header, compression="gzip", overwrite=True) as writer:
+    compression = "none" if kind == "jpeg" else kind
+    with DatasetWriter(path, header=header, compression=compression, overwrite=True) as writer:
         writer.begin("train", len(images))
         for start in range(0, len(images), PACKED):
             rows = slice(start, start + PACKED)
-            writer.append(pack(Split(images[rows], labels[rows], {}, None), "gzip"))
+            if kind == "jpeg":
+                files = [encode(image) for image in images[rows]]
+                writer.append(EncodedBlock(images.shape[1:], files, {"labels": labels[rows]}))
+            else:
+                writer.append(pack(Split(images[rows], labels[rows], {}, None), compression))
 
 
 def write_h5py(path: Path, images: Images, labels: Labels) -> None:
@@ -86,6 +109,38 @@ def read_singles(path: Path, order: NDArray[np.int64]) -> Images:
         return np.stack([data[i] for i in order])
 
 
+def read_checked(path: Path) -> Images:
+    """All images, as probekit reads them."""
+    return read_split(path, "train").images
+
+
+def read_unchecked(path: Path, kind: str) -> Images:
+    """All images: with plain h5py, or, of JPEG files, with our own reader, which then looks at no checksum."""
+    if kind != "jpeg":
+        return read_h5py(path)
+    with patch("probekit.h5.encoded.check"):
+        return read_split(path, "train").images
+
+
+def measure_checks(shapes: Images, rounds: int, folder: Path) -> dict[str, dict[str, float]]:
+    """CPU seconds of reading a split with its checks over those without, by what is read."""
+    photographs, ratios = crop_photographs(), {}
+    kinds = [("shapes, gzip", shapes, "gzip"), ("shapes, uncompressed", shapes, "none")]
+    kinds += [(f"photographs, {name}", photographs, name) for name in ("gzip", "jpeg")]
+    for name, images, kind in kinds:
+        path = folder / f"checked-{name}.h5"
+        write_ours(path, images, np.zeros(len(images), np.int64), kind)
+        jobs = {"checked": partial(read_checked, path), "unchecked": partial(read_unchecked, path, kind)}
+        assert np.array_equal(jobs["checked"](), jobs["unchecked"]())
+        times = interleaved(jobs, rounds=rounds, clock=time.process_time)
+        ratios[name] = spread([c / u for c, u in zip(times["checked"], times["unchecked"], strict=True)])
+        cost = ratios[name]
+        print(
+            f"checks, {name}: {cost['median']:.3f} ({cost['min']:.3f} to {cost['max']:.3f}) times the CPU time without"
+        )
+    return ratios
+
+
 def measure(n: int, rounds: int, folder: Path) -> dict[str, Any]:
     """Images per second of each path, its time over ours, and bytes per image."""
     images, labels = draw(n)
@@ -103,7 +158,7 @@ def measure(n: int, rounds: int, folder: Path) -> dict[str, Any]:
         "read a split": (
             n,
             {
-                "ours": lambda: read_split(ours, "train").images,
+                "ours": partial(read_checked, ours),
                 "h5py": lambda: read_h5py(plain),
                 "npz": lambda: read_npz(npz),
             },
@@ -139,6 +194,7 @@ def measure(n: int, rounds: int, folder: Path) -> dict[str, Any]:
     result["bytes_per_image"] = {
         name: path.stat().st_size / n for name, path in (("ours", ours), ("h5py", plain), ("npz", npz))
     }
+    result["checked over unchecked"] = measure_checks(images, rounds, folder)
     print("bytes per image: " + ", ".join(f"{name} {size:.0f}" for name, size in result["bytes_per_image"].items()))
     return result
 

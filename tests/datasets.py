@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from probekit.generate import generate
 from probekit.h5 import DatasetInfo
-from probekit.h5.checksums import write_seal
+from probekit.h5.checksums import checksum, write_seal
 
 # The rest of an encoder file's header, where a test writes one by itself.
 ABOUT = {"method": "simclr", "epoch": 3, "image_size": [32, 32], "max_size": 1024, "classes": []}
@@ -73,7 +73,7 @@ def edited(path: Path) -> Iterator[h5py.File]:
             sums: dict[str, list[int]] = {}
             for split in (name for name in file if "encoded" in file[name]):
                 held, offsets = file[split]["encoded/bytes"][:], file[split]["encoded/offsets"][:]
-                sums[split] = [zlib.crc32(held[begin:end].tobytes()) for begin, end in itertools.pairwise(offsets)]
+                sums[split] = [checksum(held[begin:end].tobytes()) for begin, end in itertools.pairwise(offsets)]
             write_seal(file, sums)
 
 

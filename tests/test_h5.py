@@ -349,7 +349,7 @@ def references(file: h5py.File) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
-    "other schema": (attr("schema", "probekit-dataset/9"), "probekit-dataset/2"),
+    "other schema": (attr("schema", "probekit-dataset/9"), "probekit-dataset/3"),
     "schema a number": (attr("schema", 1), "schema"),
     "no split": (drop("train"), "train"),
     "no images": (drop("train/images"), "images"),

@@ -1,6 +1,6 @@
 """The dataset file: the only owner of its schema. Checked reader, streaming writer.
 
-Attributes at the root: `schema` ("probekit-dataset/2"), `generator` (empty for imports), `params`, `classes`,
+Attributes at the root: `schema` ("probekit-dataset/3"), `generator` (empty for imports), `params`, `classes`,
 `factors` and `mask_names` (JSON), `seed`, `style`, `version`, `content_hash` and `seal`. Under each split ("train", and
 "val" and "test" where there are any):
 

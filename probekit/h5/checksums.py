@@ -1,23 +1,23 @@
 """Checksums, so that the file knows itself: of each chunk as it is stored, checked whenever it is read, and a seal.
 
-Each split has `checksums`, uint32 `[K]`: for images (or encoded/bytes), masks, labels and factors sorted by name, one
-after the other, the CRC-32 of each chunk's bytes as they lie in the file, compressed or not (its first value being the
-chunk's filter mask); for encoded/bytes, of each
-JPEG file, which is what is read of it (so a wrong offset is found as well). Compressed bytes are few: that is why
-checking costs little (benchmarks/h5.py). The root attribute `seal` is the SHA-256, in hex, of the root attributes, the
-names, types, shapes and filters of all datasets, and the checksums. It is checked whenever a file is opened.
+Each split has `checksums`, uint64 `[K]`: for images (or encoded/bytes), masks, labels and factors sorted by name, one
+after the other, the XXH3 of each chunk's bytes as they lie in the file, compressed or not (its seed being the chunk's
+filter mask); for encoded/bytes, of each JPEG file, which is what is read of it (so a wrong offset is found as well).
+XXH3 runs about as fast as memory: that is why checking costs little (benchmarks/h5.py). The root attribute `seal` is
+the SHA-256, in hex, of the root attributes, the names, types, shapes and filters of all datasets, and the checksums. It
+is checked whenever a file is opened.
 
 What is not covered is what holds no data: nothing that is read comes from there.
 """
 
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import h5py
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from probekit.h5.schema import SPLITS
@@ -37,7 +37,7 @@ SEALED = (
 )
 DAMAGED = "it was damaged or changed after it was written; restore it from a copy, or make it anew"
 
-Sums = dict[str, NDArray[np.uint32]]  # under each dataset's path in the split
+Sums = dict[str, NDArray[np.uint64]]  # under each dataset's path in the split
 
 
 def write_seal(file: h5py.File, encoded: dict[str, list[int]]) -> None:
@@ -45,20 +45,18 @@ def write_seal(file: h5py.File, encoded: dict[str, list[int]]) -> None:
 
     Args:
         file: All else is in it.
-        encoded: The CRC-32 of each JPEG file of the splits that have them.
+        encoded: The checksum of each JPEG file of the splits that have them.
     """
     file.flush()
     for split in (name for name in SPLITS if name in file):
         group = file[split]
-        parts = [
-            encoded[split]
-            if name == "encoded/bytes"
-            else [zlib.crc32(*chunk) for chunk in _stored(group[name], range(n))]
-            for name, n in _counts(group).items()
-        ]
+        sums: list[int] = []
+        for name, n in _counts(group).items():
+            stored = name != "encoded/bytes"
+            sums += [checksum(*chunk) for chunk in _stored(group[name], range(n))] if stored else encoded[split]
         if TABLE in group:
             del group[TABLE]
-        group.create_dataset(TABLE, data=np.concatenate(parts).astype("<u4"), track_times=False)
+        group.create_dataset(TABLE, data=np.array(sums, "<u8"), track_times=False)
     file.attrs["seal"] = _seal(file)
 
 
@@ -88,22 +86,32 @@ def read_rows(group: h5py.Group, name: str, rows: slice, sums: Sums) -> NDArray[
     """
     data, step = group[name], group[name].chunks[0]
     touched = range(rows.start // step, -(-rows.stop // step))
+    plain = not data.id.get_create_plist().get_nfilters()  # what is stored is the values: no need to read them twice
+    values: NDArray[Any] = np.empty((rows.stop - rows.start, *data.shape[1:]), data.dtype) if plain else data[rows]
     for k, (stored, skipped) in zip(touched, _stored(data, touched), strict=True):
-        rows_of_it = f"rows {k * step} to {min((k + 1) * step, len(data)) - 1} of {data.name}"
-        check(stored, sums[name][k], rows_of_it, start=skipped)
-    values: NDArray[Any] = data[rows]
+        first, last = k * step, min((k + 1) * step, len(data))
+        check(stored, sums[name][k], f"rows {first} to {last - 1} of {data.name}", skipped)
+        if plain:
+            begin, end = max(first, rows.start), min(last, rows.stop)
+            held = np.frombuffer(stored, data.dtype).reshape(data.chunks)
+            values[begin - rows.start : end - rows.start] = held[begin - first : end - first]
     return values
 
 
-def check(stored: bytes, expected: int, what: str, start: int = 0) -> None:
-    """Compares bytes with their checksum, whose first value is `start`.
+def checksum(stored: bytes, skipped: int = 0) -> int:
+    """XXH3, 64 bits, of bytes of which some filters were skipped."""
+    return int(xxhash.xxh3_64_intdigest(stored, skipped))
+
+
+def check(stored: bytes, expected: int, what: str, skipped: int = 0) -> None:
+    """Compares bytes with their checksum.
 
     Raises:
         ValueError: If it differs.
     """
-    found = zlib.crc32(stored, start)
+    found = checksum(stored, skipped)
     if found != expected:
-        raise ValueError(f"expected checksum {expected:08x} of {what}, found {found:08x}: {DAMAGED}")
+        raise ValueError(f"expected checksum {expected:016x} of {what}, found {found:016x}: {DAMAGED}")
 
 
 def _counts(group: h5py.Group) -> dict[str, int]:
@@ -139,8 +147,8 @@ def _seal(file: h5py.File) -> str:
             total.update(json.dumps(attributes).encode())
             total.update(_describe(f"{split}/encoded/offsets", 0, group["encoded/offsets"]))
         table = group.get(TABLE)
-        if not isinstance(table, h5py.Dataset) or table.dtype != np.uint32 or table.ndim != 1:
-            raise ValueError(f"expected checksums of split {split}, uint32 in one row, found none")
+        if not isinstance(table, h5py.Dataset) or table.dtype != np.uint64 or table.ndim != 1:
+            raise ValueError(f"expected checksums of split {split}, uint64 in one row, found none")
         if len(table) != sum(counts.values()):
             raise ValueError(f"expected {sum(counts.values())} checksums of split {split}, found {len(table)}")
         total.update(table[:].tobytes())

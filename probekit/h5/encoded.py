@@ -6,7 +6,6 @@ Every image has the same shape once decoded: the importer resizes first and enco
 import hashlib
 import itertools
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.h5.checksums import check
+from probekit.h5.checksums import check, checksum
 
 FORMAT = "jpeg"
 QUALITY = 95  # own choice: OpenCV's default; benchmarks/importers.py has bytes and error
@@ -62,14 +61,14 @@ def decode(data: bytes, shape: Shape) -> NDArray[np.uint8]:
     return np.asarray(image, np.uint8)
 
 
-def decode_rows(group: h5py.Group, rows: slice, shape: Shape, sums: NDArray[np.uint32]) -> NDArray[np.uint8]:
+def decode_rows(group: h5py.Group, rows: slice, shape: Shape, sums: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Decodes consecutive images of a group "encoded" in threads: uint8 `[n, *shape]`.
 
     Args:
         group: Of a split.
         rows: Which images.
         shape: Of one image once decoded.
-        sums: The CRC-32 of every file of the split, `[N]`.
+        sums: The checksum of every file of the split, `[N]`.
 
     Raises:
         ValueError: If offsets or images are damaged.
@@ -117,14 +116,14 @@ class EncodedImages:
     """Encoded images of a split, read in any order from any number of threads; made by `open_encoded`.
 
     Chunks lie in the file as they are, uncompressed, so that reading is a plain read at a known place: neither h5py nor
-    its lock takes part. Holds 12 bytes an image.
+    its lock takes part. Holds 16 bytes an image.
 
     Attributes:
         shape: Of all images once decoded: (N, H, W) or (N, H, W, 3).
     """
 
-    def __init__(self, path: Path, group: h5py.Group, shape: Shape, sums: NDArray[np.uint32]) -> None:
-        """Reads where everything lies; `sums` has the CRC-32 of every file, `[N]`.
+    def __init__(self, path: Path, group: h5py.Group, shape: Shape, sums: NDArray[np.uint64]) -> None:
+        """Reads where everything lies; `sums` has the checksum of every file, `[N]`.
 
         Raises:
             ValueError: If the offsets are damaged.
@@ -202,14 +201,14 @@ class EncodedSink:
         self._waiting = bytearray()
         self._ends = [0]
         self._hash = hashlib.sha256()
-        self.sums: list[int] = []  # the CRC-32 of each file
+        self.sums: list[int] = []  # the checksum of each file
 
     def append(self, files: Sequence[bytes]) -> None:
         """Writes the next files."""
         for data in files:
             self._waiting += data
             self._hash.update(data)
-            self.sums.append(zlib.crc32(data))
+            self.sums.append(checksum(data))
             self._ends.append(self._ends[-1] + len(data))
         while len(self._waiting) >= CHUNK:
             self._write(self._waiting[:CHUNK])
