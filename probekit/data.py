@@ -67,7 +67,7 @@ def open_split(
     """
     info = read_info(path)
     if name not in info.splits:
-        raise ValueError(f"expected split {name!r} in {path}, found {', '.join(info.splits)}")
+        raise ValueError(f"expected a split {name} in {path}, found {', '.join(info.splits)}; choose another --data")
     n = info.splits[name].n
     n = n if first is None else min(first, n)
     found = info.splits[name]
@@ -208,13 +208,13 @@ def check_depth(depth: int, size: tuple[int, int]) -> None:
         )
 
 
-def check_channels(info: DatasetInfo, split: str, channels: int) -> None:
+def check_channels(info: DatasetInfo, channels: int) -> None:
     """Refuses images of another number of channels than an encoder takes.
 
     Raises:
         ValueError: If they differ.
     """
-    found = info.splits[split].channels
+    found = info.first.channels
     if found != channels:
         raise ValueError(
             f"expected images of {channels} channels, as the encoder was trained on, "

@@ -57,8 +57,8 @@ def generate(
     Args:
         name: A key of `GENERATORS`.
         out: The file.
-        n: Base images in train, at most 10**9.
-        n_test: Base images in test, at most 10**9; 0 leaves the split out.
+        n: Base images in train, at most 10**9; 0 leaves the split out.
+        n_test: Base images in test, likewise.
         seed: Of everything random.
         size: Of the images, in pixels.
         style: "clean" or "paper".
@@ -80,7 +80,7 @@ def generate(
     _check(name, n, n_test, seed, workers)
     generator = GENERATORS[name](size=size, style=style, params=params)
     roles = ("base", *generator.class_factors) if pairs else ("base",)
-    counts = {"train": n, "test": n_test} if n_test else {"train": n}
+    counts = {split: count for split, count in (("train", n), ("test", n_test)) if count}
     done, total = 0, len(roles) * sum(counts.values())
 
     lock = threading.Lock()
@@ -109,14 +109,16 @@ def generate(
 def _check(name: str, n: int, n_test: int, seed: int, workers: int) -> None:
     if name not in GENERATORS:
         raise ValueError(nearest("generator", name, GENERATORS))
-    if n < 1:
-        raise ValueError(f"expected at least 1 training image, found {n}; type --n 1000")
+    if n < 0:
+        raise ValueError(f"expected 0 or more training images, found {n}; type --n 1000")
     if max(n, n_test) > MAX_N:
         raise ValueError(
             f"expected at most {MAX_N} images in a split, found {max(n, n_test)}; type --n {MAX_N} or less"
         )
     if n_test < 0:
         raise ValueError(f"expected 0 or more test images, found {n_test}; type --n-test 500")
+    if not n + n_test:
+        raise ValueError("expected an image in train or in test, found none in both; type --n 1000")
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"expected a seed from 0 to {MAX_SEED}, found {seed}; type --seed 0")
     if workers < 1:

@@ -121,17 +121,17 @@ def _law(factor: dict[str, Any]) -> str:
 
 
 def preview(path: Path) -> Path:
-    """Draws the grid of the training split beside the file, as a PNG of the same name."""
+    """Draws the grid of the first split beside the file, as a PNG of the same name."""
     return draw_grid(path, path.with_suffix(".png"))
 
 
-def draw_grid(path: Path, out: Path, *, split: str = "train", per_class: int = 8) -> Path:
+def draw_grid(path: Path, out: Path, *, split: str | None = None, per_class: int = 8) -> Path:
     """Draws classes in rows and samples in columns; pixels of evidence masks are tinted, one colour a class factor.
 
     Args:
         path: A dataset file.
         out: The PNG.
-        split: Which split.
+        split: Which split; None is the first.
         per_class: Images a row: the first of each class, as they come.
 
     Returns:
@@ -142,6 +142,7 @@ def draw_grid(path: Path, out: Path, *, split: str = "train", per_class: int = 8
         OSError: If the picture cannot be written.
     """
     info = read_info(path)
+    split = split or info.first.name
     labels = read_labels(path, split)
     paired = labels is not None and {"pair_id", "pair_role"} <= set(info.splits[split].factors)
     rows, roles = _pairs(info, split) if paired else (_choose(info, labels, info.splits[split].n, per_class), [])

@@ -141,15 +141,21 @@ def test_progress_counts_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
 
 
-def test_without_test_images_there_is_no_test_split(tmp_path: Path) -> None:
-    assert list(gen(tmp_path / "a.h5", n_test=0).splits) == ["train"]
+def test_a_split_without_images_is_absent_and_the_other_one_is_the_same(tmp_path: Path) -> None:
+    both, train, test = (
+        gen(tmp_path / f"{name}.h5", **counts) for name, counts in (("a", {}), ("b", {"n_test": 0}), ("c", {"n": 0}))
+    )
+    assert (list(train.splits), list(test.splits)) == (["train"], ["test"])
+    for info, split in ((train, "train"), (test, "test")):
+        np.testing.assert_array_equal(read_split(info.path, split).images, read_split(both.path, split).images)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"name": "rect-tree"}, ["rect-tree", "rect-tri"]),
-        ({"n": 0}, ["--n "]),
+        ({"n": -1}, ["--n "]),
+        ({"n": 0, "n_test": 0}, ["--n "]),
         ({"n": 10**20}, ["found 100000000000000000000", "--n "]),
         ({"n_test": 2**63 - 1}, ["at most 1000000000 images"]),
         ({"n_test": -1}, ["--n-test"]),

@@ -316,9 +316,10 @@ def array(name: str, values: Any, **options: Any) -> Callable[[h5py.File], None]
     return lambda file: put(file, name, values, **options)
 
 
-def drop(name: str) -> Callable[[h5py.File], None]:
+def drop(*names: str) -> Callable[[h5py.File], None]:
     def act(file: h5py.File) -> None:
-        del file[name]
+        for name in names:
+            del file[name]
 
     return act
 
@@ -351,7 +352,7 @@ def references(file: h5py.File) -> None:
 DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "other schema": (attr("schema", "probekit-dataset/9"), "probekit-dataset/3"),
     "schema a number": (attr("schema", 1), "schema"),
-    "no split": (drop("train"), "train"),
+    "no split": (drop("train", "test"), "train"),
     "no images": (drop("train/images"), "images"),
     "float images": (array("train/images", np.zeros((70, 16, 12), np.float32)), "uint8"),
     "signed images": (array("train/images", np.zeros((70, 16, 12), np.int8)), "uint8"),

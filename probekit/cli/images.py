@@ -12,7 +12,9 @@ from probekit.output import console, errors
 @app.command()
 def gen(
     generator: Annotated[str, typer.Argument(help="A generator; `probekit list` names them.")] = "rect-tri",
-    n: Annotated[int | None, typer.Option(min=1, help="Training images; default: the paper's.")] = None,
+    n: Annotated[
+        int | None, typer.Option(min=0, help="Training images, 0 for no such split; default: the paper's.")
+    ] = None,
     n_test: Annotated[
         int | None, typer.Option(min=0, help="Test images, 0 for no such split; default: the paper's.")
     ] = None,
@@ -146,7 +148,9 @@ def import_(
 def show(
     path: Annotated[Path | None, typer.Argument(help="A dataset file; default: the newest in data/.")] = None,
     out: Annotated[Path | None, typer.Option(help="The picture; default: beside the file, or in the run.")] = None,
-    split: Annotated[str, typer.Option(help="Which split to draw.")] = "train",
+    split: Annotated[
+        str | None, typer.Option(help="Which split to draw; default: train, or the first there is.")
+    ] = None,
     views: Annotated[str | None, typer.Option(help="Draw what a method trains on: simclr, conrec, ...")] = None,
     run: Annotated[str | None, typer.Option(help="Draw what a run was given, and what it predicts.")] = None,
     seed: Seed = 0,

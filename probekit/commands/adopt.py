@@ -115,23 +115,22 @@ def adopt(
 
 
 def _build(asked: Outside, typed: Mapping[str, Any], checkpoint: Checkpoint | None, info: DatasetInfo) -> Encoder:
-    train = info.splits["train"]
     backbone, name = str(asked.encoder), typed.get("normalise", asked.normalise)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(asked.seed)
         if backbone.startswith("py:"):
             images = to_device(
-                read_split(info.path, "train", stop=TRIAL).images, torch.device("cpu"), max_size=MAX_SIZE
+                read_split(info.path, info.first.name, stop=TRIAL).images, torch.device("cpu"), max_size=MAX_SIZE
             )
-            return build_outside(backbone, images.float() / 255, normalisation(name, backbone, train.channels))
+            return build_outside(backbone, images.float() / 255, normalisation(name, backbone, info.first.channels))
         if backbone != "unet" and not backbone.startswith("timm:"):
             raise ValueError(f"expected --encoder timm:NAME, py:MODULE:FUNCTION or unet, found {backbone!r}")
         if name == "auto":
             name = default_normalise(checkpoint, backbone)
         model = full_settings(typed, backbone, checkpoint)
-        check_depth(model.get("depth", 0), shrunk_size(train.height, train.width, MAX_SIZE))
-        normalise = normalisation(name, backbone, train.channels)
-        spec: dict[str, Any] = {"channels": train.channels, "backbone": backbone, **model, "normalise": normalise}
+        check_depth(model.get("depth", 0), shrunk_size(info.first.height, info.first.width, MAX_SIZE))
+        normalise = normalisation(name, backbone, info.first.channels)
+        spec: dict[str, Any] = {"channels": info.first.channels, "backbone": backbone, **model, "normalise": normalise}
         encoder = Encoder(**spec)
         if checkpoint is not None and "stem" not in typed and has_small_stem(checkpoint, encoder):
             encoder = Encoder(**{**spec, "stem": "small"})
@@ -195,7 +194,6 @@ def _no_file(name: str, seed: int) -> str:
 def _keep(
     asked: Outside, encoder: Encoder, match: Match | None, info: DatasetInfo, runs: Path, console: Console
 ) -> Run:
-    train = info.splits["train"]
     assert asked.encoder is not None
     stem = asked.encoder.rpartition(":")[2].replace("/", "-")
     weights = "" if asked.weights is None else str(asked.weights)
@@ -223,7 +221,7 @@ def _keep(
     header = {
         "method": method,
         "epoch": 0,
-        "image_size": [train.height, train.width],
+        "image_size": [info.first.height, info.first.width],
         "max_size": MAX_SIZE,
         "dataset_hash": info.content_hash,
         "classes": list(info.classes),

@@ -69,7 +69,7 @@ def run_export(
     embedder, header = trained_embedder(run, checkpoint, choose_device(device))
     for line in pool_warnings(embedder.network().encoder):
         console.print(line)
-    check_channels(info, "train", header["spec"]["channels"])
+    check_channels(info, header["spec"]["channels"])
     arrays: dict[str, NDArray[Any]] = {}
     for split in info.splits:
         arrays[f"{split}/embeddings"] = embedder(info, split)

@@ -141,8 +141,10 @@ def _prepare(
     encoder, header = open_encoder(run, options.checkpoint)
     for line in pool_warnings(encoder):
         console.print(line)
+    if "train" not in info.splits:
+        raise ValueError(f"expected a train split in {info.path}, which the probe is fitted on; choose another --data")
     split = "test" if "test" in info.splits else "train"
-    check_channels(info, split, encoder.spec["channels"])
+    check_channels(info, encoder.spec["channels"])
     if info.multilabel:
         raise ValueError(f"expected one label an image, found several in {info.path}; choose another --data")
     truth = read_truth(info, split, options.n)

@@ -9,13 +9,15 @@ from probekit.run import Run
 
 def after_data(info: DatasetInfo) -> str:
     """For a dataset file that was written or shown."""
-    train = info.splits["train"]
-    if train.height % SIDE or train.width % SIDE:
-        fits = max(SIDE, min(train.height, train.width) // SIDE * SIDE)
+    height, width = info.first.height, info.first.width
+    if height % SIDE or width % SIDE:
+        fits = max(SIDE, min(height, width) // SIDE * SIDE)
         return (
             f"next: the same with --size {fits} --overwrite, to pretrain on it: "
-            f"sides must be divisible by {SIDE}, found {train.height}x{train.width}"
+            f"sides must be divisible by {SIDE}, found {height}x{width}"
         )
+    if "train" not in info.splits:
+        return f"next: probekit export-embeddings RUN --data {info.path}   (it has no train split to pretrain on)"
     return f"next: probekit pretrain conrec --data {info.path}"
 
 
@@ -38,9 +40,10 @@ def after_drawing(run: Run, info: DatasetInfo) -> str:
 
 def unprobeable(info: DatasetInfo) -> str | None:
     """What a dataset file lacks for a probe of its labels, one or several an image, in words, or None."""
-    train, test = info.splits["train"], info.splits.get("test")
-    if test is None:
-        return "no test split"
-    if not train.labelled or not test.labelled:
+    parts = [info.splits.get(split) for split in ("train", "test")]
+    for split, part in zip(("train", "test"), parts, strict=True):
+        if part is None:
+            return f"no {split} split"
+    if not all(part and part.labelled for part in parts):
         return "no labels"
     return "one class only" if len(info.classes) < 2 and not info.multilabel else None

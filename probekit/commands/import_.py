@@ -136,7 +136,7 @@ def lines_on(skipped: Iterable[Skipped]) -> Iterator[str]:
 def _kept(info: DatasetInfo, max_gb: float) -> str:
     """Whether pixels were kept, and why."""
     pixels = sum(split.n * split.height * split.width * split.channels for split in info.splits.values()) / 1e9
-    if info.splits["train"].encoded:
+    if info.first.encoded:
         size = info.path.stat().st_size / 1e9
         return (
             f"kept as JPEG of quality 95, which loses a little: {size:.2f} GB in place of {pixels:.2f} GB of pixels, "

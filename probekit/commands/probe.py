@@ -78,7 +78,7 @@ def run_probe(
     _say_if_taught(run, header["method"], console)
     labels = read_labels(info)
     wanted = sections_for(run.name, labels, options)
-    check_channels(info, "train", header["spec"]["channels"])
+    check_channels(info, header["spec"]["channels"])
     kept = kept_encoders(run, checkpoint) if options.every else []
     place = choose_device(device)
     settings = Settings(labels, options, fitted, seed, str(place), console)

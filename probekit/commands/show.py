@@ -22,7 +22,7 @@ def run_show(
     path: Path | None,
     *,
     out: Path | None,
-    split: str,
+    split: str | None,
     views: str | None,
     run: str | None,
     seed: int,
@@ -52,11 +52,14 @@ def run_show(
     chosen = dataset_or_default(path, data, runs, console)
     if views is not None:
         console.print(f"picture {_draw_method(views, chosen, out=out, split=split, seed=seed)}")
-        console.print(f"next: probekit pretrain {views} --data {chosen}")
+        trainable = "train" in read_info(chosen).splits
+        console.print(
+            f"next: probekit pretrain {views} --data {chosen}" if trainable else after_data(read_info(chosen))
+        )
         return
-    splits = (verify if whole else read_info)(chosen).splits
-    if split not in splits:
-        raise ValueError(nearest("split", split, splits))
+    info = (verify if whole else read_info)(chosen)
+    if split is not None and split not in info.splits:
+        raise ValueError(nearest("split", split, info.splits))
     description = describe(chosen)
     if as_json:
         print(json.dumps(description, indent=2, allow_nan=False))
@@ -65,14 +68,15 @@ def run_show(
     if whole:
         console.print("verified: every checksum, and the hash of all contents")
     console.print(f"picture {draw_grid(chosen, out or chosen.with_suffix('.png'), split=split)}")
-    console.print(after_data(read_info(chosen)))
+    console.print(after_data(info))
 
 
-def _draw_method(name: str, path: Path, *, out: Path | None, split: str, seed: int) -> Path:
+def _draw_method(name: str, path: Path, *, out: Path | None, split: str | None, seed: int) -> Path:
     """What a method trains on, at the size of the images."""
     from probekit.show_views import ROWS, draw_views
 
     recipe = _recipe(name)
+    split = split or read_info(path).first.name
     images = open_split(path, split, CPU, max_size=MOST, first=ROWS).images[:ROWS]
     picture = out or path.with_name(f"{path.stem}-views-{name}.png")
     title = f"{path.stem}, {split}: what {name} is given"
@@ -85,7 +89,7 @@ def draw_run(
     views: str | None = None,
     *,
     out: Path | None = None,
-    split: str = "train",
+    split: str | None = None,
     seed: int,
     checkpoint: str = "last",
 ) -> tuple[Path, bool]:
@@ -96,7 +100,7 @@ def draw_run(
         path: A dataset file; None is the run's own.
         views: The method whose views are drawn; None is the run's own.
         out: The picture; None is in the run's figures.
-        split: Which split.
+        split: Which split; None is the first.
         seed: Of the views.
         checkpoint: Which weights.
 
@@ -112,9 +116,10 @@ def draw_run(
 
     method, config = load_method(run, checkpoint)
     path = path or run.data("PATH")
+    split = split or read_info(path).first.name
     channels = method.encoder.spec["channels"]
     images = open_split(path, split, CPU, max_size=config.data.max_size, first=ROWS).images[:ROWS]
-    check_channels(read_info(path), split, channels)
+    check_channels(read_info(path), channels)
     size = shrunk(images, config.views.max_size)
     check_divisible(size, method.encoder.stride)
     with torch.no_grad():

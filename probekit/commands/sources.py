@@ -106,8 +106,7 @@ def sources(
     yield Source(name, "encoder", lambda split: embedder(info, split), network=embedder.network)
     if not floors:
         return
-    train = info.splits["train"]
-    size = shrunk_size(train.height, train.width, header["max_size"])
+    size = shrunk_size(info.first.height, info.first.width, header["max_size"])
     found = random_embedder(run, header, checkpoint, seed, device, beside=embedder.network(), size=size)
     if found is None:
         say(NOTHING_RANDOM)

@@ -34,8 +34,8 @@ def check_file(path: Path, file: h5py.File) -> DatasetInfo:
     factors = _factors(file)
     columns = tuple(factor["name"] for factor in factors)
     splits = {name: _check_split(file, name, classes, mask_names, columns) for name in SPLITS if name in file}
-    if "train" not in splits:
-        raise ValueError(f"expected a split 'train', found {', '.join(file) or 'none'}")
+    if not splits:
+        raise ValueError(f"expected a split {', '.join(SPLITS)}, found {', '.join(file) or 'none'}")
     shapes = {(split.height, split.width, split.channels) for split in splits.values()}
     if len(shapes) > 1:
         raise ValueError(f"expected images of one shape in all splits, found {sorted(shapes)}")

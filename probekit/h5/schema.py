@@ -96,6 +96,11 @@ class DatasetInfo:
     splits: dict[str, SplitInfo]
 
     @property
+    def first(self) -> SplitInfo:
+        """The first split there is: shape, channels and storage are the same in all."""
+        return next(iter(self.splits.values()))
+
+    @property
     def multilabel(self) -> bool:
         """Whether an image may have several classes; the same in all labelled splits."""
         return any(split.multilabel for split in self.splits.values())

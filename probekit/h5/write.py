@@ -286,7 +286,7 @@ class DatasetWriter:
 
     def _complete(self) -> None:
         """Cuts each split to the rows that came, hashes, and writes the attributes."""
-        assert "train" in self._splits
+        assert self._splits
         head = self.header
         content = start_hash(head.classes, head.mask_names)
         for split in (name for name in SPLITS if name in self._splits):

@@ -5,6 +5,7 @@ Alone: pytest tests/commands/test_cli.py
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -209,6 +210,21 @@ def test_no_test_images_are_no_test_split(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "wrote data/circ-sq.h5: 3 train; " in done.stdout
     assert read_info(tmp_path / "data/circ-sq.h5").splits.keys() == {"train"}
+
+
+def test_a_file_without_train_is_shown_and_what_needs_train_says_so(tmp_path: Path) -> None:
+    done = typed("gen", "circ-sq", "--n", "0", "--n-test", "3", "--size", "16", "--out", "t.h5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "wrote t.h5: 3 test; " in done.stdout
+    assert "next: probekit export-embeddings RUN --data t.h5" in done.stdout
+    for line in (["show", "t.h5", "--verify"], ["show", "t.h5", "--views", "simclr"]):
+        shown = typed(*line, cwd=tmp_path)
+        assert (shown.returncode, "picture t" in shown.stdout) == (0, True), shown.stderr
+    for line in (["pretrain", "conrec", "--data", "t.h5"], ["probe", "--encoder", "unet", "--data", "t.h5"]):
+        refused = typed(*line, cwd=tmp_path)
+        assert refused.returncode == 1
+        assert re.fullmatch(r"error: expected a .*train.*, found .*; .*", refused.stderr.replace("\n", " ").strip())
+    assert not (tmp_path / "runs").exists()
 
 
 def test_paths_may_hold_brackets(home: Path) -> None:
