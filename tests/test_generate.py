@@ -143,7 +143,8 @@ def test_progress_counts_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_split_without_images_is_absent_and_the_other_one_is_the_same(tmp_path: Path) -> None:
     both, train, test = (
-        gen(tmp_path / f"{name}.h5", **counts) for name, counts in (("a", {}), ("b", {"n_test": 0}), ("c", {"n": 0}))
+        gen(tmp_path / f"{name}.h5", "rect-tri", **counts)
+        for name, counts in (("a", {}), ("b", {"n_test": 0}), ("c", {"n": 0}))
     )
     assert (list(train.splits), list(test.splits)) == (["train"], ["test"])
     for info, split in ((train, "train"), (test, "test")):
