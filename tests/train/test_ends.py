@@ -35,7 +35,13 @@ def test_a_reader_that_leaves_is_a_request_to_stop(home: Path, how: str) -> None
     command = [sys.executable, "-u", "-m", "probekit", "pretrain", "simclr", *LONG]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(
-        command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=home,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # these tests may run under nohup
     )
     assert process.stdout is not None
     assert process.stderr is not None
