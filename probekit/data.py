@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from probekit.config import SIDE
+from probekit.files import host_memory
 from probekit.h5 import DatasetInfo, Split, open_encoded, read_info, read_split
 from probekit.streamed import StreamedImages
 
@@ -118,11 +119,6 @@ def _placement(info: DatasetInfo, name: str, size: int, device: torch.device) ->
         f"expected images of at most {room / 1e9:.0f} GB in {info.path}, half of this machine's memory, found "
         f"{size / 1e9:.0f} GB; import them again with --max-gb {room / 1e9:.0f}, which keeps them encoded"
     )
-
-
-def host_memory() -> int:
-    """Bytes of the machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def read_chunks(info: DatasetInfo, name: str, *, stop: int | None = None) -> Iterator[NDArray[np.uint8]]:

@@ -80,6 +80,24 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
+def refuse_links_out(folder: Path) -> None:
+    """Refuses a folder out of which a link leads: in a stranger's it would have other files read, or written to.
+
+    The folder itself may be a link; links from one place in it to another are none of these.
+
+    Raises:
+        ValueError: Naming the first such link.
+    """
+    root = os.path.realpath(folder)
+    for parent, folders, files in os.walk(root):  # which enters no link
+        for path in (Path(parent, name) for name in sorted((*folders, *files))):
+            if path.is_symlink() and not Path(target := os.path.realpath(path)).is_relative_to(root):
+                raise ValueError(
+                    f"expected all of {folder} in it, found that {path.relative_to(root)} is a link to {target}; "
+                    "put that itself in the link's place, or remove the link"
+                )
+
+
 def size_of(path: Path) -> int:
     """Bytes of a regular file; a pipe, say, would be waited for, were it opened.
 
@@ -91,6 +109,11 @@ def size_of(path: Path) -> int:
     if not stat.S_ISREG(about.st_mode):
         raise ValueError(f"expected a file at {path}, found something else")
     return about.st_size
+
+
+def host_memory() -> int:
+    """Bytes of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def read_text(path: Path) -> str:

@@ -63,7 +63,7 @@ def in_use(what: str, who: str) -> str:
 
 def holder(path: Path) -> str | None:
     """Who holds a lock file, in words; None if nobody does."""
-    if not path.is_file():
+    if path.is_symlink() or not path.is_file():  # we write no links
         return None
     with path.open("rb") as file:
         return None if lock(file.fileno()) else _holder(path)

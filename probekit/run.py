@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from probekit import __version__
-from probekit.files import read_json, read_text, sync_folder, told_if_full, write_text
+from probekit.files import read_json, read_text, refuse_links_out, sync_folder, told_if_full, write_text
 from probekit.locks import holder, in_use, locked
 from probekit.registry import nearest
 
@@ -108,8 +108,9 @@ class Run:
         """Holds the run for one of `WORK`, against any other process.
 
         Raises:
-            ValueError: If another process is at it, which the line names.
+            ValueError: If another process is at it, which the line names, or a link leads out of the folder.
         """
+        refuse_links_out(self.path)  # before the lock is written
         return locked(self.lock(work), f"{self.path}")
 
     def refuse_work(self) -> None:
@@ -134,9 +135,12 @@ class Run:
     def read(self) -> dict[str, Any]:
         """The contents of run.json.
 
+        Every command reads it first, so nothing else of the folder is read where this is refused.
+
         Raises:
-            ValueError: If there is none, or it is not a run of this schema.
+            ValueError: If there is none, it is not a run of this schema, or a link leads out of the folder.
         """
+        refuse_links_out(self.path)
         try:
             content = read_json(self.json)
         except (FileNotFoundError, NotADirectoryError):
@@ -245,6 +249,7 @@ def open_run(name: str | None, folder: Path) -> Run:
         return run
     if not runs:
         raise ValueError(f"expected a run in {folder}, found none; type: probekit pretrain conrec")
+    runs[-1].read()
     return runs[-1]
 
 

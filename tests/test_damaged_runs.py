@@ -128,6 +128,46 @@ def test_a_damaged_folder_is_refused_in_a_line(number: int, whole: Path, tmp_pat
         assert not list(home.rglob("*.tmp")), about
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_link_out_of_a_run_is_followed(name: str, whole: Path, tmp_path: Path) -> None:
+    """Each kind of file, and each folder, lies elsewhere, as it was: whoever followed the link would end well."""
+    shutil.copytree(whole, tmp_path / "home")
+    run, away = tmp_path / "home" / "runs" / "r", tmp_path / "away"
+    first = {(path.parent, path.suffix): path for path in sorted(run.rglob("*"), reverse=True) if path.is_file()}
+    chosen = [*first.values(), *sorted(path for path in run.iterdir() if path.is_dir()), run / ".train.lock"]
+    assert len(chosen) > 10
+    for path in chosen:
+        path.rename(away) if path.exists() else away.write_text("precious")
+        path.symlink_to(away)
+        before = contents(tmp_path)
+        done = type_in(tmp_path / "home", name)
+        about = f"{path}, {name}: {done.stdout}{done.stderr}"
+        assert done.returncode == 1, about
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: expected all of runs/r in it, found that "), about
+        assert f"{path.relative_to(run)} is a link to {away}" in line, about
+        assert contents(tmp_path) == before, about
+        path.unlink()
+        away.rename(path)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_run_that_is_a_link_itself(name: str, whole: Path, tmp_path: Path) -> None:
+    """On another disk, say; and links within it stand."""
+    shutil.copytree(whole, tmp_path / "home")
+    runs = tmp_path / "home" / "runs"
+    (runs / "r" / "checkpoints" / "best_val.pt").unlink()
+    (runs / "r" / "checkpoints" / "best_val.pt").symlink_to("last.pt")
+    (runs / "r").rename(tmp_path / "disk")
+    (runs / "r").symlink_to(tmp_path / "disk")
+    done = type_in(tmp_path / "home", name)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def type_in(home: Path, name: str) -> Any:
     with ends_within(PATIENCE):
         return typed(*COMMANDS[name], cwd=home)

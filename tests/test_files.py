@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from probekit.files import read_json, read_text, read_toml, replaced, replaced_file, told_if_full, write_text
+from probekit.files import (
+    read_json,
+    read_text,
+    read_toml,
+    refuse_links_out,
+    replaced,
+    replaced_file,
+    told_if_full,
+    write_text,
+)
 
 
 def full(*arguments: object) -> None:
@@ -117,3 +126,25 @@ def test_what_is_no_file_of_sane_size_is_not_read(tmp_path: Path) -> None:
             read_text(tmp_path / name)
     with pytest.raises(ValueError, match="found something else"):
         read_text(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["../../../out", "../../../nowhere", "../../../run-2", "/proc/self/environ", "/"])
+def test_a_link_out_of_a_folder_is_named(tmp_path: Path, target: str) -> None:
+    for name in ("out", "run-2", "run/a/.b"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "run" / "a" / ".b" / "link").symlink_to(target)
+    with pytest.raises(ValueError, match=r"found that a/.b/link is a link to /.*; put that itself in") as error:
+        refuse_links_out(tmp_path / "run")
+    assert "\n" not in str(error.value)
+
+
+def test_links_within_a_folder_and_to_it_stand(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "disk" / "run" / "checkpoints" / "best.pt").symlink_to("last.pt")
+    (tmp_path / "disk" / "run" / "here").symlink_to("checkpoints")
+    (tmp_path / "disk" / "run" / "there").symlink_to(tmp_path / "runs" / "r" / "checkpoints")
+    (tmp_path / "disk" / "run" / "loop").symlink_to("loop")
+    (tmp_path / "runs").symlink_to("disk")
+    (tmp_path / "disk" / "r").symlink_to("run")
+    refuse_links_out(tmp_path / "runs" / "r")
+    refuse_links_out(tmp_path / "nowhere")

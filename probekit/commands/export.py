@@ -93,6 +93,8 @@ def run_export(
 
 def _exported(path: Path) -> bool:
     """Whether a file is one of ours, which can be exported again: no dataset is ever replaced."""
+    if not path.is_file():
+        return False
     try:
         if path.suffix == ".npz":
             with np.load(path) as file:

@@ -18,7 +18,7 @@ def run_or_newest(named: str | None, folder: Path, console: Console) -> Run:
     """The named run, or the newest that has finished, or else the newest; says which it took and what it passed over.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or it cannot be read.
     """
     if named is not None:
         return open_run(named, folder)
@@ -27,6 +27,7 @@ def run_or_newest(named: str | None, folder: Path, console: Console) -> Run:
     place = next((i for i, state in enumerate(states) if state in DONE), 0)
     chosen = newest_first[place] if newest_first else open_run(None, folder)
     passed = "; ".join(f"{run.name}, {state}" for run, state in zip(newest_first[:place], states, strict=False))
+    chosen.read()
     console.print(f"run: {chosen.path} (the newest{f' that has finished; passed over: {passed}' if passed else ''})")
     return chosen
 

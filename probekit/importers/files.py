@@ -44,8 +44,3 @@ def read_text(path: Path) -> str:
         return read_list(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"expected text in UTF-8 in {path}, found something else") from error
-
-
-def physical_memory() -> int:
-    """Bytes of the machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit.files import host_memory
 from probekit.h5 import SPLITS
 from probekit.importers.base import Broken, Options, Skipped, Source, choose_splits, file_stamp, readable, set_apart
-from probekit.importers.files import physical_memory
 from probekit.importers.published import published
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -77,7 +77,7 @@ def _load(source: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
             if not set(KEYS) <= set(archive.files):
                 found = ", ".join(archive.files[:SHOWN]) + (", ..." if len(archive.files) > SHOWN else "")
                 raise ValueError(f"expected the keys {', '.join(KEYS)}, found {found or 'none'}")
-            needed, memory = sum(info.file_size for info in archive.zip.infolist()), physical_memory()
+            needed, memory = sum(info.file_size for info in archive.zip.infolist()), host_memory()
             if needed > memory:
                 raise ValueError(
                     f"expected arrays that fit in {memory / 1e9:,.1f} GB of memory, found {needed / 1e9:,.1f} GB"

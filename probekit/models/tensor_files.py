@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from probekit.files import parse_json, replaced_file, size_of
+from probekit.files import host_memory, parse_json, replaced_file, size_of
 
 # In our header, a text in that of the file: CRC-32 of the whole file, computed with zeros in this place.
 CHECKSUM = re.compile(rb'\\"crc32\\": \\"([0-9a-f]{8})\\"')
@@ -41,10 +41,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         ValueError: If it is no such file, or not as it was written.
     """
-    size_of(path)
-    data = path.read_bytes()
-    length = int.from_bytes(data[:HEADER], "little")
-    found = CHECKSUM.search(data, HEADER, min(HEADER + length, len(data)))
+    size = _fitting(path)
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(HEADER), "little")
+        file.seek(0)
+        data = file.read(min(HEADER + length, size))
+        found = CHECKSUM.search(data, HEADER)
+        data += file.read() if found else b""  # of something else, which may be vast, its beginning is enough
     if found is None:
         raise ValueError(f"expected an encoder file with its checksum in {path}, found another kind of file, or damage")
     checksum = zlib.crc32(data[found.end() :], zlib.crc32(ZEROS, zlib.crc32(data[: found.start()])))
@@ -67,9 +70,12 @@ def read_torch(path: Path, device: str | torch.device) -> dict[str, Any]:
     Raises:
         ValueError: If it is no such file, or not as it was written.
     """
-    size_of(path)
+    size = _fitting(path)
     try:
         with zipfile.ZipFile(path) as records:
+            unpacked = sum(record.file_size for record in records.infolist())
+            if unpacked > size:  # torch packs nothing; a bomb of a few bytes would be unpacked for hours
+                raise ValueError(f"{unpacked} bytes packed into {size}")
             damaged = records.testzip()
         if damaged is None:
             content = torch.load(path, map_location=device, weights_only=True)
@@ -80,6 +86,16 @@ def read_torch(path: Path, device: str | torch.device) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"expected a dictionary in {path}, found {type(content).__name__}")
     return content
+
+
+def _fitting(path: Path) -> int:
+    """Bytes of a regular file that fits into memory: a vast one may be all holes."""
+    size, memory = size_of(path), host_memory()
+    if size > memory:
+        raise ValueError(
+            f"expected at most the {memory >> 30} GiB of this machine's memory in {path}, found {size >> 30}"
+        )
+    return size
 
 
 def _first_line(error: Exception) -> str:

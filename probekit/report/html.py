@@ -2,19 +2,22 @@
 
 import base64
 import hashlib
-import struct
+import io
+import warnings
 from collections.abc import Iterator, Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
+from probekit.files import size_of
 from probekit.report import SCHEMA
 from probekit.report.document import Block, Chart, Document, Note, Picture, Table
 from probekit.report.figures import PALETTE, to_svg
 
 LIMIT = 4_900_000  # bytes of a page: under 5 MB, with room for what stands around a figure
 FRAME = 600  # bytes of a figure's title, buttons and tags, at most
-PNG_HEAD = struct.Struct(">8s4x4sII")  # signature, then IHDR with width and height (PNG specification, 5.2 and 11.2.2)
+BASE64 = 4 / 3  # characters a byte
 
 
 def render(document: Document) -> str:
@@ -27,7 +30,7 @@ def render(document: Document) -> str:
     """
     blocks = list(_blocks(document))
     shown: dict[str, Markup] = {}
-    size = len(_page(document, shown, []).encode())
+    size: float = len(_page(document, shown, []).encode())
     if size > LIMIT:
         raise ValueError(
             f"expected tables of at most {LIMIT:,} bytes, found {size:,}; name fewer runs, or --format json"
@@ -43,14 +46,15 @@ def render(document: Document) -> str:
             shown[chart.key] = Markup(svg)  # ElementTree wrote it, and escapes
             size += len(svg.encode()) + FRAME
     for picture in (block for block in blocks if isinstance(block, Picture)):
-        image = _image(picture)
-        if image is None:
+        try:
+            more = FRAME + BASE64 * size_of(picture.path)  # known before it is read
+            if size + more > LIMIT:
+                left_out.append(f"{picture.path}: the page would be larger than 5 MB; the picture stands there")
+            else:
+                shown[picture.key] = _image(picture)
+                size += more
+        except Exception:  # whatever the bytes make of the reader
             left_out.append(f"{picture.path}: no PNG picture that can be read")
-        elif size + len(image) + FRAME > LIMIT:
-            left_out.append(f"{picture.path}: the page would be larger than 5 MB; the picture stands there")
-        else:
-            shown[picture.key] = image
-            size += len(image) + FRAME
     return _page(document, shown, left_out)
 
 
@@ -86,15 +90,15 @@ def _blocks(document: Document) -> Iterator[Block]:
             yield from section.blocks
 
 
-def _image(picture: Picture) -> Markup | None:
-    """An `img` that holds the file as it is, or None if it is no PNG file."""
-    try:
-        content = picture.path.read_bytes()
-        signature, kind, width, height = PNG_HEAD.unpack_from(content)
-    except (OSError, struct.error):
-        return None
-    if signature != b"\x89PNG\r\n\x1a\n" or kind != b"IHDR":
-        return None
+def _image(picture: Picture) -> Markup:
+    """An `img` that holds the file as it is; raises one of many errors if it is no whole PNG file."""
+    content = picture.path.read_bytes()
+    with (
+        warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),  # for who looks at the page
+        Image.open(io.BytesIO(content), formats=["PNG"]) as image,
+    ):
+        width, height = image.size
+        image.verify()
     data = base64.b64encode(content).decode()
     tag = Markup('<img src="data:image/png;base64,{}" width="{}" height="{}" alt="{}">')
     return tag.format(data, width, height, picture.title)

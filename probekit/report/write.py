@@ -16,11 +16,15 @@ def check_report(out: Path) -> None:
     """
     if out.is_dir():
         raise ValueError(f"expected a file for the report, found the folder {out}; type --out {out / 'report.html'}")
-    if out.exists():
-        with out.open("rb") as file:
-            ours = SCHEMA.encode() in file.read(HEAD)
-        if not ours:
-            raise ValueError(f"{out} exists and is no report of probekit's; move it away or choose another --out")
+    if out.exists() and not _reported(out):
+        raise ValueError(f"{out} exists and is no report of probekit's; move it away or choose another --out")
+
+
+def _reported(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return SCHEMA.encode() in file.read(HEAD)
 
 
 def write_report(out: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from probekit.files import read_json, write_text
+from probekit.files import read_json, refuse_links_out, write_text
 from probekit.run import Run, write_json
 from probekit.sweep.datasets import Data, build, describe
 from probekit.sweep.definition import Sweep
@@ -45,10 +45,11 @@ class SweepFolder:
         """The contents of sweep.json, or None if there is no such folder.
 
         Raises:
-            ValueError: If the folder holds something else.
+            ValueError: If the folder holds something else, or a link leads out of it.
         """
         if not self.path.exists():
             return None
+        refuse_links_out(self.path)
         try:
             content = read_json(self.plan)
         except (OSError, ValueError) as error:

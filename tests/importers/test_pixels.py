@@ -325,6 +325,6 @@ def test_a_pnm_file_says_what_is_white(tmp_path: Path, white: int, kind: str) ->
 def test_arrays_that_do_not_fit_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = ramp(0, 255, np.uint8, (6, 80, 90)), np.arange(6) % 2
     np.savez_compressed(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    monkeypatch.setattr("probekit.importers.npz.physical_memory", lambda: 80_000)
+    monkeypatch.setattr("probekit.importers.npz.host_memory", lambda: 80_000)
     with pytest.raises(ValueError, match=r"fit in 0\.0 GB of memory, found 0\.0 GB"):
         take(tmp_path / "a.npz")

@@ -3,8 +3,12 @@
 Alone: pytest tests/models/test_tensor_files.py
 """
 
+import os
+import tracemalloc
+import zipfile
 import zlib
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +108,26 @@ def test_what_is_cut_short_or_something_else_is_one_line(tmp_path: Path) -> None
         load_checkpoint(tmp_path / "bare.pt", CPU)
     with pytest.raises(ValueError, match="expected a dictionary"):
         read_torch(tmp_path / "list.pt", CPU)
+
+
+def test_what_is_vast_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Holes beyond all memory; a few bytes that unpack to many."""
+    monkeypatch.setattr("probekit.models.tensor_files.host_memory", lambda: 2**30)
+    with (tmp_path / "holes").open("wb") as file:
+        file.truncate(2**40)
+    with zipfile.ZipFile(tmp_path / "bomb", "w", zipfile.ZIP_DEFLATED) as records:
+        records.writestr("archive/data.pkl", bytes(10**7))
+    for read in (read_tensors, partial(read_torch, device=CPU)):
+        with pytest.raises(ValueError, match=r"at most the 1 GiB of this machine's memory in .*, found 1024"):
+            read(tmp_path / "holes")
+    with pytest.raises(ValueError, match="10000000 bytes packed into"):
+        read_torch(tmp_path / "bomb", CPU)
+    os.truncate(tmp_path / "holes", 2**29)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="another kind of file"):
+        read_tensors(tmp_path / "holes")
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -11,6 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from probekit.report import html, markdown
 from probekit.report.build import build
@@ -187,8 +189,7 @@ def pictures(folder: Path, count: int, size: int) -> Document:
     blocks: list[Any] = [Note("before")]
     for i in range(count):
         path = folder / f"{i}.png"
-        png = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + b"IHDR" + (4).to_bytes(4, "big") * 2
-        path.write_bytes(png + rng.bytes(size))
+        Image.frombytes("L", (size // 8, 8), rng.bytes(size // 8 * 8)).save(path)  # noise cannot be packed
         blocks.append(Picture(f"p{i}", f"picture {i}", "how it was made", path))
     return Document("t", "probekit report", [Chapter("c", "c", "", [Section("s", "s", blocks)])])
 
@@ -202,12 +203,21 @@ def test_pictures_beyond_the_budget_are_left_out_by_name(tmp_path: Path) -> None
 
 
 def test_what_is_no_picture_is_left_out(tmp_path: Path) -> None:
-    document = pictures(tmp_path, 2, 100)
+    document = pictures(tmp_path, 8, 400)
+    whole = (tmp_path / "0.png").read_bytes()
     (tmp_path / "0.png").write_text("<svg onload=alert(1)>")
     (tmp_path / "1.png").unlink()
+    (tmp_path / "2.png").write_bytes(whole[:40] + b"root:x:0:0:root:/root:/bin/bash")
+    (tmp_path / "3.png").write_bytes(whole[:-20])
+    (tmp_path / "4.png").unlink()
+    os.mkfifo(tmp_path / "4.png")
+    with (tmp_path / "5.png").open("r+b") as file:
+        file.truncate(2**40)
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "6.png")  # of 400 million pixels
     page = html.render(document)
-    assert Reader(page).tags["img"] == 0
-    assert page.count("no PNG picture that can be read") == 2
+    assert Reader(page).tags["img"] == 1
+    assert page.count("no PNG picture that can be read") == 6
+    assert f"{tmp_path / '5.png'}: the page would be larger than 5 MB" in page
 
 
 def test_tables_too_large_are_refused() -> None:
