@@ -15,7 +15,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
-from probekit.h5 import DatasetInfo, SplitInfo, chunk_rows, read_info, read_labels, read_split
+from probekit.h5 import DatasetInfo, SplitInfo, chunk_rows, read_images, read_info, read_labels, read_split
 from probekit.h5.schema import EVIDENCE, PRESENT
 from probekit.picture import save_png
 
@@ -146,7 +146,7 @@ def draw_grid(path: Path, out: Path, *, split: str | None = None, per_class: int
     labels = read_labels(path, split)
     paired = labels is not None and {"pair_id", "pair_role"} <= set(info.splits[split].factors)
     rows, roles = _pairs(info, split) if paired else (_choose(info, labels, info.splits[split].n, per_class), [])
-    cells = [[_cell(info, split, index) for index in indices] for _, indices in rows]
+    cells = [_cells(info, split, indices) for _, indices in rows]
     made = (info.generator or str(info.params.get("source", "images")), info.style)
     title = f"{' '.join(filter(None, made))}, {split}"
     if roles:
@@ -186,18 +186,22 @@ def _pairs(info: DatasetInfo, split: str) -> tuple[list[tuple[str, list[int]]], 
     return [(info.classes[head.labels[i]], np.flatnonzero(ids == ids[i]).tolist()) for i in bases], columns
 
 
-def _cell(info: DatasetInfo, split: str, index: int) -> Pixels:
-    """One image, RGB `[h, w, 3]`, its evidence tinted, at the size of the grid."""
-    rows = read_split(info.path, split, start=index, stop=index + 1, masks=True)
-    image = rows.images[0]
+def _cells(info: DatasetInfo, split: str, indices: Sequence[int]) -> list[Pixels]:
+    """Images, RGB `[h, w, 3]`, their evidence tinted, at the size of the grid."""
+    rows = read_images(info.path, split, indices)
+    masks = [None] * len(indices) if rows.masks is None else list(rows.masks)
+    return [_cell(info, image, mask) for image, mask in zip(rows.images, masks, strict=True)]
+
+
+def _cell(info: DatasetInfo, image: Pixels, mask: Pixels | None) -> Pixels:
     image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
     image = _resized(image, cv2.INTER_AREA)
-    if rows.masks is None:
+    if mask is None:
         return image
     bits = [bit for bit, name in enumerate(info.mask_names) if name.startswith(EVIDENCE)]
     mixed = image.astype(np.float32)
     for bit, colour in zip(bits, COLOURS, strict=False):
-        inside = _resized(rows.masks[0] >> bit & 1, cv2.INTER_NEAREST).astype(bool)
+        inside = _resized((mask >> bit & 1).astype(np.uint8), cv2.INTER_NEAREST).astype(bool)
         mixed[inside] = (1 - TINT) * mixed[inside] + TINT * np.array(colour, np.float32)
     return np.rint(mixed).astype(np.uint8)
 

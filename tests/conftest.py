@@ -5,10 +5,12 @@ A test marked `gpu` needs a GPU (`pytest -m gpu` runs these alone), and is skipp
 
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
+from matplotlib.figure import Figure
 
 from probekit.models.torchvision_operators import import_module
 
@@ -28,6 +30,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="fail where a run is trained or a process started")
+
+
+@pytest.fixture
+def plain_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every figure is written as an empty one, which takes a tenth of the time, for tests that look at no picture."""
+    if request.node.get_closest_marker("pictures"):
+        return
+    drawn = Figure.savefig
+
+    def save(figure: Figure, *args: Any, **options: Any) -> None:
+        empty = Figure(figsize=(1, 1))
+        type(figure.canvas)(empty)
+        drawn(empty, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", save)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,7 +13,7 @@ from probekit.commands.head import head_row
 from probekit.commands.hints import unprobeable
 from probekit.commands.probe_options import SGD, ProbeOptions
 from probekit.commands.sources import RANDOM, Labels, Source
-from probekit.h5 import read_split
+from probekit.h5 import read_images
 from probekit.picture import encoder_name
 from probekit.probe import PROTOCOLS
 from probekit.probe.average_precision import multilabel
@@ -215,7 +215,7 @@ def _draw_gallery(result: Mapping[str, Any], path: Path) -> None:
     rows = []
     for shown in row["gallery"]:
         numbers = [shown["query"], *shown["positive"], *shown["negative"]]
-        images = np.concatenate([read_split(data, "test", start=i, stop=i + 1).images for i in numbers])
+        images = read_images(data, "test", numbers).images
         rows.append((images, [row["labels"][i] == row["labels"][numbers[0]] for i in numbers[1:]]))
     draw_gallery(rows, title=f"{encoder_name(result)} on {result['data']}: 3 nearest, and ranks 18 to 20", path=path)
 

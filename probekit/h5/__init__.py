@@ -18,7 +18,7 @@ Plain h5py reads it without plug-ins. The content hash is defined in `probekit.h
 """
 
 from probekit.h5.encoded import EncodedImages, decode, encode
-from probekit.h5.read import Split, open_encoded, read_info, read_labels, read_split, verify
+from probekit.h5.read import Split, open_encoded, read_images, read_info, read_labels, read_split, verify
 from probekit.h5.schema import (
     ABSENT,
     COMPRESSIONS,
@@ -55,6 +55,7 @@ __all__ = [
     "encode",
     "open_encoded",
     "pack",
+    "read_images",
     "read_info",
     "read_labels",
     "read_split",

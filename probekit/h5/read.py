@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +96,23 @@ def read_split(
         if mask is not None and (mask >> len(info.mask_names)).any():
             raise ValueError(f"expected masks of {len(info.mask_names)} bits, found higher bits in {split}/masks")
         return Split(pixels, labels, factors, mask)
+
+
+def read_images(path: Path, split: str, indices: Sequence[int]) -> Split:
+    """Single images and masks of a split, in the order of the indices, checked; without labels and factors.
+
+    Raises:
+        ValueError: If the file is malformed, has no such split, or an index lies outside it.
+    """
+    with _opened(path) as file:
+        info = check_file(path, file)
+        places = [_rows(info, split, index, index + 1) for index in indices]
+        group, found = file[split], info.splits[split]
+        sums = read_sums(group)
+        images = np.concatenate([_images(found, group, rows, sums) for rows in places])
+        masked = found.masked
+        masks = np.concatenate([read_rows(group, "masks", rows, sums) for rows in places]) if masked else None
+        return Split(images, None, {}, masks)
 
 
 def open_encoded(path: Path, split: str) -> EncodedImages:

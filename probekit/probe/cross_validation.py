@@ -3,13 +3,14 @@
 Everything that learns (standardisation, C, weights) sees the other folds only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.special import stdtrit
 
 from probekit.probe.linear import Space, fit
@@ -27,6 +28,8 @@ DECODINGS = {
     "cumulative": "one probe a threshold, grade = thresholds with probability above 1/2 (ConRec's code)",
     "plain": "one multinomial probe, the likeliest class",
 }
+
+MATRIX_CELLS = 10**7  # of confusion matrices held at once: 80 MB
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -130,20 +133,21 @@ def divide(y: Ints, *, folds: int, seed: int, repeat: int, groups: NDArray[Any] 
     return dealt[unit]
 
 
-def kappa(confusion: NDArray[np.number]) -> float:
+def kappa(confusion: NDArray[np.number]) -> Floats:
     """Quadratic-weighted kappa (Cohen 1968): 1 - sum(w O) / sum(w E), w = (i - j)^2.
 
     Args:
-        confusion: Counts `[K, K]`, truth in rows.
+        confusion: Counts `[..., K, K]`, truth in rows.
 
     Returns:
-        In [-1, 1]; NaN if truth and prediction are one and the same constant.
+        `[...]`, in [-1, 1]; NaN if truth and prediction are one and the same constant.
     """
-    k = len(confusion)
-    weight = np.subtract.outer(np.arange(k), np.arange(k)) ** 2
-    expected = np.outer(confusion.sum(axis=1), confusion.sum(axis=0)) / confusion.sum()
-    below = float((weight * expected).sum())
-    return 1 - float((weight * confusion).sum()) / below if below > 0 else float("nan")
+    grades = np.arange(confusion.shape[-1])
+    weight = np.subtract.outer(grades, grades) ** 2
+    truth, guess = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    expected = np.einsum("...i,ij,...j->...", truth, weight, guess) / truth.sum(axis=-1)
+    off = np.einsum("...ij,ij->...", confusion, weight)
+    return np.where(expected > 0, 1 - off / np.where(expected > 0, expected, 1), np.nan)
 
 
 def corrected_interval(values: Sequence[float], *, folds: int, low: float) -> list[float] | None:
@@ -220,22 +224,17 @@ def _cumulative(fold: _Fold, y: Ints, classes: int) -> Ints:
 
 
 def _summary(
-    y: Ints, predicted: Ints, held: Ints, score: Callable[[NDArray[np.number]], float], classes: int, seed: int
+    y: Ints, predicted: Ints, held: Ints, score: Callable[[NDArray[np.number]], Floats], classes: int, seed: int
 ) -> dict[str, Any]:
     """One metric of one decoding over folds and repeats, `predicted` and `held` being `[repeats, N]`."""
     cells = y * classes + predicted
     folds = int(held.max()) + 1
 
-    def of(chosen: Ints, weights: NDArray[np.number] | None = None) -> float:
-        return score(np.bincount(chosen, weights, minlength=classes**2).reshape(classes, classes))
+    def of(chosen: Ints) -> float:
+        return float(score(np.bincount(chosen, minlength=classes**2).reshape(classes, classes)))
 
     by_fold = [of(row[out == fold]) for row, out in zip(cells, held, strict=True) for fold in range(folds)]
-    rng = np.random.default_rng(seed)
-    even = np.full(len(y), 1 / len(y))
-    drawn = []
-    for _ in range(RESAMPLES):
-        counts = rng.multinomial(len(y), even)
-        drawn.append(np.mean([of(row, counts) for row in cells]))
+    drawn = np.concatenate([np.mean(score(confusion), axis=0) for confusion in _resampled(cells, classes, seed)])
     defined, enough = np.isfinite(by_fold).all(), len(y) >= MIN_IMAGES
     low = -1.0 if score is kappa else 0.0
     pooled = float(np.mean([of(row) for row in cells]))
@@ -248,9 +247,24 @@ def _summary(
     }
 
 
-def _accuracy(confusion: NDArray[np.number]) -> float:
-    return float(confusion.trace() / confusion.sum())
+def _resampled(cells: Ints, classes: int, seed: int) -> Iterator[Ints]:
+    """The confusion matrices of samples drawn with replacement, the same ones in all repeats.
+
+    Yields:
+        Some draws at a time, `RESAMPLES` in all: int64 `[repeats, draws, K, K]`.
+    """
+    repeats, n = cells.shape
+    rng, at_once = np.random.default_rng(seed), max(1, MATRIX_CELLS // (repeats * classes**2))
+    cell_of = [csr_array((np.ones(n, np.int64), (np.arange(n), row)), shape=(n, classes**2)) for row in cells]
+    for start in range(0, RESAMPLES, at_once):
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(at_once, RESAMPLES - start))
+        yield np.stack([counts @ one_hot for one_hot in cell_of]).reshape(repeats, -1, classes, classes)
+
+
+def _accuracy(confusion: NDArray[np.number]) -> Floats:
+    right: Floats = np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1))
+    return right
 
 
 _DECODERS: dict[str, Callable[[_Fold, Ints, int], Ints]] = {"cumulative": _cumulative, "plain": _plain}
-_SCORES: dict[str, Callable[[NDArray[np.number]], float]] = {"kappa": kappa, "accuracy": _accuracy}
+_SCORES: dict[str, Callable[[NDArray[np.number]], Floats]] = {"kappa": kappa, "accuracy": _accuracy}

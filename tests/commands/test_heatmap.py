@@ -14,10 +14,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 from torch import Tensor
 from typer.testing import CliRunner
 
+import probekit.commands.heatmap as command
 from probekit.cli import app
 from probekit.commands.heatmap import HeatmapOptions, run_heatmap
 from probekit.h5 import read_split
@@ -25,8 +27,10 @@ from probekit.heatmaps.baselines import BASELINES
 from probekit.heatmaps.protocol import DEFAULT_LOOKS
 from probekit.heatmaps.rows import Questions, Row, Subject, look_rows
 from probekit.heatmaps.score import SCORES
+from probekit.picture import save_png
 from probekit.probe.protocol import Part, fit_label
 from probekit.registry import LOOKS
+from probekit.run import Run
 from tests.datasets import edited, noise_npz
 
 SMALL = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
@@ -53,8 +57,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def at_home(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In that folder, where only tests marked `pictures` draw what takes half of the time."""
     monkeypatch.chdir(home)
+    if not request.node.get_closest_marker("pictures"):
+
+        def draw_run(run: Run, path: Path | None, **options: Any) -> tuple[Path, bool]:
+            return save_png(Figure(), run.figures / "views.png", dpi=50), True
+
+        monkeypatch.setattr(command, "draw_gallery", lambda *args: save_png(Figure(), args[-1], dpi=50))
+        monkeypatch.setattr(command, "draw_run", draw_run)
 
 
 def heatmap(run: str, *, data: str | None = None, **changes: Any) -> dict[str, Any]:
@@ -158,6 +170,7 @@ def test_the_same_command_gives_the_same_numbers() -> None:
     assert first != heatmap("simclr-rect-tri", seed=1)
 
 
+@pytest.mark.pictures
 def test_files_are_as_promised(home: Path) -> None:
     run = home / "runs/conrec-rect-tri"
     shutil.rmtree(run / "results", ignore_errors=True)

@@ -32,6 +32,7 @@ from probekit.train.pretrain import load_method
 QUICK = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
 LCR, XCORR = ["--branch", "lcr", "--set", "branch.lcr.k=3"], ["--branch", "xcorr", "--set", "branch.xcorr.clusters=4"]
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("plain_pictures")
 
 
 def typed(*words: str) -> Result:

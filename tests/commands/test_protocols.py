@@ -29,6 +29,7 @@ from tests.datasets import edited
 
 QUICK = ["--epochs", "2", "--batch-size", "8", "--set", "model.width=4", "--set", "train.keep_every=1"]
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("plain_pictures")
 
 
 def typed(*words: str) -> Result:

@@ -16,6 +16,8 @@ from probekit.report import SCHEMA
 from tests.commands.typed import typed
 from tests.report.folders import make_run
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
 
 def report(
     folder: Path, *names: str, out: Path | None = None, form: str = "html", monkeypatch: pytest.MonkeyPatch

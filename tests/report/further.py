@@ -1,6 +1,8 @@
 """Results of the protocols beside the linear probe, of made-up features, as `probekit probe` writes them."""
 
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,17 +26,16 @@ def parts(seed: int, classes: Sequence[str], n: int = 48) -> tuple[Part, Part]:
     return train, test
 
 
-def further_results(
-    run: str, *, data: str = "data/rect-tri.h5", data_hash: str = HASH, classes: Sequence[str] = CLASSES, seed: int = 0
-) -> dict[str, dict[str, Any]]:
-    """One result for each section, by its file's name without the ending."""
+@cache
+def _rows(classes: tuple[str, ...], seed: int) -> dict[str, list[dict[str, Any]]]:
+    """What the protocols give, computed once for all tests of a process."""
     train, test = parts(seed, classes)
     several = [Part(part.x, np.eye(len(classes), dtype=np.int64)[part.y]) for part in (train, test)]
     sources = (("conrec last", "encoder"), ("random weights", "floor"))
     fitted: dict[str, Any] = {"classes": classes, "protocol": "paper", "seed": 0}
     plain: dict[str, Any] = {"classes": classes, "seed": 0, "device": "cpu"}
     factors = {"angle": Factor(np.arange(48.0), "circular"), "corner": Factor(test.y % 2, "class")}
-    rows = {
+    return {
         "fractions-val-last": [fractions(*s, train, test, shares=[0.25, 0.5], draws=2, **fitted) for s in sources],
         "knn-last": [
             *(knn(*s, train, test, **plain) for s in sources),
@@ -44,6 +45,13 @@ def further_results(
         "cv-val-last": [cross_validate(*s, train, folds=3, repeats=1, **fitted) for s in sources],
         "multilabel-val-last": [multilabel(*s, several[0], several[1], **fitted) for s in sources],
     }
+
+
+def further_results(
+    run: str, *, data: str = "data/rect-tri.h5", data_hash: str = HASH, classes: Sequence[str] = CLASSES, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """One result for each section, by its file's name without the ending."""
+    rows = deepcopy(_rows(tuple(classes), seed))
     about = {"run": run, "data": data, "data_hash": data_hash, "seed": 0, "how": "Made up for a test, on 48 images."}
     made = {**about, "command": "probekit probe a --knn", "protocol": "val", "checkpoint": "last", "epoch": 5}
     found: dict[str, dict[str, Any]] = {stem: {**made, "rows": found} for stem, found in rows.items()}
