@@ -35,6 +35,7 @@ class Terminal(Console):
 console = Terminal(stderr=False)
 errors = Terminal(stderr=True)
 HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
+LONGEST = 2000  # characters of an error's line; a stranger's file may hold a name of millions
 tracebacks = False  # set by --debug
 
 
@@ -63,6 +64,8 @@ def run_app(app: Callable[[], Any]) -> None:
         text = " ".join((str(error) or type(error).__name__).split())
         if out_of_memory:
             text = f"{text[:200]}; try a smaller --batch-size"
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
         print(f"error: {visible(text)}", file=sys.stderr)
         sys.exit(1)
 

@@ -57,6 +57,20 @@ def test_lines_tables_and_errors_show_it(monkeypatch: pytest.MonkeyPatch, capsys
     assert _escape("a\nb") == "a b"
 
 
+def test_an_error_has_its_beginning_and_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    """A stranger's file may hold a name of millions of characters."""
+
+    def fails() -> None:
+        raise ValueError(f"expected a name, found {'x' * 10**6}; type --name NAME")
+
+    with pytest.raises(SystemExit):
+        run_app(fails)
+    said = capsys.readouterr().err
+    assert said.startswith("error: expected a name, found xxx")
+    assert said.endswith("xxx; type --name NAME\n")
+    assert len(said) < 2100
+
+
 def test_a_run_of_a_strangers_name(tmp_path: Path) -> None:
     name = "evil\x1b]0;title\x07"
     done = typed("probe", name, cwd=tmp_path)

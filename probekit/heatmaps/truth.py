@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from generators import GENERATORS
+from generators import GENERATORS, Generator
 from probekit.h5 import DatasetInfo, Split, read_split
 
 
@@ -47,17 +47,35 @@ class Truth:
 
     @cached_property
     def siblings(self) -> dict[str, Sibling]:
-        """By class factor, as the generator draws them. Empty for images that no generator drew."""
+        """By class factor, as the generator draws them. Empty for images that no generator drew.
+
+        Raises:
+            ValueError: If the generator draws other images of the file's settings and factors than the file holds.
+        """
         kind = GENERATORS.get(self.info.generator)
         if kind is None:
             return {}
-        size = self.info.splits[next(iter(self.info.splits))].height
-        generator = kind(size=size, style=self.info.style, params=self.info.params)
-        factors = np.zeros(len(self.index), kind.dtype())
-        for name in kind.dtype().names or ():
-            factors[name] = self.split.factors[name]
+        generator = kind(size=self.info.first.height, style=self.info.style, params=self.info.params)
+        factors = self._drawn(generator)
         flipped = {name: generator.flip(factors, name) for name in generator.class_factors}
         return {name: Sibling(generator.render(f).images, generator.labels(f)) for name, f in flipped.items()}
+
+    def _drawn(self, generator: Generator) -> NDArray[np.void]:
+        """The rows' factors, of which the generator draws the very images of the rows."""
+        factors = np.zeros(len(self.index), generator.dtype())
+        found = self.split.factors
+        names = factors.dtype.names or ()
+        if sound := all(name in found and found[name].dtype == factors.dtype[name] for name in names):
+            for name in names:
+                factors[name] = found[name]
+                sound = sound and bool(np.isfinite(found[name]).all())
+        with np.errstate(all="ignore"):  # values beyond reason draw something else
+            if not sound or not np.array_equal(generator.render(factors).images, self.split.images):
+                raise ValueError(
+                    f"expected in {self.info.path} the images that {generator.name} draws of its settings and factors, "
+                    f"found others; to make it anew type: probekit gen {generator.name}"
+                )
+        return factors
 
 
 def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:

@@ -21,7 +21,7 @@ from probekit.heatmaps.targets import TARGETS, Classifier, make_targets
 from probekit.heatmaps.truth import read_truth
 from probekit.probe.linear import Space, fit
 from probekit.probe.protocol import Part, fit_label, probe
-from tests.datasets import small_shapes
+from tests.datasets import edited, small_shapes
 
 
 @pytest.fixture(scope="module", params=[(name, style) for name in GENERATORS for style in ("clean", "paper")])
@@ -39,6 +39,29 @@ def test_siblings_differ_where_the_evidence_says_and_nowhere_else(dataset: Path)
         np.testing.assert_array_equal(truth.split.images != sibling.images, truth.masks[f"evidence:{factor}"])
         assert truth.split.labels is not None
         assert (sibling.labels != truth.split.labels).all()
+
+
+@pytest.mark.parametrize("damage", ["nan", "infinite", "turned", "kind", "other images", "other settings"])
+@pytest.mark.filterwarnings("error")
+def test_siblings_of_other_images_than_the_generator_draws_are_refused(damage: str, tmp_path: Path) -> None:
+    """Nobody would see that the counterfactuals are those of another image."""
+    path = tmp_path / "set.h5"
+    small_shapes(path, n=4, n_test=4, size=32)
+    with edited(path) as file:
+        angles = file["test/factors/angle"]
+        if damage == "other images":
+            file["test/images"][1, 4, 4] ^= 255
+        elif damage == "other settings":
+            file.attrs["params"] = file.attrs["params"].replace('"contrast": 1.0', '"contrast": 0.5')
+        elif damage == "kind":
+            values = angles[:]
+            del file["test/factors/angle"]
+            file["test/factors"].create_dataset("angle", data=values.astype("S8"), chunks=(4,))
+        else:
+            angles[2] = {"nan": np.nan, "infinite": np.inf, "turned": angles[2] + 45}[damage]
+    truth = read_truth(read_info(path), "test", 4)
+    with pytest.raises(ValueError, match="images that rect-tri draws of its settings and factors, found others"):
+        _ = truth.siblings
 
 
 def test_rows_are_evenly_spaced_and_masks_are_theirs(dataset: Path) -> None:
