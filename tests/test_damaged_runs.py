@@ -128,6 +128,20 @@ def test_a_damaged_folder_is_refused_in_a_line(number: int, whole: Path, tmp_pat
         assert not list(home.rglob("*.tmp")), about
 
 
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "resume"])
+def test_an_interrupted_run_is_called_so(name: str, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "runs" / "r" / "run.json"
+    content = json.loads(file.read_text()) | {"state": "interrupted"}
+    content["config"]["train"]["epochs"] = 45
+    file.write_text(json.dumps(content))
+    done = type_in(tmp_path, name)
+    assert done.returncode == 0, done.stderr
+    page = tmp_path / "runs" / "r" / "report.html"
+    told = done.stdout + (page.read_text() if page.exists() else "")
+    assert ("2 of 45, interrupted" if name == "compare" else "epoch 2 of 45, interrupted") in " ".join(told.split())
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_link_out_of_a_run_is_followed(name: str, whole: Path, tmp_path: Path) -> None:
     """Each kind of file, and each folder, lies elsewhere, as it was: whoever followed the link would end well."""

@@ -18,6 +18,7 @@ from probekit.data import check_channels
 from probekit.device import choose_device
 from probekit.h5 import DatasetInfo, read_split
 from probekit.models.encoder import encoder_file
+from probekit.run import how_far
 
 FORMAT = "probekit-embeddings/1"
 SUFFIXES = (".npz", ".h5")
@@ -48,8 +49,8 @@ def run_export(
 
     Returns:
         The file: `SPLIT/embeddings` float32 `[N, D]`, `SPLIT/labels` and `SPLIT/factors/NAME` as the dataset file has
-        them, and `header`, JSON text (in HDF5 an attribute): format, run, checkpoint, checkpoint_hash, data, data_hash,
-        classes, splits, encoder (its own header).
+        them, and `header`, JSON text (in HDF5 an attribute): format, run, checkpoint, checkpoint_hash, after (how far
+        the run was), data, data_hash, classes, splits, encoder (its own header).
 
     Raises:
         ValueError: If `out` exists, is no file of embeddings or has another suffix, or there is no such run, checkpoint
@@ -69,6 +70,7 @@ def run_export(
     embedder, header = trained_embedder(run, checkpoint, choose_device(device))
     for line in pool_warnings(embedder.network().encoder):
         console.print(line)
+    far = how_far(run.read(), header["epoch"])
     check_channels(info, header["spec"]["channels"])
     arrays: dict[str, NDArray[Any]] = {}
     for split in info.splits:
@@ -82,12 +84,13 @@ def run_export(
         "run": run.name,
         "checkpoint": checkpoint,
         "checkpoint_hash": sha256(encoder_file(run.path, checkpoint)),
+        "after": far,
         **_data(info),
         "encoder": header,
     }
     _write(out, arrays, json.dumps(about, sort_keys=True))
     shapes = (f"{split} {list(arrays[f'{split}/embeddings'].shape)}" for split in info.splits)
-    console.print(f"wrote {out}: {', '.join(shapes)}")
+    console.print(f"wrote {out} of {run.name}, {far}: {', '.join(shapes)}")
     return out
 
 

@@ -259,7 +259,7 @@ def _write(
     if any(row["swap"] for row in result["rows"]):
         pictures.append(draw_curves(result, run.figures / f"{stem.replace('heatmap', 'swap', 1)}.png"))
     if decodes:  # the ConRec paper's Figure 3
-        views, _ = draw_run(run, Path(result["data"]), split=result["split"], seed=0, checkpoint=result["checkpoint"])
+        views, *_ = draw_run(run, Path(result["data"]), split=result["split"], seed=0, checkpoint=result["checkpoint"])
         pictures.append(views)
     write_json(run.results / f"{stem}.json", result)  # after its pictures: what stands in results/ is whole
     console.print(f"wrote {run.results / f'{stem}.json'} and {', '.join(map(str, pictures))}")

@@ -83,7 +83,8 @@ def run_probe(
     place = choose_device(device)
     settings = Settings(labels, options, fitted, seed, str(place), console)
     console.print(
-        f"probing {run.name}{' and the floors' if floors else ''}, protocol {PROTOCOLS.get(protocol, SGD)} ..."
+        f"probing {run.name}, {how_far(run.read(), header['epoch'])}{', and the floors' if floors else ''}, "
+        f"protocol {PROTOCOLS.get(protocol, SGD)} ..."
     )
     with run.locked("probe"):  # two at once would write one result
         notes: list[str] = []

@@ -11,7 +11,7 @@ from probekit.commands.locate import dataset_or_default
 from probekit.data import check_channels, check_divisible, open_split, shrunk
 from probekit.h5 import read_info, verify
 from probekit.registry import METHODS, get, nearest
-from probekit.run import Run, open_run
+from probekit.run import Run, how_far, open_run
 from probekit.show import describe, draw_grid, render_description
 
 CPU = torch.device("cpu")
@@ -44,9 +44,10 @@ def run_show(
         raise ValueError("expected --json for a dataset file, found it with --views or --run; leave one out")
     if run is not None:
         drawn = open_run(run, runs)
-        picture, decodes = draw_run(drawn, path, views, out=out, split=split, seed=seed)
+        picture, decodes, far = draw_run(drawn, path, views, out=out, split=split, seed=seed)
         method = drawn.read()["config"]["method"]
-        console.print(f"picture {picture}{'' if decodes else f' (no predictions: {method} has no decoder)'}")
+        without = "" if decodes else f" (no predictions: {method} has no decoder)"
+        console.print(f"picture {picture} of {drawn.name}, {far}{without}")
         console.print(after_drawing(drawn, read_info(path or drawn.data("PATH"))))
         return
     chosen = dataset_or_default(path, data, runs, console)
@@ -92,7 +93,7 @@ def draw_run(
     split: str | None = None,
     seed: int,
     checkpoint: str = "last",
-) -> tuple[Path, bool]:
+) -> tuple[Path, bool, str]:
     """Draws what a run trained on, at the size it trained at, and what its decoder makes of it.
 
     Args:
@@ -105,7 +106,7 @@ def draw_run(
         checkpoint: Which weights.
 
     Returns:
-        The picture, and whether it shows predictions.
+        The picture, whether it shows predictions, and how far the run was: "epoch 45".
 
     Raises:
         ValueError: If the run has no such checkpoint, or the images do not fit it.
@@ -114,7 +115,8 @@ def draw_run(
     from probekit.train.pretrain import load_method
     from probekit.train.regions import find_placement
 
-    method, config = load_method(run, checkpoint)
+    method, config, epoch = load_method(run, checkpoint)
+    far = how_far(run.read(), epoch)
     path = path or run.data("PATH")
     split = split or read_info(path).first.name
     channels = method.encoder.spec["channels"]
@@ -129,14 +131,14 @@ def draw_run(
         images,
         recipe=recipe,
         seed=seed,
-        title=f"{run.name} on {path.stem}, {split}: what {config.method} is given{' and predicts' * decodes}",
+        title=f"{run.name}, {far}, on {path.stem}, {split}: what {config.method} is given{' and predicts' * decodes}",
         out=out or run.figures / f"views-{path.stem}{'' if checkpoint == 'last' else f'-{checkpoint}'}.png",
         predict=method.reconstruct if decodes else None,  # type: ignore[arg-type]
         size=size,
         stride=method.encoder.stride,
         placement=find_placement(method.encoder, images, config.crop) if config.crop.policy == "contrastive" else None,
     )
-    return picture, decodes
+    return picture, decodes, far
 
 
 def _recipe(method: str) -> str:

@@ -31,15 +31,16 @@ def compare_scores(
 
     Returns:
         One group for each question: what, data_hash, data, protocol, checkpoint; scores [{score, runs [{run, method,
-        seed, epoch, value, ci}], over_seeds: None, or {methods, pairs} as `compare.compare` has them}]. Holm covers all
-        tests of a group.
+        seed, epoch, after, value, ci}], over_seeds: None, or {methods, pairs} as `compare.compare` has them}]. Holm
+        covers all tests of a group.
     """
     asked: dict[tuple[str, ...], dict[str, Any]] = {}
     for run in runs:
         for found in scored(run):
             key = tuple(found["question"].values())
             group = asked.setdefault(key, {**found["question"], "data": found["data"], "scores": {}})
-            about = {"method": labels[run["name"]], "seed": configs[run["name"]]["seed"], "epoch": found["epoch"]}
+            about = {"method": labels[run["name"]], "seed": configs[run["name"]]["seed"]}
+            about |= {key: found[key] for key in ("epoch", "after")}
             for name, score in found["scores"].items():
                 group["scores"].setdefault(name, {}).setdefault(run["name"], {"run": run["name"], **about, **score})
     groups = []
@@ -54,7 +55,7 @@ def compare_scores(
 
 
 def scored(run: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What a run's results say of its encoder: question, data, data_hash, epoch, scores {name: {value, ci}}."""
+    """What a run's results say of its encoder: question, data, data_hash, epoch, after, scores {name: {value, ci}}."""
     found = []
     for what, read in READERS.items():
         for result in run.get(what, []):
@@ -63,7 +64,7 @@ def scored(run: Mapping[str, Any]) -> list[dict[str, Any]]:
             question = {"what": what, "data_hash": result["data_hash"], "protocol": protocol}
             question["checkpoint"] = result["checkpoint"]
             known = {name: score for name, score in scores.items() if score["value"] is not None}
-            about = {key: result[key] for key in ("data", "data_hash", "epoch")}
+            about = {key: result[key] for key in ("data", "data_hash", "epoch", "after")}
             found.append({"question": question, **about, "scores": known})
     return found
 

@@ -91,7 +91,7 @@ def _runs(group: Mapping[str, Any], key: str, how: str) -> Table:
             text(row["run"]),
             text(row["method"]),
             count(row["seed"]),
-            text(row["after"].removeprefix("epoch ")),
+            _epoch(row["after"]),
             percent(row["accuracy"]),
             percent_interval(row["ci"]),
         ]
@@ -184,15 +184,23 @@ def scores_section(group: Mapping[str, Any], key: str) -> Section:
     """Scores of one protocol: of each run, and paired differences of methods over seeds."""
     what = WHAT[group["what"]]
     title = f"{what}: {group['data']}, protocol {group['protocol']}, checkpoint {group['checkpoint']}"
+    after = {row["run"]: row["after"] for score in group["scores"] for row in score["runs"]}
     source = f"{what} of each run's encoder, on {group['data']} (content hash {group['data_hash'][:12]})."
-    scores, names = group["scores"], list(dict.fromkeys(row["run"] for s in group["scores"] for row in s["runs"]))
+    scores = group["scores"]
     found = {(row["run"], score["score"]): row for score in scores for row in score["runs"]}
-    columns = ("run", *(score["score"] for score in scores))
+    names = [score["score"] for score in scores]
     nothing = {"value": None, "ci": None}
-    rows = [[text(run), *(_estimate(found.get((run, c), nothing)) for c in columns[1:])] for run in names]
+    rows = [
+        [text(run), _epoch(told), *(_estimate(found.get((run, name), nothing)) for name in names)]
+        for run, told in after.items()
+    ]
     blocks: list[Block] = [
         Table(
-            key, "Runs", f"{source} Intervals: those of each run's own results. {NOT_BY_IMAGE} {AGAIN}", columns, rows
+            key,
+            "Runs",
+            f"{source} Intervals: those of each run's own results. {NOT_BY_IMAGE} {AGAIN}",
+            ("run", "epoch", *names),
+            rows,
         )
     ]
     over = [(text(score["score"]), score["over_seeds"]) for score in scores if score["over_seeds"]]
@@ -214,6 +222,10 @@ def scores_section(group: Mapping[str, Any], key: str) -> Section:
         pair_title, folded = "Paired differences of methods, by seed", len(pairs) > MOST_PAIRS
         blocks.append(Table(f"{key}-pairs", pair_title, how, named_pairs, pairs, folded=folded))
     return Section(key, title, blocks)
+
+
+def _epoch(after: str) -> Cell:
+    return text(after.removeprefix("epoch "))
 
 
 def _estimate(score: Mapping[str, Any]) -> Cell:

@@ -235,7 +235,7 @@ def _title(probe: Mapping[str, Any]) -> str:
 def _how(run: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
     row = encoders_first(probe["rows"])[0]
     if probe["protocol"] not in PROTOCOLS:  # a head of its own kind, which says how
-        return f"{probe.get('how', '')} Again: {_again(run, probe)}"
+        return f"{probe.get('how', '')} Encoder after {probe['after']}. Again: {_again(run, probe)}"
     protocol = PROTOCOLS[probe["protocol"]]
     return (
         f"Logistic regression on frozen features, protocol {protocol}; fitted on {row['n_train']} train images of "

@@ -188,8 +188,8 @@ def _resume(
         return run, _fit(trainer, console)
 
 
-def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config]:
-    """A run's whole method, decoder and heads included, on the CPU in eval mode, and the run's settings.
+def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config, int]:
+    """A run's whole method, decoder and heads included, on the CPU in eval mode, the run's settings, and its epoch.
 
     Raises:
         ValueError: If the run has no such checkpoint.
@@ -205,7 +205,7 @@ def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config]:
     header = saved["encoder_header"]
     method = build_method(config, channels=header["spec"]["channels"], classes=len(header["classes"]))
     method.load_state_dict(saved["method"])
-    return method.eval(), config
+    return method.eval(), config, saved["progress"]["epoch"]
 
 
 def _record(config: Config, info: DatasetInfo, device: torch.device) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def test_the_kept_encoder_needs_no_branch(data: Path, tmp_path: Path) -> None:
     run, _ = train(data, tmp_path, "moco-v2", "lcr", "xcorr", epochs=1)
     assert not [key for key in load_file(run.encoder) if "branch" in key or "lcr" in key]
     encoder, _ = load_encoder(run.path)
-    method, _ = load_method(run)
+    method, *_ = load_method(run)
     image = torch.rand(2, 1, 16, 16)
     torch.testing.assert_close(encoder(image).pooled, method.eval().encoder(image).pooled)
     assert method.branches.keys() == {"lcr", "xcorr"}

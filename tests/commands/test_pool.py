@@ -92,7 +92,7 @@ def expected(home: Path, run: str, pool: str | None) -> NDArray[np.float32]:
 
 def defined(home: Path, run: str, pool: str | None) -> torch.Tensor:
     """Embeddings by the definitions, from the checkpoint's method and the encoder's map."""
-    method, _ = load_method(Run(home / "runs" / run))
+    method, *_ = load_method(Run(home / "runs" / run))
     x = images(home).float() / 255
     with torch.no_grad():
         features: Features = method.encoder(x)
@@ -294,7 +294,7 @@ def test_a_branch_of_several_stages_has_no_pooling(home: Path) -> None:
 
 def test_a_kept_target_pools_by_its_own_copy_of_a_branch_that_pooled_while_training(home: Path) -> None:
     sure("pretrain", "byol", *QUICK, "--branch", "lcr-dual-pooling", "--set", "method.keep=target", "--name", "kept")
-    method, _ = load_method(Run(home / "runs/kept"))
+    method, *_ = load_method(Run(home / "runs/kept"))
     assert isinstance(method, MomentumMethod)
     encoder, copies = method.target["encoder"], method.target["branches"]
     assert isinstance(copies, torch.nn.ModuleDict)

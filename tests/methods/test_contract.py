@@ -137,7 +137,7 @@ def test_in_two_parts_it_is_the_run_of_one(
     assert finished
     assert_same_run(whole, part)
 
-    method, _ = load_method(whole)
+    method, *_ = load_method(whole)
     started = Encoder(channels=1, pooling="gap", width=4, depth=3)
     load_weights(started, read_checkpoint(whole.checkpoints / "last.pt"))
     best = load_checkpoint(whole.checkpoints / "best_test.pt", torch.device("cpu"))["method"]
@@ -182,7 +182,7 @@ def test_started_from_weights_the_target_begins_with_them(
     stop_after(1, monkeypatch)
     options = {"model.weights": str(first.encoder), "optimizer.lr": 0.0, "optimizer.weight_decay": 0.0}
     run, _ = trained("byol", data, tmp_path, options, run="second")
-    method, _ = load_method(run)
+    method, *_ = load_method(run)
     assert isinstance(method, MomentumMethod)
     weights = load_encoder(first.path)[0].state_dict()
     for encoder in (method.encoder, method.target["encoder"]):

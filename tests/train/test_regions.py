@@ -409,7 +409,7 @@ def test_the_regions_of_a_run_are_those_that_its_encoder_finds(data: Path, tmp_p
     """With every=0 they are found anew before each epoch; those of the last stand in the checkpoint."""
     options = {**SOON, "crop.warmup": 0.0, "crop.every": 0.0, "optimizer.lr": 0.0, "optimizer.weight_decay": 0.0}
     run, _ = train(data, tmp_path, method="simclr", epochs=2, options=options)
-    method, config = load_method(run)
+    method, config, _ = load_method(run)
     images = noise(5, 1, 32, 32)
     alone = find_placement(method.encoder, images, config.crop).regions
     streamed = StreamedImages(lambda index: images[index], images.shape, torch.device("cpu"))
