@@ -18,6 +18,7 @@ from probekit.commands.locate import run_or_newest
 from probekit.commands.pooled import open_encoder, pool_warnings
 from probekit.commands.probe import dataset_of
 from probekit.commands.show import draw_run
+from probekit.commands.sources import NOTHING_RANDOM
 from probekit.commands.subjects import PROTOCOL, Subjects
 from probekit.data import check_channels, check_divisible, to_device
 from probekit.device import choose_device
@@ -174,6 +175,8 @@ def _prepare(
     if not subjects.has_head:
         console.print("note: no projection head here, so gradcam-ssl contrasts the embedding itself")
     trained, random = subjects.trained(encoder), subjects.beside(encoder, options.seed)
+    if random is None:
+        console.print(f"note: {NOTHING_RANDOM}")
     labels = _labels(truth, trained, subjects, device)
     target = options.target or ("pair" if truth.siblings else "margin")
     siblings = {factor: placed(sibling.images) for factor, sibling in truth.siblings.items()}

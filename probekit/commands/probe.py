@@ -109,7 +109,8 @@ def run_probe(
         if kept:
             along = along_checkpoints(run, kept, wanted, rows, settings, device=place, console=console)
             results["every"] = along | {
-                "command": _command(run, "every", settings, [*again, "--checkpoint", checkpoint])
+                "command": _command(run, "every", settings, [*again, "--checkpoint", checkpoint]),
+                "notes": notes,
             }
         other_data = None if data is None else data.stem
         for section, result in results.items():

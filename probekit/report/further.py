@@ -41,7 +41,7 @@ def further_section(run: Mapping[str, Any], key: str) -> Section:
     for name, draw in BLOCKS.items():
         for i, result in enumerate(run[name]):
             how = f"{result['how']} {_where(result)}. Again: {result['command']}"
-            blocks += draw(result, f"{key}-{name}-{i}", how)
+            blocks += [*draw(result, f"{key}-{name}-{i}", how), *map(Note, result["notes"])]
     missing = [name for name in OPTIONS if not run[name] and OPTIONS[name]]
     if missing and (run["probes"] or not run["multilabel"]):  # images of several labels have none of them but --every
         words = [word for name in missing for word in OPTIONS[name]]

@@ -6,7 +6,11 @@ from probekit.report.shapes import INTERVAL, NUMBER, Each, Maybe
 
 SCORE = {"value": Maybe(NUMBER), "ci": Maybe(INTERVAL)}
 FOLDS = {"mean": Maybe(NUMBER), "ci": Maybe(INTERVAL), "pooled": Maybe(NUMBER), "pooled_ci": Maybe(INTERVAL)}
-ABOUT = {"run": str, "data": str, "data_hash": str, "protocol": str, "how": str, "command": str, "seed": int}
+ABOUT = {
+    **dict.fromkeys(("run", "data", "data_hash", "protocol", "how", "command"), str),
+    "seed": int,
+    "notes": [str],
+}
 MADE = {**ABOUT, "checkpoint": str, "epoch": int}
 ROW = {"name": str, "kind": str}
 

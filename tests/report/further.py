@@ -53,6 +53,7 @@ def further_results(
     """One result for each section, by its file's name without the ending."""
     rows = deepcopy(_rows(tuple(classes), seed))
     about = {"run": run, "data": data, "data_hash": data_hash, "seed": 0, "how": "Made up for a test, on 48 images."}
+    about["notes"] = []
     made = {**about, "command": "probekit probe a --knn", "protocol": "val", "checkpoint": "last", "epoch": 5}
     found: dict[str, dict[str, Any]] = {stem: {**made, "rows": found} for stem, found in rows.items()}
     found["knn-last"]["protocol"] = "knn"

@@ -53,6 +53,17 @@ def test_every_protocol_has_a_table_that_says_how(tmp_path: Path) -> None:
         assert "probekit probe a --" in block
 
 
+def test_notes_stand_under_each_protocol(tmp_path: Path) -> None:
+    run = add_further(make_run(tmp_path, "a"))
+    for path in run.results.glob("*.json"):
+        noted = json.loads(path.read_text()) | {"notes": [f"{path.stem.partition('-')[0]} has no random weights"]}
+        path.write_text(json.dumps(noted))
+    linear, further = markdown.render(build(collect([run]))).split("Further protocols")
+    for stem in further_results("a"):
+        assert further.count(f"{stem.partition('-')[0]} has no random weights") == 1, stem
+    assert linear.count("probe has no random weights") == 1
+
+
 def test_values_reach_the_tables(tmp_path: Path) -> None:
     run = add_further(make_run(tmp_path, "a"))
     text = markdown.render(build(collect([run])))
