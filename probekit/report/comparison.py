@@ -105,9 +105,8 @@ def _pairs(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
     how = (
         f"{source} Difference a - b in percentage points over the same images; interval: 95 % percentile bootstrap "
         f"over images ({DRAWS:,} draws, seed {BOOTSTRAP_SEED}); p: McNemar's exact test on the images that only one "
-        f"gets right; Holm: adjusted for all of them ({len(tested)}); above, below: that is under {LEVEL}. "
-        f"Neither covers the seed of the pretraining: they "
-        f"compare these two runs. {AGAIN}"
+        f"gets right; Holm: adjusted for all of them ({len(tested)}); a is above or below b where that is "
+        f"under {LEVEL}. Neither covers the seed of the pretraining: they compare these two runs. {AGAIN}"
     )
     columns = ["a", "b", "a - b, points", "95 % interval", "only a right", "only b right", "p", "p (Holm)", "a is"]
     untested = len(tested) < len(group["pairs"])

@@ -17,6 +17,9 @@ from probekit.report import html, markdown
 from probekit.report.build import build
 from probekit.report.collect import collect
 from probekit.report.compare import RANK1, answered
+from probekit.report.compare_scores import compare_scores
+from probekit.report.comparison import comparison_chapter
+from probekit.report.document import Table
 from probekit.report.section_shapes import SECTIONS
 from probekit.report.shapes import mismatch
 from tests.report.folders import HOSTILE, make_run
@@ -118,8 +121,6 @@ def test_scores_of_no_single_images_are_paired_by_seed(tmp_path: Path) -> None:
     expected = ttest_rel(values["simclr"], values["conrec"])
     assert pair["mean"] == pytest.approx(np.mean(values["simclr"]) - np.mean(values["conrec"]))
     assert pair["ci"] == pytest.approx(list(expected.confidence_interval(0.95)))
-    family = [p for score in groups["cv"]["scores"] for p in score["over_seeds"]["pairs"]]
-    assert [p["p_holm"] for p in family] == pytest.approx(holm([p["p"] for p in family]))
     assert {row["run"] for row in kappa["runs"]} == {run.name for run in runs}
     text = markdown.render(build(content))
     assert "Cross-validation on train: data/rect-tri.h5" in text
@@ -139,6 +140,44 @@ def test_runs_are_also_compared_by_neighbours_and_rank1(tmp_path: Path) -> None:
     for row, found in zip(rows, groups[RANK1]["runs"], strict=True):
         assert found["accuracy"] == pytest.approx(row["scores"]["rank1"]["value"])
     assert "Weighted nearest neighbours in train" in html.render(build(content))
+
+
+def test_holm_covers_all_scores_of_a_question() -> None:
+    rng = np.random.default_rng(0)
+    about = {"data": "d", "data_hash": "h", "protocol": "val", "checkpoint": "last", "epoch": 1, "after": "epoch 1"}
+    runs = []
+    for name, shift in (("a", 0.0), ("b", 0.2)):
+        for seed in range(6):
+            means = {metric: {"mean": shift + rng.uniform(0, 0.3), "ci": None} for metric in ("kappa", "accuracy")}
+            row = {"name": "e", "kind": "encoder", "repeats": 1, "folds": 3, "decodings": {"plain": means}}
+            runs.append({"name": f"{name}{seed}", "cv": [{**about, "rows": [row]}]})
+    labels = {run["name"]: run["name"][0] for run in runs}
+    (group,) = compare_scores(runs, labels, {name: {"seed": int(name[1])} for name in labels})
+    family = [p for score in group["scores"] for p in score["over_seeds"]["pairs"]]
+    assert len(family) == 2
+    assert [p["p_holm"] for p in family] == pytest.approx(holm([p["p"] for p in family]))
+    assert family[0]["p_holm"] > family[0]["p"] or family[1]["p_holm"] > family[1]["p"]
+
+
+def test_every_table_of_runs_says_how_far_each_was(tmp_path: Path) -> None:
+    runs = [add_further(make_run(tmp_path, name, method=name)) for name in "ab"]
+    content = json.loads(runs[1].json.read_text())
+    config = content["config"] | {"train": content["config"]["train"] | {"epochs": 400}}
+    runs[1].json.write_text(json.dumps(content | {"state": "interrupted", "config": config}))
+    report = collect(runs)
+    found = report["comparison"]
+    tables = [group["runs"] for group in found["groups"]]
+    tables += [score["runs"] for group in found["scores"] for score in group["scores"]]
+    assert len(tables) > 6
+    for a, b in tables:
+        assert a["after"] == f"epoch {a['epoch']}"
+        assert b["after"] == f"epoch {b['epoch']} of 400, interrupted"
+    blocks = [block for section in comparison_chapter(report).sections for block in section.blocks]
+    shown = [block for block in blocks if isinstance(block, Table) and block.title == "Runs"]
+    assert len(shown) == len(found["groups"]) + len(found["scores"])
+    for table in shown:
+        told = [row[table.columns.index("epoch")].text for row in table.rows]
+        assert told == [f"{b['epoch']}", f"{b['epoch']} of 400, interrupted"]
 
 
 def test_holm_covers_the_methods_that_seeds_test(tmp_path: Path) -> None:
