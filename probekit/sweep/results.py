@@ -140,7 +140,7 @@ def _paper(
         return None
     told = {"score": paper.score, "source": paper.source}
     if paper.score not in values:
-        return told | {"accuracy": published, "difference": None, "verdict": None}
+        return told | {"accuracy": published, "difference": None, "covered": None}
     return told | against(proportion_interval(list(values[paper.score].values())), published)
 
 

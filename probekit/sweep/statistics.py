@@ -40,16 +40,16 @@ def against(interval: Mapping[str, Any], published: float) -> dict[str, Any]:
     """A mean beside a published number.
 
     Returns:
-        accuracy, the published one; difference, ours minus it; verdict: "covered" by the interval, or the interval is
-        "above" or "below" it, or None without an interval.
+        accuracy, the published one; difference, ours minus it; covered: whether the interval holds it, None without an
+        interval. It is no test of a difference: published numbers come without their images.
     """
-    verdict = None
+    covered = None
     if interval["ci"] is not None:
         low, high = interval["ci"]
         # Equal numbers must not differ by rounding: means of accuracies are exact to about 1e-16.
         close = 1e-9
-        verdict = "above" if low > published + close else "below" if high < published - close else "covered"
-    return {"accuracy": published, "difference": interval["mean"] - published, "verdict": verdict}
+        covered = low - close <= published <= high + close
+    return {"accuracy": published, "difference": interval["mean"] - published, "covered": covered}
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float], *, span: float = 1.0) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from probekit.sweep.measures import without_pool
 from probekit.sweep.scores import BEST_TEST, SCORES, title
 from probekit.visible import visible
 
-VERDICTS = {"covered": "yes", "above": "no, it is above", "below": "no, it is below", None: "one seed"}
+COVERED = {True: "yes", False: "no", None: "one seed"}
 
 
 def markdown(results: Mapping[str, Any]) -> str:
@@ -54,8 +54,8 @@ def beside(paper: Mapping[str, Any] | None) -> list[str]:
     """The paper's number, the difference to it, and whether the interval covers it; dashes where there is none."""
     if paper is None:
         return ["-", "-", "-"]
-    verdict = VERDICTS[paper["verdict"]] if paper["difference"] is not None else "-"
-    return [f"{100 * paper['accuracy']:.2f}".removesuffix("0"), signed(paper["difference"]), verdict]
+    covered = COVERED[paper["covered"]] if paper["difference"] is not None else "-"
+    return [f"{100 * paper['accuracy']:.2f}".removesuffix("0"), signed(paper["difference"]), covered]
 
 
 def difference(pair: Mapping[str, Any] | None) -> str:
@@ -151,7 +151,10 @@ def _legend(results: Mapping[str, Any]) -> str:
             "(docs/heatmaps.md).",
         ]
     for source, score in sources.items():
-        lines.append(f"The paper's numbers ({source}) stand beside {SCORES[score]}.")
+        lines.append(
+            f"The paper's numbers ({source}) stand beside {SCORES[score]}. Their predictions of single images are not\n"
+            "known: no paired test can be made, and a number outside the interval is no verdict on either."
+        )
     return "\n".join(lines)
 
 

@@ -145,7 +145,7 @@ def test_runs_are_also_compared_by_neighbours_and_rank1(tmp_path: Path) -> None:
 def test_holm_covers_all_scores_of_a_question() -> None:
     rng = np.random.default_rng(0)
     about = {"data": "d", "data_hash": "h", "protocol": "val", "checkpoint": "last", "epoch": 1, "after": "epoch 1"}
-    runs = []
+    runs: list[dict[str, Any]] = []
     for name, shift in (("a", 0.0), ("b", 0.2)):
         for seed in range(6):
             means = {metric: {"mean": shift + rng.uniform(0, 0.3), "ci": None} for metric in ("kappa", "accuracy")}

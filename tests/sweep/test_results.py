@@ -86,8 +86,8 @@ def results() -> dict[str, Any]:
     paper = {"accuracy": 0.8647, "score": "best_test/paper", "source": "Them", "difference": 0.0353}
     row = {"dataset": "rt", "method": "simclr", "settings": [], "scores": dict.fromkeys(SCORES, score), "factors": {}}
     rows = [
-        row | {"row": "a", "paper": paper | {"verdict": "covered"}},
-        row | {"row": "b", "paper": paper | {"verdict": "below"}},
+        row | {"row": "a", "paper": paper | {"covered": True}},
+        row | {"row": "b", "paper": paper | {"covered": False}},
         row | {"row": "c", "paper": None, "scores": {}},
     ]
     pair = {"dataset": "rt", "a": "a", "b": "b", "mean": -0.02, "ci": [-0.05, 0.01], "n": 3, "testable": True}
@@ -114,7 +114,8 @@ def test_the_markdown_table() -> None:
     by_row = {line[0]: line[1:] for line in cells}
     assert by_row["row"][:5] == ["n", *SCORES.values()]
     assert by_row["a"] == ["3", *["90.0 ± 5.0"] * 4, "86.47", "+3.5", "yes"]
-    assert by_row["b"][-1] == "no, it is below"
+    assert by_row["b"][-2:] == ["+3.5", "no"]
+    assert "no paired test" in text
     assert by_row["c"] == ["0", *["-"] * 7]
     assert by_row["*patch bag*"][1:5] == ["98.0", "97.0", "", ""]
     assert by_row["a - b"] == ["3", "-2.0 [-5.0, +1.0]", "-2.0 [-5.0, +1.0]"]
