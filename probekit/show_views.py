@@ -10,6 +10,7 @@ from torch import Tensor
 from probekit.config import SIDE
 from probekit.corrupt import CORRUPTIONS, CorruptionTables, corrupt_as, draw_corruption
 from probekit.crops import Placement
+from probekit.mosaic import Mosaic
 from probekit.picture import save_png
 from probekit.views import RECIPES, Views, make_views
 
@@ -106,20 +107,17 @@ def _corrupted(
 def _figure(groups: list[tuple[str, list[Column]]], title: str) -> Figure:
     """A row of groups with a title each; in a group a grid of samples x columns."""
     widths = [len(columns) for _, columns in groups]
-    rows = len(groups[0][1][0][1])
-    # A cell above the grid for the titles.
-    figure = Figure(figsize=(CELL_INCHES * max(4, sum(widths)), CELL_INCHES * (rows + 1)), layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    parts = figure.subfigures(1, len(groups), width_ratios=widths, squeeze=False)[0]
-    for part, (title, columns) in zip(parts, groups, strict=True):
-        part.suptitle(title, fontsize=10)
-        axes = part.subplots(rows, len(columns), squeeze=False)
-        for j, (label, views) in enumerate(columns):
-            axes[0, j].set_title(label, fontsize=8)
+    mosaic = Mosaic(len(groups[0][1][0][1]), sum(widths), cell=CELL_INCHES, title=title, head=0.5)
+    first = 0
+    for name, columns in groups:
+        mosaic.write(first + len(columns) / 2, -0.2, name, size=9)
+        for column, (label, views) in enumerate(columns, first):
+            mosaic.write(column + 0.5, 0, label, size=8)
             pixels = views.float().clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
-            for i in range(rows):
+            for row, image in enumerate(pixels):
+                size = image.shape[:2]
                 # One channel needs its gray scale fixed; three are shown as they are.
-                axes[i, j].imshow(pixels[i], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-                axes[i, j].set(xticks=[], yticks=[])  # the frame stays: an image may be white
-                axes[i, j].spines[:].set_color(FRAME)
-    return figure
+                mosaic.show(row, column, image, size, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                mosaic.frame(row, column, size, FRAME, 0.8)  # an image may be white
+        first += len(columns)
+    return mosaic.figure

@@ -27,6 +27,7 @@ LEVEL = {
     "device": 1,
     "importers": 1,
     "generate": 1,
+    "mosaic": 1,
     "picture": 1,
     "show": 1,
     "streamed": 2,

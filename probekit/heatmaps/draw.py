@@ -2,24 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.rows import Row
 from probekit.heatmaps.truth import Truth
+from probekit.mosaic import Mosaic
 from probekit.picture import encoder_name, save_png
 from probekit.show import COLOURS
 
 PER_CLASS = 2  # rows of a class
 MAX_CLASSES = 6
-CELL = 1.15  # inches
-LETTERS = 14  # an inch of the title holds
+CELL, NAMES = 1.15, 1.1  # inches: a cell, the names of classes
 SIGNED, UNSIGNED = "RdBu_r", "magma"
 OUTLINE = "#00c040"
 
@@ -40,26 +38,25 @@ def draw_gallery(result: Mapping[str, Any], truth: Truth, rows: Sequence[Row], o
     shown = _choose(truth)
     evidence = {name: mask for name, mask in truth.masks.items() if name.startswith(EVIDENCE)} or truth.masks
     columns = 1 + bool(evidence) + len(rows)
-    figure = Figure(figsize=(CELL * columns + 1.2, 1.14 * CELL * len(shown) + 1), layout="constrained")
     key = "orange, blue: evidence; green: its outline; " if evidence else ""
     key += "maps red above zero, blue below, or from black up; each by its own scale, printed under it"
-    title = f"{encoder_name(result)} on {result['data']}: where it looks"
-    width = round(LETTERS * figure.get_figwidth())
-    figure.suptitle(_plain("\n".join(fill(line, width) for line in (title, key))), fontsize=8)
-    axes = figure.subplots(len(shown), columns, squeeze=False)
-    for line, (i, name) in zip(axes, shown, strict=True):
-        _show_image(line[0], truth.split.images[i])
-        line[0].set_ylabel(_plain(name), fontsize=7, rotation=0, ha="right", va="center")
-        if evidence:
-            _show_image(line[1], truth.split.images[i])
-            _tint(line[1], [mask[i] for mask in evidence.values()])
-        for cell, row in zip(line[1 + bool(evidence) :], rows, strict=True):
-            asked = [mask[i] for name, mask in evidence.items() if row.target in ("", name.removeprefix(EVIDENCE))]
-            _show_map(cell, row.maps[i], row.signed, truth.split.images.shape[1:3], asked)
+    text = f"{encoder_name(result)} on {result['data']}: where it looks\n{key}"
+    mosaic = Mosaic(len(shown), columns, cell=CELL, title=text, head=0.35, left=NAMES, below=0.14 * CELL)
     titles = ["image", *(["evidence"] if evidence else []), *(f"{r.name}\n{r.target}".strip() for r in rows)]
-    for cell, title in zip(axes[0], titles, strict=True):
-        cell.set_title(_plain(title), fontsize=7)
-    return save_png(figure, out, dpi=130)
+    for column, title in enumerate(titles):
+        mosaic.write(column + 0.5, 0, title, size=7)
+    size = truth.split.images.shape[1:3]
+    for line, (i, name) in enumerate(shown):
+        mosaic.write(0, line + 0.45, name, size=7, ha="right", va="center")
+        for column in range(1 + bool(evidence)):
+            image = truth.split.images[i]
+            mosaic.show(line, column, image, size, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        if evidence:
+            _tint(mosaic, line, [mask[i] for mask in evidence.values()])
+        for column, row in enumerate(rows, 1 + bool(evidence)):
+            asked = [mask[i] for name, mask in evidence.items() if row.target in ("", name.removeprefix(EVIDENCE))]
+            _show_map(mosaic, line, column, row.maps[i], row.signed, asked, size)
+    return save_png(mosaic.figure, out, dpi=130)
 
 
 def draw_curves(result: Mapping[str, Any], out: Path) -> Path:
@@ -107,33 +104,34 @@ def _choose(truth: Truth) -> list[tuple[int, str]]:
     return chosen
 
 
-def _show_image(axes: Axes, image: NDArray[np.uint8]) -> None:
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-
-
-def _tint(axes: Axes, masks: Sequence[NDArray[np.bool_]]) -> None:
-    """Each mask in a colour of its own."""
+def _tint(mosaic: Mosaic, line: int, masks: Sequence[NDArray[np.bool_]]) -> None:
+    """Each mask in a colour of its own, over the second picture of a line."""
     for mask, colour in zip(masks, COLOURS, strict=False):
         layer = np.zeros((*mask.shape, 4))
         layer[mask] = (*(value / 255 for value in colour), 1)
-        axes.imshow(layer, interpolation="nearest")
+        mosaic.show(line, 1, layer, mask.shape, interpolation="nearest")
 
 
 def _show_map(
-    axes: Axes, values: NDArray[np.float32], signed: bool, size: tuple[int, int], masks: Sequence[NDArray[np.bool_]]
+    mosaic: Mosaic,
+    line: int,
+    column: int,
+    values: NDArray[np.float32],
+    signed: bool,
+    masks: Sequence[NDArray[np.bool_]],
+    size: tuple[int, int],
 ) -> None:
-    extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
     most = float(np.abs(values).max()) or 1.0
-    low = -most if signed else 0.0
-    axes.imshow(
-        values, cmap=SIGNED if signed else UNSIGNED, vmin=low, vmax=most, extent=extent, interpolation="bilinear"
-    )
+    low, colours = (-most, SIGNED) if signed else (0.0, UNSIGNED)
+    mosaic.show(line, column, values, size, cmap=colours, vmin=low, vmax=most, interpolation="bilinear")
+    left, right, bottom, top = mosaic.extent(line, column, size)
     for mask in masks:
         if mask.any() and not mask.all():
-            axes.contour(mask, levels=[0.5], colors=OUTLINE, linewidths=0.6)
-    axes.set(xticks=[], yticks=[])
-    axes.set_xlabel(f"{'±' if signed else '0 to '}{_number(most)}", fontsize=6, labelpad=1)
+            x = left + (np.arange(size[1]) + 0.5) * (right - left) / size[1]
+            y = top + (np.arange(size[0]) + 0.5) * (bottom - top) / size[0]
+            mosaic.axes.contour(x, y, mask, levels=[0.5], colors=OUTLINE, linewidths=0.6)
+    scale = f"{'±' if signed else '0 to '}{_number(most)}"
+    mosaic.write(column + 0.5, mosaic.below(line), scale, size=6, va="top")
 
 
 def _number(value: float) -> str:

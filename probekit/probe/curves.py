@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from probekit.mosaic import Mosaic
 from probekit.picture import save_png
 from probekit.probe.figure import FLOOR, plain
 from probekit.probe.table import encoders_first
@@ -85,21 +86,17 @@ def draw_gallery(rows: Sequence[tuple[NDArray[np.uint8], Sequence[bool]]], *, ti
         path: The PNG.
     """
     most = max(len(images) for images, _ in rows)
-    figure = Figure(figsize=(1.2 * most, 1.25 * len(rows) + 0.6), layout="constrained")
-    heads = ["query", "1st", "2nd", "3rd", "18th", "19th", "20th"]
+    title = f"{title}\ngreen: of the query's class"
+    mosaic = Mosaic(len(rows), most, cell=1.2, title=title, head=0.25)
+    for j, head in zip(range(most), ("query", "1st", "2nd", "3rd", "18th", "19th", "20th"), strict=False):
+        mosaic.write(j + 0.5, 0, head, size=8)
     for i, (images, hits) in enumerate(rows):
         for j, image in enumerate(images):
-            axes = figure.add_subplot(len(rows), most, i * most + j + 1)
-            axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-            axes.set(xticks=[], yticks=[])
-            if i == 0:
-                axes.set_title(heads[j], fontsize=8)
-            for spine in axes.spines.values():
-                spine.set_visible(j > 0)
-                spine.set_linewidth(3)
-                spine.set_color(RIGHT if j > 0 and hits[j - 1] else WRONG)
-    figure.suptitle(f"{title}\ngreen: of the query's class", fontsize=9)
-    save_png(figure, path, dpi=120)
+            size = image.shape[:2]
+            mosaic.show(i, j, image, size, cmap="gray", vmin=0, vmax=255)
+            if j > 0:
+                mosaic.frame(i, j, size, RIGHT if hits[j - 1] else WRONG, 3)
+    save_png(mosaic.figure, path, dpi=120)
 
 
 def _band(

@@ -1,0 +1,77 @@
+"""A grid of pictures on one axes, with texts beside them: as many axes would take ten times as long to draw."""
+
+from textwrap import wrap
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
+
+GAP = 0.04  # of a cell, on each side of a picture
+LINE, LETTERS = 0.16, 14  # a line of text of font size 8: inches, and how many letters an inch holds
+
+Extent = tuple[float, float, float, float]  # left, right, bottom, top, as matplotlib has them
+
+
+class Mosaic:
+    """A figure of rows x columns cells.
+
+    Attributes:
+        figure: The figure, to be saved.
+        axes: Cell (i, j) covers x in [j, j + 1] and y in [i, i + 1], from the top left.
+    """
+
+    def __init__(
+        self, rows: int, columns: int, *, cell: float, title: str, head: float, left: float = 0.1, below: float = 0.0
+    ) -> None:
+        """Makes an empty grid.
+
+        Args:
+            rows: Of cells.
+            columns: Of cells.
+            cell: Side of a cell in inches.
+            title: Above all, broken into lines that fit the width.
+            head: Inches between title and cells.
+            left: Inches before the cells.
+            below: Inches under each row.
+        """
+        width = left + cell * columns + 0.1
+        lines = [part for line in title.splitlines() for part in wrap(line, round(LETTERS * width))]
+        above = LINE * len(lines) + 0.1
+        height = above + head + (cell + below) * rows + 0.1
+        self.figure = Figure(figsize=(width, height))
+        self._picture = cell / (cell + below)  # of a row, that is the picture's
+        self.axes = self.figure.add_axes(
+            (left / width, 0.1 / height, cell * columns / width, (cell + below) * rows / height),
+            xlim=(0, columns),
+            ylim=(rows, 0),
+        )
+        self.axes.set_axis_off()
+        self.axes.autoscale(enable=False)
+        self.figure.text(0.5, 1 - 0.05 / height, "\n".join(lines), ha="center", va="top", fontsize=8, parse_math=False)
+
+    def extent(self, row: int, column: int, size: tuple[int, int]) -> Extent:
+        """Where a picture of (height, width) pixels lies in a cell, as large as fits."""
+        scale = (1 - 2 * GAP) / max(size)
+        y, x = row + self._picture / 2, column + 0.5
+        high, wide = size[0] * scale * self._picture / 2, size[1] * scale / 2
+        return x - wide, x + wide, y + high, y - high
+
+    def show(self, row: int, column: int, values: ArrayLike, size: tuple[int, int], **style: Any) -> None:
+        """Draws an array over the place of a picture of `size`; `style` is that of `imshow`."""
+        self.axes.imshow(values, extent=self.extent(row, column, size), aspect="auto", **style)
+
+    def frame(self, row: int, column: int, size: tuple[int, int], colour: str, width: float) -> None:
+        """Draws a line around a picture."""
+        left, right, bottom, top = self.extent(row, column, size)
+        self.axes.add_patch(
+            Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=width)
+        )
+
+    def write(self, x: float, y: float, text: str, *, size: float, **style: Any) -> None:
+        """A text at cells' coordinates, above the point and in the middle unless `style` says otherwise."""
+        self.axes.text(x, y, text, fontsize=size, parse_math=False, **{"ha": "center", "va": "bottom"} | style)
+
+    def below(self, row: int) -> float:
+        """Where the text under a row's pictures begins."""
+        return row + self._picture
