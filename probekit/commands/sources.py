@@ -1,4 +1,4 @@
-"""What is probed: the run's encoder first, then what it must beat, each as arrays of features for every split."""
+"""What is probed: the run's encoder first, then the floors, each as arrays of features for every split."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace

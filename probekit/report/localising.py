@@ -107,7 +107,7 @@ def _faithfulness(found: Mapping[str, Any], rows: Sequence[Row], key: str) -> li
         return []
     how = (
         f"{_source(found)} Each image is seen through its map, the rest filled with {found['fill']}, and the true "
-        "class's probability compared. Average Drop, in %: lower is better; Increase and Gain, in %: higher. A map of "
+        "class's probability compared. Average Drop, in %: low is good; Increase and Gain, in %: high. A map of "
         "ones is perfect, so the mean of the map, 0 to 1, stands beside. Means over images, 95 % intervals in "
         f"brackets. Again: {found['command']}"
     )
@@ -131,7 +131,7 @@ def _swap(found: Mapping[str, Any], rows: Sequence[Row], factor: str, key: str) 
     how = (
         f"{_source(found)} Pixels are replaced by those of the image with {factor} flipped, the map's highest first; "
         "y is what is left of the margin between their classes, 1 for the image, 0 for its pair. Score: area above "
-        "the curve; 0.5 for a random order, higher is better. Ratios of means over images, 95 % intervals in "
+        "the curve; 0.5 for a random order, high is good. Ratios of means over images, 95 % intervals in "
         f"brackets. Misordered: the margin is not higher on the image than on its pair."
     )
     drawn = [(row, swap) for row, swap in kept if swap["x"] and len(swap["x"]) == len(swap["y"])]

@@ -31,7 +31,7 @@ MOST_CELLS = 60  # classes up to which the counts also stand in a table
 
 
 def lead(run: Mapping[str, Any]) -> str:
-    """The run in a sentence: its first probe, and the best floor."""
+    """The run in a sentence: its first probe, and the highest floor."""
     method = f"{with_branches(run['config'])}, seed {run['config']['seed']}, on {run['dataset']['name']}"
     if not run["probes"]:
         return (
@@ -48,10 +48,10 @@ def lead(run: Mapping[str, Any]) -> str:
     )
     if not others:
         return f"{method}: {scored}; no floors were probed with it."
-    best = max(others, key=lambda row: float(row["accuracy"]))
-    told = against_floors([encoder, *others]).get(best["name"])
+    highest = max(others, key=lambda row: float(row["accuracy"]))
+    told = against_floors([encoder, *others]).get(highest["name"])
     said = "" if told is None else f", which the encoder is {told}"
-    return f"{method}: {scored}; the best floor, {best['name']}, {100 * best['accuracy']:.1f} %{said}."
+    return f"{method}: {scored}; the highest floor, {highest['name']}, {100 * highest['accuracy']:.1f} %{said}."
 
 
 def probe_section(run: Mapping[str, Any], key: str) -> Section:
