@@ -1,0 +1,106 @@
+"""What README and docs name exists: commands go through the parser; options, settings and files are there.
+
+Alone: pytest tests/test_docs.py
+"""
+
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+
+import pytest
+import typer
+
+from probekit.cli import app
+from tests.test_hints import FILLED, HOLE, ROOT, leaves, refusal, settings
+
+PAGES = [
+    path.relative_to(ROOT).as_posix()
+    for folder in (ROOT, ROOT / "docs", ROOT / "data", ROOT / "benchmarks")
+    for path in sorted(folder.glob("*.md"))
+    if path.name not in ("CHANGELOG.md", "log.md")  # they tell of what was
+]
+MADE_UP = {"mine.py", "views.labels"}  # a reader's file; a field of a batch of views
+
+
+@cache
+def pieces(page: str) -> tuple[str, ...]:
+    """All that is set as code: spans, and the lines of blocks without their comments."""
+    text = (ROOT / page).read_text()
+    blocks = re.findall(r"^```.*?^```$", text, re.M | re.S)
+    for block in blocks:
+        text = text.replace(block, "")
+    lines = [line for line in text.splitlines() if line.startswith("    ")]
+    lines += [line for block in blocks for line in block.splitlines()[1:-1]]
+    prose = " ".join("" if line.startswith("    ") else line.strip() for line in text.splitlines())
+    return (*re.findall(r"`([^`]+)`", prose), *(re.split(r"\s+#", line.strip())[0] for line in lines))
+
+
+def commands(page: str) -> Iterator[str]:
+    for piece in pieces(page):
+        yield from (part.strip() for part in re.split(r";|\s{3}", piece) if re.match(r"\s*probekit [a-z]", part))
+
+
+def unparsed(command: str) -> str | None:
+    """Why the parser refuses a command, or None; dots and brackets stand for more of the same, or for nothing."""
+    found = None
+    for dots in ("", HOLE):
+        words = [FILLED.get(word, word) for word in shlex.split(re.sub(r"\[.*?\]|\.\.\.", dots, command))[1:]]
+        name = next((name for name in leaves() if words[: len(name.split())] == name.split()), None)
+        if name is None:
+            return "there is no such command"
+        keys = [word.partition("=")[0] for option, word in pairwise(words) if option == "--set"]
+        unknown = [key for key in keys if key not in settings()]
+        found = f"no setting {unknown[0]}" if unknown else refusal(leaves()[name], words[len(name.split()) :])
+        if found is None:
+            return None
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_parses(page: str) -> None:
+    assert [f"{command}: {unparsed(command)}" for command in commands(page) if unparsed(command)] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_option_exists(page: str) -> None:
+    every = [typer.main.get_command(app), *leaves().values()]
+    known = {option for leaf in every for p in leaf.params for option in (*p.opts, *p.secondary_opts)}
+    found = {word for piece in pieces(page) for word in re.findall(r"(?<![\w-])--[a-z][\w-]*", piece)}
+    assert sorted(found - known - {"--help"}) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_setting_exists(page: str) -> None:
+    sections = "|".join(sorted({key.partition(".")[0] for key in settings() if "." in key}))
+    named = rf"(?:--set )?((?:{sections})(?:\.[a-z]\w*)+)(?:=\S*)?"
+    found = {match[1] for match in (re.fullmatch(named, piece) for piece in pieces(page)) if match}
+    files = {key for key in found if key.endswith((".py", ".csv", ".json", ".toml"))}
+    assert (
+        sorted(key for key in found - files - MADE_UP if not any(f"{s}.".startswith(f"{key}.") for s in settings()))
+        == []
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_exists(page: str) -> None:
+    """Paths of the tree from its root, from probekit/ or beside the page, and names of modules."""
+    tops = "probekit|generators|tests|docs|benchmarks|data/sample"
+    found = {path for piece in pieces(page) for path in re.findall(rf"(?<![\w./~-])(?:{tops})/[\w./*-]*\w", piece)}
+    found |= set(re.findall(r"\]\(([\w./-]+\.(?:md|png))\)", (ROOT / page).read_text()))
+    found |= {piece for piece in pieces(page) if re.fullmatch(r"[\w/]+\.py", piece)}
+    patterns = {path: re.sub("NAME|METHOD|BRANCH|PRESET", "*", path) for path in found - MADE_UP}
+    bases = (ROOT, ROOT / "probekit", (ROOT / page).parent)
+    there = {path for path, pattern in patterns.items() if any([*base.glob(pattern)] for base in bases)}
+    there |= {path for path in patterns if "/" not in path and [*(ROOT / "probekit").rglob(path)]}
+    assert sorted(patterns.keys() - there) == []
+
+
+def test_what_is_wrong_is_found() -> None:
+    assert unparsed("probekit pretain conrec") == "there is no such command"
+    assert "No such option" in (unparsed("probekit probe RUN --kn") or "")
+    assert unparsed("probekit pretrain simclr --set model.steam=small") == "no setting model.steam"
+    assert unparsed("probekit probe --fractions ...") is None
+    assert unparsed("probekit report [RUN ...]") is None
+    assert len([command for page in PAGES for command in commands(page)]) > 100
