@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 GAP = 0.04  # of a cell, on each side of a picture
 LINE, LETTERS = 0.16, 14  # a line of text of font size 8: inches, and how many letters an inch holds
 
+LEAST = 4.4  # inches of width: room for a title
+
 Extent = tuple[float, float, float, float]  # left, right, bottom, top, as matplotlib has them
 
 
@@ -35,7 +37,7 @@ class Mosaic:
             left: Inches before the cells.
             below: Inches under each row.
         """
-        width = left + cell * columns + 0.1
+        width = max(LEAST, left + cell * columns + 0.1)
         lines = [part for line in title.splitlines() for part in wrap(line, round(LETTERS * width))]
         above = LINE * len(lines) + 0.1
         height = above + head + (cell + below) * rows + 0.1
