@@ -18,6 +18,8 @@ from probekit.files import host_memory
 from probekit.h5 import DatasetInfo, Split, open_encoded, read_info, read_split
 from probekit.streamed import StreamedImages
 
+SMALLEST = 16  # pixels a side that gen and import both make
+
 Images = Tensor | StreamedImages
 
 CHUNK_BYTES = 2**26  # ours, images read at a time: 64 MiB
@@ -178,7 +180,8 @@ def check_divisible(size: tuple[int, int], stride: int) -> None:
     """
     height, width = size
     if height % stride or width % stride:
-        fit = max(stride, min(height, width) // stride * stride)
+        least = -(-SMALLEST // stride) * stride
+        fit = max(least, min(height, width) // stride * stride)
         raise ValueError(
             f"expected images whose sides are divisible by {stride}, found {height}x{width}; "
             f"type: probekit import SOURCE --size {fit}, or probekit gen GENERATOR --size {fit}"

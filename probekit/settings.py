@@ -38,6 +38,16 @@ def typed(config_file: Path | None, overrides: Sequence[str], options: Mapping[s
     return read_file(config_file) | parse_overrides(overrides) | dict(options)
 
 
+def overridden(overrides: Sequence[str], options: Mapping[str, Any]) -> list[str]:
+    """A line for each `--set` that does not stand, since a command's own option says something else."""
+    asked = parse_overrides(overrides)
+    return [
+        f"warning: {name}={asked[name]!r} of --set does not stand: its own option says {value}"
+        for name, value in options.items()
+        if asked.get(name, value) != value
+    ]
+
+
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """`["a.b=1", "c=word"]` -> `{"a.b": 1, "c": "word"}`; values are TOML, and a bare word is a string.
 

@@ -23,6 +23,8 @@ ABOUT = {"method": "simclr", "epoch": 3, "image_size": [32, 32], "max_size": 102
 # What every reader of a run.json relies on.
 RUN = {"state": "finished", "config": {"method": "simclr"}, "dataset": {"path": "shapes.h5", "hash": "0"}}
 
+UNREADABLE = (ValueError, KeyError, AttributeError, RuntimeError, TypeError, OSError, MemoryError)  # what h5py raises
+
 
 def small_shapes(
     path: Path,
@@ -67,9 +69,10 @@ def edited(path: Path) -> Iterator[h5py.File]:
     """A file whose contents are changed, and which then vouches for the changed ones, if they can be sealed at all."""
     with h5py.File(path, "r+") as file:
         yield file
-        with suppress(ValueError, KeyError, AttributeError, RuntimeError, TypeError, OSError, MemoryError):
+        with suppress(*UNREADABLE):
             if isinstance(file.attrs.get("content_hash"), str):
                 file.attrs["content_hash"] = naive_hash(file)
+        with suppress(*UNREADABLE):
             sums: dict[str, list[int]] = {}
             for split in (name for name in file if "encoded" in file[name]):
                 held, offsets = file[split]["encoded/bytes"][:], file[split]["encoded/offsets"][:]

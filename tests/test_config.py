@@ -17,7 +17,7 @@ from probekit.branches.xcorr import XCorr
 from probekit.config import Config, fitted, resolve
 from probekit.models.normalise import normalisation
 from probekit.registry import BRANCHES, METHODS, get, nearest
-from probekit.settings import parse_overrides, presets, read_preset
+from probekit.settings import overridden, parse_overrides, presets, read_preset
 from probekit.train.build import build_method, size_notes
 from probekit.train.optim import Schedule, scaled_rate
 from probekit.views import RECIPES
@@ -248,6 +248,12 @@ def test_any_override_is_taken_or_refused_in_one_line(text: str) -> None:
 def test_overrides_are_toml_or_bare_words() -> None:
     parsed = parse_overrides(["a=1", "b=1.5", "c=true", 'd="x"', "e=word", "f.g=-2e-3", "h=1\nx2=2"])
     assert parsed == {"a": 1, "b": 1.5, "c": True, "d": "x", "e": "word", "f.g": -2e-3, "h": "1\nx2=2"}
+
+
+def test_a_set_that_an_option_overrules_is_said() -> None:
+    options = {"train.epochs": 1, "train.batch_size": 4}
+    lines = overridden(["train.epochs=0", "train.batch_size=4", "optimizer.lr=1"], options)
+    assert lines == ["warning: train.epochs=0 of --set does not stand: its own option says 1"]
 
 
 def test_overrides_beyond_what_python_reads_are_words() -> None:

@@ -64,6 +64,16 @@ def test_what_it_says_to_type_fits() -> None:
         check_divisible((side, side), 2 ** (depth - 1))
 
 
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 6).map(lambda n: 2**n))
+def test_the_size_that_it_says_to_type_is_one_that_gen_makes(height: int, width: int, stride: int) -> None:
+    if height % stride or width % stride:
+        with pytest.raises(ValueError, match="divisible") as refused:
+            check_divisible((height, width), stride)
+        size = int(str(refused.value).rpartition(" ")[2])
+        check_divisible((size, size), stride)
+        assert 16 <= size <= max(16, stride, min(height, width))
+
+
 def test_the_first_images_are_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.h5"
     small_shapes(path, n=6, n_test=2)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -349,6 +350,31 @@ def references(file: h5py.File) -> None:
     put(file, "train/factors/role", np.array([file.ref] * 70, h5py.ref_dtype), dtype=h5py.ref_dtype)
 
 
+def chunk(stored: bytes, *, mask: int = 0, **options: Any) -> Callable[[h5py.File], None]:
+    """Images of which the first chunk holds other bytes: HDF5 reads on behind the end of what is too short."""
+
+    def act(file: h5py.File) -> None:
+        put(file, "train/images", np.zeros((70, 16, 12), np.uint8), chunks=(64, 16, 12), **options)
+        file["train/images"].id.write_direct_chunk((0, 0, 0), stored, filter_mask=mask)
+
+    return act
+
+
+def padded_otherwise(file: h5py.File) -> None:
+    del file["train/factors/role"]
+    kind, made = h5py.h5t.C_S1.copy(), h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    kind.set_size(8)
+    kind.set_strpad(h5py.h5t.STR_SPACEPAD)
+    made.set_chunk((70,))
+    h5py.h5d.create(file["train/factors"].id, b"role", kind, h5py.h5s.create_simple((70,)), made)
+    file["train/factors/role"][:] = np.full(70, b"base")
+
+
+def vast_chunks(file: h5py.File) -> None:
+    for name in ("images", "masks"):
+        put(file, f"train/{name}", np.zeros((70, 300, 300), np.uint8), chunks=(70, 300, 300), compression="gzip")
+
+
 DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "other schema": (attr("schema", "probekit-dataset/9"), "probekit-dataset/3"),
     "schema a number": (attr("schema", 1), "schema"),
@@ -380,6 +406,16 @@ DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "external link": (external_link, "link"),
     "external storage": (external_storage, "other files"),
     "never written": (never_written, "never written"),
+    "a chunk too short": (chunk(zlib.compress(bytes(100)), compression="gzip"), "12288 bytes"),
+    "a chunk too long": (chunk(zlib.compress(bytes(12289)), compression="gzip"), "12288 bytes"),
+    "a chunk cut off": (chunk(zlib.compress(bytes(12288))[:-3], compression="gzip"), "rows 0 to 63"),
+    "a chunk of anything": (chunk(b"anything", compression="gzip"), "rows 0 to 63"),
+    "a short chunk as it is": (chunk(bytes(100), mask=1, compression="gzip"), "12288 bytes"),
+    "a short chunk of lzf": (chunk(bytes(100), mask=1, compression="lzf"), "12288 bytes"),
+    "other filters": (array("train/labels", np.zeros(70, np.int64), shuffle=True), "filters"),
+    "packed offsets of values": (array("train/labels", np.zeros(70, np.int64), scaleoffset=0), "filters"),
+    "vast chunks": (vast_chunks, "4 MiB"),
+    "another layout of text": (padded_otherwise, "layout"),
     "classes no JSON": (attr("classes", "['a', 'b']"), "JSON"),
     "classes an object": (attr("classes", "{}"), "list"),
     "classes with numbers": (attr("classes", "[1, 2]"), "names"),

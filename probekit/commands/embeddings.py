@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from probekit.commands.pooled import open_encoder, random_encoder
-from probekit.data import read_chunks, to_device
+from probekit.data import check_divisible, read_chunks, shrunk_size, to_device
 from probekit.files import replaced
 from probekit.h5 import DatasetInfo
 from probekit.models.encoder import Encoder, encoder_file, split_checkpoint
@@ -81,6 +81,9 @@ class Embedder:
 
     def _embed(self, info: DatasetInfo, split: str) -> Iterator[Floats]:
         encoder = self.network().encoder
+        size = shrunk_size(info.first.height, info.first.width, self.max_size)
+        if "depth" in encoder.spec and min(size) < encoder.stride:
+            check_divisible(size, encoder.stride)
         for images in read_chunks(info, split):
             batch = to_device(images, self.device, max_size=self.max_size)
             yield extract(encoder, batch, batch_size=BATCH_SIZE)

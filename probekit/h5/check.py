@@ -11,7 +11,7 @@ import numpy as np
 
 from probekit.h5.checksums import check_seal
 from probekit.h5.encoded import FORMAT
-from probekit.h5.schema import MASK_BITS, SCHEMA, SPLITS, DatasetInfo, SplitInfo
+from probekit.h5.schema import CHUNK_BYTES, COMPRESSIONS, MASK_BITS, SCHEMA, SPLITS, DatasetInfo, SplitInfo
 
 HOW = "type: probekit gen rect-tri, or probekit import SOURCE"
 COLUMN_KINDS = "biufS"  # bool, integers, floats, fixed-length bytes: never objects or references
@@ -103,8 +103,10 @@ def _encoded_shape(group: h5py.Group) -> tuple[int, int, int, int]:
     plain = data.chunks is not None and data.id.get_create_plist().get_nfilters() == 0
     if data.ndim != 1 or not plain or group.file.userblock_size:  # they are read without HDF5's help
         raise ValueError(f"expected one row of uncompressed, chunked bytes in {data.name}, found something else")
-    if offsets.ndim != 1 or len(offsets) < 2:
-        raise ValueError(f"expected N + 1 offsets in {offsets.name}, none empty, found shape {list(offsets.shape)}")
+    if offsets.ndim != 1 or len(offsets) < 2 or offsets.chunks:
+        raise ValueError(
+            f"expected one row of N + 1 offsets in {offsets.name}, none empty, found shape {list(offsets.shape)}"
+        )
     if _text(encoded, "format") != FORMAT:
         raise ValueError(f"expected format {FORMAT!r} in {encoded.name}, found {_text(encoded, 'format')!r}")
     height, width, channels = (_integer(encoded, name) for name in ("height", "width", "channels"))
@@ -135,14 +137,30 @@ def _array(group: h5py.Group, name: str, kinds: str, itemsize: int | None) -> h5
         raise ValueError(f"expected {array.name} in the file itself, found it spread over other files")
     if array.shape is None:
         raise ValueError(f"expected values in {array.name}, found none")
+    if array.id.get_type() != h5py.h5t.py_create(array.dtype, logical=True):  # bytes in the file are values as they are
+        raise ValueError(f"expected {array.dtype} in {array.name} as NumPy has it, found another layout")
     if array.chunks is None:
         complete = array.id.get_storage_size() >= array.size * array.dtype.itemsize
     else:
         chunks = [-(-side // chunk) for side, chunk in zip(array.shape, array.chunks, strict=True)]
         complete = array.id.get_num_chunks() == int(np.prod(chunks, dtype=object))
+        _check_chunks(array)
     if not complete:  # also stops a tiny file that claims a huge shape
         raise ValueError(f"expected {array.shape[0]} complete rows in {array.name}, found some never written")
     return array
+
+
+def _check_chunks(array: h5py.Dataset) -> None:
+    """Refuses chunks that nobody writes here, and that HDF5 might read beyond their ends."""
+    made, size = array.id.get_create_plist(), math.prod(array.chunks) * array.dtype.itemsize
+    if array.chunks[0] > 1 and size > CHUNK_BYTES:
+        raise ValueError(f"expected chunks of at most {CHUNK_BYTES >> 20} MiB in {array.name}, found {size >> 20} MiB")
+    filters = [made.get_filter(k) for k in range(made.get_nfilters())]
+    kinds = [number for number, *_ in filters]
+    if kinds not in ([], [h5py.h5z.FILTER_DEFLATE], [h5py.h5z.FILTER_LZF]):
+        raise ValueError(f"expected {array.name} compressed by one of {', '.join(COMPRESSIONS)}, found other filters")
+    if kinds == [h5py.h5z.FILTER_LZF] and filters[0][2][2:] != (size,):
+        raise ValueError(f"expected lzf of chunks of {size} bytes in {array.name}, found other settings")
 
 
 def _expect_shape(array: h5py.Dataset, shape: tuple[int, ...]) -> None:

@@ -12,6 +12,8 @@ What is not covered is what holds no data: nothing that is read comes from there
 
 import hashlib
 import json
+import math
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,16 +88,28 @@ def read_rows(group: h5py.Group, name: str, rows: slice, sums: Sums) -> NDArray[
     """
     data, step = group[name], group[name].chunks[0]
     touched = range(rows.start // step, -(-rows.stop // step))
-    plain = not data.id.get_create_plist().get_nfilters()  # what is stored is the values: no need to read them twice
-    values: NDArray[Any] = np.empty((rows.stop - rows.start, *data.shape[1:]), data.dtype) if plain else data[rows]
+    values: NDArray[Any] = np.empty((rows.stop - rows.start, *data.shape[1:]), data.dtype)
     for k, (stored, skipped) in zip(touched, _stored(data, touched), strict=True):
         first, last = k * step, min((k + 1) * step, len(data))
-        check(stored, sums[name][k], f"rows {first} to {last - 1} of {data.name}", skipped)
-        if plain:
-            begin, end = max(first, rows.start), min(last, rows.stop)
-            held = np.frombuffer(stored, data.dtype).reshape(data.chunks)
-            values[begin - rows.start : end - rows.start] = held[begin - first : end - first]
+        what = f"rows {first} to {last - 1} of {data.name}"
+        check(stored, sums[name][k], what, skipped)
+        begin, end = max(first, rows.start), min(last, rows.stop)
+        held = data[first:last] if data.compression == "lzf" and not skipped else _unpacked(data, stored, skipped, what)
+        values[begin - rows.start : end - rows.start] = held[begin - first : end - first]
     return values
+
+
+def _unpacked(data: h5py.Dataset, stored: bytes, skipped: int, what: str) -> NDArray[Any]:
+    """The values of a chunk, `[*chunks]`. HDF5 reads on behind the end of one that is too short."""
+    size = math.prod(data.chunks) * data.dtype.itemsize
+    if data.compression == "gzip" and not skipped:
+        try:
+            stored = zlib.decompress(stored, bufsize=size + 1)  # at once, and not a second time for its end
+        except zlib.error as error:
+            raise ValueError(f"expected zlib's format in {what}, found: {error}") from error
+    if len(stored) != size:
+        raise ValueError(f"expected {size} bytes in {what}, found {len(stored)}")
+    return np.frombuffer(stored, data.dtype).reshape(data.chunks)
 
 
 def checksum(stored: bytes, skipped: int = 0) -> int:
@@ -147,7 +161,7 @@ def _seal(file: h5py.File) -> str:
             total.update(json.dumps(attributes).encode())
             total.update(_describe(f"{split}/encoded/offsets", 0, group["encoded/offsets"]))
         table = group.get(TABLE)
-        if not isinstance(table, h5py.Dataset) or table.dtype != np.uint64 or table.ndim != 1:
+        if not isinstance(table, h5py.Dataset) or table.dtype != np.uint64 or table.ndim != 1 or table.chunks:
             raise ValueError(f"expected checksums of split {split}, uint64 in one row, found none")
         if len(table) != sum(counts.values()):
             raise ValueError(f"expected {sum(counts.values())} checksums of split {split}, found {len(table)}")

@@ -66,10 +66,14 @@ class ConRec(Method):
                 "expected method.contrastive and method.alpha at least 0 and one of them above, "
                 f"found {contrastive} and {alpha}; type: --set method.contrastive=1"
             )
-        if temperature <= 0 or projection_dim < 1:
+        if temperature <= 0:
             raise ValueError(
-                "expected method.temperature above 0 and method.projection_dim at least 1, "
-                f"found {temperature} and {projection_dim}; type: --set method.temperature=0.5"
+                f"expected method.temperature above 0, found {temperature}; type: --set method.temperature=0.5"
+            )
+        if projection_dim < 1:
+            raise ValueError(
+                f"expected method.projection_dim at least 1, found {projection_dim}; "
+                "type: --set method.projection_dim=128"
             )
         self.contrastive = contrastive
         self.alpha = alpha

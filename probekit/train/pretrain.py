@@ -23,7 +23,7 @@ from probekit.methods.base import Method
 from probekit.models.encoder import split_checkpoint
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
-from probekit.settings import typed
+from probekit.settings import overridden, typed
 from probekit.train.announce import announce, announce_precision, announce_streaming
 from probekit.train.build import build_method, check_labels, on_device, size_notes, start_from_weights, with_normalise
 from probekit.train.checkpoint import load_checkpoint
@@ -101,7 +101,7 @@ def pretrain(
         check_labels(train, info, method)
     given = typed(config_file, overrides, options)
     config, notes = fitted(config, typed=given, images=len(train))
-    notes += size_notes(config, train.images, given)
+    notes += overridden(overrides, options) + size_notes(config, train.images, given)
     model = _prepare(config, train, info, place)
     match = start_from_weights(model, config, console)
     folder = runs / (name or free_name("-".join((method, *branches, data.stem)), runs))
@@ -240,8 +240,8 @@ def _prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torc
         check_cells(train.images, method.encoder.stride)
     if len(train) < config.train.batch_size:
         raise ValueError(
-            f"expected at least {config.train.batch_size} training images (one batch), found "
-            f"{len(train)}; type: --batch-size {max(2, len(train))}"
+            f"expected at least {config.train.batch_size} training images (one batch), found {len(train)}"
+            + (f"; type: --batch-size {len(train)}" if len(train) > 1 else "")
         )
     with told("the weights", device, _smaller_model(config)):
         return on_device(method, device)

@@ -28,6 +28,7 @@ from probekit.report.shapes import HEATMAP, PROBE, mismatch
 from probekit.run import Run
 from probekit.train.build import build_method
 from probekit.train.pretrain import load_method
+from tests.datasets import edited
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
 LCR, XCORR = ["--branch", "lcr", "--set", "branch.lcr.k=3"], ["--branch", "xcorr", "--set", "branch.xcorr.clusters=4"]
@@ -341,3 +342,15 @@ def test_the_catalogue_lists_branches_with_their_settings(home: Path) -> None:
     assert "lcr-dual-pooling" in text
     assert "quick: clusters=12, lr_share=1\n" in text
     assert "pretrain METHOD --branch NAME" in text
+
+
+def test_images_smaller_than_a_cell_of_the_encoder_are_one_line(home: Path) -> None:
+    tiny = shutil.copy(next(Path("data").glob("*.h5")), home / "tiny.h5")
+    with edited(tiny) as file:
+        for split in ("train", "test"):
+            n = len(file[split]["labels"])
+            del file[split]["images"], file[split]["masks"]
+            file[split].create_dataset("images", data=np.zeros((n, 1, 1), np.uint8), chunks=(n, 1, 1))
+    done = typed("probe", "plain", "--data", str(tiny), "--no-floors")
+    assert isinstance(done.exception, ValueError)
+    assert "found 1x1; type: probekit import SOURCE --size 16" in str(done.exception)
