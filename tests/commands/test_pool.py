@@ -345,7 +345,8 @@ def test_the_catalogue_lists_branches_with_their_settings(home: Path) -> None:
 
 
 def test_images_smaller_than_a_cell_of_the_encoder_are_one_line(home: Path) -> None:
-    tiny = shutil.copy(next(Path("data").glob("*.h5")), home / "tiny.h5")
+    tiny = home / "tiny.h5"
+    shutil.copy(next(Path("data").glob("*.h5")), tiny)
     with edited(tiny) as file:
         for split in ("train", "test"):
             n = len(file[split]["labels"])
