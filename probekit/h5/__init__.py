@@ -1,8 +1,8 @@
 """The dataset file: the only owner of its schema. Checked reader, streaming writer.
 
 Attributes at the root: `schema` ("probekit-dataset/3"), `generator` (empty for imports), `params`, `classes`,
-`factors` and `mask_names` (JSON), `seed`, `style`, `version`, `content_hash` and `seal`. Under each split ("train", and
-"val" and "test" where there are any):
+`factors` and `mask_names` (JSON), `seed`, `style`, `version`, `content_hash` and `seal`. Under each split ("train",
+"val", "test"; an empty one is absent, but not all):
 
     images          uint8 [N, H, W] or [N, H, W, 3], chunked
     encoded/        in place of images: JPEG files, all of one size (attributes height, width, channels, format);
@@ -11,7 +11,7 @@ Attributes at the root: `schema` ("probekit-dataset/3"), `generator` (empty for 
                     losses and scores leave out; absent for unlabelled images
     factors/<name>  one 1-D array for each factor: numbers or fixed-length bytes
     masks           uint8 [N, H, W], bit k is mask_names[k]; absent without masks
-    checksums       uint32 [K], of every chunk; see `probekit.h5.checksums`
+    checksums       uint64 [K], XXH3 of every chunk; see `probekit.h5.checksums`
 
 Plain h5py reads it without plug-ins. The content hash is defined in `probekit.h5.schema`, the seal in
 `probekit.h5.checksums`: whoever changes a file with h5py makes it a damaged one.
