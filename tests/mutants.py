@@ -16,29 +16,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import cache_from_source
-from multiprocessing import get_context
 from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
 
+from tests.forked import SERVER
+
 ROOT = Path(__file__).parent.parent
 TABLE = Path(__file__).with_suffix(".toml")
 LEFT_OUT = (".*", "__pycache__", "*.egg-info", "runs", "build")
 PASSED, FAILED = 0, 1  # pytest's exit codes; every other one is a table that is wrong
-SERVER = get_context(
-    "forkserver"
-)  # imports what takes long once; nothing of the tree, which differs from mutant to mutant
-SLOW_IMPORTS = [
-    "torch",
-    "hypothesis",
-    "scipy.stats",
-    "sklearn.linear_model",
-    "matplotlib.pyplot",
-    "skimage",
-    "h5py",
-    "cv2",
-]
 
 
 @dataclass(frozen=True)
@@ -115,7 +103,6 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="only mutants with one of these in their file's or tests' names")
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
     options = parser.parse_args()
-    SERVER.set_forkserver_preload(SLOW_IMPORTS)
     mutants = [
         m for m in read_mutants() if not options.words or any(w in " ".join((m.file, *m.tests)) for w in options.words)
     ]

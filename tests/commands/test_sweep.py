@@ -13,6 +13,7 @@ from probekit.commands.catalogue import catalogue
 from probekit.run import Run
 from probekit.sweep.definition import shipped
 from tests.commands.typed import typed
+from tests.forked import forked_children
 
 FILE = """# Small.
 seeds = [0]
@@ -36,7 +37,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where a sweep of two methods has been typed once."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "small.toml").write_text(FILE)
-    done = typed("sweep", "small.toml", "--epochs", "2", "--preset", "quick", "--jobs", "2", cwd=folder)
+    with forked_children():
+        done = typed("sweep", "small.toml", "--epochs", "2", "--preset", "quick", "--jobs", "2", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("best_test (paper protocol)") >= 2
     return folder

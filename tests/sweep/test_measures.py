@@ -26,6 +26,7 @@ from probekit.sweep.plan import PlannedRun, check_run, definition, next_command,
 from probekit.sweep.results import _run
 from probekit.sweep.scores import read_scores
 from tests.datasets import RUN
+from tests.forked import forked_children
 
 FILE = """# With branches.
 seeds = [0]
@@ -58,7 +59,7 @@ set = ["branch.lcr.k=3"]
 
 def probekit(*words: str, cwd: Path) -> Result:
     """A command in this process; the children of a sweep are processes of their own."""
-    with contextlib.chdir(cwd):
+    with contextlib.chdir(cwd), forked_children():
         return CliRunner(env={"COLUMNS": "100"}).invoke(app, list(words))
 
 

@@ -8,9 +8,8 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
-import subprocess
-import sys
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +39,7 @@ from probekit.train.loop import NonFiniteLossError
 from probekit.train.pretrain import pretrain, resume
 from probekit.train.step import TrainingStep
 from tests.datasets import small_shapes
+from tests.forked import SERVER
 
 SMALL = {"model.width": 4, "train.batch_size": 8, "train.eval_every": 2}
 CPU = torch.device("cpu")
@@ -131,13 +131,25 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop.Trainer, "advance", step)
 
 
+@pytest.fixture(scope="module")
+def whole_runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Under each preset the run that was never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = {preset: train(data, folder, name=preset, preset=preset) for preset in ("quick", "paper")}
+    assert all(finished for _, finished in done.values())
+    return {preset: run for preset, (run, _) in done.items()}
+
+
 @pytest.mark.parametrize("preset", ["quick", "paper"])
 @pytest.mark.parametrize("stop", [1, 4, 6, 8])
 def test_stopped_and_resumed_is_the_run_that_was_never_stopped(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, stop: int
+    data: Path,
+    whole_runs: dict[str, Run],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    preset: str,
+    stop: int,
 ) -> None:
-    whole, finished = train(data, tmp_path, name="whole", preset=preset)
-    assert finished
     with monkeypatch.context() as patch:
         stop_after(stop, patch)
         part, finished = train(data, tmp_path, name="part", preset=preset)
@@ -147,7 +159,7 @@ def test_stopped_and_resumed_is_the_run_that_was_never_stopped(
     _, finished = resume(part, epochs=None, device="cpu", console=quiet())
     assert finished
     assert part.read()["state"] == "finished"
-    assert_same_run(whole, part)
+    assert_same_run(whole_runs[preset], part)
 
 
 class Held(dict[str, Any]):
@@ -191,37 +203,38 @@ def test_what_a_run_resumes_from_is_not_read_into_the_gpu(
     assert asked == [CPU]
 
 
+def go_on(run: Run, data: Path) -> None:
+    """In a child process: begins a run that saves after every step, or resumes it."""
+    loop.SAVE_EVERY, loop.READ_EVERY = 0.0, 1
+    if (run.checkpoints / "last.pt").exists():
+        resume(run, epochs=None, device="cpu", console=quiet())
+    else:
+        shutil.rmtree(run.path, ignore_errors=True)
+        train(data, run.path.parent, name=run.name, epochs=6, options={"train.eval_every": 1})
+
+
 def test_kill_at_any_moment_costs_nothing_but_time(data: Path, tmp_path: Path) -> None:
     """kill -9 after random delays, resume, repeat, until done: bit for bit the run that was never killed."""
     whole, _ = train(data, tmp_path, name="whole", epochs=6, options={"train.eval_every": 1})
-    script = (
-        "import sys; from pathlib import Path; from tests.train import test_loop as t; from probekit.run import Run\n"
-        "from probekit.train import loop; loop.SAVE_EVERY = 0.0; loop.READ_EVERY = 1\n"
-        f"runs, data = Path({str(tmp_path)!r}), Path({str(data)!r})\n"
-        "run = Run(runs / 'part')\n"
-        "if (run.checkpoints / 'last.pt').exists():\n"
-        "    t.resume(run, epochs=None, device='cpu', console=t.quiet())\n"
-        "else:\n"
-        "    import shutil; shutil.rmtree(run.path, ignore_errors=True)\n"
-        "    t.train(data, runs, name='part', epochs=6, options={'train.eval_every': 1})\n"
-    )
     part = Run(tmp_path / "part")
     kills = 0
     for delay in (0.05, 0.3, 0.15, 0.5, None):
-        child = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+        child = SERVER.Process(target=go_on, args=(part, data))
+        child.start()
         if delay is None:
-            assert child.wait(timeout=120) == 0
+            child.join(timeout=120)
+            assert child.exitcode == 0
             break
         deadline = time.monotonic() + 200
-        while not part.metrics.exists() and time.monotonic() < deadline and child.poll() is None:
+        while not part.metrics.exists() and time.monotonic() < deadline and child.is_alive():
             time.sleep(0.01)
         seen = len(part.read_metrics())
-        while len(part.read_metrics()) == seen and child.poll() is None and time.monotonic() < deadline:
+        while len(part.read_metrics()) == seen and child.is_alive() and time.monotonic() < deadline:
             time.sleep(0.01)  # until it has got at least one line further
         time.sleep(delay)
-        child.send_signal(signal.SIGKILL)
-        if child.wait() == -signal.SIGKILL:
-            kills += 1
+        child.kill()
+        child.join()
+        kills += child.exitcode == -signal.SIGKILL
         if part.read()["state"] == "finished":
             break
     assert kills > 0
