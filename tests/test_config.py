@@ -157,6 +157,35 @@ def test_a_typed_setting_without_effect_is_said() -> None:
     assert lines("optimizer.final=0.5", "optimizer.schedule=cosine") == []
 
 
+@pytest.mark.parametrize(
+    ("method", "setting", "follows"),
+    [
+        ("swav", "method.queue_from", "the queue takes no part"),
+        ("swav", "method.freeze", "the prototypes stay as they are drawn"),
+        ("dino", "method.freeze", "the last layer stays as it is drawn"),
+        ("dino", "method.teacher_warmup", "method.final_teacher_temperature is not reached"),
+        ("simclr", "branch.xcorr.start", "the branch takes no part"),
+    ],
+)
+def test_epochs_beyond_the_run_are_said(method: str, setting: str, follows: str) -> None:
+    def lines(epochs: int) -> list[str]:
+        typed = {setting: 4, "train.epochs": epochs}
+        kind, attached = get(METHODS, "method", method), {"xcorr": XCorr} if "xcorr" in setting else {}
+        config = resolve(method, kind, preset="quick", seed=0, options=typed, branches=attached)
+        return [line for line in fitted(config, typed=typed, images=960)[1] if setting in line]
+
+    assert lines(4) == [f"warning: {setting}=4 is not over in 4 epochs: {follows}"]
+    assert lines(5) == []
+
+
+def test_the_epoch_of_a_queue_that_is_not_there_is_said() -> None:
+    typed = {"method.queue": 0, "method.queue_from": 2}
+    config = resolve("swav", get(METHODS, "method", "swav"), preset="quick", seed=0, options=typed)
+    told = "warning: method.queue_from=2 has no effect: method.queue is 0"
+    assert told in fitted(config, typed=typed, images=960)[1]
+    assert told not in fitted(config, typed={"method.queue"}, images=960)[1]
+
+
 def test_a_size_that_images_cannot_have_is_said() -> None:
     def lines(most: int, *typed: str) -> list[str]:
         config = conrec(overrides=[f"views.max_size={most}"])

@@ -28,6 +28,7 @@ class Branch(nn.Module):
         paper: Where it comes from.
         name: In `probekit.registry.BRANCHES`, and of its settings.
         needs: What the method must provide, e.g. "map", "two_views".
+        spans: As of a method.
         weight: The trainer adds `weight * loss(step)` to the method's loss.
         pools: Whether `pool` gives an embedding.
         refines: Whether `refine` changes features; a target network then has a copy of the branch that does so, too.
@@ -38,6 +39,7 @@ class Branch(nn.Module):
     paper: ClassVar[str]
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
+    spans: ClassVar[Mapping[str, str]] = {}
     pools: bool = False
     refines: bool = False
 

@@ -54,6 +54,7 @@ class XCorr(Branch):
     about = "attention fitted to what images of a cluster have in common, and a classifier of clusters under it"
     paper = "XCorr, arXiv 2206.05028"
     name = "xcorr"
+    spans: ClassVar[Mapping[str, str]] = {"start": "the branch takes no part"}
     needs: ClassVar[frozenset[str]] = frozenset({"map", "embedding_loss"})
 
     labels: Tensor

@@ -76,6 +76,7 @@ class Method(nn.Module, ABC):
         remedy: Settings of its own that mend it, by name.
         spread: The standard deviation that its loss asks of each feature of its projections; None if their scale does
             not matter to it.
+        spans: Settings of its own in epochs, by name, and what follows if they last the whole run.
         defaults: Values of constructor arguments that this variant fixes.
         encoder: What is trained.
         branches: Add-ons, put there by `probekit.branches.base.attach`.
@@ -90,6 +91,7 @@ class Method(nn.Module, ABC):
     cause: ClassVar[str] = ""
     remedy: ClassVar[Mapping[str, float]] = {}
     spread: ClassVar[float | None] = None
+    spans: ClassVar[Mapping[str, str]] = {}
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, encoder: Encoder) -> None:

@@ -44,6 +44,10 @@ class SwAV(Method):
     pooling = "gap"
     cause = "codes too soft for views so different"
     remedy: ClassVar[Mapping[str, float]] = {"epsilon": 0.02, "temperature": 0.3}
+    spans: ClassVar[Mapping[str, str]] = {
+        "queue_from": "the queue takes no part",
+        "freeze": "the prototypes stay as they are drawn",
+    }
     provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
@@ -94,6 +98,8 @@ class SwAV(Method):
             whole = max(images // batch_size, 1) * batch_size
             why = f"there are {images:,} images, and it holds whole batches"
             lines.append(fit(chosen, "method.queue", whole, typed=typed, why=why))
+        if not chosen["queue"] and "method.queue_from" in typed:
+            lines.append(f"warning: method.queue_from={chosen['queue_from']} has no effect: method.queue is 0")
         features = batch_size + max(0, chosen["queue"])
         if chosen["prototypes"] >= features:
             why = f"a step shares {features:,} features out among them"
