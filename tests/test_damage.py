@@ -7,7 +7,9 @@ import fcntl
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from subprocess import PIPE
 
 import cv2
 import h5py
@@ -21,6 +23,17 @@ from tests.datasets import noise_npz, small_shapes
 
 FLIPS = 50  # of each kind of file: 200 in all
 ROOT = Path(__file__).parent.parent
+WRITER = """
+import sys, h5py
+
+with h5py.File(sys.argv[1], "r+", locking=True) as file:
+    print("open", flush=True)
+    sys.stdin.readline()
+    file["test/images"][:] = 0
+    file.flush()
+    print("written", flush=True)
+    sys.stdin.readline()
+"""
 # In a child: HDF5 itself must not crash either.
 FLIPPED = """
 import json, pickle, sys
@@ -144,18 +157,32 @@ def test_streamed_files_are_checked_one_by_one(made: Path) -> None:
         encoded.read([6, 8])
         with pytest.raises(ValueError, match=r"expected checksum .* of image 7 in .*jpeg\.h5, found"):
             encoded.read([6, 7])
+        with path.open("r+b") as writer:
+            fcntl.flock(writer, fcntl.LOCK_EX)
+            encoded.read([6, 8])
+            with pytest.raises(ValueError, match=r"cannot read .*jpeg\.h5: another process has it open for writing"):
+                encoded.read([6, 7])
 
 
-def test_reading_does_not_lock_and_a_writer_is_named(tmp_path: Path) -> None:
+def test_a_sound_file_is_read_while_another_writes_and_a_damaged_one_is_called_locked(tmp_path: Path) -> None:
+    """h5py's own lock, of another process; it then takes what we only read."""
     path = tmp_path / "a.h5"
     small_shapes(path, n=20, n_test=8, size=16)
-    with path.open("r+b") as writer:
-        fcntl.flock(writer, fcntl.LOCK_EX)
+    whole = read_split(path, "test").images
+    with subprocess.Popen([sys.executable, "-c", WRITER, path], stdin=PIPE, stdout=PIPE, text=True) as writer:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "open\n"
+        with path.open("rb") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         verify(path)
-        with h5py.File(path, "r+", locking=False) as file:
-            file["test/images"][:] = 0
-        with pytest.raises(ValueError, match=r"cannot read .*a\.h5: another process has it open for writing; wait"):
-            verify(path)
+        assert np.array_equal(read_split(path, "test").images, whole)
+        print("", file=writer.stdin, flush=True)
+        assert writer.stdout.readline() == "written\n"
+        for read in (verify, partial(read_split, split="test")):
+            with pytest.raises(ValueError, match=r"cannot read .*a\.h5: another process has it open for writing; wait"):
+                read(path)
+        read_split(path, "train")
     with pytest.raises(ValueError, match="not a readable dataset file"):
         verify(path)
 

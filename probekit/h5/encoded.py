@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit.h5.checksums import check, checksum
+from probekit.h5.target import name_writer
 
 FORMAT = "jpeg"
 QUALITY = 95  # own choice: OpenCV's default; benchmarks/importers.py has bytes and error
@@ -148,9 +149,13 @@ class EncodedImages:
         """The encoded files of some images, in that order; for `decode`.
 
         Raises:
-            ValueError: If the file has become shorter, or an image is damaged.
+            ValueError: If the file has become shorter, or an image is damaged; or another process writes to it, then.
         """
-        return [self._read(int(index)) for index in indices]
+        try:
+            return [self._read(int(index)) for index in indices]
+        except ValueError as error:
+            name_writer(self._path, error)
+            raise
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         """The image in one of these files, uint8 `[H, W]` or RGB `[H, W, 3]`; see `decode`."""

@@ -27,7 +27,7 @@ from probekit.h5.schema import (
     hash_order,
     start_hash,
 )
-from probekit.h5.target import is_locked
+from probekit.h5.target import name_writer
 
 
 class _RequestError(ValueError):
@@ -177,8 +177,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise ValueError(f"not enough memory to read {path} at once") from error
     # h5py reports damage as whatever the library felt first; every one of them means the file.
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        if is_locked(path):
-            raise ValueError(f"cannot read {path}: another process has it open for writing; wait for it") from error
+        name_writer(path, error)
         reason = " ".join(str(error).split())
         raise ValueError(f"not a readable dataset file: {path}: {reason}") from error
 

@@ -41,10 +41,15 @@ def check_free(path: Path) -> None:
                 raise OSError(f"cannot use {path}: another process is writing it")
 
 
-def is_locked(path: Path) -> bool:
-    """Whether another process has a file open for writing, as far as locks tell: HDF5's writers take one."""
+def name_writer(path: Path, error: Exception) -> None:
+    """After reading failed: whether another process is why, as far as locks tell: HDF5's writers take one.
+
+    Raises:
+        ValueError: If one has the file open for writing.
+    """
     with path.open("rb") as file:
-        return not lock(file.fileno(), shared=True)
+        if not lock(file.fileno(), shared=True):
+            raise ValueError(f"cannot read {path}: another process has it open for writing; wait for it") from error
 
 
 class Target(io.RawIOBase):
