@@ -5,14 +5,13 @@ Presets give every value, so there are no defaults here; what a preset leaves op
 method decides. Its `model.normalise` is for runs from scratch: weights bring their own.
 """
 
-import inspect
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from probekit.registry import BRANCHES, METHODS, get, nearest
-from probekit.settings import presets, read_preset, typed
+from probekit.settings import method_options, presets, read_preset, typed
 
 SIDE = 8  # sides of images are multiples of it, and stay so when they are shrunk: the U-Net's stride at depth 4
 
@@ -326,16 +325,6 @@ def _unknown(key: str, known: Iterable[str], branches: Iterable[str]) -> str:
     if section == "branch" and name in BRANCHES and name not in branches:
         return f"expected the branch of {key}, found none; type: --branch {name}"
     return nearest("setting", key, known)
-
-
-def method_options(method_class: Any) -> dict[str, Any]:
-    """A method's or a branch's settings and their defaults: its keyword-only arguments, with what a variant fixes."""
-    keywords = {
-        p.name: p.default
-        for p in inspect.signature(method_class.__init__).parameters.values()
-        if p.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    return keywords | dict(getattr(method_class, "defaults", {}))
 
 
 def checked(key: str, value: Any, expected: type) -> Any:

@@ -1,5 +1,6 @@
 """Settings by dotted names, `{"train.epochs": 5}`, as presets, TOML files and `--set` give them; unchecked yet."""
 
+import inspect
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -31,6 +32,16 @@ def read_preset(preset: str, method: str, branches: Iterable[type]) -> dict[str,
     for file in (folder / f"{name}.toml" for name in names):
         found |= flatten(tomllib.loads(file.read_text())) if file.is_file() else {}
     return found
+
+
+def method_options(method_class: Any) -> dict[str, Any]:
+    """A method's or a branch's settings and their defaults: its keyword-only arguments, with what a variant fixes."""
+    keywords = {
+        p.name: p.default
+        for p in inspect.signature(method_class.__init__).parameters.values()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    return keywords | dict(getattr(method_class, "defaults", {}))
 
 
 def typed(config_file: Path | None, overrides: Sequence[str], options: Mapping[str, Any] = {}) -> dict[str, Any]:

@@ -20,8 +20,9 @@ import typer
 
 from generators import GENERATORS
 from probekit.cli import app
-from probekit.config import SECTIONS, method_options
+from probekit.config import SECTIONS
 from probekit.registry import BRANCHES, METHODS, get
+from probekit.settings import method_options
 
 ROOT = Path(__file__).parent.parent
 # What the parser raises: all its errors have one base.

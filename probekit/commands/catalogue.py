@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.text import Text
 
 from generators import GENERATORS
-from probekit.config import method_options, resolve
+from probekit.config import resolve
 from probekit.crops import POLICIES
 from probekit.importers import OFFICIAL
 from probekit.models.backbones import BACKBONES
 from probekit.models.encoder import count_as_paper, count_parameters
 from probekit.registry import BRANCHES, LOOKS, METHODS, get
-from probekit.settings import presets
+from probekit.settings import method_options, presets
 from probekit.sweep.definition import describe, shipped
 from probekit.train.build import build_method
 from probekit.views import RECIPES

@@ -5,19 +5,20 @@ sweep.json is written once, before the first run; what is done is never written 
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from probekit.files import read_json, refuse_links_out, write_text
 from probekit.run import Run, write_json
 from probekit.sweep.datasets import Data, build, describe
-from probekit.sweep.definition import Sweep
+from probekit.sweep.definition import Sweep, check_seeds
 from probekit.sweep.plan import definition
 
 SCHEMA = "probekit-sweep-plan/1"
 # What sweep.json holds, beside the definition.
-PARTS = {"seeds": list, "preset": str, "set": list, "device": str, "data": dict}
+PARTS: dict[str, type | UnionType] = {"preset": str, "set": list, "epochs": int | None, "device": str, "data": dict}
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,12 @@ class SweepFolder:
             raise ValueError(f"expected a sweep in {self.path}, found something else ({error}); not touched") from error
         if content.get("schema") != SCHEMA:
             raise ValueError(f"expected schema {SCHEMA} in {self.plan}; not touched")
-        wrong = [key for key, kind in PARTS.items() if not isinstance(content.get(key), kind)]
-        if wrong:
-            raise ValueError(f"expected {', '.join(wrong)} in {self.plan} as a sweep writes them; not touched")
+        wrong = [key for key, kind in PARTS.items() if key not in content or not isinstance(content[key], kind)]
+        if wrong or not all(isinstance(setting, str) for setting in content["set"]):
+            named = ", ".join(wrong) or "set"
+            raise ValueError(f"expected {named} in {self.plan} as a sweep writes them; not touched")
+        seeds = content.get("seeds")
+        check_seeds(seeds if isinstance(seeds, list) else [seeds], str(self.plan))  # they are parts of names of runs
         return content
 
     def create(
@@ -129,11 +133,20 @@ def check_same(content: dict[str, Any], sweep: Sweep, asked: Mapping[str, Any], 
 
 
 def read_files(content: dict[str, Any]) -> dict[str, Data]:
-    """The datasets' files by name."""
+    """The datasets' files by name.
+
+    Raises:
+        ValueError: If one is missing, or not as `Data` has it.
+    """
     try:
-        return {name: Data(**file) for name, file in content["data"].items()}
-    except TypeError as error:
+        files = {entry["name"]: Data(**content["data"][entry["name"]]) for entry in content["datasets"]}
+    except (TypeError, KeyError) as error:
         raise ValueError(f"expected what a sweep knows of its datasets in sweep.json, found: {error}") from error
+    for name, file in files.items():
+        wrong = [field.name for field in fields(Data) if type(getattr(file, field.name)) is not field.type]
+        if wrong:
+            raise ValueError(f"expected {', '.join(wrong)} of dataset {name} in sweep.json as a sweep writes them")
+    return files
 
 
 def remove(folder: SweepFolder, runs: Path, names: Sequence[str]) -> None:

@@ -12,11 +12,11 @@ from torch import nn
 from probekit.branches.base import Branch, attach, branches_of
 from probekit.branches.lcr import LCR
 from probekit.branches.xcorr import XCorr
-from probekit.config import method_options
 from probekit.methods.base import Method
 from probekit.methods.momentum import MomentumMethod
 from probekit.models.encoder import Features
 from probekit.registry import BRANCHES, METHODS, get
+from probekit.settings import method_options
 from probekit.train.build import build_method
 from tests.branches.attached import configured, forward, only, step_of
 

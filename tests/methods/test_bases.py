@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.config import method_options
 from probekit.methods.barlow_twins import BarlowTwins, cross_correlation_loss
 from probekit.methods.byol import BYOL
 from probekit.methods.info_nce import info_nce
@@ -21,6 +20,7 @@ from probekit.methods.moco_v2 import MoCoV2
 from probekit.methods.simsiam import SimSiam
 from probekit.methods.vicreg import VICReg, vicreg_terms
 from probekit.registry import METHODS, get
+from probekit.settings import method_options
 from probekit.train.optim import Schedule, build_optimizer, set_rates
 from tests.methods.batches import built, noisy_views, unit
 from tests.methods.training import BATCHES, EPOCHS, Training

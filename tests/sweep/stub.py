@@ -31,6 +31,7 @@ class Method:
     pooling = "gap"
     recipe = "simclr"
     defaults: ClassVar[dict[str, Any]] = {}
+    spans: ClassVar[dict[str, str]] = {}
 
     def __init__(self, encoder: object, *, alpha: float = 1.0) -> None: ...
 
