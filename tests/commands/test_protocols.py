@@ -116,7 +116,9 @@ def test_every_section_is_written_as_it_is_promised(home: Path) -> None:
 
 
 def test_the_printed_command_makes_the_same_numbers(home: Path) -> None:
-    found = probe_json("--fractions", "20,50", "--draws", "2", "--cv", "3", "--metric", "kappa", "--no-floors")
+    found = probe_json(
+        "--fractions", "20,50", "--draws", "2", "--cv", "3", "--repeats", "1", "--metric", "kappa", "--no-floors"
+    )
     for name in ("fractions", "cv"):
         words = found[name]["command"].split()[3:]
         again = probe_json(*words, "--no-floors")[name]
@@ -135,6 +137,8 @@ def test_tables_fit_80_columns(home: Path) -> None:
         "--retrieval",
         "--cv",
         "3",
+        "--repeats",
+        "1",
         "--metric",
         "kappa",
         "--multilabel",
