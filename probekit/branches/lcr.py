@@ -97,7 +97,8 @@ class LCR(Branch):
                 raise ValueError(f"expected branch.{self.name}.{setting} one of {known}, found {value!r}")
         if k < 1 or temperature <= 0:
             raise ValueError(
-                f"expected branch.{self.name}.k at least 1 and its temperature above 0, found {k} and {temperature}"
+                f"expected branch.{self.name}.k at least 1 and branch.{self.name}.temperature above 0, "
+                f"found {k} and {temperature}"
             )
         self.kind, self.temperature, self.kl, self.cut = branch, temperature, kl, cut
         self.cam_sign, self.cam_scale, self.target = cam_sign, cam_scale, target

@@ -94,7 +94,10 @@ class XCorr(Branch):
             if not number > 0:
                 raise ValueError(f"expected branch.xcorr.{setting} above 0, found {number}")
         if mu < 0 or cls < 0 or start < 0 or lr_share <= 0:
-            raise ValueError("expected branch.xcorr.mu, cls and start at least 0 and lr_share above 0")
+            raise ValueError(
+                "expected branch.xcorr.mu, branch.xcorr.cls and branch.xcorr.start at least 0 and "
+                f"branch.xcorr.lr_share above 0, found {mu}, {cls}, {start} and {lr_share}"
+            )
         self.mu, self.cls, self.temperature, self.mask, self.scale = mu, cls, temperature, mask, scale
         self.positives, self.sampling, self.iterations, self.start = positives, sampling, iterations, start
         self.stages, self.cosine, self.lr_share = (MULTI if stages == "multi" else 1), cosine, lr_share

@@ -217,3 +217,14 @@ def expect_positive(**settings: float) -> None:
     for name, value in settings.items():
         if not value > 0:
             raise ValueError(f"expected method.{name} above 0, found {value}; leave it out for the default")
+
+
+def expect_several(**settings: int) -> None:
+    """Refuses a single one of what a loss tells apart: prototypes, or numbers of a vector that is scaled to length 1.
+
+    Raises:
+        ValueError: With the setting's name.
+    """
+    for name, value in settings.items():
+        if value < 2:
+            raise ValueError(f"expected method.{name} at least 2, found {value}; leave it out for the default")

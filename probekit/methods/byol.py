@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from probekit.methods.base import Step, expect_positive
+from probekit.methods.base import Step, expect_positive, expect_several
 from probekit.methods.cosine import negative_cosine
 from probekit.methods.momentum import MomentumMethod
 from probekit.models.encoder import Encoder
@@ -45,7 +45,8 @@ class BYOL(MomentumMethod):
         keep: str = "online",  # paper, section 3.1
     ) -> None:
         super().__init__(encoder, momentum=momentum, final_momentum=1.0, keep=keep)
-        expect_positive(hidden=hidden, projection_dim=projection_dim)
+        expect_positive(hidden=hidden)
+        expect_several(projection_dim=projection_dim)
         self.projector = MLP(encoder.dim, hidden, projection_dim, norm=True)
         self.predictor = MLP(projection_dim, hidden, projection_dim, norm=True)
         self.make_target()

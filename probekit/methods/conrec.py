@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.methods.base import Method, Step
+from probekit.methods.base import Method, Step, expect_several
 from probekit.methods.nt_xent import nt_xent
 from probekit.models.encoder import Encoder
 from probekit.models.heads import ProjectionHead
@@ -70,11 +70,7 @@ class ConRec(Method):
             raise ValueError(
                 f"expected method.temperature above 0, found {temperature}; type: --set method.temperature=0.5"
             )
-        if projection_dim < 1:
-            raise ValueError(
-                f"expected method.projection_dim at least 1, found {projection_dim}; "
-                "type: --set method.projection_dim=128"
-            )
+        expect_several(projection_dim=projection_dim)
         self.contrastive = contrastive
         self.alpha = alpha
         if not contrastive:

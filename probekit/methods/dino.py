@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.methods.base import Rate, Step, expect_positive
+from probekit.methods.base import Rate, Step, expect_positive, expect_several
 from probekit.methods.momentum import MomentumMethod
 from probekit.methods.sinkhorn import used
 from probekit.methods.swapped import swapped_cross_entropy
@@ -100,13 +100,12 @@ class DINO(MomentumMethod):
         keep: str = "target",  # paper, section 5.2
     ) -> None:
         super().__init__(encoder, momentum=momentum, final_momentum=1.0, keep=keep)
+        expect_several(out=out, bottleneck=bottleneck)
         expect_positive(
-            out=out,
             student_temperature=student_temperature,
             teacher_temperature=teacher_temperature,
             final_teacher_temperature=final_teacher_temperature,
             hidden=hidden,
-            bottleneck=bottleneck,
         )
         if teacher_warmup < 0 or freeze < 0 or not 0 <= centre_momentum <= 1:
             raise ValueError(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from probekit.methods.base import Step, expect_positive, fit, fit_queue
+from probekit.methods.base import Step, expect_positive, expect_several, fit, fit_queue
 from probekit.methods.info_nce import info_nce
 from probekit.methods.momentum import MomentumMethod
 from probekit.models.encoder import Encoder
@@ -58,7 +58,8 @@ class MoCoV2(MomentumMethod):
         keep: str = "online",  # official code
     ) -> None:
         super().__init__(encoder, momentum=momentum, final_momentum=momentum, keep=keep)
-        expect_positive(temperature=temperature, hidden=hidden, projection_dim=projection_dim, group=group)
+        expect_positive(temperature=temperature, hidden=hidden, group=group)
+        expect_several(projection_dim=projection_dim)
         if queue < 0:
             raise ValueError(f"expected method.queue at least 0, found {queue}; type: --set method.queue=0")
         self.temperature, self.group = temperature, group

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.methods.base import Method, Rate, Step, expect_positive, fit, fit_queue
+from probekit.methods.base import Method, Rate, Step, expect_positive, expect_several, fit, fit_queue
 from probekit.methods.clock import Clock
 from probekit.methods.sinkhorn import sinkhorn, used
 from probekit.methods.swapped import swapped_cross_entropy
@@ -65,14 +65,8 @@ class SwAV(Method):
         projection_dim: int = 128,  # official code
     ) -> None:
         super().__init__(encoder)
-        expect_positive(
-            prototypes=prototypes,
-            temperature=temperature,
-            epsilon=epsilon,
-            iterations=iterations,
-            hidden=hidden,
-            projection_dim=projection_dim,
-        )
+        expect_positive(temperature=temperature, epsilon=epsilon, iterations=iterations, hidden=hidden)
+        expect_several(prototypes=prototypes, projection_dim=projection_dim)
         if queue < 0 or queue_from < 0 or freeze < 0:
             raise ValueError(
                 f"expected method.queue, method.queue_from and method.freeze at least 0, found {queue}, {queue_from} "
