@@ -97,7 +97,7 @@ class SwAV(Method):
         features = batch_size + max(0, chosen["queue"])
         if chosen["prototypes"] >= features:
             why = f"a step shares {features:,} features out among them"
-            lines.append(fit(chosen, "method.prototypes", features // 2, typed=typed, why=why))
+            lines.append(fit(chosen, "method.prototypes", max(2, features // 2), typed=typed, why=why))
         return chosen, lines
 
     def plan(self, *, batches: int, epochs: int) -> None:

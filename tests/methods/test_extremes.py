@@ -75,3 +75,8 @@ def test_what_leaves_a_loss_nothing_to_tell_is_refused(method: str, setting: str
     """One prototype takes every image; a vector of one number has no direction but its sign."""
     with pytest.raises(ValueError, match=rf"expected method\.{setting} at least 2, found 1; "):
         epoch(method, None, {**SMALL, f"method.{setting}": 1})
+
+
+def test_defaults_for_the_smallest_batch_are_none_of_these() -> None:
+    losses = epoch("swav", None, {**SMALL, "train.batch_size": 2, "method.queue": 0})
+    assert len(set(losses)) == 2
