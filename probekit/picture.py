@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -46,7 +47,7 @@ def check_png(out: Path) -> None:
         ValueError: If `out` does not end in .png, or is a file that probekit did not draw.
     """
     if out.suffix.lower() != ".png":
-        raise ValueError(f"expected a picture NAME.png, found {out}; type --out {out.with_suffix('.png')}")
+        raise ValueError(f"expected a picture NAME.png, found {out}; type --out {quote(str(out.with_suffix('.png')))}")
     if out.exists() and not _drawn_here(out):
         raise ValueError(f"{out} exists and is no picture that probekit drew; move it away or choose another --out")
 

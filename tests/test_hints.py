@@ -20,9 +20,12 @@ import typer
 
 from generators import GENERATORS
 from probekit.cli import app
+from probekit.commands.hints import after_data, after_drawing, after_pretraining
 from probekit.config import SECTIONS
 from probekit.registry import BRANCHES, METHODS, get
+from probekit.run import create_run
 from probekit.settings import method_options
+from tests.datasets import RUN, small_shapes
 
 ROOT = Path(__file__).parent.parent
 # What the parser raises: all its errors have one base.
@@ -41,6 +44,8 @@ REMEDY = (
     "; a hint reads 'type: COMMAND' or 'type: --option VALUE' with prose behind a comma, and the parser must take it: "
     "mend the text, or if it is prose, say it without the word type"
 )
+OPEN = re.compile(r"(\btype:? |\bnext: |\bprobekit [a-z])[^;:,(]*$")  # within what is to be typed
+THEIRS = re.compile(r"\bpath\b|\brun\.name|\bout\b|\bchosen\b")
 # Where only some commands can come to say what a folder or a file says.
 SAID_BY: dict[str, tuple[str, ...]] = {
     "generators": ("gen",),
@@ -211,6 +216,37 @@ def test_hints_end_where_prose_begins() -> None:
         "probekit pretrain conrec",
     ]
     assert hints("expected x of type int, found 3") == []
+
+
+def bare(path: Path) -> Iterator[str]:
+    """The holes of hints that stand for a path or a name of somebody's, and that no shell would take as one word."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        before = ""
+        for part in node.values if isinstance(node, ast.JoinedStr) else ():
+            if isinstance(part, ast.Constant):
+                before += str(part.value)
+                continue
+            hole = ast.unparse(part)
+            if OPEN.search(before) and THEIRS.search(hole) and "quote(" not in hole:
+                yield f"{path.relative_to(ROOT)}:{node.lineno} {hole}"
+            before += HOLE
+
+
+def test_names_and_paths_of_hints_are_one_word_of_a_shell() -> None:
+    files = [file for file in sorted((ROOT / "probekit").rglob("*.py")) if file.name != "demo.py"]  # its names are ours
+    assert [hole for file in files for hole in bare(file)] == []
+
+
+@pytest.mark.parametrize("name", ["two words", "$HOME", "it's", "~", "a;b", "*"])
+def test_a_hint_of_an_odd_name_says_that_name(name: str, tmp_path: Path) -> None:
+    info = small_shapes(tmp_path / f"{name}.h5", n=4, n_test=4, size=16)
+    run = create_run(tmp_path / name, RUN, overwrite=False)
+    for said, meant in {
+        after_data(info): str(info.path),
+        after_pretraining(run, info).partition("   or   ")[0]: name,
+        after_drawing(run, info): str(info.path),
+    }.items():
+        assert shlex.split(said)[-1] == meant
 
 
 def test_nothing_says_to_install_what_others_own() -> None:

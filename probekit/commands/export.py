@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Any
 from zipfile import BadZipFile
 
@@ -59,7 +60,9 @@ def run_export(
     run = run_or_newest(name, runs, console)
     out = out or run.path / f"embeddings-{checkpoint}.npz"
     if out.suffix not in SUFFIXES:
-        raise ValueError(f"expected a file NAME.npz or NAME.h5, found {out}; type --out {out.with_suffix('.npz')}")
+        raise ValueError(
+            f"expected a file NAME.npz or NAME.h5, found {out}; type --out {quote(str(out.with_suffix('.npz')))}"
+        )
     if out.exists() and not _exported(out):
         raise ValueError(
             f"expected a file of embeddings or nothing at {out}, found something else; choose another --out"

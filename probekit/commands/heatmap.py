@@ -311,4 +311,4 @@ def _print(result: dict[str, Any], truth: Truth, console: Console) -> None:
             console.print("note: hiding a black ground with black costs nothing (see uniform, ink); --fill mean does")
     for line in result["left_out"]:
         console.print(f"left out: {line}")
-    console.print(f"next: probekit report {result['run']}   (what the scores mean: docs/heatmaps.md)")
+    console.print(f"next: probekit report {shlex.quote(result['run'])}   (what the scores mean: docs/heatmaps.md)")

@@ -1,6 +1,7 @@
 """What to type next: every command ends with it."""
 
 from pathlib import Path
+from shlex import quote
 
 from probekit.config import SIDE
 from probekit.h5 import DatasetInfo
@@ -9,7 +10,7 @@ from probekit.run import Run
 
 def after_data(info: DatasetInfo) -> str:
     """For a dataset file that was written or shown."""
-    height, width = info.first.height, info.first.width
+    height, width, file = info.first.height, info.first.width, quote(str(info.path))
     if height % SIDE or width % SIDE:
         fits = max(SIDE, min(height, width) // SIDE * SIDE)
         return (
@@ -17,25 +18,25 @@ def after_data(info: DatasetInfo) -> str:
             f"sides must be divisible by {SIDE}, found {height}x{width}"
         )
     if "train" not in info.splits:
-        return f"next: probekit export-embeddings RUN --data {info.path}   (it has no train split to pretrain on)"
-    return f"next: probekit pretrain conrec --data {info.path}"
+        return f"next: probekit export-embeddings RUN --data {file}   (it has no train split to pretrain on)"
+    return f"next: probekit pretrain conrec --data {file}"
 
 
 def after_pretraining(run: Run, info: DatasetInfo) -> str:
     """For a run that has ended: a probe, if its data can be probed."""
-    look = f"probekit show --run {run.name}"
+    look = f"probekit show --run {quote(run.name)}"
     pool = " --pool branch" if "lcr" in run.read()["config"].get("branches", {}) else ""
     missing = unprobeable(info)
     if missing is not None:
-        return f"next: {look}   or   probekit probe {run.name} --data LABELLED.h5   ({info.path} has {missing})"
-    return f"next: probekit probe {run.name}{pool}   or   {look}"
+        return f"next: {look}   or   probekit probe {quote(run.name)} --data LABELLED.h5   ({info.path} has {missing})"
+    return f"next: probekit probe {quote(run.name)}{pool}   or   {look}"
 
 
 def after_drawing(run: Run, info: DatasetInfo) -> str:
     """For a run that was drawn on a dataset file."""
     trained = Path(run.read()["dataset"]["path"])
-    given = "" if info.path == trained else f" --data {info.path}"
-    return f"next: probekit probe {run.name}{' --data LABELLED.h5' if unprobeable(info) else given}"
+    given = "" if info.path == trained else f" --data {quote(str(info.path))}"
+    return f"next: probekit probe {quote(run.name)}{' --data LABELLED.h5' if unprobeable(info) else given}"
 
 
 def unprobeable(info: DatasetInfo) -> str | None:

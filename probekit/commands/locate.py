@@ -1,6 +1,7 @@
 """Which file or run a command means when none is named."""
 
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 
@@ -46,7 +47,9 @@ def check_h5(out: Path) -> None:
         ValueError: If its name does not end with .h5.
     """
     if out.suffix != ".h5" and not out.is_dir():
-        raise ValueError(f"expected a file name that ends with .h5, found {out}; type --out {out.with_suffix('.h5')}")
+        raise ValueError(
+            f"expected a file name that ends with .h5, found {out}; type --out {quote(str(out.with_suffix('.h5')))}"
+        )
 
 
 def dataset_or_default(named: Path | None, folder: Path, runs: Path, console: Console) -> Path:
@@ -71,7 +74,7 @@ def _checked(named: Path, folder: Path, runs: Path) -> Path:
     """The named file, or what was meant by it in one line."""
     run = next((path for path in (named, runs / named) if Run(path).json.exists()), None)
     if run is not None and not named.is_file():
-        raise ValueError(f"expected a dataset file, found the run {run}; type: probekit show --run {run.name}")
+        raise ValueError(f"expected a dataset file, found the run {run}; type: probekit show --run {quote(run.name)}")
     if not named.exists():
         guesses = (path for path in (Path(f"{named}.h5"), folder / named.name, folder / f"{named.name}.h5"))
         guess = next((f"; did you mean {path}?" for path in guesses if path.is_file()), "")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -123,6 +124,6 @@ def run_resume(
 
 def _report(run: Run, finished: bool, console: Console) -> None:
     if not finished:
-        raise StoppedError(f"stopped, all saved; to go on type: probekit pretrain --resume --name {run.name}")
+        raise StoppedError(f"stopped, all saved; to go on type: probekit pretrain --resume --name {quote(run.name)}")
     console.print(f"wrote {run.path}: encoder.safetensors, checkpoints/, metrics.jsonl")
     console.print(after_pretraining(run, read_info(run.data())))

@@ -270,10 +270,11 @@ def _print(run: Run, results: Mapping[str, Mapping[str, Any]], data: Path | None
             console.print(fingerprint_table(result["rows"]), soft_wrap=False)
     other = next(p for p in PROTOCOLS if p != first["protocol"])
     pool = split_checkpoint(first["checkpoint"])[1]
-    given = ("" if data is None else f" --data {data}") + ("" if pool is None else f" --pool {pool}")
+    name = shlex.quote(run.name)
+    given = ("" if data is None else f" --data {shlex.quote(str(data))}") + ("" if pool is None else f" --pool {pool}")
     drawn = run.read()["state"] == IMPORTED or pool is not None
-    look = f"probekit heatmap {run.name}{given}" if drawn else f"probekit show --run {run.name}"
-    console.print(f"next: {look}   or   probekit probe {run.name}{given} --protocol {other}")
+    look = f"probekit heatmap {name}{given}" if drawn else f"probekit show --run {name}"
+    console.print(f"next: {look}   or   probekit probe {name}{given} --protocol {other}")
 
 
 def _print_notes(rows: Sequence[Mapping[str, Any]], console: Console) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shlex import quote
 
 import torch
 from rich.console import Console
@@ -55,7 +56,9 @@ def run_show(
         console.print(f"picture {_draw_method(views, chosen, out=out, split=split, seed=seed)}")
         trainable = "train" in read_info(chosen).splits
         console.print(
-            f"next: probekit pretrain {views} --data {chosen}" if trainable else after_data(read_info(chosen))
+            f"next: probekit pretrain {views} --data {quote(str(chosen))}"
+            if trainable
+            else after_data(read_info(chosen))
         )
         return
     info = (verify if whole else read_info)(chosen)

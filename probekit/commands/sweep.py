@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -93,8 +94,8 @@ def run_sweep(
         for table in terminal_tables(results):
             console.print(table, soft_wrap=False)
     console.print(f"wrote {folder.path / 'results.json'} and {folder.path / 'table.md'}")
-    again = f"probekit sweep {source} --resume" + (f" --name {options.name}" if options.name else "")
-    again += "".join(f" --only {text}" for text in options.only)
+    again = f"probekit sweep {quote(source)} --resume" + (f" --name {quote(options.name)}" if options.name else "")
+    again += "".join(f" --only {quote(text)}" for text in options.only)
     return results, _problem(session, stopped, again)
 
 

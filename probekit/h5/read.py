@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import h5py
@@ -162,7 +163,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     if not path.exists():
         raise ValueError(f"expected a dataset file, found nothing at {path}; {HOW}")
     if path.is_dir():
-        raise ValueError(f"expected a dataset file, found a folder at {path}; type: probekit import {path}")
+        raise ValueError(f"expected a dataset file, found a folder at {path}; type: probekit import {quote(str(path))}")
     if not path.is_file():
         raise ValueError(f"expected a dataset file, found a device or a pipe at {path}; {HOW}")
     try:

@@ -8,6 +8,7 @@ import errno
 import io
 import os
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from probekit.h5.schema import COMPRESSIONS
@@ -22,7 +23,9 @@ def check_target(path: Path, *, compression: str, overwrite: bool) -> None:
     if compression not in COMPRESSIONS:
         raise ValueError(f"expected a compression of {', '.join(COMPRESSIONS)}, found {compression!r}")
     if path.is_dir():
-        raise IsADirectoryError(f"expected a file name, found the folder {path}; type --out {path / 'data.h5'}")
+        raise IsADirectoryError(
+            f"expected a file name, found the folder {path}; type --out {quote(str(path / 'data.h5'))}"
+        )
     if path.exists() and not path.is_file():  # a device, say: renaming would replace it
         raise OSError(f"expected a file or nothing at {path}, found something else; choose another --out")
     if path.exists() and not overwrite:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, overload
 
 import torch
@@ -280,7 +281,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.exists():
         raise ValueError(
             f"expected an encoder in {path.parent}, found none; "
-            f"type: probekit pretrain --resume --name {path.parent.name}"
+            f"type: probekit pretrain --resume --name {quote(path.parent.name)}"
         )
     header, state = read_tensors(path)
     if header.get("format") != FORMAT:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ class OutsideBackbone(nn.Module):
         self.name = name
         if (found := code_of(name)) != code:  # before a line of it runs
             what = "has changed since the run was made" if found else "is not where Python looks for it"
-            raise ValueError(f"{name} {what}; type: probekit probe --encoder {name} --data FILE")
+            raise ValueError(f"{name} {what}; type: probekit probe --encoder {quote(name)} --data FILE")
         drawn = torch.get_rng_state()
         self.module = make_outside(name)
         torch.set_rng_state(drawn)  # the function may have set a seed of its own

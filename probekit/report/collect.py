@@ -59,7 +59,7 @@ def _run(name: str, run: Run) -> dict[str, Any]:
     return {
         "name": name,
         "path": str(run.path),
-        "argument": argument(run),
+        "argument": shlex.quote(argument(run)),
         **{key: content.get(key) for key in about},
         "data": _data(content["dataset"], left_out),
         "metrics": _metrics(run, left_out),

@@ -1,6 +1,7 @@
 """A report's file: written whole or not at all, and never over what probekit did not report."""
 
 from pathlib import Path
+from shlex import quote
 
 from probekit.files import write_text
 from probekit.report import SCHEMA
@@ -15,7 +16,9 @@ def check_report(out: Path) -> None:
         ValueError: If `out` is a folder or a file that probekit did not report.
     """
     if out.is_dir():
-        raise ValueError(f"expected a file for the report, found the folder {out}; type --out {out / 'report.html'}")
+        raise ValueError(
+            f"expected a file for the report, found the folder {out}; type --out {quote(str(out / 'report.html'))}"
+        )
     if out.exists() and not _reported(out):
         raise ValueError(f"{out} exists and is no report of probekit's; move it away or choose another --out")
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -175,7 +176,7 @@ def _resume(
     if done >= config.train.epochs and not killed_at_the_end:
         raise ValueError(
             f"{run.name} has done its {done} epochs; to extend it type: probekit pretrain --resume "
-            f"--name {run.name} --epochs {2 * done}"
+            f"--name {quote(run.name)} --epochs {2 * done}"
         )
     trainer = _build_trainer(config, _prepare(config, train, info, place), run, info, train, console)
     trainer.fail_on_collapse = fail_on_collapse
@@ -198,7 +199,7 @@ def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config, int
     if content["state"] == IMPORTED:
         raise ValueError(
             f"expected a run that was pretrained here, found {run.name}, an imported encoder, which has neither "
-            f"views nor a decoder; type: probekit heatmap {run.name}"
+            f"views nor a decoder; type: probekit heatmap {quote(run.name)}"
         )
     config = Config.from_dict(content["config"])
     saved = load_checkpoint(run.checkpoints / f"{split_checkpoint(checkpoint)[0]}.pt", CPU)
