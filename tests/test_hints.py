@@ -221,8 +221,10 @@ def test_hints_end_where_prose_begins() -> None:
 def bare(path: Path) -> Iterator[str]:
     """The holes of hints that stand for a path or a name of somebody's, and that no shell would take as one word."""
     for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.JoinedStr):
+            continue
         before = ""
-        for part in node.values if isinstance(node, ast.JoinedStr) else ():
+        for part in node.values:
             if isinstance(part, ast.Constant):
                 before += str(part.value)
                 continue

@@ -72,7 +72,7 @@ def run_import(
                     skip_broken=skip_broken,
                     overwrite=overwrite,
                     # Photographs shrink by 14 % (probekit.h5.write), which would take as long as decoding them.
-                    compression=compression or "none",
+                    compression="none" if compression is None else compression,
                     told=told,
                 )
             else:
@@ -83,7 +83,7 @@ def run_import(
                     out=out,
                     skip_broken=skip_broken,
                     overwrite=overwrite,
-                    compression=compression or "gzip",
+                    compression="gzip" if compression is None else compression,
                     told=told,
                 )
         except (KeyboardInterrupt, SystemExit):

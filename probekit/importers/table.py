@@ -81,6 +81,9 @@ def notes_on_tables(tables: Sequence[Path]) -> list[str]:
     """A line for each table that lies beside the images and is not read."""
     notes = []
     for path in tables:
+        if not path.is_file():  # a pipe, say, would be waited for
+            notes.append(f"{readable(str(path))} is no regular file, and is not read")
+            continue
         try:
             with path.open("rb") as file:
                 line = file.read(HEAD).split(b"\n")[0].decode("utf-8-sig")

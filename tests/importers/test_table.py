@@ -3,6 +3,7 @@
 Alone: pytest tests/importers/test_table.py
 """
 
+import os
 import shlex
 from pathlib import Path
 
@@ -122,3 +123,13 @@ def test_a_table_needs_its_column(tmp_path: Path, options: list[str]) -> None:
     typed = [str(tmp_path / "l.csv") if word == "FILE" else word for word in options]
     done = CliRunner().invoke(app, ["import", str(plant(tmp_path / "set", *IMAGES)), *typed])
     assert "--labels-csv FILE and --column NAME together" in str(done.exception)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "notes.txt"])
+def test_a_pipe_beside_the_images_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    plant(tmp_path / "set", *IMAGES)
+    os.mkfifo(tmp_path / "set" / name)
+    source = open_folder(tmp_path / "set", Options())
+    assert source is not None
+    assert len(source.splits["train"]) == 4
+    assert any(name in line for line in (*source.notes, *(skipped.path for skipped in source.ignored)))
