@@ -1,5 +1,6 @@
 """The tables of a heatmap result for the terminal: looks first, then looks that know nothing, then the ceiling."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ TITLES = {"pointing": "pointing", "mass": "mass", "rank": "rank", "auroc": "AURO
 
 
 def score_table(result: Mapping[str, Any], mask: str) -> Table:
-    """Scores of every row against one mask: mean ± half of its 95 % interval; readable in 80 columns.
+    """Scores of every row against one mask: means with their 95 % intervals; readable in 80 columns.
 
     Of rows that explain a class factor, an evidence mask's table shows those of that factor.
     """
@@ -27,7 +28,7 @@ def score_table(result: Mapping[str, Any], mask: str) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         scores = row["scores"][mask]
-        cells = [mean_half(scores[score]) for score in TITLES]
+        cells = [mean_half(scores[score], least=0, most=1) for score in TITLES]
         _add(table, rows, row, [*cells, mean_half(scores["rank"]["normalised"])], named=not factor)
     return table
 
@@ -58,21 +59,27 @@ def passes_table(result: Mapping[str, Any], factor: str) -> Table:
     return table
 
 
-def mean_half(score: Mapping[str, Any] | None) -> str:
-    """0.34 ±.02, or a dash where it is undefined."""
+def mean_half(score: Mapping[str, Any] | None, *, least: float = -math.inf, most: float = math.inf) -> str:
+    """.34 ±.02; .98 over [.90,1.00] where ± would pass what is possible, `least` to `most`; a dash if undefined."""
     if score is None or score["mean"] is None:
         return "-"
-    half = "" if score["ci"] is None else f" ±{(score['ci'][1] - score['ci'][0]) / 2:.2f}"
-    return re.sub(r"\b0\.", ".", f"{score['mean']:.2f}{half}")
+    return re.sub(r"\b0\.", ".", f"{score['mean']:.2f}{_around(score, least, most, digits=2)}")
 
 
 def percent_half(scores: Mapping[str, Any] | None, key: str) -> str:
-    """12 ±3, or a dash where it is undefined."""
+    """12 ±3; 8 over [0,26] where ± would pass 0 or 100; a dash where it is undefined."""
     if scores is None or scores[key]["mean"] is None:
         return "-"
-    score = scores[key]
-    half = "" if score["ci"] is None else f" ±{(score['ci'][1] - score['ci'][0]) / 2:.0f}"
-    return f"{score['mean']:.0f}{half}"
+    return f"{scores[key]['mean']:.0f}{_around(scores[key], 0, 100, digits=0)}"
+
+
+def _around(score: Mapping[str, Any], least: float, most: float, *, digits: int) -> str:
+    if score["ci"] is None:
+        return ""
+    low, high = score["ci"]
+    half, rounding = (high - low) / 2, 0.5 * 10**-digits
+    inside = least - rounding <= score["mean"] - half and score["mean"] + half <= most + rounding
+    return f" ±{half:.{digits}f}" if inside else f"\n[{low:.{digits}f},{high:.{digits}f}]"
 
 
 def _about(result: Mapping[str, Any], factor: str) -> list[dict[str, Any]]:

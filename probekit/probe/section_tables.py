@@ -23,13 +23,13 @@ MOST_FRACTIONS = 7  # columns; beyond, the smallest are left out
 
 
 def fractions_table(rows: Sequence[Row]) -> Table:
-    """Accuracy by share of the labels, over half its interval's width; sample complexity in images, over its own."""
+    """Accuracy by share of the labels over its interval; sample complexity in images, over its own."""
     points = rows[0]["points"][-MOST_FRACTIONS:]
     titles = [f"{100 * point['fraction']:g} %\n{point['n']:.0f}" for point in points]
 
     def cells(row: Row) -> list[str]:
         shown = row["points"][-MOST_FRACTIONS:]
-        accuracies = [f"{percent(point['accuracy'])}\n{_half(point['ci'])}" for point in shown]
+        accuracies = [f"{percent(point['accuracy'])}\n{_half(point['accuracy'], point['ci'])}" for point in shown]
         spans = row["complexity_ci"]
         return [*accuracies, *(f"{n:.0f}\n{_span(spans[share])}" for share, n in row["complexity"].items())]
 
@@ -68,7 +68,7 @@ def retrieval_table(rows: Sequence[Row]) -> Table:
 
 
 def fingerprint_table(rows: Sequence[Row]) -> Table:
-    """What nearest neighbours share, over half its interval's width: rows are factors, columns sources."""
+    """What nearest neighbours share, over its interval: rows are factors, columns sources."""
     ordered = [row for row in encoders_first(rows) if row["fingerprint"]]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("neighbours share")
@@ -78,7 +78,7 @@ def fingerprint_table(rows: Sequence[Row]) -> Table:
         if found["value"] is None:  # it does not vary
             continue
         scores = [row["fingerprint"][name] for row in ordered]
-        cells = [f"{percent(score['value'])}\n{_half(score['ci'])}" for score in scores]
+        cells = [percent(score["value"]) + _whole_ends(score["ci"]) for score in scores]
         table.add_row(Text(name), *cells, percent(found["chance"]))
     return table
 
@@ -107,12 +107,12 @@ def multilabel_table(rows: Sequence[Row]) -> Table:
 
 
 def every_table(points: Sequence[Row], floors: Sequence[Row]) -> Table:
-    """Scores along checkpoints, then of the floors; as they are, not in %, over half their intervals' width."""
+    """Scores along checkpoints, then of the floors; as they are, not in %, over their intervals."""
     names = list(dict.fromkeys(name for row in (*points, *floors) for name in row["scores"]))
 
     def cells(row: Row) -> list[str]:
         scores = [row["scores"].get(name, {"value": None, "ci": None}) for name in names]
-        return [_number(score["value"], None) + _half(score["ci"], 1, "\n±{:.3f}") for score in scores]
+        return [_number(score["value"], score["ci"]) for score in scores]
 
     rows = [{**row, "name": str(row["epoch"]), "kind": "encoder"} for row in points]
     return _filled(
@@ -145,9 +145,18 @@ def _means(row: Row, decoding: str, metric: str, text: Callable[[float | None, A
     return [text(found["mean"], found["ci"]), text(found["pooled"], found["pooled_ci"])]
 
 
-def _half(ends: Sequence[float] | None, unit: float = 100, form: str = "±{:.1f}") -> str:
-    """Half the width of an interval."""
-    return "" if ends is None else form.format(unit * (ends[1] - ends[0]) / 2)
+def _half(share: float, ends: Sequence[float] | None) -> str:
+    """Half the width of a share's interval; the ends where that would pass 0 or 100 %."""
+    if ends is None:
+        return ""
+    half = (ends[1] - ends[0]) / 2
+    inside = share - half >= -0.0005 and share + half <= 1.0005
+    return f"±{100 * half:.1f}" if inside else f"[{100 * ends[0]:.0f},{100 * ends[1]:.0f}]"
+
+
+def _whole_ends(ends: Sequence[float] | None) -> str:
+    """An interval in whole per cent, on a line of its own."""
+    return "" if ends is None else f"\n[{100 * ends[0]:.0f}, {100 * ends[1]:.0f}]"
 
 
 def _span(ends: Sequence[float] | None) -> str:
