@@ -97,6 +97,14 @@ def test_every_file_exists(page: str) -> None:
     assert sorted(patterns.keys() - there) == []
 
 
+def test_the_readme_says_where_everything_is() -> None:
+    tree = (ROOT / "README.md").read_text().partition("## Where things are")[2]
+    parts = {
+        path.name + "/" * path.is_dir() for path in (ROOT / "probekit").iterdir() if path.name[:2] not in ("__", "py")
+    }
+    assert sorted(part for part in parts if part not in tree) == []
+
+
 def test_what_is_wrong_is_found() -> None:
     assert unparsed("probekit pretain conrec") == "there is no such command"
     assert "No such option" in (unparsed("probekit probe RUN --kn") or "")
