@@ -82,3 +82,23 @@ def test_overwrite_removes_no_run_that_a_plan_names_elsewhere(unbroken: Path, tm
     code, _, err = sweep("s.toml", "--overwrite", *ASK, cwd=tmp_path)
     assert (tmp_path / "precious" / "run.json").exists()
     assert (code, len(err.splitlines())) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["sweeps/s/sweep.json", "sweeps/s/logs", "sweeps/s/data", "runs/s-rt-simclr-seed0/results"]
+)
+@pytest.mark.parametrize("asked", ["on", "again"])
+def test_no_link_out_of_a_sweep_or_its_runs_is_followed(
+    name: str,
+    asked: str,
+    unbroken: Path,
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).rename(tmp_path / "away")
+    (tmp_path / name).symlink_to(tmp_path / "away")
+    before = held(tmp_path)
+    code, _, err = sweep("s.toml", *ASKED[asked], cwd=tmp_path)
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert f"is a link to {tmp_path / 'away'}; put that itself in the link's place" in err
+    assert held(tmp_path) == before
