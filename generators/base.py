@@ -198,7 +198,7 @@ class Generator(ABC):
 
     @classmethod
     def dtype(cls) -> np.dtype[np.void]:
-        """Of the factors: class uint8, key uint32, all others float32."""
+        """The type of the factors: class uint8, key uint32, all others float32."""
         kinds = {"class": "u1", "key": "u4"}
         return np.dtype([(f.name, kinds.get(f.kind, "f4")) for f in cls.factors])
 

@@ -167,7 +167,7 @@ class CircSq(Generator):
         return centres(found[:, :, None], np.arange(len(size_1)))[:, :, 0]
 
     def _exponent(self) -> float:
-        """Of the superellipse; only for squareness below 1."""
+        """The exponent of the superellipse; only for squareness below 1."""
         return 2.0 / (1.0 - float(self.params["squareness"]))
 
     def _half_side(self) -> float:

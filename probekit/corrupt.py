@@ -88,7 +88,7 @@ class CorruptionTables(nn.Module):
 
 
 def _laws(channels: int) -> list[tuple[Callable[[int], Range], int, list[float]]]:
-    """Of the blocks that are shuffled, painted, kept: sides, margin, and each one's chance after those before it."""
+    """Blocks that are shuffled, painted, kept: sides, margin, and each one's chance after those before it."""
     return [
         (_shuffle_side, 0, [SHUFFLE_GOES_ON[channels]] * SHUFFLED_BLOCKS),
         (_paint_side, MARGIN, [PAINT_GOES_ON] * PAINTED_BLOCKS),

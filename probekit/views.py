@@ -221,7 +221,7 @@ class ViewMaker(nn.Module):
         return views
 
     def tables(self, number: int) -> CropTables:
-        """Of crops of whole size (0) or of small ones (1)."""
+        """The tables of crops of whole size (0) or of small ones (1)."""
         return cast(CropTables, self.crops[number])
 
 

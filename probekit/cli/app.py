@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 
 Set = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Change one setting; may be repeated.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides all that is random.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Weights that are not whole, too: the rest stays random, and is marked.")

@@ -22,10 +22,10 @@ def probe(
         str,
         typer.Option(help="val: standardised, C chosen on validation; paper: C=1; sgd: a head on crops."),
     ] = "val",
-    recipe: Annotated[str | None, typer.Option(help="Of sgd: conrec (default), xcorr, lcr; voc trains all.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Of sgd; default: the recipe's.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="For sgd: conrec (default), xcorr, lcr; voc trains all.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="For sgd; default: the recipe's.")] = None,
     lr: Annotated[
-        float | None, typer.Option(callback=finite, help="Of sgd: the head's learning rate; default: the recipe's.")
+        float | None, typer.Option(callback=finite, help="For sgd: the head's learning rate; default: the recipe's.")
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="last, best_val, best_test, or epoch-NNNN if kept.")] = "last",
     pool: Pool = None,
@@ -34,17 +34,17 @@ def probe(
         str | None,
         typer.Option(metavar="%,%", help="Also on these percentages of the training labels: 1,2,5,10,20,50,100."),
     ] = None,
-    draws: Annotated[int | None, typer.Option(min=1, help="Of --fractions: subsets of each size; default: 5.")] = None,
+    draws: Annotated[int | None, typer.Option(min=1, help="For --fractions: subsets of each size; default: 5.")] = None,
     knn: Annotated[bool, typer.Option("--knn", help="Also k nearest neighbours.")] = False,
     retrieval: Annotated[
         bool, typer.Option("--retrieval", help="Also retrieval of test images by each other.")
     ] = False,
     cv: Annotated[int | None, typer.Option(metavar="K", help="Also K-fold cross-validation on train.")] = None,
     metric: Annotated[
-        str | None, typer.Option(help="Of --cv: accuracy (default), or kappa (grades; quadratic-weighted).")
+        str | None, typer.Option(help="For --cv: accuracy (default), or kappa (grades; quadratic-weighted).")
     ] = None,
     repeats: Annotated[
-        int | None, typer.Option(min=1, help="Of --cv: how often all is divided anew; default: 5.")
+        int | None, typer.Option(min=1, help="For --cv: how often all is divided anew; default: 5.")
     ] = None,
     multilabel: Annotated[
         bool, typer.Option("--multilabel", help="Also average precision of each class; unasked with several labels.")
@@ -52,16 +52,16 @@ def probe(
     every: Annotated[bool, typer.Option("--every", help="Also every kept encoder: along pretraining.")] = False,
     encoder: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of elsewhere, in place of a run's: timm:NAME or py:MODULE:FUNCTION."),
+        typer.Option(metavar="NAME", help="One from elsewhere, in place of a run's: timm:NAME or py:MODULE:FUNCTION."),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(metavar="FILE[:KEY]", help="Of --encoder: a checkpoint of any project; default: random."),
+        typer.Option(metavar="FILE[:KEY]", help="For --encoder: a checkpoint of any project; default: random."),
     ] = None,
     allow_missing: AllowMissing = False,
     settings: Set = (),  # type: ignore[assignment]
     normalise: Annotated[
-        str, typer.Option(help="Of --encoder: imagenet, swav, timm, none, or auto: what weights expect.")
+        str, typer.Option(help="For --encoder: imagenet, swav, timm, none, or auto: what weights expect.")
     ] = "auto",
     seed: Seed = 0,
     device: Device = "auto",
@@ -124,10 +124,10 @@ def heatmap(
     ] = "black",
     n: Annotated[int, typer.Option(min=1, help="Test images, evenly spaced.")] = 200,
     passes: Annotated[
-        int, typer.Option(min=0, help="Of these, for the scores that ask the encoder again; 0 leaves them out.")
+        int, typer.Option(min=0, help="How many of these for the scores that ask the encoder again; 0: none.")
     ] = 32,
-    window: Annotated[int, typer.Option(min=1, help="Of occlusion, pixels a side.")] = 16,
-    stride: Annotated[int, typer.Option(min=1, help="Of occlusion, pixels.")] = 8,
+    window: Annotated[int, typer.Option(min=1, help="For occlusion: pixels a side.")] = 16,
+    stride: Annotated[int, typer.Option(min=1, help="For occlusion: pixels.")] = 8,
     checkpoint: Annotated[str, typer.Option(help="last, best_val or best_test.")] = "last",
     pool: Pool = None,
     seed: Seed = 0,

@@ -72,11 +72,11 @@ def import_(
         typer.Option(min=0, callback=finite, help="Keep more pixels than this as JPEG; default: 8, folders unlimited."),
     ] = None,
     val_fraction: Annotated[
-        float, typer.Option(min=0, max=0.9, callback=finite, help="Of the training images, stratified.")
+        float, typer.Option(min=0, max=0.9, callback=finite, help="Share of the training images, stratified.")
     ] = 0.0,
     test_fraction: Annotated[
         float | None,
-        typer.Option(min=0, max=0.9, callback=finite, help="Of all images, stratified; default: 0, digits 0.2."),
+        typer.Option(min=0, max=0.9, callback=finite, help="Share of all images, stratified; default: 0, digits 0.2."),
     ] = None,
     val_as_test: Annotated[bool, typer.Option("--val-as-test", help="Take the val split as test.")] = False,
     skip_split: Annotated[str | None, typer.Option(help="Leave a split out: val or test.")] = None,

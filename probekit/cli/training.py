@@ -29,7 +29,7 @@ def pretrain(
     branch: Annotated[
         list[str], typer.Option(metavar="NAME", help="An add-on (`probekit list`); may be repeated.")
     ] = (),  # type: ignore[assignment]
-    name: Annotated[str | None, typer.Option(help="Of the run folder.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run folder.")] = None,
     preset: Annotated[str | None, typer.Option(help="paper or quick; default: paper on a GPU, else quick.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step, of two views or more each.")] = None,
@@ -105,7 +105,7 @@ def pretrain(
 @app.command()
 def sweep(
     source: Annotated[str | None, typer.Argument(help="A shipped sweep, or a .toml file; without one: a list.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the sweep's folder and runs; default: the file's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of its folder and runs; default: the file's.")] = None,
     seeds: Annotated[
         str | None, typer.Option(metavar="0,1,2", help="In place of the file's; adds to --resume.")
     ] = None,
@@ -114,7 +114,7 @@ def sweep(
         Path | None, typer.Option(file_okay=False, help="Folder of the published npz files; default: data/.")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="paper or quick; default: paper on a GPU, else quick.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Of every run.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every run.")] = None,
     settings: Set = (),  # type: ignore[assignment]
     only: Annotated[
         list[str], typer.Option(metavar="TEXT", help="Now only the datasets or rows named so; may be repeated.")
@@ -164,7 +164,7 @@ def step(
     method: Annotated[str, typer.Argument(help="A method (`probekit list`).")] = "conrec",
     preset: Annotated[str | None, typer.Option(help="paper or quick; default: paper on a GPU, else quick.")] = None,
     size: Annotated[int, typer.Option(min=8, help="Pixels a side of the images.")] = 128,
-    channels: Annotated[int, typer.Option(help="Of the images, 1 or 3.")] = 1,
+    channels: Annotated[int, typer.Option(help="Channels of the images, 1 or 3.")] = 1,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step, of two views or more each.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto.")] = None,
     settings: Set = (),  # type: ignore[assignment]

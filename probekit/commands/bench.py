@@ -108,7 +108,7 @@ def _predicted(
 
 
 def _row(rates: Rates, cost: StepCost, precision: str) -> dict[str, Any]:
-    """Of one machine, in milliseconds: the floor, and the prediction by parts."""
+    """One machine, in milliseconds: the floor, and the prediction by parts."""
     arithmetic, memory = (1e3 * seconds for seconds in rates.floor(cost, precision))
     parts = {name: 1e3 * seconds for name, seconds in rates.predicted(cost.parts).items()}
     return {

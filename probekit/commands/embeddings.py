@@ -90,7 +90,7 @@ class Embedder:
 
 
 def trained_embedder(run: Run, checkpoint: str, device: torch.device) -> tuple[Embedder, dict[str, Any]]:
-    """Of a run's encoder, with its header; the key is the hash of its file.
+    """The embedder of a run's encoder, with its header; the key is the hash of its file.
 
     Raises:
         ValueError: As `open_encoder`.
@@ -111,7 +111,7 @@ def random_embedder(
     beside: Network,
     size: tuple[int, int],
 ) -> tuple[int, Embedder] | None:
-    """Of the same architecture and pooling with random weights, those of the seed or the next: see `untrained_beside`.
+    """An embedder of that architecture and pooling with random weights, of this seed or the next: `untrained_beside`.
 
     Args:
         run: The run.

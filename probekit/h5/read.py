@@ -194,7 +194,7 @@ def _rows(info: DatasetInfo, split: str, start: int, stop: int | None) -> slice:
 
 
 def _shape(split: SplitInfo) -> tuple[int, ...]:
-    """Of one image."""
+    """The shape of one image."""
     return (split.height, split.width) if split.channels == 1 else (split.height, split.width, split.channels)
 
 

@@ -112,7 +112,7 @@ def evaluate(
 
 
 def _accuracy(work: Evaluation, pooled: Tensor) -> dict[str, Any] | None:
-    """Of the probe that the maps explain, on the images that are looked at."""
+    """The accuracy of the probe that the maps explain, on the images that are looked at."""
     if work.labels is None or work.trained.classifier is None:
         return None
     hits = work.trained.classifier.logits(pooled).argmax(dim=1) == work.labels

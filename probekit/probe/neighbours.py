@@ -74,6 +74,6 @@ def nearest(
 
 
 def _length(rows: Tensor) -> Tensor:
-    """Of each row `[n]`; 1 where it is zero, so that dividing by it leaves zeros."""
+    """The length of each row, `[n]`; 1 where it is zero, so that dividing by it leaves zeros."""
     length = torch.linalg.vector_norm(rows, dim=1)
     return torch.where(length > 0, length, 1.0)

@@ -28,12 +28,12 @@ class PlannedRun:
 
     @property
     def seed(self) -> int:
-        """Of everything random in it."""
+        """Decides everything random in it."""
         return self.config.seed
 
     @property
     def epochs(self) -> int:
-        """Of the whole run."""
+        """Epochs of the whole run."""
         return self.config.train.epochs
 
 

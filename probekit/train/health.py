@@ -38,7 +38,7 @@ class CollapseError(ValueError):
 
 @torch.no_grad()
 def batch_health(pooled: Tensor, batch: int) -> dict[str, Tensor]:
-    """Of the vectors `[V * B, D]` of a batch's views, one view after another: scalars on the device.
+    """Health of the vectors `[V * B, D]` of a batch's views, one view after another: scalars on the device.
 
     Returns:
         deviation: sqrt(D) times the mean standard deviation of unit vectors' dimensions: 0 after a collapse, 1 where
@@ -55,7 +55,7 @@ def batch_health(pooled: Tensor, batch: int) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def projection_health(projections: Tensor | None, batch: int) -> dict[str, Tensor]:
-    """Of the projections `[2 * B, P]` of both views: as `batch_health`, and how they lie around each view's mean.
+    """Health of the projections `[2 * B, P]` of both views: as `batch_health`, and how they lie around each view's mean.
 
     Returns:
         "projection deviation" and "projection similarity gap"; "projection spread", the mean standard deviation of
