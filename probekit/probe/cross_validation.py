@@ -199,7 +199,7 @@ class _Fold:
         return cls(space.z, space.project(part.x[out]), inner)
 
     def log_probability(self, target: Ints, classes: int) -> Floats:
-        """Log-probabilities of classes, `[M, classes]`, by a probe of `target` `[N]`; certain if that has one value only."""
+        """Log-probabilities `[M, classes]` by a probe of `target` `[N]`; certain if that has one value only."""
         if (target == target[0]).all():
             return np.tile(np.where(np.arange(classes) == target[0], 0.0, -np.inf), (len(self.z_out), 1))
         C = PAPER_C

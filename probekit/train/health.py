@@ -55,7 +55,7 @@ def batch_health(pooled: Tensor, batch: int) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def projection_health(projections: Tensor | None, batch: int) -> dict[str, Tensor]:
-    """Health of the projections `[2 * B, P]` of both views: as `batch_health`, and how they lie around each view's mean.
+    """Health of the projections `[2 * B, P]` of both views: as `batch_health`, and the spread around each view's mean.
 
     Returns:
         "projection deviation" and "projection similarity gap"; "projection spread", the mean standard deviation of
