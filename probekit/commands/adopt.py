@@ -153,12 +153,19 @@ def build_outside(name: str, images: Tensor, normalise: dict[str, list[float]] |
     module = make_outside(name).eval()
     try:
         with torch.no_grad():
-            out = module(images)
+            out, again = module(images), module(images)
     except (Exception, SystemExit) as error:
         reason = str(error).splitlines()[0] if str(error) else ""
         found = f"{type(error).__name__}: {reason}"
         raise ValueError(f"{name} fails on images {list(images.shape)} in [0, 1]: {found}") from error
     pooling, dim, cells = _shape(name, out, len(images))
+    first, second = (found.pooled if isinstance(found, Features) else found for found in (out, again))
+    same = first.shape == second.shape
+    if not same or not torch.allclose(first.float(), second.float(), rtol=CLOSE, atol=CLOSE, equal_nan=True):
+        raise ValueError(
+            f"expected the same features of the same images from {name}, found others when it was asked again; "
+            "is something random left on in eval mode?"
+        )
     stride = math.ceil(images.shape[2] / cells) if cells else 1
     encoder = Encoder(
         channels=images.shape[1],
@@ -175,7 +182,14 @@ def build_outside(name: str, images: Tensor, normalise: dict[str, list[float]] |
 
 def _shape(name: str, out: Any, n: int) -> tuple[str, int, int]:
     """How a module's output is pooled, its features, and the rows of cells of its map, 0 without one."""
-    if isinstance(out, Features) and out.pooled.ndim == 2 and len(out.pooled) == n:
+    whole = isinstance(out, Features) and all(isinstance(part, Tensor) for part in (out.map, out.pooled))
+    for part in (out.map, out.pooled) if whole else (out,) if isinstance(out, Tensor) else ():
+        if part.is_complex() or part.is_meta or part.layout != torch.strided:
+            found = f"{part.dtype} on {part.device}, {part.layout}"
+            raise ValueError(f"expected real numbers of features from {name}, found {found}")
+        if not part.numel():
+            raise ValueError(f"expected features of one dimension or more from {name}, found {list(part.shape)}")
+    if whole and out.map.ndim == 4 and out.pooled.ndim == 2 and len(out.pooled) == n:
         mean = out.map.float().mean((2, 3))
         plain = mean.shape == out.pooled.shape and torch.allclose(mean, out.pooled.float(), rtol=CLOSE, atol=CLOSE)
         return "gap" if plain else "own", out.pooled.shape[1], out.map.shape[2]

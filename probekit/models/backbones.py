@@ -222,7 +222,8 @@ def timm_tags(name: str) -> list[str]:
 
 def untagged(name: str) -> str:
     """`"timm:resnet18.a1_in1k" -> "timm:resnet18"`: a backbone without the tag of pretrained weights."""
-    return name.partition(".")[0] if name.startswith("timm:") else name
+    plain = name.partition(".")[0]
+    return plain if name.startswith("timm:") and plain != "timm:" else name
 
 
 def import_timm() -> Any:

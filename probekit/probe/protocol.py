@@ -303,5 +303,5 @@ def check_features(part: Part, where: str, width: tuple[int, ...]) -> None:
     if broken:
         raise ValueError(
             f"expected finite features in {where}, found nan or inf in {broken} of {len(part.x)} rows; "
-            "type: probekit probe --checkpoint best_val"
+            "where training diverged an earlier checkpoint may have finite ones: --checkpoint best_val"
         )

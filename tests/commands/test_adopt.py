@@ -76,6 +76,30 @@ class Exits(Map):
     def forward(self, x):
         raise SystemExit(3)
 
+class Complex(Map):
+    def forward(self, x):
+        return self.conv(x).to(torch.complex64)
+
+class Sparse(Map):
+    def forward(self, x):
+        return self.conv(x).mean((2, 3)).to_sparse()
+
+class Meta(Map):
+    def forward(self, x):
+        return self.conv(x).to("meta")
+
+class Empty(Map):
+    def forward(self, x):
+        return self.conv(x)[:, :0]
+
+class Mapless(Map):
+    def forward(self, x):
+        return Features([], None, self.conv(x).mean((2, 3)), None)
+
+class Noise(Map):
+    def forward(self, x):
+        return nn.functional.dropout(self.conv(x).mean((2, 3)))
+
 class Wrong(Map):
     def forward(self, x):
         return self.conv(x)[0]
@@ -341,6 +365,19 @@ def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
         (["--encoder", "py:no_such_module:f"], "cannot be made: ModuleNotFoundError"),
         (["--encoder", "py:sys:exit"], "py:sys:exit cannot be made: SystemExit"),
         (["--encoder", "py:mine:Exits"], "fails on images [2, 1, 32, 32] in [0, 1]: SystemExit: 3"),
+        (
+            ["--encoder", "py:mine:Complex"],
+            "expected real numbers of features from py:mine:Complex, found torch.complex64",
+        ),
+        (["--encoder", "py:mine:Sparse"], "found torch.float32 on cpu, torch.sparse_coo"),
+        (["--encoder", "py:mine:Meta"], "found torch.float32 on meta"),
+        (
+            ["--encoder", "py:mine:Empty"],
+            "expected features of one dimension or more from py:mine:Empty, found [2, 0, 8",
+        ),
+        (["--encoder", "py:mine:Mapless"], "expected Features, a map"),
+        (["--encoder", "py:mine:Noise"], "found others when it was asked again"),
+        (["--encoder", "timm:../x"], "unknown model of timm '../x'"),
         (["--encoder", "py:mine"], "expected an encoder py:MODULE:FUNCTION"),
         (["--encoder", "resnet18"], "expected --encoder timm:NAME, py:MODULE:FUNCTION or unet, found 'resnet18'"),
         (
