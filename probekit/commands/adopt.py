@@ -20,7 +20,7 @@ from probekit.data import check_depth, shrunk_size, to_device
 from probekit.h5 import DatasetInfo, read_split, verify
 from probekit.models.backbones import untagged
 from probekit.models.checkpoint import Checkpoint, read_checkpoint
-from probekit.models.encoder import Encoder, Features, save_encoder
+from probekit.models.encoder import Encoder, Features, check_takes, save_encoder
 from probekit.models.normalise import described, normalisation
 from probekit.models.outside import code_of, make_outside
 from probekit.models.untrained import make_plain
@@ -128,7 +128,8 @@ def _build(asked: Outside, typed: Mapping[str, Any], checkpoint: Checkpoint | No
         if name == "auto":
             name = default_normalise(checkpoint, backbone)
         model = full_settings(typed, backbone, checkpoint)
-        check_depth(model.get("depth", 0), shrunk_size(info.first.height, info.first.width, MAX_SIZE))
+        size = shrunk_size(info.first.height, info.first.width, MAX_SIZE)
+        check_depth(model.get("depth", 0), size)
         normalise = normalisation(name, backbone, info.first.channels)
         spec: dict[str, Any] = {"channels": info.first.channels, "backbone": backbone, **model, "normalise": normalise}
         encoder = Encoder(**spec)
@@ -136,6 +137,8 @@ def _build(asked: Outside, typed: Mapping[str, Any], checkpoint: Checkpoint | No
             encoder = Encoder(**{**spec, "stem": "small"})
         if is_random(asked):
             make_plain(encoder)
+        if backbone != "unet":
+            check_takes(encoder, size)
         return encoder
 
 

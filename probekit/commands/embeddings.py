@@ -22,7 +22,7 @@ from probekit.commands.pooled import open_encoder, random_encoder
 from probekit.data import check_divisible, read_chunks, shrunk_size, to_device
 from probekit.files import replaced
 from probekit.h5 import DatasetInfo
-from probekit.models.encoder import Encoder, encoder_file, split_checkpoint
+from probekit.models.encoder import Encoder, check_takes, encoder_file, split_checkpoint
 from probekit.models.untrained import untrained_beside
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.run import Run
@@ -82,7 +82,9 @@ class Embedder:
     def _embed(self, info: DatasetInfo, split: str) -> Iterator[Floats]:
         encoder = self.network().encoder
         size = shrunk_size(info.first.height, info.first.width, self.max_size)
-        if "depth" in encoder.spec and min(size) < encoder.stride:
+        if "depth" not in encoder.spec:
+            check_takes(encoder, size)
+        elif min(size) < encoder.stride:
             check_divisible(size, encoder.stride)
         for images in read_chunks(info, split):
             batch = to_device(images, self.device, max_size=self.max_size)

@@ -162,6 +162,26 @@ class Encoder(nn.Module):
         return x if self.mean is None else (x - self.mean) / self.std  # type: ignore[operator]
 
 
+@torch.no_grad()
+def check_takes(encoder: Encoder, size: tuple[int, int]) -> None:
+    """Passes an image of (height, width) through an encoder in eval mode, before anything is made for it.
+
+    Raises:
+        ValueError: If it fails: some backbones halve small images to nothing.
+    """
+    training = encoder.training
+    try:
+        encoder.eval()(torch.zeros(1, encoder.spec["channels"], *size, device=next(encoder.parameters()).device))
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{encoder.spec['backbone']} fails on images of {size[0]}x{size[1]}: {reason}; "
+            "for larger ones type: probekit import SOURCE --size 224"
+        ) from error
+    finally:
+        encoder.train(training)
+
+
 def build_encoder(spec: dict[str, Any]) -> Encoder:
     """The encoder that `spec` (an encoder's `.spec`) describes, with fresh weights."""
     return Encoder(**spec)

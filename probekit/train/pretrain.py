@@ -21,7 +21,7 @@ from probekit.device import (
 )
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
-from probekit.models.encoder import split_checkpoint
+from probekit.models.encoder import check_takes, split_checkpoint
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
 from probekit.settings import overridden, typed
@@ -237,6 +237,8 @@ def _prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torc
     method = build_method(config, channels=train.images.shape[1], classes=len(info.classes))
     for size in sizes:
         check_divisible(size, method.encoder.stride)
+        if "backbone" in method.encoder.spec:
+            check_takes(method.encoder, size)
     if config.crop.policy == "contrastive":
         check_cells(train.images, method.encoder.stride)
     if len(train) < config.train.batch_size:

@@ -411,6 +411,14 @@ def test_mistakes_are_one_line_and_leave_no_folder(home: Path, arguments: list[s
     assert not Path("runs").exists()
 
 
+def test_images_too_small_for_a_backbone_are_refused_before_a_folder_is_made() -> None:
+    small_shapes(Path("data/small.h5"), n=16, n_test=8, size=16)
+    message = refused("probe", "--encoder", "timm:vgg11", "--data", "data/small.h5", *QUICK)
+    assert "timm:vgg11 fails on images of 16x16" in message
+    assert message.rstrip().endswith("type: probekit import SOURCE --size 224")
+    assert not Path("runs").exists()
+
+
 def test_images_without_labels_are_refused_before_a_folder_is_made() -> None:
     Path("plain").mkdir()
     for i in range(8):
