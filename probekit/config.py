@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from probekit.registry import BRANCHES, METHODS, get, nearest
-from probekit.settings import method_options, presets, read_preset, typed
+from probekit.settings import check_stored, method_options, presets, read_preset, typed
 
 SIDE = 8  # sides of images are multiples of it, and stay so when they are shrunk: the U-Net's stride at depth 4
 
@@ -132,7 +132,8 @@ class Config:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Config":
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`; a ValueError if something in it is of another type."""
+        check_stored(plain, SECTIONS)
         full = completed(plain)
         sections = {name: kind(**full[name]) for name, kind in SECTIONS.items()}
         rest = {k: full[k] for k in ("method", "preset", "seed", "method_options")}

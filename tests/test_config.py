@@ -285,6 +285,18 @@ def test_a_set_that_an_option_overrules_is_said() -> None:
     assert lines == ["warning: train.epochs=0 of --set does not stand: its own option says 1"]
 
 
+@pytest.mark.parametrize("value", [None, [], "x", True, 1e308])
+def test_stored_settings_of_another_type_are_one_line(value: object) -> None:
+    plain = conrec().to_dict()
+    for section in ("data", "model", "train"):
+        kept = plain[section]
+        for edited in [value, *({**kept, name: value} for name in kept if type(value) is not type(kept[name]))]:
+            with pytest.raises(ValueError, match=f"{section}.* in run.json"):
+                Config.from_dict({**plain, section: edited})
+    with pytest.raises(ValueError, match="seed"):
+        Config.from_dict({**plain, "seed": "x"})
+
+
 def test_overrides_beyond_what_python_reads_are_words() -> None:
     for value in ("[" * 3000, "9" * 5000):
         assert parse_overrides([f"a={value}"]) == {"a": value}
