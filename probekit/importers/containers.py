@@ -46,6 +46,8 @@ def _in_tiff(data: bytes) -> str:
             return GREY_ALPHA if first.samplesperpixel == 2 else f"{first.samplesperpixel} channels that are no colours"
         if first.photometric == 0 and first.bitspersample > 8:
             return "white is 0 in it, which OpenCV reads as black; save it the other way"
+        if first.planarconfig == 2 and first.samplesperpixel > 1 and first.bitspersample > 8:
+            return "a plane for each colour in more than 8 bits; save it with the colours of each pixel together"
     return ""
 
 
@@ -57,11 +59,11 @@ def is_opaque(data: bytes) -> bool:
 
 
 def said_white(data: bytes) -> int | None:
-    """The value of white in a PNM file, which says it (P2, P3, P5 and P6); None for all others."""
+    """The value of white in a PNM file, which says it (P2, P3, P5 and P6); None where OpenCV has made it 255."""
     if data[:1] != b"P" or data[1:2] not in b"2356":
         return None
-    words = COMMENT.sub(b"", data[:4096]).split(maxsplit=4)
-    return int(words[3])
+    white = int(COMMENT.sub(b"", data[:4096]).split(maxsplit=4)[3])
+    return None if data[1:2] in b"23" and white < 256 else white  # OpenCV itself brightens text of 8 bits
 
 
 def _before_pixels(data: bytes) -> bytes:

@@ -294,6 +294,12 @@ def test_only_regular_files_of_sane_size_are_read(tmp_path: Path) -> None:
         (ramp(0, 1, np.float32), {"photometric": "miniswhite"}, "white is 0"),
         (ramp(0, 255, np.uint8, (10, 20, 3)), {"photometric": "minisblack", "planarconfig": "contig"}, "3 channels"),
         (ramp(0, 255, np.uint8, (4, 16, 16)), {"photometric": "minisblack", "planarconfig": "separate"}, "4 channels"),
+        (
+            ramp(0, 60000, np.uint16, (3, 10, 20)),
+            {"photometric": "rgb", "planarconfig": "separate"},
+            "a plane for each",
+        ),
+        (ramp(0, 1, np.float32, (3, 10, 20)), {"photometric": "rgb", "planarconfig": "separate"}, "a plane for each"),
     ],
 )
 def test_what_opencv_would_pass_over_in_a_tiff(
@@ -310,16 +316,25 @@ def test_a_tiff_of_8_bits_where_white_is_0_is_turned(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decode_file(tmp_path / "a.tiff"), 255 - grey)
 
 
-@pytest.mark.parametrize("white", [1, 100, 255, 1000, 4095, 65535])
-@pytest.mark.parametrize("kind", ["P5", "P6"])
+def test_a_tiff_of_8_bits_may_have_a_plane_for_each_colour(tmp_path: Path) -> None:
+    planes = ramp(0, 255, np.uint8, (3, 10, 20))
+    tifffile.imwrite(tmp_path / "a.tiff", planes, photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(decode_file(tmp_path / "a.tiff")[..., ::-1], np.moveaxis(planes, 0, 2))
+
+
+@pytest.mark.parametrize("white", [1, 15, 100, 255, 1000, 4095, 65535])
+@pytest.mark.parametrize("kind", ["P2", "P3", "P5", "P6"])
 def test_a_pnm_file_says_what_is_white(tmp_path: Path, white: int, kind: str) -> None:
-    grey = ramp(0, white, np.uint16)
-    values = grey if kind == "P5" else np.dstack([grey, white - grey, grey])
-    header = f"{kind} # of 3 cameras\n20 10\n{white}\n".encode()
-    (tmp_path / "a.pnm").write_bytes(header + values.astype(">u2" if white > 255 else "u1").tobytes())
+    grey, most = ramp(0, white, np.uint16), 65535 if white > 255 else 255
+    values = np.dstack([grey, white - grey, grey]) if kind in ("P3", "P6") else grey
+    text = " ".join(map(str, values.ravel())).encode() + b"\n"
+    body = text if kind in ("P2", "P3") else values.astype(">u2" if white > 255 else "u1").tobytes()
+    (tmp_path / "a.pnm").write_bytes(f"{kind} # of 3 cameras\n20 10\n{white}\n".encode() + body)
     image = decode_file(tmp_path / "a.pnm")
-    image = image if kind == "P5" else image[..., ::-1]
-    np.testing.assert_array_equal(image, np.rint(values * ((65535 if white > 255 else 255) / white)))
+    image = image[..., ::-1] if image.ndim == 3 else image
+    by_opencv = values.astype(np.int64) * most // white  # it rounds down
+    by_us = np.rint(values * (most / white))
+    np.testing.assert_array_equal(image, by_opencv if kind in ("P2", "P3") and white < 256 else by_us)
 
 
 def test_arrays_that_do_not_fit_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
