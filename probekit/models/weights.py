@@ -133,7 +133,7 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, allow_missing: boo
 
 
 def _finite(tensor: Tensor) -> bool:
-    return bool(tensor.isfinite().all())
+    return bool((tensor.float() if tensor.is_floating_point() else tensor).isfinite().all())  # 8 bits cannot be asked
 
 
 def _check(match: Match, encoder: Encoder, beyond: list[str]) -> None:
@@ -240,6 +240,8 @@ def _fitted(
 
 def _reshaped(tensor: Tensor, wanted: Tensor) -> tuple[Tensor | None, str]:
     """The tensor in the wanted shape and what was done to it, or None and the two shapes."""
+    if tensor.is_complex():  # torch would take the real parts
+        return None, "complex numbers"
     if tensor.shape == wanted.shape:
         return tensor, ""
     if tensor.numel() == wanted.numel() and [n for n in tensor.shape if n > 1] == [n for n in wanted.shape if n > 1]:

@@ -19,7 +19,7 @@ from probekit.commands.adopt import build_outside
 from probekit.models import Encoder, save_encoder
 from probekit.models.checkpoint import Checkpoint, read_checkpoint, unwrapped
 from probekit.models.normalise import IMAGENET
-from probekit.models.weights import Match, default_normalise, load_weights
+from probekit.models.weights import Match, _reshaped, default_normalise, load_weights
 from tests.datasets import ABOUT
 
 pytest.importorskip("timm")
@@ -369,3 +369,9 @@ def test_what_has_no_weights_takes_none(tmp_path: Path, monkeypatch: pytest.Monk
     pooled = build_outside("py:weightless:pool", torch.rand(2, 3, 16, 16), None)
     with pytest.raises(ValueError, match="expected an encoder with weights, found none in py:weightless:pool"):
         load(tmp_path / "weights.pt", pooled)
+
+
+def test_complex_weights_fit_nowhere_and_8_bits_are_asked_too() -> None:
+    wanted = torch.zeros(2, 3)
+    assert _reshaped(torch.zeros(2, 3, dtype=torch.complex64), wanted) == (None, "complex numbers")
+    assert _reshaped(torch.zeros(2, 3, dtype=torch.float8_e4m3fn), wanted)[1] == ""
