@@ -5,13 +5,13 @@ Presets give every value, so there are no defaults here; what a preset leaves op
 method decides. Its `model.normalise` is for runs from scratch: weights bring their own.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from probekit.registry import BRANCHES, METHODS, get, nearest
-from probekit.settings import check_stored, method_options, presets, read_preset, typed
+from probekit.settings import method_options, presets, read_preset, typed
 
 SIDE = 8  # sides of images are multiples of it, and stay so when they are shrunk: the U-Net's stride at depth 4
 
@@ -132,12 +132,29 @@ class Config:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Config":
-        """The inverse of `to_dict`; a ValueError if something in it is of another type."""
-        check_stored(plain, SECTIONS)
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: If a setting is missing, unknown, of another type, or out of range.
+        """
         full = completed(plain)
-        sections = {name: kind(**full[name]) for name, kind in SECTIONS.items()}
-        rest = {k: full[k] for k in ("method", "preset", "seed", "method_options")}
-        return cls(**rest, **sections, branches=full.get("branches", {}))
+        kinds = {"method": str, "preset": str, "seed": int, "branches": dict}
+        wrong = [key for key, kind in kinds.items() if type(full.get(key)) is not kind]
+        wrong += [f"nothing called {key!r:.80}" for key in full.keys() - kinds - SECTIONS.keys() - {"method_options"}]
+        if wrong or full["seed"] < 0:
+            raise ValueError(f"expected {', '.join(wrong) or 'seed'} in run.json as pretrain writes it")
+        sections = {
+            name: kind(**_recorded(name, full.get(name), {f.name: f.type for f in fields(kind)}))
+            for name, kind in SECTIONS.items()
+        }
+        sections["method_options"] = _recorded(
+            "method", full.get("method_options"), _types(get(METHODS, "method", full["method"]))
+        )
+        sections["branches"] = {
+            name: _recorded(f"branch.{name}", options, _types(get(BRANCHES, "branch", name)))
+            for name, options in full["branches"].items()
+        }
+        return cls(method=full["method"], preset=full["preset"], seed=full["seed"], **sections)
 
 
 SECTIONS: dict[str, type] = {
@@ -200,8 +217,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 def completed(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's settings as run.json keeps them, with those that did not exist yet when an older version wrote it."""
-    full = {**plain, **{name: known | plain.get(name, {}) for name, known in BEFORE.items()}}
+    """A run's settings as run.json keeps them, with those that did not exist yet when an older version wrote it.
+
+    Raises:
+        ValueError: If a section is something else than settings.
+    """
+    for name in (name for name in BEFORE if not isinstance(plain.get(name, {}), Mapping)):
+        raise ValueError(f"expected settings in the section {name} of run.json, found {plain[name]!r:.40}")
+    full = {"branches": {}, **plain, **{name: known | plain.get(name, {}) for name, known in BEFORE.items()}}
     if full["crop"]["policy"] == "random":
         full["crop"] = BEFORE["crop"]  # presets differ in details that random crops do not have
     return full
@@ -281,42 +304,22 @@ def resolve(
     return Config(method=method, preset=preset, seed=seed, method_options=chosen, branches=attached, **sections)
 
 
-def fitted(config: Config, *, typed: Collection[str], images: int) -> tuple[Config, list[str]]:
-    """The settings of method and branches for so many training images, and a line for each that suits them badly.
+def _types(kind: Any) -> dict[str, Any]:
+    """The types of the settings of a method or a branch."""
+    return {name: type(value) for name, value in method_options(kind).items()}
 
-    Args:
-        config: As it was resolved.
-        typed: What the user gave, whole names: it stands.
-        images: In the training split.
 
-    Raises:
-        ValueError: If something that was typed cannot run.
-    """
-    kind = get(METHODS, "method", config.method)
-    batch = config.train.batch_size
-    options, lines = kind.suited(config.method_options, typed=typed, images=images, batch_size=batch)
-    lines = [*lines, *_endless("method", kind, options, config.train.epochs)]
-    branches = dict(config.branches)
-    for name in branches:
-        if branches[name]["weight"]:  # else it takes no part in training
-            attached = get(BRANCHES, "branch", name)
-            branches[name], more = attached.suited(branches[name], typed=typed, images=images)
-            lines = [*lines, *more, *_endless(f"branch.{name}", attached, branches[name], config.train.epochs)]
-    without = {
-        "optimizer.first": config.optimizer.warmup_epochs == 0 and "optimizer.warmup_epochs is 0",
-        "optimizer.final": config.optimizer.schedule == "constant" and "optimizer.schedule is constant",
+def _recorded(part: str, given: Any, types: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of one part of a run, if these are all that it has and each could have been typed."""
+    names = given.keys() if isinstance(given, Mapping) else set()
+    if names != types.keys():
+        amiss = ", ".join(sorted(map(str, types.keys() ^ names)))
+        raise ValueError(f"expected {part} in run.json as pretrain writes it, found missing or unknown: {amiss:.200}")
+    unused = ("width", "depth") if part == "model" and given["backbone"] != "unet" else ()
+    return {
+        name: value if name in unused and value == 0 else checked(f"{part}.{name}", value, types[name])
+        for name, value in given.items()
     }
-    lines = [*lines, *(f"warning: {key} has no effect: {why}" for key, why in without.items() if key in typed and why)]
-    return replace(config, method_options=options, branches=branches), lines
-
-
-def _endless(part: str, kind: Any, options: Mapping[str, Any], epochs: int) -> list[str]:
-    """A line for each setting of a method or a branch that lasts the whole run, typed or not."""
-    return [
-        f"warning: {part}.{name}={options[name]:g} is not over in {epochs} epoch{'s' * (epochs > 1)}: {why}"
-        for name, why in kind.spans.items()
-        if options[name] >= epochs
-    ]
 
 
 def _unknown(key: str, known: Iterable[str], branches: Iterable[str]) -> str:

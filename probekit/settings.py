@@ -3,7 +3,6 @@
 import inspect
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -88,29 +87,6 @@ def read_file(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     return flatten(read_toml(path))
-
-
-def check_stored(plain: Mapping[str, Any], sections: Mapping[str, type]) -> None:
-    """Checks the types of settings that a run.json holds: it may be a stranger's, or have been edited.
-
-    Args:
-        plain: As it was read; what older versions did not know may be missing.
-        sections: By name, the dataclass of the section's settings.
-
-    Raises:
-        ValueError: If one is of another type than the setting.
-    """
-    for name in (*sections, "method_options", "branches"):
-        if not isinstance(plain.get(name, {}), Mapping):
-            raise ValueError(f"expected settings under {name} in run.json, found {type(plain[name]).__name__}")
-    kept = {f"{name}.{f.name}": (plain.get(name, {}), f) for name, kind in sections.items() for f in fields(kind)}
-    for key, (section, field) in kept.items():
-        value = section.get(field.name)
-        right: tuple[Any, ...] = (int, float) if field.type is float else (field.type,)
-        if field.name in section and type(value) not in right:
-            raise ValueError(f"expected {key} in run.json of type {right[-1].__name__}, found {type(value).__name__}")
-    if type(plain.get("seed", 0)) is not int:
-        raise ValueError(f"expected a whole number as seed in run.json, found {type(plain['seed']).__name__}")
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,16 +96,21 @@ def edited(path: Path, draw: random.Random) -> None:
 
 
 def edit(content: Any, draw: random.Random) -> None:
-    keys = list(content) if isinstance(content, dict) else list(range(len(content)))
-    key = draw.choice(keys)
-    if isinstance(content[key], (dict, list)) and content[key] and draw.random() < 0.7:
-        edit(content[key], draw)
-    elif draw.random() < 0.3:
-        del content[key]
+    """Any entry is as likely as any other, however deep; of the items of a list, one."""
+    place, key = draw.choice(list(entries(content, draw)))
+    if draw.random() < 0.3:
+        del place[key]
     else:
-        content[key] = draw.choice(
-            [None, True, -1, 10**30, 1e300, "", "x" * 300, [], {}, [[]], {"a": {}}, float("nan")]
-        )
+        place[key] = draw.choice([None, True, -1, 10**30, 1e300, "", "x" * 300, [], {}, [[]], {"a": {}}, float("nan")])
+
+
+def entries(content: Any, draw: random.Random) -> Iterator[tuple[Any, Any]]:
+    """Every place and its key."""
+    keys = list(content) if isinstance(content, dict) else [draw.randrange(len(content))] if content else []
+    for key in keys:
+        yield content, key
+        if isinstance(content[key], (dict, list)):
+            yield from entries(content[key], draw)
 
 
 def retensored(path: Path, draw: random.Random) -> None:

@@ -133,6 +133,22 @@ def test_a_damaged_folder_is_refused_in_a_line(number: int, whole: Path, tmp_pat
         assert not list(home.rglob("*.tmp")), about
 
 
+@pytest.mark.parametrize("name", ["resume", "show", "heatmap"])
+@pytest.mark.parametrize("wrong", [{"views": None}, {"data": []}, {"method_options": None}, {"model": "abc"}])
+def test_settings_that_are_none_are_refused_in_a_line(
+    name: str, wrong: dict[str, Any], whole: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "runs" / "r" / "run.json"
+    content = json.loads(file.read_text())
+    content["config"] |= wrong
+    file.write_text(json.dumps(content))
+    done = type_in(tmp_path, name)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, line[:16]) == (1, "error: expected "), line
+    assert "in run.json" in line or "of run.json" in line
+
+
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "resume"])
 def test_an_interrupted_run_is_called_so(name: str, whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)

@@ -14,6 +14,7 @@ ANYWHERE = {
     "__init__",
     "registry",
     "config",
+    "fitting",
     "settings",
     "run",
     "files",

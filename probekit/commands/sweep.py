@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from probekit.config import fitted
+from probekit.fitting import fitted
 from probekit.locks import locked
 from probekit.run import Run
 from probekit.settings import parse_overrides

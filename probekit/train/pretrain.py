@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from probekit.config import Config, fitted, resolve
+from probekit.config import Config, resolve
 from probekit.data import CPU, DeviceSplit, check_depth, check_divisible, open_split, shrunk
 from probekit.device import (
     choose_device,
@@ -19,6 +19,7 @@ from probekit.device import (
     describe_device,
     with_precision,
 )
+from probekit.fitting import fitted
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.models.encoder import check_takes, split_checkpoint
