@@ -51,6 +51,11 @@ class Run:
         return self.path.name
 
     @property
+    def argument(self) -> str:
+        """What names it on a command line: a name alone is one in runs/."""
+        return self.name if self.path.parent == Path("runs") else str(self.path)
+
+    @property
     def json(self) -> Path:
         """Config, versions, device, commit, dataset, state."""
         return self.path / "run.json"

@@ -22,9 +22,11 @@ from generators import GENERATORS
 from probekit.cli import app
 from probekit.commands.hints import after_data, after_drawing, after_pretraining
 from probekit.config import SECTIONS
+from probekit.models.encoder import load_encoder
 from probekit.registry import BRANCHES, METHODS, get
-from probekit.run import create_run
+from probekit.run import create_run, open_run
 from probekit.settings import method_options
+from probekit.train.pretrain import load_method
 from tests.datasets import RUN, small_shapes
 
 ROOT = Path(__file__).parent.parent
@@ -45,7 +47,7 @@ REMEDY = (
     "mend the text, or if it is prose, say it without the word type"
 )
 OPEN = re.compile(r"(\btype:? |\bnext: |\bprobekit [a-z])[^;:,(]*$")  # within what is to be typed
-THEIRS = re.compile(r"\bpath\b|\brun\.name|\bout\b|\bchosen\b")
+THEIRS = re.compile(r"\bpath\b|\brun\.argument|\bout\b|\bchosen\b|\broot\b")
 # Where only some commands can come to say what a folder or a file says.
 SAID_BY: dict[str, tuple[str, ...]] = {
     "generators": ("gen",),
@@ -219,7 +221,7 @@ def test_hints_end_where_prose_begins() -> None:
 
 
 def bare(path: Path) -> Iterator[str]:
-    """The holes of hints that stand for a path or a name of somebody's, and that no shell would take as one word."""
+    """The holes of hints that stand for somebody's path or run, and that no shell, or no command, would take as it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.JoinedStr):
             continue
@@ -229,7 +231,7 @@ def bare(path: Path) -> Iterator[str]:
                 before += str(part.value)
                 continue
             hole = ast.unparse(part)
-            if OPEN.search(before) and THEIRS.search(hole) and "quote(" not in hole:
+            if OPEN.search(before) and ("run.name" in hole or (THEIRS.search(hole) and "quote(" not in hole)):
                 yield f"{path.relative_to(ROOT)}:{node.lineno} {hole}"
             before += HOLE
 
@@ -239,16 +241,33 @@ def test_names_and_paths_of_hints_are_one_word_of_a_shell() -> None:
     assert [hole for file in files for hole in bare(file)] == []
 
 
+@pytest.mark.parametrize("folder", ["runs", "other", "other/runs"])
 @pytest.mark.parametrize("name", ["two words", "$HOME", "it's", "~", "a;b", "*"])
-def test_a_hint_of_an_odd_name_says_that_name(name: str, tmp_path: Path) -> None:
-    info = small_shapes(tmp_path / f"{name}.h5", n=4, n_test=4, size=16)
-    run = create_run(tmp_path / name, RUN, overwrite=False)
-    for said, meant in {
+def test_a_hint_of_an_odd_name_or_place_says_it(
+    name: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is not in runs/ is named by its path: one of the same name there is another."""
+    monkeypatch.chdir(tmp_path)
+    info = small_shapes(Path(f"{name}.h5"), n=4, n_test=4, size=16)
+    for place in ("runs", folder):
+        create_run(Path(place, name), RUN | {"state": "imported"}, overwrite=True)
+    run = open_run(name if folder == "runs" else f"{folder}/{name}", Path("runs"))
+    meant = name if folder == "runs" else f"{folder}/{name}"
+    for said, last in {
         after_data(info): str(info.path),
-        after_pretraining(run, info).partition("   or   ")[0]: name,
+        after_pretraining(run, info).partition("   or   ")[0]: meant,
         after_drawing(run, info): str(info.path),
+        refused(load_method, run): meant,
+        refused(load_encoder, run.path): meant,
     }.items():
-        assert shlex.split(said)[-1] == meant
+        assert shlex.split(said.rpartition("type: ")[2])[-1] == last
+    assert open_run(meant, Path("runs")).path == run.path
+
+
+def refused(call: Any, run: Any) -> str:
+    with pytest.raises(ValueError, match="type: ") as caught:
+        call(run)
+    return str(caught.value)
 
 
 def test_nothing_says_to_install_what_others_own() -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -83,7 +84,7 @@ def adopt(
     if run is not None:
         raise ValueError(f"expected a run or --encoder, found both, {run} and {asked.encoder}; leave one out")
     info = verify(dataset_or_default(data, data_folder, runs, console))
-    sections_for(asked.encoder, read_labels(info), options)
+    sections_for(f"--encoder {quote(asked.encoder)}", read_labels(info), options)
     if asked.normalise not in CHOICES["model.normalise"]:
         known = ", ".join(CHOICES["model.normalise"])
         raise ValueError(f"expected --normalise one of {known}, found {asked.normalise!r}")

@@ -98,7 +98,7 @@ def run_heatmap(
         other_data = None if data is None else data.stem
         _write(run, result, work.truth, rows, other_data, decodes=decodes, console=console)
     if not quiet:
-        _print(result, work.truth, console)
+        _print(run, result, work.truth, console)
     return result
 
 
@@ -125,7 +125,7 @@ def _check(options: HeatmapOptions) -> None:
 
 def _command(run: Run, options: HeatmapOptions, data: Path | None) -> str:
     """What to type to get the same result."""
-    words = ["probekit", "heatmap", run.name, *(["--data", str(data)] if data else [])]
+    words = ["probekit", "heatmap", run.argument, *(["--data", str(data)] if data else [])]
     for field in fields(options):
         value = getattr(options, field.name)
         if value != field.default:
@@ -288,7 +288,7 @@ def _made_by(path: Path) -> str | None:
     return command
 
 
-def _print(result: dict[str, Any], truth: Truth, console: Console) -> None:
+def _print(run: Run, result: dict[str, Any], truth: Truth, console: Console) -> None:
     if result["probe"] is not None:
         ends = (
             ""
@@ -311,4 +311,4 @@ def _print(result: dict[str, Any], truth: Truth, console: Console) -> None:
             console.print("note: hiding a black ground with black costs nothing (see uniform, ink); --fill mean does")
     for line in result["left_out"]:
         console.print(f"left out: {line}")
-    console.print(f"next: probekit report {shlex.quote(result['run'])}   (what the scores mean: docs/heatmaps.md)")
+    console.print(f"next: probekit report {shlex.quote(run.argument)}   (what the scores mean: docs/heatmaps.md)")

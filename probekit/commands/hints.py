@@ -24,19 +24,20 @@ def after_data(info: DatasetInfo) -> str:
 
 def after_pretraining(run: Run, info: DatasetInfo) -> str:
     """For a run that has ended: a probe, if its data can be probed."""
-    look = f"probekit show --run {quote(run.name)}"
+    named = quote(run.argument)
+    look = f"probekit show --run {named}"
     pool = " --pool branch" if "lcr" in run.read()["config"].get("branches", {}) else ""
     missing = unprobeable(info)
     if missing is not None:
-        return f"next: {look}   or   probekit probe {quote(run.name)} --data LABELLED.h5   ({info.path} has {missing})"
-    return f"next: probekit probe {quote(run.name)}{pool}   or   {look}"
+        return f"next: {look}   or   probekit probe {named} --data LABELLED.h5   ({info.path} has {missing})"
+    return f"next: probekit probe {named}{pool}   or   {look}"
 
 
 def after_drawing(run: Run, info: DatasetInfo) -> str:
     """For a run that was drawn on a dataset file."""
     trained = Path(run.read()["dataset"]["path"])
     given = "" if info.path == trained else f" --data {quote(str(info.path))}"
-    return f"next: probekit probe {quote(run.name)}{' --data LABELLED.h5' if unprobeable(info) else given}"
+    return f"next: probekit probe {quote(run.argument)}{' --data LABELLED.h5' if unprobeable(info) else given}"
 
 
 def unprobeable(info: DatasetInfo) -> str | None:

@@ -72,9 +72,11 @@ def dataset_or_default(named: Path | None, folder: Path, runs: Path, console: Co
 
 def _checked(named: Path, folder: Path, runs: Path) -> Path:
     """The named file, or what was meant by it in one line."""
-    run = next((path for path in (named, runs / named) if Run(path).json.exists()), None)
+    run = next((run for run in map(Run, (named, runs / named)) if run.json.exists()), None)
     if run is not None and not named.is_file():
-        raise ValueError(f"expected a dataset file, found the run {run}; type: probekit show --run {quote(run.name)}")
+        raise ValueError(
+            f"expected a dataset file, found the run {run.path}; type: probekit show --run {quote(run.argument)}"
+        )
     if not named.exists():
         guesses = (path for path in (Path(f"{named}.h5"), folder / named.name, folder / f"{named.name}.h5"))
         guess = next((f"; did you mean {path}?" for path in guesses if path.is_file()), "")

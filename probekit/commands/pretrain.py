@@ -124,6 +124,7 @@ def run_resume(
 
 def _report(run: Run, finished: bool, console: Console) -> None:
     if not finished:
-        raise StoppedError(f"stopped, all saved; to go on type: probekit pretrain --resume --name {quote(run.name)}")
+        again = f"probekit pretrain --resume --name {quote(run.argument)}"
+        raise StoppedError(f"stopped, all saved; to go on type: {again}")
     console.print(f"wrote {run.path}: encoder.safetensors, checkpoints/, metrics.jsonl")
     console.print(after_pretraining(run, read_info(run.data())))

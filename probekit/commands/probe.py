@@ -77,7 +77,7 @@ def run_probe(
         console.print(line)
     _say_if_taught(run, header["method"], console)
     labels = read_labels(info)
-    wanted = sections_for(run.name, labels, options)
+    wanted = sections_for(shlex.quote(run.argument), labels, options)
     check_channels(info, header["spec"]["channels"])
     kept = kept_encoders(run, checkpoint) if options.every else []
     place = choose_device(device)
@@ -179,7 +179,7 @@ def _command(run: Run, section: str, settings: Settings, again: Sequence[str]) -
     """What to type for the same numbers."""
     protocol = SGD if section == SGD else settings.protocol
     words = [*settings.options.words(section), "--protocol", protocol, *again]
-    return shlex.join(["probekit", "probe", run.name, *words])
+    return shlex.join(["probekit", "probe", run.argument, *words])
 
 
 def _write(run: Run, name: str, result: dict[str, Any], other_data: str | None, console: Console) -> None:
@@ -270,7 +270,7 @@ def _print(run: Run, results: Mapping[str, Mapping[str, Any]], data: Path | None
             console.print(fingerprint_table(result["rows"]), soft_wrap=False)
     other = next(p for p in PROTOCOLS if p != first["protocol"])
     pool = split_checkpoint(first["checkpoint"])[1]
-    name = shlex.quote(run.name)
+    name = shlex.quote(run.argument)
     given = ("" if data is None else f" --data {shlex.quote(str(data))}") + ("" if pool is None else f" --pool {pool}")
     drawn = run.read()["state"] == IMPORTED or pool is not None
     look = f"probekit heatmap {name}{given}" if drawn else f"probekit show --run {name}"

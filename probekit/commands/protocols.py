@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -301,7 +300,7 @@ def sections_for(run: str, labels: Labels, options: ProbeOptions) -> list[str]:
     """Which sections a dataset file and the options ask for; the linear probe wherever it is possible.
 
     Args:
-        run: The run's name, for messages.
+        run: What names it on a command line, as a shell takes it, for messages.
         labels: Of the dataset file.
         options: What was asked for.
 
@@ -316,7 +315,7 @@ def sections_for(run: str, labels: Labels, options: ProbeOptions) -> list[str]:
     elif options.recipe or not asked:
         raise ValueError(
             f"expected a train and a test split with labels of 2 classes or more, found {lacking} in "
-            f"{info.path}; type: probekit probe {quote(run)} --data LABELLED.h5 "
+            f"{info.path}; type: probekit probe {run} --data LABELLED.h5 "
             "(probekit import SOURCE --test-fraction 0.2 makes one)"
         )
     for name in asked:
@@ -328,6 +327,6 @@ def sections_for(run: str, labels: Labels, options: ProbeOptions) -> list[str]:
     if options.every and not any(SECTIONS[name].scores for name in asked):
         raise ValueError(
             f"expected something to follow with --every, found only {' and '.join(asked)}; "
-            f"type: probekit probe {quote(run)} --every --protocol {next(iter(PROTOCOLS))}"
+            f"type: probekit probe {run} --every --protocol {next(iter(PROTOCOLS))}"
         )
     return asked

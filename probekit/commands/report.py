@@ -61,7 +61,7 @@ def run_report(
         for line in run["left_out"]:
             console.print(f"note: {line}")
     unprobed = next((run["argument"] for run in content["runs"] if not (run["probes"] or run["multilabel"])), None)
-    console.print(f"next: {command('probekit', 'probe', unprobed) if unprobed else 'open it in a browser'}")
+    console.print(f"next: {command('probekit', 'probe', *unprobed) if unprobed else 'open it in a browser'}")
     return None
 
 

@@ -13,6 +13,7 @@ from probekit.models.backbones import build_backbone
 from probekit.models.outside import OutsideBackbone
 from probekit.models.pooling import build_pooling
 from probekit.models.tensor_files import read_tensors, read_torch, save_tensors
+from probekit.run import Run
 
 FORMAT = "probekit-encoder/2"
 # What every reader takes for granted in the header of an encoder of a run.
@@ -301,7 +302,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.exists():
         raise ValueError(
             f"expected an encoder in {path.parent}, found none; "
-            f"type: probekit pretrain --resume --name {quote(path.parent.name)}"
+            f"type: probekit pretrain --resume --name {quote(Run(path.parent).argument)}"
         )
     header, state = read_tensors(path)
     if header.get("format") != FORMAT:

@@ -59,14 +59,14 @@ def curves_section(run: Mapping[str, Any], key: str) -> Section:
     if not blocks and run["state"] == IMPORTED:
         blocks.append(Note("An imported encoder: it was not trained here."))
     elif not blocks:
-        resume = command("probekit", "pretrain", run["config"]["method"], "--resume", "--name", run["argument"])
+        resume = command("probekit", "pretrain", run["config"]["method"], "--resume", "--name", *run["argument"])
         blocks.append(Note("No finished epoch yet. Go on with it by typing:", resume))
     return Section(f"{key}-curves", "Learning curves", blocks)
 
 
 def pictures_section(run: Mapping[str, Any], key: str) -> Section:
     """What the method was given, and what its decoder made of it."""
-    again = command("probekit", "show", "--run", run["argument"])
+    again = command("probekit", "show", "--run", *run["argument"])
     blocks: list[Block] = [
         Picture(
             f"{key}-views-{i}",

@@ -38,15 +38,10 @@ def collect(runs: Sequence[Run], pools: Sequence[str | None] = ()) -> dict[str, 
     ]
     return {
         "schema": SCHEMA,
-        "command": shlex.join(["probekit", "report", *map(argument, runs)]),
+        "command": shlex.join(["probekit", "report", *(run.argument for run in runs)]),
         "runs": found,
         "comparison": compare(found) if len(found) > 1 else None,
     }
-
-
-def argument(run: Run) -> str:
-    """What to type for a run."""
-    return run.name if run.path.parent == Path("runs") else str(run.path)
 
 
 def _run(name: str, run: Run) -> dict[str, Any]:
@@ -59,7 +54,7 @@ def _run(name: str, run: Run) -> dict[str, Any]:
     return {
         "name": name,
         "path": str(run.path),
-        "argument": shlex.quote(argument(run)),
+        "argument": [run.argument],
         **{key: content.get(key) for key in about},
         "data": _data(content["dataset"], left_out),
         "metrics": _metrics(run, left_out),
@@ -82,7 +77,7 @@ def _pooled(run: Mapping[str, Any], pool: str) -> dict[str, Any]:
     for kind in ("probes", *SECTIONS):
         named = [(result, *result["checkpoint"].partition("@")[::2]) for result in run[kind]]
         kept[kind] = [{**result, "checkpoint": weights} for result, weights, found in named if found == pool]
-    about = {"name": f"{run['name']}@{pool}", "argument": f"{run['argument']} --pool {pool}"}
+    about = {"name": f"{run['name']}@{pool}", "argument": [*run["argument"], "--pool", pool]}
     return {**run, **kept, **about, "config": {**run["config"], "pool": pool}}
 
 

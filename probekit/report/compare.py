@@ -1,6 +1,7 @@
 """Runs side by side, paired wherever the test images are the same: by image for two runs, by seed for two methods."""
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -152,7 +153,8 @@ def _over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 def _why_not(run: Mapping[str, Any]) -> str:
     results = [*answered(run), *scored(run)]
     if not results:
-        return f"{run['name']} is not compared: it has not been probed; type: probekit probe {run['argument']}"
+        named = shlex.join(run["argument"])
+        return f"{run['name']} is not compared: it has not been probed; type: probekit probe {named}"
     where = sorted({f"{found['data']} ({found['data_hash'][:8]})" for found in results})
     return (
         f"{run['name']} is not compared: it was probed on {', '.join(where)}, and no other of these runs was probed on "

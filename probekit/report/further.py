@@ -46,7 +46,7 @@ def further_section(run: Mapping[str, Any], key: str) -> Section:
     if missing and (run["probes"] or not run["multilabel"]):  # images of several labels have none of them but --every
         words = [word for name in missing for word in OPTIONS[name]]
         told = f"Not measured yet: {', '.join(missing)}. Measure by typing (--every needs kept checkpoints):"
-        blocks.append(Note(told, command("probekit", "probe", run["argument"], *words)))
+        blocks.append(Note(told, command("probekit", "probe", *run["argument"], *words)))
     return Section(f"{key}-further", "Further protocols", blocks)
 
 

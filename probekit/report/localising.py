@@ -210,4 +210,4 @@ def _made_by(run: Mapping[str, Any], picture: Path) -> str:
 
 
 def _again(run: Mapping[str, Any]) -> str:
-    return command("probekit", "heatmap", run["argument"])
+    return command("probekit", "heatmap", *run["argument"])

@@ -104,7 +104,7 @@ def health_section(run: Mapping[str, Any], key: str) -> Section:
             seen.add(which)
             blocks += _health(run, probe, rows, f"{key}-health-{i}")
     if not blocks:
-        again = command("probekit", "probe", run["argument"])
+        again = command("probekit", "probe", *run["argument"])
         told = Note("No spectrum of the embedding yet. It is written by typing:", again)
         blocks = [_unprobed(run) if run["multilabel"] else told]
     return Section(f"{key}-health", "Label-free health", blocks)
@@ -257,11 +257,11 @@ def _again(run: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
         return str(probe["command"])
     other = [] if probe["data"] == run["dataset"]["path"] else ["--data", probe["data"]]
     options = ("--protocol", probe["protocol"], "--checkpoint", probe["checkpoint"], "--seed", str(probe["seed"]))
-    return command("probekit", "probe", run["argument"], *other, *options)
+    return command("probekit", "probe", *run["argument"], *other, *options)
 
 
 def _unprobed(run: Mapping[str, Any]) -> Note:
     if run["multilabel"]:
         return Note("Images have several labels: their average precision stands under Further protocols.")
     told = "Not probed yet. Probe it by typing (images without labels: with --data LABELLED.h5):"
-    return Note(told, command("probekit", "probe", run["argument"]))
+    return Note(told, command("probekit", "probe", *run["argument"]))

@@ -177,7 +177,7 @@ def _resume(
     if done >= config.train.epochs and not killed_at_the_end:
         raise ValueError(
             f"{run.name} has done its {done} epochs; to extend it type: probekit pretrain --resume "
-            f"--name {quote(run.name)} --epochs {2 * done}"
+            f"--name {quote(run.argument)} --epochs {2 * done}"
         )
     trainer = _build_trainer(config, _prepare(config, train, info, place), run, info, train, console)
     trainer.fail_on_collapse = fail_on_collapse
@@ -200,7 +200,7 @@ def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config, int
     if content["state"] == IMPORTED:
         raise ValueError(
             f"expected a run that was pretrained here, found {run.name}, an imported encoder, which has neither "
-            f"views nor a decoder; type: probekit heatmap {quote(run.name)}"
+            f"views nor a decoder; type: probekit heatmap {quote(run.argument)}"
         )
     config = Config.from_dict(content["config"])
     saved = load_checkpoint(run.checkpoints / f"{split_checkpoint(checkpoint)[0]}.pt", CPU)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from probekit.branches.base import branches_of
-from probekit.config import fitted, resolve
+from probekit.config import resolve
+from probekit.fitting import fitted
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.settings import method_options
 from probekit.train.build import build_method

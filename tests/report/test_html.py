@@ -4,7 +4,9 @@ import base64
 import hashlib
 import os
 import re
+import shlex
 from collections import Counter
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,15 @@ def test_what_is_missing_is_a_line_with_a_command(tmp_path: Path) -> None:
     page = page_of(make_run(tmp_path, "bare", full=False))
     for command in ("probekit probe", "probekit heatmap", "probekit show --run", "probekit pretrain conrec --resume"):
         assert re.search(rf'<p class="note">[^<]*<code>{command}', page), command
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_commands_name_the_run_by_one_word(full: bool, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "other", "it's two words", full=full)
+    commands = [unescape(found) for found in re.findall("<code>(probekit [^<]*)", page_of(run))]
+    named = [command for command in commands if "two words" in command]
+    assert len(named) > 1
+    assert [command for command in named if str(run.path) not in shlex.split(command)] == []
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

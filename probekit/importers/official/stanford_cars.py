@@ -7,6 +7,7 @@ Krause et al., "3D object representations for fine-grained categorization", 3dRR
 """
 
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def open_lists(root: Path, choices: Choices) -> Listing:
             return _open_single(folder)
     if (root / "train").is_dir():
         raise ValueError(
-            f"expected {SEPARATE} or {SINGLE} in {root}, found class folders; type: probekit import {root}"
+            f"expected {SEPARATE} or {SINGLE} in {root}, found class folders; type: probekit import {quote(str(root))}"
         )
     return _open_separate(find_folder(root, SEPARATE, "stanford_cars", archive=f"car_devkit.tgz (or {SINGLE})"))
 
