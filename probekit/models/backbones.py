@@ -118,7 +118,8 @@ class TimmBackbone(nn.Module):
     def _look_around(self, channels: int) -> None:
         """Passes one image: notes widths and strides, and leaves out weights it does not reach: those of heads."""
         side = TRIAL // self.patch * self.patch
-        image = torch.zeros(1, channels, side, side)
+        generator = torch.Generator().manual_seed(0)
+        image = torch.rand(1, channels, side, side, generator=generator)  # of zeros, convolutions make zeros
         reached: set[str] = set()
         hooks = [
             module.register_forward_pre_hook(partial(_note, reached, name.partition(".")[0]))

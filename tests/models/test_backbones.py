@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from probekit.config import Config, resolve
-from probekit.models import Encoder, build_encoder, load_encoder, save_encoder
+from probekit.models import Encoder, backbones, build_encoder, load_encoder, save_encoder
 from probekit.models.backbones import build_backbone
 from probekit.models.normalise import IMAGENET, described, known_normalisation, normalisation
 from probekit.models.unet import UNetDecoder
@@ -174,6 +174,36 @@ def test_mistakes_are_one_line(name: str, stem: str, says: str) -> None:
     with pytest.raises(ValueError, match=says) as caught:
         build_backbone(name, channels=3, width=8, depth=4, stem=stem)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext"])
+def test_what_hooks_do_not_see_is_not_left_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It uses `mix.forward`, where of a black image a net without biases has nothing but zeros to mix."""
+    create = backbones._create
+
+    def mixed(name: str, channels: int) -> Any:
+        model = create(name, channels)
+        model.mix = nn.Conv2d(model.num_features, model.num_features, 1, bias=False)
+        whole = model.forward_intermediates
+
+        def with_mix(x: Tensor, **how: Any) -> Any:
+            last, stages = whole(x, **how)
+            return model.mix.forward(last), stages
+
+        model.forward_intermediates = with_mix
+        return model
+
+    monkeypatch.setattr(backbones, "_create", mixed)
+    with pytest.raises(ValueError, match=f"told from its head, found that timm:{name} cannot"):
+        encoder(name)
+
+
+def test_a_look_around_takes_no_random_number() -> None:
+    torch.manual_seed(0)
+    timm.create_model("test_resnet", num_classes=0)
+    expected = torch.rand(1)
+    encoder("test_resnet")
+    assert torch.equal(torch.rand(1), expected)
 
 
 def test_without_timm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
