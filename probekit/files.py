@@ -4,6 +4,7 @@ The standard library alone.
 """
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -177,3 +178,9 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant}, which is no JSON")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, hex: which weights a result belongs to."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

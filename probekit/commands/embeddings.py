@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from probekit.commands.pooled import open_encoder, random_encoder
 from probekit.data import check_divisible, read_chunks, shrunk_size, to_device
-from probekit.files import replaced
+from probekit.files import replaced, sha256
 from probekit.h5 import DatasetInfo
-from probekit.models.encoder import Encoder, check_takes, encoder_file, split_checkpoint
+from probekit.models.encoder import Encoder, check_takes
 from probekit.models.untrained import untrained_beside
 from probekit.probe.features import BATCH_SIZE, extract
-from probekit.run import Run
+from probekit.run import Run, encoder_file, split_checkpoint
 
 CRC = 4  # bytes
 READ = 2**24  # bytes of a file at a time
@@ -140,12 +140,6 @@ def random_embedder(
     if pool := split_checkpoint(checkpoint)[1]:
         key |= {"pooling": pool, "branches": run.read()["config"].get("branches", {})}
     return seed, Embedder(run, key, lambda: network, max_size=header["max_size"], device=device)
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, hex: which weights a result belongs to."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path: Path, chunks: Iterator[Floats], n: int) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from probekit.commands.embeddings import sha256, trained_embedder
+from probekit.commands.embeddings import trained_embedder
 from probekit.commands.pooled import OF_BRANCHES, with_pool
 from probekit.commands.protocols import SECTIONS, Row, Settings
 from probekit.commands.sources import Source
-from probekit.models.encoder import encoder_file, kept_checkpoints, load_encoder, split_checkpoint
-from probekit.run import Run
+from probekit.files import sha256
+from probekit.models.encoder import kept_checkpoints, load_encoder
+from probekit.run import Run, encoder_file, split_checkpoint
 
 EVERY = "Along pretraining"
 HOW = (

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from probekit.commands.embeddings import sha256, trained_embedder
+from probekit.commands.embeddings import trained_embedder
 from probekit.commands.locate import run_or_newest
 from probekit.commands.pooled import pool_warnings
 from probekit.commands.probe import dataset_of
 from probekit.data import check_channels
 from probekit.device import choose_device
+from probekit.files import sha256
 from probekit.h5 import DatasetInfo, read_split
-from probekit.models.encoder import encoder_file
-from probekit.run import how_far
+from probekit.run import encoder_file, how_far
 
 FORMAT = "probekit-embeddings/1"
 SUFFIXES = (".npz", ".h5")

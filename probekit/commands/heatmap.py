@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from probekit.commands.embeddings import sha256
 from probekit.commands.locate import run_or_newest
 from probekit.commands.pooled import open_encoder, pool_warnings
 from probekit.commands.probe import dataset_of
+from probekit.commands.results import place_for
 from probekit.commands.show import draw_run
 from probekit.commands.sources import NOTHING_RANDOM
 from probekit.commands.subjects import PROTOCOL, Subjects
 from probekit.data import check_channels, check_divisible, to_device
 from probekit.device import choose_device
-from probekit.files import read_json
+from probekit.files import sha256
 from probekit.h5 import DatasetInfo, read_split
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import Context
@@ -33,10 +33,9 @@ from probekit.heatmaps.rows import Questions, Row, Subject
 from probekit.heatmaps.table import passes_table, score_table
 from probekit.heatmaps.targets import TARGETS, make_targets
 from probekit.heatmaps.truth import Truth, read_truth
-from probekit.models.encoder import encoder_file
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.registry import LOOKS, nearest
-from probekit.run import Run, how_far, write_json
+from probekit.run import Run, encoder_file, how_far, write_json
 
 
 @dataclass(frozen=True)
@@ -256,7 +255,7 @@ def _write(
 ) -> None:
     checkpoint = None if result["checkpoint"] == "last" else result["checkpoint"]
     run.results.mkdir(exist_ok=True)
-    stem = _stem(run, "-".join(filter(None, ("heatmap", checkpoint, other_data))), result["command"])
+    stem, _ = place_for(run.results, "-".join(filter(None, ("heatmap", checkpoint, other_data))), result)
     run.figures.mkdir(exist_ok=True)
     pictures = [draw_gallery(result, truth, rows, run.figures / f"{stem}.png")]
     if any(row["swap"] for row in result["rows"]):
@@ -266,26 +265,6 @@ def _write(
         pictures.append(views)
     write_json(run.results / f"{stem}.json", result)  # after its pictures: what stands in results/ is whole
     console.print(f"wrote {run.results / f'{stem}.json'} and {', '.join(map(str, pictures))}")
-
-
-def _stem(run: Run, stem: str, command: str) -> str:
-    """The name of the results: of those that the same command made before, or a free one; others are never replaced."""
-    number = 1
-    while True:
-        name = stem if number == 1 else f"{stem}-{number}"
-        path = run.results / f"{name}.json"
-        if not path.exists() or _made_by(path) == command:
-            return name
-        number += 1
-
-
-def _made_by(path: Path) -> str | None:
-    """The command that wrote a results file; None for one that is no such file: it is not ours to replace."""
-    try:
-        command: str | None = read_json(path).get("command")
-    except ValueError:
-        return None
-    return command
 
 
 def _print(run: Run, result: dict[str, Any], truth: Truth, console: Console) -> None:

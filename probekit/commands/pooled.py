@@ -9,11 +9,11 @@ from torch import nn
 from probekit.branches.base import Branch, BranchPool, branches_of
 from probekit.branches.lcr import LCR, BilinearPool, NormPool, pooling_warnings
 from probekit.config import Config
-from probekit.models.encoder import Encoder, encoder_file, load_encoder, split_checkpoint
+from probekit.models.encoder import Encoder, load_encoder
 from probekit.models.pooling import AttentionPool, GlobalAveragePool, GlobalMaxPool
 from probekit.models.untrained import untrained_encoder
 from probekit.registry import POOLS, nearest
-from probekit.run import IMPORTED, Run
+from probekit.run import IMPORTED, Run, encoder_file, split_checkpoint
 from probekit.train.build import build_method
 from probekit.train.pretrain import load_method
 

@@ -3,30 +3,28 @@
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from probekit.commands.embeddings import sha256
 from probekit.commands.every import EVERY, along_checkpoints, kept_encoders
 from probekit.commands.locate import run_or_newest
 from probekit.commands.pooled import open_encoder, pool_warnings, with_pool
 from probekit.commands.probe_options import SGD, ProbeOptions
 from probekit.commands.protocols import SECTIONS, Row, Settings, sections_for
+from probekit.commands.results import place_for
 from probekit.commands.sources import RANDOM, Source, read_labels, sources
 from probekit.data import check_channels
 from probekit.device import choose_device
-from probekit.files import read_json
+from probekit.files import sha256
 from probekit.h5 import DatasetInfo, verify
-from probekit.models.encoder import encoder_file, split_checkpoint
 from probekit.probe import PROTOCOLS
 from probekit.probe.curves import draw_every
 from probekit.probe.paired import VERDICTS, against_floors
 from probekit.probe.section_tables import every_table, fingerprint_table
 from probekit.registry import METHODS, get, nearest
-from probekit.run import IMPORTED, Run, how_far, write_json
+from probekit.run import IMPORTED, Run, encoder_file, how_far, split_checkpoint, write_json
 
 
 def run_probe(
@@ -185,14 +183,9 @@ def _command(run: Run, section: str, settings: Settings, again: Sequence[str]) -
 def _write(run: Run, name: str, result: dict[str, Any], other_data: str | None, console: Console) -> None:
     """results/STEM.json, and figures/STEM.png where there is something to draw.
 
-    What stands there of other data, or of another request to the same weights, stays, and this stands beside it; of the
-    same request it keeps the rows that this one left out (--no-floors).
+    Of an older result of the same request it keeps the rows that this one left out (--no-floors).
     """
-    wanted = stem = "-".join(filter(None, (*_stem(name, result), other_data)))
-    number = 1
-    while (before := _result_at(run.results / f"{stem}.json")) and not _may_replace(result, before):
-        number += 1
-        stem = f"{wanted}-{number}"
+    stem, before = place_for(run.results, "-".join(filter(None, (*_stem(name, result), other_data))), result)
     if before:
         result = _with_rows(result, before)
     draw = draw_every if name == "every" else SECTIONS[name].draw
@@ -203,21 +196,6 @@ def _write(run: Run, name: str, result: dict[str, Any], other_data: str | None, 
     write_json(run.results / f"{stem}.json", result)
     drawn = "" if draw is None else f" and {run.figures / f'{stem}.png'}"
     console.print(f"wrote {run.results / f'{stem}.json'}{drawn}")
-
-
-def _result_at(path: Path) -> dict[str, Any]:
-    """The result that stands there; empty if there is none, or no sound one."""
-    with suppress(FileNotFoundError, ValueError):
-        return read_json(path)
-    return {}
-
-
-def _may_replace(result: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
-    """Whether a result takes the place of an older one: of the same request, or of weights or data before a change."""
-    if before.get("data", result["data"]) != result["data"]:
-        return False  # of a file of the same name elsewhere
-    stale = any(before.get(key) != result.get(key) for key in ("checkpoint_hash", "data_hash"))
-    return stale or before.get("command") in (None, result["command"])
 
 
 def _with_rows(result: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:

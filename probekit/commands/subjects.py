@@ -17,11 +17,11 @@ from probekit.heatmaps.gradcam_ssl import project
 from probekit.heatmaps.rows import Subject
 from probekit.heatmaps.targets import Classifier
 from probekit.methods.base import Method
-from probekit.models.encoder import Encoder, split_checkpoint
+from probekit.models.encoder import Encoder
 from probekit.models.untrained import make_plain, untrained_beside, untrained_encoder
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.probe.protocol import Part, fit_label
-from probekit.run import IMPORTED, Run
+from probekit.run import IMPORTED, Run, split_checkpoint
 from probekit.train.build import build_method
 from probekit.train.pretrain import load_method
 

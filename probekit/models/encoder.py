@@ -13,7 +13,7 @@ from probekit.models.backbones import build_backbone
 from probekit.models.outside import OutsideBackbone
 from probekit.models.pooling import build_pooling
 from probekit.models.tensor_files import read_tensors, read_torch, save_tensors
-from probekit.run import Run
+from probekit.run import KEPT, Run, encoder_file
 
 FORMAT = "probekit-encoder/2"
 # What every reader takes for granted in the header of an encoder of a run.
@@ -21,7 +21,6 @@ HEADER = {
     "spec": dict, "channels": int, "pooling": str,
     "method": str, "epoch": int, "image_size": list, "max_size": int, "classes": list,
 }  # fmt: skip
-KEPT = "epoch-"  # begins the names of encoders that are kept for good
 
 
 @dataclass
@@ -211,21 +210,6 @@ def save_encoder(path: Path, encoder: Encoder, info: dict[str, Any]) -> None:
     # Clones: an encoder of a user's may hold one tensor under two names, which the format refuses.
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in encoder.state_dict().items()}
     save_tensors(path, tensors, header)
-
-
-def split_checkpoint(checkpoint: str) -> tuple[str, str | None]:
-    """`"last@gap" -> ("last", "gap")`: weights, and the pooling in place of their own; None for their own."""
-    name, _, pool = checkpoint.partition("@")
-    return name, pool or None
-
-
-def encoder_file(run: Path, checkpoint: str) -> Path:
-    """Where a run keeps an encoder: "last" and "epoch-NNNN" in a file of their own, others in a whole checkpoint."""
-    checkpoint, _ = split_checkpoint(checkpoint)
-    if checkpoint == "last":
-        return run / "encoder.safetensors"
-    suffix = "safetensors" if checkpoint.startswith(KEPT) else "pt"
-    return run / "checkpoints" / f"{checkpoint}.{suffix}"
 
 
 def kept_checkpoints(run: Path) -> list[str]:

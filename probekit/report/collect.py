@@ -2,15 +2,17 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from probekit.files import sha256
 from probekit.h5 import DatasetInfo, read_info
 from probekit.report import SCHEMA
 from probekit.report.compare import compare
 from probekit.report.section_shapes import SECTIONS
 from probekit.report.shapes import HEATMAP, MOST, PROBE, RUN, mismatch, read_result
-from probekit.run import Run, how_far
+from probekit.run import Run, encoder_file, how_far
 
 PICTURES = {"heatmap": "heatmap*.png", "reconstruction": "views-*.png"}  # files of run.figures
 
@@ -84,15 +86,34 @@ def _pooled(run: Mapping[str, Any], pool: str) -> dict[str, Any]:
 def _results(
     run: Run, content: Mapping[str, Any], pattern: str, shape: Mapping[str, Any], left_out: list[str]
 ) -> list[dict[str, Any]]:
-    """Every sound file, with its path as `file` and how far its encoder was as `after`; a line for each other one."""
+    """Every sound file of weights that are there, with its path as `file` and how far its encoder was as `after`.
+
+    A line is left for each other one.
+    """
     found = []
     for path in sorted(run.results.glob(pattern), key=_order):
         try:
             result = read_result(path, shape) | {"file": str(path)}
+            if not _is_of_present_weights(run, result):
+                left_out.append(f"{path} was not used: {result['checkpoint']} has other weights now; measure again")
+                continue
             found.append(result | ({"after": how_far(content, result["epoch"])} if "epoch" in result else {}))
         except (ValueError, OSError) as error:
             left_out.append(f"{path} was not used: {error}")
     return found
+
+
+def _is_of_present_weights(run: Run, result: Mapping[str, Any]) -> bool:
+    """Whether a result's weights still are those of its checkpoint; also if either is not known."""
+    measured = result.get("checkpoint_hash")
+    weights = encoder_file(run.path, result["checkpoint"]) if measured else run.path
+    return not weights.is_file() or _hash(weights, weights.stat().st_mtime_ns) == measured
+
+
+@lru_cache(maxsize=64)
+def _hash(path: Path, changed: int) -> str:
+    """Many results are of one file."""
+    return sha256(path)
 
 
 def _order(path: Path) -> tuple[bool, str]:

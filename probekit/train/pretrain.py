@@ -22,9 +22,9 @@ from probekit.device import (
 from probekit.fitting import fitted
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
-from probekit.models.encoder import check_takes, split_checkpoint
+from probekit.models.encoder import check_takes
 from probekit.registry import BRANCHES, METHODS, get
-from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
+from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, split_checkpoint, versions
 from probekit.settings import overridden, typed
 from probekit.train.announce import announce, announce_precision, announce_streaming
 from probekit.train.build import build_method, check_labels, on_device, size_notes, start_from_weights, with_normalise

@@ -22,6 +22,7 @@ from probekit.data import open_split
 from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_split
 from probekit.models.encoder import kept_checkpoints, load_encoder, save_encoder
 from probekit.probe.features import BATCH_SIZE, extract
+from probekit.report.collect import collect
 from probekit.report.section_shapes import SECTIONS as SHAPES
 from probekit.report.shapes import PROBE, mismatch
 from probekit.run import Run
@@ -78,6 +79,15 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def probe_json(*words: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(sure("probe", "a", *words, "--json"))
     return found
+
+
+def new_weights(home: Path) -> None:
+    """Other weights in the place of run a's last ones."""
+    encoder, header = load_encoder(home / "runs/a")
+    with torch.no_grad():
+        next(encoder.parameters()).mul_(-1)
+    info = {key: value for key, value in header.items() if key not in ("format", "spec")}
+    save_encoder(home / "runs/a/encoder.safetensors", encoder, info)
 
 
 def test_every_section_is_written_as_it_is_promised(home: Path) -> None:
@@ -186,13 +196,11 @@ def test_another_encoder_seed_size_or_data_is_never_taken_from_the_cache(home: P
     passes.clear()
     encoder, header = load_encoder(home / "runs/a")
     before = probe_json()["rows"][0]["health"]
-    with torch.no_grad():
-        next(encoder.parameters()).mul_(-1)
-    info = {key: value for key, value in header.items() if key not in ("format", "spec")}
-    save_encoder(home / "runs/a/encoder.safetensors", encoder, info)
+    new_weights(home)
     assert probe_json()["rows"][0]["health"] != before
     assert sorted(passes) == [84, 120]
     passes.clear()
+    info = {key: value for key, value in header.items() if key not in ("format", "spec")}
     save_encoder(home / "runs/a/encoder.safetensors", encoder, {**info, "max_size": 16})
     probe_json("--no-floors")
     assert sorted(passes) == [84, 120]
@@ -266,6 +274,24 @@ def test_a_smaller_request_never_replaces_a_larger_result(home: Path) -> None:
     other = probe_json("--seed", "1", "--no-floors")  # another request: beside it
     assert saved("probe-val-last")["rows"] == found["rows"]
     assert saved("probe-val-last-2") == other
+
+
+def test_a_result_of_weights_that_are_gone_is_replaced_or_left_out(home: Path) -> None:
+    """Also on the same data elsewhere: `pretrain --resume --data PATH` after the file was moved."""
+    run = Run(home / "runs/a")
+    old = probe_json("--no-floors")
+    new_weights(home)
+    (line,) = (line for line in collect([run])["runs"][0]["left_out"] if "probe-val-last.json" in line)
+    assert line.endswith("probe-val-last.json was not used: last has other weights now; measure again")
+    assert collect([run])["runs"][0]["probes"] == []
+    (home / "moved").mkdir()
+    (home / "data/rect-tri.h5").rename(home / "moved/rect-tri.h5")
+    run.update(dataset=run.read()["dataset"] | {"path": "moved/rect-tri.h5"})
+    new = probe_json("--no-floors")
+    assert new["rows"][0]["health"] != old["rows"][0]["health"]
+    assert [path.name for path in run.results.iterdir()] == ["probe-val-last.json"]
+    (found,) = collect([run])["runs"][0]["probes"]
+    assert found["rows"] == new["rows"]
 
 
 @pytest.mark.parametrize("words", [("--draws", "3"), ("--metric", "accuracy"), ("--repeats", "2")])
