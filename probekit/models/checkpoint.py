@@ -1,7 +1,6 @@
 """A file of weights, of any project: its dictionaries of tensors, whatever else it holds, and nothing of it is run."""
 
 import io
-import json
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from probekit.models.inert_pickle import Placeholder, reader
+from probekit.models.tensor_files import read_tensors
 
 # Parts of names that are wrappers': of DataParallel, torch.compile, FSDP, checkpointed activations.
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
@@ -99,10 +99,14 @@ def some(names: list[str]) -> str:
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("probekit", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, _spec(header)  # noqa: SIM118
+            ours = '"crc32"' in (file.metadata() or {}).get("probekit", "")
+            tensors = {} if ours else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ValueError(f"expected a whole safetensors file {path}, found: {_first_line(error)}") from error
+    if not ours:
+        return tensors, None
+    header, tensors = read_tensors(path)  # with its checksum
+    return tensors, _spec(header)
 
 
 def _is_safetensors(head: bytes) -> bool:

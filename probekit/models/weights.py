@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from probekit.models.checkpoint import Checkpoint, some, unwrapped, without_wrappers
@@ -18,6 +19,8 @@ from probekit.models.encoder import Encoder
 from probekit.models.key_styles import CONSTANTS, STYLES, TOKENS, Rename, rank
 from probekit.models.normalise import TABLES, known_normalisation, normalisation
 from probekit.models.positions import POSITIONS, fit_positions
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # others are parts of quantised weights
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,10 @@ class Match:
         found = [f"weights: {self.matched} of {self.total} tensors from {self.file} ({self.where})"]
         if self.mark:
             found[0] += f"; {self.mark}"
-        found += [f"  as many stand under {key}: {self.file}:{key} takes those" for key in self.others]
+        found += [
+            f"  as many stand {f'under {key}' if key else 'at the top level'}: {self.file}:{key} takes those"
+            for key in self.others
+        ]
         lists = {"missing": self.missing, "of another shape": self.misshapen, "not used": self.unexpected}
         found += [f"  {what}: {some(names)}" for what, names in lists.items() if names]
         return found + [f"  changed: {line}" for line in self.changed]
@@ -130,6 +136,10 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, allow_missing: boo
         raise ValueError(f"expected finite weights in {checkpoint.path}, found others in {some(broken)}")
     encoder.load_state_dict({**state, **loaded})
     return match
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -224,6 +234,8 @@ def _fitted(
     fitted, changed, misshapen = {}, [], []
     for key, tensor in found.items():
         made, says = _reshaped(tensor, wanted[key])
+        if wanted[key].is_floating_point() and tensor.dtype not in FLOATS:
+            made, says = None, f"{_kind(tensor)} for {_kind(wanted[key])}"
         if made is not None:
             fitted[key] = made
             changed += [f"{key}: {says}"] if says else []

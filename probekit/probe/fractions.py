@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit.probe.protocol import Part, probe
-from probekit.probe.statistics import ENDS, RESAMPLES, TOP
+from probekit.probe.statistics import ENDS, MIN_IMAGES, RESAMPLES, TOP
 from probekit.sweep.statistics import proportion_interval
 
 FRACTIONS = (
@@ -60,7 +60,7 @@ def fractions(
         fraction, n (mean size), accuracy (mean), ci, accuracies (of each draw), C (of each draw), and with more than 5
         classes top5 (mean) and top5_ci. Intervals: 95 % Student t over draws; at 1, where all draws are the same, 95 %
         Wilson over test images. complexity_ci {share: [low, high]}: 95 % percentile bootstrap over draws;
-        None with one draw.
+        None with one draw or fewer than 10 test images.
 
     Raises:
         ValueError: As `protocol.probe`, or if a fraction is not in (0, 1].
@@ -82,7 +82,7 @@ def fractions(
         "protocol": protocol,
         "points": points,
         "complexity": complexity(points),
-        "complexity_ci": _complexity_intervals(points, draws=draws, seed=seed),
+        "complexity_ci": _complexity_intervals(points, draws=draws if len(test.y) >= MIN_IMAGES else 1, seed=seed),
         "n_test": len(test.y),
         "dim": train.x.shape[1],
         **({"labels": test.y.tolist(), "predicted": predicted} if kind == "encoder" else {}),

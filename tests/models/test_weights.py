@@ -339,6 +339,34 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
         load(tmp_path / "nan.pt", encoder())
 
 
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_numbers_of_another_kind_are_refused(kind: torch.dtype, tmp_path: Path) -> None:
+    tensors = state(encoder(seed=0))
+    tensors["layer1.0.conv1.weight"] = tensors["layer1.0.conv1.weight"].to(kind)
+    torch.save(tensors, tmp_path / "a.pt")
+    name = str(kind).removeprefix("torch.")
+    with pytest.raises(ValueError, match=rf"of another shape: \S*layer1\.0\.conv1\.weight \({name} for float32\)"):
+        load(tmp_path / "a.pt", encoder())
+
+
+def test_half_precision_is_taken(tmp_path: Path) -> None:
+    tensors = {k: v.half() if v.is_floating_point() else v for k, v in state(encoder(seed=0)).items()}
+    torch.save(tensors, tmp_path / "a.pt")
+    into = encoder()
+    assert load(tmp_path / "a.pt", into).mark == ""
+    assert torch.equal(into.backbone.model.bn1.weight, tensors["bn1.weight"].float())
+
+
+def test_damage_of_our_own_file_is_found_on_this_way_too(tmp_path: Path) -> None:
+    path = tmp_path / "encoder.safetensors"
+    save_encoder(path, encoder("unet"), ABOUT)
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="found other bytes: it is damaged"):
+        read_checkpoint(path)
+
+
 def test_what_images_the_weights_expect(tmp_path: Path) -> None:
     """[0, 1] for our own, ImageNet's mean and deviation for those of three channels."""
 

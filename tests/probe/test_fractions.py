@@ -124,6 +124,7 @@ def test_interval_of_sample_complexity_draws_whole_curves_anew() -> None:
         assert low <= found["complexity"][share] <= high
     assert any(low < high for low, high in found["complexity_ci"].values())
     assert row(train, test, draws=1)["complexity_ci"] == {"0.9": None, "0.95": None}
+    assert row(train, part(9, 2))["complexity_ci"] == {"0.9": None, "0.95": None}, "fewer than ten images"
 
 
 def test_sample_complexity_is_where_the_curve_stays_above() -> None:
