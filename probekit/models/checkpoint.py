@@ -3,6 +3,7 @@
 import io
 import warnings
 import zipfile
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,9 +192,9 @@ def _spec(header: Any) -> dict[str, Any] | None:
 
 def _tables(tree: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Every dictionary with tensors under string keys, by the path to it; each once, and none too deep."""
-    waiting, seen = [("", tree, 0)], set()
+    waiting, seen = deque([("", tree, 0)]), set()
     while waiting:
-        where, node, depth = waiting.pop(0)
+        where, node, depth = waiting.popleft()
         node = node.content if isinstance(node, Placeholder) else node
         if not isinstance(node, Mapping) or id(node) in seen or depth > DEEPEST:
             continue
@@ -202,7 +203,8 @@ def _tables(tree: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
         tensors = {key: value for key, value in named.items() if _has_values(value)}
         if tensors:
             yield where, tensors
-        waiting += [(f"{where}.{key}" if where else key, value, depth + 1) for key, value in named.items()]
+        inner = {key: value for key, value in named.items() if isinstance(value, Mapping | Placeholder)}
+        waiting += [(f"{where}.{key}" if where else key, value, depth + 1) for key, value in inner.items()]
 
 
 def _has_values(value: Any) -> bool:
