@@ -103,10 +103,13 @@ def _unpacked(data: h5py.Dataset, stored: bytes, skipped: int, what: str) -> NDA
     """The values of a chunk, `[*chunks]`. HDF5 reads on behind the end of one that is too short."""
     size = math.prod(data.chunks) * data.dtype.itemsize
     if data.compression == "gzip" and not skipped:
+        inflate = zlib.decompressobj()
         try:
-            stored = zlib.decompress(stored, bufsize=size + 1)  # at once, and not a second time for its end
+            stored = inflate.decompress(stored, size + 1)  # a bomb no further than that
         except zlib.error as error:
             raise ValueError(f"expected zlib's format in {what}, found: {error}") from error
+        if len(stored) == size and not inflate.eof:
+            raise ValueError(f"expected the end of zlib's format in {what}, found none")
     if len(stored) != size:
         raise ValueError(f"expected {size} bytes in {what}, found {len(stored)}")
     return np.frombuffer(stored, data.dtype).reshape(data.chunks)
