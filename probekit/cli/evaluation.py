@@ -86,17 +86,31 @@ def probe(
         **given_with("--fractions", fractions, draws=draws),
         **given_with("--cv", cv, metric=metric, repeats=repeats),
     )
+    pooled_checkpoint = with_pool(checkpoint, pool)
     out = errors if as_json else console
     if encoder is not None or weights is not None or normalise != "auto" or allow_missing or settings:
         from probekit.commands.adopt import Outside, adopt
 
         asked = Outside(encoder, weights, normalise, seed, allow_missing, settings)
-        run, data = adopt(asked, options, run=run, data=data, runs=RUNS, data_folder=DATA, console=out), None
+        run, data = (
+            adopt(
+                asked,
+                options,
+                run=run,
+                data=data,
+                checkpoint=pooled_checkpoint,
+                device=device,
+                runs=RUNS,
+                data_folder=DATA,
+                console=out,
+            ),
+            None,
+        )
     result = run_probe(
         run,
         data=data,
         protocol=protocol,
-        checkpoint=with_pool(checkpoint, pool),
+        checkpoint=pooled_checkpoint,
         floors=floors,
         seed=seed,
         device=device,

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from probekit.commands.locate import dataset_or_default
 from probekit.commands.model_settings import check_pooling, full_settings, has_small_stem, typed_settings
+from probekit.commands.pooled import pooling
 from probekit.commands.probe_options import ProbeOptions
 from probekit.commands.protocols import sections_for
 from probekit.commands.sources import RANDOM, read_labels
 from probekit.config import CHOICES
 from probekit.data import check_depth, shrunk_size, to_device
+from probekit.device import find_device
 from probekit.h5 import DatasetInfo, read_split, verify
 from probekit.models.backbones import untagged
 from probekit.models.checkpoint import Checkpoint, read_checkpoint
@@ -26,7 +28,7 @@ from probekit.models.normalise import described, normalisation
 from probekit.models.outside import code_of, make_outside
 from probekit.models.untrained import make_plain
 from probekit.models.weights import Match, default_normalise, load_weights
-from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
+from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, split_checkpoint, versions
 
 MAX_SIZE = 1024  # px; larger images are averaged down, as with preset paper
 TRIAL = 2  # images that are passed once, to see what comes out
@@ -56,6 +58,8 @@ def adopt(
     *,
     run: str | None,
     data: Path | None,
+    checkpoint: str,
+    device: str,
     runs: Path,
     data_folder: Path,
     console: Console,
@@ -67,6 +71,8 @@ def adopt(
         options: What is to be measured: what the data lack for it is refused before a folder is made.
         run: A run that was named beside it, which is refused.
         data: The dataset file that it is to be probed on; None is the newest.
+        checkpoint: What is to be probed, "last" or "last@POOL": there are no others.
+        device: Where it is to be probed.
         runs: The folder of run folders; nothing in it is overwritten.
         data_folder: Where the newest dataset file is looked for.
         console: Where messages go.
@@ -75,7 +81,8 @@ def adopt(
         The run's name; its state is "imported".
 
     Raises:
-        ValueError: If the encoder cannot be made, the weights do not fit, or the images cannot be probed.
+        ValueError: If the encoder cannot be made, the weights do not fit, or it cannot be probed as asked for. No
+            folder has been made then.
     """
     if asked.encoder is None:
         raise ValueError(
@@ -83,6 +90,12 @@ def adopt(
         )
     if run is not None:
         raise ValueError(f"expected a run or --encoder, found both, {run} and {asked.encoder}; leave one out")
+    which, pool = split_checkpoint(checkpoint)
+    if which != "last":
+        raise ValueError(f"expected --checkpoint of a run, found {which} with --encoder; leave it out")
+    if options.every:
+        raise ValueError("expected --every for a run of pretrain, found it with --encoder; leave it out")
+    find_device(device)
     info = verify(dataset_or_default(data, data_folder, runs, console))
     sections_for(f"--encoder {quote(asked.encoder)}", read_labels(info), options)
     if asked.normalise not in CHOICES["model.normalise"]:
@@ -98,15 +111,17 @@ def adopt(
     typed = typed_settings(asked.settings, asked.encoder)
     if asked.normalise != "auto" and "normalise" in typed:
         raise ValueError("expected --normalise or --set model.normalise, found both; leave one out")
-    checkpoint = None if asked.weights is None else read_checkpoint(asked.weights)
-    encoder = _build(asked, typed, checkpoint, info)
+    weights = None if asked.weights is None else read_checkpoint(asked.weights)
+    encoder = _build(asked, typed, weights, info)
+    if pool is not None:
+        pooling(pool, encoder, ())
     if encoder.spec.get("stem") == "small" and "stem" not in typed:
         console.print(
             f"model.stem=small, as the first convolution of {asked.weights} is 3x3: no stride, no max-pooling"
         )
-    if checkpoint is not None:
-        check_pooling(checkpoint, encoder)
-    match = None if checkpoint is None else load_weights(encoder, checkpoint, allow_missing=asked.allow_missing)
+    if weights is not None:
+        check_pooling(weights, encoder)
+    match = None if weights is None else load_weights(encoder, weights, allow_missing=asked.allow_missing)
     for line in match.lines() if match else [_no_file(asked.encoder, asked.seed)]:
         console.print(line)
     console.print(

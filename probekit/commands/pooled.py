@@ -77,8 +77,6 @@ def pooled(encoder: Encoder, pool: str | None, branches: Iterable[Branch]) -> En
     """
     if pool is None:
         return encoder
-    if not encoder.has_map:
-        raise ValueError("expected an encoder with a feature map for --pool, found one without; leave it out")
     encoder.pooling = pooling(pool, encoder, branches).eval()
     if isinstance(encoder.pooling, BilinearPool):
         encoder.dim *= encoder.pooling.filters
@@ -92,6 +90,8 @@ def pooling(pool: str, encoder: Encoder, branches: Iterable[Branch]) -> nn.Modul
     Raises:
         ValueError: If it has nothing to do so with.
     """
+    if not encoder.has_map:
+        raise ValueError("expected an encoder with a feature map for --pool, found one without; leave it out")
     if pool == "gap":
         return GlobalAveragePool()
     if pool == "max":

@@ -23,7 +23,7 @@ from probekit.probe import PROTOCOLS
 from probekit.probe.curves import draw_every
 from probekit.probe.paired import VERDICTS, against_floors
 from probekit.probe.section_tables import every_table, fingerprint_table
-from probekit.registry import METHODS, get, nearest
+from probekit.registry import METHODS, get
 from probekit.run import IMPORTED, Run, encoder_file, how_far, split_checkpoint, write_json
 
 
@@ -63,9 +63,8 @@ def run_probe(
     Raises:
         ValueError: If there is no such run or checkpoint, or the data do not fit or lack what is asked for.
     """
-    if protocol not in (*PROTOCOLS, SGD):
-        raise ValueError(nearest("protocol", protocol, (*PROTOCOLS, SGD)))
     options = options or ProbeOptions()
+    assert protocol in (*PROTOCOLS, SGD)
     assert (options.recipe is not None) == (protocol == SGD)
     fitted = next(iter(PROTOCOLS)) if protocol == SGD else protocol
     run = run_or_newest(name, runs, console)

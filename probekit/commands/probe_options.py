@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from probekit.probe import PROTOCOLS
 from probekit.probe.cross_validation import FOLDS, METRICS, REPEATS
 from probekit.probe.fractions import DRAWS, FRACTIONS, check_fractions
 from probekit.probe.head import RECIPES, Recipe, chosen_recipe
@@ -95,8 +96,10 @@ def read_recipe(protocol: str, name: str | None, *, epochs: int | None, lr: floa
     """The recipe that `--protocol sgd` and its options ask for; None for another protocol without them.
 
     Raises:
-        ValueError: As `chosen_recipe`, or if another protocol has such an option.
+        ValueError: As `chosen_recipe`, if there is no such protocol, or if another one has such an option.
     """
+    if protocol not in (*PROTOCOLS, SGD):
+        raise ValueError(nearest("protocol", protocol, (*PROTOCOLS, SGD)))
     if protocol == SGD:
         return chosen_recipe(name or next(iter(RECIPES)), epochs=epochs, lr=lr)
     if name is not None or epochs is not None or lr is not None:

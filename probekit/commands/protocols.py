@@ -17,7 +17,7 @@ from probekit.h5 import read_images
 from probekit.picture import encoder_name
 from probekit.probe import PROTOCOLS
 from probekit.probe.average_precision import multilabel
-from probekit.probe.cross_validation import FOLDS, METRICS, cross_validate
+from probekit.probe.cross_validation import FOLDS, METRICS, cross_validate, divide
 from probekit.probe.curves import draw_fractions, draw_gallery
 from probekit.probe.figure import draw_probe
 from probekit.probe.floors import FLOORS
@@ -322,6 +322,9 @@ def sections_for(run: str, labels: Labels, options: ProbeOptions) -> list[str]:
         missing = [split for split in SECTIONS[name].needs if split not in labels.parts]
         if missing:
             raise ValueError(f"expected labels in the split {missing[0]} for --{name}, found none in {info.path}")
+        if name == "cv":  # refuses more folds than can be filled
+            part = labels.parts["train"]
+            divide(part.y, folds=options.cv or FOLDS, seed=0, repeat=0, groups=part.groups)
         if info.multilabel and name not in ("multilabel", SGD):
             raise ValueError(f"expected one label an image for --{name}, found several in {info.path}")
     if options.every and not any(SECTIONS[name].scores for name in asked):

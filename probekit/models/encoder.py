@@ -171,7 +171,8 @@ def check_takes(encoder: Encoder, size: tuple[int, int]) -> None:
     """
     training = encoder.training
     try:
-        encoder.eval()(torch.zeros(1, encoder.spec["channels"], *size, device=next(encoder.parameters()).device))
+        place = next((weight.device for weight in encoder.state_dict().values()), None)  # a user's may have none
+        encoder.eval()(torch.zeros(1, encoder.spec["channels"], *size, device=place))
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(

@@ -403,11 +403,30 @@ def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
         (["--encoder", "timm:test_resnet", "--normalise", "half"], "expected --normalise one of auto"),
         (["--weights", "none.pt"], "expected --encoder with --weights"),
         (["somerun", "--encoder", "timm:test_resnet"], "expected a run or --encoder, found both"),
+        *(
+            (["--encoder", encoder, *asked], says)
+            for encoder, asked, says in [
+                ("timm:test_resnet", ["--protocol", "nonsense"], "unknown protocol 'nonsense'"),
+                ("timm:test_resnet", ["--pool", "nonsense"], "unknown pooling 'nonsense'"),
+                ("timm:test_resnet", ["--pool", "attention"], "expected an encoder with attention pooling, found one"),
+                (
+                    "timm:test_resnet",
+                    ["--pool", "branch"],
+                    "expected a branch that pools for --pool branch, found none",
+                ),
+                ("py:mine:Embedding", ["--pool", "max"], "expected an encoder with a feature map for --pool, found"),
+                ("timm:test_resnet", ["--checkpoint", "best_val"], "found best_val with --encoder; leave it out"),
+                ("timm:test_resnet", ["--every"], "expected --every for a run of pretrain, found it with --encoder"),
+                ("timm:test_resnet", ["--device", "cuda:99"], "expected device cuda:99, found"),
+                ("timm:test_resnet", ["--device", "tpu"], "expected --device auto, cpu or cuda[:i], found 'tpu'"),
+                ("timm:test_resnet", ["--cv", "999"], "folds for so many samples, found 999; type: --cv 5"),
+            ]
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_leave_no_folder(home: Path, arguments: list[str], says: str) -> None:
     arguments = [argument.replace("py:mine", f"py:mine_{home.name}") for argument in arguments]
-    assert says in refused("probe", *arguments, "--data", "data/shapes.h5", *QUICK).replace(f"mine_{home.name}", "mine")
+    assert says in refused("probe", *QUICK, *arguments, "--data", "data/shapes.h5").replace(f"mine_{home.name}", "mine")
     assert not Path("runs").exists()
 
 
