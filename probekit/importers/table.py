@@ -15,14 +15,19 @@ from probekit.importers.tree import Folder
 HEAD = 1 << 16  # bytes in which the line of column names ends
 SHOWN = 12  # columns in a line
 DELIMITERS = "\t;|,"
-FORMS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (  # of an image and of a cell, most exact first
-    (lambda key: key, lambda cell: cell),
-    (lambda key: str(PurePosixPath(key).with_suffix("")), lambda cell: cell),
-    (lambda key: PurePosixPath(key).name, lambda cell: cell),
-    (lambda key: PurePosixPath(key).stem, lambda cell: cell),
-    (lambda key: PurePosixPath(key).name, lambda cell: PurePosixPath(cell).name),
-    (lambda key: PurePosixPath(key).stem, lambda cell: _bare(cell)),
-)
+FORMS: tuple[tuple[Callable[[str], str], tuple[Callable[[str], str], ...]], ...] = (  # of a cell, and of an image
+    (
+        lambda cell: cell,
+        (
+            lambda key: key,
+            lambda key: str(PurePosixPath(key).with_suffix("")),
+            lambda key: PurePosixPath(key).name,
+            lambda key: PurePosixPath(key).stem,
+        ),
+    ),
+    (lambda cell: PurePosixPath(cell).name, (lambda key: PurePosixPath(key).name,)),
+    (lambda cell: _bare(cell), (lambda key: PurePosixPath(key).stem,)),
+)  # most exact first
 
 
 def label_by_table(roots: Mapping[str, Folder], path: Path, column: str, notes: list[str]) -> dict[str, Found]:
@@ -87,10 +92,10 @@ def notes_on_tables(tables: Sequence[Path]) -> list[str]:
         try:
             with path.open("rb") as file:
                 line = file.read(HEAD).split(b"\n")[0].decode("utf-8-sig")
-            columns = next(csv.reader([line], delimiter=_delimiter(line)))
+            columns = _stripped(next(csv.reader([line], delimiter=_delimiter(line))))
         except (OSError, UnicodeDecodeError, StopIteration, csv.Error):
             columns = []
-        column = columns[-1] if columns else "NAME"
+        column = next(filter(None, reversed(columns)), "NAME")
         found = f" (columns {_shown(columns)})" if columns else ""
         notes.append(
             f"labels in {readable(str(path))}{found} are not read; to take them, type "
@@ -111,7 +116,12 @@ def _read(path: Path) -> tuple[list[str], list[list[str]]]:
     for number, row in enumerate(rows, 2):
         if row and len(row) != len(columns):
             raise ValueError(f"expected {len(columns)} columns in {path}, found {len(row)} in row {number}")
-    return [name.strip() for name in columns], [row for row in rows if row]
+    return _stripped(columns), [row for row in rows if row]
+
+
+def _stripped(cells: Sequence[str]) -> list[str]:
+    """Names without the blanks around them."""
+    return [cell.strip() for cell in cells]
 
 
 def _delimiter(line: str) -> str:
@@ -123,17 +133,21 @@ def _match(
 ) -> tuple[str, dict[str, list[int]], dict[str, str]]:
     """The column that names most files; rows by what they name; and what names each image that is named."""
     best: tuple[str, dict[str, list[int]], dict[str, str]] = (columns[0], {}, {})
+    forms = [(of_cell, [[of_key(key) for key in keys] for of_key in of_keys]) for of_cell, of_keys in FORMS]
     for place, name in enumerate(columns):
         if name == column:
             continue
         values = [row[place].strip().replace("\\", "/").removeprefix("./") for row in rows]
-        for of_key, of_cell in FORMS:
+        for of_cell, calls in forms:
             named: dict[str, list[int]] = {}
             for index, value in enumerate(values):
                 named.setdefault(of_cell(value), []).append(index)
-            cells = {key: cell for key in keys if (cell := of_key(key)) in named}
-            if len(cells) > len(best[2]):
-                best = (name, named, cells)
+            for called in calls:
+                cells = {key: cell for key, cell in zip(keys, called, strict=True) if cell in named}
+                if len(cells) > len(best[2]):
+                    best = (name, named, cells)
+            if len(best[2]) == len(keys):
+                return best
     return best
 
 
