@@ -8,7 +8,7 @@ FAST := $(addprefix tests/,test_citations.py test_config.py test_corrupt.py test
 	generators/test_clean.py generators/test_coverage.py generators/test_photometry.py generators/test_random.py \
 	generators/test_raster.py heatmaps/test_faithfulness.py heatmaps/test_score.py heatmaps/test_truth.py \
 	methods/test_losses.py methods/test_nt_xent.py methods/test_prototypes.py methods/test_targets.py \
-	probe/test_average_precision.py probe/test_knn.py probe/test_linear.py probe/test_protocol.py probe/test_retrieval.py \
+	probe/test_knn.py probe/test_retrieval.py \
 	probe/test_spectrum.py probe/test_statistics.py report/test_tables.py sweep/test_statistics.py train/test_monitor.py \
 	train/test_optim.py)
 
