@@ -158,6 +158,8 @@ def test_a_probe_under_a_pooling_is_named_so_and_stands_beside_the_others(home: 
         assert mismatch(json.loads((home / f"runs/lcr/results/probe-val-{name}.json").read_text()), PROBE) is None
         assert (home / f"runs/lcr/figures/probe-val-{name}.png").exists()
         assert f"--checkpoint {name}" in result["command"]
+        if pool != "branch":
+            continue
         again = json.loads(sure(*result["command"].split()[1:], "--json"))
         assert again["rows"][0]["accuracy"] == result["rows"][0]["accuracy"]
     plain, gap, branch = (results[pool]["rows"] for pool in (None, "gap", "branch"))

@@ -23,6 +23,7 @@ from probekit.config import CropConfig
 from probekit.crops import Placement, random_boxes, random_resized_boxes
 from probekit.models import Encoder
 from probekit.registry import METHODS
+from probekit.run import Run
 from probekit.show_views import draw_views
 from probekit.streamed import StreamedImages
 from probekit.train.pretrain import load_method, resume
@@ -380,22 +381,27 @@ def test_a_run_in_its_warm_up_is_the_run_with_random_crops(method: str, data: Pa
     assert "regions" not in content(plain)
 
 
-@pytest.mark.parametrize("stop", [3, 8, 9, 11, 16])
+@pytest.fixture(scope="module")
+def never_stopped(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:  # noqa: F811
+    return train(data, tmp_path_factory.mktemp("runs"), method="dino", name="whole", epochs=5, options=SOON)[0]
+
+
+@pytest.mark.parametrize("stop", [3, 8, 11, 16])
 def test_stopped_and_resumed_is_the_run_that_was_never_stopped(
     data: Path,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    never_stopped: Run,
     stop: int,
 ) -> None:
     """Four steps an epoch; the regions are found after 8 and 16 steps. Streamed, with small crops."""
     options = {**SOON, "data.placement": "host"}
-    whole, _ = train(data, tmp_path, method="dino", name="whole", epochs=5, options=SOON)
     with monkeypatch.context() as patch:
         stop_after(stop, patch)
         part, finished = train(data, tmp_path, method="dino", name="part", epochs=5, options=options)
     assert not finished
     resume(part, epochs=None, device="cpu", console=quiet())
-    assert_same_run(part, whole)
+    assert_same_run(part, never_stopped)
 
 
 def test_companions_of_a_branch_have_regions_too(data: Path, tmp_path: Path) -> None:  # noqa: F811
