@@ -22,10 +22,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def replaced(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`; what is written there takes its place, safe on the disk, if the block ends well.
 
+    Of several processes that write it at once each has a name of its own, and the last one's file stays.
+
     Raises:
         OSError: If it cannot be written; where the disk is full it says so. The old file stands then.
     """
-    temporary = path.with_name(f".{path.name[:200]}.tmp")
+    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
     try:
         with told_if_full(path):
             yield temporary

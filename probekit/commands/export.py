@@ -1,6 +1,7 @@
 """`probekit export-embeddings`: embeddings, labels and factors of every split in one npz or HDF5 file."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -8,6 +9,7 @@ from zipfile import BadZipFile
 
 import h5py
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -17,9 +19,10 @@ from probekit.commands.pooled import pool_warnings
 from probekit.commands.probe import dataset_of
 from probekit.data import check_channels
 from probekit.device import choose_device
-from probekit.files import sha256
+from probekit.files import replaced, sha256
 from probekit.h5 import DatasetInfo, read_split
-from probekit.run import encoder_file, how_far
+from probekit.h5.target import Target
+from probekit.run import Run, encoder_file, how_far
 
 FORMAT = "probekit-embeddings/1"
 SUFFIXES = (".npz", ".h5")
@@ -70,7 +73,12 @@ def run_export(
     if out.exists() and not overwrite:
         raise ValueError(f"{out} exists; type --overwrite to replace it, or another --out")
     info = dataset_of(run, data, console)
-    embedder, header = trained_embedder(run, checkpoint, choose_device(device))
+    with run.locked("probe"):  # which embeds, too
+        return _export(run, info, out, checkpoint, choose_device(device), console)
+
+
+def _export(run: Run, info: DatasetInfo, out: Path, checkpoint: str, device: torch.device, console: Console) -> Path:
+    embedder, header = trained_embedder(run, checkpoint, device)
     for line in pool_warnings(embedder.network().encoder):
         console.print(line)
     far = how_far(run.read(), header["epoch"])
@@ -126,15 +134,14 @@ def _data(info: DatasetInfo) -> dict[str, Any]:
 def _write(out: Path, arrays: dict[str, NDArray[Any]], header: str) -> None:
     """The file, whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.tmp{out.suffix}")
-    try:
+    with replaced(out) as temporary:
         if out.suffix == ".npz":
-            np.savez(temporary, header=np.array(header), **arrays)  # type: ignore[arg-type]
-        else:
-            with h5py.File(temporary, "w") as file:
-                file.attrs["header"] = header
+            with temporary.open("wb") as file:
+                np.savez(file, header=np.array(header), **arrays)  # type: ignore[arg-type]
+            return
+        with closing(Target(temporary)) as target:
+            with h5py.File(target, "w") as table:
+                table.attrs["header"] = header
                 for name, values in arrays.items():
-                    file.create_dataset(name, data=values, track_times=False)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+                    table.create_dataset(name, data=values, track_times=False)
+            target.check()

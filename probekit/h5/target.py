@@ -80,6 +80,11 @@ class Target(io.RawIOBase):
         if self._error is not None:
             raise self._error
 
+    def sync(self) -> None:
+        """Puts the file on the disk, or raises the first error."""
+        self.check()
+        os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Closes the file and gives up the lock."""
         self._file.close()

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit import __version__
+from probekit.files import sync_folder, told_if_full
 from probekit.h5.checksums import write_seal
 from probekit.h5.encoded import EncodedSink
 from probekit.h5.read import Split
@@ -175,9 +176,10 @@ class DatasetWriter:
                 with _translated(self.path):
                     self._complete()
                     self._file.close()
-                    self._target.check()
+                    self._target.sync()
                     os.replace(self.partial, self.path)
                     self._target.close()
+                    sync_folder(self.path.parent)
             except BaseException:
                 self._abandon()
                 raise
@@ -330,9 +332,10 @@ class DatasetWriter:
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """The system's errors as one line that says what could not be written."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise OSError(f"cannot write {path}: {reason}") from error
+    """The system's errors as one line that says what could not be written, and what to do about a full disk."""
+    with told_if_full(path):
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            raise OSError(f"cannot write {path}: {reason}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any
 
-from probekit.files import read_json, refuse_links_out, write_text
+from probekit.files import read_json, refuse_links_out, sync_folder, write_text
 from probekit.run import Run, write_json
 from probekit.sweep.datasets import Data, build, describe
 from probekit.sweep.definition import Sweep, check_seeds
@@ -92,6 +92,7 @@ class SweepFolder:
             content = {"schema": SCHEMA, **asked, "seeds": list(seeds), **definition(sweep), "data": data}
             write_json(new.plan, content)
             new.path.rename(self.path)
+            sync_folder(self.path.parent)
         finally:
             shutil.rmtree(new.path, ignore_errors=True)
         return content

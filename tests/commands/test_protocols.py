@@ -458,6 +458,9 @@ def test_exported_embeddings_are_those_of_the_file(home: Path, name: str) -> Non
     out = home / "new" / name
     assert "train [120, 32], test [84, 32]" in sure("export-embeddings", "a", "--out", str(out))
     assert "type --overwrite" in str(typed("export-embeddings", "a", "--out", str(out)).exception)
+    with Run(Path("runs/a")).locked("probe"):  # a probe writes the same embeddings
+        message = str(typed("export-embeddings", "a", "--out", str(out), "--overwrite").exception)
+    assert message.startswith("expected runs/a for this command alone, found process ")
     sure("export-embeddings", "a", "--out", str(out), "--overwrite", "--checkpoint", "epoch-0001")
     info = read_info(home / "data/rect-tri.h5")
     expected = embeddings.trained_embedder(Run(home / "runs/a"), "epoch-0001", CPU)[0](info, "test")
