@@ -1,9 +1,10 @@
 """Encoders that come from a user's own Python module: "py:MODULE:FUNCTION"."""
 
+import ast
 import hashlib
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 from shlex import quote
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from probekit.models.torchvision_operators import import_module
+
+INSTALLED = {"site-packages", "dist-packages"}  # folders of others' code, which may lie below the working directory
 
 
 class OutsideBackbone(nn.Module):
@@ -26,7 +29,7 @@ class OutsideBackbone(nn.Module):
     Args:
         name: "py:MODULE:FUNCTION".
         shape: (D, px a cell) of its map, as `probekit.commands.adopt` found it.
-        code: Hash of the module's file then: other code would be another encoder.
+        code: `code_of` then: other code would be another encoder.
 
     Raises:
         ValueError: If the name is of another form, the import fails, no module comes back, or the file has changed.
@@ -69,20 +72,50 @@ def _draw_anew(module: nn.Module) -> None:
 
 
 def code_of(name: str) -> str:
-    """The SHA-256 of the file of MODULE and of the packages it is in, hex, without importing any; "" for no file."""
+    """The SHA-256 of the code of MODULE, hex, without importing any; "" where there is none.
+
+    It is that of the module's file, of the packages that it is in, and of what these import from below the working
+    directory.
+    """
     _look_here()
-    sha, files = hashlib.sha256(), 0
+    files: dict[Path, bytes] = {}
+    found = _follow(_split(name)[0], files, named=True)
+    return hashlib.sha256(b"".join(files.values())).hexdigest() if found and files else ""
+
+
+def _follow(module: str, files: dict[Path, bytes], *, named: bool) -> bool:
+    """Adds the files of a module; whether there is such a one. Those elsewhere only if it is the one that was named."""
     where: Sequence[str] | None = None  # sys.path
-    parts = _split(name)[0].split(".")
+    parts = module.split(".")
     for end in range(1, len(parts) + 1):
         spec = PathFinder.find_spec(".".join(parts[:end]), where)
         if spec is None:
-            return ""
-        if spec.has_location and spec.origin:
-            sha.update(Path(spec.origin).read_bytes())
-            files += 1
+            return False
         where = spec.submodule_search_locations or []
-    return sha.hexdigest() if files else ""
+        path = Path(spec.origin or "")
+        here = path.is_relative_to(Path.cwd()) and not INSTALLED & set(path.parts)
+        if spec.has_location and (here or named) and path not in files:
+            files[path] = path.read_bytes()
+            if here and path.suffix == ".py":
+                package = parts[: end - (path.name != "__init__.py")]
+                for imported in _imports(files[path], package):
+                    _follow(imported, files, named=False)
+    return True
+
+
+def _imports(code: bytes, package: list[str]) -> Iterator[str]:
+    """Names of what may be modules in the imports of a module in a package."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError):  # importing it will say so
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) - node.level + 1], node.module] if node.level else [node.module]
+            whole = ".".join(filter(None, base))
+            yield from filter(None, (whole, *(f"{whole}.{alias.name}".lstrip(".") for alias in node.names)))
 
 
 def make_outside(name: str) -> nn.Module:

@@ -349,6 +349,28 @@ def test_code_that_has_changed_is_refused_before_a_line_of_it_runs(home: Path) -
         build_encoder(encoder.spec)
 
 
+def test_the_hash_follows_what_a_module_imports_from_here(home: Path) -> None:
+    """Nothing is run: each file would raise."""
+    (home / "net").mkdir()
+    files = {
+        "top.py": "import net.a\nfrom plain import x\nimport torch, json\nraise SystemExit",
+        "net/__init__.py": "",
+        "net/a.py": "from . import b\nfrom .c import d\nraise SystemExit",
+        "net/b.py": "raise SystemExit",
+        "net/c.py": "import top\nraise SystemExit",
+        "plain.py": "x = 1",
+        "net/stranger.py": "y = 1",
+    }
+    for name, text in files.items():
+        (home / name).write_text(text)
+    whole = code_of("py:top:make")
+    for name, text in files.items():
+        (home / name).write_text(text + "\n# changed")
+        assert (code_of("py:top:make") == whole) == (name == "net/stranger.py"), name
+        (home / name).write_text(text)
+    assert code_of("py:top:make") == whole
+
+
 def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
     assert code_of(mine(home, "Map")) == hashlib.sha256(MODULE.encode()).hexdigest()
     assert code_of("py:sys:exit") == ""
