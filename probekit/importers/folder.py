@@ -44,7 +44,7 @@ def open_folder(source: Path, options: Options) -> Source | None:
     notes: list[str] = []
     top = read_tree(source, ignored)
     tables = [folder.path / name for folder in top.all() for name in folder.others if name.lower().endswith(TABLES)]
-    prune(top, ignored)
+    prune(top, ignored, options.depth, classes=options.labels_csv is None)
     if not top.n:
         raise ValueError(
             f"expected images in {source}, found none{_instead(ignored)}; kinds: {' '.join(sorted(SUFFIXES))}"

@@ -79,6 +79,11 @@ def masks_among(names: Iterable[str]) -> set[str]:
     return {name for name in masks if not spoken & {word.rstrip("s") for word in MASKS & set(words[name])}}
 
 
+def speaks_of(name: str, masks: str) -> bool:
+    """Whether a name has the word of a folder of masks inside one of its own: "nomask", "unlabelled"."""
+    return any(word.rstrip("s") in "".join(_words(name)) for word in MASKS & set(_words(masks)))
+
+
 def _words(name: str) -> tuple[str, ...]:
     """The words of a name; "ground truth" is one, and so is what ends in "class" or "object" (VOC)."""
     found = [word.lower() for word in WORD.findall(name)]

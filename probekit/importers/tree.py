@@ -1,13 +1,13 @@
 """A folder and all below it, read once: images, other files, tables. Nothing in it is passed over without a word."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from probekit.importers.base import Skipped, readable
 from probekit.importers.images import SUFFIXES
-from probekit.importers.names import is_hidden, is_split, masks_among
+from probekit.importers.names import is_hidden, is_neutral, is_split, masks_among, speaks_of, splits_among
 
 MAX_LEVELS = 100  # own choice: deeper is a mistake, and neither Python's stack nor paths go on for ever
 TABLES = (".csv", ".tsv")
@@ -99,16 +99,50 @@ def _is_folder(entry: os.DirEntry[str], folder: Folder) -> bool:
     return os.path.isdir(path)
 
 
-def prune(folder: Folder, ignored: list[Skipped]) -> None:
-    """Takes out the folders of masks, and those without images; each is added to `ignored`."""
+def prune(folder: Folder, ignored: list[Skipped], depth: int | None, *, classes: bool = True) -> None:
+    """Takes out the folders of masks, and those without images; each is added to `ignored`.
+
+    Args:
+        folder: What is taken out of.
+        ignored: Added to.
+        depth: As typed; with it, what may be masks or a class is a class.
+        classes: Whether the folders in it may be the classes.
+
+    Raises:
+        ValueError: If there is no depth, and a folder may be masks or a class.
+    """
     masks = masks_among(folder.folders)
+    inside = {name: inner for name, inner in folder.folders.items() if inner.n and name not in masks}
+    if classes and (unclear := _unclear(folder, masks, inside)):
+        if depth is None:
+            raise ValueError(
+                f"expected classes, or images and their masks, in {folder.path}, found {_quoted(unclear)} beside "
+                f"{_quoted(inside)}; type --depth 1 if all are classes, or move the masks away"
+            )
+        masks -= set(unclear)
+    around = splits_among(inside) if classes else {}  # folders that are no classes themselves
     for name, inner in list(folder.folders.items()):
         if name in masks and inner.n:
             reason = f"{inner.n:,} images of masks or annotations, by its name; rename it if they are not"
         elif not inner.n and not is_split(name):  # an empty split is refused, later
             reason = "no images in it"
         else:
-            prune(inner, ignored)
+            prune(inner, ignored, depth, classes=classes and (name in around or list(inside) == [name]))
             continue
         ignored.append(Skipped(inner.key, reason))
         del folder.folders[name]
+
+
+def _unclear(folder: Folder, masks: set[str], inside: dict[str, Folder]) -> list[str]:
+    """Folders of masks by their names that may be classes: without them one class is left, or another has the word."""
+    named = [name for name, inner in inside.items() if inner.images and not is_neutral(name) and not is_split(name)]
+    alone = named == list(inside) and len(named) == 1 and not folder.images
+    return [
+        name
+        for name in folder.folders
+        if name in masks and folder.folders[name].n and (alone or any(speaks_of(other, name) for other in inside))
+    ]
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(repr(readable(name)) for name in names)

@@ -162,10 +162,32 @@ EACH: dict[str | None, int] = {"cat": 1, "dog": 1}
 DEEP = ["pet/cat/1.png", "pet/dog/2.png", "farm/cow/3.png"]
 FOLDS = under("fold1", "fold2")
 
+
+def maybe_masks(
+    mask: str, other: str, around: tuple[str, ...] = ("",)
+) -> tuple[list[str], list[str], dict[str, Counts]]:
+    """Two folders of which one is called like masks: with `--depth 1` both are classes."""
+    files = [f"{place}{name}/{number}.png" for place in around for name in (mask, other) for number in (1, 2)]
+    counts: dict[str | None, int] = {mask: 2, other: 2}
+    given = {"--depth 1": dict.fromkeys(("train", "test")[: len(around)], counts)}
+    return files, [f"found {mask!r} beside {other!r}"], given
+
+
 # files, words of the refusal, what each option that it names gives
 REFUSED: dict[str, tuple[list[str], list[str], dict[str, Counts]]] = {
     "nothing": ([], ["found none"], {}),
     "nothing but masks": (["masks/1.png"], ["found none", "'masks'"], {}),
+    "mask, nomask": maybe_masks("mask", "nomask"),
+    "mask, unmasked": maybe_masks("mask", "unmasked"),
+    "label, unlabelled": maybe_masks("label", "unlabelled"),
+    "gt, suv": maybe_masks("gt", "suv"),
+    "gt, suv in splits": maybe_masks("gt", "suv", around=("train/", "test/")),
+    "gt, suv in a wrapper of splits": maybe_masks("gt", "suv", around=("cars/seg_train/", "cars/seg_test/")),
+    "labels, unlabelled, others": (
+        [*PETS, "labels/5.png", "unlabelled/6.png"],
+        ["found 'labels' beside 'cat', 'dog', 'unlabelled'"],
+        {"--depth 1": {"train": {**TWO, "labels": 1, "unlabelled": 1}}},
+    ),
     "nothing but hidden": ([".thumbs/1.png"], ["found none", "'.thumbs'"], {}),
     "images beside classes": ([*PETS, "5.png"], ["both", "'5.png'", "'cat', 'dog'"], {}),
     "images beside classes in test": ([*under("train", "test"), "test/5.png"], ["both", "'5.png'"], {}),
@@ -307,7 +329,7 @@ def test_what_is_refused_and_what_it_says_to_type(tmp_path: Path, layout: str) -
 
 
 NAMES = st.sampled_from(
-    ["cat", "dog", "train", "test", "val", "Testing", "images", "masks", "no mask", ".thumbs", "v1"]
+    ["cat", "dog", "train", "test", "val", "Testing", "images", "masks", "no mask", "nomask", ".thumbs", "v1"]
 )
 FILES = st.lists(NAMES, max_size=4).map(lambda folders: "".join(f"{name}/" for name in folders))
 

@@ -179,3 +179,9 @@ def test_a_pipe_beside_the_images_is_not_waited_for(tmp_path: Path, name: str) -
     assert source is not None
     assert len(source.splits["train"]) == 4
     assert any(name in line for line in (*source.notes, *(skipped.path for skipped in source.ignored)))
+
+
+def test_with_a_table_masks_are_not_asked_about(tmp_path: Path) -> None:
+    """The classes are in it, so a folder beside the masks is no class that is left alone."""
+    root = plant(tmp_path / "set", *(f"shoes/{number}.png" for number in range(1, 5)), "masks/1.png")
+    assert counted(opened(root, NAMED["names"].replace("kind,image", "kind,file"))) == {"train": {"x": 2, "y": 2}}
