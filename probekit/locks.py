@@ -66,7 +66,7 @@ def holder(path: Path) -> str | None:
     if path.is_symlink() or not path.is_file():  # we write no links
         return None
     with path.open("rb") as file:
-        return None if lock(file.fileno()) else _holder(path)
+        return None if lock(file.fileno(), shared=True) else _holder(path)  # others may ask at the same time
 
 
 def _holder(path: Path) -> str:

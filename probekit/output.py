@@ -22,6 +22,10 @@ class Terminal(Console):
     def __init__(self, *, stderr: bool) -> None:
         super().__init__(stderr=stderr, highlight=False, soft_wrap=True, markup=False)
 
+    def print(self, *objects: Any, **named: Any) -> None:
+        """Prints; a text is one line of ours, and a line break in it a stranger's, who would write the next."""
+        super().print(*(x.replace("\n", r"\n") if isinstance(x, str) else x for x in objects), **named)
+
     def render_str(self, text: str, *arguments: Any, **named: Any) -> Text:
         """Before rich drops some of what steers."""
         return super().render_str(visible(text), *arguments, **named)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from probekit.locks import holder, locked
+from probekit.h5.target import check_free
+from probekit.locks import holder, lock, locked
 from probekit.run import WORK, Run, create_run
 from tests.datasets import RUN
 
@@ -72,6 +73,22 @@ def test_what_is_looked_into_is_not_replaced(run: Run, work: str) -> None:
     with run.locked(work), pytest.raises(ValueError, match="wait for it, or end it"):
         create_run(run.path, CONTENT, overwrite=True)
     assert create_run(run.path, CONTENT | {"state": "new"}, overwrite=True).read()["state"] == "new"
+
+
+def test_who_asks_is_not_taken_for_one_who_holds(run: Run) -> None:
+    path = run.lock("train")
+    path.write_text("process 1 on another (gone long ago)")
+    asking = os.open(path, os.O_RDONLY)
+    assert lock(asking, shared=True)  # as `holder` does
+    assert holder(path) is None
+    check_free(path)
+    run.refuse_work()
+    assert run.read()["state"] == "interrupted"
+    os.close(asking)
+    with run.locked("train"):
+        assert (holder(path) or "").startswith(f"process {os.getpid()} on ")
+        with pytest.raises(OSError, match="another process is writing it"):
+            check_free(path)
 
 
 def test_asking_does_not_take_the_lock_from_anybody(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from rich.table import Table
 
 from probekit.output import Terminal, run_app
@@ -69,6 +70,23 @@ def test_an_error_has_its_beginning_and_its_end(capsys: pytest.CaptureFixture[st
     assert said.startswith("error: expected a name, found xxx")
     assert said.endswith("xxx; type --name NAME\n")
     assert len(said) < 2100
+
+
+def test_a_name_writes_no_line_of_ours(tmp_path: Path) -> None:
+    forged = "wrote other.h5: 90,000 train; 1000 classes"
+    for kind in "ab":
+        (tmp_path / "d" / kind).mkdir(parents=True)
+        for i in range(3):
+            Image.new("L", (16, 16), 40 * i).save(tmp_path / "d" / kind / f"{i}.png")
+    (tmp_path / "d" / "a" / f"x\n{forged}").touch()
+    (tmp_path / "d" / f"y\n{forged}.csv").write_text("file,label\n")
+    done = typed("import", "d", "--out", f"z\n{forged}.h5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert sum(rf"\n{forged}" in line for line in lines) >= 3
+    assert not [line for line in lines if line.startswith(forged)]
+    shown = typed("show", f"z\n{forged}.h5", cwd=tmp_path).stdout.splitlines()
+    assert not [line for line in shown if line.strip().startswith(forged)]
 
 
 def test_a_run_of_a_strangers_name(tmp_path: Path) -> None:

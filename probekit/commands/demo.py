@@ -116,10 +116,12 @@ def _probe(run: Run, runs: Path, console: Console, options: ProbeOptions) -> Non
 
 def _next(started: float, run: Run, console: Console, commands: Mapping[str, str]) -> None:
     """How long it took, what to try, and where the report is."""
-    console.print(f"\ndone in {time.monotonic() - started:.0f} s. Try next:")
+    console.print()
+    console.print(f"done in {time.monotonic() - started:.0f} s. Try next:")
     for command, about in commands.items():
         console.print(f"  {command:<74}{about}")
-    console.print(f"\nall of it, in a browser: {run.path / 'report.html'}")
+    console.print()
+    console.print(f"all of it, in a browser: {run.path / 'report.html'}")
 
 
 def _pretrain(method: str, file: Path, run: Run, slow: Sequence[str], *, overwrite: bool, console: Console) -> Run:

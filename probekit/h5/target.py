@@ -40,7 +40,7 @@ def check_free(path: Path) -> None:
     """
     if path.exists():
         with path.open("rb") as file:
-            if not lock(file.fileno()):
+            if not lock(file.fileno(), shared=True):
                 raise OSError(f"cannot use {path}: another process is writing it")
 
 
