@@ -237,7 +237,7 @@ def test_a_name_that_stdout_cannot_write_is_escaped(tmp_path: Path) -> None:
     command = ["gen", "circ-sq", "--n", "3", "--n-test", "3", "--size", "16", "--out", "\xe9.h5"]
     done = typed(*command, cwd=tmp_path, encoding="ascii")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("next: probekit pretrain conrec --data \\xe9.h5\n")
+    assert done.stdout.endswith("next: probekit pretrain conrec --data '\\xe9.h5'\n")
 
 
 def test_import_then_train_from_an_npz(home: Path) -> None:
