@@ -9,7 +9,9 @@ from PIL import Image
 PNG, JPEG, GIF = b"\x89PNG", b"\xff\xd8", b"GIF8"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # and BigTIFF
 PAGES = "several pages in one file; save each as an image of its own"
+TURNED = "turned in a way that OpenCV does not read; save it upright"
 GREY_ALPHA = "grey with transparency in a way that OpenCV does not read; save it without"
+ORIENTATION = 274  # the tag of EXIF
 COMMENT = re.compile(rb"#[^\n]*")
 
 
@@ -29,6 +31,10 @@ def overlooked(data: bytes) -> str:
     if data.startswith(GIF):
         with Image.open(io.BytesIO(data)) as opened:
             return PAGES if getattr(opened, "n_frames", 1) > 1 else ""
+    if data[4:11] == b"ftypavi":
+        with Image.open(io.BytesIO(data)) as opened:
+            if opened.getexif().get(ORIENTATION, 1) != 1:
+                return TURNED
     animated = (data[8:16] == b"WEBPVP8X" and data[20] & 2) or data[4:12] == b"ftypavis"
     return PAGES if animated else ""
 
@@ -56,6 +62,22 @@ def is_opaque(data: bytes) -> bool:
     if data.startswith(PNG):
         return data[25:26] == b"\x02" and b"tRNS" not in _before_pixels(data)
     return data.startswith(JPEG)
+
+
+def orientation(data: bytes) -> int:
+    """That of EXIF in a PNG or WebP file, 1 (upright) to 8; OpenCV turns them unless it keeps alpha."""
+    if not data.startswith(PNG) and data[8:12] != b"WEBP":
+        return 1
+    exif = Image.Exif()
+    with Image.open(io.BytesIO(data)) as opened:
+        opened.load()  # it may come after the pixels
+        exif.load(opened.info.get("exif", b""))
+    return int(exif.get(ORIENTATION, 1))
+
+
+def is_multiplied(data: bytes) -> bool:
+    """Whether OpenCV gives colours of 8 bits times alpha, as libtiff does."""
+    return data.startswith(TIFF)
 
 
 def said_white(data: bytes) -> int | None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit.importers.base import Broken
-from probekit.importers.containers import is_opaque, overlooked, said_white
+from probekit.importers.containers import is_multiplied, is_opaque, orientation, overlooked, said_white
 from probekit.importers.files import read_bytes
 
 Pixels = NDArray[np.uint8]
@@ -23,7 +23,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a broken im
 
 
 def decode_file(path: Path) -> NDArray[Any]:
-    """Reads numbers `[H, W]` or BGR `[H, W, 3]`, upright as its EXIF orientation says, unless it may be transparent.
+    """Reads numbers `[H, W]` or BGR `[H, W, 3]`, upright as its EXIF orientation says.
 
     Numbers are as the file has them: bytes, more bits, or floats. Transparent pixels show white paper.
 
@@ -38,14 +38,15 @@ def decode_file(path: Path) -> NDArray[Any]:
         raise Broken("the file is empty")
     image = _decode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     try:
-        rest, white = overlooked(data), said_white(data)
+        rest, white, turn = overlooked(data), said_white(data), 1 if is_opaque(data) else orientation(data)
     except Exception as error:  # readers of damaged files raise what they felt first
         raise Broken(f"its header cannot be read: {' '.join(str(error).split())}") from error
     if rest:
         raise Broken(rest)
     if image.ndim == 3 and not is_opaque(data):
         whole = _decode(data, cv2.IMREAD_UNCHANGED)
-        image = _on_paper(whole) if whole.ndim == 3 and whole.shape[2] == 4 else image
+        if whole.ndim == 3 and whole.shape[2] == 4:
+            image = _on_paper(_upright(whole, turn), is_multiplied(data))
     if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
         raise Broken("expected finite pixels, found nan or inf")
     return image if white is None else _brighter(image, white)
@@ -67,15 +68,23 @@ def _decode(data: bytes, flags: int) -> NDArray[Any]:
     return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
 
 
-def _on_paper(image: NDArray[Any]) -> NDArray[Any]:
-    """BGRA `[H, W, 4]` on white, BGR `[H, W, 3]`."""
+def _upright(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """An image as its EXIF orientation says: first its sides change places, then it is flipped."""
+    image = image.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else image
+    image = image[::-1] if orientation in (3, 4, 7, 8) else image
+    return np.ascontiguousarray(image[:, ::-1] if orientation in (2, 3, 6, 7) else image)
+
+
+def _on_paper(image: NDArray[Any], multiplied: bool) -> NDArray[Any]:
+    """BGRA `[H, W, 4]` on white, BGR `[H, W, 3]`; colours of 8 bits may be multiplied by alpha already."""
     if image.dtype != np.uint8:  # which number is white is not known before all images are
         if (image[..., 3] < OPAQUE.get(image.dtype.name, 1)).any():
             raise Broken("transparent pixels in more than 8 bits; save it with 8 bits, or without transparency")
         return image[..., :3]
     alpha = image[..., 3:].astype(np.uint32)
-    mixed = (image[..., :3] * alpha + PAPER_WHITE * (255 - alpha) + 127) // 255
-    return mixed.astype(np.uint8)
+    shown = image[..., :3].astype(np.uint32) * (255 if multiplied else alpha)
+    mixed = (shown + PAPER_WHITE * (255 - alpha) + 127) // 255
+    return mixed.clip(0, 255).astype(np.uint8)
 
 
 def to_square(image: Pixels, size: int, resize: str = "crop") -> Pixels:
