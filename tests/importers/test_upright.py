@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageOps
 
 from probekit.importers import Broken
@@ -39,6 +40,19 @@ def test_transparent_images_are_upright(tmp_path: Path, kind: str, alpha: int, o
     white.alpha_composite(upright)
     found = decode_file(tmp_path / f"a.{kind}")[..., ::-1]
     np.testing.assert_allclose(found, np.asarray(white.convert("RGB")), atol=1)
+
+
+@pytest.mark.parametrize(("said", "grey"), [("unassalpha", 200), ("assocalpha", 78), ("unspecified", 200)])
+def test_tiffs_say_whether_their_colours_are_multiplied_by_alpha(tmp_path: Path, said: str, grey: int) -> None:
+    """200 at an opacity of 100 of 255 is 78, and on white 78 + 155."""
+    pixels = np.full((6, 7, 4), grey, np.uint8)
+    pixels[..., 3] = 100
+    tifffile.imwrite(tmp_path / "a.tiff", pixels, photometric="rgb", extrasamples=[said])
+    if said == "unspecified":
+        with pytest.raises(Broken, match="a fourth channel that is not said to be transparency"):
+            decode_file(tmp_path / "a.tiff")
+    else:
+        np.testing.assert_array_equal(decode_file(tmp_path / "a.tiff"), np.full((6, 7, 3), 233))
 
 
 @pytest.mark.parametrize("alpha", [255, 100])
