@@ -9,3 +9,8 @@ HIDDEN = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u
 def visible(text: str) -> str:
     r"""`"a\x1b[2J"` becomes the characters `a\x1b[2J`; line breaks stay."""
     return HIDDEN.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its kind where it says nothing, in at most 200 characters."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -29,6 +29,7 @@ from probekit.models.outside import code_of, make_outside
 from probekit.models.untrained import make_plain
 from probekit.models.weights import Match, default_normalise, load_weights
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, split_checkpoint, versions
+from probekit.visible import first_line
 
 MAX_SIZE = 1024  # px; larger images are averaged down, as with preset paper
 TRIAL = 2  # images that are passed once, to see what comes out
@@ -174,8 +175,7 @@ def build_outside(name: str, images: Tensor, normalise: dict[str, list[float]] |
         with torch.no_grad():
             out, again = module(images), module(images)
     except (Exception, SystemExit) as error:
-        reason = str(error).splitlines()[0] if str(error) else ""
-        found = f"{type(error).__name__}: {reason}"
+        found = f"{type(error).__name__}: {first_line(error)}"
         raise ValueError(f"{name} fails on images {list(images.shape)} in [0, 1]: {found}") from error
     pooling, dim, cells = _shape(name, out, len(images))
     first, second = (found.pooled if isinstance(found, Features) else found for found in (out, again))

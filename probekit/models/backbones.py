@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from probekit.models.torchvision_operators import import_module
 from probekit.models.unet import UNetEncoder
 from probekit.registry import nearest
+from probekit.visible import first_line
 
 BACKBONES = {
     "unet": "of the ConRec paper, model.width and model.depth",
@@ -149,7 +150,7 @@ class TimmBackbone(nn.Module):
         try:
             stages: list[Tensor] = self(image)
         except Exception as error:  # whatever a model of timm raises at a size that is not its own
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise ValueError(
                 f"expected a backbone that takes images of many sizes, found that timm:{self.name} fails at "
                 f"{image.shape[-1]} px: {reason}"
@@ -238,7 +239,7 @@ def import_timm() -> Any:
     try:
         return import_module("timm")
     except Exception as error:  # it imports torchvision, which has ways of its own to fail
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise ValueError(
             f"timm cannot be imported: {type(error).__name__}: {reason}; check that torchvision fits torch"
         ) from error

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from probekit.models.inert_pickle import Placeholder, reader
 from probekit.models.tensor_files import read_tensors
+from probekit.visible import first_line
 
 # Parts of names that are wrappers': of DataParallel, torch.compile, FSDP, checkpointed activations.
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
@@ -103,7 +104,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None
             ours = '"crc32"' in (file.metadata() or {}).get("probekit", "")
             tensors = {} if ours else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"expected a whole safetensors file {path}, found: {_first_line(error)}") from error
+        raise ValueError(f"expected a whole safetensors file {path}, found: {first_line(error)}") from error
     if not ours:
         return tensors, None
     header, tensors = read_tensors(path)  # with its checksum
@@ -124,7 +125,7 @@ def _read_torch(path: Path, head: bytes, unknown: list[str]) -> tuple[Any, dict[
         with source, warnings.catch_warnings(action="ignore"):
             tree = torch.load(source, map_location="cpu", weights_only=False, pickle_module=reader(unknown))
     except Exception as error:  # whatever the bytes make of torch's reader
-        reason = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise ValueError(f"expected a whole checkpoint in {path}, found a file torch cannot read: {reason}") from error
     if not isinstance(tree, Mapping):
         return tree, None
@@ -155,7 +156,7 @@ def _no_archive(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             names, damaged = archive.namelist(), _damaged(archive)
     except Exception as error:  # whatever the bytes make of the reader
-        return f"an archive that is cut short or damaged: {_first_line(error)}"
+        return f"an archive that is cut short or damaged: {first_line(error)}"
     if any(name.endswith(".npy") for name in names):
         return "an npz file of NumPy"
     if not any(name.endswith("data.pkl") for name in names):
@@ -166,7 +167,7 @@ def _no_archive(path: Path) -> str:
         records: Any = torch._C.PyTorchFileReader(str(path))
         scripted = records.has_record("constants.pkl")  # then torch.load does not ask our pickle module
     except Exception as error:
-        return f"a damaged archive: {_first_line(error)}"
+        return f"a damaged archive: {first_line(error)}"
     how = "save its weights alone: torch.save(torch.jit.load(FILE).state_dict(), OTHER)"
     return f"a TorchScript archive; {how}" if scripted else ""
 
@@ -210,8 +211,3 @@ def _tables(tree: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
 def _has_values(value: Any) -> bool:
     """Whether it is a plain tensor: neither sparse nor one of shape alone."""
     return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from probekit.models.torchvision_operators import import_module
+from probekit.visible import first_line
 
 INSTALLED = {"site-packages", "dist-packages"}  # folders of others' code, which may lie below the working directory
 
@@ -129,8 +130,7 @@ def make_outside(name: str) -> nn.Module:
     try:
         made = getattr(import_module(module), function)()
     except (Exception, SystemExit) as error:
-        reason = str(error).splitlines()[0] if str(error) else ""
-        raise ValueError(f"{name} cannot be made: {type(error).__name__}: {reason}") from error
+        raise ValueError(f"{name} cannot be made: {type(error).__name__}: {first_line(error)}") from error
     if not isinstance(made, nn.Module):
         raise ValueError(f"expected that {name} returns a torch.nn.Module, found {type(made).__name__}")
     return made

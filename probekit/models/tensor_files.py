@@ -13,6 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from probekit.files import host_memory, parse_json, replaced_file, size_of
+from probekit.visible import first_line
 
 # In our header, a text in that of the file: CRC-32 of the whole file, computed with zeros in this place.
 CHECKSUM = re.compile(rb'\\"crc32\\": \\"([0-9a-f]{8})\\"')
@@ -59,7 +60,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         header.pop("crc32")
         return header, load(data)
     except Exception as error:  # whatever a file with a right checksum of somebody else's holds
-        raise ValueError(f"expected an encoder file in {path}, found: {_first_line(error)}") from error
+        raise ValueError(f"expected an encoder file in {path}, found: {first_line(error)}") from error
 
 
 def read_torch(path: Path, device: str | torch.device) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def read_torch(path: Path, device: str | torch.device) -> dict[str, Any]:
         if damaged is None:
             content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # zipfile, zlib and torch have many words for damage
-        raise ValueError(f"expected a checkpoint in {path}, found: {_first_line(error)}") from error
+        raise ValueError(f"expected a checkpoint in {path}, found: {first_line(error)}") from error
     if damaged is not None:
         raise ValueError(f"expected {path} as it was written, found other bytes in {damaged}: it is damaged")
     if not isinstance(content, dict):
@@ -96,7 +97,3 @@ def _fitting(path: Path) -> int:
             f"expected at most the {memory >> 30} GiB of this machine's memory in {path}, found {size >> 30}"
         )
     return size
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import probekit
+from probekit.visible import first_line
 
 COMPLAINT = "previous error"  # "operation failed due to a previous error during capture"
 ROOT, TORCH = (Path(package.__file__ or "").parent for package in (probekit, torch))
@@ -96,7 +97,7 @@ def told(error: BaseException, parts: Sequence[nn.Module]) -> str:
         chain.append(before)
     if any(isinstance(link, torch.OutOfMemoryError) for link in chain):
         return "the recording of the step does not fit into the GPU's memory, and the step is launched kernel by kernel"
-    reason = (str(chain[-1]).splitlines() or [type(chain[-1]).__name__])[0]
+    reason = first_line(chain[-1])
     where = _place(chain[-1], parts)
     return f"the step cannot be recorded as a CUDA graph, and is launched kernel by kernel: {reason}{where}"
 

@@ -9,6 +9,7 @@ from probekit.methods.base import Method
 from probekit.models.encoder import Encoder
 from probekit.models.unet import UNetDecoder
 from probekit.train.memory import ran_out_of_memory
+from probekit.visible import first_line
 
 
 class Compiled:
@@ -33,7 +34,7 @@ class Compiled:
         except Exception as error:  # no compiler, no Triton, an operator that it cannot take: of many types
             if ran_out_of_memory(error):
                 raise
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             self.say(f"torch.compile cannot take the {self.what}, which are launched kernel by kernel: {reason}")
             self.fast = None
             return self.plain(*arguments)
