@@ -52,21 +52,22 @@ def read_mutants() -> list[Mutant]:
     return [Mutant(**{**entry, "tests": tuple(entry["tests"])}) for entry in entries]
 
 
-def run_tests(tree: Path, tests: Sequence[str]) -> int:
-    """Runs tests in a tree up to the first failure, and returns pytest's exit code."""
-    process = SERVER.Process(target=_run_here, args=(tree, tests))
+def run_tests(tree: Path, tests: Sequence[str], *, shown: bool = False) -> int:
+    """Runs tests in a tree up to the first failure, and returns pytest's exit code; its output may be shown."""
+    process = SERVER.Process(target=_run_here, args=(tree, tests, shown))
     process.start()
     process.join()
     assert process.exitcode is not None
     return process.exitcode
 
 
-def _run_here(tree: Path, tests: Sequence[str]) -> None:
+def _run_here(tree: Path, tests: Sequence[str], shown: bool) -> None:
     os.chdir(tree)
     sys.path.insert(0, str(tree))
     sys.modules.pop("tests")  # that of this tree
     os.environ |= {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not shown:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(pytest.main(["-x", "-p", "no:cacheprovider", "--timeout=120", *tests]))
 
 
@@ -112,7 +113,7 @@ def main() -> None:
             tree = Path(folder) / str(job)
             shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*LEFT_OUT))
             trees.put(tree)
-        if run_tests(tree, sorted({test for mutant in mutants for test in mutant.tests})) != PASSED:
+        if run_tests(tree, sorted({test for mutant in mutants for test in mutant.tests}), shown=True) != PASSED:
             sys.exit("expected the tests of the mutants to pass without them; type: make test")
 
         def timed(mutant: Mutant) -> tuple[str, float]:
