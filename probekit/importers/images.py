@@ -38,15 +38,16 @@ def decode_file(path: Path) -> NDArray[Any]:
         raise Broken("the file is empty")
     image = _decode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     try:
-        rest, white, turn = overlooked(data), said_white(data), 1 if is_opaque(data) else orientation(data)
+        rest, white = overlooked(data), said_white(data)
+        whole = image if image.ndim == 2 or rest or is_opaque(data) else _decode(data, cv2.IMREAD_UNCHANGED)
+        if whole.ndim == 3 and whole.shape[2] == 4:
+            image = _on_paper(_upright(whole, orientation(data)), is_multiplied(data))
+    except Broken:
+        raise
     except Exception as error:  # readers of damaged files raise what they felt first
         raise Broken(f"its header cannot be read: {' '.join(str(error).split())}") from error
     if rest:
         raise Broken(rest)
-    if image.ndim == 3 and not is_opaque(data):
-        whole = _decode(data, cv2.IMREAD_UNCHANGED)
-        if whole.ndim == 3 and whole.shape[2] == 4:
-            image = _on_paper(_upright(whole, turn), is_multiplied(data))
     if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
         raise Broken("expected finite pixels, found nan or inf")
     return image if white is None else _brighter(image, white)
