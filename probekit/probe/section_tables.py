@@ -168,4 +168,4 @@ def _number(value: float | None, ends: Sequence[float] | None) -> str:
     """A number that is no share, or not always, over its interval."""
     if value is None:
         return "-"
-    return f"{value:.3f}" + ("" if ends is None else f"\n[{ends[0]:.2f}, {ends[1]:.2f}]")
+    return f"{value:.3f}" + ("" if ends is None else f"\n[{ends[0]:.2f},{ends[1]:.2f}]")

@@ -30,4 +30,4 @@ def test_what_neighbours_share_has_its_ends() -> None:
 
 def test_scores_along_pretraining_have_their_ends() -> None:
     point = {"epoch": 3, "scores": {"kNN": {"value": 0.98, "ci": [0.9, 1.0]}}}
-    assert "0.980\n[0.90, 1.00]" in cells(every_table([point], []))
+    assert "0.980\n[0.90,1.00]" in cells(every_table([point], []))
