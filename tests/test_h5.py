@@ -347,6 +347,11 @@ def never_written(file: h5py.File) -> None:
         file.create_dataset(f"train/{name}", (10**12, 16, 12), "u1", chunks=(64, 16, 12))
 
 
+def other_size(file: h5py.File) -> None:
+    for name in {"images", "masks"} & set(file["test"]):
+        put(file, f"test/{name}", np.zeros((len(file[f"test/{name}"]), 16, 16), np.uint8))
+
+
 def references(file: h5py.File) -> None:
     put(file, "train/factors/role", np.array([file.ref] * 70, h5py.ref_dtype), dtype=h5py.ref_dtype)
 
@@ -381,6 +386,7 @@ DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "schema a number": (attr("schema", 1), "schema"),
     "no split": (drop("train", "test"), "train"),
     "no images": (drop("train/images"), "images"),
+    "other sizes in test": (other_size, "images of one shape in all splits"),
     "float images": (array("train/images", np.zeros((70, 16, 12), np.float32)), "uint8"),
     "signed images": (array("train/images", np.zeros((70, 16, 12), np.int8)), "uint8"),
     "channels first": (array("train/images", np.zeros((70, 3, 16, 12), np.uint8)), "[N, H, W, 3]"),

@@ -99,6 +99,9 @@ def test_bootstrap_covers_a_known_mean_as_often_as_it_says() -> None:
         low, high = bootstrap(rng.normal(3, 1, (40, 1)), seed=seed)[0] or (0, 0)
         covered += low < 3 < high
     assert 86 <= covered <= 99
+    many = rng.normal(3, 1, (4000, 1))
+    low, high = bootstrap(many, seed=0)[0] or (0, 0)
+    assert high - low == pytest.approx(2 * 1.96 * many.std() / 4000**0.5, rel=0.08)  # of 90 %: a sixth less
     assert bootstrap(np.ones((1, 2)), seed=0) == [None, None]
     assert bootstrap(np.array([[1, np.nan]] * 10), seed=0) == [[1, 1], None]
 
