@@ -3,6 +3,7 @@
 A test marked `gpu` needs a GPU (`pytest -m gpu` runs these alone), and is skipped without one, here and nowhere else.
 """
 
+import os
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +14,15 @@ from hypothesis import settings
 from matplotlib.figure import Figure
 
 from probekit.models.torchvision_operators import import_module
+from tests.forked import SERVER, SLOW
 
 settings.register_profile("untimed", deadline=None)  # a busy machine must not fail a test
 settings.load_profile("untimed")
 import_module("torchvision")
+# Unlike mutants', the children of tests are all of this tree.
+SERVER.set_forkserver_preload(
+    [*SLOW, "probekit.train.pretrain", "probekit.commands.probe", "probekit.commands.heatmap"]
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,6 +51,14 @@ def plain_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
         drawn(empty, *args, **options)
 
     monkeypatch.setattr(Figure, "savefig", save)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Nothing here outlives a power cut; tests of fsync put their own in its place."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

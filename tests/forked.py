@@ -9,18 +9,17 @@ from pathlib import Path
 from unittest.mock import patch
 
 SERVER = get_context("forkserver")
-SERVER.set_forkserver_preload(
-    [
-        "torch",
-        "hypothesis",
-        "scipy.stats",
-        "sklearn.linear_model",
-        "matplotlib.pyplot",
-        "skimage",
-        "h5py",
-        "cv2",
-    ]
+SLOW = (
+    "torch",
+    "hypothesis",
+    "scipy.stats",
+    "sklearn.linear_model",
+    "matplotlib.pyplot",
+    "skimage",
+    "h5py",
+    "cv2",
 )
+SERVER.set_forkserver_preload([*SLOW])
 
 
 class Probekit:
