@@ -287,7 +287,7 @@ def test_a_result_of_weights_that_are_gone_is_replaced_or_left_out(home: Path) -
     (home / "moved").mkdir()
     (home / "data/rect-tri.h5").rename(home / "moved/rect-tri.h5")
     run.update(dataset=run.read()["dataset"] | {"path": "moved/rect-tri.h5"})
-    new = probe_json("--no-floors")
+    new = probe_json("--no-floors", "--seed", "1")  # another request, too
     assert new["rows"][0]["health"] != old["rows"][0]["health"]
     assert [path.name for path in run.results.iterdir()] == ["probe-val-last.json"]
     (found,) = collect([run])["runs"][0]["probes"]
