@@ -55,7 +55,7 @@ def job_of(trainer: Trainer) -> Callable[[], None]:
 
 @dataclass(frozen=True)
 class Timed:
-    """Of a trainer that is gone again: seconds of each round's steps, its `expected` factor, peak bytes on a GPU."""
+    """A trainer that is gone again: seconds of each round's steps, its `expected` factor, peak bytes on a GPU."""
 
     seconds: list[float]
     factor: float

@@ -64,7 +64,7 @@ def trainer_for(
 
 
 def first_views(trainer: Trainer) -> Views:
-    """Of the first batch of images."""
+    """Views of the first batch of images."""
     index = torch.arange(trainer.config.train.batch_size, device=trainer.device)
     return trainer.eager_step.views(index, trainer.train.images[index])
 

@@ -131,7 +131,10 @@ def test_every_file_of_a_preset_names_settings_that_there_are(method: str) -> No
             kind, attached = get(METHODS, "method", method), get(BRANCHES, "branch", branch)
             given = read_preset(preset, method, [attached])
             given["crop.policy"] = "contrastive"  # else its details are refused
-            resolve(method, kind, preset=preset, seed=0, options=given, branches={branch: attached, "xcorr": XCorr})
+            taken = resolve(
+                method, kind, preset=preset, seed=0, options=given, branches={branch: attached, "xcorr": XCorr}
+            )
+            assert taken.crop.policy == "contrastive"
 
 
 @pytest.mark.parametrize("images", [40, 960])

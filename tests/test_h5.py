@@ -10,6 +10,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -316,6 +317,22 @@ def attr(name: str, value: Any) -> Callable[[h5py.File], None]:
 
 def array(name: str, values: Any, **options: Any) -> Callable[[h5py.File], None]:
     return lambda file: put(file, name, values, **options)
+
+
+def test_wide_columns_are_written_in_chunks_that_are_read(tmp_path: Path) -> None:
+    """More classes than 1024, and names of files that are longer, in more rows than a chunk may hold of them."""
+    n, path, rng = 4100, tmp_path / "wide.h5", np.random.default_rng(0)
+    labels = rng.integers(0, 2, (n, 1200), dtype=np.uint8)
+    names = np.array([f"{i:01500d}".encode() for i in range(n)])
+    header = replace(HEADER, classes=[f"c{k}" for k in range(1200)], factors=[{"name": "file", "kind": "key"}])
+    with DatasetWriter(path, header=replace(header, mask_names=[]), compression="none", overwrite=False) as writer:
+        writer.begin("train", n)
+        writer.append(pack(Split(np.zeros((n, 2, 2), np.uint8), labels, {"file": names}, None), "none"))
+    verify(path)
+    found = read_split(path, "train", start=3000)
+    assert found.labels is not None
+    np.testing.assert_array_equal(found.labels, labels[3000:])
+    np.testing.assert_array_equal(found.factors["file"], names[3000:])
 
 
 def drop(*names: str) -> Callable[[h5py.File], None]:

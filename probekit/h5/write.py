@@ -25,7 +25,16 @@ from probekit.files import sync_folder, told_if_full
 from probekit.h5.checksums import write_seal
 from probekit.h5.encoded import EncodedSink
 from probekit.h5.read import Split
-from probekit.h5.schema import COLUMN_ROWS, SCHEMA, SPLITS, chunk_rows, describe_array, hash_order, start_hash
+from probekit.h5.schema import (
+    CHUNK_BYTES,
+    COLUMN_ROWS,
+    SCHEMA,
+    SPLITS,
+    chunk_rows,
+    describe_array,
+    hash_order,
+    start_hash,
+)
 from probekit.h5.target import Target, check_target
 
 # What zlib gets. Run-length matching (Z_RLE) makes ordinary deflate streams that any gzip filter reads. Measured on one
@@ -246,7 +255,8 @@ class DatasetWriter:
         else:
             split.encoded = EncodedSink(split.group, block.image_shape)
         for name, values in block.columns.items():
-            shape, chunks = (split.n, *values.shape[1:]), (min(split.n, COLUMN_ROWS), *values.shape[1:])
+            shape, most = (split.n, *values.shape[1:]), max(1, CHUNK_BYTES // values[:1].nbytes)  # many classes, names
+            chunks = (min(split.n, COLUMN_ROWS, most), *values.shape[1:])
             split.group.create_dataset(name, shape=shape, dtype=values.dtype, chunks=chunks, track_times=False)
             split.hashes[name] = hashlib.sha256()
 
