@@ -201,8 +201,7 @@ class DatasetWriter:
         Raises:
             ValueError: If n is not positive.
         """
-        assert split in SPLITS
-        assert split not in self._splits
+        assert split in set(SPLITS) - set(self._splits)
         if n < 1:
             raise ValueError(f"expected at least one image in split {split}, found {n}")
         self._splits[split] = _Open(self._file.create_group(split), n)
@@ -255,8 +254,8 @@ class DatasetWriter:
         else:
             split.encoded = EncodedSink(split.group, block.image_shape)
         for name, values in block.columns.items():
-            shape, most = (split.n, *values.shape[1:]), max(1, CHUNK_BYTES // values[:1].nbytes)  # many classes, names
-            chunks = (min(split.n, COLUMN_ROWS, most), *values.shape[1:])
+            most = min(split.n, COLUMN_ROWS, max(1, CHUNK_BYTES // values[:1].nbytes))  # many classes, long names
+            shape, chunks = ((n, *values.shape[1:]) for n in (split.n, most))
             split.group.create_dataset(name, shape=shape, dtype=values.dtype, chunks=chunks, track_times=False)
             split.hashes[name] = hashlib.sha256()
 
