@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from probekit.h5 import (
     COMPRESSIONS,
+    DatasetInfo,
     DatasetWriter,
     Header,
     Split,
@@ -32,6 +33,7 @@ from probekit.h5 import (
     read_split,
     verify,
 )
+from probekit.h5.check import check_file
 from tests.datasets import edited, naive_hash
 
 HEADER = Header(
@@ -508,3 +510,26 @@ def test_shuffled_axes_are_refused_or_consistent(sound: Path, axes: list[int]) -
         assert verify(broken).splits["train"].n == 70
     else:
         assert_one_line(lambda: read_info(broken), "turned.h5")
+
+
+def test_a_file_is_checked_once_until_it_changes(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was changed within the grain of a file system's clock is checked again every time."""
+    seen = []
+
+    def count(path: Path, file: h5py.File) -> DatasetInfo:
+        seen.append(path)
+        return check_file(path, file)
+
+    monkeypatch.setattr("probekit.h5.read.check_file", count)
+    os.utime(sound)
+    read_info(sound)
+    read_info(sound)
+    assert len(seen) == 2
+    time.sleep(0.15)
+    for _ in range(3):
+        read_split(sound, "train")
+    assert len(seen) == 3
+    with h5py.File(sound, "r+") as file:
+        file.attrs["seed"] = 5
+    with pytest.raises(ValueError, match="of seal"):
+        read_split(sound, "train")

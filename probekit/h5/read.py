@@ -1,6 +1,8 @@
 """The checked reader: all is checked before use, a malformed file is one line, nothing is unpickled."""
 
 import hashlib
+import os
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +31,9 @@ from probekit.h5.schema import (
     start_hash,
 )
 from probekit.h5.target import name_writer
+
+SETTLED_NS = 10**8  # a change within this of another may bear the same time, as file systems keep it
+_FOUND: dict[Path, tuple[tuple[int, ...], DatasetInfo]] = {}  # what `check_file` said of a file, and of which state
 
 
 class _RequestError(ValueError):
@@ -65,7 +70,7 @@ def read_info(path: Path) -> DatasetInfo:
         ValueError: If there is no such file, or it is not a dataset file as `probekit.h5` describes it.
     """
     with _opened(path) as file:
-        return check_file(path, file)
+        return _checked(path, file)
 
 
 def read_split(
@@ -85,7 +90,7 @@ def read_split(
         ValueError: If the file is malformed, has no such split, or the rows lie outside it.
     """
     with _opened(path) as file:
-        info = check_file(path, file)
+        info = _checked(path, file)
         rows = _rows(info, split, start, stop)
         group = file[split]
         sums = read_sums(group)
@@ -106,7 +111,7 @@ def read_images(path: Path, split: str, indices: Sequence[int]) -> Split:
         ValueError: If the file is malformed, has no such split, or an index lies outside it.
     """
     with _opened(path) as file:
-        info = check_file(path, file)
+        info = _checked(path, file)
         places = [_rows(info, split, index, index + 1) for index in indices]
         group, found = file[split], info.splits[split]
         sums = read_sums(group)
@@ -123,7 +128,7 @@ def open_encoded(path: Path, split: str) -> EncodedImages:
         ValueError: If the file is malformed, has no such split, or keeps its images as pixels.
     """
     with _opened(path) as file:
-        info = check_file(path, file)
+        info = _checked(path, file)
         _rows(info, split, 0, None)
         if not info.splits[split].encoded:
             raise _RequestError(f"expected encoded images in split {split} of {path}, found pixels")
@@ -138,7 +143,7 @@ def verify(path: Path) -> DatasetInfo:
         ValueError: If it is malformed or damaged anywhere, or its contents have another hash.
     """
     with _opened(path) as file:
-        info = check_file(path, file)
+        info = _checked(path, file)
         content = start_hash(info.classes, info.mask_names)
         for split in info.splits.values():
             group, sums = file[split.name], read_sums(file[split.name])
@@ -181,6 +186,19 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         name_writer(path, error)
         reason = " ".join(str(error).split())
         raise ValueError(f"not a readable dataset file: {path}: {reason}") from error
+
+
+def _checked(path: Path, file: h5py.File) -> DatasetInfo:
+    """`check_file`, once for a file that nobody changes; its rows are checked whenever they are read."""
+    found = os.fstat(file.id.get_vfd_handle())
+    state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    if path in _FOUND and _FOUND[path][0] == state:
+        return _FOUND[path][1]
+    settled = time.time_ns() > max(found.st_mtime_ns, found.st_ctime_ns) + SETTLED_NS
+    info = check_file(path, file)
+    if settled:
+        _FOUND[path] = state, info
+    return info
 
 
 def _rows(info: DatasetInfo, split: str, start: int, stop: int | None) -> slice:

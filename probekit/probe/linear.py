@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
-from probekit.probe.logistic import Problem, gram, inverse_curvature, minimise
+from probekit.probe.logistic import Problem, gram, inverse_curvature, minimise, thread_pools
 
 MAX_ITER = 10_000  # authors' code
 SOLVER = "preconditioned lbfgs"  # see `logistic`
@@ -55,7 +54,7 @@ class Space:
                 scale[cols] = np.where(sd > CONSTANT * np.abs(mean[cols]), sd, np.inf)
         if x.shape[1] <= len(x):
             return cls(x, mean, scale, (x - mean) / scale, None)
-        with threadpool_limits(1):
+        with thread_pools().limit(limits=1):
             squares, u = np.linalg.eigh(_inner_products(x, x, mean, scale))
         kept = squares > RANK_TOL * squares[-1]
         singular = np.sqrt(squares[kept])
@@ -65,7 +64,7 @@ class Space:
         """Other features `[M, D]` in this space, `[M, R]`."""
         if self.basis is None:
             return np.asarray((x - self.mean) / self.scale, dtype=np.float64)
-        with threadpool_limits(1):
+        with thread_pools().limit(limits=1):
             return _inner_products(x, self.x, self.mean, self.scale) @ self.basis
 
     def unfold(self, probe: "LinearProbe") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -148,7 +147,7 @@ def fit_path(
     w = torch.zeros((k, z.shape[1] + 1), dtype=torch.float64, device=device)
     products = gram(z)
     probes = []
-    with threadpool_limits(1 if k * z.size < SMALL else None):
+    with thread_pools().limit(limits=1 if k * z.size < SMALL else None):
         for C in grid:
             inverse = inverse_curvature(products, k=k, C=C).to(device)
             w, losses = minimise(Problem(rows, codes, k, C), w, inverse, tol=tol, max_iter=MAX_ITER)

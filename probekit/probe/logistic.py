@@ -9,12 +9,13 @@ L-BFGS: Nocedal and Wright, Numerical Optimization, chapter 7. The bound on the 
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 RIDGE = 1e-10  # ours: of the largest curvature, so that rounding leaves it positive; it changes the path, not the end
@@ -69,9 +70,15 @@ class Problem:
         return float(loss), gradient
 
 
+@cache
+def thread_pools() -> ThreadpoolController:
+    """Those of the process, looked for once: that takes longer than a small fit."""
+    return ThreadpoolController()
+
+
 def gram(z: NDArray[np.float64]) -> NDArray[np.float64]:
     """Inner products of the columns `[R, R]`."""
-    with threadpool_limits(1, user_api="blas"):
+    with thread_pools().limit(limits=1, user_api="blas"):
         return np.asarray(z.T @ z)
 
 
