@@ -15,7 +15,7 @@ import json
 import math
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -23,6 +23,9 @@ import xxhash
 from numpy.typing import NDArray
 
 from probekit.h5.schema import SPLITS
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 TABLE = "checksums"
 SEALED = (
@@ -86,41 +89,48 @@ def read_rows(group: h5py.Group, name: str, rows: slice, sums: Sums) -> NDArray[
     Raises:
         ValueError: If one is not.
     """
-    data, step = group[name], group[name].chunks[0]
-    touched = range(rows.start // step, -(-rows.stop // step))
-    values: NDArray[Any] = np.empty((rows.stop - rows.start, *data.shape[1:]), data.dtype)
-    for k, (stored, skipped) in zip(touched, _stored(data, touched), strict=True):
-        first, last = k * step, min((k + 1) * step, len(data))
-        what = f"rows {first} to {last - 1} of {data.name}"
-        check(stored, sums[name][k], what, skipped)
+    data = group[name]
+    shape, kind, chunk, compression = data.shape, data.dtype, data.chunks, data.compression
+    values: NDArray[Any] = np.empty((rows.stop - rows.start, *shape[1:]), kind)
+    in_bytes = values.reshape(len(values), -1).view(np.uint8)  # a row each
+    for k in range(rows.start // chunk[0], -(-rows.stop // chunk[0])):
+        first, last = k * chunk[0], min((k + 1) * chunk[0], shape[0])
         begin, end = max(first, rows.start), min(last, rows.stop)
-        held = data[first:last] if data.compression == "lzf" and not skipped else _unpacked(data, stored, skipped, what)
-        values[begin - rows.start : end - rows.start] = held[begin - first : end - first]
+        whole = compression is None and end - begin == chunk[0]  # then it is read to where it belongs
+        out = in_bytes[begin - rows.start : end - rows.start].reshape(-1) if whole else None
+        skipped, stored = data.id.read_direct_chunk((first, *[0] * (len(shape) - 1)), out=out)
+        what = f"rows {first} to {last - 1} of {group.name}/{name}"
+        check(stored, sums[name][k], what, skipped)
+        if compression == "gzip" and not skipped:
+            stored = _inflated(stored, math.prod(chunk) * kind.itemsize, what)
+        if compression == "lzf" and not skipped:
+            values[begin - rows.start : end - rows.start] = data[begin:end]
+        elif len(stored) != math.prod(chunk) * kind.itemsize:
+            raise ValueError(f"expected {math.prod(chunk) * kind.itemsize} bytes in {what}, found {len(stored)}")
+        elif not whole:
+            held = np.frombuffer(stored, kind).reshape(chunk)
+            values[begin - rows.start : end - rows.start] = held[begin - first : end - first]
     return values
 
 
-def _unpacked(data: h5py.Dataset, stored: bytes, skipped: int, what: str) -> NDArray[Any]:
-    """The values of a chunk, `[*chunks]`. HDF5 reads on behind the end of one that is too short."""
-    size = math.prod(data.chunks) * data.dtype.itemsize
-    if data.compression == "gzip" and not skipped:
-        inflate = zlib.decompressobj()
-        try:
-            stored = inflate.decompress(stored, size + 1)  # a bomb no further than that
-        except zlib.error as error:
-            raise ValueError(f"expected zlib's format in {what}, found: {error}") from error
-        if len(stored) == size and not inflate.eof:
-            raise ValueError(f"expected the end of zlib's format in {what}, found none")
-    if len(stored) != size:
-        raise ValueError(f"expected {size} bytes in {what}, found {len(stored)}")
-    return np.frombuffer(stored, data.dtype).reshape(data.chunks)
+def _inflated(stored: bytes, size: int, what: str) -> bytes:
+    """The bytes of a chunk of `size`. HDF5 reads on behind the end of one that is too short."""
+    inflate = zlib.decompressobj()
+    try:
+        found = inflate.decompress(stored, size + 1)  # a bomb no further than that
+    except zlib.error as error:
+        raise ValueError(f"expected zlib's format in {what}, found: {error}") from error
+    if len(found) == size and not inflate.eof:
+        raise ValueError(f"expected the end of zlib's format in {what}, found none")
+    return found
 
 
-def checksum(stored: bytes, skipped: int = 0) -> int:
+def checksum(stored: "ReadableBuffer", skipped: int = 0) -> int:
     """XXH3, 64 bits, of bytes of which some filters were skipped."""
     return int(xxhash.xxh3_64_intdigest(stored, skipped))
 
 
-def check(stored: bytes, expected: int, what: str, skipped: int = 0) -> None:
+def check(stored: "ReadableBuffer", expected: int, what: str, skipped: int = 0) -> None:
     """Compares bytes with their checksum.
 
     Raises:

@@ -149,8 +149,9 @@ def verify(path: Path) -> DatasetInfo:
             group, sums = file[split.name], read_sums(file[split.name])
             names = [name for name in sums if name != "encoded/bytes"]
             for name in sorted(names + ["encoded/bytes", "encoded/offsets"] * split.encoded, key=hash_order):
-                content.update(describe_array(f"{split.name}/{name}", group[name].dtype.str, group[name].shape))
-                content.update(_digest(split, group, name, sums))
+                data = group[name]
+                content.update(describe_array(f"{split.name}/{name}", data.dtype.str, data.shape))
+                content.update(_digest(split, group, name, len(data), sums))
         if content.hexdigest() != info.content_hash:
             found = content.hexdigest()[:12]
             raise ValueError(f"expected contents of hash {info.content_hash[:12]}, found {found}: {DAMAGED}")
@@ -216,9 +217,9 @@ def _shape(split: SplitInfo) -> tuple[int, ...]:
     return (split.height, split.width) if split.channels == 1 else (split.height, split.width, split.channels)
 
 
-def _digest(split: SplitInfo, group: h5py.Group, name: str, sums: Sums) -> bytes:
-    """What a dataset adds to the content hash, as `probekit.h5.schema` defines it."""
-    total, length = hashlib.sha256(), group[name].shape[0]
+def _digest(split: SplitInfo, group: h5py.Group, name: str, length: int, sums: Sums) -> bytes:
+    """What a dataset of this length adds to the content hash, as `probekit.h5.schema` defines it."""
+    total = hashlib.sha256()
     if name == "encoded/offsets":
         total.update(group[name][:].data)
     elif name == "encoded/bytes":
