@@ -7,6 +7,9 @@ import errno
 import hashlib
 import json
 import os
+import platform
+import re
+import shutil
 import stat
 import tomllib
 from collections.abc import Iterator
@@ -27,7 +30,7 @@ def replaced(path: Path) -> Iterator[Path]:
     Raises:
         OSError: If it cannot be written; where the disk is full it says so. The old file stands then.
     """
-    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+    temporary = unfinished(path, "tmp")
     try:
         with told_if_full(path):
             yield temporary
@@ -38,6 +41,36 @@ def replaced(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def unfinished(path: Path, suffix: str) -> Path:
+    """A name beside `path` for this process alone; what others of that kind left there is removed, if they are gone.
+
+    A kill leaves them no time to do that. Processes of other machines may write to the same disk, and are left alone.
+    """
+    ours = f".{path.name[:200]}.{platform.node()[:20]}-"
+    kind = re.compile(re.escape(ours) + r"(\d{1,9})\." + suffix)
+    with suppress(OSError):
+        for found in filter(None, map(kind.fullmatch, os.listdir(path.parent))):
+            if not _lives(int(found[1])):
+                left = path.with_name(found[0])
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
+    return path.with_name(f"{ours}{os.getpid()}.{suffix}")
+
+
+def _lives(process: int) -> bool:
+    """Whether another process has this number."""
+    if process == os.getpid():  # it was another's, as this one only begins to write
+        return False
+    if os.name != "posix":  # there the question would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from probekit import __version__
-from probekit.files import read_json, read_text, refuse_links_out, sync_folder, told_if_full, write_text
+from probekit.files import read_json, read_text, refuse_links_out, sync_folder, told_if_full, unfinished, write_text
 from probekit.locks import holder, in_use, locked
 from probekit.registry import nearest
 
@@ -210,8 +210,7 @@ def create_run(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> Ru
             raise ValueError(f"expected a run folder in {path}, found something else; not touched")
         run.remove()
     # Made under another name, then renamed: a kill leaves no folder without its run.json.
-    new = Run(path.with_name(f".{path.name[:200]}.{os.getpid()}.new"))
-    shutil.rmtree(new.path, ignore_errors=True)
+    new = Run(unfinished(path, "new"))
     for folder in (new.checkpoints, new.results, new.figures):
         folder.mkdir(parents=True)
     stamp = datetime.now(UTC).isoformat(timespec="seconds")

@@ -6,6 +6,7 @@ Alone: pytest tests/test_files.py
 import ast
 import errno
 import os
+import platform
 import re
 import stat
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from probekit.files import (
     told_if_full,
     write_text,
 )
+from probekit.run import create_run
 from tests.datasets import small_shapes
 
 
@@ -67,6 +69,18 @@ def test_two_processes_that_write_one_file_do_not_meet(tmp_path: Path, monkeypat
             theirs.write_bytes(b"theirs")
         assert (tmp_path / "a").read_bytes() == b"theirs"
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a", b"mine")]
+
+
+def test_the_next_writer_removes_what_killed_ones_left(tmp_path: Path) -> None:
+    """Files, and the folders of runs; those of a living process, of another machine, or of another name stay."""
+    here, dead, alive = platform.node()[:20], 999_999_999, 1  # Linux has at most 2**22
+    stay = [f".a.{here}-{alive}.tmp", f".b.{here}-{dead}.tmp", f".a.elsewhere-{dead}.tmp", f".a.{here}-{dead}.tmp.txt"]
+    for name in (*stay, f".a.{here}-{dead}.tmp", f".a.{here}-{os.getpid()}.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / f".run.{here}-{dead}.new" / "results").mkdir(parents=True)
+    write_text(tmp_path / "a", "whole")
+    create_run(tmp_path / "run", {}, overwrite=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*stay, "a", "run"])
 
 
 def dataset(path: Path) -> None:

@@ -6,10 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.probe.statistics import MIN_IMAGES
-
-RESAMPLES = 1000  # ours: the usual number; the ends then wander by some 3 % of the interval's width
-ENDS = (2.5, 97.5)  # per cent
+from probekit.probe.statistics import ENDS, MIN_IMAGES, RESAMPLES
 
 
 def mean_interval(values: NDArray[np.floating], *, seed: int) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def _in_tiff(data: bytes) -> str:
             return GREY_ALPHA if first.samplesperpixel == 2 else f"{first.samplesperpixel} channels that are no colours"
         if first.photometric == 0 and first.bitspersample > 8:
             return "white is 0 in it, which OpenCV reads as black; save it the other way"
-        if first.photometric == 2 and 0 in first.extrasamples:
+        if first.photometric == 2 and first.samplesperpixel > 3 and (not first.extrasamples or 0 in first.extrasamples):
             return "a fourth channel that is not said to be transparency; save it as that, or without it"
         if first.planarconfig == 2 and first.samplesperpixel > 1 and first.bitspersample > 8:
             return "a plane for each colour in more than 8 bits; save it with the colours of each pixel together"

@@ -84,6 +84,11 @@ def speaks_of(name: str, masks: str) -> bool:
     return any(word.rstrip("s") in "".join(_words(name)) for word in MASKS & set(_words(masks)))
 
 
+def mentions_masks(name: str) -> bool:
+    """Whether a name has the word of a folder of masks, whatever else it says: "masks_binary"."""
+    return not MASKS.isdisjoint(_words(name))
+
+
 def _words(name: str) -> tuple[str, ...]:
     """The words of a name; "ground truth" is one, and so is what ends in "class" or "object" (VOC)."""
     found = [word.lower() for word in WORD.findall(name)]

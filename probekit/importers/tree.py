@@ -7,7 +7,15 @@ from pathlib import Path
 
 from probekit.importers.base import Skipped, readable
 from probekit.importers.images import SUFFIXES
-from probekit.importers.names import is_hidden, is_neutral, is_split, masks_among, speaks_of, splits_among
+from probekit.importers.names import (
+    is_hidden,
+    is_neutral,
+    is_split,
+    masks_among,
+    mentions_masks,
+    speaks_of,
+    splits_among,
+)
 
 MAX_LEVELS = 100  # own choice: deeper is a mistake, and neither Python's stack nor paths go on for ever
 TABLES = (".csv", ".tsv")
@@ -115,9 +123,10 @@ def prune(folder: Folder, ignored: list[Skipped], depth: int | None, *, classes:
     inside = {name: inner for name, inner in folder.folders.items() if inner.n and name not in masks}
     if classes and (unclear := _unclear(folder, masks, inside)):
         if depth is None:
+            beside = [name for name in inside if name not in unclear]
             raise ValueError(
                 f"expected classes, or images and their masks, in {folder.path}, found {_quoted(unclear)} beside "
-                f"{_quoted(inside)}; type --depth 1 if all are classes, or move the masks away"
+                f"{_quoted(beside)}; type --depth 1 if all are classes, or move the masks away"
             )
         masks -= set(unclear)
     around = splits_among(inside) if classes else {}  # folders that are no classes themselves
@@ -134,13 +143,18 @@ def prune(folder: Folder, ignored: list[Skipped], depth: int | None, *, classes:
 
 
 def _unclear(folder: Folder, masks: set[str], inside: dict[str, Folder]) -> list[str]:
-    """Folders of masks by their names that may be classes: without them one class is left, or another has the word."""
+    """Folders of masks by their names that may be classes: without them one class is left, or another has the word.
+
+    So may all whose names have such a word, beside a folder whose name only says that there are images.
+    """
     named = [name for name, inner in inside.items() if inner.images and not is_neutral(name) and not is_split(name)]
     alone = named == list(inside) and len(named) == 1 and not folder.images
+    plain = any(map(is_neutral, inside))
     return [
         name
-        for name in folder.folders
-        if name in masks and folder.folders[name].n and (alone or any(speaks_of(other, name) for other in inside))
+        for name, inner in folder.folders.items()
+        if (name in masks and inner.n and (alone or any(speaks_of(other, name) for other in inside)))
+        or (name in inside and plain and mentions_masks(name))
     ]
 
 

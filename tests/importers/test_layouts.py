@@ -188,6 +188,16 @@ REFUSED: dict[str, tuple[list[str], list[str], dict[str, Counts]]] = {
         ["found 'labels' beside 'cat', 'dog', 'unlabelled'"],
         {"--depth 1": {"train": {**TWO, "labels": 1, "unlabelled": 1}}},
     ),
+    "images, masks, masks_binary": (
+        ["images/1.png", "masks/1.png", "masks_binary/1.png"],
+        ["found 'masks', 'masks_binary' beside 'images'"],
+        {"--depth 1": {"train": {"images": 1, "masks": 1, "masks_binary": 1}}},
+    ),
+    "images, masks of kinds, in splits": (
+        [f"{split}/{name}/1.png" for split in ("train", "test") for name in ("Images", "mask_tumour")],
+        ["found 'mask_tumour' beside 'Images'"],
+        {"--depth 1": {split: {"Images": 1, "mask_tumour": 1} for split in ("train", "test")}},
+    ),
     "nothing but hidden": ([".thumbs/1.png"], ["found none", "'.thumbs'"], {}),
     "images beside classes": ([*PETS, "5.png"], ["both", "'5.png'", "'cat', 'dog'"], {}),
     "images beside classes in test": ([*under("train", "test"), "test/5.png"], ["both", "'5.png'"], {}),

@@ -6,6 +6,7 @@ Alone: pytest tests/importers/test_pixels.py
 import json
 import os
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,7 @@ def test_only_regular_files_of_sane_size_are_read(tmp_path: Path) -> None:
             "a plane for each",
         ),
         (ramp(0, 1, np.float32, (3, 10, 20)), {"photometric": "rgb", "planarconfig": "separate"}, "a plane for each"),
+        (ramp(0, 255, np.uint8, (10, 20, 4)), {"photometric": "rgb", "extrasamples": ["unspecified"]}, "a fourth"),
     ],
 )
 def test_what_opencv_would_pass_over_in_a_tiff(
@@ -307,6 +309,18 @@ def test_what_opencv_would_pass_over_in_a_tiff(
 ) -> None:
     tifffile.imwrite(tmp_path / "a.tiff", pixels, **options)
     with pytest.raises(Broken, match=reason):
+        decode_file(tmp_path / "a.tiff")
+
+
+def test_a_fourth_channel_of_which_a_tiff_says_nothing_is_refused(tmp_path: Path) -> None:
+    """Without the tag ExtraSamples, number 338; libtiff takes the channel for transparency."""
+    pixels = np.full((10, 20, 4), 100, np.uint8)
+    tifffile.imwrite(tmp_path / "a.tiff", pixels, photometric="rgb", extrasamples=["unassalpha"], byteorder="<")
+    written = (tmp_path / "a.tiff").read_bytes()
+    tag, other = (struct.pack("<HHI", number, 3, 1) for number in (338, 65000))
+    assert written.count(tag) == 1
+    (tmp_path / "a.tiff").write_bytes(written.replace(tag, other))
+    with pytest.raises(Broken, match="a fourth channel that is not said to be transparency"):
         decode_file(tmp_path / "a.tiff")
 
 

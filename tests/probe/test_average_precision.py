@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
+from probekit.h5 import DIFFICULT
 from probekit.probe import AP_FORMS as FORMS
-from probekit.probe.average_precision import DIFFICULT, average_precision, multilabel, rarest, score_logits
+from probekit.probe.average_precision import average_precision, multilabel, rarest, score_logits
 from probekit.probe.protocol import Part
 
 K, D = 4, 8
