@@ -21,7 +21,7 @@ settings.load_profile("untimed")
 import_module("torchvision")
 # Unlike mutants', the children of tests are all of this tree.
 SERVER.set_forkserver_preload(
-    [*SLOW, "probekit.train.pretrain", "probekit.commands.probe", "probekit.commands.heatmap"]
+    [*SLOW, "probekit.cli", "probekit.train.pretrain", "probekit.commands.probe", "probekit.commands.heatmap"]
 )
 
 

@@ -10,7 +10,9 @@ from unittest.mock import patch
 
 SERVER = get_context("forkserver")
 SLOW = (
-    "torch",
+    "torch._dynamo",  # the first optimizer imports it
+    "torch.utils.tensorboard",
+    "pydantic",
     "hypothesis",
     "scipy.stats",
     "sklearn.linear_model",
@@ -39,15 +41,20 @@ class Probekit:
 
 def _run(command: list[str], log: Path, folder: Path, environment: dict[str, str]) -> None:
     os.setsid()
-    os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    into = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(into, stream.fileno())
+    probekit(*command, cwd=folder, out=log, err=log)
+
+
+def probekit(*arguments: str, cwd: Path, out: Path, err: Path) -> None:
+    """In a child: `probekit ARGUMENTS` in a folder, with what it prints added to these files or named pipes."""
+    os.chdir(cwd)
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), number)
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
     from probekit.cli import main
 
-    sys.argv = ["probekit", *command]
+    sys.argv = ["probekit", *arguments]
     main()
 
 
