@@ -1,9 +1,11 @@
 """Child processes for tests, from a server that has imported once what takes long, and nothing of this tree."""
 
 import os
+import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from unittest.mock import patch
@@ -24,11 +26,13 @@ SLOW = (
 SERVER.set_forkserver_preload([*SLOW])
 
 
-class Probekit:
-    """`probekit COMMAND` as a child of the server, with as much of `subprocess.Popen` as a sweep needs."""
+class Job:
+    """A child of the server, with as much of `subprocess.Popen` as a sweep needs: does `main` with COMMAND as words."""
 
-    def __init__(self, command: list[str], log: Path, environment: Mapping[str, str]) -> None:
-        self._process = SERVER.Process(target=_run, args=(command, log, Path.cwd(), dict(environment)))
+    def __init__(self, main: Callable[[], None], command: list[str], log: Path, environment: Mapping[str, str]) -> None:
+        with log.open("a") as file:
+            file.write(f"$ probekit {shlex.join(command)}\n")
+        self._process = SERVER.Process(target=_run, args=(main, command, log, Path.cwd(), dict(environment)))
         self._process.start()
 
     def poll(self) -> int | None:
@@ -39,29 +43,34 @@ class Probekit:
         os.kill(self._process.pid, number)
 
 
-def _run(command: list[str], log: Path, folder: Path, environment: dict[str, str]) -> None:
+def _run(main: Callable[[], None], command: list[str], log: Path, folder: Path, environment: dict[str, str]) -> None:
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
-    probekit(*command, cwd=folder, out=log, err=log)
+    typed(main, *command, cwd=folder, out=log, err=log)
 
 
-def probekit(*arguments: str, cwd: Path, out: Path, err: Path) -> None:
+def typed(main: Callable[[], None], *arguments: str, cwd: Path, out: Path, err: Path) -> None:
     """In a child: `probekit ARGUMENTS` in a folder, with what it prints added to these files or named pipes."""
     os.chdir(cwd)
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), number)
-    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
-    from probekit.cli import main
-
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
     sys.argv = ["probekit", *arguments]
     main()
 
 
+def probekit() -> None:
+    """The command, of the tree that the child is of."""
+    from probekit.cli import main
+
+    main()
+
+
 @contextmanager
-def forked_children() -> Iterator[None]:
+def forked_children(main: Callable[[], None] = probekit) -> Iterator[None]:
     """The children of a sweep come from the server."""
     from probekit.sweep import jobs
 
-    with patch.object(jobs, "start", Probekit):
+    with patch.object(jobs, "start", partial(Job, main)):
         yield

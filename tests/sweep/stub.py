@@ -1,6 +1,6 @@
 """Stands in for probekit in tests of what happens to a sweep's children: the same folders in milliseconds, no torch.
 
-As a script it is a child (`pretrain`, `probe`), or with `sweep` first the real sweep command with itself as children.
+As a script it is a child (`pretrain`, `probe`); `in_place` lets the real sweep command have such children.
 Scores are a function of (run, epoch). `method.alpha=13` fails after an epoch, and 14 is killed then, once.
 """
 
@@ -23,7 +23,6 @@ sys.path.insert(0, str(ROOT))
 from probekit.config import resolve  # noqa: E402
 from probekit.run import Run, create_run, write_json  # noqa: E402
 
-SLEEP = float(os.environ.get("STUB_SLEEP", "0"))
 FAILS, DIES = 13.0, 14.0
 
 
@@ -75,7 +74,7 @@ def train(run: Run) -> None:
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
     for epoch in range(done + 1, settings["train"]["epochs"] + 1):
-        time.sleep(SLEEP)
+        time.sleep(float(os.environ.get("STUB_SLEEP", "0")))
         if stop:
             run.update(state="interrupted")
             sys.exit("error: stopped, all saved")
@@ -127,12 +126,6 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     for name in ("resume", "overwrite", "no-floors"):
         parser.add_argument(f"--{name}", action="store_true")
-    if sys.argv[1] == "sweep":
-        from probekit import cli
-
-        with in_place():
-            cli.main()
-        return
     options = parser.parse_args()
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "any")
     print("at work", json.dumps(sys.argv), "on GPU", gpu, "threads", os.environ["OMP_NUM_THREADS"], flush=True)

@@ -9,10 +9,10 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from probekit.locks import holder
 from probekit.run import Run
 from probekit.sweep import jobs
 from probekit.sweep.folder import SweepFolder
+from tests.forked import SERVER, forked_children, probekit, typed
 from tests.sweep import stub
 
 FILE = """# Two rows, two seeds.
@@ -49,22 +50,27 @@ RUNS = [f"s-rt-{row}-seed{seed}" for seed in (0, 1) for row in ("simclr", "conre
 ASK = ("--preset", "quick", "--epochs", "4", "--jobs", "2")
 
 
-def begin(*arguments: str, cwd: Path, sleep: float = 0.0) -> subprocess.Popen[str]:
-    environment = os.environ | {"STUB_SLEEP": str(sleep), "COLUMNS": "100"}
-    return subprocess.Popen(
-        [sys.executable, stub.__file__, "sweep", *arguments],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def sweep_as_a_command() -> None:
+    """In a child: its own children are started as anybody's, as scripts."""
+    os.environ["STUB_SLEEP"] = "0.2"
+    with stub.in_place():
+        probekit()
+
+
+@contextlib.contextmanager
+def begun(*arguments: str, cwd: Path) -> Iterator[BaseProcess]:
+    """A sweep at work in a child, of runs that take a while; its errors are in `err`."""
+    files = {"out": cwd / "out", "err": cwd / "err"}
+    process = SERVER.Process(target=typed, args=(sweep_as_a_command, "sweep", *arguments), kwargs={"cwd": cwd, **files})
+    process.start()
+    yield process
+    process.join()
 
 
 def sweep(*arguments: str, cwd: Path, sleep: float = 0.0) -> tuple[int, str, str]:
     """The sweep command in this process, with stubs as its children: exit code, output, error."""
     os.environ["STUB_SLEEP"] = str(sleep)
-    with contextlib.chdir(cwd), stub.in_place():
+    with contextlib.chdir(cwd), stub.in_place(), forked_children(stub.main):
         done = CliRunner().invoke(cli.app, ["sweep", *arguments])
     if done.exception is not None and not isinstance(done.exception, ValueError):
         raise done.exception
@@ -140,12 +146,12 @@ def test_json_is_the_results_and_nothing_else(unbroken: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_resume_ends_the_same(home: Path, unbroken: Path, number: signal.Signals) -> None:
-    process = begin("s.toml", *ASK, cwd=home, sleep=0.2)
-    wait_for(lambda: epochs_done(home) >= 2)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 1
-    assert err == (
+    with begun("s.toml", *ASK, cwd=home) as process:
+        wait_for(lambda: epochs_done(home) >= 2)
+        assert process.pid is not None
+        os.kill(process.pid, number)
+    assert process.exitcode == 1
+    assert (home / "err").read_text() == (
         "error: stopped by a signal, 0 of 4 runs finished, all saved; to go on type: probekit sweep s.toml --resume\n"
     )
     states = [json.loads(path.read_text())["state"] for path in home.glob("runs/*/run.json")]
@@ -158,10 +164,9 @@ def test_a_signal_saves_and_resume_ends_the_same(home: Path, unbroken: Path, num
 
 def test_a_killed_sweep_goes_on_and_ends_the_same(home: Path, unbroken: Path) -> None:
     """Its children live on and hold their runs, so that none is trained twice at once."""
-    process = begin("s.toml", *ASK, cwd=home, sleep=0.2)
-    wait_for(lambda: epochs_done(home) >= 2)
-    process.kill()
-    process.communicate(timeout=30)
+    with begun("s.toml", *ASK, cwd=home) as process:
+        wait_for(lambda: epochs_done(home) >= 2)
+        process.kill()
     code, _, err = sweep("s.toml", "--resume", cwd=home)
     assert code == 1
     assert "expected runs/s-rt-simclr-seed0 for this command alone, found process " in err
@@ -198,13 +203,12 @@ def test_runs_brought_from_elsewhere_without_checkpoints_and_logs_are_finished(u
 
 
 def test_two_sweeps_of_one_name_never_work_at_once(home: Path) -> None:
-    process = begin("s.toml", *ASK, cwd=home, sleep=0.2)
-    wait_for(lambda: epochs_done(home) >= 1)
-    code, _, err = sweep("s.toml", "--resume", cwd=home)
-    assert code == 1
-    assert "expected sweeps/s for this command alone, found process " in err
-    process.terminate()
-    process.communicate(timeout=30)
+    with begun("s.toml", *ASK, cwd=home) as process:
+        wait_for(lambda: epochs_done(home) >= 1)
+        code, _, err = sweep("s.toml", "--resume", cwd=home)
+        assert code == 1
+        assert "expected sweeps/s for this command alone, found process " in err
+        process.terminate()
 
 
 def test_what_fails_does_not_stop_the_rest(home: Path) -> None:

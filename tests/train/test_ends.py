@@ -22,6 +22,7 @@ from probekit.train.signals import stop_on_signals
 from tests.commands.typed import typed
 from tests.datasets import RUN, small_shapes
 from tests.forked import SERVER, probekit
+from tests.forked import typed as typed_in_child
 
 SMALL = ["--batch-size", "8", "--set", "model.width=2", "--set", "train.eval_every=9999", "--name", "run"]
 LONG = ["--epochs", "5000", *SMALL]
@@ -39,7 +40,7 @@ def talkative(*arguments: str, cwd: Path) -> None:
     """In a child: `probekit ARGUMENTS`, with more lines a second, into the two pipes of its folder."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
     live.PLAIN_EVERY = 0.2
-    probekit(*arguments, cwd=cwd, out=cwd / "out", err=cwd / "err")
+    typed_in_child(probekit, *arguments, cwd=cwd, out=cwd / "out", err=cwd / "err")
 
 
 @contextmanager
