@@ -5,6 +5,7 @@ import warnings
 import zipfile
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from torch import Tensor
 
 from probekit.models.inert_pickle import Placeholder, reader
 from probekit.models.tensor_files import read_tensors
-from probekit.visible import first_line
+from probekit.run import Run, how_far
+from probekit.visible import first_line, some
 
 # Parts of names that are wrappers': of DataParallel, torch.compile, FSDP, checkpointed activations.
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
 LARGEST = 2**40  # bytes of a header
 PIECE = 2**20  # bytes that are read at once
+PACKED = 10  # times its size an archive may hold; torch itself packs no more than a script's text
 DEEPEST = 16  # dictionaries in dictionaries
 BEGINNINGS = {
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself, which `git lfs pull` fetches",
@@ -32,7 +35,6 @@ BEGINNINGS = {
 }
 MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's number at the beginning of its files that are no zip archives
 ZIP = b"PK\x03\x04"
-SHOWN = 3  # names in a message
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class Checkpoint:
         tables: Every dictionary of tensors in it, by where it stands: "", "state_dict", "teacher", ...
         spec: That of the encoder, if it is a file of probekit.
         key: Which of several networks in it is meant, a part of the names: "student"; None for the best.
+        after: How far the run was whose file it is, in words; "" where it lies in the folder of none.
     """
 
     path: Path
     tables: dict[str, dict[str, Tensor]]
     spec: dict[str, Any] | None
     key: str | None = None
+    after: str = ""
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -72,13 +76,24 @@ def read_checkpoint(path: Path) -> Checkpoint:
     with path.open("rb") as file_:
         head = file_.read(512)
     unknown: list[str] = []
-    tree, spec = _read_safetensors(path) if _is_safetensors(head) else _read_torch(path, head, unknown)
+    tree, header = _read_safetensors(path) if _is_safetensors(head) else _read_torch(path, head, unknown)
     tables = {where: unwrapped(table) for where, table in _tables(tree)}
     if not tables:
         objects = f" beside objects of other code ({some(sorted(set(unknown)))})" if unknown else ""
         hint = "; where you trust it, save them alone: torch.save(model.state_dict(), FILE)" if unknown else ""
         raise ValueError(f"expected tensors by their names in {path}, found none{objects}{hint}")
-    return Checkpoint(path, tables, spec, key)
+    return Checkpoint(path, tables, None if header is None else header["spec"], key, _after(path, header))
+
+
+def _after(path: Path, header: Mapping[str, Any] | None) -> str:
+    """How far the run was in whose folder a file with our header lies."""
+    run = next((run for run in map(Run, path.parents[:2]) if run.json.exists()), None)
+    epoch = None if header is None else header.get("epoch")
+    if run is None or not isinstance(epoch, int):
+        return ""
+    with suppress(ValueError):  # of a folder that is damaged elsewhere
+        return how_far(run.read(), epoch)
+    return ""
 
 
 def unwrapped(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,13 +107,7 @@ def without_wrappers(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
-def some(names: list[str]) -> str:
-    """The first few, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
     try:
         with safe_open(path, framework="pt") as file:
             ours = '"crc32"' in (file.metadata() or {}).get("probekit", "")
@@ -108,7 +117,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None
     if not ours:
         return tensors, None
     header, tensors = read_tensors(path)  # with its checksum
-    return tensors, _spec(header)
+    return tensors, _ours(header)
 
 
 def _is_safetensors(head: bytes) -> bool:
@@ -116,7 +125,7 @@ def _is_safetensors(head: bytes) -> bool:
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < LARGEST
 
 
-def _read_torch(path: Path, head: bytes, unknown: list[str]) -> tuple[Any, dict[str, Any] | None]:
+def _read_torch(path: Path, head: bytes, unknown: list[str]) -> tuple[Any, Mapping[str, Any] | None]:
     if kind := _no_checkpoint(path, head):
         raise ValueError(f"expected a checkpoint of torch.save or safetensors in {path}, found {kind}")
     try:
@@ -129,12 +138,11 @@ def _read_torch(path: Path, head: bytes, unknown: list[str]) -> tuple[Any, dict[
         raise ValueError(f"expected a whole checkpoint in {path}, found a file torch cannot read: {reason}") from error
     if not isinstance(tree, Mapping):
         return tree, None
-    header: Any = tree.get("encoder_header")
-    spec = _spec(header)
-    if spec is None or not isinstance(tree.get("method"), Mapping):
-        return tree, spec
+    header = _ours(tree.get("encoder_header"))
+    if header is None or not isinstance(tree.get("method"), Mapping):
+        return tree, header
     kept = f"{header.get('kept', 'encoder')}."
-    return {"method": {k: v for k, v in tree["method"].items() if str(k).startswith(kept)}}, spec
+    return {"method": {k: v for k, v in tree["method"].items() if str(k).startswith(kept)}}, header
 
 
 def _no_checkpoint(path: Path, head: bytes) -> str:
@@ -154,6 +162,9 @@ def _no_archive(path: Path) -> str:
     """What a zip archive is that torch.save did not write."""
     try:
         with zipfile.ZipFile(path) as archive:
+            unpacked, size = sum(record.file_size for record in archive.infolist()), path.stat().st_size
+            if unpacked > PACKED * size:  # a bomb of a few bytes would be unpacked for hours
+                return f"an archive of {unpacked:,} bytes packed into {size:,}"
             names, damaged = archive.namelist(), _damaged(archive)
     except Exception as error:  # whatever the bytes make of the reader
         return f"an archive that is cut short or damaged: {first_line(error)}"
@@ -185,10 +196,10 @@ def _damaged(archive: zipfile.ZipFile) -> list[str]:
     return found
 
 
-def _spec(header: Any) -> dict[str, Any] | None:
-    """That of the encoder, if a header is one of probekit."""
+def _ours(header: Any) -> Mapping[str, Any] | None:
+    """A header, if it is one of probekit with the spec of its encoder."""
     spec = header.get("spec") if isinstance(header, Mapping) else None
-    return spec if isinstance(spec, dict) and "channels" in spec else None
+    return header if isinstance(spec, dict) and "channels" in spec else None
 
 
 def _tables(tree: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:

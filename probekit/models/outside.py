@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from probekit.models.torchvision_operators import import_module
-from probekit.visible import first_line
+from probekit.visible import first_line, some
 
 INSTALLED = {"site-packages", "dist-packages"}  # folders of others' code, which may lie below the working directory
 
@@ -68,8 +68,7 @@ def _draw_anew(module: nn.Module) -> None:
             reset()
             continue
         for tensor in layer.parameters(recurse=False):
-            if not is_lazy(tensor):
-                tensor.copy_(tensor.flatten()[torch.randperm(tensor.numel()).to(tensor.device)].view_as(tensor))
+            tensor.copy_(tensor.flatten()[torch.randperm(tensor.numel()).to(tensor.device)].view_as(tensor))
 
 
 def code_of(name: str) -> str:
@@ -133,6 +132,11 @@ def make_outside(name: str) -> nn.Module:
         raise ValueError(f"{name} cannot be made: {type(error).__name__}: {first_line(error)}") from error
     if not isinstance(made, nn.Module):
         raise ValueError(f"expected that {name} returns a torch.nn.Module, found {type(made).__name__}")
+    if lazy := [key for key, tensor in (*made.named_parameters(), *made.named_buffers()) if is_lazy(tensor)]:
+        raise ValueError(
+            f"expected weights of known shapes from {name}, found none yet in {some(lazy)}; "
+            f"in {function} pass some images through it before it is returned"
+        )
     return made
 
 

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probekit.models.checkpoint import Checkpoint, some, unwrapped, without_wrappers
+from probekit.models.checkpoint import Checkpoint, unwrapped, without_wrappers
 from probekit.models.encoder import Encoder
 from probekit.models.key_styles import CONSTANTS, STYLES, TOKENS, Rename, rank
 from probekit.models.normalise import TABLES, known_normalisation, normalisation
 from probekit.models.positions import POSITIONS, fit_positions
+from probekit.visible import short, some
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # others are parts of quantised weights
 
@@ -38,6 +39,7 @@ class Match:
         unexpected: Names of the others in that dictionary.
         changed: What was made of tensors of another shape: "conv1.weight: 3 channels summed".
         misshapen: Names of those that fit in no way: they are random, too.
+        after: How far the run was whose file it is: "epoch 3 of 45, interrupted"; "" for a file that lies elsewhere.
     """
 
     file: str
@@ -50,6 +52,7 @@ class Match:
     unexpected: list[str]
     changed: list[str]
     misshapen: list[str]
+    after: str = ""
 
     @property
     def mark(self) -> str:
@@ -63,12 +66,13 @@ class Match:
 
     def lines(self) -> list[str]:
         """For the reader."""
-        found = [f"weights: {self.matched} of {self.total} tensors from {self.file} ({self.where})"]
+        after = f", {self.after}" if self.after else ""
+        found = [f"weights: {self.matched} of {self.total} tensors from {self.file}{after} ({short(self.where)})"]
         if self.mark:
             found[0] += f"; {self.mark}"
         found += [
             f"  as many stand {f'under {key}' if key else 'at the top level'}: {self.file}:{key} takes those"
-            for key in self.others
+            for key in map(short, self.others)
         ]
         lists = {"missing": self.missing, "of another shape": self.misshapen, "not used": self.unexpected}
         found += [f"  {what}: {some(names)}" for what, names in lists.items() if names]
@@ -127,6 +131,7 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, allow_missing: boo
         unexpected=[n for n, v in table.items() if n not in theirs.values() and v.is_floating_point()],
         changed=changed,
         misshapen=misshapen,
+        after=checkpoint.after,
     )
     if not allow_missing or not match.matched:
         _check(match, encoder, _beyond(match.unexpected, place.at, theirs.values()))
@@ -207,8 +212,8 @@ def _best(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> tuple[_Place,
     if not any(place.score for place in meant) and most:
         keys = sorted({place.key for place in places if place.score == most})
         raise ValueError(
-            f"expected weights under {key!r} in {checkpoint.path}, found them under {some(keys)}; "
-            f"{checkpoint.path}:{keys[0]} takes those"
+            f"expected weights under {short(str(key))!r} in {checkpoint.path}, found them under {some(keys)}; "
+            f"{checkpoint.path}:{short(keys[0])} takes those"
         )
     best = max(meant, key=lambda place: (place.score, rank(place.key)))
     others = {place.key: place for place in places if place.score == best.score > 0 and place.key != best.key}

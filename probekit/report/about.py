@@ -18,8 +18,8 @@ def about_section(run: Mapping[str, Any], key: str) -> Section:
     source = f"Read from {Path(run['path']) / 'run.json'}."
     fields = {name: run[name] for name in ("state", "created", "device", "threads", "commit")}
     weights = run.get("weights")
-    if isinstance(weights, Mapping) and weights.get("mark"):
-        fields["weights that it starts from"] = f"{weights.get('file')}, {weights['mark']}"
+    if isinstance(weights, Mapping) and (told := [str(weights[key]) for key in ("after", "mark") if weights.get(key)]):
+        fields["weights that it starts from"] = ", ".join((str(weights.get("file")), *told))
     facts = {**fields, "dataset": run["dataset"]["path"], "content hash": run["dataset"]["hash"], **run["versions"]}
     blocks: list[Block] = [
         _facts(f"{key}-run", "Run and versions", source, facts),

@@ -22,6 +22,7 @@ from probekit.cli import app
 from probekit.commands.adopt import build_outside
 from probekit.config import resolve
 from probekit.models import Encoder, build_encoder, load_encoder, save_encoder
+from probekit.models.checkpoint import read_checkpoint
 from probekit.models.outside import code_of, make_outside
 from probekit.registry import METHODS, get
 from probekit.run import Run
@@ -91,6 +92,13 @@ class Meta(Map):
 class Empty(Map):
     def forward(self, x):
         return self.conv(x)[:, :0]
+
+class Infinite(Map):
+    def forward(self, x):
+        return self.conv(x) / 0
+
+def Lazy():
+    return nn.Sequential(nn.LazyConv2d(4, 4, 4), nn.BatchNorm2d(4))
 
 class Mapless(Map):
     def forward(self, x):
@@ -398,6 +406,11 @@ def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
             "expected features of one dimension or more from py:mine:Empty, found [2, 0, 8",
         ),
         (["--encoder", "py:mine:Mapless"], "expected Features, a map"),
+        (["--encoder", "py:mine:Infinite"], "expected finite features from py:mine:Infinite, found nan or inf"),
+        (
+            ["--encoder", "py:mine:Lazy"],
+            "expected weights of known shapes from py:mine:Lazy, found none yet in 0.weight, 0.bias; in Lazy pass",
+        ),
         (["--encoder", "py:mine:Noise"], "found others when it was asked again"),
         (["--encoder", "timm:../x"], "unknown model of timm '../x'"),
         (["--encoder", "py:mine"], "expected an encoder py:MODULE:FUNCTION"),
@@ -449,6 +462,15 @@ def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
 def test_mistakes_are_one_line_and_leave_no_folder(home: Path, arguments: list[str], says: str) -> None:
     arguments = [argument.replace("py:mine", f"py:mine_{home.name}") for argument in arguments]
     assert says in refused("probe", *QUICK, *arguments, "--data", "data/shapes.h5").replace(f"mine_{home.name}", "mine")
+    assert not Path("runs").exists()
+
+
+def test_weights_that_make_features_that_are_not_finite_are_refused_before_a_folder_is_made() -> None:
+    state = Encoder(channels=1, pooling="gap", width=4, depth=2).state_dict()
+    torch.save({name: -tensor - 1 if "var" in name else tensor for name, tensor in state.items()}, "negative.pt")
+    small = ["--set", "model.width=4", "--set", "model.depth=2", "--data", "data/shapes.h5", *QUICK]
+    message = refused("probe", "--encoder", "unet", "--weights", "negative.pt", *small)
+    assert "expected finite features from unet with the weights of negative.pt, found nan or inf" in message
     assert not Path("runs").exists()
 
 
@@ -509,7 +531,13 @@ def test_our_own_encoder_starts_a_supervised_run() -> None:
     weights = "runs/simclr-attention-shapes/encoder.safetensors"
     attention = ["--set", "model.pooling=attention"]
     done = run("pretrain", "supervised", "--data", "data/shapes.h5", "--init-from", weights, *attention, *small)
-    assert "tensors from runs/simclr-attention-shapes" in done.output.replace("\n", "")
+    assert f"tensors from {weights}, epoch 1 (" in " ".join(done.output.split())
+    source = Run(Path(weights).parent)
+    content = source.read()
+    content["config"]["train"]["epochs"] = 45
+    source.update(config=content["config"], state="interrupted")
+    for file in (source.encoder, source.checkpoints / "last.pt"):
+        assert read_checkpoint(file).after == "epoch 1 of 45, interrupted"
     line = Run(Path("runs/supervised-shapes")).read_metrics()[-1]
     assert line["loss"] > 0
     assert 0 <= line["accuracy"] <= 1

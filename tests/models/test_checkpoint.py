@@ -302,6 +302,12 @@ def scripted(path: Path) -> None:
         torch.jit.save(traced, path)
 
 
+def bomb(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02}.")
+        archive.writestr("a/data/0", bytes(4_000_000))
+
+
 def cut(path: Path) -> None:
     torch.save(TENSORS, path)
     path.write_bytes(path.read_bytes()[:600])
@@ -327,6 +333,7 @@ NO_CHECKPOINTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "npy": (lambda path: np.save(path.open("wb"), np.ones(3)), "an array of NumPy"),
     "TorchScript": (scripted, r"a TorchScript archive; save its weights alone: torch.save\(torch.jit.load"),
     "zip": (lambda path: zipfile.ZipFile(path, "w").writestr("a.txt", "a"), "a zip archive of something else"),
+    "bomb": (bomb, "an archive of 4,000,00. bytes packed into 4,"),
     "gzip": (lambda path: path.write_bytes(b"\x1f\x8b" + bytes(20)), "a gzip archive"),
     "pickle": (lambda path: path.write_bytes(pickle.dumps(TENSORS)), "a pickle that is none of torch.save"),
     "cut": (cut, "an archive that is cut short"),

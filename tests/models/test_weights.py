@@ -325,6 +325,17 @@ def test_wrappers_are_left_out_wherever_they_stand(wrapper: str, tmp_path: Path)
     assert torch.equal(into(x).pooled, source(x).pooled)
 
 
+def test_a_name_that_would_fill_the_screen_is_cut(tmp_path: Path) -> None:
+    """Before the weights, in another place that has as many, and of what is not used."""
+    source = encoder(seed=2)
+    first, second = ({f"{c * 10_000}.{name}": tensor for name, tensor in state(source).items()} for c in "ab")
+    torch.save({**first, **second, "c" * 10_000: torch.ones(1)}, tmp_path / "a.pt")
+    match = load(tmp_path / "a.pt", encoder())
+    assert match.matched == match.total
+    assert len(match.lines()) == 3
+    assert max(map(len, match.lines())) < 500
+
+
 def test_names_that_would_become_one_stay() -> None:
     assert unwrapped({"a.module.b": 1, "a.b": 2}) == {"a.module.b": 1, "a.b": 2}
 
