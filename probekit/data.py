@@ -129,7 +129,7 @@ def read_chunks(info: DatasetInfo, name: str, *, stop: int | None = None) -> Ite
     n = split.n if stop is None else stop
     step = max(1, CHUNK_BYTES // (split.height * split.width * split.channels) // CHUNK_ROWS) * CHUNK_ROWS
     for start in range(0, n, step):
-        yield read_split(info.path, name, start=start, stop=min(start + step, n)).images
+        yield read_split(info.path, name, start=start, stop=min(start + step, n), columns=False).images
 
 
 def to_device(images: NDArray[np.uint8], device: torch.device, *, max_size: int) -> Tensor:

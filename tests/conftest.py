@@ -6,10 +6,13 @@ A test marked `gpu` needs a GPU (`pytest -m gpu` runs these alone), and is skipp
 import os
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
+import typer.main
+import typer.testing
 from hypothesis import settings
 from matplotlib.figure import Figure
 
@@ -58,6 +61,16 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
     """Nothing here outlives a power cut; tests of fsync put their own in its place."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_command_line() -> Iterator[None]:
+    """What typer makes of the app, once rather than at every call."""
+    command = cache(typer.main.get_command)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", command)
+        patch.setattr(typer.testing, "_get_command", command)
         yield
 
 

@@ -74,7 +74,14 @@ def read_info(path: Path) -> DatasetInfo:
 
 
 def read_split(
-    path: Path, split: str, *, start: int = 0, stop: int | None = None, images: bool = True, masks: bool = False
+    path: Path,
+    split: str,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    images: bool = True,
+    masks: bool = False,
+    columns: bool = True,
 ) -> Split:
     """Reads rows [start, stop) of a split, checked.
 
@@ -85,6 +92,7 @@ def read_split(
         stop: One past the last row; None is the end.
         images: Read the images; without, there are none of them in the result.
         masks: Also read the masks.
+        columns: Read labels and factors; without, there are none of them in the result.
 
     Raises:
         ValueError: If the file is malformed, has no such split, or the rows lie outside it.
@@ -94,8 +102,9 @@ def read_split(
         rows = _rows(info, split, start, stop)
         group = file[split]
         sums = read_sums(group)
-        labels = _labels(info, group, rows, sums)
-        factors = {name: read_rows(group, f"factors/{name}", rows, sums) for name in info.splits[split].factors}
+        labels = _labels(info, group, rows, sums) if columns else None
+        names = info.splits[split].factors if columns else ()
+        factors = {name: read_rows(group, f"factors/{name}", rows, sums) for name in names}
         shape = _shape(info.splits[split])
         pixels = _images(info.splits[split], group, rows, sums) if images else np.empty((0, *shape), np.uint8)
         mask = read_rows(group, "masks", rows, sums) if masks and info.splits[split].masked else None

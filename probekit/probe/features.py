@@ -118,12 +118,12 @@ def _device(encoder: object, images: Images) -> torch.device:
 @contextmanager
 def eval_mode(encoder: object) -> Iterator[None]:
     """Eval mode inside; afterwards every submodule is as it was (a frozen part may differ)."""
-    modules = list(encoder.modules()) if isinstance(encoder, nn.Module) else []
-    before = [module.training for module in modules]
-    for module in modules:
+    modules = encoder.modules() if isinstance(encoder, nn.Module) else []
+    trained = [module for module in modules if module.training]
+    for module in trained:
         module.training = False
     try:
         yield
     finally:
-        for module, training in zip(modules, before, strict=True):
-            module.training = training
+        for module in trained:
+            module.training = True

@@ -34,7 +34,7 @@ from probekit.run import Run
 from tests.datasets import edited, noise_npz
 
 SMALL = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
-OPTIONS = HeatmapOptions(n=10, passes=4, device="cpu")
+OPTIONS = HeatmapOptions(n=4, passes=2, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,23 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def whole(home: Path) -> dict[str, Any]:
+    """All of `heatmap whole`, once: a run like conrec-rect-tri, with every look, score and picture."""
+    shutil.copytree(home / "runs/conrec-rect-tri", home / "runs/whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        return heatmap("whole", n=10, passes=4)
+
+
 @pytest.fixture(autouse=True)
-def at_home(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def at_home(
+    request: pytest.FixtureRequest,
+    home: Path,
+    whole: dict[str, Any],
+    plain_pictures: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """In that folder, where only tests marked `pictures` draw what takes half of the time."""
     monkeypatch.chdir(home)
     if not request.node.get_closest_marker("pictures"):
@@ -85,8 +100,8 @@ def by_name(result: dict[str, Any], name: str, target: str = "") -> dict[str, An
     return dict(row)
 
 
-def test_every_table_has_its_baselines_and_its_ceiling() -> None:
-    result = heatmap("conrec-rect-tri")
+def test_every_table_has_its_baselines_and_its_ceiling(whole: dict[str, Any]) -> None:
+    result = whole
     names = {row["name"] for row in result["rows"]}
     assert names >= set(BASELINES) | set(DEFAULT_LOOKS) | {"-gradcam-ssl", "ceiling"}
     assert names >= {f"{name}, random weights" for name in DEFAULT_LOOKS}
@@ -108,7 +123,7 @@ def test_every_table_has_its_baselines_and_its_ceiling() -> None:
 
 def test_the_ceiling_is_the_true_evidence_seen_through_the_grid() -> None:
     """OpenCV enlarges it: its cells are the means of 4 px x 4 px."""
-    result = heatmap("simclr-rect-tri", looks=("cam",), passes=0)
+    result = heatmap("simclr-rect-tri", looks=("cam",), n=10, passes=0)
     with h5py.File("data/rect-tri.h5") as file:
         evidence = file["test/masks"][:] >> 2 & 1  # bit 2: of the corners
     shares = []
@@ -142,46 +157,43 @@ def test_maps_of_random_weights_explain_the_random_networks_own_probe(monkeypatc
     assert not torch.allclose(seen["trained"][1], seen["random"][1], rtol=0.1)
 
 
-def test_scores_that_ask_the_encoder_again() -> None:
-    result = heatmap("conrec-rect-tri")
-    uniform = by_name(result, "uniform")
+def test_scores_that_ask_the_encoder_again(whole: dict[str, Any]) -> None:
+    uniform = by_name(whole, "uniform")
     for score in ("average_drop", "average_increase", "average_gain"):
         assert uniform["faithfulness"][""][score]["mean"] == 0, "a map of ones hides nothing"
     assert uniform["swap"].keys() == {"corner", "triangle"}
-    assert by_name(result, "cam", "corner")["swap"].keys() == {"corner"}
-    assert by_name(result, "cam", "corner")["randomisation"]["stages"] == [
+    assert by_name(whole, "cam", "corner")["swap"].keys() == {"corner"}
+    assert by_name(whole, "cam", "corner")["randomisation"]["stages"] == [
         "head",
         "pooling",
         "level 3",
         "level 2",
         "level 1",
     ]
-    assert by_name(result, "uniform")["randomisation"] is None
-    without = heatmap("conrec-rect-tri", passes=0)
+    assert by_name(whole, "uniform")["randomisation"] is None
+    without = heatmap("conrec-rect-tri", looks=("cam",), n=2, passes=0)
     assert all(not row["faithfulness"] and not row["swap"] for row in without["rows"])
     assert [line for line in without["left_out"] if "--passes 0" in line]
 
 
 def test_the_same_command_gives_the_same_numbers() -> None:
-    first, again = heatmap("simclr-rect-tri"), heatmap("simclr-rect-tri")
+    first, again, other = (heatmap("simclr-rect-tri", n=2, passes=1, seed=seed) for seed in (0, 0, 1))
     for result in (first, again):
         del result["seconds"]
     assert first == again
-    assert first != heatmap("simclr-rect-tri", seed=1)
+    assert first["rows"] != other["rows"]
 
 
 @pytest.mark.pictures
-def test_files_are_as_promised(home: Path) -> None:
-    run = home / "runs/conrec-rect-tri"
-    shutil.rmtree(run / "results", ignore_errors=True)
-    result = heatmap("conrec-rect-tri")
-    assert json.loads((run / "results/heatmap.json").read_text()) == result
+def test_files_are_as_promised(home: Path, whole: dict[str, Any]) -> None:
+    run = home / "runs/whole"
+    assert json.loads((run / "results/heatmap.json").read_text()) == whole
     assert (run / "figures/heatmap.png").stat().st_size > 10_000
     assert (run / "figures/swap.png").stat().st_size > 10_000
-    assert result["command"] == "probekit heatmap conrec-rect-tri --n 10 --passes 4 --device cpu"
+    assert whole["command"] == "probekit heatmap whole --n 10 --passes 4 --device cpu"
     assert (run / "figures/views-rect-tri.png").stat().st_size > 10_000, "ConRec has a decoder"
     last = (run / "figures/views-rect-tri.png").read_bytes()
-    heatmap("conrec-rect-tri", data="data/rect-tri.h5", checkpoint="best_val")
+    heatmap("whole", data="data/rect-tri.h5", checkpoint="best_val", looks=("cam",), n=2, passes=0)
     assert (run / "figures/views-rect-tri.png").read_bytes() == last, "the pictures of two checkpoints stay apart"
     assert (run / "figures/views-rect-tri-best_val.png").exists()
     assert (run / "results/heatmap-best_val-rect-tri.json").exists()
@@ -190,18 +202,18 @@ def test_files_are_as_promised(home: Path) -> None:
 def test_another_commands_results_are_kept(home: Path) -> None:
     """The same command replaces its own results, another one takes the next number."""
     run = home / "runs/simclr-rect-tri"
-    first = heatmap("simclr-rect-tri", looks=("cam",), n=4, passes=0)
+    first = heatmap("simclr-rect-tri", looks=("cam",), n=2, passes=0)
     (path,) = [
         p for p in (run / "results").glob("heatmap*.json") if json.loads(p.read_text())["command"] == first["command"]
     ]
-    again = heatmap("simclr-rect-tri", looks=("cam",), n=4, passes=0)
-    other = heatmap("simclr-rect-tri", looks=("gradcam",), n=4, passes=0)
+    again = heatmap("simclr-rect-tri", looks=("cam",), n=2, passes=0)
+    other = heatmap("simclr-rect-tri", looks=("gradcam",), n=2, passes=0)
     kept = {p.name: json.loads(p.read_text())["command"] for p in (run / "results").glob("heatmap*.json")}
     assert kept[path.name] == again["command"]
     assert sorted(kept.values()).count(again["command"]) == 1
     assert other["command"] in kept.values()
     path.write_text("{")  # half a file, of whoever's: the work is not lost for it, and it is not replaced
-    heatmap("simclr-rect-tri", looks=("cam",), n=4, passes=0)
+    heatmap("simclr-rect-tri", looks=("cam",), n=2, passes=0)
     assert path.read_text() == "{"
     path.unlink()
 
@@ -277,7 +289,7 @@ def test_random_networks_are_not_the_runs_own_first_weights() -> None:
     unlearned = ["--seed", "1", "--set", "optimizer.lr=1e-9", "--data", "data/rect-tri.h5", "--name", "one"]
     done = CliRunner().invoke(app, ["pretrain", "conrec", *SMALL, *unlearned])
     assert done.exit_code == 0, done.output
-    found = by_name(heatmap("one", looks=("attention",), passes=1), "attention")["randomisation"]
+    found = by_name(heatmap("one", looks=("attention",), n=10, passes=1), "attention")["randomisation"]
     assert found["stages"][1] == "pooling"
     assert found["cascade"][1] < 0.8
 
@@ -325,11 +337,9 @@ def test_the_terminal_shows_every_table_and_what_was_left_out() -> None:
 
 def test_the_report_takes_what_was_written(home: Path) -> None:
     """The real file has the shape that the report checks, and its scores stand on the page."""
-    shutil.rmtree(home / "runs/conrec-rect-tri/results", ignore_errors=True)
-    heatmap("conrec-rect-tri")
-    done = CliRunner().invoke(app, ["report", "conrec-rect-tri"])
+    done = CliRunner().invoke(app, ["report", "whole"])
     assert done.exit_code == 0, done.output
-    page = (home / "runs/conrec-rect-tri/report.html").read_text()
+    page = (home / "runs/whole/report.html").read_text()
     for title in (
         "Heatmaps: heatmap.png",
         "Scores against the evidence of corner",
@@ -339,7 +349,7 @@ def test_the_report_takes_what_was_written(home: Path) -> None:
         "-gradcam-ssl, random weights",
     ):
         assert title in page
-    assert "probekit heatmap conrec-rect-tri --n 10 --passes 4 --device cpu" in page
+    assert "probekit heatmap whole --n 10 --passes 4 --device cpu" in page
 
 
 @pytest.mark.parametrize(
