@@ -123,7 +123,8 @@ def adopt(
     if weights is not None:
         check_pooling(weights, encoder)
     match = None if weights is None else load_weights(encoder, weights, allow_missing=asked.allow_missing)
-    _check_finite(asked, encoder, info)
+    if weights is not None:
+        check_takes(encoder, shrunk_size(info.first.height, info.first.width, MAX_SIZE))
     for line in match.lines() if match else [_no_file(asked.encoder, asked.seed)]:
         console.print(line)
     console.print(
@@ -137,7 +138,10 @@ def _build(asked: Outside, typed: Mapping[str, Any], checkpoint: Checkpoint | No
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(asked.seed)
         if backbone.startswith("py:"):
-            return build_outside(backbone, _trial(info), normalisation(name, backbone, info.first.channels))
+            images = to_device(
+                read_split(info.path, info.first.name, stop=TRIAL).images, torch.device("cpu"), max_size=MAX_SIZE
+            )
+            return build_outside(backbone, images.float() / 255, normalisation(name, backbone, info.first.channels))
         if backbone != "unet" and not backbone.startswith("timm:"):
             raise ValueError(f"expected --encoder timm:NAME, py:MODULE:FUNCTION or unet, found {backbone!r}")
         if name == "auto":
@@ -155,22 +159,6 @@ def _build(asked: Outside, typed: Mapping[str, Any], checkpoint: Checkpoint | No
         if backbone != "unet":
             check_takes(encoder, size)
         return encoder
-
-
-def _trial(info: DatasetInfo) -> Tensor:
-    """The first images, `[B, C, H, W]` in [0, 1]."""
-    images = read_split(info.path, info.first.name, stop=TRIAL).images
-    return to_device(images, torch.device("cpu"), max_size=MAX_SIZE).float() / 255
-
-
-@torch.no_grad()
-def _check_finite(asked: Outside, encoder: Encoder, info: DatasetInfo) -> None:
-    """Refuses weights that are finite, and yet too large for finite features."""
-    if not encoder.eval()(_trial(info)).pooled.isfinite().all():
-        source = f"{asked.encoder}{'' if asked.weights is None else f' with the weights of {asked.weights}'}"
-        raise ValueError(
-            f"expected finite features from {source}, found nan or inf for the first images of {info.path}"
-        )
 
 
 def build_outside(name: str, images: Tensor, normalise: dict[str, list[float]] | None) -> Encoder:
@@ -199,6 +187,8 @@ def build_outside(name: str, images: Tensor, normalise: dict[str, list[float]] |
             f"expected the same features of the same images from {name}, found others when it was asked again; "
             "is something random left on in eval mode?"
         )
+    if not second.isfinite().all():
+        raise ValueError(f"expected finite features from {name}, found nan or inf for images {list(images.shape)}")
     stride = math.ceil(images.shape[2] / cells) if cells else 1
     encoder = Encoder(
         channels=images.shape[1],

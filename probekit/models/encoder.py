@@ -167,20 +167,23 @@ def check_takes(encoder: Encoder, size: tuple[int, int]) -> None:
     """Passes an image of (height, width) through an encoder in eval mode, before anything is made for it.
 
     Raises:
-        ValueError: If it fails: some backbones halve small images to nothing.
+        ValueError: If it fails, as some backbones halve small images to nothing, or its features are not finite, as
+            finite weights may be too large, or variances below 0.
     """
-    training = encoder.training
+    training, name = encoder.training, encoder.spec.get("backbone", "the U-Net")
     try:
         place = next((weight.device for weight in encoder.state_dict().values()), None)  # a user's may have none
-        encoder.eval()(torch.zeros(1, encoder.spec["channels"], *size, device=place))
+        found = encoder.eval()(torch.zeros(1, encoder.spec["channels"], *size, device=place))
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"{encoder.spec['backbone']} fails on images of {size[0]}x{size[1]}: {reason}; "
+            f"{name} fails on images of {size[0]}x{size[1]}: {reason}; "
             "for larger ones type: probekit import SOURCE --size 224"
         ) from error
     finally:
         encoder.train(training)
+    if not found.pooled.isfinite().all():
+        raise ValueError(f"expected finite features from {name}, found nan or inf; are its weights those of another?")
 
 
 def build_encoder(spec: dict[str, Any]) -> Encoder:

@@ -106,6 +106,8 @@ def pretrain(
     notes += overridden(overrides, options) + size_notes(config, train.images, given)
     model = _prepare(config, train, info, place)
     match = start_from_weights(model, config, console)
+    if match is not None:  # before a folder is made
+        check_takes(model.encoder, shrunk(train.images, config.data.max_size))
     folder = runs / (name or free_name("-".join((method, *branches, data.stem)), runs))
     run = create_run(folder, _record(config, info, place) | {"weights": match}, overwrite=overwrite)
     chosen = "" if preset else f" (the default on a {'GPU' if place.type == 'cuda' else 'CPU'})"

@@ -469,9 +469,12 @@ def test_weights_that_make_features_that_are_not_finite_are_refused_before_a_fol
     state = Encoder(channels=1, pooling="gap", width=4, depth=2).state_dict()
     torch.save({name: -tensor - 1 if "var" in name else tensor for name, tensor in state.items()}, "negative.pt")
     small = ["--set", "model.width=4", "--set", "model.depth=2", "--data", "data/shapes.h5", *QUICK]
-    message = refused("probe", "--encoder", "unet", "--weights", "negative.pt", *small)
-    assert "expected finite features from unet with the weights of negative.pt, found nan or inf" in message
-    assert not Path("runs").exists()
+    for command in (
+        ["probe", "--encoder", "unet", "--weights", "negative.pt"],
+        ["pretrain", "simclr", "--init-from", "negative.pt", "--batch-size", "8"],
+    ):
+        assert "expected finite features from the U-Net, found nan or inf" in refused(*command, *small)
+        assert not Path("runs").exists()
 
 
 def test_images_too_small_for_a_backbone_are_refused_before_a_folder_is_made() -> None:
