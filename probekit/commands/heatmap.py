@@ -18,7 +18,7 @@ from probekit.commands.pooled import open_encoder, pool_warnings
 from probekit.commands.probe import dataset_of
 from probekit.commands.results import place_for
 from probekit.commands.show import draw_run
-from probekit.commands.sources import NOTHING_RANDOM
+from probekit.commands.sources import said_of_random
 from probekit.commands.subjects import PROTOCOL, Subjects
 from probekit.data import check_channels, check_divisible, to_device
 from probekit.device import choose_device
@@ -36,6 +36,8 @@ from probekit.heatmaps.truth import Truth, read_truth
 from probekit.probe.features import BATCH_SIZE, extract
 from probekit.registry import LOOKS, nearest
 from probekit.run import Run, encoder_file, how_far, write_json
+
+NO_HEAD = "no projection head here, so gradcam-ssl contrasts the embedding itself"
 
 
 @dataclass(frozen=True)
@@ -171,11 +173,11 @@ def _prepare(
         len(info.classes),
         Context(window=options.window, stride=options.stride, seed=options.seed),
     )
-    if not subjects.has_head:
-        console.print("note: no projection head here, so gradcam-ssl contrasts the embedding itself")
-    trained, random = subjects.trained(encoder), subjects.beside(encoder, options.seed)
-    if random is None:
-        console.print(f"note: {NOTHING_RANDOM}")
+    trained = subjects.trained(encoder)
+    drawn, random = subjects.beside(encoder, options.seed) or (None, None)
+    notes = [*([] if subjects.has_head else [NO_HEAD]), *said_of_random(drawn, options.seed)]
+    for note in notes:
+        console.print(f"note: {note}")
     labels = _labels(truth, trained, subjects, device)
     target = options.target or ("pair" if truth.siblings else "margin")
     siblings = {factor: placed(sibling.images) for factor, sibling in truth.siblings.items()}
@@ -203,6 +205,7 @@ def _prepare(
         "size": list(truth.split.images.shape[1:3]),
         "target": target if labels is not None else None,
         "protocol": PROTOCOL if labels is not None else None,
+        "notes": notes,
     }
     return work, settings, subjects.decodes
 

@@ -108,15 +108,22 @@ def sources(
         return
     size = shrunk_size(info.first.height, info.first.width, header["max_size"])
     found = random_embedder(run, header, checkpoint, seed, device, beside=embedder.network(), size=size)
-    if found is None:
-        say(NOTHING_RANDOM)
-    else:
-        drawn, untrained = found
-        if drawn != seed:
-            say(f"{RANDOM}: of seed {drawn}, since those of seed {seed} are the encoder's own")
+    for line in said_of_random(None if found is None else found[0], seed):
+        say(line)
+    if found is not None:
+        untrained = found[1]
         yield Source(RANDOM, "floor", lambda split: untrained(info, split), network=untrained.network)
     for title, floor in FLOORS.items():
         yield Source(title, "floor", lru_cache(_of_images(info, floor.features)), floor.protocol)
+
+
+def said_of_random(drawn: int | None, seed: int) -> list[str]:
+    """What is to be said of random weights of the seed `drawn` where `seed` was asked for; None is without any."""
+    if drawn is None:
+        return [NOTHING_RANDOM]
+    if drawn != seed:
+        return [f"{RANDOM}: of seed {drawn}, since those of seed {seed} are the encoder's own"]
+    return []
 
 
 def _of_images(

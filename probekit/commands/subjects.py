@@ -86,13 +86,13 @@ class Subjects:
         """The run's encoder."""
         return self._subject(encoder, self.method, with_probe=True)
 
-    def beside(self, encoder: Encoder, seed: int) -> Subject | None:
-        """What `untrained_beside` finds beside the run's encoder, with a probe of its own."""
+    def beside(self, encoder: Encoder, seed: int) -> tuple[int, Subject] | None:
+        """What `untrained_beside` finds beside the run's encoder: its seed, and it with a probe of its own."""
         height, width = self.images.shape[2:]
         found = untrained_beside(
             encoder, lambda k: self._network(k)[0], seed, size=(height, width), device=self.images.device
         )
-        return None if found is None else self.random(found[0], with_probe=True)
+        return None if found is None else (found[0], self.random(found[0], with_probe=True))
 
     def random(self, seed: int, *, with_probe: bool) -> Subject:
         """The same with the plain random weights of a seed."""

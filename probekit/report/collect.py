@@ -106,7 +106,7 @@ def _results(
 def _is_of_present_weights(run: Run, result: Mapping[str, Any]) -> bool:
     """Whether a result's weights still are those of its checkpoint; also if either is not known."""
     measured = result.get("checkpoint_hash")
-    weights = encoder_file(run.path, result["checkpoint"]) if measured else run.path
+    weights = encoder_file(run.path, result["checkpoint"]) if measured and "checkpoint" in result else run.path
     return not weights.is_file() or _hash(weights, weights.stat().st_mtime_ns) == measured
 
 

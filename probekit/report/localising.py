@@ -61,7 +61,7 @@ def _numbers(run: Mapping[str, Any], found: Mapping[str, Any], key: str) -> list
     for i, factor in enumerate(factors):
         blocks += _swap(found, rows, factor, f"{key}-swap-{i}")
     blocks += _randomisation(found, rows, f"{key}-random")
-    return blocks + [Note(f"Not computed: {line}") for line in found["left_out"]]
+    return [*blocks, *map(Note, found["notes"]), *(Note(f"Not computed: {line}") for line in found["left_out"])]
 
 
 def _scores(found: Mapping[str, Any], rows: Sequence[Row], mask: str, key: str) -> Table:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from probekit.report.shapes import INTERVAL, NUMBER, Each, Maybe
+from probekit.report.shapes import INTERVAL, NUMBER, TOP5, Absent, Each, Maybe
 
 SCORE = {"value": Maybe(NUMBER), "ci": Maybe(INTERVAL)}
 FOLDS = {"mean": Maybe(NUMBER), "ci": Maybe(INTERVAL), "pooled": Maybe(NUMBER), "pooled_ci": Maybe(INTERVAL)}
@@ -21,6 +21,7 @@ FRACTIONS = {
             **ROW,
             "points": [{"fraction": NUMBER, "n": NUMBER, "accuracy": NUMBER, "ci": Maybe(INTERVAL)}],
             "complexity": Each(NUMBER),
+            "complexity_ci": Absent(Each(Maybe(INTERVAL))),
             "n_test": int,
         }
     ],
@@ -34,6 +35,8 @@ KNN = {
             "ci": Maybe(INTERVAL),
             "n": int,
             "balanced_accuracy": NUMBER,
+            "balanced_accuracy_ci": Absent(Maybe(INTERVAL)),
+            **TOP5,
             "k": Maybe(int),
             "temperature": Maybe(NUMBER),
             "monitor": [{"k": int, "temperature": NUMBER, "accuracy": NUMBER, "ci": Maybe(INTERVAL)}],
@@ -64,7 +67,16 @@ MULTILABEL = {
             "n": int,
             "undefined": int,
             "map": Each(SCORE),
-            "per_class": [{"name": str, "ap": Each(Maybe(NUMBER)), "positives": int, "difficult": int, "note": str}],
+            "per_class": [
+                {
+                    "name": str,
+                    "ap": Each(Maybe(NUMBER)),
+                    "ap_ci": Absent(Each(Maybe(INTERVAL))),
+                    "positives": int,
+                    "difficult": int,
+                    "note": str,
+                }
+            ],
         }
     ],
 }

@@ -22,9 +22,17 @@ class Each:
     shape: Any
 
 
+@dataclass(frozen=True)
+class Absent:
+    """What the value of a key looks like, if the key is there."""
+
+    shape: Any
+
+
 NUMBER = (int, float)
 MOST = 1e15  # of any number: whole ones stay exact as floats, and charts have room
 INTERVAL = [NUMBER]
+TOP5 = {"top5": Absent(NUMBER), "top5_ci": Absent(Maybe(INTERVAL))}  # of many classes
 ESTIMATE = {"mean": Maybe(NUMBER), "ci": Maybe(INTERVAL)}
 HEALTH = {
     "n": int,
@@ -61,6 +69,8 @@ PROBE = {
             "balanced_accuracy": NUMBER,
             "macro_f1": NUMBER,
             "log_loss": Maybe(NUMBER),
+            **dict.fromkeys(("balanced_accuracy_ci", "macro_f1_ci", "log_loss_ci"), Absent(Maybe(INTERVAL))),
+            **TOP5,
             "C": Maybe(NUMBER),
             "note": str,
             "classes": [str],
@@ -84,6 +94,7 @@ HEATMAP = {
     "masks": [str],
     "chance": Each(NUMBER),
     "left_out": [str],
+    "notes": [str],
     "rows": [
         {
             "name": str,
@@ -137,16 +148,18 @@ def read_result(path: Path, shape: Any) -> dict[str, Any]:
 
 def mismatch(value: Any, shape: Any, where: str = "the file") -> str | None:
     """Where a value from JSON leaves a shape, or None. Keys that a shape does not name are not looked at."""
+    if isinstance(shape, Absent):
+        return mismatch(value, shape.shape, where)
     if isinstance(shape, Maybe):
         return None if value is None else mismatch(value, shape.shape, where)
     if isinstance(shape, Mapping | Each):
         if not isinstance(value, Mapping):
             return f"expected an object in {where}, found {_name(value)}"
         inner = dict.fromkeys(value, shape.shape) if isinstance(shape, Each) else shape
-        missing = [key for key in inner if key not in value]
+        missing = [key for key, kind in inner.items() if key not in value and not isinstance(kind, Absent)]
         if missing:
             return f"expected the key {missing[0]} in {where}, found none"
-        return _first(mismatch(value[key], inner[key], f"{where}, {key}") for key in inner)
+        return _first(mismatch(value[key], kind, f"{where}, {key}") for key, kind in inner.items() if key in value)
     if isinstance(shape, list):
         if not isinstance(value, list):
             return f"expected a list in {where}, found {_name(value)}"

@@ -326,6 +326,7 @@ def test_what_cannot_be_drawn_anew_is_never_called_random(home: Path) -> None:
         assert "random weights" not in {row["name"] for row in found["rows"]}
         assert "random weights are left out: no weights of this encoder can be drawn anew" in found["notes"][0]
     look = result("heatmap", probed["run"], "--n", "4", "--passes", "2", *QUICK)
+    assert look["notes"][-1] == probed["notes"][0]
     assert {row["encoder"] for row in look["rows"]} == {"", "trained"}
     assert {row["randomisation"] is None for row in look["rows"]} == {True}
     assert [line for line in look["left_out"] if line.startswith("random weights and the check of the weights")]

@@ -378,4 +378,5 @@ def test_a_run_without_its_checkpoint_uses_the_embedding_itself(home: Path, tmp_
     for file in (home / "runs/alone/checkpoints").glob("*.pt"):
         file.unlink()
     result = heatmap("alone")
+    assert result["notes"] == ["no projection head here, so gradcam-ssl contrasts the embedding itself"]
     assert by_name(result, "gradcam-ssl")["all_zero"] == 0

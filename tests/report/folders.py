@@ -151,6 +151,7 @@ def heatmap_result(run: str, data: str, data_hash: str) -> dict[str, Any]:
         "target": "pair",
         "fill": "black",
         "seed": 0,
+        "notes": ["random weights are left out: none of this encoder can be drawn anew"],
         "command": "probekit heatmap a --seed 0",
         "seconds": 3.2,
         "probe": {"accuracy": 0.8, "ci": [0.7, 0.9], "C": 1.0, "n": 200, "protocol": "val"},

@@ -1,15 +1,18 @@
 """What is read from run folders, sound and unsound. Alone: pytest tests/report/test_collect.py."""
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from probekit.report import SCHEMA, html
+from probekit.report import SCHEMA, html, shapes
 from probekit.report.build import build
 from probekit.report.collect import collect
-from probekit.report.shapes import HEATMAP, PROBE, mismatch
+from probekit.report.section_shapes import SECTIONS
+from probekit.report.shapes import HEATMAP, PROBE, Absent, Each, Maybe, mismatch
 from probekit.run import Run, to_json
 from tests.datasets import small_shapes
 from tests.report.folders import heatmap_result, make_run, probe_result
@@ -106,6 +109,9 @@ def broken(**changes: Any) -> dict[str, Any]:
         {"ci": [-0.1, 0.5]},
         {"confusion": [[-1, 11], [5, 5]]},
         {"predicted": [99] * 20},
+        {"log_loss_ci": 1e300},
+        {"top5_ci": [0.5]},
+        {"macro_f1_ci": "<b>"},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -174,6 +180,28 @@ def test_metrics_of_another_shape_are_no_curves(tmp_path: Path) -> None:
 def test_the_shapes_are_those_that_the_commands_write() -> None:
     assert mismatch(probe_result("r", "d.h5", "ab", ["a", "b"], 1.0, 20, 0), PROBE) is None
     assert mismatch(heatmap_result("r", "d.h5", "ab"), HEATMAP) is None
+
+
+def test_a_key_that_may_be_absent_has_a_shape_where_it_is_there() -> None:
+    folder = Path(shapes.__file__).parent
+    asked = {
+        name
+        for file in ("probing.py", "further.py")
+        for name in re.findall(r'\b(?:row|found|result)\.get\("(\w+)"', (folder / file).read_text())
+    }
+    assert {"log_loss_ci", "top5", "ap_ci"} <= asked
+    assert asked - {"health"} <= set(keys([PROBE, list(SECTIONS.values())]))  # that of health is looked at apart
+
+
+def keys(shape: Any) -> Iterator[str]:
+    """Every key of a shape, however deep."""
+    if isinstance(shape, Maybe | Each | Absent):
+        yield from keys(shape.shape)
+    elif isinstance(shape, list):
+        yield from (key for inner in shape for key in keys(inner))
+    elif isinstance(shape, dict):
+        yield from shape
+        yield from (key for inner in shape.values() for key in keys(inner))
 
 
 def test_an_older_probe_is_read(tmp_path: Path) -> None:
