@@ -17,6 +17,8 @@ from probekit.run import Run, to_json
 from tests.datasets import small_shapes
 from tests.report.folders import heatmap_result, make_run, probe_result
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
 
 def test_everything_is_read(tmp_path: Path) -> None:
     content = collect([make_run(tmp_path, heatmap=True)])
