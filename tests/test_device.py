@@ -6,13 +6,16 @@ The GPUs are faked, but for the last test. Alone: pytest tests/test_device.py
 import os
 import subprocess
 import sys
+import warnings
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
 from probekit import device as devices
-from probekit.device import allow_tf32, choose_device, find_device, has_bf16, with_precision
+from probekit.device import allow_tf32, choose_device, compute_deterministically, find_device, has_bf16, with_precision
+from tests.forked import SERVER
 from tests.train.test_step import configured
 
 CPU = torch.device("cpu")
@@ -111,34 +114,28 @@ def test_tf32_is_allowed_for_each_kind_by_itself() -> None:
     assert seen == [(True, False), (False, True)]
 
 
+def settings_by_device() -> list[tuple[object, ...]]:
+    """In a child: torch's settings once computing is deterministic on a CPU, and then on a GPU."""
+    torch.backends.cudnn.benchmark = True
+    found: list[tuple[object, ...]] = []
+    for device in (CPU, torch.device("cuda", 0)):
+        with warnings.catch_warnings(action="error"):
+            compute_deterministically(device)
+        enabled, warns = (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        )
+        cudnn, fills = torch.backends.cudnn, torch.utils.deterministic.fill_uninitialized_memory
+        workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+        found.append((enabled, warns, cudnn.deterministic, cudnn.benchmark, fills, workspace))
+    return found
+
+
 def test_deterministic_computing_is_torchs_own_and_a_cpu_is_left_alone() -> None:
-    code = """
-import os, torch
-from probekit.device import compute_deterministically
-def show():
-    print(torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(),
-          torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark,
-          torch.utils.deterministic.fill_uninitialized_memory, os.environ.get("CUBLAS_WORKSPACE_CONFIG"))
-torch.backends.cudnn.benchmark = True
-compute_deterministically(torch.device("cpu"))
-show()
-compute_deterministically(torch.device("cuda", 0))
-show()
-"""
-    assert ask(code) == [
-        "False",
-        "False",
-        "False",
-        "True",
-        "True",
-        "None",
-        "True",
-        "False",
-        "True",
-        "False",
-        "False",
-        ":4096:8",
-    ]
+    with ProcessPoolExecutor(1, mp_context=SERVER) as child:
+        cpu, gpu = child.submit(settings_by_device).result()
+    assert cpu == (False, False, False, True, True, None)
+    assert gpu == (True, False, True, False, False, ":4096:8")
 
 
 @pytest.mark.parametrize(("units", "expected"), [(True, "bf16"), (False, "fp32")])

@@ -10,11 +10,12 @@ set -u
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 PYTHON=${PYTHON:-python3}
-"$PYTHON" -c 'import torch' || exit 1
-if ! "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-    echo "no GPU"
-    exit 0
-fi
+"$PYTHON" -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3)'
+case $? in
+    0) ;;
+    3) echo "no GPU"; exit 0 ;;
+    *) exit 1 ;;
+esac
 OUT=${OUT:-$ROOT/benchmarks/results/first}
 mkdir -p "$OUT" && OUT=$(cd "$OUT" && pwd) || exit 1
 WORK=$(mktemp -d)

@@ -57,9 +57,14 @@ def page_of(*runs: Run) -> str:
 
 
 @pytest.fixture(scope="module")
-def full_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+def full_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     folder = tmp_path_factory.mktemp("full")
-    return page_of(make_run(folder, "a", heatmap=True), make_run(folder, "b", method="simclr", noise=0.4))
+    return [make_run(folder, "a", heatmap=True), make_run(folder, "b", method="simclr", noise=0.4)]
+
+
+@pytest.fixture(scope="module")
+def full_page(full_runs: list[Run]) -> str:
+    return page_of(*full_runs)
 
 
 def test_nothing_is_loaded(full_page: str) -> None:
@@ -133,9 +138,8 @@ def test_looks_come_before_baselines_and_the_ceiling(full_page: str) -> None:
     assert "0.021" in table
 
 
-def test_the_same_twice(tmp_path: Path) -> None:
-    runs = [make_run(tmp_path, "a", heatmap=True), make_run(tmp_path, "b", seed=1)]
-    assert page_of(*runs) == page_of(*runs)
+def test_the_same_twice(full_runs: list[Run], full_page: str) -> None:
+    assert page_of(*full_runs) == full_page
 
 
 def test_what_is_missing_is_a_line_with_a_command(tmp_path: Path) -> None:
@@ -144,6 +148,7 @@ def test_what_is_missing_is_a_line_with_a_command(tmp_path: Path) -> None:
         assert re.search(rf'<p class="note">[^<]*<code>{command}', page), command
 
 
+@pytest.mark.usefixtures("plain_pictures")
 @pytest.mark.parametrize("full", [False, True])
 def test_commands_name_the_run_by_one_word(full: bool, tmp_path: Path) -> None:
     run = make_run(tmp_path / "other", "it's two words", full=full)
