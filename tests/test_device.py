@@ -125,7 +125,7 @@ def settings_by_device() -> list[tuple[object, ...]]:
             torch.are_deterministic_algorithms_enabled(),
             torch.is_deterministic_algorithms_warn_only_enabled(),
         )
-        cudnn, fills = torch.backends.cudnn, torch.utils.deterministic.fill_uninitialized_memory
+        cudnn, fills = torch.backends.cudnn, torch._C._get_deterministic_fill_uninitialized_memory()
         workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
         found.append((enabled, warns, cudnn.deterministic, cudnn.benchmark, fills, workspace))
     return found
