@@ -25,10 +25,14 @@ def fitted(config: Config, *, typed: Collection[str], images: int) -> tuple[Conf
     lines = [*lines, *_endless("method", kind, options, config.train.epochs)]
     branches = dict(config.branches)
     for name in branches:
-        if branches[name]["weight"]:  # else it takes no part in training
-            attached = get(BRANCHES, "branch", name)
+        attached = get(BRANCHES, "branch", name)
+        if branches[name]["weight"]:
             branches[name], more = attached.suited(branches[name], typed=typed, images=images)
             lines = [*lines, *more, *_endless(f"branch.{name}", attached, branches[name], config.train.epochs)]
+        elif not attached.takes_part(branches[name]):
+            of, unused = f"branch.{name}.", f"in training: branch.{name}.weight is 0"
+            ours = (key for key in typed if key.startswith(of) and key != f"{of}weight")
+            lines = [*lines, *(f"warning: {key} has no effect {unused}" for key in ours)]
     without = {
         "optimizer.first": config.optimizer.warmup_epochs == 0 and "optimizer.warmup_epochs is 0",
         "optimizer.final": config.optimizer.schedule == "constant" and "optimizer.schedule is constant",

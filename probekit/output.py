@@ -65,13 +65,21 @@ def run_app(app: Callable[[], Any]) -> None:
         out_of_memory = isinstance(error, RuntimeError) and "memory" in str(error)
         if tracebacks or (isinstance(error, RuntimeError) and not out_of_memory):
             raise
-        text = " ".join((str(error) or type(error).__name__).split())
+        text = " ".join((_said(error) or type(error).__name__).split())
         if out_of_memory:
             text = f"{text[:200]}; try a smaller --batch-size"
         if len(text) > LONGEST:
             text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
         print(f"error: {visible(text)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _said(error: Exception) -> str:
+    """What an error says; the system's are numbers, names as Python quotes them, and no word of ours."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        named = [os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None]
+        return f"cannot read or write {' and '.join(named)}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error)
 
 
 class _Read:

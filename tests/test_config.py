@@ -163,6 +163,20 @@ def test_a_typed_setting_without_effect_is_said() -> None:
     assert lines("optimizer.final=0.5", "optimizer.schedule=cosine") == []
 
 
+@pytest.mark.parametrize("name", BRANCHES)
+def test_a_typed_setting_of_a_branch_without_weight_is_said_to_have_no_effect(name: str) -> None:
+    kind, branch = get(METHODS, "method", "simclr"), get(BRANCHES, "branch", name)
+    config = resolve("simclr", kind, preset="quick", seed=0, branches={name: branch})
+    keys = [f"branch.{name}.{setting}" for setting in config.branches[name]]
+    why = f"has no effect in training: branch.{name}.weight is 0"
+    assert not [line for line in fitted(config, typed=keys, images=960)[1] if why in line]
+    off = replace(config, branches={name: config.branches[name] | {"weight": 0.0}})
+    pools = config.branches[name].get("train_pool", "encoder") != "encoder"  # while training, whatever its weight
+    others = [key for key in keys if not key.endswith(".weight")]
+    told = [line for line in fitted(off, typed=keys, images=960)[1] if why in line]
+    assert told == ([] if pools else [f"warning: {key} {why}" for key in others])
+
+
 @pytest.mark.parametrize(
     ("method", "setting", "follows"),
     [

@@ -72,6 +72,21 @@ def test_an_error_has_its_beginning_and_its_end(capsys: pytest.CaptureFixture[st
     assert len(said) < 2100
 
 
+def test_what_the_system_refuses_is_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plain").touch()
+    (tmp_path / "folder").mkdir()
+    for act, told in {
+        lambda: (tmp_path / "plain" / "a").touch(): f"{tmp_path}/plain/a: not a directory",
+        lambda: (tmp_path / "plain").mkdir(): f"{tmp_path}/plain: file exists",
+        lambda: (tmp_path / "plain").rename(tmp_path / "folder"): (
+            f"{tmp_path}/plain and {tmp_path}/folder: is a directory"
+        ),
+    }.items():
+        with pytest.raises(SystemExit):
+            run_app(act)
+        assert capsys.readouterr().err == f"error: cannot read or write {told}\n"
+
+
 def test_a_name_writes_no_line_of_ours(tmp_path: Path) -> None:
     forged = "wrote other.h5: 90,000 train; 1000 classes"
     for kind in "ab":

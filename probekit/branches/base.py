@@ -101,6 +101,11 @@ class Branch(nn.Module):
         return {}
 
     @classmethod
+    def takes_part(cls, options: Mapping[str, Any]) -> bool:
+        """Whether a branch of these settings has any part in training."""
+        return bool(options["weight"])
+
+    @classmethod
     def suited(
         cls, options: Mapping[str, Any], *, typed: Collection[str], images: int
     ) -> tuple[dict[str, Any], Sequence[str]]:

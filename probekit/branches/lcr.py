@@ -121,6 +121,11 @@ class LCR(Branch):
             lines.append(f"warning: branch.{cls.name}.k={options['k']} has no effect: {why}")
         return dict(options), lines
 
+    @classmethod
+    def takes_part(cls, options: Mapping[str, Any]) -> bool:
+        """Also where it only pools while training."""
+        return super().takes_part(options) or options["train_pool"] != "encoder"
+
     def refine(self, features: Features) -> Features:
         """The embedding that the heads see; the encoder's own unless `train_pool` says otherwise."""
         if not self.refines:
