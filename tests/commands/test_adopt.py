@@ -31,6 +31,8 @@ from tests.datasets import noise_npz, small_shapes
 
 pytest.importorskip("timm")
 QUICK = ["--device", "cpu"]
+LOOK = ["--n", "2", "--passes", "1", *QUICK]
+pytestmark = pytest.mark.usefixtures("plain_pictures", "few_floors")
 TINY = ["--epochs", "1", "--batch-size", "8", "--set", "views.max_size=32", *QUICK]
 
 MODULE = """
@@ -114,13 +116,19 @@ class Wrong(Map):
 """
 
 
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """rect-tri of 32 px."""
+    return small_shapes(tmp_path_factory.mktemp("shapes") / "shapes.h5", n=32, n_test=16).path
+
+
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of its own with rect-tri of 32 px and a module of the user's."""
+def home(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own with these and a module of the user's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "data").mkdir()
-    small_shapes(Path("data/shapes.h5"), n=32, n_test=16)
+    shutil.copy(shapes, "data/shapes.h5")
     # A name of its own: Python keeps modules.
     Path(f"mine_{tmp_path.name}.py").write_text(MODULE)
     return tmp_path
@@ -161,7 +169,7 @@ def test_an_encoder_of_timm_is_probed_looked_into_and_reported() -> None:
     assert header["spec"] == {"channels": 1, "pooling": "gap", "backbone": "timm:test_resnet", "stem": "imagenet"}
     assert encoder.dim == probed["rows"][0]["dim"]
 
-    look = result("heatmap", "test_resnet-shapes", "--n", "4", "--passes", "2", *QUICK)
+    look = result("heatmap", "test_resnet-shapes", "--n", "4", "--passes", "1", *QUICK)
     assert {"cam", "gradcam", "gradcam-ssl"} <= {row["name"] for row in look["rows"]}
     scores = {row["name"]: row["scores"] for row in look["rows"]}
     assert scores["cam"] != scores["cam, random weights"]
@@ -253,13 +261,13 @@ def test_pretraining_from_weights_that_are_not_whole_is_refused_or_marked() -> N
 
 def test_weights_of_three_channels_are_normalised() -> None:
     torch.save(Encoder(channels=3, pooling="gap", backbone="timm:test_resnet").backbone.model.state_dict(), "rgb.pt")
-    arguments = ["probe", "--encoder", "timm:test_resnet", "--weights", "rgb.pt", "--data", "data/shapes.h5", *QUICK]
-    done = run(*arguments)
+    arguments = ["--encoder", "timm:test_resnet", "--weights", "rgb.pt", "--no-floors", "--data", "data/shapes.h5"]
+    done = run("probe", *arguments, *QUICK)
     assert "3 channels summed to 1" in done.output
     _, header = load_encoder(Path("runs/test_resnet-shapes"))
     assert header["spec"]["normalise"]["mean"] == [0.5]  # as timm trained test_resnet
     assert "mean 0.500, standard deviation 0.500, not those of ImageNet" in done.output.replace("\n", " ")
-    run(*arguments, "--normalise", "none")
+    run("probe", *arguments, "--normalise", "none", *QUICK)
     assert "normalise" not in load_encoder(Path("runs/test_resnet-shapes-2"))[1]["spec"]
 
 
@@ -309,11 +317,11 @@ def test_an_encoder_of_the_users_own(home: Path, function: str, dim: int, grid: 
     _, header = load_encoder(Path("runs") / probed["run"])
     assert header["spec"]["pooling"] == ("gap" if function in ("Map", "Whole") else "own")
     if function in ("Map", "Whole"):
-        look = result("heatmap", probed["run"], "--n", "4", "--passes", "2", *QUICK)
+        look = result("heatmap", probed["run"], *LOOK)
         assert "cam" in {row["name"] for row in look["rows"]}
     else:
         assert "no feature map that is pooled" in refused("heatmap", probed["run"], "--look", "cam", "--n", "4", *QUICK)
-        look = result("heatmap", probed["run"], "--n", "4", "--passes", "2", "--window", "8", "--look", "all", *QUICK)
+        look = result("heatmap", probed["run"], "--window", "8", "--look", "all", *LOOK)
         names = {row["name"] for row in look["rows"]}
         assert {"input-gradient", "occlusion"} <= names
         assert not names & {"cam", "gradcam", "hirescam", "gradcam-ssl", "gradcam-similarity", "attention"}
@@ -325,7 +333,7 @@ def test_what_cannot_be_drawn_anew_is_never_called_random(home: Path) -> None:
     for found in (probed, probed["knn"]):
         assert "random weights" not in {row["name"] for row in found["rows"]}
         assert "random weights are left out: no weights of this encoder can be drawn anew" in found["notes"][0]
-    look = result("heatmap", probed["run"], "--n", "4", "--passes", "2", *QUICK)
+    look = result("heatmap", probed["run"], *LOOK)
     assert look["notes"][-1] == probed["notes"][0]
     assert {row["encoder"] for row in look["rows"]} == {"", "trained"}
     assert {row["randomisation"] is None for row in look["rows"]} == {True}
@@ -546,7 +554,7 @@ def test_our_own_encoder_starts_a_supervised_run() -> None:
     assert line["loss"] > 0
     assert 0 <= line["accuracy"] <= 1
     assert result("probe", "supervised-shapes", *QUICK)["rows"][0]["n"] == 16
-    run("heatmap", "supervised-shapes", "--n", "4", "--passes", "2", *QUICK)
+    run("heatmap", "supervised-shapes", *LOOK)
     run("show", "--run", "supervised-shapes")
     assert "found 0 of its 48 tensors" in refused(
         "pretrain", "simclr", "--data", "data/shapes.h5", "--init-from", weights, *TINY
