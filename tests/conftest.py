@@ -60,8 +60,9 @@ def plain_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 def few_floors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a probe only random weights and chance: most of its time goes to the floors that need no encoder."""
     from probekit.commands import protocols, sources
+    from probekit.probe.floors import FLOORS
 
-    monkeypatch.setattr(sources, "FLOORS", {protocols.CHANCE: sources.FLOORS[protocols.CHANCE]})
+    monkeypatch.setattr(sources, "FLOORS", {protocols.CHANCE: FLOORS[protocols.CHANCE]})
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -33,7 +33,7 @@ from tests.datasets import edited
 QUICK = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
 LCR, XCORR = ["--branch", "lcr", "--set", "branch.lcr.k=3"], ["--branch", "xcorr", "--set", "branch.xcorr.clusters=4"]
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.usefixtures("plain_pictures")
+pytestmark = pytest.mark.usefixtures("plain_pictures", "few_floors")
 
 
 def typed(*words: str) -> Result:
@@ -196,7 +196,7 @@ def test_kept_encoders_pool_as_the_one_asked_for(home: Path) -> None:
     ("run", "pool"), [("lcr", "branch"), ("both", "attention"), ("plain", "norm"), ("lcr", "max"), ("lcr", "bilinear")]
 )
 def test_heatmaps_under_a_pooling(home: Path, run: str, pool: str) -> None:
-    words = ["heatmap", run, "--pool", pool, "--n", "4", "--passes", "0", "--json"]
+    words = ["heatmap", run, "--pool", pool, "--n", "2", "--passes", "0", "--json"]
     result = json.loads(sure(*words))
     assert result["checkpoint"] == f"last@{pool}"
     assert mismatch(json.loads((home / f"runs/{run}/results/heatmap-last@{pool}.json").read_text()), HEATMAP) is None
@@ -211,7 +211,7 @@ def test_heatmaps_under_a_pooling(home: Path, run: str, pool: str) -> None:
 def test_reports_and_comparisons_show_poolings(home: Path) -> None:
     for pool in ("gap", "branch"):
         sure("probe", "lcr", "--pool", pool, "--no-floors")
-    sure("heatmap", "lcr", "--pool", "branch", "--n", "4", "--passes", "0")
+    sure("heatmap", "lcr", "--pool", "branch", "--n", "2", "--passes", "0")
     sure("probe", "plain", "--no-floors")
     sure("probe", "plain", "--pool", "gap", "--no-floors")
     page = sure("report", "lcr", "plain", "--format", "md")
@@ -320,7 +320,7 @@ def test_embeddings_that_depend_on_their_batch_come_with_a_warning(home: Path) -
     batch = ["--set", "branch.lcr.normalise=batch"]
     assert "depends on" in sure("pretrain", "simclr", *QUICK, *LCR, *batch, "--name", "batch")
     assert "depends on" not in sure("pretrain", "simclr", *QUICK, *LCR)
-    for words in (["probe", "batch", "--no-floors"], ["heatmap", "batch", "--n", "4", "--passes", "0"]):
+    for words in (["probe", "batch", "--no-floors"], ["heatmap", "batch", "--n", "2", "--passes", "0"]):
         assert "depends on" in sure(*words, "--pool", "branch")
         assert "depends on" not in sure(*words, "--pool", "gap")
     assert "depends on" in sure("export-embeddings", "batch", "--checkpoint", "last@branch")

@@ -132,8 +132,17 @@ SHRUNK: dict[str, dict[str, Any]] = {
     "mobilenetv5_300m": {"channel_multiplier": 0.1},
     "naflexvit_base_patch16_parfac_gap": {"depth": 2},
     "qwen3_vit_88m": {"depth": 2},
+    "res2next50": {"layers": [1, 1, 1, 1]},
     "samvit_base_patch16": {"depth": 2},
+    "sequencer2d_s": {"layers": [1, 1, 1, 1]},
+    "swin_tiny_patch4_window7_224": {"depths": (1, 1, 2, 1)},
+    "swinv2_cr_tiny_ns_224": {"depths": (1, 1, 2, 1)},
+    "swinv2_tiny_window8_256": {"depths": (1, 1, 2, 1)},
+    "tiny_vit_5m_224": {"depths": [1, 1, 2, 1]},
+    "tresnet_m": {"layers": [1, 1, 1, 1]},
+    "twins_svt_small": {"depths": (1, 1, 2, 1)},
     "vit_small_patch14_reg4_dinov2": {"depth": 2},
+    "xcit_nano_12_p8_224": {"depth": 2},
 }
 
 
