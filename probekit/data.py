@@ -130,6 +130,17 @@ def read_chunks(info: DatasetInfo, name: str, *, stop: int | None = None) -> Ite
     step = max(1, CHUNK_BYTES // (split.height * split.width * split.channels) // CHUNK_ROWS) * CHUNK_ROWS
     for start in range(0, n, step):
         yield read_split(info.path, name, start=start, stop=min(start + step, n), columns=False).images
+    refuse_changed(info)
+
+
+def refuse_changed(info: DatasetInfo) -> None:
+    """Refuses a dataset file that another has taken the place of since `info` was read.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    if read_info(info.path).content_hash != info.content_hash:
+        raise ValueError(f"expected {info.path} as it was, found it replaced while it was read; type the same again")
 
 
 def to_device(images: NDArray[np.uint8], device: torch.device, *, max_size: int) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from probekit.commands.locate import run_or_newest
 from probekit.commands.pooled import open_encoder, pool_warnings
 from probekit.commands.probe import dataset_of
-from probekit.commands.results import place_for
+from probekit.commands.results import place_for, refuse_replaced
 from probekit.commands.show import draw_run
 from probekit.commands.sources import said_of_random
 from probekit.commands.subjects import PROTOCOL, Subjects
@@ -80,14 +80,17 @@ def run_heatmap(
     run = run_or_newest(name, runs, console)
     info = dataset_of(run, data, console)
     with run.locked("heatmap"):  # two at once would write one result
+        weights = encoder_file(run.path, options.checkpoint)
+        measured = sha256(weights) if weights.is_file() else ""  # `open_encoder` says what is missing
         work, settings, decodes = _prepare(run, info, options, console)
         result, rows = evaluate(work, options.looks, lambda line: console.print(f"  {line} ..."))
+        refuse_replaced(info, weights, measured)
         result = {
             "run": run.name,
             "data": str(info.path),
             "data_hash": info.content_hash,
             "checkpoint": options.checkpoint,
-            "checkpoint_hash": sha256(encoder_file(run.path, options.checkpoint)),
+            "checkpoint_hash": measured,
             **settings,
             "fill": options.fill,
             "passes": options.passes,

@@ -13,7 +13,7 @@ from probekit.commands.locate import run_or_newest
 from probekit.commands.pooled import open_encoder, pool_warnings, with_pool
 from probekit.commands.probe_options import SGD, ProbeOptions
 from probekit.commands.protocols import SECTIONS, Row, Settings, sections_for
-from probekit.commands.results import place_for
+from probekit.commands.results import place_for, refuse_replaced
 from probekit.commands.sources import RANDOM, Source, read_labels, sources
 from probekit.data import check_channels
 from probekit.device import choose_device
@@ -70,6 +70,8 @@ def run_probe(
     run = run_or_newest(name, runs, console)
     info = dataset_of(run, data, console)
     encoder, header = open_encoder(run, checkpoint)
+    weights = encoder_file(run.path, checkpoint)
+    measured = sha256(weights)
     for line in pool_warnings(encoder):
         console.print(line)
     _say_if_taught(run, header["method"], console)
@@ -87,9 +89,10 @@ def run_probe(
         notes: list[str] = []
         found = sources(run, info, checkpoint, floors=floors, seed=seed, device=place, say=notes.append)
         rows, seconds = _measure(found, wanted, settings, console)
+        refuse_replaced(info, weights, measured)
         about = {
             "checkpoint": checkpoint,
-            "checkpoint_hash": sha256(encoder_file(run.path, checkpoint)),
+            "checkpoint_hash": measured,
             "epoch": header["epoch"],
             "data_hash": info.content_hash,
             "seed": seed,

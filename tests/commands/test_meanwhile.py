@@ -1,0 +1,56 @@
+"""What another process replaces while a command measures: no result, no embedding is kept of it.
+
+Alone: pytest tests/commands/test_meanwhile.py
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probekit.commands import probe, sources
+from probekit.models.encoder import load_encoder, save_encoder
+from tests.commands.typed import typed
+from tests.datasets import small_shapes
+
+SMALL = ["--encoder", "unet", "--set", "model.width=2", "--set", "model.depth=2", "--data", "d.h5"]
+
+
+@pytest.mark.parametrize("what", ["d.h5", "runs/unet-d/encoder.safetensors"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_is_replaced_while_it_is_read_gives_no_result(
+    what: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a whole file of the same shape, before the first image is read or after the last."""
+    small_shapes(tmp_path / "d.h5", n=16, n_test=12, size=16)
+    small_shapes(tmp_path / "other.h5", n=16, n_test=12, size=16, style="paper")
+    assert typed("probe", *SMALL, "--no-floors", cwd=tmp_path).returncode == 0
+    shutil.rmtree(tmp_path / "runs/unet-d/results")
+    shutil.rmtree(tmp_path / "runs/unet-d/embeddings")
+
+    def replace() -> None:
+        if what == "d.h5":
+            (tmp_path / "other.h5").replace(tmp_path / what)
+        else:
+            encoder, header = load_encoder(tmp_path / "runs/unet-d")
+            rest = {key: value for key, value in header.items() if key not in ("format", "spec")}
+            save_encoder(tmp_path / what, encoder, rest | {"epoch": 7})
+
+    module, name = (sources, "trained_embedder") if when == "before" else (probe, "_measure")
+    real = getattr(module, name)
+
+    def meanwhile(*arguments: Any, **named: Any) -> Any:
+        found = real(*arguments, **named) if when == "after" else None
+        replace()
+        return found or real(*arguments, **named)
+
+    monkeypatch.setattr(module, name, meanwhile)
+    done = typed("probe", "unet-d", "--no-floors", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: expected {what} as it was, found it replaced while it was read; type the same again\n",
+    )
+    assert not list((tmp_path / "runs/unet-d").glob("results/*"))
+    if (what, when) == ("d.h5", "before"):
+        assert not list((tmp_path / "runs/unet-d").glob("embeddings/*"))
