@@ -4,12 +4,12 @@ BIN := .venv/bin
 
 # Files that neither train nor start a process, for between two edits: a minute.
 FAST := $(addprefix tests/,test_citations.py test_config.py test_corrupt.py test_crops.py test_data.py test_jitter.py \
-	test_mutants.py test_recipes.py test_run.py branches/test_lcr.py branches/test_spherical_kmeans.py branches/test_xcorr.py \
+	test_mutants.py test_recipes.py test_run.py test_statistics.py branches/test_lcr.py branches/test_spherical_kmeans.py branches/test_xcorr.py \
 	generators/test_clean.py generators/test_coverage.py generators/test_photometry.py generators/test_random.py \
 	generators/test_raster.py heatmaps/test_faithfulness.py heatmaps/test_score.py heatmaps/test_truth.py \
 	methods/test_losses.py methods/test_nt_xent.py methods/test_prototypes.py methods/test_targets.py \
 	probe/test_knn.py probe/test_retrieval.py \
-	probe/test_spectrum.py probe/test_statistics.py report/test_tables.py sweep/test_statistics.py train/test_monitor.py \
+	probe/test_spectrum.py probe/test_scores.py report/test_tables.py train/test_monitor.py \
 	train/test_optim.py)
 
 .PHONY: install demo demo-real test test-fast lint check mutants bench bench-smoke clean

@@ -17,7 +17,7 @@ from probekit.data import open_split
 from probekit.h5 import DatasetInfo
 from probekit.probe.average_precision import average_precision, score_logits
 from probekit.probe.head import Recipe, Trained, train_head
-from probekit.probe.statistics import evaluate
+from probekit.probe.scores import evaluate
 
 FORM = "voc2010"  # of the mean average precision that is followed along the epochs
 

@@ -21,10 +21,11 @@ from probekit.files import sha256
 from probekit.h5 import DatasetInfo, verify
 from probekit.probe import PROTOCOLS
 from probekit.probe.curves import draw_every
-from probekit.probe.paired import VERDICTS, against_floors
+from probekit.probe.scores import against_floors
 from probekit.probe.section_tables import every_table, fingerprint_table
 from probekit.registry import METHODS, get
 from probekit.run import IMPORTED, Run, encoder_file, how_far, split_checkpoint, write_json
+from probekit.statistics import VERDICTS
 
 
 def run_probe(

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.heatmaps.intervals import mean_interval, ratio_interval
 from probekit.heatmaps.resample import area_average, upsample
 from probekit.heatmaps.rows import Row
 from probekit.heatmaps.score import SCORES, chance, score_maps
+from probekit.statistics import mean_over_images, ratio_over_images
 
 CHUNK = 64  # maps at the image's size at a time: bounds memory
 
@@ -73,8 +73,8 @@ def _summarise(scores: PerImage, flat: PerImage, highest: PerImage, names: Seque
     gain, room = scores - flat, highest - flat
     return {
         mask: {
-            score: mean_interval(scores[:, m, s], seed=seed)
-            | {"normalised": ratio_interval(gain[:, m, s], room[:, m, s], seed=seed)}
+            score: mean_over_images(scores[:, m, s], seed=seed)
+            | {"normalised": ratio_over_images(gain[:, m, s], room[:, m, s], seed=seed)}
             for s, score in enumerate(SCORES)
         }
         for m, mask in enumerate(names)

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from probekit.heatmaps.base import Target, as_inputs
 from probekit.heatmaps.faithfulness import area_below, average_drop, average_gain, average_increase, swap_order
-from probekit.heatmaps.intervals import mean_interval, ratio_interval
 from probekit.heatmaps.resample import explanation, upsample
 from probekit.heatmaps.rows import BATCH, Subject
 from probekit.probe.features import eval_mode
+from probekit.statistics import mean_over_images, ratio_over_images
 
 STEPS = 5  # ours: fifths of the pixels that differ (docs/log.md)
 POINTS = 21  # of the mean curve, for the figure
@@ -67,7 +67,7 @@ def faithfulness(
         "average_gain": average_gain(before, after),
         "mean_map": seen.mean(axis=(1, 2)),
     }
-    return {"n": len(images)} | {name: mean_interval(values, seed=seed) for name, values in scores.items()}
+    return {"n": len(images)} | {name: mean_over_images(values, seed=seed) for name, values in scores.items()}
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def swap(subject: Subject, pairs: Pairs, maps: NDArray[np.float32], *, seed: int
     above = np.array([g - area_below(x, y) for g, y, (_, x) in zip(gap, left, orders, strict=True)])
     places = np.linspace(0, 1, POINTS)
     curves = [np.interp(places, np.r_[0, x, 1], np.r_[y[0], y, 0]) for y, (_, x) in zip(left, orders, strict=True)]
-    score = ratio_interval(above, gap, seed=seed) if len(known) else None
+    score = ratio_over_images(above, gap, seed=seed) if len(known) else None
     return {
         "n": len(known),
         "undefined": len(maps) - len(known),

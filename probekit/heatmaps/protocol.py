@@ -18,8 +18,8 @@ from probekit.heatmaps.randomisation import IMAGES, Fresh, check
 from probekit.heatmaps.resample import area_average
 from probekit.heatmaps.rows import Questions, Row, Subject, look_rows, unmet
 from probekit.heatmaps.truth import Truth, spaced
-from probekit.probe.statistics import share_interval
 from probekit.registry import LOOKS
+from probekit.statistics import share_interval
 
 DEFAULT_LOOKS = ("cam", "gradcam", "gradcam-ssl", "attention", "input-gradient")
 COSTLY = {"occlusion": "occlusion: it encodes each image once a window; type: --look occlusion"}

@@ -13,7 +13,7 @@ from probekit.h5 import DIFFICULT
 from probekit.probe import AP_FORMS as FORMS
 from probekit.probe.linear import SOLVER, Space, fit
 from probekit.probe.protocol import PAPER_C, Part, check_features, choose, validation_part
-from probekit.probe.statistics import ENDS, MIN_IMAGES, RESAMPLES
+from probekit.statistics import ENDS, MIN_IMAGES, RESAMPLES
 
 LEVELS = np.arange(11) / 10
 BLOCK = 2**22  # cells of resampled curves at a time; bounds the memory

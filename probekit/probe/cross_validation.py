@@ -15,8 +15,8 @@ from scipy.special import stdtrit
 
 from probekit.probe.linear import Space, fit
 from probekit.probe.protocol import PAPER_C, Part, check_part, choose, validation_part
-from probekit.probe.statistics import ENDS, MIN_IMAGES, RESAMPLES
 from probekit.registry import nearest as closest
+from probekit.statistics import ENDS, MIN_IMAGES, RESAMPLES
 
 FOLDS = 5  # ConRec paper, section 4.2
 REPEATS = 5  # authors' code, final script

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import quantile_test
 
-from probekit.probe.statistics import MIN_IMAGES, share_interval
+from probekit.statistics import MIN_IMAGES, share_interval
 
 STRANGERS = 20  # ours: random others that each image is compared with
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit.probe.protocol import Part, probe
-from probekit.probe.statistics import ENDS, MIN_IMAGES, RESAMPLES, TOP
-from probekit.sweep.statistics import proportion_interval
+from probekit.probe.scores import TOP
+from probekit.statistics import ENDS, MIN_IMAGES, RESAMPLES, mean_over_seeds
 
 FRACTIONS = (
     0.01,
@@ -167,7 +167,7 @@ def check_fractions(shares: Sequence[float]) -> tuple[float, ...]:
 
 def _point(share: float, rows: Sequence[dict[str, Any]], classes: int) -> dict[str, Any]:
     accuracies = [row["accuracy"] for row in rows]
-    found = proportion_interval(accuracies)
+    found = mean_over_seeds(accuracies)
     point = {
         "fraction": share,
         "n": sum(row["n_train"] for row in rows) / len(rows),
@@ -177,7 +177,7 @@ def _point(share: float, rows: Sequence[dict[str, Any]], classes: int) -> dict[s
         "C": [row["C"] for row in rows],
     }
     if classes > TOP:
-        five = proportion_interval([row["top5"] for row in rows])
+        five = mean_over_seeds([row["top5"] for row in rows])
         point |= {
             "top5": five["mean"],
             "top5_ci": rows[0]["top5_ci"] if share == 1 or rows[0]["ci"] is None else five["ci"],

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from probekit.probe.neighbours import nearest
 from probekit.probe.protocol import Part, check_part, validation_part
-from probekit.probe.statistics import evaluate, share_interval
+from probekit.probe.scores import evaluate
+from probekit.statistics import share_interval
 
 K_GRID = (1, 5, 20, 200)  # ours; 200 is the papers'
 T_GRID = (0.02, 0.07, 0.1, 0.5)  # .07 InstDisc, .1 MoCo's and lightly's code; the outer two are ours

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from probekit.probe import PROTOCOLS
 from probekit.probe.linear import SOLVER, LinearProbe, Space, fit, fit_path
-from probekit.probe.statistics import evaluate
+from probekit.probe.scores import evaluate
 from probekit.registry import nearest
 
 PAPER_C = 1.0  # authors' code: scikit-learn's default

@@ -19,7 +19,7 @@ from probekit.probe import RETRIEVAL as METRICS
 from probekit.probe.fingerprint import Factor, fingerprint
 from probekit.probe.neighbours import Bank
 from probekit.probe.protocol import Part, check_part
-from probekit.probe.statistics import bootstrap
+from probekit.statistics import bootstrap
 
 TOP, FAR = 3, slice(17, 20)  # XCorr, supplement, section 1.5: the 3 nearest, and the 3 least similar of the 20 nearest
 ANCHORS = 8  # ours: images whose galleries are kept

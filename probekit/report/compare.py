@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 
 from probekit.config import completed
-from probekit.probe.paired import mcnemar, verdict
-from probekit.probe.statistics import share_interval
 from probekit.probe.table import encoders_first
 from probekit.report.compare_scores import compare_scores, scored
-from probekit.report.paired_tests import BOOTSTRAP_SEED, add_holm, over_seeds, paired_bootstrap
 from probekit.settings import flatten
+from probekit.statistics import BOOTSTRAP_SEED, add_holm, mcnemar, over_seeds, paired_bootstrap, share_interval, verdict
 
 # What makes two probes the same question: the images, how they were probed, and which weights.
 QUESTION = ("data_hash", "protocol", "checkpoint")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probekit.probe.table import encoders_first
-from probekit.report.paired_tests import add_holm, over_seeds
+from probekit.statistics import add_holm, over_seeds
 
 SIGNED = ("kappa",)  # metrics from -1 to 1; the others are shares
 Score = dict[str, Any]

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 from probekit.probe import PROTOCOLS
-from probekit.probe.paired import LEVEL
 from probekit.report.compare import RANK1
 from probekit.report.document import (
     Block,
@@ -24,8 +23,7 @@ from probekit.report.document import (
     text,
 )
 from probekit.report.figures import draw_bars, draw_differences, draw_lines
-from probekit.report.paired_tests import BOOTSTRAP_SEED, DRAWS, MIN_FLIPS
-from probekit.sweep.statistics import MIN_PAIRS
+from probekit.statistics import BOOTSTRAP_SEED, DRAWS, LEVEL, MIN_FLIPS, MIN_PAIRS
 
 MOST_PAIRS = 15  # differences in a chart, and in a table that is not folded
 MOST_LINES = 12  # runs in a chart of learning curves

@@ -6,7 +6,7 @@ from math import sqrt
 from typing import Any
 
 from probekit.probe import PROTOCOLS
-from probekit.probe.paired import against_floors
+from probekit.probe.scores import against_floors
 from probekit.probe.table import encoders_first
 from probekit.report.compare import with_branches
 from probekit.report.document import (

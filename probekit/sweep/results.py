@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from probekit.run import Run
+from probekit.statistics import against, mean_over_seeds, paired_seeds
 from probekit.sweep.datasets import Data
 from probekit.sweep.definition import Paper, Sweep
 from probekit.sweep.jobs import Outcome
@@ -25,7 +26,6 @@ from probekit.sweep.measures import (
 )
 from probekit.sweep.plan import PlannedRun, floors_of
 from probekit.sweep.scores import SCORES, read_factors, read_scores
-from probekit.sweep.statistics import against, paired, proportion_interval
 
 SCHEMA = "probekit-sweep/1"
 
@@ -80,7 +80,7 @@ def collect(
         "floors": [floor for dataset in data for floor in _floors(dataset, planned, runs)],
         "pairs": [
             {"dataset": dataset, "a": a, "b": b, "score": score}
-            | paired(*(_under(values, dataset, side, score) for side in (a, b)))
+            | paired_seeds(*(_under(values, dataset, side, score) for side in (a, b)))
             for dataset in data
             for a, b in sweep.pairs
             for score in dict.fromkeys([*SCORES, *measured])
@@ -127,7 +127,7 @@ def _under(
 
 def _intervals(values: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
     return {
-        name: proportion_interval(list(by_seed.values())) | {"values": {str(k): v for k, v in by_seed.items()}}
+        name: mean_over_seeds(list(by_seed.values())) | {"values": {str(k): v for k, v in by_seed.items()}}
         for name, by_seed in values.items()
     }
 
@@ -141,7 +141,7 @@ def _paper(
     told = {"score": paper.score, "source": paper.source}
     if paper.score not in values:
         return told | {"accuracy": published, "difference": None, "covered": None}
-    return told | against(proportion_interval(list(values[paper.score].values())), published)
+    return told | against(mean_over_seeds(list(values[paper.score].values())), published)
 
 
 def _floors(dataset: str, planned: Sequence[PlannedRun], runs: Path) -> list[dict[str, Any]]:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 from sklearn.metrics import roc_auc_score
 
-from probekit.heatmaps.intervals import mean_interval, ratio_interval
 from probekit.heatmaps.resample import area_average, explanation, upsample
 from probekit.heatmaps.score import SCORES, chance, score_map, score_maps
+from probekit.statistics import mean_over_images, ratio_over_images
 
 POINTING, MASS, RANK, AUROC = range(4)
 
@@ -97,7 +97,7 @@ def test_an_empty_mask_is_undefined_and_counted() -> None:
     masks[2] = False
     found = score_maps(np.random.default_rng(0).random(masks.shape).astype(np.float32), masks[None])[:, 0]
     assert np.isnan(found[2]).all()
-    interval = mean_interval(found[:, RANK], seed=0)
+    interval = mean_over_images(found[:, RANK], seed=0)
     assert (interval["n"], interval["undefined"]) == (4, 1)
     assert interval["mean"] == pytest.approx(np.nanmean(found[:, RANK]))
 
@@ -149,7 +149,7 @@ def test_negative_cells_are_cut_before_resizing() -> None:
 
 def test_intervals_are_those_of_the_bootstrap() -> None:
     values = np.random.default_rng(2).beta(0.5, 3, size=150)
-    ours = mean_interval(values, seed=0)
+    ours = mean_over_images(values, seed=0)
     oracle = bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=1).confidence_interval
     width = oracle.high - oracle.low
     assert ours["mean"] == pytest.approx(values.mean())
@@ -159,17 +159,17 @@ def test_intervals_are_those_of_the_bootstrap() -> None:
 def test_a_ratio_of_means_keeps_pairs_together() -> None:
     rng = np.random.default_rng(3)
     below = rng.uniform(0.5, 1.5, 100)
-    exact = ratio_interval(0.25 * below, below, seed=0)
+    exact = ratio_over_images(0.25 * below, below, seed=0)
     assert exact is not None
     np.testing.assert_allclose([exact["mean"], *exact["ci"]], 0.25)
-    assert ratio_interval(below, np.zeros(100), seed=0) is None
-    assert ratio_interval(below, -below, seed=0) is None
+    assert ratio_over_images(below, np.zeros(100), seed=0) is None
+    assert ratio_over_images(below, -below, seed=0) is None
 
 
 def test_the_interval_covers_as_often_as_it_says() -> None:
     rng = np.random.default_rng(4)
     hits = 0
     for trial in range(200):
-        low, high = mean_interval(rng.normal(1.0, 1.0, 100), seed=trial)["ci"]
+        low, high = mean_over_images(rng.normal(1.0, 1.0, 100), seed=trial)["ci"]
         hits += low <= 1.0 <= high
     assert 178 <= hits <= 200  # 95 % of 200 is 190; below 178 has probability 1e-4

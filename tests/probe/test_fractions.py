@@ -17,8 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from probekit.probe.fractions import FRACTIONS, complexity, fractions, subsets
 from probekit.probe.protocol import Part
-from probekit.probe.statistics import wilson
-from probekit.sweep.statistics import proportion_interval
+from probekit.statistics import mean_over_seeds, wilson
 
 K, D = 4, 10
 CLASSES = tuple("abcd")
@@ -86,7 +85,7 @@ def test_points_have_means_intervals_sizes_and_predictions() -> None:
     assert [point["fraction"] for point in found["points"]] == list(FRACTIONS)
     assert [point["n"] for point in found["points"]] == [4, 8, 16, 32, 60, 152, 300]
     for point in found["points"][:-1]:
-        expected = proportion_interval(point["accuracies"])
+        expected = mean_over_seeds(point["accuracies"])
         assert (point["accuracy"], point["ci"]) == (expected["mean"], expected["ci"])
         guesses = np.array(found["predicted"][f"{point['fraction']:g}"])
         np.testing.assert_allclose((guesses == test.y).mean(axis=1), point["accuracies"])

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from probekit.probe.paired import against_floors, verdict
+from probekit.probe.scores import against_floors
+from probekit.statistics import verdict
 
 
 def row(name: str, right: int, of: int = 40, first: int = 0) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from probekit.probe import PROTOCOLS
 from probekit.probe.linear import Space, fit
 from probekit.probe.protocol import GRID, Part, choose, probe, probe_accuracy, validation_part
-from probekit.probe.statistics import evaluate, wilson
+from probekit.probe.scores import evaluate
+from probekit.statistics import wilson
 
 CLASSES = ("a", "b", "c", "d")
 

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from probekit.probe.paired import holm, mcnemar
 from probekit.report.collect import collect
 from probekit.report.compare import compare, method_labels
-from probekit.report.paired_tests import paired_bootstrap, sign_flip
+from probekit.statistics import holm, mcnemar, paired_bootstrap, sign_flip
 from tests.report.folders import make_run
 
 

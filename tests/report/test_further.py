@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from probekit.probe.paired import holm
 from probekit.report import html, markdown
 from probekit.report.build import build
 from probekit.report.collect import collect
@@ -22,6 +21,7 @@ from probekit.report.comparison import comparison_chapter
 from probekit.report.document import Table
 from probekit.report.section_shapes import SECTIONS
 from probekit.report.shapes import mismatch
+from probekit.statistics import holm
 from tests.report.folders import HOSTILE, make_run
 from tests.report.further import add_further, further_results
 

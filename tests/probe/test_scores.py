@@ -1,4 +1,4 @@
-"""Intervals and scores against scipy and scikit-learn. Alone: pytest tests/probe/test_statistics.py."""
+"""Intervals and scores against scipy and scikit-learn. Alone: pytest tests/probe/test_scores.py."""
 
 import json
 
@@ -12,7 +12,8 @@ from scipy.stats import binomtest, ttest_1samp
 from sklearn import metrics
 from sklearn.metrics import top_k_accuracy_score
 
-from probekit.probe.statistics import bootstrap, evaluate, top5, wilson
+from probekit.probe.scores import evaluate, top5
+from probekit.statistics import bootstrap, wilson
 
 
 @given(st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -1,6 +1,6 @@
 """Intervals over seeds against scipy.stats; what is not testable is said to be so.
 
-Alone: pytest tests/sweep/test_statistics.py
+Alone: pytest tests/test_statistics.py
 """
 
 import math
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from probekit.sweep.statistics import against, paired, proportion_interval
+from probekit.statistics import against, mean_over_seeds, paired_seeds
 
 SHARES = st.floats(0, 1, allow_subnormal=False)
 
@@ -18,7 +18,7 @@ SHARES = st.floats(0, 1, allow_subnormal=False)
 @given(st.lists(SHARES, min_size=2, max_size=12))
 @settings(max_examples=200)
 def test_the_interval_is_students(values: list[float]) -> None:
-    found = proportion_interval(values)
+    found = mean_over_seeds(values)
     assert found["n"] == len(values)
     assert found["mean"] == pytest.approx(math.fsum(values) / len(values))
     low, high = found["ci"]
@@ -32,14 +32,14 @@ def test_the_interval_is_students(values: list[float]) -> None:
 
 def test_known_numbers() -> None:
     """0.90, 0.92, 0.94: deviation 0.02, t(2) = 4.302653, half width 0.0496828."""
-    found = proportion_interval([0.90, 0.92, 0.94])
+    found = mean_over_seeds([0.90, 0.92, 0.94])
     assert found["mean"] == pytest.approx(0.92)
     assert found["ci"] == pytest.approx([0.92 - 0.0496828, 0.92 + 0.0496828], abs=1e-6)
 
 
 def test_one_seed_has_no_interval_and_equal_seeds_one_of_width_zero() -> None:
-    assert proportion_interval([0.5]) == {"mean": 0.5, "ci": None, "n": 1}
-    assert proportion_interval([0.5, 0.5, 0.5])["ci"] == [0.5, 0.5]
+    assert mean_over_seeds([0.5]) == {"mean": 0.5, "ci": None, "n": 1}
+    assert mean_over_seeds([0.5, 0.5, 0.5])["ci"] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_the_papers_number(ci: list[float] | None, covered: bool | None) -> None
 
 
 def test_an_equal_number_is_covered_in_spite_of_rounding() -> None:
-    mean = proportion_interval([0.1 + 0.2] * 3)
+    mean = mean_over_seeds([0.1 + 0.2] * 3)
     assert against(mean, 0.3)["covered"]
 
 
@@ -65,22 +65,22 @@ PAIRS = st.dictionaries(st.integers(0, 20), st.tuples(SHARES, SHARES), min_size=
 def test_the_paired_interval_is_the_paired_t_tests(values: dict[int, tuple[float, float]]) -> None:
     a = {seed: pair[0] for seed, pair in values.items()}
     b = {seed: pair[1] for seed, pair in values.items()}
-    found = paired(a | {99: 0.5}, b | {98: 0.1})
+    found = paired_seeds(a | {99: 0.5}, b | {98: 0.1})
     assert (found["n"], found["testable"]) == (len(values), True)
     differences = [a[seed] - b[seed] for seed in values]
     if max(differences) - min(differences) > 1e-6:
         expected = stats.ttest_rel(list(a.values()), list(b.values())).confidence_interval(0.95)
         assert found["ci"][0] == pytest.approx(max(-1, expected.low), abs=1e-9)
         assert found["ci"][1] == pytest.approx(min(1, expected.high), abs=1e-9)
-    back = paired(b, a)
+    back = paired_seeds(b, a)
     assert back["mean"] == pytest.approx(-found["mean"])
 
 
 def test_too_few_seeds_are_not_testable() -> None:
-    assert paired({0: 0.5}, {1: 0.5}) == {"mean": None, "ci": None, "n": 0, "testable": False}
-    two = paired({0: 0.5, 1: 0.7}, {0: 0.4, 1: 0.4})
+    assert paired_seeds({0: 0.5}, {1: 0.5}) == {"mean": None, "ci": None, "n": 0, "testable": False}
+    two = paired_seeds({0: 0.5, 1: 0.7}, {0: 0.4, 1: 0.4})
     assert (two["n"], two["testable"], two["ci"]) == (2, False, None)
     assert two["mean"] == pytest.approx(0.2)
-    three = paired({0: 0.5, 1: 0.7, 2: 0.6}, {0: 0.4, 1: 0.4, 2: 0.4})
+    three = paired_seeds({0: 0.5, 1: 0.7, 2: 0.6}, {0: 0.4, 1: 0.4, 2: 0.4})
     assert three["testable"]
     assert three["ci"] is not None

@@ -1,43 +1,16 @@
-"""Scores of predicted probabilities, as numbers that fit in JSON: fractions in [0, 1], None where undefined."""
+"""Scores of predictions, as numbers that fit in JSON: fractions in [0, 1], None where undefined."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.special import stdtrit
 
-# Two-sided 95 % quantile of the standard normal distribution.
-Z95 = 1.959963984540054
-MIN_IMAGES = 10  # from which on there are intervals: of fewer, one image moves a share by more than a tenth
+from probekit.statistics import ENDS, MIN_IMAGES, RESAMPLES, holm, mcnemar, share_interval, student, verdict
+
 TOP = 5  # of top-5 accuracy, as on ImageNet; said only where there are more classes
-RESAMPLES = 1000  # of a bootstrap; ours: its ends then wander by some 3 % of the interval's width
-ENDS = (2.5, 97.5)  # per cent
 CELLS = 2**22  # resampled counts at a time: bounds the memory
-
-
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a proportion (Wilson 1927, eq. 3, without continuity correction).
-
-    Args:
-        successes: Between 0 and `n`.
-        n: Trials, at least 1.
-
-    Returns:
-        (low, high) in [0, 1]; it contains `successes / n`.
-    """
-    assert 0 <= successes <= n, (successes, n)
-    assert n > 0
-    share = successes / n
-    centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-    half = Z95 / (1 + Z95**2 / n) * np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
-    # min and max: rounding must not push an end past the proportion itself
-    return max(0.0, min(float(centre - half), share)), min(1.0, max(float(centre + half), share))
-
-
-def share_interval(successes: int, n: int) -> list[float] | None:
-    """`wilson` as it stands in results; None under 10 images."""
-    return list(wilson(successes, n)) if n >= MIN_IMAGES else None
 
 
 def evaluate(log_probability: NDArray[np.float64], y: NDArray[np.int64], *, seed: int) -> dict[str, Any]:
@@ -110,15 +83,6 @@ def _resampled(confusion: NDArray[np.integer], *, seed: int) -> dict[str, list[f
     return {name: np.percentile(values, ENDS).tolist() for name, values in zip(names, columns, strict=True)}
 
 
-def student(values: NDArray[np.float64], *, low: float) -> list[float] | None:
-    """The 95 % Student-t interval of a mean that is at least `low`; None under 10 values."""
-    n = len(values)
-    if n < MIN_IMAGES:
-        return None
-    half = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n))
-    return [max(low, float(values.mean()) - half), float(values.mean()) + half]
-
-
 def top5(score: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, Any]:
     """How often the true class is among the five with the highest scores; of equal scores the first class counts more.
 
@@ -136,21 +100,23 @@ def top5(score: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, Any]:
     return {"top5": hits / len(y), "top5_ci": share_interval(hits, len(y))}
 
 
-def bootstrap(values: NDArray[np.float64], *, seed: int) -> list[list[float] | None]:
-    """95 % percentile intervals of the means of per-image values, all from the same draws of images.
+def against_floors(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What can be said of the first row against the others on the same test images, Holm over all of them.
 
     Args:
-        values: `[N, m]`; a column that is undefined for an image is NaN.
-        seed: Of the draws.
+        rows: {"name", "labels", "predicted", ...}; another without a prediction of each image is left out.
 
     Returns:
-        [low, high] for each of the m columns; None under 10 images, or where the mean is undefined.
+        One of `VERDICTS` by the other's name, "above" where the first is; empty if the first has no predictions.
     """
-    n, columns = values.shape
-    if n < MIN_IMAGES:
-        return [None] * columns
-    rng = np.random.default_rng(seed)
-    even = np.full(n, 1 / n)
-    means = np.stack([rng.multinomial(n, even) @ values / n for _ in range(RESAMPLES)])
-    intervals = np.percentile(means, ENDS, axis=0).T
-    return [ends.tolist() if np.isfinite(ends).all() else None for ends in intervals]
+    first, *others = rows
+    if "predicted" not in first:
+        return {}
+    asked = [row for row in others if "predicted" in row and row["labels"] == first["labels"]]
+    right, *rights = (np.equal(row["predicted"], row["labels"]) for row in (first, *asked))
+    tests = [mcnemar(right, other) for other in rights]
+    adjusted = holm([test["p"] for test in tests])
+    return {
+        row["name"]: verdict(test["only_a"] - test["only_b"], p)
+        for row, test, p in zip(asked, tests, adjusted, strict=True)
+    }

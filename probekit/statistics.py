@@ -1,0 +1,293 @@
+"""Every interval and test, as numbers that fit in JSON: None where undefined, and never an interval of too few.
+
+Over images: Wilson and the percentile bootstrap. Over seeds: Student's t. Of differences: McNemar's exact test and the
+bootstrap on the same images, Student's t and sign flips on the same seeds, Holm over a family.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import combinations
+from math import fsum, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+from scipy.stats import binomtest, permutation_test
+
+MIN_IMAGES = 10  # from which on there are intervals: of fewer, one image moves a share by more than a tenth
+MIN_PAIRS = 3  # ours: with 2 the interval is 25 standard errors wide, and no difference that we know would show
+RESAMPLES = 1000  # of a bootstrap; ours: its ends then wander by some 3 % of the interval's width
+ENDS = (2.5, 97.5)  # per cent
+DRAWS = 10_000  # of the bootstrap of a difference; ours: its ends then move by less than a tenth of its width
+BOOTSTRAP_SEED = 0
+MIN_FLIPS = 6  # pairs of seeds from which a two-sided sign-flip test can reach 0.05: 2 / 2^6 = 0.031
+EXACT_FLIPS = 16  # pairs up to which all 2^n flips are counted; beyond, so many are drawn
+LEVEL = 0.05  # of the tests that give a verdict
+UNDECIDED = "not told apart from"
+VERDICTS = ("above", UNDECIDED, "below")
+
+
+# --- Intervals over images.
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a proportion, within [0, 1]; `n` is at least 1."""
+    low, high = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return min(float(low), successes / n), max(float(high), successes / n)  # rounding must not exclude the share
+
+
+def share_interval(successes: int, n: int) -> list[float] | None:
+    """`wilson` as it stands in results; None under 10 images."""
+    return list(wilson(successes, n)) if n >= MIN_IMAGES else None
+
+
+def student(values: NDArray[np.float64], *, low: float) -> list[float] | None:
+    """The 95 % Student-t interval of a mean that is at least `low`; None under 10 values."""
+    n = len(values)
+    if n < MIN_IMAGES:
+        return None
+    half = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n))
+    return [max(low, float(values.mean()) - half), float(values.mean()) + half]
+
+
+def bootstrap(values: NDArray[np.float64], *, seed: int) -> list[list[float] | None]:
+    """95 % percentile intervals of the means of per-image values, all from the same draws of images.
+
+    Args:
+        values: `[N, m]`; a column that is undefined for an image is NaN.
+        seed: Of the draws.
+
+    Returns:
+        [low, high] for each of the m columns; None under 10 images, or where the mean is undefined.
+    """
+    n, columns = values.shape
+    if n < MIN_IMAGES:
+        return [None] * columns
+    rng = np.random.default_rng(seed)
+    even = np.full(n, 1 / n)
+    means = np.stack([rng.multinomial(n, even) @ values / n for _ in range(RESAMPLES)])
+    intervals = np.percentile(means, ENDS, axis=0).T
+    return [ends.tolist() if np.isfinite(ends).all() else None for ends in intervals]
+
+
+def mean_over_images(values: NDArray[np.floating], *, seed: int) -> dict[str, Any]:
+    """The mean of per-image values with its 95 % percentile interval; NaN counts as undefined.
+
+    Args:
+        values: `[N]`, few enough that a thousand times as many fit in memory.
+        seed: Of the resampling.
+
+    Returns:
+        mean, ci (None under 10 defined values), n (defined values), undefined.
+    """
+    known = values[np.isfinite(values)].astype(np.float64)
+    found: dict[str, Any] = {"mean": None, "ci": None, "n": len(known), "undefined": len(values) - len(known)}
+    if len(known):
+        found["mean"] = float(known.mean())
+    if len(known) >= MIN_IMAGES:
+        means = _resamples(len(known), seed) @ known / len(known)
+        found["ci"] = np.percentile(means, ENDS).tolist()
+    return found
+
+
+def ratio_over_images(above: NDArray[np.floating], below: NDArray[np.floating], *, seed: int) -> dict[str, Any] | None:
+    """The ratio of two means over the images where both are defined, with its percentile interval.
+
+    A ratio of means, because single images may have next to nothing below.
+
+    Args:
+        above: `[N]`.
+        below: `[N]`.
+        seed: Of the resampling.
+
+    Returns:
+        mean (the ratio) and ci; None where the mean below is not above 0 by its own interval: over next to nothing, a
+        ratio says nothing; None under 10 images.
+    """
+    known = np.isfinite(above) & np.isfinite(below)
+    if known.sum() < MIN_IMAGES:
+        return None
+    counts = _resamples(int(known.sum()), seed)
+    top, bottom = counts @ above[known], counts @ below[known]
+    if np.percentile(bottom, ENDS[0]) <= 0:
+        return None
+    ratios = top[bottom > 0] / bottom[bottom > 0]
+    return {"mean": float(above[known].mean() / below[known].mean()), "ci": np.percentile(ratios, ENDS).tolist()}
+
+
+@lru_cache(maxsize=2)
+def _resamples(n: int, seed: int) -> NDArray[np.float64]:
+    """How often each of n values is drawn in each resample, `[RESAMPLES, n]`."""
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    return counts.astype(np.float64)
+
+
+# --- Intervals over seeds.
+
+
+def mean_over_seeds(values: Sequence[float], *, low: float = 0.0, high: float = 1.0) -> dict[str, Any]:
+    """The mean and its 95 % Student-t interval, clipped to what is possible.
+
+    Args:
+        values: One a seed, at least one.
+        low: The least possible value.
+        high: The largest possible value.
+
+    Returns:
+        mean; ci, [low, high], or None for one value; n.
+    """
+    n = len(values)
+    assert n > 0
+    mean = fsum(values) / n
+    if n == 1:
+        return {"mean": mean, "ci": None, "n": n}
+    error = sqrt(fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
+    half = float(stdtrit(n - 1, 0.975)) * error
+    return {"mean": mean, "ci": [max(low, mean - half), min(high, mean + half)], "n": n}
+
+
+def against(interval: Mapping[str, Any], published: float) -> dict[str, Any]:
+    """A mean beside a published number.
+
+    Returns:
+        accuracy, the published one; difference, ours minus it; covered: whether the interval holds it, None without an
+        interval. It is no test of a difference: published numbers come without their images.
+    """
+    covered = None
+    if interval["ci"] is not None:
+        low, high = interval["ci"]
+        # Equal numbers must not differ by rounding: means of accuracies are exact to about 1e-16.
+        close = 1e-9
+        covered = low - close <= published <= high + close
+    return {"accuracy": published, "difference": interval["mean"] - published, "covered": covered}
+
+
+def paired_seeds(a: Mapping[int, float], b: Mapping[int, float], *, span: float = 1.0) -> dict[str, Any]:
+    """The mean difference a - b over the seeds that both have.
+
+    Args:
+        a: Values by seed.
+        b: Values by seed.
+        span: The largest possible difference; 1 for proportions.
+
+    Returns:
+        mean, None without common seeds; ci, its 95 % Student-t interval, None with fewer than 3 seeds; n, the seeds in
+        common; testable, whether there is an interval.
+    """
+    seeds = sorted(a.keys() & b.keys())
+    if not seeds:
+        return {"mean": None, "ci": None, "n": 0, "testable": False}
+    found = mean_over_seeds([a[seed] - b[seed] for seed in seeds], low=-span, high=span)
+    testable = len(seeds) >= MIN_PAIRS
+    return found | {"ci": found["ci"] if testable else None, "testable": testable}
+
+
+# --- Tests.
+
+
+def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> dict[str, Any]:
+    """The exact test of McNemar (1947): are the images that only one of two classifiers gets right split evenly?
+
+    Args:
+        a: `[N]`, which images the first gets right.
+        b: `[N]`, which the second gets right.
+
+    Returns:
+        only_a, only_b, counts; p, two-sided and exact (binomial), 1 where no image divides them.
+    """
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    divided = only_a + only_b
+    p = float(binomtest(only_a, divided, 0.5).pvalue) if divided else 1.0
+    return {"only_a": only_a, "only_b": only_b, "p": p}
+
+
+def paired_bootstrap(a: NDArray[np.bool_], b: NDArray[np.bool_], *, seed: int) -> dict[str, Any]:
+    """The difference of two accuracies on the same images, with its 95 % percentile interval over images.
+
+    Args:
+        a: `[N]`, which images the first gets right.
+        b: `[N]`, which the second gets right.
+        seed: Of the draws.
+
+    Returns:
+        difference, a - b; ci, [low, high], None under 10 images.
+    """
+    n = len(a)
+    difference = float(a.mean() - b.mean())
+    if n < MIN_IMAGES:
+        return {"difference": difference, "ci": None}
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    shares = [only_a / n, only_b / n, (n - only_a - only_b) / n]
+    # An image is one of three kinds, so drawing n images anew is one multinomial draw.
+    drawn = np.random.default_rng(seed).multinomial(n, shares, size=DRAWS)
+    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / n, [0.025, 0.975])
+    return {"difference": difference, "ci": [float(low), float(high)]}
+
+
+def sign_flip(a: Mapping[int, float], b: Mapping[int, float]) -> float | None:
+    """Two-sided p of the sign-flip test on differences by seed; None with fewer than `MIN_FLIPS` seeds in common."""
+    seeds = sorted(a.keys() & b.keys())
+    if len(seeds) < MIN_FLIPS:
+        return None
+    differences = np.array([a[seed] - b[seed] for seed in seeds])
+    zeros = np.zeros_like(differences)
+    found = permutation_test(
+        (differences, zeros),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2**EXACT_FLIPS,
+        rng=np.random.default_rng(BOOTSTRAP_SEED),
+    )
+    return float(found.pvalue)
+
+
+def over_seeds(scores: Iterable[tuple[str, int, float]], *, low: float) -> dict[str, Any] | None:
+    """Methods against each other over the seeds that they share.
+
+    Args:
+        scores: Method, seed and value, at most 1, of each run; of two with the same seed the first counts.
+        low: The least possible value.
+
+    Returns:
+        methods [{method, seeds, mean, ci, n}]; pairs [{a, b, mean, ci, n, testable, p, p_holm: None}]; None where no
+        method has two seeds.
+    """
+    by_method: dict[str, dict[int, float]] = {}
+    for method, seed, value in scores:
+        by_method.setdefault(method, {}).setdefault(seed, value)
+    if all(len(values) < 2 for values in by_method.values()):
+        return None
+    pairs = [
+        {"a": a, "b": b, **paired_seeds(one, other, span=1.0 - low), "p": sign_flip(one, other), "p_holm": None}
+        for (a, one), (b, other) in combinations(by_method.items(), 2)
+    ]
+    methods = [
+        {"method": method, "seeds": sorted(values), **mean_over_seeds(list(values.values()), low=low)}
+        for method, values in by_method.items()
+    ]
+    return {"methods": methods, "pairs": pairs}
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P-values adjusted for their number (Holm 1979), in the order given."""
+    adjusted = [0.0] * len(p)
+    highest = 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def add_holm(tested: Sequence[dict[str, Any]]) -> None:
+    """The adjusted p of each of a family of tests, as `p_holm`."""
+    for pair, p in zip(tested, holm([pair["p"] for pair in tested]), strict=True):
+        pair["p_holm"] = p
+
+
+def verdict(difference: float, p: float) -> str:
+    """One of `VERDICTS`: the first against the second, at `LEVEL`."""
+    if p >= LEVEL:
+        return UNDECIDED
+    return "above" if difference > 0 else "below"
