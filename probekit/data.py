@@ -140,7 +140,7 @@ def refuse_changed(info: DatasetInfo) -> None:
         ValueError: Naming it.
     """
     if read_info(info.path).content_hash != info.content_hash:
-        raise ValueError(f"expected {info.path} as it was, found it replaced while it was read; type the same again")
+        raise ValueError(f"expected {info.path} as it was, found it replaced while it was read; measure again")
 
 
 def to_device(images: NDArray[np.uint8], device: torch.device, *, max_size: int) -> Tensor:

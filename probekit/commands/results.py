@@ -47,7 +47,7 @@ def refuse_replaced(info: DatasetInfo, weights: Path, measured: str) -> None:
     """
     refuse_changed(info)
     if sha256(weights) != measured:
-        raise ValueError(f"expected {weights} as it was, found it replaced while it was read; type the same again")
+        raise ValueError(f"expected {weights} as it was, found it replaced while it was read; measure again")
 
 
 def _replaces(result: Mapping[str, Any], before: Mapping[str, Any]) -> bool:

@@ -49,7 +49,7 @@ def test_what_is_replaced_while_it_is_read_gives_no_result(
     done = typed("probe", "unet-d", "--no-floors", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (
         1,
-        f"error: expected {what} as it was, found it replaced while it was read; type the same again\n",
+        f"error: expected {what} as it was, found it replaced while it was read; measure again\n",
     )
     assert not list((tmp_path / "runs/unet-d").glob("results/*"))
     if (what, when) == ("d.h5", "before"):
