@@ -52,7 +52,7 @@ COMMANDS = (
     ("report", "conrec-rect-tri"),
     ("report", "conrec-rect-tri", "--format", "md", "--out", "report.md"),
     ("report", "conrec-rect-tri", "moco-v2-lcr-rect-tri", "--format", "json", "--out", "report.json"),
-    ("sweep", "small.toml", "--epochs", "1", "--preset", "quick", "--jobs", "2"),
+    ("sweep", "small.toml", "--epochs", "1", "--preset", "quick", "--jobs", "1"),
     ("list",),
 )
 HELP: tuple[str, ...] = (
