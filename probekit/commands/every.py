@@ -9,8 +9,8 @@ from rich.console import Console
 from probekit.commands.embeddings import trained_embedder
 from probekit.commands.pooled import OF_BRANCHES, with_pool
 from probekit.commands.protocols import SECTIONS, Row, Settings
+from probekit.commands.results import refuse_replaced
 from probekit.commands.sources import Source
-from probekit.files import sha256
 from probekit.models.encoder import kept_checkpoints, load_encoder
 from probekit.run import Run, encoder_file, split_checkpoint
 
@@ -77,10 +77,12 @@ def along_checkpoints(
         scores: dict[str, Any] = {}
         for name in followed:
             scores |= _scores(name, SECTIONS[name].row(source, settings))
+        measured = embedder.key["encoder"]
+        refuse_replaced(info, encoder_file(run.path, checkpoint), measured)
         points.append(
             {
                 "checkpoint": checkpoint,
-                "checkpoint_hash": sha256(encoder_file(run.path, checkpoint)),
+                "checkpoint_hash": measured,
                 "epoch": header["epoch"],
                 "scores": scores,
             }

@@ -17,9 +17,10 @@ from probekit.commands.embeddings import trained_embedder
 from probekit.commands.locate import run_or_newest
 from probekit.commands.pooled import pool_warnings
 from probekit.commands.probe import dataset_of
+from probekit.commands.results import refuse_replaced
 from probekit.data import check_channels
 from probekit.device import choose_device
-from probekit.files import replaced, sha256
+from probekit.files import replaced
 from probekit.h5 import DatasetInfo, read_split
 from probekit.h5.target import Target
 from probekit.run import Run, encoder_file, how_far
@@ -78,7 +79,9 @@ def run_export(
 
 
 def _export(run: Run, info: DatasetInfo, out: Path, checkpoint: str, device: torch.device, console: Console) -> Path:
+    weights = encoder_file(run.path, checkpoint)
     embedder, header = trained_embedder(run, checkpoint, device)
+    measured = embedder.key["encoder"]
     for line in pool_warnings(embedder.network().encoder):
         console.print(line)
     far = how_far(run.read(), header["epoch"])
@@ -90,11 +93,12 @@ def _export(run: Run, info: DatasetInfo, out: Path, checkpoint: str, device: tor
         labels, factors = rows.labels, rows.factors
         arrays |= {} if labels is None else {f"{split}/labels": labels}
         arrays |= {f"{split}/factors/{factor}": _plain(values) for factor, values in factors.items()}
+    refuse_replaced(info, weights, measured)
     about = {
         "format": FORMAT,
         "run": run.name,
         "checkpoint": checkpoint,
-        "checkpoint_hash": sha256(encoder_file(run.path, checkpoint)),
+        "checkpoint_hash": measured,
         "after": far,
         **_data(info),
         "encoder": header,

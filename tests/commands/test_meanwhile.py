@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from probekit.commands import probe, sources
+from probekit.commands import export, probe, sources
 from probekit.models.encoder import load_encoder, save_encoder
 from tests.commands.typed import typed
 from tests.datasets import small_shapes
@@ -54,3 +54,21 @@ def test_what_is_replaced_while_it_is_read_gives_no_result(
     assert not list((tmp_path / "runs/unet-d").glob("results/*"))
     if (what, when) == ("d.h5", "before"):
         assert not list((tmp_path / "runs/unet-d").glob("embeddings/*"))
+
+
+def test_what_is_replaced_while_it_is_exported_gives_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_shapes(tmp_path / "d.h5", n=16, n_test=12, size=16)
+    assert typed("probe", *SMALL, "--no-floors", cwd=tmp_path).returncode == 0
+    weights = tmp_path / "runs/unet-d/encoder.safetensors"
+    real = getattr(export, "trained_embedder")  # noqa: B009 - mypy wants it exported
+
+    def meanwhile(*arguments: Any) -> Any:
+        found = real(*arguments)
+        encoder, header = load_encoder(weights.parent)
+        save_encoder(weights, encoder, {k: v for k, v in header.items() if k not in ("format", "spec")} | {"epoch": 7})
+        return found
+
+    monkeypatch.setattr(export, "trained_embedder", meanwhile)
+    done = typed("export-embeddings", "unet-d", cwd=tmp_path)
+    assert (done.returncode, "found it replaced while it was read; measure again" in done.stderr) == (1, True)
+    assert not list(weights.parent.glob("embeddings-*"))
