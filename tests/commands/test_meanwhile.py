@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from probekit.commands import export, probe, sources
+from probekit.commands.embeddings import trained_embedder
 from probekit.models.encoder import load_encoder, save_encoder
 from tests.commands.typed import typed
 from tests.datasets import small_shapes
@@ -60,10 +61,9 @@ def test_what_is_replaced_while_it_is_exported_gives_no_file(tmp_path: Path, mon
     small_shapes(tmp_path / "d.h5", n=16, n_test=12, size=16)
     assert typed("probe", *SMALL, "--no-floors", cwd=tmp_path).returncode == 0
     weights = tmp_path / "runs/unet-d/encoder.safetensors"
-    real = getattr(export, "trained_embedder")  # noqa: B009 - mypy wants it exported
 
     def meanwhile(*arguments: Any) -> Any:
-        found = real(*arguments)
+        found = trained_embedder(*arguments)
         encoder, header = load_encoder(weights.parent)
         save_encoder(weights, encoder, {k: v for k, v in header.items() if k not in ("format", "spec")} | {"epoch": 7})
         return found
