@@ -6,7 +6,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from probekit.methods.base import Method, Rate, Step
+from probekit.methods.base import AddOn, Method, Rate, Step
 from probekit.models.encoder import Encoder, Features
 
 NEEDS = {  # in words
@@ -17,7 +17,7 @@ NEEDS = {  # in words
 }
 
 
-class Branch(nn.Module):
+class Branch(AddOn):
     """An add-on. Every hook has a harmless default; override what the add-on needs.
 
     Its keyword-only constructor arguments are its settings (`--set branch.NAME.SETTING=...`), the weight among them.
@@ -26,22 +26,18 @@ class Branch(nn.Module):
     Attributes:
         about: One plain line.
         paper: Where it comes from.
-        name: In `probekit.registry.BRANCHES`, and of its settings.
         needs: What the method must provide, e.g. "map", "two_views".
         spans: As of a method.
         weight: The trainer adds `weight * loss(step)` to the method's loss.
         pools: Whether `pool` gives an embedding.
-        refines: Whether `refine` changes features; a target network then has a copy of the branch that does so, too.
         logs: Scalars of the latest `loss`, detached, on the device.
     """
 
     about: ClassVar[str]
     paper: ClassVar[str]
-    name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
     spans: ClassVar[Mapping[str, str]] = {}
     pools: bool = False
-    refines: bool = False
 
     def __init__(self, *, weight: float) -> None:
         super().__init__()
@@ -57,10 +53,6 @@ class Branch(nn.Module):
     def resting(self) -> bool:
         """Whether this epoch's steps are made without it; it changes in `begin_epoch` alone, which is called anyway."""
         return False
-
-    def refine(self, features: Features) -> Features:
-        """Changes the features before the method's heads see them."""
-        return features
 
     def loss(self, step: Step) -> Tensor:
         """The branch's own loss, scalar; the graph of `step.loss` is still alive."""

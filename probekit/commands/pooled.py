@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -120,4 +120,4 @@ def _branches(run: Run, weights: str) -> Iterable[Branch]:
         return ()
     if encoder_file(run.path, weights).suffix == ".safetensors" and weights != "last":
         raise ValueError(f"expected --checkpoint last, best_val or best_test, found {weights}: it keeps no branch")
-    return load_method(run, weights)[0].kept_branches
+    return cast(Sequence[Branch], load_method(run, weights)[0].kept_branches)

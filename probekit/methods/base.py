@@ -6,15 +6,28 @@ Shapes: B batch, V views, C channels, H W image, h w feature map, D embedding.
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
 from probekit.models.encoder import Encoder, Features
 from probekit.views import Views
 
-if TYPE_CHECKING:
-    from probekit.branches.base import Branch
+
+class AddOn(nn.Module):
+    """What a method knows of its branches (`probekit.branches.base.Branch`).
+
+    Attributes:
+        name: In `probekit.registry.BRANCHES`, and of its settings.
+        refines: Whether `refine` changes features; a target network then has a copy of the branch that does so, too.
+    """
+
+    name: ClassVar[str]
+    refines: bool = False
+
+    def refine(self, features: Features) -> Features:
+        """Changes the features before the method's heads see them."""
+        return features
 
 
 @dataclass
@@ -106,7 +119,7 @@ class Method(nn.Module, ABC):
         (`Encoder.forward`), and the features are those of all, one batch after another.
         """
         features: Features = self.encoder(*batches)
-        branch: Branch
+        branch: AddOn
         for branch in self.branches.values():  # type: ignore[assignment]
             features = branch.refine(features)
         return features
@@ -134,13 +147,13 @@ class Method(nn.Module, ABC):
     def synchronise(self) -> None:
         """Called when the encoder was given other weights: copies of it begin with them. Nothing by default."""
 
-    def follow(self, branch: "Branch") -> None:
+    def follow(self, branch: AddOn) -> None:
         """Called when a branch was attached: a target network takes a copy of one that refines. Nothing by default."""
 
     @property
-    def kept_branches(self) -> Sequence["Branch"]:
+    def kept_branches(self) -> Sequence[AddOn]:
         """The branches beside the encoder that is kept, in the order they were attached."""
-        return cast(Sequence["Branch"], list(self.branches.values()))
+        return cast(Sequence[AddOn], list(self.branches.values()))
 
     def rates(self) -> Sequence[Rate]:
         """Parameters with a learning rate of their own; none by default."""

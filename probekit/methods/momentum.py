@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from probekit.methods.base import Method
+from probekit.methods.base import AddOn, Method
 from probekit.methods.clock import Clock
 from probekit.models.encoder import Encoder, Features
-
-if TYPE_CHECKING:
-    from probekit.branches.base import Branch
 
 KEEPS = ("online", "target")
 
@@ -51,7 +48,7 @@ class MomentumMethod(Method):
         copies = {name: deepcopy(getattr(self, name)) for name in self.followed}
         self.target = nn.ModuleDict({**copies, "branches": nn.ModuleDict()}).requires_grad_(False)
 
-    def follow(self, branch: "Branch") -> None:
+    def follow(self, branch: AddOn) -> None:
         """The target pools as the trained network does, through a copy of the branch that follows, too."""
         if branch.refines:
             self._copied_branches[branch.name] = deepcopy(branch).requires_grad_(False)
@@ -69,7 +66,7 @@ class MomentumMethod(Method):
     def encode_target(self, *batches: Tensor) -> Features:
         """What the target makes of `[B, C, H, W]`, each batch in a pass of its own, without gradients."""
         features: Features = self.target["encoder"](*batches)
-        branch: Branch
+        branch: AddOn
         for branch in self._copied_branches.values():  # type: ignore[assignment]
             features = branch.refine(features)
         return features
@@ -100,10 +97,10 @@ class MomentumMethod(Method):
         return pairs + [(self.branches[name], copy) for name, copy in self._copied_branches.items()]
 
     @property
-    def kept_branches(self) -> Sequence["Branch"]:
+    def kept_branches(self) -> Sequence[AddOn]:
         """Those of the trained network; where the target is kept, its copies in their place."""
         copies: dict[str, nn.Module] = dict(self._copied_branches.items()) if self.keep == "target" else {}
-        return cast(Sequence["Branch"], [copies.get(name, branch) for name, branch in self.branches.items()])
+        return cast(Sequence[AddOn], [copies.get(name, branch) for name, branch in self.branches.items()])
 
     @property
     def projection(self) -> nn.Module:
