@@ -31,10 +31,10 @@ demo-real: install
 
 # One thread a process: two test processes with two threads each would fight over two cores.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --fast $(FAST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --fast $(FAST)
 
 lint: install
 	$(BIN)/ruff format --check .
