@@ -4,10 +4,10 @@ A test marked `gpu` needs a GPU (`pytest -m gpu` runs these alone), and is skipp
 """
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
 
 import pytest
 import torch
@@ -18,10 +18,12 @@ from matplotlib.figure import Figure
 
 from probekit.models.torchvision_operators import import_module
 from tests.forked import SERVER, SLOW
+from tests.plain import save_empty
 
 settings.register_profile("untimed", deadline=None)  # a busy machine must not fail a test
 settings.load_profile("untimed")
 import_module("torchvision")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it; tests send it
 # Unlike mutants', the children of tests are all of this tree.
 SERVER.set_forkserver_preload(
     [*SLOW, "probekit.cli", "probekit.train.pretrain", "probekit.commands.probe", "probekit.commands.heatmap"]
@@ -46,23 +48,7 @@ def plain_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     """Every figure is written as an empty one, which takes a tenth of the time, for tests that look at no picture."""
     if request.node.get_closest_marker("pictures"):
         return
-    drawn = Figure.savefig
-
-    def save(figure: Figure, *args: Any, **options: Any) -> None:
-        empty = Figure(figsize=(1, 1))
-        type(figure.canvas)(empty)
-        drawn(empty, *args, **options)
-
-    monkeypatch.setattr(Figure, "savefig", save)
-
-
-@pytest.fixture
-def few_floors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside a probe only random weights and chance: most of its time goes to the floors that need no encoder."""
-    from probekit.commands import protocols, sources
-    from probekit.probe.floors import FLOORS
-
-    monkeypatch.setattr(sources, "FLOORS", {protocols.CHANCE: FLOORS[protocols.CHANCE]})
+    monkeypatch.setattr(Figure, "savefig", save_empty)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -26,7 +26,7 @@ from probekit.h5 import open_encoded, read_info, read_split, verify
 from tests.datasets import noise_npz, small_shapes
 from tests.forked import SERVER
 
-FLIPS = 50  # of each kind of file: 200 in all
+FLIPS = 25  # of each kind of file: 100 in all
 WRITER = """
 import sys, h5py
 

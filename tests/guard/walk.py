@@ -5,13 +5,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from tests.commands.typed import typed
 from tests.forked import forked_children
+from tests.plain import save_empty
 
 SMALL = ("--epochs", "2", "--batch-size", "16", "--precision", "fp32", "--set", "model.width=4")
 SWEEP = """# Two rows.
@@ -89,7 +92,7 @@ def walk(folder: Path) -> dict[str, str]:
     (folder / "small.toml").write_text(SWEEP)
     torch.set_num_threads(1)
     printed = []
-    with forked_children():
+    with forked_children(), patch.object(Figure, "savefig", save_empty):
         for command in COMMANDS:
             done = typed(*command, cwd=folder)
             assert done.returncode == 0, (command, done.stdout, done.stderr)
