@@ -51,6 +51,15 @@ def plain_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Figure, "savefig", save_empty)
 
 
+@pytest.fixture
+def few_floors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a probe only random weights and chance: most of its time goes to the floors that need no encoder."""
+    from probekit.commands import protocols, sources
+    from probekit.probe.floors import FLOORS
+
+    monkeypatch.setattr(sources, "FLOORS", {protocols.CHANCE: FLOORS[protocols.CHANCE]})
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_waiting_for_the_disk() -> Iterator[None]:
     """Nothing here outlives a power cut; tests of fsync put their own in its place."""
