@@ -14,29 +14,14 @@ from probekit.run import Run
 from probekit.sweep.definition import shipped
 from tests.commands.typed import typed
 from tests.forked import forked_children
-
-FILE = """# Small.
-seeds = [0]
-set = ["model.width=2", "train.batch_size=8", "train.precision=fp32"]
-pairs = [["conrec", "simclr"]]
-[[datasets]]
-name = "rt"
-generator = "rect-tri"
-n = 16
-n_test = 8
-size = 16
-[[rows]]
-method = "simclr"
-[[rows]]
-method = "conrec"
-"""
+from tests.guard.walk import SWEEP
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where a sweep of two methods has been typed once."""
     folder = tmp_path_factory.mktemp("home")
-    (folder / "small.toml").write_text(FILE)
+    (folder / "small.toml").write_text(SWEEP)
     with forked_children():
         done = typed("sweep", "small.toml", "--epochs", "2", "--preset", "quick", "--jobs", "2", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
