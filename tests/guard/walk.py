@@ -77,6 +77,7 @@ TIMED = re.compile(
 )
 TIMES = (
     (re.compile(r"Usage: .*?probekit"), "Usage: probekit"),  # as the process was started
+    (re.compile("-h, --help"), "--help"),  # typer's command forgets the short one where a test made it before
     (re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:[+-]\d\d:?\d\d|Z)?)?"), "DATE"),
     (re.compile(r"\b\d[\d,]*(?:\.\d+)? images/s"), "N images/s"),
     (re.compile(r"\b\d+(?:\.\d+)? ?(?:ms|s|min|h|MiB|GiB|MB|GB|KB|kB)\b"), "SIZE"),
