@@ -23,7 +23,7 @@ from probekit.config import resolve
 from probekit.device import choose_device, with_precision
 from probekit.registry import METHODS, get
 from probekit.train.timing import step_on_noise
-from probekit.views import VIEWS, make_views
+from probekit.views.recipes import VIEWS, make_views
 
 CALL = 1024  # samples in a call of a generator
 Job = Callable[[], Any]

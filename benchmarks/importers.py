@@ -27,8 +27,8 @@ import numpy as np
 from cv2.typing import MatLike
 
 from benchmarks.report import RESULTS, interleaved, spread, write
+from probekit.data.importers import Choices, Options, Told, import_official
 from probekit.h5 import read_split
-from probekit.importers import Choices, Options, Told, import_official
 
 WIDTH, HEIGHT, SIZE = 500, 375, 224
 DISTINCT = 200  # photographs drawn; the others are copies

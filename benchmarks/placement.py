@@ -19,12 +19,12 @@ import torch
 
 from benchmarks.report import RESULTS, interleaved, spread, write
 from probekit.config import resolve
-from probekit.data import open_split
+from probekit.data.split import open_split
+from probekit.data.streamed import StreamedImages, feed
 from probekit.device import choose_device, with_precision
 from probekit.h5 import DatasetWriter, EncodedBlock, Header, encode
 from probekit.registry import METHODS, get
-from probekit.streamed import StreamedImages, feed
-from probekit.train.build import build_method, on_device
+from probekit.restore.build import build_method, on_device
 from probekit.train.step import build_step, fastest_step
 
 PLACEMENTS = ("device", "host", "file")

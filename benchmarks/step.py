@@ -20,18 +20,18 @@ from torch import Tensor
 
 from benchmarks.report import RESULTS, interleaved, spread, write
 from probekit.config import resolve
-from probekit.data import open_split
+from probekit.data.generate import generate
+from probekit.data.split import open_split
 from probekit.device import allow_tf32, choose_device, with_precision
 from probekit.fitting import fitted
-from probekit.generate import generate
 from probekit.methods.conrec import ConRec
 from probekit.registry import BRANCHES, METHODS, get
+from probekit.restore.build import build_method, on_device
 from probekit.run import create_run
-from probekit.train.build import build_method, on_device
 from probekit.train.evaluate import Monitor
 from probekit.train.loop import Trainer
 from probekit.train.step import WARM_UP
-from probekit.views import Views
+from probekit.views.recipes import Views
 
 
 def trainer_for(

@@ -27,12 +27,12 @@ from benchmarks.report import RESULTS, interleaved, spread, write
 from benchmarks.step import synchronised, torch_defaults
 from benchmarks.views import PerImage, lightly_views, numbers, peer_versions, torchvision_view
 from probekit.config import Config, resolve
-from probekit.data import shrunk
+from probekit.data.split import shrunk
 from probekit.device import choose_device, has_bf16, with_precision
 from probekit.methods.conrec import ConRec
 from probekit.models.torchvision_operators import import_module
 from probekit.registry import METHODS, get
-from probekit.train.build import build_method, on_device
+from probekit.restore.build import build_method, on_device
 from probekit.train.step import build_step, fastest_step
 
 METHOD = "simclr"

@@ -26,10 +26,10 @@ from benchmarks.views import PerImage, lightly_views, peer_versions
 from probekit.config import Config, resolve
 from probekit.device import choose_device, with_precision
 from probekit.methods.conrec import ConRec
-from probekit.methods.nt_xent import nt_xent
+from probekit.methods.losses import nt_xent
 from probekit.models.backbones import import_timm
 from probekit.registry import METHODS, get
-from probekit.train.build import build_method, on_device
+from probekit.restore.build import build_method, on_device
 from probekit.train.optim import build_optimizer
 from probekit.train.step import build_step, fastest_step
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.views [--device cpu] [--cores 1] [--channels 1,3] [--batches 32,256] [--rounds 7] [--out FILE]
 
-Policy: that of recipe "simclr" (`probekit.views`), read from its constants. Each path turns a batch of images in
-memory, uint8 tensors or Pillow images, into float32 views [2 B, C, H, W] in [0, 1] on the device.
+Policy: that of recipe "simclr" (`probekit.views.recipes`), read from its constants. Each path turns a batch of images
+in memory, uint8 tensors or Pillow images, into float32 views [2 B, C, H, W] in [0, 1] on the device.
 
 One core: every path in this process with one thread. More: batched paths with as many threads, per-image ones by a
 DataLoader with as many workers of one thread each. Paths take turns; the ratio is theirs over ours in the same round.
@@ -28,11 +28,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.report import RESULTS, interleaved, spread, write
 from benchmarks.step import synchronised, torch_defaults
-from probekit import crops, jitter
 from probekit.device import choose_device
-from probekit.jitter import PAPER
 from probekit.models.torchvision_operators import import_module
-from probekit.views import P_FLIP, VIEWS, make_views
+from probekit.views import crops, jitter
+from probekit.views.jitter import PAPER
+from probekit.views.recipes import P_FLIP, VIEWS, make_views
 
 SIZE = 128
 FACTOR, HUE = jitter.factors_of(PAPER.brightness), (-PAPER.hue, PAPER.hue)

@@ -18,7 +18,7 @@ SIDE = 8  # sides of images are multiples of it, and stay so when they are shrun
 
 @dataclass(frozen=True)
 class DataConfig:
-    """`max_size`: larger images are averaged down to so many pixels; `placement`: see `probekit.data.open_split`."""
+    """`max_size`: larger images are averaged down to so many pixels; `placement`: see `data.split.open_split`."""
 
     max_size: int
     placement: str
@@ -45,7 +45,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ViewsConfig:
-    """`recipe`: a name in `probekit.views.RECIPES`; `max_size`: views of larger images have this many pixels."""
+    """`recipe`: a name in `views.recipes.RECIPES`; `max_size`: views of larger images have this many pixels."""
 
     recipe: str
     max_size: int

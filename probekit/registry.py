@@ -44,7 +44,7 @@ LOOKS: dict[str, str] = {
 
 
 MOST = 20  # names in one line
-# Poolings at test time, `--pool`: see `probekit.commands.pooled`.
+# Poolings at test time, `--pool`: see `probekit.restore.pooled`.
 POOLS = ("gap", "max", "norm", "attention", "branch", "bilinear")
 
 

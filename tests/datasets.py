@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.generate import generate
+from probekit.data.generate import generate
 from probekit.h5 import DatasetInfo
 from probekit.h5.checksums import checksum, write_seal
 

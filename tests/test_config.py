@@ -20,10 +20,10 @@ from probekit.config import Config, completed, resolve
 from probekit.fitting import fitted
 from probekit.models.normalise import normalisation
 from probekit.registry import BRANCHES, METHODS, get, nearest
+from probekit.restore.build import build_method, size_notes
 from probekit.settings import overridden, parse_overrides, presets, read_preset
-from probekit.train.build import build_method, size_notes
 from probekit.train.optim import Schedule, scaled_rate
-from probekit.views import RECIPES
+from probekit.views.recipes import RECIPES
 
 
 def conrec(**kwargs: Any) -> Config:

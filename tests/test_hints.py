@@ -24,9 +24,9 @@ from probekit.commands.hints import after_data, after_drawing, after_pretraining
 from probekit.config import SECTIONS
 from probekit.models.encoder import load_encoder
 from probekit.registry import BRANCHES, METHODS, get
+from probekit.restore.build import load_method
 from probekit.run import create_run, open_run
 from probekit.settings import method_options
-from probekit.train.pretrain import load_method
 from tests.datasets import RUN, small_shapes
 
 ROOT = Path(__file__).parent.parent
@@ -51,8 +51,8 @@ THEIRS = re.compile(r"\bpath\b|\brun\.argument|\bout\b|\bchosen\b|\broot\b")
 # Where only some commands can come to say what a folder or a file says.
 SAID_BY: dict[str, tuple[str, ...]] = {
     "generators": ("gen",),
-    "probekit/generate.py": ("gen",),
-    "probekit/importers": ("import",),
+    "probekit/data/generate.py": ("gen",),
+    "probekit/data/importers": ("import",),
     "probekit/methods": ("pretrain",),
     "probekit/branches": ("pretrain",),
     "probekit/heatmaps": ("heatmap",),
@@ -203,7 +203,7 @@ def test_what_cannot_be_typed_is_found(hint: str, says: str) -> None:
 
 
 def test_an_option_of_another_command_is_found() -> None:
-    assert trouble("probekit/importers/base.py", "--max-gb 8") is None
+    assert trouble("probekit/data/importers/base.py", "--max-gb 8") is None
     assert "No such option" in (trouble("generators/base.py", "--max-gb 8") or "")
 
 

@@ -10,23 +10,20 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-ORDER = (  # one level a package, the lowest first; modules of one line are a package that is not there yet
+ORDER = (  # one level a package, the lowest first
     ("generators", "registry", "statistics", "visible", "files", "locks"),
     ("settings",),
     ("config", "run"),
     ("fitting",),
     ("h5",),
     ("device",),
-    ("output", "picture", "mosaic"),
-    ("streamed",),
-    ("data", "generate", "importers", "show"),
-    ("batched",),
-    ("corrupt", "crops", "jitter"),
+    ("output",),
+    ("data",),
     ("views",),
-    ("show_views",),
     ("models",),
     ("methods",),
     ("branches",),
+    ("restore",),
     ("probe",),
     ("heatmaps",),
     ("train",),

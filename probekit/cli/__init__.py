@@ -6,7 +6,7 @@ from probekit.cli import training
 from probekit.cli import evaluation
 from probekit.cli import overview
 from probekit.cli.app import app
-from probekit.output import run_app
+from probekit.output.console import run_app
 
 __all__ = ["app", "main"]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from probekit import __version__
-from probekit.output import show_tracebacks
+from probekit.output.console import show_tracebacks
 
 DATA = Path("data")
 RUNS = Path("runs")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from probekit.cli.app import DATA, REPORTS, RUNS, AllowMissing, Device, Json, Overwrite, Seed, Set, app, finite
-from probekit.output import console, errors, print_json
+from probekit.output.console import console, errors, print_json
 
 Pool = Annotated[
     str | None,
@@ -71,9 +71,9 @@ def probe(
 
     Options add further protocols to it. Images with several labels have average precision in its place.
     """
-    from probekit.commands.pooled import with_pool
     from probekit.commands.probe import run_probe
     from probekit.commands.probe_options import ProbeOptions, given_with, read_fractions, read_recipe
+    from probekit.restore.pooled import with_pool
 
     options = ProbeOptions(
         fractions=read_fractions(fractions),
@@ -150,8 +150,8 @@ def heatmap(
 ) -> None:
     """Show where the encoder looks, and measure whether that is where the evidence is."""
     from probekit.commands.heatmap import HeatmapOptions, run_heatmap
-    from probekit.commands.pooled import with_pool
     from probekit.registry import LOOKS
+    from probekit.restore.pooled import with_pool
 
     looks = None if look is None else tuple(LOOKS) if look == "all" else tuple(name.strip() for name in look.split(","))
     result = run_heatmap(
@@ -217,7 +217,7 @@ def export_embeddings(
 ) -> None:
     """Write embeddings, labels and factors of every split to one file."""
     from probekit.commands.export import run_export
-    from probekit.commands.pooled import with_pool
+    from probekit.restore.pooled import with_pool
 
     run_export(
         run,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from probekit.cli.app import DATA, RUNS, Compression, Json, Overwrite, Seed, Set, app, finite
-from probekit.output import console, errors
+from probekit.output.console import console, errors
 
 
 @app.command()
@@ -111,7 +111,7 @@ def import_(
 ) -> None:
     """Turn an npz file, a folder of images or an official dataset into a dataset file."""
     from probekit.commands.import_ import run_import
-    from probekit.importers import Choices, Options, parse_range
+    from probekit.data.importers import Choices, Options, parse_range
 
     choices = Choices(
         subset=subset, train_with_val=train_with_val, labels=labels, classes=classes, n_classes=n_classes, seed=seed

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from probekit.cli.app import DATA, RUNS, Json, Overwrite, app
-from probekit.output import console, print_json
+from probekit.output.console import console, print_json
 
 
 @app.command("list")

@@ -19,7 +19,7 @@ from probekit.cli.app import (
     app,
     finite,
 )
-from probekit.output import console, errors, print_json
+from probekit.output.console import console, errors, print_json
 
 
 @app.command()

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from probekit.commands.locate import dataset_or_default
 from probekit.commands.model_settings import check_pooling, full_settings, has_small_stem, typed_settings
-from probekit.commands.pooled import pooling
 from probekit.commands.probe_options import ProbeOptions
 from probekit.commands.protocols import sections_for
 from probekit.commands.sources import RANDOM, read_labels
 from probekit.config import CHOICES
-from probekit.data import check_depth, shrunk_size, to_device
+from probekit.data.split import check_depth, shrunk_size, to_device
 from probekit.device import find_device
 from probekit.h5 import DatasetInfo, read_split, verify
 from probekit.models.backbones import untagged
@@ -28,6 +27,7 @@ from probekit.models.normalise import described, normalisation
 from probekit.models.outside import code_of, make_outside
 from probekit.models.untrained import make_plain
 from probekit.models.weights import Match, default_normalise, load_weights
+from probekit.restore.pooled import pooling
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, split_checkpoint, versions
 from probekit.visible import first_line
 

@@ -9,14 +9,14 @@ import torch
 from rich.console import Console
 
 from probekit.config import Config, resolve
-from probekit.data import check_depth, check_divisible, shrunk_size
+from probekit.data.split import check_depth, check_divisible, shrunk_size
 from probekit.device import choose_device, default_preset, with_precision
 from probekit.registry import METHODS, get
-from probekit.train.build import build_method
+from probekit.restore.build import build_method
 from probekit.train.cost import MODEL, OURS, StepCost, step_cost
 from probekit.train.predict import BYTES, KNOWN, Rates
 from probekit.train.timing import measured_rates, step_times
-from probekit.views import RECIPES, size_of
+from probekit.views.recipes import RECIPES, size_of
 
 
 def run_bench_step(

@@ -9,15 +9,15 @@ from rich.text import Text
 
 from generators import GENERATORS
 from probekit.config import resolve
-from probekit.crops import POLICIES
-from probekit.importers import OFFICIAL
+from probekit.data.importers import OFFICIAL
 from probekit.models.backbones import BACKBONES
 from probekit.models.encoder import count_as_paper, count_parameters
 from probekit.registry import BRANCHES, LOOKS, METHODS, get
+from probekit.restore.build import build_method
 from probekit.settings import method_options, presets
 from probekit.sweep.definition import describe, shipped
-from probekit.train.build import build_method
-from probekit.views import RECIPES
+from probekit.views.crops import POLICIES
+from probekit.views.recipes import RECIPES
 
 CHANNELS = 3  # parameter counts are for 3 channels at preset `paper`, as in the ConRec paper's Table 2
 

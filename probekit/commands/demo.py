@@ -14,7 +14,7 @@ from probekit.commands.pretrain import run_pretrain, run_resume
 from probekit.commands.probe import run_probe
 from probekit.commands.probe_options import ProbeOptions
 from probekit.commands.report import run_report
-from probekit.importers import Choices, Options
+from probekit.data.importers import Choices, Options
 from probekit.run import Run
 
 # Preset quick takes some 20 minutes on two cores without AVX-512. Cheaper views, smaller batches and fewer passes end

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from probekit.commands.embeddings import trained_embedder
-from probekit.commands.pooled import OF_BRANCHES, with_pool
 from probekit.commands.protocols import SECTIONS, Row, Settings
 from probekit.commands.results import refuse_replaced
 from probekit.commands.sources import Source
 from probekit.models.encoder import kept_checkpoints, load_encoder
+from probekit.restore.embeddings import trained_embedder
+from probekit.restore.pooled import OF_BRANCHES, with_pool
 from probekit.run import Run, encoder_file, split_checkpoint
 
 EVERY = "Along pretraining"

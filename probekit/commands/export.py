@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from probekit.commands.embeddings import trained_embedder
 from probekit.commands.locate import run_or_newest
-from probekit.commands.pooled import pool_warnings
 from probekit.commands.probe import dataset_of
 from probekit.commands.results import refuse_replaced
-from probekit.data import check_channels
+from probekit.data.split import check_channels
 from probekit.device import choose_device
 from probekit.files import replaced
 from probekit.h5 import DatasetInfo, read_split
 from probekit.h5.target import Target
+from probekit.restore.embeddings import trained_embedder
+from probekit.restore.pooled import pool_warnings
 from probekit.run import Run, encoder_file, how_far
 
 FORMAT = "probekit-embeddings/1"

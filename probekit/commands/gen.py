@@ -10,10 +10,10 @@ from rich.console import Console
 from generators import GENERATORS
 from probekit.commands.hints import after_data
 from probekit.commands.locate import check_h5
-from probekit.commands.progress import progress_bar
-from probekit.generate import generate
+from probekit.data.generate import generate
 from probekit.h5 import DatasetInfo
-from probekit.picture import check_png
+from probekit.output.png import check_png
+from probekit.output.progress import progress_bar
 from probekit.registry import nearest
 from probekit.settings import parse_overrides
 
@@ -72,7 +72,7 @@ def run_gen(
     console.print(f"wrote {out}: {parts}; {megabytes:.1f} MB; {images / seconds:,.0f} images/s")
     console.print(f"content hash {info.content_hash}")
     if preview:
-        from probekit.show import preview as draw_preview
+        from probekit.data.show import preview as draw_preview
 
         console.print(f"preview {draw_preview(out)}")
     console.print(after_data(info))

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.special import log_softmax
 
-from probekit.commands.embeddings import Network
-from probekit.commands.progress import progress_bar
 from probekit.commands.sources import Source
-from probekit.data import open_split
+from probekit.data.split import open_split
 from probekit.h5 import DatasetInfo
+from probekit.output.progress import progress_bar
 from probekit.probe.average_precision import average_precision, score_logits
 from probekit.probe.head import Recipe, Trained, train_head
 from probekit.probe.scores import evaluate
+from probekit.restore.embeddings import Network
 
 FORM = "voc2010"  # of the mean average precision that is followed along the epochs
 

@@ -14,13 +14,12 @@ from rich.console import Console
 from torch import Tensor
 
 from probekit.commands.locate import run_or_newest
-from probekit.commands.pooled import open_encoder, pool_warnings
 from probekit.commands.probe import dataset_of
 from probekit.commands.results import place_for, refuse_replaced
 from probekit.commands.show import draw_run
 from probekit.commands.sources import said_of_random
 from probekit.commands.subjects import PROTOCOL, Subjects
-from probekit.data import check_channels, check_divisible, to_device
+from probekit.data.split import check_channels, check_divisible, to_device
 from probekit.device import choose_device
 from probekit.files import sha256
 from probekit.h5 import DatasetInfo, read_split
@@ -33,8 +32,9 @@ from probekit.heatmaps.rows import Questions, Row, Subject
 from probekit.heatmaps.table import passes_table, score_table
 from probekit.heatmaps.targets import TARGETS, make_targets
 from probekit.heatmaps.truth import Truth, read_truth
-from probekit.probe.features import BATCH_SIZE, extract
+from probekit.models.extract import BATCH_SIZE, extract
 from probekit.registry import LOOKS, nearest
+from probekit.restore.pooled import open_encoder, pool_warnings
 from probekit.run import Run, encoder_file, how_far, write_json
 
 NO_HEAD = "no projection head here, so gradcam-ssl contrasts the embedding itself"

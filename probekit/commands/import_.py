@@ -8,9 +8,7 @@ from rich.console import Console
 
 from probekit.commands.hints import after_data
 from probekit.commands.locate import check_h5
-from probekit.commands.progress import progress_bar
-from probekit.h5 import DatasetInfo
-from probekit.importers import (
+from probekit.data.importers import (
     OFFICIAL,
     Choices,
     Official,
@@ -21,7 +19,9 @@ from probekit.importers import (
     import_official,
     is_unfinished,
 )
-from probekit.importers.official import MAX_GB
+from probekit.data.importers.official import MAX_GB
+from probekit.h5 import DatasetInfo
+from probekit.output.progress import progress_bar
 from probekit.registry import nearest
 
 SHOWN = 5  # files of one folder that were left out for the same reason

@@ -10,12 +10,11 @@ from rich.console import Console
 
 from probekit.commands.every import EVERY, along_checkpoints, kept_encoders
 from probekit.commands.locate import run_or_newest
-from probekit.commands.pooled import open_encoder, pool_warnings, with_pool
 from probekit.commands.probe_options import SGD, ProbeOptions
 from probekit.commands.protocols import SECTIONS, Row, Settings, sections_for
 from probekit.commands.results import place_for, refuse_replaced
 from probekit.commands.sources import RANDOM, Source, read_labels, sources
-from probekit.data import check_channels
+from probekit.data.split import check_channels
 from probekit.device import choose_device
 from probekit.files import sha256
 from probekit.h5 import DatasetInfo, verify
@@ -24,6 +23,7 @@ from probekit.probe.curves import draw_every
 from probekit.probe.scores import against_floors
 from probekit.probe.section_tables import every_table, fingerprint_table
 from probekit.registry import METHODS, get
+from probekit.restore.pooled import open_encoder, pool_warnings, with_pool
 from probekit.run import IMPORTED, Run, encoder_file, how_far, split_checkpoint, write_json
 from probekit.statistics import VERDICTS
 

@@ -14,7 +14,7 @@ from probekit.commands.hints import unprobeable
 from probekit.commands.probe_options import SGD, ProbeOptions
 from probekit.commands.sources import RANDOM, Labels, Source
 from probekit.h5 import read_images
-from probekit.picture import encoder_name
+from probekit.output.png import encoder_name
 from probekit.probe import PROTOCOLS
 from probekit.probe.average_precision import multilabel
 from probekit.probe.cross_validation import FOLDS, METRICS, cross_validate, divide

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from probekit.data import refuse_changed
+from probekit.data.split import refuse_changed
 from probekit.files import read_json, sha256
 from probekit.h5 import DatasetInfo
 

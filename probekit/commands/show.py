@@ -9,11 +9,11 @@ from rich.console import Console
 
 from probekit.commands.hints import after_data, after_drawing
 from probekit.commands.locate import dataset_or_default
-from probekit.data import check_channels, check_divisible, open_split, shrunk
+from probekit.data.show import describe, draw_grid, render_description
+from probekit.data.split import check_channels, check_divisible, open_split, shrunk
 from probekit.h5 import read_info, verify
 from probekit.registry import METHODS, get, nearest
 from probekit.run import Run, how_far, open_run
-from probekit.show import describe, draw_grid, render_description
 
 CPU = torch.device("cpu")
 MOST = 1024  # pixels a side: larger images are averaged down before they are drawn
@@ -77,7 +77,7 @@ def run_show(
 
 def _draw_method(name: str, path: Path, *, out: Path | None, split: str | None, seed: int) -> Path:
     """What a method trains on, at the size of the images."""
-    from probekit.show_views import ROWS, draw_views
+    from probekit.views.draw import ROWS, draw_views
 
     recipe = _recipe(name)
     split = split or read_info(path).first.name
@@ -114,9 +114,9 @@ def draw_run(
     Raises:
         ValueError: If the run has no such checkpoint, or the images do not fit it.
     """
-    from probekit.show_views import ROWS, draw_views
-    from probekit.train.pretrain import load_method
+    from probekit.restore.build import load_method
     from probekit.train.regions import find_placement
+    from probekit.views.draw import ROWS, draw_views
 
     method, config, epoch = load_method(run, checkpoint)
     far = how_far(run.read(), epoch)

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from probekit.commands.embeddings import Network, random_embedder, trained_embedder
-from probekit.data import read_chunks, shrunk_size
+from probekit.data.split import read_chunks, shrunk_size
 from probekit.h5 import DatasetInfo, read_split
 from probekit.probe.fingerprint import Factor
 from probekit.probe.floors import FLOORS
 from probekit.probe.protocol import Part
+from probekit.restore.embeddings import Network, random_embedder, trained_embedder
 from probekit.run import Run
 
 RANDOM = "random weights"

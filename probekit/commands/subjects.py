@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from probekit.branches.base import branches_of
-from probekit.commands.pooled import pooled
 from probekit.config import Config
-from probekit.data import shrunk
+from probekit.data.split import shrunk
 from probekit.h5 import Split
 from probekit.heatmaps.base import Context
 from probekit.heatmaps.gradcam_ssl import project
@@ -18,12 +17,12 @@ from probekit.heatmaps.rows import Subject
 from probekit.heatmaps.targets import Classifier
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder
+from probekit.models.extract import BATCH_SIZE, extract
 from probekit.models.untrained import make_plain, untrained_beside, untrained_encoder
-from probekit.probe.features import BATCH_SIZE, extract
 from probekit.probe.protocol import Part, fit_label
+from probekit.restore.build import build_method, load_method
+from probekit.restore.pooled import pooled
 from probekit.run import IMPORTED, Run, split_checkpoint
-from probekit.train.build import build_method
-from probekit.train.pretrain import load_method
 
 NEGATIVES = 256  # ours: images of the bank that gradcam-ssl contrasts with; the smallest batch of the SimCLR paper
 FEW = 64  # of these for networks whose maps are only compared with each other

@@ -268,7 +268,7 @@ def _default_preset(device: str) -> str:
 def _on_device(planned: Sequence[PlannedRun], device: str) -> tuple[PlannedRun, ...]:
     """The runs as `pretrain` would resolve them there."""
     from probekit.device import find_device, with_precision
-    from probekit.train.build import with_normalise
+    from probekit.restore.build import with_normalise
 
     place = find_device(device)
     return tuple(replace(run, config=with_normalise(with_precision(run.config, place))) for run in planned)
@@ -282,7 +282,7 @@ def _check_methods(planned: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
     """
     import torch
 
-    from probekit.train.build import build_method
+    from probekit.restore.build import build_method
 
     pools: dict[str, tuple[str, ...]] = {}
     for run in {run.row.name: run for run in planned}.values():
@@ -301,7 +301,7 @@ def _check_methods(planned: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
 def _allowed(method: "Method", pools: Sequence[str]) -> tuple[str, ...]:
     """Those poolings that a method and its branches have."""
     from probekit.branches.base import branches_of
-    from probekit.commands.pooled import pooling
+    from probekit.restore.pooled import pooling
 
     found = []
     for pool in pools if method.encoder.has_map else ():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from probekit.models.encoder import Encoder, Features
-from probekit.probe.features import eval_mode
+from probekit.models.extract import eval_mode
 
 Projection = Callable[[Tensor], Tensor]
 

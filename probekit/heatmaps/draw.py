@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from probekit.data.show import COLOURS
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.rows import Row
 from probekit.heatmaps.truth import Truth
-from probekit.mosaic import Mosaic
-from probekit.picture import encoder_name, save_png
-from probekit.show import COLOURS
+from probekit.output.mosaic import Mosaic
+from probekit.output.png import encoder_name, save_png
 
 PER_CLASS = 2  # rows of a class
 MAX_CLASSES = 6

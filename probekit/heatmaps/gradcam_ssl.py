@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from probekit.heatmaps.base import Batch, Context, Look, map_gradient
 from probekit.heatmaps.gradcam import weigh_channels
 from probekit.models.encoder import Encoder
-from probekit.views import RECIPES, make_views
+from probekit.views.recipes import RECIPES, make_views
 
 PASS = 64  # views that are encoded at a time: bounds memory
 

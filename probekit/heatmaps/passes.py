@@ -13,7 +13,7 @@ from probekit.heatmaps.base import Target, as_inputs
 from probekit.heatmaps.faithfulness import area_below, average_drop, average_gain, average_increase, swap_order
 from probekit.heatmaps.resample import explanation, upsample
 from probekit.heatmaps.rows import BATCH, Subject
-from probekit.probe.features import eval_mode
+from probekit.models.extract import eval_mode
 from probekit.statistics import mean_over_images, ratio_over_images
 
 STEPS = 5  # ours: fifths of the pixels that differ (docs/log.md)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from probekit.methods.base import Method, Rate, Step, expect_positive
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
-from probekit.views import Views
+from probekit.views.recipes import Views
 
 EPSILON = 1e-5  # of the variance, as torch's batch norm, which the official code standardises with
 

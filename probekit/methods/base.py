@@ -11,7 +11,7 @@ from typing import Any, ClassVar, cast
 from torch import Tensor, nn
 
 from probekit.models.encoder import Encoder, Features
-from probekit.views import Views
+from probekit.views.recipes import Views
 
 
 class AddOn(nn.Module):
@@ -80,7 +80,7 @@ class Method(nn.Module, ABC):
     Attributes:
         about: One plain line.
         paper: Where the method comes from.
-        recipe: The views it trains on, a name in `probekit.views.RECIPES`.
+        recipe: The views it trains on, a name in `probekit.views.recipes.RECIPES`.
         pooling: How its encoder pools, unless `model.pooling` says otherwise.
         provides: What branches may rely on, e.g. "map", "two_views", "embedding_loss", "reconstruction"; of an instance
             it may be less than of its class.

@@ -6,11 +6,11 @@ from typing import ClassVar
 import torch
 
 from probekit.methods.base import Step, expect_positive, expect_several
-from probekit.methods.cosine import negative_cosine
+from probekit.methods.losses import negative_cosine
 from probekit.methods.momentum import MomentumMethod
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
-from probekit.views import Views
+from probekit.views.recipes import Views
 
 
 class BYOL(MomentumMethod):

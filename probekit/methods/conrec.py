@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probekit.methods.base import Method, Step, expect_several
-from probekit.methods.nt_xent import nt_xent
+from probekit.methods.losses import nt_xent
 from probekit.models.encoder import Encoder
 from probekit.models.heads import ProjectionHead
 from probekit.models.unet import UNetDecoder
-from probekit.views import Views
+from probekit.views.recipes import Views
 
 
 class ConRec(Method):

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probekit.methods.base import Rate, Step, expect_positive, expect_several
+from probekit.methods.losses import swapped_cross_entropy, used
 from probekit.methods.momentum import MomentumMethod
-from probekit.methods.sinkhorn import used
-from probekit.methods.swapped import swapped_cross_entropy
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
-from probekit.views import VIEWS, Views
+from probekit.views.recipes import VIEWS, Views
 
 
 class DINOHead(nn.Module):

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from probekit.methods.base import Step, expect_positive, expect_several, fit, fit_queue
-from probekit.methods.info_nce import info_nce
+from probekit.methods.losses import info_nce
 from probekit.methods.momentum import MomentumMethod
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
 from probekit.models.queue import FeatureQueue
-from probekit.views import Views
+from probekit.views.recipes import Views
 
 
 class MoCoV2(MomentumMethod):

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from probekit.methods.base import Method, Rate, Step, expect_positive
-from probekit.methods.cosine import negative_cosine
+from probekit.methods.losses import negative_cosine
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
-from probekit.views import Views
+from probekit.views.recipes import Views
 
 
 class SimSiam(Method):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from probekit.methods.base import Method, Step
 from probekit.models.encoder import Encoder
-from probekit.views import Views
+from probekit.views.recipes import Views
 
 
 class Classifier(nn.Linear):

@@ -10,12 +10,11 @@ from torch.nn import functional as F
 
 from probekit.methods.base import Method, Rate, Step, expect_positive, expect_several, fit, fit_queue
 from probekit.methods.clock import Clock
-from probekit.methods.sinkhorn import sinkhorn, used
-from probekit.methods.swapped import swapped_cross_entropy
+from probekit.methods.losses import sinkhorn, swapped_cross_entropy, used
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
 from probekit.models.queue import FeatureQueue
-from probekit.views import VIEWS, Views
+from probekit.views.recipes import VIEWS, Views
 
 
 class SwAV(Method):

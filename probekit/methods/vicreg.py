@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from probekit.methods.base import Method, Step, expect_positive
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
-from probekit.views import Views
+from probekit.views.recipes import Views
 
 EPSILON = 1e-4  # of the variance: paper, section 4.1
 

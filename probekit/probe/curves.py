@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from probekit.mosaic import Mosaic
-from probekit.picture import save_png
+from probekit.output.mosaic import Mosaic
+from probekit.output.png import save_png
 from probekit.probe.figure import FLOOR, plain
 from probekit.probe.table import encoders_first
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from probekit.picture import save_png
+from probekit.output.png import save_png
 from probekit.probe.table import encoders_first, percent
 
 ENCODER, FLOOR, CHANCE = "#1f77b4", "#b0b0b0", "#d62728"

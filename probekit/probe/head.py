@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
-from probekit.batched import uniform
-from probekit.crops import random_boxes, resize_crops
-from probekit.data import Images
+from probekit.data.split import Images
+from probekit.data.streamed import feed
 from probekit.h5 import DIFFICULT
-from probekit.probe.features import BATCH_SIZE, eval_mode, extract
+from probekit.models.extract import BATCH_SIZE, eval_mode, extract
 from probekit.registry import nearest
-from probekit.streamed import feed
+from probekit.views.batched import uniform
+from probekit.views.crops import random_boxes, resize_crops
 
 P_FLIP = 0.5  # all three papers: the usual mirroring
 INIT_SD = 0.01  # xcorr and lcr; ConRec's is Keras's default, which a convex problem forgets

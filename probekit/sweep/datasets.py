@@ -4,11 +4,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from probekit.generate import generate
+from probekit.data.generate import generate
+from probekit.data.importers import OFFICIAL, Choices, Options, Told, import_dataset, import_official
+from probekit.data.importers.official import MAX_GB
 from probekit.h5 import DatasetInfo
 from probekit.h5.schema import EVIDENCE
-from probekit.importers import OFFICIAL, Choices, Options, Told, import_dataset, import_official
-from probekit.importers.official import MAX_GB
 from probekit.settings import parse_overrides
 from probekit.sweep.definition import Dataset
 

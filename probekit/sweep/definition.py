@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from generators import GENERATORS
+from probekit.data.importers import OFFICIAL
+from probekit.data.importers.base import MAX_SIZE
 from probekit.files import parse_toml, read_text
-from probekit.importers import OFFICIAL
-from probekit.importers.base import MAX_SIZE
 from probekit.registry import BRANCHES, METHODS, nearest
 from probekit.settings import parse_overrides
 from probekit.sweep.measures import Measure, read_measure, split_pooled

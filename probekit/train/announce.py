@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from probekit.config import Config
-from probekit.data import DeviceSplit, shrunk
+from probekit.data.split import DeviceSplit, shrunk
 from probekit.device import describe_device, has_bf16
 from probekit.train.optim import scaled_rate
 from probekit.train.predict import bf16_hint

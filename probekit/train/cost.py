@@ -17,11 +17,11 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sd
 
 from probekit.config import Config
 from probekit.methods.base import Method
-from probekit.train.build import build_method
+from probekit.restore.build import build_method
 from probekit.train.health import batch_health, projection_health
 from probekit.train.lars import Layerwise
 from probekit.train.step import build_step, clip_each
-from probekit.views import RECIPES, Recipe, ViewMaker, Views, size_of
+from probekit.views.recipes import RECIPES, Recipe, ViewMaker, Views, size_of
 
 # Of a step. The model: its convolutions and matrix products, and all else in its modules (normalisation, activations,
 # casts, upsampling). The rest is ours.

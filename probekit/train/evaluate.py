@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.data import DeviceSplit
+from probekit.data.split import DeviceSplit
 from probekit.models.encoder import Encoder
-from probekit.probe.features import BATCH_SIZE, extract
+from probekit.models.extract import BATCH_SIZE, extract
 from probekit.probe.protocol import probe_accuracy, validation_part
 from probekit.probe.spectrum import centred_singular_values, rankme
 

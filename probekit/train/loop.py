@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from probekit.config import Config
-from probekit.data import DeviceSplit
+from probekit.data.split import DeviceSplit
+from probekit.data.streamed import StreamedImages, feed
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, Features, save_encoder
-from probekit.probe.features import eval_mode, read_all
+from probekit.models.extract import eval_mode, read_all
+from probekit.restore.checkpoint import restore_rng, rng_state, save_checkpoint
+from probekit.restore.seeds import stream_seed
 from probekit.run import Run
-from probekit.streamed import StreamedImages, feed
-from probekit.train.checkpoint import restore_rng, rng_state, save_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.health import RANK, CollapseError, complaints
 from probekit.train.live import Display
 from probekit.train.memory import more_room, told
 from probekit.train.optim import Schedule, rates_on_device, scaled_rate, set_rates
-from probekit.train.seeds import stream_seed
 from probekit.train.signals import stop_on_signals
 from probekit.train.step import RecordedStep, active_branches, build_step, fastest_step
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from probekit.config import Config
-from probekit.train.build import build_method
+from probekit.restore.build import build_method
 from probekit.train.cost import Counted, StepCost, count, meta_generator
-from probekit.views import RECIPES, make_views
+from probekit.views.recipes import RECIPES, make_views
 
 BYTES = {"fp32": 4, "bf16": 2}
 

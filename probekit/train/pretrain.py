@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from probekit.config import Config, resolve
-from probekit.data import CPU, DeviceSplit, check_depth, check_divisible, open_split, shrunk
+from probekit.data.split import CPU, DeviceSplit, check_depth, check_divisible, open_split, shrunk
 from probekit.device import (
     choose_device,
     compute_deterministically,
@@ -24,11 +24,11 @@ from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.models.encoder import check_takes
 from probekit.registry import BRANCHES, METHODS, get
-from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, split_checkpoint, versions
+from probekit.restore.build import build_method, check_labels, on_device, size_notes, start_from_weights, with_normalise
+from probekit.restore.checkpoint import load_checkpoint
+from probekit.run import Run, create_run, free_name, git_commit, versions
 from probekit.settings import overridden, typed
 from probekit.train.announce import announce, announce_precision, announce_streaming
-from probekit.train.build import build_method, check_labels, on_device, size_notes, start_from_weights, with_normalise
-from probekit.train.checkpoint import load_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.health import NUMBERS
 from probekit.train.live import Display, clock
@@ -190,26 +190,6 @@ def _resume(
     announce_streaming(train, console)
     with _failing(run):
         return run, _fit(trainer, console)
-
-
-def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config, int]:
-    """A run's whole method, decoder and heads included, on the CPU in eval mode, the run's settings, and its epoch.
-
-    Raises:
-        ValueError: If the run has no such checkpoint.
-    """
-    content = run.read()
-    if content["state"] == IMPORTED:
-        raise ValueError(
-            f"expected a run that was pretrained here, found {run.name}, an imported encoder, which has neither "
-            f"views nor a decoder; type: probekit heatmap {quote(run.argument)}"
-        )
-    config = Config.from_dict(content["config"])
-    saved = load_checkpoint(run.checkpoints / f"{split_checkpoint(checkpoint)[0]}.pt", CPU)
-    header = saved["encoder_header"]
-    method = build_method(config, channels=header["spec"]["channels"], classes=len(header["classes"]))
-    method.load_state_dict(saved["method"])
-    return method.eval(), config, saved["progress"]["epoch"]
 
 
 def _record(config: Config, info: DatasetInfo, device: torch.device) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probekit.config import CropConfig
-from probekit.crops import Placement
-from probekit.data import Images
+from probekit.data.split import Images
 from probekit.models.encoder import Encoder
-from probekit.probe.features import read_all
+from probekit.models.extract import read_all
+from probekit.views.crops import Placement
 
 WHOLE = 0.95  # of an image; ours
 QUANTILES = 2**12  # ours: the law's distribution function is off by less than 1 / 4096

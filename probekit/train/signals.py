@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from probekit.output import HANGUP
+from probekit.output.console import HANGUP
 
 
 @contextmanager

@@ -10,17 +10,17 @@ from torch.optim import Optimizer
 
 from probekit.branches.base import Branch, branches_of, brings_images
 from probekit.config import Config
-from probekit.crops import Placement
-from probekit.data import Images, shrunk
+from probekit.data.split import Images, shrunk
+from probekit.data.streamed import StreamedImages
 from probekit.methods.base import Method, Step
-from probekit.streamed import StreamedImages
+from probekit.restore.seeds import stream_seed
 from probekit.train.capture import Before, release, told
 from probekit.train.compiled import Compiled, compile_networks
 from probekit.train.health import OWN_LOSS, batch_health, projection_health
 from probekit.train.optim import build_optimizer, lay_as_weights, rates_on_device, scaled_rate
 from probekit.train.regions import Regions
-from probekit.train.seeds import stream_seed
-from probekit.views import RECIPES, ViewMaker, Views
+from probekit.views.crops import Placement
+from probekit.views.recipes import RECIPES, ViewMaker, Views
 
 WARM_UP = 3  # eager steps before a CUDA graph is recorded: cuDNN chooses its algorithms, the optimizer makes its state
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from probekit.config import Config
-from probekit.data import shrink
+from probekit.data.split import shrink
 from probekit.device import describe_device
-from probekit.train.build import build_method, on_device
+from probekit.restore.build import build_method, on_device
 from probekit.train.predict import LAUNCH, Rates
 from probekit.train.step import WARM_UP, build_step, fastest_step
 

@@ -12,8 +12,8 @@ from probekit.config import Config, resolve
 from probekit.methods.base import Method, Step
 from probekit.models.encoder import Features
 from probekit.registry import BRANCHES, METHODS, get
+from probekit.restore.build import build_method
 from probekit.run import Run
-from probekit.train.build import build_method
 from probekit.train.pretrain import pretrain
 from probekit.train.step import TrainingStep, build_step
 

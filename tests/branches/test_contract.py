@@ -16,8 +16,8 @@ from probekit.methods.base import Method
 from probekit.methods.momentum import MomentumMethod
 from probekit.models.encoder import Features
 from probekit.registry import BRANCHES, METHODS, get
+from probekit.restore.build import build_method
 from probekit.settings import method_options
-from probekit.train.build import build_method
 from tests.branches.attached import configured, forward, only, step_of
 
 ATTACHED = [(m, b) for m in METHODS for b in BRANCHES if m != "reconstruction"]

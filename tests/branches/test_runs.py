@@ -19,10 +19,11 @@ from torch import Tensor
 
 from probekit.models.encoder import load_encoder
 from probekit.registry import METHODS
+from probekit.restore.build import load_method
+from probekit.restore.checkpoint import load_checkpoint
 from probekit.run import Run
 from probekit.train import loop
-from probekit.train.checkpoint import load_checkpoint
-from probekit.train.pretrain import load_method, resume
+from probekit.train.pretrain import resume
 from tests.branches.attached import train
 from tests.datasets import small_shapes
 

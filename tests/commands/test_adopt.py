@@ -25,8 +25,8 @@ from probekit.models import Encoder, build_encoder, load_encoder, save_encoder
 from probekit.models.checkpoint import read_checkpoint
 from probekit.models.outside import code_of, make_outside
 from probekit.registry import METHODS, get
+from probekit.restore.build import build_method, start_from_weights
 from probekit.run import Run
-from probekit.train.build import build_method, start_from_weights
 from tests.datasets import noise_npz, small_shapes
 
 pytest.importorskip("timm")

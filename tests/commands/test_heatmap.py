@@ -27,7 +27,7 @@ from probekit.heatmaps.baselines import BASELINES
 from probekit.heatmaps.protocol import DEFAULT_LOOKS
 from probekit.heatmaps.rows import Questions, Row, Subject, look_rows
 from probekit.heatmaps.score import SCORES
-from probekit.picture import save_png
+from probekit.output.png import save_png
 from probekit.probe.protocol import Part, fit_label
 from probekit.registry import LOOKS
 from probekit.run import Run

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from probekit.commands import export, probe, sources
-from probekit.commands.embeddings import trained_embedder
 from probekit.models.encoder import load_encoder, save_encoder
+from probekit.restore.embeddings import trained_embedder
 from tests.commands.typed import typed
 from tests.datasets import small_shapes
 

@@ -16,18 +16,17 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from probekit.cli import app
-from probekit.commands.pooled import open_encoder, random_encoder
 from probekit.config import Config
-from probekit.data import open_split
+from probekit.data.split import open_split
 from probekit.heatmaps.score import SCORES
 from probekit.methods.momentum import MomentumMethod
 from probekit.models.encoder import Features, load_encoder
-from probekit.probe.features import BATCH_SIZE, extract
+from probekit.models.extract import BATCH_SIZE, extract
 from probekit.registry import POOLS
 from probekit.report.shapes import HEATMAP, PROBE, mismatch
+from probekit.restore.build import build_method, load_method
+from probekit.restore.pooled import open_encoder, random_encoder
 from probekit.run import Run
-from probekit.train.build import build_method
-from probekit.train.pretrain import load_method
 from tests.datasets import edited
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]

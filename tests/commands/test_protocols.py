@@ -15,16 +15,17 @@ import torch
 from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner, Result
 
-from probekit import data
 from probekit.cli import app
-from probekit.commands import embeddings, probe
-from probekit.data import open_split
+from probekit.commands import probe
+from probekit.data import split as data
+from probekit.data.split import open_split
 from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_split
 from probekit.models.encoder import kept_checkpoints, load_encoder, save_encoder
-from probekit.probe.features import BATCH_SIZE, extract
+from probekit.models.extract import BATCH_SIZE, extract
 from probekit.report.collect import collect
 from probekit.report.section_shapes import SECTIONS as SHAPES
 from probekit.report.shapes import PROBE, mismatch
+from probekit.restore import embeddings
 from probekit.run import Run
 from tests.datasets import edited
 

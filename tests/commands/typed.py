@@ -12,7 +12,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from probekit.cli import main
-from probekit.output import console
+from probekit.output.console import console
 
 
 def typed(*arguments: str, cwd: Path, encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:

@@ -9,8 +9,8 @@ from torch import Tensor
 from probekit.config import Config, resolve
 from probekit.methods.base import Method
 from probekit.registry import METHODS, get
-from probekit.train.build import build_method
-from probekit.views import Views
+from probekit.restore.build import build_method
+from probekit.views.recipes import Views
 
 UNET = {"model.width": 8, "model.depth": 3}
 SMALL = {"train.batch_size": 4, "train.precision": "fp32"}

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from probekit.methods.barlow_twins import BarlowTwins, cross_correlation_loss
 from probekit.methods.byol import BYOL
-from probekit.methods.info_nce import info_nce
+from probekit.methods.losses import info_nce
 from probekit.methods.moco_v2 import MoCoV2
 from probekit.methods.simsiam import SimSiam
 from probekit.methods.vicreg import VICReg, vicreg_terms

@@ -15,11 +15,11 @@ from probekit.config import resolve
 from probekit.methods import conrec
 from probekit.methods.base import Method
 from probekit.methods.conrec import ConRec
-from probekit.methods.nt_xent import nt_xent
+from probekit.methods.losses import nt_xent
 from probekit.models import Encoder
 from probekit.registry import METHODS, get
-from probekit.train.build import build_method
-from probekit.views import Views
+from probekit.restore.build import build_method
+from probekit.views.recipes import Views
 
 TABLE_1 = {  # pooling, contrastive weight, alpha, views: facts of the paper's Table 1
     "simclr": ("gap", 1.0, 0.0, "simclr"),

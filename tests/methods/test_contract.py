@@ -19,13 +19,13 @@ from probekit.models.checkpoint import read_checkpoint
 from probekit.models.queue import FeatureQueue
 from probekit.models.weights import load_weights
 from probekit.registry import METHODS, get
+from probekit.restore.build import build_method, load_method
+from probekit.restore.checkpoint import load_checkpoint
 from probekit.run import Run
 from probekit.settings import presets
-from probekit.train.build import build_method
-from probekit.train.checkpoint import load_checkpoint
 from probekit.train.health import NUMBERS, OWN_LOSS, RANK, USED
-from probekit.train.pretrain import load_method, resume
-from probekit.views import RECIPES, make_views
+from probekit.train.pretrain import resume
+from probekit.views.recipes import RECIPES, make_views
 from tests.chance import noise, seeded
 from tests.datasets import small_shapes
 from tests.methods.batches import HEADS, built

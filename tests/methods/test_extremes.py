@@ -12,8 +12,8 @@ from probekit.branches.base import branches_of
 from probekit.config import resolve
 from probekit.fitting import fitted
 from probekit.registry import BRANCHES, METHODS, get
+from probekit.restore.build import build_method
 from probekit.settings import method_options
-from probekit.train.build import build_method
 from probekit.train.step import build_step
 
 N, BATCH, SIZE = 8, 4, 16

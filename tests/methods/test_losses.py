@@ -13,10 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from probekit.methods.barlow_twins import cross_correlation_loss
-from probekit.methods.cosine import negative_cosine
-from probekit.methods.info_nce import info_nce
-from probekit.methods.sinkhorn import sinkhorn
-from probekit.methods.swapped import swapped_cross_entropy
+from probekit.methods.losses import info_nce, negative_cosine, sinkhorn, swapped_cross_entropy
 from probekit.methods.vicreg import vicreg_terms
 from tests.methods.batches import unit
 

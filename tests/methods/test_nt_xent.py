@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probekit.methods.nt_xent import nt_xent
+from probekit.methods.losses import nt_xent
 
 
 def loops(z: torch.Tensor, temperature: float) -> float:

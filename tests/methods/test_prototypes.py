@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probekit.methods.dino import DINO
-from probekit.methods.sinkhorn import sinkhorn, used
-from probekit.methods.swapped import swapped_cross_entropy
+from probekit.methods.losses import sinkhorn, swapped_cross_entropy, used
 from probekit.methods.swav import SwAV
 from tests.methods.batches import built, noisy_views
 from tests.methods.training import BATCHES, Training

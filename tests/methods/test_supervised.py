@@ -10,10 +10,10 @@ import torch
 from probekit.config import resolve
 from probekit.methods.supervised import Supervised
 from probekit.registry import METHODS, get
-from probekit.train.build import build_method
+from probekit.restore.build import build_method
 from probekit.train.optim import build_optimizer
 from probekit.train.step import build_step
-from probekit.views import Views, make_views
+from probekit.views.recipes import Views, make_views
 
 
 def built(classes: int = 3, **options: object) -> Supervised:

@@ -2,7 +2,7 @@
 
 from probekit.methods.base import Method
 from probekit.train.optim import Schedule, build_optimizer, set_rates
-from probekit.views import Views
+from probekit.views.recipes import Views
 from tests.methods.batches import noisy_views
 
 BATCHES, EPOCHS = 3, 4

@@ -17,7 +17,7 @@ from probekit.models.backbones import build_backbone
 from probekit.models.normalise import IMAGENET, described, known_normalisation, normalisation
 from probekit.models.unet import UNetDecoder
 from probekit.registry import METHODS, get
-from probekit.train.build import build_method
+from probekit.restore.build import build_method
 from probekit.train.cost import step_cost
 from probekit.train.optim import build_optimizer
 from probekit.train.step import build_step

@@ -15,7 +15,7 @@ from probekit.models.backbones import timm_config
 from probekit.models.outside import code_of
 from probekit.models.untrained import make_plain, untrained_beside, untrained_encoder
 from probekit.registry import METHODS, get
-from probekit.train.build import with_normalise
+from probekit.restore.build import with_normalise
 
 pytest.importorskip("timm")
 # One of every way in which timm's families begin closed (what it is, in the comment), and plain ones beside them.

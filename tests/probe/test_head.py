@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from probekit.data.streamed import StreamedImages
 from probekit.models import Encoder
 from probekit.probe.head import INIT_SD, RECIPES, Recipe, chosen_recipe, head_loss, train_head
-from probekit.streamed import StreamedImages
 
 CPU = torch.device("cpu")
 

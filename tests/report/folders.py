@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from probekit.picture import save_png
+from probekit.output.png import save_png
 from probekit.probe.protocol import Part, probe
 from probekit.probe.spectrum import health
 from probekit.run import Run, create_run, write_json

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from probekit.config import Config, resolve
 from probekit.registry import METHODS, get
+from probekit.restore.build import build_method
 from probekit.sweep.definition import load, parse, shipped, with_settings
 from probekit.sweep.plan import choose, plan_runs
-from probekit.train.build import build_method
 
 SMALL = """# About this one.
 seeds = [0, 1]

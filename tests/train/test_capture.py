@@ -17,8 +17,8 @@ from torch import Tensor
 
 from probekit.branches.base import branches_of
 from probekit.config import BEFORE, CHOICES
+from probekit.data.streamed import StreamedImages
 from probekit.methods.conrec import SimCLR
-from probekit.streamed import StreamedImages
 from probekit.train import loop
 from probekit.train.capture import release, told
 from probekit.train.optim import build_optimizer

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from probekit import corrupt, jitter, views
-from probekit.crops import CropTables, Placement, resized
 from probekit.train.compiled import Compiled, compile_networks
 from probekit.train.step import fastest_step
-from probekit.views import RECIPES, ViewMaker
+from probekit.views import corrupt, jitter
+from probekit.views import recipes as views
+from probekit.views.crops import CropTables, Placement, resized
+from probekit.views.recipes import RECIPES, ViewMaker
 from tests.chance import apply_to_all, noise, seeded
 from tests.train.test_step import configured, step_of
 

@@ -19,13 +19,13 @@ from typer.testing import CliRunner
 from probekit.cli import app
 from probekit.config import Config, resolve
 from probekit.registry import METHODS, get
+from probekit.restore.build import build_method
 from probekit.train import timing
-from probekit.train.build import build_method
 from probekit.train.cost import MODEL, OURS, PARTS, Counted, StepCost, count, meta_generator, sorted_by_part, step_cost
 from probekit.train.predict import KNOWN, Rates, bf16_hint, bf16_speedup, known_rates
 from probekit.train.step import TrainingStep
 from probekit.train.timing import measured_rates, step_times
-from probekit.views import Views, make_views
+from probekit.views.recipes import Views, make_views
 
 CPU = torch.device("cpu")
 

@@ -20,9 +20,9 @@ from probekit.branches.lcr import LCR
 from probekit.config import resolve
 from probekit.methods.base import Method
 from probekit.registry import METHODS, get
+from probekit.restore.build import build_method
 from probekit.run import open_run
 from probekit.train import health
-from probekit.train.build import build_method
 from probekit.train.health import CollapseError, batch_health, complaints, projection_health
 from probekit.train.pretrain import pretrain, resume
 from tests.datasets import small_shapes

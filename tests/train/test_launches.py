@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from probekit.registry import METHODS
-from probekit.train.build import build_method
+from probekit.restore.build import build_method
 from probekit.train.cost import Counted, count, meta_generator
 from probekit.train.optim import build_optimizer
 from probekit.train.step import TrainingStep

@@ -24,15 +24,15 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from probekit.branches.base import Branch, attach
-from probekit.data import open_split
+from probekit.data.split import open_split
 from probekit.methods.base import Method, Step
 from probekit.models import Encoder
-from probekit.probe import features
+from probekit.models import extract as features
+from probekit.restore.build import build_method
+from probekit.restore.checkpoint import load_checkpoint, save_checkpoint
 from probekit.run import Run
 from probekit.train import loop, regions
 from probekit.train import pretrain as starter
-from probekit.train.build import build_method
-from probekit.train.checkpoint import load_checkpoint, save_checkpoint
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
 from probekit.train.loop import NonFiniteLossError

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probekit.data import DeviceSplit
+from probekit.data.split import DeviceSplit
 from probekit.h5 import Split
 from probekit.models import Encoder
 from probekit.train import evaluate

@@ -18,14 +18,14 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from probekit.config import Config
 from probekit.methods.base import Method
+from probekit.restore.build import build_method
+from probekit.restore.checkpoint import load_checkpoint
 from probekit.run import Run
 from probekit.train import pretrain as starter
-from probekit.train.build import build_method
-from probekit.train.checkpoint import load_checkpoint
 from probekit.train.evaluate import Monitor, Scores
 from probekit.train.pretrain import pretrain
 from probekit.train.step import TrainingStep
-from probekit.views import Views
+from probekit.views.recipes import Views
 from tests.datasets import small_shapes
 
 BATCH, BATCHES = 8, 4  # of 32 images

@@ -20,16 +20,17 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from probekit.config import CropConfig
-from probekit.crops import Placement, random_boxes, random_resized_boxes
+from probekit.data.streamed import StreamedImages
 from probekit.models import Encoder
 from probekit.registry import METHODS
+from probekit.restore.build import load_method
 from probekit.run import Run
-from probekit.show_views import draw_views
-from probekit.streamed import StreamedImages
-from probekit.train.pretrain import load_method, resume
+from probekit.train.pretrain import resume
 from probekit.train.regions import QUANTILES, Regions, beta_quantiles, check_cells, find_placement, strong_boxes
 from probekit.train.step import WARM_UP, RecordedStep
-from probekit.views import RECIPES, make_views
+from probekit.views.crops import Placement, random_boxes, random_resized_boxes
+from probekit.views.draw import draw_views
+from probekit.views.recipes import RECIPES, make_views
 from tests.chance import apply_to_all, noise, seeded
 from tests.train.test_loop import assert_same, assert_same_run, content, data, quiet, stop_after, train  # noqa: F401
 from tests.train.test_step import configured, losses, step_of
@@ -306,7 +307,7 @@ def test_regions_of_neighbours_do_not_matter(recipe: str) -> None:
 
 @pytest.mark.parametrize("recipe", ["simclr", "dino"])
 def test_of_placed_crops_no_value_is_read_on_the_way(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probekit.jitter.apply_where", apply_to_all)
+    monkeypatch.setattr("probekit.views.jitter.apply_where", apply_to_all)
     quantiles = beta_quantiles(0.6)
     with FakeTensorMode(allow_non_fake_inputs=True):
         placement = Placement(torch.zeros(4, 4, dtype=torch.int64), quantiles)

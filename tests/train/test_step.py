@@ -14,10 +14,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from probekit.branches.base import branches_of
 from probekit.config import CHOICES, Config, resolve
+from probekit.data.streamed import StreamedImages
 from probekit.registry import BRANCHES, METHODS, get
+from probekit.restore.build import build_method
 from probekit.settings import presets
-from probekit.streamed import StreamedImages
-from probekit.train.build import build_method
 from probekit.train.optim import Schedule, build_optimizer, rates_on_device, set_rates
 from probekit.train.step import WARM_UP, RecordedStep, TrainingStep, fastest_step
 from tests.chance import noise, seeded

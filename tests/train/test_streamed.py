@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 from torch import Tensor
 
-from probekit import data as data_module
-from probekit.data import open_split
+from probekit.data import split as data_module
+from probekit.data.split import open_split
+from probekit.data.streamed import AHEAD, StreamedImages, feed
 from probekit.run import Run
-from probekit.streamed import AHEAD, StreamedImages, feed
 from probekit.train import loop
 from probekit.train.pretrain import resume
 from tests.datasets import small_shapes
-from tests.test_encoded import one_label, smooth, write
+from tests.h5.test_encoded import one_label, smooth, write
 from tests.train.test_loop import assert_same, assert_same_run, content, data, quiet, stop_after, train  # noqa: F401
 
 CPU = torch.device("cpu")

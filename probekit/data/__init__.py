@@ -1,0 +1,1 @@
+"""Images: rendered, imported, and a split ready for use."""

@@ -1,0 +1,233 @@
+"""Other people's data, turned into the dataset file: a source each for kinds of files, and for official datasets."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from probekit.data.importers.base import Broken, Options, Skipped, Source, Told, readable
+from probekit.data.importers.folder import open_folder
+from probekit.data.importers.images import has_colour
+from probekit.data.importers.journal import Journal, Unfinished, is_unfinished
+from probekit.data.importers.npz import open_npz
+from probekit.data.importers.official import OFFICIAL, Choices, Official, open_official
+from probekit.data.importers.pixels import AS_IT_IS, NeedsRange, Rule, look, notes_of, parse_range, rule_of, to_8_bits
+from probekit.data.importers.stream import Form, NeedsColour, write_source
+from probekit.h5 import DatasetInfo, DatasetWriter, Header, check_target, read_info
+from probekit.h5.encoded import QUALITY
+
+SOURCES: dict[str, Callable[[Path, Options], Source | None]] = {
+    "npz": open_npz,  # x_train, y_train, x_test, y_test
+    "folder": open_folder,  # class folders with or without train/test(/val) above, or images without labels
+}
+
+__all__ = [
+    "OFFICIAL",
+    "SOURCES",
+    "Broken",
+    "Choices",
+    "Official",
+    "Options",
+    "Skipped",
+    "Told",
+    "import_dataset",
+    "import_official",
+    "is_unfinished",
+    "parse_range",
+]
+
+
+def import_dataset(
+    source: Path,
+    options: Options,
+    *,
+    out: Path,
+    skip_broken: bool,
+    overwrite: bool,
+    compression: str,
+    told: Told,
+) -> tuple[DatasetInfo, list[Skipped]]:
+    """Turns images into a dataset file, in constant memory; goes on where the same was interrupted.
+
+    Args:
+        source: An npz file with x_train, y_train, x_test and y_test; a folder of class folders, with or without train,
+            test and val above; or a folder of unlabelled images.
+        options: What becomes of the images, and how the folder is read.
+        out: The file.
+        skip_broken: Leave unreadable images out instead of refusing.
+        overwrite: Replace an existing file.
+        compression: "gzip", "lzf" or "none".
+        told: Who hears of it.
+
+    Returns:
+        What the file holds, and what was left out: broken images, files that are no images, folders of masks.
+
+    Raises:
+        ValueError: If the source holds no images, or what they mean is not clear, or one is broken.
+        OSError: If the source cannot be read, or the file exists or cannot be written.
+    """
+    if options.size is None and (options.resize is not None or options.max_gb is not None):
+        raise ValueError("expected a size with --resize and --max-gb, found none; type --size 224")
+    work = _Import(out, options, skip_broken, overwrite, compression, told)
+    return work.write(_open(source, options))
+
+
+def import_official(
+    name: str,
+    root: Path | None,
+    choices: Choices,
+    options: Options,
+    *,
+    out: Path,
+    skip_broken: bool,
+    overwrite: bool,
+    compression: str,
+    told: Told,
+) -> tuple[DatasetInfo, list[Skipped]]:
+    """The same for the unpacked files of an official dataset.
+
+    Args:
+        name: A key of `OFFICIAL`.
+        root: The folder; None for the sets that need no files.
+        choices: What there is to choose of this dataset.
+        options: Size, fractions, seed.
+        out: The file.
+        skip_broken: Leave unreadable images out instead of refusing.
+        overwrite: Replace an existing file.
+        compression: "gzip", "lzf" or "none".
+        told: Who hears of it.
+
+    Raises:
+        ValueError: If the files are not those of the dataset, or are not all there, or an image is broken.
+        OSError: If they cannot be read, or the file exists or cannot be written.
+    """
+    work = _Import(out, options, skip_broken, overwrite, compression, told)
+    return work.write(open_official(name, root, choices, options))
+
+
+class _Import:
+    """One import, from an open source to the finished file."""
+
+    def __init__(
+        self, out: Path, options: Options, skip_broken: bool, overwrite: bool, compression: str, told: Told
+    ) -> None:
+        self.out, self.options, self.told = out, options, told
+        self.skip_broken, self.overwrite, self.compression = skip_broken, overwrite, compression
+
+    def write(self, source: Source) -> tuple[DatasetInfo, list[Skipped]]:
+        """Writes the file; pixels become bytes by what all of them hold, and grey images stay grey only if all are."""
+        # First of all: what is refused must not drop an unfinished import of other settings.
+        check_target(self.out, compression=self.compression, overwrite=self.overwrite)
+        for line in source.notes:
+            self.told.note(line)
+        with suppress(NeedsRange):  # bytes so far, so nothing was known until the first image with more
+            return self._write_as(source, self._rule(source, whole=False))
+        return self._write_as(source, self._rule(source, whole=True))
+
+    def _rule(self, source: Source, *, whole: bool) -> Rule:
+        """What is black and white: known of an import that goes on, or seen from the images."""
+        options = self.options
+        typed = options.bits is not None or options.range is not None
+        if not (typed or whole) and any(self._is_begun(source, channels, AS_IT_IS) for channels in (1, 3)):
+            return AS_IT_IS
+        total = sum(map(len, source.splits.values()))
+        seen = look(
+            chain.from_iterable(source.splits.values()),
+            os.cpu_count() or 1,
+            whole=whole or typed or is_unfinished(self.out),
+            progress=lambda done: self.told.progress(done, total),
+        )
+        rule = rule_of(seen, options)
+        for line in notes_of(seen, rule):
+            self.told.note(line)
+        return rule
+
+    def _is_begun(self, source: Source, channels: int, rule: Rule) -> bool:
+        return is_unfinished(self.out, self._form(source, channels, rule).identity())
+
+    def _write_as(self, source: Source, rule: Rule) -> tuple[DatasetInfo, list[Skipped]]:
+        goes_on = self._is_begun(source, 3, rule)
+        if source.channels is None and not (goes_on and _any_colour(source, rule)):
+            with suppress(NeedsColour):  # grey so far, so nothing was known until the first image with colour
+                return self._write(source, self._form(source, 1, rule))
+        return self._write(source, self._form(source, source.channels or 3, rule))
+
+    def _write(self, source: Source, form: Form) -> tuple[DatasetInfo, list[Skipped]]:
+        header, identity = self._header(source, form), form.identity()
+        unfinished = Unfinished(self.out, identity)
+        if unfinished.dropped:
+            self.told.note("an unfinished import with other settings was dropped: this one begins anew")
+        with (
+            DatasetWriter(self.out, header=header, compression=self.compression, overwrite=self.overwrite) as writer,
+            Journal(writer, unfinished, identity) as journal,
+        ):
+            skipped = write_source(writer, source, form, journal, skip_broken=self.skip_broken, told=self.told)
+        journal.finish()
+        return read_info(self.out), [*source.ignored, *skipped]
+
+    def _form(self, source: Source, channels: int, rule: Rule) -> Form:
+        size, most = self.options.size, self.options.max_gb
+        n = sum(map(len, source.splits.values()))
+        encoded = size is not None and most is not None and n * size * size * channels > most * 1e9
+        return Form(
+            channels=channels,
+            size=size,
+            resize=self.options.resize or "crop",
+            encoded=encoded,
+            compression=self.compression,
+            pixels=rule,
+        )
+
+    def _header(self, source: Source, form: Form) -> Header:
+        options = self.options
+        params: dict[str, Any] = {
+            "source": source.name,
+            "size": options.size,
+            "val_fraction": options.val_fraction,
+            "test_fraction": options.test_fraction or 0.0,
+        }
+        if form.resize != "crop":
+            params["resize"] = form.resize
+        if form.pixels != AS_IT_IS:
+            params["pixels"] = {kind: list(ends) for kind, ends in form.pixels.items() if ends != AS_IT_IS.get(kind)}
+        if form.encoded:
+            params["encoded"] = f"JPEG of quality {QUALITY}, lossy"
+        typed = {
+            "skip_split": options.skip_split,
+            "val_as_test": options.val_as_test,
+            "depth": options.depth,
+            "labels_csv": None if options.labels_csv is None else readable(options.labels_csv.name),
+            "column": options.column,
+        }
+        params |= {name: value for name, value in typed.items() if value}
+        return Header(
+            generator="",
+            params=params | source.params,
+            seed=options.seed,
+            style="",
+            classes=source.classes,
+            factors=[asdict(factor) for factor, _ in source.factors],
+            mask_names=(),
+        )
+
+
+def _any_colour(source: Source, rule: Rule) -> bool:
+    """Whether an image has colour; reads up to the first that has."""
+    for item in chain.from_iterable(source.splits.values()):
+        with suppress(Broken):
+            if has_colour(to_8_bits(item.decode(), rule)):
+                return True
+    return False
+
+
+def _open(source: Path, options: Options) -> Source:
+    if not source.exists():
+        raise ValueError(f"expected an npz file or a folder of images, found nothing at {source}")
+    for open_source in SOURCES.values():
+        opened = open_source(source, options)
+        if opened is not None:
+            return opened
+    raise ValueError(f"expected an npz file or a folder of images, found {source}")

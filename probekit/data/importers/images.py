@@ -1,0 +1,131 @@
+"""One image file to numbers, as OpenCV has them (BGR), to a square, and to grey or RGB."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from probekit.data.importers.base import Broken
+from probekit.data.importers.containers import is_multiplied, is_opaque, orientation, overlooked, said_white
+from probekit.data.importers.files import read_bytes
+
+Pixels = NDArray[np.uint8]
+
+# What OpenCV reads in its default build (OpenCV documentation, imread).
+_NAMES = "avif bmp dib exr gif hdr jfif jp2 jpe jpeg jpg pbm pfm pgm pic png pnm ppm pxm ras sr tif tiff webp"
+SUFFIXES = frozenset(f".{name}" for name in _NAMES.split(" "))
+OPAQUE = {"uint16": 65535}  # alpha of pixels that hide the paper; 1 for floats
+PAPER_WHITE = 255  # what shows through transparent pixels
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a broken image is our one line, not also OpenCV's
+
+
+def decode_file(path: Path) -> NDArray[Any]:
+    """Reads numbers `[H, W]` or BGR `[H, W, 3]`, upright as its EXIF orientation says.
+
+    Numbers are as the file has them: bytes, more bits, or floats. Transparent pixels show white paper.
+
+    Raises:
+        Broken: If it is no readable image, or more than OpenCV reads of it, or it holds numbers that are not finite.
+    """
+    try:
+        data = read_bytes(path)
+    except (OSError, ValueError) as error:
+        raise Broken(getattr(error, "strerror", None) or str(error)) from error
+    if not data:
+        raise Broken("the file is empty")
+    image = _decode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    try:
+        rest, white = overlooked(data), said_white(data)
+        whole = image if image.ndim == 2 or rest or is_opaque(data) else _decode(data, cv2.IMREAD_UNCHANGED)
+        if whole.ndim == 3 and whole.shape[2] == 4:
+            image = _on_paper(_upright(whole, orientation(data)), is_multiplied(data))
+    except Broken:
+        raise
+    except Exception as error:  # readers of damaged files raise what they felt first
+        raise Broken(f"its header cannot be read: {' '.join(str(error).split())}") from error
+    if rest:
+        raise Broken(rest)
+    if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
+        raise Broken("expected finite pixels, found nan or inf")
+    return image if white is None else _brighter(image, white)
+
+
+def _brighter(image: NDArray[Any], white: int) -> NDArray[Any]:
+    """An image whose file says what is white, with the largest value of its type for that."""
+    most = np.iinfo(image.dtype).max
+    return image if white == most else np.rint(image * (most / white)).clip(0, most).astype(image.dtype)
+
+
+def _decode(data: bytes, flags: int) -> NDArray[Any]:
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise Broken(" ".join(str(error).split())) from error
+    if image is None or image.size == 0:
+        raise Broken("not an image that OpenCV can read")
+    return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+
+
+def _upright(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """An image as its EXIF orientation says: first its sides change places, then it is flipped."""
+    image = image.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else image
+    image = image[::-1] if orientation in (3, 4, 7, 8) else image
+    return np.ascontiguousarray(image[:, ::-1] if orientation in (2, 3, 6, 7) else image)
+
+
+def _on_paper(image: NDArray[Any], multiplied: bool) -> NDArray[Any]:
+    """BGRA `[H, W, 4]` on white, BGR `[H, W, 3]`; colours of 8 bits may be multiplied by alpha already."""
+    if image.dtype != np.uint8:  # which number is white is not known before all images are
+        if (image[..., 3] < OPAQUE.get(image.dtype.name, 1)).any():
+            raise Broken("transparent pixels in more than 8 bits; save it with 8 bits, or without transparency")
+        return image[..., :3]
+    alpha = image[..., 3:].astype(np.uint32)
+    shown = image[..., :3].astype(np.uint32) * (255 if multiplied else alpha)
+    mixed = (shown + PAPER_WHITE * (255 - alpha) + 127) // 255
+    return mixed.clip(0, 255).astype(np.uint8)
+
+
+def to_square(image: Pixels, size: int, resize: str = "crop") -> Pixels:
+    """The image at `size` x `size`: each side by area when it shrinks, bilinear when it grows.
+
+    "crop" takes the centre square; "squash" takes all of it, whatever its aspect.
+    """
+    if resize == "crop":
+        height, width = image.shape[:2]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        image = image[top : top + side, left : left + side]
+    height, width = image.shape[:2]
+    if height > size or width > size:  # only what shrinks: OpenCV would interpolate all if one side grew
+        image = np.asarray(cv2.resize(image, (min(width, size), min(height, size)), interpolation=cv2.INTER_AREA))
+    if height < size or width < size:
+        image = np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR))
+    return image
+
+
+def has_colour(image: Pixels) -> bool:
+    """Whether the channels differ anywhere."""
+    if image.ndim == 2:
+        return False
+    blue, green, red = image[..., 0], image[..., 1], image[..., 2]
+    return not (np.array_equal(red, green) and np.array_equal(red, blue))
+
+
+def to_channels(image: Pixels, channels: int, out: Pixels | None = None) -> Pixels:
+    """Grey `[H, W]` of an image without colour, or RGB `[H, W, 3]` of any; of grey or BGR.
+
+    Written to `out`, of just that shape, if there is one.
+    """
+    if channels == 1:
+        grey = image if image.ndim == 2 else image[..., 0]
+        if out is None:
+            return grey
+        out[...] = grey
+        return out
+    code = cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB
+    rgb = cv2.cvtColor(image, code, dst=out)
+    assert out is None or rgb is out
+    return np.asarray(rgb, np.uint8)

@@ -1,0 +1,127 @@
+"""Datasets as their authors publish them: one file each, and one line in OFFICIAL."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from probekit.data.importers.base import Item, Options, Source, choose_splits, readable, set_apart
+from probekit.data.importers.official import (
+    aptos2019,
+    cub200,
+    digits,
+    fgvc_aircraft,
+    flowers102,
+    imagenet,
+    inat2019,
+    stanford_cars,
+    stanford_dogs,
+    voc,
+)
+from probekit.data.importers.official.base import MAX_GB, Choices, Official, Photo
+
+OFFICIAL: dict[str, Official] = {
+    "flowers102": flowers102.OFFICIAL,
+    "stanford-dogs": stanford_dogs.OFFICIAL,
+    "aptos2019": aptos2019.OFFICIAL,
+    "cub200": cub200.OFFICIAL,
+    "stanford-cars": stanford_cars.OFFICIAL,
+    "fgvc-aircraft": fgvc_aircraft.OFFICIAL,
+    "inat2019": inat2019.OFFICIAL,
+    "imagenet": imagenet.OFFICIAL,
+    "voc2007": voc.VOC2007,
+    "voc2012": voc.VOC2012,
+    "digits": digits.OFFICIAL,  # needs no files: scikit-learn ships it
+}
+
+OPTIONS = {
+    "train_with_val": "--train-with-val",
+    "labels": "--labels",
+    "classes": "--classes",
+    "n_classes": "--n-classes",
+}
+
+__all__ = ["MAX_GB", "OFFICIAL", "Choices", "Official", "Photo", "open_official"]
+
+
+def open_official(name: str, root: Path | None, choices: Choices, options: Options) -> Source:
+    """The official splits of a dataset, checked.
+
+    Args:
+        name: A key of `OFFICIAL`.
+        root: The folder; None for sets that need none.
+        choices: What there is to choose.
+        options: Fractions and seed.
+
+    Raises:
+        ValueError: If files are missing, are of another dataset or incomplete, or a choice is not this dataset's.
+    """
+    official = OFFICIAL[name]
+    given = _check_choices(name, official, choices)
+    if root is None and official.needs:
+        raise ValueError(
+            f"expected the folder with {official.needs}, found none; "
+            f"type: probekit import {name} ROOT (or ./{name} for a folder of your own)"
+        )
+    if root is not None and not official.needs:
+        raise ValueError(f"expected nothing after {name}, which comes with probekit, found {root}; leave it out")
+    if root is not None and not root.is_dir():
+        raise ValueError(f"expected the folder of {name}, found {'a file' if root.exists() else 'nothing'} at {root}")
+    options.only_of_folders(name)
+    listing = official.open(root or Path(), choices)
+    splits: dict[str, Sequence[Item]] = dict(listing.splits)
+    notes: list[str] = []
+    if choices.subset:
+        listed = sum(map(len, splits.values()))
+        splits = {split: [item for item in items if _is_there(item)] for split, items in splits.items()}
+        splits = {split: items for split, items in splits.items() if items}
+        missing = listed - sum(map(len, splits.values()))
+        if missing:
+            notes.append(f"{missing:,} of {listed:,} listed images are not there (--subset)")
+        if "train" not in splits:
+            raise ValueError(f"expected training images of {name} in {root}, found none of those that its lists name")
+    else:
+        _check_sizes(name, splits, listing.sizes or official.sizes)
+    _check_labels(name, splits, len(listing.classes))
+    if choices.train_with_val and "val" in splits:
+        splits["train"] = [*splits["train"], *splits.pop("val")]
+    chosen = choose_splits({split: list(items) for split, items in splits.items()}, options)
+    params = {"resize": options.resize, "subset": choices.subset, **given, **listing.params}
+    classes = tuple(map(readable, listing.classes))
+    apart = set_apart(chosen, options, classes)
+    return Source(name, classes, apart, list(listing.ignored), channels=official.channels, params=params, notes=notes)
+
+
+def _check_choices(name: str, official: Official, choices: Choices) -> dict[str, Any]:
+    """The choices that were typed, as the dataset file records them."""
+    given = {choice: value for choice, value in asdict(choices).items() if choice in OPTIONS and value}
+    for choice in given:
+        if choice not in official.takes:
+            where = ", ".join(other for other, entry in OFFICIAL.items() if choice in entry.takes)
+            raise ValueError(f"expected {OPTIONS[choice]} with {where} only, found it with {name}; leave it out")
+    return {choice: value.name if isinstance(value, Path) else value for choice, value in given.items()}
+
+
+def _check_sizes(name: str, splits: Mapping[str, Sequence[Item]], sizes: Mapping[str, int]) -> None:
+    found = {split: len(splits.get(split, ())) for split in sizes}
+    if found != dict(sizes):
+        wanted, had = (", ".join(f"{n:,} {split}" for split, n in counts.items()) for counts in (sizes, found))
+        raise ValueError(
+            f"expected all images of {name}, {wanted}, found {had}; is it unpacked completely? "
+            "To take what is there, type --subset"
+        )
+
+
+def _check_labels(name: str, splits: Mapping[str, Sequence[Item]], classes: int) -> None:
+    for items in splits.values():
+        for item in items:
+            if isinstance(item.label, int) and not 0 <= item.label < classes:
+                raise ValueError(
+                    f"expected labels of {classes} classes, found {item.label + 1} (from 1) for {item.key!r}; "
+                    f"are all lists of {name}?"
+                )
+
+
+def _is_there(item: Item) -> bool:
+    return not isinstance(item, Photo) or os.path.isfile(os.path.join(item.root, item.key))

@@ -1,0 +1,217 @@
+"""What an official dataset is: where its files lie, what they say, and how many images each split must have."""
+
+import io
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probekit.data.importers.base import Item, Label, Skipped, file_stamp
+from probekit.data.importers.files import read_list, read_text
+from probekit.data.importers.images import decode_file
+
+# Own choice: the pixels of half of a computer with 16 GB. At 224 px all of these sets but iNaturalist and ImageNet fit.
+MAX_GB = 8.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What the user chose of a dataset.
+
+    Attributes:
+        subset: Take the images that are there, whatever their number.
+        train_with_val: Join the official val split to train.
+        labels: Which of several labels; None is the dataset's usual one.
+        classes: A file that names the classes to take.
+        n_classes: Or that many, chosen by the seed.
+        seed: Of that choice.
+    """
+
+    subset: bool = False
+    train_with_val: bool = False
+    labels: str | None = None
+    classes: Path | None = None
+    n_classes: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """An image file of an official dataset.
+
+    Attributes:
+        root: The folder that holds all of them.
+        key: The path below it.
+        label: Its class or classes.
+        banner: Rows at its lower edge that are no part of the photograph.
+    """
+
+    root: str
+    key: str
+    label: Label
+    banner: int = 0
+
+    def stamp(self) -> str:
+        """Changes when the file does."""
+        return file_stamp(os.path.join(self.root, self.key))
+
+    def decode(self) -> NDArray[Any]:
+        """Finite numbers `[H, W]` or BGR `[H, W, 3]`."""
+        image = decode_file(Path(self.root, self.key))
+        return image[: len(image) - self.banner]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the official files say.
+
+    Attributes:
+        classes: Class names.
+        splits: Images by split.
+        sizes: How many there must be, where the choices change that.
+        params: What the dataset file says of it.
+        ignored: Files beside the images that are none.
+    """
+
+    classes: tuple[str, ...]
+    splits: Mapping[str, Sequence[Item]]
+    sizes: Mapping[str, int] | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    ignored: Sequence[Skipped] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Official:
+    """A dataset that others published.
+
+    Attributes:
+        about: One plain line.
+        open: Reads its lists, given the folder and the choices.
+        sizes: Images of each official split.
+        needs: What the folder holds; empty for a set that needs no folder.
+        takes: Names of the choices that it has.
+        size: Pixels a side, if none is typed.
+        resize: How, if nothing is typed.
+        channels: 1 or 3.
+        test_fraction: Of all images, where there is no official test split and nothing is typed.
+    """
+
+    about: str
+    open: Callable[[Path, Choices], Listing]
+    sizes: Mapping[str, int]
+    needs: str
+    takes: frozenset[str] = frozenset()
+    size: int = 224  # LCR, section 4.1, and most papers on these sets; ConRec, authors' code
+    resize: str = "crop"
+    channels: int = 3
+    test_fraction: float = 0.0
+
+
+def find_folder(root: Path, marker: str, *below: str, archive: str) -> Path:
+    """The folder that holds `marker`: the root or one of those below it.
+
+    Raises:
+        ValueError: If none does.
+    """
+    for folder in (root, *(root / name for name in below)):
+        if (folder / marker).exists():
+            return folder
+    also = "".join(f" or {root / name}" for name in below)
+    raise ValueError(f"expected {marker} in {root}{also}, found none; ROOT is the folder where {archive} was unpacked")
+
+
+def need(path: Path, why: str = "") -> Path:
+    """The path, if there is something.
+
+    Raises:
+        ValueError: If not.
+    """
+    if not path.exists():
+        raise ValueError(f"expected {path}, found nothing{why and f'; {why}'}")
+    return path
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank.
+
+    Raises:
+        ValueError: If it is missing or no text.
+    """
+    return [line.strip() for line in read_text(need(path)).splitlines() if line.strip()]
+
+
+def read_pairs(path: Path) -> list[tuple[str, str]]:
+    """Lines of a name, a blank and the rest.
+
+    Raises:
+        ValueError: If a line has no blank.
+    """
+    pairs = []
+    for line in read_lines(path):
+        first, *rest = line.split(maxsplit=1)
+        if not rest:
+            raise ValueError(f"expected two words a line in {path}, found {line!r}")
+        pairs.append((first, rest[0]))
+    return pairs
+
+
+def read_mat(path: Path, *keys: str) -> dict[str, Any]:
+    """Variables of a MATLAB file; structures become objects, and sides of length 1 are dropped.
+
+    Raises:
+        ValueError: If the file or one of the variables is missing, or it is no MATLAB file.
+    """
+    from scipy.io import loadmat
+
+    file = io.BytesIO(read_list(need(path)))
+    try:
+        content: dict[str, Any] = loadmat(file, squeeze_me=True, struct_as_record=False, variable_names=keys)
+    except ValueError:
+        raise
+    except Exception as error:  # a damaged file surfaces as whatever scipy or zlib felt first
+        raise ValueError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}") from error
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise ValueError(f"expected {', '.join(keys)} in {path}, found no {', '.join(missing)}")
+    return content
+
+
+def whole_numbers(values: Any, path: Path) -> list[int]:
+    """Values of a MATLAB variable as integers.
+
+    Raises:
+        ValueError: If they are something else.
+    """
+    array = np.atleast_1d(np.asarray(values))
+    if array.dtype.kind not in "iuf" or (array != np.floor(array)).any():
+        raise ValueError(f"expected whole numbers in {path}, found {array.dtype}")
+    return [int(value) for value in array.ravel()]
+
+
+def number(text: str, path: Path) -> int:
+    """A whole number in a text file.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(f"expected a whole number in {path}, found {text!r}") from error
+
+
+def name_classes(named: Iterable[tuple[int, str]], n: int) -> tuple[str, ...]:
+    """Names of the labels 0 to n - 1 from pairs; a label that does not occur is named by its number, from 1.
+
+    Raises:
+        ValueError: If a label has two names, or lies beyond n.
+    """
+    names: dict[int, str] = {}
+    for label, name in named:
+        if names.setdefault(label, name) != name:
+            raise ValueError(f"expected one name a class, found {names[label]!r} and {name!r} for class {label + 1}")
+    return tuple(names.get(label, str(label + 1)) for label in range(n))

@@ -1,0 +1,71 @@
+"""Pascal VOC 2007 and 2012, classification: several labels an image, from ImageSets/Main/<class>_<set>.txt.
+
+Everingham et al., "The Pascal visual object classes (VOC) challenge", IJCV 2010.
+An image that shows a class only in difficult instances is neither positive nor negative: 255.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from probekit.data.importers.official.base import Choices, Listing, Official, Photo, find_folder, read_lines, read_pairs
+from probekit.h5 import ABSENT, DIFFICULT, PRESENT
+
+CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+FLAGS = {"1": PRESENT, "-1": ABSENT, "0": DIFFICULT}
+
+
+def open_lists(year: str, sets: dict[str, str], root: Path, choices: Choices) -> Listing:
+    """The official splits of a year; `sets` says which official set is which split."""
+    folder = find_folder(root, "ImageSets/Main", year, f"VOCdevkit/{year}", archive=f"the {year} archive")
+    if folder.resolve().name.startswith("VOC20") and folder.resolve().name != year:
+        raise ValueError(f"expected {year}, found {folder.resolve().name} in {root}")
+    return Listing(CLASSES, {split: _photos(folder, name) for split, name in sets.items()})
+
+
+def _photos(folder: Path, name: str) -> list[Photo]:
+    main = folder / "ImageSets" / "Main"
+    flags = {kind: dict(read_pairs(main / f"{kind}_{name}.txt")) for kind in CLASSES}
+    photos = []
+    for key in read_lines(main / f"{name}.txt"):
+        found = [flags[kind].get(key) for kind in CLASSES]
+        if not all(flag in FLAGS for flag in found):
+            wrong = next(kind for kind, flag in zip(CLASSES, found, strict=True) if flag not in FLAGS)
+            raise ValueError(f"expected 1, 0 or -1 for image {key} in {main / f'{wrong}_{name}.txt'}, found another")
+        photos.append(Photo(str(folder), f"JPEGImages/{key}.jpg", bytes(FLAGS[str(flag)] for flag in found)))
+    return photos
+
+
+VOC2007 = Official(
+    about="Pascal VOC 2007, 20 classes, several an image",
+    open=partial(open_lists, "VOC2007", {"train": "train", "val": "val", "test": "test"}),
+    sizes={"train": 2_501, "val": 2_510, "test": 4_952},
+    needs="VOCdevkit/VOC2007/ of VOCtrainval and VOCtest: JPEGImages/, ImageSets/Main/",
+    takes=frozenset({"train_with_val"}),  # trainval, 5,011 images
+)
+VOC2012 = Official(
+    about="Pascal VOC 2012, 20 classes, several an image",
+    open=partial(open_lists, "VOC2012", {"train": "train", "test": "val"}),  # the test labels are hidden
+    sizes={"train": 5_717, "test": 5_823},
+    needs="VOCdevkit/VOC2012/: JPEGImages/, ImageSets/Main/",
+)

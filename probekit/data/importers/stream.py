@@ -1,0 +1,250 @@
+"""From a source to the writer: images are decoded, resized and packed in threads, and written in order."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from probekit import __version__
+from probekit.config import SIDE
+from probekit.data.importers.base import Broken, Item, Skipped, Source, Told
+from probekit.data.importers.images import has_colour, to_channels, to_square
+from probekit.data.importers.journal import Done, Journal
+from probekit.data.importers.pixels import Rule, to_8_bits
+from probekit.h5 import Block, DatasetWriter, EncodedBlock, Split, as_columns, chunk_rows, encode, pack
+
+Pixels = NDArray[np.uint8]
+Fetched = Pixels | bytes | Broken  # bytes: a JPEG file
+
+FILES = 64  # in a block of JPEG files: as many as a chunk of pixels holds
+TASK = 8  # JPEG files of one task for a thread: the threads wait for one another less often
+AHEAD = 256  # images decoded ahead at least, so that no thread waits while the others pack and write
+AHEAD_BYTES = 128 << 20  # but no more than fit, or one a thread: bounds memory
+
+
+class NeedsColour(Exception):  # noqa: N818 - not an error: the pass starts again
+    """An image with colour came while all were taken for grey."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What every image becomes.
+
+    Attributes:
+        channels: 1 stops at the first image with colour, 3 takes all.
+        size: Pixels a side, or None for images as they are.
+        resize: "crop" or "squash".
+        encoded: Keep JPEG files in place of pixels; needs a size.
+        compression: As the writer's.
+        pixels: What is black and white; images of other types stop it.
+    """
+
+    channels: int
+    size: int | None
+    resize: str
+    encoded: bool
+    compression: str
+    pixels: Rule
+
+    def identity(self) -> dict[str, Any]:
+        """All that a block's bytes depend on, but for the images."""
+        return asdict(self) | {"version": __version__, "opencv": cv2.__version__}
+
+    @property
+    def task(self) -> int:
+        """Images of one task for a thread: a block's pixels, so that they need not be copied into one."""
+        return TASK if self.encoded or self.size is None else chunk_rows(self.size, self.size, self.channels)
+
+    def of_all(self, items: Sequence[Item]) -> list[Fetched]:
+        """The images of items in this form; pixels of a known size lie in one array, in order."""
+        if self.encoded or self.size is None:
+            return [self.of(item, None) for item in items]
+        shape = (len(items), self.size, self.size) + ((3,) if self.channels == 3 else ())
+        rows = np.empty(shape, np.uint8)
+        return [self.of(item, row) for item, row in zip(items, rows, strict=True)]
+
+    def of(self, item: Item, out: Pixels | None) -> Fetched:
+        """The image of an item in this form, written to `out` if there is one, or why there is none."""
+        try:
+            image = to_8_bits(item.decode(), self.pixels)
+        except Broken as broken:
+            return broken
+        if self.channels == 1 and has_colour(image):
+            raise NeedsColour
+        if self.size is not None:
+            image = to_square(image, self.size, self.resize)
+        image = to_channels(image, self.channels, out)  # the last, when there are fewer pixels
+        return encode(image) if self.encoded else image
+
+
+@dataclass
+class _Run:
+    """Consecutive items, collected until their images fill a block."""
+
+    items: list[Item] = field(default_factory=list)
+    broken: list[Skipped] = field(default_factory=list)
+    kept: list[Item] = field(default_factory=list)
+    images: list[Pixels | bytes] = field(default_factory=list)
+
+
+def write_source(
+    writer: DatasetWriter, source: Source, form: Form, journal: Journal, *, skip_broken: bool, told: Told
+) -> list[Skipped]:
+    """Writes all splits of a source; returns the broken images that were left out.
+
+    Args:
+        writer: The open file.
+        source: Splits of items.
+        form: What every image becomes.
+        journal: What an interrupted import had done; writes and notes what this one does.
+        skip_broken: Leave unreadable images out.
+        told: Who hears of it.
+
+    Raises:
+        NeedsColour: If the form has 1 channel and an image has colour.
+        NeedsRange: If an image is of another type than the form knows.
+        ValueError: If an image is broken, or the images have several sizes.
+    """
+    total, done = sum(map(len, source.splits.values())), 0
+    skipped: list[Skipped] = []
+    blocks = _Blocks(source, form)
+    # Packing has threads of its own: behind images yet to be decoded it would come late, and the file with it.
+    with ThreadPoolExecutor(os.cpu_count()) as pool, ThreadPoolExecutor(os.cpu_count()) as packers:
+        for split, items in source.splits.items():
+            writer.begin(split, len(items))
+            start, before = 0, len(skipped)
+            for part in journal.replay(split, items, source):
+                blocks.expect_shape_of(part)
+                journal.add(split, part)
+                skipped += part.broken
+                start += len(part.items)
+            if start:
+                told.note(f"going on after {start:,} of {len(items):,} {split} images of an unfinished import")
+            done += start
+            for part in blocks.of(pool, packers, items[start:]):
+                done += len(part.items)
+                told.progress(done, total)
+                journal.add(split, part)
+                skipped += part.broken
+            if skip_broken and len(items) == len(skipped) - before:
+                raise ValueError(f"expected at least one image in split {split}, found none but broken ones")
+    if skipped and not skip_broken:
+        journal.keep()
+        first = skipped[0]
+        raise ValueError(
+            f"{len(skipped)} broken image{'s' * (len(skipped) > 1)}, the first {first.path!r}: {first.reason}; "
+            "repair or remove it, or type --skip-broken"
+        )
+    return skipped
+
+
+class _Blocks:
+    """From items to blocks: each has as many images as a chunk, and the last of a split what is left."""
+
+    def __init__(self, source: Source, form: Form) -> None:
+        self.source, self.form = source, form
+        self.first: tuple[str, tuple[int, ...]] | None = None  # the first image and its shape
+
+    def of(self, pool: ThreadPoolExecutor, packers: ThreadPoolExecutor, items: Sequence[Item]) -> Iterator[Done]:
+        """The blocks of items in order; decodes and packs ahead, in threads."""
+        window = _window(self.source, self.form)
+        waiting: deque[tuple[_Run, Future[Block | EncodedBlock | None]]] = deque()
+        for run in self._runs(_ahead(pool, self.form, items, window)):
+            waiting.append((run, packers.submit(self._pack, run)))
+            while len(waiting) > (os.cpu_count() or 1):  # bounds memory
+                yield _done(*waiting.popleft())
+        for run, block in waiting:
+            yield _done(run, block)
+
+    def expect_shape_of(self, part: Done) -> None:
+        """Later images must have the shape of a finished block's."""
+        if isinstance(part.block, Block):
+            self._expect_shape(part.items[0].key, part.block.shape[1:])
+
+    def _runs(self, fetched: Iterable[tuple[Item, Fetched]]) -> Iterator[_Run]:
+        run = _Run()
+        for item, image in fetched:
+            run.items.append(item)
+            if isinstance(image, Broken):
+                run.broken.append(Skipped(item.key, str(image)))
+                continue
+            run.kept.append(item)
+            run.images.append(image)
+            if not isinstance(image, bytes):
+                self._expect_shape(item.key, image.shape)
+            if len(run.images) == self._rows(image):
+                yield run
+                run = _Run()
+        if run.items:
+            yield run
+
+    def _rows(self, image: Pixels | bytes) -> int:
+        return FILES if isinstance(image, bytes) else chunk_rows(*(*image.shape, 1)[:3])
+
+    def _expect_shape(self, key: str, shape: tuple[int, ...]) -> None:
+        if self.first is None:
+            self.first = (key, shape)
+        first, wanted = self.first
+        if shape != wanted:
+            raise ValueError(
+                f"expected images of one size, found {wanted[1]}x{wanted[0]} in {first!r} and {shape[1]}x{shape[0]} "
+                f"in {key!r}; type --size {max(SIDE, min(wanted[:2]) // SIDE * SIDE)}"
+            )
+
+    def _pack(self, run: _Run) -> Block | EncodedBlock | None:
+        if not run.images:
+            return None
+        labels, factors = self.source.columns(run.kept)
+        if self.form.encoded:
+            assert self.form.size is not None
+            shape = (self.form.size, self.form.size) + ((3,) if self.form.channels == 3 else ())
+            files = [image for image in run.images if isinstance(image, bytes)]
+            return EncodedBlock(shape, files, as_columns(labels, factors))
+        images = [image for image in run.images if not isinstance(image, bytes)]
+        joined = np.stack(images) if self.form.size is None else _joined(images)
+        return pack(Split(joined, labels, factors, None), self.form.compression)
+
+
+def _done(run: _Run, block: "Future[Block | EncodedBlock | None]") -> Done:
+    return Done(run.items, run.broken, block.result())
+
+
+def _joined(images: Sequence[Pixels]) -> Pixels:
+    """Images of `Form.of_all` as one array: the one that they already make up, or else a copy (after a broken one)."""
+    whole = images[0].base
+    if isinstance(whole, np.ndarray) and len(whole) == len(images) and all(image.base is whole for image in images):
+        return whole
+    return np.stack(images)
+
+
+def _window(source: Source, form: Form) -> int:
+    """Images decoded ahead; where they keep their size, all have that of the first."""
+    least = os.cpu_count() or 1
+    if form.size is not None:
+        most = max(AHEAD, 2 * least * form.task)  # two whole tasks a thread
+        return max(least, min(most, AHEAD_BYTES // (form.size**2 * form.channels)))
+    try:
+        first: NDArray[Any] = next(item for items in source.splits.values() for item in items).decode()
+    except Broken:
+        return least
+    return max(least, min(AHEAD, AHEAD_BYTES // first.nbytes))
+
+
+def _ahead(pool: ThreadPoolExecutor, form: Form, items: Sequence[Item], window: int) -> Iterator[tuple[Item, Fetched]]:
+    """Items with their images, in order; so many are being decoded while one is used."""
+    step = max(1, min(form.task, window // (2 * (os.cpu_count() or 1))))  # two tasks a thread, or more
+    waiting: deque[tuple[Sequence[Item], Future[list[Fetched]]]] = deque()
+    for begin in range(0, len(items), step):
+        part = items[begin : begin + step]
+        waiting.append((part, pool.submit(form.of_all, part)))
+        if len(waiting) * step > window:
+            first, images = waiting.popleft()
+            yield from zip(first, images.result(), strict=True)
+    for part, images in waiting:
+        yield from zip(part, images.result(), strict=True)

@@ -1,0 +1,270 @@
+"""What is in a dataset file: a description, and a picture grid with the evidence in colour."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from rich.cells import cell_len, set_cell_size
+from rich.table import Table
+from rich.text import Text
+
+from probekit.h5 import DatasetInfo, SplitInfo, chunk_rows, read_images, read_info, read_labels, read_split
+from probekit.h5.schema import EVIDENCE, PRESENT
+from probekit.output.png import save_png
+
+Pixels = NDArray[np.uint8]
+
+MAX_CLASSES = 24  # rows of a picture that is still looked at as a whole
+PAIR_ROWS = 6  # rows of the grid of minimal pairs
+PLAIN_ROWS = 4  # rows of the grid of unlabelled images
+CELL = 128  # px a side of an image in the grid, about: images are enlarged by whole factors
+GAP = 6  # px between images
+LABEL = 190  # px for the class names
+TITLE = 44  # px for the title and the legend
+NAME_LENGTH = 22  # letters of a name that fit LABEL; Chinese ones count twice
+BACKGROUND = 247  # grey: images, black or white, stand out from it
+BRIGHTNESS_IMAGES = 10_000  # of a split: enough for four digits, and a second's reading
+READ_BYTES = 16 << 20  # of images in memory at a time
+TINT = 0.65  # share of the colour in a tinted pixel; black and white below stay apart
+# Okabe and Ito's colours, which colour-blind readers tell apart: orange, sky blue, green, vermillion, purple, yellow.
+COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167), (240, 228, 66))
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Everything about a dataset file but its images, as JSON values.
+
+    Raises:
+        ValueError: If it is no sound dataset file.
+    """
+    info = read_info(path)
+    content = asdict(info)
+    content["path"] = str(path)
+    content["bytes"] = path.stat().st_size
+    for name, split in content["splits"].items():
+        labels = read_labels(path, name)
+        split["per_class"] = None if labels is None else _per_class(labels, len(info.classes))
+        single = None if split["multilabel"] else labels
+        split["brightness"] = (
+            None if single is None else _brightness(path, info.splits[name], single, len(info.classes))
+        )
+    return content
+
+
+def _per_class(labels: NDArray[Any], classes: int) -> list[int]:
+    """Images of each class; an image may have several."""
+    counts = (labels == PRESENT).sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+    return [int(count) for count in counts]
+
+
+def _brightness(path: Path, found: SplitInfo, labels: NDArray[np.int64], classes: int) -> list[float | None]:
+    """Mean pixel value in [0, 1] of each class: the ink fraction of white shapes on black. None for an absent class."""
+    sums, counts = np.zeros(classes), np.zeros(classes, np.int64)
+    last = min(len(labels), BRIGHTNESS_IMAGES)
+    chunk, image = chunk_rows(found.height, found.width, found.channels), found.height * found.width * found.channels
+    step = max(1, READ_BYTES // (chunk * image)) * chunk
+    for start in range(0, last, step):
+        rows = read_split(path, found.name, start=start, stop=min(start + step, last))
+        assert rows.labels is not None
+        np.add.at(sums, rows.labels, rows.images.reshape(len(rows.images), -1).mean(axis=1) / 255)
+        np.add.at(counts, rows.labels, 1)
+    return [float(total / count) if count else None for total, count in zip(sums, counts, strict=True)]
+
+
+def render_description(description: dict[str, Any]) -> Table:
+    """The same for readers."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+
+    def row(name: str, text: str) -> None:
+        table.add_row(name, Text(_printable(text)))
+
+    row("file", f"{description['path']}, {description['bytes'] / 1e6:.1f} MB, {description['schema']}")
+    made = f"{description['generator']}, style {description['style']}" if description["generator"] else "import"
+    row("made by", f"{made}, seed {description['seed']}, probekit {description['version']}")
+    row("settings", ", ".join(f"{name}={value}" for name, value in description["params"].items()))
+    for name, split in description["splits"].items():
+        kind = "grey" if split["channels"] == 1 else "RGB"
+        labels = "" if split["labelled"] else ", no labels"
+        labels = ", several labels an image" if split["multilabel"] else labels
+        kept = ", kept as JPEG" if split["encoded"] else ""
+        row(name, f"{split['n']:,} images {split['width']}x{split['height']} {kind}{kept}{labels}")
+    counts = [(name, split["per_class"]) for name, split in description["splits"].items() if split["per_class"]]
+    for index, class_name in enumerate(description["classes"][:MAX_CLASSES]):
+        row(f"class {index}", f"{class_name}: " + ", ".join(f"{name} {per[index]:,}" for name, per in counts))
+    if len(description["classes"]) > MAX_CLASSES:
+        row("...", f"{len(description['classes']) - MAX_CLASSES} more classes; --json has all")
+    for name, split in description["splits"].items():
+        seen = [mean for mean in split["brightness"] or [] if mean is not None]
+        if len(seen) > 1:
+            text = ", ".join(f"{mean:.4f}" for mean in seen) if len(seen) <= MAX_CLASSES else f"{np.mean(seen):.4f}"
+            row("brightness", f"{name}, by class: {text}; largest difference {max(seen) - min(seen):.1e}")
+    for factor in description["factors"]:
+        row("factor", f"{factor['name']}: {_law(factor)}")
+    if description["mask_names"]:
+        row("masks", ", ".join(f"bit {bit} {name}" for bit, name in enumerate(description["mask_names"])))
+    row("hash", description["content_hash"])
+    return table
+
+
+def _law(factor: dict[str, Any]) -> str:
+    span = f"{factor['low']:.10g} to {factor['high']:.10g} {factor.get('unit', '')}" if "low" in factor else ""
+    parts = (factor.get("kind", ""), span.strip(), factor.get("about", ""))
+    return ", ".join(str(part) for part in parts if part)
+
+
+def preview(path: Path) -> Path:
+    """Draws the grid of the first split beside the file, as a PNG of the same name."""
+    return draw_grid(path, path.with_suffix(".png"))
+
+
+def draw_grid(path: Path, out: Path, *, split: str | None = None, per_class: int = 8) -> Path:
+    """Draws classes in rows and samples in columns; pixels of evidence masks are tinted, one colour a class factor.
+
+    Args:
+        path: A dataset file.
+        out: The PNG.
+        split: Which split; None is the first.
+        per_class: Images a row: the first of each class, as they come.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ValueError: If the file is unsound or has no such split, or `out` is no picture that may be replaced.
+        OSError: If the picture cannot be written.
+    """
+    info = read_info(path)
+    split = split or info.first.name
+    labels = read_labels(path, split)
+    paired = labels is not None and {"pair_id", "pair_role"} <= set(info.splits[split].factors)
+    rows, roles = _pairs(info, split) if paired else (_choose(info, labels, info.splits[split].n, per_class), [])
+    cells = [_cells(info, split, indices) for _, indices in rows]
+    made = (info.generator or str(info.params.get("source", "images")), info.style)
+    title = f"{' '.join(filter(None, made))}, {split}"
+    if roles:
+        title += f": {' | '.join(roles)}"
+    elif labels is not None and len(info.classes) > len(rows):
+        title += f", the first {len(rows)} of {len(info.classes)} classes"
+    evidence = [name.removeprefix(EVIDENCE) for name in info.mask_names if name.startswith(EVIDENCE)]
+    tinted = info.splits[split].masked and bool(evidence)
+    legend = dict(zip(evidence, COLOURS, strict=False)) if tinted else {}
+    _compose(out, cells, [name for name, _ in rows], title=title, legend=legend, columns=per_class)
+    return out
+
+
+def _choose(info: DatasetInfo, labels: NDArray[Any] | None, n: int, per_class: int) -> list[tuple[str, list[int]]]:
+    """Row names and the indices of their images."""
+    if labels is None:
+        last = min(n, PLAIN_ROWS * per_class)
+        return [("", list(range(begin, min(begin + per_class, last)))) for begin in range(0, last, per_class)]
+
+    def of_class(k: int) -> NDArray[np.bool_]:
+        return np.asarray(labels[:, k] == PRESENT if labels.ndim == 2 else labels == k)
+
+    present = [k for k in range(len(info.classes)) if of_class(k).any()][:MAX_CLASSES]
+    return [(info.classes[k], np.flatnonzero(of_class(k))[:per_class].tolist()) for k in present]
+
+
+def _pairs(info: DatasetInfo, split: str) -> tuple[list[tuple[str, list[int]]], list[str]]:
+    """The first minimal pairs, one a row under the base's class, and what stands in each column."""
+    head = read_split(
+        info.path, split, stop=min(info.splits[split].n, PAIR_ROWS * (1 + len(info.factors))), images=False
+    )
+    assert head.labels is not None
+    ids = head.factors["pair_id"]
+    bases = np.unique(ids, return_index=True)[1][:PAIR_ROWS]
+    roles = [role.decode() for role in head.factors["pair_role"].astype("S")[ids == ids[0]]]
+    columns = [role if role == "base" else f"{role} flipped" for role in roles]
+    return [(info.classes[head.labels[i]], np.flatnonzero(ids == ids[i]).tolist()) for i in bases], columns
+
+
+def _cells(info: DatasetInfo, split: str, indices: Sequence[int]) -> list[Pixels]:
+    """Images, RGB `[h, w, 3]`, their evidence tinted, at the size of the grid."""
+    rows = read_images(info.path, split, indices)
+    masks = [None] * len(indices) if rows.masks is None else list(rows.masks)
+    return [_cell(info, image, mask) for image, mask in zip(rows.images, masks, strict=True)]
+
+
+def _cell(info: DatasetInfo, image: Pixels, mask: Pixels | None) -> Pixels:
+    image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+    image = _resized(image, cv2.INTER_AREA)
+    if mask is None:
+        return image
+    bits = [bit for bit, name in enumerate(info.mask_names) if name.startswith(EVIDENCE)]
+    mixed = image.astype(np.float32)
+    for bit, colour in zip(bits, COLOURS, strict=False):
+        inside = _resized((mask >> bit & 1).astype(np.uint8), cv2.INTER_NEAREST).astype(bool)
+        mixed[inside] = (1 - TINT) * mixed[inside] + TINT * np.array(colour, np.float32)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def _resized(image: Pixels, shrink: int) -> Pixels:
+    """Enlarged by the whole factor that comes nearest to CELL, or shrunk to CELL by the given method."""
+    longest = max(image.shape[:2])
+    if longest <= CELL * 3 // 2:
+        factor = max(1, round(CELL / longest))
+        return image.repeat(factor, axis=0).repeat(factor, axis=1)
+    size = (max(1, image.shape[1] * CELL // longest), max(1, image.shape[0] * CELL // longest))
+    return np.asarray(cv2.resize(np.ascontiguousarray(image), size, interpolation=shrink), np.uint8)
+
+
+def _compose(
+    out: Path,
+    cells: list[list[Pixels]],
+    names: Sequence[str],
+    *,
+    title: str,
+    legend: dict[str, tuple[int, int, int]],
+    columns: int,
+) -> None:
+    """Puts the cells on one canvas, pixel for pixel, and the texts beside them."""
+    height, width = cells[0][0].shape[:2]
+    columns = min(columns, max(map(len, cells)))
+    left = (LABEL if any(names) else 0) + GAP
+    total = (TITLE + len(cells) * (height + GAP), max(left + columns * (width + GAP), LABEL * (3 + len(legend))))
+    canvas = np.full((*total, 3), BACKGROUND, np.uint8)
+    for row, images in enumerate(cells):
+        for column, image in enumerate(images):
+            top, begin = TITLE + row * (height + GAP), left + column * (width + GAP)
+            canvas[top : top + height, begin : begin + width] = image
+    dpi = 100
+    figure = Figure(figsize=(total[1] / dpi, total[0] / dpi), dpi=dpi)
+    figure.figimage(canvas, resize=False)
+    at: dict[str, Any] = {
+        "transform": None,
+        "parse_math": False,
+        "va": "center",
+    }  # no transform: pixels from below left
+    figure.text(2 * GAP, total[0] - TITLE / 2, _short(title, 72), fontsize=9, weight="bold", **at)
+    for row, name in enumerate(names):
+        middle = total[0] - TITLE - row * (height + GAP) - height / 2
+        figure.text(left - 2 * GAP, middle, _short(name, NAME_LENGTH), fontsize=9, ha="right", **at)
+    if legend:
+        patches = [Patch(color=_unit(colour), label=f"evidence: {_short(name, 20)}") for name, colour in legend.items()]
+        figure.legend(handles=patches, loc="upper right", ncols=len(patches), fontsize=8, frameon=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as a box
+        save_png(figure, out, dpi=dpi)
+
+
+def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255
+
+
+def _short(text: str, length: int) -> str:
+    clean = _printable(text)
+    return clean if cell_len(clean) <= length else f"{set_cell_size(clean, length - 1).rstrip()}…"
+
+
+def _printable(text: str) -> str:
+    """Without line breaks and control characters, which would spoil a terminal or a label."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,0 +1,232 @@
+"""A split on the device as uint8, or streamed to it; a batch is a tensor of indices."""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from probekit.config import SIDE
+from probekit.data.streamed import StreamedImages
+from probekit.files import host_memory
+from probekit.h5 import DatasetInfo, Split, open_encoded, read_info, read_split
+
+SMALLEST = 16  # pixels a side that gen and import both make
+
+Images = Tensor | StreamedImages
+
+CHUNK_BYTES = 2**26  # ours, images read at a time: 64 MiB
+CHUNK_ROWS = 32  # or multiples of it: whole batches for the probe
+RESIZE_CHUNK = 256  # images resized at once: bounds the float32 copy
+# Of a GPU's free memory or the host's whole one that a split may take: the rest is for the model, its activations and
+# other splits.
+SHARE = 0.5
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class DeviceSplit:
+    """A split, resident on the device or streamed to it.
+
+    Attributes:
+        name: "train", "val" or "test".
+        images: uint8 `[N, C, H, W]`.
+        split: What else the file holds: labels, factors; its own images are left out.
+        placement: Where the images are: "device", "host" or "file".
+    """
+
+    name: str
+    images: Images
+    split: Split
+    placement: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def open_split(
+    path: Path, name: str, device: torch.device, *, max_size: int, first: int | None = None, placement: str = "auto"
+) -> DeviceSplit:
+    """Reads a split and puts its images on the device, once, or makes them ready to be streamed to it.
+
+    Args:
+        path: A dataset file.
+        name: The split.
+        device: Where the images are used.
+        max_size: Images whose longer side has more pixels are averaged down to it.
+        first: Only the first so many images, if there are as many; None is all.
+        placement: "device", "host" (the host's memory), "file" (encoded images, decoded for each batch), or "auto": the
+            first of these that has room.
+
+    Raises:
+        ValueError: If the file is no dataset, has no such split, or fits nowhere.
+    """
+    info = read_info(path)
+    if name not in info.splits:
+        raise ValueError(f"expected a split {name} in {path}, found {', '.join(info.splits)}; choose another --data")
+    n = info.splits[name].n
+    n = n if first is None else min(first, n)
+    found = info.splits[name]
+    shape = (n, found.channels, *shrunk_size(found.height, found.width, max_size))
+    if placement == "auto":
+        placement = _placement(info, name, math.prod(shape), device)
+    rest = read_split(path, name, stop=n, images=False)
+    if placement == "device":
+        return DeviceSplit(name, _resident(info, name, shape, device, max_size), rest, placement)
+    read: Callable[[Tensor], Tensor]
+    if placement == "host":
+        read = _resident(info, name, shape, CPU, max_size).__getitem__
+    else:
+        read = _decoder(path, name, max_size)
+    return DeviceSplit(name, StreamedImages(read, shape, device), rest, placement)
+
+
+def _resident(info: DatasetInfo, name: str, shape: Sequence[int], device: torch.device, max_size: int) -> Tensor:
+    """The first images of a split, uint8 of `shape` on the device, read in chunks: none is in memory twice."""
+    images, start = torch.empty(shape, dtype=torch.uint8, device=device), 0
+    for chunk in read_chunks(info, name, stop=shape[0]):
+        images[start : start + len(chunk)] = to_device(chunk, device, max_size=max_size)
+        start += len(chunk)
+    return images
+
+
+def _decoder(path: Path, name: str, max_size: int) -> Callable[[Tensor], Tensor]:
+    """Reads, decodes and shrinks the images of an index, a thread a core."""
+    encoded = open_encoded(path, name)
+    pool = ThreadPoolExecutor(os.cpu_count(), "decode")
+
+    def decoded(index: int) -> NDArray[np.uint8]:
+        return encoded.decode(encoded.read([index])[0])
+
+    return lambda index: to_device(np.stack(list(pool.map(decoded, index.tolist()))), CPU, max_size=max_size)
+
+
+def _placement(info: DatasetInfo, name: str, size: int, device: torch.device) -> str:
+    """Where images of so many bytes have room."""
+    room = SHARE * host_memory()
+    if size <= (room if device.type == "cpu" else SHARE * torch.cuda.mem_get_info(device)[0]):
+        return "device"
+    if size <= room:
+        return "host"
+    if info.splits[name].encoded:
+        return "file"
+    raise ValueError(
+        f"expected images of at most {room / 1e9:.0f} GB in {info.path}, half of this machine's memory, found "
+        f"{size / 1e9:.0f} GB; import them again with --max-gb {room / 1e9:.0f}, which keeps them encoded"
+    )
+
+
+def read_chunks(info: DatasetInfo, name: str, *, stop: int | None = None) -> Iterator[NDArray[np.uint8]]:
+    """The images of a split (up to `stop`), so many at a time that memory stays bounded; multiples of `CHUNK_ROWS`."""
+    split = info.splits[name]
+    n = split.n if stop is None else stop
+    step = max(1, CHUNK_BYTES // (split.height * split.width * split.channels) // CHUNK_ROWS) * CHUNK_ROWS
+    for start in range(0, n, step):
+        yield read_split(info.path, name, start=start, stop=min(start + step, n), columns=False).images
+    refuse_changed(info)
+
+
+def refuse_changed(info: DatasetInfo) -> None:
+    """Refuses a dataset file that another has taken the place of since `info` was read.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    if read_info(info.path).content_hash != info.content_hash:
+        raise ValueError(f"expected {info.path} as it was, found it replaced while it was read; measure again")
+
+
+def to_device(images: NDArray[np.uint8], device: torch.device, *, max_size: int) -> Tensor:
+    """Images as a file holds them, uint8 `[N, H, W]` or `[N, H, W, 3]`, as uint8 `[N, C, H, W]` on the device.
+
+    Those whose longer side has more than `max_size` pixels are averaged down to it first.
+    """
+    batch = torch.from_numpy(images)
+    batch = batch.permute(0, 3, 1, 2) if batch.ndim == 4 else batch.unsqueeze(1)
+    return shrink(batch, max_size).contiguous().to(device)
+
+
+def shrink(images: Tensor, max_size: int) -> Tensor:
+    """Averages `[N, C, H, W]` uint8 down to `shrunk(images, max_size)`."""
+    size = shrunk(images, max_size)
+    if size == tuple(images.shape[-2:]):
+        return images
+    parts = [
+        F.interpolate(part.float(), size, mode="area").round_().to(torch.uint8)
+        for part in torch.split(images, RESIZE_CHUNK)
+    ]
+    return torch.cat(parts)
+
+
+def shrunk(images: Images, max_size: int) -> tuple[int, int]:
+    """`shrunk_size` of images `[..., H, W]`."""
+    height, width = images.shape[-2:]
+    return shrunk_size(height, width, max_size)
+
+
+def shrunk_size(height: int, width: int, max_size: int) -> tuple[int, int]:
+    """(height, width) scaled down so that the longer side has at most `max_size` pixels.
+
+    Keeps the aspect up to rounding each side to the nearest multiple of `SIDE`; images that fit stay as they are.
+    """
+    longest = max(height, width)
+    if longest <= max_size:
+        return height, width
+    most = max_size // SIDE  # in steps of SIDE
+    return max(1, round(height * most / longest)) * SIDE, max(1, round(width * most / longest)) * SIDE
+
+
+def check_divisible(size: tuple[int, int], stride: int) -> None:
+    """Refuses a (height, width) that the encoder cannot halve evenly.
+
+    Raises:
+        ValueError: If one is not divisible by `stride`.
+    """
+    height, width = size
+    if height % stride or width % stride:
+        least = -(-SMALLEST // stride) * stride
+        fit = max(least, min(height, width) // stride * stride)
+        raise ValueError(
+            f"expected images whose sides are divisible by {stride}, found {height}x{width}; "
+            f"type: probekit import SOURCE --size {fit}, or probekit gen GENERATOR --size {fit}"
+        )
+
+
+def check_depth(depth: int, size: tuple[int, int]) -> None:
+    """Refuses a U-Net that halves images to less than a pixel, before it is built: every level is twice as wide.
+
+    Args:
+        depth: Levels of the U-Net, 0 for other backbones.
+        size: (height, width) of the images.
+
+    Raises:
+        ValueError: If there are too many levels.
+    """
+    height, width = size
+    if depth > min(size).bit_length():
+        common = math.gcd(height, width)
+        raise ValueError(
+            f"expected model.depth of at most {min(size).bit_length()} for images of {height}x{width}, found {depth}; "
+            f"type: --set model.depth={(common & -common).bit_length()}"
+        )
+
+
+def check_channels(info: DatasetInfo, channels: int) -> None:
+    """Refuses images of another number of channels than an encoder takes.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    found = info.first.channels
+    if found != channels:
+        raise ValueError(
+            f"expected images of {channels} channels, as the encoder was trained on, "
+            f"found {found} in {info.path}; choose another --data or run"
+        )

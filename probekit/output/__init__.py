@@ -1,0 +1,1 @@
+"""Where the lines, progress and pictures of a command go."""

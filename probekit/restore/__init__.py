@@ -1,0 +1,1 @@
+"""From a run folder, a name, a file or a module to a live encoder or method."""

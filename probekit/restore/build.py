@@ -1,0 +1,149 @@
+"""From a configuration or a run to a method: views that fit, an encoder, weights to start from."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from probekit.branches.base import attach
+from probekit.config import SIDE, Config
+from probekit.data.split import CPU, DeviceSplit, Images, shrunk
+from probekit.h5 import DatasetInfo
+from probekit.methods.base import Method
+from probekit.models.backbones import untagged
+from probekit.models.checkpoint import read_checkpoint
+from probekit.models.encoder import Encoder
+from probekit.models.normalise import described, normalisation
+from probekit.models.weights import default_normalise, load_weights
+from probekit.registry import BRANCHES, METHODS, get
+from probekit.restore.checkpoint import load_checkpoint
+from probekit.restore.seeds import stream_seed
+from probekit.run import IMPORTED, Run, split_checkpoint
+from probekit.views.recipes import RECIPES, VIEWS
+
+
+def with_normalise(config: Config) -> Config:
+    """The configuration with `model.normalise` "auto" made what the weights that it starts from were trained with.
+
+    Raises:
+        ValueError: If the file of weights is no checkpoint, or the backbone's name says which weights but no file does.
+    """
+    model = config.model
+    if not model.weights and (plain := untagged(model.backbone)) != model.backbone:
+        raise ValueError(
+            f"expected --init-from FILE with {model.backbone}, whose tag names pretrained weights (nothing is "
+            f"downloaded), found none; type: --set model.backbone={plain} to begin with random ones"
+        )
+    if model.normalise != "auto":
+        return config
+    checkpoint = read_checkpoint(Path(model.weights)) if model.weights else None
+    return replace(config, model=replace(model, normalise=default_normalise(checkpoint, model.backbone)))
+
+
+def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
+    """The method with fresh weights, a function of the configuration and its seed alone.
+
+    Args:
+        config: The settings.
+        channels: Of the images, 1 or 3.
+        classes: Of the dataset; for methods that need labels.
+    """
+    kind = get(METHODS, "method", config.method)
+    if config.views.recipe not in RECIPES:
+        known = ", ".join(RECIPES)
+        raise ValueError(f"expected views.recipe one of {known}, found {config.views.recipe!r}")
+    if "two_views" in kind.provides and RECIPES[config.views.recipe].views != VIEWS:
+        raise ValueError(
+            f"expected views.recipe with two views of an image for {config.method}, found {config.views.recipe!r}; "
+            f"type: --set views.recipe={kind.recipe}"
+        )
+    if config.model.backbone.startswith("py:"):
+        raise ValueError(
+            "expected model.backbone unet or timm:NAME, found an encoder of your own, which can be probed: "
+            f"type: probekit probe --encoder {config.model.backbone} --data FILE"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = config.model
+        encoder = Encoder(
+            channels=channels,
+            pooling=model.pooling,
+            backbone=model.backbone,
+            width=model.width,
+            depth=model.depth,
+            stem=model.stem,
+            normalise=normalisation(model.normalise, model.backbone, channels),
+        )
+        labels = [classes] if kind.needs_labels else []
+        method: Method = kind(encoder, *labels, **config.method_options)
+        for name, settings in config.branches.items():
+            # Numbers of their own: with a branch the method begins as without it.
+            torch.manual_seed(stream_seed(config.seed, "branch", name))
+            attach(method, get(BRANCHES, "branch", name)(encoder, **settings))
+    return method
+
+
+def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config, int]:
+    """A run's whole method, decoder and heads included, on the CPU in eval mode, the run's settings, and its epoch.
+
+    Raises:
+        ValueError: If the run has no such checkpoint.
+    """
+    content = run.read()
+    if content["state"] == IMPORTED:
+        raise ValueError(
+            f"expected a run that was pretrained here, found {run.name}, an imported encoder, which has neither "
+            f"views nor a decoder; type: probekit heatmap {quote(run.argument)}"
+        )
+    config = Config.from_dict(content["config"])
+    saved = load_checkpoint(run.checkpoints / f"{split_checkpoint(checkpoint)[0]}.pt", CPU)
+    header = saved["encoder_header"]
+    method = build_method(config, channels=header["spec"]["channels"], classes=len(header["classes"]))
+    method.load_state_dict(saved["method"])
+    return method.eval(), config, saved["progress"]["epoch"]
+
+
+def size_notes(config: Config, images: Images, typed: Collection[str]) -> list[str]:
+    """A line for each size that the user gave and images or views cannot have exactly."""
+    lines = []
+    for key, most in (("data.max_size", config.data.max_size), ("views.max_size", config.views.max_size)):
+        height, width = shrunk(images, most)
+        if key in typed and max(images.shape[-2:]) > most != max(height, width):
+            lines.append(f"warning: {key}={most} becomes {height}x{width}: sides are multiples of {SIDE}")
+    return lines
+
+
+def on_device(method: Method, device: torch.device) -> Method:
+    """The method on the device, channels last: faster for convolutions on a CPU, and the layout GPUs want."""
+    return method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def start_from_weights(method: Method, config: Config, console: Console) -> dict[str, Any] | None:
+    """Puts the weights that a run starts from into its encoder; says and returns how they matched."""
+    if not config.model.weights:
+        return None
+    checkpoint = read_checkpoint(Path(config.model.weights))
+    match = load_weights(method.encoder, checkpoint, allow_missing=config.model.allow_missing)
+    method.synchronise()
+    for line in match.lines():
+        console.print(line)
+    console.print(f"normalisation: {described(method.encoder.spec.get('normalise'))}")
+    return match.as_dict()
+
+
+def check_labels(train: DeviceSplit, info: DatasetInfo, method: str) -> None:
+    """Refuses images without labels, for a method that needs them."""
+    labels, classes = train.split.labels, len(info.classes)
+    if labels is not None and classes > 1 and not info.multilabel:
+        return
+    found = "none" if labels is None else f"{classes} class{'es' * (classes != 1)}"
+    if info.multilabel:
+        found = "several an image"
+    raise ValueError(
+        f"expected one label an image, of two classes or more, for {method}, found {found} in {info.path}; "
+        "type: --data LABELLED.h5, or choose a method without labels (probekit list)"
+    )

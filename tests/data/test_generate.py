@@ -1,0 +1,250 @@
+"""Generated files: bytes that depend on nothing but the command, minimal pairs, bounded memory, and kill -9.
+
+Alone: pytest tests/data/test_generate.py
+"""
+
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from generators import GENERATORS
+from probekit.data import generate as generate_module
+from probekit.data.generate import generate
+from probekit.h5 import Block, DatasetInfo, Split, pack, read_info, read_split
+from tests.forked import SERVER
+
+STYLES = ("clean", "paper")
+
+
+def gen(out: Path, name: str = "rect-tri", **options: Any) -> DatasetInfo:
+    settings: dict[str, Any] = {
+        "n": 20,
+        "n_test": 6,
+        "seed": 0,
+        "size": 32,
+        "style": "clean",
+        "params": {},
+        "pairs": False,
+        "compression": "gzip",
+        "workers": 2,
+        "overwrite": False,
+        "progress": lambda done, total: None,
+    }
+    return generate(name, out=out, **(settings | options))
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("name", GENERATORS)
+def test_the_file_holds_what_the_generator_gives(tmp_path: Path, name: str, style: str) -> None:
+    info = gen(tmp_path / "a.h5", name, style=style, seed=3)
+    generator = GENERATORS[name](size=32, style=style)
+    assert (info.generator, info.style, info.seed, info.classes) == (name, style, 3, generator.classes)
+    assert info.params == generator.params
+    assert info.mask_names == generator.mask_names
+    assert [factor["name"] for factor in info.factors] == [factor.name for factor in generator.factors]
+    for split, n in (("train", 20), ("test", 6)):
+        factors = generator.sample(3, split, np.arange(n))
+        drawn = generator.render(factors)
+        found = read_split(info.path, split, masks=True)
+        np.testing.assert_array_equal(found.images, drawn.images)
+        np.testing.assert_array_equal(found.masks, drawn.masks)
+        np.testing.assert_array_equal(found.labels, generator.labels(factors))
+        for column in found.factors:
+            np.testing.assert_array_equal(found.factors[column], factors[column])
+
+
+# Content hashes of `gen NAME --n 20 --n-test 6 --seed 0 --size 32 --style STYLE`; they hold on any machine.
+GOLDEN = {
+    ("rect-tri", "clean"): "2d9d4605879bc430dcb5ffc549d8e2b2a658dbd1c82943d6a24bc6b7efe75b3b",
+    ("rect-tri", "paper"): "865f320de3e08f073b6aea637679ba37ff7f48419aabed91f9a78a6853e6ca9a",
+    ("circ-sq", "clean"): "7965f0933f1ad4039d4562d478982a5f4ba2acf8634e41aafcc0415af2f69fb3",
+    ("circ-sq", "paper"): "7c6873a805acb63e0a348f8696d7fdfdcc43a1024a784a9dff6437c4a53e106b",
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("name", GENERATORS)
+def test_the_content_hash_is_the_same_on_any_machine(tmp_path: Path, name: str, style: str) -> None:
+    assert gen(tmp_path / "a.h5", name, style=style).content_hash == GOLDEN.get((name, style))
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("name", GENERATORS)
+def test_bytes_do_not_depend_on_workers(
+    tmp_path: Path, name: str, pairs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate_module, "BLOCK_IMAGES", 64)  # many small blocks
+    one = gen(tmp_path / "1.h5", name, n=500, workers=1, pairs=pairs)
+    eight = gen(tmp_path / "8.h5", name, n=500, workers=8, pairs=pairs)
+    again = gen(tmp_path / "8.h5", name, n=500, workers=8, pairs=pairs, overwrite=True)
+    assert one.path.read_bytes() == eight.path.read_bytes()
+    assert one.content_hash == eight.content_hash == again.content_hash
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_fewer_images_are_a_prefix_of_more(tmp_path: Path, name: str) -> None:
+    few = read_split(gen(tmp_path / "few.h5", name, n=70).path, "train", masks=True)
+    many = read_split(gen(tmp_path / "many.h5", name, n=300).path, "train", stop=70, masks=True)
+    np.testing.assert_array_equal(few.images, many.images)
+    np.testing.assert_array_equal(few.masks, many.masks)
+    np.testing.assert_array_equal(few.labels, many.labels)
+
+
+def test_the_hash_depends_on_seed_and_settings_but_not_on_compression(tmp_path: Path) -> None:
+    hashes = [
+        gen(tmp_path / "a.h5", overwrite=True, **options).content_hash
+        for options in ({}, {"seed": 1}, {"n": 21}, {"size": 48}, {"params": {"contrast": 0.5}}, {"pairs": True})
+    ]
+    assert len(set(hashes)) == len(hashes)
+    for compression in ("none", "lzf"):
+        assert gen(tmp_path / "a.h5", overwrite=True, compression=compression).content_hash == hashes[0]
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("name", GENERATORS)
+def test_pairs_are_minimal(tmp_path: Path, name: str, style: str) -> None:
+    info = gen(tmp_path / "a.h5", name, style=style, pairs=True, size=64)
+    plain = gen(tmp_path / "b.h5", name, style=style, size=64)
+    generator = GENERATORS[name](size=64, style=style)
+    roles = ["base", *generator.class_factors]
+    for split, n in (("train", 20), ("test", 6)):
+        assert info.splits[split].n == n * len(roles)
+        rows = read_split(info.path, split, masks=True)
+        assert rows.factors["pair_id"].tolist() == [base for base in range(n) for _ in roles]
+        assert rows.factors["pair_role"].tolist() == [role.encode() for _ in range(n) for role in roles]
+        base = read_split(plain.path, split, masks=True)
+        np.testing.assert_array_equal(rows.images[:: len(roles)], base.images)
+        assert rows.masks is not None
+        assert rows.labels is not None
+        for step, role in enumerate(roles[1:], start=1):
+            bit = info.mask_names.index(f"evidence:{role}")
+            changed = rows.images[:: len(roles)] != rows.images[step :: len(roles)]
+            np.testing.assert_array_equal(changed, rows.masks[:: len(roles)] >> bit & 1)
+            assert (rows.labels[:: len(roles)] != rows.labels[step :: len(roles)]).all()
+            for factor in generator.factors:
+                same = rows.factors[factor.name][:: len(roles)] == rows.factors[factor.name][step :: len(roles)]
+                assert same.all() == (factor.name != role)
+
+
+def test_progress_counts_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate_module, "BLOCK_IMAGES", 1)
+    seen: list[tuple[int, int]] = []
+    gen(tmp_path / "a.h5", n=200, pairs=True, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (206 * 3, 206 * 3)
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+
+
+def test_a_split_without_images_is_absent_and_the_other_one_is_the_same(tmp_path: Path) -> None:
+    both, train, test = (
+        gen(tmp_path / f"{name}.h5", "rect-tri", **counts)
+        for name, counts in (("a", {}), ("b", {"n_test": 0}), ("c", {"n": 0}))
+    )
+    assert (list(train.splits), list(test.splits)) == (["train"], ["test"])
+    for info, split in ((train, "train"), (test, "test")):
+        np.testing.assert_array_equal(read_split(info.path, split).images, read_split(both.path, split).images)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"name": "rect-tree"}, ["rect-tree", "rect-tri"]),
+        ({"n": -1}, ["--n "]),
+        ({"n": 0, "n_test": 0}, ["--n "]),
+        ({"n": 10**20}, ["found 100000000000000000000", "--n "]),
+        ({"n_test": 2**63 - 1}, ["at most 1000000000 images"]),
+        ({"n_test": -1}, ["--n-test"]),
+        ({"seed": -1}, ["--seed"]),
+        ({"seed": 2**63}, ["--seed"]),
+        ({"workers": 0}, ["--workers"]),
+        ({"size": 8}, ["16"]),
+        ({"style": "fancy"}, ["clean"]),
+        ({"compression": "zip"}, ["gzip"]),
+        ({"params": {"contrasts": 1.0}}, ["contrast"]),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(tmp_path: Path, options: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ValueError, match=words[0]) as caught:
+        gen(tmp_path / "a.h5", **options)
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_file_needs_overwrite(tmp_path: Path) -> None:
+    gen(tmp_path / "a.h5")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        gen(tmp_path / "a.h5", seed=1)
+    assert read_info(tmp_path / "a.h5").seed == 0
+    assert gen(tmp_path / "a.h5", seed=1, overwrite=True).seed == 1
+
+
+def test_memory_does_not_grow_with_n(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate_module, "BLOCK_IMAGES", 64)
+
+    def peak(n: int) -> int:
+        tracemalloc.start()  # NumPy reports its arrays to it
+        gen(tmp_path / "a.h5", n=n, overwrite=True)
+        result = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return result
+
+    peak(500)  # what is loaded once
+    assert peak(8000) < 1.5 * peak(3000)  # the images alone: 8 MB against 3 MB
+
+
+def test_blocks_do_not_pile_up_before_a_slow_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate_module, "BLOCK_IMAGES", 64)
+    begun: list[int] = []
+
+    def counting(rows: Split, compression: str) -> Block:
+        begun.append(len(rows.images))
+        return pack(rows, compression)
+
+    def slow(done: int, total: int) -> None:
+        time.sleep(0.01)
+        waiting.append(len(begun) - -(-done // 64))
+
+    monkeypatch.setattr(generate_module, "pack", counting)
+    waiting: list[int] = []
+    gen(tmp_path / "a.h5", n=64 * 30, size=16, workers=3, progress=slow)
+    assert max(waiting) <= 3 + generate_module.AHEAD
+
+
+def interrupt(done: int, total: int) -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        gen(tmp_path / "a.h5", n=500, progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def endless(out: Path) -> None:
+    gen(out, n=10**7, overwrite=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_killed_run_leaves_no_half_file(tmp_path: Path, existing: bool) -> None:
+    out = tmp_path / "a.h5"
+    before = gen(out, seed=5).path.read_bytes() if existing else None
+    process = SERVER.Process(target=endless, args=(out,))
+    process.start()
+    partial = tmp_path / ".a.h5.partial"
+    while not (partial.exists() and partial.stat().st_size > 50_000):
+        assert process.exitcode is None
+        time.sleep(0.01)
+    with pytest.raises(OSError, match="another process"):  # two writers do not mix
+        gen(out, overwrite=True)
+    process.kill()
+    process.join()
+    assert out.exists() == existing
+    assert before is None or out.read_bytes() == before
+    assert gen(out, overwrite=True).splits["train"].n == 20  # the next run replaces what the killed one left
+    assert list(tmp_path.iterdir()) == [out]

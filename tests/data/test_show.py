@@ -1,0 +1,228 @@
+"""The description and the picture grid of a dataset file: right counts, right pixels, and names that want to break it.
+
+Alone: pytest tests/data/test_show.py
+"""
+
+import io
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from rich.console import Console
+
+from generators import GENERATORS
+from probekit.data.generate import generate
+from probekit.data.show import COLOURS, GAP, TINT, TITLE, _pairs, describe, draw_grid, preview, render_description
+from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_split
+from tests.datasets import edited, small_shapes
+
+NAMES = [
+    "[bold]x[/bold]",
+    "$\\frac{1}{$",
+    "two\nlines\t\x1b[31m",
+    "非常に長い" * 20,
+    "",
+    "قط",
+    "%s {0}",
+    "</svg>",
+    "\ud7ff",
+]
+
+
+def shapes(path: Path, name: str = "rect-tri", size: int = 64) -> Path:
+    generate(
+        name,
+        out=path,
+        n=40,
+        n_test=8,
+        seed=0,
+        size=size,
+        style="clean",
+        params={"background": 0.25},
+        pairs=False,
+        compression="gzip",
+        workers=1,
+        overwrite=False,
+        progress=lambda done, total: None,
+    )
+    return path
+
+
+def plain(
+    path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64] | None = None, classes: list[str] | None = None
+) -> Path:
+    header = Header(
+        generator="", params={"source": "set"}, seed=0, style="", classes=classes or [], factors=[], mask_names=[]
+    )
+    with DatasetWriter(path, header=header, compression="gzip", overwrite=True) as writer:
+        writer.begin("train", len(images))
+        writer.append(pack(Split(images, labels, {}, None), "gzip"))
+    return path
+
+
+def noise(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def read_png(path: Path) -> NDArray[np.uint8]:
+    image = cv2.imread(str(path))
+    assert image is not None
+    return np.ascontiguousarray(image[..., ::-1]).astype(np.uint8)
+
+
+def contains(canvas: NDArray[np.uint8], cell: NDArray[np.uint8]) -> bool:
+    """Whether the cell stands somewhere on the canvas, pixel for pixel."""
+    scores = cv2.matchTemplate(canvas, cell, cv2.TM_SQDIFF)
+    top, left = np.unravel_index(int(scores.argmin()), scores.shape)
+    found = canvas[top : top + cell.shape[0], left : left + cell.shape[1]]
+    return bool(np.array_equal(found, cell))
+
+
+def text_of(description: dict[str, Any]) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=100, force_terminal=False).print(render_description(description))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_the_description_is_json_and_counts_right(tmp_path: Path, name: str) -> None:
+    description = describe(shapes(tmp_path / "a.h5", name))
+    assert json.loads(json.dumps(description, allow_nan=False))["path"] == str(tmp_path / "a.h5")
+    split = read_split(tmp_path / "a.h5", "train")
+    counts = [int((split.labels == k).sum()) for k in range(len(description["classes"]))]  # type: ignore[union-attr]
+    assert description["splits"]["train"]["per_class"] == counts
+    assert sum(counts) == description["splits"]["train"]["n"] == 40
+    text = text_of(description)
+    for word in (*description["classes"], *split.factors, *description["mask_names"], description["content_hash"]):
+        assert word in text
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_cells_are_the_images_with_their_evidence_tinted(tmp_path: Path, name: str) -> None:
+    path = shapes(tmp_path / "a.h5", name)
+    picture = preview(path)
+    assert picture == tmp_path / "a.png"
+    canvas = read_png(picture)
+    split = read_split(path, "train", masks=True)
+    assert split.masks is not None
+    evidence = [bit for bit, mask in enumerate(describe(path)["mask_names"]) if mask.startswith("evidence:")]
+    for index in [int(np.flatnonzero(split.labels == k)[0]) for k in range(len(describe(path)["classes"]))]:
+        cell = np.repeat(split.images[index][..., None], 3, axis=2).astype(float)
+        for bit, colour in zip(evidence, COLOURS, strict=False):
+            for channel in range(3):
+                inside = (split.masks[index] >> bit & 1).astype(bool)
+                cell[inside, channel] = (1 - TINT) * cell[inside, channel] + TINT * colour[channel]
+        crisp = np.rint(cell).astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)  # 64 px twice as large
+        assert contains(canvas, crisp)
+
+
+@pytest.mark.parametrize(
+    "shape", [(5, 20, 30), (40, 20, 30, 3), (3, 1, 1), (3, 300, 40), (2, 700, 900, 3), (9, 1, 900)]
+)
+def test_unlabelled_images_of_any_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images = noise(shape)
+    path = plain(tmp_path / "a.h5", images)
+    canvas = read_png(draw_grid(path, tmp_path / "deep" / "a.png"))
+    assert max(canvas.shape) < 4000
+    if max(shape[1:3]) < 64:
+        factor = round(128 / max(shape[1:3]))
+        image = images[1] if images.ndim == 4 else np.repeat(images[1][..., None], 3, axis=2)
+        assert contains(canvas, image.repeat(factor, axis=0).repeat(factor, axis=1))
+    assert "no labels" in text_of(describe(path))
+
+
+def test_names_that_want_to_break_it(tmp_path: Path) -> None:
+    labels = np.arange(18) % len(NAMES)
+    path = plain(tmp_path / "a.h5", noise((18, 32, 32)), labels, NAMES)
+    canvas = read_png(draw_grid(path, tmp_path / "a.png"))
+    text = text_of(describe(path))
+    assert "\x1b" not in text
+    assert "[bold]x[/bold]" in text
+    strip = canvas[60:-10, :190]  # the labels
+    assert (strip < 128).any()
+    first = np.repeat(noise((18, 32, 32))[0][..., None], 3, axis=2).repeat(4, axis=0).repeat(4, axis=1)
+    assert contains(canvas, first)  # no label covers an image
+
+
+def test_many_classes_are_cut_and_absent_ones_left_out(tmp_path: Path) -> None:
+    labels = np.concatenate([np.arange(10, 90), [99]]).astype(np.int64)
+    path = plain(tmp_path / "a.h5", noise((81, 16, 16)), labels, [str(k) for k in range(100)])
+    canvas = read_png(draw_grid(path, tmp_path / "a.png", per_class=3))
+    assert canvas.shape[0] < 24 * (128 + 6) + 50
+
+
+def test_asking_for_what_is_not_there(tmp_path: Path) -> None:
+    path = plain(tmp_path / "a.h5", noise((3, 8, 8)))
+    with pytest.raises(ValueError, match="one of the splits train, found 'val'"):
+        draw_grid(path, tmp_path / "a.png", split="val")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match="file"):
+        draw_grid(path, tmp_path / "file" / "a.png")
+
+
+def test_a_picture_never_replaces_the_dataset(tmp_path: Path) -> None:
+    path = plain(tmp_path / "a.png", noise((3, 8, 8)))
+    before = path.read_bytes()
+    (tmp_path / "link.png").symlink_to(path)
+    for out in (path.with_suffix(".png"), tmp_path / "link.png"):
+        with pytest.raises(ValueError, match="no picture that probekit drew"):
+            draw_grid(path, out)
+    assert path.read_bytes() == before
+
+
+def test_minimal_pairs_stand_side_by_side(tmp_path: Path) -> None:
+    """Each row is a base and its siblings; the picture is 3 cells wide, with 6 rows."""
+    path = tmp_path / "pairs.h5"
+    small_shapes(path, n=8, n_test=4, size=128, pairs=True)
+    rows, columns = _pairs(read_info(path), "train")
+    assert columns == ["base", "corner flipped", "triangle flipped"]
+    assert [indices for _, indices in rows] == [[3 * i, 3 * i + 1, 3 * i + 2] for i in range(6)]
+    labels = read_split(path, "train").labels
+    assert labels is not None
+    assert [name for name, _ in rows] == [GENERATORS["rect-tri"].classes[k] for k in labels[:18:3]]
+    picture = cv2.imread(str(preview(path)))
+    assert picture is not None
+    assert picture.shape[0] == TITLE + 6 * (128 + GAP)
+
+
+@pytest.mark.parametrize("missing", ["pair_role", "labels"])
+def test_half_of_what_makes_pairs_is_no_pairs(tmp_path: Path, missing: str) -> None:
+    path = tmp_path / "pairs.h5"
+    small_shapes(path, n=8, n_test=4, pairs=True)
+    with edited(path) as file:
+        for split in ("train", "test"):
+            del file[split]["labels" if missing == "labels" else f"factors/{missing}"]
+        factors = [factor for factor in json.loads(file.attrs["factors"]) if factor["name"] != missing]
+        file.attrs["factors"] = json.dumps(factors)
+    assert preview(path).exists()
+
+
+def test_brightness_by_class_is_the_ink_fraction(tmp_path: Path) -> None:
+    """The residual between the classes of a clean set, which `gen` matches, against the images themselves."""
+    path = tmp_path / "shapes.h5"
+    small_shapes(path, n=40, size=64)
+    held = read_split(path, "train")
+    assert held.labels is not None
+    expected = [float((held.images[held.labels == k] / 255).mean()) for k in range(4)]
+    assert describe(path)["splits"]["train"]["brightness"] == pytest.approx(expected)
+    assert max(expected) - min(expected) < 2e-3
+
+
+@pytest.mark.parametrize("shape", [(1024, 1024), (700, 500, 3)])
+def test_large_images_are_read_a_few_at_a_time(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images = np.full((80, *shape), 51, np.uint8)
+    path = plain(tmp_path / "large.h5", images, np.arange(80) % 2, ["a", "b"])
+    tracemalloc.start()
+    try:
+        described = describe(path)
+        draw_grid(path, tmp_path / "large.png")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert described["splits"]["train"]["brightness"] == pytest.approx([0.2, 0.2])
+    assert peak < 50 << 20 < images.nbytes  # 32 MiB for the pixels, 45 MiB for the canvas
