@@ -84,6 +84,7 @@ TIMES = (
     (re.compile(r"\b\d+(?:\.\d+)? ?(?:ms|s|min|h|MiB|GiB|MB|GB|KB|kB)\b"), "SIZE"),
     (re.compile(r"\b(?:about )?\d+:\d\d(?::\d\d)?\b"), "SIZE"),
     (re.compile(r"(?<![.\w])(?=\d*[a-f])[0-9a-f]{8,64}\b\+?"), "HASH"),
+    (re.compile(r"tfevents\S+"), "tfevents"),
     (re.compile(r"(?m)^epoch (?!(\d+)\.0/\1 ).*\n"), ""),  # but the last: one every ten seconds
 )
 

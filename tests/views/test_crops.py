@@ -148,7 +148,7 @@ def test_numbers_drawn_at_once_are_those_drawn_one_after_another() -> None:
     assert all(map(torch.equal, apart, uniforms(shapes, seeded())))
 
 
-def test_apply_whereleaves_the_others_alone() -> None:
+def test_apply_where_leaves_the_others_alone() -> None:
     x = torch.rand(5, 1, 4, 4, generator=seeded())
     before = x.clone()
     chosen = torch.tensor([True, False, False, True, False])

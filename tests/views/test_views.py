@@ -79,7 +79,7 @@ def test_neighbours_do_not_matter(recipe: str, channels: int) -> None:
 def test_no_value_is_read_on_the_way(recipe: str, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fake tensors have shapes and no values: reading one, as a synchronisation with a GPU does, raises."""
     for user in ("jitter", "corrupt"):
-        monkeypatch.setattr(f"probekit.{user}.apply_where", apply_to_all)
+        monkeypatch.setattr(f"probekit.views.{user}.apply_where", apply_to_all)
     with FakeTensorMode():
         views = make_views(recipe, torch.zeros(4, channels, 32, 24, dtype=torch.uint8), seeded())
     assert views.inputs.shape == (RECIPES[recipe].views, 4, channels, 32, 24)
