@@ -32,7 +32,6 @@ FORBIDDEN = '<>:"/\\|?*'  # in names, somewhere
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no names of folders on Windows
 PARTS = ("state", "config.method", "dataset.path", "dataset.hash")  # texts that every reader of run.json relies on
 WORK = ("train", "probe", "heatmap")  # what one process at a time does in a run folder
-KEPT = "epoch-"  # begins the names of encoders that are kept for good
 NUMBERS = re.compile(r"\[\n[-+.\d\sEe,]*\]")  # in indented JSON: a list of numbers
 
 
@@ -329,18 +328,3 @@ def _numbered(stem: str) -> Iterator[str]:
     while True:
         yield f"{stem}-{number}"
         number += 1
-
-
-def split_checkpoint(checkpoint: str) -> tuple[str, str | None]:
-    """`"last@gap" -> ("last", "gap")`: weights, and the pooling in place of their own; None for their own."""
-    name, _, pool = checkpoint.partition("@")
-    return name, pool or None
-
-
-def encoder_file(run: Path, checkpoint: str) -> Path:
-    """Where a run keeps an encoder: "last" and "epoch-NNNN" in a file of their own, others in a whole checkpoint."""
-    checkpoint, _ = split_checkpoint(checkpoint)
-    if checkpoint == "last":
-        return run / "encoder.safetensors"
-    suffix = "safetensors" if checkpoint.startswith(KEPT) else "pt"
-    return run / "checkpoints" / f"{checkpoint}.{suffix}"

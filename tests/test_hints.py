@@ -24,7 +24,6 @@ from probekit.commands.hints import after_data, after_drawing, after_pretraining
 from probekit.config import SECTIONS
 from probekit.models.encoder import load_encoder
 from probekit.registry import BRANCHES, METHODS, get
-from probekit.restore.build import load_method
 from probekit.run import create_run, open_run
 from probekit.settings import method_options
 from tests.datasets import RUN, small_shapes
@@ -257,7 +256,6 @@ def test_a_hint_of_an_odd_name_or_place_says_it(
         after_data(info): str(info.path),
         after_pretraining(run, info).partition("   or   ")[0]: meant,
         after_drawing(run, info): str(info.path),
-        refused(load_method, run): meant,
         refused(load_encoder, run.path): meant,
     }.items():
         assert shlex.split(said.rpartition("type: ")[2])[-1] == last

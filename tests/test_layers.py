@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = (  # one level a package, the lowest first
     ("generators", "registry", "statistics", "visible", "files", "locks"),
     ("settings",),
-    ("config", "run"),
+    ("config", "run", "weights"),
     ("fitting",),
     ("h5",),
     ("device",),

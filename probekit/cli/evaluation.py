@@ -73,7 +73,7 @@ def probe(
     """
     from probekit.commands.probe import run_probe
     from probekit.commands.probe_options import ProbeOptions, given_with, read_fractions, read_recipe
-    from probekit.restore.pooled import with_pool
+    from probekit.weights import Weights
 
     options = ProbeOptions(
         fractions=read_fractions(fractions),
@@ -86,7 +86,7 @@ def probe(
         **given_with("--fractions", fractions, draws=draws),
         **given_with("--cv", cv, metric=metric, repeats=repeats),
     )
-    pooled_checkpoint = with_pool(checkpoint, pool)
+    measured = Weights.parse(checkpoint, pool)
     out = errors if as_json else console
     if encoder is not None or weights is not None or normalise != "auto" or allow_missing or settings:
         from probekit.commands.adopt import Outside, adopt
@@ -98,7 +98,7 @@ def probe(
                 options,
                 run=run,
                 data=data,
-                checkpoint=pooled_checkpoint,
+                measured=measured,
                 device=device,
                 runs=RUNS,
                 data_folder=DATA,
@@ -110,7 +110,7 @@ def probe(
         run,
         data=data,
         protocol=protocol,
-        checkpoint=pooled_checkpoint,
+        weights=measured,
         floors=floors,
         seed=seed,
         device=device,
@@ -151,7 +151,7 @@ def heatmap(
     """Show where the encoder looks, and measure whether that is where the evidence is."""
     from probekit.commands.heatmap import HeatmapOptions, run_heatmap
     from probekit.registry import LOOKS
-    from probekit.restore.pooled import with_pool
+    from probekit.weights import Weights
 
     looks = None if look is None else tuple(LOOKS) if look == "all" else tuple(name.strip() for name in look.split(","))
     result = run_heatmap(
@@ -164,7 +164,7 @@ def heatmap(
             passes=passes,
             window=window,
             stride=stride,
-            checkpoint=with_pool(checkpoint, pool),
+            checkpoint=Weights.parse(checkpoint, pool),
             seed=seed,
             device=device,
         ),
@@ -217,13 +217,13 @@ def export_embeddings(
 ) -> None:
     """Write embeddings, labels and factors of every split to one file."""
     from probekit.commands.export import run_export
-    from probekit.restore.pooled import with_pool
+    from probekit.weights import Weights
 
     run_export(
         run,
         data=data,
         out=out,
-        checkpoint=with_pool(checkpoint, pool),
+        weights=Weights.parse(checkpoint, pool),
         device=device,
         runs=RUNS,
         overwrite=overwrite,

@@ -15,7 +15,7 @@ from probekit.commands.locate import dataset_or_default
 from probekit.commands.model_settings import check_pooling, full_settings, has_small_stem, typed_settings
 from probekit.commands.probe_options import ProbeOptions
 from probekit.commands.protocols import sections_for
-from probekit.commands.sources import RANDOM, read_labels
+from probekit.commands.sources import read_labels
 from probekit.config import CHOICES
 from probekit.data.split import check_depth, shrunk_size, to_device
 from probekit.device import find_device
@@ -27,9 +27,11 @@ from probekit.models.normalise import described, normalisation
 from probekit.models.outside import code_of, make_outside
 from probekit.models.untrained import make_plain
 from probekit.models.weights import Match, default_normalise, load_weights
+from probekit.restore.opened import RANDOM
 from probekit.restore.pooled import pooling
-from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, split_checkpoint, versions
+from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
 from probekit.visible import first_line
+from probekit.weights import Weights
 
 MAX_SIZE = 1024  # px; larger images are averaged down, as with preset paper
 TRIAL = 2  # images that are passed once, to see what comes out
@@ -59,7 +61,7 @@ def adopt(
     *,
     run: str | None,
     data: Path | None,
-    checkpoint: str,
+    measured: Weights,
     device: str,
     runs: Path,
     data_folder: Path,
@@ -72,7 +74,7 @@ def adopt(
         options: What is to be measured: what the data lack for it is refused before a folder is made.
         run: A run that was named beside it, which is refused.
         data: The dataset file that it is to be probed on; None is the newest.
-        checkpoint: What is to be probed, "last" or "last@POOL": there are no others.
+        measured: What is to be probed, "last" under some pooling: there are no others.
         device: Where it is to be probed.
         runs: The folder of run folders; nothing in it is overwritten.
         data_folder: Where the newest dataset file is looked for.
@@ -91,9 +93,8 @@ def adopt(
         )
     if run is not None:
         raise ValueError(f"expected a run or --encoder, found both, {run} and {asked.encoder}; leave one out")
-    which, pool = split_checkpoint(checkpoint)
-    if which != "last":
-        raise ValueError(f"expected --checkpoint of a run, found {which} with --encoder; leave it out")
+    if measured.checkpoint != "last":
+        raise ValueError(f"expected --checkpoint of a run, found {measured.checkpoint} with --encoder; leave it out")
     if options.every:
         raise ValueError("expected --every for a run of pretrain, found it with --encoder; leave it out")
     find_device(device)
@@ -114,8 +115,8 @@ def adopt(
         raise ValueError("expected --normalise or --set model.normalise, found both; leave one out")
     weights = None if asked.weights is None else read_checkpoint(asked.weights)
     encoder = _build(asked, typed, weights, info)
-    if pool is not None:
-        pooling(pool, encoder, ())
+    if measured.pool is not None:
+        pooling(measured.pool, encoder, ())
     if encoder.spec.get("stem") == "small" and "stem" not in typed:
         console.print(
             f"model.stem=small, as the first convolution of {asked.weights} is 3x3: no stride, no max-pooling"

@@ -16,6 +16,7 @@ from probekit.commands.probe_options import ProbeOptions
 from probekit.commands.report import run_report
 from probekit.data.importers import Choices, Options
 from probekit.run import Run
+from probekit.weights import LAST
 
 # Preset quick takes some 20 minutes on two cores without AVX-512. Cheaper views, smaller batches and fewer passes end
 # in 10 and still score more than the random network on the fine factor (docs/log.md, 2026-11-21).
@@ -103,7 +104,7 @@ def _probe(run: Run, runs: Path, console: Console, options: ProbeOptions) -> Non
         run.name,
         data=None,
         protocol="val",
-        checkpoint="last",
+        weights=LAST,
         floors=True,
         seed=0,
         device="auto",

@@ -1,18 +1,14 @@
 """`probekit probe --every`: the same numbers for every encoder that a run kept on its way (ConRec paper, Figure 5)."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import torch
-from rich.console import Console
-
 from probekit.commands.protocols import SECTIONS, Row, Settings
-from probekit.commands.results import refuse_replaced
 from probekit.commands.sources import Source
-from probekit.models.encoder import kept_checkpoints, load_encoder
-from probekit.restore.embeddings import trained_embedder
-from probekit.restore.pooled import OF_BRANCHES, with_pool
-from probekit.run import Run, encoder_file, split_checkpoint
+from probekit.restore.opened import Opened, open_encoder
+from probekit.restore.pooled import OF_BRANCHES
+from probekit.weights import KEPT, Weights, kept_checkpoints
 
 EVERY = "Along pretraining"
 HOW = (
@@ -21,47 +17,41 @@ HOW = (
 )
 
 
-def kept_encoders(run: Run, checkpoint: str) -> list[str]:
-    """The kept checkpoints of a run, then the one asked for if it is none of them and a later epoch; pooled as that is.
+def kept_encoders(opened: Opened) -> list[Weights]:
+    """The kept weights of a run, then the ones asked for if they are of a later epoch; pooled as those are.
 
     Raises:
         ValueError: If none was kept, or a branch is to pool, which they do not hold.
     """
-    _, pool = split_checkpoint(checkpoint)
+    pool, run = opened.weights.pool, opened.run
     if pool in OF_BRANCHES:
         raise ValueError(
             f"expected --every with --pool gap, max, norm or attention, found {pool}: kept encoders hold no branch"
         )
-    kept = [with_pool(name, pool) for name in kept_checkpoints(run.path)]
+    kept = [Weights(name, pool) for name in kept_checkpoints(run.path)]
     if not kept:
         raise ValueError(
             f"expected kept encoders in {run.checkpoints}, found none; "
             "type: probekit pretrain METHOD --set train.keep_every=20"
         )
-    epochs = [load_encoder(run.path, name)[1]["epoch"] for name in (kept[-1], checkpoint)]
-    return [*kept, checkpoint] if epochs[1] > epochs[0] else kept
+    return [*kept, opened.weights] if opened.header["epoch"] > int(kept[-1].checkpoint.removeprefix(KEPT)) else kept
 
 
 def along_checkpoints(
-    run: Run,
-    kept: Sequence[str],
+    opened: Opened,
+    kept: Sequence[Weights],
     wanted: Sequence[str],
     rows: Mapping[str, Sequence[Row]],
     settings: Settings,
-    *,
-    device: torch.device,
-    console: Console,
 ) -> dict[str, Any]:
     """Scores every kept encoder.
 
     Args:
-        run: The run.
-        kept: Names of checkpoints, the earliest first.
+        opened: The encoder of the run that was asked for.
+        kept: Its weights, the earliest first.
         wanted: Sections; those without scores to follow are passed over.
         rows: Of each section, as they were just measured: the floors come from there.
         settings: As for them.
-        device: Where encoders compute.
-        console: Where messages go.
 
     Returns:
         {"run", "data", "protocol", "sections", "how", "points", "floors", ...}: points [{checkpoint, checkpoint_hash,
@@ -70,20 +60,19 @@ def along_checkpoints(
     info = settings.labels.info
     followed = [name for name in wanted if SECTIONS[name].scores is not None]
     points = []
-    for checkpoint in kept:
-        console.print(f"  {checkpoint} ...")
-        embedder, header = trained_embedder(run, checkpoint, device)
-        source = Source(checkpoint, "encoder", lambda split, embed=embedder: embed(info, split))  # type: ignore[misc]
+    for weights in kept:
+        settings.console.print(f"  {weights} ...")
+        found = opened if weights == opened.weights else open_encoder(opened.run, weights, opened.device)
+        source = Source(str(weights), "encoder", partial(found.embed, info))
         scores: dict[str, Any] = {}
         for name in followed:
             scores |= _scores(name, SECTIONS[name].row(source, settings))
-        measured = embedder.key["encoder"]
-        refuse_replaced(info, encoder_file(run.path, checkpoint), measured)
+        found.refuse_replaced(info)
         points.append(
             {
-                "checkpoint": checkpoint,
-                "checkpoint_hash": measured,
-                "epoch": header["epoch"],
+                "checkpoint": str(weights),
+                "checkpoint_hash": found.hash,
+                "epoch": found.header["epoch"],
                 "scores": scores,
             }
         )
@@ -93,7 +82,7 @@ def along_checkpoints(
             if row["kind"] == "floor":
                 floors.setdefault(row["name"], {}).update(_scores(name, row))
     return {
-        "run": run.name,
+        "run": opened.run.name,
         "data": str(info.path),
         "protocol": settings.protocol,
         "sections": followed,

@@ -9,21 +9,17 @@ from zipfile import BadZipFile
 
 import h5py
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
 from probekit.commands.locate import run_or_newest
-from probekit.commands.probe import dataset_of
-from probekit.commands.results import refuse_replaced
 from probekit.data.split import check_channels
 from probekit.device import choose_device
 from probekit.files import replaced
 from probekit.h5 import DatasetInfo, read_split
 from probekit.h5.target import Target
-from probekit.restore.embeddings import trained_embedder
-from probekit.restore.pooled import pool_warnings
-from probekit.run import Run, encoder_file, how_far
+from probekit.restore.opened import Opened, open_encoder
+from probekit.weights import Weights
 
 FORMAT = "probekit-embeddings/1"
 SUFFIXES = (".npz", ".h5")
@@ -34,7 +30,7 @@ def run_export(
     *,
     data: Path | None,
     out: Path | None,
-    checkpoint: str,
+    weights: Weights,
     device: str,
     runs: Path,
     overwrite: bool,
@@ -46,7 +42,7 @@ def run_export(
         name: The run, or None for the newest.
         data: A dataset file, or None for the run's own.
         out: NAME.npz or NAME.h5; None is embeddings-CHECKPOINT.npz in the run folder.
-        checkpoint: "last", "best_val", "best_test" or "epoch-NNNN".
+        weights: Which of its weights, and how they are pooled.
         device: "auto", "cpu" or "cuda[:i]".
         runs: The folder of run folders.
         overwrite: Replace `out`.
@@ -62,7 +58,7 @@ def run_export(
             or data.
     """
     run = run_or_newest(name, runs, console)
-    out = out or run.path / f"embeddings-{checkpoint}.npz"
+    out = out or run.path / f"embeddings-{weights}.npz"
     if out.suffix not in SUFFIXES:
         raise ValueError(
             f"expected a file NAME.npz or NAME.h5, found {out}; type --out {quote(str(out.with_suffix('.npz')))}"
@@ -73,40 +69,38 @@ def run_export(
         )
     if out.exists() and not overwrite:
         raise ValueError(f"{out} exists; type --overwrite to replace it, or another --out")
-    info = dataset_of(run, data, console)
-    with run.locked("probe"):  # which embeds, too
-        return _export(run, info, out, checkpoint, choose_device(device), console)
-
-
-def _export(run: Run, info: DatasetInfo, out: Path, checkpoint: str, device: torch.device, console: Console) -> Path:
-    weights = encoder_file(run.path, checkpoint)
-    embedder, header = trained_embedder(run, checkpoint, device)
-    measured = embedder.key["encoder"]
-    for line in pool_warnings(embedder.network().encoder):
+    opened = open_encoder(run, weights, choose_device(device))
+    info, notes = opened.dataset(data)
+    for line in notes:
         console.print(line)
-    far = how_far(run.read(), header["epoch"])
-    check_channels(info, header["spec"]["channels"])
+    check_channels(info, opened.header["spec"]["channels"])
+    with run.locked("probe"):  # which embeds, too
+        shapes = _export(opened, info, out)
+    console.print(f"wrote {out} of {run.name}, {opened.after}: {shapes}")
+    return out
+
+
+def _export(opened: Opened, info: DatasetInfo, out: Path) -> str:
+    """Writes the file, and returns the shapes of the embeddings in words."""
     arrays: dict[str, NDArray[Any]] = {}
     for split in info.splits:
-        arrays[f"{split}/embeddings"] = embedder(info, split)
+        arrays[f"{split}/embeddings"] = opened.embed(info, split)
         rows = read_split(info.path, split, images=False)
         labels, factors = rows.labels, rows.factors
         arrays |= {} if labels is None else {f"{split}/labels": labels}
         arrays |= {f"{split}/factors/{factor}": _plain(values) for factor, values in factors.items()}
-    refuse_replaced(info, weights, measured)
+    opened.refuse_replaced(info)
     about = {
         "format": FORMAT,
-        "run": run.name,
-        "checkpoint": checkpoint,
-        "checkpoint_hash": measured,
-        "after": far,
+        "run": opened.run.name,
+        "checkpoint": str(opened.weights),
+        "checkpoint_hash": opened.hash,
+        "after": opened.after,
         **_data(info),
-        "encoder": header,
+        "encoder": opened.header,
     }
     _write(out, arrays, json.dumps(about, sort_keys=True))
-    shapes = (f"{split} {list(arrays[f'{split}/embeddings'].shape)}" for split in info.splits)
-    console.print(f"wrote {out} of {run.name}, {far}: {', '.join(shapes)}")
-    return out
+    return ", ".join(f"{split} {list(arrays[f'{split}/embeddings'].shape)}" for split in info.splits)
 
 
 def _exported(path: Path) -> bool:

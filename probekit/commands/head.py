@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from scipy.special import log_softmax
@@ -17,38 +16,36 @@ from probekit.output.progress import progress_bar
 from probekit.probe.average_precision import average_precision, score_logits
 from probekit.probe.head import Recipe, Trained, train_head
 from probekit.probe.scores import evaluate
-from probekit.restore.embeddings import Network
+from probekit.restore.opened import Opened
 
 FORM = "voc2010"  # of the mean average precision that is followed along the epochs
 
 
 def head_row(
-    source: Source, network: Network, info: DatasetInfo, recipe: Recipe, *, seed: int, device: str, console: Console
+    source: Source, opened: Opened, info: DatasetInfo, recipe: Recipe, *, seed: int, console: Console
 ) -> dict[str, Any]:
     """Trains a head on a network's features and scores it on test.
 
     Args:
         source: Gives the row its name and kind.
-        network: The encoder and the size of images that it takes.
+        opened: The network.
         info: A dataset file with labels in train and test, one or several an image.
         recipe: How the head is trained.
         seed: Of its first weights, order, crops, and of bootstraps.
-        device: Where.
         console: For the progress.
 
     Returns:
         The keys of `protocol.probe`'s row, or with several labels an image of `average_precision.multilabel`'s, C None;
         and recipe, losses and by_epoch (scores), best_test {"score", "epoch"}: chosen on test, as the papers do.
     """
-    place = torch.device(device)
-    encoder = network.encoder.to(place)
-    train, test = (open_split(info.path, name, place, max_size=network.max_size) for name in ("train", "test"))
+    size = opened.header["max_size"]
+    train, test = (open_split(info.path, name, opened.device, max_size=size) for name in ("train", "test"))
     assert train.split.labels is not None
     assert test.split.labels is not None
     truth = test.split.labels
     with progress_bar(f"{source.name}, {recipe.epochs} epochs", console) as advance:
         trained = train_head(
-            encoder,
+            opened.encoder,
             (train.images, train.split.labels),
             test.images,
             classes=len(info.classes),

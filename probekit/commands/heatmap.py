@@ -14,14 +14,12 @@ from rich.console import Console
 from torch import Tensor
 
 from probekit.commands.locate import run_or_newest
-from probekit.commands.probe import dataset_of
-from probekit.commands.results import place_for, refuse_replaced
+from probekit.commands.results import place_for
 from probekit.commands.show import draw_run
 from probekit.commands.sources import said_of_random
 from probekit.commands.subjects import PROTOCOL, Subjects
-from probekit.data.split import check_channels, check_divisible, to_device
+from probekit.data.split import check_channels, check_divisible
 from probekit.device import choose_device
-from probekit.files import sha256
 from probekit.h5 import DatasetInfo, read_split
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import Context
@@ -34,8 +32,9 @@ from probekit.heatmaps.targets import TARGETS, make_targets
 from probekit.heatmaps.truth import Truth, read_truth
 from probekit.models.extract import BATCH_SIZE, extract
 from probekit.registry import LOOKS, nearest
-from probekit.restore.pooled import open_encoder, pool_warnings
-from probekit.run import Run, encoder_file, how_far, write_json
+from probekit.restore.opened import Opened, open_encoder
+from probekit.run import Run, write_json
+from probekit.weights import LAST, Weights
 
 NO_HEAD = "no projection head here, so gradcam-ssl contrasts the embedding itself"
 
@@ -51,7 +50,7 @@ class HeatmapOptions:
     passes: int = 32  # ours: a minute on two slow cores
     window: int = Context.window
     stride: int = Context.stride
-    checkpoint: str = "last"
+    checkpoint: Weights = LAST
     seed: int = 0
     device: str = "auto"
 
@@ -78,19 +77,20 @@ def run_heatmap(
     started = time.monotonic()
     _check(options)
     run = run_or_newest(name, runs, console)
-    info = dataset_of(run, data, console)
+    opened = open_encoder(run, options.checkpoint, choose_device(options.device))
+    info, known = opened.dataset(data)
+    for line in known:
+        console.print(line)
     with run.locked("heatmap"):  # two at once would write one result
-        weights = encoder_file(run.path, options.checkpoint)
-        measured = sha256(weights) if weights.is_file() else ""  # `open_encoder` says what is missing
-        work, settings, decodes = _prepare(run, info, options, console)
+        work, settings = _prepare(opened, info, options, console)
         result, rows = evaluate(work, options.looks, lambda line: console.print(f"  {line} ..."))
-        refuse_replaced(info, weights, measured)
+        opened.refuse_replaced(info)
         result = {
             "run": run.name,
             "data": str(info.path),
             "data_hash": info.content_hash,
-            "checkpoint": options.checkpoint,
-            "checkpoint_hash": measured,
+            "checkpoint": str(opened.weights),
+            "checkpoint_hash": opened.hash,
             **settings,
             "fill": options.fill,
             "passes": options.passes,
@@ -100,7 +100,7 @@ def run_heatmap(
         }
         result["seconds"] = round(time.monotonic() - started, 2)
         other_data = None if data is None else data.stem
-        _write(run, result, work.truth, rows, other_data, decodes=decodes, console=console)
+        _write(opened, result, work.truth, rows, other_data, console)
     if not quiet:
         _print(run, result, work.truth, console)
     return result
@@ -139,46 +139,37 @@ def _command(run: Run, options: HeatmapOptions, data: Path | None) -> str:
 
 
 def _prepare(
-    run: Run, info: DatasetInfo, options: HeatmapOptions, console: Console
-) -> tuple[Evaluation, dict[str, Any], bool]:
-    """Everything that `evaluate` needs, on the device; what the result says about it; whether the run has a decoder."""
-    device = choose_device(options.device)
-    encoder, header = open_encoder(run, options.checkpoint)
-    for line in pool_warnings(encoder):
-        console.print(line)
+    opened: Opened, info: DatasetInfo, options: HeatmapOptions, console: Console
+) -> tuple[Evaluation, dict[str, Any]]:
+    """Everything that `evaluate` needs, on the device, and what the result says about it."""
+    device, placed = opened.device, opened.take
     if "train" not in info.splits:
         raise ValueError(f"expected a train split in {info.path}, which the probe is fitted on; choose another --data")
     split = "test" if "test" in info.splits else "train"
-    check_channels(info, encoder.spec["channels"])
+    check_channels(info, opened.encoder.spec["channels"])
     if info.multilabel:
         raise ValueError(f"expected one label an image, found several in {info.path}; choose another --data")
     truth = read_truth(info, split, options.n)
-    console.print(
-        f"looking into {run.name}, {how_far(run.read(), header['epoch'])}, at {len(truth.index)} {split} images ..."
-    )
-
-    def placed(images: NDArray[np.uint8]) -> Tensor:
-        return to_device(np.ascontiguousarray(images), device, max_size=header["max_size"])
-
+    console.print(f"looking into {opened.run.name}, {opened.after}, at {len(truth.index)} {split} images ...")
     images = placed(truth.split.images)
-    check_divisible((images.shape[2], images.shape[3]), encoder.stride)
+    check_divisible((images.shape[2], images.shape[3]), opened.encoder.stride)
     reading = read_split(info.path, "train")
     if truth.split.labels is None:  # a probe of these labels could not be asked about any class
         reading = replace(reading, labels=None)
     held = read_split(info.path, "val") if "val" in info.splits and info.splits["val"].labelled else None
     subjects = Subjects(
-        run,
-        options.checkpoint,
-        header,
+        opened,
         placed(reading.images),
         reading,
         None if held is None else (placed(held.images), held),
         len(info.classes),
         Context(window=options.window, stride=options.stride, seed=options.seed),
     )
-    trained = subjects.trained(encoder)
-    drawn, random = subjects.beside(encoder, options.seed) or (None, None)
-    notes = [*([] if subjects.has_head else [NO_HEAD]), *said_of_random(drawn, options.seed)]
+    trained = subjects.of(opened)
+    untrained = opened.beside(options.seed, (images.shape[2], images.shape[3]))
+    random = None if untrained is None else subjects.of(untrained)
+    headless = opened.method is None or opened.method.projection is None
+    notes = [*([NO_HEAD] if headless else []), *said_of_random(untrained, options.seed)]
     for note in notes:
         console.print(f"note: {note}")
     labels = _labels(truth, trained, subjects, device)
@@ -191,7 +182,7 @@ def _prepare(
     work = Evaluation(
         trained=trained,
         random=random,
-        fresh=lambda seed: subjects.random(seed, with_probe=False),
+        fresh=lambda seed: subjects.of(opened.random(seed), with_probe=False),
         truth=truth,
         questions=_ask(trained, asked, labels, target, truth),
         random_questions=asked if random is None else _ask(random, asked, labels, target, truth),
@@ -201,8 +192,8 @@ def _prepare(
         seed=options.seed,
     )
     settings = {
-        "method": header["method"],
-        "epoch": header["epoch"],
+        "method": opened.header["method"],
+        "epoch": opened.header["epoch"],
         "split": split,
         "n": len(truth.index),
         "size": list(truth.split.images.shape[1:3]),
@@ -210,7 +201,7 @@ def _prepare(
         "protocol": PROTOCOL if labels is not None else None,
         "notes": notes,
     }
-    return work, settings, subjects.decodes
+    return work, settings
 
 
 def _fills(kind: str, truth: Truth, target: str, mean: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.uint8]]:
@@ -250,25 +241,22 @@ def _pooled(subject: Subject, questions: Questions) -> Tensor:
 
 
 def _write(
-    run: Run,
+    opened: Opened,
     result: dict[str, Any],
     truth: Truth,
     rows: Sequence[Row],
     other_data: str | None,
-    *,
-    decodes: bool,
     console: Console,
 ) -> None:
-    checkpoint = None if result["checkpoint"] == "last" else result["checkpoint"]
+    run, checkpoint = opened.run, None if result["checkpoint"] == "last" else result["checkpoint"]
     run.results.mkdir(exist_ok=True)
     stem, _ = place_for(run.results, "-".join(filter(None, ("heatmap", checkpoint, other_data))), result)
     run.figures.mkdir(exist_ok=True)
     pictures = [draw_gallery(result, truth, rows, run.figures / f"{stem}.png")]
     if any(row["swap"] for row in result["rows"]):
         pictures.append(draw_curves(result, run.figures / f"{stem.replace('heatmap', 'swap', 1)}.png"))
-    if decodes:  # the ConRec paper's Figure 3
-        views, *_ = draw_run(run, Path(result["data"]), split=result["split"], seed=0, checkpoint=result["checkpoint"])
-        pictures.append(views)
+    if opened.decodes:  # the ConRec paper's Figure 3
+        pictures.append(draw_run(opened, Path(result["data"]), split=result["split"], seed=0)[0])
     write_json(run.results / f"{stem}.json", result)  # after its pictures: what stands in results/ is whole
     console.print(f"wrote {run.results / f'{stem}.json'} and {', '.join(map(str, pictures))}")
 

@@ -12,20 +12,19 @@ from probekit.commands.every import EVERY, along_checkpoints, kept_encoders
 from probekit.commands.locate import run_or_newest
 from probekit.commands.probe_options import SGD, ProbeOptions
 from probekit.commands.protocols import SECTIONS, Row, Settings, sections_for
-from probekit.commands.results import place_for, refuse_replaced
-from probekit.commands.sources import RANDOM, Source, read_labels, sources
+from probekit.commands.results import place_for
+from probekit.commands.sources import Source, read_labels, sources
 from probekit.data.split import check_channels
 from probekit.device import choose_device
-from probekit.files import sha256
-from probekit.h5 import DatasetInfo, verify
 from probekit.probe import PROTOCOLS
 from probekit.probe.curves import draw_every
 from probekit.probe.scores import against_floors
 from probekit.probe.section_tables import every_table, fingerprint_table
 from probekit.registry import METHODS, get
-from probekit.restore.pooled import open_encoder, pool_warnings, with_pool
-from probekit.run import IMPORTED, Run, encoder_file, how_far, split_checkpoint, write_json
+from probekit.restore.opened import RANDOM, Opened, open_encoder
+from probekit.run import IMPORTED, Run, how_far, write_json
 from probekit.statistics import VERDICTS
+from probekit.weights import Weights
 
 
 def run_probe(
@@ -33,7 +32,7 @@ def run_probe(
     *,
     data: Path | None,
     protocol: str,
-    checkpoint: str,
+    weights: Weights,
     floors: bool,
     seed: int,
     device: str,
@@ -48,7 +47,7 @@ def run_probe(
         name: The run, or None for the newest.
         data: A dataset file, or None for the run's own.
         protocol: One of `PROTOCOLS`, or "sgd": then other sections take the default.
-        checkpoint: "last", "best_val", "best_test" or "epoch-NNNN".
+        weights: Which of its weights, and how they are pooled.
         floors: Probe the floors too.
         seed: Of everything random: the validation part, the random encoder, subsets, folds, bootstraps.
         device: "auto", "cpu" or "cuda[:i]".
@@ -69,32 +68,29 @@ def run_probe(
     assert (options.recipe is not None) == (protocol == SGD)
     fitted = next(iter(PROTOCOLS)) if protocol == SGD else protocol
     run = run_or_newest(name, runs, console)
-    info = dataset_of(run, data, console)
-    encoder, header = open_encoder(run, checkpoint)
-    weights = encoder_file(run.path, checkpoint)
-    measured = sha256(weights)
-    for line in pool_warnings(encoder):
+    opened = open_encoder(run, weights, choose_device(device))
+    info, known = opened.dataset(data)
+    for line in known:
         console.print(line)
-    _say_if_taught(run, header["method"], console)
+    _say_if_taught(opened, console)
     labels = read_labels(info)
     wanted = sections_for(shlex.quote(run.argument), labels, options)
-    check_channels(info, header["spec"]["channels"])
-    kept = kept_encoders(run, checkpoint) if options.every else []
-    place = choose_device(device)
-    settings = Settings(labels, options, fitted, seed, str(place), console)
+    check_channels(info, opened.header["spec"]["channels"])
+    kept = kept_encoders(opened) if options.every else []
+    settings = Settings(labels, options, fitted, seed, str(opened.device), console)
     console.print(
-        f"probing {run.name}, {how_far(run.read(), header['epoch'])}{', and the floors' if floors else ''}, "
+        f"probing {run.name}, {opened.after}{', and the floors' if floors else ''}, "
         f"protocol {PROTOCOLS.get(protocol, SGD)} ..."
     )
     with run.locked("probe"):  # two at once would write one result
         notes: list[str] = []
-        found = sources(run, info, checkpoint, floors=floors, seed=seed, device=place, say=notes.append)
+        found = sources(opened, info, floors=floors, seed=seed, say=notes.append)
         rows, seconds = _measure(found, wanted, settings, console)
-        refuse_replaced(info, weights, measured)
+        opened.refuse_replaced(info)
         about = {
-            "checkpoint": checkpoint,
-            "checkpoint_hash": measured,
-            "epoch": header["epoch"],
+            "checkpoint": str(weights),
+            "checkpoint_hash": opened.hash,
+            "epoch": opened.header["epoch"],
             "data_hash": info.content_hash,
             "seed": seed,
             "notes": notes,
@@ -108,9 +104,9 @@ def run_probe(
             for section in wanted
         }
         if kept:
-            along = along_checkpoints(run, kept, wanted, rows, settings, device=place, console=console)
+            along = along_checkpoints(opened, kept, wanted, rows, settings)
             results["every"] = along | {
-                "command": _command(run, "every", settings, [*again, "--checkpoint", checkpoint]),
+                "command": _command(run, "every", settings, [*again, "--checkpoint", str(weights)]),
                 "notes": notes,
             }
         other_data = None if data is None else data.stem
@@ -121,23 +117,12 @@ def run_probe(
     return {**results.pop("linear", {}), **results}
 
 
-def dataset_of(run: Run, data: Path | None, console: Console) -> DatasetInfo:
-    """The named dataset file, or the run's own; says so where it is not what the run was trained on."""
-    trained = run.read()["dataset"]
-    info = verify(data or run.data())
-    if info.content_hash != trained["hash"]:
-        if data is None:
-            console.print(f"warning: {info.path} has changed since {run.name} was trained on it")
-        else:
-            console.print(f"note: {run.name} was trained on {trained['path']}, and is probed on {info.path}")
-    return info
-
-
-def _say_if_taught(run: Run, method: str, console: Console) -> None:
+def _say_if_taught(opened: Opened, console: Console) -> None:
+    method = opened.header["method"]
     if method in METHODS and get(METHODS, "method", method).needs_labels:
         console.print(
-            f"note: {run.name} was taught with the labels of train, so what is chosen or scored on train (C, --cv, "
-            "best_val) is too good; test is not"
+            f"note: {opened.run.name} was taught with the labels of train, so what is chosen or scored on train "
+            "(C, --cv, best_val) is too good; test is not"
         )
 
 
@@ -216,9 +201,9 @@ def _with_rows(result: dict[str, Any], before: Mapping[str, Any]) -> dict[str, A
 
 def _stem(name: str, result: Mapping[str, Any]) -> tuple[str, ...]:
     if name == "every":
-        _, pool = split_checkpoint(result["points"][-1]["checkpoint"])
+        pool = Weights.parse(result["points"][-1]["checkpoint"]).pool
         return (
-            with_pool(name, pool),
+            str(Weights(name, pool)),
             result["protocol"],
             *(section for section in result["sections"] if section != "linear"),
         )
@@ -250,7 +235,7 @@ def _print(run: Run, results: Mapping[str, Mapping[str, Any]], data: Path | None
         elif name == "retrieval" and result["rows"][0]["fingerprint"]:
             console.print(fingerprint_table(result["rows"]), soft_wrap=False)
     other = next(p for p in PROTOCOLS if p != first["protocol"])
-    pool = split_checkpoint(first["checkpoint"])[1]
+    pool = Weights.parse(first["checkpoint"]).pool
     name = shlex.quote(run.argument)
     given = ("" if data is None else f" --data {shlex.quote(str(data))}") + ("" if pool is None else f" --pool {pool}")
     drawn = run.read()["state"] == IMPORTED or pool is not None

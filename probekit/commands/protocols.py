@@ -12,7 +12,7 @@ from rich.table import Table
 from probekit.commands.head import head_row
 from probekit.commands.hints import unprobeable
 from probekit.commands.probe_options import SGD, ProbeOptions
-from probekit.commands.sources import RANDOM, Labels, Source
+from probekit.commands.sources import Labels, Source
 from probekit.h5 import read_images
 from probekit.output.png import encoder_name
 from probekit.probe import PROTOCOLS
@@ -28,6 +28,7 @@ from probekit.probe.retrieval import by_chance, retrieval
 from probekit.probe.section_tables import cv_table, fractions_table, knn_table, multilabel_table, retrieval_table
 from probekit.probe.spectrum import health
 from probekit.probe.table import probe_table
+from probekit.restore.opened import RANDOM
 
 CHANCE = "chance"  # of `FLOORS`
 MOST_GRADES = 10  # that are named where kappa takes their order
@@ -118,16 +119,15 @@ def _linear(source: Source, settings: Settings) -> Row:
 
 
 def _sgd(source: Source, settings: Settings) -> Row:
-    if source.network is None:  # chance
+    if source.opened is None:  # chance
         return _multilabel(source, settings) if settings.labels.info.multilabel else _linear(source, settings)
     assert settings.options.recipe is not None
     return head_row(
         source,
-        source.network(),
+        source.opened,
         settings.labels.info,
         settings.options.recipe,
         seed=settings.seed,
-        device=settings.device,
         console=settings.console,
     )
 

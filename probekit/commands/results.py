@@ -5,9 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from probekit.data.split import refuse_changed
-from probekit.files import read_json, sha256
-from probekit.h5 import DatasetInfo
+from probekit.files import read_json
 
 
 def place_for(folder: Path, stem: str, result: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -32,22 +30,6 @@ def place_for(folder: Path, stem: str, result: Mapping[str, Any]) -> tuple[str, 
         number += 1
         name = f"{stem}-{number}"
     return name, {}
-
-
-def refuse_replaced(info: DatasetInfo, weights: Path, measured: str) -> None:
-    """Refuses what was measured while its data or weights were replaced: it belongs to neither.
-
-    Args:
-        info: The dataset as it was.
-        weights: The file of weights.
-        measured: Its SHA-256 as it was.
-
-    Raises:
-        ValueError: Naming which.
-    """
-    refuse_changed(info)
-    if sha256(weights) != measured:
-        raise ValueError(f"expected {weights} as it was, found it replaced while it was read; measure again")
 
 
 def _replaces(result: Mapping[str, Any], before: Mapping[str, Any]) -> bool:

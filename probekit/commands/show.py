@@ -13,7 +13,9 @@ from probekit.data.show import describe, draw_grid, render_description
 from probekit.data.split import check_channels, check_divisible, open_split, shrunk
 from probekit.h5 import read_info, verify
 from probekit.registry import METHODS, get, nearest
-from probekit.run import Run, how_far, open_run
+from probekit.restore.opened import Opened, open_encoder
+from probekit.run import open_run
+from probekit.weights import LAST
 
 CPU = torch.device("cpu")
 MOST = 1024  # pixels a side: larger images are averaged down before they are drawn
@@ -45,10 +47,10 @@ def run_show(
         raise ValueError("expected --json for a dataset file, found it with --views or --run; leave one out")
     if run is not None:
         drawn = open_run(run, runs)
-        picture, decodes, far = draw_run(drawn, path, views, out=out, split=split, seed=seed)
-        method = drawn.read()["config"]["method"]
-        without = "" if decodes else f" (no predictions: {method} has no decoder)"
-        console.print(f"picture {picture} of {drawn.name}, {far}{without}")
+        opened = open_encoder(drawn, LAST, CPU)
+        picture, decodes = draw_run(opened, path, views, out=out, split=split, seed=seed)
+        without = "" if decodes else f" (no predictions: {opened.header['method']} has no decoder)"
+        console.print(f"picture {picture} of {drawn.name}, {opened.after}{without}")
         console.print(after_drawing(drawn, read_info(path or drawn.data("PATH"))))
         return
     chosen = dataset_or_default(path, data, runs, console)
@@ -88,60 +90,58 @@ def _draw_method(name: str, path: Path, *, out: Path | None, split: str | None, 
 
 
 def draw_run(
-    run: Run,
+    opened: Opened,
     path: Path | None,
     views: str | None = None,
     *,
     out: Path | None = None,
     split: str | None = None,
     seed: int,
-    checkpoint: str = "last",
-) -> tuple[Path, bool, str]:
+) -> tuple[Path, bool]:
     """Draws what a run trained on, at the size it trained at, and what its decoder makes of it.
 
     Args:
-        run: The run.
+        opened: The run.
         path: A dataset file; None is the run's own.
         views: The method whose views are drawn; None is the run's own.
         out: The picture; None is in the run's figures.
         split: Which split; None is the first.
         seed: Of the views.
-        checkpoint: Which weights.
 
     Returns:
-        The picture, whether it shows predictions, and how far the run was: "epoch 45".
+        The picture, and whether it shows predictions.
 
     Raises:
-        ValueError: If the run has no such checkpoint, or the images do not fit it.
+        ValueError: If no more than the encoder was kept of the run, or the images do not fit it.
     """
-    from probekit.restore.build import load_method
     from probekit.train.regions import find_placement
     from probekit.views.draw import ROWS, draw_views
 
-    method, config, epoch = load_method(run, checkpoint)
-    far = how_far(run.read(), epoch)
+    method, config, run = opened.whole, opened.config, opened.run
+    assert config is not None
     path = path or run.data("PATH")
     split = split or read_info(path).first.name
     channels = method.encoder.spec["channels"]
-    images = open_split(path, split, CPU, max_size=config.data.max_size, first=ROWS).images[:ROWS]
+    images = open_split(path, split, opened.device, max_size=config.data.max_size, first=ROWS).images[:ROWS]
     check_channels(read_info(path), channels)
     size = shrunk(images, config.views.max_size)
     check_divisible(size, method.encoder.stride)
-    with torch.no_grad():
-        decodes = method.reconstruct(torch.zeros(1, channels, *size)) is not None
+    decodes = opened.decodes
     recipe = config.views.recipe if views is None else _recipe(views)
+    stem = f"views-{path.stem}{'' if opened.weights == LAST else f'-{opened.weights}'}"
+    given = f"what {config.method} is given{' and predicts' * decodes}"
     picture = draw_views(
         images,
         recipe=recipe,
         seed=seed,
-        title=f"{run.name}, {far}, on {path.stem}, {split}: what {config.method} is given{' and predicts' * decodes}",
-        out=out or run.figures / f"views-{path.stem}{'' if checkpoint == 'last' else f'-{checkpoint}'}.png",
+        title=f"{run.name}, {opened.after}, on {path.stem}, {split}: {given}",
+        out=out or run.figures / f"{stem}.png",
         predict=method.reconstruct if decodes else None,  # type: ignore[arg-type]
         size=size,
         stride=method.encoder.stride,
         placement=find_placement(method.encoder, images, config.crop) if config.crop.policy == "contrastive" else None,
     )
-    return picture, decodes, far
+    return picture, decodes
 
 
 def _recipe(method: str) -> str:

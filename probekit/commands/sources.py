@@ -2,22 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from probekit.data.split import read_chunks, shrunk_size
+from probekit.data.split import read_chunks
 from probekit.h5 import DatasetInfo, read_split
 from probekit.probe.fingerprint import Factor
 from probekit.probe.floors import FLOORS
 from probekit.probe.protocol import Part
-from probekit.restore.embeddings import Network, random_embedder, trained_embedder
-from probekit.run import Run
+from probekit.restore.opened import RANDOM, Opened
 
-RANDOM = "random weights"
 NOTHING_RANDOM = f"{RANDOM} are left out: no weights of this encoder can be drawn anew, so they would be its own again"
 
 
@@ -45,14 +42,14 @@ class Source:
         kind: "encoder" or "floor".
         features: Split -> `[N, D]`, computed at most once.
         protocol: In place of the one that was asked for, or None.
-        network: What makes the features, built when asked for; None for what is no network.
+        opened: The network that makes the features; None for what is none.
     """
 
     name: str
     kind: str
     features: Callable[[str], NDArray[np.floating]]
     protocol: str | None = None
-    network: Callable[[], Network] | None = None
+    opened: Opened | None = None
 
     def part(self, labels: Labels, split: str) -> Part:
         """A labelled split with these features."""
@@ -78,51 +75,35 @@ def _can_share(factor: Mapping[str, Any]) -> bool:
 
 
 def sources(
-    run: Run,
-    info: DatasetInfo,
-    checkpoint: str,
-    *,
-    floors: bool,
-    seed: int,
-    device: torch.device,
-    say: Callable[[str], None],
+    opened: Opened, info: DatasetInfo, *, floors: bool, seed: int, say: Callable[[str], None]
 ) -> Iterator[Source]:
     """The encoder, and with `floors` random weights and every floor, one at a time: none is kept in memory.
 
     Args:
-        run: The run.
+        opened: The encoder.
         info: The dataset.
-        checkpoint: Which weights.
         floors: Whether there is more than the encoder.
         seed: Of the random weights; the next, if the encoder's own are those.
-        device: Where networks compute.
         say: Is given a line if the random weights are of another seed, or left out.
-
-    Raises:
-        ValueError: If the run has no such checkpoint.
     """
-    embedder, header = trained_embedder(run, checkpoint, device)
-    name = f"{header['method']} {'best_test (paper protocol)' if checkpoint == 'best_test' else checkpoint}"
-    yield Source(name, "encoder", lambda split: embedder(info, split), network=embedder.network)
+    yield Source(opened.row, "encoder", partial(opened.embed, info), opened=opened)
     if not floors:
         return
-    size = shrunk_size(info.first.height, info.first.width, header["max_size"])
-    found = random_embedder(run, header, checkpoint, seed, device, beside=embedder.network(), size=size)
-    for line in said_of_random(None if found is None else found[0], seed):
+    random = opened.beside(seed, opened.size(info))
+    for line in said_of_random(random, seed):
         say(line)
-    if found is not None:
-        untrained = found[1]
-        yield Source(RANDOM, "floor", lambda split: untrained(info, split), network=untrained.network)
+    if random is not None:
+        yield Source(RANDOM, "floor", partial(random.embed, info), opened=random)
     for title, floor in FLOORS.items():
         yield Source(title, "floor", lru_cache(_of_images(info, floor.features)), floor.protocol)
 
 
-def said_of_random(drawn: int | None, seed: int) -> list[str]:
-    """What is to be said of random weights of the seed `drawn` where `seed` was asked for; None is without any."""
-    if drawn is None:
+def said_of_random(random: Opened | None, seed: int) -> list[str]:
+    """What is to be said of the random weights where those of `seed` were asked for; None is without any."""
+    if random is None:
         return [NOTHING_RANDOM]
-    if drawn != seed:
-        return [f"{RANDOM}: of seed {drawn}, since those of seed {seed} are the encoder's own"]
+    if random.seed != seed:
+        return [f"{RANDOM}: of seed {random.seed}, since those of seed {seed} are the encoder's own"]
     return []
 
 

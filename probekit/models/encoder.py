@@ -13,7 +13,8 @@ from probekit.models.backbones import build_backbone
 from probekit.models.outside import OutsideBackbone
 from probekit.models.pooling import build_pooling
 from probekit.models.tensor_files import read_tensors, read_torch, save_tensors
-from probekit.run import KEPT, Run, encoder_file
+from probekit.run import Run
+from probekit.weights import KEPT, Weights
 
 FORMAT = "probekit-encoder/2"
 # What every reader takes for granted in the header of an encoder of a run.
@@ -216,12 +217,6 @@ def save_encoder(path: Path, encoder: Encoder, info: dict[str, Any]) -> None:
     save_tensors(path, tensors, header)
 
 
-def kept_checkpoints(run: Path) -> list[str]:
-    """Names of the encoders that a run kept on its way (`train.keep_every`), the earliest first."""
-    names = (path.stem for path in (run / "checkpoints").glob(f"{KEPT}*.safetensors"))
-    return sorted(names, key=lambda name: (len(name), name))  # epoch 10000 has a digit more
-
-
 def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str, Any]]:
     """Rebuilds a run's encoder, on the CPU, in eval mode.
 
@@ -236,8 +231,29 @@ def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str
     Raises:
         ValueError: If the run has no such checkpoint, or the file is not an encoder of this format.
     """
-    path = encoder_file(run, checkpoint)
-    header, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
+    path = Weights.parse(checkpoint).file(run)
+    if path.suffix != ".safetensors":
+        return encoder_of(_read_checkpoint(path), path)
+    header, state = _read_safetensors(path)
+    return _built(header, state, path), header
+
+
+def encoder_of(checkpoint: Mapping[str, Any], path: Path) -> tuple[Encoder, dict[str, Any]]:
+    """The encoder that is kept of a whole checkpoint, and its header, as `load_encoder`.
+
+    Args:
+        checkpoint: What the file holds.
+        path: The file.
+    """
+    header, state = checkpoint.get("encoder_header"), checkpoint.get("method")
+    if not isinstance(header, dict) or not isinstance(state, dict):
+        raise ValueError(f"expected an encoder in {path}, found none")
+    prefix = f"{header.get('kept')}."
+    own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    return _built(header, own, path), header
+
+
+def _built(header: dict[str, Any], state: Mapping[str, Any], path: Path) -> Encoder:
     check_header(header, path)
     try:
         encoder = build_encoder(header["spec"])
@@ -245,8 +261,7 @@ def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str
         raise ValueError(f"expected an encoder that can be built from {path}, found: {error}") from error
     _check_state(encoder, state, path)
     encoder.load_state_dict(state)
-    encoder.eval()
-    return encoder, header
+    return encoder.eval()
 
 
 def check_header(header: dict[str, Any], path: Path) -> None:
@@ -298,15 +313,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return header, state
 
 
-def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(_missing(path))
-    saved = read_torch(path, "cpu")
-    header, state = saved.get("encoder_header"), saved.get("method")
-    if not isinstance(header, dict) or not isinstance(state, dict):
-        raise ValueError(f"expected an encoder in {path}, found none")
-    prefix = f"{header.get('kept')}."
-    return header, {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+    return read_torch(path, "cpu")
 
 
 def _missing(path: Path) -> str:

@@ -5,7 +5,6 @@ multiplied by 1e-5. Training soon mends that; without training most of such a ne
 measured beside it looks good.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -58,26 +57,8 @@ def make_plain(network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def untrained_beside(
-    encoder: Encoder, make: Callable[[int], Encoder], seed: int, *, size: tuple[int, int], device: torch.device
-) -> tuple[int, Encoder] | None:
-    """A random network that is another one than the encoder, which may itself be the random network of the seed.
-
-    Args:
-        encoder: What it is measured beside, in eval mode, on the device.
-        make: Makes the random network of a seed.
-        seed: The one to begin with; if its network gives the encoder's own embeddings, the next is tried.
-        size: (height, width) of images that the encoder takes; noise is passed.
-        device: Where networks compute.
-
-    Returns:
-        The seed and its network, or None if both give the encoder's own embeddings: then nothing in it is random.
-    """
-    noise = torch.rand(2, encoder.spec["channels"], *size, generator=torch.Generator().manual_seed(0)).to(device)
-    own = encoder(noise).pooled
-    for candidate in (seed, seed + 1):
-        network = make(candidate).to(device)
-        other = network(noise).pooled
-        if not (own - other).abs().max() <= SAME * own.abs().max():
-            return candidate, network
-    return None
+def alike(first: Encoder, second: Encoder, size: tuple[int, int], device: torch.device) -> bool:
+    """Whether two encoders in eval mode on a device give the same embeddings of noise of (height, width)."""
+    noise = torch.rand(2, first.spec["channels"], *size, generator=torch.Generator().manual_seed(0)).to(device)
+    own, other = first(noise).pooled, second(noise).pooled
+    return bool((own - other).abs().max() <= SAME * own.abs().max())

@@ -12,7 +12,8 @@ from probekit.report import SCHEMA
 from probekit.report.compare import compare
 from probekit.report.section_shapes import SECTIONS
 from probekit.report.shapes import HEATMAP, MOST, PROBE, RUN, mismatch, read_result
-from probekit.run import Run, encoder_file, how_far
+from probekit.run import Run, how_far
+from probekit.weights import Weights
 
 PICTURES = {"heatmap": "heatmap*.png", "reconstruction": "views-*.png"}  # files of run.figures
 
@@ -77,8 +78,8 @@ def _pooled(run: Mapping[str, Any], pool: str) -> dict[str, Any]:
     """What a run holds under one pooling at test time, as a run of its own whose checkpoints pool so."""
     kept = {}
     for kind in ("probes", *SECTIONS):
-        named = [(result, *result["checkpoint"].partition("@")[::2]) for result in run[kind]]
-        kept[kind] = [{**result, "checkpoint": weights} for result, weights, found in named if found == pool]
+        named = [(result, Weights.parse(result["checkpoint"])) for result in run[kind]]
+        kept[kind] = [{**result, "checkpoint": found.checkpoint} for result, found in named if found.pool == pool]
     about = {"name": f"{run['name']}@{pool}", "argument": [*run["argument"], "--pool", pool]}
     return {**run, **kept, **about, "config": {**run["config"], "pool": pool}}
 
@@ -106,7 +107,7 @@ def _results(
 def _is_of_present_weights(run: Run, result: Mapping[str, Any]) -> bool:
     """Whether a result's weights still are those of its checkpoint; also if either is not known."""
     measured = result.get("checkpoint_hash")
-    weights = encoder_file(run.path, result["checkpoint"]) if measured and "checkpoint" in result else run.path
+    weights = Weights.parse(result["checkpoint"]).file(run.path) if measured and "checkpoint" in result else run.path
     return not weights.is_file() or _hash(weights, weights.stat().st_mtime_ns) == measured
 
 

@@ -1,9 +1,8 @@
-"""From a configuration or a run to a method: views that fit, an encoder, weights to start from."""
+"""From a configuration to a method: views that fit, an encoder, weights to start from."""
 
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from rich.console import Console
 
 from probekit.branches.base import attach
 from probekit.config import SIDE, Config
-from probekit.data.split import CPU, DeviceSplit, Images, shrunk
+from probekit.data.split import DeviceSplit, Images, shrunk
 from probekit.h5 import DatasetInfo
 from probekit.methods.base import Method
 from probekit.models.backbones import untagged
@@ -20,9 +19,7 @@ from probekit.models.encoder import Encoder
 from probekit.models.normalise import described, normalisation
 from probekit.models.weights import default_normalise, load_weights
 from probekit.registry import BRANCHES, METHODS, get
-from probekit.restore.checkpoint import load_checkpoint
 from probekit.restore.seeds import stream_seed
-from probekit.run import IMPORTED, Run, split_checkpoint
 from probekit.views.recipes import RECIPES, VIEWS
 
 
@@ -85,26 +82,6 @@ def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
             torch.manual_seed(stream_seed(config.seed, "branch", name))
             attach(method, get(BRANCHES, "branch", name)(encoder, **settings))
     return method
-
-
-def load_method(run: Run, checkpoint: str = "last") -> tuple[Method, Config, int]:
-    """A run's whole method, decoder and heads included, on the CPU in eval mode, the run's settings, and its epoch.
-
-    Raises:
-        ValueError: If the run has no such checkpoint.
-    """
-    content = run.read()
-    if content["state"] == IMPORTED:
-        raise ValueError(
-            f"expected a run that was pretrained here, found {run.name}, an imported encoder, which has neither "
-            f"views nor a decoder; type: probekit heatmap {quote(run.argument)}"
-        )
-    config = Config.from_dict(content["config"])
-    saved = load_checkpoint(run.checkpoints / f"{split_checkpoint(checkpoint)[0]}.pt", CPU)
-    header = saved["encoder_header"]
-    method = build_method(config, channels=header["spec"]["channels"], classes=len(header["classes"]))
-    method.load_state_dict(saved["method"])
-    return method.eval(), config, saved["progress"]["epoch"]
 
 
 def size_notes(config: Config, images: Images, typed: Collection[str]) -> list[str]:

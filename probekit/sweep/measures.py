@@ -13,6 +13,7 @@ from probekit.h5.schema import EVIDENCE
 from probekit.registry import POOLS, nearest
 from probekit.run import Run
 from probekit.sweep.toml import Table, check_distinct
+from probekit.weights import Weights
 
 POOLS_WITH_WEIGHTS = ("norm", "attention", "branch")  # of `--pool`: those that weigh the cells of the feature map
 MAP_OPTIONS = ("--look", "attention", "--passes", "0")  # the weights themselves, of 200 images
@@ -70,7 +71,7 @@ class Probe:
 
     def read(self, run: Run, *, epochs: int) -> dict[str, float] | None:
         """`CHECKPOINT/val`, and of retrieval `CHECKPOINT/rank-1` and `CHECKPOINT/mAP`."""
-        checkpoint = checkpoint_of(self.pool)
+        checkpoint = str(Weights(pool=self.pool))
         linear = read_probe(run, "val", epochs=epochs, pool=self.pool)
         found = read_retrieval(run, epochs=epochs, pool=self.pool) if self.retrieval else None
         if linear is None or (self.retrieval and found is None):
@@ -96,7 +97,7 @@ class Heatmap:
             return None
         row = next(row for row in found["rows"] if row["kind"] == "look")
         scores = {name: score["mean"] for name, score in heatmap_scores(row).items()}
-        return _named(checkpoint_of(self.pool), scores)
+        return _named(str(Weights(pool=self.pool)), scores)
 
 
 def read_measure(table: Table) -> Measure:
@@ -115,21 +116,17 @@ def read_measure(table: Table) -> Measure:
     return found
 
 
-def checkpoint_of(pool: str | None) -> str:
-    """As results name it."""
-    return "last" if pool is None else f"last@{pool}"
-
-
 def under_pool(score: str, pool: str | None) -> str:
     """The same score under a pooling: `last/val` -> `last@branch/val`."""
-    return score if pool is None else score.replace("/", f"@{pool}/", 1)
+    checkpoint, _, what = score.partition("/")
+    return f"{Weights(checkpoint, pool)}/{what}"
 
 
 def without_pool(score: str) -> tuple[str, str | None]:
     """The inverse: `last@branch/val` -> (`last/val`, "branch")."""
-    checkpoint, _, what = score.partition("/")
-    name, at, pool = checkpoint.partition("@")
-    return f"{name}/{what}", pool if at else None
+    weights, _, what = score.partition("/")
+    found = Weights.parse(weights)
+    return f"{found.checkpoint}/{what}", found.pool
 
 
 def split_pooled(text: str) -> tuple[str, str | None]:
@@ -140,17 +137,17 @@ def split_pooled(text: str) -> tuple[str, str | None]:
 
 def read_probe(run: Run, protocol: str, *, epochs: int, pool: str | None = None) -> dict[str, Any] | None:
     """The contents of `results/probe-PROTOCOL-CHECKPOINT.json`, or None if there is none of the run's last epoch."""
-    return _read(run, f"probe-{protocol}-{checkpoint_of(pool)}", epochs)
+    return _read(run, f"probe-{protocol}-{Weights(pool=pool)}", epochs)
 
 
 def read_retrieval(run: Run, *, epochs: int, pool: str | None = None) -> dict[str, Any] | None:
     """The contents of `results/retrieval-CHECKPOINT.json`, likewise."""
-    return _read(run, f"retrieval-{checkpoint_of(pool)}", epochs)
+    return _read(run, f"retrieval-{Weights(pool=pool)}", epochs)
 
 
 def read_heatmap(run: Run, *, epochs: int, pool: str) -> dict[str, Any] | None:
     """The result of the sweep's own command; a user's other heatmaps of the run may stand under the name before it."""
-    checkpoint = checkpoint_of(pool)
+    checkpoint = str(Weights(pool=pool))
     asked = [*MAP_OPTIONS, "--checkpoint", checkpoint]
     for path in sorted(run.results.glob(f"heatmap-{checkpoint}*.json")):
         found = _read(run, path.stem, epochs)

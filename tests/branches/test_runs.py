@@ -19,11 +19,12 @@ from torch import Tensor
 
 from probekit.models.encoder import load_encoder
 from probekit.registry import METHODS
-from probekit.restore.build import load_method
 from probekit.restore.checkpoint import load_checkpoint
+from probekit.restore.opened import open_encoder
 from probekit.run import Run
 from probekit.train import loop
 from probekit.train.pretrain import resume
+from probekit.weights import LAST
 from tests.branches.attached import train
 from tests.datasets import small_shapes
 
@@ -178,7 +179,7 @@ def test_the_kept_encoder_needs_no_branch(data: Path, tmp_path: Path) -> None:
     run, _ = train(data, tmp_path, "moco-v2", "lcr", "xcorr", epochs=1)
     assert not [key for key in load_file(run.encoder) if "branch" in key or "lcr" in key]
     encoder, _ = load_encoder(run.path)
-    method, *_ = load_method(run)
+    method = open_encoder(run, LAST, torch.device("cpu")).whole
     image = torch.rand(2, 1, 16, 16)
     torch.testing.assert_close(encoder(image).pooled, method.eval().encoder(image).pooled)
     assert method.branches.keys() == {"lcr", "xcorr"}

@@ -30,7 +30,8 @@ from probekit.heatmaps.score import SCORES
 from probekit.output.png import save_png
 from probekit.probe.protocol import Part, fit_label
 from probekit.registry import LOOKS
-from probekit.run import Run
+from probekit.restore.opened import Opened
+from probekit.weights import Weights
 from tests.datasets import edited, noise_npz
 
 SMALL = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
@@ -77,8 +78,8 @@ def at_home(
     monkeypatch.chdir(home)
     if not request.node.get_closest_marker("pictures"):
 
-        def draw_run(run: Run, path: Path | None, **options: Any) -> tuple[Path, bool]:
-            return save_png(Figure(), run.figures / "views.png", dpi=50), True
+        def draw_run(opened: Opened, path: Path | None, **options: Any) -> tuple[Path, bool]:
+            return save_png(Figure(), opened.run.figures / "views.png", dpi=50), True
 
         monkeypatch.setattr(command, "draw_gallery", lambda *args: save_png(Figure(), args[-1], dpi=50))
         monkeypatch.setattr(command, "draw_run", draw_run)
@@ -193,7 +194,7 @@ def test_files_are_as_promised(home: Path, whole: dict[str, Any]) -> None:
     assert whole["command"] == "probekit heatmap whole --n 10 --passes 4 --device cpu"
     assert (run / "figures/views-rect-tri.png").stat().st_size > 10_000, "ConRec has a decoder"
     last = (run / "figures/views-rect-tri.png").read_bytes()
-    heatmap("whole", data="data/rect-tri.h5", checkpoint="best_val", looks=("cam",), n=2, passes=0)
+    heatmap("whole", data="data/rect-tri.h5", checkpoint=Weights("best_val"), looks=("cam",), n=2, passes=0)
     assert (run / "figures/views-rect-tri.png").read_bytes() == last, "the pictures of two checkpoints stay apart"
     assert (run / "figures/views-rect-tri-best_val.png").exists()
     assert (run / "results/heatmap-best_val-rect-tri.json").exists()

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from probekit.commands import export, probe, sources
+from probekit.commands import export, probe
 from probekit.models.encoder import load_encoder, save_encoder
-from probekit.restore.embeddings import trained_embedder
+from probekit.restore.opened import open_encoder
 from tests.commands.typed import typed
 from tests.datasets import small_shapes
 
@@ -38,15 +38,14 @@ def test_what_is_replaced_while_it_is_read_gives_no_result(
             rest = {key: value for key, value in header.items() if key not in ("format", "spec")}
             save_encoder(tmp_path / what, encoder, rest | {"epoch": 7})
 
-    module, name = (sources, "trained_embedder") if when == "before" else (probe, "_measure")
-    real = getattr(module, name)
+    real = probe._measure
 
-    def meanwhile(*arguments: Any, **named: Any) -> Any:
-        found = real(*arguments, **named) if when == "after" else None
+    def meanwhile(*arguments: Any) -> Any:
+        found = real(*arguments) if when == "after" else None
         replace()
-        return found or real(*arguments, **named)
+        return found or real(*arguments)
 
-    monkeypatch.setattr(module, name, meanwhile)
+    monkeypatch.setattr(probe, "_measure", meanwhile)
     done = typed("probe", "unet-d", "--no-floors", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (
         1,
@@ -63,12 +62,12 @@ def test_what_is_replaced_while_it_is_exported_gives_no_file(tmp_path: Path, mon
     weights = tmp_path / "runs/unet-d/encoder.safetensors"
 
     def meanwhile(*arguments: Any) -> Any:
-        found = trained_embedder(*arguments)
+        found = open_encoder(*arguments)
         encoder, header = load_encoder(weights.parent)
         save_encoder(weights, encoder, {k: v for k, v in header.items() if k not in ("format", "spec")} | {"epoch": 7})
         return found
 
-    monkeypatch.setattr(export, "trained_embedder", meanwhile)
+    monkeypatch.setattr(export, "open_encoder", meanwhile)
     done = typed("export-embeddings", "unet-d", cwd=tmp_path)
     assert (done.returncode, "found it replaced while it was read; measure again" in done.stderr) == (1, True)
     assert not list(weights.parent.glob("embeddings-*"))

@@ -24,9 +24,10 @@ from probekit.models.encoder import Features, load_encoder
 from probekit.models.extract import BATCH_SIZE, extract
 from probekit.registry import POOLS
 from probekit.report.shapes import HEATMAP, PROBE, mismatch
-from probekit.restore.build import build_method, load_method
-from probekit.restore.pooled import open_encoder, random_encoder
+from probekit.restore.build import build_method
+from probekit.restore.opened import Opened, open_encoder
 from probekit.run import Run
+from probekit.weights import Weights
 from tests.datasets import edited
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
@@ -86,13 +87,17 @@ def images(home: Path) -> torch.Tensor:
     return found
 
 
+def opened(home: Path, run: str, pool: str | None = None) -> Opened:
+    return open_encoder(Run(home / "runs" / run), Weights(pool=pool), CPU)
+
+
 def expected(home: Path, run: str, pool: str | None) -> NDArray[np.float32]:
     return defined(home, run, pool).numpy()
 
 
 def defined(home: Path, run: str, pool: str | None) -> torch.Tensor:
     """Embeddings by the definitions, from the checkpoint's method and the encoder's map."""
-    method, *_ = load_method(Run(home / "runs" / run))
+    method = opened(home, run).whole
     x = images(home).float() / 255
     with torch.no_grad():
         features: Features = method.encoder(x)
@@ -125,8 +130,7 @@ CASES += [("plain", "norm"), ("both", "norm")]
 
 @pytest.mark.parametrize(("run", "pool"), CASES)
 def test_each_pooling_is_what_it_says(home: Path, run: str, pool: str | None) -> None:
-    name = "last" if pool is None else f"last@{pool}"
-    encoder, _ = open_encoder(Run(home / "runs" / run), name)
+    encoder = opened(home, run, pool).encoder
     found = extract(encoder, images(home), batch_size=BATCH_SIZE)
     np.testing.assert_allclose(found, expected(home, run, pool), rtol=1e-4, atol=1e-5)
     assert found.shape[1] == encoder.dim
@@ -144,7 +148,7 @@ def test_the_kept_encoder_loads_without_its_branch_and_pools_as_it_did(home: Pat
         encoder, _ = load_encoder(home / "runs" / run)
         assert not [name for name, _ in encoder.named_parameters() if "branch" in name]
         assert encoder(torch.rand(2, 1, 16, 16)).pooled.shape == (2, encoder.dim)
-        found, _ = open_encoder(Run(home / "runs" / run), "last@gap")
+        found = opened(home, run, "gap").encoder
         assert extract(found, images(home), batch_size=BATCH_SIZE).shape == (len(images(home)), encoder.dim)
 
 
@@ -253,14 +257,12 @@ def test_another_seed_of_the_floor_pools_with_another_random_branch(home: Path) 
 
 
 def test_the_floors_branch_is_as_random_as_its_encoder(home: Path) -> None:
-    run = Run(home / "runs/lcr")
-    trained, header = open_encoder(run, "last@branch")
-    filters = [next(trained.pooling.parameters())]
+    trained = opened(home, "lcr", "branch")
+    filters = [next(trained.encoder.pooling.parameters())]
     for seed in (0, 0, 1):
-        floor = random_encoder(run, header, "last@branch", seed)
-        filters.append(next(floor.pooling.parameters()))
-        config = replace(Config.from_dict(run.read()["config"]), seed=seed)
-        fresh = build_method(config, channels=1, classes=len(header["classes"]))
+        filters.append(next(trained.random(seed).encoder.pooling.parameters()))
+        config = replace(Config.from_dict(trained.run.read()["config"]), seed=seed)
+        fresh = build_method(config, channels=1, classes=len(trained.header["classes"]))
         assert torch.equal(filters[-1], next(fresh.branches.parameters()))
     assert torch.equal(filters[1], filters[2])
     assert not torch.equal(filters[0], filters[1])
@@ -296,20 +298,20 @@ def test_a_branch_of_several_stages_has_no_pooling(home: Path) -> None:
 
 def test_a_kept_target_pools_by_its_own_copy_of_a_branch_that_pooled_while_training(home: Path) -> None:
     sure("pretrain", "byol", *QUICK, "--branch", "lcr-dual-pooling", "--set", "method.keep=target", "--name", "kept")
-    method, *_ = load_method(Run(home / "runs/kept"))
+    method = opened(home, "kept").whole
     assert isinstance(method, MomentumMethod)
     encoder, copies = method.target["encoder"], method.target["branches"]
     assert isinstance(copies, torch.nn.ModuleDict)
     with torch.no_grad():
         pooled = copies["lcr-dual-pooling"].pool(encoder(images(home).float() / 255))  # type: ignore[operator]
-    kept, _ = open_encoder(Run(home / "runs/kept"), "last@branch")
+    kept = opened(home, "kept", "branch").encoder
     np.testing.assert_allclose(extract(kept, images(home), batch_size=BATCH_SIZE), pooled, atol=1e-5)
 
 
 def test_norm_is_the_control_of_lcr_without_a_run_of_its_own(home: Path) -> None:
     sure("pretrain", "simclr", *QUICK, *LCR, "--set", "branch.lcr.attention=norm", "--name", "attention")
     embedded = [
-        extract(open_encoder(Run(home / "runs" / run), f"last@{pool}")[0], images(home), batch_size=BATCH_SIZE)
+        extract(opened(home, run, pool).encoder, images(home), batch_size=BATCH_SIZE)
         for run, pool in (("attention", "branch"), ("lcr", "norm"))
     ]
     np.testing.assert_array_equal(embedded[0], embedded[1])

@@ -20,13 +20,15 @@ from probekit.commands import probe
 from probekit.data import split as data
 from probekit.data.split import open_split
 from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_split
-from probekit.models.encoder import kept_checkpoints, load_encoder, save_encoder
+from probekit.models.encoder import load_encoder, save_encoder
 from probekit.models.extract import BATCH_SIZE, extract
 from probekit.report.collect import collect
 from probekit.report.section_shapes import SECTIONS as SHAPES
 from probekit.report.shapes import PROBE, mismatch
-from probekit.restore import embeddings
+from probekit.restore import opened
+from probekit.restore.opened import open_encoder
 from probekit.run import Run
+from probekit.weights import LAST, Weights, kept_checkpoints
 from tests.datasets import edited
 
 QUICK = ["--epochs", "2", "--batch-size", "8", "--set", "model.width=4", "--set", "train.keep_every=1"]
@@ -73,7 +75,7 @@ def passes(few_floors: None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(len(images))
         return extract(encoder, images, batch_size=batch_size)
 
-    monkeypatch.setattr(embeddings, "extract", counted)
+    monkeypatch.setattr(opened, "extract", counted)
     return seen
 
 
@@ -202,7 +204,7 @@ def test_kept_embeddings_are_those_of_the_encoder_in_any_chunks(home: Path, monk
     monkeypatch.setattr(data, "CHUNK_BYTES", 32 * 32 * 33)  # 32 images
     info = read_info(home / "data/rect-tri.h5")
     encoder, header = load_encoder(home / "runs/a")
-    kept = embeddings.trained_embedder(Run(home / "runs/a"), "last", CPU)[0](info, "test")
+    kept = open_encoder(Run(home / "runs/a"), LAST, CPU).embed(info, "test")
     images = open_split(info.path, "test", CPU, max_size=header["max_size"]).images
     np.testing.assert_array_equal(kept, extract(encoder, images, batch_size=BATCH_SIZE))
     assert [path.name.split("-")[0] for path in (home / "runs/a/embeddings").iterdir()] == ["test"]
@@ -216,9 +218,9 @@ def test_an_interrupted_pass_leaves_nothing(home: Path, monkeypatch: pytest.Monk
             raise KeyboardInterrupt
         return extract(encoder, images, batch_size=batch_size)
 
-    monkeypatch.setattr(embeddings, "extract", broken)
+    monkeypatch.setattr(opened, "extract", broken)
     with pytest.raises(KeyboardInterrupt):
-        embeddings.trained_embedder(Run(home / "runs/a"), "last", CPU)[0](read_info(home / "data/rect-tri.h5"), "test")
+        open_encoder(Run(home / "runs/a"), LAST, CPU).embed(read_info(home / "data/rect-tri.h5"), "test")
     assert list((home / "runs/a/embeddings").iterdir()) == []
 
 
@@ -450,7 +452,7 @@ def test_exported_embeddings_are_those_of_the_file(home: Path, name: str) -> Non
     assert message.startswith("expected runs/a for this command alone, found process ")
     sure("export-embeddings", "a", "--out", str(out), "--overwrite", "--checkpoint", "epoch-0001")
     info = read_info(home / "data/rect-tri.h5")
-    expected = embeddings.trained_embedder(Run(home / "runs/a"), "epoch-0001", CPU)[0](info, "test")
+    expected = open_encoder(Run(home / "runs/a"), Weights("epoch-0001"), CPU).embed(info, "test")
     split = read_split(info.path, "test")
     arrays: dict[str, Any] = {}
     if name.endswith(".npz"):

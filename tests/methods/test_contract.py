@@ -19,13 +19,15 @@ from probekit.models.checkpoint import read_checkpoint
 from probekit.models.queue import FeatureQueue
 from probekit.models.weights import load_weights
 from probekit.registry import METHODS, get
-from probekit.restore.build import build_method, load_method
+from probekit.restore.build import build_method
 from probekit.restore.checkpoint import load_checkpoint
+from probekit.restore.opened import open_encoder
 from probekit.run import Run
 from probekit.settings import presets
 from probekit.train.health import NUMBERS, OWN_LOSS, RANK, USED
 from probekit.train.pretrain import resume
 from probekit.views.recipes import RECIPES, make_views
+from probekit.weights import LAST
 from tests.chance import noise, seeded
 from tests.datasets import small_shapes
 from tests.methods.batches import HEADS, built
@@ -137,7 +139,7 @@ def test_in_two_parts_it_is_the_run_of_one(
     assert finished
     assert_same_run(whole, part)
 
-    method, *_ = load_method(whole)
+    method = open_encoder(whole, LAST, torch.device("cpu")).whole
     started = Encoder(channels=1, pooling="gap", width=4, depth=3)
     load_weights(started, read_checkpoint(whole.checkpoints / "last.pt"))
     best = load_checkpoint(whole.checkpoints / "best_test.pt", torch.device("cpu"))["method"]
@@ -172,7 +174,7 @@ def test_a_typed_setting_stands_in_the_run_and_is_warned_of(
     told = "warning: method.queue=1000 stands as typed, where 16 would suit: there are 32 images"
     assert told in said.export_text()
     assert run.read()["config"]["method_options"]["queue"] == 1000
-    assert load_method(run)[0].queue.rows.shape == (1000, 8)  # type: ignore[union-attr]
+    assert open_encoder(run, LAST, torch.device("cpu")).whole.queue.rows.shape == (1000, 8)  # type: ignore[union-attr]
 
 
 def test_started_from_weights_the_target_begins_with_them(
@@ -182,7 +184,7 @@ def test_started_from_weights_the_target_begins_with_them(
     stop_after(1, monkeypatch)
     options = {"model.weights": str(first.encoder), "optimizer.lr": 0.0, "optimizer.weight_decay": 0.0}
     run, _ = trained("byol", data, tmp_path, options, run="second")
-    method, *_ = load_method(run)
+    method = open_encoder(run, LAST, torch.device("cpu")).whole
     assert isinstance(method, MomentumMethod)
     weights = load_encoder(first.path)[0].state_dict()
     for encoder in (method.encoder, method.target["encoder"]):

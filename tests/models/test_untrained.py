@@ -13,7 +13,7 @@ from probekit.config import resolve
 from probekit.models import Encoder
 from probekit.models.backbones import timm_config
 from probekit.models.outside import code_of
-from probekit.models.untrained import make_plain, untrained_beside, untrained_encoder
+from probekit.models.untrained import alike, make_plain, untrained_encoder
 from probekit.registry import METHODS, get
 from probekit.restore.build import with_normalise
 
@@ -143,20 +143,14 @@ def test_nothing_of_a_users_own_weights_is_left_in_random_ones() -> None:
     assert drawn[0]["token"].sort().values.flatten().sort().values.tolist() == list(range(12))
 
 
-def test_a_network_beside_its_own_kind_has_the_next_seed() -> None:
+def test_networks_are_alike_if_their_embeddings_are() -> None:
     spec = {"channels": 1, "pooling": "gap", "width": 4, "depth": 2}
-
-    def beside(encoder: Encoder, seed: int) -> int | None:
-        found = untrained_beside(
-            encoder, lambda k: untrained_encoder(spec, k), seed, size=(16, 16), device=torch.device("cpu")
-        )
-        return found and found[0]
-
-    assert beside(untrained_encoder(spec, 7), 6) == 6
-    assert beside(untrained_encoder(spec, 7), 7) == 8
-    still = untrained_encoder(spec, 7)
-    same = untrained_beside(still, lambda k: still, 7, size=(16, 16), device=torch.device("cpu"))
-    assert same is None
+    first, again, other = (untrained_encoder(spec, seed) for seed in (7, 7, 8))
+    assert alike(first, again, (16, 16), torch.device("cpu"))
+    assert not alike(first, other, (16, 16), torch.device("cpu"))
+    for weights in other.parameters():
+        weights.data.fill_(torch.nan)
+    assert not alike(first, other, (16, 16), torch.device("cpu")), "what is no number is like nothing"
 
 
 def test_a_tag_of_weights_needs_a_file_of_them() -> None:

@@ -23,7 +23,7 @@ from probekit.config import CropConfig
 from probekit.data.streamed import StreamedImages
 from probekit.models import Encoder
 from probekit.registry import METHODS
-from probekit.restore.build import load_method
+from probekit.restore.opened import open_encoder
 from probekit.run import Run
 from probekit.train.pretrain import resume
 from probekit.train.regions import QUANTILES, Regions, beta_quantiles, check_cells, find_placement, strong_boxes
@@ -31,6 +31,7 @@ from probekit.train.step import WARM_UP, RecordedStep
 from probekit.views.crops import Placement, random_boxes, random_resized_boxes
 from probekit.views.draw import draw_views
 from probekit.views.recipes import RECIPES, make_views
+from probekit.weights import LAST
 from tests.chance import apply_to_all, noise, seeded
 from tests.train.test_loop import assert_same, assert_same_run, content, data, quiet, stop_after, train  # noqa: F401
 from tests.train.test_step import configured, losses, step_of
@@ -416,7 +417,9 @@ def test_the_regions_of_a_run_are_those_that_its_encoder_finds(data: Path, tmp_p
     """With every=0 they are found anew before each epoch; those of the last stand in the checkpoint."""
     options = {**SOON, "crop.warmup": 0.0, "crop.every": 0.0, "optimizer.lr": 0.0, "optimizer.weight_decay": 0.0}
     run, _ = train(data, tmp_path, method="simclr", epochs=2, options=options)
-    method, config, _ = load_method(run)
+    opened = open_encoder(run, LAST, torch.device("cpu"))
+    method, config = opened.whole, opened.config
+    assert config is not None
     images = noise(5, 1, 32, 32)
     alone = find_placement(method.encoder, images, config.crop).regions
     streamed = StreamedImages(lambda index: images[index], images.shape, torch.device("cpu"))

@@ -1,0 +1,120 @@
+"""The one way from a run to its encoder: each file is opened and hashed once, each part made once.
+
+Alone: pytest tests/restore/test_opened.py
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probekit.data.split import open_split
+from probekit.h5 import read_info
+from probekit.models import encoder as encoder_files
+from probekit.models.extract import BATCH_SIZE, extract
+from probekit.registry import POOLS
+from probekit.restore import checkpoint as checkpoint_files
+from probekit.restore import opened
+from probekit.restore.opened import open_encoder
+from probekit.run import Run
+from probekit.weights import LAST, Weights
+from tests.commands.typed import typed
+from tests.datasets import small_shapes
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset, and a run with a branch, a decoder and a checkpoint chosen on val."""
+    folder = tmp_path_factory.mktemp("home")
+    small_shapes(folder / "d.h5", n=24, n_test=12, size=16, pairs=True)
+    words = ("--data", "d.h5", "--epochs", "1", "--batch-size", "8", "--branch", "lcr", "--set", "model.width=4")
+    assert typed("pretrain", "conrec", *words, "--name", "run", cwd=folder).returncode == 0
+    return folder
+
+
+@pytest.fixture
+def touched(home: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each file of weights was read, and hashed."""
+    found: Counter[str] = Counter()
+    monkeypatch.chdir(home)
+    for module, name in (
+        (encoder_files, "read_tensors"),
+        (encoder_files, "read_torch"),
+        (checkpoint_files, "read_torch"),
+        (opened, "sha256"),
+    ):
+        monkeypatch.setattr(module, name, _counted(getattr(module, name), found))
+    return found
+
+
+def _counted(real: Any, found: Counter[str]) -> Any:
+    def counted(path: Path, *args: Any) -> Any:
+        found[f"{'hashed' if real.__name__ == 'sha256' else 'read'} {path.name}"] += 1
+        return real(path, *args)
+
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        (("probe", "run", "--knn", "--retrieval"), ("encoder.safetensors",)),
+        (("probe", "run", "--pool", "branch"), ("encoder.safetensors", "last.pt")),
+        (("heatmap", "run", "--n", "4", "--passes", "2"), ("encoder.safetensors", "last.pt")),
+        (("heatmap", "run", "--n", "4", "--passes", "2", "--pool", "branch"), ("encoder.safetensors", "last.pt")),
+        (("heatmap", "run", "--n", "4", "--passes", "0", "--checkpoint", "best_test"), ("best_test.pt",)),
+        (("export-embeddings", "run", "--overwrite"), ("encoder.safetensors",)),
+        (("show", "--run", "run"), ("encoder.safetensors", "last.pt")),
+    ],
+)
+def test_each_file_is_opened_and_hashed_once(
+    home: Path, touched: Counter[str], words: tuple[str, ...], files: tuple[str, ...], plain_pictures: None
+) -> None:
+    done = typed(*words, cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert touched == {f"hashed {files[0]}": 1} | {f"read {file}": 1 for file in files}
+
+
+def test_what_it_embeds_is_what_its_encoder_makes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    found = open_encoder(Run(home / "runs/run"), LAST, CPU)
+    info, notes = found.dataset(None)
+    images = open_split(info.path, "test", CPU, max_size=1024).images
+    for one in (found, found.random(3)):
+        np.testing.assert_array_equal(one.embed(info, "test"), extract(one.encoder, images, batch_size=BATCH_SIZE))
+    assert (found.row, found.random(3).row, notes) == ("conrec last", "random weights", [])
+    assert found.decodes
+    assert found.whole is found.method
+
+
+def test_random_weights_beside_it_are_never_its_own(home: Path) -> None:
+    found = open_encoder(Run(home / "runs/run"), LAST, CPU)
+    size = found.size(read_info(home / "d.h5"))
+    other = found.beside(5, size)
+    assert other is not None
+    assert other.seed == 5
+    again = other.beside(5, size)
+    assert again is not None
+    assert again.seed == 6
+    monkey = found.random(7)
+    monkey.random = lambda seed: monkey  # type: ignore[method-assign]
+    assert monkey.beside(7, size) is None, "nothing in it can be drawn anew"
+
+
+@given(st.sampled_from(["last", "best_val", "best_test", "epoch-0003"]), st.sampled_from([None, *POOLS]))
+def test_weights_print_as_they_are_read(checkpoint: str, pool: str | None) -> None:
+    weights = Weights(checkpoint, pool)
+    assert str(weights) == (checkpoint if pool is None else f"{checkpoint}@{pool}")
+    assert Weights.parse(str(weights)) == weights
+    assert Weights.parse(str(weights), "gap") == Weights(checkpoint, "gap")
+    assert weights.file(Path("run")) == {
+        "last": Path("run/encoder.safetensors"),
+        "epoch-0003": Path("run/checkpoints/epoch-0003.safetensors"),
+    }.get(checkpoint, Path(f"run/checkpoints/{checkpoint}.pt"))
