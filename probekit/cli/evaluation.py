@@ -89,8 +89,13 @@ def probe(
     measured = Weights.parse(checkpoint, pool)
     out = errors if as_json else console
     if encoder is not None or weights is not None or normalise != "auto" or allow_missing or settings:
-        from probekit.commands.adopt import Outside, adopt
+        from probekit.commands.adopt import adopt
+        from probekit.restore.outside import Outside
 
+        if encoder is None:
+            raise ValueError(
+                "expected --encoder with --weights, --normalise and --set; type: --encoder timm:resnet50, or py:..."
+            )
         asked = Outside(encoder, weights, normalise, seed, allow_missing, settings)
         run, data = (
             adopt(

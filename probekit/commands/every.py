@@ -6,7 +6,7 @@ from typing import Any
 
 from probekit.commands.protocols import SECTIONS, Row, Settings
 from probekit.commands.sources import Source
-from probekit.restore.opened import Opened, open_encoder
+from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.restore.pooled import OF_BRANCHES
 from probekit.weights import KEPT, Weights, kept_checkpoints
 
@@ -17,7 +17,7 @@ HOW = (
 )
 
 
-def kept_encoders(opened: Opened) -> list[Weights]:
+def kept_encoders(opened: OpenedRun) -> list[Weights]:
     """The kept weights of a run, then the ones asked for if they are of a later epoch; pooled as those are.
 
     Raises:
@@ -38,7 +38,7 @@ def kept_encoders(opened: Opened) -> list[Weights]:
 
 
 def along_checkpoints(
-    opened: Opened,
+    opened: OpenedRun,
     kept: Sequence[Weights],
     wanted: Sequence[str],
     rows: Mapping[str, Sequence[Row]],

@@ -18,7 +18,7 @@ from probekit.device import choose_device
 from probekit.files import replaced
 from probekit.h5 import DatasetInfo, read_split
 from probekit.h5.target import Target
-from probekit.restore.opened import Opened, open_encoder
+from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.weights import Weights
 
 FORMAT = "probekit-embeddings/1"
@@ -80,7 +80,7 @@ def run_export(
     return out
 
 
-def _export(opened: Opened, info: DatasetInfo, out: Path) -> str:
+def _export(opened: OpenedRun, info: DatasetInfo, out: Path) -> str:
     """Writes the file, and returns the shapes of the embeddings in words."""
     arrays: dict[str, NDArray[Any]] = {}
     for split in info.splits:

@@ -32,7 +32,7 @@ from probekit.heatmaps.targets import TARGETS, make_targets
 from probekit.heatmaps.truth import Truth, read_truth
 from probekit.models.extract import BATCH_SIZE, extract
 from probekit.registry import LOOKS, nearest
-from probekit.restore.opened import Opened, open_encoder
+from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.run import Run, write_json
 from probekit.weights import LAST, Weights
 
@@ -139,7 +139,7 @@ def _command(run: Run, options: HeatmapOptions, data: Path | None) -> str:
 
 
 def _prepare(
-    opened: Opened, info: DatasetInfo, options: HeatmapOptions, console: Console
+    opened: OpenedRun, info: DatasetInfo, options: HeatmapOptions, console: Console
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Everything that `evaluate` needs, on the device, and what the result says about it."""
     device, placed = opened.device, opened.take
@@ -241,7 +241,7 @@ def _pooled(subject: Subject, questions: Questions) -> Tensor:
 
 
 def _write(
-    opened: Opened,
+    opened: OpenedRun,
     result: dict[str, Any],
     truth: Truth,
     rows: Sequence[Row],

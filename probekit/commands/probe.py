@@ -21,7 +21,7 @@ from probekit.probe.curves import draw_every
 from probekit.probe.scores import against_floors
 from probekit.probe.section_tables import every_table, fingerprint_table
 from probekit.registry import METHODS, get
-from probekit.restore.opened import RANDOM, Opened, open_encoder
+from probekit.restore.opened import RANDOM, OpenedRun, open_encoder
 from probekit.run import IMPORTED, Run, how_far, write_json
 from probekit.statistics import VERDICTS
 from probekit.weights import Weights
@@ -117,7 +117,7 @@ def run_probe(
     return {**results.pop("linear", {}), **results}
 
 
-def _say_if_taught(opened: Opened, console: Console) -> None:
+def _say_if_taught(opened: OpenedRun, console: Console) -> None:
     method = opened.header["method"]
     if method in METHODS and get(METHODS, "method", method).needs_labels:
         console.print(

@@ -13,7 +13,7 @@ from probekit.data.show import describe, draw_grid, render_description
 from probekit.data.split import check_channels, check_divisible, open_split, shrunk
 from probekit.h5 import read_info, verify
 from probekit.registry import METHODS, get, nearest
-from probekit.restore.opened import Opened, open_encoder
+from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.run import open_run
 from probekit.weights import LAST
 
@@ -90,7 +90,7 @@ def _draw_method(name: str, path: Path, *, out: Path | None, split: str | None, 
 
 
 def draw_run(
-    opened: Opened,
+    opened: OpenedRun,
     path: Path | None,
     views: str | None = None,
     *,

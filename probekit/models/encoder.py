@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from probekit.models.backbones import build_backbone
-from probekit.models.outside import OutsideBackbone
+from probekit.models.outside import OutsideBackbone, made_again
 from probekit.models.pooling import build_pooling
 from probekit.models.tensor_files import read_tensors, read_torch, save_tensors
 from probekit.run import Run
@@ -85,6 +85,7 @@ class Encoder(nn.Module):
         normalise: Mean and standard deviation of each channel, which are taken off and divided by; None for neither.
         shape: (D, px a cell) of the map of a backbone of "py:".
         code: Hash of its module's file.
+        module: A user's own module, in place of what the backbone's name stands for.
 
     Raises:
         ValueError: If there is no such backbone, stem or pooling.
@@ -102,6 +103,7 @@ class Encoder(nn.Module):
         normalise: Mapping[str, list[float]] | None = None,
         shape: Sequence[int] = (),
         code: str = "",
+        module: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.spec: dict[str, Any] = {"channels": channels, "pooling": pooling}
@@ -114,8 +116,8 @@ class Encoder(nn.Module):
         if normalise is not None:
             self.spec["normalise"] = {name: list(values) for name, values in normalise.items()}
         self.backbone: Any  # a module with the attributes that `probekit.models.backbones` names
-        if backbone.startswith("py:"):
-            self.backbone = OutsideBackbone(backbone, shape, code)
+        if module is not None or backbone.startswith("py:"):
+            self.backbone = OutsideBackbone(made_again(backbone, code) if module is None else module, shape)
         else:
             self.backbone = build_backbone(backbone, channels=channels, width=width, depth=depth, stem=stem)
         self.widths: list[int] = self.backbone.widths

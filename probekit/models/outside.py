@@ -21,31 +21,19 @@ INSTALLED = {"site-packages", "dist-packages"}  # folders of others' code, which
 
 
 class OutsideBackbone(nn.Module):
-    """What `FUNCTION()` of a module that can be imported from the working directory returns.
+    """A user's own module.
 
     Its `forward` takes images `[B, C, H, W]` in [0, 1] and gives `probekit.models.Features`, a map `[B, D, h, w]` or an
-    embedding `[B, D]`. Layers that can be initialised anew are, and the values of other parameters are shuffled, so
-    that "random weights" are random even if the function loads weights; those of a saved encoder come from its file.
+    embedding `[B, D]`.
 
     Args:
-        name: "py:MODULE:FUNCTION".
-        shape: (D, px a cell) of its map, as `probekit.commands.adopt` found it.
-        code: `code_of` then: other code would be another encoder.
-
-    Raises:
-        ValueError: If the name is of another form, the import fails, no module comes back, or the file has changed.
+        module: It.
+        shape: (D, px a cell) of its map, as `probekit.restore.outside` found it.
     """
 
-    def __init__(self, name: str, shape: Sequence[int], code: str) -> None:
+    def __init__(self, module: nn.Module, shape: Sequence[int]) -> None:
         super().__init__()
-        self.name = name
-        if (found := code_of(name)) != code:  # before a line of it runs
-            what = "has changed since the run was made" if found else "is not where Python looks for it"
-            raise ValueError(f"{name} {what}; type: probekit probe --encoder {quote(name)} --data FILE")
-        drawn = torch.get_rng_state()
-        self.module = make_outside(name)
-        torch.set_rng_state(drawn)  # the function may have set a seed of its own
-        _draw_anew(self.module)
+        self.module = module
         dim, stride = shape
         self.widths, self.strides = [int(dim)], [int(stride)]
 
@@ -60,8 +48,29 @@ class OutsideBackbone(nn.Module):
         return self.module(x)
 
 
+def made_again(name: str, code: str) -> nn.Module:
+    """What FUNCTION() of "py:MODULE:FUNCTION" returns, with weights drawn anew (`draw_anew`).
+
+    Args:
+        name: "py:MODULE:FUNCTION".
+        code: `code_of` when the encoder was made: other code would be another encoder.
+
+    Raises:
+        ValueError: If the name is of another form, the import fails, no module comes back, or the file has changed.
+    """
+    if (found := code_of(name)) != code:  # before a line of it runs
+        what = "has changed since the run was made" if found else "is not where Python looks for it"
+        raise ValueError(f"{name} {what}; type: probekit probe --encoder {quote(name)} --data FILE")
+    drawn = torch.get_rng_state()
+    module = make_outside(name)
+    torch.set_rng_state(drawn)  # the function may have set a seed of its own
+    draw_anew(module)
+    return module
+
+
 @torch.no_grad()
-def _draw_anew(module: nn.Module) -> None:
+def draw_anew(module: nn.Module) -> None:
+    """Initialises layers anew that can be, and shuffles the values of other parameters: "random weights" are random."""
     for layer in module.modules():
         reset = getattr(layer, "reset_parameters", getattr(layer, "_reset_parameters", None))
         if callable(reset) and not inspect.signature(reset).parameters:

@@ -1,4 +1,4 @@
-"""The one way from a run to an encoder that is measured, and to all that it is measured with."""
+"""The one way to an encoder that is measured, and to all that it is measured with."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,14 +19,14 @@ from probekit.files import sha256
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, check_takes, encoder_of, load_encoder
-from probekit.models.extract import BATCH_SIZE, extract
+from probekit.models.extract import BATCH_SIZE, extract, read_all
 from probekit.models.untrained import alike, untrained_encoder
 from probekit.restore.build import build_method
 from probekit.restore.checkpoint import load_checkpoint
 from probekit.restore.embeddings import kept
 from probekit.restore.pooled import OF_BRANCHES, pool_warnings, pooled
 from probekit.run import IMPORTED, Run, how_far
-from probekit.weights import Weights
+from probekit.weights import LAST, Weights
 
 RANDOM = "random weights"  # their name in every table
 FORMAT = 1  # of kept embeddings; to be raised when an encoder's forward pass changes its numbers
@@ -36,69 +36,42 @@ class Opened:
     """An encoder, and what a measurement needs of it: each is made once, and only when it is asked for.
 
     Attributes:
-        run: The run whose folder it is kept in.
-        weights: Which of the run's weights, and how their map is pooled.
-        device: Where it computes.
-        header: What the encoder's file says: spec, method, epoch, image_size, max_size, classes, ...
+        name: What it is called in messages.
         encoder: In eval mode, on the device, pooled as `weights` says.
-        hash: SHA-256 of the file of weights, hex; "" for random weights.
-        seed: Of random weights; None for the run's own.
+        header: spec, method, epoch, image_size, max_size, classes, ...
+        device: Where it computes.
+        weights: Which of a run's weights, and how their map is pooled.
+        hash: SHA-256 of the file of weights, hex; "" without one.
+        seed: Of random weights; None for its own.
+        config: The settings that it was pretrained with here; None for an encoder that was trained elsewhere.
+        method: The whole method that it belongs to, heads, decoder and branches included, in eval mode on the device;
+            None where only the encoder is there.
 
     Raises:
         ValueError: If there is nothing to pool with in this way.
     """
 
+    config: Config | None = None
+    method: Method | None = None
+
     def __init__(
         self,
-        run: Run,
-        weights: Weights,
-        device: torch.device,
-        header: dict[str, Any],
-        *,
+        name: str,
         encoder: Encoder,
+        header: Mapping[str, Any],
+        device: torch.device,
+        *,
+        weights: Weights = LAST,
         hash: str = "",
-        stamp: tuple[int, ...] = (),
-        saved: Mapping[str, Any] | None = None,
         seed: int | None = None,
     ) -> None:
-        self.run, self.weights, self.device, self.header = run, weights, device, header
-        self.hash, self.seed, self._stamp, self._saved = hash, seed, stamp, saved
+        self.name, self.header, self.device, self.weights = name, header, device, weights
+        self.hash, self.seed = hash, seed
         branches = self._branches() if weights.pool in OF_BRANCHES else ()
         try:
             self.encoder = pooled(encoder, weights.pool, branches).to(device).eval()
         except ValueError as error:
-            raise ValueError(f"{run.name}: {error}") from error
-
-    @cached_property
-    def config(self) -> Config | None:
-        """The settings that the run was pretrained with; None for an imported encoder, which was trained elsewhere."""
-        content = self.run.read()
-        return None if content["state"] == IMPORTED else Config.from_dict(content["config"])
-
-    @cached_property
-    def whole(self) -> Method:
-        """The run's whole method, heads, decoder and branches included, in eval mode on the device.
-
-        Raises:
-            ValueError: If it was imported, or only the encoder was kept of it.
-        """
-        if self.config is None:
-            raise ValueError(
-                f"expected a run that was pretrained here, found {self.run.name}, an imported encoder, which has "
-                f"neither views nor a decoder; type: probekit heatmap {quote(self.run.argument)}"
-            )
-        shape = {"channels": self.header["spec"]["channels"], "classes": len(self.header["classes"])}
-        if self.seed is not None:
-            return build_method(replace(self.config, seed=self.seed), **shape).to(self.device).eval()
-        saved = self._saved or load_checkpoint(self._checkpoint, CPU)["method"]
-        method = build_method(self.config, **shape)
-        method.load_state_dict(saved)
-        return method.to(self.device).eval()
-
-    @property
-    def method(self) -> Method | None:
-        """`whole`, or None where only the encoder was kept."""
-        return self.whole if self.config is not None and self._checkpoint.exists() else None
+            raise ValueError(f"{name}: {error}") from error
 
     @property
     def row(self) -> str:
@@ -108,15 +81,9 @@ class Opened:
         name = str(self.weights)
         return f"{self.header['method']} {'best_test (paper protocol)' if name == 'best_test' else name}"
 
-    @property
-    def after(self) -> str:
-        """How far the run was: "epoch 3 of 45, interrupted"."""
-        return how_far(self.run.read(), self.header["epoch"])
-
     def random(self, seed: int) -> "Opened":
         """The same architecture and pooling with the plain random weights of a seed (`models.untrained`)."""
-        encoder = untrained_encoder(self.header["spec"], seed)
-        return Opened(self.run, self.weights, self.device, self.header, encoder=encoder, seed=seed)
+        return Opened(self.name, self._untrained(seed), self.header, self.device, weights=self.weights, seed=seed)
 
     def beside(self, seed: int, size: tuple[int, int]) -> "Opened | None":
         """Random weights that are others than its own: of this seed, or of the next if the encoder has those of this.
@@ -142,16 +109,31 @@ class Opened:
         return to_device(np.ascontiguousarray(images), self.device, max_size=self.header["max_size"])
 
     def embed(self, info: DatasetInfo, split: str) -> NDArray[np.float32]:
-        """The embeddings `[N, D]` of a split, a memory map; computed only if the run folder does not hold them yet."""
-        own = {"encoder": self.hash, "pooling": self.weights.pool or self.header["spec"]["pooling"]}
-        if self.seed is not None:  # another torch may draw other weights
-            own = {"untrained": self.header["spec"], "seed": self.seed, "torch": torch.__version__}
-            if self.weights.pool:
-                branches = self.run.read()["config"].get("branches", {})
-                own |= {"pooling": self.weights.pool, "branches": branches}
-        depends = {"max_size": self.header["max_size"], "device": self.device.type, "format": FORMAT}
-        depends |= {"data": info.content_hash, "split": split}
-        return kept(self.run.path, split, own | depends, lambda: self._embed(info, split), info.splits[split].n)
+        """The embeddings `[N, D]` of a split."""
+        return np.concatenate(list(self._embed(info, split)))
+
+    def maps(self, images: NDArray[np.uint8]) -> Tensor:
+        """The feature maps `[N, D, h, w]` of images as a file holds them, on the CPU."""
+        return read_all(self.encoder, self.take(images), lambda found: found.map.float())
+
+    def reconstruct(self, images: Tensor) -> Tensor | None:
+        """What the method's decoder makes of `[B, C, H, W]` in [0, 1]; None without one."""
+        with torch.no_grad():
+            return None if self.method is None else self.method.reconstruct(images)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the method has a decoder."""
+        like = torch.zeros(1, self.header["spec"]["channels"], *self.header["image_size"], device=self.device)
+        return self.reconstruct(like) is not None
+
+    def refuse_replaced(self, info: DatasetInfo) -> None:
+        """Refuses what was measured while others took the place of the weights or the data: it belongs to neither.
+
+        Raises:
+            ValueError: Naming which.
+        """
+        refuse_changed(info)
 
     def _embed(self, info: DatasetInfo, split: str) -> Iterator[NDArray[np.float32]]:
         size = self.size(info)
@@ -162,16 +144,93 @@ class Opened:
         for images in read_chunks(info, split):
             yield extract(self.encoder, self.take(images), batch_size=BATCH_SIZE)
 
-    def reconstruct(self, images: Tensor) -> Tensor | None:
-        """What the run's decoder makes of `[B, C, H, W]` in [0, 1]; None without one."""
-        with torch.no_grad():
-            return None if self.method is None else self.method.reconstruct(images)
+    def _untrained(self, seed: int) -> Encoder:
+        return untrained_encoder(self.header["spec"], seed)
+
+    def _branches(self) -> Sequence[Branch]:
+        """The branches beside the encoder that is kept."""
+        return ()
+
+
+class OpenedRun(Opened):
+    """The encoder of a run folder.
+
+    Args:
+        run: The run.
+        weights: Which of its weights, and how they are pooled.
+        device: Where it computes.
+        found: The encoder, its header, and the state of the whole method if that came along.
+        hash: SHA-256 of the file of weights, hex.
+        stamp: `_stamp` of that file before it was read.
+        seed: Of random weights; None for its own.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        weights: Weights,
+        device: torch.device,
+        found: tuple[Encoder, Mapping[str, Any], Mapping[str, Any] | None],
+        *,
+        hash: str = "",
+        stamp: tuple[int, ...] = (),
+        seed: int | None = None,
+    ) -> None:
+        encoder, header, self._saved = found
+        self.run, self._stamp = run, stamp
+        super().__init__(run.name, encoder, header, device, weights=weights, hash=hash, seed=seed)
+
+    @cached_property
+    def config(self) -> Config | None:  # type: ignore[override]
+        """None for an imported encoder."""
+        content = self.run.read()
+        return None if content["state"] == IMPORTED else Config.from_dict(content["config"])
+
+    @cached_property
+    def whole(self) -> Method:
+        """The run's whole method.
+
+        Raises:
+            ValueError: If it was imported, or only the encoder was kept of it.
+        """
+        if self.config is None:
+            raise ValueError(
+                f"expected a run that was pretrained here, found {self.run.name}, an imported encoder, which has "
+                f"neither views nor a decoder; type: probekit heatmap {quote(self.run.argument)}"
+            )
+        shape = {"channels": self.header["spec"]["channels"], "classes": len(self.header["classes"])}
+        if self.seed is not None:
+            return build_method(replace(self.config, seed=self.seed), **shape).to(self.device).eval()
+        saved = self._saved or load_checkpoint(self._checkpoint, CPU)["method"]
+        method = build_method(self.config, **shape)
+        method.load_state_dict(saved)
+        return method.to(self.device).eval()
 
     @property
-    def decodes(self) -> bool:
-        """Whether the run has a decoder."""
-        like = torch.zeros(1, self.header["spec"]["channels"], *self.header["image_size"], device=self.device)
-        return self.reconstruct(like) is not None
+    def method(self) -> Method | None:  # type: ignore[override]
+        """`whole`, or None where only the encoder was kept."""
+        return self.whole if self.config is not None and self._checkpoint.exists() else None
+
+    @property
+    def after(self) -> str:
+        """How far the run was: "epoch 3 of 45, interrupted"."""
+        return how_far(self.run.read(), self.header["epoch"])
+
+    def random(self, seed: int) -> "OpenedRun":
+        """As of any encoder; a branch that pools is as random."""
+        return OpenedRun(self.run, self.weights, self.device, (self._untrained(seed), self.header, None), seed=seed)
+
+    def embed(self, info: DatasetInfo, split: str) -> NDArray[np.float32]:
+        """The embeddings `[N, D]` of a split, a memory map; computed only if the run folder does not hold them yet."""
+        own = {"encoder": self.hash, "pooling": self.weights.pool or self.header["spec"]["pooling"]}
+        if self.seed is not None:  # another torch may draw other weights
+            own = {"untrained": self.header["spec"], "seed": self.seed, "torch": torch.__version__}
+            if self.weights.pool:
+                branches = self.run.read()["config"].get("branches", {})
+                own |= {"pooling": self.weights.pool, "branches": branches}
+        depends = {"max_size": self.header["max_size"], "device": self.device.type, "format": FORMAT}
+        depends |= {"data": info.content_hash, "split": split}
+        return kept(self.run.path, split, own | depends, lambda: self._embed(info, split), info.splits[split].n)
 
     def dataset(self, named: Path | None) -> tuple[DatasetInfo, list[str]]:
         """The named dataset file, or the run's own, verified, and what to know of its embeddings, a line each."""
@@ -185,18 +244,13 @@ class Opened:
         return info, [f"note: {self.run.name} was trained on {trained['path']}, and is probed on {info.path}", *notes]
 
     def refuse_replaced(self, info: DatasetInfo) -> None:
-        """Refuses what was measured while others took the place of the weights or the data: it belongs to neither.
-
-        Raises:
-            ValueError: Naming which.
-        """
-        refuse_changed(info)
+        """The file of weights counts, too."""
+        super().refuse_replaced(info)
         path = self.weights.file(self.run.path)
         if _stamp(path) != self._stamp:
             raise ValueError(f"expected {path} as it was, found it replaced while it was read; measure again")
 
     def _branches(self) -> Sequence[Branch]:
-        """The branches beside the encoder that is kept."""
         if self.config is None:
             return ()
         if self.weights.only_encoder:
@@ -209,7 +263,7 @@ class Opened:
         return self.run.checkpoints / f"{self.weights.checkpoint}.pt"
 
 
-def open_encoder(run: Run, weights: Weights, device: torch.device) -> Opened:
+def open_encoder(run: Run, weights: Weights, device: torch.device) -> OpenedRun:
     """Opens the encoder of a run.
 
     Raises:
@@ -220,11 +274,10 @@ def open_encoder(run: Run, weights: Weights, device: torch.device) -> Opened:
     if path.suffix == ".pt" and path.exists():
         saved = load_checkpoint(path, CPU)
         encoder, header = encoder_of(saved, path)
-        own = saved["method"]
+        found = (encoder, header, saved["method"])
     else:
-        encoder, header = load_encoder(run.path, weights.checkpoint)
-        own = None
-    return Opened(run, weights, device, header, encoder=encoder, hash=digest, stamp=stamp, saved=own)
+        found = (*load_encoder(run.path, weights.checkpoint), None)
+    return OpenedRun(run, weights, device, found, hash=digest, stamp=stamp)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

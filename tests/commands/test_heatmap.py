@@ -30,7 +30,7 @@ from probekit.heatmaps.score import SCORES
 from probekit.output.png import save_png
 from probekit.probe.protocol import Part, fit_label
 from probekit.registry import LOOKS
-from probekit.restore.opened import Opened
+from probekit.restore.opened import OpenedRun
 from probekit.weights import Weights
 from tests.datasets import edited, noise_npz
 
@@ -78,7 +78,7 @@ def at_home(
     monkeypatch.chdir(home)
     if not request.node.get_closest_marker("pictures"):
 
-        def draw_run(opened: Opened, path: Path | None, **options: Any) -> tuple[Path, bool]:
+        def draw_run(opened: OpenedRun, path: Path | None, **options: Any) -> tuple[Path, bool]:
             return save_png(Figure(), opened.run.figures / "views.png", dpi=50), True
 
         monkeypatch.setattr(command, "draw_gallery", lambda *args: save_png(Figure(), args[-1], dpi=50))

@@ -25,7 +25,7 @@ from probekit.models.extract import BATCH_SIZE, extract
 from probekit.registry import POOLS
 from probekit.report.shapes import HEATMAP, PROBE, mismatch
 from probekit.restore.build import build_method
-from probekit.restore.opened import Opened, open_encoder
+from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.run import Run
 from probekit.weights import Weights
 from tests.datasets import edited
@@ -87,7 +87,7 @@ def images(home: Path) -> torch.Tensor:
     return found
 
 
-def opened(home: Path, run: str, pool: str | None = None) -> Opened:
+def opened(home: Path, run: str, pool: str | None = None) -> OpenedRun:
     return open_encoder(Run(home / "runs" / run), Weights(pool=pool), CPU)
 
 

@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from probekit.commands.adopt import build_outside
 from probekit.models import Encoder, save_encoder
 from probekit.models.checkpoint import Checkpoint, read_checkpoint, unwrapped
 from probekit.models.normalise import IMAGENET
+from probekit.models.outside import make_outside
 from probekit.models.weights import Match, _reshaped, default_normalise, load_weights
+from probekit.restore.outside import around
 from tests.datasets import ABOUT
 
 pytest.importorskip("timm")
@@ -405,7 +406,7 @@ def test_what_has_no_weights_takes_none(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "weightless.py").write_text("from torch import nn\ndef pool():\n    return nn.AvgPool2d(4)\n")
     torch.save(state(encoder()), tmp_path / "weights.pt")
-    pooled = build_outside("py:weightless:pool", torch.rand(2, 3, 16, 16), None)
+    pooled = around(make_outside("py:weightless:pool"), "py:weightless:pool", torch.rand(2, 3, 16, 16), None)
     with pytest.raises(ValueError, match="expected an encoder with weights, found none in py:weightless:pool"):
         load(tmp_path / "weights.pt", pooled)
 

@@ -1,0 +1,204 @@
+"""Encoders that were trained elsewhere: from timm, from a module of the user's own, or a plain U-Net."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from probekit.config import CHOICES
+from probekit.data.split import check_depth
+from probekit.models.backbones import untagged
+from probekit.models.checkpoint import Checkpoint, read_checkpoint
+from probekit.models.encoder import Encoder, Features, check_takes
+from probekit.models.normalise import described, normalisation
+from probekit.models.outside import code_of, make_outside
+from probekit.models.untrained import make_plain
+from probekit.models.weights import Match, default_normalise, load_weights
+from probekit.restore.model_settings import check_pooling, full_settings, has_small_stem, typed_settings
+from probekit.restore.opened import RANDOM
+from probekit.visible import first_line
+
+CLOSE = 1e-4  # relative; how near an embedding is to the mean of its map if it is that mean
+
+
+@dataclass(frozen=True)
+class Outside:
+    """An encoder from elsewhere, as it is asked for.
+
+    Attributes:
+        encoder: "timm:NAME", "py:MODULE:FUNCTION" or "unet".
+        weights: A checkpoint of any project, FILE or FILE:KEY; None is random weights, or those a module comes with.
+        normalise: A name in `CHOICES["model.normalise"]`.
+        seed: Of random weights.
+        allow_missing: Whether what the file lacks may stay random.
+        settings: More of the model, "model.NAME=VALUE" each.
+    """
+
+    encoder: str
+    weights: Path | None = None
+    normalise: str = "auto"
+    seed: int = 0
+    allow_missing: bool = False
+    settings: Sequence[str] = ()
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it has random weights: those of a user's own module are what it comes with."""
+        return self.weights is None and not self.encoder.startswith("py:")
+
+
+@dataclass(frozen=True)
+class Made:
+    """An encoder that was made, and what is to be said of it.
+
+    Attributes:
+        encoder: In the mode that it was made in, on the CPU.
+        match: How a file's weights fit; None without a file.
+        method: What it is called: its name, and what of it is random.
+        lines: For the reader.
+    """
+
+    encoder: Encoder
+    match: Match | None
+    method: str
+    lines: Sequence[str]
+
+
+def make_encoder(asked: Outside, images: Tensor) -> Made:
+    """Makes an encoder that takes images of this shape.
+
+    Args:
+        asked: Which.
+        images: Some, `[B, C, H, W]` in [0, 1], at the size that it is to take.
+
+    Raises:
+        ValueError: If it cannot be made, does not take them, or the weights do not fit.
+    """
+    _check(asked)
+    typed = typed_settings(asked.settings, asked.encoder)
+    if asked.normalise != "auto" and "normalise" in typed:
+        raise ValueError("expected --normalise or --set model.normalise, found both; leave one out")
+    weights = None if asked.weights is None else read_checkpoint(asked.weights)
+    encoder = _build(asked, typed, weights, images)
+    lines = []
+    if encoder.spec.get("stem") == "small" and "stem" not in typed:
+        lines.append(f"model.stem=small, as the first convolution of {asked.weights} is 3x3: no stride, no max-pooling")
+    match = None
+    if weights is not None:
+        check_pooling(weights, encoder)
+        match = load_weights(encoder, weights, allow_missing=asked.allow_missing)
+        check_takes(encoder, (images.shape[2], images.shape[3]))
+    lines += match.lines() if match else [_no_file(asked)]
+    normalised = described(encoder.spec.get("normalise"))
+    lines.append(f"normalisation: {normalised}; {encoder.dim} features, {encoder.stride} px a cell")
+    mark = RANDOM if asked.is_random else match.mark if match else ""
+    return Made(encoder, match, f"{asked.encoder} ({mark})" if mark else asked.encoder, lines)
+
+
+def _check(asked: Outside) -> None:
+    """Refuses what no file and no images could satisfy."""
+    if asked.normalise not in CHOICES["model.normalise"]:
+        known = ", ".join(CHOICES["model.normalise"])
+        raise ValueError(f"expected --normalise one of {known}, found {asked.normalise!r}")
+    if asked.weights is None and (plain := untagged(asked.encoder)) != asked.encoder:
+        raise ValueError(
+            f"expected --weights with {asked.encoder}, whose tag names pretrained weights (nothing is downloaded), "
+            f"found none; type: --encoder {plain} for random ones"
+        )
+    if asked.weights is None and asked.allow_missing:
+        raise ValueError("expected --weights with --allow-missing, found none; type: --weights FILE, or leave it out")
+
+
+def _build(asked: Outside, typed: Mapping[str, Any], checkpoint: Checkpoint | None, images: Tensor) -> Encoder:
+    backbone, name = asked.encoder, typed.get("normalise", asked.normalise)
+    channels, size = images.shape[1], (images.shape[2], images.shape[3])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(asked.seed)
+        if backbone.startswith("py:"):
+            return around(make_outside(backbone), backbone, images, normalisation(name, backbone, channels))
+        if backbone != "unet" and not backbone.startswith("timm:"):
+            raise ValueError(f"expected --encoder timm:NAME, py:MODULE:FUNCTION or unet, found {backbone!r}")
+        if name == "auto":
+            name = default_normalise(checkpoint, backbone)
+        model = full_settings(typed, backbone, checkpoint)
+        check_depth(model.get("depth", 0), size)
+        normalise = normalisation(name, backbone, channels)
+        spec: dict[str, Any] = {"channels": channels, "backbone": backbone, **model, "normalise": normalise}
+        encoder = Encoder(**spec)
+        if checkpoint is not None and "stem" not in typed and has_small_stem(checkpoint, encoder):
+            encoder = Encoder(**{**spec, "stem": "small"})
+        if asked.is_random:
+            make_plain(encoder)
+        if backbone != "unet":
+            check_takes(encoder, size)
+        return encoder
+
+
+def around(module: nn.Module, name: str, images: Tensor, normalise: dict[str, list[float]] | None) -> Encoder:
+    """An encoder around a user's own module, with the weights that it has.
+
+    Args:
+        module: Gives `Features`, a map `[B, D, h, w]` or an embedding `[B, D]`.
+        name: What it is called, "py:MODULE:FUNCTION" where it can be made again.
+        images: Some, `[B, C, H, W]` in [0, 1], to see what the module makes of them.
+        normalise: See `Encoder`.
+
+    Raises:
+        ValueError: If the module fails on the images, or gives something else than it should.
+    """
+    module.eval()
+    try:
+        with torch.no_grad():
+            out, again = module(images), module(images)
+    except (Exception, SystemExit) as error:
+        found = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"{name} fails on images {list(images.shape)} in [0, 1]: {found}") from error
+    pooling, dim, cells = _shape(name, out, len(images))
+    first, second = (found.pooled if isinstance(found, Features) else found for found in (out, again))
+    same = first.shape == second.shape
+    if not same or not torch.allclose(first.float(), second.float(), rtol=CLOSE, atol=CLOSE, equal_nan=True):
+        raise ValueError(
+            f"expected the same features of the same images from {name}, found others when it was asked again; "
+            "is something random left on in eval mode?"
+        )
+    if not second.isfinite().all():
+        raise ValueError(f"expected finite features from {name}, found nan or inf for images {list(images.shape)}")
+    stride = math.ceil(images.shape[2] / cells) if cells else 1
+    return Encoder(
+        channels=images.shape[1],
+        pooling=pooling,
+        backbone=name,
+        normalise=normalise,
+        shape=(dim, stride),
+        code=code_of(name) if name.startswith("py:") else "",
+        module=module,
+    )
+
+
+def _shape(name: str, out: Any, n: int) -> tuple[str, int, int]:
+    """How a module's output is pooled, its features, and the rows of cells of its map, 0 without one."""
+    whole = isinstance(out, Features) and all(isinstance(part, Tensor) for part in (out.map, out.pooled))
+    for part in (out.map, out.pooled) if whole else (out,) if isinstance(out, Tensor) else ():
+        if part.is_complex() or part.is_meta or part.layout != torch.strided:
+            found = f"{part.dtype} on {part.device}, {part.layout}"
+            raise ValueError(f"expected real numbers of features from {name}, found {found}")
+        if not part.numel():
+            raise ValueError(f"expected features of one dimension or more from {name}, found {list(part.shape)}")
+    if whole and out.map.ndim == 4 and out.pooled.ndim == 2 and len(out.pooled) == n:
+        mean = out.map.float().mean((2, 3))
+        plain = mean.shape == out.pooled.shape and torch.allclose(mean, out.pooled.float(), rtol=CLOSE, atol=CLOSE)
+        return "gap" if plain else "own", out.pooled.shape[1], out.map.shape[2]
+    if isinstance(out, Tensor) and len(out) == n and out.ndim in (2, 4):
+        return ("gap", out.shape[1], out.shape[2]) if out.ndim == 4 else ("own", out.shape[1], 0)
+    found = f"a tensor {list(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+    raise ValueError(f"expected Features, a map [B, D, h, w] or an embedding [B, D] from {name}, found {found}")
+
+
+def _no_file(asked: Outside) -> str:
+    if asked.encoder.startswith("py:"):
+        return f"weights: those that {asked.encoder} comes with"
+    return f"weights: random, of seed {asked.seed}; --weights FILE reads others (nothing is downloaded)"

@@ -1,0 +1,85 @@
+"""`probekit.load`: runs, encoders of timm, the user's own modules. Alone: pytest tests/restore/test_load.py."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import probekit
+from probekit.h5 import read_info, read_split
+from tests.commands.typed import typed
+from tests.datasets import small_shapes
+
+
+class Tiny(nn.Module):
+    """A map whose embedding is its mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 6, 4, stride=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x).relu()  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "d.h5"
+    small_shapes(path, n=12, n_test=6, size=16)
+    return path
+
+
+def test_a_module_is_embedded_as_it_is_and_random_ones_are_others(data: Path) -> None:
+    module, info = Tiny(), read_info(data)
+    opened = probekit.load(module, channels=1, size=16, normalise="none", device="cpu")
+    images = torch.from_numpy(read_split(data, "test").images)[:, None].float() / 255
+    with torch.no_grad():
+        maps = module(images)
+    np.testing.assert_allclose(opened.embed(info, "test"), maps.mean((2, 3)), rtol=1e-5)
+    torch.testing.assert_close(opened.maps(read_split(data, "test").images), maps)
+    assert (opened.row, opened.encoder.dim, opened.encoder.stride) == ("Tiny last", 6, 4)
+    first, again, other = (opened.random(seed).embed(info, "test") for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0.01
+    assert np.abs(first - opened.embed(info, "test")).max() > 0.01
+    assert torch.equal(module.layer.weight, opened.encoder.backbone.module.layer.weight), "it is the user's own"
+    largest = probekit.load(module, channels=1, size=16, normalise="none", pool="max", device="cpu")
+    np.testing.assert_allclose(largest.embed(info, "test"), maps.amax((2, 3)), rtol=1e-5)
+    assert np.isfinite(largest.random(0).embed(info, "test")).all()
+
+
+def test_an_encoder_of_timm_and_its_file_give_timms_features(data: Path, tmp_path: Path) -> None:
+    import timm
+
+    torch.manual_seed(3)
+    theirs: Any = timm.create_model("test_resnet", in_chans=1, num_classes=0).eval()
+    torch.save(theirs.state_dict(), tmp_path / "w.pth")
+    named = {"channels": 1, "size": 32, "normalise": "none", "device": "cpu"}
+    opened = probekit.load("timm:test_resnet", weights=tmp_path / "w.pth", **named)
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
+    with torch.no_grad():
+        features = theirs.forward_features(torch.from_numpy(images)[:, None].float() / 255)
+    torch.testing.assert_close(opened.maps(images), features, rtol=1e-4, atol=1e-5)
+    assert len(opened.hash) == 64
+    assert probekit.load("timm:test_resnet", **named).row == "timm:test_resnet (random weights) last"
+
+
+def test_a_run_is_opened_as_the_commands_do(data: Path, tmp_path: Path) -> None:
+    words = ("--epochs", "1", "--batch-size", "6", "--set", "model.width=2", "--name", "a")
+    assert typed("pretrain", "simclr", "--data", str(data), *words, cwd=tmp_path).returncode == 0
+    opened = probekit.load("a", runs=tmp_path / "runs", device="cpu")
+    assert typed("export-embeddings", "a", cwd=tmp_path).returncode == 0
+    with np.load(tmp_path / "runs/a/embeddings-last.npz") as file:
+        np.testing.assert_array_equal(opened.embed(read_info(data), "test"), file["test/embeddings"])
+    with pytest.raises(ValueError, match="unknown run 'b'; known: a"):
+        probekit.load("b", runs=tmp_path / "runs")
+
+
+def test_importing_probekit_leaves_torch_alone() -> None:
+    check = "import sys, probekit; assert 'torch' not in sys.modules; probekit.load; assert 'torch' in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True)
