@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from benchmarks.noise import step_on_noise
 from benchmarks.probe import features, ours
 from benchmarks.report import RESULTS, interleaved, spread, write
 from benchmarks.step import synchronised
@@ -22,7 +23,6 @@ from generators import GENERATORS
 from probekit.config import resolve
 from probekit.device import choose_device, with_precision
 from probekit.registry import METHODS, get
-from probekit.train.timing import step_on_noise
 from probekit.views.recipes import VIEWS, make_views
 
 CALL = 1024  # samples in a call of a generator

@@ -2,7 +2,7 @@
 
     python -m benchmarks.predictions [--precision bf16] [--batches 16,64,256]
 
-Needs no GPU. `probekit bench step METHOD --json` has the same numbers, beside what it measures.
+Needs no GPU. `probekit pretrain METHOD --dry-run --json` has the same numbers, beside what it measures.
 """
 
 import argparse

@@ -3,11 +3,37 @@
 import inspect
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from probekit.files import read_toml
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is typed of a run.
+
+    Attributes:
+        method: A name in `METHODS`.
+        preset: A preset's name, or None for the device's default.
+        seed: Of initialisation, order, views and dropout.
+        config_file: Settings, TOML.
+        overrides: More settings, "a.b=value".
+        options: More settings, typed.
+        branches: Names in `BRANCHES`, attached in this order.
+        device: "auto", "cpu" or "cuda[:i]".
+    """
+
+    method: str
+    preset: str | None = None
+    seed: int = 0
+    config_file: Path | None = None
+    overrides: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    branches: Sequence[str] = ()
+    device: str = "auto"
 
 
 def presets() -> dict[str, str]:

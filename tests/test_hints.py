@@ -103,7 +103,7 @@ def all_hints() -> list[Any]:
 
 @cache
 def leaves() -> dict[str, Any]:
-    """Every command by its words: "gen", "bench step"."""
+    """Every command by its words: "gen", "import"."""
 
     def walk(command: Any, words: Sequence[str]) -> Iterator[tuple[str, Any]]:
         if not hasattr(command, "commands"):

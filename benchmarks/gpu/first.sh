@@ -51,10 +51,10 @@ pretrained() { # NAME ARGUMENTS...: two short epochs
     shift
     part "pretrain-$name" 90 "$PYTHON" -m probekit pretrain "$@" --data data/g.h5 --preset quick --epochs 2 --name "$name"
 }
-bench() { # NAME LIMIT ARGUMENTS...
+bench() { # NAME LIMIT ARGUMENTS...: a step, measured and predicted
     local name=$1 limit=$2
     shift 2
-    part "bench-$name" "$limit" "$PYTHON" -m probekit bench step "$@" --preset paper --precision bf16 --json
+    part "bench-$name" "$limit" "$PYTHON" -m probekit pretrain "$@" --preset paper --precision bf16 --dry-run --json
     sed -n '/^{/,/^}/p' "bench-$name.txt" | "$PYTHON" -c \
         'import json, sys; print(json.dumps({"name": sys.argv[1]} | json.load(sys.stdin)))' "$name" >> "$OUT/bench.jsonl" 2> /dev/null
 }
@@ -66,6 +66,7 @@ gpu_tests regions tests/train/test_regions.py on_a_gpu &
 gpu_tests failed tests/train/test_step.py after_a_failed &
 gpu_tests compiled tests/train/test_compiled.py on_a_gpu &
 part gen 60 "$PYTHON" -m probekit gen rect-tri --n 2000 --n-test 200 --out data/g.h5
+part colour 60 "$PYTHON" -m benchmarks.noise data/colour.h5 --n 256 --size 224
 wait
 
 # 4 to 6, four at a time: streamed images beside a recording, every base method, XCorr's companions.
@@ -86,12 +87,12 @@ pretrained compiled conrec --set train.compile=encoder &
 wait
 
 # 7: alone on the GPU; first without torch.compile, whose compiling may take long.
-bench conrec-16-eager 60 conrec --batch-size 16 --set train.compile=off
-bench simclr-16-eager 45 simclr --batch-size 16 --set train.compile=off
-bench conrec-16 120 conrec --batch-size 16
-bench moco-v2-64-colour-eager 60 moco-v2 --batch-size 64 --channels 3 --size 224 --set train.compile=off
-bench moco-v2-64-colour 120 moco-v2 --batch-size 64 --channels 3 --size 224
-bench simclr-16 100 simclr --batch-size 16
+bench conrec-16-eager 60 conrec --data data/g.h5 --batch-size 16 --set train.compile=off
+bench simclr-16-eager 45 simclr --data data/g.h5 --batch-size 16 --set train.compile=off
+bench conrec-16 120 conrec --data data/g.h5 --batch-size 16
+bench moco-v2-64-colour-eager 60 moco-v2 --data data/colour.h5 --batch-size 64 --set train.compile=off
+bench moco-v2-64-colour 120 moco-v2 --data data/colour.h5 --batch-size 64
+bench simclr-16 100 simclr --data data/g.h5 --batch-size 16
 
 # 8: where a replay's time goes.
 part kernels 75 "$PYTHON" -m benchmarks.gpu.kernels

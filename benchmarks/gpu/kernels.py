@@ -6,10 +6,10 @@ python -m benchmarks.gpu.kernels
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.noise import step_on_noise
 from probekit.config import resolve
 from probekit.device import choose_device
 from probekit.registry import METHODS, get
-from probekit.train.timing import step_on_noise
 
 WARM, STEPS = 8, 5
 

@@ -25,9 +25,9 @@ def table(folder: Path) -> list[str]:
 
 
 def _row(row: dict[str, Any]) -> str:
-    here, measured = row["floors"][0], row["measured_ms"]
+    here, measured = row["machines"][0], row["measured"]["ms"]
     predicted = here["predicted_ms"]
-    return f"| {row['name']} | {predicted:.2f} | {measured:.2f} | {measured / predicted:.2f} | {here['ms']:.2f} |"
+    return f"| {row['name']} | {predicted:.2f} | {measured:.2f} | {measured / predicted:.2f} | {here['floor_ms']:.2f} |"
 
 
 if __name__ == "__main__":

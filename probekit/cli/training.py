@@ -1,4 +1,4 @@
-"""`pretrain`, `sweep`, `bench`: runs."""
+"""`pretrain`, `sweep`: runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +20,7 @@ from probekit.cli.app import (
     finite,
 )
 from probekit.output.console import console, errors, print_json
+from probekit.settings import Asked
 
 
 @app.command()
@@ -53,9 +54,13 @@ def pretrain(
         bool,
         typer.Option("--fail-on-collapse", help="Stop when the embeddings or projections of all images are alike."),
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train nothing; say what would run, and what it takes here and elsewhere.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print one JSON object.")] = False,
 ) -> None:
     """Pretrain a method on a dataset file."""
-    from probekit.commands.pretrain import run_pretrain, run_resume
+    from probekit.commands.pretrain import run_dry, run_pretrain
 
     typed = {
         "train.epochs": epochs,
@@ -67,37 +72,47 @@ def pretrain(
         "model.allow_missing": allow_missing or None,
     }
     given = {key: value for key, value in typed.items() if value is not None}
+    asked = Asked(method or "conrec", preset, seed, config, settings, given, branch, device)
+    out = errors if as_json else console
+    if as_json and not dry_run:
+        raise ValueError("expected --dry-run with --json, found none; leave --json out, or type: --dry-run --json")
     if resume:
-        fixed = [k for k in given if k != "train.epochs"] + settings + [f"--branch {name}" for name in branch]
-        options = {"--config": config, "--preset": preset, "--overwrite": overwrite, "--seed": seed}
-        fixed += [text for text, value in options.items() if value]
-        run_resume(
-            name,
-            method=method,
+        refused = {"--overwrite": overwrite, "--dry-run": dry_run}
+        _resume(asked, method, name, data, fail_on_collapse, [text for text, on in refused.items() if on])
+    elif dry_run:
+        result = run_dry(asked, data=data, runs=RUNS, name=name, overwrite=overwrite, data_folder=DATA, console=out)
+        if as_json:
+            print_json(result)
+    else:
+        run_pretrain(
+            asked,
             data=data,
-            epochs=epochs,
-            device=device,
-            refused=fixed,
-            fail_on_collapse=fail_on_collapse,
             runs=RUNS,
+            name=name,
+            overwrite=overwrite,
+            fail_on_collapse=fail_on_collapse,
+            data_folder=DATA,
             console=console,
         )
-        return
-    run_pretrain(
-        method or "conrec",
+
+
+def _resume(
+    asked: Asked, method: str | None, name: str | None, data: Path | None, fail_on_collapse: bool, refused: list[str]
+) -> None:
+    from probekit.commands.pretrain import run_resume
+
+    refused += [key for key in asked.options if key != "train.epochs"]
+    refused += [*asked.overrides, *(f"--branch {name}" for name in asked.branches)]
+    others = {"--config": asked.config_file, "--preset": asked.preset, "--seed": asked.seed}
+    run_resume(
+        name,
+        method=method,
         data=data,
-        runs=RUNS,
-        name=name,
-        preset=preset,
-        seed=seed,
-        config_file=config,
-        overrides=settings,
-        options=given,
-        branches=branch,
-        device=device,
-        overwrite=overwrite,
+        epochs=asked.options.get("train.epochs"),
+        device=asked.device,
+        refused=refused + [text for text, value in others.items() if value],
         fail_on_collapse=fail_on_collapse,
-        data_folder=DATA,
+        runs=RUNS,
         console=console,
     )
 
@@ -153,39 +168,3 @@ def sweep(
         print_json(result)
     if problem:
         raise ValueError(problem)
-
-
-bench = typer.Typer(help="What things cost here.", no_args_is_help=True)
-app.add_typer(bench, name="bench")
-
-
-@bench.command()
-def step(
-    method: Annotated[str, typer.Argument(help="A method (`probekit list`).")] = "conrec",
-    preset: Annotated[str | None, typer.Option(help="paper or quick; default: paper on a GPU, else quick.")] = None,
-    size: Annotated[int, typer.Option(min=8, help="Pixels a side of the images.")] = 128,
-    channels: Annotated[int, typer.Option(help="Channels of the images, 1 or 3.")] = 1,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step, of two views or more each.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto.")] = None,
-    settings: Set = (),  # type: ignore[assignment]
-    device: Device = "auto",
-    explain: Annotated[bool, typer.Option("--explain", help="Only predict: FLOPs, bytes and the floor.")] = False,
-    as_json: Json = False,
-) -> None:
-    """A training step: what it costs at least, here and on known machines, and what it takes here."""
-    from probekit.commands.bench import run_bench_step
-
-    typed = {"train.batch_size": batch_size, "train.precision": precision}
-    result = run_bench_step(
-        method,
-        preset=preset,
-        options={key: value for key, value in typed.items() if value is not None},
-        overrides=settings,
-        size=size,
-        channels=channels,
-        device=device,
-        explain=explain,
-        console=errors if as_json else console,
-    )
-    if as_json:
-        print_json(result)

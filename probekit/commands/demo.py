@@ -16,6 +16,7 @@ from probekit.commands.probe_options import ProbeOptions
 from probekit.commands.report import run_report
 from probekit.data.importers import Choices, Options
 from probekit.run import Run
+from probekit.settings import Asked
 from probekit.weights import LAST
 
 # Preset quick takes some 20 minutes on two cores without AVX-512. Cheaper views, smaller batches and fewer passes end
@@ -143,16 +144,10 @@ def _pretrain(method: str, file: Path, run: Run, slow: Sequence[str], *, overwri
             f"for preset quick as it is type: probekit pretrain {method} --data {file}"
         )
     return run_pretrain(
-        method,
+        Asked(method, preset="quick", overrides=shorter),
         data=file,
         runs=runs,
         name=run.name,
-        preset="quick",
-        seed=0,
-        config_file=None,
-        overrides=shorter,
-        options={},
-        device="auto",
         overwrite=True,
         data_folder=file.parent,
         console=console,

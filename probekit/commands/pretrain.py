@@ -1,6 +1,6 @@
-"""`probekit pretrain`: starts or resumes a run and says how to go on."""
+"""`probekit pretrain`: starts or resumes a run and says how to go on, or says what it would cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -8,10 +8,11 @@ from typing import Any
 from rich.console import Console
 
 from probekit.commands.hints import after_pretraining
-from probekit.commands.locate import dataset_or_default
+from probekit.commands.locate import dataset_or_default, newest_dataset
 from probekit.h5 import read_info
 from probekit.registry import BRANCHES, METHODS, nearest
 from probekit.run import IMPORTED, Run, check_name, open_run
+from probekit.settings import Asked
 
 
 class StoppedError(ValueError):
@@ -19,18 +20,11 @@ class StoppedError(ValueError):
 
 
 def run_pretrain(
-    method: str,
+    asked: Asked,
     *,
     data: Path | None,
     runs: Path,
     name: str | None,
-    preset: str | None,
-    seed: int,
-    config_file: Path | None,
-    overrides: Sequence[str],
-    options: Mapping[str, Any],
-    branches: Sequence[str] = (),
-    device: str,
     overwrite: bool,
     fail_on_collapse: bool = False,
     data_folder: Path,
@@ -41,36 +35,61 @@ def run_pretrain(
     Raises:
         StoppedError: If a signal stopped the run.
     """
-    for branch in branches:
-        if branch not in BRANCHES:
-            raise ValueError(nearest("branch", branch, BRANCHES))
-    if method not in METHODS:
-        raise ValueError(nearest("method", method, METHODS))
-    if overwrite and name is None:
-        raise ValueError("expected --name with --overwrite: without one every run gets a folder of its own")
-    if name is not None:
-        check_name(name, runs)
+    _check(asked, runs, name, overwrite)
     chosen = dataset_or_default(data, data_folder, runs, console)
     from probekit.train.pretrain import pretrain
 
     run, finished = pretrain(
-        method,
+        asked,
         data=chosen,
         runs=runs,
         name=name,
-        preset=preset,
-        seed=seed,
-        config_file=config_file,
-        overrides=overrides,
-        options=options,
-        branches=branches,
-        device=device,
         overwrite=overwrite,
         fail_on_collapse=fail_on_collapse,
         console=console,
     )
     _report(run, finished, console)
     return run
+
+
+def run_dry(
+    asked: Asked,
+    *,
+    data: Path | None,
+    runs: Path,
+    name: str | None,
+    overwrite: bool,
+    data_folder: Path,
+    console: Console,
+) -> dict[str, Any]:
+    """Says what `run_pretrain` would train and what that costs; nothing is written.
+
+    Returns:
+        As `probekit.train.dry_run.dry_run`.
+
+    Raises:
+        ValueError: If the run would be refused, or no dataset file is named and there is none.
+    """
+    _check(asked, runs, name, overwrite)
+    if data is None and newest_dataset(data_folder) is None:
+        raise ValueError(f"expected a dataset file in {data_folder}, found none; type: probekit gen rect-tri")
+    chosen = dataset_or_default(data, data_folder, runs, console)
+    from probekit.train.dry_run import dry_run
+
+    return dry_run(asked, chosen, console)
+
+
+def _check(asked: Asked, runs: Path, name: str | None, overwrite: bool) -> None:
+    """Refuses names that there are not, before anything is loaded."""
+    for branch in asked.branches:
+        if branch not in BRANCHES:
+            raise ValueError(nearest("branch", branch, BRANCHES))
+    if asked.method not in METHODS:
+        raise ValueError(nearest("method", asked.method, METHODS))
+    if overwrite and name is None:
+        raise ValueError("expected --name with --overwrite: without one every run gets a folder of its own")
+    if name is not None:
+        check_name(name, runs)
 
 
 def run_resume(

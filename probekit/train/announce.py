@@ -1,7 +1,6 @@
 """What a run says of itself before its first step."""
 
 import math
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -11,14 +10,17 @@ from probekit.config import Config
 from probekit.data.split import DeviceSplit, shrunk
 from probekit.device import describe_device, has_bf16
 from probekit.train.optim import scaled_rate
+from probekit.train.plan import Planned
 from probekit.train.predict import bf16_hint
 
 
-def announce(config: Config, chosen: str, data: Path, device: torch.device, console: Console) -> None:
-    """What is trained on what, how its learning rate is scaled, and that a device emulates bfloat16."""
+def announce(planned: Planned, console: Console) -> None:
+    """What is trained on what and how, what was fitted to the images, and what the device cannot do well."""
+    config, device = planned.config, planned.device
+    chosen = "" if planned.asked.preset else f" (the default on a {'GPU' if device.type == 'cuda' else 'CPU'})"
     precision = config.train.precision
     settings = f"preset {config.preset}{chosen}, {precision}, {describe_device(device)}"
-    console.print(f"pretraining {' + '.join((config.method, *config.branches))} on {data}, {settings}")
+    console.print(f"pretraining {' + '.join((config.method, *config.branches))} on {planned.info.path}, {settings}")
     optimizer, batch = config.optimizer, config.train.batch_size
     if optimizer.scaling != "none":
         peak = scaled_rate(optimizer.lr, scaling=optimizer.scaling, batch_size=batch)
@@ -26,6 +28,11 @@ def announce(config: Config, chosen: str, data: Path, device: torch.device, cons
         console.print(f"learning rate {optimizer.lr:g} {rule} = {peak:g}, for batches of {batch} images")
     if precision == "bf16" and not has_bf16(device):
         console.print("warning: this device has no bfloat16 units and emulates them, slowly; type --precision fp32")
+    if "train.precision" not in planned.given:
+        announce_precision(config, planned.train, device, console)
+    for note in planned.notes:
+        console.print(note)
+    announce_streaming(planned.train, console)
 
 
 def announce_precision(config: Config, train: DeviceSplit, device: torch.device, console: Console) -> None:

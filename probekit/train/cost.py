@@ -1,9 +1,9 @@
 """What a training step asks of a machine, counted on tensors without values: launches, traffic and arithmetic."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -16,11 +16,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from probekit.config import Config
-from probekit.methods.base import Method
+from probekit.data.split import CPU
+from probekit.methods.base import Method, Step
 from probekit.restore.build import build_method
 from probekit.train.health import batch_health, projection_health
 from probekit.train.lars import Layerwise
-from probekit.train.step import build_step, clip_each
+from probekit.train.step import active_branches, build_step, clip_each, running_branches
 from probekit.views.recipes import RECIPES, Recipe, ViewMaker, Views, size_of
 
 # Of a step. The model: its convolutions and matrix products, and all else in its modules (normalisation, activations,
@@ -28,6 +29,7 @@ from probekit.views.recipes import RECIPES, Recipe, ViewMaker, Views, size_of
 MODEL = ("products", "modules")
 OURS = ("views", "losses", "health", "optimizer")
 PARTS = ("views", *MODEL, *OURS[1:])
+NOISE = 8  # numbers of an embedding that stands for any
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
@@ -162,7 +164,7 @@ def _launches(func: OpOverload, args: Any) -> int:
 
 @dataclass(frozen=True)
 class StepCost:
-    """The least of one step: forward, losses and backward, without views and the optimizer.
+    """One step: the least of forward, losses and backward, without views and the optimizer; and all of it.
 
     Attributes:
         flops: Of convolutions and matrix products; a multiplication and an addition are two.
@@ -170,6 +172,8 @@ class StepCost:
         operators: Launches on a GPU, about, one kernel at a time.
         parameters: Trained ones.
         parts: All of the step, by the names in `PARTS`.
+        memory: Bytes that it holds at once: "weights" (with buffers), "gradients", the "optimizer"'s state, and
+            "activations", what backward reads again.
     """
 
     flops: int
@@ -177,10 +181,11 @@ class StepCost:
     operators: int
     parameters: int
     parts: dict[str, Counted]
+    memory: dict[str, int] = field(default_factory=dict)
 
 
-def step_cost(config: Config, *, channels: int, size: tuple[int, int]) -> StepCost:
-    """Counts one step of a method, without branches; nothing is computed, the tensors have shapes only.
+def step_cost(config: Config, *, channels: int, size: tuple[int, int], classes: int = 2) -> StepCost:
+    """Counts one step of a method with its branches; nothing is computed, the tensors have shapes only.
 
     Views are counted as a GPU makes them: all of each operation, where a CPU computes the chosen ones. The fused
     optimizers cannot be traced everywhere: what they read and write follows from their state.
@@ -189,29 +194,97 @@ def step_cost(config: Config, *, channels: int, size: tuple[int, int]) -> StepCo
         config: The settings; precision "auto" counts as "fp32".
         channels: Of the images, 1 or 3.
         size: (h, w) of the views, and of the images.
+        classes: Of the dataset; for methods that need labels.
     """
-    batch, recipe = config.train.batch_size, config.views.recipe
+    batch, recipe = config.train.batch_size, RECIPES[config.views.recipe]
     with torch.device("meta"):  # where a backbone may read its own numbers, as it may not among fake tensors
-        method = build_method(config, channels=channels).train()
-        images = torch.empty(batch, channels, *size, dtype=torch.uint8)
+        method = build_method(config, channels=channels, classes=classes).train()
         stride = method.encoder.stride
-        maker = ViewMaker(RECIPES[recipe], images.shape[1:], size=size, stride=stride)
-    made = count(lambda: maker(images, maker.draw(batch, meta_generator())))
-    parts = dict.fromkeys(PARTS, Counted()) | {"views": made}
+    begin_branches(method, config.train.epochs, images=batch)
+    parts = dict.fromkeys(PARTS, Counted()) | {"views": _made(recipe, batch, channels, size, stride)}
     with FakeTensorMode(allow_non_fake_inputs=True):
         method.to_empty(device="cpu")
-        views = _empty_views(RECIPES[recipe], batch, channels, size, stride)
-        with sorted_by_part(parts):
+        views = _empty_views(recipe, batch, channels, size, stride)
+        kept: list[Tensor] = []
+        with sorted_by_part(parts), saved_for_backward(kept):
             with torch.autocast("cpu", torch.bfloat16, enabled=config.train.precision == "bf16"):
                 step = method.step(views)
-            step.loss.backward()  # type: ignore[no-untyped-call]
+                loss, more = _with_branches(method, step, views.inputs)
+            loss.backward()  # type: ignore[no-untyped-call]
         parts["health"] = count(
             lambda: batch_health(step.features.pooled, batch) | projection_health(step.projections, batch)
         )
         parts["optimizer"] = _update(config, method)
+    if more:
+        parts["views"] += _made(recipe.first, more, channels, size, stride)
     least = [parts[name] for name in (*MODEL, "losses")]
     flops, elements, launches = (sum(getattr(c, name) for c in least) for name in ("flops", "elements", "launches"))
-    return StepCost(flops, elements, launches, sum(p.numel() for p in method.parameters() if p.requires_grad), parts)
+    trained = [p for p in method.parameters() if p.requires_grad]
+    memory = _memory(config, [*method.parameters(), *method.buffers()], trained, kept)
+    return StepCost(flops, elements, launches, sum(p.numel() for p in trained), parts, memory)
+
+
+def begin_branches(method: Method, epochs: int, *, images: int, device: torch.device = CPU) -> None:
+    """Brings branches to an epoch in which they take part, with noise in place of the embeddings of so many images."""
+    noise = torch.rand(images, NOISE, generator=torch.Generator().manual_seed(0)).to(device)
+    for branch in active_branches(method):
+        for _ in range(epochs):
+            branch.begin_epoch(lambda: noise, None)
+            if not branch.resting:
+                break
+
+
+def _with_branches(method: Method, step: Step, x: Tensor) -> tuple[Tensor, int]:
+    """The loss of a step with those of the branches, and how many images these have encoded besides."""
+    loss, more, index = step.loss, 0, torch.zeros(x.shape[1], dtype=torch.int64)
+    for branch in running_branches(method):
+        companions = branch.companions(index, torch.Generator())
+        if companions is not None:
+            more += len(companions)
+            step.companions[branch.name] = method.encode(torch.empty(len(companions), *x.shape[2:]))
+        loss = loss + branch.weight * branch.loss(step)
+    return loss, more
+
+
+def _made(recipe: Recipe, batch: int, channels: int, size: tuple[int, int], stride: int) -> Counted:
+    """What the views of a batch take, on meta tensors."""
+    with torch.device("meta"):
+        images = torch.empty(batch, channels, *size, dtype=torch.uint8)
+        maker = ViewMaker(recipe, images.shape[1:], size=size, stride=stride)
+    return count(lambda: maker(images, maker.draw(batch, meta_generator())))
+
+
+@contextmanager
+def saved_for_backward(kept: list[Tensor]) -> Iterator[None]:
+    """Collects what autograd keeps of what runs in it."""
+
+    def keep(x: Tensor) -> Tensor:
+        kept.append(x)
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        yield
+
+
+def held(tensors: Iterable[Tensor], *, beside: Iterable[Tensor] = ()) -> int:
+    """Bytes of the memory that tensors lie in, each block once, without that of others."""
+    blocks = {x.untyped_storage()._cdata: x.untyped_storage().nbytes() for x in tensors}
+    return sum(blocks[key] for key in blocks.keys() - {x.untyped_storage()._cdata for x in beside})
+
+
+def _memory(config: Config, model: list[Tensor], trained: list[nn.Parameter], kept: list[Tensor]) -> dict[str, int]:
+    size = held(trained)
+    return {
+        "weights": held(model),
+        "gradients": size,
+        "optimizer": _states(config) * size,
+        "activations": held(kept, beside=model),
+    }
+
+
+def _states(config: Config) -> int:
+    """Numbers that an optimizer keeps of each weight."""
+    return 2 if config.optimizer.name == "adamw" else 1
 
 
 @contextmanager
@@ -256,7 +329,7 @@ def _update(config: Config, method: Method) -> Counted:
     if isinstance(optimizer, Layerwise):
         optimizer.step()  # makes its state
         return spent + count(optimizer.step)
-    state = 2 if config.optimizer.name == "adamw" else 1
+    state = _states(config)
     size = sum(p.numel() * p.element_size() for p in trained)
     groups = sum(bool(group["params"]) for group in optimizer.param_groups)
     return spent + Counted(groups, (3 + 2 * state) * size)  # weights and state read and written, gradients read

@@ -14,6 +14,7 @@ from probekit.models.encoder import Features
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.restore.build import build_method
 from probekit.run import Run
+from probekit.settings import Asked
 from probekit.train.pretrain import pretrain
 from probekit.train.step import TrainingStep, build_step
 
@@ -82,18 +83,16 @@ def train(
     """A run of seconds; whether it finished."""
     few = XCORR if "xcorr" in branches else {}
     return pretrain(
-        method,
+        Asked(
+            method,
+            preset="quick",
+            overrides=overrides,
+            options={**SMALL, **few, "train.epochs": epochs, "train.eval_every": 100, **options},
+            branches=branches,
+            device="cpu",
+        ),
         data=data,
         runs=runs,
         name=name,
-        preset="quick",
-        seed=0,
-        config_file=None,
-        overrides=overrides,
-        options={**SMALL, **few, "train.epochs": epochs, "train.eval_every": 100, **options},
-        branches=branches,
-        device="cpu",
-        overwrite=False,
-        fail_on_collapse=False,
         console=console or Console(quiet=True),
     )

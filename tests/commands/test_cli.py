@@ -350,7 +350,7 @@ def test_demo_is_shorter_on_a_slow_machine_and_says_so(
     from probekit.registry import METHODS, get
 
     given: dict[str, Any] = {}
-    monkeypatch.setattr(demo, "run_pretrain", lambda *args, **named: given.update(named))
+    monkeypatch.setattr(demo, "run_pretrain", lambda asked, **named: given.update(overrides=asked.overrides))
     monkeypatch.setattr(demo, "is_slow", lambda: slow)
     run, console = Run(tmp_path / "run"), Console(soft_wrap=True)
     demo._pretrain("conrec", tmp_path / "demo.h5", run, demo.SHORTER, overwrite=False, console=console)

@@ -1,29 +1,37 @@
-"""The cost of a step: what is counted is what is written out by hand, and the command prints what it promises.
+"""The cost of a step: what is counted is what is written out by hand.
 
 Alone: pytest tests/train/test_cost.py
 """
 
-import json
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from typer.testing import CliRunner
 
-from probekit.cli import app
 from probekit.config import Config, resolve
-from probekit.registry import METHODS, get
+from probekit.registry import BRANCHES, METHODS, get
 from probekit.restore.build import build_method
 from probekit.train import timing
-from probekit.train.cost import MODEL, OURS, PARTS, Counted, StepCost, count, meta_generator, sorted_by_part, step_cost
+from probekit.train.cost import (
+    MODEL,
+    OURS,
+    PARTS,
+    Counted,
+    StepCost,
+    count,
+    held,
+    meta_generator,
+    saved_for_backward,
+    sorted_by_part,
+    step_cost,
+)
 from probekit.train.predict import KNOWN, Rates, bf16_hint, bf16_speedup, known_rates
-from probekit.train.step import TrainingStep
+from probekit.train.step import build_step
 from probekit.train.timing import measured_rates, step_times
 from probekit.views.recipes import Views, make_views
 
@@ -206,10 +214,6 @@ def test_measured_rates_and_times_are_of_this_machine() -> None:
     rates = measured_rates(CPU, "fp32")
     assert rates.flops["fp32"] > 1e8
     assert rates.bytes > 1e7
-    kind = get(METHODS, "method", "simclr")
-    small = {"model.width": 4, "train.batch_size": 4, "train.precision": "fp32"}
-    config = resolve("simclr", kind, preset="quick", seed=0, options=small)
-    assert all(seconds > 0 for seconds in step_times(config, channels=3, size=32, device=CPU, say=print))
 
 
 def test_steps_on_a_gpu_are_timed_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,55 +237,55 @@ def test_steps_on_a_gpu_are_timed_in_one_go(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waits.append(len(made)))
-    monkeypatch.setattr(timing, "step_on_noise", lambda *args, **kwargs: lambda: made.append(1))
-    gpu = torch.device("cuda")
-    times = step_times(configured("simclr"), channels=1, size=32, device=gpu, say=print)
+    times = step_times(lambda: made.append(1), torch.device("cuda"))
     assert times == pytest.approx([1.0] * len(times))
     assert len(made) - len(times) * 20 < 20  # the rest is for warming up
     assert waits == [len(made) - 20 * k for k in reversed(range(len(times)))]
 
 
-def test_bench_step_prints_and_returns_the_prediction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    small = ["--size", "32", "--batch-size", "4", "--set", "model.width=4", "--precision", "fp32"]
-    ran = CliRunner().invoke(app, ["bench", "step", "conrec", *small, "--json"])
-    assert ran.exit_code == 0, ran.output
-    result = json.loads(ran.stdout)
-    assert result["flops"] == cost("conrec", width=4, size=32, batch=4).flops
-    here, *known = result["floors"]
-    assert here["ms"] == max(here["arithmetic_ms"], here["memory_ms"])
-    assert [row["machine"] for row in known] == ["H100, on paper", "H200, on paper"]
-    for row in result["floors"]:
-        assert set(row["parts_ms"]) == set(result["parts"])
-        assert row["predicted_ms"] == pytest.approx(sum(row["parts_ms"].values()))
-        assert row["predicted_ms"] == pytest.approx(row["model_ms"] + row["ours_ms"])
-        assert row["ours_ms"] > row["parts_ms"]["views"] + row["parts_ms"]["optimizer"]
-        assert row["predicted_ms"] > row["ms"]
-    assert result["measured_ms"] > 0
-    explained = CliRunner().invoke(app, ["bench", "step", "conrec", *small, "--explain"])
-    assert "GFLOP" in explained.stdout
-    assert "predicted" in explained.stdout
-    assert "measured:" not in explained.stdout
-    assert not list(tmp_path.iterdir())
+def test_no_further_round_begins_when_patience_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "PATIENCE", -1.0)
+    made: list[int] = []
+    assert len(step_times(lambda: made.append(1), CPU)) == 1
+    assert len(made) == 2  # one to warm up
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"), [(["--size", "30"], "divisible by 8"), (["--channels", "2"], "--channels 1 or 3")]
-)
-def test_bench_step_refuses_in_one_line(arguments: list[str], message: str) -> None:
-    ran = CliRunner().invoke(app, ["bench", "step", *arguments, "--explain"])
-    assert isinstance(ran.exception, ValueError)
-    assert message in str(ran.exception)
+def test_what_backward_reads_again_is_counted_once() -> None:
+    """Two products share the tensor between them; weights are the model's, and a view lies where its tensor lies."""
+    first, second = nn.Linear(8, 16, bias=False), nn.Linear(16, 2, bias=False)
+    kept: list[Tensor] = []
+    with saved_for_backward(kept):
+        second(first(torch.ones(4, 8)).relu()).sum()
+    assert held(kept, beside=[first.weight, second.weight]) == 4 * (4 * 8 + 4 * 16)
+    x = torch.ones(6)
+    assert held([x, x[:3], torch.ones(2)]) == 4 * 8
 
 
-def test_bench_step_json_is_one_object_also_where_the_step_has_something_to_say(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def unrecordable(step: TrainingStep, say: Callable[[str], None]) -> TrainingStep:
-        say("the step cannot be recorded")
-        return step
+@pytest.mark.parametrize(("name", "states"), [("sgd", 1), ("lars", 1), ("adamw", 2)])
+def test_memory_of_weights_gradients_and_state_is_theirs(name: str, states: int) -> None:
+    config = configured("simclr", **{"model.width": 4, "train.batch_size": 4, "optimizer.name": name})
+    images = torch.zeros(4, 1, 32, 32, dtype=torch.uint8)
+    step = build_step(config, build_method(config, channels=1).train(), images)
+    step(torch.arange(4), images)
+    trained = [p for p in step.method.parameters() if p.grad is not None]
+    found = step_cost(config, channels=1, size=(32, 32)).memory
+    assert found["gradients"] == sum(p.grad.nbytes for p in trained if p.grad is not None)
+    state = [x for values in step.optimizer.state.values() for x in values.values() if isinstance(x, Tensor) and x.ndim]
+    assert found["optimizer"] == sum(x.nbytes for x in state) == states * found["gradients"]
+    assert found["weights"] == sum(x.nbytes for x in (*step.method.parameters(), *step.method.buffers()))
 
-    monkeypatch.setattr(timing, "fastest_step", unrecordable)
-    small = ["--size", "32", "--batch-size", "4", "--set", "model.width=4", "--precision", "fp32"]
-    ran = CliRunner().invoke(app, ["bench", "step", "simclr", *small, "--json"])
-    assert json.loads(ran.stdout)["method"] == "simclr"
+
+@pytest.mark.parametrize("name", list(BRANCHES))
+def test_a_branch_costs_more_than_none(name: str) -> None:
+    """XCorr encodes as many companions again as it has positives."""
+    small = {"model.width": 4, "train.batch_size": 4}
+    kind = get(METHODS, "method", "simclr")
+    one = resolve("simclr", kind, preset="quick", seed=0, options=small)
+    two = resolve("simclr", kind, preset="quick", seed=0, options=small, branches={name: get(BRANCHES, "branch", name)})
+    without, with_it = (step_cost(config, channels=1, size=(32, 32)) for config in (one, two))
+    assert with_it.parameters > without.parameters
+    assert with_it.flops > without.flops
+    if name == "xcorr":
+        factor = (2 + two.branches[name]["positives"]) / 2
+        assert with_it.parts["products"].flops == pytest.approx(factor * without.parts["products"].flops, rel=0.05)
+        assert with_it.parts["views"].launches > without.parts["views"].launches

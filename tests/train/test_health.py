@@ -22,6 +22,7 @@ from probekit.methods.base import Method
 from probekit.registry import METHODS, get
 from probekit.restore.build import build_method
 from probekit.run import open_run
+from probekit.settings import Asked
 from probekit.train import health
 from probekit.train.health import CollapseError, batch_health, complaints, projection_health
 from probekit.train.pretrain import pretrain, resume
@@ -164,18 +165,10 @@ def start(
 ) -> None:
     small_shapes(tmp_path / "a.h5", n=n, n_test=4, size=16)
     pretrain(
-        method,
+        Asked(method, preset="quick", options=options, branches=branches, device="cpu"),
         data=tmp_path / "a.h5",
         runs=tmp_path / "runs",
         name="a",
-        preset="quick",
-        seed=0,
-        config_file=None,
-        overrides=(),
-        options=options,
-        branches=branches,
-        device="cpu",
-        overwrite=False,
         fail_on_collapse=fail,
         console=console,
     )

@@ -31,6 +31,7 @@ from probekit.models import extract as features
 from probekit.restore.build import build_method
 from probekit.restore.checkpoint import load_checkpoint, save_checkpoint
 from probekit.run import Run
+from probekit.settings import Asked
 from probekit.train import loop, regions
 from probekit.train import pretrain as starter
 from probekit.train.evaluate import Monitor
@@ -69,19 +70,16 @@ def train(
     device: str = "cpu",
 ) -> tuple[Run, bool]:
     return pretrain(
-        method,
-        branches=branches,
-        fail_on_collapse=False,
+        Asked(
+            method,
+            preset=preset,
+            options={**SMALL, "train.epochs": epochs, **options},
+            branches=branches,
+            device=device,
+        ),
         data=data,
         runs=runs,
         name=name,
-        preset=preset,
-        seed=0,
-        config_file=None,
-        overrides=(),
-        options={**SMALL, "train.epochs": epochs, **options},
-        device=device,
-        overwrite=False,
         console=quiet(),
     )
 
@@ -272,19 +270,10 @@ def test_same_seed_same_run_and_another_seed_another(data: Path, tmp_path: Path)
     b, _ = train(data, tmp_path, name="b", epochs=1)
     assert_same_run(a, b)
     run, _ = pretrain(
-        "conrec",
-        branches=(),
-        fail_on_collapse=False,
+        Asked("conrec", preset="quick", seed=1, options={**SMALL, "train.epochs": 1}, device="cpu"),
         data=data,
         runs=tmp_path,
         name="c",
-        preset="quick",
-        seed=1,
-        config_file=None,
-        overrides=(),
-        options={**SMALL, "train.epochs": 1},
-        device="cpu",
-        overwrite=False,
         console=quiet(),
     )
     assert run.read_metrics() != a.read_metrics()

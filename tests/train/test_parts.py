@@ -21,6 +21,7 @@ from probekit.methods.base import Method
 from probekit.restore.build import build_method
 from probekit.restore.checkpoint import load_checkpoint
 from probekit.run import Run
+from probekit.settings import Asked
 from probekit.train import pretrain as starter
 from probekit.train.evaluate import Monitor, Scores
 from probekit.train.pretrain import pretrain
@@ -42,19 +43,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(data: Path, runs: Path, *, epochs: int, seed: int = 0, **options: Any) -> Run:
     small = {"model.width": 4, "train.batch_size": BATCH, "train.epochs": epochs, "train.eval_every": 1}
     return pretrain(
-        "simclr",
-        branches=(),
-        fail_on_collapse=False,
+        Asked("simclr", preset="quick", seed=seed, options={**small, **options}, device="cpu"),
         data=data,
         runs=runs,
         name=f"seed-{seed}",
-        preset="quick",
-        seed=seed,
-        config_file=None,
-        overrides=(),
-        options={**small, **options},
-        device="cpu",
-        overwrite=False,
         console=Console(quiet=True),
     )[0]
 

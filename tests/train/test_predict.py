@@ -14,6 +14,7 @@ from rich.console import Console
 
 from probekit.config import Config, resolve
 from probekit.registry import METHODS, get
+from probekit.settings import Asked
 from probekit.train import announce, predict
 from probekit.train import pretrain as starter
 from tests.datasets import small_shapes
@@ -71,25 +72,23 @@ def test_nothing_is_said_on_a_cpu_nor_in_bf16_nor_without_units_for_it(monkeypat
 @pytest.mark.parametrize("how", ["preset", "option", "override", "file"])
 def test_who_typed_a_precision_is_told_nothing(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(starter, "announce_precision", lambda config, *rest: told.append(config.train.precision))
+    monkeypatch.setattr(announce, "announce_precision", lambda config, *rest: told.append(config.train.precision))
     monkeypatch.setattr(starter, "_fit", lambda trainer, console: True)
     small_shapes(tmp_path / "shapes.h5")
     file = tmp_path / "settings.toml"
     file.write_text('[train]\nprecision = "fp32"\n')
     starter.pretrain(
-        "simclr",
+        Asked(
+            "simclr",
+            preset="paper",
+            config_file=file if how == "file" else None,
+            overrides=["train.precision=fp32"] if how == "override" else [],
+            options={"model.width": 4} | ({"train.precision": "fp32"} if how == "option" else {}),
+            device="cpu",
+        ),
         data=tmp_path / "shapes.h5",
         runs=tmp_path,
         name=None,
-        preset="paper",
-        seed=0,
-        config_file=file if how == "file" else None,
-        overrides=["train.precision=fp32"] if how == "override" else [],
-        options={"model.width": 4} | ({"train.precision": "fp32"} if how == "option" else {}),
-        branches=(),
-        device="cpu",
-        overwrite=False,
-        fail_on_collapse=False,
         console=Console(quiet=True),
     )
     assert told == (["fp32"] if how == "preset" else [])

@@ -1,0 +1,196 @@
+"""`pretrain --dry-run`: what a run would be, what a step of it costs at least, should take, and takes here."""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.filesize import decimal
+
+from probekit.data.split import shrunk
+from probekit.data.streamed import feed
+from probekit.settings import Asked, flatten
+from probekit.train.announce import announce
+from probekit.train.cost import StepCost, begin_branches, step_cost
+from probekit.train.live import clock
+from probekit.train.memory import ran_out_of_memory, reset_peak
+from probekit.train.plan import Planned, plan, smaller_batch
+from probekit.train.predict import BYTES, KNOWN, Rates
+from probekit.train.step import TrainingStep, build_step, fastest_step
+from probekit.train.timing import measured_rates, step_times
+from probekit.views.recipes import RECIPES, size_of
+
+PATIENCE = 60.0  # seconds that one step may be predicted to take, to be measured
+
+
+def dry_run(asked: Asked, data: Path, console: Console) -> dict[str, Any]:
+    """Resolves a run as `pretrain` does, counts a step of it and makes some here; writes nothing.
+
+    Args:
+        asked: What was typed.
+        data: A dataset file.
+        console: Where the lines go.
+
+    Returns:
+        Plain data. "config" as in run.json; "parts" of a step as `cost.Counted`; "memory" in bytes; "machines" has a
+        row for this one and each known GPU, with the least and the predicted time of a step and of the run;
+        "measured" is None where a step does not fit into the memory, or would take more than a minute.
+
+    Raises:
+        ValueError: As `pretrain`, and where a GPU has no room for a step.
+    """
+    planned = plan(asked, data, console)
+    announce(planned, console)
+    config, device = planned.config, planned.device
+    channels, view = planned.train.images.shape[1], shrunk(planned.train.images, config.views.max_size)
+    cost = step_cost(config, channels=channels, size=view, classes=len(planned.info.classes))
+    steps = config.train.epochs * (len(planned.train) // config.train.batch_size)
+    here, precision = measured_rates(device, config.train.precision), config.train.precision
+    result = {
+        "config": config.to_dict(),
+        "dataset": {"path": str(data), "hash": planned.info.content_hash, "images": len(planned.train)},
+        "views": _views(planned, (channels, *view)),
+        **asdict(cost),
+        "bytes": BYTES[precision] * cost.elements,
+        "memory": _memory(planned, cost),
+        "steps": steps,
+        "machines": [
+            _row(rates, cost, precision, steps, gpu=rates is not here or device.type == "cuda")
+            for rates in (here, *KNOWN)
+        ],
+        "measured": None,
+    }
+    _print_settings(result, console)
+    _print_cost(result, console)
+    held, room = sum(result["memory"].values()), _room(device)
+    if held > room:
+        console.print(f"not measured: a step takes about {decimal(held)}, and there are {decimal(room)} of memory here")
+    elif result["machines"][0]["predicted_ms"] > 1e3 * PATIENCE:
+        console.print(f"not measured: a step would take more than {PATIENCE:.0f} s here")
+    else:
+        result["measured"] = _measured(planned, steps, console)
+    return result
+
+
+def _views(planned: Planned, view: tuple[int, int, int]) -> list[dict[str, Any]]:
+    """How many of which shape, (c, h, w), a step has."""
+    recipe, batch = RECIPES[planned.config.views.recipe], planned.config.train.batch_size
+    stride = planned.method.encoder.stride
+    small = [(kind.n, (view[0], *size_of(kind, view[1:], stride))) for kind in recipe.crops if kind.side < 1]
+    return [{"n": n * batch, "shape": list(shape)} for n, shape in ((recipe.views, view), *small)]
+
+
+def _memory(planned: Planned, cost: StepCost) -> dict[str, int]:
+    """Bytes on the device, the images that lie there included."""
+    resident = planned.train.placement == "device"
+    return cost.memory | {"images": math.prod(planned.train.images.shape) if resident else 0}
+
+
+def _room(device: torch.device) -> int:
+    """Bytes of the device's memory."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 2**63
+
+
+def _row(rates: Rates, cost: StepCost, precision: str, steps: int, *, gpu: bool) -> dict[str, Any]:
+    """One machine: the least time of a step, the predicted one by parts, and what the run then takes."""
+    arithmetic, memory = (1e3 * seconds for seconds in rates.floor(cost, precision))
+    parts = {name: 1e3 * seconds for name, seconds in rates.predicted(cost.parts).items()}
+    seconds = steps * sum(parts.values()) / 1e3
+    return {
+        "machine": rates.name,
+        "flops": rates.flops[precision],
+        "bytes": rates.bytes,
+        "arithmetic_ms": arithmetic,
+        "memory_ms": memory,
+        "floor_ms": max(arithmetic, memory),
+        "predicted_ms": sum(parts.values()),
+        "parts_ms": parts,
+        **_whole(seconds, gpu=gpu),
+    }
+
+
+def _measured(planned: Planned, steps: int, console: Console) -> dict[str, Any]:
+    """Some steps, made as the trainer makes them, and what so many take."""
+    config, device = planned.config, planned.device
+    step = build_step(config, planned.method.train(), planned.train.images, planned.train.split.labels)
+    reset_peak(device)
+    full = False
+    try:
+        seconds = median(step_times(_job(planned, step, console.print), device))
+    except Exception as error:
+        full = ran_out_of_memory(error)  # what the step held is freed only when this block is left
+        if not full:
+            raise
+    if full:
+        raise ValueError(smaller_batch(step))
+    rate, whole = config.train.batch_size / seconds, _whole(steps * seconds, gpu=device.type == "cuda")
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    most = "" if peak is None else f", at most {decimal(peak)} of memory"
+    console.print(f"measured here: {1e3 * seconds:,.2f} ms a step, {rate:,.0f} images/s{most}; {_run(whole)}")
+    return {"ms": 1e3 * seconds, "images_per_second": rate, "peak_bytes": peak, **whole}
+
+
+def _job(planned: Planned, step: TrainingStep, say: Callable[[str], None]) -> Callable[[], object]:
+    """A step on the first images of the split, as often as it is called."""
+    config, train = planned.config, planned.train
+    batch = config.train.batch_size
+    rows = min(len(train), 4 * batch)
+    planned.method.plan(batches=len(train) // batch, epochs=config.train.epochs)
+    begin_branches(planned.method, config.train.epochs, images=rows, device=planned.device)
+    fastest = fastest_step(step, say)
+    [(index, images)] = feed(train.images, [torch.randperm(rows)[:batch]])
+    return lambda: fastest(index, images)
+
+
+def _print_settings(result: dict[str, Any], console: Console) -> None:
+    for section, values in result["config"].items():
+        if section == "branches":
+            for name, settings in values.items():
+                console.print(f"branch.{name}: {_settings(settings)}")
+        elif isinstance(values, dict):
+            console.print(f"{section.removesuffix('_options')}: {_settings(values)}")
+
+
+def _settings(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in flatten(values).items()) or "none"
+
+
+def _print_cost(result: dict[str, Any], console: Console) -> None:
+    train = result["config"]["train"]
+    kinds = [(kind["n"], *kind["shape"]) for kind in result["views"]]
+    views = " and ".join(f"{n} views of {height}x{width}x{channels}" for n, channels, height, width in kinds)
+    console.print(
+        f"{result['parameters']:,} parameters; a step of {train['batch_size']} images, {views}: "
+        f"forward and backward {result['flops'] / 1e9:,.1f} GFLOP, at least {decimal(result['bytes'])} of traffic"
+    )
+    parts = ", ".join(f"{name} {decimal(size)}" for name, size in result["memory"].items())
+    console.print(f"memory of a step, about {decimal(sum(result['memory'].values()))}: {parts}")
+    console.print(
+        f"the whole run: {result['steps']:,} steps in {train['epochs']} epochs; the linear probes every "
+        f"{train['eval_every']} epochs come on top"
+    )
+    for row in result["machines"]:
+        console.print(
+            f"{row['machine']}: at least {row['floor_ms']:,.2f} ms a step, predicted {row['predicted_ms']:,.2f}; "
+            f"{_run(row)}"
+        )
+
+
+def _whole(seconds: float, *, gpu: bool) -> dict[str, float | None]:
+    """A run's time; it takes one GPU."""
+    return {"run_seconds": seconds, "gpu_hours": seconds / 3600 if gpu else None}
+
+
+def _run(row: dict[str, Any]) -> str:
+    hours = "" if row["gpu_hours"] is None else f", {row['gpu_hours']:.2g} GPU hours"
+    return f"the whole run {clock(row['run_seconds'])}{hours}"

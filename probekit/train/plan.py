@@ -1,0 +1,138 @@
+"""A run before it begins: what was typed, resolved against the data and the device; nothing is written."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from probekit.config import Config, resolve
+from probekit.data.split import DeviceSplit, check_depth, check_divisible, open_split, shrunk
+from probekit.device import choose_device, compute_deterministically, default_preset, describe_device, with_precision
+from probekit.fitting import fitted
+from probekit.h5 import DatasetInfo, verify
+from probekit.methods.base import Method
+from probekit.models.encoder import check_takes
+from probekit.registry import BRANCHES, METHODS, get
+from probekit.restore.build import build_method, check_labels, on_device, size_notes, start_from_weights, with_normalise
+from probekit.settings import Asked, overridden, typed
+from probekit.train.memory import batch_that_fits, told
+from probekit.train.regions import check_cells
+from probekit.train.step import TrainingStep
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run as it would begin: all that was typed is resolved and checked, and nothing is written.
+
+    Attributes:
+        asked: What was typed.
+        config: The settings, fitted to the images.
+        info: The dataset file.
+        train: Its training split, where the settings place it.
+        method: On the device, with the weights that it starts from.
+        weights: How these matched, as run.json keeps it; None for random ones.
+        given: The names of the settings that were typed.
+        notes: Lines for the user.
+    """
+
+    asked: Asked
+    config: Config
+    info: DatasetInfo
+    train: DeviceSplit
+    method: Method
+    weights: dict[str, Any] | None
+    given: frozenset[str]
+    notes: list[str]
+
+    @property
+    def device(self) -> torch.device:
+        """Where it trains."""
+        return self.train.images.device
+
+
+def plan(asked: Asked, data: Path, console: Console) -> Planned:
+    """Reads and checks all that a run begins with.
+
+    Args:
+        asked: What was typed.
+        data: A dataset file, labelled or not.
+        console: Where it is said how weights matched.
+
+    Raises:
+        ValueError: For settings, data or a device that do not fit.
+    """
+    branches = asked.branches
+    if len(set(branches)) < len(branches):
+        raise ValueError(f"expected each --branch once, found {', '.join(branches)}")
+    place = choose_device(asked.device)
+    kind = get(METHODS, "method", asked.method)
+    config = resolve(
+        asked.method,
+        kind,
+        preset=asked.preset or default_preset(place),
+        seed=asked.seed,
+        config_file=asked.config_file,
+        overrides=asked.overrides,
+        options=asked.options,
+        branches={name: get(BRANCHES, "branch", name) for name in branches},
+    )
+    config = with_normalise(with_precision(config, place))
+    if config.train.deterministic:
+        compute_deterministically(place)
+    info = verify(data)
+    train = open_placed(info, "train", config, place)
+    if kind.needs_labels:
+        check_labels(train, info, asked.method)
+    given = typed(asked.config_file, asked.overrides, asked.options)
+    config, notes = fitted(config, typed=given, images=len(train))
+    notes += overridden(asked.overrides, asked.options) + size_notes(config, train.images, given)
+    model = prepare(config, train, info, place)
+    match = start_from_weights(model, config, console)
+    if match is not None:  # before a folder is made
+        check_takes(model.encoder, shrunk(train.images, config.data.max_size))
+    return Planned(asked, config, info, train, model, match, frozenset(given), notes)
+
+
+def open_placed(info: DatasetInfo, name: str, config: Config, device: torch.device) -> DeviceSplit:
+    """A split as the settings place it."""
+    data = config.data
+    remedy = "free some of it, or start the run with: --set data.placement=host"
+    with told(f"the images of split {name}", device, remedy):
+        return open_split(info.path, name, device, max_size=data.max_size, placement=data.placement)
+
+
+def prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torch.device) -> Method:
+    """The method on the device, if the images suit it."""
+    sizes = [shrunk(train.images, most) for most in (config.data.max_size, config.views.max_size)]
+    for size in sizes:
+        check_depth(config.model.depth, size)
+    method = build_method(config, channels=train.images.shape[1], classes=len(info.classes))
+    for size in sizes:
+        check_divisible(size, method.encoder.stride)
+        if "backbone" in method.encoder.spec:
+            check_takes(method.encoder, size)
+    if config.crop.policy == "contrastive":
+        check_cells(train.images, method.encoder.stride)
+    if len(train) < config.train.batch_size:
+        raise ValueError(
+            f"expected at least {config.train.batch_size} training images (one batch), found {len(train)}"
+            + (f"; type: --batch-size {len(train)}" if len(train) > 1 else "")
+        )
+    with told("the weights", device, smaller_model(config)):
+        return on_device(method, device)
+
+
+def smaller_batch(step: TrainingStep) -> str:
+    """What to type after a batch did not fit."""
+    config, batch = step.config, step.config.train.batch_size
+    fits = batch_that_fits(step.rehearse, batch)
+    advice = f"{fits} does: type --batch-size {fits}" if fits else f"nor a smaller one; {smaller_model(config)}"
+    return f"a batch of {batch} images does not fit into the memory of {describe_device(step.images.device)}; {advice}"
+
+
+def smaller_model(config: Config) -> str:
+    """What to type after the model did not fit."""
+    width = config.model.width
+    return f"try {f'--set model.width={width // 2}' if width else 'a smaller model.backbone'}"
