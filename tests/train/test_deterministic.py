@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from probekit import cli
 from probekit.config import Config
 from probekit.run import Run
+from probekit.train import plan
 from probekit.train import pretrain as starter
 from probekit.train.loop import Trainer
 from probekit.train.pretrain import resume
@@ -48,7 +49,8 @@ def test_a_resumed_run_computes_as_it_began(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, bool], calls: list[torch.device]
 ) -> None:
     seen: list[torch.device] = []
-    monkeypatch.setattr(starter, "compute_deterministically", seen.append)
+    for module in (plan, starter):
+        monkeypatch.setattr(module, "compute_deterministically", seen.append)
     run, _ = train(data, tmp_path, epochs=1, options=options)
     resume(run, epochs=2, device="cpu", console=quiet())
     assert seen == calls

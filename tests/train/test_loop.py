@@ -32,7 +32,7 @@ from probekit.restore.build import build_method
 from probekit.restore.checkpoint import load_checkpoint, save_checkpoint
 from probekit.run import Run
 from probekit.settings import Asked
-from probekit.train import loop, regions
+from probekit.train import loop, plan, regions
 from probekit.train import pretrain as starter
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
@@ -194,7 +194,7 @@ def test_what_a_run_resumes_from_is_not_read_into_the_gpu(
         raise ValueError("enough")
 
     monkeypatch.setattr(starter, "choose_device", lambda name: torch.device("cuda", 0))
-    monkeypatch.setattr(starter, "open_split", lambda *args, **kwargs: None)
+    monkeypatch.setattr(plan, "open_split", lambda *args, **kwargs: None)
     monkeypatch.setattr(starter, "load_checkpoint", load)
     with pytest.raises(ValueError, match="enough"):
         resume(run, epochs=2, device="cuda", console=quiet())
@@ -475,7 +475,7 @@ def test_a_branch_changes_no_line_of_the_loop(data: Path, tmp_path: Path, monkey
         attach(method, recorder)
         return method
 
-    monkeypatch.setattr(starter, "build_method", build)
+    monkeypatch.setattr(plan, "build_method", build)
     run, _ = train(data, tmp_path, epochs=2)
     assert recorder.embedded == [(32, 128), (32, 128)]  # projections
     assert [line["recorder embedded"] for line in run.read_metrics()] == [1, 2]

@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from probekit.run import Run
-from probekit.train import loop
-from probekit.train import pretrain as starter
+from probekit.train import loop, plan
 from probekit.train.evaluate import Monitor
 from probekit.train.loop import Trainer
 from probekit.train.memory import batch_that_fits, ran_out_of_memory
@@ -105,8 +104,8 @@ NEEDS_BANK = {"branch.xcorr.clusters": 4}
 @pytest.mark.parametrize(
     ("where", "name", "branches", "options", "said", "state"),
     [
-        (starter, "open_split", (), {}, "the images of split train .* --set data.placement=host", None),
-        (starter, "on_device", (), {}, "the weights .* try --set model.width=2", None),
+        (plan, "open_split", (), {}, "the images of split train .* --set data.placement=host", None),
+        (plan, "on_device", (), {}, "the weights .* try --set model.width=2", None),
         (loop, "build_step", (), {}, "the optimizer .* try --set model.width=2", "failed"),
         (Monitor, "score", (), {}, "the embeddings that are scored .* with --batch-size 4", "failed"),
         (Regions, "find", (), NEEDS_CROPS, "the crop regions .* with --batch-size 4", "failed"),

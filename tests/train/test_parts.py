@@ -22,7 +22,7 @@ from probekit.restore.build import build_method
 from probekit.restore.checkpoint import load_checkpoint
 from probekit.run import Run
 from probekit.settings import Asked
-from probekit.train import pretrain as starter
+from probekit.train import plan
 from probekit.train.evaluate import Monitor, Scores
 from probekit.train.pretrain import pretrain
 from probekit.train.step import TrainingStep
@@ -106,7 +106,7 @@ def test_order_and_views_are_of_the_seed_and_not_of_the_weights(
         dropout.append(torch.initial_seed())
         return made
 
-    monkeypatch.setattr(starter, "build_method", same_weights)
+    monkeypatch.setattr(plan, "build_method", same_weights)
     monkeypatch.setattr(TrainingStep, "views", views)
     for seed in (0, 1):
         train(data, tmp_path, epochs=1, seed=seed)
