@@ -25,7 +25,7 @@ from probekit.data.split import open_split
 from probekit.device import allow_tf32, choose_device, with_precision
 from probekit.fitting import fitted
 from probekit.methods.conrec import ConRec
-from probekit.registry import BRANCHES, METHODS, get
+from probekit.registry import METHODS, get
 from probekit.restore.build import build_method, on_device
 from probekit.run import create_run
 from probekit.train.evaluate import Monitor
@@ -52,8 +52,7 @@ def trainer_for(
         generate("rect-tri", out=data, n=256, n_test=8, **arguments)
     kind = get(METHODS, "method", name)
     asked = dict(options) | ({} if precision is None else {"train.precision": precision})
-    attached = {branch: get(BRANCHES, "branch", branch) for branch in branches}
-    config = resolve(name, kind, preset=preset, seed=0, options=asked, branches=attached)
+    config = resolve(name, kind, preset=preset, seed=0, options=asked, branches=branches)
     config = with_precision(fitted(config, typed=asked, images=256)[0], device)
     train = open_split(data, "train", device, max_size=config.data.max_size)
     method = build_method(config, channels=1)

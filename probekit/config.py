@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from probekit.registry import BRANCHES, METHODS, get, nearest
-from probekit.settings import method_options, presets, read_preset, typed
+from probekit.settings import attached, method_options, presets, read_preset, typed
 
 SIDE = 8  # sides of images are multiples of it, and stay so when they are shrunk: the U-Net's stride at depth 4
 
@@ -239,7 +239,7 @@ def resolve(
     config_file: Path | None = None,
     overrides: Sequence[str] = (),
     options: Mapping[str, Any] = {},
-    branches: Mapping[str, Any] = {},
+    branches: Iterable[str] = (),
 ) -> Config:
     """Builds the configuration of a run.
 
@@ -251,7 +251,7 @@ def resolve(
         config_file: A TOML file with any part of the configuration.
         overrides: "a.b=value" each, values as TOML (a bare word is a string).
         options: More overrides, already typed, e.g. `{"train.epochs": 5}`.
-        branches: Classes of the branches to attach, by name.
+        branches: Names of the branches to attach, or of variants of them.
 
     Raises:
         ValueError: For an unknown preset or key, a value of the wrong type, or one out of range.
@@ -260,20 +260,21 @@ def resolve(
     if preset not in known:
         raise ValueError(nearest("preset", preset, known))
     signature = method_options(method_class)
+    kinds, brought = attached(branches)
     flat: dict[str, Any] = {
         "model.pooling": method_class.pooling,
         "views.recipe": method_class.recipe,
         **{f"{section}.{name}": value for section in ("model", "optimizer") for name, value in BEFORE[section].items()},
         **{f"method.{k}": v for k, v in signature.items()},
-        **{f"branch.{name}.{k}": v for name, kind in branches.items() for k, v in method_options(kind).items()},
+        **{f"branch.{name}.{k}": v for name, kind in kinds.items() for k, v in method_options(kind).items()},
     }
-    flat |= read_preset(preset, method, branches.values())
+    flat |= read_preset(preset, method, kinds) | brought
     from_scratch, flat["model.normalise"] = flat["model.normalise"], "auto"
     types = {key: type(value) for key, value in flat.items()}
     changes = typed(config_file, overrides, options)
     for key, value in changes.items():
         if key not in flat:
-            raise ValueError(_unknown(key, flat, branches))
+            raise ValueError(_unknown(key, flat, kinds))
         flat[key] = checked(key, value, types[key])
     if flat["model.backbone"] != "unet":
         for key in ("model.width", "model.depth"):
@@ -300,8 +301,8 @@ def resolve(
         name: kind(**{f.name: flat[f"{name}.{f.name}"] for f in fields(kind)}) for name, kind in SECTIONS.items()
     }
     chosen = {k: flat[f"method.{k}"] for k in signature}
-    attached = {name: {k: flat[f"branch.{name}.{k}"] for k in method_options(kind)} for name, kind in branches.items()}
-    return Config(method=method, preset=preset, seed=seed, method_options=chosen, branches=attached, **sections)
+    added = {name: {k: flat[f"branch.{name}.{k}"] for k in method_options(kind)} for name, kind in kinds.items()}
+    return Config(method=method, preset=preset, seed=seed, method_options=chosen, branches=added, **sections)
 
 
 def _types(kind: Any) -> dict[str, Any]:

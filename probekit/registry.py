@@ -23,12 +23,17 @@ METHODS: dict[str, str] = {
 
 BRANCHES: dict[str, str] = {
     "lcr": "probekit.branches.lcr:LCR",
-    "lcr-dual-pooling": "probekit.branches.lcr_variants:DualPooling",
-    "lcr-sam": "probekit.branches.lcr_variants:SAM",
-    "lcr-sam-bilinear": "probekit.branches.lcr_variants:SAMBilinear",
-    "lcr-bilinear": "probekit.branches.lcr_variants:Bilinear",
-    "lcr-mlp": "probekit.branches.lcr_variants:Perceptron",
     "xcorr": "probekit.branches.xcorr:XCorr",
+}
+
+# Names for a branch with other settings: those that the LCR paper compares with in its tables 1, 4 and 5. Its
+# "MultiTask" is lcr itself, probed with `--pool gap`: the same training.
+VARIANTS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "lcr-dual-pooling": ("lcr", {"train_pool": "branch"}, "its map also pools while training (collapses in the paper)"),
+    "lcr-sam": ("lcr", {"head": "linear"}, "one filter, for --pool gap (SAM-SSL)"),
+    "lcr-sam-bilinear": ("lcr", {"train_pool": "bilinear"}, "for --pool bilinear (SAM-SSL-Bilinear)"),
+    "lcr-bilinear": ("lcr", {"weight": 0.0, "train_pool": "bilinear"}, "the same without a fit (MoCo v2-Bilinear)"),
+    "lcr-mlp": ("lcr", {"head": "mlp"}, "a perceptron in place of filters"),
 }
 
 LOOKS: dict[str, str] = {
@@ -62,6 +67,19 @@ def nearest(kind: str, name: str, known: Iterable[str]) -> str:
     alike = names if len(names) <= MOST else difflib.get_close_matches(name, names, n=6, cutoff=0)
     listed = "known" if alike == names else f"of {len(names)} the most alike"
     return f"unknown {kind} {name!r}; {listed}: {', '.join(alike) or 'none yet'}{hint}"
+
+
+def branch_named(name: str) -> tuple[str, dict[str, Any]]:
+    """The branch that a name after --branch stands for, and the settings that it brings.
+
+    Raises:
+        ValueError: If there is no such branch or variant of one.
+    """
+    if name in VARIANTS:
+        return VARIANTS[name][:2]
+    if name not in BRANCHES:
+        raise ValueError(nearest("branch", name, [*BRANCHES, *VARIANTS]))
+    return name, {}
 
 
 def get(table: Mapping[str, str], kind: str, name: str) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from probekit.files import read_toml
+from probekit.registry import BRANCHES, branch_named, get
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Asked:
         config_file: Settings, TOML.
         overrides: More settings, "a.b=value".
         options: More settings, typed.
-        branches: Names in `BRANCHES`, attached in this order.
+        branches: Names in `BRANCHES` or `VARIANTS`, attached in this order.
         device: "auto", "cpu" or "cuda[:i]".
     """
 
@@ -43,17 +44,32 @@ def presets() -> dict[str, str]:
     return {name.removesuffix(".toml"): (folder / name).read_text().splitlines()[0].lstrip("# ") for name in found}
 
 
-def read_preset(preset: str, method: str, branches: Iterable[type]) -> dict[str, Any]:
+def attached(names: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The classes of the branches that names after --branch stand for, and what their variants set, by dotted names.
+
+    Raises:
+        ValueError: If there is no such branch, or one is named twice.
+    """
+    kinds: dict[str, Any] = {}
+    changed: dict[str, Any] = {}
+    for branch, brought in map(branch_named, names):
+        if branch in kinds:
+            raise ValueError(f"expected each --branch once, found {branch} twice; its variants count as it")
+        kinds[branch] = get(BRANCHES, "branch", branch)
+        changed |= {f"branch.{branch}.{name}": value for name, value in brought.items()}
+    return kinds, changed
+
+
+def read_preset(preset: str, method: str, branches: Iterable[str]) -> dict[str, Any]:
     """A preset's settings for a method with branches.
 
     Its file, then those that it has of `PRESET/METHOD`, and for each branch of `PRESET/BRANCH` and
-    `PRESET/BRANCH/METHOD`; a branch that derives from another has that one's before its own.
+    `PRESET/BRANCH/METHOD`.
     """
     folder = resources.files("probekit") / "presets"
     names = [preset, f"{preset}/{method}"]
-    for kind in branches:
-        for branch in (base.__dict__["name"] for base in reversed(kind.__mro__) if "name" in base.__dict__):
-            names += [f"{preset}/{branch}", f"{preset}/{branch}/{method}"]
+    for branch in branches:
+        names += [f"{preset}/{branch}", f"{preset}/{branch}/{method}"]
     found: dict[str, Any] = {}
     for file in (folder / f"{name}.toml" for name in names):
         found |= flatten(tomllib.loads(file.read_text())) if file.is_file() else {}

@@ -19,7 +19,7 @@ from probekit.branches.xcorr import XCorr
 from probekit.config import Config, completed, resolve
 from probekit.fitting import fitted
 from probekit.models.normalise import normalisation
-from probekit.registry import BRANCHES, METHODS, get, nearest
+from probekit.registry import BRANCHES, METHODS, VARIANTS, branch_named, get, nearest
 from probekit.restore.build import build_method, size_notes
 from probekit.settings import overridden, parse_overrides, presets, read_preset
 from probekit.train.optim import Schedule, scaled_rate
@@ -52,11 +52,10 @@ def test_preset_paper_is_the_paper_to_the_letter() -> None:
 
 
 def paper(method: str, branch: str, **more: Any) -> Config:
-    kind, attached = get(METHODS, "method", method), {branch: get(BRANCHES, "branch", branch)}
-    return resolve(method, kind, preset="paper", seed=0, branches=attached, **more)
+    return resolve(method, get(METHODS, "method", method), preset="paper", seed=0, branches=[branch], **more)
 
 
-@pytest.mark.parametrize("branch", [name for name in BRANCHES if name.startswith("lcr")])
+@pytest.mark.parametrize("branch", ["lcr", *VARIANTS])
 def test_lcrs_recipe_is_its_papers(branch: str) -> None:
     """LCR, section 4.1: .03 at a batch of 128, momentum .9, decay 1e-4, 100 epochs; MoCo's .999 and 65,536; 256."""
     config = paper("moco-v2", branch)
@@ -74,6 +73,18 @@ def test_lcrs_recipe_is_its_papers(branch: str) -> None:
     )
     assert config.views.recipe == "moco-v2"
     assert config.model.normalise == "imagenet"
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_is_its_branch_with_other_settings_which_are_kept_as_its_branchs(name: str) -> None:
+    branch, changed, about = VARIANTS[name]
+    assert about
+    plain, varied = paper("moco-v2", branch), paper("moco-v2", name)
+    assert varied == replace(plain, branches={branch: plain.branches[branch] | changed})
+    assert varied != plain
+    setting, value = next(iter(changed.items()))
+    typed = paper("moco-v2", name, options={f"branch.{branch}.{setting}": plain.branches[branch][setting]})
+    assert typed.branches[branch][setting] != value  # what is typed stands
 
 
 def test_lcr_on_byol_has_its_codes_rate() -> None:
@@ -128,12 +139,10 @@ def test_from_scratch_images_are_normalised_as_each_paper_has_it_and_weights_bri
 def test_every_file_of_a_preset_names_settings_that_there_are(method: str) -> None:
     for preset in presets():
         for branch in BRANCHES:
-            kind, attached = get(METHODS, "method", method), get(BRANCHES, "branch", branch)
-            given = read_preset(preset, method, [attached])
+            given = read_preset(preset, method, [branch])
             given["crop.policy"] = "contrastive"  # else its details are refused
-            taken = resolve(
-                method, kind, preset=preset, seed=0, options=given, branches={branch: attached, "xcorr": XCorr}
-            )
+            kind, both = get(METHODS, "method", method), {branch, "xcorr"}
+            taken = resolve(method, kind, preset=preset, seed=0, options=given, branches=both)
             assert taken.crop.policy == "contrastive"
 
 
@@ -141,8 +150,7 @@ def test_every_file_of_a_preset_names_settings_that_there_are(method: str) -> No
 @pytest.mark.parametrize("method", METHODS)
 def test_what_was_typed_is_never_changed(method: str, images: int) -> None:
     """Whatever the settings: here the papers' own, which are for a million images."""
-    kind, branches = get(METHODS, "method", method), {name: get(BRANCHES, "branch", name) for name in BRANCHES}
-    config = resolve(method, kind, preset="paper", seed=0, branches=branches)
+    config = resolve(method, get(METHODS, "method", method), preset="paper", seed=0, branches=BRANCHES)
     config = replace(config, branches=config.branches | {"xcorr": config.branches["xcorr"] | {"clusters": images}})
     names = [f"method.{name}" for name in config.method_options]
     names += [f"branch.{name}.{setting}" for name, options in config.branches.items() for setting in options]
@@ -163,15 +171,15 @@ def test_a_typed_setting_without_effect_is_said() -> None:
     assert lines("optimizer.final=0.5", "optimizer.schedule=cosine") == []
 
 
-@pytest.mark.parametrize("name", BRANCHES)
+@pytest.mark.parametrize("name", [*BRANCHES, "lcr-sam", "lcr-sam-bilinear"])
 def test_a_typed_setting_of_a_branch_without_weight_is_said_to_have_no_effect(name: str) -> None:
-    kind, branch = get(METHODS, "method", "simclr"), get(BRANCHES, "branch", name)
-    config = resolve("simclr", kind, preset="quick", seed=0, branches={name: branch})
-    keys = [f"branch.{name}.{setting}" for setting in config.branches[name]]
-    why = f"has no effect in training: branch.{name}.weight is 0"
+    branch, _ = branch_named(name)
+    config = resolve("simclr", get(METHODS, "method", "simclr"), preset="quick", seed=0, branches=[name])
+    keys = [f"branch.{branch}.{setting}" for setting in config.branches[branch]]
+    why = f"has no effect in training: branch.{branch}.weight is 0"
     assert not [line for line in fitted(config, typed=keys, images=960)[1] if why in line]
-    off = replace(config, branches={name: config.branches[name] | {"weight": 0.0}})
-    pools = config.branches[name].get("train_pool", "encoder") != "encoder"  # while training, whatever its weight
+    off = replace(config, branches={branch: config.branches[branch] | {"weight": 0.0}})
+    pools = config.branches[branch].get("train_pool", "encoder") != "encoder"  # while training, whatever its weight
     others = [key for key in keys if not key.endswith(".weight")]
     told = [line for line in fitted(off, typed=keys, images=960)[1] if why in line]
     assert told == ([] if pools else [f"warning: {key} {why}" for key in others])
@@ -190,7 +198,7 @@ def test_a_typed_setting_of_a_branch_without_weight_is_said_to_have_no_effect(na
 def test_epochs_beyond_the_run_are_said(method: str, setting: str, follows: str) -> None:
     def lines(epochs: int) -> list[str]:
         typed = {setting: 4, "train.epochs": epochs}
-        kind, attached = get(METHODS, "method", method), {"xcorr": XCorr} if "xcorr" in setting else {}
+        kind, attached = get(METHODS, "method", method), ["xcorr"] if "xcorr" in setting else []
         config = resolve(method, kind, preset="quick", seed=0, options=typed, branches=attached)
         return [line for line in fitted(config, typed=typed, images=960)[1] if setting in line]
 

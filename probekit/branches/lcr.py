@@ -19,7 +19,7 @@ from probekit.models.encoder import Encoder, Features
 
 EPSILON = 1e-7  # paper, section 3.2, "Inference"
 CHOICES: dict[str, tuple[str, ...]] = {
-    "branch": ("maxout", "mlp", "linear"),
+    "head": ("maxout", "mlp", "linear"),
     "target": ("cam", "uniform", "shuffled"),
     "kl": ("target_branch", "branch_target"),
     "cam_sign": ("loss", "neg_loss"),
@@ -38,7 +38,7 @@ class LCR(Branch):
         weight: Of the divergence, a mean over images. .32 is the authors' .01 times their 32 images a GPU, of which the
             code takes the sum.
         k: Filters.
-        branch: What makes the map: "maxout" of the filters, "linear" (one filter), "mlp" (k channels, ReLU, one).
+        head: What makes the map: "maxout" of the filters, "linear" (one filter), "mlp" (k channels, ReLU, one).
         norm: Batch norm and ReLU after the filters (code; the paper has neither).
         temperature: Of the two softmaxes over cells.
         kl: The divergence, KL(target || branch) as in the code, or KL(branch || target) as in eq. 6.
@@ -50,7 +50,7 @@ class LCR(Branch):
         normalise: The map at test time, for each "image", or over the "batch" as in the code.
         attention: The map at test time: the branch's, or a control, the "norm" of the features.
         train_pool: What the method's heads see while training: the encoder's embedding, that of the branch's map
-            ("branch": DualPooling), or of every filter's map ("bilinear", through a linear layer back to D).
+            ("branch": lcr-dual-pooling), or of every filter's map ("bilinear", through a linear layer back to D).
 
     Raises:
         ValueError: If a setting is unknown or out of range.
@@ -68,7 +68,7 @@ class LCR(Branch):
         *,
         weight: float = 0.32,  # code, see above
         k: int = 32,  # paper, figure 4
-        branch: str = "maxout",
+        head: str = "maxout",
         norm: bool = False,
         temperature: float = 0.4,  # paper, section 3.2, at eq. 5
         kl: str = "target_branch",
@@ -82,7 +82,7 @@ class LCR(Branch):
     ) -> None:
         super().__init__(weight=weight)
         given = {
-            "branch": branch,
+            "head": head,
             "target": target,
             "kl": kl,
             "cam_sign": cam_sign,
@@ -100,14 +100,14 @@ class LCR(Branch):
                 f"expected branch.{self.name}.k at least 1 and branch.{self.name}.temperature above 0, "
                 f"found {k} and {temperature}"
             )
-        self.kind, self.temperature, self.kl, self.cut = branch, temperature, kl, cut
+        self.temperature, self.kl, self.cut = temperature, kl, cut
         self.cam_sign, self.cam_scale, self.target = cam_sign, cam_scale, target
         self.normalise, self.attention, self.train_pool = normalise, attention, train_pool
         self.refines = train_pool != "encoder"
-        filters = 1 if branch == "linear" else k
+        filters = 1 if head == "linear" else k
         self.filters = nn.Conv2d(encoder.dim, filters, 1, bias=False)
         self.norm = nn.Sequential(BatchNorm2d(filters), nn.ReLU()) if norm else nn.Identity()
-        self.last = nn.Sequential(nn.ReLU(), nn.Conv2d(k, 1, 1, bias=False)) if branch == "mlp" else None
+        self.last = nn.Sequential(nn.ReLU(), nn.Conv2d(k, 1, 1, bias=False)) if head == "mlp" else None
         self.compact = nn.Linear(encoder.dim * filters, encoder.dim) if train_pool == "bilinear" else None
 
     @classmethod
@@ -116,8 +116,8 @@ class LCR(Branch):
     ) -> tuple[dict[str, Any], Sequence[str]]:
         """As they are; warns of what the code's own normalisation does, and of filters that a kind of map has not."""
         lines = list(pooling_warnings(cls.name, options["normalise"]))
-        if options["branch"] == "linear" and f"branch.{cls.name}.k" in typed and options["k"] != 1:
-            why = f"branch.{cls.name}.branch=linear has one filter"
+        if options["head"] == "linear" and f"branch.{cls.name}.k" in typed and options["k"] != 1:
+            why = f"branch.{cls.name}.head=linear has one filter"
             lines.append(f"warning: branch.{cls.name}.k={options['k']} has no effect: {why}")
         return dict(options), lines
 

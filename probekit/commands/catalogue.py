@@ -12,7 +12,7 @@ from probekit.config import resolve
 from probekit.data.importers import OFFICIAL
 from probekit.models.backbones import BACKBONES
 from probekit.models.encoder import count_as_paper, count_parameters
-from probekit.registry import BRANCHES, LOOKS, METHODS, get
+from probekit.registry import BRANCHES, LOOKS, METHODS, VARIANTS, get
 from probekit.restore.build import build_method
 from probekit.settings import method_options, presets
 from probekit.sweep.definition import describe, shipped
@@ -61,6 +61,8 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
     for branch in content["branches"]:
         console.print(f"  {branch['name']:<18} {branch['about']}; {branch['paper']}")
         _print_settings(branch, console)
+        for variant in branch["variants"]:
+            console.print(f"    {variant['name']:<16} {_joined(variant['options'])}: {variant['about']}")
     console.print(_entry("looks", ""))
     for look in content["looks"]:
         console.print(f"  {look['name']:<18} {look['about']}")
@@ -84,7 +86,11 @@ def _print_settings(entry: dict[str, Any], console: Console) -> None:
     """The settings of a method or branch by default, and what preset `quick` has otherwise."""
     for name, settings in (("", entry["options"]), ("quick: ", entry["quick"])):
         if settings:
-            console.print(f"    {name}{', '.join(f'{k}={_typed(v)}' for k, v in settings.items())}", highlight=False)
+            console.print(f"    {name}{_joined(settings)}", highlight=False)
+
+
+def _joined(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_typed(value)}" for name, value in settings.items())
 
 
 def _typed(value: Any) -> str:
@@ -121,7 +127,7 @@ def _method(name: str) -> dict[str, Any]:
 
 def _branch(name: str) -> dict[str, Any]:
     kind = get(BRANCHES, "branch", name)
-    quick = resolve("simclr", get(METHODS, "method", "simclr"), preset="quick", seed=0, branches={name: kind})
+    quick = resolve("simclr", get(METHODS, "method", "simclr"), preset="quick", seed=0, branches=[name])
     return {
         "name": name,
         "about": kind.about,
@@ -129,6 +135,11 @@ def _branch(name: str) -> dict[str, Any]:
         "needs": sorted(kind.needs),
         "options": method_options(kind),
         "quick": _changed(method_options(kind), quick.branches[name]),
+        "variants": [
+            {"name": variant, "about": about, "options": changed}
+            for variant, (branch, changed, about) in VARIANTS.items()
+            if branch == name
+        ],
     }
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from probekit.commands.hints import after_pretraining
 from probekit.commands.locate import dataset_or_default, newest_dataset
 from probekit.h5 import read_info
-from probekit.registry import BRANCHES, METHODS, nearest
+from probekit.registry import METHODS, branch_named, nearest
 from probekit.run import IMPORTED, Run, check_name, open_run
 from probekit.settings import Asked
 
@@ -82,8 +82,7 @@ def run_dry(
 def _check(asked: Asked, runs: Path, name: str | None, overwrite: bool) -> None:
     """Refuses names that there are not, before anything is loaded."""
     for branch in asked.branches:
-        if branch not in BRANCHES:
-            raise ValueError(nearest("branch", branch, BRANCHES))
+        branch_named(branch)
     if asked.method not in METHODS:
         raise ValueError(nearest("method", asked.method, METHODS))
     if overwrite and name is None:

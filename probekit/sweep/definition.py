@@ -15,7 +15,7 @@ from generators import GENERATORS
 from probekit.data.importers import OFFICIAL
 from probekit.data.importers.base import MAX_SIZE
 from probekit.files import parse_toml, read_text
-from probekit.registry import BRANCHES, METHODS, nearest
+from probekit.registry import METHODS, branch_named, nearest
 from probekit.settings import parse_overrides
 from probekit.sweep.measures import Measure, read_measure, split_pooled
 from probekit.sweep.scores import SCORES
@@ -252,10 +252,11 @@ def _rows(content: Table, common: tuple[str, ...]) -> Iterable[Row]:
         method = _method(table.take("method", str), table.where)
         name = check_name(table.take("name", str, method), table.where)
         branches = table.strings("branch")
-        for branch in branches:
-            if branch not in BRANCHES:
-                raise ValueError(f"{nearest('branch', branch, BRANCHES)} (in {table.where})")
-        check_distinct(branches, f"branches in {table.where}")
+        try:
+            attached = [branch_named(branch)[0] for branch in branches]
+        except ValueError as error:
+            raise ValueError(f"{error} (in {table.where})") from error
+        check_distinct(attached, f"branches in {table.where}")
         yield Row(name, method, common + _settings(table), branches)
         table.done()
 

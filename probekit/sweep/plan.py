@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from probekit.config import SECTIONS, Config, resolve
-from probekit.registry import BRANCHES, METHODS, get
+from probekit.registry import METHODS, get
 from probekit.run import Run
 from probekit.settings import flatten, parse_overrides
 from probekit.sweep.definition import Row, Sweep
@@ -61,7 +61,6 @@ def plan_runs(
     planned = []
     for run, (seed, dataset, row) in zip(names, cells, strict=True):
         kind = get(METHODS, "method", row.method)
-        branches = {name: get(BRANCHES, "branch", name) for name in row.branches}
         try:
             config = resolve(
                 row.method,
@@ -70,7 +69,7 @@ def plan_runs(
                 seed=seed,
                 overrides=row.settings,
                 options=options,
-                branches=branches,
+                branches=row.branches,
             )
         except ValueError as error:
             raise ValueError(f"{error} (row {row.name} of sweep {sweep.name})") from error

@@ -14,7 +14,7 @@ from probekit.fitting import fitted
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.models.encoder import check_takes
-from probekit.registry import BRANCHES, METHODS, get
+from probekit.registry import METHODS, get
 from probekit.restore.build import build_method, check_labels, on_device, size_notes, start_from_weights, with_normalise
 from probekit.settings import Asked, overridden, typed
 from probekit.train.memory import batch_that_fits, told
@@ -63,9 +63,6 @@ def plan(asked: Asked, data: Path, console: Console) -> Planned:
     Raises:
         ValueError: For settings, data or a device that do not fit.
     """
-    branches = asked.branches
-    if len(set(branches)) < len(branches):
-        raise ValueError(f"expected each --branch once, found {', '.join(branches)}")
     place = choose_device(asked.device)
     kind = get(METHODS, "method", asked.method)
     config = resolve(
@@ -76,7 +73,7 @@ def plan(asked: Asked, data: Path, console: Console) -> Planned:
         config_file=asked.config_file,
         overrides=asked.overrides,
         options=asked.options,
-        branches={name: get(BRANCHES, "branch", name) for name in branches},
+        branches=asked.branches,
     )
     config = with_normalise(with_precision(config, place))
     if config.train.deterministic:

@@ -11,7 +11,7 @@ from probekit.branches.base import branches_of
 from probekit.config import Config, resolve
 from probekit.methods.base import Method, Step
 from probekit.models.encoder import Features
-from probekit.registry import BRANCHES, METHODS, get
+from probekit.registry import METHODS, get
 from probekit.restore.build import build_method
 from probekit.run import Run
 from probekit.settings import Asked
@@ -33,7 +33,7 @@ def configured(method: str, *branches: str, **options: Any) -> Config:
         preset="quick",
         seed=0,
         options={**SMALL, **few, **given},
-        branches={name: get(BRANCHES, "branch", name) for name in branches},
+        branches=branches,
     )
 
 

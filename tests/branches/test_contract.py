@@ -15,12 +15,13 @@ from probekit.branches.xcorr import XCorr
 from probekit.methods.base import Method
 from probekit.methods.momentum import MomentumMethod
 from probekit.models.encoder import Features
-from probekit.registry import BRANCHES, METHODS, get
+from probekit.registry import BRANCHES, METHODS, VARIANTS, get
 from probekit.restore.build import build_method
 from probekit.settings import method_options
 from tests.branches.attached import configured, forward, only, step_of
 
-ATTACHED = [(m, b) for m in METHODS for b in BRANCHES if m != "reconstruction"]
+NAMES = [*BRANCHES, *VARIANTS]
+ATTACHED = [(m, b) for m in METHODS for b in NAMES if m != "reconstruction"]
 
 
 def kinds(method: Method) -> dict[str, set[str]]:
@@ -41,7 +42,7 @@ def test_losses_are_finite_and_gradients_are_where_they_belong(name: str, branch
     step = step_of(configured(name, branch))
     method, attached = step.method, only(step.method)
     names = kinds(method)
-    own = {n.removeprefix(f"branches.{branch}.") for n in names["branches"]}
+    own = {n.removeprefix(f"branches.{attached.name}.") for n in names["branches"]}
     batch = forward(step)
     loss = attached.loss(batch)
     assert (loss.shape, loss.dtype) == ((), torch.float32)
@@ -51,7 +52,7 @@ def test_losses_are_finite_and_gradients_are_where_they_belong(name: str, branch
 
     loss.backward(retain_graph=True)
     learning = {"compact.weight", "compact.bias"} if isinstance(attached, LCR) else set()
-    fitted = {f"branches.{branch}.{n}" for n in own - learning}
+    fitted = {f"branches.{attached.name}.{n}" for n in own - learning}
     found = with_gradient(method)
     # All of the encoder but its attention pooling, which the map does not pass.
     reached = {n for n in names["encoder"] if not n.startswith("encoder.pooling")}
@@ -82,7 +83,7 @@ def test_a_target_network_pools_through_a_copy_of_the_branch_that_follows(name: 
     assert isinstance(method, MomentumMethod)
     copies = method.target["branches"]
     assert isinstance(copies, nn.ModuleDict)
-    copy, online = copies[branch], only(method)
+    copy, online = copies["lcr"], only(method)
     assert isinstance(copy, LCR)
     assert not [p for p in copy.parameters() if p.requires_grad]
     torch.testing.assert_close(method.encode_target(views).pooled, method.encode(views).pooled)  # both begin alike
@@ -163,7 +164,7 @@ def test_what_a_branch_says_of_itself(branch: str) -> None:
     assert "weight" in method_options(kind)
 
 
-@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("branch", NAMES)
 @pytest.mark.parametrize("name", ["conrec", "moco-v2", "dino"])
 def test_state_survives_a_file(name: str, branch: str) -> None:
     step = step_of(configured(name, branch))
@@ -173,7 +174,7 @@ def test_state_survives_a_file(name: str, branch: str) -> None:
     file.seek(0)
     other = build_method(configured(name, branch), channels=1)
     other.load_state_dict(torch.load(file, weights_only=True))
-    assert any(key.startswith(f"branches.{branch}.") for key in step.method.state_dict())
+    assert any(key.startswith(f"branches.{only(step.method).name}.") for key in step.method.state_dict())
     image = torch.rand(2, 1, 32, 32)
     step.method.eval(), other.eval()
     for mine, theirs in zip(branches_of(step.method), branches_of(other), strict=True):
@@ -183,7 +184,7 @@ def test_state_survives_a_file(name: str, branch: str) -> None:
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("branch", NAMES)
 def test_a_map_is_at_least_0_and_weighs_the_embedding(branch: str) -> None:
     method = build_method(configured("simclr", branch), channels=1).eval()
     features: Features = method.encoder(torch.rand(3, 1, 32, 32))

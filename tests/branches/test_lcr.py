@@ -228,7 +228,7 @@ def test_pooling_is_the_weighted_mean_in_loops_and_the_papers_direction() -> Non
 
 def test_features_of_an_image_do_not_depend_on_its_batch() -> None:
     phi = feature_map()
-    for settings in ({}, {"norm": True}, {"branch": "mlp"}, {"attention": "norm"}):
+    for settings in ({}, {"norm": True}, {"head": "mlp"}, {"attention": "norm"}):
         lcr = branch(**settings).eval()
         whole, alone = lcr.pool(features_of(phi)), lcr.pool(features_of(phi[1:2]))
         torch.testing.assert_close(alone, whole[1:2])
@@ -273,26 +273,24 @@ def test_bilinear_pooling_in_loops() -> None:
 
 
 def test_filters_that_a_map_does_not_have_are_said() -> None:
-    def lines(branch: str, k: int, *typed: str) -> list[str]:
-        options = {"normalise": "image", "branch": branch, "k": k}
+    def lines(head: str, k: int, *typed: str) -> list[str]:
+        options = {"normalise": "image", "head": head, "k": k}
         found, lines = LCR.suited(options, typed=typed, images=9)
         assert found == options
         return list(lines)
 
     typed = "branch.lcr.k"
     assert lines("maxout", 8, typed) == lines("linear", 32) == lines("linear", 1, typed) == []
-    assert lines("linear", 8, typed) == [
-        "warning: branch.lcr.k=8 has no effect: branch.lcr.branch=linear has one filter"
-    ]
+    assert lines("linear", 8, typed) == ["warning: branch.lcr.k=8 has no effect: branch.lcr.head=linear has one filter"]
 
 
 def test_kinds_of_map() -> None:
     phi = feature_map()
     for kind, filters in (("maxout", 4), ("linear", 1), ("mlp", 4)):
-        lcr = branch(branch=kind)
+        lcr = branch(head=kind)
         assert lcr.filters.weight.shape == (filters, D, 1, 1)
         assert lcr.raw_map(phi).shape == (N, H, W)
-    mlp = branch(branch="mlp")
+    mlp = branch(head="mlp")
     assert mlp.last is not None
     last = mlp.last[1]
     assert isinstance(last, nn.Conv2d)

@@ -303,7 +303,7 @@ def test_a_kept_target_pools_by_its_own_copy_of_a_branch_that_pooled_while_train
     encoder, copies = method.target["encoder"], method.target["branches"]
     assert isinstance(copies, torch.nn.ModuleDict)
     with torch.no_grad():
-        pooled = copies["lcr-dual-pooling"].pool(encoder(images(home).float() / 255))  # type: ignore[operator]
+        pooled = copies["lcr"].pool(encoder(images(home).float() / 255))  # type: ignore[operator]
     kept = opened(home, "kept", "branch").encoder
     np.testing.assert_allclose(extract(kept, images(home), batch_size=BATCH_SIZE), pooled, atol=1e-5)
 
@@ -337,12 +337,15 @@ def test_help_names_every_pooling(pool: str) -> None:
 def test_the_catalogue_lists_branches_with_their_settings(home: Path) -> None:
     branches = {entry["name"]: entry for entry in json.loads(sure("list", "--json"))["branches"]}
     assert branches["lcr"]["options"]["temperature"] == 0.4
-    assert branches["lcr-sam"]["options"]["branch"] == "linear"
+    variants = {entry["name"]: entry["options"] for entry in branches["lcr"]["variants"]}
+    assert variants["lcr-sam"] == {"head": "linear"}
+    assert variants["lcr-bilinear"] == {"weight": 0.0, "train_pool": "bilinear"}
+    assert branches["xcorr"]["variants"] == []
     assert branches["xcorr"]["options"]["positives"] == 2
     assert branches["xcorr"]["quick"] == {"clusters": 12, "lr_share": 1.0}
     assert branches["xcorr"]["needs"] == ["embedding_loss", "map"]
     text = sure("list")
-    assert "lcr-dual-pooling" in text
+    assert "lcr-bilinear     weight=0, train_pool=bilinear: the same without a fit" in text
     assert "quick: clusters=12, lr_share=1\n" in text
     assert "pretrain METHOD --branch NAME" in text
 

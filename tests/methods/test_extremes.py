@@ -11,7 +11,7 @@ import torch
 from probekit.branches.base import branches_of
 from probekit.config import resolve
 from probekit.fitting import fitted
-from probekit.registry import BRANCHES, METHODS, get
+from probekit.registry import BRANCHES, METHODS, branch_named, get
 from probekit.restore.build import build_method
 from probekit.settings import method_options
 from probekit.train.step import build_step
@@ -20,15 +20,14 @@ N, BATCH, SIZE = 8, 4, 16
 SMALL = {"model.width": 4, "model.depth": 2, "train.batch_size": BATCH, "train.epochs": 1, "train.precision": "fp32"}
 NARROW = {"hidden": 8, "projection_dim": 8, "bottleneck": 8, "prototypes": 4, "out": 6, "queue": 4, "clusters": 2}
 EXTREMES: dict[type, list[Any]] = {int: [-1, 0, 1], float: [-1.0, 0.0, 1e-8, 1.0, 1e3], bool: [False, True]}
-# Branches: the others share all their code with these.
 PARTS: list[tuple[str, str | None]] = [(name, None) for name in METHODS]
 PARTS += [("moco-v2", name) for name in ("lcr", "lcr-sam-bilinear", "lcr-mlp", "xcorr")]
 
 
 def epoch(method: str, branch: str | None, given: dict[str, Any]) -> list[float]:
     """Its losses."""
-    attached = {} if branch is None else {branch: get(BRANCHES, "branch", branch)}
-    config = resolve(method, get(METHODS, "method", method), preset="quick", seed=0, options=given, branches=attached)
+    kind, attached = get(METHODS, "method", method), [branch] if branch else []
+    config = resolve(method, kind, preset="quick", seed=0, options=given, branches=attached)
     config, _ = fitted(config, typed=given, images=N)
     model = build_method(config, channels=1).train()
     generator = torch.Generator().manual_seed(0)
@@ -45,8 +44,9 @@ def epoch(method: str, branch: str | None, given: dict[str, Any]) -> list[float]
 
 @pytest.mark.parametrize(("method", "branch"), PARTS)
 def test_every_extreme_trains_or_is_refused_in_a_line(method: str, branch: str | None) -> None:
-    options = method_options(get(METHODS, "method", method) if branch is None else get(BRANCHES, "branch", branch))
-    prefix = "method." if branch is None else f"branch.{branch}."
+    own, brought = (None, {}) if branch is None else branch_named(branch)
+    options = method_options(get(METHODS, "method", method) if own is None else get(BRANCHES, "branch", own)) | brought
+    prefix = "method." if own is None else f"branch.{own}."
     narrow = {f"{prefix}{name}": size for name, size in NARROW.items() if name in options}
     if branch is not None:
         narrow |= {"method.hidden": 8, "method.projection_dim": 8, "method.queue": 4}

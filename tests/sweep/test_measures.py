@@ -16,7 +16,7 @@ from probekit.cli import app
 from probekit.commands.sweep import _check_methods
 from probekit.config import resolve
 from probekit.h5 import read_info
-from probekit.registry import BRANCHES, METHODS, get
+from probekit.registry import METHODS, get
 from probekit.run import Run, create_run, write_json
 from probekit.sweep.datasets import build, describe
 from probekit.sweep.definition import Row, Sweep, load, parse, with_settings
@@ -280,9 +280,8 @@ def test_the_shipped_branches_are_what_the_issue_asks_for() -> None:
     assert [name.rpartition("-")[0] for name in list(rows)[:2]] == ["moco-v2", "moco-v2"]
 
     def settings(row: Row) -> dict[str, Any]:
-        kinds = {name: get(BRANCHES, "branch", name) for name in row.branches}
         kind = get(METHODS, "method", row.method)
-        config = resolve(row.method, kind, preset="quick", seed=0, overrides=row.settings, branches=kinds)
+        config = resolve(row.method, kind, preset="quick", seed=0, overrides=row.settings, branches=row.branches)
         return {f"{branch}.{key}": value for branch, own in config.branches.items() for key, value in own.items()}
 
     changed = {}

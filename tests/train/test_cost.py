@@ -281,7 +281,7 @@ def test_a_branch_costs_more_than_none(name: str) -> None:
     small = {"model.width": 4, "train.batch_size": 4}
     kind = get(METHODS, "method", "simclr")
     one = resolve("simclr", kind, preset="quick", seed=0, options=small)
-    two = resolve("simclr", kind, preset="quick", seed=0, options=small, branches={name: get(BRANCHES, "branch", name)})
+    two = resolve("simclr", kind, preset="quick", seed=0, options=small, branches=[name])
     without, with_it = (step_cost(config, channels=1, size=(32, 32)) for config in (one, two))
     assert with_it.parameters > without.parameters
     assert with_it.flops > without.flops

@@ -16,13 +16,13 @@ from torch.utils._pytree import tree_leaves
 
 from probekit.branches.base import branches_of
 from probekit.methods.base import Method
-from probekit.registry import BRANCHES, METHODS
+from probekit.registry import BRANCHES, METHODS, VARIANTS
 from probekit.train.step import TrainingStep
 from tests.methods.batches import HEADS
 from tests.train.test_step import configured, step_of
 
 META = torch.device("meta")
-NAMES = [*([method] for method in METHODS), *(["simclr", branch] for branch in BRANCHES)]
+NAMES = [*([method] for method in METHODS), *(["simclr", branch] for branch in [*BRANCHES, *VARIANTS])]
 
 
 class MetaGenerator(torch.Generator):

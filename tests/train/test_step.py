@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from probekit.branches.base import branches_of
 from probekit.config import CHOICES, Config, resolve
 from probekit.data.streamed import StreamedImages
-from probekit.registry import BRANCHES, METHODS, get
+from probekit.registry import BRANCHES, METHODS, VARIANTS, get
 from probekit.restore.build import build_method
 from probekit.settings import presets
 from probekit.train.optim import Schedule, build_optimizer, rates_on_device, set_rates
@@ -29,9 +29,8 @@ CPU = torch.device("cpu")
 def configured(method: str = "conrec", *branches: str, preset: str = "quick", **options: Any) -> Config:
     few = {"branch.xcorr.clusters": 3} if "xcorr" in branches else {}
     small = {"model.width": 4, "train.batch_size": 8, "train.precision": "fp32", **few}
-    kinds = {branch: get(BRANCHES, "branch", branch) for branch in branches}
     kind = get(METHODS, "method", method)
-    return resolve(method, kind, preset=preset, seed=0, options=small | options, branches=kinds)
+    return resolve(method, kind, preset=preset, seed=0, options=small | options, branches=branches)
 
 
 def step_of(config: Config, device: torch.device = CPU) -> TrainingStep:
@@ -119,7 +118,7 @@ def test_a_step_is_recorded_unless_it_reads_streamed_images_or_is_not_to_be(
     ("names", "preset"),
     [
         *(([method], preset) for method in METHODS for preset in presets()),
-        *((["simclr", branch], "quick") for branch in BRANCHES),
+        *((["simclr", branch], "quick") for branch in [*BRANCHES, *VARIANTS]),
     ],
 )
 def test_recorded_steps_are_the_launched_ones_on_a_gpu(names: list[str], preset: str) -> None:
