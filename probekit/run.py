@@ -220,12 +220,14 @@ def create_run(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> Ru
 
 
 def how_far(content: Mapping[str, Any], epoch: int) -> str:
-    """Says "epoch 45", or "epoch 3 of 45, interrupted" where the encoder is not that of the end.
+    """Says "epoch 45", or "epoch 3 of 45, interrupted" where the encoder is not that of the end; "imported" of others.
 
     Args:
         content: Of run.json; config and state are read.
         epoch: After which the encoder was written.
     """
+    if content["state"] == IMPORTED:
+        return IMPORTED
     train = content["config"].get("train")
     epochs = train.get("epochs") if isinstance(train, Mapping) else None
     told = f"epoch {epoch}" if epochs in (None, epoch) else f"epoch {epoch} of {epochs}"

@@ -19,6 +19,7 @@ MIN_IMAGES = 10  # from which on there are intervals: of fewer, one image moves 
 MIN_PAIRS = 3  # ours: with 2 the interval is 25 standard errors wide, and no difference that we know would show
 RESAMPLES = 1000  # of a bootstrap; ours: its ends then wander by some 3 % of the interval's width
 ENDS = (2.5, 97.5)  # per cent
+ROUNDING = 1e-9  # an interval that is narrower has no width
 DRAWS = 10_000  # of the bootstrap of a difference; ours: its ends then move by less than a tenth of its width
 BOOTSTRAP_SEED = 0
 MIN_FLIPS = 6  # pairs of seeds from which a two-sided sign-flip test can reach 0.05: 2 / 2^6 = 0.031
@@ -26,6 +27,19 @@ EXACT_FLIPS = 16  # pairs up to which all 2^n flips are counted; beyond, so many
 LEVEL = 0.05  # of the tests that give a verdict
 UNDECIDED = "not told apart from"
 VERDICTS = ("above", UNDECIDED, "below")
+
+
+def interval(low: float, high: float) -> list[float] | None:
+    """[low, high] as it stands in results; None where it has no width.
+
+    Values that are all alike, every image right or every seed the same, do not say how far from them the truth may be.
+    """
+    return [float(low), float(high)] if high - low > ROUNDING else None
+
+
+def percentiles(resampled: NDArray[np.floating]) -> list[float] | None:
+    """The middle 95 % of what resamples gave, as `interval`."""
+    return interval(*np.percentile(resampled, ENDS))
 
 
 # --- Intervals over images.
@@ -48,7 +62,7 @@ def student(values: NDArray[np.float64], *, low: float) -> list[float] | None:
     if n < MIN_IMAGES:
         return None
     half = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n))
-    return [max(low, float(values.mean()) - half), float(values.mean()) + half]
+    return interval(max(low, float(values.mean()) - half), float(values.mean()) + half)
 
 
 def bootstrap(values: NDArray[np.float64], *, seed: int) -> list[list[float] | None]:
@@ -67,8 +81,7 @@ def bootstrap(values: NDArray[np.float64], *, seed: int) -> list[list[float] | N
     rng = np.random.default_rng(seed)
     even = np.full(n, 1 / n)
     means = np.stack([rng.multinomial(n, even) @ values / n for _ in range(RESAMPLES)])
-    intervals = np.percentile(means, ENDS, axis=0).T
-    return [ends.tolist() if np.isfinite(ends).all() else None for ends in intervals]
+    return [percentiles(column) if np.isfinite(column).all() else None for column in means.T]
 
 
 def mean_over_images(values: NDArray[np.floating], *, seed: int) -> dict[str, Any]:
@@ -87,7 +100,7 @@ def mean_over_images(values: NDArray[np.floating], *, seed: int) -> dict[str, An
         found["mean"] = float(known.mean())
     if len(known) >= MIN_IMAGES:
         means = _resamples(len(known), seed) @ known / len(known)
-        found["ci"] = np.percentile(means, ENDS).tolist()
+        found["ci"] = percentiles(means)
     return found
 
 
@@ -113,7 +126,7 @@ def ratio_over_images(above: NDArray[np.floating], below: NDArray[np.floating], 
     if np.percentile(bottom, ENDS[0]) <= 0:
         return None
     ratios = top[bottom > 0] / bottom[bottom > 0]
-    return {"mean": float(above[known].mean() / below[known].mean()), "ci": np.percentile(ratios, ENDS).tolist()}
+    return {"mean": float(above[known].mean() / below[known].mean()), "ci": percentiles(ratios)}
 
 
 @lru_cache(maxsize=2)
@@ -135,7 +148,7 @@ def mean_over_seeds(values: Sequence[float], *, low: float = 0.0, high: float = 
         high: The largest possible value.
 
     Returns:
-        mean; ci, [low, high], or None for one value; n.
+        mean; ci, [low, high], or None for one value or several that are alike; n.
     """
     n = len(values)
     assert n > 0
@@ -144,7 +157,7 @@ def mean_over_seeds(values: Sequence[float], *, low: float = 0.0, high: float = 
         return {"mean": mean, "ci": None, "n": n}
     error = sqrt(fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
     half = float(stdtrit(n - 1, 0.975)) * error
-    return {"mean": mean, "ci": [max(low, mean - half), min(high, mean + half)], "n": n}
+    return {"mean": mean, "ci": interval(max(low, mean - half), min(high, mean + half)), "n": n}
 
 
 def against(interval: Mapping[str, Any], published: float) -> dict[str, Any]:
@@ -173,7 +186,7 @@ def paired_seeds(a: Mapping[int, float], b: Mapping[int, float], *, span: float 
 
     Returns:
         mean, None without common seeds; ci, its 95 % Student-t interval, None with fewer than 3 seeds; n, the seeds in
-        common; testable, whether there is an interval.
+        common; testable, whether they are enough.
     """
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
@@ -202,6 +215,11 @@ def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> dict[str, Any]:
     return {"only_a": only_a, "only_b": only_b, "p": p}
 
 
+def against_share(hits: int, n: int, share: float) -> float:
+    """Two-sided p of the exact binomial test: are `hits` of `n` images what a share in [0, 1] that is known gives?"""
+    return float(binomtest(hits, n, share).pvalue)
+
+
 def paired_bootstrap(a: NDArray[np.bool_], b: NDArray[np.bool_], *, seed: int) -> dict[str, Any]:
     """The difference of two accuracies on the same images, with its 95 % percentile interval over images.
 
@@ -221,8 +239,7 @@ def paired_bootstrap(a: NDArray[np.bool_], b: NDArray[np.bool_], *, seed: int) -
     shares = [only_a / n, only_b / n, (n - only_a - only_b) / n]
     # An image is one of three kinds, so drawing n images anew is one multinomial draw.
     drawn = np.random.default_rng(seed).multinomial(n, shares, size=DRAWS)
-    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / n, [0.025, 0.975])
-    return {"difference": difference, "ci": [float(low), float(high)]}
+    return {"difference": difference, "ci": percentiles((drawn[:, 0] - drawn[:, 1]) / n)}
 
 
 def sign_flip(a: Mapping[int, float], b: Mapping[int, float]) -> float | None:

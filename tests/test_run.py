@@ -41,7 +41,7 @@ def test_how_far_names_the_epochs_that_are_missing() -> None:
     assert how_far({**content, "state": "interrupted"}, 3) == "epoch 3 of 45, interrupted"
     assert how_far({**content, "state": "finished"}, 3) == "epoch 3 of 45"
     assert how_far({**content, "state": "finished"}, 45) == "epoch 45"
-    assert how_far({"config": {}, "state": "imported"}, 0) == "epoch 0"
+    assert how_far({"config": {}, "state": "imported"}, 0) == "imported"
 
 
 def test_newest_run_and_names(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ Alone: pytest tests/test_statistics.py
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from probekit.statistics import against, mean_over_seeds, paired_seeds
+from probekit.probe.scores import evaluate
+from probekit.statistics import against, bootstrap, mean_over_images, mean_over_seeds, paired_seeds, student
 
 SHARES = st.floats(0, 1, allow_subnormal=False)
 
@@ -21,6 +23,9 @@ def test_the_interval_is_students(values: list[float]) -> None:
     found = mean_over_seeds(values)
     assert found["n"] == len(values)
     assert found["mean"] == pytest.approx(math.fsum(values) / len(values))
+    if found["ci"] is None:
+        assert max(values) - min(values) < 1e-8
+        return
     low, high = found["ci"]
     assert 0 <= low <= found["mean"] + 1e-12
     assert found["mean"] - 1e-12 <= high <= 1
@@ -37,9 +42,18 @@ def test_known_numbers() -> None:
     assert found["ci"] == pytest.approx([0.92 - 0.0496828, 0.92 + 0.0496828], abs=1e-6)
 
 
-def test_one_seed_has_no_interval_and_equal_seeds_one_of_width_zero() -> None:
+def test_values_that_are_alike_have_no_interval() -> None:
+    """An interval without width would say that the truth is known."""
     assert mean_over_seeds([0.5]) == {"mean": 0.5, "ci": None, "n": 1}
-    assert mean_over_seeds([0.5, 0.5, 0.5])["ci"] == [0.5, 0.5]
+    assert mean_over_seeds([0.1 + 0.2] * 3)["ci"] is None
+    assert mean_over_images(np.ones(50), seed=0)["ci"] is None
+    assert bootstrap(np.ones((50, 1)), seed=0) == [None]
+    assert student(np.full(50, 0.3), low=0) is None
+    assert paired_seeds({0: 0.5, 1: 0.5, 2: 0.5}, {0: 0.4, 1: 0.4, 2: 0.4})["ci"] is None
+    found = evaluate(np.log(np.tile([0.98, 0.01, 0.01], (20, 1))), np.zeros(20, np.int64), seed=0)
+    assert found["accuracy"] == found["balanced_accuracy"] == 1
+    assert found["ci"] == pytest.approx([0.8389, 1], abs=1e-4), "Wilson's has a width where all are right"
+    assert (found["balanced_accuracy_ci"], found["macro_f1_ci"], found["log_loss_ci"]) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -53,8 +67,7 @@ def test_the_papers_number(ci: list[float] | None, covered: bool | None) -> None
 
 
 def test_an_equal_number_is_covered_in_spite_of_rounding() -> None:
-    mean = mean_over_seeds([0.1 + 0.2] * 3)
-    assert against(mean, 0.3)["covered"]
+    assert against({"mean": 0.1 + 0.2, "ci": [0.1 + 0.2, 0.4], "n": 3}, 0.3)["covered"]
 
 
 PAIRS = st.dictionaries(st.integers(0, 20), st.tuples(SHARES, SHARES), min_size=3, max_size=10)

@@ -1,7 +1,7 @@
 """`probekit probe --encoder`: makes a run folder for an encoder that was not trained here."""
 
+import shlex
 from pathlib import Path
-from shlex import quote
 
 import torch
 from rich.console import Console
@@ -63,7 +63,7 @@ def adopt(
         raise ValueError("expected --every for a run of pretrain, found it with --encoder; leave it out")
     find_device(device)
     info = verify(dataset_or_default(data, data_folder, runs, console))
-    sections_for(f"--encoder {quote(asked.encoder)}", read_labels(info), options)
+    sections_for(shlex.join(asked.words), read_labels(info), options)
     images = to_device(read_split(info.path, info.first.name, stop=TRIAL).images, CPU, max_size=MAX_SIZE)
     made = make_encoder(asked, images.float() / 255)
     if measured.pool is not None:

@@ -32,7 +32,7 @@ def kept_encoders(opened: OpenedRun) -> list[Weights]:
     if not kept:
         raise ValueError(
             f"expected kept encoders in {run.checkpoints}, found none; "
-            "type: probekit pretrain METHOD --set train.keep_every=20"
+            f"type: probekit pretrain {opened.config.method if opened.config else 'METHOD'} --set train.keep_every=20"
         )
     return [*kept, opened.weights] if opened.header["epoch"] > int(kept[-1].checkpoint.removeprefix(KEPT)) else kept
 

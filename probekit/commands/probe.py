@@ -266,7 +266,9 @@ def _health(rows: Sequence[Mapping[str, Any]]) -> str:
     untrained = next((row["health"] for row in rows if row["name"] == RANDOM), None)
     beside = "" if untrained is None else f" (random weights: {_rank(untrained)})"
     dead = f", {found['dead']} of them dead" if found["dead"] else ""
-    return f"health: effective rank {_rank(found)}{beside} of {found['dim']} dimensions{dead} (RankMe, centred)"
+    most = found["n"] - 1  # centred, so many images span no more directions
+    few = f"at most {most} with {found['n']} test images, " if most < found["dim"] else ""
+    return f"health: effective rank {_rank(found)}{beside} of {few}{found['dim']} dimensions{dead} (RankMe, centred)"
 
 
 def _rank(found: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """The tables of a heatmap result for the terminal: looks first, then looks that know nothing, then the ceiling."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,7 +27,7 @@ def score_table(result: Mapping[str, Any], mask: str) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         scores = row["scores"][mask]
-        cells = [mean_half(scores[score], least=0, most=1) for score in TITLES]
+        cells = [mean_half(scores[score]) for score in TITLES]
         _add(table, rows, row, [*cells, mean_half(scores["rank"]["normalised"])], named=not factor)
     return table
 
@@ -59,27 +58,28 @@ def passes_table(result: Mapping[str, Any], factor: str) -> Table:
     return table
 
 
-def mean_half(score: Mapping[str, Any] | None, *, least: float = -math.inf, most: float = math.inf) -> str:
-    """.34 ±.02; .98 over [.90,1.00] where ± would pass what is possible, `least` to `most`; a dash if undefined."""
+def mean_half(score: Mapping[str, Any] | None) -> str:
+    """.34 ±.02; .98 over [.90,1.00] where it is not in the middle; a dash if undefined."""
     if score is None or score["mean"] is None:
         return "-"
-    return re.sub(r"\b0\.", ".", f"{score['mean']:.2f}{_around(score, least, most, digits=2)}")
+    return re.sub(r"\b0\.", ".", f"{score['mean']:.2f}{_around(score, digits=2)}")
 
 
 def percent_half(scores: Mapping[str, Any] | None, key: str) -> str:
-    """12 ±3; 8 over [0,26] where ± would pass 0 or 100; a dash where it is undefined."""
+    """12 ±3; 8 over [0,26] where it is not in the middle; a dash where it is undefined."""
     if scores is None or scores[key]["mean"] is None:
         return "-"
-    return f"{scores[key]['mean']:.0f}{_around(scores[key], 0, 100, digits=0)}"
+    return f"{scores[key]['mean']:.0f}{_around(scores[key], digits=0)}"
 
 
-def _around(score: Mapping[str, Any], least: float, most: float, *, digits: int) -> str:
+def _around(score: Mapping[str, Any], *, digits: int) -> str:
+    """Half the interval's width where the score stands in its middle, up to rounding; else its ends."""
     if score["ci"] is None:
         return ""
     low, high = score["ci"]
     half, rounding = (high - low) / 2, 0.5 * 10**-digits
-    inside = least - rounding <= score["mean"] - half and score["mean"] + half <= most + rounding
-    return f" ±{half:.{digits}f}" if inside else f"\n[{low:.{digits}f},{high:.{digits}f}]"
+    middle = abs((low + high) / 2 - score["mean"]) <= rounding
+    return f" ±{half:.{digits}f}" if middle else f"\n[{low:.{digits}f},{high:.{digits}f}]"
 
 
 def _about(result: Mapping[str, Any], factor: str) -> list[dict[str, Any]]:

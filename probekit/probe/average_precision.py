@@ -13,7 +13,7 @@ from probekit.h5 import DIFFICULT
 from probekit.probe import AP_FORMS as FORMS
 from probekit.probe.linear import SOLVER, Space, fit
 from probekit.probe.protocol import PAPER_C, Part, check_features, choose, validation_part
-from probekit.statistics import ENDS, MIN_IMAGES, RESAMPLES
+from probekit.statistics import MIN_IMAGES, RESAMPLES, percentiles
 
 LEVELS = np.arange(11) / 10
 BLOCK = 2**22  # cells of resampled curves at a time; bounds the memory
@@ -110,7 +110,7 @@ def score_logits(
             ap = {form: float(v[0]) for form, v in average_precision(logits[known, k], truth).items()}
             drawn.append(average_precision(logits[known, k], truth, counts[:, known]))
             if known.sum() >= MIN_IMAGES:
-                ends = {form: np.nanpercentile(values, ENDS).tolist() for form, values in drawn[-1].items()}
+                ends = {form: percentiles(values[~np.isnan(values)]) for form, values in drawn[-1].items()}
         per_class.append(
             {
                 "name": title,
@@ -225,7 +225,7 @@ def _mean(
         return {"value": None, "ci": None}
     each = np.array([draws[form] for draws in drawn])
     each = np.nanmean(each[:, ~np.isnan(each).all(axis=0)], axis=0)
-    return {"value": float(np.mean(values)), "ci": np.percentile(each, ENDS).tolist() if enough else None}
+    return {"value": float(np.mean(values)), "ci": percentiles(each) if enough else None}
 
 
 def _check(part: Part, where: str, width: tuple[int, ...], classes: int) -> None:

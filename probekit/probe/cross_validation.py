@@ -16,13 +16,13 @@ from scipy.special import stdtrit
 from probekit.probe.linear import Space, fit
 from probekit.probe.protocol import PAPER_C, Part, check_part, choose, validation_part
 from probekit.registry import nearest as closest
-from probekit.statistics import ENDS, MIN_IMAGES, RESAMPLES
+from probekit.statistics import MIN_IMAGES, RESAMPLES, interval, percentiles
 
 FOLDS = 5  # ConRec paper, section 4.2
 REPEATS = 5  # authors' code, final script
 METRICS = {
     "kappa": "quadratic-weighted kappa, in [-1, 1]; 0 is chance",
-    "accuracy": "accuracy, in [0, 1]",
+    "accuracy": "accuracy",
 }
 DECODINGS = {
     "cumulative": "one probe a threshold, grade = thresholds with probability above 1/2 (ConRec's code)",
@@ -169,7 +169,7 @@ def corrected_interval(values: Sequence[float], *, folds: int, low: float) -> li
         return None
     mean, variance = float(np.mean(values)), float(np.var(values, ddof=1))
     half = float(stdtrit(J - 1, 0.975)) * sqrt((1 / J + 1 / (folds - 1)) * variance)
-    return [max(low, mean - half), min(1.0, mean + half)]
+    return interval(max(low, mean - half), min(1.0, mean + half))
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def _summary(
         "mean": float(np.mean(by_fold)) if defined else None,
         "ci": corrected_interval(by_fold, folds=folds, low=low) if defined and enough else None,
         "pooled": pooled if np.isfinite(pooled) else None,
-        "pooled_ci": np.percentile(drawn, ENDS).tolist() if enough and np.isfinite(drawn).all() else None,
+        "pooled_ci": percentiles(drawn) if enough and np.isfinite(drawn).all() else None,
     }
 
 

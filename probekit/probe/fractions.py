@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from probekit.probe.protocol import Part, probe
 from probekit.probe.scores import TOP
-from probekit.statistics import ENDS, MIN_IMAGES, RESAMPLES, mean_over_seeds
+from probekit.statistics import ENDS, MIN_IMAGES, RESAMPLES, interval, mean_over_seeds
 
 FRACTIONS = (
     0.01,
@@ -148,7 +148,8 @@ def _complexity_intervals(points: Sequence[dict[str, Any]], *, draws: int, seed:
         for curve in means.T
     ]
     # Sizes that were tried: an end between two of them would be none.
-    return {share: np.percentile([n[share] for n in found], ENDS, method="nearest").tolist() for share in found[0]}
+    ends = {share: np.percentile([n[share] for n in found], ENDS, method="nearest") for share in found[0]}
+    return {share: interval(*pair) for share, pair in ends.items()}
 
 
 def check_fractions(shares: Sequence[float]) -> tuple[float, ...]:

@@ -7,7 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from probekit.statistics import ENDS, MIN_IMAGES, RESAMPLES, holm, mcnemar, share_interval, student, verdict
+from probekit.statistics import (
+    MIN_IMAGES,
+    RESAMPLES,
+    against_share,
+    holm,
+    mcnemar,
+    percentiles,
+    share_interval,
+    student,
+    verdict,
+)
 
 TOP = 5  # of top-5 accuracy, as on ImageNet; said only where there are more classes
 CELLS = 2**22  # resampled counts at a time: bounds the memory
@@ -80,7 +90,7 @@ def _resampled(confusion: NDArray[np.integer], *, seed: int) -> dict[str, list[f
         drawn = rng.multinomial(n, counts / n, size=min(step, RESAMPLES - begin))
         parts.append(_over_classes(drawn @ right, drawn @ by_truth, drawn @ by_guess))
     columns = (np.concatenate(values) for values in zip(*parts, strict=True))
-    return {name: np.percentile(values, ENDS).tolist() for name, values in zip(names, columns, strict=True)}
+    return {name: percentiles(values) for name, values in zip(names, columns, strict=True)}
 
 
 def top5(score: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, Any]:
@@ -103,6 +113,9 @@ def top5(score: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, Any]:
 def against_floors(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What can be said of the first row against the others on the same test images, Holm over all of them.
 
+    By McNemar's exact test; against a row that says one class of every image, as chance does, by the exact binomial
+    test against its share: which of several classes as frequent it says is an accident, and pairs no images.
+
     Args:
         rows: {"name", "labels", "predicted", ...}; another without a prediction of each image is left out.
 
@@ -114,9 +127,12 @@ def against_floors(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         return {}
     asked = [row for row in others if "predicted" in row and row["labels"] == first["labels"]]
     right, *rights = (np.equal(row["predicted"], row["labels"]) for row in (first, *asked))
-    tests = [mcnemar(right, other) for other in rights]
-    adjusted = holm([test["p"] for test in tests])
+    n, hits = len(right), int(right.sum())
+    found = [
+        against_share(hits, n, float(other.mean())) if len(set(row["predicted"])) == 1 else mcnemar(right, other)["p"]
+        for row, other in zip(asked, rights, strict=True)
+    ]
     return {
-        row["name"]: verdict(test["only_a"] - test["only_b"], p)
-        for row, test, p in zip(asked, tests, adjusted, strict=True)
+        row["name"]: verdict(hits - int(other.sum()), p)
+        for row, other, p in zip(asked, rights, holm(found), strict=True)
     }

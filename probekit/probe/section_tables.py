@@ -146,12 +146,11 @@ def _means(row: Row, decoding: str, metric: str, text: Callable[[float | None, A
 
 
 def _half(share: float, ends: Sequence[float] | None) -> str:
-    """Half the width of a share's interval; the ends where that would pass 0 or 100 %."""
+    """Half the width of a share's interval where it stands in its middle; else the ends."""
     if ends is None:
         return ""
-    half = (ends[1] - ends[0]) / 2
-    inside = share - half >= -0.0005 and share + half <= 1.0005
-    return f"±{100 * half:.1f}" if inside else f"[{100 * ends[0]:.0f},{100 * ends[1]:.0f}]"
+    middle = abs(sum(ends) / 2 - share) < 0.0005
+    return f"±{100 * (ends[1] - ends[0]) / 2:.1f}" if middle else f"[{100 * ends[0]:.0f},{100 * ends[1]:.0f}]"
 
 
 def _whole_ends(ends: Sequence[float] | None) -> str:
@@ -161,7 +160,7 @@ def _whole_ends(ends: Sequence[float] | None) -> str:
 
 def _span(ends: Sequence[float] | None) -> str:
     """An interval of counts, "30-61"; nothing where it has no width."""
-    return "" if ends is None or ends[0] == ends[1] else f"{ends[0]:.0f}-{ends[1]:.0f}"
+    return "" if ends is None else f"{ends[0]:.0f}-{ends[1]:.0f}"
 
 
 def _number(value: float | None, ends: Sequence[float] | None) -> str:

@@ -17,6 +17,8 @@ def about_section(run: Mapping[str, Any], key: str) -> Section:
     """Config, data and versions."""
     source = f"Read from {Path(run['path']) / 'run.json'}."
     fields = {name: run[name] for name in ("state", "created", "device", "threads", "commit")}
+    if run["resumed"]:
+        fields["resumed"] = "; ".join(f"after epoch {part['epoch']} on {part['device']}" for part in run["resumed"])
     weights = run.get("weights")
     if isinstance(weights, Mapping) and (told := [str(weights[key]) for key in ("after", "mark") if weights.get(key)]):
         fields["weights that it starts from"] = ", ".join((str(weights.get("file")), *told))
@@ -49,10 +51,19 @@ def curves_section(run: Mapping[str, Any], key: str) -> Section:
     blocks: list[Block] = []
     if names:
         how = (
-            f"From {source}, {len(lines)} epochs: the mean over the epoch's batches of each part that the method logs, "
-            "before its weight. Each panel has a scale of its own."
+            f"From {source}, {len(lines)} epochs: the mean over the epoch's batches of the loss and of what the method "
+            "logs beside it, its parts before their weights. Then what tells of a collapse, after the epoch "
+            "(docs/protocols.md): deviation, effective rank and the like are no parts of the loss. Each panel has a "
+            "scale of its own."
         )
-        blocks.append(Chart(f"{key}-losses", "Training loss and its parts", how, partial(draw_losses, lines, names)))
+        blocks.append(
+            Chart(
+                f"{key}-losses",
+                "Training: the loss, its parts, and signs of a collapse",
+                how,
+                partial(draw_losses, lines, names),
+            )
+        )
     scored = [line for line in lines if "val" in line or "test" in line]
     if scored:
         blocks += _accuracies(scored, key, source, run["config"]["train"]["eval_every"])
@@ -71,7 +82,7 @@ def pictures_section(run: Mapping[str, Any], key: str) -> Section:
         Picture(
             f"{key}-views-{i}",
             f"What {run['config']['method']} is given and predicts: {Path(picture['file']).name}",
-            "Views of the first images of a split: target, input, and the prediction where the method has a decoder. "
+            "Views of the first images of a split: input, target, and the prediction where the method has a decoder. "
             f"Drawn by: {again}",
             Path(picture["file"]),
         )

@@ -59,6 +59,7 @@ def _run(name: str, run: Run) -> dict[str, Any]:
         "path": str(run.path),
         "argument": [run.argument],
         **{key: content.get(key) for key in about},
+        "resumed": content.get("resumed", []),
         "data": _data(content["dataset"], left_out),
         "metrics": _metrics(run, left_out),
         "probes": _results(run, content, "probe-*.json", PROBE, left_out),

@@ -151,8 +151,8 @@ def _over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 def _why_not(run: Mapping[str, Any]) -> str:
     results = [*answered(run), *scored(run)]
     if not results:
-        named = shlex.join(run["argument"])
-        return f"{run['name']} is not compared: it has not been probed; type: probekit probe {named}"
+        why = next((line for line in run["left_out"] if " was not used: " in line), "it has not been probed")
+        return f"{run['name']} is not compared: {why}; type: probekit probe {shlex.join(run['argument'])}"
     where = sorted({f"{found['data']} ({found['data_hash'][:8]})" for found in results})
     return (
         f"{run['name']} is not compared: it was probed on {', '.join(where)}, and no other of these runs was probed on "

@@ -42,10 +42,11 @@ def further_section(run: Mapping[str, Any], key: str) -> Section:
         for i, result in enumerate(run[name]):
             how = f"{result['how']} {_where(result)}. Again: {result['command']}"
             blocks += [*draw(result, f"{key}-{name}-{i}", how), *map(Note, result["notes"])]
-    missing = [name for name in OPTIONS if not run[name] and OPTIONS[name]]
+    kept = run["config"]["train"].get("keep_every")
+    missing = [name for name in OPTIONS if not run[name] and OPTIONS[name] and (kept or name != "every")]
     if missing and (run["probes"] or not run["multilabel"]):  # images of several labels have none of them but --every
         words = [word for name in missing for word in OPTIONS[name]]
-        told = f"Not measured yet: {', '.join(missing)}. Measure by typing (--every needs kept checkpoints):"
+        told = f"Not measured yet: {', '.join(missing)}. Measure by typing:"
         blocks.append(Note(told, command("probekit", "probe", *run["argument"], *words)))
     return Section(f"{key}-further", "Further protocols", blocks)
 

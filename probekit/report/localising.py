@@ -36,7 +36,8 @@ def heatmap_section(run: Mapping[str, Any], key: str) -> Section:
             f"{key}-gallery-{i}",
             f"Heatmaps: {Path(picture['file']).name}",
             "Maps of single images: red above zero, blue below, or from black up, each by its own scale, printed "
-            f"under it. Orange and blue: evidence; green: its outline. Again: {_made_by(run, Path(picture['file']))}",
+            f"under it. Orange and blue: evidence, green: its outline, where the images have masks of it. "
+            f"Again: {_made_by(run, Path(picture['file']))}",
             Path(picture["file"]),
         )
         for i, picture in enumerate(run["pictures"])

@@ -47,6 +47,7 @@ RUN = {
     "config": {"method": str, "seed": int, "train": {"eval_every": int}},
     "dataset": {"path": str, "hash": str, "name": str},
     "versions": Each(str),
+    "resumed": Absent([{"epoch": int, "device": str}]),
 }
 PROBE = {
     "run": str,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -44,6 +45,14 @@ class Outside:
     seed: int = 0
     allow_missing: bool = False
     settings: Sequence[str] = ()
+
+    @property
+    def words(self) -> list[str]:
+        """What to type for it."""
+        typed = ["--encoder", self.encoder, *(["--weights", str(self.weights)] if self.weights else [])]
+        typed += ["--allow-missing"] * self.allow_missing
+        typed += [] if self.normalise == "auto" else ["--normalise", self.normalise]
+        return typed + [word for setting in self.settings for word in ("--set", setting)]
 
     @property
     def is_random(self) -> bool:
@@ -121,7 +130,10 @@ def _build(asked: Outside, typed: Mapping[str, Any], checkpoint: Checkpoint | No
         if backbone.startswith("py:"):
             return around(make_outside(backbone), backbone, images, normalisation(name, backbone, channels))
         if backbone != "unet" and not backbone.startswith("timm:"):
-            raise ValueError(f"expected --encoder timm:NAME, py:MODULE:FUNCTION or unet, found {backbone!r}")
+            raise ValueError(
+                f"expected --encoder timm:NAME, py:MODULE:FUNCTION or unet, found {backbone!r}; "
+                f"type: --encoder timm:{quote(backbone)}"
+            )
         if name == "auto":
             name = default_normalise(checkpoint, backbone)
         model = full_settings(typed, backbone, checkpoint)
@@ -131,8 +143,7 @@ def _build(asked: Outside, typed: Mapping[str, Any], checkpoint: Checkpoint | No
         encoder = Encoder(**spec)
         if checkpoint is not None and "stem" not in typed and has_small_stem(checkpoint, encoder):
             encoder = Encoder(**{**spec, "stem": "small"})
-        if asked.is_random:
-            make_plain(encoder)
+        make_plain(encoder)  # so that what a file lacks, or all, is as random as any baseline
         if backbone != "unet":
             check_takes(encoder, size)
         return encoder

@@ -45,6 +45,12 @@ def with_interval(interval: Mapping[str, Any] | None) -> str:
     return f"{percent(interval['mean'])} ± {percent(above)}"
 
 
+def of_images(floor: Mapping[str, Any]) -> str:
+    """A floor with its interval over images: "37.6 [33.5, 41.9]"."""
+    ends = "" if floor["ci"] is None else " [{}, {}]".format(*map(percent, floor["ci"]))
+    return percent(floor["accuracy"]) + ends
+
+
 def signed(fraction: float | None) -> str:
     """-0.021 -> "-2.1", with its sign; None -> "-"."""
     return "-" if fraction is None else f"{100 * fraction:+.1f}"
@@ -64,6 +70,8 @@ def difference(pair: Mapping[str, Any] | None) -> str:
         return "-"
     if not pair["testable"]:
         return f"{signed(pair['mean'])}, not testable"
+    if pair["ci"] is None:
+        return signed(pair["mean"])
     low, high = pair["ci"]
     return f"{signed(pair['mean'])} [{signed(low)}, {signed(high)}]"
 
@@ -104,7 +112,7 @@ def _scores(rows: Sequence[Mapping[str, Any]], floors: Sequence[Mapping[str, Any
             paper = row["paper"] if label == row["row"] else None
             lines.append(line + (beside(paper) if published else []))
     for name in dict.fromkeys(floor["name"] for floor in floors):
-        under = {floor["protocol"]: percent(floor["accuracy"]) for floor in floors if floor["name"] == name}
+        under = {floor["protocol"]: of_images(floor) for floor in floors if floor["name"] == name}
         cells = [under.get(s.partition("/")[2], "-") if s.startswith("last/") else "" for s in names]
         lines.append([f"*{name}*", "", *cells, *("" for _ in compared)])
     return _grid(lines)
@@ -139,10 +147,11 @@ def _legend(results: Mapping[str, Any]) -> str:
     sources = {row["paper"]["source"]: row["paper"]["score"] for row in results["rows"] if row["paper"]}
     lines = [
         "Accuracy on the test split in %: the mean over n seeds ± its 95 % Student-t interval, or [from, to] where an",
-        "end would lie beyond 0 or 100; one seed has none. It covers the seed, not the choice of test images. Floors",
-        "are in italics and learn nothing. Intervals of pairs are paired by seed and not corrected for their number;",
-        "fewer than 3 seeds are not testable. `best_test (paper protocol)` is chosen on the test split: it serves only",
-        "to compare with papers. docs/protocols.md says what checkpoints and protocols mean.",
+        "end would lie beyond 0 or 100; one seed has none, nor have seeds that are alike. It covers the seed, not the",
+        "choice of test images. Floors are in italics and learn nothing; theirs is over the test images. Intervals of",
+        "pairs are paired by seed and not corrected for their number; fewer than 3 seeds are not testable.",
+        "`best_test (paper protocol)` is chosen on the test split: it serves only to compare with papers.",
+        "docs/protocols.md says what checkpoints and protocols mean.",
     ]
     if any(name not in SCORES for row in results["rows"] for name in row["scores"]):
         lines += [

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probekit.sweep.scores import BEST_TEST
-from probekit.sweep.table import beside, difference, lines_of, percent, with_interval
+from probekit.sweep.table import beside, difference, lines_of, of_images, with_interval
 
 RANK = "last/rank-1"
 SHOWN = {"last/val": "last, val", RANK: "last, rank-1"}  # of pairs
@@ -43,7 +43,7 @@ def _scores(dataset: str, rows: Sequence[Mapping[str, Any]], floors: Sequence[Ma
             table.add_row(*map(Text, cells + (beside(paper) if published else [])))
     table.add_section()
     for name in dict.fromkeys(floor["name"] for floor in floors if floor["protocol"] in ("val", "rank-1")):
-        under = {floor["protocol"]: percent(floor["accuracy"]) for floor in floors if floor["name"] == name}
+        under = {floor["protocol"]: of_images(floor) for floor in floors if floor["name"] == name}
         table.add_row(Text(name), "", under.get("val", ""), under.get("rank-1", "") if ranked else "", style="dim")
     return table
 

@@ -133,8 +133,17 @@ def _resume(
     trainer.fail_on_collapse = fail_on_collapse
     trainer.restore(saved)
     del saved  # else it lives until training ends
-    run.update(state="running", config=config.to_dict(), dataset=content["dataset"] | {"path": str(data)})
-    console.print(f"resuming {run.path} after epoch {done} of {config.train.epochs}")
+    resumed, computes = content.get("resumed", []), describe_device(place)
+    before = resumed[-1]["device"] if resumed else content["device"]
+    if before != computes:
+        console.print(
+            f"note: {run.name} began on {before} and goes on on {computes}: equal up to rounding, not bit for bit"
+        )
+        resumed = [*resumed, {"epoch": done, "device": computes}]
+    dataset = content["dataset"] | {"path": str(data)}
+    run.update(state="running", config=config.to_dict(), dataset=dataset, resumed=resumed)
+    after = trainer.step_count / trainer.batches  # a signal stops within an epoch
+    console.print(f"resuming {run.path} after epoch {after:.1f} of {config.train.epochs}".replace(".0 of", " of"))
     announce_streaming(train, console)
     with _failing(run):
         return run, _fit(trainer, console)

@@ -235,6 +235,10 @@ def test_weights_that_are_not_whole_are_refused_or_marked() -> None:
     assert probed["rows"][0]["name"] == f"{marked} last"
     content = Run(Path("runs/test_resnet-shapes")).read()
     assert (content["config"]["method"], content["weights"]["mark"]) == (marked, f"{random} tensors random")
+    state = load_encoder(Path("runs/test_resnet-shapes"))[0].state_dict()
+    lacking = [value for key, value in state.items() if "layer4.0.bn" in key and key.endswith(".weight")]
+    assert lacking
+    assert all((value == 1).all() for value in lacking), "plain, not what timm zeroes to begin with"
     result("probe", "--encoder", "timm:test_resnet", "--no-floors", "--data", "data/shapes.h5", *QUICK)
     for runs in (["test_resnet-shapes"], ["test_resnet-shapes", "test_resnet-shapes-2"]):  # alone, and compared
         page = run("report", *runs, "--format", "md").stdout.replace("\\", "")

@@ -408,7 +408,7 @@ def test_the_epochs_of_a_head_are_no_course_along_pretraining(home: Path) -> Non
 def test_without_kept_encoders_there_is_nothing_to_follow(home: Path) -> None:
     for path in (home / "runs/a/checkpoints").glob("epoch-*"):
         path.unlink()
-    assert "type: probekit pretrain METHOD --set train.keep_every=20" in str(typed("probe", "a", "--every").exception)
+    assert "type: probekit pretrain simclr --set train.keep_every=20" in str(typed("probe", "a", "--every").exception)
 
 
 def test_compare_pairs_runs_by_image_for_each_protocol(home: Path) -> None:

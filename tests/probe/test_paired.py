@@ -3,9 +3,10 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from probekit.probe.scores import against_floors
-from probekit.statistics import verdict
+from probekit.statistics import against_share, verdict
 
 
 def row(name: str, right: int, of: int = 40, first: int = 0) -> dict[str, Any]:
@@ -27,6 +28,17 @@ def test_the_test_is_paired_and_holm_counts_the_floors() -> None:
     """30 against 24 right says nothing where they are right on other images; two floors ask for p < 0.025."""
     assert against_floors([row("e", 30), row("f", 24, first=16)]) == {"f": "not told apart from"}
     assert against_floors([row("e", 30), row("f", 24), row("g", 24)]) == dict.fromkeys("fg", "not told apart from")
+
+
+def test_which_of_several_classes_chance_says_does_not_matter() -> None:
+    """25 of 36 right, 12 a class: binomial against 1/3, p = 1e-5, whichever class is said of every image."""
+    labels = np.repeat([0, 1, 2], 12)
+    right = np.r_[np.ones(12, bool), np.arange(12) < 9, np.arange(12) < 4]
+    encoder = {"name": "e", "labels": labels.tolist(), "predicted": np.where(right, labels, (labels + 1) % 3).tolist()}
+    said = [{"name": "chance", "labels": labels.tolist(), "predicted": [k] * 36} for k in range(3)]
+    assert [against_floors([encoder, chance]) for chance in said] == [{"chance": "above"}] * 3
+    assert against_share(25, 36, 1 / 3) == pytest.approx(1.08e-5, rel=0.2)
+    assert against_floors([row("e", 20), row("one", 40)]) == {"one": "below"}
 
 
 def test_without_predictions_or_on_other_images_nothing_is_said() -> None:

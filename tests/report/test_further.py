@@ -80,8 +80,13 @@ def test_values_reach_the_tables(tmp_path: Path) -> None:
 
 
 def test_what_was_not_measured_is_a_command(tmp_path: Path) -> None:
-    text = markdown.render(build(collect([make_run(tmp_path, "a")])))
-    assert "--fractions 1,2,5,10,20,50,100 --knn --retrieval --cv 5 --every" in text
+    run = make_run(tmp_path, "a")
+    asked = "--fractions 1,2,5,10,20,50,100 --knn --retrieval --cv 5"
+    assert f"{asked} --every" not in (text := markdown.render(build(collect([run])))), "it kept no encoder to follow"
+    assert asked in text
+    config = run.read()["config"]
+    run.update(config=config | {"train": config["train"] | {"keep_every": 2}})
+    assert f"{asked} --every" in markdown.render(build(collect([run])))
 
 
 def test_images_of_several_labels_are_not_sent_to_the_linear_probe(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_the_markdown_table() -> None:
     assert by_row["b"][-2:] == ["+3.5", "no"]
     assert "no paired test" in text
     assert by_row["c"] == ["0", *["-"] * 7]
-    assert by_row["*patch bag*"][1:5] == ["98.0", "97.0", "", ""]
+    assert by_row["*patch bag*"][1:5] == ["98.0 [90.0, 100.0]", "97.0 [90.0, 100.0]", "", ""]
     assert by_row["a - b"] == ["3", "-2.0 [-5.0, +1.0]", "-2.0 [-5.0, +1.0]"]
     assert len({len(line) for line in cells if line[0] in "abc"}) == 1
     assert "6 of 9 runs finished" in text

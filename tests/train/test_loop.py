@@ -28,6 +28,9 @@ from probekit.data.split import open_split
 from probekit.methods.base import Method, Step
 from probekit.models import Encoder
 from probekit.models import extract as features
+from probekit.report import markdown
+from probekit.report.build import build
+from probekit.report.collect import collect
 from probekit.restore.build import build_method
 from probekit.restore.checkpoint import load_checkpoint, save_checkpoint
 from probekit.run import Run
@@ -136,6 +139,25 @@ def whole_runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     done = {preset: train(data, folder, name=preset, preset=preset) for preset in ("quick", "paper")}
     assert all(finished for _, finished in done.values())
     return {preset: run for preset, (run, _) in done.items()}
+
+
+def test_a_run_that_goes_on_with_other_threads_says_so(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums in another order differ by rounding; its run.json and its report then say where it went on on what."""
+    with monkeypatch.context() as patch:
+        stop_after(6, patch)
+        run, _ = train(data, tmp_path, method="simclr", epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 3)
+        said = Console(file=io.StringIO(), width=200)
+        resume(run, epochs=None, device="cpu", console=said)
+    before = run.read()["device"]
+    told = said.file.getvalue()  # type: ignore[attr-defined]
+    assert f"note: run began on {before} and goes on on cpu (3 threads): equal up to rounding, not bit for bit" in told
+    assert f"resuming {run.path} after epoch 1.5 of 2" in told
+    assert run.read()["resumed"] == [{"epoch": 1, "device": "cpu (3 threads)"}]
+    assert "after epoch 1 on cpu (3 threads)" in markdown.render(build(collect([run])))
 
 
 @pytest.mark.parametrize("preset", ["quick", "paper"])
