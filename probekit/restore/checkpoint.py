@@ -1,11 +1,13 @@
 """Checkpoints: plain tensors and numbers that load with `weights_only=True`, written whole or not at all."""
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from probekit.files import replaced_file
+from probekit.files import replaced, replaced_file
 from probekit.models.encoder import check_header
 from probekit.models.tensor_files import read_torch
 
@@ -13,14 +15,18 @@ FORMAT = "probekit-checkpoint/1"
 PARTS = ("method", "optimizer", "rng", "progress", "encoder_header")
 
 
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Writes a checkpoint, whole or not at all: a kill leaves the old one.
+def save_checkpoint(paths: Sequence[Path], content: dict[str, Any]) -> None:
+    """Writes a checkpoint to each path in turn, whole or not at all: a kill leaves the old one.
 
     Raises:
         OSError: If it cannot be written.
     """
-    with replaced_file(path) as file:
+    first, *others = paths
+    with replaced_file(first) as file:
         torch.save({"format": FORMAT, **content}, file)
+    for path in others:
+        with replaced(path) as temporary:
+            shutil.copyfile(first, temporary)
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:

@@ -327,7 +327,7 @@ def _update(config: Config, method: Method) -> Counted:
     if config.optimizer.clip:
         spent += count(lambda: clip_each([p.grad for p in trained if p.grad is not None], config.optimizer.clip))
     if isinstance(optimizer, Layerwise):
-        optimizer.step()  # makes its state
+        optimizer.make_state()
         return spent + count(optimizer.step)
     state = _states(config)
     size = sum(p.numel() * p.element_size() for p in trained)

@@ -20,15 +20,19 @@ class Layerwise(Optimizer, ABC):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of every parameter that has a gradient; no host synchronisation."""
         assert closure is None, "layer-wise optimizers take no closure"
+        self.make_state()
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
-            for w in weights:
-                if "momentum" not in self.state[w]:
-                    self.state[w]["momentum"] = torch.zeros_like(w)
             if weights:
                 gradients = [w.grad for w in weights if w.grad is not None]
                 self._update(group, weights, gradients, [self.state[w]["momentum"] for w in weights])
         return None
+
+    def make_state(self) -> None:
+        """A momentum of zeros for every parameter that has a gradient and none yet."""
+        for w in (p for group in self.param_groups for p in group["params"] if p.grad is not None):
+            if "momentum" not in self.state[w]:
+                self.state[w]["momentum"] = torch.zeros_like(w)
 
     @abstractmethod
     def _update(

@@ -209,9 +209,8 @@ class Trainer:
         last = done.epoch == self.config.train.epochs
         # After epochs 1, 21, 41, ... as in the authors' code, and after the last, which they never score.
         due = last or (done.epoch - 1) % self.config.train.eval_every == 0
-        if due:
-            self._check_weights()  # before the monitor, whose complaint about features would not say what to try
-            line |= self._evaluate()
+        scores, best = self._evaluate() if due else ({}, [])
+        line |= scores
         self.run.append_metrics(line)
         display.epoch(line)
         found = complaints(line, self.method, epochs=self.config.train.epochs)
@@ -223,31 +222,34 @@ class Trainer:
         if keep and (last or done.epoch % keep == 0):  # before the checkpoint from which a killed run goes on
             save_encoder(self.run.kept(done.epoch), self.encoder, self._encoder_info())
         if due:
-            self.save()
+            self.save(*best)
         if self.fail_on_collapse and "collapse" in found:
             self.save()
             raise CollapseError(f"{found['collapse']}. All is saved, and --fail-on-collapse was typed")
 
-    def _evaluate(self) -> dict[str, float]:
+    def _evaluate(self) -> tuple[dict[str, float], list[str]]:
+        """The scores, and the names of the checkpoints that this is the best epoch for."""
+        self._check_weights()  # before the monitor, whose complaint about features would not say what to try
         with told("the embeddings that are scored", self.device, more_room(self.config.train.batch_size)):
             scores = self.monitor.score(self.encoder)
         accuracies = {"val": scores.val, "test": scores.test}
         found = {name: value for name, value in accuracies.items() if value is not None}
+        better: dict[str, float] = {}
         for name, value in found.items():
             best = f"best_{name}"
             if value >= self.progress.best.get(best, -math.inf):  # ties: the later one, as the paper
-                self.progress.best[best] = value
-                self._write(best)
-        return found | ({} if scores.rank is None else {RANK: scores.rank})
+                better[best] = value
+        self.progress.best |= better
+        return found | ({} if scores.rank is None else {RANK: scores.rank}), list(better)
 
-    def save(self) -> None:
-        """Writes `last`, the encoder's own file, and into run.json whether the step is recorded.
+    def save(self, *best: str) -> None:
+        """Writes these checkpoints and `last`, the encoder's own file, and into run.json whether the step is recorded.
 
         Raises:
             NonFiniteLossError: If a weight is no longer a number, which the last loss did not show.
         """
         self._check_weights()
-        self._write("last")
+        self._write(*best, "last")  # in this order: a killed run goes on from `last`, and writes no best one again
         save_encoder(self.run.encoder, self.encoder, self._encoder_info())
         self.run.update(recorded=isinstance(self.step, RecordedStep) and self.step.graph is not None)
         self.saved_at = time.monotonic()
@@ -286,7 +288,7 @@ class Trainer:
             raise TypeError(f"no {', '.join(wrong) or 'sum of losses'}")
         self.progress = progress
 
-    def _write(self, name: str) -> None:
+    def _write(self, *names: str) -> None:
         content: dict[str, Any] = {
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -296,7 +298,7 @@ class Trainer:
         }
         if self.eager_step.regions is not None:
             content["regions"] = self.eager_step.regions.state_dict()
-        save_checkpoint(self.run.checkpoints / f"{name}.pt", content)
+        save_checkpoint([self.run.checkpoints / f"{name}.pt" for name in names], content)
 
     def _encoder_info(self) -> dict[str, Any]:
         return {**self.header, "epoch": self.progress.epoch}

@@ -75,7 +75,7 @@ def test_a_flipped_bit_of_a_checkpoint_is_refused_or_changes_nothing(tmp_path: P
     path = tmp_path / "last.pt"
     header = {**ABOUT, "spec": {"channels": 1, "pooling": "gap"}}
     content = {**{part: {} for part in PARTS}, "method": tensors(), "progress": {"epoch": 1}, "encoder_header": header}
-    save_checkpoint(path, content)
+    save_checkpoint([path], content)
     whole, refused = path.read_bytes(), 0
     for bit in np.random.default_rng(0).integers(0, 8 * len(whole), FLIPS):
         path.write_bytes(whole)

@@ -4,6 +4,7 @@ Alone: pytest tests/sweep/test_definition.py
 """
 
 import tomllib
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -155,9 +156,9 @@ def test_every_override_of_a_shipped_sweep_makes_a_method(name: str, preset: str
     assert sweep.about
     planned = plan_runs(sweep, name, preset=preset, epochs=None, seeds=sweep.seeds)
     assert len(planned) == len(sweep.seeds) * len(sweep.datasets) * len(sweep.rows)
-    for run in planned:
+    for config in {repr(replace(run.config, seed=0)): run.config for run in planned}.values():
         with torch.device("meta"):
-            build_method(run.config, channels=1)
+            build_method(config, channels=1)
 
 
 def test_table1_is_table_1() -> None:

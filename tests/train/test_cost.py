@@ -42,8 +42,8 @@ def configured(method: str, **options: Any) -> Config:
     return resolve(method, get(METHODS, "method", method), preset="paper", seed=0, options=options)
 
 
-def cost(method: str, *, width: int, size: int, batch: int, precision: str = "fp32") -> StepCost:
-    options = {"model.width": width, "train.batch_size": batch, "train.precision": precision}
+def cost(method: str, *, width: int, size: int, batch: int, precision: str = "fp32", depth: int = 4) -> StepCost:
+    options = {"model.width": width, "model.depth": depth, "train.batch_size": batch, "train.precision": precision}
     return step_cost(configured(method, **options), channels=1, size=(size, size))
 
 
@@ -153,14 +153,14 @@ def test_modules_and_losses_are_told_apart_forward_and_backward() -> None:
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_part_of_every_method_is_counted(method: str) -> None:
-    parts = cost(method, width=4, size=32, batch=4).parts
+    parts = cost(method, width=4, depth=2, size=32, batch=4).parts
     assert set(parts) == set(MODEL) | set(OURS)
     assert all(part.launches > 0 and part.bytes > 0 for part in parts.values())
     assert all((part.flops > 0) == (part.elements > 0) for part in parts.values())
 
 
 def test_bf16_halves_the_traffic_of_products_and_keeps_losses_in_fp32() -> None:
-    full, reduced = (cost("conrec", width=16, size=64, batch=8, precision=p) for p in ("fp32", "bf16"))
+    full, reduced = (cost("conrec", width=16, depth=2, size=64, batch=8, precision=p) for p in ("fp32", "bf16"))
     assert (full.flops, full.elements) == (reduced.flops, reduced.elements)
     assert reduced.parts["products"].bytes == pytest.approx(full.parts["products"].bytes / 2, rel=0.01)
     assert full.parts["products"].flops32 == full.parts["products"].flops
@@ -278,7 +278,7 @@ def test_memory_of_weights_gradients_and_state_is_theirs(name: str, states: int)
 @pytest.mark.parametrize("name", list(BRANCHES))
 def test_a_branch_costs_more_than_none(name: str) -> None:
     """XCorr encodes as many companions again as it has positives."""
-    small = {"model.width": 4, "train.batch_size": 4}
+    small = {"model.width": 4, "model.depth": 2, "train.batch_size": 4}
     kind = get(METHODS, "method", "simclr")
     one = resolve("simclr", kind, preset="quick", seed=0, options=small)
     two = resolve("simclr", kind, preset="quick", seed=0, options=small, branches=[name])

@@ -282,7 +282,7 @@ def test_a_run_of_a_gpu_is_not_resumed_on_a_cpu(data: Path, tmp_path: Path, monk
     run, _ = train(data, tmp_path)
     saved = content(run)
     saved["rng"]["device"] = saved["rng"]["views"]  # what a GPU's checkpoint holds beside
-    save_checkpoint(run.checkpoints / "last.pt", saved)
+    save_checkpoint([run.checkpoints / "last.pt"], saved)
     with pytest.raises(ValueError, match="type: --device cuda"):
         resume(run, epochs=None, device="cpu", console=quiet())
 
@@ -345,7 +345,7 @@ def test_metrics_and_files(data: Path, tmp_path: Path) -> None:
 
 
 def test_any_failure_is_written_down(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: loop.Trainer) -> None:
+    def full(self: loop.Trainer, *best: str) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(loop.Trainer, "save", full)
