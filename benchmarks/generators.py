@@ -4,12 +4,12 @@
 
 Ours: factors, images, object and evidence masks, in calls of 1024 samples. Pillow: the image of given factors (its
 sampling is not counted), drawn and rotated one by one as the authors do; on an RGB canvas as theirs and on a grey one,
-which is faster; with masks it also draws each object and each minimal pair. Ours and theirs take turns; printed are
+which is faster; with masks it also draws each object and each counterfactual. Ours and theirs take turns; printed are
 medians and min to max of the rounds, in processor time of the one core. --command also times the whole `probekit gen`
 to a gzip file on all cores.
 
-Overlap is that of the two images' ink (intersection over union, the mean over 256 images). It is 1 in style paper,
-whose pixels are Pillow's. In style clean Pillow rounds every shape to whole pixels before the turn.
+Overlap is that of the two images' ink (intersection over union, the mean over 256 images). It is 1 for the published
+recipes, whose pixels are Pillow's. For the others Pillow rounds every shape to whole pixels before the turn.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ from PIL import Image, ImageDraw
 
 from benchmarks.report import RESULTS, interleaved, spread, write
 from generators import GENERATORS, Generator
-from generators.base import BASE_SIZE, STYLES
+from generators.base import BASE_SIZE
 
 OURS_N, OURS_CALL, PEER_N = 4096, 1024, 256
 COMMAND_N = 200_000
 Row = Any  # one row of factors
+DRAWN = ("rect-tri", "circ-sq", "rect-tri-published", "circ-sq-published")  # with Pillow, below
 Scene = Callable[[Any, Row, Any], None]  # draws a row on a pen with an ink
 
 
@@ -60,36 +61,37 @@ def draw_rectangle(pen: Any, row: Row, ink: Any) -> None:
         pen.pieslice([x, y, x + 40, y + 40], start, start + 90, fill=ink)
 
 
-def draw_triangle(pen: Any, row: Row, ink: Any, *, style: str) -> None:
-    """The triangle as a polygon. Its place is its first corner in style paper, else its centroid."""
+def draw_triangle(pen: Any, row: Row, ink: Any, *, published: bool) -> None:
+    """The triangle as a polygon. Its place is its first corner in the published recipe, else its centroid."""
     x, y = row["triangle_x"], row["triangle_y"]
     if row["triangle"]:
         wide, high, apex = row["leg_x"], row["leg_y"], 0.0
     else:
         wide, high, apex = row["triangle_side"], row["triangle_side"] * math.sqrt(0.75), row["triangle_side"] / 2
-    if style == "paper":
+    if published:
         apex = math.floor(apex)
     else:  # Pillow's pixel centres are whole numbers, ours end in .5
         x, y = x - (wide + apex) / 3 - 0.5, y - high / 3 - 0.5
     pen.polygon([(x, y), (x + wide, y), (x + apex, y + high)], fill=ink)
 
 
-def draw_object(pen: Any, row: Row, ink: Any, *, number: int, style: str) -> None:
-    """Object `number` of circ-sq. Its size is the circle's width in style paper, else the side of the equal square."""
+def draw_object(pen: Any, row: Row, ink: Any, *, number: int, published: bool) -> None:
+    """Object `number` of circ-sq. Its size is the circle's width if published, else the equal square's side."""
     x, y, half = row[f"x_{number}"], row[f"y_{number}"], row[f"size_{number}"] / 2
     square = row[f"shape_{number}"]
-    if style == "clean" and not square:
+    if not published and not square:
         half *= 2.0 / math.sqrt(math.pi)
     # Pillow cuts the fractions off, and draws both ends.
     box = (x - half + 0.5, y - half + 0.5, x + half - 0.5, y + half - 0.5)
     (pen.rectangle if square else pen.ellipse)(box, fill=ink)
 
 
-def scenes_of(name: str, style: str) -> list[tuple[Scene, bool]]:
+def scenes_of(name: str) -> list[tuple[Scene, bool]]:
     """How each object of a generator is drawn, and whether as ink or as a hole."""
-    if name == "rect-tri":
-        return [(draw_rectangle, True), (partial(draw_triangle, style=style), False)]
-    return [(partial(draw_object, number=number, style=style), True) for number in (1, 2)]
+    published = name.endswith("-published")
+    if name.startswith("rect-tri"):
+        return [(draw_rectangle, True), (partial(draw_triangle, published=published), False)]
+    return [(partial(draw_object, number=number, published=published), True) for number in (1, 2)]
 
 
 def peer_image(scenes: list[tuple[Scene, bool]], row: Row, *, mode: str = "L") -> NDArray[np.uint8]:
@@ -106,7 +108,7 @@ def peer_image(scenes: list[tuple[Scene, bool]], row: Row, *, mode: str = "L") -
 def peer_with_masks(
     generator: Generator, scenes: list[tuple[Scene, bool]], row: Row
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """One image and its masks: each object, and what differs from each minimal pair."""
+    """One image and its masks: each object, and what differs from each counterfactual."""
     image = peer_image(scenes, row)
     masks = np.zeros((BASE_SIZE, BASE_SIZE), np.uint8)
     for bit, (scene, ink) in enumerate(scenes):
@@ -115,8 +117,8 @@ def peer_with_masks(
             shape &= masks > 0  # a hole is where there was ink
         masks |= shape.astype(np.uint8) << bit
     for bit, factor in enumerate(generator.class_factors, start=len(scenes)):
-        sibling = peer_image(scenes, row | {factor: 1 - row[factor]})
-        masks |= (image != sibling).astype(np.uint8) << bit
+        other = peer_image(scenes, row | {factor: 1 - row[factor]})
+        masks |= (image != other).astype(np.uint8) << bit
     return image, masks
 
 
@@ -134,9 +136,9 @@ def overlap(generator: Generator, scenes: list[tuple[Scene, bool]], factors: NDA
     return float(shares.mean())
 
 
-def compare(name: str, style: str, rounds: int) -> dict[str, Any]:
+def compare(name: str, rounds: int) -> dict[str, Any]:
     """Microseconds an image for ours and the peers, by turns."""
-    generator, scenes = GENERATORS[name](style=style), scenes_of(name, style)
+    generator, scenes = GENERATORS[name](), scenes_of(name)
     starts = [np.arange(k, k + OURS_CALL) for k in range(0, OURS_N, OURS_CALL)]
     factors = [generator.sample(0, "train", index) for index in starts]
     rows = rows_of(factors[0][:PEER_N])
@@ -182,20 +184,19 @@ def main() -> None:
     options = parser.parse_args()
     report: dict[str, Any] = {"pillow": PIL.__version__}
     if options.command:  # before this process is bound to one core
-        report["probekit gen, gzip"] = {name: time_command(name) for name in GENERATORS}
+        report["probekit gen, gzip"] = {name: time_command(name) for name in DRAWN}
         print(report["probekit gen, gzip"])
     cv2.setNumThreads(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    for name in GENERATORS:
-        for style in STYLES:
-            case = report[f"{name}, {style}"] = compare(name, style, options.rounds)
-            ratios = [
-                f"{key} {ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})"
-                for key, ratio in case["ratio"].items()
-            ]
-            print(f"{name}, {style}: {case['ours, images/s']:,} images/s, overlap {case['overlap']:.4f}; ratio to")
-            print("  " + "; ".join(ratios))
+    for name in DRAWN:
+        case = report[name] = compare(name, options.rounds)
+        ratios = [
+            f"{key} {ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})"
+            for key, ratio in case["ratio"].items()
+        ]
+        print(f"{name}: {case['ours, images/s']:,} images/s, overlap {case['overlap']:.4f}; ratio to")
+        print("  " + "; ".join(ratios))
     write(options.out, report)
 
 

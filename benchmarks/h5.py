@@ -64,7 +64,7 @@ def crop_photographs() -> Images:
 def write_ours(path: Path, images: Images, labels: Labels, kind: str = "gzip") -> None:
     """As `probekit gen` and `import` write, without factors and masks; kind: gzip, none or jpeg."""
     names: dict[str, Any] = {"classes": CLASSES, "factors": [], "mask_names": []}
-    header = Header(generator="", params={}, seed=0, style="", **names)
+    header = Header(generator="", parameters={}, seed=0, **names)
     compression = "none" if kind == "jpeg" else kind
     with DatasetWriter(path, header=header, compression=compression, overwrite=True) as writer:
         writer.begin("train", len(images))

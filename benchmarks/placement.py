@@ -33,7 +33,7 @@ PLACEMENTS = ("device", "host", "file")
 def encoded_file(path: Path, *, n: int, size: int) -> Path:
     """A dataset file of n smooth colour images, about as large in JPEG as photographs."""
     rng = np.random.default_rng(0)
-    header = Header(generator="", params={}, seed=0, style="", classes=(), factors=(), mask_names=())
+    header = Header(generator="", parameters={}, seed=0, classes=(), factors=(), mask_names=())
     with DatasetWriter(path, header=header, compression="none", overwrite=True) as writer:
         writer.begin("train", n)
         for _ in range(n):

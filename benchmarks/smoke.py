@@ -57,7 +57,7 @@ def of_writing() -> float:
 
 def of_generator(name: str) -> Callable[[], float]:
     """A Pillow renderer with masks over ours."""
-    return lambda: float(generators.compare(name, "clean", 5)["ratio"]["pil image + masks"]["median"])
+    return lambda: float(generators.compare(name, 5)["ratio"]["pil image + masks"]["median"])
 
 
 def median_ratio(jobs: dict[str, Callable[[], Any]], *, rounds: int) -> float:

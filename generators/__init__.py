@@ -3,13 +3,28 @@
 NumPy and OpenCV only; neither torch nor probekit.
 """
 
-from generators.base import Dial, Factor, Generator, Rendered
+from generators.base import Generator, Rendered
 from generators.circ_sq import CircSq
+from generators.factors import Factor
+from generators.parameters import Parameter
+from generators.published import CircSqPublished, RectTriPublished
 from generators.rect_tri import RectTri
 
 GENERATORS: dict[str, type[Generator]] = {
     RectTri.name: RectTri,  # fine-grained: the style of corners, the shape of a small triangle
     CircSq.name: CircSq,  # holistic: how many of two objects are squares
+    RectTriPublished.name: RectTriPublished,  # both as the ConRec paper made them
+    CircSqPublished.name: CircSqPublished,
 }
 
-__all__ = ["GENERATORS", "CircSq", "Dial", "Factor", "Generator", "RectTri", "Rendered"]
+__all__ = [
+    "GENERATORS",
+    "CircSq",
+    "CircSqPublished",
+    "Factor",
+    "Generator",
+    "Parameter",
+    "RectTri",
+    "RectTriPublished",
+    "Rendered",
+]

@@ -106,25 +106,28 @@ def arc_steps(radius: float) -> int:
     return int(np.ceil(np.pi / 2.0 / step))
 
 
-def superellipse_outline(cx: Floats, cy: Floats, turned: Axes, half: Floats, exponent: float) -> Floats:
-    """Vertices of |u / half|**exponent + |v / half|**exponent = 1; exponent 2 is the circle."""
+def superellipse_outline(cx: Floats, cy: Floats, turned: Axes, half: Floats, exponent: float, size: int) -> Floats:
+    """Vertices of |u / half|**exponent + |v / half|**exponent = 1 in a frame of `size` px; exponent 2 is the circle.
+
+    As many as the largest one in the frame needs: an image depends on no other that is drawn with it.
+    """
     quarter = 4 if exponent > 2.0 else 1  # the corners of a squarer shape need more points
-    steps = 4 * quarter * arc_steps(float(half.max()))
+    steps = 4 * quarter * arc_steps(size / 2.0)
     t = 2.0 * np.pi * np.arange(steps) / steps
     u = np.sign(np.cos(t)) * abs(np.cos(t)) ** (2.0 / exponent)
     v = np.sign(np.sin(t)) * abs(np.sin(t)) ** (2.0 / exponent)
     return place(np.stack((u, v), axis=1) * half[:, None, None], cx, cy, turned)
 
 
-def box_outline(cx: Floats, cy: Floats, turned: Axes, half_x: Floats, half_y: Floats, radius: Floats) -> Floats:
+def box_outline(cx: Floats, cy: Floats, turned: Axes, half_x: Floats, half_y: Floats, radius: float) -> Floats:
     """Vertices of rectangles with half sides (half_x, half_y) and corners of that radius."""
-    steps = arc_steps(float(radius.max())) if radius.max() > 0.0 else 0
+    steps = arc_steps(radius) if radius > 0.0 else 0
     t = np.pi / 2.0 * np.linspace(0.0, 1.0, steps + 1)
     corner = np.concatenate([t + k * np.pi / 2.0 for k in range(4)])
     side_x = np.repeat([1.0, -1.0, -1.0, 1.0], steps + 1)
     side_y = np.repeat([1.0, 1.0, -1.0, -1.0], steps + 1)
-    x = (half_x - radius)[:, None] * side_x + radius[:, None] * np.cos(corner)
-    y = (half_y - radius)[:, None] * side_y + radius[:, None] * np.sin(corner)
+    x = (half_x - radius)[:, None] * side_x + radius * np.cos(corner)
+    y = (half_y - radius)[:, None] * side_y + radius * np.sin(corner)
     return place(np.stack((x, y), axis=2), cx, cy, turned)
 
 

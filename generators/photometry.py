@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from statistics import NormalDist
 
@@ -12,6 +13,23 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 
 QUANTILES = 1 << 16  # of the normal law; noise reaches 4.3 standard deviations
+
+
+def expose(images: Pixels, keys: NDArray[np.uint32], values: Mapping[str, float], *, scale: float) -> None:
+    """All of it in place, as the parameters `PHOTOMETRY` say.
+
+    Args:
+        images: uint8 `[n, H, W]`, 0 = background, 255 = ink.
+        keys: uint32 `[n]`, of the noise.
+        values: of the parameters, by name.
+        scale: pixels of this frame in a px at 128.
+    """
+    if (values["background"], values["contrast"]) != (0.0, 1.0):
+        set_levels(images, background=values["background"], contrast=values["contrast"])
+    if values["blur_sd"]:
+        blur(images, sd_px=values["blur_sd"] * scale)
+    if values["noise_sd"]:
+        add_noise(images, keys, sd=values["noise_sd"])
 
 
 def set_levels(images: Pixels, *, background: float, contrast: float) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -196,20 +197,7 @@ def superellipse(cx: Floats, cy: Floats, turned: Axes, half: Floats, exponent: f
     return Spans(start, stop)
 
 
-def choose(which: NDArray[np.bool_], yes: Spans, no: Spans) -> Spans:
-    """For each image `[n]` the spans of `yes` or of `no`."""
-    w = which[:, None]
-    return Spans(np.where(w, yes.start, no.start), np.where(w, yes.stop, no.stop))
-
-
-def leaves(inner: Spans, outer: Spans) -> NDArray[np.bool_]:
-    """For each image `[n]`: some of `inner` is not in `outer`."""
-    out = (inner.start < outer.start) | (inner.stop > outer.stop)
-    some: NDArray[np.bool_] = np.asarray((out & (inner.start < inner.stop)).any(axis=1))
-    return some
-
-
-def paint(layers: list[tuple[Spans, int]], out: Pixels) -> None:
+def paint(layers: Sequence[tuple[Spans, int]], out: Pixels) -> None:
     """Exclusive-or the value of each layer into the pixels of its spans; `out` [n, size, size]."""
     size = out.shape[-1]
     flat = out.reshape(-1, size)

@@ -1,34 +1,35 @@
 """rect-tri: a rectangle with round or sharp corners, out of which a triangle is cut.
 
-ConRec paper, section 3.1, "Rectangle-Triangle": the fine-grained set. Label = 2 * corner +
-triangle. Masks: "rectangle" is its whole outline region, the triangle included; "triangle" is
-the part of the triangle that lies in it; so ink = rectangle and not triangle.
+After the ConRec paper, section 3.1, "Rectangle-Triangle", the fine-grained set, without its flaws. Label = 2 * corner +
+triangle. Masks: "rectangle" is its whole outline region, the triangle included; so ink = rectangle and not triangle.
 
-How style "clean" differs from the paper: the rectangle stays in the frame at every rotation;
-the triangle keeps 4 px from the true outline, and both kinds have equal
-area about the same centroid, so that flipping `triangle` keeps the ink. The areas of rectangle
-and triangle are drawn once for each block of four samples, one of each class, and the
-sides follow from them: all classes have the same ink. Position, aspect and triangle follow the
-same laws in all classes and are valid for both values of both class factors.
+How it differs from the published recipe (`generators/published/rect_tri.py`): the rectangle stays in the frame at
+every rotation; the triangle keeps 4 px from the true outline, and both kinds have equal area about the same centroid,
+so that the counterfactual of `triangle` keeps the ink. The areas of rectangle and triangle are drawn once for each
+block of four samples, one of each class, and the sides follow from them: all classes have the same ink. Position,
+aspect and triangle follow the same laws in all classes and are valid for both values of both class factors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from generators import paper, raster
-from generators.base import ANGLE, COMMON_DIALS, NOISE_KEY, Dial, Factor, Generator, off_centre, whole
-from generators.coverage import Outline, box_outline, place
+from generators import raster
+from generators.base import Generator
+from generators.coverage import place
+from generators.factors import ANGLE, NOISE_KEY, Factor, off_centre
+from generators.parameters import COMMON, Parameter
 from generators.random import Draws
-from generators.raster import Axes, Floats, Ints, Pixels
+from generators.raster import Floats, Ints, Pixels
+from generators.shapes import Box, Choice, Shape, Triangle
 
 ROUND, SHARP = 0, 1
 EQUILATERAL, RIGHT = 0, 1
 MIN_SIDE, MAX_SIDE = 64.0, 88.0  # authors' code: W // 2 and W - 2 * 20
-PAPER_RADIUS, PAPER_PADDING, PAPER_INNER = 20, 20, 4  # authors' code
 MARGIN = 1.0  # px between the rectangle and the circle in the frame
 INNER = 4.0  # px between triangle and outline: the authors' inner padding, on all sides
 MIN_LEG = 16.0  # authors' code: W // 8
@@ -53,57 +54,31 @@ class RectTri(Generator):
         Factor("corner", "class", 0, 1, "", "balanced", "corner style", ("round", "sharp")),
         Factor("triangle", "class", 0, 1, "", "balanced", "triangle kind", ("equilateral", "right")),
         ANGLE,
-        Factor("width", "real", 64, 89, "px at 128", "from area and aspect", "of the rectangle"),
-        Factor("height", "real", 64, 89, "px at 128", "from area and aspect", "of the rectangle"),
+        Factor("width", "real", 64, 88, "px at 128", "from area and aspect", "of the rectangle"),
+        Factor("height", "real", 64, 88, "px at 128", "from area and aspect", "of the rectangle"),
         Factor("x", "real", 46, 82, "px at 128", "uniform", "rectangle centre, before the turn"),
         Factor("y", "real", 46, 82, "px at 128", "uniform", "rectangle centre, before the turn"),
+        Factor("triangle_x", "real", 16, 112, "px at 128", "uniform where it fits", "centroid, before the turn"),
+        Factor("triangle_y", "real", 16, 112, "px at 128", "uniform where it fits", "centroid, before the turn"),
         Factor(
-            "triangle_x",
-            "real",
-            16,
-            112,
-            "px at 128",
-            "uniform where it fits",
-            "centroid (paper: corner), before the turn",
+            *("triangle_angle", "circular", -180, 180, "deg", "uniform within +-triangle_rotation"),
+            about="turn of the triangle against the rectangle",
         ),
-        Factor(
-            "triangle_y",
-            "real",
-            16,
-            112,
-            "px at 128",
-            "uniform where it fits",
-            "centroid (paper: corner), before the turn",
-        ),
-        Factor(
-            "triangle_angle",
-            "circular",
-            -180,
-            180,
-            "deg",
-            "uniform within +-triangle_rotation",
-            "turn of the triangle against the rectangle",
-        ),
-        Factor("triangle_side", "real", 4, 84, "px at 128", "uniform", "if it is equilateral"),
-        Factor("leg_x", "real", 4, 84, "px at 128", "from area and ratio", "if it is right"),
-        Factor("leg_y", "real", 4, 84, "px at 128", "from area and ratio", "if it is right"),
+        Factor("triangle_side", "real", 4, 38, "px at 128", "uniform", "if it is equilateral"),
+        Factor("leg_x", "real", 4, 41, "px at 128", "from area and ratio", "if it is right"),
+        Factor("leg_y", "real", 4, 41, "px at 128", "from area and ratio", "if it is right"),
         NOISE_KEY,
     )
-    dials = (
-        Dial("corner_radius", 20.0, 0.0, 32.0, "px at 128", "difficulty", "of the round corners"),
-        Dial(
-            "apex_angle",
-            RIGHT_APEX,
-            0.0,
-            RIGHT_APEX,
-            "deg",
-            "difficulty",
-            "apex of the right triangle minus 60; 0: both kinds are the same",
+    parameters = (
+        Parameter("corner_radius", 20.0, 0.0, 32.0, "px at 128", "difficulty", "of the round corners"),
+        Parameter(
+            *("apex_angle", RIGHT_APEX, 0.0, RIGHT_APEX, "deg", "difficulty"),
+            about="apex of the right triangle minus 60; 0: both kinds are the same",
         ),
-        Dial("triangle_scale", 1.0, 0.25, 1.0, "share", "difficulty", "of the triangle's lengths"),
+        Parameter("triangle_scale", 1.0, 0.25, 1.0, "share", "difficulty", "of the triangle's lengths"),
         # Default: the paper's triangle, whose base lies along a side of the rectangle.
-        Dial("triangle_rotation", 0.0, 0.0, 180.0, "deg", "difficulty", "largest turn against the rectangle"),
-        *COMMON_DIALS,
+        Parameter("triangle_rotation", 0.0, 0.0, 180.0, "deg", "difficulty", "largest turn against the rectangle"),
+        *COMMON,
     )
 
     def labels(self, factors: NDArray[np.void]) -> Ints:
@@ -111,19 +86,29 @@ class RectTri(Generator):
         labels: Ints = 2 * factors["corner"].astype(np.int64) + factors["triangle"]
         return labels
 
-    def _ink(self, masks: Pixels, images: Pixels) -> None:
-        """Ink is in the rectangle (bit 0) and not in the triangle (bit 1)."""
-        np.bitwise_and(masks, np.uint8(3), out=images)
-        np.equal(images, 1, out=images.view(np.bool_))
-        np.negative(images, out=images)  # 1 -> 255
+    def ink(self, objects: Sequence[Pixels]) -> Pixels:
+        """The rectangle without the triangle."""
+        rectangle, triangle = objects
+        return rectangle & ~triangle
 
-    # Style "clean".
+    def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
+        """A box and a triangle."""
+        turned = self.turned(factors)
+        x, y = self.placed(turned, factors["x"], factors["y"])
+        half_x, half_y = self.px(factors["width"]) / 2.0, self.px(factors["height"]) / 2.0
+        sharp = Box(x, y, turned, half_x, half_y)
+        rounded = Box(x, y, turned, half_x, half_y, self.values["corner_radius"] * self.scale)
+        x, y = self.placed(turned, factors["triangle_x"], factors["triangle_y"])
+        local = self._local_triangle(factors, right=factors["triangle"] == RIGHT)
+        triangle = Triangle(place(local * self.scale, x, y, turned))
+        return [Choice(factors["corner"] == SHARP, sharp, rounded), triangle]
 
-    def _sample_clean(self, draws: Draws) -> dict[str, NDArray[Any]]:
+    def law(self, draws: Draws) -> dict[str, NDArray[Any]]:
+        """Areas by blocks of four, then sides, then places where both kinds of both shapes fit."""
         label = draws.balanced(4)
         shared = draws.blocks(4)
         corner, kind = label // 2, label % 2
-        radius = float(self.params["corner_radius"])
+        radius = self.values["corner_radius"]
         lost = LOST * radius**2
         area = shared.uniform(4, MIN_SIDE**2, MAX_SIDE**2 - lost)
         # The sides of equal length, of the sharp and of the round rectangle of that area.
@@ -131,7 +116,7 @@ class RectTri(Generator):
         room = np.minimum(np.log(sharp / MIN_SIDE), np.log(MAX_SIDE / round_))
         stretch = np.exp(draws.uniform(1, -1.0, 1.0) * np.maximum(room, 0.0))
         side = np.where(corner == ROUND, round_, sharp)
-        turn = draws.uniform(2, -1.0, 1.0) * float(self.params["rotation"])
+        turn = draws.uniform(2, -1.0, 1.0) * self.values["rotation"]
         # The frame holds the larger of the two, so that position does not tell the class.
         reach = np.hypot(round_ * stretch, round_ / stretch) / 2.0
         away = (64.0 - MARGIN - reach) * np.sqrt(draws.uniform(3))
@@ -144,7 +129,7 @@ class RectTri(Generator):
             "height": off_centre(side / stretch),
             "x": 64.0 + away * np.cos(direction),
             "y": 64.0 + away * np.sin(direction),
-            "triangle_angle": draws.uniform(5, -1.0, 1.0) * float(self.params["triangle_rotation"]) + 0.0,  # no -0.0
+            "triangle_angle": draws.uniform(5, -1.0, 1.0) * self.values["triangle_rotation"] + 0.0,  # no -0.0
             **self._triangle_lengths(shared.uniform(5), draws.uniform(6)),
         }
         # And the triangle fits into the smaller of the two.
@@ -161,9 +146,9 @@ class RectTri(Generator):
         bound = 9.0 * MAX_REACH**2 / area
         largest = np.minimum(2.0 * area / MIN_LEG**2, (bound + np.sqrt(bound**2 - 64.0)) / 16.0)
         largest = np.minimum(largest, MAX_RATIO)
-        share = float(self.params["apex_angle"]) / RIGHT_APEX  # 0: leg_x = leg_y = side
+        share = self.values["apex_angle"] / RIGHT_APEX  # 0: leg_x = leg_y = side
         ratio = largest ** ((2.0 * u_ratio - 1.0) * share)
-        scale = float(self.params["triangle_scale"])
+        scale = self.values["triangle_scale"]
         product = 2.0 * area / self._apex()[1]
         return {
             "triangle_side": side * scale,
@@ -173,7 +158,7 @@ class RectTri(Generator):
 
     def _apex(self) -> tuple[float, float]:
         """Cosine and sine of the angle between the legs, rounded so that 90 degrees is exact."""
-        apex = np.deg2rad(60.0 + float(self.params["apex_angle"]))
+        apex = np.deg2rad(60.0 + self.values["apex_angle"])
         return round(float(np.cos(apex)), 12), round(float(np.sin(apex)), 12)
 
     def _local_triangle(self, columns: Any, *, right: NDArray[np.bool_] | bool) -> Floats:
@@ -220,110 +205,3 @@ class RectTri(Generator):
 
         found = centroid(draws.first_valid(2, fits)[:, :, None], np.arange(len(half[0])))
         return found[0, :, 0], found[1, :, 0]
-
-    def _scene(self, factors: NDArray[np.void], x: str, y: str) -> tuple[Axes, Floats, Floats]:
-        """The turn of the scene, and a point after it, in pixels."""
-        turned = raster.axes(factors["angle"].astype(np.float64))
-        middle = self.size / 2.0
-        dx, dy = turned.turn(self.px(factors, x) - middle, self.px(factors, y) - middle)
-        return turned, middle + dx, middle + dy
-
-    def _triangle_vertices(self, factors: NDArray[np.void], right: NDArray[np.bool_] | bool) -> Floats:
-        """Vertices `[n, 3, 2]` in the picture, in pixels."""
-        turned, x, y = self._scene(factors, "triangle_x", "triangle_y")
-        return place(self._local_triangle(factors, right=right) * self.scale, x, y, turned)
-
-    def _masks_clean(self, factors: NDArray[np.void], masks: Pixels) -> None:
-        turned, x, y = self._scene(factors, "x", "y")
-        half_x, half_y = self.px(factors, "width") / 2.0, self.px(factors, "height") / 2.0
-        radius = np.full(len(factors), float(self.params["corner_radius"]) * self.scale)
-        rounded = raster.round_box(x, y, turned, half_x, half_y, radius, self.size)
-        square = raster.box(x, y, turned, half_x, half_y, self.size)
-        equilateral = raster.triangle(self._triangle_vertices(factors, False), self.size)
-        right = raster.triangle(self._triangle_vertices(factors, True), self.size)
-        sharp, is_right = factors["corner"] == SHARP, factors["triangle"] == RIGHT
-        # Both triangles lie inside both rectangles, so evidence is what is in one but not in the
-        # other of two layers, and exclusive-or of the layers is enough.
-        layers = [
-            (raster.choose(sharp, square, rounded), 1 + 4),
-            (raster.choose(sharp, rounded, square), 4),
-            (raster.choose(is_right, right, equilateral), 2 + 8),
-            (raster.choose(is_right, equilateral, right), 8),
-        ]
-        raster.paint(layers, masks)
-
-    def _outlines(self, factors: NDArray[np.void]) -> list[Outline]:
-        turned, x, y = self._scene(factors, "x", "y")
-        half_x, half_y = self.px(factors, "width") / 2.0, self.px(factors, "height") / 2.0
-        radius = float(self.params["corner_radius"]) * self.scale
-        corners = np.where(factors["corner"] == ROUND, radius, 0.0)
-        rectangle = box_outline(x, y, turned, half_x, half_y, corners)
-        vertices = self._triangle_vertices(factors, factors["triangle"] == RIGHT)
-        return [Outline(rectangle, 1), Outline(vertices, -1)]
-
-    # Style "paper": whole pixels of the frame at hand, stored in px at 128.
-
-    def _sample_paper(self, draws: Draws) -> dict[str, NDArray[Any]]:
-        label = draws.balanced(4)
-        size = self.size
-        shortest, longest = size // 2, int(MAX_SIDE) * size // 128
-        padding, inner = PAPER_PADDING * size // 128, PAPER_INNER * size // 128
-        length_x = draws.integer(1, shortest, longest)
-        length_y = draws.integer(2, shortest, longest)
-        start_x = draws.integer(3, padding, size - length_x - padding)
-        start_y = draws.integer(4, padding, size - length_y - padding)
-        corner_x = draws.integer(5, start_x + inner, start_x + length_x // 2)
-        corner_y = draws.integer(6, start_y + inner, start_y + length_y // 2)
-        room_x, room_y = length_x - (corner_x - start_x), length_y - (corner_y - start_y)
-        turn = int(self.params["rotation"])
-        pixels = {
-            # A box from start to start + length, both included, is length + 1 wide.
-            "width": length_x + 1,
-            "height": length_y + 1,
-            "x": start_x + (length_x + 1) / 2.0,
-            "y": start_y + (length_y + 1) / 2.0,
-            "triangle_x": corner_x,
-            "triangle_y": corner_y,
-            "triangle_side": draws.integer(7, size // 8, np.minimum(room_x, room_y)),
-            "leg_x": draws.integer(8, size // 8, room_x),
-            "leg_y": draws.integer(9, size // 8, room_y),
-        }
-        return {name: value / self.scale for name, value in pixels.items()} | {
-            "corner": label // 2,
-            "triangle": label % 2,
-            "angle": draws.integer(10, -turn, turn),
-            "triangle_angle": np.zeros(len(label)),
-        }
-
-    def _masks_paper(self, factors: NDArray[np.void], masks: Pixels) -> None:
-        x, y, width, height = (self.px(factors, name) for name in ("x", "y", "width", "height"))
-        x0, y0 = whole(x - width / 2.0), whole(y - height / 2.0)
-        x1, y1 = x0 + whole(width) - 1, y0 + whole(height) - 1
-        names = ("triangle_x", "triangle_y", "triangle_side", "leg_x", "leg_y")
-        tx, ty, side, leg_x, leg_y = (whole(self.px(factors, name)) for name in names)
-        rounded = paper.round_box(x0, y0, x1, y1, PAPER_RADIUS * self.size // 128, self.size)
-        square = paper.box(x0, y0, x1, y1, self.size)
-        apex_y = np.floor(ty + side * np.sqrt(3.0) / 2.0).astype(np.int64)
-        equilateral = paper.triangle(tx, ty, tx + side, tx + side // 2, apex_y, self.size)
-        right = paper.triangle(tx, ty, tx + leg_x, tx, ty + leg_y, self.size)
-        sharp, is_right = factors["corner"] == SHARP, factors["triangle"] == RIGHT
-        layers = [
-            (raster.choose(sharp, square, rounded), 1 + 4),
-            (raster.choose(sharp, rounded, square), 4),
-            (raster.choose(is_right, right, equilateral), 2 + 8),
-            (raster.choose(is_right, equilateral, right), 8),
-        ]
-        drawn = raster.scratch("drawn", masks.shape)
-        raster.paint(layers, drawn)
-        for k in np.flatnonzero(raster.leaves(equilateral, rounded) | raster.leaves(right, rounded)):
-            paper.relabel(drawn[k], PAPER_BITS)
-        paper.rotate(drawn, factors["angle"], np.array([[x, y, width, height]]), masks)
-
-
-def _paper_bits(code: int) -> int:
-    """Mask bits of a pixel with these bits by exclusive-or, as the paper's triangle may leave the rectangle."""
-    box, cut, changes_box, changes_cut = (bool(code >> k & 1) for k in range(4))
-    return box + 2 * (box and cut) + 4 * (changes_box and not cut) + 8 * (changes_cut and box)
-
-
-PAPER_BITS = np.array([_paper_bits(code) for code in range(16)], np.uint8)

@@ -34,8 +34,7 @@ def small_shapes(
     size: int = 32,
     generator: str = "rect-tri",
     pairs: bool = False,
-    style: str = "clean",
-    params: Mapping[str, float | bool] = {},
+    parameters: Mapping[str, float] = {},
 ) -> DatasetInfo:
     """A rendered dataset file, small enough for a training run of a second."""
     return generate(
@@ -45,8 +44,7 @@ def small_shapes(
         n_test=n_test,
         seed=0,
         size=size,
-        style=style,
-        params=params,
+        parameters=parameters,
         pairs=pairs,
         compression="none",
         workers=1,

@@ -20,18 +20,15 @@ def gen(
     ] = None,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Pixels a side; the geometry scales.")] = 128,
     seed: Seed = 0,
-    style: Annotated[str, typer.Option(help="clean, or paper: the authors' recipe, flaws included.")] = "clean",
     out: Annotated[Path | None, typer.Option(help="The file; default: data/GENERATOR.h5.")] = None,
     settings: Set = (),  # type: ignore[assignment]
-    pairs: Annotated[
-        bool, typer.Option("--pairs", help="Add every image's counterfactual siblings; n counts bases.")
-    ] = False,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Add every image's counterfactuals; n counts bases.")] = False,
     compression: Compression = "gzip",
     workers: Annotated[int | None, typer.Option(min=1, help="Default: one a core, up to 8.")] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Render parametrized shape images to a dataset file, with every factor, mask and minimal pair known."""
+    """Render parametrized shape images to a dataset file, with every factor, mask and counterfactual known."""
     from probekit.commands.gen import run_gen
 
     run_gen(
@@ -40,7 +37,6 @@ def gen(
         n_test=n_test,
         size=size,
         seed=seed,
-        style=style,
         out=out or DATA / f"{generator}.h5",
         settings=settings,
         pairs=pairs,

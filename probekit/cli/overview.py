@@ -10,7 +10,7 @@ from probekit.output.console import console, print_json
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """List generators with their dials, methods with their parameter counts, looks, presets, sweeps and datasets."""
+    """List generators with their parameters, methods with their sizes, looks, presets, sweeps and datasets."""
     from probekit.commands.catalogue import catalogue, print_catalogue
 
     if as_json:

@@ -44,9 +44,9 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
         console.print(_entry(generator["name"], generator["about"]))
         console.print(f"  classes: {', '.join(generator['classes'])}")
         console.print(f"  default sizes: {generator['default_n']} train, {generator['default_n_test']} test")
-        console.print("  dials, for --set NAME=VALUE:")
-        for dial in generator["dials"]:
-            console.print(_dial_line(dial))
+        console.print("  parameters, for --set NAME=VALUE:")
+        for parameter in generator["parameters"]:
+            console.print(_parameter_line(parameter))
     counted = "encoder parameters at preset paper with 3 channels; in brackets as the paper counts"
     console.print(_entry("methods", f"for: probekit pretrain NAME --set method.SETTING=VALUE; {counted}"))
     for method in content["methods"]:
@@ -100,12 +100,15 @@ def _typed(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _dial_line(dial: dict[str, Any]) -> str:
-    if isinstance(dial["default"], bool):
-        span, default = "true or false", str(dial["default"]).lower()
+def _parameter_line(parameter: dict[str, Any]) -> str:
+    if isinstance(parameter["default"], bool):
+        span, default = "true or false", str(parameter["default"]).lower()
     else:
-        span, default = f"{dial['low']:g} to {dial['high']:g} {dial['unit']}", f"{dial['default']:g}"
-    return f"    {dial['name']:<18}{default:<7}{span:<21}{dial['role']:<12}{dial['about']}"
+        span, default = (
+            f"{parameter['low']:g} to {parameter['high']:g} {parameter['unit']}",
+            f"{parameter['default']:g}",
+        )
+    return f"    {parameter['name']:<18}{default:<7}{span:<21}{parameter['role']:<12}{parameter['about']}"
 
 
 def _method(name: str) -> dict[str, Any]:

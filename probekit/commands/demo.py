@@ -54,7 +54,7 @@ def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: C
             f"probekit heatmap {run.name} --look all --n 100": "every look, occlusion too",
             "probekit gen rect-tri --set corner_radius=8 --out data/hard.h5 --preview": "harder images",
             f"probekit pretrain simclr --data {file}": "another method on the same images",
-            "probekit list": "all methods, generators and their dials",
+            "probekit list": "all methods, generators and their parameters",
         },
     )
 

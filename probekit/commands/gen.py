@@ -25,7 +25,6 @@ def run_gen(
     n_test: int | None,
     size: int,
     seed: int,
-    style: str,
     out: Path,
     settings: Sequence[str],
     pairs: bool,
@@ -38,7 +37,7 @@ def run_gen(
     """Renders and writes, with progress, and says what was written and what to type next.
 
     Raises:
-        ValueError: For an unknown generator, dial or compression, a value out of range, a name that does not end
+        ValueError: For an unknown generator, parameter or compression, a value out of range, a name that does not end
             with .h5, or a preview in whose place stands another file.
         OSError: If the file exists or cannot be written.
     """
@@ -57,8 +56,7 @@ def run_gen(
             n_test=kind.default_n_test if n_test is None else n_test,
             seed=seed,
             size=size,
-            style=style,
-            params=parse_overrides(settings),
+            parameters=parse_overrides(settings),
             pairs=pairs,
             compression=compression,
             workers=workers,
@@ -89,7 +87,6 @@ def gen_once(generator: str, out: Path, console: Console) -> Path:
         "n_test": None,
         "size": 128,
         "seed": 0,
-        "style": "clean",
         "settings": (),
         "pairs": False,
         "compression": "gzip",

@@ -28,7 +28,7 @@ AHEAD = 1  # blocks under way beyond the workers: these never wait for the write
 MAX_N = 10**9  # own choice: half a terabyte of shapes at 128 px
 MAX_SEED = 2**63 - 1  # what the file's int64 holds
 
-PAIR_ID = {"name": "pair_id", "kind": "key", "about": "the base image that a minimal pair belongs to"}
+PAIR_ID = {"name": "pair_id", "kind": "key", "about": "the base image, also of its counterfactuals"}
 PAIR_ROLE = {"name": "pair_role", "kind": "role", "about": "base, or the class factor that differs from the base"}
 
 
@@ -40,8 +40,7 @@ def generate(
     n_test: int,
     seed: int,
     size: int,
-    style: str,
-    params: Mapping[str, float | bool],
+    parameters: Mapping[str, float],
     pairs: bool,
     compression: str,
     workers: int | None,
@@ -51,8 +50,8 @@ def generate(
     """Renders a train and a test split to a dataset file, in constant memory.
 
     The file's bytes depend on neither `workers` nor timing. With `pairs`, the rows of base image i are the base and
-    then one sibling for each class factor, flipped; the columns `pair_id` (i) and `pair_role` ("base", or the name of
-    the flipped factor) say so.
+    then its counterfactual for each class factor; the columns `pair_id` (i) and `pair_role` ("base", or the name of
+    the factor) say so.
 
     Args:
         name: A key of `GENERATORS`.
@@ -61,9 +60,8 @@ def generate(
         n_test: Base images in test, likewise.
         seed: Of everything random.
         size: Of the images, in pixels.
-        style: "clean" or "paper".
-        params: Dials.
-        pairs: Add every image's counterfactual siblings.
+        parameters: Of the generator; those not named keep their defaults.
+        pairs: Add every image's counterfactuals.
         compression: "gzip", "lzf" or "none".
         workers: Threads; None is one a core, up to 8.
         overwrite: Replace an existing file.
@@ -73,12 +71,12 @@ def generate(
         What the file holds.
 
     Raises:
-        ValueError: For an unknown generator, dial or compression, or a number out of range.
+        ValueError: For an unknown generator, parameter or compression, or a number out of range.
         OSError: If the file exists or cannot be written.
     """
     workers = min(os.cpu_count() or 1, MAX_WORKERS) if workers is None else workers
     _check(name, n, n_test, seed, workers)
-    generator = GENERATORS[name](size=size, style=style, params=params)
+    generator = GENERATORS[name](size=size, parameters=parameters)
     roles = ("base", *generator.class_factors) if pairs else ("base",)
     counts = {split: count for split, count in (("train", n), ("test", n_test)) if count}
     done, total = 0, len(roles) * sum(counts.values())
@@ -142,9 +140,8 @@ def _header(generator: Generator, seed: int, pairs: bool) -> Header:
     factors: list[dict[str, Any]] = [asdict(factor) for factor in generator.factors]
     return Header(
         generator=generator.name,
-        params=generator.params,
+        parameters=generator.values,
         seed=seed,
-        style=generator.style,
         classes=generator.classes,
         factors=factors + ([PAIR_ID, PAIR_ROLE] if pairs else []),
         mask_names=generator.mask_names,
@@ -154,12 +151,12 @@ def _header(generator: Generator, seed: int, pairs: bool) -> Header:
 def _render(
     generator: Generator, seed: int, split: str, index: NDArray[np.int64], roles: tuple[str, ...] | None
 ) -> Split:
-    """Rows for base images `index`; with `roles`, each base is followed by its siblings."""
+    """Rows for base images `index`; with `roles`, each base is followed by its counterfactuals."""
     factors = generator.sample(seed, split, index)
     extra: dict[str, NDArray[Any]] = {}
     if roles is not None:
-        siblings = [factors] + [generator.flip(factors, role) for role in roles[1:]]
-        factors = np.stack(siblings, axis=1).reshape(-1)
+        versions = [factors] + [generator.counterfactual(factors, role) for role in roles[1:]]
+        factors = np.stack(versions, axis=1).reshape(-1)
         extra["pair_id"] = np.repeat(index, len(roles))
         extra["pair_role"] = np.tile(np.array(roles, "S"), len(index))
     drawn = generator.render(factors)

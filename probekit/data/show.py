@@ -22,7 +22,7 @@ from probekit.output.png import save_png
 Pixels = NDArray[np.uint8]
 
 MAX_CLASSES = 24  # rows of a picture that is still looked at as a whole
-PAIR_ROWS = 6  # rows of the grid of minimal pairs
+PAIR_ROWS = 6  # rows of the grid of counterfactuals
 PLAIN_ROWS = 4  # rows of the grid of unlabelled images
 CELL = 128  # px a side of an image in the grid, about: images are enlarged by whole factors
 GAP = 6  # px between images
@@ -87,9 +87,11 @@ def render_description(description: dict[str, Any]) -> Table:
         table.add_row(name, Text(_printable(text)))
 
     row("file", f"{description['path']}, {description['bytes'] / 1e6:.1f} MB, {description['schema']}")
-    made = f"{description['generator']}, style {description['style']}" if description["generator"] else "import"
-    row("made by", f"{made}, seed {description['seed']}, probekit {description['version']}")
-    row("settings", ", ".join(f"{name}={value}" for name, value in description["params"].items()))
+    row(
+        "made by",
+        f"{description['generator'] or 'import'}, seed {description['seed']}, probekit {description['version']}",
+    )
+    row("settings", ", ".join(f"{name}={value}" for name, value in description["parameters"].items()))
     for name, split in description["splits"].items():
         kind = "grey" if split["channels"] == 1 else "RGB"
         labels = "" if split["labelled"] else ", no labels"
@@ -147,8 +149,7 @@ def draw_grid(path: Path, out: Path, *, split: str | None = None, per_class: int
     paired = labels is not None and {"pair_id", "pair_role"} <= set(info.splits[split].factors)
     rows, roles = _pairs(info, split) if paired else (_choose(info, labels, info.splits[split].n, per_class), [])
     cells = [_cells(info, split, indices) for _, indices in rows]
-    made = (info.generator or str(info.params.get("source", "images")), info.style)
-    title = f"{' '.join(filter(None, made))}, {split}"
+    title = f"{info.generator or info.parameters.get('source', 'images')}, {split}"
     if roles:
         title += f": {' | '.join(roles)}"
     elif labels is not None and len(info.classes) > len(rows):
@@ -174,7 +175,7 @@ def _choose(info: DatasetInfo, labels: NDArray[Any] | None, n: int, per_class: i
 
 
 def _pairs(info: DatasetInfo, split: str) -> tuple[list[tuple[str, list[int]]], list[str]]:
-    """The first minimal pairs, one a row under the base's class, and what stands in each column."""
+    """The first images with their counterfactuals, one a row under the base's class, and what stands in each column."""
     head = read_split(
         info.path, split, stop=min(info.splits[split].n, PAIR_ROWS * (1 + len(info.factors))), images=False
     )
@@ -182,7 +183,7 @@ def _pairs(info: DatasetInfo, split: str) -> tuple[list[tuple[str, list[int]]], 
     ids = head.factors["pair_id"]
     bases = np.unique(ids, return_index=True)[1][:PAIR_ROWS]
     roles = [role.decode() for role in head.factors["pair_role"].astype("S")[ids == ids[0]]]
-    columns = [role if role == "base" else f"{role} flipped" for role in roles]
+    columns = [role if role == "base" else f"other {role}" for role in roles]
     return [(info.classes[head.labels[i]], np.flatnonzero(ids == ids[i]).tolist()) for i in bases], columns
 
 

@@ -1,7 +1,7 @@
 """The dataset file: the only owner of its schema. Checked reader, streaming writer.
 
-Attributes at the root: `schema` ("probekit-dataset/3"), `generator` (empty for imports), `params`, `classes`,
-`factors` and `mask_names` (JSON), `seed`, `style`, `version`, `content_hash` and `seal`. Under each split ("train",
+Attributes at the root: `schema` ("probekit-dataset/4"), `generator` (empty for imports), `parameters`, `classes`,
+`factors` and `mask_names` (JSON), `seed`, `version`, `content_hash` and `seal`. Under each split ("train",
 "val", "test"; an empty one is absent, but not all):
 
     images          uint8 [N, H, W] or [N, H, W, 3], chunked

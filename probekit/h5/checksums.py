@@ -31,12 +31,11 @@ TABLE = "checksums"
 SEALED = (
     "schema",
     "generator",
-    "params",
+    "parameters",
     "classes",
     "factors",
     "mask_names",
     "seed",
-    "style",
     "version",
     "content_hash",
 )

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SCHEMA = "probekit-dataset/3"
+SCHEMA = "probekit-dataset/4"
 SPLITS = ("train", "val", "test")
 COMPRESSIONS = ("gzip", "lzf", "none")
 
@@ -65,15 +65,14 @@ class SplitInfo:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a dataset file holds; `params` of an import says where the images came from.
+    """What a dataset file holds; `parameters` of an import says where the images came from.
 
     Attributes:
         path: The file.
         schema: `SCHEMA`.
         generator: The generator's name, or "" for imported images.
-        params: Every dial of the generator, or the settings of the import.
+        parameters: Every parameter of the generator, or the settings of the import.
         seed: Of everything random.
-        style: "clean", "paper", or "" for imported images.
         classes: Class names; label k is classes[k]. Empty for unlabelled images.
         factors: One dictionary for each factor column: name, kind, range, unit, law.
         mask_names: Bit k of a mask is mask_names[k].
@@ -85,9 +84,8 @@ class DatasetInfo:
     path: Path
     schema: str
     generator: str
-    params: dict[str, Any]
+    parameters: dict[str, Any]
     seed: int
-    style: str
     classes: tuple[str, ...]
     factors: tuple[dict[str, Any], ...]
     mask_names: tuple[str, ...]

@@ -50,9 +50,8 @@ class Header:
     """What the attributes say; see `DatasetInfo`."""
 
     generator: str
-    params: Mapping[str, Any]
+    parameters: Mapping[str, Any]
     seed: int
-    style: str
     classes: Sequence[str]
     factors: Sequence[Mapping[str, Any]]
     mask_names: Sequence[str]
@@ -315,12 +314,11 @@ class DatasetWriter:
                 content.update(describe_array(f"{split}/{name}", data.dtype.str, data.shape))
                 content.update(written.hashes[name].digest())
         texts: dict[str, Any] = {"classes": list(head.classes), "mask_names": list(head.mask_names)}
-        texts |= {"params": dict(head.params), "factors": [dict(factor) for factor in head.factors]}
+        texts |= {"parameters": dict(head.parameters), "factors": [dict(factor) for factor in head.factors]}
         attributes: dict[str, Any] = {
             "schema": SCHEMA,
             "generator": head.generator,
             "seed": np.int64(head.seed),
-            "style": head.style,
             "version": __version__,
             "content_hash": content.hexdigest(),
         }

@@ -55,9 +55,9 @@ class Truth:
         kind = GENERATORS.get(self.info.generator)
         if kind is None:
             return {}
-        generator = kind(size=self.info.first.height, style=self.info.style, params=self.info.params)
+        generator = kind(size=self.info.first.height, parameters=self.info.parameters)
         factors = self._drawn(generator)
-        flipped = {name: generator.flip(factors, name) for name in generator.class_factors}
+        flipped = {name: generator.counterfactual(factors, name) for name in generator.class_factors}
         return {name: Sibling(generator.render(f).images, generator.labels(f)) for name, f in flipped.items()}
 
     def _drawn(self, generator: Generator) -> NDArray[np.void]:

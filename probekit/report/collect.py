@@ -155,9 +155,8 @@ def _data(dataset: Mapping[str, Any], left_out: list[str]) -> dict[str, Any] | N
 def _describe(info: DatasetInfo) -> dict[str, Any]:
     return {
         "generator": info.generator,
-        "style": info.style,
         "seed": info.seed,
-        "params": info.params,
+        "parameters": info.parameters,
         "classes": list(info.classes),
         "masks": list(info.mask_names),
         "version": info.version,

@@ -83,8 +83,7 @@ def build(dataset: Dataset, published: Path | None, out: Path) -> DatasetInfo:
         n_test=dataset.n_test or kind.default_n_test,
         seed=dataset.seed,
         size=dataset.size,
-        style=dataset.style,
-        params=parse_overrides(dataset.settings),
+        parameters=parse_overrides(dataset.settings),
         pairs=False,
         compression="gzip",
         workers=None,
@@ -131,7 +130,7 @@ def describe(dataset: Dataset, published: Path | None, info: DatasetInfo, path: 
     elif dataset.official is not None:
         origin = f"imported: {dataset.official}, {dataset.size} px, seed {dataset.seed}"
     else:
-        dials = "".join(f", {setting}" for setting in dataset.settings)
-        origin = f"rendered: {dataset.generator}, style {dataset.style}, seed {dataset.seed}{dials}"
+        settings = "".join(f", {setting}" for setting in dataset.settings)
+        origin = f"rendered: {dataset.generator}, seed {dataset.seed}{settings}"
     evidence = any(name.startswith(EVIDENCE) for name in info.mask_names)
     return Data(str(path), info.content_hash, origin, info.splits["train"].n, info.splits["test"].n, evidence)

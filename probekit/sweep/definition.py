@@ -35,7 +35,6 @@ class Dataset:
     name: str
     npz: str | None
     generator: str | None
-    style: str
     n: int | None
     n_test: int | None
     size: int
@@ -199,7 +198,6 @@ def _dataset(table: Table) -> Dataset:
         name=check_name(table.take("name", str), table.where),
         npz=npz,
         generator=generator,
-        style=table.take("style", str, "clean"),
         n=table.take("n", int, None),
         n_test=table.take("n_test", int, None),
         size=table.take("size", int, 128),  # px, the papers' canvas
@@ -213,7 +211,7 @@ def _dataset(table: Table) -> Dataset:
             raise ValueError(f"expected {key} at least {least} in {table.where}, found {value}")
     if generator is not None:
         try:
-            GENERATORS[generator](size=found.size, style=found.style, params=parse_overrides(found.settings))
+            GENERATORS[generator](size=found.size, parameters=parse_overrides(found.settings))
         except ValueError as error:
             raise ValueError(f"{error} (in {table.where})") from error
     return found
@@ -228,7 +226,6 @@ def _imported(table: Table) -> Dataset:
         name=check_name(table.take("name", str), table.where),
         npz=None,
         generator=None,
-        style="",
         n=None,
         n_test=None,
         size=table.take("size", int, OFFICIAL[official].size),

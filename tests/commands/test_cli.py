@@ -88,9 +88,9 @@ def test_list_json_is_as_promised(home: Path) -> None:
     assert (counts["simclr"], counts["conrec"]) == (4_689_216, 4_862_657)
     assert {g["name"] for g in content["generators"]} >= {"rect-tri", "circ-sq"}
     assert all(m["paper"] for m in content["methods"])
-    dials = {g["name"]: {d["name"] for d in g["dials"]} for g in content["generators"]}
-    assert dials["rect-tri"] >= {"corner_radius", "apex_angle", "triangle_scale", "contrast", "noise_sd", "rotation"}
-    assert dials["circ-sq"] >= {"squareness", "size_ratio", "gap", "contrast", "background", "blur_sd"}
+    parameters = {g["name"]: {p["name"] for p in g["parameters"]} for g in content["generators"]}
+    assert parameters["rect-tri"] >= {"corner_radius", "apex_angle", "triangle_scale", "contrast", "rotation"}
+    assert parameters["circ-sq"] >= {"squareness", "size_ratio", "gap", "contrast", "background", "blur_sd"}
 
 
 def test_list_for_readers(home: Path) -> None:
@@ -103,7 +103,7 @@ def test_list_for_readers(home: Path) -> None:
 def test_show_describes_and_draws(home: Path) -> None:
     done = typed("show", "data/rect-tri.h5", "--out", "grid.png", cwd=home)
     assert done.returncode == 0, done.stderr
-    assert "probekit-dataset/3" in done.stdout
+    assert "probekit-dataset/4" in done.stdout
     assert (home / "grid.png").stat().st_size > 1000
 
 

@@ -25,7 +25,7 @@ def test_what_is_replaced_while_it_is_read_gives_no_result(
 ) -> None:
     """By a whole file of the same shape, before the first image is read or after the last."""
     small_shapes(tmp_path / "d.h5", n=16, n_test=12, size=16)
-    small_shapes(tmp_path / "other.h5", n=16, n_test=12, size=16, style="paper")
+    small_shapes(tmp_path / "other.h5", n=16, n_test=12, size=16, generator="rect-tri-published")
     assert typed("probe", *SMALL, "--no-floors", cwd=tmp_path).returncode == 0
     shutil.rmtree(tmp_path / "runs/unet-d/results")
     shutil.rmtree(tmp_path / "runs/unet-d/embeddings")

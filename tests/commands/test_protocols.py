@@ -313,7 +313,7 @@ def test_cross_validation_needs_no_test_split(home: Path) -> None:
 def several_labels(path: Path) -> Path:
     """Images of noise with up to three labels each."""
     rng = np.random.default_rng(0)
-    header = Header(generator="", params={}, seed=0, style="", classes=("cat", "dog", "hat"), factors=(), mask_names=())
+    header = Header(generator="", parameters={}, seed=0, classes=("cat", "dog", "hat"), factors=(), mask_names=())
     with DatasetWriter(path, header=header, compression="none", overwrite=True) as writer:
         for name, n in (("train", 60), ("test", 40)):
             labels = rng.choice(np.array([0, 1, 255], np.uint8), (n, 3), p=[0.6, 0.3, 0.1])

@@ -42,8 +42,7 @@ def shapes(path: Path, name: str = "rect-tri", size: int = 64) -> Path:
         n_test=8,
         seed=0,
         size=size,
-        style="clean",
-        params={"background": 0.25},
+        parameters={"background": 0.25},
         pairs=False,
         compression="gzip",
         workers=1,
@@ -57,7 +56,7 @@ def plain(
     path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64] | None = None, classes: list[str] | None = None
 ) -> Path:
     header = Header(
-        generator="", params={"source": "set"}, seed=0, style="", classes=classes or [], factors=[], mask_names=[]
+        generator="", parameters={"source": "set"}, seed=0, classes=classes or [], factors=[], mask_names=[]
     )
     with DatasetWriter(path, header=header, compression="gzip", overwrite=True) as writer:
         writer.begin("train", len(images))
@@ -176,11 +175,11 @@ def test_a_picture_never_replaces_the_dataset(tmp_path: Path) -> None:
 
 
 def test_minimal_pairs_stand_side_by_side(tmp_path: Path) -> None:
-    """Each row is a base and its siblings; the picture is 3 cells wide, with 6 rows."""
+    """Each row is a base and its counterfactuals; the picture is 3 cells wide, with 6 rows."""
     path = tmp_path / "pairs.h5"
     small_shapes(path, n=8, n_test=4, size=128, pairs=True)
     rows, columns = _pairs(read_info(path), "train")
-    assert columns == ["base", "corner flipped", "triangle flipped"]
+    assert columns == ["base", "other corner", "other triangle"]
     assert [indices for _, indices in rows] == [[3 * i, 3 * i + 1, 3 * i + 2] for i in range(6)]
     labels = read_split(path, "train").labels
     assert labels is not None

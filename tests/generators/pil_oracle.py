@@ -1,4 +1,4 @@
-"""The published recipe with Pillow, image by image: the oracle of style "paper".
+"""The published recipe with Pillow, image by image: the oracle of `generators.published`.
 
 Coordinates are whole pixels; a scene is a function that draws on an ImageDraw.
 """
@@ -68,4 +68,4 @@ def circ_sq(factors: Any, size: int) -> NDArray[np.uint8]:
     return rotated(scene, size, float(factors["angle"]))
 
 
-ORACLES = {"rect-tri": rect_tri, "circ-sq": circ_sq}
+ORACLES = {"rect-tri-published": rect_tri, "circ-sq-published": circ_sq}

@@ -1,4 +1,4 @@
-"""Style "clean": whole, in frame, apart, 4 px inside, and ink that does not tell the class.
+"""rect-tri and circ-sq: whole, in frame, apart, 4 px inside, and ink that does not tell the class.
 
 The geometry is worked out again from the factors with plain formulas, and seen in the pixels.
 
@@ -27,13 +27,13 @@ def turn(x: Floats, y: Floats, angle: Floats) -> tuple[Floats, Floats]:
     return 64.0 + np.cos(a) * dx + np.sin(a) * dy, 64.0 - np.sin(a) * dx + np.cos(a) * dy
 
 
-def rect_tri(**params: float) -> tuple[RectTri, NDArray[np.void]]:
-    generator = RectTri(params={"rotation": 180, "triangle_rotation": 180, **params})
+def rect_tri(**parameters: float) -> tuple[RectTri, NDArray[np.void]]:
+    generator = RectTri(parameters={"rotation": 180, "triangle_rotation": 180, **parameters})
     return generator, generator.sample(7, "train", np.arange(N))
 
 
-def circ_sq(**params: float) -> tuple[CircSq, NDArray[np.void]]:
-    generator = CircSq(params={"rotation": 180, **params})
+def circ_sq(**parameters: float) -> tuple[CircSq, NDArray[np.void]]:
+    generator = CircSq(parameters={"rotation": 180, **parameters})
     return generator, generator.sample(7, "train", np.arange(N))
 
 
@@ -64,7 +64,7 @@ def signed_box(x: Floats, y: Floats, half_x: Floats, half_y: Floats, radius: Flo
 @pytest.mark.parametrize("radius", [0.0, 3.0, 20.0, 32.0])
 @pytest.mark.parametrize("apex", [0.0, 30.0])
 def test_triangles_keep_4_px_from_the_true_outline(radius: float, apex: float) -> None:
-    """Both kinds in both outlines, so a flip keeps it; distance inside is least at a vertex."""
+    """Both kinds in both outlines, so a counterfactual keeps it; distance inside is least at a vertex."""
     _, f = rect_tri(corner_radius=radius, apex_angle=apex)
     for right in (False, True):
         vertices = triangle(f, right, 60.0 + apex)
@@ -103,15 +103,15 @@ def test_triangle_kinds_have_equal_area_and_an_apex_of_90_degrees() -> None:
     assert triangle(f, True, 60.0) == pytest.approx(triangle(f, False, 60.0), abs=GRID)
 
 
-def test_no_difference_is_left_at_the_end_of_a_difficulty_dial() -> None:
+def test_no_difference_is_left_at_the_end_of_a_difficulty() -> None:
     for generator, factor in (
-        (RectTri(params={"corner_radius": 0.0}), "corner"),
-        (RectTri(params={"apex_angle": 0.0}), "triangle"),
-        (CircSq(params={"squareness": 0.0}), "shape_1"),
+        (RectTri(parameters={"corner_radius": 0.0}), "corner"),
+        (RectTri(parameters={"apex_angle": 0.0}), "triangle"),
+        (CircSq(parameters={"squareness": 0.0}), "shape_1"),
     ):
         f = generator.sample(0, "train", np.arange(200))
         images = generator.render(f).images
-        changed = images != generator.render(generator.flip(f, factor)).images
+        changed = images != generator.render(generator.counterfactual(f, factor)).images
         assert changed.sum() <= 3  # stored lengths are rounded apart
 
 
@@ -148,7 +148,7 @@ def count(image: NDArray[np.bool_]) -> int:
     return int(components(image, connectivity=2).max())  # type: ignore[no-untyped-call]
 
 
-def test_size_ratio_dial() -> None:
+def test_size_ratio() -> None:
     _, f = circ_sq(size_ratio=1.25)
     ratio = f["size_1"] / f["size_2"]
     assert ratio.max() < 1.25 + GRID
@@ -173,7 +173,7 @@ def test_pixels_show_two_whole_objects(squareness: float) -> None:
 @pytest.mark.parametrize("squareness", [1.0, 0.0])
 def test_objects_are_apart_in_small_frames(size: int, gap: float, squareness: float) -> None:
     """No pixel of one object is a neighbour of a pixel of the other, diagonals included."""
-    generator = CircSq(size=size, params={"gap": gap, "squareness": squareness, "rotation": 180})
+    generator = CircSq(size=size, parameters={"gap": gap, "squareness": squareness, "rotation": 180})
     masks = generator.render(generator.sample(1, "train", np.arange(3000))).masks
     one, two = masks & 1 > 0, masks & 2 > 0
     near = np.pad(one, ((0, 0), (1, 1), (1, 1)))
@@ -200,7 +200,7 @@ def test_pixels_show_a_whole_rectangle_with_one_hole() -> None:
         assert (masks[masks & 2 > 0] & 1).all()
 
 
-@pytest.mark.parametrize("name", list(GENERATORS))
+@pytest.mark.parametrize("name", ["rect-tri", "circ-sq"])
 def test_ink_is_matched_between_classes(name: str) -> None:
     """The residual: class means of the ink fraction differ by less than 2e-4 of the frame."""
     generator = GENERATORS[name]()
@@ -219,10 +219,10 @@ def test_ink_is_matched_between_classes(name: str) -> None:
 
 
 @pytest.mark.parametrize("antialias", [False, True])
-@pytest.mark.parametrize("name", list(GENERATORS))
+@pytest.mark.parametrize("name", ["rect-tri", "circ-sq"])
 def test_drawn_area_is_the_analytic_area(name: str, antialias: bool) -> None:
     """Bias under 0.1 % over 1000 images; of grey edges over 200."""
-    generator = GENERATORS[name](params={"antialias": antialias})
+    generator = GENERATORS[name](parameters={"antialias": antialias})
     f = generator.sample(3, "train", np.arange(200 if antialias else 1000))
     if name == "circ-sq":
         area = f["size_1"].astype(float) ** 2 + f["size_2"].astype(float) ** 2
@@ -236,7 +236,7 @@ def test_drawn_area_is_the_analytic_area(name: str, antialias: bool) -> None:
         assert abs(drawn / area - 1.0).max() < 1e-3
 
 
-@pytest.mark.parametrize("name", list(GENERATORS))
+@pytest.mark.parametrize("name", ["rect-tri", "circ-sq"])
 def test_position_and_nuisance_factors_do_not_tell_the_class(name: str) -> None:
     """Class means agree to 4 standard errors, whole distributions by Kolmogorov-Smirnov; of lengths, their ratio."""
     generator = GENERATORS[name]()

@@ -61,7 +61,7 @@ def test_polygons_in_and_across_the_frame(way: int) -> None:
 
 def test_a_cut_out_shape_is_subtracted() -> None:
     one = np.ones(1)
-    outer = box_outline(8 * one, 8 * one, raster.axes(20 * one), 5 * one, 4 * one, 0 * one)
+    outer = box_outline(8 * one, 8 * one, raster.axes(20 * one), 5 * one, 4 * one, 0.0)
     inner = np.array([[[6.3, 7.1], [9.9, 7.7], [7.2, 10.4]]])
     got = coverage([Outline(outer, 1), Outline(inner, -1)], 16)
     assert abs(got - (reference(outer, 16) - reference(inner, 16))).max() < 1e-9
@@ -72,9 +72,9 @@ def test_curved_outlines_keep_their_area() -> None:
     n, size = 20, 128
     rng = np.random.default_rng(2)
     cx, cy = rng.uniform(60, 68, (2, n))
-    half, radius = rng.uniform(20, 40, n), rng.uniform(1, 20, n)
+    half, radius = rng.uniform(20, 40, n), 13.7
     turned = raster.axes(rng.uniform(-90, 90, n))
-    circle = coverage([Outline(superellipse_outline(cx, cy, turned, half, 2.0), 1)], size)
+    circle = coverage([Outline(superellipse_outline(cx, cy, turned, half, 2.0, size), 1)], size)
     assert abs(circle.sum(axis=(1, 2)) - np.pi * half**2).max() < 2 * np.pi * 40 * ARC_ERROR
     rounded = coverage([Outline(box_outline(cx, cy, turned, half, half, radius), 1)], size)
     area = 4 * half**2 - (4 - np.pi) * radius**2
@@ -86,7 +86,7 @@ def test_superellipse_coverage_against_many_points(exponent: float) -> None:
     size, fine, half = 48, 32, 17.3
     one = np.ones(1)
     turned = raster.axes(23.0 * one)
-    outline = superellipse_outline(24.2 * one, 23.7 * one, turned, half * one, exponent)
+    outline = superellipse_outline(24.2 * one, 23.7 * one, turned, half * one, exponent, size)
     got = coverage([Outline(outline, 1)], size)[0]
     grid = (np.arange(size * fine) + 0.5) / fine
     x, y = np.meshgrid(grid - 24.2, grid - 23.7)

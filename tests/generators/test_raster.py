@@ -171,11 +171,3 @@ def test_paint_is_the_exclusive_or_of_its_layers(size: int) -> None:
     out = np.full((3, size, size), 255, np.uint8)
     raster.paint(layers, out)
     assert np.array_equal(out, expected)
-
-
-def test_choose_takes_whole_images() -> None:
-    yes = Spans(np.ones((2, 4), np.int64), np.ones((2, 4), np.int64))
-    no = Spans(np.zeros((2, 4), np.int64), np.zeros((2, 4), np.int64))
-    chosen = raster.choose(np.array([True, False]), yes, no)
-    assert chosen.start.tolist() == [[1] * 4, [0] * 4]
-    assert chosen.stop.tolist() == [[1] * 4, [0] * 4]

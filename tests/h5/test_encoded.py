@@ -42,7 +42,7 @@ from tests.datasets import edited
 from tests.h5.test_h5 import assert_one_line
 
 CLASSES = ("bird", "cat", "dog")
-HEADER = Header(generator="", params={"source": "x"}, seed=0, style="", classes=CLASSES, factors=(), mask_names=())
+HEADER = Header(generator="", parameters={"source": "x"}, seed=0, classes=CLASSES, factors=(), mask_names=())
 
 
 def smooth(n: int, shape: tuple[int, ...] = (24, 32, 3), seed: int = 0) -> NDArray[np.uint8]:

@@ -38,9 +38,8 @@ from tests.datasets import edited, naive_hash
 
 HEADER = Header(
     generator="shapes",
-    params={"gap": 1.5, "whole": True},
+    parameters={"gap": 1.5, "whole": True},
     seed=2**63 - 1,
-    style="clean",
     classes=("круг", "square"),
     factors=({"name": "angle", "kind": "real"}, {"name": "role", "kind": "role"}),
     mask_names=("disc", "evidence:disc"),
@@ -131,7 +130,7 @@ def test_what_is_written_is_read(
 
 def test_info_says_what_was_written(sound: Path) -> None:
     info = read_info(sound)
-    assert (info.generator, info.params, info.seed, info.style) == ("shapes", HEADER.params, 2**63 - 1, "clean")
+    assert (info.generator, info.parameters, info.seed) == ("shapes", HEADER.parameters, 2**63 - 1)
     assert (info.classes, info.mask_names) == (HEADER.classes, HEADER.mask_names)
     assert list(info.splits) == ["train", "test"]
     train = info.splits["train"]
@@ -404,7 +403,8 @@ def vast_chunks(file: h5py.File) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
-    "other schema": (attr("schema", "probekit-dataset/9"), "probekit-dataset/3"),
+    "other schema": (attr("schema", "probekit-dataset/9"), "probekit-dataset/4"),
+    "older schema": (attr("schema", "probekit-dataset/3"), "found 'probekit-dataset/3'; type: probekit gen rect-tri"),
     "schema a number": (attr("schema", 1), "schema"),
     "no split": (drop("train", "test"), "train"),
     "no images": (drop("train/images"), "images"),
@@ -450,7 +450,7 @@ DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "classes with numbers": (attr("classes", "[1, 2]"), "names"),
     "classes twice": (attr("classes", '["a", "a"]'), "distinct"),
     "no class names": (attr("classes", "[]"), "class names"),
-    "JSON too deep": (attr("params", "[" * 100_000), "JSON"),
+    "JSON too deep": (attr("parameters", "[" * 100_000), "JSON"),
     "nine mask names": (attr("mask_names", json.dumps(list("abcdefghi"))), "8"),
     "factor without a name": (attr("factors", "[{}]"), "name"),
     "factor without a kind": (attr("factors", '[{"name": "angle"}]'), "kind"),
@@ -464,10 +464,10 @@ DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
         "low and high",
     ),
     "seed a text": (attr("seed", "0"), "seed"),
-    "bytes for text": (attr("style", np.bytes_(b"clean")), "style"),
+    "bytes for text": (attr("generator", np.bytes_(b"shapes")), "generator"),
 } | {
     f"no {name}": (lambda file, name=name: file.attrs.__delitem__(name), name)
-    for name in ("schema", "generator", "params", "seed", "style", "classes", "factors", "mask_names", "content_hash")
+    for name in ("schema", "generator", "parameters", "seed", "classes", "factors", "mask_names", "content_hash")
 }
 
 

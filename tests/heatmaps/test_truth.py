@@ -24,11 +24,10 @@ from probekit.probe.protocol import Part, fit_label, probe
 from tests.datasets import edited, small_shapes
 
 
-@pytest.fixture(scope="module", params=[(name, style) for name in GENERATORS for style in ("clean", "paper")])
+@pytest.fixture(scope="module", params=GENERATORS)
 def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    name, style = request.param
     path = tmp_path_factory.mktemp("truth") / "set.h5"
-    small_shapes(path, generator=name, n=8, n_test=24, size=64, style=style, params={"noise_sd": 0.1})
+    small_shapes(path, generator=request.param, n=8, n_test=24, size=64, parameters={"noise_sd": 0.1})
     return path
 
 
@@ -52,7 +51,7 @@ def test_siblings_of_other_images_than_the_generator_draws_are_refused(damage: s
         if damage == "other images":
             file["test/images"][1, 4, 4] ^= 255
         elif damage == "other settings":
-            file.attrs["params"] = file.attrs["params"].replace('"contrast": 1.0', '"contrast": 0.5')
+            file.attrs["parameters"] = file.attrs["parameters"].replace('"contrast": 1.0', '"contrast": 0.5')
         elif damage == "kind":
             values = angles[:]
             del file["test/factors/angle"]

@@ -44,7 +44,7 @@ def test_the_small_file_is_read_whole() -> None:
     assert [row.settings for row in sweep.rows] == [("model.width=4",), ("model.width=4", "method.alpha=50")]
     assert sweep.paper is not None
     assert sweep.paper.accuracy == {"rt": {"conrec": 0.5}}
-    assert (sweep.datasets[0].style, sweep.datasets[0].size, sweep.datasets[0].n) == ("clean", 128, None)
+    assert (sweep.datasets[0].size, sweep.datasets[0].n) == (128, None)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_small_file_is_read_whole() -> None:
         ('generator = "rect-tri"', 'npz = "../x.npz"', "expected npz = the name of a file"),
         ('generator = "rect-tri"', 'generator = "rect-tri"\nn = 0', "expected n at least 1"),
         ('generator = "rect-tri"', 'generator = "rect-tri"\nsize = 8', "expected a size from 16"),
-        ('generator = "rect-tri"', 'generator = "rect-tri"\nstyle = "cleen"', "style"),
+        ('generator = "rect-tri"', 'generator = "rect-tri"\nstyle = "paper"', "style"),
         ('generator = "rect-tri"', 'generator = "rect-tri"\nset = ["corner_radios=3"]', "corner_radios"),
         ('"method.alpha=50"', '"alpha"', "expected NAME=VALUE after --set, found 'alpha'"),
         ('"method.alpha=50"', "50", "expected set = a list of strings"),
@@ -165,9 +165,9 @@ def test_table1_is_table_1() -> None:
     """Ten cells, and the paper's numbers to the digit."""
     sweep = load("table1")
     assert len(sweep.datasets) * len(sweep.rows) == 10
-    assert [(d.npz, d.style, d.n, d.n_test) for d in sweep.datasets] == [
-        ("rectangle-triangle.npz", "paper", 1000, 500),
-        ("circle-square.npz", "paper", 600, 399),
+    assert [(d.npz, d.generator, d.n, d.n_test) for d in sweep.datasets] == [
+        ("rectangle-triangle.npz", "rect-tri-published", 1000, 500),
+        ("circle-square.npz", "circ-sq-published", 600, 399),
     ]
     assert all(not row.settings and row.name == row.method for row in sweep.rows)
     assert sweep.paper is not None
@@ -187,7 +187,7 @@ def variants() -> list[str]:
 def test_table1_clean_differs_from_table1_in_its_images_alone() -> None:
     ours, clean = load("table1"), load("table1-clean")
     assert (ours.rows, ours.pairs, ours.seeds) == (clean.rows, clean.pairs, clean.seeds)
-    assert {dataset.style for dataset in clean.datasets} == {"clean"}
+    assert [dataset.generator for dataset in clean.datasets] == ["rect-tri", "circ-sq"]
     assert clean.paper is None
     assert [(d.n, d.n_test, d.size) for d in ours.datasets] == [(d.n, d.n_test, d.size) for d in clean.datasets]
 

@@ -183,18 +183,20 @@ class _Import:
 
     def _header(self, source: Source, form: Form) -> Header:
         options = self.options
-        params: dict[str, Any] = {
+        parameters: dict[str, Any] = {
             "source": source.name,
             "size": options.size,
             "val_fraction": options.val_fraction,
             "test_fraction": options.test_fraction or 0.0,
         }
         if form.resize != "crop":
-            params["resize"] = form.resize
+            parameters["resize"] = form.resize
         if form.pixels != AS_IT_IS:
-            params["pixels"] = {kind: list(ends) for kind, ends in form.pixels.items() if ends != AS_IT_IS.get(kind)}
+            parameters["pixels"] = {
+                kind: list(ends) for kind, ends in form.pixels.items() if ends != AS_IT_IS.get(kind)
+            }
         if form.encoded:
-            params["encoded"] = f"JPEG of quality {QUALITY}, lossy"
+            parameters["encoded"] = f"JPEG of quality {QUALITY}, lossy"
         typed = {
             "skip_split": options.skip_split,
             "val_as_test": options.val_as_test,
@@ -202,12 +204,11 @@ class _Import:
             "labels_csv": None if options.labels_csv is None else readable(options.labels_csv.name),
             "column": options.column,
         }
-        params |= {name: value for name, value in typed.items() if value}
+        parameters |= {name: value for name, value in typed.items() if value}
         return Header(
             generator="",
-            params=params | source.params,
+            parameters=parameters | source.parameters,
             seed=options.seed,
-            style="",
             classes=source.classes,
             factors=[asdict(factor) for factor, _ in source.factors],
             mask_names=(),

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from generators.base import Factor
+from generators.factors import Factor
 
 VAL, TEST = "val", "test"
 MAX_SIZE = 4096  # own choice: a chunk of one such RGB image is 48 MiB
@@ -132,7 +132,7 @@ class Source:
         ignored: Files that are no images.
         factors: Class factors, each with its value for each class.
         channels: 1 or 3, where that is known before the images are seen.
-        params: What else the file says of itself.
+        parameters: What else the file says of itself.
         notes: Lines for the user.
     """
 
@@ -142,7 +142,7 @@ class Source:
     ignored: list[Skipped] = field(default_factory=list)
     factors: tuple[tuple[Factor, tuple[int, ...]], ...] = ()
     channels: int | None = None
-    params: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     def columns(self, items: Sequence[Item]) -> tuple[NDArray[Any] | None, dict[str, NDArray[Any]]]:

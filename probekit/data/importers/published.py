@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from generators import GENERATORS
-from generators.base import Factor
+from generators.factors import Factor
 
 
 @dataclass(frozen=True)

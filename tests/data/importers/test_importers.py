@@ -79,7 +79,7 @@ def test_an_npz_keeps_its_pixels_labels_and_order(tmp_path: Path, shape: tuple[i
     info, skipped = take(save(tmp_path / "a.npz", content), tmp_path / "a.h5")
     assert skipped == []
     assert info.classes == ("0", "1", "2")
-    assert info.params["source"] == "a.npz"
+    assert info.parameters["source"] == "a.npz"
     assert (info.generator, list(info.splits)) == ("", ["train", "test"])
     for name in ("train", "test"):
         split = read_split(info.path, name)

@@ -73,9 +73,9 @@ def test_a_miniature_is_imported_as_planned(tmp_path: Path, name: str) -> None:
     assert_as_planned(info, plan.splits)
     assert len(info.classes) == plan.n_classes
     assert {label: info.classes[label] for label in plan.names} == plan.names
-    assert info.params["source"] == official
-    assert info.params["subset"] is True
-    assert info.params["resize"] == OFFICIAL[official].resize
+    assert info.parameters["source"] == official
+    assert info.parameters["subset"] is True
+    assert info.parameters["resize"] == OFFICIAL[official].resize
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -147,7 +147,7 @@ def test_val_joins_train(tmp_path: Path) -> None:
         info = imported(official, plan.root, "--train-with-val")
         joined = {"train": plan.splits["train"] + plan.splits["val"], "test": plan.splits["test"]}
         assert_as_planned(info, joined)
-        assert info.params["train_with_val"] is True
+        assert info.parameters["train_with_val"] is True
 
 
 def test_aircraft_has_three_kinds_of_labels(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_aircraft_has_three_kinds_of_labels(tmp_path: Path) -> None:
     labels = read_split(info.path, "train").labels
     assert labels is not None
     assert labels.tolist() == [image.label % 2 for image in plan.splits["train"]]
-    assert info.params["labels"] == "family"
+    assert info.parameters["labels"] == "family"
     assert imported(official, plan.root, "--labels", "manufacturer").classes == ("Maker Inc",)
     assert "variant or family" in refused(official, plan.root, "--labels", "colour")
 
@@ -167,7 +167,7 @@ def test_imagenet_classes_are_chosen_sorted_and_recorded(tmp_path: Path) -> None
     (tmp_path / "some.txt").write_text(f"# mine\n{WNIDS[3]} spaniel\n\n{WNIDS[1]}\n")
     info = imported(official, plan.root, "--classes", tmp_path / "some.txt")
     assert info.classes == (WNIDS[1], WNIDS[3])
-    assert info.params["classes"] == "some.txt"
+    assert info.parameters["classes"] == "some.txt"
     planned = {
         name: [Shot((1, 3).index(image.label), image.colour) for image in rows if image.label in (1, 3)]
         for name, rows in plan.splits.items()
@@ -191,7 +191,7 @@ def test_chosen_classes_must_be_complete_in_val(tmp_path: Path, monkeypatch: pyt
 def test_grades_are_ordinal_and_split_by_fraction(tmp_path: Path) -> None:
     official, plan = build("aptos2019", tmp_path)
     info = imported(official, plan.root, "--test-fraction", 0.3)
-    assert info.params["ordinal"] is True
+    assert info.parameters["ordinal"] is True
     assert [name[0] for name in info.classes] == list("01234")
     assert info.splits["test"].n == 4  # one of each grade, but the broken one
     assert info.splits["train"].n + 4 == len(plan.splits["train"])
@@ -215,7 +215,7 @@ def test_more_pixels_than_asked_for_are_kept_as_jpeg(tmp_path: Path) -> None:
     official, plan = build("voc2007", tmp_path)
     info = imported(official, plan.root, "--max-gb", 0)
     assert info.splits["train"].encoded
-    assert "lossy" in info.params["encoded"]
+    assert "lossy" in info.parameters["encoded"]
     assert_as_planned(info, plan.splits)
     done = run(official, plan.root, "--subset", "--skip-broken", "--out", tmp_path / "b.h5", "--max-gb", 0.0001)
     assert "kept as JPEG of quality 95, which loses a little" in done.output
@@ -338,7 +338,7 @@ def test_splits_are_chosen(tmp_path: Path) -> None:
     official, plan = build("flowers102", tmp_path)
     info = imported(official, plan.root, "--skip-split", "test", "--val-as-test")
     assert_as_planned(info, {"train": plan.splits["train"], "test": plan.splits["val"]})
-    assert (info.params["skip_split"], info.params["val_as_test"]) == ("test", True)
+    assert (info.parameters["skip_split"], info.parameters["val_as_test"]) == ("test", True)
     typed = [official, plan.root, "--subset", "--skip-broken", "--out", tmp_path / "b.h5"]
     assert "expected val and no test" in refused(*typed, "--val-as-test")
 
@@ -349,7 +349,7 @@ def test_deep_pixels_are_asked_about(tmp_path: Path) -> None:
     assert cv2.imwrite(str(path), np.arange(4096, dtype=np.uint16).reshape(64, 64))
     out = tmp_path / "a.h5"
     assert "type --bits 12" in refused(official, plan.root, "--subset", "--skip-broken", "--out", out)
-    assert imported(official, plan.root, "--bits", 12).params["pixels"] == {"uint16": [0, 4095]}
+    assert imported(official, plan.root, "--bits", 12).parameters["pixels"] == {"uint16": [0, 4095]}
 
 
 def test_what_lies_beside_the_images_of_imagenet_is_named(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def take(source: Path, **options: Any) -> tuple[NDArray[np.uint8], dict[str, Any
         compression="none",
         told=Told(lambda done, total: None, lines.append),
     )
-    return read_split(info.path, "train").images, info.params, lines
+    return read_split(info.path, "train").images, info.parameters, lines
 
 
 def ramp(low: float, high: float, dtype: Any, shape: tuple[int, ...] = (10, 20)) -> NDArray[Any]:
@@ -74,9 +74,9 @@ def test_a_range_that_the_set_makes_use_of_is_taken(tmp_path: Path, case: str) -
     """One image alone would leave it open: the range is that of the whole set."""
     dtype, dark, bright, white = WHOLE[case]
     images = [ramp(0, dark, dtype), ramp(0, bright, dtype), ramp(0, dark / 2, dtype)]
-    pixels, params, lines = take(planted(tmp_path / "set", images))
+    pixels, parameters, lines = take(planted(tmp_path / "set", images))
     np.testing.assert_array_equal(pixels, np.rint(np.stack(images).astype(float) / white * 255))
-    assert params.get("pixels") == (None if dtype is np.uint8 else {np.dtype(dtype).name: [0, white]})
+    assert parameters.get("pixels") == (None if dtype is np.uint8 else {np.dtype(dtype).name: [0, white]})
     assert bool(lines) == (dtype is not np.uint8)
 
 
@@ -109,10 +109,10 @@ def test_a_range_that_is_left_open_is_asked_for(tmp_path: Path, case: str) -> No
     assert not list(tmp_path.glob("*.h5"))
     assert "\n" not in str(caught.value)
     option, value = hint.removeprefix("--").split(" ")
-    pixels, params, lines = take(root, **{option: int(value) if option == "bits" else parse_range(value)})
+    pixels, parameters, lines = take(root, **{option: int(value) if option == "bits" else parse_range(value)})
     expected = np.rint((np.stack(images).astype(float) - black) * 255 / (white - black))
     np.testing.assert_array_equal(pixels, expected)
-    assert params["pixels"] == {np.dtype(dtype).name: [black, white]}
+    assert parameters["pixels"] == {np.dtype(dtype).name: [black, white]}
     assert lines == [
         f"{np.dtype(dtype).name} pixels from {low:g} to {high:g}: {black:g} and less becomes black, "
         f"{white:g} and more white"
@@ -121,9 +121,9 @@ def test_a_range_that_is_left_open_is_asked_for(tmp_path: Path, case: str) -> No
 
 def test_12_bits_may_be_taken_for_16(tmp_path: Path) -> None:
     image = ramp(0, 4095, np.uint16)
-    pixels, params, _ = take(planted(tmp_path / "set", [image], "png"), bits=16)
+    pixels, parameters, _ = take(planted(tmp_path / "set", [image], "png"), bits=16)
     np.testing.assert_array_equal(pixels[0], np.rint(image / 65535 * 255))
-    assert params["pixels"] == {"uint16": [0, 65535]}
+    assert parameters["pixels"] == {"uint16": [0, 65535]}
 
 
 def test_a_typed_range_is_a_window(tmp_path: Path) -> None:
@@ -139,18 +139,18 @@ def test_deep_images_among_others_are_seen_wherever_they_are(tmp_path: Path) -> 
     root = planted(tmp_path / "set", images, "png")
     with pytest.raises(ValueError, match=r"found 0 to 4095 in all images .*70.png.*type --bits 12"):
         take(root)
-    pixels, params, _ = take(root, bits=12)
+    pixels, parameters, _ = take(root, bits=12)
     np.testing.assert_array_equal(pixels[70, ..., 0], np.rint(images[70] / 4095 * 255))
     np.testing.assert_array_equal(pixels[3, ..., 1], images[0])
     np.testing.assert_array_equal(pixels[71], images[71])
-    assert params["pixels"] == {"uint16": [0, 4095]}
+    assert parameters["pixels"] == {"uint16": [0, 4095]}
 
 
 def test_all_deep_images_are_seen_though_others_come_between(tmp_path: Path) -> None:
     images = [ramp(0, 4095, np.uint16), ramp(0, 255, np.uint8), ramp(0, 65535, np.uint16)]
-    pixels, params, _ = take(planted(tmp_path / "set", images, "png"))
+    pixels, parameters, _ = take(planted(tmp_path / "set", images, "png"))
     np.testing.assert_array_equal(pixels[0], np.rint(images[0] / 65535 * 255))
-    assert params["pixels"] == {"uint16": [0, 65535]}
+    assert parameters["pixels"] == {"uint16": [0, 65535]}
 
 
 def test_an_interrupted_import_of_deep_images_goes_on(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_arrays_are_asked_about_too(tmp_path: Path, dtype: Any, high: int, optio
     assert "6 train, 4 val, 6 test" in done.output
     with h5py.File(tmp_path / "a.h5") as file:
         np.testing.assert_array_equal(file["train/images"], np.rint(x / high * 255))
-        assert json.loads(file.attrs["params"])["pixels"] == {np.dtype(dtype).name: [0, high]}
+        assert json.loads(file.attrs["parameters"])["pixels"] == {np.dtype(dtype).name: [0, high]}
 
 
 def test_a_negative_range_can_be_typed(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_what_the_line_says_to_type_reads_the_table(tmp_path: Path) -> None:
     assert info.classes == ("x", "y")
     assert labels is not None
     assert labels.tolist() == [0, 0, 1, 1]
-    assert (info.params["labels_csv"], info.params["column"]) == ("all labels.csv", "kind")
+    assert (info.parameters["labels_csv"], info.parameters["column"]) == ("all labels.csv", "kind")
 
 
 @pytest.mark.parametrize(

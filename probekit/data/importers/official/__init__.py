@@ -87,10 +87,12 @@ def open_official(name: str, root: Path | None, choices: Choices, options: Optio
     if choices.train_with_val and "val" in splits:
         splits["train"] = [*splits["train"], *splits.pop("val")]
     chosen = choose_splits({split: list(items) for split, items in splits.items()}, options)
-    params = {"resize": options.resize, "subset": choices.subset, **given, **listing.params}
+    parameters = {"resize": options.resize, "subset": choices.subset, **given, **listing.parameters}
     classes = tuple(map(readable, listing.classes))
     apart = set_apart(chosen, options, classes)
-    return Source(name, classes, apart, list(listing.ignored), channels=official.channels, params=params, notes=notes)
+    return Source(
+        name, classes, apart, list(listing.ignored), channels=official.channels, parameters=parameters, notes=notes
+    )
 
 
 def _check_choices(name: str, official: Official, choices: Choices) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def open_lists(root: Path, choices: Choices) -> Listing:
         found = ", ".join(map(str, rows[0])) if rows else "no rows"
         raise ValueError(f"expected the columns id_code and diagnosis in {path}, found {found}")
     photos = [Photo(str(folder), f"train_images/{row['id_code']}.png", number(row["diagnosis"], path)) for row in rows]
-    return Listing(GRADES, {"train": photos}, params={"ordinal": True})
+    return Listing(GRADES, {"train": photos}, parameters={"ordinal": True})
 
 
 OFFICIAL = Official(

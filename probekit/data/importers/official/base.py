@@ -73,14 +73,14 @@ class Listing:
         classes: Class names.
         splits: Images by split.
         sizes: How many there must be, where the choices change that.
-        params: What the dataset file says of it.
+        parameters: What the dataset file says of it.
         ignored: Files beside the images that are none.
     """
 
     classes: tuple[str, ...]
     splits: Mapping[str, Sequence[Item]]
     sizes: Mapping[str, int] | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     ignored: Sequence[Skipped] = ()
 
 

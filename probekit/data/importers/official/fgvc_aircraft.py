@@ -21,7 +21,7 @@ def open_lists(root: Path, choices: Choices) -> Listing:
     classes = tuple(read_lines(folder / NAMES[kind]))
     index = {name: label for label, name in enumerate(classes)}
     splits = {split: _read(folder, f"images_{kind}_{split}.txt", index) for split in ("train", "val", "test")}
-    return Listing(classes, splits, params={"labels": kind})
+    return Listing(classes, splits, parameters={"labels": kind})
 
 
 def _read(folder: Path, name: str, index: dict[str, int]) -> list[Photo]:

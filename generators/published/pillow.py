@@ -87,27 +87,27 @@ def _clip(start: Ints, stop: Ints, inside: NDArray[np.bool_], size: int) -> Span
     return Spans(start, np.where(inside, np.clip(stop, start, size), start))
 
 
-def rotate(images: Pixels, angle_deg: Floats, boxes: Floats, out: Pixels) -> None:
+def rotate(images: Pixels, angle_deg: Floats, box: Floats, out: Pixels) -> None:
     """Rotate each image by whole degrees, counter-clockwise, filling with 0.
 
     Args:
         images: uint8 `[n, size, size]`, 0 outside the boxes.
         angle_deg: `[n]`.
-        boxes: x, y, width, height `[k, 4, n]` in pixels, (x, y) the middle: k boxes that hold all that was drawn. Only
-            the part of the frame that they can reach is looked up, which is a quarter of it in circ-sq.
+        box: x, y, width, height `[4, n]` in pixels, (x, y) the middle: it holds all that was drawn. Only the part of
+            the frame that it can reach is looked up.
         out: uint8 `[n, size, size]`.
     """
     size = images.shape[-1]
     find = _kept_sources if size <= CACHED_SIZE else _sources
-    regions = np.stack([_reach(box, angle_deg, size) for box in boxes], axis=1)
+    regions = _reach(box, angle_deg, size).tolist()
     out[...] = 0
     for k, angle in enumerate(np.rint(angle_deg).astype(int).tolist()):
-        sources = find(angle % 360, size)
-        for x0, y0, x1, y1 in regions[k].tolist():
-            if x0 < x1 and y0 < y1:
-                region = slice(y0, y1), slice(x0, x1)
-                # The border, where a pixel comes from outside the frame, is 0.
-                cv2.remap(images[k], sources[region], NO_SECOND_MAP, cv2.INTER_NEAREST, dst=out[k][region])
+        x0, y0, x1, y1 = regions[k]
+        if x0 < x1 and y0 < y1:
+            region = slice(y0, y1), slice(x0, x1)
+            # The border, where a pixel comes from outside the frame, is 0.
+            sources = find(angle % 360, size)[region]
+            cv2.remap(images[k], sources, NO_SECOND_MAP, cv2.INTER_NEAREST, dst=out[k][region])
 
 
 def _reach(box: Floats, angle_deg: Floats, size: int) -> Ints:
@@ -147,10 +147,3 @@ def _fixed(value: float) -> int:
 
 
 _kept_sources = lru_cache(maxsize=181)(_sources)
-
-
-def relabel(codes: Pixels, table: Pixels) -> None:
-    """Replace every pixel of `[H, W]` by its entry in a table of at most 256 values."""
-    lut = np.zeros(256, np.uint8)
-    lut[: len(table)] = table
-    cv2.LUT(codes, lut, dst=codes)

@@ -1,6 +1,6 @@
-"""Style "paper": Pillow's pixels, the recipe's ranges, the published statistics.
+"""The published recipes: Pillow's pixels, the recipe's ranges, the published statistics.
 
-Run alone: python -m pytest tests/generators/test_paper.py
+Run alone: python -m pytest tests/generators/test_published.py
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from generators import GENERATORS
 from tests.generators.pil_oracle import ORACLES
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
-FILES = {"rect-tri": "rectangle-triangle.npz", "circ-sq": "circle-square.npz"}
+FILES = {"rect-tri-published": "rectangle-triangle.npz", "circ-sq-published": "circle-square.npz"}
 
 # Mean and sd of the ink fraction by class: the authors' generators run again (1000 a class).
 INK = {
-    "rect-tri": [(0.3065, 0.048), (0.2971, 0.053), (0.3300, 0.049), (0.3190, 0.045)],
-    "circ-sq": [(0.0876, 0.031), (0.0988, 0.036), (0.1102, 0.042)],
+    "rect-tri-published": [(0.3065, 0.048), (0.2971, 0.053), (0.3300, 0.049), (0.3190, 0.045)],
+    "circ-sq-published": [(0.0876, 0.031), (0.0988, 0.036), (0.1102, 0.042)],
 }
 
 
 @pytest.mark.parametrize("name", list(ORACLES))
 @pytest.mark.parametrize(("size", "n"), [(128, 300), (16, 60), (33, 60), (64, 60), (201, 40)])
 def test_pillow_draws_the_same_pixels(name: str, size: int, n: int) -> None:
-    generator = GENERATORS[name](size=size, style="paper", params={"rotation": 180})
+    generator = GENERATORS[name](size=size, parameters={"rotation": 180})
     factors = generator.sample(4, "train", np.arange(n))
     factors["angle"][:5] = (0, 90, -90, 180, -180)
     images = generator.render(factors).images
@@ -37,11 +37,11 @@ def test_pillow_draws_the_same_pixels(name: str, size: int, n: int) -> None:
 @pytest.mark.parametrize("name", list(ORACLES))
 @pytest.mark.parametrize("size", [33, 128])
 def test_masks_where_the_recipes_shapes_cross(name: str, size: int) -> None:
-    """Squares that overlap, triangles that leave the rectangle: evidence is still what a flip changes."""
-    generator = GENERATORS[name](size=size, style="paper")
+    """Squares that overlap, triangles that leave the rectangle: evidence is still what the counterfactual changes."""
+    generator = GENERATORS[name](size=size)
     factors = generator.sample(2, "train", np.arange(6000))
     other = factors.copy()
-    if name == "circ-sq":
+    if name == "circ-sq-published":
         other["shape_1"] = other["shape_2"] = 1
         crossing = (generator.render(other).masks & 3 == 3).any(axis=(1, 2))
     else:
@@ -52,21 +52,21 @@ def test_masks_where_the_recipes_shapes_cross(name: str, size: int) -> None:
     assert len(factors) > 15
     drawn = generator.render(factors)
     for k, factor in enumerate(generator.class_factors):
-        changed = drawn.images != generator.render(generator.flip(factors, factor)).images
+        changed = drawn.images != generator.render(generator.counterfactual(factors, factor)).images
         assert np.array_equal(drawn.masks >> (2 + k) & 1 > 0, changed)
     one, two = drawn.masks & 1 > 0, drawn.masks & 2 > 0
-    assert np.array_equal(drawn.images > 0, one | two if name == "circ-sq" else one & ~two)
-    assert name == "circ-sq" or not (two & ~one).any()
+    assert np.array_equal(drawn.images > 0, one | two if name == "circ-sq-published" else one & ~two)
+    assert name == "circ-sq-published" or not (two & ~one).any()
 
 
 @pytest.mark.parametrize("name", list(ORACLES))
 def test_factors_are_the_recipes_integers(name: str) -> None:
-    generator = GENERATORS[name](style="paper")
+    generator = GENERATORS[name]()
     f = generator.sample(0, "train", np.arange(20_000))
     angle, counts = np.unique(f["angle"], return_counts=True)
     assert angle.tolist() == list(range(-90, 91))
     assert counts.max() / counts.min() < 2.5
-    if name == "rect-tri":
+    if name == "rect-tri-published":
         length_x = f["width"] - 1
         start_x = f["x"] - (length_x + 1) / 2
         offset = f["triangle_x"] - start_x
@@ -90,7 +90,7 @@ def test_factors_are_the_recipes_integers(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(ORACLES))
 def test_ink_fractions_are_the_authors(name: str) -> None:
-    generator = GENERATORS[name](style="paper")
+    generator = GENERATORS[name]()
     n = 1000
     factors = generator.sample(0, "train", np.arange(n * len(generator.classes)))
     ink = (generator.render(factors).images > 0).mean(axis=(1, 2))
@@ -108,7 +108,7 @@ def test_statistics_of_the_published_file(name: str) -> None:
         pytest.skip("../shared/data is not here")
     with np.load(path, allow_pickle=False) as file:
         published, labels = file["x_train"].reshape(-1, 128, 128), file["y_train"]
-    generator = GENERATORS[name](style="paper")
+    generator = GENERATORS[name]()
     assert len(published) == generator.default_n
     factors = generator.sample(0, "train", np.arange(3000))
     ours, our_labels = generator.render(factors).images, generator.labels(factors)

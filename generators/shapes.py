@@ -1,0 +1,138 @@
+"""Shapes: each knows the pixels whose centres it holds and, for grey edges, its outline as a polygon.
+
+Arrays have one value for each image, `[n]`, in pixels of the frame at hand; plain numbers hold for all. `spans` and
+`vertices` of an image depend on that image's values alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generators import coverage, raster
+from generators.raster import Axes, Floats, Spans
+
+
+class Shape(Protocol):
+    """What can be drawn: a convex region for each image. A named tuple of arrays, numbers and such tuples."""
+
+    def spans(self, size: int) -> Spans:
+        """The pixels whose centres it holds, in a frame of `size` px."""
+
+    def vertices(self, size: int) -> Floats:
+        """Its outline `[n, V, 2]`."""
+
+
+class Disc(NamedTuple):
+    """Discs about (x, y)."""
+
+    x: Floats
+    y: Floats
+    radius: Floats
+
+    def spans(self, size: int) -> Spans:
+        """As of every `Shape`."""
+        return raster.disc(self.x, self.y, self.radius, size)
+
+    def vertices(self, size: int) -> Floats:
+        """As of every `Shape`."""
+        level = Axes(np.ones_like(self.x), np.zeros_like(self.x))
+        return coverage.superellipse_outline(self.x, self.y, level, self.radius, 2.0, size)
+
+
+class Box(NamedTuple):
+    """Rotated rectangles about (x, y), with corners rounded by `radius`, or sharp ones."""
+
+    x: Floats
+    y: Floats
+    turned: Axes
+    half_x: Floats
+    half_y: Floats
+    radius: float = 0.0
+
+    def spans(self, size: int) -> Spans:
+        """As of every `Shape`."""
+        if not self.radius:
+            return raster.box(self.x, self.y, self.turned, self.half_x, self.half_y, size)
+        radius = np.full_like(self.x, self.radius)
+        return raster.round_box(self.x, self.y, self.turned, self.half_x, self.half_y, radius, size)
+
+    def vertices(self, size: int) -> Floats:
+        """As of every `Shape`."""
+        return coverage.box_outline(self.x, self.y, self.turned, self.half_x, self.half_y, self.radius)
+
+
+class Superellipse(NamedTuple):
+    """Rotated |u / half|**exponent + |v / half|**exponent <= 1 about (x, y); exponent 2 or more."""
+
+    x: Floats
+    y: Floats
+    turned: Axes
+    half: Floats
+    exponent: float
+
+    def spans(self, size: int) -> Spans:
+        """As of every `Shape`."""
+        return raster.superellipse(self.x, self.y, self.turned, self.half, self.exponent, size)
+
+    def vertices(self, size: int) -> Floats:
+        """As of every `Shape`."""
+        return coverage.superellipse_outline(self.x, self.y, self.turned, self.half, self.exponent, size)
+
+
+class Triangle(NamedTuple):
+    """Triangles with corners `[n, 3, 2]`."""
+
+    corners: Floats
+
+    def spans(self, size: int) -> Spans:
+        """As of every `Shape`."""
+        return raster.triangle(self.corners, size)
+
+    def vertices(self, size: int) -> Floats:
+        """As of every `Shape`."""
+        return self.corners
+
+
+class Choice(NamedTuple):
+    """One shape where `which`, bool `[n]`, is true, and the other elsewhere."""
+
+    which: NDArray[np.bool_]
+    yes: Shape
+    no: Shape
+
+    def spans(self, size: int) -> Spans:
+        """As of every `Shape`."""
+        both = Spans(*np.empty((2, len(self.which), size), np.int64))
+        for rows, shape in ((self.which, self.yes), (~self.which, self.no)):
+            if rows.any():
+                both.start[rows], both.stop[rows] = _rows(shape, rows).spans(size)
+        return both
+
+    def vertices(self, size: int) -> Floats:
+        """As of every `Shape`."""
+        yes, no = self.yes.vertices(size), self.no.vertices(size)
+        count = max(yes.shape[1], no.shape[1])
+        return np.where(self.which[:, None, None], _repeat_last(yes, count), _repeat_last(no, count))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two shapes are one and the same in every image."""
+    if isinstance(one, tuple):
+        return type(one) is type(other) and all(same(*pair) for pair in zip(one, other, strict=True))
+    return np.array_equal(one, other)
+
+
+def _rows(shape: Any, rows: NDArray[np.bool_]) -> Any:
+    """The shape in some of the images."""
+    if isinstance(shape, tuple):
+        return type(shape)(*(_rows(part, rows) for part in shape))  # a named tuple
+    return shape[rows] if isinstance(shape, np.ndarray) else shape
+
+
+def _repeat_last(vertices: Floats, count: int) -> Floats:
+    """Repeat the last vertex until there are `count`; a polygon does not mind."""
+    missing = count - vertices.shape[1]
+    return np.concatenate((vertices, np.repeat(vertices[:, -1:], missing, axis=1)), axis=1)
