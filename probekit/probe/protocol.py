@@ -33,7 +33,8 @@ class Part:
         x: `[N, D]` features.
         y: int64 `[N]` in [0, K); `average_precision` takes several labels an image, `[N, K]`.
         factors: Values of each class factor, `[N]`; each is probed by itself.
-        groups: `[N]`: samples of one group (an image and its counterfactuals) stay together when train is divided; None: each is alone.
+        groups: `[N]`: samples of one group (an image and its counterfactuals) stay together when train is divided;
+            None: each is alone.
     """
 
     x: NDArray[Any]
