@@ -140,6 +140,9 @@ def sweep(
     limit_minutes: Annotated[
         float | None, typer.Option(min=0, callback=finite, help="Then save everything and stop.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the commands that would run, one a line, for a shell.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Pretrain and probe methods x datasets x seeds, several at once, into one table with intervals."""
@@ -162,9 +165,12 @@ def sweep(
             resume=resume,
             overwrite=overwrite,
             limit_minutes=limit_minutes,
+            dry_run=dry_run,
         )
         result, problem = run_sweep(source, options, sweeps=SWEEPS, runs=RUNS, data=DATA, console=out, quiet=as_json)
     if as_json:
         print_json(result)
+    elif dry_run:
+        print(*result.get("commands", ()), sep="\n")
     if problem:
         raise ValueError(problem)

@@ -3,24 +3,24 @@
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shlex import quote
+from shlex import join, quote
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from probekit.fitting import fitted
 from probekit.locks import locked
-from probekit.run import Run
+from probekit.run import Run, write_json
 from probekit.settings import parse_overrides
 from probekit.sweep.datasets import Data, find_published
 from probekit.sweep.definition import Sweep, check_name, check_seeds, describe, load, shipped, with_settings
 from probekit.sweep.folder import SweepFolder, check_same, read_files, remove
 from probekit.sweep.jobs import cores
-from probekit.sweep.plan import PlannedRun, check_run, choose, plan_runs, run_names, uneven_pairs
+from probekit.sweep.plan import PlannedRun, check_run, choose, commands_left, plan_runs, run_names, uneven_pairs
 from probekit.sweep.session import Session
 from probekit.sweep.terminal import terminal_tables
 
@@ -46,6 +46,7 @@ class Options:
     resume: bool
     overwrite: bool
     limit_minutes: float | None
+    dry_run: bool = False
 
 
 def list_sweeps(console: Console) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def list_sweeps(console: Console) -> dict[str, Any]:
 def run_sweep(
     source: str, options: Options, *, sweeps: Path, runs: Path, data: Path, console: Console, quiet: bool
 ) -> tuple[dict[str, Any], str]:
-    """Runs what a sweep still needs, and writes results.json and table.md.
+    """Runs what a sweep still needs, and writes results.json and table.md; a dry run does neither.
 
     Args:
         source: A shipped sweep's name, or a file's path.
@@ -72,7 +73,8 @@ def run_sweep(
         quiet: Leave the table out.
 
     Returns:
-        What results.json holds, and why not all is done, one line, or "".
+        What results.json holds, of a dry run {"commands": what a shell would run}; and why not all is done, one
+        line, or "".
 
     Raises:
         ValueError: For a sweep file or options that do not fit, before anything is run.
@@ -81,6 +83,10 @@ def run_sweep(
     sweep = load(source)
     folder = SweepFolder(sweeps / check_name(options.name or sweep.name, "--name"))
     request = _check(sweep, options, folder, runs=runs, data=data)
+    again = f"probekit sweep {quote(source)} --resume" + (f" --name {quote(options.name)}" if options.name else "")
+    again += "".join(f" --only {quote(text)}" for text in options.only)
+    if options.dry_run:
+        return {"commands": [*_commands(source, request, options, folder, runs), again]}, ""
     folder.lock.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.lock, str(folder.path)):
         session = _open(request, options, folder, runs=runs, console=console)
@@ -94,8 +100,6 @@ def run_sweep(
         for table in terminal_tables(results):
             console.print(table, soft_wrap=False)
     console.print(f"wrote {folder.path / 'results.json'} and {folder.path / 'table.md'}")
-    again = f"probekit sweep {quote(source)} --resume" + (f" --name {quote(options.name)}" if options.name else "")
-    again += "".join(f" --only {quote(text)}" for text in options.only)
     return results, _problem(session, stopped, again)
 
 
@@ -117,8 +121,8 @@ class _Request:
 
 def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, data: Path) -> _Request:
     """Refuses what does not fit, before anything is written."""
-    if options.resume and options.overwrite:
-        raise ValueError("expected --resume or --overwrite, found both")
+    if options.overwrite and (options.resume or options.dry_run):
+        raise ValueError(f"expected {'--resume' if options.resume else '--dry-run'} or --overwrite, found both")
     stored = folder.read()
     if stored is not None and not (options.resume or options.overwrite):
         raise ValueError(
@@ -135,16 +139,38 @@ def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, d
         seeds = tuple(dict.fromkeys([*stored["seeds"], *seeds]))
     else:
         sweep = with_settings(sweep, options.settings)
-        asked["preset"] = options.preset or sweep.preset or _default_preset(options.device)
+        from probekit.device import default_preset, find_device
+
+        asked["preset"] = options.preset or sweep.preset or default_preset(find_device(options.device))
         asked["device"] = options.device
         seeds = seeds or sweep.seeds
     planned = plan_runs(sweep, folder.path.name, preset=asked["preset"], epochs=asked["epochs"], seeds=seeds)
-    planned = _check_methods(_on_device(planned, asked["device"]))
+    planned = _built(planned, asked["device"])
     chosen = choose(planned, options.only)
     if not (options.resume or options.overwrite):
         _refuse_leftovers(planned, runs)
     published = _published(sweep, options.published, data) if stored is None or options.overwrite else {}
     return _Request(sweep, stored, asked, seeds, planned, chosen, published)
+
+
+def _commands(source: str, request: _Request, options: Options, folder: SweepFolder, runs: Path) -> list[str]:
+    """A line that makes the sweep's folder and data, where there are none; then one a run, in any order."""
+    files = read_files(request.stored) if request.stored else {}
+    evident = {name for name, file in files.items() if file.evidence} if files else _rendered(request)
+    typed = {name: getattr(options, name) for name in ("name", "seeds", "published", "epochs")}
+    typed |= {name: request.asked[name] for name in ("preset", "device")}
+    words = [f"--{name}={value}" for name, value in typed.items() if value is not None]
+    words += [f"--set={setting}" for setting in options.settings] + ["--resume"] * options.resume
+    lines = [] if files else [[["sweep", source, *words, "--limit-minutes=0"]]]
+    for run in _measurable(request.chosen, evident):
+        data = files[run.dataset].path if files else str(folder.data(run.dataset))
+        lines.append(commands_left(Run(runs / run.name), run, data=data, device=request.asked["device"]))
+    return [" && ".join(f"probekit {join(command)}" for command in line) for line in lines if line]
+
+
+def _rendered(request: _Request) -> set[str]:
+    """The datasets that a generator makes."""
+    return {d.name for d in request.sweep.datasets if d.generator is not None and not request.published[d.name]}
 
 
 def _open(request: _Request, options: Options, folder: SweepFolder, *, runs: Path, console: Console) -> Session:
@@ -161,8 +187,9 @@ def _open(request: _Request, options: Options, folder: SweepFolder, *, runs: Pat
     files = read_files(stored)
     for run in _fitted(request.planned, files):
         check_run(Run(runs / run.name), run, files[run.dataset].hash)
-    folder.keep_seeds(stored, request.seeds)
-    planned, chosen = (_measurable(some, files) for some in (request.planned, request.chosen))
+    write_json(folder.plan, stored | {"seeds": list(request.seeds)})
+    evident = {name for name, file in files.items() if file.evidence}
+    planned, chosen = (_measurable(some, evident) for some in (request.planned, request.chosen))
     return Session(folder, request.sweep, planned, chosen, files, runs=runs, device=request.asked["device"])
 
 
@@ -179,10 +206,10 @@ def _fitted(planned: Sequence[PlannedRun], files: Mapping[str, Data]) -> list[Pl
     return found
 
 
-def _measurable(planned: Sequence[PlannedRun], files: Mapping[str, Data]) -> list[PlannedRun]:
-    """The runs without what their images do not allow: maps need evidence."""
+def _measurable(planned: Sequence[PlannedRun], evident: Container[str]) -> list[PlannedRun]:
+    """The runs without what their images do not allow: maps need a dataset with evidence."""
     return [
-        replace(run, measure=replace(run.measure, heatmap=run.measure.heatmap and files[run.dataset].evidence))
+        replace(run, measure=replace(run.measure, heatmap=run.measure.heatmap and run.dataset in evident))
         for run in planned
     ]
 
@@ -259,32 +286,18 @@ def _seeds(text: str | None) -> tuple[int, ...]:
     return check_seeds([int(part) for part in parts], "--seeds")
 
 
-def _default_preset(device: str) -> str:
-    from probekit.device import default_preset, find_device
+def _built(planned: Sequence[PlannedRun], device: str) -> tuple[PlannedRun, ...]:
+    """The runs as `pretrain` would resolve them there, each measured under the poolings that its row allows.
 
-    return default_preset(find_device(device))
-
-
-def _on_device(planned: Sequence[PlannedRun], device: str) -> tuple[PlannedRun, ...]:
-    """The runs as `pretrain` would resolve them there."""
-    from probekit.device import find_device, with_precision
-    from probekit.restore.build import with_normalise
-
-    place = find_device(device)
-    return tuple(replace(run, config=with_normalise(with_precision(run.config, place))) for run in planned)
-
-
-def _check_methods(planned: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
-    """Builds every row's method once, without memory: what its constructor refuses is refused before anything runs.
-
-    Returns:
-        The runs, each measured under those poolings alone that its row allows.
+    Every row's method is built once, without memory: what its constructor refuses is refused before anything runs.
     """
     import torch
 
-    from probekit.restore.build import build_method
+    from probekit.device import find_device, with_precision
+    from probekit.restore.build import build_method, with_normalise
 
-    pools: dict[str, tuple[str, ...]] = {}
+    place, pools = find_device(device), dict[str, tuple[str, ...]]()
+    planned = [replace(run, config=with_normalise(with_precision(run.config, place))) for run in planned]
     for run in {run.row.name: run for run in planned}.values():
         try:
             with torch.device("meta"):

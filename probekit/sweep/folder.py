@@ -86,9 +86,9 @@ class SweepFolder:
             (new.path / "data").mkdir()
             data = {}
             for dataset in sweep.datasets:
-                file, npz = Path("data", f"{dataset.name}.h5"), published[dataset.name]
-                info = build(dataset, npz, new.path / file)
-                data[dataset.name] = describe(dataset, npz, info, self.path / file).to_dict()
+                npz = published[dataset.name]
+                info = build(dataset, npz, new.data(dataset.name))
+                data[dataset.name] = describe(dataset, npz, info, self.data(dataset.name)).to_dict()
             content = {"schema": SCHEMA, **asked, "seeds": list(seeds), **definition(sweep), "data": data}
             write_json(new.plan, content)
             new.path.rename(self.path)
@@ -97,14 +97,14 @@ class SweepFolder:
             shutil.rmtree(new.path, ignore_errors=True)
         return content
 
-    def keep_seeds(self, content: dict[str, Any], seeds: Sequence[int]) -> None:
-        """Writes down which seeds the sweep has now."""
-        write_json(self.plan, content | {"seeds": list(seeds)})
-
     def write_results(self, results: dict[str, Any], table: str) -> None:
         """Writes results.json and table.md."""
         write_json(self.path / "results.json", results)
         write_text(self.path / "table.md", table)
+
+    def data(self, name: str) -> Path:
+        """The file of a dataset."""
+        return self.path / "data" / f"{name}.h5"
 
     def log(self, name: str) -> Path:
         """The log of a run or of a dataset's floors."""
@@ -159,7 +159,6 @@ def remove(folder: SweepFolder, runs: Path, names: Sequence[str]) -> None:
     found = [Run(runs / name) for name in names if (runs / name).exists()]
     for run in found:
         run.read()  # refuses what is no run
-    for run in found:
         run.refuse_work()
     for run in found:
         run.remove()

@@ -1,6 +1,6 @@
 """Child processes, so many at a time: each has its own log, and is asked to save when it must stop.
 
-When a sweep is killed its children go on, and hold the locks of their runs: another sweep is refused until they end.
+Where a sweep is killed its children go on, each under the lock of its run, which refuses whoever else would train it.
 """
 
 import os
@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,6 @@ from types import FrameType
 
 COMMAND = (sys.executable, "-m", "probekit")
 POLL = 0.1  # seconds between looks at the children
-INSIST = 1.0  # seconds between two signals that make the second one mean it: some tools send each one twice
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -48,114 +47,106 @@ class Outcome:
     line: str
 
 
-@dataclass(frozen=True)
-class _Child:
-    """A process at work: a job's latest command, at one of the places."""
+@dataclass
+class _Active:
+    """A job at work: its processes, one after another, the latest one, and the place of all."""
 
     job: Job
     place: int
-    command: list[str]
-    process: subprocess.Popen[bytes]
+    steps: Generator[subprocess.Popen[bytes], None, Outcome]
+    process: subprocess.Popen[bytes] | None = None
+
+    def ended(self, *, stopping: bool) -> Outcome | None:
+        """How the job ended, if it did; else a command is at work, the next one where that is due."""
+        if self.process is not None and self.process.poll() is None:
+            return None
+        if stopping:
+            return Outcome("stopped", "")
+        try:
+            self.process = next(self.steps)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+        return None
 
 
-class Jobs:
+def run_jobs(
+    jobs: Iterable[Job],
+    *,
+    at_once: int,
+    places: Sequence[Mapping[str, str]],
+    deadline: float,
+    ended: Callable[[Job, Outcome], Iterable[Job]],
+    show: Callable[[Sequence[str], int], None],
+    stopping: Callable[[str], None],
+) -> str | None:
     """Runs jobs, at most so many at once, spread evenly over places.
 
+    A signal, or the deadline, asks what runs to save, once: whoever is asked twice may end without.
+
     Args:
+        jobs: In this order.
         at_once: Processes.
         places: The environment of the processes at each place, a GPU say; one place or more.
         deadline: A `time.monotonic()` after which nothing is started and what runs is asked to save.
         ended: Called when a job has ended; gives jobs to be done first.
         show: Called a few times a second, with the names of what runs and the number of jobs that wait.
         stopping: Called once when it must stop early, with the reason.
+
+    Returns:
+        Why it stopped early ("a signal" or "the time limit"), or None.
     """
+    queue, active, reason = deque(jobs), list[_Active](), None
+    with _signals() as asked:
+        try:
+            while queue or active:
+                if reason is None and (asked or time.monotonic() >= deadline):
+                    reason = "a signal" if asked else "the time limit"
+                    stopping(reason)
+                    queue.clear()
+                    _ask_to_save(active)
+                while queue and len(active) < at_once:
+                    place = min(range(len(places)), key=[work.place for work in active].count)
+                    job = queue.popleft()
+                    active.append(_Active(job, place, _steps(job, places[place])))
+                for work in list(active):
+                    if outcome := work.ended(stopping=reason is not None):
+                        active.remove(work)
+                        more = ended(work.job, outcome)
+                        queue.extendleft(() if reason else more)
+                show([work.job.name for work in active], len(queue))
+                if active:
+                    time.sleep(POLL)
+        finally:  # whatever went wrong here, no child is left behind
+            if reason is None:
+                _ask_to_save(active)
+    return reason
 
-    def __init__(
-        self,
-        *,
-        at_once: int,
-        places: Sequence[Mapping[str, str]],
-        deadline: float,
-        ended: Callable[[Job, Outcome], Iterable[Job]],
-        show: Callable[[Iterable[str], int], None],
-        stopping: Callable[[str], None],
-    ) -> None:
-        self.at_once, self.places, self.deadline = at_once, places, deadline
-        self.ended, self.show, self.stopping = ended, show, stopping
-        self.queue: deque[Job] = deque()
-        self.active: dict[str, _Child] = {}
 
-    def run(self, jobs: Iterable[Job]) -> str | None:
-        """Runs them all.
-
-        Returns:
-            Why it stopped early ("a signal" or "the time limit"), or None.
-        """
-        self.queue.extend(jobs)
-        reason = None
-        with _signals() as asked:
-            try:
-                while self.queue or self.active:
-                    if reason is None:
-                        late = time.monotonic() >= self.deadline
-                        reason = "a signal" if asked else "the time limit" if late else None
-                        if reason:
-                            self.stopping(reason)
-                            self._signal(signal.SIGTERM)
-                    elif asked and asked[-1] - asked[0] > INSIST:
-                        self._signal(signal.SIGKILL)
-                    if reason is None:
-                        self._fill()
-                    else:
-                        self.queue.clear()
-                    self._reap(stopping=reason is not None)
-                    self.show(self.active, len(self.queue))
-                    if self.active:
-                        time.sleep(POLL)
-            finally:  # whatever went wrong here, no child is left behind
-                self._signal(signal.SIGTERM)
-        return reason
-
-    def _fill(self) -> None:
-        while self.queue and len(self.active) < self.at_once:
-            taken = Counter(child.place for child in self.active.values())
-            place = min(range(len(self.places)), key=taken.__getitem__)
-            self._begin(self.queue.popleft(), place, before=None)
-
-    def _begin(self, job: Job, place: int, *, before: list[str] | None) -> None:
+def _steps(job: Job, environment: Mapping[str, str]) -> Generator[subprocess.Popen[bytes], None, Outcome]:
+    """Starts the job's commands, one after another; goes on when the one that was started has ended."""
+    before = None
+    while True:
         try:
             command = job.next()
         except (ValueError, OSError) as error:  # a run folder that cannot be read; the others go on
-            self._end(job, Outcome("failed", f"error: {error}"))
-            return
+            return Outcome("failed", f"error: {error}")
         if command is None:
-            self._end(job, Outcome("finished", ""))
-        elif command == before:
-            self._end(job, Outcome("failed", f"probekit {command[0]} ended well and left no result"))
-        else:
-            self.active[job.name] = _Child(job, place, command, start(command, job.log, self.places[place]))
+            return Outcome("finished", "")
+        if command == before:
+            return Outcome("failed", f"probekit {command[0]} ended well and left no result")
+        process = start(command, job.log, environment)
+        yield process
+        code, before = process.poll(), command
+        if code:
+            killed = f"killed by {signal.Signals(-code).name}" if code < 0 else ""
+            return Outcome("interrupted" if killed else "failed", killed or last_line(job.log))
 
-    def _reap(self, *, stopping: bool) -> None:
-        for child in list(self.active.values()):
-            job, code = child.job, child.process.poll()
-            if code is None:
-                continue
-            del self.active[job.name]
-            if stopping:
-                self._end(job, Outcome("stopped", ""))
-            elif code == 0:
-                self._begin(job, child.place, before=child.command)
-            elif code < 0:
-                self._end(job, Outcome("interrupted", f"killed by {signal.Signals(-code).name}"))
-            else:
-                self._end(job, Outcome("failed", last_line(job.log)))
 
-    def _end(self, job: Job, outcome: Outcome) -> None:
-        self.queue.extendleft(self.ended(job, outcome))
-
-    def _signal(self, number: signal.Signals) -> None:
-        for child in self.active.values():
-            child.process.send_signal(number)
+def _ask_to_save(active: Iterable[_Active]) -> None:
+    for work in active:
+        if work.process is not None:
+            work.process.send_signal(signal.SIGTERM)
 
 
 def start(command: list[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -198,12 +189,12 @@ def last_line(log: Path) -> str:
 
 
 @contextmanager
-def _signals() -> Iterator[list[float]]:
-    """Collects the times of the signals that ask for a stop, in place of what they did before."""
-    asked: list[float] = []
+def _signals() -> Iterator[list[int]]:
+    """Collects the signals that ask for a stop, in place of what they did before."""
+    asked: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
-        asked.append(time.monotonic())
+        asked.append(number)
 
     kept = {name: signal.signal(name, ask) for name in STOP_SIGNALS}
     try:

@@ -63,10 +63,6 @@ class Display:
         )
         self.console.print(f"[{self.done}/{len(self.planned)}] {name}: {told}")
 
-    def stopping(self, reason: str) -> None:
-        """Says that the sweep ends early."""
-        self.console.print(f"{reason}: asking the runs at work to save; Ctrl-C once more ends them at once")
-
     def show(self, active: Iterable[str], waiting: int) -> None:
         """Draws the live table, if it is time."""
         if self.live is None or time.monotonic() - self.looked < EVERY:

@@ -149,24 +149,24 @@ def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
         )
 
 
-def next_command(run: Run, planned: PlannedRun, *, data: str, device: str) -> list[str] | None:
-    """What to run next for a planned run, as arguments of `probekit`; None: it is done."""
+def commands_left(run: Run, planned: PlannedRun, *, data: str, device: str) -> list[list[str]]:
+    """What is to be run for a planned run, one after another, as arguments of `probekit`; none: it is done."""
     if read_scores(run, epochs=planned.epochs, measure=planned.measure) is not None:
-        return None  # also where the checkpoints were not kept
-    place = ["--device", device]
+        return []  # also where the checkpoints were not kept
+    place, steps, config = ["--device", device], planned.measure.steps, planned.config
     if not run.path.exists() or not _started(run):
-        config = planned.config
         branches = [part for branch in planned.row.branches for part in ("--branch", branch)]
         settings = [part for setting in planned.row.settings for part in ("--set", setting)]
         again = ["--overwrite"] if run.path.exists() else []
         numbers = ["--preset", config.preset, "--epochs", str(config.train.epochs), "--seed", str(config.seed)]
         named = ["--data", data, "--name", planned.name]
-        return ["pretrain", planned.row.method, *branches, *named, *numbers, *settings, *place, *again]
-    if run.read()["state"] != "finished":
-        return ["pretrain", "--resume", "--name", planned.name, *place]
-    steps = planned.measure.steps
-    due = next((step for step in steps if step.read(run, epochs=planned.epochs) is None), steps[0])
-    return due.command(planned.name, device)
+        first = [["pretrain", planned.row.method, *branches, *named, *numbers, *settings, *place, *again]]
+    elif run.read()["state"] != "finished":
+        first = [["pretrain", "--resume", "--name", planned.name, *place]]
+    else:
+        first = []
+        steps = [step for step in steps if step.read(run, epochs=planned.epochs) is None] or steps[:1]
+    return [*first, *(step.command(planned.name, device) for step in steps)]
 
 
 def next_floors(run: Run, planned: PlannedRun, *, device: str) -> list[str] | None:

@@ -11,9 +11,9 @@ from probekit.run import Run
 from probekit.sweep.datasets import Data
 from probekit.sweep.definition import Sweep
 from probekit.sweep.folder import SweepFolder
-from probekit.sweep.jobs import Job, Jobs, Outcome, child_environment
+from probekit.sweep.jobs import Job, Outcome, child_environment, run_jobs
 from probekit.sweep.live import Display
-from probekit.sweep.plan import PlannedRun, next_command, next_floors
+from probekit.sweep.plan import PlannedRun, commands_left, next_floors
 from probekit.sweep.results import collect
 from probekit.sweep.table import markdown
 
@@ -68,7 +68,7 @@ class Session:
             at_once: Processes.
             threads: Of each.
             gpus: What CUDA_VISIBLE_DEVICES is to be, for the processes on each GPU; none: as it is.
-            deadline: See `Jobs`.
+            deadline: See `run_jobs`.
             console: Where progress goes.
 
         Returns:
@@ -83,16 +83,16 @@ class Session:
                 return list(self._floors())
 
             environment = child_environment(threads=threads)
-            jobs = Jobs(
+            work = [Job(run.name, self.folder.log(run.name), partial(self._next, run)) for run in self.left]
+            return run_jobs(
+                [*self._floors(), *work],
                 at_once=at_once,
                 places=[environment | {"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [environment],
                 deadline=deadline,
                 ended=ended,
                 show=display.show,
-                stopping=display.stopping,
+                stopping=lambda reason: console.print(f"{reason}: the runs at work are asked to save"),
             )
-            work = [Job(run.name, self.folder.log(run.name), partial(self._next, run)) for run in self.left]
-            return jobs.run([*self._floors(), *work])
 
     def write(self) -> dict[str, Any]:
         """Writes results.json and table.md from what the run folders hold."""
@@ -103,7 +103,8 @@ class Session:
         return results
 
     def _next(self, run: PlannedRun) -> list[str] | None:
-        return next_command(Run(self.runs / run.name), run, data=self.data[run.dataset].path, device=self.device)
+        left = commands_left(Run(self.runs / run.name), run, data=self.data[run.dataset].path, device=self.device)
+        return next(iter(left), None)
 
     def _floors(self) -> Iterator[Job]:
         """A job for each dataset whose floors are due: when the first of its runs that has not failed is finished.

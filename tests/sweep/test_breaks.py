@@ -7,13 +7,15 @@ Alone: pytest tests/sweep/test_breaks.py
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,8 +107,9 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def epochs_done(folder: Path) -> int:
-    return sum(path.read_text().count("\n") for path in folder.glob("runs/*/metrics.jsonl"))
+def at_work(folder: Path, runs: int = 2) -> bool:
+    """Whether so many runs have a checkpoint."""
+    return len(list(folder.glob("runs/*/checkpoints/last.pt"))) >= runs
 
 
 def test_results_are_what_the_runs_scored(unbroken: Path) -> None:
@@ -147,7 +150,7 @@ def test_json_is_the_results_and_nothing_else(unbroken: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_resume_ends_the_same(home: Path, unbroken: Path, number: signal.Signals) -> None:
     with begun("s.toml", *ASK, cwd=home) as process:
-        wait_for(lambda: epochs_done(home) >= 2)
+        wait_for(lambda: at_work(home))
         assert process.pid is not None
         os.kill(process.pid, number)
     assert process.exitcode == 1
@@ -165,7 +168,7 @@ def test_a_signal_saves_and_resume_ends_the_same(home: Path, unbroken: Path, num
 def test_a_killed_sweep_goes_on_and_ends_the_same(home: Path, unbroken: Path) -> None:
     """Its children live on and hold their runs, so that none is trained twice at once."""
     with begun("s.toml", *ASK, cwd=home) as process:
-        wait_for(lambda: epochs_done(home) >= 2)
+        wait_for(lambda: at_work(home))
         process.kill()
     code, _, err = sweep("s.toml", "--resume", cwd=home)
     assert code == 1
@@ -204,11 +207,33 @@ def test_runs_brought_from_elsewhere_without_checkpoints_and_logs_are_finished(u
 
 def test_two_sweeps_of_one_name_never_work_at_once(home: Path) -> None:
     with begun("s.toml", *ASK, cwd=home) as process:
-        wait_for(lambda: epochs_done(home) >= 1)
+        wait_for(lambda: at_work(home, 1))
         code, _, err = sweep("s.toml", "--resume", cwd=home)
         assert code == 1
         assert "expected sweeps/s for this command alone, found process " in err
         process.terminate()
+
+
+def test_a_dry_run_prints_what_shells_can_run_in_any_order(
+    home: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes nothing; its lines give the very results of the sweep, and then only the last one is left."""
+    code, out, err = sweep("s.toml", "--preset", "quick", "--epochs", "4", "--dry-run", cwd=home)
+    assert (code, err) == (0, "")
+    assert [path.name for path in home.iterdir()] == ["s.toml"]
+    first, *lines, last = (line.removeprefix("probekit ") for line in out.splitlines())
+    assert [line.count(" && ") for line in lines] == [1] * 4
+    assert sweep(*shlex.split(first)[1:], cwd=home)[0] == 1  # its limit
+    monkeypatch.chdir(home)
+    for word in (word for line in reversed(lines) for word in line.split(" && ")):
+        monkeypatch.setattr(sys, "argv", ["stub", *shlex.split(word.removeprefix("probekit "))])
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+        stub.main()
+    monkeypatch.undo()
+    assert sweep(*shlex.split(last)[1:], "--dry-run", cwd=home)[1] == f"probekit {last}\n"
+    assert sweep(*shlex.split(last)[1:], cwd=home)[0] == 0
+    assert results(home) == results(unbroken)
 
 
 def test_what_fails_does_not_stop_the_rest(home: Path) -> None:
@@ -256,6 +281,7 @@ def test_seeds_are_added_and_rows_chosen_later(home: Path, unbroken: Path) -> No
         (["--resume", "--preset", "paper"], "was started with --preset quick, found paper"),
         (["--resume", "--set", "method.alpha=3"], "was started with no --set"),
         (["--resume", "--overwrite"], "expected --resume or --overwrite, found both"),
+        (["--dry-run", "--overwrite"], "expected --dry-run or --overwrite, found both"),
         (["--resume", "--only", "byol"], "expected --only part of rt, simclr, conrec"),
         (["--name", "s", "--seeds", "0,1,x", "--overwrite"], "expected --seeds as 0,1,2"),
         (["--name", "a/b"], "expected a name of at most 60 letters"),
@@ -335,7 +361,9 @@ def test_no_more_run_at_once_than_asked(tmp_path: Path, monkeypatch: pytest.Monk
     def once(done: list[bool]) -> Callable[[], list[str] | None]:
         return lambda: None if done else (done.append(True) or ["x"])  # type: ignore[func-returns-value]
 
-    pool = jobs.Jobs(
+    work = [jobs.Job(str(n), tmp_path / f"{n}.log", once([])) for n in range(5)]
+    stopped = jobs.run_jobs(
+        work,
         at_once=2,
         places=[dict(os.environ)],
         deadline=float("inf"),
@@ -343,7 +371,7 @@ def test_no_more_run_at_once_than_asked(tmp_path: Path, monkeypatch: pytest.Monk
         show=lambda active, waiting: most.append(len(list(active))),
         stopping=lambda reason: None,
     )
-    assert pool.run([jobs.Job(str(n), tmp_path / f"{n}.log", once([])) for n in range(5)]) is None
+    assert stopped is None
     assert max(most) == 2
     assert sorted(ended) == [f"{n} finished" for n in range(5)]
 
@@ -351,7 +379,8 @@ def test_no_more_run_at_once_than_asked(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_command_that_leaves_no_result_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "COMMAND", (sys.executable, "-c", "pass"))
     outcomes: list[jobs.Outcome] = []
-    pool = jobs.Jobs(
+    jobs.run_jobs(
+        [jobs.Job("x", tmp_path / "x.log", lambda: ["pretrain"])],
         at_once=1,
         places=[dict(os.environ)],
         deadline=float("inf"),
@@ -359,8 +388,40 @@ def test_a_command_that_leaves_no_result_is_a_failure(tmp_path: Path, monkeypatc
         show=lambda active, waiting: None,
         stopping=lambda reason: None,
     )
-    pool.run([jobs.Job("x", tmp_path / "x.log", lambda: ["pretrain"])])
     assert outcomes == [jobs.Outcome("failed", "probekit pretrain ended well and left no result")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_who_asks_twice_asks_the_children_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """A second signal would end a child before it has saved (`probekit.train.signals`)."""
+    sent: list[int] = []
+    child = SimpleNamespace(poll=lambda: None, send_signal=sent.append)
+    monkeypatch.setattr(jobs, "start", lambda command, log, environment: child)
+    monkeypatch.setattr(jobs, "POLL", 0.0)
+    outcomes: list[str] = []
+    looks: list[int] = []
+
+    def look(active: Sequence[str], waiting: int) -> None:
+        looks.append(waiting)
+        if len(looks) < 5:
+            os.kill(os.getpid(), number)
+        else:
+            child.poll = lambda: 1
+
+    reason = jobs.run_jobs(
+        [jobs.Job(name, tmp_path / name, lambda: ["pretrain"]) for name in "ab"],
+        at_once=1,
+        places=[{}],
+        deadline=float("inf"),
+        ended=lambda job, outcome: outcomes.append(f"{job.name} {outcome.state}") or [],  # type: ignore[func-returns-value]
+        show=look,
+        stopping=outcomes.append,
+    )
+    assert (reason, sent, outcomes) == ("a signal", [signal.SIGTERM], ["a signal", "a stopped"])
+    assert looks[0] == 1
+    assert not any(looks[1:])  # what waited is not begun
 
 
 def test_a_half_made_folder_is_no_folder(tmp_path: Path) -> None:

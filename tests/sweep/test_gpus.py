@@ -15,7 +15,7 @@ import torch
 
 from probekit.commands import sweep as command
 from probekit.sweep import jobs
-from probekit.sweep.jobs import Job, Jobs
+from probekit.sweep.jobs import Job, run_jobs
 from probekit.sweep.session import Session
 from tests.sweep.test_breaks import ASK, FILE, sweep
 
@@ -104,14 +104,15 @@ def run(folder: Path, names: list[str], begun: dict[str, tuple[str, Child]], *, 
             begun[left.pop(0)][1].code = 0
 
     places = [{"GPU": "0"}, {"GPU": "1"}]
-    Jobs(
+    run_jobs(
+        map(job, names),
         at_once=at_once,
         places=places,
         deadline=math.inf,
         ended=lambda job, outcome: (),
         show=show,
         stopping=lambda reason: None,
-    ).run(map(job, names))
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from probekit.cli import app
-from probekit.commands.sweep import _check_methods
+from probekit.commands.sweep import _built
 from probekit.config import resolve
 from probekit.h5 import read_info
 from probekit.registry import METHODS, get
@@ -22,7 +22,7 @@ from probekit.sweep.datasets import build, describe
 from probekit.sweep.definition import Row, Sweep, load, parse, with_settings
 from probekit.sweep.jobs import Outcome
 from probekit.sweep.measures import Heatmap, Measure, Probe, under_pool, without_pool
-from probekit.sweep.plan import PlannedRun, check_run, definition, next_command, next_floors, plan_runs, uneven_pairs
+from probekit.sweep.plan import PlannedRun, check_run, commands_left, definition, next_floors, plan_runs, uneven_pairs
 from probekit.sweep.results import _run
 from probekit.sweep.scores import read_scores
 from tests.datasets import RUN
@@ -68,7 +68,7 @@ def sweep_of(text: str = FILE) -> Sweep:
 
 
 def planned_of(text: str = FILE) -> list[PlannedRun]:
-    return list(_check_methods(plan_runs(sweep_of(text), "small", preset="quick", epochs=2, seeds=(0,))))
+    return list(_built(plan_runs(sweep_of(text), "small", preset="quick", epochs=2, seeds=(0,)), "cpu"))
 
 
 def test_the_file_is_read_whole() -> None:
@@ -224,7 +224,7 @@ def test_one_command_after_the_other_until_all_is_measured(tmp_path: Path) -> No
 
 
 def due(run: Run, planned: PlannedRun) -> list[str] | None:
-    return next_command(run, planned, data="d.h5", device="cpu")
+    return next(iter(commands_left(run, planned, data="d.h5", device="cpu")), None)
 
 
 def test_a_finished_run_without_checkpoints_is_never_trained_over(tmp_path: Path) -> None:
