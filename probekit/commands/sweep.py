@@ -156,7 +156,8 @@ def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, d
 def _commands(source: str, request: _Request, options: Options, folder: SweepFolder, runs: Path) -> list[str]:
     """A line that makes the sweep's folder and data, where there are none; then one a run, in any order."""
     files = read_files(request.stored) if request.stored else {}
-    evident = {name for name, file in files.items() if file.evidence} if files else _rendered(request)
+    rendered = {d.name for d in request.sweep.datasets if d.generator is not None and not request.published.get(d.name)}
+    evident = {name for name, file in files.items() if file.evidence} if files else rendered
     typed = {name: getattr(options, name) for name in ("name", "seeds", "published", "epochs")}
     typed |= {name: request.asked[name] for name in ("preset", "device")}
     words = [f"--{name}={value}" for name, value in typed.items() if value is not None]
@@ -166,11 +167,6 @@ def _commands(source: str, request: _Request, options: Options, folder: SweepFol
         data = files[run.dataset].path if files else str(folder.data(run.dataset))
         lines.append(commands_left(Run(runs / run.name), run, data=data, device=request.asked["device"]))
     return [" && ".join(f"probekit {join(command)}" for command in line) for line in lines if line]
-
-
-def _rendered(request: _Request) -> set[str]:
-    """The datasets that a generator makes."""
-    return {d.name for d in request.sweep.datasets if d.generator is not None and not request.published[d.name]}
 
 
 def _open(request: _Request, options: Options, folder: SweepFolder, *, runs: Path, console: Console) -> Session:

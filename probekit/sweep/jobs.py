@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,24 +49,33 @@ class Outcome:
 
 @dataclass
 class _Active:
-    """A job at work: its processes, one after another, the latest one, and the place of all."""
+    """A job at work at one of the places: its latest command and the process of that."""
 
     job: Job
     place: int
-    steps: Generator[subprocess.Popen[bytes], None, Outcome]
+    command: list[str] | None = None
     process: subprocess.Popen[bytes] | None = None
 
-    def ended(self, *, stopping: bool) -> Outcome | None:
-        """How the job ended, if it did; else a command is at work, the next one where that is due."""
-        if self.process is not None and self.process.poll() is None:
+    def go_on(self, environment: Mapping[str, str], *, stopping: bool) -> Outcome | None:
+        """Starts the next command when one has ended; returns how the job ended, if it did."""
+        code = 0 if self.process is None else self.process.poll()
+        if code is None:
             return None
         if stopping:
             return Outcome("stopped", "")
+        if code < 0:
+            return Outcome("interrupted", f"killed by {signal.Signals(-code).name}")
+        if code:
+            return Outcome("failed", last_line(self.job.log))
         try:
-            self.process = next(self.steps)
-        except StopIteration as end:
-            outcome: Outcome = end.value
-            return outcome
+            command = self.job.next()
+        except (ValueError, OSError) as error:  # a run folder that cannot be read; the others go on
+            return Outcome("failed", f"error: {error}")
+        if command is None:
+            return Outcome("finished", "")
+        if command == self.command:
+            return Outcome("failed", f"probekit {command[0]} ended well and left no result")
+        self.command, self.process = command, start(command, self.job.log, environment)
         return None
 
 
@@ -107,10 +116,9 @@ def run_jobs(
                     _ask_to_save(active)
                 while queue and len(active) < at_once:
                     place = min(range(len(places)), key=[work.place for work in active].count)
-                    job = queue.popleft()
-                    active.append(_Active(job, place, _steps(job, places[place])))
+                    active.append(_Active(queue.popleft(), place))
                 for work in list(active):
-                    if outcome := work.ended(stopping=reason is not None):
+                    if outcome := work.go_on(places[work.place], stopping=reason is not None):
                         active.remove(work)
                         more = ended(work.job, outcome)
                         queue.extendleft(() if reason else more)
@@ -121,26 +129,6 @@ def run_jobs(
             if reason is None:
                 _ask_to_save(active)
     return reason
-
-
-def _steps(job: Job, environment: Mapping[str, str]) -> Generator[subprocess.Popen[bytes], None, Outcome]:
-    """Starts the job's commands, one after another; goes on when the one that was started has ended."""
-    before = None
-    while True:
-        try:
-            command = job.next()
-        except (ValueError, OSError) as error:  # a run folder that cannot be read; the others go on
-            return Outcome("failed", f"error: {error}")
-        if command is None:
-            return Outcome("finished", "")
-        if command == before:
-            return Outcome("failed", f"probekit {command[0]} ended well and left no result")
-        process = start(command, job.log, environment)
-        yield process
-        code, before = process.poll(), command
-        if code:
-            killed = f"killed by {signal.Signals(-code).name}" if code < 0 else ""
-            return Outcome("interrupted" if killed else "failed", killed or last_line(job.log))
 
 
 def _ask_to_save(active: Iterable[_Active]) -> None:
