@@ -122,6 +122,7 @@ def masked(text: str) -> str:
     text = re.sub(r"(?m)(ci(?:\.[\d.]+)?): (?:null|\[).*$", r"\1: INTERVAL", text)
     text = re.sub(r"(?<![\w.])[-+±<>≤≥\[(]*\d[\d,.]*(?:e[-+]?\d+)?[\])%,]*(?!\w)", "", text)
     text = re.sub(r"\d+", "#", text)  # of names
+    text = re.sub(r"\bthreads\b", "thread", text)  # as many as the machine has
     text = re.sub(r"not told apart(?: from)?|above|below", "VERDICT", text)
     text = re.sub(r"([─━═-]){2,}|(?<!\S)-(?!\S)", r"\1", text)
     text = re.sub(r"[ \t]+", " ", text)
