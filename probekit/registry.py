@@ -3,6 +3,7 @@
 import difflib
 import importlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 METHODS: dict[str, str] = {
@@ -48,9 +49,33 @@ LOOKS: dict[str, str] = {
 }
 
 
+@dataclass(frozen=True)
+class Pool:
+    """What is to be known of a pooling at test time without torch; `probekit.restore.pooled` makes it.
+
+    Attributes:
+        about: One plain line.
+        weighs: Whether it weighs the cells of the feature map, so that there is a map to show.
+        averages: Whether an embedding is a mean of the map's cells: what class activation maps rest on.
+        of_branch: Whether a branch of the run does it.
+    """
+
+    about: str
+    weighs: bool = False
+    averages: bool = True
+    of_branch: bool = False
+
+
+POOLS: dict[str, Pool] = {  # `--pool`
+    "gap": Pool("the mean over cells"),
+    "max": Pool("the largest over cells", averages=False),
+    "norm": Pool("cells weighed by the length of their features", weighs=True),
+    "attention": Pool("the encoder's own attention", weighs=True),
+    "branch": Pool("cells weighed by the map of a branch", weighs=True, of_branch=True),
+    "bilinear": Pool("cells weighed by each filter of lcr", averages=False, of_branch=True),
+}
+
 MOST = 20  # names in one line
-# Poolings at test time, `--pool`: see `probekit.restore.pooled`.
-POOLS = ("gap", "max", "norm", "attention", "branch", "bilinear")
 
 
 def nearest(kind: str, name: str, known: Iterable[str]) -> str:

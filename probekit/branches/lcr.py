@@ -16,8 +16,8 @@ from probekit.branches.base import Branch
 from probekit.methods.base import Step
 from probekit.models.batch_norm import BatchNorm2d
 from probekit.models.encoder import Encoder, Features
+from probekit.models.pooling import stretched, weighted_mean
 
-EPSILON = 1e-7  # paper, section 3.2, "Inference"
 CHOICES: dict[str, tuple[str, ...]] = {
     "head": ("maxout", "mlp", "linear"),
     "target": ("cam", "uniform", "shuffled"),
@@ -224,21 +224,6 @@ def rationale(feature_map: Tensor, gradient: Tensor, *, sign: str, scale: str) -
     return cam
 
 
-def stretched(raw: Tensor, over: tuple[int, ...] = (1, 2)) -> Tensor:
-    """A' of eq. 8: a map `[n, h, w]` moved and scaled to [0, 1] over the dimensions named; ones where it is even."""
-    low, high = raw.amin(over, keepdim=True), raw.amax(over, keepdim=True)
-    weights = (raw - low) / (EPSILON + high - low)
-    empty = weights.sum((1, 2), keepdim=True) == 0
-    return torch.where(empty, torch.ones_like(weights), weights)
-
-
-def weighted_mean(feature_map: Tensor, weights: Tensor) -> Tensor:
-    """`[n, D, h, w]` and `[n, h, w]`, at least 0 and above it somewhere, to `[n, D]`, float32."""
-    with torch.autocast(feature_map.device.type, enabled=False):
-        share = weights / weights.sum((1, 2), keepdim=True)
-        return torch.einsum("ndhw,nhw->nd", feature_map.float(), share)
-
-
 class BilinearPool(nn.Module):
     """Bilinear pooling by a branch's filters, in the place of an encoder's: `[B, D, h, w] -> ([B, K * D], None)`."""
 
@@ -250,15 +235,3 @@ class BilinearPool(nn.Module):
     def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pools and returns no weights."""
         return self.branch.bilinear(feature_map), None
-
-
-class NormPool(nn.Module):
-    """The control of a branch's map that needs no branch: a cell counts by the length of its features.
-
-    `[B, D, h, w] -> ([B, D] float32, weights [B, h, w] float32)`, stretched as a branch's map is.
-    """
-
-    def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Pools."""
-        weights = stretched(feature_map.float().norm(dim=1))
-        return weighted_mean(feature_map, weights), weights

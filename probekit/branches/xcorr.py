@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from probekit.branches.base import Branch, put
 from probekit.branches.correlation import MASKS, correlation_mask
-from probekit.branches.lcr import stretched, weighted_mean
 from probekit.branches.spherical_kmeans import spherical_kmeans
 from probekit.methods.base import Rate, Step, fit
 from probekit.models.encoder import Encoder, Features
+from probekit.models.pooling import stretched, weighted_mean
 
 INIT_SD = 0.01  # ours: logits of long features divided by .05 must not begin hot
 FIRST_RATE, FINAL_RATE = 0.5, 1e-6 / 0.03  # paper: .015 to .03, then to 1e-6

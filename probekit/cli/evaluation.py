@@ -7,10 +7,11 @@ import typer
 
 from probekit.cli.app import DATA, REPORTS, RUNS, AllowMissing, Device, Json, Overwrite, Seed, Set, app, finite
 from probekit.output.console import console, errors, print_json
+from probekit.registry import POOLS
 
 Pool = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="In place of the encoder's own: gap, max, norm, attention, branch or bilinear."),
+    typer.Option(metavar="NAME", help=f"In place of the encoder's own: {', '.join(POOLS)}."),
 ]
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from probekit.commands.protocols import SECTIONS, Row, Settings
 from probekit.commands.sources import Source
+from probekit.registry import POOLS
 from probekit.restore.opened import OpenedRun, open_encoder
-from probekit.restore.pooled import OF_BRANCHES
 from probekit.weights import KEPT, Weights, kept_checkpoints
 
 EVERY = "Along pretraining"
@@ -24,9 +24,10 @@ def kept_encoders(opened: OpenedRun) -> list[Weights]:
         ValueError: If none was kept, or a branch is to pool, which they do not hold.
     """
     pool, run = opened.weights.pool, opened.run
-    if pool in OF_BRANCHES:
+    if pool and POOLS[pool].of_branch:
         raise ValueError(
-            f"expected --every with --pool gap, max, norm or attention, found {pool}: kept encoders hold no branch"
+            f"expected --every with --pool {' or '.join(name for name, kind in POOLS.items() if not kind.of_branch)}, "
+            f"found {pool}: kept encoders hold no branch"
         )
     kept = [Weights(name, pool) for name in kept_checkpoints(run.path)]
     if not kept:

@@ -7,11 +7,11 @@ from typing import Any
 from rich.console import Console
 
 from probekit.commands.locate import run_or_newest
+from probekit.output.document import command
 from probekit.registry import nearest
 from probekit.report import html, markdown
 from probekit.report.build import build
 from probekit.report.collect import collect
-from probekit.report.document import command
 from probekit.report.write import check_report, write_report
 from probekit.run import Run, to_json
 

@@ -1,4 +1,4 @@
-"""From a feature map to one embedding: global average and attention pooling (ConRec paper, section 2.3, eq. 4)."""
+"""From a feature map to one embedding: averages, attention (ConRec paper, section 2.3, eq. 4), weights of cells."""
 
 from itertools import pairwise
 
@@ -14,6 +14,7 @@ from probekit.registry import nearest
 BN_EPS = 1e-3
 BN_MOMENTUM = 0.01
 DROPOUT = 0.5  # authors' code, on the attention branch alone; the paper does not mention it
+SPAN = 1e-7  # LCR paper, section 3.2, "Inference"
 EPSILON = 1e-6  # ours: the authors divide without one; sigmoid maps can reach 0 in float32
 
 
@@ -66,6 +67,33 @@ class GlobalMaxPool(nn.Module):
     def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pools and returns no weights."""
         return feature_map.float().amax(dim=(2, 3)), None
+
+
+class NormPool(nn.Module):
+    """The control of a branch's map that needs no branch: a cell counts by the length of its features.
+
+    `[B, D, h, w] -> ([B, D] float32, weights [B, h, w] float32)`, stretched as a branch's map is.
+    """
+
+    def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Pools."""
+        weights = stretched(feature_map.float().norm(dim=1))
+        return weighted_mean(feature_map, weights), weights
+
+
+def stretched(raw: Tensor, over: tuple[int, ...] = (1, 2)) -> Tensor:
+    """A' of the LCR paper's eq. 8: a map `[n, h, w]` moved and scaled to [0, 1] over `over`; ones where it is even."""
+    low, high = raw.amin(over, keepdim=True), raw.amax(over, keepdim=True)
+    weights = (raw - low) / (SPAN + high - low)
+    empty = weights.sum((1, 2), keepdim=True) == 0
+    return torch.where(empty, torch.ones_like(weights), weights)
+
+
+def weighted_mean(feature_map: Tensor, weights: Tensor) -> Tensor:
+    """`[n, D, h, w]` and `[n, h, w]`, at least 0 and above it somewhere, to `[n, D]`, float32."""
+    with torch.autocast(feature_map.device.type, enabled=False):
+        share = weights / weights.sum((1, 2), keepdim=True)
+        return torch.einsum("ndhw,nhw->nd", feature_map.float(), share)
 
 
 def build_pooling(name: str, dim: int) -> nn.Module:

@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from probekit.output.charts import draw_lines, draw_losses
+from probekit.output.document import Block, Cell, Chart, Note, Picture, Section, Table, command, count, number, text
 from probekit.report.compare import with_branches
-from probekit.report.document import Block, Cell, Chart, Note, Picture, Section, Table, command, count, number, text
-from probekit.report.figures import draw_lines, draw_losses
 from probekit.run import IMPORTED
 
 NOT_LOSSES = {"epoch", "step", "lr", "val", "test"}  # of a line of metrics.jsonl

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from probekit.output.document import Chapter, Document, Section, key_of
 from probekit.report.about import about_section, curves_section, pictures_section
 from probekit.report.comparison import comparison_chapter
-from probekit.report.document import Chapter, Document, Section, key_of
 from probekit.report.further import further_section
 from probekit.report.localising import heatmap_section
 from probekit.report.probing import confusion_section, health_section, lead, probe_section

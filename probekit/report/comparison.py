@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from probekit.probe import PROTOCOLS
-from probekit.report.compare import RANK1
-from probekit.report.document import (
+from probekit.output.charts import draw_bars, draw_differences, draw_lines
+from probekit.output.document import (
     Block,
     Cell,
     Chapter,
@@ -22,7 +21,8 @@ from probekit.report.document import (
     probability,
     text,
 )
-from probekit.report.figures import draw_bars, draw_differences, draw_lines
+from probekit.probe import PROTOCOLS
+from probekit.report.compare import RANK1
 from probekit.statistics import BOOTSTRAP_SEED, DRAWS, LEVEL, MIN_FLIPS, MIN_PAIRS
 
 MOST_PAIRS = 15  # differences in a chart, and in a table that is not folded

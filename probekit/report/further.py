@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from probekit.probe import AP_FORMS, RETRIEVAL
-from probekit.probe.table import encoders_first
-from probekit.report.document import (
+from probekit.output.charts import draw_lines
+from probekit.output.document import (
     Block,
     Cell,
     Chart,
@@ -21,7 +20,8 @@ from probekit.report.document import (
     percents,
     text,
 )
-from probekit.report.figures import draw_lines
+from probekit.probe import AP_FORMS, RETRIEVAL
+from probekit.probe.table import encoders_first
 
 Result = Mapping[str, Any]
 MOST_CLASSES = 40  # beyond, the table of classes is folded

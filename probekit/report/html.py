@@ -11,9 +11,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from probekit.files import size_of
+from probekit.output.charts import PALETTE, to_svg
+from probekit.output.document import Block, Chart, Document, Note, Picture, Table
 from probekit.report import SCHEMA
-from probekit.report.document import Block, Chart, Document, Note, Picture, Table
-from probekit.report.figures import PALETTE, to_svg
 
 LIMIT = 4_900_000  # bytes of a page: under 5 MB, with room for what stands around a figure
 FRAME = 600  # bytes of a figure's title, buttons and tags, at most

@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from probekit.report.document import (
+from probekit.output.charts import draw_lines
+from probekit.output.document import (
     Block,
     Cell,
     Chart,
@@ -19,7 +20,6 @@ from probekit.report.document import (
     number,
     text,
 )
-from probekit.report.figures import draw_lines
 
 KINDS = ("look", "baseline", "ceiling")
 SCORES = {"pointing": "pointing", "mass": "mass", "rank": "rank", "auroc": "AUROC"}

@@ -6,8 +6,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from probekit.output.document import Document, Note, Picture, Table
 from probekit.report import SCHEMA
-from probekit.report.document import Document, Note, Picture, Table
 from probekit.visible import visible
 
 SPECIAL = re.compile(r"([\\`*_\[\]|#~$!])")  # what Markdown, or its common dialects, would take for a sign of its own

@@ -5,11 +5,8 @@ from functools import partial
 from math import sqrt
 from typing import Any
 
-from probekit.probe import PROTOCOLS
-from probekit.probe.scores import against_floors
-from probekit.probe.table import encoders_first
-from probekit.report.compare import with_branches
-from probekit.report.document import (
+from probekit.output.charts import draw_bars, draw_confusion, draw_lines
+from probekit.output.document import (
     Block,
     Cell,
     Chart,
@@ -25,7 +22,10 @@ from probekit.report.document import (
     percents,
     text,
 )
-from probekit.report.figures import draw_bars, draw_confusion, draw_lines
+from probekit.probe import PROTOCOLS
+from probekit.probe.scores import against_floors
+from probekit.probe.table import encoders_first
+from probekit.report.compare import with_branches
 
 MOST_CELLS = 60  # classes up to which the counts also stand in a table
 

@@ -21,10 +21,11 @@ from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, check_takes, encoder_of, load_encoder
 from probekit.models.extract import BATCH_SIZE, extract, read_all
 from probekit.models.untrained import alike, untrained_encoder
+from probekit.registry import POOLS
 from probekit.restore.build import build_method
 from probekit.restore.checkpoint import load_checkpoint
 from probekit.restore.embeddings import kept
-from probekit.restore.pooled import OF_BRANCHES, pool_warnings, pooled
+from probekit.restore.pooled import pool_warnings, pooled
 from probekit.run import IMPORTED, Run, how_far
 from probekit.weights import LAST, Weights
 
@@ -67,7 +68,7 @@ class Opened:
     ) -> None:
         self.name, self.header, self.device, self.weights = name, header, device, weights
         self.hash, self.seed = hash, seed
-        branches = self._branches() if weights.pool in OF_BRANCHES else ()
+        branches = self._branches() if weights.pool and POOLS[weights.pool].of_branch else ()
         try:
             self.encoder = pooled(encoder, weights.pool, branches).to(device).eval()
         except ValueError as error:

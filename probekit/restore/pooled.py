@@ -1,15 +1,14 @@
-"""An encoder under another pooling than it was trained with: `--pool`."""
+"""An encoder under another pooling than it was trained with: `--pool`, the table `MAKERS`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from torch import nn
 
 from probekit.branches.base import Branch, BranchPool
-from probekit.branches.lcr import LCR, BilinearPool, NormPool, pooling_warnings
+from probekit.branches.lcr import LCR, BilinearPool, pooling_warnings
 from probekit.models.encoder import Encoder
-from probekit.models.pooling import AttentionPool, GlobalAveragePool, GlobalMaxPool
-
-OF_BRANCHES = ("branch", "bilinear")
+from probekit.models.pooling import AttentionPool, GlobalAveragePool, GlobalMaxPool, NormPool
+from probekit.registry import POOLS
 
 
 def pool_warnings(encoder: Encoder) -> Sequence[str]:
@@ -31,7 +30,7 @@ def pooled(encoder: Encoder, pool: str | None, branches: Iterable[Branch]) -> En
     encoder.pooling = pooling(pool, encoder, branches).eval()
     if isinstance(encoder.pooling, BilinearPool):
         encoder.dim *= encoder.pooling.filters
-    encoder.has_map = pool not in ("max", "bilinear")  # else the embedding is no weighted mean of the map's cells
+    encoder.has_map = POOLS[pool].averages
     return encoder
 
 
@@ -43,23 +42,36 @@ def pooling(pool: str, encoder: Encoder, branches: Iterable[Branch]) -> nn.Modul
     """
     if not encoder.has_map:
         raise ValueError("expected an encoder with a feature map for --pool, found one without; leave it out")
-    if pool == "gap":
-        return GlobalAveragePool()
-    if pool == "max":
-        return GlobalMaxPool()
-    if pool == "norm":
-        return NormPool()
-    if pool == "attention":
-        if not isinstance(encoder.pooling, AttentionPool):
-            raise ValueError("expected an encoder with attention pooling, found one without; type: --pool gap")
-        return encoder.pooling
-    branches = list(branches)
-    for branch in branches:
-        if pool == "bilinear" and isinstance(branch, LCR):
-            return BilinearPool(branch)
-        if pool == "branch" and branch.pools:
-            return BranchPool(branch)
-    wanted = "the branch lcr" if pool == "bilinear" else "a branch that pools"
+    return MAKERS[pool](encoder, list(branches))
+
+
+def _attention(encoder: Encoder, branches: Sequence[Branch]) -> nn.Module:
+    if not isinstance(encoder.pooling, AttentionPool):
+        raise ValueError("expected an encoder with attention pooling, found one without; type: --pool gap")
+    return encoder.pooling
+
+
+def _branch(encoder: Encoder, branches: Sequence[Branch]) -> nn.Module:
+    found = next((branch for branch in branches if branch.pools), None)
+    return BranchPool(found) if found else _lacking("branch", "a branch that pools", branches)
+
+
+def _bilinear(encoder: Encoder, branches: Sequence[Branch]) -> nn.Module:
+    found = next((branch for branch in branches if isinstance(branch, LCR)), None)
+    return BilinearPool(found) if found else _lacking("bilinear", "the branch lcr", branches)
+
+
+def _lacking(pool: str, wanted: str, branches: Sequence[Branch]) -> nn.Module:
     found = " and ".join(f"{branch.name}, which does not" for branch in branches) or "none"
     instead = "type: probekit pretrain METHOD --branch lcr, or --pool gap"
     raise ValueError(f"expected {wanted} for --pool {pool}, found {found}; {instead}")
+
+
+MAKERS: dict[str, Callable[[Encoder, Sequence[Branch]], nn.Module]] = {  # by the names of `registry.POOLS`
+    "gap": lambda encoder, branches: GlobalAveragePool(),
+    "max": lambda encoder, branches: GlobalMaxPool(),
+    "norm": lambda encoder, branches: NormPool(),
+    "attention": _attention,
+    "branch": _branch,
+    "bilinear": _bilinear,
+}

@@ -15,7 +15,6 @@ from probekit.run import Run
 from probekit.sweep.toml import Table, check_distinct
 from probekit.weights import Weights
 
-POOLS_WITH_WEIGHTS = ("norm", "attention", "branch")  # of `--pool`: those that weigh the cells of the feature map
 MAP_OPTIONS = ("--look", "attention", "--passes", "0")  # the weights themselves, of 200 images
 RETRIEVAL = {"rank-1": "rank1", "mAP": "map"}  # score: its name in a retrieval result
 MAPS = {"map-rank": "rank", "map-auroc": "auroc"}  # score: its name in a heatmap result
@@ -38,7 +37,7 @@ class Measure:
     @property
     def weighing(self) -> list[str]:
         """Poolings whose weights are looked at."""
-        return [pool for pool in self.pools if self.heatmap and pool in POOLS_WITH_WEIGHTS]
+        return [pool for pool in self.pools if self.heatmap and POOLS[pool].weighs]
 
     @property
     def steps(self) -> "list[Measurement]":

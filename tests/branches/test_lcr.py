@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.branches.lcr import CHOICES, LCR, BilinearPool, rationale, weighted_mean
+from probekit.branches.lcr import CHOICES, LCR, BilinearPool, rationale
 from probekit.methods.base import Step
 from probekit.models.encoder import Encoder
+from probekit.models.pooling import weighted_mean
 from tests.branches.attached import features_of
 
 N, D, H, W = 5, 8, 3, 4

@@ -26,6 +26,7 @@ from probekit.registry import POOLS
 from probekit.report.shapes import HEATMAP, PROBE, mismatch
 from probekit.restore.build import build_method
 from probekit.restore.opened import OpenedRun, open_encoder
+from probekit.restore.pooled import MAKERS
 from probekit.run import Run
 from probekit.weights import Weights
 from tests.datasets import edited
@@ -121,6 +122,10 @@ def defined(home: Path, run: str, pool: str | None) -> torch.Tensor:
             return pooled
         maps = torch.einsum("kd,ndhw->nkhw", branch.filters.weight.flatten(1), phi).relu()
         return torch.einsum("nkhw,ndhw->nkdhw", maps, phi).mean((3, 4)).flatten(1)
+
+
+def test_every_pooling_that_is_named_can_be_made() -> None:
+    assert MAKERS.keys() == POOLS.keys()
 
 
 CASES = [("lcr", p) for p in (None, "gap", "max", "branch", "bilinear")]

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
+from probekit.output.document import Table
 from probekit.report import html, markdown
 from probekit.report.build import build
 from probekit.report.collect import collect
 from probekit.report.compare import RANK1, answered
 from probekit.report.compare_scores import compare_scores
 from probekit.report.comparison import comparison_chapter
-from probekit.report.document import Table
 from probekit.report.section_shapes import SECTIONS
 from probekit.report.shapes import mismatch
 from probekit.statistics import holm

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from probekit.output.charts import PALETTE, draw_confusion, draw_lines, to_svg
+from probekit.output.document import Chapter, Document, Note, Picture, Section
 from probekit.report import html, markdown
 from probekit.report.build import build
 from probekit.report.collect import collect
-from probekit.report.document import Chapter, Document, Note, Picture, Section
-from probekit.report.figures import PALETTE, draw_confusion, draw_lines, to_svg
 from probekit.run import Run
 from tests.report.folders import HOSTILE, hostile_runs, make_run
 

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from probekit.probe.table import percent
+from probekit.output.document import percent
 
 PALETTE: dict[str, tuple[str, str]] = {  # name: on a light page, on a dark one
     "ink": ("#1c1e21", "#e4e6eb"),
@@ -129,7 +129,7 @@ def draw_bars(rows: Sequence[Mapping[str, Any]], *, chance: float | None) -> Fig
         spread = np.abs(ends.T - values)
         axes.barh(range(len(rows)), values, xerr=spread, color=colours, capsize=2, height=0.7, ecolor=LIGHT["ink"])
         for i, row in enumerate(rows):
-            axes.text(101.5, i, percent(row["accuracy"]), va="center")
+            axes.text(101.5, i, percent(row["accuracy"]).text, va="center")
         if chance is not None:
             axes.axvline(100 * chance, color=LIGHT["red"], linestyle="--", linewidth=1)
         axes.set(xlim=(0, 100), xlabel="test accuracy, %")
