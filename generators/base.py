@@ -177,11 +177,11 @@ class Generator(ABC):
             np.negative(images, out=images)  # 1 -> 255
             np.bitwise_xor(ink, images, out=masks)
             masks &= (1 << len(scenes)) - 2
-        masks *= 1 << len(objects) - 1  # a shift, but ten times as fast
-        for k, held in enumerate(objects):
+        for k, held in reversed([*enumerate(objects)]):  # bit 0 of the masks is free for the next object
             held &= 1
-            held *= 1 << k
             masks |= held
+            if k:
+                masks *= 2  # a shift, but ten times as fast
 
     def paint(self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Spans, int]]) -> Pixels:
         """Draw the shapes of object `number`, each in bits of its own, uint8 `[n, size, size]`."""
