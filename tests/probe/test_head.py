@@ -90,8 +90,8 @@ def test_is_the_update_written_out(name: str) -> None:
 
 
 def test_learns_and_scores_every_epoch() -> None:
-    found = trained(few("conrec", epochs=300))
-    assert len(found.scores) == len(found.losses) == 300
+    found = trained(few("conrec", epochs=100))
+    assert len(found.scores) == len(found.losses) == 100
     assert found.losses[-1] < 0.5 * found.losses[0]
     assert found.scores[-1] >= 0.9
 

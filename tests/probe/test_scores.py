@@ -115,7 +115,7 @@ def test_intervals_of_balanced_accuracy_and_f1_resample_the_images() -> None:
     found = evaluate(score, y, seed=0)
     predicted = score.argmax(axis=1)
     drawn = []
-    for _ in range(1000):
+    for _ in range(400):
         index = rng.integers(0, len(y), len(y))
         truth, guess = y[index], predicted[index]
         drawn.append([metrics.balanced_accuracy_score(truth, guess), metrics.f1_score(truth, guess, average="macro")])

@@ -35,9 +35,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize(
-    ("recipe", "channels"), [("conrec", 1), ("conrec", 3), ("dino", 3), ("moco-v2", 1), ("supervised", 1)]
-)
+@pytest.mark.parametrize(("recipe", "channels"), [("conrec", 1), ("dino", 3), ("moco-v2", 1), ("supervised", 1)])
 def test_views_are_one_graph_and_the_same(recipe: str, channels: int, traced: None) -> None:
     images, maker = noise(4, channels, 32, 32), ViewMaker(RECIPES[recipe], (channels, 32, 32))
     drawn = maker.draw(4, seeded())

@@ -160,8 +160,9 @@ def test_a_run_that_goes_on_with_other_threads_says_so(
     assert "after epoch 1 on cpu (3 threads)" in markdown.render(build(collect([run])))
 
 
-@pytest.mark.parametrize("preset", ["quick", "paper"])
-@pytest.mark.parametrize("stop", [1, 4, 6, 8])
+@pytest.mark.parametrize(
+    ("stop", "preset"), [(1, "quick"), (4, "quick"), (6, "quick"), (8, "quick"), (6, "paper"), (8, "paper")]
+)
 def test_stopped_and_resumed_is_the_run_that_was_never_stopped(
     data: Path,
     whole_runs: dict[str, Run],

@@ -156,26 +156,28 @@ def test_freed_memory_is_kept_for_the_next_activation() -> None:
     Page faults would say it too, but they vary: a small object in a freed block sends the next large one elsewhere.
     """
     code = """
-import ctypes, sys, torch
+import ctypes, torch
 from probekit.device import keep_freed_memory
 fields = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
 class Info(ctypes.Structure):  # malloc.h: hblkhd bytes are mapped apart, fordblks bytes are free on the heap
     _fields_ = [(field, ctypes.c_size_t) for field in fields]
 mallinfo = ctypes.CDLL(None).mallinfo2
 mallinfo.restype = Info
-if sys.argv[1] == "kept":
-    assert keep_freed_memory()
-before = mallinfo().hblkhd
-activation = torch.ones(40 * 2**20, dtype=torch.uint8)
-mapped = mallinfo().hblkhd - before
-del activation
-print(mapped >> 20, mallinfo().fordblks >> 20)
+def mapped_and_free():
+    before = mallinfo().hblkhd
+    activation = torch.ones(40 * 2**20, dtype=torch.uint8)
+    mapped = mallinfo().hblkhd - before
+    del activation
+    return mapped >> 20, mallinfo().fordblks >> 20
+print(*mapped_and_free())
+assert keep_freed_memory()
+print(*mapped_and_free())
 """
     root = Path(__file__).parents[2]
+    said = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True, text=True)
     mapped, kept = {}, {}
-    for how in ("kept", "as it is"):
-        said = subprocess.run([sys.executable, "-c", code, how], cwd=root, capture_output=True, check=True, text=True)
-        mapped[how], kept[how] = map(int, said.stdout.split())
+    for how, line in zip(("as it is", "kept"), said.stdout.splitlines(), strict=True):
+        mapped[how], kept[how] = map(int, line.split())
     assert mapped["as it is"] >= 40
     assert mapped["kept"] == 0
     assert kept["as it is"] < 40 <= kept["kept"]
