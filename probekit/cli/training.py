@@ -60,8 +60,6 @@ def pretrain(
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print one JSON object.")] = False,
 ) -> None:
     """Pretrain a method on a dataset file."""
-    from probekit.commands.pretrain import run_dry, run_pretrain
-
     typed = {
         "train.epochs": epochs,
         "train.batch_size": batch_size,
@@ -73,27 +71,39 @@ def pretrain(
     }
     given = {key: value for key, value in typed.items() if value is not None}
     asked = Asked(method or "conrec", preset, seed, config, settings, given, branch, device)
-    out = errors if as_json else console
     if as_json and not dry_run:
         raise ValueError("expected --dry-run with --json, found none; leave --json out, or type: --dry-run --json")
     if resume:
         refused = {"--overwrite": overwrite, "--dry-run": dry_run}
         _resume(asked, method, name, data, fail_on_collapse, [text for text, on in refused.items() if on])
     elif dry_run:
-        result = run_dry(asked, data=data, runs=RUNS, name=name, overwrite=overwrite, data_folder=DATA, console=out)
-        if as_json:
-            print_json(result)
+        _dry_run(asked, name, data, overwrite, as_json)
     else:
-        run_pretrain(
-            asked,
-            data=data,
-            runs=RUNS,
-            name=name,
-            overwrite=overwrite,
-            fail_on_collapse=fail_on_collapse,
-            data_folder=DATA,
-            console=console,
-        )
+        _begin(asked, name, data, overwrite, fail_on_collapse)
+
+
+def _begin(asked: Asked, name: str | None, data: Path | None, overwrite: bool, fail_on_collapse: bool) -> None:
+    from probekit.commands.pretrain import run_pretrain
+
+    run_pretrain(
+        asked,
+        data=data,
+        runs=RUNS,
+        name=name,
+        overwrite=overwrite,
+        fail_on_collapse=fail_on_collapse,
+        data_folder=DATA,
+        console=console,
+    )
+
+
+def _dry_run(asked: Asked, name: str | None, data: Path | None, overwrite: bool, as_json: bool) -> None:
+    from probekit.commands.pretrain import run_dry
+
+    out = errors if as_json else console
+    result = run_dry(asked, data=data, runs=RUNS, name=name, overwrite=overwrite, data_folder=DATA, console=out)
+    if as_json:
+        print_json(result)
 
 
 def _resume(
