@@ -53,7 +53,7 @@ def test_a_step_reads_no_value_and_takes_nothing_from_the_host(
 ) -> None:
     """Tensors without values: what would read one fails. Fused optimizers have a test of their own."""
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # knows no such device
-    options = HEADS.get(names[0], {}) | {"optimizer.name": "larc", "optimizer.clip": 1.0}
+    options = HEADS.get(names[0], {}) | {"model.depth": 2, "optimizer.name": "larc", "optimizer.clip": 1.0}
     step = step_of(configured(*names, **options))
     for module in (step.method, step.maker, step.of_companions):
         module.to(META)
