@@ -118,7 +118,7 @@ def test_no_name_is_changed_without_putting_it_on_the_disk() -> None:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.FunctionDef) and RENAMES.search(text := ast.unparse(node)):
                 lacking += [f"{file.relative_to(root)} {node.name}"] * ("sync_folder(" not in text)
-    assert sorted(lacking) == ["importers/journal.py __init__"]
+    assert sorted(lacking) == ["data/importers/journal.py __init__"]
 
 
 @pytest.mark.parametrize("name", WRITERS)
