@@ -1,4 +1,4 @@
-"""From a feature map to one embedding: averages, attention (ConRec paper, section 2.3, eq. 4), weights of cells."""
+"""From a feature map to one embedding: averages, attention pooling (ConRec paper, section 2.3, eq. 4), norms."""
 
 from itertools import pairwise
 
