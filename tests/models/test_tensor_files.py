@@ -10,6 +10,7 @@ import zlib
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,3 +147,23 @@ def test_tensors_of_another_encoder_are_one_line(tmp_path: Path, change: object,
     with pytest.raises(ValueError, match=told) as error:
         load_encoder(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_checkpoints_of_one_state_are_written_in_turn_and_pickled_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one, from which a killed run goes on, when the others stand."""
+    best, last = tmp_path / "best_val.pt", tmp_path / "last.pt"
+    saves: list[bool] = []
+    save = torch.save
+
+    def watched(*given: Any) -> None:
+        saves.append(last.exists())
+        save(*given)
+
+    monkeypatch.setattr(torch, "save", watched)
+    save_checkpoint([best, last], {"progress": {"epoch": 1}})
+    assert saves == [False]
+    assert best.stat().st_mtime_ns <= last.stat().st_mtime_ns
+    assert best.read_bytes() == last.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best_val.pt", "last.pt"]
