@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,7 @@ def _safe(name: str) -> str:
     return plain.encode()[:LONGEST].decode(errors="ignore").rstrip(". ")
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of what a run's numbers depend on."""
     packages = ("torch", "numpy", "scikit-learn", "opencv-python-headless", "h5py")
@@ -298,8 +300,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
 def git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, with "+" if it has changes; None outside one."""
+    """The commit of the checkout that this package runs from, with "+" if it has changes; None outside one.
+
+    As it was when this process first asked: later changes are no part of what it has imported.
+    """
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None

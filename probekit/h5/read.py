@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,8 @@ from probekit.h5.schema import (
 from probekit.h5.target import name_writer
 
 SETTLED_NS = 10**8  # a change within this of another may bear the same time, as file systems keep it
-_FOUND: dict[Path, tuple[tuple[int, ...], DatasetInfo]] = {}  # what `check_file` said of a file, and of which state
+# What `check_file` said of a file, and its checksums, of which state of it.
+_FOUND: dict[Path, tuple[tuple[int, ...], DatasetInfo, Mapping[str, Sums]]] = {}
 
 
 class _RequestError(ValueError):
@@ -70,7 +71,7 @@ def read_info(path: Path) -> DatasetInfo:
         ValueError: If there is no such file, or it is not a dataset file as `probekit.h5` describes it.
     """
     with _opened(path) as file:
-        return _checked(path, file)
+        return _checked(path, file)[0]
 
 
 def read_split(
@@ -98,10 +99,9 @@ def read_split(
         ValueError: If the file is malformed, has no such split, or the rows lie outside it.
     """
     with _opened(path) as file:
-        info = _checked(path, file)
+        info, all_sums = _checked(path, file)
         rows = _rows(info, split, start, stop)
-        group = file[split]
-        sums = read_sums(group)
+        group, sums = file[split], all_sums[split]
         labels = _labels(info, group, rows, sums) if columns else None
         names = info.splits[split].factors if columns else ()
         factors = {name: read_rows(group, f"factors/{name}", rows, sums) for name in names}
@@ -120,10 +120,9 @@ def read_images(path: Path, split: str, indices: Sequence[int]) -> Split:
         ValueError: If the file is malformed, has no such split, or an index lies outside it.
     """
     with _opened(path) as file:
-        info = _checked(path, file)
+        info, all_sums = _checked(path, file)
         places = [_rows(info, split, index, index + 1) for index in indices]
-        group, found = file[split], info.splits[split]
-        sums = read_sums(group)
+        group, found, sums = file[split], info.splits[split], all_sums[split]
         images = np.concatenate([_images(found, group, rows, sums) for rows in places])
         masked = found.masked
         masks = np.concatenate([read_rows(group, "masks", rows, sums) for rows in places]) if masked else None
@@ -137,12 +136,11 @@ def open_encoded(path: Path, split: str) -> EncodedImages:
         ValueError: If the file is malformed, has no such split, or keeps its images as pixels.
     """
     with _opened(path) as file:
-        info = _checked(path, file)
+        info, sums = _checked(path, file)
         _rows(info, split, 0, None)
         if not info.splits[split].encoded:
             raise _RequestError(f"expected encoded images in split {split} of {path}, found pixels")
-        sums = read_sums(file[split])["encoded/bytes"]
-        return EncodedImages(path, file[split]["encoded"], _shape(info.splits[split]), sums)
+        return EncodedImages(path, file[split]["encoded"], _shape(info.splits[split]), sums[split]["encoded/bytes"])
 
 
 def verify(path: Path) -> DatasetInfo:
@@ -152,10 +150,10 @@ def verify(path: Path) -> DatasetInfo:
         ValueError: If it is malformed or damaged anywhere, or its contents have another hash.
     """
     with _opened(path) as file:
-        info = _checked(path, file)
+        info, all_sums = _checked(path, file)
         content = start_hash(info.classes, info.mask_names)
         for split in info.splits.values():
-            group, sums = file[split.name], read_sums(file[split.name])
+            group, sums = file[split.name], all_sums[split.name]
             names = [name for name in sums if name != "encoded/bytes"]
             for name in sorted(names + ["encoded/bytes", "encoded/offsets"] * split.encoded, key=hash_order):
                 data = group[name]
@@ -198,17 +196,22 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise ValueError(f"not a readable dataset file: {path}: {reason}") from error
 
 
-def _checked(path: Path, file: h5py.File) -> DatasetInfo:
-    """`check_file`, once for a file that nobody changes; its rows are checked whenever they are read."""
+def _checked(path: Path, file: h5py.File) -> tuple[DatasetInfo, Mapping[str, Sums]]:
+    """`check_file`, and the checksums of each split, once for a file that nobody changes.
+
+    Its rows are checked whenever they are read.
+    """
     found = os.fstat(file.id.get_vfd_handle())
     state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     if path in _FOUND and _FOUND[path][0] == state:
-        return _FOUND[path][1]
+        _, info, sums = _FOUND[path]
+        return info, sums
     settled = time.time_ns() > max(found.st_mtime_ns, found.st_ctime_ns) + SETTLED_NS
     info = check_file(path, file)
+    sums = {name: read_sums(file[name]) for name in info.splits}
     if settled:
-        _FOUND[path] = state, info
-    return info
+        _FOUND[path] = state, info, sums
+    return info, sums
 
 
 def _rows(info: DatasetInfo, split: str, start: int, stop: int | None) -> slice:
