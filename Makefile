@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # Files that neither train nor start a process, for between two edits: a minute.
-FAST := $(addprefix tests/,test_citations.py test_config.py test_corrupt.py test_crops.py test_data.py test_jitter.py \
-	test_mutants.py test_recipes.py test_run.py test_statistics.py branches/test_lcr.py branches/test_spherical_kmeans.py branches/test_xcorr.py \
+FAST := $(addprefix tests/,test_citations.py test_config.py views/test_corrupt.py views/test_crops.py data/test_split.py views/test_jitter.py \
+	test_mutants.py views/test_recipes.py test_run.py test_statistics.py branches/test_lcr.py branches/test_spherical_kmeans.py branches/test_xcorr.py \
 	generators/test_clean.py generators/test_coverage.py generators/test_photometry.py generators/test_random.py \
 	generators/test_raster.py heatmaps/test_faithfulness.py heatmaps/test_score.py heatmaps/test_truth.py \
 	methods/test_losses.py methods/test_nt_xent.py methods/test_prototypes.py methods/test_targets.py \

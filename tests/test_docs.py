@@ -112,3 +112,11 @@ def test_what_is_wrong_is_found() -> None:
     assert unparsed("probekit probe --fractions ...") is None
     assert unparsed("probekit report [RUN ...]") is None
     assert len([command for page in PAGES for command in commands(page)]) > 100
+
+
+def test_every_file_of_make_test_fast_is_there() -> None:
+    found = re.search(r"(?s)FAST := \$\(addprefix tests/,(.*?)\)", (ROOT / "Makefile").read_text())
+    assert found is not None
+    names = found[1].replace("\\", " ").split()
+    assert len(names) > 20
+    assert [name for name in names if not (ROOT / "tests" / name).is_file()] == []
