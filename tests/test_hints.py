@@ -277,3 +277,27 @@ def test_nothing_says_to_install_what_others_own() -> None:
     assert [str(path) for path, text in texts.items() if path != Path(__file__) and FOREIGN.search(text)] == []
     assert FOREIGN.search("type: pip install 'probekit[timm]'")
     assert not FOREIGN.search("To install instead: `pip install .`")
+
+
+@pytest.mark.parametrize(
+    ("settings", "pool"),
+    [
+        (None, ""),
+        ({"head": "maxout", "train_pool": "encoder"}, " --pool branch"),
+        ({"head": "maxout", "train_pool": "branch"}, " --pool branch"),
+        ({"head": "linear", "train_pool": "encoder"}, ""),
+        ({"head": "linear", "train_pool": "bilinear"}, " --pool bilinear"),
+        ({"head": "maxout", "train_pool": "bilinear"}, " --pool bilinear"),
+    ],
+)
+def test_a_variant_of_lcr_is_probed_as_its_paper_does(
+    settings: dict[str, Any] | None, pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table of docs/branches.md."""
+    monkeypatch.chdir(tmp_path)
+    info = small_shapes(Path("d.h5"), n=4, n_test=4, size=16)
+    branches = {} if settings is None else {"lcr": settings}
+    about: Any = RUN["config"]
+    content = RUN | {"config": about | {"branches": branches}}
+    run = create_run(Path("runs/a"), content, overwrite=False)
+    assert after_pretraining(run, info).startswith(f"next: probekit probe a{pool}   or   ")

@@ -1,7 +1,9 @@
 """What to type next: every command ends with it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from probekit.config import SIDE
 from probekit.h5 import DatasetInfo
@@ -26,11 +28,18 @@ def after_pretraining(run: Run, info: DatasetInfo) -> str:
     """For a run that has ended: a probe, if its data can be probed."""
     named = quote(run.argument)
     look = f"probekit show --run {named}"
-    pool = " --pool branch" if "lcr" in run.read()["config"].get("branches", {}) else ""
+    pool = _pool_of(run.read()["config"].get("branches", {}).get("lcr"))
     missing = unprobeable(info)
     if missing is not None:
         return f"next: {look}   or   probekit probe {named} --data LABELLED.h5   ({info.path} has {missing})"
     return f"next: probekit probe {named}{pool}   or   {look}"
+
+
+def _pool_of(lcr: Mapping[str, Any] | None) -> str:
+    """The pooling at test time of a run with these settings of LCR, as the paper's table has it (docs/branches.md)."""
+    if lcr is None or (lcr.get("head") == "linear" and lcr.get("train_pool") != "bilinear"):
+        return ""
+    return " --pool bilinear" if lcr.get("train_pool") == "bilinear" else " --pool branch"
 
 
 def after_drawing(run: Run, info: DatasetInfo) -> str:

@@ -6,6 +6,7 @@ from shlex import quote
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from probekit.commands.hints import after_data, after_drawing
 from probekit.commands.locate import dataset_or_default
@@ -122,21 +123,28 @@ def draw_run(
     path = path or run.data("PATH")
     split = split or read_info(path).first.name
     channels = method.encoder.spec["channels"]
-    images = open_split(path, split, opened.device, max_size=config.data.max_size, first=ROWS).images[:ROWS]
+    images = open_split(path, split, CPU, max_size=config.data.max_size, first=ROWS).images[:ROWS]
     check_channels(read_info(path), channels)
     size = shrunk(images, config.views.max_size)
     check_divisible(size, method.encoder.stride)
     decodes = opened.decodes
     recipe = config.views.recipe if views is None else _recipe(views)
     stem = f"views-{path.stem}{'' if opened.weights == LAST else f'-{opened.weights}'}"
-    given = f"what {config.method} is given{' and predicts' * decodes}"
+    stem += "" if views is None else f"-{views}"
+    given = f"what {views or config.method} is given{' and predicts' * decodes}"
+
+    def predicted(inputs: Tensor) -> Tensor:
+        found = opened.reconstruct(inputs.to(opened.device))
+        assert found is not None
+        return found.cpu()
+
     picture = draw_views(
         images,
         recipe=recipe,
         seed=seed,
         title=f"{run.name}, {opened.after}, on {path.stem}, {split}: {given}",
         out=out or run.figures / f"{stem}.png",
-        predict=method.reconstruct if decodes else None,  # type: ignore[arg-type]
+        predict=predicted if decodes else None,
         size=size,
         stride=method.encoder.stride,
         placement=find_placement(method.encoder, images, config.crop) if config.crop.policy == "contrastive" else None,

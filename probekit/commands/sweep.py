@@ -85,7 +85,9 @@ def run_sweep(
     request = _check(sweep, options, folder, runs=runs, data=data)
     again = f"probekit sweep {quote(source)} --resume" + (f" --name {quote(options.name)}" if options.name else "")
     again += "".join(f" --only {quote(text)}" for text in options.only)
-    if options.dry_run:
+    if options.dry_run:  # which keeps nothing of what was typed in sweep.json
+        again += "" if options.seeds is None else f" --seeds {','.join(map(str, options.seeds))}"
+        again += "" if options.device == "auto" else f" --device {options.device}"
         return {"commands": [*_commands(source, request, options, folder, runs), again]}, ""
     folder.lock.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.lock, str(folder.path)):

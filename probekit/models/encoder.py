@@ -74,6 +74,7 @@ class Encoder(nn.Module):
         widths: Channels of each stage, finest first.
         strides: Px a cell of each stage.
         has_map: Whether the embedding is `pooling` of the feature map: what class activation maps rest on.
+        repooled: Whether `pooling` counts for a backbone that pools by itself, too.
 
     Args:
         channels: Image channels, 1 or 3.
@@ -124,6 +125,7 @@ class Encoder(nn.Module):
         self.strides: list[int] = self.backbone.strides
         self.dim, self.stride = self.widths[-1], self.strides[-1]
         self.has_map = pooling != "own"
+        self.repooled = False
         self.pooling = build_pooling(pooling if self.has_map else "gap", self.dim)
         for name in ("mean", "std"):  # not persistent: the spec holds them
             values = None if normalise is None else torch.tensor(normalise[name]).view(1, -1, 1, 1)
@@ -145,7 +147,10 @@ class Encoder(nn.Module):
             return self._apart((x, *others))
         out = self.backbone(self._normalised(x))
         if isinstance(out, Features):
-            return out
+            if not self.repooled:
+                return out
+            pooled, weights = self.pooling(out.map)
+            return Features(stages=out.stages, map=out.map, pooled=pooled, weights=weights)
         if isinstance(out, Tensor):
             if out.ndim == 2:
                 return Features(stages=[], map=out[:, :, None, None], pooled=out.float(), weights=None)

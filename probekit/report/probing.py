@@ -242,7 +242,7 @@ def _how(run: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
         f"{probe['data']}, scored once on its {row['n']} test images. Encoder after {probe['after']}, checkpoint "
         f"{probe['checkpoint']}; seed {probe['seed']}. Intervals: 95 % Wilson, over test images; they do not cover the "
         f"seed of the pretraining. The encoder is above or below a floor where McNemar's exact test on the same images "
-        f"says so (5 %, Holm over the floors). Again: {_again(run, probe)}"
+        f"(against chance, the exact binomial test) says so (5 %, Holm over the floors). Again: {_again(run, probe)}"
     )
 
 

@@ -24,7 +24,7 @@ class OpenedModule(Opened):
     """An encoder around a module of the user's own, of which random weights are a copy whose layers are drawn anew."""
 
     def _untrained(self, seed: int) -> Encoder:
-        module = deepcopy(self.encoder.backbone.module)
+        module = deepcopy(self.encoder.backbone.module).cpu()  # where every random network is drawn
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             draw_anew(module)
@@ -49,7 +49,7 @@ def load(
     """Opens an encoder.
 
     Args:
-        source: A run by name or path; "timm:NAME", "py:MODULE:FUNCTION" or "unet"; or a module that gives a map
+        source: A run by name or path; "timm:NAME", "py:MODULE:FUNCTION", "unet"; or a module (copied) that gives a map
             `[B, D, h, w]`, an embedding `[B, D]` or `probekit.models.Features` of images `[B, C, H, W]` in [0, 1].
         weights: A checkpoint of any project, for "timm:" and "unet"; None is random weights.
         checkpoint: Of a run: "last", "best_val", "best_test" or "epoch-NNNN".
@@ -65,16 +65,22 @@ def load(
     Raises:
         ValueError: If it cannot be opened, with what was expected and found.
     """
-    place = choose_device(device)
-    named = str(source)
-    if not isinstance(source, nn.Module) and not named.startswith(("timm:", "py:")) and named != "unet":
-        return open_encoder(open_run(named, Path(runs)), Weights.parse(checkpoint, pool), place)
-    which = Weights.parse(checkpoint, pool)
+    place, which = choose_device(device), Weights.parse(checkpoint, pool)
+    named = "a module" if isinstance(source, nn.Module) else str(source)
+    is_run = not isinstance(source, nn.Module) and not named.startswith(("timm:", "py:")) and named != "unet"
+    if (isinstance(source, nn.Module) or is_run) and (weights is not None or allow_missing):
+        raise ValueError(f"expected weights and allow_missing for timm:NAME or unet, found them with {named}")
+    if is_run:
+        if normalise != "auto":
+            raise ValueError(f"expected normalise for an encoder from elsewhere, found it with the run {named}")
+        return open_encoder(open_run(named, Path(runs)), which, place)
+    if which.checkpoint != "last":
+        raise ValueError(f"expected a checkpoint of a run, found {which.checkpoint} with {named}; leave it out")
     images = torch.rand(2, channels, size, size, generator=torch.Generator().manual_seed(0))
     header: dict[str, Any] = {"epoch": 0, "image_size": [size, size], "max_size": MAX_SIZE, "classes": []}
     if isinstance(source, nn.Module):
         name = type(source).__name__
-        encoder = around(source, name, images, normalisation(normalise, name, channels))
+        encoder = around(deepcopy(source).cpu(), name, images, normalisation(normalise, name, channels))
         return OpenedModule(name, encoder, header | {"spec": encoder.spec, "method": name}, place, weights=which)
     made = make_encoder(Outside(named, Path(weights) if weights else None, normalise, seed, allow_missing), images)
     header |= {"spec": made.encoder.spec, "method": made.method}

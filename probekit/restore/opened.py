@@ -84,7 +84,7 @@ class Opened:
 
     def random(self, seed: int) -> "Opened":
         """The same architecture and pooling with the plain random weights of a seed (`models.untrained`)."""
-        return Opened(self.name, self._untrained(seed), self.header, self.device, weights=self.weights, seed=seed)
+        return type(self)(self.name, self._untrained(seed), self.header, self.device, weights=self.weights, seed=seed)
 
     def beside(self, seed: int, size: tuple[int, int]) -> "Opened | None":
         """Random weights that are others than its own: of this seed, or of the next if the encoder has those of this.
@@ -271,7 +271,8 @@ def open_encoder(run: Run, weights: Weights, device: torch.device) -> OpenedRun:
         ValueError: If the run has no such checkpoint, or nothing to pool with in this way.
     """
     path = weights.file(run.path)
-    stamp, digest = (_stamp(path), sha256(path)) if path.is_file() else ((), "")  # `load_encoder` says what is missing
+    stamp = _stamp(path)
+    digest = sha256(path) if path.is_file() else ""  # `load_encoder` says what is missing
     if path.suffix == ".pt" and path.exists():
         saved = load_checkpoint(path, CPU)
         encoder, header = encoder_of(saved, path)
@@ -282,6 +283,9 @@ def open_encoder(run: Run, weights: Weights, device: torch.device) -> OpenedRun:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """What tells a file from the one that took its place, without reading it."""
-    found = path.stat()
+    """What tells a file from the one that took its place, without reading it; () of one that is gone."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -27,7 +27,7 @@ def pooled(encoder: Encoder, pool: str | None, branches: Iterable[Branch]) -> En
     """
     if pool is None:
         return encoder
-    encoder.pooling = pooling(pool, encoder, branches).eval()
+    encoder.pooling, encoder.repooled = pooling(pool, encoder, branches).eval(), True
     if isinstance(encoder.pooling, BilinearPool):
         encoder.dim *= encoder.pooling.filters
     encoder.has_map = POOLS[pool].averages

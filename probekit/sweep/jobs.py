@@ -64,7 +64,8 @@ class _Active:
         if stopping:
             return Outcome("stopped", "")
         if code < 0:
-            return Outcome("interrupted", f"killed by {signal.Signals(-code).name}")
+            known = -code in [known.value for known in signal.Signals]
+            return Outcome("interrupted", f"killed by {signal.Signals(-code).name if known else f'signal {-code}'}")
         if code:
             return Outcome("failed", last_line(self.job.log))
         try:

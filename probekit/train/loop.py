@@ -224,7 +224,8 @@ class Trainer:
         if due:
             self.save(*best)
         if self.fail_on_collapse and "collapse" in found:
-            self.save()
+            if not due:
+                self.save()
             raise CollapseError(f"{found['collapse']}. All is saved, and --fail-on-collapse was typed")
 
     def _evaluate(self) -> tuple[dict[str, float], list[str]]:

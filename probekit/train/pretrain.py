@@ -142,8 +142,8 @@ def _resume(
         resumed = [*resumed, {"epoch": done, "device": computes}]
     dataset = content["dataset"] | {"path": str(data)}
     run.update(state="running", config=config.to_dict(), dataset=dataset, resumed=resumed)
-    after = trainer.step_count / trainer.batches  # a signal stops within an epoch
-    console.print(f"resuming {run.path} after epoch {after:.1f} of {config.train.epochs}".replace(".0 of", " of"))
+    tenths = 10 * trainer.step_count // trainer.batches  # a signal stops within an epoch
+    console.print(f"resuming {run.path} after epoch {tenths / 10:g} of {config.train.epochs}")
     announce_streaming(train, console)
     with _failing(run):
         return run, _fit(trainer, console)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import probekit
 from probekit.h5 import read_info, read_split
+from probekit.models import Features
 from tests.commands.typed import typed
 from tests.datasets import small_shapes
 
@@ -48,9 +49,45 @@ def test_a_module_is_embedded_as_it_is_and_random_ones_are_others(data: Path) ->
     assert np.abs(first - other).max() > 0.01
     assert np.abs(first - opened.embed(info, "test")).max() > 0.01
     assert torch.equal(module.layer.weight, opened.encoder.backbone.module.layer.weight), "it is the user's own"
+    assert module.training, "a copy of it"
+    third = opened.random(0).random(1).embed(info, "test")
+    np.testing.assert_array_equal(third, other)
     largest = probekit.load(module, channels=1, size=16, normalise="none", pool="max", device="cpu")
     np.testing.assert_allclose(largest.embed(info, "test"), maps.amax((2, 3)), rtol=1e-5)
     assert np.isfinite(largest.random(0).embed(info, "test")).all()
+
+
+class Whole(Tiny):
+    """The same, with features that it pools by itself."""
+
+    def forward(self, x: Tensor) -> Features:  # type: ignore[override]
+        found = self.layer(x).relu()
+        return Features([found], found, found.mean((2, 3)), None)
+
+
+def test_a_pooling_that_was_asked_for_is_taken_of_a_module_that_pools_by_itself(data: Path) -> None:
+    named = {"channels": 1, "size": 16, "normalise": "none", "device": "cpu"}
+    module, info = Whole(), read_info(data)
+    images = torch.from_numpy(read_split(data, "test").images)[:, None].float() / 255
+    with torch.no_grad():
+        maps = module(images).map
+    for pool, expected in ((None, maps.mean((2, 3))), ("max", maps.amax((2, 3)))):
+        np.testing.assert_allclose(probekit.load(module, pool=pool, **named).embed(info, "test"), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "told"),
+    [
+        (Tiny(), {"checkpoint": "best_test"}, "expected a checkpoint of a run, found best_test"),
+        (Tiny(), {"weights": "nosuch.pt"}, "expected weights and allow_missing for timm:NAME or unet"),
+        ("a", {"weights": "nosuch.pt"}, "expected weights and allow_missing for timm:NAME or unet"),
+        ("a", {"normalise": "none"}, "expected normalise for an encoder from elsewhere"),
+        ("timm:test_resnet", {"checkpoint": "best_val"}, "expected a checkpoint of a run, found best_val"),
+    ],
+)
+def test_what_does_not_apply_is_refused(source: Any, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        probekit.load(source, device="cpu", **options)
 
 
 def test_an_encoder_of_timm_and_its_file_give_timms_features(data: Path, tmp_path: Path) -> None:

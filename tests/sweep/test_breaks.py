@@ -232,6 +232,8 @@ def test_a_dry_run_prints_what_shells_can_run_in_any_order(
         stub.main()
     monkeypatch.undo()
     assert sweep(*shlex.split(last)[1:], "--dry-run", cwd=home)[1] == f"probekit {last}\n"
+    more = sweep(*shlex.split(last)[1:], "--seeds", "5", "--dry-run", cwd=home)[1].splitlines()[-1]
+    assert more == f"probekit {last} --seeds 5", "a dry run keeps no seed in sweep.json"
     assert sweep(*shlex.split(last)[1:], cwd=home)[0] == 0
     assert results(home) == results(unbroken)
 
