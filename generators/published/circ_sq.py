@@ -104,5 +104,5 @@ class CircSqPublished(Published):
         return one | two
 
     def box(self, factors: NDArray[np.void], number: int) -> Floats:
-        """Of the square."""
+        """Place and size of the square, px."""
         return np.stack([self.px(factors[f"{name}_{number + 1}"]) for name in ("x", "y", "size", "size")])

@@ -104,5 +104,5 @@ class RectTriPublished(Published):
         return rectangle & ~triangle
 
     def box(self, factors: NDArray[np.void], number: int) -> Floats:
-        """Of the rectangle, which holds the triangle too."""
+        """Place and size of the rectangle, px, which holds the triangle too."""
         return np.stack([self.px(factors[name]) for name in ("x", "y", "width", "height")])
