@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from probekit.report.collect import collect
-from probekit.report.compare import compare, method_labels
+from probekit.report.compare import _why_not, compare, method_labels
+from probekit.report.section_shapes import SECTIONS
 from probekit.statistics import holm, mcnemar, paired_bootstrap, sign_flip
 from tests.report.folders import make_run
 
@@ -151,3 +152,10 @@ def test_methods_are_paired_by_seed(seeds: int, tmp_path: Path) -> None:
     assert pair["mean"] == pytest.approx(np.mean(differences))
     assert pair["testable"] == (seeds >= 3)
     assert (pair["p"] is None) == (seeds < 6)
+
+
+def test_a_run_whose_results_are_of_other_weights_is_not_said_to_be_unprobed() -> None:
+    run: dict[str, Any] = {key: [] for key in ("probes", *SECTIONS)} | {"name": "b", "argument": ["b"]}
+    line = "runs/b/results/probe-val-last.json was not used: last has other weights now; measure again"
+    assert _why_not(run | {"left_out": [line]}) == f"b is not compared: {line}; type: probekit probe b"
+    assert _why_not(run | {"left_out": []}) == "b is not compared: it has not been probed; type: probekit probe b"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import probekit
 from probekit.h5 import read_info, read_split
 from probekit.models import Features
+from probekit.restore.outside import Outside
 from tests.commands.typed import typed
 from tests.datasets import small_shapes
 
@@ -120,3 +121,10 @@ def test_a_run_is_opened_as_the_commands_do(data: Path, tmp_path: Path) -> None:
 def test_importing_probekit_leaves_torch_alone() -> None:
     check = "import sys, probekit; assert 'torch' not in sys.modules; probekit.load; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_a_hint_names_all_that_was_typed_of_an_encoder() -> None:
+    asked = Outside("timm:resnet18", Path("w.pth"), "none", 0, True, ("model.stem=small",))
+    words = "--encoder timm:resnet18 --weights w.pth --allow-missing --normalise none --set model.stem=small"
+    assert asked.words == words.split()
+    assert Outside("unet").words == ["--encoder", "unet"]
