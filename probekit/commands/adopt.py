@@ -14,12 +14,11 @@ from probekit.data.split import CPU, to_device
 from probekit.device import find_device
 from probekit.h5 import DatasetInfo, read_split, verify
 from probekit.models.encoder import save_encoder
-from probekit.restore.outside import Made, Outside, make_encoder
+from probekit.restore.outside import MAX_SIZE, Made, Outside, make_encoder
 from probekit.restore.pooled import pooling
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versions
 from probekit.weights import Weights
 
-MAX_SIZE = 1024  # px; larger images are averaged down, as with preset paper
 TRIAL = 2  # images that are passed once, to see what comes out
 
 

@@ -4,21 +4,19 @@ import json
 from pathlib import Path
 from shlex import quote
 
-import torch
 from rich.console import Console
 from torch import Tensor
 
 from probekit.commands.hints import after_data, after_drawing
 from probekit.commands.locate import dataset_or_default
 from probekit.data.show import describe, draw_grid, render_description
-from probekit.data.split import check_channels, check_divisible, open_split, shrunk
+from probekit.data.split import CPU, check_channels, check_divisible, open_split, shrunk
 from probekit.h5 import read_info, verify
 from probekit.registry import METHODS, get, nearest
 from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.run import open_run
 from probekit.weights import LAST
 
-CPU = torch.device("cpu")
 MOST = 1024  # pixels a side: larger images are averaged down before they are drawn
 
 

@@ -13,11 +13,9 @@ from probekit.models.normalise import normalisation
 from probekit.models.outside import draw_anew
 from probekit.models.untrained import make_plain
 from probekit.restore.opened import Opened, open_encoder
-from probekit.restore.outside import Outside, around, make_encoder
+from probekit.restore.outside import MAX_SIZE, Outside, around, make_encoder
 from probekit.run import open_run
 from probekit.weights import Weights
-
-MAX_SIZE = 1024  # px; larger images are averaged down, as with preset paper
 
 
 class OpenedModule(Opened):

@@ -122,7 +122,7 @@ class Opened:
         with torch.no_grad():
             return None if self.method is None else self.method.reconstruct(images)
 
-    @property
+    @cached_property
     def decodes(self) -> bool:
         """Whether the method has a decoder."""
         like = torch.zeros(1, self.header["spec"]["channels"], *self.header["image_size"], device=self.device)

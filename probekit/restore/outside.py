@@ -23,6 +23,7 @@ from probekit.restore.model_settings import check_pooling, full_settings, has_sm
 from probekit.restore.opened import RANDOM
 from probekit.visible import first_line
 
+MAX_SIZE = 1024  # px; larger images are averaged down, as with preset paper
 CLOSE = 1e-4  # relative; how near an embedding is to the mean of its map if it is that mean
 
 
