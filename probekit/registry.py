@@ -87,11 +87,15 @@ def nearest(kind: str, name: str, known: Iterable[str]) -> str:
         known: Every valid name.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
     alike = names if len(names) <= MOST else difflib.get_close_matches(name, names, n=6, cutoff=0)
     listed = "known" if alike == names else f"of {len(names)} the most alike"
-    return f"unknown {kind} {name!r}; {listed}: {', '.join(alike) or 'none yet'}{hint}"
+    return f"unknown {kind} {name!r}; {listed}: {', '.join(alike) or 'none yet'}{did_you_mean(name, names)}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a line about an unknown name: the nearest of the known ones, or nothing where none is near."""
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def branch_named(name: str) -> tuple[str, dict[str, Any]]:

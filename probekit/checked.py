@@ -1,0 +1,129 @@
+"""Values from outside, checked against a Python type by msgspec; what does not fit is one line.
+
+A type says its own range and choices: `Annotated[float, Meta(ge=0, lt=1)]`, `Literal["sgd", "lars"]`, a `Struct` with
+`forbid_unknown_fields` for a table.
+"""
+
+from collections.abc import Iterator, Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from probekit.registry import did_you_mean, nearest
+
+NAMES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    NoneType: "null",
+    list: "a list",
+    tuple: "a list",
+}
+LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+LENGTHS = {"min_length": "at least", "max_length": "at most"}
+MOST = 60  # characters of what was found
+NOTHING = object()
+
+
+def checked(value: Any, kind: Any, where: str) -> Any:
+    """The value as the type has it: a table becomes its struct, a list its tuple, a whole number a float.
+
+    Args:
+        value: Tables, lists, strings and numbers, as TOML and JSON give them.
+        kind: A type that msgspec knows.
+        where: Named in the message.
+
+    Raises:
+        ValueError: For the first part that does not fit: what was expected, and what was found where.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(_line(value, kind, where, "", str(error))) from error
+
+
+def shorten(value: Any) -> str:
+    """A value as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= MOST else f"{text[:MOST]}..."
+
+
+def _line(value: Any, kind: Any, where: str, path: str, error: str) -> str:
+    """What is wrong with a value that does not fit, or with the first part of it that does not."""
+    for name, part, part_kind in _parts(value, kind):
+        if not _fits(part, part_kind):
+            return _line(part, part_kind, where, f"{path}{name}".lstrip("."), error)
+    if isinstance(value, Mapping) and (fields := _fields(kind)):  # all that the type knows fits
+        known = {f"{path}.{key}".lstrip(".") for key in fields}
+        unknown = next((key for key in (f"{path}.{key}".lstrip(".") for key in value) if key not in known), None)
+        return f"{error if unknown is None else nearest('key', unknown, known)} (in {where})"
+    what = f"{path} = {_described(kind)}" if path else _described(kind)
+    found = "nothing" if value is NOTHING else shorten(value)
+    return f"expected {what} in {where}, found {found}{did_you_mean(str(value), _choices(kind))}"
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return value is not NOTHING
+
+
+def _parts(value: Any, kind: Any) -> Iterator[tuple[str, Any, Any]]:
+    """What a table or a list holds or lacks, each with its place there and its type."""
+    for member in _members(kind):
+        origin, arguments = get_origin(member), get_args(member)
+        if isinstance(value, Mapping):
+            for key, (part_kind, required) in _fields(member).items():
+                if required or key in value:
+                    yield f".{key}", value.get(key, NOTHING), part_kind
+            if origin in (dict, Mapping):
+                yield from ((f".{key}", part, arguments[1]) for key, part in value.items())
+        if isinstance(value, list | tuple) and origin in (list, tuple):
+            kinds = arguments[:1] * len(value) if origin is list or arguments[-1] is ... else arguments
+            yield from ((f"[{n}]", part, kind) for n, (part, kind) in enumerate(zip(value, kinds, strict=False)))
+
+
+def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """Each key of a table that the type describes: its type, and whether it must be there; none of another type."""
+    found: dict[str, tuple[Any, bool]] = {}
+    for member in _members(kind):
+        fields = getattr(msgspec.inspect.type_info(member), "fields", ())
+        hints = get_type_hints(member, include_extras=True) if fields else {}
+        found |= {field.encode_name: (hints[field.name], field.required) for field in fields}
+    return found
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one."""
+    if get_origin(kind) is Annotated:
+        return _members(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return tuple(inner for member in get_args(kind) for inner in _members(member))
+    return (kind,)
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    return tuple(str(value) for m in _members(kind) if get_origin(m) is Literal for value in get_args(m))
+
+
+def _described(kind: Any) -> str:
+    """The type in words."""
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(map(_described, get_args(kind)))
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) is Annotated:
+        bounds = [meta for meta in kind.__metadata__ if isinstance(meta, msgspec.Meta)]
+        limits = [
+            f"{of}{word} {getattr(meta, name):g}"
+            for meta in bounds
+            for words, of in ((LIMITS, ""), (LENGTHS, "of length "))
+            for name, word in words.items()
+            if getattr(meta, name) is not None
+        ]
+        return " ".join([_described(get_args(kind)[0]), " and ".join(limits)]).strip()
+    return NAMES.get(get_origin(kind) or kind, "a table")
