@@ -47,9 +47,7 @@ def trainer_for(
     """A trainer of `method` on 256 rendered images, as `probekit pretrain` builds it."""
     data = folder / "shapes.h5"
     if not data.exists():
-        arguments: dict[str, Any] = {"seed": 0, "size": 128, "parameters": {}, "pairs": False}
-        arguments |= {"compression": "none", "workers": 1, "overwrite": False, "progress": lambda done, total: None}
-        generate("rect-tri", out=data, n=256, n_test=8, **arguments)
+        generate("rect-tri", out=data, n=256, n_test=8, compression="none", workers=1)
     kind = get(METHODS, "method", name)
     asked = dict(options) | ({} if precision is None else {"train.precision": precision})
     config = resolve(name, kind, preset=preset, seed=0, options=asked, branches=branches)

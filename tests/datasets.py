@@ -42,14 +42,11 @@ def small_shapes(
         out=path,
         n=n,
         n_test=n_test,
-        seed=0,
         size=size,
         parameters=parameters,
         pairs=pairs,
         compression="none",
         workers=1,
-        overwrite=False,
-        progress=lambda done, total: None,
     )
 
 

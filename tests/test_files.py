@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probekit.commands.export import _write
 from probekit.files import (
     read_json,
     read_text,
@@ -26,6 +25,7 @@ from probekit.files import (
     told_if_full,
     write_text,
 )
+from probekit.restore.export import _write
 from probekit.run import create_run
 from tests.datasets import small_shapes
 

@@ -20,9 +20,9 @@ import typer
 
 from generators import GENERATORS
 from probekit.cli import app
-from probekit.commands.hints import after_data, after_drawing, after_pretraining
 from probekit.config import SECTIONS
 from probekit.models.encoder import load_encoder
+from probekit.output.hints import after_data, after_drawing, after_pretraining
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.run import create_run, open_run
 from probekit.settings import method_options
@@ -56,13 +56,12 @@ SAID_BY: dict[str, tuple[str, ...]] = {
     "probekit/branches": ("pretrain",),
     "probekit/heatmaps": ("heatmap",),
     "probekit/sweep": ("sweep",),
-    "probekit/commands/export.py": ("export-embeddings",),
-    "probekit/commands/gen.py": ("gen",),
+    "probekit/restore/export.py": ("export-embeddings",),
     "probekit/commands/heatmap.py": ("heatmap",),
-    "probekit/commands/import_.py": ("import",),
-    "probekit/commands/pretrain.py": ("pretrain",),
+    "probekit/data/importers/announce.py": ("import",),
+    "probekit/train/start.py": ("pretrain",),
     "probekit/commands/probe_options.py": ("probe",),
-    "probekit/commands/sweep.py": ("sweep",),
+    "probekit/sweep/start.py": ("sweep",),
 }
 
 

@@ -95,8 +95,8 @@ def test_torch_stays_unloaded_up_to_the_help() -> None:
 import importlib, sys
 for name in (
     "generators", "probekit.run", "probekit.config", "probekit.settings", "probekit.report.build",
-    "probekit.report.collect", "probekit.report.html", "probekit.report.markdown", "probekit.commands.report",
-    "probekit.commands.sweep", "probekit.cli",
+    "probekit.report.collect", "probekit.report.html", "probekit.report.markdown", "probekit.report.write",
+    "probekit.sweep.start", "probekit.cli",
 ):
     importlib.import_module(name)
     if "torch" in sys.modules: sys.exit(name)

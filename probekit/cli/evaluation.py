@@ -194,7 +194,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Test which encoders differ: paired by test image, and by seed where methods have several."""
-    from probekit.commands.compare import run_compare
+    from probekit.report.side_by_side import run_compare
 
     result = run_compare(
         run,
@@ -222,7 +222,7 @@ def export_embeddings(
     overwrite: Overwrite = False,
 ) -> None:
     """Write embeddings, labels and factors of every split to one file."""
-    from probekit.commands.export import run_export
+    from probekit.restore.export import run_export
     from probekit.weights import Weights
 
     run_export(
@@ -249,7 +249,7 @@ def report(
     form: Annotated[str, typer.Option("--format", help="html, md or json.")] = "html",
 ) -> None:
     """Write one page of all that runs hold: config, tables, curves, pictures, and how several differ."""
-    from probekit.commands.report import run_report
+    from probekit.report.write import run_report
 
     to_stdout = out is None and form != "html"
     say = errors if to_stdout else console

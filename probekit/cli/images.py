@@ -29,23 +29,33 @@ def gen(
     overwrite: Overwrite = False,
 ) -> None:
     """Render parametrized shape images to a dataset file, with every factor, mask and counterfactual known."""
-    from probekit.commands.gen import run_gen
+    from probekit.data.gen import render_file
+    from probekit.output.hints import after_data
+    from probekit.output.png import check_png
+    from probekit.settings import parse_overrides
 
-    run_gen(
+    out = out or DATA / f"{generator}.h5"
+    if preview:
+        check_png(out.with_suffix(".png"))
+    info = render_file(
         generator,
+        out,
+        console,
         n=n,
         n_test=n_test,
         size=size,
         seed=seed,
-        out=out or DATA / f"{generator}.h5",
-        settings=settings,
+        parameters=parse_overrides(settings),
         pairs=pairs,
         compression=compression,
         workers=workers,
-        preview=preview,
         overwrite=overwrite,
-        console=console,
     )
+    if preview:
+        from probekit.data.show import preview as draw
+
+        console.print(f"preview {draw(out)}")
+    console.print(after_data(info))
 
 
 @app.command("import")
@@ -106,8 +116,8 @@ def import_(
     overwrite: Overwrite = False,
 ) -> None:
     """Turn an npz file, a folder of images or an official dataset into a dataset file."""
-    from probekit.commands.import_ import run_import
     from probekit.data.importers import Choices, Options, parse_range
+    from probekit.data.importers.announce import run_import
 
     choices = Choices(
         subset=subset, train_with_val=train_with_val, labels=labels, classes=classes, n_classes=n_classes, seed=seed
@@ -154,7 +164,7 @@ def show(
     whole: Annotated[bool, typer.Option("--verify", help="Read all of the file and check it first.")] = False,
 ) -> None:
     """Describe a dataset file and draw a picture grid; with --views, what a method is given and predicts."""
-    from probekit.commands.show import run_show
+    from probekit.cli.show import run_show
 
     run_show(
         path,

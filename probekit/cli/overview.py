@@ -11,7 +11,7 @@ from probekit.output.console import console, print_json
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List generators with their parameters, methods with their sizes, looks, presets, sweeps and datasets."""
-    from probekit.commands.catalogue import catalogue, print_catalogue
+    from probekit.cli.catalogue import catalogue, print_catalogue
 
     if as_json:
         print_json(catalogue())
@@ -28,7 +28,7 @@ def demo(
     overwrite: Overwrite = False,
 ) -> None:
     """Generate, pretrain, probe, look and report: the whole path, in minutes on two CPU cores."""
-    from probekit.commands.demo import run_demo, run_demo_real
+    from probekit.cli.demo import run_demo, run_demo_real
 
     run, usual = (run_demo_real, "simclr-attention") if real else (run_demo, "conrec")
     run(method or usual, data=DATA, runs=RUNS, overwrite=overwrite, console=console)

@@ -83,7 +83,7 @@ def pretrain(
 
 
 def _begin(asked: Asked, name: str | None, data: Path | None, overwrite: bool, fail_on_collapse: bool) -> None:
-    from probekit.commands.pretrain import run_pretrain
+    from probekit.train.start import run_pretrain
 
     run_pretrain(
         asked,
@@ -98,7 +98,7 @@ def _begin(asked: Asked, name: str | None, data: Path | None, overwrite: bool, f
 
 
 def _dry_run(asked: Asked, name: str | None, data: Path | None, overwrite: bool, as_json: bool) -> None:
-    from probekit.commands.pretrain import run_dry
+    from probekit.train.start import run_dry
 
     out = errors if as_json else console
     result = run_dry(asked, data=data, runs=RUNS, name=name, overwrite=overwrite, data_folder=DATA, console=out)
@@ -109,7 +109,7 @@ def _dry_run(asked: Asked, name: str | None, data: Path | None, overwrite: bool,
 def _resume(
     asked: Asked, method: str | None, name: str | None, data: Path | None, fail_on_collapse: bool, refused: list[str]
 ) -> None:
-    from probekit.commands.pretrain import run_resume
+    from probekit.train.start import run_resume
 
     refused += [key for key in asked.options if key != "train.epochs"]
     refused += [*asked.overrides, *(f"--branch {name}" for name in asked.branches)]
@@ -156,7 +156,7 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Pretrain and probe methods x datasets x seeds, several at once, into one table with intervals."""
-    from probekit.commands.sweep import Options, list_sweeps, run_sweep
+    from probekit.sweep.start import Options, list_sweeps, run_sweep
 
     out = errors if as_json else console
     if source is None:

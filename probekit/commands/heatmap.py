@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from probekit.commands.locate import run_or_newest
 from probekit.commands.results import place_for
-from probekit.commands.show import draw_run
 from probekit.commands.sources import said_of_random
 from probekit.commands.subjects import PROTOCOL, Subjects
+from probekit.data.locate import run_or_newest
 from probekit.data.split import check_channels, check_divisible
 from probekit.device import choose_device
 from probekit.h5 import DatasetInfo, read_split
@@ -34,6 +33,7 @@ from probekit.models.extract import BATCH_SIZE, extract
 from probekit.registry import LOOKS, nearest
 from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.run import Run, write_json
+from probekit.train.draw import draw_run
 from probekit.weights import LAST, Weights
 
 NO_HEAD = "no projection head here, so gradcam-ssl contrasts the embedding itself"

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from probekit.commands.head import head_row
-from probekit.commands.hints import unprobeable
 from probekit.commands.probe_options import SGD, ProbeOptions
 from probekit.commands.sources import Labels, Source
 from probekit.h5 import read_images
+from probekit.output.hints import unprobeable
 from probekit.output.png import encoder_name
 from probekit.probe import PROTOCOLS
 from probekit.probe.average_precision import multilabel

@@ -36,16 +36,16 @@ def generate(
     name: str,
     *,
     out: Path,
-    n: int,
-    n_test: int,
-    seed: int,
-    size: int,
-    parameters: Mapping[str, float],
-    pairs: bool,
-    compression: str,
-    workers: int | None,
-    overwrite: bool,
-    progress: Callable[[int, int], None],
+    n: int | None = None,
+    n_test: int | None = None,
+    seed: int = 0,
+    size: int = 128,
+    parameters: Mapping[str, float] | None = None,
+    pairs: bool = False,
+    compression: str = "gzip",
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> DatasetInfo:
     """Renders a train and a test split to a dataset file, in constant memory.
 
@@ -56,11 +56,11 @@ def generate(
     Args:
         name: A key of `GENERATORS`.
         out: The file.
-        n: Base images in train, at most 10**9; 0 leaves the split out.
+        n: Base images in train, at most 10**9; 0 leaves the split out, None is the generator's default.
         n_test: Base images in test, likewise.
-        seed: Of everything random.
-        size: Of the images, in pixels.
-        parameters: Of the generator; those not named keep their defaults.
+        seed: Seed of everything random.
+        size: Pixels a side.
+        parameters: Values of the generator's parameters; those not named keep their defaults.
         pairs: Add every image's counterfactuals.
         compression: "gzip", "lzf" or "none".
         workers: Threads; None is one a core, up to 8.
@@ -74,9 +74,14 @@ def generate(
         ValueError: For an unknown generator, parameter or compression, or a number out of range.
         OSError: If the file exists or cannot be written.
     """
+    if name not in GENERATORS:
+        raise ValueError(nearest("generator", name, GENERATORS))
+    kind = GENERATORS[name]
+    n = kind.default_n if n is None else n
+    n_test = kind.default_n_test if n_test is None else n_test
     workers = min(os.cpu_count() or 1, MAX_WORKERS) if workers is None else workers
-    _check(name, n, n_test, seed, workers)
-    generator = GENERATORS[name](size=size, parameters=parameters)
+    _check(n, n_test, seed, workers)
+    generator = kind(size=size, parameters=parameters or {})
     roles = ("base", *generator.class_factors) if pairs else ("base",)
     counts = {split: count for split, count in (("train", n), ("test", n_test)) if count}
     done, total = 0, len(roles) * sum(counts.values())
@@ -104,9 +109,7 @@ def generate(
     return read_info(out)
 
 
-def _check(name: str, n: int, n_test: int, seed: int, workers: int) -> None:
-    if name not in GENERATORS:
-        raise ValueError(nearest("generator", name, GENERATORS))
+def _check(n: int, n_test: int, seed: int, workers: int) -> None:
     if n < 0:
         raise ValueError(f"expected 0 or more training images, found {n}; type --n 1000")
     if max(n, n_test) > MAX_N:

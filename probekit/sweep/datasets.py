@@ -72,23 +72,15 @@ def build(dataset: Dataset, published: Path | None, out: Path) -> DatasetInfo:
         return info
     if dataset.official is not None:
         return _import(dataset, out)
-    from generators import GENERATORS
-
     assert dataset.generator is not None
-    kind = GENERATORS[dataset.generator]
     return generate(
         dataset.generator,
         out=out,
-        n=dataset.n or kind.default_n,
-        n_test=dataset.n_test or kind.default_n_test,
+        n=dataset.n,
+        n_test=dataset.n_test,
         seed=dataset.seed,
         size=dataset.size,
         parameters=parse_overrides(dataset.settings),
-        pairs=False,
-        compression="gzip",
-        workers=None,
-        overwrite=False,
-        progress=lambda done, total: None,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from probekit.commands.locate import newest_dataset
+from probekit.data.locate import newest_dataset
 from probekit.h5 import read_info
 from probekit.registry import METHODS
 from probekit.run import Run
@@ -319,7 +319,7 @@ def test_a_picture_replaces_only_what_probekit_drew(home: Path, tmp_path: Path) 
 def test_demo_keeps_a_finished_run_and_goes_on_with_an_interrupted_one(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from probekit.commands import demo
+    from probekit.cli import demo
 
     called: list[str] = []
     monkeypatch.setattr(demo, "run_pretrain", lambda *args, **named: called.append("pretrain"))
@@ -345,7 +345,7 @@ def test_demo_keeps_a_finished_run_and_goes_on_with_an_interrupted_one(
 def test_demo_is_shorter_on_a_slow_machine_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], slow: bool
 ) -> None:
-    from probekit.commands import demo
+    from probekit.cli import demo
     from probekit.config import resolve
     from probekit.registry import METHODS, get
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from probekit.commands import export, probe
+from probekit.commands import probe
 from probekit.models.encoder import load_encoder, save_encoder
+from probekit.restore import export
 from probekit.restore.opened import open_encoder
 from tests.commands.typed import typed
 from tests.datasets import small_shapes

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from probekit.commands.report import run_report
 from probekit.report import SCHEMA
+from probekit.report.write import run_report
 from tests.commands.typed import typed
 from tests.report.folders import make_run
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from probekit.commands.catalogue import catalogue
+from probekit.cli.catalogue import catalogue
 from probekit.run import Run
 from probekit.sweep.definition import shipped
 from tests.commands.typed import typed

@@ -22,18 +22,7 @@ from tests.generators.bar_dot import BarDot
 
 
 def gen(out: Path, name: str = "rect-tri", **options: Any) -> DatasetInfo:
-    settings: dict[str, Any] = {
-        "n": 20,
-        "n_test": 6,
-        "seed": 0,
-        "size": 32,
-        "parameters": {},
-        "pairs": False,
-        "compression": "gzip",
-        "workers": 2,
-        "overwrite": False,
-        "progress": lambda done, total: None,
-    }
+    settings: dict[str, Any] = {"n": 20, "n_test": 6, "size": 32, "workers": 2}
     return generate(name, out=out, **(settings | options))
 
 

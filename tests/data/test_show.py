@@ -40,14 +40,9 @@ def shapes(path: Path, name: str = "rect-tri", size: int = 64) -> Path:
         out=path,
         n=40,
         n_test=8,
-        seed=0,
         size=size,
         parameters={"background": 0.25},
-        pairs=False,
-        compression="gzip",
         workers=1,
-        overwrite=False,
-        progress=lambda done, total: None,
     )
     return path
 

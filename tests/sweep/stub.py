@@ -103,9 +103,9 @@ def probe(options: Namespace) -> None:
 @contextmanager
 def in_place() -> Iterator[None]:
     """The sweep command has this file as its children, and leaves out what loads torch."""
-    from probekit.commands import sweep as command
     from probekit.registry import METHODS
     from probekit.sweep import jobs
+    from probekit.sweep import start as command
 
     with (
         patch.dict(METHODS, dict.fromkeys(METHODS, "tests.sweep.stub:Method")),

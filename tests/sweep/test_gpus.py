@@ -13,8 +13,8 @@ from typing import Any, cast
 import pytest
 import torch
 
-from probekit.commands import sweep as command
 from probekit.sweep import jobs
+from probekit.sweep import start as command
 from probekit.sweep.jobs import Job, run_jobs
 from probekit.sweep.session import Session
 from tests.sweep.test_breaks import ASK, FILE, sweep

@@ -13,7 +13,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from probekit.cli import app
-from probekit.commands.sweep import _built
 from probekit.config import resolve
 from probekit.h5 import read_info
 from probekit.registry import METHODS, get
@@ -25,6 +24,7 @@ from probekit.sweep.measures import Heatmap, Measure, Probe, under_pool, without
 from probekit.sweep.plan import PlannedRun, check_run, commands_left, definition, next_floors, plan_runs, uneven_pairs
 from probekit.sweep.results import _run
 from probekit.sweep.scores import read_scores
+from probekit.sweep.start import _built
 from tests.datasets import RUN
 from tests.forked import forked_children
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from probekit.commands.hints import after_data
-from probekit.commands.locate import check_h5
 from probekit.data.importers import (
     OFFICIAL,
     Choices,
@@ -20,7 +18,9 @@ from probekit.data.importers import (
     is_unfinished,
 )
 from probekit.data.importers.official import MAX_GB
+from probekit.data.locate import check_h5
 from probekit.h5 import DatasetInfo
+from probekit.output.hints import after_data
 from probekit.output.progress import progress_bar
 from probekit.registry import nearest
 

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from probekit.commands.report import check_once
 from probekit.h5 import read_info
 from probekit.output.document import Note, Section
 from probekit.output.document import Table as Block
 from probekit.registry import POOLS, nearest
 from probekit.report.collect import collect
 from probekit.report.comparison import AGAIN, group_section, scores_section
+from probekit.report.write import check_once
 from probekit.run import Run, open_run
 
 

@@ -52,26 +52,12 @@ def check_h5(out: Path) -> None:
         )
 
 
-def dataset_or_default(named: Path | None, folder: Path, runs: Path, console: Console) -> Path:
-    """The named dataset file, or the newest, or the paper's rect-tri set, rendered now; says which it took.
+def named_dataset(named: Path, folder: Path, runs: Path) -> Path:
+    """The named dataset file.
 
     Raises:
-        ValueError: If the named file does not exist.
+        ValueError: If there is none; the line says what was meant.
     """
-    if named is not None:
-        return _checked(named, folder, runs)
-    newest = newest_dataset(folder)
-    if newest is not None:
-        console.print(f"data: {newest} (the newest in {folder})")
-        return newest
-    console.print(f"data: no file in {folder}; rendering rect-tri, as large as the paper's set")
-    from probekit.commands.gen import gen_once
-
-    return gen_once("rect-tri", folder / "rect-tri.h5", console)
-
-
-def _checked(named: Path, folder: Path, runs: Path) -> Path:
-    """The named file, or what was meant by it in one line."""
     run = next((run for run in map(Run, (named, runs / named)) if run.json.exists()), None)
     if run is not None and not named.is_file():
         raise ValueError(

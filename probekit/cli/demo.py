@@ -7,16 +7,16 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from probekit.commands.gen import gen_once
 from probekit.commands.heatmap import HeatmapOptions, run_heatmap
-from probekit.commands.import_ import run_import
-from probekit.commands.pretrain import run_pretrain, run_resume
 from probekit.commands.probe import run_probe
 from probekit.commands.probe_options import ProbeOptions
-from probekit.commands.report import run_report
+from probekit.data.gen import render_once
 from probekit.data.importers import Choices, Options
+from probekit.data.importers.announce import run_import
+from probekit.report.write import run_report
 from probekit.run import Run
 from probekit.settings import Asked
+from probekit.train.start import run_pretrain, run_resume
 from probekit.weights import LAST
 
 # Preset quick takes some 20 minutes on two cores without AVX-512. Cheaper views, smaller batches and fewer passes end
@@ -33,7 +33,7 @@ def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: C
     """
     started = time.monotonic()
     console.rule("1 of 5: images whose every factor is known")
-    file = gen_once("rect-tri", data / "demo.h5", console)
+    file = render_once("rect-tri", data / "demo.h5", console)
     console.rule(f"2 of 5: pretraining {method}, without labels")
     run = _pretrain(method, file, Run(runs / f"demo-{method}"), SHORTER, overwrite=overwrite, console=console)
     console.rule("3 of 5: what a linear probe reads from it")

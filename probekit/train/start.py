@@ -7,9 +7,10 @@ from typing import Any
 
 from rich.console import Console
 
-from probekit.commands.hints import after_pretraining
-from probekit.commands.locate import dataset_or_default, newest_dataset
+from probekit.data.gen import dataset_or_default
+from probekit.data.locate import newest_dataset
 from probekit.h5 import read_info
+from probekit.output.hints import after_pretraining
 from probekit.registry import METHODS, branch_named, nearest
 from probekit.run import IMPORTED, Run, check_name, open_run
 from probekit.settings import Asked

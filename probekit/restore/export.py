@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from probekit.commands.locate import run_or_newest
+from probekit.data.locate import run_or_newest
 from probekit.data.split import check_channels
 from probekit.device import choose_device
 from probekit.files import replaced

@@ -1,0 +1,63 @@
+"""`probekit gen`: renders a generator's images with a progress bar, and says what was written."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from probekit.data.generate import generate
+from probekit.data.locate import check_h5, named_dataset, newest_dataset
+from probekit.h5 import DatasetInfo
+from probekit.output.progress import progress_bar
+
+
+def render_file(generator: str, out: Path, console: Console, **options: Any) -> DatasetInfo:
+    """Renders and writes, with progress, and says what was written.
+
+    Args:
+        generator: A key of `GENERATORS`.
+        out: The file.
+        console: Where lines go.
+        options: Those of `generate`.
+
+    Raises:
+        ValueError: As `generate`, and for a name that does not end with .h5.
+        OSError: If the file exists or cannot be written.
+    """
+    check_h5(out)
+    started = time.monotonic()
+    with progress_bar(f"rendering {generator}", console) as advance:
+        info = generate(generator, out=out, progress=advance, **options)
+    images = sum(split.n for split in info.splits.values())
+    seconds = time.monotonic() - started
+    megabytes = out.stat().st_size / 1e6
+    parts = ", ".join(f"{split.n:,} {name}" for name, split in info.splits.items())
+    console.print(f"wrote {out}: {parts}; {megabytes:.1f} MB; {images / seconds:,.0f} images/s")
+    console.print(f"content hash {info.content_hash}")
+    return info
+
+
+def render_once(generator: str, out: Path, console: Console) -> Path:
+    """Renders the generator with its defaults, unless the file stands there."""
+    if out.exists():
+        console.print(f"data: {out} (as it is)")
+    else:
+        render_file(generator, out, console)
+    return out
+
+
+def dataset_or_default(named: Path | None, folder: Path, runs: Path, console: Console) -> Path:
+    """The named dataset file, or the newest, or the paper's rect-tri set, rendered now; says which it took.
+
+    Raises:
+        ValueError: If the named file does not exist.
+    """
+    if named is not None:
+        return named_dataset(named, folder, runs)
+    newest = newest_dataset(folder)
+    if newest is not None:
+        console.print(f"data: {newest} (the newest in {folder})")
+        return newest
+    console.print(f"data: no file in {folder}; rendering rect-tri, as large as the paper's set")
+    return render_once("rect-tri", folder / "rect-tri.h5", console)
