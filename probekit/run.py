@@ -90,11 +90,8 @@ class Run:
         """Folder of PNG files."""
         return self.path / "figures"
 
-    def data(self, moved: str = "--data PATH") -> Path:
+    def data(self) -> Path:
         """The dataset file that it was trained on.
-
-        Args:
-            moved: What to type where the file has been moved.
 
         Raises:
             ValueError: If nothing is there.
@@ -102,7 +99,7 @@ class Run:
         path = Path(self.read()["dataset"]["path"])
         if not path.exists():
             raise ValueError(
-                f"expected the data of {self.name} at {path}, found nothing; if they were moved add {moved}"
+                f"expected the data of {self.name} at {path}, found nothing; if they were moved add --data PATH"
             )
         return path
 

@@ -31,7 +31,7 @@ COMMANDS = {
     "heatmap": ["heatmap", "r", "--n", "2", "--passes", "0", "--look", "input-gradient"],
     "report": ["report", "r"],
     "compare": ["compare", "r", "other"],
-    "show": ["show", "--run", "r"],
+    "show": ["show", "r"],
     "export": ["export-embeddings", "r"],
     "resume": ["pretrain", "--resume", "--name", "r", "--epochs", "3"],
 }

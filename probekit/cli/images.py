@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from probekit.cli.app import DATA, RUNS, Compression, Json, Overwrite, Seed, Set, app, finite
-from probekit.output.console import console, errors
+from probekit.output.console import console, errors, print_json
 
 
 @app.command()
@@ -152,30 +152,34 @@ def import_(
 
 @app.command()
 def show(
-    path: Annotated[Path | None, typer.Argument(help="A dataset file; default: the newest in data/.")] = None,
+    named: Annotated[
+        str | None, typer.Argument(metavar="[FILE|RUN]", help="A dataset file or a run; default: the newest file.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="The dataset file to show a run or a method on.")] = None,
     out: Annotated[Path | None, typer.Option(help="The picture; default: beside the file, or in the run.")] = None,
     split: Annotated[
         str | None, typer.Option(help="Which split to draw; default: train, or the first there is.")
     ] = None,
     views: Annotated[str | None, typer.Option(help="Draw what a method trains on: simclr, conrec, ...")] = None,
-    run: Annotated[str | None, typer.Option(help="Draw what a run was given, and what it predicts.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
     whole: Annotated[bool, typer.Option("--verify", help="Read all of the file and check it first.")] = False,
 ) -> None:
-    """Describe a dataset file and draw a picture grid; with --views, what a method is given and predicts."""
+    """Describe a dataset file and draw a picture grid; of a run or a method, draw what it is given and predicts."""
     from probekit.cli.show import run_show
 
-    run_show(
-        path,
+    result = run_show(
+        named,
+        data=data,
         out=out,
         split=split,
         views=views,
-        run=run,
         seed=seed,
-        as_json=as_json,
         whole=whole,
-        data=DATA,
+        draws=not as_json,
+        data_folder=DATA,
         runs=RUNS,
         console=errors if as_json else console,
     )
+    if as_json:
+        print_json(result)

@@ -239,7 +239,7 @@ def _print(run: Run, results: Mapping[str, Mapping[str, Any]], data: Path | None
     name = shlex.quote(run.argument)
     given = ("" if data is None else f" --data {shlex.quote(str(data))}") + ("" if pool is None else f" --pool {pool}")
     drawn = run.read()["state"] == IMPORTED or pool is not None
-    look = f"probekit heatmap {name}{given}" if drawn else f"probekit show --run {name}"
+    look = f"probekit heatmap {name}{given}" if drawn else f"probekit show {name}"
     console.print(f"next: {look}   or   probekit probe {name}{given} --protocol {other}")
 
 

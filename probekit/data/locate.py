@@ -52,19 +52,31 @@ def check_h5(out: Path) -> None:
         )
 
 
+def run_named(named: str | Path, folder: Path) -> Run | None:
+    """The run that a name in `folder` or a path means, or None where it means a file or nothing."""
+    if Path(named).is_file():
+        return None
+    return next((run for run in map(Run, (folder / named, Path(named))) if run.json.exists()), None)
+
+
+def guessed(named: Path, folder: Path) -> Path | None:
+    """The dataset file that was meant by a path to nothing: with its ending, or in `folder`; or None."""
+    guesses = (Path(f"{named}.h5"), folder / named.name, folder / f"{named.name}.h5")
+    return next((path for path in guesses if path.is_file()), None)
+
+
 def named_dataset(named: Path, folder: Path, runs: Path) -> Path:
     """The named dataset file.
 
     Raises:
         ValueError: If there is none; the line says what was meant.
     """
-    run = next((run for run in map(Run, (named, runs / named)) if run.json.exists()), None)
-    if run is not None and not named.is_file():
+    if (run := run_named(named, runs)) is not None:
         raise ValueError(
-            f"expected a dataset file, found the run {run.path}; type: probekit show --run {quote(run.argument)}"
+            f"expected a dataset file, found the run {run.path}; type: probekit show {quote(run.argument)}"
         )
     if not named.exists():
-        guesses = (path for path in (Path(f"{named}.h5"), folder / named.name, folder / f"{named.name}.h5"))
-        guess = next((f"; did you mean {path}?" for path in guesses if path.is_file()), "")
-        raise ValueError(f"expected a dataset file {named}, found none{guess or '; type: probekit gen rect-tri'}")
+        guess = guessed(named, folder)
+        remedy = f"did you mean {guess}?" if guess else "type: probekit gen rect-tri"
+        raise ValueError(f"expected a dataset file {named}, found none; {remedy}")
     return named

@@ -27,7 +27,7 @@ def after_data(info: DatasetInfo) -> str:
 def after_pretraining(run: Run, info: DatasetInfo) -> str:
     """For a run that has ended: a probe, if its data can be probed."""
     named = quote(run.argument)
-    look = f"probekit show --run {named}"
+    look = f"probekit show {named}"
     pool = _pool_of(run.read()["config"].get("branches", {}).get("lcr"))
     missing = unprobeable(info)
     if missing is not None:

@@ -77,7 +77,7 @@ def curves_section(run: Mapping[str, Any], key: str) -> Section:
 
 def pictures_section(run: Mapping[str, Any], key: str) -> Section:
     """What the method was given, and what its decoder made of it."""
-    again = command("probekit", "show", "--run", *run["argument"])
+    again = command("probekit", "show", *run["argument"])
     blocks: list[Block] = [
         Picture(
             f"{key}-views-{i}",

@@ -52,7 +52,7 @@ def draw_run(
     """
     method, config, run = opened.whole, opened.config, opened.run
     assert config is not None
-    path = path or run.data("PATH")
+    path = path or run.data()
     split = split or read_info(path).first.name
     channels = method.encoder.spec["channels"]
     images = open_split(path, split, CPU, max_size=config.data.max_size, first=ROWS).images[:ROWS]

@@ -183,7 +183,7 @@ def test_an_encoder_of_timm_is_probed_looked_into_and_reported() -> None:
     both = run("report", "test_resnet-shapes", "test_resnet-shapes-2", "--format", "md").stdout
     assert "test_resnet-shapes-2" in both
     assert "was pretrained here" in refused("pretrain", "--resume", "--name", "test_resnet-shapes")
-    assert "was pretrained here" in refused("show", "--run", "test_resnet-shapes")
+    assert "was pretrained here" in refused("show", "test_resnet-shapes")
 
 
 def test_the_installed_command_needs_nothing_declared_for_timm() -> None:
@@ -538,7 +538,7 @@ def test_pretraining_starts_from_weights_and_goes_on_without_the_file() -> None:
     assert header["spec"]["normalise"]["mean"] == [0.5, 0.5, 0.5]
     Path("moco.pth").unlink()
     run("pretrain", "--resume", "--name", "simclr-noise", "--epochs", "2", *QUICK)
-    run("show", "--run", "simclr-noise")
+    run("show", "simclr-noise")
 
 
 def test_our_own_encoder_starts_a_supervised_run() -> None:
@@ -559,7 +559,7 @@ def test_our_own_encoder_starts_a_supervised_run() -> None:
     assert 0 <= line["accuracy"] <= 1
     assert result("probe", "supervised-shapes", *QUICK)["rows"][0]["n"] == 16
     run("heatmap", "supervised-shapes", *LOOK)
-    run("show", "--run", "supervised-shapes")
+    run("show", "supervised-shapes")
     assert "found 0 of its 48 tensors" in refused(
         "pretrain", "simclr", "--data", "data/shapes.h5", "--init-from", weights, *TINY
     )

@@ -109,10 +109,13 @@ def test_show_describes_and_draws(home: Path) -> None:
 
 def test_show_views_before_and_after_training(home: Path) -> None:
     assert typed("show", "--views", "conrec", "--out", "views.png", cwd=home).returncode == 0
-    done = typed("show", "--run", "conrec-rect-tri", cwd=home)
+    done = typed("show", "conrec-rect-tri", "--json", cwd=home)
     assert done.returncode == 0, done.stderr
     assert (home / "views.png").exists()
-    assert list((home / "runs/conrec-rect-tri/figures").glob("views-*.png"))
+    (picture,) = (home / "runs/conrec-rect-tri/figures").glob("views-*.png")
+    shown = json.loads(done.stdout)
+    assert (shown["run"], shown["after"], shown["predicts"]) == ("conrec-rect-tri", "epoch 1", True)
+    assert home / shown["picture"] == picture
 
 
 def test_show_of_a_run_is_of_its_own_data_at_its_own_size(home: Path, tmp_path: Path) -> None:
@@ -124,10 +127,10 @@ def test_show_of_a_run_is_of_its_own_data_at_its_own_size(home: Path, tmp_path: 
     assert typed("pretrain", "reconstruction", *shown, cwd=tmp_path).returncode == 0
     noise_npz(tmp_path / "noise.npz", channels=3)
     assert typed("import", "noise.npz", cwd=tmp_path).returncode == 0
-    done = typed("show", "--run", "small", cwd=tmp_path)
+    done = typed("show", "small", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "runs/small/figures/views-rect-tri.png" in done.stdout
-    done = typed("show", "data/noise.h5", "--run", "small", cwd=tmp_path)
+    done = typed("show", "small", "--data", "data/noise.h5", cwd=tmp_path)
     assert done.returncode == 1
     assert "expected images of 1 channels" in done.stderr
 
@@ -166,7 +169,11 @@ def test_a_second_run_gets_a_name_of_its_own(home: Path) -> None:
         (["pretrain", "simclr", "--resume", "--name", "conrec-rect-tri"], 1, "expected a run of simclr"),
         (["probe", "nowhere"], 1, "unknown run 'nowhere'"),
         (["probe", "conrec-rect-tr"], 1, "did you mean 'conrec-rect-tri'"),
-        (["show", "conrec-rect-tri"], 1, "type: probekit show --run conrec-rect-tri"),
+        (["show", "conrec-rect-tr"], 1, "unknown dataset file or run 'conrec-rect-tr'; known: conrec-rect-tri, "),
+        (["show", "rect-tri"], 1, "did you mean data/rect-tri.h5?"),
+        (["show", "data/rect-tri.h5", "--data", "junk.h5"], 1, "leave --data out"),
+        (["show", "conrec-rect-tri", "--verify"], 1, "leave it out"),
+        (["pretrain", "--data", "conrec-rect-tri"], 1, "type: probekit show conrec-rect-tri"),
         (["show", "data/rect-tri.h5", "--split", "tset"], 1, "did you mean 'test'"),
         (["pretrain", "--data", "data/rect-tri"], 1, "did you mean data/rect-tri.h5?"),
         (["gen", "--n", "4", "--out", "y"], 1, "type --out y.h5"),
@@ -174,7 +181,6 @@ def test_a_second_run_gets_a_name_of_its_own(home: Path) -> None:
         (["probe", "--checkpoint", "best"], 1, "type: --checkpoint last"),
         (["import", "junk.h5", "--out", "y.h5"], 1, "junk.h5"),
         (["show", "junk.h5"], 1, "junk.h5"),
-        (["show", "data/rect-tri.h5", "--views", "conrec", "--json"], 1, "leave one out"),
         (["show", "memory.h5"], 1, "type: probekit gen rect-tri\n"),  # and no word of a batch
         (["nonsense"], 2, "nonsense"),
     ],
@@ -295,7 +301,7 @@ def test_unlabelled_images_are_trained_on_and_never_sent_in_a_circle(home: Path,
     assert typed("import", "flat", cwd=tmp_path).returncode == 0
     done = typed("pretrain", "conrec", *QUICK, "--name", "bare", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "next: probekit show --run bare   or   probekit probe bare --data LABELLED.h5" in done.stdout
+    assert "next: probekit show bare   or   probekit probe bare --data LABELLED.h5" in done.stdout
     done = typed("probe", cwd=tmp_path)
     assert (done.returncode, "found no test split" in done.stderr) == (1, True)
     done = typed("probe", "bare", "--data", str(home / "data/rect-tri.h5"), "--no-floors", cwd=tmp_path)

@@ -252,7 +252,7 @@ def test_exports_and_pictures_of_such_runs(home: Path) -> None:
         np.testing.assert_allclose(file["test/embeddings"], expected(home, "lcr", "branch"), rtol=1e-4, atol=1e-5)
         assert json.loads(str(file["header"]))["checkpoint"] == "last@branch"
     for run in ("lcr", "both"):
-        assert "picture" in sure("show", "--run", run)
+        assert "picture" in sure("show", run)
 
 
 def test_another_seed_of_the_floor_pools_with_another_random_branch(home: Path) -> None:

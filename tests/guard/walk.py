@@ -41,7 +41,7 @@ COMMANDS = (
     ("pretrain", "conrec", "--data", "data/rect-tri.h5", *SMALL, "--set", "train.keep_every=1"),
     ("pretrain", "moco-v2", "--branch", "lcr", "--data", "data/rect-tri.h5", *SMALL),
     ("pretrain", "simclr", "--data", "data/pictures.h5", *SMALL),
-    ("show", "--run", "conrec-rect-tri"),
+    ("show", "conrec-rect-tri"),
     (
         *("probe", "conrec-rect-tri", "--knn", "--retrieval", "--fractions", "50,100", "--draws", "2", "--cv", "2"),
         *("--repeats", "2", "--multilabel", "--every"),

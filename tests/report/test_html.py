@@ -144,7 +144,7 @@ def test_the_same_twice(full_runs: list[Run], full_page: str) -> None:
 
 def test_what_is_missing_is_a_line_with_a_command(tmp_path: Path) -> None:
     page = page_of(make_run(tmp_path, "bare", full=False))
-    for command in ("probekit probe", "probekit heatmap", "probekit show --run", "probekit pretrain conrec --resume"):
+    for command in ("probekit probe", "probekit heatmap", "probekit show", "probekit pretrain conrec --resume"):
         assert re.search(rf'<p class="note">[^<]*<code>{command}', page), command
 
 

@@ -71,7 +71,7 @@ def _counted(real: Any, found: Counter[str]) -> Any:
         (("heatmap", "run", "--n", "4", "--passes", "2", "--pool", "branch"), ("encoder.safetensors", "last.pt")),
         (("heatmap", "run", "--n", "4", "--passes", "0", "--checkpoint", "best_test"), ("best_test.pt",)),
         (("export-embeddings", "run", "--overwrite"), ("encoder.safetensors",)),
-        (("show", "--run", "run"), ("encoder.safetensors", "last.pt")),
+        (("show", "run"), ("encoder.safetensors", "last.pt")),
     ],
 )
 def test_each_file_is_opened_and_hashed_once(
