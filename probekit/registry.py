@@ -48,6 +48,18 @@ LOOKS: dict[str, str] = {
     "occlusion": "probekit.heatmaps.occlusion:Occlusion",
 }
 
+MEASUREMENTS: dict[str, str] = {
+    "linear": "probekit.probe.measurements.linear:Linear",
+    "sgd": "probekit.probe.measurements.sgd:SGD",
+    "multilabel": "probekit.probe.measurements.multilabel:Multilabel",
+    "fractions": "probekit.probe.measurements.fractions:Fractions",
+    "knn": "probekit.probe.measurements.knn:KNN",
+    "retrieval": "probekit.probe.measurements.retrieval:Retrieval",
+    "cv": "probekit.probe.measurements.cross_validation:CrossValidation",
+    "all-checkpoints": "probekit.probe.measurements.all_checkpoints:AllCheckpoints",
+    "health": "probekit.probe.measurements.health:Health",
+}
+
 
 @dataclass(frozen=True)
 class Pool:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from probekit.registry import POOLS, nearest
 
+RANDOM = "random weights"  # what untrained ones are called in every table
 KEPT = "epoch-"  # begins the names of encoders that are kept for good
 
 

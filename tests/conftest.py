@@ -54,8 +54,9 @@ def plain_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def few_floors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a probe only random weights and chance: most of its time goes to the floors that need no encoder."""
-    from probekit.commands import protocols, sources
-    from probekit.probe.floors import FLOORS
+    from probekit.commands import protocols
+    from probekit.probe import sources
+    from probekit.probe.baselines import FLOORS
 
     monkeypatch.setattr(sources, "FLOORS", {protocols.CHANCE: FLOORS[protocols.CHANCE]})
 

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from probekit.commands.probe_options import ProbeOptions
 from probekit.commands.protocols import sections_for
-from probekit.commands.sources import read_labels
 from probekit.data.gen import dataset_or_default
+from probekit.probe.sources import read_labels
 from probekit.data.split import CPU, to_device
 from probekit.device import find_device
 from probekit.h5 import DatasetInfo, read_split, verify

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from probekit.commands.protocols import SECTIONS, Row, Settings
-from probekit.commands.sources import Source
+from probekit.probe.sources import Source
 from probekit.registry import POOLS
 from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.weights import KEPT, Weights, kept_checkpoints

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.special import log_softmax
 
-from probekit.commands.sources import Source
+from probekit.probe.sources import Source
 from probekit.data.split import open_split
 from probekit.h5 import DatasetInfo
 from probekit.output.progress import progress_bar

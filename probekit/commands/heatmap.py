@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from probekit.commands.results import place_for
-from probekit.commands.sources import said_of_random
+from probekit.probe.sources import said_of_random
 from probekit.commands.subjects import PROTOCOL, Subjects
 from probekit.data.locate import run_or_newest
 from probekit.data.split import check_channels, check_divisible

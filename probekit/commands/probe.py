@@ -12,8 +12,8 @@ from probekit.commands.every import EVERY, along_checkpoints, kept_encoders
 from probekit.commands.probe_options import SGD, ProbeOptions
 from probekit.commands.protocols import SECTIONS, Row, Settings, sections_for
 from probekit.commands.results import place_for
-from probekit.commands.sources import Source, read_labels, sources
 from probekit.data.locate import run_or_newest
+from probekit.probe.sources import Source, read_labels, sources
 from probekit.data.split import check_channels
 from probekit.device import choose_device
 from probekit.probe import PROTOCOLS

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from probekit.commands.head import head_row
 from probekit.commands.probe_options import SGD, ProbeOptions
-from probekit.commands.sources import Labels, Source
+from probekit.probe.sources import Labels, Source
 from probekit.h5 import read_images
 from probekit.output.hints import unprobeable
 from probekit.output.png import encoder_name
@@ -20,7 +20,7 @@ from probekit.probe.average_precision import multilabel
 from probekit.probe.cross_validation import FOLDS, METRICS, cross_validate, divide
 from probekit.probe.curves import draw_fractions, draw_gallery
 from probekit.probe.figure import draw_probe
-from probekit.probe.floors import FLOORS
+from probekit.probe.baselines import FLOORS
 from probekit.probe.fractions import FRACTIONS, fractions
 from probekit.probe.knn import knn, majority
 from probekit.probe.protocol import Part, probe

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from skimage.filters import sobel
 
 from probekit.heatmaps.resample import upsample
-from probekit.probe.floors import LUMA, binarise
+from probekit.probe.baselines import LUMA, binarise
 
 Pixels = NDArray[np.uint8]
 Maps = NDArray[np.float32]

@@ -5,17 +5,32 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+if TYPE_CHECKING:  # slow to import, and needed only where something is drawn
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
 class Cell:
-    """`text` is shown; `value` sorts: a number, or None for what is missing, which goes last."""
+    """A cell of a table.
 
-    text: str
+    Attributes:
+        number: What is shown, without an interval.
+        value: Sorts: a number, or None for what is missing, which goes last.
+        ends: The interval, "[86.1, 90.0]", or "".
+        brief: The same in fewer letters, for narrow places.
+    """
+
+    number: str
     value: float | str | None
+    ends: str = ""
+    brief: str = ""
+
+    @property
+    def text(self) -> str:
+        """All of it on one line."""
+        return f"{self.number} {self.ends}" if self.ends else self.number
 
 
 @dataclass(frozen=True)
@@ -29,7 +44,8 @@ class Table:
         columns: Their names.
         rows: Cells, one a column.
         strong: Numbers of the rows to set in bold.
-        folded: Shown on demand.
+        folded: Shown on demand, and on no terminal.
+        details: Columns that a terminal leaves out.
     """
 
     key: str
@@ -39,6 +55,7 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     strong: frozenset[int] = frozenset()
     folded: bool = False
+    details: frozenset[str] = frozenset()
 
     @property
     def numeric(self) -> frozenset[int]:
@@ -54,7 +71,7 @@ class Chart:
     key: str
     title: str
     how: str
-    draw: Callable[[], Figure]
+    draw: "Callable[[], Figure]"
 
 
 @dataclass(frozen=True)
@@ -140,8 +157,10 @@ def percents(value: float | None, ci: Sequence[float] | None) -> Cell:
     """A fraction with its interval, in %."""
     if value is None:
         return Cell("-", None)
-    ends = "" if ci is None else f" [{100 * ci[0]:.1f}, {100 * ci[1]:.1f}]"
-    return Cell(f"{100 * value:.1f}{ends}", value)
+    if ci is None:
+        return percent(value)
+    low, high = (100 * end for end in ci)
+    return Cell(f"{100 * value:.1f}", value, f"[{low:.1f}, {high:.1f}]", f"[{low:.0f},{high:.0f}]")
 
 
 def points(value: float | None) -> Cell:
@@ -161,8 +180,17 @@ def estimate(found: Mapping[str, Any] | None, digits: int = 3) -> Cell:
     """A mean with its interval, as {"mean", "ci"}."""
     if found is None or found["mean"] is None:
         return Cell("-", None)
-    ends = "" if found["ci"] is None else f" [{found['ci'][0]:.{digits}f}, {found['ci'][1]:.{digits}f}]"
-    return Cell(f"{found['mean']:.{digits}f}{ends}", found["mean"])
+    return scored(found["mean"], found["ci"], digits)
+
+
+def scored(value: float | None, ci: Sequence[float] | None, digits: int = 3) -> Cell:
+    """A number with its interval, with so many digits after the point."""
+    if value is None or ci is None:
+        return number(value, digits)
+    low, high = ci
+    less = max(0, digits - 1)
+    brief = f"[{low:.{less}f},{high:.{less}f}]"
+    return Cell(f"{value:.{digits}f}", value, f"[{low:.{digits}f}, {high:.{digits}f}]", brief)
 
 
 def probability(p: float | None) -> Cell:

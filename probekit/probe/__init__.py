@@ -1,8 +1,8 @@
-"""Linear probes and floors: functions of arrays that never see a model class."""
+"""Probes and baselines: arithmetic on arrays that never sees a model class; `measurements` has what is asked."""
 
 PROTOCOLS = {  # name: what it means, in a line
-    "val": "val (features standardised, C chosen on a validation part of train)",
-    "paper": "paper (features as they are, C = 1)",
+    "tuned": "tuned (features standardised, C chosen on a validation part of train)",
+    "fixed": "fixed (features as they are, C = 1)",
 }
 
 RETRIEVAL = {  # name: what it means, in a line; each is a share in [0, 1]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from probekit.h5 import DIFFICULT
 from probekit.probe import AP_FORMS as FORMS
 from probekit.probe.linear import SOLVER, Space, fit
-from probekit.probe.protocol import PAPER_C, Part, check_features, choose, validation_part
+from probekit.probe.protocol import FIXED_C, Part, check_features, choose, validation_part
 from probekit.statistics import MIN_IMAGES, RESAMPLES, percentiles
 
 LEVELS = np.arange(11) / 10
@@ -36,11 +36,11 @@ def multilabel(
 
     Args:
         name: What the row is called.
-        kind: "encoder" or "floor".
+        kind: "encoder" or "baseline".
         train: What is fitted; `y` is uint8 `[N, K]` here.
         test: What is scored, once; likewise.
         classes: Names of the K classes.
-        protocol: "val" (standardised, C chosen for each class) or "paper".
+        protocol: "tuned" (standardised, C chosen for each class) or "fixed".
         seed: Of the validation part and of the bootstrap.
         val: Chooses C in place of a part of train.
 
@@ -170,12 +170,12 @@ def _logits(
 ) -> tuple[Floats, list[str], list[float | None]]:
     """Logits of test `[n, K]`, a note for each class, and its C; None where a class cannot be fitted."""
     held = np.zeros(len(train.y), dtype=np.bool_)
-    if protocol == "val" and val is None:
+    if protocol == "tuned" and val is None:
         held = validation_part(rarest(train.y), seed=seed, groups=train.groups)
     asked = Part(train.x[held], train.y[held]) if val is None else val
-    choosing = Space.of(train.x[~held], standardise=True) if protocol == "val" and len(asked.y) else None
+    choosing = Space.of(train.x[~held], standardise=True) if protocol == "tuned" and len(asked.y) else None
     z_held = None if choosing is None else choosing.project(asked.x)
-    space = Space.of(train.x, standardise=protocol == "val")
+    space = Space.of(train.x, standardise=protocol == "tuned")
     z_test = space.project(test.x)
     logits = np.zeros((len(test.y), train.y.shape[1]))
     notes, chosen = [""] * train.y.shape[1], list[float | None]()
@@ -186,14 +186,14 @@ def _logits(
             notes[k] = "one kind of label only in train"
             chosen.append(None)
             continue
-        C = PAPER_C
+        C = FIXED_C
         if choosing is not None and z_held is not None:
             fitted, scored = known & ~held, asked.y[:, k] != DIFFICULT
             y_fit, y_held = train.y[fitted, k].astype(np.int64), asked.y[scored, k].astype(np.int64)
             if len(np.unique(y_fit)) > 1 and scored.any():
                 C = choose(choosing.z[fitted[~held]], y_fit, z_held[scored], y_held)
             else:
-                notes[k] = f"too few samples to choose C on held-out data; C = {PAPER_C:g}"
+                notes[k] = f"too few samples to choose C on held-out data; C = {FIXED_C:g}"
         probe = fit(space.z[known], y, C=C)
         logits[:, k] = z_test @ (probe.weight[1] - probe.weight[0]) + probe.bias[1] - probe.bias[0]
         chosen.append(C)

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from scipy.special import stdtrit
 
 from probekit.probe.linear import Space, fit
-from probekit.probe.protocol import PAPER_C, Part, check_part, choose, validation_part
+from probekit.probe.protocol import FIXED_C, Part, check_part, choose, validation_part
 from probekit.registry import nearest as closest
 from probekit.statistics import MIN_IMAGES, RESAMPLES, interval, percentiles
 
@@ -51,10 +51,10 @@ def cross_validate(
 
     Args:
         name: What the row is called.
-        kind: "encoder" or "floor".
+        kind: "encoder" or "baseline".
         part: The split; groups stay in one fold.
         classes: Names of the K classes; for kappa in the order of the grades.
-        protocol: "val" (standardised, C chosen inside each training part) or "paper".
+        protocol: "tuned" (standardised, C chosen inside each training part) or "fixed".
         seed: Of the folds and of the validation parts; repeat i takes (seed, i).
         folds: k, at least 2.
         repeats: How often all is divided anew.
@@ -191,18 +191,18 @@ class _Fold:
     def of(cls, part: Part, out: NDArray[np.bool_], *, protocol: str, seed: int) -> "_Fold":
         x = part.x[~out]
         inner = None
-        if protocol == "val":
+        if protocol == "tuned":
             held = validation_part(part.y[~out], seed=seed, groups=None if part.groups is None else part.groups[~out])
             space = Space.of(x[~held], standardise=True)
             inner = held, space.z, space.project(x[held])
-        space = Space.of(x, standardise=protocol == "val")
+        space = Space.of(x, standardise=protocol == "tuned")
         return cls(space.z, space.project(part.x[out]), inner)
 
     def log_probability(self, target: Ints, classes: int) -> Floats:
         """Log-probabilities `[M, classes]` by a probe of `target` `[N]`; certain if that has one value only."""
         if (target == target[0]).all():
             return np.tile(np.where(np.arange(classes) == target[0], 0.0, -np.inf), (len(self.z_out), 1))
-        C = PAPER_C
+        C = FIXED_C
         if self.inner is not None:
             held, z, z_held = self.inner
             known = held & np.isin(target, target[~held])

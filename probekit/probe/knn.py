@@ -37,7 +37,7 @@ def knn(
 
     Args:
         name: What the row is called.
-        kind: "encoder" or "floor".
+        kind: "encoder" or "baseline".
         train: Who votes.
         test: What is scored, once.
         classes: Names of the K classes.
@@ -46,7 +46,7 @@ def knn(
         val: Chooses k and T in place of a part of train.
 
     Returns:
-        One row, valid JSON: name, kind, the scores of `statistics.evaluate` (probabilities are shares of the votes), k,
+        One row, valid JSON: name, kind, the scores of `scores.evaluate` (probabilities are shares of the votes), k,
         temperature, note, sweep [{k, temperature, accuracy}] on validation, monitor [{k, temperature, accuracy, ci}] on
         test with nothing chosen, classes, n_train, dim; for an encoder also labels and predicted, `[n]` class numbers.
 
@@ -137,10 +137,10 @@ def _sweep(train: Part, val: Part | None, *, classes: int, seed: int, device: st
 
 
 def majority(train: NDArray[np.int64], test: NDArray[np.int64], *, classes: int, seed: int) -> dict[str, Any]:
-    """The row of kind "floor" that is chance: the most frequent class of train for every test image."""
+    """The row of kind "baseline" that is chance: the most frequent class of train for every test image."""
     shares = np.zeros((len(test), classes))
     shares[:] = np.bincount(train, minlength=classes) / len(train)
     with np.errstate(divide="ignore"):
         scores = evaluate(np.log(shares), test, seed=seed)
     missing: dict[str, Any] = {"k": None, "temperature": None, "note": "", "sweep": [], "monitor": []}
-    return {"name": "chance", "kind": "floor", **scores, **missing, "n_train": len(train), "dim": 0}
+    return {"name": "chance", "kind": "baseline", **scores, **missing, "n_train": len(train), "dim": 0}

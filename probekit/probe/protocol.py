@@ -1,7 +1,7 @@
 """How features become one row of the table: which C, what is fitted, what is scored.
 
-`paper`: C = 1, features as they are, fitted on train, scored on test (ConRec paper, section 2.5; authors' code).
-`val`: features standardised with the mean and sd of what is fitted; C from `GRID`, the best on a validation part of
+`fixed`: C = 1, features as they are, fitted on train, scored on test (ConRec paper, section 2.5; authors' code).
+`tuned`: features standardised with the mean and sd of what is fitted; C from `GRID`, the best on a validation part of
 train; then one fit on all of train at that C, scored once on test. Each class factor gets a probe of its own, likewise.
 """
 
@@ -17,7 +17,7 @@ from probekit.probe.linear import SOLVER, LinearProbe, Space, fit, fit_path
 from probekit.probe.scores import evaluate
 from probekit.registry import nearest
 
-PAPER_C = 1.0  # authors' code: scikit-learn's default
+FIXED_C = 1.0  # authors' code: scikit-learn's default
 GRID = tuple(10.0**k for k in range(-5, 2))  # ours: covers the best C for 7 to 16384 features
 CHOICE_TOL = 1e-6  # ours: of the objective; what chooses C needs no more digits
 VAL_FRACTION = 0.2  # ours
@@ -68,16 +68,16 @@ def probe(
 
     Args:
         name: What the row is called.
-        kind: "encoder" or "floor".
+        kind: "encoder" or "baseline".
         train: What is fitted.
         test: What is scored, once.
         classes: Names of the K classes; one may be absent from train or test.
         protocol: One of `PROTOCOLS`.
         seed: Draws the validation part when `val` is None.
-        val: Chooses C in place of a part of train; nothing is fitted on it at the end. `paper` needs none.
+        val: Chooses C in place of a part of train; nothing is fitted on it at the end. `fixed` needs none.
 
     Returns:
-        One row, valid JSON: name, kind, the scores of `statistics.evaluate`, C, n_iter, note (why a number is None or C
+        One row, valid JSON: name, kind, the scores of `scores.evaluate`, C, n_iter, note (why a number is None or C
         was not chosen, else ""), classes, protocol, solver, n_train, dim, factors {name: {accuracy, ci, n, C, note}};
         labels and predicted, `[n]` class numbers of the test images in the file's order.
 
@@ -90,11 +90,11 @@ def probe(
         if part is not None:
             check_part(part, f"{where}, {name}", train.x.shape[1:], len(classes))
     targets = _targets(train, test, val, len(classes))
-    chosen = _choose_all(train, val, targets, seed) if protocol == "val" else {}
-    space = Space.of(train.x, standardise=protocol == "val")
+    chosen = _choose_all(train, val, targets, seed) if protocol == "tuned" else {}
+    space = Space.of(train.x, standardise=protocol == "tuned")
     z_test = space.project(test.x)
     (label, predicted), *others = [
-        _score(space.z, z_test, targets[t], *chosen.get(t, (PAPER_C, "")), may_lack=t != LABEL, seed=seed)
+        _score(space.z, z_test, targets[t], *chosen.get(t, (FIXED_C, "")), may_lack=t != LABEL, seed=seed)
         for t in targets
     ]
     factors = [scores for scores, _ in others]
@@ -134,8 +134,8 @@ def fit_label(
     check_part(train, "train", train.x.shape[1:], classes)
     none = np.empty(0, dtype=np.int64)
     target = {LABEL: _Target(train.y, none, none if val is None else val.y, classes)}
-    C = _choose_all(train, val, target, seed)[LABEL][0] if protocol == "val" else PAPER_C
-    space = Space.of(train.x, standardise=protocol == "val")
+    C = _choose_all(train, val, target, seed)[LABEL][0] if protocol == "tuned" else FIXED_C
+    space = Space.of(train.x, standardise=protocol == "tuned")
     return space, fit(space.z, train.y, C=C)
 
 
@@ -145,7 +145,7 @@ def probe_accuracy(
     x_test: NDArray[np.floating],
     y_test: NDArray[np.int64],
 ) -> float:
-    """Accuracy in [0, 1] under `paper`: the cheap probe for use during training.
+    """Accuracy in [0, 1] under `fixed`: the cheap probe for use during training.
 
     Args:
         x_train: `[N, D]`, what is fitted.
@@ -160,7 +160,7 @@ def probe_accuracy(
     check_part(Part(x_train, y_train), "train", x_train.shape[1:], classes)
     check_part(Part(x_test, y_test), "test", x_train.shape[1:], classes)
     space = Space.of(x_train, standardise=False)
-    fitted = fit(space.z, y_train, C=PAPER_C)
+    fitted = fit(space.z, y_train, C=FIXED_C)
     predicted = fitted.log_probability(space.project(x_test), classes=classes).argmax(axis=1)
     return float((predicted == y_test).mean())
 
@@ -223,7 +223,7 @@ def _choose_all(
     else:
         x, x_held = train.x, val.x
         labels = {t: (codes.train, codes.held) for t, codes in targets.items()}
-    few = (PAPER_C, f"too few samples to choose C on held-out data; C = {PAPER_C:g}")
+    few = (FIXED_C, f"too few samples to choose C on held-out data; C = {FIXED_C:g}")
     chosen = dict.fromkeys(targets, few)
     if len(x) == 0 or len(x_held) == 0:
         return chosen

@@ -43,7 +43,7 @@ def retrieval(
 
     Args:
         name: What the row is called.
-        kind: "encoder" or "floor".
+        kind: "encoder" or "baseline".
         part: The split, N > 1.
         classes: Names of the K classes.
         seed: Of the order of ties, of the bootstrap and of the anchors.
@@ -92,13 +92,13 @@ def retrieval(
 
 
 def by_chance(y: NDArray[np.int64]) -> dict[str, Any]:
-    """The row of kind "floor" that a random ranking of images with these labels `[N]` is expected to have."""
+    """The row of kind "baseline" that a random ranking of images with these labels `[N]` is expected to have."""
     relevant = np.bincount(y)[y] - 1
     counts = relevant > 0
     expected = {metric: _known(value) for metric, value in chance(relevant[counts], len(y) - 1).items()}
     return {
         "name": "chance",
-        "kind": "floor",
+        "kind": "baseline",
         "scores": {metric: {"value": value, "ci": None, "chance": value} for metric, value in expected.items()},
         "n": int(counts.sum()),
         "skipped": int((~counts).sum()),

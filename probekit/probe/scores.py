@@ -110,7 +110,7 @@ def top5(score: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, Any]:
     return {"top5": hits / len(y), "top5_ci": share_interval(hits, len(y))}
 
 
-def against_floors(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def against_baselines(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What can be said of the first row against the others on the same test images, Holm over all of them.
 
     By McNemar's exact test; against a row that says one class of every image, as chance does, by the exact binomial

@@ -27,9 +27,8 @@ from probekit.restore.checkpoint import load_checkpoint
 from probekit.restore.embeddings import kept
 from probekit.restore.pooled import pool_warnings, pooled
 from probekit.run import IMPORTED, Run, how_far
-from probekit.weights import LAST, Weights
+from probekit.weights import LAST, RANDOM, Weights
 
-RANDOM = "random weights"  # their name in every table
 FORMAT = 1  # of kept embeddings; to be raised when an encoder's forward pass changes its numbers
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 from skimage.measure import perimeter
 
-from probekit.probe.floors import (
+from probekit.probe.baselines import (
     CHUNK,
     DILATIONS,
     FLOORS,

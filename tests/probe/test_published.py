@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from probekit.probe import protocol
-from probekit.probe.floors import FLOORS
+from probekit.probe.baselines import FLOORS
 from probekit.probe.linear import fit
 from probekit.probe.protocol import Part, probe, probe_accuracy
 

@@ -1,6 +1,6 @@
-"""Floors: features that need no learning, functions of images: uint8 `[N, H, W]` or `[N, H, W, 3]` -> `[N, D]`.
+"""Baselines: features that need no learning, functions of images: uint8 `[N, H, W]` or `[N, H, W, 3]` -> `[N, D]`.
 
-A new floor is one function and one line in `FLOORS`.
+A new baseline is one function and one line in `BASELINES`.
 """
 
 from collections.abc import Callable, Iterator
@@ -60,19 +60,19 @@ def patch_bag(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class Floor:
-    """A floor's features, and its protocol where it does not follow the encoder's."""
+class Baseline:
+    """A baseline's features, and its protocol where it does not follow the encoder's."""
 
     features: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
     protocol: str | None = None
 
 
-FLOORS: dict[str, Floor] = {
-    "chance": Floor(nothing),
-    "ink statistics": Floor(ink_statistics),
-    "raw pixels": Floor(raw_pixels),
+BASELINES: dict[str, Baseline] = {
+    "chance": Baseline(nothing),
+    "ink statistics": Baseline(ink_statistics),
+    "raw pixels": Baseline(raw_pixels),
     # Frequencies need a scale and a C of their own: unscaled at C = 1 the bag would look weaker than it is.
-    "patch bag": Floor(patch_bag, protocol="val"),
+    "patch bag": Baseline(patch_bag, protocol="tuned"),
 }
 
 

@@ -1,19 +1,22 @@
-"""What is probed: the run's encoder first, then the floors, each as arrays of features for every split."""
+"""What is probed: the run's encoder first, then the baselines, each as arrays of features for every split."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from probekit.data.split import read_chunks
 from probekit.h5 import DatasetInfo, read_split
+from probekit.measurement import BASELINE, ENCODER, Measurement, measurement
 from probekit.probe.fingerprint import Factor
-from probekit.probe.floors import FLOORS
+from probekit.probe.baselines import BASELINES
 from probekit.probe.protocol import Part
-from probekit.restore.opened import RANDOM, Opened
+from probekit.restore.opened import Opened
+from probekit.weights import RANDOM
 
 NOTHING_RANDOM = f"{RANDOM} are left out: no weights of this encoder can be drawn anew, so they would be its own again"
 
@@ -39,7 +42,7 @@ class Source:
 
     Attributes:
         name: Of the row.
-        kind: "encoder" or "floor".
+        kind: "encoder" or "baseline".
         features: Split -> `[N, D]`, computed at most once.
         protocol: In place of the one that was asked for, or None.
         opened: The network that makes the features; None for what is none.
@@ -54,6 +57,51 @@ class Source:
     def part(self, labels: Labels, split: str) -> Part:
         """A labelled split with these features."""
         return replace(labels.parts[split], x=self.features(split))
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What every row is made under.
+
+    Attributes:
+        labels: The dataset file's.
+        protocol: One of `PROTOCOLS`, for what is fitted.
+        seed: Decides all that is random: the validation part, subsets, folds, bootstraps.
+        device: Where neighbours are looked for, "cpu" or "cuda[:i]".
+        console: For progress.
+        asked: Every measurement that was asked for, by name: some are made of others.
+        among: bool `[N]` of train: the images whose labels are known; None is all.
+    """
+
+    labels: Labels
+    protocol: str
+    seed: int
+    device: str
+    console: Console
+    asked: Mapping[str, Measurement] = field(default_factory=dict)
+    among: NDArray[np.bool_] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.labels.info.classes
+
+    def parts(self, source: "Source") -> tuple[Part, Part, Part | None]:
+        """Train, test, and val where it has labels and all of train's are known."""
+        train, test = (source.part(self.labels, split) for split in ("train", "test"))
+        if self.among is not None:
+            groups = None if train.groups is None else train.groups[self.among]
+            factors = {name: values[self.among] for name, values in train.factors.items()}
+            return Part(train.x[self.among], train.y[self.among], factors, groups), test, None
+        return train, test, source.part(self.labels, "val") if "val" in self.labels.parts else None
+
+    def fitting(self, source: "Source") -> dict[str, Any]:
+        """Arguments of all that fits a linear probe."""
+        return {"classes": self.classes, "protocol": source.protocol or self.protocol, "seed": self.seed}
+
+    def measurement(self, name: str) -> Measurement:
+        """A measurement with what was typed for it."""
+        return self.asked.get(name) or measurement(name)
 
 
 def read_labels(info: DatasetInfo) -> Labels:
@@ -75,27 +123,27 @@ def _can_share(factor: Mapping[str, Any]) -> bool:
 
 
 def sources(
-    opened: Opened, info: DatasetInfo, *, floors: bool, seed: int, say: Callable[[str], None]
+    opened: Opened, info: DatasetInfo, *, baselines: bool, seed: int, say: Callable[[str], None]
 ) -> Iterator[Source]:
-    """The encoder, and with `floors` random weights and every floor, one at a time: none is kept in memory.
+    """The encoder, and with `baselines` random weights and every other, one at a time: none is kept in memory.
 
     Args:
         opened: The encoder.
         info: The dataset.
-        floors: Whether there is more than the encoder.
+        baselines: Whether there is more than the encoder.
         seed: Of the random weights; the next, if the encoder's own are those.
         say: Is given a line if the random weights are of another seed, or left out.
     """
-    yield Source(opened.row, "encoder", partial(opened.embed, info), opened=opened)
-    if not floors:
+    yield Source(opened.row, ENCODER, partial(opened.embed, info), opened=opened)
+    if not baselines:
         return
     random = opened.beside(seed, opened.size(info))
     for line in said_of_random(random, seed):
         say(line)
     if random is not None:
-        yield Source(RANDOM, "floor", partial(random.embed, info), opened=random)
-    for title, floor in FLOORS.items():
-        yield Source(title, "floor", lru_cache(_of_images(info, floor.features)), floor.protocol)
+        yield Source(RANDOM, BASELINE, partial(random.embed, info), opened=random)
+    for title, known in BASELINES.items():
+        yield Source(title, BASELINE, lru_cache(_of_images(info, known.features)), known.protocol)
 
 
 def said_of_random(random: Opened | None, seed: int) -> list[str]:

@@ -1,0 +1,236 @@
+"""The contract of a measurement: what may be asked, what it makes of an encoder, and how its results are read.
+
+A measurement is one file with one class, and one line in `registry.MEASUREMENTS`. The command line is made of its
+fields; the terminal, the report, `compare` and the sweep read its results through it and know none by name. Its module
+imports neither torch nor the arithmetic: only its `row` does.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Annotated, Any, ClassVar, NotRequired, TypedDict
+
+from msgspec import Meta
+
+from probekit.checked import checked
+from probekit.output.document import Cell, Chart, Table
+from probekit.registry import MEASUREMENTS, get
+
+Row = Mapping[str, Any]
+Result = Mapping[str, Any]
+
+ENCODER, BASELINE = "encoder", "baseline"  # kinds of rows
+CHANCE = "chance"
+
+MOST = 1e15  # of any number in a result: whole ones stay exact as floats, and charts have room
+Number = Annotated[float, Meta(gt=-MOST, lt=MOST)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=0, lt=int(MOST))]
+Interval = tuple[Number, Number] | None
+
+
+class Named(TypedDict):
+    """What every row has."""
+
+    name: str
+    kind: str
+
+
+class Estimate(TypedDict):
+    """A number and its 95 % interval."""
+
+    value: Number | None
+    ci: Interval
+
+
+class About(TypedDict):
+    """What every result has beside its rows."""
+
+    schema: str
+    run: str
+    data: str
+    data_hash: str
+    protocol: str
+    how: str
+    command: str
+    options: dict[str, Any]
+    checkpoint: str
+    epoch: Count
+    seed: Count
+    notes: list[str]
+    rows: list[Any]
+    checkpoint_hash: NotRequired[str]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number that a row is judged by.
+
+    Attributes:
+        value: None where it is not defined.
+        ci: Its 95 % interval, or None.
+        low: The least that it can be; the most is 1.
+    """
+
+    value: float | None
+    ci: Sequence[float] | None
+    low: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As results keep it."""
+        return {"value": self.value, "ci": self.ci}
+
+
+def option(default: Any, flag: str, help: str, **more: Any) -> Any:
+    """A field of a measurement that the command line fills.
+
+    Args:
+        default: Its value if nothing was typed.
+        flag: "--draws".
+        help: A sentence.
+        more: `asks`: typing it asks for the measurement; `read`: text -> value, and `write`, its inverse; `metavar`;
+            `least`; `choices`.
+    """
+    return field(default=default, metadata={"flag": flag, "help": help, **more})
+
+
+@dataclass(frozen=True)
+class Measurement(ABC):
+    """What is asked of encoders. Its fields are what can be typed; reading a result needs none of them.
+
+    Attributes:
+        name: In `registry.MEASUREMENTS`, in results and, after two dashes, on the command line.
+        title: Above its tables.
+        help: The sentence of its flag; "" where it has none or where one of its fields asks for it.
+        shape: One row, as results hold it; for `checked`.
+        command: The command that measures it.
+        followed: Scores that are followed along checkpoints; () is the first.
+        drawn: Whether its charts are also drawn to figures/.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    help: ClassVar[str] = ""
+    shape: ClassVar[Any]
+    command: ClassVar[str] = "probe"
+    followed: ClassVar[tuple[str, ...]] = ()
+    drawn: ClassVar[bool] = True
+
+    @abstractmethod
+    def tables(self, result: Result) -> list[Table]:
+        """Every table; their keys tell them apart, their `how` adds to the result's own."""
+
+    @abstractmethod
+    def scores(self, row: Row) -> dict[str, Score]:
+        """Named numbers of a row, the most telling first."""
+
+    def charts(self, result: Result) -> list[Chart]:
+        """Every chart."""
+        return []
+
+    def sentences(self, result: Result) -> list[str]:
+        """What a reader should know first."""
+        return []
+
+    def answers(self, row: Row) -> tuple[Sequence[int], Sequence[int]] | None:
+        """The true and the given class of each image that counts; None where images are not right or wrong."""
+        return None
+
+    @classmethod
+    def schema(cls) -> str:
+        """What its results call themselves."""
+        return f"probekit-{cls.name}/1"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its fields, as results keep them."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @property
+    def words(self) -> list[str]:
+        """What is typed to ask for it."""
+        asking = [part for part in fields(self) if part.metadata.get("asks")]
+        typed = [f"--{self.name}"] if self.help and not asking else []
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if part in asking or value != part.default:
+                write: Callable[[Any], str] = part.metadata.get("write", str)
+                typed += [part.metadata["flag"], write(value)]
+        return typed
+
+    def followed_scores(self, row: Row) -> dict[str, Score]:
+        """The scores that are followed along checkpoints."""
+        found = self.scores(row)
+        return {name: found[name] for name in self.followed or list(found)[:1] if name in found}
+
+
+def measurement(name: str) -> Measurement:
+    """The measurement of a name, with nothing typed.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found: Measurement = get(MEASUREMENTS, "measurement", name)()
+    return found
+
+
+def measurements(command: str | None = None) -> Iterator[Measurement]:
+    """All of them, or those of one command, in the order of `registry.MEASUREMENTS`."""
+    found = map(measurement, MEASUREMENTS)
+    return (each for each in found if command in (None, each.command))
+
+
+def read_result(content: Mapping[str, Any]) -> Measurement:
+    """Checks the content of a results file, and finds who reads it.
+
+    Raises:
+        ValueError: Where it is another than a measurement writes: what was expected, what was found.
+    """
+    names = {each.schema(): each for each in measurements()}
+    schema = content.get("schema")
+    if not isinstance(schema, str) or schema not in names:
+        raise ValueError(f"expected the schema of a measurement, found {schema!r:.60}")
+    reader = names[schema]
+    checked(content, About, "the file")
+    for number, row in enumerate(content["rows"]):
+        checked(row, reader.shape, f"row {number + 1}")
+        answers_agree(row)
+    called = [row["name"] for row in content["rows"]]
+    if not called or (reader.command == "probe" and len(set(called)) < len(called)):
+        raise ValueError("expected rows with names of their own")
+    return reader
+
+
+def answers_agree(row: Row) -> None:
+    """Refuses labels and predictions that do not belong together.
+
+    Raises:
+        ValueError: If there are as many of one as of the other no more, or a class is none of the row's.
+    """
+    labels, predicted = row.get("labels"), row.get("predicted")
+    if not isinstance(labels, list) or not isinstance(predicted, list):
+        return
+    if len(labels) != len(predicted):
+        raise ValueError(f"expected as many labels as predictions in the row {row['name']!r}")
+    if "classes" in row and not all(0 <= value < len(row["classes"]) for value in (*labels, *predicted)):
+        raise ValueError(f"expected classes below {len(row['classes'])} in the row {row['name']!r}")
+
+
+def encoders_first(rows: Sequence[Row]) -> list[Row]:
+    """Rows of encoders, then the others, each in the order given."""
+    return sorted(rows, key=lambda row: row["kind"] != ENCODER)
+
+
+def encoder_row(result: Result) -> Row:
+    """The row that the result is about."""
+    return encoders_first(result["rows"])[0]
+
+
+def rows_table(
+    key: str, title: str, columns: Sequence[str], rows: Sequence[Row], cells: Callable[[Row], list[Cell]], **more: Any
+) -> Table:
+    """A table with a line for each row, encoders first and in bold, their names before the `cells`."""
+    ordered = encoders_first(rows)
+    lines = [[Cell(row["name"], row["name"]), *cells(row)] for row in ordered]
+    strong = frozenset(number for number, row in enumerate(ordered) if row["kind"] == ENCODER)
+    return Table(key, title, more.pop("how", ""), ("features", *columns), lines, strong=strong, **more)

@@ -1,0 +1,69 @@
+"""What every measurement of `probekit probe` has beside the contract: a row for each source of features."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from probekit.measurement import CHANCE, Measurement, Row
+from probekit.output.document import Cell, percents
+from probekit.probe import PROTOCOLS
+from probekit.weights import RANDOM
+
+if TYPE_CHECKING:
+    from probekit.probe.sources import Conditions, Source
+
+MOST_GRADES = 10  # that are named where kappa takes their order
+
+
+@dataclass(frozen=True)
+class Probe(Measurement):
+    """A measurement of features.
+
+    Attributes:
+        about: How its numbers are obtained; `{protocol}` and its own fields are filled in.
+        baselines: Sources that stand beside the encoder: those that make sense and can be afforded.
+        needs: Splits that must have labels.
+        fits: Whether a linear probe is fitted, so that `--protocol` matters.
+        several: Whether an image may have several labels.
+    """
+
+    about: ClassVar[str]
+    baselines: ClassVar[tuple[str, ...]] = (RANDOM, CHANCE, "raw pixels", "patch bag")
+    needs: ClassVar[tuple[str, ...]] = ("train", "test")
+    fits: ClassVar[bool] = True
+    several: ClassVar[bool] = False
+
+    @abstractmethod
+    def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
+        """The row of a source, valid JSON; see `shape`."""
+
+    def check(self, conditions: "Conditions") -> None:
+        """Refuses what the data cannot give, before anything is computed.
+
+        Raises:
+            ValueError: Saying what is lacking.
+        """
+
+    def how(self, conditions: "Conditions") -> str:
+        """How the numbers are obtained, in words."""
+        return self.about.format(protocol=PROTOCOLS[conditions.protocol], **self.options)
+
+    def protocol(self, conditions: "Conditions") -> str:
+        """The protocol as its results say it."""
+        return conditions.protocol if self.fits else self.name
+
+
+def share(row: Row, name: str, ends: str | None = None) -> Cell:
+    """The share under a name of a row, in %, with the interval under another."""
+    return percents(row.get(name), row.get(ends or f"{name}_ci"))
+
+
+def grades(classes: tuple[str, ...]) -> str:
+    """The order that kappa takes classes in."""
+    return " < ".join(classes) if len(classes) <= MOST_GRADES else f"the {len(classes)} classes in the file's order"
+
+
+def by_row(rows: list[Row], value: Callable[[Row], Mapping[str, Any]]) -> list[str]:
+    """Every key that some row has, in the order of appearance."""
+    return list(dict.fromkeys(key for row in rows for key in value(row)))

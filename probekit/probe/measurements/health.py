@@ -1,0 +1,167 @@
+"""Label-free health: how many directions an embedding uses, and whether dimensions have died. No score: an alarm."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import sqrt
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from probekit.measurement import Count, Named, Number, Result, Row, Score, encoder_row, encoders_first, rows_table
+from probekit.output.document import Cell, Chart, Table, count, number
+from probekit.probe.measurements.base import Probe
+from probekit.weights import RANDOM
+
+if TYPE_CHECKING:
+    from probekit.probe.sources import Conditions, Source
+
+
+class Singular(TypedDict):
+    """Singular values, the largest first."""
+
+    uncentred: list[Number]
+    centred: list[Number]
+
+
+class Ranks(TypedDict):
+    """RankMe; None where all embeddings are alike."""
+
+    uncentred: Number | None
+    centred: Number | None
+
+
+class HealthRow(Named):
+    """See `probe.spectrum.health`."""
+
+    n: Count
+    dim: Count
+    singular_values: Singular
+    rankme: Ranks
+    participation_ratio: Number | None
+    deviation: list[Number]
+    dead: Count
+
+
+@dataclass(frozen=True)
+class Health(Probe):
+    """Whether an embedding has collapsed."""
+
+    name = "health"
+    title = "Label-free health"
+    help = "Look for signs of a collapse, which need no labels; with the labels of train and test this is done unasked."
+    about = (
+        "Embeddings of the test images, no labels. RankMe: exp of the entropy of the singular values (Garrido et al. "
+        "2023), of the embeddings as they are (as in the paper) and centred, where a common offset no longer counts. An "
+        "alarm for collapse, no score: noise has the highest rank. No intervals."
+    )
+    shape = HealthRow
+    baselines = (RANDOM,)
+    needs = ()
+    fits = False
+    several = True
+
+    def check(self, conditions: "Conditions") -> None:
+        """Refuses a file with fewer than two test images.
+
+        Raises:
+            ValueError: Saying so.
+        """
+        info = conditions.labels.info
+        test = info.splits.get("test")
+        if test is None or test.n < 2:
+            found = "no test split" if test is None else "one test image"
+            raise ValueError(f"expected two test images or more for --health, found {found} in {info.path}")
+
+    def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
+        """See `probe.spectrum.health`."""
+        from probekit.probe.spectrum import health
+
+        return {"name": source.name, "kind": source.kind, **health(source.features("test"))}
+
+    def tables(self, result: Result) -> list[Table]:
+        """Ranks, deviations and dead dimensions."""
+        first = encoder_row(result)
+        how = (
+            "Participation ratio: of the variances. Mean deviation: of a dimension after rows are scaled to length 1; "
+            f"about 1/sqrt(D) = {_even(first):.3f} when healthy; dead: below a hundredth of it."
+        )
+        columns = (
+            "RankMe, uncentred",
+            "RankMe, centred",
+            "participation ratio",
+            "mean deviation",
+            "dead dimensions",
+            "dimensions",
+        )
+        return [rows_table("ranks", "Effective rank", columns, result["rows"], _ranks, how=how)]
+
+    def charts(self, result: Result) -> list[Chart]:
+        """The spectrum, and the deviation of each dimension."""
+        rows = encoders_first(result["rows"])
+        even = _even(rows[0])
+        return [
+            Chart(
+                "spectrum",
+                "Spectrum of the embedding",
+                "Singular values, divided by the largest; those below a millionth of it are not drawn.",
+                partial(_spectrum, rows),
+            ),
+            Chart(
+                "deviation",
+                "Deviation of each dimension",
+                "Standard deviation of each dimension after rows are scaled to length 1 (SimSiam, Chen and He 2021), "
+                f"the largest first; dashed: 1/sqrt(D) = {even:.3f}.",
+                partial(_deviations, rows, even),
+            ),
+        ]
+
+    def sentences(self, result: Result) -> list[str]:
+        """The effective rank beside that of random weights, and of how many it could be."""
+        found = encoder_row(result)
+        untrained = next((row for row in result["rows"] if row["name"] == RANDOM), None)
+        beside = "" if untrained is None else f" (random weights: {_rank(untrained)})"
+        dead = f", {found['dead']} of them dead" if found["dead"] else ""
+        most = found["n"] - 1  # centred, so many images span no more directions
+        few = f"at most {most} with {found['n']} test images, " if most < found["dim"] else ""
+        return [f"Effective rank {_rank(found)}{beside} of {few}{found['dim']} dimensions{dead} (RankMe, centred)."]
+
+    def scores(self, row: Row) -> dict[str, Score]:
+        """None: a higher rank is not better."""
+        return {}
+
+
+def _even(row: Row) -> float:
+    return 1 / sqrt(max(1, row["dim"]))
+
+
+def _rank(row: Row) -> str:
+    rank = row["rankme"]["centred"]
+    return "0, all embeddings alike" if rank is None else f"{rank:.1f}"
+
+
+def _ranks(row: Row) -> list[Cell]:
+    spread = row["deviation"]
+    ranks = (row["rankme"]["uncentred"], row["rankme"]["centred"], row["participation_ratio"])
+    mean = number(sum(spread) / len(spread) if spread else None)
+    return [*(number(rank, 1) for rank in ranks), mean, count(row["dead"]), count(row["dim"])]
+
+
+def _spectrum(rows: Sequence[Row]) -> Any:
+    from probekit.output.charts import draw_lines
+
+    spectra = []
+    for row in rows:
+        for kind in ("centred", "uncentred"):
+            sigma = row["singular_values"][kind]
+            top = max(sigma, default=0.0)
+            kept = [value / top for value in sigma if top > 0 and value > 1e-6 * top]
+            spectra.append((f"{row['name']}, {kind}", range(1, len(kept) + 1), kept))
+    return draw_lines(spectra, x="number of the singular value", y="singular value / largest", log=True)
+
+
+def _deviations(rows: Sequence[Row], even: float) -> Any:
+    from probekit.output.charts import draw_lines
+
+    spreads = [
+        (row["name"], range(1, len(row["deviation"]) + 1), sorted(row["deviation"], reverse=True)) for row in rows
+    ]
+    return draw_lines(spreads, x="dimension, sorted", y="standard deviation", floor=even)

@@ -1,0 +1,216 @@
+"""The linear probe: logistic regression on frozen features (ConRec paper, section 2.5)."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+
+from probekit.measurement import (
+    CHANCE,
+    Count,
+    Interval,
+    Named,
+    Number,
+    Result,
+    Row,
+    Score,
+    Share,
+    encoder_row,
+    encoders_first,
+    rows_table,
+)
+from probekit.output.document import Cell, Chart, Table, count, percent_interval, scored, text
+from probekit.probe.measurements.base import Probe, by_row, share
+from probekit.weights import RANDOM
+
+if TYPE_CHECKING:
+    from probekit.probe.sources import Conditions, Source
+
+MOST_CELLS = 60  # classes up to which the counts also stand in a table
+
+
+class Answers(Named):
+    """The scores of predicted classes; see `probe.scores.evaluate`."""
+
+    accuracy: Share
+    ci: Interval
+    n: Count
+    balanced_accuracy: Share
+    balanced_accuracy_ci: Interval
+    macro_f1: Share
+    macro_f1_ci: Interval
+    log_loss: Number | None
+    log_loss_ci: Interval
+    top5: NotRequired[Share]
+    top5_ci: NotRequired[Interval]
+    note: str
+    labels: NotRequired[list[int]]
+    predicted: NotRequired[list[int]]
+
+
+class Factor(TypedDict):
+    """The probe of a class factor."""
+
+    accuracy: Share | None
+    ci: Interval
+
+
+class LinearRow(Answers):
+    """See `probe.protocol.probe`."""
+
+    C: Number | None
+    classes: list[str]
+    confusion: list[list[Count]]
+    n_train: Count
+    dim: Count
+    factors: dict[str, Factor]
+
+
+def answer_table(result: Result, title: str, columns: tuple[str, ...], cells: Any) -> Table:
+    """The scores of predicted classes, with further columns, and one for each class factor."""
+    from probekit.probe.scores import against_baselines
+
+    rows = encoders_first(result["rows"])
+    top5 = any("top5" in row for row in rows)
+    factors = by_row(rows, lambda row: row.get("factors", {}))
+    told = against_baselines(rows)
+    named = ["accuracy %", "encoder is", *(["top-5 %"] * top5), "balanced %", "macro F1 %", "log-loss"]
+
+    def line(row: Row) -> list[Cell]:
+        found = [share(row, "accuracy", "ci"), text(told.get(row["name"], "-"))]
+        found += [share(row, "top5")] * top5
+        found += [share(row, "balanced_accuracy"), share(row, "macro_f1"), scored(row["log_loss"], row["log_loss_ci"])]
+        kept = row.get("factors", {})
+        return [*found, *(share(kept.get(name, {}), "accuracy", "ci") for name in factors), *cells(row)]
+
+    notes = " ".join(f"{row['name']}: {row['note']}." for row in rows if row["note"])
+    how = (
+        "Intervals do not cover the seed of the pretraining. The encoder is above or below a baseline where McNemar's "
+        "exact test on the same images (against chance, the exact binomial test) says so (5 %, Holm over the "
+        f"baselines). {notes}".rstrip()
+    )
+    titles = [*named, *(f"{name} %" for name in factors), *columns]
+    return rows_table("scores", title, titles, rows, line, how=how, details=frozenset(("encoder is", *columns)))
+
+
+def answer_charts(result: Result) -> list[Chart]:
+    """Bars of accuracies, and where the encoder errs."""
+    rows = encoders_first(result["rows"])
+    chance = next((row["accuracy"] for row in rows if row["name"] == CHANCE), None)
+    encoder = rows[0]
+    return [
+        Chart(
+            "bars",
+            "Test accuracy",
+            "The accuracies of the table; whiskers: its intervals. Grey: baselines; dashed: chance.",
+            partial(_bars, rows, chance),
+        ),
+        Chart(
+            "confusion",
+            f"Confusion matrix of {encoder['name']}",
+            "Rows: true class, columns: what the probe predicts, both in the file's order. Counts of test images; "
+            "the tint is the share of the true class. No intervals: the table of scores has them.",
+            partial(_confusion, encoder),
+        ),
+    ]
+
+
+def counts_table(result: Result) -> list[Table]:
+    """The confusion matrix in numbers, where it is of a size to be read."""
+    row = encoder_row(result)
+    if len(row["classes"]) > MOST_CELLS:
+        return []
+    titles = [name if name == str(i) else f"{i} {name}" for i, name in enumerate(row["classes"])]
+    lines = [[text(title), *map(count, counts)] for title, counts in zip(titles, row["confusion"], strict=True)]
+    how = "Rows: true class, columns: what the probe predicts. Counts of test images."
+    return [Table("counts", f"Counts of {row['name']}", how, ("true class", *titles), lines, folded=True)]
+
+
+def answer_sentences(result: Result) -> list[str]:
+    """The encoder's accuracy, and what a paired test says of it and each baseline."""
+    from probekit.probe.scores import against_baselines
+    from probekit.statistics import VERDICTS
+
+    encoder, *others = encoders_first(result["rows"])
+    ends = percent_interval(encoder["ci"]).text if encoder["ci"] else ""
+    line = " ".join(filter(None, (f"{100 * encoder['accuracy']:.1f} % of {encoder['n']} test images right", ends)))
+    line += f", linear probe, protocol {result['protocol']}, checkpoint {result['checkpoint']}"
+    told = against_baselines([encoder, *others])
+    if not others:
+        return [f"{line}; no baselines were probed with it."]
+    highest = max(others, key=lambda row: float(row["accuracy"]))
+    said = f", which the encoder is {told[highest['name']]}" if highest["name"] in told else ""
+    line += f"; the highest baseline, {highest['name']}, {100 * highest['accuracy']:.1f} %{said}."
+    named = {verdict: [name for name, found in told.items() if found == verdict] for verdict in VERDICTS}
+    parts = [f"{verdict} {', '.join(names)}" for verdict, names in named.items() if names]
+    if not parts:
+        return [line]
+    return [line, f"On the same test images the encoder is {'; '.join(parts)} (docs/protocols.md, Baselines)."]
+
+
+def answers_of(row: Row) -> tuple[list[int], list[int]] | None:
+    """The labels and predictions that a row keeps."""
+    return (row["labels"], row["predicted"]) if "predicted" in row and "labels" in row else None
+
+
+def _bars(rows: list[Row], chance: float | None) -> Any:
+    from probekit.output.charts import draw_bars
+
+    return draw_bars(rows, chance=chance)
+
+
+def _confusion(row: Row) -> Any:
+    from probekit.output.charts import draw_confusion
+
+    return draw_confusion(row["confusion"], row["classes"])
+
+
+@dataclass(frozen=True)
+class Linear(Probe):
+    """What a linear map reads from features."""
+
+    name = "linear"
+    title = "Linear probe"
+    about = (
+        "Logistic regression on frozen features, protocol {protocol}; fitted on train, scored once on test; intervals: "
+        "accuracies 95 % Wilson over test images (of balanced accuracy and macro F1 percentile bootstrap, of log-loss "
+        "Student t)."
+    )
+    shape = LinearRow
+    baselines = (RANDOM, CHANCE, "ink statistics", "raw pixels", "patch bag")
+
+    def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
+        """See `probe.protocol.probe`."""
+        from probekit.probe.protocol import probe
+
+        train, test, val = conditions.parts(source)
+        return probe(source.name, source.kind, train, test, val=val, **conditions.fitting(source))
+
+    def tables(self, result: Result) -> list[Table]:
+        """Scores with baselines, and the confusion matrix."""
+
+        def cells(row: Row) -> list[Cell]:
+            strength = Cell("-", None) if row["C"] is None else Cell(f"{row['C']:g}", row["C"])
+            return [strength, count(row["dim"]), count(row["n_train"])]
+
+        columns = ("C", "dimensions", "fitted on")
+        return [answer_table(result, "Linear probe and baselines", columns, cells), *counts_table(result)]
+
+    def charts(self, result: Result) -> list[Chart]:
+        """Bars and the confusion matrix."""
+        return answer_charts(result)
+
+    def sentences(self, result: Result) -> list[str]:
+        """The accuracy beside the highest baseline."""
+        return answer_sentences(result)
+
+    def scores(self, row: Row) -> dict[str, Score]:
+        """Accuracy, top-5 accuracy, and that of each class factor."""
+        found = {"linear": Score(row["accuracy"], row["ci"])}
+        if "top5" in row:
+            found["linear, top-5"] = Score(row["top5"], row["top5_ci"])
+        factors = row["factors"].items()
+        return found | {f"linear: {name}": Score(kept["accuracy"], kept["ci"]) for name, kept in factors}
+
+    def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
+        """Of the label's probe."""
+        return answers_of(row)

@@ -1,0 +1,123 @@
+"""Several labels an image: average precision of each class, and its mean (XCorr paper, section 3.3)."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+
+from probekit.measurement import (
+    CHANCE,
+    Count,
+    Estimate,
+    Interval,
+    Named,
+    Number,
+    Result,
+    Row,
+    Score,
+    encoder_row,
+    rows_table,
+)
+from probekit.output.document import Cell, Table, count, percents, text
+from probekit.probe import AP_FORMS
+from probekit.probe.measurements.base import Probe
+from probekit.weights import RANDOM
+
+if TYPE_CHECKING:
+    from probekit.probe.protocol import Part
+    from probekit.probe.sources import Conditions, Source
+
+MOST_CLASSES = 40  # beyond, the table of classes is folded
+FIRST = "voc2010"  # of the forms
+
+
+class OfClass(TypedDict):
+    """One class; see `probe.average_precision.multilabel`."""
+
+    name: str
+    ap: dict[str, Number | None]
+    ap_ci: NotRequired[dict[str, Interval]]
+    positives: Count
+    difficult: Count
+    note: str
+
+
+class MultilabelRow(Named):
+    """See `probe.average_precision.multilabel`."""
+
+    n: Count
+    undefined: Count
+    map: dict[str, Estimate]
+    per_class: list[OfClass]
+
+
+def precision_tables(result: Result, title: str) -> list[Table]:
+    """Mean average precision in its three forms, and that of each class."""
+    first = encoder_row(result)
+    forms = [form for form in AP_FORMS if form in first["map"]]
+    meanings = "; ".join(f"{form}: {AP_FORMS[form]}" for form in forms)
+
+    def cells(row: Row) -> list[Cell]:
+        found = (row["map"].get(form, {"value": None, "ci": None}) for form in forms)
+        return [*(percents(kept["value"], kept["ci"]) for kept in found), count(row["undefined"]), count(row["n"])]
+
+    columns = (*(f"mAP {form} %" for form in forms), "classes left out", "images")
+    classes = [
+        [
+            text(found["name"]),
+            *(percents(found["ap"].get(form), found.get("ap_ci", {}).get(form)) for form in forms),
+            count(found["positives"]),
+            count(found["difficult"]),
+            text(found["note"]),
+        ]
+        for found in first["per_class"]
+    ]
+    named = ("class", *(f"AP {form} %" for form in forms), "images with it", "difficult", "left out because")
+    return [
+        rows_table("scores", title, columns, result["rows"], cells, how=f"{meanings}."),
+        Table("classes", f"Each class, {first['name']}", "", named, classes, folded=len(classes) > MOST_CLASSES),
+    ]
+
+
+def precision_scores(row: Row) -> dict[str, Score]:
+    """The mean in each form, that of VOC from 2010 on first."""
+    forms = sorted(row["map"], key=lambda form: form != FIRST)
+    return {f"mAP, {form}": Score(row["map"][form]["value"], row["map"][form]["ci"]) for form in forms}
+
+
+@dataclass(frozen=True)
+class Multilabel(Probe):
+    """What a linear map reads, class by class."""
+
+    name = "multilabel"
+    title = "Mean average precision"
+    help = "Also average precision of each class; with several labels an image this is done unasked."
+    about = (
+        "One logistic probe a class, protocol {protocol}, fitted on train, difficult labels left out; mean average "
+        "precision on test; intervals: 95 % percentile bootstrap over test images."
+    )
+    shape = MultilabelRow
+    baselines = (RANDOM, CHANCE)  # photographs have no ink, and raw pixels would be fitted once a class
+    several = True
+
+    def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
+        """See `probe.average_precision.multilabel`."""
+        from probekit.probe.average_precision import multilabel
+
+        train, test, val = (part and _of_each_class(part, len(conditions.classes)) for part in conditions.parts(source))
+        assert train is not None
+        assert test is not None
+        return multilabel(source.name, source.kind, train, test, val=val, **conditions.fitting(source))
+
+    def tables(self, result: Result) -> list[Table]:
+        """The means and each class."""
+        return precision_tables(result, self.title)
+
+    def scores(self, row: Row) -> dict[str, Score]:
+        """The means."""
+        return precision_scores(row)
+
+
+def _of_each_class(part: "Part", k: int) -> "Part":
+    """Labels `[N, K]`, present or absent, where there is one an image."""
+    import numpy as np
+
+    return part if part.y.ndim == 2 else replace(part, y=np.eye(k, dtype=np.int64)[part.y])
