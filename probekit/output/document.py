@@ -66,12 +66,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure that is drawn when a format shows it. `key`, `title` and `how` as of a table."""
+    """A figure that is drawn when a format shows it. `key`, `title` and `how` as of a table.
+
+    `photographs`: it shows images, so that a page takes the file that was drawn when it was measured.
+    """
 
     key: str
     title: str
     how: str
     draw: "Callable[[], Figure]"
+    photographs: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,11 @@ from scipy.sparse import csr_array
 from scipy.special import stdtrit
 
 from probekit.probe.linear import Space, fit
+from probekit.probe.measurements.cross_validation import FOLDS, METRICS, REPEATS
 from probekit.probe.protocol import FIXED_C, Part, check_part, choose, validation_part
 from probekit.registry import nearest as closest
 from probekit.statistics import MIN_IMAGES, RESAMPLES, interval, percentiles
 
-FOLDS = 5  # ConRec paper, section 4.2
-REPEATS = 5  # authors' code, final script
-METRICS = {
-    "kappa": "quadratic-weighted kappa, in [-1, 1]; 0 is chance",
-    "accuracy": "accuracy",
-}
 DECODINGS = {
     "cumulative": "one probe a threshold, grade = thresholds with probability above 1/2 (ConRec's code)",
     "plain": "one multinomial probe, the likeliest class",
@@ -46,6 +41,7 @@ def cross_validate(
     folds: int = FOLDS,
     repeats: int = REPEATS,
     metric: str = "kappa",
+    among: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
     """Predicts each sample by a probe fitted on the other folds.
 
@@ -58,6 +54,7 @@ def cross_validate(
         seed: Of the folds and of the validation parts; repeat i takes (seed, i).
         folds: k, at least 2.
         repeats: How often all is divided anew.
+        among: bool `[N]`: samples whose labels are known, so that only these are fitted; all are scored. None is all.
         metric: One of `METRICS`. kappa has both decodings, accuracy the plain one.
 
     Returns:
@@ -79,9 +76,12 @@ def cross_validate(
     for repeat in range(repeats):
         for fold in range(folds):
             out = held[repeat] == fold
-            fitted = _Fold.of(part, out, protocol=protocol, seed=seed)
+            used = ~out if among is None else ~out & among
+            if not used.any():
+                raise ValueError("expected a known label outside each fold, found none; type a larger --fractions")
+            fitted = _Fold.of(part, used, out, protocol=protocol, seed=seed)
             for decoding, guesses in predicted.items():
-                guesses[repeat, out] = _DECODERS[decoding](fitted, part.y[~out], k)
+                guesses[repeat, out] = _DECODERS[decoding](fitted, part.y[used], k)
     scored = ("kappa", "accuracy") if metric == "kappa" else ("accuracy",)
     return {
         "name": name,
@@ -188,11 +188,11 @@ class _Fold:
     inner: tuple[NDArray[np.bool_], Floats, Floats] | None
 
     @classmethod
-    def of(cls, part: Part, out: NDArray[np.bool_], *, protocol: str, seed: int) -> "_Fold":
-        x = part.x[~out]
+    def of(cls, part: Part, used: NDArray[np.bool_], out: NDArray[np.bool_], *, protocol: str, seed: int) -> "_Fold":
+        x = part.x[used]
         inner = None
         if protocol == "tuned":
-            held = validation_part(part.y[~out], seed=seed, groups=None if part.groups is None else part.groups[~out])
+            held = validation_part(part.y[used], seed=seed, groups=None if part.groups is None else part.groups[used])
             space = Space.of(x[~held], standardise=True)
             inner = held, space.z, space.project(x[held])
         space = Space.of(x, standardise=protocol == "tuned")

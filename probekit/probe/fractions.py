@@ -1,91 +1,62 @@
-"""The linear probe on fractions of the training labels (ConRec paper, Figure 2; LCR paper, Table 2).
+"""Nested subsets of the training labels, and how a score grows with them.
 
-Stratified, nested subsets, several draws of them: the papers' code draws one, and ConRec's without stratification.
+Stratified, and several draws of them: the papers' code draws one, and ConRec's without stratification.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.probe.protocol import Part, probe
-from probekit.probe.scores import TOP
+from probekit.measurement import Score
+from probekit.probe.average_precision import rarest
+from probekit.probe.protocol import Part
 from probekit.statistics import ENDS, MIN_IMAGES, RESAMPLES, interval, mean_over_seeds
 
-FRACTIONS = (
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-    0.5,
-    1.0,
-)  # ConRec paper, Figure 2: 1 to 100 %; LCR paper, Table 2: 20, 50, 100 %
-DRAWS = 5  # ours; ConRec's code repeats APTOS 5 times, the other sets once
-SHARES = (0.9, 0.95)  # of the accuracy with all labels: sample complexity
+SHARES = (0.9, 0.95)  # of the score with all labels: sample complexity
 
 
 def fractions(
-    name: str,
-    kind: str,
     train: Part,
-    test: Part,
+    measured: Callable[[NDArray[np.bool_] | None], Mapping[str, Score]],
     *,
-    classes: Sequence[str],
-    protocol: str,
+    shares: Sequence[float],
+    draws: int,
     seed: int,
-    shares: Sequence[float] = FRACTIONS,
-    draws: int = DRAWS,
 ) -> dict[str, Any]:
-    """Fits and scores a linear probe on nested subsets of train.
-
-    Under protocol `val` each subset chooses its C on a validation part of its own: nothing else is known at that label
-    count, so a validation split of the file is not used.
+    """Measures on nested subsets of the labels of train.
 
     Args:
-        name: As `protocol.probe`, and the same for all up to `seed`.
-        kind: See `name`.
-        train: See `name`.
-        test: See `name`.
-        classes: See `name`.
-        protocol: See `name`.
-        seed: Of the subsets; draw i takes (seed, i).
-        shares: Fractions in (0, 1]; 1 is always among them.
+        train: Labels and groups; features are not looked at.
+        measured: From a mask `[N]` of the images whose labels are known, None for all, to named scores.
+        shares: Fractions in (0, 1], ascending, 1 the last.
         draws: Subsets of each size.
+        seed: Decides the subsets; draw i takes (seed, i).
 
     Returns:
-        One row, valid JSON: name, kind, protocol, points, complexity {share: n} as `complexity`, complexity_ci, n_test,
-        dim; for an encoder also labels `[n_test]`, predicted {fraction: one list a draw}. A point, in ascending order:
-        fraction, n (mean size), accuracy (mean), ci, accuracies (of each draw), C (of each draw), and with more than 5
-        classes top5 (mean) and top5_ci. Intervals: 95 % Student t over draws; at 1, where all draws are the same, 95 %
-        Wilson over test images. complexity_ci {share: [low, high]}: 95 % percentile bootstrap over draws;
-        None with one draw or fewer than 10 test images.
-
-    Raises:
-        ValueError: As `protocol.probe`, or if a fraction is not in (0, 1].
+        points, in ascending order: {fraction, n (mean size), scores {name: {value (mean), ci, values (of each draw)}}};
+        complexity {share: n} of the first score as `complexity`, and complexity_ci {share: [low, high]}. Intervals: 95 %
+        Student t over draws; at 1, where all draws are the same, that of the measurement itself; complexity_ci: 95 %
+        percentile bootstrap over draws; None with one draw or fewer than 10 images.
     """
-    shares = check_fractions(shares)
-    chosen = [subsets(train.y, shares=shares, seed=seed, draw=i, groups=train.groups) for i in range(draws)]
-    plain = Part(test.x, test.y)
-    points, predicted = [], {}
+    y = train.y if train.y.ndim == 1 else rarest(train.y)
+    chosen = [subsets(y, shares=shares, seed=seed, draw=i, groups=train.groups) for i in range(draws)]
+    points = []
     for j, share in enumerate(shares):
-        rows = []
-        for masks in chosen if share < 1 else chosen[:1]:
-            part = Part(train.x[masks[j]], train.y[masks[j]], groups=_of(train.groups, masks[j]))
-            rows.append(probe(name, "encoder", part, plain, classes=classes, protocol=protocol, seed=seed))
-        points.append(_point(share, rows, len(classes)))
-        predicted[f"{share:g}"] = [row["predicted"] for row in rows]
+        masks = [drawn[j] for drawn in chosen] if share < 1 else [None]
+        sizes = [len(y) if mask is None else int(mask.sum()) for mask in masks]
+        found = [measured(mask) for mask in masks]
+        scores = {name: _over_draws([scores[name] for scores in found], whole=share == 1) for name in found[0]}
+        points.append({"fraction": share, "n": sum(sizes) / len(sizes), "scores": scores})
+    first = next(iter(points[-1]["scores"]))
+    curves = [point["scores"][first]["values"] for point in points]
+    sizes, known = [point["n"] for point in points], all(value is not None for curve in curves for value in curve)
+    several = draws if len(y) >= MIN_IMAGES else 1
     return {
-        "name": name,
-        "kind": kind,
-        "protocol": protocol,
         "points": points,
-        "complexity": complexity(points),
-        "complexity_ci": _complexity_intervals(points, draws=draws if len(test.y) >= MIN_IMAGES else 1, seed=seed),
-        "n_test": len(test.y),
-        "dim": train.x.shape[1],
-        **({"labels": test.y.tolist(), "predicted": predicted} if kind == "encoder" else {}),
+        "complexity": complexity(sizes, [float(np.mean(curve)) for curve in curves]) if known else {},
+        "complexity_ci": _complexity_intervals(sizes, curves, draws=several, seed=seed) if known else {},
     }
 
 
@@ -115,76 +86,48 @@ def subsets(
     return [(position < np.maximum(1, np.rint(share * members)))[unit] for share in shares]
 
 
-def complexity(points: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Sample complexity: the smallest n from which on the mean accuracy stays at a share of that with all labels.
+def complexity(sizes: Sequence[float], means: Sequence[float]) -> dict[str, float]:
+    """Sample complexity: the smallest n from which on the mean score stays at a share of that with all labels.
 
     Whitney et al. 2020 (arXiv 2009.07368): the least n whose expected loss is at most epsilon. Here the loss
-    is the error, epsilon is 1 - share * (accuracy with all labels), and n is one of the sizes that were tried: nothing
-    is interpolated.
+    is 1 - the score, epsilon is 1 - share * (the score with all labels), and n is one of the sizes that were tried:
+    nothing is interpolated.
 
     Args:
-        points: Of `fractions`, ascending, the last with all labels.
+        sizes: Numbers of labels, ascending, the last with all.
+        means: The mean score at each.
 
     Returns:
         n for each of `SHARES`, by their text.
     """
     found = {}
     for share in SHARES:
-        goal = share * points[-1]["accuracy"]
-        below = [i for i, point in enumerate(points) if point["accuracy"] < goal]
-        found[f"{share:g}"] = points[below[-1] + 1 if below else 0]["n"]
+        below = [i for i, mean in enumerate(means) if mean < share * means[-1]]
+        found[f"{share:g}"] = sizes[below[-1] + 1 if below else 0]
     return found
 
 
-def _complexity_intervals(points: Sequence[dict[str, Any]], *, draws: int, seed: int) -> dict[str, list[float] | None]:
+def _complexity_intervals(
+    sizes: Sequence[float], curves: Sequence[Sequence[float]], *, draws: int, seed: int
+) -> dict[str, list[float] | None]:
     """Percentile intervals of `complexity` over draws of the draws; each is a whole curve, for subsets are nested."""
     if draws < 2:
         return dict.fromkeys((f"{share:g}" for share in SHARES), None)
     rng = np.random.default_rng(seed)
-    each = np.array([point["accuracies"] * (draws // len(point["accuracies"])) for point in points])  # all labels: once
+    each = np.array([[*curve] * (draws // len(curve)) for curve in curves])  # with all labels there is one
     means = each[:, rng.integers(draws, size=(RESAMPLES, draws))].mean(axis=-1)
-    found = [
-        complexity([{"n": point["n"], "accuracy": mean} for point, mean in zip(points, curve, strict=True)])
-        for curve in means.T
-    ]
+    found = [complexity(sizes, curve) for curve in means.T]
     # Sizes that were tried: an end between two of them would be none.
     ends = {share: np.percentile([n[share] for n in found], ENDS, method="nearest") for share in found[0]}
     return {share: interval(*pair) for share, pair in ends.items()}
 
 
-def check_fractions(shares: Sequence[float]) -> tuple[float, ...]:
-    """The fractions in ascending order, each once, with 1 among them.
-
-    Raises:
-        ValueError: If one is not in (0, 1].
-    """
-    for share in shares:
-        if not 0 < share <= 1:
-            raise ValueError(
-                f"expected fractions above 0 and up to 100 %, found {100 * share:g}; type: --fractions 1,10"
-            )
-    return tuple(sorted({*shares, 1.0}))
-
-
-def _point(share: float, rows: Sequence[dict[str, Any]], classes: int) -> dict[str, Any]:
-    accuracies = [row["accuracy"] for row in rows]
-    found = mean_over_seeds(accuracies)
-    point = {
-        "fraction": share,
-        "n": sum(row["n_train"] for row in rows) / len(rows),
-        "accuracy": found["mean"],
-        "ci": rows[0]["ci"] if share == 1 or rows[0]["ci"] is None else found["ci"],
-        "accuracies": accuracies,
-        "C": [row["C"] for row in rows],
-    }
-    if classes > TOP:
-        five = mean_over_seeds([row["top5"] for row in rows])
-        point |= {
-            "top5": five["mean"],
-            "top5_ci": rows[0]["top5_ci"] if share == 1 or rows[0]["ci"] is None else five["ci"],
-        }
-    return point
-
-
-def _of(groups: NDArray[Any] | None, mask: NDArray[np.bool_]) -> NDArray[Any] | None:
-    return None if groups is None else groups[mask]
+def _over_draws(scores: Sequence[Score], *, whole: bool) -> dict[str, Any]:
+    """The mean of one score over draws with its interval; undefined in one draw it is undefined."""
+    values = [score.value for score in scores]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return {"value": None, "ci": None, "values": values}
+    found = mean_over_seeds(known, low=scores[0].low)
+    ends = scores[0].ci if whole or scores[0].ci is None else found["ci"]
+    return {"value": found["mean"], "ci": ends, "values": values}

@@ -6,7 +6,7 @@ Crops and mirrorings only, no colour; what is scored is the image as the dataset
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,73 +20,12 @@ from probekit.data.split import Images
 from probekit.data.streamed import feed
 from probekit.h5 import DIFFICULT
 from probekit.models.extract import BATCH_SIZE, eval_mode, extract
-from probekit.registry import nearest
+from probekit.probe.recipes import Recipe
 from probekit.views.batched import uniform
 from probekit.views.crops import random_boxes, resize_crops
 
 P_FLIP = 0.5  # all three papers: the usual mirroring
 INIT_SD = 0.01  # xcorr and lcr; ConRec's is Keras's default, which a convex problem forgets
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a head is trained.
-
-    Attributes:
-        name: By which it is asked for.
-        epochs: Passes over the training images.
-        batch_size: Images.
-        lr: Of the head, at the start.
-        encoder_lr: Of the encoder at the start; 0 leaves it frozen, in eval mode.
-        momentum: Of SGD.
-        nesterov: Whether its momentum is Nesterov's.
-        weight_decay: Of SGD.
-        schedule: "constant"; "cosine", epoch by epoch to 0; or "steps", a tenth after 60 % and after 80 % of epochs.
-        unit_length: Whether features are scaled to length 1 first.
-    """
-
-    name: str
-    epochs: int
-    batch_size: int
-    lr: float
-    encoder_lr: float = 0.0
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    schedule: str = "constant"
-    unit_length: bool = False
-
-    @property
-    def title(self) -> str:
-        """The name, with the epochs and the rate where they are not those of `RECIPES`: results of both have files."""
-        own = self == RECIPES[self.name]
-        return self.name if own else f"{self.name}-{self.epochs}-epochs-lr-{self.lr:g}"
-
-    @property
-    def summary(self) -> str:
-        """All of it in a line."""
-        encoder = f"the encoder too (lr {self.encoder_lr:g})" if self.encoder_lr else "frozen encoder"
-        length = ", features of length 1" if self.unit_length else ""
-        momentum = f"{'Nesterov ' if self.nesterov else ''}momentum {self.momentum:g}"
-        return (
-            f"{encoder}{length}; SGD, lr {self.lr:g}, {self.schedule}, {momentum}, weight decay {self.weight_decay:g}, "
-            f"{self.epochs} epochs of batches of {self.batch_size}"
-        )
-
-
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        # ConRec, table 2, Flowers: authors' code; for Dogs --lr 0.01 --epochs 500
-        Recipe("conrec", epochs=400, batch_size=64, lr=0.1, nesterov=True),
-        # XCorr, supplement, section 1.3: the linear head
-        Recipe("xcorr", epochs=100, batch_size=256, lr=0.3, weight_decay=1e-4, schedule="cosine"),
-        # LCR authors' code: lr 30 belongs to features of length 1
-        Recipe("lcr", epochs=100, batch_size=256, lr=30.0, schedule="steps", unit_length=True),
-        # XCorr, section 3.3; the text leaves the optimizer open: that of its linear head
-        Recipe("voc", epochs=10, batch_size=16, lr=0.05, encoder_lr=1.5e-4, weight_decay=1e-4, schedule="cosine"),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -116,6 +55,7 @@ def train_head(
     seed: int,
     score: Callable[[NDArray[np.float32]], float],
     progress: Callable[[int, int], None],
+    among: NDArray[np.bool_] | None = None,
 ) -> Trained:
     """Trains a head and has the test images scored after each epoch, whether or not the last one is the best.
 
@@ -129,6 +69,7 @@ def train_head(
         seed: Of the head's first weights, the order and the crops.
         score: float32 `[M, K]` logits of the test images -> a number.
         progress: Called with the images done and in all.
+        among: bool `[N]`: the training images whose labels are known; None is all.
 
     Raises:
         ValueError: If the loss is no longer a number.
@@ -144,10 +85,11 @@ def train_head(
     schedule = _schedule(optimizer, recipe)
     views, order = torch.Generator(device).manual_seed(views_seed), torch.Generator().manual_seed(order_seed)
     targets = torch.from_numpy(labels).to(device)
+    known = torch.arange(len(images)) if among is None else torch.from_numpy(np.flatnonzero(among))
     losses, scores, logits = [], [], np.empty(0, np.float32)
     with eval_mode(encoder) if frozen else nullcontext(encoder.train()):
         for epoch in range(recipe.epochs):
-            losses.append(_epoch(encoder, head, optimizer, images, targets, recipe, views, order))
+            losses.append(_epoch(encoder, head, optimizer, images, targets, recipe, views, known[torch.randperm(len(known), generator=order)]))
             if not np.isfinite(losses[-1]):
                 raise ValueError(f"expected a finite loss, found {losses[-1]} in epoch {epoch + 1}; try a lower --lr")
             schedule.step()
@@ -157,22 +99,8 @@ def train_head(
             with torch.no_grad():
                 logits = head(_scaled(seen, recipe)).cpu().numpy()
             scores.append(score(logits))
-            progress((epoch + 1) * len(images), recipe.epochs * len(images))
+            progress((epoch + 1) * len(known), recipe.epochs * len(known))
     return Trained(head.in_features, logits, losses, scores)
-
-
-def chosen_recipe(name: str, *, epochs: int | None, lr: float | None) -> Recipe:
-    """A recipe, with what the user wants otherwise.
-
-    Raises:
-        ValueError: If there is none of that name, or a rate is not positive.
-    """
-    if name not in RECIPES:
-        raise ValueError(nearest("recipe", name, RECIPES))
-    if lr is not None and lr <= 0:
-        raise ValueError(f"expected a learning rate above 0, found {lr:g}; leave --lr out for the recipe's")
-    changes: dict[str, Any] = {"epochs": epochs, "lr": lr}
-    return replace(RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
 
 
 def head_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -192,13 +120,13 @@ def _epoch(
     targets: Tensor,
     recipe: Recipe,
     views: torch.Generator,
-    order: torch.Generator,
+    order: Tensor,
 ) -> float:
-    """One pass over the training images; its mean loss.
+    """One pass over the training images in an order; its mean loss.
 
     An image alone in the last batch is left out where the encoder learns: batch norm cannot train on one.
     """
-    batches = torch.split(torch.randperm(len(images), generator=order), recipe.batch_size)
+    batches = torch.split(order, recipe.batch_size)
     if recipe.encoder_lr > 0 and len(batches) > 1 and len(batches[-1]) == 1:
         batches = batches[:-1]
     total = torch.zeros((), device=images.device)

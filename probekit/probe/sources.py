@@ -70,6 +70,7 @@ class Conditions:
         device: Where neighbours are looked for, "cpu" or "cuda[:i]".
         console: For progress.
         asked: Every measurement that was asked for, by name: some are made of others.
+        opened: The encoder that is measured; None before there is one.
         among: bool `[N]` of train: the images whose labels are known; None is all.
     """
 
@@ -79,6 +80,7 @@ class Conditions:
     device: str
     console: Console
     asked: Mapping[str, Measurement] = field(default_factory=dict)
+    opened: Opened | None = None
     among: NDArray[np.bool_] | None = None
 
     @property

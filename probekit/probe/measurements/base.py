@@ -12,6 +12,7 @@ from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
     from probekit.probe.sources import Conditions, Source
+    from probekit.restore.opened import Opened
 
 MOST_GRADES = 10  # that are named where kappa takes their order
 
@@ -26,6 +27,7 @@ class Probe(Measurement):
         needs: Splits that must have labels.
         fits: Whether a linear probe is fitted, so that `--protocol` matters.
         several: Whether an image may have several labels.
+        followable: Whether it can be followed along checkpoints in reasonable time.
     """
 
     about: ClassVar[str]
@@ -33,10 +35,18 @@ class Probe(Measurement):
     needs: ClassVar[tuple[str, ...]] = ("train", "test")
     fits: ClassVar[bool] = True
     several: ClassVar[bool] = False
+    followable: ClassVar[bool] = True
 
     @abstractmethod
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
         """The row of a source, valid JSON; see `shape`."""
+
+    def rest(self, opened: "Opened", conditions: "Conditions", rows: Mapping[str, list[dict[str, Any]]]) -> None:
+        """Adds to its own `rows` what is no source of features; those of all measurements are there by name."""
+
+    def typed(self, conditions: "Conditions") -> list[str]:
+        """What is typed for the same numbers, with all that it is made of."""
+        return self.words
 
     def check(self, conditions: "Conditions") -> None:
         """Refuses what the data cannot give, before anything is computed.

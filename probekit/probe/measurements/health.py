@@ -58,6 +58,7 @@ class Health(Probe):
     needs = ()
     fits = False
     several = True
+    followable = False
 
     def check(self, conditions: "Conditions") -> None:
         """Refuses a file with fewer than two test images.

@@ -1,0 +1,177 @@
+"""The same numbers for every encoder that a run kept on its way (ConRec paper, Figure 5)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NotRequired
+
+from probekit.measurement import BASELINE, ENCODER, Count, Estimate, Measurement, Named, Result, Row, Score
+from probekit.output.document import Cell, Chart, Table, count, scored, text
+from probekit.probe.measurements.base import Probe, by_row
+from probekit.registry import POOLS
+from probekit.weights import KEPT, Weights, kept_checkpoints
+
+if TYPE_CHECKING:
+    from probekit.probe.sources import Conditions, Source
+    from probekit.restore.opened import Opened, OpenedRun
+
+NOTHING = {"value": None, "ci": None}
+
+
+class CheckpointRow(Named):
+    """A kept encoder, with its epoch, or a baseline, which has none."""
+
+    epoch: NotRequired[Count]
+    checkpoint: NotRequired[str]
+    scores: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class AllCheckpoints(Probe):
+    """How scores go along pretraining."""
+
+    name = "all-checkpoints"
+    title = "Along pretraining"
+    help = "Also measure every kept encoder: how the scores go along pretraining (--set train.keep_every=20 keeps them)."
+    about = (
+        "Each encoder that was kept, scored as in the tables of the same names, with the same settings and intervals. "
+        "Scored on test for the eye: no checkpoint is chosen by it."
+    )
+    shape = CheckpointRow
+    baselines = ()
+    needs = ()
+    several = True
+    followable = False
+
+    def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
+        """None: its rows are of encoders that are opened for it."""
+        raise AssertionError
+
+    def check(self, conditions: "Conditions") -> None:
+        """Refuses a run that kept no encoders, and where nothing is asked that could be followed.
+
+        Raises:
+            ValueError: Saying what to type.
+        """
+        if conditions.opened is None:
+            raise ValueError("expected --all-checkpoints for a run of pretrain, found it with --encoder; leave it out")
+        _kept(_of_run(conditions.opened))
+        if not self._followed(conditions):
+            asked = " and ".join(name for name in conditions.asked if name != self.name)
+            raise ValueError(f"expected something to follow with --all-checkpoints, found only {asked}")
+
+    def protocol(self, conditions: "Conditions") -> str:
+        """The protocol, and what else is followed."""
+        others = (each.name for each in self._followed(conditions) if each.name != "linear")
+        return "-".join((conditions.protocol, *others))
+
+    def typed(self, conditions: "Conditions") -> list[str]:
+        """With all that is followed."""
+        return [*(word for each in self._followed(conditions) for word in each.typed(conditions)), *self.words]
+
+    def rest(self, opened: "Opened", conditions: "Conditions", rows: Mapping[str, list[dict[str, Any]]]) -> None:
+        """Measures every kept encoder; the baselines' scores are those that were just measured."""
+        from probekit.probe.sources import Source
+        from probekit.restore.opened import open_encoder
+
+        run, info = _of_run(opened), conditions.labels.info
+        followed = self._followed(conditions)
+        for weights in _kept(run):
+            conditions.console.print(f"  {weights} ...")
+            found = run if weights == run.weights else open_encoder(run.run, weights, run.device)
+            source = Source(str(weights), ENCODER, partial(found.embed, info), opened=found)
+            scores: dict[str, Any] = {}
+            for each in followed:
+                scores |= _scores(each, each.row(source, conditions))
+            found.refuse_replaced(info)
+            about = {"checkpoint": str(weights), "checkpoint_hash": found.hash, "epoch": found.header["epoch"]}
+            rows[self.name].append({"name": str(weights), "kind": ENCODER, **about, "scores": scores})
+        baselines: dict[str, dict[str, Any]] = {}
+        for each in followed:
+            for row in rows[each.name]:
+                if row["kind"] == BASELINE:
+                    baselines.setdefault(row["name"], {}).update(_scores(each, row))
+        for name, scores in baselines.items():
+            rows[self.name].append({"name": name, "kind": BASELINE, "scores": scores})
+
+    def tables(self, result: Result) -> list[Table]:
+        """Scores along checkpoints, then of the baselines; as they are, not in %."""
+        points, others = _divided(result)
+        names = by_row([*points, *others], lambda row: row["scores"])
+
+        def cells(row: Row) -> list[Cell]:
+            found = (row["scores"].get(name, NOTHING) for name in names)
+            return [scored(kept["value"], kept["ci"]) for kept in found]
+
+        lines = [[count(row["epoch"]), text(row["checkpoint"]), *cells(row)] for row in points]
+        beside = [[Cell("-", None), text(row["name"]), *cells(row)] for row in others]
+        columns = ("epoch", "encoder", *names)
+        return [Table("along", self.title, "", columns, [*lines, *beside], strong=frozenset(range(len(lines))))]
+
+    def charts(self, result: Result) -> list[Chart]:
+        """Each score over epochs; baselines as level lines."""
+        points, others = _divided(result)
+        charts = []
+        for i, name in enumerate(by_row(points, lambda row: row["scores"])):
+            seen = [row for row in points if row["scores"].get(name, NOTHING)["value"] is not None]
+            if len(seen) > 1:
+                draw = partial(_curve, name, seen, others)
+                title = f"Along pretraining: {name}"
+                charts.append(Chart(f"curve-{i}", title, "Band: intervals; grey: baselines.", draw))
+        return charts
+
+    def scores(self, row: Row) -> dict[str, Score]:
+        """None: each encoder's own result has them."""
+        return {}
+
+    def _followed(self, conditions: "Conditions") -> list[Probe]:
+        found = [each for each in conditions.asked.values() if isinstance(each, Probe)]
+        return [each for each in found if each.followable]
+
+
+def _kept(opened: "OpenedRun") -> list[Weights]:
+    """The kept weights of a run, then the ones asked for if they are of a later epoch; pooled as those are.
+
+    Raises:
+        ValueError: If none was kept, or a branch is to pool, which they do not hold.
+    """
+    pool, run = opened.weights.pool, opened.run
+    if pool and POOLS[pool].of_branch:
+        known = " or ".join(name for name, kind in POOLS.items() if not kind.of_branch)
+        raise ValueError(f"expected --all-checkpoints with --pool {known}, found {pool}: kept encoders hold no branch")
+    kept = [Weights(name, pool) for name in kept_checkpoints(run.path)]
+    if not kept:
+        raise ValueError(
+            f"expected kept encoders in {run.checkpoints}, found none; "
+            f"type: probekit pretrain {opened.config.method if opened.config else 'METHOD'} --set train.keep_every=20"
+        )
+    return [*kept, opened.weights] if opened.header["epoch"] > int(kept[-1].checkpoint.removeprefix(KEPT)) else kept
+
+
+def _of_run(opened: "Opened") -> "OpenedRun":
+    from probekit.restore.opened import OpenedRun
+
+    assert isinstance(opened, OpenedRun)
+    return opened
+
+
+def _scores(each: Measurement, row: Row) -> dict[str, Any]:
+    return {name: score.to_dict() for name, score in each.followed_scores(row).items()}
+
+
+def _divided(result: Result) -> tuple[list[Row], list[Row]]:
+    """Encoders by epoch, and baselines."""
+    points = [row for row in result["rows"] if row["kind"] == ENCODER]
+    return sorted(points, key=lambda row: int(row["epoch"])), [r for r in result["rows"] if r["kind"] != ENCODER]
+
+
+def _curve(name: str, points: Sequence[Row], others: Sequence[Row]) -> Any:
+    from probekit.output.charts import draw_lines
+
+    values = [row["scores"][name]["value"] for row in points]
+    bands = [row["scores"][name]["ci"] or [value] * 2 for row, value in zip(points, values, strict=True)]
+    epochs = [row["epoch"] for row in points]
+    levels = [(row["name"], row["scores"].get(name, NOTHING)["value"]) for row in others]
+    flat = [(title, [epochs[0], epochs[-1]], [level] * 2) for title, level in levels if level is not None]
+    lines = [("encoder", epochs, values), *flat]
+    return draw_lines(lines, x="epoch", y=name, grey=[title for title, _, _ in flat], bands={"encoder": bands})

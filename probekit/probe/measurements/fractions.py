@@ -1,0 +1,217 @@
+"""Another measurement on fractions of the training labels (ConRec paper, Figure 2; LCR paper, Table 2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from probekit.measurement import (
+    ENCODER,
+    Count,
+    Estimate,
+    Interval,
+    Named,
+    Number,
+    Result,
+    Row,
+    Score,
+    encoder_row,
+    encoders_first,
+    rows_table,
+)
+from probekit.measurement import option as field
+from probekit.output.document import Cell, Chart, Table, scored
+from probekit.probe.measurements.base import Probe, by_row
+
+if TYPE_CHECKING:
+    from probekit.probe.sources import Conditions, Source
+
+FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # ConRec paper, Figure 2: 1 to 100 %; LCR, Table 2: 20, 50, 100 %
+DRAWS = 5  # ours; ConRec's code repeats APTOS 5 times, the other sets once
+OTHERS = ("linear", "knn", "cv", "sgd", "multilabel")  # what depends on the labels of train
+NOTHING = {"value": None, "ci": None}
+
+
+class Point(TypedDict):
+    """The scores at one fraction; see `probe.fractions.fractions`."""
+
+    fraction: Number
+    n: Number
+    scores: dict[str, Estimate]
+
+
+class FractionsRow(Named):
+    """See `probe.fractions.fractions`."""
+
+    of: str
+    points: list[Point]
+    complexity: dict[str, Number]
+    complexity_ci: dict[str, Interval]
+    n_test: Count
+
+
+def read_fractions(text: str) -> tuple[float, ...]:
+    """Percentages with commas, "1,10", as shares.
+
+    Raises:
+        ValueError: If it is no list of numbers.
+    """
+    try:
+        if not text.isascii():  # float reads the digits of every script, and the result would not say so
+            raise ValueError
+        return tuple(float(part) / 100 for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"expected percentages with commas, found {text!r}; type: --fractions 1,10,100") from None
+
+
+def write_fractions(shares: Sequence[float]) -> str:
+    """The inverse of `read_fractions`."""
+    return ",".join(f"{100 * share:g}" for share in shares)
+
+
+def percent_of(share: float) -> str:
+    """0.01 -> "1 % of labels"."""
+    return f"{100 * share:g} % of labels"
+
+
+@dataclass(frozen=True)
+class Fractions(Probe):
+    """How many labels it takes."""
+
+    fractions: tuple[float, ...] = field(
+        FRACTIONS,
+        "--fractions",
+        "Also measure on these percentages of the training labels, such as 1,2,5,10,20,50,100.",
+        asks=True,
+        metavar="%,%",
+        read=read_fractions,
+        write=write_fractions,
+    )
+    draws: int = field(DRAWS, "--draws", "How many subsets of each size --fractions draws.", least=1)
+    of: str = field("linear", "--fractions-of", "What --fractions measures on each subset.", choices=OTHERS)
+
+    name = "fractions"
+    title = "Fractions of the labels"
+    about = (
+        "Stratified nested subsets of the labels of train, {draws} draws of each size; intervals: 95 % Student t over "
+        "draws, with all labels those of a single measurement; sample complexity: 95 % percentile bootstrap over draws."
+    )
+    shape = FractionsRow
+    several = True
+    followable = False
+
+    def __post_init__(self) -> None:
+        """Brings the fractions into order, each once, with 1 among them.
+
+        Raises:
+            ValueError: If one is not in (0, 1], or nothing of this name depends on labels.
+        """
+        from probekit.registry import nearest
+
+        for share in self.fractions:
+            if not 0 < share <= 1:
+                raise ValueError(
+                    f"expected fractions above 0 and up to 100 %, found {100 * share:g}; type: --fractions 1,10"
+                )
+        if self.of not in OTHERS:
+            raise ValueError(nearest("measurement that depends on labels", self.of, OTHERS))
+        object.__setattr__(self, "fractions", tuple(sorted({*self.fractions, 1.0})))
+
+    def check(self, conditions: "Conditions") -> None:
+        """What is measured on each subset must be possible with all labels.
+
+        Raises:
+            ValueError: As that measurement.
+        """
+        inner, info = self._inner(conditions), conditions.labels.info
+        if info.multilabel and not inner.several:
+            raise ValueError(
+                f"expected one label an image for --fractions-of {self.of}, found several in {info.path}; "
+                "type: --fractions-of multilabel"
+            )
+        inner.check(conditions)
+
+    def how(self, conditions: "Conditions") -> str:
+        """The subsets, then what is measured on each."""
+        return f"{super().how(conditions)} On each subset: {self._inner(conditions).how(conditions)}"
+
+    def protocol(self, conditions: "Conditions") -> str:
+        """What is measured, and its protocol."""
+        inner = self._inner(conditions).protocol(conditions)
+        return inner if self.of == "linear" else self.of if inner == self.of else f"{self.of}-{inner}"
+
+    def typed(self, conditions: "Conditions") -> list[str]:
+        """Its own words, and those of what is measured."""
+        return [*self.words, *self._inner(conditions).words]
+
+    def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
+        """See `probe.fractions.fractions`."""
+        from probekit.probe.fractions import fractions
+
+        inner = self._inner(conditions)
+
+        def measured(among: Any) -> Any:
+            return inner.scores(inner.row(source, replace(conditions, among=among)))
+
+        part = conditions.labels.parts["train"]
+        found = fractions(part, measured, shares=self.fractions, draws=self.draws, seed=conditions.seed)
+        test = conditions.labels.parts.get("test", part)
+        return {"name": source.name, "kind": source.kind, "of": self.of, **found, "n_test": len(test.y)}
+
+    def tables(self, result: Result) -> list[Table]:
+        """Each score by share of the labels, the first with its sample complexity."""
+        rows = result["rows"]
+        names = by_row(rows, lambda row: row["points"][-1]["scores"])
+        how = "Last columns: sample complexity, the images from which on the mean stays at a share of that with all."
+        return [self._table(rows, name, how if i == 0 else "") for i, name in enumerate(names)]
+
+    def charts(self, result: Result) -> list[Chart]:
+        """The first score over the number of labels (ConRec paper, Figure 2)."""
+        name = next(iter(encoder_row(result)["points"][-1]["scores"]))
+        draw = partial(_curves, encoders_first(result["rows"]), name)
+        return [Chart("curve", f"{name} by number of labels", "Band: intervals.", draw)]
+
+    def scores(self, row: Row) -> dict[str, Score]:
+        """The first score at each share, with all labels last, then the others."""
+        names = by_row([row], lambda row: row["points"][-1]["scores"])
+        return {
+            f"{name}, {percent_of(point['fraction'])}": Score(
+                **point["scores"][name], low=-1.0 if name.startswith("kappa") else 0.0
+            )
+            for name in names
+            for point in row["points"]
+            if name in point["scores"] and point["fraction"] < 1  # all labels: the measurement's own
+        }
+
+    def _inner(self, conditions: "Conditions") -> Probe:
+        found = conditions.measurement(self.of)
+        assert isinstance(found, Probe)
+        return found
+
+    def _table(self, rows: Sequence[Row], name: str, how: str) -> Table:
+        shares = [point["fraction"] for point in encoder_row({"rows": rows})["points"]]
+        levels = list(encoder_row({"rows": rows})["complexity"]) if how else []
+
+        def cells(row: Row) -> list[Cell]:
+            found = {point["fraction"]: point["scores"].get(name, NOTHING) for point in row["points"]}
+            curve = [scored(kept["value"], kept["ci"]) for kept in (found.get(share, NOTHING) for share in shares)]
+            counted = [scored(row["complexity"].get(level), row["complexity_ci"].get(level), 0) for level in levels]
+            return [*curve, *counted]
+
+        columns = [*map(percent_of, shares), *(f"images for {100 * float(level):g} %" for level in levels)]
+        title = f"{name[:1].upper()}{name[1:]} on fractions of the labels"
+        return rows_table(f"by-share-{name}", title, columns, rows, cells, how=how, folded=not how)
+
+
+def _curves(rows: Sequence[Row], name: str) -> Any:
+    from probekit.output.charts import draw_lines
+
+    lines, bands = [], {}
+    for row in rows:
+        points = [point for point in row["points"] if point["scores"].get(name, NOTHING)["value"] is not None]
+        kept = [point["scores"][name] for point in points]
+        lines.append((row["name"], [point["n"] for point in points], [score["value"] for score in kept]))
+        if row["kind"] == ENCODER:
+            bands[row["name"]] = [score["ci"] or [score["value"]] * 2 for score in kept]
+    grey = [row["name"] for row in rows if row["kind"] != ENCODER]
+    return draw_lines(lines, x="labelled training images", y=name, marker="o", grey=grey, bands=bands, log_x=True)

@@ -1,0 +1,229 @@
+"""A linear head that is trained by SGD on augmented images, as the papers do it."""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+
+from probekit.measurement import (
+    CHANCE,
+    Count,
+    Estimate,
+    Interval,
+    Named,
+    Number,
+    Result,
+    Row,
+    Score,
+    Share,
+    encoder_row,
+)
+from probekit.measurement import option as field
+from probekit.output.document import Cell, Chart, Table, count, percent
+from probekit.probe.measurements.base import Probe
+from probekit.probe.measurements.linear import answer_charts, answer_sentences, answer_table, answers_of, counts_table
+from probekit.probe.measurements.multilabel import FIRST, precision_scores, precision_tables
+from probekit.probe.recipes import RECIPES, Recipe, chosen_recipe
+from probekit.weights import RANDOM
+
+if TYPE_CHECKING:
+    from probekit.probe.head import Trained
+    from probekit.probe.sources import Conditions, Source
+
+
+class Best(TypedDict):
+    """The best epoch on test."""
+
+    score: Share
+    epoch: Count
+
+
+class SGDRow(Named):
+    """A row as of the linear probe, or of several labels an image; chance has no epochs."""
+
+    n: Count
+    dim: Count
+    accuracy: NotRequired[Share]
+    ci: NotRequired[Interval]
+    map: NotRequired[dict[str, Estimate]]
+    classes: list[str]
+    by_epoch: NotRequired[list[Number]]
+    best_test: NotRequired[Best]
+    labels: NotRequired[list[Any]]
+    predicted: NotRequired[list[int]]
+
+
+@dataclass(frozen=True)
+class SGD(Probe):
+    """What a head learns from crops of the images, on the frozen encoder or with it."""
+
+    recipe: str = field(
+        "conrec",
+        "--sgd",
+        "Also train a linear head by SGD on crops, as a paper does; voc trains the encoder as well.",
+        asks=True,
+        choices=tuple(RECIPES),
+    )
+    epochs: int | None = field(None, "--epochs", "The epochs of --sgd in place of its recipe's.", least=1)
+    lr: float | None = field(None, "--lr", "The head's learning rate of --sgd in place of its recipe's.")
+
+    name = "sgd"
+    title = "Linear head by SGD"
+    about = (
+        "A linear head on randomly cropped and mirrored images: {summary}. Scored on test after the last epoch; "
+        "intervals: 95 % over test images."
+    )
+    shape = SGDRow
+    baselines = (RANDOM, CHANCE)
+    several = True
+    followable = False
+
+    def __post_init__(self) -> None:
+        """Refuses a recipe that there is not, or a rate that is not positive.
+
+        Raises:
+            ValueError: Saying which there are.
+        """
+        self.chosen  # noqa: B018  (it checks)
+
+    @property
+    def chosen(self) -> Recipe:
+        """The recipe, with what was typed in place of its own."""
+        return chosen_recipe(self.recipe, epochs=self.epochs, lr=self.lr)
+
+    def how(self, conditions: "Conditions") -> str:
+        """The whole recipe."""
+        return self.about.format(summary=self.chosen.summary)
+
+    def protocol(self, conditions: "Conditions") -> str:
+        """The recipe's name."""
+        return self.chosen.title
+
+    def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
+        """Trains a head and scores it on test; chance is that of the linear probe."""
+        if source.opened is None:
+            plain = "multilabel" if conditions.labels.info.multilabel else "linear"
+            found = conditions.measurement(plain)
+            assert isinstance(found, Probe)
+            return found.row(source, conditions)
+        return _row(source, conditions, self.chosen)
+
+    def tables(self, result: Result) -> list[Table]:
+        """The scores after the last epoch, and the best epoch on test."""
+        if "map" in encoder_row(result):
+            return precision_tables(result, self.title)
+
+        def cells(row: Row) -> list[Cell]:
+            best = row.get("best_test", {"score": None, "epoch": None})
+            return [percent(best["score"]), count(best["epoch"])]
+
+        columns = ("best on test %", "at epoch")
+        return [answer_table(result, self.title, columns, cells), *counts_table(result)]
+
+    def charts(self, result: Result) -> list[Chart]:
+        """Bars and the confusion matrix, with one label an image."""
+        return [] if "map" in encoder_row(result) else answer_charts(result)
+
+    def sentences(self, result: Result) -> list[str]:
+        """The score after the last epoch, and the best epoch, which is chosen on test."""
+        row = encoder_row(result)
+        best, last = row["best_test"], len(row["by_epoch"])
+        line = f"Best epoch on test (as the papers choose): {best['score']:.1%} at {best['epoch']} of {last}."
+        first = [] if "map" in row else answer_sentences(result)[:1]
+        return [*(told.replace("linear probe, protocol", "SGD head, recipe") for told in first), line]
+
+    def scores(self, row: Row) -> dict[str, Score]:
+        """After the last epoch, and after the best on test."""
+        if "map" in row:
+            found = {"SGD head": precision_scores(row)[f"mAP, {FIRST}"]}
+        else:
+            found = {"SGD head": Score(row["accuracy"], row["ci"])}
+            if "top5" in row:
+                found["SGD head, top-5"] = Score(row["top5"], row["top5_ci"])
+        best = {"SGD head, best on test": Score(row["best_test"]["score"], None)} if "best_test" in row else {}
+        return found | best
+
+    def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
+        """After the last epoch, with one label an image."""
+        return answers_of(row)
+
+
+def _row(source: "Source", conditions: "Conditions", recipe: Recipe) -> dict[str, Any]:
+    from probekit.data.split import open_split
+    from probekit.output.progress import progress_bar
+    from probekit.probe.head import train_head
+
+    assert source.opened is not None
+    opened, info = source.opened, conditions.labels.info
+    size = opened.header["max_size"]
+    train, test = (open_split(info.path, name, opened.device, max_size=size) for name in ("train", "test"))
+    assert train.split.labels is not None
+    assert test.split.labels is not None
+    truth = test.split.labels
+    with progress_bar(f"{source.name}, {recipe.epochs} epochs", conditions.console) as advance:
+        trained = train_head(
+            opened.encoder,
+            (train.images, train.split.labels),
+            test.images,
+            classes=len(info.classes),
+            recipe=recipe,
+            seed=conditions.seed,
+            score=partial(_map if info.multilabel else _accuracy, truth=truth),
+            progress=advance,
+            among=conditions.among,
+        )
+    known = len(train) if conditions.among is None else int(conditions.among.sum())
+    return {
+        "name": source.name,
+        "kind": source.kind,
+        **_scored(trained, truth, conditions),
+        "classes": list(info.classes),
+        "n_train": known,
+        "dim": trained.dim,
+        **_epochs(recipe, trained),
+    }
+
+
+def _scored(trained: "Trained", truth: Any, conditions: "Conditions") -> dict[str, Any]:
+    """The scores of the last epoch, with what they were computed from."""
+    import numpy as np
+    from scipy.special import log_softmax
+
+    from probekit.probe.average_precision import score_logits
+    from probekit.probe.scores import evaluate
+
+    logits, info = trained.logits.astype(np.float64), conditions.labels.info
+    kept: dict[str, Any] = {"labels": truth.tolist()}
+    if info.multilabel:
+        found = score_logits(logits, truth, classes=info.classes, seed=conditions.seed)
+        return {**found, **kept, "scores": [[float(f"{v:.6g}") for v in row] for row in logits]}
+    found = evaluate(log_softmax(logits, axis=1), truth, seed=conditions.seed)
+    return {**found, "note": "", **kept, "predicted": logits.argmax(axis=1).tolist()}
+
+
+def _epochs(recipe: Recipe, trained: "Trained") -> dict[str, Any]:
+    """What happened on the way; ties go to the later epoch."""
+    best = max(range(len(trained.scores)), key=lambda epoch: (trained.scores[epoch], epoch))
+    return {
+        "recipe": asdict(recipe),
+        "losses": trained.losses,
+        "by_epoch": trained.scores,
+        "best_test": {"score": trained.scores[best], "epoch": best + 1},
+    }
+
+
+def _accuracy(logits: Any, truth: Any) -> float:
+    return float((logits.argmax(axis=1) == truth).mean())
+
+
+def _map(logits: Any, truth: Any) -> float:
+    """Mean average precision over the classes with a positive image."""
+    import numpy as np
+
+    from probekit.probe.average_precision import average_precision
+
+    values = []
+    for score, labels in zip(logits.T, truth.T, strict=True):
+        known = labels <= 1
+        if (labels == 1).any():
+            values.append(float(average_precision(score[known], labels[known] == 1)[FIRST][0]))
+    return float(np.mean(values)) if values else 0.0

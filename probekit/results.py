@@ -1,0 +1,96 @@
+"""The files of results/ and figures/: what a new result takes the place of, and what it stands beside."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from probekit.files import read_json
+from probekit.measurement import Measurement
+from probekit.run import Run, write_json
+
+
+def write_result(run: Run, reader: Measurement, result: Mapping[str, Any], stem: str) -> list[Path]:
+    """Writes results/STEM.json, and figures/STEM-KEY.png for each chart.
+
+    From an older result of the same request it keeps the rows that this one left out (--no-baselines).
+
+    Args:
+        run: Whose.
+        reader: The measurement that made it.
+        result: It.
+        stem: The name that it has if nothing else stands there.
+
+    Returns:
+        What was written, the result first.
+    """
+    from probekit.output.png import save_png
+
+    stem, before = place_for(run.results, stem, result)
+    if before:
+        result = _with_rows(result, before)
+    run.results.mkdir(exist_ok=True)
+    run.figures.mkdir(exist_ok=True)
+    pictures = []
+    for chart in reader.charts(result) if reader.drawn else ():  # before the result: what stands in results/ is whole
+        figure = chart.draw()
+        if not chart.photographs:
+            head = f"{run.name}, {result['checkpoint']}, on {result['data']}: {chart.title}"
+            figure.suptitle(head, fontsize=8, wrap=True, parse_math=False)
+        pictures.append(save_png(figure, picture_of(run, stem, chart.key), dpi=120))
+    write_json(run.results / f"{stem}.json", dict(result))
+    return [run.results / f"{stem}.json", *pictures]
+
+
+def picture_of(run: Run, stem: str, chart: str) -> Path:
+    """Where the chart of a result was drawn."""
+    return run.figures / f"{stem}-{chart}.png"
+
+
+def place_for(folder: Path, stem: str, result: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Under which name a result is to stand, and the older one whose place it takes.
+
+    It takes the place of a result of the same command, of the same file before its contents changed, or of weights
+    that are no longer there; every other file stays, and this result stands beside it.
+
+    Args:
+        folder: `Run.results`.
+        stem: The name that it would have, without ".json".
+        result: It, with checkpoint_hash, data, data_hash and command.
+
+    Returns:
+        The name, and the older result, empty where there is none.
+    """
+    number, name = 1, stem
+    while (folder / f"{name}.json").exists():
+        before = _read(folder / f"{name}.json")
+        if _replaces(result, before):
+            return name, before
+        number += 1
+        name = f"{stem}-{number}"
+    return name, {}
+
+
+def _with_rows(result: Mapping[str, Any], before: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A result with those rows of the same request to the same weights that it was not asked for."""
+    if any(before.get(key) != result.get(key) for key in ("checkpoint_hash", "data_hash", "command")):
+        return result
+    older = before.get("rows")
+    names = {row["name"] for row in result["rows"]}
+    rows = [row for row in older if isinstance(row, dict)] if isinstance(older, list) else []
+    return {**result, "rows": [*result["rows"], *(row for row in rows if row.get("name") not in names)]}
+
+
+def _replaces(result: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    same = {key: before.get(key) == result.get(key) for key in ("checkpoint_hash", "data_hash", "data", "command")}
+    if not isinstance(before.get("command"), str):  # no file of ours
+        return False
+    if not same["checkpoint_hash"]:
+        return True
+    return same["command"] if same["data_hash"] else same["data"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with suppress(ValueError):
+        return read_json(path)
+    return {}
