@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, NotRequired, TypedDict
 from msgspec import Meta
 
 from probekit.checked import checked
-from probekit.output.document import Cell, Chart, Table
+from probekit.output.document import Cell, Chart, Table, percents, scored
 from probekit.registry import MEASUREMENTS, get
 
 Row = Mapping[str, Any]
@@ -41,6 +41,7 @@ class Estimate(TypedDict):
 
     value: Number | None
     ci: Interval
+    low: NotRequired[Number]
 
 
 class About(TypedDict):
@@ -77,8 +78,21 @@ class Score:
     low: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """As results keep it."""
-        return {"value": self.value, "ci": self.ci}
+        """As results keep it; `low` where it is not 0."""
+        return {"value": self.value, "ci": self.ci} | ({"low": self.low} if self.low else {})
+
+
+def score_cell(score: Mapping[str, Any] | None) -> Cell:
+    """A score as results keep it: in %, or as it is where it may be negative."""
+    if score is None:
+        return Cell("-", None)
+    show = scored if score.get("low") else percents
+    return show(score["value"], score["ci"])
+
+
+def score_title(name: str, score: Mapping[str, Any] | None) -> str:
+    """Above such cells."""
+    return name if score is None or score.get("low") else f"{name}, %"
 
 
 def option(default: Any, flag: str, help: str, **more: Any) -> Any:
@@ -105,7 +119,6 @@ class Measurement(ABC):
         shape: One row, as results hold it; for `checked`.
         command: The command that measures it.
         followed: Scores that are followed along checkpoints; () is the first.
-        drawn: Whether its charts are also drawn to figures/.
     """
 
     name: ClassVar[str]
@@ -114,7 +127,6 @@ class Measurement(ABC):
     shape: ClassVar[Any]
     command: ClassVar[str] = "probe"
     followed: ClassVar[tuple[str, ...]] = ()
-    drawn: ClassVar[bool] = True
 
     @abstractmethod
     def tables(self, result: Result) -> list[Table]:
@@ -131,6 +143,14 @@ class Measurement(ABC):
     def sentences(self, result: Result) -> list[str]:
         """What a reader should know first."""
         return []
+
+    def encoder_rows(self, result: Result) -> list[Row]:
+        """The rows that are about the encoder itself."""
+        return [row for row in result["rows"] if row["kind"] == ENCODER]
+
+    def proposed(self, run: Mapping[str, Any]) -> bool:
+        """Whether a report says how to measure it for a run, as `report.collect` reads it, that lacks it."""
+        return True
 
     def answers(self, row: Row) -> tuple[Sequence[int], Sequence[int]] | None:
         """The true and the given class of each image that counts; None where images are not right or wrong."""
@@ -195,9 +215,9 @@ def read_result(content: Mapping[str, Any]) -> Measurement:
     for number, row in enumerate(content["rows"]):
         checked(row, reader.shape, f"row {number + 1}")
         answers_agree(row)
-    called = [row["name"] for row in content["rows"]]
-    if not called or (reader.command == "probe" and len(set(called)) < len(called)):
-        raise ValueError("expected rows with names of their own")
+    called = [(row["name"], row.get("target")) for row in content["rows"]]
+    if len(set(called)) < len(called) or not reader.encoder_rows(content):
+        raise ValueError("expected rows with names of their own, and one of the encoder")
     return reader
 
 
@@ -222,8 +242,8 @@ def encoders_first(rows: Sequence[Row]) -> list[Row]:
 
 
 def encoder_row(result: Result) -> Row:
-    """The row that the result is about."""
-    return encoders_first(result["rows"])[0]
+    """The row of the encoder, where a result has one."""
+    return next(row for row in result["rows"] if row["kind"] == ENCODER)
 
 
 def rows_table(

@@ -37,7 +37,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "lcr-mlp": ("lcr", {"head": "mlp"}, "a perceptron in place of filters"),
 }
 
-LOOKS: dict[str, str] = {
+MAPS: dict[str, str] = {
     "cam": "probekit.heatmaps.cam:CAM",
     "gradcam": "probekit.heatmaps.gradcam:GradCAM",
     "hirescam": "probekit.heatmaps.hirescam:HiResCAM",
@@ -58,6 +58,7 @@ MEASUREMENTS: dict[str, str] = {
     "cv": "probekit.probe.measurements.cross_validation:CrossValidation",
     "all-checkpoints": "probekit.probe.measurements.all_checkpoints:AllCheckpoints",
     "health": "probekit.probe.measurements.health:Health",
+    "heatmap": "probekit.heatmaps.measurement:Heatmap",
 }
 
 

@@ -10,7 +10,9 @@ from probekit.measurement import Measurement
 from probekit.run import Run, write_json
 
 
-def write_result(run: Run, reader: Measurement, result: Mapping[str, Any], stem: str) -> list[Path]:
+def write_result(
+    run: Run, reader: Measurement, result: Mapping[str, Any], stem: str, figures: Mapping[str, Any] = {}
+) -> list[Path]:
     """Writes results/STEM.json, and figures/STEM-KEY.png for each chart.
 
     From an older result of the same request it keeps the rows that this one left out (--no-baselines).
@@ -20,6 +22,7 @@ def write_result(run: Run, reader: Measurement, result: Mapping[str, Any], stem:
         reader: The measurement that made it.
         result: It.
         stem: The name that it has if nothing else stands there.
+        figures: Charts that were drawn already, by key: what they show is not in the result.
 
     Returns:
         What was written, the result first.
@@ -32,8 +35,8 @@ def write_result(run: Run, reader: Measurement, result: Mapping[str, Any], stem:
     run.results.mkdir(exist_ok=True)
     run.figures.mkdir(exist_ok=True)
     pictures = []
-    for chart in reader.charts(result) if reader.drawn else ():  # before the result: what stands in results/ is whole
-        figure = chart.draw()
+    for chart in reader.charts(result):  # before the result: what stands in results/ is whole
+        figure = figures[chart.key] if chart.key in figures else chart.draw()
         if not chart.photographs:
             head = f"{run.name}, {result['checkpoint']}, on {result['data']}: {chart.title}"
             figure.suptitle(head, fontsize=8, wrap=True, parse_math=False)

@@ -26,7 +26,7 @@ import_module("torchvision")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it; tests send it
 # Unlike mutants', the children of tests are all of this tree.
 SERVER.set_forkserver_preload(
-    [*SLOW, "probekit.cli", "probekit.train.pretrain", "probekit.commands.probe", "probekit.commands.heatmap"]
+    [*SLOW, "probekit.cli", "probekit.train.pretrain", "probekit.commands.probe", "probekit.heatmaps.run"]
 )
 
 

@@ -57,7 +57,7 @@ SAID_BY: dict[str, tuple[str, ...]] = {
     "probekit/heatmaps": ("heatmap",),
     "probekit/sweep": ("sweep",),
     "probekit/restore/export.py": ("export-embeddings",),
-    "probekit/commands/heatmap.py": ("heatmap",),
+    "probekit/heatmaps/run.py": ("heatmap",),
     "probekit/data/importers/announce.py": ("import",),
     "probekit/train/start.py": ("pretrain",),
     "probekit/commands/probe_options.py": ("probe",),

@@ -18,6 +18,8 @@ ORDER = (  # one level a package, the lowest first
     ("h5",),
     ("device",),
     ("output",),
+    ("measurement",),
+    ("results",),
     ("data",),
     ("views",),
     ("models",),

@@ -3,6 +3,8 @@
 # ruff: noqa: F401, I001  each import adds its commands, in the order that --help lists them
 from probekit.cli import images
 from probekit.cli import training
+from probekit.cli import probe
+from probekit.cli import heatmap
 from probekit.cli import evaluation
 from probekit.cli import overview
 from probekit.cli.app import app

@@ -8,6 +8,7 @@ import typer
 
 from probekit import __version__
 from probekit.output.console import show_tracebacks
+from probekit.registry import POOLS
 
 DATA = Path("data")
 RUNS = Path("runs")
@@ -31,6 +32,9 @@ AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Weights that are not whole, too: the rest stays random, and is marked.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Pool = Annotated[
+    str | None, typer.Option(metavar="NAME", help=f"In place of the encoder's own pooling: {', '.join(POOLS)}.")
+]
 DataFile = Annotated[Path | None, typer.Option("--data", help="A dataset file; without one the newest in data/.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda[:i].")]
 Compression = Annotated[str, typer.Option(help="none, lzf or gzip.")]

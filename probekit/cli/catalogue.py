@@ -12,7 +12,7 @@ from probekit.config import resolve
 from probekit.data.importers import OFFICIAL
 from probekit.models.backbones import BACKBONES
 from probekit.models.encoder import count_as_paper, count_parameters
-from probekit.registry import BRANCHES, LOOKS, METHODS, VARIANTS, get
+from probekit.registry import BRANCHES, MAPS, METHODS, VARIANTS, get
 from probekit.restore.build import build_method
 from probekit.settings import method_options, presets
 from probekit.sweep.definition import describe, shipped
@@ -31,7 +31,7 @@ def catalogue() -> dict[str, Any]:
         "views": [{"name": name, "about": recipe.about} for name, recipe in RECIPES.items()],
         "crops": [{"name": name, "about": about} for name, about in POLICIES.items()],
         "branches": [_branch(name) for name in BRANCHES],
-        "looks": [{"name": name, "about": get(LOOKS, "look", name).about} for name in LOOKS],
+        "maps": [{"name": name, "about": get(MAPS, "map", name).about} for name in MAPS],
         "presets": [{"name": name, "about": about} for name, about in presets().items()],
         "sweeps": [describe(name) for name in shipped()],
         "datasets": [{"name": name, "about": entry.about, "needs": entry.needs} for name, entry in OFFICIAL.items()],
@@ -63,8 +63,8 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
         _print_settings(branch, console)
         for variant in branch["variants"]:
             console.print(f"    {variant['name']:<16} {_joined(variant['options'])}: {variant['about']}")
-    console.print(_entry("looks", ""))
-    for look in content["looks"]:
+    console.print(_entry("maps", ""))
+    for look in content["maps"]:
         console.print(f"  {look['name']:<18} {look['about']}")
     console.print(_entry("presets", ""))
     for preset in content["presets"]:

@@ -7,13 +7,20 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from probekit.commands.heatmap import HeatmapOptions, run_heatmap
-from probekit.commands.probe import run_probe
-from probekit.commands.probe_options import ProbeOptions
+from probekit.cli.probe import show_result
 from probekit.data.gen import render_once
 from probekit.data.importers import Choices, Options
 from probekit.data.importers.announce import run_import
+from probekit.device import choose_device
+from probekit.heatmaps.measurement import Heatmap
+from probekit.heatmaps.run import heatmap_run
+from probekit.probe.measure import probe_run
+from probekit.probe.measurements.base import Probe
+from probekit.probe.measurements.fractions import Fractions
+from probekit.probe.measurements.knn import KNN
+from probekit.probe.measurements.retrieval import Retrieval
 from probekit.report.write import run_report
+from probekit.restore.opened import open_encoder
 from probekit.run import Run
 from probekit.settings import Asked
 from probekit.train.start import run_pretrain, run_resume
@@ -37,12 +44,12 @@ def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: C
     console.rule(f"2 of 5: pretraining {method}, without labels")
     run = _pretrain(method, file, Run(runs / f"demo-{method}"), SHORTER, overwrite=overwrite, console=console)
     console.rule("3 of 5: what a linear probe reads from it")
-    _probe(run, runs, console, ProbeOptions())
+    _probe(run, console)
     console.rule("4 of 5: where it looks, against where the evidence is")
     pooling = run.read()["config"]["model"]["pooling"]
-    # A minute's worth of looks, images and further passes.
-    few = HeatmapOptions(looks=("cam", "attention" if pooling == "attention" else "gradcam"), n=100, passes=16)
-    run_heatmap(run.name, few, data=None, runs=runs, console=console, quiet=False)
+    # A minute's worth of maps, images and perturbations.
+    few = Heatmap(maps=("cam", "attention" if pooling == "attention" else "gradcam"), n=100, perturb=16)
+    show_result(heatmap_run(open_encoder(run, LAST, choose_device("auto")), few, console=console))
     console.rule("5 of 5: everything on one page")
     run_report([run.name], out=None, form="html", runs=runs, reports=runs, console=console)
     _next(
@@ -51,7 +58,7 @@ def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: C
         console,
         {
             f"probekit show {file}": "what is in the data",
-            f"probekit heatmap {run.name} --look all --n 100": "every look, occlusion too",
+            f"probekit heatmap {run.name} --maps all --n 100": "every map, occlusion too",
             "probekit gen rect-tri --set corner_radius=8 --out data/hard.h5 --preview": "harder images",
             f"probekit pretrain simclr --data {file}": "another method on the same images",
             "probekit list": "all methods, generators and their parameters",
@@ -82,8 +89,7 @@ def run_demo_real(method: str, *, data: Path, runs: Path, overwrite: bool, conso
     console.rule(f"2 of 4: pretraining {method}, without labels")
     run = _pretrain(method, file, Run(runs / f"demo-digits-{method}"), DIGITS, overwrite=overwrite, console=console)
     console.rule("3 of 4: what can be read from it, with many labels, few, and none")
-    few = ProbeOptions(fractions=(0.01, 0.1, 1.0), draws=3, knn=True, retrieval=True)
-    _probe(run, runs, console, few)
+    _probe(run, console, Fractions((0.01, 0.1, 1.0), draws=3), KNN(), Retrieval())
     console.rule("4 of 4: everything on one page")
     run_report([run.name], out=None, form="html", runs=runs, reports=runs, console=console)
     _next(
@@ -100,20 +106,9 @@ def run_demo_real(method: str, *, data: Path, runs: Path, overwrite: bool, conso
     )
 
 
-def _probe(run: Run, runs: Path, console: Console, options: ProbeOptions) -> None:
-    run_probe(
-        run.name,
-        data=None,
-        protocol="val",
-        weights=LAST,
-        floors=True,
-        seed=0,
-        device="auto",
-        runs=runs,
-        console=console,
-        quiet=False,
-        options=options,
-    )
+def _probe(run: Run, console: Console, *typed: Probe) -> None:
+    for result in probe_run(open_encoder(run, LAST, choose_device("auto")), typed, console=console).values():
+        show_result(result)
 
 
 def _next(started: float, run: Run, console: Console, commands: Mapping[str, str]) -> None:

@@ -1,1 +1,1 @@
-"""Looks (where the encoder looks): one file each, named in `probekit.registry.LOOKS`."""
+"""Maps (where the encoder looks): one file each, named in `probekit.registry.MAPS`."""

@@ -4,12 +4,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from probekit.heatmaps.base import Batch, Look
+from probekit.heatmaps.base import AttributionMap, Batch
 from probekit.models.encoder import Encoder
 from probekit.models.pooling import EPSILON
 
 
-class Attention(Look):
+class Attention(AttributionMap):
     """Pooling weights as shares: they sum to 1 over the cells of an image (ConRec paper, section 2.3)."""
 
     about = "the pooling weights"

@@ -1,4 +1,4 @@
-"""The contract of a look: a raw map of where an encoder looks, for every image of a batch.
+"""The contract of a map: a raw map of where an encoder looks, for every image of a batch.
 
 Shapes: B batch, C channels, H W image, h w map, D embedding.
 """
@@ -62,11 +62,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Context:
-    """What looks may need beside a batch; it belongs to one encoder.
+    """What maps may need beside a batch; it belongs to one encoder.
 
     Attributes:
         project: Embedding `[B, D] -> [B, P]`, the head that the contrastive loss compares; None: the embedding itself.
-        negatives: float32 `[M, P]`, projections of other images; None for looks that take none.
+        negatives: float32 `[M, P]`, projections of other images; None for maps that take none.
         temperature: tau of the contrastive loss.
         recipe: Views that the method was trained on.
         view_size: (h, w) of those views; None is the images' own.
@@ -87,7 +87,7 @@ class Context:
     seed: int = 0
 
 
-class Look(ABC):
+class AttributionMap(ABC):
     """Raw maps: no scaling, no rectifying; only `draw` does that.
 
     Attributes:
@@ -97,7 +97,7 @@ class Look(ABC):
         both_signs: Whether the map's negative is a row of its own: neither sign is the agreed one.
         targeted: Whether the map explains the batch's target, where there is one.
         needs: "map" (a feature map that is pooled), "target", "weights" (pooling weights), "negatives": without these
-            the look is left out.
+            the map is left out.
     """
 
     about: ClassVar[str]
@@ -131,7 +131,7 @@ class Look(ABC):
 
 
 def encode(encoder: Encoder, images: Tensor, index: Tensor) -> Batch:
-    """Encodes uint8 images `[B, C, H, W]` once for all looks; `index` as in `Batch`."""
+    """Encodes uint8 images `[B, C, H, W]` once for all maps; `index` as in `Batch`."""
     with eval_mode(encoder), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         return Batch(images, index, encoder(as_inputs(images)))
 

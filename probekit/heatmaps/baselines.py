@@ -1,4 +1,4 @@
-"""Maps that know nothing of an encoder, to stand beside every look. Functions of images, float32 `[N, H, W]`."""
+"""Maps that know nothing of an encoder, to stand beside every map. Functions of images, float32 `[N, H, W]`."""
 
 from collections.abc import Callable
 

@@ -5,12 +5,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from probekit.heatmaps.base import Batch, Look
+from probekit.heatmaps.base import AttributionMap, Batch
 from probekit.models.encoder import Encoder
 from probekit.models.pooling import EPSILON
 
 
-class CAM(Look):
+class CAM(AttributionMap):
     """What each cell adds to the target: the mean over cells plus the offset is the target's value, exactly.
 
     With global average pooling a cell holds `direction . features`. With pooling weights a it holds

@@ -1,7 +1,6 @@
-"""Pictures of maps: the only place that scales them. Arrays in, PNG out."""
+"""Pictures of maps: the only place that scales them. Arrays in, figure out."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.rows import Row
 from probekit.heatmaps.truth import Truth
 from probekit.output.mosaic import Mosaic
-from probekit.output.png import encoder_name, save_png
+from probekit.output.png import encoder_name
 
 PER_CLASS = 2  # rows of a class
 MAX_CLASSES = 6
@@ -22,8 +21,8 @@ SIGNED, UNSIGNED = "RdBu_r", "magma"
 OUTLINE = "#00c040"
 
 
-def draw_gallery(result: Mapping[str, Any], truth: Truth, rows: Sequence[Row], out: Path) -> Path:
-    """A grid: image, evidence, and each look, two images a class; the scale of each map stands below it.
+def draw_gallery(result: Mapping[str, Any], truth: Truth, rows: Sequence[Row]) -> Figure:
+    """A grid: image, evidence, and each map, two images a class; the scale of each map stands below it.
 
     Blue is below zero, red above, each map scaled by its own largest absolute value; maps without a sign from black to
     yellow, from 0. Green outlines: the evidence of the map's factor, or of all.
@@ -32,7 +31,6 @@ def draw_gallery(result: Mapping[str, Any], truth: Truth, rows: Sequence[Row], o
         result: For the title: run, data, target.
         truth: Images, labels, masks.
         rows: Of the trained encoder.
-        out: The PNG; see `picture.save_png`.
     """
     rows = [row for row in rows if not row.name.startswith("-")]  # colours show both signs
     shown = _choose(truth)
@@ -56,40 +54,7 @@ def draw_gallery(result: Mapping[str, Any], truth: Truth, rows: Sequence[Row], o
         for column, row in enumerate(rows, 1 + bool(evidence)):
             asked = [mask[i] for name, mask in evidence.items() if row.target in ("", name.removeprefix(EVIDENCE))]
             _show_map(mosaic, line, column, row.maps[i], row.signed, asked, size)
-    return save_png(mosaic.figure, out, dpi=130)
-
-
-def draw_curves(result: Mapping[str, Any], out: Path) -> Path:
-    """The mean counterfactual swap curves, a panel a class factor: looks in colour, baselines grey, the ceiling dashed.
-
-    Args:
-        result: results/heatmap.json.
-        out: The PNG; see `picture.save_png`.
-    """
-    factors = list(dict.fromkeys(name for row in result["rows"] for name in row["swap"]))
-    figure = Figure(figsize=(5.2 * len(factors), 4.4), layout="constrained")
-    panels = figure.subplots(1, len(factors), squeeze=False)[0]
-    for axes, factor in zip(panels, factors, strict=True):
-        for row in result["rows"]:
-            curve = row["swap"].get(factor)
-            if curve and curve["x"] and row["encoder"] != "random":
-                style = {
-                    "look": {"linewidth": 1.8, "label": row["name"]},
-                    "baseline": {"color": "0.7", "linewidth": 1, "zorder": 1, "label": "baselines"},
-                    "ceiling": {"color": "black", "linestyle": "--", "label": "ceiling"},
-                }[row["kind"]]
-                axes.plot(curve["x"], curve["y"], **style)
-        axes.set(title=_plain(factor), xlabel="share of pixels, in the map's order", xlim=(0, 1))
-        axes.axhline(0, color="0.85", zorder=0)
-        if handles := dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True)):  # one of the baselines for all
-            axes.legend(handles.values(), handles, fontsize=8)
-        else:
-            axes.text(0.5, 0.5, "the probe does not tell these pairs apart", ha="center", fontsize=8)
-    panels[0].set_ylabel("target that is left (1: the image, 0: its counterfactual)")
-    figure.suptitle(
-        _plain(f"{encoder_name(result)}: swapped into the counterfactual, highest pixels first"), fontsize=10
-    )
-    return save_png(figure, out, dpi=130)
+    return mosaic.figure
 
 
 def _choose(truth: Truth) -> list[tuple[int, str]]:
@@ -137,8 +102,3 @@ def _show_map(
 def _number(value: float) -> str:
     """Two digits, and an exponent only for the very large and the very small."""
     return f"{value:.0f}" if 10 <= value < 1e5 else f"{value:.2g}"
-
-
-def _plain(text: str) -> str:
-    """Keeps a dollar sign from starting a formula."""
-    return text.replace("$", r"\$")

@@ -5,11 +5,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from probekit.heatmaps.base import Batch, Look, map_gradient
+from probekit.heatmaps.base import AttributionMap, Batch, map_gradient
 from probekit.models.encoder import Encoder
 
 
-class GradCAM(Look):
+class GradCAM(AttributionMap):
     """Channels weighted by the mean gradient of the target over cells; before the ReLU.
 
     With global average pooling it is `CAM / (h w)` exactly.

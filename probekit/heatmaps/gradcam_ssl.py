@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from probekit.heatmaps.base import Batch, Context, Look, map_gradient
+from probekit.heatmaps.base import AttributionMap, Batch, Context, map_gradient
 from probekit.heatmaps.gradcam import weigh_channels
 from probekit.models.encoder import Encoder
 from probekit.views.recipes import RECIPES, make_views
@@ -21,7 +21,7 @@ from probekit.views.recipes import RECIPES, make_views
 PASS = 64  # views that are encoded at a time: bounds memory
 
 
-class GradCAMSimilarity(Look):
+class GradCAMSimilarity(AttributionMap):
     """GradCAM of the mean cosine between an image's projection and those of its views."""
 
     about = "GradCAM of the likeness of an image to its views"

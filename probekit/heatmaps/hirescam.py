@@ -4,11 +4,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from probekit.heatmaps.base import Batch, Look, map_gradient
+from probekit.heatmaps.base import AttributionMap, Batch, map_gradient
 from probekit.models.encoder import Encoder
 
 
-class HiResCAM(Look):
+class HiResCAM(AttributionMap):
     """Gradient times activation, summed over channels. With global average pooling it equals GradCAM."""
 
     about = "gradient times activation in each cell"

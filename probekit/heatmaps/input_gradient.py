@@ -5,11 +5,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from probekit.heatmaps.base import Batch, Look
+from probekit.heatmaps.base import AttributionMap, Batch
 from probekit.models.encoder import Encoder
 
 
-class InputGradient(Look):
+class InputGradient(AttributionMap):
     """The largest absolute derivative of the target over a pixel's channels."""
 
     about = "how strongly each pixel moves the target"

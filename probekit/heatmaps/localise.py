@@ -21,7 +21,7 @@ def localise(rows: Sequence[Row], masks: Masks, *, seed: int) -> list[dict[str, 
     """Scores of each row: {mask: {score: {mean, ci, n, undefined, normalised}}}; nothing without masks.
 
     Args:
-        rows: Looks and baselines.
+        rows: Maps and baselines.
         masks: What they are scored against.
         seed: Of the intervals.
     """

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from probekit.heatmaps.base import Batch, Look
+from probekit.heatmaps.base import AttributionMap, Batch
 from probekit.models.encoder import Encoder
 
 PASS = 64  # hidden copies that are encoded at a time: bounds memory
 
 
-class Occlusion(Look):
+class Occlusion(AttributionMap):
     """The mean drop of the target over the windows that cover a pixel.
 
     Without a target: how far the embedding turns away, 1 minus the cosine to that of the whole image. Windows start

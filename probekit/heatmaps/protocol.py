@@ -16,13 +16,13 @@ from probekit.heatmaps.localise import localise, localise_ceiling
 from probekit.heatmaps.passes import Pairs, by_target, confidence, faithfulness, swap
 from probekit.heatmaps.randomisation import IMAGES, Fresh, check
 from probekit.heatmaps.resample import area_average
-from probekit.heatmaps.rows import Questions, Row, Subject, look_rows, unmet
+from probekit.heatmaps.rows import Questions, Row, Subject, map_rows, unmet
 from probekit.heatmaps.truth import Truth, spaced
-from probekit.registry import LOOKS
+from probekit.registry import MAPS
 from probekit.statistics import share_interval
 
-DEFAULT_LOOKS = ("cam", "gradcam", "gradcam-ssl", "attention", "input-gradient")
-COSTLY = {"occlusion": "occlusion: it encodes each image once a window; type: --look occlusion"}
+DEFAULT_MAPS = ("cam", "gradcam", "gradcam-ssl", "attention", "input-gradient")
+COSTLY = {"occlusion": "occlusion: it encodes each image once a window; type: --maps occlusion"}
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Evaluation:
         truth: The images and what is known about them.
         questions: The same on the device, with targets.
         labels: int64 `[N]`, on the device; None without a classifier.
-        siblings: Minimal pairs by class factor, uint8 `[N, C, H, W]`.
-        passes: Images for the scores that ask the encoder again; 0 leaves them out.
+        counterfactuals: Minimal pairs by class factor, uint8 `[N, C, H, W]`.
+        perturb: How many images the perturbation scores use; 0 leaves them out.
         seed: Of everything random.
     """
 
@@ -49,39 +49,39 @@ class Evaluation:
     questions: Questions
     random_questions: Questions
     labels: Tensor | None
-    siblings: Mapping[str, Tensor]
-    passes: int
+    counterfactuals: Mapping[str, Tensor]
+    perturb: int
     seed: int
 
 
 def evaluate(
     work: Evaluation, asked: Sequence[str] | None, tell: Callable[[str], None]
 ) -> tuple[dict[str, Any], list[Row]]:
-    """Takes every look, scores it next to the baselines, and says what was left out.
+    """Takes every map, scores it next to the baselines, and says what was left out.
 
     Args:
         work: See `Evaluation`.
-        asked: Looks by name; None is `DEFAULT_LOOKS`.
+        asked: Maps by name; None is `DEFAULT_MAPS`.
         tell: Is given a line when a long part begins.
 
     Returns:
         Part of results/heatmap.json (docs/heatmaps.md), and the rows of the trained encoder, for figures.
 
     Raises:
-        ValueError: If a look that was asked for cannot be taken.
+        ValueError: If a map that was asked for cannot be taken.
     """
     first = encode(work.trained.encoder, work.questions.images[:1], work.questions.index[:1]).features
-    names, left_out = choose_looks(work.trained, asked, has_weights=first.weights is not None)
+    names, left_out = choose_maps(work.trained, asked, has_weights=first.weights is not None)
     tell(f"maps of {len(work.questions)} images: {', '.join(names)}")
-    looks, pooled = look_rows(names, work.trained, work.questions, encoder="trained")
+    own, pooled = map_rows(names, work.trained, work.questions, encoder="trained")
     mapped = first.map if work.trained.encoder.has_map else work.questions.images[..., ::SIDE, ::SIDE]
     grid = (mapped.shape[2], mapped.shape[3])  # of the baselines and the ceiling
     baselines = _baselines(work, grid)
     if work.random is None:
         left_out.append("random weights and the check of the weights: no weights of this encoder can be drawn anew")
     else:
-        baselines += look_rows(names, work.random, work.random_questions, encoder="random")[0]
-    rows: list[Row] = [*looks, *baselines]
+        baselines += map_rows(names, work.random, work.random_questions, encoder="random")[0]
+    rows: list[Row] = [*own, *baselines]
     masks = work.truth.masks
     if masks:
         tell(f"scores of {len(rows)} rows against {len(masks)} masks")
@@ -96,7 +96,7 @@ def evaluate(
         scored += [_describe(row) | {"scores": scores} for row in ceilings]
     else:
         left_out.append("pointing, mass, rank and AUROC: these images have no masks (probekit gen makes some)")
-    if work.passes:
+    if work.perturb:
         tell("scores that ask the encoder again, and the check of the weights")
     _ask_again(work, rows, scored, left_out)
     _randomise(work, names, scored)
@@ -108,7 +108,7 @@ def evaluate(
         "chance": chance,
         "rows": scored,
         "left_out": left_out,
-    }, looks
+    }, own
 
 
 def _accuracy(work: Evaluation, pooled: Tensor) -> dict[str, Any] | None:
@@ -120,18 +120,18 @@ def _accuracy(work: Evaluation, pooled: Tensor) -> dict[str, Any] | None:
     return {"accuracy": correct / n, "ci": share_interval(correct, n), "n": n}
 
 
-def choose_looks(subject: Subject, asked: Sequence[str] | None, *, has_weights: bool) -> tuple[list[str], list[str]]:
-    """The looks that can be taken, and a line for each that cannot.
+def choose_maps(subject: Subject, asked: Sequence[str] | None, *, has_weights: bool) -> tuple[list[str], list[str]]:
+    """The maps that can be taken, and a line for each that cannot.
 
     Raises:
         ValueError: If one that was asked for by name cannot be, or none is left.
     """
-    by_name = asked is not None and set(asked) != set(LOOKS)
-    reasons = {name: unmet(name, subject, has_weights) for name in asked or DEFAULT_LOOKS}
+    by_name = asked is not None and set(asked) != set(MAPS)
+    reasons = {name: unmet(name, subject, has_weights) for name in asked or DEFAULT_MAPS}
     refused = [f"{name}: {reason}" for name, reason in reasons.items() if reason]
     names = [name for name, reason in reasons.items() if reason is None]
     if refused and (by_name or not names):
-        raise ValueError(f"expected looks that this encoder and these images allow, found: {'; '.join(refused)}")
+        raise ValueError(f"expected maps that this encoder and these images allow, found: {'; '.join(refused)}")
     return names, refused + [text for name, text in COSTLY.items() if asked is None]
 
 
@@ -146,7 +146,7 @@ def _baselines(work: Evaluation, grid: tuple[int, int]) -> list[Row]:
 def _describe(row: Row) -> dict[str, Any]:
     return {
         "name": row.name,
-        "look": row.look,
+        "map": row.map,
         "kind": row.kind,
         "target": row.target,
         "encoder": row.encoder,
@@ -173,23 +173,23 @@ def _ceilings(work: Evaluation, grid: tuple[int, int]) -> list[Row]:
 
 def _ask_again(work: Evaluation, rows: list[Row], scored: list[dict[str, Any]], left_out: list[str]) -> None:
     """Adds faithfulness and swap scores to the rows, on some of the images."""
-    if work.passes == 0:
-        left_out.append("Average Drop, Increase, Gain and the swap curve: --passes 0")
+    if work.perturb == 0:
+        left_out.append("Average Drop, Increase, Gain and the swap curve: --perturb 0")
         return
     if work.labels is None:
         left_out.append("Average Drop, Increase, Gain and the swap curve: they need labels, for a linear probe")
         return
-    if not work.siblings:
-        left_out.append("the swap curve: only generated images have minimal pairs")
-    elif not set(work.questions.targets) & set(work.siblings):
+    if not work.counterfactuals:
+        left_out.append("the swap curve: only generated images have counterfactuals")
+    elif not set(work.questions.targets) & set(work.counterfactuals):
         left_out.append("the swap curve: it needs --target pair")
-    some = spaced(len(work.questions), work.passes)
+    some = spaced(len(work.questions), work.perturb)
     at = torch.from_numpy(some).to(work.labels.device)
     part = work.questions.part(some)
     pairs = {
-        name: Pairs.of(work.trained, part.images, work.siblings[name][at], target)
+        name: Pairs.of(work.trained, part.images, work.counterfactuals[name][at], target)
         for name, target in part.targets.items()
-        if name in work.siblings
+        if name in work.counterfactuals
     }
     before = confidence(work.trained, as_inputs(part.images), work.labels[at])
     for row, entry in zip(rows, scored, strict=True):
@@ -204,7 +204,7 @@ def _ask_again(work: Evaluation, rows: list[Row], scored: list[dict[str, Any]], 
 
 def _randomise(work: Evaluation, names: list[str], scored: list[dict[str, Any]]) -> None:
     cheap = [name for name in names if name not in COSTLY]
-    if work.passes == 0 or not cheap or work.random is None:
+    if work.perturb == 0 or not cheap or work.random is None:
         return
     part = work.questions.part(spaced(len(work.questions), IMAGES))
     verdicts = check(cheap, work.trained, work.fresh, part, seed=work.seed)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from probekit.heatmaps.base import Target
-from probekit.heatmaps.rows import Questions, Subject, look_rows
+from probekit.heatmaps.rows import Questions, Subject, map_rows
 
 FIRST_SEED = 1_000_000  # of random networks: no run's own seed, whose first weights its maps may resemble
 NETWORKS = 4  # independent random networks: 6 pairs for the null
@@ -51,10 +51,10 @@ class Verdict:
 
 
 def check(names: list[str], subject: Subject, fresh: Fresh, questions: Questions, *, seed: int) -> dict[str, Verdict]:
-    """Verdicts by look, over all of a look's targets.
+    """Verdicts by map, over all of a map's targets.
 
     The head goes first (the direction that a map explains, and the projection), then one block of the encoder after
-    the other. A look passes if its maps with all weights random are no more like the trained ones than random networks'
+    the other. A map passes if its maps with all weights random are no more like the trained ones than random networks'
     maps are like each other, and these are not all alike.
     """
     trained = _maps(names, subject, questions)
@@ -81,7 +81,7 @@ def check(names: list[str], subject: Subject, fresh: Fresh, questions: Questions
 def judge(
     trained: NDArray[np.float32], randoms: Sequence[NDArray[np.float32]], cascade: Mapping[str, NDArray[np.float32]]
 ) -> Verdict:
-    """The verdict on one look from its maps `[N, h, w]`.
+    """The verdict on one map from its maps `[N, h, w]`.
 
     Args:
         trained: Of the trained encoder.
@@ -105,7 +105,7 @@ def similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 
 def _maps(names: list[str], subject: Subject, questions: Questions) -> dict[str, NDArray[np.float32]]:
-    rows, _ = look_rows(names, subject, questions, encoder="trained")
+    rows, _ = map_rows(names, subject, questions, encoder="trained")
     return {name: np.concatenate([row.maps for row in rows if row.name == name]) for name in names}
 
 

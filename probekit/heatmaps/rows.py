@@ -1,4 +1,4 @@
-"""Maps of many images: one row a look and target, of an encoder with trained or with random weights."""
+"""Maps of many images: one row for each map and target, of an encoder with trained or with random weights."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -8,17 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probekit.heatmaps.base import Batch, Context, Look, Target, encode
+from probekit.heatmaps.base import AttributionMap, Batch, Context, Target, encode
 from probekit.heatmaps.targets import Classifier
 from probekit.models.encoder import Encoder
-from probekit.registry import LOOKS, get
+from probekit.registry import MAPS, get
 
 BATCH = 32  # images encoded at a time: bounds the memory of input gradients; on a CPU the fastest, measured
 
 
 @dataclass(frozen=True)
 class Subject:
-    """An encoder with all that looks need to look into it.
+    """An encoder with all that maps need.
 
     Attributes:
         encoder: In eval mode.
@@ -67,8 +67,8 @@ class Row:
 
     Attributes:
         name: What the row is called.
-        look: The look, or the baseline.
-        kind: "look", "baseline" or "ceiling".
+        map: The attribution map, or the baseline.
+        kind: "map", "baseline" or "ceiling".
         target: The class factor that the maps explain, or "".
         encoder: "trained", "random", or "" for maps that no encoder made.
         unit: What a value means.
@@ -77,7 +77,7 @@ class Row:
     """
 
     name: str
-    look: str
+    map: str
     kind: str
     target: str
     encoder: str
@@ -86,11 +86,11 @@ class Row:
     maps: NDArray[np.float32]
 
 
-def look_rows(names: list[str], subject: Subject, questions: Questions, *, encoder: str) -> tuple[list[Row], Tensor]:
-    """Looks into an encoder: the images are encoded once for all looks.
+def map_rows(names: list[str], subject: Subject, questions: Questions, *, encoder: str) -> tuple[list[Row], Tensor]:
+    """Looks into an encoder: the images are encoded once for all maps.
 
     Args:
-        names: Looks; those whose needs are not met must have been left out (`unmet`).
+        names: Maps; those whose needs are not met must have been left out (`unmet`).
         subject: What is looked into.
         questions: About which images.
         encoder: "trained" or "random", for the rows.
@@ -98,23 +98,23 @@ def look_rows(names: list[str], subject: Subject, questions: Questions, *, encod
     Returns:
         The rows, and the embeddings `[N, D]` that came along.
     """
-    looks = {name: make_look(name, subject.context) for name in names}
+    known = {name: make_map(name, subject.context) for name in names}
     maps: dict[tuple[str, str], list[NDArray[np.float32]]] = {}
     pooled = []
     for batch, targets, fills in batches(subject.encoder, questions):
         pooled.append(batch.features.pooled)
-        for name, look in looks.items():
-            for target in targets if look.targeted and targets else [""]:
+        for name, each in known.items():
+            for target in targets if each.targeted and targets else [""]:
                 asked = replace(batch, target=targets.get(target), fill=fills.get(target, fills.get("")))
-                maps.setdefault((name, target), []).append(look(subject.encoder, asked).cpu().numpy())
+                maps.setdefault((name, target), []).append(each(subject.encoder, asked).cpu().numpy())
     rows = []
     for (name, target), parts in maps.items():
-        look, whole = looks[name], np.concatenate(parts)
+        drawn, whole = known[name], np.concatenate(parts)
         suffix = "" if encoder == "trained" else f", {encoder} weights"
-        kind = "look" if encoder == "trained" else "baseline"
-        rows.append(Row(name + suffix, name, kind, target, encoder, look.unit, look.signed, whole))
-        if look.both_signs:
-            rows.append(Row(f"-{name}{suffix}", name, kind, target, encoder, look.unit, look.signed, -whole))
+        kind = "map" if encoder == "trained" else "baseline"
+        rows.append(Row(name + suffix, name, kind, target, encoder, drawn.unit, drawn.signed, whole))
+        if drawn.both_signs:
+            rows.append(Row(f"-{name}{suffix}", name, kind, target, encoder, drawn.unit, drawn.signed, -whole))
     return rows, torch.cat(pooled)
 
 
@@ -126,25 +126,25 @@ def batches(encoder: Encoder, questions: Questions) -> Iterator[tuple[Batch, dic
         yield encode(encoder, part.images, part.index), dict(part.targets), fills
 
 
-def make_look(name: str, context: Context) -> Look:
-    """The look of that name.
+def make_map(name: str, context: Context) -> AttributionMap:
+    """The map of that name.
 
     Raises:
         ValueError: If there is none.
     """
-    look: Look = get(LOOKS, "look", name)(context)
-    return look
+    found: AttributionMap = get(MAPS, "map", name)(context)
+    return found
 
 
 def unmet(name: str, subject: Subject, has_weights: bool) -> str | None:
-    """Why a look cannot be taken, in words, or None.
+    """Why a map cannot be taken, in words, or None.
 
     Args:
-        name: The look.
+        name: The map.
         subject: What would be looked into.
         has_weights: Whether its encoder pools with weights.
     """
-    needs = get(LOOKS, "look", name).needs
+    needs = get(MAPS, "map", name).needs
     if "target" in needs and subject.classifier is None:
         return "needs labels of at least two classes, for a linear probe"
     if "map" in needs and not subject.encoder.has_map:

@@ -46,7 +46,7 @@ class Truth:
         return {name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(self.info.mask_names)}
 
     @cached_property
-    def siblings(self) -> dict[str, Sibling]:
+    def counterfactuals(self) -> dict[str, Sibling]:
         """By class factor, as the generator draws them. Empty for images that no generator drew.
 
         Raises:
@@ -81,7 +81,8 @@ class Truth:
 def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:
     """Reads n images of a split, evenly spaced, so that every class comes even where the file is sorted by class.
 
-    Of minimal pairs in the file only the base images: siblings share a scene, and intervals take images as independent.
+    Counterfactuals in the file are left out: they share a scene with their image, and intervals take images as
+    independent.
     """
     rows = read_split(info.path, split, masks=info.splits[split].masked)
     roles = rows.factors.get("pair_role")

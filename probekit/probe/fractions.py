@@ -35,14 +35,14 @@ def fractions(
         seed: Decides the subsets; draw i takes (seed, i).
 
     Returns:
-        points, in ascending order: {fraction, n (mean size), scores {name: {value (mean), ci, values (of each draw)}}};
-        complexity {share: n} of the first score as `complexity`, and complexity_ci {share: [low, high]}. Intervals: 95 %
-        Student t over draws; at 1, where all draws are the same, that of the measurement itself; complexity_ci: 95 %
-        percentile bootstrap over draws; None with one draw or fewer than 10 images.
+        points, in ascending order: {fraction, n (mean size), scores {name: {value (mean), ci, values (of draws)}}};
+        complexity {share: n} of the first score as `complexity`, and complexity_ci {share: [low, high]}. Intervals:
+        95 % Student t over draws; at 1, where all draws are the same, that of the measurement itself; complexity_ci:
+        95 % percentile bootstrap over draws; None with one draw or fewer than 10 images.
     """
     y = train.y if train.y.ndim == 1 else rarest(train.y)
     chosen = [subsets(y, shares=shares, seed=seed, draw=i, groups=train.groups) for i in range(draws)]
-    points = []
+    points: list[dict[str, Any]] = []
     for j, share in enumerate(shares):
         masks = [drawn[j] for drawn in chosen] if share < 1 else [None]
         sizes = [len(y) if mask is None else int(mask.sum()) for mask in masks]
@@ -127,7 +127,7 @@ def _over_draws(scores: Sequence[Score], *, whole: bool) -> dict[str, Any]:
     values = [score.value for score in scores]
     known = [value for value in values if value is not None]
     if len(known) < len(values):
-        return {"value": None, "ci": None, "values": values}
+        return Score(None, None, scores[0].low).to_dict() | {"values": values}
     found = mean_over_seeds(known, low=scores[0].low)
     ends = scores[0].ci if whole or scores[0].ci is None else found["ci"]
-    return {"value": found["mean"], "ci": ends, "values": values}
+    return Score(found["mean"], ends, scores[0].low).to_dict() | {"values": values}

@@ -89,7 +89,8 @@ def train_head(
     losses, scores, logits = [], [], np.empty(0, np.float32)
     with eval_mode(encoder) if frozen else nullcontext(encoder.train()):
         for epoch in range(recipe.epochs):
-            losses.append(_epoch(encoder, head, optimizer, images, targets, recipe, views, known[torch.randperm(len(known), generator=order)]))
+            drawn = known[torch.randperm(len(known), generator=order)]
+            losses.append(_epoch(encoder, head, optimizer, images, targets, recipe, views, drawn))
             if not np.isfinite(losses[-1]):
                 raise ValueError(f"expected a finite loss, found {losses[-1]} in epoch {epoch + 1}; try a lower --lr")
             schedule.step()

@@ -1,4 +1,4 @@
-"""From an opened encoder and a dataset file to results: every measurement that was asked for, each encoder read once."""
+"""From an opened encoder and a dataset file to results: all that was asked for, each encoder read once."""
 
 import shlex
 import time
@@ -6,25 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from probekit.data.split import check_channels
 from probekit.h5 import DatasetInfo
-from probekit.measurement import BASELINE, Row
+from probekit.measurement import BASELINE, measurements
+from probekit.output.hints import unprobeable
 from probekit.probe import PROTOCOLS
 from probekit.probe.measurements.base import Probe
-from probekit.probe.sources import Conditions, sources
+from probekit.probe.sources import Conditions, read_labels, sources
+from probekit.registry import METHODS, get, nearest
 from probekit.restore.opened import OpenedRun
+from probekit.results import write_result
 from probekit.weights import Weights
 
 
 def measure(
-    opened: OpenedRun, asked: Sequence[Probe], conditions: Conditions, *, baselines: bool, data: Path | None
+    opened: OpenedRun, conditions: Conditions, *, baselines: bool, data: Path | None
 ) -> dict[str, dict[str, Any]]:
     """Measures an encoder, and beside it what needs no learning.
 
     Args:
         opened: The encoder.
-        asked: What is measured.
-        conditions: Under which; each `check` has passed.
+        conditions: What is measured, and under which; each `check` has passed.
         baselines: Whether there are rows beside the encoder's.
         data: The dataset file if one was named, for the command that makes the same again.
 
@@ -36,14 +40,13 @@ def measure(
     """
     info = conditions.labels.info
     check_channels(info, opened.header["spec"]["channels"])
+    asked = list(conditions.asked.values())
     notes: list[str] = []
-    rows: dict[str, list[Row]] = {each.name: [] for each in asked}
+    rows: dict[str, list[dict[str, Any]]] = {each.name: [] for each in asked}
     seconds = dict.fromkeys(rows, 0.0)
     for source in sources(opened, info, baselines=baselines, seed=conditions.seed, say=notes.append):
         for each in asked:
-            if not each.needs and not each.baselines:  # made of the others
-                continue
-            if source.kind == BASELINE and source.name not in each.baselines:
+            if not each.rows_of_sources or (source.kind == BASELINE and source.name not in each.baselines):
                 continue
             if len(asked) > 1:
                 conditions.console.print(f"  {source.name}: {each.title.lower()} ...")
@@ -83,9 +86,109 @@ def stem(result: dict[str, Any], name: str, data: Path | None) -> str:
     return "-".join((*parts, *([] if data is None else [data.stem])))
 
 
-def choose(labels_of: DatasetInfo, typed: Sequence[Probe], defaults: Sequence[Probe]) -> list[Probe]:
-    """What is measured: the defaults that the data allow, then what was typed."""
-    raise NotImplementedError
+def choose(info: DatasetInfo, typed: Sequence[Probe], named: str) -> list[Probe]:
+    """What is measured: what the data allow unasked, in the order of the registry, then what was typed.
+
+    Args:
+        info: The dataset file.
+        typed: What was asked for.
+        named: The run or encoder as a command line takes it, for messages.
+
+    Raises:
+        ValueError: If the file allows nothing of it, or not what was typed.
+    """
+    lacking = unprobeable(info)
+    known = {each.name for each in typed}
+    unasked = [each for each in measurements("probe") if isinstance(each, Probe) and each.name not in known]
+    asked = [*(each for each in unasked if lacking is None and each.unasked(info)), *typed]
+    if not asked:
+        raise ValueError(
+            f"expected a train and a test split with labels of 2 classes or more, found {lacking} in {info.path}; "
+            f"type: probekit probe {named} --data LABELLED.h5 (probekit import SOURCE --test-fraction 0.2 makes one)"
+        )
+    for each in asked:
+        missing = [split for split in each.needs if split not in info.splits or not info.splits[split].labelled]
+        if missing:
+            raise ValueError(f"expected labels in the split {missing[0]} for --{each.name}, found none in {info.path}")
+        if info.multilabel and not each.several:
+            raise ValueError(f"expected one label an image for --{each.name}, found several in {info.path}")
+    return asked
+
+
+def conditions_for(
+    info: DatasetInfo,
+    typed: Sequence[Probe],
+    named: str,
+    *,
+    protocol: str,
+    seed: int,
+    device: str,
+    console: Console,
+    opened: OpenedRun | None = None,
+) -> Conditions:
+    """Everything that is asked of a dataset file, once it is known to be possible; arguments as of `probe_run`.
+
+    Raises:
+        ValueError: If there is no such protocol, or the file lacks what is asked for.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(nearest("protocol", protocol, PROTOCOLS))
+    asked = {each.name: each for each in choose(info, typed, named)}
+    conditions = Conditions(read_labels(info), protocol, seed, device, console, asked, opened)
+    for each in asked.values():
+        each.check(conditions)
+    return conditions
+
+
+def probe_run(
+    opened: OpenedRun,
+    typed: Sequence[Probe],
+    *,
+    data: Path | None = None,
+    protocol: str = next(iter(PROTOCOLS)),
+    baselines: bool = True,
+    seed: int = 0,
+    console: Console,
+) -> dict[str, dict[str, Any]]:
+    """Measures a run's encoder and writes results/ and figures/.
+
+    Args:
+        opened: The encoder.
+        typed: What was asked for beside what the data allow unasked.
+        data: A dataset file, or None for the run's own.
+        protocol: One of `PROTOCOLS`, for what is fitted.
+        baselines: Whether there are rows beside the encoder's.
+        seed: Decides all that is random: the validation part, random weights, subsets, folds, bootstraps.
+        console: Where messages go.
+
+    Returns:
+        As `measure`.
+
+    Raises:
+        ValueError: If there is no such protocol, or the data do not fit or lack what is asked for.
+    """
+    info, known = opened.dataset(data)
+    for line in known:
+        console.print(line)
+    method = opened.header["method"]
+    if method in METHODS and get(METHODS, "method", method).needs_labels:
+        console.print(
+            f"note: {opened.run.name} was taught with the labels of train, so what is chosen or scored on train "
+            "(C, --cv, best_val) is too good; test is not"
+        )
+    named = shlex.quote(opened.run.argument)
+    about: dict[str, Any] = {"protocol": protocol, "seed": seed, "device": str(opened.device), "console": console}
+    conditions = conditions_for(info, typed, named, opened=opened, **about)
+    beside = ", and the baselines" if baselines else ""
+    console.print(f"probing {opened.run.name}, {opened.after}{beside}, protocol {PROTOCOLS[protocol]} ...")
+    with opened.run.locked("probe"):  # two at once would write one result
+        results = measure(opened, conditions, baselines=baselines, data=data)
+        for each in conditions.asked.values():
+            found = results[each.name]
+            written = write_result(opened.run, each, found, stem(found, each.name, data))
+            pictures = f", and {len(written) - 1} in {opened.run.figures}" if written[1:] else ""
+            console.print(f"wrote {written[0]}{pictures}")
+    return results
 
 
 def _command(opened: OpenedRun, each: Probe, conditions: Conditions, data: Path | None) -> str:

@@ -81,13 +81,12 @@ def pictures_section(run: Mapping[str, Any], key: str) -> Section:
     blocks: list[Block] = [
         Picture(
             f"{key}-views-{i}",
-            f"What {run['config']['method']} is given and predicts: {Path(picture['file']).name}",
+            f"What {run['config']['method']} is given and predicts: {Path(picture).name}",
             "Views of the first images of a split: input, target, and the prediction where the method has a decoder. "
             f"Drawn by: {again}",
-            Path(picture["file"]),
+            Path(picture),
         )
         for i, picture in enumerate(run["pictures"])
-        if picture["kind"] == "reconstruction"
     ]
     if not blocks and run["state"] == IMPORTED:
         blocks = [Note("An imported encoder: it has neither views nor a decoder.")]
@@ -98,7 +97,7 @@ def pictures_section(run: Mapping[str, Any], key: str) -> Section:
 
 def _accuracies(scored: Sequence[Mapping[str, float]], key: str, source: Path, every: int) -> list[Block]:
     how = (
-        f"From {source}: a linear probe on the frozen encoder under protocol paper (features as they are, C = 1), "
+        f"From {source}: a linear probe on the frozen encoder under protocol fixed (features as they are, C = 1), "
         f"every {every} epochs and after the last. val: on the validation part of train; test: on the test split, for "
         "the eye only, except that it chooses the checkpoint best_test. No intervals: the table of the probe has "
         "them."

@@ -1,25 +1,12 @@
 """From what `collect` read to a document: a chapter a run, after the comparison."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from probekit.output.document import Chapter, Document, Section, key_of
+from probekit.output.document import Chapter, Document, key_of
 from probekit.report.about import about_section, curves_section, pictures_section
 from probekit.report.comparison import comparison_chapter
-from probekit.report.further import further_section
-from probekit.report.localising import heatmap_section
-from probekit.report.probing import confusion_section, health_section, lead, probe_section
-
-SECTIONS: tuple[Callable[[Mapping[str, Any], str], Section], ...] = (
-    about_section,
-    probe_section,
-    further_section,
-    curves_section,
-    confusion_section,
-    health_section,
-    heatmap_section,
-    pictures_section,
-)
+from probekit.report.measured import lead, measured_sections
 
 MOST_NAMES = 4  # in the title
 
@@ -38,4 +25,6 @@ def build(report: Mapping[str, Any]) -> Document:
 
 
 def _chapter(run: Mapping[str, Any], key: str) -> Chapter:
-    return Chapter(key, run["name"], lead(run), [section(run, f"run-{key}") for section in SECTIONS])
+    prefix = f"run-{key}"
+    first, *last = (section(run, prefix) for section in (about_section, curves_section, pictures_section))
+    return Chapter(key, run["name"], lead(run), [first, *measured_sections(run, prefix), *last])

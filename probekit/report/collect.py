@@ -4,18 +4,51 @@ import shlex
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
-from probekit.files import sha256
+from probekit.checked import checked
+from probekit.files import read_json, sha256
 from probekit.h5 import DatasetInfo, read_info
+from probekit.measurement import MOST, read_result
+from probekit.probe import PROTOCOLS
+from probekit.registry import MEASUREMENTS
 from probekit.report import SCHEMA
 from probekit.report.compare import compare
-from probekit.report.section_shapes import SECTIONS
-from probekit.report.shapes import HEATMAP, MOST, PROBE, RUN, mismatch, read_result
 from probekit.run import Run, how_far
 from probekit.weights import Weights
 
-PICTURES = {"heatmap": "heatmap*.png", "reconstruction": "views-*.png"}  # files of run.figures
+VIEWS = "views-*.png"  # files of run.figures: what a method is given
+
+
+class _Train(TypedDict):
+    eval_every: int
+
+
+class _Config(TypedDict):
+    method: str
+    seed: int
+    train: _Train
+
+
+class _Dataset(TypedDict):
+    path: str
+    hash: str
+    name: str
+
+
+class _Resumed(TypedDict):
+    epoch: int
+    device: str
+
+
+class RunShape(TypedDict):
+    """What a report needs of run.json."""
+
+    state: str
+    config: _Config
+    dataset: _Dataset
+    versions: dict[str, str]
+    resumed: NotRequired[list[_Resumed]]
 
 
 def collect(runs: Sequence[Run], pools: Sequence[str | None] = ()) -> dict[str, Any]:
@@ -49,9 +82,7 @@ def collect(runs: Sequence[Run], pools: Sequence[str | None] = ()) -> dict[str, 
 
 def _run(name: str, run: Run) -> dict[str, Any]:
     content = run.read()
-    wrong = mismatch(content, RUN, str(run.json))
-    if wrong:
-        raise ValueError(wrong)
+    checked(content, RunShape, str(run.json))
     left_out: list[str] = []
     about = ("created", "state", "config", "dataset", "device", "threads", "versions", "commit", "weights")
     return {
@@ -62,15 +93,8 @@ def _run(name: str, run: Run) -> dict[str, Any]:
         "resumed": content.get("resumed", []),
         "data": _data(content["dataset"], left_out),
         "metrics": _metrics(run, left_out),
-        "probes": _results(run, content, "probe-*.json", PROBE, left_out),
-        **{name: _results(run, content, f"{name}-*.json", shape, left_out) for name, shape in SECTIONS.items()},
-        "heatmaps": _results(run, content, "heatmap*.json", HEATMAP, left_out),
-        "pictures": [
-            {"kind": kind, "file": str(path), "bytes": path.stat().st_size}
-            for kind, pattern in PICTURES.items()
-            for path in sorted(run.figures.glob(pattern))
-            if path.is_file()
-        ],
+        "results": _results(run, content, left_out),
+        "pictures": [str(path) for path in sorted(run.figures.glob(VIEWS)) if path.is_file()],
         "left_out": left_out,
     }
 
@@ -78,37 +102,38 @@ def _run(name: str, run: Run) -> dict[str, Any]:
 def _pooled(run: Mapping[str, Any], pool: str) -> dict[str, Any]:
     """What a run holds under one pooling at test time, as a run of its own whose checkpoints pool so."""
     kept = {}
-    for kind in ("probes", *SECTIONS):
-        named = [(result, Weights.parse(result["checkpoint"])) for result in run[kind]]
+    for kind, results in run["results"].items():
+        named = [(result, Weights.parse(result["checkpoint"])) for result in results]
         kept[kind] = [{**result, "checkpoint": found.checkpoint} for result, found in named if found.pool == pool]
     about = {"name": f"{run['name']}@{pool}", "argument": [*run["argument"], "--pool", pool]}
-    return {**run, **kept, **about, "config": {**run["config"], "pool": pool}}
+    return {**run, "results": kept, **about, "config": {**run["config"], "pool": pool}}
 
 
-def _results(
-    run: Run, content: Mapping[str, Any], pattern: str, shape: Mapping[str, Any], left_out: list[str]
-) -> list[dict[str, Any]]:
-    """Every sound file of weights that are there, with its path as `file` and how far its encoder was as `after`.
+def _results(run: Run, content: Mapping[str, Any], left_out: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """By measurement every sound file of weights that are there, its path as `file`, its encoder's age as `after`.
 
     A line is left for each other one.
     """
-    found = []
-    for path in sorted(run.results.glob(pattern), key=_order):
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in MEASUREMENTS}
+    for path in sorted(run.results.glob("*.json")):
         try:
-            result = read_result(path, shape) | {"file": str(path)}
+            result = read_json(path)
+            reader = read_result(result)
             if not _is_of_present_weights(run, result):
                 left_out.append(f"{path} was not used: {result['checkpoint']} has other weights now; measure again")
                 continue
-            found.append(result | ({"after": how_far(content, result["epoch"])} if "epoch" in result else {}))
+            about = {"file": str(path), "after": how_far(content, result["epoch"])}
+            found[reader.name].append({**result, **about})
         except (ValueError, OSError) as error:
             left_out.append(f"{path} was not used: {error}")
-    return found
+    own = content["dataset"]["hash"]
+    return {name: sorted(results, key=lambda result: _order(result, own)) for name, results in found.items()}
 
 
 def _is_of_present_weights(run: Run, result: Mapping[str, Any]) -> bool:
     """Whether a result's weights still are those of its checkpoint; also if either is not known."""
     measured = result.get("checkpoint_hash")
-    weights = Weights.parse(result["checkpoint"]).file(run.path) if measured and "checkpoint" in result else run.path
+    weights = Weights.parse(result["checkpoint"]).file(run.path) if measured else run.path
     return not weights.is_file() or _hash(weights, weights.stat().st_mtime_ns) == measured
 
 
@@ -118,9 +143,11 @@ def _hash(path: Path, changed: int) -> str:
     return sha256(path)
 
 
-def _order(path: Path) -> tuple[bool, str]:
-    """The default probe, on the run's own data, first."""
-    return path.stem != "probe-val-last", path.name
+def _order(result: Mapping[str, Any], data_hash: str) -> tuple[bool, bool, bool, str]:
+    """The run's own data first, the last weights and the default protocol."""
+    first = next(iter(PROTOCOLS))
+    usual = result["checkpoint"] == "last", result["protocol"] == first
+    return result["data_hash"] != data_hash, not usual[0], not usual[1], Path(result["file"]).name
 
 
 def _metrics(run: Run, left_out: list[str]) -> list[dict[str, float]]:

@@ -2,23 +2,20 @@
 
 import json
 import shlex
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from operator import eq
 from typing import Any
 
 import numpy as np
 
 from probekit.config import completed
-from probekit.probe.table import encoders_first
+from probekit.measurement import encoder_row, measurement
 from probekit.report.compare_scores import compare_scores, scored
 from probekit.settings import flatten
 from probekit.statistics import BOOTSTRAP_SEED, add_holm, mcnemar, over_seeds, paired_bootstrap, share_interval, verdict
 
-# What makes two probes the same question: the images, how they were probed, and which weights.
-QUESTION = ("data_hash", "protocol", "checkpoint")
-RANK1 = "retrieval, rank-1"  # a protocol: is the nearest image of the same class?
+# What makes two results answers to the same question: what was measured how, on which images, of which weights.
+QUESTION = ("measurement", "options", "data_hash", "protocol", "checkpoint")
 
 
 def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -31,10 +28,10 @@ def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         {"groups": one for each question that two runs or more answer image by image, "scores": as `compare_scores`,
         "left_out": lines}. docs/report.md has the shape.
     """
-    answers: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
+    answers: dict[str, dict[str, Mapping[str, Any]]] = {}
     for run in runs:
         for probe in answered(run):
-            answers.setdefault(tuple(probe[key] for key in QUESTION), {}).setdefault(run["name"], probe)
+            answers.setdefault(question(probe), {}).setdefault(run["name"], probe)
     named: dict[str, str] = {}  # datasets by content: a file may have been renamed
     for run in runs:
         named.setdefault(run["dataset"]["hash"], f"{run['dataset']['name']} {run['dataset']['hash'][:8]}")
@@ -49,23 +46,23 @@ def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"groups": groups, "scores": scores, "left_out": left_out}
 
 
+def question(result: Mapping[str, Any]) -> str:
+    """The same text for two results that answer the same."""
+    return json.dumps([result[key] for key in QUESTION], sort_keys=True)
+
+
 def answered(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """All results of a run that say right or wrong of each test image: linear probes, nearest neighbours, rank-1."""
-    ranked = [_rank1(result) for result in run.get("retrieval", [])]
-    return [*run["probes"], *run.get("knn", []), *(found for found in ranked if found is not None)]
-
-
-def _rank1(result: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Retrieval as a classifier: an image's class is that of its nearest, over the queries that count."""
-    row = encoders_first(result["rows"])[0]
-    shown = Counter(row.get("labels", []))
-    counted = [i for i, label in enumerate(row.get("labels", [])) if shown[label] > 1]
-    if "predicted" not in row or not counted:
-        return None
-    answers = {key: [row[key][i] for i in counted] for key in ("labels", "predicted")}
-    hits, n = sum(map(eq, answers["labels"], answers["predicted"])), len(counted)
-    scored = {"accuracy": hits / n, "ci": share_interval(hits, n), "n": n}
-    return {**result, "protocol": RANK1, "rows": [{"name": row["name"], "kind": "encoder", **scored, **answers}]}
+    """All results of a run that say right or wrong of each image, each with `labels` and `predicted` of its encoder."""
+    found: list[Mapping[str, Any]] = []
+    for name, results in run["results"].items():
+        for result in results:
+            answers = measurement(name).answers(encoder_row(result))
+            if answers is not None:
+                labels, predicted = (np.array(values) for values in answers)
+                hits, n = int((labels == predicted).sum()), len(labels)
+                scored = {"accuracy": hits / n, "ci": share_interval(hits, n), "n": n}
+                found.append({**result, "measurement": name, **scored, "labels": labels, "predicted": predicted})
+    return found
 
 
 def method_labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -96,22 +93,19 @@ def with_branches(config: Mapping[str, Any]) -> str:
 
 
 def _group(
-    probes: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str], configs: Mapping[str, Mapping[str, Any]]
+    answers: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str], configs: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    encoders = {name: encoders_first(probe["rows"])[0] for name, probe in probes.items()}
-    first = next(iter(probes.values()))
+    first = next(iter(answers.values()))
     rows = [
         {
             "run": name,
             "method": labels[name],
             "seed": configs[name]["seed"],
-            "epoch": probes[name]["epoch"],
-            "after": probes[name]["after"],
-            **{key: row[key] for key in ("accuracy", "ci", "n")},
+            **{key: found[key] for key in ("epoch", "after", "accuracy", "ci", "n")},
         }
-        for name, row in encoders.items()
+        for name, found in answers.items()
     ]
-    pairs = [_pair(a, b, encoders) for a, b in combinations(encoders, 2)]
+    pairs = [_pair(a, b, answers) for a, b in combinations(answers, 2)]
     tested = [pair for pair in pairs if pair["why"] is None]
     add_holm(tested)
     for pair in tested:
@@ -125,17 +119,13 @@ def _group(
     }
 
 
-def _pair(a: str, b: str, encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _pair(a: str, b: str, answers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Two runs on the same images; `why` says why there is no test, or is None."""
     nothing = dict.fromkeys(("difference", "ci", "only_a", "only_b", "p", "p_holm", "verdict"))
-    one, other = encoders[a], encoders[b]
-    lacking = [name for name in (a, b) if "predicted" not in encoders[name] or encoders[name].get("labels") is None]
-    if lacking:
-        return {"a": a, "b": b, **nothing, "why": f"no prediction of each image kept for {' and '.join(lacking)}"}
-    if one["labels"] != other["labels"]:
+    one, other = answers[a], answers[b]
+    if not np.array_equal(one["labels"], other["labels"]):
         return {"a": a, "b": b, **nothing, "why": "not the same test images"}
-    labels = np.array(one["labels"])
-    right = [np.array(row["predicted"]) == labels for row in (one, other)]
+    right = [found["predicted"] == found["labels"] for found in (one, other)]
     found = paired_bootstrap(*right, seed=BOOTSTRAP_SEED) | mcnemar(*right)
     return {"a": a, "b": b, **found, "p_holm": None, "verdict": None, "why": None}
 
@@ -151,10 +141,10 @@ def _over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 def _why_not(run: Mapping[str, Any]) -> str:
     results = [*answered(run), *scored(run)]
     if not results:
-        why = next((line for line in run["left_out"] if " was not used: " in line), "it has not been probed")
+        why = next((line for line in run["left_out"] if " was not used: " in line), "it has not been measured")
         return f"{run['name']} is not compared: {why}; type: probekit probe {shlex.join(run['argument'])}"
     where = sorted({f"{found['data']} ({found['data_hash'][:8]})" for found in results})
     return (
-        f"{run['name']} is not compared: it was probed on {', '.join(where)}, and no other of these runs was probed on "
-        "the same images with the same protocol and checkpoint"
+        f"{run['name']} is not compared: it was measured on {', '.join(where)}, and no other of these runs on "
+        "the same images in the same way, at the same checkpoint"
     )

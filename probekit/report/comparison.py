@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from probekit.measurement import measurement
 from probekit.output.charts import draw_bars, draw_differences, draw_lines
 from probekit.output.document import (
     Block,
@@ -22,21 +23,10 @@ from probekit.output.document import (
     text,
 )
 from probekit.probe import PROTOCOLS
-from probekit.report.compare import RANK1
 from probekit.statistics import BOOTSTRAP_SEED, DRAWS, LEVEL, MIN_FLIPS, MIN_PAIRS
 
 MOST_PAIRS = 15  # differences in a chart, and in a table that is not folded
 MOST_LINES = 12  # runs in a chart of learning curves
-WITHOUT_PROBE = {  # what is right or wrong where nothing is fitted
-    "knn": "Weighted nearest neighbours in train, by each run's encoder",
-    RANK1: "Whether the nearest other test image has the class, by each run's encoder",
-}
-WHAT = {  # scores that are no result of single images
-    "fractions": "Linear probe on fractions of the labels",
-    "cv": "Cross-validation on train",
-    "multilabel": "Mean average precision",
-    "retrieval": "Retrieval",
-}
 NOT_BY_IMAGE = "These scores are no results of single images: they are paired by seed alone."
 ONE_SEED = "No two of these runs differ in nothing but the seed: nothing is said over seeds."
 AGAIN = "The command at the head of this report makes it again."
@@ -63,10 +53,9 @@ def comparison_chapter(report: Mapping[str, Any]) -> Chapter:
 
 def group_section(group: Mapping[str, Any], key: str) -> Section:
     """One question and its answers: runs, paired differences by image, methods over seeds."""
-    title = f"{group['data']}, protocol {group['protocol']}, checkpoint {group['checkpoint']}"
-    what = WITHOUT_PROBE.get(group["protocol"], "Linear probe of each run's encoder")
+    title, what = _asked(group), measurement(group["measurement"]).title
     source = (
-        f"{what}, on the {group['n']} test images of {group['data']} (content hash "
+        f"{what} of each run's encoder, on {group['n']} images of {group['data']} (content hash "
         f"{group['data_hash'][:12]}), protocol {PROTOCOLS.get(group['protocol'], group['protocol'])}, checkpoint "
         f"{group['checkpoint']}."
     )
@@ -137,13 +126,6 @@ def _pairs(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
             f"blue where they leave out zero.{told} {AGAIN}"
         )
         blocks.append(Chart(f"{key}-differences", "Paired differences of runs", drawing, chart))
-    if untested:
-        blocks.append(
-            Note(
-                "Where no prediction of each image was kept, an older probekit wrote the probe. Probe anew by typing:",
-                "probekit probe RUN",
-            )
-        )
     return blocks
 
 
@@ -179,8 +161,7 @@ def _over_seeds(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
 
 def scores_section(group: Mapping[str, Any], key: str) -> Section:
     """Scores of one protocol: of each run, and paired differences of methods over seeds."""
-    what = WHAT[group["what"]]
-    title = f"{what}: {group['data']}, protocol {group['protocol']}, checkpoint {group['checkpoint']}"
+    title, what = _asked(group), measurement(group["measurement"]).title
     after = {row["run"]: row["after"] for score in group["scores"] for row in score["runs"]}
     source = f"{what} of each run's encoder, on {group['data']} (content hash {group['data_hash'][:12]})."
     scores = group["scores"]
@@ -221,6 +202,13 @@ def scores_section(group: Mapping[str, Any], key: str) -> Section:
     return Section(key, title, blocks)
 
 
+def _asked(group: Mapping[str, Any]) -> str:
+    """What was measured how, on which images, of which weights."""
+    options = [f"{name} {value}" for name, value in group["options"].items() if value is not None]
+    how = ", ".join((f"protocol {group['protocol']}", *options, f"checkpoint {group['checkpoint']}"))
+    return f"{measurement(group['measurement']).title}: {group['data']}, {how}"
+
+
 def _epoch(after: str) -> Cell:
     return text(after.removeprefix("epoch "))
 
@@ -252,7 +240,7 @@ def _curves(runs: Sequence[Mapping[str, Any]]) -> list[Block]:
         return []
     told = "" if len(series) <= MOST_LINES else f" The first {MOST_LINES} of {len(series)} runs are drawn."
     how = (
-        "From each run's metrics.jsonl: a linear probe under protocol paper on the validation part of train, which "
+        "From each run's metrics.jsonl: a linear probe under protocol fixed on the validation part of train, which "
         f"is not the same for runs on other data or with other seeds. No intervals.{told}"
     )
     draw = partial(draw_lines, series[:MOST_LINES], x="epoch", y="validation accuracy, %", percents=True, marker="o")

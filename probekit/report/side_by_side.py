@@ -4,17 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from probekit.h5 import read_info
-from probekit.output.document import Note, Section
-from probekit.output.document import Table as Block
+from probekit.output.terminal import show_blocks
 from probekit.registry import POOLS, nearest
 from probekit.report.collect import collect
-from probekit.report.comparison import AGAIN, group_section, scores_section
+from probekit.report.comparison import group_section, scores_section
 from probekit.report.write import check_once
 from probekit.run import Run, open_run
 
@@ -34,7 +30,7 @@ def run_compare(
     Args:
         names: Two runs or more; RUN@POOL is what a run has under a pooling at test time.
         data: Only results on this dataset file; None is all.
-        protocol: Only results of this protocol, "val" for example; None is all.
+        protocol: Only results of this protocol, "tuned" for example; None is all.
         checkpoint: Only results of this checkpoint; None is all.
         runs: The folder of run folders.
         console: Where messages go.
@@ -71,10 +67,12 @@ def run_compare(
         told = "; ".join(others) or "; ".join(comparison["left_out"]) or "nothing in common"
         raise ValueError(f"expected results of two of these runs on the same test images, found: {told}")
     if not quiet:
-        for group in chosen["groups"]:
-            _print(group_section(group, "compare"), console)
-        for group in chosen["scores"]:
-            _print(scores_section(group, "compare"), console)
+        for section in (
+            *(group_section(group, "compare") for group in chosen["groups"]),
+            *(scores_section(group, "compare") for group in chosen["scores"]),
+        ):
+            console.rule(section.title)
+            show_blocks(section.blocks, console)
         for line in comparison["left_out"]:
             console.print(f"note: {line}")
     return {**chosen, "left_out": comparison["left_out"]}
@@ -88,19 +86,3 @@ def _with_pool(name: str, runs: Path) -> tuple[Run, str | None]:
     if pool not in POOLS:
         raise ValueError(nearest("pooling", pool, POOLS))
     return open_run(stem, runs), pool
-
-
-def _print(section: Section, console: Console) -> None:
-    """The tables of a report's section, each with how it was obtained below it; no charts."""
-    console.rule(section.title)
-    for block in section.blocks:
-        if isinstance(block, Block):
-            table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=block.title)
-            for number, column in enumerate(block.columns):
-                table.add_column(Text(column), justify="right" if number in block.numeric else "left", overflow="fold")
-            for row in block.rows:
-                table.add_row(*(Text(cell.text) for cell in row))
-            console.print(table, soft_wrap=False)
-            console.print(block.how.removesuffix(AGAIN).rstrip())
-        elif isinstance(block, Note):
-            console.print(" ".join(filter(None, (block.text, block.command))))

@@ -20,8 +20,8 @@ from probekit.models.outside import code_of, make_outside
 from probekit.models.untrained import make_plain
 from probekit.models.weights import Match, default_normalise, load_weights
 from probekit.restore.model_settings import check_pooling, full_settings, has_small_stem, typed_settings
-from probekit.restore.opened import RANDOM
 from probekit.visible import first_line
+from probekit.weights import RANDOM
 
 MAX_SIZE = 1024  # px; larger images are averaged down, as with preset paper
 CLOSE = 1e-4  # relative; how near an embedding is to the mean of its map if it is that mean

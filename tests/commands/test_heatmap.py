@@ -19,17 +19,17 @@ from rich.console import Console
 from torch import Tensor
 from typer.testing import CliRunner
 
-import probekit.commands.heatmap as command
+import probekit.heatmaps.run as command
 from probekit.cli import app
-from probekit.commands.heatmap import HeatmapOptions, run_heatmap
 from probekit.h5 import read_split
 from probekit.heatmaps.baselines import BASELINES
-from probekit.heatmaps.protocol import DEFAULT_LOOKS
-from probekit.heatmaps.rows import Questions, Row, Subject, look_rows
+from probekit.heatmaps.protocol import DEFAULT_MAPS
+from probekit.heatmaps.rows import Questions, Row, Subject, map_rows
+from probekit.heatmaps.run import HeatmapOptions, run_heatmap
 from probekit.heatmaps.score import SCORES
 from probekit.output.png import save_png
 from probekit.probe.protocol import Part, fit_label
-from probekit.registry import LOOKS
+from probekit.registry import MAPS
 from probekit.restore.opened import OpenedRun
 from probekit.weights import Weights
 from tests.datasets import edited, noise_npz
@@ -104,8 +104,8 @@ def by_name(result: dict[str, Any], name: str, target: str = "") -> dict[str, An
 def test_every_table_has_its_baselines_and_its_ceiling(whole: dict[str, Any]) -> None:
     result = whole
     names = {row["name"] for row in result["rows"]}
-    assert names >= set(BASELINES) | set(DEFAULT_LOOKS) | {"-gradcam-ssl", "ceiling"}
-    assert names >= {f"{name}, random weights" for name in DEFAULT_LOOKS}
+    assert names >= set(BASELINES) | set(DEFAULT_MAPS) | {"-gradcam-ssl", "ceiling"}
+    assert names >= {f"{name}, random weights" for name in DEFAULT_MAPS}
     assert result["masks"] == ["rectangle", "triangle", "evidence:corner", "evidence:triangle"]
     assert (result["split"], result["n"], result["size"], result["grid"]) == ("test", 10, [32, 32], [8, 8])
     assert result["target"] == "pair"
@@ -141,7 +141,7 @@ def test_maps_of_random_weights_explain_the_random_networks_own_probe(monkeypatc
     seen: dict[str, tuple[Tensor, Tensor]] = {}
 
     def spy(names: list[str], subject: Subject, questions: Questions, *, encoder: str) -> tuple[list[Row], Tensor]:
-        (row,), pooled = look_rows(names, subject, questions, encoder=encoder)
+        (row,), pooled = map_rows(names, subject, questions, encoder=encoder)
         assert subject.classifier is not None
         known = read_split(Path("data/rect-tri.h5"), "test").class_labels
         assert known is not None
@@ -150,7 +150,7 @@ def test_maps_of_random_weights_explain_the_random_networks_own_probe(monkeypatc
         seen[encoder] = torch.from_numpy(row.maps.mean((1, 2))), logits[torch.arange(len(labels)), labels]
         return [row], pooled
 
-    monkeypatch.setattr("probekit.heatmaps.protocol.look_rows", spy)
+    monkeypatch.setattr("probekit.heatmaps.protocol.map_rows", spy)
     heatmap("simclr-rect-tri", looks=("cam",), target="logit", passes=0)
     assert seen.keys() == {"trained", "random"}
     for mean, logit in seen.values():
@@ -174,7 +174,7 @@ def test_scores_that_ask_the_encoder_again(whole: dict[str, Any]) -> None:
     assert by_name(whole, "uniform")["randomisation"] is None
     without = heatmap("conrec-rect-tri", looks=("cam",), n=2, passes=0)
     assert all(not row["faithfulness"] and not row["swap"] for row in without["rows"])
-    assert [line for line in without["left_out"] if "--passes 0" in line]
+    assert [line for line in without["left_out"] if "--perturb 0" in line]
 
 
 def test_the_same_command_gives_the_same_numbers() -> None:
@@ -191,7 +191,7 @@ def test_files_are_as_promised(home: Path, whole: dict[str, Any]) -> None:
     assert json.loads((run / "results/heatmap.json").read_text()) == whole
     assert (run / "figures/heatmap.png").stat().st_size > 10_000
     assert (run / "figures/swap.png").stat().st_size > 10_000
-    assert whole["command"] == "probekit heatmap whole --n 10 --passes 4 --device cpu"
+    assert whole["command"] == "probekit heatmap whole --n 10 --perturb 4 --device cpu"
     assert (run / "figures/views-rect-tri.png").stat().st_size > 10_000, "ConRec has a decoder"
     last = (run / "figures/views-rect-tri.png").read_bytes()
     heatmap("whole", data="data/rect-tri.h5", checkpoint=Weights("best_val"), looks=("cam",), n=2, passes=0)
@@ -243,7 +243,7 @@ def test_real_images_without_masks_get_what_needs_none() -> None:
     assert by_name(result, "cam")["faithfulness"][""]["average_drop"]["mean"] is not None
     told = " ".join(result["left_out"])
     assert "these images have no masks" in told
-    assert "only generated images have minimal pairs" in told
+    assert "only generated images have counterfactuals" in told
 
 
 def test_unlabelled_images_get_the_looks_that_need_no_classifier(home: Path) -> None:
@@ -255,7 +255,7 @@ def test_unlabelled_images_get_the_looks_that_need_no_classifier(home: Path) -> 
     assert done.exit_code == 0, done.output
     result = heatmap("noise", data="data/pictures.h5")
     assert (result["split"], result["target"], result["probe"]) == ("train", None, None)
-    assert {row["look"] for row in result["rows"] if row["kind"] == "look"} == {"gradcam-ssl", "attention"}
+    assert {row["map"] for row in result["rows"] if row["kind"] == "map"} == {"gradcam-ssl", "attention"}
     told = " ".join(result["left_out"])
     assert "cam: needs labels" in told
     assert "they need labels" in told
@@ -270,12 +270,12 @@ def test_labels_of_train_alone_explain_nothing(home: Path) -> None:
         del file["test/labels"]
     result = heatmap("conrec-rect-tri", data="data/unlabelled-test.h5", passes=0)
     assert (result["split"], result["target"], result["probe"]) == ("test", None, None)
-    assert {row["look"] for row in result["rows"] if row["kind"] == "look"} == {"gradcam-ssl", "attention"}
+    assert {row["map"] for row in result["rows"] if row["kind"] == "map"} == {"gradcam-ssl", "attention"}
 
 
 def test_all_looks_are_all_that_this_encoder_allows() -> None:
-    result = heatmap("simclr-rect-tri", looks=tuple(LOOKS), n=2, passes=0)
-    assert {row["look"] for row in result["rows"] if row["kind"] == "look"} == set(LOOKS) - {"attention"}
+    result = heatmap("simclr-rect-tri", looks=tuple(MAPS), n=2, passes=0)
+    assert {row["map"] for row in result["rows"] if row["kind"] == "map"} == set(MAPS) - {"attention"}
     assert [line for line in result["left_out"] if line.startswith("attention")]
 
 
@@ -305,7 +305,7 @@ def test_the_probe_is_chosen_on_the_validation_split(home: Path, monkeypatch: py
         seen.append(val)
         return fit_label(train, val=val, **settings)
 
-    monkeypatch.setattr("probekit.commands.subjects.fit_label", spy)
+    monkeypatch.setattr("probekit.heatmaps.subjects.fit_label", spy)
     heatmap("noise", data="data/val.h5", looks=("cam",), n=2, passes=0)
     labels = read_split(home / "data/val.h5", "val").labels
     assert len(seen) == 2, "of the trained and of the random network"
@@ -317,7 +317,7 @@ def test_the_probe_is_chosen_on_the_validation_split(home: Path, monkeypatch: py
 
 
 def test_the_terminal_shows_every_table_and_what_was_left_out() -> None:
-    done = CliRunner().invoke(app, ["heatmap", "conrec-rect-tri", "--n", "10", "--passes", "2"], env={"COLUMNS": "80"})
+    done = CliRunner().invoke(app, ["heatmap", "conrec-rect-tri", "--n", "10", "--perturb", "2"], env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.output
     for text in (
         "evidence of corner",
@@ -350,21 +350,21 @@ def test_the_report_takes_what_was_written(home: Path) -> None:
         "-gradcam-ssl, random weights",
     ):
         assert title in page
-    assert "probekit heatmap whole --n 10 --passes 4 --device cpu" in page
+    assert "probekit heatmap whole --n 10 --perturb 4 --device cpu" in page
 
 
 @pytest.mark.parametrize(
     ("run", "changes", "told"),
     [
-        ("conrec-rect-tri", {"looks": ("gradcm",)}, "unknown look 'gradcm'.*did you mean 'gradcam'"),
+        ("conrec-rect-tri", {"maps": ("gradcm",)}, "unknown look 'gradcm'.*did you mean 'gradcam'"),
         ("conrec-rect-tri", {"target": "pairs"}, "unknown target 'pairs'.*did you mean 'pair'"),
         ("conrec-rect-tri", {"fill": "white"}, "unknown fill 'white'"),
-        ("simclr-rect-tri", {"looks": ("attention",)}, "attention: this encoder pools without weights"),
+        ("simclr-rect-tri", {"maps": ("attention",)}, "attention: this encoder pools without weights"),
         ("noise", {"target": "pair"}, "expected images that a generator drew for --target pair"),
-        ("noise", {"fill": "counterfactual"}, "found no minimal pairs; type: --fill mean"),
+        ("noise", {"fill": "counterfactual"}, "found no counterfactuals; type: --fill mean"),
         ("noise", {"data": "data/rect-tri.h5"}, "expected images of 3 channels.*found 1"),
         ("nosie", {}, "unknown run 'nosie'.*did you mean 'noise'"),
-        ("conrec-rect-tri", {"looks": ("occlusion",), "stride": 17}, "expected --stride of at most.*16.*--stride 16"),
+        ("conrec-rect-tri", {"maps": ("occlusion",), "stride": 17}, "expected --stride of at most.*16.*--stride 16"),
     ],
 )
 def test_mistakes_are_one_line(run: str, changes: dict[str, Any], told: str) -> None:

@@ -17,29 +17,29 @@ from pytorch_grad_cam import HiResCAM as PeerHiResCAM
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from probekit.heatmaps.base import Batch, Context, Look, Target, encode
+from probekit.heatmaps.base import AttributionMap, Batch, Context, Target, encode
 from probekit.heatmaps.gradcam_ssl import positives, project
 from probekit.heatmaps.occlusion import PASS, Occlusion
 from probekit.heatmaps.score import score_maps
 from probekit.models.encoder import Encoder
-from probekit.registry import LOOKS, get
+from probekit.registry import MAPS, get
 from tests.heatmaps.encoders import Planted, make_batch, small_encoder
 
 TARGETED = ["cam", "gradcam", "hirescam", "input-gradient", "occlusion"]
 CAMS = ["cam", "gradcam", "hirescam"]
 
 
-def make(name: str, encoder: Encoder, **settings: Any) -> Look:
+def make(name: str, encoder: Encoder, **settings: Any) -> AttributionMap:
     generator = torch.Generator().manual_seed(7)
     negatives = nn.functional.normalize(torch.randn(5, encoder.dim, generator=generator), dim=1)
     context = Context(negatives=negatives, window=8, stride=4, draws=4, **settings)
-    look: Look = get(LOOKS, "look", name)(context)
+    look: AttributionMap = get(MAPS, "map", name)(context)
     return look
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("depth", [3, 4])
-@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("name", MAPS)
 def test_maps_have_the_shape_they_promise(name: str, depth: int, channels: int) -> None:
     encoder = small_encoder(pooling="attention", channels=channels, depth=depth)
     batch = make_batch(encoder)
@@ -50,12 +50,12 @@ def test_maps_have_the_shape_they_promise(name: str, depth: int, channels: int) 
     assert not maps.requires_grad
     assert torch.isfinite(maps).all()
     assert maps.std() > 0
-    assert get(LOOKS, "look", name).signed or (maps >= 0).all()
+    assert get(MAPS, "map", name).signed or (maps >= 0).all()
 
 
 @pytest.mark.parametrize(
     ("name", "pooling"),
-    [(look, p) for look in LOOKS for p in ("gap", "attention") if (look, p) != ("attention", "gap")],
+    [(look, p) for look in MAPS for p in ("gap", "attention") if (look, p) != ("attention", "gap")],
 )
 def test_an_images_map_does_not_depend_on_its_neighbours(name: str, pooling: str) -> None:
     encoder = small_encoder(pooling=pooling)
@@ -65,7 +65,7 @@ def test_an_images_map_does_not_depend_on_its_neighbours(name: str, pooling: str
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5 * float(together.abs().max()))
 
 
-@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("name", MAPS)
 def test_maps_are_a_function_of_the_seed(name: str) -> None:
     encoder = small_encoder(pooling="attention")
     batch = make_batch(encoder)
@@ -92,7 +92,7 @@ def state(encoder: Encoder) -> list[Any]:
 
 
 @pytest.mark.parametrize("broken", [False, True])
-@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("name", MAPS)
 def test_no_state_is_left_behind(name: str, broken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither by a look nor by one that fails half way."""
     encoder = small_encoder(pooling="attention")
@@ -153,7 +153,7 @@ def test_a_planted_quadrant_is_found_and_the_others_are_not(name: str) -> None:
     size = 16
     images = torch.randint(1, 256, (4, 1, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     batch = replace(encode(encoder, images, torch.arange(4)), target=Target(torch.eye(4), torch.zeros(4)))
-    look: Look = get(LOOKS, "look", name)(Context(window=4, stride=4))
+    look: AttributionMap = get(MAPS, "map", name)(Context(window=4, stride=4))
     maps = look(encoder, batch).numpy()
     quadrants = np.zeros((4, 4, size, size), bool)  # mask, image
     for k in range(4):
@@ -230,7 +230,7 @@ def test_cams_are_pytorch_grad_cams(name: str, peer: Any, pooling: str) -> None:
 @pytest.mark.parametrize(("window", "stride"), [(8, 4), (7, 5), (16, 16), (32, 32)])
 def test_occlusion_is_captums(window: int, stride: int) -> None:
     encoder, batch, model = oracle_case("gap")
-    look: Look = get(LOOKS, "look", "occlusion")(Context(window=window, stride=stride))
+    look: AttributionMap = get(MAPS, "map", "occlusion")(Context(window=window, stride=stride))
     filled = replace(batch, fill=torch.full_like(batch.inputs, 0.25))
     oracle = CaptumOcclusion(model).attribute(
         batch.inputs,
@@ -245,7 +245,7 @@ def test_occlusion_is_captums(window: int, stride: int) -> None:
 def test_occlusion_without_a_target_is_how_far_the_embedding_turns() -> None:
     encoder = small_encoder()
     batch = make_batch(encoder, n=1, target=False)
-    look: Look = get(LOOKS, "look", "occlusion")(Context(window=16, stride=16))
+    look: AttributionMap = get(MAPS, "map", "occlusion")(Context(window=16, stride=16))
     hidden = batch.inputs.clone()
     hidden[:, :, :16, 16:] = 0
     turned = 1 - nn.functional.cosine_similarity(encoder(hidden).pooled, batch.features.pooled)
@@ -335,4 +335,4 @@ def test_targeted_looks_follow_the_target(name: str) -> None:
     turned = replace(batch, target=Target(-2 * batch.target.direction, batch.target.offset))
     sign = 2 if name == "input-gradient" else -2
     torch.testing.assert_close(look(encoder, turned), sign * look(encoder, batch), rtol=1e-4, atol=1e-5)
-    assert get(LOOKS, "look", name).targeted
+    assert get(MAPS, "map", name).targeted

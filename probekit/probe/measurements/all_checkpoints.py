@@ -5,8 +5,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired
 
-from probekit.measurement import BASELINE, ENCODER, Count, Estimate, Measurement, Named, Result, Row, Score
-from probekit.output.document import Cell, Chart, Table, count, scored, text
+from probekit.measurement import (
+    BASELINE,
+    ENCODER,
+    Count,
+    Estimate,
+    Measurement,
+    Named,
+    Result,
+    Row,
+    Score,
+    rows_table,
+    score_cell,
+    score_title,
+)
+from probekit.output.document import Cell, Chart, Table, count
 from probekit.probe.measurements.base import Probe, by_row
 from probekit.registry import POOLS
 from probekit.weights import KEPT, Weights, kept_checkpoints
@@ -32,7 +45,7 @@ class AllCheckpoints(Probe):
 
     name = "all-checkpoints"
     title = "Along pretraining"
-    help = "Also measure every kept encoder: how the scores go along pretraining (--set train.keep_every=20 keeps them)."
+    help = "Also measure every kept encoder, along pretraining (--set train.keep_every=20 keeps them)."
     about = (
         "Each encoder that was kept, scored as in the tables of the same names, with the same settings and intervals. "
         "Scored on test for the eye: no checkpoint is chosen by it."
@@ -42,6 +55,7 @@ class AllCheckpoints(Probe):
     needs = ()
     several = True
     followable = False
+    rows_of_sources = False
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
         """None: its rows are of encoders that are opened for it."""
@@ -95,18 +109,15 @@ class AllCheckpoints(Probe):
             rows[self.name].append({"name": name, "kind": BASELINE, "scores": scores})
 
     def tables(self, result: Result) -> list[Table]:
-        """Scores along checkpoints, then of the baselines; as they are, not in %."""
+        """Scores along checkpoints, then of the baselines."""
         points, others = _divided(result)
         names = by_row([*points, *others], lambda row: row["scores"])
 
         def cells(row: Row) -> list[Cell]:
-            found = (row["scores"].get(name, NOTHING) for name in names)
-            return [scored(kept["value"], kept["ci"]) for kept in found]
+            return [count(row.get("epoch")), *(score_cell(row["scores"].get(name)) for name in names)]
 
-        lines = [[count(row["epoch"]), text(row["checkpoint"]), *cells(row)] for row in points]
-        beside = [[Cell("-", None), text(row["name"]), *cells(row)] for row in others]
-        columns = ("epoch", "encoder", *names)
-        return [Table("along", self.title, "", columns, [*lines, *beside], strong=frozenset(range(len(lines))))]
+        titles = [score_title(name, points[-1]["scores"].get(name)) for name in names]
+        return [rows_table("along", self.title, ("epoch", *titles), [*points, *others], cells)]
 
     def charts(self, result: Result) -> list[Chart]:
         """Each score over epochs; baselines as level lines."""
@@ -120,13 +131,16 @@ class AllCheckpoints(Probe):
                 charts.append(Chart(f"curve-{i}", title, "Band: intervals; grey: baselines.", draw))
         return charts
 
+    def proposed(self, run: Mapping[str, Any]) -> bool:
+        """Of a run that keeps encoders on its way."""
+        return bool(run["config"]["train"].get("keep_every"))
+
     def scores(self, row: Row) -> dict[str, Score]:
         """None: each encoder's own result has them."""
         return {}
 
     def _followed(self, conditions: "Conditions") -> list[Probe]:
-        found = [each for each in conditions.asked.values() if isinstance(each, Probe)]
-        return [each for each in found if each.followable]
+        return [each for each in conditions.asked.values() if each.followable]
 
 
 def _kept(opened: "OpenedRun") -> list[Weights]:

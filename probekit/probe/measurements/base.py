@@ -11,6 +11,7 @@ from probekit.probe import PROTOCOLS
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
+    from probekit.h5 import DatasetInfo
     from probekit.probe.sources import Conditions, Source
     from probekit.restore.opened import Opened
 
@@ -27,6 +28,7 @@ class Probe(Measurement):
         needs: Splits that must have labels.
         fits: Whether a linear probe is fitted, so that `--protocol` matters.
         several: Whether an image may have several labels.
+        rows_of_sources: Whether each source has a row; else `rest` makes them.
         followable: Whether it can be followed along checkpoints in reasonable time.
     """
 
@@ -36,10 +38,15 @@ class Probe(Measurement):
     fits: ClassVar[bool] = True
     several: ClassVar[bool] = False
     followable: ClassVar[bool] = True
+    rows_of_sources: ClassVar[bool] = True
 
     @abstractmethod
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
         """The row of a source, valid JSON; see `shape`."""
+
+    def unasked(self, info: "DatasetInfo") -> bool:
+        """Whether it is measured wherever train and test of a file have labels, without being typed."""
+        return False
 
     def rest(self, opened: "Opened", conditions: "Conditions", rows: Mapping[str, list[dict[str, Any]]]) -> None:
         """Adds to its own `rows` what is no source of features; those of all measurements are there by name."""

@@ -1,5 +1,6 @@
 """Cross-validation of the linear probe on train, for sets whose test labels are hidden (ConRec paper, section 4.2)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -115,6 +116,10 @@ class CrossValidation(Probe):
         columns = [f"{decoding}, {metric}{kind}" for decoding, metric in pairs for kind in ("", ", pooled")]
         less = frozenset(f"{decoding}, accuracy, pooled" for decoding in decodings if len(metrics) > 1)
         return [rows_table("scores", self.title, columns, rows, cells, details=less)]
+
+    def proposed(self, run: Mapping[str, Any]) -> bool:
+        """Unless images have several labels."""
+        return not run["results"]["multilabel"]
 
     def scores(self, row: Row) -> dict[str, Score]:
         """The mean over folds of each metric and decoding, the metric that was asked for first."""

@@ -1,6 +1,6 @@
 """Another measurement on fractions of the training labels (ConRec paper, Figure 2; LCR paper, Table 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -18,6 +18,8 @@ from probekit.measurement import (
     encoder_row,
     encoders_first,
     rows_table,
+    score_cell,
+    score_title,
 )
 from probekit.measurement import option as field
 from probekit.output.document import Cell, Chart, Table, scored
@@ -171,36 +173,41 @@ class Fractions(Probe):
         draw = partial(_curves, encoders_first(result["rows"]), name)
         return [Chart("curve", f"{name} by number of labels", "Band: intervals.", draw)]
 
+    def proposed(self, run: Mapping[str, Any]) -> bool:
+        """Unless images have several labels."""
+        return not run["results"]["multilabel"]
+
     def scores(self, row: Row) -> dict[str, Score]:
         """The first score at each share, with all labels last, then the others."""
         names = by_row([row], lambda row: row["points"][-1]["scores"])
         return {
-            f"{name}, {percent_of(point['fraction'])}": Score(
-                **point["scores"][name], low=-1.0 if name.startswith("kappa") else 0.0
-            )
+            f"{name}, {percent_of(point['fraction'])}": _score(point["scores"][name])
             for name in names
             for point in row["points"]
             if name in point["scores"] and point["fraction"] < 1  # all labels: the measurement's own
         }
 
     def _inner(self, conditions: "Conditions") -> Probe:
-        found = conditions.measurement(self.of)
-        assert isinstance(found, Probe)
-        return found
+        return conditions.measurement(self.of)
 
     def _table(self, rows: Sequence[Row], name: str, how: str) -> Table:
         shares = [point["fraction"] for point in encoder_row({"rows": rows})["points"]]
         levels = list(encoder_row({"rows": rows})["complexity"]) if how else []
 
         def cells(row: Row) -> list[Cell]:
-            found = {point["fraction"]: point["scores"].get(name, NOTHING) for point in row["points"]}
-            curve = [scored(kept["value"], kept["ci"]) for kept in (found.get(share, NOTHING) for share in shares)]
+            found = {point["fraction"]: point["scores"].get(name) for point in row["points"]}
+            curve = [score_cell(found.get(share)) for share in shares]
             counted = [scored(row["complexity"].get(level), row["complexity_ci"].get(level), 0) for level in levels]
             return [*curve, *counted]
 
         columns = [*map(percent_of, shares), *(f"images for {100 * float(level):g} %" for level in levels)]
-        title = f"{name[:1].upper()}{name[1:]} on fractions of the labels"
+        first = encoder_row({"rows": rows})["points"][-1]["scores"].get(name)
+        title = f"{score_title(name, first)}, on fractions of the labels"
         return rows_table(f"by-share-{name}", title, columns, rows, cells, how=how, folded=not how)
+
+
+def _score(kept: Mapping[str, Any]) -> Score:
+    return Score(kept["value"], kept["ci"], kept.get("low", 0.0))
 
 
 def _curves(rows: Sequence[Row], name: str) -> Any:

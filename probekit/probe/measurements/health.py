@@ -1,6 +1,6 @@
 """Label-free health: how many directions an embedding uses, and whether dimensions have died. No score: an alarm."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import sqrt
@@ -12,6 +12,7 @@ from probekit.probe.measurements.base import Probe
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
+    from probekit.h5 import DatasetInfo
     from probekit.probe.sources import Conditions, Source
 
 
@@ -50,8 +51,8 @@ class Health(Probe):
     help = "Look for signs of a collapse, which need no labels; with the labels of train and test this is done unasked."
     about = (
         "Embeddings of the test images, no labels. RankMe: exp of the entropy of the singular values (Garrido et al. "
-        "2023), of the embeddings as they are (as in the paper) and centred, where a common offset no longer counts. An "
-        "alarm for collapse, no score: noise has the highest rank. No intervals."
+        "2023), of the embeddings as they are (as in the paper) and centred, where a common offset no longer counts. "
+        "An alarm for collapse, no score: noise has the highest rank. No intervals."
     )
     shape = HealthRow
     baselines = (RANDOM,)
@@ -71,6 +72,10 @@ class Health(Probe):
         if test is None or test.n < 2:
             found = "no test split" if test is None else "one test image"
             raise ValueError(f"expected two test images or more for --health, found {found} in {info.path}")
+
+    def unasked(self, info: "DatasetInfo") -> bool:
+        """Everywhere."""
+        return True
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
         """See `probe.spectrum.health`."""
@@ -124,6 +129,10 @@ class Health(Probe):
         most = found["n"] - 1  # centred, so many images span no more directions
         few = f"at most {most} with {found['n']} test images, " if most < found["dim"] else ""
         return [f"Effective rank {_rank(found)}{beside} of {few}{found['dim']} dimensions{dead} (RankMe, centred)."]
+
+    def proposed(self, run: Mapping[str, Any]) -> bool:
+        """No: it comes along with labels."""
+        return False
 
     def scores(self, row: Row) -> dict[str, Score]:
         """None: a higher rank is not better."""

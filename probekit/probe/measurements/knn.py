@@ -1,5 +1,6 @@
 """Weighted nearest neighbours in train: nothing is fitted (Wu et al. 2018)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -76,6 +77,10 @@ class KNN(Probe):
         columns = ["accuracy %", *(["top-5 %"] * top5), "balanced %", "k", "T", *named]
         how = "Last columns: the monitors of the papers, nothing chosen."
         return [rows_table("scores", self.title, columns, rows, cells, how=how)]
+
+    def proposed(self, run: Mapping[str, Any]) -> bool:
+        """Unless images have several labels."""
+        return not run["results"]["multilabel"]
 
     def scores(self, row: Row) -> dict[str, Score]:
         """Accuracy with k and T chosen, top-5 accuracy, and those of the papers' monitors."""

@@ -1,5 +1,6 @@
 """The linear probe: logistic regression on frozen features (ConRec paper, section 2.5)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
@@ -23,6 +24,7 @@ from probekit.probe.measurements.base import Probe, by_row, share
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
+    from probekit.h5 import DatasetInfo
     from probekit.probe.sources import Conditions, Source
 
 MOST_CELLS = 60  # classes up to which the counts also stand in a table
@@ -178,6 +180,10 @@ class Linear(Probe):
     shape = LinearRow
     baselines = (RANDOM, CHANCE, "ink statistics", "raw pixels", "patch bag")
 
+    def unasked(self, info: "DatasetInfo") -> bool:
+        """Wherever images have one label."""
+        return not info.multilabel
+
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
         """See `probe.protocol.probe`."""
         from probekit.probe.protocol import probe
@@ -202,6 +208,10 @@ class Linear(Probe):
     def sentences(self, result: Result) -> list[str]:
         """The accuracy beside the highest baseline."""
         return answer_sentences(result)
+
+    def proposed(self, run: Mapping[str, Any]) -> bool:
+        """Unless images have several labels."""
+        return not run["results"]["multilabel"]
 
     def scores(self, row: Row) -> dict[str, Score]:
         """Accuracy, top-5 accuracy, and that of each class factor."""

@@ -1,5 +1,6 @@
 """Several labels an image: average precision of each class, and its mean (XCorr paper, section 3.3)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -22,6 +23,7 @@ from probekit.probe.measurements.base import Probe
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
+    from probekit.h5 import DatasetInfo
     from probekit.probe.protocol import Part
     from probekit.probe.sources import Conditions, Source
 
@@ -98,6 +100,10 @@ class Multilabel(Probe):
     baselines = (RANDOM, CHANCE)  # photographs have no ink, and raw pixels would be fitted once a class
     several = True
 
+    def unasked(self, info: "DatasetInfo") -> bool:
+        """Wherever images have several labels."""
+        return info.multilabel
+
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
         """See `probe.average_precision.multilabel`."""
         from probekit.probe.average_precision import multilabel
@@ -110,6 +116,10 @@ class Multilabel(Probe):
     def tables(self, result: Result) -> list[Table]:
         """The means and each class."""
         return precision_tables(result, self.title)
+
+    def proposed(self, run: Mapping[str, Any]) -> bool:
+        """No: it is measured unasked where it makes sense."""
+        return False
 
     def scores(self, row: Row) -> dict[str, Score]:
         """The means."""

@@ -110,7 +110,7 @@ class Retrieval(Probe):
 
         columns = [f"{CALLED[metric]} %" for metric in metrics]
         scores = rows_table("scores", self.title, columns, result["rows"], cells, how=how)
-        shown = [row for row in encoders_first(result["rows"]) if row["fingerprint"]]
+        shown: list[Row] = [row for row in encoders_first(result["rows"]) if row["fingerprint"]]
         return [scores, _fingerprint(shown)] if shown and shared_factors(shown[0]) else [scores]
 
     def charts(self, result: Result) -> list[Chart]:
@@ -119,6 +119,10 @@ class Retrieval(Probe):
         how = "One row for each query: itself, its 3 nearest, and ranks 18 to 20. Green: of the query's class."
         draw = partial(_gallery, row, result["data"])
         return [Chart("gallery", "Nearest images", how, draw, photographs=True)] if row["gallery"] else []
+
+    def proposed(self, run: Mapping[str, Any]) -> bool:
+        """Unless images have several labels."""
+        return not run["results"]["multilabel"]
 
     def scores(self, row: Row) -> dict[str, Score]:
         """Every metric."""
@@ -129,7 +133,7 @@ class Retrieval(Probe):
         """The class of the nearest image of each query that counts."""
         if "predicted" not in row or "labels" not in row:
             return None
-        shown = Counter(row["labels"])
+        shown: Counter[int] = Counter(row["labels"])
         counted = [i for i, label in enumerate(row["labels"]) if shown[label] > 1]
         return ([row["labels"][i] for i in counted], [row["predicted"][i] for i in counted]) if counted else None
 

@@ -1,5 +1,6 @@
 """A linear head that is trained by SGD on augmented images, as the papers do it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
@@ -102,9 +103,7 @@ class SGD(Probe):
         """Trains a head and scores it on test; chance is that of the linear probe."""
         if source.opened is None:
             plain = "multilabel" if conditions.labels.info.multilabel else "linear"
-            found = conditions.measurement(plain)
-            assert isinstance(found, Probe)
-            return found.row(source, conditions)
+            return conditions.measurement(plain).row(source, conditions)
         return _row(source, conditions, self.chosen)
 
     def tables(self, result: Result) -> list[Table]:
@@ -130,6 +129,10 @@ class SGD(Probe):
         line = f"Best epoch on test (as the papers choose): {best['score']:.1%} at {best['epoch']} of {last}."
         first = [] if "map" in row else answer_sentences(result)[:1]
         return [*(told.replace("linear probe, protocol", "SGD head, recipe") for told in first), line]
+
+    def proposed(self, run: Mapping[str, Any]) -> bool:
+        """No: it takes minutes."""
+        return False
 
     def scores(self, row: Row) -> dict[str, Score]:
         """After the last epoch, and after the best on test."""

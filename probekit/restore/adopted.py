@@ -1,15 +1,13 @@
-"""`probekit probe --encoder`: makes a run folder for an encoder that was not trained here."""
+"""Makes a run folder for an encoder that was not trained here."""
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from probekit.commands.probe_options import ProbeOptions
-from probekit.commands.protocols import sections_for
 from probekit.data.gen import dataset_or_default
-from probekit.probe.sources import read_labels
 from probekit.data.split import CPU, to_device
 from probekit.device import find_device
 from probekit.h5 import DatasetInfo, read_split, verify
@@ -24,7 +22,7 @@ TRIAL = 2  # images that are passed once, to see what comes out
 
 def adopt(
     asked: Outside,
-    options: ProbeOptions,
+    check: Callable[..., object],
     *,
     run: str | None,
     data: Path | None,
@@ -38,7 +36,8 @@ def adopt(
 
     Args:
         asked: The encoder.
-        options: What is to be measured: what the data lack for it is refused before a folder is made.
+        check: Given a dataset file and `named`, the encoder as it was typed: refuses a file that lacks what is to be
+            measured, before a folder is made.
         run: A run that was named beside it, which is refused.
         data: The dataset file that it is to be probed on; None is the newest.
         measured: What is to be probed, "last" under some pooling: there are no others.
@@ -58,11 +57,9 @@ def adopt(
         raise ValueError(f"expected a run or --encoder, found both, {run} and {asked.encoder}; leave one out")
     if measured.checkpoint != "last":
         raise ValueError(f"expected --checkpoint of a run, found {measured.checkpoint} with --encoder; leave it out")
-    if options.every:
-        raise ValueError("expected --every for a run of pretrain, found it with --encoder; leave it out")
     find_device(device)
     info = verify(dataset_or_default(data, data_folder, runs, console))
-    sections_for(shlex.join(asked.words), read_labels(info), options)
+    check(info, named=shlex.join(asked.words))
     images = to_device(read_split(info.path, info.first.name, stop=TRIAL).images, CPU, max_size=MAX_SIZE)
     made = make_encoder(asked, images.float() / 255)
     if measured.pool is not None:

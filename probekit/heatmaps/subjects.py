@@ -18,11 +18,11 @@ from probekit.restore.opened import Opened
 
 NEGATIVES = 256  # ours: images of the bank that gradcam-ssl contrasts with; the smallest batch of the SimCLR paper
 FEW = 64  # of these for networks whose maps are only compared with each other
-PROTOCOL = "val"  # of the linear probe that looks explain
+PROTOCOL = "tuned"  # of the linear probe that maps explain
 
 
 class Subjects:
-    """Makes subjects for looks; all share the training images, the bank of negatives and the settings.
+    """Makes subjects for maps; all share the training images, the bank of negatives and the settings.
 
     Args:
         opened: The encoder in question.

@@ -1,0 +1,115 @@
+"""`probekit probe`: what can be read from an encoder's features."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from probekit.cli.app import DATA, RUNS, AllowMissing, Device, Json, Pool, Seed, Set, app
+from probekit.cli.measured import with_measurements
+from probekit.output.console import console, errors, print_json
+from probekit.weights import Weights
+
+if TYPE_CHECKING:
+    from probekit.probe.measurements.base import Probe
+    from probekit.run import Run
+
+
+@app.command()
+@with_measurements("probe")
+def probe(
+    run: Annotated[str | None, typer.Argument(help="A run; default: the newest.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="A dataset file; default: the run's own.")] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(help="How C is found: tuned (standardised, chosen on validation) or fixed (as they are, C = 1)."),
+    ] = "tuned",
+    checkpoint: Annotated[str, typer.Option(help="last, best_val, best_test, or epoch-NNNN if kept.")] = "last",
+    pool: Pool = None,
+    baselines: Annotated[bool, typer.Option(help="Measure the baselines beside the encoder.")] = True,
+    *,
+    asked: "Sequence[Probe]",
+    encoder: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="An outside encoder instead of a run: timm:NAME or py:MODULE:FUNCTION."),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE[:KEY]", help="For --encoder: a checkpoint of any project; default: random."),
+    ] = None,
+    allow_missing: AllowMissing = False,
+    settings: Set = (),  # type: ignore[assignment]
+    normalise: Annotated[
+        str, typer.Option(help="For --encoder: imagenet, swav, timm, none, or auto: what weights expect.")
+    ] = "auto",
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Report how well a linear probe separates the classes, next to baselines that need no learning.
+
+    Options add further measurements to it. Images with several labels have average precision in its place.
+    """
+    from probekit.data.locate import run_or_newest
+    from probekit.device import choose_device
+    from probekit.probe.measure import conditions_for, probe_run
+    from probekit.restore.adopted import adopt
+    from probekit.restore.opened import open_encoder
+    from probekit.restore.outside import Outside
+
+    out, measured = errors if as_json else console, Weights.parse(checkpoint, pool)
+    if encoder is not None or weights is not None or normalise != "auto" or allow_missing or settings:
+        if encoder is None:
+            raise ValueError(
+                "expected --encoder with --weights, --normalise and --set; type: --encoder timm:resnet50, or py:..."
+            )
+        run = adopt(
+            Outside(encoder, weights, normalise, seed, allow_missing, settings),
+            partial(conditions_for, typed=asked, protocol=protocol, seed=seed, device=device, console=out),
+            run=run,
+            data=data,
+            measured=measured,
+            device=device,
+            runs=RUNS,
+            data_folder=DATA,
+            console=out,
+        )
+        data = None
+    opened = open_encoder(run_or_newest(run, RUNS, out), measured, choose_device(device))
+    results = probe_run(opened, asked, data=data, protocol=protocol, baselines=baselines, seed=seed, console=out)
+    if as_json:
+        print_json(results)
+        return
+    for result in results.values():
+        show_result(result)
+    _next(opened.run, data, protocol, measured.pool)
+
+
+def show_result(result: dict[str, Any]) -> None:
+    """Prints the tables of a result, and what stands out in them."""
+    from probekit.measurement import read_result
+    from probekit.output.terminal import show_table
+
+    reader = read_result(result)
+    console.print(f"{reader.title}. {result['how']}")
+    for number, table in enumerate(table for table in reader.tables(result) if not table.folded):
+        show_table(table, console, title=table.title if number else "")
+    for line in reader.sentences(result):
+        console.print(line)
+    console.print()
+
+
+def _next(run: "Run", data: Path | None, protocol: str, pool: str | None) -> None:
+    """What to type next."""
+    from probekit.probe import PROTOCOLS
+    from probekit.run import IMPORTED
+
+    other = next(known for known in PROTOCOLS if known != protocol)
+    name = quote(run.argument)
+    given = ("" if data is None else f" --data {quote(str(data))}") + ("" if pool is None else f" --pool {pool}")
+    drawn = run.read()["state"] == IMPORTED or pool is not None
+    look = f"probekit heatmap {name}{given}" if drawn else f"probekit show --run {name}"
+    console.print(f"next: {look}   or   probekit probe {name}{given} --protocol {other}")

@@ -1,1 +1,0 @@
-"""What the commands do: plain functions that wire the packages together; `probekit.cli` only parses."""

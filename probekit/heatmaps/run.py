@@ -1,0 +1,207 @@
+"""From an opened encoder and a dataset file to a heatmap result: where the encoder looks, scored against the truth."""
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from probekit.data.split import check_channels, check_divisible
+from probekit.h5 import DatasetInfo, read_split
+from probekit.heatmaps.base import Context
+from probekit.heatmaps.draw import draw_gallery
+from probekit.heatmaps.fill import fill
+from probekit.heatmaps.measurement import Heatmap
+from probekit.heatmaps.protocol import Evaluation, evaluate
+from probekit.heatmaps.rows import Questions, Row, Subject
+from probekit.heatmaps.subjects import PROTOCOL, Subjects
+from probekit.heatmaps.targets import make_targets
+from probekit.heatmaps.truth import Truth, read_truth
+from probekit.models.extract import BATCH_SIZE, extract
+from probekit.probe.sources import said_of_random
+from probekit.restore.opened import OpenedRun
+from probekit.results import write_result
+from probekit.train.draw import draw_run
+from probekit.weights import LAST
+
+NO_HEAD = "no projection head here, so gradcam-ssl contrasts the embedding itself"
+
+
+def heatmap_run(
+    opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: int = 0, console: Console
+) -> dict[str, Any]:
+    """Draws and scores attribution maps of a run's encoder, and writes results/ and figures/.
+
+    Args:
+        opened: The encoder.
+        asked: Which maps, and what is done with them.
+        data: A dataset file, or None for the run's own.
+        seed: Decides all that is random.
+        console: Where messages go.
+
+    Returns:
+        What was written (docs/heatmaps.md).
+
+    Raises:
+        ValueError: If a map cannot be drawn of this encoder, or the data do not fit.
+    """
+    started, run = time.monotonic(), opened.run
+    info, known = opened.dataset(data)
+    for line in known:
+        console.print(line)
+    with run.locked("heatmap"):  # two at once would write one result
+        work, settings = _prepare(opened, info, asked, seed, console)
+        found, rows = evaluate(work, asked.maps, lambda line: console.print(f"  {line} ..."))
+        opened.refuse_replaced(info)
+        result = {
+            "schema": asked.schema(),
+            "run": run.name,
+            "data": str(info.path),
+            "data_hash": info.content_hash,
+            "checkpoint": str(opened.weights),
+            "checkpoint_hash": opened.hash,
+            **settings,
+            "how": _how(settings, info),
+            "options": asked.options,
+            "seed": seed,
+            "command": _command(opened, asked, data, seed),
+            "fill": asked.fill,
+            "black_ground": bool(np.median(work.truth.split.images) == 0),
+            **found,
+        }
+        result["seconds"] = round(time.monotonic() - started, 2)
+        written = _write(opened, asked, result, work.truth, rows, data)
+        console.print(f"wrote {' and '.join(map(str, written))}")
+    return result
+
+
+def _how(settings: Mapping[str, Any], info: DatasetInfo) -> str:
+    target = f", target {settings['target']}" if settings["target"] else ""
+    return f"Maps of {settings['n']} images of the split {settings['split']}{target}."
+
+
+def _command(opened: OpenedRun, asked: Heatmap, data: Path | None, seed: int) -> str:
+    """What to type to get the same result."""
+    words = ["probekit", "heatmap", opened.run.argument, *(["--data", str(data)] if data else []), *asked.words]
+    words += ["--seed", str(seed)] if seed else []
+    return shlex.join([*words, *(["--checkpoint", str(opened.weights)] if opened.weights != LAST else [])])
+
+
+def _prepare(
+    opened: OpenedRun, info: DatasetInfo, asked: Heatmap, seed: int, console: Console
+) -> tuple[Evaluation, dict[str, Any]]:
+    """Everything that `evaluate` needs, on the device, and what the result says about it."""
+    device, placed = opened.device, opened.take
+    if "train" not in info.splits:
+        raise ValueError(f"expected a train split in {info.path}, which the probe is fitted on; choose another --data")
+    split = "test" if "test" in info.splits else "train"
+    check_channels(info, opened.encoder.spec["channels"])
+    if info.multilabel:
+        raise ValueError(f"expected one label an image, found several in {info.path}; choose another --data")
+    truth = read_truth(info, split, asked.n)
+    console.print(f"looking into {opened.run.name}, {opened.after}, at {len(truth.index)} {split} images ...")
+    images = placed(truth.split.images)
+    check_divisible((images.shape[2], images.shape[3]), opened.encoder.stride)
+    reading = read_split(info.path, "train")
+    if truth.split.labels is None:  # a probe of these labels could not be asked about any class
+        reading = replace(reading, labels=None)
+    held = read_split(info.path, "val") if "val" in info.splits and info.splits["val"].labelled else None
+    subjects = Subjects(
+        opened,
+        placed(reading.images),
+        reading,
+        None if held is None else (placed(held.images), held),
+        len(info.classes),
+        Context(window=asked.window, stride=asked.stride, seed=seed),
+    )
+    trained = subjects.of(opened)
+    untrained = opened.beside(seed, (images.shape[2], images.shape[3]))
+    random = None if untrained is None else subjects.of(untrained)
+    headless = opened.method is None or opened.method.projection is None
+    notes = [*([NO_HEAD] if headless else []), *said_of_random(untrained, seed)]
+    for note in notes:
+        console.print(f"note: {note}")
+    labels = _labels(truth, trained, subjects, device)
+    target = asked.target or ("pair" if truth.counterfactuals else "margin")
+    others = {factor: placed(found.images) for factor, found in truth.counterfactuals.items()}
+    mean = reading.images.mean(axis=(0, 1, 2))
+    fills = {factor: placed(pixels) for factor, pixels in _fills(asked.fill, truth, target, mean).items()}
+    index = torch.from_numpy(truth.index).to(device)
+    questions = Questions(images, index, {}, fills)
+    work = Evaluation(
+        trained=trained,
+        random=random,
+        fresh=lambda seed: subjects.of(opened.random(seed), with_probe=False),
+        truth=truth,
+        questions=_ask(trained, questions, labels, target, truth),
+        random_questions=questions if random is None else _ask(random, questions, labels, target, truth),
+        labels=labels,
+        counterfactuals=others,
+        perturb=asked.perturb,
+        seed=seed,
+    )
+    settings = {
+        "method": opened.header["method"],
+        "epoch": opened.header["epoch"],
+        "split": split,
+        "n": len(truth.index),
+        "size": list(truth.split.images.shape[1:3]),
+        "target": target if labels is not None else None,
+        "protocol": PROTOCOL,
+        "notes": notes,
+    }
+    return work, settings
+
+
+def _fills(kind: str, truth: Truth, target: str, mean: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.uint8]]:
+    """What hides pixels, for each factor where its counterfactuals do, else one for all under ""."""
+    twins: dict[str, NDArray[np.uint8] | None] = {"": None}
+    if kind == "counterfactual" and target == "pair" and truth.counterfactuals:
+        twins = {factor: counterfactual.images for factor, counterfactual in truth.counterfactuals.items()}
+    return {factor: fill(kind, truth.split.images, mean=mean, counterfactuals=twin) for factor, twin in twins.items()}
+
+
+def _labels(truth: Truth, trained: Subject, subjects: Subjects, device: torch.device) -> Tensor | None:
+    """True classes on the device; None without a classifier."""
+    labels = truth.split.labels
+    if labels is None or trained.classifier is None or subjects.labels is None:
+        return None
+    unknown = np.setdiff1d(labels, subjects.labels)
+    if len(unknown):
+        names = ", ".join(truth.info.classes[k] for k in unknown[:3])
+        raise ValueError(
+            f"expected only classes that train shows in {truth.info.path}, found also {names}; choose another --data"
+        )
+    return torch.from_numpy(labels).to(device)
+
+
+def _ask(subject: Subject, questions: Questions, labels: Tensor | None, target: str, truth: Truth) -> Questions:
+    """The questions with targets of the subject's own probe."""
+    if labels is None or subject.classifier is None:
+        return questions
+    others = {name: counterfactual.labels for name, counterfactual in truth.counterfactuals.items()}
+    pooled = _pooled(subject, questions) if target == "margin" else None
+    return replace(questions, targets=make_targets(target, subject.classifier, labels, pooled, others))
+
+
+def _pooled(subject: Subject, questions: Questions) -> Tensor:
+    embedded = extract(subject.encoder, questions.images, batch_size=BATCH_SIZE)
+    return torch.from_numpy(embedded).to(questions.images.device)
+
+
+def _write(
+    opened: OpenedRun, asked: Heatmap, result: dict[str, Any], truth: Truth, rows: Sequence[Row], data: Path | None
+) -> list[Path]:
+    name = dict.fromkeys((asked.name, result["checkpoint"], *([] if data is None else [data.stem])))
+    figures = {"gallery": draw_gallery(result, truth, rows)}
+    written = write_result(opened.run, asked, result, "-".join(name), figures)
+    if opened.decodes:  # the ConRec paper's Figure 3
+        written.append(draw_run(opened, Path(result["data"]), split=result["split"], seed=0)[0])
+    return written

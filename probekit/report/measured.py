@@ -1,0 +1,75 @@
+"""A section for each measurement that a run has results of: its sentences, tables, charts and notes."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from probekit.measurement import Measurement, Result, measurement, measurements
+from probekit.output.document import Block, Note, Picture, Section, command
+from probekit.report.compare import with_branches
+from probekit.results import picture_of
+from probekit.run import Run
+
+
+def lead(run: Mapping[str, Any]) -> str:
+    """The run in a sentence: its settings, and the first thing that its first measurement says."""
+    method = f"{with_branches(run['config'])}, seed {run['config']['seed']}, on {run['dataset']['name']}"
+    for name, results in run["results"].items():
+        for result in results:
+            told = measurement(name).sentences(result)[:1]
+            where = "" if result["data_hash"] == run["dataset"]["hash"] else f"on {result['data']}: "
+            if told:
+                return f"{method}: {where}{told[0]}"
+    measured = [name for name, results in run["results"].items() if results]
+    return f"{method}; {'measured: ' + ', '.join(measured) if measured else 'not measured yet'}."
+
+
+def measured_sections(run: Mapping[str, Any], key: str) -> list[Section]:
+    """What was measured, then what was not and how to."""
+    sections = [
+        Section(f"{key}-{name}", measurement(name).title, _results(run, measurement(name), results, f"{key}-{name}"))
+        for name, results in run["results"].items()
+        if results
+    ]
+    missing = [each for each in measurements() if not run["results"][each.name] and each.proposed(run)]
+    words = {name: [word for each in missing if each.command == name for word in each.words] for name in COMMANDS}
+    notes = [
+        Note(
+            f"Not measured yet: {', '.join(each.title.lower() for each in missing if each.command == name)}. "
+            f"Measure by typing{COMMANDS[name]}:",
+            command("probekit", name, *run["argument"], *typed),
+        )
+        for name, typed in words.items()
+        if any(each.command == name for each in missing)
+    ]
+    return [*sections, *([Section(f"{key}-unmeasured", "Not measured yet", notes)] if notes else [])]
+
+
+COMMANDS = {"probe": " (images without labels: with --data LABELLED.h5)", "heatmap": ""}
+
+
+def _results(run: Mapping[str, Any], reader: Measurement, results: list[Result], key: str) -> list[Block]:
+    blocks: list[Block] = []
+    for i, result in enumerate(results):
+        blocks += _blocks(Run(Path(run["path"])), reader, result, f"{key}-{i}")
+    return blocks
+
+
+def _blocks(run: Run, reader: Measurement, result: Result, key: str) -> list[Block]:
+    what = f"protocol {result['protocol']}, checkpoint {result['checkpoint']}, on {result['data']}"
+    again = f"Again: {result['command']}"
+    whole = f"{result['how']} Data: {result['data']}, encoder after {result['after']}; seed {result['seed']}."
+    blocks: list[Block] = [Note(line) for line in reader.sentences(result)]
+    for number, table in enumerate(reader.tables(result)):
+        about = whole if number == 0 else f"As above: {what}."
+        how = " ".join(filter(None, (about, table.how, again)))
+        blocks.append(replace(table, key=f"{key}-{table.key}", title=f"{table.title}: {what}", how=how))
+    for chart in reader.charts(result):
+        titled = replace(chart, title=f"{chart.title}: {what}", how=f"{chart.how} {again}", key=f"{key}-{chart.key}")
+        path = picture_of(run, Path(result["file"]).stem, chart.key)
+        if not chart.photographs:
+            blocks.append(titled)
+        elif path.is_file():  # drawn when it was measured
+            blocks.append(Picture(titled.key, titled.title, titled.how, path))
+    return [*blocks, *map(Note, result["notes"])]
