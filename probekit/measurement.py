@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from probekit.checked import checked
 from probekit.output.document import Cell, Chart, Table, percents, scored
-from probekit.registry import MEASUREMENTS, get
+from probekit.registry import MEASUREMENTS, get, nearest
 
 Row = Mapping[str, Any]
 Result = Mapping[str, Any]
@@ -118,7 +118,7 @@ class Measurement(ABC):
         help: The sentence of its flag; "" where it has none or where one of its fields asks for it.
         shape: One row, as results hold it; for `checked`.
         command: The command that measures it.
-        followed: Scores that are followed along checkpoints; () is the first.
+        main: Scores that are followed along checkpoints and stand in tables of sweeps; () is the first.
     """
 
     name: ClassVar[str]
@@ -126,7 +126,22 @@ class Measurement(ABC):
     help: ClassVar[str] = ""
     shape: ClassVar[Any]
     command: ClassVar[str] = "probe"
-    followed: ClassVar[tuple[str, ...]] = ()
+    main: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses a value that is none of an option's choices, or less than its least.
+
+        Raises:
+            ValueError: Naming the choices.
+        """
+        for part in fields(self):
+            value, about = getattr(self, part.name), part.metadata
+            if value is None:
+                continue
+            if "choices" in about and value not in about["choices"]:
+                raise ValueError(nearest(f"value of {about['flag']}", value, about["choices"]))
+            if "least" in about and value < about["least"]:
+                raise ValueError(f"expected {about['flag']} at least {about['least']}, found {value}")
 
     @abstractmethod
     def tables(self, result: Result) -> list[Table]:
@@ -178,10 +193,24 @@ class Measurement(ABC):
                 typed += [part.metadata["flag"], write(value)]
         return typed
 
-    def followed_scores(self, row: Row) -> dict[str, Score]:
-        """The scores that are followed along checkpoints."""
+    def main_scores(self, row: Row) -> dict[str, Score]:
+        """The scores that are followed along checkpoints and stand in tables of sweeps."""
         found = self.scores(row)
-        return {name: found[name] for name in self.followed or list(found)[:1] if name in found}
+        return {name: found[name] for name in self.main or list(found)[:1] if name in found}
+
+    def encoder_scores(self, result: Result, *, main: bool = False) -> dict[str, Score]:
+        """The scores of the encoder, or the main ones; those of rows of several names are told apart by these."""
+        rows = self.encoder_rows(result)
+        several = len({row["name"] for row in rows}) > 1
+        found: dict[str, Score] = {}
+        for row in rows:
+            scores = self.main_scores(row) if main else self.scores(row)
+            found |= {f"{row['name']}, {name}" if several else name: score for name, score in scores.items()}
+        return found
+
+    def allows(self, pool: str | None) -> bool:
+        """Whether a sweep measures it under a pooling, None the encoder's own."""
+        return True
 
 
 def measurement(name: str) -> Measurement:

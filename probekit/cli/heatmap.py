@@ -34,11 +34,15 @@ def heatmap(
     from probekit.device import choose_device
     from probekit.heatmaps.run import heatmap_run
     from probekit.restore.opened import open_encoder
+    from probekit.train.draw import draw_run
 
     out = errors if as_json else console
     found = run_or_newest(run, RUNS, out)
     opened = open_encoder(found, Weights.parse(checkpoint, pool), choose_device(device))
     result = heatmap_run(opened, asked[0], data=data, seed=seed, console=out)
+    if opened.decodes:  # the ConRec paper's Figure 3
+        picture, _ = draw_run(opened, Path(result["data"]), split=result["split"], seed=0)
+        out.print(f"drew {picture}")
     if as_json:
         print_json(result)
         return

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypedDict
 from probekit.measurement import BASELINE, Count, Interval, Measurement, Named, Number, Result, Row, Score
 from probekit.measurement import option as field
 from probekit.output.document import Cell, Chart, Table, count, estimate, number, text
-from probekit.registry import MAPS, nearest
+from probekit.registry import MAPS, POOLS, nearest
 
 EVIDENCE = "evidence:"  # begins masks of what decides a class factor; the others are whole objects
 MAP, CEILING = "map", "ceiling"  # kinds of rows, beside `BASELINE`
@@ -117,12 +117,10 @@ class Heatmap(Measurement):
         Raises:
             ValueError: Saying what to type.
         """
-        for kind, named, known in (("map", self.maps or (), MAPS), ("fill", (self.fill,), FILLS)):
-            for name in named:
-                if name not in known:
-                    raise ValueError(nearest(kind, name, known))
-        if self.target is not None and self.target not in TARGETS:
-            raise ValueError(nearest("target", self.target, TARGETS))
+        super().__post_init__()
+        for name in self.maps or ():
+            if name not in MAPS:
+                raise ValueError(nearest("map", name, MAPS))
         if self.fill == "counterfactual" and self.target not in (None, "pair"):
             raise ValueError(
                 f"expected --target pair for --fill counterfactual, found --target {self.target}; "
@@ -188,8 +186,16 @@ class Heatmap(Measurement):
             factor = mask.removeprefix(EVIDENCE)
             if mask.startswith(EVIDENCE) and row["target"] in ("", factor):
                 for key in ("auroc", "rank"):
-                    found[f"map-{key}:{factor}"] = Score(scores[key]["mean"], scores[key]["ci"])
+                    found[f"{SCORES[key]}: {factor}"] = Score(scores[key]["mean"], scores[key]["ci"])
         return found
+
+    def main_scores(self, row: Row) -> dict[str, Score]:
+        """All of them."""
+        return self.scores(row)
+
+    def allows(self, pool: str | None) -> bool:
+        """The weights of a pooling alone, where it has some."""
+        return self.maps != ("attention",) or (pool is not None and POOLS[pool].weighs)
 
 
 SWAP = (

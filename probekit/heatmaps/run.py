@@ -28,7 +28,6 @@ from probekit.models.extract import BATCH_SIZE, extract
 from probekit.probe.sources import said_of_random
 from probekit.restore.opened import OpenedRun
 from probekit.results import write_result
-from probekit.train.draw import draw_run
 from probekit.weights import LAST
 
 NO_HEAD = "no projection head here, so gradcam-ssl contrasts the embedding itself"
@@ -201,7 +200,4 @@ def _write(
 ) -> list[Path]:
     name = dict.fromkeys((asked.name, result["checkpoint"], *([] if data is None else [data.stem])))
     figures = {"gallery": draw_gallery(result, truth, rows)}
-    written = write_result(opened.run, asked, result, "-".join(name), figures)
-    if opened.decodes:  # the ConRec paper's Figure 3
-        written.append(draw_run(opened, Path(result["data"]), split=result["split"], seed=0)[0])
-    return written
+    return write_result(opened.run, asked, result, "-".join(name), figures)

@@ -192,8 +192,7 @@ def scored(value: float | None, ci: Sequence[float] | None, digits: int = 3) -> 
     if value is None or ci is None:
         return number(value, digits)
     low, high = ci
-    less = max(0, digits - 1)
-    brief = f"[{low:.{less}f},{high:.{less}f}]"
+    brief = f"[{low:.{digits}f},{high:.{digits}f}]".replace("0.", ".")
     return Cell(f"{value:.{digits}f}", value, f"[{low:.{digits}f}, {high:.{digits}f}]", brief)
 
 

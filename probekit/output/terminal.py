@@ -10,7 +10,7 @@ from rich.text import Text
 
 from probekit.output.document import Block, Cell, Note, Table
 
-MOST = 24  # letters of a name on one line
+MOST = 20  # letters of a name on one line
 GAP = 2  # letters between columns
 
 

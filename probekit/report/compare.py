@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from probekit.config import completed
-from probekit.measurement import encoder_row, measurement
+from probekit.measurement import measurement
 from probekit.report.compare_scores import compare_scores, scored
 from probekit.settings import flatten
 from probekit.statistics import BOOTSTRAP_SEED, add_holm, mcnemar, over_seeds, paired_bootstrap, share_interval, verdict
@@ -56,7 +56,8 @@ def answered(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     found: list[Mapping[str, Any]] = []
     for name, results in run["results"].items():
         for result in results:
-            answers = measurement(name).answers(encoder_row(result))
+            reader = measurement(name)
+            answers = reader.answers(reader.encoder_rows(result)[0])
             if answers is not None:
                 labels, predicted = (np.array(values) for values in answers)
                 hits, n = int((labels == predicted).sum()), len(labels)

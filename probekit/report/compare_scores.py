@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probekit.measurement import encoder_row, measurement
+from probekit.measurement import measurement
 from probekit.statistics import add_holm, over_seeds
 
 
@@ -59,8 +59,8 @@ def scored(run: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, results in run["results"].items():
         reader = measurement(name)
         for result in results:
-            row = encoder_row(result)
-            scores = list(reader.scores(row).items())[reader.answers(row) is not None :]
+            by_image = reader.answers(reader.encoder_rows(result)[0]) is not None
+            scores = list(reader.encoder_scores(result).items())[by_image:]
             question = {
                 "measurement": name,
                 **{key: result[key] for key in ("options", "data_hash", "protocol", "checkpoint")},

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from probekit.measurement import measurement
+from probekit.measurement import measurement, score_cell, score_title
 from probekit.output.charts import draw_bars, draw_differences, draw_lines
 from probekit.output.document import (
     Block,
@@ -15,7 +15,6 @@ from probekit.output.document import (
     Section,
     Table,
     count,
-    estimate,
     percent,
     percent_interval,
     points,
@@ -161,29 +160,35 @@ def _over_seeds(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
 
 def scores_section(group: Mapping[str, Any], key: str) -> Section:
     """Scores of one protocol: of each run, and paired differences of methods over seeds."""
-    title, what = _asked(group), measurement(group["measurement"]).title
+    title, what = f"{_asked(group)}, further scores", measurement(group["measurement"]).title
     after = {row["run"]: row["after"] for score in group["scores"] for row in score["runs"]}
     source = f"{what} of each run's encoder, on {group['data']} (content hash {group['data_hash'][:12]})."
     scores = group["scores"]
     found = {(row["run"], score["score"]): row for score in scores for row in score["runs"]}
     names = [score["score"] for score in scores]
-    nothing = {"value": None, "ci": None}
+    by_name = {score["score"]: score["runs"][0] for score in scores}
     rows = [
-        [text(run), _epoch(told), *(_estimate(found.get((run, name), nothing)) for name in names)]
+        [text(run), _epoch(told), *(score_cell(found.get((run, name))) for name in names)]
         for run, told in after.items()
     ]
     blocks: list[Block] = [
         Table(
             key,
             "Runs",
-            f"{source} Intervals: those of each run's own results. {NOT_BY_IMAGE} {AGAIN}",
-            ("run", "epoch", *names),
+            f"{source} In %, or as they are where they may be negative. Intervals: those of each run's own results. {NOT_BY_IMAGE} {AGAIN}",
+            ("run", "epoch", *(score_title(name, by_name[name]) for name in names)),
             rows,
         )
     ]
     over = [(text(score["score"]), score["over_seeds"]) for score in scores if score["over_seeds"]]
     means = [
-        [name, text(m["method"]), estimate(m), count(m["n"]), text(", ".join(map(str, m["seeds"])))]
+        [
+            name,
+            text(m["method"]),
+            score_cell({**by_name[name.number], "value": m["mean"], "ci": m["ci"]}),
+            count(m["n"]),
+            text(", ".join(map(str, m["seeds"]))),
+        ]
         for name, found_over in over
         for m in found_over["methods"]
     ]
@@ -211,10 +216,6 @@ def _asked(group: Mapping[str, Any]) -> str:
 
 def _epoch(after: str) -> Cell:
     return text(after.removeprefix("epoch "))
-
-
-def _estimate(score: Mapping[str, Any]) -> Cell:
-    return estimate({"mean": score["value"], "ci": score["ci"]})
 
 
 def _seed_pair(pair: Mapping[str, Any]) -> list[Cell]:

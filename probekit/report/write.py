@@ -62,7 +62,7 @@ def run_report(
     for run in content["runs"]:
         for line in run["left_out"]:
             console.print(f"note: {line}")
-    unprobed = next((run["argument"] for run in content["runs"] if not (run["probes"] or run["multilabel"])), None)
+    unprobed = next((run["argument"] for run in content["runs"] if not any(run["results"].values())), None)
     console.print(f"next: {command('probekit', 'probe', *unprobed) if unprobed else 'open it in a browser'}")
     return None
 

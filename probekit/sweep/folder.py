@@ -107,7 +107,7 @@ class SweepFolder:
         return self.path / "data" / f"{name}.h5"
 
     def log(self, name: str) -> Path:
-        """The log of a run or of a dataset's floors."""
+        """The log of a run or of a dataset's baselines."""
         return self.logs / f"{name}.log"
 
 

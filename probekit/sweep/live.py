@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from probekit.measurement import Score
 from probekit.run import Run
 from probekit.sweep.jobs import Outcome
 from probekit.sweep.plan import PlannedRun
-from probekit.sweep.scores import BEST_TEST, read_scores
+from probekit.sweep.scores import BEST_TEST, FIRST, read_scores
 from probekit.sweep.table import percent
 from probekit.train.live import clock
 
@@ -58,9 +59,7 @@ class Display:
             return
         self.done += 1
         scores = read_scores(Run(self.runs / name), epochs=run.epochs, measure=run.measure) or {}
-        told = (
-            f"last {percent(scores.get('last/val'))} %, best_test (paper protocol) {percent(scores.get(BEST_TEST))} %"
-        )
+        told = f"linear probe {_percent(scores.get(FIRST))} %, best_test by the monitor {_percent(scores.get(BEST_TEST))} %"
         self.console.print(f"[{self.done}/{len(self.planned)}] {name}: {told}")
 
     def show(self, active: Iterable[str], waiting: int) -> None:
@@ -79,7 +78,7 @@ class Display:
     def _cells(self, name: str) -> tuple[str, str, str, str]:
         run = self.planned.get(name)
         if run is None:
-            return "probing the floors", "", "", ""
+            return "probing the baselines", "", "", ""
         lines = Run(self.runs / name).read_metrics()
         epoch = lines[-1]["epoch"] if lines else 0
         since, first = self.began.setdefault(name, (time.monotonic(), epoch))
@@ -88,3 +87,7 @@ class Display:
         probes = [line for line in lines if "test" in line]
         probe = ", ".join(f"{key} {percent(probes[-1].get(key))}" for key in ("val", "test")) if probes else ""
         return "probing" if epoch >= run.epochs else "pretraining", f"{epoch}/{run.epochs}", probe, left
+
+
+def _percent(score: Score | None) -> str:
+    return percent(None if score is None else score.value)

@@ -1,23 +1,21 @@
 """What is measured of a finished run: the linear probe, and what `[measure]` of a sweep file asks for beside it.
 
-Each measurement is one command, and the scores that it leaves in the run's folder, by name: CHECKPOINT/WHAT.
+Each step is one command, and the scores that it leaves in the run's folder, by name: CHECKPOINT/SCORE.
 """
 
-import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
+from probekit.checked import checked
 from probekit.files import read_json
-from probekit.h5.schema import EVIDENCE
-from probekit.registry import POOLS, nearest
+from probekit.measurement import Measurement, Row, Score, measurement
+from probekit.registry import MEASUREMENTS, POOLS, get, nearest
 from probekit.run import Run
 from probekit.sweep.toml import Table, check_distinct
 from probekit.weights import Weights
 
-MAP_OPTIONS = ("--look", "attention", "--passes", "0")  # the weights themselves, of 200 images
-RETRIEVAL = {"rank-1": "rank1", "mAP": "map"}  # score: its name in a retrieval result
-MAPS = {"map-rank": "rank", "map-auroc": "auroc"}  # score: its name in a heatmap result
+LINEAR = "linear"  # measured of every run, unless its images have several labels
 
 
 @dataclass(frozen=True)
@@ -25,104 +23,120 @@ class Measure:
     """What a sweep file asks for beside the linear probe.
 
     Attributes:
-        retrieval: Retrieval of test images by each other.
+        asked: Measurements with their options.
         pools: Further poolings, as `--pool`: what is measured under the encoder's own is measured under these, too.
-        heatmap: The weights of those poolings that have some, against the evidence.
     """
 
-    retrieval: bool = False
+    asked: tuple[Measurement, ...] = ()
     pools: tuple[str, ...] = ()
-    heatmap: bool = False
 
     @property
-    def weighing(self) -> list[str]:
-        """Poolings whose weights are looked at."""
-        return [pool for pool in self.pools if self.heatmap and POOLS[pool].weighs]
-
-    @property
-    def steps(self) -> "list[Measurement]":
+    def steps(self) -> "list[Step]":
         """One after another; the first is the probe under the encoder's own pooling."""
-        probes = [Probe(pool, self.retrieval) for pool in (None, *self.pools)]
-        return [*probes, *(Heatmap(pool) for pool in self.weighing)]
+        named = {each.name: each for each in self.asked}
+        first = [] if "multilabel" in named else [measurement(LINEAR)]
+        every = [*first, *(each for name, each in named.items() if name != LINEAR)]
+        commands = dict.fromkeys(each.command for each in every)
+        found = []
+        for command in commands:
+            for pool in (None, *self.pools):
+                own = tuple(each for each in every if each.command == command and each.allows(pool))
+                found += [Step(command, own, pool)] if own else []
+        return found
 
-
-class Measurement(Protocol):
-    """A command and its scores."""
-
-    def command(self, run: str, device: str) -> list[str]:
-        """Arguments of `probekit`."""
-
-    def read(self, run: Run, *, epochs: int) -> dict[str, float] | None:
-        """Its scores by name, in [0, 1]; None if the run has none of its last epoch."""
+    def without(self, command: str) -> "Measure":
+        """The same without what a command would measure."""
+        return Measure(tuple(each for each in self.asked if each.command != command), self.pools)
 
 
 @dataclass(frozen=True)
-class Probe:
-    """The linear probe without floors, and retrieval if asked for."""
+class Step:
+    """Measurements of one command under one pooling."""
 
+    command: str
+    asked: tuple[Measurement, ...]
     pool: str | None
-    retrieval: bool
 
-    def command(self, run: str, device: str) -> list[str]:
+    def words(self, run: str, device: str, *, baselines: bool = False) -> list[str]:
         """Arguments of `probekit`."""
-        further = ["--retrieval"] if self.retrieval else []
-        return ["probe", run, "--protocol", "val", "--no-floors", *_typed(self.pool), *further, "--device", device]
+        typed = [word for each in self.asked for word in each.words]
+        few = ["--no-baselines"] if self.command == "probe" and not baselines else []
+        pooled = [] if self.pool is None else ["--pool", self.pool]
+        return [self.command, run, *few, *typed, *pooled, "--device", device]
 
-    def read(self, run: Run, *, epochs: int) -> dict[str, float] | None:
-        """`CHECKPOINT/val`, and of retrieval `CHECKPOINT/rank-1` and `CHECKPOINT/mAP`."""
-        checkpoint = str(Weights(pool=self.pool))
-        linear = read_probe(run, "val", epochs=epochs, pool=self.pool)
-        found = read_retrieval(run, epochs=epochs, pool=self.pool) if self.retrieval else None
-        if linear is None or (self.retrieval and found is None):
-            return None
-        scores = {f"{checkpoint}/val": linear["rows"][0]["accuracy"]}
-        return scores | _named(checkpoint, retrieval_scores(found["rows"][0]) if found else {})
+    def read(self, run: Run, *, epochs: int) -> dict[str, Score] | None:
+        """Its scores by name, `CHECKPOINT/SCORE`; None if the run lacks one of its last epoch."""
+        weights = Weights(pool=self.pool)
+        scores: dict[str, Score] = {}
+        for each in self.asked:
+            result = find_result(run, each, weights, epochs=epochs)
+            if result is None:
+                return None
+            found = each.encoder_scores(result, main=True).items()
+            scores |= {f"{weights}/{name}": score for name, score in found if score.value is not None}
+        return scores
 
 
-@dataclass(frozen=True)
-class Heatmap:
-    """The weights of a pooling against the evidence of each class factor."""
+def baseline_rows(result: Mapping[str, Any] | None, reader: Measurement) -> list[Row]:
+    """What stands beside the encoder in a result."""
+    own = [row["name"] for row in reader.encoder_rows(result)] if result else []
+    return [row for row in result["rows"] if row["name"] not in own] if result else []
 
-    pool: str
 
-    def command(self, run: str, device: str) -> list[str]:
-        """Arguments of `probekit`."""
-        return ["heatmap", run, *MAP_OPTIONS, *_typed(self.pool), "--device", device]
-
-    def read(self, run: Run, *, epochs: int) -> dict[str, float] | None:
-        """`CHECKPOINT/map-auroc:FACTOR` and `CHECKPOINT/map-rank:FACTOR`."""
-        found = read_heatmap(run, epochs=epochs, pool=self.pool)
-        if found is None:
-            return None
-        row = next(row for row in found["rows"] if row["kind"] == "look")
-        scores = {name: score["mean"] for name, score in heatmap_scores(row).items()}
-        return _named(str(Weights(pool=self.pool)), scores)
+def find_result(
+    run: Run, reader: Measurement, weights: Weights, *, epochs: int, protocol: str = "tuned"
+) -> dict[str, Any] | None:
+    """The result of a measurement with these options, of weights of the run's last epoch on its own data; or None."""
+    for path in sorted(run.results.glob(f"{reader.name}-*.json")) + sorted(run.results.glob(f"{reader.name}.json")):
+        content = _read(path)
+        if (
+            content is not None
+            and content["schema"] == reader.schema()
+            and content["options"] == reader.options
+            and (content["checkpoint"], content["epoch"], content["seed"]) == (str(weights), epochs, 0)
+            and content["data_hash"] == run.read()["dataset"]["hash"]
+            and ("fixed" in content["protocol"].split("-")) == (protocol == "fixed")
+        ):
+            return content
+    return None
 
 
 def read_measure(table: Table) -> Measure:
-    """The table `[measure]` of a sweep file.
+    """The table `[measure]` of a sweep file: a measurement's name = true, or a table of its options; and `pools`.
 
     Raises:
-        ValueError: If there is no such pooling, or another key is there.
+        ValueError: If there is no such pooling, measurement or option.
     """
     pools = table.strings("pools")
     for pool in pools:
         if pool not in POOLS:
             raise ValueError(f"{nearest('pooling', pool, POOLS)} (in {table.where})")
     check_distinct(pools, f"pools in {table.where}")
-    found = Measure(table.take("retrieval", bool, False), pools, table.take("heatmap", bool, False))
-    table.done()
-    return found
+    asked = []
+    for name in [key for key in table.content if key != "pools"]:
+        if name not in MEASUREMENTS:
+            raise ValueError(f"{nearest('measurement', name, MEASUREMENTS)} (in {table.where})")
+        options = table.content[name]
+        if options is not False:
+            kind = get(MEASUREMENTS, "measurement", name)
+            where = f"[measure.{name}] of {table.where}"
+            given = {} if options is True else checked(options, dict[str, Any], where)
+            known = [part.name for part in fields(kind)]
+            for key in given:
+                if key not in known:
+                    raise ValueError(f"{nearest('option', key, known)} (in {where})")
+            asked.append(checked(given, kind, where))
+    return Measure(tuple(asked), pools)
 
 
 def under_pool(score: str, pool: str | None) -> str:
-    """The same score under a pooling: `last/val` -> `last@branch/val`."""
+    """The same score under a pooling: `last/linear` -> `last@branch/linear`."""
     checkpoint, _, what = score.partition("/")
     return f"{Weights(checkpoint, pool)}/{what}"
 
 
 def without_pool(score: str) -> tuple[str, str | None]:
-    """The inverse: `last@branch/val` -> (`last/val`, "branch")."""
+    """The inverse: `last@branch/linear` -> (`last/linear`, "branch")."""
     weights, _, what = score.partition("/")
     found = Weights.parse(weights)
     return f"{found.checkpoint}/{what}", found.pool
@@ -134,60 +148,10 @@ def split_pooled(text: str) -> tuple[str, str | None]:
     return row, pool if at else None
 
 
-def read_probe(run: Run, protocol: str, *, epochs: int, pool: str | None = None) -> dict[str, Any] | None:
-    """The contents of `results/probe-PROTOCOL-CHECKPOINT.json`, or None if there is none of the run's last epoch."""
-    return _read(run, f"probe-{protocol}-{Weights(pool=pool)}", epochs)
-
-
-def read_retrieval(run: Run, *, epochs: int, pool: str | None = None) -> dict[str, Any] | None:
-    """The contents of `results/retrieval-CHECKPOINT.json`, likewise."""
-    return _read(run, f"retrieval-{Weights(pool=pool)}", epochs)
-
-
-def read_heatmap(run: Run, *, epochs: int, pool: str) -> dict[str, Any] | None:
-    """The result of the sweep's own command; a user's other heatmaps of the run may stand under the name before it."""
-    checkpoint = str(Weights(pool=pool))
-    asked = [*MAP_OPTIONS, "--checkpoint", checkpoint]
-    for path in sorted(run.results.glob(f"heatmap-{checkpoint}*.json")):
-        found = _read(run, path.stem, epochs)
-        words = shlex.split(found.get("command", ""))[3:] if found else []  # after probekit heatmap RUN
-        if words[: len(asked)] == asked and words[len(asked) :][:1] in ([], ["--device"]):
-            return found
-    return None
-
-
-def retrieval_scores(row: Mapping[str, Any]) -> dict[str, float]:
-    """By the names of sweeps; those that no query defines are left out."""
-    values = {name: row["scores"][key]["value"] for name, key in RETRIEVAL.items()}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def heatmap_scores(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """{SCORE:FACTOR: {mean, ci, n, ...}} of a row of a heatmap; undefined ones are left out.
-
-    A ceiling counts against its own factor's evidence alone.
-    """
-    return {
-        f"{name}:{factor}": scores[key]
-        for mask, scores in row["scores"].items()
-        if mask.startswith(EVIDENCE) and row["target"] in ("", factor := mask.removeprefix(EVIDENCE))
-        for name, key in MAPS.items()
-        if scores[key]["mean"] is not None
-    }
-
-
-def _read(run: Run, stem: str, epochs: int) -> dict[str, Any] | None:
+def _read(path: Any) -> dict[str, Any] | None:
     try:
-        content = read_json(run.results / f"{stem}.json")
-        fits = content["epoch"] == epochs and content["seed"] == 0 and content["rows"]
+        content = read_json(path)
+        kept = {key: content[key] for key in ("schema", "options", "checkpoint", "epoch", "seed", "data_hash", "rows")}
+        return content if isinstance(content["protocol"], str) and kept["rows"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return content if fits else None
-
-
-def _typed(pool: str | None) -> Sequence[str]:
-    return () if pool is None else ("--pool", pool)
-
-
-def _named(checkpoint: str, scores: Mapping[str, float]) -> dict[str, float]:
-    return {f"{checkpoint}/{name}": value for name, value in scores.items()}

@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from probekit.config import SECTIONS, Config, resolve
+from probekit.measurement import measurement
 from probekit.registry import METHODS, get
 from probekit.run import Run
 from probekit.settings import flatten, parse_overrides
 from probekit.sweep.definition import Row, Sweep
-from probekit.sweep.measures import Measure, read_probe, read_retrieval
+from probekit.sweep.measures import LINEAR, Measure, baseline_rows, find_result
 from probekit.sweep.scores import read_scores
+from probekit.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -166,25 +168,25 @@ def commands_left(run: Run, planned: PlannedRun, *, data: str, device: str) -> l
     else:
         first = []
         steps = [step for step in steps if step.read(run, epochs=planned.epochs) is None] or steps[:1]
-    return [*first, *(step.command(planned.name, device) for step in steps)]
+    return [*first, *(step.words(planned.name, device) for step in steps)]
 
 
-def next_floors(run: Run, planned: PlannedRun, *, device: str) -> list[str] | None:
-    """The probe with floors that a dataset still needs, on a finished run; None: it has all."""
-    epochs, place = planned.epochs, ["--device", device]
-    retrieval = ["--retrieval"] if planned.measure.retrieval else []
-    if not floors_of(read_probe(run, "val", epochs=epochs)) or (
-        retrieval and not floors_of(read_retrieval(run, epochs=epochs))
-    ):
-        return ["probe", planned.name, "--protocol", "val", *retrieval, *place]
-    if not floors_of(read_probe(run, "paper", epochs=epochs)):
-        return ["probe", planned.name, "--protocol", "paper", *place]
+def next_baselines(run: Run, planned: PlannedRun, *, device: str) -> list[str] | None:
+    """The probe with baselines that a dataset still needs, on a finished run; None: it has all.
+
+    First what is measured, under the encoder's own pooling; then the linear probe as the monitor has it, C = 1.
+    """
+    first = next(step for step in planned.measure.steps if step.command == "probe")
+    for each in first.asked:
+        result = find_result(run, each, Weights(), epochs=planned.epochs)
+        if not baseline_rows(result, each):
+            return first.words(planned.name, device, baselines=True)
+    linear = measurement(LINEAR)
+    if linear in first.asked:
+        found = find_result(run, linear, Weights(), epochs=planned.epochs, protocol="fixed")
+        if not baseline_rows(found, linear):
+            return ["probe", planned.name, "--protocol", "fixed", "--device", device]
     return None
-
-
-def floors_of(result: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The rows of the floors in a result; none where there is none."""
-    return [row for row in result["rows"] if row["kind"] == "floor"] if result else []
 
 
 def choose(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRun]:

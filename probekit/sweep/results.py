@@ -3,29 +3,28 @@
 The shape of `collect` is what results.json holds and `sweep --json` prints: a promise to scripts (docs/protocols.md).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from probekit.measurement import Measurement, Score, measurement
 from probekit.run import Run
 from probekit.statistics import against, mean_over_seeds, paired_seeds
 from probekit.sweep.datasets import Data
 from probekit.sweep.definition import Paper, Sweep
 from probekit.sweep.jobs import Outcome
 from probekit.sweep.measures import (
-    RETRIEVAL,
+    LINEAR,
     Measure,
-    heatmap_scores,
-    read_heatmap,
-    read_probe,
-    read_retrieval,
-    retrieval_scores,
+    baseline_rows,
+    find_result,
     split_pooled,
     under_pool,
     without_pool,
 )
-from probekit.sweep.plan import PlannedRun, floors_of
+from probekit.sweep.plan import PlannedRun
 from probekit.sweep.scores import SCORES, read_factors, read_scores
+from probekit.weights import RANDOM, Weights
 
 SCHEMA = "probekit-sweep/1"
 
@@ -52,6 +51,7 @@ def collect(
     found = {run.name: _run(run, Run(runs / run.name), outcomes.get(run.name)) for run in planned}
     cells = [(dataset.name, row.name) for dataset in sweep.datasets for row in sweep.rows]
     values = {cell: _by_seed(cell, planned, found, "scores") for cell in cells}
+    least = {name: score.low for run in found.values() for name, score in run["scores"].items()}
     measured = dict.fromkeys(without_pool(score)[0] for scores in values.values() for score in scores)
     return {
         "schema": SCHEMA,
@@ -70,22 +70,22 @@ def collect(
                 "method": row.method,
                 "settings": list(row.settings),
                 "branches": list(row.branches),
-                "scores": _intervals(values[dataset, row.name]),
-                "factors": _intervals(_by_seed((dataset, row.name), planned, found, "factors")),
+                "scores": _intervals(values[dataset, row.name], least),
+                "factors": _intervals(_by_seed((dataset, row.name), planned, found, "factors"), {}),
                 "paper": _paper(sweep.paper, dataset, row.name, values[dataset, row.name]),
             }
             for dataset in data
             for row in sweep.rows
         ],
-        "floors": [floor for dataset in data for floor in _floors(dataset, planned, runs)],
+        "baselines": [entry for dataset in data for entry in _baselines(dataset, planned, runs)],
         "pairs": [
             {"dataset": dataset, "a": a, "b": b, "score": score}
-            | paired_seeds(*(_under(values, dataset, side, score) for side in (a, b)))
+            | paired_seeds(*(_under(values, dataset, side, score) for side in (a, b)), span=1 - least.get(score, 0.0))
             for dataset in data
             for a, b in sweep.pairs
             for score in dict.fromkeys([*SCORES, *measured])
         ],
-        "runs": list(found.values()),
+        "runs": [run | {kind: _plain(run[kind]) for kind in ("scores", "factors")} for run in found.values()],
     }
 
 
@@ -112,8 +112,8 @@ def _by_seed(
     values: dict[str, dict[int, float]] = {}
     for run in planned:
         if (run.dataset, run.row.name) == cell:
-            for name, value in found[run.name][what].items():
-                values.setdefault(name, {})[run.seed] = value
+            for name, score in found[run.name][what].items():
+                values.setdefault(name, {})[run.seed] = score.value
     return values
 
 
@@ -125,9 +125,14 @@ def _under(
     return values[dataset, row].get(under_pool(score, pool), {})
 
 
-def _intervals(values: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
+def _plain(scores: Mapping[str, Score]) -> dict[str, float | None]:
+    return {name: score.value for name, score in scores.items()}
+
+
+def _intervals(values: Mapping[str, Mapping[int, float]], least: Mapping[str, float]) -> dict[str, Any]:
     return {
-        name: mean_over_seeds(list(by_seed.values())) | {"values": {str(k): v for k, v in by_seed.items()}}
+        name: mean_over_seeds(list(by_seed.values()), low=least.get(name, 0.0))
+        | {"values": {str(k): v for k, v in by_seed.items()}}
         for name, by_seed in values.items()
     }
 
@@ -144,39 +149,41 @@ def _paper(
     return told | against(mean_over_seeds(list(values[paper.score].values())), published)
 
 
-def _floors(dataset: str, planned: Sequence[PlannedRun], runs: Path) -> list[dict[str, Any]]:
-    """What needs no learning, each from the first run that has it: under both protocols, of retrieval, and of maps."""
+def _baselines(dataset: str, planned: Sequence[PlannedRun], runs: Path) -> list[dict[str, Any]]:
+    """What stands beside the encoder, each from the first run that has it; under a pooling what depends on it."""
     own = [run for run in planned if run.dataset == dataset]
-    found: list[dict[str, Any]] = []
-    for protocol in ("val", "paper"):
-        for row in _first(floors_of(read_probe(Run(runs / run.name), protocol, epochs=run.epochs)) for run in own):
-            found.append(_floor(dataset, protocol, row["name"], row["accuracy"], row["ci"], row["n"]))
-    for row in _first(floors_of(read_retrieval(Run(runs / run.name), epochs=run.epochs)) for run in own):
-        for score, value in retrieval_scores(row).items():
-            ci = row["scores"][RETRIEVAL[score]]["ci"]
-            found.append(_floor(dataset, score, row["name"], value, ci, row["n"]))
-    return found + _map_floors(dataset, own, runs)
-
-
-def _map_floors(dataset: str, own: Sequence[PlannedRun], runs: Path) -> list[dict[str, Any]]:
-    """Maps that no encoder made, once, the ceiling too, and those of random weights for each pooling."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for pool in dict.fromkeys(pool for run in own for pool in run.measure.weighing):
-        maps = (read_heatmap(Run(runs / run.name), epochs=run.epochs, pool=pool) for run in own)
-        content = next(filter(None, maps), None)
-        for row in content["rows"] if content else []:
-            if row["encoder"] == "trained":
-                continue
-            name = f"random weights@{pool}" if row["encoder"] == "random" else row["name"]
-            for what, score in heatmap_scores(row).items():
-                entry = _floor(dataset, what, name, score["mean"], score["ci"], score["n"])
-                found.setdefault((name, what), entry)
+    for run in own:
+        for step in run.measure.steps:
+            for each in step.asked:
+                _add(found, dataset, run, each, step.pool, runs)
+    linear = measurement(LINEAR)
+    for run in own:  # as the monitor has it
+        fixed = find_result(Run(runs / run.name), linear, Weights(), epochs=run.epochs, protocol="fixed")
+        for row in baseline_rows(fixed, linear):
+            entry = _entry(dataset, "monitor", row["name"], linear.scores(row)[LINEAR], row)
+            found.setdefault((row["name"], "monitor"), entry)
     return list(found.values())
 
 
-def _first(found: Iterator[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    return next(filter(None, found), [])
+def _add(
+    found: dict[tuple[str, str], dict[str, Any]],
+    dataset: str,
+    run: PlannedRun,
+    reader: Measurement,
+    pool: str | None,
+    runs: Path,
+) -> None:
+    result = find_result(Run(runs / run.name), reader, Weights(pool=pool), epochs=run.epochs)
+    for row in baseline_rows(result, reader):
+        random = RANDOM in row["name"]
+        name = row["name"] if reader.command == "probe" else f"{RANDOM}" if random else row["name"]
+        named = f"{name}@{pool}" if random and pool else name
+        for score, value in reader.main_scores(row).items():
+            if value.value is not None:
+                found.setdefault((named, score), _entry(dataset, score, named, value, row))
 
 
-def _floor(dataset: str, protocol: str, name: str, value: float, ci: Any, n: int) -> dict[str, Any]:
-    return {"dataset": dataset, "protocol": protocol, "name": name, "accuracy": value, "ci": ci, "n": n}
+def _entry(dataset: str, score: str, name: str, value: Score, row: Mapping[str, Any]) -> dict[str, Any]:
+    n = row.get("n", row.get("n_test"))
+    return {"dataset": dataset, "score": score, "name": name, "value": value.value, "ci": value.ci, "n": n}

@@ -1,4 +1,4 @@
-"""One call of `probekit sweep`: the chosen runs that are not done yet, the floors of each dataset, and the results."""
+"""One call of `probekit sweep`: the chosen runs that are not done yet, each dataset's baselines, and the results."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from probekit.sweep.definition import Sweep
 from probekit.sweep.folder import SweepFolder
 from probekit.sweep.jobs import Job, Outcome, child_environment, run_jobs
 from probekit.sweep.live import Display
-from probekit.sweep.plan import PlannedRun, commands_left, next_floors
+from probekit.sweep.plan import PlannedRun, commands_left, next_baselines
 from probekit.sweep.results import collect
 from probekit.sweep.table import markdown
 
@@ -58,7 +58,7 @@ class Session:
 
     @property
     def broken(self) -> list[str]:
-        """The jobs of this session, floors included, that failed or were killed."""
+        """The jobs of this session, baselines included, that failed or were killed."""
         return [name for name, outcome in self.outcomes.items() if outcome.state in ("failed", "interrupted")]
 
     def run(self, *, at_once: int, threads: int, gpus: Sequence[str], deadline: float, console: Console) -> str | None:
@@ -80,12 +80,12 @@ class Session:
                 self.outcomes[job.name] = outcome
                 display.finished(job.name, outcome)
                 self.write()  # after every run: whatever ends this process, the table is up to date
-                return list(self._floors())
+                return list(self._baselines())
 
             environment = child_environment(threads=threads)
             work = [Job(run.name, self.folder.log(run.name), partial(self._next, run)) for run in self.left]
             return run_jobs(
-                [*self._floors(), *work],
+                [*self._baselines(), *work],
                 at_once=at_once,
                 places=[environment | {"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [environment],
                 deadline=deadline,
@@ -106,18 +106,18 @@ class Session:
         left = commands_left(Run(self.runs / run.name), run, data=self.data[run.dataset].path, device=self.device)
         return next(iter(left), None)
 
-    def _floors(self) -> Iterator[Job]:
-        """A job for each dataset whose floors are due: when the first of its runs that has not failed is finished.
+    def _baselines(self) -> Iterator[Job]:
+        """A job for each dataset whose baselines are due: when the first of its runs that has not failed is finished.
 
         The first in the order of the plan, whatever the order of ends: the random network has that run's architecture.
         """
         for dataset in self.data:
             own = [run for run in self.chosen.values() if run.dataset == dataset]
             first = next((run for run in own if self.outcomes.get(run.name, DONE) == DONE), None)
-            job = f"{dataset}-floors"
+            job = f"{dataset}-baselines"
             if first is None or first.name not in self.outcomes or job in self.outcomes:
                 continue
-            ask = partial(next_floors, Run(self.runs / first.name), first, device=self.device)
+            ask = partial(next_baselines, Run(self.runs / first.name), first, device=self.device)
             self.outcomes[job] = DONE
             if ask() is not None:
                 self.outcomes[job] = Outcome("started", "")

@@ -206,10 +206,7 @@ def _fitted(planned: Sequence[PlannedRun], files: Mapping[str, Data]) -> list[Pl
 
 def _measurable(planned: Sequence[PlannedRun], evident: Container[str]) -> list[PlannedRun]:
     """The runs without what their images do not allow: maps need a dataset with evidence."""
-    return [
-        replace(run, measure=replace(run.measure, heatmap=run.measure.heatmap and run.dataset in evident))
-        for run in planned
-    ]
+    return [run if run.dataset in evident else replace(run, measure=run.measure.without("heatmap")) for run in planned]
 
 
 def _published(sweep: Sweep, named: Path | None, data: Path) -> dict[str, Path | None]:

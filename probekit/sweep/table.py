@@ -1,10 +1,10 @@
-"""A sweep's results as one Markdown text: what a reader of a paper would look for, floors and caveats included."""
+"""A sweep's results as one Markdown text: what a reader of a paper would look for, baselines and caveats included."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from probekit.sweep.measures import without_pool
-from probekit.sweep.scores import BEST_TEST, SCORES, title
+from probekit.sweep.scores import BEST_TEST, FIRST, SCORES, title
 from probekit.visible import visible
 
 COVERED = {True: "yes", False: "no", None: "one seed"}
@@ -15,12 +15,12 @@ def markdown(results: Mapping[str, Any]) -> str:
     parts = [_head(results)]
     for dataset in results["datasets"]:
         rows = [row for row in results["rows"] if row["dataset"] == dataset["name"]]
-        floors = [floor for floor in results["floors"] if floor["dataset"] == dataset["name"]]
+        baselines = [entry for entry in results["baselines"] if entry["dataset"] == dataset["name"]]
         parts.append(f"## {dataset['name']}")
         parts.append(f"{dataset['origin']}; {dataset['n_train']} training and {dataset['n_test']} test images.")
-        parts.append(_scores(rows, floors))
+        parts.append(_scores(rows, baselines))
         if any(row["factors"] for row in rows):
-            parts += ["Each class factor by itself (last, `val`):", _factors(rows)]
+            parts += ["Each class factor by itself (last, linear probe):", _factors(rows)]
         pairs = [pair for pair in results["pairs"] if pair["dataset"] == dataset["name"] and pair["n"]]
         if pairs:
             parts += ["Pairs, over the seeds that both rows have:", _pairs(pairs)]
@@ -45,10 +45,10 @@ def with_interval(interval: Mapping[str, Any] | None) -> str:
     return f"{percent(interval['mean'])} ± {percent(above)}"
 
 
-def of_images(floor: Mapping[str, Any]) -> str:
-    """A floor with its interval over images: "37.6 [33.5, 41.9]"."""
-    ends = "" if floor["ci"] is None else " [{}, {}]".format(*map(percent, floor["ci"]))
-    return percent(floor["accuracy"]) + ends
+def of_images(entry: Mapping[str, Any]) -> str:
+    """A baseline with its interval over images: "37.6 [33.5, 41.9]"."""
+    ends = "" if entry["ci"] is None else " [{}, {}]".format(*map(percent, entry["ci"]))
+    return percent(entry["value"]) + ends
 
 
 def signed(fraction: float | None) -> str:
@@ -100,7 +100,7 @@ def _head(results: Mapping[str, Any]) -> str:
     )
 
 
-def _scores(rows: Sequence[Mapping[str, Any]], floors: Sequence[Mapping[str, Any]]) -> str:
+def _scores(rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]) -> str:
     published = any(row["paper"] for row in rows)
     compared = ["the paper's", "difference", "interval covers it"] if published else []
     names = measured(name for row in rows for name in row["scores"])
@@ -111,8 +111,8 @@ def _scores(rows: Sequence[Mapping[str, Any]], floors: Sequence[Mapping[str, Any
             line = [label, str(n), *(with_interval(scores.get(name)) for name in names)]
             paper = row["paper"] if label == row["row"] else None
             lines.append(line + (beside(paper) if published else []))
-    for name in dict.fromkeys(floor["name"] for floor in floors):
-        under = {floor["protocol"]: of_images(floor) for floor in floors if floor["name"] == name}
+    for name in dict.fromkeys(entry["name"] for entry in baselines):
+        under = {entry["score"]: of_images(entry) for entry in baselines if entry["name"] == name}
         cells = [under.get(s.partition("/")[2], "-") if s.startswith("last/") else "" for s in names]
         lines.append([f"*{name}*", "", *cells, *("" for _ in compared)])
     return _grid(lines)
@@ -126,7 +126,7 @@ def _factors(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _pairs(pairs: Sequence[Mapping[str, Any]]) -> str:
-    shown = [s for s in measured(p["score"] for p in pairs) if s in ("last/val", BEST_TEST) or s not in SCORES]
+    shown = [s for s in measured(p["score"] for p in pairs) if s in (FIRST, BEST_TEST) or s not in SCORES]
     lines = [["first minus second, points", "n", *map(title, shown)]]
     for a, b in dict.fromkeys((pair["a"], pair["b"]) for pair in pairs):
         own = {pair["score"]: pair for pair in pairs if (pair["a"], pair["b"]) == (a, b)}
@@ -148,15 +148,15 @@ def _legend(results: Mapping[str, Any]) -> str:
     lines = [
         "Accuracy on the test split in %: the mean over n seeds ± its 95 % Student-t interval, or [from, to] where an",
         "end would lie beyond 0 or 100; one seed has none, nor have seeds that are alike. It covers the seed, not the",
-        "choice of test images. Floors are in italics and learn nothing; theirs is over the test images. Intervals of",
+        "choice of test images. Baselines are in italics; their intervals are over the test images. Intervals of",
         "pairs are paired by seed and not corrected for their number; fewer than 3 seeds are not testable.",
-        "`best_test (paper protocol)` is chosen on the test split: it serves only to compare with papers.",
+        "`best_test` is chosen on the test split: it serves only to compare with papers.",
         "docs/protocols.md says what checkpoints and protocols mean.",
     ]
     if any(name not in SCORES for row in results["rows"] for name in row["scores"]):
         lines += [
             "Columns without a checkpoint are of `last`. ROW@POOL: the same runs, their map pooled in another way",
-            "(docs/branches.md). Maps: the weights of that pooling against the evidence of a class factor",
+            "(docs/branches.md). AUROC, rank: of attribution maps against the evidence of a class factor",
             "(docs/heatmaps.md).",
         ]
     for source, score in sources.items():

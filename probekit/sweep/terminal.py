@@ -7,44 +7,46 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from probekit.sweep.scores import BEST_TEST
+from probekit.sweep.scores import BEST_TEST, FIRST, SCORES, title
 from probekit.sweep.table import beside, difference, lines_of, of_images, with_interval
-
-RANK = "last/rank-1"
-SHOWN = {"last/val": "last, val", RANK: "last, rank-1"}  # of pairs
 
 
 def terminal_tables(results: Mapping[str, Any]) -> Iterator[Table]:
-    """One table a dataset with its floors, and one for each score with its pairs, if it has any."""
+    """One table a dataset with its baselines, and one for each score with its pairs, if it has any."""
     for dataset in results["datasets"]:
-        rows, floors, pairs = (
+        rows, baselines, pairs = (
             [entry for entry in results[kind] if entry["dataset"] == dataset["name"]]
-            for kind in ("rows", "floors", "pairs")
+            for kind in ("rows", "baselines", "pairs")
         )
-        yield _scores(dataset["name"], rows, floors)
-        for score in SHOWN:
+        yield _scores(dataset["name"], rows, baselines)
+        for score in dict.fromkeys((FIRST, _second(rows))):
             tested = [pair for pair in pairs if pair["n"] and pair["score"] == score]
-            if tested:
-                yield _pairs(dataset["name"], SHOWN[score], tested)
+            if tested and score != BEST_TEST:
+                yield _pairs(dataset["name"], title(score), tested)
 
 
-def _scores(dataset: str, rows: Sequence[Mapping[str, Any]], floors: Sequence[Mapping[str, Any]]) -> Table:
+def _second(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The score beside the linear probe: the first that `[measure]` added, or the papers' choice."""
+    names = (name for row in rows for _, scores in lines_of(row) for name in scores)
+    return next((name for name in names if name not in SCORES), BEST_TEST)
+
+
+def _scores(dataset: str, rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]) -> Table:
     published = any(row["paper"] for row in rows)
-    ranked = any(RANK in row["scores"] for row in rows)
-    second = {RANK: "last,\nrank-1, %"} if ranked else {BEST_TEST: "best_test (paper\nprotocol), %"}
-    shown = {"last/val": "last,\nval, %", **second}
-    titles = [dataset, "n", *shown.values()]
+    shown = (FIRST, _second(rows))
+    titles = [dataset, "n", *(f"{title(name)}, %" for name in shown)]
     table = _table([*titles, *(["the\npaper's", "diff.", "interval\ncovers it"] if published else [])])
     for row in rows:
         for label, scores in lines_of(row):
-            last = scores.get("last/val")
+            last = scores.get(FIRST)
             cells = [label, str(last["n"] if last else 0), *(with_interval(scores.get(name)) for name in shown)]
             paper = row["paper"] if label == row["row"] else None
             table.add_row(*map(Text, cells + (beside(paper) if published else [])))
     table.add_section()
-    for name in dict.fromkeys(floor["name"] for floor in floors if floor["protocol"] in ("val", "rank-1")):
-        under = {floor["protocol"]: of_images(floor) for floor in floors if floor["name"] == name}
-        table.add_row(Text(name), "", under.get("val", ""), under.get("rank-1", "") if ranked else "", style="dim")
+    kept = {name.partition("/")[2]: name for name in shown if name.startswith("last/")}
+    for name in dict.fromkeys(entry["name"] for entry in baselines if entry["score"] in kept):
+        under = {kept[e["score"]]: of_images(e) for e in baselines if e["name"] == name and e["score"] in kept}
+        table.add_row(Text(name), "", *(under.get(score, "") for score in shown), style="dim")
     return table
 
 
@@ -57,6 +59,6 @@ def _pairs(dataset: str, score: str, pairs: Sequence[Mapping[str, Any]]) -> Tabl
 
 def _table(titles: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for number, title in enumerate(titles):
-        table.add_column(title, justify="right" if number else "left", no_wrap=number == 0)
+    for number, head in enumerate(titles):
+        table.add_column(head, justify="right" if number else "left", no_wrap=number == 0)
     return table

@@ -170,7 +170,7 @@ def _of_run(opened: "Opened") -> "OpenedRun":
 
 
 def _scores(each: Measurement, row: Row) -> dict[str, Any]:
-    return {name: score.to_dict() for name, score in each.followed_scores(row).items()}
+    return {name: score.to_dict() for name, score in each.main_scores(row).items()}
 
 
 def _divided(result: Result) -> tuple[list[Row], list[Row]]:

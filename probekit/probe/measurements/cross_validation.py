@@ -64,10 +64,7 @@ class CrossValidation(Probe):
         Raises:
             ValueError: If there is no such metric, or there are fewer than two folds.
         """
-        from probekit.registry import nearest
-
-        if self.metric not in METRICS:
-            raise ValueError(nearest("metric", self.metric, METRICS))
+        super().__post_init__()
         if self.folds < 2:
             raise ValueError(f"expected 2 folds or more, found {self.folds}; type: --cv {FOLDS}")
 
@@ -124,11 +121,11 @@ class CrossValidation(Probe):
     def scores(self, row: Row) -> dict[str, Score]:
         """The mean over folds of each metric and decoding, the metric that was asked for first."""
         found = {
-            f"{metric}, {decoding}": Score(kept["mean"], kept["ci"], -1.0 if metric == "kappa" else 0.0)
+            f"cross-validated {metric}, {decoding}": Score(kept["mean"], kept["ci"], -1.0 if metric == "kappa" else 0.0)
             for decoding, metrics in row["decodings"].items()
             for metric, kept in metrics.items()
         }
-        return {name: found[name] for name in sorted(found, key=lambda name: not name.startswith(row["metric"]))}
+        return {name: found[name] for name in sorted(found, key=lambda name: row["metric"] not in name)}
 
 
 VALUES = (("mean", "ci"), ("pooled", "pooled_ci"))

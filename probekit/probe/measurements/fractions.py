@@ -106,17 +106,14 @@ class Fractions(Probe):
         """Brings the fractions into order, each once, with 1 among them.
 
         Raises:
-            ValueError: If one is not in (0, 1], or nothing of this name depends on labels.
+            ValueError: If one is not in (0, 1], or no measurement of this name depends on labels.
         """
-        from probekit.registry import nearest
-
+        super().__post_init__()
         for share in self.fractions:
             if not 0 < share <= 1:
                 raise ValueError(
                     f"expected fractions above 0 and up to 100 %, found {100 * share:g}; type: --fractions 1,10"
                 )
-        if self.of not in OTHERS:
-            raise ValueError(nearest("measurement that depends on labels", self.of, OTHERS))
         object.__setattr__(self, "fractions", tuple(sorted({*self.fractions, 1.0})))
 
     def check(self, conditions: "Conditions") -> None:
@@ -186,6 +183,11 @@ class Fractions(Probe):
             for point in row["points"]
             if name in point["scores"] and point["fraction"] < 1  # all labels: the measurement's own
         }
+
+    def main_scores(self, row: Row) -> dict[str, Score]:
+        """The first score at each share."""
+        first = next(iter(row["points"][-1]["scores"]))
+        return {name: score for name, score in self.scores(row).items() if name.startswith(f"{first}, ")}
 
     def _inner(self, conditions: "Conditions") -> Probe:
         return conditions.measurement(self.of)

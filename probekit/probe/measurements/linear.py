@@ -178,6 +178,7 @@ class Linear(Probe):
         "Student t)."
     )
     shape = LinearRow
+    main = ("linear", "linear, top-5")
     baselines = (RANDOM, CHANCE, "ink statistics", "raw pixels", "patch bag")
 
     def unasked(self, info: "DatasetInfo") -> bool:

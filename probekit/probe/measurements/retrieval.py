@@ -79,7 +79,7 @@ class Retrieval(Probe):
     shape = RetrievalRow
     needs = ("test",)
     fits = False
-    followed = ("rank-1", "mAP")
+    main = ("rank-1", "mAP")
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
         """See `probe.retrieval.retrieval`."""

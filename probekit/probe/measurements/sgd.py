@@ -84,6 +84,7 @@ class SGD(Probe):
         Raises:
             ValueError: Saying which there are.
         """
+        super().__post_init__()
         self.chosen  # noqa: B018  (it checks)
 
     @property
