@@ -59,7 +59,7 @@ class Display:
             return
         self.done += 1
         scores = read_scores(Run(self.runs / name), epochs=run.epochs, measure=run.measure) or {}
-        told = f"linear probe {_percent(scores.get(FIRST))} %, best_test by the monitor {_percent(scores.get(BEST_TEST))} %"
+        told = f"linear probe {_percent(scores.get(FIRST))} %, by the monitor at best_test {_percent(scores.get(BEST_TEST))} %"
         self.console.print(f"[{self.done}/{len(self.planned)}] {name}: {told}")
 
     def show(self, active: Iterable[str], waiting: int) -> None:
