@@ -59,7 +59,8 @@ class Display:
             return
         self.done += 1
         scores = read_scores(Run(self.runs / name), epochs=run.epochs, measure=run.measure) or {}
-        told = f"linear probe {_percent(scores.get(FIRST))} %, by the monitor at best_test {_percent(scores.get(BEST_TEST))} %"
+        linear, best = (_percent(scores.get(known)) for known in (FIRST, BEST_TEST))
+        told = f"linear probe {linear} %, by the monitor at best_test {best} %"
         self.console.print(f"[{self.done}/{len(self.planned)}] {name}: {told}")
 
     def show(self, active: Iterable[str], waiting: int) -> None:

@@ -130,11 +130,11 @@ def _plain(scores: Mapping[str, Score]) -> dict[str, float | None]:
 
 
 def _intervals(values: Mapping[str, Mapping[int, float]], least: Mapping[str, float]) -> dict[str, Any]:
-    return {
-        name: mean_over_seeds(list(by_seed.values()), low=least.get(name, 0.0))
-        | {"values": {str(k): v for k, v in by_seed.items()}}
-        for name, by_seed in values.items()
-    }
+    found = {}
+    for name, by_seed in values.items():
+        mean = mean_over_seeds(list(by_seed.values()), low=least.get(name, 0.0))
+        found[name] = mean | {"values": {str(seed): value for seed, value in by_seed.items()}}
+    return found
 
 
 def _paper(
