@@ -5,11 +5,12 @@ Each step is one command, and the scores that it leaves in the run's folder, by 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from probekit.checked import checked
 from probekit.files import read_json
-from probekit.measurement import Measurement, Row, Score, measurement
+from probekit.measurement import Measurement, Row, Score, measurement, read_result
 from probekit.registry import MEASUREMENTS, POOLS, get, nearest
 from probekit.run import Run
 from probekit.sweep.toml import Table, check_distinct
@@ -88,10 +89,9 @@ def find_result(
 ) -> dict[str, Any] | None:
     """The result of a measurement with these options, of weights of the run's last epoch on its own data; or None."""
     for path in sorted(run.results.glob(f"{reader.name}-*.json")) + sorted(run.results.glob(f"{reader.name}.json")):
-        content = _read(path)
+        content = _read(path, reader)
         if (
             content is not None
-            and content["schema"] == reader.schema()
             and content["options"] == reader.options
             and (content["checkpoint"], content["epoch"], content["seed"]) == (str(weights), epochs, 0)
             and content["data_hash"] == run.read()["dataset"]["hash"]
@@ -148,10 +148,10 @@ def split_pooled(text: str) -> tuple[str, str | None]:
     return row, pool if at else None
 
 
-def _read(path: Any) -> dict[str, Any] | None:
+def _read(path: Path, reader: Measurement) -> dict[str, Any] | None:
+    """A sound result of this measurement, or None."""
     try:
         content = read_json(path)
-        kept = {key: content[key] for key in ("schema", "options", "checkpoint", "epoch", "seed", "data_hash", "rows")}
-        return content if isinstance(content["protocol"], str) and kept["rows"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return content if type(read_result(content)) is type(reader) else None
+    except (OSError, ValueError):
         return None

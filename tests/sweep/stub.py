@@ -90,14 +90,16 @@ def train(run: Run) -> None:
 
 
 def probe(options: Namespace) -> None:
+    from tests.sweep.made import CHANCE, ENCODER, linear, result
+
     run = Run(Path("runs") / options.command[1])
-    score = {"ci": [0.0, 1.0], "n": 9, "factors": {"corner": {"accuracy": share(run.name, "corner")}}}
-    rows = [{"name": "it", "kind": "encoder", "accuracy": share(run.name, options.protocol), **score}]
-    if not options.no_floors:
-        rows.append({"name": "chance", "kind": "floor", "accuracy": 0.25, **score})
-    epochs = run.read()["config"]["train"]["epochs"]
-    result = {"epoch": epochs, "seed": 0, "rows": rows}
-    write_json(run.results / f"probe-{options.protocol}-last.json", result)
+    protocol = options.protocol or "tuned"
+    rows = [linear(ENCODER, share(run.name, protocol), corner=share(run.name, "corner"))]
+    if not options.no_baselines:
+        rows.append(linear(CHANCE, 0.25))
+    content = run.read()
+    about = {"data_hash": content["dataset"]["hash"], "epoch": content["config"]["train"]["epochs"]}
+    write_json(run.results / f"linear-{protocol}-last.json", result("linear", rows, protocol=protocol, **about))
 
 
 @contextmanager
@@ -124,7 +126,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=kind)
     parser.add_argument("--device")
     parser.add_argument("--set", action="append", default=[])
-    for name in ("resume", "overwrite", "no-floors"):
+    for name in ("resume", "overwrite", "no-baselines"):
         parser.add_argument(f"--{name}", action="store_true")
     options = parser.parse_args()
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "any")

@@ -45,7 +45,7 @@ method = "simclr"
 method = "conrec"
 [paper]
 source = "nobody"
-score = "best_test/paper"
+score = "best_test/monitor"
 percent.rt = { conrec = 50 }
 """
 RUNS = [f"s-rt-{row}-seed{seed}" for seed in (0, 1) for row in ("simclr", "conrec")]
@@ -118,13 +118,16 @@ def test_results_are_what_the_runs_scored(unbroken: Path) -> None:
     assert [run["name"] for run in found["runs"]] == RUNS
     row = next(row for row in found["rows"] if row["row"] == "conrec")
     names = ["s-rt-conrec-seed0", "s-rt-conrec-seed1"]
-    assert row["scores"]["last/val"]["values"] == {
-        str(seed): stub.share(name, "val") for seed, name in enumerate(names)
+    assert row["scores"]["last/linear"]["values"] == {
+        str(seed): stub.share(name, "tuned") for seed, name in enumerate(names)
     }
     best = {str(seed): max(stub.share(name, epoch, "test") for epoch in range(1, 5)) for seed, name in enumerate(names)}
-    assert row["scores"]["best_test/paper"]["values"] == best
+    assert row["scores"]["best_test/monitor"]["values"] == best
     assert row["paper"]["difference"] == pytest.approx(sum(best.values()) / 2 - 0.5)
-    assert {(floor["protocol"], floor["name"]) for floor in found["floors"]} == {("val", "chance"), ("paper", "chance")}
+    assert {(found["score"], found["name"]) for found in found["baselines"]} == {
+        ("linear", "chance"),
+        ("monitor", "chance"),
+    }
     assert len(found["pairs"]) == 4
     assert not any(pair["testable"] for pair in found["pairs"])
 
@@ -259,11 +262,11 @@ def test_what_fails_does_not_stop_the_rest(home: Path) -> None:
     assert states == {"simclr": "finished", "bad": "failed", "dead": "finished", "conrec": "finished"}
 
 
-def test_floors_stand_beside_the_first_run_that_does_not_fail(home: Path) -> None:
+def test_baselines_stand_beside_the_first_run_that_does_not_fail(home: Path) -> None:
     (home / "s.toml").write_text(FILE.replace('method = "simclr"\n', 'method = "simclr"\nset = ["method.alpha=13"]\n'))
     assert sweep("s.toml", *ASK, "--seeds", "0", cwd=home)[0] == 1
-    assert "probe s-rt-conrec-seed0 --protocol val" in (home / "sweeps/s/logs/rt-floors.log").read_text()
-    assert len(results(home)["floors"]) == 2
+    assert "probe s-rt-conrec-seed0 --device auto" in (home / "sweeps/s/logs/rt-baselines.log").read_text()
+    assert len(results(home)["baselines"]) == 2
 
 
 def test_seeds_are_added_and_rows_chosen_later(home: Path, unbroken: Path) -> None:

@@ -33,7 +33,7 @@ method = "conrec"
 set = ["method.alpha=50"]
 [paper]
 source = "nobody"
-score = "last/val"
+score = "last/linear"
 percent.rt = { conrec = 50 }
 """
 
@@ -74,7 +74,7 @@ def test_the_small_file_is_read_whole() -> None:
         ('["conrec", "simclr"]', '["conrec", "conrec"]', "expected pairs of two different rows"),
         ('["conrec", "simclr"]', '["conrec", "byol"]', "unknown row 'byol'"),
         ('["conrec", "simclr"]', "3", "expected pairs of two different rows"),
-        ('"last/val"', '"last"', "unknown score 'last'"),
+        ('"last/linear"', '"last"', "unknown score 'last'"),
         ("percent.rt", "percent.tr", "unknown dataset 'tr'"),
         ("conrec = 50", "conrek = 50", "unknown row 'conrek'"),
         ("conrec = 50", "conrec = 500", "expected conrec = a percentage"),
@@ -171,7 +171,7 @@ def test_table1_is_table_1() -> None:
     ]
     assert all(not row.settings and row.name == row.method for row in sweep.rows)
     assert sweep.paper is not None
-    assert sweep.paper.score == "best_test/paper"
+    assert sweep.paper.score == "best_test/monitor"
     printed = tomllib.loads((resources.files("probekit") / "presets/sweeps/table1.toml").read_text())
     assert printed["paper"]["percent"] == {
         "rect-tri": dict(zip(variants(), (85.6, 90.4, 91.8, 93.4, 96.4), strict=True)),

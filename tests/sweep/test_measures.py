@@ -15,19 +15,35 @@ from typer.testing import CliRunner, Result
 from probekit.cli import app
 from probekit.config import resolve
 from probekit.h5 import read_info
+from probekit.heatmaps.measurement import Heatmap
+from probekit.measurement import Score
+from probekit.probe.measurements.cross_validation import CrossValidation
+from probekit.probe.measurements.linear import Linear
+from probekit.probe.measurements.retrieval import Retrieval
 from probekit.registry import METHODS, get
 from probekit.run import Run, create_run, write_json
 from probekit.sweep.datasets import build, describe
 from probekit.sweep.definition import Row, Sweep, load, parse, with_settings
 from probekit.sweep.jobs import Outcome
-from probekit.sweep.measures import Heatmap, Measure, Probe, under_pool, without_pool
-from probekit.sweep.plan import PlannedRun, check_run, commands_left, definition, next_floors, plan_runs, uneven_pairs
-from probekit.sweep.results import _run
+from probekit.sweep.measures import Measure, Step, under_pool, without_pool
+from probekit.sweep.plan import (
+    PlannedRun,
+    check_run,
+    commands_left,
+    definition,
+    next_baselines,
+    plan_runs,
+    uneven_pairs,
+)
+from probekit.sweep.results import _intervals, _run
 from probekit.sweep.scores import read_scores
 from probekit.sweep.start import _built
 from tests.datasets import RUN
 from tests.forked import forked_children
+from tests.sweep.made import CHANCE, ENCODER, heatmap, linear, result, retrieval
 
+MAPS = Heatmap(maps=("attention",), perturb=0)
+MADE: dict[str, Any] = {"data_hash": RUN["dataset"]["hash"], "epoch": 2}
 FILE = """# With branches.
 seeds = [0]
 set = ["model.width=8", "model.depth=3", "train.batch_size=8", "train.precision=fp32"]
@@ -35,7 +51,7 @@ pairs = [["fitted@branch", "plain"], ["fitted@branch", "fitted"]]
 [measure]
 retrieval = true
 pools = ["branch"]
-heatmap = true
+heatmap = { maps = ["attention"], perturb = 0 }
 [[datasets]]
 name = "rt"
 generator = "rect-tri"
@@ -74,7 +90,7 @@ def planned_of(text: str = FILE) -> list[PlannedRun]:
 def test_the_file_is_read_whole() -> None:
     sweep = sweep_of()
     assert [row.branches for row in sweep.rows] == [(), ("lcr",)]
-    assert sweep.measure == Measure(retrieval=True, pools=("branch",), heatmap=True)
+    assert sweep.measure == Measure((Retrieval(), MAPS), ("branch",))
     assert [(dataset.official, dataset.size) for dataset in sweep.datasets] == [(None, 16), ("digits", 8)]
     assert sweep.pairs[0] == ("fitted@branch", "plain")
     assert sweep_of(FILE.replace("size = 8\n", "")).datasets[1].size == 32, "as probekit import"
@@ -97,8 +113,19 @@ def test_the_file_is_read_whole() -> None:
         ('import = "digits"', 'import = "digits"\nn = 3', "unknown key 'n'"),
         ('import = "digits"', 'import = "digits"\ngenerator = "rect-tri"', "unknown key 'generator'"),
         ("size = 8", "size = 0", "expected size from 1"),
-        ("retrieval = true", "retrieval = 1", r"expected retrieval = true or false in \[measure\]"),
-        ("retrieval = true", "retrieve = true", "unknown key 'retrieve'.*did you mean 'retrieval'"),
+        (
+            "retrieval = true",
+            "retrieval = 1",
+            r"expected a table in \[measure.retrieval\] of .*, found 1",
+        ),
+        (
+            "retrieval = true",
+            "cv = { fold = 3 }",
+            r"unknown option 'fold'; .*mean 'folds'\? \(in \[measure.cv\]",
+        ),
+        ("retrieval = true", "cv = { folds = 1 }", "expected 2 folds or more, found 1"),
+        ("retrieval = true", 'cv = { metric = "kapa" }', "unknown value of --metric 'kapa'.*did you mean 'kappa'"),
+        ("retrieval = true", "retrieve = true", "unknown measurement 'retrieve'.*did you mean 'retrieval'"),
         ('pools = ["branch"]', 'pools = ["brunch"]', "unknown pooling 'brunch'.*did you mean 'branch'"),
         ('pools = ["branch"]', 'pools = ["branch", "branch"]', "expected different pools"),
         ('["fitted@branch", "plain"]', '["fitted@norm", "plain"]', r"expected pairs under pools of \[measure\]"),
@@ -130,7 +157,7 @@ def test_a_pooling_that_no_row_has_is_refused() -> None:
 def test_a_sweep_whose_settings_were_fitted_to_its_images_goes_on(tmp_path: Path) -> None:
     """`pretrain` shortens moco-v2's queue to the images; --resume knows such a run as the sweep's."""
     few = FILE.replace("pools = [", "# pools = [").replace("pairs = ", "# pairs = ").split("[[rows]]")[0]
-    few = few.replace("retrieval = true", "").replace("heatmap = true", "")
+    few = few.replace("retrieval = true", "").replace('heatmap = { maps = ["attention"], perturb = 0 }', "")
     (tmp_path / "small.toml").write_text(few + '[[rows]]\nname = "plain"\nmethod = "moco-v2"\n')
     words = ("sweep", "small.toml", "--only", "rt")
     done = probekit(*words, "--epochs", "1", "--preset", "quick", cwd=tmp_path)
@@ -153,32 +180,16 @@ def test_each_row_is_measured_under_the_poolings_it_allows() -> None:
         "m": ("norm",),
     }
     steps = planned_of(text)[1].measure.steps
-    assert steps[0] == Probe(None, retrieval=True)
-    assert [step.pool for step in steps if isinstance(step, Heatmap)] == ["norm", "branch"], "bilinear has no weights"
+    assert steps[0] == Step("probe", (Linear(), Retrieval()), None)
+    assert [step.pool for step in steps if step.command == "heatmap"] == ["norm", "branch"], "bilinear has no weights"
 
 
 def test_names_of_scores_under_a_pooling_and_back() -> None:
-    assert under_pool("last/map-rank:corner", "branch") == "last@branch/map-rank:corner"
-    assert under_pool("best_test/paper", "norm") == "best_test@norm/paper", "nothing has that name"
-    for score in ("last/val", "best_val/paper"):
+    assert under_pool("last/rank: corner", "branch") == "last@branch/rank: corner"
+    assert under_pool("best_test/monitor", "norm") == "best_test@norm/monitor", "nothing has that name"
+    for score in ("last/linear", "best_val/monitor"):
         assert without_pool(score) == (score, None)
         assert without_pool(under_pool(score, "branch")) == (score, "branch")
-
-
-def result(**content: Any) -> dict[str, Any]:
-    return {"epoch": 2, "seed": 0, **content}
-
-
-def retrieval(kind: str, value: float | None) -> dict[str, Any]:
-    scores = {"rank1": {"value": value, "ci": None}, "map": {"value": 0.3, "ci": None}}
-    return {"name": kind, "kind": kind, "scores": scores, "n": 9}
-
-
-def heatmap(options: str) -> dict[str, Any]:
-    scores = {"rank": {"mean": 0.1, "ci": [0, 1], "n": 9}, "auroc": {"mean": 0.8, "ci": [0, 1], "n": 9}}
-    row = {"name": "attention", "kind": "look", "target": "", "encoder": "trained"}
-    rows = [row | {"scores": {"rectangle": scores, "evidence:corner": scores}}]
-    return result(rows=rows, command=f"probekit heatmap r {options}")
 
 
 def test_one_command_after_the_other_until_all_is_measured(tmp_path: Path) -> None:
@@ -192,34 +203,45 @@ def test_one_command_after_the_other_until_all_is_measured(tmp_path: Path) -> No
         assert (read_scores(run, epochs=2, measure=planned.measure) is None) == (due(run, planned) is not None)
         return due(run, planned)
 
-    probe = ["probe", planned.name, "--protocol", "val", "--no-floors"]
-    assert command() == [*probe, "--retrieval", "--device", "cpu"]
-    write_json(run.results / "probe-val-last.json", result(rows=[{"accuracy": 0.7}]))
-    assert command() == [*probe, "--retrieval", "--device", "cpu"], "no retrieval yet"
-    write_json(run.results / "retrieval-last.json", result(rows=[retrieval("encoder", 0.4)]))
-    assert command() == [*probe, "--pool", "branch", "--retrieval", "--device", "cpu"]
-    write_json(run.results / "probe-val-last@branch.json", result(rows=[{"accuracy": 0.8}]))
-    write_json(run.results / "retrieval-last@branch.json", result(rows=[retrieval("encoder", None)]))
-    ours = "--look attention --passes 0 --checkpoint last@branch"
-    maps = ["heatmap", planned.name, "--look", "attention", "--passes", "0", "--pool", "branch", "--device", "cpu"]
+    def write(stem: str, name: str, *rows: dict[str, Any], **more: Any) -> None:
+        write_json(run.results / f"{stem}.json", result(name, list(rows), **{**MADE, **more}))
+
+    probe = ["probe", planned.name, "--no-baselines", "--retrieval"]
+    assert command() == [*probe, "--device", "cpu"]
+    write("linear-tuned-last", "linear", linear(ENCODER, 0.7), protocol="tuned")
+    assert command() == [*probe, "--device", "cpu"], "no retrieval yet"
+    write("retrieval-last", "retrieval", retrieval(ENCODER, 0.4))
+    assert command() == [*probe, "--pool", "branch", "--device", "cpu"]
+    branch = {"checkpoint": "last@branch"}
+    write("linear-tuned-last@branch", "linear", linear(ENCODER, 0.8), protocol="tuned", **branch)
+    write("retrieval-last@branch", "retrieval", retrieval(ENCODER, None), **branch)
+    maps = ["heatmap", planned.name, "--maps", "attention", "--perturb", "0", "--pool", "branch", "--device", "cpu"]
     assert command() == maps
-    for name, options in {"": "--look cam", "-2": f"--n 4 {ours}", "-other": f"--data other.h5 {ours}"}.items():
-        write_json(run.results / f"heatmap-last@branch{name}.json", heatmap(options))
+    others: dict[str, dict[str, Any]] = {
+        "": {"options": Heatmap(maps=("cam",), perturb=0).options},
+        "-2": {"options": replace(MAPS, n=4).options},
+        "-other": {"data_hash": "other"},
+        "-fixed": {"seed": 1},
+    }
+    for stem, other in others.items():
+        write(f"heatmap-last@branch{stem}", "heatmap", heatmap(), **{"options": MAPS.options, **branch, **other})
         assert command() == maps, "that is a map of the user's own"
-    write_json(run.results / "heatmap-last@branch-0.json", result(rows=[{}]))  # made by no command
-    write_json(run.results / "heatmap-last@branch-3.json", heatmap(f"{ours} --device cpu"))
+    write("heatmap-last@branch-0", "heatmap", {}, options=MAPS.options, **branch)  # made by no command
+    write("heatmap-last@branch-3", "heatmap", heatmap(), options=MAPS.options, **branch)
     assert command() is None
-    assert read_scores(run, epochs=2, measure=planned.measure) == {
-        "last/val": 0.7,
+    scores = read_scores(run, epochs=2, measure=planned.measure)
+    assert scores is not None
+    assert {name: score.value for name, score in scores.items()} == {
+        "last/linear": 0.7,
         "last/rank-1": 0.4,
         "last/mAP": 0.3,
-        "last@branch/val": 0.8,
+        "last@branch/linear": 0.8,
         "last@branch/mAP": 0.3,
-        "last@branch/map-rank:corner": 0.1,
-        "last@branch/map-auroc:corner": 0.8,
-        "last/paper": 0.6,
-        "best_val/paper": 0.6,
-        "best_test/paper": 0.6,
+        "last@branch/rank: corner": 0.1,
+        "last@branch/AUROC: corner": 0.8,
+        "last/monitor": 0.6,
+        "best_val/monitor": 0.6,
+        "best_test/monitor": 0.6,
     }
 
 
@@ -242,23 +264,38 @@ def test_a_missing_measurement_does_not_hide_the_linear_probe(tmp_path: Path) ->
     planned = planned_of()[0]
     run = create_run(tmp_path / "r", RUN, overwrite=False)
     run.append_metrics({"epoch": 2, "val": 0.5, "test": 0.6})
-    write_json(run.results / "probe-val-last.json", result(rows=[{"accuracy": 0.7}]))
+    write_json(
+        run.results / "linear-tuned-last.json", result("linear", [linear(ENCODER, 0.7)], **MADE, protocol="tuned")
+    )
     found = _run(planned, run, Outcome("failed", "error: no map"))
-    assert (found["state"], found["scores"]["last/val"]) == ("failed", 0.7)
+    assert (found["state"], found["scores"]["last/linear"].value) == ("failed", 0.7)
     assert "last/rank-1" not in found["scores"]
 
 
-def test_floors_of_retrieval_are_asked_for_too(tmp_path: Path) -> None:
+def test_baselines_of_retrieval_are_asked_for_too(tmp_path: Path) -> None:
     planned = planned_of()[0]
     run = create_run(tmp_path / "r", RUN, overwrite=False)
-    floor = {"kind": "floor", "accuracy": 0.25}
-    for protocol in ("val", "paper"):
-        write_json(run.results / f"probe-{protocol}-last.json", result(rows=[floor]))
-    asked = ["probe", planned.name, "--protocol", "val", "--retrieval", "--device", "cpu"]
-    assert next_floors(run, planned, device="cpu") == asked
-    assert next_floors(run, replace(planned, measure=Measure()), device="cpu") is None
-    write_json(run.results / "retrieval-last.json", result(rows=[retrieval("floor", 0.1)]))
-    assert next_floors(run, planned, device="cpu") is None
+    for protocol in ("tuned", "fixed"):
+        rows = [linear(ENCODER, 0.7), linear(CHANCE, 0.25)]
+        write_json(run.results / f"linear-{protocol}-last.json", result("linear", rows, **MADE, protocol=protocol))
+    asked = ["probe", planned.name, "--retrieval", "--device", "cpu"]
+    assert next_baselines(run, planned, device="cpu") == asked
+    assert next_baselines(run, replace(planned, measure=Measure()), device="cpu") is None
+    rows = [retrieval(ENCODER, 0.4)]
+    for further, left in ((None, asked), (retrieval(CHANCE, 0.1), None)):
+        kept = [*rows, *([further] if further else [])]
+        write_json(run.results / "retrieval-last.json", result("retrieval", kept, **MADE))
+        assert next_baselines(run, planned, device="cpu") == left
+
+
+def test_an_interval_of_kappa_may_go_below_zero(tmp_path: Path) -> None:
+    score = {"mean": -0.1, "ci": None, "pooled": -0.1, "pooled_ci": None}
+    row = {"name": "it", "kind": "encoder", "metric": "kappa", "folds": 2, "repeats": 1, "n": 9}
+    rows = [row | {"decodings": {"plain": {"kappa": score}}}]
+    (name,) = CrossValidation(metric="kappa").main_scores(rows[0]).items()
+    assert name == ("cross-validated kappa, plain", Score(-0.1, None, -1.0))
+    assert _intervals({"k": {0: -0.1, 1: 0.1}}, {"k": -1.0})["k"]["ci"] == [-1.0, pytest.approx(1.0)]
+    assert _intervals({"k": {0: -0.1, 1: 0.1}}, {})["k"]["ci"][0] == 0.0
 
 
 def test_an_import_is_the_file_of_the_import_command(tmp_path: Path) -> None:
@@ -335,27 +372,27 @@ def test_the_whole_path_with_a_branch(tmp_path: Path) -> None:
     assert found["finished"] == 2
     assert [data["evidence"] for data in found["datasets"]] == [True, False]
     scores = {row["row"]: row["scores"] for row in found["rows"] if row["dataset"] == "rt"}
-    own = {"last/val", "last/paper", "best_val/paper", "best_test/paper", "last/rank-1", "last/mAP"}
-    maps = {f"last@branch/map-{score}:{factor}" for score in ("rank", "auroc") for factor in ("corner", "triangle")}
+    own = {"last/linear", "last/monitor", "best_val/monitor", "best_test/monitor", "last/rank-1", "last/mAP"}
+    maps = {f"last@branch/{score}: {factor}" for score in ("rank", "AUROC") for factor in ("corner", "triangle")}
     assert scores["plain"].keys() == own
-    assert scores["fitted"].keys() == own | {"last@branch/val", "last@branch/rank-1", "last@branch/mAP"} | maps
+    assert scores["fitted"].keys() == own | {"last@branch/linear", "last@branch/rank-1", "last@branch/mAP"} | maps
     run = json.loads((tmp_path / "runs/small-rt-fitted-seed0/run.json").read_text())
     assert run["config"]["branches"]["lcr"]["k"] == 3
-    floors = {(floor["name"], floor["protocol"]) for floor in found["floors"]}
-    assert {("chance", "rank-1"), ("random weights", "mAP"), ("centre", "map-auroc:corner")} <= floors
-    assert {("ceiling", "map-rank:triangle"), ("random weights@branch", "map-rank:corner")} <= floors
-    assert len(floors) == len(found["floors"]), "each once"
+    beside = {(entry["name"], entry["score"]) for entry in found["baselines"]}
+    assert {("chance", "rank-1"), ("random weights", "mAP"), ("centre", "AUROC: corner")} <= beside
+    assert {("ceiling", "rank: triangle"), ("random weights@branch", "rank: corner")} <= beside
+    assert len(beside) == len(found["baselines"]), "each once"
     pair = next(pair for pair in found["pairs"] if pair["b"] == "plain" and pair["score"] == "last/rank-1")
     means = [scores[row][f"last{pool}/rank-1"]["mean"] for row, pool in (("fitted", "@branch"), ("plain", ""))]
     assert pair["mean"] == pytest.approx(means[0] - means[1])
     table = (tmp_path / "sweeps/small/table.md").read_text()
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
     columns = lines[0]
-    assert columns[-1] == "map on triangle, AUROC"
+    assert columns[-1] == "rank: triangle"
     by_row = {line[0]: dict(zip(columns, line, strict=False)) for line in reversed(lines)}
     assert by_row["fitted@branch"]["rank-1"] == f"{100 * means[0]:.1f}"
-    assert by_row["fitted"]["map on corner, rank"] == by_row["fitted@branch"]["last, `paper`"] == "-"
-    assert by_row["*uniform*"]["map on corner, AUROC"] == "50.0"
+    assert by_row["fitted"]["rank: corner"] == by_row["fitted@branch"]["last, monitor"] == "-"
+    assert by_row["*uniform*"]["AUROC: corner"] == "50.0"
     (tmp_path / "small.toml").write_text(FILE.replace("branch.lcr.k=3", "branch.lcr.k=4"))
     done = probekit("sweep", "small.toml", "--resume", cwd=tmp_path)
     assert "was started with other rows" in str(done.exception)

@@ -3,6 +3,7 @@
 Alone: pytest tests/sweep/test_results.py
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from probekit.sweep.scores import SCORES, read_factors, read_scores
 from probekit.sweep.table import markdown, with_interval
 from probekit.sweep.terminal import terminal_tables
 from tests.datasets import RUN
+from tests.sweep.made import ENCODER, linear, result
 
 LINES: list[dict[str, Any]] = [
     {"epoch": 1, "val": 0.9, "test": 0.70},
@@ -29,27 +31,30 @@ def finished(path: Path, lines: list[dict[str, Any]], *, epoch: int = 5, seed: i
     run = create_run(path, RUN, overwrite=False)
     for line in lines:
         run.append_metrics(line)
-    rows = [{"accuracy": 0.75, "factors": {"corner": {"accuracy": 0.9}, "triangle": {"accuracy": None}}}]
-    write_json(run.results / "probe-val-last.json", {"epoch": epoch, "seed": seed, "rows": rows})
+    rows = [linear(ENCODER, 0.75, corner=0.9, triangle=None)]
+    about = {"data_hash": RUN["dataset"]["hash"], "protocol": "tuned", "epoch": epoch, "seed": seed}
+    write_json(run.results / "linear-tuned-last.json", result("linear", rows, **about))
     return run
 
 
 def test_scores_of_a_run_and_ties_go_to_the_later_epoch(tmp_path: Path) -> None:
     run = finished(tmp_path / "a", LINES)
-    assert read_scores(run, epochs=5, measure=Measure()) == {
-        "last/val": 0.75,
-        "last/paper": 0.50,
-        "best_val/paper": 0.60,  # epochs 1 and 3 have the same val: the later one's test
-        "best_test/paper": 0.70,
+    scores = read_scores(run, epochs=5, measure=Measure())
+    assert scores is not None
+    assert {name: score.value for name, score in scores.items()} == {
+        "last/linear": 0.75,
+        "last/monitor": 0.50,
+        "best_val/monitor": 0.60,  # epochs 1 and 3 have the same val: the later one's test
+        "best_test/monitor": 0.70,
     }
-    assert read_factors(run, epochs=5) == {"corner": 0.9}
+    assert {name: score.value for name, score in read_factors(run, epochs=5).items()} == {"corner": 0.9}
 
 
 def test_without_a_validation_part_there_is_no_best_val(tmp_path: Path) -> None:
     lines = [{key: value for key, value in line.items() if key != "val"} for line in LINES]
     scores = read_scores(finished(tmp_path / "a", lines), epochs=5, measure=Measure())
     assert scores is not None
-    assert scores.keys() == SCORES.keys() - {"best_val/paper"}
+    assert scores.keys() == SCORES.keys() - {"best_val/monitor"}
 
 
 @pytest.mark.parametrize(
@@ -61,10 +66,17 @@ def test_what_is_not_complete_has_no_scores(tmp_path: Path, lines: list[dict[str
     assert read_scores(finished(tmp_path / "a", lines, epoch=epoch, seed=seed), epochs=5, measure=Measure()) is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"epoch": 5, "seed": 0, "rows": []}'])
-def test_a_broken_probe_is_no_probe(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("broken", ["", "{", "[]", "{}", "rows", "accuracy", "data_hash", "options", "protocol"])
+def test_a_broken_probe_is_no_probe(tmp_path: Path, broken: str) -> None:
     run = finished(tmp_path / "a", LINES)
-    (run.results / "probe-val-last.json").write_text(text)
+    file = run.results / "linear-tuned-last.json"
+    content = json.loads(file.read_text())
+    other = {"rows": [], "data_hash": "other images", "options": {"other": 1}, "protocol": "fixed"}
+    if broken in other:
+        content[broken] = other[broken]
+    elif broken == "accuracy":
+        content["rows"][0]["accuracy"] = "much"
+    file.write_text(json.dumps(content) if broken in content or broken == "accuracy" else broken)
     assert read_scores(run, epochs=5, measure=Measure()) is None
 
 
@@ -83,7 +95,7 @@ def test_intervals_as_text(interval: dict[str, Any] | None, text: str) -> None:
 
 def results() -> dict[str, Any]:
     score = {"mean": 0.9, "ci": [0.85, 0.95], "n": 3, "values": {"0": 0.9, "1": 0.9, "2": 0.9}}
-    paper = {"accuracy": 0.8647, "score": "best_test/paper", "source": "Them", "difference": 0.0353}
+    paper = {"accuracy": 0.8647, "score": "best_test/monitor", "source": "Them", "difference": 0.0353}
     row = {"dataset": "rt", "method": "simclr", "settings": [], "scores": dict.fromkeys(SCORES, score), "factors": {}}
     rows = [
         row | {"row": "a", "paper": paper | {"covered": True}},
@@ -91,7 +103,7 @@ def results() -> dict[str, Any]:
         row | {"row": "c", "paper": None, "scores": {}},
     ]
     pair = {"dataset": "rt", "a": "a", "b": "b", "mean": -0.02, "ci": [-0.05, 0.01], "n": 3, "testable": True}
-    floor = {"dataset": "rt", "name": "patch bag", "accuracy": 0.98, "ci": [0.9, 1.0], "n": 500}
+    bag = {"dataset": "rt", "name": "patch bag", "value": 0.98, "ci": [0.9, 1.0], "n": 500}
     return {
         "name": "s",
         "about": "About.",
@@ -102,7 +114,7 @@ def results() -> dict[str, Any]:
         "finished": 6,
         "datasets": [{"name": "rt", "origin": "published: x.npz", "n_train": 1000, "n_test": 500}],
         "rows": rows,
-        "floors": [floor | {"protocol": "val"}, floor | {"protocol": "paper", "accuracy": 0.97}],
+        "baselines": [bag | {"score": "linear"}, bag | {"score": "monitor", "value": 0.97}],
         "pairs": [pair | {"score": score} for score in SCORES],
         "runs": [{"name": "s-rt-c-seed0", "state": "failed"}, {"name": "s-rt-c-seed1", "state": "unfinished"}],
     }
