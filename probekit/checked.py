@@ -6,7 +6,7 @@ A type says its own range and choices: `Annotated[float, Meta(ge=0, lt=1)]`, `Li
 
 from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -93,8 +93,13 @@ def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
     for member in _members(kind):
         fields = getattr(msgspec.inspect.type_info(member), "fields", ())
         hints = get_type_hints(member, include_extras=True) if fields else {}
-        found |= {field.encode_name: (hints[field.name], field.required) for field in fields}
+        found |= {field.encode_name: (_bare(hints[field.name]), field.required) for field in fields}
     return found
+
+
+def _bare(kind: Any) -> Any:
+    """A type without the word that its key may be left out."""
+    return get_args(kind)[0] if get_origin(kind) in (NotRequired, Required) else kind
 
 
 def _members(kind: Any) -> tuple[Any, ...]:

@@ -117,6 +117,7 @@ class Measurement(ABC):
         title: Above its tables.
         help: The sentence of its flag; "" where it has none or where one of its fields asks for it.
         shape: One row, as results hold it; for `checked`.
+        whole: All that its results have beside the rows.
         command: The command that measures it.
         main: Scores that are followed along checkpoints and stand in tables of sweeps; () is the first.
     """
@@ -125,6 +126,7 @@ class Measurement(ABC):
     title: ClassVar[str]
     help: ClassVar[str] = ""
     shape: ClassVar[Any]
+    whole: ClassVar[Any] = About
     command: ClassVar[str] = "probe"
     main: ClassVar[tuple[str, ...]] = ()
 
@@ -240,7 +242,7 @@ def read_result(content: Mapping[str, Any]) -> Measurement:
     if not isinstance(schema, str) or schema not in names:
         raise ValueError(f"expected the schema of a measurement, found {schema!r:.60}")
     reader = names[schema]
-    checked(content, About, "the file")
+    checked(content, reader.whole, "the file")
     for number, row in enumerate(content["rows"]):
         checked(row, reader.shape, f"row {number + 1}")
         answers_agree(row)
@@ -251,18 +253,21 @@ def read_result(content: Mapping[str, Any]) -> Measurement:
 
 
 def answers_agree(row: Row) -> None:
-    """Refuses labels and predictions that do not belong together.
+    """Refuses labels, predictions and counts that do not belong together.
 
     Raises:
-        ValueError: If there are as many of one as of the other no more, or a class is none of the row's.
+        ValueError: If there are not as many of one as of the other, or a class is none of the row's.
     """
+    k, counts = len(row.get("classes", ())), row.get("confusion")
+    if isinstance(counts, list) and (len(counts) != k or any(len(line) != k for line in counts)):
+        raise ValueError(f"expected {k} x {k} counts in the confusion matrix of the row {row['name']!r}")
     labels, predicted = row.get("labels"), row.get("predicted")
     if not isinstance(labels, list) or not isinstance(predicted, list):
         return
     if len(labels) != len(predicted):
         raise ValueError(f"expected as many labels as predictions in the row {row['name']!r}")
-    if "classes" in row and not all(0 <= value < len(row["classes"]) for value in (*labels, *predicted)):
-        raise ValueError(f"expected classes below {len(row['classes'])} in the row {row['name']!r}")
+    if "classes" in row and not all(0 <= value < k for value in (*labels, *predicted)):
+        raise ValueError(f"expected classes below {k} in the row {row['name']!r}")
 
 
 def encoders_first(rows: Sequence[Row]) -> list[Row]:

@@ -70,13 +70,13 @@ class Pool:
         about: One plain line.
         weighs: Whether it weighs the cells of the feature map, so that there is a map to show.
         averages: Whether an embedding is a mean of the map's cells: what class activation maps rest on.
-        of_branch: Whether a branch of the run does it.
+        of_run: Whether a branch or a head of the run does it: the whole method must be there.
     """
 
     about: str
     weighs: bool = False
     averages: bool = True
-    of_branch: bool = False
+    of_run: bool = False
 
 
 POOLS: dict[str, Pool] = {  # `--pool`
@@ -84,8 +84,9 @@ POOLS: dict[str, Pool] = {  # `--pool`
     "max": Pool("the largest over cells", averages=False),
     "norm": Pool("cells weighed by the length of their features", weighs=True),
     "attention": Pool("the encoder's own attention", weighs=True),
-    "branch": Pool("cells weighed by the map of a branch", weighs=True, of_branch=True),
-    "bilinear": Pool("cells weighed by each filter of lcr", averages=False, of_branch=True),
+    "branch": Pool("cells weighed by the map of a branch", weighs=True, of_run=True),
+    "bilinear": Pool("cells weighed by each filter of lcr", averages=False, of_run=True),
+    "projection": Pool("the encoder's own pooling, then the head that the loss compares", averages=False, of_run=True),
 }
 
 MOST = 20  # names in one line

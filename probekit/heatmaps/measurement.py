@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, NotRequired, TypedDict
 
-from probekit.measurement import BASELINE, Count, Interval, Measurement, Named, Number, Result, Row, Score
+from probekit.measurement import BASELINE, About, Count, Interval, Measurement, Named, Number, Result, Row, Score, Share
 from probekit.measurement import option as field
 from probekit.output.document import Cell, Chart, Table, count, estimate, number, text
 from probekit.registry import MAPS, POOLS, nearest
@@ -78,6 +78,25 @@ class MapRow(Named):
     randomisation: Sanity | None
 
 
+class Explained(TypedDict):
+    """The probe whose answers are explained, on the images that are looked at."""
+
+    accuracy: Share
+    ci: Interval
+
+
+class AboutMaps(About):
+    """What a result has beside its rows."""
+
+    target: str | None
+    fill: str
+    masks: list[str]
+    chance: dict[str, Number]
+    left_out: list[str]
+    probe: Explained | None
+    black_ground: NotRequired[bool]
+
+
 def read_maps(text: str) -> tuple[str, ...]:
     """Names with commas; "all" is every one."""
     return tuple(MAPS) if text == "all" else tuple(name.strip() for name in text.split(","))
@@ -109,6 +128,7 @@ class Heatmap(Measurement):
     name = "heatmap"
     title = "Heatmaps"
     shape = MapRow
+    whole = AboutMaps
     command: ClassVar[str] = "heatmap"
 
     def __post_init__(self) -> None:
@@ -155,7 +175,8 @@ class Heatmap(Measurement):
         charts = [Chart("gallery", "Maps of single images", how, _drawn_when_measured, photographs=True)]
         for i, factor in enumerate(_factors(result["rows"])):
             kept = [(row, row["swap"][factor]) for row in result["rows"] if factor in row["swap"]]
-            own = [(row, swap) for row, swap in kept if swap["x"] and row["encoder"] != "random"]
+            drawn = [(row, swap) for row, swap in kept if swap["x"] and len(swap["x"]) == len(swap["y"])]
+            own = [(row, swap) for row, swap in drawn if row["encoder"] != "random"]
             if own:
                 told = "" if len(own) <= MOST_LINES else f" {MOST_LINES} of {len(own)} are drawn; the table has all."
                 title = f"Counterfactual swap curves, {factor}"
@@ -165,7 +186,7 @@ class Heatmap(Measurement):
     def sentences(self, result: Result) -> list[str]:
         """What is explained, and what the numbers cannot say."""
         lines = []
-        if result.get("probe"):
+        if result["probe"]:
             found, ends = result["probe"], ""
             if found["ci"] is not None:
                 ends = " [{:.0f}, {:.0f}]".format(*(100 * end for end in found["ci"]))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from probekit.measurement import Score
 from probekit.probe.average_precision import rarest
 from probekit.probe.protocol import Part
-from probekit.statistics import ENDS, MIN_IMAGES, RESAMPLES, interval, mean_over_seeds
+from probekit.statistics import ENDS, RESAMPLES, interval, mean_over_seeds
 
 SHARES = (0.9, 0.95)  # of the score with all labels: sample complexity
 
@@ -36,9 +36,10 @@ def fractions(
 
     Returns:
         points, in ascending order: {fraction, n (mean size), scores {name: {value (mean), ci, values (of draws)}}};
-        complexity {share: n} of the first score as `complexity`, and complexity_ci {share: [low, high]}. Intervals:
-        95 % Student t over draws; at 1, where all draws are the same, that of the measurement itself; complexity_ci:
-        95 % percentile bootstrap over draws; None with one draw or fewer than 10 images.
+        complexity {share: n} of the first score as `complexity`, and complexity_ci {share: [low, high]}, empty where
+        that score is undefined or, with all labels, not above 0. Intervals: 95 % Student t over draws; at 1, where all
+        draws are the same, that of the measurement itself; complexity_ci: 95 % percentile bootstrap over draws; None
+        with one draw, or where the measurement itself has no interval.
     """
     y = train.y if train.y.ndim == 1 else rarest(train.y)
     chosen = [subsets(y, shares=shares, seed=seed, draw=i, groups=train.groups) for i in range(draws)]
@@ -51,8 +52,9 @@ def fractions(
         points.append({"fraction": share, "n": sum(sizes) / len(sizes), "scores": scores})
     first = next(iter(points[-1]["scores"]))
     curves = [point["scores"][first]["values"] for point in points]
-    sizes, known = [point["n"] for point in points], all(value is not None for curve in curves for value in curve)
-    several = draws if len(y) >= MIN_IMAGES else 1
+    sizes, last = [point["n"] for point in points], points[-1]["scores"][first]
+    known = all(value is not None for curve in curves for value in curve) and last["value"] > 0
+    several = draws if last["ci"] else 1
     return {
         "points": points,
         "complexity": complexity(sizes, [float(np.mean(curve)) for curve in curves]) if known else {},
@@ -95,7 +97,7 @@ def complexity(sizes: Sequence[float], means: Sequence[float]) -> dict[str, floa
 
     Args:
         sizes: Numbers of labels, ascending, the last with all.
-        means: The mean score at each.
+        means: The mean score at each, the last above 0.
 
     Returns:
         n for each of `SHARES`, by their text.
@@ -129,5 +131,6 @@ def _over_draws(scores: Sequence[Score], *, whole: bool) -> dict[str, Any]:
     if len(known) < len(values):
         return Score(None, None, scores[0].low).to_dict() | {"values": values}
     found = mean_over_seeds(known, low=scores[0].low)
-    ends = scores[0].ci if whole or scores[0].ci is None else found["ci"]
+    few = all(score.ci is None for score in scores)  # images
+    ends = scores[0].ci if whole else None if few else found["ci"]
     return Score(found["mean"], ends, scores[0].low).to_dict() | {"values": values}

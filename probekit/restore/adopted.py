@@ -63,7 +63,7 @@ def adopt(
     images = to_device(read_split(info.path, info.first.name, stop=TRIAL).images, CPU, max_size=MAX_SIZE)
     made = make_encoder(asked, images.float() / 255)
     if measured.pool is not None:
-        pooling(measured.pool, made.encoder, ())
+        pooling(measured.pool, made.encoder)
     for line in made.lines:
         console.print(line)
     return _keep(asked, made, info, runs, console).name

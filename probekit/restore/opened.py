@@ -25,7 +25,7 @@ from probekit.registry import POOLS
 from probekit.restore.build import build_method
 from probekit.restore.checkpoint import load_checkpoint
 from probekit.restore.embeddings import kept
-from probekit.restore.pooled import pool_warnings, pooled
+from probekit.restore.pooled import NO_PARTS, Parts, pool_warnings, pooled
 from probekit.run import IMPORTED, Run, how_far
 from probekit.weights import LAST, RANDOM, Weights
 
@@ -67,9 +67,9 @@ class Opened:
     ) -> None:
         self.name, self.header, self.device, self.weights = name, header, device, weights
         self.hash, self.seed = hash, seed
-        branches = self._branches() if weights.pool and POOLS[weights.pool].of_branch else ()
+        parts = self._parts() if weights.pool and POOLS[weights.pool].of_run else NO_PARTS
         try:
-            self.encoder = pooled(encoder, weights.pool, branches).to(device).eval()
+            self.encoder = pooled(encoder, weights.pool, parts).to(device).eval()
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
 
@@ -147,9 +147,9 @@ class Opened:
     def _untrained(self, seed: int) -> Encoder:
         return untrained_encoder(self.header["spec"], seed)
 
-    def _branches(self) -> Sequence[Branch]:
-        """The branches beside the encoder that is kept."""
-        return ()
+    def _parts(self) -> Parts:
+        """What may pool beside the encoder."""
+        return NO_PARTS
 
 
 class OpenedRun(Opened):
@@ -250,13 +250,15 @@ class OpenedRun(Opened):
         if _stamp(path) != self._stamp:
             raise ValueError(f"expected {path} as it was, found it replaced while it was read; measure again")
 
-    def _branches(self) -> Sequence[Branch]:
+    def _parts(self) -> Parts:
         if self.config is None:
-            return ()
+            return NO_PARTS
         if self.weights.only_encoder:
             found = self.weights.checkpoint
-            raise ValueError(f"expected --checkpoint last, best_val or best_test, found {found}: it keeps no branch")
-        return cast(Sequence[Branch], self.whole.kept_branches)
+            raise ValueError(
+                f"expected --checkpoint last, best_val or best_test, found {found}: it keeps no branch and no head"
+            )
+        return Parts(cast(Sequence[Branch], self.whole.kept_branches), self.whole.projection)
 
     @property
     def _checkpoint(self) -> Path:

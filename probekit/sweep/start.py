@@ -309,12 +309,12 @@ def _built(planned: Sequence[PlannedRun], device: str) -> tuple[PlannedRun, ...]
 def _allowed(method: "Method", pools: Sequence[str]) -> tuple[str, ...]:
     """Those poolings that a method and its branches have."""
     from probekit.branches.base import branches_of
-    from probekit.restore.pooled import pooling
+    from probekit.restore.pooled import Parts, pooling
 
     found = []
     for pool in pools if method.encoder.has_map else ():
         with suppress(ValueError):
-            pooling(pool, method.encoder, branches_of(method))
+            pooling(pool, method.encoder, Parts(branches_of(method), method.projection))
             found.append(pool)
     return tuple(found)
 

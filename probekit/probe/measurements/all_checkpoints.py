@@ -150,9 +150,11 @@ def _kept(opened: "OpenedRun") -> list[Weights]:
         ValueError: If none was kept, or a branch is to pool, which they do not hold.
     """
     pool, run = opened.weights.pool, opened.run
-    if pool and POOLS[pool].of_branch:
-        known = " or ".join(name for name, kind in POOLS.items() if not kind.of_branch)
-        raise ValueError(f"expected --all-checkpoints with --pool {known}, found {pool}: kept encoders hold no branch")
+    if pool and POOLS[pool].of_run:
+        known = " or ".join(name for name, kind in POOLS.items() if not kind.of_run)
+        raise ValueError(
+            f"expected --all-checkpoints with --pool {known}, found {pool}: kept encoders hold no branch and no head"
+        )
     kept = [Weights(name, pool) for name in kept_checkpoints(run.path)]
     if not kept:
         raise ValueError(

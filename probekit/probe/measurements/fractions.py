@@ -17,6 +17,7 @@ from probekit.measurement import (
     Score,
     encoder_row,
     encoders_first,
+    measurement,
     rows_table,
     score_cell,
     score_title,
@@ -103,7 +104,7 @@ class Fractions(Probe):
     followable = False
 
     def __post_init__(self) -> None:
-        """Brings the fractions into order, each once, with 1 among them.
+        """Brings the fractions into order, each once, with 1 among them; needs and baselines are of what is measured.
 
         Raises:
             ValueError: If one is not in (0, 1], or no measurement of this name depends on labels.
@@ -115,6 +116,11 @@ class Fractions(Probe):
                     f"expected fractions above 0 and up to 100 %, found {100 * share:g}; type: --fractions 1,10"
                 )
         object.__setattr__(self, "fractions", tuple(sorted({*self.fractions, 1.0})))
+        inner = measurement(self.of)
+        assert isinstance(inner, Probe)
+        object.__setattr__(self, "needs", inner.needs)
+        beside = tuple(name for name in type(self).baselines if name in inner.baselines)
+        object.__setattr__(self, "baselines", beside)  # others are too slow for it, or no head of its kind
 
     def check(self, conditions: "Conditions") -> None:
         """What is measured on each subset must be possible with all labels.
@@ -154,8 +160,8 @@ class Fractions(Probe):
 
         part = conditions.labels.parts["train"]
         found = fractions(part, measured, shares=self.fractions, draws=self.draws, seed=conditions.seed)
-        test = conditions.labels.parts.get("test", part)
-        return {"name": source.name, "kind": source.kind, "of": self.of, **found, "n_test": len(test.y)}
+        scored = conditions.labels.parts["test" if "test" in self.needs else "train"]
+        return {"name": source.name, "kind": source.kind, "of": self.of, **found, "n_test": len(scored.y)}
 
     def tables(self, result: Result) -> list[Table]:
         """Each score by share of the labels, the first with its sample complexity."""
@@ -175,7 +181,7 @@ class Fractions(Probe):
         return not run["results"]["multilabel"]
 
     def scores(self, row: Row) -> dict[str, Score]:
-        """The first score at each share, with all labels last, then the others."""
+        """Each score at each share, the first one's first; with all labels they are the measurement's own."""
         names = by_row([row], lambda row: row["points"][-1]["scores"])
         return {
             f"{name}, {percent_of(point['fraction'])}": _score(point["scores"][name])
