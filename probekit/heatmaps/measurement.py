@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NotRequired, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 from probekit.measurement import BASELINE, About, Count, Interval, Measurement, Named, Number, Result, Row, Score, Share
 from probekit.measurement import option as field
-from probekit.output.document import Cell, Chart, Table, count, estimate, number, text
+from probekit.output.document import Cell, Chart, Table, count, estimate, number, percents, text
 from probekit.registry import MAPS, POOLS, nearest
 
 EVIDENCE = "evidence:"  # begins masks of what decides a class factor; the others are whole objects
@@ -94,7 +94,6 @@ class AboutMaps(About):
     chance: dict[str, Number]
     left_out: list[str]
     probe: Explained | None
-    black_ground: NotRequired[bool]
 
 
 def read_maps(text: str) -> tuple[str, ...]:
@@ -187,10 +186,8 @@ class Heatmap(Measurement):
         """What is explained, and what the numbers cannot say."""
         lines = []
         if result["probe"]:
-            found, ends = result["probe"], ""
-            if found["ci"] is not None:
-                ends = " [{:.0f}, {:.0f}]".format(*(100 * end for end in found["ci"]))
-            share = f"{100 * found['accuracy']:.0f} %{ends} of these images"
+            found = percents(result["probe"]["accuracy"], result["probe"]["ci"])
+            share = f"{found.number} % of these images {found.ends}".rstrip()
             lines.append(f"Explained: a linear probe, target {result['target']}, right on {share}.")
         if not result["masks"]:
             lines.append(f"{result['data']} holds no masks, so the maps have no scores against them.")
@@ -250,21 +247,16 @@ def _scores(result: Result, rows: Sequence[Row], mask: str, key: str, has_eviden
 
 
 def _names(row: Row) -> list[Cell]:
-    grid = row["grid"]
-    return [
-        text(_label(row)),
-        text(row["kind"]),
-        Cell("-", None) if not grid else Cell(" x ".join(map(str, grid)), grid[0]),
-    ]
+    grid = Cell(" x ".join(map(str, row["grid"])) or "-", row["grid"][0] if row["grid"] else None)
+    return [text(_label(row)), text(row["kind"]), grid]
 
 
 def _mask_scores(scores: Mapping[str, Any]) -> list[Cell]:
     undefined = {name: scores[name]["undefined"] for name in SCORES if name in scores and scores[name]["undefined"]}
     told = ", ".join(f"{SCORES[name]} {images}" for name, images in undefined.items())
-    normalised = scores["rank"]["normalised"] if "rank" in scores else None
     return [
         *(estimate(scores.get(name), 2) for name in SCORES),
-        estimate(normalised, 2),
+        estimate(scores.get("rank", {}).get("normalised"), 2),
         Cell(told or "0", max(undefined.values(), default=0)),
     ]
 
@@ -328,10 +320,9 @@ def _randomised(row: Row, stages: Sequence[str]) -> list[Cell]:
     found = row["randomisation"]
     cascade = dict(zip(found["stages"], found["cascade"], strict=False))
     low, high = found["null"] or (None, None)
-    passes = {True: "yes", False: "no", None: "-"}[found["passes"]]
     return [
         *_names(row),
-        text(passes),
+        text({True: "yes", False: "no", None: "-"}[found["passes"]]),
         *(number(value, 2) for value in (found["similarity"], low, high)),
         *(number(cascade.get(stage), 2) for stage in stages),
         count(found["n"]),

@@ -123,9 +123,9 @@ def against_baselines(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         One of `VERDICTS` by the other's name, "above" where the first is; empty if the first has no predictions.
     """
     first, *others = rows
-    if "predicted" not in first:
+    if not {"predicted", "labels"} <= first.keys():
         return {}
-    asked = [row for row in others if "predicted" in row and row["labels"] == first["labels"]]
+    asked = [row for row in others if "predicted" in row and row.get("labels") == first["labels"]]
     right, *rights = (np.equal(row["predicted"], row["labels"]) for row in (first, *asked))
     n, hits = len(right), int(right.sum())
     found = [

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from probekit.measurement import measurement
 from probekit.output.png import save_png
 from probekit.probe.protocol import Part, probe
 from probekit.probe.spectrum import health
@@ -66,12 +67,13 @@ def make_run(
         for epoch in range(1, epochs + 1):
             line = {"epoch": epoch, "step": 10 * epoch, "loss": 9 / epoch, "contrastive": 5 / epoch, "lr": 0.001}
             run.append_metrics(line | ({"val": 0.4, "test": 0.3 + 0.1 * epoch} if epoch % 2 else {}))
-        write_json(
-            run.results / "probe-val-last.json", probe_result(run.name, data, data_hash, classes, noise, n, seed)
-        )
+        about = {"run": run.name, "data": data, "data_hash": data_hash}
+        linear, spectra = _rows(tuple(classes), noise, n, seed)
+        write_json(run.results / "linear-tuned-last.json", result_of("linear", linear, **about))
+        write_json(run.results / "health-last.json", result_of("health", spectra, protocol="health", **about))
     if heatmap:
-        write_json(run.results / "heatmap.json", heatmap_result(run.name, data, data_hash))
-        for stem in ("heatmap-cam", "views-rect-tri"):
+        write_json(run.results / "heatmap-last.json", heatmap_result(run.name, data, data_hash))
+        for stem in ("heatmap-last-gallery", "views-rect-tri"):
             save_png(picture(), run.figures / f"{stem}.png", dpi=50)
     return run
 
@@ -86,58 +88,74 @@ def hostile_runs(folder: Path) -> list[Run]:
         content["config"][HOSTILE[3]] = HOSTILE[0]
         run.update(config=content["config"], device=HOSTILE[1], commit=HOSTILE[2], versions={HOSTILE[4]: HOSTILE[3]})
         runs.append(run)
-    heatmap = runs[0].results / "heatmap.json"
+    heatmap = runs[0].results / "heatmap-last.json"
     text = heatmap.read_text()
     for plain, bad in zip(("evidence:corner", "cam", "head", "black", "trained"), HOSTILE, strict=False):
         text = text.replace(f'"{plain}"', json.dumps(bad))
     heatmap.write_text(text)
     (runs[0].figures / "views-rect-tri.png").rename(runs[0].figures / f"views-{names[1]}.png")
-    (runs[1].results / f"probe-{names[0]}.json").write_text("{")
+    (runs[1].results / f"linear-{names[0]}.json").write_text("{")
     return runs
 
 
-def probe_result(
-    run: str, data: str, data_hash: str, classes: Sequence[str], noise: float, n: int, seed: int
-) -> dict[str, Any]:
-    """As `probekit probe` writes it; `noise` makes the encoder err."""
+def result_of(name: str, rows: list[dict[str, Any]], **about: Any) -> dict[str, Any]:
+    """As `probekit probe` writes a measurement, of copies of `rows`; `about` takes the place of other keys."""
+    reader = measurement(name)
     return {
-        "run": run,
-        "data": data,
-        "protocol": "val",
-        "rows": deepcopy(_probe_rows(tuple(classes), noise, n, seed)),
+        "schema": reader.schema(),
+        "run": "a",
+        "data": "data/rect-tri.h5",
+        "data_hash": HASH,
+        "protocol": "tuned",
+        "how": f"Made up for a test of {name}.",
+        "command": f"probekit probe a --{name}",
+        "options": reader.options,
         "checkpoint": "last",
         "checkpoint_hash": "cd" * 32,
         "epoch": 5,
-        "data_hash": data_hash,
         "seed": 0,
         "notes": [],
+        "rows": deepcopy(rows),
         "seconds": 1.5,
+        **about,
     }
 
 
+def linear_result(
+    classes: Sequence[str] = CLASSES, *, noise: float = 1.0, n: int = 80, seed: int = 0, **about: Any
+) -> dict[str, Any]:
+    """Of the linear probe; `noise` makes the encoder err."""
+    return result_of("linear", _rows(tuple(classes), noise, n, seed)[0], **about)
+
+
 @cache
-def _probe_rows(classes: tuple[str, ...], noise: float, n: int, seed: int) -> list[dict[str, Any]]:
+def _rows(
+    classes: tuple[str, ...], noise: float, n: int, seed: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Of the linear probe, and of health."""
     k = len(classes)
     test = np.arange(n) % k
-    rows = []
+    linear, spectra = [], []
     for name, kind, spread in (
         ("conrec last", "encoder", noise),
-        ("random weights", "floor", 3.0),
-        ("chance", "floor", 0),
+        ("random weights", "baseline", 3.0),
+        ("chance", "baseline", 0),
     ):
         rng = np.random.default_rng([seed, round(100 * spread)])
         x = np.eye(k)[np.concatenate([test, test])] * (spread > 0) + spread * rng.normal(size=(2 * n, k))
         part = {"corner": test % 2}
         train, scored = Part(x[:n], test, part), Part(x[n:], test, part)
-        row = probe(name, kind, train, scored, classes=classes, protocol="paper", seed=0)
-        rows.append(row | ({"health": health(x[n:])} if spread else {}))
-    return rows
+        linear.append(probe(name, kind, train, scored, classes=classes, protocol="fixed", seed=0))
+        if spread:
+            spectra.append({"name": name, "kind": kind, **health(x[n:])})
+    return linear, spectra
 
 
 def heatmap_result(run: str, data: str, data_hash: str) -> dict[str, Any]:
-    """As `probekit heatmap` writes it: two looks, a baseline and the ceiling, on two masks."""
+    """As `probekit heatmap` writes it: two maps, a baseline and the ceiling, on two masks."""
     masks = ["rectangle", "evidence:corner"]
     return {
+        "schema": "probekit-heatmap/1",
         "run": run,
         "data": data,
         "data_hash": data_hash,
@@ -148,20 +166,24 @@ def heatmap_result(run: str, data: str, data_hash: str) -> dict[str, Any]:
         "n": 200,
         "size": [128, 128],
         "grid": [16, 16],
+        "how": "Maps of 200 images of the split test, target pair.",
+        "options": measurement("heatmap").options,
+        "protocol": "tuned",
         "target": "pair",
         "fill": "black",
+        "black_ground": True,
         "seed": 0,
         "notes": ["random weights are left out: none of this encoder can be drawn anew"],
-        "command": "probekit heatmap a --seed 0",
+        "command": "probekit heatmap a",
         "seconds": 3.2,
-        "probe": {"accuracy": 0.8, "ci": [0.7, 0.9], "C": 1.0, "n": 200, "protocol": "val"},
+        "probe": {"accuracy": 0.8, "ci": [0.7, 0.9], "n": 200},
         "masks": masks,
         "chance": {"rectangle": 0.21, "evidence:corner": 0.021},
         "rows": [
             _row("ceiling", "ceiling", "", masks, 0.9),
             _row("centre", "baseline", "", masks, 0.2),
-            _row("cam", "look", "corner", masks, 0.4),
-            _row("attention", "look", "", masks, 0.3),
+            _row("cam", "map", "corner", masks, 0.4),
+            _row("attention", "map", "", masks, 0.3),
         ],
         "left_out": ["swap curves of attention: it has no target"],
     }
@@ -171,7 +193,7 @@ def _row(name: str, kind: str, target: str, masks: Sequence[str], level: float) 
     def around(mean: float) -> dict[str, Any]:
         return {"mean": mean, "ci": [mean - 0.05, mean + 0.05]}
 
-    look = kind == "look"
+    own = kind == "map"
     score = {metric: around(level) | {"n": 200, "undefined": 0, "normalised": None} for metric in ("pointing", "auroc")}
     score["mass"] = {"mean": None, "ci": None, "n": 200, "undefined": 200, "normalised": None}
     score["rank"] = around(level) | {"n": 200, "undefined": 3, "normalised": around(level)}
@@ -195,18 +217,18 @@ def _row(name: str, kind: str, target: str, masks: Sequence[str], level: float) 
     }
     return {
         "name": name,
-        "look": name if look else "",
+        "map": name if own else "",
         "kind": kind,
         "target": target,
-        "encoder": "trained" if look else "",
+        "encoder": "trained" if own else "",
         "unit": "logit",
         "signed": True,
         "grid": [16, 16],
         "all_zero": 0,
         "scores": dict.fromkeys(masks, score),
-        "faithfulness": {"": {"n": 200, **faithful}} if look else {},
-        "swap": {"corner": swap} if target or not look else {},
-        "randomisation": randomisation if look else None,
+        "faithfulness": {"": {"n": 200, **faithful}} if own else {},
+        "swap": {"corner": swap} if target or not own else {},
+        "randomisation": randomisation if own else None,
     }
 
 

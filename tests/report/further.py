@@ -1,75 +1,115 @@
-"""Results of the protocols beside the linear probe, of made-up features, as `probekit probe` writes them."""
+"""Results of every measurement beside the linear probe, of made-up features, as `probekit probe` writes them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
 
-from probekit.probe.average_precision import multilabel
-from probekit.probe.cross_validation import cross_validate
+from probekit.h5 import DatasetInfo
 from probekit.probe.fingerprint import Factor
-from probekit.probe.fractions import fractions
-from probekit.probe.knn import knn, majority
+from probekit.probe.measurements.base import Probe
+from probekit.probe.measurements.cross_validation import CrossValidation
+from probekit.probe.measurements.fractions import Fractions
+from probekit.probe.measurements.knn import KNN
+from probekit.probe.measurements.linear import Linear
+from probekit.probe.measurements.multilabel import Multilabel
+from probekit.probe.measurements.retrieval import Retrieval
 from probekit.probe.protocol import Part
-from probekit.probe.retrieval import by_chance, retrieval
+from probekit.probe.sources import Conditions, Labels, Source
 from probekit.run import Run, write_json
-from tests.report.folders import CLASSES, HASH
+from tests.report.folders import CLASSES, result_of
+
+N = 48
+ASKED: tuple[Probe, ...] = (
+    Multilabel(),
+    Fractions(fractions=(0.25, 0.5), draws=2),
+    KNN(),
+    Retrieval(),
+    CrossValidation(folds=3, repeats=1, metric="kappa"),
+)
+STEMS = {  # of results files, by measurement
+    "multilabel": "multilabel-fixed-last",
+    "fractions": "fractions-fixed-last",
+    "knn": "knn-last",
+    "retrieval": "retrieval-last",
+    "cv": "cv-fixed-last",
+    "sgd": "sgd-conrec-last",
+    "all-checkpoints": "all-checkpoints-fixed-last",
+}
 
 
-def parts(seed: int, classes: Sequence[str], n: int = 48) -> tuple[Part, Part]:
-    rng = np.random.default_rng(seed)
+def conditions(
+    asked: Sequence[Probe] = (), classes: Sequence[str] = CLASSES, *, n: int = N, seed: int = 0
+) -> Conditions:
+    """Of `n` training and test images each, with an angle and a corner."""
     y = np.arange(n) % len(classes)
-    x = np.eye(len(classes))[y]
-    train, test = (Part((x + rng.normal(size=x.shape)).astype(np.float32), y) for _ in range(2))
-    return train, test
+    empty = Part(np.empty((0, 0)), y)
+    factors = {"angle": Factor(np.arange(float(n)), "circular"), "corner": Factor(y % 2, "class")}
+    path = Path("data/rect-tri.h5")
+    info = DatasetInfo(path, "", "rect-tri", {}, 0, tuple(classes), (), (), "", "", {})
+    labels = Labels(info, {"train": empty, "test": empty}, {"train": factors, "test": factors})
+    return Conditions(labels, "fixed", seed, "cpu", Console(quiet=True), {each.name: each for each in asked})
+
+
+def features(seed: int, k: int = len(CLASSES), n: int = N, *, noise: float = 1.0) -> Callable[[str], NDArray[Any]]:
+    """By split: each class at a corner of its own, with `noise`."""
+    rng = np.random.default_rng(seed)
+    corners = np.eye(k)[np.arange(n) % k]
+    made = {name: (corners + noise * rng.normal(size=(n, k))).astype(np.float32) for name in ("train", "test")}
+    return made.__getitem__
 
 
 @cache
-def _rows(classes: tuple[str, ...], seed: int) -> dict[str, list[dict[str, Any]]]:
-    """What the protocols give, computed once for all tests of a process."""
-    train, test = parts(seed, classes)
-    several = [Part(part.x, np.eye(len(classes), dtype=np.int64)[part.y]) for part in (train, test)]
-    sources = (("conrec last", "encoder"), ("random weights", "floor"))
-    fitted: dict[str, Any] = {"classes": classes, "protocol": "paper", "seed": 0}
-    plain: dict[str, Any] = {"classes": classes, "seed": 0, "device": "cpu"}
-    factors = {"angle": Factor(np.arange(48.0), "circular"), "corner": Factor(test.y % 2, "class")}
-    return {
-        "fractions-val-last": [fractions(*s, train, test, shares=[0.25, 0.5], draws=2, **fitted) for s in sources],
-        "knn-last": [
-            *(knn(*s, train, test, **plain) for s in sources),
-            majority(train.y, test.y, classes=len(classes), seed=0),
-        ],
-        "retrieval-last": [*(retrieval(*s, test, factors=factors, **plain) for s in sources), by_chance(test.y)],
-        "cv-val-last": [cross_validate(*s, train, folds=3, repeats=1, **fitted) for s in sources],
-        "multilabel-val-last": [multilabel(*s, several[0], several[1], **fitted) for s in sources],
-    }
-
-
-def further_results(
-    run: str, *, data: str = "data/rect-tri.h5", data_hash: str = HASH, classes: Sequence[str] = CLASSES, seed: int = 0
-) -> dict[str, dict[str, Any]]:
-    """One result for each section, by its file's name without the ending."""
-    rows = deepcopy(_rows(tuple(classes), seed))
-    about = {"run": run, "data": data, "data_hash": data_hash, "seed": 0, "how": "Made up for a test, on 48 images."}
-    about["notes"] = []
-    made = {**about, "command": "probekit probe a --knn", "protocol": "val", "checkpoint": "last", "epoch": 5}
-    found: dict[str, dict[str, Any]] = {stem: {**made, "rows": found} for stem, found in rows.items()}
-    found["knn-last"]["protocol"] = "knn"
-    score = {"linear": {"value": 0.5, "ci": [0.4, 0.6]}, "mAP": {"value": 0.3, "ci": None}}
-    found["every-val"] = {
-        **about,
-        "command": "probekit probe a --every",
-        "protocol": "val",
-        "points": [{"checkpoint": f"epoch-000{i}", "epoch": i, "scores": score} for i in (1, 2)],
-        "floors": [{"name": "random weights", "scores": {"linear": {"value": 0.2, "ci": [0.1, 0.3]}}}],
-    }
+def _results(classes: tuple[str, ...], seed: int) -> dict[str, dict[str, Any]]:
+    """What the measurements give, computed once for all tests of a process."""
+    where = conditions(ASKED, classes)
+    sources = (
+        Source("conrec last", "encoder", features(seed, len(classes))),
+        Source("random weights", "baseline", features(seed + 1000, len(classes), noise=3.0)),
+        Source("chance", "baseline", lambda split: np.zeros((N, 1), dtype=np.float32)),
+    )
+    found = {}
+    for each in ASKED:
+        kept = sources if each.name in ("knn", "retrieval") else sources[:2]
+        about = {"protocol": each.protocol(where), "options": each.options}
+        found[each.name] = result_of(each.name, [each.row(source, where) for source in kept], **about)
+    found["sgd"] = result_of("sgd", [_trained(Linear().row(source, where)) for source in sources[:2]])
+    found["sgd"]["protocol"] = "conrec"
+    found["all-checkpoints"] = _followed()
     return found
+
+
+def _trained(row: Mapping[str, Any]) -> dict[str, Any]:
+    """As of a head that was trained by SGD."""
+    kept = {key: value for key, value in row.items() if key not in ("C", "factors", "protocol", "solver")}
+    return {**kept, "by_epoch": [0.25, 0.5], "best_test": {"score": 0.5, "epoch": 2}, "losses": [1.0, 0.5]}
+
+
+def _followed() -> dict[str, Any]:
+    """Two kept encoders and a baseline."""
+    encoder = {"linear": {"value": 0.5, "ci": [0.4, 0.6]}, "mAP": {"value": 0.3, "ci": None}}
+    baseline = {"linear": {"value": 0.2, "ci": [0.1, 0.3]}}
+    rows: list[dict[str, Any]] = [
+        {"name": f"epoch-000{i}", "kind": "encoder", "epoch": i, "checkpoint": f"epoch-000{i}", "scores": encoder}
+        for i in (1, 2)
+    ]
+    rows.append({"name": "random weights", "kind": "baseline", "scores": baseline})
+    return result_of("all-checkpoints", rows, protocol="fixed")
+
+
+def further_results(run: str = "a", *, classes: Sequence[str] = CLASSES, seed: int = 0, **about: Any) -> dict[str, Any]:
+    """One result for each measurement, by its name; `about` takes the place of other keys."""
+    found = deepcopy(_results(tuple(classes), seed))
+    return {name: {**result, "run": run, **about} for name, result in found.items()}
 
 
 def add_further(run: Run, **more: Any) -> Run:
     """Writes all of them into a run's folder."""
-    for stem, content in further_results(run.name, **more).items():
-        write_json(run.results / f"{stem}.json", content)
+    for name, content in further_results(run.name, **more).items():
+        write_json(run.results / f"{STEMS[name]}.json", content)
     return run

@@ -2,20 +2,18 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from probekit.report import SCHEMA, html, shapes
+from probekit.registry import MEASUREMENTS
+from probekit.report import SCHEMA, html
 from probekit.report.build import build
 from probekit.report.collect import collect
-from probekit.report.section_shapes import SECTIONS
-from probekit.report.shapes import HEATMAP, PROBE, Absent, Each, Maybe, mismatch
 from probekit.run import Run, to_json
 from tests.datasets import small_shapes
-from tests.report.folders import heatmap_result, make_run, probe_result
+from tests.report.folders import heatmap_result, linear_result, make_run
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
 
@@ -27,20 +25,41 @@ def test_everything_is_read(tmp_path: Path) -> None:
     (run,) = content["runs"]
     assert (run["name"], run["config"]["method"], run["state"]) == ("conrec-a", "conrec", "finished")
     assert [line["epoch"] for line in run["metrics"]] == [1, 2, 3, 4, 5]
-    assert [probe["protocol"] for probe in run["probes"]] == ["val"]
-    assert [found["n"] for found in run["heatmaps"]] == [200]
-    assert [picture["kind"] for picture in run["pictures"]] == ["heatmap", "reconstruction"]
+    kept = {name: results for name, results in run["results"].items() if results}
+    assert [(name, len(results)) for name, results in kept.items()] == [("linear", 1), ("health", 1), ("heatmap", 1)]
+    assert list(run["results"]) == list(MEASUREMENTS)
+    (linear,), (heatmap,) = kept["linear"], kept["heatmap"]
+    assert linear == {
+        **json.loads(Path(linear["file"]).read_text()),
+        "file": str(tmp_path / "conrec-a/results/linear-tuned-last.json"),
+        "after": "epoch 5",
+    }
+    assert (linear["protocol"], heatmap["n"]) == ("tuned", 200)
+    assert run["pictures"] == [str(tmp_path / "conrec-a/figures/views-rect-tri.png")]
     assert json.loads(to_json(content)) == content
 
 
 def test_the_first_probe_is_that_of_the_runs_own_data(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    other = probe_result(run.name, "data/other.h5", "cd" * 32, ("a", "b"), 1.0, 40, 0)
-    (run.results / "probe-val-last-other.json").write_text(to_json(other))
+    other = linear_result("ab", n=40, run=run.name, data="data/other.h5", data_hash="cd" * 32)
+    (run.results / "linear-another.json").write_text(to_json(other))
     found = collect([run])
-    assert [probe["data"] for probe in found["runs"][0]["probes"]] == ["data/rect-tri.h5", "data/other.h5"]
-    (run.results / "probe-val-last.json").unlink()
-    assert "of 40 test images of data/other.h5 right" in html.render(build(collect([run])))
+    assert [probe["data"] for probe in found["runs"][0]["results"]["linear"]] == ["data/rect-tri.h5", "data/other.h5"]
+    (run.results / "linear-tuned-last.json").unlink()
+    leads = [chapter.lead for chapter in build(collect([run])).chapters]
+    assert re.search(r"on rect-tri: on data/other\.h5: [\d.]+ % of 40 test images right", leads[0])
+    html.render(build(collect([run])))
+
+
+def test_the_last_weights_and_the_usual_protocol_come_first(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    kept = [("best_val", "tuned"), ("best_val", "fixed"), ("last", "fixed")]
+    for number, (checkpoint, protocol) in enumerate(kept):
+        result = linear_result(run=run.name, checkpoint=checkpoint, protocol=protocol)
+        (run.results / f"a{number}.json").write_text(to_json(result))
+    found = collect([run])["runs"][0]["results"]["linear"]
+    order = [(result["checkpoint"], result["protocol"]) for result in found]
+    assert order == [("last", "tuned"), ("last", "fixed"), *kept[:2]]
 
 
 def test_the_dataset_is_described_while_it_is_the_same(tmp_path: Path) -> None:
@@ -58,7 +77,8 @@ def test_the_dataset_is_described_while_it_is_the_same(tmp_path: Path) -> None:
 
 def test_a_bare_run_is_no_error(tmp_path: Path) -> None:
     (run,) = collect([make_run(tmp_path, full=False)])["runs"]
-    assert (run["metrics"], run["probes"], run["heatmaps"], run["pictures"]) == ([], [], [], [])
+    assert (run["metrics"], run["pictures"]) == ([], [])
+    assert not any(run["results"].values())
 
 
 def test_names_stay_apart(tmp_path: Path) -> None:
@@ -73,56 +93,66 @@ def test_names_stay_apart(tmp_path: Path) -> None:
         ("{", "expected JSON"),
         ('{"rows": NaN}', "NaN, which is no JSON"),
         ("[]", "expected a JSON object"),
-        ("{}", "expected the key run"),
+        ("{}", "expected the schema of a measurement, found None"),
+        ('{"schema": ["probekit-linear/1"]}', "expected the schema of a measurement, found ['probekit-linear/1']"),
+        ('{"schema": "probekit-linear/2"}', "expected the schema of a measurement, found 'probekit-linear/2'"),
+        ('{"schema": "probekit-linear/1"}', "= a string in the file, found nothing"),
         ("[" * 100_000, "expected JSON"),
     ],
 )
 def test_an_unsound_file_is_named_and_left_out(text: str, told: str, tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    (run.results / "probe-paper-last.json").write_text(text)
+    (run.results / "linear-fixed-last.json").write_text(text)
     (found,) = collect([run])["runs"]
-    assert len(found["probes"]) == 1
-    (line,) = [line for line in found["left_out"] if "probe-paper" in line]
+    assert len(found["results"]["linear"]) == 1
+    (line,) = [line for line in found["left_out"] if "linear-fixed" in line]
     assert told in line
+    assert len(line) < 1000
 
 
-def broken(**changes: Any) -> dict[str, Any]:
-    content = probe_result("r", "d.h5", "ab", ["a", "b"], 1.0, 20, 0)
-    content["rows"][0] |= changes
-    return content
+CHANGES: dict[str, Any] = {
+    "accuracy": ["<b>", None, True, 1.5, 10**400, -0.1],
+    "ci": [[0.1], [0.1, "<b>"], [0.1, 1e300], 3],
+    "confusion": [[[1, 2]], [[-1, 11], [5, 5]], [[1, 2], [3]], []],
+    "classes": [["a", 2], []],
+    "predicted": [[0, 1], [99] * 20, [-1] * 20, [0.5] * 20],
+    "labels": ["0101", [0] * 19, [5] * 20],
+    "factors": [[], {"a": {"accuracy": 2, "ci": None}}, {"a": {"ci": None}}],
+    "n": [1.5, -1, None],
+    "dim": [None, -3],
+    "C": ["1", 1e300],
+    "log_loss": [1e300],
+    "log_loss_ci": [1e300],
+    "top5": [None, 2],
+    "top5_ci": [[0.5]],
+    "macro_f1_ci": ["<b>"],
+    "name": [3, None],
+    "kind": [3, "other"],
+    "note": [None],
+}
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"accuracy": "<b>"},
-        {"accuracy": None},
-        {"accuracy": True},
-        {"ci": [0.1]},
-        {"confusion": [[1, 2]]},
-        {"classes": ["a", 2]},
-        {"predicted": [0, 1]},
-        {"labels": "0101"},
-        {"health": {"n": 3}},
-        {"factors": []},
-        {"n": 1.5},
-        {"accuracy": 1.5},
-        {"accuracy": 10**400},
-        {"ci": [-0.1, 0.5]},
-        {"confusion": [[-1, 11], [5, 5]]},
-        {"predicted": [99] * 20},
-        {"log_loss_ci": 1e300},
-        {"top5_ci": [0.5]},
-        {"macro_f1_ci": "<b>"},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)
-def test_a_probe_of_another_shape_is_left_out(changes: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", CHANGES)
+def test_a_probe_of_another_shape_is_left_out(key: str, tmp_path: Path) -> None:
     run = Run(make_run(tmp_path, full=False).path)
-    (run.results / "probe-val-last.json").write_text(json.dumps(broken(**changes)))
-    (found,) = collect([run])["runs"]
-    assert found["probes"] == []
-    assert any("probe-val-last.json was not used" in line for line in found["left_out"])
+    file = run.results / "linear-tuned-last.json"
+    for value in CHANGES[key]:
+        content = linear_result("ab", n=20)
+        content["rows"][0][key] = value
+        file.write_text(json.dumps(content))
+        (found,) = collect([run])["runs"]
+        assert found["results"]["linear"] == [], value
+        assert any("linear-tuned-last.json was not used" in line for line in found["left_out"])
+
+
+@pytest.mark.parametrize("key", sorted(linear_result("ab", n=20)["rows"][0]))
+def test_what_a_row_lacks_is_never_an_error(key: str, tmp_path: Path) -> None:
+    """Either the file is left out, or the report does without."""
+    run = make_run(tmp_path)
+    content = linear_result("ab", n=20)
+    del content["rows"][0][key]
+    (run.results / "linear-tuned-last.json").write_text(json.dumps(content))
+    html.render(build(collect([run, make_run(tmp_path, "other")])))
 
 
 SWAP: dict[str, Any] = {"n": 0, "undefined": 5, "misordered": 0, "score": None, "x": [], "y": []}
@@ -132,39 +162,40 @@ RANDOM: dict[str, Any] = {"passes": None, "similarity": None, "null": None, "cas
 @pytest.mark.parametrize(
     "changes",
     [
-        {"rows": []},
         {"masks": []},
+        {"probe": None},
+        {"row": {"faithfulness": {}}},
         {"row": {"grid": []}},
         {"row": {"scores": {}}},
         {"row": {"swap": {"corner": SWAP}}},
         {"row": {"swap": {"corner": SWAP | {"x": [1]}}}},
         {"row": {"randomisation": RANDOM}},
-        {"row": {"kind": "other", "name": "same", "target": ""}},
     ],
     ids=str,
 )
 def test_a_heatmap_file_may_lack_much(changes: dict[str, Any], tmp_path: Path) -> None:
     run = make_run(tmp_path, heatmap=True)
     content = heatmap_result("r", "d.h5", "ab")
+    (run.results / "heatmap-last.json").unlink()
     for row in content["rows"]:
         row |= changes.get("row", {})
     content |= {key: value for key, value in changes.items() if key != "row"}
-    (run.results / "heatmap.json").write_text(json.dumps(content))
+    (run.results / "heatmap-last.json").write_text(json.dumps(content))
     found = collect([run])
-    assert len(found["runs"][0]["heatmaps"]) == 1
+    assert len(found["runs"][0]["results"]["heatmap"]) == 1
     assert "Heatmaps" in html.render(build(found))
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     run.metrics.write_bytes(b"\xff\xfe")
-    (run.results / "probe-folder.json").mkdir()
+    (run.results / "linear-folder.json").mkdir()
     (run.figures / "heatmap-gone.png").symlink_to("nowhere.png")
     found = collect([run])
     assert [Path(line.split()[0]).name for line in found["runs"][0]["left_out"]] == [
         "rect-tri.h5",
         "metrics.jsonl",
-        "probe-folder.json",
+        "linear-folder.json",
     ]
     assert "No finished epoch yet" in html.render(build(found))
 
@@ -179,41 +210,35 @@ def test_metrics_of_another_shape_are_no_curves(tmp_path: Path) -> None:
     html.render(build(found))
 
 
-def test_the_shapes_are_those_that_the_commands_write() -> None:
-    assert mismatch(probe_result("r", "d.h5", "ab", ["a", "b"], 1.0, 20, 0), PROBE) is None
-    assert mismatch(heatmap_result("r", "d.h5", "ab"), HEATMAP) is None
-
-
-def test_a_key_that_may_be_absent_has_a_shape_where_it_is_there() -> None:
-    folder = Path(shapes.__file__).parent
-    asked = {
-        name
-        for file in ("probing.py", "further.py")
-        for name in re.findall(r'\b(?:row|found|result)\.get\("(\w+)"', (folder / file).read_text())
-    }
-    assert {"log_loss_ci", "top5", "ap_ci"} <= asked
-    assert asked - {"health"} <= set(keys([PROBE, list(SECTIONS.values())]))  # that of health is looked at apart
-
-
-def keys(shape: Any) -> Iterator[str]:
-    """Every key of a shape, however deep."""
-    if isinstance(shape, Maybe | Each | Absent):
-        yield from keys(shape.shape)
-    elif isinstance(shape, list):
-        yield from (key for inner in shape for key in keys(inner))
-    elif isinstance(shape, dict):
-        yield from shape
-        yield from (key for inner in shape.values() for key in keys(inner))
-
-
-def test_an_older_probe_is_read(tmp_path: Path) -> None:
-    run = make_run(tmp_path, full=False)
-    content = broken()
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rows": []},
+        {"row": {"kind": "other"}},
+        {"row": {"kind": "baseline"}},
+        {"row": {"name": "same", "target": ""}},
+        {"row": {"grid": [1.5]}},
+        {"row": {"scores": {"rectangle": {"rank": {"mean": "<b>"}}}}},
+        {"row": {"swap": {"corner": SWAP | {"x": None}}}},
+        {"row": {"randomisation": RANDOM | {"passes": "yes"}}},
+        {"masks": "rectangle"},
+        {"left_out": [3]},
+        {"chance": {"rectangle": "<b>"}},
+        {"probe": {"accuracy": None}},
+        {"fill": 3},
+    ],
+    ids=str,
+)
+def test_a_heatmap_of_another_shape_is_left_out(changes: dict[str, Any], tmp_path: Path) -> None:
+    run = make_run(tmp_path, heatmap=True)
+    content = heatmap_result("r", "d.h5", "ab")
     for row in content["rows"]:
-        for key in ("health", "predicted", "labels"):
-            row.pop(key, None)
-    (run.results / "probe-val-last.json").write_text(json.dumps(content))
-    assert len(collect([run])["runs"][0]["probes"]) == 1
+        row |= changes.get("row", {})
+    content |= {key: value for key, value in changes.items() if key != "row"}
+    (run.results / "heatmap-last.json").write_text(json.dumps(content))
+    found = collect([run])
+    assert found["runs"][0]["results"]["heatmap"] == []
+    assert any("heatmap-last.json was not used" in line for line in found["runs"][0]["left_out"])
 
 
 def test_another_run_json_is_one_line(tmp_path: Path) -> None:
