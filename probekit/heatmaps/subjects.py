@@ -81,9 +81,7 @@ class Subjects:
 
 
 def _projection(opened: Opened) -> nn.Module | None:
-    """The head whose output the contrastive loss compares; bilinear embeddings do not fit into one,
-    and a projection has passed it already.
-    """
-    return (
-        None if opened.method is None or opened.weights.pool in ("bilinear", "projection") else opened.method.projection
-    )
+    """The head whose output the loss compares: bilinear embeddings do not fit into one, projections have passed it."""
+    if opened.method is None or opened.weights.pool in ("bilinear", "projection"):
+        return None
+    return opened.method.projection

@@ -139,32 +139,6 @@ def fit_label(
     return space, fit(space.z, train.y, C=C)
 
 
-def probe_accuracy(
-    x_train: NDArray[np.floating],
-    y_train: NDArray[np.int64],
-    x_test: NDArray[np.floating],
-    y_test: NDArray[np.int64],
-) -> float:
-    """Accuracy in [0, 1] under `fixed`: the cheap probe for use during training.
-
-    Args:
-        x_train: `[N, D]`, what is fitted.
-        y_train: int64 `[N]`, at least two classes.
-        x_test: `[M, D]`, what is scored: the test split, or the validation part for selection.
-        y_test: int64 `[M]`.
-
-    Raises:
-        ValueError: As `probe`.
-    """
-    classes = int(max(y_train.max(), y_test.max())) + 1
-    check_part(Part(x_train, y_train), "train", x_train.shape[1:], classes)
-    check_part(Part(x_test, y_test), "test", x_train.shape[1:], classes)
-    space = Space.of(x_train, standardise=False)
-    fitted = fit(space.z, y_train, C=FIXED_C)
-    predicted = fitted.log_probability(space.project(x_test), classes=classes).argmax(axis=1)
-    return float((predicted == y_test).mean())
-
-
 def validation_part(y: NDArray[np.int64], *, seed: int, groups: NDArray[Any] | None = None) -> NDArray[np.bool_]:
     """Draws `VAL_FRACTION` of every class, at least one sample of each class that has two.
 

@@ -1,4 +1,4 @@
-"""The linear probe that watches a run: frozen features, every so many epochs (ConRec paper, section 2.5)."""
+"""What watches a run: a cheap score of frozen features, every so many epochs (ConRec paper, section 2.5)."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from probekit.data.split import DeviceSplit
 from probekit.models.encoder import Encoder
 from probekit.models.extract import BATCH_SIZE, extract
-from probekit.probe.protocol import probe_accuracy, validation_part
+from probekit.probe.monitors import MONITORS
+from probekit.probe.protocol import validation_part
 from probekit.probe.spectrum import centred_singular_values, rankme
 
 MOST = 2048  # images whose embeddings the rank is of; ours
@@ -16,7 +17,7 @@ MOST = 2048  # images whose embeddings the rank is of; ours
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracies in [0, 1], or None where there is nothing to score on; the effective rank of the embeddings."""
+    """Scores by the monitor, or None where there is nothing to score on; the effective rank of the embeddings."""
 
     val: float | None
     test: float | None
@@ -31,11 +32,20 @@ class Monitor:
         val: The validation split; without one that is labelled a seeded, stratified part of `train` stands in.
         test: The test split, if the file has one.
         seed: Of that part.
+        kind: What scores, one of `MONITORS`.
     """
 
-    def __init__(self, train: DeviceSplit, val: DeviceSplit | None, test: DeviceSplit | None, *, seed: int) -> None:
+    def __init__(
+        self,
+        train: DeviceSplit,
+        val: DeviceSplit | None,
+        test: DeviceSplit | None,
+        *,
+        seed: int,
+        kind: str = "linear",
+    ) -> None:
         self.train, self.val, self.test = train, val, test
-        self.seed = seed
+        self.seed, self.scored = seed, MONITORS[kind]
 
     @property
     def can_score(self) -> bool:
@@ -44,7 +54,7 @@ class Monitor:
         return labels is not None and len(np.unique(labels)) > 1
 
     def score(self, encoder: Encoder) -> Scores:
-        """Fits the paper's probe on frozen features and scores it; leaves the encoder's mode as it was.
+        """Scores frozen features; leaves the encoder's mode as it was.
 
         Without labels there is the rank alone.
         """
@@ -69,7 +79,7 @@ class Monitor:
         fit = ~held
         if not held.any() or len(np.unique(labels[fit])) < 2:
             return None
-        return probe_accuracy(features[fit], labels[fit], features[held], labels[held])
+        return self.scored(features[fit], labels[fit], features[held], labels[held])
 
     def _score_split(
         self,
@@ -81,7 +91,7 @@ class Monitor:
         if split is None or split.split.class_labels is None:
             return None
         seen = extract(encoder, split.images, batch_size=BATCH_SIZE)
-        return probe_accuracy(features, labels, seen, split.split.class_labels)
+        return self.scored(features, labels, seen, split.split.class_labels)
 
 
 def _rank(features: NDArray[np.float32]) -> float | None:

@@ -3,6 +3,7 @@
 Alone: pytest tests/restore/test_opened.py
 """
 
+import copy
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probekit.config import resolve
 from probekit.data.split import open_split
 from probekit.h5 import read_info
 from probekit.models import encoder as encoder_files
 from probekit.models.extract import BATCH_SIZE, extract
-from probekit.registry import POOLS
+from probekit.registry import METHODS, POOLS, get
 from probekit.restore import checkpoint as checkpoint_files
 from probekit.restore import opened
+from probekit.restore.build import build_method
 from probekit.restore.opened import open_encoder
+from probekit.restore.pooled import Parts, pooled
 from probekit.run import Run
 from probekit.weights import LAST, Weights
 from tests.commands.typed import typed
@@ -67,9 +71,9 @@ def _counted(real: Any, found: Counter[str]) -> Any:
     [
         (("probe", "run", "--knn", "--retrieval"), ("encoder.safetensors",)),
         (("probe", "run", "--pool", "branch"), ("encoder.safetensors", "last.pt")),
-        (("heatmap", "run", "--n", "4", "--passes", "2"), ("encoder.safetensors", "last.pt")),
-        (("heatmap", "run", "--n", "4", "--passes", "2", "--pool", "branch"), ("encoder.safetensors", "last.pt")),
-        (("heatmap", "run", "--n", "4", "--passes", "0", "--checkpoint", "best_test"), ("best_test.pt",)),
+        (("heatmap", "run", "--n", "4", "--perturb", "2"), ("encoder.safetensors", "last.pt")),
+        (("heatmap", "run", "--n", "4", "--perturb", "2", "--pool", "branch"), ("encoder.safetensors", "last.pt")),
+        (("heatmap", "run", "--n", "4", "--perturb", "0", "--checkpoint", "best_test"), ("best_test.pt",)),
         (("export-embeddings", "run", "--overwrite"), ("encoder.safetensors",)),
         (("show", "run"), ("encoder.safetensors", "last.pt")),
     ],
@@ -92,6 +96,39 @@ def test_what_it_embeds_is_what_its_encoder_makes(home: Path, monkeypatch: pytes
     assert (found.row, found.random(3).row, notes) == ("conrec last", "random weights", [])
     assert found.decodes
     assert found.whole is found.method
+
+
+def test_a_projection_is_what_the_head_makes_of_the_embedding(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    run = Run(home / "runs/run")
+    plain, projected = (open_encoder(run, weights, CPU) for weights in (LAST, Weights(pool="projection")))
+    info, _ = plain.dataset(None)
+    assert plain.whole.projection is not None
+    with torch.no_grad():
+        made = plain.whole.projection(torch.from_numpy(np.array(plain.embed(info, "test"))))
+    found = projected.embed(info, "test")
+    np.testing.assert_allclose(found, made, rtol=1e-5, atol=1e-6)
+    assert projected.encoder.dim == found.shape[1] == 128, "the ConRec paper's"
+    assert not np.allclose(projected.random(3).embed(info, "test"), found)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_projects_by_its_own_head_or_says_that_it_has_none(name: str) -> None:
+    method = build_method(
+        resolve(name, get(METHODS, "method", name), preset="quick", seed=0, overrides=["model.width=4"]),
+        channels=1,
+        classes=3,
+    ).eval()
+    parts, encoder = Parts(projection=method.projection), copy.deepcopy(method.encoder)
+    if method.projection is None:
+        with pytest.raises(ValueError, match="expected a run whose method has a projection head"):
+            pooled(encoder, "projection", parts)
+        return
+    with torch.no_grad():
+        images = torch.rand(2, 1, 32, 32)
+        found = pooled(encoder, "projection", parts)(images).pooled
+        assert torch.allclose(found, method.projection(method.encoder(images).pooled).float(), atol=1e-6)
+    assert encoder.dim == found.shape[1]
 
 
 def test_random_weights_beside_it_are_never_its_own(home: Path) -> None:

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import cohen_kappa_score
 from torch import Tensor
 
 from probekit.data.split import DeviceSplit
 from probekit.h5 import Split
 from probekit.models import Encoder
+from probekit.probe.monitors import MONITORS
 from probekit.train import evaluate
 from probekit.train.evaluate import Monitor
 from tests.chance import within_five_sigma
@@ -76,7 +78,31 @@ def test_the_part_held_out_is_of_the_seed_and_leaves_pairs_whole(monkeypatch: py
         seen.append(tuple(sorted(hash(row) for row in held)))
         return 0.0
 
-    monkeypatch.setattr(evaluate, "probe_accuracy", probe_accuracy)
+    monkeypatch.setitem(evaluate.MONITORS, "linear", probe_accuracy)
     for seed in (0, 0, 1):
         Monitor(train, None, None, seed=seed).score(ENCODER)
     assert seen[0] == seen[1] != seen[2]
+
+
+def test_each_kind_scores_its_own_metric() -> None:
+    """Three grades in a row, and test images that are one grade too high: kappa is scikit-learn's."""
+    grades = np.arange(30) % 3
+    pixels = np.repeat(grades[:, None] * 100, 4, axis=1).astype(np.uint8)
+    train = split("train", pixels, grades)
+    shifted = np.minimum(grades + 1, 2)
+    test = split("test", pixels, shifted)
+    found = {kind: Monitor(train, train, test, seed=0, kind=kind).score(ENCODER) for kind in MONITORS}
+    assert found["linear"].val == found["kappa"].val == 1.0
+    assert found["linear"].test == pytest.approx(1 / 3), "grade 2 alone"
+    assert found["kappa"].test == pytest.approx(cohen_kappa_score(shifted, grades, weights="quadratic"))
+
+
+def test_knn_is_a_vote_of_the_nearest() -> None:
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(150, 3)) + 6 * np.eye(3)[k] for k in (0, 1)])
+    y = np.repeat([0, 1], 150)
+    weights = np.exp((x / np.linalg.norm(x, axis=1)[:, None]) @ (x / np.linalg.norm(x, axis=1)[:, None]).T / 0.1)
+    kept = np.where(weights >= np.sort(weights, axis=1)[:, [-200]], weights, 0)
+    told = np.stack([kept[:, y == k].sum(axis=1) for k in (0, 1)], axis=1).argmax(axis=1)
+    assert MONITORS["knn"](x, y, x, y) == (told == y).mean()
+    assert MONITORS["kappa"](x, y, x, np.zeros_like(y)) == 0.0, "half of them are called another grade than the one"
