@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from probekit.registry import MEASUREMENTS
 from probekit.report.collect import collect
 from probekit.report.compare import _why_not, compare, method_labels
-from probekit.report.section_shapes import SECTIONS
 from probekit.statistics import holm, mcnemar, paired_bootstrap, sign_flip
 from tests.report.folders import make_run
 
@@ -86,7 +86,7 @@ def test_two_runs_are_paired_by_image(tmp_path: Path) -> None:
     content = collect(runs)
     (group,) = content["comparison"]["groups"]
     (pair,) = group["pairs"]
-    rows = [run["probes"][0]["rows"][0] for run in content["runs"]]
+    rows = [run["results"]["linear"][0]["rows"][0] for run in content["runs"]]
     right = [np.array(row["predicted"]) == np.array(row["labels"]) for row in rows]
     assert pair["difference"] == pytest.approx(rows[0]["accuracy"] - rows[1]["accuracy"])
     assert pair["only_a"] == (right[0] & ~right[1]).sum()
@@ -105,14 +105,13 @@ def test_other_images_are_never_compared(tmp_path: Path) -> None:
 
 def test_predictions_are_needed_and_labels_must_agree(tmp_path: Path) -> None:
     content = collect([make_run(tmp_path, "a"), make_run(tmp_path, "b", seed=1)])
-    row: dict[str, Any] = content["runs"][1]["probes"][0]["rows"][0]
+    row: dict[str, Any] = content["runs"][1]["results"]["linear"][0]["rows"][0]
     row["labels"] = row["labels"][::-1]
     (pair,) = compare(content["runs"])["groups"][0]["pairs"]
     assert pair["why"] == "not the same test images"
     assert pair["p"] is None
     del row["predicted"]
-    (pair,) = compare(content["runs"])["groups"][0]["pairs"]
-    assert pair["why"] == "no prediction of each image kept for b"
+    assert compare(content["runs"])["groups"] == []
 
 
 def test_runs_trained_on_other_images_are_no_seeds_of_one_method(tmp_path: Path) -> None:
@@ -155,7 +154,7 @@ def test_methods_are_paired_by_seed(seeds: int, tmp_path: Path) -> None:
 
 
 def test_a_run_whose_results_are_of_other_weights_is_not_said_to_be_unprobed() -> None:
-    run: dict[str, Any] = {key: [] for key in ("probes", *SECTIONS)} | {"name": "b", "argument": ["b"]}
-    line = "runs/b/results/probe-val-last.json was not used: last has other weights now; measure again"
+    run: dict[str, Any] = {"results": {name: [] for name in MEASUREMENTS}, "name": "b", "argument": ["b"]}
+    line = "runs/b/results/linear-tuned-last.json was not used: last has other weights now; measure again"
     assert _why_not(run | {"left_out": [line]}) == f"b is not compared: {line}; type: probekit probe b"
-    assert _why_not(run | {"left_out": []}) == "b is not compared: it has not been probed; type: probekit probe b"
+    assert _why_not(run | {"left_out": []}) == "b is not compared: it has not been measured; type: probekit probe b"

@@ -38,9 +38,9 @@ def only(found: dict[str, Table], start: str) -> Table:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Table]:
-    """Of a run whose probe lists a floor before the encoder; the floor's confusion matrix is another."""
+    """Of a run whose probe lists a baseline before the encoder; the baseline's confusion matrix is another."""
     run = make_run(tmp_path_factory.mktemp("runs"), "a")
-    path = run.results / "probe-val-last.json"
+    path = run.results / "linear-tuned-last.json"
     content = json.loads(path.read_text())
     encoder, random, chance = content["rows"]
     for row, numbers, which in ((encoder, ENCODER, 0), (random, RANDOM, 1)):
@@ -62,18 +62,18 @@ def share(cell: str) -> float:
 def test_every_score_stands_in_its_own_column(
     page: dict[str, Table], name: str, numbers: dict[str, Any], which: int
 ) -> None:
-    row = only(page, "Linear probe and floors")[name]
+    row = only(page, "Linear probe and baselines")[name]
     assert {column: share(row[column]) for column in COLUMNS} == {c: numbers[key] for c, key in COLUMNS.items()}
     assert {factor: share(row[f"{factor} %"]) for factor in FACTORS} == {f: v[which] for f, v in FACTORS.items()}
 
 
 def test_a_row_without_factors_has_none_of_anothers(page: dict[str, Table]) -> None:
-    row = only(page, "Linear probe and floors")["chance"]
+    row = only(page, "Linear probe and baselines")["chance"]
     assert [row[f"{factor} %"] for factor in FACTORS] == ["-", "-"]
 
 
 def test_the_confusion_matrix_is_the_encoders_with_the_truth_in_rows(page: dict[str, Table]) -> None:
-    counts = only(page, "Counts: conrec last")
+    counts = only(page, "Counts of conrec last")
     found = [
         [int(counts[f"{i} {true}"][f"{j} {guess}"]) for j, guess in enumerate(CLASSES)]
         for i, true in enumerate(CLASSES)
