@@ -11,7 +11,7 @@ classifier.
 - all: cam, gradcam and attention together, which share one encoding.
 - forward: `encoder(images)` alone, the floor.
 
-That the raw maps agree is tested (tests/heatmaps/test_looks.py); the peer rectifies before it upsamples.
+That the raw maps agree is tested (tests/heatmaps/test_maps.py); the peer rectifies before it upsamples.
 """
 
 import argparse

@@ -99,8 +99,8 @@ def test_the_explained_probe_is_the_one_that_is_scored() -> None:
     y = np.repeat(np.arange(3), 40)
     x = rng.normal(0, 1, (120, 6)) + np.eye(6)[y] * 2
     part = Part(x, y)
-    space, fitted = fit_label(part, classes=3, protocol="val", seed=0)
-    row = probe("x", "encoder", part, part, classes=["a", "b", "c"], protocol="val", seed=0)
+    space, fitted = fit_label(part, classes=3, protocol="tuned", seed=0)
+    row = probe("x", "encoder", part, part, classes=["a", "b", "c"], protocol="tuned", seed=0)
     assert row["C"] == fitted.C
     accuracy = (fitted.log_probability(space.project(x), classes=3).argmax(axis=1) == y).mean()
     assert accuracy == pytest.approx(row["accuracy"])

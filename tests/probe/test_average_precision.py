@@ -32,7 +32,7 @@ def part(n: int, seed: int) -> Part:
 
 
 def row(train: Part, test: Part, **more: Any) -> dict[str, Any]:
-    return multilabel("row", "encoder", train, test, **{"classes": CLASSES, "protocol": "paper", "seed": 0, **more})
+    return multilabel("row", "encoder", train, test, **{"classes": CLASSES, "protocol": "fixed", "seed": 0, **more})
 
 
 def voc_in_loops(score: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict[str, float]:
@@ -174,9 +174,9 @@ def test_features_that_say_nothing_score_the_prevalence() -> None:
 
 def test_c_is_chosen_on_validation_for_each_class() -> None:
     train, test, val = part(300, 1), part(100, 2), part(150, 3)
-    chosen = [own["C"] for own in row(train, test, protocol="val")["per_class"]]
-    assert chosen == [own["C"] for own in row(train, Part(test.x[::-1].copy(), test.y), protocol="val")["per_class"]]
-    assert len({*chosen, *(own["C"] for own in row(train, test, protocol="val", val=val)["per_class"])}) > 1
+    chosen = [own["C"] for own in row(train, test, protocol="tuned")["per_class"]]
+    assert chosen == [own["C"] for own in row(train, Part(test.x[::-1].copy(), test.y), protocol="tuned")["per_class"]]
+    assert len({*chosen, *(own["C"] for own in row(train, test, protocol="tuned", val=val)["per_class"])}) > 1
     assert {own["C"] for own in row(train, test)["per_class"]} == {1.0}
 
 

@@ -14,8 +14,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
 from sklearn.multiclass import OneVsRestClassifier
 
+from probekit.probe import cross_validation
 from probekit.probe.cross_validation import _Fold, corrected_interval, cross_validate, divide, kappa
+from probekit.probe.measurements.cross_validation import CrossValidation
 from probekit.probe.protocol import Part
+from tests.probe import made
 
 K = 5
 CLASSES = ("none", "mild", "moderate", "severe", "proliferative")
@@ -30,7 +33,7 @@ def graded(n: int, seed: int, noise: float = 0.6) -> Part:
 
 
 def row(part: Part, **more: Any) -> dict[str, Any]:
-    options = {"classes": CLASSES, "protocol": "paper", "seed": 0, "folds": 4, "repeats": 2, **more}
+    options = {"classes": CLASSES, "protocol": "fixed", "seed": 0, "folds": 4, "repeats": 2, **more}
     return cross_validate("row", "encoder", part, **options)
 
 
@@ -121,7 +124,7 @@ def test_plain_decoding_is_multinomial_regression() -> None:
     assert found["decodings"]["plain"].keys() == {"accuracy"}
 
 
-@pytest.mark.parametrize("protocol", ["paper", "val"])
+@pytest.mark.parametrize("protocol", ["fixed", "tuned"])
 def test_means_of_folds_and_pooled_values(protocol: str) -> None:
     part = graded(200, 2)
     found = row(part, protocol=protocol)
@@ -155,19 +158,57 @@ def test_corrected_interval_by_hand() -> None:
     assert corrected_interval([0.0, 1.0], folds=2, low=0.0) == [0, 1], "shares end at 0 and 1"
 
 
-@pytest.mark.parametrize("protocol", ["paper", "val"])
+@pytest.mark.parametrize("protocol", ["fixed", "tuned"])
 def test_what_is_held_out_is_not_seen(protocol: str) -> None:
     part = graded(120, 3)
     out = divide(part.y, folds=4, seed=0, repeat=0) == 2
     x, y = part.x.copy(), part.y.copy()
     x[out] *= 1000
     y[out] = 0
-    clean, spoilt = (_Fold.of(p, out, protocol=protocol, seed=0) for p in (part, Part(x, y)))
+    clean, spoilt = (_Fold.of(p, ~out, out, protocol=protocol, seed=0) for p in (part, Part(x, y)))
     np.testing.assert_array_equal(clean.z, spoilt.z)
-    assert (clean.inner is None) == (protocol == "paper")
+    assert (clean.inner is None) == (protocol == "fixed")
     for ours, theirs in zip(clean.inner or (), spoilt.inner or (), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert np.abs(spoilt.z_out).mean() > 100 * np.abs(clean.z_out).mean()
+
+
+@pytest.mark.parametrize("protocol", ["fixed", "tuned"])
+def test_labels_that_are_not_known_are_not_seen(protocol: str) -> None:
+    """They are scored all the same, so that every share of labels is scored on the same images."""
+    part, known = graded(120, 3), np.arange(120) % 3 > 0
+    other = Part(part.x, np.where(known, part.y, (part.y + 1) % K))
+    held = divide(part.y, folds=4, seed=0, repeat=0)
+    ours = row(part, among=known, protocol=protocol, repeats=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cross_validation, "divide", lambda *args, **named: held)  # strata are of the labels
+        theirs = row(other, among=known, protocol=protocol, repeats=1)
+    assert ours["predicted"] == theirs["predicted"]
+    assert ours["predicted"] != row(part, protocol=protocol, repeats=1)["predicted"]
+    assert ours["n"] == 120
+    alone = np.zeros(120, bool)
+    alone[np.flatnonzero(held == 0)] = True
+    with pytest.raises(ValueError, match="expected a known label outside each fold, found none; type a larger --frac"):
+        row(part, among=alone, protocol=protocol, repeats=1)
+
+
+def test_kappa_below_zero_is_kept() -> None:
+    """Of noise, where a fold that lacks a grade has the others predict it: nothing is clipped at 0."""
+    rng = np.random.default_rng(9)
+    part = Part(rng.normal(size=(30, 40)).astype(np.float32), np.arange(30) % 3)
+    found = row(part, repeats=1, folds=5)
+    kept = found["decodings"]["plain"]["kappa"]
+    guess = np.array(found["predicted"]["plain"][0])
+    assert kept["pooled"] == pytest.approx(cohen_kappa_score(part.y, guess, weights="quadratic"))
+    assert kept["mean"] < 0 > kept["pooled"]
+    assert -1 <= kept["ci"][0] < kept["mean"] < kept["ci"][1]
+    assert kept["pooled_ci"][0] < kept["pooled"]
+    asked = CrossValidation(metric="kappa")
+    score = asked.scores(found)["cross-validated kappa, plain"]
+    assert score.to_dict() == {"value": kept["mean"], "ci": kept["ci"], "low": -1.0}
+    given = made.conditions(asked, classes=CLASSES, train=part)
+    cells = asked.tables(made.result(asked, given, found))[0].rows[0]
+    assert cells[5].text == f"{kept['mean']:.3f} [{kept['ci'][0]:.3f}, {kept['ci'][1]:.3f}]"
 
 
 def test_random_labels_have_kappa_zero() -> None:

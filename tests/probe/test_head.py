@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from probekit.data.streamed import StreamedImages
 from probekit.models import Encoder
-from probekit.probe.head import INIT_SD, RECIPES, Recipe, chosen_recipe, head_loss, train_head
+from probekit.probe.head import INIT_SD, head_loss, train_head
+from probekit.probe.recipes import RECIPES, Recipe, chosen_recipe
 
 CPU = torch.device("cpu")
 
@@ -43,8 +44,18 @@ def accuracy_of(labels: NDArray[np.int64]) -> Any:
     return lambda logits: float((logits.argmax(1) == labels).mean())
 
 
-def trained(recipe: Recipe, *, seed: int = 0, images: Any = None, encoder: nn.Module | None = None) -> Any:
-    labels = np.arange(20) // 7
+LABELS = np.arange(20) // 7
+
+
+def trained(
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    images: Any = None,
+    encoder: nn.Module | None = None,
+    labels: Any = LABELS,
+    **more: Any,
+) -> Any:
     return train_head(
         encoder or Mean(),
         (shades() if images is None else images, labels),
@@ -52,8 +63,9 @@ def trained(recipe: Recipe, *, seed: int = 0, images: Any = None, encoder: nn.Mo
         classes=3,
         recipe=recipe,
         seed=seed,
-        score=accuracy_of(labels),
+        score=accuracy_of(LABELS),
         progress=lambda done, total: None,
+        **more,
     )
 
 
@@ -64,7 +76,7 @@ def plain_sgd(recipe: Recipe, seed: int) -> NDArray[np.float32]:
     x = torch.stack([torch.ones_like(shade), shade], 1)
     if recipe.unit_length:
         x = x / x.norm(dim=1, keepdim=True)
-    y = torch.eye(3, dtype=torch.float64)[np.arange(20) // 7]
+    y = torch.eye(3, dtype=torch.float64)[LABELS]
     weight = torch.empty(3, 2).normal_(std=INIT_SD, generator=torch.Generator().manual_seed(weights_seed)).double()
     theta = torch.cat([weight, torch.zeros(3, 1)], 1)
     velocity, order = torch.zeros_like(theta), torch.Generator().manual_seed(order_seed)
@@ -87,6 +99,18 @@ def plain_sgd(recipe: Recipe, seed: int) -> NDArray[np.float32]:
 def test_is_the_update_written_out(name: str) -> None:
     recipe = few(name, epochs=5)
     np.testing.assert_allclose(trained(recipe).logits, plain_sgd(recipe, 0), rtol=2e-4, atol=2e-5)
+
+
+def test_labels_that_are_not_known_are_not_seen() -> None:
+    """The same head as of these images alone, and of whatever labels the others have."""
+    recipe, known = few("xcorr"), np.arange(20) % 3 == 0
+    ours = trained(recipe, among=known)
+    others = trained(recipe, among=known, labels=np.where(known, LABELS, (LABELS + 1) % 3))
+    index = np.flatnonzero(known)
+    alone = trained(recipe, images=shades()[index], labels=LABELS[index])
+    np.testing.assert_array_equal(ours.logits, others.logits)
+    np.testing.assert_allclose(ours.logits, alone.logits, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(ours.logits, trained(recipe).logits)
 
 
 def test_learns_and_scores_every_epoch() -> None:

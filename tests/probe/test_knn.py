@@ -110,7 +110,7 @@ def test_the_row_is_json_with_intervals_and_top5() -> None:
     for score, ci in (("accuracy", "ci"), ("top5", "top5_ci")):
         assert found[ci][0] <= found[score] <= found[ci][1]
     assert found["top5"] > found["accuracy"]
-    assert "predicted" not in knn("f", "floor", part(50, 1), part(20, 2), classes=CLASSES, seed=0, device="cpu")
+    assert "predicted" not in knn("f", "baseline", part(50, 1), part(20, 2), classes=CLASSES, seed=0, device="cpu")
 
 
 @pytest.mark.parametrize("y", [[0, 1], [0, 0, 0, 0]])

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probekit.probe.scores import against_floors
+from probekit.probe.scores import against_baselines
 from probekit.statistics import against_share, verdict
 
 
@@ -19,15 +19,15 @@ def row(name: str, right: int, of: int = 40, first: int = 0) -> dict[str, Any]:
 
 def test_a_higher_number_alone_is_not_above() -> None:
     """Five images against none: p = 2 / 2^5 = 0.0625; six: 2 / 2^6 = 0.031."""
-    assert against_floors([row("e", 30), row("f", 25)]) == {"f": "not told apart from"}
-    assert against_floors([row("e", 30), row("f", 24)]) == {"f": "above"}
-    assert against_floors([row("f", 24), row("e", 30)]) == {"e": "below"}
+    assert against_baselines([row("e", 30), row("f", 25)]) == {"f": "not told apart from"}
+    assert against_baselines([row("e", 30), row("f", 24)]) == {"f": "above"}
+    assert against_baselines([row("f", 24), row("e", 30)]) == {"e": "below"}
 
 
-def test_the_test_is_paired_and_holm_counts_the_floors() -> None:
-    """30 against 24 right says nothing where they are right on other images; two floors ask for p < 0.025."""
-    assert against_floors([row("e", 30), row("f", 24, first=16)]) == {"f": "not told apart from"}
-    assert against_floors([row("e", 30), row("f", 24), row("g", 24)]) == dict.fromkeys("fg", "not told apart from")
+def test_the_test_is_paired_and_holm_counts_the_baselines() -> None:
+    """30 against 24 right says nothing where they are right on other images; two baselines ask for p < 0.025."""
+    assert against_baselines([row("e", 30), row("f", 24, first=16)]) == {"f": "not told apart from"}
+    assert against_baselines([row("e", 30), row("f", 24), row("g", 24)]) == dict.fromkeys("fg", "not told apart from")
 
 
 def test_which_of_several_classes_chance_says_does_not_matter() -> None:
@@ -36,17 +36,17 @@ def test_which_of_several_classes_chance_says_does_not_matter() -> None:
     right = np.r_[np.ones(12, bool), np.arange(12) < 9, np.arange(12) < 4]
     encoder = {"name": "e", "labels": labels.tolist(), "predicted": np.where(right, labels, (labels + 1) % 3).tolist()}
     said = [{"name": "chance", "labels": labels.tolist(), "predicted": [k] * 36} for k in range(3)]
-    assert [against_floors([encoder, chance]) for chance in said] == [{"chance": "above"}] * 3
+    assert [against_baselines([encoder, chance]) for chance in said] == [{"chance": "above"}] * 3
     assert against_share(25, 36, 1 / 3) == pytest.approx(1.08e-5, rel=0.2)
-    assert against_floors([row("e", 20), row("one", 40)]) == {"one": "below"}
+    assert against_baselines([row("e", 20), row("one", 40)]) == {"one": "below"}
 
 
 def test_without_predictions_or_on_other_images_nothing_is_said() -> None:
     bare = {"name": "f", "accuracy": 0.0}
     other = row("f", 0) | {"labels": [1] * 40}
-    assert against_floors([row("e", 40), bare]) == {}
-    assert against_floors([row("e", 40), other]) == {}
-    assert against_floors([{"name": "e"}, row("f", 0)]) == {}
+    assert against_baselines([row("e", 40), bare]) == {}
+    assert against_baselines([row("e", 40), other]) == {}
+    assert against_baselines([{"name": "e"}, row("f", 0)]) == {}
 
 
 def test_verdict_needs_less_than_five_per_cent() -> None:

@@ -1,4 +1,4 @@
-"""From features to a row: floors of chance, ceilings, selection, errors. Alone: pytest tests/probe/test_protocol.py."""
+"""From features to a row: chance, ceilings, selection, errors. Alone: pytest tests/probe/test_protocol.py."""
 
 import json
 from dataclasses import replace
@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from probekit.probe import PROTOCOLS
+from probekit.probe import PROTOCOLS, monitors
 from probekit.probe.linear import Space, fit
-from probekit.probe.protocol import GRID, Part, choose, probe, probe_accuracy, validation_part
+from probekit.probe.protocol import GRID, Part, choose, probe, validation_part
 from probekit.probe.scores import evaluate
 from probekit.statistics import wilson
 
@@ -32,7 +32,7 @@ def parts(n: int = 200, n_test: int = 120, noise: float = 1.0) -> tuple[Part, Pa
     return one(n), one(n_test)
 
 
-def run(train: Part, test: Part, protocol: str = "val", **more: Any) -> dict[str, Any]:
+def run(train: Part, test: Part, protocol: str = "tuned", **more: Any) -> dict[str, Any]:
     return probe("row", "encoder", train, test, **{"classes": CLASSES, "protocol": protocol, "seed": 0, **more})
 
 
@@ -45,7 +45,7 @@ def test_row_has_the_promised_shape_and_is_json(protocol: str) -> None:
     assert (row["name"], row["kind"], row["n"], row["n_train"], row["dim"]) == ("row", "encoder", 120, 200, 2)
     for scores in (row, *row["factors"].values()):
         assert 0 <= scores["ci"][0] <= scores["accuracy"] <= scores["ci"][1] <= 1
-    assert row["C"] == 1 if protocol == "paper" else row["C"] in GRID
+    assert row["C"] == 1 if protocol == "fixed" else row["C"] in GRID
 
 
 def test_each_prediction_of_an_encoder_is_kept() -> None:
@@ -54,7 +54,9 @@ def test_each_prediction_of_an_encoder_is_kept() -> None:
     assert row["labels"] == test.y.tolist()
     hits = [guess == label for guess, label in zip(row["predicted"], row["labels"], strict=True)]
     assert sum(hits) / 120 == row["accuracy"] < 1
-    assert {"labels", "predicted"} <= probe("f", "floor", train, test, classes=CLASSES, protocol="val", seed=0).keys()
+    assert {"labels", "predicted"} <= probe(
+        "f", "baseline", train, test, classes=CLASSES, protocol="tuned", seed=0
+    ).keys()
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -94,9 +96,9 @@ def test_each_factor_has_its_own_probe() -> None:
     assert 0.55 < hard["accuracy"] < 0.85
     alone = probe(
         "row", "encoder", Part(train.x, train.factors["hard"]), Part(test.x, test.factors["hard"]),
-        classes=("0", "1"), protocol="paper", seed=0,
+        classes=("0", "1"), protocol="fixed", seed=0,
     )  # fmt: skip
-    assert run(train, test, "paper")["factors"]["hard"]["accuracy"] == alone["accuracy"]
+    assert run(train, test, "fixed")["factors"]["hard"]["accuracy"] == alone["accuracy"]
 
 
 def test_factor_values_may_be_anything_that_sorts() -> None:
@@ -211,10 +213,10 @@ def test_paper_protocol_takes_features_as_they_are() -> None:
     space = Space.of(small[0].x, standardise=False)
     log_probability = fit(space.z, train.y, C=1.0).log_probability(space.project(small[1].x), classes=4)
     expected = evaluate(log_probability, test.y, seed=0)
-    row = run(small[0], small[1], "paper")
+    row = run(small[0], small[1], "fixed")
     assert {key: row[key] for key in expected} == expected
-    assert row["log_loss"] > 1.1 * run(train, test, "paper")["log_loss"]
-    assert probe_accuracy(small[0].x, train.y, small[1].x, test.y) == row["accuracy"]
+    assert row["log_loss"] > 1.1 * run(train, test, "fixed")["log_loss"]
+    assert monitors.linear(small[0].x, train.y, small[1].x, test.y) == row["accuracy"]
 
 
 def broken(x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -246,7 +248,7 @@ def test_mistakes_are_one_line(change: Any, message: str) -> None:
 def test_probe_accuracy_refuses_features_that_are_not_numbers() -> None:
     train, test = parts()
     with pytest.raises(ValueError, match="nan or inf in 1 of 200"):
-        probe_accuracy(broken(train.x), train.y, test.x, test.y)
+        monitors.linear(broken(train.x), train.y, test.x, test.y)
 
 
 def test_a_factor_may_be_called_label() -> None:
@@ -255,5 +257,5 @@ def test_a_factor_may_be_called_label() -> None:
 
 
 def test_unknown_protocol_lists_the_known() -> None:
-    with pytest.raises(ValueError, match="known: paper, val"):
+    with pytest.raises(ValueError, match="known: fixed, tuned"):
         run(*parts(), "papper")

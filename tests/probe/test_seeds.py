@@ -11,8 +11,10 @@ import pytest
 
 from probekit.probe import cross_validation, protocol
 from probekit.probe.cross_validation import cross_validate, divide
-from probekit.probe.fractions import fractions, subsets
+from probekit.probe.fractions import subsets
+from probekit.probe.measurements.fractions import Fractions
 from probekit.probe.protocol import Part, fit_label, probe, validation_part
+from tests.probe import made
 
 RNG = np.random.default_rng(0)
 Y = np.arange(60) % 2
@@ -20,15 +22,21 @@ NOISE = Part(RNG.normal(size=(60, 5)).astype(np.float32), Y)
 TEST = Part(RNG.normal(size=(200, 5)).astype(np.float32), np.arange(200) % 2)
 CLASSES = ("a", "b")
 
+
+def by_half(seed: int) -> dict[str, Any]:
+    """On three draws of half of the labels."""
+    asked = Fractions((0.5,), draws=3)
+    given = made.conditions(asked, classes=CLASSES, seed=seed, train=NOISE, test=TEST)
+    return asked.row(made.source(train=NOISE, test=TEST), given)
+
+
 DRAWN: dict[str, Callable[[int], Any]] = {
     "subsets": lambda seed: subsets(Y, shares=(0.5,), seed=seed, draw=0)[0],
     "validation part": lambda seed: validation_part(Y, seed=seed),
     "folds": lambda seed: divide(Y, folds=5, seed=seed, repeat=0),
-    "fractions": lambda seed: fractions(
-        "f", "encoder", NOISE, TEST, classes=CLASSES, protocol="paper", seed=seed, shares=(0.5,), draws=3
-    )["points"][0]["accuracies"],
+    "fractions": lambda seed: by_half(seed)["points"][0]["scores"]["linear"]["values"],
     "cross-validation": lambda seed: cross_validate(
-        "f", "encoder", NOISE, classes=CLASSES, protocol="paper", seed=seed, metric="accuracy", folds=3, repeats=1
+        "f", "encoder", NOISE, classes=CLASSES, protocol="fixed", seed=seed, metric="accuracy", folds=3, repeats=1
     )["decodings"]["plain"]["accuracy"]["folds"],
 }
 
@@ -43,12 +51,12 @@ def test_another_seed_draws_otherwise_and_the_same_the_same(name: str) -> None:
 @pytest.mark.parametrize(
     ("module", "use"),
     [
-        (protocol, lambda seed: probe("f", "encoder", NOISE, TEST, classes=CLASSES, protocol="val", seed=seed)),
-        (protocol, lambda seed: fit_label(NOISE, classes=2, protocol="val", seed=seed)),
+        (protocol, lambda seed: probe("f", "encoder", NOISE, TEST, classes=CLASSES, protocol="tuned", seed=seed)),
+        (protocol, lambda seed: fit_label(NOISE, classes=2, protocol="tuned", seed=seed)),
         (
             cross_validation,
             lambda seed: cross_validate(
-                "f", "encoder", NOISE, classes=CLASSES, protocol="val", seed=seed, folds=2, repeats=1
+                "f", "encoder", NOISE, classes=CLASSES, protocol="tuned", seed=seed, folds=2, repeats=1
             ),
         ),
     ],

@@ -1,6 +1,6 @@
-"""Looks: the contract for every one, identities, a planted network, and oracles.
+"""Attribution maps: the contract for every one, identities, a planted network, and oracles.
 
-Alone: pytest tests/heatmaps/test_looks.py
+Alone: pytest tests/heatmaps/test_maps.py
 """
 
 from collections.abc import Callable
@@ -33,8 +33,8 @@ def make(name: str, encoder: Encoder, **settings: Any) -> AttributionMap:
     generator = torch.Generator().manual_seed(7)
     negatives = nn.functional.normalize(torch.randn(5, encoder.dim, generator=generator), dim=1)
     context = Context(negatives=negatives, window=8, stride=4, draws=4, **settings)
-    look: AttributionMap = get(MAPS, "map", name)(context)
-    return look
+    found: AttributionMap = get(MAPS, "map", name)(context)
+    return found
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -55,13 +55,13 @@ def test_maps_have_the_shape_they_promise(name: str, depth: int, channels: int) 
 
 @pytest.mark.parametrize(
     ("name", "pooling"),
-    [(look, p) for look in MAPS for p in ("gap", "attention") if (look, p) != ("attention", "gap")],
+    [(name, p) for name in MAPS for p in ("gap", "attention") if (name, p) != ("attention", "gap")],
 )
 def test_an_images_map_does_not_depend_on_its_neighbours(name: str, pooling: str) -> None:
     encoder = small_encoder(pooling=pooling)
-    look = make(name, encoder)
-    together = look(encoder, make_batch(encoder, n=6))
-    alone = torch.cat([look(encoder, make_batch(encoder, n=1, first=i)) for i in range(6)])
+    drawn = make(name, encoder)
+    together = drawn(encoder, make_batch(encoder, n=6))
+    alone = torch.cat([drawn(encoder, make_batch(encoder, n=1, first=i)) for i in range(6)])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5 * float(together.abs().max()))
 
 
@@ -94,7 +94,7 @@ def state(encoder: Encoder) -> list[Any]:
 @pytest.mark.parametrize("broken", [False, True])
 @pytest.mark.parametrize("name", MAPS)
 def test_no_state_is_left_behind(name: str, broken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither by a look nor by one that fails half way."""
+    """Neither by a map nor by one that fails half way."""
     encoder = small_encoder(pooling="attention")
     batch = make_batch(encoder)
     encoder.train()
@@ -107,10 +107,10 @@ def test_no_state_is_left_behind(name: str, broken: bool, monkeypatch: pytest.Mo
         def fail(*args: Any) -> Any:
             raise RuntimeError("planted")
 
-        look = make(name, encoder)
-        monkeypatch.setattr(type(look), "maps", _after(type(look).maps, fail))
+        drawn = make(name, encoder)
+        monkeypatch.setattr(type(drawn), "maps", _after(type(drawn).maps, fail))
         with pytest.raises(RuntimeError, match="planted"):
-            look(encoder, batch)
+            drawn(encoder, batch)
     else:
         make(name, encoder)(encoder, batch)
     torch.testing.assert_close(state(encoder), before, rtol=0, atol=0)
@@ -153,8 +153,8 @@ def test_a_planted_quadrant_is_found_and_the_others_are_not(name: str) -> None:
     size = 16
     images = torch.randint(1, 256, (4, 1, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     batch = replace(encode(encoder, images, torch.arange(4)), target=Target(torch.eye(4), torch.zeros(4)))
-    look: AttributionMap = get(MAPS, "map", name)(Context(window=4, stride=4))
-    maps = look(encoder, batch).numpy()
+    drawn: AttributionMap = get(MAPS, "map", name)(Context(window=4, stride=4))
+    maps = drawn(encoder, batch).numpy()
     quadrants = np.zeros((4, 4, size, size), bool)  # mask, image
     for k in range(4):
         quadrants[k, :, 8 * (k // 2) : 8 * (k // 2) + 8, 8 * (k % 2) : 8 * (k % 2) + 8] = True
@@ -230,7 +230,7 @@ def test_cams_are_pytorch_grad_cams(name: str, peer: Any, pooling: str) -> None:
 @pytest.mark.parametrize(("window", "stride"), [(8, 4), (7, 5), (16, 16), (32, 32)])
 def test_occlusion_is_captums(window: int, stride: int) -> None:
     encoder, batch, model = oracle_case("gap")
-    look: AttributionMap = get(MAPS, "map", "occlusion")(Context(window=window, stride=stride))
+    drawn: AttributionMap = get(MAPS, "map", "occlusion")(Context(window=window, stride=stride))
     filled = replace(batch, fill=torch.full_like(batch.inputs, 0.25))
     oracle = CaptumOcclusion(model).attribute(
         batch.inputs,
@@ -239,17 +239,17 @@ def test_occlusion_is_captums(window: int, stride: int) -> None:
         baselines=0.25,
         target=torch.arange(3),
     )
-    torch.testing.assert_close(look(encoder, filled), oracle[:, 0].float(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(drawn(encoder, filled), oracle[:, 0].float(), rtol=1e-4, atol=1e-5)
 
 
 def test_occlusion_without_a_target_is_how_far_the_embedding_turns() -> None:
     encoder = small_encoder()
     batch = make_batch(encoder, n=1, target=False)
-    look: AttributionMap = get(MAPS, "map", "occlusion")(Context(window=16, stride=16))
+    drawn: AttributionMap = get(MAPS, "map", "occlusion")(Context(window=16, stride=16))
     hidden = batch.inputs.clone()
     hidden[:, :, :16, 16:] = 0
     turned = 1 - nn.functional.cosine_similarity(encoder(hidden).pooled, batch.features.pooled)
-    maps = look(encoder, batch)
+    maps = drawn(encoder, batch)
     torch.testing.assert_close(maps[0, :16, 16:], turned.detach().expand(16, 16), rtol=1e-4, atol=1e-6)
 
 
@@ -298,41 +298,41 @@ def test_gradcam_ssl_is_the_formula() -> None:
     """The LCR paper's eq. 2 and 3 in loops: the gradient of each image's own InfoNCE, per channel, mean over views."""
     encoder = small_encoder()
     batch = make_batch(encoder)
-    look = make("gradcam-ssl", encoder)
-    views = positives(encoder, batch, look.context)
-    assert look.context.negatives is not None
+    drawn = make("gradcam-ssl", encoder)
+    views = positives(encoder, batch, drawn.context)
+    assert drawn.context.negatives is not None
     for i in range(3):
         leaf = batch.features.map[i : i + 1].clone().requires_grad_()
-        z = project(leaf.mean((2, 3)), look.context)[0]
+        z = project(leaf.mean((2, 3)), drawn.context)[0]
         losses = []
         for view in views[i]:
-            logits = torch.stack([z @ view, *(z @ negative for negative in look.context.negatives)])
-            logits = logits / look.context.temperature
+            logits = torch.stack([z @ view, *(z @ negative for negative in drawn.context.negatives)])
+            logits = logits / drawn.context.temperature
             losses.append(-(logits[0] - logits.exp().sum().log()))
         (gradient,) = torch.autograd.grad(torch.stack(losses).mean(), leaf)
         expected = sum(gradient[0, k].mean() * leaf[0, k] for k in range(encoder.dim))
-        torch.testing.assert_close(look(encoder, batch)[i], expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(drawn(encoder, batch)[i], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_gradcam_similarity_is_the_formula() -> None:
     encoder = small_encoder()
     batch = make_batch(encoder, n=1)
-    look = make("gradcam-similarity", encoder)
-    views = positives(encoder, batch, look.context)[0]
+    drawn = make("gradcam-similarity", encoder)
+    views = positives(encoder, batch, drawn.context)[0]
     leaf = batch.features.map.clone().requires_grad_()
     cosine = torch.stack([nn.functional.cosine_similarity(leaf.mean((2, 3))[0], v, dim=0) for v in views]).mean()
     (gradient,) = torch.autograd.grad(cosine, leaf)
     expected = (gradient.mean((2, 3), keepdim=True) * leaf).sum(1)
-    torch.testing.assert_close(look(encoder, batch), expected.detach(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(drawn(encoder, batch), expected.detach(), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", TARGETED)
-def test_targeted_looks_follow_the_target(name: str) -> None:
+def test_targeted_maps_follow_the_target(name: str) -> None:
     encoder = small_encoder()
     batch = make_batch(encoder)
     assert batch.target is not None
-    look = make(name, encoder)
+    drawn = make(name, encoder)
     turned = replace(batch, target=Target(-2 * batch.target.direction, batch.target.offset))
     sign = 2 if name == "input-gradient" else -2
-    torch.testing.assert_close(look(encoder, turned), sign * look(encoder, batch), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(drawn(encoder, turned), sign * drawn(encoder, batch), rtol=1e-4, atol=1e-5)
     assert get(MAPS, "map", name).targeted

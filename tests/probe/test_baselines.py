@@ -1,4 +1,4 @@
-"""Floors against loops, scikit-image and shapes drawn by hand. Alone: pytest tests/probe/test_floors.py."""
+"""Baselines against loops, scikit-image and shapes drawn by hand. Alone: pytest tests/probe/test_baselines.py."""
 
 import json
 from typing import Any
@@ -10,9 +10,9 @@ from skimage.filters import threshold_otsu
 from skimage.measure import perimeter
 
 from probekit.probe.baselines import (
+    BASELINES,
     CHUNK,
     DILATIONS,
-    FLOORS,
     MAX_SIDE,
     binarise,
     ink_statistics,
@@ -37,22 +37,22 @@ def ring() -> Images:
     return image
 
 
-@pytest.mark.parametrize("name", FLOORS)
+@pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize("shape", [(24, 32), (24, 32, 3), (8, 8), (136, 200)])
-def test_every_floor_gives_finite_rows_that_depend_on_their_image_alone(name: str, shape: tuple[int, ...]) -> None:
+def test_every_baseline_gives_finite_rows_that_depend_on_their_image_alone(name: str, shape: tuple[int, ...]) -> None:
     images = noise(CHUNK + 2, *shape)
-    features = FLOORS[name].features(images)
+    features = BASELINES[name].features(images)
     assert features.shape[0] == len(images)
     assert features.ndim == 2
     assert features.dtype == np.float32
     assert np.isfinite(features).all()
-    np.testing.assert_array_equal(FLOORS[name].features(images[-1:]), features[-1:])
+    np.testing.assert_array_equal(BASELINES[name].features(images[-1:]), features[-1:])
 
 
-@pytest.mark.parametrize("name", FLOORS)
+@pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize("value", [0, 77, 255])
 def test_blank_images_are_no_error(name: str, value: int) -> None:
-    assert np.isfinite(FLOORS[name].features(np.full((2, 16, 16), value, dtype=np.uint8))).all()
+    assert np.isfinite(BASELINES[name].features(np.full((2, 16, 16), value, dtype=np.uint8))).all()
 
 
 def test_binarise_is_otsu_with_the_border_as_ground() -> None:
@@ -130,15 +130,15 @@ def test_rows_tell_a_local_difference_from_a_global_one() -> None:
         images.append(np.roll(image, rng.integers(0, 8, 2), axis=(0, 1)))
     stack = np.stack(images).astype(np.uint8)
     settings: dict[str, Any] = {"classes": ("disc", "ring"), "seed": 0}
-    for protocol in ("val", "paper"):
+    for protocol in ("tuned", "fixed"):
         named = {}
-        for name, floor in FLOORS.items():
-            x = floor.features(stack)
+        for name, baseline in BASELINES.items():
+            x = baseline.features(stack)
             train, test = Part(x[:50], labels[:50]), Part(x[50:], labels[50:])
-            named[name] = probe(name, "floor", train, test, protocol=floor.protocol or protocol, **settings)
+            named[name] = probe(name, "baseline", train, test, protocol=baseline.protocol or protocol, **settings)
         json.dumps(named, allow_nan=False)
         most = np.bincount(labels[:50]).argmax()
         assert named["chance"]["accuracy"] == pytest.approx((labels[50:] == most).mean())
         assert named["patch bag"]["accuracy"] == 1.0
-        assert named["patch bag"]["protocol"] == "val"
+        assert named["patch bag"]["protocol"] == "tuned"
         assert named["raw pixels"]["protocol"] == protocol
