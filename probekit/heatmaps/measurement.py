@@ -193,7 +193,7 @@ class Heatmap(Measurement):
             lines.append(f"{result['data']} holds no masks, so the maps have no scores against them.")
         if any(swap["score"] is None for row in result["rows"] for swap in row["swap"].values()):
             lines.append("No swap score (-): the probe does not tell the images from their counterfactuals.")
-        if result["fill"] == "black" and result.get("black_ground") and result["rows"][0]["faithfulness"]:
+        if result["fill"] == "black" and result.get("black_ground") and any(row["faithfulness"] for row in result["rows"]):
             lines.append("Hiding a black ground with black costs nothing (see uniform, ink); --fill mean does.")
         return [*lines, *(f"Left out: {line}." for line in result["left_out"])]
 

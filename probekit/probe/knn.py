@@ -136,11 +136,19 @@ def _sweep(train: Part, val: Part | None, *, classes: int, seed: int, device: st
     ]
 
 
-def majority(train: NDArray[np.int64], test: NDArray[np.int64], *, classes: int, seed: int) -> dict[str, Any]:
+def majority(train: NDArray[np.int64], test: NDArray[np.int64], *, classes: Sequence[str], seed: int) -> dict[str, Any]:
     """The row of kind "baseline" that is chance: the most frequent class of train for every test image."""
-    shares = np.zeros((len(test), classes))
-    shares[:] = np.bincount(train, minlength=classes) / len(train)
+    shares = np.zeros((len(test), len(classes)))
+    shares[:] = np.bincount(train, minlength=len(classes)) / len(train)
     with np.errstate(divide="ignore"):
         scores = evaluate(np.log(shares), test, seed=seed)
     missing: dict[str, Any] = {"k": None, "temperature": None, "note": "", "sweep": [], "monitor": []}
-    return {"name": "chance", "kind": "baseline", **scores, **missing, "n_train": len(train), "dim": 0}
+    return {
+        "name": "chance",
+        "kind": "baseline",
+        **scores,
+        **missing,
+        "classes": list(classes),
+        "n_train": len(train),
+        "dim": 0,
+    }

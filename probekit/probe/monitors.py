@@ -14,7 +14,8 @@ from probekit.probe.linear import Space, fit
 from probekit.probe.neighbours import nearest
 from probekit.probe.protocol import FIXED_C, Part, check_part
 
-X, Y = NDArray[np.floating], NDArray[np.int64]
+X = NDArray[np.floating]
+Y = NDArray[np.int64]
 
 
 def linear(x: X, y: Y, x_scored: X, y_scored: Y) -> float:

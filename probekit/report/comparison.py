@@ -173,7 +173,7 @@ def scores_section(group: Mapping[str, Any], key: str) -> Section:
     ]
     blocks: list[Block] = [
         Table(
-            key,
+            f"{key}-runs",
             "Runs",
             f"{source} Intervals: those of each run's own results. {NOT_BY_IMAGE} {AGAIN}",
             ("run", "epoch", *(score_title(name, by_name[name]) for name in names)),
@@ -216,10 +216,6 @@ def _asked(group: Mapping[str, Any]) -> str:
 
 def _epoch(after: str) -> Cell:
     return text(after.removeprefix("epoch "))
-
-
-def _mean(score: Mapping[str, Any], found: Mapping[str, Any]) -> Cell:
-    return score_cell({**score, "value": found["mean"], "ci": found["ci"]})
 
 
 def _seed_pair(pair: Mapping[str, Any]) -> list[Cell]:

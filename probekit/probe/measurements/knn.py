@@ -51,7 +51,7 @@ class KNN(Probe):
         train, test, val = conditions.parts(source)
         about: dict[str, Any] = {"classes": conditions.classes, "seed": conditions.seed}
         if source.name == CHANCE:
-            return majority(train.y, test.y, classes=len(conditions.classes), seed=conditions.seed)
+            return majority(train.y, test.y, classes=conditions.classes, seed=conditions.seed)
         return knn(source.name, source.kind, train, test, device=conditions.device, val=val, **about)
 
     def tables(self, result: Result) -> list[Table]:
