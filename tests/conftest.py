@@ -26,7 +26,7 @@ import_module("torchvision")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it; tests send it
 # Unlike mutants', the children of tests are all of this tree.
 SERVER.set_forkserver_preload(
-    [*SLOW, "probekit.cli", "probekit.train.pretrain", "probekit.commands.probe", "probekit.heatmaps.run"]
+    [*SLOW, "probekit.cli", "probekit.train.pretrain", "probekit.probe.measure", "probekit.heatmaps.run"]
 )
 
 
@@ -52,13 +52,13 @@ def plain_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
-def few_floors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside a probe only random weights and chance: most of its time goes to the floors that need no encoder."""
-    from probekit.commands import protocols
+def few_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside an encoder only random weights and chance: most of the time goes to baselines that need no encoder."""
+    from probekit.measurement import CHANCE
     from probekit.probe import sources
-    from probekit.probe.baselines import FLOORS
+    from probekit.probe.baselines import BASELINES
 
-    monkeypatch.setattr(sources, "FLOORS", {protocols.CHANCE: FLOORS[protocols.CHANCE]})
+    monkeypatch.setattr(sources, "BASELINES", {CHANCE: BASELINES[CHANCE]})
 
 
 @pytest.fixture(scope="session", autouse=True)

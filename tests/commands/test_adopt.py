@@ -32,7 +32,7 @@ from tests.datasets import noise_npz, small_shapes
 pytest.importorskip("timm")
 QUICK = ["--device", "cpu"]
 LOOK = ["--n", "2", "--passes", "1", *QUICK]
-pytestmark = pytest.mark.usefixtures("plain_pictures", "few_floors")
+pytestmark = pytest.mark.usefixtures("plain_pictures", "few_baselines")
 TINY = ["--epochs", "1", "--batch-size", "8", "--set", "views.max_size=32", *QUICK]
 
 MODULE = """
@@ -189,7 +189,7 @@ def test_an_encoder_of_timm_is_probed_looked_into_and_reported() -> None:
 def test_the_installed_command_needs_nothing_declared_for_timm() -> None:
     """In a process of its own: this one has imported torchvision already."""
     command = str(Path(sys.executable).with_name("probekit"))
-    arguments = ["probe", "--encoder", "timm:test_resnet", "--no-floors", "--data", "data/shapes.h5", *QUICK]
+    arguments = ["probe", "--encoder", "timm:test_resnet", "--no-baselines", "--data", "data/shapes.h5", *QUICK]
     done = subprocess.run([command, *arguments], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert Run(Path("runs/test_resnet-shapes")).read()["state"] == "imported"
@@ -231,7 +231,7 @@ def test_weights_that_are_not_whole_are_refused_or_marked() -> None:
     assert not Path("runs").exists()
     random = sum(key.startswith("layer4.0.bn") and "num_batches" not in key for key in source)
     marked = f"timm:test_resnet ({random} tensors random)"
-    probed = result(*arguments, "--allow-missing", "--no-floors")
+    probed = result(*arguments, "--allow-missing", "--no-baselines")
     assert probed["rows"][0]["name"] == f"{marked} last"
     content = Run(Path("runs/test_resnet-shapes")).read()
     assert (content["config"]["method"], content["weights"]["mark"]) == (marked, f"{random} tensors random")
@@ -239,7 +239,7 @@ def test_weights_that_are_not_whole_are_refused_or_marked() -> None:
     lacking = [value for key, value in state.items() if "layer4.0.bn" in key and key.endswith(".weight")]
     assert lacking
     assert all((value == 1).all() for value in lacking), "plain, not what timm zeroes to begin with"
-    result("probe", "--encoder", "timm:test_resnet", "--no-floors", "--data", "data/shapes.h5", *QUICK)
+    result("probe", "--encoder", "timm:test_resnet", "--no-baselines", "--data", "data/shapes.h5", *QUICK)
     for runs in (["test_resnet-shapes"], ["test_resnet-shapes", "test_resnet-shapes-2"]):  # alone, and compared
         page = run("report", *runs, "--format", "md").stdout.replace("\\", "")
         assert sum(marked in line for line in page.splitlines()) >= len(runs)
@@ -265,7 +265,7 @@ def test_pretraining_from_weights_that_are_not_whole_is_refused_or_marked() -> N
 
 def test_weights_of_three_channels_are_normalised() -> None:
     torch.save(Encoder(channels=3, pooling="gap", backbone="timm:test_resnet").backbone.model.state_dict(), "rgb.pt")
-    arguments = ["--encoder", "timm:test_resnet", "--weights", "rgb.pt", "--no-floors", "--data", "data/shapes.h5"]
+    arguments = ["--encoder", "timm:test_resnet", "--weights", "rgb.pt", "--no-baselines", "--data", "data/shapes.h5"]
     done = run("probe", *arguments, *QUICK)
     assert "3 channels summed to 1" in done.output
     _, header = load_encoder(Path("runs/test_resnet-shapes"))
@@ -276,7 +276,7 @@ def test_weights_of_three_channels_are_normalised() -> None:
 
 
 def spec_of(*words: str) -> dict[str, Any]:
-    name = result("probe", *words, "--no-floors", "--data", "data/shapes.h5", *QUICK)["run"]
+    name = result("probe", *words, "--no-baselines", "--data", "data/shapes.h5", *QUICK)["run"]
     return dict(load_encoder(Path("runs") / name)[1]["spec"])
 
 
@@ -284,7 +284,7 @@ def test_a_file_with_a_small_stem_takes_one_by_itself() -> None:
     torch.manual_seed(3)
     source = Encoder(channels=1, pooling="gap", backbone="timm:test_resnet", stem="small").eval()
     torch.save({"encoder_q." + k: v for k, v in source.backbone.model.state_dict().items()}, "small.pt")
-    arguments = ["--encoder", "timm:test_resnet", "--weights", "small.pt", "--no-floors", "--data", "data/shapes.h5"]
+    arguments = ["--encoder", "timm:test_resnet", "--weights", "small.pt", "--no-baselines", "--data", "data/shapes.h5"]
     done = run("probe", *arguments, *QUICK)
     assert "model.stem=small, as the first convolution of small.pt is 3x3" in done.output
     loaded, header = load_encoder(Path("runs/test_resnet-shapes"))

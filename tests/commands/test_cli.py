@@ -46,36 +46,47 @@ def test_gen_writes_file_and_preview(home: Path) -> None:
 def test_probe_json_is_as_promised(home: Path) -> None:
     done = typed("probe", "--json", cwd=home)
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert {"run", "data", "protocol", "rows"} <= result.keys()
-    assert (result["run"], result["protocol"]) == ("conrec-rect-tri", "val")
-    kinds = [row["kind"] for row in result["rows"]]
-    assert kinds == ["encoder", "floor", "floor", "floor", "floor", "floor"]
+    results = json.loads(done.stdout)
+    assert results.keys() == {"linear", "health"}
+    result = results["linear"]
+    assert {"schema", "run", "data", "protocol", "options", "rows"} <= result.keys()
+    assert (result["schema"], result["run"]) == ("probekit-linear/1", "conrec-rect-tri")
+    assert (result["protocol"], result["options"]) == ("tuned", {})
+    assert [row["kind"] for row in result["rows"]] == ["encoder", *["baseline"] * 5]
     for row in result["rows"]:
         assert {"name", "kind", "accuracy", "ci", "n"} <= row.keys()
         low, high = row["ci"]
         assert 0 <= low <= row["accuracy"] <= high <= 1
         assert row["n"] == 12
         assert row["factors"].keys() == {"corner", "triangle"}
-    encoder, untrained = result["rows"][0], result["rows"][1]
+    encoder = result["rows"][0]
     assert len(encoder["predicted"]) == len(encoder["labels"]) == 12
-    assert encoder["health"]["n"] == untrained["health"]["n"] == 12
-    assert encoder["health"]["rankme"]["centred"] <= 11.1  # centring takes a dimension from 12 images
+    healthy, untrained = results["health"]["rows"]
+    assert (untrained["name"], untrained["kind"]) == ("random weights", "baseline")
+    assert healthy["n"] == untrained["n"] == 12
+    assert healthy["rankme"]["centred"] <= 11.1  # centring takes a dimension from 12 images
     weights = (home / "runs/conrec-rect-tri/encoder.safetensors").read_bytes()
-    assert result["checkpoint_hash"] == hashlib.sha256(weights).hexdigest()
-    saved = json.loads((home / "runs/conrec-rect-tri/results/probe-val-last.json").read_text())
-    assert saved == result
-    assert (home / "runs/conrec-rect-tri/figures/probe-val-last.png").exists()
+    run = home / "runs/conrec-rect-tri"
+    for name, stem in (("linear", "linear-tuned-last"), ("health", "health-last")):
+        assert results[name]["checkpoint_hash"] == hashlib.sha256(weights).hexdigest()
+        assert json.loads((run / f"results/{stem}.json").read_text()) == results[name]
+    drawn = {path.name for path in (run / "figures").glob("*-last-*.png")}
+    assert drawn == {
+        "linear-tuned-last-bars.png",
+        "linear-tuned-last-confusion.png",
+        "health-last-spectrum.png",
+        "health-last-deviation.png",
+    }
 
 
 def test_probe_table_says_what_it_took(home: Path) -> None:
-    done = typed("probe", "--protocol", "paper", "--checkpoint", "best_test", cwd=home)
+    done = typed("probe", "--protocol", "fixed", "--checkpoint", "best_test", cwd=home)
     assert done.returncode == 0, done.stderr
     assert "(the newest)" in done.stdout
     assert "best_test (paper protocol)" in " ".join(done.stdout.split())
-    assert "health: effective rank" in done.stdout
-    for floor in ("chance", "ink statistics", "raw pixels", "patch bag", "random weights"):
-        assert floor in done.stdout
+    assert "Effective rank" in done.stdout
+    for baseline in ("chance", "ink statistics", "raw pixels", "patch bag", "random weights"):
+        assert baseline in done.stdout
 
 
 def test_list_json_is_as_promised(home: Path) -> None:
@@ -177,7 +188,7 @@ def test_a_second_run_gets_a_name_of_its_own(home: Path) -> None:
         (["show", "data/rect-tri.h5", "--split", "tset"], 1, "did you mean 'test'"),
         (["pretrain", "--data", "data/rect-tri"], 1, "did you mean data/rect-tri.h5?"),
         (["gen", "--n", "4", "--out", "y"], 1, "type --out y.h5"),
-        (["probe", "--protocol", "paperr"], 1, "did you mean 'paper'"),
+        (["probe", "--protocol", "fixd"], 1, "did you mean 'fixed'"),
         (["probe", "--checkpoint", "best"], 1, "type: --checkpoint last"),
         (["import", "junk.h5", "--out", "y.h5"], 1, "junk.h5"),
         (["show", "junk.h5"], 1, "junk.h5"),
@@ -265,7 +276,7 @@ def test_probe_passes_over_an_unlabelled_validation_split(home: Path) -> None:
         del file["val/labels"]
     done = typed("probe", "conrec-rect-tri", "--data", "data/bare.h5", "--json", cwd=home)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["rows"][0]["n"] == 9
+    assert json.loads(done.stdout)["linear"]["rows"][0]["n"] == 9
 
 
 def test_a_folder_is_not_the_newest_dataset(tmp_path: Path) -> None:
@@ -304,7 +315,7 @@ def test_unlabelled_images_are_trained_on_and_never_sent_in_a_circle(home: Path,
     assert "next: probekit show bare   or   probekit probe bare --data LABELLED.h5" in done.stdout
     done = typed("probe", cwd=tmp_path)
     assert (done.returncode, "found no test split" in done.stderr) == (1, True)
-    done = typed("probe", "bare", "--data", str(home / "data/rect-tri.h5"), "--no-floors", cwd=tmp_path)
+    done = typed("probe", "bare", "--data", str(home / "data/rect-tri.h5"), "--no-baselines", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "note: bare was trained on data/flat.h5" in done.stdout
     assert "raw pixels" not in done.stdout

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from probekit.commands import probe
 from probekit.models.encoder import load_encoder, save_encoder
+from probekit.probe import measure as probe
 from probekit.restore import export
 from probekit.restore.opened import open_encoder
 from tests.commands.typed import typed
@@ -27,7 +27,7 @@ def test_what_is_replaced_while_it_is_read_gives_no_result(
     """By a whole file of the same shape, before the first image is read or after the last."""
     small_shapes(tmp_path / "d.h5", n=16, n_test=12, size=16)
     small_shapes(tmp_path / "other.h5", n=16, n_test=12, size=16, generator="rect-tri-published")
-    assert typed("probe", *SMALL, "--no-floors", cwd=tmp_path).returncode == 0
+    assert typed("probe", *SMALL, "--no-baselines", cwd=tmp_path).returncode == 0
     shutil.rmtree(tmp_path / "runs/unet-d/results")
     shutil.rmtree(tmp_path / "runs/unet-d/embeddings")
 
@@ -39,15 +39,15 @@ def test_what_is_replaced_while_it_is_read_gives_no_result(
             rest = {key: value for key, value in header.items() if key not in ("format", "spec")}
             save_encoder(tmp_path / what, encoder, rest | {"epoch": 7})
 
-    real = probe._measure
+    real = probe.measure
 
-    def meanwhile(*arguments: Any) -> Any:
-        found = real(*arguments) if when == "after" else None
+    def meanwhile(*arguments: Any, **named: Any) -> Any:
+        found = real(*arguments, **named) if when == "after" else None
         replace()
-        return found or real(*arguments)
+        return found or real(*arguments, **named)
 
-    monkeypatch.setattr(probe, "_measure", meanwhile)
-    done = typed("probe", "unet-d", "--no-floors", cwd=tmp_path)
+    monkeypatch.setattr(probe, "measure", meanwhile)
+    done = typed("probe", "unet-d", "--no-baselines", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (
         1,
         f"error: expected {what} as it was, found it replaced while it was read; measure again\n",
@@ -59,7 +59,7 @@ def test_what_is_replaced_while_it_is_read_gives_no_result(
 
 def test_what_is_replaced_while_it_is_exported_gives_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small_shapes(tmp_path / "d.h5", n=16, n_test=12, size=16)
-    assert typed("probe", *SMALL, "--no-floors", cwd=tmp_path).returncode == 0
+    assert typed("probe", *SMALL, "--no-baselines", cwd=tmp_path).returncode == 0
     weights = tmp_path / "runs/unet-d/encoder.safetensors"
 
     def meanwhile(*arguments: Any) -> Any:

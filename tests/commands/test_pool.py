@@ -34,7 +34,7 @@ from tests.datasets import edited
 QUICK = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
 LCR, XCORR = ["--branch", "lcr", "--set", "branch.lcr.k=3"], ["--branch", "xcorr", "--set", "branch.xcorr.clusters=4"]
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.usefixtures("plain_pictures", "few_floors")
+pytestmark = pytest.mark.usefixtures("plain_pictures", "few_baselines")
 
 
 def typed(*words: str) -> Result:
@@ -179,16 +179,16 @@ def test_a_probe_under_a_pooling_is_named_so_and_stands_beside_the_others(home: 
 
 
 def test_every_section_takes_a_pooling(home: Path) -> None:
-    found = probed("lcr", "--pool", "bilinear", "--knn", "--retrieval", "--fractions", "50,100", "--no-floors")
+    found = probed("lcr", "--pool", "bilinear", "--knn", "--retrieval", "--fractions", "50,100", "--no-baselines")
     assert {"knn", "retrieval", "fractions"} <= set(found)
     assert found["rows"][0]["dim"] == 3 * 32
     assert (home / "runs/lcr/results/knn-last@bilinear.json").exists()
-    sgd = probed("lcr", "--pool", "branch", "--protocol", "sgd", "--recipe", "lcr", "--epochs", "1", "--no-floors")
+    sgd = probed("lcr", "--pool", "branch", "--protocol", "sgd", "--recipe", "lcr", "--epochs", "1", "--no-baselines")
     assert {"last@branch"} == {section["checkpoint"] for section in sgd.values() if isinstance(section, dict)}
 
 
 def test_kept_encoders_pool_as_the_one_asked_for(home: Path) -> None:
-    words = ["lcr", "--every", "--no-floors"]
+    words = ["lcr", "--every", "--no-baselines"]
     own, norm = probed(*words), probed(*words, "--pool", "norm")
     assert [point["checkpoint"] for point in norm["every"]["points"]] == [
         f"{point['checkpoint']}@norm" for point in own["every"]["points"]
@@ -218,10 +218,10 @@ def test_heatmaps_under_a_pooling(home: Path, run: str, pool: str) -> None:
 
 def test_reports_and_comparisons_show_poolings(home: Path) -> None:
     for pool in ("gap", "branch"):
-        sure("probe", "lcr", "--pool", pool, "--no-floors")
+        sure("probe", "lcr", "--pool", pool, "--no-baselines")
     sure("heatmap", "lcr", "--pool", "branch", "--n", "2", "--passes", "0")
-    sure("probe", "plain", "--no-floors")
-    sure("probe", "plain", "--pool", "gap", "--no-floors")
+    sure("probe", "plain", "--no-baselines")
+    sure("probe", "plain", "--pool", "gap", "--no-baselines")
     page = sure("report", "lcr", "plain", "--format", "md")
     assert "last@branch" in page
     assert "last@gap" in page
@@ -229,8 +229,8 @@ def test_reports_and_comparisons_show_poolings(home: Path) -> None:
     compared = json.loads(sure("compare", "lcr", "plain", "--checkpoint", "last@gap", "--json"))
     assert "last@gap" in json.dumps(compared)
     assert "last@branch" not in json.dumps(compared)
-    sure("probe", "lcr", "--no-floors", "--retrieval")
-    sure("probe", "lcr", "--pool", "branch", "--no-floors", "--retrieval")
+    sure("probe", "lcr", "--no-baselines", "--retrieval")
+    sure("probe", "lcr", "--pool", "branch", "--no-baselines", "--retrieval")
     (linear, ranked) = json.loads(sure("compare", "lcr", "lcr@branch", "--json"))["groups"]
     for group in (linear, ranked):
         assert [row["run"] for row in group["runs"]] == ["lcr", "lcr@branch"]
@@ -326,7 +326,7 @@ def test_embeddings_that_depend_on_their_batch_come_with_a_warning(home: Path) -
     batch = ["--set", "branch.lcr.normalise=batch"]
     assert "depends on" in sure("pretrain", "simclr", *QUICK, *LCR, *batch, "--name", "batch")
     assert "depends on" not in sure("pretrain", "simclr", *QUICK, *LCR)
-    for words in (["probe", "batch", "--no-floors"], ["heatmap", "batch", "--n", "2", "--passes", "0"]):
+    for words in (["probe", "batch", "--no-baselines"], ["heatmap", "batch", "--n", "2", "--passes", "0"]):
         assert "depends on" in sure(*words, "--pool", "branch")
         assert "depends on" not in sure(*words, "--pool", "gap")
     assert "depends on" in sure("export-embeddings", "batch", "--checkpoint", "last@branch")
@@ -363,6 +363,6 @@ def test_images_smaller_than_a_cell_of_the_encoder_are_one_line(home: Path) -> N
             n = len(file[split]["labels"])
             del file[split]["images"], file[split]["masks"]
             file[split].create_dataset("images", data=np.zeros((n, 1, 1), np.uint8), chunks=(n, 1, 1))
-    done = typed("probe", "plain", "--data", str(tiny), "--no-floors")
+    done = typed("probe", "plain", "--data", str(tiny), "--no-baselines")
     assert isinstance(done.exception, ValueError)
     assert "found 1x1; type: probekit import SOURCE --size 16" in str(done.exception)

@@ -67,7 +67,7 @@ def home(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 @pytest.fixture
-def passes(few_floors: None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def passes(few_baselines: None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images each forward pass over a split has embedded."""
     seen: list[int] = []
 
@@ -147,16 +147,16 @@ def test_every_section_is_printed_and_written_as_it_is_promised(home: Path, monk
 
 def test_the_printed_command_makes_the_same_numbers(home: Path) -> None:
     found = probe_json(
-        "--fractions", "20,50", "--draws", "2", "--cv", "3", "--repeats", "1", "--metric", "kappa", "--no-floors"
+        "--fractions", "20,50", "--draws", "2", "--cv", "3", "--repeats", "1", "--metric", "kappa", "--no-baselines"
     )
     for name in ("fractions", "cv"):
         words = found[name]["command"].split()[3:]
-        again = probe_json(*words, "--no-floors")[name]
+        again = probe_json(*words, "--no-baselines")[name]
         assert again["rows"] == found[name]["rows"]
 
 
 def test_average_precision_of_one_label_an_image_is_class_against_rest(home: Path) -> None:
-    found = probe_json("--multilabel", "--no-floors")
+    found = probe_json("--multilabel", "--no-baselines")
     row = found["multilabel"]["rows"][0]
     truth = np.array(row["labels"])
     assert (truth.sum(axis=1) == 1).all()
@@ -192,11 +192,11 @@ def test_another_encoder_seed_size_or_data_is_never_taken_from_the_cache(home: P
     passes.clear()
     info = {key: value for key, value in header.items() if key not in ("format", "spec")}
     save_encoder(home / "runs/a/encoder.safetensors", encoder, {**info, "max_size": 16})
-    probe_json("--no-floors")
+    probe_json("--no-baselines")
     assert sorted(passes) == [60, 84]
     passes.clear()
     sure("gen", "rect-tri", "--n", "12", "--n-test", "12", "--size", "32", "--out", "data/other.h5")
-    probe_json("--no-floors", "--data", "data/other.h5")
+    probe_json("--no-baselines", "--data", "data/other.h5")
     assert passes == [12, 12]
 
 
@@ -226,10 +226,10 @@ def test_an_interrupted_pass_leaves_nothing(home: Path, monkeypatch: pytest.Monk
 
 def test_every_kept_encoder_is_scored_as_by_itself(home: Path) -> None:
     assert kept_checkpoints(home / "runs/a") == ["epoch-0001", "epoch-0002"]
-    along = probe_json("--every", "--knn", "--no-floors")["every"]
+    along = probe_json("--every", "--knn", "--no-baselines")["every"]
     assert [point["epoch"] for point in along["points"]] == [1, 2]
     for point in along["points"]:
-        alone = probe_json("--checkpoint", point["checkpoint"], "--no-floors", "--knn")
+        alone = probe_json("--checkpoint", point["checkpoint"], "--no-baselines", "--knn")
         assert point["scores"]["linear"]["value"] == alone["rows"][0]["accuracy"]
         assert point["scores"]["kNN"] == {
             key: alone["knn"]["rows"][0][k] for key, k in (("value", "accuracy"), ("ci", "ci"))
@@ -242,15 +242,15 @@ def test_results_on_files_of_one_name_stay_both(home: Path) -> None:
         (home / folder).mkdir()
         shutil.copy(home / "data/rect-tri.h5", home / folder / "same.h5")
         for _ in range(2):
-            probe_json("--data", f"{folder}/same.h5", "--no-floors")
+            probe_json("--data", f"{folder}/same.h5", "--no-baselines")
     results = sorted((home / "runs/a/results").glob("probe-val-last-same*.json"))
     assert [json.loads(path.read_text())["data"] for path in results] == ["y/same.h5", "x/same.h5"]
     assert [path.stem for path in results] == ["probe-val-last-same-2", "probe-val-last-same"]
 
 
-def test_a_smaller_request_never_replaces_a_larger_result(home: Path, few_floors: None) -> None:
+def test_a_smaller_request_never_replaces_a_larger_result(home: Path, few_baselines: None) -> None:
     found = probe_json("--knn", "--every")
-    assert len(probe_json("--knn", "--every", "--no-floors")["rows"]) == 1
+    assert len(probe_json("--knn", "--every", "--no-baselines")["rows"]) == 1
     results = Run(home / "runs/a").results
 
     def saved(stem: str) -> dict[str, Any]:
@@ -260,7 +260,7 @@ def test_a_smaller_request_never_replaces_a_larger_result(home: Path, few_floors
     assert saved("probe-val-last")["rows"] == found["rows"]
     assert saved("knn-last")["rows"] == found["knn"]["rows"]
     assert saved("every-val-knn")["floors"] == found["every"]["floors"]
-    other = probe_json("--seed", "1", "--no-floors")  # another request: beside it
+    other = probe_json("--seed", "1", "--no-baselines")  # another request: beside it
     assert saved("probe-val-last")["rows"] == found["rows"]
     assert saved("probe-val-last-2") == other
 
@@ -268,7 +268,7 @@ def test_a_smaller_request_never_replaces_a_larger_result(home: Path, few_floors
 def test_a_result_of_weights_that_are_gone_is_replaced_or_left_out(home: Path) -> None:
     """Also on the same data elsewhere: `pretrain --resume --data PATH` after the file was moved."""
     run = Run(home / "runs/a")
-    old = probe_json("--no-floors")
+    old = probe_json("--no-baselines")
     new_weights(home)
     (line,) = (line for line in collect([run])["runs"][0]["left_out"] if "probe-val-last.json" in line)
     assert line.endswith("probe-val-last.json was not used: last has other weights now; measure again")
@@ -276,7 +276,7 @@ def test_a_result_of_weights_that_are_gone_is_replaced_or_left_out(home: Path) -
     (home / "moved").mkdir()
     (home / "data/rect-tri.h5").rename(home / "moved/rect-tri.h5")
     run.update(dataset=run.read()["dataset"] | {"path": "moved/rect-tri.h5"})
-    new = probe_json("--no-floors", "--seed", "1")  # another request, too
+    new = probe_json("--no-baselines", "--seed", "1")  # another request, too
     assert new["rows"][0]["health"] != old["rows"][0]["health"]
     assert [path.name for path in run.results.iterdir()] == ["probe-val-last.json"]
     (found,) = collect([run])["runs"][0]["probes"]
@@ -292,7 +292,7 @@ def test_an_option_of_another_one_is_not_ignored(home: Path, words: tuple[str, s
 
 def test_the_last_encoder_follows_those_that_were_kept(home: Path) -> None:
     (home / "runs/a/checkpoints/epoch-0002.safetensors").unlink()
-    found = probe_json("--every", "--no-floors")["every"]
+    found = probe_json("--every", "--no-baselines")["every"]
     assert [point["checkpoint"] for point in found["points"]] == ["epoch-0001", "last"]
 
 
@@ -303,7 +303,7 @@ def drop(home: Path, split: str) -> None:
 
 def test_cross_validation_needs_no_test_split(home: Path) -> None:
     drop(home, "test")
-    found = probe_json("--cv", "3", "--repeats", "1", "--metric", "accuracy", "--no-floors")
+    found = probe_json("--cv", "3", "--repeats", "1", "--metric", "accuracy", "--no-baselines")
     assert found.keys() == {"cv"}
     assert found["cv"]["rows"][0]["n"] == 60
     held = read_split(home / "data/rect-tri.h5", "train").labels
@@ -355,7 +355,7 @@ def test_a_head_by_sgd_stands_beside_the_probes(home: Path) -> None:
 
 def test_fine_tuning_scores_several_labels_an_image(home: Path) -> None:
     several_labels(home / "data/voc.h5")
-    words = ("--data", "data/voc.h5", "--protocol", "sgd", "--recipe", "voc", "--epochs", "2", "--no-floors")
+    words = ("--data", "data/voc.h5", "--protocol", "sgd", "--recipe", "voc", "--epochs", "2", "--no-baselines")
     found = probe_json(*words)["sgd"]
     assert mismatch(found, SHAPES["multilabel"]) is None
     assert (home / "runs/a/results/multilabel-sgd-voc-2-epochs-lr-0.05-last-voc.json").exists()
@@ -399,9 +399,9 @@ def test_a_head_is_never_left_out_in_silence(home: Path) -> None:
 
 
 def test_the_epochs_of_a_head_are_no_course_along_pretraining(home: Path) -> None:
-    done = typed("probe", "a", "--protocol", "sgd", "--every", "--no-floors", "--epochs", "1")
+    done = typed("probe", "a", "--protocol", "sgd", "--every", "--no-baselines", "--epochs", "1")
     assert "found only sgd; type: probekit probe a --every --protocol val" in str(done.exception)
-    found = probe_json("--protocol", "sgd", "--every", "--knn", "--no-floors", "--epochs", "1")
+    found = probe_json("--protocol", "sgd", "--every", "--knn", "--no-baselines", "--epochs", "1")
     assert list(found["every"]["points"][0]["scores"]) == ["kNN"]
 
 
@@ -413,7 +413,7 @@ def test_without_kept_encoders_there_is_nothing_to_follow(home: Path) -> None:
 
 def test_compare_pairs_runs_by_image_for_each_protocol(home: Path) -> None:
     for name in "ab":
-        sure("probe", name, "--knn", "--retrieval", "--no-floors")
+        sure("probe", name, "--knn", "--retrieval", "--no-baselines")
     found = json.loads(sure("compare", "a", "b", "--json"))
     assert [group["protocol"] for group in found["groups"]] == ["val", "knn", "retrieval, rank-1"]
     for group in found["groups"]:
@@ -434,10 +434,10 @@ def test_compare_without_common_results_is_one_line(home: Path) -> None:
     assert "expected two runs or more" in str(typed("compare", "a").exception)
     assert "expected each run once, found a twice" in str(typed("compare", "a", "runs/a").exception)
     assert "a is not compared: it has not been probed" in str(typed("compare", "a", "b").exception)
-    sure("probe", "a", "--no-floors", "--retrieval", "--fractions", "50,100", "--draws", "1")
+    sure("probe", "a", "--no-baselines", "--retrieval", "--fractions", "50,100", "--draws", "1")
     assert "b is not compared: it has not been probed" in str(typed("compare", "a", "b").exception)
     for name in "ab":
-        sure("probe", name, "--no-floors")
+        sure("probe", name, "--no-baselines")
     message = str(typed("compare", "a", "b", "--protocol", "paper").exception)
     assert "found: val, last, on data/rect-tri.h5" in message
 
@@ -483,7 +483,7 @@ def test_exports_have_a_known_suffix(home: Path) -> None:
 
 def test_changed_images_never_get_the_old_accuracy(home: Path) -> None:
     """Embeddings are kept under the content hash, which images changed in place still bear."""
-    words = ("probe", "a", "--no-floors")
+    words = ("probe", "a", "--no-baselines")
     sure(*words)
     with h5py.File(home / "data/rect-tri.h5", "r+") as file:
         file["test/images"][:] = 0
