@@ -16,7 +16,6 @@ from probekit.registry import BRANCHES, LOOKS, METHODS, VARIANTS, get
 from probekit.restore.build import build_method
 from probekit.settings import method_options, presets
 from probekit.sweep.definition import describe, shipped
-from probekit.views.crops import POLICIES
 from probekit.views.recipes import RECIPES
 
 CHANNELS = 3  # parameter counts are for 3 channels at preset `paper`, as in the ConRec paper's Table 2
@@ -29,7 +28,6 @@ def catalogue() -> dict[str, Any]:
         "methods": [_method(name) for name in METHODS],
         "backbones": [{"name": name, "about": about} for name, about in BACKBONES.items()],
         "views": [{"name": name, "about": recipe.about} for name, recipe in RECIPES.items()],
-        "crops": [{"name": name, "about": about} for name, about in POLICIES.items()],
         "branches": [_branch(name) for name in BRANCHES],
         "looks": [{"name": name, "about": get(LOOKS, "look", name).about} for name in LOOKS],
         "presets": [{"name": name, "about": about} for name, about in presets().items()],
@@ -53,7 +51,7 @@ def print_catalogue(content: dict[str, Any], console: Console) -> None:
         counts = f"{method['encoder_parameters']:,} ({method['encoder_parameters_as_paper']:,})"
         console.print(f"  {method['name']:<17} {counts}  {method['about']}; {method['paper']}")
         _print_settings(method, console)
-    for kind, setting in (("backbones", "model.backbone"), ("views", "views.recipe"), ("crops", "crop.policy")):
+    for kind, setting in (("backbones", "model.backbone"), ("views", "views.recipe")):
         console.print(_entry(kind, f"--set {setting}=NAME"))
         for entry in content[kind]:
             console.print(f"  {entry['name']:<18} {entry['about']}")

@@ -12,7 +12,7 @@ import shutil
 import signal
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from probekit.branches.base import Branch, attach
+from probekit.branches.base import Branch, Epoch, attach
 from probekit.data.split import open_split
 from probekit.methods.base import Method, Step
 from probekit.models import Encoder
@@ -35,7 +35,7 @@ from probekit.restore.build import build_method
 from probekit.restore.checkpoint import load_checkpoint, save_checkpoint
 from probekit.run import Run
 from probekit.settings import Asked
-from probekit.train import loop, plan, regions
+from probekit.train import loop, plan
 from probekit.train import pretrain as starter
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
@@ -477,9 +477,9 @@ class Recorder(Branch):
         self.embedded: list[tuple[int, ...]] = []
         self.beside: list[int] = []
 
-    def begin_epoch(self, embed: Callable[[], Tensor], labels: Tensor | None) -> Mapping[str, float]:
-        self.embedded.append(tuple(embed().shape))
-        assert labels is not None
+    def begin_epoch(self, epoch: Epoch) -> Mapping[str, float]:
+        self.embedded.append(tuple(epoch.embed().shape))
+        assert epoch.labels is not None
         return {"embedded": len(self.embedded)}
 
     def companions(self, index: Tensor, generator: torch.Generator) -> Tensor:
@@ -517,7 +517,7 @@ def test_passes_that_measure_nothing_run_in_the_runs_precision(
 ) -> None:
     """The bank and the crops' regions; the monitor's features are float32 whatever it is."""
     seen: list[tuple[str, str]] = []
-    for where, module in (("bank", loop), ("regions", regions), ("features", features)):
+    for where, module in (("branches", loop), ("features", features)):
         plain = features.read_all
 
         def noted(*args: Any, where: str = where, plain: Any = plain, **kwargs: Any) -> Tensor:
@@ -527,9 +527,9 @@ def test_passes_that_measure_nothing_run_in_the_runs_precision(
             return found
 
         monkeypatch.setattr(module, "read_all", noted)
-    options = {"train.precision": precision, "branch.xcorr.clusters": 3, "crop.policy": "contrastive"}
-    train(data, tmp_path, method="simclr", branches=["xcorr"], epochs=1, options=options | {"crop.warmup": 0.0})
-    assert seen[:2] == [("regions", precision), ("bank", precision)]
+    options = {"train.precision": precision, "branch.xcorr.clusters": 3, "branch.contrastive-crop.warmup": 0.0}
+    train(data, tmp_path, method="simclr", branches=["xcorr", "contrastive-crop"], epochs=1, options=options)
+    assert seen[:2] == [("branches", precision)] * 2
     assert set(seen[2:]) == {("features", "fp32")}
 
 
