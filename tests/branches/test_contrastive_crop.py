@@ -36,7 +36,8 @@ from probekit.views.draw import draw_views
 from probekit.views.recipes import RECIPES, make_views
 from probekit.weights import LAST
 from tests.chance import apply_to_all, noise, seeded
-from tests.train.test_loop import assert_same, assert_same_run, content, data, quiet, stop_after, train  # noqa: F401
+from tests.train.test_loop import assert_same, assert_same_run, content, quiet, stop_after, train
+from tests.train.test_loop import larger_data as data  # noqa: F401
 from tests.train.test_step import configured, losses, step_of
 
 N = 4000

@@ -45,7 +45,7 @@ from probekit.train.step import TrainingStep
 from tests.datasets import small_shapes
 from tests.forked import SERVER
 
-SMALL = {"model.width": 4, "train.batch_size": 8, "train.eval_every": 2}
+SMALL = {"model.width": 4, "model.depth": 2, "train.batch_size": 8, "train.eval_every": 2}
 CPU = torch.device("cpu")
 
 
@@ -56,6 +56,13 @@ def quiet() -> Console:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "shapes.h5"
+    small_shapes(path, size=16)
+    return path
+
+
+@pytest.fixture(scope="module")
+def larger_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "larger.h5"
     small_shapes(path)
     return path
 
@@ -430,8 +437,8 @@ def test_weights_that_the_last_step_broke_say_what_to_try_before_they_are_probed
     ("options", "message"),
     [
         ({"train.batch_size": 64}, "type: --batch-size 32"),
-        ({"model.depth": 7}, r"type: --set model\.depth=6"),
-        ({"model.depth": 40}, "expected model.depth of at most 6 for images of 32x32, found 40"),
+        ({"model.depth": 7}, r"type: --set model\.depth=5"),
+        ({"model.depth": 40}, "expected model.depth of at most 5 for images of 16x16, found 40"),
         ({"views.recipe": "nonsense"}, "expected views.recipe one of"),
         ({"optimizer.name": "lion"}, "expected optimizer.name one of lars, larc, sgd, adamw"),
         ({"optimizer.momentum": 1.0}, "expected optimizer.momentum below 1"),
