@@ -135,7 +135,7 @@ def refusal(command: Any, words: list[str]) -> str | None:
             why = _reason(error)
         else:
             return None
-        if f"{HOLE}' does not exist" in why:
+        if "' does not exist" in why or f"'{HOLE}' is not one of" in why:  # a reader's file; of what is filled in here
             return None
     return why
 
@@ -163,7 +163,7 @@ def trouble(where: str, hint: str) -> str | None:
         try:
             leaves()[name].make_context(name, [*rest])
         except REFUSED as error:
-            return None if "--help" in rest else _reason(error)
+            return None if "--help" in rest or "' does not exist" in _reason(error) else _reason(error)
         return None
     if not words[0].startswith("--"):
         return "neither a command nor an option"

@@ -31,9 +31,9 @@ from probekit.heatmaps.targets import TARGETS, make_targets
 from probekit.heatmaps.truth import Truth, read_truth
 from probekit.models.extract import BATCH_SIZE, extract
 from probekit.registry import LOOKS, nearest
+from probekit.restore.draw import draw_run
 from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.run import Run, write_json
-from probekit.train.draw import draw_run
 from probekit.weights import LAST, Weights
 
 NO_HEAD = "no projection head here, so gradcam-ssl contrasts the embedding itself"

@@ -26,9 +26,9 @@ from probekit.data.streamed import StreamedImages
 from probekit.models import Encoder
 from probekit.models.extract import read_all
 from probekit.registry import METHODS
+from probekit.restore.draw import draw_run
 from probekit.restore.opened import open_encoder
 from probekit.run import Run
-from probekit.train.draw import draw_run
 from probekit.train.pretrain import resume
 from probekit.train.step import WARM_UP, RecordedStep
 from probekit.views.crops import Placement, random_boxes, random_resized_boxes
@@ -489,7 +489,7 @@ def test_the_regions_of_a_run_are_those_that_its_encoder_finds(
     def drawn(images: Tensor, *, placement: Placement, **options: Any) -> None:
         assert_same(placement.regions, found_in(images, encoder, threshold=0.6))
 
-    monkeypatch.setattr("probekit.train.draw.draw_views", drawn)
+    monkeypatch.setattr("probekit.restore.draw.draw_views", drawn)
     draw_run(opened, data, split="test", seed=0)
 
 

@@ -66,6 +66,6 @@ def test_without_a_name_it_lists_what_is_shipped(tmp_path: Path) -> None:
     assert all(name in done.stdout for name in shipped())
     assert "next: probekit sweep table1" in done.stdout
     assert not list(tmp_path.iterdir())
-    listed = catalogue()["sweeps"]
+    listed = catalogue(("sweeps",))["sweeps"]
     assert [entry["name"] for entry in listed] == list(shipped())
     assert next(entry["runs"] for entry in listed if entry["name"] == "table1") == 30
