@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.report import RESULTS, interleaved, spread, write
 from benchmarks.step import first_views, trainer_for, whole_step
-from probekit.branches.base import branches_of
+from probekit.branches.base import begin_on_noise, branches_of
 from probekit.branches.xcorr import XCorr
 from probekit.device import choose_device
 from probekit.methods.momentum import MomentumMethod
@@ -38,10 +38,8 @@ FORWARD = 1 / 3  # of a step on a view: backward costs twice the forward pass
 def job_of(trainer: Trainer) -> Callable[[], None]:
     """A few whole steps, as in the middle of an epoch: XCorr has its clusters."""
     trainer.method.train()
-    for branch in branches_of(trainer.method):
-        if isinstance(branch, XCorr):
-            noise = torch.randn(len(trainer.train), branch.classifier.out_features, device=trainer.device)
-            branch.begin_epoch(lambda noise=noise: noise, None)  # type: ignore[misc]
+    height, width = trainer.train.images.shape[-2:]
+    begin_on_noise(trainer.method, 1, images=len(trainer.train), size=(height, width), device=trainer.device)
     step = whole_step(trainer)
 
     def job() -> None:

@@ -30,7 +30,7 @@ from benchmarks.step import torch_defaults
 from probekit.device import choose_device
 from probekit.heatmaps.base import Context, Target, encode
 from probekit.heatmaps.resample import upsample
-from probekit.heatmaps.rows import make_look
+from probekit.heatmaps.rows import make_map
 from probekit.models.encoder import Encoder, build_encoder
 from probekit.models.torchvision_operators import import_module
 
@@ -52,13 +52,13 @@ class Scores(nn.Module):
 
 
 def ours(encoder: Encoder, images: Tensor, direction: Tensor, names: list[str], batch: int) -> NDArray[np.float32]:
-    """Raw maps of the last look at the images' size, `[N, H, W]`."""
-    looks = [make_look(name, Context()) for name in names]
+    """Maps of the last name at the images' size, `[N, H, W]`."""
+    known = [make_map(name, Context()) for name in names]
     maps = []
     for part, towards in zip(torch.split(images, batch), torch.split(direction, batch), strict=True):
         seen = encode(encoder, part, torch.arange(len(part)))
         asked = replace(seen, target=Target(towards, torch.zeros(len(part), device=part.device)))
-        maps += [upsample(look(encoder, asked).cpu().numpy(), (SIZE, SIZE)) for look in looks][-1:]
+        maps += [upsample(each(encoder, asked).cpu().numpy(), (SIZE, SIZE)) for each in known][-1:]
     return np.concatenate(maps)
 
 

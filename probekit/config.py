@@ -52,22 +52,6 @@ class ViewsConfig:
 
 
 @dataclass(frozen=True)
-class CropConfig:
-    """Where the crops of an image stand.
-
-    `policy`: "random", anywhere, or "contrastive", around what the encoder finds (`probekit.train.regions`), and then:
-    `threshold` of its map, as a share of the range over an image; `alpha` of the beta law of the centres, below 1 for
-    the edges, 1 for even; `warmup`, random crops first, and `every`, from one search to the next: shares of the epochs.
-    """
-
-    policy: str
-    threshold: float
-    alpha: float
-    warmup: float
-    every: float
-
-
-@dataclass(frozen=True)
 class OptimizerConfig:
     """See `probekit.train.optim`.
 
@@ -120,7 +104,6 @@ class Config:
     data: DataConfig
     model: ModelConfig
     views: ViewsConfig
-    crop: CropConfig
     optimizer: OptimizerConfig
     train: TrainConfig
     method_options: dict[str, Any]
@@ -161,7 +144,6 @@ SECTIONS: dict[str, type] = {
     "data": DataConfig,
     "model": ModelConfig,
     "views": ViewsConfig,
-    "crop": CropConfig,
     "optimizer": OptimizerConfig,
     "train": TrainConfig,
 }
@@ -170,7 +152,6 @@ SECTIONS: dict[str, type] = {
 BEFORE: dict[str, dict[str, Any]] = {
     "data": {"placement": "auto"},
     "model": {"backbone": "unet", "stem": "imagenet", "normalise": "none", "weights": "", "allow_missing": False},
-    "crop": {"policy": "random", "threshold": 0.1, "alpha": 0.6, "warmup": 0.2, "every": 0.2},
     "optimizer": {"first": 0.0, "final": 0.0, "decay": "weights", "clip": 0.0},
     "train": {"keep_every": 0, "record": "auto", "compile": "off", "deterministic": False},
 }
@@ -180,10 +161,6 @@ LEAST: dict[str, float] = {
     "views.max_size": 8,
     "model.width": 1,
     "model.depth": 1,
-    "crop.threshold": 0,
-    "crop.alpha": 0.01,
-    "crop.warmup": 0,
-    "crop.every": 0,
     "optimizer.lr": 0,
     "optimizer.momentum": 0,
     "optimizer.weight_decay": 0,
@@ -197,7 +174,7 @@ LEAST: dict[str, float] = {
     "train.keep_every": 0,
 }
 
-BELOW: dict[str, float] = {"optimizer.momentum": 1, "optimizer.first": 1, "crop.threshold": 1, "crop.warmup": 1}
+BELOW: dict[str, float] = {"optimizer.momentum": 1, "optimizer.first": 1}
 MOST = 1e9  # of any number: keeps counts within what torch can index
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -205,7 +182,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.pooling": ("gap", "attention"),
     "model.stem": ("imagenet", "small"),
     "model.normalise": ("auto", "none", "imagenet", "swav", "timm"),
-    "crop.policy": ("random", "contrastive"),
     "optimizer.name": ("lars", "larc", "sgd", "adamw"),
     "optimizer.scaling": ("none", "sqrt", "linear"),
     "optimizer.schedule": ("constant", "cosine"),
@@ -225,8 +201,6 @@ def completed(plain: Mapping[str, Any]) -> dict[str, Any]:
     for name in (name for name in BEFORE if not isinstance(plain.get(name, {}), Mapping)):
         raise ValueError(f"expected settings in the section {name} of run.json, found {plain[name]!r:.40}")
     full = {"branches": {}, **plain, **{name: known | plain.get(name, {}) for name, known in BEFORE.items()}}
-    if full["crop"]["policy"] == "random":
-        full["crop"] = BEFORE["crop"]  # presets differ in details that random crops do not have
     return full
 
 
@@ -283,14 +257,6 @@ def resolve(
                     f"expected {key} for the U-Net alone, found it with {flat['model.backbone']}; leave it out"
                 )
             flat[key] = 0
-    if flat["crop.policy"] == "random":
-        for key in changes:
-            if key.startswith("crop.") and key != "crop.policy":
-                raise ValueError(
-                    f"expected {key} with contrastive crops alone, found it with random ones; leave it out, or type: "
-                    "--set crop.policy=contrastive"
-                )
-        flat |= {f"crop.{name}": value for name, value in BEFORE["crop"].items()}
     if flat["model.allow_missing"] and not flat["model.weights"]:
         raise ValueError(
             "expected --init-from with --allow-missing, found none; type: --init-from FILE, or leave it out"

@@ -26,7 +26,7 @@ def fitted(config: Config, *, typed: Collection[str], images: int) -> tuple[Conf
     branches = dict(config.branches)
     for name in branches:
         attached = get(BRANCHES, "branch", name)
-        if branches[name]["weight"]:
+        if branches[name].get("weight", 1.0):
             branches[name], more = attached.suited(branches[name], typed=typed, images=images)
             lines = [*lines, *more, *_endless(f"branch.{name}", attached, branches[name], config.train.epochs)]
         elif not attached.takes_part(branches[name]):

@@ -232,7 +232,7 @@ def measurements(command: str | None = None) -> Iterator[Measurement]:
 
 
 def read_result(content: Mapping[str, Any]) -> Measurement:
-    """Checks the content of a results file, and finds who reads it.
+    """Checks the content of a results file, and finds who reads it, by reading it once: no shape says everything.
 
     Raises:
         ValueError: Where it is another than a measurement writes: what was expected, what was found.
@@ -249,6 +249,11 @@ def read_result(content: Mapping[str, Any]) -> Measurement:
     called = [(row["name"], row.get("target")) for row in content["rows"]]
     if len(set(called)) < len(called) or not reader.encoder_rows(content):
         raise ValueError("expected rows with names of their own, and one of the encoder")
+    try:
+        reader.sentences(content), reader.tables(content), reader.charts(content)
+        _ = [(reader.scores(row), reader.answers(row)) for row in reader.encoder_rows(content)]
+    except (ArithmeticError, LookupError, RuntimeError, StopIteration, TypeError, ValueError) as error:
+        raise ValueError(f"expected all that {reader.name} reads in the rows, found {error!r:.60}") from error
     return reader
 
 

@@ -25,6 +25,7 @@ METHODS: dict[str, str] = {
 BRANCHES: dict[str, str] = {
     "lcr": "probekit.branches.lcr:LCR",
     "xcorr": "probekit.branches.xcorr:XCorr",
+    "contrastive-crop": "probekit.branches.contrastive_crop:ContrastiveCrop",
 }
 
 # Names for a branch with other settings: those that the LCR paper compares with in its tables 1, 4 and 5. Its

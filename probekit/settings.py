@@ -1,6 +1,7 @@
 """Settings by dotted names, `{"train.epochs": 5}`, as presets, TOML files and `--set` give them; unchecked yet."""
 
 import inspect
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import Any
 
 from probekit.files import read_toml
 from probekit.registry import BRANCHES, branch_named, get
+
+BARE_POINT = re.compile(r"^(\s*[+-]?)\.(?=\d)")  # of .5, which TOML has not
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def overridden(overrides: Sequence[str], options: Mapping[str, Any]) -> list[str
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """`["a.b=1", "c=word"]` -> `{"a.b": 1, "c": "word"}`; values are TOML, and a bare word is a string.
+    """`["a.b=1", "c=word"]` -> `{"a.b": 1, "c": "word"}`; values are TOML, or `.5`, and a bare word is a string.
 
     Raises:
         ValueError: If an item has no "=" or no name.
@@ -113,7 +116,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         if not equals or not key.strip() or not value.strip():
             raise ValueError(f"expected NAME=VALUE after --set, found {item!r}")
         try:
-            table = tomllib.loads(f"x = {value}")
+            table = tomllib.loads("x = " + BARE_POINT.sub(r"\g<1>0.", value))
         except (ValueError, RecursionError):  # no TOML, or numbers and brackets beyond what Python reads
             table = {}
         parsed[key.strip()] = table["x"] if table.keys() == {"x"} else value.strip()  # one value, no further lines

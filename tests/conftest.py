@@ -3,6 +3,7 @@
 A test marked `gpu` needs a GPU (`pytest -m gpu` runs these alone), and is skipped without one, here and nowhere else.
 """
 
+import gc
 import os
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from probekit.models.torchvision_operators import import_module
 from tests.forked import SERVER, SLOW
 from tests.plain import save_empty
 
+# All that is imported, by us and by the tests, stays: looking through it for garbage takes a fifth of the time.
+gc.disable()
 settings.register_profile("untimed", deadline=None)  # a busy machine must not fail a test
 settings.load_profile("untimed")
 import_module("torchvision")
@@ -28,6 +31,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the bac
 SERVER.set_forkserver_preload(
     [*SLOW, "probekit.cli", "probekit.train.pretrain", "probekit.probe.measure", "probekit.heatmaps.run"]
 )
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

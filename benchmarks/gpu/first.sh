@@ -62,7 +62,7 @@ bench() { # NAME LIMIT ARGUMENTS...: a step, measured and predicted
 # 1 to 3, at the same time: the graph is the launched step; it sees what is written in place; a failed recording is undone;
 # compiled views are the others.
 gpu_tests recorded tests/train/test_step.py recorded_steps_are_the_launched &
-gpu_tests regions tests/train/test_regions.py on_a_gpu &
+gpu_tests regions tests/branches/test_contrastive_crop.py on_a_gpu &
 gpu_tests failed tests/train/test_step.py after_a_failed &
 gpu_tests compiled tests/train/test_compiled.py on_a_gpu &
 part gen 60 "$PYTHON" -m probekit gen rect-tri --n 2000 --n-test 200 --out data/g.h5

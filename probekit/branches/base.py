@@ -1,13 +1,19 @@
 """The contract of a branch: an add-on that attaches to any method without changing a line of it or of the loop."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from probekit.data.split import CPU
 from probekit.methods.base import AddOn, Method, Rate, Step
 from probekit.models.encoder import Encoder, Features
+from probekit.views.crops import Placement
+
+NOISE = 8  # numbers of an embedding that stands for any
+Read = Callable[[Callable[[Features], Tensor]], Tensor]  # what a function of features gives for all images, [N, ...]
 
 NEEDS = {  # in words
     "embedding_loss": "a loss of the embedding",
@@ -17,11 +23,36 @@ NEEDS = {  # in words
 }
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch that is about to begin.
+
+    Attributes:
+        done: Epochs before it.
+        of: Epochs of the run.
+        embed: Gives the projections of the whole split, `[N, P]` (the embeddings, where a method has no projection),
+            without augmentation.
+        read: Gives what a function of the features of B images, `[B, ...]`, makes of the whole split, `[N, ...]`: by
+            the encoder that is trained, in eval mode, without augmentation and at the images' own size.
+        size: (height, width) of the images, in pixels.
+        labels: int64 `[N]`, to report on and never to learn from; None where there are none.
+        say: Takes a line for the user.
+    """
+
+    done: int
+    of: int
+    embed: Callable[[], Tensor]
+    read: Read
+    size: tuple[int, int]
+    labels: Tensor | None = None
+    say: Callable[[str], None] = lambda line: None
+
+
 class Branch(AddOn):
     """An add-on. Every hook has a harmless default; override what the add-on needs.
 
-    Its keyword-only constructor arguments are its settings (`--set branch.NAME.SETTING=...`), the weight among them.
-    With weight 0 no hook but `refine` is called, and the run is the method's own, bit for bit.
+    Its keyword-only constructor arguments are its settings (`--set branch.NAME.SETTING=...`), of one with a loss the
+    weight among them. With weight 0 no hook but `refine` is called, and the run is the method's own, bit for bit.
 
     Attributes:
         about: One plain line.
@@ -39,7 +70,7 @@ class Branch(AddOn):
     spans: ClassVar[Mapping[str, str]] = {}
     pools: bool = False
 
-    def __init__(self, *, weight: float) -> None:
+    def __init__(self, *, weight: float = 1.0) -> None:
         super().__init__()
         if weight < 0:
             raise ValueError(
@@ -79,23 +110,41 @@ class Branch(AddOn):
         """
         return None
 
-    def begin_epoch(self, embed: Callable[[], Tensor], labels: Tensor | None) -> Mapping[str, float]:
+    def placement(self, index: Tensor) -> Placement | None:
+        """Where the crops of a batch's images, int64 `[B]`, stand in this epoch; None is anywhere.
+
+        The call is part of the step, so it must not wait for the device.
+        """
+        return None
+
+    def place(self, read: Read, size: tuple[int, int]) -> Placement | None:
+        """Where the crops of some images would stand by the encoder as it is now, for a picture; None is anywhere.
+
+        Args:
+            read: As of an `Epoch`.
+            size: (height, width) of these images.
+        """
+        return None
+
+    def begin_epoch(self, epoch: Epoch) -> Mapping[str, float]:
         """Called before each epoch; returns numbers to record.
 
         Keep the outcome in buffers (`put`): a run that resumes within an epoch finds it there and does not begin again,
         and a recorded step sees it.
-
-        Args:
-            embed: Gives the projections of the whole split, `[N, P]` (the embeddings, where a method has no
-                projection), without augmentation.
-            labels: int64 `[N]`, to report on and never to learn from; None where there are none.
         """
         return {}
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Called before the run begins, with the images' (height, width).
+
+        Raises:
+            ValueError: If it cannot work with them.
+        """
 
     @classmethod
     def takes_part(cls, options: Mapping[str, Any]) -> bool:
         """Whether a branch of these settings has any part in training."""
-        return bool(options["weight"])
+        return bool(options.get("weight", 1.0))
 
     @classmethod
     def suited(
@@ -152,6 +201,17 @@ def put(module: nn.Module, **found: Tensor) -> None:
             setattr(module, name, value)
 
 
+def take_over(module: nn.Module, state: Mapping[str, Any], prefix: str, *names: str) -> None:
+    """Makes room for those buffers of a checkpoint whose shape depends on the data; for `_load_from_state_dict`."""
+    saved = {name: state[prefix + name] for name in names if prefix + name in state}
+    put(module, **{name: value.to(getattr(module, name).device, copy=True) for name, value in saved.items()})
+
+
+def has_loss(branch: Branch) -> bool:
+    """Whether a branch adds to the method's loss."""
+    return type(branch).loss is not Branch.loss
+
+
 def brings_images(branch: Branch) -> bool:
     """Whether a branch has images of its own encoded, other ones at each step."""
     return type(branch).companions is not Branch.companions
@@ -166,3 +226,34 @@ def provided(method: Method) -> frozenset[str]:
     """What a method provides with the encoder that it has."""
     encoder: Encoder = method.encoder
     return method.provides if encoder.has_map else method.provides - {"map"}
+
+
+def active_branches(method: Method) -> list[Branch]:
+    """The branches of a method, but for those of weight 0, which take no part in training."""
+    return [branch for branch in branches_of(method) if branch.weight]
+
+
+def running_branches(method: Method) -> list[Branch]:
+    """Those that take part in the steps of this epoch."""
+    return [branch for branch in active_branches(method) if not branch.resting]
+
+
+def begin_on_noise(
+    method: Method, epochs: int, *, images: int, size: tuple[int, int], device: torch.device = CPU
+) -> None:
+    """Brings branches to an epoch in which they take part, with noise in place of the features of all images.
+
+    Args:
+        method: Its branches begin.
+        epochs: Of the run.
+        images: In the split.
+        size: (height, width) of the images.
+        device: Of the noise.
+    """
+    noise = torch.rand(images, NOISE, 2, 2, generator=torch.Generator().manual_seed(0)).to(device)
+    features = Features([], noise, noise.mean((2, 3)), None)
+    for branch in active_branches(method):
+        for done in range(epochs):
+            branch.begin_epoch(Epoch(done, epochs, lambda: features.pooled, lambda read: read(features), size))
+            if not branch.resting:
+                break

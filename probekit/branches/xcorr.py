@@ -5,7 +5,7 @@ and a classifier of clusters sees the features under that map. Both are for trai
 own. No code was published; what the text leaves open, and our readings of it: docs/branches.md.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +13,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.branches.base import Branch, put
+from probekit.branches.base import Branch, Epoch, put, take_over
 from probekit.branches.correlation import MASKS, correlation_mask
 from probekit.branches.spherical_kmeans import spherical_kmeans
 from probekit.methods.base import Rate, Step, fit
@@ -106,7 +106,7 @@ class XCorr(Branch):
         self.attention = nn.Conv2d(dim, 1, 1)
         self.classifier = nn.Linear(dim, clusters, bias=False)
         nn.init.normal_(self.classifier.weight, std=INIT_SD)
-        self.seed, self.epochs = torch.initial_seed(), 0
+        self.seed = torch.initial_seed()
         self.register_buffer("labels", torch.zeros(0, dtype=torch.int64))  # of every image, once there are clusters
         self.register_buffer("centroids", torch.zeros(0, 0))
         self.members = Members()
@@ -131,15 +131,14 @@ class XCorr(Branch):
 
     @property
     def resting(self) -> bool:
-        """Until its first epoch, and where neither loss counts."""
-        return self.epochs <= self.start or not self.mu + self.cls
+        """Until there are clusters, and where neither loss counts."""
+        return not len(self.labels) or not self.mu + self.cls
 
-    def begin_epoch(self, embed: Callable[[], Tensor], labels: Tensor | None) -> Mapping[str, float]:
+    def begin_epoch(self, epoch: Epoch) -> Mapping[str, float]:
         """Clusters the bank anew, from where the last centroids stood."""
-        self.epochs += 1
-        if self.epochs <= self.start:
+        if epoch.done < self.start:
             return {}
-        z = F.normalize(embed().float(), dim=1)
+        z = F.normalize(epoch.embed().float(), dim=1)
         if len(self.centroids):
             begin = self.centroids
         else:
@@ -150,8 +149,8 @@ class XCorr(Branch):
         sizes = torch.bincount(found.labels, minlength=len(found.centroids))
         numbers = {"inertia": found.inertia, "smallest": float(sizes.min()), "largest": float(sizes.max())}
         assigned = found.labels.cpu().numpy()
-        if labels is not None:
-            numbers["NMI with labels"] = float(normalized_mutual_info_score(labels.cpu().numpy(), assigned))
+        if epoch.labels is not None:
+            numbers["NMI with labels"] = float(normalized_mutual_info_score(epoch.labels.cpu().numpy(), assigned))
         if len(self.labels):
             last = self.labels.cpu().numpy()
             numbers["NMI with last epoch"] = float(normalized_mutual_info_score(last, assigned))
@@ -234,18 +233,9 @@ class XCorr(Branch):
         own = (*self.attention.parameters(), *self.classifier.parameters())
         return (Rate(own, share=self.lr_share, first=FIRST_RATE, final=FINAL_RATE),)
 
-    def get_extra_state(self) -> dict[str, int]:
-        """What a resumed run goes on with, beside the buffers."""
-        return {"epochs": self.epochs}
-
-    def set_extra_state(self, state: Mapping[str, int]) -> None:
-        """The inverse; older checkpoints have more."""
-        self.epochs = state["epochs"]
-
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any) -> None:
         """Takes over clusters of any number of images: they are as many as a run's dataset has."""
-        kept = {name: state_dict[prefix + name] for name in ("labels", "centroids") if prefix + name in state_dict}
-        put(self, **{name: value.to(self.labels.device, copy=True) for name, value in kept.items()})
+        take_over(self, state_dict, prefix, "labels", "centroids")
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         if len(self.labels):
             self.members.sort(self.labels, clusters=len(self.centroids))

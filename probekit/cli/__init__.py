@@ -1,6 +1,8 @@
 """The command line: parse, call one plain function, print. Heavy imports stand inside the commands."""
 
 # ruff: noqa: F401, I001  each import adds its commands, in the order that --help lists them
+from functools import partial
+
 from probekit.cli import images
 from probekit.cli import training
 from probekit.cli import probe
@@ -15,4 +17,4 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """The `probekit` command."""
-    run_app(app)
+    run_app(partial(app, prog_name="probekit", standalone_mode=False))

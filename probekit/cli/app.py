@@ -2,12 +2,13 @@
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from probekit import __version__
-from probekit.output.console import show_tracebacks
+from probekit.cli.completion import datasets_like, runs_like
+from probekit.output.console import be_quiet, show_tracebacks
 from probekit.registry import POOLS
 
 DATA = Path("data")
@@ -15,29 +16,24 @@ RUNS = Path("runs")
 SWEEPS = Path("sweeps")
 REPORTS = Path("reports")
 
+# The groups of `probekit --help`.
+IMAGES, TRAINING, MEASURING, OVERVIEW = "Data", "Training", "Measuring", "Finding your way"
+# The groups of options that several commands have.
+OUTPUT = "Output"
+
 app = typer.Typer(
     name="probekit",
     help="What does an image encoder really see: the fine detail, or only the gist?",
-    no_args_is_help=True,
-    add_completion=False,
+    epilog="Begin with: probekit demo",
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-Set = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Change one setting; may be repeated.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides all that is random.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
-AllowMissing = Annotated[
-    bool, typer.Option("--allow-missing", help="Weights that are not whole, too: the rest stays random, and is marked.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Pool = Annotated[
-    str | None, typer.Option(metavar="NAME", help=f"In place of the encoder's own pooling: {', '.join(POOLS)}.")
-]
-DataFile = Annotated[Path | None, typer.Option("--data", help="A dataset file; without one the newest in data/.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda[:i].")]
-Compression = Annotated[str, typer.Option(help="none, lzf or gzip.")]
+
+def examples(*commands: str) -> str:
+    """The end of a command's help: lines that can be typed."""
+    return "\n\n".join(("Examples:", *commands))
 
 
 def finite(value: float | None) -> float | None:
@@ -45,6 +41,42 @@ def finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"expected a finite number, found {value}")
     return value
+
+
+def _data(default: str) -> Any:
+    return typer.Option("--data", metavar="FILE", help=f"A dataset file; {default}.", autocompletion=datasets_like)
+
+
+RunName = Annotated[
+    str | None,
+    typer.Argument(metavar="RUN", help="A run; default: the newest that has finished.", autocompletion=runs_like),
+]
+DataFile = Annotated[Path | None, _data("default: the newest in data/")]
+RunData = Annotated[Path | None, _data("default: the run's own")]
+Pool = Annotated[
+    str | None, typer.Option(metavar="NAME", help=f"In place of the encoder's own pooling: {', '.join(POOLS)}.")
+]
+Set = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Change one setting; may be repeated.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to compute.")]
+Preset = Annotated[
+    Literal["paper", "quick"] | None,
+    typer.Option(help="The settings to begin with; default: paper on a GPU, else quick."),
+]
+_stored = typer.Option(help="How the file is compressed; official datasets: none.", rich_help_panel=OUTPUT)
+Compression = Annotated[Literal["none", "lzf", "gzip"], _stored]
+CompressionOrDefault = Annotated[Literal["none", "lzf", "gzip"] | None, _stored]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.", rich_help_panel=OUTPUT)]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Accept incomplete weights; the rest stays random, and is marked so.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.", rich_help_panel=OUTPUT)
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT, callback=be_quiet),
+]
 
 
 def _print_version(asked: bool) -> None:
@@ -55,6 +87,7 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
@@ -62,3 +95,6 @@ def options(
 ) -> None:
     """What does an image encoder really see: the fine detail, or only the gist?"""
     show_tracebacks(debug)
+    if context.invoked_subcommand is None:
+        print(context.get_help(), end="")
+        raise typer.Exit(2)

@@ -1,85 +1,112 @@
-"""`probekit list`: what there is."""
+"""`probekit list`: what there is. What is slow to load is loaded where it is listed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.text import Text
 
-from generators import GENERATORS
-from probekit.config import resolve
-from probekit.data.importers import OFFICIAL
-from probekit.models.backbones import BACKBONES
-from probekit.models.encoder import count_as_paper, count_parameters
-from probekit.registry import BRANCHES, MAPS, METHODS, VARIANTS, get
-from probekit.restore.build import build_method
-from probekit.settings import method_options, presets
-from probekit.sweep.definition import describe, shipped
-from probekit.views.crops import POLICIES
-from probekit.views.recipes import RECIPES
+from probekit.registry import BRANCHES, MAPS, METHODS, POOLS, VARIANTS, get
 
 CHANNELS = 3  # parameter counts are for 3 channels at preset `paper`, as in the ConRec paper's Table 2
 
 
-def catalogue() -> dict[str, Any]:
-    """Generators, methods, backbones, views, ... as plain data; the shape is a promise to scripts."""
-    return {
-        "generators": [kind.describe() for kind in GENERATORS.values()],
-        "methods": [_method(name) for name in METHODS],
-        "backbones": [{"name": name, "about": about} for name, about in BACKBONES.items()],
-        "views": [{"name": name, "about": recipe.about} for name, recipe in RECIPES.items()],
-        "crops": [{"name": name, "about": about} for name, about in POLICIES.items()],
-        "branches": [_branch(name) for name in BRANCHES],
-        "maps": [{"name": name, "about": get(MAPS, "map", name).about} for name in MAPS],
-        "presets": [{"name": name, "about": about} for name, about in presets().items()],
-        "sweeps": [describe(name) for name in shipped()],
-        "datasets": [{"name": name, "about": entry.about, "needs": entry.needs} for name, entry in OFFICIAL.items()],
-    }
+def catalogue(kinds: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Some of `KINDS` as plain data, a list of entries each with name and about; the shape is a promise to scripts."""
+    return {kind: KINDS[kind][0]() for kind in kinds}
 
 
-def print_catalogue(content: dict[str, Any], console: Console) -> None:
+def print_catalogue(content: Mapping[str, list[dict[str, Any]]], console: Console) -> None:
     """The same for readers, one line an entry."""
-    for generator in content["generators"]:
-        console.print(_entry(generator["name"], generator["about"]))
-        console.print(f"  classes: {', '.join(generator['classes'])}")
-        console.print(f"  default sizes: {generator['default_n']} train, {generator['default_n_test']} test")
-        console.print("  parameters, for --set NAME=VALUE:")
-        for parameter in generator["parameters"]:
-            console.print(_parameter_line(parameter))
-    counted = "encoder parameters at preset paper with 3 channels; in brackets as the paper counts"
-    console.print(_entry("methods", f"for: probekit pretrain NAME --set method.SETTING=VALUE; {counted}"))
-    for method in content["methods"]:
-        counts = f"{method['encoder_parameters']:,} ({method['encoder_parameters_as_paper']:,})"
-        console.print(f"  {method['name']:<17} {counts}  {method['about']}; {method['paper']}")
-        _print_settings(method, console)
-    for kind, setting in (("backbones", "model.backbone"), ("views", "views.recipe"), ("crops", "crop.policy")):
-        console.print(_entry(kind, f"--set {setting}=NAME"))
-        for entry in content[kind]:
-            console.print(f"  {entry['name']:<18} {entry['about']}")
-    console.print(_entry("branches", "for: probekit pretrain METHOD --branch NAME --set branch.NAME.SETTING=VALUE"))
-    for branch in content["branches"]:
-        console.print(f"  {branch['name']:<18} {branch['about']}; {branch['paper']}")
-        _print_settings(branch, console)
-        for variant in branch["variants"]:
-            console.print(f"    {variant['name']:<16} {_joined(variant['options'])}: {variant['about']}")
-    console.print(_entry("maps", ""))
-    for look in content["maps"]:
-        console.print(f"  {look['name']:<18} {look['about']}")
-    console.print(_entry("presets", ""))
-    for preset in content["presets"]:
-        console.print(f"  {preset['name']:<6} {preset['about']}")
-    console.print(_entry("sweeps", ""))
-    for sweep in content["sweeps"]:
-        console.print(f"  {sweep['name']:<13} {sweep['about']}")
-    console.print(_entry("official datasets", "for: probekit import NAME ROOT"))
-    for dataset in content["datasets"]:
-        console.print(f"  {dataset['name']:<14} {dataset['about']}")
+    for kind, entries in content.items():
+        _, title, about, show = KINDS[kind]
+        if title:
+            console.print(_entry(title, about))
+        for entry in entries:
+            show(entry, console)
     console.print("next: probekit gen rect-tri   or   probekit pretrain conrec")
+
+
+def _generators() -> list[dict[str, Any]]:
+    from generators import GENERATORS
+
+    return [kind.describe() for kind in GENERATORS.values()]
+
+
+def _methods() -> list[dict[str, Any]]:
+    return [_method(name) for name in METHODS]
+
+
+def _backbones() -> list[dict[str, Any]]:
+    from probekit.models.backbones import BACKBONES
+
+    return [{"name": name, "about": about} for name, about in BACKBONES.items()]
+
+
+def _views() -> list[dict[str, Any]]:
+    from probekit.views.recipes import RECIPES
+
+    return [{"name": name, "about": recipe.about} for name, recipe in RECIPES.items()]
+
+
+def _branches() -> list[dict[str, Any]]:
+    return [_branch(name) for name in BRANCHES]
+
+
+def _maps() -> list[dict[str, Any]]:
+    return [{"name": name, "about": get(MAPS, "attribution map", name).about} for name in MAPS]
+
+
+def _poolings() -> list[dict[str, Any]]:
+    return [{"name": name, "about": pool.about} for name, pool in POOLS.items()]
+
+
+def _presets() -> list[dict[str, Any]]:
+    from probekit.settings import presets
+
+    return [{"name": name, "about": about} for name, about in presets().items()]
+
+
+def _sweeps() -> list[dict[str, Any]]:
+    from probekit.sweep.definition import describe, shipped
+
+    return [describe(name) for name in shipped()]
+
+
+def _datasets() -> list[dict[str, Any]]:
+    from probekit.data.importers.official import OFFICIAL
+
+    return [{"name": name, "about": entry.about, "needs": entry.needs} for name, entry in OFFICIAL.items()]
 
 
 def _entry(name: str, about: str) -> Text:
     return Text.assemble((name, "bold"), "  ", about)
+
+
+def _show(entry: dict[str, Any], console: Console) -> None:
+    console.print(f"  {entry['name']:<18} {entry['about']}")
+
+
+def _show_generator(generator: dict[str, Any], console: Console) -> None:
+    console.print(_entry(generator["name"], generator["about"]))
+    console.print(f"  classes: {', '.join(generator['classes'])}")
+    console.print(f"  default sizes: {generator['default_n']} train, {generator['default_n_test']} test")
+    console.print("  parameters, for --set NAME=VALUE:")
+    for parameter in generator["parameters"]:
+        console.print(_parameter_line(parameter))
+
+
+def _show_method(method: dict[str, Any], console: Console) -> None:
+    counts = f"{method['encoder_parameters']:,} ({method['encoder_parameters_as_paper']:,})"
+    console.print(f"  {method['name']:<17} {counts}  {method['about']}; {method['paper']}")
+    _print_settings(method, console)
+
+
+def _show_branch(branch: dict[str, Any], console: Console) -> None:
+    console.print(f"  {branch['name']:<18} {branch['about']}; {branch['paper']}")
+    _print_settings(branch, console)
+    for variant in branch["variants"]:
+        console.print(f"    {variant['name']:<16} {_joined(variant['options'])}: {variant['about']}")
 
 
 def _print_settings(entry: dict[str, Any], console: Console) -> None:
@@ -112,7 +139,15 @@ def _parameter_line(parameter: dict[str, Any]) -> str:
 
 
 def _method(name: str) -> dict[str, Any]:
+    import torch
+
+    from probekit.config import resolve
+    from probekit.models.encoder import count_as_paper, count_parameters
+    from probekit.restore.build import build_method
+    from probekit.settings import method_options
+
     kind = get(METHODS, "method", name)
+    options, quick = method_options(kind), resolve(name, kind, preset="quick", seed=0)
     with torch.device("meta"):
         method = build_method(resolve(name, kind, preset="paper", seed=0), channels=CHANNELS)
     return {
@@ -123,12 +158,15 @@ def _method(name: str) -> dict[str, Any]:
         "encoder_parameters_as_paper": count_as_paper(method.encoder),
         "recipe": kind.recipe,
         "provides": sorted(kind.provides),
-        "options": method_options(kind),
-        "quick": _changed(method_options(kind), resolve(name, kind, preset="quick", seed=0).method_options),
+        "options": options,
+        "quick": _changed(options, quick.method_options),
     }
 
 
 def _branch(name: str) -> dict[str, Any]:
+    from probekit.config import resolve
+    from probekit.settings import method_options
+
     kind = get(BRANCHES, "branch", name)
     quick = resolve("simclr", get(METHODS, "method", "simclr"), preset="quick", seed=0, branches=[name])
     return {
@@ -148,3 +186,35 @@ def _branch(name: str) -> dict[str, Any]:
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in after.items() if value != before[name]}
+
+
+_COUNTED = "encoder parameters at preset paper with 3 channels; in brackets as the paper counts"
+_Show = Callable[[dict[str, Any], Console], None]
+# How the entries of each kind are found; its title and what it is for; how an entry is shown.
+KINDS: dict[str, tuple[Callable[[], list[dict[str, Any]]], str, str, _Show]] = {
+    "generators": (_generators, "", "", _show_generator),
+    "methods": (
+        _methods,
+        "methods",
+        f"for: probekit pretrain NAME --set method.SETTING=VALUE; {_COUNTED}",
+        _show_method,
+    ),
+    "backbones": (_backbones, "backbones", "--set model.backbone=NAME", _show),
+    "views": (_views, "views", "--set views.recipe=NAME", _show),
+    "branches": (
+        _branches,
+        "branches",
+        "for: probekit pretrain METHOD --branch NAME --set branch.NAME.SETTING=VALUE",
+        _show_branch,
+    ),
+    "maps": (_maps, "attribution maps", "for: probekit heatmap", _show),
+    "poolings": (
+        _poolings,
+        "poolings",
+        "for: probekit probe RUN --pool NAME; heatmap and export-embeddings, too",
+        _show,
+    ),
+    "presets": (_presets, "presets", "for: probekit pretrain METHOD --preset NAME", _show),
+    "sweeps": (_sweeps, "sweeps", "for: probekit sweep NAME", _show),
+    "datasets": (_datasets, "official datasets", "for: probekit import NAME ROOT", _show),
+}

@@ -1,57 +1,85 @@
 """`compare`, `export-embeddings`, `report`: what encoders have learned."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from probekit.cli.app import REPORTS, RUNS, Device, Json, Overwrite, Pool, app
+from probekit.cli.app import (
+    MEASURING,
+    OUTPUT,
+    REPORTS,
+    RUNS,
+    Device,
+    Json,
+    Overwrite,
+    Pool,
+    Quiet,
+    RunData,
+    RunName,
+    app,
+    examples,
+)
+from probekit.cli.completion import runs_like
 from probekit.output.console import console, errors, print_json
 
 
-@app.command()
+@app.command(
+    rich_help_panel=MEASURING,
+    epilog=examples("probekit compare conrec-rect-tri simclr-rect-tri", "probekit compare A B@branch"),
+)
 def compare(
-    run: Annotated[list[str], typer.Argument(help="Two or more: a run's name or path, or RUN@POOL, e.g. RUN@branch.")],
-    data: Annotated[Path | None, typer.Option("--data", help="Only results on this dataset file.")] = None,
+    run: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN RUN...", help="Runs, or RUN@POOL for one under a pooling.", autocompletion=runs_like
+        ),
+    ],
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="FILE", help="Only results on this dataset file.")
+    ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help='Only results of one protocol: val, paper, knn, "retrieval, rank-1", ...')
+        str | None, typer.Option(help="Only results of one protocol: tuned, fixed, knn, retrieval, ...")
     ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Only results of one checkpoint.")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Test which encoders differ: paired by test image, and by seed where methods have several."""
     from probekit.report.side_by_side import run_compare
 
+    say = errors if as_json else console
     result = run_compare(
-        run,
-        data=data,
-        protocol=protocol,
-        checkpoint=checkpoint,
-        runs=RUNS,
-        console=errors if as_json else console,
-        quiet=as_json,
+        run, data=data, protocol=protocol, checkpoint=checkpoint, runs=RUNS, console=say, quiet=as_json
     )
     if as_json:
         print_json(result)
 
 
-@app.command("export-embeddings")
+@app.command(
+    "export-embeddings",
+    rich_help_panel=MEASURING,
+    epilog=examples("probekit export-embeddings RUN --out embeddings.h5", "probekit export-embeddings RUN --pool norm"),
+)
 def export_embeddings(
-    run: Annotated[str | None, typer.Argument(help="A run; default: the newest.")] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="A dataset file; default: the run's own.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="NAME.npz or NAME.h5; default: runs/RUN/embeddings-CHECKPOINT.npz.")
-    ] = None,
+    run: RunName = None,
+    data: RunData = None,
     checkpoint: Annotated[str, typer.Option(help="last, best_val, best_test, or epoch-NNNN if kept.")] = "last",
     pool: Pool = None,
     device: Device = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="NAME.npz or NAME.h5; default: runs/RUN/embeddings-CHECKPOINT.npz.", rich_help_panel=OUTPUT),
+    ] = None,
     overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write embeddings, labels and factors of every split to one file."""
     from probekit.restore.export import run_export
     from probekit.weights import Weights
 
-    run_export(
+    result = run_export(
         run,
         data=data,
         out=out,
@@ -59,20 +87,32 @@ def export_embeddings(
         device=device,
         runs=RUNS,
         overwrite=overwrite,
-        console=console,
+        console=errors if as_json else console,
     )
+    if as_json:
+        print_json(result)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=MEASURING,
+    epilog=examples("probekit report", "probekit report RUN RUN --out page.html", "probekit report RUN --format md"),
+)
 def report(
-    run: Annotated[list[str] | None, typer.Argument(help="Runs, by name or path; default: the newest.")] = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...", help="Runs; default: the newest that has finished.", autocompletion=runs_like
+        ),
+    ] = None,
+    form: Annotated[Literal["html", "md", "json"], typer.Option("--format", help="The language of the page.")] = "html",
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The file; default: runs/RUN/report.html, reports/RUN+RUN.html for several, md and json: stdout."
+            help="The file; default: runs/RUN/report.html, or reports/RUN+RUN.html; of md and json stdout.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="html, md or json.")] = "html",
+    quiet: Quiet = False,
 ) -> None:
     """Write one page of all that runs hold: config, tables, curves, pictures, and how several differ."""
     from probekit.report.write import run_report

@@ -1,12 +1,11 @@
 """`probekit heatmap`: where an encoder looks."""
 
-from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probekit.cli.app import RUNS, Device, Json, Pool, Seed, app
+from probekit.cli.app import MEASURING, RUNS, Device, Json, Pool, Quiet, RunData, RunName, Seed, app, examples
 from probekit.cli.measured import with_measurements
 from probekit.cli.probe import show_result
 from probekit.output.console import console, errors, print_json
@@ -16,11 +15,11 @@ if TYPE_CHECKING:
     from probekit.heatmaps.measurement import Heatmap
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURING, epilog=examples("probekit heatmap", "probekit heatmap RUN --n 100"))
 @with_measurements("heatmap")
 def heatmap(
-    run: Annotated[str | None, typer.Argument(help="A run; default: the newest.")] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="A dataset file; default: the run's own.")] = None,
+    run: RunName = None,
+    data: RunData = None,
     checkpoint: Annotated[str, typer.Option(help="last, best_val or best_test.")] = "last",
     pool: Pool = None,
     *,
@@ -28,21 +27,18 @@ def heatmap(
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show where the encoder looks, and measure whether that is where the evidence is."""
     from probekit.data.locate import run_or_newest
     from probekit.device import choose_device
     from probekit.heatmaps.run import heatmap_run
     from probekit.restore.opened import open_encoder
-    from probekit.train.draw import draw_run
 
     out = errors if as_json else console
     found = run_or_newest(run, RUNS, out)
     opened = open_encoder(found, Weights.parse(checkpoint, pool), choose_device(device))
     result = heatmap_run(opened, asked[0], data=data, seed=seed, console=out)
-    if opened.decodes:  # the ConRec paper's Figure 3
-        picture, _ = draw_run(opened, Path(result["data"]), split=result["split"], seed=0)
-        out.print(f"drew {picture}")
     if as_json:
         print_json(result)
         return

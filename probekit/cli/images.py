@@ -1,32 +1,63 @@
 """`gen`, `import`, `show`: dataset files."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from probekit.cli.app import DATA, RUNS, Compression, Json, Overwrite, Seed, Set, app, finite
+from probekit.cli.app import (
+    DATA,
+    IMAGES,
+    OUTPUT,
+    RUNS,
+    Compression,
+    CompressionOrDefault,
+    Json,
+    Overwrite,
+    Quiet,
+    Seed,
+    Set,
+    app,
+    examples,
+    finite,
+)
+from probekit.cli.completion import datasets_like, methods_like, shown_like
 from probekit.output.console import console, errors, print_json
 
+if TYPE_CHECKING:
+    from probekit.h5 import DatasetInfo
 
-@app.command()
+FOLDERS, OFFICIAL = "Folders of images", "Official datasets"
+
+
+@app.command(
+    rich_help_panel=IMAGES,
+    epilog=examples(
+        "probekit gen rect-tri --preview",
+        "probekit gen circ-sq --n 2000 --n-test 500 --size 64 --pairs",
+        "probekit gen rect-tri --set corner_radius=8 --out data/hard.h5",
+    ),
+)
 def gen(
-    generator: Annotated[str, typer.Argument(help="A generator; `probekit list` names them.")] = "rect-tri",
-    n: Annotated[
-        int | None, typer.Option(min=0, help="Training images, 0 for no such split; default: the paper's.")
-    ] = None,
-    n_test: Annotated[
-        int | None, typer.Option(min=0, help="Test images, 0 for no such split; default: the paper's.")
-    ] = None,
+    generator: Annotated[str, typer.Argument(help="A generator (probekit list generators).")] = "rect-tri",
+    n: Annotated[int | None, typer.Option(min=0, help="Training images, 0 for none; default: the paper's.")] = None,
+    n_test: Annotated[int | None, typer.Option(min=0, help="Test images, 0 for none; default: the paper's.")] = None,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Pixels a side; the geometry scales.")] = 128,
-    seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="The file; default: data/GENERATOR.h5.")] = None,
-    settings: Set = (),  # type: ignore[assignment]
     pairs: Annotated[bool, typer.Option("--pairs", help="Add every image's counterfactuals; n counts bases.")] = False,
+    settings: Set = (),  # type: ignore[assignment]
+    seed: Seed = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core, up to 8.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file; default: data/GENERATOR.h5.", rich_help_panel=OUTPUT)
+    ] = None,
     compression: Compression = "gzip",
-    workers: Annotated[int | None, typer.Option(min=1, help="Default: one a core, up to 8.")] = None,
-    preview: Annotated[bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.", rich_help_panel=OUTPUT)
+    ] = False,
     overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Render parametrized shape images to a dataset file, with every factor, mask and counterfactual known."""
     from probekit.data.gen import render_file
@@ -34,86 +65,106 @@ def gen(
     from probekit.output.png import check_png
     from probekit.settings import parse_overrides
 
-    out = out or DATA / f"{generator}.h5"
+    out, say = out or DATA / f"{generator}.h5", errors if as_json else console
     if preview:
         check_png(out.with_suffix(".png"))
-    info = render_file(
-        generator,
-        out,
-        console,
-        n=n,
-        n_test=n_test,
-        size=size,
-        seed=seed,
-        parameters=parse_overrides(settings),
-        pairs=pairs,
-        compression=compression,
-        workers=workers,
-        overwrite=overwrite,
-    )
+    parameters, numbers = parse_overrides(settings), {"n": n, "n_test": n_test, "size": size, "seed": seed}
+    options = {**numbers, "pairs": pairs, "compression": compression, "workers": workers, "overwrite": overwrite}
+    info = render_file(generator, out, say, parameters=parameters, **options)
     if preview:
         from probekit.data.show import preview as draw
 
-        console.print(f"preview {draw(out)}")
-    console.print(after_data(info))
+        say.print(f"preview {draw(out)}")
+    say.print(after_data(info))
+    if as_json:
+        print_json(_about(info))
 
 
-@app.command("import")
+def _about(info: "DatasetInfo") -> dict[str, Any]:
+    """What a new dataset file holds, for --json."""
+    return {
+        "path": str(info.path),
+        "generator": info.generator,
+        "seed": info.seed,
+        "parameters": info.parameters,
+        "classes": list(info.classes),
+        "splits": {name: split.n for name, split in info.splits.items()},
+        "content_hash": info.content_hash,
+    }
+
+
+Depth = Annotated[
+    int | None, typer.Option(min=1, help="How many levels down the class folders are.", rich_help_panel=FOLDERS)
+]
+Table = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="A table with the labels of the files.", rich_help_panel=FOLDERS),
+]
+Column = Annotated[str | None, typer.Option(help="Its column of class names.", rich_help_panel=FOLDERS)]
+Subset = Annotated[bool, typer.Option("--subset", help="Take what is there, however many.", rich_help_panel=OFFICIAL)]
+Joined = Annotated[
+    bool,
+    typer.Option(
+        "--train-with-val", help="flowers102, fgvc-aircraft, voc2007: join val to train.", rich_help_panel=OFFICIAL
+    ),
+]
+Labels = Annotated[
+    Literal["variant", "family", "manufacturer"] | None,
+    typer.Option(help="fgvc-aircraft: what the classes are.", rich_help_panel=OFFICIAL),
+]
+Wnids = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="imagenet: a file of wnids, one a line.", rich_help_panel=OFFICIAL),
+]
+NClasses = Annotated[
+    int | None, typer.Option(min=1, help="imagenet: so many, chosen by --seed.", rich_help_panel=OFFICIAL)
+]
+Fraction = typer.Option(min=0, max=0.9, callback=finite, help="Stratified share of the training images.")
+TestFraction = typer.Option(min=0, max=0.9, callback=finite, help="Stratified share of all images; digits: 0.2.")
+Values = typer.Option("--range", metavar="LOW,HIGH", help="The values of black and white; default: seen or asked.")
+Stored = typer.Option(
+    min=0, callback=finite, help="Keep more pixels than this as JPEG; official datasets: 8.", rich_help_panel=OUTPUT
+)
+
+
+@app.command(
+    "import",
+    rich_help_panel=IMAGES,
+    epilog=examples(
+        "probekit import pictures --size 128 --test-fraction 0.2",
+        "probekit import scans --size 224 --labels-csv labels.csv --column grade",
+        "probekit import cub200 ~/sets/CUB_200_2011 --size 224",
+    ),
+)
 def import_(
-    source: Annotated[
-        str, typer.Argument(help="An npz file, a folder of class folders or of images, or an official dataset's name.")
-    ],
-    root: Annotated[
-        Path | None, typer.Argument(help="After a name (`probekit list`): the folder of its unpacked files.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="The file; default: data/SOURCE.h5.")] = None,
-    size: Annotated[
-        int | None, typer.Option(min=8, help="Pixels a side; default: as they are, official datasets 224.")
-    ] = None,
-    resize: Annotated[
-        str | None, typer.Option(help="crop: the centre square; squash: all of it. Default: crop, aptos2019 squash.")
-    ] = None,
-    max_gb: Annotated[
-        float | None,
-        typer.Option(min=0, callback=finite, help="Keep more pixels than this as JPEG; default: 8, folders unlimited."),
-    ] = None,
-    val_fraction: Annotated[
-        float, typer.Option(min=0, max=0.9, callback=finite, help="Share of the training images, stratified.")
-    ] = 0.0,
-    test_fraction: Annotated[
-        float | None,
-        typer.Option(min=0, max=0.9, callback=finite, help="Share of all images, stratified; default: 0, digits 0.2."),
-    ] = None,
+    source: Annotated[str, typer.Argument(help="An npz file, a folder of images, or an official dataset's name.")],
+    root: Annotated[Path | None, typer.Argument(help="After a name: the folder of its unpacked files.")] = None,
+    size: Annotated[int | None, typer.Option(min=8, help="Pixels a side; official datasets: 224.")] = None,
+    resize: Annotated[Literal["crop", "squash"] | None, typer.Option(help="The centre square, or all of it.")] = None,
+    val_fraction: Annotated[float, Fraction] = 0.0,
+    test_fraction: Annotated[float | None, TestFraction] = None,
     val_as_test: Annotated[bool, typer.Option("--val-as-test", help="Take the val split as test.")] = False,
-    skip_split: Annotated[str | None, typer.Option(help="Leave a split out: val or test.")] = None,
-    depth: Annotated[
-        int | None, typer.Option(min=1, help="Folders: how many levels down the class folders are; asked if not clear.")
-    ] = None,
-    labels_csv: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Folders: a table with the labels of the files.")
-    ] = None,
-    column: Annotated[str | None, typer.Option(help="Its column of class names.")] = None,
+    skip_split: Annotated[Literal["val", "test"] | None, typer.Option(help="Leave a split out.")] = None,
     bits: Annotated[
-        int | None, typer.Option(min=1, max=16, help="Bits that the pixels use, of the 16 (or 8) their files have.")
+        int | None, typer.Option(min=1, max=16, help="Bits that the pixels use of those they have.")
     ] = None,
-    values: Annotated[
-        str | None, typer.Option("--range", help="The values of black and white, as 0,4095; default: seen or asked.")
-    ] = None,
-    seed: Seed = 0,
-    subset: Annotated[bool, typer.Option("--subset", help="Official: take what is there, however many.")] = False,
-    train_with_val: Annotated[
-        bool, typer.Option("--train-with-val", help="flowers102, fgvc-aircraft, voc2007: join val to train.")
-    ] = False,
-    labels: Annotated[str | None, typer.Option(help="fgvc-aircraft: variant, family or manufacturer.")] = None,
-    classes: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="imagenet: a file of wnids, one a line.")
-    ] = None,
-    n_classes: Annotated[int | None, typer.Option(min=1, help="imagenet: so many, chosen by --seed.")] = None,
+    values: Annotated[str | None, Values] = None,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="List and skip unreadable images.")] = False,
-    compression: Annotated[
-        str | None, typer.Option(help="none, lzf or gzip; default: gzip, official datasets none.")
-    ] = None,
+    seed: Seed = 0,
+    depth: Depth = None,
+    labels_csv: Table = None,
+    column: Column = None,
+    subset: Subset = False,
+    train_with_val: Joined = False,
+    labels: Labels = None,
+    classes: Wnids = None,
+    n_classes: NClasses = None,
+    out: Annotated[Path | None, typer.Option(help="The file; default: data/SOURCE.h5.", rich_help_panel=OUTPUT)] = None,
+    max_gb: Annotated[float | None, Stored] = None,
+    compression: CompressionOrDefault = None,
     overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Turn an npz file, a folder of images or an official dataset into a dataset file."""
     from probekit.data.importers import Choices, Options, parse_range
@@ -137,7 +188,7 @@ def import_(
         labels_csv=labels_csv,
         column=column,
     )
-    run_import(
+    result = run_import(
         source,
         root,
         choices,
@@ -146,24 +197,48 @@ def import_(
         skip_broken=skip_broken,
         compression=compression,
         overwrite=overwrite,
-        console=console,
+        console=errors if as_json else console,
     )
+    if as_json:
+        print_json(_about(result[0]) | {"skipped": [asdict(item) for item in result[1]]})
 
 
-@app.command()
+@app.command(
+    rich_help_panel=IMAGES,
+    epilog=examples(
+        "probekit show data/rect-tri.h5 --verify",
+        "probekit show --views conrec",
+        "probekit show conrec-rect-tri --data data/hard.h5",
+    ),
+)
 def show(
     named: Annotated[
-        str | None, typer.Argument(metavar="[FILE|RUN]", help="A dataset file or a run; default: the newest file.")
+        str | None,
+        typer.Argument(
+            metavar="FILE|RUN", help="A dataset file or a run; default: the newest file.", autocompletion=shown_like
+        ),
     ] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="The dataset file to show a run or a method on.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The picture; default: beside the file, or in the run.")] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Which split to draw; default: train, or the first there is.")
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="FILE",
+            help="The dataset file to show a run or a method on.",
+            autocompletion=datasets_like,
+        ),
     ] = None,
-    views: Annotated[str | None, typer.Option(help="Draw what a method trains on: simclr, conrec, ...")] = None,
+    split: Annotated[str | None, typer.Option(help="Which split; default: train, or the first there is.")] = None,
+    views: Annotated[
+        str | None,
+        typer.Option(metavar="METHOD", help="Draw what a method trains on.", autocompletion=methods_like),
+    ] = None,
     seed: Seed = 0,
-    as_json: Json = False,
     whole: Annotated[bool, typer.Option("--verify", help="Read all of the file and check it first.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="The picture; default: beside the file, or in the run.", rich_help_panel=OUTPUT)
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Describe a dataset file and draw a picture grid; of a run or a method, draw what it is given and predicts."""
     from probekit.cli.show import run_show

@@ -81,7 +81,8 @@ def _option(each: Measurement, part: "Field[Any]") -> inspect.Parameter:
     shown = about.get("write", str)(part.default) if part.default is not None and not about.get("asks") else None
     option = typer.Option(
         about["flag"],
-        help=about["help"] + (f" (default: {shown})" if shown is not None else ""),
+        help=about["help"],
+        show_default=shown or False,
         metavar=about.get("metavar"),
         min=about.get("least"),
         callback=finite if kind is float else None,

@@ -4,11 +4,26 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from probekit.cli.app import DATA, RUNS, AllowMissing, Device, Json, Pool, Seed, Set, app
+from probekit.cli.app import (
+    DATA,
+    MEASURING,
+    RUNS,
+    AllowMissing,
+    Device,
+    Json,
+    Pool,
+    Quiet,
+    RunData,
+    RunName,
+    Seed,
+    Set,
+    app,
+    examples,
+)
 from probekit.cli.measured import with_measurements
 from probekit.output.console import console, errors, print_json
 from probekit.weights import Weights
@@ -18,13 +33,15 @@ if TYPE_CHECKING:
     from probekit.run import Run
 
 
-@app.command()
+@app.command(
+    rich_help_panel=MEASURING, epilog=examples("probekit probe", "probekit probe RUN --knn --fractions 1,10,100")
+)
 @with_measurements("probe")
 def probe(
-    run: Annotated[str | None, typer.Argument(help="A run; default: the newest.")] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="A dataset file; default: the run's own.")] = None,
+    run: RunName = None,
+    data: RunData = None,
     protocol: Annotated[
-        str,
+        Literal["tuned", "fixed"],
         typer.Option(help="How C is found: tuned (standardised, chosen on validation) or fixed (as they are, C = 1)."),
     ] = "tuned",
     checkpoint: Annotated[str, typer.Option(help="last, best_val, best_test, or epoch-NNNN if kept.")] = "last",
@@ -48,6 +65,7 @@ def probe(
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Report how well a linear probe separates the classes, next to baselines that need no learning.
 

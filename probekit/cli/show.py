@@ -13,9 +13,9 @@ from probekit.data.split import CPU
 from probekit.h5 import read_info, verify
 from probekit.output.hints import after_data, after_drawing
 from probekit.registry import nearest
+from probekit.restore.draw import draw_method, draw_run
 from probekit.restore.opened import open_encoder
 from probekit.run import Run, find_runs
-from probekit.train.draw import draw_method, draw_run
 from probekit.weights import LAST
 
 

@@ -1,63 +1,105 @@
 """`pretrain`, `sweep`: runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
+from rich.console import Console
 
 from probekit.cli.app import (
     DATA,
+    OUTPUT,
     RUNS,
     SWEEPS,
+    TRAINING,
     AllowMissing,
     DataFile,
     Device,
     Json,
     Overwrite,
+    Preset,
+    Quiet,
     Seed,
     Set,
     app,
+    examples,
     finite,
 )
+from probekit.cli.completion import branches_like, methods_like, sweeps_like
 from probekit.output.console import console, errors, print_json
 from probekit.settings import Asked
 
+SETTINGS = "Settings"
+Method = Annotated[
+    str | None,
+    typer.Argument(help="A method (probekit list methods); default: conrec.", autocompletion=methods_like),
+]
+Branches = Annotated[
+    list[str],
+    typer.Option(
+        metavar="NAME", help="An add-on (probekit list branches); may be repeated.", autocompletion=branches_like
+    ),
+]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the training images.", rich_help_panel=SETTINGS)]
+BatchSize = Annotated[
+    int | None, typer.Option(min=2, help="Images a step, each in several views.", rich_help_panel=SETTINGS)
+]
+EvalEvery = Annotated[
+    int | None, typer.Option(min=1, help="Epochs from one linear probe to the next.", rich_help_panel=SETTINGS)
+]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16"] | None, typer.Option(help="How precisely to compute.", rich_help_panel=SETTINGS)
+]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE[:KEY]", help="Start from these weights, of any project.", rich_help_panel=SETTINGS),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="A TOML file of settings.", rich_help_panel=SETTINGS),
+]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="Bit for bit the same on the same GPU, slower; a CPU is anyway.")
+]
+StopOnCollapse = Annotated[bool, typer.Option("--fail-on-collapse", help="Stop when all embeddings become alike.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Train nothing; say what would run, and what it takes here and elsewhere.")
+]
+RunMade = Annotated[str | None, typer.Option(metavar="RUN", help="Name of the run folder.", rich_help_panel=OUTPUT)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with --name, or with the newest run.")]
 
-@app.command()
+
+@app.command(
+    rich_help_panel=TRAINING,
+    epilog=examples(
+        "probekit pretrain conrec --dry-run",
+        "probekit pretrain moco-v2 --branch lcr --data data/rect-tri.h5 --epochs 100",
+        "probekit pretrain --resume --name conrec-rect-tri --epochs 200",
+    ),
+)
 def pretrain(
-    method: Annotated[str | None, typer.Argument(help="A method (`probekit list`); default: conrec.")] = None,
+    method: Method = None,
     data: DataFile = None,
-    branch: Annotated[
-        list[str], typer.Option(metavar="NAME", help="An add-on (`probekit list`); may be repeated.")
-    ] = (),  # type: ignore[assignment]
-    name: Annotated[str | None, typer.Option(help="Name of the run folder.")] = None,
-    preset: Annotated[str | None, typer.Option(help="paper or quick; default: paper on a GPU, else quick.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step, of two views or more each.")] = None,
-    eval_every: Annotated[int | None, typer.Option(min=1, help="Epochs between linear probes.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto.")] = None,
-    init_from: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE[:KEY]", help="Weights that the encoder starts from: a checkpoint of any project."),
-    ] = None,
+    branch: Branches = (),  # type: ignore[assignment]
+    preset: Preset = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    eval_every: EvalEvery = None,
+    precision: Precision = None,
+    init_from: InitFrom = None,
     allow_missing: AllowMissing = False,
     seed: Seed = 0,
-    config: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A TOML file of settings.")] = None,
+    config: ConfigFile = None,
     settings: Set = (),  # type: ignore[assignment]
     device: Device = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with --name, or with the newest run.")] = False,
+    deterministic: Deterministic = False,
+    fail_on_collapse: StopOnCollapse = False,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    name: RunMade = None,
     overwrite: Overwrite = False,
-    deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="Bit for bit the same on the same GPU, slower; a CPU is anyway.")
-    ] = False,
-    fail_on_collapse: Annotated[
-        bool,
-        typer.Option("--fail-on-collapse", help="Stop when the embeddings or projections of all images are alike."),
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Train nothing; say what would run, and what it takes here and elsewhere.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print one JSON object.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Pretrain a method on a dataset file."""
     typed = {
@@ -71,50 +113,45 @@ def pretrain(
     }
     given = {key: value for key, value in typed.items() if value is not None}
     asked = Asked(method or "conrec", preset, seed, config, settings, given, branch, device)
-    if as_json and not dry_run:
-        raise ValueError("expected --dry-run with --json, found none; leave --json out, or type: --dry-run --json")
+    say = errors if as_json else console
     if resume:
         refused = {"--overwrite": overwrite, "--dry-run": dry_run}
-        _resume(asked, method, name, data, fail_on_collapse, [text for text, on in refused.items() if on])
-    elif dry_run:
-        _dry_run(asked, name, data, overwrite, as_json)
+        result = _resume(asked, method, name, data, fail_on_collapse, [text for text, on in refused.items() if on], say)
     else:
-        _begin(asked, name, data, overwrite, fail_on_collapse)
-
-
-def _begin(asked: Asked, name: str | None, data: Path | None, overwrite: bool, fail_on_collapse: bool) -> None:
-    from probekit.train.start import run_pretrain
-
-    run_pretrain(
-        asked,
-        data=data,
-        runs=RUNS,
-        name=name,
-        overwrite=overwrite,
-        fail_on_collapse=fail_on_collapse,
-        data_folder=DATA,
-        console=console,
-    )
-
-
-def _dry_run(asked: Asked, name: str | None, data: Path | None, overwrite: bool, as_json: bool) -> None:
-    from probekit.train.start import run_dry
-
-    out = errors if as_json else console
-    result = run_dry(asked, data=data, runs=RUNS, name=name, overwrite=overwrite, data_folder=DATA, console=out)
+        result = _begin(asked, name, data, overwrite, None if dry_run else fail_on_collapse, say)
     if as_json:
         print_json(result)
 
 
+def _begin(
+    asked: Asked, name: str | None, data: Path | None, overwrite: bool, fail_on_collapse: bool | None, console: Console
+) -> dict[str, Any]:
+    """A run; without `fail_on_collapse` a dry one."""
+    from probekit.cli.runs import about
+    from probekit.train.start import run_dry, run_pretrain
+
+    common: dict[str, Any] = {"data": data, "runs": RUNS, "name": name, "overwrite": overwrite, "data_folder": DATA}
+    if fail_on_collapse is None:
+        return run_dry(asked, console=console, **common)
+    return about(run_pretrain(asked, fail_on_collapse=fail_on_collapse, console=console, **common))
+
+
 def _resume(
-    asked: Asked, method: str | None, name: str | None, data: Path | None, fail_on_collapse: bool, refused: list[str]
-) -> None:
+    asked: Asked,
+    method: str | None,
+    name: str | None,
+    data: Path | None,
+    fail_on_collapse: bool,
+    refused: list[str],
+    console: Console,
+) -> dict[str, Any]:
+    from probekit.cli.runs import about
     from probekit.train.start import run_resume
 
     refused += [key for key in asked.options if key != "train.epochs"]
     refused += [*asked.overrides, *(f"--branch {name}" for name in asked.branches)]
     others = {"--config": asked.config_file, "--preset": asked.preset, "--seed": asked.seed}
-    run_resume(
+    run = run_resume(
         name,
         method=method,
         data=data,
@@ -125,35 +162,53 @@ def _resume(
         runs=RUNS,
         console=console,
     )
+    return about(run)
 
 
-@app.command()
+Source = Annotated[
+    str | None,
+    typer.Argument(help="A shipped sweep, or a .toml file; without one: a list.", autocompletion=sweeps_like),
+]
+Only = Annotated[
+    list[str], typer.Option(metavar="TEXT", help="Now only the datasets or rows named so; may be repeated.")
+]
+Published = Annotated[
+    Path | None, typer.Option(file_okay=False, help="Folder of the published npz files; default: data/.")
+]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once; default: one a GPU, else one a core.")]
+LimitMinutes = Annotated[
+    float | None, typer.Option(min=0, callback=finite, help="Save everything and stop after so many minutes.")
+]
+SweepMade = Annotated[
+    str | None, typer.Option(help="Name of its folder and runs; default: the file's.", rich_help_panel=OUTPUT)
+]
+
+
+@app.command(
+    rich_help_panel=TRAINING,
+    epilog=examples(
+        "probekit sweep table1 --only rect-tri",
+        "probekit sweep mine.toml --seeds 0,1,2 --jobs 2",
+        "probekit sweep table1 --dry-run",
+    ),
+)
 def sweep(
-    source: Annotated[str | None, typer.Argument(help="A shipped sweep, or a .toml file; without one: a list.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of its folder and runs; default: the file's.")] = None,
-    seeds: Annotated[
-        str | None, typer.Option(metavar="0,1,2", help="In place of the file's; adds to --resume.")
-    ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: one a GPU, else one a core.")] = None,
-    published: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Folder of the published npz files; default: data/.")
-    ] = None,
-    preset: Annotated[str | None, typer.Option(help="paper or quick; default: paper on a GPU, else quick.")] = None,
+    source: Source = None,
+    seeds: Annotated[str | None, typer.Option(metavar="0,1,2", help="Instead of the file's; adds to --resume.")] = None,
+    only: Only = (),  # type: ignore[assignment]
+    preset: Preset = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every run.")] = None,
     settings: Set = (),  # type: ignore[assignment]
-    only: Annotated[
-        list[str], typer.Option(metavar="TEXT", help="Now only the datasets or rows named so; may be repeated.")
-    ] = (),  # type: ignore[assignment]
+    published: Published = None,
     device: Device = "auto",
+    jobs: Jobs = None,
+    limit_minutes: LimitMinutes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep what is finished, go on with the rest.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the commands, one a line.")] = False,
+    name: SweepMade = None,
     overwrite: Overwrite = False,
-    limit_minutes: Annotated[
-        float | None, typer.Option(min=0, callback=finite, help="Then save everything and stop.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print the commands that would run, one a line, for a shell.")
-    ] = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Pretrain and probe methods x datasets x seeds, several at once, into one table with intervals."""
     from probekit.sweep.start import Options, list_sweeps, run_sweep

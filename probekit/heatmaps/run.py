@@ -26,6 +26,7 @@ from probekit.heatmaps.targets import make_targets
 from probekit.heatmaps.truth import Truth, read_truth
 from probekit.models.extract import BATCH_SIZE, extract
 from probekit.probe.sources import said_of_random
+from probekit.restore.draw import draw_run
 from probekit.restore.opened import OpenedRun
 from probekit.results import write_result
 from probekit.weights import LAST
@@ -200,4 +201,7 @@ def _write(
 ) -> list[Path]:
     name = dict.fromkeys((asked.name, result["checkpoint"], *([] if data is None else [data.stem])))
     figures = {"gallery": draw_gallery(result, truth, rows)}
-    return write_result(opened.run, asked, result, "-".join(name), figures)
+    written = write_result(opened.run, asked, result, "-".join(name), figures)
+    if opened.decodes:  # the ConRec paper's Figure 3
+        written.append(draw_run(opened, Path(result["data"]), split=result["split"], seed=0)[0])
+    return written

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
+from typer.exceptions import TyperException
 
 from probekit.run import to_json
 from probekit.visible import visible
@@ -43,14 +44,23 @@ LONGEST = 2000  # characters of an error's line; a stranger's file may hold a na
 tracebacks = False  # set by --debug
 
 
+def be_quiet(asked: bool) -> bool:
+    """Whether nothing is printed but errors, and what a command was asked to print."""
+    console.quiet = errors.quiet = asked
+    return asked
+
+
 def show_tracebacks(asked: bool) -> None:
     """Whether `run_app` lets a mistake through as it was raised."""
     global tracebacks
     tracebacks = asked
 
 
-def run_app(app: Callable[[], Any]) -> None:
-    """Runs the command line; what a user can cause is printed after `error:`, a traceback only with --debug."""
+def run_app(app: Callable[..., Any]) -> None:
+    """Runs the command line; what a user can cause is printed after `error:`, a traceback only with --debug.
+
+    Exit codes: 1 for what cannot be done, 2 for what cannot be understood.
+    """
     # What ends a command politely also removes its temporary file; training has its own handler, which saves.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit("error: terminated"))
     if signal.getsignal(HANGUP) is signal.SIG_DFL:
@@ -59,7 +69,11 @@ def run_app(app: Callable[[], Any]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text that stdout can write
     sys.stdout, sys.stderr = _Read(sys.stdout), _Read(sys.stderr)
     try:
-        app()
+        if code := app():
+            sys.exit(code)
+    except TyperException as error:
+        print(f"error: {visible(_misunderstood(error))}", file=sys.stderr)
+        sys.exit(error.exit_code)
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         # torch raises plain RuntimeErrors when memory runs out, and explains its allocator at length.
         out_of_memory = isinstance(error, RuntimeError) and "memory" in str(error)
@@ -72,6 +86,18 @@ def run_app(app: Callable[[], Any]) -> None:
             text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
         print(f"error: {visible(text)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _misunderstood(error: TyperException) -> str:
+    """What is wrong with what was typed, and where to read what can be."""
+    text = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    text = " ".join(f"{text[:1].lower()}{text[1:]}".split())
+    text = text.replace("Value error, ", "").replace(". Did you mean", "; did you mean")
+    if context is None:
+        return text
+    asked = f"{context.command_path} --help"
+    return f"{text}; type: {asked}"
 
 
 def _said(error: Exception) -> str:

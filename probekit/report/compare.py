@@ -62,6 +62,7 @@ def answered(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
                 labels, predicted = (np.array(values) for values in answers)
                 hits, n = int((labels == predicted).sum()), len(labels)
                 scored = {"accuracy": hits / n, "ci": share_interval(hits, n), "n": n}
+                scored["score"] = next(iter(reader.encoder_scores(result)), name)
                 found.append({**result, "measurement": name, **scored, "labels": labels, "predicted": predicted})
     return found
 
@@ -112,7 +113,7 @@ def _group(
     for pair in tested:
         pair["verdict"] = verdict(pair["difference"], pair["p_holm"])
     return {
-        **{key: first[key] for key in (*QUESTION, "data")},
+        **{key: first[key] for key in (*QUESTION, "data", "score")},
         "n": rows[0]["n"],
         "runs": rows,
         "pairs": pairs,

@@ -54,7 +54,7 @@ def group_section(group: Mapping[str, Any], key: str) -> Section:
     """One question and its answers: runs, paired differences by image, methods over seeds."""
     title, what = _asked(group), measurement(group["measurement"]).title
     source = (
-        f"{what} of each run's encoder, on {group['n']} images of {group['data']} (content hash "
+        f"{what} ({group['score']}) of each run's encoder, on {group['n']} images of {group['data']} (content hash "
         f"{group['data_hash'][:12]}), protocol {PROTOCOLS.get(group['protocol'], group['protocol'])}, checkpoint "
         f"{group['checkpoint']}."
     )

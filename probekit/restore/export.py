@@ -35,7 +35,7 @@ def run_export(
     runs: Path,
     overwrite: bool,
     console: Console,
-) -> Path:
+) -> dict[str, Any]:
     """Writes what other tools need to work on a run's embeddings.
 
     Args:
@@ -48,10 +48,12 @@ def run_export(
         overwrite: Replace `out`.
         console: Where messages go.
 
+    The file holds `SPLIT/embeddings` float32 `[N, D]`, `SPLIT/labels` and `SPLIT/factors/NAME` as the dataset file has
+    them, and `header`, JSON text (in HDF5 an attribute): format, run, checkpoint, checkpoint_hash, after (how far the
+    run was), data, data_hash, classes, splits, encoder (its own header).
+
     Returns:
-        The file: `SPLIT/embeddings` float32 `[N, D]`, `SPLIT/labels` and `SPLIT/factors/NAME` as the dataset file has
-        them, and `header`, JSON text (in HDF5 an attribute): format, run, checkpoint, checkpoint_hash, after (how far
-        the run was), data, data_hash, classes, splits, encoder (its own header).
+        {"path", "embeddings": the shape of each split's}, and the header's run, checkpoint, after, data and data_hash.
 
     Raises:
         ValueError: If `out` exists, is no file of embeddings or has another suffix, or there is no such run, checkpoint
@@ -76,12 +78,21 @@ def run_export(
     check_channels(info, opened.header["spec"]["channels"])
     with run.locked("probe"):  # which embeds, too
         shapes = _export(opened, info, out)
-    console.print(f"wrote {out} of {run.name}, {opened.after}: {shapes}")
-    return out
+    told = ", ".join(f"{split} {shape}" for split, shape in shapes.items())
+    console.print(f"wrote {out} of {run.name}, {opened.after}: {told}")
+    return {
+        "path": str(out),
+        "embeddings": shapes,
+        "run": run.name,
+        "checkpoint": str(weights),
+        "after": opened.after,
+        "data": str(info.path),
+        "data_hash": info.content_hash,
+    }
 
 
-def _export(opened: OpenedRun, info: DatasetInfo, out: Path) -> str:
-    """Writes the file, and returns the shapes of the embeddings in words."""
+def _export(opened: OpenedRun, info: DatasetInfo, out: Path) -> dict[str, list[int]]:
+    """Writes the file, and returns the shapes of the embeddings."""
     arrays: dict[str, NDArray[Any]] = {}
     for split in info.splits:
         arrays[f"{split}/embeddings"] = opened.embed(info, split)
@@ -100,7 +111,7 @@ def _export(opened: OpenedRun, info: DatasetInfo, out: Path) -> str:
         "encoder": opened.header,
     }
     _write(out, arrays, json.dumps(about, sort_keys=True))
-    return ", ".join(f"{split} {list(arrays[f'{split}/embeddings'].shape)}" for split in info.splits)
+    return {split: list(arrays[f"{split}/embeddings"].shape) for split in info.splits}
 
 
 def _exported(path: Path) -> bool:

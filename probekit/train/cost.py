@@ -15,13 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
+from probekit.branches.base import begin_on_noise, has_loss, running_branches
 from probekit.config import Config
-from probekit.data.split import CPU
 from probekit.methods.base import Method, Step
 from probekit.restore.build import build_method
 from probekit.train.health import batch_health, projection_health
 from probekit.train.lars import Layerwise
-from probekit.train.step import active_branches, build_step, clip_each, running_branches
+from probekit.train.step import build_step, clip_each
 from probekit.views.recipes import RECIPES, Recipe, ViewMaker, Views, size_of
 
 # Of a step. The model: its convolutions and matrix products, and all else in its modules (normalisation, activations,
@@ -29,7 +29,6 @@ from probekit.views.recipes import RECIPES, Recipe, ViewMaker, Views, size_of
 MODEL = ("products", "modules")
 OURS = ("views", "losses", "health", "optimizer")
 PARTS = ("views", *MODEL, *OURS[1:])
-NOISE = 8  # numbers of an embedding that stands for any
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
@@ -200,7 +199,7 @@ def step_cost(config: Config, *, channels: int, size: tuple[int, int], classes: 
     with torch.device("meta"):  # where a backbone may read its own numbers, as it may not among fake tensors
         method = build_method(config, channels=channels, classes=classes).train()
         stride = method.encoder.stride
-    begin_branches(method, config.train.epochs, images=batch)
+    begin_on_noise(method, config.train.epochs, images=batch, size=size)
     parts = dict.fromkeys(PARTS, Counted()) | {"views": _made(recipe, batch, channels, size, stride)}
     with FakeTensorMode(allow_non_fake_inputs=True):
         method.to_empty(device="cpu")
@@ -224,16 +223,6 @@ def step_cost(config: Config, *, channels: int, size: tuple[int, int], classes: 
     return StepCost(flops, elements, launches, sum(p.numel() for p in trained), parts, memory)
 
 
-def begin_branches(method: Method, epochs: int, *, images: int, device: torch.device = CPU) -> None:
-    """Brings branches to an epoch in which they take part, with noise in place of the embeddings of so many images."""
-    noise = torch.rand(images, NOISE, generator=torch.Generator().manual_seed(0)).to(device)
-    for branch in active_branches(method):
-        for _ in range(epochs):
-            branch.begin_epoch(lambda: noise, None)
-            if not branch.resting:
-                break
-
-
 def _with_branches(method: Method, step: Step, x: Tensor) -> tuple[Tensor, int]:
     """The loss of a step with those of the branches, and how many images these have encoded besides."""
     loss, more, index = step.loss, 0, torch.zeros(x.shape[1], dtype=torch.int64)
@@ -242,7 +231,8 @@ def _with_branches(method: Method, step: Step, x: Tensor) -> tuple[Tensor, int]:
         if companions is not None:
             more += len(companions)
             step.companions[branch.name] = method.encode(torch.empty(len(companions), *x.shape[2:]))
-        loss = loss + branch.weight * branch.loss(step)
+        if has_loss(branch):
+            loss = loss + branch.weight * branch.loss(step)
     return loss, more
 
 

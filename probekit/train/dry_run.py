@@ -12,11 +12,12 @@ import torch
 from rich.console import Console
 from rich.filesize import decimal
 
+from probekit.branches.base import begin_on_noise
 from probekit.data.split import shrunk
 from probekit.data.streamed import feed
 from probekit.settings import Asked, flatten
 from probekit.train.announce import announce
-from probekit.train.cost import StepCost, begin_branches, step_cost
+from probekit.train.cost import StepCost, step_cost
 from probekit.train.live import clock
 from probekit.train.memory import ran_out_of_memory, reset_peak
 from probekit.train.plan import Planned, plan, smaller_batch
@@ -146,7 +147,8 @@ def _job(planned: Planned, step: TrainingStep, say: Callable[[str], None]) -> Ca
     batch = config.train.batch_size
     rows = min(len(train), 4 * batch)
     planned.method.plan(batches=len(train) // batch, epochs=config.train.epochs)
-    begin_branches(planned.method, config.train.epochs, images=rows, device=planned.device)
+    size = (train.images.shape[-2], train.images.shape[-1])
+    begin_on_noise(planned.method, config.train.epochs, images=rows, size=size, device=planned.device)
     fastest = fastest_step(step, say)
     [(index, images)] = feed(train.images, [torch.randperm(rows)[:batch]])
     return lambda: fastest(index, images)

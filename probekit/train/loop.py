@@ -9,11 +9,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from probekit.branches.base import Epoch, active_branches
 from probekit.config import Config
 from probekit.data.split import DeviceSplit
 from probekit.data.streamed import StreamedImages, feed
 from probekit.methods.base import Method
-from probekit.models.encoder import Encoder, Features, save_encoder
+from probekit.models.encoder import Encoder, save_encoder
 from probekit.models.extract import eval_mode, read_all
 from probekit.restore.checkpoint import restore_rng, rng_state, save_checkpoint
 from probekit.restore.seeds import stream_seed
@@ -24,7 +25,7 @@ from probekit.train.live import Display
 from probekit.train.memory import more_room, told
 from probekit.train.optim import Schedule, rates_on_device, scaled_rate, set_rates
 from probekit.train.signals import stop_on_signals
-from probekit.train.step import RecordedStep, active_branches, build_step, fastest_step
+from probekit.train.step import RecordedStep, build_step, fastest_step
 
 READ_EVERY = 50  # steps between reads of the device's loss buffer: each read waits for the device
 READ_AFTER = 10.0  # seconds after which it is read all the same: slow runs should show that they move
@@ -89,8 +90,7 @@ class Trainer:
         assert self.batches > 0
         torch.manual_seed(stream_seed(config.seed, "dropout"))  # draws from the global state; checkpoints keep it
         labels = train.split.labels
-        single = labels is not None and labels.ndim == 1
-        self.labels = torch.from_numpy(labels).to(self.device) if labels is not None and single else None
+        self.labels = torch.from_numpy(labels).to(self.device) if labels is not None and labels.ndim == 1 else None
         method.plan(batches=self.batches, epochs=config.train.epochs)
         self.eager_step = build_step(config, method, train.images, train.split.labels)
         self.optimizer, self.generator = self.eager_step.optimizer, self.eager_step.generator
@@ -168,15 +168,19 @@ class Trainer:
         return True
 
     def _begin_epoch(self) -> None:
-        regions, room = self.eager_step.regions, more_room(self.config.train.batch_size)
-        if regions is not None and regions.due(self.progress.epoch, self.config.train.epochs):
-            with told("the crop regions of all images", self.device, room):
-                share = regions.find(self.method.encoder, self.train.images, self.config.train.precision)
-            self.progress.begun["crop region"] = share
-            self.say(regions.told(share))
+        images, settings, room = self.train.images, self.config.train, more_room(self.config.train.batch_size)
+        epoch = Epoch(
+            done=self.progress.epoch,
+            of=settings.epochs,
+            embed=self._project_all,
+            read=lambda read: read_all(self.method.encoder, images, read, precision=settings.precision),
+            size=(images.shape[-2], images.shape[-1]),
+            labels=self.labels,
+            say=self.say,
+        )
         for branch in active_branches(self.method):
-            with told(f"the projections of all images, which {branch.name} reads,", self.device, room):
-                found = branch.begin_epoch(self._project_all, self.labels)
+            with told(f"the features of all images, which {branch.name} reads,", self.device, room):
+                found = branch.begin_epoch(epoch)
             self.progress.begun |= {f"{branch.name} {name}": value for name, value in found.items()}
 
     def advance(self, index: Tensor, images: Tensor) -> None:
@@ -198,8 +202,7 @@ class Trainer:
             )
 
     def _finish_epoch(self, display: Display) -> None:
-        done = self.progress
-        step = self.step_count
+        done, step = self.progress, self.step_count
         done.epoch, done.batch = done.epoch + 1, 0
         line: dict[str, Any] = {"epoch": done.epoch, "step": step}
         line |= {name: total / self.batches for name, total in done.sums.items()}
@@ -280,8 +283,6 @@ class Trainer:
         self.method.load_state_dict(saved["method"])
         self.optimizer.load_state_dict(saved["optimizer"])
         rates_on_device(self.optimizer, self.device)
-        if self.eager_step.regions is not None:
-            self.eager_step.regions.load_state_dict(saved["regions"])
         restore_rng(saved["rng"], self.device, self.generator)
         progress = Progress(**saved["progress"])
         wrong = [name for name, value in asdict(progress).items() if type(value) is not type(getattr(Progress(), name))]
@@ -297,8 +298,6 @@ class Trainer:
             "progress": asdict(self.progress),
             "encoder_header": {"spec": self.encoder.spec, "kept": self.method.kept, **self._encoder_info()},
         }
-        if self.eager_step.regions is not None:
-            content["regions"] = self.eager_step.regions.state_dict()
         save_checkpoint([self.run.checkpoints / f"{name}.pt" for name in names], content)
 
     def _encoder_info(self) -> dict[str, Any]:
@@ -340,11 +339,12 @@ class Trainer:
         """
         project = self.method.projection or nn.Identity()
         size, precision = self.config.views.max_size, self.config.train.precision
-
-        def read(features: Features) -> Tensor:  # batch by batch: embeddings may be much longer
-            projected: Tensor = project(features.pooled.float())
-            return projected.float()
-
         with eval_mode(self.method):
-            found = read_all(self.encoder, self.train.images, read, max_size=size, precision=precision)
+            found = read_all(
+                self.encoder,
+                self.train.images,
+                lambda features: project(features.pooled.float()).float(),  # batch by batch: embeddings may be longer
+                max_size=size,
+                precision=precision,
+            )
         return found.to(self.device)

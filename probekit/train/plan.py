@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from probekit.branches.base import active_branches
 from probekit.config import Config, resolve
 from probekit.data.split import DeviceSplit, check_depth, check_divisible, open_split, shrunk
 from probekit.device import choose_device, compute_deterministically, default_preset, describe_device, with_precision
@@ -18,7 +19,6 @@ from probekit.registry import METHODS, get
 from probekit.restore.build import build_method, check_labels, on_device, size_notes, start_from_weights, with_normalise
 from probekit.settings import Asked, overridden, typed
 from probekit.train.memory import batch_that_fits, told
-from probekit.train.regions import check_cells
 from probekit.train.step import TrainingStep
 
 
@@ -110,8 +110,8 @@ def prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torch
         check_divisible(size, method.encoder.stride)
         if "backbone" in method.encoder.spec:
             check_takes(method.encoder, size)
-    if config.crop.policy == "contrastive":
-        check_cells(train.images, method.encoder.stride)
+    for branch in active_branches(method):
+        branch.check_size((train.images.shape[-2], train.images.shape[-1]))
     if len(train) < config.train.batch_size:
         raise ValueError(
             f"expected at least {config.train.batch_size} training images (one batch), found {len(train)}"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
-from probekit.branches.base import Branch, branches_of, brings_images
+from probekit.branches.base import active_branches, brings_images, has_loss, running_branches
 from probekit.config import Config
 from probekit.data.split import Images, shrunk
 from probekit.data.streamed import StreamedImages
@@ -18,7 +18,6 @@ from probekit.train.capture import Before, release, told
 from probekit.train.compiled import Compiled, compile_networks
 from probekit.train.health import OWN_LOSS, batch_health, projection_health
 from probekit.train.optim import build_optimizer, lay_as_weights, rates_on_device, scaled_rate
-from probekit.train.regions import Regions
 from probekit.views.crops import Placement
 from probekit.views.recipes import RECIPES, ViewMaker, Views
 
@@ -39,7 +38,6 @@ class TrainingStep:
         images: All of the split, uint8 `[N, C, H, W]`: branches may ask for more than the batch.
         generator: On the device: the source of the views' randomness.
         labels: int64 `[N]` on the device, for a method that needs them.
-        regions: Where the crops of each image stand; None is anywhere.
     """
 
     def __init__(
@@ -50,10 +48,9 @@ class TrainingStep:
         images: Images,
         generator: torch.Generator,
         labels: Tensor | None = None,
-        regions: Regions | None = None,
     ) -> None:
         self.config, self.method, self.optimizer = config, method, optimizer
-        self.images, self.generator, self.labels, self.regions = images, generator, labels, regions
+        self.images, self.generator, self.labels = images, generator, labels
         self.view_size = shrunk(images, config.views.max_size)
         recipe, shape, stride = RECIPES[config.views.recipe], images.shape[1:], method.encoder.stride
         self.maker = ViewMaker(recipe, shape, size=self.view_size, stride=stride).to(images.device)
@@ -76,7 +73,7 @@ class TrainingStep:
         self.optimizer.step()
         self.method.after_step()
         health = batch_health(step.features.pooled, len(index)) | projection_health(step.projections, len(index))
-        own = {OWN_LOSS: step.loss.detach()} if active_branches(self.method) else {}
+        own = {OWN_LOSS: step.loss.detach()} if any(map(has_loss, active_branches(self.method))) else {}
         logs = {"loss": loss.detach(), **own, **step.logs, **health}
         self.names = list(logs)
         return torch.stack([value.float() for value in logs.values()])
@@ -95,13 +92,14 @@ class TrainingStep:
         return self.make(images, self.maker.draw(len(images), self.generator), self._placement(index))
 
     def _placement(self, index: Tensor) -> Placement | None:
-        return None if self.regions is None else self.regions.of(index)
+        found = (branch.placement(index) for branch in running_branches(self.method))
+        return next((placement for placement in found if placement is not None), None)
 
     def _gradients(self, index: Tensor, images: Tensor) -> tuple[Tensor, Step]:
         with torch.autocast(index.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
             step = self._forward(index, images)
             loss = step.loss
-            for branch in running_branches(self.method):
+            for branch in filter(has_loss, running_branches(self.method)):
                 loss = loss + branch.weight * branch.loss(step)
                 step.logs |= {f"{branch.name} {name}": value for name, value in branch.logs.items()}
         self.optimizer.zero_grad(set_to_none=True)
@@ -128,16 +126,6 @@ def clip_each(gradients: list[Tensor], largest: float) -> None:
     """Shortens each gradient whose norm is above `largest` to it, in place (DINO, official code: each by its own)."""
     norms = torch.stack(torch._foreach_norm(gradients))
     torch._foreach_mul_(gradients, list((largest / (norms + 1e-6)).clamp(max=1).unbind()))
-
-
-def active_branches(method: Method) -> list[Branch]:
-    """The branches of a method, but for those of weight 0, which take no part in training."""
-    return [branch for branch in branches_of(method) if branch.weight]
-
-
-def running_branches(method: Method) -> list[Branch]:
-    """Those that take part in the steps of this epoch."""
-    return [branch for branch in active_branches(method) if not branch.resting]
 
 
 class RecordedStep:
@@ -230,8 +218,7 @@ def build_step(config: Config, method: Method, images: Images, labels: NDArray[n
     rates_on_device(optimizer, device)
     generator = torch.Generator(device).manual_seed(stream_seed(config.seed, "views"))
     known = torch.from_numpy(labels).to(device) if method.needs_labels and labels is not None else None
-    regions = Regions(images, config.crop) if config.crop.policy == "contrastive" else None
-    return TrainingStep(config, method, optimizer, images, generator, known, regions)
+    return TrainingStep(config, method, optimizer, images, generator, known)
 
 
 def fastest_step(step: TrainingStep, say: Callable[[str], None]) -> TrainingStep | RecordedStep:

@@ -26,11 +26,6 @@ COVERED = 0.1
 # whole image, as TF does after its last try, in less than one crop of 1e12.
 TRIES = 10
 
-POLICIES = {
-    "random": "anywhere in the image",
-    "contrastive": "around what the encoder itself finds (ContrastiveCrop, arXiv 2202.03278)",
-}
-
 
 @dataclass(frozen=True)
 class Placement:

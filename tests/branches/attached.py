@@ -1,13 +1,14 @@
 """Small methods with branches attached, steps of them, and small runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from rich.console import Console
 
-from probekit.branches.base import branches_of
+from probekit.branches.base import Epoch, begin_on_noise, branches_of
 from probekit.config import Config, resolve
 from probekit.methods.base import Method, Step
 from probekit.models.encoder import Features
@@ -47,9 +48,13 @@ def step_of(config: Config) -> TrainingStep:
     method.plan(batches=N // 8, epochs=config.train.epochs)
     labels = torch.arange(N) % 2
     step = build_step(config, method, pixels, labels.numpy())
-    for branch in branches_of(method):
-        branch.begin_epoch(lambda: torch.randn(N, 8, generator=generator), None)
+    begin_on_noise(method, config.train.epochs, images=N, size=(SIZE, SIZE))
     return step
+
+
+def epoch(embed: Callable[[], torch.Tensor], labels: torch.Tensor | None = None, *, done: int = 0) -> Epoch:
+    """An epoch of ten in which the projections of all images are these."""
+    return Epoch(done, 10, embed, lambda read: pytest.fail("no pass for features"), (SIZE, SIZE), labels)
 
 
 def forward(step: TrainingStep) -> Step:

@@ -15,13 +15,18 @@ from probekit.branches.xcorr import XCorr
 from probekit.methods.base import Method
 from probekit.methods.momentum import MomentumMethod
 from probekit.models.encoder import Features
-from probekit.registry import BRANCHES, METHODS, VARIANTS, get
+from probekit.registry import BRANCHES, METHODS, VARIANTS, branch_named, get
 from probekit.restore.build import build_method
 from probekit.settings import method_options
-from tests.branches.attached import configured, forward, only, step_of
+from probekit.train.health import OWN_LOSS
+from tests.branches.attached import configured, epoch, forward, only, step_of
 
 NAMES = [*BRANCHES, *VARIANTS]
-ATTACHED = [(m, b) for m in METHODS for b in NAMES if m != "reconstruction"]
+KINDS: dict[str, type[Branch]] = {name: get(BRANCHES, "branch", branch_named(name)[0]) for name in NAMES}
+POOLS = [name for name in NAMES if KINDS[name].pool is not Branch.pool]
+LOSSES = [name for name in NAMES if KINDS[name].loss is not Branch.loss]
+WITHOUT = [name for name in NAMES if name not in LOSSES]
+ATTACHED = [(m, b) for m in METHODS for b in LOSSES if m != "reconstruction"]
 
 
 def kinds(method: Method) -> dict[str, set[str]]:
@@ -70,6 +75,19 @@ def test_losses_are_finite_and_gradients_are_where_they_belong(name: str, branch
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in method.parameters())
     if isinstance(method, MomentumMethod):
         assert names["target"]
+
+
+@pytest.mark.parametrize("branch", WITHOUT)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_branch_without_a_loss_leaves_loss_and_gradients_to_the_method(name: str, branch: str) -> None:
+    step = step_of(configured(name, branch))
+    assert not only(step.method).resting
+    loss, made = step._gradients(torch.arange(8), step.images[:8])
+    assert torch.equal(loss, made.loss)
+    names = kinds(step.method)
+    assert with_gradient(step.method) == names["encoder"] | names["heads"]
+    step(torch.arange(8), step.images[:8])
+    assert not [logged for logged in step.names if logged.startswith((branch, OWN_LOSS))]
 
 
 POOLING = ["lcr-dual-pooling", "lcr-sam-bilinear", "lcr-bilinear"]
@@ -136,7 +154,7 @@ def test_a_step_trains_method_and_both_branches(name: str) -> None:
     assert len(moved & names["encoder"]) > 0.8 * len(names["encoder"])
 
 
-@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("branch", [name for name in BRANCHES if "embedding_loss" in KINDS[name].needs])
 def test_a_method_without_a_loss_of_the_embedding_is_refused_by_name(branch: str) -> None:
     settings = {"reconstruction": {}, "conrec": {"method__contrastive": 0.0}}
     for name, options in settings.items():
@@ -155,13 +173,13 @@ def test_an_encoder_without_a_map_is_refused_by_name(branch: str) -> None:
 
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_what_a_branch_says_of_itself(branch: str) -> None:
-    kind: type[Branch] = get(BRANCHES, "branch", branch)
+    kind = KINDS[branch]
     assert kind.name == branch
     assert kind.about
     assert kind.paper
     assert kind.__doc__
     assert "\n" not in kind.about
-    assert "weight" in method_options(kind)
+    assert ("weight" in method_options(kind)) == (branch in LOSSES)
 
 
 @pytest.mark.parametrize("branch", NAMES)
@@ -177,14 +195,15 @@ def test_state_survives_a_file(name: str, branch: str) -> None:
     assert any(key.startswith(f"branches.{only(step.method).name}.") for key in step.method.state_dict())
     image = torch.rand(2, 1, 32, 32)
     step.method.eval(), other.eval()
-    for mine, theirs in zip(branches_of(step.method), branches_of(other), strict=True):
-        a, b = (b.pool(m.encode(image)) for b, m in ((mine, step.method), (theirs, other)))
-        assert a is not None
-        assert b is not None
+    mine, theirs = only(step.method), only(other)
+    assert mine.resting == theirs.resting
+    torch.testing.assert_close(dict(theirs.named_buffers()), dict(mine.named_buffers()), rtol=0, atol=0)
+    if branch in POOLS:
+        a, b = mine.pool(step.method.encode(image)), theirs.pool(other.encode(image))
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("branch", NAMES)
+@pytest.mark.parametrize("branch", POOLS)
 def test_a_map_is_at_least_0_and_weighs_the_embedding(branch: str) -> None:
     method = build_method(configured("simclr", branch), channels=1).eval()
     features: Features = method.encoder(torch.rand(3, 1, 32, 32))
@@ -242,7 +261,7 @@ def test_together_both_learn() -> None:
     assert isinstance(xcorr, XCorr)
     textures = torch.arange(len(step.images)) % 2
     xcorr.centroids = torch.eye(2)
-    xcorr.begin_epoch(lambda: torch.eye(2)[textures] + 0.01, None)
+    xcorr.begin_epoch(epoch(lambda: torch.eye(2)[textures] + 0.01))
     assert torch.equal(xcorr.labels, textures)
     table = torch.stack([step(i, step.images[i]) for i in torch.arange(24).view(3, 8).repeat(20, 1)])
     columns = dict(zip(step.names, table.T, strict=True))

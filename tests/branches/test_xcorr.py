@@ -18,7 +18,7 @@ from probekit.branches.correlation import MASKS, correlation_mask
 from probekit.branches.xcorr import Members, XCorr
 from probekit.methods.base import Step
 from probekit.models.encoder import Encoder, Features
-from tests.branches.attached import features_of
+from tests.branches.attached import epoch, features_of
 from tests.chance import seeded
 
 B, P, D, H, W, K = 3, 2, 8, 2, 3, 4
@@ -41,7 +41,7 @@ def bank(seed: int = 0, n: int = IMAGES) -> Tensor:
 
 def clustered(**settings: Any) -> XCorr:
     xcorr = branch(**settings)
-    xcorr.begin_epoch(bank, None)
+    xcorr.begin_epoch(epoch(bank))
     return xcorr
 
 
@@ -262,9 +262,9 @@ def drawn_from(generator: torch.Generator, n: int) -> torch.Generator:
 
 def test_before_the_start_epoch_it_rests() -> None:
     xcorr = branch(start=1)
-    assert xcorr.begin_epoch(lambda: pytest.fail("no pass over the images"), None) == {}
+    assert xcorr.begin_epoch(epoch(lambda: pytest.fail("no pass over the images"))) == {}
     assert xcorr.resting
-    assert xcorr.begin_epoch(bank, None)
+    assert xcorr.begin_epoch(epoch(bank, done=1))
     assert not xcorr.resting
 
 
@@ -274,7 +274,7 @@ def test_new_clusters_are_written_where_the_old_ones_stood() -> None:
     buffers = dict(xcorr.named_buffers())
     places = {name: buffer.data_ptr() for name, buffer in buffers.items()}
     before = xcorr.labels.clone()
-    xcorr.begin_epoch(lambda: bank(1), None)
+    xcorr.begin_epoch(epoch(lambda: bank(1)))
     assert not torch.equal(xcorr.labels, before)
     assert {name: buffer.data_ptr() for name, buffer in xcorr.named_buffers()} == places
     loaded = clustered()
@@ -294,13 +294,13 @@ def test_new_clusters_are_written_where_the_old_ones_stood() -> None:
 def test_an_epoch_reports_its_clusters() -> None:
     xcorr = branch()
     labels = torch.arange(IMAGES) % 3
-    first = xcorr.begin_epoch(bank, labels)
+    first = xcorr.begin_epoch(epoch(bank, labels))
     before = xcorr.labels.clone()
     assert first.keys() == {"inertia", "smallest", "largest", "NMI with labels"}
     sizes = np.bincount(before.numpy(), minlength=K)
     assert (first["smallest"], first["largest"]) == (sizes.min(), sizes.max())
     assert first["NMI with labels"] == pytest.approx(normalized_mutual_info_score(labels, before))
-    second = xcorr.begin_epoch(lambda: bank(1), None)
+    second = xcorr.begin_epoch(epoch(lambda: bank(1)))
     assert second.keys() == {"inertia", "smallest", "largest", "NMI with last epoch"}
     assert second["NMI with last epoch"] == pytest.approx(normalized_mutual_info_score(before, xcorr.labels))
 
@@ -308,18 +308,18 @@ def test_an_epoch_reports_its_clusters() -> None:
 def test_cluster_numbers_stay_from_epoch_to_epoch() -> None:
     xcorr = clustered()
     before = xcorr.labels.clone()
-    xcorr.begin_epoch(lambda: bank() + 0.02 * bank(1), None)
+    xcorr.begin_epoch(epoch(lambda: bank() + 0.02 * bank(1)))
     assert (xcorr.labels == before).float().mean() > 0.9
-    assert xcorr.begin_epoch(lambda: 7 * bank(), None)["inertia"] < 1, "lengths do not matter"
+    assert xcorr.begin_epoch(epoch(lambda: 7 * bank()))["inertia"] < 1, "lengths do not matter"
 
 
 def test_an_epoch_begins_from_the_last_centroids() -> None:
     """In another order they number the same clusters in that order."""
     xcorr = branch(iterations=50)
-    xcorr.begin_epoch(bank, None)
+    xcorr.begin_epoch(epoch(bank))
     before, order = xcorr.labels.clone(), torch.tensor([2, 0, 3, 1])
     xcorr.centroids = xcorr.centroids[order]
-    xcorr.begin_epoch(bank, None)
+    xcorr.begin_epoch(epoch(bank))
     assert torch.equal(order[xcorr.labels], before)
 
 
@@ -345,7 +345,7 @@ def test_clusters_that_leave_hardly_any_positives_are_fewer_unless_they_were_typ
 def test_as_many_clusters_as_images_run() -> None:
     """Each image is its own positive then."""
     xcorr = branch(clusters=12)
-    xcorr.begin_epoch(lambda: torch.randn(12, 6), None)
+    xcorr.begin_epoch(epoch(lambda: torch.randn(12, 6)))
     assert torch.equal(xcorr.labels.sort().values, torch.arange(12))
     index = torch.arange(5)
     assert torch.equal(xcorr.companions(index, torch.Generator()), index.repeat(P))
@@ -355,13 +355,11 @@ def test_state_survives_a_round_trip_and_so_do_the_draws() -> None:
     xcorr, index = clustered(), torch.arange(6)
     torch.manual_seed(5)
     other = XCorr(Encoder(channels=1, pooling="gap", width=4, depth=2), clusters=K, positives=P)
-    state = xcorr.state_dict()
-    state["_extra_state"] |= {"seed": 3, "calls": 7}  # as older versions wrote it
-    other.load_state_dict(state)
+    other.load_state_dict(xcorr.state_dict())
     assert torch.equal(other.labels, xcorr.labels)
     assert torch.equal(other.centroids, xcorr.centroids)
     assert torch.equal(xcorr.companions(index, seeded()), other.companions(index, seeded()))
-    assert xcorr.begin_epoch(bank, None) == other.begin_epoch(bank, None)
+    assert xcorr.begin_epoch(epoch(bank)) == other.begin_epoch(epoch(bank))
 
 
 # Stages, settings

@@ -31,7 +31,7 @@ from tests.datasets import noise_npz, small_shapes
 
 pytest.importorskip("timm")
 QUICK = ["--device", "cpu"]
-LOOK = ["--n", "2", "--passes", "1", *QUICK]
+MAPPED = ["--n", "2", "--perturb", "1", *QUICK]
 pytestmark = pytest.mark.usefixtures("plain_pictures", "few_baselines")
 TINY = ["--epochs", "1", "--batch-size", "8", "--set", "views.max_size=32", *QUICK]
 
@@ -153,7 +153,9 @@ def refused(*arguments: str) -> str:
 
 
 def result(*arguments: str) -> dict[str, Any]:
-    return dict(json.loads(run(*arguments, "--json").stdout))
+    """Of a heatmap, or of the linear probe."""
+    found = dict(json.loads(run(*arguments, "--json").stdout))
+    return dict(found["linear"]) if arguments[0] == "probe" else found
 
 
 def test_an_encoder_of_timm_is_probed_looked_into_and_reported() -> None:
@@ -169,9 +171,9 @@ def test_an_encoder_of_timm_is_probed_looked_into_and_reported() -> None:
     assert header["spec"] == {"channels": 1, "pooling": "gap", "backbone": "timm:test_resnet", "stem": "imagenet"}
     assert encoder.dim == probed["rows"][0]["dim"]
 
-    look = result("heatmap", "test_resnet-shapes", "--n", "4", "--passes", "1", *QUICK)
-    assert {"cam", "gradcam", "gradcam-ssl"} <= {row["name"] for row in look["rows"]}
-    scores = {row["name"]: row["scores"] for row in look["rows"]}
+    mapped = result("heatmap", "test_resnet-shapes", "--n", "4", "--perturb", "1", *QUICK)
+    assert {"cam", "gradcam", "gradcam-ssl"} <= {row["name"] for row in mapped["rows"]}
+    scores = {row["name"]: row["scores"] for row in mapped["rows"]}
     assert scores["cam"] != scores["cam, random weights"]
     again = result("probe", "test_resnet-shapes", *QUICK)
     assert again["rows"][0]["accuracy"] == probed["rows"][0]["accuracy"]
@@ -206,13 +208,13 @@ def test_a_module_may_import_torchvision(home: Path) -> None:
 
 
 def test_random_weights_are_other_weights() -> None:
-    """Weights of seed 1 as if they were trained: the floor is seed 0."""
+    """Weights of seed 1 as if they were trained: the baseline is seed 0."""
     torch.manual_seed(1)
     source = Encoder(channels=1, pooling="gap", backbone="timm:test_resnet")
     torch.save(source.backbone.model.state_dict(), "weights.pt")
     done = run("probe", "--encoder", "timm:test_resnet", "--weights", "weights.pt", "--data", "data/shapes.h5", *QUICK)
     assert "weights: 120 of 120 tensors" in done.output.replace("\n", " ") or "tensors from weights.pt" in done.output
-    probed = json.loads(next(Path("runs/test_resnet-shapes/results").glob("probe-val*.json")).read_text())
+    probed = json.loads(next(Path("runs/test_resnet-shapes/results").glob("linear-tuned*.json")).read_text())
     assert probed["rows"][0]["log_loss"] != probed["rows"][1]["log_loss"]
     loaded, _ = load_encoder(Path("runs/test_resnet-shapes"))
     x = torch.rand(2, 1, 32, 32)
@@ -321,27 +323,29 @@ def test_an_encoder_of_the_users_own(home: Path, function: str, dim: int, grid: 
     _, header = load_encoder(Path("runs") / probed["run"])
     assert header["spec"]["pooling"] == ("gap" if function in ("Map", "Whole") else "own")
     if function in ("Map", "Whole"):
-        look = result("heatmap", probed["run"], *LOOK)
-        assert "cam" in {row["name"] for row in look["rows"]}
+        mapped = result("heatmap", probed["run"], *MAPPED)
+        assert "cam" in {row["name"] for row in mapped["rows"]}
     else:
-        assert "no feature map that is pooled" in refused("heatmap", probed["run"], "--look", "cam", "--n", "4", *QUICK)
-        look = result("heatmap", probed["run"], "--window", "8", "--look", "all", *LOOK)
-        names = {row["name"] for row in look["rows"]}
+        assert "no feature map that is pooled" in refused("heatmap", probed["run"], "--maps", "cam", "--n", "4", *QUICK)
+        mapped = result("heatmap", probed["run"], "--window", "8", "--maps", "all", *MAPPED)
+        names = {row["name"] for row in mapped["rows"]}
         assert {"input-gradient", "occlusion"} <= names
         assert not names & {"cam", "gradcam", "hirescam", "gradcam-ssl", "gradcam-similarity", "attention"}
-    assert look["grid"] == grid
+    assert mapped["grid"] == grid
 
 
 def test_what_cannot_be_drawn_anew_is_never_called_random(home: Path) -> None:
-    probed = result("probe", "--encoder", mine(home, "Fixed"), "--data", "data/shapes.h5", "--knn", *QUICK)
-    for found in (probed, probed["knn"]):
+    words = ["probe", "--encoder", mine(home, "Fixed"), "--data", "data/shapes.h5", "--knn", "--json", *QUICK]
+    measured = json.loads(run(*words).stdout)
+    probed = measured["linear"]
+    for found in measured.values():
         assert "random weights" not in {row["name"] for row in found["rows"]}
         assert "random weights are left out: no weights of this encoder can be drawn anew" in found["notes"][0]
-    look = result("heatmap", probed["run"], *LOOK)
-    assert look["notes"][-1] == probed["notes"][0]
-    assert {row["encoder"] for row in look["rows"]} == {"", "trained"}
-    assert {row["randomisation"] is None for row in look["rows"]} == {True}
-    assert [line for line in look["left_out"] if line.startswith("random weights and the check of the weights")]
+    mapped = result("heatmap", probed["run"], *MAPPED)
+    assert mapped["notes"][-1] == probed["notes"][0]
+    assert {row["encoder"] for row in mapped["rows"]} == {"", "trained"}
+    assert {row["randomisation"] is None for row in mapped["rows"]} == {True}
+    assert [line for line in mapped["left_out"] if line.startswith("random weights and the check of the weights")]
     page = run("report", probed["run"], "--format", "md").stdout
     assert "random weights are left out" in page
 
@@ -454,7 +458,6 @@ def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
         *(
             (["--encoder", encoder, *asked], says)
             for encoder, asked, says in [
-                ("timm:test_resnet", ["--protocol", "nonsense"], "unknown protocol 'nonsense'"),
                 ("timm:test_resnet", ["--pool", "nonsense"], "unknown pooling 'nonsense'"),
                 ("timm:test_resnet", ["--pool", "attention"], "expected an encoder with attention pooling, found one"),
                 (
@@ -464,7 +467,11 @@ def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
                 ),
                 ("py:mine:Embedding", ["--pool", "max"], "expected an encoder with a feature map for --pool, found"),
                 ("timm:test_resnet", ["--checkpoint", "best_val"], "found best_val with --encoder; leave it out"),
-                ("timm:test_resnet", ["--every"], "expected --every for a run of pretrain, found it with --encoder"),
+                (
+                    "timm:test_resnet",
+                    ["--all-checkpoints"],
+                    "expected --all-checkpoints for a run of pretrain, found it with --enc",
+                ),
                 ("timm:test_resnet", ["--device", "cuda:99"], "expected device cuda:99, found"),
                 ("timm:test_resnet", ["--device", "tpu"], "expected --device auto, cpu or cuda[:i], found 'tpu'"),
                 ("timm:test_resnet", ["--cv", "999"], "folds for so many samples, found 999; type: --cv 5"),
@@ -558,7 +565,7 @@ def test_our_own_encoder_starts_a_supervised_run() -> None:
     assert line["loss"] > 0
     assert 0 <= line["accuracy"] <= 1
     assert result("probe", "supervised-shapes", *QUICK)["rows"][0]["n"] == 16
-    run("heatmap", "supervised-shapes", *LOOK)
+    run("heatmap", "supervised-shapes", *MAPPED)
     run("show", "supervised-shapes")
     assert "found 0 of its 48 tensors" in refused(
         "pretrain", "simclr", "--data", "data/shapes.h5", "--init-from", weights, *TINY

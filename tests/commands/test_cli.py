@@ -188,7 +188,7 @@ def test_a_second_run_gets_a_name_of_its_own(home: Path) -> None:
         (["show", "data/rect-tri.h5", "--split", "tset"], 1, "did you mean 'test'"),
         (["pretrain", "--data", "data/rect-tri"], 1, "did you mean data/rect-tri.h5?"),
         (["gen", "--n", "4", "--out", "y"], 1, "type --out y.h5"),
-        (["probe", "--protocol", "fixd"], 1, "did you mean 'fixed'"),
+        (["probe", "--protocol", "fixd"], 2, "'fixd' is not one of 'tuned', 'fixed'"),
         (["probe", "--checkpoint", "best"], 1, "type: --checkpoint last"),
         (["import", "junk.h5", "--out", "y.h5"], 1, "junk.h5"),
         (["show", "junk.h5"], 1, "junk.h5"),

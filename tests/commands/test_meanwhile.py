@@ -4,13 +4,15 @@ Alone: pytest tests/commands/test_meanwhile.py
 """
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from probekit.models.encoder import load_encoder, save_encoder
-from probekit.probe import measure as probe
+from probekit.probe import measure
+from probekit.probe.sources import Source, sources
 from probekit.restore import export
 from probekit.restore.opened import open_encoder
 from tests.commands.typed import typed
@@ -39,14 +41,14 @@ def test_what_is_replaced_while_it_is_read_gives_no_result(
             rest = {key: value for key, value in header.items() if key not in ("format", "spec")}
             save_encoder(tmp_path / what, encoder, rest | {"epoch": 7})
 
-    real = probe.measure
+    def meanwhile(*arguments: Any, **named: Any) -> Iterator[Source]:
+        if when == "before":
+            replace()
+        yield from sources(*arguments, **named)
+        if when == "after":
+            replace()
 
-    def meanwhile(*arguments: Any, **named: Any) -> Any:
-        found = real(*arguments, **named) if when == "after" else None
-        replace()
-        return found or real(*arguments, **named)
-
-    monkeypatch.setattr(probe, "measure", meanwhile)
+    monkeypatch.setattr(measure, "sources", meanwhile)
     done = typed("probe", "unet-d", "--no-baselines", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (
         1,

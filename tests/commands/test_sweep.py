@@ -33,10 +33,11 @@ def test_every_run_is_finished_and_probed(home: Path) -> None:
     found: dict[str, Any] = json.loads((home / "sweeps/small/results.json").read_text())
     assert found["finished"] == found["planned"] == 2
     for run in found["runs"]:
-        assert run["scores"].keys() == {"last/val", "last/paper", "best_val/paper", "best_test/paper"}
+        assert run["scores"].keys() == {"last/linear", "last/monitor", "best_val/monitor", "best_test/monitor"}
         assert Run(home / "runs" / run["name"]).read()["threads"] == 1
-    floors = {(floor["protocol"], floor["name"]) for floor in found["floors"]}
-    assert {("val", "patch bag"), ("paper", "patch bag"), ("val", "random weights")} <= floors
+    beside = {(baseline["score"], baseline["name"]) for baseline in found["baselines"]}
+    print(found["baselines"])
+    assert {("last/linear", "patch bag"), ("last/monitor", "patch bag"), ("last/linear", "random weights")} <= beside
     assert {row["row"]: row["factors"].keys() for row in found["rows"]} == {
         "simclr": {"corner", "triangle"},
         "conrec": {"corner", "triangle"},
@@ -44,11 +45,11 @@ def test_every_run_is_finished_and_probed(home: Path) -> None:
 
 
 def test_last_of_the_monitor_is_what_the_probe_finds(home: Path) -> None:
-    """Both are protocol `paper` at the last epoch; the floors were probed beside the first run."""
-    probe = json.loads((home / "runs/small-rt-simclr-seed0/results/probe-paper-last.json").read_text())
+    """Both are protocol `fixed` at the last epoch; the baselines were measured beside the first run."""
+    probe = json.loads((home / "runs/small-rt-simclr-seed0/results/linear-fixed-last.json").read_text())
     found = json.loads((home / "sweeps/small/results.json").read_text())
     scores = next(run["scores"] for run in found["runs"] if run["name"] == "small-rt-simclr-seed0")
-    assert scores["last/paper"] == probe["rows"][0]["accuracy"]
+    assert scores["last/monitor"] == probe["rows"][0]["accuracy"]
 
 
 def test_the_table_has_every_row(home: Path) -> None:
@@ -66,6 +67,6 @@ def test_without_a_name_it_lists_what_is_shipped(tmp_path: Path) -> None:
     assert all(name in done.stdout for name in shipped())
     assert "next: probekit sweep table1" in done.stdout
     assert not list(tmp_path.iterdir())
-    listed = catalogue()["sweeps"]
+    listed = catalogue(("sweeps",))["sweeps"]
     assert [entry["name"] for entry in listed] == list(shipped())
     assert next(entry["runs"] for entry in listed if entry["name"] == "table1") == 30

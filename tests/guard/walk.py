@@ -58,6 +58,7 @@ COMMANDS = (
     ("report", "conrec-rect-tri", "--format", "md", "--out", "report.md"),
     ("report", "conrec-rect-tri", "moco-v2-lcr-rect-tri", "--format", "json", "--out", "report.json"),
     ("sweep", "small.toml", "--epochs", "1", "--preset", "quick", "--jobs", "1"),
+    ("runs",),
     ("list",),
 )
 HELP: tuple[str, ...] = (
@@ -72,7 +73,7 @@ HELP: tuple[str, ...] = (
     "compare",
     "export-embeddings",
 )
-HELP += ("report", "demo", "list")
+HELP += ("report", "demo", "list", "runs", "help")
 TIMED = re.compile(
     r"(seconds?|_s|time|started|finished|created|when|date|speed|images_per_second|memory|peak|version|commit|sha256"
     r"|hash)$"

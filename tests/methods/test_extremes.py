@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from probekit.branches.base import branches_of
+from probekit.branches.base import begin_on_noise
 from probekit.config import resolve
 from probekit.fitting import fitted
 from probekit.registry import BRANCHES, METHODS, branch_named, get
@@ -34,8 +34,7 @@ def epoch(method: str, branch: str | None, given: dict[str, Any]) -> list[float]
     images = torch.randint(0, 256, (N, 1, SIZE, SIZE), dtype=torch.uint8, generator=generator)
     model.plan(batches=N // BATCH, epochs=1)
     step = build_step(config, model, images, (torch.arange(N) % 2).numpy())
-    for attachment in branches_of(model):
-        attachment.begin_epoch(lambda: torch.randn(N, 8, generator=generator), None)
+    begin_on_noise(model, 1, images=N, size=(SIZE, SIZE))
     losses = [float(step(index, images[index])[0]) for index in torch.arange(N).view(-1, BATCH)]
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         assert torch.isfinite(value).all(), name

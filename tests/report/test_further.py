@@ -1,4 +1,4 @@
-"""The section of protocols beside the linear probe, sound and unsound.
+"""The sections of every measurement, sound and unsound.
 
 Alone: pytest tests/report/test_further.py
 """
@@ -10,100 +10,149 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_rel
+from scipy import stats
 
-from probekit.output.document import Table
+from probekit.measurement import measurements, read_result
+from probekit.output.document import Chart, Table
 from probekit.report import html, markdown
 from probekit.report.build import build
 from probekit.report.collect import collect
-from probekit.report.compare import RANK1, answered
+from probekit.report.compare import answered
 from probekit.report.compare_scores import compare_scores
 from probekit.report.comparison import comparison_chapter
-from probekit.report.section_shapes import SECTIONS
-from probekit.report.shapes import mismatch
+from probekit.run import Run
 from probekit.statistics import holm
 from tests.report.folders import HOSTILE, make_run
-from tests.report.further import add_further, further_results
+from tests.report.further import STEMS, add_further, further_results
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
 
 
-def test_the_shapes_are_those_that_the_functions_give() -> None:
-    for stem, content in further_results("a").items():
-        assert mismatch(content, SECTIONS[stem.split("-")[0]]) is None, stem
+def test_what_a_measurement_gives_is_of_its_shape() -> None:
+    found = further_results("a")
+    assert found.keys() == {each.name for each in measurements("probe")} - {"linear", "health"}, "those of `make_run`"
+    for name, content in found.items():
+        assert read_result(content).name == name
 
 
-def test_every_protocol_has_a_table_that_says_how(tmp_path: Path) -> None:
-    page = html.render(build(collect([add_further(make_run(tmp_path, "a"))])))
+def test_every_measurement_has_a_section_whose_tables_say_how(tmp_path: Path) -> None:
+    run = add_further(make_run(tmp_path, "a", heatmap=True))
+    page = html.render(build(collect([run])))
     titles = re.findall(r"<h4[^>]*>(.*?)</h4>", page)
     for title in (
-        "Fractions of the labels",
-        "Accuracy by number of labels",
+        "linear, %, on fractions of the labels",
+        "linear by number of labels",
         "Nearest neighbours",
         "Retrieval",
         "What nearest neighbours share",
-        "Cross-validation",
+        "Cross-validation on train",
         "Mean average precision",
-        "Of each class, conrec last",
+        "Each class, conrec last",
+        "Linear head by SGD",
         "Along pretraining",
         "Along pretraining: linear",
+        "Along pretraining: mAP",
     ):
         assert any(found.startswith(title) for found in titles), title
-    blocks = re.split(r"<div class=\"block\"|<figure id", page.split("Further protocols</h3>")[1].split("<h3")[0])[1:]
-    assert len(blocks) == 8 + 3  # tables; the curve of fractions and two along epochs
-    for block in blocks:
-        assert "Made up for a test" in block
-        assert "probekit probe a --" in block
+    for each in measurements():
+        section = page.split(f'<section id="run-0-a-{each.name}">')[1].split("</section>")[0]
+        assert f"<h3>{each.title}</h3>" in section
+        first, *others = re.split(r"<div class=\"block\"|<figure id", section)[1:]
+        assert "Maps of 200 images" in first if each.name == "heatmap" else f"test of {each.name}" in first
+        assert "encoder after epoch 5; seed 0" in first
+        for block in (first, *others):
+            assert re.search(r"<h4>[^<]*: protocol [^<]*, checkpoint last, on data/rect-tri.h5</h4>", block)
+            assert f"Again: <code>probekit {each.command} a" in block
+        assert len(others) + 1 == len(each.tables(found := kept(run, each.name))) + len(drawn(each.charts(found)))
 
 
-def test_notes_stand_under_each_protocol(tmp_path: Path) -> None:
-    run = add_further(make_run(tmp_path, "a"))
+def kept(run: Run, name: str) -> Any:
+    stem = {"linear": "linear-tuned-last", "health": "health-last", "heatmap": "heatmap-last", **STEMS}[name]
+    return json.loads((run.results / f"{stem}.json").read_text())
+
+
+def drawn(charts: list[Chart]) -> list[Chart]:
+    """Those that a report draws, and the heatmap's gallery, which lies there; that of retrieval does not."""
+    return [chart for chart in charts if not chart.photographs or "Maps" in chart.title]
+
+
+def test_notes_stand_under_each_measurement_and_nowhere_else(tmp_path: Path) -> None:
+    run = add_further(make_run(tmp_path, "a", heatmap=True))
     for path in run.results.glob("*.json"):
-        noted = json.loads(path.read_text()) | {"notes": [f"{path.stem.partition('-')[0]} has no random weights"]}
-        path.write_text(json.dumps(noted))
-    linear, further = markdown.render(build(collect([run]))).split("Further protocols")
-    for stem in further_results("a"):
-        assert further.count(f"{stem.partition('-')[0]} has no random weights") == 1, stem
-    assert linear.count("probe has no random weights") == 1
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"notes": [f"{read_result(content).name} lacks random weights"]}))
+    parts = markdown.render(build(collect([run]))).split("\n### ")
+    for each in measurements():
+        noted = [part.partition("\n")[0] for part in parts if f"{each.name} lacks random weights" in part]
+        assert noted == [each.title]
 
 
 def test_values_reach_the_tables(tmp_path: Path) -> None:
     run = add_further(make_run(tmp_path, "a"))
     text = markdown.render(build(collect([run])))
     found = further_results("a")
-    knn = found["knn-last"]["rows"][0]
-    assert f"| conrec last | {100 * knn['accuracy']:.1f} |" in text
-    cv = found["cv-val-last"]["rows"][0]["decodings"]["cumulative"]["kappa"]
+    knn = found["knn"]["rows"][0]
+    ends = [f"{100 * end:.1f}" for end in knn["ci"]]
+    assert f"| conrec last | {100 * knn['accuracy']:.1f} \\[{', '.join(ends)}\\] |" in text
+    cv = found["cv"]["rows"][0]["decodings"]["cumulative"]["kappa"]
     assert f"{cv['mean']:.3f} \\[{cv['ci'][0]:.3f}, {cv['ci'][1]:.3f}\\]" in text
-    score = found["retrieval-last"]["rows"][0]["scores"]["map"]
+    score = found["retrieval"]["rows"][0]["scores"]["map"]
     assert f"{100 * score['value']:.1f} \\[{100 * score['ci'][0]:.1f}, {100 * score['ci'][1]:.1f}\\]" in text
+
+
+def test_kappa_below_chance_is_said_as_it_is(tmp_path: Path) -> None:
+    """It goes down to -1: neither the table, nor the mean over seeds with its interval, ends at 0."""
+    runs = [make_run(tmp_path, f"a{seed}", seed=seed) for seed in range(3)]
+    values = {"a0": -0.25, "a1": -0.5, "a2": -0.9}
+    for run in runs:
+        result = further_results(run.name)["cv"]
+        fold = result["rows"][0]["decodings"]["plain"]["kappa"]
+        fold |= {"mean": values[run.name], "ci": [-1.0, 0.125], "pooled": values[run.name]}
+        (run.results / "cv-fixed-last.json").write_text(json.dumps(result))
+    content = collect(runs)
+    (group,) = [group for group in content["comparison"]["scores"] if group["measurement"] == "cv"]
+    (kappa,) = [score for score in group["scores"] if score["score"] == "cross-validated kappa, plain"]
+    assert [row["value"] for row in kappa["runs"]] == list(values.values())
+    (method,) = kappa["over_seeds"]["methods"]
+    ends = sem_ends(list(values.values()))
+    assert method["mean"] == pytest.approx(-0.55)
+    assert method["ci"] == pytest.approx([max(-1.0, ends[0]), ends[1]])
+    text = markdown.render(build(content))
+    assert text.count("-0.250 \\[-1.000, 0.125\\]") == 2, "in its own section and in the comparison"
+    assert f"| -0.550 \\[-1.000, {ends[1]:.3f}\\] | 3 |" in text
+
+
+def sem_ends(values: list[float]) -> tuple[float, float]:
+    """The ends of a 95 % Student t interval, by scipy."""
+    low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
+    return float(low), float(high)
 
 
 def test_what_was_not_measured_is_a_command(tmp_path: Path) -> None:
     run = make_run(tmp_path, "a")
     asked = "--fractions 1,2,5,10,20,50,100 --knn --retrieval --cv 5"
-    assert f"{asked} --every" not in (text := markdown.render(build(collect([run])))), "it kept no encoder to follow"
+    assert f"{asked} --all-checkpoints" not in (text := markdown.render(build(collect([run])))), "it kept no encoder"
     assert asked in text
+    assert "Measure by typing: `probekit heatmap" in text
     config = run.read()["config"]
     run.update(config=config | {"train": config["train"] | {"keep_every": 2}})
-    assert f"{asked} --every" in markdown.render(build(collect([run])))
+    assert f"{asked} --all-checkpoints" in markdown.render(build(collect([run])))
 
 
 def test_images_of_several_labels_are_not_sent_to_the_linear_probe(tmp_path: Path) -> None:
-    runs = [add_further(make_run(tmp_path, name)) for name in "ab"]
+    runs = [add_further(make_run(tmp_path, name, heatmap=True)) for name in "ab"]
     for run in runs:
         for path in run.results.glob("*.json"):
-            if not path.name.startswith("multilabel"):
+            if not path.name.startswith(("multilabel", "heatmap")):
                 path.unlink()
     found = collect(runs)
     text = markdown.render(build(found))
-    assert "Images have several labels" in text
-    assert not re.search("[Nn]ot probed|Not measured|No spectrum", text)
+    assert not re.search("[Nn]ot measured|probekit probe a --[^m]", text)
     assert found["comparison"]["groups"] == []
     assert found["comparison"]["left_out"] == []
-    (group,) = found["comparison"]["scores"]
-    assert group["what"] == "multilabel"
-    assert [score["score"] for score in group["scores"]] == ["mAP, voc2007", "mAP, voc2010", "mAP, step"]
+    (group,) = [group for group in found["comparison"]["scores"] if group["measurement"] != "heatmap"]
+    assert group["measurement"] == "multilabel"
+    assert [score["score"] for score in group["scores"]] == ["mAP, voc2010", "mAP, voc2007", "mAP, step"]
 
 
 def test_scores_of_no_single_images_are_paired_by_seed(tmp_path: Path) -> None:
@@ -113,17 +162,18 @@ def test_scores_of_no_single_images_are_paired_by_seed(tmp_path: Path) -> None:
         for seed in range(3)
     ]
     content = collect(runs)
-    groups = {group["what"]: group for group in content["comparison"]["scores"]}
-    assert groups.keys() == {"fractions", "cv", "multilabel", "retrieval"}
-    assert groups["cv"]["protocol"] == "val, 1 x 3 folds"
-    kappa = next(score for score in groups["cv"]["scores"] if score["score"] == "kappa, cumulative")
+    groups = {group["measurement"]: group for group in content["comparison"]["scores"]}
+    assert groups.keys() == {"linear", "sgd", "fractions", "knn", "cv", "multilabel", "retrieval"}
+    assert groups["cv"]["options"] == {"folds": 3, "metric": "kappa", "repeats": 1}
+    kappa = groups["cv"]["scores"][0]
+    assert kappa["score"] == "cross-validated kappa, cumulative"
     values: dict[str, list[float]] = {"simclr": [], "conrec": []}
     for k, method in enumerate(values):
         for seed in range(3):
-            row = further_results("", seed=10 * k + seed)["cv-val-last"]["rows"][0]
+            row = further_results("", seed=10 * k + seed)["cv"]["rows"][0]
             values[method].append(row["decodings"]["cumulative"]["kappa"]["mean"])
     (pair,) = kappa["over_seeds"]["pairs"]
-    expected = ttest_rel(values["simclr"], values["conrec"])
+    expected = stats.ttest_rel(values["simclr"], values["conrec"])
     assert pair["mean"] == pytest.approx(np.mean(values["simclr"]) - np.mean(values["conrec"]))
     assert pair["ci"] == pytest.approx(list(expected.confidence_interval(0.95)))
     assert {row["run"] for row in kappa["runs"]} == {run.name for run in runs}
@@ -132,30 +182,43 @@ def test_scores_of_no_single_images_are_paired_by_seed(tmp_path: Path) -> None:
     assert "paired by seed alone" in text
 
 
-def test_runs_are_also_compared_by_neighbours_and_rank1(tmp_path: Path) -> None:
+def test_runs_are_compared_by_every_answer_to_single_images(tmp_path: Path) -> None:
     runs = [add_further(make_run(tmp_path, name, method=name), seed=i) for i, name in enumerate("ab")]
     content = collect(runs)
-    groups = {group["protocol"]: group for group in content["comparison"]["groups"]}
-    assert groups.keys() == {"val", "knn", RANK1}
-    rows = [further_results(name, seed=i)["retrieval-last"]["rows"][0] for i, name in enumerate("ab")]
+    groups = {group["measurement"]: group for group in content["comparison"]["groups"]}
+    assert groups.keys() == {"linear", "sgd", "knn", "retrieval"}
+    rows = [further_results(name, seed=i)["retrieval"]["rows"][0] for i, name in enumerate("ab")]
     right = [np.array(row["predicted"]) == np.array(row["labels"]) for row in rows]
-    pair = groups[RANK1]["pairs"][0]
+    pair = groups["retrieval"]["pairs"][0]
     assert pair["difference"] == pytest.approx(right[0].mean() - right[1].mean())
     assert (pair["only_a"], pair["only_b"]) == ((right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum())
-    for row, found in zip(rows, groups[RANK1]["runs"], strict=True):
+    for row, found in zip(rows, groups["retrieval"]["runs"], strict=True):
         assert found["accuracy"] == pytest.approx(row["scores"]["rank1"]["value"])
-    assert "Weighted nearest neighbours in train" in html.render(build(content))
+    page = html.render(build(content))
+    assert "Retrieval (rank-1) of each run&#39;s encoder, on 48 images" in page
+    assert "Nearest neighbours (kNN) of each run&#39;s encoder, on 48 images" in page
+
+
+def test_other_options_are_another_question(tmp_path: Path) -> None:
+    """Three folds against five, or kappa against accuracy, say nothing of two encoders."""
+    runs = [make_run(tmp_path, name, method=name) for name in "ab"]
+    for run, folds in zip(runs, (3, 5), strict=True):
+        result = further_results(run.name)["cv"]
+        result["options"]["folds"] = folds
+        (run.results / "cv-fixed-last.json").write_text(json.dumps(result))
+    assert {group["measurement"] for group in collect(runs)["comparison"]["scores"]} == {"linear"}
 
 
 def test_holm_covers_all_scores_of_a_question() -> None:
     rng = np.random.default_rng(0)
-    about = {"data": "d", "data_hash": "h", "protocol": "val", "checkpoint": "last", "epoch": 1, "after": "epoch 1"}
+    about: dict[str, Any] = {"data": "d", "data_hash": "h", "protocol": "tuned", "checkpoint": "last", "options": {}}
+    about |= {"epoch": 1, "after": "epoch 1"}
     runs: list[dict[str, Any]] = []
     for name, shift in (("a", 0.0), ("b", 0.2)):
         for seed in range(6):
             means = {metric: {"mean": shift + rng.uniform(0, 0.3), "ci": None} for metric in ("kappa", "accuracy")}
-            row = {"name": "e", "kind": "encoder", "repeats": 1, "folds": 3, "decodings": {"plain": means}}
-            runs.append({"name": f"{name}{seed}", "cv": [{**about, "rows": [row]}]})
+            row = {"name": "e", "kind": "encoder", "metric": "kappa", "decodings": {"plain": means}}
+            runs.append({"name": f"{name}{seed}", "results": {"cv": [{**about, "rows": [row]}]}})
     labels = {run["name"]: run["name"][0] for run in runs}
     (group,) = compare_scores(runs, labels, {name: {"seed": int(name[1])} for name in labels})
     family = [p for score in group["scores"] for p in score["over_seeds"]["pairs"]]
@@ -198,50 +261,72 @@ def test_holm_covers_the_methods_that_seeds_test(tmp_path: Path) -> None:
 
 
 BREAKS: dict[str, Any] = {
-    "fractions-val-last": lambda c: c["rows"][0]["points"].append({"n": 3}),
-    "knn-last": lambda c: c["rows"][0].update(ci=[0.1]),
-    "retrieval-last": lambda c: c["rows"][0].update(labels=[0]),
-    "cv-val-last": lambda c: c.update(rows=[]),
-    "multilabel-val-last": lambda c: c["rows"][0].pop("map"),
-    "every-val": lambda c: c["points"].append(c["points"][0]),
+    "fractions": lambda c: c["rows"][0]["points"].append({"n": 3}),
+    "knn": lambda c: c["rows"][0].update(ci=[0.1]),
+    "retrieval": lambda c: c["rows"][0].update(labels=[0]),
+    "cv": lambda c: c.update(rows=[]),
+    "multilabel": lambda c: c["rows"][0].pop("map"),
+    "sgd": lambda c: c["rows"][0].update(best_test={"score": 2.0, "epoch": 1}),
+    "all-checkpoints": lambda c: c["rows"].append(c["rows"][0]),
 }
 
 
-@pytest.mark.parametrize("stem", BREAKS)
-def test_an_unsound_file_is_named_and_left_out(stem: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", BREAKS)
+def test_an_unsound_file_is_named_and_left_out(name: str, tmp_path: Path) -> None:
     run = add_further(make_run(tmp_path, "a"))
-    content = json.loads((run.results / f"{stem}.json").read_text())
-    BREAKS[stem](content)
-    (run.results / f"{stem}.json").write_text(json.dumps(content))
+    content = kept(run, name)
+    BREAKS[name](content)
+    (run.results / f"{STEMS[name]}.json").write_text(json.dumps(content))
     found = collect([run])
-    assert found["runs"][0][stem.split("-")[0]] == []
-    assert any(f"{stem}.json was not used" in line for line in found["runs"][0]["left_out"])
+    assert found["runs"][0]["results"][name] == []
+    assert any(f"{STEMS[name]}.json was not used" in line for line in found["runs"][0]["left_out"])
     html.render(build(found))
 
 
 LACKS: dict[str, Any] = {
-    "no fingerprint": ("retrieval-last", lambda row: row.update(fingerprint={})),
-    "no monitor": ("knn-last", lambda row: row.update(monitor=[])),
-    "no point": ("fractions-val-last", lambda row: row.update(points=[])),
-    "no score": ("retrieval-last", lambda row: row.update(scores={})),
-    "no decoding": ("cv-val-last", lambda row: row.update(decodings={})),
-    "no class": ("multilabel-val-last", lambda row: row.update(per_class=[], map={})),
-    "another share": ("fractions-val-last", lambda row: row.update(complexity={})),
-    "no interval": ("multilabel-val-last", lambda row: row["map"]["step"].update(ci=None)),
-    "no prediction": ("retrieval-last", lambda row: row.pop("predicted", None)),
+    "no fingerprint": ("retrieval", lambda row: row.update(fingerprint={})),
+    "no gallery": ("retrieval", lambda row: row.update(gallery=[])),
+    "no monitor": ("knn", lambda row: row.update(monitor=[])),
+    "no point": ("fractions", lambda row: row.update(points=[])),
+    "no score at a point": ("fractions", lambda row: row["points"][-1].update(scores={})),
+    "another score at each point": (
+        "fractions",
+        lambda row: [point.update(scores={f"{i}": {"value": i, "ci": None}}) for i, point in enumerate(row["points"])],
+    ),
+    "undefined at a point": (
+        "fractions",
+        lambda row: row["points"][0]["scores"]["linear"].update(value=None, ci=None),
+    ),
+    "no score": ("retrieval", lambda row: row.update(scores={})),
+    "no decoding": ("cv", lambda row: row.update(decodings={})),
+    "no metric": ("cv", lambda row: row.update(decodings={"plain": {}})),
+    "no class": ("multilabel", lambda row: row.update(per_class=[], map={})),
+    "another share": ("fractions", lambda row: row.update(complexity={})),
+    "no number for a share": ("fractions", lambda row: row.update(complexity={"most": 3}, complexity_ci={})),
+    "no interval": ("multilabel", lambda row: row["map"]["step"].update(ci=None)),
+    "no prediction": ("retrieval", lambda row: row.pop("predicted", None)),
+    "no label": ("knn", lambda row: row.pop("labels", None)),
+    "no accuracy": ("sgd", lambda row: row.pop("accuracy", None)),
+    "no best epoch": ("sgd", lambda row: (row.pop("best_test", None), row.pop("by_epoch", None))),
+    "no epoch": ("all-checkpoints", lambda row: row.pop("epoch", None)),
+    "no score of a checkpoint": ("all-checkpoints", lambda row: row.update(scores={})),
+    "no spectrum": ("health", lambda row: row.update(singular_values={"centred": [], "uncentred": []}, deviation=[])),
+    "no dimension": ("health", lambda row: row.update(dim=0, n=0)),
 }
 
 
 @pytest.mark.parametrize("which", LACKS)
 def test_a_file_may_lack_much(which: str, tmp_path: Path) -> None:
-    stem, change = LACKS[which]
-    runs = [add_further(make_run(tmp_path, name)) for name in "ab"]
-    content = json.loads((runs[0].results / f"{stem}.json").read_text())
+    """Used without what it lacks, or left out in a line; never an error."""
+    name, change = LACKS[which]
+    runs = [add_further(make_run(tmp_path, run)) for run in "ab"]
+    content = kept(runs[0], name)
     for row in content["rows"]:
         change(row)
-    (runs[0].results / f"{stem}.json").write_text(json.dumps(content))
+    (runs[0].results / f"{STEMS.get(name, 'health-last')}.json").write_text(json.dumps(content))
     found = collect(runs)
-    assert len(found["runs"][0][stem.split("-")[0]]) == 1
+    told = [line for line in found["runs"][0]["left_out"] if "was not used" in line]
+    assert len(found["runs"][0]["results"][name]) + len(told) == 1
     html.render(build(found))
 
 
@@ -249,7 +334,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     run = add_further(make_run(tmp_path, "a"), classes=HOSTILE[:4], data=f"data/{HOSTILE[0]}.h5")
     for path in run.results.glob("*.json"):
         text = path.read_text()
-        for plain, bad in zip(("conrec last", "angle", "linear", "val"), HOSTILE, strict=False):
+        for plain, bad in zip(("conrec last", "angle", "linear", "fixed"), HOSTILE, strict=False):
             text = text.replace(f'"{plain}"', json.dumps(bad))
         path.write_text(text)
     page = html.render(build(collect([run])))
@@ -260,7 +345,8 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 
 
 def test_rank1_counts_the_queries_that_have_a_relevant_image() -> None:
-    row = {"name": "conrec last", "kind": "encoder", "labels": [0, 0, 1], "predicted": [0, 1, 0]}
-    (found,) = answered({"probes": [], "retrieval": [{"rows": [row]}]})
-    assert (found["protocol"], found["rows"][0]["n"], found["rows"][0]["accuracy"]) == (RANK1, 2, 0.5)
-    assert answered({"probes": [], "retrieval": [{"rows": [row | {"labels": [0, 1, 2]}]}]}) == []
+    row: dict[str, Any] = {"name": "conrec last", "kind": "encoder", "labels": [0, 0, 1], "predicted": [0, 1, 0]}
+    row["scores"] = {"rank1": {"value": 0.5, "ci": None, "chance": None}}
+    (found,) = answered({"results": {"retrieval": [{"rows": [row]}]}})
+    assert (found["measurement"], found["score"], found["n"], found["accuracy"]) == ("retrieval", "rank-1", 2, 0.5)
+    assert answered({"results": {"retrieval": [{"rows": [row | {"labels": [0, 1, 2]}]}]}}) == []

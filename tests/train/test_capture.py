@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from probekit.branches.base import branches_of
+from probekit.branches.base import begin_on_noise, branches_of
 from probekit.config import BEFORE, CHOICES
 from probekit.data.streamed import StreamedImages
 from probekit.methods.conrec import SimCLR
@@ -23,7 +23,7 @@ from probekit.train import loop
 from probekit.train.capture import release, told
 from probekit.train.optim import build_optimizer
 from probekit.train.step import WARM_UP, RecordedStep, TrainingStep
-from tests.chance import noise, seeded
+from tests.chance import noise
 from tests.train.conftest import POOL
 from tests.train.test_loop import assert_same_run, data, train  # noqa: F401
 from tests.train.test_step import configured, losses, step_of
@@ -305,7 +305,7 @@ def test_a_recording_that_does_not_fit_is_told_as_such(cuda: Recorder) -> None:
 
 def test_the_step_is_recorded_anew_when_a_branch_begins(cuda: Recorder) -> None:
     """Before, it pays nothing for it."""
-    options: dict[str, Any] = {"branch.xcorr.start": 1}
+    options: dict[str, Any] = {"branch.xcorr.start": 5}  # `step_of` goes no further
     step, launched = (step_of(configured("simclr", "xcorr", **options)) for _ in range(2))
     recorded = cuda.build(step, pytest.fail)
     encoded: list[int] = []
@@ -318,8 +318,7 @@ def test_the_step_is_recorded_anew_when_a_branch_begins(cuda: Recorder) -> None:
         assert encoded == ([16] if epoch == 0 else [16, 16]) * 7  # the recording goes through it, too
         assert ("xcorr mu" in step.names) == (epoch == 1)
         for each in (step, launched):
-            (branch,) = branches_of(each.method)
-            branch.begin_epoch(lambda: torch.randn(32, 8, generator=seeded()), None)
+            begin_on_noise(each.method, 6, images=32, size=(16, 16))
 
 
 def test_off_is_a_setting_that_older_runs_lack() -> None:

@@ -43,7 +43,7 @@ def asked(home: Path, *arguments: str) -> dict[str, Any]:
     [
         ("simclr",),
         ("moco-v2", "--branch", "lcr", "--branch", "xcorr", "--set", "branch.lcr.k=3", "--preset", "quick"),
-        ("conrec", "--preset", "paper", "--set", "crop.policy=contrastive"),
+        ("conrec", "--preset", "paper", "--branch", "contrastive-crop"),
     ],
 )
 def test_what_it_says_is_what_runs(home: Path, arguments: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ import shutil
 import signal
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from probekit.branches.base import Branch, attach
+from probekit.branches.base import Branch, Epoch, attach
 from probekit.data.split import open_split
 from probekit.methods.base import Method, Step
 from probekit.models import Encoder
@@ -35,7 +35,7 @@ from probekit.restore.build import build_method
 from probekit.restore.checkpoint import load_checkpoint, save_checkpoint
 from probekit.run import Run
 from probekit.settings import Asked
-from probekit.train import loop, plan, regions
+from probekit.train import loop, plan
 from probekit.train import pretrain as starter
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
@@ -45,7 +45,7 @@ from probekit.train.step import TrainingStep
 from tests.datasets import small_shapes
 from tests.forked import SERVER
 
-SMALL = {"model.width": 4, "train.batch_size": 8, "train.eval_every": 2}
+SMALL = {"model.width": 4, "model.depth": 2, "train.batch_size": 8, "train.eval_every": 2}
 CPU = torch.device("cpu")
 
 
@@ -56,6 +56,13 @@ def quiet() -> Console:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "shapes.h5"
+    small_shapes(path, size=16)
+    return path
+
+
+@pytest.fixture(scope="module")
+def larger_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "larger.h5"
     small_shapes(path)
     return path
 
@@ -430,8 +437,8 @@ def test_weights_that_the_last_step_broke_say_what_to_try_before_they_are_probed
     ("options", "message"),
     [
         ({"train.batch_size": 64}, "type: --batch-size 32"),
-        ({"model.depth": 7}, r"type: --set model\.depth=6"),
-        ({"model.depth": 40}, "expected model.depth of at most 6 for images of 32x32, found 40"),
+        ({"model.depth": 7}, r"type: --set model\.depth=5"),
+        ({"model.depth": 40}, "expected model.depth of at most 5 for images of 16x16, found 40"),
         ({"views.recipe": "nonsense"}, "expected views.recipe one of"),
         ({"optimizer.name": "lion"}, "expected optimizer.name one of lars, larc, sgd, adamw"),
         ({"optimizer.momentum": 1.0}, "expected optimizer.momentum below 1"),
@@ -477,9 +484,9 @@ class Recorder(Branch):
         self.embedded: list[tuple[int, ...]] = []
         self.beside: list[int] = []
 
-    def begin_epoch(self, embed: Callable[[], Tensor], labels: Tensor | None) -> Mapping[str, float]:
-        self.embedded.append(tuple(embed().shape))
-        assert labels is not None
+    def begin_epoch(self, epoch: Epoch) -> Mapping[str, float]:
+        self.embedded.append(tuple(epoch.embed().shape))
+        assert epoch.labels is not None
         return {"embedded": len(self.embedded)}
 
     def companions(self, index: Tensor, generator: torch.Generator) -> Tensor:
@@ -517,7 +524,7 @@ def test_passes_that_measure_nothing_run_in_the_runs_precision(
 ) -> None:
     """The bank and the crops' regions; the monitor's features are float32 whatever it is."""
     seen: list[tuple[str, str]] = []
-    for where, module in (("bank", loop), ("regions", regions), ("features", features)):
+    for where, module in (("branches", loop), ("features", features)):
         plain = features.read_all
 
         def noted(*args: Any, where: str = where, plain: Any = plain, **kwargs: Any) -> Tensor:
@@ -527,9 +534,9 @@ def test_passes_that_measure_nothing_run_in_the_runs_precision(
             return found
 
         monkeypatch.setattr(module, "read_all", noted)
-    options = {"train.precision": precision, "branch.xcorr.clusters": 3, "crop.policy": "contrastive"}
-    train(data, tmp_path, method="simclr", branches=["xcorr"], epochs=1, options=options | {"crop.warmup": 0.0})
-    assert seen[:2] == [("regions", precision), ("bank", precision)]
+    options = {"train.precision": precision, "branch.xcorr.clusters": 3, "branch.contrastive-crop.warmup": 0.0}
+    train(data, tmp_path, method="simclr", branches=["xcorr", "contrastive-crop"], epochs=1, options=options)
+    assert seen[:2] == [("branches", precision)] * 2
     assert set(seen[2:]) == {("features", "fp32")}
 
 

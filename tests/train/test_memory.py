@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from probekit.branches.contrastive_crop import ContrastiveCrop
 from probekit.run import Run
 from probekit.train import loop, plan
 from probekit.train.evaluate import Monitor
 from probekit.train.loop import Trainer
 from probekit.train.memory import batch_that_fits, ran_out_of_memory
-from probekit.train.regions import Regions
 from probekit.train.step import TrainingStep
 from tests.datasets import small_shapes
 from tests.train.test_loop import train
@@ -97,7 +97,8 @@ def test_a_batch_that_does_not_fit_says_which_does(
     assert Run(tmp_path / "run").read()["state"] == "failed"
 
 
-NEEDS_CROPS = {"crop.policy": "contrastive", "crop.warmup": 0.0}
+NEEDS_CROPS = {"branch.contrastive-crop.warmup": 0.0}
+CROPS = ("contrastive-crop",)
 NEEDS_BANK = {"branch.xcorr.clusters": 4}
 
 
@@ -108,7 +109,7 @@ NEEDS_BANK = {"branch.xcorr.clusters": 4}
         (plan, "on_device", (), {}, "the weights .* try --set model.width=2", None),
         (loop, "build_step", (), {}, "the optimizer .* try --set model.width=2", "failed"),
         (Monitor, "score", (), {}, "the embeddings that are scored .* with --batch-size 4", "failed"),
-        (Regions, "find", (), NEEDS_CROPS, "the crop regions .* with --batch-size 4", "failed"),
+        (ContrastiveCrop, "place", CROPS, NEEDS_CROPS, "which contrastive-crop reads, .* --batch-size 4", "failed"),
         (Trainer, "_project_all", ("xcorr",), NEEDS_BANK, "which xcorr reads, .* with --batch-size 4", "failed"),
     ],
 )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from probekit.branches.base import branches_of
+from probekit.branches.base import begin_on_noise
 from probekit.config import CHOICES, Config, resolve
 from probekit.data.streamed import StreamedImages
 from probekit.registry import BRANCHES, METHODS, VARIANTS, get
@@ -20,7 +20,7 @@ from probekit.restore.build import build_method
 from probekit.settings import presets
 from probekit.train.optim import Schedule, build_optimizer, rates_on_device, set_rates
 from probekit.train.step import WARM_UP, RecordedStep, TrainingStep, fastest_step
-from tests.chance import noise, seeded
+from tests.chance import noise
 from tests.methods.batches import HEADS
 
 CPU = torch.device("cpu")
@@ -40,8 +40,7 @@ def step_of(config: Config, device: torch.device = CPU) -> TrainingStep:
     optimizer = build_optimizer(method, name=settings.name, lr=1e-3, momentum=0.9, weight_decay=1e-4)
     rates_on_device(optimizer, device)
     method.plan(batches=4, epochs=5)
-    for branch in branches_of(method):
-        branch.begin_epoch(lambda: torch.randn(32, 8, generator=seeded()).to(device), None)
+    begin_on_noise(method, 5, images=32, size=(16, 16), device=device)
     labels = torch.arange(32, device=device) % 2 if method.needs_labels else None
     pixels = noise(32, 1, 16, 16).to(device)
     return TrainingStep(config, method, optimizer, pixels, torch.Generator(device).manual_seed(0), labels)

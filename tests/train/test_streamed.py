@@ -158,7 +158,7 @@ def test_a_run_that_waits_for_images_says_so_once(
     console = Console(file=out, width=300)
     monkeypatch.setattr("tests.train.test_loop.quiet", lambda: console)
     train(data, tmp_path, options={"data.placement": "host"})
-    assert "the images stay in the host's memory, 32.8 kB of pixels" in out.getvalue()
+    assert "the images stay in the host's memory, 8.2 kB of pixels" in out.getvalue()
     assert out.getvalue().count("the images come more slowly than the steps take them") == 1
 
 

@@ -38,7 +38,7 @@ def run_import(
     compression: str | None,
     overwrite: bool,
     console: Console,
-) -> DatasetInfo:
+) -> tuple[DatasetInfo, list[Skipped]]:
     """Imports, lists what was skipped, and says what was written and what to type next.
 
     Args:
@@ -51,6 +51,9 @@ def run_import(
         compression: "gzip", "lzf" or "none"; None is the kind of source's default.
         overwrite: Replace an existing file.
         console: Where lines go.
+
+    Returns:
+        What the file holds, and what was left out.
 
     Raises:
         ValueError: If the source holds no images, or they do not fit together, or one is broken, or `out` does not end
@@ -98,7 +101,7 @@ def run_import(
     if options.max_gb is not None:
         console.print(_kept(info, options.max_gb))
     console.print(after_data(info))
-    return info
+    return info, skipped
 
 
 def _for_official(official: Official, options: Options) -> Options:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from torch import Tensor
 
+from probekit.branches.base import branches_of
 from probekit.data.split import CPU, check_channels, check_divisible, open_split, shrunk
 from probekit.h5 import read_info
+from probekit.models.extract import read_all
 from probekit.registry import METHODS, get
 from probekit.restore.opened import OpenedRun
-from probekit.train.regions import find_placement
 from probekit.views.draw import ROWS, draw_views
 from probekit.weights import LAST
 
@@ -70,6 +71,8 @@ def draw_run(
         assert found is not None
         return found.cpu()
 
+    whole = (images.shape[-2], images.shape[-1])
+    places = (b.place(lambda read: read_all(method.encoder, images, read), whole) for b in branches_of(method))
     picture = draw_views(
         images,
         recipe=recipe,
@@ -79,7 +82,7 @@ def draw_run(
         predict=predicted if decodes else None,
         size=size,
         stride=method.encoder.stride,
-        placement=find_placement(method.encoder, images, config.crop) if config.crop.policy == "contrastive" else None,
+        placement=next((place for place in places if place is not None), None),
     )
     return picture, decodes
 

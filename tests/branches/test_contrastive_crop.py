@@ -1,12 +1,12 @@
 """ContrastiveCrop: regions from the encoder's map, centres across them, and runs of any method.
 
-Alone: pytest tests/train/test_regions.py
+Alone: pytest tests/branches/test_contrastive_crop.py
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,29 +19,54 @@ from scipy.stats import beta, ks_2samp
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from probekit.config import CropConfig
+from probekit.branches.base import Epoch, branches_of
+from probekit.branches.contrastive_crop import QUANTILES, ContrastiveCrop, beta_quantiles, strong_boxes
+from probekit.data.split import Images
 from probekit.data.streamed import StreamedImages
 from probekit.models import Encoder
+from probekit.models.extract import read_all
 from probekit.registry import METHODS
+from probekit.restore.draw import draw_run
 from probekit.restore.opened import open_encoder
 from probekit.run import Run
 from probekit.train.pretrain import resume
-from probekit.train.regions import QUANTILES, Regions, beta_quantiles, check_cells, find_placement, strong_boxes
 from probekit.train.step import WARM_UP, RecordedStep
 from probekit.views.crops import Placement, random_boxes, random_resized_boxes
 from probekit.views.draw import draw_views
 from probekit.views.recipes import RECIPES, make_views
 from probekit.weights import LAST
 from tests.chance import apply_to_all, noise, seeded
-from tests.train.test_loop import assert_same, assert_same_run, content, data, quiet, stop_after, train  # noqa: F401
+from tests.train.test_loop import assert_same, assert_same_run, content, quiet, stop_after, train
+from tests.train.test_loop import larger_data as data  # noqa: F401
 from tests.train.test_step import configured, losses, step_of
 
 N = 4000
-CROP = CropConfig(policy="contrastive", threshold=0.1, alpha=0.6, warmup=0.2, every=0.2)
 LAWS = {
     "torchvision": lambda n, h, w, g, p=None: random_resized_boxes(n, h, w, (0.1, 0.5), g, p),
     "tensorflow": random_boxes,
 }
+
+
+SMALL = Encoder(channels=1, pooling="gap", width=4, depth=4)
+CROPS, BRANCH, REGION = ("contrastive-crop",), "branch.contrastive-crop", "contrastive-crop region"
+
+
+def epoch_of(images: Images, encoder: Encoder = SMALL, *, said: list[str] | None = None) -> Epoch:
+    """The first epoch of ten, whose features are the encoder's."""
+    return Epoch(
+        0,
+        10,
+        lambda: pytest.fail("no projections"),
+        lambda read: read_all(encoder, images, read),
+        (images.shape[-2], images.shape[-1]),
+        say=lambda line: said.append(line) if said is not None else None,
+    )
+
+
+def found_in(images: Images, encoder: Encoder, *, threshold: float) -> Tensor:
+    """The regions of images."""
+    epoch = epoch_of(images, encoder)
+    return ContrastiveCrop(encoder, threshold=threshold).place(epoch.read, epoch.size).regions
 
 
 def placed(region: tuple[int, int, int, int], alpha: float) -> Placement:
@@ -217,36 +242,62 @@ def test_where_nothing_stands_out_the_region_is_the_whole_image() -> None:
 def test_regions_are_found_after_the_warm_up_and_every_so_often(
     warmup: float, every: float, epochs: int, expected: list[int]
 ) -> None:
-    crop = CropConfig("contrastive", threshold=0.1, alpha=0.6, warmup=warmup, every=every)
-    regions = Regions(noise(2, 1, 8, 8), crop)
-    assert [epoch for epoch in range(epochs) if regions.due(epoch, epochs)] == expected
+    crop = ContrastiveCrop(SMALL, warmup=warmup, every=every)
+    assert [done for done in range(epochs) if crop.due(done, epochs)] == expected
 
 
 def test_regions_are_found_and_restored_in_place() -> None:
     """A recorded step reads the memory that it was recorded with."""
-    torch.manual_seed(0)
-    images = noise(3, 1, 32, 32)
-    regions = Regions(images, replace(CROP, threshold=0.9))
-    before = [tensor.data_ptr() for tensor in regions.buffers()]
-    whole, even = (tensor.clone() for tensor in regions.buffers())
-    share = regions.find(Encoder(channels=1, pooling="gap", width=4, depth=4), images)
-    saved = {name: tensor.clone() for name, tensor in regions.state_dict().items()}
-    assert not torch.equal(regions.boxes, whole)
-    assert torch.equal(regions.quantiles, beta_quantiles(CROP.alpha))
-    assert 0 < share < 1
-    other = Regions(images, CROP)
-    assert torch.equal(other.quantiles, even)
+    crop = ContrastiveCrop(SMALL, threshold=0.9, warmup=0.0)
+    assert crop.resting
+    said: list[str] = []
+    numbers = crop.begin_epoch(epoch_of(noise(3, 1, 32, 32), said=said))
+    assert not crop.resting
+    assert 0 < numbers["region"] < 1
+    assert said == [crop.told(numbers["region"])]
+    first, before = crop.boxes.clone(), [tensor.data_ptr() for tensor in crop.buffers()]
+    crop.begin_epoch(epoch_of(noise(3, 1, 32, 32, seed=1)))
+    assert not torch.equal(crop.boxes, first)
+    assert torch.equal(crop.quantiles, beta_quantiles(0.6))
+    other = ContrastiveCrop(SMALL, threshold=0.9, warmup=0.0)
+    other.begin_epoch(epoch_of(noise(3, 1, 32, 32, seed=2)))
     pointers = [tensor.data_ptr() for tensor in other.buffers()]
-    other.load_state_dict(saved)
-    assert_same(dict(other.state_dict()), saved)
+    other.load_state_dict(crop.state_dict())
+    assert_same(dict(other.state_dict()), dict(crop.state_dict()))
     assert [tensor.data_ptr() for tensor in other.buffers()] == pointers
-    assert [tensor.data_ptr() for tensor in regions.buffers()] == before
+    assert [tensor.data_ptr() for tensor in crop.buffers()] == before
+
+
+def test_a_fresh_branch_takes_over_regions_of_any_number_of_images() -> None:
+    crop, fresh = (ContrastiveCrop(SMALL, warmup=0.0) for _ in range(2))
+    crop.begin_epoch(epoch_of(noise(5, 1, 32, 32)))
+    fresh.load_state_dict(crop.state_dict())
+    assert not fresh.resting
+    index = torch.tensor([4, 0])
+    assert_same(fresh.placement(index).regions, crop.boxes[index].long())
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "limits"),
+    [
+        ("threshold", 1.0, "at least 0 and below 1"),
+        ("threshold", -0.1, "at least 0 and below 1"),
+        ("alpha", 0.0, "at least 0.01"),
+        ("warmup", 1.0, "at least 0 and below 1"),
+        ("every", -0.5, "at least 0"),
+        ("every", math.nan, "at least 0"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_in_one_line(setting: str, value: float, limits: str) -> None:
+    with pytest.raises(ValueError, match=f"expected branch.contrastive-crop.{setting} {limits}, found {value}$"):
+        ContrastiveCrop(SMALL, **{setting: value})
 
 
 def test_a_map_of_one_cell_is_refused_in_one_line() -> None:
-    check_cells(noise(1, 1, 32, 64), 32)
+    crop = ContrastiveCrop(SimpleNamespace(stride=32))  # type: ignore[arg-type]
+    crop.check_size((32, 64))
     with pytest.raises(ValueError, match=r"expected a map of several cells .*found one: images of 32x40") as caught:
-        check_cells(noise(1, 1, 32, 40), 32)
+        crop.check_size((32, 40))
     assert "\n" not in str(caught.value)
 
 
@@ -258,7 +309,7 @@ def test_encoders_of_every_family_find_regions(name: str) -> None:
     encoder = Encoder(channels=1, pooling="gap", **backbone)
     images = torch.zeros(2, 1, 128, 128, dtype=torch.uint8)
     images[0, :, 8:56, 8:56] = images[1, :, 72:120, 72:120] = noise(1, 48, 48)
-    found = find_placement(encoder, images, replace(CROP, threshold=0.9)).regions
+    found = found_in(images, encoder, threshold=0.9)
     assert bool((found >= 0).all())
     assert bool((found <= 128).all())
     assert bool((found[:, 2:] > found[:, :2]).all())
@@ -317,10 +368,11 @@ def test_of_placed_crops_no_value_is_read_on_the_way(recipe: str, monkeypatch: p
 
 
 def test_a_step_takes_the_regions_of_its_own_images() -> None:
-    step = step_of(configured("simclr"))
-    step.regions = Regions(step.images, CROP)
-    step.regions.boxes[:16] = torch.tensor([0, 0, 1, 1])  # crops of the first half stand in one corner
-    step.regions.boxes[16:] = torch.tensor([15, 15, 16, 16])
+    step = step_of(configured("simclr", "contrastive-crop"))
+    (crop,) = branches_of(step.method)
+    assert isinstance(crop, ContrastiveCrop)
+    crop.boxes[:16] = torch.tensor([0, 0, 1, 1])  # crops of the first half stand in one corner
+    crop.boxes[16:] = torch.tensor([15, 15, 16, 16])
     index = torch.tensor([3, 30, 2, 17])
     boxes = step.views(index, step.images[index]).boxes
     assert bool((boxes[:, [0, 2], :2] == 0).all())
@@ -333,11 +385,12 @@ def test_a_recorded_step_sees_regions_that_are_found_later_on_a_gpu(method: str)
     device = torch.device("cuda")
     found = []
     for recorded in (False, True):
-        step = step_of(configured(method), device)
-        step.regions = Regions(step.images, CROP)
+        options: dict[str, Any] = {f"{BRANCH}.warmup": 0.0, f"{BRANCH}.every": 0.0}
+        step = step_of(configured(method, "contrastive-crop", **options), device)
         whole = RecordedStep(step, pytest.fail) if recorded else step
         first = losses(whole, WARM_UP + 3, device)
-        step.regions.find(step.method.encoder, step.images)
+        (crop,) = branches_of(step.method)
+        crop.begin_epoch(epoch_of(step.images, step.method.encoder))
         step.method.train()
         found.append(torch.cat([first, losses(whole, 5, device)]))
     torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
@@ -353,21 +406,21 @@ def test_the_picture_of_a_run_shows_the_regions(tmp_path: Path) -> None:
 
 # --- Runs.
 
-SOON = {"crop.policy": "contrastive", "crop.warmup": 0.4, "crop.every": 0.4, "crop.threshold": 0.6}
+SOON = {f"{BRANCH}.warmup": 0.4, f"{BRANCH}.every": 0.4, f"{BRANCH}.threshold": 0.6}
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_with_it(method: str, data: Path, tmp_path: Path) -> None:  # noqa: F811
-    options = {**SOON, "crop.warmup": 0.0, "train.precision": "fp32"}
-    run, finished = train(data, tmp_path, method=method, epochs=1, options=options)
+    options = {**SOON, f"{BRANCH}.warmup": 0.0, "train.precision": "fp32"}
+    run, finished = train(data, tmp_path, method=method, branches=CROPS, epochs=1, options=options)
     assert finished
     (line,) = run.read_metrics()
     assert math.isfinite(line["loss"])
-    assert 0 < line["crop region"] <= 1
-    boxes = content(run)["regions"]["boxes"]
+    assert 0 < line[REGION] <= 1
+    boxes = content(run)["method"]["branches.contrastive-crop.boxes"]
     assert boxes.shape == (32, 4)
     share = (boxes[:, 2:] - boxes[:, :2]).double().prod(1).mean() / 32**2
-    assert float(share) == pytest.approx(line["crop region"])
+    assert float(share) == pytest.approx(line[REGION])
     assert bool((boxes[:, 2:] > boxes[:, :2]).all())
     assert len(set(map(tuple, boxes.tolist()))) > 1
 
@@ -375,17 +428,18 @@ def test_every_method_trains_with_it(method: str, data: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("method", ["conrec", "swav"])
 def test_a_run_in_its_warm_up_is_the_run_with_random_crops(method: str, data: Path, tmp_path: Path) -> None:  # noqa: F811
     plain, _ = train(data, tmp_path, method=method, name="plain", epochs=5)
-    placed_, _ = train(data, tmp_path, method=method, name="placed", epochs=5, options=SOON)
+    placed_, _ = train(data, tmp_path, method=method, name="placed", branches=CROPS, epochs=5, options=SOON)
     mine, theirs = (run.read_metrics() for run in (placed_, plain))
     assert mine[:2] == theirs[:2]
     assert mine[2]["loss"] != theirs[2]["loss"]
-    assert [line["epoch"] for line in mine if "crop region" in line] == [3, 5]
-    assert "regions" not in content(plain)
+    assert [line["epoch"] for line in mine if REGION in line] == [3, 5]
 
 
 @pytest.fixture(scope="module")
 def never_stopped(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:  # noqa: F811
-    return train(data, tmp_path_factory.mktemp("runs"), method="dino", name="whole", epochs=5, options=SOON)[0]
+    return train(
+        data, tmp_path_factory.mktemp("runs"), method="dino", name="whole", branches=CROPS, epochs=5, options=SOON
+    )[0]
 
 
 @pytest.mark.parametrize("stop", [3, 8, 11, 16])
@@ -400,44 +454,53 @@ def test_stopped_and_resumed_is_the_run_that_was_never_stopped(
     options = {**SOON, "data.placement": "host"}
     with monkeypatch.context() as patch:
         stop_after(stop, patch)
-        part, finished = train(data, tmp_path, method="dino", name="part", epochs=5, options=options)
+        part, finished = train(data, tmp_path, method="dino", name="part", branches=CROPS, epochs=5, options=options)
     assert not finished
     resume(part, epochs=None, device="cpu", console=quiet())
     assert_same_run(part, never_stopped)
 
 
 def test_companions_of_a_branch_have_regions_too(data: Path, tmp_path: Path) -> None:  # noqa: F811
-    options = {**SOON, "crop.warmup": 0.0, "branch.xcorr.clusters": 3}
-    run, finished = train(data, tmp_path, method="simsiam", branches=("lcr", "xcorr"), epochs=2, options=options)
+    options = {**SOON, f"{BRANCH}.warmup": 0.0, "branch.xcorr.clusters": 3}
+    branches = ("lcr", "xcorr", *CROPS)
+    run, finished = train(data, tmp_path, method="simsiam", branches=branches, epochs=2, options=options)
     assert finished
     assert all(math.isfinite(line["xcorr mu"]) for line in run.read_metrics())
 
 
-def test_the_regions_of_a_run_are_those_that_its_encoder_finds(data: Path, tmp_path: Path) -> None:  # noqa: F811
-    """With every=0 they are found anew before each epoch; those of the last stand in the checkpoint."""
-    options = {**SOON, "crop.warmup": 0.0, "crop.every": 0.0, "optimizer.lr": 0.0, "optimizer.weight_decay": 0.0}
-    run, _ = train(data, tmp_path, method="simclr", epochs=2, options=options)
+def test_the_regions_of_a_run_are_those_that_its_encoder_finds(
+    data: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With every=0 they are found anew before each epoch; a picture shows those of its own images."""
+    still = {"optimizer.lr": 0.0, "optimizer.weight_decay": 0.0}
+    options = {**SOON, f"{BRANCH}.warmup": 0.0, f"{BRANCH}.every": 0.0, **still}
+    run, _ = train(data, tmp_path, method="simclr", branches=CROPS, epochs=2, options=options)
     opened = open_encoder(run, LAST, torch.device("cpu"))
-    method, config = opened.whole, opened.config
-    assert config is not None
+    encoder = opened.whole.encoder
     images = noise(5, 1, 32, 32)
-    alone = find_placement(method.encoder, images, config.crop).regions
+    alone = found_in(images, encoder, threshold=0.6)
     streamed = StreamedImages(lambda index: images[index], images.shape, torch.device("cpu"))
-    assert_same(find_placement(method.encoder, streamed, config.crop).regions, alone)
-    features = method.encoder(images.float() / 255)
-    expected: Tensor = strong_boxes(features.map, (32, 32), config.crop.threshold)
+    assert_same(found_in(streamed, encoder, threshold=0.6), alone)
+    expected: Tensor = strong_boxes(encoder(images.float() / 255).map, (32, 32), 0.6)
     assert torch.equal(alone, expected)
+
+    def drawn(images: Tensor, *, placement: Placement, **options: Any) -> None:
+        assert_same(placement.regions, found_in(images, encoder, threshold=0.6))
+
+    monkeypatch.setattr("probekit.restore.draw.draw_views", drawn)
+    draw_run(opened, data, split="test", seed=0)
 
 
 def test_images_too_small_for_a_region_are_refused_before_the_run(data: Path, tmp_path: Path) -> None:  # noqa: F811
     with pytest.raises(ValueError, match="expected a map of several cells"):
-        train(data, tmp_path, method="simclr", options={**SOON, "model.depth": 6})
+        train(data, tmp_path, method="simclr", branches=CROPS, options={**SOON, "model.depth": 6})
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("share", "says"), [(0.6, "60% of an image"), (0.99, "type: --set crop.threshold=0.55")])
+@pytest.mark.parametrize(
+    ("share", "says"), [(0.6, "60% of an image"), (0.99, "type: --set branch.contrastive-crop.threshold=0.55")]
+)
 def test_regions_of_whole_images_come_with_what_to_type(share: float, says: str) -> None:
-    told = Regions(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), CropConfig("contrastive", 0.1, 0.6, 0.2, 0.2)).told(
-        share
-    )
-    assert told.endswith(says)
+    assert ContrastiveCrop(SMALL).told(share).endswith(says)

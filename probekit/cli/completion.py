@@ -1,0 +1,52 @@
+"""What a shell offers after TAB, beside choices: runs, dataset files, names in tables."""
+
+from glob import escape, glob
+from pathlib import Path
+
+from probekit.cli.catalogue import KINDS
+from probekit.cli.glossary import glossary
+from probekit.registry import BRANCHES, METHODS, VARIANTS
+from probekit.run import find_runs
+
+
+def runs_like(incomplete: str) -> list[str]:
+    """The runs in runs/ whose names begin so, the newest first."""
+    return [run.name for run in find_runs(Path("runs"))[::-1] if run.name.startswith(incomplete)]
+
+
+def datasets_like(incomplete: str) -> list[str]:
+    """The dataset files in data/ whose paths begin so; else the files and folders elsewhere whose paths do."""
+    found = [str(path) for path in sorted(Path("data").glob("*.h5")) if str(path).startswith(incomplete)]
+    return found or [f"{path}/" if Path(path).is_dir() else path for path in sorted(glob(f"{escape(incomplete)}*"))]
+
+
+def shown_like(incomplete: str) -> list[str]:
+    """What `show` takes: runs and dataset files."""
+    return runs_like(incomplete) + datasets_like(incomplete)
+
+
+def methods_like(incomplete: str) -> list[str]:
+    """The methods whose names begin so."""
+    return [name for name in METHODS if name.startswith(incomplete)]
+
+
+def branches_like(incomplete: str) -> list[str]:
+    """The branches and variants of them whose names begin so."""
+    return [name for name in (*BRANCHES, *VARIANTS) if name.startswith(incomplete)]
+
+
+def kinds_like(incomplete: str) -> list[str]:
+    """The kinds of things that `list` lists whose names begin so."""
+    return [name for name in KINDS if name.startswith(incomplete)]
+
+
+def words_like(incomplete: str) -> list[str]:
+    """The words of the glossary that begin so."""
+    return [name for name in glossary() if name.startswith(incomplete)]
+
+
+def sweeps_like(incomplete: str) -> list[str]:
+    """The shipped sweeps whose names begin so, and sweep files."""
+    from probekit.sweep.definition import shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)] + glob(f"{escape(incomplete)}*.toml")
