@@ -250,7 +250,7 @@ def read_result(content: Mapping[str, Any]) -> Measurement:
     if len(set(called)) < len(called) or not reader.encoder_rows(content):
         raise ValueError("expected rows with names of their own, and one of the encoder")
     try:
-        reader.sentences(content), reader.tables(content), reader.charts(content)
+        _ = reader.sentences(content), reader.tables(content), reader.charts(content)
         _ = [(reader.scores(row), reader.answers(row)) for row in reader.encoder_rows(content)]
     except (ArithmeticError, LookupError, RuntimeError, StopIteration, TypeError, ValueError) as error:
         raise ValueError(f"expected all that {reader.name} reads in the rows, found {error!r:.60}") from error

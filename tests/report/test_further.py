@@ -293,10 +293,7 @@ LACKS: dict[str, Any] = {
         "fractions",
         lambda row: [point.update(scores={f"{i}": {"value": i, "ci": None}}) for i, point in enumerate(row["points"])],
     ),
-    "undefined at a point": (
-        "fractions",
-        lambda row: row["points"][0]["scores"]["linear"].update(value=None, ci=None),
-    ),
+    "undefined": ("fractions", lambda row: row["points"][0]["scores"]["linear"].update(value=None, ci=None)),
     "no score": ("retrieval", lambda row: row.update(scores={})),
     "no decoding": ("cv", lambda row: row.update(decodings={})),
     "no metric": ("cv", lambda row: row.update(decodings={"plain": {}})),
