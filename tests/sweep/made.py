@@ -10,8 +10,10 @@ ENCODER, CHANCE = ("it", "encoder"), ("chance", "baseline")
 def result(name: str, rows: list[dict[str, Any]], *, data_hash: str, epoch: int, **more: Any) -> dict[str, Any]:
     """A results file of a measurement."""
     reader = measurement(name)
-    about = dict.fromkeys(("run", "data", "how", "command"), "")
+    about: dict[str, Any] = dict.fromkeys(("run", "data", "how", "command"), "")
     about |= {"schema": reader.schema(), "data_hash": data_hash, "protocol": name, "checkpoint": "last"}
+    if name == "heatmap":
+        about |= {"target": None, "fill": "black", "masks": [], "chance": {}, "left_out": [], "probe": None}
     return {**about, "options": reader.options, "epoch": epoch, "seed": 0, "notes": [], "rows": rows, **more}
 
 
