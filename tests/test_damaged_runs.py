@@ -25,10 +25,10 @@ ALL = 500
 DAMAGES = int(os.environ.get("PROBEKIT_DAMAGES", "30"))
 PATIENCE = 100  # seconds, after which a command hangs
 COMMANDS = {
-    "probe": ["probe", "r", "--no-floors"],
-    "probe best": ["probe", "r", "--no-floors", "--checkpoint", "best_val"],
-    "probe every": ["probe", "r", "--no-floors", "--every"],
-    "heatmap": ["heatmap", "r", "--n", "2", "--passes", "0", "--look", "input-gradient"],
+    "probe": ["probe", "r", "--no-baselines"],
+    "probe best": ["probe", "r", "--no-baselines", "--checkpoint", "best_val"],
+    "probe all": ["probe", "r", "--no-baselines", "--all-checkpoints"],
+    "heatmap": ["heatmap", "r", "--n", "2", "--perturb", "0", "--maps", "input-gradient"],
     "report": ["report", "r"],
     "compare": ["compare", "r", "other"],
     "show": ["show", "r"],
@@ -38,7 +38,7 @@ COMMANDS = {
 READS = {  # what of a run folder, beside run.json
     "probe": ["encoder.safetensors", "embeddings/*", "results/*", "figures/*", ".probe.lock"],
     "probe best": ["checkpoints/best_val.pt"],
-    "probe every": ["checkpoints/*.safetensors", "encoder.safetensors", "embeddings/*"],
+    "probe all": ["checkpoints/*.safetensors", "encoder.safetensors", "embeddings/*"],
     "heatmap": ["encoder.safetensors", "results/heatmap*", "figures/heatmap*", ".heatmap.lock"],
     "report": ["metrics.jsonl", "results/*"],
     "compare": ["results/*"],
@@ -76,7 +76,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = ["gen", "rect-tri", "--n", "8", "--n-test", "4", "--size", "16", "--workers", "1"]
     small = ["--set", "model.width=2", "--set", "model.depth=2", "--set", "train.keep_every=1"]
     train = ["pretrain", "simclr", "--name", "r", "--epochs", "2", "--batch-size", "4", "--eval-every", "1", *small]
-    for arguments in (images, train, *(COMMANDS[name] for name in ("probe every", "heatmap", "show"))):
+    for arguments in (images, train, *(COMMANDS[name] for name in ("probe all", "heatmap", "show"))):
         done = typed(*arguments, cwd=folder)
         assert done.returncode == 0, done.stderr
     shutil.copytree(folder / "runs" / "r", folder / "runs" / "other")

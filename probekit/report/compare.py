@@ -61,8 +61,8 @@ def answered(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
             if answers is not None:
                 labels, predicted = (np.array(values) for values in answers)
                 hits, n = int((labels == predicted).sum()), len(labels)
-                scored = {"accuracy": hits / n, "ci": share_interval(hits, n), "n": n}
-                scored["score"] = next(iter(reader.encoder_scores(result)), name)
+                first = next(iter(reader.encoder_scores(result)), name)
+                scored = {"score": first, "accuracy": hits / n, "ci": share_interval(hits, n), "n": n}
                 found.append({**result, "measurement": name, **scored, "labels": labels, "predicted": predicted})
     return found
 

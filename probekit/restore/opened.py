@@ -79,7 +79,7 @@ class Opened:
         if self.seed is not None:
             return RANDOM
         name = str(self.weights)
-        return f"{self.header['method']} {'best_test (paper protocol)' if name == 'best_test' else name}"
+        return f"{self.header['method']} {'best_test (as the papers choose)' if name == 'best_test' else name}"
 
     def random(self, seed: int) -> "Opened":
         """The same architecture and pooling with the plain random weights of a seed (`models.untrained`)."""

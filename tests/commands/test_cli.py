@@ -83,7 +83,7 @@ def test_probe_table_says_what_it_took(home: Path) -> None:
     done = typed("probe", "--protocol", "fixed", "--checkpoint", "best_test", cwd=home)
     assert done.returncode == 0, done.stderr
     assert "(the newest)" in done.stdout
-    assert "best_test (paper protocol)" in " ".join(done.stdout.split())
+    assert "best_test (as the papers choose)" in " ".join(done.stdout.split())
     assert "Effective rank" in done.stdout
     for baseline in ("chance", "ink statistics", "raw pixels", "patch bag", "random weights"):
         assert baseline in done.stdout

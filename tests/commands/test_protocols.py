@@ -1,4 +1,4 @@
-"""`probe` with further protocols, its cache, `compare` and `export-embeddings`, as a user types them.
+"""`probe` with further measurements, its cache, `compare` and `export-embeddings`, as a user types them.
 
 Alone: pytest tests/commands/test_protocols.py
 """
@@ -16,15 +16,14 @@ from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner, Result
 
 from probekit.cli import app
-from probekit.commands import probe
 from probekit.data import split as data
 from probekit.data.split import open_split
 from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_split
 from probekit.models.encoder import load_encoder, save_encoder
+from probekit.measurement import read_result
 from probekit.models.extract import BATCH_SIZE, extract
+from probekit.probe import measure
 from probekit.report.collect import collect
-from probekit.report.section_shapes import SECTIONS as SHAPES
-from probekit.report.shapes import PROBE, mismatch
 from probekit.restore import opened
 from probekit.restore.opened import open_encoder
 from probekit.run import Run
@@ -93,63 +92,133 @@ def new_weights(home: Path) -> None:
     save_encoder(home / "runs/a/encoder.safetensors", encoder, info)
 
 
-def test_every_section_is_printed_and_written_as_it_is_promised(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_measurement_is_printed_and_written_as_it_is_promised(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     returned: list[dict[str, Any]] = []
-    measure = probe.run_probe
-    monkeypatch.setattr(probe, "run_probe", lambda *args, **named: returned.append(measure(*args, **named)))
+    real = measure.measure
+    monkeypatch.setattr(measure, "measure", lambda *args, **named: returned.append(real(*args, **named)) or returned[0])
     out = sure(
         "probe", "a", "--fractions", "1,2,5,10,20,50,100", "--draws", "2", "--knn", "--retrieval", "--cv", "3",
-        "--repeats", "1", "--metric", "kappa", "--multilabel", "--every",
+        "--repeats", "1", "--metric", "kappa", "--multilabel", "--all-checkpoints",
     )  # fmt: skip
     for title in (
-        "Linear probe on fractions",
+        "Fractions of the labels.",
         "Nearest neighbours.",
         "Retrieval.",
         "neighbours share",
         "Along pretraining",
+        "Effective rank",
     ):
         assert title in out
-    assert "…" not in out, "tables fit 80 columns"
+    assert "…" not in out
+    assert max(map(len, (line for line in out.splitlines() if line.startswith(" ")))) <= 80, "tables fit 80 columns"
     (found,) = returned
-    results = Run(home / "runs/a").results
-    along = "-".join(("every-val", *(name for name in found["every"]["sections"] if name != "linear")))
-    assert along == "every-val-knn-retrieval-cv-multilabel"
+    folder = Run(home / "runs/a").results
     files = {
-        "fractions": "fractions-val-last",
-        "multilabel": "multilabel-val-last",
+        "linear": "linear-tuned-last",
+        "fractions": "fractions-tuned-last",
+        "multilabel": "multilabel-tuned-last",
         "knn": "knn-last",
         "retrieval": "retrieval-last",
-        "cv": "cv-val-last",
-        "every": along,
+        "cv": "cv-tuned-last",
+        "health": "health-last",
+        "all-checkpoints": "all-checkpoints-tuned-multilabel-knn-retrieval-cv-last",
     }
+    assert sorted(path.stem for path in folder.iterdir()) == sorted(files.values())
     for name, stem in files.items():
-        saved = json.loads((results / f"{stem}.json").read_text())
+        saved = json.loads((folder / f"{stem}.json").read_text())
         assert saved == found[name]
-        assert mismatch(saved, SHAPES[name]) is None
-        assert "95 %" in saved["how"] or name == "every"
-        assert saved["command"].startswith("probekit probe a --")
-    for stem in ("fractions-val-last", "retrieval-last", along):
-        assert (home / "runs/a/figures" / f"{stem}.png").exists()
-    linear = {key: value for key, value in found.items() if key not in files}
-    assert json.loads((results / "probe-val-last.json").read_text()) == linear
+        assert read_result(saved).name == name
+        assert "95 %" in saved["how"] or name in ("all-checkpoints", "health")
+        assert saved["command"].startswith("probekit probe a")
+        assert (f"--{name}" in saved["command"]) == (name not in ("linear", "health"))
+    drawn = {path.stem for path in (home / "runs/a/figures").glob("*-last-*.png")}
+    assert drawn >= {"fractions-tuned-last-curve", "retrieval-last-gallery", "linear-tuned-last-bars"}
+    assert any(stem.startswith(files["all-checkpoints"]) for stem in drawn)
     for name in ("fractions", "knn", "retrieval"):
         assert [row["name"] for row in found[name]["rows"]] == [
             "simclr last", "random weights", "chance", "raw pixels", "patch bag",
         ]  # fmt: skip
-    assert {floor["name"] for floor in found["every"]["floors"]} >= {"random weights", "chance", "patch bag"}
+    along = found["all-checkpoints"]["rows"]
+    assert {row["name"] for row in along if row["kind"] == "baseline"} >= {"random weights", "chance", "patch bag"}
     assert [row["name"] for row in found["cv"]["rows"]] == ["simclr last", "random weights", "chance"]
-    assert [point["fraction"] for point in found["fractions"]["rows"][0]["points"]] == [
-        0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
-    ]  # fmt: skip
+    points = found["fractions"]["rows"][0]["points"]
+    assert [point["fraction"] for point in points] == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
     # With all labels the curve ends at the linear probe.
-    assert found["fractions"]["rows"][0]["points"][-1]["accuracy"] == found["rows"][0]["accuracy"]
+    assert points[-1]["scores"]["linear"]["value"] == found["linear"]["rows"][0]["accuracy"]
+
+
+def test_fractions_are_of_any_measurement_that_takes_labels(home: Path, few_baselines: None) -> None:
+    """And its command says with what it is measured, so that the same is measured again."""
+    asked = {
+        "cv": ["--cv", "3", "--metric", "kappa", "--repeats", "1"],
+        "sgd": ["--sgd", "lcr", "--epochs", "1"],
+        "knn": ["--knn"],
+    }
+    stems = {"cv": "cv-tuned", "sgd": "sgd-lcr-1-epochs-lr-30", "knn": "knn"}
+    for of, words in asked.items():
+        both = probe_json("--fractions", "50", "--draws", "2", "--fractions-of", of, *words)
+        found = both["fractions"]
+        kept = json.loads((home / f"runs/a/results/fractions-{stems[of]}-last.json").read_text())
+        assert kept == found
+        assert read_result(kept).name == "fractions"
+        assert [row["name"] for row in found["rows"]] == ["simclr last", "random weights", "chance"]
+        for row, alone in zip(found["rows"], both[of]["rows"], strict=True):
+            reader = read_result(both[of])
+            (name, whole), *_ = reader.scores(alone).items()
+            half, last = (next(iter(point["scores"].items())) for point in row["points"])
+            assert (half[0], last[0], last[1]["value"]) == (name, name, whole.value)
+            assert len(half[1]["values"]) == 2
+        again = probe_json(*found["command"].split()[3:])["fractions"]
+        assert again["rows"] == found["rows"]
+
+
+def test_fractions_of_cross_validation_need_no_test_labels(home: Path) -> None:
+    """APTOS 2019, ConRec paper, Figure 2."""
+    drop(home, "test")
+    found = probe_json(
+        "--fractions", "50", "--draws", "1", "--fractions-of", "cv", "--cv", "3", "--repeats", "1", "--no-baselines"
+    )
+    assert found.keys() == {"fractions", "cv"}
+    assert found["fractions"]["rows"][0]["n_test"] == 60
+    done = typed("probe", "a", "--fractions", "50")
+    assert "expected labels in the split test for --fractions, found none" in str(done.exception)
+
+
+def test_health_needs_no_labels(home: Path) -> None:
+    with edited(home / "data/rect-tri.h5") as file:
+        del file["train/labels"], file["test/labels"]
+    healthy = probe_json("--health")
+    assert healthy.keys() == {"health"}
+    row, random = healthy["health"]["rows"]
+    assert (row["n"], random["name"]) == (84, "random weights")
+    x = open_encoder(Run(home / "runs/a"), LAST, CPU).embed(read_info(home / "data/rect-tri.h5"), "test")
+    sigma = np.linalg.svd(x - x.mean(axis=0), compute_uv=False)
+    p = sigma / sigma.sum()
+    assert row["rankme"]["centred"] == pytest.approx(float(np.exp(-(p * np.log(p + 1e-7)).sum())), rel=1e-3)
+    assert "Effective rank" in sure("probe", "a", "--health")
+    page = sure("report", "a", "--format", "md")
+    assert "Label-free health" in page
+    assert f"{row['rankme']['centred']:.1f}" in page
+    assert "with labels of 2 classes or more, found" in str(typed("probe", "a").exception)
+    drop(home, "test")
+    assert "expected two test images or more for --health, found no test split" in str(
+        typed("probe", "a", "--health").exception
+    )
+
+
+def test_one_test_image_is_probed_without_a_rank(home: Path) -> None:
+    sure("gen", "rect-tri", "--n", "12", "--n-test", "1", "--size", "32", "--out", "data/one.h5")
+    assert probe_json("--data", "data/one.h5", "--no-baselines").keys() == {"linear"}
+    assert "found one test image" in str(typed("probe", "a", "--data", "data/one.h5", "--health").exception)
 
 
 def test_the_printed_command_makes_the_same_numbers(home: Path) -> None:
     found = probe_json(
         "--fractions", "20,50", "--draws", "2", "--cv", "3", "--repeats", "1", "--metric", "kappa", "--no-baselines"
     )
-    for name in ("fractions", "cv"):
+    for name in ("linear", "fractions", "cv", "health"):
         words = found[name]["command"].split()[3:]
         again = probe_json(*words, "--no-baselines")[name]
         assert again["rows"] == found[name]["rows"]
@@ -160,21 +229,21 @@ def test_average_precision_of_one_label_an_image_is_class_against_rest(home: Pat
     row = found["multilabel"]["rows"][0]
     truth = np.array(row["labels"])
     assert (truth.sum(axis=1) == 1).all()
-    assert truth.argmax(axis=1).tolist() == found["rows"][0]["labels"]
+    assert truth.argmax(axis=1).tolist() == found["linear"]["rows"][0]["labels"]
     assert [own["positives"] for own in row["per_class"]] == truth.sum(axis=0).tolist()
     scores = np.array(row["scores"])
     for k, own in enumerate(row["per_class"]):
         assert own["ap"]["step"] == pytest.approx(average_precision_score(truth[:, k], scores[:, k]), abs=0.01)
     assert "--multilabel" in found["multilabel"]["command"].split()
-    assert (home / "runs/a/results/multilabel-val-last.json").exists()
+    assert (home / "runs/a/results/multilabel-tuned-last.json").exists()
 
 
-def test_a_second_protocol_costs_no_forward_pass(home: Path, passes: list[int]) -> None:
+def test_a_second_measurement_costs_no_forward_pass(home: Path, passes: list[int]) -> None:
     first = probe_json()
     assert sorted(passes) == [60, 60, 84, 84]  # train and test, of the encoder and of random weights; 3 images a pair
     passes.clear()
-    assert probe_json("--knn", "--retrieval", "--protocol", "paper")["knn"]["rows"][0]["n"] == 84
-    assert probe_json()["rows"] == first["rows"]
+    assert probe_json("--knn", "--retrieval", "--protocol", "fixed")["knn"]["rows"][0]["n"] == 84
+    assert probe_json()["linear"]["rows"] == first["linear"]["rows"]
     assert passes == []
 
 
@@ -185,9 +254,9 @@ def test_another_encoder_seed_size_or_data_is_never_taken_from_the_cache(home: P
     assert sorted(passes) == [60, 84]
     passes.clear()
     encoder, header = load_encoder(home / "runs/a")
-    before = probe_json()["rows"][0]["health"]
+    before = probe_json()["health"]["rows"][0]
     new_weights(home)
-    assert probe_json()["rows"][0]["health"] != before
+    assert probe_json()["health"]["rows"][0] != before
     assert sorted(passes) == [60, 84]
     passes.clear()
     info = {key: value for key, value in header.items() if key not in ("format", "spec")}
@@ -226,15 +295,14 @@ def test_an_interrupted_pass_leaves_nothing(home: Path, monkeypatch: pytest.Monk
 
 def test_every_kept_encoder_is_scored_as_by_itself(home: Path) -> None:
     assert kept_checkpoints(home / "runs/a") == ["epoch-0001", "epoch-0002"]
-    along = probe_json("--every", "--knn", "--no-baselines")["every"]
-    assert [point["epoch"] for point in along["points"]] == [1, 2]
-    for point in along["points"]:
-        alone = probe_json("--checkpoint", point["checkpoint"], "--no-baselines", "--knn")
-        assert point["scores"]["linear"]["value"] == alone["rows"][0]["accuracy"]
-        assert point["scores"]["kNN"] == {
-            key: alone["knn"]["rows"][0][k] for key, k in (("value", "accuracy"), ("ci", "ci"))
-        }
-        assert point["checkpoint_hash"] == alone["checkpoint_hash"]
+    along = probe_json("--all-checkpoints", "--knn", "--no-baselines")["all-checkpoints"]
+    assert [(row["epoch"], row["kind"]) for row in along["rows"]] == [(1, "encoder"), (2, "encoder")]
+    for row in along["rows"]:
+        alone = probe_json("--checkpoint", row["checkpoint"], "--no-baselines", "--knn")
+        for score, name in (("linear", "linear"), ("kNN", "knn")):
+            found = alone[name]["rows"][0]
+            assert row["scores"][score] == {"value": found["accuracy"], "ci": found["ci"]}
+            assert row["checkpoint_hash"] == alone[name]["checkpoint_hash"]
 
 
 def test_results_on_files_of_one_name_stay_both(home: Path) -> None:
@@ -243,26 +311,26 @@ def test_results_on_files_of_one_name_stay_both(home: Path) -> None:
         shutil.copy(home / "data/rect-tri.h5", home / folder / "same.h5")
         for _ in range(2):
             probe_json("--data", f"{folder}/same.h5", "--no-baselines")
-    results = sorted((home / "runs/a/results").glob("probe-val-last-same*.json"))
+    results = sorted((home / "runs/a/results").glob("linear-tuned-last-same*.json"))
     assert [json.loads(path.read_text())["data"] for path in results] == ["y/same.h5", "x/same.h5"]
-    assert [path.stem for path in results] == ["probe-val-last-same-2", "probe-val-last-same"]
+    assert [path.stem for path in results] == ["linear-tuned-last-same-2", "linear-tuned-last-same"]
 
 
 def test_a_smaller_request_never_replaces_a_larger_result(home: Path, few_baselines: None) -> None:
-    found = probe_json("--knn", "--every")
-    assert len(probe_json("--knn", "--every", "--no-baselines")["rows"]) == 1
+    found = probe_json("--knn", "--all-checkpoints")
+    assert len(probe_json("--knn", "--all-checkpoints", "--no-baselines")["linear"]["rows"]) == 1
     results = Run(home / "runs/a").results
 
     def saved(stem: str) -> dict[str, Any]:
         content: dict[str, Any] = json.loads((results / f"{stem}.json").read_text())
         return content
 
-    assert saved("probe-val-last")["rows"] == found["rows"]
+    assert saved("linear-tuned-last")["rows"] == found["linear"]["rows"]
     assert saved("knn-last")["rows"] == found["knn"]["rows"]
-    assert saved("every-val-knn")["floors"] == found["every"]["floors"]
-    other = probe_json("--seed", "1", "--no-baselines")  # another request: beside it
-    assert saved("probe-val-last")["rows"] == found["rows"]
-    assert saved("probe-val-last-2") == other
+    assert saved("all-checkpoints-tuned-knn-last")["rows"] == found["all-checkpoints"]["rows"]
+    other = probe_json("--seed", "1", "--no-baselines")["linear"]  # another request: beside it
+    assert saved("linear-tuned-last")["rows"] == found["linear"]["rows"]
+    assert saved("linear-tuned-last-2") == other
 
 
 def test_a_result_of_weights_that_are_gone_is_replaced_or_left_out(home: Path) -> None:
@@ -270,17 +338,17 @@ def test_a_result_of_weights_that_are_gone_is_replaced_or_left_out(home: Path) -
     run = Run(home / "runs/a")
     old = probe_json("--no-baselines")
     new_weights(home)
-    (line,) = (line for line in collect([run])["runs"][0]["left_out"] if "probe-val-last.json" in line)
-    assert line.endswith("probe-val-last.json was not used: last has other weights now; measure again")
-    assert collect([run])["runs"][0]["probes"] == []
+    (line,) = (line for line in collect([run])["runs"][0]["left_out"] if "linear-tuned-last.json" in line)
+    assert line.endswith("linear-tuned-last.json was not used: last has other weights now; measure again")
+    assert not any(collect([run])["runs"][0]["results"].values())
     (home / "moved").mkdir()
     (home / "data/rect-tri.h5").rename(home / "moved/rect-tri.h5")
     run.update(dataset=run.read()["dataset"] | {"path": "moved/rect-tri.h5"})
     new = probe_json("--no-baselines", "--seed", "1")  # another request, too
-    assert new["rows"][0]["health"] != old["rows"][0]["health"]
-    assert [path.name for path in run.results.iterdir()] == ["probe-val-last.json"]
-    (found,) = collect([run])["runs"][0]["probes"]
-    assert found["rows"] == new["rows"]
+    assert new["health"]["rows"][0] != old["health"]["rows"][0]
+    assert sorted(path.name for path in run.results.iterdir()) == ["health-last.json", "linear-tuned-last.json"]
+    (found,) = collect([run])["runs"][0]["results"]["linear"]
+    assert found["rows"] == new["linear"]["rows"]
 
 
 @pytest.mark.parametrize("words", [("--draws", "3"), ("--metric", "accuracy"), ("--repeats", "2")])
@@ -292,8 +360,8 @@ def test_an_option_of_another_one_is_not_ignored(home: Path, words: tuple[str, s
 
 def test_the_last_encoder_follows_those_that_were_kept(home: Path) -> None:
     (home / "runs/a/checkpoints/epoch-0002.safetensors").unlink()
-    found = probe_json("--every", "--no-baselines")["every"]
-    assert [point["checkpoint"] for point in found["points"]] == ["epoch-0001", "last"]
+    found = probe_json("--all-checkpoints", "--no-baselines")["all-checkpoints"]
+    assert [row["checkpoint"] for row in found["rows"]] == ["epoch-0001", "last"]
 
 
 def drop(home: Path, split: str) -> None:
@@ -326,39 +394,39 @@ def several_labels(path: Path) -> Path:
 def test_several_labels_an_image_have_average_precision(home: Path) -> None:
     several_labels(home / "data/voc.h5")
     found = probe_json("--data", "data/voc.h5")
-    assert found.keys() == {"multilabel"}
+    assert found.keys() == {"multilabel", "health"}
     assert [row["name"] for row in found["multilabel"]["rows"]] == ["simclr last", "random weights", "chance"]
-    assert mismatch(found["multilabel"], SHAPES["multilabel"]) is None
+    assert read_result(found["multilabel"]).name == "multilabel"
     out = sure("probe", "a", "--data", "data/voc.h5")
     assert "VOC2007" in out
     assert "…" not in out
 
 
 def test_a_head_by_sgd_stands_beside_the_probes(home: Path) -> None:
-    found = probe_json("--protocol", "sgd", "--epochs", "3", "--knn")
-    assert found.keys() == {"sgd", "knn"}
-    saved = json.loads((home / "runs/a/results/probe-sgd-conrec-3-epochs-lr-0.1-last.json").read_text())
+    found = probe_json("--sgd", "conrec", "--epochs", "3", "--knn")
+    assert found.keys() == {"linear", "sgd", "knn", "health"}
+    saved = json.loads((home / "runs/a/results/sgd-conrec-3-epochs-lr-0.1-last.json").read_text())
     assert saved == found["sgd"]
-    assert mismatch(saved, PROBE) is None
+    assert read_result(saved).name == "sgd"
     row, random, chance = saved["rows"]
     assert (row["recipe"]["epochs"], row["recipe"]["lr"], len(row["by_epoch"])) == (3, 0.1, 3)
     assert row["by_epoch"][-1] == row["accuracy"] == np.mean(np.equal(row["labels"], row["predicted"]))
     assert row["best_test"]["score"] == max(row["by_epoch"])
     assert (random["name"], chance["name"]) == ("random weights", "chance")
-    assert saved["command"].split(" probe ")[1].startswith("a")
+    assert saved["command"] == "probekit probe a --sgd conrec --epochs 3"
     page = sure("report", "a", "--format", "md")
-    assert "protocol sgd-conrec-3-epochs-lr-0.1" in page
-    assert "--recipe conrec --epochs 3 --lr 0.1" in page
-    out = sure("probe", "a", "--protocol", "sgd", "--epochs", "1", "--recipe", "lcr")
-    assert "best epoch on test (paper protocol)" in out
+    assert "protocol conrec-3-epochs-lr-0.1" in page
+    assert "--sgd conrec --epochs 3" in page
+    out = sure("probe", "a", "--epochs", "1", "--sgd", "lcr")
+    assert "Best epoch on test (as the papers choose)" in out
 
 
 def test_fine_tuning_scores_several_labels_an_image(home: Path) -> None:
     several_labels(home / "data/voc.h5")
-    words = ("--data", "data/voc.h5", "--protocol", "sgd", "--recipe", "voc", "--epochs", "2", "--no-baselines")
+    words = ("--data", "data/voc.h5", "--sgd", "voc", "--epochs", "2", "--no-baselines")
     found = probe_json(*words)["sgd"]
-    assert mismatch(found, SHAPES["multilabel"]) is None
-    assert (home / "runs/a/results/multilabel-sgd-voc-2-epochs-lr-0.05-last-voc.json").exists()
+    assert read_result(found).name == "sgd"
+    assert (home / "runs/a/results/sgd-voc-2-epochs-lr-0.05-last-voc.json").exists()
     [row] = found["rows"]
     assert row["by_epoch"][-1] == pytest.approx(row["map"]["voc2010"]["value"])
     assert row["recipe"]["encoder_lr"] == 1.5e-4
@@ -367,13 +435,13 @@ def test_fine_tuning_scores_several_labels_an_image(home: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--lr", "1"], "expected --recipe, --epochs and --lr with --protocol sgd, found --protocol val"),
-        (["--protocol", "sgd", "--recipe", "conrek"], "did you mean 'conrec'"),
-        (["--protocol", "sdg"], "did you mean 'sgd'"),
+        (["--lr", "1"], "expected --lr with --sgd, found it without; leave it out"),
+        (["--epochs", "1", "--lr", "1"], "expected --epochs and --lr with --sgd, found it without; leave it out"),
+        (["--sgd", "conrec", "--lr", "-1"], "expected a learning rate above 0, found -1"),
         (["--fractions", "1;2"], "expected percentages with commas, found '1;2'"),
         (["--fractions", "0,10"], "expected fractions above 0 and up to 100 %, found 0"),
         (["--cv", "1"], "expected 2 folds or more, found 1"),
-        (["--cv", "5", "--metric", "kapa"], "did you mean 'kappa'"),
+        (["--fractions", "50", "--data", "data/voc.h5"], "type: --fractions-of multilabel"),
         (["--checkpoint", "epoch-0009"], "found best_test, epoch-0001, epoch-0002, last; type: --checkpoint last"),
         (["--knn", "--data", "data/voc.h5"], "expected one label an image for --knn, found several in data/voc.h5"),
     ],
@@ -392,30 +460,52 @@ def test_what_the_data_lack_is_one_line(home: Path) -> None:
     assert "expected labels in the split test for --retrieval, found none in data/rect-tri.h5" in str(done.exception)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--sgd", "conrek"], "'conrek' is not one of 'conrec', 'xcorr', 'lcr', 'voc'"),
+        (["--cv", "5", "--metric", "kapa"], "'kapa' is not one of 'kappa', 'accuracy'"),
+        (["--fractions", "5", "--fractions-of", "health"], "'health' is not one of"),
+        (["--protocol", "sgd"], "'sgd' is not one of 'tuned', 'fixed'"),
+        (["--fractions", "5", "--draws", "0"], "0 is not in the range x>=1"),
+    ],
+)
+def test_a_value_that_an_option_has_not_is_refused_with_those_that_it_has(words: list[str], message: str) -> None:
+    done = typed("probe", "a", *words)
+    assert done.exit_code == 2
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+
+
 def test_a_head_is_never_left_out_in_silence(home: Path) -> None:
     drop(home, "test")
-    done = typed("probe", "a", "--protocol", "sgd", "--cv", "3")
-    assert "found no test split in data/rect-tri.h5" in str(done.exception)
+    done = typed("probe", "a", "--sgd", "conrec", "--cv", "3")
+    assert "expected labels in the split test for --sgd, found none in data/rect-tri.h5" in str(done.exception)
 
 
 def test_the_epochs_of_a_head_are_no_course_along_pretraining(home: Path) -> None:
-    done = typed("probe", "a", "--protocol", "sgd", "--every", "--no-baselines", "--epochs", "1")
-    assert "found only sgd; type: probekit probe a --every --protocol val" in str(done.exception)
-    found = probe_json("--protocol", "sgd", "--every", "--knn", "--no-baselines", "--epochs", "1")
-    assert list(found["every"]["points"][0]["scores"]) == ["kNN"]
+    words = ("--sgd", "conrec", "--all-checkpoints", "--no-baselines", "--epochs", "1")
+    found = probe_json(*words, "--knn")["all-checkpoints"]
+    assert list(found["rows"][0]["scores"]) == ["linear", "kNN"]
+    with edited(home / "data/rect-tri.h5") as file:
+        del file["train/labels"], file["test/labels"]
+    done = typed("probe", "a", "--health", "--all-checkpoints")
+    assert "expected something to follow with --all-checkpoints, found only health" in str(done.exception)
 
 
 def test_without_kept_encoders_there_is_nothing_to_follow(home: Path) -> None:
     for path in (home / "runs/a/checkpoints").glob("epoch-*"):
         path.unlink()
-    assert "type: probekit pretrain simclr --set train.keep_every=20" in str(typed("probe", "a", "--every").exception)
+    assert "type: probekit pretrain simclr --set train.keep_every=20" in str(
+        typed("probe", "a", "--all-checkpoints").exception
+    )
 
 
 def test_compare_pairs_runs_by_image_for_each_protocol(home: Path) -> None:
     for name in "ab":
         sure("probe", name, "--knn", "--retrieval", "--no-baselines")
     found = json.loads(sure("compare", "a", "b", "--json"))
-    assert [group["protocol"] for group in found["groups"]] == ["val", "knn", "retrieval, rank-1"]
+    assert [group["measurement"] for group in found["groups"]] == ["linear", "knn", "retrieval"]
+    assert [group["protocol"] for group in found["groups"]] == ["tuned", "knn", "retrieval"]
     for group in found["groups"]:
         pair = group["pairs"][0]
         accuracy = {row["run"]: row["accuracy"] for row in group["runs"]}
@@ -438,8 +528,8 @@ def test_compare_without_common_results_is_one_line(home: Path) -> None:
     assert "b is not compared: it has not been probed" in str(typed("compare", "a", "b").exception)
     for name in "ab":
         sure("probe", name, "--no-baselines")
-    message = str(typed("compare", "a", "b", "--protocol", "paper").exception)
-    assert "found: val, last, on data/rect-tri.h5" in message
+    message = str(typed("compare", "a", "b", "--protocol", "fixed").exception)
+    assert "found: linear, tuned, last, on data/rect-tri.h5" in message
 
 
 @pytest.mark.parametrize("name", ["e.npz", "e.h5"])
@@ -492,7 +582,7 @@ def test_changed_images_never_get_the_old_accuracy(home: Path) -> None:
     with edited(home / "data/rect-tri.h5") as file:  # other images, honestly
         file["test/images"][:] = 0
     assert "has changed since" in sure(*words)
-    found = json.loads((home / "runs/a/results/probe-val-last.json").read_text())
+    found = json.loads((home / "runs/a/results/linear-tuned-last.json").read_text())
     assert found["rows"][0]["accuracy"] == 0.25  # all alike: one class, of four equal ones
 
 

@@ -71,11 +71,14 @@ class Health(Probe):
         test = info.splits.get("test")
         if test is None or test.n < 2:
             found = "no test split" if test is None else "one test image"
-            raise ValueError(f"expected two test images or more for --health, found {found} in {info.path}")
+            raise ValueError(
+                f"expected two test images or more for --health, found {found} in {info.path}; "
+                "type: probekit import SOURCE --test-fraction 0.2"
+            )
 
     def unasked(self, info: "DatasetInfo") -> bool:
-        """Everywhere."""
-        return True
+        """Wherever there are test images enough."""
+        return "test" in info.splits and info.splits["test"].n > 1
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
         """See `probe.spectrum.health`."""
