@@ -20,8 +20,7 @@ from probekit.cli.app import (
     RunName,
     Seed,
     Set,
-    app,
-    examples,
+    command,
     finite,
 )
 from probekit.cli.completion import runs_like
@@ -34,9 +33,7 @@ Pool = Annotated[
 ]
 
 
-@app.command(
-    rich_help_panel=MEASURING, epilog=examples("probekit probe", "probekit probe RUN --knn --fractions 1,10,100")
-)
+@command(MEASURING, "probekit probe", "probekit probe RUN --knn --fractions 1,10,100")
 def probe(
     run: RunName = None,
     data: RunData = None,
@@ -151,7 +148,7 @@ def probe(
         print_json(result)
 
 
-@app.command(rich_help_panel=MEASURING, epilog=examples("probekit heatmap", "probekit heatmap RUN --n 100"))
+@command(MEASURING, "probekit heatmap", "probekit heatmap RUN --n 100")
 def heatmap(
     run: RunName = None,
     data: RunData = None,
@@ -206,10 +203,7 @@ def heatmap(
         print_json(result)
 
 
-@app.command(
-    rich_help_panel=MEASURING,
-    epilog=examples("probekit compare conrec-rect-tri simclr-rect-tri", "probekit compare A B@branch"),
-)
+@command(MEASURING, "probekit compare conrec-rect-tri simclr-rect-tri", "probekit compare A B@branch")
 def compare(
     run: Annotated[
         list[str],
@@ -238,10 +232,11 @@ def compare(
         print_json(result)
 
 
-@app.command(
-    "export-embeddings",
-    rich_help_panel=MEASURING,
-    epilog=examples("probekit export-embeddings RUN --out embeddings.h5", "probekit export-embeddings RUN --pool norm"),
+@command(
+    MEASURING,
+    "probekit export-embeddings RUN --out embeddings.h5",
+    "probekit export-embeddings RUN --pool norm",
+    name="export-embeddings",
 )
 def export_embeddings(
     run: RunName = None,
@@ -275,10 +270,7 @@ def export_embeddings(
         print_json(result)
 
 
-@app.command(
-    rich_help_panel=MEASURING,
-    epilog=examples("probekit report", "probekit report RUN RUN --out page.html", "probekit report RUN --format md"),
-)
+@command(MEASURING, "probekit report", "probekit report RUN RUN --out page.html", "probekit report RUN --format md")
 def report(
     run: Annotated[
         list[str] | None,
