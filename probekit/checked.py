@@ -21,19 +21,26 @@ NAMES = {
     list: "a list",
     tuple: "a list",
 }
-LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-LENGTHS = {"min_length": "at least", "max_length": "at most"}
+LIMITS = {
+    "ge": "of at least",
+    "gt": "above",
+    "le": "of at most",
+    "lt": "below",
+    "min_length": "of length at least",
+    "max_length": "of length at most",
+}
 MOST = 60  # characters of what was found
 NOTHING = object()
 
 
-def checked(value: Any, kind: Any, where: str) -> Any:
+def checked(value: Any, kind: Any, where: str, name: str = "") -> Any:
     """The value as the type has it: a table becomes its struct, a list its tuple, a whole number a float.
 
     Args:
         value: Tables, lists, strings and numbers, as TOML and JSON give them.
         kind: A type that msgspec knows.
-        where: Named in the message.
+        where: Where it stands, for the message; "" where the name says it all.
+        name: What it is called there.
 
     Raises:
         ValueError: For the first part that does not fit: what was expected, and what was found where.
@@ -41,7 +48,8 @@ def checked(value: Any, kind: Any, where: str) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise ValueError(_line(value, kind, where, "", str(error))) from error
+        # A type's own check, `__post_init__`, says what is wrong; msgspec adds where, as we do.
+        raise ValueError(_line(value, kind, where, name, str(error.__cause__ or error))) from error
 
 
 def shorten(value: Any) -> str:
@@ -58,10 +66,10 @@ def _line(value: Any, kind: Any, where: str, path: str, error: str) -> str:
     if isinstance(value, Mapping) and (fields := _fields(kind)):  # all that the type knows fits
         known = {f"{path}.{key}".lstrip(".") for key in fields}
         unknown = next((key for key in (f"{path}.{key}".lstrip(".") for key in value) if key not in known), None)
-        return f"{error if unknown is None else nearest('key', unknown, known)} (in {where})"
-    what = f"{path} = {_described(kind)}" if path else _described(kind)
+        return (error if unknown is None else nearest("key", unknown, known)) + (f" (in {where})" if where else "")
+    what = f"{path} = {_described(kind, value)}" if path else _described(kind, value)
     found = "nothing" if value is NOTHING else shorten(value)
-    return f"expected {what} in {where}, found {found}{did_you_mean(str(value), _choices(kind))}"
+    return f"expected {what}{f' in {where}' if where else ''}, found {found}{did_you_mean(str(value), _choices(kind))}"
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -115,20 +123,17 @@ def _choices(kind: Any) -> tuple[str, ...]:
     return tuple(str(value) for m in _members(kind) if get_origin(m) is Literal for value in get_args(m))
 
 
-def _described(kind: Any) -> str:
-    """The type in words."""
+def _described(kind: Any, value: Any) -> str:
+    """The type in words, of its limits those that the value is not within."""
     if get_origin(kind) in (Union, UnionType):
-        return " or ".join(map(_described, get_args(kind)))
+        return " or ".join(_described(member, value) for member in get_args(kind))
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
     if get_origin(kind) is Annotated:
-        bounds = [meta for meta in kind.__metadata__ if isinstance(meta, msgspec.Meta)]
-        limits = [
-            f"{of}{word} {getattr(meta, name):g}"
-            for meta in bounds
-            for words, of in ((LIMITS, ""), (LENGTHS, "of length "))
-            for name, word in words.items()
-            if getattr(meta, name) is not None
-        ]
-        return " ".join([_described(get_args(kind)[0]), " and ".join(limits)]).strip()
+        plain, metas = get_args(kind)[0], [meta for meta in kind.__metadata__ if isinstance(meta, msgspec.Meta)]
+        limits = [(name, limit) for meta in metas for name in LIMITS if (limit := getattr(meta, name)) is not None]
+        if not _fits(value, plain):
+            limits = []
+        broken = [(n, limit) for n, limit in limits if not _fits(value, Annotated[plain, msgspec.Meta(**{n: limit})])]
+        return " ".join([_described(plain, value), *(f"{LIMITS[name]} {limit:g}" for name, limit in broken)])
     return NAMES.get(get_origin(kind) or kind, "a table")

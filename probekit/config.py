@@ -1,207 +1,169 @@
 """One checked, printable configuration: preset, then --config, then --set a.b=v, then the command's own options.
 
-A section is a frozen dataclass; `[method]` is checked against the method's constructor, whose signature is its config.
-Presets give every value, so there are no defaults here; what a preset leaves open (`model.pooling`, `views.recipe`) the
-method decides. Its `model.normalise` is for runs from scratch: weights bring their own.
+A section is a struct whose fields say their types, ranges and choices; `[method]` and `[branch.NAME]` are checked
+against a constructor, whose signature is their config. Presets give every value, so there are no defaults here; what a
+preset leaves open (`model.pooling`, `views.recipe`) the method decides. Its `model.normalise` is for runs from scratch:
+weights bring their own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_type_hints
 
+from msgspec import Meta, Struct, defstruct, to_builtins
+from msgspec.structs import asdict, replace
+
+from probekit.checked import checked
 from probekit.registry import BRANCHES, METHODS, get, nearest
 from probekit.settings import attached, method_options, presets, read_preset, typed
 
 SIDE = 8  # sides of images are multiples of it, and stay so when they are shrunk: the U-Net's stride at depth 4
+MOST = 10**9  # of any number: keeps counts within what torch can index
+
+PoolingName = Literal["gap", "attention"]
+NormaliseName = Literal["auto", "none", "imagenet", "swav", "timm"]
+OptimizerName = Literal["lars", "larc", "sgd", "adamw"]
+ScalingName = Literal["none", "sqrt", "linear"]
+ScheduleName = Literal["constant", "cosine"]
+DecayName = Literal["weights", "all"]
+
+Pixels = Annotated[int, Meta(ge=SIDE, lt=MOST)]
+Whole = Annotated[int, Meta(ge=0, lt=MOST)]
+Count = Annotated[int, Meta(ge=1, lt=MOST)]
+Number = Annotated[float, Meta(ge=0, lt=MOST)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
+OF_CONSTRUCTORS: dict[Any, Any] = {  # of settings whose constructor does not say a range
+    int: Annotated[int, Meta(gt=-MOST, lt=MOST)],
+    float: Annotated[float, Meta(gt=-MOST, lt=MOST)],
+}
 
 
-@dataclass(frozen=True)
-class DataConfig:
+class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Some settings, and no others."""
+
+
+class DataConfig(Section, frozen=True):
     """`max_size`: larger images are averaged down to so many pixels; `placement`: see `data.split.open_split`."""
 
-    max_size: int
-    placement: str
+    max_size: Pixels
+    placement: Literal["auto", "device", "host", "file"]
 
 
-@dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Section, frozen=True):
     """The encoder.
 
     `backbone`: "unet" or "timm:NAME"; `width` and `depth` of the U-Net, 0 for others; `stem`, `normalise`: see
-    `probekit.models`; `pooling`: "gap" or "attention"; `weights`: the file that it starts from, "" for random ones;
-    `allow_missing`: whether what that file lacks may be random.
+    `probekit.models`; `weights`: the file that it starts from, "" for random ones; `allow_missing`: whether what that
+    file lacks may be random.
     """
 
-    width: int
-    depth: int
-    pooling: str
+    width: Whole
+    depth: Whole
+    pooling: PoolingName
     backbone: str
-    stem: str
-    normalise: str
+    stem: Literal["imagenet", "small"]
+    normalise: NormaliseName
     weights: str
     allow_missing: bool
 
+    def __post_init__(self) -> None:
+        for name, value in (("width", self.width), ("depth", self.depth)):
+            if self.backbone == "unet" and value < 1:
+                raise ValueError(f"expected model.{name} of at least 1 for a U-Net, found {value}")
 
-@dataclass(frozen=True)
-class ViewsConfig:
+
+class ViewsConfig(Section, frozen=True):
     """`recipe`: a name in `views.recipes.RECIPES`; `max_size`: views of larger images have this many pixels."""
 
     recipe: str
-    max_size: int
+    max_size: Pixels
 
 
-@dataclass(frozen=True)
-class OptimizerConfig:
+class OptimizerConfig(Section, frozen=True):
     """See `probekit.train.optim`.
 
     `lr` is before scaling; `first` the rate at which the warm-up begins, and `final` the last one, as shares of the
-    peak; `decay`: what weight decay and adaptation are for, "weights" or "all"; `clip` the largest norm of each
-    parameter's gradient, 0 for any.
+    peak; `decay`: what weight decay and adaptation are for; `clip` the largest norm of each parameter's gradient, 0 for
+    any.
     """
 
-    name: str
-    lr: float
-    scaling: str
-    momentum: float
-    weight_decay: float
-    schedule: str
-    warmup_epochs: int
-    first: float
-    final: float
-    decay: str
-    clip: float
+    name: OptimizerName
+    lr: Number
+    scaling: ScalingName
+    momentum: Share
+    weight_decay: Number
+    schedule: ScheduleName
+    warmup_epochs: Whole
+    first: Share
+    final: Number
+    decay: DecayName
+    clip: Number
 
 
-@dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Section, frozen=True):
     """Epochs, batches and what is done between.
 
-    `batch_size` in images (each gives two views); `precision` "fp32", "bf16" or "auto": what suits the device;
-    `keep_every`: epochs from one encoder that is kept for good to the next, 0 for none; `record` "auto": on a GPU the
-    step is a CUDA graph where it can be one, "off": it is launched one kernel at a time; `compile`: what of it goes
-    through torch.compile there, "off", "views", or "encoder": views and networks; `deterministic`: whether a GPU is to
-    give the same bits for the same input (docs/protocols.md).
+    `batch_size` in images (each gives two views); `precision` "auto": what suits the device; `keep_every`: epochs from
+    one encoder that is kept for good to the next, 0 for none; `record` "auto": on a GPU the step is a CUDA graph where
+    it can be one, "off": it is launched one kernel at a time; `compile`: what of it goes through torch.compile there,
+    "encoder" is views and networks; `deterministic`: whether a GPU is to give the same bits for the same input
+    (docs/protocols.md).
     """
 
-    epochs: int
-    batch_size: int
-    eval_every: int
-    keep_every: int
-    precision: str
-    record: str
-    compile: str
+    epochs: Count
+    batch_size: Annotated[int, Meta(ge=2, lt=MOST)]
+    eval_every: Count
+    keep_every: Whole
+    precision: Literal["auto", "fp32", "bf16"]
+    record: Literal["auto", "off"]
+    compile: Literal["views", "encoder", "off"]
     deterministic: bool
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Section, frozen=True):
     """Everything that decides a pretraining run, but the data and the device."""
 
     method: str
     preset: str
-    seed: int
+    seed: Annotated[int, Meta(ge=0)]
     data: DataConfig
     model: ModelConfig
     views: ViewsConfig
     optimizer: OptimizerConfig
     train: TrainConfig
     method_options: dict[str, Any]
-    branches: dict[str, dict[str, Any]] = field(default_factory=dict)
+    branches: dict[str, dict[str, Any]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, strings and numbers: what run.json keeps and `from_dict` reads."""
-        return asdict(self)
+        plain: dict[str, Any] = to_builtins(self)
+        return plain
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> "Config":
+    def from_dict(cls, plain: Mapping[str, Any], where: str = "run.json") -> "Config":
         """The inverse of `to_dict`.
+
+        Args:
+            plain: All settings.
+            where: As of `checked`.
 
         Raises:
             ValueError: If a setting is missing, unknown, of another type, or out of range.
         """
-        full = completed(plain)
-        kinds = {"method": str, "preset": str, "seed": int, "branches": dict}
-        wrong = [key for key, kind in kinds.items() if type(full.get(key)) is not kind]
-        wrong += [f"nothing called {key!r:.80}" for key in full.keys() - kinds - SECTIONS.keys() - {"method_options"}]
-        if wrong or full["seed"] < 0:
-            raise ValueError(f"expected {', '.join(wrong) or 'seed'} in run.json as pretrain writes it")
-        sections = {
-            name: kind(**_recorded(name, full.get(name), {f.name: f.type for f in fields(kind)}))
-            for name, kind in SECTIONS.items()
+        config: Config = checked(plain, cls, where)
+        method = get(METHODS, "method", config.method)
+        branches = {
+            name: _of_constructor(f"branch.{name}", given, get(BRANCHES, "branch", name), where)
+            for name, given in config.branches.items()
         }
-        sections["method_options"] = _recorded(
-            "method", full.get("method_options"), _types(get(METHODS, "method", full["method"]))
-        )
-        sections["branches"] = {
-            name: _recorded(f"branch.{name}", options, _types(get(BRANCHES, "branch", name)))
-            for name, options in full["branches"].items()
-        }
-        return cls(method=full["method"], preset=full["preset"], seed=full["seed"], **sections)
+        options = _of_constructor("method", config.method_options, method, where)
+        return replace(config, method_options=options, branches=branches)
 
 
-SECTIONS: dict[str, type] = {
-    "data": DataConfig,
-    "model": ModelConfig,
-    "views": ViewsConfig,
-    "optimizer": OptimizerConfig,
-    "train": TrainConfig,
+SECTIONS: dict[str, type[Section]] = {
+    name: kind for name, kind in get_type_hints(Config).items() if isinstance(kind, type) and issubclass(kind, Section)
 }
-
-# Settings that runs of older versions lack, and what was done then.
-BEFORE: dict[str, dict[str, Any]] = {
-    "data": {"placement": "auto"},
-    "model": {"backbone": "unet", "stem": "imagenet", "normalise": "none", "weights": "", "allow_missing": False},
-    "optimizer": {"first": 0.0, "final": 0.0, "decay": "weights", "clip": 0.0},
-    "train": {"keep_every": 0, "record": "auto", "compile": "off", "deterministic": False},
-}
-
-LEAST: dict[str, float] = {
-    "data.max_size": 8,
-    "views.max_size": 8,
-    "model.width": 1,
-    "model.depth": 1,
-    "optimizer.lr": 0,
-    "optimizer.momentum": 0,
-    "optimizer.weight_decay": 0,
-    "optimizer.warmup_epochs": 0,
-    "optimizer.first": 0,
-    "optimizer.final": 0,
-    "optimizer.clip": 0,
-    "train.epochs": 1,
-    "train.batch_size": 2,
-    "train.eval_every": 1,
-    "train.keep_every": 0,
-}
-
-BELOW: dict[str, float] = {"optimizer.momentum": 1, "optimizer.first": 1}
-MOST = 1e9  # of any number: keeps counts within what torch can index
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "data.placement": ("auto", "device", "host", "file"),
-    "model.pooling": ("gap", "attention"),
-    "model.stem": ("imagenet", "small"),
-    "model.normalise": ("auto", "none", "imagenet", "swav", "timm"),
-    "optimizer.name": ("lars", "larc", "sgd", "adamw"),
-    "optimizer.scaling": ("none", "sqrt", "linear"),
-    "optimizer.schedule": ("constant", "cosine"),
-    "optimizer.decay": ("weights", "all"),
-    "train.precision": ("auto", "fp32", "bf16"),
-    "train.record": ("auto", "off"),
-    "train.compile": ("views", "encoder", "off"),
-}
-
-
-def completed(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's settings as run.json keeps them, with those that did not exist yet when an older version wrote it.
-
-    Raises:
-        ValueError: If a section is something else than settings.
-    """
-    for name in (name for name in BEFORE if not isinstance(plain.get(name, {}), Mapping)):
-        raise ValueError(f"expected settings in the section {name} of run.json, found {plain[name]!r:.40}")
-    full = {"branches": {}, **plain, **{name: known | plain.get(name, {}) for name, known in BEFORE.items()}}
-    return full
 
 
 def resolve(
@@ -230,26 +192,14 @@ def resolve(
     Raises:
         ValueError: For an unknown preset or key, a value of the wrong type, or one out of range.
     """
-    known = presets()
-    if preset not in known:
-        raise ValueError(nearest("preset", preset, known))
-    signature = method_options(method_class)
     kinds, brought = attached(branches)
-    flat: dict[str, Any] = {
-        "model.pooling": method_class.pooling,
-        "views.recipe": method_class.recipe,
-        **{f"{section}.{name}": value for section in ("model", "optimizer") for name, value in BEFORE[section].items()},
-        **{f"method.{k}": v for k, v in signature.items()},
-        **{f"branch.{name}.{k}": v for name, kind in kinds.items() for k, v in method_options(kind).items()},
-    }
-    flat |= read_preset(preset, method, kinds) | brought
+    flat = _before_typing(method, method_class, preset, kinds) | brought
     from_scratch, flat["model.normalise"] = flat["model.normalise"], "auto"
-    types = {key: type(value) for key, value in flat.items()}
     changes = typed(config_file, overrides, options)
-    for key, value in changes.items():
+    for key in changes:
         if key not in flat:
             raise ValueError(_unknown(key, flat, kinds))
-        flat[key] = checked(key, value, types[key])
+    flat |= changes
     if flat["model.backbone"] != "unet":
         for key in ("model.width", "model.depth"):
             if key in changes:
@@ -263,30 +213,44 @@ def resolve(
         )
     if flat["model.normalise"] == "auto" and not flat["model.weights"]:
         flat["model.normalise"] = from_scratch
-    sections = {
-        name: kind(**{f.name: flat[f"{name}.{f.name}"] for f in fields(kind)}) for name, kind in SECTIONS.items()
+    plain = {section: _part(flat, section) for section in SECTIONS}
+    plain |= {
+        "method_options": _part(flat, "method"),
+        "branches": {name: _part(flat, f"branch.{name}") for name in kinds},
     }
-    chosen = {k: flat[f"method.{k}"] for k in signature}
-    added = {name: {k: flat[f"branch.{name}.{k}"] for k in method_options(kind)} for name, kind in kinds.items()}
-    return Config(method=method, preset=preset, seed=seed, method_options=chosen, branches=added, **sections)
+    return Config.from_dict({"method": method, "preset": preset, "seed": seed, **plain}, where="")
 
 
-def _types(kind: Any) -> dict[str, Any]:
-    """The types of the settings of a method or a branch."""
-    return {name: type(value) for name, value in method_options(kind).items()}
-
-
-def _recorded(part: str, given: Any, types: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of one part of a run, if these are all that it has and each could have been typed."""
-    names = given.keys() if isinstance(given, Mapping) else set()
-    if names != types.keys():
-        amiss = ", ".join(sorted(map(str, types.keys() ^ names)))
-        raise ValueError(f"expected {part} in run.json as pretrain writes it, found missing or unknown: {amiss:.200}")
-    unused = ("width", "depth") if part == "model" and given["backbone"] != "unet" else ()
+def _before_typing(method: str, method_class: Any, preset: str, branches: Mapping[str, Any]) -> dict[str, Any]:
+    """Every setting by its dotted name, as the method, the branches and the preset have it."""
+    known = presets()
+    if preset not in known:
+        raise ValueError(nearest("preset", preset, known))
     return {
-        name: value if name in unused and value == 0 else checked(f"{part}.{name}", value, types[name])
-        for name, value in given.items()
+        "model.pooling": method_class.pooling,
+        "views.recipe": method_class.recipe,
+        **{f"method.{k}": v for k, v in method_options(method_class).items()},
+        **{f"branch.{name}.{k}": v for name, kind in branches.items() for k, v in method_options(kind).items()},
+        **read_preset(preset, method, branches),
     }
+
+
+def _part(flat: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The settings whose names begin with this one's."""
+    return {key.removeprefix(f"{name}."): value for key, value in flat.items() if key.startswith(f"{name}.")}
+
+
+def _of_constructor(part: str, given: Mapping[str, Any], owner: Any, where: str) -> dict[str, Any]:
+    """The settings of a method or a branch, checked against the constructor's types."""
+    return asdict(checked(given, _struct(owner), where, part))
+
+
+@cache
+def _struct(owner: Any) -> type[Struct]:
+    """A constructor's settings as a type; its annotations may say ranges and choices."""
+    kinds = get_type_hints(owner.__init__, include_extras=True)
+    fields = [(name, OF_CONSTRUCTORS.get(kinds[name], kinds[name])) for name in method_options(owner)]
+    return defstruct(owner.__name__, fields, forbid_unknown_fields=True)
 
 
 def _unknown(key: str, known: Iterable[str], branches: Iterable[str]) -> str:
@@ -296,21 +260,3 @@ def _unknown(key: str, known: Iterable[str], branches: Iterable[str]) -> str:
     if section == "branch" and name in BRANCHES and name not in branches:
         return f"expected the branch of {key}, found none; type: --branch {name}"
     return nearest("setting", key, known)
-
-
-def checked(key: str, value: Any, expected: type) -> Any:
-    """The value of a setting, if it is one of its type and range; else a ValueError."""
-    if expected is float and type(value) is int and abs(value) < MOST:
-        value = float(value)
-    if type(value) is not expected or not isinstance(value, (bool, int, float, str)):
-        raise ValueError(f"expected {key} of type {expected.__name__}, found {value!r} ({type(value).__name__})")
-    if isinstance(value, (int, float)):
-        if key in LEAST and not value >= LEAST[key]:
-            raise ValueError(f"expected {key} at least {LEAST[key]:g}, found {value!r}")
-        if key in BELOW and not value < BELOW[key]:
-            raise ValueError(f"expected {key} below {BELOW[key]:g}, found {value!r}")
-        if not abs(value) < MOST:  # nan is not
-            raise ValueError(f"expected {key} below {MOST:g}, found {value!r}")
-    if key in CHOICES and value not in CHOICES[key]:
-        raise ValueError(f"expected {key} one of {', '.join(CHOICES[key])}, found {value!r}")
-    return value

@@ -1,8 +1,9 @@
 """What settings become with so many training images: the method's and the branches' say."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from probekit.config import Config
 from probekit.registry import BRANCHES, METHODS, get

@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +286,8 @@ def _safe(name: str) -> str:
 @cache
 def versions() -> dict[str, str]:
     """Versions of what a run's numbers depend on."""
+    from importlib import metadata  # which takes longer to load than all else here
+
     packages = ("torch", "numpy", "scikit-learn", "opencv-python-headless", "h5py")
     found = {"probekit": __version__, "python": platform.python_version()}
     for package in packages:

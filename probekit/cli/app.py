@@ -1,13 +1,15 @@
 """The application, the options that several commands share, and where files lie by default."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
 from probekit import __version__
 from probekit.cli.completion import datasets_like, runs_like
+from probekit.cli.layout import Command, Group
 from probekit.output.console import be_quiet, show_tracebacks
 from probekit.registry import POOLS
 
@@ -21,19 +23,23 @@ IMAGES, TRAINING, MEASURING, OVERVIEW = "Data", "Training", "Measuring", "Findin
 # The groups of options that several commands have.
 OUTPUT = "Output"
 
+Function = TypeVar("Function", bound=Callable[..., None])
+
 app = typer.Typer(
     name="probekit",
+    cls=Group,
     help="What does an image encoder really see: the fine detail, or only the gist?",
     epilog="Begin with: probekit demo",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
 
-def examples(*commands: str) -> str:
-    """The end of a command's help: lines that can be typed."""
-    return "\n\n".join(("Examples:", *commands))
+def command(group: str, *examples: str, name: str | None = None) -> Callable[[Function], Function]:
+    """Adds a function to the application: the group of its help, and examples that can be typed."""
+    return app.command(name, cls=Command, rich_help_panel=group, epilog="\n".join(examples))
 
 
 def finite(value: float | None) -> float | None:
@@ -96,5 +102,5 @@ def options(
     """What does an image encoder really see: the fine detail, or only the gist?"""
     show_tracebacks(debug)
     if context.invoked_subcommand is None:
-        print(context.get_help(), end="")
+        print(context.get_help())
         raise typer.Exit(2)

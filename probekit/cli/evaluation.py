@@ -17,17 +17,13 @@ from probekit.cli.app import (
     Quiet,
     RunData,
     RunName,
-    app,
-    examples,
+    command,
 )
 from probekit.cli.completion import runs_like
 from probekit.output.console import console, errors, print_json
 
 
-@app.command(
-    rich_help_panel=MEASURING,
-    epilog=examples("probekit compare conrec-rect-tri simclr-rect-tri", "probekit compare A B@branch"),
-)
+@command(MEASURING, "probekit compare conrec-rect-tri simclr-rect-tri", "probekit compare A B@branch")
 def compare(
     run: Annotated[
         list[str],
@@ -56,10 +52,11 @@ def compare(
         print_json(result)
 
 
-@app.command(
-    "export-embeddings",
-    rich_help_panel=MEASURING,
-    epilog=examples("probekit export-embeddings RUN --out embeddings.h5", "probekit export-embeddings RUN --pool norm"),
+@command(
+    MEASURING,
+    "probekit export-embeddings RUN --out embeddings.h5",
+    "probekit export-embeddings RUN --pool norm",
+    name="export-embeddings",
 )
 def export_embeddings(
     run: RunName = None,
@@ -93,10 +90,7 @@ def export_embeddings(
         print_json(result)
 
 
-@app.command(
-    rich_help_panel=MEASURING,
-    epilog=examples("probekit report", "probekit report RUN RUN --out page.html", "probekit report RUN --format md"),
-)
+@command(MEASURING, "probekit report", "probekit report RUN RUN --out page.html", "probekit report RUN --format md")
 def report(
     run: Annotated[
         list[str] | None,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probekit.cli.app import MEASURING, RUNS, Device, Json, Pool, Quiet, RunData, RunName, Seed, app, examples
+from probekit.cli.app import MEASURING, RUNS, Device, Json, Pool, Quiet, RunData, RunName, Seed, command
 from probekit.cli.measured import with_measurements
 from probekit.cli.probe import show_result
 from probekit.output.console import console, errors, print_json
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from probekit.heatmaps.measurement import Heatmap
 
 
-@app.command(rich_help_panel=MEASURING, epilog=examples("probekit heatmap", "probekit heatmap RUN --n 100"))
+@command(MEASURING, "probekit heatmap", "probekit heatmap RUN --n 100")
 @with_measurements("heatmap")
 def heatmap(
     run: RunName = None,

@@ -18,8 +18,7 @@ from probekit.cli.app import (
     Quiet,
     Seed,
     Set,
-    app,
-    examples,
+    command,
     finite,
 )
 from probekit.cli.completion import datasets_like, methods_like, shown_like
@@ -31,13 +30,11 @@ if TYPE_CHECKING:
 FOLDERS, OFFICIAL = "Folders of images", "Official datasets"
 
 
-@app.command(
-    rich_help_panel=IMAGES,
-    epilog=examples(
-        "probekit gen rect-tri --preview",
-        "probekit gen circ-sq --n 2000 --n-test 500 --size 64 --pairs",
-        "probekit gen rect-tri --set corner_radius=8 --out data/hard.h5",
-    ),
+@command(
+    IMAGES,
+    "probekit gen rect-tri --preview",
+    "probekit gen circ-sq --n 2000 --n-test 500 --size 64 --pairs",
+    "probekit gen rect-tri --set corner_radius=8 --out data/hard.h5",
 )
 def gen(
     generator: Annotated[str, typer.Argument(help="A generator (probekit list generators).")] = "rect-tri",
@@ -127,14 +124,12 @@ Stored = typer.Option(
 )
 
 
-@app.command(
-    "import",
-    rich_help_panel=IMAGES,
-    epilog=examples(
-        "probekit import pictures --size 128 --test-fraction 0.2",
-        "probekit import scans --size 224 --labels-csv labels.csv --column grade",
-        "probekit import cub200 ~/sets/CUB_200_2011 --size 224",
-    ),
+@command(
+    IMAGES,
+    "probekit import pictures --size 128 --test-fraction 0.2",
+    "probekit import scans --size 224 --labels-csv labels.csv --column grade",
+    "probekit import cub200 ~/sets/CUB_200_2011 --size 224",
+    name="import",
 )
 def import_(
     source: Annotated[str, typer.Argument(help="An npz file, a folder of images, or an official dataset's name.")],
@@ -203,13 +198,11 @@ def import_(
         print_json(_about(result[0]) | {"skipped": [asdict(item) for item in result[1]]})
 
 
-@app.command(
-    rich_help_panel=IMAGES,
-    epilog=examples(
-        "probekit show data/rect-tri.h5 --verify",
-        "probekit show --views conrec",
-        "probekit show conrec-rect-tri --data data/hard.h5",
-    ),
+@command(
+    IMAGES,
+    "probekit show data/rect-tri.h5 --verify",
+    "probekit show --views conrec",
+    "probekit show conrec-rect-tri --data data/hard.h5",
 )
 def show(
     named: Annotated[

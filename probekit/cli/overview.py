@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from probekit.cli.app import DATA, OVERVIEW, RUNS, Json, Overwrite, Quiet, app, examples
+from probekit.cli.app import DATA, OVERVIEW, RUNS, Json, Overwrite, Quiet, command
 from probekit.cli.catalogue import KINDS, catalogue, print_catalogue
 from probekit.cli.completion import kinds_like, methods_like, words_like
 from probekit.output.console import console, print_json
@@ -13,7 +13,7 @@ from probekit.registry import nearest
 Names = Annotated[bool, typer.Option("--quiet", "-q", help="Print names only, one a line.")]
 
 
-@app.command(rich_help_panel=OVERVIEW, epilog=examples("probekit runs", "probekit runs --json"))
+@command(OVERVIEW, "probekit runs", "probekit runs --json")
 def runs(as_json: Json = False, names_only: Names = False) -> None:
     """List the runs in runs/, the newest first: method, data, epoch, state, accuracy and age."""
     from probekit.cli.runs import print_runs, runs_in
@@ -27,7 +27,7 @@ def runs(as_json: Json = False, names_only: Names = False) -> None:
         print_runs(found, RUNS, console)
 
 
-@app.command("list", rich_help_panel=OVERVIEW, epilog=examples("probekit list methods", "probekit list generators"))
+@command(OVERVIEW, "probekit list methods", "probekit list generators", name="list")
 def list_(
     what: Annotated[
         str | None,
@@ -48,7 +48,7 @@ def list_(
         print_catalogue(content, console)
 
 
-@app.command("help", rich_help_panel=OVERVIEW, epilog=examples("probekit help evidence", "probekit help probe"))
+@command(OVERVIEW, "probekit help evidence", "probekit help probe", name="help")
 def help_(
     context: typer.Context,
     words: Annotated[
@@ -63,7 +63,7 @@ def help_(
     commands, entries = context.parent.command.commands, glossary()  # type: ignore[attr-defined]
     word = " ".join(words or ())
     if word in commands:
-        commands[word].main(["--help"], prog_name=f"probekit {word}", standalone_mode=False)
+        context.parent.command.main([word, "--help"], prog_name="probekit", standalone_mode=False)
         return
     found = meant(word)
     if word and found is None:
@@ -72,7 +72,7 @@ def help_(
         console.print(f"{name}: {entries[name]}")
 
 
-@app.command(rich_help_panel=OVERVIEW, epilog=examples("probekit demo", "probekit demo simclr", "probekit demo --real"))
+@command(OVERVIEW, "probekit demo", "probekit demo simclr", "probekit demo --real")
 def demo(
     method: Annotated[
         str | None,

@@ -21,8 +21,7 @@ from probekit.cli.app import (
     RunName,
     Seed,
     Set,
-    app,
-    examples,
+    command,
 )
 from probekit.cli.measured import with_measurements
 from probekit.output.console import console, errors, print_json
@@ -33,9 +32,7 @@ if TYPE_CHECKING:
     from probekit.run import Run
 
 
-@app.command(
-    rich_help_panel=MEASURING, epilog=examples("probekit probe", "probekit probe RUN --knn --fractions 1,10,100")
-)
+@command(MEASURING, "probekit probe", "probekit probe RUN --knn --fractions 1,10,100")
 @with_measurements("probe")
 def probe(
     run: RunName = None,

@@ -21,8 +21,7 @@ from probekit.cli.app import (
     Quiet,
     Seed,
     Set,
-    app,
-    examples,
+    command,
     finite,
 )
 from probekit.cli.completion import branches_like, methods_like, sweeps_like
@@ -69,13 +68,11 @@ RunMade = Annotated[str | None, typer.Option(metavar="RUN", help="Name of the ru
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with --name, or with the newest run.")]
 
 
-@app.command(
-    rich_help_panel=TRAINING,
-    epilog=examples(
-        "probekit pretrain conrec --dry-run",
-        "probekit pretrain moco-v2 --branch lcr --data data/rect-tri.h5 --epochs 100",
-        "probekit pretrain --resume --name conrec-rect-tri --epochs 200",
-    ),
+@command(
+    TRAINING,
+    "probekit pretrain conrec --dry-run",
+    "probekit pretrain moco-v2 --branch lcr --data data/rect-tri.h5 --epochs 100",
+    "probekit pretrain --resume --name conrec-rect-tri --epochs 200",
 )
 def pretrain(
     method: Method = None,
@@ -184,13 +181,11 @@ SweepMade = Annotated[
 ]
 
 
-@app.command(
-    rich_help_panel=TRAINING,
-    epilog=examples(
-        "probekit sweep table1 --only rect-tri",
-        "probekit sweep mine.toml --seeds 0,1,2 --jobs 2",
-        "probekit sweep table1 --dry-run",
-    ),
+@command(
+    TRAINING,
+    "probekit sweep table1 --only rect-tri",
+    "probekit sweep mine.toml --seeds 0,1,2 --jobs 2",
+    "probekit sweep table1 --dry-run",
 )
 def sweep(
     source: Source = None,

@@ -1,11 +1,12 @@
 """From a feature map to one embedding: averages, attention pooling (ConRec paper, section 2.3, eq. 4), norms."""
 
 from itertools import pairwise
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from probekit.config import CHOICES
+from probekit.config import PoolingName
 from probekit.models.batch_norm import BatchNorm2d
 from probekit.models.unet import initialise_convolutions
 from probekit.registry import nearest
@@ -106,4 +107,4 @@ def build_pooling(name: str, dim: int) -> nn.Module:
         return GlobalAveragePool()
     if name == "attention":
         return AttentionPool(dim=dim)
-    raise ValueError(nearest("pooling", name, CHOICES["model.pooling"]))
+    raise ValueError(nearest("pooling", name, get_args(PoolingName)))

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from probekit.config import completed
 from probekit.measurement import measurement
 from probekit.report.compare_scores import compare_scores, scored
 from probekit.settings import flatten
@@ -35,7 +34,7 @@ def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     named: dict[str, str] = {}  # datasets by content: a file may have been renamed
     for run in runs:
         named.setdefault(run["dataset"]["hash"], f"{run['dataset']['name']} {run['dataset']['hash'][:8]}")
-    settings = [{**completed(run["config"]), "trained on": named[run["dataset"]["hash"]]} for run in runs]
+    settings = [{**run["config"], "trained on": named[run["dataset"]["hash"]]} for run in runs]
     labels = dict(zip((run["name"] for run in runs), method_labels(settings), strict=True))
     configs = {run["name"]: run["config"] for run in runs}
     groups = [_group(probes, labels, configs) for probes in answers.values() if len(probes) > 1]

@@ -1,16 +1,18 @@
 """`probekit compare`: runs on the same test images, with tests; the numbers are those of a report."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from probekit.h5 import read_info
+from probekit.output.document import Block, Table
 from probekit.output.terminal import show_blocks
 from probekit.registry import POOLS, nearest
 from probekit.report.collect import collect
-from probekit.report.comparison import group_section, scores_section
+from probekit.report.comparison import AGAIN, group_section, scores_section
 from probekit.report.write import check_once
 from probekit.run import Run, open_run
 
@@ -72,10 +74,15 @@ def run_compare(
             *(scores_section(group, "compare") for group in chosen["scores"]),
         ):
             console.rule(section.title)
-            show_blocks(section.blocks, console)
+            show_blocks([_here(block) for block in section.blocks], console)
         for line in comparison["left_out"]:
             console.print(f"note: {line}")
     return {**chosen, "left_out": comparison["left_out"]}
+
+
+def _here(block: Block) -> Block:
+    """Without what is said of a report's head, which a terminal has not."""
+    return replace(block, how=block.how.removesuffix(AGAIN).rstrip()) if isinstance(block, Table) else block
 
 
 def _with_pool(name: str, runs: Path) -> tuple[Run, str | None]:

@@ -1,11 +1,11 @@
 """From a configuration to a method: views that fit, an encoder, weights to start from."""
 
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 from rich.console import Console
 
 from probekit.branches.base import attach

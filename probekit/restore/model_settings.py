@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
-from probekit.config import ModelConfig, checked
+from probekit.checked import checked
+from probekit.config import Count, ModelConfig
 from probekit.models.backbones import find_stem
 from probekit.models.checkpoint import Checkpoint
 from probekit.models.encoder import Encoder
@@ -31,7 +32,7 @@ def typed_settings(overrides: Sequence[str], backbone: str) -> dict[str, Any]:
         ValueError: For a setting that there is not, that is an option, or that the backbone does not have, and for a
             value of another type or out of range.
     """
-    types = get_type_hints(ModelConfig)
+    types = get_type_hints(ModelConfig, include_extras=True) | dict.fromkeys(UNET, Count)
     known = [key for key in (f"model.{name}" for name in types) if key not in OPTIONS]
     found = {}
     for key, value in parse_overrides(overrides).items():
@@ -42,7 +43,7 @@ def typed_settings(overrides: Sequence[str], backbone: str) -> dict[str, Any]:
             raise ValueError(nearest("setting of an encoder", key, known))
         if (name in UNET and backbone != "unet") or (backbone.startswith("py:") and name != "normalise"):
             raise ValueError(f"expected no {key} with {backbone}, which has none, found {value}; leave it out")
-        found[name] = checked(key, value, types[name])
+        found[name] = checked(value, types[name], "", key)
     return found
 
 

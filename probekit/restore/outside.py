@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probekit.config import CHOICES
+from probekit.checked import checked
+from probekit.config import NormaliseName
 from probekit.data.split import check_depth
 from probekit.models.backbones import untagged
 from probekit.models.checkpoint import Checkpoint, read_checkpoint
@@ -34,7 +35,7 @@ class Outside:
     Attributes:
         encoder: "timm:NAME", "py:MODULE:FUNCTION" or "unet".
         weights: A checkpoint of any project, FILE or FILE:KEY; None is random weights, or those a module comes with.
-        normalise: A name in `CHOICES["model.normalise"]`.
+        normalise: One of `probekit.config.NormaliseName`.
         seed: Of random weights.
         allow_missing: Whether what the file lacks may stay random.
         settings: More of the model, "model.NAME=VALUE" each.
@@ -111,9 +112,7 @@ def make_encoder(asked: Outside, images: Tensor) -> Made:
 
 def _check(asked: Outside) -> None:
     """Refuses what no file and no images could satisfy."""
-    if asked.normalise not in CHOICES["model.normalise"]:
-        known = ", ".join(CHOICES["model.normalise"])
-        raise ValueError(f"expected --normalise one of {known}, found {asked.normalise!r}")
+    checked(asked.normalise, NormaliseName, "", "--normalise")
     if asked.weights is None and (plain := untagged(asked.encoder)) != asked.encoder:
         raise ValueError(
             f"expected --weights with {asked.encoder}, whose tag names pretrained weights (nothing is downloaded), "

@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from probekit.config import CHOICES
+from probekit.config import OptimizerName, ScalingName, ScheduleName
 from probekit.methods.base import Rate
 from probekit.registry import nearest
 from probekit.train.lars import LARC, LARS
@@ -68,7 +68,7 @@ def build_optimizer(
         betas = (momentum, 0.999)
         on_gpu = any(p.is_cuda for p in parameters)  # capturable: a CUDA graph may hold the step
         return torch.optim.AdamW(groups, lr, betas, weight_decay=weight_decay, fused=True, capturable=on_gpu)
-    raise ValueError(nearest("optimizer", name, CHOICES["optimizer.name"]))
+    raise ValueError(nearest("optimizer", name, get_args(OptimizerName)))
 
 
 def _spared(modules: nn.Module) -> set[int]:
@@ -131,7 +131,7 @@ def scaled_rate(lr: float, *, scaling: str, batch_size: int) -> float:
         return lr * batch_size / 256
     if scaling == "none":
         return lr
-    raise ValueError(nearest("scaling", scaling, CHOICES["optimizer.scaling"]))
+    raise ValueError(nearest("scaling", scaling, get_args(ScalingName)))
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ class Schedule:
     first: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.name not in CHOICES["optimizer.schedule"]:
-            raise ValueError(nearest("schedule", self.name, CHOICES["optimizer.schedule"]))
+        if self.name not in get_args(ScheduleName):
+            raise ValueError(nearest("schedule", self.name, get_args(ScheduleName)))
 
     def at(
         self, step: int, schedule: str | None = None, first: float | None = None, final: float | None = None

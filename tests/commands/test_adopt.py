@@ -444,7 +444,7 @@ def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
         ),
         (["--encoder", "timm:test_vit", "--set", "model.stem=small"], "a resnet or a densenet for model.stem small"),
         (["--encoder", "timm:test_resnet", "--set", "model.steam=small"], "did you mean 'model.stem'"),
-        (["--encoder", "timm:test_resnet", "--set", "model.stem=big"], "expected model.stem one of imagenet, small"),
+        (["--encoder", "timm:test_resnet", "--set", "model.stem=big"], "expected model.stem = one of imagenet, small"),
         (["--encoder", "timm:test_resnet", "--set", "model.width=8"], "expected no model.width with timm:test_resnet"),
         (["--encoder", "timm:test_resnet", "--set", "train.epochs=8"], "unknown setting of an encoder 'train.epochs'"),
         (["--encoder", "unet", "--set", "model.weights=w.pt"], "expected --weights FILE in place of model.weights"),
@@ -452,7 +452,7 @@ def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
         (["--set", "model.stem=small"], "expected --encoder with --weights, --normalise and --set"),
         (["--encoder", "timm:resnet5"], "did you mean timm:resnet50"),
         (["--encoder", "timm:test_resnet", "--weights", "none.pt"], "expected a file of weights none.pt, found none"),
-        (["--encoder", "timm:test_resnet", "--normalise", "half"], "expected --normalise one of auto"),
+        (["--encoder", "timm:test_resnet", "--normalise", "half"], "expected --normalise = one of auto"),
         (["--weights", "none.pt"], "expected --encoder with --weights"),
         (["somerun", "--encoder", "timm:test_resnet"], "expected a run or --encoder, found both"),
         *(

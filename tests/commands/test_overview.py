@@ -146,8 +146,7 @@ def test_help_of_a_command_is_its_own(tmp_path: Path) -> None:
 def test_every_command_has_a_group_examples_that_parse_quiet_and_json(name: str) -> None:
     command = leaves()[name]
     assert command.rich_help_panel
-    given, *examples = [line for line in command.epilog.splitlines() if line]
-    assert given == "Examples:"
+    examples = command.epilog.splitlines()
     assert examples
     for example in examples:
         words = shlex.split(example)
@@ -219,5 +218,15 @@ def test_what_is_not_understood_is_one_line(tmp_path: Path, words: list[str], li
 def test_nothing_typed_is_the_help(tmp_path: Path) -> None:
     done = typed(cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stdout.rstrip() == typed("--help", cwd=tmp_path).stdout.rstrip()
-    assert all(group in done.stdout for group in ("Data", "Training", "Measuring", "Finding your way"))
+    assert done.stdout == typed("--help", cwd=tmp_path).stdout
+    groups = re.findall(r"^(\w[\w ]*):$", done.stdout, re.M)
+    assert groups == ["Options", "Data", "Training", "Measuring", "Finding your way"]
+    assert re.findall(r"^  ([a-z][a-z-]+)  ", done.stdout, re.M) == list(leaves())
+
+
+def test_help_is_in_groups_with_arguments_first_and_examples_last(tmp_path: Path) -> None:
+    shown = typed("pretrain", "--help", cwd=tmp_path).stdout
+    groups = re.findall(r"^(\w[\w ]*):$", shown, re.M)
+    assert groups == ["Arguments", "Options", "Settings", "Output", "Examples"]
+    assert "--preset <paper|quick>" in shown
+    assert shown.endswith("".join(f"  {line}\n" for line in leaves()["pretrain"].epilog.splitlines()))

@@ -310,20 +310,6 @@ def test_width_and_depth_belong_to_the_unet() -> None:
     assert Config.from_dict(config.to_dict()) == config
 
 
-def test_runs_of_before_still_load() -> None:
-    """Their run.json knew no backbone."""
-    config = resolve("conrec", get(METHODS, "method", "conrec"), preset="paper", seed=0)
-    plain = config.to_dict()
-    plain["model"] = {"width": 64, "depth": 4, "pooling": "attention"}
-    old = Config.from_dict(plain)
-    assert (old.model.backbone, old.model.stem, old.model.normalise, old.model.weights) == (
-        "unet",
-        "imagenet",
-        "none",
-        "",
-    )
-
-
 def test_tokens_and_positions_are_not_decayed() -> None:
     """As timm's own training leaves them out."""
     built = encoder("test_vit")

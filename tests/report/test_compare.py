@@ -125,16 +125,6 @@ def test_runs_trained_on_other_images_are_no_seeds_of_one_method(tmp_path: Path)
     assert [row["seeds"] for row in group["over_seeds"]["methods"]] == [[0, 2], [1]]
 
 
-def test_runs_of_before_are_seeds_of_the_same_method(tmp_path: Path) -> None:
-    """They lack the settings that later versions added."""
-    old, new = make_run(tmp_path, "a", seed=0), make_run(tmp_path, "b", seed=1)
-    config = new.read()["config"]
-    crop = {"policy": "random", "threshold": 0.1, "alpha": 0.1, "warmup": 0.2, "every": 0.2}
-    new.update(config=config | {"crop": crop, "train": config["train"] | {"keep_every": 0}})
-    (group,) = collect([old, new])["comparison"]["groups"]
-    assert [row["method"] for row in group["runs"]] == ["conrec", "conrec"]
-
-
 @pytest.mark.parametrize("seeds", [2, 3, 6])
 def test_methods_are_paired_by_seed(seeds: int, tmp_path: Path) -> None:
     runs = [

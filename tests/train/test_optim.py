@@ -4,6 +4,7 @@ Alone: pytest tests/train/test_optim.py
 """
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from probekit.config import CHOICES
+from probekit.config import DecayName, OptimizerName
 from probekit.methods.base import Rate
 from probekit.train.lars import LARC, LARS
 from probekit.train.optim import Schedule, build_optimizer, lay_as_weights, scaled_rate, set_rates
@@ -121,7 +122,7 @@ def test_larc_is_the_recurrence(start: str, shape: tuple[int, ...]) -> None:
 # --- Who decays, who is adapted, and whose rate is another.
 
 
-@pytest.mark.parametrize("name", CHOICES["optimizer.name"])
+@pytest.mark.parametrize("name", get_args(OptimizerName))
 def test_with_decay_all_biases_and_normalisation_decay_too(name: str) -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     groups = build_optimizer(model, name=name, lr=0.1, momentum=0.9, weight_decay=0.01, decay="all").param_groups
@@ -130,8 +131,8 @@ def test_with_decay_all_biases_and_normalisation_decay_too(name: str) -> None:
     assert all(group.get("adapt", True) for group in groups if group["params"])
 
 
-@pytest.mark.parametrize("name", CHOICES["optimizer.name"])
-@pytest.mark.parametrize("decay", CHOICES["optimizer.decay"])
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+@pytest.mark.parametrize("decay", get_args(DecayName))
 def test_every_parameter_is_trained_once_at_its_own_rate(name: str, decay: str) -> None:
     layers = [nn.Linear(2, 2) for _ in range(4)]
     layers[3].requires_grad_(False)
@@ -202,7 +203,7 @@ def test_groups_of_older_checkpoints_have_the_runs_course() -> None:
         assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * schedule.at(step))
 
 
-@pytest.mark.parametrize("name", CHOICES["optimizer.name"])
+@pytest.mark.parametrize("name", get_args(OptimizerName))
 def test_before_its_start_a_parameter_stays_bit_for_bit(name: str) -> None:
     """Even with a decay, and a gradient of 0, as SwAV and DINO freeze."""
     torch.manual_seed(0)
@@ -220,7 +221,7 @@ def test_before_its_start_a_parameter_stays_bit_for_bit(name: str) -> None:
         assert torch.equal(p, before) == (step < 2)
 
 
-@pytest.mark.parametrize("name", CHOICES["optimizer.name"])
+@pytest.mark.parametrize("name", get_args(OptimizerName))
 def test_after_its_start_a_parameter_moves_as_if_it_had_just_begun(name: str) -> None:
     """What an optimizer gathered over the zeros of a freeze is gone: AdamW's steps are no longer than the rate."""
     torch.manual_seed(0)
@@ -274,7 +275,7 @@ def test_linear_scaling_is_per_256_images() -> None:
 # --- Gradients that lie otherwise than their weights.
 
 
-@pytest.mark.parametrize("name", CHOICES["optimizer.name"])
+@pytest.mark.parametrize("name", get_args(OptimizerName))
 def test_a_gradient_of_other_strides_moves_a_weight_as_one_of_its_own(name: str) -> None:
     """Fused optimizers take the numbers of such a one in the wrong order on a CPU, and refuse it on a GPU."""
     moved = []
@@ -311,7 +312,7 @@ def turned(p: torch.Tensor) -> None:
         p.grad = p.grad.transpose(0, 1).clone(memory_format=torch.contiguous_format).transpose(0, 1)
 
 
-@pytest.mark.parametrize("optimizer", CHOICES["optimizer.name"])
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
 def test_a_step_takes_such_gradients(optimizer: str) -> None:
     found = []
     for other in (False, True):

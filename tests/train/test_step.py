@@ -5,7 +5,7 @@ Alone: pytest tests/train/test_step.py
 
 from contextlib import nullcontext
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from probekit.branches.base import begin_on_noise
-from probekit.config import CHOICES, Config, resolve
+from probekit.config import Config, OptimizerName, resolve
 from probekit.data.streamed import StreamedImages
 from probekit.registry import BRANCHES, METHODS, VARIANTS, get
 from probekit.restore.build import build_method
@@ -152,7 +152,7 @@ def test_after_a_failed_recording_the_steps_are_the_launched_ones_on_a_gpu(monke
     assert again.graph is not None, "the next recording is not refused"
 
 
-@pytest.mark.parametrize("name", CHOICES["optimizer.name"])
+@pytest.mark.parametrize("name", get_args(OptimizerName))
 def test_a_rate_may_be_a_tensor(name: str) -> None:
     weights = []
     for as_tensor in (False, True):
@@ -171,7 +171,7 @@ def test_a_rate_may_be_a_tensor(name: str) -> None:
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", CHOICES["optimizer.name"])
+@pytest.mark.parametrize("name", get_args(OptimizerName))
 def test_no_optimizer_reads_a_rate_that_is_a_tensor(name: str) -> None:
     """A GPU would be waited for at each step, and no graph could hold it. Fake tensors have no value to read."""
     with FakeTensorMode():
