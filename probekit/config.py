@@ -105,7 +105,8 @@ class TrainConfig(Section, frozen=True):
     """Epochs, batches and what is done between.
 
     `batch_size` in images (each gives two views); `precision` "auto": what suits the device; `keep_every`: epochs from
-    one encoder that is kept for good to the next, 0 for none; `record` "auto": on a GPU the step is a CUDA graph where
+    one encoder that is kept for good to the next, 0 for none; `monitor`: what scores the encoder meanwhile
+    (`probekit.probe.monitors`); `record` "auto": on a GPU the step is a CUDA graph where
     it can be one, "off": it is launched one kernel at a time; `compile`: what of it goes through torch.compile there,
     "encoder" is views and networks; `deterministic`: whether a GPU is to give the same bits for the same input
     (docs/protocols.md).
@@ -115,6 +116,7 @@ class TrainConfig(Section, frozen=True):
     batch_size: Annotated[int, Meta(ge=2, lt=MOST)]
     eval_every: Count
     keep_every: Whole
+    monitor: Literal["linear", "knn", "kappa"]
     precision: Literal["auto", "fp32", "bf16"]
     record: Literal["auto", "off"]
     compile: Literal["views", "encoder", "off"]

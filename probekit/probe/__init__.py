@@ -20,3 +20,9 @@ AP_FORMS = {
     "voc2010": "area under the precision-recall curve made to fall monotonically (VOC from 2010 on)",
     "step": "sum of precision times the step in recall, nothing made monotone (scikit-learn)",
 }
+
+MONITORS = {  # of `train.monitor`: what is scored while an encoder is trained
+    "linear": "accuracy of a linear probe on the frozen encoder under protocol fixed (features as they are, C = 1)",
+    "knn": "accuracy of 200 weighted nearest neighbours in train by cosine, T = 0.1",
+    "kappa": "quadratic-weighted kappa of a linear probe on the frozen encoder under protocol fixed",
+}

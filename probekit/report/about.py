@@ -7,6 +7,7 @@ from typing import Any
 
 from probekit.output.charts import draw_lines, draw_losses
 from probekit.output.document import Block, Cell, Chart, Note, Picture, Section, Table, command, count, number, text
+from probekit.probe import MONITORS
 from probekit.report.compare import with_branches
 from probekit.run import IMPORTED
 
@@ -66,7 +67,7 @@ def curves_section(run: Mapping[str, Any], key: str) -> Section:
         )
     scored = [line for line in lines if "val" in line or "test" in line]
     if scored:
-        blocks += _accuracies(scored, key, source, run["config"]["train"]["eval_every"])
+        blocks += _accuracies(scored, key, source, run["config"]["train"])
     if not blocks and run["state"] == IMPORTED:
         blocks.append(Note("An imported encoder: it was not trained here."))
     elif not blocks:
@@ -95,19 +96,18 @@ def pictures_section(run: Mapping[str, Any], key: str) -> Section:
     return Section(f"{key}-reconstructions", "Reconstructions", blocks)
 
 
-def _accuracies(scored: Sequence[Mapping[str, float]], key: str, source: Path, every: int) -> list[Block]:
+def _accuracies(scored: Sequence[Mapping[str, float]], key: str, source: Path, train: Mapping[str, Any]) -> list[Block]:
     how = (
-        f"From {source}: a linear probe on the frozen encoder under protocol fixed (features as they are, C = 1), "
-        f"every {every} epochs and after the last. val: on the validation part of train; test: on the test split, for "
-        "the eye only, except that it chooses the checkpoint best_test. No intervals: the table of the probe has "
-        "them."
+        f"From {source}: {MONITORS[train.get('monitor', 'linear')]}, "
+        f"every {train['eval_every']} epochs and after the last. val: on the validation part of train; test: on the test split, for "
+        "the eye only, except that it chooses the checkpoint best_test. No intervals."
     )
     series = [
         (name, [line["epoch"] for line in scored if name in line], [line[name] for line in scored if name in line])
         for name in ("val", "test")
         if any(name in line for line in scored)
     ]
-    draw = partial(draw_lines, series, x="epoch", y="accuracy, %", percents=True, marker="o")
+    draw = partial(draw_lines, series, x="epoch", y="monitor, %", percents=True, marker="o")
     rows = [
         [
             count(int(line["epoch"])),
@@ -116,7 +116,7 @@ def _accuracies(scored: Sequence[Mapping[str, float]], key: str, source: Path, e
         for line in scored
     ]
     return [
-        Chart(f"{key}-monitor", "Accuracy while it trained", how, draw),
+        Chart(f"{key}-monitor", "The monitor while it trained", how, draw),
         Table(f"{key}-monitored", "The same in numbers, %", how, ("epoch", "val", "test"), rows, folded=True),
     ]
 

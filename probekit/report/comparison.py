@@ -21,7 +21,7 @@ from probekit.output.document import (
     probability,
     text,
 )
-from probekit.probe import PROTOCOLS
+from probekit.probe import MONITORS, PROTOCOLS
 from probekit.statistics import BOOTSTRAP_SEED, DRAWS, LEVEL, MIN_FLIPS, MIN_PAIRS
 
 MOST_PAIRS = 15  # differences in a chart, and in a table that is not folded
@@ -231,18 +231,19 @@ def _seed_pair(pair: Mapping[str, Any]) -> list[Cell]:
 
 
 def _curves(runs: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """The monitor's accuracies of all runs in one chart."""
+    """The monitor's scores in one chart, of all runs with the first one's monitor."""
     series = []
-    for run in runs:
+    kinds = [run["config"]["train"].get("monitor", "linear") for run in runs]
+    for run, kind in zip(runs, kinds, strict=True):
         scored = [line for line in run["metrics"] if "val" in line]
-        if scored:
+        if scored and kind == kinds[0]:
             series.append((run["name"], [line["epoch"] for line in scored], [line["val"] for line in scored]))
     if len(series) < 2:
         return []
     told = "" if len(series) <= MOST_LINES else f" The first {MOST_LINES} of {len(series)} runs are drawn."
     how = (
-        "From each run's metrics.jsonl: a linear probe under protocol fixed on the validation part of train, which "
-        f"is not the same for runs on other data or with other seeds. No intervals.{told}"
+        f"From each run's metrics.jsonl: {MONITORS[kinds[0]]}, on the validation part of train, which is "
+        f"not the same for runs on other data or with other seeds. No intervals.{told}"
     )
-    draw = partial(draw_lines, series[:MOST_LINES], x="epoch", y="validation accuracy, %", percents=True, marker="o")
-    return [Chart("compare-curves", "Accuracy while they trained", how, draw)]
+    draw = partial(draw_lines, series[:MOST_LINES], x="epoch", y="validation, %", percents=True, marker="o")
+    return [Chart("compare-curves", "The monitor while they trained", how, draw)]

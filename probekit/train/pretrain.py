@@ -176,7 +176,7 @@ def _build_trainer(
         "dataset_hash": info.content_hash,
         "classes": list(info.classes),
     }
-    monitor = Monitor(train, split("val"), split("test"), seed=config.seed)
+    monitor = Monitor(train, split("val"), split("test"), seed=config.seed, kind=config.train.monitor)
     with told("the optimizer and what it keeps of the weights", train.images.device, smaller_model(config)):
         return Trainer(
             config=config, method=method, run=run, train=train, monitor=monitor, header=header, say=console.print
