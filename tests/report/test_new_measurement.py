@@ -17,6 +17,7 @@ import typer.main
 
 from probekit.cli import probe
 from probekit.cli.app import app
+from probekit.device import choose_device
 from probekit.h5 import read_info
 from probekit.measurement import Count, Named, Result, Row, Score, Share, option, rows_table
 from probekit.output.document import Table, percent
@@ -116,7 +117,7 @@ def test_it_appears_everywhere(tmp_path: Path) -> None:
     shown = type_in(tmp_path, "probe", NAME, "--active", "--above", "0.25")
     run = Run(tmp_path / "runs" / NAME)
     result = json.loads((run.results / "active-last.json").read_text())
-    opened = open_encoder(run, Weights(), "cpu")
+    opened = open_encoder(run, Weights(), choose_device("cpu"))
     expected = float(np.mean(opened.embed(read_info(tmp_path / "data/rect-tri.h5"), "test") > 0.25))
     assert [row["name"] for row in result["rows"]] == ["simclr last", RANDOM]
     assert result["rows"][0]["active"] == pytest.approx(expected)
