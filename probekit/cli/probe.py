@@ -110,8 +110,9 @@ def show_result(result: dict[str, Any]) -> None:
 
     reader = read_result(result)
     console.print(f"{reader.title}. {result['how']}")
-    for number, table in enumerate(table for table in reader.tables(result) if not table.folded):
-        show_table(table, console, title=table.title if number else "")
+    for table in reader.tables(result):
+        if not table.folded:
+            show_table(table, console, title=table.title if table.title != reader.title else "")
     for line in reader.sentences(result):
         console.print(line)
     console.print()

@@ -5,7 +5,6 @@ Alone: pytest tests/commands/test_heatmap.py
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,22 @@ import probekit.heatmaps.run as command
 from probekit.cli import app
 from probekit.h5 import read_split
 from probekit.heatmaps.baselines import BASELINES
+from probekit.heatmaps.measurement import Heatmap
 from probekit.heatmaps.protocol import DEFAULT_MAPS
 from probekit.heatmaps.rows import Questions, Row, Subject, map_rows
-from probekit.heatmaps.run import HeatmapOptions, run_heatmap
+from probekit.heatmaps.run import heatmap_run
 from probekit.heatmaps.score import SCORES
+from probekit.measurement import read_result
 from probekit.output.png import save_png
 from probekit.probe.protocol import Part, fit_label
 from probekit.registry import MAPS
-from probekit.restore.opened import OpenedRun
-from probekit.weights import Weights
+from probekit.restore.opened import OpenedRun, open_encoder
+from probekit.run import open_run
+from probekit.weights import LAST, Weights
 from tests.datasets import edited, noise_npz
 
 SMALL = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
-OPTIONS = HeatmapOptions(n=4, passes=2, device="cpu")
+FEW = {"n": 4, "perturb": 2}
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +61,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(home: Path) -> dict[str, Any]:
-    """All of `heatmap whole`, once: a run like conrec-rect-tri, with every look, score and picture."""
+    """All of `heatmap whole`, once: a run like conrec-rect-tri, with every map, score and picture."""
     shutil.copytree(home / "runs/conrec-rect-tri", home / "runs/whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        return heatmap("whole", n=10, passes=4)
+        return heatmap("whole", n=10, perturb=4)
 
 
 @pytest.fixture(autouse=True)
@@ -81,19 +83,17 @@ def at_home(
         def draw_run(opened: OpenedRun, path: Path | None, **options: Any) -> tuple[Path, bool]:
             return save_png(Figure(), opened.run.figures / "views.png", dpi=50), True
 
-        monkeypatch.setattr(command, "draw_gallery", lambda *args: save_png(Figure(), args[-1], dpi=50))
+        monkeypatch.setattr(command, "draw_gallery", lambda *args: Figure())
         monkeypatch.setattr(command, "draw_run", draw_run)
 
 
-def heatmap(run: str, *, data: str | None = None, **changes: Any) -> dict[str, Any]:
-    return run_heatmap(
-        run,
-        replace(OPTIONS, **changes),
-        data=None if data is None else Path(data),
-        runs=Path("runs"),
-        console=Console(quiet=True),
-        quiet=True,
-    )
+def heatmap(
+    run: str, *, data: str | None = None, weights: Weights = LAST, seed: int = 0, **changes: Any
+) -> dict[str, Any]:
+    opened = open_encoder(open_run(run, Path("runs")), weights, torch.device("cpu"))
+    asked = Heatmap(**{**FEW, **changes})
+    path = None if data is None else Path(data)
+    return heatmap_run(opened, asked, data=path, seed=seed, console=Console(quiet=True))
 
 
 def by_name(result: dict[str, Any], name: str, target: str = "") -> dict[str, Any]:
@@ -124,7 +124,7 @@ def test_every_table_has_its_baselines_and_its_ceiling(whole: dict[str, Any]) ->
 
 def test_the_ceiling_is_the_true_evidence_seen_through_the_grid() -> None:
     """OpenCV enlarges it: its cells are the means of 4 px x 4 px."""
-    result = heatmap("simclr-rect-tri", looks=("cam",), n=10, passes=0)
+    result = heatmap("simclr-rect-tri", maps=("cam",), n=10, perturb=0)
     with h5py.File("data/rect-tri.h5") as file:
         evidence = file["test/masks"][:] >> 2 & 1  # bit 2: of the corners
     shares = []
@@ -151,7 +151,7 @@ def test_maps_of_random_weights_explain_the_random_networks_own_probe(monkeypatc
         return [row], pooled
 
     monkeypatch.setattr("probekit.heatmaps.protocol.map_rows", spy)
-    heatmap("simclr-rect-tri", looks=("cam",), target="logit", passes=0)
+    heatmap("simclr-rect-tri", maps=("cam",), target="logit", perturb=0)
     assert seen.keys() == {"trained", "random"}
     for mean, logit in seen.values():
         torch.testing.assert_close(mean, logit, rtol=1e-4, atol=1e-5)
@@ -172,13 +172,13 @@ def test_scores_that_ask_the_encoder_again(whole: dict[str, Any]) -> None:
         "level 1",
     ]
     assert by_name(whole, "uniform")["randomisation"] is None
-    without = heatmap("conrec-rect-tri", looks=("cam",), n=2, passes=0)
+    without = heatmap("conrec-rect-tri", maps=("cam",), n=2, perturb=0)
     assert all(not row["faithfulness"] and not row["swap"] for row in without["rows"])
     assert [line for line in without["left_out"] if "--perturb 0" in line]
 
 
 def test_the_same_command_gives_the_same_numbers() -> None:
-    first, again, other = (heatmap("simclr-rect-tri", n=2, passes=1, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (heatmap("simclr-rect-tri", n=2, perturb=1, seed=seed) for seed in (0, 0, 1))
     for result in (first, again):
         del result["seconds"]
     assert first == again
@@ -188,13 +188,17 @@ def test_the_same_command_gives_the_same_numbers() -> None:
 @pytest.mark.pictures
 def test_files_are_as_promised(home: Path, whole: dict[str, Any]) -> None:
     run = home / "runs/whole"
-    assert json.loads((run / "results/heatmap.json").read_text()) == whole
-    assert (run / "figures/heatmap.png").stat().st_size > 10_000
-    assert (run / "figures/swap.png").stat().st_size > 10_000
-    assert whole["command"] == "probekit heatmap whole --n 10 --perturb 4 --device cpu"
+    assert json.loads((run / "results/heatmap-last.json").read_text()) == whole
+    assert read_result(whole).name == "heatmap"
+    assert (run / "figures/heatmap-last-gallery.png").stat().st_size > 10_000
+    drawn = {path.stem.removeprefix("heatmap-last-") for path in (run / "figures").glob("heatmap-last-*.png")}
+    assert drawn == {chart.key for chart in Heatmap().charts(whole)}
+    assert (whole["schema"], whole["protocol"], whole["target"]) == ("probekit-heatmap/1", "tuned", "pair")
+    assert whole["options"] == Heatmap(n=10, perturb=4).options
+    assert whole["command"] == "probekit heatmap whole --n 10 --perturb 4"
     assert (run / "figures/views-rect-tri.png").stat().st_size > 10_000, "ConRec has a decoder"
     last = (run / "figures/views-rect-tri.png").read_bytes()
-    heatmap("whole", data="data/rect-tri.h5", checkpoint=Weights("best_val"), looks=("cam",), n=2, passes=0)
+    heatmap("whole", data="data/rect-tri.h5", weights=Weights("best_val"), maps=("cam",), n=2, perturb=0)
     assert (run / "figures/views-rect-tri.png").read_bytes() == last, "the pictures of two checkpoints stay apart"
     assert (run / "figures/views-rect-tri-best_val.png").exists()
     assert (run / "results/heatmap-best_val-rect-tri.json").exists()
@@ -203,24 +207,24 @@ def test_files_are_as_promised(home: Path, whole: dict[str, Any]) -> None:
 def test_another_commands_results_are_kept(home: Path) -> None:
     """The same command replaces its own results, another one takes the next number."""
     run = home / "runs/simclr-rect-tri"
-    first = heatmap("simclr-rect-tri", looks=("cam",), n=2, passes=0)
+    first = heatmap("simclr-rect-tri", maps=("cam",), n=2, perturb=0)
     (path,) = [
         p for p in (run / "results").glob("heatmap*.json") if json.loads(p.read_text())["command"] == first["command"]
     ]
-    again = heatmap("simclr-rect-tri", looks=("cam",), n=2, passes=0)
-    other = heatmap("simclr-rect-tri", looks=("gradcam",), n=2, passes=0)
+    again = heatmap("simclr-rect-tri", maps=("cam",), n=2, perturb=0)
+    other = heatmap("simclr-rect-tri", maps=("gradcam",), n=2, perturb=0)
     kept = {p.name: json.loads(p.read_text())["command"] for p in (run / "results").glob("heatmap*.json")}
     assert kept[path.name] == again["command"]
     assert sorted(kept.values()).count(again["command"]) == 1
     assert other["command"] in kept.values()
     path.write_text("{")  # half a file, of whoever's: the work is not lost for it, and it is not replaced
-    heatmap("simclr-rect-tri", looks=("cam",), n=2, passes=0)
+    heatmap("simclr-rect-tri", maps=("cam",), n=2, perturb=0)
     assert path.read_text() == "{"
     path.unlink()
 
 
 def test_counterfactual_fills_belong_to_their_factor() -> None:
-    result = heatmap("simclr-rect-tri", looks=("cam", "occlusion"), fill="counterfactual", n=4)
+    result = heatmap("simclr-rect-tri", maps=("cam", "occlusion"), fill="counterfactual", n=4)
     assert by_name(result, "cam", "corner")["faithfulness"].keys() == {"corner"}
     assert by_name(result, "edges")["faithfulness"].keys() == {"corner", "triangle"}
     occlusion = by_name(result, "occlusion", "corner")
@@ -230,7 +234,7 @@ def test_counterfactual_fills_belong_to_their_factor() -> None:
 
 def test_other_targets() -> None:
     for target in ("logit", "margin"):
-        result = heatmap("simclr-rect-tri", looks=("cam",), target=target)
+        result = heatmap("simclr-rect-tri", maps=("cam",), target=target)
         assert by_name(result, "cam")["swap"] == {}
         assert [line for line in result["left_out"] if "--target pair" in line]
 
@@ -246,7 +250,7 @@ def test_real_images_without_masks_get_what_needs_none() -> None:
     assert "only generated images have counterfactuals" in told
 
 
-def test_unlabelled_images_get_the_looks_that_need_no_classifier(home: Path) -> None:
+def test_unlabelled_images_get_the_maps_that_need_no_classifier(home: Path) -> None:
     folder = home / "pictures"
     folder.mkdir()
     for i in range(12):
@@ -259,7 +263,7 @@ def test_unlabelled_images_get_the_looks_that_need_no_classifier(home: Path) -> 
     told = " ".join(result["left_out"])
     assert "cam: needs labels" in told
     assert "they need labels" in told
-    occlusion = by_name(heatmap("noise", data="data/pictures.h5", looks=("occlusion",), n=3), "occlusion")
+    occlusion = by_name(heatmap("noise", data="data/pictures.h5", maps=("occlusion",), n=3), "occlusion")
     assert occlusion["all_zero"] == 0
 
 
@@ -268,19 +272,19 @@ def test_labels_of_train_alone_explain_nothing(home: Path) -> None:
     shutil.copy(home / "data/rect-tri.h5", home / "data/unlabelled-test.h5")
     with edited(home / "data/unlabelled-test.h5") as file:
         del file["test/labels"]
-    result = heatmap("conrec-rect-tri", data="data/unlabelled-test.h5", passes=0)
+    result = heatmap("conrec-rect-tri", data="data/unlabelled-test.h5", perturb=0)
     assert (result["split"], result["target"], result["probe"]) == ("test", None, None)
     assert {row["map"] for row in result["rows"] if row["kind"] == "map"} == {"gradcam-ssl", "attention"}
 
 
-def test_all_looks_are_all_that_this_encoder_allows() -> None:
-    result = heatmap("simclr-rect-tri", looks=tuple(MAPS), n=2, passes=0)
+def test_all_maps_are_all_that_this_encoder_allows() -> None:
+    result = heatmap("simclr-rect-tri", maps=tuple(MAPS), n=2, perturb=0)
     assert {row["map"] for row in result["rows"] if row["kind"] == "map"} == set(MAPS) - {"attention"}
     assert [line for line in result["left_out"] if line.startswith("attention")]
 
 
 def test_one_image_is_enough() -> None:
-    result = heatmap("conrec-rect-tri", looks=("cam",), n=1)
+    result = heatmap("conrec-rect-tri", maps=("cam",), n=1)
     assert result["n"] == 1
     assert by_name(result, "cam", "corner")["scores"]["evidence:corner"]["rank"]["n"] == 1
 
@@ -290,7 +294,7 @@ def test_random_networks_are_not_the_runs_own_first_weights() -> None:
     unlearned = ["--seed", "1", "--set", "optimizer.lr=1e-9", "--data", "data/rect-tri.h5", "--name", "one"]
     done = CliRunner().invoke(app, ["pretrain", "conrec", *SMALL, *unlearned])
     assert done.exit_code == 0, done.output
-    found = by_name(heatmap("one", looks=("attention",), n=10, passes=1), "attention")["randomisation"]
+    found = by_name(heatmap("one", maps=("attention",), n=10, perturb=1), "attention")["randomisation"]
     assert found["stages"][1] == "pooling"
     assert found["cascade"][1] < 0.8
 
@@ -306,7 +310,7 @@ def test_the_probe_is_chosen_on_the_validation_split(home: Path, monkeypatch: py
         return fit_label(train, val=val, **settings)
 
     monkeypatch.setattr("probekit.heatmaps.subjects.fit_label", spy)
-    heatmap("noise", data="data/val.h5", looks=("cam",), n=2, passes=0)
+    heatmap("noise", data="data/val.h5", maps=("cam",), n=2, perturb=0)
     labels = read_split(home / "data/val.h5", "val").labels
     assert len(seen) == 2, "of the trained and of the random network"
     for val in seen:
@@ -316,24 +320,33 @@ def test_the_probe_is_chosen_on_the_validation_split(home: Path, monkeypatch: py
         assert len(val.x) == len(labels)
 
 
-def test_the_terminal_shows_every_table_and_what_was_left_out() -> None:
+def test_the_terminal_shows_every_table_and_what_was_left_out(home: Path) -> None:
     done = CliRunner().invoke(app, ["heatmap", "conrec-rect-tri", "--n", "10", "--perturb", "2"], env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.output
     for text in (
         "evidence of corner",
         "evidence of triangle",
+        "Perturbation scores",
+        "Sanity check",
         "ceiling",
-        "cam (random)",
-        "left out: occlusion",
-        "swap",
+        "cam, random weights",
+        "Left out: occlusion",
     ):
-        assert text in done.output
+        assert text in " ".join(done.output.split()), text
     lines = done.output.splitlines()
     tables = [line for line in lines if line.startswith(" ")]
     assert max(map(len, tables)) <= 80
-    for row in ("cam", "ceiling", "uniform", "cam (random)"):  # against two masks, and seen through for two factors
-        assert sum(line.startswith(f" {row}  ") for line in lines) == 4, row
-    assert sum("±" in line for line in lines) == 2 * 18, "two images are too few for intervals of what is seen through"
+    assert "…" not in done.output
+    result = json.loads((home / "runs/conrec-rect-tri/results/heatmap-last.json").read_text())
+    shown = " ".join(done.output.split())
+    for row in result["rows"]:  # every interval that is known, against the evidence of both factors
+        for mask, scores in row["scores"].items():
+            if mask.startswith("evidence:") and row["target"] in ("", mask.removeprefix("evidence:")):
+                for score in scores.values():
+                    if score["ci"]:
+                        low, high = score["ci"]
+                        brief = f"[{low:.2f},{high:.2f}]"
+                        assert brief in shown or brief.replace("0.", ".") in shown, (row["name"], brief)
 
 
 def test_the_report_takes_what_was_written(home: Path) -> None:
@@ -342,23 +355,23 @@ def test_the_report_takes_what_was_written(home: Path) -> None:
     assert done.exit_code == 0, done.output
     page = (home / "runs/whole/report.html").read_text()
     for title in (
-        "Heatmaps: heatmap.png",
+        "Maps of single images",
         "Scores against the evidence of corner",
-        "Faithfulness",
-        "Counterfactual swap scores, triangle",
-        "Parameter randomisation",
+        "Perturbation scores: seen through the map",
+        "Perturbation scores: swap with the counterfactual, triangle",
+        "Sanity check by random weights",
         "-gradcam-ssl, random weights",
     ):
         assert title in page
-    assert "probekit heatmap whole --n 10 --perturb 4 --device cpu" in page
+    assert "probekit heatmap whole --n 10 --perturb 4" in page
 
 
 @pytest.mark.parametrize(
     ("run", "changes", "told"),
     [
-        ("conrec-rect-tri", {"maps": ("gradcm",)}, "unknown look 'gradcm'.*did you mean 'gradcam'"),
-        ("conrec-rect-tri", {"target": "pairs"}, "unknown target 'pairs'.*did you mean 'pair'"),
-        ("conrec-rect-tri", {"fill": "white"}, "unknown fill 'white'"),
+        ("conrec-rect-tri", {"maps": ("gradcm",)}, "unknown map 'gradcm'.*did you mean 'gradcam'"),
+        ("conrec-rect-tri", {"target": "pairs"}, "unknown value of --target 'pairs'.*did you mean 'pair'"),
+        ("conrec-rect-tri", {"fill": "white"}, "unknown value of --fill 'white'"),
         ("simclr-rect-tri", {"maps": ("attention",)}, "attention: this encoder pools without weights"),
         ("noise", {"target": "pair"}, "expected images that a generator drew for --target pair"),
         ("noise", {"fill": "counterfactual"}, "found no counterfactuals; type: --fill mean"),
@@ -374,7 +387,7 @@ def test_mistakes_are_one_line(run: str, changes: dict[str, Any], told: str) -> 
 
 
 def test_a_run_without_its_checkpoint_uses_the_embedding_itself(home: Path, tmp_path: Path) -> None:
-    """Only encoder.safetensors was brought along: there is no projection head, and the looks say nothing false."""
+    """Only encoder.safetensors was brought along: there is no projection head, and the maps say nothing false."""
     shutil.copytree(home / "runs/simclr-rect-tri", home / "runs/alone")
     for file in (home / "runs/alone/checkpoints").glob("*.pt"):
         file.unlink()
