@@ -93,8 +93,7 @@ class Display:
         """Takes one line of metrics.jsonl, for the probe's scores and for TensorBoard."""
         scores = [f"{name} {100 * line[name]:.1f} %" for name in ("val", "test") if name in line]
         if scores:
-            # Named, because `probekit probe` scores under another protocol by default.
-            self.console.print(f"probe after epoch {line['epoch']}: {', '.join(scores)} (protocol paper)")
+            self.console.print(f"monitor after epoch {line['epoch']}: {', '.join(scores)}")
         if self.events is not None:
             for name, value in line.items():
                 if name not in ("epoch", "step"):
