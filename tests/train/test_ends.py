@@ -59,7 +59,7 @@ def piped(*arguments: str, cwd: Path) -> Iterator[tuple[BaseProcess, TextIO, Tex
 def test_a_reader_that_leaves_is_a_request_to_stop(home: Path, how: str) -> None:
     """`probekit pretrain | head -1`, and a terminal that is closed."""
     with piped("pretrain", "simclr", *LONG, cwd=home) as (process, out, err):
-        while not (line := out.readline()).startswith("probe after epoch 1"):
+        while not (line := out.readline()).startswith("monitor after epoch 1"):
             assert line, err.read()
         run = Run(home / "runs/run")
         assert run.read()["state"] == "running"

@@ -549,7 +549,7 @@ def test_live_and_plain_displays_say_the_same(tmp_path: Path) -> None:
             display.epoch({"epoch": 10, "step": 40, "loss": 1.0, "test": 0.5})
         text = console.export_text()
         assert "epoch 1.5/10  loss 1.2500  lr 0.3  400 images/s" in text
-        assert "probe after epoch 10: test 50.0 % (protocol paper)" in text.splitlines()
+        assert "monitor after epoch 10: test 50.0 %" in text.splitlines()
 
 
 def test_run_json_is_strict_json(data: Path, tmp_path: Path) -> None:
