@@ -19,11 +19,11 @@ from probekit.cli import app
 from probekit.config import Config
 from probekit.data.split import open_split
 from probekit.heatmaps.score import SCORES
+from probekit.measurement import read_result
 from probekit.methods.momentum import MomentumMethod
 from probekit.models.encoder import Features, load_encoder
 from probekit.models.extract import BATCH_SIZE, extract
 from probekit.registry import POOLS
-from probekit.report.shapes import HEATMAP, PROBE, mismatch
 from probekit.restore.build import build_method
 from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.restore.pooled import MAKERS
@@ -78,6 +78,7 @@ def home(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def probed(run: str, *words: str) -> dict[str, Any]:
+    """Results by measurement."""
     found: dict[str, Any] = json.loads(sure("probe", run, *words, "--json"))
     return found
 
@@ -159,55 +160,59 @@ def test_the_kept_encoder_loads_without_its_branch_and_pools_as_it_did(home: Pat
 
 def test_a_probe_under_a_pooling_is_named_so_and_stands_beside_the_others(home: Path) -> None:
     results = {pool: probed("lcr", *([] if pool is None else ["--pool", pool])) for pool in (None, "gap", "branch")}
-    for pool, result in results.items():
+    for pool, found in results.items():
         name = "last" if pool is None else f"last@{pool}"
-        assert result["checkpoint"] == name
+        result = found["linear"]
+        assert result["checkpoint"] == found["health"]["checkpoint"] == name
         assert result["rows"][0]["name"] == f"simclr {name}"
-        assert mismatch(json.loads((home / f"runs/lcr/results/probe-val-{name}.json").read_text()), PROBE) is None
-        assert (home / f"runs/lcr/figures/probe-val-{name}.png").exists()
-        assert f"--checkpoint {name}" in result["command"]
+        assert read_result(json.loads((home / f"runs/lcr/results/linear-tuned-{name}.json").read_text()))
+        assert (home / f"runs/lcr/figures/linear-tuned-{name}-bars.png").exists()
+        assert (f"--checkpoint {name}" in result["command"]) == (pool is not None)
         if pool != "branch":
             continue
-        again = json.loads(sure(*result["command"].split()[1:], "--json"))
+        again = json.loads(sure(*result["command"].split()[1:], "--json"))["linear"]
         assert again["rows"][0]["accuracy"] == result["rows"][0]["accuracy"]
-    plain, gap, branch = (results[pool]["rows"] for pool in (None, "gap", "branch"))
+    plain, gap, branch = (results[pool]["linear"]["rows"] for pool in (None, "gap", "branch"))
     assert plain[0]["predicted"] == gap[0]["predicted"], "simclr pools by average itself"
-    assert plain[0]["health"] != branch[0]["health"]
-    assert plain[1]["health"] != branch[1]["health"], "random weights pool with a random branch"
+    own, other = (results[pool]["health"]["rows"] for pool in (None, "branch"))
+    assert own[0] != other[0] | {"name": own[0]["name"]}
+    assert own[1] != other[1], "random weights pool with a random branch"
     assert [row["name"] for row in plain[1:]] == [row["name"] for row in branch[1:]]
-    assert plain[2]["accuracy"] == branch[2]["accuracy"], "other floors know of no pooling"
+    assert plain[2]["accuracy"] == branch[2]["accuracy"], "other baselines know of no pooling"
 
 
-def test_every_section_takes_a_pooling(home: Path) -> None:
-    found = probed("lcr", "--pool", "bilinear", "--knn", "--retrieval", "--fractions", "50,100", "--no-baselines")
+def test_every_measurement_takes_a_pooling(home: Path) -> None:
+    words = ["--pool", "bilinear", "--knn", "--retrieval", "--fractions", "50,100", "--draws", "1", "--no-baselines"]
+    found = probed("lcr", *words)
     assert {"knn", "retrieval", "fractions"} <= set(found)
-    assert found["rows"][0]["dim"] == 3 * 32
+    assert found["linear"]["rows"][0]["dim"] == 3 * 32
     assert (home / "runs/lcr/results/knn-last@bilinear.json").exists()
-    sgd = probed("lcr", "--pool", "branch", "--protocol", "sgd", "--recipe", "lcr", "--epochs", "1", "--no-baselines")
-    assert {"last@branch"} == {section["checkpoint"] for section in sgd.values() if isinstance(section, dict)}
+    heads = probed("lcr", "--pool", "branch", "--sgd", "lcr", "--epochs", "1", "--no-baselines")
+    assert "sgd" in heads
+    assert {"last@branch"} == {result["checkpoint"] for result in heads.values()}
 
 
 def test_kept_encoders_pool_as_the_one_asked_for(home: Path) -> None:
-    words = ["lcr", "--every", "--no-baselines"]
+    words = ["lcr", "--all-checkpoints", "--no-baselines"]
     own, norm = probed(*words), probed(*words, "--pool", "norm")
-    assert [point["checkpoint"] for point in norm["every"]["points"]] == [
-        f"{point['checkpoint']}@norm" for point in own["every"]["points"]
-    ]
-    assert norm["every"]["points"][-1]["scores"]["linear"]["value"] == norm["rows"][0]["accuracy"]
-    assert "--checkpoint last@norm" in norm["every"]["command"]
-    assert (home / "runs/lcr/results/every-val.json").exists()
-    assert (home / "runs/lcr/results/every@norm-val.json").exists()
-    assert "expected --every with --pool gap" in told("probe", *words, "--pool", "branch")
+    along = [[row["checkpoint"] for row in found["all-checkpoints"]["rows"]] for found in (own, norm)]
+    assert along[1] == [f"{name}@norm" for name in along[0]]
+    last = norm["all-checkpoints"]["rows"][-1]
+    assert last["scores"]["linear"]["value"] == norm["linear"]["rows"][0]["accuracy"]
+    assert "--checkpoint last@norm" in norm["all-checkpoints"]["command"]
+    assert (home / "runs/lcr/results/all-checkpoints-tuned-last.json").exists()
+    assert (home / "runs/lcr/results/all-checkpoints-tuned-last@norm.json").exists()
+    assert "expected --all-checkpoints with --pool gap" in told("probe", *words, "--pool", "branch")
 
 
 @pytest.mark.parametrize(
     ("run", "pool"), [("lcr", "branch"), ("both", "attention"), ("plain", "norm"), ("lcr", "max"), ("lcr", "bilinear")]
 )
 def test_heatmaps_under_a_pooling(home: Path, run: str, pool: str) -> None:
-    words = ["heatmap", run, "--pool", pool, "--n", "2", "--passes", "0", "--json"]
+    words = ["heatmap", run, "--pool", pool, "--n", "2", "--perturb", "0", "--json"]
     result = json.loads(sure(*words))
     assert result["checkpoint"] == f"last@{pool}"
-    assert mismatch(json.loads((home / f"runs/{run}/results/heatmap-last@{pool}.json").read_text()), HEATMAP) is None
+    assert read_result(json.loads((home / f"runs/{run}/results/heatmap-last@{pool}.json").read_text()))
     names = {row["name"] for row in result["rows"]}
     assert ("attention" in names) == (pool in ("branch", "attention", "norm"))
     assert ("cam" in names) == (pool not in ("max", "bilinear"))
@@ -219,7 +224,7 @@ def test_heatmaps_under_a_pooling(home: Path, run: str, pool: str) -> None:
 def test_reports_and_comparisons_show_poolings(home: Path) -> None:
     for pool in ("gap", "branch"):
         sure("probe", "lcr", "--pool", pool, "--no-baselines")
-    sure("heatmap", "lcr", "--pool", "branch", "--n", "2", "--passes", "0")
+    sure("heatmap", "lcr", "--pool", "branch", "--n", "2", "--perturb", "0")
     sure("probe", "plain", "--no-baselines")
     sure("probe", "plain", "--pool", "gap", "--no-baselines")
     page = sure("report", "lcr", "plain", "--format", "md")
@@ -236,7 +241,7 @@ def test_reports_and_comparisons_show_poolings(home: Path) -> None:
         assert [row["run"] for row in group["runs"]] == ["lcr", "lcr@branch"]
         assert [row["method"] for row in group["runs"]] == ["simclr + lcr", "simclr + lcr@branch"]
         assert (group["checkpoint"], len(group["pairs"])) == ("last", 1)
-    files = [home / f"runs/lcr/results/probe-val-{checkpoint}.json" for checkpoint in ("last", "last@branch")]
+    files = [home / f"runs/lcr/results/linear-tuned-{checkpoint}.json" for checkpoint in ("last", "last@branch")]
     found = [json.loads(file.read_text())["rows"][0]["accuracy"] for file in files]
     assert [row["accuracy"] for row in linear["runs"]] == found
     assert "unknown pooling 'brunch'" in told("compare", "lcr", "lcr@brunch")
@@ -255,13 +260,13 @@ def test_exports_and_pictures_of_such_runs(home: Path) -> None:
         assert "picture" in sure("show", run)
 
 
-def test_another_seed_of_the_floor_pools_with_another_random_branch(home: Path) -> None:
-    rows = [probed("lcr", "--pool", "branch", "--seed", seed)["rows"][1] for seed in ("0", "1")]
+def test_another_seed_of_the_baseline_pools_with_another_random_branch(home: Path) -> None:
+    rows = [probed("lcr", "--pool", "branch", "--seed", seed)["health"]["rows"][1] for seed in ("0", "1")]
     assert rows[0]["name"] == rows[1]["name"] == "random weights"
-    assert rows[0]["health"] != rows[1]["health"]
+    assert rows[0] != rows[1]
 
 
-def test_the_floors_branch_is_as_random_as_its_encoder(home: Path) -> None:
+def test_the_baselines_branch_is_as_random_as_its_encoder(home: Path) -> None:
     trained = opened(home, "lcr", "branch")
     filters = [next(trained.encoder.pooling.parameters())]
     for seed in (0, 0, 1):
@@ -277,7 +282,7 @@ def test_the_floors_branch_is_as_random_as_its_encoder(home: Path) -> None:
 @pytest.mark.parametrize("command", ["probe", "heatmap"])
 def test_refusals_are_one_line(home: Path, command: str) -> None:
     assert (
-        "unknown pooling 'brunch'; known: attention, bilinear, branch, gap, max, norm; did you mean 'branch'?"
+        "unknown pooling 'brunch'; known: attention, bilinear, branch, gap, max, norm, projection; did you mean 'branch'?"
         in told(command, "lcr", "--pool", "brunch")
     )
     assert "unknown pooling 'brunch'" in told(command, "lcr", "--checkpoint", "last@brunch")
@@ -326,7 +331,7 @@ def test_embeddings_that_depend_on_their_batch_come_with_a_warning(home: Path) -
     batch = ["--set", "branch.lcr.normalise=batch"]
     assert "depends on" in sure("pretrain", "simclr", *QUICK, *LCR, *batch, "--name", "batch")
     assert "depends on" not in sure("pretrain", "simclr", *QUICK, *LCR)
-    for words in (["probe", "batch", "--no-baselines"], ["heatmap", "batch", "--n", "2", "--passes", "0"]):
+    for words in (["probe", "batch", "--no-baselines"], ["heatmap", "batch", "--n", "2", "--perturb", "0"]):
         assert "depends on" in sure(*words, "--pool", "branch")
         assert "depends on" not in sure(*words, "--pool", "gap")
     assert "depends on" in sure("export-embeddings", "batch", "--checkpoint", "last@branch")

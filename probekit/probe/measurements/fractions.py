@@ -1,7 +1,7 @@
 """Another measurement on fractions of the training labels (ConRec paper, Figure 2; LCR paper, Table 2)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -141,9 +141,13 @@ class Fractions(Probe):
         return f"{super().how(conditions)} On each subset: {self._inner(conditions).how(conditions)}"
 
     def protocol(self, conditions: "Conditions") -> str:
-        """What is measured, and its protocol."""
-        inner = self._inner(conditions).protocol(conditions)
-        return inner if self.of == "linear" else self.of if inner == self.of else f"{self.of}-{inner}"
+        """What is measured, its options unless its own protocol tells them, and that protocol."""
+        inner = self._inner(conditions)
+        found = inner.protocol(conditions)
+        values = {part.name: (getattr(inner, part.name), part.default) for part in fields(inner)}
+        typed = [f"{name}-{value}" for name, (value, usual) in values.items() if value != usual]
+        told = typed if found == conditions.protocol else []
+        return found if self.of == "linear" else "-".join(dict.fromkeys((self.of, *told, found)))
 
     def typed(self, conditions: "Conditions") -> list[str]:
         """Its own words, and those of what is measured."""
