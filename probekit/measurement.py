@@ -183,6 +183,14 @@ class Measurement(ABC):
         """Its fields, as results keep them."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
+    def unusual(self, options: Mapping[str, Any]) -> list[str]:
+        """Options as results keep them, in words: those that differ from its own."""
+        own = self.options
+        told = {name: value for name, value in options.items() if value is not None and value != own.get(name)}
+        return [
+            f"{name} {' '.join(map(str, value)) if isinstance(value, list) else value}" for name, value in told.items()
+        ]
+
     @property
     def words(self) -> list[str]:
         """What is typed to ask for it."""

@@ -97,7 +97,7 @@ def evaluate(
     else:
         left_out.append("pointing, mass, rank and AUROC: these images have no masks (probekit gen makes some)")
     if work.perturb:
-        tell("scores that ask the encoder again, and the check of the weights")
+        tell("perturbation scores, and the sanity check")
     _ask_again(work, rows, scored, left_out)
     _randomise(work, names, scored)
     chance = {name: float(mask.mean()) for name, mask in masks.items()}

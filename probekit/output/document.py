@@ -46,6 +46,7 @@ class Table:
         strong: Numbers of the rows to set in bold.
         folded: Shown on demand, and on no terminal.
         details: Columns that a terminal leaves out.
+        names: How many of the first columns tell its rows apart.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Table:
     strong: frozenset[int] = frozenset()
     folded: bool = False
     details: frozenset[str] = frozenset()
+    names: int = 1
 
     @property
     def numeric(self) -> frozenset[int]:
@@ -130,6 +132,11 @@ class Document:
 def key_of(*parts: object) -> str:
     """Letters, digits and dashes that stand for some names; not unique by itself."""
     return re.sub(r"[^a-z0-9]+", "-", "-".join(map(str, parts)).lower()).strip("-")[:80]
+
+
+def in_a_line(title: str) -> str:
+    """A title amid a sentence: "Linear head by SGD" -> "linear head by SGD"."""
+    return f"{title[:1].lower()}{title[1:]}"
 
 
 def command(*words: str) -> str:

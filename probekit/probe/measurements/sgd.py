@@ -104,7 +104,8 @@ class SGD(Probe):
         """Trains a head and scores it on test; chance is that of the linear probe."""
         if source.opened is None:
             plain = "multilabel" if conditions.labels.info.multilabel else "linear"
-            return conditions.measurement(plain).row(source, conditions)
+            row = conditions.measurement(plain).row(source, conditions)
+            return {key: value for key, value in row.items() if key != "factors"}
         return _row(source, conditions, self.chosen)
 
     def tables(self, result: Result) -> list[Table]:
@@ -127,7 +128,7 @@ class SGD(Probe):
         """The score after the last epoch, and the best epoch, which is chosen on test."""
         row = encoder_row(result)
         best, last = row["best_test"], len(row["by_epoch"])
-        line = f"Best epoch on test (as the papers choose): {best['score']:.1%} at {best['epoch']} of {last}."
+        line = f"Best epoch on test (as the papers choose): {100 * best['score']:.1f} % at {best['epoch']} of {last}."
         first = [] if "map" in row else answer_sentences(result)[:1]
         return [*(told.replace("linear probe, protocol", "SGD head, recipe") for told in first), line]
 
