@@ -78,7 +78,7 @@ def cross_validate(
             out = held[repeat] == fold
             used = ~out if among is None else ~out & among
             if not used.any():
-                raise ValueError("expected a known label outside each fold, found none; type a larger --fractions")
+                raise ValueError("expected a known label outside each fold, found none; type: --fractions 50")
             fitted = _Fold.of(part, used, out, protocol=protocol, seed=seed)
             for decoding, guesses in predicted.items():
                 guesses[repeat, out] = _DECODERS[decoding](fitted, part.y[used], k)

@@ -247,7 +247,7 @@ def _curves(runs: Sequence[Mapping[str, Any]]) -> list[Block]:
         return []
     told = "" if len(series) <= MOST_LINES else f" The first {MOST_LINES} of {len(series)} runs are drawn."
     how = (
-        f"From each run's metrics.jsonl: {MONITORS[kinds[0]]}, on the validation part of train, which is "
+        f"From each run's metrics.jsonl: {MONITORS.get(kinds[0], kinds[0])}, on the validation part of train, which is "
         f"not the same for runs on other data or with other seeds. No intervals.{told}"
     )
     draw = partial(draw_lines, series[:MOST_LINES], x="epoch", y="validation, %", percents=True, marker="o")

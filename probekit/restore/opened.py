@@ -273,14 +273,13 @@ def open_encoder(run: Run, weights: Weights, device: torch.device) -> OpenedRun:
     """
     path = weights.file(run.path)
     stamp = _stamp(path)
-    digest = sha256(path) if path.is_file() else ""  # `load_encoder` says what is missing
     if path.suffix == ".pt" and path.exists():
         saved = load_checkpoint(path, CPU)
         encoder, header = encoder_of(saved, path)
         found = (encoder, header, saved["method"])
     else:
-        found = (*load_encoder(run.path, weights.checkpoint), None)
-    return OpenedRun(run, weights, device, found, hash=digest, stamp=stamp)
+        found = (*load_encoder(path), None)
+    return OpenedRun(run, weights, device, found, hash=sha256(path), stamp=stamp)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

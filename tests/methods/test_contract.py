@@ -146,7 +146,7 @@ def test_in_two_parts_it_is_the_run_of_one(
     for encoder, state in (
         (started, method.state_dict()),
         (load_encoder(whole.path)[0], method.state_dict()),
-        (load_encoder(whole.path, "best_test")[0], best),
+        (load_encoder(whole.path / "checkpoints/best_test.pt")[0], best),
     ):
         assert all(torch.equal(v, state[f"{method.kept}.{k}"]) for k, v in encoder.state_dict().items())
     if isinstance(method, MomentumMethod):  # the two networks differ, so that the above can tell them apart
