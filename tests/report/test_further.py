@@ -20,7 +20,6 @@ from probekit.report.collect import collect
 from probekit.report.compare import answered
 from probekit.report.compare_scores import compare_scores
 from probekit.report.comparison import comparison_chapter
-from probekit.run import Run
 from probekit.statistics import holm
 from tests.report.folders import HOSTILE, make_run
 from tests.report.further import add_further, further_results, kept_result
