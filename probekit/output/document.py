@@ -199,7 +199,7 @@ def scored(value: float | None, ci: Sequence[float] | None, digits: int = 3) -> 
     if value is None or ci is None:
         return number(value, digits)
     low, high = ci
-    brief = f"[{low:.{digits}f},{high:.{digits}f}]".replace("0.", ".")
+    brief = re.sub(r"(?<!\d)0\.", ".", f"[{low:.{digits}f},{high:.{digits}f}]")  # a leading zero alone
     return Cell(f"{value:.{digits}f}", value, f"[{low:.{digits}f}, {high:.{digits}f}]", brief)
 
 
