@@ -82,4 +82,4 @@ def load(
         return OpenedModule(name, encoder, header | {"spec": encoder.spec, "method": name}, place, weights=which)
     made = make_encoder(Outside(named, Path(weights) if weights else None, normalise, seed, allow_missing), images)
     header |= {"spec": made.encoder.spec, "method": made.method}
-    return Opened(named, made.encoder, header, place, weights=which, hash=made.match.sha256 if made.match else "")
+    return Opened(named, made.encoder, header, place, weights=which, sha256=made.match.sha256 if made.match else "")
