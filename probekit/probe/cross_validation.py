@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import stdtrit
 
+from probekit.probe import FOLDS, METRICS, REPEATS
 from probekit.probe.linear import Space, fit
-from probekit.probe.measurements.cross_validation import FOLDS, METRICS, REPEATS
 from probekit.probe.protocol import FIXED_C, Part, check_part, choose, validation_part
 from probekit.registry import nearest as closest
 from probekit.statistics import MIN_IMAGES, RESAMPLES, interval, percentiles

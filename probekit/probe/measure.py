@@ -41,7 +41,7 @@ def measure(
     """
     info = conditions.labels.info
     check_channels(info, opened.header["spec"]["channels"])
-    asked = list(conditions.asked.values())
+    asked = [each for each in conditions.asked.values() if isinstance(each, Probe)]
     notes: list[str] = []
     rows: dict[str, list[dict[str, Any]]] = {each.name: [] for each in asked}
     seconds = dict.fromkeys(rows, 0.0)

@@ -11,10 +11,9 @@ from rich.console import Console
 
 from probekit.data.split import read_chunks
 from probekit.h5 import DatasetInfo, read_split
-from probekit.measurement import BASELINE, ENCODER, measurement
+from probekit.measurement import BASELINE, ENCODER, Measurement, measurement
 from probekit.probe.baselines import BASELINES
 from probekit.probe.fingerprint import Factor
-from probekit.probe.measurements.base import Probe
 from probekit.probe.protocol import Part
 from probekit.restore.opened import Opened
 from probekit.weights import RANDOM
@@ -80,7 +79,7 @@ class Conditions:
     seed: int
     device: str
     console: Console
-    asked: Mapping[str, Probe] = field(default_factory=dict)
+    asked: Mapping[str, Measurement] = field(default_factory=dict)
     opened: Opened | None = None
     among: NDArray[np.bool_] | None = None
 
@@ -102,11 +101,9 @@ class Conditions:
         """Arguments of all that fits a linear probe."""
         return {"classes": self.classes, "protocol": source.protocol or self.protocol, "seed": self.seed}
 
-    def measurement(self, name: str) -> Probe:
+    def measurement(self, name: str) -> Measurement:
         """A measurement with what was typed for it."""
-        found = self.asked.get(name) or measurement(name)
-        assert isinstance(found, Probe)
-        return found
+        return self.asked.get(name) or measurement(name)
 
 
 def read_labels(info: DatasetInfo) -> Labels:
