@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -149,6 +148,8 @@ class XCorr(Branch):
         sizes = torch.bincount(found.labels, minlength=len(found.centroids))
         numbers = {"inertia": found.inertia, "smallest": float(sizes.min()), "largest": float(sizes.max())}
         assigned = found.labels.cpu().numpy()
+        from sklearn.metrics import normalized_mutual_info_score  # as slow to load as torch, and `list` reads this file
+
         if epoch.labels is not None:
             numbers["NMI with labels"] = float(normalized_mutual_info_score(epoch.labels.cpu().numpy(), assigned))
         if len(self.labels):

@@ -20,6 +20,7 @@ from probekit.cli.app import (
     RunName,
     Seed,
     Set,
+    check_run,
     command,
     finite,
 )
@@ -91,6 +92,7 @@ def probe(
 
     Options add further protocols to it. Images with several labels have average precision in its place.
     """
+    check_run(run if encoder is None else None)
     from probekit.commands.probe import run_probe
     from probekit.commands.probe_options import ProbeOptions, given_with, read_fractions, read_recipe
     from probekit.weights import Weights
@@ -175,6 +177,7 @@ def heatmap(
     quiet: Quiet = False,
 ) -> None:
     """Show where the encoder looks, and measure whether that is where the evidence is."""
+    check_run(run)
     from probekit.commands.heatmap import HeatmapOptions, run_heatmap
     from probekit.registry import LOOKS
     from probekit.weights import Weights
@@ -253,6 +256,7 @@ def export_embeddings(
     quiet: Quiet = False,
 ) -> None:
     """Write embeddings, labels and factors of every split to one file."""
+    check_run(run)
     from probekit.restore.export import run_export
     from probekit.weights import Weights
 
