@@ -77,7 +77,10 @@ def check_seal(file: h5py.File) -> dict[str, Sums]:
 
 
 def open_array(group: h5py.Group, name: str) -> h5py.Dataset:
-    """A dataset of a file that is known to hold it. `group[name]` takes three times as long: it asks for more."""
+    """A dataset of a file that is known to hold it. `group[name]` takes three times as long: it asks for more.
+
+    It keeps its shape and type, as h5py's do in a file that is only read.
+    """
     return h5py.Dataset(h5py.h5d.open(group.id, name.encode()), readonly=True)
 
 

@@ -159,7 +159,7 @@ def pairs(listed: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(autouse=True)
-def small_and_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_and_seeded(monkeypatch: pytest.MonkeyPatch, drawn_once: None) -> None:
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, **given: create(name, **given, **SHRUNK.get(name, {})))
     torch.manual_seed(0)
