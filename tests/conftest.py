@@ -68,6 +68,16 @@ def few_floors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "FLOORS", {protocols.CHANCE: FLOORS[protocols.CHANCE]})
 
 
+@pytest.fixture(scope="module")
+def few_strengths() -> Iterator[None]:
+    """A probe's C is chosen among two, the quickest to fit: the fits along the whole grid take a third of the time."""
+    from probekit.probe import protocol
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "GRID", (1e-4, 1e-2))
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_waiting_for_the_disk() -> Iterator[None]:
     """Nothing here outlives a power cut; tests of fsync put their own in its place."""

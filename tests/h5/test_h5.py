@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 
 from probekit.h5 import (
     COMPRESSIONS,
-    DatasetInfo,
     DatasetWriter,
     Header,
     Split,
