@@ -62,7 +62,7 @@ class Block:
     """Consecutive rows, ready for the file.
 
     Attributes:
-        shape: Of the images: (rows, H, W) or (rows, H, W, 3).
+        shape: The shape of the images: (rows, H, W) or (rows, H, W, 3).
         chunks: Under "images", and "masks" if there are any: each chunk's bytes as stored.
         checksums: Under the same names: the CRC-32 of each chunk's values, joined, 4 bytes each.
         columns: Under "labels" and "factors/<name>": one array `[rows]` each.
@@ -79,7 +79,7 @@ class EncodedBlock:
     """Consecutive rows whose images are JPEG files.
 
     Attributes:
-        image_shape: Of each image once decoded: (H, W) or (H, W, 3).
+        image_shape: The shape of each image once decoded: (H, W) or (H, W, 3).
         files: One JPEG file an image, as `encode` makes them.
         columns: As of a `Block`.
     """
@@ -150,7 +150,7 @@ class DatasetWriter:
         """Checks what can be checked before any work is done.
 
         Args:
-            path: Of the file; missing folders are made.
+            path: The file; missing folders are made.
             header: The attributes.
             compression: "gzip", "lzf" or "none".
             overwrite: Replace an existing file.
