@@ -35,6 +35,7 @@ SERVER.set_forkserver_preload(
 
 def pytest_collection_finish() -> None:
     gc.freeze()
+    gc.set_threshold(10_000)
     gc.enable()
 
 
