@@ -42,7 +42,7 @@ class Opened:
         device: Where it computes.
         weights: Which of a run's weights, and how their map is pooled.
         sha256: Of the file of weights, hex; "" without one.
-        seed: Of random weights; None for its own.
+        seed: Seed of random weights; None for its own.
         config: The settings that it was pretrained with here; None for an encoder that was trained elsewhere.
         method: The whole method that it belongs to, heads, decoder and branches included, in eval mode on the device;
             None where only the encoder is there.
@@ -166,7 +166,7 @@ class OpenedRun(Opened):
         device: Where it computes.
         found: The encoder, its header, and the state of the whole method if that came along.
         stamp: `_stamp` of that file before it was read.
-        seed: Of random weights; None for its own.
+        seed: Seed of random weights; None for its own.
     """
 
     def __init__(

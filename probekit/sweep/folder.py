@@ -62,7 +62,7 @@ class SweepFolder:
             named = ", ".join(wrong) or "set"
             raise ValueError(f"expected {named} in {self.plan} as a sweep writes them; not touched")
         seeds = content.get("seeds")
-        check_seeds(seeds if isinstance(seeds, list) else [seeds], str(self.plan))  # they are parts of names of runs
+        check_seeds(seeds, str(self.plan))  # they are parts of names of runs
         return content
 
     def create(
@@ -115,7 +115,7 @@ def check_same(content: dict[str, Any], sweep: Sweep, asked: Mapping[str, Any], 
     """Refuses to go on with a sweep that was started with other settings.
 
     Args:
-        content: Of sweep.json.
+        content: The contents of sweep.json.
         sweep: The file's contents now, with the settings of `content`.
         asked: Options as typed; None, or nothing, where not typed.
         where: The sweep's folder.

@@ -37,7 +37,7 @@ from tests.train.test_loop import assert_same_run, quiet, stop_after, train
 TAKEN = {"epoch", "step", "lr", "val", "test", "loss", OWN_LOSS, RANK} | NUMBERS - {USED}
 BACKBONES: dict[str, dict[str, Any]] = {
     "unet": {},
-    "resnet": {"model.backbone": "timm:resnet18", "model.stem": "small"},
+    "resnet": {"model.backbone": "timm:test_resnet", "model.stem": "small"},
 }
 KINDS = [
     (name, channels, backbone)

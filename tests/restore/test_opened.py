@@ -32,6 +32,7 @@ from tests.commands.typed import typed
 from tests.datasets import small_shapes
 
 CPU = torch.device("cpu")
+MAP = ("--maps", "gradcam-ssl")  # it needs whole runs, and embeds images of train
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +73,23 @@ def _counted(real: Any, found: Counter[str]) -> Any:
     [
         (("probe", "run", "--knn", "--retrieval"), ("encoder.safetensors",)),
         (("probe", "run", "--pool", "branch"), ("encoder.safetensors", "last.pt")),
-        (("heatmap", "run", "--n", "4", "--perturb", "2"), ("encoder.safetensors", "last.pt")),
-        (("heatmap", "run", "--n", "4", "--perturb", "2", "--pool", "branch"), ("encoder.safetensors", "last.pt")),
-        (("heatmap", "run", "--n", "4", "--perturb", "0", "--checkpoint", "best_test"), ("best_test.pt",)),
+        (("heatmap", "run", "--n", "4", "--perturb", "2", *MAP), ("encoder.safetensors", "last.pt")),
+        (
+            ("heatmap", "run", "--n", "4", "--perturb", "2", *MAP, "--pool", "branch"),
+            ("encoder.safetensors", "last.pt"),
+        ),
+        (("heatmap", "run", "--n", "4", "--perturb", "0", *MAP, "--checkpoint", "best_test"), ("best_test.pt",)),
         (("export-embeddings", "run", "--overwrite"), ("encoder.safetensors",)),
         (("show", "run"), ("encoder.safetensors", "last.pt")),
     ],
 )
 def test_each_file_is_opened_and_hashed_once(
-    home: Path, touched: Counter[str], words: tuple[str, ...], files: tuple[str, ...], plain_pictures: None
+    home: Path,
+    touched: Counter[str],
+    words: tuple[str, ...],
+    files: tuple[str, ...],
+    plain_pictures: None,
+    few_floors: None,
 ) -> None:
     done = typed(*words, cwd=home)
     assert done.returncode == 0, done.stderr
