@@ -89,7 +89,7 @@ def test_each_file_is_opened_and_hashed_once(
     words: tuple[str, ...],
     files: tuple[str, ...],
     plain_pictures: None,
-    few_floors: None,
+    few_baselines: None,
 ) -> None:
     done = typed(*words, cwd=home)
     assert done.returncode == 0, done.stderr
