@@ -95,7 +95,7 @@ def test_what_must_answer_at_once_loads_nothing_slow() -> None:
     """One child types and imports what must be fast, one after another, and says what brought torch, NumPy and such."""
     check = """
 import importlib, sys
-SLOW = {"torch", "numpy", "h5py", "cv2", "matplotlib", "msgspec", "rich.markdown"}
+SLOW = {"torch", "numpy", "h5py", "cv2", "matplotlib", "rich.markdown"}
 import probekit.cli
 typed = ("--help", "probe nosuch", "heatmap nosuch", "runs", "list poolings", "help evidence")
 for words in map(str.split, typed):
