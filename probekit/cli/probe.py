@@ -115,6 +115,8 @@ def show_result(result: dict[str, Any]) -> None:
     for table in reader.tables(result):
         if not table.folded:
             show_table(table, console, title=table.title if table.title != reader.title else "")
+            if table.how:
+                console.print(table.how)
     for line in reader.sentences(result):
         console.print(line)
     console.print()

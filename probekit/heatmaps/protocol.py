@@ -78,7 +78,7 @@ def evaluate(
     grid = (mapped.shape[2], mapped.shape[3])  # of the baselines and the ceiling
     baselines = _baselines(work, grid)
     if work.random is None:
-        left_out.append("random weights and the check of the weights: no weights of this encoder can be drawn anew")
+        left_out.append("random weights and the sanity check: no weights of this encoder can be drawn anew")
     else:
         baselines += map_rows(names, work.random, work.random_questions, encoder="random")[0]
     rows: list[Row] = [*own, *baselines]

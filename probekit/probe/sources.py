@@ -89,12 +89,11 @@ class Conditions:
         return self.labels.info.classes
 
     def parts(self, source: "Source") -> tuple[Part, Part, Part | None]:
-        """Train, test, and val where it has labels and all of train's are known."""
+        """Train, test, and val where it has labels and all of train's are known; only then with class factors."""
         train, test = (source.part(self.labels, split) for split in ("train", "test"))
         if self.among is not None:
             groups = None if train.groups is None else train.groups[self.among]
-            factors = {name: values[self.among] for name, values in train.factors.items()}
-            return Part(train.x[self.among], train.y[self.among], factors, groups), test, None
+            return Part(train.x[self.among], train.y[self.among], groups=groups), test, None
         return train, test, source.part(self.labels, "val") if "val" in self.labels.parts else None
 
     def fitting(self, source: "Source") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What maps are compared with: counterfactuals, targets, fills, baselines, and the check of the weights.
+"""What maps are compared with: counterfactuals, targets, fills, baselines, and the sanity check.
 
 Alone: pytest tests/heatmaps/test_truth.py
 """
