@@ -158,7 +158,7 @@ def heatmap(
         str | None, typer.Option(metavar="NAME,NAME", help="Looks (`probekit list`), or all; default: the cheap ones.")
     ] = None,
     target: Annotated[
-        str | None, typer.Option(help="pair, margin or logit; default: pair where images have minimal pairs.")
+        str | None, typer.Option(help="pair, margin or logit; default: pair where images have counterfactuals.")
     ] = None,
     fill: Annotated[
         str, typer.Option(help="What stands where an image is hidden: black, mean, grey, blur or counterfactual.")

@@ -173,8 +173,8 @@ def _prepare(
     for note in notes:
         console.print(f"note: {note}")
     labels = _labels(truth, trained, subjects, device)
-    target = options.target or ("pair" if truth.siblings else "margin")
-    siblings = {factor: placed(sibling.images) for factor, sibling in truth.siblings.items()}
+    target = options.target or ("pair" if truth.counterfactuals else "margin")
+    counterfactuals = {factor: placed(other.images) for factor, other in truth.counterfactuals.items()}
     mean = reading.images.mean(axis=(0, 1, 2))
     fills = {factor: placed(pixels) for factor, pixels in _fills(options.fill, truth, target, mean).items()}
     index = torch.from_numpy(truth.index).to(device)
@@ -187,7 +187,7 @@ def _prepare(
         questions=_ask(trained, asked, labels, target, truth),
         random_questions=asked if random is None else _ask(random, asked, labels, target, truth),
         labels=labels,
-        siblings=siblings,
+        counterfactuals=counterfactuals,
         passes=options.passes,
         seed=options.seed,
     )
@@ -205,11 +205,12 @@ def _prepare(
 
 
 def _fills(kind: str, truth: Truth, target: str, mean: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.uint8]]:
-    """What hides pixels, for each factor where its siblings do, else one for all under ""."""
-    twins: dict[str, NDArray[np.uint8] | None] = {"": None}
-    if kind == "counterfactual" and target == "pair" and truth.siblings:
-        twins = {factor: sibling.images for factor, sibling in truth.siblings.items()}
-    return {factor: fill(kind, truth.split.images, mean=mean, siblings=twin) for factor, twin in twins.items()}
+    """What hides pixels, for each factor where its counterfactual does, else one for all under ""."""
+    hidden: dict[str, NDArray[np.uint8] | None] = {"": None}
+    if kind == "counterfactual" and target == "pair" and truth.counterfactuals:
+        hidden = {factor: other.images for factor, other in truth.counterfactuals.items()}
+    images = truth.split.images
+    return {factor: fill(kind, images, mean=mean, counterfactuals=other) for factor, other in hidden.items()}
 
 
 def _labels(truth: Truth, trained: Subject, subjects: Subjects, device: torch.device) -> Tensor | None:
@@ -230,7 +231,7 @@ def _ask(subject: Subject, questions: Questions, labels: Tensor | None, target: 
     """The questions with targets of the subject's own probe."""
     if labels is None or subject.classifier is None:
         return questions
-    others = {name: sibling.labels for name, sibling in truth.siblings.items()}
+    others = {name: other.labels for name, other in truth.counterfactuals.items()}
     pooled = _pooled(subject, questions) if target == "margin" else None
     return replace(questions, targets=make_targets(target, subject.classifier, labels, pooled, others))
 

@@ -13,33 +13,33 @@ FILLS = {  # name: what it is
     "mean": "the mean colour of the training images",
     "grey": "1/2",
     "blur": "the image itself, blurred",
-    "counterfactual": "the same scene with one class factor flipped",
+    "counterfactual": "the same scene with one class factor changed",
 }
 BLUR_SD = 8.0  # px at 128, ours: half a window of occlusion
 BASE_SIZE = 128
 
 
-def fill(name: str, images: Pixels, *, mean: NDArray[np.floating], siblings: Pixels | None) -> Pixels:
+def fill(name: str, images: Pixels, *, mean: NDArray[np.floating], counterfactuals: Pixels | None) -> Pixels:
     """The filling for each image, of the images' shape.
 
     Args:
         name: One of `FILLS`.
         images: uint8 `[N, H, W]` or `[N, H, W, 3]`.
         mean: The mean colour, a number or `[3]`, in [0, 255].
-        siblings: For "counterfactual", images of the same shape.
+        counterfactuals: For "counterfactual", images of the same shape.
 
     Raises:
-        ValueError: If the name is unknown, or there are no siblings to fill with.
+        ValueError: If the name is unknown, or there are no counterfactuals to fill with.
     """
     if name not in FILLS:
         raise ValueError(nearest("fill", name, FILLS))
     if name == "counterfactual":
-        if siblings is None:
+        if counterfactuals is None:
             raise ValueError(
-                "expected --target pair of a generated dataset for --fill counterfactual, found no minimal pairs; "
+                "expected --target pair of a generated dataset for --fill counterfactual, found no counterfactuals; "
                 "type: --fill mean"
             )
-        return siblings
+        return counterfactuals
     if name == "blur":
         sd = BLUR_SD * max(images.shape[1:3]) / BASE_SIZE
         return np.stack([cv2.GaussianBlur(image, (0, 0), sd) for image in images]).astype(np.uint8)

@@ -72,36 +72,36 @@ def faithfulness(
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images, their minimal pairs, and the target at both ends of the way between them.
+    """Images, their counterfactuals, and the target at both ends of the way between them.
 
     Attributes:
         images: uint8 `[N, C, H, W]`.
-        siblings: uint8 like `images`.
+        counterfactuals: uint8 like `images`.
         target: The margin of the image's class over that of its pair.
         differs: bool `[N, H, W]`, D: where the two differ.
         whole: float64 `[N]`, the target on the image.
-        none: float64 `[N]`, the target on the sibling.
+        none: float64 `[N]`, the target on the counterfactual.
     """
 
     images: Tensor
-    siblings: Tensor
+    counterfactuals: Tensor
     target: Target
     differs: NDArray[np.bool_]
     whole: NDArray[np.float64]
     none: NDArray[np.float64]
 
     @classmethod
-    def of(cls, subject: Subject, images: Tensor, siblings: Tensor, target: Target) -> "Pairs":
+    def of(cls, subject: Subject, images: Tensor, counterfactuals: Tensor, target: Target) -> "Pairs":
         """Asks the encoder about both ends, once for all maps."""
-        whole, none = (_ask(subject, part, target) for part in (images, siblings))
-        return cls(images, siblings, target, (images != siblings).any(dim=1).cpu().numpy(), whole, none)
+        whole, none = (_ask(subject, part, target) for part in (images, counterfactuals))
+        return cls(images, counterfactuals, target, (images != counterfactuals).any(dim=1).cpu().numpy(), whole, none)
 
 
 def swap(subject: Subject, pairs: Pairs, maps: NDArray[np.float32], *, seed: int) -> dict[str, Any]:
-    """The counterfactual swap curve: the target while pixels become those of the minimal pair, in the map's order.
+    """The counterfactual swap curve: the target while pixels become those of the counterfactual, in the map's order.
 
-    Score: the area above the curve, as a share of the way from the image's target to the sibling's, both means over
-    images. For a target that adds up over pixels a random order scores 1/2, and D first `1 - |D| / (2 H W)`.
+    Score: the area above the curve, as a share of the way from the image's target to the counterfactual's, both means
+    over images. For a target that adds up over pixels a random order scores 1/2, and D first `1 - |D| / (2 H W)`.
 
     Args:
         subject: What is asked.
@@ -118,7 +118,7 @@ def swap(subject: Subject, pairs: Pairs, maps: NDArray[np.float32], *, seed: int
     full = upsample(maps[known], size)
     orders = [swap_order(f, pairs.differs[i], steps=STEPS, seed=seed) for f, i in zip(full, known, strict=True)]
     at = torch.from_numpy(known).to(pairs.images.device)
-    mixed, other = pairs.images[at].flatten(2), pairs.siblings[at].flatten(2)
+    mixed, other = pairs.images[at].flatten(2), pairs.counterfactuals[at].flatten(2)
     target = Target(pairs.target.direction[at], pairs.target.offset[at])
     values = np.empty((len(known), STEPS + 1))
     values[:, 0], values[:, -1] = pairs.whole[known], pairs.none[known]

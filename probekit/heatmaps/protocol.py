@@ -37,7 +37,7 @@ class Evaluation:
         truth: The images and what is known about them.
         questions: The same on the device, with targets.
         labels: int64 `[N]`, on the device; None without a classifier.
-        siblings: Minimal pairs by class factor, uint8 `[N, C, H, W]`.
+        counterfactuals: By class factor, uint8 `[N, C, H, W]`.
         passes: Images for the scores that ask the encoder again; 0 leaves them out.
         seed: Of everything random.
     """
@@ -49,7 +49,7 @@ class Evaluation:
     questions: Questions
     random_questions: Questions
     labels: Tensor | None
-    siblings: Mapping[str, Tensor]
+    counterfactuals: Mapping[str, Tensor]
     passes: int
     seed: int
 
@@ -179,17 +179,17 @@ def _ask_again(work: Evaluation, rows: list[Row], scored: list[dict[str, Any]], 
     if work.labels is None:
         left_out.append("Average Drop, Increase, Gain and the swap curve: they need labels, for a linear probe")
         return
-    if not work.siblings:
-        left_out.append("the swap curve: only generated images have minimal pairs")
-    elif not set(work.questions.targets) & set(work.siblings):
+    if not work.counterfactuals:
+        left_out.append("the swap curve: only generated images have counterfactuals")
+    elif not set(work.questions.targets) & set(work.counterfactuals):
         left_out.append("the swap curve: it needs --target pair")
     some = spaced(len(work.questions), work.passes)
     at = torch.from_numpy(some).to(work.labels.device)
     part = work.questions.part(some)
     pairs = {
-        name: Pairs.of(work.trained, part.images, work.siblings[name][at], target)
+        name: Pairs.of(work.trained, part.images, work.counterfactuals[name][at], target)
         for name, target in part.targets.items()
-        if name in work.siblings
+        if name in work.counterfactuals
     }
     before = confidence(work.trained, as_inputs(part.images), work.labels[at])
     for row, entry in zip(rows, scored, strict=True):

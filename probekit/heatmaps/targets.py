@@ -1,4 +1,4 @@
-"""What maps explain: a class's logit, its margin over the runner-up, or over the class of the minimal pair."""
+"""What maps explain: a class's logit, its margin over the runner-up, or over the class of the counterfactual."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from probekit.probe.linear import LinearProbe, Space
 from probekit.registry import nearest
 
 TARGETS = {  # name: what it is
-    "pair": "margin of the true class over the class of the minimal pair, one for each class factor",
+    "pair": "margin of the true class over the class of the counterfactual, one for each class factor",
     "margin": "margin of the true class over the strongest other one",
     "logit": "logit of the true class",
 }
@@ -61,7 +61,7 @@ def make_targets(
     classifier: Classifier,
     labels: Tensor,
     pooled: Tensor | None,
-    siblings: Mapping[str, NDArray[np.int64]],
+    counterfactuals: Mapping[str, NDArray[np.int64]],
 ) -> dict[str, Target]:
     """The targets of all images, by class factor for "pair", else under "".
 
@@ -70,11 +70,11 @@ def make_targets(
         classifier: The probe.
         labels: int64 `[N]`, true classes, known to the probe.
         pooled: `[N, D]`, embeddings, for "margin"; the others do without.
-        siblings: For "pair", by class factor, the class `[N]` of the minimal pair.
+        counterfactuals: For "pair", by class factor, the class `[N]` of the counterfactual.
 
     Raises:
-        ValueError: If the name is unknown, or "pair" is asked of images without minimal pairs, or with some of a class
-            that the probe does not know.
+        ValueError: If the name is unknown, or "pair" is asked of images without counterfactuals, or with some of a
+            class that the probe does not know.
     """
     if name not in TARGETS:
         raise ValueError(nearest("target", name, TARGETS))
@@ -84,11 +84,11 @@ def make_targets(
         assert pooled is not None
         others = classifier.logits(pooled).scatter(1, labels[:, None], -torch.inf)
         return {"": _margin(classifier, labels, others.argmax(dim=1))}
-    if not siblings:
+    if not counterfactuals:
         raise ValueError("expected images that a generator drew for --target pair, found others; type: --target margin")
     targets = {
         factor: _margin(classifier, labels, torch.from_numpy(other).to(labels.device))
-        for factor, other in siblings.items()
+        for factor, other in counterfactuals.items()
     }
     for factor, target in targets.items():
         if not target.offset.isfinite().all():

@@ -130,7 +130,7 @@ def _faithfulness(found: Mapping[str, Any], rows: Sequence[Row], key: str) -> li
 def _swap(found: Mapping[str, Any], rows: Sequence[Row], factor: str, key: str) -> list[Block]:
     kept = [(row, row["swap"][factor]) for row in rows if factor in row["swap"]]
     how = (
-        f"{_source(found)} Pixels are replaced by those of the image with {factor} flipped, the map's highest first; "
+        f"{_source(found)} Pixels are replaced by those of the image with {factor} changed, the map's highest first; "
         "y is what is left of the margin between their classes, 1 for the image, 0 for its pair. Score: area above "
         "the curve; 0.5 for a random order, high is good. Ratios of means over images, 95 % intervals in "
         f"brackets. Misordered: the margin is not higher on the image than on its pair."

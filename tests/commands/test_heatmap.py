@@ -243,7 +243,7 @@ def test_real_images_without_masks_get_what_needs_none() -> None:
     assert by_name(result, "cam")["faithfulness"][""]["average_drop"]["mean"] is not None
     told = " ".join(result["left_out"])
     assert "these images have no masks" in told
-    assert "only generated images have minimal pairs" in told
+    assert "only generated images have counterfactuals" in told
 
 
 def test_unlabelled_images_get_the_looks_that_need_no_classifier(home: Path) -> None:
@@ -361,7 +361,7 @@ def test_the_report_takes_what_was_written(home: Path) -> None:
         ("conrec-rect-tri", {"fill": "white"}, "unknown fill 'white'"),
         ("simclr-rect-tri", {"looks": ("attention",)}, "attention: this encoder pools without weights"),
         ("noise", {"target": "pair"}, "expected images that a generator drew for --target pair"),
-        ("noise", {"fill": "counterfactual"}, "found no minimal pairs; type: --fill mean"),
+        ("noise", {"fill": "counterfactual"}, "found no counterfactuals; type: --fill mean"),
         ("noise", {"data": "data/rect-tri.h5"}, "expected images of 3 channels.*found 1"),
         ("nosie", {}, "unknown run 'nosie'.*did you mean 'noise'"),
         ("conrec-rect-tri", {"looks": ("occlusion",), "stride": 17}, "expected --stride of at most.*16.*--stride 16"),

@@ -31,18 +31,18 @@ def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return path
 
 
-def test_siblings_differ_where_the_evidence_says_and_nowhere_else(dataset: Path) -> None:
+def test_counterfactuals_differ_where_the_evidence_says_and_nowhere_else(dataset: Path) -> None:
     truth = read_truth(read_info(dataset), "test", 24)
-    assert set(truth.siblings) == {n.removeprefix("evidence:") for n in truth.masks if n.startswith("evidence:")}
-    for factor, sibling in truth.siblings.items():
-        np.testing.assert_array_equal(truth.split.images != sibling.images, truth.masks[f"evidence:{factor}"])
+    assert set(truth.counterfactuals) == {n.removeprefix("evidence:") for n in truth.masks if n.startswith("evidence:")}
+    for factor, counterfactual in truth.counterfactuals.items():
+        np.testing.assert_array_equal(truth.split.images != counterfactual.images, truth.masks[f"evidence:{factor}"])
         assert truth.split.labels is not None
-        assert (sibling.labels != truth.split.labels).all()
+        assert (counterfactual.labels != truth.split.labels).all()
 
 
 @pytest.mark.parametrize("damage", ["nan", "infinite", "turned", "kind", "other images", "other settings"])
 @pytest.mark.filterwarnings("error")
-def test_siblings_of_other_images_than_the_generator_draws_are_refused(damage: str, tmp_path: Path) -> None:
+def test_counterfactuals_of_other_images_than_the_generator_draws_are_refused(damage: str, tmp_path: Path) -> None:
     """Nobody would see that the counterfactuals are those of another image."""
     path = tmp_path / "set.h5"
     small_shapes(path, n=4, n_test=4, size=32)
@@ -60,7 +60,7 @@ def test_siblings_of_other_images_than_the_generator_draws_are_refused(damage: s
             angles[2] = {"nan": np.nan, "infinite": np.inf, "turned": angles[2] + 45}[damage]
     truth = read_truth(read_info(path), "test", 4)
     with pytest.raises(ValueError, match="images that rect-tri draws of its settings and factors, found others"):
-        _ = truth.siblings
+        _ = truth.counterfactuals
 
 
 def test_rows_are_evenly_spaced_and_masks_are_theirs(dataset: Path) -> None:
@@ -76,7 +76,7 @@ def test_of_minimal_pairs_only_the_base_images_are_looked_at(tmp_path: Path) -> 
     path = tmp_path / "pairs.h5"
     small_shapes(path, n=2, n_test=6, pairs=True)
     truth = read_truth(read_info(path), "test", 4)
-    assert truth.index.tolist() == [0, 6, 9, 15]  # base, corner flipped, triangle flipped, base, ...
+    assert truth.index.tolist() == [0, 6, 9, 15]  # base, corner changed, triangle changed, base, ...
     assert set(truth.split.factors["pair_role"].astype("S")) == {b"base"}
 
 
@@ -164,24 +164,24 @@ def test_of_two_classes_neither_logit_is_nothing() -> None:
 @pytest.mark.parametrize("name", FILLS)
 def test_fills(name: str, shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
-    images, siblings = (rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(2))
-    found = fill(name, images, mean=np.array([40.0]), siblings=siblings)
+    images, counterfactuals = (rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(2))
+    found = fill(name, images, mean=np.array([40.0]), counterfactuals=counterfactuals)
     assert found.shape == images.shape
     assert found.dtype == np.uint8
     flat = {"black": 0, "grey": 128, "mean": 40}
     if name in flat:
         assert (found == flat[name]).all()
     if name == "counterfactual":
-        np.testing.assert_array_equal(found, siblings)
+        np.testing.assert_array_equal(found, counterfactuals)
     if name == "blur":
         assert 0 < found.std() < 0.4 * images.std()
         np.testing.assert_allclose(found.mean(), images.mean(), atol=5)
 
 
-def test_a_fill_without_siblings_says_what_to_type() -> None:
+def test_a_fill_without_counterfactuals_says_what_to_type() -> None:
     images = np.zeros((1, 8, 8), np.uint8)
-    with pytest.raises(ValueError, match="no minimal pairs; type: --fill mean"):
-        fill("counterfactual", images, mean=np.zeros(1), siblings=None)
+    with pytest.raises(ValueError, match="no counterfactuals; type: --fill mean"):
+        fill("counterfactual", images, mean=np.zeros(1), counterfactuals=None)
 
 
 @pytest.mark.parametrize("shape", [(4, 24, 24), (4, 24, 24, 3)])
