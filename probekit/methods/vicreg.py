@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.methods.base import Method, Step, expect_positive
+from probekit.config import Count, Positive
+from probekit.methods.base import Method, Step
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
 from probekit.views.recipes import Views
@@ -59,13 +60,12 @@ class VICReg(Method):
         self,
         encoder: Encoder,
         *,
-        invariance: float = 25.0,  # paper, section 4.2
-        variance: float = 25.0,  # paper, section 4.2
-        covariance: float = 1.0,  # paper, section 4.2
-        hidden: int = 8192,  # paper, section 4.2
+        invariance: Positive = 25.0,  # paper, section 4.2
+        variance: Positive = 25.0,  # paper, section 4.2
+        covariance: Positive = 1.0,  # paper, section 4.2
+        hidden: Count = 8192,  # paper, section 4.2
     ) -> None:
         super().__init__(encoder)
-        expect_positive(invariance=invariance, variance=variance, covariance=covariance, hidden=hidden)
         self.weights = (invariance, variance, covariance)
         self.projector = MLP(encoder.dim, hidden, hidden, hidden, norm=True, last="linear without bias")
 
