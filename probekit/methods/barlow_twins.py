@@ -47,9 +47,6 @@ class BarlowTwins(Method):
         off_diagonal: Positive, weight of what features have in common.
         hidden: Width of the projector's three layers.
         vector_rate: Learning rate of biases and batch norm, as a share of the weights'.
-
-    Raises:
-        ValueError: If a setting is not positive.
     """
 
     about = "the features of both views correlate each with itself alone"

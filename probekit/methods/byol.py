@@ -23,9 +23,6 @@ class BYOL(MomentumMethod):
         hidden: Width of the hidden layers of projector and predictor.
         projection_dim: Width of projections.
         keep: The encoder that is kept, "online" or "target".
-
-    Raises:
-        ValueError: If a setting is out of range.
     """
 
     about = "one network predicts what its moving average makes of the other view"

@@ -42,7 +42,7 @@ class ConRec(Method):
         projection_dim: Width of the projection that NT-Xent compares.
 
     Raises:
-        ValueError: If both weights are 0, or one is negative, or the temperature or the width is not positive.
+        ValueError: If both weights are 0.
     """
 
     about = "contrastive and reconstruction loss, attention pooling"

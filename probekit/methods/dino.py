@@ -66,9 +66,6 @@ class DINO(MomentumMethod):
         hidden: Width of the head's hidden layers.
         bottleneck: Width before the last layer.
         keep: The encoder that is kept, "target" (the teacher) or "online".
-
-    Raises:
-        ValueError: If a setting is out of range.
     """
 
     about = "a student matches its own moving average over large and small crops"

@@ -35,9 +35,6 @@ class MoCoV2(MomentumMethod):
         projection_dim: Width of queries and keys.
         group: Images of a key's group; a batch is shared out evenly, so about so many.
         keep: The encoder that is kept, "online" or "target".
-
-    Raises:
-        ValueError: If a setting is out of range.
     """
 
     about = "a query against its key and a queue of older keys"

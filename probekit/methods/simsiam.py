@@ -20,9 +20,6 @@ class SimSiam(Method):
         encoder: With its pooling.
         hidden: Width of the projector's layers, the last too.
         bottleneck: Width of the predictor's hidden layer.
-
-    Raises:
-        ValueError: If a width is not positive.
     """
 
     about = "each view predicts the other, without negatives and without a target network"

@@ -33,9 +33,6 @@ class SwAV(Method):
         freeze: Epochs in which the prototypes stay as they are.
         hidden: Width of the head's hidden layer.
         projection_dim: Width of features and prototypes.
-
-    Raises:
-        ValueError: If a setting is out of range.
     """
 
     about = "each crop predicts the cluster codes of the others"

@@ -44,9 +44,6 @@ class VICReg(Method):
         variance: Weight of the hinge on each feature's deviation.
         covariance: Weight of what features have in common.
         hidden: Width of the expander's three layers.
-
-    Raises:
-        ValueError: If a setting is not positive.
     """
 
     about = "both views alike, each feature spread, no two features alike"
