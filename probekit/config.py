@@ -31,9 +31,11 @@ DecayName = Literal["weights", "all"]
 Pixels = Annotated[int, Meta(ge=SIDE, lt=MOST)]
 Whole = Annotated[int, Meta(ge=0, lt=MOST)]
 Count = Annotated[int, Meta(ge=1, lt=MOST)]
+Several = Annotated[int, Meta(ge=2, lt=MOST)]  # of one alone a loss has nothing to tell apart
 Number = Annotated[float, Meta(ge=0, lt=MOST)]
 Positive = Annotated[float, Meta(gt=0, lt=MOST)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
+Part = Annotated[float, Meta(ge=0, le=1)]
 OF_CONSTRUCTORS: dict[Any, Any] = {  # of settings whose constructor does not say a range
     int: Annotated[int, Meta(gt=-MOST, lt=MOST)],
     float: Annotated[float, Meta(gt=-MOST, lt=MOST)],

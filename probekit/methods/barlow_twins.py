@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from probekit.methods.base import Method, Rate, Step, expect_positive
+from probekit.config import Count, Positive
+from probekit.methods.base import Method, Rate, Step
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
 from probekit.views.recipes import Views
@@ -43,12 +44,9 @@ class BarlowTwins(Method):
 
     Args:
         encoder: With its pooling.
-        off_diagonal: lambda, weight of what features have in common.
+        off_diagonal: Positive, weight of what features have in common.
         hidden: Width of the projector's three layers.
         vector_rate: Learning rate of biases and batch norm, as a share of the weights'.
-
-    Raises:
-        ValueError: If a setting is not positive.
     """
 
     about = "the features of both views correlate each with itself alone"
@@ -61,12 +59,11 @@ class BarlowTwins(Method):
         self,
         encoder: Encoder,
         *,
-        off_diagonal: float = 0.0051,  # official code; the paper says .005
-        hidden: int = 8192,  # paper, section 2.2
-        vector_rate: float = 0.024,  # paper, section 2.2: .0048 beside .2
+        off_diagonal: Positive = 0.0051,  # official code; the paper says .005
+        hidden: Count = 8192,  # paper, section 2.2
+        vector_rate: Positive = 0.024,  # paper, section 2.2: .0048 beside .2
     ) -> None:
         super().__init__(encoder)
-        expect_positive(off_diagonal=off_diagonal, hidden=hidden, vector_rate=vector_rate)
         self.off_diagonal, self.vector_rate = off_diagonal, vector_rate
         self.projector = MLP(encoder.dim, hidden, hidden, hidden, norm=True, last="linear without bias")
 

@@ -219,25 +219,3 @@ def fit_queue(chosen: MutableMapping[str, Any], *, typed: Collection[str], batch
             f"type: --set method.queue={batch_size}"
         )
     return [fit(chosen, "method.queue", batch_size, typed=typed, why="it takes in a whole batch at a time")]
-
-
-def expect_positive(**settings: float) -> None:
-    """Refuses settings of a method that must be above 0 and are not.
-
-    Raises:
-        ValueError: With the setting's name.
-    """
-    for name, value in settings.items():
-        if not value > 0:
-            raise ValueError(f"expected method.{name} above 0, found {value}; leave it out for the default")
-
-
-def expect_several(**settings: int) -> None:
-    """Refuses a single one of what a loss tells apart: prototypes, or numbers of a vector that is scaled to length 1.
-
-    Raises:
-        ValueError: With the setting's name.
-    """
-    for name, value in settings.items():
-        if value < 2:
-            raise ValueError(f"expected method.{name} at least 2, found {value}; leave it out for the default")

@@ -5,9 +5,10 @@ from typing import ClassVar
 
 import torch
 
-from probekit.methods.base import Step, expect_positive, expect_several
+from probekit.config import Count, Part, Several
+from probekit.methods.base import Step
 from probekit.methods.losses import negative_cosine
-from probekit.methods.momentum import MomentumMethod
+from probekit.methods.momentum import Keep, MomentumMethod
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
 from probekit.views.recipes import Views
@@ -22,9 +23,6 @@ class BYOL(MomentumMethod):
         hidden: Width of the hidden layers of projector and predictor.
         projection_dim: Width of projections.
         keep: The encoder that is kept, "online" or "target".
-
-    Raises:
-        ValueError: If a setting is out of range.
     """
 
     about = "one network predicts what its moving average makes of the other view"
@@ -39,14 +37,12 @@ class BYOL(MomentumMethod):
         self,
         encoder: Encoder,
         *,
-        momentum: float = 0.996,  # paper, section 3.3, for 1000 epochs
-        hidden: int = 4096,  # paper, section 3.3
-        projection_dim: int = 256,  # paper, section 3.3
-        keep: str = "online",  # paper, section 3.1
+        momentum: Part = 0.996,  # paper, section 3.3, for 1000 epochs
+        hidden: Count = 4096,  # paper, section 3.3
+        projection_dim: Several = 256,  # paper, section 3.3
+        keep: Keep = "online",  # paper, section 3.1
     ) -> None:
         super().__init__(encoder, momentum=momentum, final_momentum=1.0, keep=keep)
-        expect_positive(hidden=hidden)
-        expect_several(projection_dim=projection_dim)
         self.projector = MLP(encoder.dim, hidden, projection_dim, norm=True)
         self.predictor = MLP(projection_dim, hidden, projection_dim, norm=True)
         self.make_target()

@@ -21,7 +21,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.methods.base import Method, Step, expect_several
+from probekit.config import Number, Positive, Several
+from probekit.methods.base import Method, Step
 from probekit.methods.losses import nt_xent
 from probekit.models.encoder import Encoder
 from probekit.models.heads import ProjectionHead
@@ -41,7 +42,7 @@ class ConRec(Method):
         projection_dim: Width of the projection that NT-Xent compares.
 
     Raises:
-        ValueError: If both weights are 0, or one is negative, or the temperature or the width is not positive.
+        ValueError: If both weights are 0.
     """
 
     about = "contrastive and reconstruction loss, attention pooling"
@@ -55,22 +56,17 @@ class ConRec(Method):
         self,
         encoder: Encoder,
         *,
-        contrastive: float,
-        alpha: float,
-        temperature: float = 0.5,  # paper, section 2.4
-        projection_dim: int = 128,  # authors' code
+        contrastive: Number,
+        alpha: Number,
+        temperature: Positive = 0.5,  # paper, section 2.4
+        projection_dim: Several = 128,  # authors' code
     ) -> None:
         super().__init__(encoder)
-        if contrastive < 0 or alpha < 0 or contrastive + alpha == 0:
+        if contrastive + alpha == 0:
             raise ValueError(
-                "expected method.contrastive and method.alpha at least 0 and one of them above, "
+                "expected one of method.contrastive and method.alpha above 0, "
                 f"found {contrastive} and {alpha}; type: --set method.contrastive=1"
             )
-        if temperature <= 0:
-            raise ValueError(
-                f"expected method.temperature above 0, found {temperature}; type: --set method.temperature=0.5"
-            )
-        expect_several(projection_dim=projection_dim)
         self.contrastive = contrastive
         self.alpha = alpha
         if not contrastive:

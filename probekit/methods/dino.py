@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.methods.base import Rate, Step, expect_positive, expect_several
+from probekit.config import Count, Number, Part, Positive, Several
+from probekit.methods.base import Rate, Step
 from probekit.methods.losses import swapped_cross_entropy, used
-from probekit.methods.momentum import MomentumMethod
+from probekit.methods.momentum import Keep, MomentumMethod
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
 from probekit.views.recipes import VIEWS, Views
@@ -65,9 +66,6 @@ class DINO(MomentumMethod):
         hidden: Width of the head's hidden layers.
         bottleneck: Width before the last layer.
         keep: The encoder that is kept, "target" (the teacher) or "online".
-
-    Raises:
-        ValueError: If a setting is out of range.
     """
 
     about = "a student matches its own moving average over large and small crops"
@@ -86,31 +84,19 @@ class DINO(MomentumMethod):
         self,
         encoder: Encoder,
         *,
-        momentum: float = 0.996,  # paper, section 3.1
-        out: int = 65_536,  # paper, appendix C
-        student_temperature: float = 0.1,  # paper, section 3.2
-        teacher_temperature: float = 0.04,  # official code
-        final_teacher_temperature: float = 0.04,  # official code
-        teacher_warmup: float = 0.0,  # official code
-        centre_momentum: float = 0.9,  # official code
-        freeze: float = 1.0,  # official code
-        hidden: int = 2048,  # paper, section 3.1
-        bottleneck: int = 256,  # paper, appendix C
-        keep: str = "target",  # paper, section 5.2
+        momentum: Part = 0.996,  # paper, section 3.1
+        out: Several = 65_536,  # paper, appendix C
+        student_temperature: Positive = 0.1,  # paper, section 3.2
+        teacher_temperature: Positive = 0.04,  # official code
+        final_teacher_temperature: Positive = 0.04,  # official code
+        teacher_warmup: Number = 0.0,  # official code
+        centre_momentum: Part = 0.9,  # official code
+        freeze: Number = 1.0,  # official code
+        hidden: Count = 2048,  # paper, section 3.1
+        bottleneck: Several = 256,  # paper, appendix C
+        keep: Keep = "target",  # paper, section 5.2
     ) -> None:
         super().__init__(encoder, momentum=momentum, final_momentum=1.0, keep=keep)
-        expect_several(out=out, bottleneck=bottleneck)
-        expect_positive(
-            student_temperature=student_temperature,
-            teacher_temperature=teacher_temperature,
-            final_teacher_temperature=final_teacher_temperature,
-            hidden=hidden,
-        )
-        if teacher_warmup < 0 or freeze < 0 or not 0 <= centre_momentum <= 1:
-            raise ValueError(
-                "expected method.teacher_warmup and method.freeze at least 0 and method.centre_momentum from 0 to 1, "
-                f"found {teacher_warmup}, {freeze} and {centre_momentum}"
-            )
         self.student_temperature, self.centre_momentum, self.freeze = student_temperature, centre_momentum, freeze
         self.temperatures, self.teacher_warmup = (teacher_temperature, final_teacher_temperature), teacher_warmup
         self.projector = DINOHead(dim=encoder.dim, hidden=hidden, bottleneck=bottleneck, out=out)

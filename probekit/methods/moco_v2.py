@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from probekit.methods.base import Step, expect_positive, expect_several, fit, fit_queue
+from probekit.config import Count, Part, Positive, Several, Whole
+from probekit.methods.base import Step, fit, fit_queue
 from probekit.methods.losses import info_nce
-from probekit.methods.momentum import MomentumMethod
+from probekit.methods.momentum import Keep, MomentumMethod
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
 from probekit.models.queue import FeatureQueue
@@ -34,9 +35,6 @@ class MoCoV2(MomentumMethod):
         projection_dim: Width of queries and keys.
         group: Images of a key's group; a batch is shared out evenly, so about so many.
         keep: The encoder that is kept, "online" or "target".
-
-    Raises:
-        ValueError: If a setting is out of range.
     """
 
     about = "a query against its key and a queue of older keys"
@@ -49,19 +47,15 @@ class MoCoV2(MomentumMethod):
         self,
         encoder: Encoder,
         *,
-        momentum: float = 0.999,  # official code
-        temperature: float = 0.2,  # paper, section 3
-        queue: int = 65_536,  # official code
-        hidden: int = 2048,  # official code
-        projection_dim: int = 128,  # official code
-        group: int = 32,  # official code: 256 images on 8 GPUs
-        keep: str = "online",  # official code
+        momentum: Part = 0.999,  # official code
+        temperature: Positive = 0.2,  # paper, section 3
+        queue: Whole = 65_536,  # official code
+        hidden: Count = 2048,  # official code
+        projection_dim: Several = 128,  # official code
+        group: Count = 32,  # official code: 256 images on 8 GPUs
+        keep: Keep = "online",  # official code
     ) -> None:
         super().__init__(encoder, momentum=momentum, final_momentum=momentum, keep=keep)
-        expect_positive(temperature=temperature, hidden=hidden, group=group)
-        expect_several(projection_dim=projection_dim)
-        if queue < 0:
-            raise ValueError(f"expected method.queue at least 0, found {queue}; type: --set method.queue=0")
         self.temperature, self.group = temperature, group
         self.projector = MLP(encoder.dim, hidden, projection_dim, norm=False)
         self.queue = FeatureQueue(queue, projection_dim) if queue else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import ClassVar, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from probekit.methods.base import AddOn, Method
 from probekit.methods.clock import Clock
 from probekit.models.encoder import Encoder, Features
 
-KEEPS = ("online", "target")
+Keep = Literal["online", "target"]
 
 
 class MomentumMethod(Method):
@@ -25,21 +25,13 @@ class MomentumMethod(Method):
         momentum: Share tau of the target that stays at each step.
         final_momentum: tau at the end of the run; it gets there along a cosine (BYOL, section 3.3).
         keep: The encoder that is kept, "online" or "target".
-
-    Raises:
-        ValueError: If a number is out of range.
     """
 
     followed: ClassVar[tuple[str, ...]] = ("encoder", "projector")
     target: nn.ModuleDict
 
-    def __init__(self, encoder: Encoder, *, momentum: float, final_momentum: float, keep: str) -> None:
+    def __init__(self, encoder: Encoder, *, momentum: float, final_momentum: float, keep: Keep) -> None:
         super().__init__(encoder)
-        for name, value in (("momentum", momentum), ("final_momentum", final_momentum)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"expected method.{name} from 0 to 1, found {value}")
-        if keep not in KEEPS:
-            raise ValueError(f"expected method.keep online or target, found {keep!r}")
         self.momentum, self.final_momentum, self.keep = momentum, final_momentum, keep
         self.clock = Clock()
 

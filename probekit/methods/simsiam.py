@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from probekit.methods.base import Method, Rate, Step, expect_positive
+from probekit.config import Count
+from probekit.methods.base import Method, Rate, Step
 from probekit.methods.losses import negative_cosine
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
@@ -19,9 +20,6 @@ class SimSiam(Method):
         encoder: With its pooling.
         hidden: Width of the projector's layers, the last too.
         bottleneck: Width of the predictor's hidden layer.
-
-    Raises:
-        ValueError: If a width is not positive.
     """
 
     about = "each view predicts the other, without negatives and without a target network"
@@ -34,11 +32,10 @@ class SimSiam(Method):
         self,
         encoder: Encoder,
         *,
-        hidden: int = 2048,  # paper, section 3
-        bottleneck: int = 512,  # paper, section 3
+        hidden: Count = 2048,  # paper, section 3
+        bottleneck: Count = 512,  # paper, section 3
     ) -> None:
         super().__init__(encoder)
-        expect_positive(hidden=hidden, bottleneck=bottleneck)
         self.projector = MLP(encoder.dim, hidden, hidden, hidden, norm=True, last="batch norm")
         self.predictor = MLP(hidden, bottleneck, hidden, norm=True)
 

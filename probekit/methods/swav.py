@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.methods.base import Method, Rate, Step, expect_positive, expect_several, fit, fit_queue
+from probekit.config import Count, Number, Positive, Several, Whole
+from probekit.methods.base import Method, Rate, Step, fit, fit_queue
 from probekit.methods.clock import Clock
 from probekit.methods.losses import sinkhorn, swapped_cross_entropy, used
 from probekit.models.encoder import Encoder
@@ -32,9 +33,6 @@ class SwAV(Method):
         freeze: Epochs in which the prototypes stay as they are.
         hidden: Width of the head's hidden layer.
         projection_dim: Width of features and prototypes.
-
-    Raises:
-        ValueError: If a setting is out of range.
     """
 
     about = "each crop predicts the cluster codes of the others"
@@ -53,24 +51,17 @@ class SwAV(Method):
         self,
         encoder: Encoder,
         *,
-        prototypes: int = 3000,  # paper, appendix A
-        temperature: float = 0.1,  # paper, appendix A
-        epsilon: float = 0.05,  # paper, appendix A
-        iterations: int = 3,  # paper, appendix A
-        queue: int = 3840,  # official code, batches of 256
-        queue_from: int = 15,  # official code
-        freeze: float = 1.0,  # official code: 313 steps, an epoch of ImageNet in batches of 4096
-        hidden: int = 2048,  # official code
-        projection_dim: int = 128,  # official code
+        prototypes: Several = 3000,  # paper, appendix A
+        temperature: Positive = 0.1,  # paper, appendix A
+        epsilon: Positive = 0.05,  # paper, appendix A
+        iterations: Count = 3,  # paper, appendix A
+        queue: Whole = 3840,  # official code, batches of 256
+        queue_from: Whole = 15,  # official code
+        freeze: Number = 1.0,  # official code: 313 steps, an epoch of ImageNet in batches of 4096
+        hidden: Count = 2048,  # official code
+        projection_dim: Several = 128,  # official code
     ) -> None:
         super().__init__(encoder)
-        expect_positive(temperature=temperature, epsilon=epsilon, iterations=iterations, hidden=hidden)
-        expect_several(prototypes=prototypes, projection_dim=projection_dim)
-        if queue < 0 or queue_from < 0 or freeze < 0:
-            raise ValueError(
-                f"expected method.queue, method.queue_from and method.freeze at least 0, found {queue}, {queue_from} "
-                f"and {freeze}; type: --set method.queue=0"
-            )
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
         self.queue_from, self.freeze = queue_from, freeze
         self.projector = MLP(encoder.dim, hidden, projection_dim, norm=True)

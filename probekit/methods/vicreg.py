@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.methods.base import Method, Step, expect_positive
+from probekit.config import Count, Positive
+from probekit.methods.base import Method, Step
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
 from probekit.views.recipes import Views
@@ -43,9 +44,6 @@ class VICReg(Method):
         variance: Weight of the hinge on each feature's deviation.
         covariance: Weight of what features have in common.
         hidden: Width of the expander's three layers.
-
-    Raises:
-        ValueError: If a setting is not positive.
     """
 
     about = "both views alike, each feature spread, no two features alike"
@@ -59,13 +57,12 @@ class VICReg(Method):
         self,
         encoder: Encoder,
         *,
-        invariance: float = 25.0,  # paper, section 4.2
-        variance: float = 25.0,  # paper, section 4.2
-        covariance: float = 1.0,  # paper, section 4.2
-        hidden: int = 8192,  # paper, section 4.2
+        invariance: Positive = 25.0,  # paper, section 4.2
+        variance: Positive = 25.0,  # paper, section 4.2
+        covariance: Positive = 1.0,  # paper, section 4.2
+        hidden: Count = 8192,  # paper, section 4.2
     ) -> None:
         super().__init__(encoder)
-        expect_positive(invariance=invariance, variance=variance, covariance=covariance, hidden=hidden)
         self.weights = (invariance, variance, covariance)
         self.projector = MLP(encoder.dim, hidden, hidden, hidden, norm=True, last="linear without bias")
 

@@ -25,7 +25,7 @@ class Data:
     origin: str
     n_train: int
     n_test: int
-    evidence: bool = False  # sweeps of older versions do not say
+    evidence: bool
 
     def to_dict(self) -> dict[str, Any]:
         """As sweep.json keeps it."""

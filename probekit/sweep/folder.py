@@ -5,11 +5,13 @@ sweep.json is written once, before the first run; what is done is never written 
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
 from typing import Any
 
+from msgspec import Struct
+
+from probekit.checked import checked
 from probekit.files import read_json, refuse_links_out, sync_folder, write_text
 from probekit.run import Run, write_json
 from probekit.sweep.datasets import Data, build, describe
@@ -17,8 +19,16 @@ from probekit.sweep.definition import Sweep, check_seeds
 from probekit.sweep.plan import definition
 
 SCHEMA = "probekit-sweep-plan/1"
-# What sweep.json holds, beside the definition.
-PARTS: dict[str, type | UnionType] = {"preset": str, "set": list, "epochs": int | None, "device": str, "data": dict}
+
+
+class Plan(Struct):
+    """What sweep.json holds, beside seeds and the definition."""
+
+    preset: str
+    set: tuple[str, ...]
+    epochs: int | None
+    device: str
+    data: dict[str, Data]
 
 
 @dataclass(frozen=True)
@@ -57,12 +67,8 @@ class SweepFolder:
             raise ValueError(f"expected a sweep in {self.path}, found something else ({error}); not touched") from error
         if content.get("schema") != SCHEMA:
             raise ValueError(f"expected schema {SCHEMA} in {self.plan}; not touched")
-        wrong = [key for key, kind in PARTS.items() if key not in content or not isinstance(content[key], kind)]
-        if wrong or not all(isinstance(setting, str) for setting in content["set"]):
-            named = ", ".join(wrong) or "set"
-            raise ValueError(f"expected {named} in {self.plan} as a sweep writes them; not touched")
-        seeds = content.get("seeds")
-        check_seeds(seeds, str(self.plan))  # they are parts of names of runs
+        checked(content, Plan, str(self.plan))
+        check_seeds(content.get("seeds"), str(self.plan))  # they are parts of names of runs
         return content
 
     def create(
@@ -137,17 +143,13 @@ def read_files(content: dict[str, Any]) -> dict[str, Data]:
     """The datasets' files by name.
 
     Raises:
-        ValueError: If one is missing, or not as `Data` has it.
+        ValueError: If one is missing.
     """
+    files = checked(content, Plan, "sweep.json").data
     try:
-        files = {entry["name"]: Data(**content["data"][entry["name"]]) for entry in content["datasets"]}
+        return {entry["name"]: files[entry["name"]] for entry in content["datasets"]}
     except (TypeError, KeyError) as error:
         raise ValueError(f"expected what a sweep knows of its datasets in sweep.json, found: {error}") from error
-    for name, file in files.items():
-        wrong = [field.name for field in fields(Data) if type(getattr(file, field.name)) is not field.type]
-        if wrong:
-            raise ValueError(f"expected {', '.join(wrong)} of dataset {name} in sweep.json as a sweep writes them")
-    return files
 
 
 def remove(folder: SweepFolder, runs: Path, names: Sequence[str]) -> None:

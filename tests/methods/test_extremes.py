@@ -73,7 +73,7 @@ def test_every_extreme_trains_or_is_refused_in_a_line(method: str, branch: str |
 )
 def test_what_leaves_a_loss_nothing_to_tell_is_refused(method: str, setting: str) -> None:
     """One prototype takes every image; a vector of one number has no direction but its sign."""
-    with pytest.raises(ValueError, match=rf"expected method\.{setting} at least 2, found 1; "):
+    with pytest.raises(ValueError, match=rf"expected method\.{setting} = a whole number of at least 2, found 1"):
         epoch(method, None, {**SMALL, f"method.{setting}": 1})
 
 

@@ -123,9 +123,9 @@ def test_given_other_weights_the_target_begins_with_them(name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method.momentum": 1.1}, "expected method.momentum from 0 to 1, found 1.1"),
-        ({"method.momentum": -0.1}, "expected method.momentum from 0 to 1, found -0.1"),
-        ({"method.keep": "both"}, "expected method.keep online or target, found 'both'"),
+        ({"method.momentum": 1.1}, "expected method.momentum = a number of at most 1, found 1.1"),
+        ({"method.momentum": -0.1}, "expected method.momentum = a number of at least 0, found -0.1"),
+        ({"method.keep": "both"}, "expected method.keep = one of online, target, found 'both'"),
     ],
 )
 def test_settings_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:

@@ -53,10 +53,10 @@ def test_a_damaged_plan_is_refused_in_a_line(number: int, unbroken: Path, tmp_pa
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "seeds": (lambda plan: plan.update(seeds=["0"]), "expected seeds[0] = a whole number in "),
     "no seeds": (lambda plan: plan.pop("seeds"), "expected seeds = a list in "),
-    "settings": (lambda plan: plan.update(set=[0]), "expected set in "),
-    "no epochs": (lambda plan: plan.pop("epochs"), "expected epochs in "),
+    "settings": (lambda plan: plan.update(set=[0]), "expected set[0] = a string in "),
+    "no epochs": (lambda plan: plan.pop("epochs"), "expected epochs = a whole number in "),
     "no dataset": (lambda plan: plan["data"].pop("rt"), "expected what a sweep knows of its datasets"),
-    "images": (lambda plan: plan["data"]["rt"].update(n_train="8"), "expected n_train of dataset rt"),
+    "images": (lambda plan: plan["data"]["rt"].update(n_train="8"), "expected data.rt.n_train = a whole number in "),
 }
 
 

@@ -439,8 +439,8 @@ def test_weights_that_the_last_step_broke_say_what_to_try_before_they_are_probed
         ({"model.depth": 7}, r"type: --set model\.depth=5"),
         ({"model.depth": 40}, "expected model.depth of at most 5 for images of 16x16, found 40"),
         ({"views.recipe": "nonsense"}, "expected views.recipe one of"),
-        ({"optimizer.name": "lion"}, "expected optimizer.name one of lars, larc, sgd, adamw"),
-        ({"optimizer.momentum": 1.0}, "expected optimizer.momentum below 1"),
+        ({"optimizer.name": "lion"}, "expected optimizer.name = one of lars, larc, sgd, adamw"),
+        ({"optimizer.momentum": 1.0}, "expected optimizer.momentum = a number below 1"),
         ({"method.temperature": float("nan")}, "expected method.temperature"),
     ],
 )
