@@ -39,10 +39,6 @@ class Job:
     def poll(self) -> int | None:
         return self._process.exitcode
 
-    def wait(self) -> int | None:
-        self._process.join()
-        return self.poll()
-
     def send_signal(self, number: int) -> None:
         assert self._process.pid is not None
         os.kill(self._process.pid, number)
@@ -78,11 +74,6 @@ def probekit_of_few_strengths() -> None:
 
     with patch.object(protocol, "GRID", STRENGTHS):
         probekit()
-
-
-def without_torchvision() -> None:
-    assert "torchvision" not in sys.modules, "expected none in the server"
-    probekit()
 
 
 @contextmanager

@@ -5,8 +5,8 @@ Alone: pytest tests/commands/test_adopt.py
 
 import hashlib
 import json
-import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from probekit.restore.build import build_method, start_from_weights
 from probekit.restore.outside import around
 from probekit.run import Run
 from tests.datasets import noise_npz, small_shapes
-from tests.forked import Job, without_torchvision
 
 pytest.importorskip("timm")
 QUICK = ["--device", "cpu"]
@@ -189,11 +188,12 @@ def test_an_encoder_of_timm_is_probed_looked_into_and_reported() -> None:
     assert "was pretrained here" in refused("show", "test_resnet-shapes")
 
 
-def test_the_command_needs_nothing_declared_for_timm(home: Path) -> None:
-    """In a process of its own: this one has imported torchvision already."""
+def test_the_installed_command_needs_nothing_declared_for_timm(home: Path) -> None:
+    """In an interpreter of its own: this one has imported torchvision already."""
+    command = str(Path(sys.executable).with_name("probekit"))
     arguments = ["probe", "--encoder", "timm:test_resnet", "--no-baselines", "--data", "data/shapes.h5", *QUICK]
-    child = Job(without_torchvision, arguments, Path("log.txt"), os.environ)
-    assert child.wait() == 0, Path("log.txt").read_text()
+    done = subprocess.run([command, *arguments], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
     assert Run(Path("runs/test_resnet-shapes")).read()["state"] == "imported"
 
 
