@@ -4,13 +4,14 @@ Each step is one command, and the scores that it leaves in the run's folder, by 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from probekit.checked import checked
 from probekit.files import read_json
+from probekit.h5 import SPLITS
 from probekit.measurement import Measurement, Row, Score, measurement, read_result
 from probekit.registry import MEASUREMENTS, POOLS, get, nearest
 from probekit.run import Run
@@ -27,28 +28,42 @@ class Measure:
     Attributes:
         asked: Measurements with their options.
         pools: Further poolings, as `--pool`: what is measured under the encoder's own is measured under these, too.
+        linear: Whether the linear probe is measured; never where `asked` has that of several labels an image.
+        also: Names of numbers to be kept beside the main scores: those of a paper.
     """
 
     asked: tuple[Measurement, ...] = ()
     pools: tuple[str, ...] = ()
+    linear: bool = True
+    also: tuple[str, ...] = ()
+
+    @property
+    def every(self) -> list[Measurement]:
+        """All that is measured, the linear probe first."""
+        several = any(each.name == "multilabel" for each in self.asked)
+        first = [measurement(LINEAR)] if self.linear and not several else []
+        return [*first, *(each for each in self.asked if each.name != LINEAR)]
+
+    @property
+    def needs(self) -> list[str]:
+        """Splits that must have labels."""
+        return [split for split in SPLITS if any(split in each.needs for each in self.every)]
 
     @property
     def steps(self) -> "list[Step]":
         """One after another; the first is the probe under the encoder's own pooling."""
-        named = {each.name: each for each in self.asked}
-        first = [] if "multilabel" in named else [measurement(LINEAR)]
-        every = [*first, *(each for name, each in named.items() if name != LINEAR)]
-        commands = dict.fromkeys(each.command for each in every)
+        commands = dict.fromkeys(each.command for each in self.every)
         found = []
         for command in commands:
             for pool in (None, *self.pools):
-                own = tuple(each for each in every if each.command == command and each.allows(pool))
-                found += [Step(command, own, pool)] if own else []
+                own = tuple(each for each in self.every if each.command == command and each.allows(pool))
+                found += [Step(command, own, pool, self.also)] if own else []
         return found
 
-    def without(self, command: str) -> "Measure":
-        """The same without what a command would measure."""
-        return Measure(tuple(each for each in self.asked if each.command != command), self.pools)
+    def without_evidence(self) -> "Measure":
+        """The same without maps that are only scored against evidence."""
+        kept = (each for each in self.asked if each.command != "heatmap" or each.options["perturb"])
+        return replace(self, asked=tuple(kept))
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,7 @@ class Step:
     command: str
     asked: tuple[Measurement, ...]
     pool: str | None
+    also: tuple[str, ...] = ()
 
     def words(self, run: str, device: str, *, baselines: bool = False) -> list[str]:
         """Arguments of `probekit`."""
@@ -74,7 +90,7 @@ class Step:
             result = find_result(run, each, weights, epochs=epochs)
             if result is None:
                 return None
-            found = each.encoder_scores(result, main=True).items()
+            found = each.encoder_scores(result, main=True, also=self.also).items()
             scores |= {f"{weights}/{name}": score for name, score in found if score.value is not None}
         return scores
 
@@ -105,6 +121,8 @@ def find_result(
 def read_measure(table: Table) -> Measure:
     """The table `[measure]` of a sweep file: a measurement's name = true, or a table of its options; and `pools`.
 
+    `linear = false` leaves the linear probe out.
+
     Raises:
         ValueError: If there is no such pooling, measurement or option.
     """
@@ -113,7 +131,7 @@ def read_measure(table: Table) -> Measure:
         if pool not in POOLS:
             raise ValueError(f"{nearest('pooling', pool, POOLS)} (in {table.where})")
     check_distinct(pools, f"pools in {table.where}")
-    asked = []
+    asked, plain = [], table.content.get(LINEAR) is not False
     for name in [key for key in table.content if key != "pools"]:
         if name not in MEASUREMENTS:
             raise ValueError(f"{nearest('measurement', name, MEASUREMENTS)} (in {table.where})")
@@ -127,7 +145,10 @@ def read_measure(table: Table) -> Measure:
                 if key not in known:
                     raise ValueError(f"{nearest('option', key, known)} (in {where})")
             asked.append(checked(given, kind, where))
-    return Measure(tuple(asked), pools)
+    found = Measure(tuple(asked), pools, plain)
+    if not found.every:
+        raise ValueError(f"expected something to measure in {table.where}, found {LINEAR} = false alone")
+    return found
 
 
 def under_pool(score: str, pool: str | None) -> str:

@@ -72,7 +72,7 @@ def collect(
                 "branches": list(row.branches),
                 "scores": _intervals(values[dataset, row.name], least),
                 "factors": _intervals(_by_seed((dataset, row.name), planned, found, "factors"), {}),
-                "paper": _paper(sweep.paper, dataset, row.name, values[dataset, row.name]),
+                "paper": _papers(sweep.papers, dataset, row.name, values[dataset, row.name], least),
             }
             for dataset in data
             for row in sweep.rows
@@ -92,7 +92,7 @@ def collect(
 def _run(planned: PlannedRun, run: Run, outcome: Outcome | None) -> dict[str, Any]:
     whole = read_scores(run, epochs=planned.epochs, measure=planned.measure)
     # A further measurement that is missing, or failed, does not hide the linear probe.
-    scores = whole or read_scores(run, epochs=planned.epochs, measure=Measure())
+    scores = whole or read_scores(run, epochs=planned.epochs, measure=Measure(linear=planned.measure.linear))
     state = "finished" if whole else outcome.state if outcome and outcome.state != "finished" else "unfinished"
     return {
         "name": planned.name,
@@ -137,16 +137,28 @@ def _intervals(values: Mapping[str, Mapping[int, float]], least: Mapping[str, fl
     return found
 
 
-def _paper(
-    paper: Paper | None, dataset: str, row: str, values: Mapping[str, Mapping[int, float]]
-) -> dict[str, Any] | None:
-    published = paper.accuracy.get(dataset, {}).get(row) if paper else None
-    if paper is None or published is None:
-        return None
-    told = {"score": paper.score, "source": paper.source}
-    if paper.score not in values:
-        return told | {"accuracy": published, "difference": None, "covered": None}
-    return told | against(mean_over_seeds(list(values[paper.score].values())), published)
+def _papers(
+    papers: Sequence[Paper],
+    dataset: str,
+    row: str,
+    values: Mapping[str, Mapping[int, float]],
+    least: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """Every published number of a row, under any of its poolings, beside its own score."""
+    found = []
+    for paper in papers:
+        for side, published in paper.shares(dataset).items():
+            name, pool = split_pooled(side)
+            if name != row:
+                continue
+            score = under_pool(paper.score, pool) if pool else paper.score
+            told = {"score": score, "source": paper.source}
+            if score in values:
+                mean = mean_over_seeds(list(values[score].values()), low=least.get(score, 0.0))
+                found.append(told | against(mean, published))
+            else:
+                found.append(told | {"value": published, "difference": None, "covered": None})
+    return found
 
 
 def _baselines(dataset: str, planned: Sequence[PlannedRun], runs: Path) -> list[dict[str, Any]]:
