@@ -66,7 +66,10 @@ def _line(value: Any, kind: Any, where: str, path: str, error: str) -> str:
     if isinstance(value, Mapping) and (fields := _fields(kind)):  # all that the type knows fits
         known = {f"{path}.{key}".lstrip(".") for key in fields}
         unknown = next((key for key in (f"{path}.{key}".lstrip(".") for key in value) if key not in known), None)
-        return (error if unknown is None else nearest("key", unknown, known)) + (f" (in {where})" if where else "")
+        if unknown is not None:
+            return nearest("key", unknown, known) + (f" (in {where})" if where else "")
+        place = " of ".join(filter(None, (path, where)))
+        return f"{error} (in {place})" if place else error
     what = f"{path} = {_described(kind, value)}" if path else _described(kind, value)
     found = "nothing" if value is NOTHING else shorten(value)
     return f"expected {what}{f' in {where}' if where else ''}, found {found}{did_you_mean(str(value), _choices(kind))}"
@@ -124,14 +127,16 @@ def _choices(kind: Any) -> tuple[str, ...]:
 
 
 def _described(kind: Any, value: Any) -> str:
-    """The type in words, of its limits those that the value is not within."""
+    """The type in words: what it says of itself, or of its limits those that the value is not within."""
     if get_origin(kind) in (Union, UnionType):
-        return " or ".join(_described(member, value) for member in get_args(kind))
+        return " or ".join(_described(member, value) for member in get_args(kind) if member is not NoneType)
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
     if get_origin(kind) is Annotated:
         plain, metas = get_args(kind)[0], [meta for meta in kind.__metadata__ if isinstance(meta, msgspec.Meta)]
         limits = [(name, limit) for meta in metas for name in LIMITS if (limit := getattr(meta, name)) is not None]
+        if (said := next((meta.description for meta in metas if meta.description), None)) is not None:
+            return said
         if not _fits(value, plain):
             limits = []
         broken = [(n, limit) for n, limit in limits if not _fits(value, Annotated[plain, msgspec.Meta(**{n: limit})])]

@@ -143,24 +143,23 @@ class Config(Section, frozen=True):
         return plain
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any], where: str = "run.json") -> "Config":
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Config":
         """The inverse of `to_dict`.
-
-        Args:
-            plain: All settings.
-            where: As of `checked`.
 
         Raises:
             ValueError: If a setting is missing, unknown, of another type, or out of range.
         """
-        config: Config = checked(plain, cls, where)
-        method = get(METHODS, "method", config.method)
+        config: Config = checked(plain, cls, "run.json")
+        return config._with_options(get(METHODS, "method", config.method), "run.json")
+
+    def _with_options(self, method_class: Any, where: str) -> "Config":
+        """The same, with the settings of method and branches checked."""
         branches = {
             name: _of_constructor(f"branch.{name}", given, get(BRANCHES, "branch", name), where)
-            for name, given in config.branches.items()
+            for name, given in self.branches.items()
         }
-        options = _of_constructor("method", config.method_options, method, where)
-        return replace(config, method_options=options, branches=branches)
+        options = _of_constructor("method", self.method_options, method_class, where)
+        return replace(self, method_options=options, branches=branches)
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -220,7 +219,8 @@ def resolve(
         "method_options": _part(flat, "method"),
         "branches": {name: _part(flat, f"branch.{name}") for name in kinds},
     }
-    return Config.from_dict({"method": method, "preset": preset, "seed": seed, **plain}, where="")
+    config: Config = checked({"method": method, "preset": preset, "seed": seed, **plain}, Config, "")
+    return config._with_options(method_class, "")
 
 
 def _before_typing(method: str, method_class: Any, preset: str, branches: Mapping[str, Any]) -> dict[str, Any]:

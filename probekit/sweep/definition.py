@@ -3,15 +3,19 @@
 The shipped ones lie in `presets/sweeps/`; CONTRIBUTING.md has the recipe for a new one.
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct, field
 
 from generators import GENERATORS
+from probekit.checked import checked
+from probekit.config import Count
 from probekit.data.importers import OFFICIAL
 from probekit.data.importers.base import MAX_SIZE
 from probekit.files import parse_toml, read_text
@@ -19,47 +23,119 @@ from probekit.registry import METHODS, branch_named, nearest
 from probekit.settings import parse_overrides
 from probekit.sweep.measures import Measure, read_measure, split_pooled
 from probekit.sweep.scores import SCORES
-from probekit.sweep.toml import Table, check_distinct, shorten
+from probekit.sweep.toml import Table, check_distinct
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}")  # what folders may be called
-MAX_SEED = 2**32 - 1  # as `pretrain --seed`
+NAME = "a name of at most 60 letters, digits, '.', '_', '+' and '-'"
+Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._+-]{0,59}\Z", description=NAME)]  # folders may have it
+Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # as `pretrain --seed`
+Seeds = Annotated[tuple[Seed, ...], Meta(min_length=1)]
+CANVAS = 128  # px, the papers'
 
 
-@dataclass(frozen=True)
-class Dataset:
+class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a dataset comes from: `npz` where that file is found, else `generator` with the rest; or `official`.
 
     `n`, `n_test` None: the generator's own. `official`: one of `OFFICIAL` that needs no folder.
     """
 
-    name: str
-    npz: str | None
-    generator: str | None
-    n: int | None
-    n_test: int | None
-    size: int
-    seed: int
-    settings: tuple[str, ...]
-    official: str | None = None
+    name: Name
+    npz: str | None = None
+    generator: str | None = None
+    official: str | None = field(default=None, name="import")
+    n: Count | None = None
+    n_test: Count | None = None
+    size: Count = 0  # the papers' canvas, or the official set's own
+    seed: Seed = 0  # of an import: of its test split
+    settings: tuple[str, ...] = field(default=(), name="set")
+
+    def __post_init__(self) -> None:
+        if not self.size:
+            size = OFFICIAL[self.official].size if self.official in OFFICIAL else CANVAS
+            msgspec.structs.force_setattr(self, "size", size)
+        if self.official is not None:
+            self._check_import(self.official)
+        elif self.npz is None and self.generator is None:
+            raise ValueError("expected npz, generator or import, found none")
+        if self.npz is not None and Path(self.npz).name != self.npz:
+            raise ValueError(f"expected npz = the name of a file, found {self.npz!r}; --published is its folder")
+        if self.generator is not None:
+            if self.generator not in GENERATORS:
+                raise ValueError(nearest("generator", self.generator, GENERATORS))
+            GENERATORS[self.generator](size=self.size, parameters=parse_overrides(self.settings))
+
+    def _check_import(self, official: str) -> None:
+        alone = [name for name, entry in OFFICIAL.items() if not entry.needs]
+        if official not in alone:
+            raise ValueError(nearest("dataset that needs no folder", official, alone))
+        if self.size > MAX_SIZE:
+            raise ValueError(f"expected size of at most {MAX_SIZE}, found {self.size}")
+        for name in ("npz", "generator", "n", "n_test", "settings"):
+            if getattr(self, name):
+                raise ValueError(f"expected import with name, size and seed alone, found {name}; leave it out")
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A method with overrides, "a.b=value" each, and branches."""
 
-    name: str
     method: str
-    settings: tuple[str, ...]
-    branches: tuple[str, ...] = ()
+    name: Name = ""
+    settings: tuple[str, ...] = field(default=(), name="set")
+    branches: tuple[str, ...] = field(default=(), name="branch")
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(nearest("method", self.method, METHODS))
+        if not self.name:
+            msgspec.structs.force_setattr(self, "name", self.method)
+        check_distinct([branch_named(branch)[0] for branch in self.branches], "branches")
+        parse_overrides(self.settings)
 
 
-@dataclass(frozen=True)
-class Paper:
-    """Published accuracies in [0, 1], by dataset and row; `score` is the one of `SCORES` that they stand beside."""
+class Cross(Struct, frozen=True, forbid_unknown_fields=True):
+    """Every one of some methods with every one of some overrides, by the suffix of the rows' names."""
+
+    methods: Annotated[tuple[str, ...], Meta(min_length=1)]
+    overrides: Annotated[dict[str, tuple[str, ...]], Meta(min_length=1)]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows, as a file would have them."""
+        return [
+            {"method": method, "name": f"{method}-{suffix}" if suffix else method, "set": settings}
+            for method in self.methods
+            for suffix, settings in self.overrides.items()
+        ]
+
+
+class Paper(Struct, frozen=True, forbid_unknown_fields=True):
+    """Published accuracies, by dataset and row; `score` is the one of `SCORES` that they stand beside."""
 
     source: str
     score: str
-    accuracy: Mapping[str, Mapping[str, float]]
+    percent: dict[str, dict[str, Annotated[float, Meta(ge=0, le=100)]]]
+
+    @property
+    def accuracy(self) -> Mapping[str, Mapping[str, float]]:
+        """The same in [0, 1]."""
+        return {name: {row: value / 100 for row, value in rows.items()} for name, rows in self.percent.items()}
+
+
+class File(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a sweep file may have; see `parse`."""
+
+    seeds: Seeds
+    datasets: Annotated[tuple[Dataset, ...], Meta(min_length=1)]
+    rows: tuple[Row, ...] = ()
+    cross: Cross | None = None
+    preset: str | None = None
+    settings: tuple[str, ...] = field(default=(), name="set")
+    measure: dict[str, Any] = {}
+    paper: Paper | None = None
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.rows) == bool(self.cross):
+            raise ValueError(f"expected either rows or cross, found {'both' if self.rows else 'neither'}")
+        parse_overrides(self.settings)
 
 
 @dataclass(frozen=True)
@@ -130,21 +206,16 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
     Raises:
         ValueError: One line: what was expected where, and what was found.
     """
-    content = Table(parse_toml(text, where), where)
-    check_name(name, where)
-    seeds = check_seeds(content.take("seeds", list), where)
-    preset = content.take("preset", str, None)
-    common = _settings(content)
-    datasets = tuple(_dataset(table) for table in content.tables("datasets"))
-    rows = tuple(_rows(content, common))
-    for kind, entries in (("datasets", datasets), ("rows", rows)):
-        check_distinct([entry.name for entry in entries], f"{kind} in {where}")
-    names = ([d.name for d in datasets], [r.name for r in rows])
-    paper = _paper(content.table("paper"), *names) if "paper" in content.content else None
-    measure = read_measure(content.table("measure")) if "measure" in content.content else Measure()
-    pairs = tuple(_pair(pair, names[1], measure.pools, where) for pair in content.take("pairs", list, []))
-    content.done()
-    return Sweep(name, _about(text), preset, seeds, datasets, rows, paper, pairs, measure)
+    file: File = checked(parse_toml(text, where), File, where)
+    checked(name, Name, where, "name")
+    check_seeds(file.seeds, where)
+    rows: tuple[Row, ...] = checked(file.cross.rows(), tuple[Row, ...], where, "cross") if file.cross else file.rows
+    for kind, names in (("datasets", [d.name for d in file.datasets]), ("rows", [row.name for row in rows])):
+        check_distinct(names, f"{kind} in {where}")
+    measure = read_measure(Table(file.measure, f"[measure] of {where}"))
+    sweep = Sweep(name, _about(text), file.preset, file.seeds, file.datasets, rows, file.paper, file.pairs, measure)
+    _check_names(sweep, where)
+    return with_settings(sweep, file.settings)
 
 
 def with_settings(sweep: Sweep, settings: Sequence[str]) -> Sweep:
@@ -154,171 +225,43 @@ def with_settings(sweep: Sweep, settings: Sequence[str]) -> Sweep:
         ValueError: If one is not of the form NAME=VALUE.
     """
     parse_overrides(settings)
-    return replace(sweep, rows=tuple(replace(row, settings=(*settings, *row.settings)) for row in sweep.rows))
+    return replace(
+        sweep, rows=tuple(msgspec.structs.replace(row, settings=(*settings, *row.settings)) for row in sweep.rows)
+    )
 
 
-def check_seeds(seeds: Sequence[Any], where: str) -> tuple[int, ...]:
+def check_seeds(seeds: Any, where: str) -> tuple[int, ...]:
     """Seeds as a tuple.
 
     Raises:
         ValueError: If there are none, or one is no whole number from 0 to 2^32 - 1 or stands twice.
     """
-    if not seeds or any(type(seed) is not int or not 0 <= seed <= MAX_SEED for seed in seeds):
-        raise ValueError(f"expected seeds, whole numbers from 0 to {MAX_SEED}, in {where}, found {shorten(seeds)}")
-    check_distinct(seeds, f"seeds in {where}")
-    return tuple(seeds)
-
-
-def check_name(name: str, where: str) -> str:
-    """A name that folders may have.
-
-    Raises:
-        ValueError: If it may not.
-    """
-    if not NAME.fullmatch(name):
-        raise ValueError(
-            f"expected a name of at most 60 letters, digits, '.', '_', '+' and '-' in {where}, found {shorten(name)}"
-        )
-    return name
-
-
-def _dataset(table: Table) -> Dataset:
-    if "import" in table.content:
-        return _imported(table)
-    npz, generator = table.take("npz", str, None), table.take("generator", str, None)
-    if npz is None and generator is None:
-        raise ValueError(f"expected npz, generator or import in {table.where}, found none")
-    if npz is not None and Path(npz).name != npz:
-        raise ValueError(
-            f"expected npz = the name of a file in {table.where}, found {npz!r}; --published is its folder"
-        )
-    if generator is not None and generator not in GENERATORS:
-        raise ValueError(f"{nearest('generator', generator, GENERATORS)} (in {table.where})")
-    found = Dataset(
-        name=check_name(table.take("name", str), table.where),
-        npz=npz,
-        generator=generator,
-        n=table.take("n", int, None),
-        n_test=table.take("n_test", int, None),
-        size=table.take("size", int, 128),  # px, the papers' canvas
-        seed=table.take("seed", int, 0),
-        settings=_settings(table),
-    )
-    table.done()
-    for key, least in {"n": 1, "n_test": 1, "seed": 0}.items():  # as `probekit gen`
-        value = getattr(found, key)
-        if value is not None and value < least:
-            raise ValueError(f"expected {key} at least {least} in {table.where}, found {value}")
-    if generator is not None:
-        try:
-            GENERATORS[generator](size=found.size, parameters=parse_overrides(found.settings))
-        except ValueError as error:
-            raise ValueError(f"{error} (in {table.where})") from error
+    found: tuple[int, ...] = checked(seeds, Seeds, where, "seeds")
+    check_distinct(found, f"seeds in {where}")
     return found
 
 
-def _imported(table: Table) -> Dataset:
-    official = table.take("import", str)
-    alone = [name for name, entry in OFFICIAL.items() if not entry.needs]
-    if official not in alone:
-        raise ValueError(f"{nearest('dataset that needs no folder', official, alone)} (in {table.where})")
-    found = Dataset(
-        name=check_name(table.take("name", str), table.where),
-        npz=None,
-        generator=None,
-        n=None,
-        n_test=None,
-        size=table.take("size", int, OFFICIAL[official].size),
-        seed=table.take("seed", int, 0),  # of the test split
-        settings=(),
-        official=official,
-    )
-    table.done()
-    if not 1 <= found.size <= MAX_SIZE:
-        raise ValueError(f"expected size from 1 to {MAX_SIZE} in {table.where}, found {found.size}")
-    return found
-
-
-def _rows(content: Table, common: tuple[str, ...]) -> Iterable[Row]:
-    if "cross" in content.content:
-        if "rows" in content.content:
-            raise ValueError(f"expected either rows or cross in {content.where}, found both")
-        yield from _cross(content.table("cross"), common)
-        return
-    for table in content.tables("rows"):
-        method = _method(table.take("method", str), table.where)
-        name = check_name(table.take("name", str, method), table.where)
-        branches = table.strings("branch")
-        try:
-            attached = [branch_named(branch)[0] for branch in branches]
-        except ValueError as error:
-            raise ValueError(f"{error} (in {table.where})") from error
-        check_distinct(attached, f"branches in {table.where}")
-        yield Row(name, method, common + _settings(table), branches)
-        table.done()
-
-
-def _cross(table: Table, common: tuple[str, ...]) -> Iterable[Row]:
-    methods = [_method(name, table.where) for name in table.strings("methods")]
-    overrides = table.table("overrides")
-    chosen = {suffix: overrides.strings(suffix) for suffix in overrides.content}
-    if not methods or not chosen:
-        raise ValueError(f"expected methods and overrides in {table.where}, found none")
-    table.done()
-    for method in methods:
-        for suffix, settings in chosen.items():
-            _parsed(settings, overrides.where)
-            name = f"{method}-{suffix}" if suffix else method
-            yield Row(check_name(name, overrides.where), method, common + settings)
-
-
-def _paper(table: Table, datasets: Sequence[str], rows: Sequence[str]) -> Paper:
-    source, score = table.take("source", str), table.take("score", str)
-    if score not in SCORES:
-        raise ValueError(f"{nearest('score', score, SCORES)} (in {table.where})")
-    accuracy: dict[str, dict[str, float]] = {}
-    percent = table.table("percent")
-    for dataset in percent.content:
-        if dataset not in datasets:
-            raise ValueError(f"{nearest('dataset', dataset, datasets)} (in {percent.where})")
-        accuracy[dataset] = {}
-        for row, value in percent.take(dataset, dict).items():
+def _check_names(sweep: Sweep, where: str) -> None:
+    """Refuses pairs and numbers of a paper for what the sweep does not have."""
+    datasets, rows = [dataset.name for dataset in sweep.datasets], [row.name for row in sweep.rows]
+    for first, second in sweep.pairs:
+        if first == second:
+            raise ValueError(f"expected pairs of two different rows in {where}, found {first} twice")
+        for row, pool in (split_pooled(first), split_pooled(second)):
             if row not in rows:
-                raise ValueError(f"{nearest('row', row, rows)} (in {percent.where})")
-            if type(value) not in (int, float) or not 0 <= value <= 100:
-                raise ValueError(f"expected {row} = a percentage in {percent.where}, found {shorten(value)}")
-            accuracy[dataset][row] = value / 100
-    table.done()
-    return Paper(source, score, accuracy)
-
-
-def _pair(pair: Any, rows: Sequence[str], pools: Sequence[str], where: str) -> tuple[str, str]:
-    if type(pair) is not list or len(pair) != 2 or any(type(row) is not str for row in pair) or pair[0] == pair[1]:
-        raise ValueError(f"expected pairs of two different rows in {where}, found {shorten(pair)}")
-    for row, pool in map(split_pooled, pair):
-        if row not in rows:
-            raise ValueError(f"{nearest('row', row, rows)} (in pairs of {where})")
-        if pool is not None and pool not in pools:
-            raise ValueError(f"expected pairs under pools of [measure] in {where}, found {row}@{pool}")
-    return pair[0], pair[1]
-
-
-def _settings(table: Table) -> tuple[str, ...]:
-    return _parsed(table.strings("set"), table.where)
-
-
-def _parsed(settings: tuple[str, ...], where: str) -> tuple[str, ...]:
-    try:
-        parse_overrides(settings)
-    except ValueError as error:
-        raise ValueError(f"{error} (in {where})") from error
-    return settings
-
-
-def _method(name: str, where: str) -> str:
-    if name not in METHODS:
-        raise ValueError(f"{nearest('method', name, METHODS)} (in {where})")
-    return name
+                raise ValueError(f"{nearest('row', row, rows)} (in pairs of {where})")
+            if pool is not None and pool not in sweep.measure.pools:
+                raise ValueError(f"expected pairs under pools of [measure] in {where}, found {row}@{pool}")
+    if sweep.paper is None:
+        return
+    if sweep.paper.score not in SCORES:
+        raise ValueError(f"{nearest('score', sweep.paper.score, SCORES)} (in [paper] of {where})")
+    for dataset, percent in sweep.paper.percent.items():
+        if dataset not in datasets:
+            raise ValueError(f"{nearest('dataset', dataset, datasets)} (in [paper] of {where})")
+        for row in percent:
+            if row not in rows:
+                raise ValueError(f"{nearest('row', row, rows)} (in [paper] of {where})")
 
 
 def _about(text: str) -> str:

@@ -62,7 +62,7 @@ class SweepFolder:
             named = ", ".join(wrong) or "set"
             raise ValueError(f"expected {named} in {self.plan} as a sweep writes them; not touched")
         seeds = content.get("seeds")
-        check_seeds(seeds if isinstance(seeds, list) else [seeds], str(self.plan))  # they are parts of names of runs
+        check_seeds(seeds, str(self.plan))  # they are parts of names of runs
         return content
 
     def create(

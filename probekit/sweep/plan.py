@@ -4,8 +4,11 @@ What is done is read from the run folders alone, so that nothing needs to be kep
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
+from msgspec import Struct
 
 from probekit.config import SECTIONS, Config, resolve
 from probekit.measurement import measurement
@@ -117,8 +120,7 @@ def run_names(sweep: Sweep, name: str, seeds: Sequence[int]) -> list[str]:
 
 def definition(sweep: Sweep) -> dict[str, Any]:
     """What of a sweep file decides its runs, as sweep.json keeps it: rows and datasets."""
-    plain = asdict(sweep)
-    return {kind: [_plain(entry) for entry in plain[kind]] for kind in ("datasets", "rows")}
+    return {"datasets": list(map(_plain, sweep.datasets)), "rows": list(map(_plain, sweep.rows))}
 
 
 def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
@@ -212,10 +214,10 @@ def choose(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRu
     ]
 
 
-def _plain(entry: dict[str, Any]) -> dict[str, Any]:
-    """As JSON has it. What older versions did not know is left out where it is not used: their sweeps go on."""
-    used = {key: value for key, value in entry.items() if value or key not in ("branches", "official")}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in used.items()}
+def _plain(entry: Struct) -> dict[str, Any]:
+    """As the file had it and JSON has it."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(entry))
+    return plain
 
 
 def _named(text: str, names: Sequence[str]) -> list[str]:

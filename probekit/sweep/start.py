@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from probekit.checked import checked
 from probekit.fitting import fitted
 from probekit.locks import locked
 from probekit.run import Run, write_json
 from probekit.settings import parse_overrides
 from probekit.sweep.datasets import Data, find_published
-from probekit.sweep.definition import Sweep, check_name, check_seeds, describe, load, shipped, with_settings
+from probekit.sweep.definition import Name, Sweep, check_seeds, describe, load, shipped, with_settings
 from probekit.sweep.folder import SweepFolder, check_same, read_files, remove
 from probekit.sweep.jobs import cores
 from probekit.sweep.plan import PlannedRun, check_run, choose, commands_left, plan_runs, run_names, uneven_pairs
@@ -81,7 +82,7 @@ def run_sweep(
     """
     started = time.monotonic()
     sweep = load(source)
-    folder = SweepFolder(sweeps / check_name(options.name or sweep.name, "--name"))
+    folder = SweepFolder(sweeps / checked(options.name or sweep.name, Name, "", "--name"))
     request = _check(sweep, options, folder, runs=runs, data=data)
     again = f"probekit sweep {quote(source)} --resume" + (f" --name {quote(options.name)}" if options.name else "")
     again += "".join(f" --only {quote(text)}" for text in options.only)

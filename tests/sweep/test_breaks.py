@@ -289,9 +289,8 @@ def test_seeds_are_added_and_rows_chosen_later(home: Path, unbroken: Path) -> No
         (["--dry-run", "--overwrite"], "expected --dry-run or --overwrite, found both"),
         (["--resume", "--only", "byol"], "expected --only part of rt, simclr, conrec"),
         (["--name", "s", "--seeds", "0,1,x", "--overwrite"], "expected --seeds as 0,1,2"),
-        (["--name", "a/b"], "expected a name of at most 60 letters"),
+        (["--name", "a/b"], "expected --name = a name of at most 60 letters"),
         (["--name", "t", "--published", "."], "has no published sets; leave --published out"),
-        (["--name", "t", "--preset", "papre"], "did you mean 'paper'"),
         (["--name", "t", "--preset", "quick", "--set", "train.epoch=3"], "did you mean 'train.epochs'"),
     ],
 )

@@ -51,8 +51,8 @@ def test_a_damaged_plan_is_refused_in_a_line(number: int, unbroken: Path, tmp_pa
 
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "seeds": (lambda plan: plan.update(seeds=["0"]), "expected seeds, whole numbers from 0"),
-    "no seeds": (lambda plan: plan.pop("seeds"), "expected seeds, whole numbers from 0"),
+    "seeds": (lambda plan: plan.update(seeds=["0"]), "expected seeds[0] = a whole number in "),
+    "no seeds": (lambda plan: plan.pop("seeds"), "expected seeds = a list in "),
     "settings": (lambda plan: plan.update(set=[0]), "expected set in "),
     "no epochs": (lambda plan: plan.pop("epochs"), "expected epochs in "),
     "no dataset": (lambda plan: plan["data"].pop("rt"), "expected what a sweep knows of its datasets"),

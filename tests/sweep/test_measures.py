@@ -101,18 +101,26 @@ def test_the_file_is_read_whole() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('["lcr"]', '["lrc"]', r"unknown branch 'lrc'.*did you mean 'lcr'\? \(in \[\[rows\]\] 2 of small.toml\)"),
+        ('["lcr"]', '["lrc"]', r"unknown branch 'lrc'.*did you mean 'lcr'\? \(in rows\[1\] of small.toml\)"),
         ('["lcr"]', '["lcr", "lcr"]', "expected different branches"),
-        ('["lcr"]', '"lcr"', "expected branch = a list"),
+        ('["lcr"]', '"lcr"', r"expected rows\[1\]\.branch = a list"),
         (
             'import = "digits"',
             'import = "digit"',
             "unknown dataset that needs no folder 'digit'; known: digits; did you",
         ),
         ('import = "digits"', 'import = "flowers102"', "unknown dataset that needs no folder 'flowers102'"),
-        ('import = "digits"', 'import = "digits"\nn = 3', "unknown key 'n'"),
-        ('import = "digits"', 'import = "digits"\ngenerator = "rect-tri"', "unknown key 'generator'"),
-        ("size = 8", "size = 0", "expected size from 1"),
+        (
+            'import = "digits"',
+            'import = "digits"\nn = 3',
+            "size and seed alone, found n; leave it out",
+        ),
+        (
+            'import = "digits"',
+            'import = "digits"\ngenerator = "rect-tri"',
+            "size and seed alone, found generator",
+        ),
+        ("size = 8", "size = 0", r"expected datasets\[1\]\.size = a whole number of at least 1 in small.toml, found 0"),
         (
             "retrieval = true",
             "retrieval = 1",
@@ -139,13 +147,11 @@ def test_a_mistake_is_one_line(old: str, new: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_sweeps_of_older_versions_go_on() -> None:
-    """What sweep.json says of rows and datasets without branches and imports is what it said before there were any."""
+def test_what_decides_a_sweeps_runs_is_kept_in_the_words_of_its_file() -> None:
     kept = definition(sweep_of())
-    assert kept["rows"][0].keys() == {"name", "method", "settings"}
-    assert "official" not in kept["datasets"][0]
-    assert kept["rows"][1]["branches"] == ["lcr"]
-    assert kept["datasets"][1]["official"] == "digits"
+    assert kept == json.loads(json.dumps(kept))
+    assert kept["rows"][1]["branch"] == ["lcr"]
+    assert (kept["datasets"][0]["import"], kept["datasets"][1]["import"]) == (None, "digits")
     assert not json.dumps(kept).count("retrieval"), "what is measured may change"
 
 
