@@ -71,8 +71,8 @@ class Display:
             return
         self.looked = time.monotonic()
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for title in ("run", "state", "epoch", "last probe, %", "left"):
-            table.add_column(title, no_wrap=True)
+        for head in ("run", "state", "epoch", "last probe, %", "left"):
+            table.add_column(head, no_wrap=True)
         for name in active:
             table.add_row(name, *self._cells(name))
         table.caption = f"{self.done} of {len(self.planned)} runs finished, {waiting} waiting; Ctrl-C saves and stops"

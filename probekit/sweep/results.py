@@ -51,6 +51,7 @@ def collect(
     found = {run.name: _run(run, Run(runs / run.name), outcomes.get(run.name)) for run in planned}
     cells = [(dataset.name, row.name) for dataset in sweep.datasets for row in sweep.rows]
     values = {cell: _by_seed(cell, planned, found, "scores") for cell in cells}
+    pretrain = {dataset.name: dataset.pretrain for dataset in sweep.datasets}
     least = {name: score.low for run in found.values() for name, score in run["scores"].items()}
     measured = dict.fromkeys(without_pool(score)[0] for scores in values.values() for score in scores)
     return {
@@ -68,7 +69,7 @@ def collect(
                 "dataset": dataset,
                 "row": row.name,
                 "method": row.method,
-                "settings": list(row.settings),
+                "settings": [*pretrain[dataset], *row.settings],
                 "branches": list(row.branches),
                 "scores": _intervals(values[dataset, row.name], least),
                 "factors": _intervals(_by_seed((dataset, row.name), planned, found, "factors"), {}),

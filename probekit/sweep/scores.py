@@ -30,7 +30,8 @@ def title(score: str) -> str:
 def read_scores(run: Run, *, epochs: int, measure: Measure) -> dict[str, Score] | None:
     """Scores by name, or None if one is missing that is to be measured at the run's last epoch.
 
-    Scores that the data do not allow (no validation part, no test labels) are left out. Ties go to the later epoch, as in training.
+    Scores that the data do not allow (no validation part, no test labels) are left out. Ties go to the later epoch, as
+    in training.
     """
     if not run.json.exists():
         return None

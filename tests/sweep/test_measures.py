@@ -22,6 +22,7 @@ from probekit.probe.measurements.linear import Linear
 from probekit.probe.measurements.retrieval import Retrieval
 from probekit.registry import METHODS, get
 from probekit.run import Run, create_run, write_json
+from probekit.sweep.built import built
 from probekit.sweep.datasets import build, describe
 from probekit.sweep.definition import Row, Sweep, load, parse, with_settings
 from probekit.sweep.jobs import Outcome
@@ -37,7 +38,6 @@ from probekit.sweep.plan import (
 )
 from probekit.sweep.results import _intervals, _run
 from probekit.sweep.scores import read_scores
-from probekit.sweep.start import _built
 from tests.datasets import RUN
 from tests.forked import forked_children
 from tests.sweep.made import CHANCE, ENCODER, heatmap, linear, result, retrieval
@@ -84,13 +84,13 @@ def sweep_of(text: str = FILE) -> Sweep:
 
 
 def planned_of(text: str = FILE) -> list[PlannedRun]:
-    return list(_built(plan_runs(sweep_of(text), "small", preset="quick", epochs=2, seeds=(0,)), "cpu"))
+    return list(built(plan_runs(sweep_of(text), "small", preset="quick", epochs=2, seeds=(0,)), "cpu"))
 
 
 def test_the_file_is_read_whole() -> None:
     sweep = sweep_of()
     assert [row.branches for row in sweep.rows] == [(), ("lcr",)]
-    assert sweep.measure == Measure((Retrieval(), MAPS), ("branch",))
+    assert sweep.measures["rt"] == sweep.measures["real"] == Measure((Retrieval(), MAPS), ("branch",))
     assert [(dataset.official, dataset.size) for dataset in sweep.datasets] == [(None, 16), ("digits", 8)]
     assert sweep.pairs[0] == ("fitted@branch", "plain")
     assert sweep_of(FILE.replace("size = 8\n", "")).datasets[1].size == 32, "as probekit import"
@@ -309,7 +309,7 @@ def test_an_import_is_the_file_of_the_import_command(tmp_path: Path) -> None:
     info = build(digits, None, tmp_path / "a.h5")
     assert probekit("import", "digits", "--out", "b.h5", cwd=tmp_path).exit_code == 0
     assert info.content_hash == read_info(tmp_path / "b.h5").content_hash
-    data = describe(digits, None, info, tmp_path / "a.h5")
+    data = describe(digits, None, info, tmp_path / "a.h5", Measure())
     assert (data.origin, data.n_train, data.n_test) == ("imported: digits, 32 px, seed 0", 1438, 359)
     assert not data.evidence
 

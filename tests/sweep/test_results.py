@@ -95,12 +95,12 @@ def test_intervals_as_text(interval: dict[str, Any] | None, text: str) -> None:
 
 def results() -> dict[str, Any]:
     score = {"mean": 0.9, "ci": [0.85, 0.95], "n": 3, "values": {"0": 0.9, "1": 0.9, "2": 0.9}}
-    paper = {"accuracy": 0.8647, "score": "best_test/monitor", "source": "Them", "difference": 0.0353}
+    paper = {"value": 0.8647, "score": "best_test/monitor", "source": "Them", "difference": 0.0353}
     row = {"dataset": "rt", "method": "simclr", "settings": [], "scores": dict.fromkeys(SCORES, score), "factors": {}}
     rows = [
-        row | {"row": "a", "paper": paper | {"covered": True}},
-        row | {"row": "b", "paper": paper | {"covered": False}},
-        row | {"row": "c", "paper": None, "scores": {}},
+        row | {"row": "a", "paper": [paper | {"covered": True}]},
+        row | {"row": "b", "paper": [paper | {"covered": False}]},
+        row | {"row": "c", "paper": [], "scores": {}},
     ]
     pair = {"dataset": "rt", "a": "a", "b": "b", "mean": -0.02, "ci": [-0.05, 0.01], "n": 3, "testable": True}
     bag = {"dataset": "rt", "name": "patch bag", "value": 0.98, "ci": [0.9, 1.0], "n": 500}
