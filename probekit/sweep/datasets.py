@@ -200,7 +200,7 @@ def find(dataset: Dataset, published: Path | None, data: Path) -> Path | None:
 def kept(dataset: Dataset, data: Path) -> Path | None:
     """The file that a sweep uses as it is, and neither writes nor removes; None: it makes its own."""
     if dataset.file is not None:
-        return Path(dataset.file)
+        return Path(dataset.file).expanduser()
     alone = dataset.official is None or dataset.root is not None or not OFFICIAL[dataset.official].needs
     return None if alone else data / f"{dataset.name}.h5"
 
@@ -220,11 +220,11 @@ def build(dataset: Dataset, found: Path | None, out: Path) -> DatasetInfo:
     more: dict[str, Any] = {"out": out, "overwrite": False, "told": Told(lambda done, total: None)}
     more["skip_broken"] = bool(dataset.options.get("skip_broken"))
     if dataset.official is not None:
-        root = None if dataset.root is None else Path(dataset.root)
+        root = None if dataset.root is None else Path(dataset.root).expanduser()
         # as `probekit import` compresses them
         return import_official(dataset.official, root, choices, options, compression="none", **more)[0]
     if found is not None or dataset.folder is not None:
-        source = found or Path(dataset.folder or "")
+        source = found or Path(dataset.folder or "").expanduser()
         return import_dataset(source, Options() if found else options, compression="gzip", **more)[0]
     assert dataset.generator is not None
     return generate(
