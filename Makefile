@@ -29,9 +29,10 @@ demo: install
 demo-real: install
 	$(BIN)/probekit demo --real
 
-# One thread a process: two test processes with two threads each would fight over two cores.
+# One thread a process: two test processes with two threads each would fight over two cores. What is compiled is kept,
+# whatever the environment says: else each process compiles all anew.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --fast $(FAST)

@@ -184,7 +184,7 @@ def resolve(
         method: The method's name.
         method_class: Its class: gives `pooling`, `recipe`, `defaults` and the constructor's signature.
         preset: Name of a preset.
-        seed: Of everything random in the run.
+        seed: Seed of everything random in the run.
         config_file: A TOML file with any part of the configuration.
         overrides: "a.b=value" each, values as TOML (a bare word is a string).
         options: More overrides, already typed, e.g. `{"train.epochs": 5}`.

@@ -22,6 +22,7 @@ Result = Mapping[str, Any]
 ENCODER, BASELINE = "encoder", "baseline"  # kinds of rows
 CHANCE = "chance"
 
+MOST_VALUES = 3  # of an option that a title names
 MOST = 1e15  # of any number in a result: whole ones stay exact as floats, and charts have room
 Number = Annotated[float, Meta(gt=-MOST, lt=MOST)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -184,6 +185,16 @@ class Measurement(ABC):
     def options(self) -> dict[str, Any]:
         """Its fields, as results keep them."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def unusual(self, options: Mapping[str, Any]) -> list[str]:
+        """Options as results keep them, in words: those that differ from its own, of a long list how many it has."""
+        told = []
+        for name, value in options.items():
+            values = value if isinstance(value, list) else [value]
+            if value is not None and value != self.options.get(name):
+                few = f"{name} {' '.join(map(str, values))}"
+                told.append(few if len(values) <= MOST_VALUES else f"{len(values)} {name}")
+        return told
 
     @property
     def words(self) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from probekit.files import read_json
-from probekit.measurement import Measurement
+from probekit.measurement import BASELINE, Measurement
 from probekit.run import Run, write_json
 
 
@@ -15,7 +15,7 @@ def write_result(
 ) -> list[Path]:
     """Writes results/STEM.json, and figures/STEM-KEY.png for each chart.
 
-    From an older result of the same request it keeps the rows that this one left out (--no-baselines).
+    From an older result of the same request it keeps the baselines that this one left out (--no-baselines).
 
     Args:
         run: Whose.
@@ -75,12 +75,13 @@ def place_for(folder: Path, stem: str, result: Mapping[str, Any]) -> tuple[str, 
 
 
 def _with_rows(result: Mapping[str, Any], before: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A result with those rows of the same request to the same weights that it was not asked for."""
+    """A result with those baselines of the same request to the same weights that it was not asked for."""
     if any(before.get(key) != result.get(key) for key in ("checkpoint_hash", "data_hash", "command")):
         return result
     older = before.get("rows")
     names = {row["name"] for row in result["rows"]}
-    rows = [row for row in older if isinstance(row, dict)] if isinstance(older, list) else []
+    known = [row for row in older if isinstance(row, dict)] if isinstance(older, list) else []
+    rows = [row for row in known if row.get("kind") == BASELINE]  # encoders that are gone are not
     return {**result, "rows": [*result["rows"], *(row for row in rows if row.get("name") not in names)]}
 
 

@@ -220,7 +220,7 @@ def how_far(content: Mapping[str, Any], epoch: int) -> str:
     """Says "epoch 45", or "epoch 3 of 45, interrupted" where the encoder is not that of the end; "imported" of others.
 
     Args:
-        content: Of run.json; config and state are read.
+        content: The contents of run.json; config and state are read.
         epoch: After which the encoder was written.
     """
     if content["state"] == IMPORTED:

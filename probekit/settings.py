@@ -22,7 +22,7 @@ class Asked:
     Attributes:
         method: A name in `METHODS`.
         preset: A preset's name, or None for the device's default.
-        seed: Of initialisation, order, views and dropout.
+        seed: Seed of initialisation, order, views and dropout.
         config_file: Settings, TOML.
         overrides: More settings, "a.b=value".
         options: More settings, typed.

@@ -70,7 +70,7 @@ def bootstrap(values: NDArray[np.float64], *, seed: int) -> list[list[float] | N
 
     Args:
         values: `[N, m]`; a column that is undefined for an image is NaN.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
         [low, high] for each of the m columns; None under 10 images, or where the mean is undefined.
@@ -89,7 +89,7 @@ def mean_over_images(values: NDArray[np.floating], *, seed: int) -> dict[str, An
 
     Args:
         values: `[N]`, few enough that a thousand times as many fit in memory.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
 
     Returns:
         mean, ci (None under 10 defined values), n (defined values), undefined.
@@ -112,7 +112,7 @@ def ratio_over_images(above: NDArray[np.floating], below: NDArray[np.floating], 
     Args:
         above: `[N]`.
         below: `[N]`.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
 
     Returns:
         mean (the ratio) and ci; None where the mean below is not above 0 by its own interval: over next to nothing, a
@@ -226,7 +226,7 @@ def paired_bootstrap(a: NDArray[np.bool_], b: NDArray[np.bool_], *, seed: int) -
     Args:
         a: `[N]`, which images the first gets right.
         b: `[N]`, which the second gets right.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
         difference, a - b; ci, [low, high], None under 10 images.

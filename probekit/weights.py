@@ -6,6 +6,7 @@ from pathlib import Path
 from probekit.registry import POOLS, nearest
 
 RANDOM = "random weights"  # what untrained ones are called in every table
+ENCODER_FILE = "encoder.safetensors"  # of a run's last epoch
 KEPT = "epoch-"  # begins the names of encoders that are kept for good
 
 
@@ -40,7 +41,7 @@ class Weights:
     def file(self, run: Path) -> Path:
         """Where a run folder holds them: an encoder alone has a file of its own, others stand in a whole checkpoint."""
         if self.checkpoint == "last":
-            return run / "encoder.safetensors"
+            return run / ENCODER_FILE
         return run / "checkpoints" / f"{self.checkpoint}.{'safetensors' if self.only_encoder else 'pt'}"
 
     @property

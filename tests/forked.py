@@ -38,6 +38,10 @@ class Job:
     def poll(self) -> int | None:
         return self._process.exitcode
 
+    def wait(self) -> int | None:
+        self._process.join()
+        return self.poll()
+
     def send_signal(self, number: int) -> None:
         assert self._process.pid is not None
         os.kill(self._process.pid, number)
@@ -65,6 +69,11 @@ def probekit() -> None:
     from probekit.cli import main
 
     main()
+
+
+def without_torchvision() -> None:
+    assert "torchvision" not in sys.modules, "expected none in the server"
+    probekit()
 
 
 @contextmanager

@@ -268,7 +268,7 @@ def test_what_a_run_says_of_its_settings_is_whole_or_refused_in_a_line() -> None
     [
         (("train", "epochs"), "a", "expected train.epochs = a whole number in run.json, found 'a'"),
         (("model", "width"), -1, "expected model.width = a whole number of at least 0 in run.json, found -1"),
-        (("model", "width"), 0, r"expected model.width of at least 1 for a U-Net, found 0 \(in run.json\)"),
+        (("model", "width"), 0, r"expected model.width of at least 1 for a U-Net, found 0 \(in model of run.json\)"),
         (("optimizer", "lr"), None, "expected optimizer.lr = a number in run.json, found None"),
         (("optimizer", "lr"), 1e9, r"expected optimizer.lr = a number below 1e\+09 in run.json, found 1000000000.0"),
         (("method_options", "queue"), 1.5, "expected method.queue = a whole number in run.json, found 1.5"),

@@ -54,7 +54,7 @@ class HangError(BaseException):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def undrawn() -> Iterator[None]:
+def undrawn(few_strengths: None) -> Iterator[None]:
     """Pictures are drawn empty: what they show is of no matter here, and takes most of the time."""
 
     def save(figure: Figure, out: Any, *, format: str, metadata: Mapping[str, Any], **options: Any) -> None:

@@ -35,6 +35,7 @@ WRITTEN = {".py", ".md", ".toml", ".txt", ".html", ".js", ""}
 FOREIGN = re.compile(r"\b(pip|pipx|uv|poetry|conda)\b[^\n]*\b(install|add)\b[^\n.]*[\s'\"]probekit")
 
 HOLE = "16"  # in place of {...}: a number, a name and a path alike
+FITS = re.compile(f"' does not exist|'{HOLE}' is not one of")  # a reader's file; what is filled in where it is said
 FILLED = {"METHOD": "conrec", "GENERATOR": "rect-tri"}
 HINT = re.compile(r"(?<!of )\b[Tt]ype:? |\bnext: |^(?=probekit [a-z])")
 ENDS = re.compile(
@@ -60,7 +61,6 @@ SAID_BY: dict[str, tuple[str, ...]] = {
     "probekit/heatmaps/run.py": ("heatmap",),
     "probekit/data/importers/announce.py": ("import",),
     "probekit/train/start.py": ("pretrain",),
-    "probekit/commands/probe_options.py": ("probe",),
     "probekit/sweep/start.py": ("sweep",),
 }
 
@@ -135,7 +135,7 @@ def refusal(command: Any, words: list[str]) -> str | None:
             why = _reason(error)
         else:
             return None
-        if "' does not exist" in why or f"'{HOLE}' is not one of" in why:  # a reader's file; of what is filled in here
+        if FITS.search(why):
             return None
     return why
 
@@ -163,7 +163,7 @@ def trouble(where: str, hint: str) -> str | None:
         try:
             leaves()[name].make_context(name, [*rest])
         except REFUSED as error:
-            return None if "--help" in rest or "' does not exist" in _reason(error) else _reason(error)
+            return None if "--help" in rest or FITS.search(_reason(error)) else _reason(error)
         return None
     if not words[0].startswith("--"):
         return "neither a command nor an option"

@@ -91,21 +91,25 @@ def test_files_are_short_and_their_randomness_is_never_global() -> None:
     assert not wrong
 
 
-def test_torch_stays_unloaded_up_to_the_help() -> None:
-    """One child imports what must start fast, one after another, and says what brought torch."""
+def test_what_must_answer_at_once_loads_nothing_slow() -> None:
+    """One child types and imports what must be fast, one after another, and says what brought torch, NumPy and such."""
     check = """
 import importlib, sys
+SLOW = {"torch", "numpy", "h5py", "cv2", "matplotlib", "rich.markdown"}
+import probekit.cli
+typed = ("--help", "probe nosuch", "heatmap nosuch", "runs", "list poolings", "help evidence")
+for words in map(str.split, typed):
+    sys.argv = ["probekit", *words]
+    try: probekit.cli.main()
+    except SystemExit: pass
+    if loaded := SLOW & sys.modules.keys(): sys.exit(f"{words} loads {loaded}")
 for name in (
     "generators", "probekit.run", "probekit.config", "probekit.settings", "probekit.report.build",
     "probekit.report.collect", "probekit.report.html", "probekit.report.markdown", "probekit.report.write",
-    "probekit.sweep.start", "probekit.cli",
+    "probekit.sweep.start",
 ):
     importlib.import_module(name)
     if "torch" in sys.modules: sys.exit(name)
-sys.argv = ["probekit", "--help"]
-try: sys.modules["probekit.cli"].app()
-except SystemExit: pass
-sys.exit("--help" if "torch" in sys.modules else 0)
 """
     done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

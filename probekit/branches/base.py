@@ -245,10 +245,10 @@ def begin_on_noise(
 
     Args:
         method: Its branches begin.
-        epochs: Of the run.
+        epochs: How many the run has.
         images: In the split.
         size: (height, width) of the images.
-        device: Of the noise.
+        device: Where the noise is drawn.
     """
     noise = torch.rand(images, NOISE, 2, 2, generator=torch.Generator().manual_seed(0)).to(device)
     features = Features([], noise, noise.mean((2, 3)), None)

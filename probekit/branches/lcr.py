@@ -34,13 +34,13 @@ class LCR(Branch):
     """Learning common rationale.
 
     Args:
-        encoder: Of the method.
-        weight: Of the divergence, a mean over images. .32 is the authors' .01 times their 32 images a GPU, of which the
-            code takes the sum.
+        encoder: The method's.
+        weight: Weight of the divergence, a mean over images. .32 is the authors' .01 times their 32 images a GPU, of
+            which the code takes the sum.
         k: Filters.
         head: What makes the map: "maxout" of the filters, "linear" (one filter), "mlp" (k channels, ReLU, one).
         norm: Batch norm and ReLU after the filters (code; the paper has neither).
-        temperature: Of the two softmaxes over cells.
+        temperature: Temperature of the two softmaxes over cells.
         kl: The divergence, KL(target || branch) as in the code, or KL(branch || target) as in eq. 6.
         cam_sign: What marks a cell: that scaling it up raises the loss ("loss", eq. 3 and code), or lowers it.
         cam_scale: The gradient of each image's own loss, of the batch's mean ("raw", code), or divided by the image's
@@ -211,7 +211,7 @@ def rationale(feature_map: Tensor, gradient: Tensor, *, sign: str, scale: str) -
 
     Args:
         feature_map: phi.
-        gradient: Of a loss that is a mean over the n rows.
+        gradient: The gradient of a loss that is a mean over the n rows.
         sign: "loss" or "neg_loss".
         scale: "per_sample" takes the mean off again, "minmax" divides by each image's largest, "raw" does neither.
     """

@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,18 +29,18 @@ class XCorr(Branch):
     """Spatial cross-correlation.
 
     Args:
-        encoder: Of the method.
-        weight: Of both losses together; 0 leaves the branch out.
+        encoder: The method's.
+        weight: Weight of both losses together; 0 leaves the branch out.
         mu: Weight of the distance between attention and correlation mask; 0 leaves it out.
         cls: Weight of the classification; 0 leaves it out.
         clusters: Pseudo-classes K.
-        positives: Of each image; with replacement, other images wherever a cluster has some.
-        temperature: Of the classifier's softmax.
+        positives: How many for each image; with replacement, other images wherever a cluster has some.
+        temperature: Temperature of the classifier's softmax.
         mask: What the attention is fitted to, see `correlation_mask`.
         scale: What multiplies the features: the attention's "sigmoid", or "minmax", which stretches that to 0 to 1 in
             each image.
         sampling: Positives of the same "cluster", or a control, "random" images.
-        iterations: Of k-means.
+        iterations: How many k-means makes.
         start: Epochs without the branch, at the beginning.
         stages: The "last" feature map, or "multi": the last three, bilinear at the finest one's size.
         cosine: Whether the classifier compares directions, in place of products.
@@ -149,6 +148,8 @@ class XCorr(Branch):
         sizes = torch.bincount(found.labels, minlength=len(found.centroids))
         numbers = {"inertia": found.inertia, "smallest": float(sizes.min()), "largest": float(sizes.max())}
         assigned = found.labels.cpu().numpy()
+        from sklearn.metrics import normalized_mutual_info_score  # as slow to load as torch, and `list` reads this file
+
         if epoch.labels is not None:
             numbers["NMI with labels"] = float(normalized_mutual_info_score(epoch.labels.cpu().numpy(), assigned))
         if len(self.labels):

@@ -12,6 +12,7 @@ from probekit.cli.completion import datasets_like, runs_like
 from probekit.cli.layout import Command, Group
 from probekit.output.console import be_quiet, show_tracebacks
 from probekit.registry import POOLS
+from probekit.run import open_run
 
 DATA = Path("data")
 RUNS = Path("runs")
@@ -40,6 +41,16 @@ app = typer.Typer(
 def command(group: str, *examples: str, name: str | None = None) -> Callable[[Function], Function]:
     """Adds a function to the application: the group of its help, and examples that can be typed."""
     return app.command(name, cls=Command, rich_help_panel=group, epilog="\n".join(examples))
+
+
+def check_run(name: str | None) -> None:
+    """Refuses a run that there is not, before torch is loaded.
+
+    Raises:
+        ValueError: As `open_run`.
+    """
+    if name is not None:
+        open_run(name, RUNS)
 
 
 def finite(value: float | None) -> float | None:

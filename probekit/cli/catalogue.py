@@ -143,19 +143,19 @@ def _method(name: str) -> dict[str, Any]:
 
     from probekit.config import resolve
     from probekit.models.encoder import count_as_paper, count_parameters
-    from probekit.restore.build import build_method
+    from probekit.restore.build import fresh_encoder
     from probekit.settings import method_options
 
     kind = get(METHODS, "method", name)
     options, quick = method_options(kind), resolve(name, kind, preset="quick", seed=0)
     with torch.device("meta"):
-        method = build_method(resolve(name, kind, preset="paper", seed=0), channels=CHANNELS)
+        encoder = fresh_encoder(resolve(name, kind, preset="paper", seed=0), channels=CHANNELS)
     return {
         "name": name,
         "about": kind.about,
         "paper": kind.paper,
-        "encoder_parameters": count_parameters(method.encoder),
-        "encoder_parameters_as_paper": count_as_paper(method.encoder),
+        "encoder_parameters": count_parameters(encoder),
+        "encoder_parameters_as_paper": count_as_paper(encoder),
         "recipe": kind.recipe,
         "provides": sorted(kind.provides),
         "options": options,

@@ -17,6 +17,7 @@ from probekit.cli.app import (
     Quiet,
     RunData,
     RunName,
+    check_run,
     command,
 )
 from probekit.cli.completion import runs_like
@@ -73,6 +74,7 @@ def export_embeddings(
     quiet: Quiet = False,
 ) -> None:
     """Write embeddings, labels and factors of every split to one file."""
+    check_run(run)
     from probekit.restore.export import run_export
     from probekit.weights import Weights
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probekit.cli.app import MEASURING, RUNS, Device, Json, Pool, Quiet, RunData, RunName, Seed, command
+from probekit.cli.app import MEASURING, RUNS, Device, Json, Pool, Quiet, RunData, RunName, Seed, check_run, command
 from probekit.cli.measured import with_measurements
 from probekit.cli.probe import show_result
 from probekit.output.console import console, errors, print_json
@@ -30,6 +30,7 @@ def heatmap(
     quiet: Quiet = False,
 ) -> None:
     """Show where the encoder looks, and measure whether that is where the evidence is."""
+    check_run(run)
     from probekit.data.locate import run_or_newest
     from probekit.device import choose_device
     from probekit.heatmaps.run import heatmap_run

@@ -183,19 +183,11 @@ def import_(
         labels_csv=labels_csv,
         column=column,
     )
-    result = run_import(
-        source,
-        root,
-        choices,
-        options,
-        out=out or DATA / f"{Path(source).resolve().stem}.h5",
-        skip_broken=skip_broken,
-        compression=compression,
-        overwrite=overwrite,
-        console=errors if as_json else console,
-    )
+    out, say = out or DATA / f"{Path(source).resolve().stem}.h5", errors if as_json else console
+    how: dict[str, Any] = {"skip_broken": skip_broken, "compression": compression, "overwrite": overwrite}
+    info, skipped = run_import(source, root, choices, options, out=out, console=say, **how)
     if as_json:
-        print_json(_about(result[0]) | {"skipped": [asdict(item) for item in result[1]]})
+        print_json(_about(info) | {"skipped": [asdict(item) for item in skipped]})
 
 
 @command(

@@ -21,6 +21,7 @@ from probekit.cli.app import (
     RunName,
     Seed,
     Set,
+    check_run,
     command,
 )
 from probekit.cli.measured import with_measurements
@@ -68,6 +69,7 @@ def probe(
 
     Options add further measurements to it. Images with several labels have average precision in its place.
     """
+    check_run(run if encoder is None else None)
     from probekit.data.locate import run_or_newest
     from probekit.device import choose_device
     from probekit.probe.measure import conditions_for, probe_run
@@ -113,6 +115,8 @@ def show_result(result: dict[str, Any]) -> None:
     for table in reader.tables(result):
         if not table.folded:
             show_table(table, console, title=table.title if table.title != reader.title else "")
+            if table.how:
+                console.print(table.how)
     for line in reader.sentences(result):
         console.print(line)
     console.print()

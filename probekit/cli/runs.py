@@ -25,9 +25,9 @@ def runs_in(folder: Path) -> list[dict[str, Any]]:
     """What every run of a folder is, the newest first, then the folders that hold none that can be read.
 
     Returns:
-        Of each run: name, path, method (with its branches, joined by "+"), data, epoch (the last that was trained, or
+        A run has name, path, method (with its branches, joined by "+"), data, epoch (the last that was trained, or
         null), epochs, state, accuracy (a fraction, or null), accuracy_of ("linear probe", "monitor on test",
-        "monitor on val" or null), changed (when, ISO 8601) and age (seconds since). Of a folder that cannot be read:
+        "monitor on val" or null), changed (when, ISO 8601) and age (seconds since). A folder that cannot be read has
         name, path and problem, a line.
     """
     runs = find_runs(folder)[::-1]

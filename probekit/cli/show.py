@@ -33,7 +33,7 @@ def run_show(
     runs: Path,
     console: Console,
 ) -> dict[str, Any]:
-    """Describes a dataset file and draws it; of a run, or with `views` of a method, draws what it is given.
+    """Describes a dataset file and draws it, or draws what a run, or with `views` a method, is given.
 
     Args:
         named: A dataset file or a run; None is the newest file in `data_folder`.
@@ -49,7 +49,7 @@ def run_show(
         console: Where lines go.
 
     Returns:
-        Of a dataset file, what `describe` gives. Of a run {"run", "after", "predicts", "picture"}, of a method
+        For a dataset file what `describe` gives, for a run {"run", "after", "predicts", "picture"}, for a method
         {"method", "data", "picture"}.
 
     Raises:

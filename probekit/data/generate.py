@@ -76,40 +76,46 @@ def generate(
     """
     if name not in GENERATORS:
         raise ValueError(nearest("generator", name, GENERATORS))
-    kind = GENERATORS[name]
-    n = kind.default_n if n is None else n
-    n_test = kind.default_n_test if n_test is None else n_test
+    generator = GENERATORS[name](size=size, parameters=parameters or {})
     workers = min(os.cpu_count() or 1, MAX_WORKERS) if workers is None else workers
-    _check(n, n_test, seed, workers)
-    generator = kind(size=size, parameters=parameters or {})
-    roles = ("base", *generator.class_factors) if pairs else ("base",)
-    counts = {split: count for split, count in (("train", n), ("test", n_test)) if count}
-    done, total = 0, len(roles) * sum(counts.values())
-
-    lock = threading.Lock()
-
-    def render(split: str, index: NDArray[np.int64]) -> Block:
-        with lock:
-            rows = _render(generator, seed, split, index, roles if pairs else None)
-        return pack(rows, compression)
-
-    step = _block_images(size, len(roles))
+    counts = _counts(generator, n, n_test)
+    _check(seed, workers)
+    roles = ("base", *generator.class_factors) if pairs else None
+    rows = 1 if roles is None else len(roles)
+    done, total = 0, rows * sum(counts.values())
+    header, step = _header(generator, seed, pairs), _block_images(size, rows)
     with (
-        DatasetWriter(
-            out, header=_header(generator, seed, pairs), compression=compression, overwrite=overwrite
-        ) as writer,
+        DatasetWriter(out, header=header, compression=compression, overwrite=overwrite) as writer,
         ThreadPoolExecutor(workers) as pool,
     ):
         for split, count in counts.items():
-            writer.begin(split, len(roles) * count)
-            for block in _in_order(pool, render, _indices(split, count, step), workers + AHEAD):
+            writer.begin(split, rows * count)
+            work, jobs = _renderer(generator, seed, split, roles, compression), _indices(count, step)
+            for block in _in_order(pool, work, jobs, workers + AHEAD):
                 writer.append(block)
                 done += block.shape[0]
                 progress(done, total)
     return read_info(out)
 
 
-def _check(n: int, n_test: int, seed: int, workers: int) -> None:
+def _renderer(
+    generator: Generator, seed: int, split: str, roles: tuple[str, ...] | None, compression: str
+) -> Callable[[NDArray[np.int64]], Block]:
+    """What a worker does with the base images of a block."""
+    turn = threading.Lock()
+
+    def render(index: NDArray[np.int64]) -> Block:
+        with turn:
+            rows = _render(generator, seed, split, index, roles)
+        return pack(rows, compression)
+
+    return render
+
+
+def _counts(generator: Generator, n: int | None, n_test: int | None) -> dict[str, int]:
+    """Base images of each split that has some."""
+    n = generator.default_n if n is None else n
+    n_test = generator.default_n_test if n_test is None else n_test
     if n < 0:
         raise ValueError(f"expected 0 or more training images, found {n}; type --n 1000")
     if max(n, n_test) > MAX_N:
@@ -120,16 +126,20 @@ def _check(n: int, n_test: int, seed: int, workers: int) -> None:
         raise ValueError(f"expected 0 or more test images, found {n_test}; type --n-test 500")
     if not n + n_test:
         raise ValueError("expected an image in train or in test, found none in both; type --n 1000")
+    return {split: count for split, count in (("train", n), ("test", n_test)) if count}
+
+
+def _check(seed: int, workers: int) -> None:
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"expected a seed from 0 to {MAX_SEED}, found {seed}; type --seed 0")
     if workers < 1:
         raise ValueError(f"expected at least 1 worker, found {workers}; type --workers 1")
 
 
-def _indices(split: str, count: int, step: int) -> Iterator[tuple[str, NDArray[np.int64]]]:
+def _indices(count: int, step: int) -> Iterator[NDArray[np.int64]]:
     """The base images of each block of a split."""
     for start in range(0, count, step):
-        yield split, np.arange(start, min(start + step, count))
+        yield np.arange(start, min(start + step, count))
 
 
 def _block_images(size: int, roles: int) -> int:
@@ -168,13 +178,16 @@ def _render(
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[..., Block], jobs: Iterable[tuple[Any, ...]], limit: int
+    pool: ThreadPoolExecutor,
+    work: Callable[[NDArray[np.int64]], Block],
+    jobs: Iterable[NDArray[np.int64]],
+    limit: int,
 ) -> Iterator[Block]:
     """Results in the order of the jobs, at most `limit` of them under way or waiting."""
     pending: deque[Future[Block]] = deque()
     try:
         for job in jobs:
-            pending.append(pool.submit(work, *job))
+            pending.append(pool.submit(work, job))
             if len(pending) >= limit:
                 yield pending.popleft().result()
         while pending:

@@ -68,7 +68,7 @@ def feed(images: "Tensor | StreamedImages", batches: Sequence[Tensor]) -> Iterat
     """Pairs of an index and its images, both on the images' device.
 
     Args:
-        images: Of a split.
+        images: The images of a split.
         batches: int64 `[B]` each, on the CPU.
     """
     if isinstance(images, StreamedImages):

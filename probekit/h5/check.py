@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from probekit.h5.checksums import check_seal
+from probekit.h5.checksums import Sums, check_seal
 from probekit.h5.encoded import FORMAT
 from probekit.h5.schema import CHUNK_BYTES, COMPRESSIONS, MASK_BITS, SCHEMA, SPLITS, DatasetInfo, SplitInfo
 
@@ -19,8 +19,8 @@ COLUMN_KINDS = "biufS"  # bool, integers, floats, fixed-length bytes: never obje
 SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which no file and no picture can show
 
 
-def check_file(path: Path, file: h5py.File) -> DatasetInfo:
-    """Checks attributes, structure and seal, and says what there is.
+def check_file(path: Path, file: h5py.File) -> tuple[DatasetInfo, dict[str, Sums]]:
+    """Checks attributes, structure and seal, and says what there is, and the checksums of each split.
 
     Raises:
         ValueError: If anything is not as `probekit.h5` describes it.
@@ -54,8 +54,7 @@ def check_file(path: Path, file: h5py.File) -> DatasetInfo:
         content_hash=_text(file, "content_hash"),
         splits=splits,
     )
-    check_seal(file)
-    return info
+    return info, check_seal(file)
 
 
 def _check_split(
@@ -129,30 +128,30 @@ def _member(group: h5py.Group, name: str, kind: type) -> Any:
 def _array(group: h5py.Group, name: str, kinds: str, itemsize: int | None) -> h5py.Dataset:
     """A dataset of plain numbers or bytes, stored completely and in this very file."""
     array = _member(group, name, h5py.Dataset)
-    if array.dtype.kind not in kinds or itemsize not in (None, array.dtype.itemsize) or array.dtype.hasobject:
+    kind, shape, chunk = array.dtype, array.shape, array.chunks  # h5py asks HDF5 each time
+    if kind.kind not in kinds or itemsize not in (None, kind.itemsize) or kind.hasobject:
         wanted = np.dtype(f"{kinds}{itemsize}").name if itemsize else "numbers or fixed-length text"
-        raise ValueError(f"expected {wanted} in {array.name}, found {array.dtype}")
+        raise ValueError(f"expected {wanted} in {array.name}, found {kind}")
     if array.is_virtual or array.external:
         raise ValueError(f"expected {array.name} in the file itself, found it spread over other files")
-    if array.shape is None:
+    if shape is None:
         raise ValueError(f"expected values in {array.name}, found none")
-    if array.id.get_type() != h5py.h5t.py_create(array.dtype, logical=True):  # bytes in the file are values as they are
-        raise ValueError(f"expected {array.dtype} in {array.name} as NumPy has it, found another layout")
-    if array.chunks is None:
-        complete = array.id.get_storage_size() >= array.size * array.dtype.itemsize
+    if array.id.get_type() != h5py.h5t.py_create(kind, logical=True):  # bytes in the file are values as they are
+        raise ValueError(f"expected {kind} in {array.name} as NumPy has it, found another layout")
+    if chunk is None:
+        complete = array.id.get_storage_size() >= math.prod(shape) * kind.itemsize
     else:
-        chunks = [-(-side // chunk) for side, chunk in zip(array.shape, array.chunks, strict=True)]
-        complete = array.id.get_num_chunks() == int(np.prod(chunks, dtype=object))
-        _check_chunks(array)
+        complete = array.id.get_num_chunks() == math.prod(-(-n // k) for n, k in zip(shape, chunk, strict=True))
+        _check_chunks(array, chunk, math.prod(chunk) * kind.itemsize)
     if not complete:  # also stops a tiny file that claims a huge shape
-        raise ValueError(f"expected {array.shape[0]} complete rows in {array.name}, found some never written")
+        raise ValueError(f"expected {shape[0]} complete rows in {array.name}, found some never written")
     return array
 
 
-def _check_chunks(array: h5py.Dataset) -> None:
-    """Refuses chunks that nobody writes here, and that HDF5 might read beyond their ends."""
-    made, size = array.id.get_create_plist(), math.prod(array.chunks) * array.dtype.itemsize
-    if array.chunks[0] > 1 and size > CHUNK_BYTES:
+def _check_chunks(array: h5py.Dataset, chunk: tuple[int, ...], size: int) -> None:
+    """Refuses chunks, of `size` bytes, that nobody writes here, and that HDF5 might read beyond their ends."""
+    made = array.id.get_create_plist()
+    if chunk[0] > 1 and size > CHUNK_BYTES:
         raise ValueError(f"expected chunks of at most {CHUNK_BYTES >> 20} MiB in {array.name}, found {size >> 20} MiB")
     filters = [made.get_filter(k) for k in range(made.get_nfilters())]
     kinds = [number for number, *_ in filters]

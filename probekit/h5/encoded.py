@@ -66,9 +66,9 @@ def decode_rows(group: h5py.Group, rows: slice, shape: Shape, sums: NDArray[np.u
     """Decodes consecutive images of a group "encoded" in threads: uint8 `[n, *shape]`.
 
     Args:
-        group: Of a split.
+        group: The group of a split.
         rows: Which images.
-        shape: Of one image once decoded.
+        shape: The shape of one image once decoded.
         sums: The checksum of every file of the split, `[N]`.
 
     Raises:
@@ -120,7 +120,7 @@ class EncodedImages:
     its lock takes part. Holds 16 bytes an image.
 
     Attributes:
-        shape: Of all images once decoded: (N, H, W) or (N, H, W, 3).
+        shape: The shape of all images once decoded: (N, H, W) or (N, H, W, 3).
     """
 
     def __init__(self, path: Path, group: h5py.Group, shape: Shape, sums: NDArray[np.uint64]) -> None:

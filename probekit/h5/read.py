@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit.h5.check import HOW, check_file
-from probekit.h5.checksums import DAMAGED, Sums, check, read_rows, read_sums
+from probekit.h5.checksums import DAMAGED, Sums, check, open_array, read_rows
 from probekit.h5.encoded import EncodedImages, decode_rows, read_files
 from probekit.h5.schema import (
     ABSENT,
@@ -33,7 +33,7 @@ from probekit.h5.schema import (
 from probekit.h5.target import name_writer
 
 SETTLED_NS = 10**8  # a change within this of another may bear the same time, as file systems keep it
-# What `check_file` said of a file, and its checksums, of which state of it.
+# What `check_file` said of a file, of which state of it.
 _FOUND: dict[Path, tuple[tuple[int, ...], DatasetInfo, Mapping[str, Sums]]] = {}
 
 
@@ -156,7 +156,7 @@ def verify(path: Path) -> DatasetInfo:
             group, sums = file[split.name], all_sums[split.name]
             names = [name for name in sums if name != "encoded/bytes"]
             for name in sorted(names + ["encoded/bytes", "encoded/offsets"] * split.encoded, key=hash_order):
-                data = group[name]
+                data = open_array(group, name)
                 content.update(describe_array(f"{split.name}/{name}", data.dtype.str, data.shape))
                 content.update(_digest(split, group, name, len(data), sums))
         if content.hexdigest() != info.content_hash:
@@ -197,7 +197,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 
 def _checked(path: Path, file: h5py.File) -> tuple[DatasetInfo, Mapping[str, Sums]]:
-    """`check_file`, and the checksums of each split, once for a file that nobody changes.
+    """`check_file`, once for a file that nobody changes.
 
     Its rows are checked whenever they are read.
     """
@@ -207,8 +207,7 @@ def _checked(path: Path, file: h5py.File) -> tuple[DatasetInfo, Mapping[str, Sum
         _, info, sums = _FOUND[path]
         return info, sums
     settled = time.time_ns() > max(found.st_mtime_ns, found.st_ctime_ns) + SETTLED_NS
-    info = check_file(path, file)
-    sums = {name: read_sums(file[name]) for name in info.splits}
+    info, sums = check_file(path, file)
     if settled:
         _FOUND[path] = state, info, sums
     return info, sums

@@ -41,8 +41,8 @@ class SplitInfo:
     Attributes:
         name: "train", "val" or "test".
         n: Images.
-        height: Of each image, in pixels.
-        width: Of each image, in pixels.
+        height: Height of each image, in pixels.
+        width: Width of each image, in pixels.
         channels: 1 or 3.
         labelled: Whether there are labels.
         masked: Whether there are masks.
@@ -72,11 +72,11 @@ class DatasetInfo:
         schema: `SCHEMA`.
         generator: The generator's name, or "" for imported images.
         parameters: Every parameter of the generator, or the settings of the import.
-        seed: Of everything random.
+        seed: Seed of everything random.
         classes: Class names; label k is classes[k]. Empty for unlabelled images.
         factors: One dictionary for each factor column: name, kind, range, unit, law.
         mask_names: Bit k of a mask is mask_names[k].
-        version: Of probekit when the file was written.
+        version: The version of probekit when the file was written.
         content_hash: Hex SHA-256 of the contents.
         splits: By name, in the order train, val, test.
     """

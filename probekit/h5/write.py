@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from probekit import __version__
 from probekit.files import sync_folder, told_if_full
-from probekit.h5.checksums import write_seal
+from probekit.h5.checksums import open_array, write_seal
 from probekit.h5.encoded import EncodedSink
 from probekit.h5.read import Split
 from probekit.h5.schema import (
@@ -62,7 +62,7 @@ class Block:
     """Consecutive rows, ready for the file.
 
     Attributes:
-        shape: Of the images: (rows, H, W) or (rows, H, W, 3).
+        shape: The shape of the images: (rows, H, W) or (rows, H, W, 3).
         chunks: Under "images", and "masks" if there are any: each chunk's bytes as stored.
         checksums: Under the same names: the CRC-32 of each chunk's values, joined, 4 bytes each.
         columns: Under "labels" and "factors/<name>": one array `[rows]` each.
@@ -79,7 +79,7 @@ class EncodedBlock:
     """Consecutive rows whose images are JPEG files.
 
     Attributes:
-        image_shape: Of each image once decoded: (H, W) or (H, W, 3).
+        image_shape: The shape of each image once decoded: (H, W) or (H, W, 3).
         files: One JPEG file an image, as `encode` makes them.
         columns: As of a `Block`.
     """
@@ -150,7 +150,7 @@ class DatasetWriter:
         """Checks what can be checked before any work is done.
 
         Args:
-            path: Of the file; missing folders are made.
+            path: The file; missing folders are made.
             header: The attributes.
             compression: "gzip", "lzf" or "none".
             overwrite: Replace an existing file.
@@ -236,13 +236,13 @@ class DatasetWriter:
             return place
 
     def _append_images(self, split: _Open, block: Block) -> int | None:
-        assert split.done % split.group["images"].chunks[0] == 0
+        images = open_array(split.group, "images")
+        assert split.done % images.chunks[0] == 0
         for name, chunks in block.chunks.items():
-            self._write_chunks(split.group[name], split.done, chunks)
+            self._write_chunks(open_array(split.group, name), split.done, chunks)
             split.hashes[name].update(block.checksums[name])
         if self.compression == "lzf":
             return None
-        images = split.group["images"]
         place: int = images.id.get_chunk_info_by_coord((split.done,) + (0,) * (images.ndim - 1)).byte_offset
         return place
 
@@ -290,7 +290,7 @@ class DatasetWriter:
         """Writes the waiting columns: one call for many blocks, because a call costs as much as ten images."""
         for name in split.waiting[0] if split.waiting else ():
             values = np.concatenate([columns[name] for columns in split.waiting])
-            split.group[name][split.done - len(values) : split.done] = values
+            open_array(split.group, name)[split.done - len(values) : split.done] = values
             split.hashes[name].update(values.data)
         split.waiting.clear()
 
@@ -305,12 +305,12 @@ class DatasetWriter:
                 raise ValueError(f"expected at least one image in split {split}, found none")
             self._write_columns(written)
             for name in sorted(written.hashes, key=hash_order):
-                if written.group[name].shape[0] != written.done:
-                    written.group[name].resize(written.done, axis=0)
+                if (data := open_array(written.group, name)).shape[0] != written.done:
+                    data.resize(written.done, axis=0)
             if written.encoded is not None:
                 written.hashes |= written.encoded.finish()
             for name in sorted(written.hashes, key=hash_order):
-                data = written.group[name]
+                data = open_array(written.group, name)
                 content.update(describe_array(f"{split}/{name}", data.dtype.str, data.shape))
                 content.update(written.hashes[name].digest())
         texts: dict[str, Any] = {"classes": list(head.classes), "mask_names": list(head.mask_names)}

@@ -78,7 +78,7 @@ def evaluate(
     grid = (mapped.shape[2], mapped.shape[3])  # of the baselines and the ceiling
     baselines = _baselines(work, grid)
     if work.random is None:
-        left_out.append("random weights and the check of the weights: no weights of this encoder can be drawn anew")
+        left_out.append("random weights and the sanity check: no weights of this encoder can be drawn anew")
     else:
         baselines += map_rows(names, work.random, work.random_questions, encoder="random")[0]
     rows: list[Row] = [*own, *baselines]
@@ -97,7 +97,7 @@ def evaluate(
     else:
         left_out.append("pointing, mass, rank and AUROC: these images have no masks (probekit gen makes some)")
     if work.perturb:
-        tell("scores that ask the encoder again, and the check of the weights")
+        tell("perturbation scores, and the sanity check")
     _ask_again(work, rows, scored, left_out)
     _randomise(work, names, scored)
     chance = {name: float(mask.mean()) for name, mask in masks.items()}

@@ -36,7 +36,7 @@ class Step:
 
     Attributes:
         loss: Scalar, float32, with its graph alive.
-        features: Of every view of whole size that was encoded with a gradient, the views one after another:
+        features: What every view of whole size gave that was encoded with a gradient, the views one after another:
             `features.pooled` is `[V * B, D]`.
         logs: Scalars to record, detached, on the device.
         contrastive: The part of the loss that rests on the embedding, with its graph; None is all of it.
@@ -59,7 +59,7 @@ class Rate:
 
     Attributes:
         parameters: Whose.
-        share: Of the run's own rate.
+        share: A factor of the run's own rate.
         schedule: Its course, a name of `optimizer.schedule`; None is the run's.
         start: The first step at which it is not 0.
         first: Where the warm-up begins, as a share of its highest; None is the run's share.

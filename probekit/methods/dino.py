@@ -56,8 +56,8 @@ class DINO(MomentumMethod):
         encoder: With its pooling.
         momentum: Share of the teacher that stays at the first step; it rises to 1 along a cosine.
         out: Width K of the output.
-        student_temperature: Of the student's softmax.
-        teacher_temperature: Of the teacher's softmax at the first step of its warm-up; lower is sharper.
+        student_temperature: Temperature of the student's softmax.
+        teacher_temperature: Temperature of the teacher's softmax at the first step of its warm-up; lower is sharper.
         final_teacher_temperature: After `teacher_warmup` epochs of linear change; .07 for transformers.
         teacher_warmup: Epochs; 30 for transformers. With 0 the final temperature holds from the first step on.
         centre_momentum: Share of the centre that stays at each step.

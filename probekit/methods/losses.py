@@ -82,8 +82,8 @@ def sinkhorn(scores: Tensor, *, epsilon: float, iterations: int, weight: Tensor 
 
     Args:
         scores: `[N, K]`, cosines of samples and prototypes.
-        epsilon: Of the entropy; larger is softer.
-        iterations: Of the two normalisations; a fixed number, three in the paper.
+        epsilon: Weight of the entropy; larger is softer.
+        iterations: How many of the two normalisations; a fixed number, three in the paper.
         weight: `[N]`, 1 for samples that count and 0 for those that do not; None is all.
 
     Returns:
@@ -103,7 +103,7 @@ def sinkhorn(scores: Tensor, *, epsilon: float, iterations: int, weight: Tensor 
 def used(scores: Tensor) -> Tensor:
     """How many prototypes are the nearest of some sample, as a share of how many can be.
 
-    Of the scores, not of codes: Sinkhorn's use all prototypes alike, whatever the samples are.
+    It reads the scores, not codes: Sinkhorn's use all prototypes alike, whatever the samples are.
 
     Args:
         scores: `[N, K]`, of samples and prototypes.

@@ -24,9 +24,9 @@ class SwAV(Method):
         encoder: With its pooling.
         prototypes: K.
         temperature: tau of the predictions.
-        epsilon: Of Sinkhorn's entropy. While features tell little apart, they grow only where the scores of two views
-            correlate by more than epsilon / temperature (docs/methods.md): else the loss stays at ln K.
-        iterations: Of Sinkhorn.
+        epsilon: Weight of Sinkhorn's entropy. While features tell little apart, they grow only where the scores of two
+            views correlate by more than epsilon / temperature (docs/methods.md): else the loss stays at ln K.
+        iterations: How many Sinkhorn makes.
         queue: Earlier features of each large crop that take part in Sinkhorn; 0 for none.
         queue_from: Epochs before they do.
         freeze: Epochs in which the prototypes stay as they are.

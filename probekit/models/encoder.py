@@ -14,7 +14,7 @@ from probekit.models.outside import OutsideBackbone, made_again
 from probekit.models.pooling import build_pooling
 from probekit.models.tensor_files import read_tensors, read_torch, save_tensors
 from probekit.run import Run
-from probekit.weights import KEPT, Weights
+from probekit.weights import ENCODER_FILE, KEPT
 
 FORMAT = "probekit-encoder/2"
 # What every reader takes for granted in the header of an encoder of a run.
@@ -224,13 +224,11 @@ def save_encoder(path: Path, encoder: Encoder, info: dict[str, Any]) -> None:
     save_tensors(path, tensors, header)
 
 
-def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str, Any]]:
-    """Rebuilds a run's encoder, on the CPU, in eval mode.
+def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
+    """Rebuilds a run's encoder with its own pooling, on the CPU, in eval mode.
 
     Args:
-        run: The run folder.
-        checkpoint: "last" (encoder.safetensors), "epoch-NNNN" (checkpoints/NAME.safetensors), or "best_val" or
-            "best_test" (checkpoints/NAME.pt). Its pooling is its own, whatever stands behind an "@".
+        path: A file of weights (`Weights.file`), or a run folder, whose last encoder is meant.
 
     Returns:
         The encoder and its header (spec, method, image size, epoch, ...).
@@ -238,7 +236,7 @@ def load_encoder(run: Path, checkpoint: str = "last") -> tuple[Encoder, dict[str
     Raises:
         ValueError: If the run has no such checkpoint, or the file is not an encoder of this format.
     """
-    path = Weights.parse(checkpoint).file(run)
+    path = path / ENCODER_FILE if path.is_dir() else path
     if path.suffix != ".safetensors":
         return encoder_of(_read_checkpoint(path), path)
     header, state = _read_safetensors(path)

@@ -60,7 +60,7 @@ class MLP(nn.Sequential):
     a batch norm at the end, and what it gives, are float32 either way.
 
     Args:
-        widths: Of the input, the hidden layers and the output.
+        widths: Widths of the input, the hidden layers and the output.
         norm: Batch norm after each hidden layer, which then has no bias of its own.
         last: What the last layer is: "linear", "linear without bias", or followed by a "batch norm" that has neither
             scale nor shift.

@@ -74,7 +74,7 @@ class UNetDecoder(nn.Module):
     Args:
         channels: Image channels, 1 or 3.
         widths: Channels of the encoder's stages, finest first.
-        strides: Of the same, px a cell.
+        strides: Pixels a cell of each of them.
 
     Raises:
         ValueError: If the strides are no powers of 2 each twice the one before.

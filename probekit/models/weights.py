@@ -30,7 +30,7 @@ class Match:
 
     Attributes:
         file: Its name.
-        sha256: Of the file, hex.
+        sha256: The file's hash, hex.
         where: In which dictionary they stand, and their prefix there: "state_dict: encoder_q.".
         others: Where else in the file as many of them stand: keys, "state_dict.encoder_k".
         total: Tensors that the backbone has learnt.

@@ -46,6 +46,7 @@ class Table:
         strong: Numbers of the rows to set in bold.
         folded: Shown on demand, and on no terminal.
         details: Columns that a terminal leaves out.
+        names: How many of the first columns tell its rows apart.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Table:
     strong: frozenset[int] = frozenset()
     folded: bool = False
     details: frozenset[str] = frozenset()
+    names: int = 1
 
     @property
     def numeric(self) -> frozenset[int]:
@@ -132,6 +134,11 @@ def key_of(*parts: object) -> str:
     return re.sub(r"[^a-z0-9]+", "-", "-".join(map(str, parts)).lower()).strip("-")[:80]
 
 
+def in_a_line(title: str) -> str:
+    """A title amid a sentence: "Linear head by SGD" -> "linear head by SGD"."""
+    return f"{title[:1].lower()}{title[1:]}"
+
+
 def command(*words: str) -> str:
     """A command line, quoted for the shell."""
     return shlex.join(words)
@@ -192,7 +199,7 @@ def scored(value: float | None, ci: Sequence[float] | None, digits: int = 3) -> 
     if value is None or ci is None:
         return number(value, digits)
     low, high = ci
-    brief = f"[{low:.{digits}f},{high:.{digits}f}]".replace("0.", ".")
+    brief = re.sub(r"(?<!\d)0\.", ".", f"[{low:.{digits}f},{high:.{digits}f}]")  # a leading zero alone
     return Cell(f"{value:.{digits}f}", value, f"[{low:.{digits}f}, {high:.{digits}f}]", brief)
 
 

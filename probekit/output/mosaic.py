@@ -29,8 +29,8 @@ class Mosaic:
         """Makes an empty grid.
 
         Args:
-            rows: Of cells.
-            columns: Of cells.
+            rows: Rows of cells.
+            columns: Columns of cells.
             cell: Side of a cell in inches.
             title: Above all, broken into lines that fit the width.
             head: Inches between title and cells.

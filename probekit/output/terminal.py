@@ -27,7 +27,7 @@ def show_blocks(blocks: Sequence[Block], console: Console) -> None:
 
 def show_table(table: Table, console: Console, *, title: str = "") -> None:
     """Prints a table without its details, in parts where it is wider than the terminal."""
-    columns = [i for i, name in enumerate(table.columns) if i and name not in table.details]
+    columns = [i for i, name in enumerate(table.columns) if i >= table.names and name not in table.details]
     for number, (part, brief) in enumerate(_parts(table, columns, console.width)):
         lines = _lines(table, part, brief=brief)
         lines.title = Text(title) if title and not number else None
@@ -37,7 +37,7 @@ def show_table(table: Table, console: Console, *, title: str = "") -> None:
 def _parts(table: Table, columns: Sequence[int], width: int) -> list[tuple[Sequence[int], bool]]:
     """The columns of each part, and whether its intervals are brief."""
     for brief in (False, True):
-        widths = [_width(table, i, brief=brief) for i in (0, *columns)]
+        widths = [_width(table, i, brief=brief) for i in (*range(table.names), *columns)]
         if sum(widths) + GAP * len(widths) <= width or (brief and len(columns) < 2):
             return [(columns, brief)]
     half = -(-len(columns) // 2)
@@ -55,13 +55,13 @@ def _width(table: Table, column: int, *, brief: bool) -> int:
 def _lines(table: Table, columns: Sequence[int], *, brief: bool) -> Lines:
     """The table as rich draws it; names and titles break between words, numbers never."""
     drawn = Lines(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for i in (0, *columns):
+    for i in (*range(table.names), *columns):
         justify: Any = "right" if i in table.numeric else "left"
         drawn.add_column(Text(table.columns[i]), justify=justify, overflow="fold", width=_width(table, i, brief=brief))
     strong = sorted(table.strong)
     for number, row in enumerate(table.rows):
         last = bool(strong) and number == strong[-1]
-        cells = [Text(_text(row[i], brief=brief)) for i in (0, *columns)]
+        cells = [Text(_text(row[i], brief=brief)) for i in (*range(table.names), *columns)]
         drawn.add_row(*cells, style="bold" if number in table.strong else "", end_section=last)
     return drawn
 

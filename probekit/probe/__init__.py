@@ -26,3 +26,10 @@ MONITORS = {  # of `train.monitor`: what is scored while an encoder is trained
     "knn": "accuracy of 200 weighted nearest neighbours in train by cosine, T = 0.1",
     "kappa": "quadratic-weighted kappa of a linear probe on the frozen encoder under protocol fixed",
 }
+
+FOLDS = 5  # ConRec paper, section 4.2
+REPEATS = 5  # authors' code, final script
+METRICS = {
+    "kappa": "quadratic-weighted kappa, in [-1, 1]; 0 is chance",
+    "accuracy": "accuracy",
+}

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import stdtrit
 
+from probekit.probe import FOLDS, METRICS, REPEATS
 from probekit.probe.linear import Space, fit
-from probekit.probe.measurements.cross_validation import FOLDS, METRICS, REPEATS
 from probekit.probe.protocol import FIXED_C, Part, check_part, choose, validation_part
 from probekit.registry import nearest as closest
 from probekit.statistics import MIN_IMAGES, RESAMPLES, interval, percentiles
@@ -78,7 +78,7 @@ def cross_validate(
             out = held[repeat] == fold
             used = ~out if among is None else ~out & among
             if not used.any():
-                raise ValueError("expected a known label outside each fold, found none; type a larger --fractions")
+                raise ValueError("expected a known label outside each fold, found none; type: --fractions 50")
             fitted = _Fold.of(part, used, out, protocol=protocol, seed=seed)
             for decoding, guesses in predicted.items():
                 guesses[repeat, out] = _DECODERS[decoding](fitted, part.y[used], k)

@@ -11,6 +11,7 @@ from rich.console import Console
 from probekit.data.split import check_channels
 from probekit.h5 import DatasetInfo
 from probekit.measurement import BASELINE, measurements
+from probekit.output.document import in_a_line
 from probekit.output.hints import unprobeable
 from probekit.probe import PROTOCOLS
 from probekit.probe.measurements.base import Probe
@@ -40,7 +41,7 @@ def measure(
     """
     info = conditions.labels.info
     check_channels(info, opened.header["spec"]["channels"])
-    asked = list(conditions.asked.values())
+    asked = [each for each in conditions.asked.values() if isinstance(each, Probe)]
     notes: list[str] = []
     rows: dict[str, list[dict[str, Any]]] = {each.name: [] for each in asked}
     seconds = dict.fromkeys(rows, 0.0)
@@ -49,7 +50,7 @@ def measure(
             if not each.rows_of_sources or (source.kind == BASELINE and source.name not in each.baselines):
                 continue
             if len(asked) > 1:
-                conditions.console.print(f"  {source.name}: {each.title.lower()} ...")
+                conditions.console.print(f"  {source.name}: {in_a_line(each.title)} ...")
             started = time.monotonic()
             rows[each.name].append(each.row(source, conditions))
             seconds[each.name] += time.monotonic() - started
@@ -194,7 +195,7 @@ def probe_run(
 def _command(opened: OpenedRun, each: Probe, conditions: Conditions, data: Path | None) -> str:
     """What to type for the same numbers."""
     words = each.typed(conditions)
-    if conditions.protocol != next(iter(PROTOCOLS)):
+    if each.fits and conditions.protocol != next(iter(PROTOCOLS)):
         words += ["--protocol", conditions.protocol]
     if data is not None:
         words += ["--data", str(data)]

@@ -11,10 +11,9 @@ from rich.console import Console
 
 from probekit.data.split import read_chunks
 from probekit.h5 import DatasetInfo, read_split
-from probekit.measurement import BASELINE, ENCODER, measurement
+from probekit.measurement import BASELINE, ENCODER, Measurement, measurement
 from probekit.probe.baselines import BASELINES
 from probekit.probe.fingerprint import Factor
-from probekit.probe.measurements.base import Probe
 from probekit.probe.protocol import Part
 from probekit.restore.opened import Opened
 from probekit.weights import RANDOM
@@ -80,7 +79,7 @@ class Conditions:
     seed: int
     device: str
     console: Console
-    asked: Mapping[str, Probe] = field(default_factory=dict)
+    asked: Mapping[str, Measurement] = field(default_factory=dict)
     opened: Opened | None = None
     among: NDArray[np.bool_] | None = None
 
@@ -90,23 +89,20 @@ class Conditions:
         return self.labels.info.classes
 
     def parts(self, source: "Source") -> tuple[Part, Part, Part | None]:
-        """Train, test, and val where it has labels and all of train's are known."""
+        """Train, test, and val where it has labels and all of train's are known; only then with class factors."""
         train, test = (source.part(self.labels, split) for split in ("train", "test"))
         if self.among is not None:
             groups = None if train.groups is None else train.groups[self.among]
-            factors = {name: values[self.among] for name, values in train.factors.items()}
-            return Part(train.x[self.among], train.y[self.among], factors, groups), test, None
+            return Part(train.x[self.among], train.y[self.among], groups=groups), test, None
         return train, test, source.part(self.labels, "val") if "val" in self.labels.parts else None
 
     def fitting(self, source: "Source") -> dict[str, Any]:
         """Arguments of all that fits a linear probe."""
         return {"classes": self.classes, "protocol": source.protocol or self.protocol, "seed": self.seed}
 
-    def measurement(self, name: str) -> Probe:
+    def measurement(self, name: str) -> Measurement:
         """A measurement with what was typed for it."""
-        found = self.asked.get(name) or measurement(name)
-        assert isinstance(found, Probe)
-        return found
+        return self.asked.get(name) or measurement(name)
 
 
 def read_labels(info: DatasetInfo) -> Labels:

@@ -97,8 +97,9 @@ def pictures_section(run: Mapping[str, Any], key: str) -> Section:
 
 
 def _accuracies(scored: Sequence[Mapping[str, float]], key: str, source: Path, train: Mapping[str, Any]) -> list[Block]:
+    monitor = train.get("monitor", "linear")
     how = (
-        f"From {source}: {MONITORS[train.get('monitor', 'linear')]}, every {train['eval_every']} epochs and after the "
+        f"From {source}: {MONITORS.get(monitor, monitor)}, every {train['eval_every']} epochs and after the "
         "last. val: on the validation part of train; test: on the test split, for the eye only, except that it chooses "
         "the checkpoint best_test. No intervals."
     )

@@ -22,6 +22,7 @@ VIEWS = "views-*.png"  # files of run.figures: what a method is given
 
 class _Train(TypedDict):
     eval_every: int
+    monitor: NotRequired[str]
 
 
 class _Config(TypedDict):

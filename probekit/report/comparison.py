@@ -113,7 +113,7 @@ def _pairs(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
     ]
     columns += ["no test because"] * untested
     title = "Paired differences of runs, by image"
-    blocks: list[Block] = [Table(f"{key}-pairs", title, how, columns, rows, folded=len(rows) > MOST_PAIRS)]
+    blocks: list[Block] = [Table(f"{key}-pairs", title, how, columns, rows, folded=len(rows) > MOST_PAIRS, names=2)]
     drawn = [(f"{pair['a']} - {pair['b']}", pair["difference"], pair["ci"]) for pair in tested if pair["ci"]][
         :MOST_PAIRS
     ]
@@ -154,6 +154,7 @@ def _over_seeds(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
         how,
         ("a", "b", "a - b, points", "95 % interval", "seeds", "p", "p (Holm)"),
         [_seed_pair(pair) for pair in found["pairs"]],
+        names=2,
     )
     return [Table(f"{key}-methods", "Methods over seeds", means, columns, rows), *([pairs] if found["pairs"] else [])]
 
@@ -198,20 +199,24 @@ def scores_section(group: Mapping[str, Any], key: str) -> Section:
     else:
         how = f"{source} Mean over seeds; interval: 95 % Student t over seeds. {AGAIN}"
         named = ("score", "method", "mean", "seeds", "which")
-        blocks.append(Table(f"{key}-methods", "Methods over seeds", how, named, means, folded=len(means) > MOST_PAIRS))
+        blocks.append(
+            Table(f"{key}-methods", "Methods over seeds", how, named, means, folded=len(means) > MOST_PAIRS, names=2)
+        )
     if pairs:
         how = f"{source} Difference a - b of runs with the same seed, in hundredths; {BY_SEED} {AGAIN}"
         named_pairs = ("score", "a", "b", "a - b, x 100", "95 % interval", "seeds", "p", "p (Holm)")
         pair_title, folded = "Paired differences of methods, by seed", len(pairs) > MOST_PAIRS
-        blocks.append(Table(f"{key}-pairs", pair_title, how, named_pairs, pairs, folded=folded))
+        blocks.append(Table(f"{key}-pairs", pair_title, how, named_pairs, pairs, folded=folded, names=3))
     return Section(key, title, blocks)
 
 
 def _asked(group: Mapping[str, Any]) -> str:
     """What was measured how, on which images, of which weights."""
-    options = [f"{name} {value}" for name, value in group["options"].items() if value is not None]
-    how = ", ".join((f"protocol {group['protocol']}", *options, f"checkpoint {group['checkpoint']}"))
-    return f"{measurement(group['measurement']).title}: {group['data']}, {how}"
+    reader = measurement(group["measurement"])
+    how = ", ".join(
+        (f"protocol {group['protocol']}", *reader.unusual(group["options"]), f"checkpoint {group['checkpoint']}")
+    )
+    return f"{reader.title}: {group['data']}, {how}"
 
 
 def _epoch(after: str) -> Cell:
@@ -242,7 +247,7 @@ def _curves(runs: Sequence[Mapping[str, Any]]) -> list[Block]:
         return []
     told = "" if len(series) <= MOST_LINES else f" The first {MOST_LINES} of {len(series)} runs are drawn."
     how = (
-        f"From each run's metrics.jsonl: {MONITORS[kinds[0]]}, on the validation part of train, which is "
+        f"From each run's metrics.jsonl: {MONITORS.get(kinds[0], kinds[0])}, on the validation part of train, which is "
         f"not the same for runs on other data or with other seeds. No intervals.{told}"
     )
     draw = partial(draw_lines, series[:MOST_LINES], x="epoch", y="validation, %", percents=True, marker="o")

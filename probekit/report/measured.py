@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from probekit.measurement import Measurement, Result, measurement, measurements
-from probekit.output.document import Block, Note, Picture, Section, command
+from probekit.output.document import Block, Note, Picture, Section, command, in_a_line
 from probekit.report.compare import with_branches
 from probekit.results import picture_of
 from probekit.run import Run
@@ -36,7 +36,7 @@ def measured_sections(run: Mapping[str, Any], key: str) -> list[Section]:
     words = {name: [word for each in missing if each.command == name for word in each.words] for name in COMMANDS}
     notes = [
         Note(
-            f"Not measured yet: {', '.join(each.title.lower() for each in missing if each.command == name)}. "
+            f"Not measured yet: {', '.join(in_a_line(each.title) for each in missing if each.command == name)}. "
             f"Measure by typing{COMMANDS[name]}:",
             command("probekit", name, *run["argument"], *typed),
         )
@@ -57,7 +57,8 @@ def _results(run: Mapping[str, Any], reader: Measurement, results: list[Result],
 
 
 def _blocks(run: Run, reader: Measurement, result: Result, key: str) -> list[Block]:
-    what = f"protocol {result['protocol']}, checkpoint {result['checkpoint']}, on {result['data']}"
+    options = "".join(f"{told}, " for told in reader.unusual(result["options"]))
+    what = f"protocol {result['protocol']}, {options}checkpoint {result['checkpoint']}, on {result['data']}"
     again = f"Again: {result['command']}"
     whole = f"{result['how']} Data: {result['data']}, encoder after {result['after']}; seed {result['seed']}."
     blocks: list[Block] = [Note(line) for line in reader.sentences(result)]

@@ -41,13 +41,27 @@ def with_normalise(config: Config) -> Config:
     return replace(config, model=replace(model, normalise=default_normalise(checkpoint, model.backbone)))
 
 
+def fresh_encoder(config: Config, *, channels: int) -> Encoder:
+    """The encoder of a configuration, its weights drawn from the generator as it is."""
+    model = config.model
+    return Encoder(
+        channels=channels,
+        pooling=model.pooling,
+        backbone=model.backbone,
+        width=model.width,
+        depth=model.depth,
+        stem=model.stem,
+        normalise=normalisation(model.normalise, model.backbone, channels),
+    )
+
+
 def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
     """The method with fresh weights, a function of the configuration and its seed alone.
 
     Args:
         config: The settings.
-        channels: Of the images, 1 or 3.
-        classes: Of the dataset; for methods that need labels.
+        channels: Channels of the images, 1 or 3.
+        classes: How many the dataset has; for methods that need labels.
     """
     kind = get(METHODS, "method", config.method)
     if config.views.recipe not in RECIPES:
@@ -65,16 +79,7 @@ def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = config.model
-        encoder = Encoder(
-            channels=channels,
-            pooling=model.pooling,
-            backbone=model.backbone,
-            width=model.width,
-            depth=model.depth,
-            stem=model.stem,
-            normalise=normalisation(model.normalise, model.backbone, channels),
-        )
+        encoder = fresh_encoder(config, channels=channels)
         labels = [classes] if kind.needs_labels else []
         method: Method = kind(encoder, *labels, **config.method_options)
         for name, settings in config.branches.items():

@@ -43,7 +43,7 @@ def draw_run(
         views: The method whose views are drawn; None is the run's own.
         out: The picture; None is in the run's figures.
         split: Which split; None is the first.
-        seed: Of the views.
+        seed: Seed of the views.
 
     Returns:
         The picture, and whether it shows predictions.

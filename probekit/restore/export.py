@@ -61,16 +61,7 @@ def run_export(
     """
     run = run_or_newest(name, runs, console)
     out = out or run.path / f"embeddings-{weights}.npz"
-    if out.suffix not in SUFFIXES:
-        raise ValueError(
-            f"expected a file NAME.npz or NAME.h5, found {out}; type --out {quote(str(out.with_suffix('.npz')))}"
-        )
-    if out.exists() and not _exported(out):
-        raise ValueError(
-            f"expected a file of embeddings or nothing at {out}, found something else; choose another --out"
-        )
-    if out.exists() and not overwrite:
-        raise ValueError(f"{out} exists; type --overwrite to replace it, or another --out")
+    _check_out(out, overwrite)
     opened = open_encoder(run, weights, choose_device(device))
     info, notes = opened.dataset(data)
     for line in notes:
@@ -89,6 +80,19 @@ def run_export(
         "data": str(info.path),
         "data_hash": info.content_hash,
     }
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    if out.suffix not in SUFFIXES:
+        raise ValueError(
+            f"expected a file NAME.npz or NAME.h5, found {out}; type --out {quote(str(out.with_suffix('.npz')))}"
+        )
+    if out.exists() and not _exported(out):
+        raise ValueError(
+            f"expected a file of embeddings or nothing at {out}, found something else; choose another --out"
+        )
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out} exists; type --overwrite to replace it, or another --out")
 
 
 def _export(opened: OpenedRun, info: DatasetInfo, out: Path) -> dict[str, list[int]]:

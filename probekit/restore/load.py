@@ -50,13 +50,13 @@ def load(
         source: A run by name or path; "timm:NAME", "py:MODULE:FUNCTION", "unet"; or a module (copied) that gives a map
             `[B, D, h, w]`, an embedding `[B, D]` or `probekit.models.Features` of images `[B, C, H, W]` in [0, 1].
         weights: A checkpoint of any project, for "timm:" and "unet"; None is random weights.
-        checkpoint: Of a run: "last", "best_val", "best_test" or "epoch-NNNN".
+        checkpoint: Which of a run's: "last", "best_val", "best_test" or "epoch-NNNN".
         pool: A pooling in place of its own.
         normalise: What is taken off and divided by before a module, or one of timm, sees an image.
         allow_missing: Whether what the file of weights lacks may stay random.
-        channels: Of images, for encoders that are no runs.
+        channels: Channels of the images, for encoders that are no runs.
         size: Pixels a side of the images that it is tried with, likewise.
-        seed: Of random weights, likewise.
+        seed: Seed of random weights, likewise.
         device: "auto", "cpu" or "cuda[:i]".
         runs: The folder in which runs are looked for.
 
@@ -82,4 +82,4 @@ def load(
         return OpenedModule(name, encoder, header | {"spec": encoder.spec, "method": name}, place, weights=which)
     made = make_encoder(Outside(named, Path(weights) if weights else None, normalise, seed, allow_missing), images)
     header |= {"spec": made.encoder.spec, "method": made.method}
-    return Opened(named, made.encoder, header, place, weights=which, hash=made.match.sha256 if made.match else "")
+    return Opened(named, made.encoder, header, place, weights=which, sha256=made.match.sha256 if made.match else "")

@@ -41,8 +41,8 @@ class Opened:
         header: spec, method, epoch, image_size, max_size, classes, ...
         device: Where it computes.
         weights: Which of a run's weights, and how their map is pooled.
-        hash: SHA-256 of the file of weights, hex; "" without one.
-        seed: Of random weights; None for its own.
+        sha256: Of the file of weights, hex; "" without one.
+        seed: Seed of random weights; None for its own.
         config: The settings that it was pretrained with here; None for an encoder that was trained elsewhere.
         method: The whole method that it belongs to, heads, decoder and branches included, in eval mode on the device;
             None where only the encoder is there.
@@ -62,16 +62,21 @@ class Opened:
         device: torch.device,
         *,
         weights: Weights = LAST,
-        hash: str = "",
+        sha256: str = "",
         seed: int | None = None,
     ) -> None:
         self.name, self.header, self.device, self.weights = name, header, device, weights
-        self.hash, self.seed = hash, seed
+        self._sha256, self.seed = sha256, seed
         parts = self._parts() if weights.pool and POOLS[weights.pool].of_run else NO_PARTS
         try:
             self.encoder = pooled(encoder, weights.pool, parts).to(device).eval()
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the file of weights, hex; "" without one."""
+        return self._sha256
 
     @property
     def row(self) -> str:
@@ -160,9 +165,8 @@ class OpenedRun(Opened):
         weights: Which of its weights, and how they are pooled.
         device: Where it computes.
         found: The encoder, its header, and the state of the whole method if that came along.
-        hash: SHA-256 of the file of weights, hex.
         stamp: `_stamp` of that file before it was read.
-        seed: Of random weights; None for its own.
+        seed: Seed of random weights; None for its own.
     """
 
     def __init__(
@@ -172,13 +176,25 @@ class OpenedRun(Opened):
         device: torch.device,
         found: tuple[Encoder, Mapping[str, Any], Mapping[str, Any] | None],
         *,
-        hash: str = "",
         stamp: tuple[int, ...] = (),
         seed: int | None = None,
     ) -> None:
         encoder, header, self._saved = found
         self.run, self._stamp = run, stamp
-        super().__init__(run.name, encoder, header, device, weights=weights, hash=hash, seed=seed)
+        super().__init__(run.name, encoder, header, device, weights=weights, seed=seed)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the file of weights, hex; "" of random weights.
+
+        Raises:
+            ValueError: If another file has taken its place since it was read.
+        """
+        if self.seed is not None:
+            return ""
+        digest = sha256(self.weights.file(self.run.path))
+        self._refuse_other_weights()
+        return digest
 
     @cached_property
     def config(self) -> Config | None:  # type: ignore[override]
@@ -246,6 +262,9 @@ class OpenedRun(Opened):
     def refuse_replaced(self, info: DatasetInfo) -> None:
         """The file of weights counts, too."""
         super().refuse_replaced(info)
+        self._refuse_other_weights()
+
+    def _refuse_other_weights(self) -> None:
         path = self.weights.file(self.run.path)
         if _stamp(path) != self._stamp:
             raise ValueError(f"expected {path} as it was, found it replaced while it was read; measure again")
@@ -273,14 +292,13 @@ def open_encoder(run: Run, weights: Weights, device: torch.device) -> OpenedRun:
     """
     path = weights.file(run.path)
     stamp = _stamp(path)
-    digest = sha256(path) if path.is_file() else ""  # `load_encoder` says what is missing
     if path.suffix == ".pt" and path.exists():
         saved = load_checkpoint(path, CPU)
         encoder, header = encoder_of(saved, path)
         found = (encoder, header, saved["method"])
     else:
-        found = (*load_encoder(run.path, weights.checkpoint), None)
-    return OpenedRun(run, weights, device, found, hash=digest, stamp=stamp)
+        found = (*load_encoder(path), None)
+    return OpenedRun(run, weights, device, found, stamp=stamp)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -18,9 +18,8 @@ from probekit.files import parse_toml, read_text
 from probekit.registry import METHODS, branch_named, nearest
 from probekit.settings import parse_overrides
 from probekit.sweep.datasets import Dataset, Name, Seed
-from probekit.sweep.measures import Measure, read_measure, split_pooled, without_pool
+from probekit.sweep.measures import Measure, check_distinct, read_measure, split_pooled, without_pool
 from probekit.sweep.scores import FIRST, SCORES
-from probekit.sweep.toml import Table, check_distinct
 
 Seeds = Annotated[tuple[Seed, ...], Meta(min_length=1)]
 
@@ -171,7 +170,7 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
     measures = {}
     for dataset in file.datasets:
         place = f"[measure] of {'dataset ' + dataset.name + ' of ' if dataset.measure else ''}{where}"
-        measures[dataset.name] = replace(read_measure(Table(file.measure | dataset.measure, place)), also=also)
+        measures[dataset.name] = replace(read_measure(file.measure | dataset.measure, place), also=also)
     sweep = Sweep(name, _about(text), file.preset, file.seeds, file.datasets, rows, file.paper, file.pairs, measures)
     _check_names(sweep, where)
     return with_settings(sweep, file.settings)

@@ -135,7 +135,7 @@ def check_same(content: dict[str, Any], sweep: Sweep, asked: Mapping[str, Any], 
     """Refuses to go on with a sweep that was started with other settings.
 
     Args:
-        content: Of sweep.json.
+        content: The contents of sweep.json.
         sweep: The file's contents now, with the settings of `content`.
         asked: Options as typed; None, or nothing, where not typed.
         where: The sweep's folder.

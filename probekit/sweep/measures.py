@@ -3,7 +3,7 @@
 Each step is one command, and the scores that it leaves in the run's folder, by name: CHECKPOINT/SCORE.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,6 @@ from probekit.h5 import SPLITS
 from probekit.measurement import Measurement, Row, Score, measurement, read_result
 from probekit.registry import MEASUREMENTS, POOLS, get, nearest
 from probekit.run import Run
-from probekit.sweep.toml import Table, check_distinct
 from probekit.weights import Weights
 
 LINEAR = "linear"  # measured of every run, unless its images have several labels
@@ -118,7 +117,7 @@ def find_result(
     return None
 
 
-def read_measure(table: Table) -> Measure:
+def read_measure(content: Mapping[str, Any], where: str) -> Measure:
     """The table `[measure]` of a sweep file: a measurement's name = true, or a table of its options; and `pools`.
 
     `linear = false` leaves the linear probe out.
@@ -126,28 +125,43 @@ def read_measure(table: Table) -> Measure:
     Raises:
         ValueError: If there is no such pooling, measurement or option.
     """
-    pools = table.strings("pools")
+    pools = checked(content.get("pools", []), tuple[str, ...], where)
     for pool in pools:
         if pool not in POOLS:
-            raise ValueError(f"{nearest('pooling', pool, POOLS)} (in {table.where})")
-    check_distinct(pools, f"pools in {table.where}")
-    asked, plain = [], table.content.get(LINEAR) is not False
-    for name in [key for key in table.content if key != "pools"]:
-        if name not in MEASUREMENTS:
-            raise ValueError(f"{nearest('measurement', name, MEASUREMENTS)} (in {table.where})")
-        options = table.content[name]
-        if options is not False:
-            kind = get(MEASUREMENTS, "measurement", name)
-            where = f"[measure.{name}] of {table.where}"
-            given = {} if options is True else checked(options, dict[str, Any], where)
-            known = [part.name for part in fields(kind)]
-            for key in given:
-                if key not in known:
-                    raise ValueError(f"{nearest('option', key, known)} (in {where})")
-            asked.append(checked(given, kind, where))
-    found = Measure(tuple(asked), pools, plain)
+            raise ValueError(f"{nearest('pooling', pool, POOLS)} (in {where})")
+    check_distinct(pools, f"pools in {where}")
+    asked = (_read_one(name, options, where) for name, options in content.items() if name != "pools")
+    plain = content.get(LINEAR) is not False
+    found = Measure(tuple(each for each in asked if each is not None), pools, plain)
     if not found.every:
-        raise ValueError(f"expected something to measure in {table.where}, found {LINEAR} = false alone")
+        raise ValueError(f"expected something to measure in {where}, found {LINEAR} = false alone")
+    return found
+
+
+def check_distinct(values: Sequence[Any], where: str) -> None:
+    """Refuses values that stand twice.
+
+    Raises:
+        ValueError: Naming the first.
+    """
+    twice = [value for n, value in enumerate(values) if value in values[:n]]
+    if twice:
+        raise ValueError(f"expected different {where}, found {twice[0]!r} twice")
+
+
+def _read_one(name: str, options: Any, where: str) -> Measurement | None:
+    """A measurement with its options; None where it is false."""
+    if name not in MEASUREMENTS:
+        raise ValueError(f"{nearest('measurement', name, MEASUREMENTS)} (in {where})")
+    if options is False:
+        return None
+    kind, within = get(MEASUREMENTS, "measurement", name), f"[measure.{name}] of {where}"
+    given = {} if options is True else checked(options, dict[str, Any], within)
+    known = [part.name for part in fields(kind)]
+    for key in given:
+        if key not in known:
+            raise ValueError(f"{nearest('option', key, known)} (in {within})")
+    found: Measurement = checked(given, kind, within)
     return found
 
 

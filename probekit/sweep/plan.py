@@ -52,7 +52,7 @@ def plan_runs(
 
     Args:
         sweep: The file's contents.
-        name: Of the sweep's folder; run names begin with it.
+        name: The name of the sweep's folder; run names begin with it.
         preset: A preset's name.
         epochs: In place of the preset's, or None.
         seeds: One run each of every row and dataset.

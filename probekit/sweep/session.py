@@ -66,7 +66,7 @@ class Session:
 
         Args:
             at_once: Processes.
-            threads: Of each.
+            threads: How many each has.
             gpus: What CUDA_VISIBLE_DEVICES is to be, for the processes on each GPU; none: as it is.
             deadline: See `run_jobs`.
             console: Where progress goes.

@@ -29,7 +29,7 @@ class Before:
 
     Args:
         module: The method, branches attached.
-        optimizer: Of its parameters.
+        optimizer: What updates its parameters.
         generators: All that the step draws from.
     """
 

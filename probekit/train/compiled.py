@@ -16,7 +16,7 @@ class Compiled:
     """A function through torch.compile, or as it is once that has failed, which is said.
 
     Args:
-        function: Of tensors whose shapes stay the same.
+        function: A function of tensors whose shapes stay the same.
         what: For the reader, plural.
         say: Takes a line for the user.
     """

@@ -63,10 +63,10 @@ class Counted:
     Attributes:
         launches: Operators that compute or copy. One over lists of tensors is one, unless the other list's tensors are
             scalars: torch then goes through them one by one.
-        bytes: That they read and write: every operand and every result once, expanded ones as they lie in memory.
-        flops: Of convolutions and matrix products; a multiplication and an addition are two.
-        flops32: Of these, those in float32.
-        elements: That these products read and write.
+        bytes: What they read and write: every operand and every result once, expanded ones as they lie in memory.
+        flops: Those of convolutions and matrix products; a multiplication and an addition are two.
+        flops32: Those of them in float32.
+        elements: What these products read and write.
     """
 
     launches: int = 0
@@ -166,7 +166,7 @@ class StepCost:
     """One step: the least of forward, losses and backward, without views and the optimizer; and all of it.
 
     Attributes:
-        flops: Of convolutions and matrix products; a multiplication and an addition are two.
+        flops: Those of convolutions and matrix products; a multiplication and an addition are two.
         elements: Tensor elements that these read and write, each operand once: all else fused into them.
         operators: Launches on a GPU, about, one kernel at a time.
         parameters: Trained ones.
@@ -191,9 +191,9 @@ def step_cost(config: Config, *, channels: int, size: tuple[int, int], classes: 
 
     Args:
         config: The settings; precision "auto" counts as "fp32".
-        channels: Of the images, 1 or 3.
+        channels: Channels of the images, 1 or 3.
         size: (h, w) of the views, and of the images.
-        classes: Of the dataset; for methods that need labels.
+        classes: How many the dataset has; for methods that need labels.
     """
     batch, recipe = config.train.batch_size, RECIPES[config.views.recipe]
     with torch.device("meta"):  # where a backbone may read its own numbers, as it may not among fake tensors

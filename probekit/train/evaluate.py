@@ -31,7 +31,7 @@ class Monitor:
         train: The training split.
         val: The validation split; without one that is labelled a seeded, stratified part of `train` stands in.
         test: The test split, if the file has one.
-        seed: Of that part.
+        seed: Seed of that part.
         kind: What scores, one of `MONITORS`.
     """
 

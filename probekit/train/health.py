@@ -82,9 +82,9 @@ def complaints(line: Mapping[str, float], method: Method, *, epochs: int) -> dic
     """What is wrong with a run after an epoch, by kind: "collapse", "prototypes", "stuck".
 
     Args:
-        line: Of metrics.jsonl: the epoch and the means of its scalars.
+        line: A line of metrics.jsonl: the epoch and the means of its scalars.
         method: What is trained.
-        epochs: Of the whole run.
+        epochs: How many the whole run has.
     """
     late = line["epoch"] > max(3, PATIENCE * epochs)
     after = f"after epoch {line['epoch']:g}"

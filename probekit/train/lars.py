@@ -60,7 +60,7 @@ class LARS(Layerwise):
     Args:
         params: Parameters or groups; a group may set `adapt`.
         lr: Learning rate; a group's may be a scalar tensor, which a recorded step reads anew each time.
-        momentum: Of the buffer v.
+        momentum: Momentum of the buffer v.
         weight_decay: Added to the gradient of adapted weights.
         trust: The trust coefficient.
     """
@@ -108,7 +108,7 @@ class LARC(Layerwise):
     Args:
         params: Parameters or groups.
         lr: Learning rate; a group's may be a scalar tensor.
-        momentum: Of the buffer v.
+        momentum: Momentum of the buffer v.
         weight_decay: Added to the gradient.
         trust: The trust coefficient.
     """

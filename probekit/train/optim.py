@@ -37,7 +37,7 @@ def build_optimizer(
         modules: What to train.
         name: "lars", "larc", "sgd" or "adamw".
         lr: Learning rate.
-        momentum: Of the buffer; AdamW's beta 1.
+        momentum: Momentum of the buffer; AdamW's beta 1.
         weight_decay: For the weights that decay.
         decay: "weights", or "all" for biases and normalisation, too (MoCo, SimSiam, SwAV).
         rates: Parameters whose rate is another; each makes groups of its own, after the others.

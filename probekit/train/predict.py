@@ -31,8 +31,8 @@ class Rates:
 
     Attributes:
         name: For the reader.
-        flops: Of a large matrix product, by precision.
-        bytes: Of a large copy, read and written.
+        flops: How many it does a second in a large matrix product, by precision.
+        bytes: How many it reads and writes a second in a large copy.
         launch: Seconds that an operator takes beside its work.
     """
 
@@ -74,7 +74,7 @@ def bf16_hint(config: Config, gpu: str, *, channels: int, size: tuple[int, int])
     Args:
         config: The run's settings.
         gpu: Its name.
-        channels: Of the images.
+        channels: Channels of the images.
         size: (h, w) of the views.
     """
     rates = known_rates(gpu)
@@ -93,7 +93,7 @@ def bf16_speedup(config: Config, rates: Rates, *, channels: int, size: tuple[int
     Args:
         config: The run's settings.
         rates: The machine's.
-        channels: Of the images.
+        channels: Channels of the images.
         size: (h, w) of the views.
         within: Seconds; None is returned if the counting takes longer.
     """

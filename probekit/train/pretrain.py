@@ -47,7 +47,7 @@ def pretrain(
         asked: What was typed.
         data: A dataset file, labelled or not.
         runs: The folder of run folders.
-        name: Of the run folder; without one it is made of the method's and the dataset's.
+        name: The name of the run folder; without one it is made of the method's and the dataset's.
         overwrite: Replace a run of the same name.
         fail_on_collapse: Stop when the embeddings of all images are alike.
         console: Where progress goes.

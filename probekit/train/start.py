@@ -107,7 +107,7 @@ def run_resume(
     """Resumes the named run, or the newest.
 
     Args:
-        name: Of the run folder, or None.
+        name: The name of the run folder, or None.
         method: What the run must train, or None for whatever it does.
         data: As for `probekit.train.pretrain.resume`.
         epochs: More epochs than before extend a finished run.

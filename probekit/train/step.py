@@ -34,7 +34,7 @@ class TrainingStep:
     Args:
         config: The run's settings.
         method: On the device, branches attached.
-        optimizer: Of the method's parameters.
+        optimizer: What updates the method's parameters.
         images: All of the split, uint8 `[N, C, H, W]`: branches may ask for more than the batch.
         generator: On the device: the source of the views' randomness.
         labels: int64 `[N]` on the device, for a method that needs them.

@@ -40,12 +40,12 @@ CELLS = 1024  # of the curve; np.interp on 1e5 samples differs by less than 2e-3
 class CorruptionTables(nn.Module):
     """What corruptions of views of one shape always need: constants, on the device of the views.
 
-    Of the blocks: 15 whose pixels are shuffled, 5 that in-painting fills, 5 windows that out-painting keeps.
+    There are 15 blocks whose pixels are shuffled, 5 that in-painting fills, and 5 windows that out-painting keeps.
 
     Args:
         channels: 1 or 3.
-        height: Of the views.
-        width: Of the views.
+        height: Height of the views, in pixels.
+        width: Width of the views, in pixels.
     """
 
     bounds: Tensor
@@ -166,7 +166,7 @@ def corrupt_as(views: Tensor, drawn: tuple[Tensor, ...], tables: CorruptionTable
     Args:
         views: float32 [N, C, H, W] in [0, 1].
         drawn: N rows each.
-        tables: Of views of this shape.
+        tables: The tables for views of this shape.
 
     Returns:
         float32 [N, C, H, W] in [0, 1].
@@ -234,7 +234,7 @@ def shuffle_pixels(views: Tensor, boxes: Tensor, keys: Tensor, tables: Corruptio
         views: [N, C, H, W].
         boxes: int64 [N, K, 4].
         keys: [N, K, M] uniform numbers in [0, 1), M at least the area of a box: their order permutes it.
-        tables: Of views of this shape.
+        tables: The tables for views of this shape.
 
     Returns:
         [N, C, H, W].
@@ -276,7 +276,7 @@ def bend_intensity(views: Tensor, curve: Tensor, inverted: Tensor, tables: Corru
         views: [N, 1, H, W] in [0, 1].
         curve: [N, 4] the two inner control points, (x1, y1, x2, y2), each in [0, 1].
         inverted: bool [N].
-        tables: Of views of this shape.
+        tables: The tables for views of this shape.
 
     Returns:
         [N, 1, H, W] in [0, 1].
@@ -312,7 +312,7 @@ def paint_inside(views: Tensor, boxes: Tensor, colours: Tensor, tables: Corrupti
         views: [N, C, H, W].
         boxes: int64 [N, K, 4].
         colours: [N, K, C].
-        tables: Of views of this shape.
+        tables: The tables for views of this shape.
 
     Returns:
         [N, C, H, W].
@@ -330,7 +330,7 @@ def paint_outside(views: Tensor, boxes: Tensor, colour: Tensor, tables: Corrupti
         views: [N, C, H, W].
         boxes: int64 [N, K, 4].
         colour: [N, C].
-        tables: Of views of this shape.
+        tables: The tables for views of this shape.
 
     Returns:
         [N, C, H, W].

@@ -117,7 +117,7 @@ def random_resized_boxes(
         width: Width of the image in pixels.
         area: Bounds of the share of the image's area.
         generator: On the device where the boxes are wanted.
-        placement: Of B images, n a multiple of B, box k in image k % B; None is anywhere in the image.
+        placement: Where crops of B images may stand, box k in image k % B, n a multiple of B; None is anywhere.
 
     Returns:
         int64 [n, 4], (x0, y0, x1, y1) in whole source pixels; the centre, at the nearest possible aspect ratio, where

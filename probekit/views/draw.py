@@ -43,12 +43,12 @@ def draw_views(
     Args:
         images: uint8 [N, C, H, W]; the first 4 are drawn.
         recipe: A name in `views.RECIPES`.
-        seed: Of the generator that augments and corrupts.
-        title: Of the picture.
+        seed: Seed of the generator that augments and corrupts.
+        title: The title of the picture.
         out: Where the PNG goes; see `picture.save_png`.
         predict: Maps inputs float32 [n, C, H, W] to reconstructions of the same shape and device.
         size: (h, w) of the views; None is the images' own.
-        stride: Of the encoder, as in `make_views`.
+        stride: The encoder's, as in `make_views`.
         placement: Where the crops of these images stand; it is drawn, too. None is anywhere.
 
     Returns:

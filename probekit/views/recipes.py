@@ -34,7 +34,7 @@ class Crops:
         n: How many.
         area: Share of the image's area that torchvision's law of crops takes; None is TensorFlow's, as in `crops`.
         colour: What happens to intensities and colours; None is nothing.
-        side: Of the views, as a share of that of whole ones.
+        side: The side of the views, as a share of that of whole ones.
     """
 
     n: int = VIEWS
@@ -140,7 +140,7 @@ class Drawn:
     Attributes:
         boxes: [4, n, TRIES], what `crops.boxes_of` takes; n views of all kinds, kind after kind, view after view.
         flipped: bool [n].
-        changes: Of the views of whole size, and of small ones, what `jitter.change` takes; of so many rows each.
+        changes: For the views of whole size, and for small ones, what `jitter.change` takes; of so many rows each.
         corruption: What `corrupt.corrupt_as` takes; empty where there is none.
     """
 
@@ -157,7 +157,7 @@ class ViewMaker(nn.Module):
         recipe: How.
         shape: (C, H, W) of the images; C is 1 or 3.
         size: (h, w) of the views of whole size; None is the images' own, as in the authors' code.
-        stride: Of the encoder: small crops are of whole cells.
+        stride: The encoder's: small crops are of whole cells.
     """
 
     def __init__(
@@ -241,7 +241,7 @@ def make_views(
         images: uint8 [B, C, H, W]; C is 1 or 3.
         generator: On the device of `images`; the only source of randomness.
         size: (h, w) of the views; None is the images' own, as in the authors' code.
-        stride: Of the encoder: small crops are of whole cells.
+        stride: The encoder's: small crops are of whole cells.
         placement: Where the crops of each image stand; None is anywhere.
 
     Returns:

@@ -19,8 +19,14 @@ from probekit.settings import Asked
 from probekit.train.pretrain import pretrain
 from probekit.train.step import TrainingStep, build_step
 
-N, SIZE = 24, 32
-SMALL = {"model.width": 4, "train.batch_size": 8, "train.precision": "fp32", "optimizer.warmup_epochs": 0}
+N, SIZE = 24, 16
+SMALL = {
+    "model.width": 4,
+    "model.depth": 3,
+    "train.batch_size": 8,
+    "train.precision": "fp32",
+    "optimizer.warmup_epochs": 0,
+}
 XCORR = {"branch.xcorr.clusters": 3}
 
 

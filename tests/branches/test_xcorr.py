@@ -46,7 +46,7 @@ def clustered(**settings: Any) -> XCorr:
 
 
 def step_with(xcorr: XCorr, phi: Tensor, others: Tensor, index: Tensor) -> Step:
-    """Of two views, the second of which the branch must not look at."""
+    """Two views, the second of which the branch must not look at."""
     xcorr.companions(index, seeded())
     both = torch.cat([phi, torch.full_like(phi, 1e3)])
     return Step(loss=torch.zeros(()), features=features_of(both), logs={}, companions={"xcorr": features_of(others)})

@@ -5,8 +5,8 @@ Alone: pytest tests/commands/test_adopt.py
 
 import hashlib
 import json
+import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from probekit.restore.build import build_method, start_from_weights
 from probekit.restore.outside import around
 from probekit.run import Run
 from tests.datasets import noise_npz, small_shapes
+from tests.forked import Job, without_torchvision
 
 pytest.importorskip("timm")
 QUICK = ["--device", "cpu"]
@@ -188,12 +189,11 @@ def test_an_encoder_of_timm_is_probed_looked_into_and_reported() -> None:
     assert "was pretrained here" in refused("show", "test_resnet-shapes")
 
 
-def test_the_installed_command_needs_nothing_declared_for_timm() -> None:
+def test_the_command_needs_nothing_declared_for_timm(home: Path) -> None:
     """In a process of its own: this one has imported torchvision already."""
-    command = str(Path(sys.executable).with_name("probekit"))
     arguments = ["probe", "--encoder", "timm:test_resnet", "--no-baselines", "--data", "data/shapes.h5", *QUICK]
-    done = subprocess.run([command, *arguments], capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
+    child = Job(without_torchvision, arguments, Path("log.txt"), os.environ)
+    assert child.wait() == 0, Path("log.txt").read_text()
     assert Run(Path("runs/test_resnet-shapes")).read()["state"] == "imported"
 
 
@@ -345,7 +345,7 @@ def test_what_cannot_be_drawn_anew_is_never_called_random(home: Path) -> None:
     assert mapped["notes"][-1] == probed["notes"][0]
     assert {row["encoder"] for row in mapped["rows"]} == {"", "trained"}
     assert {row["randomisation"] is None for row in mapped["rows"]} == {True}
-    assert [line for line in mapped["left_out"] if line.startswith("random weights and the check of the weights")]
+    assert [line for line in mapped["left_out"] if line.startswith("random weights and the sanity check")]
     page = run("report", probed["run"], "--format", "md").stdout
     assert "random weights are left out" in page
 

@@ -75,9 +75,9 @@ def test_bytes_do_not_depend_on_workers(
     tmp_path: Path, name: str, pairs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generate_module, "BLOCK_IMAGES", 64)  # many small blocks
-    one = gen(tmp_path / "1.h5", name, n=500, workers=1, pairs=pairs)
-    eight = gen(tmp_path / "8.h5", name, n=500, workers=8, pairs=pairs)
-    again = gen(tmp_path / "8.h5", name, n=500, workers=8, pairs=pairs, overwrite=True)
+    one = gen(tmp_path / "1.h5", name, n=300, workers=1, pairs=pairs)
+    eight = gen(tmp_path / "8.h5", name, n=300, workers=8, pairs=pairs)
+    again = gen(tmp_path / "8.h5", name, n=300, workers=8, pairs=pairs, overwrite=True)
     assert one.path.read_bytes() == eight.path.read_bytes()
     assert one.content_hash == eight.content_hash == again.content_hash
 

@@ -1,4 +1,4 @@
-"""Encoders and batches for the tests of looks."""
+"""Encoders and batches for the tests of maps."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""What maps are compared with: counterfactuals, targets, fills, baselines, and the check of the weights.
+"""What maps are compared with: counterfactuals, targets, fills, baselines, and the sanity check.
 
 Alone: pytest tests/heatmaps/test_truth.py
 """
@@ -31,7 +31,7 @@ def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return path
 
 
-def test_siblings_differ_where_the_evidence_says_and_nowhere_else(dataset: Path) -> None:
+def test_counterfactuals_differ_where_the_evidence_says_and_nowhere_else(dataset: Path) -> None:
     truth = read_truth(read_info(dataset), "test", 24)
     assert set(truth.counterfactuals) == {n.removeprefix("evidence:") for n in truth.masks if n.startswith("evidence:")}
     for factor, counterfactual in truth.counterfactuals.items():
@@ -42,7 +42,7 @@ def test_siblings_differ_where_the_evidence_says_and_nowhere_else(dataset: Path)
 
 @pytest.mark.parametrize("damage", ["nan", "infinite", "turned", "kind", "other images", "other settings"])
 @pytest.mark.filterwarnings("error")
-def test_siblings_of_other_images_than_the_generator_draws_are_refused(damage: str, tmp_path: Path) -> None:
+def test_counterfactuals_of_other_images_than_the_generator_draws_are_refused(damage: str, tmp_path: Path) -> None:
     """Nobody would see that the counterfactuals are those of another image."""
     path = tmp_path / "set.h5"
     small_shapes(path, n=4, n_test=4, size=32)
@@ -178,7 +178,7 @@ def test_fills(name: str, shape: tuple[int, ...]) -> None:
         np.testing.assert_allclose(found.mean(), images.mean(), atol=5)
 
 
-def test_a_fill_without_siblings_says_what_to_type() -> None:
+def test_a_fill_without_counterfactuals_says_what_to_type() -> None:
     images = np.zeros((1, 8, 8), np.uint8)
     with pytest.raises(ValueError, match="no counterfactuals; type: --fill mean"):
         fill("counterfactual", images, mean=np.zeros(1), counterfactuals=None)

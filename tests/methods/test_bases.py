@@ -212,7 +212,7 @@ def test_moco_with_the_queue_off_is_the_plain_info_nce() -> None:
 
 
 def suited(name: str, *, images: int, typed: Collection[str] = (), **options: Any) -> tuple[dict[str, Any], list[str]]:
-    """Of the options given; the others are the defaults."""
+    """What suits the options given; the others are the defaults."""
     kind = get(METHODS, "method", name)
     found, lines = kind.suited(method_options(kind) | options, typed=typed, images=images, batch_size=16)
     return {key: found[key] for key in options}, lines

@@ -37,7 +37,7 @@ from tests.train.test_loop import assert_same_run, quiet, stop_after, train
 TAKEN = {"epoch", "step", "lr", "val", "test", "loss", OWN_LOSS, RANK} | NUMBERS - {USED}
 BACKBONES: dict[str, dict[str, Any]] = {
     "unet": {},
-    "resnet": {"model.backbone": "timm:resnet18", "model.stem": "small"},
+    "resnet": {"model.backbone": "timm:test_resnet", "model.stem": "small"},
 }
 KINDS = [
     (name, channels, backbone)
@@ -146,7 +146,7 @@ def test_in_two_parts_it_is_the_run_of_one(
     for encoder, state in (
         (started, method.state_dict()),
         (load_encoder(whole.path)[0], method.state_dict()),
-        (load_encoder(whole.path, "best_test")[0], best),
+        (load_encoder(whole.path / "checkpoints/best_test.pt")[0], best),
     ):
         assert all(torch.equal(v, state[f"{method.kept}.{k}"]) for k, v in encoder.state_dict().items())
     if isinstance(method, MomentumMethod):  # the two networks differ, so that the above can tell them apart

@@ -41,7 +41,7 @@ def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
 
 
 class Anything:
-    """Of a project that is not installed here."""
+    """A class of a project that is not installed here."""
 
     def __init__(self) -> None:
         self.inside = {"a": 1}

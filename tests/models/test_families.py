@@ -159,7 +159,7 @@ def pairs(listed: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(autouse=True)
-def small_and_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_and_seeded(monkeypatch: pytest.MonkeyPatch, drawn_once: None) -> None:
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, **given: create(name, **given, **SHRUNK.get(name, {})))
     torch.manual_seed(0)
@@ -167,7 +167,7 @@ def small_and_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", [name for _, name in pairs(TAKEN)])
 def test_features_are_timms_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the model before anything is left out of it; and what timm would save of it is whole."""
+    """As the model gives them before anything is left out of it; and what timm would save of it is whole."""
     side = TRIAL // 14 * 14 if "patch14" in name or "deepseek" in name else TRIAL
     create, image = backbones._create, torch.rand(1, 3, side, side)
     expected: list[torch.Tensor] = []

@@ -10,7 +10,7 @@ from probekit.models.heads import MLP, ProjectionHead
 
 
 def types(head: nn.Module) -> list[torch.dtype]:
-    """Of what each layer is given under autocast, and of what comes out; the heads are of width 8."""
+    """The types of what each layer is given under autocast, and of what comes out; the heads are of width 8."""
     seen: list[torch.dtype] = []
 
     def note(module: nn.Module, inputs: tuple[Tensor], out: Tensor) -> None:

@@ -160,4 +160,4 @@ def test_missing_encoder_says_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="type: probekit pretrain"):
         load_encoder(tmp_path)
     with pytest.raises(ValueError, match="type: --checkpoint last"):
-        load_encoder(tmp_path, "best_val")
+        load_encoder(tmp_path / "checkpoints/best_val.pt")

@@ -22,7 +22,7 @@ D = 6
 
 @pytest.fixture(autouse=True)
 def two_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of each transformer: the rest is the same again."""
+    """Two blocks of each transformer: the rest is the same again."""
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, **given: create(name, **given, depth=2))
 

@@ -67,6 +67,16 @@ def test_each_part_of_a_wide_table_begins_with_the_names(width: int) -> None:
     assert [word for word in words if word.startswith("score-")] == [f"score-{i}" for i in range(12)]
 
 
+def test_each_part_has_all_columns_that_tell_rows_apart() -> None:
+    """Of the pairs a-b and a-c the first run alone says nothing."""
+    rows = [[text("a"), text(b), *(percents(i / 100, None) for i in range(12))] for b in ("bb", "cc")]
+    made = Table("key", "", "", ("one", "other", *(f"score-{i}" for i in range(12))), rows, names=2)
+    words = shown(made, 60).split()
+    parts = words.count("one")
+    assert parts > 1
+    assert [words.count(word) for word in ("other", "a", "bb", "cc")] == [parts, 2 * parts, parts, parts]
+
+
 def test_a_narrow_table_stands_in_one_part_with_each_interval_under_its_number() -> None:
     lines = shown(table(2), 100, title="Title").splitlines()
     assert [line for line in lines if line.strip() == "Title"]

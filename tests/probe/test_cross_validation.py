@@ -188,7 +188,7 @@ def test_labels_that_are_not_known_are_not_seen(protocol: str) -> None:
     assert ours["n"] == 120
     alone = np.zeros(120, bool)
     alone[np.flatnonzero(held == 0)] = True
-    with pytest.raises(ValueError, match="expected a known label outside each fold, found none; type a larger --frac"):
+    with pytest.raises(ValueError, match="expected a known label outside each fold, found none; type: --fractions 50"):
         row(part, among=alone, protocol=protocol, repeats=1)
 
 

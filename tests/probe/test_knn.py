@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightly.utils.benchmarking.knn import knn_predict
 from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -32,6 +31,8 @@ def row(train: Part, test: Part, **more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.1), (5, 0.02), (20, 0.07), (200, 0.1), (300, 0.5)])
 def test_votes_agree_with_lightly_and_scikit_learn(k: int, temperature: float) -> None:
+    from lightly.utils.benchmarking.knn import knn_predict  # and Lightning: a second and a half
+
     train, test = part(300, 1), part(120, 2)
     cosine, rows = nearest(train.x, test.x, k=k, device="cpu")
     shares = vote(cosine, train.y[rows], k=k, temperature=temperature, classes=K)

@@ -1,5 +1,6 @@
 """Results of every measurement beside the linear probe, of made-up features, as `probekit probe` writes them."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
@@ -113,3 +114,9 @@ def add_further(run: Run, **more: Any) -> Run:
     for name, content in further_results(run.name, **more).items():
         write_json(run.results / f"{STEMS[name]}.json", content)
     return run
+
+
+def kept_result(run: Run, name: str) -> Any:
+    """What lies in a run's folder, of the linear probe and the like, too."""
+    stem = {"linear": "linear-tuned-last", "health": "health-last", "heatmap": "heatmap-last", **STEMS}[name]
+    return json.loads((run.results / f"{stem}.json").read_text())

@@ -246,3 +246,15 @@ def test_another_run_json_is_one_line(tmp_path: Path) -> None:
     run.update(config={"method": 3, "seed": 0, "train": {"eval_every": 1}})
     with pytest.raises(ValueError, match=r"expected the text config.method in .*run.json"):
         collect([run])
+    run = make_run(tmp_path, "other")
+    run.update(config={"method": "simclr", "seed": 0, "train": {"eval_every": 1, "monitor": []}})
+    with pytest.raises(ValueError, match=r"expected config.train.monitor = a string in .*run.json, found \[\]"):
+        collect([run])
+
+
+def test_a_monitor_that_is_not_known_is_told_as_it_is(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, name) for name in "ab"]
+    for run in runs:
+        config = run.read()["config"]
+        run.update(config=config | {"train": config["train"] | {"monitor": "a later one"}})
+    assert html.render(build(collect(runs))).count("metrics.jsonl: a later one, ") == 2 * 2 + 1

@@ -1,4 +1,4 @@
-"""The sections of every measurement, sound and unsound.
+"""The sections of every measurement, and what is compared of it.
 
 Alone: pytest tests/report/test_further.py
 """
@@ -20,10 +20,9 @@ from probekit.report.collect import collect
 from probekit.report.compare import answered
 from probekit.report.compare_scores import compare_scores
 from probekit.report.comparison import comparison_chapter
-from probekit.run import Run
 from probekit.statistics import holm
 from tests.report.folders import HOSTILE, make_run
-from tests.report.further import STEMS, add_further, further_results
+from tests.report.further import add_further, further_results, kept_result
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
 
@@ -61,14 +60,13 @@ def test_every_measurement_has_a_section_whose_tables_say_how(tmp_path: Path) ->
         assert "Maps of 200 images" in first if each.name == "heatmap" else f"test of {each.name}" in first
         assert "encoder after epoch 5; seed 0" in first
         for block in (first, *others):
-            assert re.search(r"<h4>[^<]*: protocol [^<]*, checkpoint last, on data/rect-tri.h5</h4>", block)
+            options = {"cv": "folds 3, metric kappa, repeats 1, ", "fractions": "fractions 0.25 0.5 1.0, draws 2, "}
+            told = f"{options.get(each.name, '')}checkpoint last, on data/rect-tri.h5</h4>"
+            assert re.search(rf"<h4>[^<]*: protocol [^ ]*, {told}", block), "what it asked, but for the usual"
             assert f"Again: <code>probekit {each.command} a" in block
-        assert len(others) + 1 == len(each.tables(found := kept(run, each.name))) + len(drawn(each.charts(found)))
-
-
-def kept(run: Run, name: str) -> Any:
-    stem = {"linear": "linear-tuned-last", "health": "health-last", "heatmap": "heatmap-last", **STEMS}[name]
-    return json.loads((run.results / f"{stem}.json").read_text())
+        assert len(others) + 1 == len(each.tables(found := kept_result(run, each.name))) + len(
+            drawn(each.charts(found))
+        )
 
 
 def drawn(charts: list[Chart]) -> list[Chart]:
@@ -194,6 +192,14 @@ def test_runs_are_compared_by_every_answer_to_single_images(tmp_path: Path) -> N
     assert (pair["only_a"], pair["only_b"]) == ((right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum())
     for row, found in zip(rows, groups["retrieval"]["runs"], strict=True):
         assert found["accuracy"] == pytest.approx(row["scores"]["rank1"]["value"])
+    for group in content["comparison"]["scores"]:
+        named = {score["score"] for score in group["scores"]}
+        assert groups.get(group["measurement"], {"score": None})["score"] not in named, "it is paired by image"
+    for section in comparison_chapter(content).sections:
+        for table in section.blocks:
+            if isinstance(table, Table):
+                told = [tuple(cell.text for cell in row[: table.names]) for row in table.rows]
+                assert len(set(told)) == len(told), table.title
     page = html.render(build(content))
     assert "Retrieval (rank-1) of each run&#39;s encoder, on 48 images" in page
     assert "Nearest neighbours (kNN) of each run&#39;s encoder, on 48 images" in page
@@ -258,73 +264,6 @@ def test_holm_covers_the_methods_that_seeds_test(tmp_path: Path) -> None:
     raw = sorted(pair["p"] for pair in pairs)
     adjusted = [max(min(1.0, (3 - j) * raw[j]) for j in range(i + 1)) for i in range(3)]
     assert sorted(pair["p_holm"] for pair in pairs) == pytest.approx(adjusted)
-
-
-BREAKS: dict[str, Any] = {
-    "fractions": lambda c: c["rows"][0]["points"].append({"n": 3}),
-    "knn": lambda c: c["rows"][0].update(ci=[0.1]),
-    "retrieval": lambda c: c["rows"][0].update(labels=[0]),
-    "cv": lambda c: c.update(rows=[]),
-    "multilabel": lambda c: c["rows"][0].pop("map"),
-    "sgd": lambda c: c["rows"][0].update(best_test={"score": 2.0, "epoch": 1}),
-    "all-checkpoints": lambda c: c["rows"].append(c["rows"][0]),
-}
-
-
-@pytest.mark.parametrize("name", BREAKS)
-def test_an_unsound_file_is_named_and_left_out(name: str, tmp_path: Path) -> None:
-    run = add_further(make_run(tmp_path, "a"))
-    content = kept(run, name)
-    BREAKS[name](content)
-    (run.results / f"{STEMS[name]}.json").write_text(json.dumps(content))
-    found = collect([run])
-    assert found["runs"][0]["results"][name] == []
-    assert any(f"{STEMS[name]}.json was not used" in line for line in found["runs"][0]["left_out"])
-    html.render(build(found))
-
-
-LACKS: dict[str, Any] = {
-    "no fingerprint": ("retrieval", lambda row: row.update(fingerprint={})),
-    "no gallery": ("retrieval", lambda row: row.update(gallery=[])),
-    "no monitor": ("knn", lambda row: row.update(monitor=[])),
-    "no point": ("fractions", lambda row: row.update(points=[])),
-    "no score at a point": ("fractions", lambda row: row["points"][-1].update(scores={})),
-    "another score at each point": (
-        "fractions",
-        lambda row: [point.update(scores={f"{i}": {"value": i, "ci": None}}) for i, point in enumerate(row["points"])],
-    ),
-    "undefined": ("fractions", lambda row: row["points"][0]["scores"]["linear"].update(value=None, ci=None)),
-    "no score": ("retrieval", lambda row: row.update(scores={})),
-    "no decoding": ("cv", lambda row: row.update(decodings={})),
-    "no metric": ("cv", lambda row: row.update(decodings={"plain": {}})),
-    "no class": ("multilabel", lambda row: row.update(per_class=[], map={})),
-    "another share": ("fractions", lambda row: row.update(complexity={})),
-    "no number for a share": ("fractions", lambda row: row.update(complexity={"most": 3}, complexity_ci={})),
-    "no interval": ("multilabel", lambda row: row["map"]["step"].update(ci=None)),
-    "no prediction": ("retrieval", lambda row: row.pop("predicted", None)),
-    "no label": ("knn", lambda row: row.pop("labels", None)),
-    "no accuracy": ("sgd", lambda row: row.pop("accuracy", None)),
-    "no best epoch": ("sgd", lambda row: (row.pop("best_test", None), row.pop("by_epoch", None))),
-    "no epoch": ("all-checkpoints", lambda row: row.pop("epoch", None)),
-    "no score of a checkpoint": ("all-checkpoints", lambda row: row.update(scores={})),
-    "no spectrum": ("health", lambda row: row.update(singular_values={"centred": [], "uncentred": []}, deviation=[])),
-    "no dimension": ("health", lambda row: row.update(dim=0, n=0)),
-}
-
-
-@pytest.mark.parametrize("which", LACKS)
-def test_a_file_may_lack_much(which: str, tmp_path: Path) -> None:
-    """Used without what it lacks, or left out in a line; never an error."""
-    name, change = LACKS[which]
-    runs = [add_further(make_run(tmp_path, run)) for run in "ab"]
-    content = kept(runs[0], name)
-    for row in content["rows"]:
-        change(row)
-    (runs[0].results / f"{STEMS.get(name, 'health-last')}.json").write_text(json.dumps(content))
-    found = collect(runs)
-    told = [line for line in found["runs"][0]["left_out"] if "was not used" in line]
-    assert len(found["runs"][0]["results"][name]) + len(told) == 1
-    html.render(build(found))
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -124,6 +125,14 @@ def test_every_table_and_figure_says_how(full_page: str) -> None:
         how = re.search(r'<p class="how">(.+?)</p>', block, re.S)
         assert how
         assert len(how[1]) > 30
+
+
+def test_titles_say_unusual_options_and_of_a_long_list_how_many(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a", heatmap=True)
+    content = json.loads((run.results / "heatmap-last.json").read_text())
+    content["options"] |= {"maps": ["cam", "gradcam", "attention", "occlusion"], "perturb": 0, "n": 200}
+    (run.results / "heatmap-last.json").write_text(json.dumps(content))
+    assert "rectangle: protocol tuned, 4 maps, perturb 0, checkpoint last, on data/rect-tri.h5</h4>" in page_of(run)
 
 
 def test_ids_are_unique(full_page: str) -> None:

@@ -31,7 +31,7 @@ def on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def step_of(method: str, *, batch: int, channels: int, size: int) -> tuple[TrainingStep, Tensor, Tensor]:
-    config = configured(method, preset="paper", **{"model.width": 64, "train.batch_size": batch})
+    config = configured(method, preset="paper", **{"model.width": 64, "model.depth": 4, "train.batch_size": batch})
     with META:
         model = build_method(config, channels=channels).train()
         images = torch.empty(batch, channels, size, size, dtype=torch.uint8)

@@ -115,13 +115,12 @@ def assert_same(a: Any, b: Any) -> None:
 
 
 def assert_same_run(a: Run, b: Run) -> None:
-    assert_same(content(a), content(b))
     assert a.read_metrics() == b.read_metrics()
     assert a.encoder.read_bytes() == b.encoder.read_bytes()
-    for name in ("best_val", "best_test"):
-        assert_same(
-            load_checkpoint(a.checkpoints / f"{name}.pt", CPU), load_checkpoint(b.checkpoints / f"{name}.pt", CPU)
-        )
+    for name in ("last", "best_val", "best_test"):
+        ours, theirs = (run.checkpoints / f"{name}.pt" for run in (a, b))
+        if ours.read_bytes() != theirs.read_bytes():  # which contents that are the same may have, too
+            assert_same(load_checkpoint(ours, CPU), load_checkpoint(theirs, CPU))
 
 
 def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 def configured(method: str = "conrec", *branches: str, preset: str = "quick", **options: Any) -> Config:
     few = {"branch.xcorr.clusters": 3} if "xcorr" in branches else {}
-    small = {"model.width": 4, "train.batch_size": 8, "train.precision": "fp32", **few}
+    small = {"model.width": 4, "model.depth": 2, "train.batch_size": 8, "train.precision": "fp32", **few}
     kind = get(METHODS, "method", method)
     return resolve(method, kind, preset=preset, seed=0, options=small | options, branches=branches)
 

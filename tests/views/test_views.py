@@ -188,8 +188,9 @@ def test_picture(recipe: str, channels: int, tmp_path: Path) -> None:
         assert picture is not None
         return picture
 
-    plain, predicted = draw("plain.png", False), draw("predicted.png", True)
     kinds = len(CORRUPTIONS[channels]) if RECIPES[recipe].corrupt else 0
+    plain = draw("plain.png", not kinds)  # without corruption nothing is predicted
+    predicted = draw("predicted.png", True) if kinds else plain
     assert [tuple(x.shape) for x in seen] == [(4, channels, 16, 16)] * kinds
     # A column for each view, small crops too, or two for each kind of corruption and a third with predictions.
     columns = 2 * kinds or sum(crops.n for crops in RECIPES[recipe].crops)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -61,34 +62,18 @@ def run_import(
         OSError: If the file exists or cannot be written.
     """
     check_h5(out)
+    how: dict[str, Any] = {"out": out, "skip_broken": skip_broken, "overwrite": overwrite}
     with progress_bar(f"importing {Path(source).name}", console) as advance:
-        told = Told(advance, console.print)
+        how["told"] = Told(advance, console.print)
         try:
             if source in OFFICIAL:
                 options = _for_official(OFFICIAL[source], options)
-                info, skipped = import_official(
-                    source,
-                    root,
-                    choices,
-                    options,
-                    out=out,
-                    skip_broken=skip_broken,
-                    overwrite=overwrite,
-                    # Photographs shrink by 14 % (probekit.h5.write), which would take as long as decoding them.
-                    compression="none" if compression is None else compression,
-                    told=told,
-                )
+                # Photographs shrink by 14 % (probekit.h5.write), which would take as long as decoding them.
+                how["compression"] = compression or "none"
+                info, skipped = import_official(source, root, choices, options, **how)
             else:
                 _check_plain(source, root, choices)
-                info, skipped = import_dataset(
-                    Path(source),
-                    options,
-                    out=out,
-                    skip_broken=skip_broken,
-                    overwrite=overwrite,
-                    compression="gzip" if compression is None else compression,
-                    told=told,
-                )
+                info, skipped = import_dataset(Path(source), options, compression=compression or "gzip", **how)
         except (KeyboardInterrupt, SystemExit):
             if is_unfinished(out):
                 console.print("interrupted; the same command goes on from here")

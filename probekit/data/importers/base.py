@@ -42,9 +42,9 @@ class Options:
 
     Attributes:
         size: Pixels a side, or None for images as they are.
-        val_fraction: Of the training images.
-        test_fraction: Of all images; None is 0.
-        seed: Of the splits.
+        val_fraction: Share of the training images that becomes val.
+        test_fraction: Share of all images that becomes test; None is 0.
+        seed: Seed of the splits.
         resize: "crop" (the centre square, also None) or "squash" (all of it, whatever its aspect).
         max_gb: The most gigabytes of pixels (10^9 bytes) that are kept as they are; more become JPEG. None is no bound.
         bits: Bits that the pixels use, of those their files have.
@@ -126,7 +126,7 @@ class Source:
     """Splits of items, in the order in which they are written.
 
     Attributes:
-        name: Of the source, without its folder: the same command must write the same bytes elsewhere.
+        name: The source's, without its folder: the same command must write the same bytes elsewhere.
         classes: Class names, empty for unlabelled images.
         splits: Items by split.
         ignored: Files that are no images.

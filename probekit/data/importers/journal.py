@@ -105,7 +105,7 @@ class Journal:
         """Begins anew; what was unfinished is copied as it is used.
 
         Args:
-            writer: Of the dataset file.
+            writer: What writes the dataset file.
             unfinished: What an interrupted import had done.
             identity: What every image becomes, JSON values.
 

@@ -31,7 +31,7 @@ class Extent:
     Attributes:
         low: The least.
         high: The largest.
-        key: Of the image that has it.
+        key: Key of the image that has it.
     """
 
     low: float

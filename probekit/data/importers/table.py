@@ -36,7 +36,7 @@ def label_by_table(roots: Mapping[str, Folder], path: Path, column: str, notes: 
     Args:
         roots: The folder of each split.
         path: A CSV file in UTF-8 with a line of column names; commas, semicolons, tabs or bars between.
-        column: Of the class names.
+        column: The column of the class names.
         notes: Which column names the files, and rows without an image, are added to it.
 
     Raises:

@@ -140,7 +140,7 @@ class AllCheckpoints(Probe):
         return {}
 
     def _followed(self, conditions: "Conditions") -> list[Probe]:
-        return [each for each in conditions.asked.values() if each.followable]
+        return [each for each in conditions.asked.values() if isinstance(each, Probe) and each.followable]
 
 
 def _kept(opened: "OpenedRun") -> list[Weights]:

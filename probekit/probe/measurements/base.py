@@ -69,6 +69,13 @@ class Probe(Measurement):
         return conditions.protocol if self.fits else self.name
 
 
+def other(conditions: "Conditions", name: str) -> Probe:
+    """Another measurement, with what was typed for it, that this one is made of."""
+    found = conditions.measurement(name)
+    assert isinstance(found, Probe)
+    return found
+
+
 def share(row: Row, name: str, ends: str | None = None) -> Cell:
     """The share under a name of a row, in %, with the interval under another."""
     return percents(row.get(name), row.get(ends or f"{name}_ci"))

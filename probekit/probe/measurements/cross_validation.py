@@ -7,18 +7,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from probekit.measurement import CHANCE, Count, Interval, Named, Number, Result, Row, Score, rows_table
 from probekit.measurement import option as field
 from probekit.output.document import Cell, Table, scored
+from probekit.probe import FOLDS, METRICS, REPEATS
 from probekit.probe.measurements.base import Probe, by_row, grades
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
     from probekit.probe.sources import Conditions, Source
-
-FOLDS = 5  # ConRec paper, section 4.2
-REPEATS = 5  # authors' code, final script
-METRICS = {
-    "kappa": "quadratic-weighted kappa, in [-1, 1]; 0 is chance",
-    "accuracy": "accuracy",
-}
 
 
 class Folds(TypedDict):

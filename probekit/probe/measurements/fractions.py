@@ -24,7 +24,7 @@ from probekit.measurement import (
 )
 from probekit.measurement import option as field
 from probekit.output.document import Cell, Chart, Table, scored
-from probekit.probe.measurements.base import Probe, by_row
+from probekit.probe.measurements.base import Probe, by_row, other
 
 if TYPE_CHECKING:
     from probekit.probe.sources import Conditions, Source
@@ -210,7 +210,7 @@ class Fractions(Probe):
         return {name: score for name, score in self.scores(row).items() if name.startswith(f"{first}, ")}
 
     def _inner(self, conditions: "Conditions") -> Probe:
-        return conditions.measurement(self.of)
+        return other(conditions, self.of)
 
     def _table(self, rows: Sequence[Row], name: str, how: str) -> Table:
         shares = [point["fraction"] for point in encoder_row({"rows": rows})["points"]]

@@ -20,7 +20,7 @@ from probekit.measurement import (
 )
 from probekit.measurement import option as field
 from probekit.output.document import Cell, Chart, Table, count, percent
-from probekit.probe.measurements.base import Probe
+from probekit.probe.measurements.base import Probe, other
 from probekit.probe.measurements.linear import answer_charts, answer_sentences, answer_table, answers_of, counts_table
 from probekit.probe.measurements.multilabel import FIRST, precision_scores, precision_tables
 from probekit.probe.recipes import RECIPES, Recipe, chosen_recipe
@@ -104,7 +104,8 @@ class SGD(Probe):
         """Trains a head and scores it on test; chance is that of the linear probe."""
         if source.opened is None:
             plain = "multilabel" if conditions.labels.info.multilabel else "linear"
-            return conditions.measurement(plain).row(source, conditions)
+            row = other(conditions, plain).row(source, conditions)
+            return {key: value for key, value in row.items() if key != "factors"}
         return _row(source, conditions, self.chosen)
 
     def tables(self, result: Result) -> list[Table]:
@@ -127,7 +128,7 @@ class SGD(Probe):
         """The score after the last epoch, and the best epoch, which is chosen on test."""
         row = encoder_row(result)
         best, last = row["best_test"], len(row["by_epoch"])
-        line = f"Best epoch on test (as the papers choose): {best['score']:.1%} at {best['epoch']} of {last}."
+        line = f"Best epoch on test (as the papers choose): {100 * best['score']:.1f} % at {best['epoch']} of {last}."
         first = [] if "map" in row else answer_sentences(result)[:1]
         return [*(told.replace("linear probe, protocol", "SGD head, recipe") for told in first), line]
 

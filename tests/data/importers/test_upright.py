@@ -18,7 +18,7 @@ ORIENTATION = 274  # the tag of EXIF
 
 
 def photograph(alpha: int) -> Image.Image:
-    """Of few colours, so that WebP keeps them; other in every corner, and partly clear or not."""
+    """Few colours, so that WebP keeps them; other in every corner, and partly clear or not."""
     pixels = np.zeros((12, 20, 4), np.uint8)
     pixels[:6, :10], pixels[:6, 10:], pixels[6:, :10], pixels[6:, 10:] = 40, 90, 140, 200
     pixels[..., 3] = 255

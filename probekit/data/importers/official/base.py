@@ -28,7 +28,7 @@ class Choices:
         labels: Which of several labels; None is the dataset's usual one.
         classes: A file that names the classes to take.
         n_classes: Or that many, chosen by the seed.
-        seed: Of that choice.
+        seed: Seed of that choice.
     """
 
     subset: bool = False
@@ -97,7 +97,7 @@ class Official:
         size: Pixels a side, if none is typed.
         resize: How, if nothing is typed.
         channels: 1 or 3.
-        test_fraction: Of all images, where there is no official test split and nothing is typed.
+        test_fraction: Share of all images that becomes test where there is no official test split, if nothing is typed.
     """
 
     about: str
