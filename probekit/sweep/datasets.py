@@ -82,7 +82,7 @@ class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"expected npz = the name of a file, found {self.npz!r}; --published is its folder")
         if self.official is not None:
             self._check_import(self.official)
-        elif not self.size and not self.folder:
+        elif not self.size and self.file is None and self.folder is None:
             msgspec.structs.force_setattr(self, "size", CANVAS)
         if self.generator is not None:
             if self.generator not in GENERATORS:

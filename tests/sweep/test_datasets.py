@@ -17,6 +17,7 @@ from probekit.h5 import read_info
 from probekit.sweep.datasets import Dataset, build, describe, find
 from probekit.sweep.definition import load, parse
 from probekit.sweep.measures import Measure
+from probekit.sweep.plan import definition
 
 HEAD = """# A file of one's own.
 seeds = [0]
@@ -75,6 +76,17 @@ def test_a_file_is_used_as_it_is(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "mine.h5").read_bytes() == before
     with pytest.raises(ValueError, match=r"expected the file of dataset mine at nowhere.h5, found none"):
         find(dataset('file = "nowhere.h5"\n'), None, tmp_path)
+
+
+@pytest.mark.parametrize("text", ['file = "a.h5"', 'folder = "a"', 'import = "cub200"\nroot = "a"', 'npz = "a.npz"'])
+def test_what_sweep_json_keeps_is_what_decides_the_runs(text: str) -> None:
+    """What is measured may change; all else is compared when a sweep goes on."""
+    plain, measured = (
+        definition(parse("small", HEAD + text + more, where="small.toml")) for more in ("", "\nmeasure.knn = true")
+    )
+    assert plain == measured
+    other = definition(parse("small", HEAD + text + '\npretrain = ["train.epochs=2"]', where="small.toml"))
+    assert plain != other
 
 
 def test_a_file_inside_the_sweeps_folder_is_refused(folder: Path, tmp_path: Path) -> None:

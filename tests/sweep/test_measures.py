@@ -409,7 +409,7 @@ def test_the_whole_path_with_a_branch(tmp_path: Path) -> None:
     assert by_row["fitted@branch"]["rank-1"] == f"{100 * means[0]:.1f}"
     assert by_row["fitted"]["rank: corner"] == by_row["fitted@branch"]["last, monitor"] == "-"
     later = probekit("sweep", "small.toml", "--resume", "--only", "real", "--limit-minutes", "0", cwd=tmp_path)
-    assert "0 of 2 runs finished" in " ".join(later.output.split())
+    assert "0 of 2 runs finished" in str(later.exception)
     found = json.loads((tmp_path / "sweeps/small/results.json").read_text())
     assert [(data["evidence"], data["n_train"]) for data in found["datasets"]] == [(True, 16), (False, 1438)]
     assert by_row["*uniform*"]["AUROC: corner"] == "50.0"
