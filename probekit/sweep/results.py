@@ -192,7 +192,8 @@ def _add(
         random = RANDOM in row["name"]
         name = row["name"] if reader.command == "probe" else f"{RANDOM}" if random else row["name"]
         named = f"{name}@{pool}" if random and pool else name
-        for score, value in reader.main_scores(row).items():
+        also = {name: value for name, value in reader.numbers(row).items() if name in run.measure.also}
+        for score, value in (reader.main_scores(row) | also).items():
             if value.value is not None:
                 found.setdefault((named, score), _entry(dataset, score, named, value, row))
 

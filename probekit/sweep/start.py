@@ -52,7 +52,7 @@ def list_sweeps(console: Console) -> dict[str, Any]:
     """Says which sweeps are shipped; returns the same as data."""
     entries = [describe(name) for name in shipped()]
     for entry in entries:
-        console.print(f"{entry['name']:<13}{entry['runs']:>3} runs  {entry['about']}")
+        console.print(f"{entry['name']:<15}{entry['runs']:>3} runs  {entry['about']}")
     console.print("next: probekit sweep table1   or   probekit sweep FILE.toml (docs/sweeps.md has the format)")
     return {"sweeps": entries}
 
