@@ -137,8 +137,10 @@ def _described(kind: Any, value: Any) -> str:
         limits = [(name, limit) for meta in metas for name in LIMITS if (limit := getattr(meta, name)) is not None]
         if (said := next((meta.description for meta in metas if meta.description), None)) is not None:
             return said
-        if not _fits(value, plain):
-            limits = []
-        broken = [(n, limit) for n, limit in limits if not _fits(value, Annotated[plain, msgspec.Meta(**{n: limit})])]
-        return " ".join([_described(plain, value), *(f"{LIMITS[name]} {limit:g}" for name, limit in broken)])
+        broken = [
+            f"{LIMITS[name]} {limit:g}"
+            for name, limit in limits
+            if _fits(value, plain) and not _fits(value, Annotated[plain, msgspec.Meta(**{name: limit})])
+        ]
+        return f"{_described(plain, value)} {' and '.join(broken)}".strip()
     return NAMES.get(get_origin(kind) or kind, "a table")

@@ -32,6 +32,7 @@ Pixels = Annotated[int, Meta(ge=SIDE, lt=MOST)]
 Whole = Annotated[int, Meta(ge=0, lt=MOST)]
 Count = Annotated[int, Meta(ge=1, lt=MOST)]
 Number = Annotated[float, Meta(ge=0, lt=MOST)]
+Positive = Annotated[float, Meta(gt=0, lt=MOST)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 OF_CONSTRUCTORS: dict[Any, Any] = {  # of settings whose constructor does not say a range
     int: Annotated[int, Meta(gt=-MOST, lt=MOST)],

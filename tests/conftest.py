@@ -18,7 +18,7 @@ from hypothesis import settings
 from matplotlib.figure import Figure
 
 from probekit.models.torchvision_operators import import_module
-from tests.forked import SERVER, SLOW
+from tests.forked import SERVER, SLOW, STRENGTHS
 from tests.plain import save_empty
 
 # All that is imported, by us and by the tests, stays: looking through it for garbage takes a fifth of the time.
@@ -72,11 +72,11 @@ def few_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def few_strengths() -> Iterator[None]:
-    """A probe's C is chosen among two, the quickest to fit: the fits along the whole grid take a third of the time."""
+    """A probe's C is chosen among two: the fits along the whole grid take a third of the time."""
     from probekit.probe import protocol
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocol, "GRID", (1e-4, 1e-2))
+        patch.setattr(protocol, "GRID", STRENGTHS)
         yield
 
 

@@ -24,7 +24,11 @@ from probekit.h5.checksums import checksum, write_seal
 ABOUT = {"method": "simclr", "epoch": 3, "image_size": [32, 32], "max_size": 1024, "classes": []}
 
 # What every reader of a run.json relies on.
-RUN = {"state": "finished", "config": {"method": "simclr"}, "dataset": {"path": "shapes.h5", "hash": "0"}}
+RUN: dict[str, Any] = {
+    "state": "finished",
+    "config": {"method": "simclr"},
+    "dataset": {"path": "shapes.h5", "hash": "0"},
+}
 
 UNREADABLE = (ValueError, KeyError, AttributeError, RuntimeError, TypeError, OSError, MemoryError)  # what h5py raises
 

@@ -24,6 +24,7 @@ SLOW = (
     "cv2",
 )
 SERVER.set_forkserver_preload([*SLOW])
+STRENGTHS = (1e-4, 1e-2)  # of a probe, where a test looks at no choice of them: the quickest to fit
 
 
 class Job:
@@ -69,6 +70,14 @@ def probekit() -> None:
     from probekit.cli import main
 
     main()
+
+
+def probekit_of_few_strengths() -> None:
+    """The command, with C chosen as in tests/conftest.py."""
+    from probekit.probe import protocol
+
+    with patch.object(protocol, "GRID", STRENGTHS):
+        probekit()
 
 
 def without_torchvision() -> None:

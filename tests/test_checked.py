@@ -72,7 +72,7 @@ def test_what_fits_comes_back_as_its_type() -> None:
         ),
         (
             {"inner": {"size": 8, "share": float("nan")}},
-            "expected inner.share = a number of at least 0 below 1 in a.toml, found nan",
+            "expected inner.share = a number of at least 0 and below 1 in a.toml, found nan",
         ),
         (
             {"rows": [{"size": 8}, {"size": 8, "name": "adam"}]},

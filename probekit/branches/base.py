@@ -72,11 +72,6 @@ class Branch(AddOn):
 
     def __init__(self, *, weight: float = 1.0) -> None:
         super().__init__()
-        if weight < 0:
-            raise ValueError(
-                f"expected branch.{self.name}.weight at least 0, found {weight}; "
-                f"type: --set branch.{self.name}.weight=0"
-            )
         self.weight = weight
         self.logs: dict[str, Tensor] = {}
 

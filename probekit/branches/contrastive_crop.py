@@ -6,15 +6,17 @@ often near the region's edges than in its middle. Details: the authors' code; do
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from msgspec import Meta
 from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional as F
 
 from probekit.branches.base import Branch, Epoch, Read, put, take_over
+from probekit.config import MOST, Number, Share
 from probekit.models.encoder import Encoder
 from probekit.views.crops import Placement
 
@@ -32,9 +34,6 @@ class ContrastiveCrop(Branch):
         alpha: Parameter of the beta law of the centres across the region: below 1 for its edges, 1 for even.
         warmup: Epochs with random crops, as a share of the run's, rounded up.
         every: From one search for the regions to the next, as a share of the run's epochs.
-
-    Raises:
-        ValueError: If a setting is out of range.
     """
 
     about = "crops around what the encoder itself finds"
@@ -49,21 +48,12 @@ class ContrastiveCrop(Branch):
         self,
         encoder: Encoder,
         *,
-        threshold: float = 0.1,  # authors' code, every data set
-        alpha: float = 0.6,  # authors' code, ImageNet
-        warmup: float = 0.2,  # authors' code: 20 of 100 epochs, 100 of 500
-        every: float = 0.2,  # as warmup
+        threshold: Share = 0.1,  # authors' code, every data set
+        alpha: Annotated[float, Meta(ge=LEAST_ALPHA, lt=MOST)] = 0.6,  # authors' code, ImageNet
+        warmup: Share = 0.2,  # authors' code: 20 of 100 epochs, 100 of 500
+        every: Number = 0.2,  # as warmup
     ) -> None:
         super().__init__()
-        for setting, value, least, below in (
-            ("threshold", threshold, 0, 1),
-            ("alpha", alpha, LEAST_ALPHA, math.inf),
-            ("warmup", warmup, 0, 1),
-            ("every", every, 0, math.inf),
-        ):
-            if not least <= value < below:
-                limits = f"at least {least:g}" + (f" and below {below}" if below < math.inf else "")
-                raise ValueError(f"expected branch.{self.name}.{setting} {limits}, found {value}")
         self.threshold, self.warmup, self.every, self.stride = threshold, warmup, every, encoder.stride
         self.register_buffer("boxes", torch.zeros(0, 4, dtype=torch.int32))  # of every image, once they are found
         self.register_buffer("quantiles", beta_quantiles(alpha), persistent=False)

@@ -1,10 +1,12 @@
 """The correlation mask of XCorr (eq. 3 and 4): how much each cell of an image resembles some cell of its positives."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MASKS = ("cosine", "dot_over_c", "minmax", "uniform")
+Mask = Literal["cosine", "dot_over_c", "minmax", "uniform"]
 
 
 @torch.no_grad()

@@ -6,28 +6,18 @@ have in common; at test time they weigh the cells of the map. Where paper and co
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probekit.branches.base import Branch
+from probekit.config import Count, Number, Positive
 from probekit.methods.base import Step
 from probekit.models.batch_norm import BatchNorm2d
 from probekit.models.encoder import Encoder, Features
 from probekit.models.pooling import stretched, weighted_mean
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "head": ("maxout", "mlp", "linear"),
-    "target": ("cam", "uniform", "shuffled"),
-    "kl": ("target_branch", "branch_target"),
-    "cam_sign": ("loss", "neg_loss"),
-    "cam_scale": ("per_sample", "raw", "minmax"),
-    "normalise": ("image", "batch"),
-    "attention": ("branch", "norm"),
-    "train_pool": ("encoder", "branch", "bilinear"),
-}
 
 
 class LCR(Branch):
@@ -51,9 +41,6 @@ class LCR(Branch):
         attention: The map at test time: the branch's, or a control, the "norm" of the features.
         train_pool: What the method's heads see while training: the encoder's embedding, that of the branch's map
             ("branch": lcr-dual-pooling), or of every filter's map ("bilinear", through a linear layer back to D).
-
-    Raises:
-        ValueError: If a setting is unknown or out of range.
     """
 
     about = "filters fitted to GradCAM of the loss, which weigh the map at test time"
@@ -66,40 +53,21 @@ class LCR(Branch):
         self,
         encoder: Encoder,
         *,
-        weight: float = 0.32,  # code, see above
-        k: int = 32,  # paper, figure 4
-        head: str = "maxout",
+        weight: Number = 0.32,  # code, see above
+        k: Count = 32,  # paper, figure 4
+        head: Literal["maxout", "mlp", "linear"] = "maxout",
         norm: bool = False,
-        temperature: float = 0.4,  # paper, section 3.2, at eq. 5
-        kl: str = "target_branch",
-        cam_sign: str = "loss",
-        cam_scale: str = "per_sample",
-        target: str = "cam",
+        temperature: Positive = 0.4,  # paper, section 3.2, at eq. 5
+        kl: Literal["target_branch", "branch_target"] = "target_branch",
+        cam_sign: Literal["loss", "neg_loss"] = "loss",
+        cam_scale: Literal["per_sample", "raw", "minmax"] = "per_sample",
+        target: Literal["cam", "uniform", "shuffled"] = "cam",
         cut: bool = False,
-        normalise: str = "image",
-        attention: str = "branch",
-        train_pool: str = "encoder",
+        normalise: Literal["image", "batch"] = "image",
+        attention: Literal["branch", "norm"] = "branch",
+        train_pool: Literal["encoder", "branch", "bilinear"] = "encoder",
     ) -> None:
         super().__init__(weight=weight)
-        given = {
-            "head": head,
-            "target": target,
-            "kl": kl,
-            "cam_sign": cam_sign,
-            "cam_scale": cam_scale,
-            "normalise": normalise,
-            "attention": attention,
-            "train_pool": train_pool,
-        }
-        for setting, value in given.items():
-            if value not in CHOICES[setting]:
-                known = ", ".join(CHOICES[setting])
-                raise ValueError(f"expected branch.{self.name}.{setting} one of {known}, found {value!r}")
-        if k < 1 or temperature <= 0:
-            raise ValueError(
-                f"expected branch.{self.name}.k at least 1 and branch.{self.name}.temperature above 0, "
-                f"found {k} and {temperature}"
-            )
         self.temperature, self.kl, self.cut = temperature, kl, cut
         self.cam_sign, self.cam_scale, self.target = cam_sign, cam_scale, target
         self.normalise, self.attention, self.train_pool = normalise, attention, train_pool

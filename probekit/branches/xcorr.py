@@ -6,15 +6,16 @@ own. No code was published; what the text leaves open, and our readings of it: d
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probekit.branches.base import Branch, Epoch, put, take_over
-from probekit.branches.correlation import MASKS, correlation_mask
+from probekit.branches.correlation import Mask, correlation_mask
 from probekit.branches.spherical_kmeans import spherical_kmeans
+from probekit.config import Count, Number, Positive, Whole
 from probekit.methods.base import Rate, Step, fit
 from probekit.models.encoder import Encoder, Features
 from probekit.models.pooling import stretched, weighted_mean
@@ -45,9 +46,6 @@ class XCorr(Branch):
         stages: The "last" feature map, or "multi": the last three, bilinear at the finest one's size.
         cosine: Whether the classifier compares directions, in place of products.
         lr_share: Learning rate of attention and classifier, as a share of the run's.
-
-    Raises:
-        ValueError: If a setting is unknown or out of range.
     """
 
     about = "attention fitted to what images of a cluster have in common, and a classifier of clusters under it"
@@ -63,40 +61,22 @@ class XCorr(Branch):
         self,
         encoder: Encoder,
         *,
-        weight: float = 1.0,
-        mu: float = 0.05,  # paper, supplement, section 1.2
-        cls: float = 0.1,  # paper, supplement, section 1.2
-        clusters: int = 3000,  # paper, supplement, section 1.2: for the 1000 classes of ImageNet
-        positives: int = 2,  # ours; the paper does not say
-        temperature: float = 0.05,  # paper, supplement, section 1.2
-        mask: str = "cosine",  # ours: the printed form has no bound, and the attention stays below 1
-        scale: str = "sigmoid",  # ours: the paper's "normalized attention" is either
-        sampling: str = "cluster",
-        iterations: int = 10,  # DeepCluster-v2, official code
-        start: int = 0,
-        stages: str = "last",
+        weight: Number = 1.0,
+        mu: Number = 0.05,  # paper, supplement, section 1.2
+        cls: Number = 0.1,  # paper, supplement, section 1.2
+        clusters: Count = 3000,  # paper, supplement, section 1.2: for the 1000 classes of ImageNet
+        positives: Count = 2,  # ours; the paper does not say
+        temperature: Positive = 0.05,  # paper, supplement, section 1.2
+        mask: Mask = "cosine",  # ours: the printed form has no bound, and the attention stays below 1
+        scale: Literal["sigmoid", "minmax"] = "sigmoid",  # ours: the paper's "normalized attention" is either
+        sampling: Literal["cluster", "random"] = "cluster",
+        iterations: Count = 10,  # DeepCluster-v2, official code
+        start: Whole = 0,
+        stages: Literal["last", "multi"] = "last",
         cosine: bool = False,
-        lr_share: float = 0.03 / 3.6,  # paper, supplement, section 1.2: .03 beside 3.6
+        lr_share: Positive = 0.03 / 3.6,  # paper, supplement, section 1.2: .03 beside 3.6
     ) -> None:
         super().__init__(weight=weight)
-        choices = {
-            "mask": (mask, MASKS),
-            "scale": (scale, ("sigmoid", "minmax")),
-            "sampling": (sampling, ("cluster", "random")),
-            "stages": (stages, ("last", "multi")),
-        }
-        for setting, (value, known) in choices.items():
-            if value not in known:
-                raise ValueError(f"expected branch.xcorr.{setting} one of {', '.join(known)}, found {value!r}")
-        counts = {"clusters": clusters, "positives": positives, "iterations": iterations, "temperature": temperature}
-        for setting, number in counts.items():
-            if not number > 0:
-                raise ValueError(f"expected branch.xcorr.{setting} above 0, found {number}")
-        if mu < 0 or cls < 0 or start < 0 or lr_share <= 0:
-            raise ValueError(
-                "expected branch.xcorr.mu, branch.xcorr.cls and branch.xcorr.start at least 0 and "
-                f"branch.xcorr.lr_share above 0, found {mu}, {cls}, {start} and {lr_share}"
-            )
         self.mu, self.cls, self.temperature, self.mask, self.scale = mu, cls, temperature, mask, scale
         self.positives, self.sampling, self.iterations, self.start = positives, sampling, iterations, start
         self.stages, self.cosine, self.lr_share = (MULTI if stages == "multi" else 1), cosine, lr_share

@@ -14,6 +14,7 @@ from probekit.h5.encoded import FORMAT
 from probekit.h5.schema import CHUNK_BYTES, COMPRESSIONS, MASK_BITS, SCHEMA, SPLITS, DatasetInfo, SplitInfo
 
 HOW = "type: probekit gen rect-tri, or probekit import SOURCE"
+IDS = {h5py.Group: h5py.h5g.GroupID, h5py.Dataset: h5py.h5d.DatasetID}
 COLUMN_KINDS = "biufS"  # bool, integers, floats, fixed-length bytes: never objects or references
 
 SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which no file and no picture can show
@@ -119,10 +120,12 @@ def _member(group: h5py.Group, name: str, kind: type) -> Any:
     """A group or dataset that lies in this very file: no soft or external link."""
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"expected {group.name.rstrip('/')}/{name} in the file itself, found a link or nothing")
-    member = group[name]
-    if not isinstance(member, kind):
-        raise ValueError(f"expected a {kind.__name__.lower()} at {member.name}, found another kind of object")
-    return member
+    found = h5py.h5o.open(group.id, name.encode())
+    if not isinstance(found, IDS[kind]):
+        raise ValueError(
+            f"expected a {kind.__name__.lower()} at {group.name.rstrip('/')}/{name}, found another kind of object"
+        )
+    return kind(found)
 
 
 def _array(group: h5py.Group, name: str, kinds: str, itemsize: int | None) -> h5py.Dataset:

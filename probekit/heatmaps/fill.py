@@ -13,7 +13,7 @@ FILLS = {  # name: what it is
     "mean": "the mean colour of the training images",
     "grey": "1/2",
     "blur": "the image itself, blurred",
-    "counterfactual": "the same scene with one class factor flipped",
+    "counterfactual": "the same scene with one class factor changed",
 }
 BLUR_SD = 8.0  # px at 128, ours: half a window of occlusion
 BASE_SIZE = 128

@@ -280,17 +280,18 @@ def test_a_fresh_branch_takes_over_regions_of_any_number_of_images() -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "limits"),
     [
-        ("threshold", 1.0, "at least 0 and below 1"),
-        ("threshold", -0.1, "at least 0 and below 1"),
-        ("alpha", 0.0, "at least 0.01"),
-        ("warmup", 1.0, "at least 0 and below 1"),
-        ("every", -0.5, "at least 0"),
-        ("every", math.nan, "at least 0"),
+        ("threshold", 1.0, "below 1"),
+        ("threshold", -0.1, "of at least 0"),
+        ("alpha", 0.0, "of at least 0.01"),
+        ("warmup", 1.0, "below 1"),
+        ("every", -0.5, "of at least 0"),
+        ("every", math.nan, "of at least 0 and below 1e\\+09"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_in_one_line(setting: str, value: float, limits: str) -> None:
-    with pytest.raises(ValueError, match=f"expected branch.contrastive-crop.{setting} {limits}, found {value}$"):
-        ContrastiveCrop(SMALL, **{setting: value})
+    options: dict[str, Any] = {f"{BRANCH}.{setting}": value}
+    with pytest.raises(ValueError, match=f"^expected {BRANCH}.{setting} = a number {limits}, found {value}$"):
+        configured("simclr", "contrastive-crop", **options)
 
 
 def test_a_map_of_one_cell_is_refused_in_one_line() -> None:

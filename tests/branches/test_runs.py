@@ -199,7 +199,7 @@ def test_the_kept_encoder_needs_no_branch(data: Path, tmp_path: Path) -> None:
             "expected the branch of branch.xcorr.mu, found none; type: --branch xcorr",
         ),
         (("lcr",), {"branch.lcr.k": "many"}, "expected branch.lcr.k = a whole number, found 'many'"),
-        (("lcr",), {"branch.lcr.kl": "many"}, "expected branch.lcr.kl one of target_branch, branch_target"),
+        (("lcr",), {"branch.lcr.kl": "many"}, "expected branch.lcr.kl = one of target_branch, branch_target"),
         (("xcorr",), {"branch.xcorr.clusters": 17}, "at most the 16 images, found 17"),
     ],
 )

@@ -5,7 +5,7 @@ Alone: pytest tests/branches/test_xcorr.py
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,11 +14,11 @@ from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
 from torch.nn import functional as F
 
-from probekit.branches.correlation import MASKS, correlation_mask
+from probekit.branches.correlation import Mask, correlation_mask
 from probekit.branches.xcorr import Members, XCorr
 from probekit.methods.base import Step
 from probekit.models.encoder import Encoder, Features
-from tests.branches.attached import epoch, features_of
+from tests.branches.attached import configured, epoch, features_of
 from tests.chance import seeded
 
 B, P, D, H, W, K = 3, 2, 8, 2, 3, 4
@@ -52,7 +52,7 @@ def step_with(xcorr: XCorr, phi: Tensor, others: Tensor, index: Tensor) -> Step:
     return Step(loss=torch.zeros(()), features=features_of(both), logs={}, companions={"xcorr": features_of(others)})
 
 
-@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("mask", get_args(Mask))
 def test_the_mask_is_eq_3_and_4_in_loops(mask: str) -> None:
     source, positives = maps(B), maps(P * B, seed=1)
     mu = torch.zeros(B, H, W)
@@ -81,7 +81,7 @@ def test_a_map_resembles_itself_everywhere() -> None:
     torch.testing.assert_close(correlation_mask(phi, phi, mask="cosine"), torch.ones(B, H, W))
 
 
-@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("mask", get_args(Mask))
 def test_the_places_in_the_positives_do_not_matter(mask: str) -> None:
     source, positives = maps(B), maps(P * B, seed=1)
     order = torch.randperm(H * W, generator=torch.Generator().manual_seed(2))
@@ -102,7 +102,7 @@ def test_constant_features_have_a_constant_mask(mask: str) -> None:
 
 def test_the_mask_has_no_gradient() -> None:
     source, positives = maps(B).requires_grad_(), maps(P * B, seed=1).requires_grad_()
-    for mask in MASKS:
+    for mask in get_args(Mask):
         assert not correlation_mask(source, positives, mask=mask).requires_grad
 
 
@@ -415,6 +415,6 @@ def test_attention_and_classifier_have_a_rate_of_their_own() -> None:
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(setting: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"expected branch\.xcorr\..*{setting}") as error:
-        branch(**{setting: value})
+    with pytest.raises(ValueError, match=rf"expected branch\.xcorr\.{setting} = ") as error:
+        configured("simclr", "xcorr", **{f"branch__xcorr__{setting}": value})
     assert "\n" not in str(error.value)

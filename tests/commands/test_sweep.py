@@ -13,7 +13,7 @@ from probekit.cli.catalogue import catalogue
 from probekit.run import Run
 from probekit.sweep.definition import shipped
 from tests.commands.typed import typed
-from tests.forked import forked_children
+from tests.forked import forked_children, probekit_of_few_strengths
 from tests.guard.walk import SWEEP
 
 
@@ -22,7 +22,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where a sweep of two methods has been typed once."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "small.toml").write_text(SWEEP)
-    with forked_children():
+    with forked_children(probekit_of_few_strengths):
         done = typed("sweep", "small.toml", "--epochs", "2", "--preset", "quick", "--jobs", "2", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " ".join(done.stdout.split()).count("by the monitor at best_test") >= 2

@@ -65,7 +65,7 @@ def test_one_file_and_one_line_of_the_table_make_a_generator(tmp_path: Path, mon
     assert verify(info.path).content_hash == info.content_hash
     assert info.mask_names == ("bar", "dot", "evidence:bar", "evidence:side")
     truth = read_truth(info, "train", 20)
-    for factor, other in truth.siblings.items():
+    for factor, other in truth.counterfactuals.items():
         np.testing.assert_array_equal(truth.split.images != other.images, truth.masks[f"evidence:{factor}"])
 
 

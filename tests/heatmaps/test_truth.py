@@ -76,7 +76,7 @@ def test_of_minimal_pairs_only_the_base_images_are_looked_at(tmp_path: Path) -> 
     path = tmp_path / "pairs.h5"
     small_shapes(path, n=2, n_test=6, pairs=True)
     truth = read_truth(read_info(path), "test", 4)
-    assert truth.index.tolist() == [0, 6, 9, 15]  # base, corner flipped, triangle flipped, base, ...
+    assert truth.index.tolist() == [0, 6, 9, 15]  # base, corner changed, triangle changed, base, ...
     assert set(truth.split.factors["pair_role"].astype("S")) == {b"base"}
 
 

@@ -78,7 +78,7 @@ def test_the_part_held_out_is_of_the_seed_and_leaves_pairs_whole(monkeypatch: py
         seen.append(tuple(sorted(hash(row) for row in held)))
         return 0.0
 
-    monkeypatch.setitem(evaluate.MONITORS, "linear", probe_accuracy)
+    monkeypatch.setitem(MONITORS, "linear", probe_accuracy)
     for seed in (0, 0, 1):
         Monitor(train, None, None, seed=seed).score(ENCODER)
     assert seen[0] == seen[1] != seen[2]
