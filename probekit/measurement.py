@@ -6,7 +6,7 @@ imports neither torch nor the arithmetic: only its `row` does.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, ClassVar, NotRequired, TypedDict
 
@@ -121,6 +121,7 @@ class Measurement(ABC):
         whole: All that its results have beside the rows.
         command: The command that measures it.
         main: Scores that are followed along checkpoints and stand in tables of sweeps; () is the first.
+        needs: Splits that must have labels.
     """
 
     name: ClassVar[str]
@@ -130,6 +131,7 @@ class Measurement(ABC):
     whole: ClassVar[Any] = About
     command: ClassVar[str] = "probe"
     main: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ("train", "test")
 
     def __post_init__(self) -> None:
         """Refuses a value that is none of an option's choices, or less than its least.
@@ -206,18 +208,37 @@ class Measurement(ABC):
                 typed += [part.metadata["flag"], write(value)]
         return typed
 
+    def named(self) -> tuple[str, ...]:
+        """The names that `numbers` may have; one that ends in a space or in "=" goes on."""
+        return ()
+
+    def measures(self, number: str) -> bool:
+        """Whether it can have a number of that name."""
+        return any(number == own or (own[-1] in " =" and number.startswith(own)) for own in self.named())
+
+    def numbers(self, row: Row) -> dict[str, Score]:
+        """All named numbers of a row: its scores, and those of which more is not better."""
+        return self.scores(row)
+
     def main_scores(self, row: Row) -> dict[str, Score]:
         """The scores that are followed along checkpoints and stand in tables of sweeps."""
         found = self.scores(row)
         return {name: found[name] for name in self.main or list(found)[:1] if name in found}
 
-    def encoder_scores(self, result: Result, *, main: bool = False) -> dict[str, Score]:
-        """The scores of the encoder, or the main ones; those of rows of several names are told apart by these."""
+    def encoder_scores(self, result: Result, *, main: bool = False, also: Collection[str] = ()) -> dict[str, Score]:
+        """The scores of the encoder, or the main ones and `also` others; rows of several names are told apart by these.
+
+        Args:
+            result: As read.
+            main: Whether only the main ones are wanted.
+            also: Names of further `numbers`, as the encoder's only row has them.
+        """
         rows = self.encoder_rows(result)
         several = len({row["name"] for row in rows}) > 1
         found: dict[str, Score] = {}
         for row in rows:
             scores = self.main_scores(row) if main else self.scores(row)
+            scores |= {name: score for name, score in self.numbers(row).items() if name in also}
             found |= {f"{row['name']}, {name}" if several else name: score for name, score in scores.items()}
         return found
 

@@ -164,7 +164,7 @@ def against(interval: Mapping[str, Any], published: float) -> dict[str, Any]:
     """A mean beside a published number.
 
     Returns:
-        accuracy, the published one; difference, ours minus it; covered: whether the interval holds it, None without an
+        value, the published one; difference, ours minus it; covered: whether the interval holds it, None without an
         interval. It is no test of a difference: published numbers come without their images.
     """
     covered = None
@@ -173,7 +173,7 @@ def against(interval: Mapping[str, Any], published: float) -> dict[str, Any]:
         # Equal numbers must not differ by rounding: means of accuracies are exact to about 1e-16.
         close = 1e-9
         covered = low - close <= published <= high + close
-    return {"accuracy": published, "difference": interval["mean"] - published, "covered": covered}
+    return {"value": published, "difference": interval["mean"] - published, "covered": covered}
 
 
 def paired_seeds(a: Mapping[int, float], b: Mapping[int, float], *, span: float = 1.0) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from probekit.registry import MAPS, POOLS, nearest
 
 FILLS = ("black", "mean", "grey", "blur", "counterfactual")
 TARGETS = ("pair", "margin", "logit")
+MASKED = {"average drop": "average_drop", "average increase": "average_increase"}  # of `numbers`
 MOST_LINES = 10  # of a chart
 
 
@@ -208,6 +209,21 @@ class Heatmap(Measurement):
         ):
             lines.append("Hiding a black ground with black costs nothing (see uniform, ink); --fill mean does.")
         return [*lines, *(f"Left out: {line}." for line in result["left_out"])]
+
+    def named(self) -> tuple[str, ...]:
+        """See `numbers`."""
+        return "AUROC: ", "rank: ", *MASKED, *(f"{name}: " for name in MASKED)
+
+    def numbers(self, row: Row) -> dict[str, Score]:
+        """Its scores, and Average Drop and Increase as shares; of a drop less is better."""
+        found = self.scores(row)
+        for fill, seen in row["faithfulness"].items():
+            for name, key in MASKED.items():
+                kept = seen[key]
+                value = None if kept["mean"] is None else kept["mean"] / 100
+                ends = None if kept["ci"] is None else [end / 100 for end in kept["ci"]]
+                found[f"{name}: {fill}" if fill else name] = Score(value, ends)
+        return found
 
     def scores(self, row: Row) -> dict[str, Score]:
         """AUROC and rank accuracy against the evidence of each class factor; a ceiling's own factor alone."""

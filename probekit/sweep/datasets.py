@@ -1,16 +1,150 @@
-"""A sweep's own dataset files: the published npz where it is found, else what the generator renders; or an import."""
+"""A sweep's datasets: where each comes from, and the file of it that a sweep makes or finds."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from shlex import join
+from typing import Annotated, Any, get_type_hints
 
+import msgspec
+from msgspec import Meta, Struct, field
+
+from generators import GENERATORS
+from probekit.checked import checked
+from probekit.config import Count
 from probekit.data.generate import generate
 from probekit.data.importers import OFFICIAL, Choices, Options, Told, import_dataset, import_official
+from probekit.data.importers.base import MAX_SIZE
 from probekit.data.importers.official import MAX_GB
-from probekit.h5 import DatasetInfo
+from probekit.h5 import DatasetInfo, read_info
 from probekit.h5.schema import EVIDENCE
+from probekit.registry import nearest
 from probekit.settings import parse_overrides
-from probekit.sweep.definition import Dataset
+from probekit.sweep.measures import Measure
+
+NAME = "a name of at most 60 letters, digits, '.', '_', '+' and '-'"
+Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._+-]{0,59}\Z", description=NAME)]  # folders may have it
+Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # as `pretrain --seed`
+CANVAS = 128  # px, the papers'
+
+TAKEN = {  # key that says where a dataset comes from: the keys that go with it
+    "generator": ("npz", "n", "n_test", "size", "seed", "set"),
+    "npz": ("generator", "n", "n_test", "size", "seed", "set"),
+    "file": (),
+    "folder": ("size", "seed", "options"),
+    "import": ("root", "size", "seed", "options"),
+}
+ALWAYS = ("name", "pretrain", "measure")
+IMPORTED = {
+    key: str if Path in getattr(kind, "__args__", ()) else kind
+    for owner in (Options, Choices)
+    for key, kind in get_type_hints(owner).items()
+    if key not in ("size", "seed")
+} | {"skip_broken": bool}  # `options`, as `probekit import` has them
+
+
+class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a dataset comes from: one of `TAKEN`, with the keys that go with it.
+
+    Attributes:
+        npz: A published file, taken where it is found; else `generator` stands in.
+        generator: Renders it. `n`, `n_test` None: its own; `settings`: its parameters.
+        file: A dataset file, used as it is.
+        folder: Imported, as `probekit import FOLDER`, with `options`.
+        official: One of `OFFICIAL`, imported from `root`; without one that needs a folder is the file data/NAME.h5.
+        size: Pixels a side; 0 is the papers' canvas, the official set's own, or of a folder as the images are.
+        seed: Of what is rendered, or of an import's splits.
+        options: Of an import, by the names of `IMPORTED`.
+        pretrain: Settings, "a.b=value" each, of every run on it; those of rows win.
+        measure: As `[measure]`, key by key in place of it.
+    """
+
+    name: Name
+    npz: str | None = None
+    generator: str | None = None
+    file: str | None = None
+    folder: str | None = None
+    official: str | None = field(default=None, name="import")
+    root: str | None = None
+    n: Count | None = None
+    n_test: Count | None = None
+    size: Count = 0
+    seed: Seed = 0
+    settings: tuple[str, ...] = field(default=(), name="set")
+    options: dict[str, Any] = {}
+    pretrain: tuple[str, ...] = ()
+    measure: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        self._check_keys()
+        parse_overrides(self.pretrain)
+        if self.npz is not None and Path(self.npz).name != self.npz:
+            raise ValueError(f"expected npz = the name of a file, found {self.npz!r}; --published is its folder")
+        if self.official is not None:
+            self._check_import(self.official)
+        elif not self.size and self.file is None and self.folder is None:
+            msgspec.structs.force_setattr(self, "size", CANVAS)
+        if self.generator is not None:
+            if self.generator not in GENERATORS:
+                raise ValueError(nearest("generator", self.generator, GENERATORS))
+            GENERATORS[self.generator](size=self.size, parameters=parse_overrides(self.settings))
+        _ = self.asked
+
+    def _check_keys(self) -> None:
+        given = {
+            entry.encode_name
+            for entry in msgspec.structs.fields(self)
+            if getattr(self, entry.name) and entry.encode_name not in ALWAYS
+        }
+        first = next((key for key in TAKEN if key in given), None)
+        if first is None:
+            raise ValueError(f"expected {', '.join(TAKEN)}: one of them, found none")
+        for key in sorted(given - {first, *TAKEN[first]}):
+            raise ValueError(f"expected {first} with {', '.join((*ALWAYS, *TAKEN[first]))}, found {key}; leave it out")
+
+    def _check_import(self, official: str) -> None:
+        if official not in OFFICIAL:
+            raise ValueError(nearest("official dataset", official, OFFICIAL))
+        if not self.size:
+            msgspec.structs.force_setattr(self, "size", OFFICIAL[official].size)
+        if self.size > MAX_SIZE:
+            raise ValueError(f"expected size of at most {MAX_SIZE}, found {self.size}")
+        if self.root is not None and not OFFICIAL[official].needs:
+            raise ValueError(f"expected no root for {official}, which comes with probekit, found one; leave it out")
+
+    @property
+    def asked(self) -> tuple[Options, Choices]:
+        """What `options` ask of an import; what they do not say is the dataset's own default.
+
+        Raises:
+            ValueError: If one is none of an import's, or not as it takes it.
+        """
+        typed = {}
+        for key, value in self.options.items():
+            if key not in IMPORTED:
+                raise ValueError(nearest("option", key, IMPORTED))
+            typed[key] = checked(value, IMPORTED[key], "", f"options.{key}")
+            typed[key] = Path(value) if IMPORTED[key] is str else typed[key]
+        official = OFFICIAL.get(self.official or "")
+        own: dict[str, Any] = {}
+        if official is not None:
+            own = {"resize": official.resize, "test_fraction": official.test_fraction, "max_gb": MAX_GB}
+        parts = own | typed | {"seed": self.seed, "size": self.size or None}
+        options, choices = ({f.name: parts[f.name] for f in fields(k) if f.name in parts} for k in (Options, Choices))
+        return Options(**options), Choices(**choices)
+
+    @property
+    def command(self) -> str:
+        """What is typed to import an official set to the file that a sweep looks for."""
+        assert self.official is not None
+        words = ["import", self.official, "ROOT"]
+        for key, value in self.options.items():
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            words += [] if value is False else [f"--{key.replace('_', '-')}", *([] if value is True else [text])]
+        words += ["--size", str(self.size)] if self.size != OFFICIAL[self.official].size else []
+        words += ["--seed", str(self.seed)] if self.seed else []
+        words += ["--out", f"data/{self.name}.h5"] if self.name != self.official else []
+        return f"probekit {join(words)}"
 
 
 @dataclass(frozen=True)
@@ -32,46 +166,66 @@ class Data:
         return asdict(self)
 
 
-def find_published(dataset: Dataset, folder: Path, *, named: bool) -> Path | None:
-    """The dataset's npz file in `folder`, or None where the generator is to stand in.
+def find(dataset: Dataset, published: Path | None, data: Path) -> Path | None:
+    """What a dataset is made of: an npz file; or the dataset file that is used as it is; None where neither is needed.
 
     Args:
         dataset: As the sweep file has it.
-        folder: Where the published files lie.
-        named: Whether the user named the folder; then a missing file is a mistake.
+        published: Where the user says that published npz files lie; a missing file is then a mistake. None is `data`.
+        data: Where they, and the files of official sets, are looked for.
 
     Raises:
-        ValueError: If the file is missing and named, or there is no generator to stand in.
+        ValueError: If it is missing, or there is no generator to stand in.
     """
+    if (path := kept(dataset, data)) is not None:
+        if path.is_file():
+            return path
+        if dataset.official is None:
+            raise ValueError(f"expected the file of dataset {dataset.name} at {path}, found none; give another as file")
+        needs = OFFICIAL[dataset.official].needs
+        raise ValueError(
+            f"expected {path}, the file of dataset {dataset.name}, found none; "
+            f"type, with the folder that has {needs} as ROOT: {dataset.command}"
+        )
     if dataset.npz is None:
         return None
-    path = folder / dataset.npz
+    path = (published or data) / dataset.npz
     if path.is_file():
         return path
-    if named or dataset.generator is None:
-        raise ValueError(f"expected {dataset.npz} in {folder}, found none; type: --published FOLDER")
+    if published is not None or dataset.generator is None:
+        raise ValueError(f"expected {dataset.npz} in {path.parent}, found none; type: --published FOLDER")
     return None
 
 
-def build(dataset: Dataset, published: Path | None, out: Path) -> DatasetInfo:
-    """Imports or renders the dataset file `out`, which does not exist yet.
+def kept(dataset: Dataset, data: Path) -> Path | None:
+    """The file that a sweep uses as it is, and neither writes nor removes; None: it makes its own."""
+    if dataset.file is not None:
+        return Path(dataset.file).expanduser()
+    alone = dataset.official is None or dataset.root is not None or not OFFICIAL[dataset.official].needs
+    return None if alone else data / f"{dataset.name}.h5"
+
+
+def build(dataset: Dataset, found: Path | None, out: Path) -> DatasetInfo:
+    """Imports or renders the dataset file `out`, which does not exist yet; or reads the one that was found.
 
     Raises:
-        ValueError: If the npz file or a setting of the generator is not as expected.
+        ValueError: If what was found or a setting of the generator is not as expected.
     """
-    if published is not None:
-        info, _ = import_dataset(
-            published,
-            Options(),
-            out=out,
-            skip_broken=False,
-            overwrite=False,
-            compression="gzip",
-            told=Told(lambda done, total: None),
-        )
+    if found is not None and dataset.npz is None:
+        info = read_info(found)
+        if dataset.official is not None:
+            _check_official(dataset, info)
         return info
+    options, choices = dataset.asked
+    more: dict[str, Any] = {"out": out, "overwrite": False, "told": Told(lambda done, total: None)}
+    more["skip_broken"] = bool(dataset.options.get("skip_broken"))
     if dataset.official is not None:
-        return _import(dataset, out)
+        root = None if dataset.root is None else Path(dataset.root).expanduser()
+        # as `probekit import` compresses them
+        return import_official(dataset.official, root, choices, options, compression="none", **more)[0]
+    if found is not None or dataset.folder is not None:
+        source = found or Path(dataset.folder or "").expanduser()
+        return import_dataset(source, Options() if found else options, compression="gzip", **more)[0]
     assert dataset.generator is not None
     return generate(
         dataset.generator,
@@ -84,45 +238,45 @@ def build(dataset: Dataset, published: Path | None, out: Path) -> DatasetInfo:
     )
 
 
-def _import(dataset: Dataset, out: Path) -> DatasetInfo:
-    assert dataset.official is not None
-    official = OFFICIAL[dataset.official]
-    options = Options(
-        size=dataset.size,
-        val_fraction=0.0,
-        test_fraction=official.test_fraction,
-        seed=dataset.seed,
-        resize=official.resize,
-        max_gb=MAX_GB,
-    )
-    info, _ = import_official(
-        dataset.official,
-        None,
-        Choices(seed=dataset.seed),
-        options,
-        out=out,
-        skip_broken=False,
-        overwrite=False,
-        compression="none",  # as `probekit import`
-        told=Told(lambda done, total: None),
-    )
-    return info
+def _check_official(dataset: Dataset, info: DatasetInfo) -> None:
+    """Refuses a file of another set, or one that other choices made."""
+    _, choices = dataset.asked
+    wanted: dict[str, Any] = {"source": dataset.official, "size": dataset.size}
+    wanted |= {key: value or None for key, value in asdict(choices).items() if key not in ("seed", "classes")}
+    for key, value in wanted.items():
+        found = info.parameters.get(key) or None
+        if found != value:
+            raise ValueError(
+                f"expected {info.path} with {key} {value}, found {found}; "
+                f"type: {dataset.command} --overwrite, or give the file as file"
+            )
 
 
-def describe(dataset: Dataset, published: Path | None, info: DatasetInfo, path: Path) -> Data:
+def describe(dataset: Dataset, found: Path | None, info: DatasetInfo, path: Path, measure: Measure) -> Data:
     """What sweep.json and the table say of a dataset file.
 
     Raises:
-        ValueError: If it has no labelled test split, without which nothing can be scored.
+        ValueError: If a split that is to be measured has no labels, or there is nothing to train on.
     """
-    if "test" not in info.splits or not info.splits["test"].labelled or not info.splits["train"].labelled:
-        raise ValueError(f"expected labelled train and test splits for dataset {dataset.name}, found others")
-    if published is not None:
-        origin = f"published: {published.name}"
-    elif dataset.official is not None:
-        origin = f"imported: {dataset.official}, {dataset.size} px, seed {dataset.seed}"
-    else:
+    splits: Mapping[str, Any] = info.splits
+    for split in ("train", *measure.needs):
+        if split not in splits or (split in measure.needs and not splits[split].labelled):
+            labelled = ", ".join(name for name, kept in splits.items() if kept.labelled) or "none"
+            raise ValueError(f"expected labels of {split} in dataset {dataset.name}, found {labelled} with labels")
+    n_test = splits["test"].n if "test" in splits else 0
+    return Data(str(path), info.content_hash, _origin(dataset, found), splits["train"].n, n_test, has_evidence(info))
+
+
+def has_evidence(info: DatasetInfo) -> bool:
+    """Whether it has masks of what decides a class factor."""
+    return any(name.startswith(EVIDENCE) for name in info.mask_names)
+
+
+def _origin(dataset: Dataset, found: Path | None) -> str:
+    if found is not None:
+        return f"published: {found.name}" if dataset.npz is not None else f"file: {found}"
+    if dataset.generator is not None:
         settings = "".join(f", {setting}" for setting in dataset.settings)
-        origin = f"rendered: {dataset.generator}, seed {dataset.seed}{settings}"
-    evidence = any(name.startswith(EVIDENCE) for name in info.mask_names)
-    return Data(str(path), info.content_hash, origin, info.splits["train"].n, info.splits["test"].n, evidence)
+        return f"rendered: {dataset.generator}, seed {dataset.seed}{settings}"
+    size = f", {dataset.size} px" if dataset.size else ""
+    return f"imported: {dataset.official or dataset.folder}{size}, seed {dataset.seed}"

@@ -3,7 +3,7 @@
 The shipped ones lie in `presets/sweeps/`; CONTRIBUTING.md has the recipe for a new one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -13,64 +13,15 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct, field
 
-from generators import GENERATORS
 from probekit.checked import checked
-from probekit.config import Count
-from probekit.data.importers import OFFICIAL
-from probekit.data.importers.base import MAX_SIZE
 from probekit.files import parse_toml, read_text
 from probekit.registry import METHODS, branch_named, nearest
 from probekit.settings import parse_overrides
-from probekit.sweep.measures import Measure, check_distinct, read_measure, split_pooled
-from probekit.sweep.scores import SCORES
+from probekit.sweep.datasets import Dataset, Name, Seed
+from probekit.sweep.measures import Measure, check_distinct, read_measure, split_pooled, without_pool
+from probekit.sweep.scores import FIRST, SCORES
 
-NAME = "a name of at most 60 letters, digits, '.', '_', '+' and '-'"
-Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._+-]{0,59}\Z", description=NAME)]  # folders may have it
-Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # as `pretrain --seed`
 Seeds = Annotated[tuple[Seed, ...], Meta(min_length=1)]
-CANVAS = 128  # px, the papers'
-
-
-class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a dataset comes from: `npz` where that file is found, else `generator` with the rest; or `official`.
-
-    `n`, `n_test` None: the generator's own. `official`: one of `OFFICIAL` that needs no folder.
-    """
-
-    name: Name
-    npz: str | None = None
-    generator: str | None = None
-    official: str | None = field(default=None, name="import")
-    n: Count | None = None
-    n_test: Count | None = None
-    size: Count = 0  # the papers' canvas, or the official set's own
-    seed: Seed = 0  # of an import: of its test split
-    settings: tuple[str, ...] = field(default=(), name="set")
-
-    def __post_init__(self) -> None:
-        if not self.size:
-            size = OFFICIAL[self.official].size if self.official in OFFICIAL else CANVAS
-            msgspec.structs.force_setattr(self, "size", size)
-        if self.official is not None:
-            self._check_import(self.official)
-        elif self.npz is None and self.generator is None:
-            raise ValueError("expected npz, generator or import, found none")
-        if self.npz is not None and Path(self.npz).name != self.npz:
-            raise ValueError(f"expected npz = the name of a file, found {self.npz!r}; --published is its folder")
-        if self.generator is not None:
-            if self.generator not in GENERATORS:
-                raise ValueError(nearest("generator", self.generator, GENERATORS))
-            GENERATORS[self.generator](size=self.size, parameters=parse_overrides(self.settings))
-
-    def _check_import(self, official: str) -> None:
-        alone = [name for name, entry in OFFICIAL.items() if not entry.needs]
-        if official not in alone:
-            raise ValueError(nearest("dataset that needs no folder", official, alone))
-        if self.size > MAX_SIZE:
-            raise ValueError(f"expected size of at most {MAX_SIZE}, found {self.size}")
-        for name in ("npz", "generator", "n", "n_test", "settings"):
-            if getattr(self, name):
-                raise ValueError(f"expected import with name, size and seed alone, found {name}; leave it out")
 
 
 class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,16 +57,20 @@ class Cross(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Paper(Struct, frozen=True, forbid_unknown_fields=True):
-    """Published accuracies, by dataset and row; `score` is the one of `SCORES` that they stand beside."""
+    """Published numbers by dataset and row, or ROW@POOL; `score` is the one that they stand beside."""
 
     source: str
     score: str
     percent: dict[str, dict[str, Annotated[float, Meta(ge=0, le=100)]]]
 
+    def shares(self, dataset: str) -> dict[str, float]:
+        """Those of a dataset as shares of 1."""
+        return {row: value / 100 for row, value in self.percent.get(dataset, {}).items()}
+
     @property
-    def accuracy(self) -> Mapping[str, Mapping[str, float]]:
-        """The same in [0, 1]."""
-        return {name: {row: value / 100 for row, value in rows.items()} for name, rows in self.percent.items()}
+    def number(self) -> str:
+        """The score's name without checkpoint and pooling."""
+        return self.score.partition("/")[2]
 
 
 class File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,7 +83,7 @@ class File(Struct, frozen=True, forbid_unknown_fields=True):
     preset: str | None = None
     settings: tuple[str, ...] = field(default=(), name="set")
     measure: dict[str, Any] = {}
-    paper: Paper | None = None
+    paper: tuple[Paper, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -141,7 +96,7 @@ class File(Struct, frozen=True, forbid_unknown_fields=True):
 class Sweep:
     """A sweep file's contents.
 
-    `pairs`: (a, b) whose difference a - b is wanted, each a row or ROW@POOL.
+    `pairs`: (a, b) whose difference a - b is wanted, each a row or ROW@POOL; `measures`: by dataset.
     """
 
     name: str
@@ -150,9 +105,9 @@ class Sweep:
     seeds: tuple[int, ...]
     datasets: tuple[Dataset, ...]
     rows: tuple[Row, ...]
-    paper: Paper | None
+    papers: tuple[Paper, ...]
     pairs: tuple[tuple[str, str], ...]
-    measure: Measure
+    measures: Mapping[str, Measure]
 
 
 def shipped() -> dict[str, str]:
@@ -198,8 +153,8 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
         text: TOML, its first line a comment that says what the sweep is for. Keys: `seeds`; `datasets`, a list of
             tables (`Dataset`, with `set` for its settings and `import` for `official`); `rows`, a list of tables
             (`method`, `name`, `branch`, `set`), or `cross`, with `methods` and `overrides` (a suffix: a list of
-            settings), every method with every entry; `preset`, `set` (for every row), `measure` (`retrieval`, `pools`,
-            `heatmap`), `paper` (`source`, `score`, `percent`), `pairs`.
+            settings), every method with every entry; `preset`, `set` (for every row), `measure` (names of measurements
+            and `pools`), `paper`, a list of tables (`source`, `score`, `percent`), `pairs`.
         where: Named in messages.
 
     Raises:
@@ -211,8 +166,12 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
     rows: tuple[Row, ...] = checked(file.cross.rows(), tuple[Row, ...], where, "cross") if file.cross else file.rows
     for kind, names in (("datasets", [d.name for d in file.datasets]), ("rows", [row.name for row in rows])):
         check_distinct(names, f"{kind} in {where}")
-    measure = read_measure(file.measure, f"[measure] of {where}")
-    sweep = Sweep(name, _about(text), file.preset, file.seeds, file.datasets, rows, file.paper, file.pairs, measure)
+    also = tuple(dict.fromkeys(paper.number for paper in file.paper))
+    measures = {}
+    for dataset in file.datasets:
+        place = f"[measure] of {'dataset ' + dataset.name + ' of ' if dataset.measure else ''}{where}"
+        measures[dataset.name] = replace(read_measure(file.measure | dataset.measure, place), also=also)
+    sweep = Sweep(name, _about(text), file.preset, file.seeds, file.datasets, rows, file.paper, file.pairs, measures)
     _check_names(sweep, where)
     return with_settings(sweep, file.settings)
 
@@ -241,26 +200,41 @@ def check_seeds(seeds: Any, where: str) -> tuple[int, ...]:
 
 
 def _check_names(sweep: Sweep, where: str) -> None:
-    """Refuses pairs and numbers of a paper for what the sweep does not have."""
-    datasets, rows = [dataset.name for dataset in sweep.datasets], [row.name for row in sweep.rows]
+    """Refuses pairs and numbers of papers for what the sweep does not have."""
+    pools = {pool for measure in sweep.measures.values() for pool in measure.pools}
     for first, second in sweep.pairs:
         if first == second:
             raise ValueError(f"expected pairs of two different rows in {where}, found {first} twice")
-        for row, pool in (split_pooled(first), split_pooled(second)):
-            if row not in rows:
-                raise ValueError(f"{nearest('row', row, rows)} (in pairs of {where})")
-            if pool is not None and pool not in sweep.measure.pools:
-                raise ValueError(f"expected pairs under pools of [measure] in {where}, found {row}@{pool}")
-    if sweep.paper is None:
+        for side in (first, second):
+            _check_side(side, sweep, pools, f"pairs of {where}")
+    for number, paper in enumerate(sweep.papers):
+        place = f"paper[{number}] of {where}"
+        for dataset, percent in paper.percent.items():
+            if dataset not in sweep.measures:
+                raise ValueError(f"{nearest('dataset', dataset, sweep.measures)} (in {place})")
+            _check_score(paper, sweep.measures[dataset], dataset, place)
+            for side in percent:
+                _check_side(side, sweep, sweep.measures[dataset].pools, place)
+
+
+def _check_side(side: str, sweep: Sweep, pools: Collection[str], where: str) -> None:
+    row, pool = split_pooled(side)
+    rows = [row.name for row in sweep.rows]
+    if row not in rows:
+        raise ValueError(f"{nearest('row', row, rows)} (in {where})")
+    if pool is not None and pool not in pools:
+        raise ValueError(f"expected {side} under one of the pools of [measure] in {where}, found {pool}")
+
+
+def _check_score(paper: Paper, measure: Measure, dataset: str, where: str) -> None:
+    """Refuses a score that nothing measures, by its name."""
+    plain, pool = without_pool(paper.score)
+    own = [FIRST, *(each for each in SCORES if each != FIRST)] if measure.linear else [*SCORES][1:]
+    measured = plain.startswith("last/") and any(each.measures(paper.number) for each in measure.every)
+    if (plain in own and pool is None) or (measured and pool in (None, *measure.pools)):
         return
-    if sweep.paper.score not in SCORES:
-        raise ValueError(f"{nearest('score', sweep.paper.score, SCORES)} (in [paper] of {where})")
-    for dataset, percent in sweep.paper.percent.items():
-        if dataset not in datasets:
-            raise ValueError(f"{nearest('dataset', dataset, datasets)} (in [paper] of {where})")
-        for row in percent:
-            if row not in rows:
-                raise ValueError(f"{nearest('row', row, rows)} (in [paper] of {where})")
+    named = [f"last/{name}" for each in measure.every for name in each.named()]
+    raise ValueError(f"{nearest('score', paper.score, [*own, *named])} (of dataset {dataset} in {where})")
 
 
 def _about(text: str) -> str:

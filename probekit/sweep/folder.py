@@ -72,13 +72,13 @@ class SweepFolder:
         return content
 
     def create(
-        self, sweep: Sweep, published: Mapping[str, Path | None], *, seeds: Sequence[int], asked: Mapping[str, Any]
+        self, sweep: Sweep, found: Mapping[str, Path | None], *, seeds: Sequence[int], asked: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Makes the folder with its datasets and its sweep.json, whole or not at all.
+        """Makes the folder with datasets and its sweep.json, whole or not at all.
 
         Args:
             sweep: The file's contents.
-            published: Every dataset's npz file, or None where the generator stands in.
+            found: By dataset, those that are needed now: what each is made of, or None where nothing need be there.
             seeds: The sweep's.
             asked: The options that --resume goes on with: preset, epochs, set, device.
 
@@ -90,11 +90,7 @@ class SweepFolder:
         try:
             new.logs.mkdir(parents=True)
             (new.path / "data").mkdir()
-            data = {}
-            for dataset in sweep.datasets:
-                npz = published[dataset.name]
-                info = build(dataset, npz, new.data(dataset.name))
-                data[dataset.name] = describe(dataset, npz, info, self.data(dataset.name)).to_dict()
+            data = self._make(sweep, found, new)
             content = {"schema": SCHEMA, **asked, "seeds": list(seeds), **definition(sweep), "data": data}
             write_json(new.plan, content)
             new.path.rename(self.path)
@@ -102,6 +98,30 @@ class SweepFolder:
         finally:
             shutil.rmtree(new.path, ignore_errors=True)
         return content
+
+    def add(self, content: dict[str, Any], sweep: Sweep, found: Mapping[str, Path | None]) -> dict[str, Any]:
+        """Makes datasets that the sweep did without so far, and writes sweep.json.
+
+        Raises:
+            ValueError: If a dataset cannot be made.
+        """
+        for name in found:
+            self.data(name).unlink(missing_ok=True)  # of a sweep that was killed before it knew of it
+        content = content | {"data": content["data"] | self._make(sweep, found, self)}
+        write_json(self.plan, content)
+        return content
+
+    def _make(self, sweep: Sweep, found: Mapping[str, Path | None], at: "SweepFolder") -> dict[str, Any]:
+        """Datasets as sweep.json has them; their files are made in a folder that becomes this one."""
+        made = {}
+        for dataset in sweep.datasets:
+            if dataset.name not in found:
+                continue
+            source = found[dataset.name]
+            info = build(dataset, source, at.data(dataset.name))
+            path = self.data(dataset.name) if at.data(dataset.name) == info.path else info.path
+            made[dataset.name] = describe(dataset, source, info, path, sweep.measures[dataset.name]).to_dict()
+        return made
 
     def write_results(self, results: dict[str, Any], table: str) -> None:
         """Writes results.json and table.md."""
@@ -140,16 +160,13 @@ def check_same(content: dict[str, Any], sweep: Sweep, asked: Mapping[str, Any], 
 
 
 def read_files(content: dict[str, Any]) -> dict[str, Data]:
-    """The datasets' files by name.
+    """The datasets' files by name; those that no run was chosen of yet are not there.
 
     Raises:
-        ValueError: If one is missing.
+        ValueError: If one is not as `Data` has it.
     """
-    files = checked(content, Plan, "sweep.json").data
-    try:
-        return {entry["name"]: files[entry["name"]] for entry in content["datasets"]}
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"expected what a sweep knows of its datasets in sweep.json, found: {error}") from error
+    files: dict[str, Data] = checked(content, Plan, "sweep.json").data
+    return {entry["name"]: files[entry["name"]] for entry in content["datasets"] if entry["name"] in files}
 
 
 def remove(folder: SweepFolder, runs: Path, names: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from probekit.measurement import Score
 from probekit.run import Run
 from probekit.sweep.jobs import Outcome
 from probekit.sweep.plan import PlannedRun
-from probekit.sweep.scores import BEST_TEST, FIRST, read_scores
+from probekit.sweep.scores import BEST_TEST, FIRST, read_scores, title
 from probekit.sweep.table import percent
 from probekit.train.live import clock
 
@@ -61,6 +61,8 @@ class Display:
         scores = read_scores(Run(self.runs / name), epochs=run.epochs, measure=run.measure) or {}
         linear, best = (_percent(scores.get(known)) for known in (FIRST, BEST_TEST))
         told = f"linear probe {linear} %, by the monitor at best_test {best} %"
+        if FIRST not in scores:
+            told = ", ".join(f"{title(known)} {_percent(score)} %" for known, score in list(scores.items())[:2])
         self.console.print(f"[{self.done}/{len(self.planned)}] {name}: {told}")
 
     def show(self, active: Iterable[str], waiting: int) -> None:
@@ -69,8 +71,8 @@ class Display:
             return
         self.looked = time.monotonic()
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for title in ("run", "state", "epoch", "last probe, %", "left"):
-            table.add_column(title, no_wrap=True)
+        for head in ("run", "state", "epoch", "last probe, %", "left"):
+            table.add_column(head, no_wrap=True)
         for name in active:
             table.add_row(name, *self._cells(name))
         table.caption = f"{self.done} of {len(self.planned)} runs finished, {waiting} waiting; Ctrl-C saves and stops"

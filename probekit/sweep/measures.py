@@ -4,13 +4,14 @@ Each step is one command, and the scores that it leaves in the run's folder, by 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from probekit.checked import checked
 from probekit.files import read_json
+from probekit.h5 import SPLITS
 from probekit.measurement import Measurement, Row, Score, measurement, read_result
 from probekit.registry import MEASUREMENTS, POOLS, get, nearest
 from probekit.run import Run
@@ -26,28 +27,42 @@ class Measure:
     Attributes:
         asked: Measurements with their options.
         pools: Further poolings, as `--pool`: what is measured under the encoder's own is measured under these, too.
+        linear: Whether the linear probe is measured; never where `asked` has that of several labels an image.
+        also: Names of numbers to be kept beside the main scores: those of a paper.
     """
 
     asked: tuple[Measurement, ...] = ()
     pools: tuple[str, ...] = ()
+    linear: bool = True
+    also: tuple[str, ...] = ()
+
+    @property
+    def every(self) -> list[Measurement]:
+        """All that is measured, the linear probe first."""
+        several = any(each.name == "multilabel" for each in self.asked)
+        first = [measurement(LINEAR)] if self.linear and not several else []
+        return [*first, *(each for each in self.asked if each.name != LINEAR)]
+
+    @property
+    def needs(self) -> list[str]:
+        """Splits that must have labels."""
+        return [split for split in SPLITS if any(split in each.needs for each in self.every)]
 
     @property
     def steps(self) -> "list[Step]":
         """One after another; the first is the probe under the encoder's own pooling."""
-        named = {each.name: each for each in self.asked}
-        first = [] if "multilabel" in named else [measurement(LINEAR)]
-        every = [*first, *(each for name, each in named.items() if name != LINEAR)]
-        commands = dict.fromkeys(each.command for each in every)
+        commands = dict.fromkeys(each.command for each in self.every)
         found = []
         for command in commands:
             for pool in (None, *self.pools):
-                own = tuple(each for each in every if each.command == command and each.allows(pool))
-                found += [Step(command, own, pool)] if own else []
+                own = tuple(each for each in self.every if each.command == command and each.allows(pool))
+                found += [Step(command, own, pool, self.also)] if own else []
         return found
 
-    def without(self, command: str) -> "Measure":
-        """The same without what a command would measure."""
-        return Measure(tuple(each for each in self.asked if each.command != command), self.pools)
+    def without_evidence(self) -> "Measure":
+        """The same without maps that are only scored against evidence."""
+        kept = (each for each in self.asked if each.command != "heatmap" or each.options["perturb"])
+        return replace(self, asked=tuple(kept))
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,7 @@ class Step:
     command: str
     asked: tuple[Measurement, ...]
     pool: str | None
+    also: tuple[str, ...] = ()
 
     def words(self, run: str, device: str, *, baselines: bool = False) -> list[str]:
         """Arguments of `probekit`."""
@@ -73,7 +89,7 @@ class Step:
             result = find_result(run, each, weights, epochs=epochs)
             if result is None:
                 return None
-            found = each.encoder_scores(result, main=True).items()
+            found = each.encoder_scores(result, main=True, also=self.also).items()
             scores |= {f"{weights}/{name}": score for name, score in found if score.value is not None}
         return scores
 
@@ -104,6 +120,8 @@ def find_result(
 def read_measure(content: Mapping[str, Any], where: str) -> Measure:
     """The table `[measure]` of a sweep file: a measurement's name = true, or a table of its options; and `pools`.
 
+    `linear = false` leaves the linear probe out.
+
     Raises:
         ValueError: If there is no such pooling, measurement or option.
     """
@@ -113,7 +131,11 @@ def read_measure(content: Mapping[str, Any], where: str) -> Measure:
             raise ValueError(f"{nearest('pooling', pool, POOLS)} (in {where})")
     check_distinct(pools, f"pools in {where}")
     asked = (_read_one(name, options, where) for name, options in content.items() if name != "pools")
-    return Measure(tuple(each for each in asked if each is not None), pools)
+    plain = content.get(LINEAR) is not False
+    found = Measure(tuple(each for each in asked if each is not None), pools, plain)
+    if not found.every:
+        raise ValueError(f"expected something to measure in {where}, found {LINEAR} = false alone")
+    return found
 
 
 def check_distinct(values: Sequence[Any], where: str) -> None:

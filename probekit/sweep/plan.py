@@ -23,7 +23,10 @@ from probekit.weights import Weights
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run: a row on a dataset with a seed; `name` is its folder's, `measure` what its row and dataset allow."""
+    """One run: a row on a dataset with a seed.
+
+    `name` is its folder's; `row` has the dataset's settings before its own; `measure` is what row and dataset allow.
+    """
 
     name: str
     dataset: str
@@ -66,6 +69,7 @@ def plan_runs(
     planned = []
     for run, (seed, dataset, row) in zip(names, cells, strict=True):
         kind = get(METHODS, "method", row.method)
+        row = msgspec.structs.replace(row, settings=(*dataset.pretrain, *row.settings))
         try:
             config = resolve(
                 row.method,
@@ -78,7 +82,7 @@ def plan_runs(
             )
         except ValueError as error:
             raise ValueError(f"{error} (row {row.name} of sweep {sweep.name})") from error
-        planned.append(PlannedRun(run, dataset.name, row, config, sweep.measure))
+        planned.append(PlannedRun(run, dataset.name, row, config, sweep.measures[dataset.name]))
     return tuple(planned)
 
 
@@ -120,7 +124,8 @@ def run_names(sweep: Sweep, name: str, seeds: Sequence[int]) -> list[str]:
 
 def definition(sweep: Sweep) -> dict[str, Any]:
     """What of a sweep file decides its runs, as sweep.json keeps it: rows and datasets."""
-    return {"datasets": list(map(_plain, sweep.datasets)), "rows": list(map(_plain, sweep.rows))}
+    datasets = [msgspec.structs.replace(dataset, measure={}) for dataset in sweep.datasets]  # which may change
+    return {"datasets": list(map(_plain, datasets)), "rows": list(map(_plain, sweep.rows))}
 
 
 def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
@@ -178,7 +183,9 @@ def next_baselines(run: Run, planned: PlannedRun, *, device: str) -> list[str] |
 
     First what is measured, under the encoder's own pooling; then the linear probe as the monitor has it, C = 1.
     """
-    first = next(step for step in planned.measure.steps if step.command == "probe")
+    first = next((step for step in planned.measure.steps if step.command == "probe"), None)
+    if first is None:
+        return None
     for each in first.asked:
         result = find_result(run, each, Weights(), epochs=planned.epochs)
         if not baseline_rows(result, each):

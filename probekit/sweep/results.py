@@ -51,6 +51,7 @@ def collect(
     found = {run.name: _run(run, Run(runs / run.name), outcomes.get(run.name)) for run in planned}
     cells = [(dataset.name, row.name) for dataset in sweep.datasets for row in sweep.rows]
     values = {cell: _by_seed(cell, planned, found, "scores") for cell in cells}
+    pretrain = {dataset.name: dataset.pretrain for dataset in sweep.datasets}
     least = {name: score.low for run in found.values() for name, score in run["scores"].items()}
     measured = dict.fromkeys(without_pool(score)[0] for scores in values.values() for score in scores)
     return {
@@ -68,11 +69,11 @@ def collect(
                 "dataset": dataset,
                 "row": row.name,
                 "method": row.method,
-                "settings": list(row.settings),
+                "settings": [*pretrain[dataset], *row.settings],
                 "branches": list(row.branches),
                 "scores": _intervals(values[dataset, row.name], least),
                 "factors": _intervals(_by_seed((dataset, row.name), planned, found, "factors"), {}),
-                "paper": _paper(sweep.paper, dataset, row.name, values[dataset, row.name]),
+                "paper": _papers(sweep.papers, dataset, row.name, values[dataset, row.name], least),
             }
             for dataset in data
             for row in sweep.rows
@@ -92,7 +93,7 @@ def collect(
 def _run(planned: PlannedRun, run: Run, outcome: Outcome | None) -> dict[str, Any]:
     whole = read_scores(run, epochs=planned.epochs, measure=planned.measure)
     # A further measurement that is missing, or failed, does not hide the linear probe.
-    scores = whole or read_scores(run, epochs=planned.epochs, measure=Measure())
+    scores = whole or read_scores(run, epochs=planned.epochs, measure=Measure(linear=planned.measure.linear))
     state = "finished" if whole else outcome.state if outcome and outcome.state != "finished" else "unfinished"
     return {
         "name": planned.name,
@@ -137,16 +138,28 @@ def _intervals(values: Mapping[str, Mapping[int, float]], least: Mapping[str, fl
     return found
 
 
-def _paper(
-    paper: Paper | None, dataset: str, row: str, values: Mapping[str, Mapping[int, float]]
-) -> dict[str, Any] | None:
-    published = paper.accuracy.get(dataset, {}).get(row) if paper else None
-    if paper is None or published is None:
-        return None
-    told = {"score": paper.score, "source": paper.source}
-    if paper.score not in values:
-        return told | {"accuracy": published, "difference": None, "covered": None}
-    return told | against(mean_over_seeds(list(values[paper.score].values())), published)
+def _papers(
+    papers: Sequence[Paper],
+    dataset: str,
+    row: str,
+    values: Mapping[str, Mapping[int, float]],
+    least: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """Every published number of a row, under any of its poolings, beside its own score."""
+    found = []
+    for paper in papers:
+        for side, published in paper.shares(dataset).items():
+            name, pool = split_pooled(side)
+            if name != row:
+                continue
+            score = under_pool(paper.score, pool) if pool else paper.score
+            told = {"score": score, "source": paper.source}
+            if score in values:
+                mean = mean_over_seeds(list(values[score].values()), low=least.get(score, 0.0))
+                found.append(told | against(mean, published))
+            else:
+                found.append(told | {"value": published, "difference": None, "covered": None})
+    return found
 
 
 def _baselines(dataset: str, planned: Sequence[PlannedRun], runs: Path) -> list[dict[str, Any]]:
@@ -179,7 +192,8 @@ def _add(
         random = RANDOM in row["name"]
         name = row["name"] if reader.command == "probe" else f"{RANDOM}" if random else row["name"]
         named = f"{name}@{pool}" if random and pool else name
-        for score, value in reader.main_scores(row).items():
+        also = {name: value for name, value in reader.numbers(row).items() if name in run.measure.also}
+        for score, value in (reader.main_scores(row) | also).items():
             if value.value is not None:
                 found.setdefault((named, score), _entry(dataset, score, named, value, row))
 

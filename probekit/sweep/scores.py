@@ -12,7 +12,8 @@ from probekit.weights import LAST
 
 FIRST = f"last/{LINEAR}"
 BEST_TEST = "best_test/monitor"
-# checkpoint/score: what a table calls it. Every run has these; `[measure]` of a sweep file adds others.
+# checkpoint/score: what a table calls it. A run has these unless its images have no test labels, or `[measure]` of the
+# sweep file leaves the linear probe out; it adds others.
 SCORES = {
     FIRST: "last, linear probe",
     "last/monitor": "last, monitor",
@@ -29,15 +30,19 @@ def title(score: str) -> str:
 def read_scores(run: Run, *, epochs: int, measure: Measure) -> dict[str, Score] | None:
     """Scores by name, or None if one is missing that is to be measured at the run's last epoch.
 
-    Scores that the data do not allow (no validation part) are left out. Ties go to the later epoch, as in training.
+    Scores that the data do not allow (no validation part, no test labels) are left out. Ties go to the later epoch, as
+    in training.
     """
     if not run.json.exists():
         return None
     measured = [step.read(run, epochs=epochs) for step in measure.steps]
-    scored = [line for line in run.read_metrics() if "test" in line and line["epoch"] <= epochs]
-    if None in measured or not scored or scored[-1]["epoch"] != epochs:
+    lines = [line for line in run.read_metrics() if line["epoch"] <= epochs]
+    scored = [line for line in lines if "test" in line]
+    if None in measured or not lines or (scored or lines)[-1]["epoch"] != epochs:
         return None
     found = {name: value for scores in measured if scores for name, value in scores.items()}
+    if not scored:
+        return found
     found["last/monitor"] = Score(scored[-1]["test"], None)
     validated = [line for line in scored if "val" in line]
     if validated:

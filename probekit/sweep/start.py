@@ -4,29 +4,27 @@ import math
 import os
 import time
 from collections.abc import Container, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import join, quote
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
 from probekit.checked import checked
 from probekit.fitting import fitted
+from probekit.h5 import read_info
 from probekit.locks import locked
 from probekit.run import Run, write_json
 from probekit.settings import parse_overrides
-from probekit.sweep.datasets import Data, find_published
-from probekit.sweep.definition import Name, Sweep, check_seeds, describe, load, shipped, with_settings
+from probekit.sweep.built import built
+from probekit.sweep.datasets import Data, Name, find, has_evidence, kept
+from probekit.sweep.definition import Sweep, check_seeds, describe, load, shipped, with_settings
 from probekit.sweep.folder import SweepFolder, check_same, read_files, remove
 from probekit.sweep.jobs import cores
 from probekit.sweep.plan import PlannedRun, check_run, choose, commands_left, plan_runs, run_names, uneven_pairs
 from probekit.sweep.session import Session
 from probekit.sweep.terminal import terminal_tables
-
-if TYPE_CHECKING:
-    from probekit.methods.base import Method
 
 MOST_AT_ONCE = 8  # ours, on a CPU: each run holds its own copy of torch and the images, about half a gigabyte
 
@@ -54,7 +52,7 @@ def list_sweeps(console: Console) -> dict[str, Any]:
     """Says which sweeps are shipped; returns the same as data."""
     entries = [describe(name) for name in shipped()]
     for entry in entries:
-        console.print(f"{entry['name']:<13}{entry['runs']:>3} runs  {entry['about']}")
+        console.print(f"{entry['name']:<15}{entry['runs']:>3} runs  {entry['about']}")
     console.print("next: probekit sweep table1   or   probekit sweep FILE.toml (docs/sweeps.md has the format)")
     return {"sweeps": entries}
 
@@ -87,9 +85,11 @@ def run_sweep(
     again = f"probekit sweep {quote(source)} --resume" + (f" --name {quote(options.name)}" if options.name else "")
     again += "".join(f" --only {quote(text)}" for text in options.only)
     if options.dry_run:  # which keeps nothing of what was typed in sweep.json
+        for line in request.missing:
+            console.print(f"not there yet: {line}")
         again += "" if options.seeds is None else f" --seeds {','.join(map(str, options.seeds))}"
         again += "" if options.device == "auto" else f" --device {options.device}"
-        return {"commands": [*_commands(source, request, options, folder, runs), again]}, ""
+        return {"commands": [*_commands(source, request, options, folder, runs, data), again]}, ""
     folder.lock.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.lock, str(folder.path)):
         session = _open(request, options, folder, runs=runs, console=console)
@@ -110,7 +110,8 @@ def run_sweep(
 class _Request:
     """What is to be run, after every check.
 
-    `stored`: sweep.json, or None; `asked`: the options that it keeps; `published`: every dataset's npz file, or None.
+    `stored`: sweep.json, or None; `asked`: the options that it keeps; `found`: what each dataset that is chosen and not
+    made yet is made of, or None; `missing`: what a dry run did not find, a line each.
     """
 
     sweep: Sweep
@@ -119,7 +120,8 @@ class _Request:
     seeds: tuple[int, ...]
     planned: tuple[PlannedRun, ...]
     chosen: list[PlannedRun]
-    published: dict[str, Path | None]
+    found: dict[str, Path | None]
+    missing: list[str]
 
 
 def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, data: Path) -> _Request:
@@ -148,27 +150,35 @@ def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, d
         asked["device"] = options.device
         seeds = seeds or sweep.seeds
     planned = plan_runs(sweep, folder.path.name, preset=asked["preset"], epochs=asked["epochs"], seeds=seeds)
-    planned = _built(planned, asked["device"])
+    planned = built(planned, asked["device"])
     chosen = choose(planned, options.only)
     if not (options.resume or options.overwrite):
         _refuse_leftovers(planned, runs)
-    published = _published(sweep, options.published, data) if stored is None or options.overwrite else {}
-    return _Request(sweep, stored, asked, seeds, planned, chosen, published)
+    made = stored["data"] if stored is not None and options.resume else {}
+    wanted = {run.dataset for run in chosen} - {*made}
+    found, missing = _found(sweep, wanted, options, folder, data)
+    return _Request(sweep, stored, asked, seeds, planned, chosen, found, missing)
 
 
-def _commands(source: str, request: _Request, options: Options, folder: SweepFolder, runs: Path) -> list[str]:
+def _commands(
+    source: str, request: _Request, options: Options, folder: SweepFolder, runs: Path, data: Path
+) -> list[str]:
     """A line that makes the sweep's folder and data, where there are none; then one a run, in any order."""
-    files = read_files(request.stored) if request.stored else {}
-    rendered = {d.name for d in request.sweep.datasets if d.generator is not None and not request.published.get(d.name)}
-    evident = {name for name, file in files.items() if file.evidence} if files else rendered
+    files = read_files(request.stored) if request.stored and options.resume else {}
+    needed = {run.dataset for run in request.chosen}
+    places = {dataset.name: kept(dataset, data) or folder.data(dataset.name) for dataset in request.sweep.datasets}
+    seen = {d.name for d in request.sweep.datasets if d.generator and not request.found.get(d.name)}
+    seen |= {name for name, path in request.found.items() if path == places[name] and has_evidence(read_info(path))}
+    evident = {name for name in needed if (files[name].evidence if name in files else name in seen)}
     typed = {name: getattr(options, name) for name in ("name", "seeds", "published", "epochs")}
     typed |= {name: request.asked[name] for name in ("preset", "device")}
     words = [f"--{name}={value}" for name, value in typed.items() if value is not None]
-    words += [f"--set={setting}" for setting in options.settings] + ["--resume"] * options.resume
-    lines = [] if files else [[["sweep", source, *words, "--limit-minutes=0"]]]
+    words += [f"--set={setting}" for setting in options.settings] + [f"--only={text}" for text in options.only]
+    words += ["--resume"] * options.resume
+    lines = [] if needed <= files.keys() else [[["sweep", source, *words, "--limit-minutes=0"]]]
     for run in _measurable(request.chosen, evident):
-        data = files[run.dataset].path if files else str(folder.data(run.dataset))
-        lines.append(commands_left(Run(runs / run.name), run, data=data, device=request.asked["device"]))
+        path = files[run.dataset].path if run.dataset in files else str(places[run.dataset])
+        lines.append(commands_left(Run(runs / run.name), run, data=path, device=request.asked["device"]))
     return [" && ".join(f"probekit {join(command)}" for command in line) for line in lines if line]
 
 
@@ -181,7 +191,9 @@ def _open(request: _Request, options: Options, folder: SweepFolder, *, runs: Pat
         begun = run_names(request.sweep, folder.path.name, stored["seeds"] if stored else ())
         remove(folder, runs, list(dict.fromkeys([*(run.name for run in request.planned), *begun])))
     if stored is None or options.overwrite:
-        stored = folder.create(request.sweep, request.published, seeds=request.seeds, asked=request.asked)
+        stored = folder.create(request.sweep, request.found, seeds=request.seeds, asked=request.asked)
+    elif request.found:
+        stored = folder.add(stored, request.sweep, request.found)
     folder.logs.mkdir(exist_ok=True)  # runs that were made elsewhere come without
     files = read_files(stored)
     for run in _fitted(request.planned, files):
@@ -196,6 +208,8 @@ def _fitted(planned: Sequence[PlannedRun], files: Mapping[str, Data]) -> list[Pl
     """The runs with their settings as `pretrain` fits them to so many images."""
     found = []
     for run in planned:
+        if run.dataset not in files:
+            continue
         images = files[run.dataset].n_train
         try:
             config, _ = fitted(run.config, typed=parse_overrides(run.row.settings), images=images)
@@ -206,14 +220,30 @@ def _fitted(planned: Sequence[PlannedRun], files: Mapping[str, Data]) -> list[Pl
 
 
 def _measurable(planned: Sequence[PlannedRun], evident: Container[str]) -> list[PlannedRun]:
-    """The runs without what their images do not allow: maps need a dataset with evidence."""
-    return [run if run.dataset in evident else replace(run, measure=run.measure.without("heatmap")) for run in planned]
+    """The runs without what their images do not allow: scores of maps need evidence."""
+    return [run if run.dataset in evident else replace(run, measure=run.measure.without_evidence()) for run in planned]
 
 
-def _published(sweep: Sweep, named: Path | None, data: Path) -> dict[str, Path | None]:
-    if named is not None and not any(dataset.npz for dataset in sweep.datasets):
+def _found(
+    sweep: Sweep, wanted: Container[str], options: Options, folder: SweepFolder, data: Path
+) -> tuple[dict[str, Path | None], list[str]]:
+    """What each wanted dataset is made of; and, of a dry run, why one is not there."""
+    if options.published is not None and not any(dataset.npz for dataset in sweep.datasets):
         raise ValueError(f"{sweep.name} has no published sets; leave --published out")
-    return {dataset.name: find_published(dataset, named or data, named=named is not None) for dataset in sweep.datasets}
+    found, missing = dict[str, Path | None](), list[str]()
+    for dataset in sweep.datasets:
+        if dataset.name not in wanted:
+            continue
+        try:
+            found[dataset.name] = path = find(dataset, options.published, data)
+        except ValueError as error:
+            if not options.dry_run:
+                raise
+            missing.append(str(error))
+            continue
+        if path is not None and path.resolve().is_relative_to(folder.path.resolve()):
+            raise ValueError(f"expected {path} outside {folder.path}, which --overwrite removes; type: --name NAME")
+    return found, missing
 
 
 def _announce(session: Session, options: Options, at_once: int, threads: int, console: Console) -> None:
@@ -280,44 +310,6 @@ def _seeds(text: str | None) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdecimal() for part in parts):
         raise ValueError(f"expected --seeds as 0,1,2, found {text!r}")
     return check_seeds([int(part) for part in parts], "--seeds")
-
-
-def _built(planned: Sequence[PlannedRun], device: str) -> tuple[PlannedRun, ...]:
-    """The runs as `pretrain` would resolve them there, each measured under the poolings that its row allows.
-
-    Every row's method is built once, without memory: what its constructor refuses is refused before anything runs.
-    """
-    import torch
-
-    from probekit.device import find_device, with_precision
-    from probekit.restore.build import build_method, with_normalise
-
-    place, pools = find_device(device), dict[str, tuple[str, ...]]()
-    planned = [replace(run, config=with_normalise(with_precision(run.config, place))) for run in planned]
-    for run in {run.row.name: run for run in planned}.values():
-        try:
-            with torch.device("meta"):
-                method = build_method(run.config, channels=1)
-        except ValueError as error:
-            raise ValueError(f"{error} (row {run.row.name})") from error
-        pools[run.row.name] = _allowed(method, run.measure.pools)
-    for pool in planned[0].measure.pools:
-        if not any(pool in allowed for allowed in pools.values()):
-            raise ValueError(f"expected pools in [measure] that a row can pool with, found {pool!r}, which none can")
-    return tuple(replace(run, measure=replace(run.measure, pools=pools[run.row.name])) for run in planned)
-
-
-def _allowed(method: "Method", pools: Sequence[str]) -> tuple[str, ...]:
-    """Those poolings that a method and its branches have."""
-    from probekit.branches.base import branches_of
-    from probekit.restore.pooled import Parts, pooling
-
-    found = []
-    for pool in pools if method.encoder.has_map else ():
-        with suppress(ValueError):
-            pooling(pool, method.encoder, Parts(branches_of(method), method.projection))
-            found.append(pool)
-    return tuple(found)
 
 
 def _refuse_leftovers(planned: Sequence[PlannedRun], runs: Path) -> None:

@@ -19,6 +19,8 @@ def markdown(results: Mapping[str, Any]) -> str:
         parts.append(f"## {dataset['name']}")
         parts.append(f"{dataset['origin']}; {dataset['n_train']} training and {dataset['n_test']} test images.")
         parts.append(_scores(rows, baselines))
+        if any(row["paper"] for row in rows):
+            parts += ["The paper's numbers, each beside its own score:", _papers(rows)]
         if any(row["factors"] for row in rows):
             parts += ["Each class factor by itself (last, linear probe):", _factors(rows)]
         pairs = [pair for pair in results["pairs"] if pair["dataset"] == dataset["name"] and pair["n"]]
@@ -56,12 +58,18 @@ def signed(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:+.1f}"
 
 
-def beside(paper: Mapping[str, Any] | None) -> list[str]:
-    """The paper's number, the difference to it, and whether the interval covers it; dashes where there is none."""
-    if paper is None:
-        return ["-", "-", "-"]
-    covered = COVERED[paper["covered"]] if paper["difference"] is not None else "-"
-    return [f"{100 * paper['accuracy']:.2f}".removesuffix("0"), signed(paper["difference"]), covered]
+def beside(rows: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """For each number of a paper: row, score, ours, the paper's, the difference, and whether our interval covers it."""
+    lines = []
+    for row in rows:
+        for paper in row["paper"]:
+            score, pool = without_pool(paper["score"])
+            label = row["row"] if pool is None else f"{row['row']}@{pool}"
+            covered = COVERED[paper["covered"]] if paper["difference"] is not None else "-"
+            ours = with_interval(row["scores"].get(paper["score"]))
+            published = f"{100 * paper['value']:.2f}".removesuffix("0")
+            lines.append([label, title(score), ours, published, signed(paper["difference"]), covered])
+    return lines
 
 
 def difference(pair: Mapping[str, Any] | None) -> str:
@@ -86,8 +94,10 @@ def lines_of(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def measured(entries: Iterable[str]) -> list[str]:
-    """Names of scores, those of every sweep first, then what `[measure]` added, without poolings."""
-    return list(dict.fromkeys([*SCORES, *(without_pool(name)[0] for name in entries)]))
+    """Names of scores, those of most sweeps first, then what `[measure]` added, without poolings."""
+    found = dict.fromkeys(without_pool(name)[0] for name in entries)
+    first = [name for name in SCORES if name in found or not found]
+    return list(dict.fromkeys([*first, *found]))
 
 
 def _head(results: Mapping[str, Any]) -> str:
@@ -101,21 +111,21 @@ def _head(results: Mapping[str, Any]) -> str:
 
 
 def _scores(rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]) -> str:
-    published = any(row["paper"] for row in rows)
-    compared = ["the paper's", "difference", "interval covers it"] if published else []
     names = measured(name for row in rows for name in row["scores"])
-    lines = [["row", "n", *map(title, names), *compared]]
+    lines = [["row", "n", *map(title, names)]]
     for row in rows:
         for label, scores in lines_of(row):
             n = max((score["n"] for score in scores.values()), default=0)
-            line = [label, str(n), *(with_interval(scores.get(name)) for name in names)]
-            paper = row["paper"] if label == row["row"] else None
-            lines.append(line + (beside(paper) if published else []))
+            lines.append([label, str(n), *(with_interval(scores.get(name)) for name in names)])
     for name in dict.fromkeys(entry["name"] for entry in baselines):
         under = {entry["score"]: of_images(entry) for entry in baselines if entry["name"] == name}
         cells = [under.get(s.partition("/")[2], "-") if s.startswith("last/") else "" for s in names]
-        lines.append([f"*{name}*", "", *cells, *("" for _ in compared)])
+        lines.append([f"*{name}*", "", *cells])
     return _grid(lines)
+
+
+def _papers(rows: Sequence[Mapping[str, Any]]) -> str:
+    return _grid([["row", "score", "ours", "the paper's", "difference", "interval covers it"], *beside(rows)])
 
 
 def _factors(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -144,7 +154,7 @@ def _unfinished(results: Mapping[str, Any]) -> str:
 
 
 def _legend(results: Mapping[str, Any]) -> str:
-    sources = {row["paper"]["source"]: row["paper"]["score"] for row in results["rows"] if row["paper"]}
+    sources = dict.fromkeys(paper["source"] for row in results["rows"] for paper in row["paper"])
     lines = [
         "Accuracy on the test split in %: the mean over n seeds ± its 95 % Student-t interval, or [from, to] where an",
         "end would lie beyond 0 or 100; one seed has none, nor have seeds that are alike. It covers the seed, not the",
@@ -159,11 +169,12 @@ def _legend(results: Mapping[str, Any]) -> str:
             "(docs/branches.md). AUROC, rank: of attribution maps against the evidence of a class factor",
             "(docs/heatmaps.md).",
         ]
-    for source, score in sources.items():
-        lines.append(
-            f"The paper's numbers ({source}) stand beside {SCORES[score]}. Their predictions of single images are not\n"
-            "known: no paired test can be made, and a number outside the interval is no verdict on either."
-        )
+    if sources:
+        lines += [
+            f"The paper's numbers: {'; '.join(sources)}.",
+            "Their predictions of single images are not known: no paired test can be made, and a number outside the",
+            "interval is no verdict on either.",
+        ]
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probekit.sweep.scores import BEST_TEST, FIRST, SCORES, title
-from probekit.sweep.table import beside, difference, lines_of, of_images, with_interval
+from probekit.sweep.table import beside, difference, lines_of, measured, of_images, with_interval
 
 
 def terminal_tables(results: Mapping[str, Any]) -> Iterator[Table]:
@@ -19,34 +19,40 @@ def terminal_tables(results: Mapping[str, Any]) -> Iterator[Table]:
             for kind in ("rows", "baselines", "pairs")
         )
         yield _scores(dataset["name"], rows, baselines)
-        for score in dict.fromkeys((FIRST, _second(rows))):
+        if any(row["paper"] for row in rows):
+            yield _papers(dataset["name"], rows)
+        for score in _shown(rows):
             tested = [pair for pair in pairs if pair["n"] and pair["score"] == score]
             if tested and score != BEST_TEST:
                 yield _pairs(dataset["name"], title(score), tested)
 
 
-def _second(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The score beside the linear probe: the first that `[measure]` added, or the papers' choice."""
-    names = (name for row in rows for _, scores in lines_of(row) for name in scores)
-    return next((name for name in names if name not in SCORES), BEST_TEST)
+def _shown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Two scores: the linear probe and the first that `[measure]` added, or the papers' choice."""
+    names = measured(name for row in rows for _, scores in lines_of(row) for name in scores)
+    return [*(name for name in names if name == FIRST or name not in SCORES), BEST_TEST][:2]
 
 
 def _scores(dataset: str, rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]) -> Table:
-    published = any(row["paper"] for row in rows)
-    shown = (FIRST, _second(rows))
-    titles = [dataset, "n", *(f"{title(name)}, %" for name in shown)]
-    table = _table([*titles, *(["the\npaper's", "diff.", "interval\ncovers it"] if published else [])])
+    shown = _shown(rows)
+    table = _table([dataset, "n", *(f"{title(name)}, %" for name in shown)])
     for row in rows:
         for label, scores in lines_of(row):
-            last = scores.get(FIRST)
+            last = scores.get(shown[0])
             cells = [label, str(last["n"] if last else 0), *(with_interval(scores.get(name)) for name in shown)]
-            paper = row["paper"] if label == row["row"] else None
-            table.add_row(*map(Text, cells + (beside(paper) if published else [])))
+            table.add_row(*map(Text, cells))
     table.add_section()
     kept = {name.partition("/")[2]: name for name in shown if name.startswith("last/")}
     for name in dict.fromkeys(entry["name"] for entry in baselines if entry["score"] in kept):
         under = {kept[e["score"]]: of_images(e) for e in baselines if e["name"] == name and e["score"] in kept}
         table.add_row(Text(name), "", *(under.get(score, "") for score in shown), style="dim")
+    return table
+
+
+def _papers(dataset: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table([f"{dataset}: the paper's", "score", "ours, %", "paper's", "diff.", "covered"])
+    for line in beside(rows):
+        table.add_row(*map(Text, line))
     return table
 
 

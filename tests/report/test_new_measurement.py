@@ -158,7 +158,14 @@ def in_a_sweep(run: Run, expected: float) -> None:
     (step,) = planned[0].measure.steps
     assert step.words(NAME, "cpu") == [*f"probe {NAME} --no-baselines --active --above 0.25 --device cpu".split()]
     assert not commands_left(run, planned[0], data="data/rect-tri.h5", device="cpu")
-    about = Data(path="data/rect-tri.h5", hash=run.read()["dataset"]["hash"], origin="drawn", n_train=16, n_test=12, evidence=True)
+    about = Data(
+        path="data/rect-tri.h5",
+        hash=run.read()["dataset"]["hash"],
+        origin="drawn",
+        n_train=16,
+        n_test=12,
+        evidence=True,
+    )
     found = collect("s", sweep, planned, {"rt": about}, runs=run.path.parent, outcomes={})
     assert found["rows"][0]["scores"]["last/active"]["mean"] == pytest.approx(expected)
     assert [entry["name"] for entry in found["baselines"] if entry["score"] == "active"] == [RANDOM]

@@ -112,7 +112,7 @@ def in_place() -> Iterator[None]:
     with (
         patch.dict(METHODS, dict.fromkeys(METHODS, "tests.sweep.stub:Method")),
         patch.object(jobs, "COMMAND", (sys.executable, __file__)),
-        patch.object(command, "_built", lambda planned, device: planned),
+        patch.object(command, "built", lambda planned, device: planned),
         patch.object(command, "_gpus", lambda device: os.environ.get("STUB_GPUS", "").split()),
         patch.object(command, "_share", lambda session, at_once, gpus: (at_once or len(gpus) or 2, 1)),
     ):

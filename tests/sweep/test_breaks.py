@@ -43,7 +43,7 @@ size = 16
 method = "simclr"
 [[rows]]
 method = "conrec"
-[paper]
+[[paper]]
 source = "nobody"
 score = "best_test/monitor"
 percent.rt = { conrec = 50 }
@@ -123,7 +123,7 @@ def test_results_are_what_the_runs_scored(unbroken: Path) -> None:
     }
     best = {str(seed): max(stub.share(name, epoch, "test") for epoch in range(1, 5)) for seed, name in enumerate(names)}
     assert row["scores"]["best_test/monitor"]["values"] == best
-    assert row["paper"]["difference"] == pytest.approx(sum(best.values()) / 2 - 0.5)
+    assert row["paper"][0]["difference"] == pytest.approx(sum(best.values()) / 2 - 0.5)
     assert {(found["score"], found["name"]) for found in found["baselines"]} == {
         ("linear", "chance"),
         ("monitor", "chance"),

@@ -55,7 +55,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no seeds": (lambda plan: plan.pop("seeds"), "expected seeds = a list in "),
     "settings": (lambda plan: plan.update(set=[0]), "expected set[0] = a string in "),
     "no epochs": (lambda plan: plan.pop("epochs"), "expected epochs = a whole number in "),
-    "no dataset": (lambda plan: plan["data"].pop("rt"), "expected what a sweep knows of its datasets"),
+    "no hash": (lambda plan: plan["data"]["rt"].pop("hash"), "expected data.rt.hash = a string in "),
     "images": (lambda plan: plan["data"]["rt"].update(n_train="8"), "expected data.rt.n_train = a whole number in "),
 }
 

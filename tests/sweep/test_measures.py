@@ -22,6 +22,7 @@ from probekit.probe.measurements.linear import Linear
 from probekit.probe.measurements.retrieval import Retrieval
 from probekit.registry import METHODS, get
 from probekit.run import Run, create_run, write_json
+from probekit.sweep.built import built
 from probekit.sweep.datasets import build, describe
 from probekit.sweep.definition import Row, Sweep, load, parse, with_settings
 from probekit.sweep.jobs import Outcome
@@ -37,7 +38,6 @@ from probekit.sweep.plan import (
 )
 from probekit.sweep.results import _intervals, _run
 from probekit.sweep.scores import read_scores
-from probekit.sweep.start import _built
 from tests.datasets import RUN
 from tests.forked import forked_children
 from tests.sweep.made import CHANCE, ENCODER, heatmap, linear, result, retrieval
@@ -84,13 +84,13 @@ def sweep_of(text: str = FILE) -> Sweep:
 
 
 def planned_of(text: str = FILE) -> list[PlannedRun]:
-    return list(_built(plan_runs(sweep_of(text), "small", preset="quick", epochs=2, seeds=(0,)), "cpu"))
+    return list(built(plan_runs(sweep_of(text), "small", preset="quick", epochs=2, seeds=(0,)), "cpu"))
 
 
 def test_the_file_is_read_whole() -> None:
     sweep = sweep_of()
     assert [row.branches for row in sweep.rows] == [(), ("lcr",)]
-    assert sweep.measure == Measure((Retrieval(), MAPS), ("branch",))
+    assert sweep.measures["rt"] == sweep.measures["real"] == Measure((Retrieval(), MAPS), ("branch",))
     assert [(dataset.official, dataset.size) for dataset in sweep.datasets] == [(None, 16), ("digits", 8)]
     assert sweep.pairs[0] == ("fitted@branch", "plain")
     assert sweep_of(FILE.replace("size = 8\n", "")).datasets[1].size == 32, "as probekit import"
@@ -107,18 +107,24 @@ def test_the_file_is_read_whole() -> None:
         (
             'import = "digits"',
             'import = "digit"',
-            "unknown dataset that needs no folder 'digit'; known: digits; did you",
+            "unknown official dataset 'digit'.*did you mean 'digits'",
         ),
-        ('import = "digits"', 'import = "flowers102"', "unknown dataset that needs no folder 'flowers102'"),
+        ('import = "digits"', 'import = "digits"\nroot = "there"', "expected no root for digits"),
+        ('import = "digits"', 'import = "digits"\noptions.fraction = 1', "unknown option 'fraction'"),
+        ('import = "digits"', 'import = "digits"\noptions.test_fraction = "1"', "options.test_fraction = a number"),
+        ('import = "digits"', 'file = "a.h5"', r"expected file with name, pretrain, measure, found size"),
+        ('import = "digits"', 'import = "digits"\npretrain = ["epochs"]', "expected NAME=VALUE"),
+        ('import = "digits"', 'import = "digits"\nmeasure = { knm = true }', "unknown measurement 'knm'.*dataset real"),
+        ("retrieval = true", "linear = false\n[x]", "unknown key 'x'"),
         (
             'import = "digits"',
             'import = "digits"\nn = 3',
-            "size and seed alone, found n; leave it out",
+            "expected import with name, .*, found n; leave it out",
         ),
         (
             'import = "digits"',
             'import = "digits"\ngenerator = "rect-tri"',
-            "size and seed alone, found generator",
+            "expected generator with name, .*, found import; leave it out",
         ),
         ("size = 8", "size = 0", r"expected datasets\[1\]\.size = a whole number of at least 1 in small.toml, found 0"),
         (
@@ -136,7 +142,11 @@ def test_the_file_is_read_whole() -> None:
         ("retrieval = true", "retrieve = true", "unknown measurement 'retrieve'.*did you mean 'retrieval'"),
         ('pools = ["branch"]', 'pools = ["brunch"]', "unknown pooling 'brunch'.*did you mean 'branch'"),
         ('pools = ["branch"]', 'pools = ["branch", "branch"]', "expected different pools"),
-        ('["fitted@branch", "plain"]', '["fitted@norm", "plain"]', r"expected pairs under pools of \[measure\]"),
+        (
+            '["fitted@branch", "plain"]',
+            '["fitted@norm", "plain"]',
+            r"expected fitted@norm under one of the pools of \[measure\] in pairs",
+        ),
         ('["fitted@branch", "plain"]', '["fitten@branch", "plain"]', "unknown row 'fitten'"),
     ],
 )
@@ -309,7 +319,7 @@ def test_an_import_is_the_file_of_the_import_command(tmp_path: Path) -> None:
     info = build(digits, None, tmp_path / "a.h5")
     assert probekit("import", "digits", "--out", "b.h5", cwd=tmp_path).exit_code == 0
     assert info.content_hash == read_info(tmp_path / "b.h5").content_hash
-    data = describe(digits, None, info, tmp_path / "a.h5")
+    data = describe(digits, None, info, tmp_path / "a.h5", Measure())
     assert (data.origin, data.n_train, data.n_test) == ("imported: digits, 32 px, seed 0", 1438, 359)
     assert not data.evidence
 
@@ -376,7 +386,7 @@ def test_the_whole_path_with_a_branch(tmp_path: Path) -> None:
     assert "fitted@branch" in done.stdout
     found = json.loads((tmp_path / "sweeps/small/results.json").read_text())
     assert found["finished"] == 2
-    assert [data["evidence"] for data in found["datasets"]] == [True, False]
+    assert [data["evidence"] for data in found["datasets"]] == [True], "the other is made when a run of it is due"
     scores = {row["row"]: row["scores"] for row in found["rows"] if row["dataset"] == "rt"}
     own = {"last/linear", "last/monitor", "best_val/monitor", "best_test/monitor", "last/rank-1", "last/mAP"}
     maps = {f"last@branch/{score}: {factor}" for score in ("rank", "AUROC") for factor in ("corner", "triangle")}
@@ -398,6 +408,10 @@ def test_the_whole_path_with_a_branch(tmp_path: Path) -> None:
     by_row = {line[0]: dict(zip(columns, line, strict=False)) for line in reversed(lines)}
     assert by_row["fitted@branch"]["rank-1"] == f"{100 * means[0]:.1f}"
     assert by_row["fitted"]["rank: corner"] == by_row["fitted@branch"]["last, monitor"] == "-"
+    later = probekit("sweep", "small.toml", "--resume", "--only", "real", "--limit-minutes", "0", cwd=tmp_path)
+    assert "0 of 2 runs finished" in str(later.exception)
+    found = json.loads((tmp_path / "sweeps/small/results.json").read_text())
+    assert [(data["evidence"], data["n_train"]) for data in found["datasets"]] == [(True, 16), (False, 1438)]
     assert by_row["*uniform*"]["AUROC: corner"] == "50.0"
     (tmp_path / "small.toml").write_text(FILE.replace("branch.lcr.k=3", "branch.lcr.k=4"))
     done = probekit("sweep", "small.toml", "--resume", cwd=tmp_path)

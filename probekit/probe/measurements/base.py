@@ -25,7 +25,6 @@ class Probe(Measurement):
     Attributes:
         about: How its numbers are obtained; `{protocol}` and its own fields are filled in.
         baselines: Sources that stand beside the encoder: those that make sense and can be afforded.
-        needs: Splits that must have labels.
         fits: Whether a linear probe is fitted, so that `--protocol` matters.
         several: Whether an image may have several labels.
         rows_of_sources: Whether each source has a row; else `rest` makes them.
@@ -34,7 +33,6 @@ class Probe(Measurement):
 
     about: ClassVar[str]
     baselines: ClassVar[tuple[str, ...]] = (RANDOM, CHANCE, "raw pixels", "patch bag")
-    needs: ClassVar[tuple[str, ...]] = ("train", "test")
     fits: ClassVar[bool] = True
     several: ClassVar[bool] = False
     followable: ClassVar[bool] = True

@@ -112,6 +112,10 @@ class CrossValidation(Probe):
         """Unless images have several labels."""
         return not run["results"]["multilabel"]
 
+    def named(self) -> tuple[str, ...]:
+        """See `scores`."""
+        return tuple(f"cross-validated {metric}, " for metric in dict.fromkeys((self.metric, "accuracy")))
+
     def scores(self, row: Row) -> dict[str, Score]:
         """The mean over folds of each metric and decoding, the metric that was asked for first."""
         found = {

@@ -184,6 +184,16 @@ class Fractions(Probe):
         """Unless images have several labels."""
         return not run["results"]["multilabel"]
 
+    def named(self) -> tuple[str, ...]:
+        """What is measured on each subset, each of it with its share of the labels behind it."""
+        return measurement(self.of).named()
+
+    def measures(self, number: str) -> bool:
+        """Whether it is a number of what is measured, at one of the shares."""
+        name, _, share = number.rpartition(", ")
+        shares = [percent_of(each) for each in self.fractions if each < 1]
+        return share in shares and measurement(self.of).measures(name)
+
     def scores(self, row: Row) -> dict[str, Score]:
         """Each score at each share, the first one's first; with all labels they are the measurement's own."""
         names = by_row([row], lambda row: row["points"][-1]["scores"])

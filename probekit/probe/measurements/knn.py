@@ -82,6 +82,10 @@ class KNN(Probe):
         """Unless images have several labels."""
         return not run["results"]["multilabel"]
 
+    def named(self) -> tuple[str, ...]:
+        """See `scores`."""
+        return "kNN", "kNN, top-5", "kNN, k="
+
     def scores(self, row: Row) -> dict[str, Score]:
         """Accuracy with k and T chosen, top-5 accuracy, and those of the papers' monitors."""
         found = {"kNN": Score(row["accuracy"], row["ci"])}

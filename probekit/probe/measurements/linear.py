@@ -214,6 +214,10 @@ class Linear(Probe):
         """Unless images have several labels."""
         return not run["results"]["multilabel"]
 
+    def named(self) -> tuple[str, ...]:
+        """See `scores`."""
+        return "linear", "linear, top-5", "linear: "
+
     def scores(self, row: Row) -> dict[str, Score]:
         """Accuracy, top-5 accuracy, and that of each class factor."""
         found = {"linear": Score(row["accuracy"], row["ci"])}

@@ -121,6 +121,10 @@ class Multilabel(Probe):
         """No: it is measured unasked where it makes sense."""
         return False
 
+    def named(self) -> tuple[str, ...]:
+        """See `scores`."""
+        return tuple(f"mAP, {form}" for form in AP_FORMS)
+
     def scores(self, row: Row) -> dict[str, Score]:
         """The means."""
         return precision_scores(row)

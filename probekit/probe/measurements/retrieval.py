@@ -124,6 +124,10 @@ class Retrieval(Probe):
         """Unless images have several labels."""
         return not run["results"]["multilabel"]
 
+    def named(self) -> tuple[str, ...]:
+        """See `scores`."""
+        return tuple(CALLED.values())
+
     def scores(self, row: Row) -> dict[str, Score]:
         """Every metric."""
         found = row["scores"].items()

@@ -136,6 +136,10 @@ class SGD(Probe):
         """No: it takes minutes."""
         return False
 
+    def named(self) -> tuple[str, ...]:
+        """See `scores`."""
+        return "SGD head", "SGD head, top-5", "SGD head, best on test"
+
     def scores(self, row: Row) -> dict[str, Score]:
         """After the last epoch, and after the best on test."""
         if "map" in row:
