@@ -1,6 +1,6 @@
 """`probekit probe`: what can be read from an encoder's features."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -30,6 +30,7 @@ from probekit.weights import Weights
 
 if TYPE_CHECKING:
     from probekit.probe.measurements.base import Probe
+    from probekit.restore.outside import Outside
     from probekit.run import Run
 
 
@@ -73,7 +74,6 @@ def probe(
     from probekit.data.locate import run_or_newest
     from probekit.device import choose_device
     from probekit.probe.measure import conditions_for, probe_run
-    from probekit.restore.adopted import adopt
     from probekit.restore.opened import open_encoder
     from probekit.restore.outside import Outside
 
@@ -83,18 +83,9 @@ def probe(
             raise ValueError(
                 "expected --encoder with --weights, --normalise and --set; type: --encoder timm:resnet50, or py:..."
             )
-        run = adopt(
-            Outside(encoder, weights, normalise, seed, allow_missing, settings),
-            partial(conditions_for, typed=asked, protocol=protocol, seed=seed, device=device, console=out),
-            run=run,
-            data=data,
-            measured=measured,
-            device=device,
-            runs=RUNS,
-            data_folder=DATA,
-            console=out,
-        )
-        data = None
+        check = partial(conditions_for, typed=asked, protocol=protocol, seed=seed, device=device, console=out)
+        outside = Outside(encoder, weights, normalise, seed, allow_missing, settings)
+        run, data = _adopted(outside, check, run=run, data=data, measured=measured, device=device, console=out), None
     opened = open_encoder(run_or_newest(run, RUNS, out), measured, choose_device(device))
     results = probe_run(opened, asked, data=data, protocol=protocol, baselines=baselines, seed=seed, console=out)
     if as_json:
@@ -103,6 +94,13 @@ def probe(
     for result in results.values():
         show_result(result)
     _next(opened.run, data, protocol, measured.pool)
+
+
+def _adopted(outside: "Outside", check: Callable[..., object], **about: Any) -> str:
+    """The run folder of an encoder from elsewhere."""
+    from probekit.restore.adopted import adopt
+
+    return adopt(outside, check, runs=RUNS, data_folder=DATA, **about)
 
 
 def show_result(result: dict[str, Any]) -> None:

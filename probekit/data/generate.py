@@ -67,9 +67,6 @@ def generate(
         overwrite: Replace an existing file.
         progress: Called with the images done and in all, from this thread.
 
-    Returns:
-        What the file holds.
-
     Raises:
         ValueError: For an unknown generator, parameter or compression, or a number out of range.
         OSError: If the file exists or cannot be written.
@@ -80,8 +77,7 @@ def generate(
     workers = min(os.cpu_count() or 1, MAX_WORKERS) if workers is None else workers
     counts = _counts(generator, n, n_test)
     _check(seed, workers)
-    roles = ("base", *generator.class_factors) if pairs else None
-    rows = 1 if roles is None else len(roles)
+    roles, rows = ("base", *generator.class_factors) if pairs else None, 1 + pairs * len(generator.class_factors)
     done, total = 0, rows * sum(counts.values())
     header, step = _header(generator, seed, pairs), _block_images(size, rows)
     with (

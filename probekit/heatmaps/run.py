@@ -147,17 +147,19 @@ def _prepare(
         perturb=asked.perturb,
         seed=seed,
     )
-    settings = {
+    return work, _settings(opened, truth, split) | {"target": target if labels is not None else None, "notes": notes}
+
+
+def _settings(opened: OpenedRun, truth: Truth, split: str) -> dict[str, Any]:
+    """What a result says about the images and the encoder."""
+    return {
         "method": opened.header["method"],
         "epoch": opened.header["epoch"],
         "split": split,
         "n": len(truth.index),
         "size": list(truth.split.images.shape[1:3]),
-        "target": target if labels is not None else None,
         "protocol": PROTOCOL,
-        "notes": notes,
     }
-    return work, settings
 
 
 def _fills(kind: str, truth: Truth, target: str, mean: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.uint8]]:

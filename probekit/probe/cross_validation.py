@@ -69,19 +69,10 @@ def cross_validate(
     check_part(part, name, part.x.shape[1:], len(classes))
     if metric not in METRICS:
         raise ValueError(closest("metric", metric, METRICS))
-    decodings = tuple(DECODINGS) if metric == "kappa" else ("plain",)
-    k = len(classes)
-    predicted = {decoding: np.empty((repeats, len(part.y)), dtype=np.int64) for decoding in decodings}
+    k, decodings = len(classes), tuple(DECODINGS) if metric == "kappa" else ("plain",)
     held = np.stack([divide(part.y, folds=folds, seed=seed, repeat=i, groups=part.groups) for i in range(repeats)])
-    for repeat in range(repeats):
-        for fold in range(folds):
-            out = held[repeat] == fold
-            used = ~out if among is None else ~out & among
-            if not used.any():
-                raise ValueError("expected a known label outside each fold, found none; type: --fractions 50")
-            fitted = _Fold.of(part, used, out, protocol=protocol, seed=seed)
-            for decoding, guesses in predicted.items():
-                guesses[repeat, out] = _DECODERS[decoding](fitted, part.y[used], k)
+    predicted = _predicted(part, held, decodings, k, among, protocol=protocol, seed=seed)
+    kept = {"labels": part.y.tolist(), "predicted": {d: guesses.tolist() for d, guesses in predicted.items()}}
     scored = ("kappa", "accuracy") if metric == "kappa" else ("accuracy",)
     return {
         "name": name,
@@ -97,12 +88,32 @@ def cross_validate(
         "protocol": protocol,
         "classes": list(classes),
         "dim": part.x.shape[1],
-        **(
-            {"labels": part.y.tolist(), "predicted": {d: guesses.tolist() for d, guesses in predicted.items()}}
-            if kind == "encoder"
-            else {}
-        ),
+        **(kept if kind == "encoder" else {}),
     }
+
+
+def _predicted(
+    part: Part,
+    held: Ints,
+    decodings: Sequence[str],
+    classes: int,
+    among: NDArray[np.bool_] | None,
+    *,
+    protocol: str,
+    seed: int,
+) -> dict[str, Ints]:
+    """What each decoding says of each sample while it is held out, `[repeats, N]`."""
+    predicted = {decoding: np.empty_like(held) for decoding in decodings}
+    for repeat, folds in enumerate(held):
+        for fold in range(int(folds.max()) + 1):
+            out = folds == fold
+            used = ~out if among is None else ~out & among
+            if not used.any():
+                raise ValueError("expected a known label outside each fold, found none; type: --fractions 50")
+            fitted = _Fold.of(part, used, out, protocol=protocol, seed=seed)
+            for decoding, guesses in predicted.items():
+                guesses[repeat, out] = _DECODERS[decoding](fitted, part.y[used], classes)
+    return predicted
 
 
 def divide(y: Ints, *, folds: int, seed: int, repeat: int, groups: NDArray[Any] | None = None) -> Ints:

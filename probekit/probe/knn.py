@@ -65,11 +65,6 @@ def knn(
     votes = vote(cosine, voters, k=k, temperature=temperature, classes=n)
     with np.errstate(divide="ignore"):
         scores = evaluate(np.log(votes), test.y, seed=seed)
-    monitor = []
-    for t in MONITOR_T:
-        fixed = {"k": min(MONITOR_K, total), "temperature": t}
-        hits = vote(cosine, voters, classes=n, **fixed).argmax(axis=1) == test.y  # type: ignore[arg-type]
-        monitor.append({**fixed, "accuracy": float(hits.mean()), "ci": share_interval(int(hits.sum()), len(hits))})
     return {
         "name": name,
         "kind": kind,
@@ -78,12 +73,21 @@ def knn(
         "temperature": temperature,
         "note": "" if best is not None else "too few samples to choose k and T on held-out data",
         "sweep": sweep,
-        "monitor": monitor,
+        "monitor": [_monitor(cosine, voters, test.y, min(MONITOR_K, total), t, n) for t in MONITOR_T],
         "classes": list(classes),
         "n_train": total,
         "dim": train.x.shape[1],
         **({"labels": test.y.tolist(), "predicted": votes.argmax(1).tolist()} if kind == "encoder" else {}),
     }
+
+
+def _monitor(
+    cosine: NDArray[np.floating], voters: NDArray[np.int64], y: NDArray[np.int64], k: int, T: float, classes: int
+) -> dict[str, Any]:
+    """The accuracy with k and T as the papers have them."""
+    hits = vote(cosine, voters, k=k, temperature=T, classes=classes).argmax(axis=1) == y
+    ends = share_interval(int(hits.sum()), len(hits))
+    return {"k": k, "temperature": T, "accuracy": float(hits.mean()), "ci": ends}
 
 
 def vote(

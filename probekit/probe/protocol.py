@@ -73,7 +73,7 @@ def probe(
         test: What is scored, once.
         classes: Names of the K classes; one may be absent from train or test.
         protocol: One of `PROTOCOLS`.
-        seed: Draws the validation part when `val` is None.
+        seed: Draws the validation part without `val`.
         val: Chooses C in place of a part of train; nothing is fitted on it at the end. `fixed` needs none.
 
     Returns:
@@ -97,7 +97,6 @@ def probe(
         _score(space.z, z_test, targets[t], *chosen.get(t, (FIXED_C, "")), may_lack=t != LABEL, seed=seed)
         for t in targets
     ]
-    factors = [scores for scores, _ in others]
     brief = ("accuracy", "ci", "n", "C", "note")
     return {
         "name": name,
@@ -109,7 +108,8 @@ def probe(
         "n_train": len(train.y),
         "dim": train.x.shape[1],
         "factors": {
-            factor: {key: scores[key] for key in brief} for factor, scores in zip(train.factors, factors, strict=True)
+            factor: {key: scores[key] for key in brief}
+            for factor, (scores, _) in zip(train.factors, others, strict=True)
         },
         "labels": test.y.tolist(),
         "predicted": predicted.tolist(),

@@ -1,6 +1,6 @@
 """`probekit compare`: runs on the same test images, with tests; the numbers are those of a report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,15 +69,17 @@ def run_compare(
         told = "; ".join(others) or "; ".join(comparison["left_out"]) or "nothing in common"
         raise ValueError(f"expected results of two of these runs on the same test images, found: {told}")
     if not quiet:
-        for section in (
-            *(group_section(group, "compare") for group in chosen["groups"]),
-            *(scores_section(group, "compare") for group in chosen["scores"]),
-        ):
-            console.rule(section.title)
-            show_blocks([_here(block) for block in section.blocks], console)
+        _show(chosen, console)
         for line in comparison["left_out"]:
             console.print(f"note: {line}")
     return {**chosen, "left_out": comparison["left_out"]}
+
+
+def _show(chosen: Mapping[str, Sequence[Mapping[str, Any]]], console: Console) -> None:
+    sections = [group_section(group, "compare") for group in chosen["groups"]]
+    for section in (*sections, *(scores_section(group, "compare") for group in chosen["scores"])):
+        console.rule(section.title)
+        show_blocks([_here(block) for block in section.blocks], console)
 
 
 def _here(block: Block) -> Block:
