@@ -22,6 +22,7 @@ GRID = tuple(10.0**k for k in range(-5, 2))  # ours: covers the best C for 7 to 
 CHOICE_TOL = 1e-6  # ours: of the objective; what chooses C needs no more digits
 VAL_FRACTION = 0.2  # ours
 LABEL = ""  # no factor has this name
+BRIEF = ("accuracy", "ci", "n", "C", "note")  # what is kept of a class factor's probe
 BLOCK = 4096  # rows that are checked at a time; bounds the memory
 
 
@@ -97,7 +98,6 @@ def probe(
         _score(space.z, z_test, targets[t], *chosen.get(t, (FIXED_C, "")), may_lack=t != LABEL, seed=seed)
         for t in targets
     ]
-    brief = ("accuracy", "ci", "n", "C", "note")
     return {
         "name": name,
         "kind": kind,
@@ -107,10 +107,7 @@ def probe(
         "solver": SOLVER,
         "n_train": len(train.y),
         "dim": train.x.shape[1],
-        "factors": {
-            factor: {key: scores[key] for key in brief}
-            for factor, (scores, _) in zip(train.factors, others, strict=True)
-        },
+        "factors": {f: {key: kept[key] for key in BRIEF} for f, (kept, _) in zip(train.factors, others, strict=True)},
         "labels": test.y.tolist(),
         "predicted": predicted.tolist(),
     }
