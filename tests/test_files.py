@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from probekit.data.generate import generate
 from probekit.files import (
     read_json,
     read_text,
@@ -27,7 +28,6 @@ from probekit.files import (
 )
 from probekit.restore.export import _write
 from probekit.run import create_run
-from tests.datasets import small_shapes
 
 
 def full(*arguments: object) -> None:
@@ -84,7 +84,7 @@ def test_the_next_writer_removes_what_killed_ones_left(tmp_path: Path) -> None:
 
 
 def dataset(path: Path) -> None:
-    small_shapes(path, n=64, size=64)
+    generate("rect-tri", out=path, n=64, n_test=64, size=64)
 
 
 def export(path: Path) -> None:

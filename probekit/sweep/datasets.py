@@ -134,17 +134,17 @@ class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return Options(**options), Choices(**choices)
 
     @property
-    def command(self) -> str:
-        """What is typed to import an official set to the file that a sweep looks for."""
+    def typed(self) -> str:
+        """What is typed after `probekit import` to make an official set's file where a sweep looks for it."""
         assert self.official is not None
-        words = ["import", self.official, "ROOT"]
+        words = [self.official, "ROOT"]
         for key, value in self.options.items():
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             words += [] if value is False else [f"--{key.replace('_', '-')}", *([] if value is True else [text])]
         words += ["--size", str(self.size)] if self.size != OFFICIAL[self.official].size else []
         words += ["--seed", str(self.seed)] if self.seed else []
         words += ["--out", f"data/{self.name}.h5"] if self.name != self.official else []
-        return f"probekit {join(words)}"
+        return join(words)
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def find(dataset: Dataset, published: Path | None, data: Path) -> Path | None:
         needs = OFFICIAL[dataset.official].needs
         raise ValueError(
             f"expected {path}, the file of dataset {dataset.name}, found none; "
-            f"type, with the folder that has {needs} as ROOT: {dataset.command}"
+            f"type, with the folder that has {needs} as ROOT: probekit import {dataset.typed}"
         )
     if dataset.npz is None:
         return None
@@ -248,7 +248,7 @@ def _check_official(dataset: Dataset, info: DatasetInfo) -> None:
         if found != value:
             raise ValueError(
                 f"expected {info.path} with {key} {value}, found {found}; "
-                f"type: {dataset.command} --overwrite, or give the file as file"
+                f"type: probekit import {dataset.typed} --overwrite, or give the file as file"
             )
 
 

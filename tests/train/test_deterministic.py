@@ -12,7 +12,6 @@ import torch
 from typer.testing import CliRunner
 
 from probekit import cli
-from probekit.config import Config
 from probekit.run import Run
 from probekit.train import plan
 from probekit.train import pretrain as starter
@@ -36,12 +35,6 @@ def test_it_is_a_setting_of_the_run_and_a_cpu_computes_as_without(data: Path, tm
     assert [run.read()["config"]["train"]["deterministic"] for run in runs] == [False, True]
     assert_same(content(runs[0])["method"], content(runs[1])["method"])
     assert not torch.are_deterministic_algorithms_enabled()
-
-
-def test_runs_of_older_versions_were_without(data: Path, tmp_path: Path) -> None:
-    plain = train(data, tmp_path, epochs=1)[0].read()["config"]
-    del plain["train"]["deterministic"]
-    assert Config.from_dict(plain).train.deterministic is False
 
 
 @pytest.mark.parametrize(("options", "calls"), [({}, []), (ON, [torch.device("cpu")] * 2)])
