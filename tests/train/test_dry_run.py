@@ -132,7 +132,6 @@ def test_json_is_one_object_also_where_the_step_has_something_to_say(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("simclr", "--json"), "expected --dry-run with --json"),
         (("simclr", "--dry-run"), "type: probekit gen rect-tri"),
         (("nosuch", "--dry-run"), "nosuch"),
         (("simclr", "--dry-run", "--data", "a.h5", "--set", "train.epoch=3"), "train.epoch"),
