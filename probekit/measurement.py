@@ -22,6 +22,7 @@ Result = Mapping[str, Any]
 ENCODER, BASELINE = "encoder", "baseline"  # kinds of rows
 CHANCE = "chance"
 
+PARTS = "made_of"  # among the options of a result: those of other measurements
 MOST_VALUES = 3  # of an option that a title names
 MOST = 1e15  # of any number in a result: whole ones stay exact as floats, and charts have room
 Number = Annotated[float, Meta(gt=-MOST, lt=MOST)]
@@ -186,10 +187,21 @@ class Measurement(ABC):
         """Its fields, as results keep them."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
+    def made_of(self, asked: Mapping[str, "Measurement"]) -> "dict[str, Measurement]":
+        """Other measurements that its numbers are made of, as they are `asked`, by name."""
+        return {}
+
+    def settled(self, asked: Mapping[str, "Measurement"]) -> dict[str, Any]:
+        """All that decides its numbers, as results keep it: its options, and those of what it is made of."""
+        parts = {name: part.options for name, part in self.made_of(asked).items()}
+        return self.options | ({PARTS: parts} if parts else {})
+
     def unusual(self, options: Mapping[str, Any]) -> list[str]:
         """Options as results keep them, in words: those that differ from its own, of a long list how many it has."""
-        told = []
+        told = [words for name, part in options.get(PARTS, {}).items() for words in measurement(name).unusual(part)]
         for name, value in options.items():
+            if name == PARTS:
+                continue
             values = value if isinstance(value, list) else [value]
             if value is not None and value != self.options.get(name):
                 few = f"{name} {' '.join(map(str, values))}"

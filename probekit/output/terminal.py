@@ -45,7 +45,7 @@ def _parts(table: Table, columns: Sequence[int], width: int) -> list[tuple[Seque
 
 
 def _width(table: Table, column: int, *, brief: bool) -> int:
-    """Of its widest number, or of a name of usual length; titles break between words."""
+    """The width of its widest number, or of a name of usual length; titles break between words."""
     most = None if column in table.numeric else MOST
     cells = [len(line) for row in table.rows for line in _text(row[column], brief=brief).splitlines()]
     words = [len(word) for word in table.columns[column].split()]

@@ -68,7 +68,7 @@ def measure(
             "protocol": each.protocol(conditions),
             "how": each.how(conditions),
             "command": _command(opened, each, conditions, data),
-            "options": each.options,
+            "options": each.settled(conditions.asked),
             "checkpoint": str(opened.weights),
             "checkpoint_hash": opened.hash,
             "epoch": opened.header["epoch"],

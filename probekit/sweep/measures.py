@@ -86,7 +86,7 @@ class Step:
         weights = Weights(pool=self.pool)
         scores: dict[str, Score] = {}
         for each in self.asked:
-            result = find_result(run, each, weights, epochs=epochs)
+            result = find_result(run, each, weights, epochs=epochs, asked=self.asked)
             if result is None:
                 return None
             found = each.encoder_scores(result, main=True, also=self.also).items()
@@ -101,14 +101,24 @@ def baseline_rows(result: Mapping[str, Any] | None, reader: Measurement) -> list
 
 
 def find_result(
-    run: Run, reader: Measurement, weights: Weights, *, epochs: int, protocol: str = "tuned"
+    run: Run,
+    reader: Measurement,
+    weights: Weights,
+    *,
+    epochs: int,
+    protocol: str = "tuned",
+    asked: Sequence[Measurement] = (),
 ) -> dict[str, Any] | None:
-    """The result of a measurement with these options, of weights of the run's last epoch on its own data; or None."""
+    """The result of a measurement with these options, of weights of the run's last epoch on its own data; or None.
+
+    `asked` are those that were measured with it: some are made of others.
+    """
+    settled = reader.settled({each.name: each for each in asked})
     for path in sorted(run.results.glob(f"{reader.name}-*.json")) + sorted(run.results.glob(f"{reader.name}.json")):
         content = _read(path, path.stat().st_mtime_ns, reader.schema())
         if (
             content is not None
-            and content["options"] == reader.options
+            and content["options"] == settled
             and (content["checkpoint"], content["epoch"], content["seed"]) == (str(weights), epochs, 0)
             and content["data_hash"] == run.read()["dataset"]["hash"]
             and ("fixed" in content["protocol"].split("-")) == (protocol == "fixed")

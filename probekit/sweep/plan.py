@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from probekit.config import SECTIONS, Config, resolve
-from probekit.measurement import measurement
+from probekit.measurement import CHANCE, measurement
+from probekit.probe.measurements.base import Probe
 from probekit.registry import METHODS, get
 from probekit.run import Run
 from probekit.settings import flatten, parse_overrides
@@ -186,8 +187,9 @@ def next_baselines(run: Run, planned: PlannedRun, *, device: str) -> list[str] |
     first = next((step for step in planned.measure.steps if step.command == "probe"), None)
     if first is None:
         return None
-    for each in first.asked:
-        result = find_result(run, each, Weights(), epochs=planned.epochs)
+    always = [each for each in first.asked if isinstance(each, Probe) and CHANCE in each.baselines]
+    for each in always:  # others may have none, however often they are measured
+        result = find_result(run, each, Weights(), epochs=planned.epochs, asked=first.asked)
         if not baseline_rows(result, each):
             return first.words(planned.name, device, baselines=True)
     linear = measurement(LINEAR)

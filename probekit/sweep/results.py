@@ -16,6 +16,7 @@ from probekit.sweep.jobs import Outcome
 from probekit.sweep.measures import (
     LINEAR,
     Measure,
+    Step,
     baseline_rows,
     find_result,
     split_pooled,
@@ -169,7 +170,7 @@ def _baselines(dataset: str, planned: Sequence[PlannedRun], runs: Path) -> list[
     for run in own:
         for step in run.measure.steps:
             for each in step.asked:
-                _add(found, dataset, run, each, step.pool, runs)
+                _add(found, dataset, run, each, step, runs)
     linear = measurement(LINEAR)
     for run in own:  # as the monitor has it
         fixed = find_result(Run(runs / run.name), linear, Weights(), epochs=run.epochs, protocol="fixed")
@@ -184,10 +185,11 @@ def _add(
     dataset: str,
     run: PlannedRun,
     reader: Measurement,
-    pool: str | None,
+    step: Step,
     runs: Path,
 ) -> None:
-    result = find_result(Run(runs / run.name), reader, Weights(pool=pool), epochs=run.epochs)
+    pool, folder = step.pool, Run(runs / run.name)
+    result = find_result(folder, reader, Weights(pool=pool), epochs=run.epochs, asked=step.asked)
     for row in baseline_rows(result, reader):
         random = RANDOM in row["name"]
         name = row["name"] if reader.command == "probe" else f"{RANDOM}" if random else row["name"]

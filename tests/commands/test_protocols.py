@@ -161,7 +161,7 @@ def test_fractions_are_of_any_measurement_that_takes_labels(home: Path, few_base
         "sgd": ["--sgd", "lcr", "--epochs", "1"],
         "knn": ["--knn"],
     }
-    stems = {"cv": "cv-folds-3-metric-kappa-repeats-1-tuned", "sgd": "sgd-lcr-1-epochs-lr-30", "knn": "knn"}
+    stems = {"cv": "cv-tuned", "sgd": "sgd-lcr-1-epochs-lr-30", "knn": "knn"}
     for of, words in asked.items():
         both = probe_json("--fractions", "50", "--draws", "2", "--fractions-of", of, *words)
         found = both["fractions"]

@@ -152,7 +152,11 @@ def test_what_a_row_lacks_is_never_an_error(key: str, tmp_path: Path) -> None:
     content = linear_result("ab", n=20)
     del content["rows"][0][key]
     (run.results / "linear-tuned-last.json").write_text(json.dumps(content))
-    html.render(build(collect([run, make_run(tmp_path, "other")])))
+    found = collect([run, make_run(tmp_path, "other")])
+    whole, *_ = found["runs"]
+    used = [result["rows"][0]["name"] for result in whole["results"]["linear"] if result["protocol"] == "tuned"]
+    assert bool(used) != any("linear-tuned-last.json was not used" in line for line in whole["left_out"])
+    assert html.render(build(found)).count("<table") > 0
 
 
 SWAP: dict[str, Any] = {"n": 0, "undefined": 5, "misordered": 0, "score": None, "x": [], "y": []}

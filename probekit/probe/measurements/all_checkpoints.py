@@ -74,6 +74,10 @@ class AllCheckpoints(Probe):
             asked = " and ".join(name for name in conditions.asked if name != self.name)
             raise ValueError(f"expected something to follow with --all-checkpoints, found only {asked}")
 
+    def made_of(self, asked: Mapping[str, Measurement]) -> dict[str, Measurement]:
+        """All that is followed."""
+        return {name: each for name, each in asked.items() if isinstance(each, Probe) and each.followable}
+
     def protocol(self, conditions: "Conditions") -> str:
         """The protocol, and what else is followed."""
         others = (each.name for each in self._followed(conditions) if each.name != "linear")
@@ -132,7 +136,7 @@ class AllCheckpoints(Probe):
         return charts
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
-        """Of a run that keeps encoders on its way."""
+        """Only if the run keeps encoders on its way."""
         return bool(run["config"]["train"].get("keep_every"))
 
     def scores(self, row: Row) -> dict[str, Score]:
@@ -140,7 +144,7 @@ class AllCheckpoints(Probe):
         return {}
 
     def _followed(self, conditions: "Conditions") -> list[Probe]:
-        return [each for each in conditions.asked.values() if isinstance(each, Probe) and each.followable]
+        return [each for each in self.made_of(conditions.asked).values() if isinstance(each, Probe)]
 
 
 def _kept(opened: "OpenedRun") -> list[Weights]:

@@ -1,7 +1,7 @@
 """Another measurement on fractions of the training labels (ConRec paper, Figure 2; LCR paper, Table 2)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -10,6 +10,7 @@ from probekit.measurement import (
     Count,
     Estimate,
     Interval,
+    Measurement,
     Named,
     Number,
     Result,
@@ -140,14 +141,14 @@ class Fractions(Probe):
         """The subsets, then what is measured on each."""
         return f"{super().how(conditions)} On each subset: {self._inner(conditions).how(conditions)}"
 
+    def made_of(self, asked: Mapping[str, Measurement]) -> dict[str, Measurement]:
+        """What is measured on each subset."""
+        return {self.of: asked.get(self.of) or measurement(self.of)}
+
     def protocol(self, conditions: "Conditions") -> str:
-        """What is measured, its options unless its own protocol tells them, and that protocol."""
-        inner = self._inner(conditions)
-        found = inner.protocol(conditions)
-        values = {part.name: (getattr(inner, part.name), part.default) for part in fields(inner)}
-        typed = [f"{name}-{value}" for name, (value, usual) in values.items() if value != usual]
-        told = typed if found == conditions.protocol else []
-        return found if self.of == "linear" else "-".join(dict.fromkeys((self.of, *told, found)))
+        """What is measured, unless it is the linear probe, and its protocol."""
+        found = self._inner(conditions).protocol(conditions)
+        return found if self.of == "linear" else "-".join(dict.fromkeys((self.of, found)))
 
     def typed(self, conditions: "Conditions") -> list[str]:
         """Its own words, and those of what is measured."""

@@ -95,5 +95,5 @@ class KNN(Probe):
         return found | {name: Score(kept["accuracy"], kept["ci"]) for name, kept in fixed.items()}
 
     def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
-        """Of the vote with k and T chosen."""
+        """Those of the vote with k and T chosen."""
         return answers_of(row)

@@ -227,5 +227,5 @@ class Linear(Probe):
         return found | {f"linear: {name}": Score(kept["accuracy"], kept["ci"]) for name, kept in factors}
 
     def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
-        """Of the label's probe."""
+        """Those of the label's probe."""
         return answers_of(row)
