@@ -1,6 +1,7 @@
 """Generator: factors first, then pixels that are a pure function of them.
 
-Who adds one declares its tables and writes four methods: `labels`, `law`, `outlines` and `ink`. All else is here.
+Who adds one declares its tables and writes four methods: `labels`, `law`, `outlines` and `ink`, and a fifth, `read`,
+where no local statistic is to suffice (`generators.certify`). All else is here.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from generators.factors import Factor, dtype_of, on_grid
 from generators.parameters import Parameter, resolve
 from generators.random import Draws
 from generators.raster import Axes, Floats, Ints, Pixels, Spans
-from generators.shapes import Shape, same
+from generators.shapes import Shape, holes, layers, parts, same
 
 BASE_SIZE = 128  # ConRec paper, figure 4: the published frames
 MIN_SIZE, MAX_SIZE = 16, 1024
 CHUNK_PIXELS = 1 << 21  # rendered at a time: 128 frames of 128 px stay in the cache
 NOISE_COLUMN = 0  # the laws of the generators begin at column 1
+OTHER_NOISE = 0x9E3779B9  # odd, so that its multiples differ: flips bits of the key of a counterfactual's own noise
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,14 @@ class Generator(ABC):
 
         It is asked of uint8 arrays of one shape whose every bit is a picture of its own.
         """
+
+    def read(self, images: Pixels) -> dict[str, Ints]:
+        """The ideal reader: class factors `[n]` by name, from the pixels alone, without a trained part.
+
+        It knows the settings, and gets images uint8 `[n, H, W]` without noise and blur. A class factor that is not
+        named cannot be certified as a whole.
+        """
+        return {}
 
     def __init__(self, *, size: int = BASE_SIZE, parameters: Mapping[str, float] = {}) -> None:
         """Check and keep the settings.
@@ -132,8 +142,13 @@ class Generator(ABC):
             factors[factor.name] = values if exact else on_grid(values)
         return factors
 
-    def counterfactual(self, factors: NDArray[np.void], name: str) -> NDArray[np.void]:
-        """Copies of the factors in which one class factor has its other value, and all else is as it was.
+    def counterfactual(self, factors: NDArray[np.void], name: str, value: int | None = None) -> NDArray[np.void]:
+        """Copies of the factors in which one class factor has another value, and all else is as it was.
+
+        Args:
+            factors: Of the samples.
+            name: A class factor.
+            value: Its new value; None is the other one of two: 0 and 1, 2 and 3.
 
         Raises:
             ValueError: `name` is not a class factor.
@@ -143,7 +158,10 @@ class Generator(ABC):
                 f"expected a class factor of {self.name} ({', '.join(self.class_factors)}), found '{name}'"
             )
         changed = factors.copy()
-        changed[name] = 1 - factors[name]
+        changed[name] = factors[name] ^ 1 if value is None else value
+        if self.values.get("independent_noise"):
+            number = self.class_factors.index(name) + 1
+            changed["noise_key"] ^= np.uint32(number * OTHER_NOISE & 0xFFFFFFFF)
         return changed
 
     def render(self, factors: NDArray[np.void]) -> Rendered:
@@ -152,29 +170,43 @@ class Generator(ABC):
         Evidence masks hold the pixels that differ between a sample and its counterfactual before contrast, blur and
         noise. Object masks hold pixel centres, antialiased or not.
         """
-        shape = (len(factors), self.size, self.size)
-        images, masks = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+        masks = np.empty((len(factors), self.size, self.size), np.uint8)
+        return Rendered(self._rendered(factors, masks), masks)
+
+    def render_images(self, factors: NDArray[np.void]) -> Pixels:
+        """The images of `render` alone, uint8 `[n, H, W]`, in less time."""
+        return self._rendered(factors, None)
+
+    def _rendered(self, factors: NDArray[np.void], masks: Pixels | None) -> Pixels:
+        images = np.empty((len(factors), self.size, self.size), np.uint8)
         step = max(1, min(BASE_SIZE, CHUNK_PIXELS // self.size**2))
         for begin in range(0, len(factors), step):
             part = slice(begin, begin + step)
-            self._draw(factors[part], images[part], masks[part])
+            self._draw(factors[part], images[part], None if masks is None else masks[part])
             photometry.expose(images[part], factors["noise_key"][part], self.values, scale=self.scale)
-        return Rendered(images, masks)
+        return images
 
-    def _draw(self, factors: NDArray[np.void], images: Pixels, masks: Pixels) -> None:
+    def _draw(self, factors: NDArray[np.void], images: Pixels, masks: Pixels | None) -> None:
         """Bit 0 of what is drawn is the scene itself, bit k the counterfactual of class factor k - 1."""
         scenes = [self.outlines(factors)]
-        scenes += [self.outlines(self.counterfactual(factors, name)) for name in self.class_factors]
+        if masks is not None:
+            scenes += [self.outlines(self.counterfactual(factors, name)) for name in self.class_factors]
+        grey = [self._grey(scene) for scene in scenes] if self.values.get("antialias") else []
+        if grey and masks is None:
+            images[...] = grey[0]
+            return
         versions = zip(*scenes, strict=True)
         objects = [self.paint(factors, k, _layers(shapes, self.size)) for k, shapes in enumerate(versions)]
-        if self.values.get("antialias"):
-            grey = [self._grey(scene) for scene in scenes]
-            images[...] = grey[0]
-            masks[...] = sum((other != grey[0]).astype(np.uint8) << k for k, other in enumerate(grey))
-        else:
+        if not grey:
             ink = self.ink(objects)
             np.bitwise_and(ink, 1, out=images)
             np.negative(images, out=images)  # 1 -> 255
+        if masks is None:
+            return
+        if grey:
+            images[...] = grey[0]
+            masks[...] = sum((other != grey[0]).astype(np.uint8) << k for k, other in enumerate(grey))
+        else:
             np.bitwise_xor(ink, images, out=masks)
             masks &= (1 << len(scenes)) - 2
         for k, held in reversed([*enumerate(objects)]):  # bit 0 of the masks is free for the next object
@@ -194,12 +226,19 @@ class Generator(ABC):
         outlines = []
         for k, shape in enumerate(scene):
             alone = [np.array([other == k], np.uint8) for other in range(len(scene))]
-            outlines.append(Outline(shape.vertices(self.size), 1 if self.ink(alone)[0] & 1 else -1))
+            sign = 1 if self.ink(alone)[0] & 1 else -1
+            outlines += [Outline(part.vertices(self.size), sign) for part in parts(shape)]
+            outlines += [Outline(hole.vertices(self.size), -sign) for hole in holes(shape)]
         return np.rint(coverage(outlines, self.size) * 255.0).astype(np.uint8)
 
     def px(self, lengths: NDArray[Any]) -> Floats:
         """Lengths `[n]` in px at 128, a column of the factors, say, as pixels of this frame."""
         return lengths.astype(np.float64) * self.scale
+
+    def snapped(self, lengths: NDArray[Any]) -> Floats:
+        """Lengths `[n]` in px at 128, in whole pixels of this frame: copies of a shape so far apart look alike."""
+        rounded: Floats = np.rint(self.px(lengths))
+        return rounded
 
     def turned(self, factors: NDArray[np.void]) -> Axes:
         """The turn of the scene, by "angle" about the middle of the frame."""
@@ -213,9 +252,10 @@ class Generator(ABC):
 
 
 def _layers(versions: Sequence[Shape], size: int) -> list[tuple[Spans, int]]:
-    """The pixels of each version of an object that is not as another, with bit k set if it is that of version k."""
+    """The pixels of each part of an object that is not as another, with bit k set if it is a part of version k."""
     found: list[tuple[Shape, int]] = []
     for k, shape in enumerate(versions):
-        place = next((i for i, (known, _) in enumerate(found) if same(shape, known)), len(found))
-        found[place:] = [(shape, (found[place][1] if place < len(found) else 0) | 1 << k), *found[place + 1 :]]
-    return [(shape.spans(size), bits) for shape, bits in found]
+        for part in (*parts(shape), *holes(shape)):
+            place = next((i for i, (known, _) in enumerate(found) if same(part, known)), len(found))
+            found[place:] = [(part, (found[place][1] if place < len(found) else 0) | 1 << k), *found[place + 1 :]]
+    return [(spans, bits) for shape, bits in found for spans in layers(shape, size)]

@@ -49,8 +49,10 @@ class Parameter:
 ROTATION = Parameter("rotation", 90.0, 0.0, 180.0, "deg", "nuisance", "largest turn of the scene")
 PHOTOMETRY = (
     Parameter("contrast", 1.0, 0.01, 1.0, "share", "nuisance", "ink: how far from background to white"),
+    Parameter("dark", False, 0, 1, "bool", "nuisance", "dark ink on a light background: the grey levels turned round"),
     Parameter("background", 0.0, 0.0, 0.95, "grey 0-1", "nuisance", "grey level of the background"),
     Parameter("noise_sd", 0.0, 0.0, 0.5, "grey 0-1", "nuisance", "sd of Gaussian noise per pixel"),
+    Parameter("independent_noise", False, 0, 1, "bool", "nuisance", "counterfactuals have noise of their own"),
     Parameter("blur_sd", 0.0, 0.0, 8.0, "px at 128", "nuisance", "sd of Gaussian blur"),
 )
 ANTIALIAS = Parameter("antialias", False, 0, 1, "bool", "drawing", "grey edges: exact area coverage")

@@ -26,6 +26,8 @@ def expose(images: Pixels, keys: NDArray[np.uint32], values: Mapping[str, float]
     """
     if (values["background"], values["contrast"]) != (0.0, 1.0):
         set_levels(images, background=values["background"], contrast=values["contrast"])
+    if values["dark"]:
+        np.subtract(255, images, out=images)
     if values["blur_sd"]:
         blur(images, sd_px=values["blur_sd"] * scale)
     if values["noise_sd"]:

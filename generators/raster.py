@@ -4,7 +4,7 @@ Points are (x, y) in pixels, x to the right, y down, pixel centres at +0.5: pixe
 row j) covers [i, i + 1] x [j, j + 1]. A pixel is set if and only if its centre is inside the
 shape or on its outline. Angles are in degrees, counter-clockwise as the picture is seen.
 
-Every shape here is convex, so it meets a row of pixel centres in one interval. A shape
+Every shape here but a polygon is convex, so it meets a row of pixel centres in one interval. A shape
 function takes arrays `[n]`, one value for each image, and returns a `Spans`: `start`, `stop`
 int `[n, size]`, the half-open column range that is set in each row (start == stop: none).
 
@@ -168,6 +168,22 @@ def triangle(vertices: Floats, size: int) -> Spans:
     bent += x1[:, None]
     rows = (y >= y0[:, None]) & (y <= y2[:, None])
     return to_spans(np.minimum(long, bent), np.maximum(long, bent), rows, size)
+
+
+def polygon(vertices: Floats, size: int) -> list[Spans]:
+    """Simple polygons, vertices `[n, V, 2]`: for each edge all that is right of it (the even-odd rule).
+
+    An edge has the rows whose centres lie from its upper end on, its lower end left out.
+    """
+    y = row_centres(size)
+    found = []
+    for k in range(vertices.shape[1]):
+        (x0, y0), (x1, y1) = vertices[:, k - 1].T, vertices[:, k].T
+        slope = np.divide(x1 - x0, y1 - y0, out=np.zeros_like(x0), where=y1 != y0)
+        x = slope[:, None] * (y - y0[:, None]) + x0[:, None]
+        rows = (y >= np.minimum(y0, y1)[:, None]) & (y < np.maximum(y0, y1)[:, None])
+        found.append(to_spans(x, np.full_like(x, size), rows, size))
+    return found
 
 
 def superellipse(cx: Floats, cy: Floats, turned: Axes, half: Floats, exponent: float, size: int) -> Spans:

@@ -16,7 +16,7 @@ from generators.raster import Axes, Floats, Spans
 
 
 class Shape(Protocol):
-    """What can be drawn: a convex region for each image. A named tuple of arrays, numbers and such tuples."""
+    """What can be drawn: a region for each image. A named tuple of arrays, numbers and such tuples."""
 
     def spans(self, size: int) -> Spans:
         """The pixels whose centres it holds, in a frame of `size` px."""
@@ -96,6 +96,20 @@ class Triangle(NamedTuple):
         return self.corners
 
 
+class Polygon(NamedTuple):
+    """Simple polygons, convex or not, with corners `[n, V, 2]`."""
+
+    corners: Floats
+
+    def spans(self, size: int) -> Spans:
+        """Its edges have them."""
+        raise AssertionError("a polygon is drawn edge by edge")
+
+    def vertices(self, size: int) -> Floats:
+        """As of every `Shape`."""
+        return self.corners
+
+
 class Choice(NamedTuple):
     """One shape where `which`, bool `[n]`, is true, and the other elsewhere."""
 
@@ -116,6 +130,36 @@ class Choice(NamedTuple):
         yes, no = self.yes.vertices(size), self.no.vertices(size)
         count = max(yes.shape[1], no.shape[1])
         return np.where(self.which[:, None, None], _repeat_last(yes, count), _repeat_last(no, count))
+
+
+class Group(NamedTuple):
+    """Several shapes as one, which do not overlap; each of the holes lies within one of them."""
+
+    inside: tuple[Shape, ...]
+    cut: tuple[Shape, ...] = ()
+
+    def spans(self, size: int) -> Spans:
+        """Its parts have them."""
+        raise AssertionError("a group is drawn part by part")
+
+    def vertices(self, size: int) -> Floats:
+        """Its parts have them."""
+        raise AssertionError("a group is drawn part by part")
+
+
+def parts(shape: Shape) -> tuple[Shape, ...]:
+    """The shapes of a group, or the shape itself."""
+    return shape.inside if isinstance(shape, Group) else (shape,)
+
+
+def holes(shape: Shape) -> tuple[Shape, ...]:
+    """What is cut out of a group."""
+    return shape.cut if isinstance(shape, Group) else ()
+
+
+def layers(shape: Shape, size: int) -> list[Spans]:
+    """Spans; the pixels of the shape, no group, are those that an odd number of them hold."""
+    return raster.polygon(shape.corners, size) if isinstance(shape, Polygon) else [shape.spans(size)]
 
 
 def same(one: Any, other: Any) -> bool:

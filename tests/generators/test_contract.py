@@ -85,6 +85,35 @@ def test_shapes_types_and_values(name: str) -> None:
 
 
 @each
+@pytest.mark.parametrize("antialias", [False, True])
+def test_images_alone_are_those_of_render(name: str, antialias: bool) -> None:
+    generator = make(name, parameters={"antialias": True} if antialias and not published(name) else {"noise_sd": 0.05})
+    factors = draw(generator)
+    assert np.array_equal(generator.render_images(factors), generator.render(factors).images)
+
+
+@each
+def test_a_counterfactual_has_the_noise_of_its_sample_or_its_own(name: str) -> None:
+    settings = {"noise_sd": 0.1, "background": 0.3, "contrast": 0.5}
+    for own in (False, True):
+        generator = make(name, parameters={**settings, "independent_noise": own})
+        factors, clean = draw(generator), make(name, parameters={"background": 0.3, "contrast": 0.5})
+        for factor in generator.class_factors:
+            other = generator.counterfactual(factors, factor)
+            noise, again = (generator.render_images(f) - clean.render_images(f).astype(float) for f in (factors, other))
+            likeness = np.corrcoef(noise.ravel(), again.ravel())[0, 1]
+            assert abs(likeness) < 0.01 if own else likeness > 0.97
+            assert np.array_equal(generator.counterfactual(other, factor), factors)
+
+
+@each
+def test_dark_ink_is_the_image_turned_round(name: str) -> None:
+    light, dark = (make(name, parameters={"background": 0.2, "contrast": 0.5, "dark": on}) for on in (0, 1))
+    factors = draw(light)
+    assert np.array_equal(dark.render_images(factors), 255 - light.render_images(factors))
+
+
+@each
 @settings(max_examples=12)
 @given(
     index=st.lists(st.integers(0, 10_000), min_size=1, max_size=6),
@@ -221,6 +250,8 @@ def test_every_parameter_has_an_effect(name: str) -> None:
         value: float = parameter.low if parameter.default != parameter.low else parameter.high
         if isinstance(parameter.default, bool):
             value = not parameter.default
+        if parameter.name == "independent_noise":  # test_a_counterfactual_has_the_noise_of_its_sample_or_its_own
+            continue
         assert changed_by(make(name, parameters={parameter.name: value}), plain), parameter.name
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from skimage.measure import points_in_poly
 
 from generators import raster
 from generators.raster import Spans
@@ -171,3 +172,15 @@ def test_paint_is_the_exclusive_or_of_its_layers(size: int) -> None:
     out = np.full((3, size, size), 255, np.uint8)
     raster.paint(layers, out)
     assert np.array_equal(out, expected)
+
+
+def test_a_polygon_holds_the_pixels_that_scikit_image_finds_in_it() -> None:
+    rng = np.random.default_rng(0)
+    turn, radius = np.sort(rng.uniform(0.0, 2.0 * np.pi, (20, 17)), axis=1), rng.uniform(10.0, 50.0, (20, 17))
+    corners = np.stack((64.0 + radius * np.cos(turn), 64.0 + radius * np.sin(turn)), axis=2)
+    drawn = np.empty((20, 128, 128), np.uint8)
+    raster.paint([(spans, 1) for spans in raster.polygon(corners, 128)], drawn)
+    rows, columns = np.mgrid[:128, :128] + 0.5
+    centres = np.stack((columns.ravel(), rows.ravel()), axis=1)
+    for image, outline in zip(drawn, corners, strict=True):
+        assert np.array_equal(image.ravel() > 0, points_in_poly(centres, outline))  # type: ignore[no-untyped-call]
