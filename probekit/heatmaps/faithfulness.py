@@ -53,7 +53,7 @@ def swap_order(
         values: `[H, W]`, the raw map.
         differs: bool `[H, W]`, D: where the image and its counterfactual differ; at least one pixel.
         steps: Stops after the first, at equal numbers of replaced pixels of D.
-        seed: Of the order of ties.
+        seed: Decides the order of ties.
 
     Returns:
         The pixels replaced by each of the `steps + 1` stops, flat indices, the first none and the last all of D; and x,

@@ -23,7 +23,7 @@ def localise(rows: Sequence[Row], masks: Masks, *, seed: int) -> list[dict[str, 
     Args:
         rows: Maps and baselines.
         masks: What they are scored against.
-        seed: Of the intervals.
+        seed: Decides the intervals.
     """
     if not masks:
         return [{} for _ in rows]

@@ -56,7 +56,7 @@ def faithfulness(
         before: `[N]`, the true class's probability on the whole images (`confidence`).
         fill: uint8 like `images`: shows where the map is low.
         maps: Raw, `[N, h, w]`.
-        seed: Of the intervals.
+        seed: Decides the intervals.
     """
     seen = explanation(maps, (images.shape[2], images.shape[3]))
     share = torch.from_numpy(seen).to(images.device)[:, None]
@@ -107,7 +107,7 @@ def swap(subject: Subject, pairs: Pairs, maps: NDArray[np.float32], *, seed: int
         subject: What is asked.
         pairs: See `Pairs`.
         maps: Raw, `[N, h, w]`.
-        seed: Of ties, and of the interval.
+        seed: Decides ties and the interval.
 
     Returns:
         n; undefined, images that do not differ from their pair; misordered, those on which the target is not higher

@@ -39,7 +39,7 @@ class Evaluation:
         labels: int64 `[N]`, on the device; None without a classifier.
         counterfactuals: Minimal pairs by class factor, uint8 `[N, C, H, W]`.
         perturb: How many images the perturbation scores use; 0 leaves them out.
-        seed: Of everything random.
+        seed: Decides everything random.
     """
 
     trained: Subject

@@ -69,12 +69,12 @@ def check(names: list[str], subject: Subject, fresh: Fresh, questions: Questions
         stages.append(name)
         cascades.append(_maps(names, half, asked))
     return {
-        look: judge(
-            trained[look],
-            [random[look] for random in maps],
-            dict(zip(stages, [then[look] for then in cascades], strict=True)),
+        name: judge(
+            trained[name],
+            [random[name] for random in maps],
+            dict(zip(stages, [then[name] for then in cascades], strict=True)),
         )
-        for look in trained
+        for name in trained
     }
 
 
@@ -84,9 +84,9 @@ def judge(
     """The verdict on one map from its maps `[N, h, w]`.
 
     Args:
-        trained: Of the trained encoder.
-        randoms: Of independent encoders with random weights, at least two.
-        cascade: Of the trained encoder with more and more of it random, by what went last.
+        trained: Maps of the trained encoder, by name.
+        randoms: Maps of independent encoders with random weights, at least two.
+        cascade: Maps of the trained encoder with more and more of it random, by what went last.
     """
     null = [similarity(a, b) for a, b in combinations(randoms, 2)]
     final = float(np.mean([similarity(trained, random) for random in randoms]))

@@ -164,10 +164,10 @@ def _settings(opened: OpenedRun, truth: Truth, split: str) -> dict[str, Any]:
 
 def _fills(kind: str, truth: Truth, target: str, mean: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.uint8]]:
     """What hides pixels, for each factor where its counterfactuals do, else one for all under ""."""
-    twins: dict[str, NDArray[np.uint8] | None] = {"": None}
+    others: dict[str, NDArray[np.uint8] | None] = {"": None}
     if kind == "counterfactual" and target == "pair" and truth.counterfactuals:
-        twins = {factor: counterfactual.images for factor, counterfactual in truth.counterfactuals.items()}
-    return {factor: fill(kind, truth.split.images, mean=mean, counterfactuals=twin) for factor, twin in twins.items()}
+        others = {factor: counterfactual.images for factor, counterfactual in truth.counterfactuals.items()}
+    return {factor: fill(kind, truth.split.images, mean=mean, counterfactuals=other) for factor, other in others.items()}
 
 
 def _labels(truth: Truth, trained: Subject, subjects: Subjects, device: torch.device) -> Tensor | None:

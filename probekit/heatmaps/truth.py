@@ -11,8 +11,8 @@ from probekit.h5 import DatasetInfo, Split, read_split
 
 
 @dataclass(frozen=True)
-class Sibling:
-    """The images with one class factor flipped, all else equal.
+class Counterfactual:
+    """The images with another value of one class factor, all else equal.
 
     Attributes:
         images: uint8 `[N, H, W]`.
@@ -46,7 +46,7 @@ class Truth:
         return {name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(self.info.mask_names)}
 
     @cached_property
-    def counterfactuals(self) -> dict[str, Sibling]:
+    def counterfactuals(self) -> dict[str, Counterfactual]:
         """By class factor, as the generator draws them. Empty for images that no generator drew.
 
         Raises:
@@ -57,8 +57,8 @@ class Truth:
             return {}
         generator = kind(size=self.info.first.height, parameters=self.info.parameters)
         factors = self._drawn(generator)
-        flipped = {name: generator.counterfactual(factors, name) for name in generator.class_factors}
-        return {name: Sibling(generator.render(f).images, generator.labels(f)) for name, f in flipped.items()}
+        others = {name: generator.counterfactual(factors, name) for name in generator.class_factors}
+        return {name: Counterfactual(generator.render(f).images, generator.labels(f)) for name, f in others.items()}
 
     def _drawn(self, generator: Generator) -> NDArray[np.void]:
         """The rows' factors, of which the generator draws the very images of the rows."""

@@ -41,7 +41,7 @@ def multilabel(
         test: What is scored, once; likewise.
         classes: Names of the K classes.
         protocol: "tuned" (standardised, C chosen for each class) or "fixed".
-        seed: Of the validation part and of the bootstrap.
+        seed: Decides the validation part and the bootstrap.
         val: Chooses C in place of a part of train.
 
     Returns:
@@ -93,7 +93,7 @@ def score_logits(
         logits: `[n, K]`, higher is more likely.
         y: uint8 `[n, K]`.
         classes: Names of the K classes.
-        seed: Of the bootstrap.
+        seed: Decides the bootstrap.
         fitted: bool `[K]`: the other classes are left out; None is all.
 
     Returns:

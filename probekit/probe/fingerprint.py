@@ -24,7 +24,7 @@ class Factor:
     Attributes:
         values: `[N]`.
         kind: "class", "real", "ordinal" or "circular"; see `generators.base.Factor`.
-        period: Of a circular factor, in its unit.
+        period: Period of a circular factor, in its unit.
     """
 
     values: NDArray[Any]
@@ -38,7 +38,7 @@ def fingerprint(factors: Mapping[str, Factor], nearest: NDArray[np.int64], *, se
     Args:
         factors: By name.
         nearest: int64 `[N]`, the image nearest to each.
-        seed: Of the random others.
+        seed: Decides the random others.
 
     Returns:
         For each factor kind, value, ci and chance. class: value is the share of images whose nearest has the same

@@ -70,7 +70,7 @@ def subsets(
     Args:
         y: int64 `[N]`.
         shares: Fractions in (0, 1], ascending.
-        seed: Of all draws.
+        seed: Decides all draws.
         draw: Which.
         groups: `[N]`: whole groups are drawn, each counted in the class of its first sample.
 

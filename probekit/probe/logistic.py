@@ -88,7 +88,7 @@ def inverse_curvature(products: NDArray[np.float64], *, k: int, C: float) -> Ten
     The inverse itself, because a product with it takes a twentieth of the time of triangular solves for a few classes.
 
     Args:
-        products: Of `gram`.
+        products: What `gram` returned.
         k: As in `Problem`.
         C: As in `Problem`.
     """
@@ -107,7 +107,7 @@ def minimise(
         problem: In float64.
         start: float64 `[k, R + 1]`.
         inverse: float64 `[R, R]`, of `inverse_curvature`.
-        tol: Of the loss; close to the distance from the optimum's loss.
+        tol: Tolerance of the loss; close to the distance from the optimum's loss.
         max_iter: Iterations in all.
 
     Returns:

@@ -46,7 +46,7 @@ def retrieval(
         kind: "encoder" or "baseline".
         part: The split, N > 1.
         classes: Names of the K classes.
-        seed: Of the order of ties, of the bootstrap and of the anchors.
+        seed: Decides the order of ties, the bootstrap and the anchors.
         device: Where cosines are computed.
         factors: What else an image may share with its nearest; see `fingerprint`.
 
@@ -116,7 +116,7 @@ def rank_all(
     Args:
         x: `[N, D]`, N > 1.
         y: int64 `[N]`.
-        seed: Of the order of ties.
+        seed: Decides the order of ties.
         device: Where to compute.
         queries: Only the first so many images ask; None is all, N.
 

@@ -41,7 +41,7 @@ class Source:
     """Features under a name.
 
     Attributes:
-        name: Of the row.
+        name: Name of the row.
         kind: "encoder" or "baseline".
         features: Split -> `[N, D]`, computed at most once.
         protocol: In place of the one that was asked for, or None.
@@ -132,7 +132,7 @@ def sources(
         opened: The encoder.
         info: The dataset.
         baselines: Whether there is more than the encoder.
-        seed: Of the random weights; the next, if the encoder's own are those.
+        seed: Decides the random weights; the next, if the encoder's own are those.
         say: Is given a line if the random weights are of another seed, or left out.
     """
     yield Source(opened.row, ENCODER, partial(opened.embed, info), opened=opened)

@@ -41,7 +41,7 @@ class Opened:
         header: spec, method, epoch, image_size, max_size, classes, ...
         device: Where it computes.
         weights: Which of a run's weights, and how their map is pooled.
-        sha256: Of the file of weights, hex; "" without one.
+        sha256: Hash of the file of weights, hex; "" without one.
         seed: Seed of random weights; None for its own.
         config: The settings that it was pretrained with here; None for an encoder that was trained elsewhere.
         method: The whole method that it belongs to, heads, decoder and branches included, in eval mode on the device;
