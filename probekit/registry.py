@@ -39,14 +39,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 MAPS: dict[str, str] = {
-    "cam": "probekit.heatmaps.cam:CAM",
-    "gradcam": "probekit.heatmaps.gradcam:GradCAM",
-    "hirescam": "probekit.heatmaps.hirescam:HiResCAM",
-    "gradcam-ssl": "probekit.heatmaps.gradcam_ssl:GradCAMSSL",
-    "gradcam-similarity": "probekit.heatmaps.gradcam_ssl:GradCAMSimilarity",
-    "attention": "probekit.heatmaps.attention:Attention",
-    "input-gradient": "probekit.heatmaps.input_gradient:InputGradient",
-    "occlusion": "probekit.heatmaps.occlusion:Occlusion",
+    "cam": "probekit.heatmaps.maps.cam:CAM",
+    "gradcam": "probekit.heatmaps.maps.gradcam:GradCAM",
+    "hirescam": "probekit.heatmaps.maps.hirescam:HiResCAM",
+    "gradcam-ssl": "probekit.heatmaps.maps.gradcam_ssl:GradCAMSSL",
+    "gradcam-similarity": "probekit.heatmaps.maps.gradcam_ssl:GradCAMSimilarity",
+    "attention": "probekit.heatmaps.maps.attention:Attention",
+    "input-gradient": "probekit.heatmaps.maps.input_gradient:InputGradient",
+    "occlusion": "probekit.heatmaps.maps.occlusion:Occlusion",
 }
 
 MEASUREMENTS: dict[str, str] = {

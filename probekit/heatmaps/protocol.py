@@ -13,10 +13,10 @@ from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import as_inputs, encode
 from probekit.heatmaps.baselines import BASELINES
 from probekit.heatmaps.localise import localise, localise_ceiling
-from probekit.heatmaps.passes import Pairs, by_target, confidence, faithfulness, swap
-from probekit.heatmaps.randomisation import IMAGES, Fresh, check
+from probekit.heatmaps.perturb import Pairs, by_target, confidence, faithfulness, swap
 from probekit.heatmaps.resample import area_average
 from probekit.heatmaps.rows import Questions, Row, Subject, map_rows, unmet
+from probekit.heatmaps.sanity import IMAGES, Fresh, check
 from probekit.heatmaps.truth import Truth, spaced
 from probekit.registry import MAPS
 from probekit.statistics import share_interval
@@ -95,7 +95,9 @@ def evaluate(
         rows += ceilings
         scored += [_describe(row) | {"scores": scores} for row in ceilings]
     else:
-        left_out.append("pointing, mass, rank and AUROC: these images have no masks (probekit gen makes some)")
+        left_out.append(
+            "pointing, relevance mass, rank accuracy and AUROC: these images have no masks (probekit gen makes some)"
+        )
     if work.perturb:
         tell("perturbation scores, and the sanity check")
     _ask_again(work, rows, scored, left_out)
@@ -154,9 +156,9 @@ def _describe(row: Row) -> dict[str, Any]:
         "signed": row.signed,
         "grid": list(row.maps.shape[1:]),
         "all_zero": int((~row.maps.any(axis=(1, 2))).sum()),
-        "faithfulness": {},
+        "perturbation": {},
         "swap": {},
-        "randomisation": None,
+        "sanity_check": None,
     }
 
 
@@ -195,7 +197,7 @@ def _ask_again(work: Evaluation, rows: list[Row], scored: list[dict[str, Any]], 
     for row, entry in zip(rows, scored, strict=True):
         maps = row.maps[some]
         for name in by_target(part.fills, row.target):
-            entry["faithfulness"][name] = faithfulness(
+            entry["perturbation"][name] = faithfulness(
                 work.trained, part.images, work.labels[at], before, part.fills[name], maps, seed=work.seed
             )
         for name in by_target(pairs, row.target):
@@ -210,4 +212,4 @@ def _randomise(work: Evaluation, names: list[str], scored: list[dict[str, Any]])
     verdicts = check(cheap, work.trained, work.fresh, part, seed=work.seed)
     for entry in scored:
         if entry["encoder"] == "trained" and entry["name"] in verdicts:
-            entry["randomisation"] = verdicts[entry["name"]].as_dict()
+            entry["sanity_check"] = verdicts[entry["name"]].as_dict()

@@ -167,7 +167,9 @@ def _fills(kind: str, truth: Truth, target: str, mean: NDArray[np.floating[Any]]
     others: dict[str, NDArray[np.uint8] | None] = {"": None}
     if kind == "counterfactual" and target == "pair" and truth.counterfactuals:
         others = {factor: counterfactual.images for factor, counterfactual in truth.counterfactuals.items()}
-    return {factor: fill(kind, truth.split.images, mean=mean, counterfactuals=other) for factor, other in others.items()}
+    return {
+        factor: fill(kind, truth.split.images, mean=mean, counterfactuals=other) for factor, other in others.items()
+    }
 
 
 def _labels(truth: Truth, trained: Subject, subjects: Subjects, device: torch.device) -> Tensor | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
-SCORES = ("pointing", "mass", "rank", "auroc")
+SCORES = ("pointing", "relevance_mass", "rank_accuracy", "auroc")
 THREADS = 2  # sorting releases the interpreter's lock
 
 

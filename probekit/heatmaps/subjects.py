@@ -9,7 +9,7 @@ from torch import nn
 from probekit.data.split import shrunk
 from probekit.h5 import Split
 from probekit.heatmaps.base import Context
-from probekit.heatmaps.gradcam_ssl import project
+from probekit.heatmaps.maps.gradcam_ssl import project
 from probekit.heatmaps.rows import Subject
 from probekit.heatmaps.targets import Classifier
 from probekit.models.extract import BATCH_SIZE, extract

@@ -45,7 +45,7 @@ def singular_values(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def centred_singular_values(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Singular values of `[N, D]` less the mean row, the largest first: `[min(N, D)]`; all 0 where rows are equal but for rounding."""
+    """Singular values of `[N, D]` less the mean row, the largest first; all 0 where rows are equal but for rounding."""
     mean = x.mean(axis=0)
     sigma = singular_values(x - mean)
     # What is left of equal rows after rounding is no structure: numpy's tolerance of matrix_rank. Neither of the two

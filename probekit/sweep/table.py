@@ -166,7 +166,7 @@ def _legend(results: Mapping[str, Any]) -> str:
     if any(name not in SCORES for row in results["rows"] for name in row["scores"]):
         lines += [
             "Columns without a checkpoint are of `last`. ROW@POOL: the same runs, their map pooled in another way",
-            "(docs/branches.md). AUROC, rank: of attribution maps against the evidence of a class factor",
+            "(docs/branches.md). AUROC, rank accuracy: of attribution maps against the evidence of a class factor",
             "(docs/heatmaps.md).",
         ]
     if sources:

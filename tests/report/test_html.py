@@ -148,7 +148,7 @@ def test_maps_come_before_baselines_and_the_ceiling(full_page: str) -> None:
     kinds = re.findall(r"<td[^>]*>[^<]*</td><td[^>]*>(map|baseline|ceiling)<", table)
     assert kinds == ["map", "map", "baseline", "ceiling"]
     assert "0.40 [0.35, 0.45]" in table
-    assert "mass 200, rank 3" in table
+    assert "relevance mass 200, rank accuracy 3" in table
     assert "0.021" in table
 
 
