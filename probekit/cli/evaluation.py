@@ -100,21 +100,27 @@ def report(
             metavar="[RUN]...", help="Runs; default: the newest that has finished.", autocompletion=runs_like
         ),
     ] = None,
-    form: Annotated[Literal["html", "md", "json"], typer.Option("--format", help="The language of the page.")] = "html",
+    form: Annotated[Literal["html", "md"], typer.Option("--format", help="The language of the page.")] = "html",
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The file; default: runs/RUN/report.html, or reports/RUN+RUN.html; of md and json stdout.",
+            help="The file; default: runs/RUN/report.html, or reports/RUN+RUN.html; Markdown and JSON are printed.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Write one page of all that runs hold: config, tables, curves, pictures, and how several differ."""
     from probekit.report.write import run_report
 
-    to_stdout = out is None and form != "html"
-    say = errors if to_stdout else console
-    text = run_report(run or [], out=out, form=form, runs=RUNS, reports=REPORTS, console=say)
+    if as_json and form != "html":
+        raise ValueError(f"expected one of --format {form} and --json, found both; leave one out")
+    written = "json" if as_json else form
+    to_stdout = out is None and written != "html"
+    say = errors if to_stdout or as_json else console
+    text = run_report(run or [], out=out, form=written, runs=RUNS, reports=REPORTS, console=say)
+    if as_json and out is not None:
+        text = out.read_text()
     if text is not None:
         print(text, end="")

@@ -32,9 +32,7 @@ def render(document: Document) -> str:
     shown: dict[str, Markup] = {}
     size: float = len(_page(document, shown, []).encode())
     if size > LIMIT:
-        raise ValueError(
-            f"expected tables of at most {LIMIT:,} bytes, found {size:,}; name fewer runs, or --format json"
-        )
+        raise ValueError(f"expected tables of at most {LIMIT:,} bytes, found {size:,}; name fewer runs, or --json")
     left_out: list[str] = []
     full = False
     for chart in (block for block in blocks if isinstance(block, Chart)):

@@ -23,7 +23,7 @@ from tests.test_hints import leaves, refusal
 
 ROOT = Path(__file__).parent.parent.parent
 NO_QUIET = {"runs", "list", "help"}  # a table is all that they print; the first two have -q for names alone
-NO_JSON = {"help", "demo", "report"}  # one line a word; many commands; --format json
+NO_JSON = {"help", "demo"}  # one line a word; many commands
 
 
 @pytest.fixture
