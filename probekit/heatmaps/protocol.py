@@ -12,11 +12,11 @@ from probekit.config import SIDE
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import as_inputs, encode
 from probekit.heatmaps.baselines import BASELINES
-from probekit.heatmaps.localise import localise, localise_ceiling
 from probekit.heatmaps.passes import Pairs, by_target, confidence, faithfulness, swap
 from probekit.heatmaps.randomisation import IMAGES, Fresh, check
 from probekit.heatmaps.resample import area_average
 from probekit.heatmaps.rows import Questions, Row, Subject, map_rows, unmet
+from probekit.heatmaps.score import localise, localise_ceiling
 from probekit.heatmaps.truth import Truth, spaced
 from probekit.registry import MAPS
 from probekit.statistics import share_interval

@@ -18,8 +18,7 @@ from probekit.files import parse_toml, read_text
 from probekit.registry import METHODS, branch_named, nearest
 from probekit.settings import parse_overrides
 from probekit.sweep.datasets import Dataset, Name, Seed
-from probekit.sweep.measures import Measure, check_distinct, read_measure, split_pooled, without_pool
-from probekit.sweep.scores import FIRST, SCORES
+from probekit.sweep.measures import FIRST, SCORES, Measure, check_distinct, read_measure, split_pooled, without_pool
 
 Seeds = Annotated[tuple[Seed, ...], Meta(min_length=1)]
 

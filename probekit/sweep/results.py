@@ -15,16 +15,18 @@ from probekit.sweep.definition import Paper, Sweep
 from probekit.sweep.jobs import Outcome
 from probekit.sweep.measures import (
     LINEAR,
+    SCORES,
     Measure,
     Step,
     baseline_rows,
     find_result,
+    read_factors,
+    read_scores,
     split_pooled,
     under_pool,
     without_pool,
 )
 from probekit.sweep.plan import PlannedRun
-from probekit.sweep.scores import SCORES, read_factors, read_scores
 from probekit.weights import RANDOM, Weights
 
 SCHEMA = "probekit-sweep/1"

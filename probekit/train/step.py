@@ -13,7 +13,7 @@ from probekit.config import Config
 from probekit.data.split import Images, shrunk
 from probekit.data.streamed import StreamedImages
 from probekit.methods.base import Method, Step
-from probekit.restore.seeds import stream_seed
+from probekit.restore.build import stream_seed
 from probekit.train.capture import Before, release, told
 from probekit.train.compiled import Compiled, compile_networks
 from probekit.train.health import OWN_LOSS, batch_health, projection_health
