@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probekit.heatmaps.base import AttributionMap, Batch, Context, Target, encode
-from probekit.heatmaps.targets import Classifier
+from probekit.heatmaps.questions import Classifier
 from probekit.models.encoder import Encoder
 from probekit.registry import MAPS, get
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from probekit.methods.base import AddOn, Method
-from probekit.methods.clock import Clock
+from probekit.methods.buffers import Clock
 from probekit.models.encoder import Encoder, Features
 
 Keep = Literal["online", "target"]

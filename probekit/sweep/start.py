@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from probekit.checked import checked
-from probekit.fitting import fitted
+from probekit.config import fitted
 from probekit.h5 import read_info
 from probekit.locks import locked
 from probekit.run import Run, write_json

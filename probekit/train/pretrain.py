@@ -22,13 +22,12 @@ from probekit.methods.base import Method
 from probekit.restore.checkpoint import load_checkpoint
 from probekit.run import Run, create_run, free_name, git_commit, versions
 from probekit.settings import Asked
-from probekit.train.announce import announce, announce_streaming
 from probekit.train.evaluate import Monitor
 from probekit.train.health import NUMBERS
 from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
 from probekit.train.memory import peak, ran_out_of_memory, reset_peak, told
-from probekit.train.plan import open_placed, plan, prepare, smaller_batch, smaller_model
+from probekit.train.plan import announce, announce_streaming, open_placed, plan, prepare, smaller_batch, smaller_model
 
 
 def pretrain(

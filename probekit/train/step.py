@@ -14,8 +14,7 @@ from probekit.data.split import Images, shrunk
 from probekit.data.streamed import StreamedImages
 from probekit.methods.base import Method, Step
 from probekit.restore.build import stream_seed
-from probekit.train.capture import Before, release, told
-from probekit.train.compiled import Compiled, compile_networks
+from probekit.train.gpu import Before, Compiled, compile_networks, release, told
 from probekit.train.health import OWN_LOSS, batch_health, projection_health
 from probekit.train.optim import build_optimizer, lay_as_weights, rates_on_device, scaled_rate
 from probekit.views.crops import Placement
