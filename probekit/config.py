@@ -147,11 +147,7 @@ class Config(Section, frozen=True):
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Config":
-        """The inverse of `to_dict`.
-
-        Raises:
-            ValueError: If a setting is missing, unknown, of another type, or out of range.
-        """
+        """The inverse of `to_dict`; a ValueError if a setting is missing, unknown, of another type, or out of range."""
         config: Config = checked(plain, cls, "run.json")
         return config._with_options(get(METHODS, "method", config.method), "run.json")
 
@@ -184,10 +180,7 @@ def resolve(
     """Builds the configuration of a run.
 
     Args:
-        method: The method's name.
         method_class: Its class: gives `pooling`, `recipe`, `defaults` and the constructor's signature.
-        preset: Name of a preset.
-        seed: Seed of everything random in the run.
         config_file: A TOML file with any part of the configuration.
         overrides: "a.b=value" each, values as TOML (a bare word is a string).
         options: More overrides, already typed, e.g. `{"train.epochs": 5}`.

@@ -58,7 +58,6 @@ class XCorr(Branch):
     """Spatial cross-correlation.
 
     Args:
-        encoder: The method's.
         weight: Weight of both losses together; 0 leaves the branch out.
         mu: Weight of the distance between attention and correlation mask; 0 leaves it out.
         cls: Weight of the classification; 0 leaves it out.

@@ -85,11 +85,7 @@ def command(group: str, *examples: str, name: str | None = None) -> Callable[[Fu
 
 
 def check_run(name: str | None) -> None:
-    """Refuses a run that there is not, before torch is loaded.
-
-    Raises:
-        ValueError: As `open_run`.
-    """
+    """Refuses a run that there is not, before torch is loaded; a ValueError as `open_run`."""
     if name is not None:
         open_run(name, RUNS)
 

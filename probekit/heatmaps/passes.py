@@ -124,7 +124,6 @@ def faithfulness(
         before: `[N]`, the true class's probability on the whole images (`confidence`).
         fill: uint8 like `images`: shows where the map is low.
         maps: Raw, `[N, h, w]`.
-        seed: Of the intervals.
     """
     seen = explanation(maps, (images.shape[2], images.shape[3]))
     share = torch.from_numpy(seen).to(images.device)[:, None]
@@ -172,7 +171,6 @@ def swap(subject: Subject, pairs: Pairs, maps: NDArray[np.float32], *, seed: int
     means over images. For a target that adds up over pixels a random order scores 1/2, and D first `1 - |D| / (2 H W)`.
 
     Args:
-        subject: What is asked.
         pairs: See `Pairs`.
         maps: Raw, `[N, h, w]`.
         seed: Of ties, and of the interval.

@@ -60,7 +60,6 @@ def evaluate(
     """Takes every map, scores it next to the baselines, and says what was left out.
 
     Args:
-        work: See `Evaluation`.
         asked: Maps by name; None is `DEFAULT_MAPS`.
         tell: Is given a line when a long part begins.
 

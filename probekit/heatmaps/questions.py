@@ -80,7 +80,6 @@ def make_targets(
 
     Args:
         name: One of `TARGETS`.
-        classifier: The probe.
         labels: int64 `[N]`, true classes, known to the probe.
         pooled: `[N, D]`, embeddings, for "margin"; the others do without.
         counterfactuals: For "pair", by class factor, the class `[N]` of the counterfactual.

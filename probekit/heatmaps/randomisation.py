@@ -84,7 +84,6 @@ def judge(
     """The verdict on one map from its maps `[N, h, w]`.
 
     Args:
-        trained: Of the trained encoder.
         randoms: Of independent encoders with random weights, at least two.
         cascade: Of the trained encoder with more and more of it random, by what went last.
     """

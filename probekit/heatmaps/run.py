@@ -42,7 +42,6 @@ class Subjects:
     """Makes subjects for maps; all share the training images, the bank of negatives and the settings.
 
     Args:
-        opened: The encoder in question.
         images: uint8 `[N, C, H, W]`, the training images on the device, at the size the encoder takes.
         split: The same as the file holds them, with labels.
         val: Images and split of the labelled validation images, likewise, or None.
@@ -110,11 +109,8 @@ def heatmap_run(
     """Draws and scores attribution maps of a run's encoder, and writes results/ and figures/.
 
     Args:
-        opened: The encoder.
         asked: Which maps, and what is done with them.
         data: A dataset file, or None for the run's own.
-        seed: Decides all that is random.
-        console: Where messages go.
 
     Returns:
         What was written (docs/heatmaps.md).

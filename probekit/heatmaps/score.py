@@ -116,13 +116,7 @@ def chance(masks: Mask) -> NDArray[np.float64]:
 
 
 def localise(rows: Sequence[Row], masks: Masks, *, seed: int) -> list[dict[str, Any]]:
-    """Scores of each row: {mask: {score: {mean, ci, n, undefined, normalised}}}; nothing without masks.
-
-    Args:
-        rows: Maps and baselines.
-        masks: What they are scored against.
-        seed: Of the intervals.
-    """
+    """Scores of each row: {mask: {score: {mean, ci, n, undefined, normalised}}}; nothing without masks."""
     if not masks:
         return [{} for _ in rows]
     truth = np.stack(list(masks.values()))

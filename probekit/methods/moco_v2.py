@@ -26,7 +26,6 @@ class MoCoV2(MomentumMethod):
     no such protection.
 
     Args:
-        encoder: With its pooling.
         momentum: Share of the target that stays at each step.
         temperature: tau.
         queue: Older keys K, the negatives; they need not be a multiple of the batch. With 0 the negatives are the

@@ -21,7 +21,6 @@ class SwAV(Method):
     """Swapping assignments between views, with as many small crops as the recipe has.
 
     Args:
-        encoder: With its pooling.
         prototypes: K.
         temperature: tau of the predictions.
         epsilon: Weight of Sinkhorn's entropy. While features tell little apart, they grow only where the scores of two

@@ -34,8 +34,6 @@ class Mosaic:
         """Makes an empty grid.
 
         Args:
-            rows: Rows of cells.
-            columns: Columns of cells.
             cell: Side of a cell in inches.
             title: Above all, broken into lines that fit the width.
             head: Inches between title and cells.

@@ -158,7 +158,6 @@ def compare_scores(
     Args:
         runs: As `collect` reads them.
         labels: Each run's method, by the run's name; see `method_labels`.
-        configs: Each run's settings.
 
     Returns:
         One group for each question: measurement, options, data_hash, data, protocol, checkpoint; scores [{score, runs

@@ -59,7 +59,6 @@ def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
     """The method with fresh weights, a function of the configuration and its seed alone.
 
     Args:
-        config: The settings.
         channels: Channels of the images, 1 or 3.
         classes: How many the dataset has; for methods that need labels.
     """

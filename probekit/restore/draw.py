@@ -53,12 +53,10 @@ def draw_run(
     """Draws what a run trained on, at the size it trained at, and what its decoder makes of it.
 
     Args:
-        opened: The run.
         path: A dataset file; None is the run's own.
         views: The method whose views are drawn; None is the run's own.
         out: The picture; None is in the run's figures.
         split: Which split; None is the first.
-        seed: Seed of the views.
 
     Returns:
         The picture, and whether it shows predictions.
@@ -129,7 +127,6 @@ def draw_views(
         images: uint8 [N, C, H, W]; the first 4 are drawn.
         recipe: A name in `views.RECIPES`.
         seed: Seed of the generator that augments and corrupts.
-        title: The title of the picture.
         out: Where the PNG goes; see `picture.save_png`.
         predict: Maps inputs float32 [n, C, H, W] to reconstructions of the same shape and device.
         size: (h, w) of the views; None is the images' own.

@@ -97,7 +97,6 @@ def make_encoder(asked: Outside, images: Tensor) -> Made:
     """Makes an encoder that takes images of this shape.
 
     Args:
-        asked: Which.
         images: Some, `[B, C, H, W]` in [0, 1], at the size that it is to take.
 
     Raises:

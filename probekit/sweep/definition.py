@@ -148,7 +148,6 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
     """Checks a sweep file's text.
 
     Args:
-        name: What the sweep is called.
         text: TOML, its first line a comment that says what the sweep is for. Keys: `seeds`; `datasets`, a list of
             tables (`Dataset`, with `set` for its settings and `import` for `official`); `rows`, a list of tables
             (`method`, `name`, `branch`, `set`), or `cross`, with `methods` and `overrides` (a suffix: a list of
@@ -176,11 +175,7 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
 
 
 def with_settings(sweep: Sweep, settings: Sequence[str]) -> Sweep:
-    """The sweep with settings for every row; a row's own win.
-
-    Raises:
-        ValueError: If one is not of the form NAME=VALUE.
-    """
+    """The sweep with settings for every row; a row's own win; a ValueError if one is not of the form NAME=VALUE."""
     parse_overrides(settings)
     return replace(
         sweep, rows=tuple(msgspec.structs.replace(row, settings=(*settings, *row.settings)) for row in sweep.rows)

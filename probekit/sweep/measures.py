@@ -143,10 +143,7 @@ def find_result(
 def read_measure(content: Mapping[str, Any], where: str) -> Measure:
     """The table `[measure]` of a sweep file: a measurement's name = true, or a table of its options; and `pools`.
 
-    `linear = false` leaves the linear probe out.
-
-    Raises:
-        ValueError: If there is no such pooling, measurement or option.
+    `linear = false` leaves the linear probe out. A ValueError if there is no such pooling, measurement or option.
     """
     pools = checked(content.get("pools", []), tuple[str, ...], where)
     for pool in pools:
@@ -162,11 +159,7 @@ def read_measure(content: Mapping[str, Any], where: str) -> Measure:
 
 
 def check_distinct(values: Sequence[Any], where: str) -> None:
-    """Refuses values that stand twice.
-
-    Raises:
-        ValueError: Naming the first.
-    """
+    """Refuses values that stand twice."""
     twice = [value for n, value in enumerate(values) if value in values[:n]]
     if twice:
         raise ValueError(f"expected different {where}, found {twice[0]!r} twice")

@@ -55,9 +55,7 @@ def plan_runs(
     """Every run of a sweep: all of the first seed, then all of the second, so that a sweep cut short is a whole table.
 
     Args:
-        sweep: The file's contents.
         name: The name of the sweep's folder; run names begin with it.
-        preset: A preset's name.
         epochs: In place of the preset's, or None.
         seeds: One run each of every row and dataset.
 
@@ -133,11 +131,7 @@ def definition(sweep: Sweep) -> dict[str, Any]:
 
 
 def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
-    """Refuses a run folder that other settings or other images made.
-
-    Raises:
-        ValueError: Says what differs.
-    """
+    """Refuses a run folder that other settings or other images made."""
     if not run.path.exists():
         return
     content = run.read()

@@ -45,10 +45,6 @@ def collect(
 
     Args:
         name: The sweep's folder's.
-        sweep: The file's contents.
-        planned: Every run.
-        data: The datasets' files by name.
-        runs: The folder of run folders.
         outcomes: How the runs of this session ended, by name.
     """
     found = {run.name: _run(run, Run(runs / run.name), outcomes.get(run.name)) for run in planned}

@@ -38,7 +38,6 @@ class Display:
     Args:
         console: Where to; decides between the live table and plain lines.
         planned: The runs chosen, by name.
-        runs: The folder of run folders.
         done: How many of them are finished already.
     """
 
@@ -111,12 +110,7 @@ class Session:
     """Works through a sweep.
 
     Args:
-        folder: The sweep's.
-        sweep: The file's contents.
-        planned: Every run of the sweep.
         chosen: Those to be run now.
-        data: The datasets' files by name.
-        runs: The folder of run folders.
         device: "auto", "cpu" or "cuda[:i]".
     """
 
@@ -152,11 +146,9 @@ class Session:
         """Runs what is left.
 
         Args:
-            at_once: Processes.
             threads: How many each has.
             gpus: What CUDA_VISIBLE_DEVICES is to be, for the processes on each GPU; none: as it is.
             deadline: See `run_jobs`.
-            console: Where progress goes.
 
         Returns:
             Why it stopped early, or None.

@@ -63,11 +63,7 @@ def run_sweep(
 
     Args:
         source: A shipped sweep's name, or a file's path.
-        options: As typed.
-        sweeps: The folder of sweep folders.
-        runs: The folder of run folders.
         data: Where published npz files are looked for unless the options say otherwise.
-        console: Where messages go.
         quiet: Leave the table out.
 
     Returns:

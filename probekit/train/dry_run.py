@@ -39,11 +39,6 @@ OPERATOR = 5e-6  # seconds of an operator's way from Python to a CPU's kernel; t
 def dry_run(asked: Asked, data: Path, console: Console) -> dict[str, Any]:
     """Resolves a run as `pretrain` does, counts a step of it and makes some here; writes nothing.
 
-    Args:
-        asked: What was typed.
-        data: A dataset file.
-        console: Where the lines go.
-
     Returns:
         Plain data. "config" as in run.json; "parts" of a step as `cost.Counted`; "memory" in bytes; "machines" has a
         row for this one and each known GPU, with the least and the predicted time of a step and of the run;
@@ -223,10 +218,6 @@ def step_times(job: Callable[[], Any], device: torch.device) -> list[float]:
     """Seconds of a whole step, several times over, until some seconds have gone.
 
     On a CPU each of `STEPS` steps is timed; on a GPU `ROUNDS` times `STEPS` steps in one go, as a run makes them.
-
-    Args:
-        job: Makes a step.
-        device: Where.
     """
     if device.type == "cuda":
         return _times(job, device, warm_up=WARM_UP + 2, rounds=ROUNDS, calls=STEPS)

@@ -75,10 +75,8 @@ class Monitor:
     """Scores an encoder on the validation part and on the test split.
 
     Args:
-        train: The training split.
         val: The validation split; without one that is labelled a seeded, stratified part of `train` stands in.
         test: The test split, if the file has one.
-        seed: Seed of that part.
         kind: What scores, one of `MONITORS`.
     """
 

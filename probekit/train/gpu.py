@@ -33,7 +33,6 @@ class Before:
 
     Args:
         module: The method, branches attached.
-        optimizer: What updates its parameters.
         generators: All that the step draws from.
     """
 
@@ -93,7 +92,6 @@ def told(error: BaseException, parts: Sequence[nn.Module]) -> str:
 
     Args:
         error: What ended it: often torch's complaint that an earlier error spoiled it, which stands in its context.
-        parts: The method and its branches.
     """
     chain = [error]
     # Below torch's complaint stands what spoiled the recording; what that was raised beside may have been handled.

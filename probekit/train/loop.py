@@ -63,10 +63,7 @@ class Trainer:
         fail_on_collapse: Whether to stop, with everything saved, when the embeddings of all images are alike.
 
     Args:
-        config: The run's settings.
         method: On the device, branches attached.
-        run: Where everything is written.
-        train: The images.
         monitor: Scores the encoder every `eval_every` epochs.
         header: For the encoder's file: what the reader must know beside the architecture.
         say: Takes a line for the user.

@@ -66,7 +66,6 @@ def plan(asked: Asked, data: Path, console: Console) -> Planned:
     """Reads and checks all that a run begins with.
 
     Args:
-        asked: What was typed.
         data: A dataset file, labelled or not.
         console: Where it is said how weights matched.
 

@@ -43,13 +43,10 @@ def pretrain(
     """Pretrains a method on a dataset file.
 
     Args:
-        asked: What was typed.
         data: A dataset file, labelled or not.
-        runs: The folder of run folders.
         name: The name of the run folder; without one it is made of the method's and the dataset's.
         overwrite: Replace a run of the same name.
         fail_on_collapse: Stop when the embeddings of all images are alike.
-        console: Where progress goes.
 
     Returns:
         The run, and whether it was trained to its end (False: a signal stopped it, and it can be resumed).
@@ -85,12 +82,10 @@ def resume(
     `train.deterministic`; on a GPU without it, it is equal up to rounding (docs/protocols.md).
 
     Args:
-        run: The run folder.
         data: Where its dataset file lies now, if it was moved; the run remembers it. None is where it lay.
         epochs: The new number of epochs, or None to keep the run's own.
         device: "auto", "cpu" or "cuda[:i]".
         fail_on_collapse: As for `pretrain`.
-        console: Where progress goes.
 
     Raises:
         ValueError: If the run has no checkpoint, its data changed, it has as many epochs already, or another process

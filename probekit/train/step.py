@@ -31,9 +31,7 @@ class TrainingStep:
         view_size: (h, w) of the views.
 
     Args:
-        config: The run's settings.
         method: On the device, branches attached.
-        optimizer: What updates the method's parameters.
         images: All of the split, uint8 `[N, C, H, W]`: branches may ask for more than the batch.
         generator: On the device: the source of the views' randomness.
         labels: int64 `[N]` on the device, for a method that needs them.
@@ -199,7 +197,6 @@ def build_step(config: Config, method: Method, images: Images, labels: NDArray[n
     """A run's step with a fresh optimizer at the peak rate and a fresh stream of views.
 
     Args:
-        config: The run's settings.
         method: On the device, branches attached.
         images: uint8 `[N, C, H, W]`.
         labels: `[N]`, used by methods that need them.
