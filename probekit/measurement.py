@@ -103,7 +103,6 @@ def option(default: Any, flag: str, help: str, **more: Any) -> Any:
     Args:
         default: Its value if nothing was typed.
         flag: "--draws".
-        help: A sentence.
         more: `asks`: typing it asks for the measurement; `read`: text -> value, and `write`, its inverse; `metavar`;
             `least`; `choices`.
     """
@@ -135,11 +134,7 @@ class Measurement(ABC):
     needs: ClassVar[tuple[str, ...]] = ("train", "test")
 
     def __post_init__(self) -> None:
-        """Refuses a value that is none of an option's choices, or less than its least.
-
-        Raises:
-            ValueError: Naming the choices.
-        """
+        """Refuses a value that is none of an option's choices, or less than its least."""
         for part in fields(self):
             value, about = getattr(self, part.name), part.metadata
             if value is None:
@@ -241,7 +236,6 @@ class Measurement(ABC):
         """The scores of the encoder, or the main ones and `also` others; rows of several names are told apart by these.
 
         Args:
-            result: As read.
             main: Whether only the main ones are wanted.
             also: Names of further `numbers`, as the encoder's only row has them.
         """
@@ -260,11 +254,7 @@ class Measurement(ABC):
 
 
 def measurement(name: str) -> Measurement:
-    """The measurement of a name, with nothing typed.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """The measurement of a name, with nothing typed; a ValueError if there is none."""
     found: Measurement = get(MEASUREMENTS, "measurement", name)()
     return found
 

@@ -98,8 +98,6 @@ def nearest(kind: str, name: str, known: Iterable[str]) -> str:
 
     Args:
         kind: What the name should have named, e.g. "method".
-        name: What was found.
-        known: Every valid name.
     """
     names = sorted(known)
     alike = names if len(names) <= MOST else difflib.get_close_matches(name, names, n=6, cutoff=0)
@@ -127,11 +125,7 @@ def branch_named(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def get(table: Mapping[str, str], kind: str, name: str) -> Any:
-    """Imports and returns the symbol that `name` stands for.
-
-    Raises:
-        ValueError: If the table has no such name.
-    """
+    """Imports and returns the symbol that `name` stands for; a ValueError if the table has no such name."""
     if name not in table:
         raise ValueError(nearest(kind, name, table))
     module, symbol = table[name].split(":")

@@ -18,9 +18,6 @@ def write_result(
     From an older result of the same request it keeps the baselines that this one left out (--no-baselines).
 
     Args:
-        run: Whose.
-        reader: The measurement that made it.
-        result: It.
         stem: The name that it has if nothing else stands there.
         figures: Charts that were drawn already, by key: what they show is not in the result.
 

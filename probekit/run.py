@@ -90,11 +90,7 @@ class Run:
         return self.path / "figures"
 
     def data(self) -> Path:
-        """The dataset file that it was trained on.
-
-        Raises:
-            ValueError: If nothing is there.
-        """
+        """The dataset file that it was trained on; a ValueError if nothing is there."""
         path = Path(self.read()["dataset"]["path"])
         if not path.exists():
             raise ValueError(
@@ -116,21 +112,13 @@ class Run:
         return locked(self.lock(work), f"{self.path}")
 
     def refuse_work(self) -> None:
-        """Refuses a run that a process is at.
-
-        Raises:
-            ValueError: Naming it.
-        """
+        """Refuses a run that a process is at."""
         for work in WORK:
             if (who := holder(self.lock(work))) is not None:
                 raise ValueError(in_use(str(self.path), who))
 
     def remove(self) -> None:
-        """Removes the folder.
-
-        Raises:
-            ValueError: If a process trains or reads it.
-        """
+        """Removes the folder; a ValueError if a process trains or reads it."""
         self.refuse_work()
         shutil.rmtree(self.path)
 
@@ -238,11 +226,7 @@ def find_runs(folder: Path) -> list[Run]:
 
 
 def open_run(name: str | None, folder: Path) -> Run:
-    """The run called `name` (a name in `folder`, or a path), or the newest one.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """The run called `name` (a name in `folder`, or a path), or the newest one; a ValueError if there is none."""
     runs = find_runs(folder)
     if name is not None:
         run = Run(folder / name) if (folder / name).exists() else Run(Path(name))

@@ -124,11 +124,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def read_file(path: Path | None) -> dict[str, Any]:
-    """The settings of a TOML file, none without one.
-
-    Raises:
-        ValueError: If the file is no TOML.
-    """
+    """The settings of a TOML file, none without one; a ValueError if the file is no TOML."""
     if path is None:
         return {}
     return flatten(read_toml(path))

@@ -14,7 +14,6 @@ ORDER = (  # one level a package, the lowest first
     ("generators", "registry", "statistics", "visible", "files", "locks"),
     ("settings", "checked"),
     ("config", "run", "weights"),
-    ("fitting",),
     ("h5",),
     ("device",),
     ("output",),

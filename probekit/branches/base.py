@@ -130,11 +130,7 @@ class Branch(AddOn):
         return {}
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """Called before the run begins, with the images' (height, width).
-
-        Raises:
-            ValueError: If it cannot work with them.
-        """
+        """Called before the run begins, with the images' (height, width); a ValueError if it cannot work with them."""
 
     @classmethod
     def takes_part(cls, options: Mapping[str, Any]) -> bool:
@@ -169,11 +165,7 @@ class BranchPool(nn.Module):
 
 
 def attach(method: Method, branch: Branch) -> None:
-    """Adds a branch to a method.
-
-    Raises:
-        ValueError: If the method lacks what the branch needs, or has this branch already.
-    """
+    """Adds a branch to a method; a ValueError if the method lacks what the branch needs, or has this branch already."""
     missing = branch.needs - provided(method)
     if missing:
         raise ValueError(

@@ -3,8 +3,7 @@
 from glob import escape, glob
 from pathlib import Path
 
-from probekit.cli.catalogue import KINDS
-from probekit.cli.glossary import glossary
+from probekit.cli.catalogue import KINDS, glossary
 from probekit.registry import BRANCHES, METHODS, VARIANTS
 from probekit.run import find_runs
 

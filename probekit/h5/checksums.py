@@ -132,11 +132,7 @@ def checksum(stored: "ReadableBuffer", skipped: int = 0) -> int:
 
 
 def check(stored: "ReadableBuffer", expected: int, what: str, skipped: int = 0) -> None:
-    """Compares bytes with their checksum.
-
-    Raises:
-        ValueError: If it differs.
-    """
+    """Compares bytes with their checksum; a ValueError if it differs."""
     found = checksum(stored, skipped)
     if found != expected:
         raise ValueError(f"expected checksum {expected:016x} of {what}, found {found:016x}: {DAMAGED}")

@@ -142,11 +142,7 @@ class Heatmap(Measurement):
     command: ClassVar[str] = "heatmap"
 
     def __post_init__(self) -> None:
-        """Refuses names that there are not, and what does not go together.
-
-        Raises:
-            ValueError: Saying what to type.
-        """
+        """Refuses names that there are not, and what does not go together."""
         super().__post_init__()
         for name in self.maps or ():
             if name not in MAPS:
@@ -213,7 +209,6 @@ class Heatmap(Measurement):
         return [*lines, *(f"Left out: {line}." for line in result["left_out"])]
 
     def named(self) -> tuple[str, ...]:
-        """See `numbers`."""
         return "AUROC: ", "rank accuracy: ", *MASKED, *(f"{name}: " for name in MASKED)
 
     def numbers(self, row: Row) -> dict[str, Score]:
@@ -238,7 +233,6 @@ class Heatmap(Measurement):
         return found
 
     def main_scores(self, row: Row) -> dict[str, Score]:
-        """All of them."""
         return self.scores(row)
 
     def allows(self, pool: str | None) -> bool:

@@ -10,14 +10,82 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probekit.heatmaps.base import Target, as_inputs
-from probekit.heatmaps.faithfulness import area_below, average_drop, average_gain, average_increase, swap_order
 from probekit.heatmaps.resample import explanation, upsample
 from probekit.heatmaps.rows import BATCH, Subject
 from probekit.models.extract import eval_mode
 from probekit.statistics import mean_over_images, ratio_over_images
 
+Floats = NDArray[np.floating]
+
 STEPS = 5  # ours: fifths of the pixels that differ (docs/log.md)
 POINTS = 21  # of the mean curve, for the figure
+
+
+def average_drop(before: Floats, after: Floats) -> NDArray[np.float64]:
+    """Each image's share of Average Drop, in [0, 100], lower is better: `max(0, Y - O) / Y`.
+
+    Args:
+        before: `[N]`, the class's probability Y on the image.
+        after: `[N]`, O, on the image seen through its map.
+
+    Returns:
+        `[N]`; NaN where Y is 0. The mean is AD %.
+    """
+    y, o = before.astype(np.float64), after.astype(np.float64)
+    drop: NDArray[np.float64] = 100 * np.maximum(0, y - o) / np.where(y > 0, y, np.nan)
+    return drop
+
+
+def average_increase(before: Floats, after: Floats) -> NDArray[np.float64]:
+    """Each image's share of Average Increase, 0 or 100, higher is better: `O > Y`. Arguments as `average_drop`."""
+    return np.where(after > before, 100.0, 0.0)
+
+
+def average_gain(before: Floats, after: Floats) -> NDArray[np.float64]:
+    """Each image's share of Average Gain, in [0, 100], higher is better: `max(0, O - Y) / (1 - Y)`.
+
+    Arguments as `average_drop`; NaN where Y is 1.
+    """
+    y, o = before.astype(np.float64), after.astype(np.float64)
+    gain: NDArray[np.float64] = 100 * np.maximum(0, o - y) / np.where(y < 1, 1 - y, np.nan)
+    return gain
+
+
+def swap_order(
+    values: Floats, differs: NDArray[np.bool_], *, steps: int, seed: int
+) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
+    """Which pixels are replaced by the counterfactual's, in the order of a map, highest first.
+
+    Pixels where both images agree change nothing, so only those that differ count as stops; ties are in random order.
+
+    Args:
+        values: `[H, W]`, the raw map.
+        differs: bool `[H, W]`, D: where the image and its counterfactual differ; at least one pixel.
+        steps: Stops after the first, at equal numbers of replaced pixels of D.
+        seed: Decides the order of ties.
+
+    Returns:
+        The pixels replaced by each of the `steps + 1` stops, flat indices, the first none and the last all of D; and x,
+        the share of the image's pixels that the map had put first by then, in [0, 1].
+    """
+    shuffled = np.random.default_rng(seed).permutation(values.size)
+    order = shuffled[np.argsort(-values.ravel()[shuffled], kind="stable")]
+    places = np.flatnonzero(differs.ravel()[order])
+    stops = np.ceil(np.linspace(0, len(places), steps + 1)).astype(int)
+    replaced = [order[places[:stop]] for stop in stops]
+    # Halfway between the last pixel of D that is replaced and the next: reversing the map mirrors the stops.
+    begins, ends = np.append(places, places[-1] + 1), np.insert(places + 1, 0, places[0])
+    return replaced, (begins[stops] + ends[stops]) / (2 * values.size)
+
+
+def area_below(x: Floats, y: Floats) -> float:
+    """The area below a swap curve over all pixels, from its stops: level before the first and after the last.
+
+    Args:
+        x: `[S]`, as `swap_order` gives it.
+        y: `[S]`, the target at each stop.
+    """
+    return float(np.trapezoid(np.r_[y[0], y, y[-1]], np.r_[0.0, x, 1.0]))
 
 
 def embed(subject: Subject, inputs: Tensor) -> Tensor:
@@ -56,7 +124,6 @@ def faithfulness(
         before: `[N]`, the true class's probability on the whole images (`confidence`).
         fill: uint8 like `images`: shows where the map is low.
         maps: Raw, `[N, h, w]`.
-        seed: Decides the intervals.
     """
     seen = explanation(maps, (images.shape[2], images.shape[3]))
     share = torch.from_numpy(seen).to(images.device)[:, None]
@@ -104,7 +171,6 @@ def swap(subject: Subject, pairs: Pairs, maps: NDArray[np.float32], *, seed: int
     means over images. For a target that adds up over pixels a random order scores 1/2, and D first `1 - |D| / (2 H W)`.
 
     Args:
-        subject: What is asked.
         pairs: See `Pairs`.
         maps: Raw, `[N, h, w]`.
         seed: Decides ties and the interval.

@@ -12,11 +12,11 @@ from probekit.config import SIDE
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import as_inputs, encode
 from probekit.heatmaps.baselines import BASELINES
-from probekit.heatmaps.localise import localise, localise_ceiling
 from probekit.heatmaps.perturb import Pairs, by_target, confidence, faithfulness, swap
 from probekit.heatmaps.resample import area_average
 from probekit.heatmaps.rows import Questions, Row, Subject, map_rows, unmet
 from probekit.heatmaps.sanity import IMAGES, Fresh, check
+from probekit.heatmaps.score import localise, localise_ceiling
 from probekit.heatmaps.truth import Truth, spaced
 from probekit.registry import MAPS
 from probekit.statistics import share_interval
@@ -60,7 +60,6 @@ def evaluate(
     """Takes every map, scores it next to the baselines, and says what was left out.
 
     Args:
-        work: See `Evaluation`.
         asked: Maps by name; None is `DEFAULT_MAPS`.
         tell: Is given a line when a long part begins.
 

@@ -84,7 +84,6 @@ def judge(
     """The verdict on one map from its maps `[N, h, w]`.
 
     Args:
-        trained: Maps of the trained encoder, by name.
         randoms: Maps of independent encoders with random weights, at least two.
         cascade: Maps of the trained encoder with more and more of it random, by what went last.
     """

@@ -131,7 +131,6 @@ class Method(nn.Module, ABC):
         """Its settings for a dataset of so many images, and a line for the user for each that suits it badly.
 
         Args:
-            options: All of its settings.
             typed: Settings that the user gave, "method.queue": `fit` leaves them as they are.
             images: In the training split.
             batch_size: Images.

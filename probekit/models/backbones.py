@@ -229,11 +229,7 @@ def untagged(name: str) -> str:
 
 
 def import_timm() -> Any:
-    """The module timm.
-
-    Raises:
-        ValueError: If it is not installed, or cannot be imported.
-    """
+    """The module timm; a ValueError if it is not installed, or cannot be imported."""
     if importlib.util.find_spec("timm") is None:
         raise ValueError("expected timm for backbones beside the U-Net, found none; type: pip install 'timm>=1.0'")
     try:

@@ -27,7 +27,6 @@ class OutsideBackbone(nn.Module):
     embedding `[B, D]`.
 
     Args:
-        module: It.
         shape: (D, px a cell) of its map, as `probekit.restore.outside` found it.
     """
 

@@ -99,7 +99,6 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, allow_missing: boo
 
     Args:
         encoder: Changed in place.
-        checkpoint: See `read_checkpoint`.
         allow_missing: Whether what the file lacks may stay random, and what it has more may be left out.
 
     Raises:

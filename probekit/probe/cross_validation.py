@@ -46,7 +46,6 @@ def cross_validate(
     """Predicts each sample by a probe fitted on the other folds.
 
     Args:
-        name: What the row is called.
         kind: "encoder" or "baseline".
         part: The split; groups stay in one fold.
         classes: Names of the K classes; for kappa in the order of the grades.

@@ -36,7 +36,6 @@ def knn(
     """Classifies test by its neighbours in train.
 
     Args:
-        name: What the row is called.
         kind: "encoder" or "baseline".
         train: Who votes.
         test: What is scored, once.

@@ -108,7 +108,6 @@ def minimise(
         start: float64 `[k, R + 1]`.
         inverse: float64 `[R, R]`, of `inverse_curvature`.
         tol: Tolerance of the loss; close to the distance from the optimum's loss.
-        max_iter: Iterations in all.
 
     Returns:
         The weights float64 `[k, R + 1]`, and the loss before each iteration.

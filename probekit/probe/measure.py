@@ -28,7 +28,6 @@ def measure(
     """Measures an encoder, and beside it what needs no learning.
 
     Args:
-        opened: The encoder.
         conditions: What is measured, and under which; each `check` has passed.
         baselines: Whether there are rows beside the encoder's.
         data: The dataset file if one was named, for the command that makes the same again.
@@ -91,8 +90,6 @@ def choose(info: DatasetInfo, typed: Sequence[Probe], named: str) -> list[Probe]
     """What is measured: what the data allow unasked, in the order of the registry, then what was typed.
 
     Args:
-        info: The dataset file.
-        typed: What was asked for.
         named: The run or encoder as a command line takes it, for messages.
 
     Raises:
@@ -154,13 +151,11 @@ def probe_run(
     """Measures a run's encoder and writes results/ and figures/.
 
     Args:
-        opened: The encoder.
         typed: What was asked for beside what the data allow unasked.
         data: A dataset file, or None for the run's own.
         protocol: One of `PROTOCOLS`, for what is fitted.
         baselines: Whether there are rows beside the encoder's.
         seed: Decides all that is random: the validation part, random weights, subsets, folds, bootstraps.
-        console: Where messages go.
 
     Returns:
         As `measure`.

@@ -52,7 +52,6 @@ def nearest(
         bank: `[N, D]`.
         queries: `[M, D]`.
         k: At least 1, and no more than there are rows.
-        device: Where to compute.
         among: bool `[N]`, the rows that may be found; None is all. (A copy of a part of the bank would cost memory.)
 
     Returns:

@@ -42,7 +42,6 @@ def retrieval(
     """Scores a ranking by cosine of each image against all others.
 
     Args:
-        name: What the row is called.
         kind: "encoder" or "baseline".
         part: The split, N > 1.
         classes: Names of the K classes.
@@ -117,7 +116,6 @@ def rank_all(
         x: `[N, D]`, N > 1.
         y: int64 `[N]`.
         seed: Decides the order of ties.
-        device: Where to compute.
         queries: Only the first so many images ask; None is all, N.
 
     Returns:

@@ -129,8 +129,6 @@ def sources(
     """The encoder, and with `baselines` random weights and every other, one at a time: none is kept in memory.
 
     Args:
-        opened: The encoder.
-        info: The dataset.
         baselines: Whether there is more than the encoder.
         seed: Decides the random weights; the next, if the encoder's own are those.
         say: Is given a line if the random weights are of another seed, or left out.

@@ -34,8 +34,6 @@ def run_compare(
         data: Only results on this dataset file; None is all.
         protocol: Only results of this protocol, "tuned" for example; None is all.
         checkpoint: Only results of this checkpoint; None is all.
-        runs: The folder of run folders.
-        console: Where messages go.
         quiet: Leave the tables out.
 
     Returns:

@@ -35,9 +35,7 @@ def run_report(
         out: The file, or None: html goes to `runs`/NAME/report.html, or to `reports`/NAMES.html for several runs, and
             md and json are returned.
         form: A key of `WRITERS`.
-        runs: The folder of run folders.
         reports: The folder of reports on several runs.
-        console: Where messages go.
 
     Returns:
         The text, if there is no file to write it to.
@@ -68,11 +66,7 @@ def run_report(
 
 
 def check_once(runs: Sequence[Run]) -> None:
-    """Refuses a run that is named twice, by name and by path perhaps.
-
-    Raises:
-        ValueError: If there is one.
-    """
+    """Refuses a run that is named twice, by name and by path perhaps."""
     seen: set[Path] = set()
     for run in runs:
         if run.path.resolve() in seen:

@@ -133,11 +133,7 @@ class Opened:
         return self.reconstruct(like) is not None
 
     def refuse_replaced(self, info: DatasetInfo) -> None:
-        """Refuses what was measured while others took the place of the weights or the data: it belongs to neither.
-
-        Raises:
-            ValueError: Naming which.
-        """
+        """Refuses what was measured while others took the place of the weights or the data: it belongs to neither."""
         refuse_changed(info)
 
     def _embed(self, info: DatasetInfo, split: str) -> Iterator[NDArray[np.float32]]:
@@ -161,9 +157,7 @@ class OpenedRun(Opened):
     """The encoder of a run folder.
 
     Args:
-        run: The run.
         weights: Which of its weights, and how they are pooled.
-        device: Where it computes.
         found: The encoder, its header, and the state of the whole method if that came along.
         stamp: `_stamp` of that file before it was read.
         seed: Seed of random weights; None for its own.
@@ -204,11 +198,7 @@ class OpenedRun(Opened):
 
     @cached_property
     def whole(self) -> Method:
-        """The run's whole method.
-
-        Raises:
-            ValueError: If it was imported, or only the encoder was kept of it.
-        """
+        """The run's whole method; a ValueError if it was imported, or only the encoder was kept of it."""
         if self.config is None:
             raise ValueError(
                 f"expected a run that was pretrained here, found {self.run.name}, an imported encoder, which has "

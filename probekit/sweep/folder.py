@@ -77,9 +77,7 @@ class SweepFolder:
         """Makes the folder with datasets and its sweep.json, whole or not at all.
 
         Args:
-            sweep: The file's contents.
             found: By dataset, those that are needed now: what each is made of, or None where nothing need be there.
-            seeds: The sweep's.
             asked: The options that --resume goes on with: preset, epochs, set, device.
 
         Raises:
@@ -141,10 +139,8 @@ def check_same(content: dict[str, Any], sweep: Sweep, asked: Mapping[str, Any], 
     """Refuses to go on with a sweep that was started with other settings.
 
     Args:
-        content: The contents of sweep.json.
         sweep: The file's contents now, with the settings of `content`.
         asked: Options as typed; None, or nothing, where not typed.
-        where: The sweep's folder.
 
     Raises:
         ValueError: Says what differs.

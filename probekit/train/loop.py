@@ -16,8 +16,8 @@ from probekit.data.streamed import StreamedImages, feed
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, save_encoder
 from probekit.models.extract import eval_mode, read_all
+from probekit.restore.build import stream_seed
 from probekit.restore.checkpoint import restore_rng, rng_state, save_checkpoint
-from probekit.restore.seeds import stream_seed
 from probekit.run import Run
 from probekit.train.evaluate import Monitor
 from probekit.train.health import RANK, CollapseError, complaints
@@ -63,10 +63,7 @@ class Trainer:
         fail_on_collapse: Whether to stop, with everything saved, when the embeddings of all images are alike.
 
     Args:
-        config: The run's settings.
         method: On the device, branches attached.
-        run: Where everything is written.
-        train: The images.
         monitor: Scores the encoder every `eval_every` epochs.
         header: For the encoder's file: what the reader must know beside the architecture.
         say: Takes a line for the user.

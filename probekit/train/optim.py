@@ -34,7 +34,6 @@ def build_optimizer(
     BYOL, Barlow Twins, VICReg), nor does what a part names in `no_weight_decay()`: a transformer's tokens, in timm.
 
     Args:
-        modules: What to train.
         name: "lars", "larc", "sgd" or "adamw".
         lr: Learning rate.
         momentum: Momentum of the buffer; AdamW's beta 1.

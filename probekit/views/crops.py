@@ -112,7 +112,6 @@ def random_resized_boxes(
     """Draws crop boxes as torchvision's RandomResizedCrop does: a uniform area and a log-uniform aspect ratio.
 
     Args:
-        n: How many boxes.
         height: Height of the image in pixels.
         width: Width of the image in pixels.
         area: Bounds of the share of the image's area.
@@ -136,7 +135,6 @@ def random_boxes(
     As in TF, the last possible position of a box that is smaller than the image is never drawn.
 
     Args:
-        n: How many boxes.
         height: Height of the image in pixels.
         width: Width of the image in pixels.
         generator: On the device where the boxes are wanted.

@@ -309,7 +309,7 @@ def test_the_probe_is_chosen_on_the_validation_split(home: Path, monkeypatch: py
         seen.append(val)
         return fit_label(train, val=val, **settings)
 
-    monkeypatch.setattr("probekit.heatmaps.subjects.fit_label", spy)
+    monkeypatch.setattr("probekit.heatmaps.run.fit_label", spy)
     heatmap("noise", data="data/val.h5", maps=("cam",), n=2, perturb=0)
     labels = read_split(home / "data/val.h5", "val").labels
     assert len(seen) == 2, "of the trained and of the random network"

@@ -17,8 +17,7 @@ from probekit.output.document import Chart, Table
 from probekit.report import html, markdown
 from probekit.report.build import build
 from probekit.report.collect import collect
-from probekit.report.compare import answered
-from probekit.report.compare_scores import compare_scores
+from probekit.report.compare import answered, compare_scores
 from probekit.report.comparison import comparison_chapter
 from probekit.statistics import holm
 from tests.report.folders import HOSTILE, make_run

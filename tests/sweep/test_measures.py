@@ -22,13 +22,13 @@ from probekit.probe.measurements.linear import Linear
 from probekit.probe.measurements.retrieval import Retrieval
 from probekit.registry import METHODS, get
 from probekit.run import Run, create_run, write_json
-from probekit.sweep.built import built
 from probekit.sweep.datasets import build, describe
 from probekit.sweep.definition import Row, Sweep, load, parse, with_settings
 from probekit.sweep.jobs import Outcome
-from probekit.sweep.measures import Measure, Step, under_pool, without_pool
+from probekit.sweep.measures import Measure, Step, read_scores, under_pool, without_pool
 from probekit.sweep.plan import (
     PlannedRun,
+    built,
     check_run,
     commands_left,
     definition,
@@ -37,7 +37,6 @@ from probekit.sweep.plan import (
     uneven_pairs,
 )
 from probekit.sweep.results import _intervals, _run
-from probekit.sweep.scores import read_scores
 from tests.datasets import RUN
 from tests.forked import forked_children
 from tests.sweep.made import CHANCE, ENCODER, heatmap, linear, result, retrieval

@@ -92,11 +92,7 @@ class Options:
             raise ValueError("expected --labels-csv FILE and --column NAME together, found one of them")
 
     def only_of_folders(self, source: str) -> None:
-        """Refuses what makes sense for folders of images alone.
-
-        Raises:
-            ValueError: If such an option was typed.
-        """
+        """Refuses what makes sense for folders of images alone; a ValueError if such an option was typed."""
         typed = {"--depth": self.depth, "--labels-csv": self.labels_csv}
         for option, value in typed.items():
             if value is not None:

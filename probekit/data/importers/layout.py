@@ -99,7 +99,6 @@ def find_classes(roots: dict[str, Folder], depth: int | None, notes: list[str]) 
     """All images of each split with their classes, sorted by class and name.
 
     Args:
-        roots: The folder of each split.
         depth: How many levels down the class folders are, if that was typed.
         notes: What was joined is added to it.
 

@@ -44,10 +44,7 @@ def splits_among(names: Iterable[str]) -> dict[str, str]:
     """Which of some folders side by side are splits, and which.
 
     train, Training, test_images and val2017 are. seg_train is one beside seg_test, as all but the split is the same;
-    "train station" alone is not.
-
-    Raises:
-        ValueError: If two folders are the same split.
+    "train station" alone is not. A ValueError if two folders are the same split.
     """
     groups: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for name in names:

@@ -59,7 +59,6 @@ def read_tree(source: Path, ignored: list[Skipped]) -> Folder:
     """A folder with all below it, sorted by name; links to folders are followed.
 
     Args:
-        source: The folder.
         ignored: What is hidden is added to it.
 
     Raises:

@@ -1,8 +1,46 @@
-"""A memory of the latest feature vectors, first in, first out."""
+"""What a method keeps in buffers, for checkpoints and CUDA graphs: the run's progress, and a queue."""
+
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class Clock(nn.Module):
+    """Counts steps, on the device: what depends on it can be recorded in a CUDA graph, and is kept in checkpoints.
+
+    Attributes:
+        step: Steps done, int64 scalar.
+    """
+
+    step: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.batches = self.epochs = 1
+
+    def plan(self, *, batches: int, epochs: int) -> None:
+        """How many steps an epoch has, and how many epochs the run."""
+        self.batches, self.epochs = batches, epochs
+
+    def tick(self) -> None:
+        """A step is done."""
+        self.step += 1
+
+    @property
+    def done(self) -> Tensor:
+        """Share of the run that is done, float32 scalar in [0, 1]."""
+        return (self.step / (self.batches * self.epochs)).clamp(max=1)
+
+    def before(self, epoch: float) -> Tensor:
+        """Whether so many epochs are not yet done, bool scalar."""
+        return self.step < self.first_step(epoch)
+
+    def first_step(self, epoch: float) -> int:
+        """The first step after so many epochs."""
+        return math.ceil(epoch * self.batches)
 
 
 class FeatureQueue(nn.Module):

@@ -1,8 +1,8 @@
-"""What surrounds the recording of a step as a CUDA graph: a failed one leaves everything as it was, and says why."""
+"""What makes a step faster on a GPU, recording it and torch.compile: where one fails, all stays as it was."""
 
 import inspect
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import probekit
+from probekit.methods.base import Method
+from probekit.models.encoder import Encoder
+from probekit.models.unet import UNetDecoder
+from probekit.train.memory import ran_out_of_memory
 from probekit.visible import first_line
 
 COMPLAINT = "previous error"  # "operation failed due to a previous error during capture"
@@ -29,7 +33,6 @@ class Before:
 
     Args:
         module: The method, branches attached.
-        optimizer: What updates its parameters.
         generators: All that the step draws from.
     """
 
@@ -89,7 +92,6 @@ def told(error: BaseException, parts: Sequence[nn.Module]) -> str:
 
     Args:
         error: What ended it: often torch's complaint that an earlier error spoiled it, which stands in its context.
-        parts: The method and its branches.
     """
     chain = [error]
     # Below torch's complaint stands what spoiled the recording; what that was raised beside may have been handled.
@@ -112,3 +114,49 @@ def _place(error: BaseException, parts: Sequence[nn.Module]) -> str:
         return ""
     path, line = Path(frames[-1][0]), frames[-1][1]
     return f" ({path.relative_to(ROOT.parent) if path.is_relative_to(ROOT.parent) else path}, line {line})"
+
+
+class Compiled:
+    """A function through torch.compile, or as it is once that has failed, which is said.
+
+    Args:
+        function: A function of tensors whose shapes stay the same.
+        what: For the reader, plural.
+        say: Takes a line for the user.
+    """
+
+    def __init__(self, function: Callable[..., Any], what: str, say: Callable[[str], None]) -> None:
+        self.plain, self.what, self.say = function, what, say
+        self.fast: Callable[..., Any] | None = torch.compile(function, fullgraph=True, dynamic=False)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """The function's result."""
+        if self.fast is None:
+            return self.plain(*arguments)
+        try:
+            return self.fast(*arguments)
+        except Exception as error:  # no compiler, no Triton, an operator that it cannot take: of many types
+            if ran_out_of_memory(error):
+                raise
+            reason = first_line(error)
+            self.say(f"torch.compile cannot take the {self.what}, which are launched kernel by kernel: {reason}")
+            self.fast = None
+            return self.plain(*arguments)
+
+
+def compile_networks(method: Method, say: Callable[[str], None]) -> None:
+    """Lets the backbones and the decoder of a method compute through torch.compile while they train.
+
+    Scoring takes batches of other sizes, each of which would be compiled on its own.
+    """
+    for module in list(method.modules()):
+        network = module.backbone if isinstance(module, Encoder) else module
+        if isinstance(module, Encoder | UNetDecoder):
+            _while_training(network, Compiled(network.forward, "networks", say))
+
+
+def _while_training(network: Any, compiled: Compiled) -> None:
+    def forward(*inputs: Any) -> Any:
+        return compiled(*inputs) if network.training else compiled.plain(*inputs)
+
+    network.forward = forward
