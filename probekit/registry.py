@@ -40,13 +40,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 MAPS: dict[str, str] = {
     "cam": "probekit.heatmaps.cam:CAM",
-    "gradcam": "probekit.heatmaps.gradcam:GradCAM",
-    "hirescam": "probekit.heatmaps.hirescam:HiResCAM",
+    "gradcam": "probekit.heatmaps.cam:GradCAM",
+    "hirescam": "probekit.heatmaps.cam:HiResCAM",
     "gradcam-ssl": "probekit.heatmaps.gradcam_ssl:GradCAMSSL",
     "gradcam-similarity": "probekit.heatmaps.gradcam_ssl:GradCAMSimilarity",
-    "attention": "probekit.heatmaps.attention:Attention",
-    "input-gradient": "probekit.heatmaps.input_gradient:InputGradient",
-    "occlusion": "probekit.heatmaps.occlusion:Occlusion",
+    "attention": "probekit.heatmaps.cam:Attention",
+    "input-gradient": "probekit.heatmaps.pixels:InputGradient",
+    "occlusion": "probekit.heatmaps.pixels:Occlusion",
 }
 
 MEASUREMENTS: dict[str, str] = {

@@ -1,1 +1,1 @@
-"""Maps (where the encoder looks): one file each, named in `probekit.registry.MAPS`."""
+"""Maps (where the encoder looks), named in `probekit.registry.MAPS`, and what they are worth."""

@@ -1,6 +1,7 @@
-"""Occlusion (Zeiler and Fergus 2014): what is lost when a window is hidden."""
+"""Maps on the pixels of the image: its gradient, and what is lost when a window is hidden."""
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,8 +13,27 @@ from probekit.models.encoder import Encoder
 PASS = 64  # hidden copies that are encoded at a time: bounds memory
 
 
+class InputGradient(AttributionMap):
+    """The largest absolute derivative of the target over a pixel's channels: saliency (Simonyan et al. 2014)."""
+
+    about = "how strongly each pixel moves the target"
+    unit = "target per unit of pixel value"
+    signed = False
+    targeted = True
+    needs: ClassVar[frozenset[str]] = frozenset({"target"})
+
+    def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
+        """`[B, H, W]` of the image."""
+        assert batch.target is not None
+        inputs = batch.inputs.requires_grad_()
+        with torch.enable_grad():
+            score = batch.target.score(encoder(inputs).pooled)
+            (gradient,) = torch.autograd.grad(score.sum(), inputs)
+        return gradient.abs().amax(dim=1)
+
+
 class Occlusion(AttributionMap):
-    """The mean drop of the target over the windows that cover a pixel.
+    """The mean drop of the target over the windows that cover a pixel (Zeiler and Fergus 2014).
 
     Without a target: how far the embedding turns away, 1 minus the cosine to that of the whole image. Windows start
     every `stride` px; those at the right and lower edge are cut.
