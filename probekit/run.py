@@ -37,11 +37,7 @@ NUMBERS = re.compile(r"\[\n[-+.\d\sEe,]*\]")  # in indented JSON: a list of numb
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder.
-
-    Attributes:
-        path: The folder.
-    """
+    """A run folder."""
 
     path: Path
 

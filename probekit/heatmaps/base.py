@@ -67,13 +67,11 @@ class Context:
     Attributes:
         project: Embedding `[B, D] -> [B, P]`, the head that the contrastive loss compares; None: the embedding itself.
         negatives: float32 `[M, P]`, projections of other images; None for maps that take none.
-        temperature: tau of the contrastive loss.
         recipe: Views that the method was trained on.
         view_size: (h, w) of those views; None is the images' own.
         draws: Views of each image, even.
         window: Side of what occlusion hides, px.
         stride: Step of occlusion, px.
-        seed: Of views.
     """
 
     project: Projection | None = None
@@ -91,7 +89,6 @@ class AttributionMap(ABC):
     """Raw maps: no scaling, no rectifying; only `draw` does that.
 
     Attributes:
-        about: One plain line.
         unit: What a value of the map means.
         signed: Whether a map may hold negative evidence.
         both_signs: Whether the map's negative is a row of its own: neither sign is the agreed one.

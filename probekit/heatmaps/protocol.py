@@ -30,7 +30,6 @@ class Evaluation:
     """What is looked at and how.
 
     Attributes:
-        trained: The encoder in question.
         random: The same with random weights, its own probe fitted; None where no weights can be drawn anew.
         random_questions: What its maps are to explain: targets of that probe.
         fresh: More of these, by seed.
@@ -39,7 +38,6 @@ class Evaluation:
         labels: int64 `[N]`, on the device; None without a classifier.
         counterfactuals: Minimal pairs by class factor, uint8 `[N, C, H, W]`.
         perturb: How many images the perturbation scores use; 0 leaves them out.
-        seed: Of everything random.
     """
 
     trained: Subject

@@ -34,8 +34,6 @@ class Verdict:
         similarity: Mean Spearman correlation of |map| with all weights random.
         null: Smallest and largest of the same between pairs of random networks.
         stages: What is random so far, from the head down.
-        cascade: The correlation at each stage.
-        n: Images.
     """
 
     passes: bool

@@ -23,7 +23,6 @@ class Subject:
     Attributes:
         encoder: In eval mode.
         classifier: A linear probe on its embeddings; None without labels.
-        context: See `base.Context`.
     """
 
     encoder: Encoder
@@ -66,13 +65,10 @@ class Row:
     """Maps under one name.
 
     Attributes:
-        name: What the row is called.
         map: The attribution map, or the baseline.
         kind: "map", "baseline" or "ceiling".
         target: The class factor that the maps explain, or "".
         encoder: "trained", "random", or "" for maps that no encoder made.
-        unit: What a value means.
-        signed: Whether negative values may come.
         maps: float32 `[N, h, w]`, raw.
     """
 

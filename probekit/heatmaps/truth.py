@@ -28,7 +28,6 @@ class Truth:
     """Rows of a split with what is known about them.
 
     Attributes:
-        info: The dataset.
         split: The rows, in the order of `index`.
         index: int64 `[N]`, their places in the split.
     """

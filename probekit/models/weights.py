@@ -29,7 +29,6 @@ class Match:
     """How the tensors of a file and of a backbone go together.
 
     Attributes:
-        file: Its name.
         sha256: The file's hash, hex.
         where: In which dictionary they stand, and their prefix there: "state_dict: encoder_q.".
         others: Where else in the file as many of them stand: keys, "state_dict.encoder_k".

@@ -26,7 +26,6 @@ class Labels:
     """All of a dataset file but its images.
 
     Attributes:
-        info: What the file says.
         parts: Each labelled split, its features still empty `[0, 0]`.
         factors: What the images of a split may have in common.
     """
@@ -41,7 +40,6 @@ class Source:
     """Features under a name.
 
     Attributes:
-        name: Of the row.
         kind: "encoder" or "baseline".
         features: Split -> `[N, D]`, computed at most once.
         protocol: In place of the one that was asked for, or None.
@@ -64,11 +62,9 @@ class Conditions:
     """What every row is made under.
 
     Attributes:
-        labels: The dataset file's.
         protocol: One of `PROTOCOLS`, for what is fitted.
         seed: Decides all that is random: the validation part, subsets, folds, bootstraps.
         device: Where neighbours are looked for, "cpu" or "cuda[:i]".
-        console: For progress.
         asked: Every measurement that was asked for, by name: some are made of others.
         opened: The encoder that is measured; None before there is one.
         among: bool `[N]` of train: the images whose labels are known; None is all.

@@ -42,9 +42,7 @@ class Progress:
     """Where a run stands: all of it goes into the checkpoint.
 
     Attributes:
-        epoch: Finished epochs.
         batch: Finished batches of the epoch that is under way.
-        sums: Sums of its logged scalars.
         begun: What branches found when it began.
         best: Best score so far of "best_val" and "best_test".
     """

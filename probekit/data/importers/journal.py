@@ -32,7 +32,6 @@ class Done:
     """Consecutive items that were dealt with.
 
     Attributes:
-        items: All of them.
         broken: The ones that could not be read.
         block: The others, ready for the file; None if there are none.
     """

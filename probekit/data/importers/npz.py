@@ -34,7 +34,6 @@ class Published:
     """What the labels of a published set mean.
 
     Attributes:
-        classes: Name of each label.
         factors: Class factors, each with its value for each label.
     """
 

@@ -26,11 +26,9 @@ class Folder:
     """What a folder holds, at any depth.
 
     Attributes:
-        path: Where it is.
         key: Its path within the source, as text; "" for the source itself.
         folders: The folders in it that are not hidden.
         images: Names of the files that are images by their names.
-        others: Names of the other files.
     """
 
     path: Path
