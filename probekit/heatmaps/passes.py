@@ -1,4 +1,10 @@
-"""Scores that ask the encoder again: the image seen through its map, and the swap towards its counterfactual."""
+"""Scores that ask the encoder again: the image seen through its map, and the swap towards its counterfactual.
+
+Average Drop and Increase are printed wrongly in the cross-correlation paper (no 1/N, a factor 10, a sign for an
+indicator); these are the standard forms (Grad-CAM++, Chattopadhay et al. 2018), and Average Gain is Opti-CAM's
+(Zhang et al. 2023). A map of ones scores 0, 0, 0, and one that hides almost nothing nearly as well as any, so the mean
+of the map belongs beside them.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

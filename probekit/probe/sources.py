@@ -13,8 +13,8 @@ from probekit.data.split import read_chunks
 from probekit.h5 import DatasetInfo, read_split
 from probekit.measurement import BASELINE, ENCODER, Measurement, measurement
 from probekit.probe.baselines import BASELINES
-from probekit.probe.fingerprint import Factor
 from probekit.probe.protocol import Part
+from probekit.probe.retrieval import Factor
 from probekit.restore.opened import Opened
 from probekit.weights import RANDOM
 
