@@ -111,12 +111,9 @@ def read_labels(info: DatasetInfo) -> Labels:
             assert y is not None
             classes = {f["name"]: columns[f["name"]] for f in info.factors if f["kind"] == "class"}
             parts[name] = Part(np.empty((0, 0)), y, classes, columns.get("pair_id"))
-            factors[name] = {f["name"]: Factor(columns[f["name"]], f["kind"]) for f in info.factors if _can_share(f)}
+            shared = [f for f in info.factors if f["kind"] in ("class", "real", "ordinal", "circular")]
+            factors[name] = {f["name"]: Factor(columns[f["name"]], f["kind"]) for f in shared}
     return Labels(info, parts, factors)
-
-
-def _can_share(factor: Mapping[str, Any]) -> bool:
-    return factor["kind"] in ("class", "real", "ordinal", "circular")
 
 
 def sources(

@@ -6,7 +6,6 @@ import io
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +87,8 @@ def _environment(**more: Any) -> Environment:
     loader = PackageLoader("probekit.report")
     found = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **more)
     kinds: dict[str, type[Block]] = {"table": Table, "note": Note, "picture": Picture}
-    found.tests |= {name: partial(_is_a, kind) for name, kind in kinds.items()}
+    found.tests |= {name: lambda block, kind=kind: isinstance(block, kind) for name, kind in kinds.items()}
     return found
-
-
-def _is_a(kind: type[Block], block: Block) -> bool:
-    return isinstance(block, kind)
 
 
 def _blocks(document: Document) -> Iterator[Block]:

@@ -105,9 +105,6 @@ class Journal:
         Args:
             unfinished: What an interrupted import had done.
             identity: What every image becomes, JSON values.
-
-        Raises:
-            OSError: If it cannot be written.
         """
         self.path = journal_of(writer.path)
         self._writer, self._unfinished = writer, unfinished
