@@ -115,11 +115,9 @@ class Measurement(ABC):
 
     Attributes:
         name: In `registry.MEASUREMENTS`, in results and, after two dashes, on the command line.
-        title: Above its tables.
         help: The sentence of its flag; "" where it has none or where one of its fields asks for it.
         shape: One row, as results hold it; for `checked`.
         whole: All that its results have beside the rows.
-        command: The command that measures it.
         main: Scores that are followed along checkpoints and stand in tables of sweeps; () is the first.
         needs: Splits that must have labels.
     """

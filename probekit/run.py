@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,7 @@ NUMBERS = re.compile(r"\[\n[-+.\d\sEe,]*\]")  # in indented JSON: a list of numb
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder.
-
-    Attributes:
-        path: The folder.
-    """
+    """A run folder."""
 
     path: Path
 
@@ -256,7 +253,7 @@ def check_name(name: str, folder: Path) -> None:
 
 def free_name(stem: str, folder: Path) -> str:
     """`stem`, or `stem-2`, `stem-3`, ... : the first that no run in `folder` has; without what `check_name` refuses."""
-    return next(name for name in _numbered(_safe(stem)) if not (folder / name).exists())
+    return next(name for name in numbered(_safe(stem)) if not (folder / name).exists())
 
 
 def _safe(name: str) -> str:
@@ -312,9 +309,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, to_json(content) + "\n")
 
 
-def _numbered(stem: str) -> Iterator[str]:
-    yield stem
-    number = 2
-    while True:
-        yield f"{stem}-{number}"
-        number += 1
+def numbered(stem: str) -> Iterator[str]:
+    """`stem`, `stem-2`, `stem-3`, ..."""
+    return chain((stem,), (f"{stem}-{number}" for number in count(2)))

@@ -20,12 +20,8 @@ class Asked:
     """What is typed of a run.
 
     Attributes:
-        method: A name in `METHODS`.
         preset: A preset's name, or None for the device's default.
         seed: Seed of initialisation, order, views and dropout.
-        config_file: Settings, TOML.
-        overrides: More settings, "a.b=value".
-        options: More settings, typed.
         branches: Names in `BRANCHES` or `VARIANTS`, attached in this order.
         device: "auto", "cpu" or "cuda[:i]".
     """

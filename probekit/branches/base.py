@@ -55,10 +55,7 @@ class Branch(AddOn):
     weight among them. With weight 0 no hook but `refine` is called, and the run is the method's own, bit for bit.
 
     Attributes:
-        about: One plain line.
-        paper: Where it comes from.
         needs: What the method must provide, e.g. "map", "two_views".
-        spans: As of a method.
         weight: The trainer adds `weight * loss(step)` to the method's loss.
         pools: Whether `pool` gives an embedding.
         logs: Scalars of the latest `loss`, detached, on the device.

@@ -30,7 +30,10 @@ Function = TypeVar("Function", bound=Callable[..., None])
 
 
 class Command(TyperCommand):
-    """A command whose options stand under their `rich_help_panel`, and whose epilog is one example a line."""
+    """A command whose options stand under their `rich_help_panel`, and whose epilog is one example a line.
+
+    Typer's own boxes would cost the import of rich's Markdown.
+    """
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes each group; those of no group first, arguments before options."""

@@ -24,7 +24,6 @@ class Mosaic:
     """A figure of rows x columns cells.
 
     Attributes:
-        figure: The figure, to be saved.
         axes: Cell (i, j) covers x in [j, j + 1] and y in [i, i + 1], from the top left.
     """
 

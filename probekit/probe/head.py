@@ -33,7 +33,6 @@ class Trained:
     """A trained head, and what each epoch made of the test images.
 
     Attributes:
-        dim: Width of the features.
         logits: float32 `[N, K]` of the test images after the last epoch.
         losses: Mean training loss of each epoch.
         scores: What `score` said of the test logits after each epoch.

@@ -37,7 +37,6 @@ class Problem:
         z: `[N, R]` centred features.
         y: int64 `[N]` in [0, k), or in {0, 1} if k is 1.
         k: Rows of weights: one a class, or a single one for two classes (the logit of class 1).
-        C: Inverse strength of the penalty.
     """
 
     z: Tensor

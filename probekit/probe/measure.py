@@ -18,7 +18,7 @@ from probekit.probe.measurements.base import Probe
 from probekit.probe.sources import Conditions, read_labels, sources
 from probekit.registry import METHODS, get, nearest
 from probekit.restore.opened import OpenedRun
-from probekit.results import write_result
+from probekit.results import stem_of, write_result
 from probekit.weights import Weights
 
 
@@ -78,12 +78,6 @@ def measure(
         }
         for each in asked
     }
-
-
-def stem(result: dict[str, Any], name: str, data: Path | None) -> str:
-    """How a result's files are called: measurement, protocol, checkpoint, and another dataset than the run's own."""
-    parts = dict.fromkeys((name, result["protocol"], result["checkpoint"]))
-    return "-".join((*parts, *([] if data is None else [data.stem])))
 
 
 def choose(info: DatasetInfo, typed: Sequence[Probe], named: str) -> list[Probe]:
@@ -181,7 +175,8 @@ def probe_run(
         results = measure(opened, conditions, baselines=baselines, data=data)
         for each in conditions.asked.values():
             found = results[each.name]
-            written = write_result(opened.run, each, found, stem(found, each.name, data))
+            stem = stem_of((each.name, found["protocol"], found["checkpoint"]), data)
+            written = write_result(opened.run, each, found, stem)
             pictures = f", and {len(written) - 1} in {opened.run.figures}" if written[1:] else ""
             console.print(f"wrote {written[0]}{pictures}")
     return results

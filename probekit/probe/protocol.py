@@ -123,9 +123,6 @@ def fit_label(
         protocol: As `probe`, and the same for `seed` and `val`.
         seed: See `protocol`.
         val: See `protocol`.
-
-    Raises:
-        ValueError: As `probe`.
     """
     check_part(train, "train", train.x.shape[1:], classes)
     none = np.empty(0, dtype=np.int64)

@@ -16,11 +16,7 @@ PARTS = ("method", "optimizer", "rng", "progress", "encoder_header")
 
 
 def save_checkpoint(paths: Sequence[Path], content: dict[str, Any]) -> None:
-    """Writes a checkpoint to each path in turn, whole or not at all: a kill leaves the old one.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
+    """Writes a checkpoint to each path in turn, whole or not at all: a kill leaves the old one."""
     first, *others = paths
     with replaced_file(first) as file:
         torch.save({"format": FORMAT, **content}, file)

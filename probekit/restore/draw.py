@@ -1,4 +1,4 @@
-"""Draws what a method is given, its views from the input to the target, and what a run predicts."""
+"""Draws what a method is given, input and target, and what a run predicts, as in Figure 3 of the ConRec paper."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

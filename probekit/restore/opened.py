@@ -39,7 +39,6 @@ class Opened:
         name: What it is called in messages.
         encoder: In eval mode, on the device, pooled as `weights` says.
         header: spec, method, epoch, image_size, max_size, classes, ...
-        device: Where it computes.
         weights: Which of a run's weights, and how their map is pooled.
         sha256: Hash of the file of weights, hex; "" without one.
         seed: Seed of random weights; None for its own.

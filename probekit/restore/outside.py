@@ -50,7 +50,6 @@ class Outside:
         encoder: "timm:NAME", "py:MODULE:FUNCTION" or "unet".
         weights: A checkpoint of any project, FILE or FILE:KEY; None is random weights, or those a module comes with.
         normalise: One of `probekit.config.NormaliseName`.
-        seed: Seed of random weights.
         allow_missing: Whether what the file lacks may stay random.
         settings: More of the model, "model.NAME=VALUE" each.
     """
@@ -84,7 +83,6 @@ class Made:
         encoder: In the mode that it was made in, on the CPU.
         match: How a file's weights fit; None without a file.
         method: What it is called: its name, and what of it is random.
-        lines: For the reader.
     """
 
     encoder: Encoder

@@ -18,7 +18,6 @@ class Parts:
     """What of a run may pool beside its encoder.
 
     Attributes:
-        branches: Its branches.
         projection: The head whose output the loss compares, `[B, D] -> [B, P]`, or None.
     """
 

@@ -154,9 +154,6 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
             settings), every method with every entry; `preset`, `set` (for every row), `measure` (names of measurements
             and `pools`), `paper`, a list of tables (`source`, `score`, `percent`), `pairs`.
         where: Named in messages.
-
-    Raises:
-        ValueError: One line: what was expected where, and what was found.
     """
     file: File = checked(parse_toml(text, where), File, where)
     checked(name, Name, where, "name")

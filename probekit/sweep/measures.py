@@ -38,7 +38,6 @@ class Measure:
     """What a sweep file asks for beside the linear probe.
 
     Attributes:
-        asked: Measurements with their options.
         pools: Further poolings, as `--pool`: what is measured under the encoder's own is measured under these, too.
         linear: Whether the linear probe is measured; never where `asked` has that of several labels an image.
         also: Names of numbers to be kept beside the main scores: those of a paper.

@@ -258,16 +258,16 @@ def built(planned: Sequence[PlannedRun], device: str) -> tuple[PlannedRun, ...]:
     for pool in wanted:
         if not any(pool in allowed for allowed in pools.values()):
             raise ValueError(f"expected pools in [measure] that a row can pool with, found {pool!r}, which none can")
-    return tuple(replace(run, measure=_under(run.measure, pools[_key(run)])) for run in planned)
+    found = []
+    for run in planned:
+        own = tuple(pool for pool in run.measure.pools if pool in pools[_key(run)])
+        found.append(replace(run, measure=replace(run.measure, pools=own)))
+    return tuple(found)
 
 
 def _key(run: PlannedRun) -> tuple[str, ...]:
     """Runs of one key have one method: a row with the settings of a dataset."""
     return run.row.name, *run.row.settings
-
-
-def _under(measure: Measure, allowed: Sequence[str]) -> Measure:
-    return replace(measure, pools=tuple(pool for pool in measure.pools if pool in allowed))
 
 
 def _allowed(method: "Method", pools: Sequence[str]) -> list[str]:

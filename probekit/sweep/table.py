@@ -23,7 +23,8 @@ def markdown(results: Mapping[str, Any]) -> str:
         parts.append(f"{dataset['origin']}; {dataset['n_train']} training and {dataset['n_test']} test images.")
         parts.append(_scores(rows, baselines))
         if any(row["paper"] for row in rows):
-            parts += ["The paper's numbers, each beside its own score:", _papers(rows)]
+            titles = ["row", "score", "ours", "the paper's", "difference", "interval covers it"]
+            parts += ["The paper's numbers, each beside its own score:", _grid([titles, *beside(rows)])]
         if any(row["factors"] for row in rows):
             parts += ["Each class factor by itself (last, linear probe):", _factors(rows)]
         pairs = [pair for pair in results["pairs"] if pair["dataset"] == dataset["name"] and pair["n"]]
@@ -125,10 +126,6 @@ def _scores(rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, 
         cells = [under.get(s.partition("/")[2], "-") if s.startswith("last/") else "" for s in names]
         lines.append([f"*{name}*", "", *cells])
     return _grid(lines)
-
-
-def _papers(rows: Sequence[Mapping[str, Any]]) -> str:
-    return _grid([["row", "score", "ours", "the paper's", "difference", "interval covers it"], *beside(rows)])
 
 
 def _factors(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -37,14 +37,11 @@ class Planned:
     """A run as it would begin: all that was typed is resolved and checked, and nothing is written.
 
     Attributes:
-        asked: What was typed.
         config: The settings, fitted to the images.
-        info: The dataset file.
         train: Its training split, where the settings place it.
         method: On the device, with the weights that it starts from.
         weights: How these matched, as run.json keeps it; None for random ones.
         given: The names of the settings that were typed.
-        notes: Lines for the user.
     """
 
     asked: Asked

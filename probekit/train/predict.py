@@ -30,7 +30,6 @@ class Rates:
     """What a machine does in a second.
 
     Attributes:
-        name: For the reader.
         flops: How many it does a second in a large matrix product, by precision.
         bytes: How many it reads and writes a second in a large copy.
         launch: Seconds that an operator takes beside its work.

@@ -28,7 +28,6 @@ class TrainingStep:
 
     Attributes:
         names: What the k scalars are, known after the first step; "loss" is the first.
-        view_size: (h, w) of the views.
 
     Args:
         method: On the device, branches attached.

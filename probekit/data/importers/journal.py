@@ -32,7 +32,6 @@ class Done:
     """Consecutive items that were dealt with.
 
     Attributes:
-        items: All of them.
         broken: The ones that could not be read.
         block: The others, ready for the file; None if there are none.
     """
@@ -106,9 +105,6 @@ class Journal:
         Args:
             unfinished: What an interrupted import had done.
             identity: What every image becomes, JSON values.
-
-        Raises:
-            OSError: If it cannot be written.
         """
         self.path = journal_of(writer.path)
         self._writer, self._unfinished = writer, unfinished

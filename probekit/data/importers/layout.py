@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from probekit.data.importers.base import Skipped, readable
-from probekit.data.importers.names import is_neutral, splits_among
-from probekit.data.importers.tree import TABLES, Folder
+from probekit.data.importers.tree import TABLES, Folder, is_neutral, splits_among
 from probekit.h5 import SPLITS
 
 Found = list[tuple[str | None, str, Path]]  # class or None, key, file

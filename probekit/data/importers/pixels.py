@@ -29,8 +29,6 @@ class Extent:
     """The least and largest value of images of one type.
 
     Attributes:
-        low: The least.
-        high: The largest.
         key: Key of the image that has it.
     """
 

@@ -41,7 +41,6 @@ class Form:
         size: Pixels a side, or None for images as they are.
         resize: "crop" or "squash".
         encoded: Keep JPEG files in place of pixels; needs a size.
-        compression: As the writer's.
         pixels: What is black and white; images of other types stop it.
     """
 

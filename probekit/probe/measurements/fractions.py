@@ -188,10 +188,10 @@ class Fractions(Probe):
         """Each score at each share, the first one's first; with all labels they are the measurement's own."""
         names = by_row([row], lambda row: row["points"][-1]["scores"])
         return {
-            f"{name}, {percent_of(point['fraction'])}": _score(point["scores"][name])
+            f"{name}, {percent_of(point['fraction'])}": Score(kept["value"], kept["ci"], kept.get("low", 0.0))
             for name in names
             for point in row["points"]
-            if name in point["scores"] and point["fraction"] < 1  # all labels: the measurement's own
+            if point["fraction"] < 1 and (kept := point["scores"].get(name))  # all labels: the measurement's own
         }
 
     def main_scores(self, row: Row) -> dict[str, Score]:
@@ -215,10 +215,6 @@ class Fractions(Probe):
         first = encoder_row({"rows": rows})["points"][-1]["scores"].get(name)
         title = f"{score_title(name, first)}, on fractions of the labels"
         return rows_table(f"by-share-{name}", title, columns, rows, cells, how=how, folded=not how)
-
-
-def _score(kept: Mapping[str, Any]) -> Score:
-    return Score(kept["value"], kept["ci"], kept.get("low", 0.0))
 
 
 def _curves(rows: Sequence[Row], name: str) -> Any:

@@ -45,7 +45,7 @@ class Ranked(Estimate):
 
 
 class Shared(TypedDict):
-    """What an image and its nearest have in common; see `probe.fingerprint`."""
+    """What an image and its nearest have in common; see `probe.retrieval.fingerprint`."""
 
     kind: str
     value: Number | None

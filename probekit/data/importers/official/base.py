@@ -28,7 +28,6 @@ class Choices:
         labels: Which of several labels; None is the dataset's usual one.
         classes: A file that names the classes to take.
         n_classes: Or that many, chosen by the seed.
-        seed: Seed of that choice.
     """
 
     subset: bool = False
@@ -70,8 +69,6 @@ class Listing:
     """What the official files say.
 
     Attributes:
-        classes: Class names.
-        splits: Images by split.
         sizes: How many there must be, where the choices change that.
         parameters: What the dataset file says of it.
         ignored: Files beside the images that are none.
@@ -89,7 +86,6 @@ class Official:
     """A dataset that others published.
 
     Attributes:
-        about: One plain line.
         open: Reads its lists, given the folder and the choices.
         sizes: Images of each official split.
         needs: What the folder holds; empty for a set that needs no folder.
