@@ -32,6 +32,7 @@ TURN_GRID = 2.0**-24  # of tan(angle / 2); 3e-6 px at the rim of a 128 px frame
 NOWHERE = -(2.0**40)  # an end of no pixel
 UNPACKED = 1 << 18  # pixels at a time, which stay in the cache
 
+
 class Spans(NamedTuple):
     """Columns [start, stop) that are set in rows of the frames; what lies beyond a frame is none.
 
