@@ -287,16 +287,21 @@ def planes(use: str, layers: Sequence[tuple[Spans, int]], bits: int, n: int, siz
     table = _from_column(size)
     drawn = scratch(use, (bits, n, size, table.itemsize))
     drawn[...] = 0
-    rows = drawn.view(table.dtype).reshape(bits, n * size)
     for spans, value in layers:
         inside = np.take(table, spans.start, mode="clip").view(np.uint8)
         inside ^= np.take(table, spans.stop, mode="clip").view(np.uint8)
-        begin = np.arange(0, n * size, size) if spans.first is None else spans.first
-        where = begin[:, None] + np.arange(spans.start.shape[1])
-        for k in (k for k in range(bits) if value >> k & 1):
-            held = np.take(rows[k], where).view(np.uint8)
-            held ^= inside
-            rows[k][where] = held.view(table.dtype)
+        height, wide = spans.start.shape[1], inside.shape[1]
+        if not height:
+            continue
+        first = np.arange(0, n * size, size) if spans.first is None else spans.first
+        for plane in (drawn[k] for k in range(bits) if value >> k & 1):
+            # A window's rows lie one behind another: element j holds those of the window that begins with row j.
+            windows: NDArray[np.void] = np.ndarray(
+                (n * size - height + 1,), f"V{wide}", buffer=plane.data, strides=(table.itemsize,)
+            )
+            held = windows[first]
+            held.view(np.uint8).reshape(inside.shape)[...] ^= inside
+            windows[first] = held
     return drawn
 
 
