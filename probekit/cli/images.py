@@ -42,6 +42,7 @@ def gen(
     n_test: Annotated[int | None, typer.Option(min=0, help="Test images, 0 for none; default: the paper's.")] = None,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Pixels a side; the geometry scales.")] = 128,
     pairs: Annotated[bool, typer.Option("--pairs", help="Add every image's counterfactuals; n counts bases.")] = False,
+    no_masks: Annotated[bool, typer.Option("--no-masks", help="Images alone: a smaller file, sooner.")] = False,
     settings: Set = (),  # type: ignore[assignment]
     seed: Seed = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core, up to 8.")] = None,
@@ -66,8 +67,8 @@ def gen(
     if preview:
         check_png(out.with_suffix(".png"))
     parameters, numbers = parse_overrides(settings), {"n": n, "n_test": n_test, "size": size, "seed": seed}
-    options = {**numbers, "pairs": pairs, "compression": compression, "workers": workers, "overwrite": overwrite}
-    info = render_file(generator, out, say, parameters=parameters, **options)
+    options = {**numbers, "pairs": pairs, "masks": not no_masks, "compression": compression, "workers": workers}
+    info = render_file(generator, out, say, parameters=parameters, overwrite=overwrite, **options)
     if preview:
         from probekit.data.show import preview as draw
 

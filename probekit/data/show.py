@@ -112,6 +112,8 @@ def render_description(description: dict[str, Any]) -> Table:
         row("factor", f"{factor['name']}: {_law(factor)}")
     if description["mask_names"]:
         row("masks", ", ".join(f"bit {bit} {name}" for bit, name in enumerate(description["mask_names"])))
+    elif description["generator"]:
+        row("masks", f"none; to have them type: probekit gen {description['generator']}, without --no-masks")
     row("hash", description["content_hash"])
     return table
 

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 from probekit.h5.check import HOW, check_file
 from probekit.h5.checksums import DAMAGED, Sums, check, open_array, read_rows
@@ -242,7 +242,7 @@ def _digest(split: SplitInfo, group: h5py.Group, name: str, length: int, sums: S
         for start in range(0, length, step):
             values = np.ascontiguousarray(read_rows(group, name, slice(start, min(start + step, length)), sums))
             total.update(
-                zlib.crc32(values.data).to_bytes(4, "little") if name in ("images", "masks") else values.tobytes()
+                zlib_ng.crc32(values.data).to_bytes(4, "little") if name in ("images", "masks") else values.tobytes()
             )
     return total.digest()
 
