@@ -51,6 +51,7 @@ GOLDEN = {
     "rect-tri-published": "865f320de3e08f073b6aea637679ba37ff7f48419aabed91f9a78a6853e6ca9a",
     "circ-sq": "7965f0933f1ad4039d4562d478982a5f4ba2acf8634e41aafcc0415af2f69fb3",
     "circ-sq-published": "7c6873a805acb63e0a348f8696d7fdfdcc43a1024a784a9dff6437c4a53e106b",
+    "landolt": "40d0ffb8ec265a0d8d3d6d8159744ec0bc6793c8930167ca74e4a38417c7d476",
 }
 
 
