@@ -4,6 +4,7 @@ NumPy and OpenCV only; neither torch nor probekit.
 """
 
 from generators.base import Generator, Rendered
+from generators.bind import Bind
 from generators.circ_sq import CircSq
 from generators.factors import Factor
 from generators.parameters import Parameter
@@ -13,12 +14,14 @@ from generators.rect_tri import RectTri
 GENERATORS: dict[str, type[Generator]] = {
     RectTri.name: RectTri,  # fine-grained: the style of corners, the shape of a small triangle
     CircSq.name: CircSq,  # holistic: how many of two objects are squares
+    Bind.name: Bind,  # whole: which of two marks is in which of two frames
     RectTriPublished.name: RectTriPublished,  # both as the ConRec paper made them
     CircSqPublished.name: CircSqPublished,
 }
 
 __all__ = [
     "GENERATORS",
+    "Bind",
     "CircSq",
     "CircSqPublished",
     "Factor",
