@@ -6,6 +6,7 @@ NumPy and OpenCV only; neither torch nor probekit.
 from generators.base import Generator, Rendered
 from generators.bind import Bind
 from generators.circ_sq import CircSq
+from generators.enclosed import Enclosed
 from generators.factors import Factor
 from generators.parameters import Parameter
 from generators.published import CircSqPublished, RectTriPublished
@@ -15,6 +16,7 @@ GENERATORS: dict[str, type[Generator]] = {
     RectTri.name: RectTri,  # fine-grained: the style of corners, the shape of a small triangle
     CircSq.name: CircSq,  # holistic: how many of two objects are squares
     Bind.name: Bind,  # whole: which of two marks is in which of two frames
+    Enclosed.name: Enclosed,  # whole: which of two marks is inside a closed curve
     RectTriPublished.name: RectTriPublished,  # both as the ConRec paper made them
     CircSqPublished.name: CircSqPublished,
 }
@@ -24,6 +26,7 @@ __all__ = [
     "Bind",
     "CircSq",
     "CircSqPublished",
+    "Enclosed",
     "Factor",
     "Generator",
     "Parameter",
