@@ -63,6 +63,7 @@ class About(TypedDict):
     notes: list[str]
     rows: list[Any]
     checkpoint_hash: NotRequired[str]
+    certificate: NotRequired[list[str]]
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ def locality(
         progress: Called with the images looked at and in all.
 
     Returns:
-        schema, data, data_hash, shape [H, W], drawings (or photographs), score ("accuracy", or "mAP" of several labels), n_train,
-        n_test, seed, r; rows {name, value, ci, factors {name: {value, ci}}}, the first of which is chance.
+        schema, data, data_hash, shape [H, W], drawings (or photographs), score ("accuracy", or "mAP" of several
+        labels), n_train, n_test, seed, r; rows {name, value, ci, factors {name: {value, ci}}}, chance the first.
 
     Raises:
         ValueError: If the file cannot be probed, or was replaced meanwhile.

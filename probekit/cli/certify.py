@@ -77,20 +77,21 @@ def certificate_of(
     name: str,
     about: Mapping[str, Any],
     *,
-    sides: tuple[int, ...],
-    n: int | None,
-    seed: int,
     say: "Console",
+    sides: tuple[int, ...] = (),
+    n: int | None = None,
+    seed: int = 0,
 ) -> "Certificate":
-    """The certificate of a generator with these settings: `size` and `parameters`."""
+    """The certificate of a generator with these settings, `size` and `parameters`; `sides` () are the usual ones."""
     from generators import GENERATORS
     from generators.certify import bare
-    from probekit.certificate import DEFAULT_N, certify
+    from probekit.certificate import DEFAULT_N, SIDES, certify
     from probekit.output.progress import progress_bar
 
     generator = bare(GENERATORS[name], size=about.get("size", 128), parameters=about.get("parameters", {}))
     with progress_bar(f"certifying {name}", say) as advance:
-        return certify(generator, n=DEFAULT_N if n is None else n, seed=seed, sides=sides, progress=advance)
+        n = DEFAULT_N if n is None else n
+        return certify(generator, n=n, seed=seed, sides=sides or SIDES, progress=advance)
 
 
 def _certify_file(

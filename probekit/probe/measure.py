@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from generators.certificates import told
 from probekit.data.split import check_channels
 from probekit.h5 import DatasetInfo
 from probekit.measurement import BASELINE, measurements
@@ -74,6 +75,7 @@ def measure(
             "epoch": opened.header["epoch"],
             "seed": conditions.seed,
             "notes": notes,
+            "certificate": [] if info.certificate is None else told(info.certificate),
             "rows": rows[each.name],
             "seconds": round(seconds[each.name], 2),
         }
