@@ -47,7 +47,10 @@ class Estimate(TypedDict):
 
 
 class About(TypedDict):
-    """What every result has beside its rows."""
+    """What every result has beside its rows.
+
+    certificate: what is proved of the images, a sentence for each class factor; none where no classes are read.
+    """
 
     schema: str
     run: str
