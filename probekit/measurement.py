@@ -47,7 +47,10 @@ class Estimate(TypedDict):
 
 
 class About(TypedDict):
-    """What every result has beside its rows."""
+    """What every result has beside its rows.
+
+    certificate: what is proved of the images, a sentence for each class factor; none where no classes are read.
+    """
 
     schema: str
     run: str
@@ -63,6 +66,7 @@ class About(TypedDict):
     notes: list[str]
     rows: list[Any]
     checkpoint_hash: NotRequired[str]
+    certificate: NotRequired[list[str]]
 
 
 @dataclass(frozen=True)

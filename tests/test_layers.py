@@ -26,6 +26,7 @@ ORDER = (  # one level a package, the lowest first
     ("branches",),
     ("restore",),
     ("probe",),
+    ("certificate",),
     ("heatmaps",),
     ("train",),
     ("report",),

@@ -3,12 +3,15 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
 
 from probekit.registry import BRANCHES, MAPS, METHODS, POOLS, VARIANTS, get
+
+if TYPE_CHECKING:
+    from generators.certificates import Certificate
 
 CHANNELS = 3  # parameter counts are for 3 channels at preset `paper`, as in the ConRec paper's Table 2
 
@@ -33,8 +36,9 @@ def print_catalogue(content: Mapping[str, list[dict[str, Any]]], console: Consol
 
 def _generators() -> list[dict[str, Any]]:
     from generators import GENERATORS
+    from generators.certificates import shipped
 
-    return [kind.describe() for kind in GENERATORS.values()]
+    return [kind.describe() | {"certificate": shipped(kind())} for kind in GENERATORS.values()]
 
 
 def _methods() -> list[dict[str, Any]]:
@@ -95,9 +99,17 @@ def _show_generator(generator: dict[str, Any], console: Console) -> None:
     console.print(_entry(generator["name"], generator["about"]))
     console.print(f"  classes: {', '.join(generator['classes'])}")
     console.print(f"  default sizes: {generator['default_n']} train, {generator['default_n_test']} test")
+    for line in _certified(generator["certificate"]):
+        console.print(f"  {line}")
     console.print("  parameters, for --set NAME=VALUE:")
     for parameter in generator["parameters"]:
         console.print(_parameter_line(parameter))
+
+
+def _certified(certificate: "Certificate | None") -> list[str]:
+    from generators.certificates import told
+
+    return ["no certificate"] if certificate is None else told(certificate)
 
 
 def _show_method(method: dict[str, Any], console: Console) -> None:

@@ -24,6 +24,13 @@ def shown_like(incomplete: str) -> list[str]:
     return runs_like(incomplete) + datasets_like(incomplete)
 
 
+def certified_like(incomplete: str) -> list[str]:
+    """What `certify` takes: generators and dataset files."""
+    from generators import GENERATORS
+
+    return [name for name in GENERATORS if name.startswith(incomplete)] + datasets_like(incomplete)
+
+
 def methods_like(incomplete: str) -> list[str]:
     """The methods whose names begin so."""
     return [name for name in METHODS if name.startswith(incomplete)]

@@ -115,7 +115,7 @@ def show_result(result: dict[str, Any]) -> None:
             show_table(table, console, title=table.title if table.title != reader.title else "")
             if table.how:
                 console.print(table.how)
-    for line in reader.sentences(result):
+    for line in [*reader.sentences(result), *result.get("certificate", ())]:
         console.print(line)
     console.print()
 

@@ -39,6 +39,7 @@ SEALED = (
     "version",
     "content_hash",
 )
+CERTIFICATE = "certificate"  # the one that a file may lack
 DAMAGED = "it was damaged or changed after it was written; restore it from a copy, or make it anew"
 
 Sums = dict[str, NDArray[np.uint64]]  # under each dataset's path in the split
@@ -161,7 +162,8 @@ def _stored(data: h5py.Dataset, chunks: range) -> Iterator[tuple[bytes, int]]:
 
 def _seal(file: h5py.File) -> tuple[str, dict[str, Sums]]:
     """The seal of what a file holds, and the checksums of each split."""
-    total = hashlib.sha256(json.dumps([str(file.attrs.get(name)) for name in SEALED]).encode())
+    names = SEALED + ((CERTIFICATE,) if CERTIFICATE in file.attrs else ())
+    total = hashlib.sha256(json.dumps([str(file.attrs.get(name)) for name in names]).encode())
     sums: dict[str, Sums] = {}
     for split in (name for name in SPLITS if name in file):
         group = file[split]

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from generators.certificates import Certificate
+
 SCHEMA = "probekit-dataset/4"
 SPLITS = ("train", "val", "test")
 COMPRESSIONS = ("gzip", "lzf", "none")
@@ -73,6 +75,7 @@ class DatasetInfo:
         version: The version of probekit when the file was written.
         content_hash: Hex SHA-256 of the contents.
         splits: By name, in the order train, val, test.
+        certificate: What is proved of the images (docs/generators.md), or None.
     """
 
     path: Path
@@ -86,6 +89,7 @@ class DatasetInfo:
     version: str
     content_hash: str
     splits: dict[str, SplitInfo]
+    certificate: Certificate | None = None
 
     @property
     def first(self) -> SplitInfo:

@@ -8,9 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
+from generators.certificates import told
 from probekit.data.split import check_channels
 from probekit.h5 import DatasetInfo
-from probekit.measurement import BASELINE, measurements
+from probekit.measurement import BASELINE, CHANCE, measurements
 from probekit.output.document import in_a_line
 from probekit.output.hints import unprobeable
 from probekit.probe import PROTOCOLS
@@ -73,6 +74,7 @@ def measure(
             "epoch": opened.header["epoch"],
             "seed": conditions.seed,
             "notes": notes,
+            "certificate": told(info.certificate) if info.certificate and CHANCE in each.baselines else [],
             "rows": rows[each.name],
             "seconds": round(seconds[each.name], 2),
         }

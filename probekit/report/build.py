@@ -96,4 +96,4 @@ def _blocks(run: Run, reader: Measurement, result: Result, key: str) -> list[Blo
             blocks.append(titled)
         elif path.is_file():  # drawn when it was measured
             blocks.append(Picture(titled.key, titled.title, titled.how, path))
-    return [*blocks, *map(Note, result["notes"])]
+    return [*blocks, *map(Note, result.get("certificate", ())), *map(Note, result["notes"])]

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from generators import CircSq
+from generators.certificates import shipped
 from probekit.measurement import measurements, read_result
 from probekit.output.document import Chart, Table
 from probekit.report import render
+from probekit.report.about import about_section
 from probekit.report.build import build
 from probekit.report.collect import collect
 from probekit.report.compare import answered, compare_scores
@@ -285,3 +288,24 @@ def test_rank1_counts_the_queries_that_have_a_relevant_image() -> None:
     (found,) = answered({"results": {"retrieval": [{"rows": [row]}]}})
     assert (found["measurement"], found["score"], found["n"], found["accuracy"]) == ("retrieval", "rank-1", 2, 0.5)
     assert answered({"results": {"retrieval": [{"rows": [row | {"labels": [0, 1, 2]}]}]}}) == []
+
+
+def test_the_certificate_of_the_images_stands_under_what_reads_their_classes(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a")
+    path = run.results / "linear-tuned-last.json"
+    said = ["corner: local, a bag of 3x3 patches reads it", "frame: whole, certified 9"]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"certificate": said}))
+    assert read_result(json.loads(path.read_text())).name == "linear"
+    parts = render.markdown(build(collect([run]))).split("\n### ")
+    (found,) = (part for part in parts if part.startswith("Linear probe"))
+    assert all(f"\n{line}\n" in found for line in said)
+    assert not any(said[0] in part for part in parts if part != found)
+
+
+def test_a_certificate_in_the_dataset_is_told_in_sentences(tmp_path: Path) -> None:
+    run = collect([make_run(tmp_path, "a")])["runs"][0]
+    facts = about_section(run | {"data": {"splits": {}, "certificate": shipped(CircSq())}}, "a").blocks
+    (dataset,) = (block for block in facts if isinstance(block, Table) and block.title == "Dataset")
+    (row,) = dataset.rows
+    assert row[0].text == "certificate"
+    assert row[1].text.startswith("shape_1: local, a bag of 3x3 patches reads it, shape_2: local")
