@@ -21,7 +21,7 @@ from probekit.data.split import open_split
 from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_split
 from probekit.measurement import read_result
 from probekit.models.encoder import load_encoder, save_encoder
-from probekit.models.extract import BATCH_SIZE, extract
+from probekit.models.extract import extract
 from probekit.probe import measure
 from probekit.report.collect import collect
 from probekit.restore import opened
@@ -280,7 +280,7 @@ def test_kept_embeddings_are_those_of_the_encoder_in_any_chunks(home: Path, monk
     encoder, header = load_encoder(home / "runs/a")
     kept = open_encoder(Run(home / "runs/a"), LAST, CPU).embed(info, "test")
     images = open_split(info.path, "test", CPU, max_size=header["max_size"]).images
-    np.testing.assert_array_equal(kept, extract(encoder, images, batch_size=BATCH_SIZE))
+    np.testing.assert_array_equal(kept, extract(encoder, images))
     assert [path.name.split("-")[0] for path in (home / "runs/a/embeddings").iterdir()] == ["test"]
 
 
