@@ -38,11 +38,7 @@ class StreamedImages:
         return self._fetch(index).to(self.device, non_blocking=True)
 
     def ahead(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """The images of each index in turn, on the device, while those of the next few are being read.
-
-        Args:
-            batches: int64 `[B]` each, on the CPU.
-        """
+        """The images of each index int64 `[B]` in turn, on the device, while those of the next few are being read."""
         pool = ThreadPoolExecutor(1, "images")  # one: batches come in order, and decoding has threads of its own
         waiting: deque[Future[Tensor]] = deque()
         coming = iter(batches)

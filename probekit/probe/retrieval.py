@@ -262,11 +262,7 @@ def _sorted(keys: Tensor) -> Tensor:
 
 
 def _metrics(hits: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """`METRICS` of rankings, `[Q, 7]`, NaN without a hit.
-
-    Args:
-        hits: bool `[Q, n]`, whether the image at each rank is relevant.
-    """
+    """`METRICS` of rankings, `[Q, 7]`, from whether the image at each rank is relevant, `[Q, n]`; NaN without a hit."""
     queries, ranks = np.nonzero(hits)
     relevant = hits.sum(axis=1)
     nth = np.arange(len(queries)) - (np.cumsum(relevant) - relevant)[queries] + 1  # first, second, ... of its query
