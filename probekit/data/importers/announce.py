@@ -7,16 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from probekit.data.importers import (
-    OFFICIAL,
-    Choices,
-    Import,
-    Official,
-    Options,
-    Skipped,
-    Told,
-    is_unfinished,
-)
+from probekit.data.importers import OFFICIAL, Choices, Import, Official, Options, Skipped, Told, is_unfinished
 from probekit.data.importers.official import MAX_GB
 from probekit.data.locate import check_h5
 from probekit.h5 import DatasetInfo
