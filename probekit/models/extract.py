@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from probekit.data.split import Images, shrink
-from probekit.data.streamed import StreamedImages
+from probekit.data.split import Images, StreamedImages, shrink
 
 BATCH_SIZE = 32  # images a forward pass: bounds memory, changes no number; the fastest on a CPU (docs/log.md)
 ON_GPU, PIXELS = 256, 2**24  # on a GPU: images, unless they have more pixels than that; ours

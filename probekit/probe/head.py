@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
-from probekit.data.split import Images
-from probekit.data.streamed import feed
+from probekit.data.split import Images, feed
 from probekit.h5 import DIFFICULT
 from probekit.models.extract import eval_mode, extract
 from probekit.probe.recipes import Recipe

@@ -10,8 +10,7 @@ from torch.optim import Optimizer
 
 from probekit.branches.base import active_branches, brings_images, has_loss, running_branches
 from probekit.config import Config
-from probekit.data.split import Images, shrunk
-from probekit.data.streamed import StreamedImages
+from probekit.data.split import Images, StreamedImages, shrunk
 from probekit.methods.base import Method, Step
 from probekit.restore.build import stream_seed
 from probekit.train.gpu import Before, Compiled, compile_networks, release, told

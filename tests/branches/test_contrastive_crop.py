@@ -21,8 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from probekit.branches.base import Epoch, branches_of
 from probekit.branches.contrastive_crop import QUANTILES, ContrastiveCrop, beta_quantiles, strong_boxes
-from probekit.data.split import Images
-from probekit.data.streamed import StreamedImages
+from probekit.data.split import Images, StreamedImages
 from probekit.models import Encoder
 from probekit.models.extract import read_all
 from probekit.registry import METHODS
