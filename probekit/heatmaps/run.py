@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from probekit.data.split import check_channels, check_divisible, shrunk
 from probekit.h5 import DatasetInfo, Split, read_split
 from probekit.heatmaps.base import Context
+from probekit.heatmaps.cam import project
 from probekit.heatmaps.draw import draw_gallery
-from probekit.heatmaps.gradcam_ssl import project
 from probekit.heatmaps.measurement import Heatmap
 from probekit.heatmaps.protocol import Evaluation, evaluate
 from probekit.heatmaps.questions import Classifier, fill, make_targets

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from probekit.heatmaps.base import AttributionMap, Batch, Context, Target, encode
-from probekit.heatmaps.gradcam_ssl import positives, project
+from probekit.heatmaps.cam import positives, project
 from probekit.heatmaps.pixels import PASS, Occlusion
 from probekit.heatmaps.score import score_maps
 from probekit.models.encoder import Encoder

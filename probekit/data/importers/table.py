@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from probekit.data.importers.base import readable
-from probekit.data.importers.files import read_text
+from probekit.data.importers.base import read_text, readable
 from probekit.data.importers.images import SUFFIXES
 from probekit.data.importers.layout import Found
 from probekit.data.importers.tree import Folder
