@@ -66,8 +66,6 @@ def decode_rows(group: h5py.Group, rows: slice, shape: Shape, sums: NDArray[np.u
     """Decodes consecutive images of a group "encoded" in threads: uint8 `[n, *shape]`.
 
     Args:
-        group: The group of a split.
-        rows: Which images.
         shape: The shape of one image once decoded.
         sums: The checksum of every file of the split, `[N]`.
 

@@ -87,7 +87,6 @@ def map_rows(names: list[str], subject: Subject, questions: Questions, *, encode
 
     Args:
         names: Maps; those whose needs are not met must have been left out (`unmet`).
-        questions: About which images.
         encoder: "trained" or "random", for the rows.
 
     Returns:

@@ -45,7 +45,6 @@ class Subjects:
         images: uint8 `[N, C, H, W]`, the training images on the device, at the size the encoder takes.
         split: The same as the file holds them, with labels.
         val: Images and split of the labelled validation images, likewise, or None.
-        classes: How many there are.
         context: Window, stride and seed.
     """
 

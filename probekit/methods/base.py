@@ -187,9 +187,7 @@ def fit(chosen: MutableMapping[str, Any], key: str, value: Any, *, typed: Collec
     Args:
         chosen: The settings of a method or a branch; changed in place.
         key: The setting's whole name, "method.queue".
-        value: What suits.
         typed: What the user gave, whole names.
-        why: The reason, in words.
     """
     name = key.rpartition(".")[2]
     if key in typed:

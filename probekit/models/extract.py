@@ -64,10 +64,7 @@ def read_all(
     """What `read` makes of the encoder's answer to every image, `[N, ...]` on the CPU; see `extract`.
 
     Args:
-        encoder: As for `extract`.
-        images: As for `extract`.
         read: From the encoder's answer to B images to `[B, ...]`, on the same device.
-        batch_size: As for `extract`.
         max_size: Images whose longer side has more pixels are averaged down to it; None is none.
         precision: "fp32", or "bf16" for passes that serve training and measure nothing.
     """

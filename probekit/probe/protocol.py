@@ -69,8 +69,6 @@ def probe(
 
     Args:
         kind: "encoder" or "baseline".
-        train: What is fitted.
-        test: What is scored, once.
         classes: Names of the K classes; one may be absent from train or test.
         protocol: One of `PROTOCOLS`.
         seed: Draws the validation part without `val`.
@@ -118,8 +116,6 @@ def fit_label(
     """The probe of the label that `probe` would score, itself: for what looks into an encoder.
 
     Args:
-        train: What is fitted.
-        classes: How many there are.
         protocol: As `probe`, and the same for `seed` and `val`.
         seed: See `protocol`.
         val: See `protocol`.
@@ -243,7 +239,6 @@ def check_part(part: Part, where: str, width: tuple[int, ...], classes: int) -> 
     Args:
         where: What messages call it.
         width: (D,), of the other splits.
-        classes: How many there are.
 
     Raises:
         ValueError: If shapes, labels or features are not as `Part` describes.

@@ -117,7 +117,6 @@ def retrieval(
     Args:
         kind: "encoder" or "baseline".
         part: The split, N > 1.
-        classes: Names of the K classes.
         seed: Of the order of ties, of the bootstrap and of the anchors.
         device: Where cosines are computed.
         factors: What else an image may share with its nearest; see `fingerprint`.

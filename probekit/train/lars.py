@@ -15,9 +15,7 @@ class Layerwise(Optimizer, ABC):
     """An optimizer with a momentum buffer whose update is made of a group at once, without a wait for the device.
 
     Args:
-        params: Parameters or groups.
         lr: Learning rate; a group's may be a scalar tensor, which a recorded step reads anew each time.
-        momentum: Momentum of the buffer v.
         weight_decay: Added to the gradient.
     """
 

@@ -109,8 +109,6 @@ def random_boxes(
     As in TF, the last possible position of a box that is smaller than the image is never drawn.
 
     Args:
-        height: Height of the image in pixels.
-        width: Width of the image in pixels.
         generator: On the device where the boxes are wanted.
         placement: As for `boxes_of`.
 
