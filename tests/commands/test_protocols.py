@@ -70,9 +70,9 @@ def passes(few_baselines: None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images each forward pass over a split has embedded."""
     seen: list[int] = []
 
-    def counted(encoder: Any, images: torch.Tensor, *, batch_size: int) -> Any:
+    def counted(encoder: Any, images: torch.Tensor) -> Any:
         seen.append(len(images))
-        return extract(encoder, images, batch_size=batch_size)
+        return extract(encoder, images)
 
     monkeypatch.setattr(opened, "extract", counted)
     return seen
@@ -287,10 +287,10 @@ def test_kept_embeddings_are_those_of_the_encoder_in_any_chunks(home: Path, monk
 def test_an_interrupted_pass_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "CHUNK_BYTES", 32 * 32 * 33)  # 32 images
 
-    def broken(encoder: Any, images: torch.Tensor, *, batch_size: int) -> Any:
+    def broken(encoder: Any, images: torch.Tensor) -> Any:
         if len(images) < 32:  # the last chunk
             raise KeyboardInterrupt
-        return extract(encoder, images, batch_size=batch_size)
+        return extract(encoder, images)
 
     monkeypatch.setattr(opened, "extract", broken)
     with pytest.raises(KeyboardInterrupt):
