@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 
 from generators import GENERATORS
 from probekit.h5 import read_info
+from probekit.heatmaps.baselines import BASELINES
 from probekit.heatmaps.measurement import FILLS
-from probekit.heatmaps.protocol import BASELINES
 from probekit.heatmaps.questions import Classifier, fill, make_targets
 from probekit.heatmaps.randomisation import judge, similarity
 from probekit.heatmaps.truth import read_truth
