@@ -113,13 +113,7 @@ def probe(
 def fit_label(
     train: Part, *, classes: int, protocol: str, seed: int, val: Part | None = None
 ) -> tuple[Space, LinearProbe]:
-    """The probe of the label that `probe` would score, itself: for what looks into an encoder.
-
-    Args:
-        protocol: As `probe`, and the same for `seed` and `val`.
-        seed: See `protocol`.
-        val: See `protocol`.
-    """
+    """The probe of the label that `probe` would score with the same arguments: for what looks into an encoder."""
     check_part(train, "train", train.x.shape[1:], classes)
     none = np.empty(0, dtype=np.int64)
     target = {LABEL: _Target(train.y, none, none if val is None else val.y, classes)}

@@ -55,12 +55,7 @@ class TrainingStep:
         self.names: list[str] = []
 
     def __call__(self, index: Tensor, images: Tensor) -> Tensor:
-        """The whole step.
-
-        Args:
-            index: int64 `[B]`, which images of the split.
-            images: uint8 `[B, C, H, W]`, these images.
-        """
+        """The whole step on some images of the split: int64 `[B]`, uint8 `[B, C, H, W]`."""
         loss, step = self._gradients(index, images)
         lay_as_weights(self.method.parameters())
         if self.config.optimizer.clip:

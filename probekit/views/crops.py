@@ -170,10 +170,7 @@ def _placed(u: Tensor, size: Tensor, last: Tensor, placement: Placement) -> Tens
 
 
 def _sizes(aspect: Tensor, u: Tensor, height: int, width: int) -> Tensor:
-    """Widths and heights, [2, n, TRIES], that TF's law makes of two uniform numbers; whole numbers.
-
-    None is larger than the image.
-    """
+    """Widths and heights, [2, n, TRIES], of TF's law of two uniform numbers; whole, none larger than the image."""
     low, high = (bound * width / height for bound in ASPECT)
     aspect = low + (high - low) * aspect  # width / height
     least, most = (bound * height * width for bound in AREA)

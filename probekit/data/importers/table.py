@@ -156,11 +156,7 @@ def _labels(
     classes: Sequence[str],
     path: Path,
 ) -> dict[str, str]:
-    """The class of every image that is named.
-
-    Raises:
-        ValueError: If a name is that of two images, or an image has two classes or an empty one.
-    """
+    """The class of every image that is named; refuses a name of two images, and two classes of one or an empty one."""
     labels: dict[str, str] = {}
     first: dict[str, str] = {}
     for key in keys:
