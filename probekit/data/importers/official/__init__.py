@@ -1,4 +1,4 @@
-"""Datasets as their authors publish them, each with a line in OFFICIAL."""
+"""Datasets as their authors publish them: one file each, and one line in OFFICIAL."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,16 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from probekit.data.importers.base import Item, Options, Source, choose_splits, readable, set_apart
-from probekit.data.importers.official import digits, imagenet, inat2019, mat_lists, text_lists, voc
+from probekit.data.importers.official import (
+    aptos2019,
+    cub200,
+    digits,
+    fgvc_aircraft,
+    flowers102,
+    imagenet,
+    inat2019,
+    stanford_cars,
+    stanford_dogs,
+    voc,
+)
 from probekit.data.importers.official.base import MAX_GB, Choices, Official, Photo
 
 OFFICIAL: dict[str, Official] = {
-    "flowers102": mat_lists.FLOWERS102,
-    "stanford-dogs": mat_lists.STANFORD_DOGS,
-    "aptos2019": text_lists.APTOS2019,
-    "cub200": text_lists.CUB200,
-    "stanford-cars": mat_lists.STANFORD_CARS,
-    "fgvc-aircraft": text_lists.FGVC_AIRCRAFT,
+    "flowers102": flowers102.OFFICIAL,
+    "stanford-dogs": stanford_dogs.OFFICIAL,
+    "aptos2019": aptos2019.OFFICIAL,
+    "cub200": cub200.OFFICIAL,
+    "stanford-cars": stanford_cars.OFFICIAL,
+    "fgvc-aircraft": fgvc_aircraft.OFFICIAL,
     "inat2019": inat2019.OFFICIAL,
     "imagenet": imagenet.OFFICIAL,
     "voc2007": voc.VOC2007,
