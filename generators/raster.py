@@ -80,27 +80,26 @@ def row_centres(size: int) -> Floats:
     return np.arange(size, dtype=np.float64) + 0.5
 
 
-def window(top: Floats, bottom: Floats, size: int) -> tuple[Ints, Floats]:
+def window(top: Floats, bottom: Floats, middle: Floats, size: int) -> tuple[Ints, Floats]:
     """Windows around shapes that reach from `top` to `bottom`, `[n]`, as far as the frame goes.
 
     All are as high as the highest must be. The row in reserve above takes up what `top` is rounded by.
 
     Returns:
-        The row of all frames that each begins with, `[n]`, and the y of the pixel centres of its rows, `[n, h]`.
+        The row of all frames that each begins with, `[n]`, and the y of the pixel centres of its rows, from `middle`,
+        `[n, h]`.
     """
-    begin = np.clip(np.floor(top - 0.5), 0, size).astype(np.int64)
-    end = np.clip(np.ceil(bottom + 0.5), 0, size).astype(np.int64)
+    begin = np.clip(np.floor(top - 0.5), 0, size)
+    end = np.clip(np.ceil(bottom + 0.5), 0, size)
     height = max(int((end - begin).max(initial=0)), 0)
     np.minimum(begin, size - height, out=begin)
-    return begin + size * np.arange(len(begin)), begin[:, None] + row_centres(height)
+    return begin.astype(np.int64) + size * np.arange(len(begin)), (begin + 0.5 - middle)[:, None] + np.arange(height)
 
 
-def to_spans(left: Floats, right: Floats, first: Ints | None) -> Spans:
-    """The pixels whose centres lie in [left, right]; both are overwritten."""
-    left -= 0.5
-    start = np.ceil(left, out=left).astype(np.int64)
-    right += 0.5
-    stop = right.astype(np.int64)  # rounds to 0, which is down within the frame
+def to_spans(before: Floats, after: Floats, first: Ints | None) -> Spans:
+    """The columns of pixels whose centres lie in [before + 0.5, after - 0.5]; `before` is overwritten."""
+    start = np.ceil(before, out=before).astype(np.int64)
+    stop = after.astype(np.int64)  # rounds to 0, which is down within the frame
     np.maximum(start, stop, out=stop)
     return Spans(start, stop, first)
 
@@ -113,14 +112,12 @@ def of_images(spans: Spans, image: Ints, size: int) -> Spans:
 
 def disc(cx: Floats, cy: Floats, radius: Floats, size: int) -> Spans:
     """Discs with centres (cx, cy)."""
-    first, y = window(cy - radius, cy + radius, size)
-    y -= cy[:, None]
+    first, y = window(cy - radius, cy + radius, cy, size)
     y *= y
-    half = np.subtract((radius * radius)[:, None], y, out=y)
-    none = half < 0.0
-    np.sqrt(np.maximum(half, 0.0, out=half), out=half)
-    np.copyto(half, NOWHERE, where=none)
-    return to_spans(cx[:, None] - half, cx[:, None] + half, first)
+    square = np.subtract((radius * radius)[:, None], y, out=y)
+    half = np.sqrt(abs(square))
+    np.copysign(half, square, out=half)  # below 0: a row that the disc does not meet
+    return to_spans((cx - 0.5)[:, None] - half, (cx + 0.5)[:, None] + half, first)
 
 
 def box(cx: Floats, cy: Floats, turned: Axes, half_x: Floats, half_y: Floats, size: int) -> Spans:
@@ -130,18 +127,16 @@ def box(cx: Floats, cy: Floats, turned: Axes, half_x: Floats, half_y: Floats, si
     """
     c, s, a, b = _first_quadrant(turned, half_x, half_y)
     reach = s * a + c * b
-    first, y = window(cy - reach, cy + reach, size)
+    first, y = window(cy - reach, cy + reach, cy, size)
     s = np.maximum(s, 1e-12)  # level sides: the second slab then bounds the rows only
-    y -= cy[:, None]
-    left_1 = (-s / c)[:, None] * y
-    left_1 += cx[:, None]
-    left_2 = np.multiply((c / s)[:, None], y, out=y)
-    left_2 += cx[:, None]
-    reach_1, reach_2 = (a / c)[:, None], (b / s)[:, None]
-    right = np.minimum(left_1 + reach_1, left_2 + reach_2)
-    left_1 -= reach_1
-    left_2 -= reach_2
-    return to_spans(np.maximum(left_1, left_2, out=left_1), right, first)
+    across_1 = (-s / c)[:, None] * y
+    across_2 = np.multiply((c / s)[:, None], y, out=y)
+    reach_1, reach_2 = a / c, b / s
+    before, after = cx - 0.5, cx + 0.5
+    right = np.minimum(across_1 + (after + reach_1)[:, None], across_2 + (after + reach_2)[:, None])
+    across_1 += (before - reach_1)[:, None]
+    across_2 += (before - reach_2)[:, None]
+    return to_spans(np.maximum(across_1, across_2, out=across_1), right, first)
 
 
 def round_box(cx: Floats, cy: Floats, turned: Axes, half_x: Floats, half_y: Floats, radius: Floats, size: int) -> Spans:
@@ -153,14 +148,11 @@ def round_box(cx: Floats, cy: Floats, turned: Axes, half_x: Floats, half_y: Floa
     c, s, a, b = _first_quadrant(turned, half_x, half_y)
     a, b = a - radius, b - radius
     reach = s * a + c * b + radius
-    first, y = window(cy - reach, cy + reach, size)
-    y -= cy[:, None]
-    right = _right_side(y, c, s, a, b, radius)
-    left = _right_side(-y, c, s, a, b, radius)
-    np.subtract(cx[:, None], left, out=left)
-    right += cx[:, None]
+    first, y = window(cy - reach, cy + reach, cy, size)
+    right = _right_side(y, c, s, a, b, radius, 0.5 + cx)
+    left = _right_side(-y, c, s, a, b, radius, 0.5 - cx)
     np.copyto(right, NOWHERE, where=abs(y) > reach[:, None])
-    return to_spans(left, right, first)
+    return to_spans(np.negative(left, out=left), right, first)
 
 
 def _first_quadrant(turned: Axes, half_x: Floats, half_y: Floats) -> tuple[Floats, Floats, Floats, Floats]:
@@ -171,17 +163,19 @@ def _first_quadrant(turned: Axes, half_x: Floats, half_y: Floats) -> tuple[Float
     return c, s, np.where(swap, half_y, half_x), np.where(swap, half_x, half_y)
 
 
-def _right_side(y: Floats, c: Floats, s: Floats, a: Floats, b: Floats, radius: Floats) -> Floats:
-    """The x of the right side of a rounded rectangle about the origin at heights y `[n, size]`.
+def _right_side(y: Floats, c: Floats, s: Floats, a: Floats, b: Floats, radius: Floats, x: Floats) -> Floats:
+    """The right side, at heights y `[n, h]` from the middle, of a rounded rectangle about `x`.
 
     The disc that touches the side at height y has its centre `down_1 + down_2` below the right
     inner corner: on the upper inner edge (down_1 < 0), at the corner, or on the lower one.
     """
     corner_x, corner_y = c * a + s * b, s * a - c * b
     below = y - corner_y[:, None]
-    down_1 = np.minimum(below + (radius * c)[:, None], 0.0)
+    down_1 = below + (radius * c)[:, None]
+    np.minimum(down_1, 0.0, out=down_1)
     np.maximum(down_1, (-2.0 * s * a)[:, None], out=down_1)
-    down_2 = np.maximum(below - (radius * s)[:, None], 0.0)
+    down_2 = below - (radius * s)[:, None]
+    np.maximum(down_2, 0.0, out=down_2)
     np.minimum(down_2, (2.0 * c * b)[:, None], out=down_2)
     below -= down_1
     below -= down_2
@@ -191,7 +185,7 @@ def _right_side(y: Floats, c: Floats, s: Floats, a: Floats, b: Floats, radius: F
     # s == 0: the upper edge is level, down_1 is 0, and its slope is never used.
     down_1 *= np.divide(c, s, out=np.zeros_like(c), where=s > 0.0)[:, None]
     down_2 *= (s / c)[:, None]
-    down_1 += corner_x[:, None]
+    down_1 += (x + corner_x)[:, None]
     down_1 -= down_2
     down_1 += reach
     return down_1
@@ -204,23 +198,23 @@ def triangle(vertices: Floats, size: int) -> Spans:
     """
     order = np.argsort(vertices[..., 1], axis=1)[..., None]
     (x0, y0), (x1, y1), (x2, y2) = np.take_along_axis(vertices, order, axis=1).transpose(1, 2, 0)
-    first, y = window(y0, y2, size)
-    long_slope = (x2 - x0) / (y2 - y0)
-    long = long_slope[:, None] * y
-    long += (x0 - long_slope * y0)[:, None]
-    below = y - y1[:, None]
+    first, below = window(y0, y2, y1, size)
+    long = (x2 - x0) / (y2 - y0)
     # A level edge has no rows of its own, and its slope is never used.
     upper = np.divide(x1 - x0, y1 - y0, out=np.zeros_like(x0), where=y1 > y0)
     lower = np.divide(x2 - x1, y2 - y1, out=np.zeros_like(x0), where=y2 > y1)
     bent = np.minimum(below, 0.0)
     bent *= upper[:, None]
-    np.maximum(below, 0.0, out=below)
-    below *= lower[:, None]
-    bent += below
     bent += x1[:, None]
-    right = np.maximum(long, bent)
-    np.copyto(right, NOWHERE, where=(y < y0[:, None]) | (y > y2[:, None]))
-    return to_spans(np.minimum(long, bent, out=long), right, first)
+    bent += np.maximum(below, 0.0) * lower[:, None]
+    straight = below * long[:, None]
+    straight += (x0 + long * (y1 - y0))[:, None]
+    right = np.maximum(straight, bent)
+    right += 0.5
+    np.copyto(right, NOWHERE, where=(below < (y0 - y1)[:, None]) | (below > (y2 - y1)[:, None]))
+    left = np.minimum(straight, bent, out=bent)
+    left -= 0.5
+    return to_spans(left, right, first)
 
 
 def polygon(vertices: Floats, size: int) -> list[Spans]:
@@ -259,8 +253,8 @@ def superellipse(cx: Floats, cy: Floats, turned: Axes, half: Floats, exponent: f
     width = int(np.ceil(2.0 * reach.max())) + 2
     x0 = np.floor(cx - reach).astype(np.int64)
     dx = (x0[:, None] + np.arange(width) + 0.5 - cx[:, None])[:, None, :]
-    first, y = window(cy - reach, cy + reach, size)
-    dy = (y - cy[:, None])[:, :, None]
+    first, y = window(cy - reach, cy + reach, cy, size)
+    dy = y[:, :, None]
     ux, uy, scale = (v[:, None, None] for v in (turned.ux, turned.uy, half))
     with np.errstate(over="ignore", under="ignore"):
         value = abs((ux * dx + uy * dy) / scale) ** exponent
