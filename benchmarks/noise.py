@@ -27,7 +27,7 @@ def step_on_noise(
 
     Args:
         config: The settings, the precision resolved.
-        channels: Of the images, 1 or 3.
+        channels: Channels of the images, 1 or 3.
         size: Pixels a side of the images.
         n: Images on the device, at least a batch.
         device: Where.

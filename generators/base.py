@@ -147,7 +147,7 @@ class Generator(ABC):
         """Copies of the factors in which one class factor has another value, and all else is as it was.
 
         Args:
-            factors: Of the samples.
+            factors: Factors of the samples, structured `[n]`.
             name: A class factor.
             value: Its new value; None is the other one of two: 0 and 1, 2 and 3.
 

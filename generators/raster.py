@@ -110,6 +110,17 @@ def of_images(spans: Spans, image: Ints, size: int) -> Spans:
     return Spans(spans.start, spans.stop, image[first // size] * size + first % size)
 
 
+def shared(one: Spans, other: Spans, size: int) -> Spans:
+    """The pixels that two shapes of each image both hold."""
+    assert one.first is not None, "shapes of windows"
+    assert other.first is not None, "shapes of windows"
+    ends = np.zeros((2, len(one.first) * size), np.int64)
+    ends[:, other.first[:, None] + np.arange(other.start.shape[1])] = other.start, other.stop
+    start, stop = ends[:, one.first[:, None] + np.arange(one.start.shape[1])]
+    start = np.maximum(start, one.start)
+    return Spans(start, np.maximum(start, np.minimum(stop, one.stop)), one.first)
+
+
 def disc(cx: Floats, cy: Floats, radius: Floats, size: int) -> Spans:
     """Discs with centres (cx, cy)."""
     first, y = window(cy - radius, cy + radius, cy, size)

@@ -40,9 +40,6 @@ def choose_device(name: str) -> torch.device:
 
     Args:
         name: As for `find_device`; a GPU without an index is the current one.
-
-    Raises:
-        ValueError: As `find_device`.
     """
     device = find_device(name)
     if device.type == "cpu":

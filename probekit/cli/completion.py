@@ -3,8 +3,7 @@
 from glob import escape, glob
 from pathlib import Path
 
-from probekit.cli.catalogue import KINDS
-from probekit.cli.glossary import glossary
+from probekit.cli.catalogue import KINDS, glossary
 from probekit.registry import BRANCHES, METHODS, VARIANTS
 from probekit.run import find_runs
 
@@ -23,6 +22,13 @@ def datasets_like(incomplete: str) -> list[str]:
 def shown_like(incomplete: str) -> list[str]:
     """What `show` takes: runs and dataset files."""
     return runs_like(incomplete) + datasets_like(incomplete)
+
+
+def certified_like(incomplete: str) -> list[str]:
+    """What `certify` takes: generators and dataset files."""
+    from generators import GENERATORS
+
+    return [name for name in GENERATORS if name.startswith(incomplete)] + datasets_like(incomplete)
 
 
 def methods_like(incomplete: str) -> list[str]:

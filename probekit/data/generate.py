@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators import GENERATORS, Generator
+from generators.certificates import Certificate, shipped
 from probekit.h5 import Block, DatasetInfo, DatasetWriter, Header, Split, chunk_rows, pack, read_info
 from probekit.registry import nearest
 
@@ -43,6 +44,7 @@ def generate(
     parameters: Mapping[str, float] | None = None,
     pairs: bool = False,
     masks: bool = True,
+    certificate: Certificate | None = None,
     compression: str = "gzip",
     workers: int | None = None,
     overwrite: bool = False,
@@ -64,6 +66,7 @@ def generate(
         parameters: Values of the generator's parameters; those not named keep their defaults.
         pairs: Add every image's counterfactuals.
         masks: Keep the masks of objects and evidence; without, images are drawn in a third of the time.
+        certificate: What is proved of these settings; None is what ships with the generator, if these are its defaults.
         compression: "gzip", "lzf" or "none".
         workers: Threads; None is one a core, up to 8.
         overwrite: Replace an existing file.
@@ -81,7 +84,8 @@ def generate(
     _check(seed, workers)
     roles, rows = ("base", *generator.class_factors) if pairs else None, 1 + pairs * len(generator.class_factors)
     done, total = 0, rows * sum(counts.values())
-    header, step = _header(generator, seed, pairs, masks), _block_images(size, rows)
+    certificate = shipped(generator) if certificate is None else certificate
+    header, step = _header(generator, seed, pairs, masks, certificate), _block_images(size, rows)
     with (
         DatasetWriter(out, header=header, compression=compression, overwrite=overwrite) as writer,
         ThreadPoolExecutor(workers) as pool,
@@ -147,7 +151,7 @@ def _block_images(size: int, roles: int) -> int:
     return max(1, rows // (roles * chunk)) * chunk
 
 
-def _header(generator: Generator, seed: int, pairs: bool, masks: bool) -> Header:
+def _header(generator: Generator, seed: int, pairs: bool, masks: bool, certificate: Certificate | None) -> Header:
     factors: list[dict[str, Any]] = [asdict(factor) for factor in generator.factors]
     return Header(
         generator=generator.name,
@@ -156,6 +160,7 @@ def _header(generator: Generator, seed: int, pairs: bool, masks: bool) -> Header
         classes=generator.classes,
         factors=factors + ([PAIR_ID, PAIR_ROLE] if pairs else []),
         mask_names=generator.mask_names if masks else (),
+        certificate=certificate,
     )
 
 

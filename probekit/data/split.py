@@ -57,8 +57,6 @@ def open_split(
     """Reads a split and puts its images on the device, once, or makes them ready to be streamed to it.
 
     Args:
-        path: A dataset file.
-        name: The split.
         device: Where the images are used.
         max_size: Images whose longer side has more pixels are averaged down to it.
         first: Only the first so many images, if there are as many; None is all.
@@ -134,11 +132,7 @@ def read_chunks(info: DatasetInfo, name: str, *, stop: int | None = None) -> Ite
 
 
 def refuse_changed(info: DatasetInfo) -> None:
-    """Refuses a dataset file that another has taken the place of since `info` was read.
-
-    Raises:
-        ValueError: Naming it.
-    """
+    """Refuses a dataset file that another has taken the place of since `info` was read."""
     if read_info(info.path).content_hash != info.content_hash:
         raise ValueError(f"expected {info.path} as it was, found it replaced while it was read; measure again")
 
@@ -219,11 +213,7 @@ def check_depth(depth: int, size: tuple[int, int]) -> None:
 
 
 def check_channels(info: DatasetInfo, channels: int) -> None:
-    """Refuses images of another number of channels than an encoder takes.
-
-    Raises:
-        ValueError: If they differ.
-    """
+    """Refuses images of another number of channels than an encoder takes."""
     found = info.first.channels
     if found != channels:
         raise ValueError(

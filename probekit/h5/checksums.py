@@ -39,6 +39,7 @@ SEALED = (
     "version",
     "content_hash",
 )
+CERTIFICATE = "certificate"  # the one that a file may lack
 DAMAGED = "it was damaged or changed after it was written; restore it from a copy, or make it anew"
 
 Sums = dict[str, NDArray[np.uint64]]  # under each dataset's path in the split
@@ -132,11 +133,7 @@ def checksum(stored: "ReadableBuffer", skipped: int = 0) -> int:
 
 
 def check(stored: "ReadableBuffer", expected: int, what: str, skipped: int = 0) -> None:
-    """Compares bytes with their checksum.
-
-    Raises:
-        ValueError: If it differs.
-    """
+    """Compares bytes with their checksum; a ValueError if it differs."""
     found = checksum(stored, skipped)
     if found != expected:
         raise ValueError(f"expected checksum {expected:016x} of {what}, found {found:016x}: {DAMAGED}")
@@ -165,7 +162,8 @@ def _stored(data: h5py.Dataset, chunks: range) -> Iterator[tuple[bytes, int]]:
 
 def _seal(file: h5py.File) -> tuple[str, dict[str, Sums]]:
     """The seal of what a file holds, and the checksums of each split."""
-    total = hashlib.sha256(json.dumps([str(file.attrs.get(name)) for name in SEALED]).encode())
+    names = SEALED + ((CERTIFICATE,) if CERTIFICATE in file.attrs else ())
+    total = hashlib.sha256(json.dumps([str(file.attrs.get(name)) for name in names]).encode())
     sums: dict[str, Sums] = {}
     for split in (name for name in SPLITS if name in file):
         group = file[split]

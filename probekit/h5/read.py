@@ -87,7 +87,6 @@ def read_split(
     """Reads rows [start, stop) of a split, checked.
 
     Args:
-        path: A dataset file.
         split: "train", "val" or "test".
         start: First row.
         stop: One past the last row; None is the end.

@@ -22,7 +22,7 @@ from zlib_ng import zlib_ng
 
 from probekit import __version__
 from probekit.files import sync_folder, told_if_full
-from probekit.h5.checksums import open_array, write_seal
+from probekit.h5.checksums import CERTIFICATE, open_array, write_seal
 from probekit.h5.encoded import EncodedSink
 from probekit.h5.read import Split
 from probekit.h5.schema import (
@@ -56,6 +56,7 @@ class Header:
     classes: Sequence[str]
     factors: Sequence[Mapping[str, Any]]
     mask_names: Sequence[str]
+    certificate: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -316,6 +317,7 @@ class DatasetWriter:
                 content.update(written.hashes[name].digest())
         texts: dict[str, Any] = {"classes": list(head.classes), "mask_names": list(head.mask_names)}
         texts |= {"parameters": dict(head.parameters), "factors": [dict(factor) for factor in head.factors]}
+        texts |= {} if head.certificate is None else {CERTIFICATE: dict(head.certificate)}
         attributes: dict[str, Any] = {
             "schema": SCHEMA,
             "generator": head.generator,

@@ -11,8 +11,8 @@ from probekit.h5 import DatasetInfo, Split, read_split
 
 
 @dataclass(frozen=True)
-class Sibling:
-    """The images with one class factor flipped, all else equal.
+class Counterfactual:
+    """The images with another value of one class factor, all else equal.
 
     Attributes:
         images: uint8 `[N, H, W]`.
@@ -55,7 +55,7 @@ class Truth:
         return {name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(names)}
 
     @cached_property
-    def counterfactuals(self) -> dict[str, Sibling]:
+    def counterfactuals(self) -> dict[str, Counterfactual]:
         """By class factor, as the generator draws them. Empty for images that no generator drew.
 
         Raises:
@@ -65,8 +65,8 @@ class Truth:
         if generator is None:
             return {}
         factors = self._drawn(generator)
-        flipped = {name: generator.counterfactual(factors, name) for name in generator.class_factors}
-        return {name: Sibling(generator.render_images(f), generator.labels(f)) for name, f in flipped.items()}
+        others = {name: generator.counterfactual(factors, name) for name in generator.class_factors}
+        return {name: Counterfactual(generator.render_images(f), generator.labels(f)) for name, f in others.items()}
 
     @property
     def _generator(self) -> Generator | None:

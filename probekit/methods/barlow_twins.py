@@ -43,7 +43,6 @@ class BarlowTwins(Method):
     """Redundancy reduction.
 
     Args:
-        encoder: With its pooling.
         off_diagonal: Positive, weight of what features have in common.
         hidden: Width of the projector's three layers.
         vector_rate: Learning rate of biases and batch norm, as a share of the weights'.

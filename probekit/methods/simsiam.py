@@ -17,7 +17,6 @@ class SimSiam(Method):
     """Simple siamese networks. The predictor's learning rate stays constant (official code, `fix-pred-lr`).
 
     Args:
-        encoder: With its pooling.
         hidden: Width of the projector's layers, the last too.
         bottleneck: Width of the predictor's hidden layer.
     """

@@ -36,7 +36,6 @@ class Supervised(Method):
     """Cross-entropy of a linear classifier.
 
     Args:
-        encoder: With its pooling.
         classes: How many the dataset has.
     """
 

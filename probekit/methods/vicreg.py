@@ -39,7 +39,6 @@ class VICReg(Method):
     """Variance-invariance-covariance regularisation.
 
     Args:
-        encoder: With its pooling.
         invariance: Weight of the distance between the views.
         variance: Weight of the hinge on each feature's deviation.
         covariance: Weight of what features have in common.

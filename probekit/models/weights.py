@@ -1,7 +1,7 @@
 """Weights from elsewhere: a checkpoint of any project, matched with an encoder by name and shape.
 
 A file holds dictionaries of tensors, perhaps nested, whose keys are a backbone's with some prefix. Every dictionary,
-every prefix in it and every style of `key_styles` is tried; what names most of the backbone's tensors is taken. All
+every prefix in it and every style of `translate` is tried; what names most of the backbone's tensors is taken. All
 that the backbone has learnt must be there.
 """
 
@@ -16,9 +16,8 @@ from torch import Tensor
 
 from probekit.models.checkpoint import Checkpoint, unwrapped, without_wrappers
 from probekit.models.encoder import Encoder
-from probekit.models.key_styles import CONSTANTS, STYLES, TOKENS, Rename, rank
 from probekit.models.normalise import TABLES, known_normalisation, normalisation
-from probekit.models.positions import POSITIONS, fit_positions
+from probekit.models.translate import CONSTANTS, POSITIONS, STYLES, TOKENS, Rename, fit_positions, rank
 from probekit.visible import short, some
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # others are parts of quantised weights
@@ -29,7 +28,6 @@ class Match:
     """How the tensors of a file and of a backbone go together.
 
     Attributes:
-        file: Its name.
         sha256: The file's hash, hex.
         where: In which dictionary they stand, and their prefix there: "state_dict: encoder_q.".
         others: Where else in the file as many of them stand: keys, "state_dict.encoder_k".
@@ -99,7 +97,6 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, allow_missing: boo
 
     Args:
         encoder: Changed in place.
-        checkpoint: See `read_checkpoint`.
         allow_missing: Whether what the file lacks may stay random, and what it has more may be left out.
 
     Raises:

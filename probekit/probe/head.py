@@ -33,7 +33,6 @@ class Trained:
     """A trained head, and what each epoch made of the test images.
 
     Attributes:
-        dim: Of the features.
         logits: float32 `[N, K]` of the test images after the last epoch.
         losses: Mean training loss of each epoch.
         scores: What `score` said of the test logits after each epoch.
@@ -66,7 +65,7 @@ def train_head(
         test: Images uint8 `[M, C, H, W]`.
         classes: K.
         recipe: See `RECIPES`.
-        seed: Of the head's first weights, the order and the crops.
+        seed: Decides the head's first weights, the order and the crops.
         score: float32 `[M, K]` logits of the test images -> a number.
         progress: Called with the images done and in all.
         among: bool `[N]`: the training images whose labels are known; None is all.

@@ -68,7 +68,6 @@ def probe(
     """Fits and scores a linear probe on features.
 
     Args:
-        name: What the row is called.
         kind: "encoder" or "baseline".
         train: What is fitted.
         test: What is scored, once.
@@ -124,9 +123,6 @@ def fit_label(
         protocol: As `probe`, and the same for `seed` and `val`.
         seed: See `protocol`.
         val: See `protocol`.
-
-    Raises:
-        ValueError: As `probe`.
     """
     check_part(train, "train", train.x.shape[1:], classes)
     none = np.empty(0, dtype=np.int64)
@@ -141,7 +137,6 @@ def validation_part(y: NDArray[np.int64], *, seed: int, groups: NDArray[Any] | N
 
     Args:
         y: int64 `[N]`.
-        seed: Draws the part.
         groups: `[N]`: whole groups are drawn, each counted in the class of its first sample.
 
     Returns:
@@ -246,7 +241,6 @@ def check_part(part: Part, where: str, width: tuple[int, ...], classes: int) -> 
     """Refuses features and labels that cannot be probed.
 
     Args:
-        part: The split.
         where: What messages call it.
         width: (D,), of the other splits.
         classes: How many there are.

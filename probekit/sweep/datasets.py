@@ -53,8 +53,8 @@ class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         folder: Imported, as `probekit import FOLDER`, with `options`.
         official: One of `OFFICIAL`, imported from `root`; without one that needs a folder is the file data/NAME.h5.
         size: Pixels a side; 0 is the papers' canvas, the official set's own, or of a folder as the images are.
-        seed: Of what is rendered, or of an import's splits.
-        options: Of an import, by the names of `IMPORTED`.
+        seed: Decides what is rendered, or an import's splits.
+        options: Options of an import, by the names of `IMPORTED`.
         pretrain: Settings, "a.b=value" each, of every run on it; those of rows win.
         measure: As `[measure]`, key by key in place of it.
     """

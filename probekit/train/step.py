@@ -13,9 +13,8 @@ from probekit.config import Config
 from probekit.data.split import Images, shrunk
 from probekit.data.streamed import StreamedImages
 from probekit.methods.base import Method, Step
-from probekit.restore.seeds import stream_seed
-from probekit.train.capture import Before, release, told
-from probekit.train.compiled import Compiled, compile_networks
+from probekit.restore.build import stream_seed
+from probekit.train.gpu import Before, Compiled, compile_networks, release, told
 from probekit.train.health import OWN_LOSS, batch_health, projection_health
 from probekit.train.optim import build_optimizer, lay_as_weights, rates_on_device, scaled_rate
 from probekit.views.crops import Placement
@@ -29,12 +28,9 @@ class TrainingStep:
 
     Attributes:
         names: What the k scalars are, known after the first step; "loss" is the first.
-        view_size: (h, w) of the views.
 
     Args:
-        config: The run's settings.
         method: On the device, branches attached.
-        optimizer: What updates the method's parameters.
         images: All of the split, uint8 `[N, C, H, W]`: branches may ask for more than the batch.
         generator: On the device: the source of the views' randomness.
         labels: int64 `[N]` on the device, for a method that needs them.
@@ -200,7 +196,6 @@ def build_step(config: Config, method: Method, images: Images, labels: NDArray[n
     """A run's step with a fresh optimizer at the peak rate and a fresh stream of views.
 
     Args:
-        config: The run's settings.
         method: On the device, branches attached.
         images: uint8 `[N, C, H, W]`.
         labels: `[N]`, used by methods that need them.

@@ -77,7 +77,7 @@ class CropTables(nn.Module):
         self.register_buffer("limits", torch.tensor([[width], [height]], dtype=torch.float32))
         # How many places a crop has, and its side; TensorFlow never draws the last.
         self.register_buffer("places", self.limits + 1 if torchvision else self.limits)
-        # Of the box where no try fits: x0, y0; width, height.
+        # The box where no try fits: x0, y0; width, height.
         self.register_buffer("otherwise", torch.tensor([corner, whole], dtype=torch.float32).unsqueeze(2))
         # The first valid try has the largest rank; argmax alone may take any of several equal ones.
         self.register_buffer("ranks", torch.arange(TRIES, 0.0, -1.0))
@@ -112,7 +112,6 @@ def random_resized_boxes(
     """Draws crop boxes as torchvision's RandomResizedCrop does: a uniform area and a log-uniform aspect ratio.
 
     Args:
-        n: How many boxes.
         height: Height of the image in pixels.
         width: Width of the image in pixels.
         area: Bounds of the share of the image's area.
@@ -136,7 +135,6 @@ def random_boxes(
     As in TF, the last possible position of a box that is smaller than the image is never drawn.
 
     Args:
-        n: How many boxes.
         height: Height of the image in pixels.
         width: Width of the image in pixels.
         generator: On the device where the boxes are wanted.

@@ -31,7 +31,6 @@ class Crops:
     """How some of an image's views are made.
 
     Attributes:
-        n: How many.
         area: Share of the image's area that torchvision's law of crops takes; None is TensorFlow's, as in `crops`.
         colour: What happens to intensities and colours; None is nothing.
         side: The side of the views, as a share of that of whole ones.
@@ -48,7 +47,6 @@ class Recipe:
     """How views are made.
 
     Attributes:
-        about: One plain line.
         crops: The kinds of an image's views, in their order, those of whole size first.
         corrupt: Whether each input is a corrupted copy of its target.
     """

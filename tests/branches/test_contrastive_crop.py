@@ -26,13 +26,12 @@ from probekit.data.streamed import StreamedImages
 from probekit.models import Encoder
 from probekit.models.extract import read_all
 from probekit.registry import METHODS
-from probekit.restore.draw import draw_run
+from probekit.restore.draw import draw_run, draw_views
 from probekit.restore.opened import open_encoder
 from probekit.run import Run
 from probekit.train.pretrain import resume
 from probekit.train.step import WARM_UP, RecordedStep
 from probekit.views.crops import Placement, random_boxes, random_resized_boxes
-from probekit.views.draw import draw_views
 from probekit.views.recipes import RECIPES, make_views
 from probekit.weights import LAST
 from tests.chance import apply_to_all, noise, seeded

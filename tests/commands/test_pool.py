@@ -230,7 +230,7 @@ def test_reports_and_comparisons_show_poolings(home: Path) -> None:
     page = sure("report", "lcr", "plain", "--format", "md")
     assert "last@branch" in page
     assert "last@gap" in page
-    assert "lcr" in json.loads(sure("report", "lcr", "--format", "json"))["runs"][0]["config"]["branches"]
+    assert "lcr" in json.loads(sure("report", "lcr", "--json"))["runs"][0]["config"]["branches"]
     compared = json.loads(sure("compare", "lcr", "plain", "--checkpoint", "last@gap", "--json"))
     assert "last@gap" in json.dumps(compared)
     assert "last@branch" not in json.dumps(compared)

@@ -15,8 +15,11 @@ import torch
 from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner, Result
 
+from generators import RectTri
+from generators.certificates import shipped, told
 from probekit.cli import app
 from probekit.data import split as data
+from probekit.data.generate import generate
 from probekit.data.split import open_split
 from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_split
 from probekit.measurement import read_result
@@ -610,3 +613,15 @@ def test_exports_replace_nothing_but_exports(home: Path, tmp_path: Path, kind: s
         said = str(typed("export-embeddings", "a", "--out", str(out), *words).exception)
         assert f"expected a file of embeddings or nothing at {out}" in said
     assert out.read_bytes() == before
+
+
+def test_the_certificate_of_the_images_stands_under_each_table_of_classes(home: Path) -> None:
+    certificate = shipped(RectTri())
+    assert certificate is not None
+    generate("rect-tri", out=home / "data/c.h5", n=20, n_test=28, size=32, certificate=certificate)
+    words = ("probe", "a", "--knn", "--no-baselines")
+    assert all(result["certificate"] == [] for result in probe_json(*words[2:]).values())
+    found = probe_json("--data", "data/c.h5", *words[2:])
+    expected = dict.fromkeys(found, told(certificate)) | {"health": []}
+    assert {name: result["certificate"] for name, result in found.items()} == expected
+    assert sure(*words, "--data", "data/c.h5").count(f"{told(certificate)[0]}\n") == 2

@@ -16,9 +16,8 @@ from torch import Tensor
 from probekit.data.split import DeviceSplit
 from probekit.h5 import Split
 from probekit.models import Encoder
-from probekit.probe.monitors import MONITORS
 from probekit.train import evaluate
-from probekit.train.evaluate import Monitor
+from probekit.train.evaluate import MONITORS, Monitor
 from tests.chance import within_five_sigma
 
 ENCODER = Encoder(channels=1, width=4, depth=4, pooling="gap")

@@ -56,11 +56,8 @@ def import_dataset(
         source: An npz file with x_train, y_train, x_test and y_test; a folder of class folders, with or without train,
             test and val above; or a folder of unlabelled images.
         options: What becomes of the images, and how the folder is read.
-        out: The file.
         skip_broken: Leave unreadable images out instead of refusing.
-        overwrite: Replace an existing file.
         compression: "gzip", "lzf" or "none".
-        told: Who hears of it.
 
     Returns:
         What the file holds, and what was left out: broken images, files that are no images, folders of masks.
@@ -94,11 +91,8 @@ def import_official(
         root: The folder; None for the sets that need no files.
         choices: What there is to choose of this dataset.
         options: Size, fractions, seed.
-        out: The file.
         skip_broken: Leave unreadable images out instead of refusing.
-        overwrite: Replace an existing file.
         compression: "gzip", "lzf" or "none".
-        told: Who hears of it.
 
     Raises:
         ValueError: If the files are not those of the dataset, or are not all there, or an image is broken.

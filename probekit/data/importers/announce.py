@@ -45,13 +45,8 @@ def run_import(
     Args:
         source: A name in `OFFICIAL`, or else an npz file or a folder; ./NAME is always a folder.
         root: The folder of an official dataset.
-        choices: What was chosen of it.
         options: What becomes of the images; what is None is the dataset's own default.
-        out: The file.
-        skip_broken: Leave unreadable images out.
         compression: "gzip", "lzf" or "none"; None is the kind of source's default.
-        overwrite: Replace an existing file.
-        console: Where lines go.
 
     Returns:
         What the file holds, and what was left out.

@@ -25,12 +25,7 @@ class Broken(ValueError):  # noqa: N818 - a state of an image, named as users na
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that was left out.
-
-    Attributes:
-        path: Relative to the source.
-        reason: In a few words.
-    """
+    """A file that was left out."""
 
     path: str
     reason: str
@@ -44,13 +39,11 @@ class Options:
         size: Pixels a side, or None for images as they are.
         val_fraction: Share of the training images that becomes val.
         test_fraction: Share of all images that becomes test; None is 0.
-        seed: Seed of the splits.
         resize: "crop" (the centre square, also None) or "squash" (all of it, whatever its aspect).
         max_gb: The most gigabytes of pixels (10^9 bytes) that are kept as they are; more become JPEG. None is no bound.
         bits: Bits that the pixels use, of those their files have.
         range: The values that become black and white.
         skip_split: "val" or "test", to be left out.
-        val_as_test: Take val as test.
         depth: Folders: how many levels down the class folders are.
         labels_csv: Folders: the table that holds the labels.
         column: Folders: its column of class names.
@@ -92,11 +85,7 @@ class Options:
             raise ValueError("expected --labels-csv FILE and --column NAME together, found one of them")
 
     def only_of_folders(self, source: str) -> None:
-        """Refuses what makes sense for folders of images alone.
-
-        Raises:
-            ValueError: If such an option was typed.
-        """
+        """Refuses what makes sense for folders of images alone; a ValueError if such an option was typed."""
         typed = {"--depth": self.depth, "--labels-csv": self.labels_csv}
         for option, value in typed.items():
             if value is not None:
@@ -128,12 +117,9 @@ class Source:
     Attributes:
         name: The source's, without its folder: the same command must write the same bytes elsewhere.
         classes: Class names, empty for unlabelled images.
-        splits: Items by split.
-        ignored: Files that are no images.
         factors: Class factors, each with its value for each class.
         channels: 1 or 3, where that is known before the images are seen.
         parameters: What else the file says of itself.
-        notes: Lines for the user.
     """
 
     name: str

@@ -35,11 +35,7 @@ def read_list(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """All of a text file in UTF-8.
-
-    Raises:
-        ValueError: If it is missing, or no such file.
-    """
+    """All of a text file in UTF-8; a ValueError if it is missing, or no such file."""
     try:
         return read_list(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from probekit.data.importers.base import Skipped, readable
-from probekit.data.importers.names import is_neutral, splits_among
-from probekit.data.importers.tree import TABLES, Folder
+from probekit.data.importers.tree import TABLES, Folder, is_neutral, splits_among
 from probekit.h5 import SPLITS
 
 Found = list[tuple[str | None, str, Path]]  # class or None, key, file
@@ -99,7 +98,6 @@ def find_classes(roots: dict[str, Folder], depth: int | None, notes: list[str]) 
     """All images of each split with their classes, sorted by class and name.
 
     Args:
-        roots: The folder of each split.
         depth: How many levels down the class folders are, if that was typed.
         notes: What was joined is added to it.
 

@@ -34,7 +34,6 @@ def label_by_table(roots: Mapping[str, Folder], path: Path, column: str, notes: 
     """All images of the splits with their classes as a table has them, sorted by class and name.
 
     Args:
-        roots: The folder of each split.
         path: A CSV file in UTF-8 with a line of column names; commas, semicolons, tabs or bars between.
         column: The column of the class names.
         notes: Which column names the files, and rows without an image, are added to it.
