@@ -46,7 +46,7 @@ Scene = Callable[[Any, Row, Any], None]  # draws a row on a pen with an ink
 
 
 def draw_rectangle(pen: Any, row: Row, ink: Any, *, published: bool) -> None:
-    """The rectangle at whole pixels, with quarter discs if it is round; ours is then larger, of the sharp one's area."""
+    """The rectangle at whole pixels, with quarter discs if it is round; ours then has the area of the sharp one."""
     wide, high = row["width"] / 2, row["height"] / 2
     if not (row["corner"] or published):
         larger = math.sqrt(1.0 + (4.0 - math.pi) * 20.0**2 / (4.0 * wide * high))

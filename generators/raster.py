@@ -1,4 +1,4 @@
-"""Exact rasteriser: shapes to pixel spans, spans to pixels. The coordinate convention is here.
+"""Exact rasteriser: shapes to pixel spans. The coordinate convention is here.
 
 Points are (x, y) in pixels, x to the right, y down, pixel centres at +0.5: pixel (column i,
 row j) covers [i, i + 1] x [j, j + 1]. A pixel is set if and only if its centre is inside the
@@ -14,13 +14,8 @@ rounds these alike everywhere: the last bit of a sine cannot move a pixel.
 
 from __future__ import annotations
 
-import math
-import threading
-from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +25,6 @@ Pixels = NDArray[np.uint8]
 
 TURN_GRID = 2.0**-24  # of tan(angle / 2); 3e-6 px at the rim of a 128 px frame
 NOWHERE = -(2.0**40)  # an end of no pixel
-UNPACKED = 1 << 18  # pixels at a time, which stay in the cache
 
 
 class Spans(NamedTuple):
@@ -110,15 +104,20 @@ def of_images(spans: Spans, image: Ints, size: int) -> Spans:
     return Spans(spans.start, spans.stop, image[first // size] * size + first % size)
 
 
-def shared(one: Spans, other: Spans, size: int) -> Spans:
-    """The pixels that two shapes of each image both hold."""
+def shared(one: Spans, other: Spans) -> Spans:
+    """The pixels that two shapes of each image both hold, each of them in one window an image."""
     assert one.first is not None, "shapes of windows"
     assert other.first is not None, "shapes of windows"
-    ends = np.zeros((2, len(one.first) * size), np.int64)
-    ends[:, other.first[:, None] + np.arange(other.start.shape[1])] = other.start, other.stop
-    start, stop = ends[:, one.first[:, None] + np.arange(one.start.shape[1])]
-    start = np.maximum(start, one.start)
-    return Spans(start, np.maximum(start, np.minimum(stop, one.stop)), one.first)
+    n, height = other.start.shape
+    if not height:
+        return other
+    row = (one.first - other.first)[:, None] + np.arange(one.start.shape[1])
+    both = (row >= 0) & (row < height)
+    row += np.arange(0, n * height, height)[:, None]
+    start = np.maximum(one.start, np.take(other.start, row, mode="clip"))
+    stop = np.minimum(one.stop, np.take(other.stop, row, mode="clip"))
+    stop *= both
+    return Spans(start, np.maximum(start, stop, out=stop), one.first)
 
 
 def disc(cx: Floats, cy: Floats, radius: Floats, size: int) -> Spans:
@@ -273,89 +272,3 @@ def superellipse(cx: Floats, cy: Floats, turned: Axes, half: Floats, exponent: f
     inside = value <= 1.0  # [n, row of the window, column of the window]
     start = x0[:, None] + inside.argmax(axis=2)
     return Spans(start, start + inside.sum(axis=2), first)
-
-
-def paint(layers: Sequence[tuple[Spans, int]], out: Pixels) -> None:
-    """Exclusive-or the value of each layer into the pixels of its spans; `out` [n, size, size]."""
-    n, size = out.shape[:2]
-    bits = max(value for _, value in layers).bit_length()
-    unpack([(plane, 1 << k) for k, plane in enumerate(planes("paint", layers, bits, n, size))], out)
-
-
-def planes(use: str, layers: Sequence[tuple[Spans, int]], bits: int, n: int, size: int) -> Pixels:
-    """As `paint`, but each bit of the values has a plane of its own, in which 8 pixels of a row are a byte.
-
-    Returns:
-        uint8 `[bits, n, size, row bytes]`, in a buffer for this use (`scratch`). What follows the last pixel of a row
-        has no meaning.
-    """
-    table = _from_column(size)
-    drawn = scratch(use, (bits, n, size, table.itemsize))
-    drawn[...] = 0
-    for spans, value in layers:
-        inside = np.take(table, spans.start, mode="clip").view(np.uint8)
-        inside ^= np.take(table, spans.stop, mode="clip").view(np.uint8)
-        height, wide = spans.start.shape[1], inside.shape[1]
-        if not height:
-            continue
-        first = np.arange(0, n * size, size) if spans.first is None else spans.first
-        for plane in (drawn[k] for k in range(bits) if value >> k & 1):
-            # A window's rows lie one behind another: element j holds those of the window that begins with row j.
-            windows: NDArray[np.void] = np.ndarray(
-                (n * size - height + 1,), f"V{wide}", buffer=plane.data, strides=(table.itemsize,)
-            )
-            held = windows[first]
-            held.view(np.uint8).reshape(inside.shape)[...] ^= inside
-            windows[first] = held
-    return drawn
-
-
-def unpack(parts: Sequence[tuple[Pixels, int]], out: Pixels) -> None:
-    """The values, joined by or, of the planes `[n, size, row bytes]` that each pixel is in; `out` `[n, size, size]`."""
-    n, size = out.shape[:2]
-    wide = parts[0][0].shape[-1]
-    step = max(1, UNPACKED // (8 * wide))
-    rows = [plane.reshape(n * size, wide) for plane, _ in parts]
-    flat = out.reshape(n * size, size)
-    for begin in range(0, n * size, step):
-        piece = flat[begin : begin + step]
-        drawn = piece if size == 8 * wide else scratch("unpack", (len(piece), 8 * wide))
-        spare = scratch("unpack more", drawn.shape)
-        for k, (plane, (_, value)) in enumerate(zip(rows, parts, strict=True)):
-            target = spare if k else drawn
-            cv2.LUT(plane[begin : begin + step], _pixels_of_byte(value), dst=target.view(np.float64))
-            if k:
-                np.bitwise_or(drawn, spare, out=drawn)
-        if drawn is not piece:
-            piece[...] = drawn[:, :size]
-
-
-def scratch(use: str, shape: tuple[int, ...]) -> Pixels:
-    """A uint8 buffer with any content, which this thread keeps for the next call.
-
-    Fresh memory of this size comes from the system page by page, which costs more than to draw
-    in it.
-    """
-    buffers: dict[str, Pixels] = _kept.__dict__
-    size = math.prod(shape)
-    if use not in buffers or buffers[use].size < size:
-        buffers[use] = np.empty(size, np.uint8)
-    return buffers[use][:size].reshape(shape)
-
-
-_kept = threading.local()
-
-
-@lru_cache(maxsize=16)
-def _from_column(size: int) -> NDArray[np.void]:
-    """Packed rows `[size + 1]`: number k has the pixels from column k on."""
-    inside = np.arange(size) >= np.arange(size + 1)[:, None]
-    packed = np.packbits(inside, axis=1, bitorder="little")
-    return packed.view(f"V{packed.shape[1]}")[:, 0]
-
-
-@lru_cache(maxsize=16)
-def _pixels_of_byte(value: int) -> Floats:
-    """Packed byte to eight pixels of that value or 0, `[1, 256]`: as floats, the widest that `cv2.LUT` copies."""
-    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
-    return (bits * np.uint8(value)).view(np.float64).reshape(1, 256)
