@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,14 @@ Row = Any  # one row of factors
 Scene = Callable[[Any, Row, Any], None]  # draws a row on a pen with an ink
 
 
-def draw_rectangle(pen: Any, row: Row, ink: Any) -> None:
-    """The rectangle at whole pixels, with quarter discs if it is round."""
-    x0, y0 = round(row["x"] - row["width"] / 2), round(row["y"] - row["height"] / 2)
-    x1, y1 = round(row["x"] + row["width"] / 2) - 1, round(row["y"] + row["height"] / 2) - 1
+def draw_rectangle(pen: Any, row: Row, ink: Any, *, published: bool) -> None:
+    """The rectangle at whole pixels, with quarter discs if it is round; ours then has the area of the sharp one."""
+    wide, high = row["width"] / 2, row["height"] / 2
+    if not (row["corner"] or published):
+        larger = math.sqrt(1.0 + (4.0 - math.pi) * 20.0**2 / (4.0 * wide * high))
+        wide, high = larger * wide, larger * high
+    x0, y0 = round(row["x"] - wide), round(row["y"] - high)
+    x1, y1 = round(row["x"] + wide) - 1, round(row["y"] + high) - 1
     if row["corner"]:
         pen.rectangle([x0, y0, x1, y1], fill=ink)
         return
@@ -88,16 +92,43 @@ def draw_object(pen: Any, row: Row, ink: Any, *, number: int, published: bool) -
     (pen.rectangle if square else pen.ellipse)(box, fill=ink)
 
 
+def draw_ring(pen: Any, row: Row, ink: Any) -> None:
+    """A Landolt ring: a disc, the disc in it and the opening."""
+    x, y, gap = row["x"] - 0.5, row["y"] - 0.5, row["gap"]
+    pen.ellipse((x - 2.5 * gap + 0.5, y - 2.5 * gap + 0.5, x + 2.5 * gap, y + 2.5 * gap), fill=ink)
+    pen.ellipse((x - 1.5 * gap + 0.5, y - 1.5 * gap + 0.5, x + 1.5 * gap, y + 1.5 * gap), fill=0)
+    ux, uy = ((1, 0), (0, -1), (-1, 0), (0, 1))[row["opening"]]
+    ends = [
+        (x + ux * out * gap + uy * side * gap / 2.0, y + uy * out * gap + ux * side * gap / 2.0)
+        for out, side in ((0.0, -1), (2.5, 1))
+    ]
+    (x0, x1), (y0, y1) = (sorted(round(end) for end in axis) for axis in zip(*ends, strict=True))
+    pen.rectangle([x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)], fill=0)
+
+
+def draw_bar(pen: Any, row: Row, ink: Any, *, side: int) -> None:
+    """A bar of vernier at its default settings: 4 px wide, 2 px between the bars."""
+    x = row["x"] + (row["shift"] if side > 0 and row["alignment"] else 0.0)
+    y = row["y"] + side * (1.0 + row["length"] / 2.0)
+    box = (x - 2.0, y - row["length"] / 2.0, x + 1.0, y + row["length"] / 2.0 - 1.0)
+    pen.rectangle([round(end) for end in box], fill=ink)
+
+
 # How each object of a generator is drawn, in this order, and whether as ink or as a hole.
 SCENES: dict[str, list[tuple[Scene, bool]]] = {
     **{
-        f"rect-tri{kind}": [(draw_rectangle, True), (partial(draw_triangle, published=bool(kind)), False)]
+        f"rect-tri{kind}": [
+            (partial(draw_rectangle, published=bool(kind)), True),
+            (partial(draw_triangle, published=bool(kind)), False),
+        ]
         for kind in ("", "-published")
     },
     **{
         f"circ-sq{kind}": [(partial(draw_object, number=k, published=bool(kind)), True) for k in (1, 2)]
         for kind in ("", "-published")
     },
+    "landolt": [(draw_ring, True)],
+    "vernier": [(partial(draw_bar, side=side), True) for side in (-1, 1)],
 }
 
 
@@ -124,7 +155,7 @@ def peer_with_masks(
             shape &= masks > 0  # a hole is where there was ink
         masks |= shape.astype(np.uint8) << bit
     for bit, factor in enumerate(generator.class_factors, start=len(scenes)):
-        other = peer_image(scenes, row | {factor: 1 - row[factor]})
+        other = peer_image(scenes, row | {factor: row[factor] ^ 1})
         masks |= (image != other).astype(np.uint8) << bit
     return image, masks
 
@@ -143,6 +174,12 @@ def overlap(generator: Generator, scenes: list[tuple[Scene, bool]], factors: NDA
     return float(shares.mean())
 
 
+def each(function: Callable[[Any], object], items: Iterable[Any]) -> None:
+    """Calls it for every item, and lets go of the result, as whoever writes a file does."""
+    for item in items:
+        function(item)
+
+
 def compare(name: str, rounds: int) -> dict[str, Any]:
     """Microseconds an image for ours and the peers, by turns."""
     generator, scenes = GENERATORS[name](), SCENES[name]
@@ -150,13 +187,13 @@ def compare(name: str, rounds: int) -> dict[str, Any]:
     factors = [generator.sample(0, "train", index) for index in starts]
     rows = rows_of(factors[0][:PEER_N])
     jobs: dict[str, tuple[int, Callable[[], object]]] = {
-        "sample": (OURS_N, lambda: [generator.sample(0, "train", i) for i in starts]),
-        "images": (OURS_N, lambda: [generator.render_images(f) for f in factors]),
-        "images + masks": (OURS_N, lambda: [generator.render(f) for f in factors]),
-        "labels": (OURS_N, lambda: [generator.labels(f) for f in factors]),
-        "pil image, RGB": (PEER_N, lambda: [peer_image(scenes, r, mode="RGB") for r in rows]),
-        "pil image, grey": (PEER_N, lambda: [peer_image(scenes, r) for r in rows]),
-        "pil image + masks": (PEER_N, lambda: [peer_with_masks(generator, scenes, r) for r in rows]),
+        "sample": (OURS_N, lambda: each(partial(generator.sample, 0, "train"), starts)),
+        "labels": (OURS_N, lambda: each(generator.labels, factors)),
+        "images": (OURS_N, lambda: each(generator.render_images, factors)),
+        "images + masks": (OURS_N, lambda: each(generator.render, factors)),
+        "pil image, RGB": (PEER_N, lambda: each(partial(peer_image, scenes, mode="RGB"), rows)),
+        "pil image, grey": (PEER_N, lambda: each(partial(peer_image, scenes), rows)),
+        "pil image + masks": (PEER_N, lambda: each(partial(peer_with_masks, generator, scenes), rows)),
     }
     # Processor time: other load on the machine counts less than in wall time.
     seconds = interleaved({key: job for key, (_, job) in jobs.items()}, rounds=rounds, clock=time.process_time)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from generators import photometry, raster
+from generators import photometry, planes, raster
 from generators.coverage import Outline, coverage
 from generators.factors import Factor, dtype_of, on_grid
 from generators.parameters import Parameter, resolve
@@ -203,22 +203,22 @@ class Generator(ABC):
         ]
         if not grey:
             ink = self.ink(objects)
-            raster.unpack([(ink[0], 255)], images)
+            planes.unpack([(ink[0], 255)], images)
         if masks is None:
             return
         held = [(drawn[0], 1 << k) for k, drawn in enumerate(objects)]
         if grey:
             images[...] = grey[0]
-            raster.unpack(held, masks)
+            planes.unpack(held, masks)
             for k, other in enumerate(grey[1:], len(held)):
                 masks |= (other != grey[0]).astype(np.uint8) << k
         else:
             ink[1:] ^= ink[0]
-            raster.unpack(held + [(changed, 1 << k) for k, changed in enumerate(ink[1:], len(held))], masks)
+            planes.unpack(held + [(changed, 1 << k) for k, changed in enumerate(ink[1:], len(held))], masks)
 
     def paint(self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Spans, int]], bits: int) -> Pixels:
-        """The planes of object `number`, one for each version of the scene (`raster.planes`)."""
-        return raster.planes(f"object {number}", layers, bits, len(factors), self.size)
+        """The planes of object `number`, one for each version of the scene (`planes.draw`)."""
+        return planes.draw(f"object {number}", layers, bits, len(factors), self.size)
 
     def _grey(self, scene: Sequence[Shape]) -> Pixels:
         """The covered share of each pixel, 0 to 255; what is no ink on its own is cut out."""

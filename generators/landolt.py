@@ -43,7 +43,7 @@ class Tongue(NamedTuple):
         along = self.radius  # the strip: twice as long as need be
         x, y = self.x + along * self.turned.ux, self.y + along * self.turned.uy
         strip = raster.box(x, y, self.turned, along, self.half, size)
-        return [raster.shared(raster.disc(self.x, self.y, self.radius, size), strip, size)]
+        return [raster.shared(raster.disc(self.x, self.y, self.radius, size), strip)]
 
     def vertices(self, size: int) -> Floats:
         """As of every `Shape`."""

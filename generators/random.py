@@ -112,8 +112,11 @@ class Draws:
         So the classes are balanced to within one for the first n samples, whatever n is.
         """
         shared = self.blocks(classes)
-        order = np.argsort(np.stack([shared.word(c) for c in range(classes)]), axis=0)
-        labels: Ints = order[self.index % classes, np.arange(len(self.index))]
+        words = np.stack([shared.word(c) for c in range(classes)])
+        place, labels = self.index % classes, np.zeros(len(self.index), np.int64)
+        for c in range(classes):  # a stable sort of each block's words
+            before = (words[:c] <= words[c]).sum(axis=0) + (words[c + 1 :] < words[c]).sum(axis=0)
+            labels += c * (before == place)
         return labels
 
     def first_valid(self, group: int, valid: Callable[[Floats, Ints], NDArray[np.bool_]]) -> Floats:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from generators import raster
+from generators import planes
 from generators.base import Generator
 from generators.parameters import PHOTOMETRY, Parameter
 from generators.published import pillow
@@ -34,8 +34,8 @@ class Published(Generator):
     def paint(self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Spans, int]], bits: int) -> Pixels:
         """As of any generator; then the picture is turned."""
         drawn = super().paint(factors, number, layers, bits)
-        level, turned = (raster.scratch(use, (len(factors), self.size, self.size)) for use in ("level", "turned"))
-        raster.unpack([(plane, 1 << k) for k, plane in enumerate(drawn)], level)
+        level, turned = (planes.scratch(use, (len(factors), self.size, self.size)) for use in ("level", "turned"))
+        planes.unpack([(plane, 1 << k) for k, plane in enumerate(drawn)], level)
         pillow.rotate(level, factors["angle"], self.box(factors, number), turned)
         for k, plane in enumerate(drawn):
             plane[...] = np.packbits(turned & np.uint8(1 << k), axis=-1, bitorder="little")
