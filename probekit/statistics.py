@@ -70,7 +70,6 @@ def bootstrap(values: NDArray[np.float64], *, seed: int) -> list[list[float] | N
 
     Args:
         values: `[N, m]`; a column that is undefined for an image is NaN.
-        seed: Seed of the draws.
 
     Returns:
         [low, high] for each of the m columns; None under 10 images, or where the mean is undefined.
@@ -89,7 +88,6 @@ def mean_over_images(values: NDArray[np.floating], *, seed: int) -> dict[str, An
 
     Args:
         values: `[N]`, few enough that a thousand times as many fit in memory.
-        seed: Seed of the resampling.
 
     Returns:
         mean, ci (None under 10 defined values), n (defined values), undefined.
@@ -112,7 +110,6 @@ def ratio_over_images(above: NDArray[np.floating], below: NDArray[np.floating], 
     Args:
         above: `[N]`.
         below: `[N]`.
-        seed: Seed of the resampling.
 
     Returns:
         mean (the ratio) and ci; None where the mean below is not above 0 by its own interval: over next to nothing, a
@@ -264,7 +261,6 @@ def paired_bootstrap(a: NDArray[np.bool_], b: NDArray[np.bool_], *, seed: int) -
     Args:
         a: `[N]`, which images the first gets right.
         b: `[N]`, which the second gets right.
-        seed: Seed of the draws.
 
     Returns:
         difference, a - b; ci, [low, high], None under 10 images.

@@ -1,6 +1,8 @@
-"""`probekit list`: what there is. What is slow to load is loaded where it is listed."""
+"""`probekit list`: what there is, loaded where it is listed; `probekit help`: the words of probekit/glossary.md."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from generators.certificates import Certificate
 
 CHANNELS = 3  # parameter counts are for 3 channels at preset `paper`, as in the ConRec paper's Table 2
+
+LINE = re.compile(r"- \*\*(?P<word>.+?)\*\*: (?P<meaning>.+)")
 
 
 def catalogue(kinds: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -230,3 +234,17 @@ KINDS: dict[str, tuple[Callable[[], list[dict[str, Any]]], str, str, _Show]] = {
     "sweeps": (_sweeps, "sweeps", "for: probekit sweep NAME", _show),
     "datasets": (_datasets, "official datasets", "for: probekit import NAME ROOT", _show),
 }
+
+
+def glossary() -> dict[str, str]:
+    """What each word means, one line each."""
+    text = (Path(__file__).parents[1] / "glossary.md").read_text(encoding="utf-8")
+    return {found["word"]: found["meaning"] for found in LINE.finditer(text)}
+
+
+def meant(word: str) -> str | None:
+    """The entry that a word names: itself, or the only one that has it among its words; or None."""
+    plain = word.lower().replace("-", " ")
+    entries = {name.lower().replace("-", " "): name for name in glossary()}
+    having = [name for text, name in entries.items() if plain in text.split() or plain.rstrip("s") == text]
+    return entries.get(plain) or (having[0] if len(having) == 1 else None)

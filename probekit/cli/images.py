@@ -45,6 +45,7 @@ def gen(
     n_test: Annotated[int | None, typer.Option(min=0, help="Test images, 0 for none; default: the paper's.")] = None,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Pixels a side; the geometry scales.")] = 128,
     pairs: Annotated[bool, typer.Option("--pairs", help="Add every image's counterfactuals; n counts bases.")] = False,
+    no_masks: Annotated[bool, typer.Option("--no-masks", help="Images alone: a smaller file, sooner.")] = False,
     settings: Set = (),  # type: ignore[assignment]
     certify: Annotated[
         bool, typer.Option("--certify", help="Prove what decides the classes under these settings (some seconds).")
@@ -72,9 +73,16 @@ def gen(
     if preview:
         check_png(out.with_suffix(".png"))
     parameters, numbers = parse_overrides(settings), {"n": n, "n_test": n_test, "size": size, "seed": seed}
-    options = {**numbers, "pairs": pairs, "compression": compression, "workers": workers, "overwrite": overwrite}
+    options: dict[str, Any] = {
+        **numbers,
+        "pairs": pairs,
+        "masks": not no_masks,
+        "compression": compression,
+        "workers": workers,
+    }
     certificate = _certificate(generator, out, size, parameters, say, overwrite=overwrite) if certify else None
-    info = render_file(generator, out, say, parameters=parameters, certificate=certificate, **options)
+    options |= {"parameters": parameters, "certificate": certificate, "overwrite": overwrite}
+    info = render_file(generator, out, say, **options)
     if preview:
         from probekit.data.show import preview as draw
 

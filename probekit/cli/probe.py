@@ -129,5 +129,5 @@ def _next(run: "Run", data: Path | None, protocol: str, pool: str | None) -> Non
     name = quote(run.argument)
     given = ("" if data is None else f" --data {quote(str(data))}") + ("" if pool is None else f" --pool {pool}")
     drawn = run.read()["state"] == IMPORTED or pool is not None
-    look = f"probekit heatmap {name}{given}" if drawn else f"probekit show {name}"
-    console.print(f"next: {look}   or   probekit probe {name}{given} --protocol {other}")
+    then = f"probekit heatmap {name}{given}" if drawn else f"probekit show {name}"
+    console.print(f"next: {then}   or   probekit probe {name}{given} --protocol {other}")

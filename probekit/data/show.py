@@ -113,6 +113,8 @@ def render_description(description: dict[str, Any]) -> Table:
         row("factor", f"{factor['name']}: {_law(factor)}")
     if description["mask_names"]:
         row("masks", ", ".join(f"bit {bit} {name}" for bit, name in enumerate(description["mask_names"])))
+    elif description["generator"]:
+        row("masks", f"none; to have them type: probekit gen {description['generator']}, without --no-masks")
     for line in told(description["certificate"]) if description["certificate"] else ():
         row("certificate", line)
     row("hash", description["content_hash"])

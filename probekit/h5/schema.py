@@ -42,13 +42,9 @@ class SplitInfo:
 
     Attributes:
         name: "train", "val" or "test".
-        n: Images.
         height: Height of each image, in pixels.
         width: Width of each image, in pixels.
         channels: 1 or 3.
-        labelled: Whether there are labels.
-        masked: Whether there are masks.
-        factors: Names of the factor columns.
         multilabel: Whether an image may have several classes: labels are then uint8 `[N, K]`.
         encoded: Whether the images are kept as JPEG files, not as pixels.
     """
@@ -70,11 +66,9 @@ class DatasetInfo:
     """What a dataset file holds; `parameters` of an import says where the images came from.
 
     Attributes:
-        path: The file.
         schema: `SCHEMA`.
         generator: The generator's name, or "" for imported images.
         parameters: Every parameter of the generator, or the settings of the import.
-        seed: Seed of everything random.
         classes: Class names; label k is classes[k]. Empty for unlabelled images.
         factors: One dictionary for each factor column: name, kind, range, unit, law.
         mask_names: Bit k of a mask is mask_names[k].
