@@ -11,12 +11,14 @@ from generators.factors import Factor
 from generators.parameters import Parameter
 from generators.published import CircSqPublished, RectTriPublished
 from generators.rect_tri import RectTri
+from generators.trace import Trace
 
 GENERATORS: dict[str, type[Generator]] = {
     RectTri.name: RectTri,  # fine-grained: the style of corners, the shape of a small triangle
     CircSq.name: CircSq,  # holistic: how many of two objects are squares
     Bind.name: Bind,  # whole: which of two marks is in which of two frames
     Enclosed.name: Enclosed,  # whole: which of two marks is inside a closed curve
+    Trace.name: Trace,  # whole: whether two beads are on the same of two curves
     RectTriPublished.name: RectTriPublished,  # both as the ConRec paper made them
     CircSqPublished.name: CircSqPublished,
 }
@@ -33,4 +35,5 @@ __all__ = [
     "RectTri",
     "RectTriPublished",
     "Rendered",
+    "Trace",
 ]

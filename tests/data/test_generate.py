@@ -50,6 +50,7 @@ GOLDEN = {
     "rect-tri": "2d9d4605879bc430dcb5ffc549d8e2b2a658dbd1c82943d6a24bc6b7efe75b3b",
     "bind": "346a1207e1ed54c2a0d1eb2a50066ad707cd249a0a7f7d329ca78bdceab36139",
     "enclosed": "060a387a70a31eeb5cd22026c47f31d63ad334265b994e38891187459d8ae461",
+    "trace": "48192ee6addaee714e4271fd1f547c67aeba509323391c5b658ce3324d5ffccb",
     "rect-tri-published": "865f320de3e08f073b6aea637679ba37ff7f48419aabed91f9a78a6853e6ca9a",
     "circ-sq": "7965f0933f1ad4039d4562d478982a5f4ba2acf8634e41aafcc0415af2f69fb3",
     "circ-sq-published": "7c6873a805acb63e0a348f8696d7fdfdcc43a1024a784a9dff6437c4a53e106b",
