@@ -11,6 +11,7 @@ from generators.factors import Factor
 from generators.parameters import Parameter
 from generators.published import CircSqPublished, RectTriPublished
 from generators.rect_tri import RectTri
+from generators.same import Same
 from generators.trace import Trace
 
 GENERATORS: dict[str, type[Generator]] = {
@@ -18,6 +19,7 @@ GENERATORS: dict[str, type[Generator]] = {
     CircSq.name: CircSq,  # holistic: how many of two objects are squares
     Bind.name: Bind,  # whole: which of two marks is in which of two frames
     Enclosed.name: Enclosed,  # whole: which of two marks is inside a closed curve
+    Same.name: Same,  # whole: whether two shapes are the same in each of two groups
     Trace.name: Trace,  # whole: whether two beads are on the same of two curves
     RectTriPublished.name: RectTriPublished,  # both as the ConRec paper made them
     CircSqPublished.name: CircSqPublished,
@@ -35,5 +37,6 @@ __all__ = [
     "RectTri",
     "RectTriPublished",
     "Rendered",
+    "Same",
     "Trace",
 ]
