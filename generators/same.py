@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from generators.base import Generator
 from generators.factors import ANGLE, NOISE_KEY, Factor, off_centre
 from generators.parameters import COMMON, Parameter
-from generators.random import Draws
+from generators.random import Draws, halves
 from generators.raster import Floats, Ints, Pixels
 from generators.reading import Part, inked, parts
 from generators.shapes import Disc, Group, Polygon, Shape
@@ -90,8 +90,7 @@ class Same(Generator):
         first = np.stack([draws.uniform(k, NARROW, 1.0) for k in range(8, 14)])
 
         def corners(u: Floats) -> Floats:
-            halves = np.concatenate((np.floor(u * 65536.0) / 65536.0, u * 65536.0 % 1.0))  # 16 bits of each number
-            return NARROW + (1.0 - NARROW) * halves[:6]
+            return NARROW + (1.0 - NARROW) * halves(u)[:6]
 
         def unlike(u: Floats, rows: Ints) -> NDArray[np.bool_]:
             far: NDArray[np.bool_] = abs(corners(u) - first[:, rows, None]).mean(axis=0) >= UNLIKE
