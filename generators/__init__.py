@@ -7,6 +7,7 @@ from generators.base import Generator, Rendered
 from generators.circ_sq import CircSq
 from generators.factors import Factor
 from generators.landolt import Landolt
+from generators.navon import Navon
 from generators.parameters import Parameter
 from generators.published import CircSqPublished, RectTriPublished
 from generators.rect_tri import RectTri
@@ -16,6 +17,7 @@ GENERATORS: dict[str, type[Generator]] = {
     RectTri.name: RectTri,  # fine-grained: the style of corners, the shape of a small triangle
     CircSq.name: CircSq,  # holistic: how many of two objects are squares
     Landolt.name: Landolt,  # fine-grained: on which side a ring is open
+    Navon.name: Navon,  # a holistic figure made of local ones
     Vernier.name: Vernier,  # whether bars are in one line: fine-grained when near, holistic when apart
     RectTriPublished.name: RectTriPublished,  # rect-tri and circ-sq as the ConRec paper made them
     CircSqPublished.name: CircSqPublished,
@@ -28,6 +30,7 @@ __all__ = [
     "Factor",
     "Generator",
     "Landolt",
+    "Navon",
     "Parameter",
     "RectTri",
     "RectTriPublished",
