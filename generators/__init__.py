@@ -3,6 +3,7 @@
 NumPy and OpenCV only; neither torch nor probekit.
 """
 
+from generators.align import Align
 from generators.base import Generator, Rendered
 from generators.circ_sq import CircSq
 from generators.factors import Factor
@@ -18,6 +19,7 @@ GENERATORS: dict[str, type[Generator]] = {
     CircSq.name: CircSq,  # holistic: how many of two objects are squares
     Landolt.name: Landolt,  # fine-grained: on which side a ring is open
     Navon.name: Navon,  # a holistic figure made of local ones
+    Align.name: Align,  # whether marks are in a line, and mirrored: holistic
     Vernier.name: Vernier,  # whether bars are in one line: fine-grained when near, holistic when apart
     RectTriPublished.name: RectTriPublished,  # rect-tri and circ-sq as the ConRec paper made them
     CircSqPublished.name: CircSqPublished,
@@ -25,6 +27,7 @@ GENERATORS: dict[str, type[Generator]] = {
 
 __all__ = [
     "GENERATORS",
+    "Align",
     "CircSq",
     "CircSqPublished",
     "Factor",
