@@ -3,12 +3,14 @@
 NumPy and OpenCV only; neither torch nor probekit.
 """
 
+from generators.align import Align
 from generators.base import Generator, Rendered
 from generators.bind import Bind
 from generators.circ_sq import CircSq
 from generators.enclosed import Enclosed
 from generators.factors import Factor
 from generators.landolt import Landolt
+from generators.navon import Navon
 from generators.parameters import Parameter
 from generators.published import CircSqPublished, RectTriPublished
 from generators.rect_tri import RectTri
@@ -20,6 +22,8 @@ GENERATORS: dict[str, type[Generator]] = {
     RectTri.name: RectTri,  # fine-grained: the style of corners, the shape of a small triangle
     CircSq.name: CircSq,  # holistic: how many of two objects are squares
     Landolt.name: Landolt,  # fine-grained: on which side a ring is open
+    Navon.name: Navon,  # a holistic figure made of local ones
+    Align.name: Align,  # whether marks are in a line, and mirrored: holistic
     Vernier.name: Vernier,  # whether bars are in one line: fine-grained when near, holistic when apart
     Bind.name: Bind,  # whole: which of two marks is in which of two frames
     Enclosed.name: Enclosed,  # whole: which of two marks is inside a closed curve
@@ -31,6 +35,7 @@ GENERATORS: dict[str, type[Generator]] = {
 
 __all__ = [
     "GENERATORS",
+    "Align",
     "Bind",
     "CircSq",
     "CircSqPublished",
@@ -38,6 +43,7 @@ __all__ = [
     "Factor",
     "Generator",
     "Landolt",
+    "Navon",
     "Parameter",
     "RectTri",
     "RectTriPublished",
