@@ -47,7 +47,7 @@ class CircSq(Generator):
     """Two objects that are circles or squares."""
 
     name = "circ-sq"
-    about = "holistic: how many of two objects are squares, the others being circles"
+    about = "how many of two objects are squares, the others being circles; the ConRec paper's holistic set, yet local"
     classes = ("circle-circle", "circle-square", "square-square")
     objects = ("object_1", "object_2")
     default_n, default_n_test = 600, 399  # the published file; the paper, section 3.2, says 600/400

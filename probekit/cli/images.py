@@ -38,9 +38,13 @@ FOLDERS, OFFICIAL = "Folders of images", "Official datasets"
     "probekit gen rect-tri --preview",
     "probekit gen circ-sq --n 2000 --n-test 500 --size 64 --pairs",
     "probekit gen rect-tri --set corner_radius=8 --out data/hard.h5",
+    "probekit gen --list",
 )
 def gen(
     generator: Annotated[str, typer.Argument(help="A generator (probekit list generators).")] = "rect-tri",
+    listed: Annotated[
+        bool, typer.Option("--list", help="Draw a pair of every generator, and write nothing else.")
+    ] = False,
     n: Annotated[int | None, typer.Option(min=0, help="Training images, 0 for none; default: the paper's.")] = None,
     n_test: Annotated[int | None, typer.Option(min=0, help="Test images, 0 for none; default: the paper's.")] = None,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Pixels a side; the geometry scales.")] = 128,
@@ -64,11 +68,14 @@ def gen(
     quiet: Quiet = False,
 ) -> None:
     """Render parametrized shape images to a dataset file, with every factor, mask and counterfactual known."""
-    from probekit.data.gen import render_file
+    from probekit.data.gen import list_generators, render_file
     from probekit.output.hints import after_data
     from probekit.output.png import check_png
     from probekit.settings import parse_overrides
 
+    if listed:
+        list_generators(out or DATA / "generators.png", console)
+        return
     out, say = out or DATA / f"{generator}.h5", errors if as_json else console
     if preview:
         check_png(out.with_suffix(".png"))

@@ -7,10 +7,12 @@ from typing import Any
 
 from rich.console import Console
 
+from generators import GENERATORS
 from generators.certificates import told
 from probekit.data.generate import generate
 from probekit.data.locate import check_h5, named_dataset, newest_dataset
 from probekit.h5 import DatasetInfo
+from probekit.output.png import check_png
 from probekit.output.progress import progress_bar
 
 
@@ -47,6 +49,24 @@ def certified(info: DatasetInfo) -> list[str]:
     if info.certificate is not None:
         return told(info.certificate)
     return [f"no certificate of these settings; type: probekit certify {quote(str(info.path))}"]
+
+
+def list_generators(out: Path, console: Console) -> None:
+    """Says what each generator is about and what is proved of it, and draws pairs of all.
+
+    Raises:
+        ValueError: If `out` is no picture that may be replaced.
+        OSError: If it cannot be written.
+    """
+    from probekit.data.gallery import certified, draw_generators
+
+    check_png(out)
+    for name, kind in GENERATORS.items():
+        console.print(f"{name}: {kind.about}")
+        for line in certified(kind):
+            console.print(f"  {line}")
+    console.print(f"picture {draw_generators(out)}")
+    console.print("next: probekit gen NAME   or   probekit list generators   (their parameters)")
 
 
 def render_once(generator: str, out: Path, console: Console) -> Path:

@@ -1,6 +1,5 @@
 """What is in a dataset file: a description, and a picture grid with the evidence in colour."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,29 +7,19 @@ from typing import Any
 
 import cv2
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
-from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
 from generators.certificates import told
+from probekit.data.gallery import pair_rows
+from probekit.data.grid import Pixels, cell, compose, printable, resized
 from probekit.h5 import DatasetInfo, SplitInfo, chunk_rows, read_images, read_info, read_labels, read_split
 from probekit.h5.schema import EVIDENCE, PRESENT
-from probekit.output.png import save_png
-
-Pixels = NDArray[np.uint8]
 
 MAX_CLASSES = 24  # rows of a picture that is still looked at as a whole
 PAIR_ROWS = 6  # rows of the grid of counterfactuals
 PLAIN_ROWS = 4  # rows of the grid of unlabelled images
-CELL = 128  # px a side of an image in the grid, about: images are enlarged by whole factors
-GAP = 6  # px between images
-LABEL = 190  # px for the class names
-TITLE = 44  # px for the title and the legend
-NAME_LENGTH = 22  # letters of a name that fit LABEL; Chinese ones count twice
-BACKGROUND = 247  # grey: images, black or white, stand out from it
 BRIGHTNESS_IMAGES = 10_000  # of a split: enough for four digits, and a second's reading
 READ_BYTES = 16 << 20  # of images in memory at a time
 TINT = 0.65  # share of the colour in a tinted pixel; black and white below stay apart
@@ -85,7 +74,7 @@ def render_description(description: dict[str, Any]) -> Table:
     table.add_column(overflow="fold")
 
     def row(name: str, text: str) -> None:
-        table.add_row(name, Text(_printable(text)))
+        table.add_row(name, Text(printable(text)))
 
     row("file", f"{description['path']}, {description['bytes'] / 1e6:.1f} MB, {description['schema']}")
     row(
@@ -154,6 +143,7 @@ def draw_grid(path: Path, out: Path, *, split: str | None = None, per_class: int
     paired = labels is not None and {"pair_id", "pair_role"} <= set(info.splits[split].factors)
     rows, roles = _pairs(info, split) if paired else (_choose(info, labels, info.splits[split].n, per_class), [])
     cells = [_cells(info, split, indices) for _, indices in rows]
+    pairs = [] if paired else pair_rows(info, split, per_class)
     title = f"{info.generator or info.parameters.get('source', 'images')}, {split}"
     if roles:
         title += f": {' | '.join(roles)}"
@@ -162,7 +152,8 @@ def draw_grid(path: Path, out: Path, *, split: str | None = None, per_class: int
     evidence = [name.removeprefix(EVIDENCE) for name in info.mask_names if name.startswith(EVIDENCE)]
     tinted = info.splits[split].masked and bool(evidence)
     legend = dict(zip(evidence, COLOURS, strict=False)) if tinted else {}
-    _compose(out, cells, [name for name, _ in rows], title=title, legend=legend, columns=per_class)
+    names = [printable(name) for name, _ in (*rows, *pairs)]
+    compose(out, cells + [images for _, images in pairs], names, title=title, legend=legend, columns=per_class)
     return out
 
 
@@ -200,77 +191,12 @@ def _cells(info: DatasetInfo, split: str, indices: Sequence[int]) -> list[Pixels
 
 
 def _cell(info: DatasetInfo, image: Pixels, mask: Pixels | None) -> Pixels:
-    image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-    image = _resized(image, cv2.INTER_AREA)
+    image = cell(image)
     if mask is None:
         return image
     bits = [bit for bit, name in enumerate(info.mask_names) if name.startswith(EVIDENCE)]
     mixed = image.astype(np.float32)
     for bit, colour in zip(bits, COLOURS, strict=False):
-        inside = _resized((mask >> bit & 1).astype(np.uint8), cv2.INTER_NEAREST).astype(bool)
+        inside = resized((mask >> bit & 1).astype(np.uint8), cv2.INTER_NEAREST).astype(bool)
         mixed[inside] = (1 - TINT) * mixed[inside] + TINT * np.array(colour, np.float32)
     return np.rint(mixed).astype(np.uint8)
-
-
-def _resized(image: Pixels, shrink: int) -> Pixels:
-    """Enlarged by the whole factor that comes nearest to CELL, or shrunk to CELL by the given method."""
-    longest = max(image.shape[:2])
-    if longest <= CELL * 3 // 2:
-        factor = max(1, round(CELL / longest))
-        return image.repeat(factor, axis=0).repeat(factor, axis=1)
-    size = (max(1, image.shape[1] * CELL // longest), max(1, image.shape[0] * CELL // longest))
-    return np.asarray(cv2.resize(np.ascontiguousarray(image), size, interpolation=shrink), np.uint8)
-
-
-def _compose(
-    out: Path,
-    cells: list[list[Pixels]],
-    names: Sequence[str],
-    *,
-    title: str,
-    legend: dict[str, tuple[int, int, int]],
-    columns: int,
-) -> None:
-    """Puts the cells on one canvas, pixel for pixel, and the texts beside them."""
-    height, width = cells[0][0].shape[:2]
-    columns = min(columns, max(map(len, cells)))
-    left = (LABEL if any(names) else 0) + GAP
-    total = (TITLE + len(cells) * (height + GAP), max(left + columns * (width + GAP), LABEL * (3 + len(legend))))
-    canvas = np.full((*total, 3), BACKGROUND, np.uint8)
-    for row, images in enumerate(cells):
-        for column, image in enumerate(images):
-            top, begin = TITLE + row * (height + GAP), left + column * (width + GAP)
-            canvas[top : top + height, begin : begin + width] = image
-    dpi = 100
-    figure = Figure(figsize=(total[1] / dpi, total[0] / dpi), dpi=dpi)
-    figure.figimage(canvas, resize=False)
-    at: dict[str, Any] = {
-        "transform": None,
-        "parse_math": False,
-        "va": "center",
-    }  # no transform: pixels from below left
-    figure.text(2 * GAP, total[0] - TITLE / 2, _short(title, 72), fontsize=9, weight="bold", **at)
-    for row, name in enumerate(names):
-        middle = total[0] - TITLE - row * (height + GAP) - height / 2
-        figure.text(left - 2 * GAP, middle, _short(name, NAME_LENGTH), fontsize=9, ha="right", **at)
-    if legend:
-        patches = [Patch(color=_unit(colour), label=f"evidence: {_short(name, 20)}") for name, colour in legend.items()]
-        figure.legend(handles=patches, loc="upper right", ncols=len(patches), fontsize=8, frameon=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as a box
-        save_png(figure, out, dpi=dpi)
-
-
-def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
-    red, green, blue = colour
-    return red / 255, green / 255, blue / 255
-
-
-def _short(text: str, length: int) -> str:
-    clean = _printable(text)
-    return clean if cell_len(clean) <= length else f"{set_cell_size(clean, length - 1).rstrip()}…"
-
-
-def _printable(text: str) -> str:
-    """Without line breaks and control characters, which would spoil a terminal or a label."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,0 +1,53 @@
+"""Pairs in the pictures of dataset files and of all generators."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from generators import GENERATORS
+from probekit.data.gallery import LISTED, draw_generators, pair_rows
+from probekit.data.generate import generate
+from probekit.data.grid import GAP, TITLE, cell
+from probekit.data.show import draw_grid
+from probekit.h5 import read_images, read_info
+
+
+@pytest.mark.parametrize("name", ["landolt", "navon"])
+def test_pairs_are_the_first_images_beside_their_counterfactuals(tmp_path: Path, name: str) -> None:
+    settings = {"noise_sd": 0.1}
+    info = generate(name, out=tmp_path / "a.h5", n=6, n_test=0, seed=3, size=64, parameters=settings)
+    rows = pair_rows(info, "train", 8)
+    generator = GENERATORS[name](size=64, parameters=settings)
+    factors = generator.sample(3, "train", np.arange(4))
+    assert [title for title, _ in rows] == [f"pairs: {factor}" for factor in generator.class_factors]
+    for factor, (_, cells) in zip(generator.class_factors, rows, strict=True):
+        others = generator.render_images(generator.counterfactual(factors, factor))
+        for k, image in enumerate(read_images(info.path, "train", range(4)).images):
+            assert np.array_equal(cells[2 * k], cell(image))
+            assert np.array_equal(cells[2 * k + 1], cell(others[k]))
+
+
+def test_files_that_the_generator_would_not_draw_so_have_no_pairs(tmp_path: Path) -> None:
+    assert pair_rows(generate("landolt", out=tmp_path / "b.h5", n=0, n_test=3, size=32), "test", 1) == []
+    assert GENERATORS["landolt"](size=32, parameters={"gap": 5.0}).values["gap"] == 5.0
+    info = generate("landolt", out=tmp_path / "c.h5", n=3, n_test=0, size=32, parameters={"gap": 5.0})
+    object.__setattr__(info, "parameters", info.parameters | {"gap": 8.0})
+    assert pair_rows(info, "train", 8) == []
+
+
+def test_the_picture_of_a_file_ends_with_a_row_of_each_class_factor(tmp_path: Path) -> None:
+    generate("vernier", out=tmp_path / "a.h5", n=4, n_test=0, size=64)
+    picture = cv2.imread(str(draw_grid(tmp_path / "a.h5", tmp_path / "a.png")))
+    assert picture is not None
+    assert picture.shape[0] == TITLE + 3 * (128 + GAP)  # two classes, one class factor
+    assert read_info(tmp_path / "a.h5").classes == ("aligned", "offset")
+
+
+def test_every_class_factor_of_every_generator_is_drawn(tmp_path: Path) -> None:
+    picture = cv2.imread(str(draw_generators(tmp_path / "all.png")))
+    assert picture is not None
+    rows = sum(len(kind().class_factors) for kind in GENERATORS.values())
+    assert picture.shape[0] == TITLE + rows * (128 + GAP)
+    assert picture.shape[1] > 2 * LISTED * 128
