@@ -39,8 +39,8 @@ from probekit.h5.target import Target, check_target
 
 # What zlib-ng gets. Run-length matching (Z_RLE) makes deflate streams that any gzip filter reads, zlib's very bytes
 # whatever the processor has: no hash table takes part. Measured on one core at 128 px, us and bytes an image, in
-# brackets zlib with the same settings and isal's level 1: rect-tri 6, 335 (24, 335; 6, 576); its masks 10, 518 (28, 518;
-# 6, 660); noisy 129, 9831 (194, 9831; 55, 10205); photographs, RGB 340, 41224 (548, 41224; 144, 36455).
+# brackets zlib with the same settings and isal's level 1: rect-tri 6, 335 (24, 335; 6, 576); its masks 10, 518 (28,
+# 518; 6, 660); noisy 129, 9831 (194, 9831; 55, 10205); photographs, RGB 340, 41224 (548, 41224; 144, 36455).
 GZIP_LEVEL = 1
 GZIP_MEMORY = 7
 
