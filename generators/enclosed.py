@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from generators.base import Generator
 from generators.factors import ANGLE, GRID, NOISE_KEY, Factor
 from generators.parameters import COMMON, Parameter
-from generators.random import Draws
+from generators.random import Draws, halves
 from generators.raster import Floats, Ints, Pixels
 from generators.reading import inked, parts
 from generators.shapes import Disc, Group, Polygon, Shape
@@ -82,7 +82,7 @@ class Enclosed(Generator):
 
         def scene(u: Floats, rows: Ints) -> dict[str, Floats]:
             """All but the class, `[m, tries]`; places are seen from the middle between the marks."""
-            u = np.concatenate((np.floor(u * 65536.0) / 65536.0, u * 65536.0 % 1.0))  # two numbers of 16 bits each
+            u = halves(u)
             size = SMALLEST + (LARGEST - SMALLEST) * u[0]
             # The frame holds the curve, and also the curve turned round.
             room = 64.0 - MARGIN - STROKE - (1.0 + depth) * size - abs(middle[:, rows, None])

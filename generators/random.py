@@ -151,3 +151,9 @@ class Draws:
 def to_unit(words: Words) -> Floats:
     """Map 32-bit words to the open interval (0, 1)."""
     return (words.astype(np.float64) + 0.5) * 2.0**-32
+
+
+def halves(uniform: Floats) -> Floats:
+    """Twice as many uniform numbers, of 16 bits each: the first of all `[k, ...]`, then the second, `[2 * k, ...]`."""
+    scaled = uniform * 65536.0
+    return np.concatenate((np.floor(scaled) / 65536.0, scaled % 1.0))

@@ -113,7 +113,6 @@ class Branch(AddOn):
         """Where the crops of some images would stand by the encoder as it is now, for a picture; None is anywhere.
 
         Args:
-            read: As of an `Epoch`.
             size: (height, width) of these images.
         """
         return None
@@ -228,9 +227,7 @@ def begin_on_noise(
     """Brings branches to an epoch in which they take part, with noise in place of the features of all images.
 
     Args:
-        method: Its branches begin.
         epochs: How many the run has.
-        images: In the split.
         size: (height, width) of the images.
         device: Where the noise is drawn.
     """

@@ -46,7 +46,7 @@ def certified(info: DatasetInfo) -> list[str]:
     """What is proved of a generator's file, a line for each class factor; or how to find out."""
     if info.certificate is not None:
         return told(info.certificate)
-    return [f"no certificate: its settings are no defaults; type: probekit certify {quote(str(info.path))}"]
+    return [f"no certificate of these settings; type: probekit certify {quote(str(info.path))}"]
 
 
 def render_once(generator: str, out: Path, console: Console) -> Path:

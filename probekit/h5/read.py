@@ -196,10 +196,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 
 def _checked(path: Path, file: h5py.File) -> tuple[DatasetInfo, Mapping[str, Sums]]:
-    """`check_file`, once for a file that nobody changes.
-
-    Its rows are checked whenever they are read.
-    """
+    """`check_file`, once for a file that nobody changes; its rows are checked whenever they are read."""
     found = os.fstat(file.id.get_vfd_handle())
     state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     if path in _FOUND and _FOUND[path][0] == state:

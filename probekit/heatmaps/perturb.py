@@ -171,7 +171,6 @@ def swap(subject: Subject, pairs: Pairs, maps: NDArray[np.float32], *, seed: int
     means over images. For a target that adds up over pixels a random order scores 1/2, and D first `1 - |D| / (2 H W)`.
 
     Args:
-        pairs: See `Pairs`.
         maps: Raw, `[N, h, w]`.
         seed: Decides ties and the interval.
 

@@ -91,7 +91,6 @@ def map_rows(names: list[str], subject: Subject, questions: Questions, *, encode
 
     Args:
         names: Maps; those whose needs are not met must have been left out (`unmet`).
-        questions: About which images.
         encoder: "trained" or "random", for the rows.
 
     Returns:
@@ -132,11 +131,7 @@ def make_map(name: str, context: Context) -> AttributionMap:
 
 
 def unmet(name: str, subject: Subject, has_weights: bool) -> str | None:
-    """Why a map cannot be taken, in words, or None.
-
-    Args:
-        has_weights: Whether its encoder pools with weights.
-    """
+    """Why a map cannot be taken, in words, or None; `has_weights`: whether the encoder pools with weights."""
     needs = get(MAPS, "map", name).needs
     if "target" in needs and subject.classifier is None:
         return "needs labels of at least two classes, for a linear probe"

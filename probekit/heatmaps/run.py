@@ -23,7 +23,7 @@ from probekit.heatmaps.protocol import Evaluation, evaluate
 from probekit.heatmaps.questions import Classifier, fill, make_targets
 from probekit.heatmaps.rows import Questions, Row, Subject
 from probekit.heatmaps.truth import Truth, read_truth
-from probekit.models.extract import BATCH_SIZE, extract
+from probekit.models.extract import extract
 from probekit.probe.protocol import Part, fit_label
 from probekit.probe.sources import said_of_random
 from probekit.restore.draw import draw_run
@@ -45,7 +45,6 @@ class Subjects:
         images: uint8 `[N, C, H, W]`, the training images on the device, at the size the encoder takes.
         split: The same as the file holds them, with labels.
         val: Images and split of the labelled validation images, likewise, or None.
-        classes: How many there are.
         context: Window, stride and seed.
     """
 
@@ -78,7 +77,7 @@ class Subjects:
         )
         with torch.no_grad():
             bank = self.bank if with_probe else self.bank[:FEW]
-            embedded = torch.from_numpy(extract(opened.encoder, bank, batch_size=BATCH_SIZE)).to(opened.device)
+            embedded = torch.from_numpy(extract(opened.encoder, bank)).to(opened.device)
             context = replace(context, negatives=project(embedded, context))
         return Subject(opened.encoder, self._classifier(opened) if with_probe else None, context)
 
@@ -86,12 +85,12 @@ class Subjects:
         if self.labels is None:
             return None
         encoder = opened.encoder
-        part = Part(extract(encoder, self.images, batch_size=BATCH_SIZE), self.labels, groups=self.groups)
+        part = Part(extract(encoder, self.images), self.labels, groups=self.groups)
         val = None
         if self.val is not None:
             images, split = self.val
             assert split.labels is not None
-            val = Part(extract(encoder, images, batch_size=BATCH_SIZE), split.labels)
+            val = Part(extract(encoder, images), split.labels)
         space, probe = fit_label(part, classes=self.classes, protocol=PROTOCOL, seed=self.context.seed, val=val)
         return Classifier.of(space, probe, classes=self.classes, device=self.images.device)
 
@@ -262,7 +261,7 @@ def _ask(subject: Subject, questions: Questions, labels: Tensor | None, target: 
 
 
 def _pooled(subject: Subject, questions: Questions) -> Tensor:
-    embedded = extract(subject.encoder, questions.images, batch_size=BATCH_SIZE)
+    embedded = extract(subject.encoder, questions.images)
     return torch.from_numpy(embedded).to(questions.images.device)
 
 

@@ -174,8 +174,8 @@ class Method(nn.Module, ABC):
 
     @property
     def projection(self) -> nn.Module | None:
-        """The head whose output the contrastive loss compares, `[B, D] -> [B, P]`; None for a method without one."""
-        return None
+        """The head whose output the contrastive loss compares, `[B, D] -> [B, P]`: `projector`; None without one."""
+        return cast(nn.Module | None, getattr(self, "projector", None))
 
     def after_step(self) -> None:
         """Called when the optimizer has stepped: moving averages, queues. Nothing by default."""
@@ -187,9 +187,7 @@ def fit(chosen: MutableMapping[str, Any], key: str, value: Any, *, typed: Collec
     Args:
         chosen: The settings of a method or a branch; changed in place.
         key: The setting's whole name, "method.queue".
-        value: What suits.
         typed: What the user gave, whole names.
-        why: The reason, in words.
     """
     name = key.rpartition(".")[2]
     if key in typed:

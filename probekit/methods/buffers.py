@@ -8,11 +8,7 @@ from torch.nn import functional as F
 
 
 class Clock(nn.Module):
-    """Counts steps, on the device: what depends on it can be recorded in a CUDA graph, and is kept in checkpoints.
-
-    Attributes:
-        step: Steps done, int64 scalar.
-    """
+    """Counts steps, on the device: what depends on it can be recorded in a CUDA graph, and is kept in checkpoints."""
 
     step: Tensor
 

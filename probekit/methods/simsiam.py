@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from probekit.config import Count
 from probekit.methods.base import Method, Rate, Step
@@ -50,8 +49,3 @@ class SimSiam(Method):
     def rates(self) -> Sequence[Rate]:
         """The predictor's, constant."""
         return (Rate(tuple(self.predictor.parameters()), schedule="constant"),)
-
-    @property
-    def projection(self) -> nn.Module:
-        """The projector."""
-        return self.projector

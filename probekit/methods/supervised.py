@@ -33,11 +33,7 @@ class Classifier(nn.Linear):
 
 
 class Supervised(Method):
-    """Cross-entropy of a linear classifier.
-
-    Args:
-        classes: How many the dataset has.
-    """
+    """Cross-entropy of a linear classifier."""
 
     about = "cross-entropy of a linear classifier on the labels"
     paper = "the supervised baselines of ConRec, arXiv 2104.04323"

@@ -145,11 +145,6 @@ class SwAV(Method):
         return (Rate((self.prototypes.weight,), start=self.clock.first_step(self.freeze)),)
 
     @property
-    def projection(self) -> nn.Module:
-        """The projector."""
-        return self.projector
-
-    @property
     def chance_loss(self) -> float:
         """That of even predictions, ln K."""
         return math.log(len(self.prototypes.weight))

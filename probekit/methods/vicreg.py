@@ -1,7 +1,7 @@
 """VICReg (Bardes, Ponce, LeCun, arXiv 2105.04906): invariance, variance and covariance of both views' features."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from probekit.config import Count, Positive
@@ -74,8 +74,3 @@ class VICReg(Method):
         names = ("invariance", "variance", "covariance")
         logs = {name: term.detach() for name, term in zip(names, terms, strict=True)}
         return Step(loss, features, logs, projections=torch.cat([z1, z2]).detach())
-
-    @property
-    def projection(self) -> nn.Module:
-        """The expander."""
-        return self.projector

@@ -42,11 +42,7 @@ class Features:
 
 
 class JoinedStages(Sequence[Tensor]):
-    """The stages of several passes, one pass after another; each is put together when asked for, as few ever are.
-
-    Args:
-        passes: The stages of each pass.
-    """
+    """The stages of several passes, one pass after another; each is put together when asked for, as few ever are."""
 
     def __init__(self, passes: Sequence[Sequence[Tensor]]) -> None:
         self.passes = passes

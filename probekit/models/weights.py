@@ -5,7 +5,6 @@ every prefix in it and every style of `translate` is tried; what names most of t
 that the backbone has learnt must be there.
 """
 
-import hashlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from probekit.files import sha256
 from probekit.models.checkpoint import Checkpoint, unwrapped, without_wrappers
 from probekit.models.encoder import Encoder
 from probekit.models.normalise import TABLES, known_normalisation, normalisation
@@ -103,7 +103,8 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, allow_missing: boo
         ValueError: If it lacks something that the backbone has learnt, is of another network, or a number is not
             finite.
     """
-    prefix = "backbone." if encoder.spec.get("backbone") is None else f"backbone.{_inner(encoder)}."
+    name = encoder.spec.get("backbone")
+    prefix = "backbone." if name is None else f"backbone.{'module' if name.startswith('py:') else 'model'}."
     state = encoder.state_dict()
     full = {key.removeprefix(prefix): key for key in state if key.startswith(prefix)}
     if not full:
@@ -119,7 +120,7 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, allow_missing: boo
     learnt = [key for key, value in wanted.items() if value.is_floating_point()]
     match = Match(
         file=str(checkpoint.path),
-        sha256=_sha256(checkpoint),
+        sha256=sha256(checkpoint.path),
         where=f"{place.where or 'top level'}: {place.at or 'no prefix'}",
         others=[other.key for other in others],
         total=len(learnt),
@@ -276,14 +277,5 @@ def _pooling(found: Mapping[str, Tensor], at: str, state: Mapping[str, Tensor]) 
     return {key: found[root + key] for key in keys if found[root + key].shape == state[key].shape}
 
 
-def _inner(encoder: Encoder) -> str:
-    return "module" if encoder.spec["backbone"].startswith("py:") else "model"
-
-
 def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape))
-
-
-def _sha256(checkpoint: Checkpoint) -> str:
-    with checkpoint.path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

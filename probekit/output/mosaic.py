@@ -21,11 +21,7 @@ HEADS = ("query", "1st", "2nd", "3rd", "18th", "19th", "20th")
 
 
 class Mosaic:
-    """A figure of rows x columns cells.
-
-    Attributes:
-        axes: Cell (i, j) covers x in [j, j + 1] and y in [i, i + 1], from the top left.
-    """
+    """A figure of rows x columns cells: cell (i, j) covers x in [j, j + 1] and y in [i, i + 1], from the top left."""
 
     def __init__(
         self, rows: int, columns: int, *, cell: float, title: str, head: float, left: float = 0.1, below: float = 0.0

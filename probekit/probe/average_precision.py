@@ -38,7 +38,6 @@ def multilabel(
         kind: "encoder" or "baseline".
         train: What is fitted; `y` is uint8 `[N, K]` here.
         test: What is scored, once; likewise.
-        classes: Names of the K classes.
         protocol: "tuned" (standardised, C chosen for each class) or "fixed".
         seed: Decides the validation part and the bootstrap.
         val: Chooses C in place of a part of train.
@@ -91,7 +90,6 @@ def score_logits(
     Args:
         logits: `[n, K]`, higher is more likely.
         y: uint8 `[n, K]`.
-        classes: Names of the K classes.
         fitted: bool `[K]`: the other classes are left out; None is all.
 
     Returns:

@@ -258,10 +258,9 @@ def _summary(
 
 
 def _resampled(cells: Ints, classes: int, seed: int) -> Iterator[Ints]:
-    """The confusion matrices of samples drawn with replacement, the same ones in all repeats.
+    """The confusion matrices of samples drawn with replacement, the same ones in all repeats, some draws at a time.
 
-    Yields:
-        Some draws at a time, `RESAMPLES` in all: int64 `[repeats, draws, K, K]`.
+    int64 `[repeats, draws, K, K]`, `RESAMPLES` draws in all.
     """
     repeats, n = cells.shape
     rng, at_once = np.random.default_rng(seed), max(1, MATRIX_CELLS // (repeats * classes**2))

@@ -107,8 +107,6 @@ def knn(
     Args:
         kind: "encoder" or "baseline".
         train: Who votes.
-        test: What is scored, once.
-        classes: Names of the K classes.
         seed: Draws the validation part when `val` is None: the same as of the linear probe.
         device: Where cosines are computed.
         val: Chooses k and T in place of a part of train.

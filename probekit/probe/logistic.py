@@ -85,11 +85,6 @@ def inverse_curvature(products: NDArray[np.float64], *, k: int, C: float) -> Ten
     """Inverse `[R, R]` of one class's block of the Hessian at equal probabilities, intercept left out.
 
     The inverse itself, because a product with it takes a twentieth of the time of triangular solves for a few classes.
-
-    Args:
-        products: What `gram` returned.
-        k: As in `Problem`.
-        C: As in `Problem`.
     """
     share = 1 / max(k, 2)
     block = torch.from_numpy(products) * (C * share * (1 - share))

@@ -74,9 +74,9 @@ def measure(
             "epoch": opened.header["epoch"],
             "seed": conditions.seed,
             "notes": notes,
-            "certificate": told(info.certificate) if info.certificate and CHANCE in each.baselines else [],
             "rows": rows[each.name],
             "seconds": round(seconds[each.name], 2),
+            **({"certificate": told(info.certificate)} if info.certificate and CHANCE in each.baselines else {}),
         }
         for each in asked
     }

@@ -117,7 +117,6 @@ def retrieval(
     Args:
         kind: "encoder" or "baseline".
         part: The split, N > 1.
-        classes: Names of the K classes.
         seed: Decides the order of ties, the bootstrap and the anchors.
         device: Where cosines are computed.
         factors: What else an image may share with its nearest; see `fingerprint`.
@@ -262,11 +261,7 @@ def _sorted(keys: Tensor) -> Tensor:
 
 
 def _metrics(hits: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """`METRICS` of rankings, `[Q, 7]`, NaN without a hit.
-
-    Args:
-        hits: bool `[Q, n]`, whether the image at each rank is relevant.
-    """
+    """`METRICS` of rankings, `[Q, 7]`, from whether the image at each rank is relevant, `[Q, n]`; NaN without a hit."""
     queries, ranks = np.nonzero(hits)
     relevant = hits.sum(axis=1)
     nth = np.arange(len(queries)) - (np.cumsum(relevant) - relevant)[queries] + 1  # first, second, ... of its query

@@ -36,7 +36,8 @@ def about_section(run: Mapping[str, Any], key: str) -> Section:
     ]
     if run["data"] is not None:
         described = {name: value for name, value in run["data"].items() if name != "splits"}
-        described["certificate"] = certificates.told(described["certificate"]) if described.get("certificate") else None
+        if described.pop("certificate", None):
+            described["certificate"] = certificates.told(run["data"]["certificate"])
         how = f"Read from {run['dataset']['path']}, whose content hash is the one that the run was trained on."
         blocks += [
             _splits(run["data"]["splits"], f"{key}-splits", how),

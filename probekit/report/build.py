@@ -17,11 +17,7 @@ MOST_NAMES = 4  # in the title
 
 
 def build(report: Mapping[str, Any]) -> Document:
-    """Lays out a report.
-
-    Args:
-        report: As `collect.collect` gives it.
-    """
+    """Lays out what `collect.collect` gives."""
     chapters = [] if report["comparison"] is None else [comparison_chapter(report)]
     chapters += [_chapter(run, f"{i}-{key_of(run['name'])}") for i, run in enumerate(report["runs"])]
     names = [run["name"] for run in report["runs"]]

@@ -133,9 +133,6 @@ def draw_views(
         stride: The encoder's, as in `make_views`.
         placement: Where the crops of these images stand; it is drawn, too. None is anywhere.
 
-    Returns:
-        `out`.
-
     Raises:
         ValueError: If the recipe is unknown, or the images have another type or shape.
     """

@@ -19,7 +19,7 @@ from probekit.files import sha256
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, check_takes, encoder_of, load_encoder
-from probekit.models.extract import BATCH_SIZE, extract, read_all
+from probekit.models.extract import extract, read_all
 from probekit.models.untrained import alike, untrained_encoder
 from probekit.registry import POOLS
 from probekit.restore.build import build_method
@@ -142,7 +142,7 @@ class Opened:
         elif min(size) < self.encoder.stride:
             check_divisible(size, self.encoder.stride)
         for images in read_chunks(info, split):
-            yield extract(self.encoder, self.take(images), batch_size=BATCH_SIZE)
+            yield extract(self.encoder, self.take(images))
 
     def _untrained(self, seed: int) -> Encoder:
         return untrained_encoder(self.header["spec"], seed)

@@ -110,7 +110,6 @@ class Session:
     """Works through a sweep.
 
     Args:
-        chosen: Those to be run now.
         device: "auto", "cpu" or "cuda[:i]".
     """
 

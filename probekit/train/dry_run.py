@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from probekit.branches.base import begin_on_noise
-from probekit.data.split import shrunk
-from probekit.data.streamed import feed
+from probekit.data.split import feed, shrunk
 from probekit.device import describe_device
 from probekit.settings import Asked, flatten
 from probekit.train.cost import StepCost, step_cost

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from probekit.data.split import DeviceSplit
 from probekit.models.encoder import Encoder
-from probekit.models.extract import BATCH_SIZE, extract
+from probekit.models.extract import extract
 from probekit.probe.cross_validation import kappa as kappa_of
 from probekit.probe.knn import MONITOR_K, MONITOR_T, nearest, vote
 from probekit.probe.linear import Space, fit
@@ -106,8 +106,8 @@ class Monitor:
         """
         labels = self.train.split.class_labels
         if not self.can_score or labels is None:
-            return Scores(None, None, _rank(extract(encoder, self.train.images[self._sample], batch_size=BATCH_SIZE)))
-        features = extract(encoder, self.train.images, batch_size=BATCH_SIZE)
+            return Scores(None, None, _rank(extract(encoder, self.train.images[self._sample])))
+        features = extract(encoder, self.train.images)
         if self.val is not None and self.val.split.class_labels is not None:
             val = self._score_split(encoder, features, labels, self.val)
         else:
@@ -136,7 +136,7 @@ class Monitor:
     ) -> float | None:
         if split is None or split.split.class_labels is None:
             return None
-        seen = extract(encoder, split.images, batch_size=BATCH_SIZE)
+        seen = extract(encoder, split.images)
         return self.scored(features, labels, seen, split.split.class_labels)
 
 

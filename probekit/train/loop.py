@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from probekit.branches.base import Epoch, active_branches
 from probekit.config import Config
-from probekit.data.split import DeviceSplit
-from probekit.data.streamed import StreamedImages, feed
+from probekit.data.split import DeviceSplit, StreamedImages, feed
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, save_encoder
 from probekit.models.extract import eval_mode, read_all

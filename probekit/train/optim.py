@@ -35,7 +35,6 @@ def build_optimizer(
 
     Args:
         name: "lars", "larc", "sgd" or "adamw".
-        lr: Learning rate.
         momentum: Momentum of the buffer; AdamW's beta 1.
         weight_decay: For the weights that decay.
         decay: "weights", or "all" for biases and normalisation, too (MoCo, SimSiam, SwAV).

@@ -71,8 +71,6 @@ def bf16_hint(config: Config, gpu: str, *, channels: int, size: tuple[int, int])
     """One line that says what bf16 would bring, for a run in fp32 on a GPU that has both; "" if that is not worth it.
 
     Args:
-        gpu: Its name.
-        channels: Channels of the images.
         size: (h, w) of the views.
     """
     rates = known_rates(gpu)
@@ -89,8 +87,6 @@ def bf16_speedup(config: Config, rates: Rates, *, channels: int, size: tuple[int
     """How many times faster a step in bf16 is, from its views of whole size and its backbone alone.
 
     Args:
-        rates: The machine's.
-        channels: Channels of the images.
         size: (h, w) of the views.
         within: Seconds; None is returned if the counting takes longer.
     """

@@ -12,11 +12,7 @@ from rich.console import Console
 
 from probekit.config import Config
 from probekit.data.split import CPU, DeviceSplit
-from probekit.device import (
-    choose_device,
-    compute_deterministically,
-    describe_device,
-)
+from probekit.device import choose_device, compute_deterministically, describe_device
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.restore.checkpoint import load_checkpoint

@@ -10,8 +10,7 @@ from torch.optim import Optimizer
 
 from probekit.branches.base import active_branches, brings_images, has_loss, running_branches
 from probekit.config import Config
-from probekit.data.split import Images, shrunk
-from probekit.data.streamed import StreamedImages
+from probekit.data.split import Images, StreamedImages, shrunk
 from probekit.methods.base import Method, Step
 from probekit.restore.build import stream_seed
 from probekit.train.gpu import Before, Compiled, compile_networks, release, told
@@ -56,12 +55,7 @@ class TrainingStep:
         self.names: list[str] = []
 
     def __call__(self, index: Tensor, images: Tensor) -> Tensor:
-        """The whole step.
-
-        Args:
-            index: int64 `[B]`, which images of the split.
-            images: uint8 `[B, C, H, W]`, these images.
-        """
+        """The whole step on some images of the split: int64 `[B]`, uint8 `[B, C, H, W]`."""
         loss, step = self._gradients(index, images)
         lay_as_weights(self.method.parameters())
         if self.config.optimizer.clip:

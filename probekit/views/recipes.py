@@ -152,7 +152,6 @@ class ViewMaker(nn.Module):
     """A recipe made ready for images of one shape: draws, then applies; its constants are on the device of the images.
 
     Args:
-        recipe: How.
         shape: (C, H, W) of the images; C is 1 or 3.
         size: (h, w) of the views of whole size; None is the images' own, as in the authors' code.
         stride: The encoder's: small crops are of whole cells.
@@ -241,9 +240,6 @@ def make_views(
         size: (h, w) of the views; None is the images' own, as in the authors' code.
         stride: The encoder's: small crops are of whole cells.
         placement: Where the crops of each image stand; None is anywhere.
-
-    Returns:
-        The views.
 
     Raises:
         ValueError: If the recipe is unknown or the images have another type or shape.

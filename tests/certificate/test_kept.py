@@ -127,7 +127,7 @@ def test_gen_and_show_and_list_tell_it(tmp_path: Path) -> None:
     assert json.loads(typed("show", "data/rect-tri.h5", "--json", cwd=tmp_path).stdout)["certificate"]["n"] == 1000
     assert all(f"  {line}\n" in typed("list", "generators", cwd=tmp_path).stdout for line in lines)
     done = typed("gen", "rect-tri", "--n", "2", "--size", "32", "--out", "data/small.h5", cwd=tmp_path)
-    assert "no certificate: its settings are no defaults; type: probekit certify data/small.h5" in done.stdout
+    assert "no certificate of these settings; type: probekit certify data/small.h5" in done.stdout
 
 
 def test_gen_certifies_other_settings_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

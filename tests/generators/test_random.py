@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generators.random import Draws, Floats, Ints, philox4x32, to_unit
+from generators.random import Draws, Floats, Ints, halves, philox4x32, to_unit
 
 # Salmon et al., Random123 1.0, known answers of philox4x32-10: counter, key, output.
 KNOWN = [
@@ -86,6 +86,15 @@ def test_uniform_numbers_are_uniform_and_uncorrelated() -> None:
 def test_the_unit_interval_is_open_and_its_ends_are_alike() -> None:
     ends = to_unit(np.array([0, 2**32 - 1], np.uint64))
     assert ends.tolist() == [2.0**-33, 1 - 2.0**-33]
+
+
+def test_halves_are_uniform_and_uncorrelated() -> None:
+    u = halves(np.stack([draws(list(range(20_000))).uniform(c) for c in range(2)]))
+    assert u.shape == (4, 20_000)
+    assert 0.0 <= u.min() <= u.max() < 1.0
+    counts = np.stack([np.histogram(row, bins=20, range=(0, 1))[0] for row in u])
+    assert ((counts - 1000.0) ** 2 / 1000.0).sum(axis=1).max() < 50.0
+    assert abs(np.corrcoef(u) - np.eye(4)).max() < 4.0 / np.sqrt(20_000)
 
 
 def test_integers_reach_both_ends_equally_often() -> None:

@@ -70,6 +70,7 @@ HELP: tuple[str, ...] = (
     "import",
     "split",
     "show",
+    "certify",
     "pretrain",
     "sweep",
     "probe",

@@ -16,7 +16,8 @@ from generators import GENERATORS
 from probekit.data.generate import generate
 from probekit.h5 import read_info
 from probekit.heatmaps.baselines import BASELINES
-from probekit.heatmaps.questions import FILLS, TARGETS, Classifier, fill, make_targets
+from probekit.heatmaps.measurement import FILLS, TARGETS
+from probekit.heatmaps.questions import Classifier, fill, make_targets
 from probekit.heatmaps.sanity import judge, similarity
 from probekit.heatmaps.truth import read_truth
 from probekit.probe.linear import Space, fit

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from probekit.branches.base import begin_on_noise, branches_of
-from probekit.data.streamed import StreamedImages
+from probekit.data.split import StreamedImages
 from probekit.methods.conrec import SimCLR
 from probekit.train import loop
 from probekit.train.gpu import release, told

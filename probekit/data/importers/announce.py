@@ -7,17 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from probekit.data.importers import (
-    OFFICIAL,
-    Choices,
-    Official,
-    Options,
-    Skipped,
-    Told,
-    import_dataset,
-    import_official,
-    is_unfinished,
-)
+from probekit.data.importers import OFFICIAL, Choices, Import, Official, Options, Skipped, Told, is_unfinished
 from probekit.data.importers.official import MAX_GB
 from probekit.data.locate import check_h5
 from probekit.h5 import DatasetInfo
@@ -65,10 +55,10 @@ def run_import(
                 options = _for_official(OFFICIAL[source], options)
                 # Photographs shrink by 14 % (probekit.h5.write), which would take as long as decoding them.
                 how["compression"] = compression or "none"
-                info, skipped = import_official(source, root, choices, options, **how)
+                info, skipped = Import(options, **how).of_official(source, root, choices)
             else:
                 _check_plain(source, root, choices)
-                info, skipped = import_dataset(Path(source), options, compression=compression or "gzip", **how)
+                info, skipped = Import(options, compression=compression or "gzip", **how).of(Path(source))
         except (KeyboardInterrupt, SystemExit):
             if is_unfinished(out):
                 console.print("interrupted; the same command goes on from here")

@@ -1,7 +1,8 @@
-"""What a source of images is: named splits of items that are decoded one by one, later."""
+"""What a source of images is: named splits of items that are decoded one by one, later; files of strangers, read."""
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ MAX_SIZE = 4096  # own choice: a chunk of one such RGB image is 48 MiB
 RESIZES = ("crop", "squash")
 Part = TypeVar("Part")
 Label = int | bytes | None  # index of a class; one byte a class (probekit.h5: 0, 1 or 255); unlabelled
+MAX_BYTES = 1 << 30  # own choice: more than any image or list of these sets, and less than fills a computer's memory
 
 
 class Broken(ValueError):  # noqa: N818 - a state of an image, named as users name it
@@ -225,3 +227,38 @@ def _pick(items: Sequence[Any], split: str, fraction: float, seed: int, classes:
             )
         taken.update(sorted(keys, key=lambda key: hashlib.sha256(f"{seed}/{split}/{key}".encode()).digest())[:count])
     return taken
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no regular file, or larger than 1 GiB, be it of holes.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("expected a regular file, found something else")
+    if found.st_size > MAX_BYTES:
+        raise ValueError(f"expected at most {MAX_BYTES >> 30} GiB, found {found.st_size / (1 << 30):,.1f}")
+    return path.read_bytes()
+
+
+def read_list(path: Path) -> bytes:
+    """All of a file that the images depend on, and not one of them.
+
+    Raises:
+        ValueError: If it is missing, or no regular file of sane size.
+    """
+    try:
+        return read_bytes(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def read_text(path: Path) -> str:
+    """All of a text file in UTF-8; a ValueError if it is missing, or no such file."""
+    try:
+        return read_list(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"expected text in UTF-8 in {path}, found something else") from error

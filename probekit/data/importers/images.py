@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from probekit.data.importers.base import Broken
-from probekit.data.importers.files import read_bytes
+from probekit.data.importers.base import Broken, read_bytes
 
 Pixels = NDArray[np.uint8]
 

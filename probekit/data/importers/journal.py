@@ -100,12 +100,7 @@ class Journal:
     """
 
     def __init__(self, writer: DatasetWriter, unfinished: Unfinished, identity: dict[str, Any]) -> None:
-        """Begins anew; what was unfinished is copied as it is used.
-
-        Args:
-            unfinished: What an interrupted import had done.
-            identity: What every image becomes, JSON values.
-        """
+        """Begins anew; copies what was unfinished as it is used. `identity`: what every image becomes, JSON values."""
         self.path = journal_of(writer.path)
         self._writer, self._unfinished = writer, unfinished
         self._file: BinaryIO = self.path.open("wb")

@@ -43,11 +43,7 @@ def find_splits(top: Folder, depth: int | None, ignored: list[Skipped], notes: l
 
 
 def _may_be_classes(top: Folder, found: dict[str, str], depth: int | None) -> bool:
-    """Whether folders that are called like splits stand among classes of that name, as --depth says.
-
-    Raises:
-        ValueError: If nothing was typed, and it may be either.
-    """
+    """Whether folders called like splits stand among classes of that name, as --depth says; refuses if neither says."""
     trains = [top.folders[name] for name, split in found.items() if split == "train"]
     if trains and not trains[0].images:
         return False

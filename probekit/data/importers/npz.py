@@ -1,6 +1,5 @@
 """npz files as the ConRec authors publish theirs: x_train, y_train, x_test, y_test; theirs have names, here."""
 
-import hashlib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from probekit.data.importers.base import (
     readable,
     set_apart,
 )
-from probekit.files import host_memory
+from probekit.files import host_memory, sha256
 from probekit.h5 import SPLITS
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -44,8 +43,7 @@ def published(source: Path) -> tuple[tuple[str, ...], Factors] | None:
     Label order: authors' data, checked by eye; label // 2 is the corner, label % 2 the triangle. The two objects of
     circle-square are exchangeable, so it has no factors of its own.
     """
-    with source.open("rb") as file:
-        found = SETS.get(hashlib.file_digest(file, "sha256").hexdigest())
+    found = SETS.get(sha256(source))
     if found is None:
         return None
     generator, values = found

@@ -26,11 +26,7 @@ class NeedsRange(Exception):  # noqa: N818 - not an error: the set is looked at,
 
 @dataclass(frozen=True)
 class Extent:
-    """The least and largest value of images of one type.
-
-    Attributes:
-        key: Key of the image that has it.
-    """
+    """The least and largest value of images of one type; `key` is of the image that has the largest."""
 
     low: float
     high: float

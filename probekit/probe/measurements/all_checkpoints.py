@@ -144,8 +144,7 @@ class AllCheckpoints(Probe):
 def _kept(opened: "OpenedRun") -> list[Weights]:
     """The kept weights of a run, then the ones asked for if they are of a later epoch; pooled as those are.
 
-    Raises:
-        ValueError: If none was kept, or a branch is to pool, which they do not hold.
+    Refuses if none was kept, or a branch is to pool, which they do not hold.
     """
     pool, run = opened.weights.pool, opened.run
     if pool and POOLS[pool].of_run:

@@ -52,11 +52,7 @@ class CrossValidation(Probe):
     needs = ("train",)
 
     def __post_init__(self) -> None:
-        """Refuses what no data could satisfy.
-
-        Raises:
-            ValueError: If there is no such metric, or there are fewer than two folds.
-        """
+        """Refuses what no data could satisfy: a metric that there is not, or fewer than two folds."""
         super().__post_init__()
         if self.folds < 2:
             raise ValueError(f"expected 2 folds or more, found {self.folds}; type: --cv {FOLDS}")

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.data.importers.base import Item, Label, Skipped, file_stamp
-from probekit.data.importers.files import read_list, read_text
+from probekit.data.importers.base import Item, Label, Skipped, file_stamp, read_list, read_text
 from probekit.data.importers.images import decode_file
 
 # Own choice: the pixels of half of a computer with 16 GB. At 224 px all of these sets but iNaturalist and ImageNet fit.
