@@ -55,9 +55,9 @@ def of_writing() -> float:
         return median_ratio(jobs, rounds=9)
 
 
-def of_generator(name: str) -> Callable[[], float]:
-    """A Pillow renderer with masks over ours."""
-    return lambda: float(generators.compare(name, 5)["ratio"]["pil image + masks"]["median"])
+def of_generator(name: str, drawn: str = "image + masks") -> Callable[[], float]:
+    """A Pillow renderer over ours."""
+    return lambda: float(generators.compare(name, 5)["ratio"][f"pil {drawn}"]["median"])
 
 
 def median_ratio(jobs: dict[str, Callable[[], Any]], *, rounds: int) -> float:
@@ -73,6 +73,9 @@ CHECKS: dict[str, Callable[[], float]] = {
     "writing a dataset": of_writing,
     "rect-tri": of_generator("rect-tri"),
     "circ-sq": of_generator("circ-sq"),
+    "rect-tri, image alone": of_generator("rect-tri", "image, grey"),
+    "circ-sq, image alone": of_generator("circ-sq", "image, grey"),
+    "vernier, image alone": of_generator("vernier", "image, grey"),
 }
 
 

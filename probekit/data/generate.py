@@ -1,8 +1,8 @@
 """From a generator's name to a dataset file: workers render, compress and checksum blocks, one thread writes them.
 
-Workers are threads: two thirds of the work is zlib's, outside the interpreter lock, and a killed process leaves no
-orphans. They render one at a time: NumPy takes and gives the interpreter lock at every call, and two threads that do so
-at once spend their time on that (measured on 2 cores, rect-tri at 128 px: 18 thousand images/s, in turn 27 thousand).
+Workers are threads: much of the work is done outside the interpreter lock, and a killed process leaves no orphans.
+They render one at a time: NumPy takes and gives the interpreter lock at every call, and two threads that do so at once
+spend their time on that (measured on 2 cores, rect-tri at 128 px: 18 thousand images/s, in turn 27 thousand).
 """
 
 import os

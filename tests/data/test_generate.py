@@ -45,6 +45,21 @@ def test_the_file_holds_what_the_generator_gives(tmp_path: Path, name: str) -> N
             np.testing.assert_array_equal(found.factors[column], factors[column])
 
 
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("name", GENERATORS)
+def test_without_masks_all_else_is_the_same(tmp_path: Path, name: str, pairs: bool) -> None:
+    full, plain = (gen(tmp_path / f"{masks}.h5", name, masks=masks, pairs=pairs, n=6) for masks in (True, False))
+    assert verify(plain.path).mask_names == ()
+    for split in ("train", "test"):
+        assert not plain.splits[split].masked
+        found, expected = (read_split(info.path, split, masks=True) for info in (plain, full))
+        assert found.masks is None
+        np.testing.assert_array_equal(found.images, expected.images)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        for column in expected.factors:
+            np.testing.assert_array_equal(found.factors[column], expected.factors[column])
+
+
 # Content hashes of `gen NAME --n 20 --n-test 6 --seed 0 --size 32`; they hold on any machine.
 GOLDEN = {
     "rect-tri": "8f3be6ef20faa1c9a72fbf2bf148677579b8576b150efc07067a8353ebe73001",

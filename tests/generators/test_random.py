@@ -27,6 +27,13 @@ def words(text: str) -> list[int]:
     return [int(word, 16) for word in text.split()]
 
 
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_a_block_holds_the_classes_in_the_order_of_its_words(classes: int) -> None:
+    sample, at = draws(list(range(60))), np.arange(60)
+    order = np.argsort([sample.blocks(classes).word(c) for c in range(classes)], axis=0, kind="stable")
+    np.testing.assert_array_equal(sample.balanced(classes), order[at % classes, at])
+
+
 @pytest.mark.parametrize(("counter", "key", "output"), KNOWN)
 def test_published_vectors(counter: str, key: str, output: str) -> None:
     counters = np.array(words(counter), np.uint64)[:, None]

@@ -209,6 +209,19 @@ def test_a_split_may_end_early(tmp_path: Path) -> None:
 # --- what the writer refuses, and what it leaves behind ---
 
 
+def test_gzip_is_zlibs_own_stream() -> None:
+    """Byte for byte what zlib makes with these settings: it cannot depend on the processor, and anybody reads it."""
+    rng = np.random.default_rng(0)
+    shapes, noise = np.zeros((2, 64, 32, 32), np.uint8)
+    shapes[:, 5:20, 7:25] = 255
+    noise[...] = rng.integers(0, 256, noise.shape)
+    for images in (shapes, noise, rng.integers(0, 2, (40, 32, 32), np.uint8)):
+        [chunk] = pack(Split(images, None, {}, None), "gzip").chunks["images"]
+        deflate = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 7, zlib.Z_RLE)
+        filled = images.tobytes() + bytes((64 - len(images)) * 32 * 32)
+        assert chunk == deflate.compress(filled) + deflate.flush()
+
+
 def writer_for(path: Path, *, compression: str = "gzip", overwrite: bool = False) -> DatasetWriter:
     return DatasetWriter(path, header=HEADER, compression=compression, overwrite=overwrite)
 

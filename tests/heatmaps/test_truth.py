@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 
 from generators import GENERATORS
+from probekit.data.generate import generate
 from probekit.h5 import read_info
 from probekit.heatmaps.baselines import BASELINES
 from probekit.heatmaps.measurement import FILLS, TARGETS
@@ -38,6 +39,17 @@ def test_counterfactuals_differ_where_the_evidence_says_and_nowhere_else(dataset
         np.testing.assert_array_equal(truth.split.images != counterfactual.images, truth.masks[f"evidence:{factor}"])
         assert truth.split.labels is not None
         assert (counterfactual.labels != truth.split.labels).all()
+
+
+def test_masks_that_a_file_does_not_hold_are_drawn_anew(dataset: Path, tmp_path: Path) -> None:
+    held = read_truth(read_info(dataset), "test", 24)
+    name, settings, out = held.info.generator, {"noise_sd": 0.1}, tmp_path / "a.h5"
+    info = generate(name, out=out, n=8, n_test=24, size=64, parameters=settings, masks=False)
+    anew = read_truth(info, "test", 24)
+    assert anew.split.masks is None
+    assert list(anew.masks) == list(held.masks)
+    for name, mask in held.masks.items():
+        np.testing.assert_array_equal(anew.masks[name], mask)
 
 
 @pytest.mark.parametrize("damage", ["nan", "infinite", "turned", "kind", "other images", "other settings"])
