@@ -1,15 +1,18 @@
 """Speed of the generators on one core, next to a plain Pillow renderer in the same run.
 
-    python -m benchmarks.generators [--out FILE] [--rounds 7] [--command]
+    python -m benchmarks.generators [--out FILE] [--rounds 7] [--command] [NAME ...]
 
-Ours: factors, images, object and evidence masks, in calls of 1024 samples. Pillow: the image of given factors (its
-sampling is not counted), drawn and rotated one by one as the authors do; on an RGB canvas as theirs and on a grey one,
-which is faster; with masks it also draws each object and each counterfactual. Ours and theirs take turns; printed are
-medians and min to max of the rounds, in processor time of the one core. --command also times the whole `probekit gen`
-to a gzip file on all cores.
+Ours: factors, labels and images, in calls of 1024 samples, alone as `gen --no-masks` makes them, and with object and
+evidence masks. Pillow: the image of given factors (its sampling is not counted), drawn and rotated one by one as the
+authors do; on an RGB canvas as theirs and on a grey one, which is faster; with masks it also draws each object and each
+counterfactual. Images alone are compared with images alone, images and masks with images and masks. Ours and theirs
+take turns; printed are medians and min to max of the rounds, in processor time of the one core. --command also times
+the whole `probekit gen` to a gzip file on all cores, with and without masks, the best of three.
 
 Overlap is that of the two images' ink (intersection over union, the mean over 256 images). It is 1 for the published
 recipes, whose pixels are Pillow's. For the others Pillow rounds every shape to whole pixels before the turn.
+
+Another generator: a line in `SCENES` with a function for each of its objects.
 """
 
 from __future__ import annotations
@@ -39,7 +42,6 @@ from generators.base import BASE_SIZE
 OURS_N, OURS_CALL, PEER_N = 4096, 1024, 256
 COMMAND_N = 200_000
 Row = Any  # one row of factors
-DRAWN = ("rect-tri", "circ-sq", "rect-tri-published", "circ-sq-published")  # with Pillow, below
 Scene = Callable[[Any, Row, Any], None]  # draws a row on a pen with an ink
 
 
@@ -86,12 +88,17 @@ def draw_object(pen: Any, row: Row, ink: Any, *, number: int, published: bool) -
     (pen.rectangle if square else pen.ellipse)(box, fill=ink)
 
 
-def scenes_of(name: str) -> list[tuple[Scene, bool]]:
-    """How each object of a generator is drawn, and whether as ink or as a hole."""
-    published = name.endswith("-published")
-    if name.startswith("rect-tri"):
-        return [(draw_rectangle, True), (partial(draw_triangle, published=published), False)]
-    return [(partial(draw_object, number=number, published=published), True) for number in (1, 2)]
+# How each object of a generator is drawn, in this order, and whether as ink or as a hole.
+SCENES: dict[str, list[tuple[Scene, bool]]] = {
+    **{
+        f"rect-tri{kind}": [(draw_rectangle, True), (partial(draw_triangle, published=bool(kind)), False)]
+        for kind in ("", "-published")
+    },
+    **{
+        f"circ-sq{kind}": [(partial(draw_object, number=k, published=bool(kind)), True) for k in (1, 2)]
+        for kind in ("", "-published")
+    },
+}
 
 
 def peer_image(scenes: list[tuple[Scene, bool]], row: Row, *, mode: str = "L") -> NDArray[np.uint8]:
@@ -138,13 +145,14 @@ def overlap(generator: Generator, scenes: list[tuple[Scene, bool]], factors: NDA
 
 def compare(name: str, rounds: int) -> dict[str, Any]:
     """Microseconds an image for ours and the peers, by turns."""
-    generator, scenes = GENERATORS[name](), scenes_of(name)
+    generator, scenes = GENERATORS[name](), SCENES[name]
     starts = [np.arange(k, k + OURS_CALL) for k in range(0, OURS_N, OURS_CALL)]
     factors = [generator.sample(0, "train", index) for index in starts]
     rows = rows_of(factors[0][:PEER_N])
     jobs: dict[str, tuple[int, Callable[[], object]]] = {
         "sample": (OURS_N, lambda: [generator.sample(0, "train", i) for i in starts]),
-        "render": (OURS_N, lambda: [generator.render(f) for f in factors]),
+        "images": (OURS_N, lambda: [generator.render_images(f) for f in factors]),
+        "images + masks": (OURS_N, lambda: [generator.render(f) for f in factors]),
         "labels": (OURS_N, lambda: [generator.labels(f) for f in factors]),
         "pil image, RGB": (PEER_N, lambda: [peer_image(scenes, r, mode="RGB") for r in rows]),
         "pil image, grey": (PEER_N, lambda: [peer_image(scenes, r) for r in rows]),
@@ -153,49 +161,64 @@ def compare(name: str, rounds: int) -> dict[str, Any]:
     # Processor time: other load on the machine counts less than in wall time.
     seconds = interleaved({key: job for key, (_, job) in jobs.items()}, rounds=rounds, clock=time.process_time)
     times = {key: [1e6 * t / jobs[key][0] for t in values] for key, values in seconds.items()}
-    ours = [sum(parts) for parts in zip(times["sample"], times["render"], times["labels"], strict=True)]
-    ratios = {key: np.divide(times[key], ours).tolist() for key in times if key.startswith("pil")}
+    ours = {
+        drawn: [sum(parts) for parts in zip(times["sample"], times["labels"], times[drawn], strict=True)]
+        for drawn in ("images", "images + masks")
+    }
+    ratios = {
+        key: np.divide(times[key], ours["images + masks" if key.endswith("masks") else "images"]).tolist()
+        for key in times
+        if key.startswith("pil")
+    }
     return {
         "overlap": overlap(generator, scenes, factors[0][:PEER_N]),
         "us an image": {key: spread(values) for key, values in times.items()},
-        "ours, images/s": round(1e6 / spread(ours)["median"]),
+        "ours, images/s": {drawn: round(1e6 / spread(values)["median"]) for drawn, values in ours.items()},
         "ratio": {key: spread(values) for key, values in ratios.items()},
     }
 
 
-def time_command(name: str) -> dict[str, Any]:
-    """Wall time of the whole command with start-up, all workers, gzip."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "probekit", "gen", name, "--n", str(COMMAND_N)]
-        command += ["--compression", "gzip", "--out", str(Path(folder) / "set.h5")]
-        begin = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        elapsed = time.perf_counter() - begin
+def time_command(name: str, *more: str) -> dict[str, Any]:
+    """Wall time of the whole command with start-up, all workers, gzip: the best of three, and the load before each."""
+    times, loads = [], []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "probekit", "gen", name, "--n", str(COMMAND_N), *more]
+            command += ["--compression", "gzip", "--out", str(Path(folder) / "set.h5")]
+            loads.append(round(os.getloadavg()[0], 2))
+            begin = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            times.append(round(time.perf_counter() - begin, 2))
     images = COMMAND_N + GENERATORS[name].default_n_test
-    return {"images": images, "s": round(elapsed, 2), "images/s": round(images / elapsed)}
+    return {"images": images, "s": times, "load": loads, "images/s": round(images / min(times))}
 
 
 def main() -> None:
     """Measures, prints a line a case, writes the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="generators; all that have a scene if none is named")
     parser.add_argument("--out", type=Path, default=RESULTS / "generators.json")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--command", action="store_true", help="also time `probekit gen`")
     options = parser.parse_args()
+    names = options.names or [*SCENES]
     report: dict[str, Any] = {"pillow": PIL.__version__}
     if options.command:  # before this process is bound to one core
-        report["probekit gen, gzip"] = {name: time_command(name) for name in DRAWN}
+        report["probekit gen, gzip"] = {
+            name: {"with masks": time_command(name), "--no-masks": time_command(name, "--no-masks")} for name in names
+        }
         print(report["probekit gen, gzip"])
     cv2.setNumThreads(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    for name in DRAWN:
+    for name in names:
         case = report[name] = compare(name, options.rounds)
         ratios = [
             f"{key} {ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})"
             for key, ratio in case["ratio"].items()
         ]
-        print(f"{name}: {case['ours, images/s']:,} images/s, overlap {case['overlap']:.4f}; ratio to")
+        alone, masked = case["ours, images/s"].values()
+        print(f"{name}: {alone:,} images/s, {masked:,} with masks, overlap {case['overlap']:.4f}; ratio to")
         print("  " + "; ".join(ratios))
     write(options.out, report)
 

@@ -31,8 +31,8 @@ from probekit.device import choose_device
 from probekit.heatmaps.base import Context, Target, encode
 from probekit.heatmaps.resample import upsample
 from probekit.heatmaps.rows import make_map
+from probekit.models.backbones import import_module
 from probekit.models.encoder import Encoder, build_encoder
-from probekit.models.torchvision_operators import import_module
 
 SIZE = 128  # px: the paper's images
 QUICK = {"channels": 1, "width": 16, "depth": 4, "pooling": "attention"}  # preset quick

@@ -8,7 +8,7 @@ Both take the same JPEG files of 500 x 375 (drawn here, about 70 kB each), crop 
 - bare: `cv2.imread`, crop, `cv2.resize` in a pool of one thread a core; nothing is kept.
 - bare, kept: the same, and the pixels are written to a plain file: what no import of pixels can be faster than.
 - bare, linear: the same with OpenCV's default interpolation, which is faster and leaves aliases.
-- ours: `import_official("imagenet", ...)`, the whole of it: list the files, decode, turn them upright, resize, hash,
+- ours: `Import(...).of_official("imagenet", ...)`, all of it: list the files, decode, turn them upright, resize, hash,
   journal, write the dataset file; with each compression, and as JPEG.
 """
 
@@ -27,7 +27,7 @@ import numpy as np
 from cv2.typing import MatLike
 
 from benchmarks.report import RESULTS, interleaved, spread, write
-from probekit.data.importers import Choices, Options, Told, import_official
+from probekit.data.importers import Choices, Import, Options, Told
 from probekit.h5 import read_split
 
 WIDTH, HEIGHT, SIZE = 500, 375, 224
@@ -74,17 +74,14 @@ def bare(files: list[Path], threads: int, interpolation: int, out: Path | None =
 
 def ours(root: Path, out: Path, compression: str, max_gb: float) -> None:
     """The whole import."""
-    import_official(
-        "imagenet",
-        root,
-        Choices(subset=True),
+    Import(
         Options(size=SIZE, val_fraction=0.0, test_fraction=0.0, seed=0, max_gb=max_gb),
         out=out,
         skip_broken=False,
         overwrite=True,
         compression=compression,
         told=Told(lambda done, total: None),
-    )
+    ).of_official("imagenet", root, Choices(subset=True))
 
 
 def timed(job: Callable[[], Any], into: list[float]) -> Callable[[], None]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from probekit.config import Config
-from probekit.data.importers import Options, Told, import_dataset
+from probekit.data.importers import Import, Options, Told
 from probekit.data.split import shrink
 from probekit.restore.build import build_method, on_device
 from probekit.train.step import build_step, fastest_step
@@ -27,7 +27,7 @@ def step_on_noise(
 
     Args:
         config: The settings, the precision resolved.
-        channels: Of the images, 1 or 3.
+        channels: Channels of the images, 1 or 3.
         size: Pixels a side of the images.
         n: Images on the device, at least a batch.
         device: Where.
@@ -56,7 +56,7 @@ def main() -> None:
         np.savez(Path(folder) / "noise.npz", allow_pickle=False, **arrays)
         options: dict[str, Any] = {"skip_broken": False, "overwrite": True, "compression": "none"}
         told = Told(lambda done, total: None)
-        import_dataset(Path(folder) / "noise.npz", Options(), out=asked.out, told=told, **options)
+        Import(Options(), out=asked.out, told=told, **options).of(Path(folder) / "noise.npz")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ import torch
 
 from benchmarks.report import RESULTS, interleaved, spread, write
 from probekit.config import resolve
-from probekit.data.split import open_split
-from probekit.data.streamed import StreamedImages, feed
+from probekit.data.split import StreamedImages, feed, open_split
 from probekit.device import choose_device, with_precision
 from probekit.h5 import DatasetWriter, EncodedBlock, Header, encode
 from probekit.registry import METHODS, get

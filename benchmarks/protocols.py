@@ -31,9 +31,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.probe import features
 from benchmarks.report import RESULTS, spread, write
-from probekit.models.torchvision_operators import import_module
-from probekit.probe.knn import vote
-from probekit.probe.neighbours import nearest
+from probekit.models.backbones import import_module
+from probekit.probe.knn import nearest, vote
 from probekit.probe.retrieval import rank_all
 
 K, T = 200, 0.1

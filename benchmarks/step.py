@@ -19,11 +19,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.report import RESULTS, interleaved, spread, write
-from probekit.config import resolve
+from probekit.config import fitted, resolve
 from probekit.data.generate import generate
 from probekit.data.split import open_split
 from probekit.device import allow_tf32, choose_device, with_precision
-from probekit.fitting import fitted
 from probekit.methods.conrec import ConRec
 from probekit.registry import METHODS, get
 from probekit.restore.build import build_method, on_device

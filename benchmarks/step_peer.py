@@ -30,7 +30,7 @@ from probekit.config import Config, resolve
 from probekit.data.split import shrunk
 from probekit.device import choose_device, has_bf16, with_precision
 from probekit.methods.conrec import ConRec
-from probekit.models.torchvision_operators import import_module
+from probekit.models.backbones import import_module
 from probekit.registry import METHODS, get
 from probekit.restore.build import build_method, on_device
 from probekit.train.step import build_step, fastest_step

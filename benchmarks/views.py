@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.report import RESULTS, interleaved, spread, write
 from benchmarks.step import synchronised, torch_defaults
 from probekit.device import choose_device
-from probekit.models.torchvision_operators import import_module
+from probekit.models.backbones import import_module
 from probekit.views import crops, jitter
 from probekit.views.jitter import PAPER
 from probekit.views.recipes import P_FLIP, VIEWS, make_views

@@ -5,7 +5,9 @@ NumPy and OpenCV only; neither torch nor probekit.
 
 from generators.align import Align
 from generators.base import Generator, Rendered
+from generators.bind import Bind
 from generators.circ_sq import CircSq
+from generators.enclosed import Enclosed
 from generators.factors import Factor
 from generators.landolt import Landolt
 from generators.navon import Navon
@@ -21,6 +23,8 @@ GENERATORS: dict[str, type[Generator]] = {
     Navon.name: Navon,  # a holistic figure made of local ones
     Align.name: Align,  # whether marks are in a line, and mirrored: holistic
     Vernier.name: Vernier,  # whether bars are in one line: fine-grained when near, holistic when apart
+    Bind.name: Bind,  # whole: which of two marks is in which of two frames
+    Enclosed.name: Enclosed,  # whole: which of two marks is inside a closed curve
     RectTriPublished.name: RectTriPublished,  # rect-tri and circ-sq as the ConRec paper made them
     CircSqPublished.name: CircSqPublished,
 }
@@ -28,8 +32,10 @@ GENERATORS: dict[str, type[Generator]] = {
 __all__ = [
     "GENERATORS",
     "Align",
+    "Bind",
     "CircSq",
     "CircSqPublished",
+    "Enclosed",
     "Factor",
     "Generator",
     "Landolt",

@@ -20,11 +20,12 @@ from generators.factors import Factor, dtype_of, on_grid
 from generators.parameters import Parameter, resolve
 from generators.random import Draws
 from generators.raster import Axes, Floats, Ints, Pixels, Spans
-from generators.shapes import Shape, holes, layers, parts, same
+from generators.shapes import Shape, holes, parts, same
 
 BASE_SIZE = 128  # ConRec paper, figure 4: the published frames
 MIN_SIZE, MAX_SIZE = 16, 1024
-CHUNK_PIXELS = 1 << 21  # rendered at a time: 128 frames of 128 px stay in the cache
+CHUNK_PIXELS = 1 << 24  # rendered at a time, and at most so many images: 1024 frames of 128 px. Of fewer, each call of
+CHUNK_IMAGES = 1024  # NumPy's costs more than what it does; grey edges, in eight bytes a pixel, want an eighth
 NOISE_COLUMN = 0  # the laws of the generators begin at column 1
 OTHER_NOISE = 0x9E3779B9  # odd, so that its multiples differ: flips bits of the key of a counterfactual's own noise
 
@@ -146,7 +147,7 @@ class Generator(ABC):
         """Copies of the factors in which one class factor has another value, and all else is as it was.
 
         Args:
-            factors: Of the samples.
+            factors: Factors of the samples, structured `[n]`.
             name: A class factor.
             value: Its new value; None is the other one of two: 0 and 1, 2 and 3.
 
@@ -179,7 +180,8 @@ class Generator(ABC):
 
     def _rendered(self, factors: NDArray[np.void], masks: Pixels | None) -> Pixels:
         images = np.empty((len(factors), self.size, self.size), np.uint8)
-        step = max(1, min(BASE_SIZE, CHUNK_PIXELS // self.size**2))
+        pixels = CHUNK_PIXELS // 8 if self.values.get("antialias") else CHUNK_PIXELS
+        step = max(1, min(CHUNK_IMAGES, pixels // self.size**2))
         for begin in range(0, len(factors), step):
             part = slice(begin, begin + step)
             self._draw(factors[part], images[part], None if masks is None else masks[part])
@@ -195,31 +197,28 @@ class Generator(ABC):
         if grey and masks is None:
             images[...] = grey[0]
             return
-        versions = zip(*scenes, strict=True)
-        objects = [self.paint(factors, k, _layers(shapes, self.size)) for k, shapes in enumerate(versions)]
+        objects = [
+            self.paint(factors, k, _layers(shapes, self.size), len(scenes))
+            for k, shapes in enumerate(zip(*scenes, strict=True))
+        ]
         if not grey:
             ink = self.ink(objects)
-            np.bitwise_and(ink, 1, out=images)
-            np.negative(images, out=images)  # 1 -> 255
+            raster.unpack([(ink[0], 255)], images)
         if masks is None:
             return
+        held = [(drawn[0], 1 << k) for k, drawn in enumerate(objects)]
         if grey:
             images[...] = grey[0]
-            masks[...] = sum((other != grey[0]).astype(np.uint8) << k for k, other in enumerate(grey))
+            raster.unpack(held, masks)
+            for k, other in enumerate(grey[1:], len(held)):
+                masks |= (other != grey[0]).astype(np.uint8) << k
         else:
-            np.bitwise_xor(ink, images, out=masks)
-            masks &= (1 << len(scenes)) - 2
-        for k, held in reversed([*enumerate(objects)]):  # bit 0 of the masks is free for the next object
-            held &= 1
-            masks |= held
-            if k:
-                masks *= 2  # a shift, but ten times as fast
+            ink[1:] ^= ink[0]
+            raster.unpack(held + [(changed, 1 << k) for k, changed in enumerate(ink[1:], len(held))], masks)
 
-    def paint(self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Spans, int]]) -> Pixels:
-        """Draw the shapes of object `number`, each in bits of its own, uint8 `[n, size, size]`."""
-        drawn = raster.scratch(f"object {number}", (len(factors), self.size, self.size))
-        raster.paint(layers, drawn)
-        return drawn
+    def paint(self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Spans, int]], bits: int) -> Pixels:
+        """The planes of object `number`, one for each version of the scene (`raster.planes`)."""
+        return raster.planes(f"object {number}", layers, bits, len(factors), self.size)
 
     def _grey(self, scene: Sequence[Shape]) -> Pixels:
         """The covered share of each pixel, 0 to 255; what is no ink on its own is cut out."""
@@ -258,4 +257,4 @@ def _layers(versions: Sequence[Shape], size: int) -> list[tuple[Spans, int]]:
         for part in (*parts(shape), *holes(shape)):
             place = next((i for i, (known, _) in enumerate(found) if same(part, known)), len(found))
             found[place:] = [(part, (found[place][1] if place < len(found) else 0) | 1 << k), *found[place + 1 :]]
-    return [(spans, bits) for shape, bits in found for spans in layers(shape, size)]
+    return [(spans, bits) for shape, bits in found for spans in shape.layers(size)]

@@ -1,14 +1,84 @@
-"""Certificates: is the answer in local statistics, or in the whole alone?"""
+"""What a certificate proves: patches that are the same on both sides of a pair, and a reader that is never wrong.
+
+What is estimated beside it, by linear probes, is in `probekit.certificate`; `docs/generators.md` has the definition.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from generators.raster import Pixels
+from generators.base import Generator
+from generators.raster import Ints, Pixels
 
 Words = NDArray[np.uint64]
+CHUNK = 64  # images at a time
+UNSEEN = ("noise_sd", "blur_sd")  # what certificates are without: it would hide what a scene shows
 _ODD = np.random.default_rng(0).integers(1 << 63, size=(2, 1024), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images and their counterfactuals of one class factor, m of them.
+
+    Attributes:
+        base: `[m]`, the number of the sample that each belongs to.
+        values: `[m]`, the factor's value in the samples.
+        value: Its value in the counterfactuals.
+        images: uint8 `[m, H, W]`, the samples.
+        others: uint8 `[m, H, W]`, the counterfactuals.
+    """
+
+    base: Ints
+    values: Ints
+    value: int
+    images: Pixels
+    others: Pixels
+
+
+def bare(kind: type[Generator], *, size: int, parameters: Mapping[str, float]) -> Generator:
+    """The generator as it is certified: with these settings, but without noise and blur.
+
+    Raises:
+        ValueError: A size or parameter that does not exist or is out of range.
+    """
+    asked = kind(size=size, parameters=parameters).values
+    return kind(size=size, parameters={name: 0 if name in UNSEEN else value for name, value in asked.items()})
+
+
+def values_of(generator: Generator, name: str) -> int:
+    """How many values a class factor has."""
+    return int(next(factor.high for factor in generator.factors if factor.name == name)) + 1
+
+
+def counterfactual_pairs(generator: Generator, factors: NDArray[np.void], name: str) -> Iterator[Pairs]:
+    """Every sample beside each of its counterfactuals in one class factor, a few at a time.
+
+    Args:
+        generator: As `bare` makes it.
+        factors: `[n]`, of the samples; a factor of K values makes n * (K - 1) pairs.
+        name: A class factor.
+    """
+    for begin in range(0, len(factors), CHUNK):
+        part = factors[begin : begin + CHUNK]
+        images = generator.render_images(part)
+        for value in range(values_of(generator, name)):
+            rows = np.flatnonzero(part[name] != value)
+            if len(rows):
+                others = generator.render_images(generator.counterfactual(part[rows], name, value))
+                values = part[name][rows].astype(np.int64)
+                yield Pairs(begin + rows, values, value, images[rows], others)
+
+
+def misread(generator: Generator, pairs: Pairs, name: str) -> NDArray[np.bool_] | None:
+    """Where the ideal reader is wrong about a class factor, `[2, m]`, samples and counterfactuals; None without one."""
+    read = [generator.read(images) for images in (pairs.images, pairs.others)]
+    if any(name not in found for found in read):
+        return None
+    return np.stack([read[0][name] != pairs.values, read[1][name] != pairs.value])
 
 
 def equal_multisets(one: Pixels, other: Pixels, side: int, dilation: int = 1) -> NDArray[np.bool_]:

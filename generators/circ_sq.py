@@ -133,21 +133,20 @@ class CircSq(Generator):
             return (2.0 * u - 1.0) * room[:, rows, None]
 
         def fits(u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            x_1, y_1, x_2, y_2 = abs(centres(u, rows))
+            x_1, y_1, x_2, y_2 = places = centres(u, rows)
             s_1, s_2 = size_1[rows, None], size_2[rows, None]
-            whole = _far_corner(x_1, y_1, box * s_1) <= reach
-            whole &= _far_corner(x_2, y_2, box * s_2) <= reach
-            whole &= np.hypot(x_1, y_1) <= reach - RADIUS * s_1
-            whole &= np.hypot(x_2, y_2) <= reach - RADIUS * s_2
-            x_1, y_1, x_2, y_2 = centres(u, rows)
             dx, dy = abs(x_2 - x_1), abs(y_2 - y_1)
-            both = np.hypot(dx, dy) - RADIUS * (s_1 + s_2)
-            boxes = _box_distance(dx, dy, box * (s_1 + s_2))
-            mixed_1 = _box_distance(dx, dy, box * s_1) - RADIUS * s_2
-            mixed_2 = _box_distance(dx, dy, box * s_2) - RADIUS * s_1
-            distance = np.minimum(np.minimum(both, boxes), np.minimum(mixed_1, mixed_2))
-            apart: NDArray[np.bool_] = whole & (distance >= gap)
-            return apart
+            x_1, y_1, x_2, y_2 = abs(places)
+            # Squares of distances: far corners and circles within reach, circles and boxes apart.
+            fit = _square(x_1 + box * s_1, y_1 + box * s_1) <= reach**2
+            fit &= _square(x_2 + box * s_2, y_2 + box * s_2) <= reach**2
+            fit &= _square(x_1, y_1) <= (reach - RADIUS * s_1) ** 2
+            fit &= _square(x_2, y_2) <= (reach - RADIUS * s_2) ** 2
+            fit &= _square(dx, dy) >= (gap + RADIUS * (s_1 + s_2)) ** 2
+            fit &= _to_box(dx, dy, box * (s_1 + s_2)) >= gap**2
+            fit &= _to_box(dx, dy, box * s_1) >= (gap + RADIUS * s_2) ** 2
+            fit &= _to_box(dx, dy, box * s_2) >= (gap + RADIUS * s_1) ** 2
+            return fit
 
         found = draws.first_valid(2, fits)
         return centres(found[:, :, None], np.arange(len(size_1)))[:, :, 0]
@@ -164,11 +163,13 @@ class CircSq(Generator):
         return 0.5 * sqrt(gamma(1.0 + 2.0 / p)) / gamma(1.0 + 1.0 / p)
 
 
-def _far_corner(x: Floats, y: Floats, half: Floats) -> Floats:
-    """Distance from the origin to the far corner of boxes with centres (x, y) >= 0."""
-    return np.hypot(x + half, y + half)
+def _square(x: Floats, y: Floats) -> Floats:
+    """The square of the length of (x, y)."""
+    square: Floats = x * x
+    square += y * y
+    return square
 
 
-def _box_distance(dx: Floats, dy: Floats, half: Floats) -> Floats:
-    """Distance from (dx, dy) >= 0 to the box [-half, half]**2; 0 inside."""
-    return np.hypot(np.maximum(dx - half, 0.0), np.maximum(dy - half, 0.0))
+def _to_box(dx: Floats, dy: Floats, half: Floats) -> Floats:
+    """The square of the distance from (dx, dy) >= 0 to the box [-half, half]**2; 0 inside."""
+    return _square(np.maximum(dx - half, 0.0), np.maximum(dy - half, 0.0))

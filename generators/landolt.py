@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from generators import reading
+from generators import raster, reading
 from generators.base import Generator
 from generators.coverage import arc_steps, place
 from generators.factors import ANGLE, NOISE_KEY, Factor
 from generators.parameters import ANTIALIAS, PHOTOMETRY, Parameter
 from generators.random import Draws
 from generators.raster import Axes, Floats, Ints, Pixels, Spans, axes
-from generators.shapes import Box, Disc, Group, Shape
+from generators.shapes import Disc, Group, Shape
 
 OUTER, INNER, HALF = 2.5, 1.5, 0.5  # radii of the ring and half the opening, in gaps (ISO 8596)
 OPENING, MOMENT = 1.01149, 2.0  # area that the opening takes, in gaps**2, and its moment about the middle, in gaps**3
@@ -38,13 +38,12 @@ class Tongue(NamedTuple):
     half: Floats
     radius: Floats
 
-    def spans(self, size: int) -> Spans:
+    def layers(self, size: int) -> list[Spans]:
         """As of every `Shape`."""
         along = self.radius  # the strip: twice as long as need be
-        box = Box(self.x + along * self.turned.ux, self.y + along * self.turned.uy, self.turned, along, self.half)
-        strip, disc = box.spans(size), Disc(self.x, self.y, self.radius).spans(size)
-        start = np.maximum(strip.start, disc.start)
-        return Spans(start, np.maximum(start, np.minimum(strip.stop, disc.stop)))
+        x, y = self.x + along * self.turned.ux, self.y + along * self.turned.uy
+        strip = raster.box(x, y, self.turned, along, self.half, size)
+        return [raster.shared(raster.disc(self.x, self.y, self.radius, size), strip, size)]
 
     def vertices(self, size: int) -> Floats:
         """As of every `Shape`."""

@@ -35,20 +35,21 @@ def philox4x32(counter: Words, key: tuple[int, int]) -> Words:
     Returns:
         `[4, ...]`, four uniform 32-bit words for every counter.
     """
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(ROUNDS):
-        p0 = MULTIPLIERS[0] * c0
-        p1 = MULTIPLIERS[1] * c2
-        c0, c1, c2, c3 = (
-            (p1 >> HALF) ^ c1 ^ np.uint64(k0),
-            p1 & LOW,
-            (p0 >> HALF) ^ c3 ^ np.uint64(k1),
-            p0 & LOW,
-        )
-        k0 = (k0 + KEY_STEPS[0]) & 0xFFFFFFFF
-        k1 = (k1 + KEY_STEPS[1]) & 0xFFFFFFFF
-    return np.stack((c0, c1, c2, c3))
+    c0, c1, c2, c3 = words = counter.copy()
+    p0, p1 = np.empty_like(counter[:2])
+    steps = np.arange(ROUNDS, dtype=np.uint64)[:, None] * np.array(KEY_STEPS, np.uint64)
+    for k in (np.array(key, np.uint64) + steps) & LOW:  # in place: new arrays cost more than the arithmetic
+        np.multiply(MULTIPLIERS[0], c0, out=p0)
+        np.multiply(MULTIPLIERS[1], c2, out=p1)
+        np.right_shift(p1, HALF, out=c0)
+        c0 ^= c1
+        c0 ^= k[0]
+        np.bitwise_and(p1, LOW, out=c1)
+        np.right_shift(p0, HALF, out=c2)
+        c2 ^= c3
+        c2 ^= k[1]
+        np.bitwise_and(p0, LOW, out=c3)
+    return words
 
 
 class Draws:
@@ -71,6 +72,7 @@ class Draws:
         self.domain = domain
         self._name = int.from_bytes(hashlib.blake2b(domain.encode(), digest_size=4).digest())
         self._cache: dict[int, Words] = {}
+        self._blocks: dict[int, Draws] = {}
 
     def words(self, group: int, index: Ints, tries: Ints) -> Words:
         """Four 32-bit words `[4, n]` for each index `[n]` in column group 0..65535."""
@@ -100,7 +102,9 @@ class Draws:
 
     def blocks(self, length: int) -> Draws:
         """The draws that each block of `length` successive samples shares."""
-        return Draws(self.seed, domain=f"{self.domain}/block", index=self.index // length)
+        if length not in self._blocks:
+            self._blocks[length] = Draws(self.seed, domain=f"{self.domain}/block", index=self.index // length)
+        return self._blocks[length]
 
     def balanced(self, classes: int) -> Ints:
         """Labels `[n]` in 0..classes - 1: each block of `classes` samples holds every one once.
@@ -137,7 +141,7 @@ class Draws:
             pick = good.argmax(axis=1)[done]
             found[:, pending[done]] = u[:, done, pick]
             pending = pending[~done]
-            first, count = first + count, min(4 * count, 256)
+            first, count = first + count, min(2 * count, 256)
         return found
 
 

@@ -187,21 +187,23 @@ class RectTri(Generator):
             radius: of the corners of that region; 0 if the outline's are less than INNER.
         """
         kinds = [self._local_triangle(columns, right=right) for right in (False, True)]
-        vertices = np.concatenate(kinds, axis=1)  # [n, 6, 2]
-        low = [-half[k] - vertices[..., k].min(axis=1) for k in (0, 1)]
-        high = [half[k] - vertices[..., k].max(axis=1) for k in (0, 1)]
+        vertices = np.ascontiguousarray(np.concatenate(kinds, axis=1).transpose(2, 1, 0))  # [2, 6, n]
+        room = np.stack(half)
+        low, high = -room - vertices.min(axis=1), room - vertices.max(axis=1)
 
         def centroid(u: Floats, rows: Ints) -> Floats:
-            start, end = (np.stack([v[k][rows] for k in (0, 1)]) for v in (low, high))
-            points: Floats = start[..., None] + u[:2] * (end - start)[..., None]
+            points: Floats = low[:, rows, None] + u[:2] * (high - low)[:, rows, None]
             return points  # [2, m, tries]
 
         def fits(u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            points = centroid(u, rows)[..., None] + vertices[rows].transpose(2, 0, 1)[:, :, None]
-            inner = np.stack([half[k][rows] - radius for k in (0, 1)])[..., None, None]
-            out = np.maximum(abs(points) - inner, 0.0)
-            inside: NDArray[np.bool_] = ((out**2).sum(axis=0) <= radius**2).all(axis=-1)
-            return inside if radius > 0.0 else np.ones_like(inside)
+            inside = np.ones(u.shape[1:], np.bool_)
+            if radius > 0.0:
+                points, inner = centroid(u, rows), (room - radius)[:, rows, None]
+                for vertex in vertices.transpose(1, 0, 2):
+                    out = np.maximum(abs(points + vertex[:, rows, None]) - inner, 0.0)
+                    out *= out
+                    inside &= out[0] + out[1] <= radius**2
+            return inside
 
-        found = centroid(draws.first_valid(2, fits)[:, :, None], np.arange(len(half[0])))
+        found = centroid(draws.first_valid(2, fits)[:, :, None], np.arange(room.shape[1]))
         return found[0, :, 0], found[1, :, 0]

@@ -1,6 +1,6 @@
 """Shapes: each knows the pixels whose centres it holds and, for grey edges, its outline as a polygon.
 
-Arrays have one value for each image, `[n]`, in pixels of the frame at hand; plain numbers hold for all. `spans` and
+Arrays have one value for each image, `[n]`, in pixels of the frame at hand; plain numbers hold for all. The pixels and
 `vertices` of an image depend on that image's values alone.
 """
 
@@ -18,8 +18,8 @@ from generators.raster import Axes, Floats, Spans
 class Shape(Protocol):
     """What can be drawn: a region for each image. A named tuple of arrays, numbers and such tuples."""
 
-    def spans(self, size: int) -> Spans:
-        """The pixels whose centres it holds, in a frame of `size` px."""
+    def layers(self, size: int) -> list[Spans]:
+        """The pixels whose centres it holds, in frames of `size` px: those that an odd number of these hold."""
 
     def vertices(self, size: int) -> Floats:
         """Its outline `[n, V, 2]`."""
@@ -32,9 +32,9 @@ class Disc(NamedTuple):
     y: Floats
     radius: Floats
 
-    def spans(self, size: int) -> Spans:
+    def layers(self, size: int) -> list[Spans]:
         """As of every `Shape`."""
-        return raster.disc(self.x, self.y, self.radius, size)
+        return [raster.disc(self.x, self.y, self.radius, size)]
 
     def vertices(self, size: int) -> Floats:
         """As of every `Shape`."""
@@ -52,12 +52,12 @@ class Box(NamedTuple):
     half_y: Floats
     radius: float = 0.0
 
-    def spans(self, size: int) -> Spans:
+    def layers(self, size: int) -> list[Spans]:
         """As of every `Shape`."""
         if not self.radius:
-            return raster.box(self.x, self.y, self.turned, self.half_x, self.half_y, size)
+            return [raster.box(self.x, self.y, self.turned, self.half_x, self.half_y, size)]
         radius = np.full_like(self.x, self.radius)
-        return raster.round_box(self.x, self.y, self.turned, self.half_x, self.half_y, radius, size)
+        return [raster.round_box(self.x, self.y, self.turned, self.half_x, self.half_y, radius, size)]
 
     def vertices(self, size: int) -> Floats:
         """As of every `Shape`."""
@@ -73,9 +73,9 @@ class Superellipse(NamedTuple):
     half: Floats
     exponent: float
 
-    def spans(self, size: int) -> Spans:
+    def layers(self, size: int) -> list[Spans]:
         """As of every `Shape`."""
-        return raster.superellipse(self.x, self.y, self.turned, self.half, self.exponent, size)
+        return [raster.superellipse(self.x, self.y, self.turned, self.half, self.exponent, size)]
 
     def vertices(self, size: int) -> Floats:
         """As of every `Shape`."""
@@ -87,9 +87,9 @@ class Triangle(NamedTuple):
 
     corners: Floats
 
-    def spans(self, size: int) -> Spans:
+    def layers(self, size: int) -> list[Spans]:
         """As of every `Shape`."""
-        return raster.triangle(self.corners, size)
+        return [raster.triangle(self.corners, size)]
 
     def vertices(self, size: int) -> Floats:
         """As of every `Shape`."""
@@ -101,9 +101,9 @@ class Polygon(NamedTuple):
 
     corners: Floats
 
-    def spans(self, size: int) -> Spans:
-        """Its edges have them."""
-        raise AssertionError("a polygon is drawn edge by edge")
+    def layers(self, size: int) -> list[Spans]:
+        """As of every `Shape`."""
+        return raster.polygon(self.corners, size)
 
     def vertices(self, size: int) -> Floats:
         """As of every `Shape`."""
@@ -117,13 +117,16 @@ class Choice(NamedTuple):
     yes: Shape
     no: Shape
 
-    def spans(self, size: int) -> Spans:
+    def layers(self, size: int) -> list[Spans]:
         """As of every `Shape`."""
-        both = Spans(*np.empty((2, len(self.which), size), np.int64))
+        found = []
         for rows, shape in ((self.which, self.yes), (~self.which, self.no)):
-            if rows.any():
-                both.start[rows], both.stop[rows] = _rows(shape, rows).spans(size)
-        return both
+            if rows.all():
+                found += shape.layers(size)
+            elif rows.any():
+                image = np.flatnonzero(rows)
+                found += [raster.of_images(spans, image, size) for spans in _rows(shape, rows).layers(size)]
+        return found
 
     def vertices(self, size: int) -> Floats:
         """As of every `Shape`."""
@@ -138,9 +141,9 @@ class Group(NamedTuple):
     inside: tuple[Shape, ...]
     cut: tuple[Shape, ...] = ()
 
-    def spans(self, size: int) -> Spans:
-        """Its parts have them."""
-        raise AssertionError("a group is drawn part by part")
+    def layers(self, size: int) -> list[Spans]:
+        """As of every `Shape`."""
+        return [spans for shape in (*self.inside, *self.cut) for spans in shape.layers(size)]
 
     def vertices(self, size: int) -> Floats:
         """Its parts have them."""
@@ -155,11 +158,6 @@ def parts(shape: Shape) -> tuple[Shape, ...]:
 def holes(shape: Shape) -> tuple[Shape, ...]:
     """What is cut out of a group."""
     return shape.cut if isinstance(shape, Group) else ()
-
-
-def layers(shape: Shape, size: int) -> list[Spans]:
-    """Spans; the pixels of the shape, no group, are those that an odd number of them hold."""
-    return raster.polygon(shape.corners, size) if isinstance(shape, Polygon) else [shape.spans(size)]
 
 
 def same(one: Any, other: Any) -> bool:

@@ -40,7 +40,6 @@ def checked(value: Any, kind: Any, where: str, name: str = "") -> Any:
         value: Tables, lists, strings and numbers, as TOML and JSON give them.
         kind: A type that msgspec knows.
         where: Where it stands, for the message; "" where the name says it all.
-        name: What it is called there.
 
     Raises:
         ValueError: For the first part that does not fit: what was expected, and what was found where.

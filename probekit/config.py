@@ -6,7 +6,7 @@ preset leaves open (`model.pooling`, `views.recipe`) the method decides. Its `mo
 weights bring their own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -109,7 +109,7 @@ class TrainConfig(Section, frozen=True):
 
     `batch_size` in images (each gives two views); `precision` "auto": what suits the device; `keep_every`: epochs from
     one encoder that is kept for good to the next, 0 for none; `monitor`: what scores the encoder meanwhile
-    (`probekit.probe.monitors`); `record` "auto": on a GPU the step is a CUDA graph where
+    (`probekit.train.evaluate`); `record` "auto": on a GPU the step is a CUDA graph where
     it can be one, "off": it is launched one kernel at a time; `compile`: what of it goes through torch.compile there,
     "encoder" is views and networks; `deterministic`: whether a GPU is to give the same bits for the same input
     (docs/protocols.md).
@@ -147,11 +147,7 @@ class Config(Section, frozen=True):
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Config":
-        """The inverse of `to_dict`.
-
-        Raises:
-            ValueError: If a setting is missing, unknown, of another type, or out of range.
-        """
+        """The inverse of `to_dict`; a ValueError if a setting is missing, unknown, of another type, or out of range."""
         config: Config = checked(plain, cls, "run.json")
         return config._with_options(get(METHODS, "method", config.method), "run.json")
 
@@ -184,10 +180,7 @@ def resolve(
     """Builds the configuration of a run.
 
     Args:
-        method: The method's name.
         method_class: Its class: gives `pooling`, `recipe`, `defaults` and the constructor's signature.
-        preset: Name of a preset.
-        seed: Seed of everything random in the run.
         config_file: A TOML file with any part of the configuration.
         overrides: "a.b=value" each, values as TOML (a bare word is a string).
         options: More overrides, already typed, e.g. `{"train.epochs": 5}`.
@@ -265,3 +258,45 @@ def _unknown(key: str, known: Iterable[str], branches: Iterable[str]) -> str:
     if section == "branch" and name in BRANCHES and name not in branches:
         return f"expected the branch of {key}, found none; type: --branch {name}"
     return nearest("setting", key, known)
+
+
+def fitted(config: Config, *, typed: Collection[str], images: int) -> tuple[Config, list[str]]:
+    """The settings of method and branches for so many training images, and a line for each that suits them badly.
+
+    Args:
+        config: As it was resolved.
+        typed: What the user gave, whole names: it stands.
+        images: In the training split.
+
+    Raises:
+        ValueError: If something that was typed cannot run.
+    """
+    kind = get(METHODS, "method", config.method)
+    batch = config.train.batch_size
+    options, lines = kind.suited(config.method_options, typed=typed, images=images, batch_size=batch)
+    lines = [*lines, *_endless("method", kind, options, config.train.epochs)]
+    branches = dict(config.branches)
+    for name in branches:
+        attached = get(BRANCHES, "branch", name)
+        if branches[name].get("weight", 1.0):
+            branches[name], more = attached.suited(branches[name], typed=typed, images=images)
+            lines = [*lines, *more, *_endless(f"branch.{name}", attached, branches[name], config.train.epochs)]
+        elif not attached.takes_part(branches[name]):
+            of, unused = f"branch.{name}.", f"in training: branch.{name}.weight is 0"
+            ours = (key for key in typed if key.startswith(of) and key != f"{of}weight")
+            lines = [*lines, *(f"warning: {key} has no effect {unused}" for key in ours)]
+    without = {
+        "optimizer.first": config.optimizer.warmup_epochs == 0 and "optimizer.warmup_epochs is 0",
+        "optimizer.final": config.optimizer.schedule == "constant" and "optimizer.schedule is constant",
+    }
+    lines = [*lines, *(f"warning: {key} has no effect: {why}" for key, why in without.items() if key in typed and why)]
+    return replace(config, method_options=options, branches=branches), lines
+
+
+def _endless(part: str, kind: Any, options: Mapping[str, Any], epochs: int) -> list[str]:
+    """A line for each setting of a method or a branch that lasts the whole run, typed or not."""
+    return [
+        f"warning: {part}.{name}={options[name]:g} is not over in {epochs} epoch{'s' * (epochs > 1)}: {why}"
+        for name, why in kind.spans.items()
+        if options[name] >= epochs
+    ]

@@ -36,14 +36,7 @@ def find_device(name: str) -> torch.device:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name, a GPU with its index; the process is set up for it.
-
-    Args:
-        name: As for `find_device`; a GPU without an index is the current one.
-
-    Raises:
-        ValueError: As `find_device`.
-    """
+    """The device of a name, as `find_device`, a GPU with its index; the process is set up for it."""
     device = find_device(name)
     if device.type == "cpu":
         keep_freed_memory()

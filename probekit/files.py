@@ -120,9 +120,6 @@ def refuse_links_out(folder: Path) -> None:
     """Refuses a folder out of which a link leads: in a stranger's it would have other files read, or written to.
 
     The folder itself may be a link; links from one place in it to another are none of these.
-
-    Raises:
-        ValueError: Naming the first such link.
     """
     root = os.path.realpath(folder)
     for parent, folders, files in os.walk(root):  # which enters no link

@@ -47,7 +47,10 @@ class Estimate(TypedDict):
 
 
 class About(TypedDict):
-    """What every result has beside its rows."""
+    """What every result has beside its rows.
+
+    certificate: what is proved of the images, a sentence for each class factor; none where no classes are read.
+    """
 
     schema: str
     run: str
@@ -63,6 +66,7 @@ class About(TypedDict):
     notes: list[str]
     rows: list[Any]
     checkpoint_hash: NotRequired[str]
+    certificate: NotRequired[list[str]]
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,6 @@ def option(default: Any, flag: str, help: str, **more: Any) -> Any:
     Args:
         default: Its value if nothing was typed.
         flag: "--draws".
-        help: A sentence.
         more: `asks`: typing it asks for the measurement; `read`: text -> value, and `write`, its inverse; `metavar`;
             `least`; `choices`.
     """
@@ -116,11 +119,9 @@ class Measurement(ABC):
 
     Attributes:
         name: In `registry.MEASUREMENTS`, in results and, after two dashes, on the command line.
-        title: Above its tables.
         help: The sentence of its flag; "" where it has none or where one of its fields asks for it.
         shape: One row, as results hold it; for `checked`.
         whole: All that its results have beside the rows.
-        command: The command that measures it.
         main: Scores that are followed along checkpoints and stand in tables of sweeps; () is the first.
         needs: Splits that must have labels.
     """
@@ -135,11 +136,7 @@ class Measurement(ABC):
     needs: ClassVar[tuple[str, ...]] = ("train", "test")
 
     def __post_init__(self) -> None:
-        """Refuses a value that is none of an option's choices, or less than its least.
-
-        Raises:
-            ValueError: Naming the choices.
-        """
+        """Refuses a value that is none of an option's choices, or less than its least."""
         for part in fields(self):
             value, about = getattr(self, part.name), part.metadata
             if value is None:
@@ -241,7 +238,6 @@ class Measurement(ABC):
         """The scores of the encoder, or the main ones and `also` others; rows of several names are told apart by these.
 
         Args:
-            result: As read.
             main: Whether only the main ones are wanted.
             also: Names of further `numbers`, as the encoder's only row has them.
         """
@@ -260,11 +256,7 @@ class Measurement(ABC):
 
 
 def measurement(name: str) -> Measurement:
-    """The measurement of a name, with nothing typed.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """The measurement of a name, with nothing typed; a ValueError if there is none."""
     found: Measurement = get(MEASUREMENTS, "measurement", name)()
     return found
 

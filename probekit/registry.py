@@ -39,14 +39,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 MAPS: dict[str, str] = {
-    "cam": "probekit.heatmaps.cam:CAM",
-    "gradcam": "probekit.heatmaps.gradcam:GradCAM",
-    "hirescam": "probekit.heatmaps.hirescam:HiResCAM",
-    "gradcam-ssl": "probekit.heatmaps.gradcam_ssl:GradCAMSSL",
-    "gradcam-similarity": "probekit.heatmaps.gradcam_ssl:GradCAMSimilarity",
-    "attention": "probekit.heatmaps.attention:Attention",
-    "input-gradient": "probekit.heatmaps.input_gradient:InputGradient",
-    "occlusion": "probekit.heatmaps.occlusion:Occlusion",
+    "cam": "probekit.heatmaps.maps.cam:CAM",
+    "gradcam": "probekit.heatmaps.maps.gradcam:GradCAM",
+    "hirescam": "probekit.heatmaps.maps.hirescam:HiResCAM",
+    "gradcam-ssl": "probekit.heatmaps.maps.gradcam_ssl:GradCAMSSL",
+    "gradcam-similarity": "probekit.heatmaps.maps.gradcam_ssl:GradCAMSimilarity",
+    "attention": "probekit.heatmaps.maps.attention:Attention",
+    "input-gradient": "probekit.heatmaps.maps.input_gradient:InputGradient",
+    "occlusion": "probekit.heatmaps.maps.occlusion:Occlusion",
 }
 
 MEASUREMENTS: dict[str, str] = {
@@ -68,7 +68,6 @@ class Pool:
     """What is to be known of a pooling at test time without torch; `probekit.restore.pooled` makes it.
 
     Attributes:
-        about: One plain line.
         weighs: Whether it weighs the cells of the feature map, so that there is a map to show.
         averages: Whether an embedding is a mean of the map's cells: what class activation maps rest on.
         of_run: Whether a branch or a head of the run does it: the whole method must be there.
@@ -98,8 +97,6 @@ def nearest(kind: str, name: str, known: Iterable[str]) -> str:
 
     Args:
         kind: What the name should have named, e.g. "method".
-        name: What was found.
-        known: Every valid name.
     """
     names = sorted(known)
     alike = names if len(names) <= MOST else difflib.get_close_matches(name, names, n=6, cutoff=0)
@@ -127,11 +124,7 @@ def branch_named(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def get(table: Mapping[str, str], kind: str, name: str) -> Any:
-    """Imports and returns the symbol that `name` stands for.
-
-    Raises:
-        ValueError: If the table has no such name.
-    """
+    """Imports and returns the symbol that `name` stands for; a ValueError if the table has no such name."""
     if name not in table:
         raise ValueError(nearest(kind, name, table))
     module, symbol = table[name].split(":")

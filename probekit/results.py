@@ -1,13 +1,13 @@
 """The files of results/ and figures/: what a new result takes the place of, and what it stands beside."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from probekit.files import read_json
 from probekit.measurement import BASELINE, Measurement
-from probekit.run import Run, write_json
+from probekit.run import Run, numbered, write_json
 
 
 def write_result(
@@ -18,9 +18,6 @@ def write_result(
     From an older result of the same request it keeps the baselines that this one left out (--no-baselines).
 
     Args:
-        run: Whose.
-        reader: The measurement that made it.
-        result: It.
         stem: The name that it has if nothing else stands there.
         figures: Charts that were drawn already, by key: what they show is not in the result.
 
@@ -45,6 +42,11 @@ def write_result(
     return [run.results / f"{stem}.json", *pictures]
 
 
+def stem_of(parts: Iterable[str], data: Path | None) -> str:
+    """How a result's files are called: what was measured how, and another dataset than the run's own."""
+    return "-".join((*dict.fromkeys(parts), *([] if data is None else [data.stem])))
+
+
 def picture_of(run: Run, stem: str, chart: str) -> Path:
     """Where the chart of a result was drawn."""
     return run.figures / f"{stem}-{chart}.png"
@@ -64,14 +66,13 @@ def place_for(folder: Path, stem: str, result: Mapping[str, Any]) -> tuple[str, 
     Returns:
         The name, and the older result, empty where there is none.
     """
-    number, name = 1, stem
-    while (folder / f"{name}.json").exists():
+    for name in numbered(stem):
+        if not (folder / f"{name}.json").exists():
+            return name, {}
         before = _read(folder / f"{name}.json")
         if _replaces(result, before):
             return name, before
-        number += 1
-        name = f"{stem}-{number}"
-    return name, {}
+    raise AssertionError  # there is always another number
 
 
 def _with_rows(result: Mapping[str, Any], before: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,7 @@ NUMBERS = re.compile(r"\[\n[-+.\d\sEe,]*\]")  # in indented JSON: a list of numb
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder.
-
-    Attributes:
-        path: The folder.
-    """
+    """A run folder."""
 
     path: Path
 
@@ -90,11 +87,7 @@ class Run:
         return self.path / "figures"
 
     def data(self) -> Path:
-        """The dataset file that it was trained on.
-
-        Raises:
-            ValueError: If nothing is there.
-        """
+        """The dataset file that it was trained on; a ValueError if nothing is there."""
         path = Path(self.read()["dataset"]["path"])
         if not path.exists():
             raise ValueError(
@@ -116,21 +109,13 @@ class Run:
         return locked(self.lock(work), f"{self.path}")
 
     def refuse_work(self) -> None:
-        """Refuses a run that a process is at.
-
-        Raises:
-            ValueError: Naming it.
-        """
+        """Refuses a run that a process is at."""
         for work in WORK:
             if (who := holder(self.lock(work))) is not None:
                 raise ValueError(in_use(str(self.path), who))
 
     def remove(self) -> None:
-        """Removes the folder.
-
-        Raises:
-            ValueError: If a process trains or reads it.
-        """
+        """Removes the folder; a ValueError if a process trains or reads it."""
         self.refuse_work()
         shutil.rmtree(self.path)
 
@@ -238,11 +223,7 @@ def find_runs(folder: Path) -> list[Run]:
 
 
 def open_run(name: str | None, folder: Path) -> Run:
-    """The run called `name` (a name in `folder`, or a path), or the newest one.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """The run called `name` (a name in `folder`, or a path), or the newest one; a ValueError if there is none."""
     runs = find_runs(folder)
     if name is not None:
         run = Run(folder / name) if (folder / name).exists() else Run(Path(name))
@@ -272,7 +253,7 @@ def check_name(name: str, folder: Path) -> None:
 
 def free_name(stem: str, folder: Path) -> str:
     """`stem`, or `stem-2`, `stem-3`, ... : the first that no run in `folder` has; without what `check_name` refuses."""
-    return next(name for name in _numbered(_safe(stem)) if not (folder / name).exists())
+    return next(name for name in numbered(_safe(stem)) if not (folder / name).exists())
 
 
 def _safe(name: str) -> str:
@@ -328,9 +309,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, to_json(content) + "\n")
 
 
-def _numbered(stem: str) -> Iterator[str]:
-    yield stem
-    number = 2
-    while True:
-        yield f"{stem}-{number}"
-        number += 1
+def numbered(stem: str) -> Iterator[str]:
+    """`stem`, `stem-2`, `stem-3`, ..."""
+    return chain((stem,), (f"{stem}-{number}" for number in count(2)))

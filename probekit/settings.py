@@ -20,12 +20,8 @@ class Asked:
     """What is typed of a run.
 
     Attributes:
-        method: A name in `METHODS`.
         preset: A preset's name, or None for the device's default.
         seed: Seed of initialisation, order, views and dropout.
-        config_file: Settings, TOML.
-        overrides: More settings, "a.b=value".
-        options: More settings, typed.
         branches: Names in `BRANCHES` or `VARIANTS`, attached in this order.
         device: "auto", "cpu" or "cuda[:i]".
     """
@@ -124,11 +120,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def read_file(path: Path | None) -> dict[str, Any]:
-    """The settings of a TOML file, none without one.
-
-    Raises:
-        ValueError: If the file is no TOML.
-    """
+    """The settings of a TOML file, none without one; a ValueError if the file is no TOML."""
     if path is None:
         return {}
     return flatten(read_toml(path))

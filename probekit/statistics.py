@@ -1,7 +1,7 @@
 """Every interval and test, as numbers that fit in JSON: None where undefined, and never an interval of too few.
 
-Over images: Wilson and the percentile bootstrap. Over seeds: Student's t. Of differences: McNemar's exact test and the
-bootstrap on the same images, Student's t and sign flips on the same seeds, Holm over a family.
+Over images: Wilson, and the percentile bootstrap, of ROC areas too. Over seeds: Student's t. Of differences: McNemar's
+exact test and the bootstrap on the same images, Student's t and sign flips on the same seeds, Holm over a family.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -70,7 +70,6 @@ def bootstrap(values: NDArray[np.float64], *, seed: int) -> list[list[float] | N
 
     Args:
         values: `[N, m]`; a column that is undefined for an image is NaN.
-        seed: Seed of the draws.
 
     Returns:
         [low, high] for each of the m columns; None under 10 images, or where the mean is undefined.
@@ -89,7 +88,6 @@ def mean_over_images(values: NDArray[np.floating], *, seed: int) -> dict[str, An
 
     Args:
         values: `[N]`, few enough that a thousand times as many fit in memory.
-        seed: Seed of the resampling.
 
     Returns:
         mean, ci (None under 10 defined values), n (defined values), undefined.
@@ -112,7 +110,6 @@ def ratio_over_images(above: NDArray[np.floating], below: NDArray[np.floating], 
     Args:
         above: `[N]`.
         below: `[N]`.
-        seed: Seed of the resampling.
 
     Returns:
         mean (the ratio) and ci; None where the mean below is not above 0 by its own interval: over next to nothing, a
@@ -127,6 +124,44 @@ def ratio_over_images(above: NDArray[np.floating], below: NDArray[np.floating], 
         return None
     ratios = top[bottom > 0] / bottom[bottom > 0]
     return {"mean": float(above[known].mean() / below[known].mean()), "ci": percentiles(ratios)}
+
+
+def auc(scores: NDArray[np.floating], y: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve of scores `[n]`: the share of pairs, one of y and one not, in order; NaN without any."""
+    return float(_areas(scores, y, np.ones((1, len(y))))[0])
+
+
+def auc_over_images(scores: NDArray[np.floating], y: NDArray[np.bool_], *, seed: int) -> dict[str, Any]:
+    """The mean of areas under the ROC curve with its 95 % percentile interval over images.
+
+    Args:
+        scores: `[n, k]`, a column for each of k areas.
+        y: bool `[n, k]`, which images of each column should have the higher scores: some, not all.
+        seed: Seed of the resampling.
+
+    Returns:
+        mean; ci, None under 10 images; n.
+    """
+    n, columns = scores.shape
+    assert 0 < y.sum(axis=0).min() <= y.sum(axis=0).max() < n
+    counts = np.concatenate([np.ones((1, n)), _resamples(n, seed)])
+    areas = np.mean([_areas(scores[:, k], y[:, k], counts) for k in range(columns)], axis=0)
+    ci = percentiles(areas[1:][np.isfinite(areas[1:])]) if n >= MIN_IMAGES else None
+    return {"mean": float(areas[0]), "ci": ci, "n": n}
+
+
+def _areas(scores: NDArray[np.floating], y: NDArray[np.bool_], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The area `[R]` in each resample, which has image i counts[r, i] times."""
+    values, place = np.unique(scores, return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    starts = np.searchsorted(place[order], np.arange(len(values)))  # where each value begins among the ordered
+    ordered, of_y = counts[:, order], y[order]
+    above, below = (np.add.reduceat(ordered * which, starts, axis=1) for which in (of_y, ~of_y))
+    lower = np.cumsum(below, axis=1) - below / 2  # those of the same value count one half
+    pairs = above.sum(axis=1) * below.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        areas: NDArray[np.float64] = (above * lower).sum(axis=1) / pairs
+    return areas
 
 
 @lru_cache(maxsize=2)
@@ -226,7 +261,6 @@ def paired_bootstrap(a: NDArray[np.bool_], b: NDArray[np.bool_], *, seed: int) -
     Args:
         a: `[N]`, which images the first gets right.
         b: `[N]`, which the second gets right.
-        seed: Seed of the draws.
 
     Returns:
         difference, a - b; ci, [low, high], None under 10 images.

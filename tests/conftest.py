@@ -17,7 +17,7 @@ import typer.testing
 from hypothesis import settings
 from matplotlib.figure import Figure
 
-from probekit.models.torchvision_operators import import_module
+from probekit.models.backbones import import_module
 from tests.forked import SERVER, SLOW, STRENGTHS
 from tests.plain import save_empty
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.generators import DRAWN, overlap, peer_with_masks, rows_of, scenes_of
+from benchmarks.generators import SCENES, overlap, peer_with_masks, rows_of
 from benchmarks.report import interleaved
 from generators import GENERATORS
 from probekit.config import resolve
@@ -25,9 +25,9 @@ from probekit.registry import METHODS, get
 from probekit.train.step import WARM_UP
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", SCENES)
 def test_the_peer_draws_the_same_scene(name: str) -> None:
-    generator, scenes = GENERATORS[name](), scenes_of(name)
+    generator, scenes = GENERATORS[name](), SCENES[name]
     factors = generator.sample(0, "train", np.arange(200))
     published = name.endswith("-published")
     # Whole pixels before the turn cost some of the edge.

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from probekit.branches.xcorr import XCorr
-from probekit.config import Config, resolve
-from probekit.fitting import fitted
+from probekit.config import Config, fitted, resolve
 from probekit.models.normalise import normalisation
 from probekit.registry import BRANCHES, METHODS, VARIANTS, branch_named, get, nearest
 from probekit.restore.build import build_method, size_notes

@@ -97,8 +97,8 @@ def test_every_file_exists(page: str) -> None:
     assert sorted(patterns.keys() - there) == []
 
 
-def test_the_readme_says_where_everything_is() -> None:
-    tree = (ROOT / "README.md").read_text().partition("## Where things are")[2]
+def test_architecture_says_where_everything_is() -> None:
+    tree = (ROOT / "docs/architecture.md").read_text().partition("## Where things are")[2].partition("\n## ")[0]
     parts = {
         path.name + "/" * path.is_dir() for path in (ROOT / "probekit").iterdir() if path.name[:2] not in ("__", "py")
     }

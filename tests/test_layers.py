@@ -14,7 +14,6 @@ ORDER = (  # one level a package, the lowest first
     ("generators", "registry", "statistics", "visible", "files", "locks"),
     ("settings", "checked"),
     ("config", "run", "weights"),
-    ("fitting",),
     ("h5",),
     ("device",),
     ("output",),
@@ -27,6 +26,7 @@ ORDER = (  # one level a package, the lowest first
     ("branches",),
     ("restore",),
     ("probe",),
+    ("certificate",),
     ("heatmaps",),
     ("train",),
     ("report",),
@@ -105,7 +105,7 @@ for words in map(str.split, typed):
     if loaded := SLOW & sys.modules.keys(): sys.exit(f"{words} loads {loaded}")
 for name in (
     "generators", "probekit.run", "probekit.config", "probekit.settings", "probekit.report.build",
-    "probekit.report.collect", "probekit.report.html", "probekit.report.markdown", "probekit.report.write",
+    "probekit.report.collect", "probekit.report.render", "probekit.report.run",
     "probekit.sweep.start",
 ):
     importlib.import_module(name)

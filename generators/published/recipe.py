@@ -31,12 +31,15 @@ class Published(Generator):
     def box(self, factors: NDArray[np.void], number: int) -> Floats:
         """A level box that holds object `number`: x and y of its middle, width and height, `[4, n]` in pixels."""
 
-    def paint(self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Spans, int]]) -> Pixels:
+    def paint(self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Spans, int]], bits: int) -> Pixels:
         """As of any generator; then the picture is turned."""
-        level = super().paint(factors, number, layers)
-        turned = raster.scratch(f"turned {number}", level.shape)
+        drawn = super().paint(factors, number, layers, bits)
+        level, turned = (raster.scratch(use, (len(factors), self.size, self.size)) for use in ("level", "turned"))
+        raster.unpack([(plane, 1 << k) for k, plane in enumerate(drawn)], level)
         pillow.rotate(level, factors["angle"], self.box(factors, number), turned)
-        return turned
+        for k, plane in enumerate(drawn):
+            plane[...] = np.packbits(turned & np.uint8(1 << k), axis=-1, bitorder="little")
+        return drawn
 
     def turn(self, draws: Draws, column: int) -> Ints:
         """Whole degrees `[n]`, uniform within +-rotation."""
@@ -54,9 +57,9 @@ class Drawn(NamedTuple):
     start: Ints
     stop: Ints
 
-    def spans(self, size: int) -> Spans:
+    def layers(self, size: int) -> list[Spans]:
         """As of every `Shape`."""
-        return Spans(self.start, self.stop)
+        return [Spans(self.start, self.stop)]
 
     def vertices(self, size: int) -> Floats:
         """As of every `Shape`."""

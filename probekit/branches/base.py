@@ -55,10 +55,7 @@ class Branch(AddOn):
     weight among them. With weight 0 no hook but `refine` is called, and the run is the method's own, bit for bit.
 
     Attributes:
-        about: One plain line.
-        paper: Where it comes from.
         needs: What the method must provide, e.g. "map", "two_views".
-        spans: As of a method.
         weight: The trainer adds `weight * loss(step)` to the method's loss.
         pools: Whether `pool` gives an embedding.
         logs: Scalars of the latest `loss`, detached, on the device.
@@ -116,7 +113,6 @@ class Branch(AddOn):
         """Where the crops of some images would stand by the encoder as it is now, for a picture; None is anywhere.
 
         Args:
-            read: As of an `Epoch`.
             size: (height, width) of these images.
         """
         return None
@@ -130,11 +126,7 @@ class Branch(AddOn):
         return {}
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """Called before the run begins, with the images' (height, width).
-
-        Raises:
-            ValueError: If it cannot work with them.
-        """
+        """Called before the run begins, with the images' (height, width); a ValueError if it cannot work with them."""
 
     @classmethod
     def takes_part(cls, options: Mapping[str, Any]) -> bool:
@@ -169,11 +161,7 @@ class BranchPool(nn.Module):
 
 
 def attach(method: Method, branch: Branch) -> None:
-    """Adds a branch to a method.
-
-    Raises:
-        ValueError: If the method lacks what the branch needs, or has this branch already.
-    """
+    """Adds a branch to a method; a ValueError if the method lacks what the branch needs, or has this branch already."""
     missing = branch.needs - provided(method)
     if missing:
         raise ValueError(
@@ -239,9 +227,7 @@ def begin_on_noise(
     """Brings branches to an epoch in which they take part, with noise in place of the features of all images.
 
     Args:
-        method: Its branches begin.
         epochs: How many the run has.
-        images: In the split.
         size: (height, width) of the images.
         device: Where the noise is drawn.
     """

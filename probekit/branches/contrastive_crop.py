@@ -29,7 +29,6 @@ class ContrastiveCrop(Branch):
     """Places the crops of every image; it has no loss. Until regions are found it rests, and crops are random ones.
 
     Args:
-        encoder: The method's.
         threshold: A pixel is strong where the map is above it: a share of the map's range over the image.
         alpha: Parameter of the beta law of the centres across the region: below 1 for its edges, 1 for even.
         warmup: Epochs with random crops, as a share of the run's, rounded up.

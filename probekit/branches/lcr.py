@@ -24,7 +24,6 @@ class LCR(Branch):
     """Learning common rationale.
 
     Args:
-        encoder: The method's.
         weight: Weight of the divergence, a mean over images. .32 is the authors' .01 times their 32 images a GPU, of
             which the code takes the sum.
         k: Filters.

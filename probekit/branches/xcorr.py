@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probekit.branches.base import Branch, Epoch, put, take_over
-from probekit.branches.correlation import Mask, correlation_mask
 from probekit.branches.spherical_kmeans import spherical_kmeans
 from probekit.config import Count, Number, Positive, Whole
 from probekit.methods.base import Rate, Step, fit
 from probekit.models.encoder import Encoder, Features
 from probekit.models.pooling import stretched, weighted_mean
+
+Mask = Literal["cosine", "dot_over_c", "minmax", "uniform"]
 
 INIT_SD = 0.01  # ours: logits of long features divided by .05 must not begin hot
 FIRST_RATE, FINAL_RATE = 0.5, 1e-6 / 0.03  # paper: .015 to .03, then to 1e-6
@@ -26,11 +27,37 @@ IMAGES_A_CLUSTER = 20  # ours, where the paper's 3000 clusters do not fit
 MULTI = 3  # stages of the multi-stage variant, the last ones: layer2 to layer4 of a ResNet
 
 
+@torch.no_grad()
+def correlation_mask(source: Tensor, positives: Tensor, *, mask: str) -> Tensor:
+    """mu: for every cell of the source the best match in each positive, averaged over the positives.
+
+    Args:
+        source: `[B, D, h, w]`.
+        positives: `[P * B, D, h, w]`, the first positive of every source, then the second.
+        mask: "cosine" of the cells, in [-1, 1]; "dot_over_c", their product over D (the printed form, without bounds);
+            "minmax", that, scaled to [0, 1] for every image; "uniform", the mean of the cosine mask (a control).
+
+    Returns:
+        `[B, h, w]`, float32, without a gradient.
+    """
+    with torch.autocast(source.device.type, enabled=False):
+        a, b = source.float().flatten(2), positives.float().flatten(2)
+        if mask in ("cosine", "uniform"):
+            a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
+        else:
+            b = b / a.shape[1]
+        b = b.view(-1, *a.shape[:2], b.shape[2])  # [P, B, D, hw]
+        mu = torch.einsum("bdi,pbdj->pbij", a, b).amax(3).mean(0).view(len(a), *source.shape[2:])
+        if mask == "minmax":
+            low, high = mu.amin((1, 2), keepdim=True), mu.amax((1, 2), keepdim=True)
+            mu = (mu - low) / (high - low).clamp(min=1e-7)
+        return mu.mean((1, 2), keepdim=True).expand_as(mu) if mask == "uniform" else mu
+
+
 class XCorr(Branch):
     """Spatial cross-correlation.
 
     Args:
-        encoder: The method's.
         weight: Weight of both losses together; 0 leaves the branch out.
         mu: Weight of the distance between attention and correlation mask; 0 leaves it out.
         cls: Weight of the classification; 0 leaves it out.

@@ -1,18 +1,20 @@
 """The application, the options that several commands share, and where files lie by default."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from probekit import __version__
 from probekit.cli.completion import datasets_like, runs_like
-from probekit.cli.layout import Command, Group
 from probekit.output.console import be_quiet, show_tracebacks
 from probekit.registry import POOLS
 from probekit.run import open_run
+
+LONGEST = 200  # characters of what a command does, on as many lines as it takes
 
 DATA = Path("data")
 RUNS = Path("runs")
@@ -25,6 +27,48 @@ IMAGES, TRAINING, MEASURING, OVERVIEW = "Data", "Training", "Measuring", "Findin
 OUTPUT = "Output"
 
 Function = TypeVar("Function", bound=Callable[..., None])
+
+
+class Command(TyperCommand):
+    """A command whose options stand under their `rich_help_panel`, and whose epilog is one example a line.
+
+    Typer's own boxes would cost the import of rich's Markdown.
+    """
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes each group; those of no group first, arguments before options."""
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            plain = "Arguments" if isinstance(parameter, TyperArgument) else "Options"
+            if record := parameter.get_help_record(ctx):
+                rows.setdefault(getattr(parameter, "rich_help_panel", None) or plain, []).append(record)
+        first = {"Arguments": 0, "Options": 1}
+        _write(dict(sorted(rows.items(), key=lambda group: first.get(group[0], 2))), formatter)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Writes the examples as they would be typed."""
+        if self.epilog:
+            with formatter.section("Examples"):
+                formatter.write("".join(f"  {line}\n" for line in self.epilog.splitlines()))
+
+
+class Group(TyperGroup):
+    """The application: its commands stand under their `rich_help_panel`."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Writes each group, in the order in which the commands were added."""
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for name, command in self.commands.items():
+            group = getattr(command, "rich_help_panel", None) or "Commands"
+            rows.setdefault(group, []).append((name, command.get_short_help_str(LONGEST)))
+        _write(rows, formatter)
+
+
+def _write(groups: Mapping[str, Sequence[tuple[str, str]]], formatter: Any) -> None:
+    for title, rows in groups.items():
+        with formatter.section(title):
+            formatter.write_dl(rows)
+
 
 app = typer.Typer(
     name="probekit",
@@ -44,11 +88,7 @@ def command(group: str, *examples: str, name: str | None = None) -> Callable[[Fu
 
 
 def check_run(name: str | None) -> None:
-    """Refuses a run that there is not, before torch is loaded.
-
-    Raises:
-        ValueError: As `open_run`.
-    """
+    """Refuses a run that there is not, before torch is loaded; a ValueError as `open_run`."""
     if name is not None:
         open_run(name, RUNS)
 

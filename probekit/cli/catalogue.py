@@ -1,14 +1,21 @@
-"""`probekit list`: what there is. What is slow to load is loaded where it is listed."""
+"""`probekit list`: what there is, loaded where it is listed; `probekit help`: the words of probekit/glossary.md."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
 
 from probekit.registry import BRANCHES, MAPS, METHODS, POOLS, VARIANTS, get
 
+if TYPE_CHECKING:
+    from generators.certificates import Certificate
+
 CHANNELS = 3  # parameter counts are for 3 channels at preset `paper`, as in the ConRec paper's Table 2
+
+LINE = re.compile(r"- \*\*(?P<word>.+?)\*\*: (?P<meaning>.+)")
 
 
 def catalogue(kinds: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -29,8 +36,9 @@ def print_catalogue(content: Mapping[str, list[dict[str, Any]]], console: Consol
 
 def _generators() -> list[dict[str, Any]]:
     from generators import GENERATORS
+    from generators.certificates import shipped
 
-    return [kind.describe() for kind in GENERATORS.values()]
+    return [kind.describe() | {"certificate": shipped(kind())} for kind in GENERATORS.values()]
 
 
 def _methods() -> list[dict[str, Any]]:
@@ -91,9 +99,17 @@ def _show_generator(generator: dict[str, Any], console: Console) -> None:
     console.print(_entry(generator["name"], generator["about"]))
     console.print(f"  classes: {', '.join(generator['classes'])}")
     console.print(f"  default sizes: {generator['default_n']} train, {generator['default_n_test']} test")
+    for line in _certified(generator["certificate"]):
+        console.print(f"  {line}")
     console.print("  parameters, for --set NAME=VALUE:")
     for parameter in generator["parameters"]:
         console.print(_parameter_line(parameter))
+
+
+def _certified(certificate: "Certificate | None") -> list[str]:
+    from generators.certificates import told
+
+    return ["no certificate"] if certificate is None else told(certificate)
 
 
 def _show_method(method: dict[str, Any], console: Console) -> None:
@@ -218,3 +234,17 @@ KINDS: dict[str, tuple[Callable[[], list[dict[str, Any]]], str, str, _Show]] = {
     "sweeps": (_sweeps, "sweeps", "for: probekit sweep NAME", _show),
     "datasets": (_datasets, "official datasets", "for: probekit import NAME ROOT", _show),
 }
+
+
+def glossary() -> dict[str, str]:
+    """What each word means, one line each."""
+    text = (Path(__file__).parents[1] / "glossary.md").read_text(encoding="utf-8")
+    return {found["word"]: found["meaning"] for found in LINE.finditer(text)}
+
+
+def meant(word: str) -> str | None:
+    """The entry that a word names: itself, or the only one that has it among its words; or None."""
+    plain = word.lower().replace("-", " ")
+    entries = {name.lower().replace("-", " "): name for name in glossary()}
+    having = [name for text, name in entries.items() if plain in text.split() or plain.rstrip("s") == text]
+    return entries.get(plain) or (having[0] if len(having) == 1 else None)

@@ -1,10 +1,10 @@
 """What a shell offers after TAB, beside choices: runs, dataset files, names in tables."""
 
+from collections.abc import Callable, Iterable
 from glob import escape, glob
 from pathlib import Path
 
-from probekit.cli.catalogue import KINDS
-from probekit.cli.glossary import glossary
+from probekit.cli.catalogue import KINDS, glossary
 from probekit.registry import BRANCHES, METHODS, VARIANTS
 from probekit.run import find_runs
 
@@ -25,24 +25,22 @@ def shown_like(incomplete: str) -> list[str]:
     return runs_like(incomplete) + datasets_like(incomplete)
 
 
-def methods_like(incomplete: str) -> list[str]:
-    """The methods whose names begin so."""
-    return [name for name in METHODS if name.startswith(incomplete)]
+def certified_like(incomplete: str) -> list[str]:
+    """What `certify` takes: generators and dataset files."""
+    from generators import GENERATORS
+
+    return [name for name in GENERATORS if name.startswith(incomplete)] + datasets_like(incomplete)
 
 
-def branches_like(incomplete: str) -> list[str]:
-    """The branches and variants of them whose names begin so."""
-    return [name for name in (*BRANCHES, *VARIANTS) if name.startswith(incomplete)]
+def _of(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    def like(incomplete: str) -> list[str]:
+        return [name for name in names() if name.startswith(incomplete)]
+
+    return like
 
 
-def kinds_like(incomplete: str) -> list[str]:
-    """The kinds of things that `list` lists whose names begin so."""
-    return [name for name in KINDS if name.startswith(incomplete)]
-
-
-def words_like(incomplete: str) -> list[str]:
-    """The words of the glossary that begin so."""
-    return [name for name in glossary() if name.startswith(incomplete)]
+methods_like, branches_like = _of(lambda: METHODS), _of(lambda: (*BRANCHES, *VARIANTS))
+kinds_like, words_like = _of(lambda: KINDS), _of(glossary)
 
 
 def sweeps_like(incomplete: str) -> list[str]:

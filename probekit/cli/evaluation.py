@@ -1,7 +1,8 @@
-"""`compare`, `export-embeddings`, `report`: what encoders have learned."""
+"""`heatmap`, `compare`, `export-embeddings`, `report`: where encoders look, and what they have learned."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,11 +18,50 @@ from probekit.cli.app import (
     Quiet,
     RunData,
     RunName,
+    Seed,
     check_run,
     command,
 )
 from probekit.cli.completion import runs_like
+from probekit.cli.measured import with_measurements
+from probekit.cli.probe import show_result
 from probekit.output.console import console, errors, print_json
+from probekit.weights import Weights
+
+if TYPE_CHECKING:
+    from probekit.heatmaps.measurement import Heatmap
+
+
+@command(MEASURING, "probekit heatmap", "probekit heatmap RUN --n 100")
+@with_measurements("heatmap")
+def heatmap(
+    run: RunName = None,
+    data: RunData = None,
+    checkpoint: Annotated[str, typer.Option(help="last, best_val or best_test.")] = "last",
+    pool: Pool = None,
+    *,
+    asked: "list[Heatmap]",
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show where the encoder looks, and measure whether that is where the evidence is."""
+    check_run(run)
+    from probekit.data.locate import run_or_newest
+    from probekit.device import choose_device
+    from probekit.heatmaps.run import heatmap_run
+    from probekit.restore.opened import open_encoder
+
+    out = errors if as_json else console
+    found = run_or_newest(run, RUNS, out)
+    opened = open_encoder(found, Weights.parse(checkpoint, pool), choose_device(device))
+    result = heatmap_run(opened, asked[0], data=data, seed=seed, console=out)
+    if as_json:
+        print_json(result)
+        return
+    show_result(result)
+    console.print(f"next: probekit report {quote(found.argument)}   (what the scores mean: docs/heatmaps.md)")
 
 
 @command(MEASURING, "probekit compare conrec-rect-tri simclr-rect-tri", "probekit compare A B@branch")
@@ -43,7 +83,7 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Test which encoders differ: paired by test image, and by seed where methods have several."""
-    from probekit.report.side_by_side import run_compare
+    from probekit.report.run import run_compare
 
     say = errors if as_json else console
     result = run_compare(
@@ -76,7 +116,6 @@ def export_embeddings(
     """Write embeddings, labels and factors of every split to one file."""
     check_run(run)
     from probekit.restore.export import run_export
-    from probekit.weights import Weights
 
     result = run_export(
         run,
@@ -100,21 +139,27 @@ def report(
             metavar="[RUN]...", help="Runs; default: the newest that has finished.", autocompletion=runs_like
         ),
     ] = None,
-    form: Annotated[Literal["html", "md", "json"], typer.Option("--format", help="The language of the page.")] = "html",
+    form: Annotated[Literal["html", "md"], typer.Option("--format", help="The language of the page.")] = "html",
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The file; default: runs/RUN/report.html, or reports/RUN+RUN.html; of md and json stdout.",
+            help="The file; default: runs/RUN/report.html, or reports/RUN+RUN.html; Markdown and JSON are printed.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Write one page of all that runs hold: config, tables, curves, pictures, and how several differ."""
-    from probekit.report.write import run_report
+    from probekit.report.run import run_report
 
-    to_stdout = out is None and form != "html"
-    say = errors if to_stdout else console
-    text = run_report(run or [], out=out, form=form, runs=RUNS, reports=REPORTS, console=say)
+    if as_json and form != "html":
+        raise ValueError(f"expected one of --format {form} and --json, found both; leave one out")
+    written = "json" if as_json else form
+    to_stdout = out is None and written != "html"
+    say = errors if to_stdout or as_json else console
+    text = run_report(run or [], out=out, form=written, runs=RUNS, reports=REPORTS, console=say)
+    if as_json and out is not None:
+        text = out.read_text()
     if text is not None:
         print(text, end="")

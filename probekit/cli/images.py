@@ -25,6 +25,9 @@ from probekit.cli.completion import datasets_like, methods_like, shown_like
 from probekit.output.console import console, errors, print_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from generators.certificates import Certificate
     from probekit.h5 import DatasetInfo
 
 FOLDERS, OFFICIAL = "Folders of images", "Official datasets"
@@ -42,7 +45,11 @@ def gen(
     n_test: Annotated[int | None, typer.Option(min=0, help="Test images, 0 for none; default: the paper's.")] = None,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Pixels a side; the geometry scales.")] = 128,
     pairs: Annotated[bool, typer.Option("--pairs", help="Add every image's counterfactuals; n counts bases.")] = False,
+    no_masks: Annotated[bool, typer.Option("--no-masks", help="Images alone: a smaller file, sooner.")] = False,
     settings: Set = (),  # type: ignore[assignment]
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Prove what decides the classes under these settings (some seconds).")
+    ] = False,
     seed: Seed = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core, up to 8.")] = None,
     out: Annotated[
@@ -66,8 +73,16 @@ def gen(
     if preview:
         check_png(out.with_suffix(".png"))
     parameters, numbers = parse_overrides(settings), {"n": n, "n_test": n_test, "size": size, "seed": seed}
-    options = {**numbers, "pairs": pairs, "compression": compression, "workers": workers, "overwrite": overwrite}
-    info = render_file(generator, out, say, parameters=parameters, **options)
+    options: dict[str, Any] = {
+        **numbers,
+        "pairs": pairs,
+        "masks": not no_masks,
+        "compression": compression,
+        "workers": workers,
+    }
+    certificate = _certificate(generator, out, size, parameters, say, overwrite=overwrite) if certify else None
+    options |= {"parameters": parameters, "certificate": certificate, "overwrite": overwrite}
+    info = render_file(generator, out, say, **options)
     if preview:
         from probekit.data.show import preview as draw
 
@@ -75,6 +90,26 @@ def gen(
     say.print(after_data(info))
     if as_json:
         print_json(_about(info))
+
+
+def _certificate(
+    generator: str, out: Path, size: int, parameters: dict[str, Any], say: "Console", *, overwrite: bool
+) -> "Certificate | None":
+    """What `generate` is to store, computed unless it ships with the generator; what it would refuse is refused."""
+    from generators import GENERATORS
+    from generators.certificates import shipped
+    from probekit.cli.certify import certificate_of
+    from probekit.data.locate import check_h5
+    from probekit.h5 import check_target
+    from probekit.registry import nearest
+
+    check_h5(out)
+    check_target(out, compression="none", overwrite=overwrite)
+    if generator not in GENERATORS:
+        raise ValueError(nearest("generator", generator, GENERATORS))
+    if shipped(GENERATORS[generator](size=size, parameters=parameters)) is not None:
+        return None
+    return certificate_of(generator, {"size": size, "parameters": parameters}, say=say)
 
 
 def _about(info: "DatasetInfo") -> dict[str, Any]:
@@ -87,6 +122,7 @@ def _about(info: "DatasetInfo") -> dict[str, Any]:
         "classes": list(info.classes),
         "splits": {name: split.n for name, split in info.splits.items()},
         "content_hash": info.content_hash,
+        "certificate": info.certificate,
     }
 
 

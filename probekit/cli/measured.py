@@ -54,8 +54,9 @@ def asked_for(command: str, typed: Mapping[str, Any]) -> list[Measurement]:
         asking = [part.name for part in fields(each) if part.metadata.get("asks")]
         unasked = not asking and not each.help  # the command is about nothing else
         if any(name in given for name in asking) or typed.get(_flag(each)) or (unasked and fields(each)):
-            read = {part.name: part.metadata.get("read", _same) for part in fields(each)}
-            found.append(type(each)(**{name: read[name](value) for name, value in given.items()}))
+            read = {part.name: part.metadata["read"] for part in fields(each) if "read" in part.metadata}
+            values = {name: read[name](value) if name in read else value for name, value in given.items()}
+            found.append(type(each)(**values))
         elif given:
             parts = {part.name: part.metadata["flag"] for part in fields(each)}
             option = parts[asking[0]] if asking else f"--{each.name}"
@@ -106,7 +107,3 @@ def _name(part: "Field[Any]") -> str:
 
 def _flag(each: Measurement) -> str:
     return each.name.replace("-", "_")
-
-
-def _same(value: Any) -> Any:
-    return value

@@ -57,7 +57,7 @@ def help_(
     ] = None,
 ) -> None:
     """Say what a word means that probekit prints, or print the help of a command."""
-    from probekit.cli.glossary import glossary, meant
+    from probekit.cli.catalogue import glossary, meant
 
     assert context.parent is not None
     commands, entries = context.parent.command.commands, glossary()  # type: ignore[attr-defined]

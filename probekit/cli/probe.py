@@ -115,7 +115,7 @@ def show_result(result: dict[str, Any]) -> None:
             show_table(table, console, title=table.title if table.title != reader.title else "")
             if table.how:
                 console.print(table.how)
-    for line in reader.sentences(result):
+    for line in [*reader.sentences(result), *result.get("certificate", ())]:
         console.print(line)
     console.print()
 
@@ -129,5 +129,5 @@ def _next(run: "Run", data: Path | None, protocol: str, pool: str | None) -> Non
     name = quote(run.argument)
     given = ("" if data is None else f" --data {quote(str(data))}") + ("" if pool is None else f" --pool {pool}")
     drawn = run.read()["state"] == IMPORTED or pool is not None
-    look = f"probekit heatmap {name}{given}" if drawn else f"probekit show {name}"
-    console.print(f"next: {look}   or   probekit probe {name}{given} --protocol {other}")
+    then = f"probekit heatmap {name}{given}" if drawn else f"probekit show {name}"
+    console.print(f"next: {then}   or   probekit probe {name}{given} --protocol {other}")

@@ -63,11 +63,7 @@ def print_runs(found: list[dict[str, Any]], folder: Path, console: Console) -> N
 
 
 def about(run: Run) -> dict[str, Any]:
-    """One entry of `runs_in`.
-
-    Raises:
-        ValueError: If it cannot be read.
-    """
+    """One entry of `runs_in`; a ValueError if it cannot be read."""
     content = run.read()
     config = content["config"]
     train = config.get("train")

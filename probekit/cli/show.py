@@ -41,12 +41,8 @@ def run_show(
         out: The picture; None is beside the file, or in the run's figures.
         split: Which split is drawn; None is train, or the first there is.
         views: The method whose views are drawn; None is the run's own.
-        seed: Seed of the views.
         whole: Read all of a dataset file and check it first.
         draws: Print the description of a dataset file, and draw it.
-        data_folder: The folder of dataset files.
-        runs: The folder of run folders.
-        console: Where lines go.
 
     Returns:
         For a dataset file what `describe` gives, for a run {"run", "after", "predicts", "picture"}, for a method
@@ -80,11 +76,7 @@ def run_show(
 
 
 def _run_or_file(named: str, data_folder: Path, runs: Path) -> Run | None:
-    """The run that was named, or None for a dataset file.
-
-    Raises:
-        ValueError: If it is neither.
-    """
+    """The run that was named, or None for a dataset file; a ValueError if it is neither."""
     run, path = run_named(named, runs), Path(named)
     known = [*sorted(map(str, data_folder.glob("*.h5"))), *(run.name for run in find_runs(runs))]
     if run is None and known and path.suffix != ".h5" and not path.exists() and guessed(path, data_folder) is None:

@@ -2,10 +2,12 @@
 
 import time
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
 
+from generators.certificates import told
 from probekit.data.generate import generate
 from probekit.data.locate import check_h5, named_dataset, newest_dataset
 from probekit.h5 import DatasetInfo
@@ -35,7 +37,16 @@ def render_file(generator: str, out: Path, console: Console, **options: Any) -> 
     parts = ", ".join(f"{split.n:,} {name}" for name, split in info.splits.items())
     console.print(f"wrote {out}: {parts}; {megabytes:.1f} MB; {images / seconds:,.0f} images/s")
     console.print(f"content hash {info.content_hash}")
+    for line in certified(info):
+        console.print(line)
     return info
+
+
+def certified(info: DatasetInfo) -> list[str]:
+    """What is proved of a generator's file, a line for each class factor; or how to find out."""
+    if info.certificate is not None:
+        return told(info.certificate)
+    return [f"no certificate: its settings are no defaults; type: probekit certify {quote(str(info.path))}"]
 
 
 def render_once(generator: str, out: Path, console: Console) -> Path:

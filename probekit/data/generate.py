@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators import GENERATORS, Generator
+from generators.certificates import Certificate, shipped
 from probekit.h5 import Block, DatasetInfo, DatasetWriter, Header, Split, chunk_rows, pack, read_info
 from probekit.registry import nearest
 
@@ -42,6 +43,8 @@ def generate(
     size: int = 128,
     parameters: Mapping[str, float] | None = None,
     pairs: bool = False,
+    masks: bool = True,
+    certificate: Certificate | None = None,
     compression: str = "gzip",
     workers: int | None = None,
     overwrite: bool = False,
@@ -62,6 +65,8 @@ def generate(
         size: Pixels a side.
         parameters: Values of the generator's parameters; those not named keep their defaults.
         pairs: Add every image's counterfactuals.
+        masks: Keep the masks of objects and evidence; without, images are drawn in a third of the time.
+        certificate: What is proved of these settings; None is what ships with the generator, if these are its defaults.
         compression: "gzip", "lzf" or "none".
         workers: Threads; None is one a core, up to 8.
         overwrite: Replace an existing file.
@@ -79,14 +84,15 @@ def generate(
     _check(seed, workers)
     roles, rows = ("base", *generator.class_factors) if pairs else None, 1 + pairs * len(generator.class_factors)
     done, total = 0, rows * sum(counts.values())
-    header, step = _header(generator, seed, pairs), _block_images(size, rows)
+    certificate = shipped(generator) if certificate is None else certificate
+    header, step = _header(generator, seed, pairs, masks, certificate), _block_images(size, rows)
     with (
         DatasetWriter(out, header=header, compression=compression, overwrite=overwrite) as writer,
         ThreadPoolExecutor(workers) as pool,
     ):
         for split, count in counts.items():
             writer.begin(split, rows * count)
-            work, jobs = _renderer(generator, seed, split, roles, compression), _indices(count, step)
+            work, jobs = _renderer(generator, seed, split, roles, masks, compression), _indices(count, step)
             for block in _in_order(pool, work, jobs, workers + AHEAD):
                 writer.append(block)
                 done += block.shape[0]
@@ -95,14 +101,14 @@ def generate(
 
 
 def _renderer(
-    generator: Generator, seed: int, split: str, roles: tuple[str, ...] | None, compression: str
+    generator: Generator, seed: int, split: str, roles: tuple[str, ...] | None, masks: bool, compression: str
 ) -> Callable[[NDArray[np.int64]], Block]:
     """What a worker does with the base images of a block."""
     turn = threading.Lock()
 
     def render(index: NDArray[np.int64]) -> Block:
         with turn:
-            rows = _render(generator, seed, split, index, roles)
+            rows = _render(generator, seed, split, index, roles, masks)
         return pack(rows, compression)
 
     return render
@@ -145,7 +151,7 @@ def _block_images(size: int, roles: int) -> int:
     return max(1, rows // (roles * chunk)) * chunk
 
 
-def _header(generator: Generator, seed: int, pairs: bool) -> Header:
+def _header(generator: Generator, seed: int, pairs: bool, masks: bool, certificate: Certificate | None) -> Header:
     factors: list[dict[str, Any]] = [asdict(factor) for factor in generator.factors]
     return Header(
         generator=generator.name,
@@ -153,12 +159,18 @@ def _header(generator: Generator, seed: int, pairs: bool) -> Header:
         seed=seed,
         classes=generator.classes,
         factors=factors + ([PAIR_ID, PAIR_ROLE] if pairs else []),
-        mask_names=generator.mask_names,
+        mask_names=generator.mask_names if masks else (),
+        certificate=certificate,
     )
 
 
 def _render(
-    generator: Generator, seed: int, split: str, index: NDArray[np.int64], roles: tuple[str, ...] | None
+    generator: Generator,
+    seed: int,
+    split: str,
+    index: NDArray[np.int64],
+    roles: tuple[str, ...] | None,
+    masks: bool,
 ) -> Split:
     """Rows for base images `index`; with `roles`, each base is followed by its counterfactuals."""
     factors = generator.sample(seed, split, index)
@@ -168,9 +180,12 @@ def _render(
         factors = np.stack(versions, axis=1).reshape(-1)
         extra["pair_id"] = np.repeat(index, len(roles))
         extra["pair_role"] = np.tile(np.array(roles, "S"), len(index))
-    drawn = generator.render(factors)
     columns = {factor.name: factors[factor.name] for factor in generator.factors}
-    return Split(drawn.images, generator.labels(factors), columns | extra, drawn.masks)
+    labels, columns = generator.labels(factors), columns | extra
+    if not masks:
+        return Split(generator.render_images(factors), labels, columns, None)
+    drawn = generator.render(factors)
+    return Split(drawn.images, labels, columns, drawn.masks)
 
 
 def _in_order(

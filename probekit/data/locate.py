@@ -66,11 +66,7 @@ def guessed(named: Path, folder: Path) -> Path | None:
 
 
 def named_dataset(named: Path, folder: Path, runs: Path) -> Path:
-    """The named dataset file.
-
-    Raises:
-        ValueError: If there is none; the line says what was meant.
-    """
+    """The named dataset file; a ValueError if there is none; the line says what was meant."""
     if (run := run_named(named, runs)) is not None:
         raise ValueError(
             f"expected a dataset file, found the run {run.path}; type: probekit show {quote(run.argument)}"

@@ -15,6 +15,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
+from generators.certificates import told
 from probekit.h5 import DatasetInfo, SplitInfo, chunk_rows, read_images, read_info, read_labels, read_split
 from probekit.h5.schema import EVIDENCE, PRESENT
 from probekit.output.png import save_png
@@ -112,6 +113,10 @@ def render_description(description: dict[str, Any]) -> Table:
         row("factor", f"{factor['name']}: {_law(factor)}")
     if description["mask_names"]:
         row("masks", ", ".join(f"bit {bit} {name}" for bit, name in enumerate(description["mask_names"])))
+    elif description["generator"]:
+        row("masks", f"none; to have them type: probekit gen {description['generator']}, without --no-masks")
+    for line in told(description["certificate"]) if description["certificate"] else ():
+        row("certificate", line)
     row("hash", description["content_hash"])
     return table
 

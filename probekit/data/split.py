@@ -2,8 +2,10 @@
 
 import math
 import os
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from probekit.config import SIDE
-from probekit.data.streamed import StreamedImages
 from probekit.files import host_memory
 from probekit.h5 import DatasetInfo, Split, open_encoded, read_info, read_split
 
+AHEAD = 4  # batches that are read before they are asked for; ours: hides a batch that takes four times the usual
 SMALLEST = 16  # pixels a side that gen and import both make
-
-Images = Tensor | StreamedImages
-
 CHUNK_BYTES = 2**26  # ours, images read at a time: 64 MiB
 CHUNK_ROWS = 32  # or multiples of it: whole batches for the probe
 RESIZE_CHUNK = 256  # images resized at once: bounds the float32 copy
@@ -29,6 +28,56 @@ RESIZE_CHUNK = 256  # images resized at once: bounds the float32 copy
 # other splits.
 SHARE = 0.5
 CPU = torch.device("cpu")
+
+
+class StreamedImages:
+    """Looks like a tensor of images uint8 `[N, C, H, W]` on the device, and holds none of them there.
+
+    Attributes:
+        waited: Seconds that `ahead` has kept its caller waiting.
+
+    Args:
+        read: Rows int64 `[B]` -> uint8 `[B, C, H, W]`, both on the CPU; called from one other thread at a time.
+        shape: (N, C, H, W).
+        device: Where what is asked for is put.
+    """
+
+    def __init__(self, read: Callable[[Tensor], Tensor], shape: Sequence[int], device: torch.device) -> None:
+        self.read, self.shape, self.device = read, torch.Size(shape), device
+        self.waited = 0.0
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | Tensor) -> Tensor:
+        """The images of some rows, on the device."""
+        index = torch.arange(len(self))[rows] if isinstance(rows, slice) else rows.cpu()
+        return self._fetch(index).to(self.device, non_blocking=True)
+
+    def ahead(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The images of each index int64 `[B]` in turn, on the device, while those of the next few are being read."""
+        pool = ThreadPoolExecutor(1, "images")  # one: batches come in order, and decoding has threads of its own
+        waiting: deque[Future[Tensor]] = deque()
+        coming = iter(batches)
+        try:
+            for _ in batches:
+                while len(waiting) < AHEAD and (index := next(coming, None)) is not None:
+                    waiting.append(pool.submit(self._fetch, index))
+                started = time.perf_counter()
+                images = waiting.popleft().result()
+                self.waited += time.perf_counter() - started
+                yield images.to(self.device, non_blocking=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _fetch(self, index: Tensor) -> Tensor:
+        images = self.read(index)
+        # A copy from pinned memory to a GPU is queued between two steps, and the host does not wait for it. Torch keeps
+        # and reuses the pinned blocks.
+        return images.pin_memory() if self.device.type == "cuda" else images
+
+
+Images = Tensor | StreamedImages  # uint8 `[N, C, H, W]`: on the device, or looking as if
 
 
 @dataclass(frozen=True)
@@ -57,8 +106,6 @@ def open_split(
     """Reads a split and puts its images on the device, once, or makes them ready to be streamed to it.
 
     Args:
-        path: A dataset file.
-        name: The split.
         device: Where the images are used.
         max_size: Images whose longer side has more pixels are averaged down to it.
         first: Only the first so many images, if there are as many; None is all.
@@ -134,11 +181,7 @@ def read_chunks(info: DatasetInfo, name: str, *, stop: int | None = None) -> Ite
 
 
 def refuse_changed(info: DatasetInfo) -> None:
-    """Refuses a dataset file that another has taken the place of since `info` was read.
-
-    Raises:
-        ValueError: Naming it.
-    """
+    """Refuses a dataset file that another has taken the place of since `info` was read."""
     if read_info(info.path).content_hash != info.content_hash:
         raise ValueError(f"expected {info.path} as it was, found it replaced while it was read; measure again")
 
@@ -219,14 +262,26 @@ def check_depth(depth: int, size: tuple[int, int]) -> None:
 
 
 def check_channels(info: DatasetInfo, channels: int) -> None:
-    """Refuses images of another number of channels than an encoder takes.
-
-    Raises:
-        ValueError: If they differ.
-    """
+    """Refuses images of another number of channels than an encoder takes."""
     found = info.first.channels
     if found != channels:
         raise ValueError(
             f"expected images of {channels} channels, as the encoder was trained on, "
             f"found {found} in {info.path}; choose another --data or run"
         )
+
+
+def feed(images: Images, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs of an index and its images, both on the images' device.
+
+    Args:
+        images: The images of a split.
+        batches: int64 `[B]` each, on the CPU.
+    """
+    if isinstance(images, StreamedImages):
+        for index, batch in zip(batches, images.ahead(batches), strict=True):
+            yield index.to(images.device, non_blocking=True), batch
+    elif batches:
+        order = torch.cat(list(batches)).to(images.device)  # one copy
+        for index in order.split([len(batch) for batch in batches]):  # type: ignore[no-untyped-call]
+            yield index, images[index]

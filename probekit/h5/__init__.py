@@ -1,8 +1,9 @@
 """The dataset file: the only owner of its schema. Checked reader, streaming writer.
 
 Attributes at the root: `schema` ("probekit-dataset/4"), `generator` (empty for imports), `parameters`, `classes`,
-`factors` and `mask_names` (JSON), `seed`, `version`, `content_hash` and `seal`. Under each split ("train",
-"val", "test"; an empty one is absent, but not all):
+`factors` and `mask_names` (JSON), `seed`, `version`, `content_hash` and `seal`; where it is known, `certificate`, what
+is proved of the images (JSON, `generators.certificates`). Under each split ("train", "val", "test"; an empty one is
+absent, but not all):
 
     images          uint8 [N, H, W] or [N, H, W, 3], chunked
     encoded/        in place of images: JPEG files, all of one size (attributes height, width, channels, format);

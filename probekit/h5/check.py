@@ -9,7 +9,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from probekit.h5.checksums import Sums, check_seal
+from generators.certificates import Certificate
+from probekit.checked import checked
+from probekit.h5.checksums import CERTIFICATE, Sums, check_seal
 from probekit.h5.encoded import FORMAT
 from probekit.h5.schema import CHUNK_BYTES, COMPRESSIONS, MASK_BITS, SCHEMA, SPLITS, DatasetInfo, SplitInfo
 
@@ -54,6 +56,7 @@ def check_file(path: Path, file: h5py.File) -> tuple[DatasetInfo, dict[str, Sums
         version=_text(file, "version"),
         content_hash=_text(file, "content_hash"),
         splits=splits,
+        certificate=_certificate(file),
     )
     return info, check_seal(file)
 
@@ -212,6 +215,14 @@ def _factors(file: h5py.File) -> list[dict[str, Any]]:
         if len(ends) == 1 or not all(isinstance(end, int | float) and math.isfinite(end) for end in ends):
             raise ValueError(f"expected numbers low and high of factor {factor['name']!r} in attribute 'factors'")
     return factors
+
+
+def _certificate(file: h5py.File) -> Certificate | None:
+    """What is proved of the images, where that is known."""
+    if CERTIFICATE not in file.attrs:
+        return None
+    found: Certificate = checked(_json(file, CERTIFICATE, dict), Certificate, f"attribute {CERTIFICATE!r}")
+    return found
 
 
 def _attribute(file: h5py.Group, name: str) -> Any:

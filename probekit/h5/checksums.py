@@ -13,7 +13,6 @@ What is not covered is what holds no data: nothing that is read comes from there
 import hashlib
 import json
 import math
-import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ import h5py
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 from probekit.h5.schema import SPLITS
 
@@ -39,6 +39,7 @@ SEALED = (
     "version",
     "content_hash",
 )
+CERTIFICATE = "certificate"  # the one that a file may lack
 DAMAGED = "it was damaged or changed after it was written; restore it from a copy, or make it anew"
 
 Sums = dict[str, NDArray[np.uint64]]  # under each dataset's path in the split
@@ -116,10 +117,10 @@ def read_rows(group: h5py.Group, name: str, rows: slice, sums: Sums) -> NDArray[
 
 def _inflated(stored: bytes, size: int, what: str) -> bytes:
     """The bytes of a chunk of `size`. HDF5 reads on behind the end of one that is too short."""
-    inflate = zlib.decompressobj()
+    inflate = zlib_ng.decompressobj()
     try:
         found = inflate.decompress(stored, size + 1)  # a bomb no further than that
-    except zlib.error as error:
+    except zlib_ng.error as error:  # type: ignore[misc]  # its stub says Exception
         raise ValueError(f"expected zlib's format in {what}, found: {error}") from error
     if len(found) == size and not inflate.eof:
         raise ValueError(f"expected the end of zlib's format in {what}, found none")
@@ -132,11 +133,7 @@ def checksum(stored: "ReadableBuffer", skipped: int = 0) -> int:
 
 
 def check(stored: "ReadableBuffer", expected: int, what: str, skipped: int = 0) -> None:
-    """Compares bytes with their checksum.
-
-    Raises:
-        ValueError: If it differs.
-    """
+    """Compares bytes with their checksum; a ValueError if it differs."""
     found = checksum(stored, skipped)
     if found != expected:
         raise ValueError(f"expected checksum {expected:016x} of {what}, found {found:016x}: {DAMAGED}")
@@ -165,7 +162,8 @@ def _stored(data: h5py.Dataset, chunks: range) -> Iterator[tuple[bytes, int]]:
 
 def _seal(file: h5py.File) -> tuple[str, dict[str, Sums]]:
     """The seal of what a file holds, and the checksums of each split."""
-    total = hashlib.sha256(json.dumps([str(file.attrs.get(name)) for name in SEALED]).encode())
+    names = SEALED + ((CERTIFICATE,) if CERTIFICATE in file.attrs else ())
+    total = hashlib.sha256(json.dumps([str(file.attrs.get(name)) for name in names]).encode())
     sums: dict[str, Sums] = {}
     for split in (name for name in SPLITS if name in file):
         group = file[split]

@@ -66,8 +66,6 @@ def decode_rows(group: h5py.Group, rows: slice, shape: Shape, sums: NDArray[np.u
     """Decodes consecutive images of a group "encoded" in threads: uint8 `[n, *shape]`.
 
     Args:
-        group: The group of a split.
-        rows: Which images.
         shape: The shape of one image once decoded.
         sums: The checksum of every file of the split, `[N]`.
 
@@ -124,11 +122,7 @@ class EncodedImages:
     """
 
     def __init__(self, path: Path, group: h5py.Group, shape: Shape, sums: NDArray[np.uint64]) -> None:
-        """Reads where everything lies; `sums` has the checksum of every file, `[N]`.
-
-        Raises:
-            ValueError: If the offsets are damaged.
-        """
+        """Reads where everything lies, refuses damaged offsets; `sums` has the checksum of every file, `[N]`."""
         data = group["bytes"]
         self.shape: Shape = (group["offsets"].shape[0] - 1, *shape)
         self._offsets = read_offsets(group, slice(0, self.shape[0]))

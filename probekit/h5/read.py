@@ -3,7 +3,6 @@
 import hashlib
 import os
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 from probekit.h5.check import HOW, check_file
 from probekit.h5.checksums import DAMAGED, Sums, check, open_array, read_rows
@@ -87,7 +87,6 @@ def read_split(
     """Reads rows [start, stop) of a split, checked.
 
     Args:
-        path: A dataset file.
         split: "train", "val" or "test".
         start: First row.
         stop: One past the last row; None is the end.
@@ -197,10 +196,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 
 def _checked(path: Path, file: h5py.File) -> tuple[DatasetInfo, Mapping[str, Sums]]:
-    """`check_file`, once for a file that nobody changes.
-
-    Its rows are checked whenever they are read.
-    """
+    """`check_file`, once for a file that nobody changes; its rows are checked whenever they are read."""
     found = os.fstat(file.id.get_vfd_handle())
     state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     if path in _FOUND and _FOUND[path][0] == state:
@@ -243,7 +239,7 @@ def _digest(split: SplitInfo, group: h5py.Group, name: str, length: int, sums: S
         for start in range(0, length, step):
             values = np.ascontiguousarray(read_rows(group, name, slice(start, min(start + step, length)), sums))
             total.update(
-                zlib.crc32(values.data).to_bytes(4, "little") if name in ("images", "masks") else values.tobytes()
+                zlib_ng.crc32(values.data).to_bytes(4, "little") if name in ("images", "masks") else values.tobytes()
             )
     return total.digest()
 

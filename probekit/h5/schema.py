@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from generators.certificates import Certificate
+
 SCHEMA = "probekit-dataset/4"
 SPLITS = ("train", "val", "test")
 COMPRESSIONS = ("gzip", "lzf", "none")
@@ -40,13 +42,9 @@ class SplitInfo:
 
     Attributes:
         name: "train", "val" or "test".
-        n: Images.
         height: Height of each image, in pixels.
         width: Width of each image, in pixels.
         channels: 1 or 3.
-        labelled: Whether there are labels.
-        masked: Whether there are masks.
-        factors: Names of the factor columns.
         multilabel: Whether an image may have several classes: labels are then uint8 `[N, K]`.
         encoded: Whether the images are kept as JPEG files, not as pixels.
     """
@@ -68,17 +66,16 @@ class DatasetInfo:
     """What a dataset file holds; `parameters` of an import says where the images came from.
 
     Attributes:
-        path: The file.
         schema: `SCHEMA`.
         generator: The generator's name, or "" for imported images.
         parameters: Every parameter of the generator, or the settings of the import.
-        seed: Seed of everything random.
         classes: Class names; label k is classes[k]. Empty for unlabelled images.
         factors: One dictionary for each factor column: name, kind, range, unit, law.
         mask_names: Bit k of a mask is mask_names[k].
         version: The version of probekit when the file was written.
         content_hash: Hex SHA-256 of the contents.
         splits: By name, in the order train, val, test.
+        certificate: What is proved of the images (docs/generators.md), or None.
     """
 
     path: Path
@@ -92,6 +89,7 @@ class DatasetInfo:
     version: str
     content_hash: str
     splits: dict[str, SplitInfo]
+    certificate: Certificate | None = None
 
     @property
     def first(self) -> SplitInfo:

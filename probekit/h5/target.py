@@ -33,11 +33,7 @@ def check_target(path: Path, *, compression: str, overwrite: bool) -> None:
 
 
 def check_free(path: Path) -> None:
-    """Refuses a temporary file that another process is writing to.
-
-    Raises:
-        OSError: If one is.
-    """
+    """Refuses a temporary file that another process is writing to; an OSError if one is."""
     if path.exists():
         with path.open("rb") as file:
             if not lock(file.fileno(), shared=True):

@@ -8,7 +8,6 @@ import errno
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,10 +18,11 @@ from typing import Any, Self
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 from probekit import __version__
 from probekit.files import sync_folder, told_if_full
-from probekit.h5.checksums import open_array, write_seal
+from probekit.h5.checksums import CERTIFICATE, open_array, write_seal
 from probekit.h5.encoded import EncodedSink
 from probekit.h5.read import Split
 from probekit.h5.schema import (
@@ -37,10 +37,11 @@ from probekit.h5.schema import (
 )
 from probekit.h5.target import Target, check_target
 
-# What zlib gets. Run-length matching (Z_RLE) makes ordinary deflate streams that any gzip filter reads. Measured on one
-# core at 128 px, thousand images/s and bytes/image, and in brackets level 1 with zlib's defaults:
-# rect-tri 58, 336 (44, 641); its masks 49, 519 (39, 761); noisy 8.1, 7862 (6.8, 8570); blurred 22, 3075 (26, 1755);
-# photographs, RGB 2.7, 42238 (1.4, 39861). memLevel 8 takes 10 % longer for flat shapes and 20 % less for photographs.
+# What zlib-ng gets. Run-length matching (Z_RLE) makes ordinary deflate streams that any gzip filter reads, and the very
+# bytes that zlib makes, whatever the processor has: no hash table, of which versions differ, takes part. Measured on
+# one core at 128 px, us and bytes an image, in brackets zlib with the same settings and isal's level 1:
+# rect-tri 6, 335 (24, 335; 6, 576); its masks 10, 518 (28, 518; 6, 660); noisy 129, 9831 (194, 9831; 55, 10205);
+# blurred 37, 3075 (59, 3075; 12, 1684); photographs, RGB 340, 41224 (548, 41224; 144, 36455).
 GZIP_LEVEL = 1
 GZIP_MEMORY = 7
 
@@ -55,6 +56,7 @@ class Header:
     classes: Sequence[str]
     factors: Sequence[Mapping[str, Any]]
     mask_names: Sequence[str]
+    certificate: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def pack(rows: Split, compression: str) -> Block:
     for name, array in arrays.items():
         assert array.dtype == np.uint8
         parts = [np.ascontiguousarray(array[begin : begin + step]) for begin in range(0, len(array), step)]
-        checksums[name] = b"".join(zlib.crc32(part.data).to_bytes(4, "little") for part in parts)
+        checksums[name] = b"".join(zlib_ng.crc32(part.data).to_bytes(4, "little") for part in parts)
         chunks[name] = [_store(part, step, compression) for part in parts]
     return Block(rows.images.shape, chunks, checksums, as_columns(rows.labels, rows.factors))
 
@@ -124,7 +126,7 @@ def _store(part: NDArray[np.uint8], step: int, compression: str) -> bytes | memo
     missing = bytes((step - len(part)) * part[0].size)
     if compression != "gzip":
         return part.tobytes() + missing if missing else part.data.cast("B")
-    deflate = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, GZIP_MEMORY, zlib.Z_RLE)
+    deflate = zlib_ng.compressobj(GZIP_LEVEL, zlib_ng.DEFLATED, zlib_ng.MAX_WBITS, GZIP_MEMORY, zlib_ng.Z_RLE)
     return deflate.compress(part.data) + deflate.compress(missing) + deflate.flush()
 
 
@@ -315,6 +317,7 @@ class DatasetWriter:
                 content.update(written.hashes[name].digest())
         texts: dict[str, Any] = {"classes": list(head.classes), "mask_names": list(head.mask_names)}
         texts |= {"parameters": dict(head.parameters), "factors": [dict(factor) for factor in head.factors]}
+        texts |= {} if head.certificate is None else {CERTIFICATE: dict(head.certificate)}
         attributes: dict[str, Any] = {
             "schema": SCHEMA,
             "generator": head.generator,

@@ -43,7 +43,7 @@ class Batch:
     Attributes:
         images: uint8 `[B, C, H, W]`.
         index: int64 `[B]`, which images they are: addresses their random numbers.
-        features: Of the images, from the encoder that is looked at, without a graph.
+        features: Features of the images, from the encoder that is looked at, without a graph.
         target: What maps explain; None where there is no classifier.
         fill: float32 `[B, C, H, W]` in [0, 1], what stands where an image is hidden; None is black.
     """
@@ -73,7 +73,7 @@ class Context:
         draws: Views of each image, even.
         window: Side of what occlusion hides, px.
         stride: Step of occlusion, px.
-        seed: Of views.
+        seed: Decides the views.
     """
 
     project: Projection | None = None

@@ -30,7 +30,7 @@ def draw_gallery(result: Mapping[str, Any], truth: Truth, rows: Sequence[Row]) -
     Args:
         result: For the title: run, data, target.
         truth: Images, labels, masks.
-        rows: Of the trained encoder.
+        rows: Rows of the trained encoder.
     """
     rows = [row for row in rows if not row.name.startswith("-")]  # colours show both signs
     shown = _choose(truth)

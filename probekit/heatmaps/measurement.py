@@ -43,7 +43,7 @@ class Against(Mean):
     normalised: Mean | None
 
 
-class Faithful(TypedDict):
+class Perturbed(TypedDict):
     """What masking by the map does to the true class's probability."""
 
     n: Count
@@ -82,9 +82,9 @@ class MapRow(Named):
     encoder: str
     grid: list[int]
     scores: dict[str, dict[str, Against]]
-    faithfulness: dict[str, Faithful]
+    perturbation: dict[str, Perturbed]
     swap: dict[str, Swap]
-    randomisation: Sanity | None
+    sanity_check: Sanity | None
 
 
 class Explained(TypedDict):
@@ -126,7 +126,9 @@ class Heatmap(Measurement):
         None, "--target", "What maps explain; without it pair where images have counterfactuals.", choices=TARGETS
     )
     fill: str = field("black", "--fill", "What stands where an image is hidden.", choices=FILLS)  # as the papers
-    n: int = field(200, "--n", "How many test images, evenly spaced.", least=1)  # ours: rank and mass then have +-.02
+    n: int = field(
+        200, "--n", "How many test images, evenly spaced.", least=1
+    )  # ours: rank accuracy and relevance mass then have +-.02
     perturb: int = field(  # ours: a minute on two slow cores
         32, "--perturb", "How many of these images to use for the perturbation scores; 0 skips them.", least=0
     )
@@ -140,11 +142,7 @@ class Heatmap(Measurement):
     command: ClassVar[str] = "heatmap"
 
     def __post_init__(self) -> None:
-        """Refuses names that there are not, and what does not go together.
-
-        Raises:
-            ValueError: Saying what to type.
-        """
+        """Refuses names that there are not, and what does not go together."""
         super().__post_init__()
         for name in self.maps or ():
             if name not in MAPS:
@@ -205,19 +203,18 @@ class Heatmap(Measurement):
         if (
             result["fill"] == "black"
             and result.get("black_ground")
-            and any(row["faithfulness"] for row in result["rows"])
+            and any(row["perturbation"] for row in result["rows"])
         ):
             lines.append("Hiding a black ground with black costs nothing (see uniform, ink); --fill mean does.")
         return [*lines, *(f"Left out: {line}." for line in result["left_out"])]
 
     def named(self) -> tuple[str, ...]:
-        """See `numbers`."""
-        return "AUROC: ", "rank: ", *MASKED, *(f"{name}: " for name in MASKED)
+        return "AUROC: ", "rank accuracy: ", *MASKED, *(f"{name}: " for name in MASKED)
 
     def numbers(self, row: Row) -> dict[str, Score]:
         """Its scores, and Average Drop and Increase as shares; of a drop less is better."""
         found = self.scores(row)
-        for fill, seen in row["faithfulness"].items():
+        for fill, seen in row["perturbation"].items():
             for name, key in MASKED.items():
                 kept = seen[key]
                 value = None if kept["mean"] is None else kept["mean"] / 100
@@ -231,12 +228,11 @@ class Heatmap(Measurement):
         for mask, scores in row["scores"].items():
             factor = mask.removeprefix(EVIDENCE)
             if mask.startswith(EVIDENCE) and row["target"] in ("", factor):
-                for key in ("auroc", "rank"):
+                for key in ("auroc", "rank_accuracy"):
                     found[f"{SCORES[key]}: {factor}"] = Score(scores[key]["mean"], scores[key]["ci"])
         return found
 
     def main_scores(self, row: Row) -> dict[str, Score]:
-        """All of them."""
         return self.scores(row)
 
     def allows(self, pool: str | None) -> bool:

@@ -12,11 +12,11 @@ from probekit.config import SIDE
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import as_inputs, encode
 from probekit.heatmaps.baselines import BASELINES
-from probekit.heatmaps.localise import localise, localise_ceiling
-from probekit.heatmaps.passes import Pairs, by_target, confidence, faithfulness, swap
-from probekit.heatmaps.randomisation import IMAGES, Fresh, check
+from probekit.heatmaps.perturb import Pairs, by_target, confidence, faithfulness, swap
 from probekit.heatmaps.resample import area_average
 from probekit.heatmaps.rows import Questions, Row, Subject, map_rows, unmet
+from probekit.heatmaps.sanity import IMAGES, Fresh, check
+from probekit.heatmaps.score import localise, localise_ceiling
 from probekit.heatmaps.truth import Truth, spaced
 from probekit.registry import MAPS
 from probekit.statistics import share_interval
@@ -39,7 +39,7 @@ class Evaluation:
         labels: int64 `[N]`, on the device; None without a classifier.
         counterfactuals: Minimal pairs by class factor, uint8 `[N, C, H, W]`.
         perturb: How many images the perturbation scores use; 0 leaves them out.
-        seed: Of everything random.
+        seed: Decides everything random.
     """
 
     trained: Subject
@@ -60,7 +60,6 @@ def evaluate(
     """Takes every map, scores it next to the baselines, and says what was left out.
 
     Args:
-        work: See `Evaluation`.
         asked: Maps by name; None is `DEFAULT_MAPS`.
         tell: Is given a line when a long part begins.
 
@@ -95,7 +94,9 @@ def evaluate(
         rows += ceilings
         scored += [_describe(row) | {"scores": scores} for row in ceilings]
     else:
-        left_out.append("pointing, mass, rank and AUROC: these images have no masks (probekit gen makes some)")
+        left_out.append(
+            "pointing, relevance mass, rank accuracy and AUROC: these images have no masks (probekit gen makes some)"
+        )
     if work.perturb:
         tell("perturbation scores, and the sanity check")
     _ask_again(work, rows, scored, left_out)
@@ -154,9 +155,9 @@ def _describe(row: Row) -> dict[str, Any]:
         "signed": row.signed,
         "grid": list(row.maps.shape[1:]),
         "all_zero": int((~row.maps.any(axis=(1, 2))).sum()),
-        "faithfulness": {},
+        "perturbation": {},
         "swap": {},
-        "randomisation": None,
+        "sanity_check": None,
     }
 
 
@@ -195,7 +196,7 @@ def _ask_again(work: Evaluation, rows: list[Row], scored: list[dict[str, Any]], 
     for row, entry in zip(rows, scored, strict=True):
         maps = row.maps[some]
         for name in by_target(part.fills, row.target):
-            entry["faithfulness"][name] = faithfulness(
+            entry["perturbation"][name] = faithfulness(
                 work.trained, part.images, work.labels[at], before, part.fills[name], maps, seed=work.seed
             )
         for name in by_target(pairs, row.target):
@@ -210,4 +211,4 @@ def _randomise(work: Evaluation, names: list[str], scored: list[dict[str, Any]])
     verdicts = check(cheap, work.trained, work.fresh, part, seed=work.seed)
     for entry in scored:
         if entry["encoder"] == "trained" and entry["name"] in verdicts:
-            entry["randomisation"] = verdicts[entry["name"]].as_dict()
+            entry["sanity_check"] = verdicts[entry["name"]].as_dict()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probekit.heatmaps.base import AttributionMap, Batch, Context, Target, encode
-from probekit.heatmaps.targets import Classifier
+from probekit.heatmaps.questions import Classifier
 from probekit.models.encoder import Encoder
 from probekit.registry import MAPS, get
 
@@ -91,8 +91,6 @@ def map_rows(names: list[str], subject: Subject, questions: Questions, *, encode
 
     Args:
         names: Maps; those whose needs are not met must have been left out (`unmet`).
-        subject: What is looked into.
-        questions: About which images.
         encoder: "trained" or "random", for the rows.
 
     Returns:
@@ -127,23 +125,13 @@ def batches(encoder: Encoder, questions: Questions) -> Iterator[tuple[Batch, dic
 
 
 def make_map(name: str, context: Context) -> AttributionMap:
-    """The map of that name.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """The map of that name; a ValueError if there is none."""
     found: AttributionMap = get(MAPS, "map", name)(context)
     return found
 
 
 def unmet(name: str, subject: Subject, has_weights: bool) -> str | None:
-    """Why a map cannot be taken, in words, or None.
-
-    Args:
-        name: The map.
-        subject: What would be looked into.
-        has_weights: Whether its encoder pools with weights.
-    """
+    """Why a map cannot be taken, in words, or None; `has_weights`: whether the encoder pools with weights."""
     needs = get(MAPS, "map", name).needs
     if "target" in needs and subject.classifier is None:
         return "needs labels of at least two classes, for a linear probe"

@@ -11,27 +11,95 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
-from probekit.data.split import check_channels, check_divisible
-from probekit.h5 import DatasetInfo, read_split
+from probekit.data.split import check_channels, check_divisible, shrunk
+from probekit.h5 import DatasetInfo, Split, read_split
 from probekit.heatmaps.base import Context
 from probekit.heatmaps.draw import draw_gallery
-from probekit.heatmaps.fill import fill
+from probekit.heatmaps.maps.gradcam_ssl import project
 from probekit.heatmaps.measurement import Heatmap
 from probekit.heatmaps.protocol import Evaluation, evaluate
+from probekit.heatmaps.questions import Classifier, fill, make_targets
 from probekit.heatmaps.rows import Questions, Row, Subject
-from probekit.heatmaps.subjects import PROTOCOL, Subjects
-from probekit.heatmaps.targets import make_targets
 from probekit.heatmaps.truth import Truth, read_truth
-from probekit.models.extract import BATCH_SIZE, extract
+from probekit.models.extract import extract
+from probekit.probe.protocol import Part, fit_label
 from probekit.probe.sources import said_of_random
 from probekit.restore.draw import draw_run
-from probekit.restore.opened import OpenedRun
+from probekit.restore.opened import Opened, OpenedRun
 from probekit.results import write_result
 from probekit.weights import LAST
 
+NEGATIVES = 256  # ours: images of the bank that gradcam-ssl contrasts with; the smallest batch of the SimCLR paper
+FEW = 64  # of these for networks whose maps are only compared with each other
+PROTOCOL = "tuned"  # of the linear probe that maps explain
+
 NO_HEAD = "no projection head here, so gradcam-ssl contrasts the embedding itself"
+
+
+class Subjects:
+    """Makes subjects for maps; all share the training images, the bank of negatives and the settings.
+
+    Args:
+        images: uint8 `[N, C, H, W]`, the training images on the device, at the size the encoder takes.
+        split: The same as the file holds them, with labels.
+        val: Images and split of the labelled validation images, likewise, or None.
+        context: Window, stride and seed.
+    """
+
+    def __init__(
+        self,
+        opened: Opened,
+        images: torch.Tensor,
+        split: Split,
+        val: tuple[torch.Tensor, Split] | None,
+        classes: int,
+        context: Context,
+    ) -> None:
+        self.images, self.val, self.classes = images, val, classes
+        labels = split.class_labels
+        self.labels = labels if labels is not None and len(np.unique(labels)) > 1 else None
+        self.groups = split.factors.get("pair_id")
+        if opened.config is not None:
+            views = opened.config.views
+            context = replace(context, recipe=views.recipe, view_size=shrunk(images, views.max_size))
+        self.context = context
+        bank = np.sort(np.random.default_rng(context.seed).permutation(len(images))[:NEGATIVES])
+        self.bank = images[torch.from_numpy(bank).to(images.device)]
+
+    def of(self, opened: Opened, *, with_probe: bool = True) -> Subject:
+        """An encoder to look into, with a linear probe of its own unless its maps are only compared with others."""
+        context = replace(
+            self.context,
+            project=_projection(opened),
+            temperature=getattr(opened.method, "temperature", Context.temperature),
+        )
+        with torch.no_grad():
+            bank = self.bank if with_probe else self.bank[:FEW]
+            embedded = torch.from_numpy(extract(opened.encoder, bank)).to(opened.device)
+            context = replace(context, negatives=project(embedded, context))
+        return Subject(opened.encoder, self._classifier(opened) if with_probe else None, context)
+
+    def _classifier(self, opened: Opened) -> Classifier | None:
+        if self.labels is None:
+            return None
+        encoder = opened.encoder
+        part = Part(extract(encoder, self.images), self.labels, groups=self.groups)
+        val = None
+        if self.val is not None:
+            images, split = self.val
+            assert split.labels is not None
+            val = Part(extract(encoder, images), split.labels)
+        space, probe = fit_label(part, classes=self.classes, protocol=PROTOCOL, seed=self.context.seed, val=val)
+        return Classifier.of(space, probe, classes=self.classes, device=self.images.device)
+
+
+def _projection(opened: Opened) -> nn.Module | None:
+    """The head whose output the loss compares: bilinear embeddings do not fit into one, projections have passed it."""
+    if opened.method is None or opened.weights.pool in ("bilinear", "projection"):
+        return None
+    return opened.method.projection
 
 
 def heatmap_run(
@@ -40,11 +108,8 @@ def heatmap_run(
     """Draws and scores attribution maps of a run's encoder, and writes results/ and figures/.
 
     Args:
-        opened: The encoder.
         asked: Which maps, and what is done with them.
         data: A dataset file, or None for the run's own.
-        seed: Decides all that is random.
-        console: Where messages go.
 
     Returns:
         What was written (docs/heatmaps.md).
@@ -164,10 +229,12 @@ def _settings(opened: OpenedRun, truth: Truth, split: str) -> dict[str, Any]:
 
 def _fills(kind: str, truth: Truth, target: str, mean: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.uint8]]:
     """What hides pixels, for each factor where its counterfactuals do, else one for all under ""."""
-    twins: dict[str, NDArray[np.uint8] | None] = {"": None}
+    others: dict[str, NDArray[np.uint8] | None] = {"": None}
     if kind == "counterfactual" and target == "pair" and truth.counterfactuals:
-        twins = {factor: counterfactual.images for factor, counterfactual in truth.counterfactuals.items()}
-    return {factor: fill(kind, truth.split.images, mean=mean, counterfactuals=twin) for factor, twin in twins.items()}
+        others = {factor: counterfactual.images for factor, counterfactual in truth.counterfactuals.items()}
+    return {
+        factor: fill(kind, truth.split.images, mean=mean, counterfactuals=other) for factor, other in others.items()
+    }
 
 
 def _labels(truth: Truth, trained: Subject, subjects: Subjects, device: torch.device) -> Tensor | None:
@@ -194,7 +261,7 @@ def _ask(subject: Subject, questions: Questions, labels: Tensor | None, target: 
 
 
 def _pooled(subject: Subject, questions: Questions) -> Tensor:
-    embedded = extract(subject.encoder, questions.images, batch_size=BATCH_SIZE)
+    embedded = extract(subject.encoder, questions.images)
     return torch.from_numpy(embedded).to(questions.images.device)
 
 

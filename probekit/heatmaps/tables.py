@@ -9,7 +9,12 @@ from probekit.output.document import Cell, Table, count, estimate, number, text
 EVIDENCE = "evidence:"  # begins masks of what decides a class factor; the others are whole objects
 MAP, CEILING = "map", "ceiling"  # kinds of rows, beside `BASELINE`
 KINDS = (MAP, BASELINE, CEILING)
-SCORES = {"pointing": "pointing", "mass": "mass", "rank": "rank", "auroc": "AUROC"}
+SCORES = {
+    "pointing": "pointing",
+    "relevance_mass": "relevance mass",
+    "rank_accuracy": "rank accuracy",
+    "auroc": "AUROC",
+}
 SWAP = (
     "Pixels are replaced by those of the counterfactual, the map's highest first; y is what is left of the margin "
     "between their classes, 1 for the image, 0 for its counterfactual. Score: area above the curve; 0.5 for a random "
@@ -30,12 +35,12 @@ def scores_table(result: Result, rows: Sequence[Row], mask: str, key: str, has_e
     chance = result["chance"].get(mask)
     told = "" if chance is None else f" Chance, the mask's share of the image: {chance:.3f}; for AUROC 0.5."
     how = (
-        "Pointing: whether the highest point lies in the mask; mass (relevance mass): share of the positive map inside "
-        "it; rank (rank accuracy): share of the mask's size of highest pixels inside it; AUROC: over pixels. Means "
+        "Pointing: whether the highest point lies in the mask; relevance mass: share of the positive map inside "
+        "it; rank accuracy: share of the mask's size of highest pixels inside it; AUROC: over pixels. Means "
         "over images, 95 % intervals. Rank, normalised: 0 is chance, 1 the mask itself at the map's grid. Undefined: "
         f"images without a score, which no mean counts.{told}"
     )
-    columns = ("map", "kind", "grid", *SCORES.values(), "rank, normalised", "undefined")
+    columns = ("map", "kind", "grid", *SCORES.values(), "rank accuracy, normalised", "undefined")
     cells = [[*_names(row), *_mask_scores(row["scores"][mask])] for row in kept]
     title = f"Scores against {mask if factor is None else f'the evidence of {factor}'}"
     hidden = frozenset(("kind", "grid", "undefined"))
@@ -52,14 +57,14 @@ def _mask_scores(scores: Mapping[str, Any]) -> list[Cell]:
     told = ", ".join(f"{SCORES[name]} {images}" for name, images in undefined.items())
     return [
         *(estimate(scores.get(name), 2) for name in SCORES),
-        estimate(scores.get("rank", {}).get("normalised"), 2),
+        estimate(scores.get("rank_accuracy", {}).get("normalised"), 2),
         Cell(told or "0", max(undefined.values(), default=0)),
     ]
 
 
 def faithfulness_tables(result: Result, rows: Sequence[Row]) -> list[Table]:
     """What masking by each map does to the true class's probability; none where it was not asked."""
-    kept = [(row, factor, seen) for row in rows for factor, seen in row["faithfulness"].items()]
+    kept = [(row, factor, seen) for row in rows for factor, seen in row["perturbation"].items()]
     if not kept:
         return []
     how = (
@@ -99,10 +104,10 @@ def swap_table(rows: Sequence[Row], factor: str, key: str) -> Table:
 
 def sanity_tables(rows: Sequence[Row]) -> list[Table]:
     """Which maps depend on the weights; none where it was not asked."""
-    kept = [row for row in rows if row["randomisation"]]
+    kept = [row for row in rows if row["sanity_check"]]
     if not kept:
         return []
-    stages = list(dict.fromkeys(stage for row in kept for stage in row["randomisation"]["stages"]))
+    stages = list(dict.fromkeys(stage for row in kept for stage in row["sanity_check"]["stages"]))
     how = (
         "The encoder's blocks are re-initialised one after another, and its maps compared with the trained ones: mean "
         "Spearman correlation (Adebayo et al. 2018). A map passes if with all weights random it is no more alike than "
@@ -116,7 +121,7 @@ def sanity_tables(rows: Sequence[Row]) -> list[Table]:
 
 
 def _randomised(row: Row, stages: Sequence[str]) -> list[Cell]:
-    found = row["randomisation"]
+    found = row["sanity_check"]
     cascade = dict(zip(found["stages"], found["cascade"], strict=False))
     low, high = found["null"] or (None, None)
     return [

@@ -11,8 +11,8 @@ from probekit.h5 import DatasetInfo, Split, read_split
 
 
 @dataclass(frozen=True)
-class Sibling:
-    """The images with one class factor flipped, all else equal.
+class Counterfactual:
+    """The images with another value of one class factor, all else equal.
 
     Attributes:
         images: uint8 `[N, H, W]`.
@@ -37,28 +37,42 @@ class Truth:
     split: Split
     index: NDArray[np.int64]
 
-    @property
+    @cached_property
     def masks(self) -> dict[str, NDArray[np.bool_]]:
-        """By name, bool `[N, H, W]`: objects, then `evidence:FACTOR`. Empty for images without masks."""
-        bits = self.split.masks
+        """By name, bool `[N, H, W]`: objects, then `evidence:FACTOR`; drawn anew where the file has none.
+
+        Empty for images without masks that no generator drew.
+
+        Raises:
+            ValueError: If they are to be drawn anew, and the generator draws other images than the file holds.
+        """
+        bits, names = self.split.masks, self.info.mask_names
         if bits is None:
-            return {}
-        return {name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(self.info.mask_names)}
+            generator = self._generator
+            if generator is None:
+                return {}
+            bits, names = generator.render(self._drawn(generator)).masks, generator.mask_names
+        return {name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(names)}
 
     @cached_property
-    def counterfactuals(self) -> dict[str, Sibling]:
+    def counterfactuals(self) -> dict[str, Counterfactual]:
         """By class factor, as the generator draws them. Empty for images that no generator drew.
 
         Raises:
             ValueError: If the generator draws other images of the file's settings and factors than the file holds.
         """
-        kind = GENERATORS.get(self.info.generator)
-        if kind is None:
+        generator = self._generator
+        if generator is None:
             return {}
-        generator = kind(size=self.info.first.height, parameters=self.info.parameters)
         factors = self._drawn(generator)
-        flipped = {name: generator.counterfactual(factors, name) for name in generator.class_factors}
-        return {name: Sibling(generator.render(f).images, generator.labels(f)) for name, f in flipped.items()}
+        others = {name: generator.counterfactual(factors, name) for name in generator.class_factors}
+        return {name: Counterfactual(generator.render_images(f), generator.labels(f)) for name, f in others.items()}
+
+    @property
+    def _generator(self) -> Generator | None:
+        """What drew the images, with the file's settings."""
+        kind = GENERATORS.get(self.info.generator)
+        return None if kind is None else kind(size=self.info.first.height, parameters=self.info.parameters)
 
     def _drawn(self, generator: Generator) -> NDArray[np.void]:
         """The rows' factors, of which the generator draws the very images of the rows."""
@@ -70,7 +84,7 @@ class Truth:
                 factors[name] = found[name]
                 sound = sound and bool(np.isfinite(found[name]).all())
         with np.errstate(all="ignore"):  # values beyond reason draw something else
-            if not sound or not np.array_equal(generator.render(factors).images, self.split.images):
+            if not sound or not np.array_equal(generator.render_images(factors), self.split.images):
                 raise ValueError(
                     f"expected in {self.info.path} the images that {generator.name} draws of its settings and factors, "
                     f"found others; to make it anew type: probekit gen {generator.name}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from probekit.config import Count, Positive
 from probekit.methods.base import Method, Rate, Step
@@ -43,7 +43,6 @@ class BarlowTwins(Method):
     """Redundancy reduction.
 
     Args:
-        encoder: With its pooling.
         off_diagonal: Positive, weight of what features have in common.
         hidden: Width of the projector's three layers.
         vector_rate: Learning rate of biases and batch norm, as a share of the weights'.
@@ -78,8 +77,3 @@ class BarlowTwins(Method):
     def rates(self) -> Sequence[Rate]:
         """Biases and batch norm learn more slowly."""
         return (Rate(tuple(p for p in self.parameters() if p.ndim <= 1), share=self.vector_rate),)
-
-    @property
-    def projection(self) -> nn.Module:
-        """The projector."""
-        return self.projector

@@ -58,7 +58,6 @@ class Rate:
     """A learning rate of their own for some parameters.
 
     Attributes:
-        parameters: Whose.
         share: A factor of the run's own rate.
         schedule: Its course, a name of `optimizer.schedule`; None is the run's.
         start: The first step at which it is not 0.
@@ -78,8 +77,6 @@ class Method(nn.Module, ABC):
     """A way to train an encoder. Its keyword-only constructor arguments are its settings (`--set method.NAME=...`).
 
     Attributes:
-        about: One plain line.
-        paper: Where the method comes from.
         recipe: The views it trains on, a name in `probekit.views.recipes.RECIPES`.
         pooling: How its encoder pools, unless `model.pooling` says otherwise.
         provides: What branches may rely on, e.g. "map", "two_views", "embedding_loss", "reconstruction"; of an instance
@@ -91,7 +88,6 @@ class Method(nn.Module, ABC):
             not matter to it.
         spans: Settings of its own in epochs, by name, and what follows if they last the whole run.
         defaults: Values of constructor arguments that this variant fixes.
-        encoder: What is trained.
         branches: Add-ons, put there by `probekit.branches.base.attach`.
     """
 
@@ -131,7 +127,6 @@ class Method(nn.Module, ABC):
         """Its settings for a dataset of so many images, and a line for the user for each that suits it badly.
 
         Args:
-            options: All of its settings.
             typed: Settings that the user gave, "method.queue": `fit` leaves them as they are.
             images: In the training split.
             batch_size: Images.
@@ -179,8 +174,8 @@ class Method(nn.Module, ABC):
 
     @property
     def projection(self) -> nn.Module | None:
-        """The head whose output the contrastive loss compares, `[B, D] -> [B, P]`; None for a method without one."""
-        return None
+        """The head whose output the contrastive loss compares, `[B, D] -> [B, P]`: `projector`; None without one."""
+        return cast(nn.Module | None, getattr(self, "projector", None))
 
     def after_step(self) -> None:
         """Called when the optimizer has stepped: moving averages, queues. Nothing by default."""
@@ -192,9 +187,7 @@ def fit(chosen: MutableMapping[str, Any], key: str, value: Any, *, typed: Collec
     Args:
         chosen: The settings of a method or a branch; changed in place.
         key: The setting's whole name, "method.queue".
-        value: What suits.
         typed: What the user gave, whole names.
-        why: The reason, in words.
     """
     name = key.rpartition(".")[2]
     if key in typed:

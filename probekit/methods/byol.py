@@ -18,7 +18,6 @@ class BYOL(MomentumMethod):
     """Bootstrap your own latent, symmetric.
 
     Args:
-        encoder: With its pooling.
         momentum: Share of the target that stays at the first step; it rises to 1 along a cosine.
         hidden: Width of the hidden layers of projector and predictor.
         projection_dim: Width of projections.

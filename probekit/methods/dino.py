@@ -54,7 +54,6 @@ class DINO(MomentumMethod):
     """Self-distillation without labels.
 
     Args:
-        encoder: With its pooling.
         momentum: Share of the teacher that stays at the first step; it rises to 1 along a cosine.
         out: Width K of the output.
         student_temperature: Temperature of the student's softmax.

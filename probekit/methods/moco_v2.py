@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from probekit.config import Count, Part, Positive, Several, Whole
 from probekit.methods.base import Step, fit, fit_queue
+from probekit.methods.buffers import FeatureQueue
 from probekit.methods.losses import info_nce
 from probekit.methods.momentum import Keep, MomentumMethod
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
-from probekit.models.queue import FeatureQueue
 from probekit.views.recipes import Views
 
 
@@ -26,7 +26,6 @@ class MoCoV2(MomentumMethod):
     no such protection.
 
     Args:
-        encoder: With its pooling.
         momentum: Share of the target that stays at each step.
         temperature: tau.
         queue: Older keys K, the negatives; they need not be a multiple of the batch. With 0 the negatives are the

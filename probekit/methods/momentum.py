@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from probekit.methods.base import AddOn, Method
-from probekit.methods.clock import Clock
+from probekit.methods.buffers import Clock
 from probekit.models.encoder import Encoder, Features
 
 Keep = Literal["online", "target"]
@@ -21,7 +21,6 @@ class MomentumMethod(Method):
     code).
 
     Args:
-        encoder: What is trained.
         momentum: Share tau of the target that stays at each step.
         final_momentum: tau at the end of the run; it gets there along a cosine (BYOL, section 3.3).
         keep: The encoder that is kept, "online" or "target".

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from probekit.config import Count
 from probekit.methods.base import Method, Rate, Step
@@ -17,7 +16,6 @@ class SimSiam(Method):
     """Simple siamese networks. The predictor's learning rate stays constant (official code, `fix-pred-lr`).
 
     Args:
-        encoder: With its pooling.
         hidden: Width of the projector's layers, the last too.
         bottleneck: Width of the predictor's hidden layer.
     """
@@ -51,8 +49,3 @@ class SimSiam(Method):
     def rates(self) -> Sequence[Rate]:
         """The predictor's, constant."""
         return (Rate(tuple(self.predictor.parameters()), schedule="constant"),)
-
-    @property
-    def projection(self) -> nn.Module:
-        """The projector."""
-        return self.projector

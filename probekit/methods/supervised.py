@@ -33,12 +33,7 @@ class Classifier(nn.Linear):
 
 
 class Supervised(Method):
-    """Cross-entropy of a linear classifier.
-
-    Args:
-        encoder: With its pooling.
-        classes: How many the dataset has.
-    """
+    """Cross-entropy of a linear classifier."""
 
     about = "cross-entropy of a linear classifier on the labels"
     paper = "the supervised baselines of ConRec, arXiv 2104.04323"

@@ -10,11 +10,10 @@ from torch.nn import functional as F
 
 from probekit.config import Count, Number, Positive, Several, Whole
 from probekit.methods.base import Method, Rate, Step, fit, fit_queue
-from probekit.methods.clock import Clock
+from probekit.methods.buffers import Clock, FeatureQueue
 from probekit.methods.losses import sinkhorn, swapped_cross_entropy, used
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
-from probekit.models.queue import FeatureQueue
 from probekit.views.recipes import VIEWS, Views
 
 
@@ -22,7 +21,6 @@ class SwAV(Method):
     """Swapping assignments between views, with as many small crops as the recipe has.
 
     Args:
-        encoder: With its pooling.
         prototypes: K.
         temperature: tau of the predictions.
         epsilon: Weight of Sinkhorn's entropy. While features tell little apart, they grow only where the scores of two
@@ -145,11 +143,6 @@ class SwAV(Method):
     def rates(self) -> Sequence[Rate]:
         """None for the prototypes while they are frozen: weight decay would move them, too."""
         return (Rate((self.prototypes.weight,), start=self.clock.first_step(self.freeze)),)
-
-    @property
-    def projection(self) -> nn.Module:
-        """The projector."""
-        return self.projector
 
     @property
     def chance_loss(self) -> float:

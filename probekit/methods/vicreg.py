@@ -1,7 +1,7 @@
 """VICReg (Bardes, Ponce, LeCun, arXiv 2105.04906): invariance, variance and covariance of both views' features."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from probekit.config import Count, Positive
@@ -39,7 +39,6 @@ class VICReg(Method):
     """Variance-invariance-covariance regularisation.
 
     Args:
-        encoder: With its pooling.
         invariance: Weight of the distance between the views.
         variance: Weight of the hinge on each feature's deviation.
         covariance: Weight of what features have in common.
@@ -75,8 +74,3 @@ class VICReg(Method):
         names = ("invariance", "variance", "covariance")
         logs = {name: term.detach() for name, term in zip(names, terms, strict=True)}
         return Step(loss, features, logs, projections=torch.cat([z1, z2]).detach())
-
-    @property
-    def projection(self) -> nn.Module:
-        """The expander."""
-        return self.projector

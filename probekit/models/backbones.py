@@ -5,15 +5,16 @@ name, in the order that an image passes them).
 """
 
 import difflib
+import importlib
 import importlib.util
 import math
-from functools import partial
+from functools import cache, partial
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from probekit.models.torchvision_operators import import_module
 from probekit.models.unet import UNetEncoder
 from probekit.registry import nearest
 from probekit.visible import first_line
@@ -28,6 +29,33 @@ TRIAL = 64  # px a side of the image that tells a backbone's widths and strides
 QUARTERS = 4  # stages of a transformer whose blocks all have one grid
 TRUNKS = ("blocks", "features", "layers", "stages")  # what timm calls the one child that holds all blocks of a model
 STEMS = ("imagenet", "small")
+
+
+def import_module(name: str) -> ModuleType:
+    """The module; if torchvision's operators are why it cannot be imported, they are declared first.
+
+    The CPU build of torch does not fit them; timm and most encoders of a user's own need torchvision's Python alone.
+
+    Raises:
+        Exception: Whatever else the import raises.
+    """
+    try:
+        return importlib.import_module(name)
+    except RuntimeError as error:
+        if "operator torchvision::" not in str(error):
+            raise
+    _declare()
+    return importlib.import_module(name)
+
+
+@cache  # a library forgets its definitions when it is collected
+def _declare() -> torch.library.Library:
+    """Declares the operators that importing torchvision looks up; none of them is ever run."""
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    for name in ("nms", "qnms"):
+        schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        library.define(schema)  # type: ignore[no-untyped-call]
+    return library
 
 
 def build_backbone(name: str, *, channels: int, width: int, depth: int, stem: str) -> nn.Module:
@@ -229,11 +257,7 @@ def untagged(name: str) -> str:
 
 
 def import_timm() -> Any:
-    """The module timm.
-
-    Raises:
-        ValueError: If it is not installed, or cannot be imported.
-    """
+    """The module timm; a ValueError if it is not installed, or cannot be imported."""
     if importlib.util.find_spec("timm") is None:
         raise ValueError("expected timm for backbones beside the U-Net, found none; type: pip install 'timm>=1.0'")
     try:

@@ -42,7 +42,6 @@ class Checkpoint:
     """What a file holds.
 
     Attributes:
-        path: The file.
         tables: Every dictionary of tensors in it, by where it stands: "", "state_dict", "teacher", ...
         spec: That of the encoder, if it is a file of probekit.
         key: Which of several networks in it is meant, a part of the names: "student"; None for the best.

@@ -42,11 +42,7 @@ class Features:
 
 
 class JoinedStages(Sequence[Tensor]):
-    """The stages of several passes, one pass after another; each is put together when asked for, as few ever are.
-
-    Args:
-        passes: The stages of each pass.
-    """
+    """The stages of several passes, one pass after another; each is put together when asked for, as few ever are."""
 
     def __init__(self, passes: Sequence[Sequence[Tensor]]) -> None:
         self.passes = passes
@@ -215,7 +211,6 @@ def save_encoder(path: Path, encoder: Encoder, info: dict[str, Any]) -> None:
 
     Args:
         path: The file, replaced whole: a reader never sees half of it.
-        encoder: What to keep.
         info: More for the header, JSON-able: method, dataset hash, image size, epoch.
     """
     header = {"format": FORMAT, "spec": encoder.spec, **info}
@@ -244,12 +239,7 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
 
 
 def encoder_of(checkpoint: Mapping[str, Any], path: Path) -> tuple[Encoder, dict[str, Any]]:
-    """The encoder that is kept of a whole checkpoint, and its header, as `load_encoder`.
-
-    Args:
-        checkpoint: What the file holds.
-        path: The file.
-    """
+    """The encoder that is kept of a whole checkpoint, and its header, as `load_encoder`."""
     header, state = checkpoint.get("encoder_header"), checkpoint.get("method")
     if not isinstance(header, dict) or not isinstance(state, dict):
         raise ValueError(f"expected an encoder in {path}, found none")
@@ -270,11 +260,7 @@ def _built(header: dict[str, Any], state: Mapping[str, Any], path: Path) -> Enco
 
 
 def check_header(header: dict[str, Any], path: Path) -> None:
-    """Refuses a header without what every reader takes for granted.
-
-    Raises:
-        ValueError: Naming what is missing.
-    """
+    """Refuses a header without what every reader takes for granted."""
     spec = header.get("spec")
     flat = {**header, **(spec if isinstance(spec, dict) else {})}
     missing = [name for name, kind in HEADER.items() if not isinstance(flat.get(name), kind)]

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from probekit.data.split import Images, shrink
-from probekit.data.streamed import StreamedImages
+from probekit.data.split import Images, StreamedImages, shrink
 
 BATCH_SIZE = 32  # images a forward pass: bounds memory, changes no number; the fastest on a CPU (docs/log.md)
 ON_GPU, PIXELS = 256, 2**24  # on a GPU: images, unless they have more pixels than that; ours
@@ -30,7 +29,7 @@ class Pooled(Protocol):
 
 
 def extract(
-    encoder: Callable[[Tensor], Pooled], images: Images, *, batch_size: int, max_size: int | None = None
+    encoder: Callable[[Tensor], Pooled], images: Images, *, batch_size: int = BATCH_SIZE
 ) -> NDArray[np.float32]:
     """Embeds every image by itself: the result does not depend on its batch mates.
 
@@ -40,7 +39,6 @@ def extract(
         encoder: `[B, C, H, W]` float32 in [0, 1] -> features with `.pooled` `[B, D]`.
         images: uint8 `[N, C, H, W]`, on any device or streamed; batches move to the encoder's.
         batch_size: Images at a time, at least; it changes speed and memory only.
-        max_size: Images whose longer side has more pixels are averaged down to it.
 
     Returns:
         float32 `[N, D]`.
@@ -50,9 +48,7 @@ def extract(
     """
     if len(images) == 0:
         raise ValueError("expected at least one image to embed, found 0; type: probekit show PATH")
-    found: NDArray[np.float32] = read_all(
-        encoder, images, lambda batch: batch.pooled.float(), batch_size, max_size
-    ).numpy()
+    found: NDArray[np.float32] = read_all(encoder, images, lambda batch: batch.pooled.float(), batch_size).numpy()
     return found
 
 
@@ -68,11 +64,8 @@ def read_all(
     """What `read` makes of the encoder's answer to every image, `[N, ...]` on the CPU; see `extract`.
 
     Args:
-        encoder: As for `extract`.
-        images: As for `extract`.
         read: From the encoder's answer to B images to `[B, ...]`, on the same device.
-        batch_size: As for `extract`.
-        max_size: As for `extract`.
+        max_size: Images whose longer side has more pixels are averaged down to it; None is none.
         precision: "fp32", or "bf16" for passes that serve training and measure nothing.
     """
     device = _device(encoder, images)

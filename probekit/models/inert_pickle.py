@@ -89,11 +89,7 @@ PARTS: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 def reader(unknown: list[str]) -> Any:
-    """What `torch.load` takes as its `pickle_module`.
-
-    Args:
-        unknown: Gets the names for which placeholders stand, "MODULE.NAME".
-    """
+    """What `torch.load` takes as its `pickle_module`; `unknown` gets the names for which placeholders stand."""
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:

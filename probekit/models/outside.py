@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from probekit.models.torchvision_operators import import_module
+from probekit.models.backbones import import_module
 from probekit.visible import first_line, some
 
 INSTALLED = {"site-packages", "dist-packages"}  # folders of others' code, which may lie below the working directory
@@ -27,7 +27,6 @@ class OutsideBackbone(nn.Module):
     embedding `[B, D]`.
 
     Args:
-        module: It.
         shape: (D, px a cell) of its map, as `probekit.restore.outside` found it.
     """
 

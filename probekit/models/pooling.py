@@ -98,11 +98,7 @@ def weighted_mean(feature_map: Tensor, weights: Tensor) -> Tensor:
 
 
 def build_pooling(name: str, dim: int) -> nn.Module:
-    """The pooling module for a feature map of `dim` channels.
-
-    Raises:
-        ValueError: If the name is unknown.
-    """
+    """The pooling module for a feature map of `dim` channels; a ValueError if the name is unknown."""
     if name == "gap":
         return GlobalAveragePool()
     if name == "attention":

@@ -22,11 +22,7 @@ HEADER = 8  # bytes that a .safetensors file begins with: the length of its JSON
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Writes tensors as safetensors, whole or not at all, with a JSON header and a checksum of all of it.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
+    """Writes tensors as safetensors, whole or not at all, with a JSON header and a checksum of all of it."""
     # Not its save_file, whose files only their owner can read.
     # One entry: its own writer puts several in any order, and equal runs have equal files.
     text = json.dumps({**header, "crc32": "0" * 8}, sort_keys=True)

@@ -20,11 +20,7 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def untrained_encoder(spec: dict[str, Any], seed: int) -> Encoder:
-    """The encoder that `spec` (an encoder's `.spec`) describes with the plain random weights of a seed, in eval mode.
-
-    Raises:
-        ValueError: As `Encoder`.
-    """
+    """The encoder that `spec` (an encoder's) describes with the plain random weights of a seed, in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = build_encoder(spec)

@@ -1,11 +1,10 @@
 """Weights from elsewhere: a checkpoint of any project, matched with an encoder by name and shape.
 
 A file holds dictionaries of tensors, perhaps nested, whose keys are a backbone's with some prefix. Every dictionary,
-every prefix in it and every style of `key_styles` is tried; what names most of the backbone's tensors is taken. All
+every prefix in it and every style of `translate` is tried; what names most of the backbone's tensors is taken. All
 that the backbone has learnt must be there.
 """
 
-import hashlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
@@ -14,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from probekit.files import sha256
 from probekit.models.checkpoint import Checkpoint, unwrapped, without_wrappers
 from probekit.models.encoder import Encoder
-from probekit.models.key_styles import CONSTANTS, STYLES, TOKENS, Rename, rank
 from probekit.models.normalise import TABLES, known_normalisation, normalisation
-from probekit.models.positions import POSITIONS, fit_positions
+from probekit.models.translate import CONSTANTS, POSITIONS, STYLES, TOKENS, Rename, fit_positions, rank
 from probekit.visible import short, some
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # others are parts of quantised weights
@@ -29,7 +28,6 @@ class Match:
     """How the tensors of a file and of a backbone go together.
 
     Attributes:
-        file: Its name.
         sha256: The file's hash, hex.
         where: In which dictionary they stand, and their prefix there: "state_dict: encoder_q.".
         others: Where else in the file as many of them stand: keys, "state_dict.encoder_k".
@@ -99,14 +97,14 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, allow_missing: boo
 
     Args:
         encoder: Changed in place.
-        checkpoint: See `read_checkpoint`.
         allow_missing: Whether what the file lacks may stay random, and what it has more may be left out.
 
     Raises:
         ValueError: If it lacks something that the backbone has learnt, is of another network, or a number is not
             finite.
     """
-    prefix = "backbone." if encoder.spec.get("backbone") is None else f"backbone.{_inner(encoder)}."
+    name = encoder.spec.get("backbone")
+    prefix = "backbone." if name is None else f"backbone.{'module' if name.startswith('py:') else 'model'}."
     state = encoder.state_dict()
     full = {key.removeprefix(prefix): key for key in state if key.startswith(prefix)}
     if not full:
@@ -122,7 +120,7 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, allow_missing: boo
     learnt = [key for key, value in wanted.items() if value.is_floating_point()]
     match = Match(
         file=str(checkpoint.path),
-        sha256=_sha256(checkpoint),
+        sha256=sha256(checkpoint.path),
         where=f"{place.where or 'top level'}: {place.at or 'no prefix'}",
         others=[other.key for other in others],
         total=len(learnt),
@@ -279,14 +277,5 @@ def _pooling(found: Mapping[str, Tensor], at: str, state: Mapping[str, Tensor]) 
     return {key: found[root + key] for key in keys if found[root + key].shape == state[key].shape}
 
 
-def _inner(encoder: Encoder) -> str:
-    return "module" if encoder.spec["backbone"].startswith("py:") else "model"
-
-
 def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape))
-
-
-def _sha256(checkpoint: Checkpoint) -> str:
-    with checkpoint.path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -39,10 +39,6 @@ class Table:
 
     Attributes:
         key: Unique in the report; plain letters, digits and dashes.
-        title: What it shows.
-        how: How its numbers were obtained.
-        columns: Their names.
-        rows: Cells, one a column.
         strong: Numbers of the rows to set in bold.
         folded: Shown on demand, and on no terminal.
         details: Columns that a terminal leaves out.

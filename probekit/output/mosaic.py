@@ -1,11 +1,13 @@
 """A grid of pictures on one axes, with texts beside them: as many axes would take ten times as long to draw."""
 
+from collections.abc import Sequence
 from textwrap import wrap
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 GAP = 0.04  # of a cell, on each side of a picture
 LINE, LETTERS = 0.16, 14  # a line of text of font size 8: inches, and how many letters an inch holds
@@ -14,14 +16,12 @@ LEAST = 4.4  # inches of width: room for a title
 
 Extent = tuple[float, float, float, float]  # left, right, bottom, top, as matplotlib has them
 
+RIGHT, WRONG = "#1b9e77", "#d62728"
+HEADS = ("query", "1st", "2nd", "3rd", "18th", "19th", "20th")
+
 
 class Mosaic:
-    """A figure of rows x columns cells.
-
-    Attributes:
-        figure: The figure, to be saved.
-        axes: Cell (i, j) covers x in [j, j + 1] and y in [i, i + 1], from the top left.
-    """
+    """A figure of rows x columns cells: cell (i, j) covers x in [j, j + 1] and y in [i, i + 1], from the top left."""
 
     def __init__(
         self, rows: int, columns: int, *, cell: float, title: str, head: float, left: float = 0.1, below: float = 0.0
@@ -29,8 +29,6 @@ class Mosaic:
         """Makes an empty grid.
 
         Args:
-            rows: Rows of cells.
-            columns: Columns of cells.
             cell: Side of a cell in inches.
             title: Above all, broken into lines that fit the width.
             head: Inches between title and cells.
@@ -77,3 +75,22 @@ class Mosaic:
     def below(self, row: int) -> float:
         """Where the text under a row's pictures begins."""
         return row + self._picture
+
+
+def draw_gallery(rows: Sequence[tuple[NDArray[np.uint8], Sequence[bool]]]) -> Figure:
+    """One row for each query: itself, its 3 nearest, and the 3 least similar of its 20 nearest.
+
+    Args:
+        rows: Images uint8 `[n, H, W]` or `[n, H, W, 3]`, the query first; whether each of the others has its class.
+    """
+    most = max(len(images) for images, _ in rows)
+    mosaic = Mosaic(len(rows), most, cell=1.2, title="green: of the query's class", head=0.25)
+    for j, head in zip(range(most), HEADS, strict=False):
+        mosaic.write(j + 0.5, 0, head, size=8)
+    for i, (images, hits) in enumerate(rows):
+        for j, image in enumerate(images):
+            size = image.shape[:2]
+            mosaic.show(i, j, image, size, cmap="gray", vmin=0, vmax=255)
+            if j > 0:
+                mosaic.frame(i, j, size, RIGHT if hits[j - 1] else WRONG, 3)
+    return mosaic.figure

@@ -20,9 +20,6 @@ def save_png(figure: Figure, out: Path, *, dpi: int) -> Path:
 
     A picture that probekit drew is replaced, as it can be drawn again; any other file is left alone.
 
-    Returns:
-        `out`.
-
     Raises:
         ValueError: As `check_png`.
         OSError: If it cannot be written.

@@ -35,13 +35,11 @@ def multilabel(
     """Fits one probe a class and scores its ranking of the test images.
 
     Args:
-        name: What the row is called.
         kind: "encoder" or "baseline".
         train: What is fitted; `y` is uint8 `[N, K]` here.
         test: What is scored, once; likewise.
-        classes: Names of the K classes.
         protocol: "tuned" (standardised, C chosen for each class) or "fixed".
-        seed: Of the validation part and of the bootstrap.
+        seed: Decides the validation part and the bootstrap.
         val: Chooses C in place of a part of train.
 
     Returns:
@@ -92,8 +90,6 @@ def score_logits(
     Args:
         logits: `[n, K]`, higher is more likely.
         y: uint8 `[n, K]`.
-        classes: Names of the K classes.
-        seed: Of the bootstrap.
         fitted: bool `[K]`: the other classes are left out; None is all.
 
     Returns:

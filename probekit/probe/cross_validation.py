@@ -46,12 +46,11 @@ def cross_validate(
     """Predicts each sample by a probe fitted on the other folds.
 
     Args:
-        name: What the row is called.
         kind: "encoder" or "baseline".
         part: The split; groups stay in one fold.
         classes: Names of the K classes; for kappa in the order of the grades.
         protocol: "tuned" (standardised, C chosen inside each training part) or "fixed".
-        seed: Of the folds and of the validation parts; repeat i takes (seed, i).
+        seed: Decides folds and validation parts; repeat i takes (seed, i).
         folds: k, at least 2.
         repeats: How often all is divided anew.
         among: bool `[N]`: samples whose labels are known, so that only these are fitted; all are scored. None is all.
@@ -122,7 +121,7 @@ def divide(y: Ints, *, folds: int, seed: int, repeat: int, groups: NDArray[Any] 
     Args:
         y: int64 `[N]`.
         folds: How many, at least 2.
-        seed: Of all repeats.
+        seed: Decides all repeats.
         repeat: Which.
         groups: `[N]`: a group stays whole, counted in the class of its first sample.
 
@@ -259,10 +258,9 @@ def _summary(
 
 
 def _resampled(cells: Ints, classes: int, seed: int) -> Iterator[Ints]:
-    """The confusion matrices of samples drawn with replacement, the same ones in all repeats.
+    """The confusion matrices of samples drawn with replacement, the same ones in all repeats, some draws at a time.
 
-    Yields:
-        Some draws at a time, `RESAMPLES` in all: int64 `[repeats, draws, K, K]`.
+    int64 `[repeats, draws, K, K]`, `RESAMPLES` draws in all.
     """
     repeats, n = cells.shape
     rng, at_once = np.random.default_rng(seed), max(1, MATRIX_CELLS // (repeats * classes**2))

@@ -31,7 +31,6 @@ def fractions(
         train: Labels and groups; features are not looked at.
         measured: From a mask `[N]` of the images whose labels are known, None for all, to named scores.
         shares: Fractions in (0, 1], ascending, 1 the last.
-        draws: Subsets of each size.
         seed: Decides the subsets; draw i takes (seed, i).
 
     Returns:
@@ -70,7 +69,7 @@ def subsets(
     Args:
         y: int64 `[N]`.
         shares: Fractions in (0, 1], ascending.
-        seed: Of all draws.
+        seed: Decides all draws.
         draw: Which.
         groups: `[N]`: whole groups are drawn, each counted in the class of its first sample.
 

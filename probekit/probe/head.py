@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
-from probekit.data.split import Images
-from probekit.data.streamed import feed
+from probekit.data.split import Images, feed
 from probekit.h5 import DIFFICULT
-from probekit.models.extract import BATCH_SIZE, eval_mode, extract
+from probekit.models.extract import eval_mode, extract
 from probekit.probe.recipes import Recipe
 from probekit.views.batched import uniform
 from probekit.views.crops import random_boxes, resize_crops
@@ -33,7 +32,6 @@ class Trained:
     """A trained head, and what each epoch made of the test images.
 
     Attributes:
-        dim: Of the features.
         logits: float32 `[N, K]` of the test images after the last epoch.
         losses: Mean training loss of each epoch.
         scores: What `score` said of the test logits after each epoch.
@@ -66,7 +64,7 @@ def train_head(
         test: Images uint8 `[M, C, H, W]`.
         classes: K.
         recipe: See `RECIPES`.
-        seed: Of the head's first weights, the order and the crops.
+        seed: Decides the head's first weights, the order and the crops.
         score: float32 `[M, K]` logits of the test images -> a number.
         progress: Called with the images done and in all.
         among: bool `[N]`: the training images whose labels are known; None is all.
@@ -79,7 +77,7 @@ def train_head(
     order_seed, views_seed, weights_seed = (int(s.generate_state(1)[0]) for s in np.random.SeedSequence(seed).spawn(3))
     frozen = recipe.encoder_lr == 0
     encoder = encoder if frozen else copy.deepcopy(encoder)
-    seen = torch.from_numpy(extract(encoder, test, batch_size=BATCH_SIZE)).to(device) if frozen else None
+    seen = torch.from_numpy(extract(encoder, test)).to(device) if frozen else None
     head = _new_head(encoder, images, classes, weights_seed)
     optimizer = _optimizer(encoder, head, recipe)
     schedule = _schedule(optimizer, recipe)
@@ -95,7 +93,7 @@ def train_head(
                 raise ValueError(f"expected a finite loss, found {losses[-1]} in epoch {epoch + 1}; try a lower --lr")
             schedule.step()
             if not frozen:
-                seen = torch.from_numpy(extract(encoder, test, batch_size=BATCH_SIZE)).to(device)
+                seen = torch.from_numpy(extract(encoder, test)).to(device)
             assert seen is not None
             with torch.no_grad():
                 logits = head(_scaled(seen, recipe)).cpu().numpy()

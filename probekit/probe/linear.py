@@ -127,7 +127,6 @@ def fit_path(
         y: int64 `[N]`.
         grid: Values of C > 0, best in ascending order.
         tol: Ends when the decrease that is still expected is below this share of the objective.
-        device: Where to compute.
 
     Raises:
         ValueError: If `y` holds one class only.

@@ -37,7 +37,6 @@ class Problem:
         z: `[N, R]` centred features.
         y: int64 `[N]` in [0, k), or in {0, 1} if k is 1.
         k: Rows of weights: one a class, or a single one for two classes (the logit of class 1).
-        C: Inverse strength of the penalty.
     """
 
     z: Tensor
@@ -86,11 +85,6 @@ def inverse_curvature(products: NDArray[np.float64], *, k: int, C: float) -> Ten
     """Inverse `[R, R]` of one class's block of the Hessian at equal probabilities, intercept left out.
 
     The inverse itself, because a product with it takes a twentieth of the time of triangular solves for a few classes.
-
-    Args:
-        products: Of `gram`.
-        k: As in `Problem`.
-        C: As in `Problem`.
     """
     share = 1 / max(k, 2)
     block = torch.from_numpy(products) * (C * share * (1 - share))
@@ -107,8 +101,7 @@ def minimise(
         problem: In float64.
         start: float64 `[k, R + 1]`.
         inverse: float64 `[R, R]`, of `inverse_curvature`.
-        tol: Of the loss; close to the distance from the optimum's loss.
-        max_iter: Iterations in all.
+        tol: Tolerance of the loss; close to the distance from the optimum's loss.
 
     Returns:
         The weights float64 `[k, R + 1]`, and the loss before each iteration.

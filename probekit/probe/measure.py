@@ -8,9 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
+from generators.certificates import told
 from probekit.data.split import check_channels
 from probekit.h5 import DatasetInfo
-from probekit.measurement import BASELINE, measurements
+from probekit.measurement import BASELINE, CHANCE, measurements
 from probekit.output.document import in_a_line
 from probekit.output.hints import unprobeable
 from probekit.probe import PROTOCOLS
@@ -18,7 +19,7 @@ from probekit.probe.measurements.base import Probe
 from probekit.probe.sources import Conditions, read_labels, sources
 from probekit.registry import METHODS, get, nearest
 from probekit.restore.opened import OpenedRun
-from probekit.results import write_result
+from probekit.results import stem_of, write_result
 from probekit.weights import Weights
 
 
@@ -28,7 +29,6 @@ def measure(
     """Measures an encoder, and beside it what needs no learning.
 
     Args:
-        opened: The encoder.
         conditions: What is measured, and under which; each `check` has passed.
         baselines: Whether there are rows beside the encoder's.
         data: The dataset file if one was named, for the command that makes the same again.
@@ -74,6 +74,7 @@ def measure(
             "epoch": opened.header["epoch"],
             "seed": conditions.seed,
             "notes": notes,
+            "certificate": told(info.certificate) if info.certificate and CHANCE in each.baselines else [],
             "rows": rows[each.name],
             "seconds": round(seconds[each.name], 2),
         }
@@ -81,18 +82,10 @@ def measure(
     }
 
 
-def stem(result: dict[str, Any], name: str, data: Path | None) -> str:
-    """How a result's files are called: measurement, protocol, checkpoint, and another dataset than the run's own."""
-    parts = dict.fromkeys((name, result["protocol"], result["checkpoint"]))
-    return "-".join((*parts, *([] if data is None else [data.stem])))
-
-
 def choose(info: DatasetInfo, typed: Sequence[Probe], named: str) -> list[Probe]:
     """What is measured: what the data allow unasked, in the order of the registry, then what was typed.
 
     Args:
-        info: The dataset file.
-        typed: What was asked for.
         named: The run or encoder as a command line takes it, for messages.
 
     Raises:
@@ -154,13 +147,11 @@ def probe_run(
     """Measures a run's encoder and writes results/ and figures/.
 
     Args:
-        opened: The encoder.
         typed: What was asked for beside what the data allow unasked.
         data: A dataset file, or None for the run's own.
         protocol: One of `PROTOCOLS`, for what is fitted.
         baselines: Whether there are rows beside the encoder's.
         seed: Decides all that is random: the validation part, random weights, subsets, folds, bootstraps.
-        console: Where messages go.
 
     Returns:
         As `measure`.
@@ -186,7 +177,8 @@ def probe_run(
         results = measure(opened, conditions, baselines=baselines, data=data)
         for each in conditions.asked.values():
             found = results[each.name]
-            written = write_result(opened.run, each, found, stem(found, each.name, data))
+            stem = stem_of((each.name, found["protocol"], found["checkpoint"]), data)
+            written = write_result(opened.run, each, found, stem)
             pictures = f", and {len(written) - 1} in {opened.run.figures}" if written[1:] else ""
             console.print(f"wrote {written[0]}{pictures}")
     return results

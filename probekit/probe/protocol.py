@@ -68,10 +68,7 @@ def probe(
     """Fits and scores a linear probe on features.
 
     Args:
-        name: What the row is called.
         kind: "encoder" or "baseline".
-        train: What is fitted.
-        test: What is scored, once.
         classes: Names of the K classes; one may be absent from train or test.
         protocol: One of `PROTOCOLS`.
         seed: Draws the validation part without `val`.
@@ -116,18 +113,7 @@ def probe(
 def fit_label(
     train: Part, *, classes: int, protocol: str, seed: int, val: Part | None = None
 ) -> tuple[Space, LinearProbe]:
-    """The probe of the label that `probe` would score, itself: for what looks into an encoder.
-
-    Args:
-        train: What is fitted.
-        classes: How many there are.
-        protocol: As `probe`, and the same for `seed` and `val`.
-        seed: See `protocol`.
-        val: See `protocol`.
-
-    Raises:
-        ValueError: As `probe`.
-    """
+    """The probe of the label that `probe` would score with the same arguments: for what looks into an encoder."""
     check_part(train, "train", train.x.shape[1:], classes)
     none = np.empty(0, dtype=np.int64)
     target = {LABEL: _Target(train.y, none, none if val is None else val.y, classes)}
@@ -141,7 +127,6 @@ def validation_part(y: NDArray[np.int64], *, seed: int, groups: NDArray[Any] | N
 
     Args:
         y: int64 `[N]`.
-        seed: Draws the part.
         groups: `[N]`: whole groups are drawn, each counted in the class of its first sample.
 
     Returns:
@@ -246,10 +231,8 @@ def check_part(part: Part, where: str, width: tuple[int, ...], classes: int) -> 
     """Refuses features and labels that cannot be probed.
 
     Args:
-        part: The split.
         where: What messages call it.
         width: (D,), of the other splits.
-        classes: How many there are.
 
     Raises:
         ValueError: If shapes, labels or features are not as `Part` describes.

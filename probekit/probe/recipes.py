@@ -11,13 +11,8 @@ class Recipe:
 
     Attributes:
         name: By which it is asked for.
-        epochs: Passes over the training images.
-        batch_size: Images.
-        lr: Of the head, at the start.
-        encoder_lr: Of the encoder at the start; 0 leaves it frozen, in eval mode.
-        momentum: Of SGD.
-        nesterov: Whether its momentum is Nesterov's.
-        weight_decay: Of SGD.
+        lr: Learning rate of the head, at the start.
+        encoder_lr: Learning rate of the encoder at the start; 0 leaves it frozen, in eval mode.
         schedule: "constant"; "cosine", epoch by epoch to 0; or "steps", a tenth after 60 % and after 80 % of epochs.
         unit_length: Whether features are scaled to length 1 first.
     """

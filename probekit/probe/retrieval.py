@@ -8,18 +8,21 @@ R-precision).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import quantile_test
 from torch import Tensor
 
 from probekit.probe import RETRIEVAL as METRICS
-from probekit.probe.fingerprint import Factor, fingerprint
-from probekit.probe.neighbours import Bank
+from probekit.probe.knn import Bank
 from probekit.probe.protocol import Part, check_part
-from probekit.statistics import bootstrap
+from probekit.statistics import MIN_IMAGES, bootstrap, share_interval
+
+STRANGERS = 20  # ours: random others that each image is compared with
 
 TOP, FAR = 3, slice(17, 20)  # XCorr, supplement, section 1.5: the 3 nearest, and the 3 least similar of the 20 nearest
 ANCHORS = 8  # ours: images whose galleries are kept
@@ -27,6 +30,76 @@ CELLS = 2**24  # ours, cosines at a time: 128 MiB of keys; of 268,000 images 62 
 # What is sorted, in one int64: 1 - cosine in steps of 2^-28 (finer than float32), 31 bits of place after the query, and
 # 1 bit of relevance. Sorting such keys takes a tenth of the time of an argsort, measured on a CPU.
 STEPS, LOW, LAST = 2.0**28, 2**32 - 1, 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A factor of a split.
+
+    Attributes:
+        values: `[N]`.
+        kind: "class", "real", "ordinal" or "circular"; see `generators.base.Factor`.
+        period: Period of a circular factor, in its unit.
+    """
+
+    values: NDArray[Any]
+    kind: str
+    period: float = 360.0
+
+
+def fingerprint(factors: Mapping[str, Factor], nearest: NDArray[np.int64], *, seed: int) -> dict[str, dict[str, Any]]:
+    """Compares each image with its nearest: for each factor, how much more they share than two images drawn at random.
+
+    An embedding in which neighbours share the class but not the position has thrown the position away, or holds it in
+    directions of small variance.
+
+    Args:
+        factors: By name.
+        nearest: int64 `[N]`, the image nearest to each.
+        seed: Decides the random others.
+
+    Returns:
+        For each factor kind, value, ci and chance. class: value is the share of images whose nearest has the same
+        value, chance that of all pairs; ci: 95 % Wilson over images, None under 10.
+        Others: value is 1 - the median distance to the
+        nearest / the median distance to a random other: 1 if they are equal, 0 if nothing is shared; chance is 0; ci:
+        from the 95 % interval of the median distance to the nearest by order statistics, the other distance taken as
+        known; None under 10 images. Value and ci are None if the factor does not vary.
+    """
+    rng = np.random.default_rng(seed)
+    n = len(nearest)
+    others = (np.arange(n)[:, None] + rng.integers(1, n, (n, STRANGERS))) % n  # never itself
+    return {name: _compare(factor, nearest, others) for name, factor in factors.items()}
+
+
+def _compare(factor: Factor, nearest: NDArray[np.int64], others: NDArray[np.int64]) -> dict[str, Any]:
+    values, n = factor.values, len(nearest)
+    if factor.kind == "class":
+        counts = np.unique(values, return_counts=True)[1]
+        same = float((values[nearest] == values).mean())
+        pairs = float((counts * (counts - 1)).sum() / (n * (n - 1)))
+        varies = len(counts) > 1
+        ends = share_interval(round(same * n), n) if varies else None
+        return {"kind": factor.kind, "value": same if varies else None, "ci": ends, "chance": pairs}
+    usual = float(np.median(_distance(factor, values[others], values[:, None])))
+    if usual == 0:
+        return {"kind": factor.kind, "value": None, "ci": None, "chance": 0.0}
+    near = _distance(factor, values[nearest], values)
+    low, high = quantile_test(near, p=0.5).confidence_interval(0.95)
+    ends = (
+        [1 - float(high) / usual, 1 - float(low) / usual]
+        if n >= MIN_IMAGES and np.isfinite([low, high]).all()
+        else None
+    )
+    return {"kind": factor.kind, "value": 1 - float(np.median(near)) / usual, "ci": ends, "chance": 0.0}
+
+
+def _distance(factor: Factor, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    if factor.kind != "circular":
+        return apart
+    turned = apart % factor.period
+    return np.minimum(turned, factor.period - turned)
 
 
 def retrieval(
@@ -42,11 +115,9 @@ def retrieval(
     """Scores a ranking by cosine of each image against all others.
 
     Args:
-        name: What the row is called.
         kind: "encoder" or "baseline".
         part: The split, N > 1.
-        classes: Names of the K classes.
-        seed: Of the order of ties, of the bootstrap and of the anchors.
+        seed: Decides the order of ties, the bootstrap and the anchors.
         device: Where cosines are computed.
         factors: What else an image may share with its nearest; see `fingerprint`.
 
@@ -116,8 +187,7 @@ def rank_all(
     Args:
         x: `[N, D]`, N > 1.
         y: int64 `[N]`.
-        seed: Of the order of ties.
-        device: Where to compute.
+        seed: Decides the order of ties.
         queries: Only the first so many images ask; None is all, N.
 
     Returns:
@@ -191,11 +261,7 @@ def _sorted(keys: Tensor) -> Tensor:
 
 
 def _metrics(hits: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """`METRICS` of rankings, `[Q, 7]`, NaN without a hit.
-
-    Args:
-        hits: bool `[Q, n]`, whether the image at each rank is relevant.
-    """
+    """`METRICS` of rankings, `[Q, 7]`, from whether the image at each rank is relevant, `[Q, n]`; NaN without a hit."""
     queries, ranks = np.nonzero(hits)
     relevant = hits.sum(axis=1)
     nth = np.arange(len(queries)) - (np.cumsum(relevant) - relevant)[queries] + 1  # first, second, ... of its query

@@ -29,7 +29,6 @@ def evaluate(log_probability: NDArray[np.float64], y: NDArray[np.int64], *, seed
     Args:
         log_probability: `[N, K]`; -inf where a class cannot be predicted. The largest is predicted, the first of ties.
         y: int64 `[N]` in [0, K), N > 0.
-        seed: Of the bootstrap.
 
     Returns:
         accuracy; ci, its 95 % Wilson interval; n; balanced_accuracy, the mean recall of the classes in `y`; macro_f1,

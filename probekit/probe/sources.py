@@ -13,8 +13,8 @@ from probekit.data.split import read_chunks
 from probekit.h5 import DatasetInfo, read_split
 from probekit.measurement import BASELINE, ENCODER, Measurement, measurement
 from probekit.probe.baselines import BASELINES
-from probekit.probe.fingerprint import Factor
 from probekit.probe.protocol import Part
+from probekit.probe.retrieval import Factor
 from probekit.restore.opened import Opened
 from probekit.weights import RANDOM
 
@@ -26,7 +26,6 @@ class Labels:
     """All of a dataset file but its images.
 
     Attributes:
-        info: What the file says.
         parts: Each labelled split, its features still empty `[0, 0]`.
         factors: What the images of a split may have in common.
     """
@@ -41,7 +40,6 @@ class Source:
     """Features under a name.
 
     Attributes:
-        name: Of the row.
         kind: "encoder" or "baseline".
         features: Split -> `[N, D]`, computed at most once.
         protocol: In place of the one that was asked for, or None.
@@ -64,11 +62,9 @@ class Conditions:
     """What every row is made under.
 
     Attributes:
-        labels: The dataset file's.
         protocol: One of `PROTOCOLS`, for what is fitted.
         seed: Decides all that is random: the validation part, subsets, folds, bootstraps.
         device: Where neighbours are looked for, "cpu" or "cuda[:i]".
-        console: For progress.
         asked: Every measurement that was asked for, by name: some are made of others.
         opened: The encoder that is measured; None before there is one.
         among: bool `[N]` of train: the images whose labels are known; None is all.
@@ -115,12 +111,9 @@ def read_labels(info: DatasetInfo) -> Labels:
             assert y is not None
             classes = {f["name"]: columns[f["name"]] for f in info.factors if f["kind"] == "class"}
             parts[name] = Part(np.empty((0, 0)), y, classes, columns.get("pair_id"))
-            factors[name] = {f["name"]: Factor(columns[f["name"]], f["kind"]) for f in info.factors if _can_share(f)}
+            shared = [f for f in info.factors if f["kind"] in ("class", "real", "ordinal", "circular")]
+            factors[name] = {f["name"]: Factor(columns[f["name"]], f["kind"]) for f in shared}
     return Labels(info, parts, factors)
-
-
-def _can_share(factor: Mapping[str, Any]) -> bool:
-    return factor["kind"] in ("class", "real", "ordinal", "circular")
 
 
 def sources(
@@ -129,10 +122,8 @@ def sources(
     """The encoder, and with `baselines` random weights and every other, one at a time: none is kept in memory.
 
     Args:
-        opened: The encoder.
-        info: The dataset.
         baselines: Whether there is more than the encoder.
-        seed: Of the random weights; the next, if the encoder's own are those.
+        seed: Decides the random weights; the next, if the encoder's own are those.
         say: Is given a line if the random weights are of another seed, or left out.
     """
     yield Source(opened.row, ENCODER, partial(opened.embed, info), opened=opened)

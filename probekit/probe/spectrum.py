@@ -40,12 +40,12 @@ def health(features: NDArray[np.floating]) -> dict[str, Any]:
 
 
 def singular_values(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of `[N, D]`, the largest first: `[min(N, D)]`."""
+    """Singular values of `[N, D]`, the largest first: `[min(N, D)]`."""
     return np.linalg.svd(x, compute_uv=False).astype(np.float64)
 
 
 def centred_singular_values(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of `[N, D]` less the mean row, the largest first: `[min(N, D)]`; all 0 where rows are equal but for rounding."""
+    """Singular values of `[N, D]` less the mean row, the largest first; all 0 where rows are equal but for rounding."""
     mean = x.mean(axis=0)
     sigma = singular_values(x - mean)
     # What is left of equal rows after rounding is no structure: numpy's tolerance of matrix_rank. Neither of the two

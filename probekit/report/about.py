@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from generators import certificates
 from probekit.output.charts import draw_lines, draw_losses
 from probekit.output.document import Block, Cell, Chart, Note, Picture, Section, Table, command, count, number, text
 from probekit.probe import MONITORS
@@ -35,6 +36,7 @@ def about_section(run: Mapping[str, Any], key: str) -> Section:
     ]
     if run["data"] is not None:
         described = {name: value for name, value in run["data"].items() if name != "splits"}
+        described["certificate"] = certificates.told(described["certificate"]) if described.get("certificate") else None
         how = f"Read from {run['dataset']['path']}, whose content hash is the one that the run was trained on."
         blocks += [
             _splits(run["data"]["splits"], f"{key}-splits", how),

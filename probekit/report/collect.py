@@ -1,4 +1,4 @@
-"""Run folders -> one plain dictionary: all that a report knows, and what `--format json` prints (docs/report.md)."""
+"""Run folders -> one plain dictionary: all that a report knows, and what `--json` prints (docs/report.md)."""
 
 import shlex
 from collections.abc import Mapping, Sequence

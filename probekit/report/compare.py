@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from probekit.measurement import measurement
-from probekit.report.compare_scores import compare_scores, scored
 from probekit.settings import flatten
 from probekit.statistics import BOOTSTRAP_SEED, add_holm, mcnemar, over_seeds, paired_bootstrap, share_interval, verdict
 
@@ -61,8 +60,8 @@ def answered(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
                 labels, predicted = (np.array(values) for values in answers)
                 hits, n = int((labels == predicted).sum()), len(labels)
                 first = next(iter(reader.encoder_scores(result)), name)
-                scored = {"score": first, "accuracy": hits / n, "ci": share_interval(hits, n), "n": n}
-                found.append({**result, "measurement": name, **scored, "labels": labels, "predicted": predicted})
+                about = {"score": first, "accuracy": hits / n, "ci": share_interval(hits, n), "n": n}
+                found.append({**result, "measurement": name, **about, "labels": labels, "predicted": predicted})
     return found
 
 
@@ -149,3 +148,63 @@ def _why_not(run: Mapping[str, Any]) -> str:
         f"{run['name']} is not compared: it was measured on {', '.join(where)}, and no other of these runs on "
         "the same images in the same way, at the same checkpoint"
     )
+
+
+def compare_scores(
+    runs: Sequence[Mapping[str, Any]], labels: Mapping[str, str], configs: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Groups the scores that are no result of single images, which are paired by seed alone.
+
+    Args:
+        runs: As `collect` reads them.
+        labels: Each run's method, by the run's name; see `method_labels`.
+
+    Returns:
+        One group for each question: measurement, options, data_hash, data, protocol, checkpoint; scores [{score, runs
+        [{run, method, seed, epoch, after, value, ci}], over_seeds: None, or {methods, pairs} as `compare.compare` has
+        them}]. Holm covers all tests of a group.
+    """
+    asked: dict[str, dict[str, Any]] = {}
+    least: dict[str, float] = {}
+    for run in runs:
+        for found in scored(run):
+            about = {key: found[key] for key in (*QUESTION, "data")}
+            group = asked.setdefault(question(found), {**about, "scores": {}})
+            row = {"run": run["name"], "method": labels[run["name"]], "seed": configs[run["name"]]["seed"]}
+            row |= {key: found[key] for key in ("epoch", "after")}
+            for name, score in found["scores"].items():
+                group["scores"].setdefault(name, {}).setdefault(run["name"], row | score.to_dict())
+                least[name] = score.low
+    groups = []
+    for group in asked.values():
+        shared = {name: list(rows.values()) for name, rows in group["scores"].items() if len(rows) > 1}
+        scores = [
+            {
+                "score": name,
+                "runs": rows,
+                "over_seeds": over_seeds([(row["method"], row["seed"], row["value"]) for row in rows], low=least[name]),
+            }
+            for name, rows in shared.items()
+        ]
+        over = [score["over_seeds"]["pairs"] for score in scores if score["over_seeds"]]
+        add_holm([pair for pairs in over for pair in pairs if pair["p"] is not None])
+        if scores:
+            groups.append({**group, "scores": scores})
+    return groups
+
+
+def scored(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All results of a run, each with the `scores` of its encoder by name.
+
+    The first score of what is right or wrong of each image is left out: `compare` pairs it by image.
+    """
+    found = []
+    for name, results in run["results"].items():
+        reader = measurement(name)
+        for result in results:
+            by_image = reader.answers(reader.encoder_rows(result)[0]) is not None
+            scores = list(reader.encoder_scores(result).items())[by_image:]
+            known = {title: score for title, score in scores if score.value is not None}
+            if known:
+                found.append({**result, "measurement": name, "scores": known})
+    return found

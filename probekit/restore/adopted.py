@@ -35,7 +35,6 @@ def adopt(
     """Makes the run folder of an encoder from elsewhere, which then is probed, looked into and reported as any other.
 
     Args:
-        asked: The encoder.
         check: Given a dataset file and `named`, the encoder as it was typed: refuses a file that lacks what is to be
             measured, before a folder is made.
         run: A run that was named beside it, which is refused.
@@ -44,7 +43,6 @@ def adopt(
         device: Where it is to be probed.
         runs: The folder of run folders; nothing in it is overwritten.
         data_folder: Where the newest dataset file is looked for.
-        console: Where messages go.
 
     Returns:
         The run's name; its state is "imported".

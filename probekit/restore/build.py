@@ -1,5 +1,6 @@
 """From a configuration to a method: views that fit, an encoder, weights to start from."""
 
+import hashlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from probekit.models.encoder import Encoder
 from probekit.models.normalise import described, normalisation
 from probekit.models.weights import default_normalise, load_weights
 from probekit.registry import BRANCHES, METHODS, get
-from probekit.restore.seeds import stream_seed
 from probekit.views.recipes import RECIPES, VIEWS
 
 
@@ -59,7 +59,6 @@ def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
     """The method with fresh weights, a function of the configuration and its seed alone.
 
     Args:
-        config: The settings.
         channels: Channels of the images, 1 or 3.
         classes: How many the dataset has; for methods that need labels.
     """
@@ -129,3 +128,12 @@ def check_labels(train: DeviceSplit, info: DatasetInfo, method: str) -> None:
         f"expected one label an image, of two classes or more, for {method}, found {found} in {info.path}; "
         "type: --data LABELLED.h5, or choose a method without labels (probekit list)"
     )
+
+
+def stream_seed(seed: int, *names: str | int) -> int:
+    """A seed in [0, 2**63) for the stream that `names` name, unrelated to that of any other name or seed.
+
+    Torch's streams of one seed are the same numbers, so initialisation, dropout and views must not share theirs.
+    """
+    text = "/".join(map(str, (seed, *names)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1

@@ -16,11 +16,7 @@ PARTS = ("method", "optimizer", "rng", "progress", "encoder_header")
 
 
 def save_checkpoint(paths: Sequence[Path], content: dict[str, Any]) -> None:
-    """Writes a checkpoint to each path in turn, whole or not at all: a kill leaves the old one.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
+    """Writes a checkpoint to each path in turn, whole or not at all: a kill leaves the old one."""
     first, *others = paths
     with replaced_file(first) as file:
         torch.save({"format": FORMAT, **content}, file)
@@ -30,11 +26,7 @@ def save_checkpoint(paths: Sequence[Path], content: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """Reads a checkpoint.
-
-    Raises:
-        ValueError: If there is none, it is not of this format, or not as it was written.
-    """
+    """Reads a checkpoint; a ValueError if there is none, it is not of this format, or not as it was written."""
     if not path.exists():
         raise ValueError(
             f"expected a checkpoint {path}, found none; the run was stopped before its first one: "
@@ -61,11 +53,7 @@ def rng_state(device: torch.device, generator: torch.Generator) -> dict[str, Any
 
 
 def restore_rng(state: dict[str, Any], device: torch.device, generator: torch.Generator) -> None:
-    """Puts back what `rng_state` took.
-
-    Raises:
-        ValueError: If it was taken on the other kind of device.
-    """
+    """Puts back what `rng_state` took; a ValueError if it was taken on the other kind of device."""
     kind = "cuda" if "device" in state else "cpu"
     if kind != device.type:
         raise ValueError(

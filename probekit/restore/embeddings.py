@@ -27,11 +27,8 @@ def kept(run: Path, split: str, key: Mapping[str, Any], make: Callable[[], Itera
     """The embeddings `[N, D]` of a split, a memory map; computed only if they are not kept yet, or damaged.
 
     Args:
-        run: The run folder.
-        split: Its name.
         key: JSON-able: all that they depend on.
         make: Computes them, some rows at a time.
-        n: How many rows there are.
     """
     path = kept_file(run, split, key)
     if not _is_whole(path):

@@ -44,9 +44,6 @@ def run_export(
         out: NAME.npz or NAME.h5; None is embeddings-CHECKPOINT.npz in the run folder.
         weights: Which of its weights, and how they are pooled.
         device: "auto", "cpu" or "cuda[:i]".
-        runs: The folder of run folders.
-        overwrite: Replace `out`.
-        console: Where messages go.
 
     The file holds `SPLIT/embeddings` float32 `[N, D]`, `SPLIT/labels` and `SPLIT/factors/NAME` as the dataset file has
     them, and `header`, JSON text (in HDF5 an attribute): format, run, checkpoint, checkpoint_hash, after (how far the

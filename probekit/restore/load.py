@@ -59,9 +59,6 @@ def load(
         seed: Seed of random weights, likewise.
         device: "auto", "cpu" or "cuda[:i]".
         runs: The folder in which runs are looked for.
-
-    Raises:
-        ValueError: If it cannot be opened, with what was expected and found.
     """
     place, which = choose_device(device), Weights.parse(checkpoint, pool)
     named = "a module" if isinstance(source, nn.Module) else str(source)

@@ -19,7 +19,7 @@ from probekit.files import sha256
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, check_takes, encoder_of, load_encoder
-from probekit.models.extract import BATCH_SIZE, extract, read_all
+from probekit.models.extract import extract, read_all
 from probekit.models.untrained import alike, untrained_encoder
 from probekit.registry import POOLS
 from probekit.restore.build import build_method
@@ -39,9 +39,8 @@ class Opened:
         name: What it is called in messages.
         encoder: In eval mode, on the device, pooled as `weights` says.
         header: spec, method, epoch, image_size, max_size, classes, ...
-        device: Where it computes.
         weights: Which of a run's weights, and how their map is pooled.
-        sha256: Of the file of weights, hex; "" without one.
+        sha256: Hash of the file of weights, hex; "" without one.
         seed: Seed of random weights; None for its own.
         config: The settings that it was pretrained with here; None for an encoder that was trained elsewhere.
         method: The whole method that it belongs to, heads, decoder and branches included, in eval mode on the device;
@@ -133,11 +132,7 @@ class Opened:
         return self.reconstruct(like) is not None
 
     def refuse_replaced(self, info: DatasetInfo) -> None:
-        """Refuses what was measured while others took the place of the weights or the data: it belongs to neither.
-
-        Raises:
-            ValueError: Naming which.
-        """
+        """Refuses what was measured while others took the place of the weights or the data: it belongs to neither."""
         refuse_changed(info)
 
     def _embed(self, info: DatasetInfo, split: str) -> Iterator[NDArray[np.float32]]:
@@ -147,7 +142,7 @@ class Opened:
         elif min(size) < self.encoder.stride:
             check_divisible(size, self.encoder.stride)
         for images in read_chunks(info, split):
-            yield extract(self.encoder, self.take(images), batch_size=BATCH_SIZE)
+            yield extract(self.encoder, self.take(images))
 
     def _untrained(self, seed: int) -> Encoder:
         return untrained_encoder(self.header["spec"], seed)
@@ -161,9 +156,7 @@ class OpenedRun(Opened):
     """The encoder of a run folder.
 
     Args:
-        run: The run.
         weights: Which of its weights, and how they are pooled.
-        device: Where it computes.
         found: The encoder, its header, and the state of the whole method if that came along.
         stamp: `_stamp` of that file before it was read.
         seed: Seed of random weights; None for its own.
@@ -204,11 +197,7 @@ class OpenedRun(Opened):
 
     @cached_property
     def whole(self) -> Method:
-        """The run's whole method.
-
-        Raises:
-            ValueError: If it was imported, or only the encoder was kept of it.
-        """
+        """The run's whole method; a ValueError if it was imported, or only the encoder was kept of it."""
         if self.config is None:
             raise ValueError(
                 f"expected a run that was pretrained here, found {self.run.name}, an imported encoder, which has "

@@ -18,7 +18,6 @@ class Parts:
     """What of a run may pool beside its encoder.
 
     Attributes:
-        branches: Its branches.
         projection: The head whose output the loss compares, `[B, D] -> [B, P]`, or None.
     """
 
@@ -51,11 +50,7 @@ def pool_warnings(encoder: Encoder) -> Sequence[str]:
 
 
 def pooled(encoder: Encoder, pool: str | None, parts: Parts = NO_PARTS) -> Encoder:
-    """The encoder, changed to pool in another way; None leaves it as it is.
-
-    Raises:
-        ValueError: If it cannot.
-    """
+    """The encoder, changed to pool in another way; None leaves it as it is; a ValueError if it cannot."""
     if pool is None:
         return encoder
     encoder.pooling, encoder.repooled = pooling(pool, encoder, parts).eval(), True
@@ -69,11 +64,7 @@ def pooled(encoder: Encoder, pool: str | None, parts: Parts = NO_PARTS) -> Encod
 
 
 def pooling(pool: str, encoder: Encoder, parts: Parts = NO_PARTS) -> nn.Module:
-    """What pools the encoder's map in that way.
-
-    Raises:
-        ValueError: If it has nothing to do so with.
-    """
+    """What pools the encoder's map in that way; a ValueError if it has nothing to do so with."""
     if not encoder.has_map:
         raise ValueError("expected an encoder with a feature map for --pool, found one without; leave it out")
     return MAKERS[pool](encoder, parts)

@@ -13,7 +13,7 @@ from generators import GENERATORS
 from probekit.checked import checked
 from probekit.config import Count
 from probekit.data.generate import generate
-from probekit.data.importers import OFFICIAL, Choices, Options, Told, import_dataset, import_official
+from probekit.data.importers import OFFICIAL, Choices, Import, Options, Told
 from probekit.data.importers.base import MAX_SIZE
 from probekit.data.importers.official import MAX_GB
 from probekit.h5 import DatasetInfo, read_info
@@ -53,8 +53,8 @@ class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         folder: Imported, as `probekit import FOLDER`, with `options`.
         official: One of `OFFICIAL`, imported from `root`; without one that needs a folder is the file data/NAME.h5.
         size: Pixels a side; 0 is the papers' canvas, the official set's own, or of a folder as the images are.
-        seed: Of what is rendered, or of an import's splits.
-        options: Of an import, by the names of `IMPORTED`.
+        seed: Decides what is rendered, or an import's splits.
+        options: Options of an import, by the names of `IMPORTED`.
         pretrain: Settings, "a.b=value" each, of every run on it; those of rows win.
         measure: As `[measure]`, key by key in place of it.
     """
@@ -222,10 +222,10 @@ def build(dataset: Dataset, found: Path | None, out: Path) -> DatasetInfo:
     if dataset.official is not None:
         root = None if dataset.root is None else Path(dataset.root).expanduser()
         # as `probekit import` compresses them
-        return import_official(dataset.official, root, choices, options, compression="none", **more)[0]
+        return Import(options, compression="none", **more).of_official(dataset.official, root, choices)[0]
     if found is not None or dataset.folder is not None:
         source = found or Path(dataset.folder or "").expanduser()
-        return import_dataset(source, Options() if found else options, compression="gzip", **more)[0]
+        return Import(Options() if found else options, compression="gzip", **more).of(source)[0]
     assert dataset.generator is not None
     return generate(
         dataset.generator,

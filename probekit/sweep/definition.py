@@ -18,8 +18,7 @@ from probekit.files import parse_toml, read_text
 from probekit.registry import METHODS, branch_named, nearest
 from probekit.settings import parse_overrides
 from probekit.sweep.datasets import Dataset, Name, Seed
-from probekit.sweep.measures import Measure, check_distinct, read_measure, split_pooled, without_pool
-from probekit.sweep.scores import FIRST, SCORES
+from probekit.sweep.measures import FIRST, SCORES, Measure, check_distinct, read_measure, split_pooled, without_pool
 
 Seeds = Annotated[tuple[Seed, ...], Meta(min_length=1)]
 
@@ -149,16 +148,12 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
     """Checks a sweep file's text.
 
     Args:
-        name: What the sweep is called.
         text: TOML, its first line a comment that says what the sweep is for. Keys: `seeds`; `datasets`, a list of
             tables (`Dataset`, with `set` for its settings and `import` for `official`); `rows`, a list of tables
             (`method`, `name`, `branch`, `set`), or `cross`, with `methods` and `overrides` (a suffix: a list of
             settings), every method with every entry; `preset`, `set` (for every row), `measure` (names of measurements
             and `pools`), `paper`, a list of tables (`source`, `score`, `percent`), `pairs`.
         where: Named in messages.
-
-    Raises:
-        ValueError: One line: what was expected where, and what was found.
     """
     file: File = checked(parse_toml(text, where), File, where)
     checked(name, Name, where, "name")
@@ -177,11 +172,7 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
 
 
 def with_settings(sweep: Sweep, settings: Sequence[str]) -> Sweep:
-    """The sweep with settings for every row; a row's own win.
-
-    Raises:
-        ValueError: If one is not of the form NAME=VALUE.
-    """
+    """The sweep with settings for every row; a row's own win; a ValueError if one is not of the form NAME=VALUE."""
     parse_overrides(settings)
     return replace(
         sweep, rows=tuple(msgspec.structs.replace(row, settings=(*settings, *row.settings)) for row in sweep.rows)

@@ -77,13 +77,8 @@ class SweepFolder:
         """Makes the folder with datasets and its sweep.json, whole or not at all.
 
         Args:
-            sweep: The file's contents.
             found: By dataset, those that are needed now: what each is made of, or None where nothing need be there.
-            seeds: The sweep's.
             asked: The options that --resume goes on with: preset, epochs, set, device.
-
-        Raises:
-            ValueError: If a dataset cannot be made.
         """
         new = SweepFolder(self.path.with_name(f".{self.path.name}.new"))
         shutil.rmtree(new.path, ignore_errors=True)
@@ -100,11 +95,7 @@ class SweepFolder:
         return content
 
     def add(self, content: dict[str, Any], sweep: Sweep, found: Mapping[str, Path | None]) -> dict[str, Any]:
-        """Makes datasets that the sweep did without so far, and writes sweep.json.
-
-        Raises:
-            ValueError: If a dataset cannot be made.
-        """
+        """Makes datasets that the sweep did without so far, and writes sweep.json."""
         for name in found:
             self.data(name).unlink(missing_ok=True)  # of a sweep that was killed before it knew of it
         content = content | {"data": content["data"] | self._make(sweep, found, self)}
@@ -141,13 +132,8 @@ def check_same(content: dict[str, Any], sweep: Sweep, asked: Mapping[str, Any], 
     """Refuses to go on with a sweep that was started with other settings.
 
     Args:
-        content: The contents of sweep.json.
         sweep: The file's contents now, with the settings of `content`.
         asked: Options as typed; None, or nothing, where not typed.
-        where: The sweep's folder.
-
-    Raises:
-        ValueError: Says what differs.
     """
     ways = "type --overwrite to start again, or --name NAME for another sweep"
     for option, value in asked.items():

@@ -96,7 +96,6 @@ def run_jobs(
 
     Args:
         jobs: In this order.
-        at_once: Processes.
         places: The environment of the processes at each place, a GPU say; one place or more.
         deadline: A `time.monotonic()` after which nothing is started and what runs is asked to save.
         ended: Called when a job has ended; gives jobs to be done first.

@@ -1,5 +1,7 @@
 """What is measured of a finished run: the linear probe, and what `[measure]` of a sweep file asks for beside it.
 
+Both stand beside the monitor, whose scores are in metrics.jsonl (docs/protocols.md).
+
 Each step is one command, and the scores that it leaves in the run's folder, by name: CHECKPOINT/SCORE.
 """
 
@@ -12,12 +14,23 @@ from typing import Any
 from probekit.checked import checked
 from probekit.files import read_json
 from probekit.h5 import SPLITS
-from probekit.measurement import Measurement, Row, Score, measurement, read_result
+from probekit.measurement import Measurement, Row, Score, encoder_row, measurement, read_result
 from probekit.registry import MEASUREMENTS, POOLS, get, nearest
 from probekit.run import Run
-from probekit.weights import Weights
+from probekit.weights import LAST, Weights
 
 LINEAR = "linear"  # measured of every run, unless its images have several labels
+
+FIRST = f"last/{LINEAR}"
+BEST_TEST = "best_test/monitor"
+# checkpoint/score: what a table calls it. A run has these unless its images have no test labels, or `[measure]` of the
+# sweep file leaves the linear probe out; it adds others.
+SCORES = {
+    FIRST: "last, linear probe",
+    "last/monitor": "last, monitor",
+    "best_val/monitor": "best_val, monitor",
+    BEST_TEST: "best_test, monitor (as the papers choose)",
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +38,6 @@ class Measure:
     """What a sweep file asks for beside the linear probe.
 
     Attributes:
-        asked: Measurements with their options.
         pools: Further poolings, as `--pool`: what is measured under the encoder's own is measured under these, too.
         linear: Whether the linear probe is measured; never where `asked` has that of several labels an image.
         also: Names of numbers to be kept beside the main scores: those of a paper.
@@ -130,10 +142,7 @@ def find_result(
 def read_measure(content: Mapping[str, Any], where: str) -> Measure:
     """The table `[measure]` of a sweep file: a measurement's name = true, or a table of its options; and `pools`.
 
-    `linear = false` leaves the linear probe out.
-
-    Raises:
-        ValueError: If there is no such pooling, measurement or option.
+    `linear = false` leaves the linear probe out. A ValueError if there is no such pooling, measurement or option.
     """
     pools = checked(content.get("pools", []), tuple[str, ...], where)
     for pool in pools:
@@ -149,11 +158,7 @@ def read_measure(content: Mapping[str, Any], where: str) -> Measure:
 
 
 def check_distinct(values: Sequence[Any], where: str) -> None:
-    """Refuses values that stand twice.
-
-    Raises:
-        ValueError: Naming the first.
-    """
+    """Refuses values that stand twice."""
     twice = [value for n, value in enumerate(values) if value in values[:n]]
     if twice:
         raise ValueError(f"expected different {where}, found {twice[0]!r} twice")
@@ -202,3 +207,43 @@ def _read(path: Path, changed: int, schema: str) -> dict[str, Any] | None:
         return content if content.get("schema") == schema and read_result(content) else None
     except (OSError, ValueError):
         return None
+
+
+def title(score: str) -> str:
+    """What a table calls a score without a pooling, e.g. "last/rank-1"."""
+    return SCORES.get(score) or score.partition("/")[2]
+
+
+def read_scores(run: Run, *, epochs: int, measure: Measure) -> dict[str, Score] | None:
+    """Scores by name, or None if one is missing that is to be measured at the run's last epoch.
+
+    Scores that the data do not allow (no validation part, no test labels) are left out. Ties go to the later epoch, as
+    in training.
+    """
+    if not run.json.exists():
+        return None
+    measured = [step.read(run, epochs=epochs) for step in measure.steps]
+    lines = [line for line in run.read_metrics() if line["epoch"] <= epochs]
+    scored = [line for line in lines if "test" in line]
+    if None in measured or not lines or (scored or lines)[-1]["epoch"] != epochs:
+        return None
+    found = {name: value for scores in measured if scores for name, value in scores.items()}
+    if not scored:
+        return found
+    found["last/monitor"] = Score(scored[-1]["test"], None)
+    validated = [line for line in scored if "val" in line]
+    if validated:
+        found["best_val/monitor"] = Score(_latest_best(validated, "val")["test"], None)
+    found[BEST_TEST] = Score(_latest_best(scored, "test")["test"], None)
+    return found
+
+
+def read_factors(run: Run, *, epochs: int) -> dict[str, Score]:
+    """Accuracy of the linear probe of each class factor."""
+    result = find_result(run, measurement(LINEAR), LAST, epochs=epochs) if run.json.exists() else None
+    factors = encoder_row(result)["factors"] if result else {}
+    return {name: Score(found["accuracy"], None) for name, found in factors.items() if found["accuracy"] is not None}
+
+
+def _latest_best(lines: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    return max(lines, key=lambda line: (line[name], line["epoch"]))

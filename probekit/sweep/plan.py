@@ -4,8 +4,9 @@ What is done is read from the run folders alone, so that nothing needs to be kep
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
@@ -17,9 +18,11 @@ from probekit.registry import METHODS, get
 from probekit.run import Run
 from probekit.settings import flatten, parse_overrides
 from probekit.sweep.definition import Row, Sweep
-from probekit.sweep.measures import LINEAR, Measure, baseline_rows, find_result
-from probekit.sweep.scores import read_scores
+from probekit.sweep.measures import LINEAR, Measure, baseline_rows, find_result, read_scores
 from probekit.weights import Weights
+
+if TYPE_CHECKING:
+    from probekit.methods.base import Method
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,7 @@ def plan_runs(
     """Every run of a sweep: all of the first seed, then all of the second, so that a sweep cut short is a whole table.
 
     Args:
-        sweep: The file's contents.
         name: The name of the sweep's folder; run names begin with it.
-        preset: A preset's name.
         epochs: In place of the preset's, or None.
         seeds: One run each of every row and dataset.
 
@@ -130,11 +131,7 @@ def definition(sweep: Sweep) -> dict[str, Any]:
 
 
 def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
-    """Refuses a run folder that other settings or other images made.
-
-    Raises:
-        ValueError: Says what differs.
-    """
+    """Refuses a run folder that other settings or other images made."""
     if not run.path.exists():
         return
     content = run.read()
@@ -236,3 +233,51 @@ def _named(text: str, names: Sequence[str]) -> list[str]:
 def _started(run: Run) -> bool:
     """Whether there is something to go on with."""
     return (run.checkpoints / "last.pt").exists()
+
+
+def built(planned: Sequence[PlannedRun], device: str) -> tuple[PlannedRun, ...]:
+    """The runs as `pretrain` would resolve them there, each measured under the poolings that its row allows.
+
+    Every row's method is built once, without memory: what its constructor refuses is refused before anything runs.
+    """
+    import torch
+
+    from probekit.device import find_device, with_precision
+    from probekit.restore.build import build_method, with_normalise
+
+    place, pools = find_device(device), dict[tuple[str, ...], list[str]]()
+    planned = [replace(run, config=with_normalise(with_precision(run.config, place))) for run in planned]
+    wanted = list(dict.fromkeys(pool for run in planned for pool in run.measure.pools))
+    for key, run in {_key(run): run for run in planned}.items():
+        try:
+            with torch.device("meta"):
+                method = build_method(run.config, channels=1)
+        except ValueError as error:
+            raise ValueError(f"{error} (row {run.row.name})") from error
+        pools[key] = _allowed(method, wanted)
+    for pool in wanted:
+        if not any(pool in allowed for allowed in pools.values()):
+            raise ValueError(f"expected pools in [measure] that a row can pool with, found {pool!r}, which none can")
+    found = []
+    for run in planned:
+        own = tuple(pool for pool in run.measure.pools if pool in pools[_key(run)])
+        found.append(replace(run, measure=replace(run.measure, pools=own)))
+    return tuple(found)
+
+
+def _key(run: PlannedRun) -> tuple[str, ...]:
+    """Runs of one key have one method: a row with the settings of a dataset."""
+    return run.row.name, *run.row.settings
+
+
+def _allowed(method: "Method", pools: Sequence[str]) -> list[str]:
+    """Those poolings that a method and its branches have."""
+    from probekit.branches.base import branches_of
+    from probekit.restore.pooled import Parts, pooling
+
+    found = []
+    for pool in pools if method.encoder.has_map else ():
+        with suppress(ValueError):
+            pooling(pool, method.encoder, Parts(branches_of(method), method.projection))
+            found.append(pool)
+    return found

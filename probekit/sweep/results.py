@@ -15,16 +15,18 @@ from probekit.sweep.definition import Paper, Sweep
 from probekit.sweep.jobs import Outcome
 from probekit.sweep.measures import (
     LINEAR,
+    SCORES,
     Measure,
     Step,
     baseline_rows,
     find_result,
+    read_factors,
+    read_scores,
     split_pooled,
     under_pool,
     without_pool,
 )
 from probekit.sweep.plan import PlannedRun
-from probekit.sweep.scores import SCORES, read_factors, read_scores
 from probekit.weights import RANDOM, Weights
 
 SCHEMA = "probekit-sweep/1"
@@ -43,10 +45,6 @@ def collect(
 
     Args:
         name: The sweep's folder's.
-        sweep: The file's contents.
-        planned: Every run.
-        data: The datasets' files by name.
-        runs: The folder of run folders.
         outcomes: How the runs of this session ended, by name.
     """
     found = {run.name: _run(run, Run(runs / run.name), outcomes.get(run.name)) for run in planned}

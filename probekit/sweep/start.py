@@ -12,19 +12,18 @@ from typing import Any
 from rich.console import Console
 
 from probekit.checked import checked
-from probekit.fitting import fitted
+from probekit.config import fitted
 from probekit.h5 import read_info
 from probekit.locks import locked
 from probekit.run import Run, write_json
 from probekit.settings import parse_overrides
-from probekit.sweep.built import built
 from probekit.sweep.datasets import Data, Name, find, has_evidence, kept
 from probekit.sweep.definition import Sweep, check_seeds, describe, load, shipped, with_settings
 from probekit.sweep.folder import SweepFolder, check_same, read_files, remove
 from probekit.sweep.jobs import cores
-from probekit.sweep.plan import PlannedRun, check_run, choose, commands_left, plan_runs, run_names, uneven_pairs
+from probekit.sweep.plan import PlannedRun, built, check_run, choose, commands_left, plan_runs, run_names, uneven_pairs
 from probekit.sweep.session import Session
-from probekit.sweep.terminal import terminal_tables
+from probekit.sweep.table import terminal_tables
 
 MOST_AT_ONCE = 8  # ours, on a CPU: each run holds its own copy of torch and the images, about half a gigabyte
 
@@ -64,11 +63,7 @@ def run_sweep(
 
     Args:
         source: A shipped sweep's name, or a file's path.
-        options: As typed.
-        sweeps: The folder of sweep folders.
-        runs: The folder of run folders.
         data: Where published npz files are looked for unless the options say otherwise.
-        console: Where messages go.
         quiet: Leave the table out.
 
     Returns:

@@ -1,10 +1,13 @@
-"""A sweep's results as one Markdown text: what a reader of a paper would look for, baselines and caveats included."""
+"""A sweep's results as tables: table.md has all and its caveats, a terminal the honest scores in 80 columns."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from probekit.sweep.measures import without_pool
-from probekit.sweep.scores import BEST_TEST, FIRST, SCORES, title
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from probekit.sweep.measures import BEST_TEST, FIRST, SCORES, title, without_pool
 from probekit.visible import visible
 
 COVERED = {True: "yes", False: "no", None: "one seed"}
@@ -20,7 +23,8 @@ def markdown(results: Mapping[str, Any]) -> str:
         parts.append(f"{dataset['origin']}; {dataset['n_train']} training and {dataset['n_test']} test images.")
         parts.append(_scores(rows, baselines))
         if any(row["paper"] for row in rows):
-            parts += ["The paper's numbers, each beside its own score:", _papers(rows)]
+            titles = ["row", "score", "ours", "the paper's", "difference", "interval covers it"]
+            parts += ["The paper's numbers, each beside its own score:", _grid([titles, *beside(rows)])]
         if any(row["factors"] for row in rows):
             parts += ["Each class factor by itself (last, linear probe):", _factors(rows)]
         pairs = [pair for pair in results["pairs"] if pair["dataset"] == dataset["name"] and pair["n"]]
@@ -124,10 +128,6 @@ def _scores(rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, 
     return _grid(lines)
 
 
-def _papers(rows: Sequence[Mapping[str, Any]]) -> str:
-    return _grid([["row", "score", "ours", "the paper's", "difference", "interval covers it"], *beside(rows)])
-
-
 def _factors(rows: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row["factors"]))
     lines = [["row", *names]]
@@ -166,7 +166,7 @@ def _legend(results: Mapping[str, Any]) -> str:
     if any(name not in SCORES for row in results["rows"] for name in row["scores"]):
         lines += [
             "Columns without a checkpoint are of `last`. ROW@POOL: the same runs, their map pooled in another way",
-            "(docs/branches.md). AUROC, rank: of attribution maps against the evidence of a class factor",
+            "(docs/branches.md). AUROC, rank accuracy: of attribution maps against the evidence of a class factor",
             "(docs/heatmaps.md).",
         ]
     if sources:
@@ -184,3 +184,62 @@ def _grid(lines: Sequence[Sequence[str]]) -> str:
     padded = [[text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in lines]
     rule = ["-" * width for width in widths]
     return "\n".join("| " + " | ".join(line) + " |" for line in [padded[0], rule, *padded[1:]])
+
+
+def terminal_tables(results: Mapping[str, Any]) -> Iterator[Table]:
+    """One table a dataset with its baselines, and one for each score with its pairs, if it has any."""
+    for dataset in results["datasets"]:
+        rows, baselines, pairs = (
+            [entry for entry in results[kind] if entry["dataset"] == dataset["name"]]
+            for kind in ("rows", "baselines", "pairs")
+        )
+        yield _score_table(dataset["name"], rows, baselines)
+        if any(row["paper"] for row in rows):
+            yield _paper_table(dataset["name"], rows)
+        for score in _shown(rows):
+            tested = [pair for pair in pairs if pair["n"] and pair["score"] == score]
+            if tested and score != BEST_TEST:
+                yield _pair_table(dataset["name"], title(score), tested)
+
+
+def _shown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Two scores: the linear probe and the first that `[measure]` added, or the papers' choice."""
+    names = measured(name for row in rows for _, scores in lines_of(row) for name in scores)
+    return [*(name for name in names if name == FIRST or name not in SCORES), BEST_TEST][:2]
+
+
+def _score_table(dataset: str, rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]) -> Table:
+    shown = _shown(rows)
+    table = _empty_table([dataset, "n", *(f"{title(name)}, %" for name in shown)])
+    for row in rows:
+        for label, scores in lines_of(row):
+            last = scores.get(shown[0])
+            cells = [label, str(last["n"] if last else 0), *(with_interval(scores.get(name)) for name in shown)]
+            table.add_row(*map(Text, cells))
+    table.add_section()
+    kept = {name.partition("/")[2]: name for name in shown if name.startswith("last/")}
+    for name in dict.fromkeys(entry["name"] for entry in baselines if entry["score"] in kept):
+        under = {kept[e["score"]]: of_images(e) for e in baselines if e["name"] == name and e["score"] in kept}
+        table.add_row(Text(name), "", *(under.get(score, "") for score in shown), style="dim")
+    return table
+
+
+def _paper_table(dataset: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = _empty_table([f"{dataset}: the paper's", "score", "ours, %", "paper's", "diff.", "covered"])
+    for line in beside(rows):
+        table.add_row(*map(Text, line))
+    return table
+
+
+def _pair_table(dataset: str, score: str, pairs: Sequence[Mapping[str, Any]]) -> Table:
+    table = _empty_table([f"{dataset}: {score}, points", "n", "difference"])
+    for pair in pairs:
+        table.add_row(Text(f"{pair['a']} - {pair['b']}"), str(pair["n"]), difference(pair))
+    return table
+
+
+def _empty_table(titles: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for number, head in enumerate(titles):
+        table.add_column(head, justify="right" if number else "left", no_wrap=number == 0)
+    return table

@@ -83,7 +83,6 @@ def complaints(line: Mapping[str, float], method: Method, *, epochs: int) -> dic
 
     Args:
         line: A line of metrics.jsonl: the epoch and the means of its scalars.
-        method: What is trained.
         epochs: How many the whole run has.
     """
     late = line["epoch"] > max(3, PATIENCE * epochs)

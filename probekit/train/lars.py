@@ -1,16 +1,35 @@
 """Layer-wise adaptive rates: LARS as the ConRec authors run it, and LARC."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Any, overload
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+TRUST = 0.001  # the trust coefficient: ConRec, authors' code; SwAV, official code
+
 
 class Layerwise(Optimizer, ABC):
-    """An optimizer with a momentum buffer whose update is made of a group at once, without a wait for the device."""
+    """An optimizer with a momentum buffer whose update is made of a group at once, without a wait for the device.
+
+    Args:
+        lr: Learning rate; a group's may be a scalar tensor, which a recorded step reads anew each time.
+        weight_decay: Added to the gradient.
+    """
+
+    settings: ClassVar[Mapping[str, Any]] = {"trust": TRUST}  # of every group, further ones
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, **self.settings})
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -56,32 +75,9 @@ class LARS(Layerwise):
 
     For weights with adaptation: `g += decay * w; t = trust * |w| / |g|` (1 where a norm is 0; |g| includes the decay);
     for all: `v = momentum * v + lr * t * g; w -= v`. Groups with `adapt=False` (biases, batch norm) skip decay and t.
-
-    Args:
-        params: Parameters or groups; a group may set `adapt`.
-        lr: Learning rate; a group's may be a scalar tensor, which a recorded step reads anew each time.
-        momentum: Momentum of the buffer v.
-        weight_decay: Added to the gradient of adapted weights.
-        trust: The trust coefficient.
     """
 
-    def __init__(
-        self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
-        *,
-        lr: float,
-        momentum: float,
-        weight_decay: float,
-        trust: float = 0.001,  # authors' code
-    ) -> None:
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "trust": trust,
-            "adapt": True,
-        }
-        super().__init__(params, defaults)
+    settings: ClassVar[Mapping[str, Any]] = {"trust": TRUST, "adapt": True}
 
     def _update(
         self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor], velocity: list[Tensor]
@@ -104,25 +100,7 @@ class LARC(Layerwise):
     `t = trust * |w| / (|g| + decay * |w| + 1e-8)` (1 where a norm is 0), `g = t * (g + decay * w)`,
     `v = momentum * v + g; w -= lr * v`. The rate stands outside the buffer, the decay outside the norm of the
     gradient, and every parameter is adapted, biases and normalisation too.
-
-    Args:
-        params: Parameters or groups.
-        lr: Learning rate; a group's may be a scalar tensor.
-        momentum: Momentum of the buffer v.
-        weight_decay: Added to the gradient.
-        trust: The trust coefficient.
     """
-
-    def __init__(
-        self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
-        *,
-        lr: float,
-        momentum: float,
-        weight_decay: float,
-        trust: float = 0.001,  # SwAV, official code
-    ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust})
 
     def _update(
         self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor], velocity: list[Tensor]

@@ -74,8 +74,6 @@ class Display:
         Args:
             epochs_done: With the fraction of the current one.
             means: Means of the losses in the current epoch.
-            rate: Images a second.
-            lr: Learning rate.
         """
         done = epochs_done - self.done_before
         left = self.elapsed / done * (self.epochs - epochs_done) if done > 0 else None

@@ -11,20 +11,19 @@ from torch import Tensor, nn
 
 from probekit.branches.base import Epoch, active_branches
 from probekit.config import Config
-from probekit.data.split import DeviceSplit
-from probekit.data.streamed import StreamedImages, feed
+from probekit.data.split import DeviceSplit, StreamedImages, feed
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, save_encoder
 from probekit.models.extract import eval_mode, read_all
+from probekit.output.console import stop_on_signals
+from probekit.restore.build import stream_seed
 from probekit.restore.checkpoint import restore_rng, rng_state, save_checkpoint
-from probekit.restore.seeds import stream_seed
 from probekit.run import Run
 from probekit.train.evaluate import Monitor
 from probekit.train.health import RANK, CollapseError, complaints
 from probekit.train.live import Display
 from probekit.train.memory import more_room, told
 from probekit.train.optim import Schedule, rates_on_device, scaled_rate, set_rates
-from probekit.train.signals import stop_on_signals
 from probekit.train.step import RecordedStep, build_step, fastest_step
 
 READ_EVERY = 50  # steps between reads of the device's loss buffer: each read waits for the device
@@ -42,9 +41,7 @@ class Progress:
     """Where a run stands: all of it goes into the checkpoint.
 
     Attributes:
-        epoch: Finished epochs.
         batch: Finished batches of the epoch that is under way.
-        sums: Sums of its logged scalars.
         begun: What branches found when it began.
         best: Best score so far of "best_val" and "best_test".
     """
@@ -63,10 +60,7 @@ class Trainer:
         fail_on_collapse: Whether to stop, with everything saved, when the embeddings of all images are alike.
 
     Args:
-        config: The run's settings.
         method: On the device, branches attached.
-        run: Where everything is written.
-        train: The images.
         monitor: Scores the encoder every `eval_every` epochs.
         header: For the encoder's file: what the reader must know beside the architecture.
         say: Takes a line for the user.

@@ -34,9 +34,7 @@ def build_optimizer(
     BYOL, Barlow Twins, VICReg), nor does what a part names in `no_weight_decay()`: a transformer's tokens, in timm.
 
     Args:
-        modules: What to train.
         name: "lars", "larc", "sgd" or "adamw".
-        lr: Learning rate.
         momentum: Momentum of the buffer; AdamW's beta 1.
         weight_decay: For the weights that decay.
         decay: "weights", or "all" for biases and normalisation, too (MoCo, SimSiam, SwAV).
@@ -139,10 +137,8 @@ class Schedule:
     """The learning rate of every step; a function of the step alone, so that a resumed run needs no state of it.
 
     Attributes:
-        peak: The highest rate.
         name: "constant", or "cosine" down to `final` at `total`.
         warmup: Steps of linear rise to the peak; the last of them is at the peak.
-        total: Steps of the whole run.
         final: The last rate of "cosine", as a share of the peak.
         first: The first rate of the warm-up, as a share of the peak; 0 is that of an even rise from 0, whose first step
             is at 1 / `warmup`.

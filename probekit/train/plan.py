@@ -1,17 +1,25 @@
-"""A run before it begins: what was typed, resolved against the data and the device; nothing is written."""
+"""A run before it begins: what was typed, resolved against the data and the device, and what is said of it first."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from rich.filesize import decimal
 
 from probekit.branches.base import active_branches
-from probekit.config import Config, resolve
+from probekit.config import Config, fitted, resolve
 from probekit.data.split import DeviceSplit, check_depth, check_divisible, open_split, shrunk
-from probekit.device import choose_device, compute_deterministically, default_preset, describe_device, with_precision
-from probekit.fitting import fitted
+from probekit.device import (
+    choose_device,
+    compute_deterministically,
+    default_preset,
+    describe_device,
+    has_bf16,
+    with_precision,
+)
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.models.encoder import check_takes
@@ -19,6 +27,8 @@ from probekit.registry import METHODS, get
 from probekit.restore.build import build_method, check_labels, on_device, size_notes, start_from_weights, with_normalise
 from probekit.settings import Asked, overridden, typed
 from probekit.train.memory import batch_that_fits, told
+from probekit.train.optim import scaled_rate
+from probekit.train.predict import bf16_hint
 from probekit.train.step import TrainingStep
 
 
@@ -27,14 +37,11 @@ class Planned:
     """A run as it would begin: all that was typed is resolved and checked, and nothing is written.
 
     Attributes:
-        asked: What was typed.
         config: The settings, fitted to the images.
-        info: The dataset file.
         train: Its training split, where the settings place it.
         method: On the device, with the weights that it starts from.
         weights: How these matched, as run.json keeps it; None for random ones.
         given: The names of the settings that were typed.
-        notes: Lines for the user.
     """
 
     asked: Asked
@@ -56,7 +63,6 @@ def plan(asked: Asked, data: Path, console: Console) -> Planned:
     """Reads and checks all that a run begins with.
 
     Args:
-        asked: What was typed.
         data: A dataset file, labelled or not.
         console: Where it is said how weights matched.
 
@@ -133,3 +139,41 @@ def smaller_model(config: Config) -> str:
     """What to type after the model did not fit."""
     width = config.model.width
     return f"try {f'--set model.width={width // 2}' if width else 'a smaller model.backbone'}"
+
+
+def announce(planned: Planned, console: Console) -> None:
+    """What is trained on what and how, what was fitted to the images, and what the device cannot do well."""
+    config, device = planned.config, planned.device
+    chosen = "" if planned.asked.preset else f" (the default on a {'GPU' if device.type == 'cuda' else 'CPU'})"
+    precision = config.train.precision
+    settings = f"preset {config.preset}{chosen}, {precision}, {describe_device(device)}"
+    console.print(f"pretraining {' + '.join((config.method, *config.branches))} on {planned.info.path}, {settings}")
+    optimizer, batch = config.optimizer, config.train.batch_size
+    if optimizer.scaling != "none":
+        peak = scaled_rate(optimizer.lr, scaling=optimizer.scaling, batch_size=batch)
+        rule = {"linear": f"* {batch} / 256", "sqrt": f"* sqrt({batch})"}[optimizer.scaling]
+        console.print(f"learning rate {optimizer.lr:g} {rule} = {peak:g}, for batches of {batch} images")
+    if precision == "bf16" and not has_bf16(device):
+        console.print("warning: this device has no bfloat16 units and emulates them, slowly; type --precision fp32")
+    if "train.precision" not in planned.given:
+        announce_precision(config, planned.train, device, console)
+    for note in planned.notes:
+        console.print(note)
+    announce_streaming(planned.train, console)
+
+
+def announce_precision(config: Config, train: DeviceSplit, device: torch.device, console: Console) -> None:
+    """What bf16 would bring, on a GPU that has it, where fp32 is the preset's choice."""
+    if device.type == "cuda" and config.train.precision == "fp32" and has_bf16(device):
+        size = shrunk(train.images, config.views.max_size)
+        hint = bf16_hint(config, torch.cuda.get_device_name(device), channels=train.images.shape[1], size=size)
+        if hint:
+            console.print(hint)
+
+
+def announce_streaming(train: DeviceSplit, console: Console) -> None:
+    """Where the images are, if they are not on the device."""
+    where = {"host": "in the host's memory", "file": "encoded in the file and are decoded as they are needed"}
+    if train.placement in where:
+        pixels = decimal(math.prod(train.images.shape))
+        console.print(f"the images stay {where[train.placement]}, {pixels} of pixels")

@@ -30,7 +30,6 @@ class Rates:
     """What a machine does in a second.
 
     Attributes:
-        name: For the reader.
         flops: How many it does a second in a large matrix product, by precision.
         bytes: How many it reads and writes a second in a large copy.
         launch: Seconds that an operator takes beside its work.
@@ -72,9 +71,6 @@ def bf16_hint(config: Config, gpu: str, *, channels: int, size: tuple[int, int])
     """One line that says what bf16 would bring, for a run in fp32 on a GPU that has both; "" if that is not worth it.
 
     Args:
-        config: The run's settings.
-        gpu: Its name.
-        channels: Channels of the images.
         size: (h, w) of the views.
     """
     rates = known_rates(gpu)
@@ -91,9 +87,6 @@ def bf16_speedup(config: Config, rates: Rates, *, channels: int, size: tuple[int
     """How many times faster a step in bf16 is, from its views of whole size and its backbone alone.
 
     Args:
-        config: The run's settings.
-        rates: The machine's.
-        channels: Channels of the images.
         size: (h, w) of the views.
         within: Seconds; None is returned if the counting takes longer.
     """

@@ -12,23 +12,18 @@ from rich.console import Console
 
 from probekit.config import Config
 from probekit.data.split import CPU, DeviceSplit
-from probekit.device import (
-    choose_device,
-    compute_deterministically,
-    describe_device,
-)
+from probekit.device import choose_device, compute_deterministically, describe_device
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.restore.checkpoint import load_checkpoint
 from probekit.run import Run, create_run, free_name, git_commit, versions
 from probekit.settings import Asked
-from probekit.train.announce import announce, announce_streaming
 from probekit.train.evaluate import Monitor
 from probekit.train.health import NUMBERS
 from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
 from probekit.train.memory import peak, ran_out_of_memory, reset_peak, told
-from probekit.train.plan import open_placed, plan, prepare, smaller_batch, smaller_model
+from probekit.train.plan import announce, announce_streaming, open_placed, plan, prepare, smaller_batch, smaller_model
 
 
 def pretrain(
@@ -44,13 +39,10 @@ def pretrain(
     """Pretrains a method on a dataset file.
 
     Args:
-        asked: What was typed.
         data: A dataset file, labelled or not.
-        runs: The folder of run folders.
         name: The name of the run folder; without one it is made of the method's and the dataset's.
         overwrite: Replace a run of the same name.
         fail_on_collapse: Stop when the embeddings of all images are alike.
-        console: Where progress goes.
 
     Returns:
         The run, and whether it was trained to its end (False: a signal stopped it, and it can be resumed).
@@ -86,12 +78,10 @@ def resume(
     `train.deterministic`; on a GPU without it, it is equal up to rounding (docs/protocols.md).
 
     Args:
-        run: The run folder.
         data: Where its dataset file lies now, if it was moved; the run remembers it. None is where it lay.
         epochs: The new number of epochs, or None to keep the run's own.
         device: "auto", "cpu" or "cuda[:i]".
         fail_on_collapse: As for `pretrain`.
-        console: Where progress goes.
 
     Raises:
         ValueError: If the run has no checkpoint, its data changed, it has as many epochs already, or another process

@@ -114,8 +114,6 @@ def run_resume(
         device: "auto", "cpu" or "cuda[:i]".
         refused: Settings given beside --resume, which goes on with the run's own.
         fail_on_collapse: As for `run_pretrain`.
-        runs: The folder of run folders.
-        console: Where progress goes.
 
     Raises:
         StoppedError: If a signal stopped the run again.

@@ -10,12 +10,10 @@ from torch.optim import Optimizer
 
 from probekit.branches.base import active_branches, brings_images, has_loss, running_branches
 from probekit.config import Config
-from probekit.data.split import Images, shrunk
-from probekit.data.streamed import StreamedImages
+from probekit.data.split import Images, StreamedImages, shrunk
 from probekit.methods.base import Method, Step
-from probekit.restore.seeds import stream_seed
-from probekit.train.capture import Before, release, told
-from probekit.train.compiled import Compiled, compile_networks
+from probekit.restore.build import stream_seed
+from probekit.train.gpu import Before, Compiled, compile_networks, release, told
 from probekit.train.health import OWN_LOSS, batch_health, projection_health
 from probekit.train.optim import build_optimizer, lay_as_weights, rates_on_device, scaled_rate
 from probekit.views.crops import Placement
@@ -29,12 +27,9 @@ class TrainingStep:
 
     Attributes:
         names: What the k scalars are, known after the first step; "loss" is the first.
-        view_size: (h, w) of the views.
 
     Args:
-        config: The run's settings.
         method: On the device, branches attached.
-        optimizer: What updates the method's parameters.
         images: All of the split, uint8 `[N, C, H, W]`: branches may ask for more than the batch.
         generator: On the device: the source of the views' randomness.
         labels: int64 `[N]` on the device, for a method that needs them.
@@ -60,12 +55,7 @@ class TrainingStep:
         self.names: list[str] = []
 
     def __call__(self, index: Tensor, images: Tensor) -> Tensor:
-        """The whole step.
-
-        Args:
-            index: int64 `[B]`, which images of the split.
-            images: uint8 `[B, C, H, W]`, these images.
-        """
+        """The whole step on some images of the split: int64 `[B]`, uint8 `[B, C, H, W]`."""
         loss, step = self._gradients(index, images)
         lay_as_weights(self.method.parameters())
         if self.config.optimizer.clip:
@@ -200,7 +190,6 @@ def build_step(config: Config, method: Method, images: Images, labels: NDArray[n
     """A run's step with a fresh optimizer at the peak rate and a fresh stream of views.
 
     Args:
-        config: The run's settings.
         method: On the device, branches attached.
         images: uint8 `[N, C, H, W]`.
         labels: `[N]`, used by methods that need them.

@@ -63,9 +63,6 @@ def apply_where(
         parameters: Tensors [N, ...].
         neutral: Whether those of the views that are not chosen leave a view as it is, up to rounding: then a GPU keeps
             what it has computed.
-
-    Returns:
-        The views.
     """
     if x.device.type != "cpu":
         made = operation(x, *parameters)

@@ -166,7 +166,6 @@ def corrupt_as(views: Tensor, drawn: tuple[Tensor, ...], tables: CorruptionTable
     Args:
         views: float32 [N, C, H, W] in [0, 1].
         drawn: N rows each.
-        tables: The tables for views of this shape.
 
     Returns:
         float32 [N, C, H, W] in [0, 1].
@@ -234,7 +233,6 @@ def shuffle_pixels(views: Tensor, boxes: Tensor, keys: Tensor, tables: Corruptio
         views: [N, C, H, W].
         boxes: int64 [N, K, 4].
         keys: [N, K, M] uniform numbers in [0, 1), M at least the area of a box: their order permutes it.
-        tables: The tables for views of this shape.
 
     Returns:
         [N, C, H, W].
@@ -276,7 +274,6 @@ def bend_intensity(views: Tensor, curve: Tensor, inverted: Tensor, tables: Corru
         views: [N, 1, H, W] in [0, 1].
         curve: [N, 4] the two inner control points, (x1, y1, x2, y2), each in [0, 1].
         inverted: bool [N].
-        tables: The tables for views of this shape.
 
     Returns:
         [N, 1, H, W] in [0, 1].
@@ -312,7 +309,6 @@ def paint_inside(views: Tensor, boxes: Tensor, colours: Tensor, tables: Corrupti
         views: [N, C, H, W].
         boxes: int64 [N, K, 4].
         colours: [N, K, C].
-        tables: The tables for views of this shape.
 
     Returns:
         [N, C, H, W].
@@ -330,7 +326,6 @@ def paint_outside(views: Tensor, boxes: Tensor, colour: Tensor, tables: Corrupti
         views: [N, C, H, W].
         boxes: int64 [N, K, 4].
         colour: [N, C].
-        tables: The tables for views of this shape.
 
     Returns:
         [N, C, H, W].

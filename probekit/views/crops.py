@@ -77,7 +77,7 @@ class CropTables(nn.Module):
         self.register_buffer("limits", torch.tensor([[width], [height]], dtype=torch.float32))
         # How many places a crop has, and its side; TensorFlow never draws the last.
         self.register_buffer("places", self.limits + 1 if torchvision else self.limits)
-        # Of the box where no try fits: x0, y0; width, height.
+        # The box where no try fits: x0, y0; width, height.
         self.register_buffer("otherwise", torch.tensor([corner, whole], dtype=torch.float32).unsqueeze(2))
         # The first valid try has the largest rank; argmax alone may take any of several equal ones.
         self.register_buffer("ranks", torch.arange(TRIES, 0.0, -1.0))
@@ -101,33 +101,6 @@ def _far(d: Tensor) -> Tensor:
     return ((-0.5 * d + 2.5) * d - 4) * d + 2
 
 
-def random_resized_boxes(
-    n: int,
-    height: int,
-    width: int,
-    area: tuple[float, float],
-    generator: torch.Generator,
-    placement: Placement | None = None,
-) -> Tensor:
-    """Draws crop boxes as torchvision's RandomResizedCrop does: a uniform area and a log-uniform aspect ratio.
-
-    Args:
-        n: How many boxes.
-        height: Height of the image in pixels.
-        width: Width of the image in pixels.
-        area: Bounds of the share of the image's area.
-        generator: On the device where the boxes are wanted.
-        placement: Where crops of B images may stand, box k in image k % B, n a multiple of B; None is anywhere.
-
-    Returns:
-        int64 [n, 4], (x0, y0, x1, y1) in whole source pixels; the centre, at the nearest possible aspect ratio, where
-        no try of 10 fits.
-    """
-    tables = CropTables((height, width), (height, width), torchvision=True).to(generator.device)
-    drawn = areas_(uniform((4, n, TRIES), generator), area)
-    return boxes_of(drawn, tables, placement)
-
-
 def random_boxes(
     n: int, height: int, width: int, generator: torch.Generator, placement: Placement | None = None
 ) -> Tensor:
@@ -136,11 +109,8 @@ def random_boxes(
     As in TF, the last possible position of a box that is smaller than the image is never drawn.
 
     Args:
-        n: How many boxes.
-        height: Height of the image in pixels.
-        width: Width of the image in pixels.
         generator: On the device where the boxes are wanted.
-        placement: As for `random_resized_boxes`.
+        placement: As for `boxes_of`.
 
     Returns:
         int64 [n, 4], (x0, y0, x1, y1), with x0 and y0 inside the box and x1 and y1 outside.
@@ -156,9 +126,16 @@ def areas_(drawn: Tensor, area: tuple[float, float]) -> Tensor:
 
 
 def boxes_of(drawn: Tensor, tables: CropTables, placement: Placement | None = None) -> Tensor:
-    """Boxes int64 [n, 4] of uniform numbers [4, n, TRIES], the second of them areas under torchvision's law.
+    """Boxes of uniform numbers [4, n, TRIES], the second of them areas under torchvision's law.
 
-    Arguments and returns otherwise as for `random_resized_boxes`.
+    That is RandomResizedCrop: a uniform area and a log-uniform aspect ratio.
+
+    Args:
+        placement: Where crops of B images may stand, box k in image k % B, n a multiple of B; None is anywhere.
+
+    Returns:
+        int64 [n, 4], (x0, y0, x1, y1) in whole source pixels; under torchvision's law the centre, at the nearest
+        possible aspect ratio, where no try of 10 fits.
     """
     height, width = tables.source
     if tables.torchvision:
@@ -193,10 +170,7 @@ def _placed(u: Tensor, size: Tensor, last: Tensor, placement: Placement) -> Tens
 
 
 def _sizes(aspect: Tensor, u: Tensor, height: int, width: int) -> Tensor:
-    """Widths and heights, [2, n, TRIES], that TF's law makes of two uniform numbers; whole numbers.
-
-    None is larger than the image.
-    """
+    """Widths and heights, [2, n, TRIES], of TF's law of two uniform numbers; whole, none larger than the image."""
     low, high = (bound * width / height for bound in ASPECT)
     aspect = low + (high - low) * aspect  # width / height
     least, most = (bound * height * width for bound in AREA)

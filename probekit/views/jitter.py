@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from probekit.views.batched import Taps, apply_where, between, resample, uniforms
+from probekit.views.batched import Taps, apply_where, between, resample
 
 SIGMA = (0.1, 2.0)  # of the blur, px; authors' code
 SHARP = 1e-4  # px: of a blur whose kernel is 1 in its middle and 0 elsewhere, exactly
@@ -56,11 +56,6 @@ def factors_of(strength: float) -> tuple[float, float]:
     return max(1 - strength, 0.0), 1 + strength
 
 
-def draw_changes(n: int, channels: int, generator: torch.Generator, colour: Colour) -> tuple[Tensor, ...]:
-    """Draws what `change` does to each of n views."""
-    return changes_of(uniforms(change_shapes(n, channels, colour), generator), colour)
-
-
 def change_shapes(n: int, channels: int, colour: Colour) -> list[tuple[int, ...]]:
     """Shapes of the uniform numbers that `changes_of` takes for n views."""
     if channels == 1 and colour.always_gray:
@@ -86,11 +81,11 @@ def changes_of(numbers: Sequence[Tensor], colour: Colour) -> tuple[Tensor, ...]:
 
 
 def change(x: Tensor, *drawn: Tensor) -> Tensor:
-    """Changes each view as `draw_changes` drew.
+    """Changes each view as was drawn.
 
     Args:
         x: float32 [N, C, H, W] views after crop and flip; C is 1 or 3. May be changed in place.
-        drawn: From `draw_changes` for C channels, N rows each; nothing for views that only stay in [0, 1].
+        drawn: From `changes_of` for C channels, N rows each; nothing for views that only stay in [0, 1].
 
     Returns:
         float32 [N, C, H, W] in [0, 1].

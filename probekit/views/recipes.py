@@ -31,7 +31,6 @@ class Crops:
     """How some of an image's views are made.
 
     Attributes:
-        n: How many.
         area: Share of the image's area that torchvision's law of crops takes; None is TensorFlow's, as in `crops`.
         colour: What happens to intensities and colours; None is nothing.
         side: The side of the views, as a share of that of whole ones.
@@ -48,7 +47,6 @@ class Recipe:
     """How views are made.
 
     Attributes:
-        about: One plain line.
         crops: The kinds of an image's views, in their order, those of whole size first.
         corrupt: Whether each input is a corrupted copy of its target.
     """
@@ -154,7 +152,6 @@ class ViewMaker(nn.Module):
     """A recipe made ready for images of one shape: draws, then applies; its constants are on the device of the images.
 
     Args:
-        recipe: How.
         shape: (C, H, W) of the images; C is 1 or 3.
         size: (h, w) of the views of whole size; None is the images' own, as in the authors' code.
         stride: The encoder's: small crops are of whole cells.
@@ -243,9 +240,6 @@ def make_views(
         size: (h, w) of the views; None is the images' own, as in the authors' code.
         stride: The encoder's: small crops are of whole cells.
         placement: Where the crops of each image stand; None is anywhere.
-
-    Returns:
-        The views.
 
     Raises:
         ValueError: If the recipe is unknown or the images have another type or shape.

@@ -21,24 +21,23 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from probekit.branches.base import Epoch, branches_of
 from probekit.branches.contrastive_crop import QUANTILES, ContrastiveCrop, beta_quantiles, strong_boxes
-from probekit.data.split import Images
-from probekit.data.streamed import StreamedImages
+from probekit.data.split import Images, StreamedImages
 from probekit.models import Encoder
 from probekit.models.extract import read_all
 from probekit.registry import METHODS
-from probekit.restore.draw import draw_run
+from probekit.restore.draw import draw_run, draw_views
 from probekit.restore.opened import open_encoder
 from probekit.run import Run
 from probekit.train.pretrain import resume
 from probekit.train.step import WARM_UP, RecordedStep
-from probekit.views.crops import Placement, random_boxes, random_resized_boxes
-from probekit.views.draw import draw_views
+from probekit.views.crops import Placement, random_boxes
 from probekit.views.recipes import RECIPES, make_views
 from probekit.weights import LAST
 from tests.chance import apply_to_all, noise, seeded
 from tests.train.test_loop import assert_same, assert_same_run, content, quiet, stop_after, train
 from tests.train.test_loop import larger_data as data  # noqa: F401
 from tests.train.test_step import configured, losses, step_of
+from tests.views.drawn import random_resized_boxes
 
 N = 4000
 LAWS = {

@@ -14,8 +14,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
 from torch.nn import functional as F
 
-from probekit.branches.correlation import Mask, correlation_mask
-from probekit.branches.xcorr import Members, XCorr
+from probekit.branches.xcorr import Mask, Members, XCorr, correlation_mask
 from probekit.methods.base import Step
 from probekit.models.encoder import Encoder, Features
 from tests.branches.attached import configured, epoch, features_of

@@ -344,7 +344,7 @@ def test_what_cannot_be_drawn_anew_is_never_called_random(home: Path) -> None:
     mapped = result("heatmap", probed["run"], *MAPPED)
     assert mapped["notes"][-1] == probed["notes"][0]
     assert {row["encoder"] for row in mapped["rows"]} == {"", "trained"}
-    assert {row["randomisation"] is None for row in mapped["rows"]} == {True}
+    assert {row["sanity_check"] is None for row in mapped["rows"]} == {True}
     assert [line for line in mapped["left_out"] if line.startswith("random weights and the sanity check")]
     page = run("report", probed["run"], "--format", "md").stdout
     assert "random weights are left out" in page

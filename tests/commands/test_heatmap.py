@@ -117,8 +117,8 @@ def test_every_table_has_its_baselines_and_its_ceiling(whole: dict[str, Any]) ->
                 assert score["n"] + score["undefined"] == 10
     for mask, share in result["chance"].items():
         uniform = by_name(result, "uniform")["scores"][mask]
-        assert uniform["mass"]["mean"] == pytest.approx(share)
-        assert uniform["rank"]["normalised"]["mean"] == pytest.approx(0, abs=1e-9)
+        assert uniform["relevance_mass"]["mean"] == pytest.approx(share)
+        assert uniform["rank_accuracy"]["normalised"]["mean"] == pytest.approx(0, abs=1e-9)
     assert [line for line in result["left_out"] if "occlusion" in line]
 
 
@@ -132,7 +132,7 @@ def test_the_ceiling_is_the_true_evidence_seen_through_the_grid() -> None:
         cells = mask.reshape(8, 4, 8, 4).mean((1, 3))
         seen = cv2.resize(cells, (32, 32), interpolation=cv2.INTER_LINEAR)
         shares.append(seen[mask == 1].sum() / seen.sum())
-    mass = by_name(result, "ceiling", "corner")["scores"]["evidence:corner"]["mass"]
+    mass = by_name(result, "ceiling", "corner")["scores"]["evidence:corner"]["relevance_mass"]
     assert mass["mean"] == pytest.approx(np.mean(shares), rel=1e-5)
 
 
@@ -161,19 +161,19 @@ def test_maps_of_random_weights_explain_the_random_networks_own_probe(monkeypatc
 def test_scores_that_ask_the_encoder_again(whole: dict[str, Any]) -> None:
     uniform = by_name(whole, "uniform")
     for score in ("average_drop", "average_increase", "average_gain"):
-        assert uniform["faithfulness"][""][score]["mean"] == 0, "a map of ones hides nothing"
+        assert uniform["perturbation"][""][score]["mean"] == 0, "a map of ones hides nothing"
     assert uniform["swap"].keys() == {"corner", "triangle"}
     assert by_name(whole, "cam", "corner")["swap"].keys() == {"corner"}
-    assert by_name(whole, "cam", "corner")["randomisation"]["stages"] == [
+    assert by_name(whole, "cam", "corner")["sanity_check"]["stages"] == [
         "head",
         "pooling",
         "level 3",
         "level 2",
         "level 1",
     ]
-    assert by_name(whole, "uniform")["randomisation"] is None
+    assert by_name(whole, "uniform")["sanity_check"] is None
     without = heatmap("conrec-rect-tri", maps=("cam",), n=2, perturb=0)
-    assert all(not row["faithfulness"] and not row["swap"] for row in without["rows"])
+    assert all(not row["perturbation"] and not row["swap"] for row in without["rows"])
     assert [line for line in without["left_out"] if "--perturb 0" in line]
 
 
@@ -225,11 +225,11 @@ def test_another_commands_results_are_kept(home: Path) -> None:
 
 def test_counterfactual_fills_belong_to_their_factor() -> None:
     result = heatmap("simclr-rect-tri", maps=("cam", "occlusion"), fill="counterfactual", n=4)
-    assert by_name(result, "cam", "corner")["faithfulness"].keys() == {"corner"}
-    assert by_name(result, "edges")["faithfulness"].keys() == {"corner", "triangle"}
+    assert by_name(result, "cam", "corner")["perturbation"].keys() == {"corner"}
+    assert by_name(result, "edges")["perturbation"].keys() == {"corner", "triangle"}
     occlusion = by_name(result, "occlusion", "corner")
     assert occlusion["grid"] == [32, 32]
-    assert occlusion["randomisation"] is None
+    assert occlusion["sanity_check"] is None
 
 
 def test_other_targets() -> None:
@@ -244,7 +244,7 @@ def test_real_images_without_masks_get_what_needs_none() -> None:
     assert result["target"] == "margin"
     assert result["masks"] == []
     assert all(row["scores"] == {} for row in result["rows"])
-    assert by_name(result, "cam")["faithfulness"][""]["average_drop"]["mean"] is not None
+    assert by_name(result, "cam")["perturbation"][""]["average_drop"]["mean"] is not None
     told = " ".join(result["left_out"])
     assert "these images have no masks" in told
     assert "only generated images have counterfactuals" in told
@@ -286,7 +286,7 @@ def test_all_maps_are_all_that_this_encoder_allows() -> None:
 def test_one_image_is_enough() -> None:
     result = heatmap("conrec-rect-tri", maps=("cam",), n=1)
     assert result["n"] == 1
-    assert by_name(result, "cam", "corner")["scores"]["evidence:corner"]["rank"]["n"] == 1
+    assert by_name(result, "cam", "corner")["scores"]["evidence:corner"]["rank_accuracy"]["n"] == 1
 
 
 def test_random_networks_are_not_the_runs_own_first_weights() -> None:
@@ -294,7 +294,7 @@ def test_random_networks_are_not_the_runs_own_first_weights() -> None:
     unlearned = ["--seed", "1", "--set", "optimizer.lr=1e-9", "--data", "data/rect-tri.h5", "--name", "one"]
     done = CliRunner().invoke(app, ["pretrain", "conrec", *SMALL, *unlearned])
     assert done.exit_code == 0, done.output
-    found = by_name(heatmap("one", maps=("attention",), n=10, perturb=1), "attention")["randomisation"]
+    found = by_name(heatmap("one", maps=("attention",), n=10, perturb=1), "attention")["sanity_check"]
     assert found["stages"][1] == "pooling"
     assert found["cascade"][1] < 0.8
 
@@ -309,7 +309,7 @@ def test_the_probe_is_chosen_on_the_validation_split(home: Path, monkeypatch: py
         seen.append(val)
         return fit_label(train, val=val, **settings)
 
-    monkeypatch.setattr("probekit.heatmaps.subjects.fit_label", spy)
+    monkeypatch.setattr("probekit.heatmaps.run.fit_label", spy)
     heatmap("noise", data="data/val.h5", maps=("cam",), n=2, perturb=0)
     labels = read_split(home / "data/val.h5", "val").labels
     assert len(seen) == 2, "of the trained and of the random network"

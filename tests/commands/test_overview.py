@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from probekit.cli.catalogue import KINDS
+from probekit.cli.catalogue import KINDS, glossary, meant
 from probekit.cli.completion import datasets_like, runs_like, shown_like
-from probekit.cli.glossary import glossary, meant
 from probekit.cli.runs import runs_in
 from probekit.run import Run, write_json
 from tests.commands.typed import typed
@@ -23,7 +22,7 @@ from tests.test_hints import leaves, refusal
 
 ROOT = Path(__file__).parent.parent.parent
 NO_QUIET = {"runs", "list", "help"}  # a table is all that they print; the first two have -q for names alone
-NO_JSON = {"help", "demo", "report"}  # one line a word; many commands; --format json
+NO_JSON = {"help", "demo"}  # one line a word; many commands
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from probekit.heatmaps.score import SCORES
 from probekit.measurement import read_result
 from probekit.methods.momentum import MomentumMethod
 from probekit.models.encoder import Features, load_encoder
-from probekit.models.extract import BATCH_SIZE, extract
+from probekit.models.extract import extract
 from probekit.registry import POOLS
 from probekit.restore.build import build_method
 from probekit.restore.opened import OpenedRun, open_encoder
@@ -137,7 +137,7 @@ CASES += [("plain", "norm"), ("both", "norm")]
 @pytest.mark.parametrize(("run", "pool"), CASES)
 def test_each_pooling_is_what_it_says(home: Path, run: str, pool: str | None) -> None:
     encoder = opened(home, run, pool).encoder
-    found = extract(encoder, images(home), batch_size=BATCH_SIZE)
+    found = extract(encoder, images(home))
     np.testing.assert_allclose(found, expected(home, run, pool), rtol=1e-4, atol=1e-5)
     assert found.shape[1] == encoder.dim
     if encoder.has_map:  # then class activation maps may rest on the map and its weights
@@ -155,7 +155,7 @@ def test_the_kept_encoder_loads_without_its_branch_and_pools_as_it_did(home: Pat
         assert not [name for name, _ in encoder.named_parameters() if "branch" in name]
         assert encoder(torch.rand(2, 1, 16, 16)).pooled.shape == (2, encoder.dim)
         found = opened(home, run, "gap").encoder
-        assert extract(found, images(home), batch_size=BATCH_SIZE).shape == (len(images(home)), encoder.dim)
+        assert extract(found, images(home)).shape == (len(images(home)), encoder.dim)
 
 
 def test_a_probe_under_a_pooling_is_named_so_and_stands_beside_the_others(home: Path) -> None:
@@ -230,7 +230,7 @@ def test_reports_and_comparisons_show_poolings(home: Path) -> None:
     page = sure("report", "lcr", "plain", "--format", "md")
     assert "last@branch" in page
     assert "last@gap" in page
-    assert "lcr" in json.loads(sure("report", "lcr", "--format", "json"))["runs"][0]["config"]["branches"]
+    assert "lcr" in json.loads(sure("report", "lcr", "--json"))["runs"][0]["config"]["branches"]
     compared = json.loads(sure("compare", "lcr", "plain", "--checkpoint", "last@gap", "--json"))
     assert "last@gap" in json.dumps(compared)
     assert "last@branch" not in json.dumps(compared)
@@ -314,13 +314,13 @@ def test_a_kept_target_pools_by_its_own_copy_of_a_branch_that_pooled_while_train
     with torch.no_grad():
         pooled = copies["lcr"].pool(encoder(images(home).float() / 255))  # type: ignore[operator]
     kept = opened(home, "kept", "branch").encoder
-    np.testing.assert_allclose(extract(kept, images(home), batch_size=BATCH_SIZE), pooled, atol=1e-5)
+    np.testing.assert_allclose(extract(kept, images(home)), pooled, atol=1e-5)
 
 
 def test_norm_is_the_control_of_lcr_without_a_run_of_its_own(home: Path) -> None:
     sure("pretrain", "simclr", *QUICK, *LCR, "--set", "branch.lcr.attention=norm", "--name", "attention")
     embedded = [
-        extract(opened(home, run, pool).encoder, images(home), batch_size=BATCH_SIZE)
+        extract(opened(home, run, pool).encoder, images(home))
         for run, pool in (("attention", "branch"), ("lcr", "norm"))
     ]
     np.testing.assert_array_equal(embedded[0], embedded[1])

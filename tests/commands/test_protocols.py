@@ -15,13 +15,16 @@ import torch
 from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner, Result
 
+from generators import RectTri
+from generators.certificates import shipped, told
 from probekit.cli import app
 from probekit.data import split as data
+from probekit.data.generate import generate
 from probekit.data.split import open_split
 from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_split
 from probekit.measurement import read_result
 from probekit.models.encoder import load_encoder, save_encoder
-from probekit.models.extract import BATCH_SIZE, extract
+from probekit.models.extract import extract
 from probekit.probe import measure
 from probekit.report.collect import collect
 from probekit.restore import opened
@@ -70,9 +73,9 @@ def passes(few_baselines: None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images each forward pass over a split has embedded."""
     seen: list[int] = []
 
-    def counted(encoder: Any, images: torch.Tensor, *, batch_size: int) -> Any:
+    def counted(encoder: Any, images: torch.Tensor) -> Any:
         seen.append(len(images))
-        return extract(encoder, images, batch_size=batch_size)
+        return extract(encoder, images)
 
     monkeypatch.setattr(opened, "extract", counted)
     return seen
@@ -280,17 +283,17 @@ def test_kept_embeddings_are_those_of_the_encoder_in_any_chunks(home: Path, monk
     encoder, header = load_encoder(home / "runs/a")
     kept = open_encoder(Run(home / "runs/a"), LAST, CPU).embed(info, "test")
     images = open_split(info.path, "test", CPU, max_size=header["max_size"]).images
-    np.testing.assert_array_equal(kept, extract(encoder, images, batch_size=BATCH_SIZE))
+    np.testing.assert_array_equal(kept, extract(encoder, images))
     assert [path.name.split("-")[0] for path in (home / "runs/a/embeddings").iterdir()] == ["test"]
 
 
 def test_an_interrupted_pass_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "CHUNK_BYTES", 32 * 32 * 33)  # 32 images
 
-    def broken(encoder: Any, images: torch.Tensor, *, batch_size: int) -> Any:
+    def broken(encoder: Any, images: torch.Tensor) -> Any:
         if len(images) < 32:  # the last chunk
             raise KeyboardInterrupt
-        return extract(encoder, images, batch_size=batch_size)
+        return extract(encoder, images)
 
     monkeypatch.setattr(opened, "extract", broken)
     with pytest.raises(KeyboardInterrupt):
@@ -610,3 +613,15 @@ def test_exports_replace_nothing_but_exports(home: Path, tmp_path: Path, kind: s
         said = str(typed("export-embeddings", "a", "--out", str(out), *words).exception)
         assert f"expected a file of embeddings or nothing at {out}" in said
     assert out.read_bytes() == before
+
+
+def test_the_certificate_of_the_images_stands_under_each_table_of_classes(home: Path) -> None:
+    certificate = shipped(RectTri())
+    assert certificate is not None
+    generate("rect-tri", out=home / "data/c.h5", n=20, n_test=28, size=32, certificate=certificate)
+    words = ("probe", "a", "--knn", "--no-baselines")
+    assert all(result["certificate"] == [] for result in probe_json(*words[2:]).values())
+    found = probe_json("--data", "data/c.h5", *words[2:])
+    expected = dict.fromkeys(found, told(certificate)) | {"health": []}
+    assert {name: result["certificate"] for name, result in found.items()} == expected
+    assert sure(*words, "--data", "data/c.h5").count(f"{told(certificate)[0]}\n") == 2

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from probekit.report import SCHEMA
-from probekit.report.write import run_report
+from probekit.report.run import run_report
 from tests.commands.typed import typed
 from tests.report.folders import make_run
 
@@ -102,7 +102,7 @@ def test_a_path_that_is_no_utf8_is_no_obstacle(home: Path, monkeypatch: pytest.M
 
 
 def test_json_and_markdown_go_to_stdout(home: Path) -> None:
-    done = typed("report", "--format", "json", cwd=home)
+    done = typed("report", "--json", cwd=home)
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
     assert content.keys() == {"schema", "command", "runs", "comparison"}
@@ -110,6 +110,12 @@ def test_json_and_markdown_go_to_stdout(home: Path) -> None:
     done = typed("report", "a", "b", "--format", "md", cwd=home)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"<!-- {SCHEMA} -->")
+    done = typed("report", "a", "--json", "--out", "a.json", cwd=home)
+    assert (home / "a.json").read_text() == done.stdout
+    assert json.loads(done.stdout)["runs"][0]["name"] == "a"
+    done = typed("report", "a", "--format", "md", "--json", cwd=home)
+    assert done.returncode != 0
+    assert "found both; leave one out" in done.stderr
 
 
 def test_an_error_is_a_line_and_exit_code_1(home: Path) -> None:

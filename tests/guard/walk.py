@@ -60,7 +60,7 @@ COMMANDS = (
     ("export-embeddings", "conrec-rect-tri"),
     ("report", "conrec-rect-tri"),
     ("report", "conrec-rect-tri", "--format", "md", "--out", "report.md"),
-    ("report", "conrec-rect-tri", "moco-v2-lcr-rect-tri", "--format", "json", "--out", "report.json"),
+    ("report", "conrec-rect-tri", "moco-v2-lcr-rect-tri", "--json"),
     ("sweep", "small.toml", "--epochs", "1", "--preset", "quick", "--jobs", "1"),
     ("runs",),
     ("list",),

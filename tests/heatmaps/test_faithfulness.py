@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from probekit.heatmaps.faithfulness import area_below, average_drop, average_gain, average_increase, swap_order
+from probekit.heatmaps.perturb import area_below, average_drop, average_gain, average_increase, swap_order
 
 
 def test_the_hand_case() -> None:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from probekit.heatmaps.base import AttributionMap, Batch, Context, Target, encode
-from probekit.heatmaps.gradcam_ssl import positives, project
-from probekit.heatmaps.occlusion import PASS, Occlusion
+from probekit.heatmaps.maps.gradcam_ssl import positives, project
+from probekit.heatmaps.maps.occlusion import PASS, Occlusion
 from probekit.heatmaps.score import score_maps
 from probekit.models.encoder import Encoder
 from probekit.registry import MAPS, get

@@ -29,7 +29,7 @@ def row(name: str, kind: str, **scores: Any) -> dict[str, Any]:
     nothing = {"mean": None, "ci": None}
     found = dict.fromkeys(("average_drop", "average_increase", "average_gain", "mean_map"), nothing) | scores
     about = {"name": name, "kind": kind, "target": "", "encoder": "trained" if kind == "map" else "", "grid": [2, 2]}
-    return about | {"scores": {}, "faithfulness": {"": found | {"n": 9}}, "swap": {}, "randomisation": None}
+    return about | {"scores": {}, "perturbation": {"": found | {"n": 9}}, "swap": {}, "sanity_check": None}
 
 
 def test_perturbation_scores_are_in_per_cent_with_their_ends() -> None:

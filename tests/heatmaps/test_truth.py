@@ -15,9 +15,9 @@ from sklearn.linear_model import LogisticRegression
 from generators import GENERATORS
 from probekit.h5 import read_info
 from probekit.heatmaps.baselines import BASELINES
-from probekit.heatmaps.fill import FILLS, fill
-from probekit.heatmaps.randomisation import judge, similarity
-from probekit.heatmaps.targets import TARGETS, Classifier, make_targets
+from probekit.heatmaps.measurement import FILLS, TARGETS
+from probekit.heatmaps.questions import Classifier, fill, make_targets
+from probekit.heatmaps.sanity import judge, similarity
 from probekit.heatmaps.truth import read_truth
 from probekit.probe.linear import Space, fit
 from probekit.probe.protocol import Part, fit_label, probe

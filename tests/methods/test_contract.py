@@ -13,10 +13,10 @@ import torch
 from rich.console import Console
 
 from probekit.config import resolve
+from probekit.methods.buffers import FeatureQueue
 from probekit.methods.momentum import MomentumMethod
 from probekit.models import Encoder, load_encoder
 from probekit.models.checkpoint import read_checkpoint
-from probekit.models.queue import FeatureQueue
 from probekit.models.weights import load_weights
 from probekit.registry import METHODS, get
 from probekit.restore.build import build_method

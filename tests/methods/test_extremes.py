@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from probekit.branches.base import begin_on_noise
-from probekit.config import resolve
-from probekit.fitting import fitted
+from probekit.config import fitted, resolve
 from probekit.registry import BRANCHES, METHODS, branch_named, get
 from probekit.restore.build import build_method
 from probekit.settings import method_options

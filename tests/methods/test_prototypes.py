@@ -51,6 +51,7 @@ def test_a_batch_that_uses_as_many_prototypes_as_it_can_is_no_small_share() -> N
 def test_a_collapsed_encoder_uses_no_prototypes(name: str) -> None:
     method = built(name, {"method.keep": "online"} if name == "dino" else {})
     assert isinstance(method, SwAV | DINO)
+    assert method.projection is not None
     last = [m for m in method.projection.modules() if isinstance(m, nn.Linear)][-1]
     with torch.no_grad():
         last.weight.zero_()

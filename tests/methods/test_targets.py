@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from probekit.methods.clock import Clock
+from probekit.methods.buffers import Clock, FeatureQueue
 from probekit.methods.momentum import MomentumMethod
-from probekit.models.queue import FeatureQueue
 from tests.methods.batches import built, noisy_views
 
 TARGETS = ("moco-v2", "byol", "dino")

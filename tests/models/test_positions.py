@@ -12,7 +12,7 @@ from torch import Tensor
 
 from probekit.models import Encoder
 from probekit.models.checkpoint import read_checkpoint
-from probekit.models.positions import fit_positions
+from probekit.models.translate import fit_positions
 from probekit.models.weights import load_weights
 
 timm = pytest.importorskip("timm")

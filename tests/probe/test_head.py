@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from probekit.data.streamed import StreamedImages
+from probekit.data.split import StreamedImages
 from probekit.models import Encoder
 from probekit.probe.head import INIT_SD, head_loss, train_head
 from probekit.probe.recipes import RECIPES, Recipe, chosen_recipe

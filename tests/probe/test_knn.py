@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
-from probekit.probe import neighbours
-from probekit.probe.knn import K_GRID, MONITOR_T, knn, largest_k, vote
-from probekit.probe.neighbours import nearest
+from probekit.probe import knn as neighbours
+from probekit.probe.knn import K_GRID, MONITOR_T, knn, largest_k, nearest, vote
 from probekit.probe.protocol import Part, validation_part
 
 K, D = 7, 24

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from probekit.probe import PROTOCOLS, monitors
+from probekit.probe import PROTOCOLS
 from probekit.probe.linear import Space, fit
 from probekit.probe.protocol import GRID, Part, choose, probe, validation_part
 from probekit.probe.scores import evaluate
 from probekit.statistics import wilson
+from probekit.train.evaluate import linear
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -216,7 +217,7 @@ def test_paper_protocol_takes_features_as_they_are() -> None:
     row = run(small[0], small[1], "fixed")
     assert {key: row[key] for key in expected} == expected
     assert row["log_loss"] > 1.1 * run(train, test, "fixed")["log_loss"]
-    assert monitors.linear(small[0].x, train.y, small[1].x, test.y) == row["accuracy"]
+    assert linear(small[0].x, train.y, small[1].x, test.y) == row["accuracy"]
 
 
 def broken(x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -248,7 +249,7 @@ def test_mistakes_are_one_line(change: Any, message: str) -> None:
 def test_probe_accuracy_refuses_features_that_are_not_numbers() -> None:
     train, test = parts()
     with pytest.raises(ValueError, match="nan or inf in 1 of 200"):
-        monitors.linear(broken(train.x), train.y, test.x, test.y)
+        linear(broken(train.x), train.y, test.x, test.y)
 
 
 def test_a_factor_may_be_called_label() -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probekit.probe import monitors, protocol
+from probekit.probe import protocol
 from probekit.probe.baselines import BASELINES
 from probekit.probe.linear import fit
 from probekit.probe.protocol import Part, probe
+from probekit.train import evaluate
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -30,7 +31,7 @@ def load(name: str) -> tuple[Part, Part]:
 @pytest.mark.parametrize(("name", "known"), [("circle-square", 0.331), ("rectangle-triangle", 0.476)])
 def test_raw_pixels_with_the_fixed_protocol(name: str, known: float) -> None:
     train, test = (replace(part, x=BASELINES["raw pixels"].features(part.x)) for part in load(name))
-    assert monitors.linear(train.x, train.y, test.x, test.y) == pytest.approx(known, abs=0.015)
+    assert evaluate.linear(train.x, train.y, test.x, test.y) == pytest.approx(known, abs=0.015)
 
 
 # Known: means over five regenerated sets of the same sizes, sd 1.5 and 0.7 points.

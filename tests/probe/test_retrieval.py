@@ -20,9 +20,8 @@ from sklearn.metrics import average_precision_score
 
 from probekit.probe import RETRIEVAL as METRICS
 from probekit.probe import retrieval as module
-from probekit.probe.fingerprint import Factor, fingerprint
 from probekit.probe.protocol import Part
-from probekit.probe.retrieval import chance, rank_all, retrieval
+from probekit.probe.retrieval import Factor, chance, fingerprint, rank_all, retrieval
 
 K, D = 5, 16
 CLASSES = tuple("abcde")

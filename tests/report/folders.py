@@ -195,8 +195,8 @@ def _row(name: str, kind: str, target: str, masks: Sequence[str], level: float) 
 
     own = kind == "map"
     score = {metric: around(level) | {"n": 200, "undefined": 0, "normalised": None} for metric in ("pointing", "auroc")}
-    score["mass"] = {"mean": None, "ci": None, "n": 200, "undefined": 200, "normalised": None}
-    score["rank"] = around(level) | {"n": 200, "undefined": 3, "normalised": around(level)}
+    score["relevance_mass"] = {"mean": None, "ci": None, "n": 200, "undefined": 200, "normalised": None}
+    score["rank_accuracy"] = around(level) | {"n": 200, "undefined": 3, "normalised": around(level)}
     faithful = {key: around(level) for key in ("average_drop", "average_increase", "average_gain", "mean_map")}
     steps = [0.0, 0.25, 0.5, 0.75, 1.0]
     swap = {
@@ -226,9 +226,9 @@ def _row(name: str, kind: str, target: str, masks: Sequence[str], level: float) 
         "grid": [16, 16],
         "all_zero": 0,
         "scores": dict.fromkeys(masks, score),
-        "faithfulness": {"": {"n": 200, **faithful}} if own else {},
+        "perturbation": {"": {"n": 200, **faithful}} if own else {},
         "swap": {"corner": swap} if target or not own else {},
-        "randomisation": randomisation if own else None,
+        "sanity_check": randomisation if own else None,
     }
 
 

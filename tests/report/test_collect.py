@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from probekit.registry import MEASUREMENTS
-from probekit.report import SCHEMA, html
+from probekit.report import SCHEMA, render
 from probekit.report.build import build
 from probekit.report.collect import collect
 from probekit.run import Run, to_json
@@ -48,7 +48,7 @@ def test_the_first_probe_is_that_of_the_runs_own_data(tmp_path: Path) -> None:
     (run.results / "linear-tuned-last.json").unlink()
     leads = [chapter.lead for chapter in build(collect([run])).chapters]
     assert re.search(r"on rect-tri: on data/other\.h5: [\d.]+ % of 40 test images right", leads[0])
-    html.render(build(collect([run])))
+    render.html(build(collect([run])))
 
 
 def test_the_last_weights_and_the_usual_protocol_come_first(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_what_a_row_lacks_is_never_an_error(key: str, tmp_path: Path) -> None:
     whole, *_ = found["runs"]
     used = [result["rows"][0]["name"] for result in whole["results"]["linear"] if result["protocol"] == "tuned"]
     assert bool(used) != any("linear-tuned-last.json was not used" in line for line in whole["left_out"])
-    assert html.render(build(found)).count("<table") > 0
+    assert render.html(build(found)).count("<table") > 0
 
 
 SWAP: dict[str, Any] = {"n": 0, "undefined": 5, "misordered": 0, "score": None, "x": [], "y": []}
@@ -168,12 +168,12 @@ RANDOM: dict[str, Any] = {"passes": None, "similarity": None, "null": None, "cas
     [
         {"masks": []},
         {"probe": None},
-        {"row": {"faithfulness": {}}},
+        {"row": {"perturbation": {}}},
         {"row": {"grid": []}},
         {"row": {"scores": {}}},
         {"row": {"swap": {"corner": SWAP}}},
         {"row": {"swap": {"corner": SWAP | {"x": [1]}}}},
-        {"row": {"randomisation": RANDOM}},
+        {"row": {"sanity_check": RANDOM}},
     ],
     ids=str,
 )
@@ -187,7 +187,7 @@ def test_a_heatmap_file_may_lack_much(changes: dict[str, Any], tmp_path: Path) -
     (run.results / "heatmap-last.json").write_text(json.dumps(content))
     found = collect([run])
     assert len(found["runs"][0]["results"]["heatmap"]) == 1
-    assert "Heatmaps" in html.render(build(found))
+    assert "Heatmaps" in render.html(build(found))
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         "metrics.jsonl",
         "linear-folder.json",
     ]
-    assert "No finished epoch yet" in html.render(build(found))
+    assert "No finished epoch yet" in render.html(build(found))
 
 
 def test_metrics_of_another_shape_are_no_curves(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_metrics_of_another_shape_are_no_curves(tmp_path: Path) -> None:
     )
     found = collect([run])
     assert found["runs"][0]["metrics"] == [{"epoch": 1}, {"epoch": 2}, {"epoch": 3, "loss": 1}]
-    html.render(build(found))
+    render.html(build(found))
 
 
 @pytest.mark.parametrize(
@@ -222,9 +222,9 @@ def test_metrics_of_another_shape_are_no_curves(tmp_path: Path) -> None:
         {"row": {"kind": "baseline"}},
         {"row": {"name": "same", "target": ""}},
         {"row": {"grid": [1.5]}},
-        {"row": {"scores": {"rectangle": {"rank": {"mean": "<b>"}}}}},
+        {"row": {"scores": {"rectangle": {"rank_accuracy": {"mean": "<b>"}}}}},
         {"row": {"swap": {"corner": SWAP | {"x": None}}}},
-        {"row": {"randomisation": RANDOM | {"passes": "yes"}}},
+        {"row": {"sanity_check": RANDOM | {"passes": "yes"}}},
         {"masks": "rectangle"},
         {"left_out": [3]},
         {"chance": {"rectangle": "<b>"}},
@@ -261,4 +261,4 @@ def test_a_monitor_that_is_not_known_is_told_as_it_is(tmp_path: Path) -> None:
     for run in runs:
         config = run.read()["config"]
         run.update(config=config | {"train": config["train"] | {"monitor": "a later one"}})
-    assert html.render(build(collect(runs))).count("metrics.jsonl: a later one, ") == 2 * 2 + 1
+    assert render.html(build(collect(runs))).count("metrics.jsonl: a later one, ") == 2 * 2 + 1

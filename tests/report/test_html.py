@@ -19,7 +19,7 @@ from PIL import Image
 
 from probekit.output.charts import PALETTE, draw_confusion, draw_lines, to_svg
 from probekit.output.document import Chapter, Document, Note, Picture, Section
-from probekit.report import html, markdown
+from probekit.report import render
 from probekit.report.build import build
 from probekit.report.collect import collect
 from probekit.run import Run
@@ -54,7 +54,7 @@ class Reader(HTMLParser):
 
 
 def page_of(*runs: Run) -> str:
-    return html.render(build(collect(runs)))
+    return render.html(build(collect(runs)))
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_maps_come_before_baselines_and_the_ceiling(full_page: str) -> None:
     kinds = re.findall(r"<td[^>]*>[^<]*</td><td[^>]*>(map|baseline|ceiling)<", table)
     assert kinds == ["map", "map", "baseline", "ceiling"]
     assert "0.40 [0.35, 0.45]" in table
-    assert "mass 200, rank 3" in table
+    assert "relevance mass 200, rank accuracy 3" in table
     assert "0.021" in table
 
 
@@ -189,7 +189,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 
 
 def test_hostile_names_stay_text_in_markdown(tmp_path: Path) -> None:
-    text = markdown.render(build(collect(hostile_runs(tmp_path))))
+    text = render.markdown(build(collect(hostile_runs(tmp_path))))
     plain = re.sub(r"(`+) ?.*? ?\1(?!`)", "", text)  # without inline code, where nothing is read as a tag
     assert "<script" not in plain
     assert "<img" not in plain
@@ -200,7 +200,7 @@ def test_hostile_names_stay_text_in_markdown(tmp_path: Path) -> None:
 
 
 def test_markdown_tables_are_whole(tmp_path: Path) -> None:
-    text = markdown.render(build(collect([make_run(tmp_path, "a", heatmap=True)])))
+    text = render.markdown(build(collect([make_run(tmp_path, "a", heatmap=True)])))
     assert text.startswith("<!-- probekit-report/1 -->\n# probekit: a\n")
     widths = []
     for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
@@ -225,7 +225,7 @@ def pictures(folder: Path, count: int, size: int) -> Document:
 
 
 def test_pictures_beyond_the_budget_are_left_out_by_name(tmp_path: Path) -> None:
-    page = html.render(pictures(tmp_path, 5, 800_000))
+    page = render.html(pictures(tmp_path, 5, 800_000))
     assert 4_200_000 < len(page.encode()) < 5_000_000
     assert Reader(page).tags["img"] == 4
     assert f"{tmp_path / '4.png'}: the page would be larger than 5 MB" in page
@@ -244,7 +244,7 @@ def test_what_is_no_picture_is_left_out(tmp_path: Path) -> None:
     with (tmp_path / "5.png").open("r+b") as file:
         file.truncate(2**40)
     Image.new("1", (20_000, 20_000)).save(tmp_path / "6.png")  # of 400 million pixels
-    page = html.render(document)
+    page = render.html(document)
     assert Reader(page).tags["img"] == 1
     assert page.count("no PNG picture that can be read") == 6
     assert f"{tmp_path / '5.png'}: the page would be larger than 5 MB" in page
@@ -253,7 +253,7 @@ def test_what_is_no_picture_is_left_out(tmp_path: Path) -> None:
 def test_tables_too_large_are_refused() -> None:
     notes = [Note("x" * 1000)] * 5000
     with pytest.raises(ValueError, match="name fewer runs"):
-        html.render(Document("t", "c", [Chapter("c", "c", "", [Section("s", "s", notes)])]))
+        render.html(Document("t", "c", [Chapter("c", "c", "", [Section("s", "s", notes)])]))
 
 
 def test_charts_follow_the_page_and_fall_back_to_light() -> None:

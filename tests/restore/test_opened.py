@@ -19,7 +19,7 @@ from probekit.config import resolve
 from probekit.data.split import open_split
 from probekit.h5 import read_info
 from probekit.models import encoder as encoder_files
-from probekit.models.extract import BATCH_SIZE, extract
+from probekit.models.extract import extract
 from probekit.registry import METHODS, POOLS, get
 from probekit.restore import checkpoint as checkpoint_files
 from probekit.restore import opened
@@ -103,7 +103,7 @@ def test_what_it_embeds_is_what_its_encoder_makes(home: Path, monkeypatch: pytes
     info, notes = found.dataset(None)
     images = open_split(info.path, "test", CPU, max_size=1024).images
     for one in (found, found.random(3)):
-        np.testing.assert_array_equal(one.embed(info, "test"), extract(one.encoder, images, batch_size=BATCH_SIZE))
+        np.testing.assert_array_equal(one.embed(info, "test"), extract(one.encoder, images))
     assert (found.row, found.random(3).row, notes) == ("conrec last", "random weights", [])
     assert found.decodes
     assert found.whole is found.method

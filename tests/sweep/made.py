@@ -34,7 +34,7 @@ def retrieval(of: tuple[str, str], value: float | None) -> dict[str, Any]:
 
 def heatmap() -> dict[str, Any]:
     against = {"ci": [0.0, 1.0], "n": 9, "undefined": 0, "normalised": None}
-    scores = {"rank": {"mean": 0.1, **against}, "auroc": {"mean": 0.8, **against}}
+    scores = {"rank_accuracy": {"mean": 0.1, **against}, "auroc": {"mean": 0.8, **against}}
     row = {"name": "attention", "kind": "map", "target": "", "encoder": "trained", "grid": [2, 2]}
-    parts = {"scores": {"rectangle": scores, "evidence:corner": scores}, "faithfulness": {}, "swap": {}}
-    return {**row, **parts, "randomisation": None}
+    parts = {"scores": {"rectangle": scores, "evidence:corner": scores}, "perturbation": {}, "swap": {}}
+    return {**row, **parts, "sanity_check": None}

@@ -399,7 +399,7 @@ def test_a_command_that_leaves_no_result_is_a_failure(tmp_path: Path, monkeypatc
 def test_who_asks_twice_asks_the_children_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    """A second signal would end a child before it has saved (`probekit.train.signals`)."""
+    """A second signal would end a child before it has saved (`probekit.output.console`)."""
     sent: list[int] = []
     child = SimpleNamespace(poll=lambda: None, send_signal=sent.append)
     monkeypatch.setattr(jobs, "start", lambda command, log, environment: child)

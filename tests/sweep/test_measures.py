@@ -22,13 +22,13 @@ from probekit.probe.measurements.linear import Linear
 from probekit.probe.measurements.retrieval import Retrieval
 from probekit.registry import METHODS, get
 from probekit.run import Run, create_run, write_json
-from probekit.sweep.built import built
 from probekit.sweep.datasets import build, describe
 from probekit.sweep.definition import Row, Sweep, load, parse, with_settings
 from probekit.sweep.jobs import Outcome
-from probekit.sweep.measures import Measure, Step, under_pool, without_pool
+from probekit.sweep.measures import Measure, Step, read_scores, under_pool, without_pool
 from probekit.sweep.plan import (
     PlannedRun,
+    built,
     check_run,
     commands_left,
     definition,
@@ -37,7 +37,6 @@ from probekit.sweep.plan import (
     uneven_pairs,
 )
 from probekit.sweep.results import _intervals, _run
-from probekit.sweep.scores import read_scores
 from tests.datasets import RUN
 from tests.forked import forked_children
 from tests.sweep.made import CHANCE, ENCODER, heatmap, linear, result, retrieval
@@ -201,7 +200,7 @@ def test_each_row_is_measured_under_the_poolings_it_allows() -> None:
 
 
 def test_names_of_scores_under_a_pooling_and_back() -> None:
-    assert under_pool("last/rank: corner", "branch") == "last@branch/rank: corner"
+    assert under_pool("last/rank accuracy: corner", "branch") == "last@branch/rank accuracy: corner"
     assert under_pool("best_test/monitor", "norm") == "best_test@norm/monitor", "nothing has that name"
     for score in ("last/linear", "best_val/monitor"):
         assert without_pool(score) == (score, None)
@@ -253,7 +252,7 @@ def test_one_command_after_the_other_until_all_is_measured(tmp_path: Path) -> No
         "last/mAP": 0.3,
         "last@branch/linear": 0.8,
         "last@branch/mAP": 0.3,
-        "last@branch/rank: corner": 0.1,
+        "last@branch/rank accuracy: corner": 0.1,
         "last@branch/AUROC: corner": 0.8,
         "last/monitor": 0.6,
         "best_val/monitor": 0.6,
@@ -389,14 +388,16 @@ def test_the_whole_path_with_a_branch(tmp_path: Path) -> None:
     assert [data["evidence"] for data in found["datasets"]] == [True], "the other is made when a run of it is due"
     scores = {row["row"]: row["scores"] for row in found["rows"] if row["dataset"] == "rt"}
     own = {"last/linear", "last/monitor", "best_val/monitor", "best_test/monitor", "last/rank-1", "last/mAP"}
-    maps = {f"last@branch/{score}: {factor}" for score in ("rank", "AUROC") for factor in ("corner", "triangle")}
+    maps = {
+        f"last@branch/{score}: {factor}" for score in ("rank accuracy", "AUROC") for factor in ("corner", "triangle")
+    }
     assert scores["plain"].keys() == own
     assert scores["fitted"].keys() == own | {"last@branch/linear", "last@branch/rank-1", "last@branch/mAP"} | maps
     run = json.loads((tmp_path / "runs/small-rt-fitted-seed0/run.json").read_text())
     assert run["config"]["branches"]["lcr"]["k"] == 3
     beside = {(entry["name"], entry["score"]) for entry in found["baselines"]}
     assert {("chance", "rank-1"), ("random weights", "mAP"), ("centre", "AUROC: corner")} <= beside
-    assert {("ceiling", "rank: triangle"), ("random weights@branch", "rank: corner")} <= beside
+    assert {("ceiling", "rank accuracy: triangle"), ("random weights@branch", "rank accuracy: corner")} <= beside
     assert len(beside) == len(found["baselines"]), "each once"
     pair = next(pair for pair in found["pairs"] if pair["b"] == "plain" and pair["score"] == "last/rank-1")
     means = [scores[row][f"last{pool}/rank-1"]["mean"] for row, pool in (("fitted", "@branch"), ("plain", ""))]
@@ -404,10 +405,10 @@ def test_the_whole_path_with_a_branch(tmp_path: Path) -> None:
     table = (tmp_path / "sweeps/small/table.md").read_text()
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
     columns = lines[0]
-    assert columns[-1] == "rank: triangle"
+    assert columns[-1] == "rank accuracy: triangle"
     by_row = {line[0]: dict(zip(columns, line, strict=False)) for line in reversed(lines)}
     assert by_row["fitted@branch"]["rank-1"] == f"{100 * means[0]:.1f}"
-    assert by_row["fitted"]["rank: corner"] == by_row["fitted@branch"]["last, monitor"] == "-"
+    assert by_row["fitted"]["rank accuracy: corner"] == by_row["fitted@branch"]["last, monitor"] == "-"
     later = probekit("sweep", "small.toml", "--resume", "--only", "real", "--limit-minutes", "0", cwd=tmp_path)
     assert "0 of 2 runs finished" in str(later.exception)
     found = json.loads((tmp_path / "sweeps/small/results.json").read_text())

@@ -243,7 +243,7 @@ def test_drop_and_increase_are_numbers_and_no_scores() -> None:
     """Shares of 1, as every score; of a drop less is better, so it is not among those that are compared."""
     reader, half = measurement("heatmap"), {"mean": 50.0, "ci": [40.0, 60.0]}
     seen = {"n": 9} | dict.fromkeys(("average_drop", "average_increase", "average_gain", "mean_map"), half)
-    row = heatmap() | {"faithfulness": {"": seen}}
+    row = heatmap() | {"perturbation": {"": seen}}
     found = reader.numbers(row)
     assert found["average drop"] == found["average increase"] == Score(0.5, [0.4, 0.6])
     assert found.keys() - reader.scores(row).keys() == {"average drop", "average increase"}

@@ -11,10 +11,8 @@ import pytest
 from rich.console import Console
 
 from probekit.run import Run, create_run, write_json
-from probekit.sweep.measures import Measure
-from probekit.sweep.scores import SCORES, read_factors, read_scores
-from probekit.sweep.table import markdown, with_interval
-from probekit.sweep.terminal import terminal_tables
+from probekit.sweep.measures import SCORES, Measure, read_factors, read_scores
+from probekit.sweep.table import markdown, terminal_tables, with_interval
 from tests.datasets import RUN
 from tests.sweep.made import ENCODER, linear, result
 

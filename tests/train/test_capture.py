@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from probekit.branches.base import begin_on_noise, branches_of
-from probekit.data.streamed import StreamedImages
+from probekit.data.split import StreamedImages
 from probekit.methods.conrec import SimCLR
 from probekit.train import loop
-from probekit.train.capture import release, told
+from probekit.train.gpu import release, told
 from probekit.train.optim import build_optimizer
 from probekit.train.step import WARM_UP, RecordedStep, TrainingStep
 from tests.chance import noise

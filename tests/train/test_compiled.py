@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from probekit.train.compiled import Compiled, compile_networks
+from probekit.train.gpu import Compiled, compile_networks
 from probekit.train.step import fastest_step
 from probekit.views import corrupt, jitter
 from probekit.views import recipes as views

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from probekit.config import Config, resolve
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.restore.build import build_method
-from probekit.train import timing
+from probekit.train import dry_run
 from probekit.train.cost import (
     MODEL,
     OURS,
@@ -30,9 +30,9 @@ from probekit.train.cost import (
     sorted_by_part,
     step_cost,
 )
+from probekit.train.dry_run import measured_rates, step_times
 from probekit.train.predict import KNOWN, Rates, bf16_hint, bf16_speedup, known_rates
 from probekit.train.step import build_step
-from probekit.train.timing import measured_rates, step_times
 from probekit.views.recipes import Views, make_views
 
 CPU = torch.device("cpu")
@@ -244,7 +244,7 @@ def test_steps_on_a_gpu_are_timed_in_one_go(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_no_further_round_begins_when_patience_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "PATIENCE", -1.0)
+    monkeypatch.setattr(dry_run, "ENOUGH", -1.0)
     made: list[int] = []
     assert len(step_times(lambda: made.append(1), CPU)) == 1
     assert len(made) == 2  # one to warm up

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from probekit.run import Run
-from probekit.train import dry_run, timing
+from probekit.train import dry_run
 from probekit.train.predict import Rates
 from probekit.train.step import TrainingStep
 from tests.commands.typed import typed
@@ -26,7 +26,7 @@ SMALL = ("--data", "a.h5", "--set", "model.width=2", "--batch-size", "4", "--pre
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A dataset file, and a machine whose rates are known without measuring."""
     monkeypatch.setattr(dry_run, "measured_rates", lambda device, precision: HERE)
-    monkeypatch.setattr(timing, "STEPS", 2)
+    monkeypatch.setattr(dry_run, "STEPS", 2)
     small_shapes(tmp_path / "a.h5")
     return tmp_path
 

@@ -16,9 +16,9 @@ from typing import TextIO
 
 import pytest
 
+from probekit.output.console import stop_on_signals
 from probekit.run import Run, create_run
 from probekit.train import live
-from probekit.train.signals import stop_on_signals
 from tests.commands.typed import typed
 from tests.datasets import RUN, small_shapes
 from tests.forked import SERVER, probekit

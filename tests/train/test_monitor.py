@@ -16,9 +16,8 @@ from torch import Tensor
 from probekit.data.split import DeviceSplit
 from probekit.h5 import Split
 from probekit.models import Encoder
-from probekit.probe.monitors import MONITORS
 from probekit.train import evaluate
-from probekit.train.evaluate import Monitor
+from probekit.train.evaluate import MONITORS, Monitor
 from tests.chance import within_five_sigma
 
 ENCODER = Encoder(channels=1, width=4, depth=4, pooling="gap")
@@ -26,7 +25,7 @@ ENCODER = Encoder(channels=1, width=4, depth=4, pooling="gap")
 
 @pytest.fixture(autouse=True)
 def _pixels_are_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    def extract(encoder: Encoder, images: Tensor, *, batch_size: int) -> NDArray[np.float32]:
+    def extract(encoder: Encoder, images: Tensor) -> NDArray[np.float32]:
         return images.flatten(1).float().div(255).numpy()
 
     monkeypatch.setattr(evaluate, "extract", extract)

@@ -15,7 +15,7 @@ from rich.console import Console
 from probekit.config import Config, resolve
 from probekit.registry import METHODS, get
 from probekit.settings import Asked
-from probekit.train import announce, predict
+from probekit.train import plan, predict
 from probekit.train import pretrain as starter
 from tests.datasets import small_shapes
 
@@ -25,7 +25,7 @@ GPU = torch.device("cuda")
 def announced(config: Config, device: torch.device = GPU, *, pixels: int = 128) -> str:
     train: Any = SimpleNamespace(images=torch.empty(8, 1, pixels, pixels, dtype=torch.uint8, device="meta"))
     text = io.StringIO()
-    announce.announce_precision(config, train, device, Console(file=text, width=200))
+    plan.announce_precision(config, train, device, Console(file=text, width=200))
     return text.getvalue()
 
 
@@ -37,7 +37,7 @@ def configured(preset: str = "paper", **options: Any) -> Config:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No clock in a test: the prediction is waited for."""
     monkeypatch.setattr(predict, "HINT_SECONDS", 1e9)
-    monkeypatch.setattr(announce, "has_bf16", lambda device: True)
+    monkeypatch.setattr(plan, "has_bf16", lambda device: True)
 
 
 @pytest.mark.parametrize("name", ["NVIDIA H100 80GB HBM3", "NVIDIA H200"])
@@ -65,14 +65,14 @@ def test_nothing_is_said_where_bf16_brings_little(monkeypatch: pytest.MonkeyPatc
 def test_nothing_is_said_on_a_cpu_nor_in_bf16_nor_without_units_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert announced(configured(), torch.device("cpu")) == ""
     assert announced(configured(**{"train.precision": "bf16"})) == ""
-    monkeypatch.setattr(announce, "has_bf16", lambda device: False)
+    monkeypatch.setattr(plan, "has_bf16", lambda device: False)
     assert announced(configured()) == ""
 
 
 @pytest.mark.parametrize("how", ["preset", "option", "override", "file"])
 def test_who_typed_a_precision_is_told_nothing(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(announce, "announce_precision", lambda config, *rest: told.append(config.train.precision))
+    monkeypatch.setattr(plan, "announce_precision", lambda config, *rest: told.append(config.train.precision))
     monkeypatch.setattr(starter, "_fit", lambda trainer, console: True)
     small_shapes(tmp_path / "shapes.h5")
     file = tmp_path / "settings.toml"

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from probekit.branches.base import begin_on_noise
 from probekit.config import Config, OptimizerName, resolve
-from probekit.data.streamed import StreamedImages
+from probekit.data.split import StreamedImages
 from probekit.registry import BRANCHES, METHODS, VARIANTS, get
 from probekit.restore.build import build_method
 from probekit.settings import presets

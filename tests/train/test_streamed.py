@@ -16,8 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from probekit.data import split as data_module
-from probekit.data.split import open_split
-from probekit.data.streamed import AHEAD, StreamedImages, feed
+from probekit.data.split import AHEAD, StreamedImages, feed, open_split
 from probekit.run import Run
 from probekit.train import loop
 from probekit.train.pretrain import resume

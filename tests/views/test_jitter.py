@@ -16,6 +16,7 @@ from torchvision.transforms import functional as oracle
 from probekit.views import jitter
 from probekit.views.recipes import RECIPES
 from tests.chance import apply_to_all, seeded, within_five_sigma
+from tests.views.drawn import draw_changes
 
 Array = NDArray[np.float64]
 
@@ -112,7 +113,7 @@ def test_photographs_of_224_px_get_23_taps() -> None:
 def test_strength_scales_the_bounds(strength: float, factor: tuple[float, float], hue: float) -> None:
     """SimCLR, appendix A: .8 s for brightness, contrast and saturation, .2 s for hue."""
     colour = jitter.Colour(0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
-    _, _, factors, *_ = jitter.draw_changes(2000, 3, seeded(), colour)
+    _, _, factors, *_ = draw_changes(2000, 3, seeded(), colour)
     for column, (low, high) in zip(factors.T, [factor] * 3 + [(-hue, hue)], strict=True):
         width = high - low
         assert low - 1e-6 <= column.min() < low + 0.01 * width
@@ -123,7 +124,7 @@ def test_the_weak_policy_never_blurs() -> None:
     """SimCLR, appendix B.9."""
     colour = RECIPES["simclr-weak"].crops[0].colour
     assert colour is not None
-    jittered, _, _, grayed, blurred, _ = jitter.draw_changes(20_000, 3, seeded(), colour)
+    jittered, _, _, grayed, blurred, _ = draw_changes(20_000, 3, seeded(), colour)
     assert not blurred.any()
     assert within_five_sigma(int(jittered.sum()), 20_000, 0.8)
     assert within_five_sigma(int(grayed.sum()), 20_000, 0.2)
@@ -133,7 +134,7 @@ def test_gray_jitter_factors_fill_their_range() -> None:
     # Pixels 0 and 1 in equal parts: the clipped result tells both factors where neither end is clipped.
     x = torch.zeros(20_000, 1, 2, 2)
     x[:, :, 0] = 0.5
-    y = jitter.change(x, *jitter.draw_changes(20_000, 1, seeded(), jitter.PAPER))
+    y = jitter.change(x, *draw_changes(20_000, 1, seeded(), jitter.PAPER))
     brightness = y.mean((1, 2, 3)) / 0.25  # nothing is clipped while contrast < 1
     contrast = (y[:, 0, 0, 0] - y[:, 0, 1, 0]) / (0.5 * brightness)
     free = contrast < 0.99
@@ -148,7 +149,7 @@ def test_gray_jitter_factors_fill_their_range() -> None:
 
 def test_colour_policy_draws_by_its_law() -> None:
     n = 20_000
-    jittered, place, factors, grayed, blurred, sigma = jitter.draw_changes(n, 3, seeded(), jitter.PAPER)
+    jittered, place, factors, grayed, blurred, sigma = draw_changes(n, 3, seeded(), jitter.PAPER)
     for chosen, p in ((jittered, 0.8), (grayed, 0.2), (blurred, 0.5)):
         assert within_five_sigma(int(chosen.sum()), n, p)
     orders, counts = torch.unique(place.argsort(1), dim=0, return_counts=True)
@@ -169,7 +170,7 @@ def test_changing_all_views_as_a_gpu_does_gives_the_same(channels: int, monkeypa
     x[:6] = x[:6, :1]  # gray
     x[6:9] = 0
     colour = jitter.Colour(p_jitter=0.5, p_solarise=0.2, always_gray=False)
-    drawn = jitter.draw_changes(60, channels, seeded(), colour)
+    drawn = draw_changes(60, channels, seeded(), colour)
     by_rows = jitter.change(x.clone(), *drawn)
     monkeypatch.setattr(jitter, "apply_where", apply_to_all)
     by_all = jitter.change(x.clone(), *drawn)
@@ -180,7 +181,7 @@ def test_changing_all_views_as_a_gpu_does_gives_the_same(channels: int, monkeypa
 
 def test_colour_policy_reaches_the_pixels() -> None:
     x = torch.rand(1, 3, 20, 20, generator=seeded()).mul(0.4).add(0.3).repeat(4000, 1, 1, 1)
-    y = jitter.change(x.clone(), *jitter.draw_changes(4000, 3, seeded(1), jitter.PAPER))
+    y = jitter.change(x.clone(), *draw_changes(4000, 3, seeded(1), jitter.PAPER))
     gray = (y.amax(1) - y.amin(1)).amax((1, 2)) < 1e-6
     assert within_five_sigma(int(gray.sum()), 4000, 0.2)
     assert 0 < (y == x).all(1).all(1).all(1).sum() < 4000 * 0.2  # neither jittered, gray nor blurred: 8 %

@@ -15,10 +15,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from probekit.views import jitter
 from probekit.views import recipes as views
-from probekit.views.crops import random_resized_boxes, resize_crops
-from probekit.views.jitter import change, changes_of, draw_changes, solarise
+from probekit.views.crops import resize_crops
+from probekit.views.jitter import change, changes_of, solarise
 from probekit.views.recipes import RECIPES, make_views, size_of
 from tests.chance import apply_to_all, noise, seeded, within_five_sigma
+from tests.views.drawn import draw_changes, random_resized_boxes
 
 N = 4000
 NEW = ("moco-v2", "byol", "vicreg", "swav", "swav-pair", "dino")

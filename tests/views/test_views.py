@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from probekit.restore.draw import draw_views
 from probekit.views.corrupt import CORRUPTIONS
 from probekit.views.crops import resize_crops
-from probekit.views.draw import draw_views
 from probekit.views.recipes import RECIPES, Recipe, ViewMaker, make_views
 from tests.chance import apply_to_all, noise, seeded, within_five_sigma
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -29,93 +29,52 @@ __all__ = [
     "SOURCES",
     "Broken",
     "Choices",
+    "Import",
     "Official",
     "Options",
     "Skipped",
     "Told",
-    "import_dataset",
-    "import_official",
     "is_unfinished",
     "parse_range",
 ]
 
 
-def import_dataset(
-    source: Path,
-    options: Options,
-    *,
-    out: Path,
-    skip_broken: bool,
-    overwrite: bool,
-    compression: str,
-    told: Told,
-) -> tuple[DatasetInfo, list[Skipped]]:
+@dataclass(frozen=True)
+class Import:
     """Turns images into a dataset file, in constant memory; goes on where the same was interrupted.
 
-    Args:
-        source: An npz file with x_train, y_train, x_test and y_test; a folder of class folders, with or without train,
-            test and val above; or a folder of unlabelled images.
-        options: What becomes of the images, and how the folder is read.
-        out: The file.
+    Attributes:
+        options: What becomes of the images, and how a folder is read.
         skip_broken: Leave unreadable images out instead of refusing.
-        overwrite: Replace an existing file.
         compression: "gzip", "lzf" or "none".
-        told: Who hears of it.
-
-    Returns:
-        What the file holds, and what was left out: broken images, files that are no images, folders of masks.
-
-    Raises:
-        ValueError: If the source holds no images, or what they mean is not clear, or one is broken.
-        OSError: If the source cannot be read, or the file exists or cannot be written.
     """
-    if options.size is None and (options.resize is not None or options.max_gb is not None):
-        raise ValueError("expected a size with --resize and --max-gb, found none; type --size 224")
-    work = _Import(out, options, skip_broken, overwrite, compression, told)
-    return work.write(_open(source, options))
 
+    options: Options
+    out: Path
+    skip_broken: bool
+    overwrite: bool
+    compression: str
+    told: Told
 
-def import_official(
-    name: str,
-    root: Path | None,
-    choices: Choices,
-    options: Options,
-    *,
-    out: Path,
-    skip_broken: bool,
-    overwrite: bool,
-    compression: str,
-    told: Told,
-) -> tuple[DatasetInfo, list[Skipped]]:
-    """The same for the unpacked files of an official dataset.
+    def of(self, source: Path) -> tuple[DatasetInfo, list[Skipped]]:
+        """Imports an npz file with x_train, y_train, x_test and y_test, or a folder of images.
 
-    Args:
-        name: A key of `OFFICIAL`.
-        root: The folder; None for the sets that need no files.
-        choices: What there is to choose of this dataset.
-        options: Size, fractions, seed.
-        out: The file.
-        skip_broken: Leave unreadable images out instead of refusing.
-        overwrite: Replace an existing file.
-        compression: "gzip", "lzf" or "none".
-        told: Who hears of it.
+        A folder has class folders, with or without train, test and val above, or images without labels.
 
-    Raises:
-        ValueError: If the files are not those of the dataset, or are not all there, or an image is broken.
-        OSError: If they cannot be read, or the file exists or cannot be written.
-    """
-    work = _Import(out, options, skip_broken, overwrite, compression, told)
-    return work.write(open_official(name, root, choices, options))
+        Returns:
+            What the file holds, and what was left out: broken images, files that are no images, folders of masks.
 
+        Raises:
+            ValueError: If the source holds no images, or what they mean is not clear, or one is broken.
+            OSError: If the source cannot be read, or the file exists or cannot be written.
+        """
+        if self.options.size is None and (self.options.resize is not None or self.options.max_gb is not None):
+            raise ValueError("expected a size with --resize and --max-gb, found none; type --size 224")
+        return self.write(_open(source, self.options))
 
-class _Import:
-    """One import, from an open source to the finished file."""
-
-    def __init__(
-        self, out: Path, options: Options, skip_broken: bool, overwrite: bool, compression: str, told: Told
-    ) -> None:
-        self.out, self.options, self.told = out, options, told
-        self.skip_broken, self.overwrite, self.compression = skip_broken, overwrite, compression
+    def of_official(self, name: str, root: Path | None, choices: Choices) -> tuple[DatasetInfo, list[Skipped]]:
+        """Imports the unpacked files of a dataset in `OFFICIAL`, likewise; `root` is None for one that needs none."""
+        return self.write(open_official(name, root, choices, self.options))
 
     def write(self, source: Source) -> tuple[DatasetInfo, list[Skipped]]:
         """Writes the file; pixels become bytes by what all of them hold, and grey images stay grey only if all are."""

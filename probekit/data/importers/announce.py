@@ -7,17 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from probekit.data.importers import (
-    OFFICIAL,
-    Choices,
-    Official,
-    Options,
-    Skipped,
-    Told,
-    import_dataset,
-    import_official,
-    is_unfinished,
-)
+from probekit.data.importers import OFFICIAL, Choices, Import, Official, Options, Skipped, Told, is_unfinished
 from probekit.data.importers.official import MAX_GB
 from probekit.data.locate import check_h5
 from probekit.h5 import DatasetInfo
@@ -45,13 +35,8 @@ def run_import(
     Args:
         source: A name in `OFFICIAL`, or else an npz file or a folder; ./NAME is always a folder.
         root: The folder of an official dataset.
-        choices: What was chosen of it.
         options: What becomes of the images; what is None is the dataset's own default.
-        out: The file.
-        skip_broken: Leave unreadable images out.
         compression: "gzip", "lzf" or "none"; None is the kind of source's default.
-        overwrite: Replace an existing file.
-        console: Where lines go.
 
     Returns:
         What the file holds, and what was left out.
@@ -70,10 +55,10 @@ def run_import(
                 options = _for_official(OFFICIAL[source], options)
                 # Photographs shrink by 14 % (probekit.h5.write), which would take as long as decoding them.
                 how["compression"] = compression or "none"
-                info, skipped = import_official(source, root, choices, options, **how)
+                info, skipped = Import(options, **how).of_official(source, root, choices)
             else:
                 _check_plain(source, root, choices)
-                info, skipped = import_dataset(Path(source), options, compression=compression or "gzip", **how)
+                info, skipped = Import(options, compression=compression or "gzip", **how).of(Path(source))
         except (KeyboardInterrupt, SystemExit):
             if is_unfinished(out):
                 console.print("interrupted; the same command goes on from here")

@@ -1,7 +1,8 @@
-"""What a source of images is: named splits of items that are decoded one by one, later."""
+"""What a source of images is: named splits of items that are decoded one by one, later; files of strangers, read."""
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ MAX_SIZE = 4096  # own choice: a chunk of one such RGB image is 48 MiB
 RESIZES = ("crop", "squash")
 Part = TypeVar("Part")
 Label = int | bytes | None  # index of a class; one byte a class (probekit.h5: 0, 1 or 255); unlabelled
+MAX_BYTES = 1 << 30  # own choice: more than any image or list of these sets, and less than fills a computer's memory
 
 
 class Broken(ValueError):  # noqa: N818 - a state of an image, named as users name it
@@ -25,12 +27,7 @@ class Broken(ValueError):  # noqa: N818 - a state of an image, named as users na
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that was left out.
-
-    Attributes:
-        path: Relative to the source.
-        reason: In a few words.
-    """
+    """A file that was left out."""
 
     path: str
     reason: str
@@ -44,13 +41,11 @@ class Options:
         size: Pixels a side, or None for images as they are.
         val_fraction: Share of the training images that becomes val.
         test_fraction: Share of all images that becomes test; None is 0.
-        seed: Seed of the splits.
         resize: "crop" (the centre square, also None) or "squash" (all of it, whatever its aspect).
         max_gb: The most gigabytes of pixels (10^9 bytes) that are kept as they are; more become JPEG. None is no bound.
         bits: Bits that the pixels use, of those their files have.
         range: The values that become black and white.
         skip_split: "val" or "test", to be left out.
-        val_as_test: Take val as test.
         depth: Folders: how many levels down the class folders are.
         labels_csv: Folders: the table that holds the labels.
         column: Folders: its column of class names.
@@ -92,11 +87,7 @@ class Options:
             raise ValueError("expected --labels-csv FILE and --column NAME together, found one of them")
 
     def only_of_folders(self, source: str) -> None:
-        """Refuses what makes sense for folders of images alone.
-
-        Raises:
-            ValueError: If such an option was typed.
-        """
+        """Refuses what makes sense for folders of images alone; a ValueError if such an option was typed."""
         typed = {"--depth": self.depth, "--labels-csv": self.labels_csv}
         for option, value in typed.items():
             if value is not None:
@@ -128,12 +119,9 @@ class Source:
     Attributes:
         name: The source's, without its folder: the same command must write the same bytes elsewhere.
         classes: Class names, empty for unlabelled images.
-        splits: Items by split.
-        ignored: Files that are no images.
         factors: Class factors, each with its value for each class.
         channels: 1 or 3, where that is known before the images are seen.
         parameters: What else the file says of itself.
-        notes: Lines for the user.
     """
 
     name: str
@@ -239,3 +227,38 @@ def _pick(items: Sequence[Any], split: str, fraction: float, seed: int, classes:
             )
         taken.update(sorted(keys, key=lambda key: hashlib.sha256(f"{seed}/{split}/{key}".encode()).digest())[:count])
     return taken
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no regular file, or larger than 1 GiB, be it of holes.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("expected a regular file, found something else")
+    if found.st_size > MAX_BYTES:
+        raise ValueError(f"expected at most {MAX_BYTES >> 30} GiB, found {found.st_size / (1 << 30):,.1f}")
+    return path.read_bytes()
+
+
+def read_list(path: Path) -> bytes:
+    """All of a file that the images depend on, and not one of them.
+
+    Raises:
+        ValueError: If it is missing, or no regular file of sane size.
+    """
+    try:
+        return read_bytes(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def read_text(path: Path) -> str:
+    """All of a text file in UTF-8; a ValueError if it is missing, or no such file."""
+    try:
+        return read_list(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"expected text in UTF-8 in {path}, found something else") from error

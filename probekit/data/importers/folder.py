@@ -119,11 +119,7 @@ def _others(roots: dict[str, Folder]) -> list[Skipped]:
 
 
 def _distinct(names: Sequence[str], what: str) -> tuple[str, ...]:
-    """Names as text.
-
-    Raises:
-        ValueError: If two become the same.
-    """
+    """Names as text; a ValueError if two become the same."""
     clean = tuple(map(readable, names))
     seen: dict[str, str] = {}
     for name in clean:

@@ -32,7 +32,6 @@ class Done:
     """Consecutive items that were dealt with.
 
     Attributes:
-        items: All of them.
         broken: The ones that could not be read.
         block: The others, ready for the file; None if there are none.
     """
@@ -49,7 +48,6 @@ class Unfinished:
         """Sets aside what there is; what is there already was not yet used up.
 
         Args:
-            out: The dataset file.
             identity: What every image becomes; what was to become something else is dropped.
 
         Raises:
@@ -102,16 +100,7 @@ class Journal:
     """
 
     def __init__(self, writer: DatasetWriter, unfinished: Unfinished, identity: dict[str, Any]) -> None:
-        """Begins anew; what was unfinished is copied as it is used.
-
-        Args:
-            writer: What writes the dataset file.
-            unfinished: What an interrupted import had done.
-            identity: What every image becomes, JSON values.
-
-        Raises:
-            OSError: If it cannot be written.
-        """
+        """Begins anew; copies what was unfinished as it is used. `identity`: what every image becomes, JSON values."""
         self.path = journal_of(writer.path)
         self._writer, self._unfinished = writer, unfinished
         self._file: BinaryIO = self.path.open("wb")
@@ -126,11 +115,7 @@ class Journal:
             yield done
 
     def add(self, split: str, done: Done) -> None:
-        """Writes a block to the dataset file, and notes it.
-
-        Raises:
-            OSError: If it cannot be written.
-        """
+        """Writes a block to the dataset file, and notes it; an OSError if it cannot be written."""
         place = None if done.block is None else self._writer.append(done.block)
         names = {item.path: item.reason for item in done.broken}
         broken = [(index, names[item.key]) for index, item in enumerate(done.items) if item.key in names]

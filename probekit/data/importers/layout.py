@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from probekit.data.importers.base import Skipped, readable
-from probekit.data.importers.names import is_neutral, splits_among
-from probekit.data.importers.tree import TABLES, Folder
+from probekit.data.importers.tree import TABLES, Folder, is_neutral, splits_among
 from probekit.h5 import SPLITS
 
 Found = list[tuple[str | None, str, Path]]  # class or None, key, file
@@ -44,11 +43,7 @@ def find_splits(top: Folder, depth: int | None, ignored: list[Skipped], notes: l
 
 
 def _may_be_classes(top: Folder, found: dict[str, str], depth: int | None) -> bool:
-    """Whether folders that are called like splits stand among classes of that name, as --depth says.
-
-    Raises:
-        ValueError: If nothing was typed, and it may be either.
-    """
+    """Whether folders called like splits stand among classes of that name, as --depth says; refuses if neither says."""
     trains = [top.folders[name] for name, split in found.items() if split == "train"]
     if trains and not trains[0].images:
         return False
@@ -99,7 +94,6 @@ def find_classes(roots: dict[str, Folder], depth: int | None, notes: list[str]) 
     """All images of each split with their classes, sorted by class and name.
 
     Args:
-        roots: The folder of each split.
         depth: How many levels down the class folders are, if that was typed.
         notes: What was joined is added to it.
 

@@ -1,4 +1,4 @@
-"""npz files as the ConRec authors publish theirs: x_train, y_train, x_test, y_test; labels from 0."""
+"""npz files as the ConRec authors publish theirs: x_train, y_train, x_test, y_test; theirs have names, here."""
 
 import zipfile
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from generators import GENERATORS
+from generators.factors import Factor
 from probekit.data.importers.base import (
     Broken,
     Options,
@@ -18,13 +20,36 @@ from probekit.data.importers.base import (
     readable,
     set_apart,
 )
-from probekit.data.importers.published import published
-from probekit.files import host_memory
+from probekit.files import host_memory, sha256
 from probekit.h5 import SPLITS
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 VAL_KEYS = ("x_val", "y_val")  # taken where both are there
 SHOWN = 8  # names in a line
+# The two sets that the ConRec authors published: their npz files number the classes, and this names them.
+SETS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
+    "cd9b446142815e681ab5d3031f19f0d5d2cdb6c9880946e0e04694c032d117b6": (
+        "rect-tri",
+        {"corner": (0, 0, 1, 1), "triangle": (0, 1, 0, 1)},
+    ),
+    "51b2594be64fc80cd3468930101ef98d75c40325db477fe05e1725441e9393ab": ("circ-sq", {}),
+}
+Factors = tuple[tuple[Factor, tuple[int, ...]], ...]  # class factors, each with its value for each label
+
+
+def published(source: Path) -> tuple[tuple[str, ...], Factors] | None:
+    """The classes and class factors of the published set that a file is, byte for byte; None if it is another.
+
+    Label order: authors' data, checked by eye; label // 2 is the corner, label % 2 the triangle. The two objects of
+    circle-square are exchangeable, so it has no factors of its own.
+    """
+    found = SETS.get(sha256(source))
+    if found is None:
+        return None
+    generator, values = found
+    kind = GENERATORS[generator]
+    factors = {factor.name: factor for factor in kind.factors}
+    return kind.classes, tuple((factors[name], of_label) for name, of_label in values.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +97,10 @@ def open_npz(source: Path, options: Options) -> Source | None:
     for split in splits:
         if not np.isin(arrays[f"y_{split}"], found).all():
             raise ValueError(f"expected labels 0 to {classes - 1} in y_{split}, as in y_train, found others")
-    known = published(source)
-    names = known.classes if known else tuple(map(str, range(classes)))
+    names, factors = published(source) or (tuple(map(str, range(classes))), ())
     apart = set_apart(choose_splits(splits, options), options, names)
     ignored = [Skipped(readable(key), f"not one of {', '.join((*KEYS, *VAL_KEYS))}") for key in others]
-    return Source(readable(source.name), names, apart, ignored, factors=known.factors if known else ())
+    return Source(readable(source.name), names, apart, ignored, factors=factors)
 
 
 def _load(source: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:

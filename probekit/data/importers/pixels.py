@@ -26,13 +26,7 @@ class NeedsRange(Exception):  # noqa: N818 - not an error: the set is looked at,
 
 @dataclass(frozen=True)
 class Extent:
-    """The least and largest value of images of one type.
-
-    Attributes:
-        low: The least.
-        high: The largest.
-        key: Key of the image that has it.
-    """
+    """The least and largest value of images of one type; `key` is of the image that has the largest."""
 
     low: float
     high: float
@@ -58,7 +52,6 @@ def look(items: Iterable[Item], threads: int, *, whole: bool, progress: Callable
     """What each type of image holds; broken images hold nothing.
 
     Args:
-        items: All of the set.
         threads: That decode.
         whole: Look at every image; else stop at the first with 8 bits that is not dark, for it tells enough.
         progress: Called with the images seen.
@@ -172,11 +165,7 @@ def _hint(extent: Extent) -> str:
 
 
 def parse_range(text: str) -> tuple[float, float]:
-    """The numbers of "0,255".
-
-    Raises:
-        ValueError: If they are not two numbers, the second larger.
-    """
+    """The numbers of "0,255"; a ValueError if they are not two numbers, the second larger."""
     try:
         black, white = map(float, text.split(","))
     except ValueError:

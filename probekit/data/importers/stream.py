@@ -41,7 +41,6 @@ class Form:
         size: Pixels a side, or None for images as they are.
         resize: "crop" or "squash".
         encoded: Keep JPEG files in place of pixels; needs a size.
-        compression: As the writer's.
         pixels: What is black and white; images of other types stop it.
     """
 
@@ -99,12 +98,7 @@ def write_source(
     """Writes all splits of a source; returns the broken images that were left out.
 
     Args:
-        writer: The open file.
-        source: Splits of items.
-        form: What every image becomes.
         journal: What an interrupted import had done; writes and notes what this one does.
-        skip_broken: Leave unreadable images out.
-        told: Who hears of it.
 
     Raises:
         NeedsColour: If the form has 1 channel and an image has colour.

@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from probekit.data.importers.base import readable
-from probekit.data.importers.files import read_text
+from probekit.data.importers.base import read_text, readable
 from probekit.data.importers.images import SUFFIXES
 from probekit.data.importers.layout import Found
 from probekit.data.importers.tree import Folder
@@ -34,7 +33,6 @@ def label_by_table(roots: Mapping[str, Folder], path: Path, column: str, notes: 
     """All images of the splits with their classes as a table has them, sorted by class and name.
 
     Args:
-        roots: The folder of each split.
         path: A CSV file in UTF-8 with a line of column names; commas, semicolons, tabs or bars between.
         column: The column of the class names.
         notes: Which column names the files, and rows without an image, are added to it.
@@ -158,11 +156,7 @@ def _labels(
     classes: Sequence[str],
     path: Path,
 ) -> dict[str, str]:
-    """The class of every image that is named.
-
-    Raises:
-        ValueError: If a name is that of two images, or an image has two classes or an empty one.
-    """
+    """The class of every image that is named; refuses a name of two images, and two classes of one or an empty one."""
     labels: dict[str, str] = {}
     first: dict[str, str] = {}
     for key in keys:

@@ -58,15 +58,10 @@ class AllCheckpoints(Probe):
     rows_of_sources = False
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
-        """None: its rows are of encoders that are opened for it."""
-        raise AssertionError
+        raise AssertionError  # its rows are of encoders that are opened for it
 
     def check(self, conditions: "Conditions") -> None:
-        """Refuses a run that kept no encoders, and where nothing is asked that could be followed.
-
-        Raises:
-            ValueError: Saying what to type.
-        """
+        """Refuses a run that kept no encoders, and where nothing is asked that could be followed."""
         if conditions.opened is None:
             raise ValueError("expected --all-checkpoints for a run of pretrain, found it with --encoder; leave it out")
         _kept(_of_run(conditions.opened))
@@ -136,7 +131,6 @@ class AllCheckpoints(Probe):
         return charts
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
-        """Only if the run keeps encoders on its way."""
         return bool(run["config"]["train"].get("keep_every"))
 
     def scores(self, row: Row) -> dict[str, Score]:
@@ -150,8 +144,7 @@ class AllCheckpoints(Probe):
 def _kept(opened: "OpenedRun") -> list[Weights]:
     """The kept weights of a run, then the ones asked for if they are of a later epoch; pooled as those are.
 
-    Raises:
-        ValueError: If none was kept, or a branch is to pool, which they do not hold.
+    Refuses if none was kept, or a branch is to pool, which they do not hold.
     """
     pool, run = opened.weights.pool, opened.run
     if pool and POOLS[pool].of_run:

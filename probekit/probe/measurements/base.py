@@ -42,6 +42,10 @@ class Probe(Measurement):
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
         """The row of a source, valid JSON; see `shape`."""
 
+    def proposed(self, run: Mapping[str, Any]) -> bool:
+        """Where images have several labels, only what can take them."""
+        return self.several or not run["results"]["multilabel"]
+
     def unasked(self, info: "DatasetInfo") -> bool:
         """Whether it is measured wherever train and test of a file have labels, without being typed."""
         return False
@@ -54,11 +58,7 @@ class Probe(Measurement):
         return self.words
 
     def check(self, conditions: "Conditions") -> None:
-        """Refuses what the data cannot give, before anything is computed.
-
-        Raises:
-            ValueError: Saying what is lacking.
-        """
+        """Refuses what the data cannot give, before anything is computed."""
 
     def how(self, conditions: "Conditions") -> str:
         """How the numbers are obtained, in words."""

@@ -1,6 +1,5 @@
 """Cross-validation of the linear probe on train, for sets whose test labels are hidden (ConRec paper, section 4.2)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -53,21 +52,13 @@ class CrossValidation(Probe):
     needs = ("train",)
 
     def __post_init__(self) -> None:
-        """Refuses what no data could satisfy.
-
-        Raises:
-            ValueError: If there is no such metric, or there are fewer than two folds.
-        """
+        """Refuses what no data could satisfy: a metric that there is not, or fewer than two folds."""
         super().__post_init__()
         if self.folds < 2:
             raise ValueError(f"expected 2 folds or more, found {self.folds}; type: --cv {FOLDS}")
 
     def check(self, conditions: "Conditions") -> None:
-        """Refuses more folds than can be filled.
-
-        Raises:
-            ValueError: Saying how many can be.
-        """
+        """Refuses more folds than can be filled."""
         from probekit.probe.cross_validation import divide
 
         part = conditions.labels.parts["train"]
@@ -79,7 +70,6 @@ class CrossValidation(Probe):
         return super().how(conditions).replace(f"; {self.metric};", f"; {METRICS[self.metric]}{order};")
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
-        """See `probe.cross_validation.cross_validate`."""
         from probekit.probe.cross_validation import cross_validate
 
         return cross_validate(
@@ -108,12 +98,7 @@ class CrossValidation(Probe):
         less = frozenset(f"{decoding}, accuracy, pooled" for decoding in decodings if len(metrics) > 1)
         return [rows_table("scores", self.title, columns, rows, cells, details=less)]
 
-    def proposed(self, run: Mapping[str, Any]) -> bool:
-        """Unless images have several labels."""
-        return not run["results"]["multilabel"]
-
     def named(self) -> tuple[str, ...]:
-        """See `scores`."""
         return tuple(f"cross-validated {metric}, " for metric in dict.fromkeys((self.metric, "accuracy")))
 
     def scores(self, row: Row) -> dict[str, Score]:

@@ -55,11 +55,7 @@ class FractionsRow(Named):
 
 
 def read_fractions(text: str) -> tuple[float, ...]:
-    """Percentages with commas, "1,10", as shares.
-
-    Raises:
-        ValueError: If it is no list of numbers.
-    """
+    """Percentages with commas, "1,10", as shares; a ValueError if it is no list of numbers."""
     try:
         if not text.isascii():  # float reads the digits of every script, and the result would not say so
             raise ValueError
@@ -124,11 +120,7 @@ class Fractions(Probe):
         object.__setattr__(self, "baselines", beside)  # others are too slow for it, or no head of its kind
 
     def check(self, conditions: "Conditions") -> None:
-        """What is measured on each subset must be possible with all labels.
-
-        Raises:
-            ValueError: As that measurement.
-        """
+        """What is measured on each subset must be possible with all labels; a ValueError as that measurement."""
         inner, info = self._inner(conditions), conditions.labels.info
         if info.multilabel and not inner.several:
             raise ValueError(
@@ -155,7 +147,6 @@ class Fractions(Probe):
         return [*self.words, *self._inner(conditions).words]
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
-        """See `probe.fractions.fractions`."""
         from probekit.probe.fractions import fractions
 
         inner = self._inner(conditions)
@@ -182,11 +173,9 @@ class Fractions(Probe):
         return [Chart("curve", f"{name} by number of labels", "Band: intervals.", draw)]
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
-        """Unless images have several labels."""
         return not run["results"]["multilabel"]
 
     def named(self) -> tuple[str, ...]:
-        """What is measured on each subset, each of it with its share of the labels behind it."""
         return measurement(self.of).named()
 
     def measures(self, number: str) -> bool:
@@ -199,14 +188,13 @@ class Fractions(Probe):
         """Each score at each share, the first one's first; with all labels they are the measurement's own."""
         names = by_row([row], lambda row: row["points"][-1]["scores"])
         return {
-            f"{name}, {percent_of(point['fraction'])}": _score(point["scores"][name])
+            f"{name}, {percent_of(point['fraction'])}": Score(kept["value"], kept["ci"], kept.get("low", 0.0))
             for name in names
             for point in row["points"]
-            if name in point["scores"] and point["fraction"] < 1  # all labels: the measurement's own
+            if point["fraction"] < 1 and (kept := point["scores"].get(name))  # all labels: the measurement's own
         }
 
     def main_scores(self, row: Row) -> dict[str, Score]:
-        """The first score at each share."""
         first = next(iter(row["points"][-1]["scores"]))
         return {name: score for name, score in self.scores(row).items() if name.startswith(f"{first}, ")}
 
@@ -227,10 +215,6 @@ class Fractions(Probe):
         first = encoder_row({"rows": rows})["points"][-1]["scores"].get(name)
         title = f"{score_title(name, first)}, on fractions of the labels"
         return rows_table(f"by-share-{name}", title, columns, rows, cells, how=how, folded=not how)
-
-
-def _score(kept: Mapping[str, Any]) -> Score:
-    return Score(kept["value"], kept["ci"], kept.get("low", 0.0))
 
 
 def _curves(rows: Sequence[Row], name: str) -> Any:

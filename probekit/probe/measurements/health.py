@@ -62,11 +62,7 @@ class Health(Probe):
     followable = False
 
     def check(self, conditions: "Conditions") -> None:
-        """Refuses a file with fewer than two test images.
-
-        Raises:
-            ValueError: Saying so.
-        """
+        """Refuses a file with fewer than two test images."""
         info = conditions.labels.info
         test = info.splits.get("test")
         if test is None or test.n < 2:
@@ -77,11 +73,9 @@ class Health(Probe):
             )
 
     def unasked(self, info: "DatasetInfo") -> bool:
-        """Wherever there are test images enough."""
         return "test" in info.splits and info.splits["test"].n > 1
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
-        """See `probe.spectrum.health`."""
         from probekit.probe.spectrum import health
 
         return {"name": source.name, "kind": source.kind, **health(source.features("test"))}
@@ -134,8 +128,7 @@ class Health(Probe):
         return [f"Effective rank {_rank(found)}{beside} of {few}{found['dim']} dimensions{dead} (RankMe, centred)."]
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
-        """No: it comes along with labels."""
-        return False
+        return False  # it comes along with labels
 
     def scores(self, row: Row) -> dict[str, Score]:
         """None: a higher rank is not better."""

@@ -1,6 +1,5 @@
 """Weighted nearest neighbours in train: nothing is fitted (Wu et al. 2018)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -45,7 +44,6 @@ class KNN(Probe):
     fits = False
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
-        """See `probe.knn.knn`."""
         from probekit.probe.knn import knn, majority
 
         train, test, val = conditions.parts(source)
@@ -78,12 +76,7 @@ class KNN(Probe):
         how = "Last columns: the monitors of the papers, nothing chosen."
         return [rows_table("scores", self.title, columns, rows, cells, how=how)]
 
-    def proposed(self, run: Mapping[str, Any]) -> bool:
-        """Unless images have several labels."""
-        return not run["results"]["multilabel"]
-
     def named(self) -> tuple[str, ...]:
-        """See `scores`."""
         return "kNN", "kNN, top-5", "kNN, k="
 
     def scores(self, row: Row) -> dict[str, Score]:
@@ -95,5 +88,4 @@ class KNN(Probe):
         return found | {name: Score(kept["accuracy"], kept["ci"]) for name, kept in fixed.items()}
 
     def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
-        """Those of the vote with k and T chosen."""
         return answers_of(row)

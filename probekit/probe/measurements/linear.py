@@ -1,6 +1,5 @@
 """The linear probe: logistic regression on frozen features (ConRec paper, section 2.5)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
@@ -182,11 +181,9 @@ class Linear(Probe):
     baselines = (RANDOM, CHANCE, "ink statistics", "raw pixels", "patch bag")
 
     def unasked(self, info: "DatasetInfo") -> bool:
-        """Wherever images have one label."""
         return not info.multilabel
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
-        """See `probe.protocol.probe`."""
         from probekit.probe.protocol import probe
 
         train, test, val = conditions.parts(source)
@@ -203,19 +200,12 @@ class Linear(Probe):
         return [answer_table(result, "Linear probe and baselines", columns, cells), *counts_table(result)]
 
     def charts(self, result: Result) -> list[Chart]:
-        """Bars and the confusion matrix."""
         return answer_charts(result)
 
     def sentences(self, result: Result) -> list[str]:
-        """The accuracy beside the highest baseline."""
         return answer_sentences(result)
 
-    def proposed(self, run: Mapping[str, Any]) -> bool:
-        """Unless images have several labels."""
-        return not run["results"]["multilabel"]
-
     def named(self) -> tuple[str, ...]:
-        """See `scores`."""
         return "linear", "linear, top-5", "linear: "
 
     def scores(self, row: Row) -> dict[str, Score]:
@@ -227,5 +217,4 @@ class Linear(Probe):
         return found | {f"linear: {name}": Score(kept["accuracy"], kept["ci"]) for name, kept in factors}
 
     def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
-        """Those of the label's probe."""
         return answers_of(row)

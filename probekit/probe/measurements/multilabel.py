@@ -101,11 +101,9 @@ class Multilabel(Probe):
     several = True
 
     def unasked(self, info: "DatasetInfo") -> bool:
-        """Wherever images have several labels."""
         return info.multilabel
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
-        """See `probe.average_precision.multilabel`."""
         from probekit.probe.average_precision import multilabel
 
         train, test, val = (part and _of_each_class(part, len(conditions.classes)) for part in conditions.parts(source))
@@ -118,11 +116,9 @@ class Multilabel(Probe):
         return precision_tables(result, self.title)
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
-        """No: it is measured unasked where it makes sense."""
-        return False
+        return False  # it is measured unasked where it makes sense
 
     def named(self) -> tuple[str, ...]:
-        """See `scores`."""
         return tuple(f"mAP, {form}" for form in AP_FORMS)
 
     def scores(self, row: Row) -> dict[str, Score]:

@@ -45,7 +45,7 @@ class Ranked(Estimate):
 
 
 class Shared(TypedDict):
-    """What an image and its nearest have in common; see `probe.fingerprint`."""
+    """What an image and its nearest have in common; see `probe.retrieval.fingerprint`."""
 
     kind: str
     value: Number | None
@@ -82,7 +82,6 @@ class Retrieval(Probe):
     main = ("rank-1", "mAP")
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
-        """See `probe.retrieval.retrieval`."""
         from probekit.probe.retrieval import by_chance, retrieval
 
         labels = conditions.labels
@@ -120,12 +119,7 @@ class Retrieval(Probe):
         draw = partial(_gallery, row, result["data"])
         return [Chart("gallery", "Nearest images", how, draw, photographs=True)] if row["gallery"] else []
 
-    def proposed(self, run: Mapping[str, Any]) -> bool:
-        """Unless images have several labels."""
-        return not run["results"]["multilabel"]
-
     def named(self) -> tuple[str, ...]:
-        """See `scores`."""
         return tuple(CALLED.values())
 
     def scores(self, row: Row) -> dict[str, Score]:
@@ -134,7 +128,6 @@ class Retrieval(Probe):
         return {CALLED[metric]: Score(kept["value"], kept["ci"]) for metric, kept in found if metric in CALLED}
 
     def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
-        """The class of the nearest image of each query that counts."""
         if "predicted" not in row or "labels" not in row:
             return None
         shown: Counter[int] = Counter(row["labels"])
@@ -175,7 +168,7 @@ def _gallery(row: Row, data: str) -> Any:
     from pathlib import Path
 
     from probekit.h5 import read_images
-    from probekit.output.gallery import draw_gallery
+    from probekit.output.mosaic import draw_gallery
 
     lines = []
     for shown in row["gallery"]:

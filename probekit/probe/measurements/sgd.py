@@ -79,11 +79,7 @@ class SGD(Probe):
     followable = False
 
     def __post_init__(self) -> None:
-        """Refuses a recipe that there is not, or a rate that is not positive.
-
-        Raises:
-            ValueError: Saying which there are.
-        """
+        """Refuses a recipe that there is not, or a rate that is not positive."""
         super().__post_init__()
         self.chosen  # noqa: B018  (it checks)
 
@@ -101,8 +97,7 @@ class SGD(Probe):
         return self.chosen.title
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
-        """Trains a head and scores it on test; chance is that of the linear probe."""
-        if source.opened is None:
+        if source.opened is None:  # chance
             plain = "multilabel" if conditions.labels.info.multilabel else "linear"
             row = other(conditions, plain).row(source, conditions)
             return {key: value for key, value in row.items() if key != "factors"}
@@ -133,11 +128,9 @@ class SGD(Probe):
         return [*(told.replace("linear probe, protocol", "SGD head, recipe") for told in first), line]
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
-        """No: it takes minutes."""
-        return False
+        return False  # it takes minutes
 
     def named(self) -> tuple[str, ...]:
-        """See `scores`."""
         return "SGD head", "SGD head, top-5", "SGD head, best on test"
 
     def scores(self, row: Row) -> dict[str, Score]:
@@ -152,7 +145,6 @@ class SGD(Probe):
         return found | best
 
     def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
-        """After the last epoch, with one label an image."""
         return answers_of(row)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from generators import GENERATORS
-from probekit.data.importers import Broken, Options, Skipped, Told, import_dataset
+from probekit.data.importers import Broken, Import, Options, Skipped, Told
 from probekit.data.importers.images import decode_file, to_square
 from probekit.h5 import DatasetInfo, read_info, read_split
 
@@ -27,7 +27,7 @@ FUZZ = settings(max_examples=40, deadline=None, suppress_health_check=list(Healt
 def take(source: Path, out: Path, **options: Any) -> tuple[DatasetInfo, list[Skipped]]:
     how: dict[str, Any] = {"skip_broken": False, "overwrite": False, "compression": "gzip"}
     how |= {name: options.pop(name) for name in list(options) if name in how}
-    return import_dataset(source, Options(**options), out=out, told=Told(lambda done, total: None), **how)
+    return Import(Options(**options), out=out, told=Told(lambda done, total: None), **how).of(source)
 
 
 def assert_refused(source: Path, out: Path, *words: str, keeps: bool = False, **options: Any) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from probekit.cli import app
-from probekit.data.importers import Broken, Options, Told, import_dataset
+from probekit.data.importers import Broken, Import, Options, Told
 from probekit.data.importers.images import decode_file
 from probekit.data.importers.pixels import parse_range
 from probekit.h5 import read_split
@@ -41,15 +41,14 @@ def planted(root: Path, images: list[NDArray[Any]], kind: str = "tiff") -> Path:
 def take(source: Path, **options: Any) -> tuple[NDArray[np.uint8], dict[str, Any], list[str]]:
     """Pixels, the file's settings and what was said."""
     lines: list[str] = []
-    info, _ = import_dataset(
-        source,
+    info, _ = Import(
         Options(**options),
         out=source.with_name("a.h5"),
         skip_broken=False,
         overwrite=True,
         compression="none",
         told=Told(lambda done, total: None, lines.append),
-    )
+    ).of(source)
     return read_split(info.path, "train").images, info.parameters, lines
 
 
@@ -166,8 +165,8 @@ def test_an_interrupted_import_of_deep_images_goes_on(tmp_path: Path) -> None:
     written, out = tmp_path / ".b.h5.journal", tmp_path / "b.h5"
     options = {"out": out, "skip_broken": False, "overwrite": False, "compression": "none"}
     with pytest.raises(KeyboardInterrupt):
-        import_dataset(root, Options(), told=Told(stop), **options)  # type: ignore[arg-type]
-    import_dataset(root, Options(), told=Told(lambda done, total: None, lines.append), **options)  # type: ignore[arg-type]
+        Import(Options(), told=Told(stop), **options).of(root)  # type: ignore[arg-type]
+    Import(Options(), told=Told(lambda done, total: None, lines.append), **options).of(root)  # type: ignore[arg-type]
     assert any("going on after" in line for line in lines)
     np.testing.assert_array_equal(read_split(out, "train").images, whole)
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from probekit.data.importers import Options, Skipped, Told, import_dataset
+from probekit.data.importers import Import, Options, Skipped, Told
 from probekit.data.importers.folder import File
 from probekit.data.importers.journal import Journal, is_unfinished, journal_of, partial_of
 from probekit.h5 import DatasetInfo, read_info
@@ -70,7 +70,7 @@ def take(
     how |= {name: changes.pop(name) for name in list(changes) if name in how}
     options = Options(**({"size": 8, "max_gb": 0.0 if encoded else None} | changes))
     told = Told(progress or stop, stop.lines.append)
-    info, skipped = import_dataset(photos, options, out=out, told=told, **how)
+    info, skipped = Import(options, out=out, told=told, **how).of(photos)
     return info, skipped, stop.lines
 
 

@@ -51,7 +51,6 @@ def open_official(name: str, root: Path | None, choices: Choices, options: Optio
     Args:
         name: A key of `OFFICIAL`.
         root: The folder; None for sets that need none.
-        choices: What there is to choose.
         options: Fractions and seed.
 
     Raises:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.data.importers.base import Item, Label, Skipped, file_stamp
-from probekit.data.importers.files import read_list, read_text
+from probekit.data.importers.base import Item, Label, Skipped, file_stamp, read_list, read_text
 from probekit.data.importers.images import decode_file
 
 # Own choice: the pixels of half of a computer with 16 GB. At 224 px all of these sets but iNaturalist and ImageNet fit.
@@ -28,7 +27,6 @@ class Choices:
         labels: Which of several labels; None is the dataset's usual one.
         classes: A file that names the classes to take.
         n_classes: Or that many, chosen by the seed.
-        seed: Seed of that choice.
     """
 
     subset: bool = False
@@ -70,8 +68,6 @@ class Listing:
     """What the official files say.
 
     Attributes:
-        classes: Class names.
-        splits: Images by split.
         sizes: How many there must be, where the choices change that.
         parameters: What the dataset file says of it.
         ignored: Files beside the images that are none.
@@ -89,7 +85,6 @@ class Official:
     """A dataset that others published.
 
     Attributes:
-        about: One plain line.
         open: Reads its lists, given the folder and the choices.
         sizes: Images of each official split.
         needs: What the folder holds; empty for a set that needs no folder.
@@ -112,11 +107,7 @@ class Official:
 
 
 def find_folder(root: Path, marker: str, *below: str, archive: str) -> Path:
-    """The folder that holds `marker`: the root or one of those below it.
-
-    Raises:
-        ValueError: If none does.
-    """
+    """The folder that holds `marker`: the root or one of those below it; a ValueError if none does."""
     for folder in (root, *(root / name for name in below)):
         if (folder / marker).exists():
             return folder
@@ -125,31 +116,19 @@ def find_folder(root: Path, marker: str, *below: str, archive: str) -> Path:
 
 
 def need(path: Path, why: str = "") -> Path:
-    """The path, if there is something.
-
-    Raises:
-        ValueError: If not.
-    """
+    """The path, if there is something; a ValueError if not."""
     if not path.exists():
         raise ValueError(f"expected {path}, found nothing{why and f'; {why}'}")
     return path
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank.
-
-    Raises:
-        ValueError: If it is missing or no text.
-    """
+    """The lines of a text file that are not blank; a ValueError if it is missing or no text."""
     return [line.strip() for line in read_text(need(path)).splitlines() if line.strip()]
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """Lines of a name, a blank and the rest.
-
-    Raises:
-        ValueError: If a line has no blank.
-    """
+    """Lines of a name, a blank and the rest; a ValueError if a line has no blank."""
     pairs = []
     for line in read_lines(path):
         first, *rest = line.split(maxsplit=1)
@@ -181,11 +160,7 @@ def read_mat(path: Path, *keys: str) -> dict[str, Any]:
 
 
 def whole_numbers(values: Any, path: Path) -> list[int]:
-    """Values of a MATLAB variable as integers.
-
-    Raises:
-        ValueError: If they are something else.
-    """
+    """Values of a MATLAB variable as integers; a ValueError if they are something else."""
     array = np.atleast_1d(np.asarray(values))
     if array.dtype.kind not in "iuf" or (array != np.floor(array)).any():
         raise ValueError(f"expected whole numbers in {path}, found {array.dtype}")
@@ -193,11 +168,7 @@ def whole_numbers(values: Any, path: Path) -> list[int]:
 
 
 def number(text: str, path: Path) -> int:
-    """A whole number in a text file.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """A whole number in a text file; a ValueError if it is none."""
     try:
         return int(text)
     except ValueError as error:

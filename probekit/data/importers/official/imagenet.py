@@ -12,8 +12,8 @@ from pathlib import Path
 
 from probekit.data.importers.base import Skipped
 from probekit.data.importers.images import SUFFIXES
-from probekit.data.importers.names import is_hidden
 from probekit.data.importers.official.base import Choices, Listing, Official, Photo, find_folder, read_lines
+from probekit.data.importers.tree import is_hidden
 
 N_CLASSES, VAL_IMAGES = 1000, 50  # images of each class in val
 WNID = re.compile(r"n\d{8}")

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from probekit.data.importers.files import read_text
+from probekit.data.importers.base import read_text
 from probekit.data.importers.official.base import Choices, Listing, Official, Photo, find_folder, need
 
 LISTS = {"train": "train2019.json", "test": "val2019.json"}  # the test labels are hidden: val is what papers score on

@@ -1,0 +1,133 @@
+"""The certificate of a generator: what is proved of its pairs, what linear probes read, and the verdict."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generators import Generator
+from generators.certificates import SCHEMA, Certificate, Estimate, FactorCertificate, Lines, Reader, Reading
+from generators.certify import counterfactual_pairs, equal_multisets, misread, values_of
+from probekit.certificate.features import Floats, measured
+from probekit.certificate.readout import paired, unpaired
+from probekit.certificate.verdict import verdict
+
+SPLIT = "certificate"  # its samples are in no dataset file
+SIDES = (3, 5, 9)  # ours: patches that the product's bag takes
+DEFAULT_N = 1000  # pairs: the interval of a share at chance is then .03 to either side
+MIN_N = 80  # ten samples choose the strength of the penalty
+
+
+def certify(
+    generator: Generator,
+    *,
+    n: int = DEFAULT_N,
+    seed: int = 0,
+    sides: Sequence[int] = SIDES,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Certificate:
+    """Tests whether local statistics tell the values of each class factor apart; docs/generators.md has the lines.
+
+    Args:
+        generator: As `generators.certify.bare` makes it: noise and blur would hide what a scene shows.
+        n: Samples, at least `MIN_N`; each makes a pair with each of its counterfactuals.
+        seed: Of the samples, and of the bootstrap.
+        sides: Of patches, in px, odd.
+        progress: Called with the images compared and in all.
+
+    Raises:
+        ValueError: Fewer samples, or other sides, than can be.
+    """
+    check(n, sides, generator.size)
+    factors = generator.sample(seed, SPLIT, np.arange(n))
+    whole = measured(generator.render_images(factors), sides)
+    total, done = n * sum(values_of(generator, name) - 1 for name in generator.class_factors), 0
+    found: dict[str, FactorCertificate] = {}
+    for name in generator.class_factors:
+
+        def advance(images: int, before: int = done) -> None:
+            progress(before + images, total)
+
+        lines = _factor(generator, factors, name, whole, sides=sides, seed=seed, advance=advance)
+        found[name] = {**verdict(lines), **lines}
+        done += lines["pairs"]
+    return {
+        "schema": SCHEMA,
+        "generator": generator.name,
+        "size": generator.size,
+        "parameters": generator.values,
+        "n": n,
+        "seed": seed,
+        "r": list(sides),
+        "factors": found,
+    }
+
+
+def check(n: int, sides: Sequence[int], size: int) -> None:
+    """Refuses numbers of samples and sides of patches that there cannot be.
+
+    Raises:
+        ValueError: Saying what to type.
+    """
+    if n < MIN_N:
+        raise ValueError(f"expected at least {MIN_N} samples to certify, found {n}; type --n {DEFAULT_N}")
+    if not sides or any(side < 3 or side % 2 == 0 or side > size for side in sides) or sorted(set(sides)) != [*sides]:
+        found = ",".join(map(str, sides))
+        raise ValueError(
+            f"expected odd sides of patches from 3 to {size} px that ascend, found {found}; type --r 3,5,9"
+        )
+
+
+def _factor(
+    generator: Generator,
+    factors: NDArray[np.void],
+    name: str,
+    whole: Mapping[str, Floats],
+    *,
+    sides: Sequence[int],
+    seed: int,
+    advance: Callable[[int], None],
+) -> Lines:
+    """All lines of a class factor; `whole` has the numbers of the samples."""
+    base, ones, others, wrong = [], [], [], []
+    equal = dict.fromkeys(sides, 0)
+    more: dict[str, list[Floats]] = {line: [] for line in whole}
+    for pairs in counterfactual_pairs(generator, factors, name):
+        base.append(pairs.base)
+        ones.append(pairs.values)
+        others.append(np.full_like(pairs.base, pairs.value))
+        wrong.append(misread(generator, pairs, name))
+        for side in sides:
+            equal[side] += int(equal_multisets(pairs.images, pairs.others, side).sum())
+        for line, found in measured(pairs.others, sides).items():
+            more[line].append(whole[line][pairs.base] - found)
+        advance(sum(map(len, base)))
+    order = np.argsort(np.concatenate(base), kind="stable")
+    numbers, these, those = (np.concatenate(parts)[order] for parts in (base, ones, others))
+    labels, values = factors[name].astype(np.int64), values_of(generator, name)
+    read: dict[str, Reading] = {}
+    for line, x in whole.items():
+        differences = np.concatenate(more.pop(line))[order]
+        read[line] = {
+            "unpaired": _rounded(unpaired(x, labels, values, seed=seed)),
+            "paired": _rounded(paired(differences, numbers, these, those, values, seed=seed)),
+        }
+    return {
+        "values": list(next(factor.values for factor in generator.factors if factor.name == name)),
+        "pairs": len(numbers),
+        "equal": {str(side): count for side, count in equal.items()},
+        "reader": _reader(wrong, 2 * len(numbers)),
+        "read": read,
+    }
+
+
+def _reader(wrong: Sequence[NDArray[np.bool_] | None], images: int) -> Reader | None:
+    known = [part for part in wrong if part is not None]
+    return {"right": images - sum(int(part.sum()) for part in known), "images": images} if known else None
+
+
+def _rounded(found: Mapping[str, Any]) -> Estimate:
+    """To four digits, on which machines agree."""
+    ci = found["ci"]
+    return {"value": round(found["mean"], 4), "ci": None if ci is None else (round(ci[0], 4), round(ci[1], 4))}

@@ -1,0 +1,124 @@
+"""How local is a benchmark? What local statistics reach on any labelled dataset file."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probekit.certificate.features import Floats, drawn, measured, of_photographs
+from probekit.data.split import read_chunks, refuse_changed
+from probekit.h5 import DatasetInfo, read_images, read_split
+from probekit.measurement import BASELINE, CHANCE
+from probekit.output.hints import unprobeable
+from probekit.probe.average_precision import multilabel
+from probekit.probe.protocol import Part, probe
+
+SCHEMA = "probekit-locality/1"
+DEFAULT_N = 2000  # training images, and test images: more take minutes on two cores
+FORM = "step"  # of average precision, where images have several labels
+LOOKED_AT = 256  # images that say whether a file holds drawings or photographs
+HOW = {
+    True: "Drawings: scalars of the ink, and counts of binary 3x3 patches of 3, 5 or 9 px.",
+    False: "Photographs: mean and deviation of the channels; counts of levels (a bag of 1x1 patches), and of local "
+    "binary patterns of 3, 5 or 9 px with the level of the pixel amid them (Ojala et al. 2002).",
+}
+
+
+def locality(
+    info: DatasetInfo,
+    *,
+    n: int = DEFAULT_N,
+    sides: Sequence[int],
+    seed: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Linear probes of what is local, and of raw pixels, fitted on train and scored on test.
+
+    Args:
+        info: The file; train and test have labels.
+        n: Images of each split at most, drawn at random from larger ones.
+        sides: Of patches, in px.
+        seed: Of that draw, of the validation part that chooses C, and of bootstraps.
+        progress: Called with the images looked at and in all.
+
+    Returns:
+        schema, data, data_hash, shape [H, W], drawings (or photographs), score ("accuracy", or "mAP" of several
+        labels), n_train, n_test, seed, r; rows {name, value, ci, factors {name: {value, ci}}}, chance the first.
+
+    Raises:
+        ValueError: If the file cannot be probed, or was replaced meanwhile.
+    """
+    if (lacking := unprobeable(info)) is not None:
+        raise ValueError(
+            f"expected a train and a test split with labels of 2 classes or more, found {lacking} in {info.path}; "
+            "type: probekit import SOURCE --test-fraction 0.2"
+        )
+    rows = {split: _chosen(info, split, n, seed) for split in ("train", "test")}
+    total, done = sum(map(len, rows.values())), 0
+    drawings, features = None, {}
+    for split, index in rows.items():
+        parts = []
+        for images in _images(info, split, index):
+            drawings = drawn(images[:LOOKED_AT]) if drawings is None else drawings
+            parts.append((measured if drawings else of_photographs)(images, sides))
+            progress(done := done + len(images), total)
+        features[split] = {line: np.concatenate([part[line] for part in parts]) for line in parts[0]}
+    refuse_changed(info)
+    known = {split: _labels(info, split, index) for split, index in rows.items()}
+    nothing = {split: np.zeros((len(index), 1), np.float32) for split, index in rows.items()}
+    lines = {CHANCE: nothing} | {line: {split: features[split][line] for split in rows} for line in features["train"]}
+    return {
+        "schema": SCHEMA,
+        "data": str(info.path),
+        "data_hash": info.content_hash,
+        "shape": [info.first.height, info.first.width],
+        "drawings": bool(drawings),
+        "score": "mAP" if info.multilabel else "accuracy",
+        "n_train": len(rows["train"]),
+        "n_test": len(rows["test"]),
+        "seed": seed,
+        "r": list(sides),
+        "rows": [_row(info, line, x, known, seed) for line, x in lines.items()],
+    }
+
+
+def _chosen(info: DatasetInfo, split: str, n: int, seed: int) -> NDArray[np.int64]:
+    """Which images of a split are looked at, ascending."""
+    there = info.splits[split].n
+    if there <= n:
+        return np.arange(there)
+    return np.sort(np.random.default_rng([seed, len(split)]).choice(there, n, replace=False))
+
+
+def _images(info: DatasetInfo, split: str, index: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    """The images, some at a time."""
+    if len(index) == info.splits[split].n:
+        yield from read_chunks(info, split)
+        return
+    for begin in range(0, len(index), LOOKED_AT):
+        yield read_images(info.path, split, index[begin : begin + LOOKED_AT].tolist()).images
+
+
+def _labels(info: DatasetInfo, split: str, index: NDArray[np.int64]) -> Part:
+    """Labels and class factors of the images, without features."""
+    rows = read_split(info.path, split, images=False)
+    assert rows.labels is not None
+    names = [factor["name"] for factor in info.factors if factor["kind"] == "class" and not info.multilabel]
+    groups = rows.factors.get("pair_id")
+    factors = {name: rows.factors[name][index] for name in names}
+    return Part(np.empty((0, 0)), rows.labels[index], factors, None if groups is None else groups[index])
+
+
+def _row(info: DatasetInfo, line: str, x: dict[str, Floats], known: dict[str, Part], seed: int) -> dict[str, Any]:
+    """A line: counts by their roots, so that rare ones count, as the patch bag among the baselines has it."""
+    root = line != CHANCE and x["train"].shape[1] > 16 and line != "pixels"
+    parts = {
+        split: Part(np.sqrt(x[split]) if root else x[split], part.y, part.factors, part.groups)
+        for split, part in known.items()
+    }
+    fit: Any = multilabel if info.multilabel else probe
+    found = fit(line, BASELINE, parts["train"], parts["test"], classes=info.classes, protocol="tuned", seed=seed)
+    score = found["map"][FORM] if info.multilabel else {"value": found["accuracy"], "ci": found["ci"]}
+    factors = {name: {"value": each["accuracy"], "ci": each["ci"]} for name, each in found.get("factors", {}).items()}
+    return {"name": line, **score, "factors": factors}

@@ -1,0 +1,116 @@
+"""The linear read-out of a certificate: ridge regression, fitted on one half of the samples and scored on the other.
+
+Two questions have a read-out each. *Unpaired*: which value has an image among others whose nuisances are independent
+of its own? *Paired*: of two images that differ in the factor alone, which has which value? The second is fitted to
+differences within pairs, so that no nuisance hides what differs; of two images with the same numbers the difference is
+0 exactly, and such a tie counts one half.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probekit.statistics import auc, auc_over_images, mean_over_images
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+STRENGTHS = 10.0 ** np.arange(3, -5, -1)  # of the penalty, in mean squares of a feature; the first of equal ones wins
+FLOOR = 1e-3  # of the largest scale: a column that hardly varies is not blown up
+
+
+def unpaired(x: Floats, y: Ints, values: int, *, seed: int) -> dict[str, Any]:
+    """The area under the ROC curve of one value against the rest, the mean over values.
+
+    Args:
+        x: `[n, D]`, of images with nuisances of their own.
+        y: `[n]`, in [0, values).
+        values: How many there are; one that does not occur in both halves is left out, and of two, the area of one is
+            that of the other.
+        seed: Of the bootstrap over images.
+
+    Returns:
+        mean; ci; n, the images that were scored, the second half.
+    """
+    fitted, chosen, test = _parts(len(x))
+    there = [value for value in range(values) if value in y[: test.start] and value in y[test]]
+    columns = there[1:] if len(there) == 2 else there
+    truth = np.stack([y == value for value in columns], axis=1)
+
+    def scores(train: slice, other: slice) -> Iterator[Floats]:
+        mean = x[train].mean(axis=0, dtype=np.float64).astype(np.float32)
+        scale = _scale(x[train] - mean)
+        target = truth[train] - truth[train].mean(axis=0)
+        return ((x[other] - mean) / scale @ w for w in _ridge((x[train] - mean) / scale, target))
+
+    def area(found: Floats) -> float:
+        areas = [auc(found[:, k], truth[chosen, k]) for k in range(len(columns))]
+        return float(np.nan_to_num(areas, nan=0.5).mean())  # of a value that few samples lack
+
+    best = int(np.argmax([area(found) for found in scores(fitted, chosen)]))
+    return auc_over_images(list(scores(slice(0, test.start), test))[best], truth[test], seed=seed)
+
+
+def paired(x: Floats, base: Ints, ones: Ints, others: Ints, values: int, *, seed: int) -> dict[str, Any]:
+    """The share of pairs in the right order.
+
+    Args:
+        x: `[m, D]`, what a sample's features have more than its counterfactual's.
+        base: `[m]`, ascending: the number of the sample, in [0, n).
+        ones: `[m]`, the factor's value in the samples.
+        others: `[m]`, its value in the counterfactuals.
+        values: How many there are.
+        seed: Of the bootstrap over samples.
+
+    Returns:
+        mean; ci; n, the samples whose pairs were scored, the second half.
+    """
+    n = int(base[-1]) + 1
+    fitted, chosen, test = (_rows(base, part) for part in _parts(n))
+    target = np.eye(values)[ones] - np.eye(values)[others]
+
+    def right(train: slice, scored: slice) -> Iterator[NDArray[np.float64]]:
+        scale, rows = _scale(x[train]), np.arange(scored.stop - scored.start)
+        for w in _ridge(x[train] / scale, target[train]):
+            found = x[scored] / scale @ w
+            yield (np.sign(found[rows, ones[scored]] - found[rows, others[scored]]) + 1) / 2
+
+    best = int(np.argmax([found.mean() for found in right(fitted, chosen)]))
+    scored = list(right(slice(0, test.start), test))[best]
+    number = base[test] - base[test][0]
+    return mean_over_images(np.bincount(number, scored) / np.bincount(number), seed=seed)
+
+
+def _parts(n: int) -> tuple[slice, slice, slice]:
+    """What is fitted while the strength is chosen, what chooses it, and what is scored: 3/8, 1/8 and 1/2 of n."""
+    half = n // 2
+    return slice(0, half * 3 // 4), slice(half * 3 // 4, half), slice(half, n)
+
+
+def _rows(base: Ints, part: slice) -> slice:
+    """The pairs of the samples of a part."""
+    first, last = np.searchsorted(base, (part.start, part.stop))
+    return slice(int(first), int(last))
+
+
+def _scale(x: Floats) -> Floats:
+    """The root mean square of each column `[D]`, from `FLOOR` of the largest on."""
+    size = np.sqrt(np.mean(np.square(x, dtype=np.float64), axis=0))
+    return np.asarray(np.maximum(size, FLOOR * size.max() or 1.0), np.float32)
+
+
+def _ridge(x: Floats, y: NDArray[np.floating]) -> list[Floats]:
+    """The weights `[D, k]` for each of `STRENGTHS`; of a column of `[n, D]` that is 0 throughout they are 0."""
+    live = x.any(axis=0)
+    held = x[:, live]
+    wide = held.shape[1] > len(held)
+    squares, u = np.linalg.eigh((held @ held.T if wide else held.T @ held).astype(np.float64))
+    along = u.T @ (y if wide else held.T.astype(np.float64) @ y)
+    unit = squares.sum() / len(x) or 1.0
+    found = [np.zeros((x.shape[1], y.shape[1]), np.float32) for _ in STRENGTHS]
+    for weights, strength in zip(found, STRENGTHS, strict=True):
+        w = u @ (along / (np.maximum(squares, 0.0) + strength * unit)[:, None])
+        weights[live] = held.T @ w.astype(np.float32) if wide else w
+    return found

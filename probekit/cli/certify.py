@@ -1,0 +1,139 @@
+"""`probekit certify`: is the answer in local statistics, or in the whole alone?"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from probekit.cli.app import DATA, IMAGES, RUNS, Json, Quiet, Seed, Set, command
+from probekit.cli.completion import certified_like
+from probekit.output.console import console, errors, print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from generators.certificates import Certificate
+
+
+@command(
+    IMAGES,
+    "probekit certify rect-tri",
+    "probekit certify circ-sq --size 64 --set gap=2",
+    "probekit certify data/digits.h5 --r 3,5",
+)
+def certify(
+    named: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="GENERATOR|FILE",
+            help="A generator or a dataset file; default: the newest file.",
+            autocompletion=certified_like,
+        ),
+    ] = None,
+    sides: Annotated[str, typer.Option("--r", metavar="R,R,...", help="Sides of patches in px, odd.")] = "3,5,9",
+    n: Annotated[
+        int | None, typer.Option(min=1, help="Pairs, or images of each split of a file; default: 1000, or 2000.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=16, max=1024, help="Pixels a side of a generator; default: 128.")
+    ] = None,
+    settings: Set = (),  # type: ignore[assignment]
+    every: Annotated[bool, typer.Option("--all", help="Certify every generator with its defaults.")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say whether counts of small patches tell the classes apart, or the whole alone, with what proves it.
+
+    Any other dataset file: what local statistics reach on it.
+    """
+    from generators import GENERATORS
+    from probekit.certificate.tables import certificate_blocks
+    from probekit.output.terminal import show_blocks
+
+    say, asked = errors if as_json else console, _sides(sides)
+    if every:
+        if named is not None or size is not None or settings:
+            raise ValueError("expected --all alone, found a name, a size or settings; leave them out")
+        found = {name: certificate_of(name, {}, sides=asked, n=n, seed=seed, say=say) for name in GENERATORS}
+        for certificate in found.values():
+            show_blocks(certificate_blocks(certificate), say)
+        if as_json:
+            print_json(found)
+        return
+    if named in GENERATORS:
+        from probekit.settings import parse_overrides
+
+        about: dict[str, Any] = {"size": 128 if size is None else size, "parameters": parse_overrides(settings)}
+        _print(certificate_of(named, about, sides=asked, n=n, seed=seed, say=say), say, as_json)
+        return
+    if size is not None or settings:
+        raise ValueError("expected --size and --set with a generator, found them with a file; leave them out")
+    _certify_file(named, asked, n, seed, say, as_json)
+
+
+def certificate_of(
+    name: str,
+    about: Mapping[str, Any],
+    *,
+    say: "Console",
+    sides: tuple[int, ...] = (),
+    n: int | None = None,
+    seed: int = 0,
+) -> "Certificate":
+    """The certificate of a generator with these settings, `size` and `parameters`; `sides` () are the usual ones."""
+    from generators import GENERATORS
+    from generators.certify import bare
+    from probekit.certificate import DEFAULT_N, SIDES, certify
+    from probekit.output.progress import progress_bar
+
+    generator = bare(GENERATORS[name], size=about.get("size", 128), parameters=about.get("parameters", {}))
+    with progress_bar(f"certifying {name}", say) as advance:
+        n = DEFAULT_N if n is None else n
+        return certify(generator, n=n, seed=seed, sides=sides or SIDES, progress=advance)
+
+
+def _certify_file(
+    named: str | None, sides: tuple[int, ...], n: int | None, seed: int, say: "Console", as_json: bool
+) -> None:
+    from generators import GENERATORS
+    from probekit.certificate.local import DEFAULT_N, locality
+    from probekit.certificate.tables import locality_blocks
+    from probekit.data.gen import dataset_or_default
+    from probekit.h5 import read_info
+    from probekit.output.progress import progress_bar
+    from probekit.output.terminal import show_blocks
+    from probekit.registry import nearest
+
+    if named is not None and Path(named).suffix != ".h5" and not Path(named).exists():
+        raise ValueError(nearest("generator or dataset file", named, [*GENERATORS, *map(str, DATA.glob("*.h5"))]))
+    info = read_info(dataset_or_default(None if named is None else Path(named), DATA, RUNS, say))
+    if info.generator in GENERATORS:
+        say.print(f"{info.path} was drawn by {info.generator}: its settings are drawn anew, with samples of their own")
+        about = {"size": info.first.height, "parameters": info.parameters}
+        _print(certificate_of(info.generator, about, sides=sides, n=n, seed=seed, say=say), say, as_json)
+        return
+    with progress_bar("looking at images", say) as advance:
+        found = locality(info, n=DEFAULT_N if n is None else n, sides=sides, seed=seed, progress=advance)
+    show_blocks(locality_blocks(found), say)
+    if as_json:
+        print_json(found)
+
+
+def _print(certificate: "Certificate", say: "Console", as_json: bool) -> None:
+    from probekit.certificate.tables import certificate_blocks
+    from probekit.output.terminal import show_blocks
+
+    show_blocks(certificate_blocks(certificate), say)
+    say.print(f"next: probekit gen {certificate['generator']}")
+    if as_json:
+        print_json(dict(certificate))
+
+
+def _sides(typed: str) -> tuple[int, ...]:
+    """Turn "3,5,9" into (3, 5, 9)."""
+    try:
+        return tuple(int(side) for side in typed.split(","))
+    except ValueError:
+        raise ValueError(f"expected whole numbers with commas between them, found {typed!r}; type --r 3,5,9") from None

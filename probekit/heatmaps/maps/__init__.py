@@ -1,0 +1,1 @@
+"""Attribution maps: one file each, named in `probekit.registry.MAPS`."""

@@ -1,0 +1,219 @@
+"""Scores that ask the encoder again: the image seen through its map, and the swap towards its counterfactual."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probekit.heatmaps.base import Target, as_inputs
+from probekit.heatmaps.resample import explanation, upsample
+from probekit.heatmaps.rows import BATCH, Subject
+from probekit.models.extract import eval_mode
+from probekit.statistics import mean_over_images, ratio_over_images
+
+Floats = NDArray[np.floating]
+
+STEPS = 5  # ours: fifths of the pixels that differ (docs/log.md)
+POINTS = 21  # of the mean curve, for the figure
+
+
+def average_drop(before: Floats, after: Floats) -> NDArray[np.float64]:
+    """Each image's share of Average Drop, in [0, 100], lower is better: `max(0, Y - O) / Y`.
+
+    Args:
+        before: `[N]`, the class's probability Y on the image.
+        after: `[N]`, O, on the image seen through its map.
+
+    Returns:
+        `[N]`; NaN where Y is 0. The mean is AD %.
+    """
+    y, o = before.astype(np.float64), after.astype(np.float64)
+    drop: NDArray[np.float64] = 100 * np.maximum(0, y - o) / np.where(y > 0, y, np.nan)
+    return drop
+
+
+def average_increase(before: Floats, after: Floats) -> NDArray[np.float64]:
+    """Each image's share of Average Increase, 0 or 100, higher is better: `O > Y`. Arguments as `average_drop`."""
+    return np.where(after > before, 100.0, 0.0)
+
+
+def average_gain(before: Floats, after: Floats) -> NDArray[np.float64]:
+    """Each image's share of Average Gain, in [0, 100], higher is better: `max(0, O - Y) / (1 - Y)`.
+
+    Arguments as `average_drop`; NaN where Y is 1.
+    """
+    y, o = before.astype(np.float64), after.astype(np.float64)
+    gain: NDArray[np.float64] = 100 * np.maximum(0, o - y) / np.where(y < 1, 1 - y, np.nan)
+    return gain
+
+
+def swap_order(
+    values: Floats, differs: NDArray[np.bool_], *, steps: int, seed: int
+) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
+    """Which pixels are replaced by the counterfactual's, in the order of a map, highest first.
+
+    Pixels where both images agree change nothing, so only those that differ count as stops; ties are in random order.
+
+    Args:
+        values: `[H, W]`, the raw map.
+        differs: bool `[H, W]`, D: where the image and its counterfactual differ; at least one pixel.
+        steps: Stops after the first, at equal numbers of replaced pixels of D.
+        seed: Decides the order of ties.
+
+    Returns:
+        The pixels replaced by each of the `steps + 1` stops, flat indices, the first none and the last all of D; and x,
+        the share of the image's pixels that the map had put first by then, in [0, 1].
+    """
+    shuffled = np.random.default_rng(seed).permutation(values.size)
+    order = shuffled[np.argsort(-values.ravel()[shuffled], kind="stable")]
+    places = np.flatnonzero(differs.ravel()[order])
+    stops = np.ceil(np.linspace(0, len(places), steps + 1)).astype(int)
+    replaced = [order[places[:stop]] for stop in stops]
+    # Halfway between the last pixel of D that is replaced and the next: reversing the map mirrors the stops.
+    begins, ends = np.append(places, places[-1] + 1), np.insert(places + 1, 0, places[0])
+    return replaced, (begins[stops] + ends[stops]) / (2 * values.size)
+
+
+def area_below(x: Floats, y: Floats) -> float:
+    """The area below a swap curve over all pixels, from its stops: level before the first and after the last.
+
+    Args:
+        x: `[S]`, as `swap_order` gives it.
+        y: `[S]`, the target at each stop.
+    """
+    return float(np.trapezoid(np.r_[y[0], y, y[-1]], np.r_[0.0, x, 1.0]))
+
+
+def embed(subject: Subject, inputs: Tensor) -> Tensor:
+    """Embeddings `[N, D]` of float32 images `[N, C, H, W]` in [0, 1]."""
+    encoder = subject.encoder
+    with eval_mode(encoder), torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
+        parts = [
+            encoder(part.contiguous(memory_format=torch.channels_last)).pooled for part in torch.split(inputs, BATCH)
+        ]
+    return torch.cat(parts).float()
+
+
+def confidence(subject: Subject, inputs: Tensor, labels: Tensor) -> NDArray[np.float64]:
+    """The probability of each image's class, `[N]`, on float32 images in [0, 1]."""
+    assert subject.classifier is not None
+    found: NDArray[np.float64] = subject.classifier.probability(embed(subject, inputs), labels).double().cpu().numpy()
+    return found
+
+
+def faithfulness(
+    subject: Subject,
+    images: Tensor,
+    labels: Tensor,
+    before: NDArray[np.float64],
+    fill: Tensor,
+    maps: NDArray[np.float32],
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """Average Drop, Increase and Gain of the true class's probability, and the mean of the map, with intervals.
+
+    Args:
+        subject: With a classifier.
+        images: uint8 `[N, C, H, W]`.
+        labels: int64 `[N]`.
+        before: `[N]`, the true class's probability on the whole images (`confidence`).
+        fill: uint8 like `images`: shows where the map is low.
+        maps: Raw, `[N, h, w]`.
+    """
+    seen = explanation(maps, (images.shape[2], images.shape[3]))
+    share = torch.from_numpy(seen).to(images.device)[:, None]
+    after = confidence(subject, as_inputs(images) * share + as_inputs(fill) * (1 - share), labels)
+    scores = {
+        "average_drop": average_drop(before, after),
+        "average_increase": average_increase(before, after),
+        "average_gain": average_gain(before, after),
+        "mean_map": seen.mean(axis=(1, 2)),
+    }
+    return {"n": len(images)} | {name: mean_over_images(values, seed=seed) for name, values in scores.items()}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images, their counterfactuals, and the target at both ends of the way between them.
+
+    Attributes:
+        images: uint8 `[N, C, H, W]`.
+        counterfactuals: uint8 like `images`.
+        target: The margin of the image's class over that of its pair.
+        differs: bool `[N, H, W]`, D: where the two differ.
+        whole: float64 `[N]`, the target on the image.
+        none: float64 `[N]`, the target on the counterfactual.
+    """
+
+    images: Tensor
+    counterfactuals: Tensor
+    target: Target
+    differs: NDArray[np.bool_]
+    whole: NDArray[np.float64]
+    none: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, subject: Subject, images: Tensor, counterfactuals: Tensor, target: Target) -> "Pairs":
+        """Asks the encoder about both ends, once for all maps."""
+        whole, none = (_ask(subject, part, target) for part in (images, counterfactuals))
+        return cls(images, counterfactuals, target, (images != counterfactuals).any(dim=1).cpu().numpy(), whole, none)
+
+
+def swap(subject: Subject, pairs: Pairs, maps: NDArray[np.float32], *, seed: int) -> dict[str, Any]:
+    """The counterfactual swap curve: the target while pixels become those of the counterfactual, in the map's order.
+
+    Score: the area above the curve, as a share of the way from the image's target to the counterfactual's, both
+    means over images. For a target that adds up over pixels a random order scores 1/2, and D first `1 - |D| / (2 H W)`.
+
+    Args:
+        maps: Raw, `[N, h, w]`.
+        seed: Decides ties and the interval.
+
+    Returns:
+        n; undefined, images that do not differ from their pair; misordered, those on which the target is not higher
+        than on their pair; score (mean, ci; None where the probe does not tell pairs apart); the mean curve, x and y.
+    """
+    size = (pairs.images.shape[2], pairs.images.shape[3])
+    known = np.flatnonzero(pairs.differs.any(axis=(1, 2)))
+    full = upsample(maps[known], size)
+    orders = [swap_order(f, pairs.differs[i], steps=STEPS, seed=seed) for f, i in zip(full, known, strict=True)]
+    at = torch.from_numpy(known).to(pairs.images.device)
+    mixed, other = pairs.images[at].flatten(2), pairs.counterfactuals[at].flatten(2)
+    target = Target(pairs.target.direction[at], pairs.target.offset[at])
+    values = np.empty((len(known), STEPS + 1))
+    values[:, 0], values[:, -1] = pairs.whole[known], pairs.none[known]
+    for stop in range(1, STEPS):
+        for row, (replaced, _) in enumerate(orders):
+            pixels = torch.from_numpy(replaced[stop]).to(mixed.device)
+            mixed[row][:, pixels] = other[row][:, pixels]
+        values[:, stop] = _ask(subject, mixed.view(-1, *pairs.images.shape[1:]), target)
+    left = values - values[:, -1:]
+    gap = left[:, 0]
+    above = np.array([g - area_below(x, y) for g, y, (_, x) in zip(gap, left, orders, strict=True)])
+    places = np.linspace(0, 1, POINTS)
+    curves = [np.interp(places, np.r_[0, x, 1], np.r_[y[0], y, 0]) for y, (_, x) in zip(left, orders, strict=True)]
+    score = ratio_over_images(above, gap, seed=seed) if len(known) else None
+    return {
+        "n": len(known),
+        "undefined": len(maps) - len(known),
+        "misordered": int((gap <= 0).sum()),
+        "score": score,
+        "x": places.tolist() if score else [],
+        "y": (np.mean(curves, axis=0) / gap.mean()).tolist() if score else [],
+    }
+
+
+def _ask(subject: Subject, images: Tensor, target: Target) -> NDArray[np.float64]:
+    """The target on uint8 images, `[N]`."""
+    asked: NDArray[np.float64] = target.score(embed(subject, as_inputs(images))).double().cpu().numpy()
+    return asked
+
+
+def by_target(targets: Mapping[str, Any], row_target: str) -> list[str]:
+    """Which targets a row is asked about: its own, or each one if it has none."""
+    return [row_target] if row_target in targets else list(targets)

@@ -1,0 +1,146 @@
+"""What is asked about images: what maps explain, and what stands where an image is hidden."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probekit.heatmaps.base import Target
+from probekit.probe.linear import LinearProbe, Space
+from probekit.registry import nearest
+
+TARGETS = {  # name: what it is
+    "pair": "margin of the true class over the class of the counterfactual, one for each class factor",
+    "margin": "margin of the true class over the strongest other one",
+    "logit": "logit of the true class",
+}
+
+Pixels = NDArray[np.uint8]
+
+FILLS = {  # name: what it is
+    "black": "0: on black background, relevance wasted there costs nothing",
+    "mean": "the mean colour of the training images",
+    "grey": "1/2",
+    "blur": "the image itself, blurred",
+    "counterfactual": "the same scene with one class factor changed",
+}
+BLUR_SD = 8.0  # px at 128, ours: half a window of occlusion
+BASE_SIZE = 128
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A linear probe on the embedding as it comes: a standardised probe is folded into its weights.
+
+    Attributes:
+        weight: float32 `[K, D]`.
+        bias: float32 `[K]`.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, space: Space, probe: LinearProbe, *, classes: int, device: torch.device) -> "Classifier":
+        """From a fitted probe; a class that training did not show gets the logit -inf.
+
+        Logits are known up to what all share: here their mean over the classes is 0. The probe of two classes has 0 for
+        the first, which no map could explain.
+        """
+        seen_weight, seen_bias = (found - found.mean(axis=0) for found in space.unfold(probe))
+        weight = np.zeros((classes, seen_weight.shape[1]))
+        bias = np.full(classes, -np.inf)
+        weight[probe.labels], bias[probe.labels] = seen_weight, seen_bias
+        return cls(
+            torch.from_numpy(weight).float().to(device),
+            torch.from_numpy(bias).float().to(device),
+        )
+
+    def logits(self, pooled: Tensor) -> Tensor:
+        """`[B, K]` from embeddings `[B, D]`."""
+        return pooled.float() @ self.weight.T + self.bias
+
+    def probability(self, pooled: Tensor, labels: Tensor) -> Tensor:
+        """Softmax probability of each image's class, `[B]`."""
+        return self.logits(pooled).softmax(dim=1).gather(1, labels[:, None])[:, 0]
+
+
+def make_targets(
+    name: str,
+    classifier: Classifier,
+    labels: Tensor,
+    pooled: Tensor | None,
+    counterfactuals: Mapping[str, NDArray[np.int64]],
+) -> dict[str, Target]:
+    """The targets of all images, by class factor for "pair", else under "".
+
+    Args:
+        name: One of `TARGETS`.
+        labels: int64 `[N]`, true classes, known to the probe.
+        pooled: `[N, D]`, embeddings, for "margin"; the others do without.
+        counterfactuals: For "pair", by class factor, the class `[N]` of the counterfactual.
+
+    Raises:
+        ValueError: If the name is unknown, or "pair" is asked of images without counterfactuals, or with some of a
+            class that the probe does not know.
+    """
+    if name not in TARGETS:
+        raise ValueError(nearest("target", name, TARGETS))
+    if name == "logit":
+        return {"": Target(classifier.weight[labels], classifier.bias[labels])}
+    if name == "margin":
+        assert pooled is not None
+        others = classifier.logits(pooled).scatter(1, labels[:, None], -torch.inf)
+        return {"": _margin(classifier, labels, others.argmax(dim=1))}
+    if not counterfactuals:
+        raise ValueError("expected images that a generator drew for --target pair, found others; type: --target margin")
+    targets = {
+        factor: _margin(classifier, labels, torch.from_numpy(other).to(labels.device))
+        for factor, other in counterfactuals.items()
+    }
+    for factor, target in targets.items():
+        if not target.offset.isfinite().all():
+            raise ValueError(
+                f"expected only classes that train shows, for --target pair, found that flipping {factor} gives "
+                "others; type: --target margin"
+            )
+    return targets
+
+
+def _margin(classifier: Classifier, labels: Tensor, others: Tensor) -> Target:
+    return Target(
+        classifier.weight[labels] - classifier.weight[others],
+        classifier.bias[labels] - classifier.bias[others],
+    )
+
+
+def fill(name: str, images: Pixels, *, mean: NDArray[np.floating], counterfactuals: Pixels | None) -> Pixels:
+    """The filling for each image, of the images' shape.
+
+    Args:
+        name: One of `FILLS`.
+        images: uint8 `[N, H, W]` or `[N, H, W, 3]`.
+        mean: The mean colour, a number or `[3]`, in [0, 255].
+        counterfactuals: For "counterfactual", images of the same shape.
+
+    Raises:
+        ValueError: If the name is unknown, or there are no counterfactuals to fill with.
+    """
+    if name not in FILLS:
+        raise ValueError(nearest("fill", name, FILLS))
+    if name == "counterfactual":
+        if counterfactuals is None:
+            raise ValueError(
+                "expected --target pair of a generated dataset for --fill counterfactual, found no counterfactuals; "
+                "type: --fill mean"
+            )
+        return counterfactuals
+    if name == "blur":
+        sd = BLUR_SD * max(images.shape[1:3]) / BASE_SIZE
+        return np.stack([cv2.GaussianBlur(image, (0, 0), sd) for image in images]).astype(np.uint8)
+    value = {"black": np.zeros(1), "grey": np.full(1, 127.5), "mean": np.asarray(mean)}[name]
+    return np.broadcast_to(np.rint(value).astype(np.uint8), images.shape)

@@ -1,0 +1,195 @@
+"""`report` and `compare`: from names of runs to a page, never over what probekit did not report, or to tables."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from rich.console import Console
+
+from probekit.data.locate import run_or_newest
+from probekit.files import write_text
+from probekit.h5 import read_info
+from probekit.output.document import Block, Table, command
+from probekit.output.terminal import show_blocks
+from probekit.registry import POOLS, nearest
+from probekit.report import SCHEMA
+from probekit.report.build import build
+from probekit.report.collect import collect
+from probekit.report.comparison import AGAIN, group_section, scores_section
+from probekit.report.render import html, markdown
+from probekit.run import Run, open_run, to_json
+
+HEAD = 4096  # bytes of a file in which `SCHEMA` stands, in every format
+WRITERS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "html": lambda content: html(build(content)),
+    "md": lambda content: markdown(build(content)),
+    "json": lambda content: to_json(content) + "\n",
+}
+MOST_NAMES = 80  # characters of a default name
+
+
+def run_report(
+    names: Sequence[str], *, out: Path | None, form: str, runs: Path, reports: Path, console: Console
+) -> str | None:
+    """Reads runs and writes what they hold.
+
+    Args:
+        names: Runs, by name or path; none: the newest.
+        out: The file, or None: html goes to `runs`/NAME/report.html, or to `reports`/NAMES.html for several runs, and
+            md and json are returned.
+        form: A key of `WRITERS`.
+        reports: The folder of reports on several runs.
+
+    Returns:
+        The text, if there is no file to write it to.
+
+    Raises:
+        ValueError: If there is no such run or format, a run is named twice, or `out` is no report of probekit's.
+    """
+    if form not in WRITERS:
+        raise ValueError(nearest("format", form, WRITERS))
+    found = [run_or_newest(name, runs, console) for name in names or (None,)]
+    check_once(found)
+    if out is None and form == "html":
+        out = found[0].path / "report.html" if len(found) == 1 else reports / f"{_name(found)}.html"
+    if out is not None:
+        check_report(out)
+    content = collect(found)
+    text = WRITERS[form](content)
+    if out is None:
+        return text
+    write_report(out, text)
+    console.print(f"report {out} ({len(text.encode('utf-8', 'backslashreplace')) / 1e6:.1f} MB)")
+    for run in content["runs"]:
+        for line in run["left_out"]:
+            console.print(f"note: {line}")
+    unprobed = next((run["argument"] for run in content["runs"] if not any(run["results"].values())), None)
+    console.print(f"next: {command('probekit', 'probe', *unprobed) if unprobed else 'open it in a browser'}")
+    return None
+
+
+def check_once(runs: Sequence[Run]) -> None:
+    """Refuses a run that is named twice, by name and by path perhaps."""
+    seen: set[Path] = set()
+    for run in runs:
+        if run.path.resolve() in seen:
+            raise ValueError(f"expected each run once, found {run.name} twice; leave one out")
+        seen.add(run.path.resolve())
+
+
+def _name(runs: Sequence[Run]) -> str:
+    joined = "+".join(run.name for run in runs)
+    return joined if len(joined) <= MOST_NAMES else f"{runs[0].name[:MOST_NAMES]}+{len(runs) - 1}-more"
+
+
+def check_report(out: Path) -> None:
+    """Refuses a file that is there and is no report.
+
+    Raises:
+        ValueError: If `out` is a folder or a file that probekit did not report.
+    """
+    if out.is_dir():
+        raise ValueError(
+            f"expected a file for the report, found the folder {out}; type --out {quote(str(out / 'report.html'))}"
+        )
+    if out.exists() and not _reported(out):
+        raise ValueError(f"{out} exists and is no report of probekit's; move it away or choose another --out")
+
+
+def _reported(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return SCHEMA.encode() in file.read(HEAD)
+
+
+def write_report(out: Path, text: str) -> None:
+    """Writes a report; its folder is made, and an older report is replaced.
+
+    Raises:
+        ValueError: As `check_report`.
+        OSError: If it cannot be written.
+    """
+    check_report(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, text)
+
+
+def run_compare(
+    names: Sequence[str],
+    *,
+    data: Path | None,
+    protocol: str | None,
+    checkpoint: str | None,
+    runs: Path,
+    console: Console,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Compares the encoders of runs that were probed on the same test images.
+
+    Args:
+        names: Two runs or more; RUN@POOL is what a run has under a pooling at test time.
+        data: Only results on this dataset file; None is all.
+        protocol: Only results of this protocol, "tuned" for example; None is all.
+        checkpoint: Only results of this checkpoint; None is all.
+        quiet: Leave the tables out.
+
+    Returns:
+        {"groups", "scores", "left_out"} as `report.compare.compare` gives them; docs/report.md has the shape.
+
+    Raises:
+        ValueError: If there are fewer than two runs, one is named twice, there is no such pooling, or none can be
+            compared.
+    """
+    asked = [_with_pool(name, runs) for name in names]
+    opened, pools = [run for run, _ in asked], [pool for _, pool in asked]
+    for pool in dict.fromkeys(pools):
+        check_once([run for run, own in asked if own == pool])
+    if len(opened) < 2:
+        raise ValueError(f"expected two runs or more to compare, found {len(opened)}; type: probekit compare RUN RUN")
+    wanted = {
+        "data_hash": None if data is None else read_info(data).content_hash,
+        "protocol": protocol,
+        "checkpoint": checkpoint,
+    }
+    comparison: dict[str, Any] = collect(opened, pools)["comparison"]
+    every = {kind: comparison[kind] for kind in ("groups", "scores")}
+    chosen = {
+        kind: [g for g in found if all(value in (None, g[key]) for key, value in wanted.items())]
+        for kind, found in every.items()
+    }
+    if not any(chosen.values()):
+        others = sorted(
+            {f"{g['protocol']}, {g['checkpoint']}, on {g['data']}" for found in every.values() for g in found}
+        )
+        told = "; ".join(others) or "; ".join(comparison["left_out"]) or "nothing in common"
+        raise ValueError(f"expected results of two of these runs on the same test images, found: {told}")
+    if not quiet:
+        _show(chosen, console)
+        for line in comparison["left_out"]:
+            console.print(f"note: {line}")
+    return {**chosen, "left_out": comparison["left_out"]}
+
+
+def _show(chosen: Mapping[str, Sequence[Mapping[str, Any]]], console: Console) -> None:
+    sections = [group_section(group, "compare") for group in chosen["groups"]]
+    for section in (*sections, *(scores_section(group, "compare") for group in chosen["scores"])):
+        console.rule(section.title)
+        show_blocks([_here(block) for block in section.blocks], console)
+
+
+def _here(block: Block) -> Block:
+    """Without what is said of a report's head, which a terminal has not."""
+    return replace(block, how=block.how.removesuffix(AGAIN).rstrip()) if isinstance(block, Table) else block
+
+
+def _with_pool(name: str, runs: Path) -> tuple[Run, str | None]:
+    """RUN or RUN@POOL; a run whose own name has an "@" is that run."""
+    stem, at, pool = name.rpartition("@")
+    if not at or (runs / name).exists() or Path(name).exists():
+        return open_run(name, runs), None
+    if pool not in POOLS:
+        raise ValueError(nearest("pooling", pool, POOLS))
+    return open_run(stem, runs), pool
