@@ -19,9 +19,9 @@ GRID = 4096.0  # steps per px at 128 of stored lengths
 class Factor:
     """A number that is stored for each sample.
 
-    kind: class (0 or 1, what labels are made of), real, circular (degrees; low and high are the same point only if they
-    are 360 apart), ordinal, or key (a random word: not a thing to predict). low, high: the range at 128 px, both
-    included. law: in words, how it is drawn. values: the names of the values of a class factor.
+    kind: class (whole numbers from 0 to high, what labels are made of), real, circular (degrees; low and high are the
+    same point only if they are 360 apart), ordinal, or key (a random word: not a thing to predict). low, high: the
+    range at 128 px, both included. law: in words, how it is drawn. values: the names of the values of a class factor.
     """
 
     name: str

@@ -299,6 +299,13 @@ def test_every_parameter_draws_at_both_ends(name: str) -> None:
         ("rect-tri", {"corner_radius": 0.0, "triangle_scale": 0.25, "triangle_rotation": 180.0}),
         ("rect-tri", {"apex_angle": 0.0, "rotation": 180.0}),
         ("circ-sq", {"gap": 2.0, "squareness": 0.0, "size_ratio": 1.0}),
+        ("landolt", {"gap": 1.0, "gap_ratio": 2.0, "place": 60.0}),
+        ("landolt", {"gap": 16.0, "gap_ratio": 2.0}),
+        ("vernier", {"distance": 0.0, "width": 1.0, "offset": 0.0}),
+        ("vernier", {"distance": 40.0, "width": 8.0, "offset": 16.0}),
+        ("navon", {"number": 5, "element_radius": 1.5, "squareness": 0.0}),
+        ("navon", {"number": 5, "element_radius": 8.0}),
+        ("align", {"offset": 12.0}),
     ],
 )
 def test_factors_stay_in_their_ranges_at_the_ends_of_parameters(name: str, parameters: dict[str, float]) -> None:
