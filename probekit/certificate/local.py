@@ -18,11 +18,6 @@ SCHEMA = "probekit-locality/1"
 DEFAULT_N = 2000  # training images, and test images: more take minutes on two cores
 FORM = "step"  # of average precision, where images have several labels
 LOOKED_AT = 256  # images that say whether a file holds drawings or photographs
-HOW = {
-    True: "Drawings: scalars of the ink, and counts of binary 3x3 patches of 3, 5 or 9 px.",
-    False: "Photographs: mean and deviation of the channels; counts of levels (a bag of 1x1 patches), and of local "
-    "binary patterns of 3, 5 or 9 px with the level of the pixel amid them (Ojala et al. 2002).",
-}
 
 
 def locality(

@@ -4,8 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from generators.certificates import Certificate, Estimate, FactorCertificate, told
-from probekit.certificate.local import HOW
 from probekit.output.document import Block, Cell, Note, Table, percents, scored, text
+
+HOW = {
+    True: "Drawings: scalars of the ink, and counts of binary 3x3 patches of 3, 5 or 9 px.",
+    False: "Photographs: mean and deviation of the channels; counts of levels (a bag of 1x1 patches), and of local "
+    "binary patterns of 3, 5 or 9 px with the level of the pixel amid them (Ojala et al. 2002).",
+}
 
 
 def certificate_blocks(certificate: Certificate) -> list[Block]:

@@ -316,7 +316,7 @@ class DatasetWriter:
                 content.update(written.hashes[name].digest())
         texts: dict[str, Any] = {"classes": list(head.classes), "mask_names": list(head.mask_names)}
         texts |= {"parameters": dict(head.parameters), "factors": [dict(factor) for factor in head.factors]}
-        texts |= {} if head.certificate is None else {CERTIFICATE: dict(head.certificate)}
+        texts |= {CERTIFICATE: dict(head.certificate)} if head.certificate else {}
         attributes: dict[str, Any] = {
             "schema": SCHEMA,
             "generator": head.generator,
@@ -325,8 +325,7 @@ class DatasetWriter:
             "content_hash": content.hexdigest(),
         }
         attributes |= {name: json.dumps(value, ensure_ascii=False, allow_nan=False) for name, value in texts.items()}
-        for name, value in attributes.items():
-            self._file.attrs[name] = value
+        self._file.attrs.update(attributes)
         write_seal(self._file, {split: held.encoded.sums for split, held in self._splits.items() if held.encoded})
 
     def _abandon(self) -> None:

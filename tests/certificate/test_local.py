@@ -111,3 +111,15 @@ def test_a_file_without_test_labels_is_refused(tmp_path: Path) -> None:
     info = written(tmp_path / "a.h5", {"train": stripes(20, 0)}, ("upright", "level"))
     with pytest.raises(ValueError, match="found no test split"):
         locality(info, sides=(3,), seed=0)
+
+
+def test_a_set_whose_colours_tell_is_found_out(tmp_path: Path) -> None:
+    def coloured(n: int, seed: int) -> tuple[Pixels, NDArray[Any]]:
+        labels = np.arange(n) % 2
+        images = noise(n, 12, 12, 3, seed=seed) // 2
+        images[..., 0] += (labels[:, None, None] * 100).astype(np.uint8)
+        return images, labels
+
+    info = written(tmp_path / "a.h5", {"train": coloured(80, 0), "test": coloured(40, 1)}, ("dull", "red"))
+    found = reached(info)
+    assert min(found["levels"], found["mean and deviation"]) > 0.95
