@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from generators import GENERATORS
-from probekit.data.gallery import LISTED, draw_generators, pair_rows
+from probekit.data.gallery import LISTED, certified, draw_generators, pair_rows
 from probekit.data.generate import generate
 from probekit.data.grid import GAP, TITLE, cell
 from probekit.data.show import draw_grid
@@ -43,6 +43,14 @@ def test_the_picture_of_a_file_ends_with_a_row_of_each_class_factor(tmp_path: Pa
     assert picture is not None
     assert picture.shape[0] == TITLE + 3 * (128 + GAP)  # two classes, one class factor
     assert read_info(tmp_path / "a.h5").classes == ("aligned", "offset")
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_the_gallery_has_the_certificate_of_every_generator(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs/gallery.md").read_text()
+    entry = page.partition(f"**{name}**")[2].partition("\n- **")[0]
+    assert [line for line in certified(GENERATORS[name]) if line not in entry] == []
+    assert GENERATORS[name].about in entry
 
 
 def test_every_class_factor_of_every_generator_is_drawn(tmp_path: Path) -> None:
