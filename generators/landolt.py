@@ -22,36 +22,37 @@ from generators.factors import ANGLE, NOISE_KEY, Factor
 from generators.parameters import ANTIALIAS, PHOTOMETRY, Parameter
 from generators.random import Draws
 from generators.raster import Axes, Floats, Ints, Pixels, Spans, axes
-from generators.shapes import Disc, Group, Shape
+from generators.shapes import Shape
 
 OUTER, INNER, HALF = 2.5, 1.5, 0.5  # radii of the ring and half the opening, in gaps (ISO 8596)
 OPENING, MOMENT = 1.01149, 2.0  # area that the opening takes, in gaps**2, and its moment about the middle, in gaps**3
 MARGIN = 1.0  # px between ring and frame
 
 
-class Tongue(NamedTuple):
-    """What a disc about (x, y) shares with a strip of half width `half` that goes from its middle along `turned`."""
+class Ring(NamedTuple):
+    """Rings about (x, y) that are open towards `turned`, with openings `gap` wide."""
 
     x: Floats
     y: Floats
     turned: Axes
-    half: Floats
-    radius: Floats
+    gap: Floats
 
     def layers(self, size: int) -> list[Spans]:
-        """As of every `Shape`."""
-        along = self.radius  # the strip: twice as long as need be
+        """As of every `Shape`: outer and inner disc, and what of each the opening takes away."""
+        outer, inner = (raster.disc(self.x, self.y, radius * self.gap, size) for radius in (OUTER, INNER))
+        along = OUTER * self.gap  # half the strip, which is longer than need be
         x, y = self.x + along * self.turned.ux, self.y + along * self.turned.uy
-        strip = raster.box(x, y, self.turned, along, self.half, size)
-        return [raster.shared(raster.disc(self.x, self.y, self.radius, size), strip)]
+        strip = raster.box(x, y, self.turned, along, HALF * self.gap, size)
+        return [outer, inner, *(raster.shared(disc, strip) for disc in (outer, inner))]
 
     def vertices(self, size: int) -> Floats:
-        """As of every `Shape`."""
-        reach = np.arcsin(self.half / self.radius)[:, None] * np.linspace(-1.0, 1.0, 2 * arc_steps(size / 2.0))
-        arc = np.stack((np.cos(reach), np.sin(reach)), axis=2) * self.radius[:, None, None]
-        zero = 0.0 * self.half
-        ends = [np.stack((zero, side * self.half), axis=1)[:, None] for side in (1.0, -1.0)]
-        return place(np.concatenate((arc, *ends), axis=1), self.x, self.y, self.turned)
+        """As of every `Shape`: round the outside, and back round the inside."""
+        steps = np.linspace(-1.0, 1.0, 8 * arc_steps(size / 2.0))
+        arcs = []
+        for radius, way in ((OUTER, 1.0), (INNER, -1.0)):
+            angle = np.pi + (np.pi - np.arcsin(HALF / radius)) * way * steps
+            arcs.append(radius * np.stack((np.cos(angle), np.sin(angle)), axis=1))
+        return place(np.concatenate(arcs) * self.gap[:, None, None], self.x, self.y, self.turned)
 
 
 class Landolt(Generator):
@@ -100,13 +101,9 @@ class Landolt(Generator):
         }
 
     def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
-        """Two discs, and of each what the opening takes away: outer - inner - outer part + inner part."""
+        """The ring."""
         x, y = self.placed(self.turned(factors), factors["x"], factors["y"])
-        open_to = axes(factors["angle"] + 90.0 * factors["opening"])
-        gap = self.px(factors["gap"])
-        outer, inner = (Disc(x, y, radius * gap) for radius in (OUTER, INNER))
-        out, within = (Tongue(x, y, open_to, HALF * gap, radius * gap) for radius in (OUTER, INNER))
-        return [Group((outer, within), (inner, out))]
+        return [Ring(x, y, axes(factors["angle"] + 90.0 * factors["opening"]), self.px(factors["gap"]))]
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
         """The ring."""
