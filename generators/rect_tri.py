@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generators import raster
+from generators import raster, reading
 from generators.base import Generator
 from generators.coverage import place
 from generators.factors import ANGLE, NOISE_KEY, Factor, off_centre
@@ -104,6 +105,21 @@ class RectTri(Generator):
         local = self._local_triangle(factors, right=factors["triangle"] == RIGHT)
         triangle = Triangle(place(local * self.scale, x, y, turned))
         return [Choice(factors["corner"] == SHARP, sharp, rounded), triangle]
+
+    def read(self, images: Pixels) -> dict[str, Ints]:
+        """Corner: how much of the smallest box around it the outline fills. Triangle: how oblong the hole is.
+
+        Always right at the default settings from 128 px on.
+        """
+        radius = self.values["corner_radius"] * self.scale
+        found = [_seen(share > 0.5) for share in reading.ink(images)]
+        region, box, length = np.array(found).reshape(-1, 3).T
+        # The squared lengths of an isosceles triangle are as 3 tan(apex / 2)**2; halfway in logarithms.
+        apex = np.deg2rad(60.0 + self.values["apex_angle"])
+        return {
+            "corner": (box - region < LOST * radius**2 / 2.0).astype(np.int64),
+            "triangle": (length > np.sqrt(3.0) * np.tan(apex / 2.0)).astype(np.int64),
+        }
 
     def law(self, draws: Draws) -> dict[str, NDArray[Any]]:
         """Areas by blocks of four, then sides, then places where both kinds of both shapes fit."""
@@ -207,3 +223,13 @@ class RectTri(Generator):
 
         found = centroid(draws.first_valid(2, fits)[:, :, None], np.arange(room.shape[1]))
         return found[0, :, 0], found[1, :, 0]
+
+
+def _seen(ink: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Areas of a rectangle and of the smallest box around it, and the ratio of its hole's moments of inertia."""
+    _, ground = cv2.connectedComponents((~ink).astype(np.uint8), connectivity=4)
+    region = ground != ground[0, 0]
+    rows, columns = np.nonzero(region)
+    _, (width, height), _ = cv2.minAreaRect(np.stack((columns, rows), axis=1).astype(np.float32))
+    spread = np.linalg.eigvalsh(np.cov(np.nonzero(region & ~ink)))
+    return float(region.sum()), (width + 0.5) * (height + 0.5), float(spread[1] / spread[0])

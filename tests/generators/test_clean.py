@@ -269,3 +269,12 @@ def test_rectangles_stand_anywhere_in_their_disc_alike() -> None:
         mine = 2 * f["corner"] + f["triangle"] == label
         assert kstest(share[mine], "uniform").pvalue > 1e-4
         assert kstest(np.arctan2(y, x)[mine] / (2 * np.pi) + 0.5, "uniform").pvalue > 1e-4
+
+
+@pytest.mark.parametrize("parameters", [{}, {"antialias": 1}, {"rotation": 180, "triangle_rotation": 180, "dark": 1}])
+def test_the_ideal_reader_of_rect_tri_is_always_right(parameters: dict[str, float]) -> None:
+    generator = RectTri(parameters=parameters)
+    f = generator.sample(5, "train", np.arange(200))
+    found = generator.read(generator.render_images(f))
+    for name in ("corner", "triangle"):
+        assert np.array_equal(found[name], f[name]), name
