@@ -3,16 +3,24 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from probekit.measurement import CHANCE
+from probekit.sweep.curves import CURVES, above_chance
 from probekit.sweep.measures import without_pool
 from probekit.sweep.scores import BEST_TEST, FIRST, SCORES, title
 from probekit.visible import visible
 
+_BANDS = (
+    "Above chance: the levels at which the whole interval is; intervals are not corrected for their number. Those of rows "
+    "are over seeds, those of baselines over test images."
+)
 COVERED = {True: "yes", False: "no", None: "one seed"}
 
 
 def markdown(results: Mapping[str, Any]) -> str:
     """Lays out what `results.collect` found."""
     parts = [_head(results)]
+    if results["curves"]:
+        parts += [f"![Curves]({CURVES})", *(part for curve in results["curves"] for part in _curve(curve)), _BANDS]
     for dataset in results["datasets"]:
         rows = [row for row in results["rows"] if row["dataset"] == dataset["name"]]
         baselines = [entry for entry in results["baselines"] if entry["dataset"] == dataset["name"]]
@@ -84,6 +92,22 @@ def difference(pair: Mapping[str, Any] | None) -> str:
     return f"{signed(pair['mean'])} [{signed(low)}, {signed(high)}]"
 
 
+def curve_lines(curve: Mapping[str, Any], *, intervals: bool) -> list[list[str]]:
+    """A collected curve: a line of names, and one for each of its lines, with the levels where it is above chance."""
+
+    def cell(line: Mapping[str, Any], point: Mapping[str, Any]) -> str:
+        if not intervals:
+            return percent(point["value"])
+        return of_images(point) if line["kind"] == "baseline" else with_interval(point | {"mean": point["value"]})
+
+    over = ", ".join(filter(None, (curve["parameter"], curve["unit"])))
+    lines = [[over, *(f"{level:g}" for level in curve["levels"]), "above chance at"]]
+    for line in curve["lines"]:
+        told = ", ".join(f"{level:g}" for level in above_chance(curve, line)) or "-"
+        lines.append([line["name"], *(cell(line, point) for point in line["points"]), told])
+    return [*lines, [CHANCE, *map(percent, curve["chance"]), ""]]
+
+
 def lines_of(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """A row's lines, one for each pooling that was measured, its own first: (label, {score without pooling: score})."""
     lines: dict[str | None, dict[str, Any]] = {None: {}}
@@ -108,6 +132,11 @@ def _head(results: Mapping[str, Any]) -> str:
         f"Preset {results['preset']}, epochs: {epochs}, seeds: {seeds}; "
         f"{results['finished']} of {results['planned']} runs finished."
     )
+
+
+def _curve(curve: Mapping[str, Any]) -> tuple[str, str]:
+    about = f"## {curve['name']} over {curve['parameter']}: {title(curve['score'])}"
+    return about, _grid(curve_lines(curve, intervals=True))
 
 
 def _scores(rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]) -> str:

@@ -8,17 +8,21 @@ from rich.table import Table
 from rich.text import Text
 
 from probekit.sweep.scores import BEST_TEST, FIRST, SCORES, title
-from probekit.sweep.table import beside, difference, lines_of, measured, of_images, with_interval
+from probekit.sweep.table import beside, curve_lines, difference, lines_of, measured, of_images, with_interval
 
 
 def terminal_tables(results: Mapping[str, Any]) -> Iterator[Table]:
-    """One table a dataset with its baselines, and one for each score with its pairs, if it has any."""
+    """One table a curve, and one for each other dataset, with baselines; and one for each score with its pairs."""
+    for curve in results["curves"]:
+        yield _curve(curve)
+    drawn = {name for curve in results["curves"] for name in curve["datasets"]}
     for dataset in results["datasets"]:
         rows, baselines, pairs = (
             [entry for entry in results[kind] if entry["dataset"] == dataset["name"]]
             for kind in ("rows", "baselines", "pairs")
         )
-        yield _scores(dataset["name"], rows, baselines)
+        if dataset["name"] not in drawn:
+            yield _scores(dataset["name"], rows, baselines)
         if any(row["paper"] for row in rows):
             yield _papers(dataset["name"], rows)
         for score in _shown(rows):
@@ -46,6 +50,14 @@ def _scores(dataset: str, rows: Sequence[Mapping[str, Any]], baselines: Sequence
     for name in dict.fromkeys(entry["name"] for entry in baselines if entry["score"] in kept):
         under = {kept[e["score"]]: of_images(e) for e in baselines if e["name"] == name and e["score"] in kept}
         table.add_row(Text(name), "", *(under.get(score, "") for score in shown), style="dim")
+    return table
+
+
+def _curve(curve: Mapping[str, Any]) -> Table:
+    first, *lines = curve_lines(curve, intervals=False)
+    table = _table([f"{curve['name']}: {first[0]}", *first[1:]])
+    for line in lines:
+        table.add_row(*map(Text, line))
     return table
 
 
