@@ -4,8 +4,10 @@ NumPy and OpenCV only; neither torch nor probekit.
 """
 
 from generators.base import Generator, Rendered
+from generators.bind import Bind
 from generators.circ_sq import CircSq
 from generators.factors import Factor
+from generators.landolt import Landolt
 from generators.parameters import Parameter
 from generators.published import CircSqPublished, RectTriPublished
 from generators.rect_tri import RectTri
@@ -13,16 +15,20 @@ from generators.rect_tri import RectTri
 GENERATORS: dict[str, type[Generator]] = {
     RectTri.name: RectTri,  # fine-grained: the style of corners, the shape of a small triangle
     CircSq.name: CircSq,  # holistic: how many of two objects are squares
-    RectTriPublished.name: RectTriPublished,  # both as the ConRec paper made them
+    Landolt.name: Landolt,  # fine-grained: on which side a ring is open
+    RectTriPublished.name: RectTriPublished,  # rect-tri and circ-sq as the ConRec paper made them
+    Bind.name: Bind,  # whole: which of two marks is in which of two frames
     CircSqPublished.name: CircSqPublished,
 }
 
 __all__ = [
     "GENERATORS",
+    "Bind",
     "CircSq",
     "CircSqPublished",
     "Factor",
     "Generator",
+    "Landolt",
     "Parameter",
     "RectTri",
     "RectTriPublished",

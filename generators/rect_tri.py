@@ -4,10 +4,11 @@ After the ConRec paper, section 3.1, "Rectangle-Triangle", the fine-grained set,
 triangle. Masks: "rectangle" is its whole outline region, the triangle included; so ink = rectangle and not triangle.
 
 How it differs from the published recipe (`generators/published/rect_tri.py`): the rectangle stays in the frame at
-every rotation; the triangle keeps 4 px from the true outline, and both kinds have equal area about the same centroid,
-so that the counterfactual of `triangle` keeps the ink. The areas of rectangle and triangle are drawn once for each
-block of four samples, one of each class, and the sides follow from them: all classes have the same ink. Position,
-aspect and triangle follow the same laws in all classes and are valid for both values of both class factors.
+every rotation; a round rectangle is as much larger than the sharp one in its place as its corners lose, in both sides
+alike; the triangle keeps 4 px from the true outline, and both kinds have equal area about the same centroid. So the
+counterfactuals keep the ink. The areas of rectangle and triangle are drawn once for each block of four samples, one of
+each class: all classes have the same ink. Position, sides and triangle follow the same laws in all classes and are
+valid for both values of both class factors.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class RectTri(Generator):
         Factor("corner", "class", 0, 1, "", "balanced", "corner style", ("round", "sharp")),
         Factor("triangle", "class", 0, 1, "", "balanced", "triangle kind", ("equilateral", "right")),
         ANGLE,
-        Factor("width", "real", 64, 88, "px at 128", "from area and aspect", "of the rectangle"),
-        Factor("height", "real", 64, 88, "px at 128", "from area and aspect", "of the rectangle"),
+        Factor("width", "real", 64, 88, "px at 128", "from area and aspect", "of the sharp rectangle"),
+        Factor("height", "real", 64, 88, "px at 128", "from area and aspect", "of the sharp rectangle"),
         Factor("x", "real", 46, 82, "px at 128", "uniform", "rectangle centre, before the turn"),
         Factor("y", "real", 46, 82, "px at 128", "uniform", "rectangle centre, before the turn"),
         Factor("triangle_x", "real", 16, 112, "px at 128", "uniform where it fits", "centroid, before the turn"),
@@ -96,8 +97,9 @@ class RectTri(Generator):
         turned = self.turned(factors)
         x, y = self.placed(turned, factors["x"], factors["y"])
         half_x, half_y = self.px(factors["width"]) / 2.0, self.px(factors["height"]) / 2.0
-        sharp = Box(x, y, turned, half_x, half_y)
-        rounded = Box(x, y, turned, half_x, half_y, self.values["corner_radius"] * self.scale)
+        radius = self.values["corner_radius"] * self.scale
+        larger = np.sqrt(1.0 + LOST * radius**2 / (4.0 * half_x * half_y))
+        sharp, rounded = Box(x, y, turned, half_x, half_y), Box(x, y, turned, larger * half_x, larger * half_y, radius)
         x, y = self.placed(turned, factors["triangle_x"], factors["triangle_y"])
         local = self._local_triangle(factors, right=factors["triangle"] == RIGHT)
         triangle = Triangle(place(local * self.scale, x, y, turned))
@@ -107,7 +109,6 @@ class RectTri(Generator):
         """Areas by blocks of four, then sides, then places where both kinds of both shapes fit."""
         label = draws.balanced(4)
         shared = draws.blocks(4)
-        corner, kind = label // 2, label % 2
         radius = self.values["corner_radius"]
         lost = LOST * radius**2
         area = shared.uniform(4, MIN_SIDE**2, MAX_SIDE**2 - lost)
@@ -115,18 +116,17 @@ class RectTri(Generator):
         sharp, round_ = np.sqrt(area), np.sqrt(area + lost)
         room = np.minimum(np.log(sharp / MIN_SIDE), np.log(MAX_SIDE / round_))
         stretch = np.exp(draws.uniform(1, -1.0, 1.0) * np.maximum(room, 0.0))
-        side = np.where(corner == ROUND, round_, sharp)
         turn = draws.uniform(2, -1.0, 1.0) * self.values["rotation"]
         # The frame holds the larger of the two, so that position does not tell the class.
         reach = np.hypot(round_ * stretch, round_ / stretch) / 2.0
         away = (64.0 - MARGIN - reach) * np.sqrt(draws.uniform(3))
         direction = draws.uniform(4, 0.0, 2.0 * np.pi)
         columns = {
-            "corner": corner,
-            "triangle": kind,
+            "corner": label // 2,
+            "triangle": label % 2,
             "angle": turn,
-            "width": off_centre(side * stretch),
-            "height": off_centre(side / stretch),
+            "width": off_centre(sharp * stretch),
+            "height": off_centre(sharp / stretch),
             "x": 64.0 + away * np.cos(direction),
             "y": 64.0 + away * np.sin(direction),
             "triangle_angle": draws.uniform(5, -1.0, 1.0) * self.values["triangle_rotation"] + 0.0,  # no -0.0

@@ -49,6 +49,13 @@ def triangle(f: NDArray[np.void], right: bool, apex_deg: float) -> Floats:
     return np.stack([np.cos(t) * x + np.sin(t) * y, -np.sin(t) * x + np.cos(t) * y], 2)
 
 
+def sides(f: NDArray[np.void], radius: float) -> tuple[Floats, Floats]:
+    """Of a rectangle with such corners whose area is width * height: both are longer by one factor."""
+    width, height = f["width"].astype(np.float64), f["height"].astype(np.float64)
+    lost = radius**2 * 4 - np.pi * radius**2
+    return width * np.sqrt(1 + lost / (width * height)), height * np.sqrt(1 + lost / (width * height))
+
+
 def areas(vertices: Floats) -> Floats:
     d, e = vertices[:, 1] - vertices[:, 0], vertices[:, 2] - vertices[:, 0]
     return np.asarray(abs(d[:, 0] * e[:, 1] - d[:, 1] * e[:, 0]) / 2.0)
@@ -70,8 +77,8 @@ def test_triangles_keep_4_px_from_the_true_outline(radius: float, apex: float) -
         vertices = triangle(f, right, 60.0 + apex)
         x = vertices[..., 0] + (f["triangle_x"] - f["x"])[:, None]
         y = vertices[..., 1] + (f["triangle_y"] - f["y"])[:, None]
-        half_x, half_y = (f[name].astype(np.float64)[:, None] / 2.0 for name in ("width", "height"))
-        for corner in (0.0, radius):
+        for corner in (radius, 0.0):
+            half_x, half_y = (side[:, None] / 2.0 for side in sides(f, corner))
             signed = signed_box(x, y, half_x, half_y, np.full_like(half_x, corner))
             assert signed.max() < -4.0 + GRID
     assert signed.max() > -4.3  # and they come near it
@@ -80,18 +87,19 @@ def test_triangles_keep_4_px_from_the_true_outline(radius: float, apex: float) -
 @pytest.mark.parametrize("radius", [20.0, 32.0])
 def test_rectangles_stay_in_the_frame(radius: float) -> None:
     _, f = rect_tri(corner_radius=radius)
+    width, height = sides(f, radius)
     for sx in (-0.5, 0.5):
         for sy in (-0.5, 0.5):
-            x, y = turn(f["x"] + sx * f["width"], f["y"] + sy * f["height"], f["angle"])
+            x, y = turn(f["x"] + sx * width, f["y"] + sy * height, f["angle"])
             assert min(x.min(), y.min()) > 1.0 - GRID
             assert max(x.max(), y.max()) < 127.0 + GRID
 
 
 def test_lengths_keep_the_papers_ranges() -> None:
     _, f = rect_tri()
-    for name in ("width", "height"):
-        assert f[name].min() < 66
-        assert f[name].max() > 86
+    for sharp, rounded in zip(sides(f, 0.0), sides(f, 20.0), strict=True):
+        assert 64 - GRID < sharp.min() < 66
+        assert 86 < rounded.max() < 88 + GRID
     assert min(f["leg_x"].min(), f["leg_y"].min(), f["triangle_side"].min()) > 16.0 - GRID
 
 
@@ -228,7 +236,6 @@ def test_drawn_area_is_the_analytic_area(name: str, antialias: bool) -> None:
         area = f["size_1"].astype(float) ** 2 + f["size_2"].astype(float) ** 2
     else:
         area = f["width"].astype(float) * f["height"]
-        area -= np.where(f["corner"] == 0, (4 - np.pi) * 20.0**2, 0.0)
         area -= np.sqrt(3) / 4 * f["triangle_side"].astype(float) ** 2
     drawn = generator.render(f).images.sum(axis=(1, 2), dtype=float) / 255.0
     assert drawn.sum() == pytest.approx(area.sum(), rel=1e-3 if not antialias else 1e-4)
@@ -238,14 +245,12 @@ def test_drawn_area_is_the_analytic_area(name: str, antialias: bool) -> None:
 
 @pytest.mark.parametrize("name", ["rect-tri", "circ-sq"])
 def test_position_and_nuisance_factors_do_not_tell_the_class(name: str) -> None:
-    """Class means agree to 4 standard errors, whole distributions by Kolmogorov-Smirnov; of lengths, their ratio."""
+    """Class means agree to 4 standard errors, whole distributions by Kolmogorov-Smirnov."""
     generator = GENERATORS[name]()
     n, classes = 2000, len(generator.classes)
     f = generator.sample(1, "train", np.arange(n * classes))
     labels = generator.labels(f)
     columns = {factor.name: f[factor.name].astype(float) for factor in generator.factors if factor.kind != "class"}
-    if name == "rect-tri":
-        columns["aspect"] = columns.pop("width") / columns.pop("height")
     for factor, values in columns.items():
         of_class = [values[labels == k] for k in range(classes)]
         assert np.ptp([mine.mean() for mine in of_class]) <= 4.0 * values.std() * np.sqrt(2 / n), factor
@@ -255,10 +260,7 @@ def test_position_and_nuisance_factors_do_not_tell_the_class(name: str) -> None:
 def test_rectangles_stand_anywhere_in_their_disc_alike() -> None:
     """Its radius is that of the round rectangle of the same ink: the frame's half, less 1 px, less half a diagonal."""
     _, f = rect_tri()
-    width, height = f["width"].astype(float), f["height"].astype(float)
-    lost = (4 - np.pi) * 20.0**2
-    rounded = np.where(f["corner"] == 0, width * height, width * height + lost)  # with the corners, before they go
-    reach = np.sqrt(rounded * (width / height + height / width)) / 2
+    reach = np.hypot(*sides(f, 20.0)) / 2
     x, y = f["x"] - 64.0, f["y"] - 64.0
     share = (x**2 + y**2) / (63.0 - reach) ** 2  # of the disc's area
     for label in range(4):

@@ -1,0 +1,127 @@
+"""bind: a ring and a square with round corners, a disc in one of them and a bar in the other.
+
+Both classes hold the same four shapes at the same two places: only which mark is in which frame tells them apart.
+What changes places, the marks, looks alike at both to the pixel, and is `distance` away from its frame, so that no
+patch of 9 px sees a mark and a frame: the multiset of patches is the same in both classes. Ring and square stand
+anywhere alike, so where a mark is does not tell either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import hypot, pi, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generators.base import Generator
+from generators.factors import ANGLE, NOISE_KEY, Factor, off_centre
+from generators.parameters import COMMON, Parameter
+from generators.random import Draws
+from generators.raster import Floats, Ints, Pixels
+from generators.reading import inked, parts
+from generators.shapes import Box, Disc, Group, Shape
+
+STROKE = 4.0  # px, of the frames: a whole pixel in a frame of 32
+LONG, SHORT = 1.5, pi / 6.0  # half sides of the bar with the area of the disc, in its radii
+REACH = hypot(LONG, SHORT)
+MARGIN = 2.0  # px between a frame, which stays where it is, and the border
+GAP = 9.0  # px between the two frames
+ROUND = 10.0  # px, radius of the square's outer corners: without them two frames have little choice of place
+
+
+class Bind(Generator):
+    """A disc and a bar, one in a ring and the other in a square."""
+
+    name = "bind"
+    about = "whole: which of two marks is in which of two frames"
+    classes = ("disc-in-ring", "bar-in-ring")
+    objects = ("ring", "square", "disc", "bar")
+    default_n, default_n_test = 1000, 500
+    factors = (
+        Factor(
+            "in_ring", "class", 0, 1, "", "balanced", "mark in the ring; the square holds the other", ("disc", "bar")
+        ),
+        ANGLE,
+        Factor("radius", "real", 2, 5, "px at 128", "uniform", "of the disc; the bar has its area"),
+        Factor("ring_x", "real", 27, 101, "px at 128", "uniform where it fits", "middle of the ring"),
+        Factor("ring_y", "real", 27, 101, "px at 128", "uniform where it fits", "middle of the ring"),
+        Factor("square_x", "real", 27, 101, "px at 128", "uniform where it fits", "middle of the square"),
+        Factor("square_y", "real", 27, 101, "px at 128", "uniform where it fits", "middle of the square"),
+        NOISE_KEY,
+    )
+    parameters = (
+        # 13: along a diagonal, too, 9 px across and down, and a pixel that is grey at either edge.
+        Parameter("distance", 13.0, 13.0, 15.0, "px at 128", "difficulty", "between a mark and the frame around it"),
+        Parameter(
+            "mark", 5.0, 3.0, 5.0, "px at 128", "difficulty", "largest radius of the disc; the least is 0.8 of it"
+        ),
+        *COMMON,
+    )
+
+    def labels(self, factors: NDArray[np.void]) -> Ints:
+        """Which mark is in the ring, `[n]`."""
+        return factors["in_ring"].astype(np.int64)
+
+    def law(self, draws: Draws) -> dict[str, NDArray[Any]]:
+        """Two frames that do not meet, wherever they have room."""
+        radius = self.values["mark"] * draws.uniform(1, 0.8, 1.0)
+        half = REACH * radius + self.values["distance"] + STROKE
+        reach = sqrt(2.0) * (half - ROUND) + ROUND  # of the square; the ring keeps as far from the border
+        room = 64.0 - MARGIN - reach
+
+        def centres(u: Floats, rows: Ints) -> Floats:
+            return (2.0 * u - 1.0) * room[rows, None]
+
+        def apart(u: Floats, rows: Ints) -> NDArray[np.bool_]:
+            x_1, y_1, x_2, y_2 = centres(u, rows)
+            far: NDArray[np.bool_] = np.hypot(x_2 - x_1, y_2 - y_1) >= (half + reach)[rows, None] + GAP
+            return far
+
+        found = centres(draws.first_valid(1, apart)[:, :, None], np.arange(len(half)))[:, :, 0]
+        return {
+            "in_ring": draws.balanced(2),
+            "angle": draws.uniform(2, -1.0, 1.0) * self.values["rotation"],
+            "radius": off_centre(radius),
+            **dict(zip(("ring_x", "ring_y", "square_x", "square_y"), 64.0 + found, strict=True)),
+        }
+
+    def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
+        """Two frames with holes; each mark in one of them. All middles are those of pixels."""
+        ring, square = (
+            np.stack([self.snapped(factors[f"{name}_{axis}"]) + 0.5 for axis in "xy"]) for name in ("ring", "square")
+        )
+        swapped = factors["in_ring"] == 1
+        (disc_x, disc_y), (bar_x, bar_y) = np.where(swapped, square, ring), np.where(swapped, ring, square)
+        turned = self.turned(factors)
+        radius = self.px(factors["radius"])
+        inner = REACH * radius + self.values["distance"] * self.scale
+        outer = inner + STROKE * self.scale
+        outer_square = Box(square[0], square[1], turned, outer, outer, ROUND * self.scale)
+        inner_square = Box(square[0], square[1], turned, inner, inner, (ROUND - STROKE) * self.scale)
+        return [
+            Group((Disc(ring[0], ring[1], outer),), (Disc(ring[0], ring[1], inner),)),
+            Group((outer_square,), (inner_square,)),
+            Disc(disc_x, disc_y, radius),
+            Box(bar_x, bar_y, turned, LONG * radius, SHORT * radius),
+        ]
+
+    def ink(self, objects: Sequence[Pixels]) -> Pixels:
+        """All four."""
+        ring, square, disc, bar = objects
+        return ring | square | disc | bar
+
+    def read(self, images: Pixels) -> dict[str, Ints]:
+        """By connected parts: the rounder frame, the longer mark, and which is nearer to which.
+
+        From 32 px on, with grey edges from 64.
+        """
+        return {"in_ring": np.array([_bar_in_ring(ink) for ink in inked(images)], np.int64)}
+
+
+def _bar_in_ring(ink: NDArray[np.bool_]) -> bool:
+    ring, square = sorted(parts(ink)[:2], key=lambda part: part.hollowness)
+    bar = max(parts(ink)[2:], key=lambda part: part.elongation)
+    to_ring, to_square = (hypot(*(bar.middle - frame.middle)) for frame in (ring, square))
+    return to_ring < to_square
