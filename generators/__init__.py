@@ -11,11 +11,13 @@ from generators.landolt import Landolt
 from generators.parameters import Parameter
 from generators.published import CircSqPublished, RectTriPublished
 from generators.rect_tri import RectTri
+from generators.vernier import Vernier
 
 GENERATORS: dict[str, type[Generator]] = {
     RectTri.name: RectTri,  # fine-grained: the style of corners, the shape of a small triangle
     CircSq.name: CircSq,  # holistic: how many of two objects are squares
     Landolt.name: Landolt,  # fine-grained: on which side a ring is open
+    Vernier.name: Vernier,  # whether bars are in one line: fine-grained when near, holistic when apart
     RectTriPublished.name: RectTriPublished,  # rect-tri and circ-sq as the ConRec paper made them
     Bind.name: Bind,  # whole: which of two marks is in which of two frames
     CircSqPublished.name: CircSqPublished,
@@ -33,4 +35,5 @@ __all__ = [
     "RectTri",
     "RectTriPublished",
     "Rendered",
+    "Vernier",
 ]

@@ -13,11 +13,17 @@ Floats = NDArray[np.float64]
 
 
 def bag(images: Images) -> Floats:
-    """Square roots of the counts of binary 3x3 patches, `[N, 512]`."""
-    ink = (images > 127).astype(np.int64)
-    height, width = (side - 2 for side in images.shape[1:])
-    code = sum(ink[:, i : i + height, j : j + width] << 3 * i + j for i in range(3) for j in range(3))
-    return np.sqrt([np.bincount(image.ravel(), minlength=512) for image in np.asarray(code)])
+    """Square roots of the counts of binary 3x3 patches, their pixels 1 or 2 px apart, `[N, 1024]`."""
+    counts = np.concatenate([_counts(images > 127, apart) for apart in (1, 2)], axis=1)
+    return np.asarray(np.sqrt(counts.astype(np.float64)))
+
+
+def _counts(ink: NDArray[np.bool_], apart: int) -> NDArray[np.int64]:
+    height, width = (side - 2 * apart for side in ink.shape[1:])
+    places = [(i, j) for i in range(3) for j in range(3)]
+    parts = [ink[:, i * apart :, j * apart :][:, :height, :width] for i, j in places]
+    code = sum(part.astype(np.int64) << k for k, part in enumerate(parts))
+    return np.stack([np.bincount(image.ravel(), minlength=512) for image in np.asarray(code)])
 
 
 def pixels(images: Images) -> Floats:
