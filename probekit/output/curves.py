@@ -23,9 +23,9 @@ def draw_curves(curves: Sequence[Mapping[str, Any]]) -> Figure:
     """Small charts in rows of `ACROSS`; a line of one name has one colour in all of them.
 
     Args:
-        curves: Each with `name`, `parameter`, `unit`, `levels` [L] rising, `chance` [L] and `lines`: `name`, `kind` ("row"
-            is drawn through, "baseline" dashed) and `points` [L], each a `value` in [0, 1] with `ci` (low, high), or None
-            where there is none. A band is an interval; the dashed grey line is chance.
+        curves: Each with `name`, `parameter`, `unit`, `levels` [L] rising, `chance` [L] and `lines`: `name`, `kind`
+            ("row" is drawn through, "baseline" dashed) and `points` [L], each a `value` in [0, 1] with its interval
+            `ci`, a band; None is a gap. The dotted grey line is chance.
     """
     styles = _styles(curves)
     across = min(ACROSS, len(curves))

@@ -4,11 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import field
+
 from generators import GENERATORS
+from probekit.checked import checked
 from probekit.measurement import CHANCE
-from probekit.sweep.datasets import Dataset
+from probekit.sweep.datasets import Dataset, Name
 from probekit.sweep.measures import check_distinct, without_pool
 from probekit.sweep.scores import FIRST
+
 CURVES = "curves.png"  # in the sweep's folder
 FEWEST = 2  # values that a curve has
 NOTHING: dict[str, Any] = {"value": None, "ci": None, "n": 0}  # not measured yet
@@ -46,7 +50,7 @@ class Varied(Dataset, frozen=True, kw_only=True, forbid_unknown_fields=True):
         score: What the curve over them shows; "" is the linear probe.
     """
 
-    vary: dict[str, tuple[int | float, ...]] = {}
+    vary: dict[str, tuple[int | float, ...]] = field(default_factory=dict)
     score: str = ""
 
     def __post_init__(self) -> None:
@@ -65,7 +69,8 @@ class Varied(Dataset, frozen=True, kw_only=True, forbid_unknown_fields=True):
         check_distinct(sorted(values), f"values of vary.{parameter}")
         if any(setting.partition("=")[0].strip() == parameter for setting in self.settings):
             raise ValueError(f"expected {parameter} in vary or in set, found both; leave one out")
-        _ = self.datasets
+        for dataset in self.datasets:
+            checked(dataset.name, Name, "", "the name of each level")
 
     @property
     def datasets(self) -> tuple[Dataset, ...]:

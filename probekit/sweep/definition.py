@@ -176,9 +176,7 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
     for dataset in datasets:
         place = f"[measure] of {'dataset ' + dataset.name + ' of ' if dataset.measure else ''}{where}"
         measures[dataset.name] = replace(read_measure(file.measure | dataset.measure, place), also=also)
-    sweep = Sweep(
-        name, _about(text), file.preset, file.seeds, datasets, rows, file.paper, file.pairs, measures, curves
-    )
+    sweep = Sweep(name, _about(text), file.preset, file.seeds, datasets, rows, file.paper, file.pairs, measures, curves)
     _check_names(sweep, where)
     return with_settings(sweep, file.settings)
 

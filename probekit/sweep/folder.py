@@ -1,4 +1,4 @@
-"""The folder of a sweep, sweeps/NAME/: sweep.json (what was asked for), data/, logs/, results.json, table.md, curves.png.
+"""The folder of a sweep, sweeps/NAME/: sweep.json (what was asked for), data/, logs/; results, table.md, curves.png.
 
 sweep.json is written once, before the first run; what is done is never written there, but read from the run folders.
 """

@@ -182,8 +182,8 @@ def commands_left(run: Run, planned: PlannedRun, *, data: str, device: str) -> l
 def next_baselines(run: Run, planned: PlannedRun, *, device: str) -> list[str] | None:
     """The probe with baselines that a dataset still needs, on a finished run; None: it has all.
 
-    First what is measured, under the encoder's own pooling; then the linear probe as the monitor has it, C = 1, where it
-    has one.
+    First what is measured, under the encoder's own pooling; then the linear probe as the monitor has it, C = 1, if
+    it does.
     """
     first = next((step for step in planned.measure.steps if step.command == "probe"), None)
     if first is None:

@@ -10,8 +10,8 @@ from probekit.sweep.scores import BEST_TEST, FIRST, SCORES, title
 from probekit.visible import visible
 
 _BANDS = (
-    "Above chance: the levels at which the whole interval is; intervals are not corrected for their number. Those of rows "
-    "are over seeds, those of baselines over test images."
+    "Above chance: the levels at which the whole interval is; intervals are not corrected for their number. Those of\n"
+    "rows are over seeds, those of baselines over test images."
 )
 COVERED = {True: "yes", False: "no", None: "one seed"}
 
@@ -98,7 +98,7 @@ def curve_lines(curve: Mapping[str, Any], *, intervals: bool) -> list[list[str]]
     def cell(line: Mapping[str, Any], point: Mapping[str, Any]) -> str:
         if not intervals:
             return percent(point["value"])
-        return of_images(point) if line["kind"] == "baseline" else with_interval(point | {"mean": point["value"]})
+        return of_images(point) if line["kind"] == "baseline" else with_interval({**point, "mean": point["value"]})
 
     over = ", ".join(filter(None, (curve["parameter"], curve["unit"])))
     lines = [[over, *(f"{level:g}" for level in curve["levels"]), "above chance at"]]
