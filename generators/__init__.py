@@ -6,6 +6,7 @@ NumPy and OpenCV only; neither torch nor probekit.
 from generators.base import Generator, Rendered
 from generators.bind import Bind
 from generators.circ_sq import CircSq
+from generators.enclosed import Enclosed
 from generators.factors import Factor
 from generators.landolt import Landolt
 from generators.parameters import Parameter
@@ -20,6 +21,8 @@ GENERATORS: dict[str, type[Generator]] = {
     Vernier.name: Vernier,  # whether bars are in one line: fine-grained when near, holistic when apart
     RectTriPublished.name: RectTriPublished,  # rect-tri and circ-sq as the ConRec paper made them
     Bind.name: Bind,  # whole: which of two marks is in which of two frames
+    Enclosed.name: Enclosed,  # whole: which of two marks is inside a closed curve
+    RectTriPublished.name: RectTriPublished,  # both as the ConRec paper made them
     CircSqPublished.name: CircSqPublished,
 }
 
@@ -28,6 +31,7 @@ __all__ = [
     "Bind",
     "CircSq",
     "CircSqPublished",
+    "Enclosed",
     "Factor",
     "Generator",
     "Landolt",

@@ -171,19 +171,22 @@ def triangle(vertices: Floats, size: int) -> Spans:
 
 
 def polygon(vertices: Floats, size: int) -> list[Spans]:
-    """Simple polygons, vertices `[n, V, 2]`: for each edge all that is right of it (the even-odd rule).
+    """Simple polygons, vertices `[n, V, 2]`: in each row from the first edge to the second, from the third on, ...
 
     An edge has the rows whose centres lie from its upper end on, its lower end left out.
     """
     y = row_centres(size)
-    found = []
+    met = np.full((len(vertices), size, vertices.shape[1]), size, np.int16)
     for k in range(vertices.shape[1]):
         (x0, y0), (x1, y1) = vertices[:, k - 1].T, vertices[:, k].T
         slope = np.divide(x1 - x0, y1 - y0, out=np.zeros_like(x0), where=y1 != y0)
-        x = slope[:, None] * (y - y0[:, None]) + x0[:, None]
-        rows = (y >= np.minimum(y0, y1)[:, None]) & (y < np.maximum(y0, y1)[:, None])
-        found.append(to_spans(x, np.full_like(x, size), rows, size))
-    return found
+        image, row = np.nonzero((y >= np.minimum(y0, y1)[:, None]) & (y < np.maximum(y0, y1)[:, None]))
+        x = slope[image] * (y[row] - y0[image]) + x0[image]
+        met[image, row, k] = np.clip(np.ceil(x - 0.5), 0, size)
+    met.sort(axis=2)
+    most = max(1, int((met < size).sum(axis=2).max(initial=0)))
+    edges = met.astype(np.int64)
+    return [Spans(edges[..., k], edges[..., k + 1]) for k in range(0, most, 2)]
 
 
 def superellipse(cx: Floats, cy: Floats, turned: Axes, half: Floats, exponent: float, size: int) -> Spans:

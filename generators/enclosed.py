@@ -1,0 +1,188 @@
+"""enclosed: a closed curve with lobes, a disc and a small ring, one of them inside and the other outside.
+
+Both classes hold the same three shapes, and the two marks change places: only inside and outside tell them apart. Marks
+look alike at both places to the pixel and keep `margin` from the curve and the border across and down, so that no patch
+of 9 px sees a mark and anything else: the multiset of patches is the same in both classes. A mark's place does not tell
+whether it is inside: turned round by half a turn about the middle between the marks, every scene is as likely, and then
+the other place is inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import pi
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generators.base import Generator
+from generators.factors import ANGLE, GRID, NOISE_KEY, Factor
+from generators.parameters import COMMON, Parameter
+from generators.random import Draws
+from generators.raster import Floats, Ints, Pixels
+from generators.reading import inked, parts
+from generators.shapes import Disc, Group, Polygon, Shape
+
+STROKE = 3.0  # px, of the curve
+RADIUS, HOLE = 4.0, 1.6  # px, of both marks, and of the hole in one: the box around the ink is alike in both classes
+CLEAR = RADIUS + STROKE / 2.0 + 1.5  # px from a mark's middle to corners of the curve's, less `margin`
+SMALLEST, LARGEST = 26.0, 34.0  # px, mean radius of the curve
+MARGIN = 2.0  # px between the curve, which stays where it is, and the border
+OFF = 8.0  # px, at most from the middle of the curve to the mark inside, across and down
+SHIFT = 4.0  # px, of the middle between the marks from the middle of the frame
+DIRECTIONS: Floats = np.arange(96, dtype=np.float64) * (
+    2.0 * pi / 96.0
+)  # of the corners of the polygon that the curve is
+
+
+class Enclosed(Generator):
+    """A disc and a small ring, one of them inside a closed curve."""
+
+    name = "enclosed"
+    about = "whole: which of two marks is inside a closed curve"
+    classes = ("disc-inside", "ring-inside")
+    objects = ("curve", "disc", "ring")
+    default_n, default_n_test = 1000, 500
+    factors = (
+        Factor(
+            "inside", "class", 0, 1, "", "balanced", "mark inside the curve; the other is outside", ("disc", "ring")
+        ),
+        ANGLE,
+        Factor("size", "real", 26, 34, "px at 128", "uniform", "mean radius of the curve"),
+        Factor("regularity", "real", 0.5, 1, "share", "uniform", "of the depth: lobes alike; the rest: one lobe less"),
+        Factor("phase", "circular", -180, 180, "deg", "uniform", "of the lobes, before the turn"),
+        Factor("second_phase", "circular", -180, 180, "deg", "uniform", "of the lobes that are one less"),
+        Factor("x", "real", 20, 108, "px at 128", "uniform where it fits", "middle of the curve"),
+        Factor("y", "real", 20, 108, "px at 128", "uniform where it fits", "middle of the curve"),
+        Factor("inside_x", "real", 12, 116, "px at 128", "uniform where it fits", "middle of the mark inside"),
+        Factor("inside_y", "real", 12, 116, "px at 128", "uniform where it fits", "middle of the mark inside"),
+        Factor("outside_x", "real", 12, 116, "px at 128", "uniform where it fits", "middle of the mark outside"),
+        Factor("outside_y", "real", 12, 116, "px at 128", "uniform where it fits", "middle of the mark outside"),
+        NOISE_KEY,
+    )
+    parameters = (
+        Parameter("lobes", 4, 2, 5, "lobes", "difficulty", "of the curve"),
+        Parameter("depth", 0.25, 0.0, 0.25, "share", "difficulty", "of the lobes, of the curve's radius"),
+        Parameter("margin", 9.0, 9.0, 10.0, "px at 128", "difficulty", "between a mark and all else, across or down"),
+        *COMMON,
+    )
+
+    def labels(self, factors: NDArray[np.void]) -> Ints:
+        """Which mark is inside, `[n]`."""
+        return factors["inside"].astype(np.int64)
+
+    def law(self, draws: Draws) -> dict[str, NDArray[Any]]:
+        """A curve and two places with room for a mark, one on each side of it; what fits is uniform."""
+        middle = SHIFT * np.stack([draws.uniform(k, -1.0, 1.0) for k in (2, 3)])
+        angle = draws.uniform(1, -1.0, 1.0) * self.values["rotation"]
+        depth = self.values["depth"]
+        clear = CLEAR + self.values["margin"]
+
+        def scene(u: Floats, rows: Ints) -> dict[str, Floats]:
+            """All but the class, `[m, tries]`; places are seen from the middle between the marks."""
+            u = np.concatenate((np.floor(u * 65536.0) / 65536.0, u * 65536.0 % 1.0))  # two numbers of 16 bits each
+            size = SMALLEST + (LARGEST - SMALLEST) * u[0]
+            # The frame holds the curve, and also the curve turned round.
+            room = 64.0 - MARGIN - STROKE - (1.0 + depth) * size - abs(middle[:, rows, None])
+            x, y = (2.0 * u[1:3] - 1.0) * room
+            inside_x, inside_y = (2.0 * u[3:5] - 1.0) * OFF + (x, y)
+            return {
+                "angle": np.broadcast_to(angle[rows, None], size.shape),
+                "size": size,
+                "regularity": 0.5 + 0.5 * u[5],
+                "phase": 360.0 * u[6] - 180.0,
+                "second_phase": 360.0 * u[7] - 180.0,
+                "x": x,
+                "y": y,
+                "inside_x": inside_x,
+                "inside_y": inside_y,
+            }
+
+        def fits(u: Floats, rows: Ints) -> NDArray[np.bool_]:
+            drawn = scene(u, rows)
+            # Only those are looked at closely whose outer mark is not too near.
+            far = np.hypot(drawn["inside_x"] + drawn["x"], drawn["inside_y"] + drawn["y"])
+            held = far >= drawn["size"] * (1.0 - depth) + clear
+            kept = {name: values[held][:, None] for name, values in drawn.items()}
+            radii = self._radius(kept, DIRECTIONS)
+            good = np.ones(len(radii), np.bool_)
+            for sign in (1.0, -1.0):  # the mark inside, the mark outside: from the middle of the curve
+                x, y = sign * kept["inside_x"] - kept["x"], sign * kept["inside_y"] - kept["y"]
+                away = np.maximum(abs(radii * np.cos(DIRECTIONS) - x), abs(radii * np.sin(DIRECTIONS) - y))
+                within = np.hypot(x, y) < self._radius(kept, np.arctan2(y, x))
+                good &= (away.min(axis=1) >= clear) & (within[:, 0] == (sign > 0.0))
+            held[held] = good
+            return held
+
+        found = draws.first_valid(1, fits)[:, :, None]
+        columns = {name: values[:, 0] for name, values in scene(found, np.arange(len(angle))).items()}
+        for axis, shift in zip("xy", 64.0 + middle, strict=True):
+            columns[f"outside_{axis}"] = shift - columns[f"inside_{axis}"]
+            columns[f"inside_{axis}"] += shift
+            columns[axis] += shift
+        return columns | {"inside": draws.balanced(2)}
+
+    def _radius(self, columns: Any, direction: Floats) -> Floats:
+        """From the middle of the curve to the curve, px at 128; the direction in radians, y down, after the turn."""
+        lobes, depth = self.values["lobes"], self.values["depth"]
+        local = direction + np.deg2rad(columns["angle"])
+        first = np.cos(lobes * local + np.deg2rad(columns["phase"]))
+        second = np.cos((lobes - 1) * local + np.deg2rad(columns["second_phase"]))
+        share = columns["regularity"]
+        radius: Floats = columns["size"] * (1.0 + depth * (share * first + (1.0 - share) * second))
+        return radius
+
+    def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
+        """A curve with a hole, and two marks whose middles are those of pixels."""
+        inside, outside = (
+            np.stack([self.snapped(factors[f"{name}_{axis}"]) + 0.5 for axis in "xy"]) for name in ("inside", "outside")
+        )
+        swapped = factors["inside"] == 1
+        (disc_x, disc_y), (ring_x, ring_y) = np.where(swapped, outside, inside), np.where(swapped, inside, outside)
+        radius, hole = (np.full(len(factors), length * self.scale) for length in (RADIUS, HOLE))
+        outer, inner = self._edges(factors)
+        return [
+            Group((Polygon(outer),), (Polygon(inner),)),
+            Disc(disc_x, disc_y, radius),
+            Group((Disc(ring_x, ring_y, radius),), (Disc(ring_x, ring_y, hole),)),
+        ]
+
+    def _edges(self, factors: NDArray[np.void]) -> tuple[Floats, Floats]:
+        """Corners of the outer and the inner edge of the curve, `[n, 96, 2]`, in 1/4096 px of this frame.
+
+        A sine's last bit, which differs between machines, is lost.
+        """
+        columns = {name: factors[name].astype(np.float64)[:, None] for name in factors.dtype.names or ()}
+        middle = np.stack((columns["x"], columns["y"]), axis=2)
+        radii = self._radius(columns, DIRECTIONS)
+        points = radii[..., None] * np.stack((np.cos(DIRECTIONS), np.sin(DIRECTIONS)), axis=1)
+        along = np.roll(points, -1, axis=1) - np.roll(points, 1, axis=1)
+        across = np.stack((along[..., 1], -along[..., 0]), axis=2) / np.hypot(*along.T).T[..., None]
+        edges = (middle + points + side * STROKE / 2.0 * across for side in (1.0, -1.0))
+        outer, inner = (np.rint((edge * self.scale + 0.5) * GRID) / GRID for edge in edges)
+        return outer, inner
+
+    def ink(self, objects: Sequence[Pixels]) -> Pixels:
+        """All three."""
+        curve, disc, ring = objects
+        return curve | disc | ring
+
+    def read(self, images: Pixels) -> dict[str, Ints]:
+        """By filling: whether the mark with a hole is where the ground does not reach from the border.
+
+        From 48 px on, with grey edges from 64.
+        """
+        return {"inside": np.array([_ring_inside(ink) for ink in inked(images)], np.int64)}
+
+
+def _ring_inside(ink: NDArray[np.bool_]) -> bool:
+    curve, *marks = parts(ink)
+    ring = min(marks, key=lambda part: float(part.box.mean()))
+    ground = np.ones(ink.shape, np.uint8)
+    x, y = curve.points.T.astype(np.int64)
+    ground[y, x] = 0
+    regions = cv2.connectedComponents(ground, connectivity=4)[1]
+    x, y = ring.points[0].astype(np.int64)
+    return bool(regions[y, x] != regions[0, 0])
