@@ -19,10 +19,9 @@ GENERATORS: dict[str, type[Generator]] = {
     CircSq.name: CircSq,  # holistic: how many of two objects are squares
     Landolt.name: Landolt,  # fine-grained: on which side a ring is open
     Vernier.name: Vernier,  # whether bars are in one line: fine-grained when near, holistic when apart
-    RectTriPublished.name: RectTriPublished,  # rect-tri and circ-sq as the ConRec paper made them
     Bind.name: Bind,  # whole: which of two marks is in which of two frames
     Enclosed.name: Enclosed,  # whole: which of two marks is inside a closed curve
-    RectTriPublished.name: RectTriPublished,  # both as the ConRec paper made them
+    RectTriPublished.name: RectTriPublished,  # rect-tri and circ-sq as the ConRec paper made them
     CircSqPublished.name: CircSqPublished,
 }
 
