@@ -17,6 +17,7 @@ ACROSS = 4  # charts in a row
 WIDE, HIGH = 2.3, 2.1  # inches of each
 LEGEND = 0.4  # inches
 TEXT = 7.5  # points
+ROOM = 0.06  # of an axis, beyond its levels
 
 
 def draw_curves(curves: Sequence[Mapping[str, Any]]) -> Figure:
@@ -68,12 +69,22 @@ def _draw(axes: Axes, curve: Mapping[str, Any], styles: Mapping[str, Mapping[str
         axes.fill_between(levels, ends[:, 0], ends[:, 1], color=style["color"], alpha=0.15, linewidth=0)
     chance = [math.nan if value is None else 100 * value for value in curve["chance"]]
     axes.plot(levels, chance, color=LIGHT["muted"], linestyle=":", linewidth=1)
-    if geometric(curve["levels"]):
+    log = geometric(curve["levels"])
+    if log:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(levels, [f"{level:g}" for level in levels])
+    axes.set_xlim(*_around(curve["levels"], log=log))
     unit = f", {curve['unit']}" if curve["unit"] else ""
     axes.set(ylim=(0, 102), xlabel=f"{curve['parameter']}{unit}")
     axes.set_title(curve["name"], loc="left")
     if named:
         axes.set_ylabel("test accuracy, %")
+
+
+def _around(levels: Sequence[float], *, log: bool) -> tuple[float, float]:
+    """The ends of an axis, also where nothing is drawn yet."""
+    low, high = (math.log(end) if log else end for end in (levels[0], levels[-1]))
+    away = ROOM * (high - low)
+    first, last = low - away, high + away
+    return (math.exp(first), math.exp(last)) if log else (first, last)
