@@ -9,6 +9,7 @@ from generators.circ_sq import CircSq
 from generators.enclosed import Enclosed
 from generators.factors import Factor
 from generators.landolt import Landolt
+from generators.navon import Navon
 from generators.parameters import Parameter
 from generators.published import CircSqPublished, RectTriPublished
 from generators.rect_tri import RectTri
@@ -18,6 +19,7 @@ GENERATORS: dict[str, type[Generator]] = {
     RectTri.name: RectTri,  # fine-grained: the style of corners, the shape of a small triangle
     CircSq.name: CircSq,  # holistic: how many of two objects are squares
     Landolt.name: Landolt,  # fine-grained: on which side a ring is open
+    Navon.name: Navon,  # a holistic figure made of local ones
     Vernier.name: Vernier,  # whether bars are in one line: fine-grained when near, holistic when apart
     Bind.name: Bind,  # whole: which of two marks is in which of two frames
     Enclosed.name: Enclosed,  # whole: which of two marks is inside a closed curve
@@ -34,6 +36,7 @@ __all__ = [
     "Factor",
     "Generator",
     "Landolt",
+    "Navon",
     "Parameter",
     "RectTri",
     "RectTriPublished",

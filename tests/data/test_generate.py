@@ -51,6 +51,7 @@ GOLDEN = {
     "bind": "346a1207e1ed54c2a0d1eb2a50066ad707cd249a0a7f7d329ca78bdceab36139",
     "vernier": "0c395b2a5cdfdd04688c144ee3bed8ce5f1aa052906831546884d5e07de9bb03",
     "enclosed": "060a387a70a31eeb5cd22026c47f31d63ad334265b994e38891187459d8ae461",
+    "navon": "7aa4eb4085f55799792ae5fb28a67309fdf5cac2f5761bec5d24e3dce02c4c87",
     "rect-tri-published": "865f320de3e08f073b6aea637679ba37ff7f48419aabed91f9a78a6853e6ca9a",
     "circ-sq": "7965f0933f1ad4039d4562d478982a5f4ba2acf8634e41aafcc0415af2f69fb3",
     "circ-sq-published": "7c6873a805acb63e0a348f8696d7fdfdcc43a1024a784a9dff6437c4a53e106b",

@@ -39,6 +39,7 @@ GOLDEN = {
     "bind": "46865907f02c7125b5fa3d3f537bd136e49d4bcfade7e43f039aa989b5a04082",
     "vernier": "5b368e63a667df4339f546deafad8214f17517e56f7057d0836fa1bcdcbb418f",
     "enclosed": "80fbc9066f619dfc7d9b35c70e580e74deef0ed5cbed13fc82132c7fa453f83d",
+    "navon": "45375985c848dfd95a8cc2a1024adc17e77b46c5110c4522df09499cdffaf20b",
     "rect-tri-published": "0e4c6feb2b3b6b2630194783823174491ef3d0a5a2e5f7c96c0beb827a6bf797",
     "circ-sq": "fb60cff73923162b93afa8c132c0c5ed5db92b5b31c3c5b4767aa674d94a247d",
     "circ-sq-published": "e80d0ad76614d6d17091a6fcaa03e6e12116d0107b214bca674feb2878181b69",
