@@ -13,6 +13,8 @@ from generators.navon import Navon
 from generators.parameters import Parameter
 from generators.published import CircSqPublished, RectTriPublished
 from generators.rect_tri import RectTri
+from generators.same import Same
+from generators.trace import Trace
 from generators.vernier import Vernier
 
 GENERATORS: dict[str, type[Generator]] = {
@@ -23,6 +25,8 @@ GENERATORS: dict[str, type[Generator]] = {
     Vernier.name: Vernier,  # whether bars are in one line: fine-grained when near, holistic when apart
     Bind.name: Bind,  # whole: which of two marks is in which of two frames
     Enclosed.name: Enclosed,  # whole: which of two marks is inside a closed curve
+    Same.name: Same,  # whole: whether two shapes are the same in each of two groups
+    Trace.name: Trace,  # whole: whether two beads are on the same of two curves
     RectTriPublished.name: RectTriPublished,  # rect-tri and circ-sq as the ConRec paper made them
     CircSqPublished.name: CircSqPublished,
 }
@@ -41,5 +45,7 @@ __all__ = [
     "RectTri",
     "RectTriPublished",
     "Rendered",
+    "Same",
+    "Trace",
     "Vernier",
 ]

@@ -40,6 +40,8 @@ GOLDEN = {
     "vernier": "5b368e63a667df4339f546deafad8214f17517e56f7057d0836fa1bcdcbb418f",
     "enclosed": "80fbc9066f619dfc7d9b35c70e580e74deef0ed5cbed13fc82132c7fa453f83d",
     "navon": "45375985c848dfd95a8cc2a1024adc17e77b46c5110c4522df09499cdffaf20b",
+    "trace": "de6dc3ff2668229e4ebf76bcd20b2f60442fbd3f5175ba4c0d717970cff31e38",
+    "same": "1440d9f9326dae6f2a42b4c21f91b8b99ec19d06b1444ee1654fef3dc2b140b2",
     "rect-tri-published": "0e4c6feb2b3b6b2630194783823174491ef3d0a5a2e5f7c96c0beb827a6bf797",
     "circ-sq": "fb60cff73923162b93afa8c132c0c5ed5db92b5b31c3c5b4767aa674d94a247d",
     "circ-sq-published": "e80d0ad76614d6d17091a6fcaa03e6e12116d0107b214bca674feb2878181b69",
@@ -248,7 +250,8 @@ def test_any_size_draws_the_same_scene(name: str, size: int) -> None:
         if name != "circ-sq" or size >= 20:  # below, 1.5 px of the frame are more than the default gap
             assert np.array_equal(factors, draw(base, 12))
         expected = (base.render(factors).images > 0).mean(axis=(1, 2))
-        assert abs(area - expected).max() < 1.5 / size
+        # Lines are so thin that at 128 px they are as far from their area as that.
+        assert abs(area - expected).max() < 1.5 / (min(size, 128) if name == "trace" else size)
 
 
 @each

@@ -1,0 +1,175 @@
+"""same: four discs in two groups, each with a hole: in each group the two holes have the same shape, or in neither.
+
+Two discs have holes of one shape and two of another: in one class AA BB, in the other AB AB, where two of them have
+changed places. Discs look alike at both places to the pixel, and every one is 9 px from the next and from the border,
+across or down, so that no patch of 9 px sees two: the multiset of patches is the same in both classes. What differs is
+in the holes, so that the box around the ink does not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from math import cos, hypot, pi, radians
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generators.base import Generator
+from generators.factors import ANGLE, NOISE_KEY, Factor, off_centre
+from generators.parameters import COMMON, Parameter
+from generators.random import Draws
+from generators.raster import Floats, Ints, Pixels
+from generators.reading import Part, inked, parts
+from generators.shapes import Disc, Group, Polygon, Shape
+
+SMALLEST, LARGEST = 10.0, 11.0  # px, radius of the discs
+WALL = 2.5  # px, at least around a hole
+NARROW = 0.3  # of the room for a hole: the nearest that a corner comes to its middle; the farthest is 1
+APART = 10.0  # px from disc to disc and to the border across or down: 9, and one that rounding may take
+TILT = 25.0  # degrees, at most from a group's direction to level or upright
+UNLIKE = 0.22  # of the room for a hole: between the corners of two unlike shapes, on average
+DIRECTIONS: Floats = np.arange(6, dtype=np.float64) * pi / 3.0 + 0.2  # of the corners, from the middle of a hole
+PAIRINGS = (((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)))
+
+
+def _corner(shape: str, k: int) -> Factor:
+    return Factor(f"{shape}_{k}", "real", 0.3, 1, "share", "uniform if A and B differ", f"corner {k} of hole {shape}")
+
+
+def _place(k: int, axis: str) -> Factor:
+    about = f"middle of place {k}; 1 and 2 are a group, 3 and 4"
+    return Factor(f"{axis}_{k}", "real", 20, 108, "px at 128", "uniform where it fits", about)
+
+
+class Same(Generator):
+    """Two groups of two discs, whose holes are of two shapes."""
+
+    name = "same"
+    about = "whole: whether two shapes are the same in each of two groups"
+    classes = ("same", "different")
+    objects = ("a_disc_1", "a_disc_2", "b_disc_1", "b_disc_2")
+    default_n, default_n_test = 1000, 500
+    factors = (
+        Factor("groups", "class", 0, 1, "", "balanced", "what they are of", ("same", "different")),
+        ANGLE,
+        Factor("size", "real", 10, 11, "px at 128", "uniform", "radius of the discs"),
+        *(_corner(shape, k) for shape in "ab" for k in range(1, 7)),
+        *(_place(k, axis) for k in range(1, 5) for axis in "xy"),
+        *(
+            Factor(f"{disc}_turn", "ordinal", 0, 3, "quarter turns", "uniform, 0 without `turn`", "of its hole")
+            for disc in objects
+        ),
+        NOISE_KEY,
+    )
+    parameters = (
+        Parameter("difference", 1.0, 0.0, 1.0, "share", "difficulty", "of the shapes; 0: all are the same"),
+        Parameter("distance", 32.0, 20.0, 36.0, "px at 128", "difficulty", "at least between discs of two groups"),
+        Parameter("turn", False, 0, 1, "bool", "difficulty", "each hole is turned by some quarter turns of its own"),
+        *COMMON,
+    )
+
+    def labels(self, factors: NDArray[np.void]) -> Ints:
+        """Whether the groups are of different shapes, `[n]`."""
+        return factors["groups"].astype(np.int64)
+
+    def law(self, draws: Draws) -> dict[str, NDArray[Any]]:
+        """Two shapes, then four places."""
+        size = draws.uniform(1, SMALLEST, LARGEST)
+        turns = draws.integer(3, 0, 255) * int(self.values["turn"])
+        columns = {"groups": draws.balanced(2), "angle": draws.uniform(2, -1.0, 1.0) * self.values["rotation"]}
+        columns |= {f"{disc}_turn": turns // 4**k % 4 for k, disc in enumerate(self.objects)}
+        columns |= {f"{shape}_{k + 1}": values[k] for shape, values in self._shapes(draws).items() for k in range(6)}
+        places = 64.0 + self._places(draws, size)
+        columns |= {f"{axis}_{k + 1}": places[i, k] for k in range(4) for i, axis in enumerate("xy")}
+        return columns | {"size": off_centre(size)}
+
+    def _shapes(self, draws: Draws) -> dict[str, Floats]:
+        """From the middle of the hole to its corners, `[6, n]`, as shares of the room for it."""
+        first = np.stack([draws.uniform(k, NARROW, 1.0) for k in range(8, 14)])
+
+        def corners(u: Floats) -> Floats:
+            halves = np.concatenate((np.floor(u * 65536.0) / 65536.0, u * 65536.0 % 1.0))  # 16 bits of each number
+            return NARROW + (1.0 - NARROW) * halves[:6]
+
+        def unlike(u: Floats, rows: Ints) -> NDArray[np.bool_]:
+            far: NDArray[np.bool_] = abs(corners(u) - first[:, rows, None]).mean(axis=0) >= UNLIKE
+            return far
+
+        second = first + self.values["difference"] * (corners(draws.first_valid(4, unlike)) - first)
+        swapped = draws.uniform(4) < 0.5  # where they are nearly the same, the second is nearer to the mean
+        return {"a": np.where(swapped, second, first), "b": np.where(swapped, first, second)}
+
+    def _places(self, draws: Draws, size: Floats) -> Floats:
+        """From the middle of the frame to the middles of the discs, `[2, 4, n]`: uniform where all fit."""
+        room = 64.0 - APART - size
+        direction = np.deg2rad(
+            [90.0 * draws.integer(column, 0, 3) + draws.uniform(column + 1, -TILT, TILT) for column in (20, 22)]
+        )
+        within = (2.0 * size + APART) / cos(radians(TILT)) / 2.0
+        offset = within * np.stack((np.cos(direction), np.sin(direction)))  # [2, group, n]
+
+        def places(u: Floats, rows: Ints) -> Floats:
+            middles = (2.0 * u.reshape(2, 2, *u.shape[1:]) - 1.0) * room[rows, None]
+            both = offset[:, :, rows, None]
+            return np.stack((middles - both, middles + both), axis=2).reshape(2, 4, *u.shape[1:])
+
+        def fit(u: Floats, rows: Ints) -> NDArray[np.bool_]:
+            drawn = places(u, rows)
+            held: NDArray[np.bool_] = abs(drawn).max(axis=(0, 1)) <= room[rows, None]
+            for one, other in ((0, 2), (0, 3), (1, 2), (1, 3)):
+                away = np.hypot(*(drawn[:, one] - drawn[:, other]))
+                held &= away >= 2.0 * size[rows, None] + self.values["distance"]
+            return held
+
+        found = draws.first_valid(6, fit)[:, :, None]
+        return places(found, np.arange(len(size)))[..., 0]
+
+    def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
+        """Discs whose middles are those of pixels; holes turned with the scene, then by quarter turns."""
+        places = np.stack(
+            [[self.snapped(factors[f"{axis}_{k}"]) + 0.5 for axis in "xy"] for k in range(1, 5)]
+        )  # [place, axis, n]
+        swapped = factors["groups"] == 1
+        middles = (places[0], *np.where(swapped, places[[2, 1]], places[[1, 2]]), places[3])
+        radius = self.px(factors["size"])
+        return [
+            Group((Disc(x, y, radius),), (Polygon(self._hole(factors, disc) + np.stack((x, y), axis=1)[:, None]),))
+            for disc, (x, y) in zip(self.objects, middles, strict=True)
+        ]
+
+    def _hole(self, factors: NDArray[np.void], disc: str) -> Floats:
+        """Corners `[n, 6, 2]` about the middle of a disc."""
+        shares = np.stack([factors[f"{disc[0]}_{k}"] for k in range(1, 7)], axis=1).astype(np.float64)
+        radii = shares * (self.px(factors["size"]) - WALL * self.scale)[:, None]
+        turned = self.turned(factors)
+        ux, uy = turned.ux[:, None], turned.uy[:, None]
+        x, y = radii * np.cos(DIRECTIONS), radii * np.sin(DIRECTIONS)
+        x, y = ux * x - uy * y, uy * x + ux * y
+        quarter = factors[f"{disc}_turn"].astype(np.int64)[:, None]
+        return np.stack((np.choose(quarter, (x, y, -x, -y)), np.choose(quarter, (y, -x, -y, x))), axis=2)
+
+    def ink(self, objects: Sequence[Pixels]) -> Pixels:
+        """All four."""
+        one, two, three, four = objects
+        return one | two | three | four
+
+    def read(self, images: Pixels) -> dict[str, Ints]:
+        """By connected parts: whether they are alike within the groups, or across.
+
+        From 32 px on, with `turn` from 64.
+        """
+        turns = range(4) if self.values["turn"] else range(1)
+        return {"groups": np.array([_differ(parts(ink), turns) for ink in inked(images)], np.int64)}
+
+
+def _differ(discs: list[Part], turns: range) -> bool:
+    away, unlike = np.zeros((2, 4, 4))
+    for i, j in combinations(range(4), 2):
+        one, other = discs[i], discs[j]
+        away[i, j] = hypot(*(one.middle - other.middle))
+        unlike[i, j] = min(np.sum(one.box != np.rot90(other.box, turn)) for turn in turns)
+    near = min(PAIRINGS, key=lambda pairing: sum(away[pair] for pair in pairing))
+    alike = min(PAIRINGS, key=lambda pairing: sum(unlike[pair] for pair in pairing))
+    return near != alike
