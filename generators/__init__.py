@@ -3,6 +3,7 @@
 NumPy and OpenCV only; neither torch nor probekit.
 """
 
+from generators.align import Align
 from generators.base import Generator, Rendered
 from generators.bind import Bind
 from generators.circ_sq import CircSq
@@ -22,6 +23,7 @@ GENERATORS: dict[str, type[Generator]] = {
     CircSq.name: CircSq,  # holistic: how many of two objects are squares
     Landolt.name: Landolt,  # fine-grained: on which side a ring is open
     Navon.name: Navon,  # a holistic figure made of local ones
+    Align.name: Align,  # whether marks are in a line, and mirrored: holistic
     Vernier.name: Vernier,  # whether bars are in one line: fine-grained when near, holistic when apart
     Bind.name: Bind,  # whole: which of two marks is in which of two frames
     Enclosed.name: Enclosed,  # whole: which of two marks is inside a closed curve
@@ -34,6 +36,7 @@ GENERATORS: dict[str, type[Generator]] = {
 __all__ = [
     "GENERATORS",
     "Bind",
+    "Align",
     "CircSq",
     "CircSqPublished",
     "Enclosed",

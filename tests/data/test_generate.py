@@ -54,6 +54,7 @@ GOLDEN = {
     "navon": "7aa4eb4085f55799792ae5fb28a67309fdf5cac2f5761bec5d24e3dce02c4c87",
     "trace": "48192ee6addaee714e4271fd1f547c67aeba509323391c5b658ce3324d5ffccb",
     "same": "a2e738852d081d68c9a2c15d6fcc9d157a0357cd74573679267f31db260d615e",
+    "align": "185899d64e2a1fb2144cfb538b50d42ea13145e95f1fd976b0a1bf06b5ef4413",
     "rect-tri-published": "865f320de3e08f073b6aea637679ba37ff7f48419aabed91f9a78a6853e6ca9a",
     "circ-sq": "7965f0933f1ad4039d4562d478982a5f4ba2acf8634e41aafcc0415af2f69fb3",
     "circ-sq-published": "7c6873a805acb63e0a348f8696d7fdfdcc43a1024a784a9dff6437c4a53e106b",

@@ -42,6 +42,7 @@ GOLDEN = {
     "navon": "45375985c848dfd95a8cc2a1024adc17e77b46c5110c4522df09499cdffaf20b",
     "trace": "de6dc3ff2668229e4ebf76bcd20b2f60442fbd3f5175ba4c0d717970cff31e38",
     "same": "1440d9f9326dae6f2a42b4c21f91b8b99ec19d06b1444ee1654fef3dc2b140b2",
+    "align": "532e59f6d8327d4cc8304d53d4a0eebab25033892d7dd978deb0a9fee3b8c8fb",
     "rect-tri-published": "0e4c6feb2b3b6b2630194783823174491ef3d0a5a2e5f7c96c0beb827a6bf797",
     "circ-sq": "fb60cff73923162b93afa8c132c0c5ed5db92b5b31c3c5b4767aa674d94a247d",
     "circ-sq-published": "e80d0ad76614d6d17091a6fcaa03e6e12116d0107b214bca674feb2878181b69",
