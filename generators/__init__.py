@@ -35,8 +35,8 @@ GENERATORS: dict[str, type[Generator]] = {
 
 __all__ = [
     "GENERATORS",
-    "Bind",
     "Align",
+    "Bind",
     "CircSq",
     "CircSqPublished",
     "Enclosed",
