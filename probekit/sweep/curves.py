@@ -144,9 +144,14 @@ def _collected(
 
 
 def above_chance(curve: Mapping[str, Any], line: Mapping[str, Any]) -> list[float]:
-    """The levels of a collected curve at which the whole interval of one of its lines lies above chance."""
-    return [
-        level
-        for level, chance, point in zip(curve["levels"], curve["chance"], line["points"], strict=True)
-        if chance is not None and point["ci"] is not None and point["ci"][0] > chance
-    ]
+    """The levels of a collected curve at which the whole interval of one of its lines lies above chance.
+
+    Seeds that are all alike have no interval: they are above where they are.
+    """
+    found = []
+    for level, chance, point in zip(curve["levels"], curve["chance"], line["points"], strict=True):
+        alike = point["value"] if line["kind"] == "row" and point["n"] > 1 else None
+        low = alike if point["ci"] is None else point["ci"][0]
+        if chance is not None and low is not None and low > chance:
+            found.append(level)
+    return found

@@ -44,7 +44,9 @@ def test_either_row_is_as_likely_on_the_curve_of_the_first_bead(rows: int, turns
     triples = {tuple(triple) for triple in known.triples.tolist()}
     assert len(triples) == len(known.triples) > 0
     assert {(row, b, a) for row, a, b in triples} == triples
-    assert min(min(abs(row - a), abs(row - b)) for row, a, b in triples) == 2  # in rows side by side beads could be near
+    assert (
+        min(min(abs(row - a), abs(row - b)) for row, a, b in triples) == 2
+    )  # in rows side by side beads could be near
     assert known.counts.min() > 0
     assert known.firsts[-1] + known.counts[-1] == len(known.members)
     # Drawn: how often bead 2 is on which row, and bead 1 where, in both classes.

@@ -174,9 +174,17 @@ def test_a_curve_is_its_score_at_each_level() -> None:
 
 
 def test_above_chance_is_the_whole_interval() -> None:
-    """At 1 the interval holds chance, at 16 chance is not known; one seed has no interval."""
+    """At 1 the interval holds chance, at 16 chance is not known."""
     (found,) = collect_curves([CURVE], ROWS, BESIDE)
     assert [above_chance(found, line) for line in found["lines"]] == [[4.0], [], []]
+
+
+def test_seeds_that_are_all_alike_are_above_chance_where_they_are() -> None:
+    alike, one = ({"value": 1.0, "ci": None, "n": n} for n in (3, 1))
+    below = alike | {"value": 0.5}
+    found = {"levels": [1.0, 2.0, 4.0], "chance": [0.5] * 3}
+    assert above_chance(found, {"kind": "row", "points": [alike, one, below]}) == [1.0]
+    assert above_chance(found, {"kind": "baseline", "points": [alike, one, below]}) == []
 
 
 @pytest.mark.parametrize(
