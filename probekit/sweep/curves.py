@@ -106,7 +106,7 @@ class Varied(Dataset, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def collect_curves(
     curves: Sequence[Curve], rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The curves as results.json has them, of its rows and baselines (docs/sweeps.md); none of which nothing is known."""
+    """The curves as results.json has them, of its rows and baselines (docs/sweeps.md); none without a line."""
     return [found for curve in curves if (found := _collected(curve, rows, baselines))["lines"]]
 
 

@@ -176,7 +176,7 @@ def test_a_curve_is_its_score_at_each_level() -> None:
 def test_above_chance_is_the_whole_interval() -> None:
     """At 1 the interval holds chance, at 16 chance is not known."""
     (found,) = collect_curves([CURVE], ROWS, BESIDE)
-    assert [above_chance(found, line) for line in found["lines"]] == [[4.0], [], []]
+    assert [above_chance(found, line) for line in found["lines"]] == [[4.0], [4.0], []]
 
 
 def test_seeds_that_are_all_alike_are_above_chance_where_they_are() -> None:
@@ -251,7 +251,7 @@ def test_the_table_of_a_curve() -> None:
     assert cells[0] == ["corner_radius, px at 128", "1", "4", "16", "above chance at"]
     assert cells[2:6] == [
         ["net", "50.0 ± 5.0", "70.0 ± 10.0", "-", "4"],
-        ["net@norm", "-", "60.0", "-", "-"],
+        ["net@norm", "-", "60.0", "-", "4"],
         ["patch bag", "52.0 [48.0, 56.0]", "-", "100.0 [99.0, 100.0]", "-"],
         ["chance", "50.0", "48.0", "-", ""],
     ]
