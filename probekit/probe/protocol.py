@@ -53,6 +53,13 @@ class _Target:
     held: NDArray[np.int64]
     k: int
 
+    def like(self, other: "_Target") -> bool:
+        """Whether both are the same codes."""
+        return self.k == other.k and all(
+            np.array_equal(*both)
+            for both in ((self.train, other.train), (self.test, other.test), (self.held, other.held))
+        )
+
 
 def probe(
     name: str,
@@ -88,13 +95,16 @@ def probe(
         if part is not None:
             check_part(part, f"{where}, {name}", train.x.shape[1:], len(classes))
     targets = _targets(train, test, val, len(classes))
-    chosen = _choose_all(train, val, targets, seed) if protocol == "tuned" else {}
+    own = {t: next(u for u in targets if targets[u].like(targets[t])) for t in targets}  # a factor may be the label
+    tried = {t: targets[t] for t in targets if own[t] == t}
+    chosen = _choose_all(train, val, tried, seed) if protocol == "tuned" else {}
     space = Space.of(train.x, standardise=protocol == "tuned")
     z_test = space.project(test.x)
-    (label, predicted), *others = [
-        _score(space.z, z_test, targets[t], *chosen.get(t, (FIXED_C, "")), may_lack=t != LABEL, seed=seed)
-        for t in targets
-    ]
+    found = {
+        t: _score(space.z, z_test, target, *chosen.get(t, (FIXED_C, "")), may_lack=t != LABEL, seed=seed)
+        for t, target in tried.items()
+    }
+    (label, predicted), *others = [found[own[t]] for t in targets]
     return {
         "name": name,
         "kind": kind,

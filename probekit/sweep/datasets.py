@@ -28,7 +28,7 @@ Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # as `pretrain --seed`
 CANVAS = 128  # px, the papers'
 
 TAKEN = {  # key that says where a dataset comes from: the keys that go with it
-    "generator": ("npz", "n", "n_test", "size", "seed", "set"),
+    "generator": ("npz", "n", "n_test", "size", "seed", "set", "vary", "score"),
     "npz": ("generator", "n", "n_test", "size", "seed", "set"),
     "file": (),
     "folder": ("size", "seed", "options"),

@@ -17,6 +17,7 @@ from probekit.checked import checked
 from probekit.files import parse_toml, read_text
 from probekit.registry import METHODS, branch_named, nearest
 from probekit.settings import parse_overrides
+from probekit.sweep.curves import Curve, Varied
 from probekit.sweep.datasets import Dataset, Name, Seed
 from probekit.sweep.measures import FIRST, SCORES, Measure, check_distinct, read_measure, split_pooled, without_pool
 
@@ -76,7 +77,7 @@ class File(Struct, frozen=True, forbid_unknown_fields=True):
     """What a sweep file may have; see `parse`."""
 
     seeds: Seeds
-    datasets: Annotated[tuple[Dataset, ...], Meta(min_length=1)]
+    datasets: Annotated[tuple[Varied, ...], Meta(min_length=1)]
     rows: tuple[Row, ...] = ()
     cross: Cross | None = None
     preset: str | None = None
@@ -93,7 +94,7 @@ class File(Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file's contents.
+    """A sweep file's contents, of a dataset that is varied one for each value.
 
     `pairs`: (a, b) whose difference a - b is wanted, each a row or ROW@POOL; `measures`: by dataset.
     """
@@ -107,6 +108,7 @@ class Sweep:
     papers: tuple[Paper, ...]
     pairs: tuple[tuple[str, str], ...]
     measures: Mapping[str, Measure]
+    curves: tuple[Curve, ...] = ()
 
 
 def shipped() -> dict[str, str]:
@@ -149,7 +151,7 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
 
     Args:
         text: TOML, its first line a comment that says what the sweep is for. Keys: `seeds`; `datasets`, a list of
-            tables (`Dataset`, with `set` for its settings and `import` for `official`); `rows`, a list of tables
+            tables (`Varied`, with `set` for its settings and `import` for `official`); `rows`, a list of tables
             (`method`, `name`, `branch`, `set`), or `cross`, with `methods` and `overrides` (a suffix: a list of
             settings), every method with every entry; `preset`, `set` (for every row), `measure` (names of measurements
             and `pools`), `paper`, a list of tables (`source`, `score`, `percent`), `pairs`.
@@ -159,14 +161,17 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
     checked(name, Name, where, "name")
     check_seeds(file.seeds, where)
     rows: tuple[Row, ...] = checked(file.cross.rows(), tuple[Row, ...], where, "cross") if file.cross else file.rows
-    for kind, names in (("datasets", [d.name for d in file.datasets]), ("rows", [row.name for row in rows])):
+    datasets = tuple(dataset for varied in file.datasets for dataset in varied.datasets)
+    curves = tuple(curve for varied in file.datasets if (curve := varied.curve))
+    for kind, names in (("datasets", [d.name for d in datasets]), ("rows", [row.name for row in rows])):
         check_distinct(names, f"{kind} in {where}")
-    also = tuple(dict.fromkeys(paper.number for paper in file.paper))
+    shown = [curve.score.partition("/")[2] for curve in curves]
+    also = tuple(dict.fromkeys([*(paper.number for paper in file.paper), *shown]))
     measures = {}
-    for dataset in file.datasets:
+    for dataset in datasets:
         place = f"[measure] of {'dataset ' + dataset.name + ' of ' if dataset.measure else ''}{where}"
         measures[dataset.name] = replace(read_measure(file.measure | dataset.measure, place), also=also)
-    sweep = Sweep(name, _about(text), file.preset, file.seeds, file.datasets, rows, file.paper, file.pairs, measures)
+    sweep = Sweep(name, _about(text), file.preset, file.seeds, datasets, rows, file.paper, file.pairs, measures, curves)
     _check_names(sweep, where)
     return with_settings(sweep, file.settings)
 
@@ -203,9 +208,11 @@ def _check_names(sweep: Sweep, where: str) -> None:
         for dataset, percent in paper.percent.items():
             if dataset not in sweep.measures:
                 raise ValueError(f"{nearest('dataset', dataset, sweep.measures)} (in {place})")
-            _check_score(paper, sweep.measures[dataset], dataset, place)
+            _check_score(paper.score, sweep.measures[dataset], f"dataset {dataset} in {place}")
             for side in percent:
                 _check_side(side, sweep, sweep.measures[dataset].pools, place)
+    for curve in sweep.curves:
+        _check_score(curve.score, sweep.measures[next(iter(curve.levels))], f"dataset {curve.name} in {where}")
 
 
 def _check_side(side: str, sweep: Sweep, pools: Collection[str], where: str) -> None:
@@ -217,15 +224,15 @@ def _check_side(side: str, sweep: Sweep, pools: Collection[str], where: str) -> 
         raise ValueError(f"expected {side} under one of the pools of [measure] in {where}, found {pool}")
 
 
-def _check_score(paper: Paper, measure: Measure, dataset: str, where: str) -> None:
+def _check_score(score: str, measure: Measure, where: str) -> None:
     """Refuses a score that nothing measures, by its name."""
-    plain, pool = without_pool(paper.score)
+    plain, pool = without_pool(score)
     own = [FIRST, *(each for each in SCORES if each != FIRST)] if measure.linear else [*SCORES][1:]
-    measured = plain.startswith("last/") and any(each.measures(paper.number) for each in measure.every)
+    measured = plain.startswith("last/") and any(each.measures(plain.partition("/")[2]) for each in measure.every)
     if (plain in own and pool is None) or (measured and pool in (None, *measure.pools)):
         return
     named = [f"last/{name}" for each in measure.every for name in each.named()]
-    raise ValueError(f"{nearest('score', paper.score, [*own, *named])} (of dataset {dataset} in {where})")
+    raise ValueError(f"{nearest('score', score, [*own, *named])} (of {where})")
 
 
 def _about(text: str) -> str:

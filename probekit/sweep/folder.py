@@ -1,4 +1,4 @@
-"""The folder of a sweep, sweeps/NAME/: sweep.json (what was asked for), data/, logs/, results.json, table.md.
+"""The folder of a sweep, sweeps/NAME/: sweep.json (what was asked for), data/, logs/; results, table.md, curves.png.
 
 sweep.json is written once, before the first run; what is done is never written there, but read from the run folders.
 """
@@ -14,11 +14,13 @@ from msgspec import Struct
 from probekit.checked import checked
 from probekit.files import read_json, refuse_links_out, sync_folder, write_text
 from probekit.run import Run, write_json
+from probekit.sweep.curves import CURVES
 from probekit.sweep.datasets import Data, build, describe
 from probekit.sweep.definition import Sweep, check_seeds
 from probekit.sweep.plan import definition
 
 SCHEMA = "probekit-sweep-plan/1"
+DPI = 150  # of curves.png
 
 
 class Plan(Struct):
@@ -118,6 +120,19 @@ class SweepFolder:
         """Writes results.json and table.md."""
         write_json(self.path / "results.json", results)
         write_text(self.path / "table.md", table)
+
+    def draw(self, results: Mapping[str, Any]) -> Path | None:
+        """Writes curves.png, where a parameter is varied.
+
+        Raises:
+            ValueError: If there is another file of that name.
+        """
+        if not results["curves"]:
+            return None
+        from probekit.output.curves import draw_curves
+        from probekit.output.png import save_png
+
+        return save_png(draw_curves(results["curves"]), self.path / CURVES, dpi=DPI)
 
     def data(self, name: str) -> Path:
         """The file of a dataset."""

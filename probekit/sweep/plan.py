@@ -179,7 +179,8 @@ def commands_left(run: Run, planned: PlannedRun, *, data: str, device: str) -> l
 def next_baselines(run: Run, planned: PlannedRun, *, device: str) -> list[str] | None:
     """The probe with baselines that a dataset still needs, on a finished run; None: it has all.
 
-    First what is measured, under the encoder's own pooling; then the linear probe as the monitor has it, C = 1.
+    First what is measured, under the encoder's own pooling; then the linear probe as the monitor has it, C = 1, if
+    it does.
     """
     first = next((step for step in planned.measure.steps if step.command == "probe"), None)
     if first is None:
@@ -190,7 +191,7 @@ def next_baselines(run: Run, planned: PlannedRun, *, device: str) -> list[str] |
         if not baseline_rows(result, each):
             return first.words(planned.name, device, baselines=True)
     linear = measurement(LINEAR)
-    if linear in first.asked:
+    if linear in first.asked and planned.config.train.monitor == "linear":
         found = find_result(run, linear, Weights(), epochs=planned.epochs, protocol="fixed")
         if not baseline_rows(found, linear):
             return ["probe", planned.name, "--protocol", "fixed", "--device", device]

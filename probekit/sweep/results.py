@@ -10,6 +10,7 @@ from typing import Any
 from probekit.measurement import Measurement, Score, measurement
 from probekit.run import Run
 from probekit.statistics import against, mean_over_seeds, paired_seeds
+from probekit.sweep.curves import collect_curves
 from probekit.sweep.datasets import Data
 from probekit.sweep.definition import Paper, Sweep
 from probekit.sweep.jobs import Outcome
@@ -53,6 +54,21 @@ def collect(
     pretrain = {dataset.name: dataset.pretrain for dataset in sweep.datasets}
     least = {name: score.low for run in found.values() for name, score in run["scores"].items()}
     measured = dict.fromkeys(without_pool(score)[0] for scores in values.values() for score in scores)
+    rows = [
+        {
+            "dataset": dataset,
+            "row": row.name,
+            "method": row.method,
+            "settings": [*pretrain[dataset], *row.settings],
+            "branches": list(row.branches),
+            "scores": _intervals(values[dataset, row.name], least),
+            "factors": _intervals(_by_seed((dataset, row.name), planned, found, "factors"), {}),
+            "paper": _papers(sweep.papers, dataset, row.name, values[dataset, row.name], least),
+        }
+        for dataset in data
+        for row in sweep.rows
+    ]
+    baselines = [entry for dataset in data for entry in _baselines(dataset, planned, runs)]
     return {
         "schema": SCHEMA,
         "name": name,
@@ -63,21 +79,9 @@ def collect(
         "planned": len(planned),
         "finished": sum(run["state"] == "finished" for run in found.values()),
         "datasets": [{"name": dataset, **file.to_dict()} for dataset, file in data.items()],
-        "rows": [
-            {
-                "dataset": dataset,
-                "row": row.name,
-                "method": row.method,
-                "settings": [*pretrain[dataset], *row.settings],
-                "branches": list(row.branches),
-                "scores": _intervals(values[dataset, row.name], least),
-                "factors": _intervals(_by_seed((dataset, row.name), planned, found, "factors"), {}),
-                "paper": _papers(sweep.papers, dataset, row.name, values[dataset, row.name], least),
-            }
-            for dataset in data
-            for row in sweep.rows
-        ],
-        "baselines": [entry for dataset in data for entry in _baselines(dataset, planned, runs)],
+        "rows": rows,
+        "baselines": baselines,
+        "curves": collect_curves(sweep.curves, rows, baselines),
         "pairs": [
             {"dataset": dataset, "a": a, "b": b, "score": score}
             | paired_seeds(*(_under(values, dataset, side, score) for side in (a, b)), span=1 - least.get(score, 0.0))

@@ -94,10 +94,12 @@ def run_sweep(
         deadline = math.inf if options.limit_minutes is None else started + 60 * options.limit_minutes
         stopped = session.run(at_once=at_once, threads=threads, gpus=gpus, deadline=deadline, console=console)
         results = session.write()
+        drawn = folder.draw(results)
     if not quiet and not stopped:
         for table in terminal_tables(results):
             console.print(table, soft_wrap=False)
-    console.print(f"wrote {folder.path / 'results.json'} and {folder.path / 'table.md'}")
+    also = "" if drawn is None else f", {drawn}"
+    console.print(f"wrote {folder.path / 'results.json'}{also} and {folder.path / 'table.md'}")
     return results, _problem(session, stopped, again)
 
 

@@ -7,15 +7,23 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from probekit.measurement import CHANCE
+from probekit.sweep.curves import CURVES, above_chance
 from probekit.sweep.measures import BEST_TEST, FIRST, SCORES, title, without_pool
 from probekit.visible import visible
 
+_BANDS = (
+    "Above chance: the levels at which the whole interval is; intervals are not corrected for their number. Those of\n"
+    "rows are over seeds, those of baselines over test images."
+)
 COVERED = {True: "yes", False: "no", None: "one seed"}
 
 
 def markdown(results: Mapping[str, Any]) -> str:
     """Lays out what `results.collect` found."""
     parts = [_head(results)]
+    if results["curves"]:
+        parts += [f"![Curves]({CURVES})", *(part for curve in results["curves"] for part in _curve(curve)), _BANDS]
     for dataset in results["datasets"]:
         rows = [row for row in results["rows"] if row["dataset"] == dataset["name"]]
         baselines = [entry for entry in results["baselines"] if entry["dataset"] == dataset["name"]]
@@ -88,6 +96,22 @@ def difference(pair: Mapping[str, Any] | None) -> str:
     return f"{signed(pair['mean'])} [{signed(low)}, {signed(high)}]"
 
 
+def curve_lines(curve: Mapping[str, Any], *, intervals: bool) -> list[list[str]]:
+    """A collected curve: a line of names, and one for each of its lines, with the levels where it is above chance."""
+
+    def cell(line: Mapping[str, Any], point: Mapping[str, Any]) -> str:
+        if not intervals:
+            return percent(point["value"])
+        return of_images(point) if line["kind"] == "baseline" else with_interval({**point, "mean": point["value"]})
+
+    over = ", ".join(filter(None, (curve["parameter"], curve["unit"])))
+    lines = [[over, *(f"{level:g}" for level in curve["levels"]), "above chance at"]]
+    for line in curve["lines"]:
+        told = ", ".join(f"{level:g}" for level in above_chance(curve, line)) or "-"
+        lines.append([line["name"], *(cell(line, point) for point in line["points"]), told])
+    return [*lines, [CHANCE, *map(percent, curve["chance"]), ""]]
+
+
 def lines_of(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """A row's lines, one for each pooling that was measured, its own first: (label, {score without pooling: score})."""
     lines: dict[str | None, dict[str, Any]] = {None: {}}
@@ -112,6 +136,11 @@ def _head(results: Mapping[str, Any]) -> str:
         f"Preset {results['preset']}, epochs: {epochs}, seeds: {seeds}; "
         f"{results['finished']} of {results['planned']} runs finished."
     )
+
+
+def _curve(curve: Mapping[str, Any]) -> tuple[str, str]:
+    about = f"## {curve['name']} over {curve['parameter']}: {title(curve['score'])}"
+    return about, _grid(curve_lines(curve, intervals=True))
 
 
 def _scores(rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]) -> str:
@@ -187,13 +216,17 @@ def _grid(lines: Sequence[Sequence[str]]) -> str:
 
 
 def terminal_tables(results: Mapping[str, Any]) -> Iterator[Table]:
-    """One table a dataset with its baselines, and one for each score with its pairs, if it has any."""
+    """One table a curve, and one for each other dataset, with baselines; and one for each score with its pairs."""
+    for curve in results["curves"]:
+        yield _curve_table(curve)
+    drawn = {name for curve in results["curves"] for name in curve["datasets"]}
     for dataset in results["datasets"]:
         rows, baselines, pairs = (
             [entry for entry in results[kind] if entry["dataset"] == dataset["name"]]
             for kind in ("rows", "baselines", "pairs")
         )
-        yield _score_table(dataset["name"], rows, baselines)
+        if dataset["name"] not in drawn:
+            yield _score_table(dataset["name"], rows, baselines)
         if any(row["paper"] for row in rows):
             yield _paper_table(dataset["name"], rows)
         for score in _shown(rows):
@@ -221,6 +254,14 @@ def _score_table(dataset: str, rows: Sequence[Mapping[str, Any]], baselines: Seq
     for name in dict.fromkeys(entry["name"] for entry in baselines if entry["score"] in kept):
         under = {kept[e["score"]]: of_images(e) for e in baselines if e["name"] == name and e["score"] in kept}
         table.add_row(Text(name), "", *(under.get(score, "") for score in shown), style="dim")
+    return table
+
+
+def _curve_table(curve: Mapping[str, Any]) -> Table:
+    first, *lines = curve_lines(curve, intervals=False)
+    table = _empty_table([f"{curve['name']}: {first[0]}", *first[1:]])
+    for line in lines:
+        table.add_row(*map(Text, line))
     return table
 
 

@@ -49,11 +49,13 @@ class Recipe:
     Attributes:
         crops: The kinds of an image's views, in their order, those of whole size first.
         corrupt: Whether each input is a corrupted copy of its target.
+        flip: How often a view is mirrored.
     """
 
     about: str
     crops: tuple[Crops, ...] = (Crops(),)
     corrupt: bool = False
+    flip: float = P_FLIP
 
     @property
     def views(self) -> int:
@@ -63,7 +65,7 @@ class Recipe:
     @property
     def first(self) -> "Recipe":
         """One view an image, made as the first one is, and not corrupted."""
-        return Recipe(self.about, (replace(self.crops[0], n=1),))
+        return Recipe(self.about, (replace(self.crops[0], n=1),), flip=self.flip)
 
 
 def _torchvision(n: int, area: tuple[float, float], colour: Colour, side: float = 1.0) -> Crops:
@@ -87,6 +89,9 @@ RECIPES: dict[str, Recipe] = {
     "conrec": Recipe("crop, flip and jitter, then one corruption a view", corrupt=True),
     # ConRec authors' code, supervised baselines.
     "supervised": Recipe("crop and flip, one view an image", (Crops(1, colour=None),)),
+    # Where the class is a side, a place or a size, which mirrors and crops change. No crop has twice the image's area,
+    # so each is what torchvision takes then: the whole image, of one more oblong than 4 to 3 its middle.
+    "whole": Recipe("the image as it is, one view", (Crops(1, (2.0, 2.0), None),), flip=0.0),
     "moco-v2": Recipe("crop, flip, mild jitter and blur", (_torchvision(2, (0.2, 1.0), MOCO),)),
     "byol": Recipe(
         "an unequal pair: one always blurred, the other at times solarised",
@@ -186,7 +191,7 @@ class ViewMaker(nn.Module):
         for kind in self.recipe.crops:
             box = next(numbers)
             boxes.append(box if kind.area is None else areas_(box, kind.area))
-            flipped.append(next(numbers) < P_FLIP)
+            flipped.append(next(numbers) < self.recipe.flip)
             changed: tuple[Tensor, ...] = ()
             if kind.colour is not None:
                 own = islice(numbers, len(change_shapes(0, self.channels, kind.colour)))

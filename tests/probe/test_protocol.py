@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -47,6 +48,23 @@ def test_row_has_the_promised_shape_and_is_json(protocol: str) -> None:
     for scores in (row, *row["factors"].values()):
         assert 0 <= scores["ci"][0] <= scores["accuracy"] <= scores["ci"][1] <= 1
     assert row["C"] == 1 if protocol == "fixed" else row["C"] in GRID
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_factor_that_is_the_label_is_fitted_with_it(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And has the same numbers; one that differs in a single test image has its own."""
+    train, test = parts()
+    train, test = (replace(part, y=part.factors["hard"]) for part in (train, test))
+    counted = Mock(side_effect=fit)
+    monkeypatch.setattr("probekit.probe.protocol.fit", counted)
+    row = run(train, test, protocol, classes=("a", "b"))
+    assert counted.call_count == 2
+    assert row["factors"]["hard"] == {key: row[key] for key in ("accuracy", "ci", "n", "C", "note")}
+    assert row["factors"]["easy"]["accuracy"] > row["accuracy"]
+    flipped = test.factors["hard"].copy()
+    flipped[0] = 1 - flipped[0]
+    other = replace(test, factors={**test.factors, "hard": flipped})
+    assert run(train, other, protocol, classes=("a", "b"))["factors"]["hard"]["accuracy"] != row["accuracy"]
 
 
 def test_each_prediction_of_an_encoder_is_kept() -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -301,6 +302,17 @@ def test_baselines_of_retrieval_are_asked_for_too(tmp_path: Path) -> None:
         kept = [*rows, *([further] if further else [])]
         write_json(run.results / "retrieval-last.json", result("retrieval", kept, **MADE))
         assert next_baselines(run, planned, device="cpu") == left
+
+
+def test_a_monitor_of_neighbours_has_no_linear_baselines(tmp_path: Path) -> None:
+    planned = replace(planned_of()[0], measure=Measure())
+    run = create_run(tmp_path / "r", RUN, overwrite=False)
+    rows = [linear(ENCODER, 0.7), linear(CHANCE, 0.25)]
+    write_json(run.results / "linear-tuned-last.json", result("linear", rows, **MADE, protocol="tuned"))
+    fixed = ["probe", planned.name, "--protocol", "fixed", "--device", "cpu"]
+    assert next_baselines(run, planned, device="cpu") == fixed
+    other = msgspec.structs.replace(planned.config, train=msgspec.structs.replace(planned.config.train, monitor="knn"))
+    assert next_baselines(run, replace(planned, config=other), device="cpu") is None
 
 
 def test_an_interval_of_kappa_may_go_below_zero(tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ def results() -> dict[str, Any]:
         "finished": 6,
         "datasets": [{"name": "rt", "origin": "published: x.npz", "n_train": 1000, "n_test": 500}],
         "rows": rows,
+        "curves": [],
         "baselines": [bag | {"score": "linear"}, bag | {"score": "monitor", "value": 0.97}],
         "pairs": [pair | {"score": score} for score in SCORES],
         "runs": [{"name": "s-rt-c-seed0", "state": "failed"}, {"name": "s-rt-c-seed1", "state": "unfinished"}],

@@ -48,7 +48,7 @@ def test_views_keep_their_contract(recipe: str, channels: int, height: int, widt
     assert V == 1 or not torch.equal(views.targets[0], views.targets[1])
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "whole"])
 @pytest.mark.parametrize("channels", CORRUPTIONS)
 def test_the_generator_alone_decides(recipe: str, channels: int) -> None:
     images = noise(4, channels, 32, 32)
@@ -96,6 +96,19 @@ def test_targets_are_the_boxes_flipped(monkeypatch: pytest.MonkeyPatch) -> None:
         (images.shape[2], images.shape[3]),
     )
     torch.testing.assert_close(views.targets.flatten(0, 1), crops)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (36, 48), (48, 36), (33, 41)])
+def test_whole_views_are_the_images_to_the_bit(height: int, width: int) -> None:
+    images = noise(500, 1, height, width)
+    views = make_views("whole", images, seeded())
+    assert torch.equal(views.inputs, (images / 255)[None])
+    assert not views.flipped.any()
+
+
+def test_whole_views_of_oblong_images_are_their_middle() -> None:
+    images = noise(4, 3, 30, 90)
+    assert torch.equal(make_views("whole", images, seeded()).boxes, torch.tensor([25, 0, 65, 30]).expand(1, 4, 4))
 
 
 def test_flip_frequency() -> None:
