@@ -269,6 +269,7 @@ def test_the_terminal_has_one_table_a_curve_in_place_of_its_datasets() -> None:
     assert next(line.split()[1:] for line in lines if line.split()[:1] == ["net"]) == ["50.0", "70.0", "-", "4"]
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_sweep_draws_its_curves(tmp_path: Path) -> None:
     text = FILE.partition("[[paper]]")[0].replace("seeds = [0, 1]", "seeds = [0]")
     (tmp_path / "s.toml").write_text(text.replace("size = 16", "size = 16\nvary = { corner_radius = [4, 16] }"))
