@@ -53,6 +53,7 @@ def test_a_varied_dataset_is_one_for_each_value_in_rising_order() -> None:
     levels = dict(zip(NAMES, (1.5, 4.0, 16.0), strict=True))
     assert sweep.curves == (Curve("rt", "rect-tri", "corner_radius", "last/linear: corner", levels),)
     assert sweep.curves[0].unit == "px at 128"
+    assert Curve("t", "trace", "turns", "last/linear", {}).unit == ""  # not "turns, turns"
     planned = plan_runs(sweep, "small", preset="quick", epochs=None, seeds=(0,))
     assert [run.name for run in planned] == [f"small-{name}-simclr-seed0" for name in (*NAMES, "plain")]
     assert "linear: corner" in planned[0].measure.also
