@@ -220,7 +220,7 @@ def test_the_figure_shows_the_numbers() -> None:
     np.testing.assert_array_equal(first.lines[-1].get_ydata(), [50, 48, math.nan])
     band = first.collections[0].get_paths()[0].vertices
     assert {(x, round(y, 6)) for x, y in np.asarray(band)} == {(1, 45), (1, 55), (4, 60), (4, 80)}
-    alone = first.collections[-1].get_segments()[2]  # the bag at 16, whose neighbour has no interval
+    alone = np.asarray(first.collections[-1].get_paths()[2].vertices)  # the bag at 16, whose neighbour has no interval
     np.testing.assert_allclose(alone, [[16, 99], [16, 100]])
     assert (first.get_xlabel(), first.get_title(loc="left")) == ("corner_radius, px at 128", "rt")
     # One colour a name, whatever else a chart has; the names once, below.
