@@ -67,6 +67,9 @@ def _draw(axes: Axes, curve: Mapping[str, Any], styles: Mapping[str, Mapping[str
         ends = 100 * np.array([[math.nan] * 2 if p["ci"] is None else p["ci"] for p in points])
         axes.plot(levels, values, label=line["name"], linewidth=1.3, marker="o", markersize=2.5, **style)
         axes.fill_between(levels, ends[:, 0], ends[:, 1], color=style["color"], alpha=0.15, linewidth=0)
+        axes.vlines(
+            levels, ends[:, 0], ends[:, 1], color=style["color"], alpha=0.4, linewidth=0.8
+        )  # also one by itself
     chance = [math.nan if value is None else 100 * value for value in curve["chance"]]
     axes.plot(levels, chance, color=LIGHT["muted"], linestyle=":", linewidth=1)
     log = geometric(curve["levels"])

@@ -37,8 +37,9 @@ class Curve:
 
     @property
     def unit(self) -> str:
-        """The parameter's."""
-        return next(p.unit for p in GENERATORS[self.generator].parameters if p.name == self.parameter)
+        """The parameter's, where it says more than its name."""
+        unit = next(p.unit for p in GENERATORS[self.generator].parameters if p.name == self.parameter)
+        return "" if unit == self.parameter else unit
 
 
 class Varied(Dataset, frozen=True, kw_only=True, forbid_unknown_fields=True):

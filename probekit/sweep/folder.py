@@ -20,7 +20,7 @@ from probekit.sweep.definition import Sweep, check_seeds
 from probekit.sweep.plan import definition
 
 SCHEMA = "probekit-sweep-plan/1"
-DPI = 150  # of curves.png
+DPI = 130  # of curves.png
 
 
 class Plan(Struct):

@@ -52,6 +52,7 @@ def test_a_varied_dataset_is_one_for_each_value_in_rising_order() -> None:
     levels = dict(zip(NAMES, (1.5, 4.0, 16.0), strict=True))
     assert sweep.curves == (Curve("rt", "rect-tri", "corner_radius", "last/linear: corner", levels),)
     assert sweep.curves[0].unit == "px at 128"
+    assert Curve("t", "trace", "turns", "last/linear", {}).unit == ""  # not "turns, turns"
     planned = plan_runs(sweep, "small", preset="quick", epochs=None, seeds=(0,))
     assert [run.name for run in planned] == [f"small-{name}-simclr-seed0" for name in (*NAMES, "plain")]
     assert "linear: corner" in planned[0].measure.also
@@ -218,6 +219,8 @@ def test_the_figure_shows_the_numbers() -> None:
     np.testing.assert_array_equal(first.lines[-1].get_ydata(), [50, 48, math.nan])
     band = first.collections[0].get_paths()[0].vertices
     assert {(x, round(y, 6)) for x, y in np.asarray(band)} == {(1, 45), (1, 55), (4, 60), (4, 80)}
+    alone = np.asarray(first.collections[-1].get_paths()[2].vertices)  # the bag at 16, whose neighbour has no interval
+    np.testing.assert_allclose(alone, [[16, 99], [16, 100]])
     assert (first.get_xlabel(), first.get_title(loc="left")) == ("corner_radius, px at 128", "rt")
     # One colour a name, whatever else a chart has; the names once, below.
     assert {to_hex(axes.lines[-2].get_color()) for axes in (first, second)} == {LIGHT["green"]}
@@ -268,6 +271,7 @@ def test_the_terminal_has_one_table_a_curve_in_place_of_its_datasets() -> None:
     assert next(line.split()[1:] for line in lines if line.split()[:1] == ["net"]) == ["50.0", "70.0", "-", "4"]
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_sweep_draws_its_curves(tmp_path: Path) -> None:
     text = FILE.partition("[[paper]]")[0].replace("seeds = [0, 1]", "seeds = [0]")
     (tmp_path / "s.toml").write_text(text.replace("size = 16", "size = 16\nvary = { corner_radius = [4, 16] }"))
