@@ -103,15 +103,14 @@ class Same(Generator):
     def _places(self, draws: Draws, size: Floats) -> Floats:
         """From the middle of the frame to the middles of the discs, `[2, 4, n]`: uniform where all fit."""
         room = 64.0 - APART - size
-        direction = np.deg2rad(
-            [90.0 * draws.integer(column, 0, 3) + draws.uniform(column + 1, -TILT, TILT) for column in (20, 22)]
-        )
         within = (2.0 * size + APART) / cos(radians(TILT)) / 2.0
-        offset = within * np.stack((np.cos(direction), np.sin(direction)))  # [2, group, n]
 
         def places(u: Floats, rows: Ints) -> Floats:
-            middles = (2.0 * u.reshape(2, 2, *u.shape[1:]) - 1.0) * room[rows, None]
-            both = offset[:, :, rows, None]
+            x_1, x_2, y_1, y_2, *turns = halves(u)[:6]
+            middles = (2.0 * np.stack(((x_1, x_2), (y_1, y_2))) - 1.0) * room[rows, None]
+            quarters = 4.0 * np.stack(turns)  # [group, m, tries]: a quarter turn, and where within its tilt
+            direction = np.deg2rad(90.0 * np.floor(quarters) + TILT * (2.0 * (quarters % 1.0) - 1.0))
+            both = within[rows, None] * np.stack((np.cos(direction), np.sin(direction)))
             return np.stack((middles - both, middles + both), axis=2).reshape(2, 4, *u.shape[1:])
 
         def fit(u: Floats, rows: Ints) -> NDArray[np.bool_]:

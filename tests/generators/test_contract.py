@@ -41,7 +41,7 @@ GOLDEN = {
     "enclosed": "80fbc9066f619dfc7d9b35c70e580e74deef0ed5cbed13fc82132c7fa453f83d",
     "navon": "45375985c848dfd95a8cc2a1024adc17e77b46c5110c4522df09499cdffaf20b",
     "trace": "de6dc3ff2668229e4ebf76bcd20b2f60442fbd3f5175ba4c0d717970cff31e38",
-    "same": "1440d9f9326dae6f2a42b4c21f91b8b99ec19d06b1444ee1654fef3dc2b140b2",
+    "same": "ab35370bd516e544f052a64e66d0859dfbbf157e5e28cec8982cc22527766a07",
     "align": "532e59f6d8327d4cc8304d53d4a0eebab25033892d7dd978deb0a9fee3b8c8fb",
     "rect-tri-published": "0e4c6feb2b3b6b2630194783823174491ef3d0a5a2e5f7c96c0beb827a6bf797",
     "circ-sq": "fb60cff73923162b93afa8c132c0c5ed5db92b5b31c3c5b4767aa674d94a247d",
