@@ -97,13 +97,19 @@ class Generator(ABC):
             parameters: by name; those not named keep their defaults. All of them are then in `values`.
 
         Raises:
-            ValueError: a size or parameter that does not exist or is out of range.
+            ValueError: a size or parameter that does not exist or is out of range, or ink that cannot be seen.
         """
         if not MIN_SIZE <= size <= MAX_SIZE or size != int(size):
             raise ValueError(f"expected a size from {MIN_SIZE} to {MAX_SIZE} px, found {size}; type --size 128")
         self.size = int(size)
         self.scale = size / BASE_SIZE
         self.values = resolve(self.parameters, parameters, self.name)
+        ground, ink = photometry.levels(background=self.values["background"], contrast=self.values["contrast"])
+        if ground == ink:
+            raise ValueError(
+                f"expected ink that can be told from its background, found both at grey level {ground} of 255; "
+                f"type --set contrast=1"
+            )
         self.class_factors = tuple(f.name for f in self.factors if f.kind == "class")
         self.mask_names = self.objects + tuple(f"evidence:{name}" for name in self.class_factors)
 
@@ -152,12 +158,15 @@ class Generator(ABC):
             value: Its new value; None is the other one of two: 0 and 1, 2 and 3.
 
         Raises:
-            ValueError: `name` is not a class factor.
+            ValueError: `name` is not a class factor, or has no such value.
         """
         if name not in self.class_factors:
             raise ValueError(
                 f"expected a class factor of {self.name} ({', '.join(self.class_factors)}), found '{name}'"
             )
+        values = next(factor.values for factor in self.factors if factor.name == name)
+        if value is not None and not 0 <= value < len(values):
+            raise ValueError(f"expected a value of {name} from 0 to {len(values) - 1}, found {value}")
         changed = factors.copy()
         changed[name] = factors[name] ^ 1 if value is None else value
         if self.values.get("independent_noise"):

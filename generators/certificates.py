@@ -90,10 +90,10 @@ class Certificate(TypedDict):
 def shipped(generator: Generator) -> Certificate | None:
     """The certificate that comes with a generator, if it has the settings for which that was made.
 
-    Those of photometry do not count: certificates are made without noise and blur.
+    Those of photometry do not count, but for blur, which spreads what is in one patch to the next.
     """
     found = _shipped().get(generator.name)
-    light = {parameter.name for parameter in PHOTOMETRY}
+    light = {parameter.name for parameter in PHOTOMETRY} - {"blur_sd"}
 
     def geometry(values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if name not in light}

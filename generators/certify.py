@@ -5,6 +5,7 @@ What is estimated beside it, by linear probes, is in `probekit.certificate`; `do
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from generators.raster import Ints, Pixels
 
 Words = NDArray[np.uint64]
 CHUNK = 64  # images at a time
-UNSEEN = ("noise_sd", "blur_sd")  # what certificates are without: it would hide what a scene shows
+UNSEEN = ("noise_sd",)  # what certificates are without: it would hide what a scene shows
 _ODD = np.random.default_rng(0).integers(1 << 63, size=(2, 1024), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
 
@@ -40,7 +41,7 @@ class Pairs:
 
 
 def bare(kind: type[Generator], *, size: int, parameters: Mapping[str, float]) -> Generator:
-    """The generator as it is certified: with these settings, but without noise and blur.
+    """The generator as it is certified: with these settings, but without noise.
 
     Raises:
         ValueError: A size or parameter that does not exist or is out of range.
@@ -74,11 +75,29 @@ def counterfactual_pairs(generator: Generator, factors: NDArray[np.void], name: 
 
 
 def misread(generator: Generator, pairs: Pairs, name: str) -> NDArray[np.bool_] | None:
-    """Where the ideal reader is wrong about a class factor, `[2, m]`, samples and counterfactuals; None without one."""
-    read = [generator.read(images) for images in (pairs.images, pairs.others)]
-    if any(name not in found for found in read):
+    """Where the ideal reader is wrong about a class factor, `[2, m]`, samples and counterfactuals.
+
+    None where there is none; readers are not made for blurred images.
+    """
+    if generator.values["blur_sd"]:
         return None
-    return np.stack([read[0][name] != pairs.values, read[1][name] != pairs.value])
+    read = [_read(generator, images, name) for images in (pairs.images, pairs.others)]
+    if read[0] is None or read[1] is None:
+        return None
+    return np.stack([read[0] != pairs.values, read[1] != pairs.value])
+
+
+def _read(generator: Generator, images: Pixels, name: str) -> Ints | None:
+    """What the reader says, `[m]`; -1 of images that hold nothing that it could read, blank ones say."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return generator.read(images).get(name)
+    except (ArithmeticError, LookupError, ValueError):
+        if len(images) == 1:
+            return np.array([-1])
+    alone = [_read(generator, images[k : k + 1], name) for k in range(len(images))]
+    return np.concatenate([found for found in alone if found is not None])
 
 
 def equal_multisets(one: Pixels, other: Pixels, side: int, dilation: int = 1) -> NDArray[np.bool_]:

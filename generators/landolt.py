@@ -1,10 +1,11 @@
 """landolt: a ring with an opening to the right, the top, the left or the bottom.
 
-The Landolt ring of ISO 8596: the outer diameter is 5 gaps, the stroke is 1 gap, and the opening has parallel sides
-1 gap apart. Label = opening. All openings are one ring in quarter turns about its middle, so all have the same ink;
-place and gap follow the same laws in all classes. The counterfactual goes from right to up and from left to down, and
-back: mirror images (right and left) would ask whether an encoder was trained under flips (`counterfactual(..., value)`
-makes them). Local: a patch at the opening has the answer. Fractions of a pixel show with `antialias` alone.
+The Landolt ring of ISO 8596: the outer diameter is 5 gaps, the stroke is 1 gap, and the opening has parallel sides 1
+gap apart. Label = opening. All openings are one ring in quarter turns about its middle, so all have the same ink on
+average; place and gap follow the same laws in all classes. The counterfactual goes from right to up and from left to
+down, and back: mirror images (right and left) would ask whether an encoder was trained under flips
+(`counterfactual(..., value)` makes them). Local: a patch at the opening has the answer. Fractions of a pixel show
+with `antialias` alone.
 """
 
 from __future__ import annotations

@@ -43,10 +43,22 @@ def set_levels(images: Pixels, *, background: float, contrast: float) -> None:
         contrast: in [0, 1], the way from the background to white that the ink goes, so that
             ink = background + contrast * (1 - background) never leaves the grey range.
     """
-    ramp = background + contrast * (1.0 - background) * np.arange(256) / 255.0
-    lut = np.rint(ramp * 255.0).astype(np.uint8)
+    lut = _ramp(background, contrast)
     for image in images:
         cv2.LUT(image, lut, dst=image)
+
+
+def levels(*, background: float, contrast: float) -> tuple[int, int]:
+    """Grey levels, 0 to 255, of the background and of ink."""
+    lut = _ramp(background, contrast)
+    return int(lut[0]), int(lut[255])
+
+
+def _ramp(background: float, contrast: float) -> Pixels:
+    """The grey level of each coverage, `[256]`."""
+    ramp = background + contrast * (1.0 - background) * np.arange(256) / 255.0
+    lut: Pixels = np.rint(ramp * 255.0).astype(np.uint8)
+    return lut
 
 
 def blur(images: Pixels, *, sd_px: float) -> None:

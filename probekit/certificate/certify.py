@@ -15,6 +15,7 @@ from probekit.certificate.readout import paired, unpaired
 from probekit.certificate.verdict import verdict
 
 SPLIT = "certificate"  # its samples are in no dataset file
+MOST_N = 20_000  # ours: some 5 GB of numbers
 SIDES = (3, 5, 9)  # ours: patches that the product's bag takes
 DEFAULT_N = 1000  # pairs: the interval of a share at chance is then .03 to either side
 MIN_N = 80  # ten samples choose the strength of the penalty
@@ -25,22 +26,26 @@ def certify(
     *,
     n: int = DEFAULT_N,
     seed: int = 0,
-    sides: Sequence[int] = SIDES,
+    sides: Sequence[int] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Certificate:
     """Tests whether local statistics tell the values of each class factor apart; docs/generators.md has the lines.
 
     Args:
-        generator: As `generators.certify.bare` makes it: noise and blur would hide what a scene shows.
+        generator: As `generators.certify.bare` makes it: noise would hide what a scene shows.
         n: Samples, at least `MIN_N`; each makes a pair with each of its counterfactuals.
         seed: Of the samples, and of the bootstrap.
-        sides: Of patches, in px, odd.
+        sides: Of patches, in px, odd; () are those of `SIDES` that fit.
         progress: Called with the images compared and in all.
 
     Raises:
         ValueError: Fewer samples, or other sides, than can be.
     """
-    check(n, sides, generator.size)
+    if n < MIN_N:
+        raise ValueError(f"expected at least {MIN_N} samples to certify, found {n}; type --n {DEFAULT_N}")
+    if n > MOST_N:
+        raise ValueError(f"expected at most {MOST_N} samples to certify, found {n}; type --n {MOST_N}")
+    sides = fitting(sides, generator.size)
     factors = generator.sample(seed, SPLIT, np.arange(n))
     whole = measured(generator.render_images(factors), sides)
     total, done = n * sum(values_of(generator, name) - 1 for name in generator.class_factors), 0
@@ -66,19 +71,20 @@ def certify(
     }
 
 
-def check(n: int, sides: Sequence[int], size: int) -> None:
-    """Refuses numbers of samples and sides of patches that there cannot be.
-
-    Raises:
-        ValueError: Saying what to type.
-    """
-    if n < MIN_N:
-        raise ValueError(f"expected at least {MIN_N} samples to certify, found {n}; type --n {DEFAULT_N}")
-    if not sides or any(side < 3 or side % 2 == 0 or side > size for side in sides) or sorted(set(sides)) != [*sides]:
-        found = ",".join(map(str, sides))
+def fitting(sides: Sequence[int], size: int) -> tuple[int, ...]:
+    """Sides of patches for frames of `size` px, the usual ones if none are typed; others are refused."""
+    usual = tuple(side for side in SIDES if side <= size)
+    if not usual:
         raise ValueError(
-            f"expected odd sides of patches from 3 to {size} px that ascend, found {found}; type --r 3,5,9"
+            f"expected images of at least {SIDES[0]} px a side, found {size}; type probekit import --size 128"
         )
+    found = tuple(sides) or usual
+    if any(side < 3 or side % 2 == 0 or side > size for side in found) or sorted(set(found)) != [*found]:
+        typed, known = (",".join(map(str, each)) for each in (found, usual))
+        raise ValueError(
+            f"expected odd sides of patches from 3 to {size} px that ascend, found {typed}; type --r {known}"
+        )
+    return found
 
 
 def _factor(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit.certificate.certify import fitting
 from probekit.certificate.features import Floats, drawn, measured, of_photographs
 from probekit.data.split import read_chunks, refuse_changed
 from probekit.h5 import DatasetInfo, read_images, read_split
@@ -16,6 +17,7 @@ from probekit.probe.protocol import Part, probe
 
 SCHEMA = "probekit-locality/1"
 DEFAULT_N = 2000  # training images, and test images: more take minutes on two cores
+LEAST_N = 50  # ours: below, not even all classes may be among them
 FORM = "step"  # of average precision, where images have several labels
 LOOKED_AT = 256  # images that say whether a file holds drawings or photographs
 
@@ -33,7 +35,7 @@ def locality(
     Args:
         info: The file; train and test have labels.
         n: Images of each split at most, drawn at random from larger ones.
-        sides: Of patches, in px.
+        sides: Of patches, in px; () are the usual ones that fit.
         seed: Of that draw, of the validation part that chooses C, and of bootstraps.
         progress: Called with the images looked at and in all.
 
@@ -42,13 +44,16 @@ def locality(
         labels), n_train, n_test, seed, r; rows {name, value, ci, factors {name: {value, ci}}}, chance the first.
 
     Raises:
-        ValueError: If the file cannot be probed, or was replaced meanwhile.
+        ValueError: If the file cannot be probed, or was replaced meanwhile, or for sides that there cannot be.
     """
     if (lacking := unprobeable(info)) is not None:
         raise ValueError(
             f"expected a train and a test split with labels of 2 classes or more, found {lacking} in {info.path}; "
             "type: probekit import SOURCE --test-fraction 0.2"
         )
+    if n < LEAST_N:
+        raise ValueError(f"expected at least {LEAST_N} images of each split, found --n {n}; type --n {DEFAULT_N}")
+    sides = fitting(sides, min(info.first.height, info.first.width))
     rows = {split: _chosen(info, split, n, seed) for split in ("train", "test")}
     total, done = sum(map(len, rows.values())), 0
     drawings, features = None, {}

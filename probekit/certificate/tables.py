@@ -7,9 +7,9 @@ from generators.certificates import Certificate, Estimate, FactorCertificate, to
 from probekit.output.document import Block, Cell, Note, Table, percents, scored, text
 
 HOW = {
-    True: "Drawings: scalars of the ink, and counts of binary 3x3 patches of 3, 5 or 9 px.",
+    True: "Drawings: scalars of the ink, and counts of binary 3x3 patches that reach over R px.",
     False: "Photographs: mean and deviation of the channels; counts of levels (a bag of 1x1 patches), and of local "
-    "binary patterns of 3, 5 or 9 px with the level of the pixel amid them (Ojala et al. 2002).",
+    "binary patterns that reach over R px with the level of the pixel amid them (Ojala et al. 2002).",
 }
 
 
@@ -21,7 +21,7 @@ def certificate_blocks(certificate: Certificate) -> list[Block]:
         blocks += [Table(f"certificate-{name}", title, "", ("", "unpaired", "paired"), _rows(factor)), Note(sentence)]
     how = (
         f"{certificate['n']:,} samples of {certificate['generator']}, {certificate['size']} px, seed "
-        f"{certificate['seed']}, without noise and blur; each beside its counterfactuals. Areas under the ROC curve "
+        f"{certificate['seed']}, without noise; each beside its counterfactuals. Areas under the ROC curve "
         "and shares of pairs in order, with 95 % intervals; chance is 0.50. docs/generators.md."
     )
     return [*blocks, Note(how)]
@@ -49,8 +49,10 @@ def locality_blocks(found: Mapping[str, Any]) -> list[Block]:
     rows = [
         [text(row["name"]), _share(row), *(_share(row["factors"][name]) for name in factors)] for row in found["rows"]
     ]
+    reach = ", ".join(map(str, found["r"]))
     how = (
-        f"{HOW[found['drawings']]} Linear probes, protocol tuned: {found['n_train']:,} images of train, "
+        f"{HOW[found['drawings']].replace(' R ', f' {reach} ')} Linear probes, protocol tuned: "
+        f"{found['n_train']:,} images of train, "
         f"{found['n_test']:,} of test, {width}x{height} px, seed {found['seed']}. What they reach needs no whole; the "
         "rest may. docs/generators.md."
     )

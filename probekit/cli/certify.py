@@ -31,7 +31,10 @@ def certify(
             autocompletion=certified_like,
         ),
     ] = None,
-    sides: Annotated[str, typer.Option("--r", metavar="R,R,...", help="Sides of patches in px, odd.")] = "3,5,9",
+    sides: Annotated[
+        str | None,
+        typer.Option("--r", metavar="R,R,...", help="Sides of patches in px, odd; default: those of 3,5,9 that fit."),
+    ] = None,
     n: Annotated[
         int | None, typer.Option(min=1, help="Pairs, or images of each split of a file; default: 1000, or 2000.")
     ] = None,
@@ -85,13 +88,13 @@ def certificate_of(
     """The certificate of a generator with these settings, `size` and `parameters`; `sides` () are the usual ones."""
     from generators import GENERATORS
     from generators.certify import bare
-    from probekit.certificate import DEFAULT_N, SIDES, certify
+    from probekit.certificate import DEFAULT_N, certify
     from probekit.output.progress import progress_bar
 
     generator = bare(GENERATORS[name], size=about.get("size", 128), parameters=about.get("parameters", {}))
     with progress_bar(f"certifying {name}", say) as advance:
         n = DEFAULT_N if n is None else n
-        return certify(generator, n=n, seed=seed, sides=sides or SIDES, progress=advance)
+        return certify(generator, n=n, seed=seed, sides=sides, progress=advance)
 
 
 def _certify_file(
@@ -131,8 +134,10 @@ def _print(certificate: "Certificate", say: "Console", as_json: bool) -> None:
         print_json(dict(certificate))
 
 
-def _sides(typed: str) -> tuple[int, ...]:
-    """Turn "3,5,9" into (3, 5, 9)."""
+def _sides(typed: str | None) -> tuple[int, ...]:
+    """Turn "3,5,9" into (3, 5, 9), and None into the usual ones, ()."""
+    if typed is None:
+        return ()
     try:
         return tuple(int(side) for side in typed.split(","))
     except ValueError:

@@ -74,7 +74,13 @@ def gen(
     from probekit.settings import parse_overrides
 
     if listed:
-        list_generators(out or DATA / "generators.png", console)
+        if n is not None or n_test is not None or settings or pairs or no_masks or certify or preview:
+            raise ValueError("expected --list with --out, --json and -q alone, found another option; leave it out")
+        list_generators(out or DATA / "generators.png", errors if as_json else console)
+        if as_json:
+            from probekit.cli.catalogue import catalogue
+
+            print_json(catalogue(["generators"]))
         return
     out, say = out or DATA / f"{generator}.h5", errors if as_json else console
     if preview:

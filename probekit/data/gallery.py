@@ -22,7 +22,10 @@ def pair_rows(info: DatasetInfo, split: str, columns: int) -> list[tuple[str, li
     n = min(columns // 2, info.splits[split].n)
     if kind is None or not n:
         return []
-    generator = kind(size=info.first.height, parameters=info.parameters)
+    try:
+        generator = kind(size=info.first.height, parameters=info.parameters)
+    except ValueError:  # settings that it does not take any more
+        return []
     rows = _pairs(generator, info.seed, split, n)
     drawn = next(iter(rows.values()))[::2]
     if not np.array_equal(drawn, read_images(info.path, split, range(n)).images):

@@ -5,6 +5,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from generators import GENERATORS
@@ -14,6 +15,8 @@ from probekit.data.locate import check_h5, named_dataset, newest_dataset
 from probekit.h5 import DatasetInfo
 from probekit.output.png import check_png
 from probekit.output.progress import progress_bar
+
+LOOKED_AT = 64  # samples: some milliseconds
 
 
 def render_file(generator: str, out: Path, console: Console, **options: Any) -> DatasetInfo:
@@ -39,9 +42,26 @@ def render_file(generator: str, out: Path, console: Console, **options: Any) -> 
     parts = ", ".join(f"{split.n:,} {name}" for name, split in info.splits.items())
     console.print(f"wrote {out}: {parts}; {megabytes:.1f} MB; {images / seconds:,.0f} images/s")
     console.print(f"content hash {info.content_hash}")
-    for line in certified(info):
+    for line in (*certified(info), *unseen(info)):
         console.print(line)
     return info
+
+
+def unseen(info: DatasetInfo) -> list[str]:
+    """Warnings of class factors that show in no pixel, in frames too small for them, say; of a file's first images."""
+    generator = GENERATORS[info.generator](size=info.first.height, parameters=info.parameters)
+    masks = generator.render(
+        generator.sample(info.seed, info.first.name, np.arange(min(LOOKED_AT, info.first.n)))
+    ).masks
+    lines = []
+    for bit, name in enumerate(generator.class_factors, start=len(generator.objects)):
+        hidden = int((~(masks >> bit & 1).any(axis=(1, 2))).sum())
+        if hidden:
+            lines.append(
+                f"warning: {name} shows in no pixel of {hidden} of the first {len(masks)} samples, whose "
+                f"counterfactuals are the same images; larger ones may show it: --size {min(2 * generator.size, 1024)}"
+            )
+    return lines
 
 
 def certified(info: DatasetInfo) -> list[str]:

@@ -152,6 +152,8 @@ def _block_images(size: int, roles: int) -> int:
 
 
 def _header(generator: Generator, seed: int, pairs: bool, masks: bool, certificate: Certificate | None) -> Header:
+    about = (generator.name, generator.size)
+    assert certificate is None or (certificate["generator"], certificate["size"]) == about, "another's certificate"
     factors: list[dict[str, Any]] = [asdict(factor) for factor in generator.factors]
     return Header(
         generator=generator.name,

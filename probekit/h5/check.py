@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from generators.certificates import SCHEMA as PROVED
 from generators.certificates import Certificate
 from probekit.checked import checked
 from probekit.h5.checksums import CERTIFICATE, Sums, check_seal
@@ -222,6 +223,11 @@ def _certificate(file: h5py.File) -> Certificate | None:
     if CERTIFICATE not in file.attrs:
         return None
     found: Certificate = checked(_json(file, CERTIFICATE, dict), Certificate, f"attribute {CERTIFICATE!r}")
+    generator = file.attrs.get("generator")
+    if (found["schema"], found["generator"]) != (PROVED, generator):
+        raise ValueError(
+            f"expected a certificate {PROVED} of {generator}, found {found['schema']} of {found['generator']}; {HOW}"
+        )
     return found
 
 

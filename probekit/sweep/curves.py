@@ -71,6 +71,13 @@ class Varied(Dataset, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"expected {parameter} in vary or in set, found both; leave one out")
         for dataset in self.datasets:
             checked(dataset.name, Name, "", "the name of each level")
+        assert self.generator is not None
+        factor = self.score.partition(": ")[2]
+        known = GENERATORS[self.generator](size=self.size).class_factors
+        if factor and factor not in known:
+            raise ValueError(
+                f"expected score of a class factor of {self.generator}, {', '.join(known)}, found {factor}"
+            )
 
     @property
     def datasets(self) -> tuple[Dataset, ...]:
@@ -126,7 +133,7 @@ def _collected(
             point = {key: entry[key] for key in ("value", "ci", "n")}
             found.setdefault((entry["name"], "baseline"), {})[entry["dataset"]] = point
     by_level = found.pop((CHANCE, "baseline"), {})
-    chance = [by_level[name]["value"] if name in by_level else None for name in curve.levels]
+    chance, interval = ([by_level.get(name, NOTHING)[key] for name in curve.levels] for key in ("value", "ci"))
     return {
         "name": curve.name,
         "generator": curve.generator,
@@ -136,6 +143,7 @@ def _collected(
         "datasets": list(curve.levels),
         "levels": list(curve.levels.values()),
         "chance": chance,
+        "chance_ci": interval,
         "lines": [
             {"name": name, "kind": kind, "points": [points.get(dataset, NOTHING) for dataset in curve.levels]}
             for (name, kind), points in found.items()
@@ -144,14 +152,19 @@ def _collected(
 
 
 def above_chance(curve: Mapping[str, Any], line: Mapping[str, Any]) -> list[float]:
-    """The levels of a collected curve at which the whole interval of one of its lines lies above chance.
+    """The levels of a collected curve at which one of its lines is above chance.
 
-    Seeds that are all alike have no interval: they are above where they are.
+    A baseline where its whole interval, over test images, is above. A row where its whole interval over seeds is, and
+    its mean above the interval that chance has over test images; the latter alone where all seeds are alike.
     """
     found = []
-    for level, chance, point in zip(curve["levels"], curve["chance"], line["points"], strict=True):
-        alike = point["value"] if line["kind"] == "row" and point["n"] > 1 else None
+    points = zip(curve["levels"], curve["chance"], curve["chance_ci"], line["points"], strict=True)
+    for level, chance, spread, point in points:
+        row = line["kind"] == "row"
+        alike = point["value"] if row and point["n"] > 1 else None
         low = alike if point["ci"] is None else point["ci"][0]
-        if chance is not None and low is not None and low > chance:
+        if chance is None or low is None or low <= chance:
+            continue
+        if not row or spread is None or point["value"] > spread[1]:
             found.append(level)
     return found

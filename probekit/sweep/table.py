@@ -13,8 +13,8 @@ from probekit.sweep.measures import BEST_TEST, FIRST, SCORES, title, without_poo
 from probekit.visible import visible
 
 _BANDS = (
-    "Above chance: the levels at which the whole interval is; intervals are not corrected for their number. Those of\n"
-    "rows are over seeds, those of baselines over test images."
+    "Above chance: the levels at which the whole interval is, of rows over seeds, of baselines over test images; the\n"
+    "mean of a row also above the interval of chance over test images. Intervals are not corrected for their number."
 )
 COVERED = {True: "yes", False: "no", None: "one seed"}
 
@@ -108,6 +108,7 @@ def curve_lines(curve: Mapping[str, Any], *, intervals: bool) -> list[list[str]]
     lines = [[over, *(f"{level:g}" for level in curve["levels"]), "above chance at"]]
     for line in curve["lines"]:
         told = ", ".join(f"{level:g}" for level in above_chance(curve, line)) or "-"
+        told = "chance unknown" if all(value is None for value in curve["chance"]) else told
         lines.append([line["name"], *(cell(line, point) for point in line["points"]), told])
     return [*lines, [CHANCE, *map(percent, curve["chance"]), ""]]
 

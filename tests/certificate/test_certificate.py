@@ -11,8 +11,9 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
-from generators.certificates import Certificate, FactorCertificate, told
-from generators.certify import bare
+from generators import GENERATORS
+from generators.certificates import Certificate, FactorCertificate, shipped, told
+from generators.certify import bare, counterfactual_pairs, misread
 from probekit.certificate import certify
 from probekit.certificate.features import bag_of, patch_counts
 from probekit.certificate.readout import STRENGTHS, _ridge, _scale, paired, unpaired
@@ -98,11 +99,11 @@ def test_equal_pairs_are_no_proof_where_the_law_of_a_nuisance_tells() -> None:
     assert found["why"][0].startswith("bag of 3x3 0.")
 
 
-def test_noise_and_blur_are_left_out() -> None:
+def test_noise_is_left_out() -> None:
     noisy = bare(toys.Swap, size=48, parameters={"noise_sd": 0.2, "blur_sd": 1.0, "contrast": 0.5})
     assert {name: noisy.values[name] for name in ("noise_sd", "blur_sd", "contrast")} == {
         "noise_sd": 0.0,
-        "blur_sd": 0.0,
+        "blur_sd": 1.0,
         "contrast": 0.5,
     }
     with pytest.raises(ValueError, match="noise_sd"):
@@ -124,7 +125,9 @@ def test_a_certificate_is_of_its_seed_and_says_how_it_was_made() -> None:
     }
 
 
-@pytest.mark.parametrize(("n", "sides"), [(79, (3,)), (100, (4,)), (100, (5, 3)), (100, (49,)), (100, ()), (100, (1,))])
+@pytest.mark.parametrize(
+    ("n", "sides"), [(79, (3,)), (100, (4,)), (100, (5, 3)), (100, (49,)), (100, (1,)), (10**6, (3,))]
+)
 def test_what_cannot_be_certified_is_refused(n: int, sides: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="type --"):
         certify(toys.Swap(), n=n, sides=sides)
@@ -238,3 +241,30 @@ def test_bags_of_images_with_the_same_patches_are_equal_bit_for_bit() -> None:
     assert all(np.array_equal(patch_counts(one, side), patch_counts(other, side)) for side in (3, 5, 9))
     assert np.array_equal(patch_bag(one), patch_bag(other))
     assert (patch_counts(one, 5).sum(axis=1) == (48 - 4) ** 2).all()
+
+
+@pytest.mark.parametrize(("name", "size"), [("vernier", 16), ("same", 16), ("bind", 20)])
+def test_images_that_a_reader_cannot_read_are_misread(name: str, size: int) -> None:
+    generator = bare(GENERATORS[name], size=size, parameters={})
+    factors = generator.sample(0, "train", np.arange(40))
+    pairs = next(counterfactual_pairs(generator, factors, generator.class_factors[0]))
+    wrong = misread(generator, pairs, generator.class_factors[0])
+    assert wrong is not None
+    assert wrong.any()
+
+
+def test_no_whole_is_certified_of_blurred_images() -> None:
+    found = certify(bare(GENERATORS["bind"], size=128, parameters={"blur_sd": 4.0}), n=80, sides=(3,))["factors"]
+    assert found["in_ring"]["verdict"] != "whole"
+    assert found["in_ring"]["reader"] is None
+
+
+def test_the_shipped_wholes_leak_nothing_but_what_is_known() -> None:
+    """Of navon's whole the bounding box, of align's line pixels in pairs: said with each (docs/generators.md)."""
+    known = {"navon/whole", "align/line"}
+    for name, kind in GENERATORS.items():
+        found = shipped(kind())
+        assert found is not None
+        for factor, lines in found["factors"].items():
+            if lines["verdict"] == "whole":
+                assert bool(lines["leaks"]) == (f"{name}/{factor}" in known)

@@ -370,6 +370,11 @@ def test_wrong_settings_are_one_clear_line(name: str) -> None:
             TABLE[name](size=size)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected a class factor"):
         make(name).counterfactual(draw(make(name)), "angle")
+    for value in (-1, 7):
+        with pytest.raises(ValueError, match="expected a value of"):
+            make(name).counterfactual(draw(make(name)), make(name).class_factors[0], value)
+    with pytest.raises(ValueError, match="both at grey level 242 of 255; type --set contrast=1"):
+        make(name, parameters={"background": 0.95, "contrast": 0.01})
 
 
 @pytest.mark.parametrize("name", sorted({*TABLE} - {*OURS}))

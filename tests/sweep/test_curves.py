@@ -148,6 +148,7 @@ def test_a_curve_is_its_score_at_each_level() -> None:
         "datasets": ["a", "b", "c"],
         "levels": [1.0, 4.0, 16.0],
         "chance": [0.5, 0.48, None],
+        "chance_ci": [[0.45, 0.55], [0.45, 0.55], None],
         "lines": [
             {
                 "name": "net",
@@ -182,9 +183,18 @@ def test_above_chance_is_the_whole_interval() -> None:
 def test_seeds_that_are_all_alike_are_above_chance_where_they_are() -> None:
     alike, one = ({"value": 1.0, "ci": None, "n": n} for n in (3, 1))
     below = alike | {"value": 0.5}
-    found = {"levels": [1.0, 2.0, 4.0], "chance": [0.5] * 3}
+    found: dict[str, Any] = {"levels": [1.0, 2.0, 4.0], "chance": [0.5] * 3, "chance_ci": [None] * 3}
     assert above_chance(found, {"kind": "row", "points": [alike, one, below]}) == [1.0]
     assert above_chance(found, {"kind": "baseline", "points": [alike, one, below]}) == []
+
+
+def test_a_row_that_is_within_what_chance_may_be_on_so_few_images_is_not_above() -> None:
+    narrow, alike, wide = ({"value": 0.53, "ci": ci, "n": 3} for ci in ([0.52, 0.54], None, [0.4, 0.7]))
+    found = {"levels": [1.0, 2.0, 4.0], "chance": [0.5] * 3, "chance_ci": [[0.456, 0.544]] * 3}
+    assert above_chance(found, {"kind": "row", "points": [narrow, alike, wide]}) == []
+    assert above_chance(
+        found | {"chance_ci": [[0.49, 0.51]] * 3}, {"kind": "row", "points": [narrow, alike, wide]}
+    ) == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +211,15 @@ def test_seeds_that_are_all_alike_are_above_chance_where_they_are() -> None:
 )
 def test_levels_that_double_have_a_logarithmic_axis(levels: list[float], expected: bool) -> None:
     assert geometric(levels) is expected
-    curve = {"name": "c", "parameter": "p", "unit": "", "levels": levels, "chance": [0.5] * len(levels), "lines": []}
+    curve = {
+        "name": "c",
+        "parameter": "p",
+        "unit": "",
+        "levels": levels,
+        "chance": [0.5] * len(levels),
+        "chance_ci": [None] * len(levels),
+        "lines": [],
+    }
     (axes,) = draw_curves([curve]).axes
     assert axes.get_xscale() == ("log" if expected else "linear")
     assert [label.get_text() for label in axes.get_xticklabels()] == [f"{level:g}" for level in levels]
