@@ -26,7 +26,7 @@ from probekit.cli.app import (
 )
 from probekit.cli.measured import with_measurements
 from probekit.output.console import console, errors, print_json
-from probekit.weights import Weights
+from probekit.weights import LAST, Weights
 
 if TYPE_CHECKING:
     from probekit.probe.measurements.base import Probe
@@ -93,7 +93,7 @@ def probe(
         return
     for result in results.values():
         show_result(result)
-    _next(opened.run, data, protocol, measured.pool)
+    _next(opened.run, data, protocol, measured)
 
 
 def _adopted(outside: "Outside", check: Callable[..., object], **about: Any) -> str:
@@ -120,14 +120,16 @@ def show_result(result: dict[str, Any]) -> None:
     console.print()
 
 
-def _next(run: "Run", data: Path | None, protocol: str, pool: str | None) -> None:
-    """What to type next."""
+def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> None:
+    """What to type next, of the same weights and the same images."""
     from probekit.probe import PROTOCOLS
     from probekit.run import IMPORTED
 
     other = next(known for known in PROTOCOLS if known != protocol)
     name = quote(run.argument)
-    given = ("" if data is None else f" --data {quote(str(data))}") + ("" if pool is None else f" --pool {pool}")
-    drawn = run.read()["state"] == IMPORTED or pool is not None
-    then = f"probekit heatmap {name}{given}" if drawn else f"probekit show {name}"
+    on = "" if data is None else f" --data {quote(str(data))}"
+    given = f"{on} --checkpoint {measured.checkpoint}" if measured.checkpoint != LAST.checkpoint else on
+    given += "" if measured.pool is None else f" --pool {measured.pool}"
+    drawn = run.read()["state"] == IMPORTED or measured != LAST  # `show` is of the last weights
+    then = f"probekit heatmap {name}{given}" if drawn else f"probekit show {name}{on}"
     console.print(f"next: {then}   or   probekit probe {name}{given} --protocol {other}")
