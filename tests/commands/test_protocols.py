@@ -359,11 +359,26 @@ def test_a_result_of_weights_that_are_gone_is_replaced_or_left_out(home: Path) -
     assert found["rows"] == new["linear"]["rows"]
 
 
-@pytest.mark.parametrize("words", [("--draws", "3"), ("--metric", "accuracy"), ("--repeats", "2")])
-def test_an_option_of_another_one_is_not_ignored(home: Path, words: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (("--draws", "3"), "--fractions 1,2,5,10,20,50,100"),
+        (("--metric", "accuracy"), "--cv 5"),
+        (("--repeats", "2"), "--cv 5"),
+        (("--epochs", "2"), "--sgd conrec"),
+    ],
+)
+def test_an_option_of_another_one_is_not_ignored(home: Path, words: tuple[str, str], asked: str) -> None:
     done = CliRunner().invoke(app, ["probe", "a", *words])
     assert isinstance(done.exception, ValueError)
     assert f"expected {words[0]} with --" in str(done.exception)
+    assert f"type {asked}, too, or leave it out" in str(done.exception)
+
+
+def test_what_to_type_next_keeps_what_was_typed(home: Path) -> None:
+    words = "--data data/rect-tri.h5 --checkpoint epoch-0001 --pool max"
+    done = sure("probe", "a", *words.split(), "--no-baselines")
+    assert done.endswith(f"next: probekit heatmap a {words}   or   probekit probe a {words} --protocol fixed\n")
 
 
 def test_the_last_encoder_follows_those_that_were_kept(home: Path) -> None:
