@@ -66,7 +66,8 @@ def run_report(
         for line in run["left_out"]:
             console.print(f"note: {line}")
     unprobed = next((run["argument"] for run in content["runs"] if not any(run["results"].values())), None)
-    console.print(f"next: {command('probekit', 'probe', *unprobed) if unprobed else 'open it in a browser'}")
+    if unprobed or form == "html":
+        console.print(f"next: {command('probekit', 'probe', *unprobed) if unprobed else 'open it in a browser'}")
     return None
 
 
