@@ -177,7 +177,8 @@ def run_compare(
 def _show(chosen: Mapping[str, Sequence[Mapping[str, Any]]], console: Console) -> None:
     sections = [group_section(group, "compare") for group in chosen["groups"]]
     for section in (*sections, *(scores_section(group, "compare") for group in chosen["scores"])):
-        console.rule(section.title)
+        console.print()
+        console.print(section.title, style="bold")  # a rule would be cut where the terminal ends
         show_blocks([_here(block) for block in section.blocks], console)
 
 

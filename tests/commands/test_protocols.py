@@ -545,6 +545,7 @@ def test_compare_pairs_runs_by_image_for_each_protocol(home: Path) -> None:
     assert "McNemar" in out
     assert "Methods over seeds" in out
     assert "head of this report" not in out
+    assert "Retrieval: data/rect-tri.h5, protocol retrieval, checkpoint last, further scores\n" in out
 
 
 def test_compare_without_common_results_is_one_line(home: Path) -> None:
