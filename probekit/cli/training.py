@@ -44,7 +44,7 @@ BatchSize = Annotated[
     int | None, typer.Option(min=2, help="Images a step, each in several views.", rich_help_panel=SETTINGS)
 ]
 EvalEvery = Annotated[
-    int | None, typer.Option(min=1, help="Epochs from one linear probe to the next.", rich_help_panel=SETTINGS)
+    int | None, typer.Option(min=1, help="Epochs from one score of the monitor to the next.", rich_help_panel=SETTINGS)
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16"] | None, typer.Option(help="How precisely to compute.", rich_help_panel=SETTINGS)
