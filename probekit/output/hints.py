@@ -1,4 +1,4 @@
-"""What to type next: every command ends with it."""
+"""What to type next, where that depends on the data or the run."""
 
 from collections.abc import Mapping
 from pathlib import Path
