@@ -12,7 +12,6 @@ from probekit.cli.app import (
     DATA,
     MEASURING,
     RUNS,
-    AllowMissing,
     Device,
     Json,
     Pool,
@@ -20,7 +19,6 @@ from probekit.cli.app import (
     RunData,
     RunName,
     Seed,
-    Set,
     check_run,
     command,
 )
@@ -32,6 +30,17 @@ if TYPE_CHECKING:
     from probekit.probe.measurements.base import Probe
     from probekit.restore.outside import Outside
     from probekit.run import Run
+
+
+AllowMissing = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing", help="For --encoder: accept incomplete weights; the rest stays random, and is marked so."
+    ),
+]
+Settings = Annotated[
+    list[str], typer.Option("--set", metavar="NAME=VALUE", help="For --encoder: change one setting; may be repeated.")
+]
 
 
 @command(MEASURING, "probekit probe", "probekit probe RUN --knn --fractions 1,10,100")
@@ -57,7 +66,7 @@ def probe(
         typer.Option(metavar="FILE[:KEY]", help="For --encoder: a checkpoint of any project; default: random."),
     ] = None,
     allow_missing: AllowMissing = False,
-    settings: Set = (),  # type: ignore[assignment]
+    settings: Settings = (),  # type: ignore[assignment]
     normalise: Annotated[
         str, typer.Option(help="For --encoder: imagenet, swav, timm, none, or auto: what weights expect.")
     ] = "auto",
@@ -81,7 +90,8 @@ def probe(
     if encoder is not None or weights is not None or normalise != "auto" or allow_missing or settings:
         if encoder is None:
             raise ValueError(
-                "expected --encoder with --weights, --normalise and --set; type: --encoder timm:resnet50, or py:..."
+                "expected --encoder with --weights, --allow-missing, --set and --normalise; "
+                "type: --encoder timm:resnet50, or py:..."
             )
         check = partial(conditions_for, typed=asked, protocol=protocol, seed=seed, device=device, console=out)
         outside = Outside(encoder, weights, normalise, seed, allow_missing, settings)

@@ -12,7 +12,6 @@ from probekit.cli.app import (
     RUNS,
     SWEEPS,
     TRAINING,
-    AllowMissing,
     DataFile,
     Device,
     Json,
@@ -52,6 +51,9 @@ Precision = Annotated[
 InitFrom = Annotated[
     Path | None,
     typer.Option(metavar="FILE[:KEY]", help="Start from these weights, of any project.", rich_help_panel=SETTINGS),
+]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Accept incomplete weights; the rest stays random, and is marked so.")
 ]
 ConfigFile = Annotated[
     Path | None,
