@@ -462,8 +462,8 @@ def test_fine_tuning_scores_several_labels_an_image(home: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--lr", "1"], "expected --lr with --sgd, found it without; leave it out"),
-        (["--epochs", "1", "--lr", "1"], "expected --epochs and --lr with --sgd, found it without; leave it out"),
+        (["--lr", "1"], "expected --lr with --sgd, found it without; type --sgd conrec, too, or leave it out"),
+        (["--epochs", "1", "--lr", "1"], "expected --epochs and --lr with --sgd, found it without; type --sgd conrec, too, or leave it out"),
         (["--sgd", "conrec", "--lr", "-1"], "expected a learning rate above 0, found -1"),
         (["--fractions", "1;2"], "expected percentages with commas, found '1;2'"),
         (["--fractions", "0,10"], "expected fractions above 0 and up to 100 %, found 0"),
