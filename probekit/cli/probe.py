@@ -132,6 +132,7 @@ def show_result(result: dict[str, Any]) -> None:
 
 def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> None:
     """What to type next, of the same weights and the same images."""
+    from probekit.h5 import read_info
     from probekit.probe import PROTOCOLS
     from probekit.run import IMPORTED
 
@@ -141,5 +142,7 @@ def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> No
     given = f"{on} --checkpoint {measured.checkpoint}" if measured.checkpoint != LAST.checkpoint else on
     given += "" if measured.pool is None else f" --pool {measured.pool}"
     drawn = run.read()["state"] == IMPORTED or measured != LAST  # `show` is of the last weights
-    then = f"probekit heatmap {name}{given}" if drawn else f"probekit show {name}{on}"
-    console.print(f"next: {then}   or   probekit probe {name}{given} --protocol {other}")
+    look = f"probekit heatmap {name}{given}" if drawn else f"probekit show {name}{on}"
+    unseen = drawn and read_info(data or run.data()).multilabel  # maps explain one label an image
+    again = f"probekit probe {name}{given} --protocol {other}"
+    console.print(f"next: {again}" if unseen else f"next: {look}   or   {again}")

@@ -423,7 +423,8 @@ def test_several_labels_an_image_have_average_precision(home: Path) -> None:
     assert found.keys() == {"multilabel", "health"}
     assert [row["name"] for row in found["multilabel"]["rows"]] == ["simclr last", "random weights", "chance"]
     assert read_result(found["multilabel"]).name == "multilabel"
-    out = sure("probe", "a", "--data", "data/voc.h5")
+    out = sure("probe", "a", "--data", "data/voc.h5", "--pool", "max")
+    assert out.endswith("\nnext: probekit probe a --data data/voc.h5 --pool max --protocol fixed\n"), "no maps of these"
     for form in ("voc2007", "voc2010", "step"):
         assert f"mAP {form}" in " ".join(out.split())
     assert "…" not in out
@@ -463,7 +464,10 @@ def test_fine_tuning_scores_several_labels_an_image(home: Path) -> None:
     ("words", "message"),
     [
         (["--lr", "1"], "expected --lr with --sgd, found it without; type --sgd conrec, too, or leave it out"),
-        (["--epochs", "1", "--lr", "1"], "expected --epochs and --lr with --sgd, found it without; type --sgd conrec, too, or leave it out"),
+        (
+            ["--epochs", "1", "--lr", "1"],
+            "expected --epochs and --lr with --sgd, found it without; type --sgd conrec, too, or leave it out",
+        ),
         (["--sgd", "conrec", "--lr", "-1"], "expected a learning rate above 0, found -1"),
         (["--fractions", "1;2"], "expected percentages with commas, found '1;2'"),
         (["--fractions", "0,10"], "expected fractions above 0 and up to 100 %, found 0"),
