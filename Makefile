@@ -6,7 +6,7 @@ BIN := .venv/bin
 FAST := $(addprefix tests/,test_citations.py test_config.py views/test_corrupt.py views/test_crops.py data/test_split.py views/test_jitter.py \
 	test_mutants.py views/test_recipes.py test_run.py test_statistics.py branches/test_lcr.py branches/test_spherical_kmeans.py branches/test_xcorr.py \
 	generators/test_clean.py generators/test_coverage.py generators/test_photometry.py generators/test_random.py \
-	generators/test_raster.py heatmaps/test_faithfulness.py heatmaps/test_score.py heatmaps/test_truth.py \
+	generators/test_raster.py heatmaps/test_perturb.py heatmaps/test_score.py heatmaps/test_truth.py \
 	methods/test_losses.py methods/test_nt_xent.py methods/test_prototypes.py methods/test_targets.py \
 	probe/test_knn.py probe/test_retrieval.py \
 	probe/test_spectrum.py probe/test_scores.py report/test_tables.py train/test_monitor.py \

@@ -103,6 +103,10 @@ def test_architecture_says_where_everything_is() -> None:
         path.name + "/" * path.is_dir() for path in (ROOT / "probekit").iterdir() if path.name[:2] not in ("__", "py")
     }
     assert sorted(part for part in parts if part not in tree) == []
+    named = set(re.findall(r"[\w/*]+\.(?:py|md|toml|json)\b", tree))
+    folders = [ROOT / name for name in ("generators", "probekit", "docs")]
+    assert len(named) > 50
+    assert sorted(name for name in named if not any([*folder.rglob(name)] for folder in folders)) == []
 
 
 def test_what_is_wrong_is_found() -> None:

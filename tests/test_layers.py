@@ -31,7 +31,6 @@ ORDER = (  # one level a package, the lowest first
     ("train",),
     ("report",),
     ("sweep",),
-    ("commands",),
     ("cli",),
     ("__main__",),
 )
@@ -89,6 +88,18 @@ def test_files_are_short_and_their_randomness_is_never_global() -> None:
         wrong += [f"{path.relative_to(ROOT)}: {len(lines)} lines"] * (len(lines) > 350)
         wrong += [f"{path.relative_to(ROOT)}: {line.strip()}" for line in lines if GLOBAL_RANDOMNESS.search(line)]
     assert not wrong
+
+
+def test_functions_are_short() -> None:
+    files = [*FILES, *(ROOT / "benchmarks").rglob("*.py")]
+    nodes = [(path, node) for path in files for node in ast.walk(ast.parse(path.read_text()))]
+    lines = {
+        f"{path.relative_to(ROOT)}: {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for path, node in nodes
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert len(lines) > 1000
+    assert {name: n for name, n in lines.items() if n > 60} == {}
 
 
 def test_what_must_answer_at_once_loads_nothing_slow() -> None:

@@ -64,7 +64,7 @@ bench() { # NAME LIMIT ARGUMENTS...: a step, measured and predicted
 gpu_tests recorded tests/train/test_step.py recorded_steps_are_the_launched &
 gpu_tests regions tests/branches/test_contrastive_crop.py on_a_gpu &
 gpu_tests failed tests/train/test_step.py after_a_failed &
-gpu_tests compiled tests/train/test_compiled.py on_a_gpu &
+gpu_tests compiled tests/train/test_gpu_compiled.py on_a_gpu &
 part gen 60 "$PYTHON" -m probekit gen rect-tri --n 2000 --n-test 200 --out data/g.h5
 part colour 60 "$PYTHON" -m benchmarks.noise data/colour.h5 --n 256 --size 224
 wait

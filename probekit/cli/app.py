@@ -1,6 +1,7 @@
 """The application, the options that several commands share, and where files lie by default."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -14,6 +15,9 @@ from probekit.output.console import be_quiet, show_tracebacks
 from probekit.registry import POOLS
 from probekit.run import open_run
 
+BRACKETS = re.compile(
+    r"\[default: \(([^)]*)\)"
+)  # Typer's, around a default that stands elsewhere than in the signature
 LONGEST = 200  # characters of what a command does, on as many lines as it takes
 
 DATA = Path("data")
@@ -41,7 +45,8 @@ class Command(TyperCommand):
         for parameter in self.get_params(ctx):
             plain = "Arguments" if isinstance(parameter, TyperArgument) else "Options"
             if record := parameter.get_help_record(ctx):
-                rows.setdefault(getattr(parameter, "rich_help_panel", None) or plain, []).append(record)
+                written = (record[0], BRACKETS.sub(r"[default: \1", record[1]))
+                rows.setdefault(getattr(parameter, "rich_help_panel", None) or plain, []).append(written)
         first = {"Arguments": 0, "Options": 1}
         _write(dict(sorted(rows.items(), key=lambda group: first.get(group[0], 2))), formatter)
 
@@ -124,9 +129,6 @@ _stored = typer.Option(help="How the file is compressed; official datasets: none
 Compression = Annotated[Literal["none", "lzf", "gzip"], _stored]
 CompressionOrDefault = Annotated[Literal["none", "lzf", "gzip"] | None, _stored]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.", rich_help_panel=OUTPUT)]
-AllowMissing = Annotated[
-    bool, typer.Option("--allow-missing", help="Accept incomplete weights; the rest stays random, and is marked so.")
-]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.", rich_help_panel=OUTPUT)
 ]

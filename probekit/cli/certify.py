@@ -1,5 +1,6 @@
 """`probekit certify`: is the answer in local statistics, or in the whole alone?"""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +10,7 @@ import typer
 from probekit.cli.app import DATA, IMAGES, RUNS, Json, Quiet, Seed, Set, command
 from probekit.cli.completion import certified_like
 from probekit.output.console import console, errors, print_json
+from probekit.run import numbered
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,7 +71,8 @@ def certify(
         from probekit.settings import parse_overrides
 
         about: dict[str, Any] = {"size": 128 if size is None else size, "parameters": parse_overrides(settings)}
-        _print(certificate_of(named, about, sides=asked, n=n, seed=seed, say=say), say, as_json)
+        certificate = certificate_of(named, about, sides=asked, n=n, seed=seed, say=say)
+        _print(certificate, say, as_json, then=_drawn(named, **about))
         return
     if size is not None or settings:
         raise ValueError("expected --size and --set with a generator, found them with a file; leave them out")
@@ -105,6 +108,7 @@ def _certify_file(
     from probekit.certificate.tables import locality_blocks
     from probekit.data.gen import dataset_or_default
     from probekit.h5 import read_info
+    from probekit.output.hints import after_data
     from probekit.output.progress import progress_bar
     from probekit.output.terminal import show_blocks
     from probekit.registry import nearest
@@ -115,21 +119,39 @@ def _certify_file(
     if info.generator in GENERATORS:
         say.print(f"{info.path} was drawn by {info.generator}: its settings are drawn anew, with samples of their own")
         about = {"size": info.first.height, "parameters": info.parameters}
-        _print(certificate_of(info.generator, about, sides=sides, n=n, seed=seed, say=say), say, as_json)
+        certificate = certificate_of(info.generator, about, sides=sides, n=n, seed=seed, say=say)
+        _print(certificate, say, as_json, then=after_data(info))
         return
     with progress_bar("looking at images", say) as advance:
         found = locality(info, n=DEFAULT_N if n is None else n, sides=sides, seed=seed, progress=advance)
     show_blocks(locality_blocks(found), say)
+    say.print(after_data(info))
     if as_json:
         print_json(found)
 
 
-def _print(certificate: "Certificate", say: "Console", as_json: bool) -> None:
+def _drawn(name: str, *, size: int, parameters: Mapping[str, float]) -> str:
+    """How to draw a dataset file of a generator with these settings, beside what is there."""
+    from generators import GENERATORS
+
+    kind = GENERATORS[name]
+    values, usual = (kind(size=size, parameters=given).values for given in (parameters, {}))
+    words = [name] if size == 128 else [name, "--size", str(size)]
+    for key in parameters:
+        if values[key] != usual[key]:
+            words += ["--set", f"{key}={str(values[key]).lower()}"]
+    files = (DATA / f"{stem}.h5" for stem in numbered(name))
+    free = next(path for path in files if not path.exists())
+    words += ["--out", str(free)] if free.stem != name else []
+    return f"next: probekit gen {shlex.join(words)}"
+
+
+def _print(certificate: "Certificate", say: "Console", as_json: bool, *, then: str) -> None:
     from probekit.certificate.tables import certificate_blocks
     from probekit.output.terminal import show_blocks
 
     show_blocks(certificate_blocks(certificate), say)
-    say.print(f"next: probekit gen {certificate['generator']}")
+    say.print(then)
     if as_json:
         print_json(dict(certificate))
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def heatmap(
     run: RunName = None,
     data: RunData = None,
-    checkpoint: Annotated[str, typer.Option(help="last, best_val or best_test.")] = "last",
+    checkpoint: Annotated[str, typer.Option(help="last, best_val, best_test, or epoch-NNNN if kept.")] = "last",
     pool: Pool = None,
     *,
     asked: "list[Heatmap]",

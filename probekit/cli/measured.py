@@ -1,6 +1,7 @@
 """The options of measurements: a command is given those of all its measurements, and finds out which were asked for."""
 
 import inspect
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
 from functools import wraps
@@ -61,7 +62,9 @@ def asked_for(command: str, typed: Mapping[str, Any]) -> list[Measurement]:
             parts = {part.name: part.metadata["flag"] for part in fields(each)}
             option = parts[asking[0]] if asking else f"--{each.name}"
             lone = " and ".join(parts[name] for name in given)
-            raise ValueError(f"expected {lone} with {option}, found it without; leave it out")
+            raise ValueError(
+                f"expected {lone} with {option}, found it without; type {shlex.join(each.words)}, too, or leave it out"
+            )
     return found
 
 

@@ -12,7 +12,6 @@ from probekit.cli.app import (
     DATA,
     MEASURING,
     RUNS,
-    AllowMissing,
     Device,
     Json,
     Pool,
@@ -20,18 +19,28 @@ from probekit.cli.app import (
     RunData,
     RunName,
     Seed,
-    Set,
     check_run,
     command,
 )
 from probekit.cli.measured import with_measurements
 from probekit.output.console import console, errors, print_json
-from probekit.weights import Weights
+from probekit.weights import LAST, Weights
 
 if TYPE_CHECKING:
     from probekit.probe.measurements.base import Probe
     from probekit.restore.outside import Outside
     from probekit.run import Run
+
+
+AllowMissing = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing", help="For --encoder: accept incomplete weights; the rest stays random, and is marked so."
+    ),
+]
+Settings = Annotated[
+    list[str], typer.Option("--set", metavar="NAME=VALUE", help="For --encoder: change one setting; may be repeated.")
+]
 
 
 @command(MEASURING, "probekit probe", "probekit probe RUN --knn --fractions 1,10,100")
@@ -57,7 +66,7 @@ def probe(
         typer.Option(metavar="FILE[:KEY]", help="For --encoder: a checkpoint of any project; default: random."),
     ] = None,
     allow_missing: AllowMissing = False,
-    settings: Set = (),  # type: ignore[assignment]
+    settings: Settings = (),  # type: ignore[assignment]
     normalise: Annotated[
         str, typer.Option(help="For --encoder: imagenet, swav, timm, none, or auto: what weights expect.")
     ] = "auto",
@@ -81,7 +90,8 @@ def probe(
     if encoder is not None or weights is not None or normalise != "auto" or allow_missing or settings:
         if encoder is None:
             raise ValueError(
-                "expected --encoder with --weights, --normalise and --set; type: --encoder timm:resnet50, or py:..."
+                "expected --encoder with --weights, --allow-missing, --set and --normalise; "
+                "type: --encoder timm:resnet50, or py:..."
             )
         check = partial(conditions_for, typed=asked, protocol=protocol, seed=seed, device=device, console=out)
         outside = Outside(encoder, weights, normalise, seed, allow_missing, settings)
@@ -93,7 +103,7 @@ def probe(
         return
     for result in results.values():
         show_result(result)
-    _next(opened.run, data, protocol, measured.pool)
+    _next(opened.run, data, protocol, measured)
 
 
 def _adopted(outside: "Outside", check: Callable[..., object], **about: Any) -> str:
@@ -120,14 +130,19 @@ def show_result(result: dict[str, Any]) -> None:
     console.print()
 
 
-def _next(run: "Run", data: Path | None, protocol: str, pool: str | None) -> None:
-    """What to type next."""
+def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> None:
+    """What to type next, of the same weights and the same images."""
+    from probekit.h5 import read_info
     from probekit.probe import PROTOCOLS
     from probekit.run import IMPORTED
 
     other = next(known for known in PROTOCOLS if known != protocol)
     name = quote(run.argument)
-    given = ("" if data is None else f" --data {quote(str(data))}") + ("" if pool is None else f" --pool {pool}")
-    drawn = run.read()["state"] == IMPORTED or pool is not None
-    then = f"probekit heatmap {name}{given}" if drawn else f"probekit show {name}"
-    console.print(f"next: {then}   or   probekit probe {name}{given} --protocol {other}")
+    on = "" if data is None else f" --data {quote(str(data))}"
+    given = f"{on} --checkpoint {measured.checkpoint}" if measured.checkpoint != LAST.checkpoint else on
+    given += "" if measured.pool is None else f" --pool {measured.pool}"
+    drawn = run.read()["state"] == IMPORTED or measured != LAST  # `show` is of the last weights
+    look = f"probekit heatmap {name}{given}" if drawn else f"probekit show {name}{on}"
+    unseen = drawn and read_info(data or run.data()).multilabel  # maps explain one label an image
+    again = f"probekit probe {name}{given} --protocol {other}"
+    console.print(f"next: {again}" if unseen else f"next: {look}   or   {again}")

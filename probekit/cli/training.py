@@ -12,7 +12,6 @@ from probekit.cli.app import (
     RUNS,
     SWEEPS,
     TRAINING,
-    AllowMissing,
     DataFile,
     Device,
     Json,
@@ -44,7 +43,7 @@ BatchSize = Annotated[
     int | None, typer.Option(min=2, help="Images a step, each in several views.", rich_help_panel=SETTINGS)
 ]
 EvalEvery = Annotated[
-    int | None, typer.Option(min=1, help="Epochs from one linear probe to the next.", rich_help_panel=SETTINGS)
+    int | None, typer.Option(min=1, help="Epochs from one score of the monitor to the next.", rich_help_panel=SETTINGS)
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16"] | None, typer.Option(help="How precisely to compute.", rich_help_panel=SETTINGS)
@@ -52,6 +51,9 @@ Precision = Annotated[
 InitFrom = Annotated[
     Path | None,
     typer.Option(metavar="FILE[:KEY]", help="Start from these weights, of any project.", rich_help_panel=SETTINGS),
+]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Accept incomplete weights; the rest stays random, and is marked so.")
 ]
 ConfigFile = Annotated[
     Path | None,

@@ -29,6 +29,8 @@ AHEAD = 1  # blocks under way beyond the workers: these never wait for the write
 MAX_N = 10**9  # own choice: half a terabyte of shapes at 128 px
 MAX_SEED = 2**63 - 1  # what the file's int64 holds
 
+Render = Callable[[NDArray[np.int64]], Block]
+
 PAIR_ID = {"name": "pair_id", "kind": "key", "about": "the base image, also of its counterfactuals"}
 PAIR_ROLE = {"name": "pair_role", "kind": "role", "about": "base, or the class factor that differs from the base"}
 
@@ -82,27 +84,42 @@ def generate(
     workers = min(os.cpu_count() or 1, MAX_WORKERS) if workers is None else workers
     counts = _counts(generator, n, n_test)
     _check(seed, workers)
-    roles, rows = ("base", *generator.class_factors) if pairs else None, 1 + pairs * len(generator.class_factors)
-    done, total = 0, rows * sum(counts.values())
+    roles = ("base", *generator.class_factors) if pairs else None
     certificate = shipped(generator) if certificate is None else certificate
-    header, step = _header(generator, seed, pairs, masks, certificate), _block_images(size, rows)
-    with (
-        DatasetWriter(out, header=header, compression=compression, overwrite=overwrite) as writer,
-        ThreadPoolExecutor(workers) as pool,
-    ):
+    header = _header(generator, seed, pairs, masks, certificate)
+
+    def renderer(split: str) -> Render:
+        return _renderer(generator, seed, split, roles, masks, compression)
+
+    with DatasetWriter(out, header=header, compression=compression, overwrite=overwrite) as writer:
+        _write(writer, renderer, counts, size=size, rows=len(roles or ("base",)), workers=workers, progress=progress)
+    return read_info(out)
+
+
+def _write(
+    writer: DatasetWriter,
+    renderer: Callable[[str], Render],
+    counts: Mapping[str, int],
+    *,
+    size: int,
+    rows: int,
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Writes the base images of each split, each with so many rows, block by block."""
+    done, total, step = 0, rows * sum(counts.values()), _block_images(size, rows)
+    with ThreadPoolExecutor(workers) as pool:
         for split, count in counts.items():
             writer.begin(split, rows * count)
-            work, jobs = _renderer(generator, seed, split, roles, masks, compression), _indices(count, step)
-            for block in _in_order(pool, work, jobs, workers + AHEAD):
+            for block in _in_order(pool, renderer(split), _indices(count, step), workers + AHEAD):
                 writer.append(block)
                 done += block.shape[0]
                 progress(done, total)
-    return read_info(out)
 
 
 def _renderer(
     generator: Generator, seed: int, split: str, roles: tuple[str, ...] | None, masks: bool, compression: str
-) -> Callable[[NDArray[np.int64]], Block]:
+) -> Render:
     """What a worker does with the base images of a block."""
     turn = threading.Lock()
 

@@ -28,7 +28,7 @@ from probekit.probe.protocol import Part, fit_label
 from probekit.probe.sources import said_of_random
 from probekit.restore.draw import draw_run
 from probekit.restore.opened import Opened, OpenedRun
-from probekit.results import write_result
+from probekit.results import stem_of, write_result
 from probekit.weights import LAST
 
 NEGATIVES = 256  # ours: images of the bank that gradcam-ssl contrasts with; the smallest batch of the SimCLR paper
@@ -268,9 +268,8 @@ def _pooled(subject: Subject, questions: Questions) -> Tensor:
 def _write(
     opened: OpenedRun, asked: Heatmap, result: dict[str, Any], truth: Truth, rows: Sequence[Row], data: Path | None
 ) -> list[Path]:
-    name = dict.fromkeys((asked.name, result["checkpoint"], *([] if data is None else [data.stem])))
     figures = {"gallery": draw_gallery(result, truth, rows)}
-    written = write_result(opened.run, asked, result, "-".join(name), figures)
+    written = write_result(opened.run, asked, result, stem_of((asked.name, result["checkpoint"]), data), figures)
     if opened.decodes:  # the ConRec paper's Figure 3
         written.append(draw_run(opened, Path(result["data"]), split=result["split"], seed=0)[0])
     return written

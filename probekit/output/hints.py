@@ -1,4 +1,4 @@
-"""What to type next: every command ends with it."""
+"""What to type next, where that depends on the data or the run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ def after_data(info: DatasetInfo) -> str:
     if height % SIDE or width % SIDE:
         fits = max(SIDE, min(height, width) // SIDE * SIDE)
         return (
-            f"next: the same with --size {fits} --overwrite, to pretrain on it: "
+            f"next: write the file anew with --size {fits} --overwrite, to pretrain on it: "
             f"sides must be divisible by {SIDE}, found {height}x{width}"
         )
     if "train" not in info.splits:

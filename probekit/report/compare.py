@@ -153,7 +153,7 @@ def _why_not(run: Mapping[str, Any]) -> str:
 def compare_scores(
     runs: Sequence[Mapping[str, Any]], labels: Mapping[str, str], configs: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Groups the scores that are no result of single images, which are paired by seed alone.
+    """Groups the scores of which no answers to single images are kept: they are paired by seed alone.
 
     Args:
         runs: As `collect` reads them.

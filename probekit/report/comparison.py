@@ -26,7 +26,7 @@ from probekit.statistics import BOOTSTRAP_SEED, DRAWS, LEVEL, MIN_FLIPS, MIN_PAI
 
 MOST_PAIRS = 15  # differences in a chart, and in a table that is not folded
 MOST_LINES = 12  # runs in a chart of learning curves
-NOT_BY_IMAGE = "These scores are no results of single images: they are paired by seed alone."
+NOT_BY_IMAGE = "The answers to single images are not kept of these scores: they are paired by seed alone."
 ONE_SEED = "No two of these runs differ in nothing but the seed: nothing is said over seeds."
 AGAIN = "The command at the head of this report makes it again."
 BY_SEED = (
@@ -47,7 +47,8 @@ def comparison_chapter(report: Mapping[str, Any]) -> Chapter:
             0, Note("No two of these runs were probed on the same images with the same protocol and checkpoint.")
         )
     lead = f"{len(report['runs'])} runs; differences are paired: the same test images, or the same seeds."
-    return Chapter("compare", "Comparison", lead, [*sections, Section("compare-rest", "Beside each other", blocks)])
+    sections += [Section("compare-rest", "Beside each other", blocks)] if blocks else []
+    return Chapter("compare", "Comparison", lead, sections)
 
 
 def group_section(group: Mapping[str, Any], key: str) -> Section:

@@ -6,6 +6,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 from probekit.files import size_of
 from probekit.output.charts import PALETTE, to_svg
-from probekit.output.document import Block, Chart, Document, Note, Picture, Table
+from probekit.output.document import Block, Chart, Document, Note, Picture, Section, Table
 from probekit.report import SCHEMA
 from probekit.visible import visible
 
@@ -110,11 +111,17 @@ def _image(picture: Picture) -> Markup:
 
 
 def markdown(document: Document) -> str:
-    """The text, with a line break at its end."""
+    """The text, with a line break at its end; what is charts alone has no heading in it."""
+    chapters = [replace(chapter, sections=[*filter(_readable, chapter.sections)]) for chapter in document.chapters]
+    document = replace(document, chapters=chapters)
     environment = _environment(autoescape=False, finalize=_escape)  # which escapes every expression, for Markdown
     environment.filters["code"] = _code
     page = environment.get_template("page.md.j2").render(document=document, schema=SCHEMA)
     return visible(re.sub(r"\n{3,}", "\n\n", page).strip()) + "\n"
+
+
+def _readable(section: Section) -> bool:
+    return not all(isinstance(block, Chart) for block in section.blocks)
 
 
 def _escape(value: Any) -> Any:

@@ -66,7 +66,8 @@ def run_report(
         for line in run["left_out"]:
             console.print(f"note: {line}")
     unprobed = next((run["argument"] for run in content["runs"] if not any(run["results"].values())), None)
-    console.print(f"next: {command('probekit', 'probe', *unprobed) if unprobed else 'open it in a browser'}")
+    if unprobed or form == "html":
+        console.print(f"next: {command('probekit', 'probe', *unprobed) if unprobed else 'open it in a browser'}")
     return None
 
 
@@ -176,7 +177,8 @@ def run_compare(
 def _show(chosen: Mapping[str, Sequence[Mapping[str, Any]]], console: Console) -> None:
     sections = [group_section(group, "compare") for group in chosen["groups"]]
     for section in (*sections, *(scores_section(group, "compare") for group in chosen["scores"])):
-        console.rule(section.title)
+        console.print()
+        console.print(section.title, style="bold")  # a rule would be cut where the terminal ends
         show_blocks([_here(block) for block in section.blocks], console)
 
 

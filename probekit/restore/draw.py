@@ -14,7 +14,7 @@ from probekit.h5 import read_info
 from probekit.models.extract import read_all
 from probekit.output.mosaic import Mosaic
 from probekit.output.png import save_png
-from probekit.registry import METHODS, get
+from probekit.registry import METHODS, get, nearest
 from probekit.restore.opened import OpenedRun
 from probekit.views.corrupt import CORRUPTIONS, CorruptionTables, corrupt_as, draw_corruption
 from probekit.views.crops import Placement
@@ -34,7 +34,7 @@ Column = tuple[str, Tensor]  # label, views [n, C, H, W]
 def draw_method(name: str, path: Path, *, out: Path | None, split: str | None, seed: int) -> Path:
     """What a method trains on, at the size of the images."""
     recipe = _recipe(name)
-    split = split or read_info(path).first.name
+    split = _split(path, split)
     images = open_split(path, split, CPU, max_size=MOST, first=ROWS).images[:ROWS]
     picture = out or path.with_name(f"{path.stem}-views-{name}.png")
     title = f"{path.stem}, {split}: what {name} is given"
@@ -67,7 +67,7 @@ def draw_run(
     method, config, run = opened.whole, opened.config, opened.run
     assert config is not None
     path = path or run.data()
-    split = split or read_info(path).first.name
+    split = _split(path, split)
     channels = method.encoder.spec["channels"]
     images = open_split(path, split, CPU, max_size=config.data.max_size, first=ROWS).images[:ROWS]
     check_channels(read_info(path), channels)
@@ -98,6 +98,14 @@ def draw_run(
         placement=next((place for place in places if place is not None), None),
     )
     return picture, decodes
+
+
+def _split(path: Path, asked: str | None) -> str:
+    """The split that was asked for, or the first; a ValueError if there is none of this name."""
+    info = read_info(path)
+    if asked is not None and asked not in info.splits:
+        raise ValueError(nearest("split", asked, info.splits))
+    return asked or info.first.name
 
 
 def _recipe(method: str) -> str:

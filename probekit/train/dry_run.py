@@ -179,8 +179,8 @@ def _print_cost(result: dict[str, Any], console: Console) -> None:
     parts = ", ".join(f"{name} {decimal(size)}" for name, size in result["memory"].items())
     console.print(f"memory of a step, about {decimal(sum(result['memory'].values()))}: {parts}")
     console.print(
-        f"the whole run: {result['steps']:,} steps in {train['epochs']} epochs; the linear probes every "
-        f"{train['eval_every']} epochs come on top"
+        f"the whole run: {result['steps']:,} steps in {train['epochs']} epochs; the monitor, {train['monitor']}, "
+        f"comes on top, every {train['eval_every']} epochs"
     )
     for row in result["machines"]:
         console.print(

@@ -155,6 +155,13 @@ def test_certify_takes_a_generator_or_its_file_and_agrees(tmp_path: Path) -> Non
     assert json.loads(file.stdout) == json.loads(typed_out.stdout)
     assert "corner: local" in typed_out.stderr
     assert "same 3x3 patches" in typed_out.stderr
+    assert file.stderr.endswith("next: probekit pretrain conrec --data data/a.h5\n")
+    drawn = "next: probekit gen rect-tri --size 32 --set corner_radius=8.0"
+    assert typed_out.stderr.endswith(f"{drawn}\n")
+    (tmp_path / "data/rect-tri.h5").touch()
+    again = typed("certify", "rect-tri", "--size", "32", "--set", "corner_radius=8", *words, cwd=tmp_path)
+    assert again.stderr.endswith(f"{drawn} --out data/rect-tri-2.h5\n")
+    (tmp_path / "data/rect-tri.h5").unlink()
     newest = typed("certify", "--n", "80", "--r", "3", "-q", cwd=tmp_path)
     assert (newest.returncode, newest.stdout, newest.stderr) == (0, "", "")
 

@@ -146,6 +146,12 @@ def test_show_of_a_run_is_of_its_own_data_at_its_own_size(home: Path, tmp_path: 
     assert "expected images of 1 channels" in done.stderr
 
 
+@pytest.mark.parametrize("words", [("conrec-rect-tri",), ("--views", "conrec"), ()])
+def test_a_split_that_is_not_there_is_named_with_those_that_are(home: Path, words: tuple[str, ...]) -> None:
+    done = typed("show", *words, "--split", "val", cwd=home)
+    assert (done.returncode, done.stderr) == (1, "error: unknown split 'val'; known: test, train\n")
+
+
 def test_a_second_run_gets_a_name_of_its_own(home: Path) -> None:
     done = typed("pretrain", "simclr", *QUICK, "--data", "data/rect-tri.h5", "--name", "mine", cwd=home)
     assert done.returncode == 0, done.stderr

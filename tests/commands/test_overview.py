@@ -164,6 +164,19 @@ def test_help_texts_are_sentences(name: str) -> None:
     assert not [text for text in texts if text.startswith("Of ") or not text.endswith((".", "..."))]
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("probe", ("[default: 5; x>=1]", "[default: linear]", "For --encoder: change one setting")),
+        ("heatmap", ("[default: black]", "[default: 200; x>=1]", "epoch-NNNN")),
+    ],
+)
+def test_defaults_of_measurements_are_plain_values(name: str, said: tuple[str, ...], tmp_path: Path) -> None:
+    text = " ".join(typed(name, "--help", cwd=tmp_path).stdout.split())
+    assert "default: (" not in text
+    assert [part for part in said if part not in text] == []
+
+
 def test_quiet_prints_nothing_but_errors(tmp_path: Path) -> None:
     done = typed("gen", "rect-tri", "--n", "4", "--n-test", "0", "--size", "16", "-q", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -359,11 +359,26 @@ def test_a_result_of_weights_that_are_gone_is_replaced_or_left_out(home: Path) -
     assert found["rows"] == new["linear"]["rows"]
 
 
-@pytest.mark.parametrize("words", [("--draws", "3"), ("--metric", "accuracy"), ("--repeats", "2")])
-def test_an_option_of_another_one_is_not_ignored(home: Path, words: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (("--draws", "3"), "--fractions 1,2,5,10,20,50,100"),
+        (("--metric", "accuracy"), "--cv 5"),
+        (("--repeats", "2"), "--cv 5"),
+        (("--epochs", "2"), "--sgd conrec"),
+    ],
+)
+def test_an_option_of_another_one_is_not_ignored(home: Path, words: tuple[str, str], asked: str) -> None:
     done = CliRunner().invoke(app, ["probe", "a", *words])
     assert isinstance(done.exception, ValueError)
     assert f"expected {words[0]} with --" in str(done.exception)
+    assert f"type {asked}, too, or leave it out" in str(done.exception)
+
+
+def test_what_to_type_next_keeps_what_was_typed(home: Path) -> None:
+    words = "--data data/rect-tri.h5 --checkpoint epoch-0001 --pool max"
+    done = sure("probe", "a", *words.split(), "--no-baselines")
+    assert done.endswith(f"next: probekit heatmap a {words}   or   probekit probe a {words} --protocol fixed\n")
 
 
 def test_the_last_encoder_follows_those_that_were_kept(home: Path) -> None:
@@ -408,7 +423,8 @@ def test_several_labels_an_image_have_average_precision(home: Path) -> None:
     assert found.keys() == {"multilabel", "health"}
     assert [row["name"] for row in found["multilabel"]["rows"]] == ["simclr last", "random weights", "chance"]
     assert read_result(found["multilabel"]).name == "multilabel"
-    out = sure("probe", "a", "--data", "data/voc.h5")
+    out = sure("probe", "a", "--data", "data/voc.h5", "--pool", "max")
+    assert out.endswith("\nnext: probekit probe a --data data/voc.h5 --pool max --protocol fixed\n"), "no maps of these"
     for form in ("voc2007", "voc2010", "step"):
         assert f"mAP {form}" in " ".join(out.split())
     assert "…" not in out
@@ -447,8 +463,11 @@ def test_fine_tuning_scores_several_labels_an_image(home: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--lr", "1"], "expected --lr with --sgd, found it without; leave it out"),
-        (["--epochs", "1", "--lr", "1"], "expected --epochs and --lr with --sgd, found it without; leave it out"),
+        (["--lr", "1"], "expected --lr with --sgd, found it without; type --sgd conrec, too, or leave it out"),
+        (
+            ["--epochs", "1", "--lr", "1"],
+            "expected --epochs and --lr with --sgd, found it without; type --sgd conrec, too, or leave it out",
+        ),
         (["--sgd", "conrec", "--lr", "-1"], "expected a learning rate above 0, found -1"),
         (["--fractions", "1;2"], "expected percentages with commas, found '1;2'"),
         (["--fractions", "0,10"], "expected fractions above 0 and up to 100 %, found 0"),
@@ -530,6 +549,7 @@ def test_compare_pairs_runs_by_image_for_each_protocol(home: Path) -> None:
     assert "McNemar" in out
     assert "Methods over seeds" in out
     assert "head of this report" not in out
+    assert "Retrieval: data/rect-tri.h5, protocol retrieval, checkpoint last, further scores\n" in out
 
 
 def test_compare_without_common_results_is_one_line(home: Path) -> None:

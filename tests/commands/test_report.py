@@ -66,7 +66,8 @@ def test_a_report_replaces_its_own_and_nothing_else(home: Path, monkeypatch: pyt
     for form in ("html", "md", "json"):
         out = home / f"r.{form}"
         for _ in range(2):
-            report(home, "b", out=out, form=form, monkeypatch=monkeypatch)
+            _, said = report(home, "b", out=out, form=form, monkeypatch=monkeypatch)
+            assert ("browser" in said) == (form == "html")
         assert SCHEMA in out.read_text()[:4096]
         out.write_text("mine")
         with pytest.raises(ValueError, match="no report of probekit's"):

@@ -110,9 +110,19 @@ def test_an_interval_is_its_ends_whichever_the_middle(value: float, ci: list[flo
     assert read_result(found) == Fractions()
     (cells,) = Fractions().tables(found)[0].rows
     assert [cell.text for cell in cells] == ["e", shown, "1200 [40, 1200]"]
+    bare = Fractions().tables(result(Fractions(), row | {"complexity": {}, "complexity_ci": {}}))[0]
+    assert (len(bare.columns), bare.how, bare.folded) == (2, "", False), "nothing is said of columns that are not there"
     along = result(AllCheckpoints(), {"name": "last", "kind": "encoder", "epoch": 3, "scores": {"kNN": score}})
     (cells,) = AllCheckpoints().tables(along)[0].rows
     assert [cell.text for cell in cells] == ["last", "3", shown]
+
+
+def test_an_encoder_alone_is_not_set_beside_baselines() -> None:
+    chance, encoder = rows(2)
+    for found, beside in (([encoder], False), ([chance, encoder], True)):
+        made_of = result(Linear(), *found)
+        table, chart = Linear().tables(made_of)[0], Linear().charts(made_of)[0]
+        assert ["McNemar" in table.how, "baseline" in table.title, "Grey" in chart.how] == [beside] * 3
 
 
 def test_what_neighbours_share_has_its_ends() -> None:

@@ -9,6 +9,7 @@ import shlex
 from collections import Counter
 from html import unescape
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -197,6 +198,14 @@ def test_hostile_names_stay_text_in_markdown(tmp_path: Path) -> None:
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert rows
     assert [line for line in rows if not line.endswith("|")] == []
+
+
+def test_every_heading_of_markdown_has_something_below(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, name, seed=seed) for seed, name in enumerate("ab")]
+    document = build(collect(runs))
+    assert "Beside each other" in [section.title for section in document.chapters[0].sections]  # curves
+    lines = [line for line in render.markdown(document).splitlines() if line]
+    assert [two for two in pairwise([*lines, "#"]) if all(line[0] == "#" for line in two) and two[0][:3] == "###"] == []
 
 
 def test_markdown_tables_are_whole(tmp_path: Path) -> None:

@@ -121,13 +121,13 @@ class AllCheckpoints(Probe):
     def charts(self, result: Result) -> list[Chart]:
         """Each score over epochs; baselines as level lines."""
         points, others = _divided(result)
-        charts = []
+        charts, beside = [], "; grey: baselines" * bool(others)
         for i, name in enumerate(by_row(points, lambda row: row["scores"])):
             seen = [row for row in points if row["scores"].get(name, NOTHING)["value"] is not None]
             if len(seen) > 1:
                 draw = partial(_curve, name, seen, others)
                 title = f"Along pretraining: {name}"
-                charts.append(Chart(f"curve-{i}", title, "Band: intervals; grey: baselines.", draw))
+                charts.append(Chart(f"curve-{i}", title, f"Band: intervals{beside}.", draw))
         return charts
 
     def proposed(self, run: Mapping[str, Any]) -> bool:

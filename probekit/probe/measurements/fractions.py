@@ -163,8 +163,7 @@ class Fractions(Probe):
         """Each score by share of the labels, the first with its sample complexity."""
         rows = result["rows"]
         names = by_row(rows, lambda row: row["points"][-1]["scores"])
-        how = "Last columns: sample complexity, the images from which on the mean stays at a share of that with all."
-        return [self._table(rows, name, how if i == 0 else "") for i, name in enumerate(names)]
+        return [self._table(rows, name, first=name == names[0]) for name in names]
 
     def charts(self, result: Result) -> list[Chart]:
         """The first score over the number of labels (ConRec paper, Figure 2)."""
@@ -201,9 +200,9 @@ class Fractions(Probe):
     def _inner(self, conditions: "Conditions") -> Probe:
         return other(conditions, self.of)
 
-    def _table(self, rows: Sequence[Row], name: str, how: str) -> Table:
+    def _table(self, rows: list[Row], name: str, *, first: bool) -> Table:
         shares = [point["fraction"] for point in encoder_row({"rows": rows})["points"]]
-        levels = list(encoder_row({"rows": rows})["complexity"]) if how else []
+        levels = by_row(rows, lambda row: row["complexity"]) if first else []
 
         def cells(row: Row) -> list[Cell]:
             found = {point["fraction"]: point["scores"].get(name) for point in row["points"]}
@@ -212,9 +211,11 @@ class Fractions(Probe):
             return [*curve, *counted]
 
         columns = [*map(percent_of, shares), *(f"images for {100 * float(level):g} %" for level in levels)]
-        first = encoder_row({"rows": rows})["points"][-1]["scores"].get(name)
-        title = f"{score_title(name, first)}, on fractions of the labels"
-        return rows_table(f"by-share-{name}", title, columns, rows, cells, how=how, folded=not how)
+        whole = encoder_row({"rows": rows})["points"][-1]["scores"].get(name)
+        title = f"{score_title(name, whole)}, on fractions of the labels"
+        how = "Last columns: sample complexity, the images from which on the mean stays at a share of that with all."
+        told = how if levels else ""
+        return rows_table(f"by-share-{name}", title, columns, rows, cells, how=told, folded=not first)
 
 
 def _curves(rows: Sequence[Row], name: str) -> Any:

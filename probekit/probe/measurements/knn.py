@@ -73,7 +73,7 @@ class KNN(Probe):
 
         named = [f"k={found['k']}, T={found['temperature']:g} %" for found in fixed]
         columns = ["accuracy %", *(["top-5 %"] * top5), "balanced %", "k", "T", *named]
-        how = "Last columns: the monitors of the papers, nothing chosen."
+        how = "Last columns: the monitors of the papers, nothing chosen." if fixed else ""
         return [rows_table("scores", self.title, columns, rows, cells, how=how)]
 
     def named(self) -> tuple[str, ...]:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from probekit.probe.sources import Conditions, Source
 
 MOST_CELLS = 60  # classes up to which the counts also stand in a table
+PAIRED = (
+    "The encoder is above or below a baseline where McNemar's exact test on the same images (against chance, the exact "
+    "binomial test) says so (5 %, Holm over the baselines)."
+)
 
 
 class Answers(Named):
@@ -83,12 +87,8 @@ def answer_table(result: Result, title: str, columns: tuple[str, ...], cells: An
         kept = row.get("factors", {})
         return [*found, *(share(kept.get(name, {}), "accuracy", "ci") for name in factors), *cells(row)]
 
-    notes = " ".join(f"{row['name']}: {row['note']}." for row in rows if row["note"])
-    how = (
-        "Intervals do not cover the seed of the pretraining. The encoder is above or below a baseline where McNemar's "
-        "exact test on the same images (against chance, the exact binomial test) says so (5 %, Holm over the "
-        f"baselines). {notes}".rstrip()
-    )
+    notes = [f"{row['name']}: {row['note']}." for row in rows if row["note"]]
+    how = " ".join(("Intervals do not cover the seed of the pretraining.", *([PAIRED] if told else []), *notes))
     titles = [*named, *(f"{name} %" for name in factors), *columns]
     return rows_table("scores", title, titles, rows, line, how=how, details=frozenset(("encoder is", *columns)))
 
@@ -97,12 +97,13 @@ def answer_charts(result: Result) -> list[Chart]:
     """Bars of accuracies, and where the encoder errs."""
     rows = encoders_first(result["rows"])
     chance = next((row["accuracy"] for row in rows if row["name"] == CHANCE), None)
-    encoder = rows[0]
+    encoder, *others = rows
+    beside = " Grey: baselines." * bool(others) + " Dashed: chance." * (chance is not None)
     return [
         Chart(
             "bars",
             "Test accuracy",
-            "The accuracies of the table; whiskers: its intervals. Grey: baselines; dashed: chance.",
+            f"The accuracies of the table; whiskers: its intervals.{beside}",
             partial(_bars, rows, chance),
         ),
         Chart(
@@ -197,7 +198,8 @@ class Linear(Probe):
             return [strength, count(row["dim"]), count(row["n_train"])]
 
         columns = ("C", "dimensions", "fitted on")
-        return [answer_table(result, "Linear probe and baselines", columns, cells), *counts_table(result)]
+        title = "Linear probe and baselines" if len(result["rows"]) > 1 else self.title
+        return [answer_table(result, title, columns, cells), *counts_table(result)]
 
     def charts(self, result: Result) -> list[Chart]:
         return answer_charts(result)

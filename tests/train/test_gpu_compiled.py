@@ -1,6 +1,6 @@
 """torch.compile takes the views as one graph, and what it cannot take goes on as it is.
 
-Alone: pytest tests/train/test_compiled.py
+Alone: pytest tests/train/test_gpu_compiled.py
 """
 
 from functools import partial

@@ -2,7 +2,7 @@
 
 The fake records as the real one does: kernels have no effect while a recording is made, an error in it comes back as
 torch's complaint at its end, and host allocations of other threads spoil it unless it is of the thread alone.
-Alone: pytest tests/train/test_capture.py
+Alone: pytest tests/train/test_gpu_recorded.py
 """
 
 import threading
@@ -254,7 +254,7 @@ def resize_badly() -> None:
 def line_of(function: Callable[[], None]) -> str:
     """Of the last of its body."""
     last = max(line for *_, line in function.__code__.co_lines() if line)
-    return f" (tests/train/test_capture.py, line {last})"
+    return f" (tests/train/test_gpu_recorded.py, line {last})"
 
 
 @pytest.mark.parametrize(

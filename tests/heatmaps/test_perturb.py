@@ -1,6 +1,6 @@
 """Average Drop, Increase, Gain and the swap curve: by hand, and for models whose curve is known.
 
-Alone: pytest tests/heatmaps/test_faithfulness.py
+Alone: pytest tests/heatmaps/test_perturb.py
 """
 
 from typing import Any

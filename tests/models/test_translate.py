@@ -1,6 +1,6 @@
 """Position tables of any grid and any prefix tokens; the oracle is what timm does with the official files.
 
-Alone: pytest tests/models/test_positions.py
+Alone: pytest tests/models/test_translate.py
 """
 
 from pathlib import Path
