@@ -15,6 +15,7 @@ from probekit.checked import checked
 from probekit.files import read_json
 from probekit.h5 import SPLITS
 from probekit.measurement import Measurement, Row, Score, encoder_row, measurement, read_result
+from probekit.probe import SIGNED
 from probekit.registry import MEASUREMENTS, POOLS, get, nearest
 from probekit.run import Run
 from probekit.weights import LAST, Weights
@@ -230,11 +231,13 @@ def read_scores(run: Run, *, epochs: int, measure: Measure) -> dict[str, Score] 
     found = {name: value for scores in measured if scores for name, value in scores.items()}
     if not scored:
         return found
-    found["last/monitor"] = Score(scored[-1]["test"], None)
+    train = run.read()["config"].get("train")
+    low = -1.0 if isinstance(train, Mapping) and train.get("monitor") in SIGNED else 0.0
+    found["last/monitor"] = Score(scored[-1]["test"], None, low)
     validated = [line for line in scored if "val" in line]
     if validated:
-        found["best_val/monitor"] = Score(_latest_best(validated, "val")["test"], None)
-    found[BEST_TEST] = Score(_latest_best(scored, "test")["test"], None)
+        found["best_val/monitor"] = Score(_latest_best(validated, "val")["test"], None, low)
+    found[BEST_TEST] = Score(_latest_best(scored, "test")["test"], None, low)
     return found
 
 

@@ -256,6 +256,16 @@ def test_another_run_json_is_one_line(tmp_path: Path) -> None:
         collect([run])
 
 
+def test_the_monitors_kappa_is_no_share(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a")
+    config = run.read()["config"]
+    run.update(config=config | {"train": config["train"] | {"monitor": "kappa"}})
+    run.append_metrics({"epoch": 6, "val": -0.25, "test": -0.5})
+    page = render.markdown(build(collect([run])))
+    assert "The same in numbers, kappa" in page
+    assert re.search(r"\| 6 +\| -0.250 +\| -0.500 +\|", page), page
+
+
 def test_a_monitor_that_is_not_known_is_told_as_it_is(tmp_path: Path) -> None:
     runs = [make_run(tmp_path, name) for name in "ab"]
     for run in runs:

@@ -55,6 +55,15 @@ def test_without_a_validation_part_there_is_no_best_val(tmp_path: Path) -> None:
     assert scores.keys() == SCORES.keys() - {"best_val/monitor"}
 
 
+@pytest.mark.parametrize(("monitor", "low"), [("kappa", -1), ("knn", 0), (None, 0)])
+def test_the_monitors_kappa_may_be_negative(tmp_path: Path, monitor: str | None, low: int) -> None:
+    run = finished(tmp_path / "a", LINES)
+    run.update(config=run.read()["config"] | ({"train": {"monitor": monitor}} if monitor else {}))
+    scores = read_scores(run, epochs=5, measure=Measure())
+    assert scores is not None
+    assert {name: score.low for name, score in scores.items()} == dict.fromkeys(SCORES, low) | {"last/linear": 0}
+
+
 @pytest.mark.parametrize(
     ("lines", "epoch", "seed"),
     [(LINES[:4], 5, 0), (LINES, 3, 0), (LINES, 5, 1), ([], 5, 0)],
