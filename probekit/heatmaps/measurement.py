@@ -130,7 +130,10 @@ class Heatmap(Measurement):
         200, "--n", "How many test images, evenly spaced.", least=1
     )  # ours: rank accuracy and relevance mass then have +-.02
     perturb: int = field(  # ours: a minute on two slow cores
-        32, "--perturb", "How many of these images to use for the perturbation scores; 0 skips them.", least=0
+        32,
+        "--perturb",
+        "How many of these images to use for the perturbation scores; 0 skips them and the sanity check.",
+        least=0,
     )
     window: int = field(16, "--window", "The side of what occlusion hides, in pixels.", least=1)
     stride: int = field(8, "--stride", "The step of occlusion, in pixels.", least=1)

@@ -174,7 +174,8 @@ def test_scores_that_ask_the_encoder_again(whole: dict[str, Any]) -> None:
     assert by_name(whole, "uniform")["sanity_check"] is None
     without = heatmap("conrec-rect-tri", maps=("cam",), n=2, perturb=0)
     assert all(not row["perturbation"] and not row["swap"] for row in without["rows"])
-    assert [line for line in without["left_out"] if "--perturb 0" in line]
+    told = ["Average Drop, Increase, Gain and the swap curve", "the sanity check"]
+    assert [line.split(":")[0] for line in without["left_out"] if "--perturb 0" in line] == told
 
 
 def test_the_same_command_gives_the_same_numbers() -> None:
@@ -230,6 +231,8 @@ def test_counterfactual_fills_belong_to_their_factor() -> None:
     occlusion = by_name(result, "occlusion", "corner")
     assert occlusion["grid"] == [32, 32]
     assert occlusion["sanity_check"] is None
+    (told,) = (line for line in result["left_out"] if "sanity check" in line)
+    assert told.startswith("the sanity check of occlusion: ")
 
 
 def test_other_targets() -> None:
