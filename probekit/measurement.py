@@ -124,6 +124,7 @@ class Measurement(ABC):
         whole: All that its results have beside the rows.
         main: Scores that are followed along checkpoints and stand in tables of sweeps; () is the first.
         needs: Splits that must have labels.
+        replaces: Measurements that a sweep leaves out where it asks for this one.
     """
 
     name: ClassVar[str]
@@ -134,6 +135,7 @@ class Measurement(ABC):
     command: ClassVar[str] = "probe"
     main: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ("train", "test")
+    replaces: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         """Refuses a value that is none of an option's choices, or less than its least."""
@@ -204,6 +206,11 @@ class Measurement(ABC):
                 few = f"{name} {' '.join(map(str, values))}"
                 told.append(few if len(values) <= MOST_VALUES else f"{len(values)} {name}")
         return told
+
+    @property
+    def needs_evidence(self) -> bool:
+        """Whether it says nothing of images without masks of evidence."""
+        return False
 
     @property
     def words(self) -> list[str]:

@@ -161,6 +161,10 @@ class Heatmap(Measurement):
                 f"type: --stride {self.window}"
             )
 
+    @property
+    def needs_evidence(self) -> bool:
+        return not self.perturb
+
     def encoder_rows(self, result: Result) -> list[Row]:
         """Maps of the trained encoder."""
         return [row for row in result["rows"] if row["kind"] == MAP]

@@ -40,7 +40,7 @@ class Measure:
 
     Attributes:
         pools: Further poolings, as `--pool`: what is measured under the encoder's own is measured under these, too.
-        linear: Whether the linear probe is measured; never where `asked` has that of several labels an image.
+        linear: Whether the linear probe is measured; never where `asked` has one that replaces it.
         also: Names of numbers to be kept beside the main scores: those of a paper.
     """
 
@@ -52,8 +52,8 @@ class Measure:
     @property
     def every(self) -> list[Measurement]:
         """All that is measured, the linear probe first."""
-        several = any(each.name == "multilabel" for each in self.asked)
-        first = [measurement(LINEAR)] if self.linear and not several else []
+        replaced = any(LINEAR in each.replaces for each in self.asked)
+        first = [measurement(LINEAR)] if self.linear and not replaced else []
         return [*first, *(each for each in self.asked if each.name != LINEAR)]
 
     @property
@@ -73,8 +73,8 @@ class Measure:
         return found
 
     def without_evidence(self) -> "Measure":
-        """The same without maps that are only scored against evidence."""
-        kept = (each for each in self.asked if each.command != "heatmap" or each.options["perturb"])
+        """The same without what says nothing of images without evidence."""
+        kept = (each for each in self.asked if not each.needs_evidence)
         return replace(self, asked=tuple(kept))
 
 

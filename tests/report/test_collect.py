@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from probekit.probe.measurements.knn import KNN
 from probekit.registry import MEASUREMENTS
 from probekit.report import SCHEMA, render
 from probekit.report.build import build
@@ -254,6 +255,13 @@ def test_another_run_json_is_one_line(tmp_path: Path) -> None:
     run.update(config={"method": "simclr", "seed": 0, "train": {"eval_every": 1, "monitor": []}})
     with pytest.raises(ValueError, match=r"expected config.train.monitor = a string in .*run.json, found \[\]"):
         collect([run])
+
+
+def test_what_any_command_measures_is_told_as_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KNN, "command", "weigh")
+    page = render.markdown(build(collect([make_run(tmp_path, "a", full=False)]))).replace("\\", "")
+    for command in ("probe", "heatmap", "weigh"):
+        assert f"`probekit {command} " in page.partition("Not measured yet")[2], command
 
 
 def test_the_monitors_kappa_is_no_share(tmp_path: Path) -> None:
