@@ -33,8 +33,8 @@ def certify(
     Args:
         generator: As `generators.certify.bare` makes it: noise and blur would hide what a scene shows.
         n: Samples, at least `MIN_N`; each makes a pair with each of its counterfactuals.
-        seed: Of the samples, and of the bootstrap.
-        sides: Of patches, in px, odd.
+        seed: Decides the samples and the bootstrap.
+        sides: The sides of patches, in px, odd.
         progress: Called with the images compared and in all.
 
     Raises:

@@ -33,8 +33,8 @@ def locality(
     Args:
         info: The file; train and test have labels.
         n: Images of each split at most, drawn at random from larger ones.
-        sides: Of patches, in px.
-        seed: Of that draw, of the validation part that chooses C, and of bootstraps.
+        sides: The sides of patches, in px.
+        seed: Decides that draw, the validation part that chooses C, and the bootstraps.
         progress: Called with the images looked at and in all.
 
     Returns:

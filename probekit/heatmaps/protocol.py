@@ -37,7 +37,7 @@ class Evaluation:
         truth: The images and what is known about them.
         questions: The same on the device, with targets.
         labels: int64 `[N]`, on the device; None without a classifier.
-        counterfactuals: Minimal pairs by class factor, uint8 `[N, C, H, W]`.
+        counterfactuals: Counterfactuals by class factor, uint8 `[N, C, H, W]`.
         perturb: How many images the perturbation scores use; 0 leaves them out.
         seed: Decides everything random.
     """
