@@ -161,6 +161,7 @@ class Heatmap(Measurement):
     name = "heatmap"
     title = "Heatmaps"
     shape = MapRow
+    version = 2
     whole = AboutMaps
     command: ClassVar[str] = "heatmap"
 

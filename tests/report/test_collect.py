@@ -96,7 +96,12 @@ def test_names_stay_apart(tmp_path: Path) -> None:
         ("[]", "expected a JSON object"),
         ("{}", "expected the schema of a measurement, found None"),
         ('{"schema": ["probekit-linear/1"]}', "expected the schema of a measurement, found ['probekit-linear/1']"),
-        ('{"schema": "probekit-linear/2"}', "expected the schema of a measurement, found 'probekit-linear/2'"),
+        ('{"schema": "probekit-lin/1"}', "expected the schema of a measurement, found 'probekit-lin/1'"),
+        ('{"schema": "probekit-linear/2"}', "expected the schema probekit-linear/1, found probekit-linear/2, which"),
+        (
+            '{"schema": "probekit-heatmap/1"}',
+            "which another version of probekit wrote; measure again with probekit heat",
+        ),
         ('{"schema": "probekit-linear/1"}', "= a string in the file, found nothing"),
         ("[" * 100_000, "expected JSON"),
     ],
