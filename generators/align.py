@@ -180,7 +180,7 @@ class Align(Generator):
 def _places(
     across: Floats, along: Floats, towards: Floats, offset: float
 ) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats], tuple[Floats, Floats]]:
-    """Of a pair: one mark, its mirror image, and where the image is moved, across and along the line."""
+    """The places of a pair: one mark, its mirror image, and where that is moved, across and along the line."""
     turn = axes(towards)
     return (across, along), (-across, along), (offset * turn.ux - across, along + offset * turn.uy)
 

@@ -25,7 +25,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def replaced(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`; what is written there takes its place, safe on the disk, if the block ends well.
 
-    Of several processes that write it at once each has a name of its own, and the last one's file stays.
+    Where several processes write it at once each has a name of its own, and the last one's file stays.
 
     Raises:
         OSError: If it cannot be written; where the disk is full it says so. The old file stands then.

@@ -121,19 +121,23 @@ class Measurement(ABC):
         name: In `registry.MEASUREMENTS`, in results and, after two dashes, on the command line.
         help: The sentence of its flag; "" where it has none or where one of its fields asks for it.
         shape: One row, as results hold it; for `checked`.
+        version: The number of that shape: a new one where older results cannot be read any more.
         whole: All that its results have beside the rows.
         main: Scores that are followed along checkpoints and stand in tables of sweeps; () is the first.
         needs: Splits that must have labels.
+        replaces: Measurements that a sweep leaves out where it asks for this one.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     help: ClassVar[str] = ""
     shape: ClassVar[Any]
+    version: ClassVar[int] = 1
     whole: ClassVar[Any] = About
     command: ClassVar[str] = "probe"
     main: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ("train", "test")
+    replaces: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         """Refuses a value that is none of an option's choices, or less than its least."""
@@ -177,7 +181,7 @@ class Measurement(ABC):
     @classmethod
     def schema(cls) -> str:
         """What its results call themselves."""
-        return f"probekit-{cls.name}/1"
+        return f"probekit-{cls.name}/{cls.version}"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -204,6 +208,11 @@ class Measurement(ABC):
                 few = f"{name} {' '.join(map(str, values))}"
                 told.append(few if len(values) <= MOST_VALUES else f"{len(values)} {name}")
         return told
+
+    @property
+    def needs_evidence(self) -> bool:
+        """Whether it says nothing of images without masks of evidence."""
+        return False
 
     @property
     def words(self) -> list[str]:
@@ -275,6 +284,10 @@ def read_result(content: Mapping[str, Any]) -> Measurement:
     """
     names = {each.schema(): each for each in measurements()}
     schema = content.get("schema")
+    for own, each in names.items():
+        if isinstance(schema, str) and schema != own and schema.rpartition("/")[0] == own.rpartition("/")[0]:
+            told = f"expected the schema {own}, found {schema:.60}, which another version of probekit wrote"
+            raise ValueError(f"{told}; measure again with probekit {each.command}")
     if not isinstance(schema, str) or schema not in names:
         raise ValueError(f"expected the schema of a measurement, found {schema!r:.60}")
     reader = names[schema]

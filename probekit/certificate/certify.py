@@ -35,7 +35,7 @@ def certify(
         generator: As `generators.certify.bare` makes it: noise would hide what a scene shows.
         n: Samples, at least `MIN_N`; each makes a pair with each of its counterfactuals.
         seed: Of the samples, and of the bootstrap.
-        sides: Of patches, in px, odd; () are those of `SIDES` that fit.
+        sides: Sides of patches in px, odd; () are those of `SIDES` that fit.
         progress: Called with the images compared and in all.
 
     Raises:

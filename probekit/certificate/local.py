@@ -35,7 +35,7 @@ def locality(
     Args:
         info: The file; train and test have labels.
         n: Images of each split at most, drawn at random from larger ones.
-        sides: Of patches, in px; () are the usual ones that fit.
+        sides: Sides of patches in px; () are the usual ones that fit.
         seed: Of that draw, of the validation part that chooses C, and of bootstraps.
         progress: Called with the images looked at and in all.
 

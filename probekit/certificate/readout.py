@@ -29,7 +29,7 @@ def unpaired(x: Floats, y: Ints, values: int, *, seed: int) -> dict[str, Any]:
         y: `[n]`, in [0, values).
         values: How many there are; one that does not occur in both halves is left out, and of two, the area of one is
             that of the other.
-        seed: Of the bootstrap over images.
+        seed: Decides the bootstrap over images.
 
     Returns:
         mean; ci; n, the images that were scored, the second half.
@@ -62,7 +62,7 @@ def paired(x: Floats, base: Ints, ones: Ints, others: Ints, values: int, *, seed
         ones: `[m]`, the factor's value in the samples.
         others: `[m]`, its value in the counterfactuals.
         values: How many there are.
-        seed: Of the bootstrap over samples.
+        seed: Decides the bootstrap over samples.
 
     Returns:
         mean; ci; n, the samples whose pairs were scored, the second half.

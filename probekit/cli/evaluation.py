@@ -139,7 +139,9 @@ def report(
             metavar="[RUN]...", help="Runs; default: the newest that has finished.", autocompletion=runs_like
         ),
     ] = None,
-    form: Annotated[Literal["html", "md"], typer.Option("--format", help="The language of the page.")] = "html",
+    form: Annotated[
+        Literal["html", "md"] | None, typer.Option("--format", help="The language of the page; default: html.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -153,9 +155,9 @@ def report(
     """Write one page of all that runs hold: config, tables, curves, pictures, and how several differ."""
     from probekit.report.run import run_report
 
-    if as_json and form != "html":
+    if as_json and form is not None:
         raise ValueError(f"expected one of --format {form} and --json, found both; leave one out")
-    written = "json" if as_json else form
+    written = "json" if as_json else form or "html"
     to_stdout = out is None and written != "html"
     say = errors if to_stdout or as_json else console
     text = run_report(run or [], out=out, form=written, runs=RUNS, reports=REPORTS, console=say)

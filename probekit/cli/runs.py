@@ -15,6 +15,7 @@ from rich.text import Text
 
 from probekit.files import read_json
 from probekit.measurement import read_result
+from probekit.probe import SIGNED
 from probekit.run import Run, find_runs
 from probekit.visible import first_line
 
@@ -26,9 +27,9 @@ def runs_in(folder: Path) -> list[dict[str, Any]]:
 
     Returns:
         A run has name, path, method (with its branches, joined by "+"), data, epoch (the last that was trained, or
-        null), epochs, state, accuracy (a fraction, or null), accuracy_of ("linear probe", "monitor on test",
-        "monitor on val" or null), changed (when, ISO 8601) and age (seconds since). A folder that cannot be read has
-        name, path and problem, a line.
+        null), epochs, state, accuracy (a fraction, or null, which it is where only the monitor's kappa is known),
+        accuracy_of ("linear probe", "monitor on test", "monitor on val" or null), changed (when, ISO 8601) and age
+        (seconds since). A folder that cannot be read has name, path and problem, a line.
     """
     runs = find_runs(folder)[::-1]
     others = [Run(path) for path in sorted(folder.glob("[!.]*")) if path.is_dir()]
@@ -66,13 +67,13 @@ def about(run: Run) -> dict[str, Any]:
     """One entry of `runs_in`; a ValueError if it cannot be read."""
     content = run.read()
     config = content["config"]
-    train = config.get("train")
+    train = config["train"] if isinstance(config.get("train"), Mapping) else {}
     lines = [line for line in run.read_metrics() if isinstance(line.get("epoch"), int)]
     epoch = max((line["epoch"] for line in lines), default=None)
     accuracy, of = _probed(run, content, epoch)
     for split in ("test", "val"):
         measured = [line[split] for line in lines if _is_fraction(line.get(split))]
-        if accuracy is None and measured:
+        if accuracy is None and measured and train.get("monitor") not in SIGNED:
             accuracy, of = measured[-1], f"monitor on {split}"
     changed = run.json.stat().st_mtime
     return {
@@ -81,7 +82,7 @@ def about(run: Run) -> dict[str, Any]:
         "method": "+".join((config["method"], *config.get("branches", ()))),
         "data": content["dataset"].get("name") or Path(content["dataset"]["path"]).stem,
         "epoch": epoch,
-        "epochs": train.get("epochs") if isinstance(train, Mapping) else None,
+        "epochs": train.get("epochs"),
         "state": content["state"],
         "accuracy": accuracy,
         "accuracy_of": of,

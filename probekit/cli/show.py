@@ -42,7 +42,7 @@ def run_show(
         split: Which split is drawn; None is train, or the first there is.
         views: The method whose views are drawn; None is the run's own.
         whole: Read all of a dataset file and check it first.
-        draws: Print the description of a dataset file, and draw it.
+        draws: Print the description of a dataset file, and draw it; where `out` is given it is drawn in any case.
 
     Returns:
         For a dataset file what `describe` gives, for a run {"run", "after", "predicts", "picture"}, for a method
@@ -69,7 +69,7 @@ def run_show(
         console.print(render_description(description), soft_wrap=False)
     if whole:
         console.print("verified: every checksum, and the hash of all contents")
-    if draws:
+    if draws or out is not None:
         console.print(f"picture {draw_grid(path, out or path.with_suffix('.png'), split=split)}")
     console.print(after_data(info))
     return description

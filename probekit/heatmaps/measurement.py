@@ -1,5 +1,6 @@
 """Where an encoder looks, scored against masks and by perturbation: what may be asked, and how results are read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, TypedDict
@@ -22,8 +23,18 @@ from probekit.measurement import option as field
 from probekit.output.document import Chart, Table, percents
 from probekit.registry import MAPS, POOLS, nearest
 
-FILLS = ("black", "mean", "grey", "blur", "counterfactual")
-TARGETS = ("pair", "margin", "logit")
+FILLS = {  # name: what it is
+    "black": "0",
+    "mean": "the mean colour of train",
+    "grey": "1/2",
+    "blur": "the image itself, blurred",
+    "counterfactual": "the same scene with one class factor changed",
+}
+TARGETS = {
+    "pair": "the margin of the true class over that of the counterfactual, for each class factor",
+    "margin": "the margin over the strongest other class",
+    "logit": "the logit of the true class",
+}
 MASKED = {"average drop": "average_drop", "average increase": "average_increase"}  # of `numbers`
 MOST_LINES = 10  # of a chart
 
@@ -105,6 +116,10 @@ class AboutMaps(About):
     probe: Explained | None
 
 
+def _meanings(of: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {about}" for name, about in of.items()) + "."
+
+
 def read_maps(text: str) -> tuple[str, ...]:
     """Names with commas; "all" is every one."""
     return tuple(MAPS) if text == "all" else tuple(name.strip() for name in text.split(","))
@@ -123,14 +138,22 @@ class Heatmap(Measurement):
         write=",".join,
     )
     target: str | None = field(
-        None, "--target", "What maps explain; without it pair where images have counterfactuals.", choices=TARGETS
+        None,
+        "--target",
+        f"What maps explain; without it pair where images have counterfactuals, else margin. {_meanings(TARGETS)}",
+        choices=tuple(TARGETS),
     )
-    fill: str = field("black", "--fill", "What stands where an image is hidden.", choices=FILLS)  # as the papers
+    fill: str = field(  # as the papers
+        "black", "--fill", f"What stands where an image is hidden. {_meanings(FILLS)}", choices=tuple(FILLS)
+    )
     n: int = field(
         200, "--n", "How many test images, evenly spaced.", least=1
     )  # ours: rank accuracy and relevance mass then have +-.02
     perturb: int = field(  # ours: a minute on two slow cores
-        32, "--perturb", "How many of these images to use for the perturbation scores; 0 skips them.", least=0
+        32,
+        "--perturb",
+        "How many of these images to use for the perturbation scores; 0 skips them and the sanity check.",
+        least=0,
     )
     window: int = field(16, "--window", "The side of what occlusion hides, in pixels.", least=1)
     stride: int = field(8, "--stride", "The step of occlusion, in pixels.", least=1)
@@ -138,6 +161,7 @@ class Heatmap(Measurement):
     name = "heatmap"
     title = "Heatmaps"
     shape = MapRow
+    version = 2
     whole = AboutMaps
     command: ClassVar[str] = "heatmap"
 
@@ -157,6 +181,10 @@ class Heatmap(Measurement):
                 f"expected --stride of at most --window, {self.window}, found {self.stride}; "
                 f"type: --stride {self.window}"
             )
+
+    @property
+    def needs_evidence(self) -> bool:
+        return not self.perturb
 
     def encoder_rows(self, result: Result) -> list[Row]:
         """Maps of the trained encoder."""

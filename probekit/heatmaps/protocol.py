@@ -37,7 +37,7 @@ class Evaluation:
         truth: The images and what is known about them.
         questions: The same on the device, with targets.
         labels: int64 `[N]`, on the device; None without a classifier.
-        counterfactuals: Minimal pairs by class factor, uint8 `[N, C, H, W]`.
+        counterfactuals: Counterfactuals by class factor, uint8 `[N, C, H, W]`.
         perturb: How many images the perturbation scores use; 0 leaves them out.
         seed: Decides everything random.
     """
@@ -100,7 +100,7 @@ def evaluate(
     if work.perturb:
         tell("perturbation scores, and the sanity check")
     _ask_again(work, rows, scored, left_out)
-    _randomise(work, names, scored)
+    _randomise(work, names, scored, left_out)
     chance = {name: float(mask.mean()) for name, mask in masks.items()}
     return {
         "probe": _accuracy(work, pooled),
@@ -203,9 +203,18 @@ def _ask_again(work: Evaluation, rows: list[Row], scored: list[dict[str, Any]], 
             entry["swap"][name] = swap(work.trained, pairs[name], maps, seed=work.seed)
 
 
-def _randomise(work: Evaluation, names: list[str], scored: list[dict[str, Any]]) -> None:
+def _randomise(work: Evaluation, names: list[str], scored: list[dict[str, Any]], left_out: list[str]) -> None:
+    """Adds the sanity check to the rows of the maps that are no trouble to take of many networks."""
+    if work.random is None:  # it is said already
+        return
+    if work.perturb == 0:
+        left_out.append("the sanity check: --perturb 0")
+        return
     cheap = [name for name in names if name not in COSTLY]
-    if work.perturb == 0 or not cheap or work.random is None:
+    left_out += [
+        f"the sanity check of {name}: it would take the costly map of many networks" for name in names if name in COSTLY
+    ]
+    if not cheap:
         return
     part = work.questions.part(spaced(len(work.questions), IMAGES))
     verdicts = check(cheap, work.trained, work.fresh, part, seed=work.seed)

@@ -10,24 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probekit.heatmaps.base import Target
+from probekit.heatmaps.measurement import TARGETS
 from probekit.probe.linear import LinearProbe, Space
-from probekit.registry import nearest
-
-TARGETS = {  # name: what it is
-    "pair": "margin of the true class over the class of the counterfactual, one for each class factor",
-    "margin": "margin of the true class over the strongest other one",
-    "logit": "logit of the true class",
-}
 
 Pixels = NDArray[np.uint8]
 
-FILLS = {  # name: what it is
-    "black": "0: on black background, relevance wasted there costs nothing",
-    "mean": "the mean colour of the training images",
-    "grey": "1/2",
-    "blur": "the image itself, blurred",
-    "counterfactual": "the same scene with one class factor changed",
-}
 BLUR_SD = 8.0  # px at 128, ours: half a window of occlusion
 BASE_SIZE = 128
 
@@ -79,17 +66,16 @@ def make_targets(
     """The targets of all images, by class factor for "pair", else under "".
 
     Args:
-        name: One of `TARGETS`.
+        name: One of `measurement.TARGETS`.
         labels: int64 `[N]`, true classes, known to the probe.
         pooled: `[N, D]`, embeddings, for "margin"; the others do without.
         counterfactuals: For "pair", by class factor, the class `[N]` of the counterfactual.
 
     Raises:
-        ValueError: If the name is unknown, or "pair" is asked of images without counterfactuals, or with some of a
+        ValueError: If "pair" is asked of images without counterfactuals, or with some of a
             class that the probe does not know.
     """
-    if name not in TARGETS:
-        raise ValueError(nearest("target", name, TARGETS))
+    assert name in TARGETS
     if name == "logit":
         return {"": Target(classifier.weight[labels], classifier.bias[labels])}
     if name == "margin":
@@ -105,7 +91,7 @@ def make_targets(
     for factor, target in targets.items():
         if not target.offset.isfinite().all():
             raise ValueError(
-                f"expected only classes that train shows, for --target pair, found that flipping {factor} gives "
+                f"expected only classes that train shows, for --target pair, found that changing {factor} gives "
                 "others; type: --target margin"
             )
     return targets
@@ -122,16 +108,14 @@ def fill(name: str, images: Pixels, *, mean: NDArray[np.floating], counterfactua
     """The filling for each image, of the images' shape.
 
     Args:
-        name: One of `FILLS`.
+        name: One of `measurement.FILLS`.
         images: uint8 `[N, H, W]` or `[N, H, W, 3]`.
         mean: The mean colour, a number or `[3]`, in [0, 255].
         counterfactuals: For "counterfactual", images of the same shape.
 
     Raises:
-        ValueError: If the name is unknown, or there are no counterfactuals to fill with.
+        ValueError: If there are no counterfactuals to fill with.
     """
-    if name not in FILLS:
-        raise ValueError(nearest("fill", name, FILLS))
     if name == "counterfactual":
         if counterfactuals is None:
             raise ValueError(

@@ -67,7 +67,7 @@ class MoCoV2(MomentumMethod):
     ) -> tuple[dict[str, Any], list[str]]:
         """A queue of at most half of the images: a longer one holds an image's own key too often, as a negative.
 
-        Of K keys and N images it does so K^2 / (2 N^2) of the time, by the order of two epochs: one time in eight.
+        With K keys and N images it does so K^2 / (2 N^2) of the time, by the order of two epochs: one time in eight.
         """
         chosen = dict(options)
         lines = fit_queue(chosen, typed=typed, batch_size=batch_size)

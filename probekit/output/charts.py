@@ -27,7 +27,7 @@ PALETTE: dict[str, tuple[str, str]] = {  # name: on a light page, on a dark one
     "ink": ("#1c1e21", "#e4e6eb"),
     "muted": ("#63686f", "#9ba1a9"),
     "grid": ("#d9dce1", "#3a3e45"),
-    "floor": ("#a3a9b1", "#767c85"),
+    "baseline": ("#a3a9b1", "#767c85"),
     "blue": ("#1f6fb4", "#6cb2f0"),
     "orange": ("#c2570c", "#f59f5b"),
     "green": ("#1e8449", "#5fcf8d"),
@@ -125,7 +125,7 @@ def draw_bars(rows: Sequence[Mapping[str, Any]], *, chance: float | None) -> Fig
         figure, axes = _figure(0.3 * len(rows) + 0.75)
         values = 100 * np.array([row["accuracy"] for row in rows])
         ends = 100 * np.array([row["ci"] or [row["accuracy"]] * 2 for row in rows])
-        colours = [LIGHT["blue"] if row["kind"] == "encoder" else LIGHT["floor"] for row in rows]
+        colours = [LIGHT["blue"] if row["kind"] == "encoder" else LIGHT["baseline"] for row in rows]
         spread = np.abs(ends.T - values)
         axes.barh(range(len(rows)), values, xerr=spread, color=colours, capsize=2, height=0.7, ecolor=LIGHT["ink"])
         for i, row in enumerate(rows):
@@ -185,7 +185,7 @@ def draw_lines(
     *,
     x: str,
     y: str,
-    floor: float | None = None,
+    reference: float | None = None,
     percents: bool = False,
     log: bool = False,
     marker: str | None = None,
@@ -193,7 +193,7 @@ def draw_lines(
     bands: Mapping[str, Sequence[Sequence[float]]] = {},
     log_x: bool = False,
 ) -> Figure:
-    """Lines over one axis, with a legend; `floor` is a dashed line, and lines named in `grey` stand back.
+    """Lines over one axis, with a legend; `reference` is where a dashed line is, and lines named in `grey` stand back.
 
     `bands` has intervals by a line's name, one at each of its points.
     """
@@ -203,7 +203,7 @@ def draw_lines(
         coloured = [name for name, _, _ in lines if name not in grey]
         for name, xs, ys in lines:
             i = coloured.index(name) if name in coloured else -1
-            colour = SERIES[i % len(SERIES)] if i >= 0 else LIGHT["floor"]
+            colour = SERIES[i % len(SERIES)] if i >= 0 else LIGHT["baseline"]
             dash = (
                 DASHES[i // len(SERIES) % len(DASHES)] if i >= 0 else DASHES[len(grey) and list(grey).index(name) % 4]
             )
@@ -218,8 +218,8 @@ def draw_lines(
             axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
         elif all(float(value).is_integer() for _, xs, _ in lines for value in xs):
             axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-        if floor is not None:
-            axes.axhline(scale * floor, color=LIGHT["muted"], linestyle="--", linewidth=1)
+        if reference is not None:
+            axes.axhline(scale * reference, color=LIGHT["muted"], linestyle="--", linewidth=1)
         axes.set(xlabel=x, ylabel=y)
         if log:
             axes.set_yscale("log")

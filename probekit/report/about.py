@@ -7,8 +7,21 @@ from typing import Any
 
 from generators import certificates
 from probekit.output.charts import draw_lines, draw_losses
-from probekit.output.document import Block, Cell, Chart, Note, Picture, Section, Table, command, count, number, text
-from probekit.probe import MONITORS
+from probekit.output.document import (
+    Block,
+    Cell,
+    Chart,
+    Note,
+    Picture,
+    Section,
+    Table,
+    command,
+    count,
+    number,
+    percent,
+    text,
+)
+from probekit.probe import MONITORS, SIGNED
 from probekit.report.compare import with_branches
 from probekit.run import IMPORTED
 
@@ -48,7 +61,7 @@ def about_section(run: Mapping[str, Any], key: str) -> Section:
 
 
 def curves_section(run: Mapping[str, Any], key: str) -> Section:
-    """Losses and the monitor's accuracies by epoch."""
+    """Losses and the monitor's scores by epoch."""
     lines = run["metrics"]
     source = Path(run["path"]) / "metrics.jsonl"
     names = list(dict.fromkeys(name for line in lines for name in line if name not in NOT_LOSSES))
@@ -70,7 +83,7 @@ def curves_section(run: Mapping[str, Any], key: str) -> Section:
         )
     scored = [line for line in lines if "val" in line or "test" in line]
     if scored:
-        blocks += _accuracies(scored, key, source, run["config"]["train"])
+        blocks += _monitored(scored, key, source, run["config"]["train"])
     if not blocks and run["state"] == IMPORTED:
         blocks.append(Note("An imported encoder: it was not trained here."))
     elif not blocks:
@@ -99,7 +112,7 @@ def pictures_section(run: Mapping[str, Any], key: str) -> Section:
     return Section(f"{key}-reconstructions", "Reconstructions", blocks)
 
 
-def _accuracies(scored: Sequence[Mapping[str, float]], key: str, source: Path, train: Mapping[str, Any]) -> list[Block]:
+def _monitored(scored: Sequence[Mapping[str, float]], key: str, source: Path, train: Mapping[str, Any]) -> list[Block]:
     monitor = train.get("monitor", "linear")
     how = (
         f"From {source}: {MONITORS.get(monitor, monitor)}, every {train['eval_every']} epochs and after the "
@@ -111,17 +124,19 @@ def _accuracies(scored: Sequence[Mapping[str, float]], key: str, source: Path, t
         for name in ("val", "test")
         if any(name in line for line in scored)
     ]
-    draw = partial(draw_lines, series, x="epoch", y="monitor, %", percents=True, marker="o")
+    percents = monitor not in SIGNED
+    unit = "%" if percents else monitor
+    draw = partial(draw_lines, series, x="epoch", y=f"monitor, {unit}", percents=percents, marker="o")
     rows = [
         [
             count(int(line["epoch"])),
-            *(number(None if name not in line else 100 * line[name], 1) for name in ("val", "test")),
+            *(percent(line.get(name)) if percents else number(line.get(name)) for name in ("val", "test")),
         ]
         for line in scored
     ]
     return [
         Chart(f"{key}-monitor", "The monitor while it trained", how, draw),
-        Table(f"{key}-monitored", "The same in numbers, %", how, ("epoch", "val", "test"), rows, folded=True),
+        Table(f"{key}-monitored", f"The same in numbers, {unit}", how, ("epoch", "val", "test"), rows, folded=True),
     ]
 
 

@@ -52,20 +52,21 @@ def measured_sections(run: Mapping[str, Any], key: str) -> list[Section]:
         if results
     ]
     missing = [each for each in measurements() if not run["results"][each.name] and each.proposed(run)]
-    words = {name: [word for each in missing if each.command == name for word in each.words] for name in COMMANDS}
+    by_command: dict[str, list[Measurement]] = {}
+    for each in missing:
+        by_command.setdefault(each.command, []).append(each)
     notes = [
         Note(
-            f"Not measured yet: {', '.join(in_a_line(each.title) for each in missing if each.command == name)}. "
-            f"Measure by typing{COMMANDS[name]}:",
-            command("probekit", name, *run["argument"], *typed),
+            f"Not measured yet: {', '.join(in_a_line(each.title) for each in own)}. "
+            f"Measure by typing{ASIDES.get(name, '')}:",
+            command("probekit", name, *run["argument"], *(word for each in own for word in each.words)),
         )
-        for name, typed in words.items()
-        if any(each.command == name for each in missing)
+        for name, own in by_command.items()
     ]
     return [*sections, *([Section(f"{key}-unmeasured", "Not measured yet", notes)] if notes else [])]
 
 
-COMMANDS = {"probe": " (images without labels: with --data LABELLED.h5)", "heatmap": ""}
+ASIDES = {"probe": " (images without labels: with --data LABELLED.h5)"}
 
 
 def _results(run: Mapping[str, Any], reader: Measurement, results: list[Result], key: str) -> list[Block]:

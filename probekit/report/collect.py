@@ -188,6 +188,7 @@ def _describe(info: DatasetInfo) -> dict[str, Any]:
         "classes": list(info.classes),
         "masks": list(info.mask_names),
         "version": info.version,
+        "certificate": info.certificate,
         "splits": {
             name: {
                 "n": split.n,

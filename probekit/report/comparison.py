@@ -21,7 +21,7 @@ from probekit.output.document import (
     probability,
     text,
 )
-from probekit.probe import MONITORS, PROTOCOLS
+from probekit.probe import MONITORS, PROTOCOLS, SIGNED
 from probekit.statistics import BOOTSTRAP_SEED, DRAWS, LEVEL, MIN_FLIPS, MIN_PAIRS
 
 MOST_PAIRS = 15  # differences in a chart, and in a table that is not folded
@@ -251,5 +251,7 @@ def _curves(runs: Sequence[Mapping[str, Any]]) -> list[Block]:
         f"From each run's metrics.jsonl: {MONITORS.get(kinds[0], kinds[0])}, on the validation part of train, which is "
         f"not the same for runs on other data or with other seeds. No intervals.{told}"
     )
-    draw = partial(draw_lines, series[:MOST_LINES], x="epoch", y="validation, %", percents=True, marker="o")
+    percents = kinds[0] not in SIGNED
+    y = f"validation, {'%' if percents else kinds[0]}"
+    draw = partial(draw_lines, series[:MOST_LINES], x="epoch", y=y, percents=percents, marker="o")
     return [Chart("compare-curves", "The monitor while they trained", how, draw)]

@@ -22,9 +22,9 @@ class Curve:
     """What is drawn over a parameter.
 
     Attributes:
-        name: Of the dataset that is varied.
+        name: The name of the dataset that is varied.
         generator: What renders it.
-        parameter: Of the generator.
+        parameter: The name of the generator's parameter.
         score: What is read, checkpoint/score without a pooling.
         levels: The parameter's values, rising, by the datasets' names.
     """

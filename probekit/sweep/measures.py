@@ -15,6 +15,7 @@ from probekit.checked import checked
 from probekit.files import read_json
 from probekit.h5 import SPLITS
 from probekit.measurement import Measurement, Row, Score, encoder_row, measurement, read_result
+from probekit.probe import SIGNED
 from probekit.registry import MEASUREMENTS, POOLS, get, nearest
 from probekit.run import Run
 from probekit.weights import LAST, Weights
@@ -39,7 +40,7 @@ class Measure:
 
     Attributes:
         pools: Further poolings, as `--pool`: what is measured under the encoder's own is measured under these, too.
-        linear: Whether the linear probe is measured; never where `asked` has that of several labels an image.
+        linear: Whether the linear probe is measured; never where `asked` has one that replaces it.
         also: Names of numbers to be kept beside the main scores: those of a paper.
     """
 
@@ -51,8 +52,8 @@ class Measure:
     @property
     def every(self) -> list[Measurement]:
         """All that is measured, the linear probe first."""
-        several = any(each.name == "multilabel" for each in self.asked)
-        first = [measurement(LINEAR)] if self.linear and not several else []
+        replaced = any(LINEAR in each.replaces for each in self.asked)
+        first = [measurement(LINEAR)] if self.linear and not replaced else []
         return [*first, *(each for each in self.asked if each.name != LINEAR)]
 
     @property
@@ -72,8 +73,8 @@ class Measure:
         return found
 
     def without_evidence(self) -> "Measure":
-        """The same without maps that are only scored against evidence."""
-        kept = (each for each in self.asked if each.command != "heatmap" or each.options["perturb"])
+        """The same without what says nothing of images without evidence."""
+        kept = (each for each in self.asked if not each.needs_evidence)
         return replace(self, asked=tuple(kept))
 
 
@@ -230,11 +231,13 @@ def read_scores(run: Run, *, epochs: int, measure: Measure) -> dict[str, Score] 
     found = {name: value for scores in measured if scores for name, value in scores.items()}
     if not scored:
         return found
-    found["last/monitor"] = Score(scored[-1]["test"], None)
+    train = run.read()["config"].get("train")
+    low = -1.0 if isinstance(train, Mapping) and train.get("monitor") in SIGNED else 0.0
+    found["last/monitor"] = Score(scored[-1]["test"], None, low)
     validated = [line for line in scored if "val" in line]
     if validated:
-        found["best_val/monitor"] = Score(_latest_best(validated, "val")["test"], None)
-    found[BEST_TEST] = Score(_latest_best(scored, "test")["test"], None)
+        found["best_val/monitor"] = Score(_latest_best(validated, "val")["test"], None, low)
+    found[BEST_TEST] = Score(_latest_best(scored, "test")["test"], None, low)
     return found
 
 

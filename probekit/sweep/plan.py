@@ -18,7 +18,7 @@ from probekit.registry import METHODS, get
 from probekit.run import Run
 from probekit.settings import flatten, parse_overrides
 from probekit.sweep.definition import Row, Sweep
-from probekit.sweep.measures import LINEAR, Measure, baseline_rows, find_result, read_scores
+from probekit.sweep.measures import LINEAR, Measure, baseline_rows, find_result, read_scores, split_pooled
 from probekit.weights import Weights
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def uneven_pairs(sweep: Sweep, planned: Sequence[PlannedRun]) -> list[str]:
     configs = {run.row.name: run for run in planned}
     lines = []
     for pair in sweep.pairs:
-        first, second = (configs[name.partition("@")[0]] for name in pair)
+        first, second = (configs[split_pooled(side)[0]] for side in pair)
         if first.row.method != second.row.method:
             continue
         asked = {*parse_overrides(first.row.settings), *parse_overrides(second.row.settings)}

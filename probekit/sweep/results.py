@@ -42,7 +42,7 @@ def collect(
     runs: Path,
     outcomes: Mapping[str, Outcome],
 ) -> dict[str, Any]:
-    """Everything that the run folders hold so far, as plain data; accuracies in [0, 1].
+    """Everything that the run folders hold so far, as plain data; accuracies in [0, 1], kappa in [-1, 1].
 
     Args:
         name: The sweep's folder's.
@@ -52,7 +52,9 @@ def collect(
     cells = [(dataset.name, row.name) for dataset in sweep.datasets for row in sweep.rows]
     values = {cell: _by_seed(cell, planned, found, "scores") for cell in cells}
     pretrain = {dataset.name: dataset.pretrain for dataset in sweep.datasets}
-    least = {name: score.low for run in found.values() for name, score in run["scores"].items()}
+    least: dict[str, float] = {}  # rows may have monitors of two kinds
+    for name, score in ((name, score) for run in found.values() for name, score in run["scores"].items()):
+        least[name] = min(score.low, least.get(name, 0.0))
     measured = dict.fromkeys(without_pool(score)[0] for scores in values.values() for score in scores)
     rows = [
         {

@@ -190,6 +190,7 @@ def _legend(results: Mapping[str, Any]) -> str:
         "end would lie beyond 0 or 100; one seed has none, nor have seeds that are alike. It covers the seed, not the",
         "choice of test images. Baselines are in italics; their intervals are over the test images. Intervals of",
         "pairs are paired by seed and not corrected for their number; fewer than 3 seeds are not testable.",
+        "Where it is kappa, which `train.monitor=kappa` has the monitor score: 100 times it, from -100 to 100.",
         "`best_test` is chosen on the test split: it serves only to compare with papers.",
         "docs/protocols.md says what checkpoints and protocols mean.",
     ]

@@ -33,15 +33,25 @@ class Display:
         events: Folder for TensorBoard events, written when the extra is installed.
         step: Steps done before: later events of an interrupted run are dropped.
         silent: Names of numbers that the line leaves out: it keeps to the losses.
+        percents: Whether the monitor's scores are shares, shown in %.
     """
 
     def __init__(
-        self, console: Console, *, epochs: int, done: float, events: Path, step: int, silent: Collection[str]
+        self,
+        console: Console,
+        *,
+        epochs: int,
+        done: float,
+        events: Path,
+        step: int,
+        silent: Collection[str],
+        percents: bool = True,
     ) -> None:
         self.console = console
         self.epochs = epochs
         self.done_before = done
         self.silent = silent
+        self.percents = percents
         self.live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
         self.events = _event_writer(events, step)
         self.started = time.monotonic()
@@ -89,7 +99,8 @@ class Display:
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Takes one line of metrics.jsonl, for the probe's scores and for TensorBoard."""
-        scores = [f"{name} {100 * line[name]:.1f} %" for name in ("val", "test") if name in line]
+        found = [(name, line[name]) for name in ("val", "test") if name in line]
+        scores = [f"{name} {100 * value:.1f} %" if self.percents else f"{name} {value:.3f}" for name, value in found]
         if scores:
             self.console.print(f"monitor after epoch {line['epoch']}: {', '.join(scores)}")
         if self.events is not None:

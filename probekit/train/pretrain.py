@@ -15,6 +15,7 @@ from probekit.data.split import CPU, DeviceSplit
 from probekit.device import choose_device, compute_deterministically, describe_device
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
+from probekit.probe import SIGNED
 from probekit.restore.checkpoint import load_checkpoint
 from probekit.run import Run, create_run, free_name, git_commit, versions
 from probekit.settings import Asked
@@ -185,6 +186,7 @@ def _fit(trainer: Trainer, console: Console) -> bool:
             events=run.path / "tensorboard",
             step=trainer.step_count,
             silent=NUMBERS,
+            percents=trainer.config.train.monitor not in SIGNED,
         ) as display:
             finished = trainer.fit(display)
             console.print(f"{'trained for' if finished else 'stopped after'} {clock(display.elapsed)}{peak(device)}")

@@ -299,6 +299,10 @@ def test_commands_without_options_in_an_empty_folder(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["generator"] == "rect-tri"
     assert "wrote data/rect-tri.h5" in done.stderr
+    assert not list(tmp_path.rglob("*.png"))
+    done = typed("show", "data/rect-tri.h5", "--json", "--out", "pic.png", cwd=tmp_path)
+    assert json.loads(done.stdout)["generator"] == "rect-tri"
+    assert (tmp_path / "pic.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_a_size_that_cannot_be_trained_on_is_told_at_once(tmp_path: Path) -> None:

@@ -174,7 +174,8 @@ def test_scores_that_ask_the_encoder_again(whole: dict[str, Any]) -> None:
     assert by_name(whole, "uniform")["sanity_check"] is None
     without = heatmap("conrec-rect-tri", maps=("cam",), n=2, perturb=0)
     assert all(not row["perturbation"] and not row["swap"] for row in without["rows"])
-    assert [line for line in without["left_out"] if "--perturb 0" in line]
+    told = ["Average Drop, Increase, Gain and the swap curve", "the sanity check"]
+    assert [line.split(":")[0] for line in without["left_out"] if "--perturb 0" in line] == told
 
 
 def test_the_same_command_gives_the_same_numbers() -> None:
@@ -193,7 +194,7 @@ def test_files_are_as_promised(home: Path, whole: dict[str, Any]) -> None:
     assert (run / "figures/heatmap-last-gallery.png").stat().st_size > 10_000
     drawn = {path.stem.removeprefix("heatmap-last-") for path in (run / "figures").glob("heatmap-last-*.png")}
     assert drawn == {chart.key for chart in Heatmap().charts(whole)}
-    assert (whole["schema"], whole["protocol"], whole["target"]) == ("probekit-heatmap/1", "tuned", "pair")
+    assert (whole["schema"], whole["protocol"], whole["target"]) == ("probekit-heatmap/2", "tuned", "pair")
     assert whole["options"] == Heatmap(n=10, perturb=4).options
     assert whole["command"] == "probekit heatmap whole --n 10 --perturb 4"
     assert (run / "figures/views-rect-tri.png").stat().st_size > 10_000, "ConRec has a decoder"
@@ -230,6 +231,8 @@ def test_counterfactual_fills_belong_to_their_factor() -> None:
     occlusion = by_name(result, "occlusion", "corner")
     assert occlusion["grid"] == [32, 32]
     assert occlusion["sanity_check"] is None
+    (told,) = (line for line in result["left_out"] if "sanity check" in line)
+    assert told.startswith("the sanity check of occlusion: ")
 
 
 def test_other_targets() -> None:

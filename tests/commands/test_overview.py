@@ -80,6 +80,16 @@ def test_a_probe_of_weights_before_the_last_epoch_is_no_accuracy_of_the_run(home
     assert (entry["accuracy"], entry["accuracy_of"]) == (0.125, "monitor on test")
 
 
+@pytest.mark.parametrize(("monitor", "found"), [("kappa", (None, None)), ("knn", (0.125, "monitor on test"))])
+def test_a_monitors_kappa_is_no_accuracy(home: Path, monitor: str, found: tuple[float | None, str | None]) -> None:
+    run = Run(home / "runs/monitored")
+    config = run.read()["config"]
+    run.update(config=config | {"train": config["train"] | {"monitor": monitor}})
+    run.append_metrics({"epoch": 5, "test": 0.125})
+    (entry,) = (entry for entry in runs_in(home / "runs") if entry["name"] == "monitored")
+    assert (entry["accuracy"], entry["accuracy_of"]) == found
+
+
 @pytest.mark.parametrize(
     "wrong", [{"rows": []}, {"rows": [{"kind": "encoder", "accuracy": "much"}]}, {"checkpoint": None}, {"rows": 3}]
 )

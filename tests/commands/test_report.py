@@ -114,9 +114,11 @@ def test_json_and_markdown_go_to_stdout(home: Path) -> None:
     done = typed("report", "a", "--json", "--out", "a.json", cwd=home)
     assert (home / "a.json").read_text() == done.stdout
     assert json.loads(done.stdout)["runs"][0]["name"] == "a"
-    done = typed("report", "a", "--format", "md", "--json", cwd=home)
-    assert done.returncode != 0
-    assert "found both; leave one out" in done.stderr
+    for form in ("md", "html"):
+        done = typed("report", "a", "--format", form, "--json", "--out", "a.page", cwd=home)
+        assert done.returncode != 0
+        assert f"expected one of --format {form} and --json, found both; leave one out" in done.stderr
+        assert not (home / "a.page").exists()
 
 
 def test_an_error_is_a_line_and_exit_code_1(home: Path) -> None:

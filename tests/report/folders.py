@@ -155,7 +155,7 @@ def heatmap_result(run: str, data: str, data_hash: str) -> dict[str, Any]:
     """As `probekit heatmap` writes it: two maps, a baseline and the ceiling, on two masks."""
     masks = ["rectangle", "evidence:corner"]
     return {
-        "schema": "probekit-heatmap/1",
+        "schema": "probekit-heatmap/2",
         "run": run,
         "data": data,
         "data_hash": data_hash,

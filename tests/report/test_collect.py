@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from probekit.probe.measurements.knn import KNN
 from probekit.registry import MEASUREMENTS
 from probekit.report import SCHEMA, render
 from probekit.report.build import build
@@ -95,7 +96,12 @@ def test_names_stay_apart(tmp_path: Path) -> None:
         ("[]", "expected a JSON object"),
         ("{}", "expected the schema of a measurement, found None"),
         ('{"schema": ["probekit-linear/1"]}', "expected the schema of a measurement, found ['probekit-linear/1']"),
-        ('{"schema": "probekit-linear/2"}', "expected the schema of a measurement, found 'probekit-linear/2'"),
+        ('{"schema": "probekit-lin/1"}', "expected the schema of a measurement, found 'probekit-lin/1'"),
+        ('{"schema": "probekit-linear/2"}', "expected the schema probekit-linear/1, found probekit-linear/2, which"),
+        (
+            '{"schema": "probekit-heatmap/1"}',
+            "which another version of probekit wrote; measure again with probekit heat",
+        ),
         ('{"schema": "probekit-linear/1"}', "= a string in the file, found nothing"),
         ("[" * 100_000, "expected JSON"),
     ],
@@ -254,6 +260,23 @@ def test_another_run_json_is_one_line(tmp_path: Path) -> None:
     run.update(config={"method": "simclr", "seed": 0, "train": {"eval_every": 1, "monitor": []}})
     with pytest.raises(ValueError, match=r"expected config.train.monitor = a string in .*run.json, found \[\]"):
         collect([run])
+
+
+def test_what_any_command_measures_is_told_as_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KNN, "command", "weigh")
+    page = render.markdown(build(collect([make_run(tmp_path, "a", full=False)]))).replace("\\", "")
+    for command in ("probe", "heatmap", "weigh"):
+        assert f"`probekit {command} " in page.partition("Not measured yet")[2], command
+
+
+def test_the_monitors_kappa_is_no_share(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a")
+    config = run.read()["config"]
+    run.update(config=config | {"train": config["train"] | {"monitor": "kappa"}})
+    run.append_metrics({"epoch": 6, "val": -0.25, "test": -0.5})
+    page = render.markdown(build(collect([run])))
+    assert "The same in numbers, kappa" in page
+    assert re.search(r"\| 6 +\| -0.250 +\| -0.500 +\|", page), page
 
 
 def test_a_monitor_that_is_not_known_is_told_as_it_is(tmp_path: Path) -> None:

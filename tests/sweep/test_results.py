@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from probekit.measurement import measurement
 from probekit.run import Run, create_run, write_json
 from probekit.sweep.measures import SCORES, Measure, read_factors, read_scores
 from probekit.sweep.table import markdown, terminal_tables, with_interval
@@ -53,6 +54,20 @@ def test_without_a_validation_part_there_is_no_best_val(tmp_path: Path) -> None:
     scores = read_scores(finished(tmp_path / "a", lines), epochs=5, measure=Measure())
     assert scores is not None
     assert scores.keys() == SCORES.keys() - {"best_val/monitor"}
+
+
+def test_what_replaces_the_linear_probe_is_measured_without_it() -> None:
+    for name, names in (("knn", ["linear", "knn"]), ("multilabel", ["multilabel"])):
+        assert [each.name for each in Measure((measurement(name),)).every] == names
+
+
+@pytest.mark.parametrize(("monitor", "low"), [("kappa", -1), ("knn", 0), (None, 0)])
+def test_the_monitors_kappa_may_be_negative(tmp_path: Path, monitor: str | None, low: int) -> None:
+    run = finished(tmp_path / "a", LINES)
+    run.update(config=run.read()["config"] | ({"train": {"monitor": monitor}} if monitor else {}))
+    scores = read_scores(run, epochs=5, measure=Measure())
+    assert scores is not None
+    assert {name: score.low for name, score in scores.items()} == dict.fromkeys(SCORES, low) | {"last/linear": 0}
 
 
 @pytest.mark.parametrize(

@@ -540,15 +540,16 @@ def test_passes_that_measure_nothing_run_in_the_runs_precision(
 
 
 def test_live_and_plain_displays_say_the_same(tmp_path: Path) -> None:
-    for terminal in (True, False):
+    about: dict[str, Any] = {"epochs": 10, "done": 0.0, "events": tmp_path / "events", "step": 0}
+    for terminal, percents, told in ((True, True, "50.0 %"), (False, True, "50.0 %"), (False, False, "0.500")):
         console = Console(record=True, force_terminal=terminal, width=160, file=io.StringIO())
-        with Display(console, epochs=10, done=0.0, events=tmp_path / "events", step=0, silent={"deviation"}) as display:
+        with Display(console, **about, silent={"deviation"}, percents=percents) as display:
             display.printed = -math.inf  # long ago
             display.progress(epochs_done=1.5, means={"loss": 1.25, "deviation": 0.5}, rate=400.0, lr=0.3)
             display.epoch({"epoch": 10, "step": 40, "loss": 1.0, "test": 0.5})
         text = console.export_text()
         assert "epoch 1.5/10  loss 1.2500  lr 0.3  400 images/s" in text
-        assert "monitor after epoch 10: test 50.0 %" in text.splitlines()
+        assert f"monitor after epoch 10: test {told}" in text.splitlines()
 
 
 def test_run_json_is_strict_json(data: Path, tmp_path: Path) -> None:

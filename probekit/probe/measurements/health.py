@@ -170,4 +170,4 @@ def _deviations(rows: Sequence[Row], even: float) -> Any:
     spreads = [
         (row["name"], range(1, len(row["deviation"]) + 1), sorted(row["deviation"], reverse=True)) for row in rows
     ]
-    return draw_lines(spreads, x="dimension, sorted", y="standard deviation", floor=even)
+    return draw_lines(spreads, x="dimension, sorted", y="standard deviation", reference=even)

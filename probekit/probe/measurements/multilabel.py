@@ -99,6 +99,7 @@ class Multilabel(Probe):
     shape = MultilabelRow
     baselines = (RANDOM, CHANCE)  # photographs have no ink, and raw pixels would be fitted once a class
     several = True
+    replaces = ("linear",)
 
     def unasked(self, info: "DatasetInfo") -> bool:
         return info.multilabel
