@@ -34,7 +34,7 @@ def certify(
     Args:
         generator: As `generators.certify.bare` makes it: noise would hide what a scene shows.
         n: Samples, at least `MIN_N`; each makes a pair with each of its counterfactuals.
-        seed: Of the samples, and of the bootstrap.
+        seed: Decides the samples and the bootstrap.
         sides: Sides of patches in px, odd; () are those of `SIDES` that fit.
         progress: Called with the images compared and in all.
 

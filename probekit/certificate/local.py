@@ -36,7 +36,7 @@ def locality(
         info: The file; train and test have labels.
         n: Images of each split at most, drawn at random from larger ones.
         sides: Sides of patches in px; () are the usual ones that fit.
-        seed: Of that draw, of the validation part that chooses C, and of bootstraps.
+        seed: Decides that draw, the validation part that chooses C, and the bootstraps.
         progress: Called with the images looked at and in all.
 
     Returns:
