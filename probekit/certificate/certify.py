@@ -75,9 +75,7 @@ def fitting(sides: Sequence[int], size: int) -> tuple[int, ...]:
     """Sides of patches for frames of `size` px, the usual ones if none are typed; others are refused."""
     usual = tuple(side for side in SIDES if side <= size)
     if not usual:
-        raise ValueError(
-            f"expected images of at least {SIDES[0]} px a side, found {size}; type probekit import --size 128"
-        )
+        raise ValueError(f"expected images of at least {SIDES[0]} px a side, found {size}; import them with --size 128")
     found = tuple(sides) or usual
     if any(side < 3 or side % 2 == 0 or side > size for side in found) or sorted(set(found)) != [*found]:
         typed, known = (",".join(map(str, each)) for each in (found, usual))

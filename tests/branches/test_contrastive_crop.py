@@ -326,7 +326,7 @@ def of_four(alpha: float = 0.6) -> Placement:
     )
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", sorted({*RECIPES} - {"whole"}))
 def test_every_crop_of_every_recipe_stands_in_its_own_images_region(recipe: str) -> None:
     placement = of_four()
     made = make_views(recipe, noise(4, 3, 32, 40), seeded(), placement=placement)

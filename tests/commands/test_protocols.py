@@ -638,6 +638,7 @@ def test_exports_replace_nothing_but_exports(home: Path, tmp_path: Path, kind: s
 def test_the_certificate_of_the_images_stands_under_each_table_of_classes(home: Path) -> None:
     certificate = shipped(RectTri())
     assert certificate is not None
+    certificate = {**certificate, "size": 32}
     generate("rect-tri", out=home / "data/c.h5", n=20, n_test=28, size=32, certificate=certificate)
     words = ("probe", "a", "--knn", "--no-baselines")
     assert not any("certificate" in result for result in probe_json(*words[2:]).values())

@@ -19,7 +19,7 @@ def write(folder: Path, *, mask: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home:
         for name, text in walk(Path(home).resolve()).items():
-            (folder / f"{name}.txt").write_text(masked(text) if mask else text)
+            (folder / f"{name}.txt").write_text(masked(name, text) if mask else text)
 
 
 def differences(commit: str) -> list[str]:

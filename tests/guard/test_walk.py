@@ -11,7 +11,7 @@ KEPT = Path(__file__).parent / "kept"
 
 
 def test_what_is_written_and_printed_is_what_was_kept(tmp_path: Path) -> None:
-    found = {name: masked(text).splitlines() for name, text in walk(tmp_path.resolve()).items()}
+    found = {name: masked(name, text).splitlines() for name, text in walk(tmp_path.resolve()).items()}
     assert sorted(found) == sorted(path.stem for path in KEPT.iterdir())
     for name, lines in found.items():
         assert lines == (KEPT / f"{name}.txt").read_text().splitlines(), name
