@@ -20,8 +20,8 @@ import h5py
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
-from zlib_ng import zlib_ng
 
+from probekit.h5.deflate import zlib
 from probekit.h5.schema import SPLITS
 
 if TYPE_CHECKING:
@@ -117,10 +117,10 @@ def read_rows(group: h5py.Group, name: str, rows: slice, sums: Sums) -> NDArray[
 
 def _inflated(stored: bytes, size: int, what: str) -> bytes:
     """The bytes of a chunk of `size`. HDF5 reads on behind the end of one that is too short."""
-    inflate = zlib_ng.decompressobj()
+    inflate = zlib.decompressobj()
     try:
         found = inflate.decompress(stored, size + 1)  # a bomb no further than that
-    except zlib_ng.error as error:  # type: ignore[misc]  # its stub says Exception
+    except zlib.error as error:  # type: ignore[misc]  # its stub says Exception
         raise ValueError(f"expected zlib's format in {what}, found: {error}") from error
     if len(found) == size and not inflate.eof:
         raise ValueError(f"expected the end of zlib's format in {what}, found none")

@@ -13,10 +13,10 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from zlib_ng import zlib_ng
 
 from probekit.h5.check import HOW, check_file
 from probekit.h5.checksums import DAMAGED, Sums, check, open_array, read_rows
+from probekit.h5.deflate import zlib
 from probekit.h5.encoded import EncodedImages, decode_rows, read_files
 from probekit.h5.schema import (
     ABSENT,
@@ -239,7 +239,7 @@ def _digest(split: SplitInfo, group: h5py.Group, name: str, length: int, sums: S
         for start in range(0, length, step):
             values = np.ascontiguousarray(read_rows(group, name, slice(start, min(start + step, length)), sums))
             total.update(
-                zlib_ng.crc32(values.data).to_bytes(4, "little") if name in ("images", "masks") else values.tobytes()
+                zlib.crc32(values.data).to_bytes(4, "little") if name in ("images", "masks") else values.tobytes()
             )
     return total.digest()
 

@@ -18,11 +18,11 @@ from typing import Any, Self
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from zlib_ng import zlib_ng
 
 from probekit import __version__
 from probekit.files import sync_folder, told_if_full
 from probekit.h5.checksums import CERTIFICATE, open_array, write_seal
+from probekit.h5.deflate import zlib
 from probekit.h5.encoded import EncodedSink
 from probekit.h5.read import Split
 from probekit.h5.schema import (
@@ -105,7 +105,7 @@ def pack(rows: Split, compression: str) -> Block:
     for name, array in arrays.items():
         assert array.dtype == np.uint8
         parts = [np.ascontiguousarray(array[begin : begin + step]) for begin in range(0, len(array), step)]
-        checksums[name] = b"".join(zlib_ng.crc32(part.data).to_bytes(4, "little") for part in parts)
+        checksums[name] = b"".join(zlib.crc32(part.data).to_bytes(4, "little") for part in parts)
         chunks[name] = [_store(part, step, compression) for part in parts]
     return Block(rows.images.shape, chunks, checksums, as_columns(rows.labels, rows.factors))
 
@@ -125,7 +125,7 @@ def _store(part: NDArray[np.uint8], step: int, compression: str) -> bytes | memo
     missing = bytes((step - len(part)) * part[0].size)
     if compression != "gzip":
         return part.tobytes() + missing if missing else part.data.cast("B")
-    deflate = zlib_ng.compressobj(GZIP_LEVEL, zlib_ng.DEFLATED, zlib_ng.MAX_WBITS, GZIP_MEMORY, zlib_ng.Z_RLE)
+    deflate = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, GZIP_MEMORY, zlib.Z_RLE)
     return deflate.compress(part.data) + deflate.compress(missing) + deflate.flush()
 
 
