@@ -126,6 +126,7 @@ class Measurement(ABC):
         main: Scores that are followed along checkpoints and stand in tables of sweeps; () is the first.
         needs: Splits that must have labels.
         replaces: Measurements that a sweep leaves out where it asks for this one.
+        leads: Whether it opens a report, its charts before its tables.
     """
 
     name: ClassVar[str]
@@ -138,6 +139,7 @@ class Measurement(ABC):
     main: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ("train", "test")
     replaces: ClassVar[tuple[str, ...]] = ()
+    leads: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuses a value that is none of an option's choices, or less than its least."""

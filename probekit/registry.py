@@ -50,6 +50,7 @@ MAPS: dict[str, str] = {
 }
 
 MEASUREMENTS: dict[str, str] = {
+    "exam": "probekit.exam.measurement:Exam",
     "linear": "probekit.probe.measurements.linear:Linear",
     "sgd": "probekit.probe.measurements.sgd:SGD",
     "multilabel": "probekit.probe.measurements.multilabel:Multilabel",

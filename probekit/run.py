@@ -32,7 +32,7 @@ LONGEST = 150  # bytes of a name: file systems take 255, and commands add to it
 FORBIDDEN = '<>:"/\\|?*'  # in names, somewhere
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no names of folders on Windows
 PARTS = ("state", "config.method", "dataset.path", "dataset.hash")  # texts that every reader of run.json relies on
-WORK = ("train", "probe", "heatmap")  # what one process at a time does in a run folder
+WORK = ("train", "probe", "heatmap", "exam")  # what one process at a time does in a run folder
 NUMBERS = re.compile(r"\[\n[-+.\d\sEe,]*\]")  # in indented JSON: a list of numbers
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from probekit.cli import images
 from probekit.cli import certify
 from probekit.cli import training
+from probekit.cli import exam
 from probekit.cli import probe
 from probekit.cli import evaluation
 from probekit.cli import overview

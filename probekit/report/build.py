@@ -27,8 +27,12 @@ def build(report: Mapping[str, Any]) -> Document:
 
 def _chapter(run: Mapping[str, Any], key: str) -> Chapter:
     prefix = f"run-{key}"
-    first, *last = (section(run, prefix) for section in (about_section, curves_section, pictures_section))
-    return Chapter(key, run["name"], lead(run), [first, *measured_sections(run, prefix), *last])
+    about, *last = (section(run, prefix) for section in (about_section, curves_section, pictures_section))
+    measured = measured_sections(run, prefix)
+    leading = [f"{prefix}-{each.name}" for each in measurements() if each.leads]
+    measured.sort(key=lambda section: section.key not in leading)
+    leads = sum(section.key in leading for section in measured)
+    return Chapter(key, run["name"], lead(run), [*measured[:leads], about, *measured[leads:], *last])
 
 
 def lead(run: Mapping[str, Any]) -> str:
@@ -81,7 +85,7 @@ def _blocks(run: Run, reader: Measurement, result: Result, key: str) -> list[Blo
     what = f"protocol {result['protocol']}, {options}checkpoint {result['checkpoint']}, on {result['data']}"
     again = f"Again: {result['command']}"
     whole = f"{result['how']} Data: {result['data']}, encoder after {result['after']}; seed {result['seed']}."
-    blocks: list[Block] = [Note(line) for line in reader.sentences(result)]
+    blocks: list[Block] = []
     for number, table in enumerate(reader.tables(result)):
         about = whole if number == 0 else f"As above: {what}."
         how = " ".join(filter(None, (about, table.how, again)))
@@ -93,4 +97,7 @@ def _blocks(run: Run, reader: Measurement, result: Result, key: str) -> list[Blo
             blocks.append(titled)
         elif path.is_file():  # drawn when it was measured
             blocks.append(Picture(titled.key, titled.title, titled.how, path))
-    return [*blocks, *map(Note, result.get("certificate", ())), *map(Note, result["notes"])]
+    if reader.leads:
+        blocks.sort(key=lambda block: isinstance(block, Table))
+    told = [*result.get("certificate", ()), *result["notes"]]
+    return [*map(Note, reader.sentences(result)), *blocks, *map(Note, told)]

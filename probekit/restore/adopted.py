@@ -1,7 +1,7 @@
 """Makes a run folder for an encoder that was not trained here."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -10,7 +10,7 @@ from rich.console import Console
 from probekit.data.gen import dataset_or_default
 from probekit.data.split import CPU, to_device
 from probekit.device import find_device
-from probekit.h5 import DatasetInfo, read_split, verify
+from probekit.h5 import read_split, verify
 from probekit.models.encoder import save_encoder
 from probekit.restore.outside import MAX_SIZE, Made, Outside, make_encoder
 from probekit.restore.pooled import pooling
@@ -18,6 +18,7 @@ from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, versi
 from probekit.weights import Weights
 
 TRIAL = 2  # images that are passed once, to see what comes out
+NO_DATA = {"path": "no dataset file", "hash": "", "name": "exam"}  # what an encoder has that was examined alone
 
 
 def adopt(
@@ -59,19 +60,40 @@ def adopt(
     info = verify(dataset_or_default(data, data_folder, runs, console))
     check(info, named=shlex.join(asked.words))
     images = to_device(read_split(info.path, info.first.name, stop=TRIAL).images, CPU, max_size=MAX_SIZE)
-    made = make_encoder(asked, images.float() / 255)
+    made = _made(asked, images.float() / 255, measured, console)
+    dataset = {"path": str(info.path), "hash": info.content_hash, "name": info.path.stem}
+    return _keep(asked, made, dataset, (info.first.height, info.first.width), info.classes, runs, console).name
+
+
+def adopt_alone(asked: Outside, *, size: int, measured: Weights, device: str, runs: Path, console: Console) -> str:
+    """As `adopt`, of an encoder that is to read drawings of a size, in three channels, and no dataset file."""
+    find_device(device)
+    made = _made(asked, torch.rand(TRIAL, 3, size, size, generator=torch.Generator().manual_seed(0)), measured, console)
+    return _keep(asked, made, NO_DATA, (size, size), (), runs, console).name
+
+
+def _made(asked: Outside, images: torch.Tensor, measured: Weights, console: Console) -> Made:
+    made = make_encoder(asked, images)
     if measured.pool is not None:
         pooling(measured.pool, made.encoder)
     for line in made.lines:
         console.print(line)
-    return _keep(asked, made, info, runs, console).name
+    return made
 
 
-def _keep(asked: Outside, made: Made, info: DatasetInfo, runs: Path, console: Console) -> Run:
+def _keep(
+    asked: Outside,
+    made: Made,
+    dataset: dict[str, str],
+    size: tuple[int, int],
+    classes: Sequence[str],
+    runs: Path,
+    console: Console,
+) -> Run:
     stem = asked.encoder.rpartition(":")[2].replace("/", "-")
     weights = "" if asked.weights is None else str(asked.weights)
     run = create_run(
-        runs / free_name(f"{stem}-{info.path.stem}", runs),
+        runs / free_name(f"{stem}-{dataset['name']}", runs),
         {
             "state": IMPORTED,
             "config": {
@@ -80,7 +102,7 @@ def _keep(asked: Outside, made: Made, info: DatasetInfo, runs: Path, console: Co
                 "model": {**made.encoder.spec, "weights": weights},
                 "train": {"epochs": 0, "eval_every": 0},
             },
-            "dataset": {"path": str(info.path), "hash": info.content_hash, "name": info.path.stem},
+            "dataset": dataset,
             "weights": None if made.match is None else made.match.as_dict(),
             "device": "cpu",
             "threads": torch.get_num_threads(),
@@ -92,10 +114,10 @@ def _keep(asked: Outside, made: Made, info: DatasetInfo, runs: Path, console: Co
     header = {
         "method": made.method,
         "epoch": 0,
-        "image_size": [info.first.height, info.first.width],
+        "image_size": list(size),
         "max_size": MAX_SIZE,
-        "dataset_hash": info.content_hash,
-        "classes": list(info.classes),
+        "dataset_hash": dataset["hash"],
+        "classes": list(classes),
     }
     save_encoder(run.encoder, made.encoder, header)
     console.print(f"made {run.path}, an imported run")

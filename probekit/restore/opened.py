@@ -131,9 +131,10 @@ class Opened:
         like = torch.zeros(1, self.header["spec"]["channels"], *self.header["image_size"], device=self.device)
         return self.reconstruct(like) is not None
 
-    def refuse_replaced(self, info: DatasetInfo) -> None:
+    def refuse_replaced(self, info: DatasetInfo | None = None) -> None:
         """Refuses what was measured while others took the place of the weights or the data: it belongs to neither."""
-        refuse_changed(info)
+        if info is not None:
+            refuse_changed(info)
 
     def _embed(self, info: DatasetInfo, split: str) -> Iterator[NDArray[np.float32]]:
         size = self.size(info)
@@ -248,7 +249,7 @@ class OpenedRun(Opened):
             return info, [f"warning: {info.path} has changed since {self.run.name} was trained on it", *notes]
         return info, [f"note: {self.run.name} was trained on {trained['path']}, and is probed on {info.path}", *notes]
 
-    def refuse_replaced(self, info: DatasetInfo) -> None:
+    def refuse_replaced(self, info: DatasetInfo | None = None) -> None:
         """The file of weights counts, too."""
         super().refuse_replaced(info)
         self._refuse_other_weights()

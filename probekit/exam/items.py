@@ -1,0 +1,76 @@
+"""The items of the exam: pairs of drawings that differ in one class factor, at levels from hard to easy.
+
+The drawings are those of `generators`, so each has its certificate and its ideal reader; an item names a factor, two of
+its values, and the parameter whose levels make it harder. A new item is one entry of `ITEMS`. Nothing slow is loaded
+here: the command line knows the names.
+"""
+
+from dataclasses import dataclass, field
+
+BASE_SIZE = 128  # px, of the frames that lengths are told for
+LOCAL, CONFIGURAL, RELATIONAL = "local", "configural", "relational"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question with two answers.
+
+    Attributes:
+        about: What is told apart, for tables.
+        kind: "local", a patch has the answer; "configural" and "relational", no patch of 9 px has.
+        generator: A name in `generators.GENERATORS`.
+        factor: The class factor, and `values` its value in role 0 and in role 1.
+        parameter: What `levels` are of, in px at 128, ascending; "" where there is one level alone.
+        settings: Of the generator, beside the level.
+        version: To be raised whenever its pixels change.
+    """
+
+    about: str
+    kind: str
+    generator: str
+    factor: str
+    values: tuple[int, int] = (0, 1)
+    parameter: str = ""
+    levels: tuple[float, ...] = (0.0,)
+    settings: dict[str, float] = field(default_factory=dict)
+    version: int = 1
+
+    def px(self, size: int) -> list[float]:
+        """Its levels in px of a frame of `size`."""
+        return [level * size / BASE_SIZE for level in self.levels]
+
+
+GREY = {"antialias": True}  # fractions of a pixel show with grey edges alone
+RING = {**GREY, "gap_ratio": 1.0, "rotation": 0.0}
+GAPS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+
+ITEMS = {
+    "landolt": Item("gap of a ring, right or up", LOCAL, "landolt", "opening", (0, 1), "gap", GAPS, RING),
+    # Mirror images ask for what training under flips takes away; the price of that is landolt-mirror over landolt.
+    "landolt-mirror": Item("gap of a ring, right or left", LOCAL, "landolt", "opening", (0, 2), "gap", GAPS, RING),
+    "vernier": Item(
+        "bars in line or offset",
+        LOCAL,
+        "vernier",
+        "alignment",
+        parameter="offset",
+        levels=(0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0),
+        settings={**GREY, "rotation": 180.0},
+    ),
+    "corner": Item(
+        "corners of a rectangle, round or sharp, by radius",
+        LOCAL,
+        "rect-tri",
+        "corner",
+        parameter="corner_radius",
+        levels=(2.0, 3.0, 4.0, 6.0, 9.0, 13.0, 20.0),
+        settings={**GREY, "rotation": 180.0},
+    ),
+    "navon": Item("elements on a circle or a square", CONFIGURAL, "navon", "whole"),
+    "enclosed": Item("which mark is inside a closed curve", CONFIGURAL, "enclosed", "inside"),
+    "align": Item("three marks in line or bent", RELATIONAL, "align", "line"),
+    "mirror": Item("pairs of marks mirrored or not", RELATIONAL, "align", "mirror"),
+    "bind": Item("which mark is in which frame", RELATIONAL, "bind", "in_ring"),
+    "same": Item("two shapes the same in each group or not", RELATIONAL, "same", "groups"),
+    "trace": Item("two beads on one curve or on two", RELATIONAL, "trace", "curve"),
+}

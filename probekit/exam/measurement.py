@@ -1,0 +1,263 @@
+"""What an encoder reads, in pixels: what may be asked of the exam, and how its results are read."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NotRequired, TypedDict
+
+from probekit.exam import tables
+from probekit.exam.items import ITEMS
+from probekit.measurement import About, Count, Interval, Measurement, Named, Number, Result, Row, Score, Share
+from probekit.measurement import option as field
+from probekit.output.document import Chart, Table
+from probekit.registry import nearest
+
+PARTS = {  # name: what it tells
+    "acuity": "the smallest difference that is read, in pixels",
+    "layers": "in which layer, and by which pooling",
+    "wholes": "what no patch can tell: configurations and relations",
+    "conflict": "whole or parts, where they disagree",
+    "invariance": "what a read-out keeps when contrast, polarity, size, place or side change",
+}
+PRESETS = ("quick", "full")
+POOLS = ("gap", "max", "grid4", "cls", "own")
+EMBEDDING = ("embedding", "own")
+MOST_SEEDS = 20
+
+
+class Px(TypedDict):
+    """A threshold in pixels; beyond is ">" or "<" where it is outside the levels, and value their end then."""
+
+    value: Number
+    ci: tuple[Number, Number]
+    beyond: str
+    ci_beyond: list[str]
+
+
+class Value(TypedDict):
+    """A share or an area."""
+
+    value: Share
+    ci: Interval
+
+
+class ReadAt(TypedDict):
+    """See `scoring.read_at`."""
+
+    readable: Value
+    present: Value
+    p: Share
+
+
+class Both(TypedDict):
+    """A threshold of each curve."""
+
+    readable: Px
+    present: Px
+
+
+class Fit(TypedDict):
+    """A psychometric function, along log2 px."""
+
+    mu: Number
+    sd: Number
+    lapse: Share
+
+
+class Read(TypedDict):
+    """What one output reads of one item; see `scoring.item_numbers`."""
+
+    layer: str
+    pool: str
+    areas: list[Share]
+    orders: list[Share]
+    easy: ReadAt
+    rising: bool
+    regimen: str
+    all: NotRequired[ReadAt]
+    threshold: NotRequired[Both]
+    fit: NotRequired[Fit]
+
+
+class Changed(TypedDict):
+    """See `scoring.changed_numbers`."""
+
+    layer: str
+    pool: str
+    area: Share
+    ci: Interval
+    kept: Number | None
+
+
+class Conflict(TypedDict):
+    """See `scoring.conflict_numbers`."""
+
+    layer: str
+    pool: str
+    whole: list[Share]
+    element: list[Share]
+    follows: list[Share]
+    ci: list[Interval]
+    equal: Number | None
+
+
+class ExamRow(Named):
+    """An observer: what each of its outputs reads, by item."""
+
+    strides: dict[str, Count | None]
+    items: dict[str, list[Read]]
+    invariance: dict[str, list[Changed]]
+    conflict: list[Conflict]
+
+
+class AboutItem(TypedDict):
+    """An item, and what is proved of it."""
+
+    about: str
+    kind: str
+    parameter: str
+    px: list[Number]
+    version: Count
+    certificate: str
+
+
+class AboutExam(About):
+    """What a result has beside its rows."""
+
+    size: Count
+    noise: Number
+    radii: list[Number]
+    items: dict[str, AboutItem]
+    pairs: dict[str, Count]
+    seeds: list[Count]
+
+
+def read_names(text: str) -> tuple[str, ...]:
+    """Names with commas between."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between.
+
+    Raises:
+        ValueError: For anything else.
+    """
+    try:
+        return tuple(dict.fromkeys(int(name) for name in read_names(text)))
+    except ValueError:
+        raise ValueError(f"expected --seeds as whole numbers, 0,1,2 for example, found {text!r}") from None
+
+
+def _write(names: tuple[object, ...]) -> str:
+    return ",".join(map(str, names))
+
+
+NAMES: dict[str, Any] = {"metavar": "NAME,NAME", "read": read_names, "write": _write}
+
+
+@dataclass(frozen=True)
+class Exam(Measurement):
+    """An eye test: what an encoder reads of drawings whose answers are known."""
+
+    parts: tuple[str, ...] = field(
+        tuple(PARTS), "--parts", f"Parts: {'; '.join(f'{name}: {told}' for name, told in PARTS.items())}.", **NAMES
+    )
+    items: tuple[str, ...] | None = field(None, "--items", "Only these items, landolt,bind for example.", **NAMES)
+    preset: str = field(
+        "quick", "--preset", "How many images: quick is minutes, full four times as many, three seeds.", choices=PRESETS
+    )
+    size: int = field(128, "--size", "The side of the images, in pixels.", least=64)
+    noise: float = field(0.08, "--noise", "The noise of each image, as a share of the grey range.", least=0.01)
+    seeds: tuple[int, ...] | None = field(
+        None,
+        "--seeds",
+        "Seeds of the training pairs; without it 0 of quick, 0,1,2 of full.",
+        metavar="N,N",
+        read=read_seeds,
+        write=_write,
+    )
+    layers: tuple[str, ...] = field(("all",), "--layers", "Layers that are read: all, last, or their names.", **NAMES)
+    pools: tuple[str, ...] = field(POOLS, "--pools", f"How layers are pooled: {', '.join(POOLS)}.", **NAMES)
+
+    name = "exam"
+    title = "Exam"
+    shape = ExamRow
+    whole = AboutExam
+    command: ClassVar[str] = "exam"
+    needs = ()
+    leads = True
+
+    def __post_init__(self) -> None:
+        """Refuses names that there are not."""
+        super().__post_init__()
+        for flag, names, known in (
+            ("part", self.parts, tuple(PARTS)),
+            ("item", self.items or (), tuple(ITEMS)),
+            ("pooling", self.pools, POOLS),
+        ):
+            for name in names:
+                if name not in known:
+                    raise ValueError(nearest(f"{flag} of the exam", name, known))
+        for flag, names in (("--parts", self.parts), ("--layers", self.layers), ("--pools", self.pools)):
+            if not names:
+                raise ValueError(f"expected a name after {flag}, found none")
+        if self.size > 512:
+            raise ValueError(f"expected --size at most 512, found {self.size}; type: --size 224")
+        if not self.noise <= 0.5:
+            raise ValueError(f"expected --noise at most 0.5, found {self.noise:g}; type: --noise 0.08")
+        if self.seeds is not None and not 0 < len(self.seeds) <= MOST_SEEDS:
+            raise ValueError(f"expected 1 to {MOST_SEEDS} --seeds, found {len(self.seeds)}; type: --seeds 0,1,2")
+
+    @property
+    def training_seeds(self) -> tuple[int, ...]:
+        """Seeds of the training pairs."""
+        return self.seeds or ((0,) if self.preset == "quick" else (0, 1, 2))
+
+    def tables(self, result: Result) -> list[Table]:
+        """Those of the parts that were asked for."""
+        return tables.tables(result)
+
+    def charts(self, result: Result) -> list[Chart]:
+        """The one chart."""
+        from functools import partial
+
+        return [Chart("chart", "Exam", tables.CHART, partial(_draw, result))]
+
+    def sentences(self, result: Result) -> list[str]:
+        """What is read, seen, lost and followed."""
+        return tables.sentences(result)
+
+    def scores(self, row: Row) -> dict[str, Score]:
+        """What the embedding reads: of each item the area, the mean over its levels."""
+        found: dict[str, Score] = {}
+        for item, outputs in row["items"].items():
+            for read in outputs:
+                if "all" in read and (read["layer"], read["pool"]) == EMBEDDING:
+                    found[item] = Score(read["all"]["readable"]["value"], read["all"]["readable"]["ci"])
+        return found
+
+    def main_scores(self, row: Row) -> dict[str, Score]:
+        """All."""
+        return self.scores(row)
+
+    def named(self) -> tuple[str, ...]:
+        """Items, thresholds, and what is followed."""
+        return (*ITEMS, *(f"{name}, log2 px" for name in ITEMS), "follows the whole")
+
+    def numbers(self, row: Row) -> dict[str, Score]:
+        """Its scores; thresholds of the embedding, less is finer, where they are within the levels; what it follows."""
+        found = self.scores(row)
+        for item, outputs in row["items"].items():
+            for read in outputs:
+                if "threshold" in read and (read["layer"], read["pool"]) == EMBEDDING:
+                    found[f"{item}, log2 px"] = tables.log2_score(read["threshold"]["readable"])
+        for told in row["conflict"]:
+            if (told["layer"], told["pool"]) == EMBEDDING:
+                middle = len(told["follows"]) // 2
+                found["follows the whole"] = Score(told["follows"][middle], told["ci"][middle])
+        return found
+
+
+def _draw(result: Result) -> Any:
+    from probekit.exam.chart import draw_exam
+
+    return draw_exam([result])

@@ -1,0 +1,301 @@
+"""The tables of an exam's result, and what stands out in it, as sentences."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import log2
+from typing import Any
+
+from probekit.measurement import ENCODER, Result, Row, Score, encoder_row, encoders_first
+from probekit.output.document import Cell, Table, percents
+from probekit.statistics import LEVEL, holm
+
+EMBEDDING = ("embedding", "own")
+CHART = (
+    "Thresholds with 95 % intervals, an arrow where they lie beyond the levels; psychometric curves; what each layer "
+    "reads at the easiest level, by its best pooling; what is followed where whole and parts disagree."
+)
+SMALLEST = {  # item: what its levels are of, in a sentence
+    "landolt": "a gap",
+    "landolt-mirror": "its mirror image",
+    "vernier": "an offset",
+    "corner": "a corner radius",
+}
+SEEN = {
+    "navon": "circles from squares of elements",
+    "enclosed": "inside from outside",
+    "align": "three marks in line",
+    "mirror": "mirror symmetry",
+    "bind": "which mark is in which frame",
+    "same": "same from different",
+    "trace": "which of two curves",
+}
+
+Read = Mapping[str, Any]
+
+
+def head(row: Row, item: str) -> Read | None:
+    """What the embedding reads of an item; of who has no layers, what he reads."""
+    outputs: Sequence[Read] = row["items"].get(item, ())
+    own = [read for read in outputs if (read["layer"], read["pool"]) == EMBEDDING]
+    return own[0] if own else outputs[-1] if outputs else None
+
+
+def best(row: Row, item: str) -> Read:
+    """The output that reads an item best: at the lowest threshold, or with the largest area."""
+    return min(row["items"][item], key=_order)
+
+
+def _order(read: Read) -> tuple[float, float]:
+    area = -read["easy"]["readable"]["value"]
+    if "threshold" not in read:
+        return area, 0.0
+    found = read["threshold"]["readable"]
+    return (float("inf") if found["beyond"] == ">" else found["value"]), area
+
+
+def px_text(found: Mapping[str, Any], digits: int = 1) -> str:
+    """As in "2.8", "> 8.0", "< 1.0"."""
+    return f"{found['beyond']} {found['value']:.{digits}f}".strip()
+
+
+def px_ends(found: Mapping[str, Any], digits: int = 1) -> str:
+    """As in "[2.5, 3.2]", where an end beyond the levels has a mark; "" of a threshold that is beyond them itself."""
+    if found["beyond"]:
+        return ""
+    marked = [f"{mark}{end:.{digits}f}" for mark, end in zip(found["ci_beyond"], found["ci"], strict=True)]
+    return f"[{', '.join(marked)}]"
+
+
+def log2_score(found: Mapping[str, Any]) -> Score:
+    """A threshold in octaves, with 0 at 1 px; None where it is beyond the levels."""
+    if found["beyond"]:
+        return Score(None, None, low=-10.0)
+    return Score(log2(found["value"]), [log2(end) for end in found["ci"]], low=-10.0)
+
+
+def tables(result: Result) -> list[Table]:
+    """Thresholds, wholes, layers, conflict and invariance, those that were asked for."""
+    rows = encoders_first(result["rows"])
+    local = [name for name, item in result["items"].items() if item["px"]]
+    wholes = [name for name in result["items"] if name not in local]
+    found = [_thresholds(rows, local)] if local else []
+    found += [_wholes(rows, wholes)] if wholes else []
+    found += [_layers(row, list(result["items"]), n) for n, row in enumerate(rows) if row["strides"]]
+    if any(row["conflict"] for row in rows):
+        found.append(_conflict(rows, result["radii"]))
+    if any(row["invariance"] for row in rows):
+        found.append(_invariance(rows))
+    return found
+
+
+def _lines(rows: Sequence[Row], items: Sequence[str], cell: Any) -> tuple[list[list[Cell]], frozenset[int]]:
+    """A line for each observer, of who has layers one for the embedding and one for the best of all outputs."""
+    lines: list[list[Cell]] = []
+    strong = []
+    for row in rows:
+        reads = [head(row, item) for item in items]
+        if row["kind"] == ENCODER:
+            strong.append(len(lines))
+        name = f"{row['name']}, embedding" if row["strides"] else row["name"]
+        lines.append([Cell(name, name), *(Cell("-", None) if read is None else cell(read, False) for read in reads)])
+        if len(row["strides"]) > 1:
+            name = f"{row['name']}, best layer"
+            lines.append([Cell(name, name), *(cell(best(row, item), True) for item in items)])
+    return lines, frozenset(strong)
+
+
+def _thresholds(rows: Sequence[Row], items: Sequence[str]) -> Table:
+    def cell(read: Read, named: bool) -> Cell:
+        found = read["threshold"]["readable"]
+        where = f" {read['layer']} {read['pool']}" if named else ""
+        return Cell(px_text(found), found["value"], f"{px_ends(found)}{where}".strip())
+
+    lines, strong = _lines(rows, items, cell)
+    how = (
+        "The smallest difference that is read in 75 % of choices between two unlike scenes, in px of the images, with "
+        "95 % intervals; > or < where it lies beyond the levels. The best layer is the best of many, and so a little "
+        "too good. The known template knows both drawings: nobody can do better at this noise."
+    )
+    return Table("thresholds", "Acuity", how, ("observer", *(f"{item}, px" for item in items)), lines, strong)
+
+
+def _wholes(rows: Sequence[Row], items: Sequence[str]) -> Table:
+    def cell(read: Read, named: bool) -> Cell:
+        found = read["easy"]["readable"]
+        shown = percents(found["value"], found["ci"])
+        more = " still rising" if read["rising"] else ""
+        where = f" {read['layer']} {read['pool']}" if named else ""
+        return Cell(shown.number, shown.value, f"{shown.ends}{where}{more}".strip())
+
+    lines, strong = _lines(rows, items, cell)
+    how = (
+        "Right choices between two unlike scenes, in %, chance 50. No bag of patches of 9 px can tell the two. Still "
+        "rising: half of the training pairs read less by more than 5 points, so that more pairs may read more."
+    )
+    return Table("wholes", "Wholes", how, ("observer", *items), lines, strong)
+
+
+def _layers(row: Row, items: Sequence[str], number: int) -> Table:
+    lines = []
+    for layer, stride in row["strides"].items():
+        cells = [Cell(layer, layer), Cell("-" if stride is None else str(stride), stride)]
+        for item in items:
+            reads = [read for read in row["items"][item] if read["layer"] == layer]
+            top = max(reads, key=lambda read: read["easy"]["readable"]["value"])
+            found = top["easy"]["readable"]
+            shown = percents(found["value"], found["ci"])
+            cells.append(Cell(shown.number, shown.value, f"{shown.ends} {top['pool']}"))
+        lines.append(cells)
+    how = (
+        "Right choices at the easiest level, in %, by the pooling that reads most; chance 50. A layer that reads less "
+        "than one before it has lost something, or keeps it where no linear read-out finds it."
+    )
+    columns = ("layer", "stride, px", *items)
+    title = f"Layers of {row['name']}"
+    return Table(f"layers-{number}", title, how, columns, lines, folded=row["kind"] != ENCODER, names=1)
+
+
+def _own(outputs: Sequence[Read]) -> Read | None:
+    found = [told for told in outputs if (told["layer"], told["pool"]) == EMBEDDING]
+    return found[0] if found else outputs[-1] if outputs else None
+
+
+def _conflict(rows: Sequence[Row], radii: Sequence[float]) -> Table:
+    lines = []
+    for row in rows:
+        told = _own(row["conflict"])
+        if told is not None:
+            cells = [Cell(row["name"], row["name"])]
+            for k in range(len(radii)):
+                cells += [percents(told["whole"][k], None), percents(told["element"][k], None)]
+                cells.append(percents(told["follows"][k], told["ci"][k]))
+            lines.append(cells)
+    how = (
+        "A read-out that was trained where both agree, a circle of discs and a square of squares, is asked about "
+        "circles of squares and squares of discs: the share of answers for the whole, in %. Beside it each cue alone: "
+        "what is not read cannot be followed. px: the radius of the elements."
+    )
+    columns = [f"{what}, {radius:g} px" for radius in radii for what in ("whole alone", "parts alone", "follows whole")]
+    return Table("conflict", "Whole against parts", how, ("observer", *columns), lines)
+
+
+def _invariance(rows: Sequence[Row]) -> Table:
+    lines, changes = [], list(next(row["invariance"] for row in rows if row["invariance"]))
+    for row in rows:
+        own = [_own(row["invariance"].get(change, ())) for change in changes]
+        if any(told is not None for told in own):
+            cells = [_kept(told) for told in own]
+            lines.append([Cell(row["name"], row["name"]), *cells])
+    how = (
+        "A read-out of the largest ring's gap that was trained on plain images is asked about changed ones: the area "
+        "in %, chance 50, and how much is kept of what it read above chance. A dash where it read too little before."
+    )
+    return Table("invariance", "Invariance", how, ("observer", *changes), lines)
+
+
+def _kept(told: Read | None) -> Cell:
+    if told is None or told["kept"] is None:
+        return Cell("-", None)
+    return Cell(f"{100 * told['area']:.1f}", told["area"], f"kept {100 * told['kept']:.0f} %")
+
+
+# --- Sentences.
+
+
+def sentences(result: Result) -> list[str]:
+    """What the encoder reads, sees, loses and follows; never one number for all."""
+    row = encoder_row(result)
+    found = [_acuity(row), _compared(row, result), _seen(row, result), *_lost(row), _followed(row, result)]
+    return [line for line in found if line]
+
+
+def _acuity(row: Row) -> str:
+    told = []
+    for item, noun in SMALLEST.items():
+        read = head(row, item)
+        if read is None:
+            continue
+        found = read["threshold"]["readable"]
+        if found["beyond"] == ">":
+            told.append(f"{noun} only above {found['value']:.1f} px" if not read["rising"] else f"{noun}: still rising")
+        elif found["beyond"] == "<":
+            told.append(f"{noun} below {found['value']:.1f} px")
+        else:
+            told.append(f"{noun} of {px_text(found)} px {px_ends(found)}")
+    return f"Reads {', '.join(told)}." if told else ""
+
+
+def _compared(row: Row, result: Result) -> str:
+    """Where a baseline reads a smaller difference than the embedding: a clear one, whose intervals do not meet."""
+    finer: dict[str, list[str]] = {}
+    for item, noun in SMALLEST.items():
+        own = head(row, item)
+        for other in result["rows"]:
+            read = head(other, item)
+            if own is None or read is None or other["kind"] == ENCODER or other["name"] not in BEATEN:
+                continue
+            ours, theirs = own["threshold"]["readable"], read["threshold"]["readable"]
+            if theirs["ci"][1] < ours["ci"][0]:
+                finer.setdefault(other["name"], []).append(f"{noun} of {px_text(theirs)} px")
+    return " ".join(f"{name.capitalize()} read finer: {', '.join(told)}." for name, told in finer.items())
+
+
+BEATEN = ("random weights", "patch bag", "raw pixels")
+
+
+def _seen(row: Row, result: Result) -> str:
+    """Which wholes are read above chance, by Holm over them; what is not, unless more pairs would help."""
+    items = [name for name in SEEN if head(row, name) is not None]
+    reads = {name: head(row, name) for name in items}
+    ps = holm([read["easy"]["p"] for read in reads.values() if read])
+    groups: dict[str, list[str]] = {"Sees": [], "Does not see": [], "Still rising with more training pairs": []}
+    for (name, read), p in zip(reads.items(), ps, strict=True):
+        assert read is not None
+        key = "Sees" if p < LEVEL else list(groups)[2 if read["rising"] else 1]
+        area = f" ({100 * read['easy']['readable']['value']:.0f} %)"
+        groups[key].append(f"{SEEN[name]}{area}")
+    return " ".join(f"{key} {', '.join(told)}." for key, told in groups.items() if told)
+
+
+def _lost(row: Row) -> Iterator[str]:
+    """The first layer after the best that reads an item clearly less, where the embedding has not got it back."""
+    layers = list(row["strides"])
+    for item in row["items"]:
+        values = [_top(row, item, layer) for layer in layers]
+        peak = max(range(len(values)), key=lambda n: values[n]["value"])
+        after = [n for n in range(peak + 1, len(values)) if _below(values[n], values[peak]["value"])]
+        end = layers.index(EMBEDDING[0]) if EMBEDDING[0] in layers else len(layers) - 1
+        if after and end > peak and _below(values[end], values[peak]["value"]):
+            first, then, now = (100 * values[n]["value"] for n in (peak, after[0], end))
+            yield (
+                f"{item}: {layers[peak]} reads {first:.0f} % at the easiest level, "
+                f"{layers[after[0]]} {then:.0f} %, the embedding {now:.0f} %."
+            )
+
+
+def _top(row: Row, item: str, layer: str) -> Mapping[str, Any]:
+    reads = [read["easy"]["readable"] for read in row["items"][item] if read["layer"] == layer]
+    found: Mapping[str, Any] = max(reads, key=lambda read: read["value"])
+    return found
+
+
+def _below(found: Mapping[str, Any], value: float) -> bool:
+    return bool(found["ci"] and found["ci"][1] < value)
+
+
+def _followed(row: Row, result: Result) -> str:
+    told = _own(row["conflict"])
+    if told is None:
+        return ""
+    parts = [
+        f"{100 * share:.0f} % at {radius:.1f} px"
+        for share, radius, whole, element in zip(
+            told["follows"], result["radii"], told["whole"], told["element"], strict=True
+        )
+        if min(whole, element) >= READ
+    ]
+    if not parts:
+        return "Whole against parts: one of the two is not read alone, so nothing is said of what is followed."
+    return f"Where whole and parts disagree, answers follow the whole in {', '.join(parts)} (radius of the parts)."
+
+
+READ = 0.75  # what a cue must reach alone before it is said what is followed
