@@ -27,7 +27,7 @@ ORDER = (  # one level a package, the lowest first
     ("restore",),
     ("probe",),
     ("certificate",),
-    ("heatmaps",),
+    ("heatmaps", "exam"),
     ("train",),
     ("report",),
     ("sweep",),
