@@ -14,7 +14,7 @@ from probekit.exam.outputs import POOLS, Form, first_tensor, form_of, oblong_for
 from probekit.models.backbones import TRUNKS, TimmBackbone
 from probekit.models.encoder import Encoder
 from probekit.models.unet import UNetEncoder
-from probekit.models.untrained import NORMS
+from probekit.models.untrained import LAYERS, NORMS
 
 LONG = 8  # children; a longer sequence is opened: its parts are layers
 MOST = 0.9  # of its parent's weights; a child with more is opened
@@ -92,13 +92,20 @@ def _given(
         called.pop(name, None)  # so that the last call has the place
         called[name] = (first_tensor(taken), first_tensor(output))
 
-    with hooked(network, {path: partial(watch, name) for name, path in paths.items()}):
+    products: list[Tensor] = []
+
+    def note(taken: Any, output: Tensor) -> None:
+        products.append(output)
+
+    inner = {path: note for path, module in network.named_modules() if isinstance(module, LAYERS)}
+    with hooked(network, inner), hooked(network, {path: partial(watch, name) for name, path in paths.items()}):
         others = run(network, trial)
     kept: Called = {}
     for name, (taken, given) in called.items():
         module = network.get_submodule(paths[name])
         before = next((other for other, (_, tensor) in reversed(kept.items()) if tensor is taken is not None), None)
-        if before and counts[name] == 1 and _finishes(module, network.get_submodule(paths[before]), taken, given):
+        is_product = any(product is taken for product in products)
+        if before and counts[name] == 1 and _finishes(module, taken, given, is_product=is_product):
             del kept[before]
         elif not _weights(module):
             continue
@@ -106,12 +113,12 @@ def _given(
     return {name: given for name, (_, given) in kept.items()}, others
 
 
-def _finishes(module: nn.Module, before: nn.Module, taken: Tensor | None, given: Tensor | None) -> bool:
-    """Whether a layer is but the activation of another, or the norm of one that has no parts of its own."""
+def _finishes(module: nn.Module, taken: Tensor | None, given: Tensor | None, *, is_product: bool) -> bool:
+    """Whether a module is but the activation of what it took, or the norm of what a convolution or the like gave."""
     if taken is None or given is None or taken.shape != given.shape:
         return False
     if _weights(module):
-        return isinstance(module, NORMS) and not any(True for _ in before.children())
+        return is_product and isinstance(module, NORMS)
     return bool(ACTIVATION.search(f"{type(module).__module__}.{type(module).__name__}"))
 
 
