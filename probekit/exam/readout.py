@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve
 
 from probekit.exam.psychometric import areas
 
@@ -51,7 +52,7 @@ class Trained:
         readout: Fitted on all pairs of its regimen.
         half: Fitted on half of them: where it reads clearly less, more pairs would help.
         regimen: "easy", pairs of the easy levels alone; "all", equally many of each level; "one", of the only level.
-        held_auc: The area on the held pairs, the mean over their levels.
+        held_auc: The area on the held pairs, the mean over their levels; 0 without any.
     """
 
     readout: Readout
@@ -70,7 +71,8 @@ def ridge(x: Features, *, strengths: Sequence[float] = STRENGTHS) -> Readout:
     Raises:
         ValueError: If a feature is NaN or infinite.
     """
-    return _Table(x).fit(np.arange(len(x) // 2), strengths)
+    table, pairs = _Table(x), np.arange(len(x) // 2)
+    return table.fit(pairs, table.strength(pairs, strengths))
 
 
 def train(x: Features, level: Ints, held: NDArray[np.bool_], easy: Collection[int]) -> Trained:
@@ -79,7 +81,7 @@ def train(x: Features, level: Ints, held: NDArray[np.bool_], easy: Collection[in
     Args:
         x: `[2p, D]`, pairs as `ridge` takes them.
         level: `[p]`, the level of each pair, at least 0.
-        held: `[p]`, pairs that choose the regimen and are not fitted.
+        held: `[p]`, pairs that choose the regimen and are not fitted; none where there is one level.
         easy: The levels whose pairs make the regimen "easy".
 
     Raises:
@@ -94,12 +96,13 @@ def train(x: Features, level: Ints, held: NDArray[np.bool_], easy: Collection[in
     if len(counts) > 1:
         regimens = {"easy": np.isin(at, list(easy)), "all": place < counts.min()}
     table = _Table(x[_rows(pairs)])
-    readouts = {name: table.fit(np.flatnonzero(those)) for name, those in regimens.items()}
-    found = {name: _area(readout, x, level, held) for name, readout in readouts.items()}
+    strengths = {name: table.strength(np.flatnonzero(those)) for name, those in regimens.items()}
+    readouts = {name: table.fit(np.flatnonzero(those), strengths[name]) for name, those in regimens.items()}
+    found = {name: _area(readout, x, level, held) if held.any() else 0.0 for name, readout in readouts.items()}
     best = max(found, key=lambda name: found[name])
     chosen = np.flatnonzero(regimens[best])
     halved = chosen[place[chosen] < np.bincount(at[chosen])[at[chosen]] / 2]
-    return Trained(readouts[best], table.fit(halved), best, found[best])
+    return Trained(readouts[best], table.fit(halved, strengths[best]), best, found[best])
 
 
 class _Table:
@@ -120,14 +123,17 @@ class _Table:
         products: Floats = self.z @ self.z.T
         return products
 
-    def fit(self, pairs: Ints, strengths: Sequence[float] = STRENGTHS) -> Readout:
-        """The read-out of some of the pairs: the strength from a quarter of them, the weights from all."""
+    def strength(self, pairs: Ints, strengths: Sequence[float] = STRENGTHS) -> float:
+        """The one with which three quarters of the pairs read the last quarter best."""
         assert len(pairs) >= QUARTER, f"expected at least {QUARTER} pairs, found {len(pairs)}"
         chooses = np.arange(len(pairs)) % QUARTER == QUARTER - 1
         tried = self._weights(_rows(pairs[~chooses]), strengths)
-        found = areas((self.z[_rows(pairs[chooses])] @ tried).T[:, None])[:, 0]
+        return strengths[int(areas((self.z[_rows(pairs[chooses])] @ tried).T[:, None])[:, 0].argmax())]
+
+    def fit(self, pairs: Ints, strength: float) -> Readout:
+        """The read-out of some of the pairs."""
         rows = _rows(pairs)
-        weights = self._weights(rows, [strengths[int(found.argmax())]])[:, 0]
+        weights = self._weights(rows, [strength])[:, 0]
         return Readout(self.mean + self.scale * self.z[rows].mean(axis=0), weights / self.scale)
 
     def _weights(self, rows: Ints, strengths: Sequence[float]) -> Floats:
@@ -140,9 +146,8 @@ class _Table:
             z = z - z.mean(axis=0)
             square, side = (z.T @ z).astype(np.float64), z.T @ y
         # Not from eigenvectors: for so few strengths, solving for each takes half the time.
-        penalties = len(z) * np.asarray(strengths)[:, None, None] * np.eye(len(square))
-        found = np.linalg.solve(square + penalties, side[:, None])
-        weights: Floats = found[:, :, 0].T.astype(np.float32)
+        each = [solve(square + len(z) * strength * np.eye(len(square)), side, assume_a="pos") for strength in strengths]
+        weights: Floats = np.stack(each, axis=1).astype(np.float32)
         return z.T @ weights if wide else weights
 
 

@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from probekit.measurement import Measurement, Result, measurement, measurements
-from probekit.output.document import Block, Chapter, Document, Note, Picture, Section, command, in_a_line, key_of
+from probekit.output.document import (
+    Block,
+    Chapter,
+    Document,
+    Note,
+    Picture,
+    Section,
+    Table,
+    command,
+    in_a_line,
+    key_of,
+)
 from probekit.report.about import about_section, curves_section, pictures_section
 from probekit.report.compare import with_branches
 from probekit.report.comparison import comparison_chapter
