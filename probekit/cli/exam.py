@@ -1,6 +1,5 @@
 """`probekit exam`: what an encoder reads of drawings whose answers are known."""
 
-from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +8,15 @@ import typer
 from probekit.cli.app import MEASURING, REPORTS, RUNS, Device, Json, Pool, Quiet, check_run, command
 from probekit.cli.completion import runs_like
 from probekit.cli.measured import with_measurements
-from probekit.cli.probe import AllowMissing, Settings, show_result
+from probekit.cli.probe import (
+    AllowMissing,
+    EncoderName,
+    Normalise,
+    Settings,
+    WeightsFile,
+    outside_of,
+    show_result,
+)
 from probekit.output.console import console, errors, print_json
 from probekit.weights import Weights
 
@@ -36,19 +43,11 @@ def exam(
     pool: Pool = None,
     *,
     asked: "list[Exam]",
-    encoder: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="An outside encoder instead of a run: timm:NAME or py:MODULE:FUNCTION."),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE[:KEY]", help="For --encoder: a checkpoint of any project; default: random."),
-    ] = None,
+    encoder: EncoderName = None,
+    weights: WeightsFile = None,
     allow_missing: AllowMissing = False,
     settings: Settings = (),  # type: ignore[assignment]
-    normalise: Annotated[
-        str, typer.Option(help="For --encoder: imagenet, swav, timm, none, or auto: what weights expect.")
-    ] = "auto",
+    normalise: Normalise = "auto",
     selftest: Annotated[bool, typer.Option(help="Examine observers whose answers are known; exit 1 if one is off.")] = (
         False
     ),
@@ -67,20 +66,13 @@ def exam(
     if selftest:
         _selftest(out, as_json)
         return
+    from probekit.exam.compared import differences_table
     from probekit.exam.run import exam_runs
-    from probekit.restore.outside import Outside
+    from probekit.output.terminal import show_table
 
-    outside = None
-    if encoder is not None or weights is not None or normalise != "auto" or allow_missing or settings:
-        if encoder is None:
-            raise ValueError(
-                "expected --encoder with --weights, --allow-missing, --set and --normalise; "
-                "type: --encoder timm:resnet50, or py:..."
-            )
-        outside = Outside(encoder, weights, normalise, 0, allow_missing, settings)
     told = exam_runs(
         run or [],
-        outside,
+        outside_of(encoder, weights, normalise, 0, allow_missing, settings),
         asked[0],
         weights=Weights.parse(checkpoint, pool),
         device=device,
@@ -88,20 +80,15 @@ def exam(
         reports=REPORTS,
         console=out,
     )
-    results = told["results"]
     if as_json:
-        print_json(results[0] if len(results) == 1 else {name: told[name] for name in ("results", "differences")})
+        print_json(told["results"][0] if len(told["results"]) == 1 else told)
         return
-    for result in results:
+    for result in told["results"]:
         show_result(result)
     if told["differences"]:
-        from probekit.exam.compared import differences_table
-        from probekit.output.terminal import show_table
-
         show_table(differences_table(told["differences"]), console, title="Differences")
-    console.print(
-        f"next: probekit report {' '.join(map(quote, told['arguments']))}   (what the numbers mean: docs/exam.md)"
-    )
+    runs = " ".join(map(quote, told["arguments"]))
+    console.print(f"next: probekit report {runs}   (what the numbers mean: docs/exam.md)")
 
 
 def _selftest(out: Any, as_json: bool) -> None:

@@ -32,6 +32,18 @@ if TYPE_CHECKING:
     from probekit.run import Run
 
 
+EncoderName = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder", metavar="NAME", help="An outside encoder instead of a run: timm:NAME or py:MODULE:FUNCTION."
+    ),
+]
+WeightsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE[:KEY]", help="For --encoder: a checkpoint of any project; default: random.")
+]
+Normalise = Annotated[
+    str, typer.Option(help="For --encoder: imagenet, swav, timm, none, or auto: what weights expect.")
+]
 AllowMissing = Annotated[
     bool,
     typer.Option(
@@ -57,19 +69,11 @@ def probe(
     baselines: Annotated[bool, typer.Option(help="Measure the baselines beside the encoder.")] = True,
     *,
     asked: "Sequence[Probe]",
-    encoder: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="An outside encoder instead of a run: timm:NAME or py:MODULE:FUNCTION."),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE[:KEY]", help="For --encoder: a checkpoint of any project; default: random."),
-    ] = None,
+    encoder: EncoderName = None,
+    weights: WeightsFile = None,
     allow_missing: AllowMissing = False,
     settings: Settings = (),  # type: ignore[assignment]
-    normalise: Annotated[
-        str, typer.Option(help="For --encoder: imagenet, swav, timm, none, or auto: what weights expect.")
-    ] = "auto",
+    normalise: Normalise = "auto",
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -84,17 +88,11 @@ def probe(
     from probekit.device import choose_device
     from probekit.probe.measure import conditions_for, probe_run
     from probekit.restore.opened import open_encoder
-    from probekit.restore.outside import Outside
 
     out, measured = errors if as_json else console, Weights.parse(checkpoint, pool)
-    if encoder is not None or weights is not None or normalise != "auto" or allow_missing or settings:
-        if encoder is None:
-            raise ValueError(
-                "expected --encoder with --weights, --allow-missing, --set and --normalise; "
-                "type: --encoder timm:resnet50, or py:..."
-            )
+    outside = outside_of(encoder, weights, normalise, seed, allow_missing, settings)
+    if outside is not None:
         check = partial(conditions_for, typed=asked, protocol=protocol, seed=seed, device=device, console=out)
-        outside = Outside(encoder, weights, normalise, seed, allow_missing, settings)
         run, data = _adopted(outside, check, run=run, data=data, measured=measured, device=device, console=out), None
     opened = open_encoder(run_or_newest(run, RUNS, out), measured, choose_device(device))
     results = probe_run(opened, asked, data=data, protocol=protocol, baselines=baselines, seed=seed, console=out)
@@ -104,6 +102,20 @@ def probe(
     for result in results.values():
         show_result(result)
     _next(opened.run, data, protocol, measured)
+
+
+def outside_of(encoder: str | None, weights: Path | None, normalise: str, *more: Any) -> "Outside | None":
+    """The encoder from elsewhere that was typed, or None; refuses what belongs to one without it."""
+    from probekit.restore.outside import Outside
+
+    if encoder is not None:
+        return Outside(encoder, weights, normalise, *more)
+    if weights is not None or normalise != "auto" or any(more[1:]):
+        raise ValueError(
+            "expected --encoder with --weights, --allow-missing, --set and --normalise; "
+            "type: --encoder timm:resnet50, or py:..."
+        )
+    return None
 
 
 def _adopted(outside: "Outside", check: Callable[..., object], **about: Any) -> str:

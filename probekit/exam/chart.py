@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
-from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from probekit.exam.draw import Frame, drawer, pairs
 from probekit.exam.items import BASE_SIZE, ITEMS
@@ -131,13 +131,13 @@ def _draw_thresholds(axes: Axes, results: Sequence[Result], items: Sequence[str]
     axes.set_yticks([at for at, _ in labels], [name for _, name in labels], fontsize=7.5)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(f"px of {results[0]['size']} px images, finer to the left")
-    axes.set_title("Acuity: read at 75 % correct, 95 % intervals; arrows: beyond the levels", loc="left")
+    axes.set_title("Acuity: 75 % right; arrows: beyond the levels", loc="left")
 
 
 def _octaves(axes: Axes) -> None:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(TICKS))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
@@ -200,8 +200,7 @@ def _draw_conflict(axes: Axes, results: Sequence[Result]) -> None:
                 label="parts alone, right",
             )
     axes.axhline(50, color=LIGHT["baseline"], linewidth=0.8)
-    axes.set_xticks(radii)
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.set_xticks(radii, [f"{radius:g}" for radius in radii])
     axes.set_ylim(-4, 104)
     axes.set_xlabel("radius of the parts, px")
     axes.set_ylabel("%")

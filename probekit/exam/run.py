@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from generators import GENERATORS
@@ -102,7 +103,8 @@ def exam_runs(
     if len(found) > 1:
         reports.mkdir(parents=True, exist_ok=True)
         stem = reports / f"exam-{'+'.join(run.name for run in found)[:100]}"
-        console.print(f"chart of all: {' and '.join(map(str, chart_files(results, stem, ('png', 'svg', 'pdf'))))}")
+        written = save_figure(draw_exam(results), stem, ("png", "svg", "pdf"))
+        console.print(f"chart of all: {' and '.join(map(str, written))}")
     return told
 
 
@@ -130,30 +132,36 @@ def exam_run(opened: OpenedRun, asked: Exam, *, console: Console) -> Examined:
             *_knowing(asked, frame),
         ]
         opened.refuse_replaced()
-        result = {
-            "schema": asked.schema(),
-            "run": run.name,
-            "data": f"drawings of {asked.size} px, noise {asked.noise:g}",
-            "data_hash": _hash(asked),
-            "protocol": asked.preset,
-            "how": _how(asked),
-            "command": _command(opened, asked),
-            "options": asked.options,
-            "checkpoint": str(opened.weights),
-            "checkpoint_hash": opened.hash,
-            "epoch": opened.header["epoch"],
-            "method": opened.header["method"],
-            "seed": asked.training_seeds[0],
-            "notes": notes,
-            **_about(asked),
-            "rows": rows,
-        }
+        result = _result(opened, asked, rows, notes)
         result["seconds"] = round(time.monotonic() - started, 2)
         stem = stem_of((asked.name, result["checkpoint"]), None)
-        written = write_result(run, asked, result, stem)
-        written += chart_files([result], written[1].with_suffix(""), ("svg", "pdf"))
+        figure = draw_exam([result])
+        written = write_result(run, asked, result, stem, {"chart": figure})
+        written += save_figure(figure, written[1].with_suffix(""), ("svg", "pdf"))
         console.print(f"wrote {' and '.join(map(str, written))}")
     return Examined(result, {name: found[TEST] for name, found in sat[0].items() if TEST in found})
+
+
+def _result(opened: OpenedRun, asked: Exam, rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> dict[str, Any]:
+    """What is kept of an exam."""
+    return {
+        "schema": asked.schema(),
+        "run": opened.run.name,
+        "data": f"drawings of {asked.size} px, noise {asked.noise:g}",
+        "data_hash": _hash(asked),
+        "protocol": asked.preset,
+        "how": _how(asked),
+        "command": _command(opened, asked),
+        "options": asked.options,
+        "checkpoint": str(opened.weights),
+        "checkpoint_hash": opened.hash,
+        "epoch": opened.header["epoch"],
+        "method": opened.header["method"],
+        "seed": asked.training_seeds[0],
+        "notes": list(notes),
+        **_about(asked),
+        "rows": list(rows),
+    }
 
 
 def asked_items(asked: Exam) -> dict[str, Item]:
@@ -241,7 +249,7 @@ def _row(sitter: Sitter, sets: Mapping[str, Sets], asked: Exam, frame: Frame) ->
 
 def _item(sitter: Sitter, name: str, item: Item, asked: Exam, frame: Frame, say: Say) -> Sets:
     plan, n = PLANS[asked.preset], _tests(asked, item)
-    changes = list(CHANGES) if name == CHANGED and "invariance" in asked.parts else []
+    changes = list(CHANGES) if name == CHANGED else []  # whatever the parts, so that another look costs no pass
     depends = _depends(sitter, asked, frame) | {"plan": asdict(plan), "test": n, "sets": [TEST, *changes]}
 
     def make() -> Sets:
@@ -325,9 +333,9 @@ def _command(opened: OpenedRun, asked: Exam) -> str:
     return shlex.join(words)
 
 
-def chart_files(results: Sequence[Mapping[str, Any]], stem: Path, kinds: Sequence[str]) -> list[Path]:
-    """Draws the chart of some results, in files of these kinds."""
-    figure, paths = draw_exam(results), [stem.parent / f"{stem.name}.{kind}" for kind in kinds]
+def save_figure(figure: Figure, stem: Path, kinds: Sequence[str]) -> list[Path]:
+    """Writes a chart in files of these kinds."""
+    paths = [stem.parent / f"{stem.name}.{kind}" for kind in kinds]
     for path in paths:
         figure.savefig(path)
     return paths

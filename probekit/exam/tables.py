@@ -6,7 +6,6 @@ from typing import Any
 
 from probekit.measurement import ENCODER, Result, Row, Score, encoder_row, encoders_first
 from probekit.output.document import Cell, Table, percents
-from probekit.statistics import LEVEL, holm
 
 EMBEDDING = ("embedding", "own")
 CHART = (
@@ -40,16 +39,9 @@ def head(row: Row, item: str) -> Read | None:
 
 
 def best(row: Row, item: str) -> Read:
-    """The output that reads an item best: at the lowest threshold, or with the largest area."""
-    return min(row["items"][item], key=_order)
-
-
-def _order(read: Read) -> tuple[float, float]:
-    area = -read["easy"]["readable"]["value"]
-    if "threshold" not in read:
-        return area, 0.0
-    found = read["threshold"]["readable"]
-    return (float("inf") if found["beyond"] == ">" else found["value"]), area
+    """The output that reads an item best, the mean over its levels."""
+    found: Read = max(row["items"][item], key=lambda read: sum(read["areas"]))
+    return found
 
 
 def px_text(found: Mapping[str, Any], digits: int = 1) -> str:
@@ -143,7 +135,7 @@ def _layers(row: Row, items: Sequence[str], number: int) -> Table:
             top = max(reads, key=lambda read: read["easy"]["readable"]["value"])
             found = top["easy"]["readable"]
             shown = percents(found["value"], found["ci"])
-            cells.append(Cell(shown.number, shown.value, f"{shown.ends} {top['pool']}"))
+            cells.append(Cell(f"{shown.number} {top['pool']}", shown.value))
         lines.append(cells)
     how = (
         "Right choices at the easiest level, in %, by the pooling that reads most; chance 50. A layer that reads less "
@@ -174,8 +166,11 @@ def _conflict(rows: Sequence[Row], radii: Sequence[float]) -> Table:
         "circles of squares and squares of discs: the share of answers for the whole, in %. Beside it each cue alone: "
         "what is not read cannot be followed. px: the radius of the elements."
     )
-    columns = [f"{what}, {radius:g} px" for radius in radii for what in ("whole alone", "parts alone", "follows whole")]
-    return Table("conflict", "Whole against parts", how, ("observer", *columns), lines)
+    alone = [f"{what} alone, {radius:g} px" for radius in radii for what in ("whole", "parts")]
+    columns = [
+        name for k, radius in enumerate(radii) for name in (*alone[2 * k : 2 * k + 2], f"follows, {radius:g} px")
+    ]
+    return Table("conflict", "Whole against parts", how, ("observer", *columns), lines, details=frozenset(alone))
 
 
 def _invariance(rows: Sequence[Row]) -> Table:
@@ -186,8 +181,8 @@ def _invariance(rows: Sequence[Row]) -> Table:
             cells = [_kept(told) for told in own]
             lines.append([Cell(row["name"], row["name"]), *cells])
     how = (
-        "A read-out of the largest ring's gap that was trained on plain images is asked about changed ones: the area "
-        "in %, chance 50, and how much is kept of what it read above chance. A dash where it read too little before."
+        "A read-out of the ring's gap that was trained on plain images is asked about changed ones of the largest gap: "
+        "how much it keeps of what it read above chance, in %. A dash where it reads less than 75 % of the plain ones."
     )
     return Table("invariance", "Invariance", how, ("observer", *changes), lines)
 
@@ -195,7 +190,7 @@ def _invariance(rows: Sequence[Row]) -> Table:
 def _kept(told: Read | None) -> Cell:
     if told is None or told["kept"] is None:
         return Cell("-", None)
-    return Cell(f"{100 * told['area']:.1f}", told["area"], f"kept {100 * told['kept']:.0f} %")
+    return Cell(f"{100 * told['kept']:.0f}", told["kept"])
 
 
 # --- Sentences.
@@ -216,7 +211,8 @@ def _acuity(row: Row) -> str:
             continue
         found = read["threshold"]["readable"]
         if found["beyond"] == ">":
-            told.append(f"{noun} only above {found['value']:.1f} px" if not read["rising"] else f"{noun}: still rising")
+            more = ", still rising with more training pairs" if read["rising"] else ""
+            told.append(f"{noun} only above {found['value']:.1f} px{more}")
         elif found["beyond"] == "<":
             told.append(f"{noun} below {found['value']:.1f} px")
         else:
@@ -244,6 +240,8 @@ BEATEN = ("random weights", "patch bag", "raw pixels")
 
 def _seen(row: Row, result: Result) -> str:
     """Which wholes are read above chance, by Holm over them; what is not, unless more pairs would help."""
+    from probekit.statistics import LEVEL, holm  # slow to load, and every command reads this module
+
     items = [name for name in SEEN if head(row, name) is not None]
     reads = {name: head(row, name) for name in items}
     ps = holm([read["easy"]["p"] for read in reads.values() if read])
@@ -262,6 +260,8 @@ def _lost(row: Row) -> Iterator[str]:
     for item in row["items"]:
         values = [_top(row, item, layer) for layer in layers]
         peak = max(range(len(values)), key=lambda n: values[n]["value"])
+        if values[peak]["value"] < READ:
+            continue
         after = [n for n in range(peak + 1, len(values)) if _below(values[n], values[peak]["value"])]
         end = layers.index(EMBEDDING[0]) if EMBEDDING[0] in layers else len(layers) - 1
         if after and end > peak and _below(values[end], values[peak]["value"]):

@@ -1,6 +1,6 @@
 """The procedure on observers whose answers are known."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_a_plan_trains_on_all_levels_and_more_on_the_easy_ones() -> None:
     assert np.bincount(level[~held]).tolist() == [3, 3, 3, 3, 7, 7, 7]
     assert level[held].tolist() == [3] * 6
     level, held = SMALL.training(1)
-    assert (len(level), level.max(), held.any()) == (27, 0, False)
+    assert (len(level), int(level.max()), int(held.sum())) == (27, 0, 0)
     for plan in PLANS.values():
         level, held = plan.training(7)
         assert np.bincount(level[~held])[-3:].sum() >= plan.train
@@ -36,12 +36,8 @@ def test_a_constant_is_at_chance_exactly_and_its_threshold_is_beyond_the_levels(
     (found,) = answer(item, nothing, SMALL, [draw_test(item, 8, FRAME)], FRAME, [0])
     assert (areas(found[ITSELF].values) == 0.5).all()
     (told,) = item_numbers(item, FRAME.size, found)
-    assert told["threshold"]["readable"] | {"ci": None} == {
-        "value": 4.0,
-        "beyond": ">",
-        "ci": None,
-        "ci_beyond": [">", ">"],
-    }
+    found_px = told["threshold"]["readable"]
+    assert (found_px["value"], found_px["beyond"], found_px["ci_beyond"]) == (4.0, ">", [">", ">"])
     assert told["easy"]["p"] == 1.0
     assert not told["rising"]
 
@@ -104,7 +100,7 @@ def test_read_at_is_the_mean_over_seeds_and_levels() -> None:
     assert read_at(rng.normal(size=(1, 1, 80)).astype(np.float32))["p"] > 0.01
 
 
-def trial(values: list[float]) -> Trial:
+def trial(values: Sequence[float]) -> Trial:
     array = np.array(values, np.float32)[None, None]
     return Trial(array, array, ("one",))
 
@@ -122,7 +118,7 @@ def test_what_is_kept_of_a_read_out_is_what_it_reads_above_chance() -> None:
 
 
 class Knows:
-    """Reads the two cues of navon, each with a strength of its own: how far the ink reaches, how square elements are."""
+    """Reads the two cues of navon, each with a strength of its own."""
 
     def __init__(self, whole: float, element: float) -> None:
         self.strengths = whole, element

@@ -1,0 +1,151 @@
+"""The whole exam on a small network: what is written, kept, drawn and told."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from probekit.exam import conflict, examine, run
+from probekit.exam.compared import Examined, differences, differences_table
+from probekit.exam.layers import Reader
+from probekit.exam.measurement import Exam
+from probekit.exam.trials import Trial
+from probekit.files import read_json
+from probekit.measurement import read_result
+from probekit.report.build import build
+from probekit.report.collect import collect
+from probekit.report.render import html, markdown
+from probekit.restore.outside import Outside
+from probekit.run import Run
+from probekit.weights import LAST
+
+UNET = Outside("unet", settings=("model.width=4", "model.depth=3"))
+FEW = Exam(items=("landolt", "bind"), size=64)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(examine.PLANS, "quick", examine.Plan(train=14, held=4, test=6))
+    monkeypatch.setitem(examine.MORE, "quick", 6)
+    monkeypatch.setitem(conflict.PLANS, "quick", conflict.Plan(8, 4))
+
+
+def examined(names: list[str], outside: Outside | None, asked: Exam) -> tuple[dict[str, Any], str]:
+    out = io.StringIO()
+    told = run.exam_runs(
+        names,
+        outside,
+        asked,
+        weights=LAST,
+        device="cpu",
+        runs=Path("runs"),
+        reports=Path("reports"),
+        console=Console(file=out, width=200),
+    )
+    return told, out.getvalue()
+
+
+def test_an_exam_is_written_read_reported_and_costs_no_second_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, _ = examined([], UNET, FEW)
+    (result,) = told["results"]
+    written = read_json(Path("runs/unet-exam/results/exam-last.json"))
+    assert written == json.loads(json.dumps(result))
+    reader = read_result(written)
+    assert [row["name"] for row in result["rows"]][1:] == [
+        "random weights",
+        "patch bag",
+        "raw pixels",
+        "known template",
+        "ideal reader",
+    ]
+    own = result["rows"][0]
+    assert set(own["items"]) == {"landolt", "bind"}
+    outputs = {(read["layer"], read["pool"]) for read in own["items"]["landolt"]}
+    assert {("level1", "gap"), ("level3", "grid4"), ("embedding", "own")} <= outputs
+    assert result["items"]["landolt"]["px"] == [0.5, 0.75, 1, 1.5, 2, 3, 4]
+    assert result["items"]["bind"]["certificate"].startswith("whole, certified 9")
+    assert {table.key for table in reader.tables(result)} >= {"thresholds", "wholes", "conflict", "invariance"}
+    assert set(reader.scores(own)) == {"landolt", "bind"}
+    for kind in ("png", "svg", "pdf"):
+        assert Path(f"runs/unet-exam/figures/exam-last-chart.{kind}").stat().st_size > 10_000
+
+    monkeypatch.setattr(Reader, "read", lambda *_: pytest.fail("a forward pass"))
+    again, said = examined(["unet-exam"], None, Exam(items=("landolt", "bind"), size=64, parts=("acuity", "wholes")))
+    assert again["results"][0]["rows"][0]["items"]["bind"] == own["items"]["bind"]
+    assert again["results"][0]["rows"][0]["conflict"] == []
+    assert "landolt, gap" not in said
+    content = collect([Run(Path("runs/unet-exam"))])
+    first = build(content).chapters[0].sections[0]
+    assert first.title == "Exam"
+    assert "Reads a gap" in markdown(build(content))
+    assert "<svg" in html(build(content))
+
+
+def test_damaged_trials_are_made_again() -> None:
+    asked = Exam(items=("bind",), size=64, parts=("wholes",), layers=("last",))
+    told, _ = examined([], UNET, asked)
+    (path,) = Path("runs/unet-exam/exam").glob("bind-*.npz")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    again, said = examined(["unet-exam"], None, asked)
+    assert "bind, which mark" in said
+    assert again["results"][0]["rows"] == told["results"][0]["rows"]
+
+
+def test_two_encoders_share_a_chart_and_paired_differences() -> None:
+    asked = Exam(items=("landolt",), size=64, parts=("acuity",), layers=("last",))
+    examined([], UNET, asked)
+    examined([], Outside("unet", seed=1, settings=UNET.settings), asked)
+    told, said = examined(["unet-exam", "unet-exam-2"], None, asked)
+    assert "reports/exam-unet-exam+unet-exam-2.png" in said.replace("\n", "")
+    (difference,) = told["differences"]
+    areas = [result["rows"][0]["items"]["landolt"][-1]["areas"] for result in told["results"]]
+    assert difference["areas"] == pytest.approx(np.mean(areas[0]) - np.mean(areas[1]))
+    assert difference["verdict"] in ("above", "below", "not told apart from")
+    table = differences_table(told["differences"])
+    assert table.rows[0][0].text == "landolt"
+    with pytest.raises(ValueError, match="expected each run once"):
+        examined(["unet-exam", "runs/unet-exam"], None, asked)
+
+
+def test_an_encoder_does_not_differ_from_itself() -> None:
+    asked = Exam(items=("landolt",), size=64, parts=("acuity",), layers=("last",))
+    told, _ = examined([], UNET, asked)
+    (result,) = told["results"]
+    values = np.random.default_rng(0).normal(size=(1, 7, 12)).astype(np.float32)
+    same = Examined(result, {"landolt": {("embedding", "own"): Trial(values, values, ("easy",))}})
+    (found,) = differences([same, same])
+    assert found["areas"] == 0
+    assert found["verdict"] == "not told apart from"
+    assert found["times"] is None or found["times"]["value"] == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"parts": ("acuty",)}, "did you mean 'acuity'"),
+        ({"items": ("landot",)}, "did you mean 'landolt'"),
+        ({"pools": ("cls", "gab")}, "did you mean 'gap'"),
+        ({"parts": ()}, "expected a name after --parts"),
+        ({"size": 32}, "expected --size at least 64"),
+        ({"size": 1024}, "expected --size at most 512"),
+        ({"noise": 0.0}, "expected --noise at least 0.01"),
+        ({"noise": float("nan")}, "expected --noise at most 0.5"),
+        ({"seeds": ()}, "expected 1 to 20 --seeds"),
+        ({"preset": "fast"}, "unknown value of --preset"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_line(wrong: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        Exam(**wrong)
+
+
+def test_a_layer_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(ValueError, match="unknown layer"):
+        examined([], UNET, Exam(items=("bind",), size=64, layers=("level9",)))
