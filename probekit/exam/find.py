@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -158,8 +158,12 @@ def _weights(module: nn.Module) -> int:
     return sum(weight.numel() for weight in module.parameters())
 
 
-def _prefixes(encoder: Encoder) -> Sequence[int] | None:
-    """Tokens that may stand before those of patches, as timm's transformers say; None where nothing does."""
-    found = (getattr(module, "num_prefix_tokens", None) for module in encoder.modules())
-    known = {number for number in found if isinstance(number, int)}
-    return sorted({0, *known}) if known else None
+def _prefixes(encoder: Encoder) -> dict[int, bool] | None:
+    """How many tokens timm's transformers put before those of patches, and whether one of the class is the first."""
+    known: dict[int, bool] = {}
+    for module in encoder.modules():
+        count = getattr(module, "num_prefix_tokens", None)
+        if isinstance(count, int):
+            registers = getattr(module, "num_reg_tokens", 0)
+            known.setdefault(count, count > registers and getattr(module, "cls_token", True) is not None)
+    return {0: False, **known} if known else None

@@ -53,6 +53,12 @@ class Reader:
                 raise ValueError(nearest("pool", pool, POOLS))
         self.device, self.size = opened.device, size
         self.channels: int = opened.encoder.spec["channels"]
+        patch = getattr(opened.encoder.backbone, "patch", 1)
+        if size % patch:
+            raise ValueError(
+                f"expected drawings whose sides are divisible by {patch}, the patches of {opened.name}, found "
+                f"{size} px; type: --size {max(1, round(size / patch)) * patch}"
+            )
         plain = Whole(opened.encoder, _head(opened))
         trial = self._inputs(_noise(size, size))
         try:
@@ -60,7 +66,7 @@ class Reader:
         except Exception as error:  # whatever a user's module raises
             raise ValueError(
                 f"expected an encoder that takes drawings of {size}x{size}, found that {opened.name} fails: "
-                f"{first_line(error)}; type: --size 128"
+                f"{first_line(error)}; type: --size {224 if size < 224 else 128}"
             ) from error
         self.layers = self._chosen(known, layers, pools, opened.name)
         faster = fused(plain, trial, run)
@@ -101,7 +107,7 @@ class Reader:
         return self.layers[layer].form.length(pool)
 
     def _inputs(self, images: NDArray[np.uint8]) -> Tensor:
-        grey = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).float() / 255
+        grey = torch.from_numpy(images.copy()).to(self.device).float() / 255
         return grey[:, None].expand(-1, self.channels, -1, -1).contiguous(memory_format=torch.channels_last)
 
     def _chosen(
@@ -120,12 +126,10 @@ class Reader:
         for name in [name for name in names if name in asked]:
             form = known[name].form
             wanted = [pool for pool in known[name].pools if pool in pools]
-            chosen[name] = Layer(known[name].path, form, [pool for pool in wanted if form.length(pool) <= LONGEST])
-            self.left_out += [
-                f"{name}, {pool}: {form.length(pool)} numbers, above {LONGEST}"
-                for pool in wanted
-                if form.length(pool) > LONGEST
-            ]
+            if "grid4" in wanted and form.length("grid4") > LONGEST:
+                wanted.remove("grid4")
+                self.left_out.append(f"{name}, grid4: {form.length('grid4')} numbers, above {LONGEST}")
+            chosen[name] = Layer(known[name].path, form, wanted)
         if not any(layer.pools for layer in chosen.values()):
             raise ValueError(
                 f"expected layers and pools of {encoder} that go together, found {', '.join(asked)} by "

@@ -12,7 +12,9 @@ from probekit.models.encoder import Features
 
 POOLS = ("gap", "max", "grid4", "cls", "own")
 GRID = 4  # cells a side of grid4, or as many as a smaller map has
-LONGEST = 6144  # numbers of an output: read-outs of longer ones cost more than they tell (ours)
+LONGEST = 6144  # numbers of grid4: read-outs of longer ones cost more than they tell (ours)
+
+ONE_CLASS = {0: False, 1: True}  # of other libraries' transformers: the class's alone comes first, or none
 
 
 @dataclass(frozen=True)
@@ -24,19 +26,21 @@ class Form:
         dim: D.
         cells: (h, w); None of a vector.
         prefix: Tokens of the class and of registers, which come first.
+        has_class: Whether the very first is that of the class.
     """
 
     kind: str
     dim: int
     cells: tuple[int, int] | None = None
     prefix: int = 0
+    has_class: bool = False
 
     def pools(self, wanted: Sequence[str]) -> list[str]:
         """Those of the wanted pools that it has: of a map of one cell all averages are the same, and gap stands."""
         if self.cells is None:
             return [pool for pool in wanted if pool == "own"]
         of_map = ("gap", "max", "grid4") if math.prod(self.cells) > 1 else ("gap",)
-        return [pool for pool in wanted if pool in of_map or (pool == "cls" and self.prefix > 0)]
+        return [pool for pool in wanted if pool in of_map or (pool == "cls" and self.has_class)]
 
     def length(self, pool: str) -> int:
         """Numbers that a pool gives of an image."""
@@ -83,13 +87,14 @@ def first_tensor(output: Any) -> Tensor | None:
     return None
 
 
-def form_of(output: Tensor, images: int, module: nn.Module, prefixes: Sequence[int] | None) -> Form | str:
+def form_of(output: Tensor, images: int, module: nn.Module, prefixes: Mapping[int, bool] | None) -> Form | str:
     """How an output of a pass of square images is read, or why it is not: a guess that may be wrong is none.
 
     Args:
         images: B of the pass.
         module: What gave it.
-        prefixes: Tokens that may come before those of patches; None where the network does not say.
+        prefixes: How many tokens may come before those of patches, and whether one of a class is the first of so many;
+            None where the network does not say.
 
     Returns:
         "unsure" for a map whose three sides are equal: an image that is not square tells (`oblong_form`).
@@ -121,14 +126,15 @@ def oblong_form(output: Tensor, square: Sequence[int]) -> Form | None:
     return forms.get(tuple(output.shape[1:]))
 
 
-def _tokens(count: int, dim: int, module: nn.Module, prefixes: Sequence[int] | None) -> Form | str:
-    fitting = [p for p in prefixes or (0, 1) if count > p and math.isqrt(count - p) ** 2 == count - p]
+def _tokens(count: int, dim: int, module: nn.Module, prefixes: Mapping[int, bool] | None) -> Form | str:
     if prefixes is None and dim not in (shape[-1] for shape in _normalised(module)):
         return f"gives [{count}, {dim}] an image, and no norm in it tells which of them are features"
+    known = ONE_CLASS if prefixes is None else prefixes
+    fitting = [prefix for prefix in known if count > prefix and math.isqrt(count - prefix) ** 2 == count - prefix]
     if len(fitting) != 1:
         return f"gives {count} tokens, which are no square grid" + (" of one kind" if fitting else "")
     side = math.isqrt(count - fitting[0])
-    return Form("tokens", dim, (side, side), fitting[0])
+    return Form("tokens", dim, (side, side), fitting[0], known[fitting[0]])
 
 
 def _normalised(module: nn.Module) -> list[tuple[int, ...]]:
