@@ -228,14 +228,14 @@ def _draw_layers(axes: Axes, result: Result) -> None:
     ]
     shown = np.array([[100 * top["easy"]["readable"]["value"] for top in line] for line in tops])
     axes.imshow(shown, cmap="Blues", vmin=50, vmax=110, aspect="auto")
-    few = len(layers) <= 20
+    few = len(layers) <= 10  # so that names of poolings, and of layers side by side, have room
     for i, line in enumerate(tops):
         for k, top in enumerate(line):
             colour = "white" if shown[i, k] > 88 else LIGHT["ink"]
             text = f"{shown[i, k]:.0f} {top['pool']}" if few else f"{shown[i, k]:.0f}"
             axes.text(k, i, f"{text}{'+' if top['rising'] else ''}", ha="center", va="center", fontsize=7, color=colour)
     names = [layer if row["strides"][layer] is None else f"{layer} /{row['strides'][layer]}" for layer in layers]
-    axes.set_xticks(range(len(layers)), names, fontsize=7.5, rotation=0 if few else 60)
+    axes.set_xticks(range(len(layers)), names, fontsize=7.5, rotation=0 if few else 40, ha="center" if few else "right")
     axes.set_yticks(range(len(items)), [result["items"][item]["about"] for item in items], fontsize=7.5)
     axes.axhline(sum(bool(result["items"][item]["px"]) for item in items) - 0.5, color=LIGHT["ink"], linewidth=1)
     axes.grid(visible=False)

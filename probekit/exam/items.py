@@ -54,7 +54,7 @@ ITEMS = {
         "vernier",
         "alignment",
         parameter="offset",
-        levels=(0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0),
+        levels=(0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
         settings={**GREY, "rotation": 180.0},
     ),
     "corner": Item(

@@ -253,7 +253,7 @@ def _item(sitter: Sitter, name: str, item: Item, asked: Exam, frame: Frame, say:
     depends = _depends(sitter, asked, frame) | {"plan": asdict(plan), "test": n, "sets": [TEST, *changes]}
 
     def make() -> Sets:
-        say(f"{sitter.name}: {name}, {item.about}")
+        say(f"{sitter.name}: {name}")
         tests = [draw_test(item, n, frame), *(draw_changed(item, change, n, frame) for change in changes)]
         found = answer(item, sitter.observer(), plan, tests, frame, asked.training_seeds)
         return dict(zip([TEST, *changes], found, strict=True))

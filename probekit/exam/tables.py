@@ -199,7 +199,7 @@ def _kept(told: Read | None) -> Cell:
 def sentences(result: Result) -> list[str]:
     """What the encoder reads, sees, loses and follows; never one number for all."""
     row = encoder_row(result)
-    found = [_acuity(row), _compared(row, result), _seen(row, result), *_lost(row), _followed(row, result)]
+    found = [_acuity(row), _mirror(row), _compared(row, result), _seen(row), *_lost(row), _followed(row, result)]
     return [line for line in found if line]
 
 
@@ -220,6 +220,24 @@ def _acuity(row: Row) -> str:
     return f"Reads {', '.join(told)}." if told else ""
 
 
+def _mirror(row: Row) -> str:
+    """How many times the gap the mirror image needs, in the embedding and where both are read best."""
+    if not {"landolt", "landolt-mirror"} <= set(row["items"]) or len(row["strides"]) < 2:
+        return ""
+    costs = {}
+    for plain, mirrored in zip(row["items"]["landolt"], row["items"]["landolt-mirror"], strict=True):
+        gaps = [read["threshold"]["readable"] for read in (plain, mirrored)]
+        if not any(gap["beyond"] for gap in gaps):
+            costs[plain["layer"], plain["pool"]] = gaps[1]["value"] / gaps[0]["value"]
+    least = min(costs, key=lambda output: costs[output], default=EMBEDDING)
+    if EMBEDDING not in costs or least == EMBEDDING:
+        return ""
+    return (
+        f"The mirror image needs a gap {costs[EMBEDDING]:.1f} times as wide in the embedding, "
+        f"{costs[least]:.1f} times in {' '.join(least)}."
+    )
+
+
 def _compared(row: Row, result: Result) -> str:
     """Where a baseline reads a smaller difference than the embedding: a clear one, whose intervals do not meet."""
     finer: dict[str, list[str]] = {}
@@ -238,7 +256,7 @@ def _compared(row: Row, result: Result) -> str:
 BEATEN = ("random weights", "patch bag", "raw pixels")
 
 
-def _seen(row: Row, result: Result) -> str:
+def _seen(row: Row) -> str:
     """Which wholes are read above chance, by Holm over them; what is not, unless more pairs would help."""
     from probekit.statistics import LEVEL, holm  # slow to load, and every command reads this module
 

@@ -78,7 +78,7 @@ def test_an_exam_is_written_read_reported_and_costs_no_second_pass(monkeypatch: 
     again, said = examined(["unet-exam"], None, Exam(items=("landolt", "bind"), size=64, parts=("acuity", "wholes")))
     assert again["results"][0]["rows"][0]["items"]["bind"] == own["items"]["bind"]
     assert again["results"][0]["rows"][0]["conflict"] == []
-    assert "landolt, gap" not in said
+    assert ": landolt" not in said
     content = collect([Run(Path("runs/unet-exam"))])
     first = build(content).chapters[0].sections[0]
     assert first.title == "Exam"
@@ -94,7 +94,7 @@ def test_damaged_trials_are_made_again() -> None:
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
     again, said = examined(["unet-exam"], None, asked)
-    assert "bind, which mark" in said
+    assert "bind ..." in said
     assert again["results"][0]["rows"] == told["results"][0]["rows"]
 
 
