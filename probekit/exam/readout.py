@@ -51,7 +51,7 @@ class Trained:
         readout: Fitted on all pairs of its regimen.
         half: Fitted on half of them: where it reads clearly less, more pairs would help.
         regimen: "easy", pairs of the easy levels alone; "all", equally many of each level; "one", of the only level.
-        held_auc: The area on the held pairs, the mean over their levels.
+        held_auc: The area on the held pairs, the mean over their levels; NaN where none are held.
     """
 
     readout: Readout
@@ -160,6 +160,8 @@ def _rows(pairs: Ints) -> Ints:
 
 def _area(readout: Readout, x: Features, level: Ints, held: NDArray[np.bool_]) -> float:
     """The area on the held pairs, the mean over their levels."""
+    if not held.any():
+        return float("nan")
     values = readout.values(x[_rows(np.flatnonzero(held))]).reshape(-1, 2)
     at = level[held]
     return float(np.mean([areas(values[at == each].reshape(1, 1, -1))[0, 0] for each in np.unique(at)]))

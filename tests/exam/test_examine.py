@@ -36,7 +36,12 @@ def test_a_constant_is_at_chance_exactly_and_its_threshold_is_beyond_the_levels(
     (found,) = answer(item, nothing, SMALL, [draw_test(item, 8, FRAME)], FRAME, [0])
     assert (areas(found[ITSELF].values) == 0.5).all()
     (told,) = item_numbers(item, FRAME.size, found)
-    assert told["threshold"]["readable"] | {"ci": None} == {"value": 4.0, "beyond": ">", "ci": None, "ci_beyond": [">", ">"]}
+    assert told["threshold"]["readable"] | {"ci": None} == {
+        "value": 4.0,
+        "beyond": ">",
+        "ci": None,
+        "ci_beyond": [">", ">"],
+    }
     assert told["easy"]["p"] == 1.0
     assert not told["rising"]
 
