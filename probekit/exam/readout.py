@@ -52,7 +52,7 @@ class Trained:
         readout: Fitted on all pairs of its regimen.
         half: Fitted on half of them: where it reads clearly less, more pairs would help.
         regimen: "easy", pairs of the easy levels alone; "all", equally many of each level; "one", of the only level.
-        held_auc: The area on the held pairs, the mean over their levels; 0 without any.
+        held_auc: The area on the held pairs, the mean over their levels; NaN where none are held.
     """
 
     readout: Readout
@@ -98,7 +98,7 @@ def train(x: Features, level: Ints, held: NDArray[np.bool_], easy: Collection[in
     table = _Table(x[_rows(pairs)])
     strengths = {name: table.strength(np.flatnonzero(those)) for name, those in regimens.items()}
     readouts = {name: table.fit(np.flatnonzero(those), strengths[name]) for name, those in regimens.items()}
-    found = {name: _area(readout, x, level, held) if held.any() else 0.0 for name, readout in readouts.items()}
+    found = {name: _area(readout, x, level, held) for name, readout in readouts.items()}
     best = max(found, key=lambda name: found[name])
     chosen = np.flatnonzero(regimens[best])
     halved = chosen[place[chosen] < np.bincount(at[chosen])[at[chosen]] / 2]
@@ -165,6 +165,8 @@ def _rows(pairs: Ints) -> Ints:
 
 def _area(readout: Readout, x: Features, level: Ints, held: NDArray[np.bool_]) -> float:
     """The area on the held pairs, the mean over their levels."""
+    if not held.any():
+        return float("nan")
     values = readout.values(x[_rows(np.flatnonzero(held))]).reshape(-1, 2)
     at = level[held]
     return float(np.mean([areas(values[at == each].reshape(1, 1, -1))[0, 0] for each in np.unique(at)]))

@@ -146,6 +146,8 @@ def test_the_regimen_is_that_which_reads_the_held_pairs_better() -> None:
     assert train(noisy.reshape(-1, 30), level, held, [2]).regimen == "easy", "hard levels are noise"
     one = train(graded(level, telling=0, seed=0), np.zeros_like(level), held, [0])
     assert one.regimen == "one"
+    unheld = train(graded(level, telling=0, seed=0), np.zeros_like(level), np.zeros_like(held), [0])
+    assert np.isnan(unheld.held_auc), "of one level nothing need be chosen"
 
 
 def test_a_regimen_is_fitted_on_its_pairs_and_a_half_on_half_of_each_level() -> None:
