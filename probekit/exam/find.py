@@ -32,9 +32,6 @@ def find_layers(network: Whole, trial: Tensor, oblong: Callable[[], Tensor]) -> 
 
     Returns:
         The layers by name, and a line for each that is not read.
-
-    Raises:
-        Exception: Whatever the network raises.
     """
     paths = _paths(network.encoder)
     given, others = _given(network, paths, trial)
