@@ -160,7 +160,6 @@ def _prefixes(encoder: Encoder) -> dict[int, bool] | None:
     known: dict[int, bool] = {}
     for module in encoder.modules():
         count = getattr(module, "num_prefix_tokens", None)
-        if isinstance(count, int):
-            registers = getattr(module, "num_reg_tokens", 0)
-            known.setdefault(count, count > registers and getattr(module, "cls_token", True) is not None)
+        if isinstance(count, int):  # some have registers, and none of the class
+            known[count] = known.get(count, False) or isinstance(getattr(module, "cls_token", None), Tensor)
     return {0: False, **known} if known else None
