@@ -56,6 +56,7 @@ bench: install
 	$(BIN)/python -m benchmarks.probe
 	$(BIN)/python -m benchmarks.h5
 	$(BIN)/python -m benchmarks.heatmaps
+	$(BIN)/python -m benchmarks.exam
 	$(BIN)/python -m benchmarks.importers
 	$(BIN)/python -m benchmarks.placement
 	$(BIN)/python -m benchmarks.branches

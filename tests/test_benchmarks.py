@@ -173,3 +173,17 @@ def test_further_views_of_xcorr_are_counted_beside_all_of_the_methods_own(
         branches=("xcorr",),
     )  # fmt: skip
     assert expected(trainer) == pytest.approx(factor)
+
+
+def test_layers_are_read_beside_a_plain_loop_that_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("timm")
+    from benchmarks import exam
+    from probekit.restore.load import load
+
+    options = exam.parse(["--n", "3", "--size", "32", "--rounds", "1"])
+    for name in ("timm:test_resnet", "timm:test_vit"):
+        opened = load(name, size=32)
+        monkeypatch.setitem(exam.NETWORKS, "tiny", lambda size, device: opened)  # noqa: B023
+        found = exam.measure("tiny", options)
+        assert found["largest_difference"] < 1e-5
+        assert found["ratio_to_peer"]["median"] > 0

@@ -32,9 +32,6 @@ def find_layers(network: Whole, trial: Tensor, oblong: Callable[[], Tensor]) -> 
 
     Returns:
         The layers by name, and a line for each that is not read.
-
-    Raises:
-        Exception: Whatever the network raises.
     """
     paths = _paths(network.encoder)
     given, others = _given(network, paths, trial)
@@ -163,7 +160,6 @@ def _prefixes(encoder: Encoder) -> dict[int, bool] | None:
     known: dict[int, bool] = {}
     for module in encoder.modules():
         count = getattr(module, "num_prefix_tokens", None)
-        if isinstance(count, int):
-            registers = getattr(module, "num_reg_tokens", 0)
-            known.setdefault(count, count > registers and getattr(module, "cls_token", True) is not None)
+        if isinstance(count, int):  # some have registers, and none of the class
+            known[count] = known.get(count, False) or isinstance(getattr(module, "cls_token", None), Tensor)
     return {0: False, **known} if known else None

