@@ -116,13 +116,13 @@ class Align(Generator):
             return (2.0 * u[0] - 1.0) * 64.0, (2.0 * u[1] - 1.0) * most, (2.0 * u[2] - 1.0) * 180.0
 
         def free(u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            turn = Axes(turned.ux[rows, None], turned.uy[rows, None])
+            turn = Axes(turned.ux[rows], turned.uy[rows])
             places = _places(*pair(u), self.values["offset"])
             good: NDArray[np.bool_] = np.ones(u.shape[1:], bool)
             for across, along in places:
-                good &= np.hypot(across + middle[rows, None], along) <= most
+                good &= np.hypot(across + middle[rows], along) <= most
                 for x, y, radius in taken:
-                    good &= _apart(turn, across - x[rows, None], along - y[rows, None]) >= radius + SMALL + SIDE
+                    good &= _apart(turn, across - x[rows], along - y[rows]) >= radius + SMALL + SIDE
             (x, y), *others = places
             for across, along in others:
                 good &= _apart(turn, across - x, along - y) >= 2.0 * SMALL + SIDE

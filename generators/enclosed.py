@@ -81,15 +81,15 @@ class Enclosed(Generator):
         clear = CLEAR + self.values["margin"]
 
         def scene(u: Floats, rows: Ints) -> dict[str, Floats]:
-            """All but the class, `[m, tries]`; places are seen from the middle between the marks."""
+            """All but the class, `[tries, m]`; places are seen from the middle between the marks."""
             u = halves(u)
             size = SMALLEST + (LARGEST - SMALLEST) * u[0]
             # The frame holds the curve, and also the curve turned round.
-            room = 64.0 - MARGIN - STROKE - (1.0 + depth) * size - abs(middle[:, rows, None])
+            room = 64.0 - MARGIN - STROKE - (1.0 + depth) * size - abs(middle[:, None, rows])
             x, y = (2.0 * u[1:3] - 1.0) * room
             inside_x, inside_y = (2.0 * u[3:5] - 1.0) * OFF + (x, y)
             return {
-                "angle": np.broadcast_to(angle[rows, None], size.shape),
+                "angle": np.broadcast_to(angle[rows], size.shape),
                 "size": size,
                 "regularity": 0.5 + 0.5 * u[5],
                 "phase": 360.0 * u[6] - 180.0,
@@ -116,8 +116,8 @@ class Enclosed(Generator):
             held[held] = good
             return held
 
-        found = draws.first_valid(1, fits)[:, :, None]
-        columns = {name: values[:, 0] for name, values in scene(found, np.arange(len(angle))).items()}
+        found = draws.first_valid(1, fits)[:, None]
+        columns = {name: values[0] for name, values in scene(found, np.arange(len(angle))).items()}
         for axis, shift in zip("xy", 64.0 + middle, strict=True):
             columns[f"outside_{axis}"] = shift - columns[f"inside_{axis}"]
             columns[f"inside_{axis}"] += shift
