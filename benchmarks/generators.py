@@ -3,14 +3,15 @@
     python -m benchmarks.generators [--out FILE] [--rounds 7] [--command] [NAME ...]
 
 Ours: factors, labels and images, in calls of 1024 samples, alone as `gen --no-masks` makes them, and with object and
-evidence masks. Pillow: the image of given factors (its sampling is not counted), drawn and rotated one by one as the
-authors do; on an RGB canvas as theirs and on a grey one, which is faster; with masks it also draws each object and each
-counterfactual. Images alone are compared with images alone, images and masks with images and masks. Ours and theirs
-take turns; printed are medians and min to max of the rounds, in processor time of the one core. --command also times
-the whole `probekit gen` to a gzip file on all cores, with and without masks, the best of three.
+evidence masks. Pillow: the image of given factors (its sampling is not counted), drawn and, where its scene is level,
+rotated one by one as the authors do; on an RGB canvas as theirs and on a grey one, which is faster; with masks it also
+draws each object and each counterfactual. Images alone are compared with images alone, images and masks with images
+and masks; "drawing alone" is our image of given factors, too, beside Pillow's grey one. Ours and theirs take turns;
+printed are medians and min to max of the rounds, in processor time of the one core. --command also times the whole
+`probekit gen` to a gzip file on all cores, with and without masks, the best of three.
 
 Overlap is that of the two images' ink (intersection over union, the mean over 256 images). It is 1 for the published
-recipes, whose pixels are Pillow's. For the others Pillow rounds every shape to whole pixels before the turn.
+recipes, whose pixels are Pillow's. For the others Pillow rounds every shape to whole pixels.
 
 The scenes are in `benchmarks/scenes.py`; another generator is a line in its `SCENES`.
 """
@@ -116,6 +117,7 @@ def compare(name: str, rounds: int) -> dict[str, Any]:
         for key in times
         if key.startswith("pil")
     }
+    ratios["drawing alone"] = np.divide(times["pil image, grey"], times["images"]).tolist()
     return {
         "overlap": overlap(generator, scene, factors[0][:PEER_N]),
         "us an image": {key: spread(values) for key, values in times.items()},

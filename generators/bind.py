@@ -76,7 +76,7 @@ class Bind(Generator):
 
         def apart(u: Floats, rows: Ints) -> NDArray[np.bool_]:
             x_1, y_1, x_2, y_2 = centres(u, rows)
-            far: NDArray[np.bool_] = np.hypot(x_2 - x_1, y_2 - y_1) >= (half + reach)[rows] + GAP
+            far: NDArray[np.bool_] = (x_2 - x_1) ** 2 + (y_2 - y_1) ** 2 >= ((half + reach)[rows] + GAP) ** 2
             return far
 
         found = centres(draws.first_valid(1, apart), np.arange(len(half)))

@@ -102,18 +102,19 @@ class Enclosed(Generator):
 
         def fits(u: Floats, rows: Ints) -> NDArray[np.bool_]:
             drawn = scene(u, rows)
-            # Only those are looked at closely whose outer mark is not too near.
+            # Only those are looked at closely whose outer mark is not too near, and then not near some corners.
             far = np.hypot(drawn["inside_x"] + drawn["x"], drawn["inside_y"] + drawn["y"])
-            held = far >= drawn["size"] * (1.0 - depth) + clear
-            kept = {name: values[held][:, None] for name, values in drawn.items()}
-            radii = self._radius(kept, DIRECTIONS)
-            good = np.ones(len(radii), np.bool_)
-            for sign in (1.0, -1.0):  # the mark inside, the mark outside: from the middle of the curve
-                x, y = sign * kept["inside_x"] - kept["x"], sign * kept["inside_y"] - kept["y"]
-                away = np.maximum(abs(radii * np.cos(DIRECTIONS) - x), abs(radii * np.sin(DIRECTIONS) - y))
-                within = np.hypot(x, y) < self._radius(kept, np.arctan2(y, x))
-                good &= (away.min(axis=1) >= clear) & (within[:, 0] == (sign > 0.0))
-            held[held] = good
+            held: NDArray[np.bool_] = far >= drawn["size"] * (1.0 - depth) + clear
+            for corners in (DIRECTIONS[::8], DIRECTIONS):
+                kept = {name: values[held][:, None] for name, values in drawn.items()}
+                radii = self._radius(kept, corners)
+                good = np.ones(len(radii), np.bool_)
+                for sign in (1.0, -1.0):  # the mark inside, the mark outside: from the middle of the curve
+                    x, y = sign * kept["inside_x"] - kept["x"], sign * kept["inside_y"] - kept["y"]
+                    away = np.maximum(abs(radii * np.cos(corners) - x), abs(radii * np.sin(corners) - y))
+                    within = np.hypot(x, y) < self._radius(kept, np.arctan2(y, x))
+                    good &= (away.min(axis=1) >= clear) & (within[:, 0] == (sign > 0.0))
+                held[held] = good
             return held
 
         found = draws.first_valid(1, fits)[:, None]
@@ -127,9 +128,10 @@ class Enclosed(Generator):
     def _radius(self, columns: Any, direction: Floats) -> Floats:
         """From the middle of the curve to the curve, px at 128; the direction in radians, y down, after the turn."""
         lobes, depth = self.values["lobes"], self.values["depth"]
-        local = direction + np.deg2rad(columns["angle"])
-        first = np.cos(lobes * local + np.deg2rad(columns["phase"]))
-        second = np.cos((lobes - 1) * local + np.deg2rad(columns["second_phase"]))
+        first, second = (
+            _cos_of_sum(number * direction, np.deg2rad(number * columns["angle"] + columns[phase]))
+            for number, phase in ((lobes, "phase"), (lobes - 1, "second_phase"))
+        )
         share = columns["regularity"]
         radius: Floats = columns["size"] * (1.0 + depth * (share * first + (1.0 - share) * second))
         return radius
@@ -175,6 +177,13 @@ class Enclosed(Generator):
         From 48 px on, with grey edges from 64.
         """
         return {"inside": np.array([_ring_inside(ink) for ink in inked(images)], np.int64)}
+
+
+def _cos_of_sum(one: Floats, other: Floats) -> Floats:
+    """cos(one + other), where each has few values and the sum has many."""
+    cos: Floats = np.cos(one) * np.cos(other)
+    cos -= np.sin(one) * np.sin(other)
+    return cos
 
 
 def _ring_inside(ink: NDArray[np.bool_]) -> bool:

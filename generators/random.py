@@ -155,4 +155,5 @@ def to_unit(words: Words) -> Floats:
 def halves(uniform: Floats) -> Floats:
     """Twice as many uniform numbers, of 16 bits each: the first of all `[k, ...]`, then the second, `[2 * k, ...]`."""
     scaled = uniform * 65536.0
-    return np.concatenate((np.floor(scaled) / 65536.0, scaled % 1.0))
+    whole = np.floor(scaled)
+    return np.concatenate((whole / 65536.0, scaled - whole))

@@ -109,7 +109,8 @@ class Same(Generator):
             x_1, x_2, y_1, y_2, *turns = halves(u)[:6]
             middles = (2.0 * np.stack(((x_1, x_2), (y_1, y_2))) - 1.0) * room[rows]
             quarters = 4.0 * np.stack(turns)  # [group, tries, m]: a quarter turn, and where within its tilt
-            direction = np.deg2rad(90.0 * np.floor(quarters) + TILT * (2.0 * (quarters % 1.0) - 1.0))
+            quarter = np.floor(quarters)
+            direction = np.deg2rad(90.0 * quarter + TILT * (2.0 * (quarters - quarter) - 1.0))
             both = within[rows] * np.stack((np.cos(direction), np.sin(direction)))
             return np.stack((middles - both, middles + both), axis=2).reshape(2, 4, *u.shape[1:])
 
@@ -117,8 +118,8 @@ class Same(Generator):
             drawn = places(u, rows)
             held: NDArray[np.bool_] = abs(drawn).max(axis=(0, 1)) <= room[rows]
             for one, other in ((0, 2), (0, 3), (1, 2), (1, 3)):
-                away = np.hypot(*(drawn[:, one] - drawn[:, other]))
-                held &= away >= 2.0 * size[rows] + self.values["distance"]
+                away = ((drawn[:, one] - drawn[:, other]) ** 2).sum(axis=0)
+                held &= away >= (2.0 * size[rows] + self.values["distance"]) ** 2
             return held
 
         return places(draws.first_valid(6, fit), np.arange(len(size)))
