@@ -225,29 +225,26 @@ def triangle(vertices: Floats, size: int) -> Spans:
 
 
 def polygon(vertices: Floats, size: int) -> list[Spans]:
-    """Simple polygons, vertices `[n, V, 2]`, by the even-odd rule: the k-th interval of each row.
+    """Simple polygons, vertices `[n, V, 2]`, by the even-odd rule: each edge is a layer, of all to its right.
 
     An edge crosses the rows whose centres lie from its upper end on, its lower end left out; so each row is crossed an
     even number of times.
     """
-    start, end = np.roll(vertices, 1, axis=1), vertices
-    low, high = np.minimum(start[..., 1], end[..., 1]), np.maximum(start[..., 1], end[..., 1])
-    # The rows whose centres are in [low, high).
-    begin, stop = (np.clip(np.ceil(y - 0.5), 0, size).astype(np.int64) for y in (low, high))
-    image, edge = np.nonzero(begin < stop)
-    begin, count = begin[image, edge], (stop - begin)[image, edge]
-    (x0, y0), (x1, y1) = start[image, edge].T, end[image, edge].T
-    which = np.repeat(np.arange(len(count)), count)
-    row = np.arange(len(which)) + (begin - np.cumsum(count) + count)[which]
-    x = ((x1 - x0) / (y1 - y0))[which] * (row + 0.5 - y0[which]) + x0[which]
-    column = np.clip(np.ceil(x - 0.5), 0, size).astype(np.int64)
-    crossings = (image[which] * size + row) * (size + 1) + column
-    crossings.sort()
-    row = crossings[::2] // (size + 1)
-    both = (crossings - np.repeat(row, 2) * (size + 1)).reshape(-1, 2, 1)
-    fresh = np.diff(row, prepend=-1) > 0  # the first interval of a row
-    turn = np.arange(len(row)) - np.maximum.accumulate(np.where(fresh, np.arange(len(row)), 0))
-    return [Spans(both[of, 0], both[of, 1], row[of]) for of in (turn == k for k in range(turn.max(initial=-1) + 1))]
+    corners = vertices.transpose(1, 2, 0)
+    rows = np.clip(np.ceil(corners[:, 1] - 0.5), 0, size).astype(np.int64)  # the first below each corner
+    layers = []
+    for k in range(len(corners)):
+        begin = np.minimum(rows[k - 1], rows[k])
+        count = np.maximum(rows[k - 1], rows[k]) - begin
+        image = np.flatnonzero(count)
+        (x0, y0), (x1, y1) = corners[k - 1][:, image], corners[k][:, image]
+        begin, count = begin[image], count[image]
+        which = np.repeat(np.arange(len(image)), count)
+        row = np.arange(len(which)) + (begin - np.cumsum(count) + count)[which]
+        x = ((x1 - x0) / (y1 - y0))[which] * (row + 0.5 - y0[which]) + x0[which]
+        column = np.clip(np.ceil(x - 0.5), 0, size).astype(np.int64)[:, None]
+        layers.append(Spans(column, np.full_like(column, size), image[which] * size + row))
+    return layers
 
 
 def superellipse(cx: Floats, cy: Floats, turned: Axes, half: Floats, exponent: float, size: int) -> Spans:
