@@ -37,6 +37,8 @@ def band(layers: Sequence[Spans], n: int, size: int) -> Band:
     for spans in layers:
         if spans.first is None:
             return Band(None, size)
+        if not spans.start.size:
+            continue
         image = spans.first // size
         row = spans.first - image * size
         if (image[1:] <= image[:-1]).any():  # several windows in an image, which polygons have

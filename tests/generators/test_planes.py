@@ -90,6 +90,7 @@ def test_a_band_has_the_rows_of_all_layers_and_no_more_than_the_highest_needs() 
     assert ((rows.first + rows.height - 1) // 100 == image).all()
     assert planes.band([raster.disc(x, x, x, 100)], N, 100) == planes.Band(None, 100)
     assert planes.band([], 0, 100) == planes.Band(None, 100)
+    assert planes.band([raster.disc(x, x + 90.0, x / 12.0, 100)], N, 100).height == 1  # all of them out of sight
 
 
 def test_a_choice_of_shapes_is_drawn_in_the_images_that_it_is_for() -> None:
