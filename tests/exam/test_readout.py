@@ -104,6 +104,16 @@ def test_equal_rows_have_equal_values_wherever_they_stand(dim: int, m: int, colu
     assert area(readout.values(twins)) == 0.5
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_collapsed_features_are_read_too(seed: int) -> None:
+    """All of 3,000 features say the same thing, as those of a collapsed encoder do: nearly singular, never refused."""
+    rng = np.random.default_rng(seed)
+    told = pairs(120, 1, 1.5, seed=seed)
+    x = np.maximum(told @ rng.standard_normal((1, 3000)) + 10 * rng.standard_normal(3000), 0).astype(np.float32)
+    found = ridge(x).values(x)
+    assert area(found) == pytest.approx(area(told[:, 0]), abs=0.01)
+
+
 def test_what_all_features_have_more_of_and_their_units_do_not_matter() -> None:
     x, other = pairs(40, 20, 1.0, seed=0), pairs(40, 20, 1.0, seed=1)
     plain = ridge(x).values(other)
