@@ -13,7 +13,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
 from probekit.exam.psychometric import areas
-from probekit.exam.readout import STRENGTHS, ridge, train
+from probekit.exam.readout import STRENGTHS, _Table, ridge, train
 
 Floats = NDArray[np.float32]
 
@@ -42,6 +42,17 @@ def test_the_weights_are_scikit_learns(dim: int, strength: float) -> None:
     )
     values = expected.predict((other - x.mean(axis=0)) / scale)
     np.testing.assert_allclose(found.values(other), values, rtol=2e-3, atol=2e-3 * np.abs(values).max())
+
+
+@pytest.mark.parametrize("dim", [7, 300])
+def test_some_of_the_pairs_are_fitted_about_their_own_mean(dim: int) -> None:
+    x = pairs(40, dim, 2.0, seed=0)
+    x[:40] += 4
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    expected = Ridge(alpha=0.1 * 40).fit(z[:40], np.tile([-1.0, 1.0], 20))
+    found = _Table(x).fit(np.arange(20), 0.1)
+    np.testing.assert_allclose(found.weights * x.std(axis=0), expected.coef_, atol=2e-3 * np.abs(expected.coef_).max())
+    np.testing.assert_allclose(found.values(x), expected.predict(z), atol=0.01)
 
 
 @pytest.mark.parametrize("dim", [7, 300])
