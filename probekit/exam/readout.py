@@ -23,6 +23,7 @@ STRENGTHS = tuple(
 )  # of the penalty, in mean squares of a feature; the first of equal ones wins
 FLOOR = 1e-3  # of the largest standard deviation: a feature that hardly varies is not blown up
 QUARTER = 4  # every fourth pair chooses the strength
+ROUNDING = 1e-6  # of the trace: a smaller penalty is lost in products of float32, which need not be positive then
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,8 @@ class _Table:
             z = z - z.mean(axis=0)
             square, side = (z.T @ z).astype(np.float64), z.T @ y
         # Not from eigenvectors: for so few strengths, solving for each takes half the time.
-        each = [solve(square + len(z) * strength * np.eye(len(square)), side, assume_a="pos") for strength in strengths]
+        penalties = np.maximum(len(z) * np.asarray(strengths), ROUNDING * np.trace(square))
+        each = [solve(square + penalty * np.eye(len(square)), side, assume_a="pos") for penalty in penalties]
         weights: Floats = np.stack(each, axis=1).astype(np.float32)
         return z.T @ weights if wide else weights
 

@@ -13,7 +13,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
 from probekit.exam.psychometric import areas
-from probekit.exam.readout import STRENGTHS, ridge, train
+from probekit.exam.readout import STRENGTHS, _Table, ridge, train
 
 Floats = NDArray[np.float32]
 
@@ -42,6 +42,17 @@ def test_the_weights_are_scikit_learns(dim: int, strength: float) -> None:
     )
     values = expected.predict((other - x.mean(axis=0)) / scale)
     np.testing.assert_allclose(found.values(other), values, rtol=2e-3, atol=2e-3 * np.abs(values).max())
+
+
+@pytest.mark.parametrize("dim", [7, 300])
+def test_some_of_the_pairs_are_fitted_about_their_own_mean(dim: int) -> None:
+    x = pairs(40, dim, 2.0, seed=0)
+    x[:40] += 4
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    expected = Ridge(alpha=0.1 * 40).fit(z[:40], np.tile([-1.0, 1.0], 20))
+    found = _Table(x).fit(np.arange(20), 0.1)
+    np.testing.assert_allclose(found.weights * x.std(axis=0), expected.coef_, atol=2e-3 * np.abs(expected.coef_).max())
+    np.testing.assert_allclose(found.values(x), expected.predict(z), atol=0.01)
 
 
 @pytest.mark.parametrize("dim", [7, 300])
@@ -102,6 +113,16 @@ def test_equal_rows_have_equal_values_wherever_they_stand(dim: int, m: int, colu
     assert readout.values(asked).dtype == np.float32
     twins = np.repeat(x, 2, axis=0)
     assert area(readout.values(twins)) == 0.5
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_collapsed_features_are_read_too(seed: int) -> None:
+    """All of 3,000 features say the same thing, as those of a collapsed encoder do: nearly singular, never refused."""
+    rng = np.random.default_rng(seed)
+    told = pairs(120, 1, 1.5, seed=seed)
+    x = np.maximum(told @ rng.standard_normal((1, 3000)) + 10 * rng.standard_normal(3000), 0).astype(np.float32)
+    found = ridge(x).values(x)
+    assert area(found) == pytest.approx(area(told[:, 0]), abs=0.01)
 
 
 def test_what_all_features_have_more_of_and_their_units_do_not_matter() -> None:
