@@ -1,6 +1,5 @@
 """Every layer of any encoder as features, in one forward pass: what the exam reads."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,9 +23,10 @@ TRIAL = 3  # images that tell what a layer gives: few layers give three of anyth
 class Reader:
     """Reads drawings into the features of every layer of an encoder, pooled in every way that there is.
 
-    Layers are the levels of the U-Net, or the children of another backbone: lists and long sequences are opened, and an
-    activation, or the norm of a convolution, stands for what it follows. Then "map", what the encoder pools, where that
-    is something else than the last of them; "embedding"; and "projection" where the run has such a head.
+    Layers are the levels of the U-Net, or the children of another backbone: lists and sequences longer than
+    `probekit.exam.find.LONG` are opened, but for the stages that a model of timm names, and an activation, or the norm
+    of a convolution, stands for what it follows. Then "map", what the encoder pools, where that is something else than
+    the last of them; "embedding"; and "projection" where the run has such a head.
     Pools are "gap" (average), "max", "grid4" (averages of 4 x 4 parts of the map), "cls" (class token), and "own" of
     what is a vector already.
 
@@ -81,9 +81,9 @@ class Reader:
         return [(name, pool) for name, layer in self.layers.items() for pool in layer.pools]
 
     def stride(self, layer: str) -> int | None:
-        """Px a cell of a layer's map; None of a vector."""
+        """Px a cell of a layer's map, to the nearest whole; None of a vector."""
         cells = self.layers[layer].form.cells
-        return None if cells is None else math.ceil(self.size / cells[0])
+        return None if cells is None else round(self.size / cells[0])
 
     def read(self, images: NDArray[np.uint8]) -> dict[tuple[str, str], NDArray[np.float32]]:
         """The features of drawings, each by itself.
