@@ -51,7 +51,10 @@ def find_layers(network: Whole, trial: Tensor, oblong: Callable[[], Tensor]) -> 
         layer.pools = layer.form.pools(POOLS)
     if not _adds(network, found, trial):
         del found[MAP]
-    return found, [f"{name}: {form}" for name, form in forms.items() if isinstance(form, str)]
+    left_out = [f"{name}: {form}" for name, form in forms.items() if isinstance(form, str)]
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        left_out.append("what is TorchScript: its layers cannot be watched")
+    return found, left_out
 
 
 def called_in(network: Whole, trial: Tensor) -> set[nn.Module]:

@@ -228,3 +228,23 @@ def test_what_has_no_form_is_left_out_with_a_line() -> None:
     assert [*reader.layers] == ["map", "embedding"]
     assert reader.left_out[0].startswith("halves: gives [6, 4, 30, 14] of 3 images")
     assert reader.left_out[1].startswith("rows: gives [4, 30] an image, and no norm")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_of_torchscript_the_map_and_the_embedding_are_read() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(1, 3, 3)
+            rest = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+            self.rest = torch.jit.trace(rest, torch.rand(1, 3, 30, 30))  # type: ignore[no-untyped-call]
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.rest(self.first(x))
+            return found
+
+    reader = Reader(of_module(Half()), size=SIZE)
+    assert [*reader.layers] == ["first", "map", "embedding"]
+    assert reader.left_out == ["what is TorchScript: its layers cannot be watched"]
+    assert not reader.is_fused
+    assert reader.read(drawings(2))["map", "gap"].shape == (2, 4)
