@@ -119,11 +119,11 @@ def form_of(output: Tensor, images: int, module: nn.Module, prefixes: Mapping[in
 def oblong_form(output: Tensor, square: Sequence[int]) -> Form | None:
     """The form of an output `[B, a, a, a]` of square images, from that of images twice as wide; None if unsure."""
     a = square[1]
-    forms: dict[tuple[int, ...], Form] = {
-        (a, a, 2 * a): Form("NCHW", a, (a, a)),
-        (a, 2 * a, a): Form("NHWC", a, (a, a)),
-    }
-    return forms.get(tuple(output.shape[1:]))
+    if output.ndim != 4 or output.shape[1] != a or output.shape[2:].numel() <= a * a:
+        return None
+    if output.shape[2] == a:
+        return Form("NCHW", a, (a, a))
+    return Form("NHWC", a, (a, a)) if output.shape[3] == a else None
 
 
 def _tokens(count: int, dim: int, module: nn.Module, prefixes: Mapping[int, bool] | None) -> Form | str:

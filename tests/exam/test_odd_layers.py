@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from probekit.exam.layers import Reader
 from probekit.models import Features
-from tests.exam.reads import SIZE, check_pools, drawings, of_module, plainly
+from tests.exam.reads import SIZE, check_pools, close, drawings, of_module, plainly
 
 
 class Odd(nn.Module):
@@ -230,7 +230,7 @@ def test_what_has_no_form_is_left_out_with_a_line() -> None:
     assert reader.left_out[1].startswith("rows: gives [4, 30] an image, and no norm")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore")
 def test_of_torchscript_the_map_and_the_embedding_are_read() -> None:
     class Half(nn.Module):
         def __init__(self) -> None:
@@ -248,3 +248,22 @@ def test_of_torchscript_the_map_and_the_embedding_are_read() -> None:
     assert reader.left_out == ["what is TorchScript: its layers cannot be watched"]
     assert not reader.is_fused
     assert reader.read(drawings(2))["map", "gap"].shape == (2, 4)
+
+
+def test_a_network_that_takes_channels_first_alone_is_read_so() -> None:
+    class Viewing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(1, 3, 9, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.layer(x)
+            return found.view(len(x), -1)
+
+    opened = of_module(Viewing())
+    reader, images = Reader(opened, size=SIZE), drawings(3)
+    assert not reader.is_fused
+    seen = plainly(opened, images, ["layer"], opened.encoder.backbone.module)["layer"]
+    values = reader.read(images)
+    check_pools(values, "layer", seen)
+    close(values["embedding", "own"], seen.flatten(1))
