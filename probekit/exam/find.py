@@ -76,7 +76,7 @@ def _paths(encoder: Encoder, called: Collection[nn.Module]) -> dict[str, str]:
         return {f"level{number + 1}": f"encoder.backbone.levels.{number}" for number in range(len(backbone.levels))}
     if not isinstance(backbone, TimmBackbone):
         return {name: f"encoder.backbone.module.{name}" for name in _opened(backbone.module, "", called, ())}
-    known = backbone.model.feature_info
+    known = getattr(backbone.model, "feature_info", ())
     stages = [stage["module"] for stage in getattr(known, "info", known)]
     return {name: f"encoder.backbone.model.{name}" for name in _opened(backbone.model, "", called, stages)}
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -68,7 +69,9 @@ def pooled_map(found: Tensor, pool: str) -> Tensor:
     if pool == "gap":
         return found.mean((2, 3))
     if pool == "max":
-        return found.amax(2).amax(2)  # of few channels, channels last, five times as fast as both sides at once
+        if found.device.type == "cpu" and found.is_contiguous(memory_format=torch.channels_last):
+            return F.max_pool2d(found, found.shape[2:]).flatten(1)  # of few channels in 1/8 of the time of amax
+        return found.amax((2, 3))
     assert pool == "grid4"
     height, width = found.shape[2:]
     return F.adaptive_avg_pool2d(found, (min(GRID, height), min(GRID, width))).flatten(1)
