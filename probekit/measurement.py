@@ -127,6 +127,7 @@ class Measurement(ABC):
         needs: Splits that must have labels.
         replaces: Measurements that a sweep leaves out where it asks for this one.
         leads: Whether it opens a report, its charts before its tables.
+        own_images: Whether it brings its images along, in place of a dataset's.
     """
 
     name: ClassVar[str]
@@ -140,6 +141,7 @@ class Measurement(ABC):
     needs: ClassVar[tuple[str, ...]] = ("train", "test")
     replaces: ClassVar[tuple[str, ...]] = ()
     leads: ClassVar[bool] = False
+    own_images: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuses a value that is none of an option's choices, or less than its least."""

@@ -184,7 +184,7 @@ class Exam(Measurement):
     whole = AboutExam
     command: ClassVar[str] = "exam"
     needs = ()
-    leads = True
+    leads = own_images = True
 
     def __post_init__(self) -> None:
         """Refuses names that there are not."""

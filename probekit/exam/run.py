@@ -157,7 +157,7 @@ def _result(opened: OpenedRun, asked: Exam, rows: Sequence[Mapping[str, Any]], n
         "checkpoint_hash": opened.hash,
         "epoch": opened.header["epoch"],
         "method": opened.header["method"],
-        "seed": asked.training_seeds[0],
+        "seed": scoring.SEED,
         "notes": list(notes),
         **_about(asked),
         "rows": list(rows),

@@ -133,7 +133,7 @@ def find_result(
             content is not None
             and content["options"] == settled
             and (content["checkpoint"], content["epoch"], content["seed"]) == (str(weights), epochs, 0)
-            and content["data_hash"] == run.read()["dataset"]["hash"]
+            and (reader.own_images or content["data_hash"] == run.read()["dataset"]["hash"])
             and ("fixed" in content["protocol"].split("-")) == (protocol == "fixed")
         ):
             return content

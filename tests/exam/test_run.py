@@ -21,6 +21,7 @@ from probekit.report.collect import collect
 from probekit.report.render import html, markdown
 from probekit.restore.outside import Outside
 from probekit.run import Run
+from probekit.sweep.measures import find_result
 from probekit.weights import LAST
 
 UNET = Outside("unet", settings=("model.width=4", "model.depth=3"))
@@ -73,6 +74,9 @@ def test_an_exam_is_written_read_reported_and_costs_no_second_pass(monkeypatch: 
     assert set(reader.scores(own)) == {"landolt", "bind"}
     for kind in ("png", "svg", "pdf"):
         assert Path(f"runs/unet-exam/figures/exam-last-chart.{kind}").stat().st_size > 10_000
+
+    found = find_result(Run(Path("runs/unet-exam")), FEW, LAST, epochs=0, asked=[FEW])  # as a sweep finds it
+    assert found == written
 
     monkeypatch.setattr(Reader, "read", lambda *_: pytest.fail("a forward pass"))
     again, said = examined(["unet-exam"], None, Exam(items=("landolt", "bind"), size=64, parts=("acuity", "wholes")))
