@@ -31,15 +31,10 @@ def certify(
 ) -> Certificate:
     """Tests whether local statistics tell the values of each class factor apart; docs/generators.md has the lines.
 
-    Args:
-        generator: As `generators.certify.bare` makes it: noise would hide what a scene shows.
-        n: Samples, at least `MIN_N`; each makes a pair with each of its counterfactuals.
-        seed: Decides the samples and the bootstrap.
-        sides: Sides of patches in px, odd; () are those of `SIDES` that fit.
-        progress: Called with the images compared and in all.
-
-    Raises:
-        ValueError: Fewer samples, or other sides, than can be.
+    `generator`: as `generators.certify.bare` makes it, for noise would hide what a scene shows. `n` samples, each
+    paired with each of its counterfactuals. `sides` of patches in px, odd; () are those of `SIDES` that fit. The seed
+    decides the samples and the bootstrap; `progress` is given the images compared and in all. A ValueError for fewer or
+    more samples, or other sides, than can be.
     """
     if n < MIN_N:
         raise ValueError(f"expected at least {MIN_N} samples to certify, found {n}; type --n {DEFAULT_N}")

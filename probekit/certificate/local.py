@@ -32,19 +32,11 @@ def locality(
 ) -> dict[str, Any]:
     """Linear probes of what is local, and of raw pixels, fitted on train and scored on test.
 
-    Args:
-        info: The file; train and test have labels.
-        n: Images of each split at most, drawn at random from larger ones.
-        sides: Sides of patches in px; () are the usual ones that fit.
-        seed: Decides that draw, the validation part that chooses C, and the bootstraps.
-        progress: Called with the images looked at and in all.
-
-    Returns:
-        schema, data, data_hash, shape [H, W], drawings (or photographs), score ("accuracy", or "mAP" of several
-        labels), n_train, n_test, seed, r; rows {name, value, ci, factors {name: {value, ci}}}, chance the first.
-
-    Raises:
-        ValueError: If the file cannot be probed, or was replaced meanwhile, or for sides that there cannot be.
+    `n` images of each split at most, drawn from larger ones; `sides` of patches in px, () the usual ones that fit. The
+    seed decides that draw, the validation part that chooses C, and the bootstraps; `progress` is given the images
+    looked at and in all. Gives schema, data, data_hash, shape [H, W], drawings (or photographs), score ("accuracy", or
+    "mAP" of several labels), n_train, n_test, seed, r; rows {name, value, ci, factors {name: {value, ci}}}, chance the
+    first. A ValueError if the file cannot be probed, or was replaced meanwhile, or for sides that there cannot be.
     """
     if (lacking := unprobeable(info)) is not None:
         raise ValueError(

@@ -22,17 +22,11 @@ FLOOR = 1e-3  # of the largest scale: a column that hardly varies is not blown u
 
 
 def unpaired(x: Floats, y: Ints, values: int, *, seed: int) -> dict[str, Any]:
-    """The area under the ROC curve of one value against the rest, the mean over values.
+    """The area under the ROC curve of one value against the rest, the mean over values; with ci and n.
 
-    Args:
-        x: `[n, D]`, of images with nuisances of their own.
-        y: `[n]`, in [0, values).
-        values: How many there are; one that does not occur in both halves is left out, and of two, the area of one is
-            that of the other.
-        seed: Decides the bootstrap over images.
-
-    Returns:
-        mean; ci; n, the images that were scored, the second half.
+    `x` `[n, D]`, of images with nuisances of their own; `y` `[n]`, in [0, values). A value that does not occur in both
+    halves is left out, and of two, the area of one is that of the other. n are the images that were scored, the second
+    half; the seed decides the bootstrap over them.
     """
     fitted, chosen, test = _parts(len(x))
     there = [value for value in range(values) if value in y[: test.start] and value in y[test]]
@@ -54,18 +48,11 @@ def unpaired(x: Floats, y: Ints, values: int, *, seed: int) -> dict[str, Any]:
 
 
 def paired(x: Floats, base: Ints, ones: Ints, others: Ints, values: int, *, seed: int) -> dict[str, Any]:
-    """The share of pairs in the right order.
+    """The share of pairs in the right order: mean; ci; n, the samples whose pairs were scored, the second half.
 
-    Args:
-        x: `[m, D]`, what a sample's features have more than its counterfactual's.
-        base: `[m]`, ascending: the number of the sample, in [0, n).
-        ones: `[m]`, the factor's value in the samples.
-        others: `[m]`, its value in the counterfactuals.
-        values: How many there are.
-        seed: Decides the bootstrap over samples.
-
-    Returns:
-        mean; ci; n, the samples whose pairs were scored, the second half.
+    `x` `[m, D]`: what a sample's features have more than its counterfactual's; `base` `[m]`, ascending: the number of
+    the sample, in [0, n); `ones` and `others` `[m]`: the factor's value in each. The seed decides the bootstrap over
+    samples.
     """
     n = int(base[-1]) + 1
     fitted, chosen, test = (_rows(base, part) for part in _parts(n))

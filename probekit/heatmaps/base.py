@@ -22,14 +22,10 @@ class Target:
     """What the maps of a batch explain: for each image a linear function of its embedding.
 
     A class's logit is one, and so is the margin between two classes.
-
-    Attributes:
-        direction: float32 `[B, D]`.
-        offset: float32 `[B]`.
     """
 
-    direction: Tensor
-    offset: Tensor
+    direction: Tensor  # float32 `[B, D]`
+    offset: Tensor  # float32 `[B]`
 
     def score(self, pooled: Tensor) -> Tensor:
         """The target's value `[B]` at embeddings `[B, D]`."""
@@ -38,21 +34,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images, what the encoder makes of them, and what is asked about them.
+    """Images, what the encoder makes of them, and what is asked about them."""
 
-    Attributes:
-        images: uint8 `[B, C, H, W]`.
-        index: int64 `[B]`, which images they are: addresses their random numbers.
-        features: Features of the images, from the encoder that is looked at, without a graph.
-        target: What maps explain; None where there is no classifier.
-        fill: float32 `[B, C, H, W]` in [0, 1], what stands where an image is hidden; None is black.
-    """
-
-    images: Tensor
-    index: Tensor
-    features: Features
-    target: Target | None = None
-    fill: Tensor | None = None
+    images: Tensor  # uint8 `[B, C, H, W]`
+    index: Tensor  # int64 `[B]`, which images they are: addresses their random numbers
+    features: Features  # from the encoder that is looked at, without a graph
+    target: Target | None = None  # None where there is no classifier
+    fill: Tensor | None = None  # `[B, C, H, W]` in [0, 1], what stands where an image is hidden; None is black
 
     @property
     def inputs(self) -> Tensor:
@@ -62,65 +50,37 @@ class Batch:
 
 @dataclass(frozen=True)
 class Context:
-    """What maps may need beside a batch; it belongs to one encoder.
+    """What maps may need beside a batch; it belongs to one encoder."""
 
-    Attributes:
-        project: Embedding `[B, D] -> [B, P]`, the head that the contrastive loss compares; None: the embedding itself.
-        negatives: float32 `[M, P]`, projections of other images; None for maps that take none.
-        temperature: tau of the contrastive loss.
-        recipe: Views that the method was trained on.
-        view_size: (h, w) of those views; None is the images' own.
-        draws: Views of each image, even.
-        window: Side of what occlusion hides, px.
-        stride: Step of occlusion, px.
-        seed: Decides the views.
-    """
-
-    project: Projection | None = None
-    negatives: Tensor | None = None
+    project: Projection | None = None  # the head that the contrastive loss compares, `[B, D] -> [B, P]`
+    negatives: Tensor | None = None  # `[M, P]`, projections of other images; None for maps that take none
     temperature: float = 0.5  # ConRec paper, section 2.4
-    recipe: str = "simclr"
-    view_size: tuple[int, int] | None = None
-    draws: int = 8  # ours: halves the sd that 2 leave
-    window: int = 16  # ours: about a corner of the paper's shapes at 128 px; diagnostics use the same
-    stride: int = 8
-    seed: int = 0
+    recipe: str = "simclr"  # views that the method was trained on
+    view_size: tuple[int, int] | None = None  # (h, w) of those views; None is the images' own
+    draws: int = 8  # views of each image, even; ours: halves the sd that 2 leave
+    window: int = 16  # px that occlusion hides; ours: about a corner of the paper's shapes at 128 px
+    stride: int = 8  # px, of occlusion
+    seed: int = 0  # decides the views
 
 
 class AttributionMap(ABC):
-    """Raw maps: no scaling, no rectifying; only `draw` does that.
+    """Raw maps: no scaling, no rectifying; only `draw` does that."""
 
-    Attributes:
-        about: One plain line.
-        unit: What a value of the map means.
-        signed: Whether a map may hold negative evidence.
-        both_signs: Whether the map's negative is a row of its own: neither sign is the agreed one.
-        targeted: Whether the map explains the batch's target, where there is one.
-        needs: "map" (a feature map that is pooled), "target", "weights" (pooling weights), "negatives": without these
-            the map is left out.
-    """
-
-    about: ClassVar[str]
-    unit: ClassVar[str]
-    signed: ClassVar[bool]
-    both_signs: ClassVar[bool] = False
-    targeted: ClassVar[bool] = False
-    needs: ClassVar[frozenset[str]] = frozenset()
+    about: ClassVar[str]  # one plain line
+    unit: ClassVar[str]  # what a value of the map means
+    signed: ClassVar[bool]  # whether a map may hold negative evidence
+    both_signs: ClassVar[bool] = False  # its negative is a row of its own: neither sign is the agreed one
+    targeted: ClassVar[bool] = False  # whether the map explains the batch's target, where there is one
+    needs: ClassVar[frozenset[str]] = frozenset()  # "map", "target", "weights" (of pooling), "negatives"
 
     def __init__(self, context: Context) -> None:
         self.context = context
 
     def __call__(self, encoder: Encoder, batch: Batch) -> Tensor:
-        """Maps of a batch; an image's map does not depend on its neighbours.
+        """Maps `[B, h, w]` of a batch, float32 and without a graph; h, w are the feature map's or the image's.
 
-        The encoder is in eval mode meanwhile and is given back as it was, gradients included, also after an error.
-
-        Args:
-            encoder: The one that made `batch.features`.
-            batch: With what `needs` names.
-
-        Returns:
-            float32 `[B, h, w]`, without a graph; h, w are the feature map's or the image's.
+        An image's map does not depend on its neighbours. The encoder made `batch.features`; it is in eval mode
+        meanwhile and is given back as it was, gradients included, also after an error.
         """
         with eval_mode(encoder), torch.autocast(batch.images.device.type, enabled=False):
             return self.maps(encoder, batch).detach().float()
@@ -144,8 +104,7 @@ def as_inputs(images: Tensor) -> Tensor:
 def map_gradient(encoder: Encoder, features: Features, score: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """The feature map `[B, D, h, w]` and the gradient of `score(pooled) -> [B]` with respect to it.
 
-    Only the pooling runs again, on a copy of the map that nothing else refers to: no hook, and no parameter's
-    gradient is touched.
+    Only the pooling runs again, on a copy of the map that nothing else refers to: no parameter's gradient is touched.
     """
     leaf = features.map.detach().float().requires_grad_()
     with torch.enable_grad():

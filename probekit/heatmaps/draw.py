@@ -22,15 +22,10 @@ OUTLINE = "#00c040"
 
 
 def draw_gallery(result: Mapping[str, Any], truth: Truth, rows: Sequence[Row]) -> Figure:
-    """A grid: image, evidence, and each map, two images a class; the scale of each map stands below it.
+    """A grid: image, evidence, and each map of the trained encoder, two images a class.
 
-    Blue is below zero, red above, each map scaled by its own largest absolute value; maps without a sign from black to
-    yellow, from 0. Green outlines: the evidence of the map's factor, or of all.
-
-    Args:
-        result: For the title: run, data, target.
-        truth: Images, labels, masks.
-        rows: Rows of the trained encoder.
+    Blue is below zero, red above, each map scaled by its own largest absolute value, which stands below it; maps
+    without a sign from black to yellow, from 0. Green outlines: the evidence of the map's factor, or of all.
     """
     rows = [row for row in rows if not row.name.startswith("-")]  # colours show both signs
     shown = _choose(truth)

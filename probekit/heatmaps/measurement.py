@@ -40,23 +40,17 @@ MOST_LINES = 10  # of a chart
 
 
 class Mean(TypedDict):
-    """A mean over images."""
-
     mean: Number | None
     ci: Interval
 
 
 class Against(Mean):
-    """One score against one mask."""
-
     n: Count
     undefined: Count
     normalised: Mean | None
 
 
 class Perturbed(TypedDict):
-    """What masking by the map does to the true class's probability."""
-
     n: Count
     average_drop: Mean
     average_increase: Mean
@@ -65,8 +59,6 @@ class Perturbed(TypedDict):
 
 
 class Swap(TypedDict):
-    """The counterfactual swap curve."""
-
     n: Count
     undefined: Count
     misordered: Count
@@ -76,8 +68,6 @@ class Swap(TypedDict):
 
 
 class Sanity(TypedDict):
-    """The check by parameter randomisation."""
-
     passes: bool | None
     similarity: Number | None
     null: Interval
@@ -87,8 +77,6 @@ class Sanity(TypedDict):
 
 
 class MapRow(Named):
-    """Maps under one name; see `heatmaps.protocol.evaluate`."""
-
     target: str
     encoder: str
     grid: list[int]
@@ -99,15 +87,11 @@ class MapRow(Named):
 
 
 class Explained(TypedDict):
-    """The probe whose answers are explained, on the images that are looked at."""
-
     accuracy: Share
     ci: Interval
 
 
 class AboutMaps(About):
-    """What a result has beside its rows."""
-
     target: str | None
     fill: str
     masks: list[str]
@@ -127,8 +111,6 @@ def read_maps(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Heatmap(Measurement):
-    """Attribution maps, and what they are worth."""
-
     maps: tuple[str, ...] | None = field(
         None,
         "--maps",
@@ -166,7 +148,6 @@ class Heatmap(Measurement):
     command: ClassVar[str] = "heatmap"
 
     def __post_init__(self) -> None:
-        """Refuses names that there are not, and what does not go together."""
         super().__post_init__()
         for name in self.maps or ():
             if name not in MAPS:
@@ -187,7 +168,6 @@ class Heatmap(Measurement):
         return not self.perturb
 
     def encoder_rows(self, result: Result) -> list[Row]:
-        """Maps of the trained encoder."""
         return [row for row in result["rows"] if row["kind"] == MAP]
 
     def tables(self, result: Result) -> list[Table]:
@@ -201,7 +181,6 @@ class Heatmap(Measurement):
         return [*tables, *sanity_tables(rows)]
 
     def charts(self, result: Result) -> list[Chart]:
-        """Maps of single images, and the curves of counterfactual swaps."""
         how = (
             "Maps of single images: red above zero, blue below, or from black up, each by its own scale, printed under "
             "it. Orange and blue: evidence, green: its outline, where the images have masks of it."
@@ -218,7 +197,6 @@ class Heatmap(Measurement):
         return charts
 
     def sentences(self, result: Result) -> list[str]:
-        """What is explained, and what the numbers cannot say."""
         lines = []
         if result["probe"]:
             found = percents(result["probe"]["accuracy"], result["probe"]["ci"])

@@ -22,14 +22,10 @@ POINTS = 21  # of the mean curve, for the figure
 
 
 def average_drop(before: Floats, after: Floats) -> NDArray[np.float64]:
-    """Each image's share of Average Drop, in [0, 100], lower is better: `max(0, Y - O) / Y`.
+    """Each image's share of Average Drop, `[N]` in [0, 100], lower is better: `max(0, Y - O) / Y`; NaN where Y is 0.
 
-    Args:
-        before: `[N]`, the class's probability Y on the image.
-        after: `[N]`, O, on the image seen through its map.
-
-    Returns:
-        `[N]`; NaN where Y is 0. The mean is AD %.
+    `before` `[N]`: the class's probability Y on the image; `after` `[N]`: O, on the image seen through its map. The
+    mean is AD %.
     """
     y, o = before.astype(np.float64), after.astype(np.float64)
     drop: NDArray[np.float64] = 100 * np.maximum(0, y - o) / np.where(y > 0, y, np.nan)
@@ -42,10 +38,7 @@ def average_increase(before: Floats, after: Floats) -> NDArray[np.float64]:
 
 
 def average_gain(before: Floats, after: Floats) -> NDArray[np.float64]:
-    """Each image's share of Average Gain, in [0, 100], higher is better: `max(0, O - Y) / (1 - Y)`.
-
-    Arguments as `average_drop`; NaN where Y is 1.
-    """
+    """Each image's share of Average Gain, in [0, 100], higher is better: `max(0, O - Y) / (1 - Y)`, NaN if Y is 1."""
     y, o = before.astype(np.float64), after.astype(np.float64)
     gain: NDArray[np.float64] = 100 * np.maximum(0, o - y) / np.where(y < 1, 1 - y, np.nan)
     return gain
@@ -54,19 +47,12 @@ def average_gain(before: Floats, after: Floats) -> NDArray[np.float64]:
 def swap_order(
     values: Floats, differs: NDArray[np.bool_], *, steps: int, seed: int
 ) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
-    """Which pixels are replaced by the counterfactual's, in the order of a map, highest first.
+    """Which pixels are replaced by the counterfactual's, in the order of a map `[H, W]`, highest first.
 
-    Pixels where both images agree change nothing, so only those that differ count as stops; ties are in random order.
-
-    Args:
-        values: `[H, W]`, the raw map.
-        differs: bool `[H, W]`, D: where the image and its counterfactual differ; at least one pixel.
-        steps: Stops after the first, at equal numbers of replaced pixels of D.
-        seed: Decides the order of ties.
-
-    Returns:
-        The pixels replaced by each of the `steps + 1` stops, flat indices, the first none and the last all of D; and x,
-        the share of the image's pixels that the map had put first by then, in [0, 1].
+    Pixels where both images agree change nothing, so only those that differ (`differs` `[H, W]`, one at least) count as
+    stops: `steps` after the first, at equal numbers of them; ties are in random order. Gives the pixels replaced by
+    each of the `steps + 1` stops, flat indices, the first none and the last all; and x, the share of the image's pixels
+    that the map had put first by then, in [0, 1].
     """
     shuffled = np.random.default_rng(seed).permutation(values.size)
     order = shuffled[np.argsort(-values.ravel()[shuffled], kind="stable")]
@@ -79,11 +65,9 @@ def swap_order(
 
 
 def area_below(x: Floats, y: Floats) -> float:
-    """The area below a swap curve over all pixels, from its stops: level before the first and after the last.
+    """The area below a swap curve over all pixels, from its stops (x of `swap_order`; y, the target at each).
 
-    Args:
-        x: `[S]`, as `swap_order` gives it.
-        y: `[S]`, the target at each stop.
+    It is level before the first and after the last.
     """
     return float(np.trapezoid(np.r_[y[0], y, y[-1]], np.r_[0.0, x, 1.0]))
 
@@ -117,13 +101,8 @@ def faithfulness(
 ) -> dict[str, Any]:
     """Average Drop, Increase and Gain of the true class's probability, and the mean of the map, with intervals.
 
-    Args:
-        subject: With a classifier.
-        images: uint8 `[N, C, H, W]`.
-        labels: int64 `[N]`.
-        before: `[N]`, the true class's probability on the whole images (`confidence`).
-        fill: uint8 like `images`: shows where the map is low.
-        maps: Raw, `[N, h, w]`.
+    `images` uint8 `[N, C, H, W]`, `labels` int64 `[N]`; `before` `[N]`: the `confidence` on whole images; `fill`, like
+    the images, shows where a map, raw `[N, h, w]`, is low.
     """
     seen = explanation(maps, (images.shape[2], images.shape[3]))
     share = torch.from_numpy(seen).to(images.device)[:, None]
@@ -139,23 +118,14 @@ def faithfulness(
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images, their counterfactuals, and the target at both ends of the way between them.
+    """Images, their counterfactuals, and the target at both ends of the way between them."""
 
-    Attributes:
-        images: uint8 `[N, C, H, W]`.
-        counterfactuals: uint8 like `images`.
-        target: The margin of the image's class over that of its pair.
-        differs: bool `[N, H, W]`, D: where the two differ.
-        whole: float64 `[N]`, the target on the image.
-        none: float64 `[N]`, the target on the counterfactual.
-    """
-
-    images: Tensor
-    counterfactuals: Tensor
-    target: Target
-    differs: NDArray[np.bool_]
-    whole: NDArray[np.float64]
-    none: NDArray[np.float64]
+    images: Tensor  # uint8 `[N, C, H, W]`
+    counterfactuals: Tensor  # uint8 like `images`
+    target: Target  # the margin of the image's class over that of its pair
+    differs: NDArray[np.bool_]  # `[N, H, W]`, D: where the two differ
+    whole: NDArray[np.float64]  # `[N]`, the target on the image
+    none: NDArray[np.float64]  # `[N]`, the target on the counterfactual
 
     @classmethod
     def of(cls, subject: Subject, images: Tensor, counterfactuals: Tensor, target: Target) -> "Pairs":
@@ -167,16 +137,12 @@ class Pairs:
 def swap(subject: Subject, pairs: Pairs, maps: NDArray[np.float32], *, seed: int) -> dict[str, Any]:
     """The counterfactual swap curve: the target while pixels become those of the counterfactual, in the map's order.
 
-    Score: the area above the curve, as a share of the way from the image's target to the counterfactual's, both
-    means over images. For a target that adds up over pixels a random order scores 1/2, and D first `1 - |D| / (2 H W)`.
+    Score: the area above the curve, as a share of the way from the image's target to the counterfactual's, both means
+    over images. For a target that adds up over pixels a random order scores 1/2, and D first `1 - |D| / (2 H W)`.
 
-    Args:
-        maps: Raw, `[N, h, w]`.
-        seed: Decides ties and the interval.
-
-    Returns:
-        n; undefined, images that do not differ from their pair; misordered, those on which the target is not higher
-        than on their pair; score (mean, ci; None where the probe does not tell pairs apart); the mean curve, x and y.
+    `maps`: raw, `[N, h, w]`. The seed decides ties and the interval. Gives n; undefined, images that do not differ from
+    their pair; misordered, those on which the target is not higher than on their pair; score (mean, ci; None where the
+    probe does not tell pairs apart); the mean curve, x and y.
     """
     size = (pairs.images.shape[2], pairs.images.shape[3])
     known = np.flatnonzero(pairs.differs.any(axis=(1, 2)))

@@ -27,30 +27,17 @@ COSTLY = {"occlusion": "occlusion: it encodes each image once a window; type: --
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is looked at and how.
+    """What is looked at and how."""
 
-    Attributes:
-        trained: The encoder in question.
-        random: The same with random weights, its own probe fitted; None where no weights can be drawn anew.
-        random_questions: What its maps are to explain: targets of that probe.
-        fresh: More of these, by seed.
-        truth: The images and what is known about them.
-        questions: The same on the device, with targets.
-        labels: int64 `[N]`, on the device; None without a classifier.
-        counterfactuals: Counterfactuals by class factor, uint8 `[N, C, H, W]`.
-        perturb: How many images the perturbation scores use; 0 leaves them out.
-        seed: Decides everything random.
-    """
-
-    trained: Subject
-    random: Subject | None
-    fresh: Fresh
+    trained: Subject  # the encoder in question
+    random: Subject | None  # with random weights and a probe of its own; None where none can be drawn anew
+    fresh: Fresh  # more of these, by seed
     truth: Truth
-    questions: Questions
-    random_questions: Questions
-    labels: Tensor | None
-    counterfactuals: Mapping[str, Tensor]
-    perturb: int
+    questions: Questions  # the images of `truth` on the device, with targets
+    random_questions: Questions  # with targets of the random encoder's probe
+    labels: Tensor | None  # int64 `[N]`, on the device; None without a classifier
+    counterfactuals: Mapping[str, Tensor]  # by class factor, uint8 `[N, C, H, W]`
+    perturb: int  # how many images the perturbation scores use; 0 leaves them out
     seed: int
 
 
@@ -59,15 +46,9 @@ def evaluate(
 ) -> tuple[dict[str, Any], list[Row]]:
     """Takes every map, scores it next to the baselines, and says what was left out.
 
-    Args:
-        asked: Maps by name; None is `DEFAULT_MAPS`.
-        tell: Is given a line when a long part begins.
-
-    Returns:
-        Part of results/heatmap.json (docs/heatmaps.md), and the rows of the trained encoder, for figures.
-
-    Raises:
-        ValueError: If a map that was asked for cannot be taken.
+    `asked`: maps by name; None is `DEFAULT_MAPS`. `tell` is given a line when a long part begins. Gives part of
+    results/heatmap.json (docs/heatmaps.md), and the rows of the trained encoder, for figures. A ValueError if a map
+    that was asked for cannot be taken.
     """
     first = encode(work.trained.encoder, work.questions.images[:1], work.questions.index[:1]).features
     names, left_out = choose_maps(work.trained, asked, has_weights=first.weights is not None)
@@ -122,11 +103,7 @@ def _accuracy(work: Evaluation, pooled: Tensor) -> dict[str, Any] | None:
 
 
 def choose_maps(subject: Subject, asked: Sequence[str] | None, *, has_weights: bool) -> tuple[list[str], list[str]]:
-    """The maps that can be taken, and a line for each that cannot.
-
-    Raises:
-        ValueError: If one that was asked for by name cannot be, or none is left.
-    """
+    """The maps that can be taken, and a line for each that cannot; a ValueError if it was asked for by name."""
     by_name = asked is not None and set(asked) != set(MAPS)
     reasons = {name: unmet(name, subject, has_weights) for name in asked or DEFAULT_MAPS}
     refused = [f"{name}: {reason}" for name, reason in reasons.items() if reason]

@@ -21,15 +21,10 @@ BASE_SIZE = 128
 
 @dataclass(frozen=True)
 class Classifier:
-    """A linear probe on the embedding as it comes: a standardised probe is folded into its weights.
+    """A linear probe on the embedding as it comes: a standardised probe is folded into its weights."""
 
-    Attributes:
-        weight: float32 `[K, D]`.
-        bias: float32 `[K]`.
-    """
-
-    weight: Tensor
-    bias: Tensor
+    weight: Tensor  # `[K, D]`
+    bias: Tensor  # `[K]`
 
     @classmethod
     def of(cls, space: Space, probe: LinearProbe, *, classes: int, device: torch.device) -> "Classifier":
@@ -63,17 +58,11 @@ def make_targets(
     pooled: Tensor | None,
     counterfactuals: Mapping[str, NDArray[np.int64]],
 ) -> dict[str, Target]:
-    """The targets of all images, by class factor for "pair", else under "".
+    """The targets of all images by one of `measurement.TARGETS`, by class factor for "pair", else under "".
 
-    Args:
-        name: One of `measurement.TARGETS`.
-        labels: int64 `[N]`, true classes, known to the probe.
-        pooled: `[N, D]`, embeddings, for "margin"; the others do without.
-        counterfactuals: For "pair", by class factor, the class `[N]` of the counterfactual.
-
-    Raises:
-        ValueError: If "pair" is asked of images without counterfactuals, or with some of a
-            class that the probe does not know.
+    `labels` int64 `[N]`, known to the probe; `pooled` `[N, D]` for "margin"; `counterfactuals` for "pair": by class
+    factor, the class `[N]` of the counterfactual. A ValueError if "pair" is asked of images without counterfactuals, or
+    with some of a class that the probe does not know.
     """
     assert name in TARGETS
     if name == "logit":
@@ -105,16 +94,9 @@ def _margin(classifier: Classifier, labels: Tensor, others: Tensor) -> Target:
 
 
 def fill(name: str, images: Pixels, *, mean: NDArray[np.floating], counterfactuals: Pixels | None) -> Pixels:
-    """The filling for each image, of the images' shape.
+    """The filling for each image, like `images`, uint8 `[N, H, W]` or `[N, H, W, 3]`, by one of `measurement.FILLS`.
 
-    Args:
-        name: One of `measurement.FILLS`.
-        images: uint8 `[N, H, W]` or `[N, H, W, 3]`.
-        mean: The mean colour, a number or `[3]`, in [0, 255].
-        counterfactuals: For "counterfactual", images of the same shape.
-
-    Raises:
-        ValueError: If there are no counterfactuals to fill with.
+    `mean`: the mean colour, a number or `[3]`, in [0, 255]. A ValueError if there are no counterfactuals to fill with.
     """
     if name == "counterfactual":
         if counterfactuals is None:

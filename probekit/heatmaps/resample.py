@@ -27,14 +27,11 @@ def area_average(masks: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.
 
 
 def explanation(maps: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float32]:
-    """How much of each pixel its map shows, `[N, H, W]` in [0, 1]: negatives cut, then resized, then stretched.
+    """How much of each pixel its map `[N, h, w]` shows, `[N, H, W]` in [0, 1]: negatives cut, resized, then stretched.
 
     As the cross-correlation paper has it (eq. 8 and the text after it): cut after resizing, negative neighbours would
-    eat into positive cells. For explanation images (Average Drop) only; localisation scores take raw maps.
-
-    Args:
-        maps: Raw, `[N, h, w]`; one without a positive value shows nothing, an even one everything.
-        size: The image's (H, W).
+    eat into positive cells. A map without a positive value shows nothing, an even one everything. For explanation
+    images (Average Drop) only; localisation scores take raw maps.
     """
     positive = upsample(np.maximum(maps, 0), size)
     low = positive.min(axis=(1, 2), keepdims=True)

@@ -18,34 +18,21 @@ BATCH = 32  # images encoded at a time: bounds the memory of input gradients; on
 
 @dataclass(frozen=True)
 class Subject:
-    """An encoder with all that maps need.
-
-    Attributes:
-        encoder: In eval mode.
-        classifier: A linear probe on its embeddings; None without labels.
-        context: See `base.Context`.
-    """
+    """An encoder, in eval mode, with all that maps need."""
 
     encoder: Encoder
-    classifier: Classifier | None
+    classifier: Classifier | None  # on its embeddings; None without labels
     context: Context
 
 
 @dataclass(frozen=True)
 class Questions:
-    """The images that are looked at, and what maps are to explain.
+    """The images that are looked at, and what maps are to explain."""
 
-    Attributes:
-        images: uint8 `[N, C, H, W]`, on the encoder's device, at the size it takes.
-        index: int64 `[N]`, their places in the split.
-        targets: By class factor, or under "" for one that is no factor's; empty without a classifier.
-        fills: By the same keys, uint8 like `images`: what occlusion puts in place of what it hides; "" for all others.
-    """
-
-    images: Tensor
-    index: Tensor
-    targets: Mapping[str, Target]
-    fills: Mapping[str, Tensor]
+    images: Tensor  # uint8 `[N, C, H, W]`, on the encoder's device, at the size it takes
+    index: Tensor  # int64 `[N]`, their places in the split
+    targets: Mapping[str, Target]  # by class factor, or under ""; empty without a classifier
+    fills: Mapping[str, Tensor]  # likewise, uint8 like `images`: what occlusion puts in place of what it hides
 
     def __len__(self) -> int:
         return len(self.images)
@@ -63,38 +50,22 @@ class Questions:
 
 @dataclass(frozen=True)
 class Row:
-    """Maps under one name.
-
-    Attributes:
-        name: What the row is called.
-        map: The attribution map, or the baseline.
-        kind: "map", "baseline" or "ceiling".
-        target: The class factor that the maps explain, or "".
-        encoder: "trained", "random", or "" for maps that no encoder made.
-        unit: What a value means.
-        signed: Whether negative values may come.
-        maps: float32 `[N, h, w]`, raw.
-    """
+    """Maps under one name."""
 
     name: str
-    map: str
-    kind: str
-    target: str
-    encoder: str
-    unit: str
-    signed: bool
-    maps: NDArray[np.float32]
+    map: str  # the attribution map, or the baseline
+    kind: str  # "map", "baseline" or "ceiling"
+    target: str  # the class factor that the maps explain, or ""
+    encoder: str  # "trained", "random", or "" for maps that no encoder made
+    unit: str  # what a value means
+    signed: bool  # whether negative values may come
+    maps: NDArray[np.float32]  # `[N, h, w]`, raw
 
 
 def map_rows(names: list[str], subject: Subject, questions: Questions, *, encoder: str) -> tuple[list[Row], Tensor]:
-    """Looks into an encoder: the images are encoded once for all maps.
+    """Looks into an encoder, "trained" or "random": its rows, and the embeddings `[N, D]` that came along.
 
-    Args:
-        names: Maps; those whose needs are not met must have been left out (`unmet`).
-        encoder: "trained" or "random", for the rows.
-
-    Returns:
-        The rows, and the embeddings `[N, D]` that came along.
+    The images are encoded once for all maps; those whose needs are not met must have been left out (`unmet`).
     """
     known = {name: make_map(name, subject.context) for name in names}
     maps: dict[tuple[str, str], list[NDArray[np.float32]]] = {}

@@ -41,11 +41,8 @@ NO_HEAD = "no projection head here, so gradcam-ssl contrasts the embedding itsel
 class Subjects:
     """Makes subjects for maps; all share the training images, the bank of negatives and the settings.
 
-    Args:
-        images: uint8 `[N, C, H, W]`, the training images on the device, at the size the encoder takes.
-        split: The same as the file holds them, with labels.
-        val: Images and split of the labelled validation images, likewise, or None.
-        context: Window, stride and seed.
+    `images`: uint8 `[N, C, H, W]`, of train, on the device, at the size the encoder takes; `split`: the same as the
+    file holds them, with labels; `val`: both of the labelled validation images.
     """
 
     def __init__(
@@ -105,17 +102,9 @@ def _projection(opened: Opened) -> nn.Module | None:
 def heatmap_run(
     opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: int = 0, console: Console
 ) -> dict[str, Any]:
-    """Draws and scores attribution maps of a run's encoder, and writes results/ and figures/.
+    """Draws and scores attribution maps of a run's encoder, and writes results/ and figures/ (docs/heatmaps.md).
 
-    Args:
-        asked: Which maps, and what is done with them.
-        data: A dataset file, or None for the run's own.
-
-    Returns:
-        What was written (docs/heatmaps.md).
-
-    Raises:
-        ValueError: If a map cannot be drawn of this encoder, or the data do not fit.
+    `data` None is the run's own. A ValueError if a map cannot be drawn of this encoder, or the data do not fit.
     """
     started, run = time.monotonic(), opened.run
     info, known = opened.dataset(data)

@@ -27,23 +27,14 @@ Fresh = Callable[[int], Subject]  # a subject with random weights, from a seed
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome for one row.
+    """The outcome for one row."""
 
-    Attributes:
-        passes: Whether the map depends on the weights.
-        similarity: Mean Spearman correlation of |map| with all weights random.
-        null: Smallest and largest of the same between pairs of random networks.
-        stages: What is random so far, from the head down.
-        cascade: The correlation at each stage.
-        n: Images.
-    """
-
-    passes: bool
-    similarity: float
-    null: tuple[float, float]
-    stages: tuple[str, ...]
-    cascade: tuple[float, ...]
-    n: int
+    passes: bool  # whether the map depends on the weights
+    similarity: float  # mean Spearman correlation of |map| with all weights random
+    null: tuple[float, float]  # smallest and largest of the same between pairs of random networks
+    stages: tuple[str, ...]  # what is random so far, from the head down
+    cascade: tuple[float, ...]  # the correlation at each stage
+    n: int  # images
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -83,9 +74,8 @@ def judge(
 ) -> Verdict:
     """The verdict on one map from its maps `[N, h, w]`.
 
-    Args:
-        randoms: Maps of independent encoders with random weights, at least two.
-        cascade: Maps of the trained encoder with more and more of it random, by what went last.
+    `randoms`: of independent encoders with random weights, two at least; `cascade`: of the trained encoder with more
+    and more of it random, by what went last.
     """
     null = [similarity(a, b) for a, b in combinations(randoms, 2)]
     final = float(np.mean([similarity(trained, random) for random in randoms]))

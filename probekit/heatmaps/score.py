@@ -28,15 +28,7 @@ Masks = Mapping[str, NDArray[np.bool_]]  # by name, [N, H, W]
 
 
 def score_maps(maps: Floats, masks: Mask) -> NDArray[np.float64]:
-    """Every score of every map against every mask.
-
-    Args:
-        maps: `[N, H, W]`, raw and finite.
-        masks: `[M, N, H, W]`.
-
-    Returns:
-        float64 `[N, M, 4]`, in the order of `SCORES`.
-    """
+    """Every score of every raw, finite map `[N, H, W]` against every mask `[M, N, H, W]`: `[N, M, 4]`, as `SCORES`."""
     with ThreadPoolExecutor(THREADS) as pool:
         rows = pool.map(lambda i: score_map(maps[i], [mask[i] for mask in masks]), range(len(maps)))
         return np.array(list(rows), dtype=np.float64).reshape(len(maps), len(masks), len(SCORES))
@@ -67,11 +59,8 @@ def score_map(values: Floats, masks: Sequence[Mask]) -> NDArray[np.float64]:
 def pointing(inside: Floats, ascending: Floats) -> float:
     """The pointing game (Zhang et al. 2018) without tolerance: the chance that the highest pixel lies in the mask.
 
-    Among pixels that tie for the highest, each is as likely.
-
-    Args:
-        inside: `[K]`, the map's values in the mask, K > 0.
-        ascending: `[H * W]`, all values, sorted.
+    `inside` `[K]`: the map's values in the mask, K > 0; `ascending` `[H * W]`: all values, sorted. Among pixels that
+    tie for the highest, each is as likely.
     """
     highest = ascending[-1]
     ties = len(ascending) - int(np.searchsorted(ascending, highest, side="left"))
@@ -92,10 +81,7 @@ def relevance_rank(inside: Floats, ascending: Floats) -> float:
 
 
 def auroc(inside: Floats, ascending: Floats) -> float:
-    """The chance that a pixel of the mask is higher than one outside it, ties counting half; NaN for a full mask.
-
-    Arguments as `pointing`.
-    """
+    """The chance that a pixel of the mask is higher than one outside it, ties counting half; NaN for a full mask."""
     k, n = len(inside), len(ascending)
     if k == n:
         return float("nan")

@@ -12,40 +12,23 @@ from probekit.h5 import DatasetInfo, Split, read_split
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """The images with another value of one class factor, all else equal.
+    """The images with another value of one class factor, all else equal."""
 
-    Attributes:
-        images: uint8 `[N, H, W]`.
-        labels: int64 `[N]`, their classes.
-    """
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    images: NDArray[np.uint8]  # uint8 `[N, H, W]`
+    labels: NDArray[np.int64]  # `[N]`, their classes
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Rows of a split with what is known about them.
-
-    Attributes:
-        info: The dataset.
-        split: The rows, in the order of `index`.
-        index: int64 `[N]`, their places in the split.
-    """
+    """Rows of a split, and what is known about them; refused where a generator draws others than the file holds."""
 
     info: DatasetInfo
-    split: Split
-    index: NDArray[np.int64]
+    split: Split  # the rows, in the order of `index`
+    index: NDArray[np.int64]  # their places in the split `[N]`
 
     @cached_property
     def masks(self) -> dict[str, NDArray[np.bool_]]:
-        """By name, bool `[N, H, W]`: objects, then `evidence:FACTOR`; drawn anew where the file has none.
-
-        Empty for images without masks that no generator drew.
-
-        Raises:
-            ValueError: If they are to be drawn anew, and the generator draws other images than the file holds.
-        """
+        """By name, bool `[N, H, W]`: objects, then `evidence:FACTOR`; drawn anew where the file has none, or {}."""
         bits, names = self.split.masks, self.info.mask_names
         if bits is None:
             generator = self._generator
@@ -56,11 +39,7 @@ class Truth:
 
     @cached_property
     def counterfactuals(self) -> dict[str, Counterfactual]:
-        """By class factor, as the generator draws them. Empty for images that no generator drew.
-
-        Raises:
-            ValueError: If the generator draws other images of the file's settings and factors than the file holds.
-        """
+        """By class factor, as the generator draws them; {} for images that no generator drew."""
         generator = self._generator
         if generator is None:
             return {}

@@ -73,11 +73,9 @@ Line = tuple[str, Sequence[float], Sequence[float]]  # name, x, y
 
 
 def to_svg(figure: Figure, key: str) -> str:
-    """An SVG element for a page; the same figure and key give the same text.
+    """An SVG element for a page, of a figure in the colours of `PALETTE`; the same figure and key give the same text.
 
-    Args:
-        figure: Drawn in the colours of `PALETTE`.
-        key: Unique on the page: it keeps the ids of several figures apart.
+    `key` is unique on the page: it keeps the ids of several figures apart.
     """
     stream = io.StringIO()
     FigureCanvasSVG(figure)

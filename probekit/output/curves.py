@@ -23,10 +23,9 @@ ROOM = 0.06  # of an axis, beyond its levels
 def draw_curves(curves: Sequence[Mapping[str, Any]]) -> Figure:
     """Small charts in rows of `ACROSS`; a line of one name has one colour in all of them.
 
-    Args:
-        curves: Each with `name`, `parameter`, `unit`, `levels` [L] rising, `chance` [L] and `lines`: `name`, `kind`
-            ("row" is drawn through, "baseline" dashed) and `points` [L], each a `value` in [0, 1] with its interval
-            `ci`, a band; None is a gap. The dotted grey line is chance.
+    Each curve has `name`, `parameter`, `unit`, `levels` [L] rising, `chance` [L], a dotted grey line, and `lines`:
+    `name`, `kind` ("row" is drawn through, "baseline" dashed) and `points` [L], each a `value` in [0, 1] with its
+    interval `ci`, a band; None is a gap.
     """
     styles = _styles(curves)
     across = min(ACROSS, len(curves))

@@ -13,19 +13,12 @@ if TYPE_CHECKING:  # slow to import, and needed only where something is drawn
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table.
+    """A cell of a table."""
 
-    Attributes:
-        number: What is shown, without an interval.
-        value: Sorts: a number, or None for what is missing, which goes last.
-        ends: The interval, "[86.1, 90.0]", or "".
-        brief: The same in fewer letters, for narrow places.
-    """
-
-    number: str
-    value: float | str | None
-    ends: str = ""
-    brief: str = ""
+    number: str  # what is shown, without an interval
+    value: float | str | None  # sorts: a number, or None for what is missing, which goes last
+    ends: str = ""  # the interval, "[86.1, 90.0]", or ""
+    brief: str = ""  # the same in fewer letters, for narrow places
 
     @property
     def text(self) -> str:
@@ -35,25 +28,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table."""
 
-    Attributes:
-        key: Unique in the report; plain letters, digits and dashes.
-        strong: Numbers of the rows to set in bold.
-        folded: Shown on demand, and on no terminal.
-        details: Columns that a terminal leaves out.
-        names: How many of the first columns tell its rows apart.
-    """
-
-    key: str
+    key: str  # unique in the report; plain letters, digits and dashes
     title: str
     how: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    strong: frozenset[int] = frozenset()
-    folded: bool = False
-    details: frozenset[str] = frozenset()
-    names: int = 1
+    strong: frozenset[int] = frozenset()  # numbers of the rows to set in bold
+    folded: bool = False  # shown on demand, and on no terminal
+    details: frozenset[str] = frozenset()  # columns that a terminal leaves out
+    names: int = 1  # how many of the first columns tell its rows apart
 
     @property
     def numeric(self) -> frozenset[int]:
@@ -64,16 +49,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure that is drawn when a format shows it. `key`, `title` and `how` as of a table.
-
-    `photographs`: it shows images, so that a page takes the file that was drawn when it was measured.
-    """
+    """A figure that is drawn when a format shows it. `key`, `title` and `how` as of a table."""
 
     key: str
     title: str
     how: str
     draw: "Callable[[], Figure]"
-    photographs: bool = False
+    photographs: bool = False  # it shows images: a page takes the file that was drawn when it was measured
 
 
 @dataclass(frozen=True)

@@ -26,15 +26,6 @@ class Mosaic:
     def __init__(
         self, rows: int, columns: int, *, cell: float, title: str, head: float, left: float = 0.1, below: float = 0.0
     ) -> None:
-        """Makes an empty grid.
-
-        Args:
-            cell: Side of a cell in inches.
-            title: Above all, broken into lines that fit the width.
-            head: Inches between title and cells.
-            left: Inches before the cells.
-            below: Inches under each row.
-        """
         width = max(LEAST, left + cell * columns + 0.1)
         lines = [part for line in title.splitlines() for part in wrap(line, round(LETTERS * width))]
         above = LINE * len(lines) + 0.1
@@ -80,8 +71,7 @@ class Mosaic:
 def draw_gallery(rows: Sequence[tuple[NDArray[np.uint8], Sequence[bool]]]) -> Figure:
     """One row for each query: itself, its 3 nearest, and the 3 least similar of its 20 nearest.
 
-    Args:
-        rows: Images uint8 `[n, H, W]` or `[n, H, W, 3]`, the query first; whether each of the others has its class.
+    `rows`: images uint8 `[n, H, W]` or `[n, H, W, 3]`, the query first; whether each of the others has its class.
     """
     most = max(len(images) for images, _ in rows)
     mosaic = Mosaic(len(rows), most, cell=1.2, title="green: of the query's class", head=0.25)

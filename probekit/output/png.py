@@ -16,14 +16,7 @@ HEAD = 4096  # bytes of a file in which it stands
 
 
 def save_png(figure: Figure, out: Path, *, dpi: int) -> Path:
-    """Draws a figure to a PNG file; its folder is made.
-
-    A picture that probekit drew is replaced, as it can be drawn again; any other file is left alone.
-
-    Raises:
-        ValueError: As `check_png`.
-        OSError: If it cannot be written.
-    """
+    """Draws a figure to a PNG file, whole or not at all; its folder is made. Refuses as `check_png`."""
     check_png(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
@@ -38,11 +31,7 @@ def encoder_name(result: Mapping[str, Any]) -> str:
 
 
 def check_png(out: Path) -> None:
-    """Refuses what `save_png` would not draw to.
-
-    Raises:
-        ValueError: If `out` does not end in .png, or is a file that probekit did not draw.
-    """
+    """Refuses what does not end in .png, or is a file that probekit did not draw: its own can be drawn again."""
     if out.suffix.lower() != ".png":
         raise ValueError(f"expected a picture NAME.png, found {out}; type --out {quote(str(out.with_suffix('.png')))}")
     if out.exists() and not _drawn_here(out):

@@ -25,21 +25,13 @@ RANK_TOL = 1e-12  # ours: squared singular values below this share of the larges
 
 @dataclass(frozen=True)
 class Space:
-    """The coordinates a probe is fitted in: centred, perhaps standardised, at most N of them.
+    """The coordinates a probe is fitted in: centred, perhaps standardised, at most N of them."""
 
-    Attributes:
-        x: `[N, D]`, the training features as given.
-        mean: float64 `[D]`, of the training features.
-        scale: float64 `[D]`, standard deviations, or ones.
-        z: float64 `[N, R]`, the training features in this space; R <= min(N, D).
-        basis: float64 `[N, R]`: a row k of inner products with the training rows is `k @ basis` here; None if R is D.
-    """
-
-    x: NDArray[np.floating]
-    mean: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    z: NDArray[np.float64]
-    basis: NDArray[np.float64] | None
+    x: NDArray[np.floating]  # `[N, D]`, the training features as given
+    mean: NDArray[np.float64]  # `[D]`, of the training features
+    scale: NDArray[np.float64]  # `[D]`, standard deviations, or ones
+    z: NDArray[np.float64]  # `[N, R]`, the training features in this space; R <= min(N, D)
+    basis: NDArray[np.float64] | None  # `[N, R]`: inner products k with the training rows are k @ basis
 
     @classmethod
     def of(cls, x: NDArray[np.floating], *, standardise: bool) -> "Space":
@@ -82,21 +74,13 @@ class Space:
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """A fitted classifier in the coordinates of a `Space`.
+    """A fitted classifier in the coordinates of a `Space`."""
 
-    Attributes:
-        labels: int64 `[k]`, the classes seen in training, ascending.
-        weight: float64 `[k, R]`.
-        bias: float64 `[k]`.
-        C: Inverse strength of the penalty: the objective is `C * sum(cross-entropy) + |weight|**2 / 2`.
-        n_iter: Iterations of the solver; 0 where the answer is the class frequencies.
-    """
-
-    labels: NDArray[np.int64]
-    weight: NDArray[np.float64]
-    bias: NDArray[np.float64]
-    C: float
-    n_iter: int
+    labels: NDArray[np.int64]  # `[k]`, the classes seen in training, ascending
+    weight: NDArray[np.float64]  # `[k, R]`
+    bias: NDArray[np.float64]  # `[k]`
+    C: float  # the objective is `C * sum(cross-entropy) + |weight|**2 / 2`
+    n_iter: int  # 0 where the answer is the class frequencies
 
     def log_probability(self, z: NDArray[np.float64], *, classes: int) -> NDArray[np.float64]:
         """Log-probabilities `[M, classes]`; -inf for a class that training did not show."""
@@ -118,18 +102,11 @@ def fit(
 def fit_path(
     z: NDArray[np.float64], y: NDArray[np.int64], *, grid: Sequence[float], tol: float = TOL, device: str = "cpu"
 ) -> list[LinearProbe]:
-    """Fits one probe for each C of `grid`, each starting where the one before ended.
+    """Fits one probe for each C > 0 of `grid`, best ascending, each starting where the one before ended.
 
-    Two classes share one weight vector, as in scikit-learn; more have one each.
-
-    Args:
-        z: float64 `[N, R]`, `Space.z`.
-        y: int64 `[N]`.
-        grid: Values of C > 0, best in ascending order.
-        tol: Ends when the decrease that is still expected is below this share of the objective.
-
-    Raises:
-        ValueError: If `y` holds one class only.
+    `z`: float64 `[N, R]`, `Space.z`; `y`: int64 `[N]`; `tol` ends when the decrease that is still expected is below
+    this share of the objective. Two classes share one weight vector, as in scikit-learn; more have one each. A
+    ValueError if `y` holds one class only.
     """
     labels, counts = np.unique(y, return_counts=True)
     if len(labels) < 2:

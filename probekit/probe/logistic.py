@@ -31,17 +31,11 @@ Pair = tuple[Tensor, Tensor, Tensor]  # a step, the change of the gradient along
 
 @dataclass
 class Problem:
-    """`C * sum(cross-entropy) + |weight|**2 / 2`, the intercept free: scikit-learn's objective.
+    """`C * sum(cross-entropy) + |weight|**2 / 2`, the intercept free: scikit-learn's objective."""
 
-    Attributes:
-        z: `[N, R]` centred features.
-        y: int64 `[N]` in [0, k), or in {0, 1} if k is 1.
-        k: Rows of weights: one a class, or a single one for two classes (the logit of class 1).
-    """
-
-    z: Tensor
-    y: Tensor
-    k: int
+    z: Tensor  # `[N, R]`, centred
+    y: Tensor  # int64 `[N]` in [0, k), or in {0, 1} if k is 1
+    k: int  # rows of weights: one a class, or a single one for two classes (the logit of class 1)
     C: float
 
     def __call__(self, w: Tensor) -> tuple[float, Tensor]:
@@ -97,14 +91,8 @@ def minimise(
 ) -> tuple[Tensor, list[float]]:
     """L-BFGS until the decrease that the model still promises is below `tol` of the loss.
 
-    Args:
-        problem: In float64.
-        start: float64 `[k, R + 1]`.
-        inverse: float64 `[R, R]`, of `inverse_curvature`.
-        tol: Tolerance of the loss; close to the distance from the optimum's loss.
-
-    Returns:
-        The weights float64 `[k, R + 1]`, and the loss before each iteration.
+    In float64: the problem, `start` `[k, R + 1]` and `inverse` `[R, R]` of `inverse_curvature`. Gives the weights, and
+    the loss before each iteration.
     """
     w, losses = start, list[float]()
     pairs: list[Pair] = []

@@ -26,18 +26,10 @@ from probekit.weights import Weights
 def measure(
     opened: OpenedRun, conditions: Conditions, *, baselines: bool, data: Path | None
 ) -> dict[str, dict[str, Any]]:
-    """Measures an encoder, and beside it what needs no learning.
+    """Measures an encoder, and beside it what needs no learning: by name, what each results file holds.
 
-    Args:
-        conditions: What is measured, and under which; each `check` has passed.
-        baselines: Whether there are rows beside the encoder's.
-        data: The dataset file if one was named, for the command that makes the same again.
-
-    Returns:
-        For each measurement by name what its results file holds; `measurement.About` has the keys.
-
-    Raises:
-        ValueError: If the data do not fit the encoder, or either was replaced meanwhile.
+    `conditions`: each `check` has passed. `data`: the file if one was named, for the command that makes the same again.
+    A ValueError if the data do not fit the encoder, or either was replaced meanwhile.
     """
     info = conditions.labels.info
     check_channels(info, opened.header["spec"]["channels"])
@@ -85,11 +77,8 @@ def measure(
 def choose(info: DatasetInfo, typed: Sequence[Probe], named: str) -> list[Probe]:
     """What is measured: what the data allow unasked, in the order of the registry, then what was typed.
 
-    Args:
-        named: The run or encoder as a command line takes it, for messages.
-
-    Raises:
-        ValueError: If the file allows nothing of it, or not what was typed.
+    `named`: the run or encoder as a command line takes it. A ValueError if the file allows nothing of it, or not what
+    was typed.
     """
     lacking = unprobeable(info)
     known = {each.name for each in typed}
@@ -120,11 +109,7 @@ def conditions_for(
     console: Console,
     opened: OpenedRun | None = None,
 ) -> Conditions:
-    """Everything that is asked of a dataset file, once it is known to be possible; arguments as of `probe_run`.
-
-    Raises:
-        ValueError: If there is no such protocol, or the file lacks what is asked for.
-    """
+    """All that is asked of a dataset file, as of `probe_run`, once it is possible; a ValueError if it is not."""
     if protocol not in PROTOCOLS:
         raise ValueError(nearest("protocol", protocol, PROTOCOLS))
     asked = {each.name: each for each in choose(info, typed, named)}
@@ -144,20 +129,11 @@ def probe_run(
     seed: int = 0,
     console: Console,
 ) -> dict[str, dict[str, Any]]:
-    """Measures a run's encoder and writes results/ and figures/.
+    """Measures a run's encoder, writes results/ and figures/, and gives what `measure` does.
 
-    Args:
-        typed: What was asked for beside what the data allow unasked.
-        data: A dataset file, or None for the run's own.
-        protocol: One of `PROTOCOLS`, for what is fitted.
-        baselines: Whether there are rows beside the encoder's.
-        seed: Decides all that is random: the validation part, random weights, subsets, folds, bootstraps.
-
-    Returns:
-        As `measure`.
-
-    Raises:
-        ValueError: If there is no such protocol, or the data do not fit or lack what is asked for.
+    `typed`: what was asked for beside what the data allow unasked. `data` None is the run's own. The seed decides all
+    that is random: the validation part, random weights, subsets, folds, bootstraps. A ValueError if there is no such
+    protocol, or the data do not fit or lack what is asked for.
     """
     info, known = opened.dataset(data)
     for line in known:

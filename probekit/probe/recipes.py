@@ -7,26 +7,18 @@ from probekit.registry import nearest
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a head is trained.
-
-    Attributes:
-        name: By which it is asked for.
-        lr: Learning rate of the head, at the start.
-        encoder_lr: Learning rate of the encoder at the start; 0 leaves it frozen, in eval mode.
-        schedule: "constant"; "cosine", epoch by epoch to 0; or "steps", a tenth after 60 % and after 80 % of epochs.
-        unit_length: Whether features are scaled to length 1 first.
-    """
+    """How a head is trained."""
 
     name: str
     epochs: int
     batch_size: int
-    lr: float
-    encoder_lr: float = 0.0
+    lr: float  # of the head, at the start
+    encoder_lr: float = 0.0  # at the start; 0 leaves it frozen, in eval mode
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 0.0
-    schedule: str = "constant"
-    unit_length: bool = False
+    schedule: str = "constant"  # or "cosine", to 0, or "steps", a tenth after 60 % and after 80 % of epochs
+    unit_length: bool = False  # whether features are scaled to length 1 first
 
     @property
     def title(self) -> str:
@@ -62,11 +54,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def chosen_recipe(name: str, *, epochs: int | None, lr: float | None) -> Recipe:
-    """A recipe, with what the user wants otherwise.
-
-    Raises:
-        ValueError: If there is none of that name, or a rate is not positive.
-    """
+    """A recipe, with what the user wants otherwise; a ValueError if there is none, or a rate is not positive."""
     if name not in RECIPES:
         raise ValueError(nearest("recipe", name, RECIPES))
     if lr is not None and lr <= 0:

@@ -23,34 +23,22 @@ NOTHING_RANDOM = f"{RANDOM} are left out: no weights of this encoder can be draw
 
 @dataclass(frozen=True)
 class Labels:
-    """All of a dataset file but its images.
-
-    Attributes:
-        parts: Each labelled split, its features still empty `[0, 0]`.
-        factors: What the images of a split may have in common.
-    """
+    """All of a dataset file but its images."""
 
     info: DatasetInfo
-    parts: Mapping[str, Part]
-    factors: Mapping[str, Mapping[str, Factor]]
+    parts: Mapping[str, Part]  # each labelled split, its features still empty `[0, 0]`
+    factors: Mapping[str, Mapping[str, Factor]]  # what the images of a split may have in common
 
 
 @dataclass(frozen=True)
 class Source:
-    """Features under a name.
-
-    Attributes:
-        kind: "encoder" or "baseline".
-        features: Split -> `[N, D]`, computed at most once.
-        protocol: In place of the one that was asked for, or None.
-        opened: The network that makes the features; None for what is none.
-    """
+    """Features under a name."""
 
     name: str
-    kind: str
-    features: Callable[[str], NDArray[np.floating]]
-    protocol: str | None = None
-    opened: Opened | None = None
+    kind: str  # "encoder" or "baseline"
+    features: Callable[[str], NDArray[np.floating]]  # split -> `[N, D]`, computed at most once
+    protocol: str | None = None  # in place of the one that was asked for
+    opened: Opened | None = None  # the network that makes the features; None for what is none
 
     def part(self, labels: Labels, split: str) -> Part:
         """A labelled split with these features."""
@@ -59,25 +47,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What every row is made under.
-
-    Attributes:
-        protocol: One of `PROTOCOLS`, for what is fitted.
-        seed: Decides all that is random: the validation part, subsets, folds, bootstraps.
-        device: Where neighbours are looked for, "cpu" or "cuda[:i]".
-        asked: Every measurement that was asked for, by name: some are made of others.
-        opened: The encoder that is measured; None before there is one.
-        among: bool `[N]` of train: the images whose labels are known; None is all.
-    """
+    """What every row is made under."""
 
     labels: Labels
     protocol: str
-    seed: int
-    device: str
+    seed: int  # decides all that is random: the validation part, subsets, folds, bootstraps
+    device: str  # where neighbours are looked for, "cpu" or "cuda[:i]"
     console: Console
-    asked: Mapping[str, Measurement] = field(default_factory=dict)
-    opened: Opened | None = None
-    among: NDArray[np.bool_] | None = None
+    asked: Mapping[str, Measurement] = field(default_factory=dict)  # some are made of others
+    opened: Opened | None = None  # the encoder that is measured; None before there is one
+    among: NDArray[np.bool_] | None = None  # `[N]` of train: the images whose labels are known; None is all
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -121,10 +100,8 @@ def sources(
 ) -> Iterator[Source]:
     """The encoder, and with `baselines` random weights and every other, one at a time: none is kept in memory.
 
-    Args:
-        baselines: Whether there is more than the encoder.
-        seed: Decides the random weights; the next, if the encoder's own are those.
-        say: Is given a line if the random weights are of another seed, or left out.
+    The random weights are of the seed, or of the next if the encoder's own are those: `say` is given a line then, or if
+    they are left out.
     """
     yield Source(opened.row, ENCODER, partial(opened.embed, info), opened=opened)
     if not baselines:

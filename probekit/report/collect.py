@@ -53,18 +53,10 @@ class RunShape(TypedDict):
 
 
 def collect(runs: Sequence[Run], pools: Sequence[str | None] = ()) -> dict[str, Any]:
-    """Reads runs and compares them.
+    """Reads runs and compares them: {"schema", "command", "runs", "comparison" (None of one run)}.
 
-    Args:
-        runs: At least one, each once with each pooling.
-        pools: For each run a pooling at test time, of which alone it is to tell, or None for all that it has; empty is
-            None for all.
-
-    Returns:
-        {"schema", "command", "runs", "comparison"}; comparison is None for one run.
-
-    Raises:
-        ValueError: If a run.json is not as described.
+    `pools`: for each run a pooling at test time, of which alone it is to tell, or None for all that it has; empty is
+    None for all. Each run once with each. A ValueError if a run.json is not as `RunShape`.
     """
     names = [run.name for run in runs]
     if len(set(names)) < len({run.path for run in runs}):  # folders of one name in two places
@@ -111,10 +103,7 @@ def _pooled(run: Mapping[str, Any], pool: str) -> dict[str, Any]:
 
 
 def _results(run: Run, content: Mapping[str, Any], left_out: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """By measurement every sound file of weights that are there, its path as `file`, its encoder's age as `after`.
-
-    A line is left for each other one.
-    """
+    """By measurement every sound file of weights that are there, with `file` and `after`; a line for each other one."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in MEASUREMENTS}
     for path in sorted(run.results.glob("*.json")):
         try:

@@ -28,12 +28,9 @@ SPECIAL = re.compile(r"([\\`*_\[\]|#~$!])")  # what Markdown, or its common dial
 
 
 def html(document: Document) -> str:
-    """The page.
+    """The page; figures that would make it larger than `LIMIT` are left out, charts last, and it says which.
 
-    Figures that would make it larger than `LIMIT` are left out, charts last, and the page says which.
-
-    Raises:
-        ValueError: If the tables alone are larger.
+    A ValueError if the tables alone are larger.
     """
     blocks = list(_blocks(document))
     shown: dict[str, Markup] = {}

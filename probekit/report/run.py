@@ -33,20 +33,11 @@ MOST_NAMES = 80  # characters of a default name
 def run_report(
     names: Sequence[str], *, out: Path | None, form: str, runs: Path, reports: Path, console: Console
 ) -> str | None:
-    """Reads runs and writes what they hold.
+    """Reads runs and writes what they hold; gives the text if there is no file to write it to.
 
-    Args:
-        names: Runs, by name or path; none: the newest.
-        out: The file, or None: html goes to `runs`/NAME/report.html, or to `reports`/NAMES.html for several runs, and
-            md and json are returned.
-        form: A key of `WRITERS`.
-        reports: The folder of reports on several runs.
-
-    Returns:
-        The text, if there is no file to write it to.
-
-    Raises:
-        ValueError: If there is no such run or format, a run is named twice, or `out` is no report of probekit's.
+    `names` none: the newest. `out` None: html goes to `runs`/NAME/report.html, or to `reports`/NAMES.html for several
+    runs, and md and json are returned. A ValueError if there is no such run, one is named twice, or `out` is no report
+    of probekit's.
     """
     if form not in WRITERS:
         raise ValueError(nearest("format", form, WRITERS))
@@ -86,11 +77,7 @@ def _name(runs: Sequence[Run]) -> str:
 
 
 def check_report(out: Path) -> None:
-    """Refuses a file that is there and is no report.
-
-    Raises:
-        ValueError: If `out` is a folder or a file that probekit did not report.
-    """
+    """Refuses a folder, and a file that is there and is no report."""
     if out.is_dir():
         raise ValueError(
             f"expected a file for the report, found the folder {out}; type --out {quote(str(out / 'report.html'))}"
@@ -107,12 +94,7 @@ def _reported(path: Path) -> bool:
 
 
 def write_report(out: Path, text: str) -> None:
-    """Writes a report; its folder is made, and an older report is replaced.
-
-    Raises:
-        ValueError: As `check_report`.
-        OSError: If it cannot be written.
-    """
+    """Writes a report, over an older one alone; its folder is made."""
     check_report(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, text)
@@ -130,19 +112,10 @@ def run_compare(
 ) -> dict[str, Any]:
     """Compares the encoders of runs that were probed on the same test images.
 
-    Args:
-        names: Two runs or more; RUN@POOL is what a run has under a pooling at test time.
-        data: Only results on this dataset file; None is all.
-        protocol: Only results of this protocol, "tuned" for example; None is all.
-        checkpoint: Only results of this checkpoint; None is all.
-        quiet: Leave the tables out.
-
-    Returns:
-        {"groups", "scores", "left_out"} as `report.compare.compare` gives them; docs/report.md has the shape.
-
-    Raises:
-        ValueError: If there are fewer than two runs, one is named twice, there is no such pooling, or none can be
-            compared.
+    `names`: two runs or more; RUN@POOL is what a run has under a pooling at test time. `data`, `protocol`,
+    `checkpoint`: only results of these; None is all. `quiet` leaves the tables out. Gives {"groups", "scores",
+    "left_out"} as `report.compare.compare` (docs/report.md). A ValueError if there are fewer than two runs, one is
+    named twice, there is no such pooling, or none can be compared.
     """
     asked = [_with_pool(name, runs) for name in names]
     opened, pools = [run for run, _ in asked], [pool for _, pool in asked]

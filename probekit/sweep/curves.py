@@ -19,21 +19,13 @@ NOTHING: dict[str, Any] = {"value": None, "ci": None, "n": 0}  # not measured ye
 
 @dataclass(frozen=True)
 class Curve:
-    """What is drawn over a parameter.
+    """What is drawn over a parameter."""
 
-    Attributes:
-        name: The name of the dataset that is varied.
-        generator: What renders it.
-        parameter: The name of the generator's parameter.
-        score: What is read, checkpoint/score without a pooling.
-        levels: The parameter's values, rising, by the datasets' names.
-    """
-
-    name: str
+    name: str  # of the dataset that is varied
     generator: str
-    parameter: str
-    score: str
-    levels: Mapping[str, float]
+    parameter: str  # of the generator
+    score: str  # what is read, checkpoint/score without a pooling
+    levels: Mapping[str, float]  # the parameter's values, rising, by the datasets' names
 
     @property
     def unit(self) -> str:
@@ -43,15 +35,10 @@ class Curve:
 
 
 class Varied(Dataset, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A dataset as a sweep file has it, which may be several, one at each value of one parameter of its generator.
+    """A dataset as a sweep file has it, which may be several, one at each value of one parameter of its generator."""
 
-    Attributes:
-        vary: The parameter and its values.
-        score: What the curve over them shows; "" is the linear probe.
-    """
-
-    vary: dict[str, tuple[int | float, ...]] = field(default_factory=dict)
-    score: str = ""
+    vary: dict[str, tuple[int | float, ...]] = field(default_factory=dict)  # the parameter and its values
+    score: str = ""  # what the curve over them shows; "" is the linear probe
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,11 +68,7 @@ class Varied(Dataset, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def datasets(self) -> tuple[Dataset, ...]:
-        """One for each value, NAME-PARAMETER-VALUE, in rising order; itself where nothing varies.
-
-        Raises:
-            ValueError: If the generator has no such parameter, or the parameter no such value.
-        """
+        """One for each value, NAME-PARAMETER-VALUE, in rising order; itself where nothing varies."""
         parts = {name: getattr(self, name) for name in Dataset.__struct_fields__}
         if not self.vary:
             return (Dataset(**parts),)

@@ -94,10 +94,7 @@ class File(Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file's contents, of a dataset that is varied one for each value.
-
-    `pairs`: (a, b) whose difference a - b is wanted, each a row or ROW@POOL; `measures`: by dataset.
-    """
+    """A sweep file's contents, of a dataset that is varied one for each value."""
 
     name: str
     about: str
@@ -106,8 +103,8 @@ class Sweep:
     datasets: tuple[Dataset, ...]
     rows: tuple[Row, ...]
     papers: tuple[Paper, ...]
-    pairs: tuple[tuple[str, str], ...]
-    measures: Mapping[str, Measure]
+    pairs: tuple[tuple[str, str], ...]  # (a, b) whose difference is wanted, each a row or ROW@POOL
+    measures: Mapping[str, Measure]  # by dataset
     curves: tuple[Curve, ...] = ()
 
 
@@ -117,11 +114,7 @@ def shipped() -> dict[str, str]:
 
 
 def load(source: str) -> Sweep:
-    """Reads a shipped sweep by its name, or a file by its path.
-
-    Raises:
-        ValueError: If there is none, or it is not as described in `parse`.
-    """
+    """Reads a shipped sweep by its name, or a file by its path; a ValueError if there is none, or as of `parse`."""
     if source.endswith(".toml"):
         path = Path(source)
         if not path.is_file():
@@ -147,16 +140,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def parse(name: str, text: str, *, where: str) -> Sweep:
-    """Checks a sweep file's text.
-
-    Args:
-        text: TOML, its first line a comment that says what the sweep is for. Keys: `seeds`; `datasets`, a list of
-            tables (`Varied`, with `set` for its settings and `import` for `official`); `rows`, a list of tables
-            (`method`, `name`, `branch`, `set`), or `cross`, with `methods` and `overrides` (a suffix: a list of
-            settings), every method with every entry; `preset`, `set` (for every row), `measure` (names of measurements
-            and `pools`), `paper`, a list of tables (`source`, `score`, `percent`), `pairs`.
-        where: Named in messages.
-    """
+    """Checks a sweep file's text, TOML, its first line a comment that says what the sweep is for; docs/sweeps.md."""
     file: File = checked(parse_toml(text, where), File, where)
     checked(name, Name, where, "name")
     check_seeds(file.seeds, where)
@@ -185,11 +169,7 @@ def with_settings(sweep: Sweep, settings: Sequence[str]) -> Sweep:
 
 
 def check_seeds(seeds: Any, where: str) -> tuple[int, ...]:
-    """Seeds as a tuple.
-
-    Raises:
-        ValueError: If there are none, or one is no whole number from 0 to 2^32 - 1 or stands twice.
-    """
+    """Seeds as a tuple; a ValueError if there are none, or one is no whole number below 2^32, or twice there."""
     found: tuple[int, ...] = checked(seeds, Seeds, where, "seeds")
     check_distinct(found, f"seeds in {where}")
     return found

@@ -55,11 +55,7 @@ class SweepFolder:
         return self.path.with_name(f".{self.path.name}.lock")
 
     def read(self) -> dict[str, Any] | None:
-        """The contents of sweep.json, or None if there is no such folder.
-
-        Raises:
-            ValueError: If the folder holds something else, or a link leads out of it.
-        """
+        """The contents of sweep.json, None without the folder, which is refused if it holds something else."""
         if not self.path.exists():
             return None
         refuse_links_out(self.path)
@@ -78,9 +74,8 @@ class SweepFolder:
     ) -> dict[str, Any]:
         """Makes the folder with datasets and its sweep.json, whole or not at all.
 
-        Args:
-            found: By dataset, those that are needed now: what each is made of, or None where nothing need be there.
-            asked: The options that --resume goes on with: preset, epochs, set, device.
+        `found`: by dataset, those that are needed now: what each is made of, or None where nothing need be there.
+        `asked`: the options that --resume goes on with: preset, epochs, set, device.
         """
         new = SweepFolder(self.path.with_name(f".{self.path.name}.new"))
         shutil.rmtree(new.path, ignore_errors=True)
@@ -122,11 +117,7 @@ class SweepFolder:
         write_text(self.path / "table.md", table)
 
     def draw(self, results: Mapping[str, Any]) -> Path | None:
-        """Writes curves.png, where a parameter is varied.
-
-        Raises:
-            ValueError: If there is another file of that name.
-        """
+        """Writes curves.png, where a parameter is varied; a ValueError if there is another file of that name."""
         if not results["curves"]:
             return None
         from probekit.output.curves import draw_curves
@@ -144,12 +135,7 @@ class SweepFolder:
 
 
 def check_same(content: dict[str, Any], sweep: Sweep, asked: Mapping[str, Any], *, where: Path) -> None:
-    """Refuses to go on with a sweep that was started with other settings.
-
-    Args:
-        sweep: The file's contents now, with the settings of `content`.
-        asked: Options as typed; None, or nothing, where not typed.
-    """
+    """Refuses to go on with a sweep that was started with other settings; `asked`: options as typed, or nothing."""
     ways = "type --overwrite to start again, or --name NAME for another sweep"
     for option, value in asked.items():
         if value and value != content.get(option):
@@ -161,21 +147,13 @@ def check_same(content: dict[str, Any], sweep: Sweep, asked: Mapping[str, Any], 
 
 
 def read_files(content: dict[str, Any]) -> dict[str, Data]:
-    """The datasets' files by name; those that no run was chosen of yet are not there.
-
-    Raises:
-        ValueError: If one is not as `Data` has it.
-    """
+    """The datasets' files by name; those that no run was chosen of yet are not there."""
     files: dict[str, Data] = checked(content, Plan, "sweep.json").data
     return {entry["name"]: files[entry["name"]] for entry in content["datasets"] if entry["name"] in files}
 
 
 def remove(folder: SweepFolder, runs: Path, names: Sequence[str]) -> None:
-    """Removes a sweep's folder and its runs, for --overwrite; other folders of these names are not touched.
-
-    Raises:
-        ValueError: If one of the names belongs to something other than a run.
-    """
+    """Removes a sweep's folder and its runs, for --overwrite; refuses a name that something other than a run has."""
     found = [Run(runs / name) for name in names if (runs / name).exists()]
     for run in found:
         run.read()  # refuses what is no run

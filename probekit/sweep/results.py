@@ -44,9 +44,7 @@ def collect(
 ) -> dict[str, Any]:
     """Everything that the run folders hold so far, as plain data; accuracies in [0, 1], kappa in [-1, 1].
 
-    Args:
-        name: The sweep's folder's.
-        outcomes: How the runs of this session ended, by name.
+    `name`: the folder's; `outcomes`: how the runs of this session ended, by name.
     """
     found = {run.name: _run(run, Run(runs / run.name), outcomes.get(run.name)) for run in planned}
     cells = [(dataset.name, row.name) for dataset in sweep.datasets for row in sweep.rows]

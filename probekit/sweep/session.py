@@ -33,13 +33,7 @@ DONE = Outcome("finished", "")
 
 
 class Display:
-    """Follows the runs of a sweep by their folders.
-
-    Args:
-        console: Where to; decides between the live table and plain lines.
-        planned: The runs chosen, by name.
-        done: How many of them are finished already.
-    """
+    """Follows the runs of a sweep in their folders; the console decides between a live table and plain lines."""
 
     def __init__(self, console: Console, *, planned: Mapping[str, PlannedRun], runs: Path, done: int) -> None:
         self.console, self.planned, self.runs, self.done = console, planned, runs, done
@@ -107,11 +101,7 @@ def _percent(score: Score | None) -> str:
 
 
 class Session:
-    """Works through a sweep.
-
-    Args:
-        device: "auto", "cpu" or "cuda[:i]".
-    """
+    """Works through a sweep; `device` is "auto", "cpu" or "cuda[:i]"."""
 
     def __init__(
         self,
@@ -142,15 +132,10 @@ class Session:
         return [name for name, outcome in self.outcomes.items() if outcome.state in ("failed", "interrupted")]
 
     def run(self, *, at_once: int, threads: int, gpus: Sequence[str], deadline: float, console: Console) -> str | None:
-        """Runs what is left.
+        """Runs what is left; says why it stopped early, or None.
 
-        Args:
-            threads: How many each has.
-            gpus: What CUDA_VISIBLE_DEVICES is to be, for the processes on each GPU; none: as it is.
-            deadline: See `run_jobs`.
-
-        Returns:
-            Why it stopped early, or None.
+        `threads`: of each; `gpus`: what CUDA_VISIBLE_DEVICES is to be on each GPU; none: as it is; `deadline`: see
+        `run_jobs`.
         """
         with Display(console, planned=self.chosen, runs=self.runs, done=self.finished) as display:
 
@@ -185,11 +170,8 @@ class Session:
         return next(iter(left), None)
 
     def _baselines(self) -> Iterator[Job]:
-        """A job for each dataset whose baselines are due: when the first of its runs that has not failed is finished.
-
-        The first in the order of the plan, whatever the order of ends: the random network has that run's architecture.
-        """
-        for dataset in self.data:
+        """A job for each dataset whose baselines are due: the first of its runs that has not failed is finished."""
+        for dataset in self.data:  # the first in the order of the plan: the random network has its architecture
             own = [run for run in self.chosen.values() if run.dataset == dataset]
             first = next((run for run in own if self.outcomes.get(run.name, DONE) == DONE), None)
             job = f"{dataset}-baselines"

@@ -61,17 +61,10 @@ def run_sweep(
 ) -> tuple[dict[str, Any], str]:
     """Runs what a sweep still needs, and writes results.json and table.md; a dry run does neither.
 
-    Args:
-        source: A shipped sweep's name, or a file's path.
-        data: Where published npz files are looked for unless the options say otherwise.
-        quiet: Leave the table out.
-
-    Returns:
-        What results.json holds, of a dry run {"commands": what a shell would run}; and why not all is done, one
-        line, or "".
-
-    Raises:
-        ValueError: For a sweep file or options that do not fit, before anything is run.
+    `source`: a shipped sweep's name, or a file's path; `data`: where published npz files are looked for unless the
+    options say otherwise; `quiet` leaves the table out. Gives what results.json holds, of a dry run {"commands": what a
+    shell would run}; and why not all is done, one line, or "". A ValueError for what does not fit, before anything is
+    run.
     """
     started = time.monotonic()
     sweep = load(source)
@@ -105,20 +98,16 @@ def run_sweep(
 
 @dataclass(frozen=True)
 class _Request:
-    """What is to be run, after every check.
-
-    `stored`: sweep.json, or None; `asked`: the options that it keeps; `found`: what each dataset that is chosen and not
-    made yet is made of, or None; `missing`: what a dry run did not find, a line each.
-    """
+    """What is to be run, after every check."""
 
     sweep: Sweep
-    stored: dict[str, Any] | None
-    asked: dict[str, Any]
+    stored: dict[str, Any] | None  # sweep.json
+    asked: dict[str, Any]  # the options that it keeps
     seeds: tuple[int, ...]
     planned: tuple[PlannedRun, ...]
     chosen: list[PlannedRun]
-    found: dict[str, Path | None]
-    missing: list[str]
+    found: dict[str, Path | None]  # what each dataset that is chosen and not made yet is made of
+    missing: list[str]  # what a dry run did not find, a line each
 
 
 def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, data: Path) -> _Request:
@@ -288,12 +277,10 @@ def _gpus(device: str) -> list[str]:
 
 
 def _share(session: Session, jobs: int | None, gpus: Sequence[str]) -> tuple[int, int]:
-    """Runs at once, and threads for each, so that all threads together are no more than the cores.
-
-    One run a GPU: several take turns there, and each of them would find room for its images in the same memory.
-    """
+    """Runs at once, and threads for each, so that all threads together are no more than the cores."""
     from probekit.device import find_device
 
+    # One run a GPU: several take turns there, and each would find room for its images in the same memory.
     on_cpu = find_device(session.device).type == "cpu"
     most = min(cores(), MOST_AT_ONCE) if on_cpu else max(1, len(gpus))
     at_once = max(1, min(jobs or most, len(session.left)))

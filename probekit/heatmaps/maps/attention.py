@@ -18,7 +18,6 @@ class Attention(AttributionMap):
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
 
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
-        """`[B, h, w]` of the feature map."""
         weights = batch.features.weights
         assert weights is not None
         return weights / (weights.sum((1, 2), keepdim=True) + EPSILON)

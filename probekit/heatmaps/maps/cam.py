@@ -24,7 +24,6 @@ class CAM(AttributionMap):
     needs: ClassVar[frozenset[str]] = frozenset({"map", "target"})
 
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
-        """`[B, h, w]` of the feature map."""
         assert batch.target is not None
         cells = torch.einsum("bd,bdhw->bhw", batch.target.direction, batch.features.map.float())
         weights = batch.features.weights

@@ -22,7 +22,6 @@ class GradCAM(AttributionMap):
     needs: ClassVar[frozenset[str]] = frozenset({"map", "target"})
 
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
-        """`[B, h, w]` of the feature map."""
         assert batch.target is not None
         return weigh_channels(*map_gradient(encoder, batch.features, batch.target.score))
 

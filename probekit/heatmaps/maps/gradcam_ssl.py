@@ -31,7 +31,6 @@ class GradCAMSimilarity(AttributionMap):
     needs: ClassVar[frozenset[str]] = frozenset({"map"})
 
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
-        """`[B, h, w]` of the feature map."""
         views = positives(encoder, batch, self.context)
 
         def score(pooled: Tensor) -> Tensor:
@@ -52,7 +51,6 @@ class GradCAMSSL(GradCAMSimilarity):
     needs: ClassVar[frozenset[str]] = frozenset({"map", "negatives"})
 
     def score(self, anchors: Tensor, views: Tensor) -> Tensor:
-        """`[B]`, the loss in nats."""
         assert self.context.negatives is not None
         positive = torch.einsum("bp,brp->br", anchors, views)[..., None]
         negative = (anchors @ self.context.negatives.T)[:, None].expand(-1, views.shape[1], -1)

@@ -18,7 +18,6 @@ class HiResCAM(AttributionMap):
     needs: ClassVar[frozenset[str]] = frozenset({"map", "target"})
 
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
-        """`[B, h, w]` of the feature map."""
         assert batch.target is not None
         feature_map, gradient = map_gradient(encoder, batch.features, batch.target.score)
         return (feature_map * gradient).sum(dim=1)

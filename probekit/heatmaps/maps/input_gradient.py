@@ -19,7 +19,6 @@ class InputGradient(AttributionMap):
     needs: ClassVar[frozenset[str]] = frozenset({"target"})
 
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
-        """`[B, H, W]` of the image."""
         assert batch.target is not None
         inputs = batch.inputs.requires_grad_()
         with torch.enable_grad():

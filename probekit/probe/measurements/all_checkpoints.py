@@ -32,8 +32,6 @@ NOTHING = {"value": None, "ci": None}
 
 
 class CheckpointRow(Named):
-    """A kept encoder, with its epoch, or a baseline, which has none."""
-
     epoch: NotRequired[Count]
     checkpoint: NotRequired[str]
     scores: dict[str, Estimate]
@@ -41,8 +39,6 @@ class CheckpointRow(Named):
 
 @dataclass(frozen=True)
 class AllCheckpoints(Probe):
-    """How scores go along pretraining."""
-
     name = "all-checkpoints"
     title = "Along pretraining"
     help = "Also measure every kept encoder, along pretraining (--set train.keep_every=20 keeps them)."
@@ -61,7 +57,6 @@ class AllCheckpoints(Probe):
         raise AssertionError  # its rows are of encoders that are opened for it
 
     def check(self, conditions: "Conditions") -> None:
-        """Refuses a run that kept no encoders, and where nothing is asked that could be followed."""
         if conditions.opened is None:
             raise ValueError("expected --all-checkpoints for a run of pretrain, found it with --encoder; leave it out")
         _kept(_of_run(conditions.opened))
@@ -70,20 +65,16 @@ class AllCheckpoints(Probe):
             raise ValueError(f"expected something to follow with --all-checkpoints, found only {asked}")
 
     def made_of(self, asked: Mapping[str, Measurement]) -> dict[str, Measurement]:
-        """All that is followed."""
         return {name: each for name, each in asked.items() if isinstance(each, Probe) and each.followable}
 
     def protocol(self, conditions: "Conditions") -> str:
-        """The protocol, and what else is followed."""
         others = (each.name for each in self._followed(conditions) if each.name != "linear")
         return "-".join((conditions.protocol, *others))
 
     def typed(self, conditions: "Conditions") -> list[str]:
-        """With all that is followed."""
         return [*(word for each in self._followed(conditions) for word in each.typed(conditions)), *self.words]
 
     def rest(self, opened: "Opened", conditions: "Conditions", rows: Mapping[str, list[dict[str, Any]]]) -> None:
-        """Measures every kept encoder; the baselines' scores are those that were just measured."""
         from probekit.probe.sources import Source
         from probekit.restore.opened import open_encoder
 
@@ -108,7 +99,6 @@ class AllCheckpoints(Probe):
             rows[self.name].append({"name": name, "kind": BASELINE, "scores": scores})
 
     def tables(self, result: Result) -> list[Table]:
-        """Scores along checkpoints, then of the baselines."""
         points, others = _divided(result)
         names = by_row([*points, *others], lambda row: row["scores"])
 
@@ -119,7 +109,6 @@ class AllCheckpoints(Probe):
         return [rows_table("along", self.title, ("epoch", *titles), [*points, *others], cells)]
 
     def charts(self, result: Result) -> list[Chart]:
-        """Each score over epochs; baselines as level lines."""
         points, others = _divided(result)
         charts, beside = [], "; grey: baselines" * bool(others)
         for i, name in enumerate(by_row(points, lambda row: row["scores"])):
@@ -142,10 +131,7 @@ class AllCheckpoints(Probe):
 
 
 def _kept(opened: "OpenedRun") -> list[Weights]:
-    """The kept weights of a run, then the ones asked for if they are of a later epoch; pooled as those are.
-
-    Refuses if none was kept, or a branch is to pool, which they do not hold.
-    """
+    """The kept weights of a run, then the ones asked for if they are of a later epoch; pooled as those are."""
     pool, run = opened.weights.pool, opened.run
     if pool and POOLS[pool].of_run:
         known = " or ".join(name for name, kind in POOLS.items() if not kind.of_run)

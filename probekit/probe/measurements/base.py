@@ -20,23 +20,14 @@ MOST_GRADES = 10  # that are named where kappa takes their order
 
 @dataclass(frozen=True)
 class Probe(Measurement):
-    """A measurement of features.
+    """A measurement of features."""
 
-    Attributes:
-        about: How its numbers are obtained; `{protocol}` and its own fields are filled in.
-        baselines: Sources that stand beside the encoder: those that make sense and can be afforded.
-        fits: Whether a linear probe is fitted, so that `--protocol` matters.
-        several: Whether an image may have several labels.
-        rows_of_sources: Whether each source has a row; else `rest` makes them.
-        followable: Whether it can be followed along checkpoints in reasonable time.
-    """
-
-    about: ClassVar[str]
+    about: ClassVar[str]  # how its numbers are obtained; `{protocol}` and its own fields are filled in
     baselines: ClassVar[tuple[str, ...]] = (RANDOM, CHANCE, "raw pixels", "patch bag")
-    fits: ClassVar[bool] = True
-    several: ClassVar[bool] = False
-    followable: ClassVar[bool] = True
-    rows_of_sources: ClassVar[bool] = True
+    fits: ClassVar[bool] = True  # whether a linear probe is fitted, so that `--protocol` matters
+    several: ClassVar[bool] = False  # whether an image may have several labels
+    followable: ClassVar[bool] = True  # whether it can be followed along checkpoints in reasonable time
+    rows_of_sources: ClassVar[bool] = True  # whether each source has a row; else `rest` makes them
 
     @abstractmethod
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:

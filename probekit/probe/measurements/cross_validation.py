@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 
 class Folds(TypedDict):
-    """One metric over folds, and of pooled out-of-fold predictions."""
-
     mean: Number | None
     ci: Interval
     pooled: Number | None
@@ -24,8 +22,6 @@ class Folds(TypedDict):
 
 
 class FoldsRow(Named):
-    """See `probe.cross_validation.cross_validate`."""
-
     metric: str
     folds: Count
     repeats: Count
@@ -35,8 +31,6 @@ class FoldsRow(Named):
 
 @dataclass(frozen=True)
 class CrossValidation(Probe):
-    """What a linear map reads, each image by a probe that never saw it."""
-
     folds: int = field(FOLDS, "--cv", "Also K-fold cross-validation on train.", asks=True, metavar="K")
     metric: str = field("accuracy", "--metric", "The metric of --cv.", choices=tuple(METRICS))
     repeats: int = field(REPEATS, "--repeats", "How often --cv divides train anew.", least=1)
@@ -52,20 +46,17 @@ class CrossValidation(Probe):
     needs = ("train",)
 
     def __post_init__(self) -> None:
-        """Refuses what no data could satisfy: a metric that there is not, or fewer than two folds."""
         super().__post_init__()
         if self.folds < 2:
             raise ValueError(f"expected 2 folds or more, found {self.folds}; type: --cv {FOLDS}")
 
     def check(self, conditions: "Conditions") -> None:
-        """Refuses more folds than can be filled."""
         from probekit.probe.cross_validation import divide
 
         part = conditions.labels.parts["train"]
         divide(part.y, folds=self.folds, seed=0, repeat=0, groups=part.groups)
 
     def how(self, conditions: "Conditions") -> str:
-        """The folds, and the order of the grades for kappa."""
         order = f" (grades: {grades(conditions.classes)})" if self.metric == "kappa" else ""
         return super().how(conditions).replace(f"; {self.metric};", f"; {METRICS[self.metric]}{order};")
 
@@ -82,7 +73,6 @@ class CrossValidation(Probe):
         )
 
     def tables(self, result: Result) -> list[Table]:
-        """The mean of folds and the pooled value of each metric and decoding."""
         rows = result["rows"]
         decodings = by_row(rows, lambda row: row["decodings"])
         metrics = by_row(rows, lambda row: next(iter(row["decodings"].values())))

@@ -37,16 +37,12 @@ NOTHING = {"value": None, "ci": None}
 
 
 class Point(TypedDict):
-    """The scores at one fraction; see `probe.fractions.fractions`."""
-
     fraction: Number
     n: Number
     scores: dict[str, Estimate]
 
 
 class FractionsRow(Named):
-    """See `probe.fractions.fractions`."""
-
     of: str
     points: list[Point]
     complexity: dict[str, Number]
@@ -76,8 +72,6 @@ def percent_of(share: float) -> str:
 
 @dataclass(frozen=True)
 class Fractions(Probe):
-    """How many labels it takes."""
-
     fractions: tuple[float, ...] = field(
         FRACTIONS,
         "--fractions",
@@ -101,11 +95,7 @@ class Fractions(Probe):
     followable = False
 
     def __post_init__(self) -> None:
-        """Brings the fractions into order, each once, with 1 among them; needs and baselines are of what is measured.
-
-        Raises:
-            ValueError: If one is not in (0, 1], or no measurement of this name depends on labels.
-        """
+        """Brings the fractions into order, with 1 among them; needs and baselines are of what is measured."""
         super().__post_init__()
         for share in self.fractions:
             if not 0 < share <= 1:
@@ -120,7 +110,6 @@ class Fractions(Probe):
         object.__setattr__(self, "baselines", beside)  # others are too slow for it, or no head of its kind
 
     def check(self, conditions: "Conditions") -> None:
-        """What is measured on each subset must be possible with all labels; a ValueError as that measurement."""
         inner, info = self._inner(conditions), conditions.labels.info
         if info.multilabel and not inner.several:
             raise ValueError(
@@ -130,20 +119,16 @@ class Fractions(Probe):
         inner.check(conditions)
 
     def how(self, conditions: "Conditions") -> str:
-        """The subsets, then what is measured on each."""
         return f"{super().how(conditions)} On each subset: {self._inner(conditions).how(conditions)}"
 
     def made_of(self, asked: Mapping[str, Measurement]) -> dict[str, Measurement]:
-        """What is measured on each subset."""
         return {self.of: asked.get(self.of) or measurement(self.of)}
 
     def protocol(self, conditions: "Conditions") -> str:
-        """What is measured, unless it is the linear probe, and its protocol."""
         found = self._inner(conditions).protocol(conditions)
         return found if self.of == "linear" else "-".join(dict.fromkeys((self.of, found)))
 
     def typed(self, conditions: "Conditions") -> list[str]:
-        """Its own words, and those of what is measured."""
         return [*self.words, *self._inner(conditions).words]
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
@@ -160,13 +145,11 @@ class Fractions(Probe):
         return {"name": source.name, "kind": source.kind, "of": self.of, **found, "n_test": len(scored.y)}
 
     def tables(self, result: Result) -> list[Table]:
-        """Each score by share of the labels, the first with its sample complexity."""
         rows = result["rows"]
         names = by_row(rows, lambda row: row["points"][-1]["scores"])
         return [self._table(rows, name, first=name == names[0]) for name in names]
 
     def charts(self, result: Result) -> list[Chart]:
-        """The first score over the number of labels (ConRec paper, Figure 2)."""
         name = next(iter(encoder_row(result)["points"][-1]["scores"]))
         draw = partial(_curves, encoders_first(result["rows"]), name)
         return [Chart("curve", f"{name} by number of labels", "Band: intervals.", draw)]
@@ -178,7 +161,6 @@ class Fractions(Probe):
         return measurement(self.of).named()
 
     def measures(self, number: str) -> bool:
-        """Whether it is a number of what is measured, at one of the shares."""
         name, _, share = number.rpartition(", ")
         shares = [percent_of(each) for each in self.fractions if each < 1]
         return share in shares and measurement(self.of).measures(name)

@@ -17,22 +17,16 @@ if TYPE_CHECKING:
 
 
 class Singular(TypedDict):
-    """Singular values, the largest first."""
-
     uncentred: list[Number]
     centred: list[Number]
 
 
 class Ranks(TypedDict):
-    """RankMe; None where all embeddings are alike."""
-
     uncentred: Number | None
     centred: Number | None
 
 
 class HealthRow(Named):
-    """See `probe.spectrum.health`."""
-
     n: Count
     dim: Count
     singular_values: Singular
@@ -44,8 +38,6 @@ class HealthRow(Named):
 
 @dataclass(frozen=True)
 class Health(Probe):
-    """Whether an embedding has collapsed."""
-
     name = "health"
     title = "Label-free health"
     help = "Look for signs of a collapse, which need no labels; with the labels of train and test this is done unasked."
@@ -62,7 +54,6 @@ class Health(Probe):
     followable = False
 
     def check(self, conditions: "Conditions") -> None:
-        """Refuses a file with fewer than two test images."""
         info = conditions.labels.info
         test = info.splits.get("test")
         if test is None or test.n < 2:
@@ -81,7 +72,6 @@ class Health(Probe):
         return {"name": source.name, "kind": source.kind, **health(source.features("test"))}
 
     def tables(self, result: Result) -> list[Table]:
-        """Ranks, deviations and dead dimensions."""
         first = encoder_row(result)
         how = (
             "Participation ratio: of the variances. Mean deviation: of a dimension after rows are scaled to length 1; "
@@ -98,7 +88,6 @@ class Health(Probe):
         return [rows_table("ranks", "Effective rank", columns, result["rows"], _ranks, how=how)]
 
     def charts(self, result: Result) -> list[Chart]:
-        """The spectrum, and the deviation of each dimension."""
         rows = encoders_first(result["rows"])
         even = _even(rows[0])
         return [
@@ -118,7 +107,6 @@ class Health(Probe):
         ]
 
     def sentences(self, result: Result) -> list[str]:
-        """The effective rank beside that of random weights, and of how many it could be."""
         found = encoder_row(result)
         untrained = next((row for row in result["rows"] if row["name"] == RANDOM), None)
         beside = "" if untrained is None else f" (random weights: {_rank(untrained)})"

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 
 class Monitor(TypedDict):
-    """Fixed k and temperature, as the papers use them."""
-
     k: Count
     temperature: Number
     accuracy: Share
@@ -22,8 +20,6 @@ class Monitor(TypedDict):
 
 
 class KNNRow(Answers):
-    """See `probe.knn.knn`."""
-
     k: Count | None
     temperature: Number | None
     monitor: list[Monitor]
@@ -31,8 +27,6 @@ class KNNRow(Answers):
 
 @dataclass(frozen=True)
 class KNN(Probe):
-    """Whether images of a class lie together."""
-
     name = "knn"
     title = "Nearest neighbours"
     help = "Also classify by k nearest neighbours."
@@ -53,7 +47,6 @@ class KNN(Probe):
         return knn(source.name, source.kind, train, test, device=conditions.device, val=val, **about)
 
     def tables(self, result: Result) -> list[Table]:
-        """Accuracy with k and T chosen, then of the papers' monitors."""
         rows = result["rows"]
         fixed = max((row["monitor"] for row in rows), key=len)
         top5 = any("top5" in row for row in rows)
@@ -80,7 +73,6 @@ class KNN(Probe):
         return "kNN", "kNN, top-5", "kNN, k="
 
     def scores(self, row: Row) -> dict[str, Score]:
-        """Accuracy with k and T chosen, top-5 accuracy, and those of the papers' monitors."""
         found = {"kNN": Score(row["accuracy"], row["ci"])}
         if "top5" in row:
             found["kNN, top-5"] = Score(row["top5"], row["top5_ci"])

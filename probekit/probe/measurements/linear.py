@@ -34,8 +34,6 @@ PAIRED = (
 
 
 class Answers(Named):
-    """The scores of predicted classes; see `probe.scores.evaluate`."""
-
     accuracy: Share
     ci: Interval
     n: Count
@@ -53,15 +51,11 @@ class Answers(Named):
 
 
 class Factor(TypedDict):
-    """The probe of a class factor."""
-
     accuracy: Share | None
     ci: Interval
 
 
 class LinearRow(Answers):
-    """See `probe.protocol.probe`."""
-
     C: Number | None
     classes: list[str]
     confusion: list[list[Count]]
@@ -168,8 +162,6 @@ def _confusion(row: Row) -> Any:
 
 @dataclass(frozen=True)
 class Linear(Probe):
-    """What a linear map reads from features."""
-
     name = "linear"
     title = "Linear probe"
     about = (
@@ -191,8 +183,6 @@ class Linear(Probe):
         return probe(source.name, source.kind, train, test, val=val, **conditions.fitting(source))
 
     def tables(self, result: Result) -> list[Table]:
-        """Scores with baselines, and the confusion matrix."""
-
         def cells(row: Row) -> list[Cell]:
             strength = Cell("-", None) if row["C"] is None else Cell(f"{row['C']:g}", row["C"])
             return [strength, count(row["dim"]), count(row["n_train"])]
@@ -211,7 +201,6 @@ class Linear(Probe):
         return "linear", "linear, top-5", "linear: "
 
     def scores(self, row: Row) -> dict[str, Score]:
-        """Accuracy, top-5 accuracy, and that of each class factor."""
         found = {"linear": Score(row["accuracy"], row["ci"])}
         if "top5" in row:
             found["linear, top-5"] = Score(row["top5"], row["top5_ci"])

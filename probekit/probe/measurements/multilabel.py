@@ -32,8 +32,6 @@ FIRST = "voc2010"  # of the forms
 
 
 class OfClass(TypedDict):
-    """One class; see `probe.average_precision.multilabel`."""
-
     name: str
     ap: dict[str, Number | None]
     ap_ci: NotRequired[dict[str, Interval]]
@@ -43,8 +41,6 @@ class OfClass(TypedDict):
 
 
 class MultilabelRow(Named):
-    """See `probe.average_precision.multilabel`."""
-
     n: Count
     undefined: Count
     map: dict[str, Estimate]
@@ -87,8 +83,6 @@ def precision_scores(row: Row) -> dict[str, Score]:
 
 @dataclass(frozen=True)
 class Multilabel(Probe):
-    """What a linear map reads, class by class."""
-
     name = "multilabel"
     title = "Mean average precision"
     help = "Also average precision of each class; with several labels an image this is done unasked."
@@ -113,7 +107,6 @@ class Multilabel(Probe):
         return multilabel(source.name, source.kind, train, test, val=val, **conditions.fitting(source))
 
     def tables(self, result: Result) -> list[Table]:
-        """The means and each class."""
         return precision_tables(result, self.title)
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
@@ -123,7 +116,6 @@ class Multilabel(Probe):
         return tuple(f"mAP, {form}" for form in AP_FORMS)
 
     def scores(self, row: Row) -> dict[str, Score]:
-        """The means."""
         return precision_scores(row)
 
 

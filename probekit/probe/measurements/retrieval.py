@@ -39,14 +39,10 @@ CALLED = {  # how each of `RETRIEVAL` is written
 
 
 class Ranked(Estimate):
-    """A metric beside what a random ranking is expected to have."""
-
     chance: Number | None
 
 
 class Shared(TypedDict):
-    """What an image and its nearest have in common; see `probe.retrieval.fingerprint`."""
-
     kind: str
     value: Number | None
     ci: NotRequired[Interval]
@@ -54,8 +50,6 @@ class Shared(TypedDict):
 
 
 class RetrievalRow(Named):
-    """See `probe.retrieval.retrieval`."""
-
     n: Count
     skipped: Count
     scores: dict[str, Ranked]
@@ -67,8 +61,6 @@ class RetrievalRow(Named):
 
 @dataclass(frozen=True)
 class Retrieval(Probe):
-    """Whether the nearest images are of the same class, and what else they share."""
-
     name = "retrieval"
     title = "Retrieval"
     help = "Also retrieve test images by each other."
@@ -98,7 +90,6 @@ class Retrieval(Probe):
         )
 
     def tables(self, result: Result) -> list[Table]:
-        """Every metric, and what nearest neighbours share."""
         first = encoder_row(result)
         metrics = [metric for metric in RETRIEVAL if metric in first["scores"]]
         meanings = "; ".join(f"{CALLED[metric]}: {RETRIEVAL[metric]}" for metric in metrics)
@@ -113,7 +104,6 @@ class Retrieval(Probe):
         return [scores, _fingerprint(shown)] if shown and shared_factors(shown[0]) else [scores]
 
     def charts(self, result: Result) -> list[Chart]:
-        """The galleries of a few images."""
         row = encoder_row(result)
         how = "One row for each query: itself, its 3 nearest, and ranks 18 to 20. Green: of the query's class."
         draw = partial(_gallery, row, result["data"])
@@ -123,7 +113,6 @@ class Retrieval(Probe):
         return tuple(CALLED.values())
 
     def scores(self, row: Row) -> dict[str, Score]:
-        """Every metric."""
         found = row["scores"].items()
         return {CALLED[metric]: Score(kept["value"], kept["ci"]) for metric, kept in found if metric in CALLED}
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 
 class Best(TypedDict):
-    """The best epoch on test."""
-
     score: Share
     epoch: Count
 
@@ -55,8 +53,6 @@ class SGDRow(Named):
 
 @dataclass(frozen=True)
 class SGD(Probe):
-    """What a head learns from crops of the images, on the frozen encoder or with it."""
-
     recipe: str = field(
         "conrec",
         "--sgd",
@@ -79,21 +75,17 @@ class SGD(Probe):
     followable = False
 
     def __post_init__(self) -> None:
-        """Refuses a recipe that there is not, or a rate that is not positive."""
         super().__post_init__()
         self.chosen  # noqa: B018  (it checks)
 
     @property
     def chosen(self) -> Recipe:
-        """The recipe, with what was typed in place of its own."""
         return chosen_recipe(self.recipe, epochs=self.epochs, lr=self.lr)
 
     def how(self, conditions: "Conditions") -> str:
-        """The whole recipe."""
         return self.about.format(summary=self.chosen.summary)
 
     def protocol(self, conditions: "Conditions") -> str:
-        """The recipe's name."""
         return self.chosen.title
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
@@ -104,7 +96,6 @@ class SGD(Probe):
         return _row(source, conditions, self.chosen)
 
     def tables(self, result: Result) -> list[Table]:
-        """The scores after the last epoch, and the best epoch on test."""
         if "map" in encoder_row(result):
             return precision_tables(result, self.title)
 
@@ -116,11 +107,9 @@ class SGD(Probe):
         return [answer_table(result, self.title, columns, cells), *counts_table(result)]
 
     def charts(self, result: Result) -> list[Chart]:
-        """Bars and the confusion matrix, with one label an image."""
         return [] if "map" in encoder_row(result) else answer_charts(result)
 
     def sentences(self, result: Result) -> list[str]:
-        """The score after the last epoch, and the best epoch, which is chosen on test."""
         row = encoder_row(result)
         best, last = row["best_test"], len(row["by_epoch"])
         line = f"Best epoch on test (as the papers choose): {100 * best['score']:.1f} % at {best['epoch']} of {last}."
@@ -134,7 +123,6 @@ class SGD(Probe):
         return "SGD head", "SGD head, top-5", "SGD head, best on test"
 
     def scores(self, row: Row) -> dict[str, Score]:
-        """After the last epoch, and after the best on test."""
         if "map" in row:
             found = {"SGD head": precision_scores(row)[f"mAP, {FIRST}"]}
         else:
