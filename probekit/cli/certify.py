@@ -92,7 +92,7 @@ def certificate_of(
     from generators import GENERATORS
     from generators.certify import bare
     from probekit.certificate import DEFAULT_N, certify
-    from probekit.output.progress import progress_bar
+    from probekit.output.terminal import progress_bar
 
     generator = bare(GENERATORS[name], size=about.get("size", 128), parameters=about.get("parameters", {}))
     with progress_bar(f"certifying {name}", say) as advance:
@@ -109,8 +109,7 @@ def _certify_file(
     from probekit.data.gen import dataset_or_default
     from probekit.h5 import read_info
     from probekit.output.hints import after_data
-    from probekit.output.progress import progress_bar
-    from probekit.output.terminal import show_blocks
+    from probekit.output.terminal import progress_bar, show_blocks
     from probekit.registry import nearest
 
     if named is not None and Path(named).suffix != ".h5" and not Path(named).exists():

@@ -70,7 +70,7 @@ def gen(
     """Render parametrized shape images to a dataset file, with every factor, mask and counterfactual known."""
     from probekit.data.gen import render_file
     from probekit.output.hints import after_data
-    from probekit.output.png import check_png
+    from probekit.output.pictures import check_png
     from probekit.settings import parse_overrides
 
     if listed:

@@ -13,8 +13,8 @@ from generators.certificates import told
 from probekit.data.generate import generate
 from probekit.data.locate import check_h5, named_dataset, newest_dataset
 from probekit.h5 import DatasetInfo
-from probekit.output.png import check_png
-from probekit.output.progress import progress_bar
+from probekit.output.pictures import check_png
+from probekit.output.terminal import progress_bar
 
 LOOKED_AT = 64  # samples: some milliseconds
 

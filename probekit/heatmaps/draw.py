@@ -11,8 +11,7 @@ from probekit.data.show import COLOURS
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.rows import Row
 from probekit.heatmaps.truth import Truth
-from probekit.output.mosaic import Mosaic
-from probekit.output.png import encoder_name
+from probekit.output.pictures import Mosaic, encoder_name
 
 PER_CLASS = 2  # rows of a class
 MAX_CLASSES = 6

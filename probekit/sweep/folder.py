@@ -120,8 +120,8 @@ class SweepFolder:
         """Writes curves.png, where a parameter is varied; a ValueError if there is another file of that name."""
         if not results["curves"]:
             return None
-        from probekit.output.curves import draw_curves
-        from probekit.output.png import save_png
+        from probekit.output.charts import draw_curves
+        from probekit.output.pictures import save_png
 
         return save_png(draw_curves(results["curves"]), self.path / CURVES, dpi=DPI)
 

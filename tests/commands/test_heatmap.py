@@ -28,7 +28,7 @@ from probekit.heatmaps.rows import Questions, Row, Subject, map_rows
 from probekit.heatmaps.run import heatmap_run
 from probekit.heatmaps.score import SCORES
 from probekit.measurement import read_result
-from probekit.output.png import save_png
+from probekit.output.pictures import save_png
 from probekit.probe.protocol import Part, fit_label
 from probekit.registry import MAPS
 from probekit.restore.opened import OpenedRun, open_encoder

@@ -13,8 +13,7 @@ import pytest
 from matplotlib.colors import to_hex
 from rich.console import Console
 
-from probekit.output.charts import LIGHT
-from probekit.output.curves import draw_curves, geometric
+from probekit.output.charts import LIGHT, draw_curves, geometric
 from probekit.sweep.curves import Curve, above_chance, collect_curves
 from probekit.sweep.definition import describe, parse, shipped
 from probekit.sweep.folder import SweepFolder

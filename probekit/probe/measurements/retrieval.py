@@ -157,7 +157,7 @@ def _gallery(row: Row, data: str) -> Any:
     from pathlib import Path
 
     from probekit.h5 import read_images
-    from probekit.output.mosaic import draw_gallery
+    from probekit.output.pictures import draw_gallery
 
     lines = []
     for shown in row["gallery"]:

@@ -138,7 +138,7 @@ class SGD(Probe):
 
 def _row(source: "Source", conditions: "Conditions", recipe: Recipe) -> dict[str, Any]:
     from probekit.data.split import open_split
-    from probekit.output.progress import progress_bar
+    from probekit.output.terminal import progress_bar
     from probekit.probe.head import train_head
 
     assert source.opened is not None

@@ -1,23 +1,58 @@
-"""A grid of pictures on one axes, with texts beside them: as many axes would take ten times as long to draw."""
+"""PNG files, never over a file that probekit did not draw; and a grid of pictures on one axes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from shlex import quote
 from textwrap import wrap
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
+from probekit.files import replaced
+
+SOFTWARE = "probekit"
+MARK = b"tEXtSoftware\0" + SOFTWARE.encode()  # PNG specification, 11.3.3.2: among the first chunks
+HEAD = 4096  # bytes of a file in which it stands
 GAP = 0.04  # of a cell, on each side of a picture
 LINE, LETTERS = 0.16, 14  # a line of text of font size 8: inches, and how many letters an inch holds
-
 LEAST = 4.4  # inches of width: room for a title
-
 Extent = tuple[float, float, float, float]  # left, right, bottom, top, as matplotlib has them
-
 RIGHT, WRONG = "#1b9e77", "#d62728"
 HEADS = ("query", "1st", "2nd", "3rd", "18th", "19th", "20th")
+
+
+def save_png(figure: Figure, out: Path, *, dpi: int) -> Path:
+    """Draws a figure to a PNG file, whole or not at all; its folder is made. Refuses as `check_png`."""
+    check_png(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)
+    with replaced(out) as temporary:
+        figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": SOFTWARE})
+    return out
+
+
+def encoder_name(result: Mapping[str, Any]) -> str:
+    """For a title: a result's run, with checkpoint and pooling where they are not the last encoder's own."""
+    return str(result["run"]) + ("" if result["checkpoint"] == "last" else f", {result['checkpoint']}")
+
+
+def check_png(out: Path) -> None:
+    """Refuses what does not end in .png, or is a file that probekit did not draw: its own can be drawn again."""
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"expected a picture NAME.png, found {out}; type --out {quote(str(out.with_suffix('.png')))}")
+    if out.exists() and not _drawn_here(out):
+        raise ValueError(f"{out} exists and is no picture that probekit drew; move it away or choose another --out")
+
+
+def _drawn_here(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return MARK in file.read(HEAD)
 
 
 class Mosaic:
