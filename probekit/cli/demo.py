@@ -19,7 +19,7 @@ from probekit.probe.measurements.base import Probe
 from probekit.probe.measurements.fractions import Fractions
 from probekit.probe.measurements.knn import KNN
 from probekit.probe.measurements.retrieval import Retrieval
-from probekit.report.run import run_report
+from probekit.report.page import run_report
 from probekit.restore.opened import open_encoder
 from probekit.run import Run
 from probekit.settings import Asked

@@ -83,7 +83,7 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Test which encoders differ: paired by test image, and by seed where methods have several."""
-    from probekit.report.run import run_compare
+    from probekit.report.page import run_compare
 
     say = errors if as_json else console
     result = run_compare(
@@ -153,7 +153,7 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write one page of all that runs hold: config, tables, curves, pictures, and how several differ."""
-    from probekit.report.run import run_report
+    from probekit.report.page import run_report
 
     if as_json and form is not None:
         raise ValueError(f"expected one of --format {form} and --json, found both; leave one out")

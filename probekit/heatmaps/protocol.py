@@ -6,23 +6,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from skimage.filters import sobel
 from torch import Tensor
 
 from probekit.config import SIDE
 from probekit.h5.schema import EVIDENCE
-from probekit.heatmaps.base import as_inputs, encode
-from probekit.heatmaps.baselines import BASELINES
-from probekit.heatmaps.perturb import Pairs, by_target, confidence, faithfulness, swap
-from probekit.heatmaps.resample import area_average
-from probekit.heatmaps.rows import Questions, Row, Subject, map_rows, unmet
-from probekit.heatmaps.sanity import IMAGES, Fresh, check
-from probekit.heatmaps.score import localise, localise_ceiling
+from probekit.heatmaps.base import Questions, Row, Subject, as_inputs, encode, map_rows, unmet
+from probekit.heatmaps.perturb import IMAGES, Fresh, Pairs, by_target, check, confidence, faithfulness, swap
+from probekit.heatmaps.score import area_average, localise, localise_ceiling, upsample
 from probekit.heatmaps.truth import Truth, spaced
+from probekit.probe.baselines import LUMA, binarise
 from probekit.registry import MAPS
 from probekit.statistics import share_interval
 
 DEFAULT_MAPS = ("cam", "gradcam", "gradcam-ssl", "attention", "input-gradient")
 COSTLY = {"occlusion": "occlusion: it encodes each image once a window; type: --maps occlusion"}
+Pixels = NDArray[np.uint8]
+Maps = NDArray[np.float32]
+SPREAD = 0.25  # ours: sd of the centre map, in sides
 
 
 @dataclass(frozen=True)
@@ -198,3 +200,45 @@ def _randomise(work: Evaluation, names: list[str], scored: list[dict[str, Any]],
     for entry in scored:
         if entry["encoder"] == "trained" and entry["name"] in verdicts:
             entry["sanity_check"] = verdicts[entry["name"]].as_dict()
+
+
+def uniform(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed: int) -> Maps:
+    """The same everywhere: every score is its chance level."""
+    return np.ones(images.shape[:3], np.float32)
+
+
+def random(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed: int) -> Maps:
+    """Independent numbers in the cells of the encoder's grid; an image's depend on the seed and its index alone."""
+    cells = np.stack([np.random.default_rng([seed, int(i)]).random(grid, np.float32) for i in index])
+    return upsample(cells, images.shape[1:3])
+
+
+def centre(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed: int) -> Maps:
+    """A Gaussian around the middle of the frame."""
+    y, x = (((np.arange(side) + 0.5) / side - 0.5) / SPREAD for side in images.shape[1:3])
+    one = np.exp(-(y[:, None] ** 2 + x[None] ** 2) / 2).astype(np.float32)
+    return np.repeat(one[None], len(images), axis=0)
+
+
+def edges(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed: int) -> Maps:
+    """The Sobel magnitude of the luma."""
+    return np.stack([sobel(image) for image in _luma(images)]).astype(np.float32)  # type: ignore[no-untyped-call]
+
+
+def ink(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed: int) -> Maps:
+    """1 where a pixel belongs to the drawing (Otsu's threshold, the ground is what holds the border)."""
+    return binarise(images).astype(np.float32)
+
+
+# All take the same: images uint8 [N, H, W] or [N, H, W, 3], their places in the split, the grid of the encoder, a seed.
+BASELINES: dict[str, Callable[[Pixels, NDArray[np.int64], tuple[int, int], int], Maps]] = {
+    "uniform": uniform,
+    "random": random,
+    "centre": centre,
+    "edges": edges,
+    "ink": ink,
+}
+
+
+def _luma(images: Pixels) -> NDArray[np.floating]:
+    return images @ LUMA if images.ndim == 4 else images.astype(np.float64)

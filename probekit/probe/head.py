@@ -19,7 +19,7 @@ from torch.optim import lr_scheduler
 from probekit.data.split import Images, feed
 from probekit.h5 import DIFFICULT
 from probekit.models.extract import eval_mode, extract
-from probekit.probe.recipes import Recipe
+from probekit.probe.measurements.sgd import Recipe
 from probekit.views.batched import uniform
 from probekit.views.crops import random_boxes, resize_crops
 

@@ -21,10 +21,9 @@ from typer.testing import CliRunner
 import probekit.heatmaps.run as command
 from probekit.cli import app
 from probekit.h5 import read_split
-from probekit.heatmaps.baselines import BASELINES
+from probekit.heatmaps.base import Questions, Row, Subject, map_rows
 from probekit.heatmaps.measurement import Heatmap
-from probekit.heatmaps.protocol import DEFAULT_MAPS
-from probekit.heatmaps.rows import Questions, Row, Subject, map_rows
+from probekit.heatmaps.protocol import BASELINES, DEFAULT_MAPS
 from probekit.heatmaps.run import heatmap_run
 from probekit.heatmaps.score import SCORES
 from probekit.measurement import read_result

@@ -12,7 +12,7 @@ import pytest
 
 from probekit.models.encoder import load_encoder, save_encoder
 from probekit.probe import measure
-from probekit.probe.sources import Source, sources
+from probekit.probe.measure import Source, sources
 from probekit.restore import export
 from probekit.restore.opened import open_encoder
 from tests.commands.typed import typed

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from probekit.report import SCHEMA
-from probekit.report.run import run_report
+from probekit.report.page import run_report
 from tests.commands.typed import typed
 from tests.report.folders import make_run
 

@@ -14,7 +14,7 @@ from PIL import Image
 from rich.table import Table
 
 from probekit.output.console import Terminal, run_app
-from probekit.report.render import _escape
+from probekit.report.page import _escape
 from probekit.visible import visible
 from tests.commands.typed import typed
 

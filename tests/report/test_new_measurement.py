@@ -21,8 +21,8 @@ from probekit.device import choose_device
 from probekit.h5 import read_info
 from probekit.measurement import Count, Named, Result, Row, Score, Share, option, rows_table
 from probekit.output.document import Table, percent
+from probekit.probe.measure import Conditions, Source
 from probekit.probe.measurements.base import Probe
-from probekit.probe.sources import Conditions, Source
 from probekit.registry import MEASUREMENTS
 from probekit.restore.opened import open_encoder
 from probekit.run import Run

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from probekit.heatmaps.base import AttributionMap, Batch, Context, map_gradient
-from probekit.heatmaps.maps.gradcam import weigh_channels
+from probekit.heatmaps.maps.cam import weigh_channels
 from probekit.models.encoder import Encoder
 from probekit.views.recipes import RECIPES, make_views
 

@@ -25,7 +25,7 @@ from probekit.registry import POOLS
 from probekit.weights import KEPT, Weights, kept_checkpoints
 
 if TYPE_CHECKING:
-    from probekit.probe.sources import Conditions, Source
+    from probekit.probe.measure import Conditions, Source
     from probekit.restore.opened import Opened, OpenedRun
 
 NOTHING = {"value": None, "ci": None}
@@ -75,7 +75,7 @@ class AllCheckpoints(Probe):
         return [*(word for each in self._followed(conditions) for word in each.typed(conditions)), *self.words]
 
     def rest(self, opened: "Opened", conditions: "Conditions", rows: Mapping[str, list[dict[str, Any]]]) -> None:
-        from probekit.probe.sources import Source
+        from probekit.probe.measure import Source
         from probekit.restore.opened import open_encoder
 
         run, info = _of_run(opened), conditions.labels.info

@@ -12,7 +12,7 @@ from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
     from probekit.h5 import DatasetInfo
-    from probekit.probe.sources import Conditions, Source
+    from probekit.probe.measure import Conditions, Source
     from probekit.restore.opened import Opened
 
 MOST_GRADES = 10  # that are named where kappa takes their order

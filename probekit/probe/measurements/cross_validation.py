@@ -11,7 +11,7 @@ from probekit.probe.measurements.base import Probe, by_row, grades
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
-    from probekit.probe.sources import Conditions, Source
+    from probekit.probe.measure import Conditions, Source
 
 
 class Folds(TypedDict):

@@ -28,7 +28,7 @@ from probekit.output.document import Cell, Chart, Table, scored
 from probekit.probe.measurements.base import Probe, by_row, other
 
 if TYPE_CHECKING:
-    from probekit.probe.sources import Conditions, Source
+    from probekit.probe.measure import Conditions, Source
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # ConRec paper, Figure 2: 1 to 100 %; LCR, Table 2: 20, 50, 100 %
 DRAWS = 5  # ours; ConRec's code repeats APTOS 5 times, the other sets once

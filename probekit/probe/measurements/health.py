@@ -13,7 +13,7 @@ from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
     from probekit.h5 import DatasetInfo
-    from probekit.probe.sources import Conditions, Source
+    from probekit.probe.measure import Conditions, Source
 
 
 class Singular(TypedDict):

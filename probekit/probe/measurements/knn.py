@@ -9,7 +9,7 @@ from probekit.probe.measurements.base import Probe, share
 from probekit.probe.measurements.linear import Answers, answers_of
 
 if TYPE_CHECKING:
-    from probekit.probe.sources import Conditions, Source
+    from probekit.probe.measure import Conditions, Source
 
 
 class Monitor(TypedDict):

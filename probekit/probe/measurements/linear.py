@@ -24,7 +24,7 @@ from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
     from probekit.h5 import DatasetInfo
-    from probekit.probe.sources import Conditions, Source
+    from probekit.probe.measure import Conditions, Source
 
 MOST_CELLS = 60  # classes up to which the counts also stand in a table
 PAIRED = (

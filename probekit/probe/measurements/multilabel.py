@@ -24,8 +24,8 @@ from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
     from probekit.h5 import DatasetInfo
+    from probekit.probe.measure import Conditions, Source
     from probekit.probe.protocol import Part
-    from probekit.probe.sources import Conditions, Source
 
 MOST_CLASSES = 40  # beyond, the table of classes is folded
 FIRST = "voc2010"  # of the forms

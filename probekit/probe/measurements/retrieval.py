@@ -25,7 +25,7 @@ from probekit.probe import RETRIEVAL
 from probekit.probe.measurements.base import Probe
 
 if TYPE_CHECKING:
-    from probekit.probe.sources import Conditions, Source
+    from probekit.probe.measure import Conditions, Source
 
 CALLED = {  # how each of `RETRIEVAL` is written
     "rank1": "rank-1",
