@@ -13,15 +13,93 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct, field
 
+from generators import GENERATORS
 from probekit.checked import checked
 from probekit.files import parse_toml, read_text
 from probekit.registry import METHODS, branch_named, nearest
 from probekit.settings import parse_overrides
-from probekit.sweep.curves import Curve, Varied
 from probekit.sweep.datasets import Dataset, Name, Seed
 from probekit.sweep.measures import FIRST, SCORES, Measure, check_distinct, read_measure, split_pooled, without_pool
 
 Seeds = Annotated[tuple[Seed, ...], Meta(min_length=1)]
+CURVES = "curves.png"  # in the sweep's folder
+FEWEST = 2  # values that a curve has
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What is drawn over a parameter."""
+
+    name: str  # of the dataset that is varied
+    generator: str
+    parameter: str  # of the generator
+    score: str  # what is read, checkpoint/score without a pooling
+    levels: Mapping[str, float]  # the parameter's values, rising, by the datasets' names
+
+    @property
+    def unit(self) -> str:
+        """The parameter's, where it says more than its name."""
+        unit = next(p.unit for p in GENERATORS[self.generator].parameters if p.name == self.parameter)
+        return "" if unit == self.parameter else unit
+
+
+class Varied(Dataset, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A dataset as a sweep file has it, which may be several, one at each value of one parameter of its generator."""
+
+    vary: dict[str, tuple[int | float, ...]] = field(default_factory=dict)  # the parameter and its values
+    score: str = ""  # what the curve over them shows; "" is the linear probe
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.vary:
+            if self.score:
+                raise ValueError("expected score with vary, found it alone; leave it out")
+            return
+        if len(self.vary) > 1:
+            raise ValueError(f"expected vary = one parameter with its values, found {', '.join(self.vary)}")
+        if self.npz is not None:
+            raise ValueError("expected vary without npz, whose images are as they are, found both; leave one out")
+        ((parameter, values),) = self.vary.items()
+        if len(values) < FEWEST:
+            raise ValueError(f"expected vary.{parameter} = a list of {FEWEST} values or more, found {list(values)}")
+        check_distinct(sorted(values), f"values of vary.{parameter}")
+        if any(setting.partition("=")[0].strip() == parameter for setting in self.settings):
+            raise ValueError(f"expected {parameter} in vary or in set, found both; leave one out")
+        for dataset in self.datasets:
+            checked(dataset.name, Name, "", "the name of each level")
+        assert self.generator is not None
+        factor = self.score.partition(": ")[2]
+        known = GENERATORS[self.generator](size=self.size).class_factors
+        if factor and factor not in known:
+            raise ValueError(
+                f"expected score of a class factor of {self.generator}, {', '.join(known)}, found {factor}"
+            )
+
+    @property
+    def datasets(self) -> tuple[Dataset, ...]:
+        """One for each value, NAME-PARAMETER-VALUE, in rising order; itself where nothing varies."""
+        parts = {name: getattr(self, name) for name in Dataset.__struct_fields__}
+        if not self.vary:
+            return (Dataset(**parts),)
+        ((parameter, values),) = self.vary.items()
+        return tuple(
+            Dataset(
+                **parts
+                | {"name": f"{self.name}-{parameter}-{value}", "settings": (*self.settings, f"{parameter}={value}")}
+            )
+            for value in sorted(values)
+        )
+
+    @property
+    def curve(self) -> Curve | None:
+        """What is drawn over the values, if there are several."""
+        if not self.vary:
+            return None
+        assert self.generator is not None
+        ((parameter, values),) = self.vary.items()
+        levels = dict(zip((dataset.name for dataset in self.datasets), map(float, sorted(values)), strict=True))
+        score, _ = without_pool(self.score or FIRST)
+        return Curve(self.name, self.generator, parameter, score, levels)
 
 
 class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,9 +14,8 @@ from msgspec import Struct
 from probekit.checked import checked
 from probekit.files import read_json, refuse_links_out, sync_folder, write_text
 from probekit.run import Run, write_json
-from probekit.sweep.curves import CURVES
 from probekit.sweep.datasets import Data, build, describe
-from probekit.sweep.definition import Sweep, check_seeds
+from probekit.sweep.definition import CURVES, Sweep, check_seeds
 from probekit.sweep.plan import definition
 
 SCHEMA = "probekit-sweep-plan/1"

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from probekit.measurement import Measurement, Score, measurement
+from probekit.measurement import CHANCE, Measurement, Score, measurement
 from probekit.run import Run
 from probekit.statistics import against, mean_over_seeds, paired_seeds
-from probekit.sweep.curves import collect_curves
 from probekit.sweep.datasets import Data
-from probekit.sweep.definition import Paper, Sweep
+from probekit.sweep.definition import Curve, Paper, Sweep
 from probekit.sweep.jobs import Outcome
 from probekit.sweep.measures import (
     LINEAR,
@@ -31,6 +30,7 @@ from probekit.sweep.plan import PlannedRun
 from probekit.weights import RANDOM, Weights
 
 SCHEMA = "probekit-sweep/1"
+NOTHING: dict[str, Any] = {"value": None, "ci": None, "n": 0}  # not measured yet
 
 
 def collect(
@@ -205,3 +205,44 @@ def _add(
 def _entry(dataset: str, score: str, name: str, value: Score, row: Mapping[str, Any]) -> dict[str, Any]:
     n = row.get("n", row.get("n_test"))
     return {"dataset": dataset, "score": score, "name": name, "value": value.value, "ci": value.ci, "n": n}
+
+
+def collect_curves(
+    curves: Sequence[Curve], rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The curves as results.json has them, of its rows and baselines (docs/sweeps.md); none without a line."""
+    return [found for curve in curves if (found := _collected(curve, rows, baselines))["lines"]]
+
+
+def _collected(
+    curve: Curve, rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        for name, score in row["scores"].items():
+            plain, pool = without_pool(name)
+            if row["dataset"] in curve.levels and plain == curve.score:
+                label = row["row"] if pool is None else f"{row['row']}@{pool}"
+                point = {"value": score["mean"], "ci": score["ci"], "n": score["n"]}
+                found.setdefault((label, "row"), {})[row["dataset"]] = point
+    for entry in baselines:
+        if entry["dataset"] in curve.levels and f"last/{entry['score']}" == curve.score:
+            point = {key: entry[key] for key in ("value", "ci", "n")}
+            found.setdefault((entry["name"], "baseline"), {})[entry["dataset"]] = point
+    by_level = found.pop((CHANCE, "baseline"), {})
+    chance, interval = ([by_level.get(name, NOTHING)[key] for name in curve.levels] for key in ("value", "ci"))
+    return {
+        "name": curve.name,
+        "generator": curve.generator,
+        "parameter": curve.parameter,
+        "unit": curve.unit,
+        "score": curve.score,
+        "datasets": list(curve.levels),
+        "levels": list(curve.levels.values()),
+        "chance": chance,
+        "chance_ci": interval,
+        "lines": [
+            {"name": name, "kind": kind, "points": [points.get(dataset, NOTHING) for dataset in curve.levels]}
+            for (name, kind), points in found.items()
+        ],
+    }

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probekit.measurement import CHANCE
-from probekit.sweep.curves import CURVES, above_chance
+from probekit.sweep.definition import CURVES
 from probekit.sweep.measures import BEST_TEST, FIRST, SCORES, title, without_pool
 from probekit.visible import visible
 
@@ -286,3 +286,22 @@ def _empty_table(titles: Sequence[str]) -> Table:
     for number, head in enumerate(titles):
         table.add_column(head, justify="right" if number else "left", no_wrap=number == 0)
     return table
+
+
+def above_chance(curve: Mapping[str, Any], line: Mapping[str, Any]) -> list[float]:
+    """The levels of a collected curve at which one of its lines is above chance.
+
+    A baseline where its whole interval, over test images, is above. A row where its whole interval over seeds is, and
+    its mean above the interval that chance has over test images; the latter alone where all seeds are alike.
+    """
+    found = []
+    points = zip(curve["levels"], curve["chance"], curve["chance_ci"], line["points"], strict=True)
+    for level, chance, spread, point in points:
+        row = line["kind"] == "row"
+        alike = point["value"] if row and point["n"] > 1 else None
+        low = alike if point["ci"] is None else point["ci"][0]
+        if chance is None or low is None or low <= chance:
+            continue
+        if not row or spread is None or point["value"] > spread[1]:
+            found.append(level)
+    return found

@@ -14,11 +14,11 @@ from matplotlib.colors import to_hex
 from rich.console import Console
 
 from probekit.output.charts import LIGHT, draw_curves, geometric
-from probekit.sweep.curves import Curve, above_chance, collect_curves
-from probekit.sweep.definition import describe, parse, shipped
+from probekit.sweep.definition import Curve, describe, parse, shipped
 from probekit.sweep.folder import SweepFolder
 from probekit.sweep.plan import definition, plan_runs
-from probekit.sweep.table import markdown, terminal_tables
+from probekit.sweep.results import collect_curves
+from probekit.sweep.table import above_chance, markdown, terminal_tables
 from tests.sweep.test_breaks import FILE, RUNS, sweep
 from tests.sweep.test_definition import complaint
 
