@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from probekit.cli.probe import show_result
+from probekit.cli.measuring import show_result
 from probekit.data.gen import render_once
 from probekit.data.importers import Choices, Options
 from probekit.data.importers.announce import run_import
@@ -32,7 +32,7 @@ SHORTER = ("views.max_size=48", "train.batch_size=8", "train.epochs=26")
 DIGITS = ("train.epochs=15",)  # docs/log.md, 2026-11-22
 
 
-def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: Console) -> None:
+def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: Console) -> Run:
     """Generates rect-tri, pretrains with preset `quick`, probes, looks into the encoder, and says what to try next.
 
     It has a file and a run of its own. A demo that stands already is not trained again (`overwrite` does), and one that
@@ -49,7 +49,7 @@ def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: C
     pooling = run.read()["config"]["model"]["pooling"]
     # A minute's worth of maps, images and perturbations.
     few = Heatmap(maps=("cam", "attention" if pooling == "attention" else "gradcam"), n=100, perturb=16)
-    show_result(heatmap_run(open_encoder(run, LAST, choose_device("auto")), few, console=console))
+    show_result(heatmap_run(open_encoder(run, LAST, choose_device("auto")), few, console=console), console)
     console.rule("5 of 5: everything on one page")
     run_report([run.name], out=None, form="html", runs=runs, reports=runs, console=console)
     _next(
@@ -64,9 +64,10 @@ def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: C
             "probekit list": "all methods, generators and their parameters",
         },
     )
+    return run
 
 
-def run_demo_real(method: str, *, data: Path, runs: Path, overwrite: bool, console: Console) -> None:
+def run_demo_real(method: str, *, data: Path, runs: Path, overwrite: bool, console: Console) -> Run:
     """As `run_demo`, on real images that need no download: handwritten digits, which have no masks to look at."""
     started = time.monotonic()
     console.rule("1 of 4: real images, scikit-learn's handwritten digits")
@@ -104,11 +105,12 @@ def run_demo_real(method: str, *, data: Path, runs: Path, overwrite: bool, conso
             "probekit import --help": "flowers102, cub200, imagenet and others, as their authors publish them",
         },
     )
+    return run
 
 
 def _probe(run: Run, console: Console, *typed: Probe) -> None:
     for result in probe_run(open_encoder(run, LAST, choose_device("auto")), typed, console=console).values():
-        show_result(result)
+        show_result(result, console)
 
 
 def _next(started: float, run: Run, console: Console, commands: Mapping[str, str]) -> None:

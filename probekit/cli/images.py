@@ -1,4 +1,4 @@
-"""`gen`, `import`, `show`: dataset files."""
+"""`gen`, `import`: dataset files."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +10,6 @@ from probekit.cli.app import (
     DATA,
     IMAGES,
     OUTPUT,
-    RUNS,
     Compression,
     CompressionOrDefault,
     Json,
@@ -21,7 +20,6 @@ from probekit.cli.app import (
     command,
     finite,
 )
-from probekit.cli.completion import datasets_like, methods_like, shown_like
 from probekit.output.console import console, errors, print_json
 
 if TYPE_CHECKING:
@@ -81,17 +79,13 @@ def gen(
     out, say = out or DATA / f"{generator}.h5", errors if as_json else console
     if preview:
         check_png(out.with_suffix(".png"))
-    parameters, numbers = parse_overrides(settings), {"n": n, "n_test": n_test, "size": size, "seed": seed}
-    options: dict[str, Any] = {
-        **numbers,
-        "pairs": pairs,
-        "masks": not no_masks,
-        "compression": compression,
-        "workers": workers,
+    how: dict[str, Any] = {"n": n, "n_test": n_test, "size": size, "seed": seed, "pairs": pairs, "masks": not no_masks}
+    how |= {"parameters": parse_overrides(settings), "compression": compression, "workers": workers}
+    how |= {
+        "overwrite": overwrite,
+        "certificate": _certificate(generator, out, how, overwrite, say) if certify else None,
     }
-    certificate = _certificate(generator, out, size, parameters, say, overwrite=overwrite) if certify else None
-    options |= {"parameters": parameters, "certificate": certificate, "overwrite": overwrite}
-    info = render_file(generator, out, say, **options)
+    info = render_file(generator, out, say, **how)
     if preview:
         from probekit.data.show import preview as draw
 
@@ -111,12 +105,13 @@ def _list(out: Path, as_json: bool) -> None:
 
 
 def _certificate(
-    generator: str, out: Path, size: int, parameters: dict[str, Any], say: "Console", *, overwrite: bool
+    generator: str, out: Path, how: dict[str, Any], overwrite: bool, say: "Console"
 ) -> "Certificate | None":
     """What `generate` is to store, computed unless it ships with the generator; what it would refuse is refused."""
     from generators import GENERATORS
     from generators.certificates import shipped
-    from probekit.cli.certify import certificate_of
+    from probekit.cli.shown import certificate_of
+    from probekit.data.generate import counts
     from probekit.data.locate import check_h5
     from probekit.h5 import check_target
     from probekit.registry import nearest
@@ -125,9 +120,10 @@ def _certificate(
     check_target(out, compression="none", overwrite=overwrite)
     if generator not in GENERATORS:
         raise ValueError(nearest("generator", generator, GENERATORS))
-    if shipped(GENERATORS[generator](size=size, parameters=parameters)) is not None:
-        return None
-    return certificate_of(generator, {"size": size, "parameters": parameters}, say=say)
+    drawn = GENERATORS[generator](size=how["size"], parameters=how["parameters"])
+    counts(drawn, how["n"], how["n_test"])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return None if shipped(drawn) is not None else certificate_of(generator, how, say=say)
 
 
 def _about(info: "DatasetInfo") -> dict[str, Any]:
@@ -242,58 +238,3 @@ def import_(
     info, skipped = run_import(source, root, choices, options, out=out, console=say, **how)
     if as_json:
         print_json(_about(info) | {"skipped": [asdict(item) for item in skipped]})
-
-
-@command(
-    IMAGES,
-    "probekit show data/rect-tri.h5 --verify",
-    "probekit show --views conrec",
-    "probekit show conrec-rect-tri --data data/hard.h5",
-)
-def show(
-    named: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="FILE|RUN", help="A dataset file or a run; default: the newest file.", autocompletion=shown_like
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            metavar="FILE",
-            help="The dataset file to show a run or a method on.",
-            autocompletion=datasets_like,
-        ),
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Which split; default: train, or the first there is.")] = None,
-    views: Annotated[
-        str | None,
-        typer.Option(metavar="METHOD", help="Draw what a method trains on.", autocompletion=methods_like),
-    ] = None,
-    seed: Seed = 0,
-    whole: Annotated[bool, typer.Option("--verify", help="Read all of the file and check it first.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="The picture; default: beside the file, or in the run.", rich_help_panel=OUTPUT)
-    ] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Describe a dataset file and draw a picture grid; of a run or a method, draw what it is given and predicts."""
-    from probekit.cli.show import run_show
-
-    result = run_show(
-        named,
-        data=data,
-        out=out,
-        split=split,
-        views=views,
-        seed=seed,
-        whole=whole,
-        draws=not as_json,
-        data_folder=DATA,
-        runs=RUNS,
-        console=errors if as_json else console,
-    )
-    if as_json:
-        print_json(result)

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from probekit.cli.app import (
     DATA,
@@ -20,10 +19,12 @@ from probekit.cli.app import (
     Quiet,
     Seed,
     Set,
+    branches_like,
     command,
     finite,
+    methods_like,
+    sweeps_like,
 )
-from probekit.cli.completion import branches_like, methods_like, sweeps_like
 from probekit.output.console import console, errors, print_json
 from probekit.settings import Asked
 
@@ -101,6 +102,9 @@ def pretrain(
     quiet: Quiet = False,
 ) -> None:
     """Pretrain a method on a dataset file."""
+    from probekit.cli.overview import about
+    from probekit.train.start import run_dry, run_pretrain, run_resume
+
     typed = {
         "train.epochs": epochs,
         "train.batch_size": batch_size,
@@ -113,55 +117,32 @@ def pretrain(
     given = {key: value for key, value in typed.items() if value is not None}
     asked = Asked(method or "conrec", preset, seed, config, settings, given, branch, device)
     say = errors if as_json else console
+    common: dict[str, Any] = {"data": data, "runs": RUNS, "console": say}
+    made: dict[str, Any] = {"name": name, "overwrite": overwrite, "data_folder": DATA}
     if resume:
-        refused = {"--overwrite": overwrite, "--dry-run": dry_run}
-        result = _resume(asked, method, name, data, fail_on_collapse, [text for text, on in refused.items() if on], say)
-    else:
-        result = _begin(asked, name, data, overwrite, None if dry_run else fail_on_collapse, say)
+        refused = [text for text, on in (("--overwrite", overwrite), ("--dry-run", dry_run)) if on]
+        run = run_resume(
+            name,
+            method=method,
+            epochs=epochs,
+            device=device,
+            refused=[*refused, *_unresumable(asked)],
+            fail_on_collapse=fail_on_collapse,
+            **common,
+        )
+    elif not dry_run:
+        run = run_pretrain(asked, fail_on_collapse=fail_on_collapse, **made, **common)
+    result = run_dry(asked, **made, **common) if dry_run and not resume else about(run)
     if as_json:
         print_json(result)
 
 
-def _begin(
-    asked: Asked, name: str | None, data: Path | None, overwrite: bool, fail_on_collapse: bool | None, console: Console
-) -> dict[str, Any]:
-    """A run; without `fail_on_collapse` a dry one."""
-    from probekit.cli.runs import about
-    from probekit.train.start import run_dry, run_pretrain
-
-    common: dict[str, Any] = {"data": data, "runs": RUNS, "name": name, "overwrite": overwrite, "data_folder": DATA}
-    if fail_on_collapse is None:
-        return run_dry(asked, console=console, **common)
-    return about(run_pretrain(asked, fail_on_collapse=fail_on_collapse, console=console, **common))
-
-
-def _resume(
-    asked: Asked,
-    method: str | None,
-    name: str | None,
-    data: Path | None,
-    fail_on_collapse: bool,
-    refused: list[str],
-    console: Console,
-) -> dict[str, Any]:
-    from probekit.cli.runs import about
-    from probekit.train.start import run_resume
-
-    refused += [key for key in asked.options if key != "train.epochs"]
-    refused += [*asked.overrides, *(f"--branch {name}" for name in asked.branches)]
+def _unresumable(asked: Asked) -> list[str]:
+    """What was typed that a run has of its own."""
     others = {"--config": asked.config_file, "--preset": asked.preset, "--seed": asked.seed}
-    run = run_resume(
-        name,
-        method=method,
-        data=data,
-        epochs=asked.options.get("train.epochs"),
-        device=asked.device,
-        refused=refused + [text for text, value in others.items() if value],
-        fail_on_collapse=fail_on_collapse,
-        runs=RUNS,
-        console=console,
-    )
-    return about(run)
+    typed = [key for key in asked.options if key != "train.epochs"]
+    typed += [*asked.overrides, *(f"--branch {name}" for name in asked.branches)]
+    return typed + [text for text, value in others.items() if value]
 
 
 Source = Annotated[

@@ -43,8 +43,9 @@ def encoder_name(result: Mapping[str, Any]) -> str:
 def check_png(out: Path) -> None:
     """Refuses what does not end in .png, or is a file that probekit did not draw: its own can be drawn again."""
     if out.suffix.lower() != ".png":
-        raise ValueError(f"expected a picture NAME.png, found {out}; type --out {quote(str(out.with_suffix('.png')))}")
-    if out.exists() and not _drawn_here(out):
+        named = out.with_suffix(".png") if out.name else "picture.png"
+        raise ValueError(f"expected a picture NAME.png, found {out}; type --out {quote(str(named))}")
+    if (out.exists() or out.is_symlink()) and not _drawn_here(out):
         raise ValueError(f"{out} exists and is no picture that probekit drew; move it away or choose another --out")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import typer.main
 
-from probekit.cli import probe
+from probekit.cli import measuring
 from probekit.cli.app import app
 from probekit.device import choose_device
 from probekit.h5 import read_info
@@ -92,9 +92,9 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(typer.main, "get_command", getattr(typer.main.get_command, "__wrapped__"))  # noqa: B009
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MEASUREMENTS, "active", f"{__name__}:Active")
-        importlib.reload(probe)
+        importlib.reload(measuring)
         yield
-    importlib.reload(probe)
+    importlib.reload(measuring)
     app.registered_commands[:] = plain
 
 
