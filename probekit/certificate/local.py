@@ -1,6 +1,6 @@
 """How local is a benchmark? What local statistics reach on any labelled dataset file."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from probekit.certificate.readout import CHUNK, PIXELS, Floats, bag_of, counts, 
 from probekit.data.split import read_chunks, refuse_changed
 from probekit.h5 import DatasetInfo, read_images, read_split
 from probekit.measurement import BASELINE, CHANCE
+from probekit.output.document import Block, Cell, Table, percents, text
 from probekit.output.hints import unprobeable
 from probekit.probe.average_precision import multilabel
 from probekit.probe.baselines import LUMA, raw_pixels
@@ -27,6 +28,11 @@ STEPS = 4  # ours: levels of the pixel in the middle of a pattern
 PATTERNS = 256  # of eight neighbours that are at least as bright, or not
 TWO_LEVELS = 0.9  # ours: share of an image's pixels near its darkest or its brightest level, from which on it is drawn
 RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
+HOW = {
+    True: "Drawings: scalars of the ink, and counts of binary 3x3 patches that reach over R px.",
+    False: "Photographs: mean and deviation of the channels; counts of levels (a bag of 1x1 patches), and of local "
+    "binary patterns that reach over R px with the level of the pixel amid them (Ojala et al. 2002).",
+}
 
 
 def locality(
@@ -176,3 +182,24 @@ def of_photographs(images: NDArray[np.uint8], sides: Sequence[int]) -> dict[str,
     """What stands in place of `measured` where there is no ink."""
     found = {BRIGHTNESS: brightness(images), LEVELS: level_counts(images), PIXELS: raw_pixels(images)}
     return found | {bag_of(side): pattern_counts(images, side) for side in sides}
+
+
+def locality_blocks(found: Mapping[str, Any]) -> list[Block]:
+    """One table: a line for each kind of numbers, a column for the label and one for each class factor."""
+    factors, (height, width) = list(found["rows"][0]["factors"]), found["shape"]
+    rows = [
+        [text(row["name"]), _share(row), *(_share(row["factors"][name]) for name in factors)] for row in found["rows"]
+    ]
+    reach = ", ".join(map(str, found["r"]))
+    how = (
+        f"{HOW[found['drawings']].replace(' R ', f' {reach} ')} Linear probes, protocol tuned: "
+        f"{found['n_train']:,} images of train, "
+        f"{found['n_test']:,} of test, {width}x{height} px, seed {found['seed']}. What they reach needs no whole; the "
+        "rest may. docs/generators.md."
+    )
+    columns = ("", f"{found['score']}, %", *(f"{name}, %" for name in factors))
+    return [Table("locality", f"How local is {found['data']}?", how, columns, rows)]
+
+
+def _share(found: Mapping[str, Any]) -> Cell:
+    return Cell(percents(found["value"], found["ci"]).text, found["value"])

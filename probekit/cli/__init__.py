@@ -8,7 +8,7 @@ from probekit.cli import shown
 from probekit.cli import training
 from probekit.cli import measuring
 from probekit.cli import overview
-from probekit.cli.app import app
+from probekit.cli.shared import app
 from probekit.output.console import run_app
 
 __all__ = ["app", "main"]

@@ -6,20 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from probekit.cli.app import (
-    DATA,
-    IMAGES,
-    OUTPUT,
-    Compression,
-    CompressionOrDefault,
-    Json,
-    Overwrite,
-    Quiet,
-    Seed,
-    Set,
-    command,
-    finite,
-)
+from probekit.cli import shared
 from probekit.output.console import console, errors, print_json
 
 if TYPE_CHECKING:
@@ -31,8 +18,8 @@ if TYPE_CHECKING:
 FOLDERS, OFFICIAL = "Folders of images", "Official datasets"
 
 
-@command(
-    IMAGES,
+@shared.command(
+    shared.IMAGES,
     "probekit gen rect-tri --preview",
     "probekit gen circ-sq --n 2000 --n-test 500 --size 64 --pairs",
     "probekit gen rect-tri --set corner_radius=8 --out data/hard.h5",
@@ -48,22 +35,22 @@ def gen(
     size: Annotated[int, typer.Option(min=16, max=1024, help="Pixels a side; the geometry scales.")] = 128,
     pairs: Annotated[bool, typer.Option("--pairs", help="Add every image's counterfactuals; n counts bases.")] = False,
     no_masks: Annotated[bool, typer.Option("--no-masks", help="Images alone: a smaller file, sooner.")] = False,
-    settings: Set = (),  # type: ignore[assignment]
+    settings: shared.Set = (),  # type: ignore[assignment]
     certify: Annotated[
         bool, typer.Option("--certify", help="Prove what decides the classes under these settings (some seconds).")
     ] = False,
-    seed: Seed = 0,
+    seed: shared.Seed = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core, up to 8.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The file; default: data/GENERATOR.h5.", rich_help_panel=OUTPUT)
+        Path | None, typer.Option(help="The file; default: data/GENERATOR.h5.", rich_help_panel=shared.OUTPUT)
     ] = None,
-    compression: Compression = "gzip",
+    compression: shared.Compression = "gzip",
     preview: Annotated[
-        bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.", rich_help_panel=shared.OUTPUT)
     ] = False,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    overwrite: shared.Overwrite = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Render parametrized shape images to a dataset file, with every factor, mask and counterfactual known."""
     from probekit.data.gen import render_file
@@ -74,9 +61,9 @@ def gen(
     if listed:
         if n is not None or n_test is not None or settings or pairs or no_masks or certify or preview:
             raise ValueError("expected --list with --out, --json and -q alone, found another option; leave it out")
-        _list(out or DATA / "generators.png", as_json)
+        _list(out or shared.DATA / "generators.png", as_json)
         return
-    out, say = out or DATA / f"{generator}.h5", errors if as_json else console
+    out, say = out or shared.DATA / f"{generator}.h5", errors if as_json else console
     if preview:
         check_png(out.with_suffix(".png"))
     how: dict[str, Any] = {"n": n, "n_test": n_test, "size": size, "seed": seed, "pairs": pairs, "masks": not no_masks}
@@ -166,16 +153,19 @@ Wnids = Annotated[
 NClasses = Annotated[
     int | None, typer.Option(min=1, help="imagenet: so many, chosen by --seed.", rich_help_panel=OFFICIAL)
 ]
-Fraction = typer.Option(min=0, max=0.9, callback=finite, help="Stratified share of the training images.")
-TestFraction = typer.Option(min=0, max=0.9, callback=finite, help="Stratified share of all images; digits: 0.2.")
+Fraction = typer.Option(min=0, max=0.9, callback=shared.finite, help="Stratified share of the training images.")
+TestFraction = typer.Option(min=0, max=0.9, callback=shared.finite, help="Stratified share of all images; digits: 0.2.")
 Values = typer.Option("--range", metavar="LOW,HIGH", help="The values of black and white; default: seen or asked.")
 Stored = typer.Option(
-    min=0, callback=finite, help="Keep more pixels than this as JPEG; official datasets: 8.", rich_help_panel=OUTPUT
+    min=0,
+    callback=shared.finite,
+    help="Keep more pixels than this as JPEG; official datasets: 8.",
+    rich_help_panel=shared.OUTPUT,
 )
 
 
-@command(
-    IMAGES,
+@shared.command(
+    shared.IMAGES,
     "probekit import pictures --size 128 --test-fraction 0.2",
     "probekit import scans --size 224 --labels-csv labels.csv --column grade",
     "probekit import cub200 ~/sets/CUB_200_2011 --size 224",
@@ -195,7 +185,7 @@ def import_(
     ] = None,
     values: Annotated[str | None, Values] = None,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="List and skip unreadable images.")] = False,
-    seed: Seed = 0,
+    seed: shared.Seed = 0,
     depth: Depth = None,
     labels_csv: Table = None,
     column: Column = None,
@@ -204,12 +194,14 @@ def import_(
     labels: Labels = None,
     classes: Wnids = None,
     n_classes: NClasses = None,
-    out: Annotated[Path | None, typer.Option(help="The file; default: data/SOURCE.h5.", rich_help_panel=OUTPUT)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file; default: data/SOURCE.h5.", rich_help_panel=shared.OUTPUT)
+    ] = None,
     max_gb: Annotated[float | None, Stored] = None,
-    compression: CompressionOrDefault = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    compression: shared.CompressionOrDefault = None,
+    overwrite: shared.Overwrite = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Turn an npz file, a folder of images or an official dataset into a dataset file."""
     from probekit.data.importers import Choices, Options, parse_range
@@ -233,7 +225,7 @@ def import_(
         labels_csv=labels_csv,
         column=column,
     )
-    out, say = out or DATA / f"{Path(source).resolve().stem}.h5", errors if as_json else console
+    out, say = out or shared.DATA / f"{Path(source).resolve().stem}.h5", errors if as_json else console
     how: dict[str, Any] = {"skip_broken": skip_broken, "compression": compression, "overwrite": overwrite}
     info, skipped = run_import(source, root, choices, options, out=out, console=say, **how)
     if as_json:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
-from probekit.cli.app import finite
+from probekit.cli.shared import finite
 from probekit.measurement import Measurement, measurements
 
 ASKED = "asked"  # the argument of a command that takes the measurements that were asked for

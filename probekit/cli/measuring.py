@@ -9,25 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from probekit.cli.app import (
-    DATA,
-    MEASURING,
-    OUTPUT,
-    REPORTS,
-    RUNS,
-    Checkpoint,
-    Device,
-    Json,
-    Overwrite,
-    Pool,
-    Quiet,
-    RunData,
-    RunName,
-    Seed,
-    check_run,
-    command,
-    runs_like,
-)
+from probekit.cli import shared
 from probekit.cli.measured import with_measurements
 from probekit.output.console import console, errors, print_json
 from probekit.weights import LAST, Weights
@@ -48,17 +30,17 @@ Settings = Annotated[
 ]
 
 
-@command(MEASURING, "probekit probe", "probekit probe RUN --knn --fractions 1,10,100")
+@shared.command(shared.MEASURING, "probekit probe", "probekit probe RUN --knn --fractions 1,10,100")
 @with_measurements("probe")
 def probe(
-    run: RunName = None,
-    data: RunData = None,
+    run: shared.RunName = None,
+    data: shared.RunData = None,
     protocol: Annotated[
         Literal["tuned", "fixed"],
         typer.Option(help="How C is found: tuned (standardised, chosen on validation) or fixed (as they are, C = 1)."),
     ] = "tuned",
-    checkpoint: Checkpoint = "last",
-    pool: Pool = None,
+    checkpoint: shared.Checkpoint = "last",
+    pool: shared.Pool = None,
     baselines: Annotated[bool, typer.Option(help="Measure the baselines beside the encoder.")] = True,
     *,
     asked: "Sequence[Probe]",
@@ -75,17 +57,16 @@ def probe(
     normalise: Annotated[
         str, typer.Option(help="For --encoder: imagenet, swav, timm, none, or auto: what weights expect.")
     ] = "auto",
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
-    quiet: Quiet = False,
+    seed: shared.Seed = 0,
+    device: shared.Device = "auto",
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Report how well a linear probe separates the classes, next to baselines that need no learning.
 
     Options add further measurements to it. Images with several labels have average precision in its place.
     """
-    if encoder is None:
-        check_run(run)
+    shared.check_run(None if encoder else run)
     from probekit.data.locate import run_or_newest
     from probekit.device import choose_device
     from probekit.probe.measure import conditions_for, probe_run
@@ -103,40 +84,40 @@ def probe(
         check = partial(conditions_for, typed=asked, protocol=protocol, seed=seed, device=device, console=out)
         outside = Outside(encoder, weights, normalise, seed, allow_missing, settings)
         about: dict[str, Any] = {"measured": measured, "device": device, "console": out}
-        run, data = adopt(outside, check, run=run, data=data, runs=RUNS, data_folder=DATA, **about), None
-    opened = open_encoder(run_or_newest(run, RUNS, out), measured, choose_device(device))
+        run, data = adopt(outside, check, run=run, data=data, runs=shared.RUNS, data_folder=shared.DATA, **about), None
+    opened = open_encoder(run_or_newest(run, shared.RUNS, out), measured, choose_device(device))
     results = probe_run(opened, asked, data=data, protocol=protocol, baselines=baselines, seed=seed, console=out)
     if as_json:
         print_json(results)
-        return
-    for result in results.values():
-        show_result(result, console)
-    _next(opened.run, data, protocol, measured)
+    else:
+        for result in results.values():
+            show_result(result, console)
+        _next(opened.run, data, protocol, measured)
 
 
-@command(MEASURING, "probekit heatmap", "probekit heatmap RUN --n 100")
+@shared.command(shared.MEASURING, "probekit heatmap", "probekit heatmap RUN --n 100")
 @with_measurements("heatmap")
 def heatmap(
-    run: RunName = None,
-    data: RunData = None,
-    checkpoint: Checkpoint = "last",
-    pool: Pool = None,
+    run: shared.RunName = None,
+    data: shared.RunData = None,
+    checkpoint: shared.Checkpoint = "last",
+    pool: shared.Pool = None,
     *,
     asked: "list[Heatmap]",
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
-    quiet: Quiet = False,
+    seed: shared.Seed = 0,
+    device: shared.Device = "auto",
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Show where the encoder looks, and measure whether that is where the evidence is."""
-    check_run(run)
+    shared.check_run(run)
     from probekit.data.locate import run_or_newest
     from probekit.device import choose_device
     from probekit.heatmaps.run import heatmap_run
     from probekit.restore.opened import open_encoder
 
     out = errors if as_json else console
-    found = run_or_newest(run, RUNS, out)
+    found = run_or_newest(run, shared.RUNS, out)
     opened = open_encoder(found, Weights.parse(checkpoint, pool), choose_device(device))
     result = heatmap_run(opened, asked[0], data=data, seed=seed, console=out)
     if as_json:
@@ -146,12 +127,12 @@ def heatmap(
     console.print(f"next: probekit report {quote(found.argument)}   (what the scores mean: docs/heatmaps.md)")
 
 
-@command(MEASURING, "probekit compare conrec-rect-tri simclr-rect-tri", "probekit compare A B@branch")
+@shared.command(shared.MEASURING, "probekit compare conrec-rect-tri simclr-rect-tri", "probekit compare A B@branch")
 def compare(
     run: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN RUN...", help="Runs, or RUN@POOL for one under a pooling.", autocompletion=runs_like
+            metavar="RUN RUN...", help="Runs, or RUN@POOL for one under a pooling.", autocompletion=shared.runs_like
         ),
     ],
     data: Annotated[
@@ -161,42 +142,44 @@ def compare(
         str | None, typer.Option(help="Only results of one protocol: tuned, fixed, knn, retrieval, ...")
     ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Only results of one checkpoint.")] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Test which encoders differ: paired by test image, and by seed where methods have several."""
     from probekit.report.page import run_compare
 
     say = errors if as_json else console
     result = run_compare(
-        run, data=data, protocol=protocol, checkpoint=checkpoint, runs=RUNS, console=say, quiet=as_json
+        run, data=data, protocol=protocol, checkpoint=checkpoint, runs=shared.RUNS, console=say, quiet=as_json
     )
     if as_json:
         print_json(result)
 
 
-@command(
-    MEASURING,
+@shared.command(
+    shared.MEASURING,
     "probekit export-embeddings RUN --out embeddings.h5",
     "probekit export-embeddings RUN --pool norm",
     name="export-embeddings",
 )
 def export_embeddings(
-    run: RunName = None,
-    data: RunData = None,
-    checkpoint: Checkpoint = "last",
-    pool: Pool = None,
-    device: Device = "auto",
+    run: shared.RunName = None,
+    data: shared.RunData = None,
+    checkpoint: shared.Checkpoint = "last",
+    pool: shared.Pool = None,
+    device: shared.Device = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(help="NAME.npz or NAME.h5; default: runs/RUN/embeddings-CHECKPOINT.npz.", rich_help_panel=OUTPUT),
+        typer.Option(
+            help="NAME.npz or NAME.h5; default: runs/RUN/embeddings-CHECKPOINT.npz.", rich_help_panel=shared.OUTPUT
+        ),
     ] = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    overwrite: shared.Overwrite = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Write embeddings, labels and factors of every split to one file."""
-    check_run(run)
+    shared.check_run(run)
     from probekit.restore.export import run_export
 
     result = run_export(
@@ -205,7 +188,7 @@ def export_embeddings(
         out=out,
         weights=Weights.parse(checkpoint, pool),
         device=device,
-        runs=RUNS,
+        runs=shared.RUNS,
         overwrite=overwrite,
         console=errors if as_json else console,
     )
@@ -213,12 +196,14 @@ def export_embeddings(
         print_json(result)
 
 
-@command(MEASURING, "probekit report", "probekit report RUN RUN --out page.html", "probekit report RUN --format md")
+@shared.command(
+    shared.MEASURING, "probekit report", "probekit report RUN RUN --out page.html", "probekit report RUN --format md"
+)
 def report(
     run: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...", help="Runs; default: the newest that has finished.", autocompletion=runs_like
+            metavar="[RUN]...", help="Runs; default: the newest that has finished.", autocompletion=shared.runs_like
         ),
     ] = None,
     form: Annotated[
@@ -228,11 +213,11 @@ def report(
         Path | None,
         typer.Option(
             help="The file; default: runs/RUN/report.html, or reports/RUN+RUN.html; Markdown and JSON are printed.",
-            rich_help_panel=OUTPUT,
+            rich_help_panel=shared.OUTPUT,
         ),
     ] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Write one page of all that runs hold: config, tables, curves, pictures, and how several differ."""
     from probekit.report.page import run_report
@@ -242,7 +227,7 @@ def report(
     written = "json" if as_json else form or "html"
     to_stdout = out is None and written != "html"
     say = errors if to_stdout or as_json else console
-    text = run_report(run or [], out=out, form=written, runs=RUNS, reports=REPORTS, console=say)
+    text = run_report(run or [], out=out, form=written, runs=shared.RUNS, reports=shared.REPORTS, console=say)
     if as_json and out is not None:
         text = out.read_text()
     if text is not None:

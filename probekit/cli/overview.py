@@ -14,8 +14,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from probekit.cli.app import DATA, OVERVIEW, RUNS, Json, Overwrite, Quiet, command, kinds_like, methods_like, words_like
 from probekit.cli.catalogue import KINDS, catalogue, glossary, meant, print_catalogue
+from probekit.cli.shared import (
+    DATA,
+    OVERVIEW,
+    RUNS,
+    Json,
+    Overwrite,
+    Quiet,
+    command,
+    kinds_like,
+    methods_like,
+    words_like,
+)
 from probekit.files import read_json
 from probekit.measurement import read_result
 from probekit.output.console import console, errors, print_json

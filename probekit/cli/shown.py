@@ -7,21 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probekit.cli.app import (
-    DATA,
-    IMAGES,
-    OUTPUT,
-    RUNS,
-    Json,
-    Quiet,
-    Seed,
-    Set,
-    certified_like,
-    command,
-    datasets_like,
-    methods_like,
-    shown_like,
-)
+from probekit.cli import shared
 from probekit.output.console import console, errors, print_json
 from probekit.run import numbered
 
@@ -32,8 +18,8 @@ if TYPE_CHECKING:
     from probekit.run import Run
 
 
-@command(
-    IMAGES,
+@shared.command(
+    shared.IMAGES,
     "probekit show data/rect-tri.h5 --verify",
     "probekit show --views conrec",
     "probekit show conrec-rect-tri --data data/hard.h5",
@@ -42,7 +28,9 @@ def show(
     named: Annotated[
         str | None,
         typer.Argument(
-            metavar="FILE|RUN", help="A dataset file or a run; default: the newest file.", autocompletion=shown_like
+            metavar="FILE|RUN",
+            help="A dataset file or a run; default: the newest file.",
+            autocompletion=shared.shown_like,
         ),
     ] = None,
     data: Annotated[
@@ -51,21 +39,22 @@ def show(
             "--data",
             metavar="FILE",
             help="The dataset file to show a run or a method on.",
-            autocompletion=datasets_like,
+            autocompletion=shared.datasets_like,
         ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Which split; default: train, or the first there is.")] = None,
     views: Annotated[
         str | None,
-        typer.Option(metavar="METHOD", help="Draw what a method trains on.", autocompletion=methods_like),
+        typer.Option(metavar="METHOD", help="Draw what a method trains on.", autocompletion=shared.methods_like),
     ] = None,
-    seed: Seed = 0,
+    seed: shared.Seed = 0,
     whole: Annotated[bool, typer.Option("--verify", help="Read all of the file and check it first.")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="The picture; default: beside the file, or in the run.", rich_help_panel=OUTPUT)
+        Path | None,
+        typer.Option(help="The picture; default: beside the file, or in the run.", rich_help_panel=shared.OUTPUT),
     ] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Describe a dataset file and draw a picture grid; of a run or a method, draw what it is given and predicts."""
     say = errors if as_json else console
@@ -89,9 +78,9 @@ def _run_or_file(named: str) -> "Run | None":
     from probekit.registry import nearest
     from probekit.run import find_runs
 
-    run, path = run_named(named, RUNS), Path(named)
-    known = [*sorted(map(str, DATA.glob("*.h5"))), *(run.name for run in find_runs(RUNS))]
-    if run is None and known and path.suffix != ".h5" and not path.exists() and guessed(path, DATA) is None:
+    run, path = run_named(named, shared.RUNS), Path(named)
+    known = [*sorted(map(str, shared.DATA.glob("*.h5"))), *(run.name for run in find_runs(shared.RUNS))]
+    if run is None and known and path.suffix != ".h5" and not path.exists() and guessed(path, shared.DATA) is None:
         raise ValueError(nearest("dataset file or run", named, known))
     return run
 
@@ -133,7 +122,7 @@ def _show_file(
     from probekit.output.hints import after_data
     from probekit.registry import nearest
 
-    path = dataset_or_default(named, DATA, RUNS, say)
+    path = dataset_or_default(named, shared.DATA, shared.RUNS, say)
     info = (verify if whole else read_info)(path)
     if method is not None:
         from probekit.restore.draw import draw_method
@@ -156,8 +145,8 @@ def _show_file(
     return description
 
 
-@command(
-    IMAGES,
+@shared.command(
+    shared.IMAGES,
     "probekit certify rect-tri",
     "probekit certify circ-sq --size 64 --set gap=2",
     "probekit certify data/digits.h5 --r 3,5",
@@ -168,7 +157,7 @@ def certify(
         typer.Argument(
             metavar="GENERATOR|FILE",
             help="A generator or a dataset file; default: the newest file.",
-            autocompletion=certified_like,
+            autocompletion=shared.certified_like,
         ),
     ] = None,
     sides: Annotated[
@@ -181,11 +170,11 @@ def certify(
     size: Annotated[
         int | None, typer.Option(min=16, max=1024, help="Pixels a side of a generator; default: 128.")
     ] = None,
-    settings: Set = (),  # type: ignore[assignment]
+    settings: shared.Set = (),  # type: ignore[assignment]
     every: Annotated[bool, typer.Option("--all", help="Certify every generator with its defaults.")] = False,
-    seed: Seed = 0,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    seed: shared.Seed = 0,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Say whether counts of small patches tell the classes apart, or the whole alone, with what proves it.
 
@@ -244,8 +233,7 @@ def _certify_file(
     named: str | None, *, sides: tuple[int, ...], n: int | None, seed: int, say: "Console"
 ) -> dict[str, Any]:
     from generators import GENERATORS
-    from probekit.certificate.local import DEFAULT_N, locality
-    from probekit.certificate.tables import locality_blocks
+    from probekit.certificate.local import DEFAULT_N, locality, locality_blocks
     from probekit.data.gen import dataset_or_default
     from probekit.h5 import read_info
     from probekit.output.hints import after_data
@@ -254,10 +242,12 @@ def _certify_file(
 
     if named is not None and Path(named).suffix != ".h5":
         if not Path(named).exists():
-            raise ValueError(nearest("generator or dataset file", named, [*GENERATORS, *map(str, DATA.glob("*.h5"))]))
+            raise ValueError(
+                nearest("generator or dataset file", named, [*GENERATORS, *map(str, shared.DATA.glob("*.h5"))])
+            )
         if Path(named).suffix == ".npz":
             raise ValueError(f"expected a dataset file NAME.h5, found {named}; type: probekit import {quote(named)}")
-    info = read_info(dataset_or_default(None if named is None else Path(named), DATA, RUNS, say))
+    info = read_info(dataset_or_default(None if named is None else Path(named), shared.DATA, shared.RUNS, say))
     if info.generator in GENERATORS:
         say.print(f"{info.path} was drawn by {info.generator}: its settings are drawn anew, with samples of their own")
         about = {"size": info.first.height, "parameters": info.parameters}
@@ -281,14 +271,14 @@ def _drawn(name: str, *, size: int, parameters: Mapping[str, float]) -> str:
     for key in parameters:
         if values[key] != usual[key]:
             words += ["--set", f"{key}={str(values[key]).lower()}"]
-    files = (DATA / f"{stem}.h5" for stem in numbered(name))
+    files = (shared.DATA / f"{stem}.h5" for stem in numbered(name))
     free = next(path for path in files if not path.exists())
     words += ["--out", str(free)] if free.stem != name else []
     return f"next: probekit gen {join(words)}"
 
 
 def _show(certificate: Any, say: "Console") -> None:
-    from probekit.certificate.tables import certificate_blocks
+    from probekit.certificate.certify import certificate_blocks
     from probekit.output.terminal import show_blocks
 
     show_blocks(certificate_blocks(certificate), say)

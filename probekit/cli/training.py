@@ -5,38 +5,19 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from probekit.cli.app import (
-    DATA,
-    OUTPUT,
-    RUNS,
-    SWEEPS,
-    TRAINING,
-    DataFile,
-    Device,
-    Json,
-    Overwrite,
-    Preset,
-    Quiet,
-    Seed,
-    Set,
-    branches_like,
-    command,
-    finite,
-    methods_like,
-    sweeps_like,
-)
+from probekit.cli import shared
 from probekit.output.console import console, errors, print_json
 from probekit.settings import Asked
 
 SETTINGS = "Settings"
 Method = Annotated[
     str | None,
-    typer.Argument(help="A method (probekit list methods); default: conrec.", autocompletion=methods_like),
+    typer.Argument(help="A method (probekit list methods); default: conrec.", autocompletion=shared.methods_like),
 ]
 Branches = Annotated[
     list[str],
     typer.Option(
-        metavar="NAME", help="An add-on (probekit list branches); may be repeated.", autocompletion=branches_like
+        metavar="NAME", help="An add-on (probekit list branches); may be repeated.", autocompletion=shared.branches_like
     ),
 ]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the training images.", rich_help_panel=SETTINGS)]
@@ -67,39 +48,41 @@ StopOnCollapse = Annotated[bool, typer.Option("--fail-on-collapse", help="Stop w
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Train nothing; say what would run, and what it takes here and elsewhere.")
 ]
-RunMade = Annotated[str | None, typer.Option(metavar="RUN", help="Name of the run folder.", rich_help_panel=OUTPUT)]
+RunMade = Annotated[
+    str | None, typer.Option(metavar="RUN", help="Name of the run folder.", rich_help_panel=shared.OUTPUT)
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with --name, or with the newest run.")]
 
 
-@command(
-    TRAINING,
+@shared.command(
+    shared.TRAINING,
     "probekit pretrain conrec --dry-run",
     "probekit pretrain moco-v2 --branch lcr --data data/rect-tri.h5 --epochs 100",
     "probekit pretrain --resume --name conrec-rect-tri --epochs 200",
 )
 def pretrain(
     method: Method = None,
-    data: DataFile = None,
+    data: shared.DataFile = None,
     branch: Branches = (),  # type: ignore[assignment]
-    preset: Preset = None,
+    preset: shared.Preset = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     eval_every: EvalEvery = None,
     precision: Precision = None,
     init_from: InitFrom = None,
     allow_missing: AllowMissing = False,
-    seed: Seed = 0,
+    seed: shared.Seed = 0,
     config: ConfigFile = None,
-    settings: Set = (),  # type: ignore[assignment]
-    device: Device = "auto",
+    settings: shared.Set = (),  # type: ignore[assignment]
+    device: shared.Device = "auto",
     deterministic: Deterministic = False,
     fail_on_collapse: StopOnCollapse = False,
     resume: Resume = False,
     dry_run: DryRun = False,
     name: RunMade = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    overwrite: shared.Overwrite = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Pretrain a method on a dataset file."""
     from probekit.cli.overview import about
@@ -117,8 +100,8 @@ def pretrain(
     given = {key: value for key, value in typed.items() if value is not None}
     asked = Asked(method or "conrec", preset, seed, config, settings, given, branch, device)
     say = errors if as_json else console
-    common: dict[str, Any] = {"data": data, "runs": RUNS, "console": say}
-    made: dict[str, Any] = {"name": name, "overwrite": overwrite, "data_folder": DATA}
+    common: dict[str, Any] = {"data": data, "runs": shared.RUNS, "console": say}
+    made: dict[str, Any] = {"name": name, "overwrite": overwrite, "data_folder": shared.DATA}
     if resume:
         refused = [text for text, on in (("--overwrite", overwrite), ("--dry-run", dry_run)) if on]
         run = run_resume(
@@ -147,7 +130,7 @@ def _unresumable(asked: Asked) -> list[str]:
 
 Source = Annotated[
     str | None,
-    typer.Argument(help="A shipped sweep, or a .toml file; without one: a list.", autocompletion=sweeps_like),
+    typer.Argument(help="A shipped sweep, or a .toml file; without one: a list.", autocompletion=shared.sweeps_like),
 ]
 Only = Annotated[
     list[str], typer.Option(metavar="TEXT", help="Now only the datasets or rows named so; may be repeated.")
@@ -157,15 +140,15 @@ Published = Annotated[
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once; default: one a GPU, else one a core.")]
 LimitMinutes = Annotated[
-    float | None, typer.Option(min=0, callback=finite, help="Save everything and stop after so many minutes.")
+    float | None, typer.Option(min=0, callback=shared.finite, help="Save everything and stop after so many minutes.")
 ]
 SweepMade = Annotated[
-    str | None, typer.Option(help="Name of its folder and runs; default: the file's.", rich_help_panel=OUTPUT)
+    str | None, typer.Option(help="Name of its folder and runs; default: the file's.", rich_help_panel=shared.OUTPUT)
 ]
 
 
-@command(
-    TRAINING,
+@shared.command(
+    shared.TRAINING,
     "probekit sweep table1 --only rect-tri",
     "probekit sweep mine.toml --seeds 0,1,2 --jobs 2",
     "probekit sweep table1 --dry-run",
@@ -174,19 +157,19 @@ def sweep(
     source: Source = None,
     seeds: Annotated[str | None, typer.Option(metavar="0,1,2", help="Instead of the file's; adds to --resume.")] = None,
     only: Only = (),  # type: ignore[assignment]
-    preset: Preset = None,
+    preset: shared.Preset = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every run.")] = None,
-    settings: Set = (),  # type: ignore[assignment]
+    settings: shared.Set = (),  # type: ignore[assignment]
     published: Published = None,
-    device: Device = "auto",
+    device: shared.Device = "auto",
     jobs: Jobs = None,
     limit_minutes: LimitMinutes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep what is finished, go on with the rest.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the commands, one a line.")] = False,
     name: SweepMade = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    overwrite: shared.Overwrite = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Pretrain and probe methods x datasets x seeds, several at once, into one table with intervals."""
     from probekit.sweep.start import Options, list_sweeps, run_sweep
@@ -210,7 +193,9 @@ def sweep(
             limit_minutes=limit_minutes,
             dry_run=dry_run,
         )
-        result, problem = run_sweep(source, options, sweeps=SWEEPS, runs=RUNS, data=DATA, console=out, quiet=as_json)
+        result, problem = run_sweep(
+            source, options, sweeps=shared.SWEEPS, runs=shared.RUNS, data=shared.DATA, console=out, quiet=as_json
+        )
     if as_json:
         print_json(result)
     elif dry_run:

@@ -5,19 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, TypedDict
 
-from probekit.heatmaps.tables import (
-    EVIDENCE,
-    KINDS,
-    MAP,
-    SCORES,
-    SWAP,
-    faithfulness_tables,
-    sanity_tables,
-    scores_table,
-    swap_curves,
-    swap_table,
-    swapped,
-)
+from probekit.heatmaps import tables
 from probekit.measurement import About, Count, Interval, Measurement, Named, Number, Result, Row, Score, Share
 from probekit.measurement import option as field
 from probekit.output.document import Chart, Table, percents
@@ -168,17 +156,17 @@ class Heatmap(Measurement):
         return not self.perturb
 
     def encoder_rows(self, result: Result) -> list[Row]:
-        return [row for row in result["rows"] if row["kind"] == MAP]
+        return [row for row in result["rows"] if row["kind"] == tables.MAP]
 
     def tables(self, result: Result) -> list[Table]:
         """Scores against each mask, masks of evidence first: they are what only the class changes."""
-        rows = sorted(result["rows"], key=lambda row: KINDS.index(row["kind"]))
-        masks = sorted(result["masks"], key=lambda mask: not mask.startswith(EVIDENCE))
-        has_evidence = any(mask.startswith(EVIDENCE) for mask in masks)
-        tables = [scores_table(result, rows, mask, f"scores-{i}", has_evidence) for i, mask in enumerate(masks)]
-        tables += faithfulness_tables(result, rows)
-        tables += [swap_table(rows, factor, f"swap-{i}-table") for i, factor in enumerate(swapped(rows))]
-        return [*tables, *sanity_tables(rows)]
+        rows = sorted(result["rows"], key=lambda row: tables.KINDS.index(row["kind"]))
+        masks = sorted(result["masks"], key=lambda mask: not mask.startswith(tables.EVIDENCE))
+        has_evidence = any(mask.startswith(tables.EVIDENCE) for mask in masks)
+        found = [tables.scores_table(result, rows, mask, f"scores-{i}", has_evidence) for i, mask in enumerate(masks)]
+        found += tables.faithfulness_tables(result, rows)
+        found += [tables.swap_table(rows, factor, f"swap-{i}-table") for i, factor in enumerate(tables.swapped(rows))]
+        return [*found, *tables.sanity_tables(rows)]
 
     def charts(self, result: Result) -> list[Chart]:
         how = (
@@ -186,14 +174,16 @@ class Heatmap(Measurement):
             "it. Orange and blue: evidence, green: its outline, where the images have masks of it."
         )
         charts = [Chart("gallery", "Maps of single images", how, _drawn_when_measured, photographs=True)]
-        for i, factor in enumerate(swapped(result["rows"])):
+        for i, factor in enumerate(tables.swapped(result["rows"])):
             kept = [(row, row["swap"][factor]) for row in result["rows"] if factor in row["swap"]]
             drawn = [(row, swap) for row, swap in kept if swap["x"] and len(swap["x"]) == len(swap["y"])]
             own = [(row, swap) for row, swap in drawn if row["encoder"] != "random"]
             if own:
                 told = "" if len(own) <= MOST_LINES else f" {MOST_LINES} of {len(own)} are drawn; the table has all."
                 title = f"Counterfactual swap curves, {factor}"
-                charts.append(Chart(f"swap-{i}", title, f"{SWAP}{told}", partial(swap_curves, own[:MOST_LINES])))
+                charts.append(
+                    Chart(f"swap-{i}", title, f"{tables.SWAP}{told}", partial(tables.swap_curves, own[:MOST_LINES]))
+                )
         return charts
 
     def sentences(self, result: Result) -> list[str]:
@@ -232,10 +222,10 @@ class Heatmap(Measurement):
         """AUROC and rank accuracy against the evidence of each class factor; a ceiling's own factor alone."""
         found = {}
         for mask, scores in row["scores"].items():
-            factor = mask.removeprefix(EVIDENCE)
-            if mask.startswith(EVIDENCE) and row["target"] in ("", factor):
+            factor = mask.removeprefix(tables.EVIDENCE)
+            if mask.startswith(tables.EVIDENCE) and row["target"] in ("", factor):
                 for key in ("auroc", "rank_accuracy"):
-                    found[f"{SCORES[key]}: {factor}"] = Score(scores[key]["mean"], scores[key]["ci"])
+                    found[f"{tables.SCORES[key]}: {factor}"] = Score(scores[key]["mean"], scores[key]["ci"])
         return found
 
     def main_scores(self, row: Row) -> dict[str, Score]:

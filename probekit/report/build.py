@@ -8,25 +8,8 @@ from typing import Any
 
 from generators import certificates
 from probekit.measurement import Measurement, Result, measurement, measurements
+from probekit.output import document as doc
 from probekit.output.charts import draw_lines, draw_losses
-from probekit.output.document import (
-    Block,
-    Cell,
-    Chapter,
-    Chart,
-    Document,
-    Note,
-    Picture,
-    Section,
-    Table,
-    command,
-    count,
-    in_a_line,
-    key_of,
-    number,
-    percent,
-    text,
-)
 from probekit.probe import MONITORS, SIGNED
 from probekit.report.compare import with_branches
 from probekit.report.comparison import comparison_chapter
@@ -37,19 +20,19 @@ MOST_NAMES = 4  # in the title
 NOT_LOSSES = {"epoch", "step", "lr", "val", "test"}  # of a line of metrics.jsonl
 
 
-def build(report: Mapping[str, Any]) -> Document:
+def build(report: Mapping[str, Any]) -> doc.Document:
     """Lays out what `collect.collect` gives."""
     chapters = [] if report["comparison"] is None else [comparison_chapter(report)]
-    chapters += [_chapter(run, f"{i}-{key_of(run['name'])}") for i, run in enumerate(report["runs"])]
+    chapters += [_chapter(run, f"{i}-{doc.key_of(run['name'])}") for i, run in enumerate(report["runs"])]
     names = [run["name"] for run in report["runs"]]
     title = ", ".join(names) if len(names) <= MOST_NAMES else f"{names[0]} and {len(names) - 1} more runs"
-    return Document(f"probekit: {title}", report["command"], chapters)
+    return doc.Document(f"probekit: {title}", report["command"], chapters)
 
 
-def _chapter(run: Mapping[str, Any], key: str) -> Chapter:
+def _chapter(run: Mapping[str, Any], key: str) -> doc.Chapter:
     prefix = f"run-{key}"
     first, *last = (section(run, prefix) for section in (about_section, curves_section, pictures_section))
-    return Chapter(key, run["name"], lead(run), [first, *measured_sections(run, prefix), *last])
+    return doc.Chapter(key, run["name"], lead(run), [first, *measured_sections(run, prefix), *last])
 
 
 def lead(run: Mapping[str, Any]) -> str:
@@ -65,10 +48,12 @@ def lead(run: Mapping[str, Any]) -> str:
     return f"{method}; {'measured: ' + ', '.join(measured) if measured else 'not measured yet'}."
 
 
-def measured_sections(run: Mapping[str, Any], key: str) -> list[Section]:
+def measured_sections(run: Mapping[str, Any], key: str) -> list[doc.Section]:
     """What was measured, then what was not and how to."""
     sections = [
-        Section(f"{key}-{name}", measurement(name).title, _results(run, measurement(name), results, f"{key}-{name}"))
+        doc.Section(
+            f"{key}-{name}", measurement(name).title, _results(run, measurement(name), results, f"{key}-{name}")
+        )
         for name, results in run["results"].items()
         if results
     ]
@@ -77,32 +62,32 @@ def measured_sections(run: Mapping[str, Any], key: str) -> list[Section]:
     for each in missing:
         by_command.setdefault(each.command, []).append(each)
     notes = [
-        Note(
-            f"Not measured yet: {', '.join(in_a_line(each.title) for each in own)}. "
+        doc.Note(
+            f"Not measured yet: {', '.join(doc.in_a_line(each.title) for each in own)}. "
             f"Measure by typing{ASIDES.get(name, '')}:",
-            command("probekit", name, *run["argument"], *(word for each in own for word in each.words)),
+            doc.command("probekit", name, *run["argument"], *(word for each in own for word in each.words)),
         )
         for name, own in by_command.items()
     ]
-    return [*sections, *([Section(f"{key}-unmeasured", "Not measured yet", notes)] if notes else [])]
+    return [*sections, *([doc.Section(f"{key}-unmeasured", "Not measured yet", notes)] if notes else [])]
 
 
 ASIDES = {"probe": " (images without labels: with --data LABELLED.h5)"}
 
 
-def _results(run: Mapping[str, Any], reader: Measurement, results: list[Result], key: str) -> list[Block]:
-    blocks: list[Block] = []
+def _results(run: Mapping[str, Any], reader: Measurement, results: list[Result], key: str) -> list[doc.Block]:
+    blocks: list[doc.Block] = []
     for i, result in enumerate(results):
         blocks += _blocks(Run(Path(run["path"])), reader, result, f"{key}-{i}")
     return blocks
 
 
-def _blocks(run: Run, reader: Measurement, result: Result, key: str) -> list[Block]:
+def _blocks(run: Run, reader: Measurement, result: Result, key: str) -> list[doc.Block]:
     options = "".join(f"{told}, " for told in reader.unusual(result["options"]))
     what = f"protocol {result['protocol']}, {options}checkpoint {result['checkpoint']}, on {result['data']}"
     again = f"Again: {result['command']}"
     whole = f"{result['how']} Data: {result['data']}, encoder after {result['after']}; seed {result['seed']}."
-    blocks: list[Block] = [Note(line) for line in reader.sentences(result)]
+    blocks: list[doc.Block] = [doc.Note(line) for line in reader.sentences(result)]
     for i, table in enumerate(reader.tables(result)):
         about = whole if i == 0 else f"As above: {what}."
         how = " ".join(filter(None, (about, table.how, again)))
@@ -113,11 +98,11 @@ def _blocks(run: Run, reader: Measurement, result: Result, key: str) -> list[Blo
         if not chart.photographs:
             blocks.append(titled)
         elif path.is_file():  # drawn when it was measured
-            blocks.append(Picture(titled.key, titled.title, titled.how, path))
-    return [*blocks, *map(Note, result.get("certificate", ())), *map(Note, result["notes"])]
+            blocks.append(doc.Picture(titled.key, titled.title, titled.how, path))
+    return [*blocks, *map(doc.Note, result.get("certificate", ())), *map(doc.Note, result["notes"])]
 
 
-def about_section(run: Mapping[str, Any], key: str) -> Section:
+def about_section(run: Mapping[str, Any], key: str) -> doc.Section:
     """Config, data and versions."""
     source = f"Read from {Path(run['path']) / 'run.json'}."
     fields = {name: run[name] for name in ("state", "created", "device", "threads", "commit")}
@@ -127,7 +112,7 @@ def about_section(run: Mapping[str, Any], key: str) -> Section:
     if isinstance(weights, Mapping) and (told := [str(weights[key]) for key in ("after", "mark") if weights.get(key)]):
         fields["weights that it starts from"] = ", ".join((str(weights.get("file")), *told))
     facts = {**fields, "dataset": run["dataset"]["path"], "content hash": run["dataset"]["hash"], **run["versions"]}
-    blocks: list[Block] = [
+    blocks: list[doc.Block] = [
         _facts(f"{key}-run", "Run and versions", source, facts),
         _facts(
             f"{key}-config",
@@ -145,16 +130,16 @@ def about_section(run: Mapping[str, Any], key: str) -> Section:
             _splits(run["data"]["splits"], f"{key}-splits", how),
             _facts(f"{key}-data", "Dataset", how, described),
         ]
-    blocks += [Note(line) for line in run["left_out"]]
-    return Section(f"{key}-about", "What was run", blocks)
+    blocks += [doc.Note(line) for line in run["left_out"]]
+    return doc.Section(f"{key}-about", "What was run", blocks)
 
 
-def curves_section(run: Mapping[str, Any], key: str) -> Section:
+def curves_section(run: Mapping[str, Any], key: str) -> doc.Section:
     """Losses and the monitor's scores by epoch."""
     lines = run["metrics"]
     source = Path(run["path"]) / "metrics.jsonl"
     names = list(dict.fromkeys(name for line in lines for name in line if name not in NOT_LOSSES))
-    blocks: list[Block] = []
+    blocks: list[doc.Block] = []
     if names:
         how = (
             f"From {source}, {len(lines)} epochs: the mean over the epoch's batches of the loss and of what the method "
@@ -163,7 +148,7 @@ def curves_section(run: Mapping[str, Any], key: str) -> Section:
             "scale of its own."
         )
         blocks.append(
-            Chart(
+            doc.Chart(
                 f"{key}-losses",
                 "Training: the loss, its parts, and signs of a collapse",
                 how,
@@ -174,18 +159,18 @@ def curves_section(run: Mapping[str, Any], key: str) -> Section:
     if scored:
         blocks += _monitored(scored, key, source, run["config"]["train"])
     if not blocks and run["state"] == IMPORTED:
-        blocks.append(Note("An imported encoder: it was not trained here."))
+        blocks.append(doc.Note("An imported encoder: it was not trained here."))
     elif not blocks:
-        resume = command("probekit", "pretrain", run["config"]["method"], "--resume", "--name", *run["argument"])
-        blocks.append(Note("No finished epoch yet. Go on with it by typing:", resume))
-    return Section(f"{key}-curves", "Learning curves", blocks)
+        resume = doc.command("probekit", "pretrain", run["config"]["method"], "--resume", "--name", *run["argument"])
+        blocks.append(doc.Note("No finished epoch yet. Go on with it by typing:", resume))
+    return doc.Section(f"{key}-curves", "Learning curves", blocks)
 
 
-def pictures_section(run: Mapping[str, Any], key: str) -> Section:
+def pictures_section(run: Mapping[str, Any], key: str) -> doc.Section:
     """What the method was given, and what its decoder made of it."""
-    again = command("probekit", "show", *run["argument"])
-    blocks: list[Block] = [
-        Picture(
+    again = doc.command("probekit", "show", *run["argument"])
+    blocks: list[doc.Block] = [
+        doc.Picture(
             f"{key}-views-{i}",
             f"What {run['config']['method']} is given and predicts: {Path(picture).name}",
             "Views of the first images of a split: input, target, and the prediction where the method has a decoder. "
@@ -195,13 +180,15 @@ def pictures_section(run: Mapping[str, Any], key: str) -> Section:
         for i, picture in enumerate(run["pictures"])
     ]
     if not blocks and run["state"] == IMPORTED:
-        blocks = [Note("An imported encoder: it has neither views nor a decoder.")]
+        blocks = [doc.Note("An imported encoder: it has neither views nor a decoder.")]
     elif not blocks:
-        blocks = [Note("No picture of views and reconstructions yet. Draw it by typing:", again)]
-    return Section(f"{key}-reconstructions", "Reconstructions", blocks)
+        blocks = [doc.Note("No picture of views and reconstructions yet. Draw it by typing:", again)]
+    return doc.Section(f"{key}-reconstructions", "Reconstructions", blocks)
 
 
-def _monitored(scored: Sequence[Mapping[str, float]], key: str, source: Path, train: Mapping[str, Any]) -> list[Block]:
+def _monitored(
+    scored: Sequence[Mapping[str, float]], key: str, source: Path, train: Mapping[str, Any]
+) -> list[doc.Block]:
     monitor = train.get("monitor", "linear")
     how = (
         f"From {source}: {MONITORS.get(monitor, monitor)}, every {train['eval_every']} epochs and after the "
@@ -218,35 +205,35 @@ def _monitored(scored: Sequence[Mapping[str, float]], key: str, source: Path, tr
     draw = partial(draw_lines, series, x="epoch", y=f"monitor, {unit}", percents=percents, marker="o")
     rows = [
         [
-            count(int(line["epoch"])),
-            *(percent(line.get(name)) if percents else number(line.get(name)) for name in ("val", "test")),
+            doc.count(int(line["epoch"])),
+            *(doc.percent(line.get(name)) if percents else doc.number(line.get(name)) for name in ("val", "test")),
         ]
         for line in scored
     ]
     return [
-        Chart(f"{key}-monitor", "The monitor while it trained", how, draw),
-        Table(f"{key}-monitored", f"The same in numbers, {unit}", how, ("epoch", "val", "test"), rows, folded=True),
+        doc.Chart(f"{key}-monitor", "The monitor while it trained", how, draw),
+        doc.Table(f"{key}-monitored", f"The same in numbers, {unit}", how, ("epoch", "val", "test"), rows, folded=True),
     ]
 
 
-def _splits(splits: Mapping[str, Mapping[str, Any]], key: str, how: str) -> Table:
+def _splits(splits: Mapping[str, Mapping[str, Any]], key: str, how: str) -> doc.Table:
     rows = [
         [
-            text(name),
-            count(split["n"]),
-            Cell(f"{split['height']} x {split['width']}", split["height"]),
-            count(split["channels"]),
-            text("yes" if split["labelled"] else "no"),
+            doc.text(name),
+            doc.count(split["n"]),
+            doc.Cell(f"{split['height']} x {split['width']}", split["height"]),
+            doc.count(split["channels"]),
+            doc.text("yes" if split["labelled"] else "no"),
         ]
         for name, split in splits.items()
     ]
-    return Table(key, "Images", how, ("split", "images", "pixels", "channels", "labelled"), rows)
+    return doc.Table(key, "Images", how, ("split", "images", "pixels", "channels", "labelled"), rows)
 
 
-def _facts(key: str, title: str, how: str, facts: Mapping[str, Any]) -> Table:
+def _facts(key: str, title: str, how: str, facts: Mapping[str, Any]) -> doc.Table:
     """Names and values, nested ones with dots; folded when there are many."""
-    rows = [[text(name), text(value)] for name, value in _flat(facts)]
-    return Table(key, title, how, ("what", "value"), rows, folded=True)
+    rows = [[doc.text(name), doc.text(value)] for name, value in _flat(facts)]
+    return doc.Table(key, title, how, ("what", "value"), rows, folded=True)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from probekit.cli.app import datasets_like, runs_like, shown_like
 from probekit.cli.catalogue import KINDS, glossary, meant
 from probekit.cli.overview import runs_in
+from probekit.cli.shared import datasets_like, runs_like, shown_like
 from probekit.run import Run, write_json
 from tests.commands.typed import typed
 from tests.report.folders import make_run

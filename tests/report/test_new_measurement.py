@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import typer.main
 
-from probekit.cli import measuring
-from probekit.cli.app import app
+from probekit.cli import app, measuring
 from probekit.device import choose_device
 from probekit.h5 import read_info
 from probekit.measurement import Count, Named, Result, Row, Score, Share, option, rows_table

@@ -5,20 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired
 
-from probekit.measurement import (
-    BASELINE,
-    ENCODER,
-    Count,
-    Estimate,
-    Measurement,
-    Named,
-    Result,
-    Row,
-    Score,
-    rows_table,
-    score_cell,
-    score_title,
-)
+from probekit import measurement as m
 from probekit.output.document import Cell, Chart, Table, count
 from probekit.probe.measurements.base import Probe, by_row
 from probekit.registry import POOLS
@@ -31,10 +18,10 @@ if TYPE_CHECKING:
 NOTHING = {"value": None, "ci": None}
 
 
-class CheckpointRow(Named):
-    epoch: NotRequired[Count]
+class CheckpointRow(m.Named):
+    epoch: NotRequired[m.Count]
     checkpoint: NotRequired[str]
-    scores: dict[str, Estimate]
+    scores: dict[str, m.Estimate]
 
 
 @dataclass(frozen=True)
@@ -64,7 +51,7 @@ class AllCheckpoints(Probe):
             asked = " and ".join(name for name in conditions.asked if name != self.name)
             raise ValueError(f"expected something to follow with --all-checkpoints, found only {asked}")
 
-    def made_of(self, asked: Mapping[str, Measurement]) -> dict[str, Measurement]:
+    def made_of(self, asked: Mapping[str, m.Measurement]) -> dict[str, m.Measurement]:
         return {name: each for name, each in asked.items() if isinstance(each, Probe) and each.followable}
 
     def protocol(self, conditions: "Conditions") -> str:
@@ -83,32 +70,32 @@ class AllCheckpoints(Probe):
         for weights in _kept(run):
             conditions.console.print(f"  {weights} ...")
             found = run if weights == run.weights else open_encoder(run.run, weights, run.device)
-            source = Source(str(weights), ENCODER, partial(found.embed, info), opened=found)
+            source = Source(str(weights), m.ENCODER, partial(found.embed, info), opened=found)
             scores: dict[str, Any] = {}
             for each in followed:
                 scores |= _scores(each, each.row(source, conditions))
             found.refuse_replaced(info)
             about = {"checkpoint": str(weights), "checkpoint_hash": found.hash, "epoch": found.header["epoch"]}
-            rows[self.name].append({"name": str(weights), "kind": ENCODER, **about, "scores": scores})
+            rows[self.name].append({"name": str(weights), "kind": m.ENCODER, **about, "scores": scores})
         baselines: dict[str, dict[str, Any]] = {}
         for each in followed:
             for row in rows[each.name]:
-                if row["kind"] == BASELINE:
+                if row["kind"] == m.BASELINE:
                     baselines.setdefault(row["name"], {}).update(_scores(each, row))
         for name, scores in baselines.items():
-            rows[self.name].append({"name": name, "kind": BASELINE, "scores": scores})
+            rows[self.name].append({"name": name, "kind": m.BASELINE, "scores": scores})
 
-    def tables(self, result: Result) -> list[Table]:
+    def tables(self, result: m.Result) -> list[Table]:
         points, others = _divided(result)
         names = by_row([*points, *others], lambda row: row["scores"])
 
-        def cells(row: Row) -> list[Cell]:
-            return [count(row.get("epoch")), *(score_cell(row["scores"].get(name)) for name in names)]
+        def cells(row: m.Row) -> list[Cell]:
+            return [count(row.get("epoch")), *(m.score_cell(row["scores"].get(name)) for name in names)]
 
-        titles = [score_title(name, points[-1]["scores"].get(name)) for name in names]
-        return [rows_table("along", self.title, ("epoch", *titles), [*points, *others], cells)]
+        titles = [m.score_title(name, points[-1]["scores"].get(name)) for name in names]
+        return [m.rows_table("along", self.title, ("epoch", *titles), [*points, *others], cells)]
 
-    def charts(self, result: Result) -> list[Chart]:
+    def charts(self, result: m.Result) -> list[Chart]:
         points, others = _divided(result)
         charts, beside = [], "; grey: baselines" * bool(others)
         for i, name in enumerate(by_row(points, lambda row: row["scores"])):
@@ -122,7 +109,7 @@ class AllCheckpoints(Probe):
     def proposed(self, run: Mapping[str, Any]) -> bool:
         return bool(run["config"]["train"].get("keep_every"))
 
-    def scores(self, row: Row) -> dict[str, Score]:
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
         """None: each encoder's own result has them."""
         return {}
 
@@ -154,17 +141,17 @@ def _of_run(opened: "Opened") -> "OpenedRun":
     return opened
 
 
-def _scores(each: Measurement, row: Row) -> dict[str, Any]:
+def _scores(each: m.Measurement, row: m.Row) -> dict[str, Any]:
     return {name: score.to_dict() for name, score in each.main_scores(row).items()}
 
 
-def _divided(result: Result) -> tuple[list[Row], list[Row]]:
+def _divided(result: m.Result) -> tuple[list[m.Row], list[m.Row]]:
     """Encoders by epoch, and baselines."""
-    points = [row for row in result["rows"] if row["kind"] == ENCODER]
-    return sorted(points, key=lambda row: int(row["epoch"])), [r for r in result["rows"] if r["kind"] != ENCODER]
+    points = [row for row in result["rows"] if row["kind"] == m.ENCODER]
+    return sorted(points, key=lambda row: int(row["epoch"])), [r for r in result["rows"] if r["kind"] != m.ENCODER]
 
 
-def _curve(name: str, points: Sequence[Row], others: Sequence[Row]) -> Any:
+def _curve(name: str, points: Sequence[m.Row], others: Sequence[m.Row]) -> Any:
     from probekit.output.charts import draw_lines
 
     values = [row["scores"][name]["value"] for row in points]

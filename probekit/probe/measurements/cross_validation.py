@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from probekit.measurement import CHANCE, Count, Interval, Named, Number, Result, Row, Score, rows_table
-from probekit.measurement import option as field
+from probekit import measurement as m
 from probekit.output.document import Cell, Table, scored
 from probekit.probe import FOLDS, METRICS, REPEATS
 from probekit.probe.measurements.base import Probe, by_row, grades
@@ -15,25 +14,25 @@ if TYPE_CHECKING:
 
 
 class Folds(TypedDict):
-    mean: Number | None
-    ci: Interval
-    pooled: Number | None
-    pooled_ci: Interval
+    mean: m.Number | None
+    ci: m.Interval
+    pooled: m.Number | None
+    pooled_ci: m.Interval
 
 
-class FoldsRow(Named):
+class FoldsRow(m.Named):
     metric: str
-    folds: Count
-    repeats: Count
-    n: Count
+    folds: m.Count
+    repeats: m.Count
+    n: m.Count
     decodings: dict[str, dict[str, Folds]]
 
 
 @dataclass(frozen=True)
 class CrossValidation(Probe):
-    folds: int = field(FOLDS, "--cv", "Also K-fold cross-validation on train.", asks=True, metavar="K")
-    metric: str = field("accuracy", "--metric", "The metric of --cv.", choices=tuple(METRICS))
-    repeats: int = field(REPEATS, "--repeats", "How often --cv divides train anew.", least=1)
+    folds: int = m.option(FOLDS, "--cv", "Also K-fold cross-validation on train.", asks=True, metavar="K")
+    metric: str = m.option("accuracy", "--metric", "The metric of --cv.", choices=tuple(METRICS))
+    repeats: int = m.option(REPEATS, "--repeats", "How often --cv divides train anew.", least=1)
 
     name = "cv"
     title = "Cross-validation on train"
@@ -42,7 +41,7 @@ class CrossValidation(Probe):
         "intervals: 95 % Nadeau-Bengio over folds; of pooled out-of-fold values 95 % percentile bootstrap over images."
     )
     shape = FoldsRow
-    baselines = (RANDOM, CHANCE)  # others have more features than there are images: 25 fits take minutes
+    baselines = (RANDOM, m.CHANCE)  # others have more features than there are images: 25 fits take minutes
     needs = ("train",)
 
     def __post_init__(self) -> None:
@@ -72,29 +71,31 @@ class CrossValidation(Probe):
             **conditions.fitting(source),
         )
 
-    def tables(self, result: Result) -> list[Table]:
+    def tables(self, result: m.Result) -> list[Table]:
         rows = result["rows"]
         decodings = by_row(rows, lambda row: row["decodings"])
         metrics = by_row(rows, lambda row: next(iter(row["decodings"].values())))
         pairs = [(decoding, metric) for decoding in decodings for metric in metrics]
         nothing = dict.fromkeys(("mean", "ci", "pooled", "pooled_ci"))
 
-        def cells(row: Row) -> list[Cell]:
+        def cells(row: m.Row) -> list[Cell]:
             found = [row["decodings"].get(decoding, {}).get(metric, nothing) for decoding, metric in pairs]
             numbers = ((kept[name], kept[ends]) for kept in found for name, ends in VALUES)
             return [scored(value, ends) for value, ends in numbers]
 
         columns = [f"{decoding}, {metric}{kind}" for decoding, metric in pairs for kind in ("", ", pooled")]
         less = frozenset(f"{decoding}, accuracy, pooled" for decoding in decodings if len(metrics) > 1)
-        return [rows_table("scores", self.title, columns, rows, cells, details=less)]
+        return [m.rows_table("scores", self.title, columns, rows, cells, details=less)]
 
     def named(self) -> tuple[str, ...]:
         return tuple(f"cross-validated {metric}, " for metric in dict.fromkeys((self.metric, "accuracy")))
 
-    def scores(self, row: Row) -> dict[str, Score]:
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
         """The mean over folds of each metric and decoding, the metric that was asked for first."""
         found = {
-            f"cross-validated {metric}, {decoding}": Score(kept["mean"], kept["ci"], -1.0 if metric == "kappa" else 0.0)
+            f"cross-validated {metric}, {decoding}": m.Score(
+                kept["mean"], kept["ci"], -1.0 if metric == "kappa" else 0.0
+            )
             for decoding, metrics in row["decodings"].items()
             for metric, kept in metrics.items()
         }

@@ -5,25 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from probekit.measurement import (
-    ENCODER,
-    Count,
-    Estimate,
-    Interval,
-    Measurement,
-    Named,
-    Number,
-    Result,
-    Row,
-    Score,
-    encoder_row,
-    encoders_first,
-    measurement,
-    rows_table,
-    score_cell,
-    score_title,
-)
-from probekit.measurement import option as field
+from probekit import measurement as m
 from probekit.output.document import Cell, Chart, Table, scored
 from probekit.probe.measurements.base import Probe, by_row, other
 
@@ -37,17 +19,17 @@ NOTHING = {"value": None, "ci": None}
 
 
 class Point(TypedDict):
-    fraction: Number
-    n: Number
-    scores: dict[str, Estimate]
+    fraction: m.Number
+    n: m.Number
+    scores: dict[str, m.Estimate]
 
 
-class FractionsRow(Named):
+class FractionsRow(m.Named):
     of: str
     points: list[Point]
-    complexity: dict[str, Number]
-    complexity_ci: dict[str, Interval]
-    n_test: Count
+    complexity: dict[str, m.Number]
+    complexity_ci: dict[str, m.Interval]
+    n_test: m.Count
 
 
 def read_fractions(text: str) -> tuple[float, ...]:
@@ -72,7 +54,7 @@ def percent_of(share: float) -> str:
 
 @dataclass(frozen=True)
 class Fractions(Probe):
-    fractions: tuple[float, ...] = field(
+    fractions: tuple[float, ...] = m.option(
         FRACTIONS,
         "--fractions",
         "Also measure on these percentages of the training labels, such as 1,2,5,10,20,50,100.",
@@ -81,8 +63,8 @@ class Fractions(Probe):
         read=read_fractions,
         write=write_fractions,
     )
-    draws: int = field(DRAWS, "--draws", "How many subsets of each size --fractions draws.", least=1)
-    of: str = field("linear", "--fractions-of", "What --fractions measures on each subset.", choices=OTHERS)
+    draws: int = m.option(DRAWS, "--draws", "How many subsets of each size --fractions draws.", least=1)
+    of: str = m.option("linear", "--fractions-of", "What --fractions measures on each subset.", choices=OTHERS)
 
     name = "fractions"
     title = "Fractions of the labels"
@@ -103,7 +85,7 @@ class Fractions(Probe):
                     f"expected fractions above 0 and up to 100 %, found {100 * share:g}; type: --fractions 1,10"
                 )
         object.__setattr__(self, "fractions", tuple(sorted({*self.fractions, 1.0})))
-        inner = measurement(self.of)
+        inner = m.measurement(self.of)
         assert isinstance(inner, Probe)
         object.__setattr__(self, "needs", inner.needs)
         beside = tuple(name for name in type(self).baselines if name in inner.baselines)
@@ -121,8 +103,8 @@ class Fractions(Probe):
     def how(self, conditions: "Conditions") -> str:
         return f"{super().how(conditions)} On each subset: {self._inner(conditions).how(conditions)}"
 
-    def made_of(self, asked: Mapping[str, Measurement]) -> dict[str, Measurement]:
-        return {self.of: asked.get(self.of) or measurement(self.of)}
+    def made_of(self, asked: Mapping[str, m.Measurement]) -> dict[str, m.Measurement]:
+        return {self.of: asked.get(self.of) or m.measurement(self.of)}
 
     def protocol(self, conditions: "Conditions") -> str:
         found = self._inner(conditions).protocol(conditions)
@@ -144,63 +126,63 @@ class Fractions(Probe):
         scored = conditions.labels.parts["test" if "test" in self.needs else "train"]
         return {"name": source.name, "kind": source.kind, "of": self.of, **found, "n_test": len(scored.y)}
 
-    def tables(self, result: Result) -> list[Table]:
+    def tables(self, result: m.Result) -> list[Table]:
         rows = result["rows"]
         names = by_row(rows, lambda row: row["points"][-1]["scores"])
         return [self._table(rows, name, first=name == names[0]) for name in names]
 
-    def charts(self, result: Result) -> list[Chart]:
-        name = next(iter(encoder_row(result)["points"][-1]["scores"]))
-        draw = partial(_curves, encoders_first(result["rows"]), name)
+    def charts(self, result: m.Result) -> list[Chart]:
+        name = next(iter(m.encoder_row(result)["points"][-1]["scores"]))
+        draw = partial(_curves, m.encoders_first(result["rows"]), name)
         return [Chart("curve", f"{name} by number of labels", "Band: intervals.", draw)]
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
         return not run["results"]["multilabel"]
 
     def named(self) -> tuple[str, ...]:
-        return measurement(self.of).named()
+        return m.measurement(self.of).named()
 
     def measures(self, number: str) -> bool:
         name, _, share = number.rpartition(", ")
         shares = [percent_of(each) for each in self.fractions if each < 1]
-        return share in shares and measurement(self.of).measures(name)
+        return share in shares and m.measurement(self.of).measures(name)
 
-    def scores(self, row: Row) -> dict[str, Score]:
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
         """Each score at each share, the first one's first; with all labels they are the measurement's own."""
         names = by_row([row], lambda row: row["points"][-1]["scores"])
         return {
-            f"{name}, {percent_of(point['fraction'])}": Score(kept["value"], kept["ci"], kept.get("low", 0.0))
+            f"{name}, {percent_of(point['fraction'])}": m.Score(kept["value"], kept["ci"], kept.get("low", 0.0))
             for name in names
             for point in row["points"]
             if point["fraction"] < 1 and (kept := point["scores"].get(name))  # all labels: the measurement's own
         }
 
-    def main_scores(self, row: Row) -> dict[str, Score]:
+    def main_scores(self, row: m.Row) -> dict[str, m.Score]:
         first = next(iter(row["points"][-1]["scores"]))
         return {name: score for name, score in self.scores(row).items() if name.startswith(f"{first}, ")}
 
     def _inner(self, conditions: "Conditions") -> Probe:
         return other(conditions, self.of)
 
-    def _table(self, rows: list[Row], name: str, *, first: bool) -> Table:
-        shares = [point["fraction"] for point in encoder_row({"rows": rows})["points"]]
+    def _table(self, rows: list[m.Row], name: str, *, first: bool) -> Table:
+        shares = [point["fraction"] for point in m.encoder_row({"rows": rows})["points"]]
         levels = by_row(rows, lambda row: row["complexity"]) if first else []
 
-        def cells(row: Row) -> list[Cell]:
+        def cells(row: m.Row) -> list[Cell]:
             found = {point["fraction"]: point["scores"].get(name) for point in row["points"]}
-            curve = [score_cell(found.get(share)) for share in shares]
+            curve = [m.score_cell(found.get(share)) for share in shares]
             counted = [scored(row["complexity"].get(level), row["complexity_ci"].get(level), 0) for level in levels]
             return [*curve, *counted]
 
         columns = [*map(percent_of, shares), *(f"images for {100 * float(level):g} %" for level in levels)]
-        whole = encoder_row({"rows": rows})["points"][-1]["scores"].get(name)
-        title = f"{score_title(name, whole)}, on fractions of the labels"
+        whole = m.encoder_row({"rows": rows})["points"][-1]["scores"].get(name)
+        title = f"{m.score_title(name, whole)}, on fractions of the labels"
         how = "Last columns: sample complexity, the images from which on the mean stays at a share of that with all."
         told = how if levels else ""
-        return rows_table(f"by-share-{name}", title, columns, rows, cells, how=told, folded=not first)
+        return m.rows_table(f"by-share-{name}", title, columns, rows, cells, how=told, folded=not first)
 
 
-def _curves(rows: Sequence[Row], name: str) -> Any:
+def _curves(rows: Sequence[m.Row], name: str) -> Any:
     from probekit.output.charts import draw_lines
 
     lines, bands = [], {}
@@ -208,7 +190,7 @@ def _curves(rows: Sequence[Row], name: str) -> Any:
         points = [point for point in row["points"] if point["scores"].get(name, NOTHING)["value"] is not None]
         kept = [point["scores"][name] for point in points]
         lines.append((row["name"], [point["n"] for point in points], [score["value"] for score in kept]))
-        if row["kind"] == ENCODER:
+        if row["kind"] == m.ENCODER:
             bands[row["name"]] = [score["ci"] or [score["value"]] * 2 for score in kept]
-    grey = [row["name"] for row in rows if row["kind"] != ENCODER]
+    grey = [row["name"] for row in rows if row["kind"] != m.ENCODER]
     return draw_lines(lines, x="labelled training images", y=name, marker="o", grey=grey, bands=bands, log_x=True)

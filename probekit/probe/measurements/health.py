@@ -6,7 +6,7 @@ from functools import partial
 from math import sqrt
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from probekit.measurement import Count, Named, Number, Result, Row, Score, encoder_row, encoders_first, rows_table
+from probekit import measurement as m
 from probekit.output.document import Cell, Chart, Table, count, number
 from probekit.probe.measurements.base import Probe
 from probekit.weights import RANDOM
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 
 class Singular(TypedDict):
-    uncentred: list[Number]
-    centred: list[Number]
+    uncentred: list[m.Number]
+    centred: list[m.Number]
 
 
 class Ranks(TypedDict):
-    uncentred: Number | None
-    centred: Number | None
+    uncentred: m.Number | None
+    centred: m.Number | None
 
 
-class HealthRow(Named):
-    n: Count
-    dim: Count
+class HealthRow(m.Named):
+    n: m.Count
+    dim: m.Count
     singular_values: Singular
     rankme: Ranks
-    participation_ratio: Number | None
-    deviation: list[Number]
-    dead: Count
+    participation_ratio: m.Number | None
+    deviation: list[m.Number]
+    dead: m.Count
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Health(Probe):
 
         return {"name": source.name, "kind": source.kind, **health(source.features("test"))}
 
-    def tables(self, result: Result) -> list[Table]:
-        first = encoder_row(result)
+    def tables(self, result: m.Result) -> list[Table]:
+        first = m.encoder_row(result)
         how = (
             "Participation ratio: of the variances. Mean deviation: of a dimension after rows are scaled to length 1; "
             f"about 1/sqrt(D) = {_even(first):.3f} when healthy; dead: below a hundredth of it."
@@ -85,10 +85,10 @@ class Health(Probe):
             "dead dimensions",
             "dimensions",
         )
-        return [rows_table("ranks", "Effective rank", columns, result["rows"], _ranks, how=how)]
+        return [m.rows_table("ranks", "Effective rank", columns, result["rows"], _ranks, how=how)]
 
-    def charts(self, result: Result) -> list[Chart]:
-        rows = encoders_first(result["rows"])
+    def charts(self, result: m.Result) -> list[Chart]:
+        rows = m.encoders_first(result["rows"])
         even = _even(rows[0])
         return [
             Chart(
@@ -106,8 +106,8 @@ class Health(Probe):
             ),
         ]
 
-    def sentences(self, result: Result) -> list[str]:
-        found = encoder_row(result)
+    def sentences(self, result: m.Result) -> list[str]:
+        found = m.encoder_row(result)
         untrained = next((row for row in result["rows"] if row["name"] == RANDOM), None)
         beside = "" if untrained is None else f" (random weights: {_rank(untrained)})"
         dead = f", {found['dead']} of them dead" if found["dead"] else ""
@@ -118,28 +118,28 @@ class Health(Probe):
     def proposed(self, run: Mapping[str, Any]) -> bool:
         return False  # it comes along with labels
 
-    def scores(self, row: Row) -> dict[str, Score]:
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
         """None: a higher rank is not better."""
         return {}
 
 
-def _even(row: Row) -> float:
+def _even(row: m.Row) -> float:
     return 1 / sqrt(max(1, row["dim"]))
 
 
-def _rank(row: Row) -> str:
+def _rank(row: m.Row) -> str:
     rank = row["rankme"]["centred"]
     return "0, all embeddings alike" if rank is None else f"{rank:.1f}"
 
 
-def _ranks(row: Row) -> list[Cell]:
+def _ranks(row: m.Row) -> list[Cell]:
     spread = row["deviation"]
     ranks = (row["rankme"]["uncentred"], row["rankme"]["centred"], row["participation_ratio"])
     mean = number(sum(spread) / len(spread) if spread else None)
     return [*(number(rank, 1) for rank in ranks), mean, count(row["dead"]), count(row["dim"])]
 
 
-def _spectrum(rows: Sequence[Row]) -> Any:
+def _spectrum(rows: Sequence[m.Row]) -> Any:
     from probekit.output.charts import draw_lines
 
     spectra = []
@@ -152,7 +152,7 @@ def _spectrum(rows: Sequence[Row]) -> Any:
     return draw_lines(spectra, x="number of the singular value", y="singular value / largest", log=True)
 
 
-def _deviations(rows: Sequence[Row], even: float) -> Any:
+def _deviations(rows: Sequence[m.Row], even: float) -> Any:
     from probekit.output.charts import draw_lines
 
     spreads = [

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from probekit.measurement import CHANCE, Count, Interval, Number, Result, Row, Score, Share, rows_table
+from probekit import measurement as m
 from probekit.output.document import Cell, Table, count, percents
 from probekit.probe.measurements.base import Probe, share
 from probekit.probe.measurements.linear import Answers, answers_of
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class Monitor(TypedDict):
-    k: Count
-    temperature: Number
-    accuracy: Share
-    ci: Interval
+    k: m.Count
+    temperature: m.Number
+    accuracy: m.Share
+    ci: m.Interval
 
 
 class KNNRow(Answers):
-    k: Count | None
-    temperature: Number | None
+    k: m.Count | None
+    temperature: m.Number | None
     monitor: list[Monitor]
 
 
@@ -42,16 +42,16 @@ class KNN(Probe):
 
         train, test, val = conditions.parts(source)
         about: dict[str, Any] = {"classes": conditions.classes, "seed": conditions.seed}
-        if source.name == CHANCE:
+        if source.name == m.CHANCE:
             return majority(train.y, test.y, classes=conditions.classes, seed=conditions.seed)
         return knn(source.name, source.kind, train, test, device=conditions.device, val=val, **about)
 
-    def tables(self, result: Result) -> list[Table]:
+    def tables(self, result: m.Result) -> list[Table]:
         rows = result["rows"]
         fixed = max((row["monitor"] for row in rows), key=len)
         top5 = any("top5" in row for row in rows)
 
-        def cells(row: Row) -> list[Cell]:
+        def cells(row: m.Row) -> list[Cell]:
             strength = row["temperature"]
             chosen = [count(row["k"]), Cell("-" if strength is None else f"{strength:g}", strength)]
             monitors = [percents(found["accuracy"], found["ci"]) for found in row["monitor"]]
@@ -67,17 +67,17 @@ class KNN(Probe):
         named = [f"k={found['k']}, T={found['temperature']:g} %" for found in fixed]
         columns = ["accuracy %", *(["top-5 %"] * top5), "balanced %", "k", "T", *named]
         how = "Last columns: the monitors of the papers, nothing chosen." if fixed else ""
-        return [rows_table("scores", self.title, columns, rows, cells, how=how)]
+        return [m.rows_table("scores", self.title, columns, rows, cells, how=how)]
 
     def named(self) -> tuple[str, ...]:
         return "kNN", "kNN, top-5", "kNN, k="
 
-    def scores(self, row: Row) -> dict[str, Score]:
-        found = {"kNN": Score(row["accuracy"], row["ci"])}
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
+        found = {"kNN": m.Score(row["accuracy"], row["ci"])}
         if "top5" in row:
-            found["kNN, top-5"] = Score(row["top5"], row["top5_ci"])
+            found["kNN, top-5"] = m.Score(row["top5"], row["top5_ci"])
         fixed = {f"kNN, k={kept['k']}, T={kept['temperature']:g}": kept for kept in row["monitor"]}
-        return found | {name: Score(kept["accuracy"], kept["ci"]) for name, kept in fixed.items()}
+        return found | {name: m.Score(kept["accuracy"], kept["ci"]) for name, kept in fixed.items()}
 
-    def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
+    def answers(self, row: m.Row) -> tuple[list[int], list[int]] | None:
         return answers_of(row)

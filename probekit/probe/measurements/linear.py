@@ -4,20 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from probekit.measurement import (
-    CHANCE,
-    Count,
-    Interval,
-    Named,
-    Number,
-    Result,
-    Row,
-    Score,
-    Share,
-    encoder_row,
-    encoders_first,
-    rows_table,
-)
+from probekit import measurement as m
 from probekit.output.document import Cell, Chart, Table, count, percent_interval, scored, text
 from probekit.probe.measurements.base import Probe, by_row, share
 from probekit.weights import RANDOM
@@ -33,48 +20,48 @@ PAIRED = (
 )
 
 
-class Answers(Named):
-    accuracy: Share
-    ci: Interval
-    n: Count
-    balanced_accuracy: Share
-    balanced_accuracy_ci: Interval
-    macro_f1: Share
-    macro_f1_ci: Interval
-    log_loss: Number | None
-    log_loss_ci: Interval
-    top5: NotRequired[Share]
-    top5_ci: NotRequired[Interval]
+class Answers(m.Named):
+    accuracy: m.Share
+    ci: m.Interval
+    n: m.Count
+    balanced_accuracy: m.Share
+    balanced_accuracy_ci: m.Interval
+    macro_f1: m.Share
+    macro_f1_ci: m.Interval
+    log_loss: m.Number | None
+    log_loss_ci: m.Interval
+    top5: NotRequired[m.Share]
+    top5_ci: NotRequired[m.Interval]
     note: str
     labels: NotRequired[list[int]]
     predicted: NotRequired[list[int]]
 
 
 class Factor(TypedDict):
-    accuracy: Share | None
-    ci: Interval
+    accuracy: m.Share | None
+    ci: m.Interval
 
 
 class LinearRow(Answers):
-    C: Number | None
+    C: m.Number | None
     classes: list[str]
-    confusion: list[list[Count]]
-    n_train: Count
-    dim: Count
+    confusion: list[list[m.Count]]
+    n_train: m.Count
+    dim: m.Count
     factors: dict[str, Factor]
 
 
-def answer_table(result: Result, title: str, columns: tuple[str, ...], cells: Any) -> Table:
+def answer_table(result: m.Result, title: str, columns: tuple[str, ...], cells: Any) -> Table:
     """The scores of predicted classes, with further columns, and one for each class factor."""
     from probekit.probe.scores import against_baselines
 
-    rows = encoders_first(result["rows"])
+    rows = m.encoders_first(result["rows"])
     top5 = any("top5" in row for row in rows)
     factors = by_row(rows, lambda row: row.get("factors", {}))
     told = against_baselines(rows)
     named = ["accuracy %", "encoder is", *(["top-5 %"] * top5), "balanced %", "macro F1 %", "log-loss"]
 
-    def line(row: Row) -> list[Cell]:
+    def line(row: m.Row) -> list[Cell]:
         found = [share(row, "accuracy", "ci"), text(told.get(row["name"], "-"))]
         found += [share(row, "top5")] * top5
         found += [share(row, "balanced_accuracy"), share(row, "macro_f1"), scored(row["log_loss"], row["log_loss_ci"])]
@@ -84,13 +71,13 @@ def answer_table(result: Result, title: str, columns: tuple[str, ...], cells: An
     notes = [f"{row['name']}: {row['note']}." for row in rows if row["note"]]
     how = " ".join(("Intervals do not cover the seed of the pretraining.", *([PAIRED] if told else []), *notes))
     titles = [*named, *(f"{name} %" for name in factors), *columns]
-    return rows_table("scores", title, titles, rows, line, how=how, details=frozenset(("encoder is", *columns)))
+    return m.rows_table("scores", title, titles, rows, line, how=how, details=frozenset(("encoder is", *columns)))
 
 
-def answer_charts(result: Result) -> list[Chart]:
+def answer_charts(result: m.Result) -> list[Chart]:
     """Bars of accuracies, and where the encoder errs."""
-    rows = encoders_first(result["rows"])
-    chance = next((row["accuracy"] for row in rows if row["name"] == CHANCE), None)
+    rows = m.encoders_first(result["rows"])
+    chance = next((row["accuracy"] for row in rows if row["name"] == m.CHANCE), None)
     encoder, *others = rows
     beside = " Grey: baselines." * bool(others) + " Dashed: chance." * (chance is not None)
     return [
@@ -110,9 +97,9 @@ def answer_charts(result: Result) -> list[Chart]:
     ]
 
 
-def counts_table(result: Result) -> list[Table]:
+def counts_table(result: m.Result) -> list[Table]:
     """The confusion matrix in numbers, where it is of a size to be read."""
-    row = encoder_row(result)
+    row = m.encoder_row(result)
     if len(row["classes"]) > MOST_CELLS:
         return []
     titles = [name if name == str(i) else f"{i} {name}" for i, name in enumerate(row["classes"])]
@@ -121,12 +108,12 @@ def counts_table(result: Result) -> list[Table]:
     return [Table("counts", f"Counts of {row['name']}", how, ("true class", *titles), lines, folded=True)]
 
 
-def answer_sentences(result: Result) -> list[str]:
+def answer_sentences(result: m.Result) -> list[str]:
     """The encoder's accuracy, and what a paired test says of it and each baseline."""
     from probekit.probe.scores import against_baselines
     from probekit.statistics import VERDICTS
 
-    encoder, *others = encoders_first(result["rows"])
+    encoder, *others = m.encoders_first(result["rows"])
     ends = percent_interval(encoder["ci"]).text if encoder["ci"] else ""
     line = " ".join(filter(None, (f"{100 * encoder['accuracy']:.1f} % of {encoder['n']} test images right", ends)))
     line += f", linear probe, protocol {result['protocol']}, checkpoint {result['checkpoint']}"
@@ -143,18 +130,18 @@ def answer_sentences(result: Result) -> list[str]:
     return [line, f"On the same test images the encoder is {'; '.join(parts)} (docs/protocols.md, Baselines)."]
 
 
-def answers_of(row: Row) -> tuple[list[int], list[int]] | None:
+def answers_of(row: m.Row) -> tuple[list[int], list[int]] | None:
     """The labels and predictions that a row keeps."""
     return (row["labels"], row["predicted"]) if "predicted" in row and "labels" in row else None
 
 
-def _bars(rows: list[Row], chance: float | None) -> Any:
+def _bars(rows: list[m.Row], chance: float | None) -> Any:
     from probekit.output.charts import draw_bars
 
     return draw_bars(rows, chance=chance)
 
 
-def _confusion(row: Row) -> Any:
+def _confusion(row: m.Row) -> Any:
     from probekit.output.charts import draw_confusion
 
     return draw_confusion(row["confusion"], row["classes"])
@@ -171,7 +158,7 @@ class Linear(Probe):
     )
     shape = LinearRow
     main = ("linear", "linear, top-5")
-    baselines = (RANDOM, CHANCE, "ink statistics", "raw pixels", "patch bag")
+    baselines = (RANDOM, m.CHANCE, "ink statistics", "raw pixels", "patch bag")
 
     def unasked(self, info: "DatasetInfo") -> bool:
         return not info.multilabel
@@ -182,8 +169,8 @@ class Linear(Probe):
         train, test, val = conditions.parts(source)
         return probe(source.name, source.kind, train, test, val=val, **conditions.fitting(source))
 
-    def tables(self, result: Result) -> list[Table]:
-        def cells(row: Row) -> list[Cell]:
+    def tables(self, result: m.Result) -> list[Table]:
+        def cells(row: m.Row) -> list[Cell]:
             strength = Cell("-", None) if row["C"] is None else Cell(f"{row['C']:g}", row["C"])
             return [strength, count(row["dim"]), count(row["n_train"])]
 
@@ -191,21 +178,21 @@ class Linear(Probe):
         title = "Linear probe and baselines" if len(result["rows"]) > 1 else self.title
         return [answer_table(result, title, columns, cells), *counts_table(result)]
 
-    def charts(self, result: Result) -> list[Chart]:
+    def charts(self, result: m.Result) -> list[Chart]:
         return answer_charts(result)
 
-    def sentences(self, result: Result) -> list[str]:
+    def sentences(self, result: m.Result) -> list[str]:
         return answer_sentences(result)
 
     def named(self) -> tuple[str, ...]:
         return "linear", "linear, top-5", "linear: "
 
-    def scores(self, row: Row) -> dict[str, Score]:
-        found = {"linear": Score(row["accuracy"], row["ci"])}
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
+        found = {"linear": m.Score(row["accuracy"], row["ci"])}
         if "top5" in row:
-            found["linear, top-5"] = Score(row["top5"], row["top5_ci"])
+            found["linear, top-5"] = m.Score(row["top5"], row["top5_ci"])
         factors = row["factors"].items()
-        return found | {f"linear: {name}": Score(kept["accuracy"], kept["ci"]) for name, kept in factors}
+        return found | {f"linear: {name}": m.Score(kept["accuracy"], kept["ci"]) for name, kept in factors}
 
-    def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
+    def answers(self, row: m.Row) -> tuple[list[int], list[int]] | None:
         return answers_of(row)

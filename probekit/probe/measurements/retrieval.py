@@ -6,20 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from probekit.measurement import (
-    CHANCE,
-    Count,
-    Estimate,
-    Interval,
-    Named,
-    Number,
-    Result,
-    Row,
-    Score,
-    encoder_row,
-    encoders_first,
-    rows_table,
-)
+from probekit import measurement as m
 from probekit.output.document import Cell, Chart, Table, percent, percents, text
 from probekit.probe import RETRIEVAL
 from probekit.probe.measurements.base import Probe
@@ -38,20 +25,20 @@ CALLED = {  # how each of `RETRIEVAL` is written
 }
 
 
-class Ranked(Estimate):
-    chance: Number | None
+class Ranked(m.Estimate):
+    chance: m.Number | None
 
 
 class Shared(TypedDict):
     kind: str
-    value: Number | None
-    ci: NotRequired[Interval]
-    chance: Number
+    value: m.Number | None
+    ci: NotRequired[m.Interval]
+    chance: m.Number
 
 
-class RetrievalRow(Named):
-    n: Count
-    skipped: Count
+class RetrievalRow(m.Named):
+    n: m.Count
+    skipped: m.Count
     scores: dict[str, Ranked]
     fingerprint: dict[str, Shared]
     gallery: list[dict[str, Any]]
@@ -77,7 +64,7 @@ class Retrieval(Probe):
         from probekit.probe.retrieval import by_chance, retrieval
 
         labels = conditions.labels
-        if source.name == CHANCE:
+        if source.name == m.CHANCE:
             return by_chance(labels.parts["test"].y)
         return retrieval(
             source.name,
@@ -89,22 +76,22 @@ class Retrieval(Probe):
             factors=labels.factors["test"],
         )
 
-    def tables(self, result: Result) -> list[Table]:
-        first = encoder_row(result)
+    def tables(self, result: m.Result) -> list[Table]:
+        first = m.encoder_row(result)
         metrics = [metric for metric in RETRIEVAL if metric in first["scores"]]
         meanings = "; ".join(f"{CALLED[metric]}: {RETRIEVAL[metric]}" for metric in metrics)
         how = f"{first['n']} queries count, {first['skipped']} have no relevant image. {meanings}. In %."
 
-        def cells(row: Row) -> list[Cell]:
+        def cells(row: m.Row) -> list[Cell]:
             return [_percents(row["scores"].get(metric)) for metric in metrics]
 
         columns = [f"{CALLED[metric]} %" for metric in metrics]
-        scores = rows_table("scores", self.title, columns, result["rows"], cells, how=how)
-        shown: list[Row] = [row for row in encoders_first(result["rows"]) if row["fingerprint"]]
+        scores = m.rows_table("scores", self.title, columns, result["rows"], cells, how=how)
+        shown: list[m.Row] = [row for row in m.encoders_first(result["rows"]) if row["fingerprint"]]
         return [scores, _fingerprint(shown)] if shown and shared_factors(shown[0]) else [scores]
 
-    def charts(self, result: Result) -> list[Chart]:
-        row = encoder_row(result)
+    def charts(self, result: m.Result) -> list[Chart]:
+        row = m.encoder_row(result)
         how = "One row for each query: itself, its 3 nearest, and ranks 18 to 20. Green: of the query's class."
         draw = partial(_gallery, row, result["data"])
         return [Chart("gallery", "Nearest images", how, draw, photographs=True)] if row["gallery"] else []
@@ -112,11 +99,11 @@ class Retrieval(Probe):
     def named(self) -> tuple[str, ...]:
         return tuple(CALLED.values())
 
-    def scores(self, row: Row) -> dict[str, Score]:
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
         found = row["scores"].items()
-        return {CALLED[metric]: Score(kept["value"], kept["ci"]) for metric, kept in found if metric in CALLED}
+        return {CALLED[metric]: m.Score(kept["value"], kept["ci"]) for metric, kept in found if metric in CALLED}
 
-    def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
+    def answers(self, row: m.Row) -> tuple[list[int], list[int]] | None:
         if "predicted" not in row or "labels" not in row:
             return None
         shown: Counter[int] = Counter(row["labels"])
@@ -124,12 +111,12 @@ class Retrieval(Probe):
         return ([row["labels"][i] for i in counted], [row["predicted"][i] for i in counted]) if counted else None
 
 
-def shared_factors(row: Row) -> list[str]:
+def shared_factors(row: m.Row) -> list[str]:
     """Factors that vary."""
     return [name for name, found in row["fingerprint"].items() if found["value"] is not None]
 
 
-def _fingerprint(rows: list[Row]) -> Table:
+def _fingerprint(rows: list[m.Row]) -> Table:
     first = rows[0]["fingerprint"]
     lines = [
         [
@@ -153,7 +140,7 @@ def _percents(found: Mapping[str, Any] | None) -> Cell:
     return percents((found or {}).get("value"), (found or {}).get("ci"))
 
 
-def _gallery(row: Row, data: str) -> Any:
+def _gallery(row: m.Row, data: str) -> Any:
     from pathlib import Path
 
     from probekit.h5 import read_images

@@ -5,20 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from probekit.measurement import (
-    CHANCE,
-    Count,
-    Estimate,
-    Interval,
-    Named,
-    Number,
-    Result,
-    Row,
-    Score,
-    Share,
-    encoder_row,
-)
-from probekit.measurement import option as field
+from probekit import measurement as m
 from probekit.output.document import Cell, Chart, Table, count, percent
 from probekit.probe.measurements.base import Probe, other
 from probekit.probe.measurements.linear import answer_charts, answer_sentences, answer_table, answers_of, counts_table
@@ -80,20 +67,20 @@ RECIPES: dict[str, Recipe] = {
 
 
 class Best(TypedDict):
-    score: Share
-    epoch: Count
+    score: m.Share
+    epoch: m.Count
 
 
-class SGDRow(Named):
+class SGDRow(m.Named):
     """A row as of the linear probe, or of several labels an image; chance has no epochs."""
 
-    n: Count
-    dim: Count
-    accuracy: NotRequired[Share]
-    ci: NotRequired[Interval]
-    map: NotRequired[dict[str, Estimate]]
+    n: m.Count
+    dim: m.Count
+    accuracy: NotRequired[m.Share]
+    ci: NotRequired[m.Interval]
+    map: NotRequired[dict[str, m.Estimate]]
     classes: list[str]
-    by_epoch: NotRequired[list[Number]]
+    by_epoch: NotRequired[list[m.Number]]
     best_test: NotRequired[Best]
     labels: NotRequired[list[Any]]
     predicted: NotRequired[list[int]]
@@ -101,15 +88,15 @@ class SGDRow(Named):
 
 @dataclass(frozen=True)
 class SGD(Probe):
-    recipe: str = field(
+    recipe: str = m.option(
         "conrec",
         "--sgd",
         "Also train a linear head by SGD on crops, as a paper does; voc trains the encoder as well.",
         asks=True,
         choices=tuple(RECIPES),
     )
-    epochs: int | None = field(None, "--epochs", "The epochs of --sgd in place of its recipe's.", least=1)
-    lr: float | None = field(None, "--lr", "The head's learning rate of --sgd in place of its recipe's.")
+    epochs: int | None = m.option(None, "--epochs", "The epochs of --sgd in place of its recipe's.", least=1)
+    lr: float | None = m.option(None, "--lr", "The head's learning rate of --sgd in place of its recipe's.")
 
     name = "sgd"
     title = "Linear head by SGD"
@@ -118,7 +105,7 @@ class SGD(Probe):
         "intervals: 95 % over test images."
     )
     shape = SGDRow
-    baselines = (RANDOM, CHANCE)
+    baselines = (RANDOM, m.CHANCE)
     several = True
     followable = False
 
@@ -143,22 +130,22 @@ class SGD(Probe):
             return {key: value for key, value in row.items() if key != "factors"}
         return _row(source, conditions, self.chosen)
 
-    def tables(self, result: Result) -> list[Table]:
-        if "map" in encoder_row(result):
+    def tables(self, result: m.Result) -> list[Table]:
+        if "map" in m.encoder_row(result):
             return precision_tables(result, self.title)
 
-        def cells(row: Row) -> list[Cell]:
+        def cells(row: m.Row) -> list[Cell]:
             best = row.get("best_test", {"score": None, "epoch": None})
             return [percent(best["score"]), count(best["epoch"])]
 
         columns = ("best on test %", "at epoch")
         return [answer_table(result, self.title, columns, cells), *counts_table(result)]
 
-    def charts(self, result: Result) -> list[Chart]:
-        return [] if "map" in encoder_row(result) else answer_charts(result)
+    def charts(self, result: m.Result) -> list[Chart]:
+        return [] if "map" in m.encoder_row(result) else answer_charts(result)
 
-    def sentences(self, result: Result) -> list[str]:
-        row = encoder_row(result)
+    def sentences(self, result: m.Result) -> list[str]:
+        row = m.encoder_row(result)
         best, last = row["best_test"], len(row["by_epoch"])
         line = f"Best epoch on test (as the papers choose): {100 * best['score']:.1f} % at {best['epoch']} of {last}."
         first = [] if "map" in row else answer_sentences(result)[:1]
@@ -170,17 +157,17 @@ class SGD(Probe):
     def named(self) -> tuple[str, ...]:
         return "SGD head", "SGD head, top-5", "SGD head, best on test"
 
-    def scores(self, row: Row) -> dict[str, Score]:
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
         if "map" in row:
             found = {"SGD head": precision_scores(row)[f"mAP, {FIRST}"]}
         else:
-            found = {"SGD head": Score(row["accuracy"], row["ci"])}
+            found = {"SGD head": m.Score(row["accuracy"], row["ci"])}
             if "top5" in row:
-                found["SGD head, top-5"] = Score(row["top5"], row["top5_ci"])
-        best = {"SGD head, best on test": Score(row["best_test"]["score"], None)} if "best_test" in row else {}
+                found["SGD head, top-5"] = m.Score(row["top5"], row["top5_ci"])
+        best = {"SGD head, best on test": m.Score(row["best_test"]["score"], None)} if "best_test" in row else {}
         return found | best
 
-    def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
+    def answers(self, row: m.Row) -> tuple[list[int], list[int]] | None:
         return answers_of(row)
 
 
