@@ -1,6 +1,6 @@
 """`probe`, `heatmap`, `compare`, `export-embeddings`, `report`: what encoders have learned, and where they look."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -82,16 +82,20 @@ def probe(
                 "type: --encoder timm:resnet50, or py:..."
             )
         check = partial(conditions_for, typed=asked, protocol=protocol, seed=seed, device=device, console=out)
+        about: dict[str, Any] = {
+            "runs": shared.RUNS,
+            "data_folder": shared.DATA,
+            "measured": measured,
+            "device": device,
+        }
         outside = Outside(encoder, weights, normalise, seed, allow_missing, settings)
-        about: dict[str, Any] = {"measured": measured, "device": device, "console": out}
-        run, data = adopt(outside, check, run=run, data=data, runs=shared.RUNS, data_folder=shared.DATA, **about), None
+        run, data = adopt(outside, check, run=run, data=data, console=out, **about), None
     opened = open_encoder(run_or_newest(run, shared.RUNS, out), measured, choose_device(device))
     results = probe_run(opened, asked, data=data, protocol=protocol, baselines=baselines, seed=seed, console=out)
     if as_json:
         print_json(results)
     else:
-        for result in results.values():
-            show_result(result, console)
+        show_results(results.values(), console)
         _next(opened.run, data, protocol, measured)
 
 
@@ -123,7 +127,7 @@ def heatmap(
     if as_json:
         print_json(result)
         return
-    show_result(result, console)
+    show_results([result], console)
     console.print(f"next: probekit report {quote(found.argument)}   (what the scores mean: docs/heatmaps.md)")
 
 
@@ -234,21 +238,22 @@ def report(
         print(text, end="")
 
 
-def show_result(result: dict[str, Any], console: Console) -> None:
-    """Prints the tables of a result, and what stands out in them."""
+def show_results(results: Iterable[dict[str, Any]], console: Console) -> None:
+    """Prints the tables of results, and what stands out in them."""
     from probekit.measurement import read_result
     from probekit.output.terminal import show_table
 
-    reader = read_result(result)
-    console.print(f"{reader.title}. {result['how']}")
-    for table in reader.tables(result):
-        if not table.folded:
-            show_table(table, console, title=table.title if table.title != reader.title else "")
-            if table.how:
-                console.print(table.how)
-    for line in [*reader.sentences(result), *result.get("certificate", ())]:
-        console.print(line)
-    console.print()
+    for result in results:
+        reader = read_result(result)
+        console.print(f"{reader.title}. {result['how']}")
+        for table in reader.tables(result):
+            if not table.folded:
+                show_table(table, console, title=table.title if table.title != reader.title else "")
+                if table.how:
+                    console.print(table.how)
+        for line in [*reader.sentences(result), *result.get("certificate", ())]:
+            console.print(line)
+        console.print()
 
 
 def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> None:

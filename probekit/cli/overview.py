@@ -108,11 +108,11 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Generate, pretrain, probe, draw maps and report: the whole path, in minutes on two CPU cores."""
-    from probekit.cli.demo import run_demo, run_demo_real
+    from probekit.cli.demo import run_demo
 
-    begin, usual = (run_demo_real, "simclr-attention") if real else (run_demo, "conrec")
+    method = method or ("simclr-attention" if real else "conrec")
     say = errors if as_json else console
-    run = begin(method or usual, data=DATA, runs=RUNS, overwrite=overwrite, console=say)
+    run = run_demo(method, real=real, data=DATA, runs=RUNS, overwrite=overwrite, console=say)
     if as_json:
         print_json(about(run) | {"report": str(run.path / "report.html")})
 

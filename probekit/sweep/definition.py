@@ -23,7 +23,7 @@ from probekit.sweep.measures import FIRST, SCORES, Measure, check_distinct, read
 
 Seeds = Annotated[tuple[Seed, ...], Meta(min_length=1)]
 CURVES = "curves.png"  # in the sweep's folder
-FEWEST = 2  # values that a curve has
+FEWEST, MOST = 2, 100  # values that a curve has
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ class Varied(Dataset, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.npz is not None:
             raise ValueError("expected vary without npz, whose images are as they are, found both; leave one out")
         ((parameter, values),) = self.vary.items()
-        if len(values) < FEWEST:
-            raise ValueError(f"expected vary.{parameter} = a list of {FEWEST} values or more, found {list(values)}")
+        if not FEWEST <= len(values) <= MOST:
+            found = list(values) if len(values) < FEWEST else len(values)
+            raise ValueError(f"expected vary.{parameter} = a list of {FEWEST} to {MOST} values, found {found}")
         check_distinct(sorted(values), f"values of vary.{parameter}")
         if any(setting.partition("=")[0].strip() == parameter for setting in self.settings):
             raise ValueError(f"expected {parameter} in vary or in set, found both; leave one out")

@@ -4,6 +4,7 @@ Both stand beside the monitor, whose scores are in metrics.jsonl (docs/protocols
 scores that it leaves in the run's folder, by name: CHECKPOINT/SCORE.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -150,9 +151,9 @@ def read_measure(content: Mapping[str, Any], where: str) -> Measure:
 
 def check_distinct(values: Sequence[Any], where: str) -> None:
     """Refuses values that stand twice."""
-    twice = [value for n, value in enumerate(values) if value in values[:n]]
-    if twice:
-        raise ValueError(f"expected different {where}, found {twice[0]!r} twice")
+    twice = next((value for value, times in Counter(values).items() if times > 1), None)
+    if twice is not None:
+        raise ValueError(f"expected different {where}, found {twice!r} twice")
 
 
 def _read_one(name: str, options: Any, where: str) -> Measurement | None:

@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 
 from probekit.measurement import Score
+from probekit.probe import SIGNED
 from probekit.run import Run
 from probekit.sweep.datasets import Data
 from probekit.sweep.definition import Sweep
@@ -63,10 +64,10 @@ class Display:
             return
         self.done += 1
         scores = read_scores(Run(self.runs / name), epochs=run.epochs, measure=run.measure) or {}
-        linear, best = (_percent(scores.get(known)) for known in (FIRST, BEST_TEST))
-        told = f"linear probe {linear} %, by the monitor at best_test {best} %"
+        linear, best = (_said(scores.get(known)) for known in (FIRST, BEST_TEST))
+        told = f"linear probe {linear}, by the monitor at best_test {best}"
         if FIRST not in scores:
-            told = ", ".join(f"{title(known)} {_percent(score)} %" for known, score in list(scores.items())[:2])
+            told = ", ".join(f"{title(known)} {_said(score)}" for known, score in list(scores.items())[:2])
         self.console.print(f"[{self.done}/{len(self.planned)}] {name}: {told}")
 
     def show(self, active: Iterable[str], waiting: int) -> None:
@@ -75,7 +76,7 @@ class Display:
             return
         self.looked = time.monotonic()
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for head in ("run", "state", "epoch", "last probe, %", "left"):
+        for head in ("run", "state", "epoch", "monitor", "left"):
             table.add_column(head, no_wrap=True)
         for name in active:
             table.add_row(name, *self._cells(name))
@@ -91,13 +92,16 @@ class Display:
         since, first = self.began.setdefault(name, (time.monotonic(), epoch))
         elapsed, done = time.monotonic() - since, epoch - first
         left = clock(elapsed / done * (run.epochs - epoch)) if done else "?"
-        probes = [line for line in lines if "test" in line]
-        probe = ", ".join(f"{key} {percent(probes[-1].get(key))}" for key in ("val", "test")) if probes else ""
-        return "probing" if epoch >= run.epochs else "pretraining", f"{epoch}/{run.epochs}", probe, left
+        scored: Mapping[str, Any] = next((line for line in reversed(lines) if "test" in line), {})
+        low = -1.0 if run.config.train.monitor in SIGNED else 0.0
+        told = ", ".join(f"{key} {_said(Score(scored[key], None, low))}" for key in ("val", "test") if key in scored)
+        return "probing" if epoch >= run.epochs else "pretraining", f"{epoch}/{run.epochs}", told, left
 
 
-def _percent(score: Score | None) -> str:
-    return percent(None if score is None else score.value)
+def _said(score: Score | None) -> str:
+    """In %, or as it is where it may be negative."""
+    value = None if score is None else score.value
+    return f"{value:.2f}" if score and value is not None and score.low else f"{percent(value)} %"
 
 
 class Session:

@@ -140,17 +140,22 @@ def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, d
     chosen = choose(planned, options.only)
     if not (options.resume or options.overwrite):
         _refuse_leftovers(planned, runs)
-    made = stored["data"] if stored is not None and options.resume else {}
-    wanted = {run.dataset for run in chosen} - {*made}
+    made = _there(stored) if stored is not None and options.resume else {}
+    wanted = {run.dataset for run in chosen} - made.keys()
     found, missing = _found(sweep, wanted, options, folder, data)
     return _Request(sweep, stored, asked, seeds, planned, chosen, found, missing)
+
+
+def _there(stored: dict[str, Any]) -> dict[str, Data]:
+    """The datasets of a sweep whose files are there; one that was deleted is made anew."""
+    return {name: file for name, file in read_files(stored).items() if Path(file.path).exists()}
 
 
 def _commands(
     source: str, request: _Request, options: Options, folder: SweepFolder, runs: Path, data: Path
 ) -> list[str]:
     """A line that makes the sweep's folder and data, where there are none; then one a run, in any order."""
-    files = read_files(request.stored) if request.stored and options.resume else {}
+    files = _there(request.stored) if request.stored and options.resume else {}
     needed = {run.dataset for run in request.chosen}
     places = {dataset.name: kept(dataset, data) or folder.data(dataset.name) for dataset in request.sweep.datasets}
     seen = {d.name for d in request.sweep.datasets if d.generator and not request.found.get(d.name)}

@@ -31,7 +31,7 @@ from probekit.sweep.plan import commands_left, plan_runs
 from probekit.sweep.results import collect
 from probekit.sweep.table import markdown
 from probekit.weights import RANDOM, Weights
-from tests.commands.typed import typed
+from tests.typed import typed
 
 SMALL = ("model.width=2", "model.depth=2", "train.batch_size=4")
 SWEEP = f"""# A new measurement.

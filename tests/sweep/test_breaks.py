@@ -1,6 +1,6 @@
 """What ends a sweep early, and what going on with it gives: the same scores as a sweep that nothing ended.
 
-The children are stubs (stub.py), so that it takes no training; tests/commands/test_sweep.py has the real ones.
+The children are stubs (stub.py), so that it takes no training; tests/sweep/test_command.py has the real ones.
 Alone: pytest tests/sweep/test_breaks.py
 """
 

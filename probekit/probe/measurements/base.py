@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from probekit.measurement import CHANCE, Measurement, Row
+from probekit.measurement import CHANCE, Measurement, Row, measurement
 from probekit.output.document import Cell, percents
 from probekit.probe import PROTOCOLS
 from probekit.weights import RANDOM
@@ -35,11 +35,16 @@ class Probe(Measurement):
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
         """Where images have several labels, only what can take them."""
-        return self.several or not run["results"]["multilabel"]
+        results = run["results"].items()
+        return self.several or not any(found and measurement(name).replaces for name, found in results)
 
     def unasked(self, info: "DatasetInfo") -> bool:
         """Whether it is measured wherever train and test of a file have labels, without being typed."""
         return False
+
+    def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
+        known = isinstance(row.get("predicted"), list) and "labels" in row
+        return (row["labels"], row["predicted"]) if known else None
 
     def rest(self, opened: "Opened", conditions: "Conditions", rows: Mapping[str, list[dict[str, Any]]]) -> None:
         """Adds to its own `rows` what is no source of features; those of all measurements are there by name."""

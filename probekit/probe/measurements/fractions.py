@@ -137,7 +137,7 @@ class Fractions(Probe):
         return [Chart("curve", f"{name} by number of labels", "Band: intervals.", draw)]
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
-        return not run["results"]["multilabel"]
+        return m.measurement(self.of).proposed(run)
 
     def named(self) -> tuple[str, ...]:
         return m.measurement(self.of).named()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from probekit import measurement as m
 from probekit.output.document import Cell, Table, count, percents
 from probekit.probe.measurements.base import Probe, share
-from probekit.probe.measurements.linear import Answers, answers_of
+from probekit.probe.measurements.linear import Answers
 
 if TYPE_CHECKING:
     from probekit.probe.measure import Conditions, Source
@@ -78,6 +78,3 @@ class KNN(Probe):
             found["kNN, top-5"] = m.Score(row["top5"], row["top5_ci"])
         fixed = {f"kNN, k={kept['k']}, T={kept['temperature']:g}": kept for kept in row["monitor"]}
         return found | {name: m.Score(kept["accuracy"], kept["ci"]) for name, kept in fixed.items()}
-
-    def answers(self, row: m.Row) -> tuple[list[int], list[int]] | None:
-        return answers_of(row)

@@ -130,11 +130,6 @@ def answer_sentences(result: m.Result) -> list[str]:
     return [line, f"On the same test images the encoder is {'; '.join(parts)} (docs/protocols.md, Baselines)."]
 
 
-def answers_of(row: m.Row) -> tuple[list[int], list[int]] | None:
-    """The labels and predictions that a row keeps."""
-    return (row["labels"], row["predicted"]) if "predicted" in row and "labels" in row else None
-
-
 def _bars(rows: list[m.Row], chance: float | None) -> Any:
     from probekit.output.charts import draw_bars
 
@@ -193,6 +188,3 @@ class Linear(Probe):
             found["linear, top-5"] = m.Score(row["top5"], row["top5_ci"])
         factors = row["factors"].items()
         return found | {f"linear: {name}": m.Score(kept["accuracy"], kept["ci"]) for name, kept in factors}
-
-    def answers(self, row: m.Row) -> tuple[list[int], list[int]] | None:
-        return answers_of(row)

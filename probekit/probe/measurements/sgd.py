@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 from probekit import measurement as m
 from probekit.output.document import Cell, Chart, Table, count, percent
 from probekit.probe.measurements.base import Probe, other
-from probekit.probe.measurements.linear import answer_charts, answer_sentences, answer_table, answers_of, counts_table
+from probekit.probe.measurements.linear import answer_charts, answer_sentences, answer_table, counts_table
 from probekit.probe.measurements.multilabel import FIRST, precision_scores, precision_tables
 from probekit.registry import nearest
 from probekit.weights import RANDOM
@@ -166,9 +166,6 @@ class SGD(Probe):
                 found["SGD head, top-5"] = m.Score(row["top5"], row["top5_ci"])
         best = {"SGD head, best on test": m.Score(row["best_test"]["score"], None)} if "best_test" in row else {}
         return found | best
-
-    def answers(self, row: m.Row) -> tuple[list[int], list[int]] | None:
-        return answers_of(row)
 
 
 def _row(source: "Source", conditions: "Conditions", recipe: Recipe) -> dict[str, Any]:

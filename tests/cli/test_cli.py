@@ -1,6 +1,6 @@
 """The commands as a user types them: the whole path on small data, exit codes, one-line errors, promised JSON shapes.
 
-Alone: pytest tests/commands/test_cli.py
+Alone: pytest tests/cli/test_cli.py
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from probekit.data.locate import newest_dataset
 from probekit.h5 import read_info
 from probekit.registry import METHODS
 from probekit.run import Run
-from tests.commands.typed import typed
+from tests.typed import typed
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=4"]
 

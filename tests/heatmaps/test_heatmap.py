@@ -1,6 +1,6 @@
 """`probekit heatmap`: the whole path on small runs, what it writes, what it leaves out, and one-line errors.
 
-Alone: pytest tests/commands/test_heatmap.py
+Alone: pytest tests/heatmaps/test_heatmap.py
 """
 
 import json
@@ -34,6 +34,8 @@ from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.run import open_run
 from probekit.weights import LAST, Weights
 from tests.datasets import edited, noise_npz
+
+pytestmark = pytest.mark.usefixtures("few_strengths")
 
 SMALL = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
 FEW = {"n": 4, "perturb": 2}

@@ -1,6 +1,6 @@
 """What another process replaces while a command measures: no result, no embedding is kept of it.
 
-Alone: pytest tests/commands/test_meanwhile.py
+Alone: pytest tests/probe/test_meanwhile.py
 """
 
 import shutil
@@ -15,8 +15,10 @@ from probekit.probe import measure
 from probekit.probe.measure import Source, sources
 from probekit.restore import export
 from probekit.restore.opened import open_encoder
-from tests.commands.typed import typed
 from tests.datasets import small_shapes
+from tests.typed import typed
+
+pytestmark = pytest.mark.usefixtures("few_strengths")
 
 SMALL = ["--encoder", "unet", "--set", "model.width=2", "--set", "model.depth=2", "--data", "d.h5"]
 
