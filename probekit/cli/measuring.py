@@ -25,6 +25,13 @@ AllowMissing = Annotated[
         "--allow-missing", help="For --encoder: accept incomplete weights; the rest stays random, and is marked so."
     ),
 ]
+Outsider = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="An outside encoder instead of a run: timm:NAME or py:MODULE:FUNCTION."),
+]
+WeightsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE[:KEY]", help="For --encoder: a checkpoint of any project; default: random.")
+]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="NAME=VALUE", help="For --encoder: change one setting; may be repeated.")
 ]
@@ -44,14 +51,8 @@ def probe(
     baselines: Annotated[bool, typer.Option(help="Measure the baselines beside the encoder.")] = True,
     *,
     asked: "Sequence[Probe]",
-    encoder: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="An outside encoder instead of a run: timm:NAME or py:MODULE:FUNCTION."),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE[:KEY]", help="For --encoder: a checkpoint of any project; default: random."),
-    ] = None,
+    encoder: Outsider = None,
+    weights: WeightsFile = None,
     allow_missing: AllowMissing = False,
     settings: Settings = (),  # type: ignore[assignment]
     normalise: Annotated[
@@ -82,14 +83,9 @@ def probe(
                 "type: --encoder timm:resnet50, or py:..."
             )
         check = partial(conditions_for, typed=asked, protocol=protocol, seed=seed, device=device, console=out)
-        about: dict[str, Any] = {
-            "runs": shared.RUNS,
-            "data_folder": shared.DATA,
-            "measured": measured,
-            "device": device,
-        }
+        about: dict[str, Any] = {"measured": measured, "device": device, "console": out}
         outside = Outside(encoder, weights, normalise, seed, allow_missing, settings)
-        run, data = adopt(outside, check, run=run, data=data, console=out, **about), None
+        run, data = adopt(outside, check, run=run, data=data, runs=shared.RUNS, data_folder=shared.DATA, **about), None
     opened = open_encoder(run_or_newest(run, shared.RUNS, out), measured, choose_device(device))
     results = probe_run(opened, asked, data=data, protocol=protocol, baselines=baselines, seed=seed, console=out)
     if as_json:

@@ -187,8 +187,9 @@ def about(run: Run) -> dict[str, Any]:
 
 def _probed(run: Run, content: Mapping[str, Any], epoch: int | None) -> tuple[float | None, str | None]:
     """The first share of images that the last encoder has right on the run's own data, the default protocol's first."""
-    paths = (path for name in MEASUREMENTS for path in sorted(run.results.glob(f"{name}-*.json"), key=_usual_first))
-    for path in paths:
+    usual = f"-{next(iter(PROTOCOLS))}-"
+    found = (sorted(run.results.glob(f"{name}-*.json")) for name in MEASUREMENTS)
+    for path in (path for paths in found for path in sorted(paths, key=lambda path: usual not in path.stem)):
         with suppress(ValueError, OSError):
             result = read_json(path)
             reader = read_result(result)
@@ -196,10 +197,6 @@ def _probed(run: Run, content: Mapping[str, Any], epoch: int | None) -> tuple[fl
             if last and epoch in (None, result["epoch"]) and reader.answers(reader.encoder_rows(result)[0]):
                 return next(iter(reader.encoder_scores(result).values())).value, reader.title.lower()
     return None, None
-
-
-def _usual_first(path: Path) -> tuple[bool, str]:
-    return f"-{next(iter(PROTOCOLS))}-" not in path.stem, path.name
 
 
 def _is_fraction(value: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, TypedDict
 
 from probekit.heatmaps import tables
@@ -181,9 +180,7 @@ class Heatmap(Measurement):
             if own:
                 told = "" if len(own) <= MOST_LINES else f" {MOST_LINES} of {len(own)} are drawn; the table has all."
                 title = f"Counterfactual swap curves, {factor}"
-                charts.append(
-                    Chart(f"swap-{i}", title, f"{tables.SWAP}{told}", partial(tables.swap_curves, own[:MOST_LINES]))
-                )
+                charts.append(Chart(f"swap-{i}", title, f"{tables.SWAP}{told}", tables.swap_curves(own[:MOST_LINES])))
         return charts
 
     def sentences(self, result: Result) -> list[str]:

@@ -124,20 +124,10 @@ def _baselines(work: Evaluation, grid: tuple[int, int]) -> list[Row]:
 
 
 def _describe(row: Row) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "map": row.map,
-        "kind": row.kind,
-        "target": row.target,
-        "encoder": row.encoder,
-        "unit": row.unit,
-        "signed": row.signed,
-        "grid": list(row.maps.shape[1:]),
-        "all_zero": int((~row.maps.any(axis=(1, 2))).sum()),
-        "perturbation": {},
-        "swap": {},
-        "sanity_check": None,
-    }
+    about = {key: getattr(row, key) for key in ("name", "map", "kind", "target", "encoder", "unit", "signed")}
+    zero = int((~row.maps.any(axis=(1, 2))).sum())
+    about |= {"grid": list(row.maps.shape[1:]), "all_zero": zero}
+    return {**about, "perturbation": {}, "swap": {}, "sanity_check": None}
 
 
 def _ceilings(work: Evaluation, grid: tuple[int, int]) -> list[Row]:
@@ -222,7 +212,8 @@ def centre(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed
 
 def edges(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed: int) -> Maps:
     """The Sobel magnitude of the luma."""
-    return np.stack([sobel(image) for image in _luma(images)]).astype(np.float32)  # type: ignore[no-untyped-call]
+    luma = images @ LUMA if images.ndim == 4 else images.astype(np.float64)
+    return np.stack([sobel(image) for image in luma]).astype(np.float32)  # type: ignore[no-untyped-call]
 
 
 def ink(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed: int) -> Maps:
@@ -238,7 +229,3 @@ BASELINES: dict[str, Callable[[Pixels, NDArray[np.int64], tuple[int, int], int],
     "edges": edges,
     "ink": ink,
 }
-
-
-def _luma(images: Pixels) -> NDArray[np.floating]:
-    return images @ LUMA if images.ndim == 4 else images.astype(np.float64)

@@ -119,6 +119,7 @@ def heatmap_run(
         work, settings = _prepare(opened, info, asked, seed, console)
         found, rows = evaluate(work, asked.maps, lambda line: console.print(f"  {line} ..."))
         opened.refuse_replaced(info)
+        explained = f", target {settings['target']}" if settings["target"] else ""
         result = {
             "schema": asked.schema(),
             "run": run.name,
@@ -127,7 +128,7 @@ def heatmap_run(
             "checkpoint": str(opened.weights),
             "checkpoint_hash": opened.hash,
             **settings,
-            "how": _how(settings, info),
+            "how": f"Maps of {settings['n']} images of the split {settings['split']}{explained}.",
             "options": asked.options,
             "seed": seed,
             "command": _command(opened, asked, data, seed),
@@ -139,11 +140,6 @@ def heatmap_run(
         written = _write(opened, asked, result, work.truth, rows, data)
         console.print(f"wrote {' and '.join(map(str, written))}")
     return result
-
-
-def _how(settings: Mapping[str, Any], info: DatasetInfo) -> str:
-    target = f", target {settings['target']}" if settings["target"] else ""
-    return f"Maps of {settings['n']} images of the split {settings['split']}{target}."
 
 
 def _command(opened: OpenedRun, asked: Heatmap, data: Path | None, seed: int) -> str:
@@ -206,19 +202,9 @@ def _prepare(
         perturb=asked.perturb,
         seed=seed,
     )
-    return work, _settings(opened, truth, split) | {"target": target if labels is not None else None, "notes": notes}
-
-
-def _settings(opened: OpenedRun, truth: Truth, split: str) -> dict[str, Any]:
-    """What a result says about the images and the encoder."""
-    return {
-        "method": opened.header["method"],
-        "epoch": opened.header["epoch"],
-        "split": split,
-        "n": len(truth.index),
-        "size": list(truth.split.images.shape[1:3]),
-        "protocol": PROTOCOL,
-    }
+    settings = {key: opened.header[key] for key in ("method", "epoch")} | {"split": split, "n": len(truth.index)}
+    settings |= {"size": list(truth.split.images.shape[1:3]), "protocol": PROTOCOL}
+    return work, settings | {"target": target if labels is not None else None, "notes": notes}
 
 
 def _fills(kind: str, truth: Truth, target: str, mean: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.uint8]]:
@@ -250,13 +236,10 @@ def _ask(subject: Subject, questions: Questions, labels: Tensor | None, target: 
     if labels is None or subject.classifier is None:
         return questions
     others = {name: counterfactual.labels for name, counterfactual in truth.counterfactuals.items()}
-    pooled = _pooled(subject, questions) if target == "margin" else None
+    pooled = None
+    if target == "margin":
+        pooled = torch.from_numpy(extract(subject.encoder, questions.images)).to(questions.images.device)
     return replace(questions, targets=make_targets(target, subject.classifier, labels, pooled, others))
-
-
-def _pooled(subject: Subject, questions: Questions) -> Tensor:
-    embedded = extract(subject.encoder, questions.images)
-    return torch.from_numpy(embedded).to(questions.images.device)
 
 
 def _write(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probekit.measurement import BASELINE, Result, Row
-from probekit.output.document import Cell, Table, count, estimate, number, text
+from probekit.output.document import Cell, Table, count, drawing, estimate, number, text
 
 EVIDENCE = "evidence:"  # begins masks of what decides a class factor; the others are whole objects
 MAP, CEILING = "map", "ceiling"  # kinds of rows, beside `BASELINE`
@@ -144,8 +144,6 @@ def _label(row: Row) -> str:
 
 def swap_curves(kept: Sequence[tuple[Row, Mapping[str, Any]]]) -> Any:
     """The curves of rows, baselines in grey."""
-    from probekit.output.charts import draw_lines
-
     series = [(_label(row), swap["x"], swap["y"]) for row, swap in kept]
     grey = [_label(row) for row, _ in kept if row["kind"] != MAP]
-    return draw_lines(series, x="share of pixels swapped", y="margin that is left", grey=grey)
+    return drawing("draw_lines", series, x="share of pixels swapped", y="margin that is left", grey=grey)

@@ -4,8 +4,9 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:  # slow to import, and needed only where something is drawn
     from matplotlib.figure import Figure
@@ -105,6 +106,11 @@ class Document:
     title: str
     command: str
     chapters: Sequence[Chapter]
+
+
+def drawing(name: str, *given: Any, **named: Any) -> "Callable[[], Figure]":
+    """What a function of `output.charts` draws; that module is imported only then."""
+    return lambda: cast("Figure", getattr(import_module("probekit.output.charts"), name)(*given, **named))
 
 
 def key_of(*parts: object) -> str:

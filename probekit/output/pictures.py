@@ -45,15 +45,16 @@ def check_png(out: Path) -> None:
     if out.suffix.lower() != ".png":
         named = out.with_suffix(".png") if out.name else "picture.png"
         raise ValueError(f"expected a picture NAME.png, found {out}; type --out {quote(str(named))}")
-    if (out.exists() or out.is_symlink()) and not _drawn_here(out):
+    if (out.exists() or out.is_symlink()) and not marked(out, MARK):
         raise ValueError(f"{out} exists and is no picture that probekit drew; move it away or choose another --out")
 
 
-def _drawn_here(path: Path) -> bool:
+def marked(path: Path, mark: bytes) -> bool:
+    """Whether it is a file of ours: these bytes stand at its head."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return MARK in file.read(HEAD)
+        return mark in file.read(HEAD)
 
 
 class Mosaic:

@@ -78,7 +78,7 @@ def score_logits(
     [{name, ap {form: value or None}, ap_ci {form: interval or None}, positives, n, difficult, note}], undefined (how
     many classes the mean leaves out) and n. Intervals: percentile bootstrap over images, the same resamples for all.
     """
-    counts = _resamples(len(y), seed)
+    counts = np.random.default_rng(seed).multinomial(len(y), np.full(len(y), 1 / len(y)), size=RESAMPLES)
     drawn, per_class = [], []
     for k, title in enumerate(classes):
         known = y[:, k] != DIFFICULT
@@ -180,11 +180,6 @@ def rarest(y: NDArray[np.integer]) -> NDArray[np.int64]:
     frequency = np.where(present, present.sum(axis=0), len(y) + 1)
     found: NDArray[np.int64] = np.where(present.any(axis=1), frequency.argmin(axis=1), y.shape[1])
     return found
-
-
-def _resamples(n: int, seed: int) -> NDArray[np.integer]:
-    """How often each image is drawn in each resample, `[RESAMPLES, n]`."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
 
 
 def _mean(

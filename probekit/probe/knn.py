@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probekit.probe.protocol import Part, check_part, validation_part
+from probekit.probe.protocol import Part, check_parts, validation_part
 from probekit.probe.scores import evaluate
 from probekit.statistics import share_interval
 
@@ -98,9 +98,7 @@ def knn(
     nothing chosen, classes, n_train, dim; for an encoder also labels and predicted, `[n]` class numbers. A ValueError
     if shapes, labels or features are not as described.
     """
-    for part, where in ((train, "train"), (test, "test"), (val, "val")):
-        if part is not None:
-            check_part(part, f"{where}, {name}", train.x.shape[1:], len(classes))
+    check_parts(name, train, test, val, len(classes))
     n, total = len(classes), len(train.y)
     sweep = _sweep(train, val, classes=n, seed=seed, device=device)
     best = max(sweep, key=lambda tried: float(tried["accuracy"]), default=None)

@@ -74,9 +74,7 @@ def probe(
     """
     if protocol not in PROTOCOLS:
         raise ValueError(nearest("protocol", protocol, PROTOCOLS))
-    for part, where in ((train, "train"), (test, "test"), (val, "val")):
-        if part is not None:
-            check_part(part, f"{where}, {name}", train.x.shape[1:], len(classes))
+    check_parts(name, train, test, val, len(classes))
     targets = _targets(train, test, val, len(classes))
     own = {t: next(u for u in targets if targets[u].like(targets[t])) for t in targets}  # a factor may be the label
     tried = {t: targets[t] for t in targets if own[t] == t}
@@ -209,6 +207,13 @@ def _targets(train: Part, test: Part, val: Part | None, classes: int) -> dict[st
         fitted, scored, chosen = np.split(codes, [len(values), len(values) + len(test.y)])
         targets[name] = _Target(fitted, scored, chosen, len(seen))
     return targets
+
+
+def check_parts(name: str, train: Part, test: Part, val: Part | None, classes: int) -> None:
+    """Refuses splits that are not as `Part` describes; `name` is for messages."""
+    for part, where in ((train, "train"), (test, "test"), (val, "val")):
+        if part is not None:
+            check_part(part, f"{where}, {name}", train.x.shape[1:], classes)
 
 
 def check_part(part: Part, where: str, width: tuple[int, ...], classes: int) -> None:

@@ -179,13 +179,7 @@ def _describe(info: DatasetInfo) -> dict[str, Any]:
         "version": info.version,
         "certificate": info.certificate,
         "splits": {
-            name: {
-                "n": split.n,
-                "height": split.height,
-                "width": split.width,
-                "channels": split.channels,
-                "labelled": split.labelled,
-            }
+            name: {key: getattr(split, key) for key in ("n", "height", "width", "channels", "labelled")}
             for name, split in info.splits.items()
         },
     }

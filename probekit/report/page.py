@@ -21,6 +21,7 @@ from probekit.files import size_of, write_text
 from probekit.h5 import read_info
 from probekit.output.charts import PALETTE, to_svg
 from probekit.output.document import Block, Chart, Document, Note, Picture, Section, Table, command
+from probekit.output.pictures import marked
 from probekit.output.terminal import show_blocks
 from probekit.registry import POOLS, nearest
 from probekit.report import SCHEMA
@@ -30,7 +31,6 @@ from probekit.report.comparison import AGAIN, group_section, scores_section
 from probekit.run import Run, open_run, to_json
 from probekit.visible import visible
 
-HEAD = 4096  # bytes of a file in which `SCHEMA` stands, in every format
 WRITERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "html": lambda content: html(build(content)),
     "md": lambda content: markdown(build(content)),
@@ -57,7 +57,9 @@ def run_report(
     found = [run_or_newest(name, runs, console) for name in names or (None,)]
     check_once(found)
     if out is None and form == "html":
-        out = found[0].path / "report.html" if len(found) == 1 else reports / f"{_name(found)}.html"
+        joined = "+".join(run.name for run in found)
+        many = joined if len(joined) <= MOST_NAMES else f"{found[0].name[:MOST_NAMES]}+{len(found) - 1}-more"
+        out = found[0].path / "report.html" if len(found) == 1 else reports / f"{many}.html"
     if out is not None:
         check_report(out)
     content = collect(found)
@@ -84,26 +86,14 @@ def check_once(runs: Sequence[Run]) -> None:
         seen.add(run.path.resolve())
 
 
-def _name(runs: Sequence[Run]) -> str:
-    joined = "+".join(run.name for run in runs)
-    return joined if len(joined) <= MOST_NAMES else f"{runs[0].name[:MOST_NAMES]}+{len(runs) - 1}-more"
-
-
 def check_report(out: Path) -> None:
     """Refuses a folder, and a file that is there and is no report."""
     if out.is_dir():
         raise ValueError(
             f"expected a file for the report, found the folder {out}; type --out {quote(str(out / 'report.html'))}"
         )
-    if out.exists() and not _reported(out):
+    if out.exists() and not marked(out, SCHEMA.encode()):
         raise ValueError(f"{out} exists and is no report of probekit's; move it away or choose another --out")
-
-
-def _reported(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return SCHEMA.encode() in file.read(HEAD)
 
 
 def write_report(out: Path, text: str) -> None:

@@ -141,10 +141,6 @@ class Data:
     n_test: int
     evidence: bool  # whether it has masks of evidence
 
-    def to_dict(self) -> dict[str, Any]:
-        """As sweep.json keeps it."""
-        return asdict(self)
-
 
 def find(dataset: Dataset, published: Path | None, data: Path) -> Path | None:
     """What a dataset is made of: an npz file, or the file that is used as it is; None where neither is needed.

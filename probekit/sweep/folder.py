@@ -5,14 +5,14 @@ sweep.json is written once, before the first run; what is done is never written 
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
 from probekit.checked import checked
-from probekit.files import read_json, refuse_links_out, sync_folder, write_text
+from probekit.files import read_json, refuse_links_out, sync_folder
 from probekit.run import Run, write_json
 from probekit.sweep.datasets import Data, build, describe
 from probekit.sweep.definition import CURVES, Sweep, check_seeds
@@ -107,13 +107,8 @@ class SweepFolder:
             source = found[dataset.name]
             info = build(dataset, source, at.data(dataset.name))
             path = self.data(dataset.name) if at.data(dataset.name) == info.path else info.path
-            made[dataset.name] = describe(dataset, source, info, path, sweep.measures[dataset.name]).to_dict()
+            made[dataset.name] = asdict(describe(dataset, source, info, path, sweep.measures[dataset.name]))
         return made
-
-    def write_results(self, results: dict[str, Any], table: str) -> None:
-        """Writes results.json and table.md."""
-        write_json(self.path / "results.json", results)
-        write_text(self.path / "table.md", table)
 
     def draw(self, results: Mapping[str, Any]) -> Path | None:
         """Writes curves.png, where a parameter is varied; a ValueError if there is another file of that name."""

@@ -4,7 +4,6 @@ Both stand beside the monitor, whose scores are in metrics.jsonl (docs/protocols
 scores that it leaves in the run's folder, by name: CHECKPOINT/SCORE.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -151,9 +150,11 @@ def read_measure(content: Mapping[str, Any], where: str) -> Measure:
 
 def check_distinct(values: Sequence[Any], where: str) -> None:
     """Refuses values that stand twice."""
-    twice = next((value for value, times in Counter(values).items() if times > 1), None)
-    if twice is not None:
-        raise ValueError(f"expected different {where}, found {twice!r} twice")
+    seen = set[Any]()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"expected different {where}, found {value!r} twice")
+        seen.add(value)
 
 
 def _read_one(name: str, options: Any, where: str) -> Measurement | None:

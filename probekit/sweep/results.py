@@ -3,7 +3,8 @@
 The shape of `collect` is what results.json holds and `sweep --json` prints: a promise to scripts (docs/protocols.md).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def collect(
         "seeds": list(dict.fromkeys(run.seed for run in planned)),
         "planned": len(planned),
         "finished": sum(run["state"] == "finished" for run in found.values()),
-        "datasets": [{"name": dataset, **file.to_dict()} for dataset, file in data.items()],
+        "datasets": [{"name": dataset, **asdict(file)} for dataset, file in data.items()],
         "rows": rows,
         "baselines": baselines,
         "curves": collect_curves(sweep.curves, rows, baselines),
@@ -172,7 +173,8 @@ def _baselines(dataset: str, planned: Sequence[PlannedRun], runs: Path) -> list[
     for run in own:
         for step in run.measure.steps:
             for each in step.asked:
-                _add(found, dataset, run, each, step, runs)
+                for entry in _beside(dataset, run, each, step, Run(runs / run.name)):
+                    found.setdefault((entry["name"], entry["score"]), entry)
     linear = measurement(LINEAR)
     for run in own:  # as the monitor has it
         fixed = find_result(Run(runs / run.name), linear, Weights(), epochs=run.epochs, protocol="fixed")
@@ -182,24 +184,16 @@ def _baselines(dataset: str, planned: Sequence[PlannedRun], runs: Path) -> list[
     return list(found.values())
 
 
-def _add(
-    found: dict[tuple[str, str], dict[str, Any]],
-    dataset: str,
-    run: PlannedRun,
-    reader: Measurement,
-    step: Step,
-    runs: Path,
-) -> None:
-    pool, folder = step.pool, Run(runs / run.name)
-    result = find_result(folder, reader, Weights(pool=pool), epochs=run.epochs, asked=step.asked)
+def _beside(dataset: str, run: PlannedRun, reader: Measurement, step: Step, folder: Run) -> Iterator[dict[str, Any]]:
+    result = find_result(folder, reader, Weights(pool=step.pool), epochs=run.epochs, asked=step.asked)
     for row in baseline_rows(result, reader):
         random = RANDOM in row["name"]
-        name = row["name"] if reader.command == "probe" else f"{RANDOM}" if random else row["name"]
-        named = f"{name}@{pool}" if random and pool else name
+        name = RANDOM if random and reader.command != "probe" else row["name"]
+        named = f"{name}@{step.pool}" if random and step.pool else name
         also = {name: value for name, value in reader.numbers(row).items() if name in run.measure.also}
         for score, value in (reader.main_scores(row) | also).items():
             if value.value is not None:
-                found.setdefault((named, score), _entry(dataset, score, named, value, row))
+                yield _entry(dataset, score, named, value, row)
 
 
 def _entry(dataset: str, score: str, name: str, value: Score, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from probekit.files import write_text
 from probekit.measurement import Score
 from probekit.probe import SIGNED
-from probekit.run import Run
+from probekit.run import Run, write_json
 from probekit.sweep.datasets import Data
 from probekit.sweep.definition import Sweep
 from probekit.sweep.folder import SweepFolder
@@ -100,8 +101,9 @@ class Display:
 
 def _said(score: Score | None) -> str:
     """In %, or as it is where it may be negative."""
-    value = None if score is None else score.value
-    return f"{value:.2f}" if score and value is not None and score.low else f"{percent(value)} %"
+    if score is None or score.value is None:
+        return "-"
+    return f"{score.value:.2f}" if score.low else f"{percent(score.value)} %"
 
 
 class Session:
@@ -166,7 +168,8 @@ class Session:
         results = collect(
             self.folder.path.name, self.sweep, self.planned, self.data, runs=self.runs, outcomes=self.outcomes
         )
-        self.folder.write_results(results, markdown(results))
+        write_json(self.folder.path / "results.json", results)
+        write_text(self.folder.path / "table.md", markdown(results))
         return results
 
     def _next(self, run: PlannedRun) -> list[str] | None:

@@ -139,7 +139,11 @@ def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, d
     planned = built(planned, asked["device"])
     chosen = choose(planned, options.only)
     if not (options.resume or options.overwrite):
-        _refuse_leftovers(planned, runs)
+        for there in (runs / run.name for run in planned if (runs / run.name).exists()):
+            raise ValueError(
+                f"{there} exists; type --resume to take it into the sweep, --overwrite to replace it, "
+                "or --name NAME for another sweep"
+            )
     made = _there(stored) if stored is not None and options.resume else {}
     wanted = {run.dataset for run in chosen} - made.keys()
     found, missing = _found(sweep, wanted, options, folder, data)
@@ -299,12 +303,3 @@ def _seeds(text: str | None) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdecimal() for part in parts):
         raise ValueError(f"expected --seeds as 0,1,2, found {text!r}")
     return check_seeds([int(part) for part in parts], "--seeds")
-
-
-def _refuse_leftovers(planned: Sequence[PlannedRun], runs: Path) -> None:
-    for run in planned:
-        if (runs / run.name).exists():
-            raise ValueError(
-                f"{runs / run.name} exists; type --resume to take it into the sweep, --overwrite to replace it, "
-                "or --name NAME for another sweep"
-            )

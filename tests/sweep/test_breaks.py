@@ -208,6 +208,18 @@ def test_runs_brought_from_elsewhere_without_checkpoints_and_logs_are_finished(u
     assert not list(home.glob("runs/*/checkpoints"))
 
 
+def test_a_dataset_that_was_deleted_is_made_anew(unbroken: Path, tmp_path: Path) -> None:
+    home, file = tmp_path / "home", Path("sweeps/s/data/rt.h5")
+    shutil.copytree(unbroken, home)
+    (home / file).unlink()
+    _, out, _ = sweep("s.toml", "--resume", "--dry-run", cwd=home)
+    assert out.startswith("probekit sweep s.toml --preset=quick"), "the line that makes it"
+    code, out, err = sweep("s.toml", "--resume", cwd=home)
+    assert (code, err) == (0, "")
+    assert (home / file).read_bytes() == (unbroken / file).read_bytes()
+    assert results(home) == results(unbroken)
+
+
 def test_two_sweeps_of_one_name_never_work_at_once(home: Path) -> None:
     with begun("s.toml", *ASK, cwd=home) as process:
         wait_for(lambda: at_work(home, 1))

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired
 
 from probekit import measurement as m
-from probekit.output.document import Cell, Chart, Table, count
+from probekit.output.document import Cell, Chart, Table, count, drawing
 from probekit.probe.measurements.base import Probe, by_row
 from probekit.registry import POOLS
 from probekit.weights import KEPT, Weights, kept_checkpoints
@@ -101,9 +101,8 @@ class AllCheckpoints(Probe):
         for i, name in enumerate(by_row(points, lambda row: row["scores"])):
             seen = [row for row in points if row["scores"].get(name, NOTHING)["value"] is not None]
             if len(seen) > 1:
-                draw = partial(_curve, name, seen, others)
                 title = f"Along pretraining: {name}"
-                charts.append(Chart(f"curve-{i}", title, f"Band: intervals{beside}.", draw))
+                charts.append(Chart(f"curve-{i}", title, f"Band: intervals{beside}.", _curve(name, seen, others)))
         return charts
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
@@ -152,12 +151,11 @@ def _divided(result: m.Result) -> tuple[list[m.Row], list[m.Row]]:
 
 
 def _curve(name: str, points: Sequence[m.Row], others: Sequence[m.Row]) -> Any:
-    from probekit.output.charts import draw_lines
-
     values = [row["scores"][name]["value"] for row in points]
     bands = [row["scores"][name]["ci"] or [value] * 2 for row, value in zip(points, values, strict=True)]
     epochs = [row["epoch"] for row in points]
     levels = [(row["name"], row["scores"].get(name, NOTHING)["value"]) for row in others]
     flat = [(title, [epochs[0], epochs[-1]], [level] * 2) for title, level in levels if level is not None]
     lines = [("encoder", epochs, values), *flat]
-    return draw_lines(lines, x="epoch", y=name, grey=[title for title, _, _ in flat], bands={"encoder": bands})
+    grey = [title for title, _, _ in flat]
+    return drawing("draw_lines", lines, x="epoch", y=name, grey=grey, bands={"encoder": bands})

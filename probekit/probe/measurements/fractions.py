@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from probekit import measurement as m
-from probekit.output.document import Cell, Chart, Table, scored
+from probekit.output.document import Cell, Chart, Table, drawing, scored
 from probekit.probe.measurements.base import Probe, by_row, other
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ class Fractions(Probe):
 
     def charts(self, result: m.Result) -> list[Chart]:
         name = next(iter(m.encoder_row(result)["points"][-1]["scores"]))
-        draw = partial(_curves, m.encoders_first(result["rows"]), name)
+        draw = _curves(m.encoders_first(result["rows"]), name)
         return [Chart("curve", f"{name} by number of labels", "Band: intervals.", draw)]
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
@@ -183,8 +182,6 @@ class Fractions(Probe):
 
 
 def _curves(rows: Sequence[m.Row], name: str) -> Any:
-    from probekit.output.charts import draw_lines
-
     lines, bands = [], {}
     for row in rows:
         points = [point for point in row["points"] if point["scores"].get(name, NOTHING)["value"] is not None]
@@ -193,4 +190,6 @@ def _curves(rows: Sequence[m.Row], name: str) -> Any:
         if row["kind"] == m.ENCODER:
             bands[row["name"]] = [score["ci"] or [score["value"]] * 2 for score in kept]
     grey = [row["name"] for row in rows if row["kind"] != m.ENCODER]
-    return draw_lines(lines, x="labelled training images", y=name, marker="o", grey=grey, bands=bands, log_x=True)
+    return drawing(
+        "draw_lines", lines, x="labelled training images", y=name, marker="o", grey=grey, bands=bands, log_x=True
+    )

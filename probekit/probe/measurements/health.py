@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import sqrt
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from probekit import measurement as m
-from probekit.output.document import Cell, Chart, Table, count, number
+from probekit.output.document import Cell, Chart, Table, count, drawing, number
 from probekit.probe.measurements.base import Probe
 from probekit.weights import RANDOM
 
@@ -90,19 +89,26 @@ class Health(Probe):
     def charts(self, result: m.Result) -> list[Chart]:
         rows = m.encoders_first(result["rows"])
         even = _even(rows[0])
+        spreads = [(r["name"], range(1, len(r["deviation"]) + 1), sorted(r["deviation"], reverse=True)) for r in rows]
         return [
             Chart(
                 "spectrum",
                 "Spectrum of the embedding",
                 "Singular values, divided by the largest; those below a millionth of it are not drawn.",
-                partial(_spectrum, rows),
+                drawing(
+                    "draw_lines",
+                    _spectra(rows),
+                    x="number of the singular value",
+                    y="singular value / largest",
+                    log=True,
+                ),
             ),
             Chart(
                 "deviation",
                 "Deviation of each dimension",
                 "Standard deviation of each dimension after rows are scaled to length 1 (SimSiam, Chen and He 2021), "
                 f"the largest first; dashed: 1/sqrt(D) = {even:.3f}.",
-                partial(_deviations, rows, even),
+                drawing("draw_lines", spreads, x="dimension, sorted", y="standard deviation", reference=even),
             ),
         ]
 
@@ -139,9 +145,7 @@ def _ranks(row: m.Row) -> list[Cell]:
     return [*(number(rank, 1) for rank in ranks), mean, count(row["dead"]), count(row["dim"])]
 
 
-def _spectrum(rows: Sequence[m.Row]) -> Any:
-    from probekit.output.charts import draw_lines
-
+def _spectra(rows: Sequence[m.Row]) -> list[tuple[str, range, list[float]]]:
     spectra = []
     for row in rows:
         for kind in ("centred", "uncentred"):
@@ -149,13 +153,4 @@ def _spectrum(rows: Sequence[m.Row]) -> Any:
             top = max(sigma, default=0.0)
             kept = [value / top for value in sigma if top > 0 and value > 1e-6 * top]
             spectra.append((f"{row['name']}, {kind}", range(1, len(kept) + 1), kept))
-    return draw_lines(spectra, x="number of the singular value", y="singular value / largest", log=True)
-
-
-def _deviations(rows: Sequence[m.Row], even: float) -> Any:
-    from probekit.output.charts import draw_lines
-
-    spreads = [
-        (row["name"], range(1, len(row["deviation"]) + 1), sorted(row["deviation"], reverse=True)) for row in rows
-    ]
-    return draw_lines(spreads, x="dimension, sorted", y="standard deviation", reference=even)
+    return spectra

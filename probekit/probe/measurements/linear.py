@@ -1,11 +1,10 @@
 """The linear probe: logistic regression on frozen features (ConRec paper, section 2.5)."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from probekit import measurement as m
-from probekit.output.document import Cell, Chart, Table, count, percent_interval, scored, text
+from probekit.output.document import Cell, Chart, Table, count, drawing, percent_interval, scored, text
 from probekit.probe.measurements.base import Probe, by_row, share
 from probekit.weights import RANDOM
 
@@ -85,14 +84,14 @@ def answer_charts(result: m.Result) -> list[Chart]:
             "bars",
             "Test accuracy",
             f"The accuracies of the table; whiskers: its intervals.{beside}",
-            partial(_bars, rows, chance),
+            drawing("draw_bars", rows, chance=chance),
         ),
         Chart(
             "confusion",
             f"Confusion matrix of {encoder['name']}",
             "Rows: true class, columns: what the probe predicts, both in the file's order. Counts of test images; "
             "the tint is the share of the true class. No intervals: the table of scores has them.",
-            partial(_confusion, encoder),
+            drawing("draw_confusion", encoder["confusion"], encoder["classes"]),
         ),
     ]
 
@@ -128,18 +127,6 @@ def answer_sentences(result: m.Result) -> list[str]:
     if not parts:
         return [line]
     return [line, f"On the same test images the encoder is {'; '.join(parts)} (docs/protocols.md, Baselines)."]
-
-
-def _bars(rows: list[m.Row], chance: float | None) -> Any:
-    from probekit.output.charts import draw_bars
-
-    return draw_bars(rows, chance=chance)
-
-
-def _confusion(row: m.Row) -> Any:
-    from probekit.output.charts import draw_confusion
-
-    return draw_confusion(row["confusion"], row["classes"])
 
 
 @dataclass(frozen=True)
