@@ -53,7 +53,8 @@ def gen(
     quiet: shared.Quiet = False,
 ) -> None:
     """Render parametrized shape images to a dataset file, with every factor, mask and counterfactual known."""
-    from probekit.data.gen import render_file
+    from probekit.cli.catalogue import KINDS
+    from probekit.data.gen import list_generators, render_file
     from probekit.output.hints import after_data
     from probekit.output.pictures import check_png
     from probekit.settings import parse_overrides
@@ -61,7 +62,9 @@ def gen(
     if listed:
         if n is not None or n_test is not None or settings or pairs or no_masks or certify or preview:
             raise ValueError("expected --list with --out, --json and -q alone, found another option; leave it out")
-        _list(out or shared.DATA / "generators.png", as_json)
+        list_generators(out or shared.DATA / "generators.png", errors if as_json else console)
+        if as_json:
+            print_json({"generators": KINDS["generators"][0]()})
         return
     out, say = out or shared.DATA / f"{generator}.h5", errors if as_json else console
     if preview:
@@ -80,15 +83,6 @@ def gen(
     say.print(after_data(info))
     if as_json:
         print_json(_about(info))
-
-
-def _list(out: Path, as_json: bool) -> None:
-    from probekit.cli.catalogue import catalogue
-    from probekit.data.gen import list_generators
-
-    list_generators(out, errors if as_json else console)
-    if as_json:
-        print_json(catalogue(["generators"]))
 
 
 def _certificate(

@@ -144,7 +144,9 @@ def print_runs(found: list[dict[str, Any]], folder: Path, console: Console) -> N
         table.add_column(title, justify="right" if title in ("epoch", "accuracy %", "age") else "left", overflow="fold")
     for entry in sound:
         accuracy = "-" if entry["accuracy"] is None else f"{100 * entry['accuracy']:.1f}"
-        texts = (entry["name"], entry["method"], entry["data"], _epochs(entry), entry["state"], accuracy)
+        done, planned = entry["epoch"], entry["epochs"]
+        epochs = "-" if done is None else str(done) if planned in (None, done) else f"{done} of {planned}"
+        texts = (entry["name"], entry["method"], entry["data"], epochs, entry["state"], accuracy)
         table.add_row(*map(Text, (*texts, entry["accuracy_of"] or "-", _age(entry["age"]))))
     if sound:
         console.print(table, soft_wrap=False)
@@ -201,13 +203,6 @@ def _probed(run: Run, content: Mapping[str, Any], epoch: int | None) -> tuple[fl
 
 def _is_fraction(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
-
-
-def _epochs(entry: Mapping[str, Any]) -> str:
-    done, planned = entry["epoch"], entry["epochs"]
-    if done is None:
-        return "-"
-    return str(done) if planned in (None, done) else f"{done} of {planned}"
 
 
 def _age(seconds: int) -> str:

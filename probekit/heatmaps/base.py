@@ -4,7 +4,7 @@ Shapes: B batch, C channels, H W image, h w map, D embedding.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -204,7 +204,10 @@ def map_rows(names: list[str], subject: Subject, questions: Questions, *, encode
     known = {name: make_map(name, subject.context) for name in names}
     maps: dict[tuple[str, str], list[NDArray[np.float32]]] = {}
     pooled = []
-    for batch, targets, fills in batches(subject.encoder, questions):
+    for start in range(0, len(questions), BATCH):
+        part = questions.part(np.arange(start, min(start + BATCH, len(questions))))
+        batch, targets = encode(subject.encoder, part.images, part.index), part.targets
+        fills = {name: fill.float() / 255 for name, fill in part.fills.items()}
         pooled.append(batch.features.pooled)
         for name, each in known.items():
             for target in targets if each.targeted and targets else [""]:
@@ -219,14 +222,6 @@ def map_rows(names: list[str], subject: Subject, questions: Questions, *, encode
         if drawn.both_signs:
             rows.append(Row(f"-{name}{suffix}", name, kind, target, encoder, drawn.unit, drawn.signed, -whole))
     return rows, torch.cat(pooled)
-
-
-def batches(encoder: Encoder, questions: Questions) -> Iterator[tuple[Batch, dict[str, Target], dict[str, Tensor]]]:
-    """The images in batches, encoded, each with its part of the targets and of the fills (float32 in [0, 1])."""
-    for start in range(0, len(questions), BATCH):
-        part = questions.part(np.arange(start, min(start + BATCH, len(questions))))
-        fills = {name: fill.float() / 255 for name, fill in part.fills.items()}
-        yield encode(encoder, part.images, part.index), dict(part.targets), fills
 
 
 def make_map(name: str, context: Context) -> AttributionMap:

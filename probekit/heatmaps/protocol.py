@@ -58,7 +58,11 @@ def evaluate(
     own, pooled = map_rows(names, work.trained, work.questions, encoder="trained")
     mapped = first.map if work.trained.encoder.has_map else work.questions.images[..., ::SIDE, ::SIDE]
     grid = (mapped.shape[2], mapped.shape[3])  # of the baselines and the ceiling
-    baselines = _baselines(work, grid)
+    images, places = work.truth.split.images, work.truth.index
+    baselines = [
+        Row(name, name, "baseline", "", "", "", False, draw(images, places, grid, work.seed))
+        for name, draw in BASELINES.items()
+    ]
     if work.random is None:
         left_out.append("random weights and the sanity check: no weights of this encoder can be drawn anew")
     else:
@@ -113,14 +117,6 @@ def choose_maps(subject: Subject, asked: Sequence[str] | None, *, has_weights: b
     if refused and (by_name or not names):
         raise ValueError(f"expected maps that this encoder and these images allow, found: {'; '.join(refused)}")
     return names, refused + [text for name, text in COSTLY.items() if asked is None]
-
-
-def _baselines(work: Evaluation, grid: tuple[int, int]) -> list[Row]:
-    images = work.truth.split.images
-    return [
-        Row(name, name, "baseline", "", "", "", False, draw(images, work.truth.index, grid, work.seed))
-        for name, draw in BASELINES.items()
-    ]
 
 
 def _describe(row: Row) -> dict[str, Any]:

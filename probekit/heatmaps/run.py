@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from probekit.data.show import COLOURS
 from probekit.data.split import check_channels, check_divisible, shrunk
@@ -72,9 +72,11 @@ class Subjects:
 
     def of(self, opened: Opened, *, with_probe: bool = True) -> Subject:
         """An encoder to look into, with a linear probe of its own unless its maps are only compared with others."""
+        # The head whose output the loss compares: bilinear embeddings do not fit into one, projections have passed it.
+        headless = opened.method is None or opened.weights.pool in ("bilinear", "projection")
         context = replace(
             self.context,
-            project=_projection(opened),
+            project=None if headless or opened.method is None else opened.method.projection,
             temperature=getattr(opened.method, "temperature", Context.temperature),
         )
         with torch.no_grad():
@@ -95,13 +97,6 @@ class Subjects:
             val = Part(extract(encoder, images), split.labels)
         space, probe = fit_label(part, classes=self.classes, protocol=PROTOCOL, seed=self.context.seed, val=val)
         return Classifier.of(space, probe, classes=self.classes, device=self.images.device)
-
-
-def _projection(opened: Opened) -> nn.Module | None:
-    """The head whose output the loss compares: bilinear embeddings do not fit into one, projections have passed it."""
-    if opened.method is None or opened.weights.pool in ("bilinear", "projection"):
-        return None
-    return opened.method.projection
 
 
 def heatmap_run(
@@ -137,7 +132,10 @@ def heatmap_run(
             **found,
         }
         result["seconds"] = round(time.monotonic() - started, 2)
-        written = _write(opened, asked, result, work.truth, rows, data)
+        figures = {"gallery": draw_gallery(result, work.truth, rows)}
+        written = write_result(run, asked, result, stem_of((asked.name, result["checkpoint"]), data), figures)
+        if opened.decodes:  # the ConRec paper's Figure 3
+            written.append(draw_run(opened, Path(result["data"]), split=result["split"], seed=0)[0])
         console.print(f"wrote {' and '.join(map(str, written))}")
     return result
 
@@ -240,16 +238,6 @@ def _ask(subject: Subject, questions: Questions, labels: Tensor | None, target: 
     if target == "margin":
         pooled = torch.from_numpy(extract(subject.encoder, questions.images)).to(questions.images.device)
     return replace(questions, targets=make_targets(target, subject.classifier, labels, pooled, others))
-
-
-def _write(
-    opened: OpenedRun, asked: Heatmap, result: dict[str, Any], truth: Truth, rows: Sequence[Row], data: Path | None
-) -> list[Path]:
-    figures = {"gallery": draw_gallery(result, truth, rows)}
-    written = write_result(opened.run, asked, result, stem_of((asked.name, result["checkpoint"]), data), figures)
-    if opened.decodes:  # the ConRec paper's Figure 3
-        written.append(draw_run(opened, Path(result["data"]), split=result["split"], seed=0)[0])
-    return written
 
 
 def draw_gallery(result: Mapping[str, Any], truth: Truth, rows: Sequence[Row]) -> Figure:

@@ -104,15 +104,15 @@ def localise(rows: Sequence[Row], masks: Masks, *, seed: int) -> list[dict[str, 
     if not masks:
         return [{} for _ in rows]
     truth = np.stack(list(masks.values()))
-    flat = chance(truth)
+    flat, size = chance(truth), (truth.shape[2], truth.shape[3])
     ceilings: dict[tuple[int, int], PerImage] = {}
     results = []
     for row in rows:
         grid = (row.maps.shape[1], row.maps.shape[2])
         if grid not in ceilings:
             ceilings[grid] = ceiling_scores(truth, grid)
-        scores = _score(row.maps, truth)
-        results.append(_summarise(scores, flat, ceilings[grid], list(masks), seed))
+        parts = [score_maps(upsample(row.maps[at], size), truth[:, at]) for at in _chunks(len(row.maps))]
+        results.append(_summarise(np.concatenate(parts), flat, ceilings[grid], list(masks), seed))
     return results
 
 
@@ -133,11 +133,6 @@ def ceiling_scores(truth: NDArray[np.bool_], grid: tuple[int, int]) -> PerImage:
         ]
         by_mask.append(np.concatenate(parts)[:, 0])
     return np.stack(by_mask, axis=1)
-
-
-def _score(maps: NDArray[np.float32], truth: NDArray[np.bool_]) -> PerImage:
-    size = (truth.shape[2], truth.shape[3])
-    return np.concatenate([score_maps(upsample(maps[at], size), truth[:, at]) for at in _chunks(len(maps))])
 
 
 def _chunks(n: int) -> list[slice]:

@@ -114,14 +114,16 @@ def _adapt(element: ElementTree.Element, key: str) -> None:
         elif "url(#" in value:
             element.set(name, value.replace("url(#", f"url(#{key}."))
         if name in ("style", "fill", "stroke"):
-            element.set(name, FONT.sub("system-ui, sans-serif", COLOUR.sub(_variable, element.attrib[name])))
+            element.set(
+                name,
+                FONT.sub(
+                    "system-ui, sans-serif",
+                    COLOUR.sub(lambda found: VARIABLES.get(found[0], found[0]), element.attrib[name]),
+                ),
+            )
 
 
 VARIABLES = {light: f"var(--chart-{name}, {light})" for name, light in LIGHT.items()}
-
-
-def _variable(found: re.Match[str]) -> str:
-    return VARIABLES.get(found[0], found[0])
 
 
 def draw_bars(rows: Sequence[Mapping[str, Any]], *, chance: float | None) -> Figure:

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -131,6 +131,19 @@ def command(*words: str) -> str:
 def text(value: object) -> Cell:
     """A cell that sorts as text."""
     return Cell(str(value), str(value))
+
+
+def by(name: str, cell: Callable[[Any], Cell] = text) -> Callable[[Mapping[str, Any]], Cell]:
+    """A column of what rows have under a name."""
+    return lambda row: cell(row[name])
+
+
+def table(
+    key: str, title: str, how: str, columns: Mapping[str, Callable[[Any], Cell]], rows: Iterable[Any], **more: Any
+) -> Table:
+    """A table with a line for each row; its columns by their titles."""
+    lines = [[cell(row) for cell in columns.values()] for row in rows]
+    return Table(key, title, how, tuple(columns), lines, **more)
 
 
 def number(value: float | None, digits: int = 3) -> Cell:

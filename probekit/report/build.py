@@ -1,6 +1,6 @@
 """From what `collect` read to a document: the comparison, then a chapter a run: what was run, measured and drawn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -52,7 +52,13 @@ def measured_sections(run: Mapping[str, Any], key: str) -> list[doc.Section]:
     """What was measured, then what was not and how to."""
     sections = [
         doc.Section(
-            f"{key}-{name}", measurement(name).title, _results(run, measurement(name), results, f"{key}-{name}")
+            f"{key}-{name}",
+            measurement(name).title,
+            [
+                block
+                for i, result in enumerate(results)
+                for block in _blocks(Run(Path(run["path"])), measurement(name), result, f"{key}-{name}-{i}")
+            ],
         )
         for name, results in run["results"].items()
         if results
@@ -73,13 +79,6 @@ def measured_sections(run: Mapping[str, Any], key: str) -> list[doc.Section]:
 
 
 ASIDES = {"probe": " (images without labels: with --data LABELLED.h5)"}
-
-
-def _results(run: Mapping[str, Any], reader: Measurement, results: list[Result], key: str) -> list[doc.Block]:
-    blocks: list[doc.Block] = []
-    for i, result in enumerate(results):
-        blocks += _blocks(Run(Path(run["path"])), reader, result, f"{key}-{i}")
-    return blocks
 
 
 def _blocks(run: Run, reader: Measurement, result: Result, key: str) -> list[doc.Block]:
@@ -122,12 +121,15 @@ def about_section(run: Mapping[str, Any], key: str) -> doc.Section:
         ),
     ]
     if run["data"] is not None:
-        described = {name: value for name, value in run["data"].items() if name != "splits"}
+        described = {**run["data"]}
+        splits = described.pop("splits")
         if described.pop("certificate", None):
             described["certificate"] = certificates.told(run["data"]["certificate"])
         how = f"Read from {run['dataset']['path']}, whose content hash is the one that the run was trained on."
         blocks += [
-            _splits(run["data"]["splits"], f"{key}-splits", how),
+            doc.table(
+                f"{key}-splits", "Images", how, SPLITS, [{"name": name, **split} for name, split in splits.items()]
+            ),
             _facts(f"{key}-data", "Dataset", how, described),
         ]
     blocks += [doc.Note(line) for line in run["left_out"]]
@@ -216,34 +218,27 @@ def _monitored(
     ]
 
 
-def _splits(splits: Mapping[str, Mapping[str, Any]], key: str, how: str) -> doc.Table:
-    rows = [
-        [
-            doc.text(name),
-            doc.count(split["n"]),
-            doc.Cell(f"{split['height']} x {split['width']}", split["height"]),
-            doc.count(split["channels"]),
-            doc.text("yes" if split["labelled"] else "no"),
-        ]
-        for name, split in splits.items()
-    ]
-    return doc.Table(key, "Images", how, ("split", "images", "pixels", "channels", "labelled"), rows)
+SPLITS: dict[str, Callable[[Any], doc.Cell]] = {
+    "split": doc.by("name"),
+    "images": doc.by("n", doc.count),
+    "pixels": lambda split: doc.Cell(f"{split['height']} x {split['width']}", split["height"]),
+    "channels": doc.by("channels", doc.count),
+    "labelled": lambda split: doc.text("yes" if split["labelled"] else "no"),
+}
 
 
 def _facts(key: str, title: str, how: str, facts: Mapping[str, Any]) -> doc.Table:
-    """Names and values, nested ones with dots; folded when there are many."""
-    rows = [[doc.text(name), doc.text(value)] for name, value in _flat(facts)]
+    """Names and values, nested ones with dots."""
+    rows = [[doc.text(name), doc.text(_plain(value))] for name, value in _flat(facts)]
     return doc.Table(key, title, how, ("what", "value"), rows, folded=True)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
         if isinstance(value, Mapping) and value:
-            found += _flat(value, f"{prefix}{name}.")
+            yield from _flat(value, f"{prefix}{name}.")
         else:
-            found.append((f"{prefix}{name}", _plain(value)))
-    return found
+            yield f"{prefix}{name}", value
 
 
 def _plain(value: Any) -> str:

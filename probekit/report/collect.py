@@ -142,17 +142,16 @@ def _order(result: Mapping[str, Any], data_hash: str) -> tuple[bool, bool, bool,
 
 def _metrics(run: Run, left_out: list[str]) -> list[dict[str, float]]:
     """The numbers of each line of metrics.jsonl that has an epoch."""
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
+
     try:
-        lines = [line for line in run.read_metrics() if isinstance(line, dict)]
+        plain = [{key: value for key, value in line.items() if is_number(value)} for line in run.read_metrics()]
     except (ValueError, OSError) as error:
         left_out.append(f"{run.metrics} was not used: {error}")
         return []
-    plain = [{key: value for key, value in line.items() if _is_number(value)} for line in lines]
     return [line for line in plain if "epoch" in line]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
 
 
 def _data(dataset: Mapping[str, Any], left_out: list[str]) -> dict[str, Any] | None:

@@ -106,12 +106,14 @@ def _group(
     add_holm(tested)
     for pair in tested:
         pair["verdict"] = verdict(pair["difference"], pair["p_holm"])
+    over = over_seeds([(row["method"], row["seed"], row["accuracy"]) for row in rows], low=0.0)
+    add_holm([pair for pair in (over or {"pairs": []})["pairs"] if pair["p"] is not None])  # one family of tests
     return {
         **{key: first[key] for key in (*QUESTION, "data", "score")},
         "n": rows[0]["n"],
         "runs": rows,
         "pairs": pairs,
-        "over_seeds": _over_seeds(rows),
+        "over_seeds": over,
     }
 
 
@@ -124,14 +126,6 @@ def _pair(a: str, b: str, answers: Mapping[str, Mapping[str, Any]]) -> dict[str,
     right = [found["predicted"] == found["labels"] for found in (one, other)]
     found = paired_bootstrap(*right, seed=BOOTSTRAP_SEED) | mcnemar(*right)
     return {"a": a, "b": b, **found, "p_holm": None, "verdict": None, "why": None}
-
-
-def _over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Methods against each other; one family of tests."""
-    found = over_seeds([(row["method"], row["seed"], row["accuracy"]) for row in rows], low=0.0)
-    if found is not None:
-        add_holm([pair for pair in found["pairs"] if pair["p"] is not None])
-    return found
 
 
 def _why_not(run: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The chapter that puts several runs side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from probekit.statistics import BOOTSTRAP_SEED, DRAWS, LEVEL, MIN_FLIPS, MIN_PAI
 MOST_PAIRS = 15  # differences in a chart, and in a table that is not folded
 MOST_LINES = 12  # runs in a chart of learning curves
 NOT_BY_IMAGE = "The answers to single images are not kept of these scores: they are paired by seed alone."
+BY_SEEDS = "Paired differences of methods, by seed"
 ONE_SEED = "No two of these runs differ in nothing but the seed: nothing is said over seeds."
 AGAIN = "The command at the head of this report makes it again."
 BY_SEED = (
@@ -52,25 +53,39 @@ def group_section(group: Mapping[str, Any], key: str) -> doc.Section:
         f"Overlapping whiskers do not mean equal runs: see the paired differences. {AGAIN}",
         partial(draw_bars, [{"name": row["run"], "kind": "encoder", **row} for row in group["runs"]], chance=None),
     )
-    runs = _runs(group, f"{key}-runs", f"{source} Intervals: 95 % Wilson, over test images. {AGAIN}")
+    how = f"{source} Intervals: 95 % Wilson, over test images. {AGAIN}"
+    runs = doc.table(f"{key}-runs", "Runs", how, RUNS, group["runs"])
     pairs, *charts = _pairs(group, key, source)
     by_seed, by_image = _over_seeds(group, key, source), [runs, pairs, bars, *charts]
     return doc.Section(key, title, by_image + by_seed if group["over_seeds"] is None else by_seed + by_image)
 
 
-def _runs(group: Mapping[str, Any], key: str, how: str) -> doc.Table:
-    rows = [
-        [
-            doc.text(row["run"]),
-            doc.text(row["method"]),
-            doc.count(row["seed"]),
-            _epoch(row["after"]),
-            doc.percent(row["accuracy"]),
-            doc.percent_interval(row["ci"]),
-        ]
-        for row in group["runs"]
-    ]
-    return doc.Table(key, "Runs", how, ("run", "method", "seed", "epoch", "accuracy %", "95 % interval"), rows)
+RUNS: dict[str, Callable[[Any], doc.Cell]] = {
+    "run": doc.by("run"),
+    "method": doc.by("method"),
+    "seed": doc.by("seed", doc.count),
+    "epoch": lambda row: _epoch(row["after"]),
+    "accuracy %": doc.by("accuracy", doc.percent),
+    "95 % interval": doc.by("ci", doc.percent_interval),
+}
+PAIRS: dict[str, Callable[[Any], doc.Cell]] = {
+    "a": doc.by("a"),
+    "b": doc.by("b"),
+    "a - b, points": doc.by("difference", doc.points),
+    "95 % interval": doc.by("ci", partial(doc.percent_interval, sign=True)),
+    "only a right": doc.by("only_a", doc.count),
+    "only b right": doc.by("only_b", doc.count),
+    "p": doc.by("p", doc.probability),
+    "p (Holm)": doc.by("p_holm", doc.probability),
+    "a is": lambda pair: doc.text(f"{pair['verdict']} b" if pair["verdict"] else "-"),
+}
+METHODS: dict[str, Callable[[Any], doc.Cell]] = {
+    "method": doc.by("method"),
+    "mean %": doc.by("mean", doc.percent),
+    "95 % interval": doc.by("ci", doc.percent_interval),
+    "seeds": doc.by("n", doc.count),
+    "which": lambda row: doc.text(", ".join(map(str, row["seeds"]))),
+}
 
 
 def _pairs(group: Mapping[str, Any], key: str, source: str) -> list[doc.Block]:
@@ -81,28 +96,10 @@ def _pairs(group: Mapping[str, Any], key: str, source: str) -> list[doc.Block]:
         f"gets right; Holm: adjusted for all of them ({len(tested)}); a is above or below b where that is "
         f"under {LEVEL}. Neither covers the seed of the pretraining: they compare these two runs. {AGAIN}"
     )
-    columns = ["a", "b", "a - b, points", "95 % interval", "only a right", "only b right", "p", "p (Holm)", "a is"]
-    untested = len(tested) < len(group["pairs"])
-    rows = [
-        [
-            doc.text(pair["a"]),
-            doc.text(pair["b"]),
-            doc.points(pair["difference"]),
-            doc.percent_interval(pair["ci"], sign=True),
-            doc.count(pair["only_a"]),
-            doc.count(pair["only_b"]),
-            doc.probability(pair["p"]),
-            doc.probability(pair["p_holm"]),
-            doc.text(f"{pair['verdict']} b" if pair["verdict"] else "-"),
-            *([doc.Cell(pair["why"] or "", pair["why"])] if untested else []),
-        ]
-        for pair in group["pairs"]
-    ]
-    columns += ["no test because"] * untested
-    title = "Paired differences of runs, by image"
-    blocks: list[doc.Block] = [
-        doc.Table(f"{key}-pairs", title, how, columns, rows, folded=len(rows) > MOST_PAIRS, names=2)
-    ]
+    why = {"no test because": lambda pair: doc.Cell(pair["why"] or "", pair["why"])}
+    columns = PAIRS | (why if len(tested) < len(group["pairs"]) else {})
+    title, folded = "Paired differences of runs, by image", len(group["pairs"]) > MOST_PAIRS
+    blocks: list[doc.Block] = [doc.table(f"{key}-pairs", title, how, columns, group["pairs"], folded=folded, names=2)]
     drawn = [(f"{pair['a']} - {pair['b']}", pair["difference"], pair["ci"]) for pair in tested if pair["ci"]][
         :MOST_PAIRS
     ]
@@ -125,30 +122,13 @@ def _over_seeds(group: Mapping[str, Any], key: str, source: str) -> list[doc.Blo
         f"{source} Runs that differ in the seed alone are one method; of two with the same seed the first counts. "
         f"Mean over seeds; interval: 95 % Student t over seeds. {AGAIN}"
     )
-    rows = [
-        [
-            doc.text(row["method"]),
-            doc.percent(row["mean"]),
-            doc.percent_interval(row["ci"]),
-            doc.count(row["n"]),
-            doc.text(", ".join(map(str, row["seeds"]))),
-        ]
-        for row in found["methods"]
-    ]
-    columns = ("method", "mean %", "95 % interval", "seeds", "which")
-    how = f"{source} Difference a - b of runs with the same seed, in percentage points; {BY_SEED} {AGAIN}"
-    pairs = doc.Table(
-        f"{key}-seed-pairs",
-        "Paired differences of methods, by seed",
-        how,
-        ("a", "b", "a - b, points", "95 % interval", "seeds", "p", "p (Holm)"),
-        [_seed_pair(pair) for pair in found["pairs"]],
-        names=2,
-    )
-    return [
-        doc.Table(f"{key}-methods", "Methods over seeds", means, columns, rows),
-        *([pairs] if found["pairs"] else []),
-    ]
+    blocks: list[doc.Block] = [doc.table(f"{key}-methods", "Methods over seeds", means, METHODS, found["methods"])]
+    if found["pairs"]:
+        how = f"{source} Difference a - b of runs with the same seed, in percentage points; {BY_SEED} {AGAIN}"
+        columns = ("a", "b", "a - b, points", "95 % interval", "seeds", "p", "p (Holm)")
+        lines = list(map(_seed_pair, found["pairs"]))
+        blocks.append(doc.Table(f"{key}-seed-pairs", BY_SEEDS, how, columns, lines, names=2))
+    return blocks
 
 
 def scores_section(group: Mapping[str, Any], key: str) -> doc.Section:
@@ -175,15 +155,10 @@ def scores_section(group: Mapping[str, Any], key: str) -> doc.Section:
     ]
     over = [(doc.text(score["score"]), score["over_seeds"]) for score in scores if score["over_seeds"]]
     means = [
-        [
-            name,
-            doc.text(m["method"]),
-            score_cell({**by_name[name.number], "value": m["mean"], "ci": m["ci"]}),
-            doc.count(m["n"]),
-            doc.text(", ".join(map(str, m["seeds"]))),
-        ]
+        [name, method, score_cell({**by_name[name.number], "value": m["mean"], "ci": m["ci"]}), seeds, which]
         for name, found_over in over
         for m in found_over["methods"]
+        for method, seeds, which in [[METHODS[key](m) for key in ("method", "seeds", "which")]]
     ]
     pairs = [[name, *_seed_pair(pair)] for name, found_over in over for pair in found_over["pairs"]]
     if not over:
@@ -199,8 +174,8 @@ def scores_section(group: Mapping[str, Any], key: str) -> doc.Section:
     if pairs:
         how = f"{source} Difference a - b of runs with the same seed, in hundredths; {BY_SEED} {AGAIN}"
         named_pairs = ("score", "a", "b", "a - b, x 100", "95 % interval", "seeds", "p", "p (Holm)")
-        pair_title, folded = "Paired differences of methods, by seed", len(pairs) > MOST_PAIRS
-        blocks.append(doc.Table(f"{key}-pairs", pair_title, how, named_pairs, pairs, folded=folded, names=3))
+        folded = len(pairs) > MOST_PAIRS
+        blocks.append(doc.Table(f"{key}-pairs", BY_SEEDS, how, named_pairs, pairs, folded=folded, names=3))
     return doc.Section(key, title, blocks)
 
 

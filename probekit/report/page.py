@@ -5,7 +5,7 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -20,7 +20,7 @@ from probekit.data.locate import run_or_newest
 from probekit.files import size_of, write_text
 from probekit.h5 import read_info
 from probekit.output.charts import PALETTE, to_svg
-from probekit.output.document import Block, Chart, Document, Note, Picture, Section, Table, command
+from probekit.output.document import Block, Chart, Document, Note, Picture, Table, command
 from probekit.output.pictures import marked
 from probekit.output.terminal import show_blocks
 from probekit.registry import POOLS, nearest
@@ -155,12 +155,12 @@ def _show(chosen: Mapping[str, Sequence[Mapping[str, Any]]], console: Console) -
     for section in (*sections, *(scores_section(group, "compare") for group in chosen["scores"])):
         console.print()
         console.print(section.title, style="bold")  # a rule would be cut where the terminal ends
-        show_blocks([_here(block) for block in section.blocks], console)
-
-
-def _here(block: Block) -> Block:
-    """Without what is said of a report's head, which a terminal has not."""
-    return replace(block, how=block.how.removesuffix(AGAIN).rstrip()) if isinstance(block, Table) else block
+        # A terminal has no head of a report, of which `AGAIN` tells.
+        blocks = [
+            replace(block, how=block.how.removesuffix(AGAIN).rstrip()) if isinstance(block, Table) else block
+            for block in section.blocks
+        ]
+        show_blocks(blocks, console)
 
 
 def _with_pool(name: str, runs: Path) -> tuple[Run, str | None]:
@@ -178,7 +178,7 @@ def html(document: Document) -> str:
 
     A ValueError if the tables alone are larger.
     """
-    blocks = list(_blocks(document))
+    blocks = [b for chapter in document.chapters for section in chapter.sections for b in section.blocks]
     shown: dict[str, Markup] = {}
     size: float = len(_page(document, shown, []).encode())
     if size > LIMIT:
@@ -233,12 +233,6 @@ def _environment(**more: Any) -> Environment:
     return found
 
 
-def _blocks(document: Document) -> Iterator[Block]:
-    for chapter in document.chapters:
-        for section in chapter.sections:
-            yield from section.blocks
-
-
 def _image(picture: Picture) -> Markup:
     """An `img` that holds the file as it is; raises one of many errors if it is no whole PNG file."""
     content = picture.path.read_bytes()
@@ -255,16 +249,15 @@ def _image(picture: Picture) -> Markup:
 
 def markdown(document: Document) -> str:
     """The text, with a line break at its end; what is charts alone has no heading in it."""
-    chapters = [replace(chapter, sections=[*filter(_readable, chapter.sections)]) for chapter in document.chapters]
+    chapters = []
+    for chapter in document.chapters:
+        read = [section for section in chapter.sections if not all(isinstance(b, Chart) for b in section.blocks)]
+        chapters.append(replace(chapter, sections=read))
     document = replace(document, chapters=chapters)
     environment = _environment(autoescape=False, finalize=_escape)  # which escapes every expression, for Markdown
     environment.filters["code"] = _code
     page = environment.get_template("page.md.j2").render(document=document, schema=SCHEMA)
     return visible(re.sub(r"\n{3,}", "\n\n", page).strip()) + "\n"
-
-
-def _readable(section: Section) -> bool:
-    return not all(isinstance(block, Chart) for block in section.blocks)
 
 
 def _escape(value: Any) -> Any:

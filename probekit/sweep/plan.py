@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import Struct
 
 from probekit.config import SECTIONS, Config, resolve
 from probekit.measurement import CHANCE, measurement
@@ -119,7 +118,8 @@ def run_names(sweep: Sweep, name: str, seeds: Sequence[int]) -> list[str]:
 def definition(sweep: Sweep) -> dict[str, Any]:
     """What of a sweep file decides its runs, as sweep.json keeps it: rows and datasets."""
     datasets = [msgspec.structs.replace(dataset, measure={}) for dataset in sweep.datasets]  # which may change
-    return {"datasets": list(map(_plain, datasets)), "rows": list(map(_plain, sweep.rows))}
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode({"datasets": datasets, "rows": sweep.rows}))
+    return plain
 
 
 def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
@@ -206,12 +206,6 @@ def choose(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRu
         for run in planned
         if (not of_datasets or run.dataset in of_datasets) and (not of_rows or run.row.name in of_rows)
     ]
-
-
-def _plain(entry: Struct) -> dict[str, Any]:
-    """As the file had it and JSON has it."""
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(entry))
-    return plain
 
 
 def _named(text: str, names: Sequence[str]) -> list[str]:

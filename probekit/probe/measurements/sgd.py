@@ -192,6 +192,7 @@ def _row(source: "Source", conditions: "Conditions", recipe: Recipe) -> dict[str
             progress=advance,
             among=conditions.among,
         )
+    best = max(range(len(trained.scores)), key=lambda epoch: (trained.scores[epoch], epoch))  # of ties the later
     known = len(train) if conditions.among is None else int(conditions.among.sum())
     return {
         "name": source.name,
@@ -200,7 +201,10 @@ def _row(source: "Source", conditions: "Conditions", recipe: Recipe) -> dict[str
         "classes": list(info.classes),
         "n_train": known,
         "dim": trained.dim,
-        **_epochs(recipe, trained),
+        "recipe": asdict(recipe),
+        "losses": trained.losses,
+        "by_epoch": trained.scores,
+        "best_test": {"score": trained.scores[best], "epoch": best + 1},
     }
 
 
@@ -219,17 +223,6 @@ def _scored(trained: "Trained", truth: Any, conditions: "Conditions") -> dict[st
         return {**found, **kept, "scores": [[float(f"{v:.6g}") for v in row] for row in logits]}
     found = evaluate(log_softmax(logits, axis=1), truth, seed=conditions.seed)
     return {**found, "note": "", **kept, "predicted": logits.argmax(axis=1).tolist()}
-
-
-def _epochs(recipe: Recipe, trained: "Trained") -> dict[str, Any]:
-    """What happened on the way; ties go to the later epoch."""
-    best = max(range(len(trained.scores)), key=lambda epoch: (trained.scores[epoch], epoch))
-    return {
-        "recipe": asdict(recipe),
-        "losses": trained.losses,
-        "by_epoch": trained.scores,
-        "best_test": {"score": trained.scores[best], "epoch": best + 1},
-    }
 
 
 def _accuracy(logits: Any, truth: Any) -> float:
