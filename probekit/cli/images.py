@@ -71,11 +71,8 @@ def gen(
         check_png(out.with_suffix(".png"))
     how: dict[str, Any] = {"n": n, "n_test": n_test, "size": size, "seed": seed, "pairs": pairs, "masks": not no_masks}
     how |= {"parameters": parse_overrides(settings), "compression": compression, "workers": workers}
-    how |= {
-        "overwrite": overwrite,
-        "certificate": _certificate(generator, out, how, overwrite, say) if certify else None,
-    }
-    info = render_file(generator, out, say, **how)
+    certificate = _certificate(generator, out, how, overwrite, say) if certify else None
+    info = render_file(generator, out, say, certificate=certificate, overwrite=overwrite, **how)
     if preview:
         from probekit.data.show import preview as draw
 

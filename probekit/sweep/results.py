@@ -90,10 +90,7 @@ def collect(
             for a, b in sweep.pairs
             for score in dict.fromkeys([*SCORES, *measured])
         ],
-        "runs": [
-            run | {kind: {name: score.value for name, score in run[kind].items()} for kind in ("scores", "factors")}
-            for run in found.values()
-        ],
+        "runs": [run | {kind: _plain(run[kind]) for kind in ("scores", "factors")} for run in found.values()],
     }
 
 
@@ -131,6 +128,10 @@ def _under(
     """A score of one side of a pair, a row or ROW@POOL, by seed."""
     row, pool = split_pooled(side)
     return values[dataset, row].get(under_pool(score, pool), {})
+
+
+def _plain(scores: Mapping[str, Score]) -> dict[str, float | None]:
+    return {name: score.value for name, score in scores.items()}
 
 
 def _intervals(values: Mapping[str, Mapping[int, float]], least: Mapping[str, float]) -> dict[str, Any]:
