@@ -144,22 +144,20 @@ def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, d
                 f"{there} exists; type --resume to take it into the sweep, --overwrite to replace it, "
                 "or --name NAME for another sweep"
             )
-    made = _there(stored) if stored is not None and options.resume else {}
+    made = read_files(stored) if stored is not None and options.resume else {}
     wanted = {run.dataset for run in chosen} - made.keys()
+    for run in _measurable(chosen, {name for name, file in made.items() if file.evidence}):
+        if run.dataset in made and not Path(path := made[run.dataset].path).exists():  # made anew where it is needed
+            wanted |= {run.dataset} if commands_left(Run(runs / run.name), run, data=path, device="auto") else set()
     found, missing = _found(sweep, wanted, options, folder, data)
     return _Request(sweep, stored, asked, seeds, planned, chosen, found, missing)
-
-
-def _there(stored: dict[str, Any]) -> dict[str, Data]:
-    """The datasets of a sweep whose files are there; one that was deleted is made anew."""
-    return {name: file for name, file in read_files(stored).items() if Path(file.path).exists()}
 
 
 def _commands(
     source: str, request: _Request, options: Options, folder: SweepFolder, runs: Path, data: Path
 ) -> list[str]:
     """A line that makes the sweep's folder and data, where there are none; then one a run, in any order."""
-    files = _there(request.stored) if request.stored and options.resume else {}
+    files = read_files(request.stored) if request.stored and options.resume else {}
     needed = {run.dataset for run in request.chosen}
     places = {dataset.name: kept(dataset, data) or folder.data(dataset.name) for dataset in request.sweep.datasets}
     seen = {d.name for d in request.sweep.datasets if d.generator and not request.found.get(d.name)}
@@ -170,7 +168,7 @@ def _commands(
     words = [f"--{name}={value}" for name, value in typed.items() if value is not None]
     words += [f"--set={setting}" for setting in options.settings] + [f"--only={text}" for text in options.only]
     words += ["--resume"] * options.resume
-    lines = [] if needed <= files.keys() else [[["sweep", source, *words, "--limit-minutes=0"]]]
+    lines = [[["sweep", source, *words, "--limit-minutes=0"]]] if request.found or request.missing else []
     for run in _measurable(request.chosen, evident):
         path = files[run.dataset].path if run.dataset in files else str(places[run.dataset])
         lines.append(commands_left(Run(runs / run.name), run, data=path, device=request.asked["device"]))

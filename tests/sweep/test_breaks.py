@@ -212,6 +212,9 @@ def test_a_dataset_that_was_deleted_is_made_anew(unbroken: Path, tmp_path: Path)
     home, file = tmp_path / "home", Path("sweeps/s/data/rt.h5")
     shutil.copytree(unbroken, home)
     (home / file).unlink()
+    assert sweep("s.toml", "--resume", cwd=home)[0] == 0
+    assert not (home / file).exists(), "nothing needs it"
+    shutil.rmtree(home / "runs/s-rt-conrec-seed1")
     _, out, _ = sweep("s.toml", "--resume", "--dry-run", cwd=home)
     assert out.startswith("probekit sweep s.toml --preset=quick"), "the line that makes it"
     code, out, err = sweep("s.toml", "--resume", cwd=home)
