@@ -1,4 +1,4 @@
-"""The contract of a map: a raw map of where an encoder looks, for every image of a batch.
+"""The contract of a map, a raw map of where an encoder looks for every image of a batch; and maps of many images.
 
 Shapes: B batch, C channels, H W image, h w map, D embedding.
 """

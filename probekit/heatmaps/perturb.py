@@ -1,4 +1,8 @@
-"""Scores that ask the encoder again: the image seen through its map, and the swap towards its counterfactual."""
+"""What asks the encoder again: the image seen through its map, the swap towards its counterfactual, other weights.
+
+The last is the parameter-randomisation check (Adebayo et al. 2018): does a map change when the weights do? Pass or
+fail, never a ranking: maps that say nothing pass too.
+"""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence

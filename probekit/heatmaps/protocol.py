@@ -1,4 +1,7 @@
-"""From encoders, images and truth to the whole result: which rows, which scores, what is left out and why."""
+"""From encoders, images and truth to the whole result: rows, scores, what is left out and why; and baselines.
+
+Baselines are maps that know nothing of an encoder, to stand beside every map: functions of images, float32 `[N, H, W]`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

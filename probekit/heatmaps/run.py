@@ -1,4 +1,4 @@
-"""From an opened encoder and a dataset file to a heatmap result: where the encoder looks, scored against the truth."""
+"""From an opened encoder and a dataset file to a heatmap result and its picture, the only place that scales maps."""
 
 import shlex
 import time

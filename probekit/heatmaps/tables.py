@@ -61,7 +61,8 @@ def _table(
     for row, own in zip(rows, cells, strict=True):
         grid = Cell(" x ".join(map(str, row["grid"])) or "-", row["grid"][0] if row["grid"] else None)
         lines.append([text(_label(row)), text(row["kind"]), grid, *own])
-    strong = frozenset(i for i, row in enumerate(rows) if row["kind"] == MAP)
+    maps = frozenset(i for i, row in enumerate(rows) if row["kind"] == MAP)
+    strong = maps if len(maps) < len(rows) else frozenset[int]()
     hidden = frozenset(("kind", "grid", *details))
     return Table(key, title, how, ("map", "kind", "grid", *columns), lines, strong, folded=folded, details=hidden)
 

@@ -1,4 +1,4 @@
-"""The truth about a dataset's images that maps are scored against: masks, and counterfactuals drawn anew."""
+"""What maps are scored against, masks and counterfactuals drawn anew; what they explain, and what hides pixels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -151,6 +151,11 @@ def number(value: float | None, digits: int = 3) -> Cell:
     return Cell("-", None) if value is None else Cell(f"{value:.{digits}f}", value)
 
 
+def plain(value: float | None) -> Cell:
+    """A number with as many digits as it needs."""
+    return Cell("-", None) if value is None else Cell(f"{value:g}", value)
+
+
 def count(value: int | None) -> Cell:
     """A whole number."""
     return Cell("-", None) if value is None else Cell(f"{value:,}", value)

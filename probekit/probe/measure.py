@@ -1,4 +1,4 @@
-"""From an opened encoder and a dataset file to results: all that was asked for, each encoder read once."""
+"""From an opened encoder and a dataset file to results: all that was asked for, each source of features read once."""
 
 import shlex
 import time

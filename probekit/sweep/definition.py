@@ -1,4 +1,4 @@
-"""A sweep file, TOML, read and checked: what to train on what, the paper's numbers, what to compare.
+"""A sweep file, TOML, read and checked: what to train on what, the paper's numbers, what to compare, what to vary.
 
 The shipped ones lie in `presets/sweeps/`; CONTRIBUTING.md has the recipe for a new one.
 """

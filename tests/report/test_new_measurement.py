@@ -19,7 +19,7 @@ from probekit.cli import app, measuring
 from probekit.device import choose_device
 from probekit.h5 import read_info
 from probekit.measurement import Count, Named, Result, Row, Score, Share, option, rows_table
-from probekit.output.document import Table, percent
+from probekit.output.document import Table, by, percent
 from probekit.probe.measure import Conditions, Source
 from probekit.probe.measurements.base import Probe
 from probekit.registry import MEASUREMENTS
@@ -77,7 +77,7 @@ class Active(Probe):
 
     def tables(self, result: Result) -> list[Table]:
         """One."""
-        return [rows_table("shares", self.title, ("active %",), result["rows"], lambda row: [percent(row["active"])])]
+        return [rows_table("shares", self.title, {"active %": by("active", percent)}, result["rows"])]
 
     def scores(self, row: Row) -> dict[str, Score]:
         """One."""

@@ -1,6 +1,6 @@
 """The same numbers for every encoder that a run kept on its way (ConRec paper, Figure 5)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired
@@ -89,11 +89,12 @@ class AllCheckpoints(Probe):
         points, others = _divided(result)
         names = by_row([*points, *others], lambda row: row["scores"])
 
-        def cells(row: m.Row) -> list[Cell]:
-            return [count(row.get("epoch")), *(m.score_cell(row["scores"].get(name)) for name in names)]
+        def column(name: str) -> Callable[[m.Row], Cell]:
+            return lambda row: m.score_cell(row["scores"].get(name))
 
-        titles = [m.score_title(name, points[-1]["scores"].get(name)) for name in names]
-        return [m.rows_table("along", self.title, ("epoch", *titles), [*points, *others], cells)]
+        columns = {"epoch": lambda row: count(row.get("epoch"))}
+        columns |= {m.score_title(name, points[-1]["scores"].get(name)): column(name) for name in names}
+        return [m.rows_table("along", self.title, columns, [*points, *others])]
 
     def charts(self, result: m.Result) -> list[Chart]:
         points, others = _divided(result)

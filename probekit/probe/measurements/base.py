@@ -72,9 +72,9 @@ def other(conditions: "Conditions", name: str) -> Probe:
     return found
 
 
-def share(row: Row, name: str, ends: str | None = None) -> Cell:
-    """The share under a name of a row, in %, with the interval under another."""
-    return percents(row.get(name), row.get(ends or f"{name}_ci"))
+def share(name: str, ends: str | None = None, within: Callable[[Row], Row] = lambda row: row) -> Callable[[Row], Cell]:
+    """A column: the share under a name, in %, with the interval under another, of a row or of what is `within` it."""
+    return lambda row: percents(within(row).get(name), within(row).get(ends or f"{name}_ci"))
 
 
 def grades(classes: tuple[str, ...]) -> str:

@@ -1,5 +1,6 @@
 """Cross-validation of the linear probe on train, for sets whose test labels are hidden (ConRec paper, section 4.2)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -75,17 +76,14 @@ class CrossValidation(Probe):
         rows = result["rows"]
         decodings = by_row(rows, lambda row: row["decodings"])
         metrics = by_row(rows, lambda row: next(iter(row["decodings"].values())))
-        pairs = [(decoding, metric) for decoding in decodings for metric in metrics]
-        nothing = dict.fromkeys(("mean", "ci", "pooled", "pooled_ci"))
-
-        def cells(row: m.Row) -> list[Cell]:
-            found = [row["decodings"].get(decoding, {}).get(metric, nothing) for decoding, metric in pairs]
-            numbers = ((kept[name], kept[ends]) for kept in found for name, ends in VALUES)
-            return [scored(value, ends) for value, ends in numbers]
-
-        columns = [f"{decoding}, {metric}{kind}" for decoding, metric in pairs for kind in ("", ", pooled")]
+        columns = {
+            f"{decoding}, {metric}{kind}": _column(decoding, metric, name, ends)
+            for decoding in decodings
+            for metric in metrics
+            for kind, name, ends in (("", "mean", "ci"), (", pooled", "pooled", "pooled_ci"))
+        }
         less = frozenset(f"{decoding}, accuracy, pooled" for decoding in decodings if len(metrics) > 1)
-        return [m.rows_table("scores", self.title, columns, rows, cells, details=less)]
+        return [m.rows_table("scores", self.title, columns, rows, details=less)]
 
     def named(self) -> tuple[str, ...]:
         return tuple(f"cross-validated {metric}, " for metric in dict.fromkeys((self.metric, "accuracy")))
@@ -102,4 +100,9 @@ class CrossValidation(Probe):
         return {name: found[name] for name in sorted(found, key=lambda name: row["metric"] not in name)}
 
 
-VALUES = (("mean", "ci"), ("pooled", "pooled_ci"))
+def _column(decoding: str, metric: str, name: str, ends: str) -> Callable[[m.Row], Cell]:
+    def cell(row: m.Row) -> Cell:
+        found = row["decodings"].get(decoding, {}).get(metric, {})
+        return scored(found.get(name), found.get(ends))
+
+    return cell

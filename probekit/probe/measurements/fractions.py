@@ -1,6 +1,6 @@
 """Another measurement on fractions of the training labels (ConRec paper, Figure 2; LCR paper, Table 2)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -167,18 +167,19 @@ class Fractions(Probe):
         shares = [point["fraction"] for point in m.encoder_row({"rows": rows})["points"]]
         levels = by_row(rows, lambda row: row["complexity"]) if first else []
 
-        def cells(row: m.Row) -> list[Cell]:
-            found = {point["fraction"]: point["scores"].get(name) for point in row["points"]}
-            curve = [m.score_cell(found.get(share)) for share in shares]
-            counted = [scored(row["complexity"].get(level), row["complexity_ci"].get(level), 0) for level in levels]
-            return [*curve, *counted]
+        def at(share: float) -> Callable[[m.Row], Cell]:
+            return lambda row: m.score_cell({p["fraction"]: p["scores"].get(name) for p in row["points"]}.get(share))
 
-        columns = [*map(percent_of, shares), *(f"images for {100 * float(level):g} %" for level in levels)]
+        def counted(level: str) -> Callable[[m.Row], Cell]:
+            return lambda row: scored(row["complexity"].get(level), row["complexity_ci"].get(level), 0)
+
+        columns = {percent_of(share): at(share) for share in shares}
+        columns |= {f"images for {100 * float(level):g} %": counted(level) for level in levels}
         whole = m.encoder_row({"rows": rows})["points"][-1]["scores"].get(name)
         title = f"{m.score_title(name, whole)}, on fractions of the labels"
         how = "Last columns: sample complexity, the images from which on the mean stays at a share of that with all."
         told = how if levels else ""
-        return m.rows_table(f"by-share-{name}", title, columns, rows, cells, how=told, folded=not first)
+        return m.rows_table(f"by-share-{name}", title, columns, rows, how=told, folded=not first)
 
 
 def _curves(rows: Sequence[m.Row], name: str) -> Any:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from probekit import measurement as m
-from probekit.output.document import Cell, Chart, Table, count, drawing, number
+from probekit.output.document import Chart, Table, by, count, drawing, number
 from probekit.probe.measurements.base import Probe
 from probekit.weights import RANDOM
 
@@ -76,15 +77,15 @@ class Health(Probe):
             "Participation ratio: of the variances. Mean deviation: of a dimension after rows are scaled to length 1; "
             f"about 1/sqrt(D) = {_even(first):.3f} when healthy; dead: below a hundredth of it."
         )
-        columns = (
-            "RankMe, uncentred",
-            "RankMe, centred",
-            "participation ratio",
-            "mean deviation",
-            "dead dimensions",
-            "dimensions",
-        )
-        return [m.rows_table("ranks", "Effective rank", columns, result["rows"], _ranks, how=how)]
+        columns = {
+            "RankMe, uncentred": lambda row: number(row["rankme"]["uncentred"], 1),
+            "RankMe, centred": lambda row: number(row["rankme"]["centred"], 1),
+            "participation ratio": lambda row: number(row["participation_ratio"], 1),
+            "mean deviation": lambda row: number(fmean(row["deviation"]) if row["deviation"] else None),
+            "dead dimensions": by("dead", count),
+            "dimensions": by("dim", count),
+        }
+        return [m.rows_table("ranks", "Effective rank", columns, result["rows"], how=how)]
 
     def charts(self, result: m.Result) -> list[Chart]:
         rows = m.encoders_first(result["rows"])
@@ -136,13 +137,6 @@ def _even(row: m.Row) -> float:
 def _rank(row: m.Row) -> str:
     rank = row["rankme"]["centred"]
     return "0, all embeddings alike" if rank is None else f"{rank:.1f}"
-
-
-def _ranks(row: m.Row) -> list[Cell]:
-    spread = row["deviation"]
-    ranks = (row["rankme"]["uncentred"], row["rankme"]["centred"], row["participation_ratio"])
-    mean = number(sum(spread) / len(spread) if spread else None)
-    return [*(number(rank, 1) for rank in ranks), mean, count(row["dead"]), count(row["dim"])]
 
 
 def _spectra(rows: Sequence[m.Row]) -> list[tuple[str, range, list[float]]]:

@@ -1,10 +1,11 @@
 """Weighted nearest neighbours in train: nothing is fitted (Wu et al. 2018)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from probekit import measurement as m
-from probekit.output.document import Cell, Table, count, percents
+from probekit.output.document import Cell, Table, by, count, plain
 from probekit.probe.measurements.base import Probe, share
 from probekit.probe.measurements.linear import Answers
 
@@ -49,25 +50,20 @@ class KNN(Probe):
     def tables(self, result: m.Result) -> list[Table]:
         rows = result["rows"]
         fixed = max((row["monitor"] for row in rows), key=len)
-        top5 = any("top5" in row for row in rows)
 
-        def cells(row: m.Row) -> list[Cell]:
-            strength = row["temperature"]
-            chosen = [count(row["k"]), Cell("-" if strength is None else f"{strength:g}", strength)]
-            monitors = [percents(found["accuracy"], found["ci"]) for found in row["monitor"]]
-            monitors = monitors or [Cell("-", None)] * len(fixed)
-            return [
-                share(row, "accuracy", "ci"),
-                *([share(row, "top5")] * top5),
-                share(row, "balanced_accuracy"),
-                *chosen,
-                *monitors,
-            ]
+        def monitor(place: int) -> Callable[[m.Row], Cell]:
+            return share("accuracy", "ci", lambda row: row["monitor"][place] if row["monitor"] else {})
 
-        named = [f"k={found['k']}, T={found['temperature']:g} %" for found in fixed]
-        columns = ["accuracy %", *(["top-5 %"] * top5), "balanced %", "k", "T", *named]
+        columns = {
+            "accuracy %": share("accuracy", "ci"),
+            **({"top-5 %": share("top5")} if any("top5" in row for row in rows) else {}),
+            "balanced %": share("balanced_accuracy"),
+            "k": by("k", count),
+            "T": by("temperature", plain),
+            **{f"k={found['k']}, T={found['temperature']:g} %": monitor(i) for i, found in enumerate(fixed)},
+        }
         how = "Last columns: the monitors of the papers, nothing chosen." if fixed else ""
-        return [m.rows_table("scores", self.title, columns, rows, cells, how=how)]
+        return [m.rows_table("scores", self.title, columns, rows, how=how)]
 
     def named(self) -> tuple[str, ...]:
         return "kNN", "kNN, top-5", "kNN, k="

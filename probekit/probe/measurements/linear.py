@@ -1,10 +1,11 @@
 """The linear probe: logistic regression on frozen features (ConRec paper, section 2.5)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from probekit import measurement as m
-from probekit.output.document import Cell, Chart, Table, count, drawing, percent_interval, scored, text
+from probekit.output.document import Cell, Chart, Table, by, count, drawing, percent_interval, plain, scored, text
 from probekit.probe.measurements.base import Probe, by_row, share
 from probekit.weights import RANDOM
 
@@ -50,27 +51,29 @@ class LinearRow(Answers):
     factors: dict[str, Factor]
 
 
-def answer_table(result: m.Result, title: str, columns: tuple[str, ...], cells: Any) -> Table:
-    """The scores of predicted classes, with further columns, and one for each class factor."""
+def answer_table(result: m.Result, title: str, further: m.Columns) -> Table:
+    """The scores of predicted classes, one for each class factor, and further columns."""
     from probekit.probe.scores import against_baselines
 
     rows = m.encoders_first(result["rows"])
-    top5 = any("top5" in row for row in rows)
-    factors = by_row(rows, lambda row: row.get("factors", {}))
     told = against_baselines(rows)
-    named = ["accuracy %", "encoder is", *(["top-5 %"] * top5), "balanced %", "macro F1 %", "log-loss"]
 
-    def line(row: m.Row) -> list[Cell]:
-        found = [share(row, "accuracy", "ci"), text(told.get(row["name"], "-"))]
-        found += [share(row, "top5")] * top5
-        found += [share(row, "balanced_accuracy"), share(row, "macro_f1"), scored(row["log_loss"], row["log_loss_ci"])]
-        kept = row.get("factors", {})
-        return [*found, *(share(kept.get(name, {}), "accuracy", "ci") for name in factors), *cells(row)]
+    def factor(name: str) -> Callable[[m.Row], Cell]:
+        return share("accuracy", "ci", lambda row: row.get("factors", {}).get(name, {}))
 
+    columns = {
+        "accuracy %": share("accuracy", "ci"),
+        "encoder is": lambda row: text(told.get(row["name"], "-")),
+        **({"top-5 %": share("top5")} if any("top5" in row for row in rows) else {}),
+        "balanced %": share("balanced_accuracy"),
+        "macro F1 %": share("macro_f1"),
+        "log-loss": lambda row: scored(row["log_loss"], row["log_loss_ci"]),
+        **{f"{name} %": factor(name) for name in by_row(rows, lambda row: row.get("factors", {}))},
+        **further,
+    }
     notes = [f"{row['name']}: {row['note']}." for row in rows if row["note"]]
     how = " ".join(("Intervals do not cover the seed of the pretraining.", *([PAIRED] if told else []), *notes))
-    titles = [*named, *(f"{name} %" for name in factors), *columns]
-    return m.rows_table("scores", title, titles, rows, line, how=how, details=frozenset(("encoder is", *columns)))
+    return m.rows_table("scores", title, columns, rows, how=how, details=frozenset(("encoder is", *further)))
 
 
 def answer_charts(result: m.Result) -> list[Chart]:
@@ -152,13 +155,9 @@ class Linear(Probe):
         return probe(source.name, source.kind, train, test, val=val, **conditions.fitting(source))
 
     def tables(self, result: m.Result) -> list[Table]:
-        def cells(row: m.Row) -> list[Cell]:
-            strength = Cell("-", None) if row["C"] is None else Cell(f"{row['C']:g}", row["C"])
-            return [strength, count(row["dim"]), count(row["n_train"])]
-
-        columns = ("C", "dimensions", "fitted on")
         title = "Linear probe and baselines" if len(result["rows"]) > 1 else self.title
-        return [answer_table(result, title, columns, cells), *counts_table(result)]
+        columns = {"C": by("C", plain), "dimensions": by("dim", count), "fitted on": by("n_train", count)}
+        return [answer_table(result, title, columns), *counts_table(result)]
 
     def charts(self, result: m.Result) -> list[Chart]:
         return answer_charts(result)

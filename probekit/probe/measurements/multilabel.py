@@ -1,13 +1,13 @@
 """Several labels an image: average precision of each class, and its mean (XCorr paper, section 3.3)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from probekit import measurement as m
-from probekit.output.document import Cell, Table, count, percents, text
+from probekit.output.document import Cell, Table, by, count, percents, text
 from probekit.probe import AP_FORMS
-from probekit.probe.measurements.base import Probe
+from probekit.probe.measurements.base import Probe, share
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ def precision_tables(result: m.Result, title: str) -> list[Table]:
     forms = [form for form in AP_FORMS if form in first["map"]]
     meanings = "; ".join(f"{form}: {AP_FORMS[form]}" for form in forms)
 
-    def cells(row: m.Row) -> list[Cell]:
-        found = (row["map"].get(form, {"value": None, "ci": None}) for form in forms)
-        return [*(percents(kept["value"], kept["ci"]) for kept in found), count(row["undefined"]), count(row["n"])]
+    def mean(form: str) -> Callable[[m.Row], Cell]:
+        return share("value", "ci", lambda row: row["map"].get(form, {}))
 
-    columns = (*(f"mAP {form} %" for form in forms), "classes left out", "images")
+    columns = {f"mAP {form} %": mean(form) for form in forms}
+    columns |= {"classes left out": by("undefined", count), "images": by("n", count)}
     classes = [
         [
             text(found["name"]),
@@ -58,7 +58,7 @@ def precision_tables(result: m.Result, title: str) -> list[Table]:
     ]
     named = ("class", *(f"AP {form} %" for form in forms), "images with it", "difficult", "left out because")
     return [
-        m.rows_table("scores", title, columns, result["rows"], cells, how=f"{meanings}."),
+        m.rows_table("scores", title, columns, result["rows"], how=f"{meanings}."),
         Table("classes", f"Each class, {first['name']}", "", named, classes, folded=len(classes) > MOST_CLASSES),
     ]
 

@@ -1,7 +1,7 @@
 """Retrieval of test images by each other (LCR paper, section 4.3; XCorr paper, supplement 1.5)."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
@@ -82,11 +82,8 @@ class Retrieval(Probe):
         meanings = "; ".join(f"{CALLED[metric]}: {RETRIEVAL[metric]}" for metric in metrics)
         how = f"{first['n']} queries count, {first['skipped']} have no relevant image. {meanings}. In %."
 
-        def cells(row: m.Row) -> list[Cell]:
-            return [_percents(row["scores"].get(metric)) for metric in metrics]
-
-        columns = [f"{CALLED[metric]} %" for metric in metrics]
-        scores = m.rows_table("scores", self.title, columns, result["rows"], cells, how=how)
+        columns = {f"{CALLED[metric]} %": _ranked(metric) for metric in metrics}
+        scores = m.rows_table("scores", self.title, columns, result["rows"], how=how)
         shown: list[m.Row] = [row for row in m.encoders_first(result["rows"]) if row["fingerprint"]]
         return [scores, _fingerprint(shown)] if shown and shared_factors(shown[0]) else [scores]
 
@@ -134,6 +131,10 @@ def _fingerprint(rows: list[m.Row]) -> Table:
     )
     columns = ("factor", "kind", *(row["name"] for row in rows), "chance")
     return Table("shared", "What nearest neighbours share", how, columns, lines, details=frozenset(("kind",)))
+
+
+def _ranked(metric: str) -> Callable[[m.Row], Cell]:
+    return lambda row: _percents(row["scores"].get(metric))
 
 
 def _percents(found: Mapping[str, Any] | None) -> Cell:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from probekit import measurement as m
-from probekit.output.document import Cell, Chart, Table, count, percent
+from probekit.output.document import Chart, Table, count, percent
 from probekit.probe.measurements.base import Probe, other
 from probekit.probe.measurements.linear import answer_charts, answer_sentences, answer_table, counts_table
 from probekit.probe.measurements.multilabel import FIRST, precision_scores, precision_tables
@@ -134,12 +134,11 @@ class SGD(Probe):
         if "map" in m.encoder_row(result):
             return precision_tables(result, self.title)
 
-        def cells(row: m.Row) -> list[Cell]:
-            best = row.get("best_test", {"score": None, "epoch": None})
-            return [percent(best["score"]), count(best["epoch"])]
-
-        columns = ("best on test %", "at epoch")
-        return [answer_table(result, self.title, columns, cells), *counts_table(result)]
+        columns = {
+            "best on test %": lambda row: percent(row.get("best_test", {}).get("score")),
+            "at epoch": lambda row: count(row.get("best_test", {}).get("epoch")),
+        }
+        return [answer_table(result, self.title, columns), *counts_table(result)]
 
     def charts(self, result: m.Result) -> list[Chart]:
         return [] if "map" in m.encoder_row(result) else answer_charts(result)
