@@ -122,8 +122,8 @@ def runs_in(folder: Path) -> list[dict[str, Any]]:
 
     A run has name, path, method (with its branches, joined by "+"), data, epoch (the last that was trained, or null),
     epochs, state, accuracy (a fraction, or null, which it is where only the monitor's kappa is known), accuracy_of
-    ("linear probe", "monitor on test", "monitor on val" or null), changed (when, ISO 8601) and age (seconds since). A
-    folder that cannot be read has name, path and problem, a line.
+    ("linear probe", say, "monitor on test", "monitor on val" or null), changed (when, ISO 8601) and age
+    (seconds since). A folder that cannot be read has name, path and problem, a line.
     """
     runs = find_runs(folder)[::-1]
     others = [Run(path) for path in sorted(folder.glob("[!.]*")) if path.is_dir()]

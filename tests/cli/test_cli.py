@@ -368,6 +368,17 @@ def test_demo_keeps_a_finished_run_and_goes_on_with_an_interrupted_one(
     assert called == ["pretrain", "resume", "pretrain", "pretrain"]
 
 
+def test_demo_prints_its_run_as_json(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from probekit.cli import demo
+
+    run = Run(home / "runs" / "conrec-rect-tri")
+    monkeypatch.setattr(demo, "run_demo", lambda *asked, **about: run)
+    done = typed("demo", "--json", cwd=home)
+    found = json.loads(done.stdout)
+    assert (found["name"], found["report"]) == (run.name, str(run.path / "report.html"))
+    assert found.keys() >= {"method", "state", "accuracy"}
+
+
 @pytest.mark.parametrize("slow", [True, False])
 def test_demo_is_shorter_on_a_slow_machine_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], slow: bool
