@@ -104,18 +104,12 @@ def pretrain(
     made: dict[str, Any] = {"name": name, "overwrite": overwrite, "data_folder": shared.DATA}
     if resume:
         refused = [text for text, on in (("--overwrite", overwrite), ("--dry-run", dry_run)) if on]
-        run = run_resume(
-            name,
-            method=method,
-            epochs=epochs,
-            device=device,
-            refused=[*refused, *_unresumable(asked)],
-            fail_on_collapse=fail_on_collapse,
-            **common,
-        )
-    elif not dry_run:
-        run = run_pretrain(asked, fail_on_collapse=fail_on_collapse, **made, **common)
-    result = run_dry(asked, **made, **common) if dry_run and not resume else about(run)
+        common |= {"refused": [*refused, *_unresumable(asked)], "fail_on_collapse": fail_on_collapse}
+        result = about(run_resume(name, method=method, epochs=epochs, device=device, **common))
+    elif dry_run:
+        result = run_dry(asked, **made, **common)
+    else:
+        result = about(run_pretrain(asked, fail_on_collapse=fail_on_collapse, **made, **common))
     if as_json:
         print_json(result)
 
