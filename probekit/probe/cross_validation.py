@@ -43,17 +43,15 @@ def cross_validate(
     metric: str = "kappa",
     among: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
-    """Predicts each sample by a probe that was fitted on the other folds.
+    """Predicts each sample by a probe that was fitted on the other folds; one row, valid JSON.
 
     `classes`: for kappa in the order of the grades; kappa has both `DECODINGS`, accuracy the plain one. `protocol`
     "tuned" chooses C inside each training part. Repeat i of folds and validation parts takes (seed, i). `among` `[N]`:
-    the samples whose labels are known: these alone are fitted, all are scored.
-
-    Gives one row, valid JSON: name, kind, metric, folds, repeats, n, decodings {name: {metric: numbers}}, with accuracy
-    beside kappa: folds (one value a fold and repeat, None where undefined), mean, ci (Nadeau-Bengio over folds), pooled
-    (out-of-fold, mean over repeats), pooled_ci (percentile bootstrap over samples); protocol, classes, dim; for an
-    encoder also labels `[N]` and predicted {decoding: [repeats][N]}. A ValueError if shapes, labels or features are not
-    as described, or the metric is unknown.
+    the samples whose labels are known: these alone are fitted, all are scored. Gives what
+    `measurements.cross_validation.FoldsRow` has: mean over folds, ci (Nadeau-Bengio), pooled (out-of-fold, mean over
+    repeats), pooled_ci (percentile bootstrap over samples); and folds (one value a fold and repeat, None where
+    undefined), protocol, classes, dim; for an encoder labels `[N]` and predicted {decoding: [repeats][N]}. A ValueError
+    if shapes, labels or features are not as described, or the metric is unknown.
     """
     check_part(part, name, part.x.shape[1:], len(classes))
     if metric not in METRICS:

@@ -90,13 +90,12 @@ def knn(
     device: str,
     val: Part | None = None,
 ) -> dict[str, Any]:
-    """Classifies test by its neighbours in train.
+    """Classifies test by its neighbours in train; one row, valid JSON.
 
-    `val` chooses k and T in place of a part of train, which the seed draws as for the linear probe. Gives one row,
-    valid JSON: name, kind, the scores of `scores.evaluate` (probabilities are shares of the votes), k, temperature,
-    note, sweep [{k, temperature, accuracy}] on validation, monitor [{k, temperature, accuracy, ci}] on test with
-    nothing chosen, classes, n_train, dim; for an encoder also labels and predicted, `[n]` class numbers. A ValueError
-    if shapes, labels or features are not as described.
+    `val` chooses k and T in place of a part of train, which the seed draws as for the linear probe. Gives what
+    `measurements.knn.KNNRow` has (probabilities are shares of the votes; monitor: on test with nothing chosen), and
+    sweep [{k, temperature, accuracy}] on validation, classes, n_train, dim; for an encoder labels and predicted, `[n]`
+    class numbers. A ValueError if shapes, labels or features are not as described.
     """
     check_parts(name, train, test, val, len(classes))
     n, total = len(classes), len(train.y)

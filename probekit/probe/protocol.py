@@ -64,13 +64,13 @@ def probe(
     seed: int,
     val: Part | None = None,
 ) -> dict[str, Any]:
-    """Fits and scores a linear probe on features, one for the label and one for each class factor.
+    """Fits and scores a linear probe on features, one for the label and one for each class factor; one row, valid JSON.
 
     One of `classes` may be absent from train or test. `val` chooses C in place of a part of train that the seed draws;
-    nothing is fitted on it at the end. Gives one row, valid JSON: name, kind, the scores of `scores.evaluate`, C,
-    n_iter, note (why a number is None or C was not chosen, else ""), classes, protocol, solver, n_train, dim, factors
-    {name: {accuracy, ci, n, C, note}}; labels and predicted, `[n]` class numbers of the test images in the file's
-    order. A ValueError if shapes, labels or features are not as described, or train holds one class only.
+    nothing is fitted on it at the end. Gives what `measurements.linear.LinearRow` has, with labels and predicted, `[n]`
+    class numbers of the test images in the file's order; note says why a number is None or C was not chosen, else "";
+    and n_iter, protocol, solver; of each factor n, C and note, too. A ValueError if shapes, labels or features are not
+    as described, or train holds one class only.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(nearest("protocol", protocol, PROTOCOLS))

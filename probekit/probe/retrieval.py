@@ -99,14 +99,13 @@ def retrieval(
     device: str,
     factors: Mapping[str, Factor] | None = None,
 ) -> dict[str, Any]:
-    """Scores a ranking by cosine of each image of a split, N > 1, against all others.
+    """Scores a ranking by cosine of each image of a split, N > 1, against all others; one row, valid JSON.
 
-    The seed decides the order of ties, the bootstrap and the anchors. Gives one row, valid JSON: name, kind, scores
-    {metric: {value, ci, chance}} of `METRICS` (value None where no query counts), n (queries that count), skipped
-    (those without a relevant image), gallery [{query, positive, negative}] as numbers of images of the split,
-    `fingerprint` of the factors, classes, dim; for an encoder also labels, predicted (the class of the nearest image)
-    and average_precision (None where skipped), `[N]`. A ValueError if shapes, labels or features are not as described,
-    or there is one image only.
+    The seed decides the order of ties, the bootstrap and the anchors. Gives what `measurements.retrieval.RetrievalRow`
+    has: scores of `METRICS` (None where no query counts), n (queries that count), skipped (those without a relevant
+    image), gallery [{query, positive, negative}] as numbers of images, `fingerprint` of the factors; and classes, dim;
+    for an encoder labels, predicted (the class of the nearest image) and average_precision (None where skipped), `[N]`.
+    A ValueError if shapes, labels or features are not as described, or there is one image only.
     """
     check_part(part, name, part.x.shape[1:], len(classes))
     if len(part.y) < 2:
