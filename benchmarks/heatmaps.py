@@ -28,9 +28,8 @@ from torch import Tensor, nn
 from benchmarks.report import RESULTS, interleaved, spread, write
 from benchmarks.step import torch_defaults
 from probekit.device import choose_device
-from probekit.heatmaps.base import Context, Target, encode
-from probekit.heatmaps.resample import upsample
-from probekit.heatmaps.rows import make_map
+from probekit.heatmaps.base import Context, Target, encode, make_map
+from probekit.heatmaps.score import upsample
 from probekit.models.backbones import import_module
 from probekit.models.encoder import Encoder, build_encoder
 

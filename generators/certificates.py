@@ -109,9 +109,11 @@ def _shipped() -> dict[str, Certificate]:
     return content
 
 
-def told(certificate: Certificate) -> list[str]:
-    """What a certificate says, a sentence for each class factor."""
-    return [_told(name, factor) for name, factor in certificate["factors"].items()]
+def told(certificate: Certificate | None, otherwise: str = "no certificate") -> list[str]:
+    """What a certificate says, a sentence for each class factor; or what is said without one."""
+    return (
+        [otherwise] if certificate is None else [_told(name, factor) for name, factor in certificate["factors"].items()]
+    )
 
 
 def _told(name: str, found: FactorCertificate) -> str:

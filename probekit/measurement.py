@@ -338,11 +338,12 @@ def encoder_row(result: Result) -> Row:
     return next(row for row in result["rows"] if row["kind"] == ENCODER)
 
 
-def rows_table(
-    key: str, title: str, columns: Sequence[str], rows: Sequence[Row], cells: Callable[[Row], list[Cell]], **more: Any
-) -> Table:
-    """A table with a line for each row, encoders first and in bold, their names before the `cells`."""
+Columns = Mapping[str, Callable[[Row], Cell]]  # by their titles
+
+
+def rows_table(key: str, title: str, columns: Columns, rows: Sequence[Row], **more: Any) -> Table:
+    """A table with a line for each row, encoders first and in bold, their names before the columns."""
     ordered = encoders_first(rows)
-    lines = [[Cell(row["name"], row["name"]), *cells(row)] for row in ordered]
+    lines = [[Cell(row["name"], row["name"]), *(cell(row) for cell in columns.values())] for row in ordered]
     strong = frozenset(number for number, row in enumerate(ordered) if row["kind"] == ENCODER)
     return Table(key, title, more.pop("how", ""), ("features", *columns), lines, strong=strong, **more)

@@ -40,12 +40,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 MAPS: dict[str, str] = {
     "cam": "probekit.heatmaps.maps.cam:CAM",
-    "gradcam": "probekit.heatmaps.maps.gradcam:GradCAM",
-    "hirescam": "probekit.heatmaps.maps.hirescam:HiResCAM",
+    "gradcam": "probekit.heatmaps.maps.cam:GradCAM",
+    "hirescam": "probekit.heatmaps.maps.cam:HiResCAM",
     "gradcam-ssl": "probekit.heatmaps.maps.gradcam_ssl:GradCAMSSL",
     "gradcam-similarity": "probekit.heatmaps.maps.gradcam_ssl:GradCAMSimilarity",
-    "attention": "probekit.heatmaps.maps.attention:Attention",
-    "input-gradient": "probekit.heatmaps.maps.input_gradient:InputGradient",
+    "attention": "probekit.heatmaps.maps.cam:Attention",
+    "input-gradient": "probekit.heatmaps.maps.cam:InputGradient",
     "occlusion": "probekit.heatmaps.maps.occlusion:Occlusion",
 }
 

@@ -24,7 +24,7 @@ def write_result(
     Returns:
         What was written, the result first.
     """
-    from probekit.output.png import save_png
+    from probekit.output.pictures import save_png
 
     stem, before = place_for(run.results, stem, result)
     if before:

@@ -64,10 +64,10 @@ def plain_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 def few_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside an encoder only random weights and chance: most of the time goes to baselines that need no encoder."""
     from probekit.measurement import CHANCE
-    from probekit.probe import sources
+    from probekit.probe import measure
     from probekit.probe.baselines import BASELINES
 
-    monkeypatch.setattr(sources, "BASELINES", {CHANCE: BASELINES[CHANCE]})
+    monkeypatch.setattr(measure, "BASELINES", {CHANCE: BASELINES[CHANCE]})
 
 
 @pytest.fixture(scope="module")

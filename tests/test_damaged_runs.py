@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from tests.commands.typed import typed
 from tests.damages import ANY, JSON, TENSORS, WEIGHTS
+from tests.typed import typed
 
 ALL = 500
 DAMAGES = int(os.environ.get("PROBEKIT_DAMAGES", "30"))

@@ -116,7 +116,7 @@ for words in map(str.split, typed):
     if loaded := SLOW & sys.modules.keys(): sys.exit(f"{words} loads {loaded}")
 for name in (
     "generators", "probekit.run", "probekit.config", "probekit.settings", "probekit.report.build",
-    "probekit.report.collect", "probekit.report.render", "probekit.report.run",
+    "probekit.report.collect", "probekit.report.page",
     "probekit.sweep.start",
 ):
     importlib.import_module(name)

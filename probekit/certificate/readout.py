@@ -1,4 +1,4 @@
-"""The linear read-out of a certificate: ridge regression, fitted on one half of the samples and scored on the other.
+"""What a certificate reads of images, and how: ridge regression, fitted on half of the samples, scored on the rest.
 
 Two questions have a read-out each. *Unpaired*: which value has an image among others whose nuisances are independent
 of its own? *Paired*: of two images that differ in the factor alone, which has which value? The second is fitted to
@@ -6,33 +6,35 @@ differences within pairs, so that no nuisance hides what differs; of two images 
 0 exactly, and such a tie counts one half.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit.probe.baselines import CODES, binarise, ink_statistics, patch_codes, raw_pixels
 from probekit.statistics import auc, auc_over_images, mean_over_images
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
-
 STRENGTHS = 10.0 ** np.arange(3, -5, -1)  # of the penalty, in mean squares of a feature; the first of equal ones wins
 FLOOR = 1e-3  # of the largest scale: a column that hardly varies is not blown up
+SCALARS = {  # columns of `ink_statistics`
+    "ink": slice(0, 1),
+    "bounding box": slice(3, 7),
+    "perimeter": slice(1, 2),
+    "Euler number": slice(2, 3),
+}
+PIXELS = "pixels"
+CHUNK = 64  # images at a time
 
 
 def unpaired(x: Floats, y: Ints, values: int, *, seed: int) -> dict[str, Any]:
-    """The area under the ROC curve of one value against the rest, the mean over values.
+    """The area under the ROC curve of one value against the rest, the mean over values; with ci and n.
 
-    Args:
-        x: `[n, D]`, of images with nuisances of their own.
-        y: `[n]`, in [0, values).
-        values: How many there are; one that does not occur in both halves is left out, and of two, the area of one is
-            that of the other.
-        seed: Decides the bootstrap over images.
-
-    Returns:
-        mean; ci; n, the images that were scored, the second half.
+    `x` `[n, D]`, of images with nuisances of their own; `y` `[n]`, in [0, values). A value that does not occur in both
+    halves is left out, and of two, the area of one is that of the other. n are the images that were scored, the second
+    half; the seed decides the bootstrap over them.
     """
     fitted, chosen, test = _parts(len(x))
     there = [value for value in range(values) if value in y[: test.start] and value in y[test]]
@@ -54,18 +56,11 @@ def unpaired(x: Floats, y: Ints, values: int, *, seed: int) -> dict[str, Any]:
 
 
 def paired(x: Floats, base: Ints, ones: Ints, others: Ints, values: int, *, seed: int) -> dict[str, Any]:
-    """The share of pairs in the right order.
+    """The share of pairs in the right order: mean; ci; n, the samples whose pairs were scored, the second half.
 
-    Args:
-        x: `[m, D]`, what a sample's features have more than its counterfactual's.
-        base: `[m]`, ascending: the number of the sample, in [0, n).
-        ones: `[m]`, the factor's value in the samples.
-        others: `[m]`, its value in the counterfactuals.
-        values: How many there are.
-        seed: Decides the bootstrap over samples.
-
-    Returns:
-        mean; ci; n, the samples whose pairs were scored, the second half.
+    `x` `[m, D]`: what a sample's features have more than its counterfactual's; `base` `[m]`, ascending: the number of
+    the sample, in [0, n); `ones` and `others` `[m]`: the factor's value in each. The seed decides the bootstrap over
+    samples.
     """
     n = int(base[-1]) + 1
     fitted, chosen, test = (_rows(base, part) for part in _parts(n))
@@ -114,3 +109,30 @@ def _ridge(x: Floats, y: NDArray[np.floating]) -> list[Floats]:
         w = u @ (along / (np.maximum(squares, 0.0) + strength * unit)[:, None])
         weights[live] = held.T @ w.astype(np.float32) if wide else w
     return found
+
+
+def bag_of(side: int) -> str:
+    """What the bag of patches of `side` px is called."""
+    return f"bag of {side}x{side}"
+
+
+def patch_counts(images: NDArray[np.uint8], side: int) -> Floats:
+    """How often each binary patch of 3 x 3 pixels that are (side - 1) / 2 apart occurs, `[N, 512]`: whole numbers.
+
+    They are equal for two images that hold the same patches of `side` px; a product or a root of shares need not be.
+    """
+    ink = (binarise(images[begin : begin + CHUNK]) for begin in range(0, len(images), CHUNK))
+    return np.concatenate([counts(patch_codes(part, (side - 1) // 2), CODES) for part in ink])
+
+
+def measured(images: NDArray[np.uint8], sides: Sequence[int]) -> dict[str, Floats]:
+    """All that the probes of a certificate read, by name: scalars, raw pixels, a bag for each side of patches."""
+    scalars = ink_statistics(images)
+    found = {name: scalars[:, columns] for name, columns in SCALARS.items()} | {PIXELS: raw_pixels(images)}
+    return found | {bag_of(side): patch_counts(images, side) for side in sides}
+
+
+def counts(codes: NDArray[np.integer], most: int) -> Floats:
+    """How often each code below `most` occurs in each image, `[N, most]`."""
+    rows = codes.reshape(len(codes), -1).astype(np.int64) + most * np.arange(len(codes))[:, None]
+    return np.bincount(rows.ravel(), minlength=most * len(codes)).reshape(len(codes), most).astype(np.float32)

@@ -4,13 +4,12 @@
 from functools import partial
 
 from probekit.cli import images
-from probekit.cli import certify
+from probekit.cli import shown
 from probekit.cli import training
 from probekit.cli import exam
-from probekit.cli import probe
-from probekit.cli import evaluation
+from probekit.cli import measuring
 from probekit.cli import overview
-from probekit.cli.app import app
+from probekit.cli.shared import app
 from probekit.output.console import run_app
 
 __all__ = ["app", "main"]

@@ -1,17 +1,15 @@
 """`probekit list`: what there is, loaded where it is listed; `probekit help`: the words of probekit/glossary.md."""
 
+import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from probekit.registry import BRANCHES, MAPS, METHODS, POOLS, VARIANTS, get
-
-if TYPE_CHECKING:
-    from generators.certificates import Certificate
 
 CHANNELS = 3  # parameter counts are for 3 channels at preset `paper`, as in the ConRec paper's Table 2
 
@@ -41,38 +39,10 @@ def _generators() -> list[dict[str, Any]]:
     return [kind.describe() | {"certificate": shipped(kind())} for kind in GENERATORS.values()]
 
 
-def _methods() -> list[dict[str, Any]]:
-    return [_method(name) for name in METHODS]
-
-
-def _backbones() -> list[dict[str, Any]]:
-    from probekit.models.backbones import BACKBONES
-
-    return [{"name": name, "about": about} for name, about in BACKBONES.items()]
-
-
-def _views() -> list[dict[str, Any]]:
-    from probekit.views.recipes import RECIPES
-
-    return [{"name": name, "about": recipe.about} for name, recipe in RECIPES.items()]
-
-
-def _branches() -> list[dict[str, Any]]:
-    return [_branch(name) for name in BRANCHES]
-
-
-def _maps() -> list[dict[str, Any]]:
-    return [{"name": name, "about": get(MAPS, "attribution map", name).about} for name in MAPS]
-
-
-def _poolings() -> list[dict[str, Any]]:
-    return [{"name": name, "about": pool.about} for name, pool in POOLS.items()]
-
-
 def _presets() -> list[dict[str, Any]]:
     from probekit.settings import presets
 
-    return [{"name": name, "about": about} for name, about in presets().items()]
+    return _named(presets())
 
 
 def _sweeps() -> list[dict[str, Any]]:
@@ -81,10 +51,18 @@ def _sweeps() -> list[dict[str, Any]]:
     return [describe(name) for name in shipped()]
 
 
-def _datasets() -> list[dict[str, Any]]:
-    from probekit.data.importers.official import OFFICIAL
+def _table(module: str, name: str, *more: str) -> Callable[[], list[dict[str, Any]]]:
+    """The entries of a table of that name; imported when they are listed."""
+    return lambda: _named(getattr(importlib.import_module(module), name), *more)
 
-    return [{"name": name, "about": entry.about, "needs": entry.needs} for name, entry in OFFICIAL.items()]
+
+def _named(table: Mapping[str, Any], *more: str) -> list[dict[str, Any]]:
+    """Name and about of each entry, which is or has its text, and what else is wanted of it."""
+    return [
+        {"name": name, "about": entry if isinstance(entry, str) else entry.about}
+        | {key: getattr(entry, key) for key in more}
+        for name, entry in table.items()
+    ]
 
 
 def _entry(name: str, about: str) -> Text:
@@ -96,20 +74,16 @@ def _show(entry: dict[str, Any], console: Console) -> None:
 
 
 def _show_generator(generator: dict[str, Any], console: Console) -> None:
+    from generators.certificates import told
+
     console.print(_entry(generator["name"], generator["about"]))
     console.print(f"  classes: {', '.join(generator['classes'])}")
     console.print(f"  default sizes: {generator['default_n']} train, {generator['default_n_test']} test")
-    for line in _certified(generator["certificate"]):
+    for line in told(generator["certificate"]):
         console.print(f"  {line}")
     console.print("  parameters, for --set NAME=VALUE:")
     for parameter in generator["parameters"]:
         console.print(_parameter_line(parameter))
-
-
-def _certified(certificate: "Certificate | None") -> list[str]:
-    from generators.certificates import told
-
-    return ["no certificate"] if certificate is None else told(certificate)
 
 
 def _show_method(method: dict[str, Any], console: Console) -> None:
@@ -144,13 +118,10 @@ def _typed(value: Any) -> str:
 
 
 def _parameter_line(parameter: dict[str, Any]) -> str:
-    if isinstance(parameter["default"], bool):
-        span, default = "true or false", str(parameter["default"]).lower()
-    else:
-        span, default = (
-            f"{parameter['low']:g} to {parameter['high']:g} {parameter['unit']}",
-            f"{parameter['default']:g}",
-        )
+    default, span = _typed(parameter["default"]), "true or false"
+    if not isinstance(parameter["default"], bool):
+        default = f"{parameter['default']:g}"
+        span = f"{parameter['low']:g} to {parameter['high']:g} {parameter['unit']}"
     return f"    {parameter['name']:<18}{default:<7}{span:<21}{parameter['role']:<12}{parameter['about']}"
 
 
@@ -206,33 +177,31 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, A
 
 _COUNTED = "encoder parameters at preset paper with 3 channels; in brackets as the paper counts"
 _Show = Callable[[dict[str, Any], Console], None]
+_TO_PRETRAIN = "for: probekit pretrain NAME --set method.SETTING=VALUE"
+_TO_ADD = "for: probekit pretrain METHOD --branch NAME --set branch.NAME.SETTING=VALUE"
+_TO_POOL = "for: probekit probe RUN --pool NAME; heatmap and export-embeddings, too"
 # How the entries of each kind are found; its title and what it is for; how an entry is shown.
 KINDS: dict[str, tuple[Callable[[], list[dict[str, Any]]], str, str, _Show]] = {
     "generators": (_generators, "", "", _show_generator),
-    "methods": (
-        _methods,
-        "methods",
-        f"for: probekit pretrain NAME --set method.SETTING=VALUE; {_COUNTED}",
-        _show_method,
-    ),
-    "backbones": (_backbones, "backbones", "--set model.backbone=NAME", _show),
-    "views": (_views, "views", "--set views.recipe=NAME", _show),
-    "branches": (
-        _branches,
-        "branches",
-        "for: probekit pretrain METHOD --branch NAME --set branch.NAME.SETTING=VALUE",
-        _show_branch,
-    ),
-    "maps": (_maps, "attribution maps", "for: probekit heatmap", _show),
-    "poolings": (
-        _poolings,
-        "poolings",
-        "for: probekit probe RUN --pool NAME; heatmap and export-embeddings, too",
+    "methods": (lambda: list(map(_method, METHODS)), "methods", f"{_TO_PRETRAIN}; {_COUNTED}", _show_method),
+    "backbones": (_table("probekit.models.backbones", "BACKBONES"), "backbones", "--set model.backbone=NAME", _show),
+    "views": (_table("probekit.views.recipes", "RECIPES"), "views", "--set views.recipe=NAME", _show),
+    "branches": (lambda: list(map(_branch, BRANCHES)), "branches", _TO_ADD, _show_branch),
+    "maps": (
+        lambda: _named({name: get(MAPS, "map", name) for name in MAPS}),
+        "attribution maps",
+        "for: probekit heatmap",
         _show,
     ),
+    "poolings": (lambda: _named(POOLS), "poolings", _TO_POOL, _show),
     "presets": (_presets, "presets", "for: probekit pretrain METHOD --preset NAME", _show),
     "sweeps": (_sweeps, "sweeps", "for: probekit sweep NAME", _show),
-    "datasets": (_datasets, "official datasets", "for: probekit import NAME ROOT", _show),
+    "datasets": (
+        _table("probekit.data.importers.official", "OFFICIAL", "needs"),
+        "official datasets",
+        "for: probekit import NAME ROOT",
+        _show,
+    ),
 }
 
 

@@ -1,22 +1,13 @@
-"""`probekit exam`: what an encoder reads of drawings whose answers are known."""
+"""`exam`: what encoders read of drawings whose answers are known."""
 
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probekit.cli.app import MEASURING, REPORTS, RUNS, Device, Json, Pool, Quiet, check_run, command
-from probekit.cli.completion import runs_like
+from probekit.cli import shared
 from probekit.cli.measured import with_measurements
-from probekit.cli.probe import (
-    AllowMissing,
-    EncoderName,
-    Normalise,
-    Settings,
-    WeightsFile,
-    outside_of,
-    show_result,
-)
+from probekit.cli.measuring import AllowMissing, Normalise, Outsider, Settings, WeightsFile, outside_of, show_results
 from probekit.output.console import console, errors, print_json
 from probekit.weights import Weights
 
@@ -24,8 +15,8 @@ if TYPE_CHECKING:
     from probekit.exam.measurement import Exam
 
 
-@command(
-    MEASURING,
+@shared.command(
+    shared.MEASURING,
     "probekit exam",
     "probekit exam conrec-rect-tri simclr-rect-tri",
     "probekit exam --encoder timm:resnet18 --weights FILE",
@@ -36,36 +27,35 @@ def exam(
     run: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...", help="Runs; default: the newest that has finished.", autocompletion=runs_like
+            metavar="[RUN]...", help="Runs; default: the newest that has finished.", autocompletion=shared.runs_like
         ),
     ] = None,
-    checkpoint: Annotated[str, typer.Option(help="last, best_val, best_test, or epoch-NNNN if kept.")] = "last",
-    pool: Pool = None,
+    checkpoint: shared.Checkpoint = "last",
+    pool: shared.Pool = None,
     *,
     asked: "list[Exam]",
-    encoder: EncoderName = None,
+    encoder: Outsider = None,
     weights: WeightsFile = None,
     allow_missing: AllowMissing = False,
     settings: Settings = (),  # type: ignore[assignment]
     normalise: Normalise = "auto",
-    selftest: Annotated[bool, typer.Option(help="Examine observers whose answers are known; exit 1 if one is off.")] = (
-        False
-    ),
-    device: Device = "auto",
-    as_json: Json = False,
-    quiet: Quiet = False,
+    selftest: Annotated[
+        bool, typer.Option("--selftest", help="Examine observers whose answers are known; exit 1 if one is off.")
+    ] = False,
+    device: shared.Device = "auto",
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Give an encoder an eye test: the smallest details that it reads, in pixels, and the wholes that it sees.
 
     Layer by layer, beside observers whose answers are known.
     """
-    if not selftest and encoder is None:
-        for name in run or (None,):
-            check_run(name)
     out = errors if as_json else console
     if selftest:
-        _selftest(out, as_json)
+        _selftest(as_json)
         return
+    for name in run or (None,) * (encoder is None):
+        shared.check_run(name)
     from probekit.exam.compared import differences_table
     from probekit.exam.run import exam_runs
     from probekit.output.terminal import show_table
@@ -76,25 +66,24 @@ def exam(
         asked[0],
         weights=Weights.parse(checkpoint, pool),
         device=device,
-        runs=RUNS,
-        reports=REPORTS,
+        runs=shared.RUNS,
+        reports=shared.REPORTS,
         console=out,
     )
     if as_json:
         print_json(told["results"][0] if len(told["results"]) == 1 else told)
         return
-    for result in told["results"]:
-        show_result(result)
+    show_results(told["results"], console)
     if told["differences"]:
         show_table(differences_table(told["differences"]), console, title="Differences")
     runs = " ".join(map(quote, told["arguments"]))
     console.print(f"next: probekit report {runs}   (what the numbers mean: docs/exam.md)")
 
 
-def _selftest(out: Any, as_json: bool) -> None:
+def _selftest(as_json: bool) -> None:
     from probekit.exam.selftest import run_selftest
 
-    rows = run_selftest(0, out)
+    rows = run_selftest(0, errors if as_json else console)
     if as_json:
         print_json({"selftest": rows})
     if not all(row["passed"] for row in rows):

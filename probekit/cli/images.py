@@ -1,4 +1,4 @@
-"""`gen`, `import`, `show`: dataset files."""
+"""`gen`, `import`: dataset files."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,22 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from probekit.cli.app import (
-    DATA,
-    IMAGES,
-    OUTPUT,
-    RUNS,
-    Compression,
-    CompressionOrDefault,
-    Json,
-    Overwrite,
-    Quiet,
-    Seed,
-    Set,
-    command,
-    finite,
-)
-from probekit.cli.completion import datasets_like, methods_like, shown_like
+from probekit.cli import shared
 from probekit.output.console import console, errors, print_json
 
 if TYPE_CHECKING:
@@ -33,8 +18,8 @@ if TYPE_CHECKING:
 FOLDERS, OFFICIAL = "Folders of images", "Official datasets"
 
 
-@command(
-    IMAGES,
+@shared.command(
+    shared.IMAGES,
     "probekit gen rect-tri --preview",
     "probekit gen circ-sq --n 2000 --n-test 500 --size 64 --pairs",
     "probekit gen rect-tri --set corner_radius=8 --out data/hard.h5",
@@ -50,48 +35,44 @@ def gen(
     size: Annotated[int, typer.Option(min=16, max=1024, help="Pixels a side; the geometry scales.")] = 128,
     pairs: Annotated[bool, typer.Option("--pairs", help="Add every image's counterfactuals; n counts bases.")] = False,
     no_masks: Annotated[bool, typer.Option("--no-masks", help="Images alone: a smaller file, sooner.")] = False,
-    settings: Set = (),  # type: ignore[assignment]
+    settings: shared.Set = (),  # type: ignore[assignment]
     certify: Annotated[
         bool, typer.Option("--certify", help="Prove what decides the classes under these settings (some seconds).")
     ] = False,
-    seed: Seed = 0,
+    seed: shared.Seed = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core, up to 8.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The file; default: data/GENERATOR.h5.", rich_help_panel=OUTPUT)
+        Path | None, typer.Option(help="The file; default: data/GENERATOR.h5.", rich_help_panel=shared.OUTPUT)
     ] = None,
-    compression: Compression = "gzip",
+    compression: shared.Compression = "gzip",
     preview: Annotated[
-        bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.", rich_help_panel=shared.OUTPUT)
     ] = False,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    overwrite: shared.Overwrite = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Render parametrized shape images to a dataset file, with every factor, mask and counterfactual known."""
-    from probekit.data.gen import render_file
+    from probekit.cli.catalogue import KINDS
+    from probekit.data.gen import list_generators, render_file
     from probekit.output.hints import after_data
-    from probekit.output.png import check_png
+    from probekit.output.pictures import check_png
     from probekit.settings import parse_overrides
 
     if listed:
         if n is not None or n_test is not None or settings or pairs or no_masks or certify or preview:
             raise ValueError("expected --list with --out, --json and -q alone, found another option; leave it out")
-        _list(out or DATA / "generators.png", as_json)
+        list_generators(out or shared.DATA / "generators.png", errors if as_json else console)
+        if as_json:
+            print_json({"generators": KINDS["generators"][0]()})
         return
-    out, say = out or DATA / f"{generator}.h5", errors if as_json else console
+    out, say = out or shared.DATA / f"{generator}.h5", errors if as_json else console
     if preview:
         check_png(out.with_suffix(".png"))
-    parameters, numbers = parse_overrides(settings), {"n": n, "n_test": n_test, "size": size, "seed": seed}
-    options: dict[str, Any] = {
-        **numbers,
-        "pairs": pairs,
-        "masks": not no_masks,
-        "compression": compression,
-        "workers": workers,
-    }
-    certificate = _certificate(generator, out, size, parameters, say, overwrite=overwrite) if certify else None
-    options |= {"parameters": parameters, "certificate": certificate, "overwrite": overwrite}
-    info = render_file(generator, out, say, **options)
+    how: dict[str, Any] = {"n": n, "n_test": n_test, "size": size, "seed": seed, "pairs": pairs, "masks": not no_masks}
+    how |= {"parameters": parse_overrides(settings), "compression": compression, "workers": workers}
+    certificate = _certificate(generator, out, how, overwrite, say) if certify else None
+    info = render_file(generator, out, say, certificate=certificate, overwrite=overwrite, **how)
     if preview:
         from probekit.data.show import preview as draw
 
@@ -101,22 +82,14 @@ def gen(
         print_json(_about(info))
 
 
-def _list(out: Path, as_json: bool) -> None:
-    from probekit.cli.catalogue import catalogue
-    from probekit.data.gen import list_generators
-
-    list_generators(out, errors if as_json else console)
-    if as_json:
-        print_json(catalogue(["generators"]))
-
-
 def _certificate(
-    generator: str, out: Path, size: int, parameters: dict[str, Any], say: "Console", *, overwrite: bool
+    generator: str, out: Path, how: dict[str, Any], overwrite: bool, say: "Console"
 ) -> "Certificate | None":
     """What `generate` is to store, computed unless it ships with the generator; what it would refuse is refused."""
     from generators import GENERATORS
     from generators.certificates import shipped
-    from probekit.cli.certify import certificate_of
+    from probekit.cli.shown import certificate_of
+    from probekit.data.generate import counts
     from probekit.data.locate import check_h5
     from probekit.h5 import check_target
     from probekit.registry import nearest
@@ -125,9 +98,10 @@ def _certificate(
     check_target(out, compression="none", overwrite=overwrite)
     if generator not in GENERATORS:
         raise ValueError(nearest("generator", generator, GENERATORS))
-    if shipped(GENERATORS[generator](size=size, parameters=parameters)) is not None:
-        return None
-    return certificate_of(generator, {"size": size, "parameters": parameters}, say=say)
+    drawn = GENERATORS[generator](size=how["size"], parameters=how["parameters"])
+    counts(drawn, how["n"], how["n_test"])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return None if shipped(drawn) is not None else certificate_of(generator, how, say=say)
 
 
 def _about(info: "DatasetInfo") -> dict[str, Any]:
@@ -170,16 +144,19 @@ Wnids = Annotated[
 NClasses = Annotated[
     int | None, typer.Option(min=1, help="imagenet: so many, chosen by --seed.", rich_help_panel=OFFICIAL)
 ]
-Fraction = typer.Option(min=0, max=0.9, callback=finite, help="Stratified share of the training images.")
-TestFraction = typer.Option(min=0, max=0.9, callback=finite, help="Stratified share of all images; digits: 0.2.")
+Fraction = typer.Option(min=0, max=0.9, callback=shared.finite, help="Stratified share of the training images.")
+TestFraction = typer.Option(min=0, max=0.9, callback=shared.finite, help="Stratified share of all images; digits: 0.2.")
 Values = typer.Option("--range", metavar="LOW,HIGH", help="The values of black and white; default: seen or asked.")
 Stored = typer.Option(
-    min=0, callback=finite, help="Keep more pixels than this as JPEG; official datasets: 8.", rich_help_panel=OUTPUT
+    min=0,
+    callback=shared.finite,
+    help="Keep more pixels than this as JPEG; official datasets: 8.",
+    rich_help_panel=shared.OUTPUT,
 )
 
 
-@command(
-    IMAGES,
+@shared.command(
+    shared.IMAGES,
     "probekit import pictures --size 128 --test-fraction 0.2",
     "probekit import scans --size 224 --labels-csv labels.csv --column grade",
     "probekit import cub200 ~/sets/CUB_200_2011 --size 224",
@@ -199,7 +176,7 @@ def import_(
     ] = None,
     values: Annotated[str | None, Values] = None,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="List and skip unreadable images.")] = False,
-    seed: Seed = 0,
+    seed: shared.Seed = 0,
     depth: Depth = None,
     labels_csv: Table = None,
     column: Column = None,
@@ -208,12 +185,14 @@ def import_(
     labels: Labels = None,
     classes: Wnids = None,
     n_classes: NClasses = None,
-    out: Annotated[Path | None, typer.Option(help="The file; default: data/SOURCE.h5.", rich_help_panel=OUTPUT)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file; default: data/SOURCE.h5.", rich_help_panel=shared.OUTPUT)
+    ] = None,
     max_gb: Annotated[float | None, Stored] = None,
-    compression: CompressionOrDefault = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    compression: shared.CompressionOrDefault = None,
+    overwrite: shared.Overwrite = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Turn an npz file, a folder of images or an official dataset into a dataset file."""
     from probekit.data.importers import Choices, Options, parse_range
@@ -237,63 +216,8 @@ def import_(
         labels_csv=labels_csv,
         column=column,
     )
-    out, say = out or DATA / f"{Path(source).resolve().stem}.h5", errors if as_json else console
+    out, say = out or shared.DATA / f"{Path(source).resolve().stem}.h5", errors if as_json else console
     how: dict[str, Any] = {"skip_broken": skip_broken, "compression": compression, "overwrite": overwrite}
     info, skipped = run_import(source, root, choices, options, out=out, console=say, **how)
     if as_json:
         print_json(_about(info) | {"skipped": [asdict(item) for item in skipped]})
-
-
-@command(
-    IMAGES,
-    "probekit show data/rect-tri.h5 --verify",
-    "probekit show --views conrec",
-    "probekit show conrec-rect-tri --data data/hard.h5",
-)
-def show(
-    named: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="FILE|RUN", help="A dataset file or a run; default: the newest file.", autocompletion=shown_like
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            metavar="FILE",
-            help="The dataset file to show a run or a method on.",
-            autocompletion=datasets_like,
-        ),
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Which split; default: train, or the first there is.")] = None,
-    views: Annotated[
-        str | None,
-        typer.Option(metavar="METHOD", help="Draw what a method trains on.", autocompletion=methods_like),
-    ] = None,
-    seed: Seed = 0,
-    whole: Annotated[bool, typer.Option("--verify", help="Read all of the file and check it first.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="The picture; default: beside the file, or in the run.", rich_help_panel=OUTPUT)
-    ] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Describe a dataset file and draw a picture grid; of a run or a method, draw what it is given and predicts."""
-    from probekit.cli.show import run_show
-
-    result = run_show(
-        named,
-        data=data,
-        out=out,
-        split=split,
-        views=views,
-        seed=seed,
-        whole=whole,
-        draws=not as_json,
-        data_folder=DATA,
-        runs=RUNS,
-        console=errors if as_json else console,
-    )
-    if as_json:
-        print_json(result)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
-from probekit.cli.app import finite
+from probekit.cli.shared import finite
 from probekit.measurement import Measurement, measurements
 
 ASKED = "asked"  # the argument of a command that takes the measurements that were asked for
@@ -42,12 +42,8 @@ def with_measurements(command: str) -> Callable[[Callable[..., None]], Callable[
 def asked_for(command: str, typed: Mapping[str, Any]) -> list[Measurement]:
     """The measurements of a command that were typed, with their options.
 
-    Args:
-        command: "probe" or another.
-        typed: Each parameter of `with_measurements`; None, or False of a flag, is not typed.
-
-    Raises:
-        ValueError: If an option was typed without its measurement, or has no such value.
+    `typed`: each parameter of `with_measurements`; None, or False of a flag, is not typed. A ValueError if an option
+    was typed without its measurement, or has no such value.
     """
     found = []
     for each in measurements(command):

@@ -4,38 +4,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
-from probekit.cli.app import (
-    DATA,
-    OUTPUT,
-    RUNS,
-    SWEEPS,
-    TRAINING,
-    DataFile,
-    Device,
-    Json,
-    Overwrite,
-    Preset,
-    Quiet,
-    Seed,
-    Set,
-    command,
-    finite,
-)
-from probekit.cli.completion import branches_like, methods_like, sweeps_like
+from probekit.cli import shared
 from probekit.output.console import console, errors, print_json
 from probekit.settings import Asked
 
 SETTINGS = "Settings"
 Method = Annotated[
     str | None,
-    typer.Argument(help="A method (probekit list methods); default: conrec.", autocompletion=methods_like),
+    typer.Argument(help="A method (probekit list methods); default: conrec.", autocompletion=shared.methods_like),
 ]
 Branches = Annotated[
     list[str],
     typer.Option(
-        metavar="NAME", help="An add-on (probekit list branches); may be repeated.", autocompletion=branches_like
+        metavar="NAME", help="An add-on (probekit list branches); may be repeated.", autocompletion=shared.branches_like
     ),
 ]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the training images.", rich_help_panel=SETTINGS)]
@@ -66,41 +48,46 @@ StopOnCollapse = Annotated[bool, typer.Option("--fail-on-collapse", help="Stop w
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Train nothing; say what would run, and what it takes here and elsewhere.")
 ]
-RunMade = Annotated[str | None, typer.Option(metavar="RUN", help="Name of the run folder.", rich_help_panel=OUTPUT)]
+RunMade = Annotated[
+    str | None, typer.Option(metavar="RUN", help="Name of the run folder.", rich_help_panel=shared.OUTPUT)
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with --name, or with the newest run.")]
 
 
-@command(
-    TRAINING,
+@shared.command(
+    shared.TRAINING,
     "probekit pretrain conrec --dry-run",
     "probekit pretrain moco-v2 --branch lcr --data data/rect-tri.h5 --epochs 100",
     "probekit pretrain --resume --name conrec-rect-tri --epochs 200",
 )
 def pretrain(
     method: Method = None,
-    data: DataFile = None,
+    data: shared.DataFile = None,
     branch: Branches = (),  # type: ignore[assignment]
-    preset: Preset = None,
+    preset: shared.Preset = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     eval_every: EvalEvery = None,
     precision: Precision = None,
     init_from: InitFrom = None,
     allow_missing: AllowMissing = False,
-    seed: Seed = 0,
+    seed: shared.Seed = 0,
     config: ConfigFile = None,
-    settings: Set = (),  # type: ignore[assignment]
-    device: Device = "auto",
+    settings: shared.Set = (),  # type: ignore[assignment]
+    device: shared.Device = "auto",
     deterministic: Deterministic = False,
     fail_on_collapse: StopOnCollapse = False,
     resume: Resume = False,
     dry_run: DryRun = False,
     name: RunMade = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    overwrite: shared.Overwrite = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Pretrain a method on a dataset file."""
+    from probekit.cli.overview import about
+    from probekit.train.start import run_dry, run_pretrain, run_resume
+
     typed = {
         "train.epochs": epochs,
         "train.batch_size": batch_size,
@@ -113,60 +100,31 @@ def pretrain(
     given = {key: value for key, value in typed.items() if value is not None}
     asked = Asked(method or "conrec", preset, seed, config, settings, given, branch, device)
     say = errors if as_json else console
+    common: dict[str, Any] = {"data": data, "runs": shared.RUNS, "console": say}
+    made: dict[str, Any] = {"name": name, "overwrite": overwrite, "data_folder": shared.DATA}
     if resume:
-        refused = {"--overwrite": overwrite, "--dry-run": dry_run}
-        result = _resume(asked, method, name, data, fail_on_collapse, [text for text, on in refused.items() if on], say)
+        refused = [text for text, on in (("--overwrite", overwrite), ("--dry-run", dry_run)) if on]
+        common |= {"refused": [*refused, *_unresumable(asked)], "fail_on_collapse": fail_on_collapse}
+        result = about(run_resume(name, method=method, epochs=epochs, device=device, **common))
+    elif dry_run:
+        result = run_dry(asked, **made, **common)
     else:
-        result = _begin(asked, name, data, overwrite, None if dry_run else fail_on_collapse, say)
+        result = about(run_pretrain(asked, fail_on_collapse=fail_on_collapse, **made, **common))
     if as_json:
         print_json(result)
 
 
-def _begin(
-    asked: Asked, name: str | None, data: Path | None, overwrite: bool, fail_on_collapse: bool | None, console: Console
-) -> dict[str, Any]:
-    """A run; without `fail_on_collapse` a dry one."""
-    from probekit.cli.runs import about
-    from probekit.train.start import run_dry, run_pretrain
-
-    common: dict[str, Any] = {"data": data, "runs": RUNS, "name": name, "overwrite": overwrite, "data_folder": DATA}
-    if fail_on_collapse is None:
-        return run_dry(asked, console=console, **common)
-    return about(run_pretrain(asked, fail_on_collapse=fail_on_collapse, console=console, **common))
-
-
-def _resume(
-    asked: Asked,
-    method: str | None,
-    name: str | None,
-    data: Path | None,
-    fail_on_collapse: bool,
-    refused: list[str],
-    console: Console,
-) -> dict[str, Any]:
-    from probekit.cli.runs import about
-    from probekit.train.start import run_resume
-
-    refused += [key for key in asked.options if key != "train.epochs"]
-    refused += [*asked.overrides, *(f"--branch {name}" for name in asked.branches)]
+def _unresumable(asked: Asked) -> list[str]:
+    """What was typed that a run has of its own."""
     others = {"--config": asked.config_file, "--preset": asked.preset, "--seed": asked.seed}
-    run = run_resume(
-        name,
-        method=method,
-        data=data,
-        epochs=asked.options.get("train.epochs"),
-        device=asked.device,
-        refused=refused + [text for text, value in others.items() if value],
-        fail_on_collapse=fail_on_collapse,
-        runs=RUNS,
-        console=console,
-    )
-    return about(run)
+    typed = [key for key in asked.options if key != "train.epochs"]
+    typed += [*asked.overrides, *(f"--branch {name}" for name in asked.branches)]
+    return typed + [text for text, value in others.items() if value]
 
 
 Source = Annotated[
     str | None,
-    typer.Argument(help="A shipped sweep, or a .toml file; without one: a list.", autocompletion=sweeps_like),
+    typer.Argument(help="A shipped sweep, or a .toml file; without one: a list.", autocompletion=shared.sweeps_like),
 ]
 Only = Annotated[
     list[str], typer.Option(metavar="TEXT", help="Now only the datasets or rows named so; may be repeated.")
@@ -176,15 +134,15 @@ Published = Annotated[
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once; default: one a GPU, else one a core.")]
 LimitMinutes = Annotated[
-    float | None, typer.Option(min=0, callback=finite, help="Save everything and stop after so many minutes.")
+    float | None, typer.Option(min=0, callback=shared.finite, help="Save everything and stop after so many minutes.")
 ]
 SweepMade = Annotated[
-    str | None, typer.Option(help="Name of its folder and runs; default: the file's.", rich_help_panel=OUTPUT)
+    str | None, typer.Option(help="Name of its folder and runs; default: the file's.", rich_help_panel=shared.OUTPUT)
 ]
 
 
-@command(
-    TRAINING,
+@shared.command(
+    shared.TRAINING,
     "probekit sweep table1 --only rect-tri",
     "probekit sweep mine.toml --seeds 0,1,2 --jobs 2",
     "probekit sweep table1 --dry-run",
@@ -193,19 +151,19 @@ def sweep(
     source: Source = None,
     seeds: Annotated[str | None, typer.Option(metavar="0,1,2", help="Instead of the file's; adds to --resume.")] = None,
     only: Only = (),  # type: ignore[assignment]
-    preset: Preset = None,
+    preset: shared.Preset = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every run.")] = None,
-    settings: Set = (),  # type: ignore[assignment]
+    settings: shared.Set = (),  # type: ignore[assignment]
     published: Published = None,
-    device: Device = "auto",
+    device: shared.Device = "auto",
     jobs: Jobs = None,
     limit_minutes: LimitMinutes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep what is finished, go on with the rest.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the commands, one a line.")] = False,
     name: SweepMade = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    overwrite: shared.Overwrite = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Pretrain and probe methods x datasets x seeds, several at once, into one table with intervals."""
     from probekit.sweep.start import Options, list_sweeps, run_sweep
@@ -229,7 +187,9 @@ def sweep(
             limit_minutes=limit_minutes,
             dry_run=dry_run,
         )
-        result, problem = run_sweep(source, options, sweeps=SWEEPS, runs=RUNS, data=DATA, console=out, quiet=as_json)
+        result, problem = run_sweep(
+            source, options, sweeps=shared.SWEEPS, runs=shared.RUNS, data=shared.DATA, console=out, quiet=as_json
+        )
     if as_json:
         print_json(result)
     elif dry_run:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators import GENERATORS, Generator
-from generators.certificates import shipped, told
+from generators.certificates import shipped
 from probekit.data.grid import Pixels, cell, compose
 from probekit.h5 import DatasetInfo, read_images
 
@@ -56,12 +56,6 @@ def verdict(kind: type[Generator], factor: str) -> str:
         return "no certificate"
     found = certificate["factors"][factor]
     return found["verdict"] if found["r"] is None else f"{found['verdict']}, {found['r']} px"
-
-
-def certified(kind: type[Generator]) -> list[str]:
-    """The sentences of a generator's certificate, or that there is none."""
-    certificate = shipped(kind())
-    return ["no certificate"] if certificate is None else told(certificate)
 
 
 def _pairs(generator: Generator, seed: int, split: str, n: int) -> dict[str, NDArray[np.uint8]]:

@@ -9,12 +9,12 @@ import numpy as np
 from rich.console import Console
 
 from generators import GENERATORS
-from generators.certificates import told
+from generators.certificates import shipped, told
 from probekit.data.generate import generate
 from probekit.data.locate import check_h5, named_dataset, newest_dataset
 from probekit.h5 import DatasetInfo
-from probekit.output.png import check_png
-from probekit.output.progress import progress_bar
+from probekit.output.pictures import check_png
+from probekit.output.terminal import progress_bar
 
 LOOKED_AT = 64  # samples: some milliseconds
 
@@ -42,7 +42,8 @@ def render_file(generator: str, out: Path, console: Console, **options: Any) -> 
     parts = ", ".join(f"{split.n:,} {name}" for name, split in info.splits.items())
     console.print(f"wrote {out}: {parts}; {megabytes:.1f} MB; {images / seconds:,.0f} images/s")
     console.print(f"content hash {info.content_hash}")
-    for line in (*certified(info), *unseen(info)):
+    otherwise = f"no certificate of these settings; type: probekit certify {quote(str(info.path))}"
+    for line in (*told(info.certificate, otherwise), *unseen(info)):
         console.print(line)
     return info
 
@@ -64,13 +65,6 @@ def unseen(info: DatasetInfo) -> list[str]:
     return lines
 
 
-def certified(info: DatasetInfo) -> list[str]:
-    """What is proved of a generator's file, a line for each class factor; or how to find out."""
-    if info.certificate is not None:
-        return told(info.certificate)
-    return [f"no certificate of these settings; type: probekit certify {quote(str(info.path))}"]
-
-
 def list_generators(out: Path, console: Console) -> None:
     """Says what each generator is about and what is proved of it, and draws pairs of all.
 
@@ -78,12 +72,12 @@ def list_generators(out: Path, console: Console) -> None:
         ValueError: If `out` is no picture that may be replaced.
         OSError: If it cannot be written.
     """
-    from probekit.data.gallery import certified, draw_generators
+    from probekit.data.gallery import draw_generators
 
     check_png(out)
     for name, kind in GENERATORS.items():
         console.print(f"{name}: {kind.about}")
-        for line in certified(kind):
+        for line in told(shipped(kind())):
             console.print(f"  {line}")
     console.print(f"picture {draw_generators(out)}")
     console.print("next: probekit gen NAME   or   probekit list generators   (their parameters)")

@@ -82,7 +82,7 @@ def generate(
         raise ValueError(nearest("generator", name, GENERATORS))
     generator = GENERATORS[name](size=size, parameters=parameters or {})
     workers = min(os.cpu_count() or 1, MAX_WORKERS) if workers is None else workers
-    counts = _counts(generator, n, n_test)
+    wanted = counts(generator, n, n_test)
     _check(seed, workers)
     roles = ("base", *generator.class_factors) if pairs else None
     certificate = shipped(generator) if certificate is None else certificate
@@ -92,7 +92,7 @@ def generate(
         return _renderer(generator, seed, split, roles, masks, compression)
 
     with DatasetWriter(out, header=header, compression=compression, overwrite=overwrite) as writer:
-        _write(writer, renderer, counts, size=size, rows=len(roles or ("base",)), workers=workers, progress=progress)
+        _write(writer, renderer, wanted, size=size, rows=len(roles or ("base",)), workers=workers, progress=progress)
     return read_info(out)
 
 
@@ -131,8 +131,8 @@ def _renderer(
     return render
 
 
-def _counts(generator: Generator, n: int | None, n_test: int | None) -> dict[str, int]:
-    """Base images of each split that has some."""
+def counts(generator: Generator, n: int | None, n_test: int | None) -> dict[str, int]:
+    """Base images of each split that has some; a ValueError for a number out of range, or none in both."""
     n = generator.default_n if n is None else n
     n_test = generator.default_n_test if n_test is None else n_test
     if n < 0:

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from rich.cells import cell_len, set_cell_size
 
-from probekit.output.png import save_png
+from probekit.output.pictures import save_png
 
 Pixels = NDArray[np.uint8]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators import Generator
-from probekit.certificate.features import patch_counts
+from probekit.certificate.readout import patch_counts
 from probekit.exam.draw import Pixels
 from probekit.exam.items import Item
 from probekit.probe.baselines import raw_pixels

@@ -29,7 +29,7 @@ from probekit.exam.measurement import Exam
 from probekit.exam.observers import IDEAL, PLAIN, TEMPLATE, Observer
 from probekit.exam.trials import Sets, kept
 from probekit.measurement import BASELINE, ENCODER
-from probekit.probe.sources import said_of_random
+from probekit.probe.measure import said_of_random
 from probekit.restore.adopted import adopt_alone
 from probekit.restore.opened import Opened, OpenedRun, open_encoder
 from probekit.restore.outside import Outside

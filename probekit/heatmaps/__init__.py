@@ -1,1 +1,1 @@
-"""Maps (where the encoder looks): one file each, named in `probekit.registry.MAPS`."""
+"""Attribution maps, where the encoder looks, and what they are worth."""

@@ -1,20 +1,25 @@
-"""The contract of a map: a raw map of where an encoder looks, for every image of a batch.
+"""The contract of a map, a raw map of where an encoder looks for every image of a batch; and maps of many images.
 
 Shapes: B batch, C channels, H W image, h w map, D embedding.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from probekit.models.encoder import Encoder, Features
 from probekit.models.extract import eval_mode
+from probekit.probe.linear import LinearProbe, Space
+from probekit.registry import MAPS, get
 
 Projection = Callable[[Tensor], Tensor]
+BATCH = 32  # images encoded at a time: bounds the memory of input gradients; on a CPU the fastest, measured
 
 
 @dataclass(frozen=True)
@@ -22,14 +27,10 @@ class Target:
     """What the maps of a batch explain: for each image a linear function of its embedding.
 
     A class's logit is one, and so is the margin between two classes.
-
-    Attributes:
-        direction: float32 `[B, D]`.
-        offset: float32 `[B]`.
     """
 
-    direction: Tensor
-    offset: Tensor
+    direction: Tensor  # float32 `[B, D]`
+    offset: Tensor  # float32 `[B]`
 
     def score(self, pooled: Tensor) -> Tensor:
         """The target's value `[B]` at embeddings `[B, D]`."""
@@ -38,21 +39,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images, what the encoder makes of them, and what is asked about them.
+    """Images, what the encoder makes of them, and what is asked about them."""
 
-    Attributes:
-        images: uint8 `[B, C, H, W]`.
-        index: int64 `[B]`, which images they are: addresses their random numbers.
-        features: Features of the images, from the encoder that is looked at, without a graph.
-        target: What maps explain; None where there is no classifier.
-        fill: float32 `[B, C, H, W]` in [0, 1], what stands where an image is hidden; None is black.
-    """
-
-    images: Tensor
-    index: Tensor
-    features: Features
-    target: Target | None = None
-    fill: Tensor | None = None
+    images: Tensor  # uint8 `[B, C, H, W]`
+    index: Tensor  # int64 `[B]`, which images they are: addresses their random numbers
+    features: Features  # from the encoder that is looked at, without a graph
+    target: Target | None = None  # None where there is no classifier
+    fill: Tensor | None = None  # `[B, C, H, W]` in [0, 1], what stands where an image is hidden; None is black
 
     @property
     def inputs(self) -> Tensor:
@@ -62,65 +55,37 @@ class Batch:
 
 @dataclass(frozen=True)
 class Context:
-    """What maps may need beside a batch; it belongs to one encoder.
+    """What maps may need beside a batch; it belongs to one encoder."""
 
-    Attributes:
-        project: Embedding `[B, D] -> [B, P]`, the head that the contrastive loss compares; None: the embedding itself.
-        negatives: float32 `[M, P]`, projections of other images; None for maps that take none.
-        temperature: tau of the contrastive loss.
-        recipe: Views that the method was trained on.
-        view_size: (h, w) of those views; None is the images' own.
-        draws: Views of each image, even.
-        window: Side of what occlusion hides, px.
-        stride: Step of occlusion, px.
-        seed: Decides the views.
-    """
-
-    project: Projection | None = None
-    negatives: Tensor | None = None
+    project: Projection | None = None  # the head that the contrastive loss compares, `[B, D] -> [B, P]`
+    negatives: Tensor | None = None  # `[M, P]`, projections of other images; None for maps that take none
     temperature: float = 0.5  # ConRec paper, section 2.4
-    recipe: str = "simclr"
-    view_size: tuple[int, int] | None = None
-    draws: int = 8  # ours: halves the sd that 2 leave
-    window: int = 16  # ours: about a corner of the paper's shapes at 128 px; diagnostics use the same
-    stride: int = 8
-    seed: int = 0
+    recipe: str = "simclr"  # views that the method was trained on
+    view_size: tuple[int, int] | None = None  # (h, w) of those views; None is the images' own
+    draws: int = 8  # views of each image, even; ours: halves the sd that 2 leave
+    window: int = 16  # px that occlusion hides; ours: about a corner of the paper's shapes at 128 px
+    stride: int = 8  # px, of occlusion
+    seed: int = 0  # decides the views
 
 
 class AttributionMap(ABC):
-    """Raw maps: no scaling, no rectifying; only `draw` does that.
+    """Raw maps: no scaling, no rectifying; only `draw` does that."""
 
-    Attributes:
-        about: One plain line.
-        unit: What a value of the map means.
-        signed: Whether a map may hold negative evidence.
-        both_signs: Whether the map's negative is a row of its own: neither sign is the agreed one.
-        targeted: Whether the map explains the batch's target, where there is one.
-        needs: "map" (a feature map that is pooled), "target", "weights" (pooling weights), "negatives": without these
-            the map is left out.
-    """
-
-    about: ClassVar[str]
-    unit: ClassVar[str]
-    signed: ClassVar[bool]
-    both_signs: ClassVar[bool] = False
-    targeted: ClassVar[bool] = False
-    needs: ClassVar[frozenset[str]] = frozenset()
+    about: ClassVar[str]  # one plain line
+    unit: ClassVar[str]  # what a value of the map means
+    signed: ClassVar[bool]  # whether a map may hold negative evidence
+    both_signs: ClassVar[bool] = False  # its negative is a row of its own: neither sign is the agreed one
+    targeted: ClassVar[bool] = False  # whether the map explains the batch's target, where there is one
+    needs: ClassVar[frozenset[str]] = frozenset()  # "map", "target", "weights" (of pooling), "negatives"
 
     def __init__(self, context: Context) -> None:
         self.context = context
 
     def __call__(self, encoder: Encoder, batch: Batch) -> Tensor:
-        """Maps of a batch; an image's map does not depend on its neighbours.
+        """Maps `[B, h, w]` of a batch, float32 and without a graph; h, w are the feature map's or the image's.
 
-        The encoder is in eval mode meanwhile and is given back as it was, gradients included, also after an error.
-
-        Args:
-            encoder: The one that made `batch.features`.
-            batch: With what `needs` names.
-
-        Returns:
-            float32 `[B, h, w]`, without a graph; h, w are the feature map's or the image's.
+        An image's map does not depend on its neighbours. The encoder made `batch.features`; it is in eval mode
+        meanwhile and is given back as it was, gradients included, also after an error.
         """
         with eval_mode(encoder), torch.autocast(batch.images.device.type, enabled=False):
             return self.maps(encoder, batch).detach().float()
@@ -144,11 +109,136 @@ def as_inputs(images: Tensor) -> Tensor:
 def map_gradient(encoder: Encoder, features: Features, score: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """The feature map `[B, D, h, w]` and the gradient of `score(pooled) -> [B]` with respect to it.
 
-    Only the pooling runs again, on a copy of the map that nothing else refers to: no hook, and no parameter's
-    gradient is touched.
+    Only the pooling runs again, on a copy of the map that nothing else refers to: no parameter's gradient is touched.
     """
     leaf = features.map.detach().float().requires_grad_()
     with torch.enable_grad():
         pooled, _ = encoder.pooling(leaf)
         (gradient,) = torch.autograd.grad(score(pooled).sum(), leaf)
     return leaf.detach(), gradient
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A linear probe on the embedding as it comes: a standardised probe is folded into its weights."""
+
+    weight: Tensor  # `[K, D]`
+    bias: Tensor  # `[K]`
+
+    @classmethod
+    def of(cls, space: Space, probe: LinearProbe, *, classes: int, device: torch.device) -> "Classifier":
+        """From a fitted probe; a class that training did not show gets the logit -inf.
+
+        Logits are known up to what all share: here their mean over the classes is 0. The probe of two classes has 0 for
+        the first, which no map could explain.
+        """
+        seen_weight, seen_bias = (found - found.mean(axis=0) for found in space.unfold(probe))
+        weight = np.zeros((classes, seen_weight.shape[1]))
+        bias = np.full(classes, -np.inf)
+        weight[probe.labels], bias[probe.labels] = seen_weight, seen_bias
+        return cls(
+            torch.from_numpy(weight).float().to(device),
+            torch.from_numpy(bias).float().to(device),
+        )
+
+    def logits(self, pooled: Tensor) -> Tensor:
+        """`[B, K]` from embeddings `[B, D]`."""
+        return pooled.float() @ self.weight.T + self.bias
+
+    def probability(self, pooled: Tensor, labels: Tensor) -> Tensor:
+        """Softmax probability of each image's class, `[B]`."""
+        return self.logits(pooled).softmax(dim=1).gather(1, labels[:, None])[:, 0]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An encoder, in eval mode, with all that maps need."""
+
+    encoder: Encoder
+    classifier: Classifier | None  # on its embeddings; None without labels
+    context: Context
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The images that are looked at, and what maps are to explain."""
+
+    images: Tensor  # uint8 `[N, C, H, W]`, on the encoder's device, at the size it takes
+    index: Tensor  # int64 `[N]`, their places in the split
+    targets: Mapping[str, Target]  # by class factor, or under ""; empty without a classifier
+    fills: Mapping[str, Tensor]  # likewise, uint8 like `images`: what occlusion puts in place of what it hides
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def part(self, rows: NDArray[np.int64]) -> "Questions":
+        """The same about some of the images."""
+        at = torch.from_numpy(rows).to(self.images.device)
+        return Questions(
+            self.images[at],
+            self.index[at],
+            {name: Target(target.direction[at], target.offset[at]) for name, target in self.targets.items()},
+            {name: fill[at] for name, fill in self.fills.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """Maps under one name."""
+
+    name: str
+    map: str  # the attribution map, or the baseline
+    kind: str  # "map", "baseline" or "ceiling"
+    target: str  # the class factor that the maps explain, or ""
+    encoder: str  # "trained", "random", or "" for maps that no encoder made
+    unit: str  # what a value means
+    signed: bool  # whether negative values may come
+    maps: NDArray[np.float32]  # `[N, h, w]`, raw
+
+
+def map_rows(names: list[str], subject: Subject, questions: Questions, *, encoder: str) -> tuple[list[Row], Tensor]:
+    """Looks into an encoder, "trained" or "random": its rows, and the embeddings `[N, D]` that came along.
+
+    The images are encoded once for all maps; those whose needs are not met must have been left out (`unmet`).
+    """
+    known = {name: make_map(name, subject.context) for name in names}
+    maps: dict[tuple[str, str], list[NDArray[np.float32]]] = {}
+    pooled = []
+    for start in range(0, len(questions), BATCH):
+        part = questions.part(np.arange(start, min(start + BATCH, len(questions))))
+        batch, targets = encode(subject.encoder, part.images, part.index), part.targets
+        fills = {name: fill.float() / 255 for name, fill in part.fills.items()}
+        pooled.append(batch.features.pooled)
+        for name, each in known.items():
+            for target in targets if each.targeted and targets else [""]:
+                asked = replace(batch, target=targets.get(target), fill=fills.get(target, fills.get("")))
+                maps.setdefault((name, target), []).append(each(subject.encoder, asked).cpu().numpy())
+    rows = []
+    for (name, target), parts in maps.items():
+        drawn, whole = known[name], np.concatenate(parts)
+        suffix = "" if encoder == "trained" else f", {encoder} weights"
+        kind = "map" if encoder == "trained" else "baseline"
+        rows.append(Row(name + suffix, name, kind, target, encoder, drawn.unit, drawn.signed, whole))
+        if drawn.both_signs:
+            rows.append(Row(f"-{name}{suffix}", name, kind, target, encoder, drawn.unit, drawn.signed, -whole))
+    return rows, torch.cat(pooled)
+
+
+def make_map(name: str, context: Context) -> AttributionMap:
+    """The map of that name; a ValueError if there is none."""
+    found: AttributionMap = get(MAPS, "map", name)(context)
+    return found
+
+
+def unmet(name: str, subject: Subject, has_weights: bool) -> str | None:
+    """Why a map cannot be taken, in words, or None; `has_weights`: whether the encoder pools with weights."""
+    needs = get(MAPS, "map", name).needs
+    if "target" in needs and subject.classifier is None:
+        return "needs labels of at least two classes, for a linear probe"
+    if "map" in needs and not subject.encoder.has_map:
+        return "this encoder gives no feature map that is pooled to its embedding"
+    if "weights" in needs and not has_weights:
+        return "this encoder pools without weights, so there are none to show"
+    if "negatives" in needs and subject.context.negatives is None:
+        return "needs other images to contrast with"
+    return None

@@ -2,22 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, TypedDict
 
-from probekit.heatmaps.tables import (
-    EVIDENCE,
-    KINDS,
-    MAP,
-    SCORES,
-    SWAP,
-    faithfulness_tables,
-    sanity_tables,
-    scores_table,
-    swap_curves,
-    swap_table,
-    swapped,
-)
+from probekit.heatmaps import tables
 from probekit.measurement import About, Count, Interval, Measurement, Named, Number, Result, Row, Score, Share
 from probekit.measurement import option as field
 from probekit.output.document import Chart, Table, percents
@@ -40,23 +27,17 @@ MOST_LINES = 10  # of a chart
 
 
 class Mean(TypedDict):
-    """A mean over images."""
-
     mean: Number | None
     ci: Interval
 
 
 class Against(Mean):
-    """One score against one mask."""
-
     n: Count
     undefined: Count
     normalised: Mean | None
 
 
 class Perturbed(TypedDict):
-    """What masking by the map does to the true class's probability."""
-
     n: Count
     average_drop: Mean
     average_increase: Mean
@@ -65,8 +46,6 @@ class Perturbed(TypedDict):
 
 
 class Swap(TypedDict):
-    """The counterfactual swap curve."""
-
     n: Count
     undefined: Count
     misordered: Count
@@ -76,8 +55,6 @@ class Swap(TypedDict):
 
 
 class Sanity(TypedDict):
-    """The check by parameter randomisation."""
-
     passes: bool | None
     similarity: Number | None
     null: Interval
@@ -87,8 +64,6 @@ class Sanity(TypedDict):
 
 
 class MapRow(Named):
-    """Maps under one name; see `heatmaps.protocol.evaluate`."""
-
     target: str
     encoder: str
     grid: list[int]
@@ -99,15 +74,11 @@ class MapRow(Named):
 
 
 class Explained(TypedDict):
-    """The probe whose answers are explained, on the images that are looked at."""
-
     accuracy: Share
     ci: Interval
 
 
 class AboutMaps(About):
-    """What a result has beside its rows."""
-
     target: str | None
     fill: str
     masks: list[str]
@@ -127,8 +98,6 @@ def read_maps(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Heatmap(Measurement):
-    """Attribution maps, and what they are worth."""
-
     maps: tuple[str, ...] | None = field(
         None,
         "--maps",
@@ -166,7 +135,6 @@ class Heatmap(Measurement):
     command: ClassVar[str] = "heatmap"
 
     def __post_init__(self) -> None:
-        """Refuses names that there are not, and what does not go together."""
         super().__post_init__()
         for name in self.maps or ():
             if name not in MAPS:
@@ -187,38 +155,35 @@ class Heatmap(Measurement):
         return not self.perturb
 
     def encoder_rows(self, result: Result) -> list[Row]:
-        """Maps of the trained encoder."""
-        return [row for row in result["rows"] if row["kind"] == MAP]
+        return [row for row in result["rows"] if row["kind"] == tables.MAP]
 
     def tables(self, result: Result) -> list[Table]:
         """Scores against each mask, masks of evidence first: they are what only the class changes."""
-        rows = sorted(result["rows"], key=lambda row: KINDS.index(row["kind"]))
-        masks = sorted(result["masks"], key=lambda mask: not mask.startswith(EVIDENCE))
-        has_evidence = any(mask.startswith(EVIDENCE) for mask in masks)
-        tables = [scores_table(result, rows, mask, f"scores-{i}", has_evidence) for i, mask in enumerate(masks)]
-        tables += faithfulness_tables(result, rows)
-        tables += [swap_table(rows, factor, f"swap-{i}-table") for i, factor in enumerate(swapped(rows))]
-        return [*tables, *sanity_tables(rows)]
+        rows = sorted(result["rows"], key=lambda row: tables.KINDS.index(row["kind"]))
+        masks = sorted(result["masks"], key=lambda mask: not mask.startswith(tables.EVIDENCE))
+        has_evidence = any(mask.startswith(tables.EVIDENCE) for mask in masks)
+        found = [tables.scores_table(result, rows, mask, f"scores-{i}", has_evidence) for i, mask in enumerate(masks)]
+        found += tables.faithfulness_tables(result, rows)
+        found += [tables.swap_table(rows, factor, f"swap-{i}-table") for i, factor in enumerate(tables.swapped(rows))]
+        return [*found, *tables.sanity_tables(rows)]
 
     def charts(self, result: Result) -> list[Chart]:
-        """Maps of single images, and the curves of counterfactual swaps."""
         how = (
             "Maps of single images: red above zero, blue below, or from black up, each by its own scale, printed under "
             "it. Orange and blue: evidence, green: its outline, where the images have masks of it."
         )
         charts = [Chart("gallery", "Maps of single images", how, _drawn_when_measured, photographs=True)]
-        for i, factor in enumerate(swapped(result["rows"])):
+        for i, factor in enumerate(tables.swapped(result["rows"])):
             kept = [(row, row["swap"][factor]) for row in result["rows"] if factor in row["swap"]]
             drawn = [(row, swap) for row, swap in kept if swap["x"] and len(swap["x"]) == len(swap["y"])]
             own = [(row, swap) for row, swap in drawn if row["encoder"] != "random"]
             if own:
                 told = "" if len(own) <= MOST_LINES else f" {MOST_LINES} of {len(own)} are drawn; the table has all."
                 title = f"Counterfactual swap curves, {factor}"
-                charts.append(Chart(f"swap-{i}", title, f"{SWAP}{told}", partial(swap_curves, own[:MOST_LINES])))
+                charts.append(Chart(f"swap-{i}", title, f"{tables.SWAP}{told}", tables.swap_curves(own[:MOST_LINES])))
         return charts
 
     def sentences(self, result: Result) -> list[str]:
-        """What is explained, and what the numbers cannot say."""
         lines = []
         if result["probe"]:
             found = percents(result["probe"]["accuracy"], result["probe"]["ci"])
@@ -254,10 +219,10 @@ class Heatmap(Measurement):
         """AUROC and rank accuracy against the evidence of each class factor; a ceiling's own factor alone."""
         found = {}
         for mask, scores in row["scores"].items():
-            factor = mask.removeprefix(EVIDENCE)
-            if mask.startswith(EVIDENCE) and row["target"] in ("", factor):
+            factor = mask.removeprefix(tables.EVIDENCE)
+            if mask.startswith(tables.EVIDENCE) and row["target"] in ("", factor):
                 for key in ("auroc", "rank_accuracy"):
-                    found[f"{SCORES[key]}: {factor}"] = Score(scores[key]["mean"], scores[key]["ci"])
+                    found[f"{tables.SCORES[key]}: {factor}"] = Score(scores[key]["mean"], scores[key]["ci"])
         return found
 
     def main_scores(self, row: Row) -> dict[str, Score]:

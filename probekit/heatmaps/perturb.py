@@ -1,35 +1,41 @@
-"""Scores that ask the encoder again: the image seen through its map, and the swap towards its counterfactual."""
+"""What asks the encoder again: the image seen through its map, the swap towards its counterfactual, other weights.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+The last is the parameter-randomisation check (Adebayo et al. 2018): does a map change when the weights do? Pass or
+fail, never a ranking: maps that say nothing pass too.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 from torch import Tensor
 
-from probekit.heatmaps.base import Target, as_inputs
-from probekit.heatmaps.resample import explanation, upsample
-from probekit.heatmaps.rows import BATCH, Subject
+from probekit.heatmaps.base import BATCH, Questions, Subject, Target, as_inputs, map_rows
+from probekit.heatmaps.score import explanation, upsample
 from probekit.models.extract import eval_mode
 from probekit.statistics import mean_over_images, ratio_over_images
 
 Floats = NDArray[np.floating]
-
 STEPS = 5  # ours: fifths of the pixels that differ (docs/log.md)
 POINTS = 21  # of the mean curve, for the figure
+FIRST_SEED = 1_000_000  # of random networks: no run's own seed, whose first weights its maps may resemble
+NETWORKS = 4  # independent random networks: 6 pairs for the null
+IMAGES = 16  # ours: their mean moves by some .03
+SAME = 0.95  # ours: random networks whose maps agree more than this make maps that hardly feel the weights
+Fresh = Callable[[int], Subject]  # a subject with random weights, from a seed
 
 
 def average_drop(before: Floats, after: Floats) -> NDArray[np.float64]:
-    """Each image's share of Average Drop, in [0, 100], lower is better: `max(0, Y - O) / Y`.
+    """Each image's share of Average Drop, `[N]` in [0, 100], lower is better: `max(0, Y - O) / Y`; NaN where Y is 0.
 
-    Args:
-        before: `[N]`, the class's probability Y on the image.
-        after: `[N]`, O, on the image seen through its map.
-
-    Returns:
-        `[N]`; NaN where Y is 0. The mean is AD %.
+    `before` `[N]`: the class's probability Y on the image; `after` `[N]`: O, on the image seen through its map. The
+    mean is AD %.
     """
     y, o = before.astype(np.float64), after.astype(np.float64)
     drop: NDArray[np.float64] = 100 * np.maximum(0, y - o) / np.where(y > 0, y, np.nan)
@@ -42,10 +48,7 @@ def average_increase(before: Floats, after: Floats) -> NDArray[np.float64]:
 
 
 def average_gain(before: Floats, after: Floats) -> NDArray[np.float64]:
-    """Each image's share of Average Gain, in [0, 100], higher is better: `max(0, O - Y) / (1 - Y)`.
-
-    Arguments as `average_drop`; NaN where Y is 1.
-    """
+    """Each image's share of Average Gain, in [0, 100], higher is better: `max(0, O - Y) / (1 - Y)`, NaN if Y is 1."""
     y, o = before.astype(np.float64), after.astype(np.float64)
     gain: NDArray[np.float64] = 100 * np.maximum(0, o - y) / np.where(y < 1, 1 - y, np.nan)
     return gain
@@ -54,19 +57,12 @@ def average_gain(before: Floats, after: Floats) -> NDArray[np.float64]:
 def swap_order(
     values: Floats, differs: NDArray[np.bool_], *, steps: int, seed: int
 ) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
-    """Which pixels are replaced by the counterfactual's, in the order of a map, highest first.
+    """Which pixels are replaced by the counterfactual's, in the order of a map `[H, W]`, highest first.
 
-    Pixels where both images agree change nothing, so only those that differ count as stops; ties are in random order.
-
-    Args:
-        values: `[H, W]`, the raw map.
-        differs: bool `[H, W]`, D: where the image and its counterfactual differ; at least one pixel.
-        steps: Stops after the first, at equal numbers of replaced pixels of D.
-        seed: Decides the order of ties.
-
-    Returns:
-        The pixels replaced by each of the `steps + 1` stops, flat indices, the first none and the last all of D; and x,
-        the share of the image's pixels that the map had put first by then, in [0, 1].
+    Pixels where both images agree change nothing, so only those that differ (`differs` `[H, W]`, one at least) count as
+    stops: `steps` after the first, at equal numbers of them; ties are in random order. Gives the pixels replaced by
+    each of the `steps + 1` stops, flat indices, the first none and the last all; and x, the share of the image's pixels
+    that the map had put first by then, in [0, 1].
     """
     shuffled = np.random.default_rng(seed).permutation(values.size)
     order = shuffled[np.argsort(-values.ravel()[shuffled], kind="stable")]
@@ -79,11 +75,9 @@ def swap_order(
 
 
 def area_below(x: Floats, y: Floats) -> float:
-    """The area below a swap curve over all pixels, from its stops: level before the first and after the last.
+    """The area below a swap curve over all pixels, from its stops (x of `swap_order`; y, the target at each).
 
-    Args:
-        x: `[S]`, as `swap_order` gives it.
-        y: `[S]`, the target at each stop.
+    It is level before the first and after the last.
     """
     return float(np.trapezoid(np.r_[y[0], y, y[-1]], np.r_[0.0, x, 1.0]))
 
@@ -117,13 +111,8 @@ def faithfulness(
 ) -> dict[str, Any]:
     """Average Drop, Increase and Gain of the true class's probability, and the mean of the map, with intervals.
 
-    Args:
-        subject: With a classifier.
-        images: uint8 `[N, C, H, W]`.
-        labels: int64 `[N]`.
-        before: `[N]`, the true class's probability on the whole images (`confidence`).
-        fill: uint8 like `images`: shows where the map is low.
-        maps: Raw, `[N, h, w]`.
+    `images` uint8 `[N, C, H, W]`, `labels` int64 `[N]`; `before` `[N]`: the `confidence` on whole images; `fill`, like
+    the images, shows where a map, raw `[N, h, w]`, is low.
     """
     seen = explanation(maps, (images.shape[2], images.shape[3]))
     share = torch.from_numpy(seen).to(images.device)[:, None]
@@ -139,23 +128,14 @@ def faithfulness(
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images, their counterfactuals, and the target at both ends of the way between them.
+    """Images, their counterfactuals, and the target at both ends of the way between them."""
 
-    Attributes:
-        images: uint8 `[N, C, H, W]`.
-        counterfactuals: uint8 like `images`.
-        target: The margin of the image's class over that of its pair.
-        differs: bool `[N, H, W]`, D: where the two differ.
-        whole: float64 `[N]`, the target on the image.
-        none: float64 `[N]`, the target on the counterfactual.
-    """
-
-    images: Tensor
-    counterfactuals: Tensor
-    target: Target
-    differs: NDArray[np.bool_]
-    whole: NDArray[np.float64]
-    none: NDArray[np.float64]
+    images: Tensor  # uint8 `[N, C, H, W]`
+    counterfactuals: Tensor  # uint8 like `images`
+    target: Target  # the margin of the image's class over that of its pair
+    differs: NDArray[np.bool_]  # `[N, H, W]`, D: where the two differ
+    whole: NDArray[np.float64]  # `[N]`, the target on the image
+    none: NDArray[np.float64]  # `[N]`, the target on the counterfactual
 
     @classmethod
     def of(cls, subject: Subject, images: Tensor, counterfactuals: Tensor, target: Target) -> "Pairs":
@@ -167,16 +147,12 @@ class Pairs:
 def swap(subject: Subject, pairs: Pairs, maps: NDArray[np.float32], *, seed: int) -> dict[str, Any]:
     """The counterfactual swap curve: the target while pixels become those of the counterfactual, in the map's order.
 
-    Score: the area above the curve, as a share of the way from the image's target to the counterfactual's, both
-    means over images. For a target that adds up over pixels a random order scores 1/2, and D first `1 - |D| / (2 H W)`.
+    Score: the area above the curve, as a share of the way from the image's target to the counterfactual's, both means
+    over images. For a target that adds up over pixels a random order scores 1/2, and D first `1 - |D| / (2 H W)`.
 
-    Args:
-        maps: Raw, `[N, h, w]`.
-        seed: Decides ties and the interval.
-
-    Returns:
-        n; undefined, images that do not differ from their pair; misordered, those on which the target is not higher
-        than on their pair; score (mean, ci; None where the probe does not tell pairs apart); the mean curve, x and y.
+    `maps`: raw, `[N, h, w]`. The seed decides ties and the interval. Gives n; undefined, images that do not differ from
+    their pair; misordered, those on which the target is not higher than on their pair; score (mean, ci; None where the
+    probe does not tell pairs apart); the mean curve, x and y.
     """
     size = (pairs.images.shape[2], pairs.images.shape[3])
     known = np.flatnonzero(pairs.differs.any(axis=(1, 2)))
@@ -217,3 +193,89 @@ def _ask(subject: Subject, images: Tensor, target: Target) -> NDArray[np.float64
 def by_target(targets: Mapping[str, Any], row_target: str) -> list[str]:
     """Which targets a row is asked about: its own, or each one if it has none."""
     return [row_target] if row_target in targets else list(targets)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome for one row."""
+
+    passes: bool  # whether the map depends on the weights
+    similarity: float  # mean Spearman correlation of |map| with all weights random
+    null: tuple[float, float]  # smallest and largest of the same between pairs of random networks
+    stages: tuple[str, ...]  # what is random so far, from the head down
+    cascade: tuple[float, ...]  # the correlation at each stage
+    n: int  # images
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**self.__dict__, "null": list(self.null), "stages": list(self.stages), "cascade": list(self.cascade)}
+
+
+def check(names: list[str], subject: Subject, fresh: Fresh, questions: Questions, *, seed: int) -> dict[str, Verdict]:
+    """Verdicts by map, over all of a map's targets.
+
+    The head goes first (the direction that a map explains, and the projection), then one block of the encoder after
+    the other. A map passes if its maps with all weights random are no more like the trained ones than random networks'
+    maps are like each other, and these are not all alike.
+    """
+    trained = _maps(names, subject, questions)
+    seeds = [FIRST_SEED + seed + k for k in range(NETWORKS)]
+    randoms = [fresh(k) for k in seeds]
+    maps = [_maps(names, random, _random_head(questions, k)) for k, random in zip(seeds, randoms, strict=True)]
+    asked = _random_head(questions, seeds[0])
+    half = replace(randoms[0], encoder=copy.deepcopy(subject.encoder))  # random head, trained encoder
+    stages, cascades = ["head"], [_maps(names, half, asked)]
+    for name, block in half.encoder.blocks.items():
+        block.load_state_dict(randoms[0].encoder.blocks[name].state_dict())
+        stages.append(name)
+        cascades.append(_maps(names, half, asked))
+    return {
+        name: judge(
+            trained[name],
+            [random[name] for random in maps],
+            dict(zip(stages, [then[name] for then in cascades], strict=True)),
+        )
+        for name in trained
+    }
+
+
+def judge(
+    trained: NDArray[np.float32], randoms: Sequence[NDArray[np.float32]], cascade: Mapping[str, NDArray[np.float32]]
+) -> Verdict:
+    """The verdict on one map from its maps `[N, h, w]`.
+
+    `randoms`: of independent encoders with random weights, two at least; `cascade`: of the trained encoder with more
+    and more of it random, by what went last.
+    """
+    null = [similarity(a, b) for a, b in combinations(randoms, 2)]
+    final = float(np.mean([similarity(trained, random) for random in randoms]))
+    steps = tuple(similarity(trained, maps) for maps in cascade.values())
+    passes = final <= max(null) and max(null) <= SAME
+    return Verdict(passes, final, (min(null), max(null)), tuple(cascade), steps, len(trained))
+
+
+def similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """The mean over images of Spearman's correlation of absolute maps `[N, h, w]`; a constant map correlates 0."""
+    ranks = [rankdata(np.abs(maps).reshape(len(maps), -1), axis=1) for maps in (a, b)]
+    x, y = (r - r.mean(axis=1, keepdims=True) for r in ranks)
+    scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    products = (x * y).sum(axis=1)
+    return float(np.where(scale > 0, products / np.where(scale > 0, scale, 1), 0.0).mean())
+
+
+def _maps(names: list[str], subject: Subject, questions: Questions) -> dict[str, NDArray[np.float32]]:
+    rows, _ = map_rows(names, subject, questions, encoder="trained")
+    return {name: np.concatenate([row.maps for row in rows if row.name == name]) for name in names}
+
+
+def _random_head(questions: Questions, seed: int) -> Questions:
+    """The same images, asked about random directions of the same lengths."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def turned(target: Target) -> Target:
+        direction = torch.randn(target.direction.shape, generator=generator).to(target.direction.device)
+        lengths = target.direction.norm(dim=1, keepdim=True) / direction.norm(dim=1, keepdim=True)
+        return Target(direction * lengths, target.offset)
+
+    targets = {name: turned(target) for name, target in questions.targets.items()}
+    return replace(questions, targets=targets)

@@ -1,4 +1,7 @@
-"""From encoders, images and truth to the whole result: which rows, which scores, what is left out and why."""
+"""From encoders, images and truth to the whole result: rows, scores, what is left out and why; and baselines.
+
+Baselines are maps that know nothing of an encoder, to stand beside every map: functions of images, float32 `[N, H, W]`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,51 +9,40 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from skimage.filters import sobel
 from torch import Tensor
 
 from probekit.config import SIDE
 from probekit.h5.schema import EVIDENCE
-from probekit.heatmaps.base import as_inputs, encode
-from probekit.heatmaps.baselines import BASELINES
-from probekit.heatmaps.perturb import Pairs, by_target, confidence, faithfulness, swap
-from probekit.heatmaps.resample import area_average
-from probekit.heatmaps.rows import Questions, Row, Subject, map_rows, unmet
-from probekit.heatmaps.sanity import IMAGES, Fresh, check
-from probekit.heatmaps.score import localise, localise_ceiling
+from probekit.heatmaps.base import Questions, Row, Subject, as_inputs, encode, map_rows, unmet
+from probekit.heatmaps.perturb import IMAGES, Fresh, Pairs, by_target, check, confidence, faithfulness, swap
+from probekit.heatmaps.score import area_average, localise, localise_ceiling, upsample
 from probekit.heatmaps.truth import Truth, spaced
+from probekit.probe.baselines import LUMA, binarise
 from probekit.registry import MAPS
 from probekit.statistics import share_interval
 
 DEFAULT_MAPS = ("cam", "gradcam", "gradcam-ssl", "attention", "input-gradient")
 COSTLY = {"occlusion": "occlusion: it encodes each image once a window; type: --maps occlusion"}
+Pixels = NDArray[np.uint8]
+Maps = NDArray[np.float32]
+SPREAD = 0.25  # ours: sd of the centre map, in sides
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is looked at and how.
+    """What is looked at and how."""
 
-    Attributes:
-        trained: The encoder in question.
-        random: The same with random weights, its own probe fitted; None where no weights can be drawn anew.
-        random_questions: What its maps are to explain: targets of that probe.
-        fresh: More of these, by seed.
-        truth: The images and what is known about them.
-        questions: The same on the device, with targets.
-        labels: int64 `[N]`, on the device; None without a classifier.
-        counterfactuals: Counterfactuals by class factor, uint8 `[N, C, H, W]`.
-        perturb: How many images the perturbation scores use; 0 leaves them out.
-        seed: Decides everything random.
-    """
-
-    trained: Subject
-    random: Subject | None
-    fresh: Fresh
+    trained: Subject  # the encoder in question
+    random: Subject | None  # with random weights and a probe of its own; None where none can be drawn anew
+    fresh: Fresh  # more of these, by seed
     truth: Truth
-    questions: Questions
-    random_questions: Questions
-    labels: Tensor | None
-    counterfactuals: Mapping[str, Tensor]
-    perturb: int
+    questions: Questions  # the images of `truth` on the device, with targets
+    random_questions: Questions  # with targets of the random encoder's probe
+    labels: Tensor | None  # int64 `[N]`, on the device; None without a classifier
+    counterfactuals: Mapping[str, Tensor]  # by class factor, uint8 `[N, C, H, W]`
+    perturb: int  # how many images the perturbation scores use; 0 leaves them out
     seed: int
 
 
@@ -59,15 +51,9 @@ def evaluate(
 ) -> tuple[dict[str, Any], list[Row]]:
     """Takes every map, scores it next to the baselines, and says what was left out.
 
-    Args:
-        asked: Maps by name; None is `DEFAULT_MAPS`.
-        tell: Is given a line when a long part begins.
-
-    Returns:
-        Part of results/heatmap.json (docs/heatmaps.md), and the rows of the trained encoder, for figures.
-
-    Raises:
-        ValueError: If a map that was asked for cannot be taken.
+    `asked`: maps by name; None is `DEFAULT_MAPS`. `tell` is given a line when a long part begins. Gives part of
+    results/heatmap.json (docs/heatmaps.md), and the rows of the trained encoder, for figures. A ValueError if a map
+    that was asked for cannot be taken.
     """
     first = encode(work.trained.encoder, work.questions.images[:1], work.questions.index[:1]).features
     names, left_out = choose_maps(work.trained, asked, has_weights=first.weights is not None)
@@ -75,7 +61,11 @@ def evaluate(
     own, pooled = map_rows(names, work.trained, work.questions, encoder="trained")
     mapped = first.map if work.trained.encoder.has_map else work.questions.images[..., ::SIDE, ::SIDE]
     grid = (mapped.shape[2], mapped.shape[3])  # of the baselines and the ceiling
-    baselines = _baselines(work, grid)
+    images, places = work.truth.split.images, work.truth.index
+    baselines = [
+        Row(name, name, "baseline", "", "", "", False, draw(images, places, grid, work.seed))
+        for name, draw in BASELINES.items()
+    ]
     if work.random is None:
         left_out.append("random weights and the sanity check: no weights of this encoder can be drawn anew")
     else:
@@ -122,11 +112,7 @@ def _accuracy(work: Evaluation, pooled: Tensor) -> dict[str, Any] | None:
 
 
 def choose_maps(subject: Subject, asked: Sequence[str] | None, *, has_weights: bool) -> tuple[list[str], list[str]]:
-    """The maps that can be taken, and a line for each that cannot.
-
-    Raises:
-        ValueError: If one that was asked for by name cannot be, or none is left.
-    """
+    """The maps that can be taken, and a line for each that cannot; a ValueError if it was asked for by name."""
     by_name = asked is not None and set(asked) != set(MAPS)
     reasons = {name: unmet(name, subject, has_weights) for name in asked or DEFAULT_MAPS}
     refused = [f"{name}: {reason}" for name, reason in reasons.items() if reason]
@@ -136,29 +122,11 @@ def choose_maps(subject: Subject, asked: Sequence[str] | None, *, has_weights: b
     return names, refused + [text for name, text in COSTLY.items() if asked is None]
 
 
-def _baselines(work: Evaluation, grid: tuple[int, int]) -> list[Row]:
-    images = work.truth.split.images
-    return [
-        Row(name, name, "baseline", "", "", "", False, draw(images, work.truth.index, grid, work.seed))
-        for name, draw in BASELINES.items()
-    ]
-
-
 def _describe(row: Row) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "map": row.map,
-        "kind": row.kind,
-        "target": row.target,
-        "encoder": row.encoder,
-        "unit": row.unit,
-        "signed": row.signed,
-        "grid": list(row.maps.shape[1:]),
-        "all_zero": int((~row.maps.any(axis=(1, 2))).sum()),
-        "perturbation": {},
-        "swap": {},
-        "sanity_check": None,
-    }
+    about = {key: getattr(row, key) for key in ("name", "map", "kind", "target", "encoder", "unit", "signed")}
+    zero = int((~row.maps.any(axis=(1, 2))).sum())
+    about |= {"grid": list(row.maps.shape[1:]), "all_zero": zero}
+    return {**about, "perturbation": {}, "swap": {}, "sanity_check": None}
 
 
 def _ceilings(work: Evaluation, grid: tuple[int, int]) -> list[Row]:
@@ -221,3 +189,42 @@ def _randomise(work: Evaluation, names: list[str], scored: list[dict[str, Any]],
     for entry in scored:
         if entry["encoder"] == "trained" and entry["name"] in verdicts:
             entry["sanity_check"] = verdicts[entry["name"]].as_dict()
+
+
+def uniform(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed: int) -> Maps:
+    """The same everywhere: every score is its chance level."""
+    return np.ones(images.shape[:3], np.float32)
+
+
+def random(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed: int) -> Maps:
+    """Independent numbers in the cells of the encoder's grid; an image's depend on the seed and its index alone."""
+    cells = np.stack([np.random.default_rng([seed, int(i)]).random(grid, np.float32) for i in index])
+    return upsample(cells, images.shape[1:3])
+
+
+def centre(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed: int) -> Maps:
+    """A Gaussian around the middle of the frame."""
+    y, x = (((np.arange(side) + 0.5) / side - 0.5) / SPREAD for side in images.shape[1:3])
+    one = np.exp(-(y[:, None] ** 2 + x[None] ** 2) / 2).astype(np.float32)
+    return np.repeat(one[None], len(images), axis=0)
+
+
+def edges(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed: int) -> Maps:
+    """The Sobel magnitude of the luma."""
+    luma = images @ LUMA if images.ndim == 4 else images.astype(np.float64)
+    return np.stack([sobel(image) for image in luma]).astype(np.float32)  # type: ignore[no-untyped-call]
+
+
+def ink(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed: int) -> Maps:
+    """1 where a pixel belongs to the drawing (Otsu's threshold, the ground is what holds the border)."""
+    return binarise(images).astype(np.float32)
+
+
+# All take the same: images uint8 [N, H, W] or [N, H, W, 3], their places in the split, the grid of the encoder, a seed.
+BASELINES: dict[str, Callable[[Pixels, NDArray[np.int64], tuple[int, int], int], Maps]] = {
+    "uniform": uniform,
+    "random": random,
+    "centre": centre,
+    "edges": edges,
+    "ink": ink,
+}

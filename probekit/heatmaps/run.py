@@ -1,4 +1,4 @@
-"""From an opened encoder and a dataset file to a heatmap result: where the encoder looks, scored against the truth."""
+"""From an opened encoder and a dataset file to a heatmap result and its picture, the only place that scales maps."""
 
 import shlex
 import time
@@ -9,23 +9,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
+from probekit.data.show import COLOURS
 from probekit.data.split import check_channels, check_divisible, shrunk
 from probekit.h5 import DatasetInfo, Split, read_split
-from probekit.heatmaps.base import Context
-from probekit.heatmaps.draw import draw_gallery
+from probekit.h5.schema import EVIDENCE
+from probekit.heatmaps.base import Classifier, Context, Questions, Row, Subject
 from probekit.heatmaps.maps.gradcam_ssl import project
 from probekit.heatmaps.measurement import Heatmap
 from probekit.heatmaps.protocol import Evaluation, evaluate
-from probekit.heatmaps.questions import Classifier, fill, make_targets
-from probekit.heatmaps.rows import Questions, Row, Subject
-from probekit.heatmaps.truth import Truth, read_truth
+from probekit.heatmaps.truth import Truth, fill, make_targets, read_truth
 from probekit.models.extract import extract
+from probekit.output.pictures import Mosaic, encoder_name
+from probekit.probe.measure import said_of_random
 from probekit.probe.protocol import Part, fit_label
-from probekit.probe.sources import said_of_random
 from probekit.restore.draw import draw_run
 from probekit.restore.opened import Opened, OpenedRun
 from probekit.results import stem_of, write_result
@@ -34,18 +35,19 @@ from probekit.weights import LAST
 NEGATIVES = 256  # ours: images of the bank that gradcam-ssl contrasts with; the smallest batch of the SimCLR paper
 FEW = 64  # of these for networks whose maps are only compared with each other
 PROTOCOL = "tuned"  # of the linear probe that maps explain
-
 NO_HEAD = "no projection head here, so gradcam-ssl contrasts the embedding itself"
+PER_CLASS = 2  # rows of a class
+MAX_CLASSES = 6
+CELL, NAMES = 1.15, 1.1  # inches: a cell, the names of classes
+SIGNED, UNSIGNED = "RdBu_r", "magma"
+OUTLINE = "#00c040"
 
 
 class Subjects:
     """Makes subjects for maps; all share the training images, the bank of negatives and the settings.
 
-    Args:
-        images: uint8 `[N, C, H, W]`, the training images on the device, at the size the encoder takes.
-        split: The same as the file holds them, with labels.
-        val: Images and split of the labelled validation images, likewise, or None.
-        context: Window, stride and seed.
+    `images`: uint8 `[N, C, H, W]`, of train, on the device, at the size the encoder takes; `split`: the same as the
+    file holds them, with labels; `val`: both of the labelled validation images.
     """
 
     def __init__(
@@ -70,9 +72,11 @@ class Subjects:
 
     def of(self, opened: Opened, *, with_probe: bool = True) -> Subject:
         """An encoder to look into, with a linear probe of its own unless its maps are only compared with others."""
+        # The head whose output the loss compares: bilinear embeddings do not fit into one, projections have passed it.
+        headless = opened.method is None or opened.weights.pool in ("bilinear", "projection")
         context = replace(
             self.context,
-            project=_projection(opened),
+            project=None if headless or opened.method is None else opened.method.projection,
             temperature=getattr(opened.method, "temperature", Context.temperature),
         )
         with torch.no_grad():
@@ -95,27 +99,12 @@ class Subjects:
         return Classifier.of(space, probe, classes=self.classes, device=self.images.device)
 
 
-def _projection(opened: Opened) -> nn.Module | None:
-    """The head whose output the loss compares: bilinear embeddings do not fit into one, projections have passed it."""
-    if opened.method is None or opened.weights.pool in ("bilinear", "projection"):
-        return None
-    return opened.method.projection
-
-
 def heatmap_run(
     opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: int = 0, console: Console
 ) -> dict[str, Any]:
-    """Draws and scores attribution maps of a run's encoder, and writes results/ and figures/.
+    """Draws and scores attribution maps of a run's encoder, and writes results/ and figures/ (docs/heatmaps.md).
 
-    Args:
-        asked: Which maps, and what is done with them.
-        data: A dataset file, or None for the run's own.
-
-    Returns:
-        What was written (docs/heatmaps.md).
-
-    Raises:
-        ValueError: If a map cannot be drawn of this encoder, or the data do not fit.
+    `data` None is the run's own. A ValueError if a map cannot be drawn of this encoder, or the data do not fit.
     """
     started, run = time.monotonic(), opened.run
     info, known = opened.dataset(data)
@@ -125,6 +114,7 @@ def heatmap_run(
         work, settings = _prepare(opened, info, asked, seed, console)
         found, rows = evaluate(work, asked.maps, lambda line: console.print(f"  {line} ..."))
         opened.refuse_replaced(info)
+        explained = f", target {settings['target']}" if settings["target"] else ""
         result = {
             "schema": asked.schema(),
             "run": run.name,
@@ -133,7 +123,7 @@ def heatmap_run(
             "checkpoint": str(opened.weights),
             "checkpoint_hash": opened.hash,
             **settings,
-            "how": _how(settings, info),
+            "how": f"Maps of {settings['n']} images of the split {settings['split']}{explained}.",
             "options": asked.options,
             "seed": seed,
             "command": _command(opened, asked, data, seed),
@@ -142,14 +132,12 @@ def heatmap_run(
             **found,
         }
         result["seconds"] = round(time.monotonic() - started, 2)
-        written = _write(opened, asked, result, work.truth, rows, data)
+        figures = {"gallery": draw_gallery(result, work.truth, rows)}
+        written = write_result(run, asked, result, stem_of((asked.name, result["checkpoint"]), data), figures)
+        if opened.decodes:  # the ConRec paper's Figure 3
+            written.append(draw_run(opened, Path(result["data"]), split=result["split"], seed=0)[0])
         console.print(f"wrote {' and '.join(map(str, written))}")
     return result
-
-
-def _how(settings: Mapping[str, Any], info: DatasetInfo) -> str:
-    target = f", target {settings['target']}" if settings["target"] else ""
-    return f"Maps of {settings['n']} images of the split {settings['split']}{target}."
 
 
 def _command(opened: OpenedRun, asked: Heatmap, data: Path | None, seed: int) -> str:
@@ -212,19 +200,9 @@ def _prepare(
         perturb=asked.perturb,
         seed=seed,
     )
-    return work, _settings(opened, truth, split) | {"target": target if labels is not None else None, "notes": notes}
-
-
-def _settings(opened: OpenedRun, truth: Truth, split: str) -> dict[str, Any]:
-    """What a result says about the images and the encoder."""
-    return {
-        "method": opened.header["method"],
-        "epoch": opened.header["epoch"],
-        "split": split,
-        "n": len(truth.index),
-        "size": list(truth.split.images.shape[1:3]),
-        "protocol": PROTOCOL,
-    }
+    settings = {key: opened.header[key] for key in ("method", "epoch")} | {"split": split, "n": len(truth.index)}
+    settings |= {"size": list(truth.split.images.shape[1:3]), "protocol": PROTOCOL}
+    return work, settings | {"target": target if labels is not None else None, "notes": notes}
 
 
 def _fills(kind: str, truth: Truth, target: str, mean: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.uint8]]:
@@ -256,20 +234,85 @@ def _ask(subject: Subject, questions: Questions, labels: Tensor | None, target: 
     if labels is None or subject.classifier is None:
         return questions
     others = {name: counterfactual.labels for name, counterfactual in truth.counterfactuals.items()}
-    pooled = _pooled(subject, questions) if target == "margin" else None
+    pooled = None
+    if target == "margin":
+        pooled = torch.from_numpy(extract(subject.encoder, questions.images)).to(questions.images.device)
     return replace(questions, targets=make_targets(target, subject.classifier, labels, pooled, others))
 
 
-def _pooled(subject: Subject, questions: Questions) -> Tensor:
-    embedded = extract(subject.encoder, questions.images)
-    return torch.from_numpy(embedded).to(questions.images.device)
+def draw_gallery(result: Mapping[str, Any], truth: Truth, rows: Sequence[Row]) -> Figure:
+    """A grid: image, evidence, and each map of the trained encoder, two images a class.
+
+    Blue is below zero, red above, each map scaled by its own largest absolute value, which stands below it; maps
+    without a sign from black to yellow, from 0. Green outlines: the evidence of the map's factor, or of all.
+    """
+    rows = [row for row in rows if not row.name.startswith("-")]  # colours show both signs
+    shown = _choose(truth)
+    evidence = {name: mask for name, mask in truth.masks.items() if name.startswith(EVIDENCE)} or truth.masks
+    columns = 1 + bool(evidence) + len(rows)
+    key = "orange, blue: evidence; green: its outline; " if evidence else ""
+    key += "maps red above zero, blue below, or from black up; each by its own scale, printed under it"
+    text = f"{encoder_name(result)} on {result['data']}: where it looks\n{key}"
+    mosaic = Mosaic(len(shown), columns, cell=CELL, title=text, head=0.35, left=NAMES, below=0.14 * CELL)
+    titles = ["image", *(["evidence"] if evidence else []), *(f"{r.name}\n{r.target}".strip() for r in rows)]
+    for column, title in enumerate(titles):
+        mosaic.write(column + 0.5, 0, title, size=7)
+    size = truth.split.images.shape[1:3]
+    for line, (i, name) in enumerate(shown):
+        mosaic.write(0, line + 0.45, name, size=7, ha="right", va="center")
+        for column in range(1 + bool(evidence)):
+            image = truth.split.images[i]
+            mosaic.show(line, column, image, size, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        if evidence:
+            _tint(mosaic, line, [mask[i] for mask in evidence.values()])
+        for column, row in enumerate(rows, 1 + bool(evidence)):
+            asked = [mask[i] for name, mask in evidence.items() if row.target in ("", name.removeprefix(EVIDENCE))]
+            _show_map(mosaic, line, column, row.maps[i], row.signed, asked, size)
+    return mosaic.figure
 
 
-def _write(
-    opened: OpenedRun, asked: Heatmap, result: dict[str, Any], truth: Truth, rows: Sequence[Row], data: Path | None
-) -> list[Path]:
-    figures = {"gallery": draw_gallery(result, truth, rows)}
-    written = write_result(opened.run, asked, result, stem_of((asked.name, result["checkpoint"]), data), figures)
-    if opened.decodes:  # the ConRec paper's Figure 3
-        written.append(draw_run(opened, Path(result["data"]), split=result["split"], seed=0)[0])
-    return written
+def _choose(truth: Truth) -> list[tuple[int, str]]:
+    """The first images of each class, with the class's name on the first."""
+    labels = truth.split.labels
+    if labels is None:
+        return [(i, "") for i in range(min(len(truth.split.images), PER_CLASS * MAX_CLASSES))]
+    chosen = []
+    for k in np.unique(labels)[:MAX_CLASSES]:
+        for place, i in enumerate(np.flatnonzero(labels == k)[:PER_CLASS]):
+            chosen.append((int(i), truth.info.classes[k].replace(", ", "\n") if place == 0 else ""))
+    return chosen
+
+
+def _tint(mosaic: Mosaic, line: int, masks: Sequence[NDArray[np.bool_]]) -> None:
+    """Each mask in a colour of its own, over the second picture of a line."""
+    for mask, colour in zip(masks, COLOURS, strict=False):
+        layer = np.zeros((*mask.shape, 4))
+        layer[mask] = (*(value / 255 for value in colour), 1)
+        mosaic.show(line, 1, layer, mask.shape, interpolation="nearest")
+
+
+def _show_map(
+    mosaic: Mosaic,
+    line: int,
+    column: int,
+    values: NDArray[np.float32],
+    signed: bool,
+    masks: Sequence[NDArray[np.bool_]],
+    size: tuple[int, int],
+) -> None:
+    most = float(np.abs(values).max()) or 1.0
+    low, colours = (-most, SIGNED) if signed else (0.0, UNSIGNED)
+    mosaic.show(line, column, values, size, cmap=colours, vmin=low, vmax=most, interpolation="bilinear")
+    left, right, bottom, top = mosaic.extent(line, column, size)
+    for mask in masks:
+        if mask.any() and not mask.all():
+            x = left + (np.arange(size[1]) + 0.5) * (right - left) / size[1]
+            y = top + (np.arange(size[0]) + 0.5) * (bottom - top) / size[0]
+            mosaic.axes.contour(x, y, mask, levels=[0.5], colors=OUTLINE, linewidths=0.6)
+    scale = f"{'±' if signed else '0 to '}{_number(most)}"
+    mosaic.write(column + 0.5, mosaic.below(line), scale, size=6, va="top")
+
+
+def _number(value: float) -> str:
+    """Two digits, and an exponent only for the very large and the very small."""
+    return f"{value:.0f}" if 10 <= value < 1e5 else f"{value:.2g}"

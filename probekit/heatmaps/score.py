@@ -9,34 +9,24 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
-from probekit.heatmaps.resample import area_average, upsample
-from probekit.heatmaps.rows import Row
+from probekit.heatmaps.base import Row
 from probekit.statistics import mean_over_images, ratio_over_images
 
 Floats = NDArray[np.floating]
 Mask = NDArray[np.bool_]
-
 SCORES = ("pointing", "relevance_mass", "rank_accuracy", "auroc")
 THREADS = 2  # sorting releases the interpreter's lock
-
 CHUNK = 64  # maps at the image's size at a time: bounds memory
-
 PerImage = NDArray[np.float64]  # [N, M, 4]: images, masks, SCORES
 Masks = Mapping[str, NDArray[np.bool_]]  # by name, [N, H, W]
 
 
 def score_maps(maps: Floats, masks: Mask) -> NDArray[np.float64]:
-    """Every score of every map against every mask.
-
-    Args:
-        maps: `[N, H, W]`, raw and finite.
-        masks: `[M, N, H, W]`.
-
-    Returns:
-        float64 `[N, M, 4]`, in the order of `SCORES`.
-    """
+    """Every score of every raw, finite map `[N, H, W]` against every mask `[M, N, H, W]`: `[N, M, 4]`, as `SCORES`."""
     with ThreadPoolExecutor(THREADS) as pool:
         rows = pool.map(lambda i: score_map(maps[i], [mask[i] for mask in masks]), range(len(maps)))
         return np.array(list(rows), dtype=np.float64).reshape(len(maps), len(masks), len(SCORES))
@@ -67,11 +57,8 @@ def score_map(values: Floats, masks: Sequence[Mask]) -> NDArray[np.float64]:
 def pointing(inside: Floats, ascending: Floats) -> float:
     """The pointing game (Zhang et al. 2018) without tolerance: the chance that the highest pixel lies in the mask.
 
-    Among pixels that tie for the highest, each is as likely.
-
-    Args:
-        inside: `[K]`, the map's values in the mask, K > 0.
-        ascending: `[H * W]`, all values, sorted.
+    `inside` `[K]`: the map's values in the mask, K > 0; `ascending` `[H * W]`: all values, sorted. Among pixels that
+    tie for the highest, each is as likely.
     """
     highest = ascending[-1]
     ties = len(ascending) - int(np.searchsorted(ascending, highest, side="left"))
@@ -92,10 +79,7 @@ def relevance_rank(inside: Floats, ascending: Floats) -> float:
 
 
 def auroc(inside: Floats, ascending: Floats) -> float:
-    """The chance that a pixel of the mask is higher than one outside it, ties counting half; NaN for a full mask.
-
-    Arguments as `pointing`.
-    """
+    """The chance that a pixel of the mask is higher than one outside it, ties counting half; NaN for a full mask."""
     k, n = len(inside), len(ascending)
     if k == n:
         return float("nan")
@@ -120,15 +104,15 @@ def localise(rows: Sequence[Row], masks: Masks, *, seed: int) -> list[dict[str, 
     if not masks:
         return [{} for _ in rows]
     truth = np.stack(list(masks.values()))
-    flat = chance(truth)
+    flat, size = chance(truth), (truth.shape[2], truth.shape[3])
     ceilings: dict[tuple[int, int], PerImage] = {}
     results = []
     for row in rows:
         grid = (row.maps.shape[1], row.maps.shape[2])
         if grid not in ceilings:
             ceilings[grid] = ceiling_scores(truth, grid)
-        scores = _score(row.maps, truth)
-        results.append(_summarise(scores, flat, ceilings[grid], list(masks), seed))
+        parts = [score_maps(upsample(row.maps[at], size), truth[:, at]) for at in _chunks(len(row.maps))]
+        results.append(_summarise(np.concatenate(parts), flat, ceilings[grid], list(masks), seed))
     return results
 
 
@@ -151,11 +135,6 @@ def ceiling_scores(truth: NDArray[np.bool_], grid: tuple[int, int]) -> PerImage:
     return np.stack(by_mask, axis=1)
 
 
-def _score(maps: NDArray[np.float32], truth: NDArray[np.bool_]) -> PerImage:
-    size = (truth.shape[2], truth.shape[3])
-    return np.concatenate([score_maps(upsample(maps[at], size), truth[:, at]) for at in _chunks(len(maps))])
-
-
 def _chunks(n: int) -> list[slice]:
     return [slice(start, start + CHUNK) for start in range(0, n, CHUNK)]
 
@@ -171,3 +150,39 @@ def _summarise(scores: PerImage, flat: PerImage, highest: PerImage, names: Seque
         }
         for m, mask in enumerate(names)
     }
+
+
+def upsample(maps: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Maps `[N, h, w]` at the image's (H, W), bilinear, cell centres on the centres of what they cover."""
+    grid = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32))[:, None]
+    if tuple(grid.shape[-2:]) != size:
+        # In double precision, so that what ties on the grid ties afterwards: scores count ties.
+        grid = F.interpolate(grid.double(), size, mode="bilinear", align_corners=False).float()
+    full: NDArray[np.float32] = grid[:, 0].numpy()
+    return full
+
+
+def area_average(masks: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.float32]:
+    """Masks `[N, H, W]` as the share of each cell of a grid that they cover, `[N, h, w]`.
+
+    Upsampled again, that is the ceiling: a reference for what a map of that grid can reach, not a strict bound.
+    """
+    truth = torch.from_numpy(masks).float()[:, None]
+    cells: NDArray[np.float32] = F.interpolate(truth, grid, mode="area")[:, 0].numpy()
+    return cells
+
+
+def explanation(maps: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float32]:
+    """How much of each pixel its map `[N, h, w]` shows, `[N, H, W]` in [0, 1]: negatives cut, resized, then stretched.
+
+    As the cross-correlation paper has it (eq. 8 and the text after it): cut after resizing, negative neighbours would
+    eat into positive cells. A map without a positive value shows nothing, an even one everything. For explanation
+    images (Average Drop) only; localisation scores take raw maps.
+    """
+    positive = upsample(np.maximum(maps, 0), size)
+    low = positive.min(axis=(1, 2), keepdims=True)
+    span = positive.max(axis=(1, 2), keepdims=True) - low
+    constant = span == 0
+    stretched = (positive - low) / np.where(constant, 1, span)
+    shown: NDArray[np.float32] = np.where(constant, (positive > 0).astype(np.float32), stretched)
+    return shown

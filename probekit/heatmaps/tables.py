@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probekit.measurement import BASELINE, Result, Row
-from probekit.output.document import Cell, Table, count, estimate, number, text
+from probekit.output.document import Cell, Table, count, drawing, estimate, number, text
 
 EVIDENCE = "evidence:"  # begins masks of what decides a class factor; the others are whole objects
 MAP, CEILING = "map", "ceiling"  # kinds of rows, beside `BASELINE`
@@ -40,16 +40,31 @@ def scores_table(result: Result, rows: Sequence[Row], mask: str, key: str, has_e
         "over images, 95 % intervals. Rank, normalised: 0 is chance, 1 the mask itself at the map's grid. Undefined: "
         f"images without a score, which no mean counts.{told}"
     )
-    columns = ("map", "kind", "grid", *SCORES.values(), "rank accuracy, normalised", "undefined")
-    cells = [[*_names(row), *_mask_scores(row["scores"][mask])] for row in kept]
+    columns = (*SCORES.values(), "rank accuracy, normalised", "undefined")
     title = f"Scores against {mask if factor is None else f'the evidence of {factor}'}"
-    hidden = frozenset(("kind", "grid", "undefined"))
-    return Table(key, title, how, columns, cells, _maps(kept), folded=factor is None and has_evidence, details=hidden)
+    cells = [_mask_scores(row["scores"][mask]) for row in kept]
+    return _table(key, title, how, columns, kept, cells, "undefined", folded=factor is None and has_evidence)
 
 
-def _names(row: Row) -> list[Cell]:
-    grid = Cell(" x ".join(map(str, row["grid"])) or "-", row["grid"][0] if row["grid"] else None)
-    return [text(_label(row)), text(row["kind"]), grid]
+def _table(
+    key: str,
+    title: str,
+    how: str,
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    cells: Sequence[Sequence[Cell]],
+    *details: str,
+    folded: bool = False,
+) -> Table:
+    """A line for each map, what it is before its cells; the maps of the encoder in bold."""
+    lines = []
+    for row, own in zip(rows, cells, strict=True):
+        grid = Cell(" x ".join(map(str, row["grid"])) or "-", row["grid"][0] if row["grid"] else None)
+        lines.append([text(_label(row)), text(row["kind"]), grid, *own])
+    maps = frozenset(i for i, row in enumerate(rows) if row["kind"] == MAP)
+    strong = maps if len(maps) < len(rows) else frozenset[int]()
+    hidden = frozenset(("kind", "grid", *details))
+    return Table(key, title, how, ("map", "kind", "grid", *columns), lines, strong, folded=folded, details=hidden)
 
 
 def _mask_scores(scores: Mapping[str, Any]) -> list[Cell]:
@@ -73,33 +88,28 @@ def faithfulness_tables(result: Result, rows: Sequence[Row]) -> list[Table]:
         "mean of the map, 0 to 1, stands beside. Means over images, 95 % intervals."
     )
     filled = any(factor for _, factor, _ in kept)
-    columns = ("map", "kind", "grid", *(["fill"] if filled else []), "drop %", "increase %", "gain %", "mean map", "n")
+    columns = (*(["fill"] * filled), "drop %", "increase %", "gain %", "mean map", "n")
     cells = [
         [
-            *_names(row),
-            *([text(f"{result['fill']}, {factor}")] if filled else []),
+            *([text(f"{result['fill']}, {factor}")] * filled),
             *(estimate(seen[name], 1) for name in ("average_drop", "average_increase", "average_gain")),
             estimate(seen["mean_map"], 2),
             count(seen["n"]),
         ]
-        for row, factor, seen in kept
+        for _, factor, seen in kept
     ]
-    hidden = frozenset(("kind", "grid", "n"))
-    title = "Perturbation scores: seen through the map"
-    return [Table("faithful", title, how, columns, cells, _maps([row for row, _, _ in kept]), details=hidden)]
+    maps = [row for row, _, _ in kept]
+    return [_table("faithful", "Perturbation scores: seen through the map", how, columns, maps, cells, "n")]
 
 
 def swap_table(rows: Sequence[Row], factor: str, key: str) -> Table:
     """The swap scores of one class factor."""
-    kept = [(row, row["swap"][factor]) for row in rows if factor in row["swap"]]
-    columns = ("map", "kind", "grid", "score", "n", "undefined", "misordered")
-    cells = [
-        [*_names(row), estimate(swap["score"], 2), *(count(swap[name]) for name in ("n", "undefined", "misordered"))]
-        for row, swap in kept
-    ]
+    kept = [row for row in rows if factor in row["swap"]]
+    counts = ("n", "undefined", "misordered")
+    found = [row["swap"][factor] for row in kept]
+    cells = [[estimate(swap["score"], 2), *(count(swap[name]) for name in counts)] for swap in found]
     title = f"Perturbation scores: swap with the counterfactual, {factor}"
-    hidden = frozenset(("kind", "grid", "undefined"))
-    return Table(key, title, SWAP, columns, cells, _maps([row for row, _ in kept]), details=hidden)
+    return _table(key, title, SWAP, ("score", *counts), kept, cells, "undefined")
 
 
 def sanity_tables(rows: Sequence[Row]) -> list[Table]:
@@ -114,27 +124,20 @@ def sanity_tables(rows: Sequence[Row]) -> list[Table]:
         "those of independent networks, and these agree by less than 0.95: else the weights hardly matter. All targets "
         "together. Pass or fail only: no ranking."
     )
-    columns = ("map", "kind", "grid", "passes", "similarity", "null, low", "null, high", *stages, "n")
-    lines = [_randomised(row, stages) for row in kept]
-    hidden = frozenset(("kind", "grid", "n", *stages))
-    return [Table("sanity", "Sanity check by random weights", how, columns, lines, details=hidden)]
+    columns = ("passes", "similarity", "null, low", "null, high", *stages, "n")
+    cells = [_randomised(row["sanity_check"], stages) for row in kept]
+    return [_table("sanity", "Sanity check by random weights", how, columns, kept, cells, "n", *stages)]
 
 
-def _randomised(row: Row, stages: Sequence[str]) -> list[Cell]:
-    found = row["sanity_check"]
+def _randomised(found: Mapping[str, Any], stages: Sequence[str]) -> list[Cell]:
     cascade = dict(zip(found["stages"], found["cascade"], strict=False))
     low, high = found["null"] or (None, None)
     return [
-        *_names(row),
         text({True: "yes", False: "no", None: "-"}[found["passes"]]),
         *(number(value, 2) for value in (found["similarity"], low, high)),
         *(number(cascade.get(stage), 2) for stage in stages),
         count(found["n"]),
     ]
-
-
-def _maps(rows: Sequence[Row]) -> frozenset[int]:
-    return frozenset(i for i, row in enumerate(rows) if row["kind"] == MAP)
 
 
 def _label(row: Row) -> str:
@@ -144,8 +147,6 @@ def _label(row: Row) -> str:
 
 def swap_curves(kept: Sequence[tuple[Row, Mapping[str, Any]]]) -> Any:
     """The curves of rows, baselines in grey."""
-    from probekit.output.charts import draw_lines
-
     series = [(_label(row), swap["x"], swap["y"]) for row, swap in kept]
     grey = [_label(row) for row, _ in kept if row["kind"] != MAP]
-    return draw_lines(series, x="share of pixels swapped", y="margin that is left", grey=grey)
+    return drawing("draw_lines", series, x="share of pixels swapped", y="margin that is left", grey=grey)

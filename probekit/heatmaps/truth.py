@@ -1,51 +1,44 @@
-"""The truth about a dataset's images that maps are scored against: masks, and counterfactuals drawn anew."""
+"""What maps are scored against, masks and counterfactuals drawn anew; what they explain, and what hides pixels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from generators import GENERATORS, Generator
 from probekit.h5 import DatasetInfo, Split, read_split
+from probekit.heatmaps.base import Classifier, Target
+from probekit.heatmaps.measurement import TARGETS
+
+Pixels = NDArray[np.uint8]
+BLUR_SD = 8.0  # px at 128, ours: half a window of occlusion
+BASE_SIZE = 128
 
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """The images with another value of one class factor, all else equal.
+    """The images with another value of one class factor, all else equal."""
 
-    Attributes:
-        images: uint8 `[N, H, W]`.
-        labels: int64 `[N]`, their classes.
-    """
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    images: NDArray[np.uint8]  # uint8 `[N, H, W]`
+    labels: NDArray[np.int64]  # `[N]`, their classes
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Rows of a split with what is known about them.
-
-    Attributes:
-        info: The dataset.
-        split: The rows, in the order of `index`.
-        index: int64 `[N]`, their places in the split.
-    """
+    """Rows of a split, and what is known about them; refused where a generator draws others than the file holds."""
 
     info: DatasetInfo
-    split: Split
-    index: NDArray[np.int64]
+    split: Split  # the rows, in the order of `index`
+    index: NDArray[np.int64]  # their places in the split `[N]`
 
     @cached_property
     def masks(self) -> dict[str, NDArray[np.bool_]]:
-        """By name, bool `[N, H, W]`: objects, then `evidence:FACTOR`; drawn anew where the file has none.
-
-        Empty for images without masks that no generator drew.
-
-        Raises:
-            ValueError: If they are to be drawn anew, and the generator draws other images than the file holds.
-        """
+        """By name, bool `[N, H, W]`: objects, then `evidence:FACTOR`; drawn anew where the file has none, or {}."""
         bits, names = self.split.masks, self.info.mask_names
         if bits is None:
             generator = self._generator
@@ -56,11 +49,7 @@ class Truth:
 
     @cached_property
     def counterfactuals(self) -> dict[str, Counterfactual]:
-        """By class factor, as the generator draws them. Empty for images that no generator drew.
-
-        Raises:
-            ValueError: If the generator draws other images of the file's settings and factors than the file holds.
-        """
+        """By class factor, as the generator draws them; {} for images that no generator drew."""
         generator = self._generator
         if generator is None:
             return {}
@@ -117,3 +106,64 @@ def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:
 def spaced(n: int, most: int) -> NDArray[np.int64]:
     """At most so many of n places, evenly spaced."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
+
+
+def make_targets(
+    name: str,
+    classifier: Classifier,
+    labels: Tensor,
+    pooled: Tensor | None,
+    counterfactuals: Mapping[str, NDArray[np.int64]],
+) -> dict[str, Target]:
+    """The targets of all images by one of `measurement.TARGETS`, by class factor for "pair", else under "".
+
+    `labels` int64 `[N]`, known to the probe; `pooled` `[N, D]` for "margin"; `counterfactuals` for "pair": by class
+    factor, the class `[N]` of the counterfactual. A ValueError if "pair" is asked of images without counterfactuals, or
+    with some of a class that the probe does not know.
+    """
+    assert name in TARGETS
+    if name == "logit":
+        return {"": Target(classifier.weight[labels], classifier.bias[labels])}
+    if name == "margin":
+        assert pooled is not None
+        others = classifier.logits(pooled).scatter(1, labels[:, None], -torch.inf)
+        return {"": _margin(classifier, labels, others.argmax(dim=1))}
+    if not counterfactuals:
+        raise ValueError("expected images that a generator drew for --target pair, found others; type: --target margin")
+    targets = {
+        factor: _margin(classifier, labels, torch.from_numpy(other).to(labels.device))
+        for factor, other in counterfactuals.items()
+    }
+    for factor, target in targets.items():
+        if not target.offset.isfinite().all():
+            raise ValueError(
+                f"expected only classes that train shows, for --target pair, found that changing {factor} gives "
+                "others; type: --target margin"
+            )
+    return targets
+
+
+def _margin(classifier: Classifier, labels: Tensor, others: Tensor) -> Target:
+    return Target(
+        classifier.weight[labels] - classifier.weight[others],
+        classifier.bias[labels] - classifier.bias[others],
+    )
+
+
+def fill(name: str, images: Pixels, *, mean: NDArray[np.floating], counterfactuals: Pixels | None) -> Pixels:
+    """The filling for each image, like `images`, uint8 `[N, H, W]` or `[N, H, W, 3]`, by one of `measurement.FILLS`.
+
+    `mean`: the mean colour, a number or `[3]`, in [0, 255]. A ValueError if there are no counterfactuals to fill with.
+    """
+    if name == "counterfactual":
+        if counterfactuals is None:
+            raise ValueError(
+                "expected --target pair of a generated dataset for --fill counterfactual, found no counterfactuals; "
+                "type: --fill mean"
+            )
+        return counterfactuals
+    if name == "blur":
+        sd = BLUR_SD * max(images.shape[1:3]) / BASE_SIZE
+        return np.stack([cv2.GaussianBlur(image, (0, 0), sd) for image in images]).astype(np.uint8)
+    value = {"black": np.zeros(1), "grey": np.full(1, 127.5), "mean": np.asarray(mean)}[name]
+    return np.broadcast_to(np.rint(value).astype(np.uint8), images.shape)

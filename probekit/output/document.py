@@ -2,10 +2,11 @@
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:  # slow to import, and needed only where something is drawn
     from matplotlib.figure import Figure
@@ -13,19 +14,12 @@ if TYPE_CHECKING:  # slow to import, and needed only where something is drawn
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table.
+    """A cell of a table."""
 
-    Attributes:
-        number: What is shown, without an interval.
-        value: Sorts: a number, or None for what is missing, which goes last.
-        ends: The interval, "[86.1, 90.0]", or "".
-        brief: The same in fewer letters, for narrow places.
-    """
-
-    number: str
-    value: float | str | None
-    ends: str = ""
-    brief: str = ""
+    number: str  # what is shown, without an interval
+    value: float | str | None  # sorts: a number, or None for what is missing, which goes last
+    ends: str = ""  # the interval, "[86.1, 90.0]", or ""
+    brief: str = ""  # the same in fewer letters, for narrow places
 
     @property
     def text(self) -> str:
@@ -35,25 +29,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table."""
 
-    Attributes:
-        key: Unique in the report; plain letters, digits and dashes.
-        strong: Numbers of the rows to set in bold.
-        folded: Shown on demand, and on no terminal.
-        details: Columns that a terminal leaves out.
-        names: How many of the first columns tell its rows apart.
-    """
-
-    key: str
+    key: str  # unique in the report; plain letters, digits and dashes
     title: str
     how: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    strong: frozenset[int] = frozenset()
-    folded: bool = False
-    details: frozenset[str] = frozenset()
-    names: int = 1
+    strong: frozenset[int] = frozenset()  # numbers of the rows to set in bold
+    folded: bool = False  # shown on demand, and on no terminal
+    details: frozenset[str] = frozenset()  # columns that a terminal leaves out
+    names: int = 1  # how many of the first columns tell its rows apart
 
     @property
     def numeric(self) -> frozenset[int]:
@@ -64,16 +50,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure that is drawn when a format shows it. `key`, `title` and `how` as of a table.
-
-    `photographs`: it shows images, so that a page takes the file that was drawn when it was measured.
-    """
+    """A figure that is drawn when a format shows it. `key`, `title` and `how` as of a table."""
 
     key: str
     title: str
     how: str
     draw: "Callable[[], Figure]"
-    photographs: bool = False
+    photographs: bool = False  # it shows images: a page takes the file that was drawn when it was measured
 
 
 @dataclass(frozen=True)
@@ -125,6 +108,11 @@ class Document:
     chapters: Sequence[Chapter]
 
 
+def drawing(name: str, *given: Any, **named: Any) -> "Callable[[], Figure]":
+    """What a function of `output.charts` draws; that module is imported only then."""
+    return lambda: cast("Figure", getattr(import_module("probekit.output.charts"), name)(*given, **named))
+
+
 def key_of(*parts: object) -> str:
     """Letters, digits and dashes that stand for some names; not unique by itself."""
     return re.sub(r"[^a-z0-9]+", "-", "-".join(map(str, parts)).lower()).strip("-")[:80]
@@ -145,9 +133,27 @@ def text(value: object) -> Cell:
     return Cell(str(value), str(value))
 
 
+def by(name: str, cell: Callable[[Any], Cell] = text) -> Callable[[Mapping[str, Any]], Cell]:
+    """A column of what rows have under a name."""
+    return lambda row: cell(row[name])
+
+
+def table(
+    key: str, title: str, how: str, columns: Mapping[str, Callable[[Any], Cell]], rows: Iterable[Any], **more: Any
+) -> Table:
+    """A table with a line for each row; its columns by their titles."""
+    lines = [[cell(row) for cell in columns.values()] for row in rows]
+    return Table(key, title, how, tuple(columns), lines, **more)
+
+
 def number(value: float | None, digits: int = 3) -> Cell:
     """A number with so many digits after the point; a dash where it is undefined."""
     return Cell("-", None) if value is None else Cell(f"{value:.{digits}f}", value)
+
+
+def plain(value: float | None) -> Cell:
+    """A number with as many digits as it needs."""
+    return Cell("-", None) if value is None else Cell(f"{value:g}", value)
 
 
 def count(value: int | None) -> Cell:

@@ -1,10 +1,12 @@
-"""A document's tables on a terminal: each interval under its number, and a table that is too wide in several parts."""
+"""What a terminal shows: a document's tables, a number above its interval, a wide one in parts; and progress bars."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table as Lines
 from rich.text import Text
 
@@ -69,3 +71,36 @@ def _lines(table: Table, columns: Sequence[int], *, brief: bool) -> Lines:
 def _text(cell: Cell, *, brief: bool) -> str:
     ends = (cell.brief or cell.ends) if brief else cell.ends
     return f"{cell.number}\n{ends.replace(' ', '')}" if ends else cell.number
+
+
+class RateColumn(ProgressColumn):
+    """Images a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate so far, or "?"."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} images/s" if speed else "? images/s")
+
+
+@contextmanager
+def progress_bar(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Yields `advance(done, total)`; draws on a terminal, and prints one line at the end elsewhere."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=console)
+    task = bar.add_task(what, total=None)
+
+    def advance(done: int, total: int) -> None:
+        bar.start()  # at the first image: a mistake that ends the command before is then the only line
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()

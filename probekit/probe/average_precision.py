@@ -34,23 +34,10 @@ def multilabel(
 ) -> dict[str, Any]:
     """Fits one probe a class and scores its ranking of the test images.
 
-    Args:
-        kind: "encoder" or "baseline".
-        train: What is fitted; `y` is uint8 `[N, K]` here.
-        test: What is scored, once; likewise.
-        protocol: "tuned" (standardised, C chosen for each class) or "fixed".
-        seed: Decides the validation part and the bootstrap.
-        val: Chooses C in place of a part of train.
-
-    Returns:
-        One row, valid JSON: name, kind, protocol, solver, map {form: {value, ci}} of `FORMS` (ci: percentile bootstrap
-        over test images), per_class [{name, ap {form: value or None}, ap_ci {form: interval or None, over the same
-        resamples}, positives, n, difficult, C, note}], undefined
-        (classes without a positive in test or without two kinds in train, left out of the mean), classes, n, n_train,
-        dim; for an encoder also labels and scores (logits), `[n][K]`.
-
-    Raises:
-        ValueError: If shapes, labels or features are not as described.
+    `y` of each part is uint8 `[N, K]`; `protocol` "tuned" chooses C for each class, on `val` or a part of train drawn
+    from the seed, which also decides the bootstrap. Gives one row, valid JSON: what `score_logits` gives, with the C of
+    each class, name, kind, protocol, solver, classes, n_train, dim; for an encoder also labels and scores (logits),
+    `[n][K]`. A ValueError if shapes, labels or features are not as described.
     """
     for part, where in ((train, "train"), (test, "test"), (val, "val")):
         if part is not None:
@@ -85,17 +72,13 @@ def score_logits(
     seed: int,
     fitted: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
-    """Average precision of each class and their mean.
+    """Average precision of each class, from logits `[n, K]` and labels uint8 `[n, K]`, and their mean.
 
-    Args:
-        logits: `[n, K]`, higher is more likely.
-        y: uint8 `[n, K]`.
-        fitted: bool `[K]`: the other classes are left out; None is all.
-
-    Returns:
-        map, per_class (without C), undefined and n, as `multilabel`.
+    `fitted` `[K]`: the other classes are left out; None is all. Gives map {form: {value, ci}} of `FORMS`, per_class
+    [{name, ap {form: value or None}, ap_ci {form: interval or None}, positives, n, difficult, note}], undefined (how
+    many classes the mean leaves out) and n. Intervals: percentile bootstrap over images, the same resamples for all.
     """
-    counts = _resamples(len(y), seed)
+    counts = np.random.default_rng(seed).multinomial(len(y), np.full(len(y), 1 / len(y)), size=RESAMPLES)
     drawn, per_class = [], []
     for k, title in enumerate(classes):
         known = y[:, k] != DIFFICULT
@@ -129,15 +112,10 @@ def score_logits(
 def average_precision(
     score: NDArray[np.floating], truth: NDArray[np.bool_], counts: NDArray[np.integer] | None = None
 ) -> dict[str, Floats]:
-    """The three forms of AP; images with equal scores enter together, so their order does not matter.
+    """The three forms of AP of scores `[n]`; images with equal scores enter together, so their order does not matter.
 
-    Args:
-        score: `[n]`, higher is more likely.
-        truth: bool `[n]`.
-        counts: `[B, n]`, how often each image is drawn in each of B resamples; None is each once.
-
-    Returns:
-        For each of `FORMS` `[B]`; NaN for a resample without a positive image.
+    `counts` `[B, n]`: how often each image is drawn in each of B resamples; None is each once. Gives `[B]` for each of
+    `FORMS`; NaN for a resample without a positive image.
     """
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(np.diff(score[order], append=np.inf) != 0)  # the last of each run of equal scores
@@ -204,18 +182,10 @@ def rarest(y: NDArray[np.integer]) -> NDArray[np.int64]:
     return found
 
 
-def _resamples(n: int, seed: int) -> NDArray[np.integer]:
-    """How often each image is drawn in each resample, `[RESAMPLES, n]`."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-
-
 def _mean(
     form: str, per_class: Sequence[dict[str, Any]], drawn: Sequence[dict[str, Floats]], *, enough: bool
 ) -> dict[str, Any]:
-    """Over the classes that are defined; a resample leaves out a class of which it drew no positive image.
-
-    One that drew no positive image at all counts for nothing. No interval without enough images.
-    """
+    """Over the classes that are defined; a resample leaves out a class of which it drew no positive image."""
     values = [found["ap"][form] for found in per_class if found["ap"][form] is not None]
     if not values:
         return {"value": None, "ci": None}

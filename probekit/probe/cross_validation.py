@@ -43,27 +43,15 @@ def cross_validate(
     metric: str = "kappa",
     among: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
-    """Predicts each sample by a probe fitted on the other folds.
+    """Predicts each sample by a probe that was fitted on the other folds; one row, valid JSON.
 
-    Args:
-        kind: "encoder" or "baseline".
-        part: The split; groups stay in one fold.
-        classes: Names of the K classes; for kappa in the order of the grades.
-        protocol: "tuned" (standardised, C chosen inside each training part) or "fixed".
-        seed: Decides folds and validation parts; repeat i takes (seed, i).
-        folds: k, at least 2.
-        repeats: How often all is divided anew.
-        among: bool `[N]`: samples whose labels are known, so that only these are fitted; all are scored. None is all.
-        metric: One of `METRICS`. kappa has both decodings, accuracy the plain one.
-
-    Returns:
-        One row, valid JSON: name, kind, metric, folds, repeats, n, decodings {name: {metric: numbers}}, with accuracy
-        beside kappa: folds (one value a fold and repeat, None where undefined), mean, ci (Nadeau-Bengio over folds),
-        pooled (out-of-fold, mean over repeats), pooled_ci (percentile bootstrap over samples); protocol, classes, dim;
-        for an encoder also labels `[N]` and predicted {decoding: [repeats][N]}.
-
-    Raises:
-        ValueError: If shapes, labels or features are not as described, or the metric is unknown.
+    `classes`: for kappa in the order of the grades; kappa has both `DECODINGS`, accuracy the plain one. `protocol`
+    "tuned" chooses C inside each training part. Repeat i of folds and validation parts takes (seed, i). `among` `[N]`:
+    the samples whose labels are known: these alone are fitted, all are scored. Gives what
+    `measurements.cross_validation.FoldsRow` has: mean over folds, ci (Nadeau-Bengio), pooled (out-of-fold, mean over
+    repeats), pooled_ci (percentile bootstrap over samples); and folds (one value a fold and repeat, None where
+    undefined), protocol, classes, dim; for an encoder labels `[N]` and predicted {decoding: [repeats][N]}. A ValueError
+    if shapes, labels or features are not as described, or the metric is unknown.
     """
     check_part(part, name, part.x.shape[1:], len(classes))
     if metric not in METRICS:
@@ -116,20 +104,11 @@ def _predicted(
 
 
 def divide(y: Ints, *, folds: int, seed: int, repeat: int, groups: NDArray[Any] | None = None) -> Ints:
-    """Stratified folds: of each class, and in all, every fold has the same number of samples (groups) but for one.
+    """The fold that each sample of classes `y` `[N]` is held out in, int64 `[N]`; (seed, repeat) decides.
 
-    Args:
-        y: int64 `[N]`.
-        folds: How many, at least 2.
-        seed: Decides all repeats.
-        repeat: Which.
-        groups: `[N]`: a group stays whole, counted in the class of its first sample.
-
-    Returns:
-        int64 `[N]`, the fold that each sample is held out in.
-
-    Raises:
-        ValueError: If there are fewer samples (groups) than folds, or fewer than two folds.
+    Stratified: of each class, and in all, every fold has the same number of samples (groups) but for one. A group stays
+    whole, counted in the class of its first sample. A ValueError if there are fewer samples (groups) than folds, or
+    fewer than two folds.
     """
     units = np.arange(len(y)) if groups is None else groups
     _, first, unit = np.unique(units, return_index=True, return_inverse=True)
@@ -144,13 +123,9 @@ def divide(y: Ints, *, folds: int, seed: int, repeat: int, groups: NDArray[Any] 
 
 
 def kappa(confusion: NDArray[np.number]) -> Floats:
-    """Quadratic-weighted kappa (Cohen 1968): 1 - sum(w O) / sum(w E), w = (i - j)^2.
+    """Quadratic-weighted kappa (Cohen 1968) of counts `[..., K, K]`, truth in rows: `[...]` in [-1, 1].
 
-    Args:
-        confusion: Counts `[..., K, K]`, truth in rows.
-
-    Returns:
-        `[...]`, in [-1, 1]; NaN if truth and prediction are one and the same constant.
+    1 - sum(w O) / sum(w E), w = (i - j)^2; NaN if truth and prediction are one and the same constant.
     """
     grades = np.arange(confusion.shape[-1])
     weight = np.subtract.outer(grades, grades) ** 2
@@ -161,18 +136,11 @@ def kappa(confusion: NDArray[np.number]) -> Floats:
 
 
 def corrected_interval(values: Sequence[float], *, folds: int, low: float) -> list[float] | None:
-    """The 95 % interval of a cross-validated mean that allows for training sets that overlap.
+    """The 95 % interval of a cross-validated mean that allows for training sets that overlap; None for one value.
 
-    Nadeau and Bengio 2003 (corrected resampled t): the variance of the mean is (1/J + test/train) s^2, with
-    test/train = 1 / (folds - 1), and J - 1 degrees of freedom. For repeated k-fold: Bouckaert and Frank 2004.
-
-    Args:
-        values: One a fold and repeat, J of them.
-        folds: k.
-        low: The least possible value; the largest is 1.
-
-    Returns:
-        [low, high] within what is possible, or None for one value.
+    Nadeau and Bengio 2003 (corrected resampled t): of J values the variance of the mean is (1/J + test/train) s^2, with
+    test/train = 1 / (folds - 1), and J - 1 degrees of freedom. For repeated k-fold: Bouckaert and Frank 2004. Within
+    [low, 1].
     """
     J = len(values)
     if J < 2:
@@ -184,18 +152,11 @@ def corrected_interval(values: Sequence[float], *, folds: int, low: float) -> li
 
 @dataclass(frozen=True)
 class _Fold:
-    """A fold in the coordinates of a probe: what is fitted, what is held out, and how C is chosen.
+    """A fold in the coordinates of a probe: what is fitted, what is held out, and how C is chosen."""
 
-    Attributes:
-        z: `[N, R]`, what is fitted.
-        z_out: `[M, R]`, what is held out.
-        inner: A validation part of what is fitted, bool `[N]`, with the rest and that part in a space of the rest; None
-            for C = 1.
-    """
-
-    z: Floats
-    z_out: Floats
-    inner: tuple[NDArray[np.bool_], Floats, Floats] | None
+    z: Floats  # `[N, R]`, what is fitted
+    z_out: Floats  # `[M, R]`, what is held out
+    inner: tuple[NDArray[np.bool_], Floats, Floats] | None  # a validation part, and both in a space of the rest
 
     @classmethod
     def of(cls, part: Part, used: NDArray[np.bool_], out: NDArray[np.bool_], *, protocol: str, seed: int) -> "_Fold":
@@ -258,10 +219,7 @@ def _summary(
 
 
 def _resampled(cells: Ints, classes: int, seed: int) -> Iterator[Ints]:
-    """The confusion matrices of samples drawn with replacement, the same ones in all repeats, some draws at a time.
-
-    int64 `[repeats, draws, K, K]`, `RESAMPLES` draws in all.
-    """
+    """Confusion matrices `[repeats, draws, K, K]` of samples drawn with replacement, the same ones in all repeats."""
     repeats, n = cells.shape
     rng, at_once = np.random.default_rng(seed), max(1, MATRIX_CELLS // (repeats * classes**2))
     cell_of = [csr_array((np.ones(n, np.int64), (np.arange(n), row)), shape=(n, classes**2)) for row in cells]

@@ -27,18 +27,14 @@ def fractions(
 ) -> dict[str, Any]:
     """Measures on nested subsets of the labels of train.
 
-    Args:
-        train: Labels and groups; features are not looked at.
-        measured: From a mask `[N]` of the images whose labels are known, None for all, to named scores.
-        shares: Fractions in (0, 1], ascending, 1 the last.
-        seed: Decides the subsets; draw i takes (seed, i).
+    `measured`: from a mask `[N]` of the images whose labels are known, None for all, to named scores. `shares`: in (0,
+    1], ascending, 1 the last. Draw i takes (seed, i). Gives points, ascending: {fraction, n (mean size), scores {name:
+    {value (mean), ci, values (of draws)}}}; and of the first score complexity {share: n} and complexity_ci {share:
+    [low, high]}, empty where it is undefined or, with all labels, not above 0.
 
-    Returns:
-        points, in ascending order: {fraction, n (mean size), scores {name: {value (mean), ci, values (of draws)}}};
-        complexity {share: n} of the first score as `complexity`, and complexity_ci {share: [low, high]}, empty where
-        that score is undefined or, with all labels, not above 0. Intervals: 95 % Student t over draws; at 1, where all
-        draws are the same, that of the measurement itself; complexity_ci: 95 % percentile bootstrap over draws; None
-        with one draw, or where the measurement itself has no interval.
+    Intervals: 95 % Student t over draws; at 1, where all draws are the same, that of the measurement itself;
+    complexity_ci: 95 % percentile bootstrap over draws; None with one draw, or where the measurement itself has no
+    interval.
     """
     y = train.y if train.y.ndim == 1 else rarest(train.y)
     chosen = [subsets(y, shares=shares, seed=seed, draw=i, groups=train.groups) for i in range(draws)]
@@ -64,17 +60,10 @@ def fractions(
 def subsets(
     y: NDArray[np.int64], *, shares: Sequence[float], seed: int, draw: int, groups: NDArray[Any] | None = None
 ) -> list[NDArray[np.bool_]]:
-    """One draw of stratified subsets, each inside the next.
+    """One draw of stratified subsets of classes `y` `[N]`, each inside the next: a mask `[N]` for each share.
 
-    Args:
-        y: int64 `[N]`.
-        shares: Fractions in (0, 1], ascending.
-        seed: Decides all draws.
-        draw: Which.
-        groups: `[N]`: whole groups are drawn, each counted in the class of its first sample.
-
-    Returns:
-        A bool mask `[N]` for each fraction: of each class the rounded share of its samples (groups), one at least.
+    Of each class the rounded share, in (0, 1], of its samples (groups), one at least; whole groups are drawn, each
+    counted in the class of its first sample. (seed, draw) decides.
     """
     units = np.arange(len(y)) if groups is None else groups
     _, first, unit = np.unique(units, return_index=True, return_inverse=True)
@@ -90,16 +79,9 @@ def subsets(
 def complexity(sizes: Sequence[float], means: Sequence[float]) -> dict[str, float]:
     """Sample complexity: the smallest n from which on the mean score stays at a share of that with all labels.
 
-    Whitney et al. 2020 (arXiv 2009.07368): the least n whose expected loss is at most epsilon. Here the loss
-    is 1 - the score, epsilon is 1 - share * (the score with all labels), and n is one of the sizes that were tried:
-    nothing is interpolated.
-
-    Args:
-        sizes: Numbers of labels, ascending, the last with all.
-        means: The mean score at each, the last above 0.
-
-    Returns:
-        n for each of `SHARES`, by their text.
+    Whitney et al. 2020 (arXiv 2009.07368): the least n whose expected loss is at most epsilon. Here the loss is 1 - the
+    score, epsilon is 1 - share * (the score with all labels), and n is one of the sizes that were tried, ascending:
+    nothing is interpolated. Gives n for each of `SHARES`, by their text.
     """
     found = {}
     for share in SHARES:

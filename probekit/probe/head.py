@@ -19,7 +19,7 @@ from torch.optim import lr_scheduler
 from probekit.data.split import Images, feed
 from probekit.h5 import DIFFICULT
 from probekit.models.extract import eval_mode, extract
-from probekit.probe.recipes import Recipe
+from probekit.probe.measurements.sgd import Recipe
 from probekit.views.batched import uniform
 from probekit.views.crops import random_boxes, resize_crops
 
@@ -29,18 +29,12 @@ INIT_SD = 0.01  # xcorr and lcr; ConRec's is Keras's default, which a convex pro
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained head, and what each epoch made of the test images.
-
-    Attributes:
-        logits: float32 `[N, K]` of the test images after the last epoch.
-        losses: Mean training loss of each epoch.
-        scores: What `score` said of the test logits after each epoch.
-    """
+    """A trained head, and what each epoch made of the test images."""
 
     dim: int
-    logits: NDArray[np.float32]
-    losses: list[float]
-    scores: list[float]
+    logits: NDArray[np.float32]  # `[N, K]` of the test images after the last epoch
+    losses: list[float]  # mean training loss of each epoch
+    scores: list[float]  # what `score` said of the test logits after each epoch
 
 
 def train_head(
@@ -57,20 +51,11 @@ def train_head(
 ) -> Trained:
     """Trains a head and has the test images scored after each epoch, whether or not the last one is the best.
 
-    Args:
-        encoder: `[B, C, H, W]` in [0, 1] -> features with `.pooled` `[B, D]`; a copy is trained, if any.
-        train: Images uint8 `[N, C, H, W]` and labels: int64 `[N]`, or uint8 `[N, K]`: 0 absent, 1 present, `DIFFICULT`
-            in neither the loss nor the score.
-        test: Images uint8 `[M, C, H, W]`.
-        classes: K.
-        recipe: See `RECIPES`.
-        seed: Decides the head's first weights, the order and the crops.
-        score: float32 `[M, K]` logits of the test images -> a number.
-        progress: Called with the images done and in all.
-        among: bool `[N]`: the training images whose labels are known; None is all.
-
-    Raises:
-        ValueError: If the loss is no longer a number.
+    `encoder`: `[B, C, H, W]` in [0, 1] -> features with `.pooled` `[B, D]`; a copy is trained, if any. `train`: images
+    uint8 `[N, C, H, W]`, and labels int64 `[N]` or uint8 `[N, K]`, where `DIFFICULT` counts in neither the loss nor the
+    score. `score`: float32 `[M, K]` logits of the test images -> a number. `progress` is given the images done and in
+    all. `among` `[N]`: the training images whose labels are known. The seed decides the head's first weights, the order
+    and the crops. A ValueError if the loss is no longer a number.
     """
     images, labels = train
     device = images.device
@@ -121,11 +106,9 @@ def _epoch(
     views: torch.Generator,
     order: Tensor,
 ) -> float:
-    """One pass over the training images in an order; its mean loss.
-
-    An image alone in the last batch is left out where the encoder learns: batch norm cannot train on one.
-    """
+    """One pass over the training images in an order; its mean loss."""
     batches = torch.split(order, recipe.batch_size)
+    # Batch norm cannot train on an image alone in the last batch.
     if recipe.encoder_lr > 0 and len(batches) > 1 and len(batches[-1]) == 1:
         batches = batches[:-1]
     total = torch.zeros((), device=images.device)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probekit.probe.protocol import Part, check_part, validation_part
+from probekit.probe.protocol import Part, check_parts, validation_part
 from probekit.probe.scores import evaluate
 from probekit.statistics import share_interval
 
@@ -30,12 +30,7 @@ BLOCK = 4096  # queries that vote at a time; bounds the memory
 
 
 class Bank:
-    """Embeddings that are searched.
-
-    Args:
-        x: `[N, D]`; float32 in C order is not copied on a CPU.
-        device: Where to compute; anywhere but on a CPU the bank must fit there.
-    """
+    """Embeddings `[N, D]` that are searched; float32 in C order is not copied on a CPU."""
 
     def __init__(self, x: Floats, device: str) -> None:
         self.rows = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)).to(device)
@@ -57,18 +52,11 @@ class Bank:
 def nearest(
     bank: Floats, queries: Floats, *, k: int, device: str, among: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The k rows of a bank with the highest cosines, the highest first.
+    """The k rows of a bank `[N, D]` with the highest cosines to each query `[M, D]`, the highest first.
 
-    Which of equal cosines are taken at the k-th place is left to the library; the same each time.
-
-    Args:
-        bank: `[N, D]`.
-        queries: `[M, D]`.
-        k: At least 1, and no more than there are rows.
-        among: bool `[N]`, the rows that may be found; None is all. (A copy of a part of the bank would cost memory.)
-
-    Returns:
-        Cosines float32 `[M, k]`, rows int64 `[M, k]`.
+    `among` `[N]`: the rows that may be found; None is all. (A copy of a part of the bank would cost memory.) Which of
+    equal cosines are taken at the k-th place is left to the library. Gives cosines float32 `[M, k]`, rows int64 `[M,
+    k]`.
     """
     rows_left = len(bank) if among is None else int(among.sum())
     assert 1 <= k <= rows_left, (k, rows_left)
@@ -102,26 +90,14 @@ def knn(
     device: str,
     val: Part | None = None,
 ) -> dict[str, Any]:
-    """Classifies test by its neighbours in train.
+    """Classifies test by its neighbours in train; one row, valid JSON.
 
-    Args:
-        kind: "encoder" or "baseline".
-        train: Who votes.
-        seed: Draws the validation part when `val` is None: the same as of the linear probe.
-        device: Where cosines are computed.
-        val: Chooses k and T in place of a part of train.
-
-    Returns:
-        One row, valid JSON: name, kind, the scores of `scores.evaluate` (probabilities are shares of the votes), k,
-        temperature, note, sweep [{k, temperature, accuracy}] on validation, monitor [{k, temperature, accuracy, ci}] on
-        test with nothing chosen, classes, n_train, dim; for an encoder also labels and predicted, `[n]` class numbers.
-
-    Raises:
-        ValueError: If shapes, labels or features are not as described.
+    `val` chooses k and T in place of a part of train, which the seed draws as for the linear probe. Gives what
+    `measurements.knn.KNNRow` has (probabilities are shares of the votes; monitor: on test with nothing chosen), and
+    sweep [{k, temperature, accuracy}] on validation, classes, n_train, dim; for an encoder labels and predicted, `[n]`
+    class numbers. A ValueError if shapes, labels or features are not as described.
     """
-    for part, where in ((train, "train"), (test, "test"), (val, "val")):
-        if part is not None:
-            check_part(part, f"{where}, {name}", train.x.shape[1:], len(classes))
+    check_parts(name, train, test, val, len(classes))
     n, total = len(classes), len(train.y)
     sweep = _sweep(train, val, classes=n, seed=seed, device=device)
     best = max(sweep, key=lambda tried: float(tried["accuracy"]), default=None)
@@ -159,17 +135,9 @@ def _monitor(
 def vote(
     cosine: NDArray[np.floating], voters: NDArray[np.int64], *, k: int, temperature: float, classes: int
 ) -> NDArray[np.float64]:
-    """Shares of the votes, each of the k nearest with weight exp(cosine / T).
+    """Shares of the votes `[M, K]`, each of the k nearest with weight exp(cosine / T); rows sum to 1.
 
-    Args:
-        cosine: `[M, n]`, n >= k, the highest first.
-        voters: int64 `[M, n]`, the classes of these neighbours.
-        k: How many of them vote.
-        temperature: T > 0.
-        classes: K.
-
-    Returns:
-        float64 `[M, K]`; rows sum to 1.
+    `cosine` `[M, n]`, n >= k, the highest first; `voters` int64 `[M, n]`, the classes of these neighbours.
     """
     shares = np.empty((len(cosine), classes))
     for start in range(0, len(cosine), BLOCK):

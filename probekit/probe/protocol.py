@@ -28,20 +28,12 @@ BLOCK = 4096  # rows that are checked at a time; bounds the memory
 
 @dataclass(frozen=True)
 class Part:
-    """One split, as arrays.
+    """One split, as arrays."""
 
-    Attributes:
-        x: `[N, D]` features.
-        y: int64 `[N]` in [0, K); `average_precision` takes several labels an image, `[N, K]`.
-        factors: Values of each class factor, `[N]`; each is probed by itself.
-        groups: `[N]`: samples of one group (an image and its counterfactuals) stay together when train is divided;
-            None: each is alone.
-    """
-
-    x: NDArray[Any]
-    y: NDArray[np.int64]
-    factors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    groups: NDArray[Any] | None = None
+    x: NDArray[Any]  # features `[N, D]`
+    y: NDArray[np.int64]  # `[N]` in [0, K); `average_precision` takes several labels an image, `[N, K]`
+    factors: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # each class factor's values `[N]`
+    groups: NDArray[Any] | None = None  # `[N]`: an image and its counterfactuals stay together when train is divided
 
 
 @dataclass(frozen=True)
@@ -72,28 +64,17 @@ def probe(
     seed: int,
     val: Part | None = None,
 ) -> dict[str, Any]:
-    """Fits and scores a linear probe on features.
+    """Fits and scores a linear probe on features, one for the label and one for each class factor; one row, valid JSON.
 
-    Args:
-        kind: "encoder" or "baseline".
-        classes: Names of the K classes; one may be absent from train or test.
-        protocol: One of `PROTOCOLS`.
-        seed: Draws the validation part without `val`.
-        val: Chooses C in place of a part of train; nothing is fitted on it at the end. `fixed` needs none.
-
-    Returns:
-        One row, valid JSON: name, kind, the scores of `scores.evaluate`, C, n_iter, note (why a number is None or C
-        was not chosen, else ""), classes, protocol, solver, n_train, dim, factors {name: {accuracy, ci, n, C, note}};
-        labels and predicted, `[n]` class numbers of the test images in the file's order.
-
-    Raises:
-        ValueError: If shapes, labels or features are not as described, or train holds one class only.
+    One of `classes` may be absent from train or test. `val` chooses C in place of a part of train that the seed draws;
+    nothing is fitted on it at the end. Gives what `measurements.linear.LinearRow` has, with labels and predicted, `[n]`
+    class numbers of the test images in the file's order; note says why a number is None or C was not chosen, else "";
+    and n_iter, protocol, solver; of each factor n, C and note, too. A ValueError if shapes, labels or features are not
+    as described, or train holds one class only.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(nearest("protocol", protocol, PROTOCOLS))
-    for part, where in ((train, "train"), (test, "test"), (val, "val")):
-        if part is not None:
-            check_part(part, f"{where}, {name}", train.x.shape[1:], len(classes))
+    check_parts(name, train, test, val, len(classes))
     targets = _targets(train, test, val, len(classes))
     own = {t: next(u for u in targets if targets[u].like(targets[t])) for t in targets}  # a factor may be the label
     tried = {t: targets[t] for t in targets if own[t] == t}
@@ -133,14 +114,9 @@ def fit_label(
 
 
 def validation_part(y: NDArray[np.int64], *, seed: int, groups: NDArray[Any] | None = None) -> NDArray[np.bool_]:
-    """Draws `VAL_FRACTION` of every class, at least one sample of each class that has two.
+    """Draws `VAL_FRACTION` of every class of `y` `[N]`, at least one sample of each class that has two: bool `[N]`.
 
-    Args:
-        y: int64 `[N]`.
-        groups: `[N]`: whole groups are drawn, each counted in the class of its first sample.
-
-    Returns:
-        bool `[N]`, true in the validation part.
+    Whole groups are drawn, each counted in the class of its first sample.
     """
     units = np.arange(len(y)) if groups is None else groups
     _, first, unit = np.unique(units, return_index=True, return_inverse=True)
@@ -161,13 +137,9 @@ def choose(
 ) -> float:
     """The C of `GRID` with the lowest log-loss on held-out data; ties go to the smaller C.
 
-    Log-loss, because the accuracy on a few hundred samples is a staircase: its best step is often luck.
-
-    Args:
-        z: float64 `[N, R]`, what is fitted.
-        y: int64 `[N]`, at least two classes.
-        z_held: float64 `[M, R]`, M > 0.
-        y_held: int64 `[M]`, classes that `y` shows.
+    Log-loss, because the accuracy on a few hundred samples is a staircase: its best step is often luck. `z` `[N, R]`
+    and `y` `[N]`, of two classes or more, are fitted; `z_held` `[M, R]`, M > 0, and `y_held`, classes that `y` shows,
+    choose.
     """
     classes = int(y.max()) + 1
     rows = np.arange(len(y_held))
@@ -237,16 +209,15 @@ def _targets(train: Part, test: Part, val: Part | None, classes: int) -> dict[st
     return targets
 
 
+def check_parts(name: str, train: Part, test: Part, val: Part | None, classes: int) -> None:
+    """Refuses splits that are not as `Part` describes; `name` is for messages."""
+    for part, where in ((train, "train"), (test, "test"), (val, "val")):
+        if part is not None:
+            check_part(part, f"{where}, {name}", train.x.shape[1:], classes)
+
+
 def check_part(part: Part, where: str, width: tuple[int, ...], classes: int) -> None:
-    """Refuses features and labels that cannot be probed.
-
-    Args:
-        where: What messages call it.
-        width: (D,), of the other splits.
-
-    Raises:
-        ValueError: If shapes, labels or features are not as `Part` describes.
-    """
+    """Refuses what is not as `Part` describes; `where` is for messages, `width` (D,) of the other splits."""
     check_features(part, where, width)
     if len(part.y) != len(part.x):
         raise ValueError(f"expected {len(part.x)} labels in {where}, found {len(part.y)}")

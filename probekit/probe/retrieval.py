@@ -34,37 +34,24 @@ STEPS, LOW, LAST = 2.0**28, 2**32 - 1, 2**63 - 1
 
 @dataclass(frozen=True)
 class Factor:
-    """A factor of a split.
+    """A factor of a split."""
 
-    Attributes:
-        values: `[N]`.
-        kind: "class", "real", "ordinal" or "circular"; see `generators.base.Factor`.
-        period: Period of a circular factor, in its unit.
-    """
-
-    values: NDArray[Any]
-    kind: str
-    period: float = 360.0
+    values: NDArray[Any]  # `[N]`
+    kind: str  # "class", "real", "ordinal" or "circular"; see `generators.base.Factor`
+    period: float = 360.0  # of a circular factor, in its unit
 
 
 def fingerprint(factors: Mapping[str, Factor], nearest: NDArray[np.int64], *, seed: int) -> dict[str, dict[str, Any]]:
-    """Compares each image with its nearest: for each factor, how much more they share than two images drawn at random.
+    """For each factor, how much more an image and its nearest, int64 `[N]`, share than two drawn at random.
 
     An embedding in which neighbours share the class but not the position has thrown the position away, or holds it in
     directions of small variance.
 
-    Args:
-        factors: By name.
-        nearest: int64 `[N]`, the image nearest to each.
-        seed: Decides the random others.
-
-    Returns:
-        For each factor kind, value, ci and chance. class: value is the share of images whose nearest has the same
-        value, chance that of all pairs; ci: 95 % Wilson over images, None under 10.
-        Others: value is 1 - the median distance to the
-        nearest / the median distance to a random other: 1 if they are equal, 0 if nothing is shared; chance is 0; ci:
-        from the 95 % interval of the median distance to the nearest by order statistics, the other distance taken as
-        known; None under 10 images. Value and ci are None if the factor does not vary.
+    Gives kind, value, ci and chance. class: value is the share of images whose nearest has the same value, chance that
+    of all pairs; ci: 95 % Wilson over images. Others: value is 1 - the median distance to the nearest / the median
+    distance to a random other: 1 if they are equal, 0 if nothing is shared; chance is 0; ci: from the 95 % interval of
+    the median distance to the nearest by order statistics, the other distance taken as known. ci is None under 10
+    images; value and ci if the factor does not vary.
     """
     rng = np.random.default_rng(seed)
     n = len(nearest)
@@ -112,23 +99,13 @@ def retrieval(
     device: str,
     factors: Mapping[str, Factor] | None = None,
 ) -> dict[str, Any]:
-    """Scores a ranking by cosine of each image against all others.
+    """Scores a ranking by cosine of each image of a split, N > 1, against all others; one row, valid JSON.
 
-    Args:
-        kind: "encoder" or "baseline".
-        part: The split, N > 1.
-        seed: Decides the order of ties, the bootstrap and the anchors.
-        device: Where cosines are computed.
-        factors: What else an image may share with its nearest; see `fingerprint`.
-
-    Returns:
-        One row, valid JSON: name, kind, scores {metric: {value, ci, chance}} of `METRICS` (value None where no query
-        counts), n (queries that count), skipped (those without a relevant image), gallery [{query, positive, negative}]
-        as numbers of images of the split, fingerprint, classes, dim; for an encoder also labels, predicted (the class
-        of the nearest image) and average_precision (None where skipped), `[N]`.
-
-    Raises:
-        ValueError: If shapes, labels or features are not as described, or there is one image only.
+    The seed decides the order of ties, the bootstrap and the anchors. Gives what `measurements.retrieval.RetrievalRow`
+    has: scores of `METRICS` (None where no query counts), n (queries that count), skipped (those without a relevant
+    image), gallery [{query, positive, negative}] as numbers of images, `fingerprint` of the factors; and classes, dim;
+    for an encoder labels, predicted (the class of the nearest image) and average_precision (None where skipped), `[N]`.
+    A ValueError if shapes, labels or features are not as described, or there is one image only.
     """
     check_part(part, name, part.x.shape[1:], len(classes))
     if len(part.y) < 2:
@@ -182,17 +159,10 @@ def by_chance(y: NDArray[np.int64]) -> dict[str, Any]:
 def rank_all(
     x: NDArray[np.floating], y: NDArray[np.int64], *, seed: int, device: str, queries: int | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Ranks all other images for each image.
+    """Ranks all other images of `x` `[N, D]`, N > 1, for each image, or for the first so many as `queries`.
 
-    Args:
-        x: `[N, D]`, N > 1.
-        y: int64 `[N]`.
-        seed: Decides the order of ties.
-        queries: Only the first so many images ask; None is all, N.
-
-    Returns:
-        The metrics of each query in the order of `METRICS`, float64 `[Q, 7]`, NaN for a query without a relevant image;
-        the images at its first ranks, int64 `[Q, min(20, N - 1)]`.
+    Gives the metrics of each query in the order of `METRICS`, float64 `[Q, 7]`, NaN for one without a relevant image;
+    and the images at its first ranks, int64 `[Q, min(20, N - 1)]`. The seed decides the order of ties.
     """
     n = len(y)
     bank = Bank(x, device)
@@ -216,14 +186,9 @@ def rank_all(
 
 
 def chance(relevant: NDArray[np.int64], others: int) -> dict[str, float]:
-    """What a random ranking is expected to score: exact, the mean over queries.
+    """What a random ranking is expected to score by each of `METRICS`: exact, the mean over queries; NaN without any.
 
-    Args:
-        relevant: `[Q]`, how many of the others are relevant to each query, at least 1.
-        others: How many images each query ranks.
-
-    Returns:
-        One number for each of `METRICS`; NaN without queries.
+    `relevant` `[Q]`: how many of the `others` that a query ranks are relevant to it, at least 1.
     """
     if len(relevant) == 0:
         return dict.fromkeys(METRICS, float("nan"))

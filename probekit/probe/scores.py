@@ -24,19 +24,14 @@ CELLS = 2**22  # resampled counts at a time: bounds the memory
 
 
 def evaluate(log_probability: NDArray[np.float64], y: NDArray[np.int64], *, seed: int) -> dict[str, Any]:
-    """Scores predictions once, on labels they never saw.
+    """Scores predictions once, on labels `[N]` in [0, K) that they never saw, N > 0.
 
-    Args:
-        log_probability: `[N, K]`; -inf where a class cannot be predicted. The largest is predicted, the first of ties.
-        y: int64 `[N]` in [0, K), N > 0.
-
-    Returns:
-        accuracy; ci, its 95 % Wilson interval; n; balanced_accuracy, the mean recall of the classes in `y`; macro_f1,
-        the mean F1 of the classes in `y` or among the predictions; log_loss in nats, lower is better, log(K) for equal
-        guesses, None if a class of `y` has probability zero; balanced_accuracy_ci and macro_f1_ci, 95 % percentile
-        bootstrap over samples; log_loss_ci, 95 % Student t over samples, None of an infinite loss; no
-        interval under 10 images; confusion, `[K][K]` counts with the truth in rows. With more than 5 classes also
-        top5, how often the truth is among the 5 likeliest, and top5_ci, its 95 % Wilson interval.
+    `log_probability` `[N, K]`: -inf where a class cannot be predicted; the largest is predicted, the first of ties.
+    Gives accuracy; ci, its 95 % Wilson interval; n; balanced_accuracy, the mean recall of the classes in `y`; macro_f1,
+    the mean F1 of the classes in `y` or among the predictions; log_loss in nats, lower is better, log(K) for equal
+    guesses, None if a class of `y` has probability zero; balanced_accuracy_ci and macro_f1_ci, 95 % percentile
+    bootstrap over samples; log_loss_ci, 95 % Student t over samples; confusion, `[K][K]` counts with the truth in rows;
+    with more than 5 classes what `top5` gives. No interval under 10 images.
     """
     n, classes = log_probability.shape
     assert n == len(y)
@@ -95,12 +90,7 @@ def _resampled(confusion: NDArray[np.integer], *, seed: int) -> dict[str, list[f
 def top5(score: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, Any]:
     """How often the true class is among the five with the highest scores; of equal scores the first class counts more.
 
-    Args:
-        score: `[N, K]`, K > 5.
-        y: int64 `[N]` in [0, K), N > 0.
-
-    Returns:
-        top5; top5_ci, its 95 % Wilson interval, None under 10 images.
+    From scores `[N, K]`, K > 5: top5, and top5_ci, its 95 % Wilson interval, None under 10 images.
     """
     own = score[np.arange(len(y)), y][:, None]
     before = np.arange(score.shape[1]) < y[:, None]
@@ -113,13 +103,8 @@ def against_baselines(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What can be said of the first row against the others on the same test images, Holm over all of them.
 
     By McNemar's exact test; against a row that says one class of every image, as chance does, by the exact binomial
-    test against its share: which of several classes as frequent it says is an accident, and pairs no images.
-
-    Args:
-        rows: {"name", "labels", "predicted", ...}; another without a prediction of each image is left out.
-
-    Returns:
-        One of `VERDICTS` by the other's name, "above" where the first is; empty if the first has no predictions.
+    test against its share: which of several classes as frequent it says is an accident, and pairs no images. Gives one
+    of `VERDICTS` by the other's name, "above" where the first is; rows without `labels` and `predicted` are left out.
     """
     first, *others = rows
     if not {"predicted", "labels"} <= first.keys():

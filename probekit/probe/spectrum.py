@@ -13,15 +13,11 @@ DEAD = 0.01  # ours: of 1/sqrt(D), the deviation of a dimension when all are ali
 
 
 def health(features: NDArray[np.floating]) -> dict[str, Any]:
-    """What the features say about themselves, without labels.
+    """What features `[N, D]`, N > 1 and finite, say about themselves, without labels.
 
-    Args:
-        features: `[N, D]`, N > 1, finite.
-
-    Returns:
-        n; dim, D; singular_values {uncentred, centred}, min(N, D) numbers each, the largest first; rankme {uncentred,
-        centred} in [1, D]; participation_ratio in [1, D], centred; deviation, `deviation` below; dead, how many of them
-        are below `DEAD` / sqrt(D). A rank is None where every singular value is zero: the features are 0, or all alike.
+    Gives n; dim, D; singular_values {uncentred, centred}, min(N, D) numbers each, the largest first; rankme {uncentred,
+    centred} in [1, D]; participation_ratio in [1, D], centred; deviation, `deviation` below; dead, how many of them are
+    below `DEAD` / sqrt(D). A rank is None where every singular value is zero: the features are 0, or all alike.
     """
     x = np.asarray(features, dtype=np.float64)
     assert x.ndim == 2
@@ -58,11 +54,8 @@ def centred_singular_values(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def rankme(sigma: NDArray[np.float64]) -> float | None:
     """Effective rank exp(-sum p log p), p = sigma / |sigma|_1 + 1e-7 (Garrido et al. 2023, eq. 1 and 2).
 
-    Args:
-        sigma: Singular values `[R]`, at least 0: of Z as it is in the paper; of centred Z an offset no longer counts.
-
-    Returns:
-        About 1 (one direction) to R (all alike), or None if all are zero.
+    From singular values `[R]` of Z as it is in the paper; of centred Z an offset no longer counts. About 1 (one
+    direction) to R (all alike), or None if all are zero.
     """
     total = sigma.sum()
     if total == 0:
@@ -72,13 +65,9 @@ def rankme(sigma: NDArray[np.float64]) -> float | None:
 
 
 def participation_ratio(sigma: NDArray[np.float64]) -> float | None:
-    """(sum of variances)^2 / sum of their squares, variances being squared singular values of centred features.
+    """(sum of variances)^2 / sum of their squares, from singular values `[R]` of centred features.
 
-    Args:
-        sigma: Singular values `[R]`.
-
-    Returns:
-        1 (one direction) to R (all alike), or None if all are zero.
+    1 (one direction) to R (all alike), or None if all are zero.
     """
     variance = sigma**2
     if variance.sum() == 0:
@@ -87,13 +76,9 @@ def participation_ratio(sigma: NDArray[np.float64]) -> float | None:
 
 
 def deviation(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard deviation of each dimension after rows are scaled to length 1 (SimSiam, Chen and He 2021, section 4.1).
+    """Standard deviation `[D]` of each dimension after rows are scaled to length 1 (Chen and He 2021, section 4.1).
 
-    Args:
-        x: `[N, D]`; a row of zeros stays zero.
-
-    Returns:
-        `[D]`: about 1/sqrt(D) where directions are spread evenly, 0 after a collapse.
+    About 1/sqrt(D) where directions are spread evenly, 0 after a collapse; a row of zeros stays zero.
     """
     length = np.linalg.norm(x, axis=1, keepdims=True)
     found: NDArray[np.float64] = (x / np.where(length > 0, length, 1)).std(axis=0)

@@ -53,18 +53,10 @@ class RunShape(TypedDict):
 
 
 def collect(runs: Sequence[Run], pools: Sequence[str | None] = ()) -> dict[str, Any]:
-    """Reads runs and compares them.
+    """Reads runs and compares them: {"schema", "command", "runs", "comparison" (None of one run)}.
 
-    Args:
-        runs: At least one, each once with each pooling.
-        pools: For each run a pooling at test time, of which alone it is to tell, or None for all that it has; empty is
-            None for all.
-
-    Returns:
-        {"schema", "command", "runs", "comparison"}; comparison is None for one run.
-
-    Raises:
-        ValueError: If a run.json is not as described.
+    `pools`: for each run a pooling at test time, of which alone it is to tell, or None for all that it has; empty is
+    None for all. Each run once with each. A ValueError if a run.json is not as `RunShape`.
     """
     names = [run.name for run in runs]
     if len(set(names)) < len({run.path for run in runs}):  # folders of one name in two places
@@ -111,10 +103,7 @@ def _pooled(run: Mapping[str, Any], pool: str) -> dict[str, Any]:
 
 
 def _results(run: Run, content: Mapping[str, Any], left_out: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """By measurement every sound file of weights that are there, its path as `file`, its encoder's age as `after`.
-
-    A line is left for each other one.
-    """
+    """By measurement every sound file of weights that are there, with `file` and `after`; a line for each other one."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in MEASUREMENTS}
     for path in sorted(run.results.glob("*.json")):
         try:
@@ -153,17 +142,16 @@ def _order(result: Mapping[str, Any], data_hash: str) -> tuple[bool, bool, bool,
 
 def _metrics(run: Run, left_out: list[str]) -> list[dict[str, float]]:
     """The numbers of each line of metrics.jsonl that has an epoch."""
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
+
     try:
-        lines = [line for line in run.read_metrics() if isinstance(line, dict)]
+        plain = [{key: value for key, value in line.items() if is_number(value)} for line in run.read_metrics()]
     except (ValueError, OSError) as error:
         left_out.append(f"{run.metrics} was not used: {error}")
         return []
-    plain = [{key: value for key, value in line.items() if _is_number(value)} for line in lines]
     return [line for line in plain if "epoch" in line]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
 
 
 def _data(dataset: Mapping[str, Any], left_out: list[str]) -> dict[str, Any] | None:
@@ -190,13 +178,7 @@ def _describe(info: DatasetInfo) -> dict[str, Any]:
         "version": info.version,
         "certificate": info.certificate,
         "splits": {
-            name: {
-                "n": split.n,
-                "height": split.height,
-                "width": split.width,
-                "channels": split.channels,
-                "labelled": split.labelled,
-            }
+            name: {key: getattr(split, key) for key in ("n", "height", "width", "channels", "labelled")}
             for name, split in info.splits.items()
         },
     }

@@ -17,14 +17,10 @@ QUESTION = ("measurement", "options", "data_hash", "protocol", "checkpoint")
 
 
 def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Compares the encoders of runs as `collect` reads them.
+    """Compares the encoders of two runs or more, as `collect` reads them (docs/report.md).
 
-    Args:
-        runs: Two or more.
-
-    Returns:
-        {"groups": one for each question that two runs or more answer image by image, "scores": as `compare_scores`,
-        "left_out": lines}. docs/report.md has the shape.
+    Gives {"groups": one for each question that two runs or more answer image by image, "scores": as `compare_scores`,
+    "left_out": lines}.
     """
     answers: dict[str, dict[str, Mapping[str, Any]]] = {}
     for run in runs:
@@ -110,12 +106,14 @@ def _group(
     add_holm(tested)
     for pair in tested:
         pair["verdict"] = verdict(pair["difference"], pair["p_holm"])
+    over = over_seeds([(row["method"], row["seed"], row["accuracy"]) for row in rows], low=0.0)
+    add_holm([pair for pair in (over or {"pairs": []})["pairs"] if pair["p"] is not None])  # one family of tests
     return {
         **{key: first[key] for key in (*QUESTION, "data", "score")},
         "n": rows[0]["n"],
         "runs": rows,
         "pairs": pairs,
-        "over_seeds": _over_seeds(rows),
+        "over_seeds": over,
     }
 
 
@@ -128,14 +126,6 @@ def _pair(a: str, b: str, answers: Mapping[str, Mapping[str, Any]]) -> dict[str,
     right = [found["predicted"] == found["labels"] for found in (one, other)]
     found = paired_bootstrap(*right, seed=BOOTSTRAP_SEED) | mcnemar(*right)
     return {"a": a, "b": b, **found, "p_holm": None, "verdict": None, "why": None}
-
-
-def _over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Methods against each other; one family of tests."""
-    found = over_seeds([(row["method"], row["seed"], row["accuracy"]) for row in rows], low=0.0)
-    if found is not None:
-        add_holm([pair for pair in found["pairs"] if pair["p"] is not None])
-    return found
 
 
 def _why_not(run: Mapping[str, Any]) -> str:
@@ -155,14 +145,9 @@ def compare_scores(
 ) -> list[dict[str, Any]]:
     """Groups the scores of which no answers to single images are kept: they are paired by seed alone.
 
-    Args:
-        runs: As `collect` reads them.
-        labels: Each run's method, by the run's name; see `method_labels`.
-
-    Returns:
-        One group for each question: measurement, options, data_hash, data, protocol, checkpoint; scores [{score, runs
-        [{run, method, seed, epoch, after, value, ci}], over_seeds: None, or {methods, pairs} as `compare.compare` has
-        them}]. Holm covers all tests of a group.
+    `labels`: each run's method, by the run's name; see `method_labels`. Gives one group for each question: what
+    `QUESTION` has, data; scores [{score, runs [{run, method, seed, epoch, after, value, ci}], over_seeds: None, or
+    {methods, pairs} as `compare` has them}]. Holm covers all tests of a group.
     """
     asked: dict[str, dict[str, Any]] = {}
     least: dict[str, float] = {}
@@ -194,10 +179,7 @@ def compare_scores(
 
 
 def scored(run: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All results of a run, each with the `scores` of its encoder by name.
-
-    The first score of what is right or wrong of each image is left out: `compare` pairs it by image.
-    """
+    """All results of a run, each with the `scores` of its encoder by name but for one that `compare` pairs by image."""
     found = []
     for name, results in run["results"].items():
         reader = measurement(name)

@@ -1,32 +1,19 @@
 """The chapter that puts several runs side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from probekit.measurement import measurement, score_cell, score_title
+from probekit.output import document as doc
 from probekit.output.charts import draw_bars, draw_differences, draw_lines
-from probekit.output.document import (
-    Block,
-    Cell,
-    Chapter,
-    Chart,
-    Note,
-    Section,
-    Table,
-    count,
-    percent,
-    percent_interval,
-    points,
-    probability,
-    text,
-)
 from probekit.probe import MONITORS, PROTOCOLS, SIGNED
 from probekit.statistics import BOOTSTRAP_SEED, DRAWS, LEVEL, MIN_FLIPS, MIN_PAIRS
 
 MOST_PAIRS = 15  # differences in a chart, and in a table that is not folded
 MOST_LINES = 12  # runs in a chart of learning curves
 NOT_BY_IMAGE = "The answers to single images are not kept of these scores: they are paired by seed alone."
+BY_SEEDS = "Paired differences of methods, by seed"
 ONE_SEED = "No two of these runs differ in nothing but the seed: nothing is said over seeds."
 AGAIN = "The command at the head of this report makes it again."
 BY_SEED = (
@@ -35,23 +22,23 @@ BY_SEED = (
 )
 
 
-def comparison_chapter(report: Mapping[str, Any]) -> Chapter:
+def comparison_chapter(report: Mapping[str, Any]) -> doc.Chapter:
     """Every question that two runs or more answer, and what could not be compared."""
     found = report["comparison"]
     sections = [group_section(group, f"compare-{i}") for i, group in enumerate(found["groups"])]
     sections += [scores_section(group, f"compare-scores-{i}") for i, group in enumerate(found["scores"])]
-    blocks: list[Block] = [Note(line) for line in found["left_out"]]
+    blocks: list[doc.Block] = [doc.Note(line) for line in found["left_out"]]
     blocks += _curves(report["runs"])
     if not found["groups"] and not found["scores"]:
         blocks.insert(
-            0, Note("No two of these runs were probed on the same images with the same protocol and checkpoint.")
+            0, doc.Note("No two of these runs were probed on the same images with the same protocol and checkpoint.")
         )
     lead = f"{len(report['runs'])} runs; differences are paired: the same test images, or the same seeds."
-    sections += [Section("compare-rest", "Beside each other", blocks)] if blocks else []
-    return Chapter("compare", "Comparison", lead, sections)
+    sections += [doc.Section("compare-rest", "Beside each other", blocks)] if blocks else []
+    return doc.Chapter("compare", "Comparison", lead, sections)
 
 
-def group_section(group: Mapping[str, Any], key: str) -> Section:
+def group_section(group: Mapping[str, Any], key: str) -> doc.Section:
     """One question and its answers: runs, paired differences by image, methods over seeds."""
     title, what = _asked(group), measurement(group["measurement"]).title
     source = (
@@ -59,35 +46,49 @@ def group_section(group: Mapping[str, Any], key: str) -> Section:
         f"{group['data_hash'][:12]}), protocol {PROTOCOLS.get(group['protocol'], group['protocol'])}, checkpoint "
         f"{group['checkpoint']}."
     )
-    bars = Chart(
+    bars = doc.Chart(
         f"{key}-bars",
         "Test accuracy of each run",
         f"The accuracies of the table of runs, {group['n']} test images; whiskers: its 95 % Wilson intervals. "
         f"Overlapping whiskers do not mean equal runs: see the paired differences. {AGAIN}",
         partial(draw_bars, [{"name": row["run"], "kind": "encoder", **row} for row in group["runs"]], chance=None),
     )
-    runs = _runs(group, f"{key}-runs", f"{source} Intervals: 95 % Wilson, over test images. {AGAIN}")
+    how = f"{source} Intervals: 95 % Wilson, over test images. {AGAIN}"
+    runs = doc.table(f"{key}-runs", "Runs", how, RUNS, group["runs"])
     pairs, *charts = _pairs(group, key, source)
     by_seed, by_image = _over_seeds(group, key, source), [runs, pairs, bars, *charts]
-    return Section(key, title, by_image + by_seed if group["over_seeds"] is None else by_seed + by_image)
+    return doc.Section(key, title, by_image + by_seed if group["over_seeds"] is None else by_seed + by_image)
 
 
-def _runs(group: Mapping[str, Any], key: str, how: str) -> Table:
-    rows = [
-        [
-            text(row["run"]),
-            text(row["method"]),
-            count(row["seed"]),
-            _epoch(row["after"]),
-            percent(row["accuracy"]),
-            percent_interval(row["ci"]),
-        ]
-        for row in group["runs"]
-    ]
-    return Table(key, "Runs", how, ("run", "method", "seed", "epoch", "accuracy %", "95 % interval"), rows)
+RUNS: dict[str, Callable[[Any], doc.Cell]] = {
+    "run": doc.by("run"),
+    "method": doc.by("method"),
+    "seed": doc.by("seed", doc.count),
+    "epoch": lambda row: _epoch(row["after"]),
+    "accuracy %": doc.by("accuracy", doc.percent),
+    "95 % interval": doc.by("ci", doc.percent_interval),
+}
+PAIRS: dict[str, Callable[[Any], doc.Cell]] = {
+    "a": doc.by("a"),
+    "b": doc.by("b"),
+    "a - b, points": doc.by("difference", doc.points),
+    "95 % interval": doc.by("ci", partial(doc.percent_interval, sign=True)),
+    "only a right": doc.by("only_a", doc.count),
+    "only b right": doc.by("only_b", doc.count),
+    "p": doc.by("p", doc.probability),
+    "p (Holm)": doc.by("p_holm", doc.probability),
+    "a is": lambda pair: doc.text(f"{pair['verdict']} b" if pair["verdict"] else "-"),
+}
+METHODS: dict[str, Callable[[Any], doc.Cell]] = {
+    "method": doc.by("method"),
+    "mean %": doc.by("mean", doc.percent),
+    "95 % interval": doc.by("ci", doc.percent_interval),
+    "seeds": doc.by("n", doc.count),
+    "which": lambda row: doc.text(", ".join(map(str, row["seeds"]))),
+}
 
 
-def _pairs(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
+def _pairs(group: Mapping[str, Any], key: str, source: str) -> list[doc.Block]:
     tested = [pair for pair in group["pairs"] if pair["why"] is None]
     how = (
         f"{source} Difference a - b in percentage points over the same images; interval: 95 % percentile bootstrap "
@@ -95,26 +96,10 @@ def _pairs(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
         f"gets right; Holm: adjusted for all of them ({len(tested)}); a is above or below b where that is "
         f"under {LEVEL}. Neither covers the seed of the pretraining: they compare these two runs. {AGAIN}"
     )
-    columns = ["a", "b", "a - b, points", "95 % interval", "only a right", "only b right", "p", "p (Holm)", "a is"]
-    untested = len(tested) < len(group["pairs"])
-    rows = [
-        [
-            text(pair["a"]),
-            text(pair["b"]),
-            points(pair["difference"]),
-            percent_interval(pair["ci"], sign=True),
-            count(pair["only_a"]),
-            count(pair["only_b"]),
-            probability(pair["p"]),
-            probability(pair["p_holm"]),
-            text(f"{pair['verdict']} b" if pair["verdict"] else "-"),
-            *([Cell(pair["why"] or "", pair["why"])] if untested else []),
-        ]
-        for pair in group["pairs"]
-    ]
-    columns += ["no test because"] * untested
-    title = "Paired differences of runs, by image"
-    blocks: list[Block] = [Table(f"{key}-pairs", title, how, columns, rows, folded=len(rows) > MOST_PAIRS, names=2)]
+    why = {"no test because": lambda pair: doc.Cell(pair["why"] or "", pair["why"])}
+    columns = PAIRS | (why if len(tested) < len(group["pairs"]) else {})
+    title, folded = "Paired differences of runs, by image", len(group["pairs"]) > MOST_PAIRS
+    blocks: list[doc.Block] = [doc.table(f"{key}-pairs", title, how, columns, group["pairs"], folded=folded, names=2)]
     drawn = [(f"{pair['a']} - {pair['b']}", pair["difference"], pair["ci"]) for pair in tested if pair["ci"]][
         :MOST_PAIRS
     ]
@@ -125,42 +110,28 @@ def _pairs(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
             f"The differences of the table by image, {group['n']} test images; lines: its 95 % bootstrap intervals, "
             f"blue where they leave out zero.{told} {AGAIN}"
         )
-        blocks.append(Chart(f"{key}-differences", "Paired differences of runs", drawing, chart))
+        blocks.append(doc.Chart(f"{key}-differences", "Paired differences of runs", drawing, chart))
     return blocks
 
 
-def _over_seeds(group: Mapping[str, Any], key: str, source: str) -> list[Block]:
+def _over_seeds(group: Mapping[str, Any], key: str, source: str) -> list[doc.Block]:
     found = group["over_seeds"]
     if found is None:
-        return [Note(ONE_SEED)]
+        return [doc.Note(ONE_SEED)]
     means = (
         f"{source} Runs that differ in the seed alone are one method; of two with the same seed the first counts. "
         f"Mean over seeds; interval: 95 % Student t over seeds. {AGAIN}"
     )
-    rows = [
-        [
-            text(row["method"]),
-            percent(row["mean"]),
-            percent_interval(row["ci"]),
-            count(row["n"]),
-            text(", ".join(map(str, row["seeds"]))),
-        ]
-        for row in found["methods"]
-    ]
-    columns = ("method", "mean %", "95 % interval", "seeds", "which")
-    how = f"{source} Difference a - b of runs with the same seed, in percentage points; {BY_SEED} {AGAIN}"
-    pairs = Table(
-        f"{key}-seed-pairs",
-        "Paired differences of methods, by seed",
-        how,
-        ("a", "b", "a - b, points", "95 % interval", "seeds", "p", "p (Holm)"),
-        [_seed_pair(pair) for pair in found["pairs"]],
-        names=2,
-    )
-    return [Table(f"{key}-methods", "Methods over seeds", means, columns, rows), *([pairs] if found["pairs"] else [])]
+    blocks: list[doc.Block] = [doc.table(f"{key}-methods", "Methods over seeds", means, METHODS, found["methods"])]
+    if found["pairs"]:
+        how = f"{source} Difference a - b of runs with the same seed, in percentage points; {BY_SEED} {AGAIN}"
+        columns = ("a", "b", "a - b, points", "95 % interval", "seeds", "p", "p (Holm)")
+        lines = list(map(_seed_pair, found["pairs"]))
+        blocks.append(doc.Table(f"{key}-seed-pairs", BY_SEEDS, how, columns, lines, names=2))
+    return blocks
 
 
-def scores_section(group: Mapping[str, Any], key: str) -> Section:
+def scores_section(group: Mapping[str, Any], key: str) -> doc.Section:
     """Scores of one protocol: of each run, and paired differences of methods over seeds."""
     title, what = f"{_asked(group)}, further scores", measurement(group["measurement"]).title
     after = {row["run"]: row["after"] for score in group["scores"] for row in score["runs"]}
@@ -170,11 +141,11 @@ def scores_section(group: Mapping[str, Any], key: str) -> Section:
     names = [score["score"] for score in scores]
     by_name = {score["score"]: score["runs"][0] for score in scores}
     rows = [
-        [text(run), _epoch(told), *(score_cell(found.get((run, name))) for name in names)]
+        [doc.text(run), _epoch(told), *(score_cell(found.get((run, name))) for name in names)]
         for run, told in after.items()
     ]
-    blocks: list[Block] = [
-        Table(
+    blocks: list[doc.Block] = [
+        doc.Table(
             f"{key}-runs",
             "Runs",
             f"{source} Intervals: those of each run's own results. {NOT_BY_IMAGE} {AGAIN}",
@@ -182,33 +153,30 @@ def scores_section(group: Mapping[str, Any], key: str) -> Section:
             rows,
         )
     ]
-    over = [(text(score["score"]), score["over_seeds"]) for score in scores if score["over_seeds"]]
+    over = [(doc.text(score["score"]), score["over_seeds"]) for score in scores if score["over_seeds"]]
     means = [
-        [
-            name,
-            text(m["method"]),
-            score_cell({**by_name[name.number], "value": m["mean"], "ci": m["ci"]}),
-            count(m["n"]),
-            text(", ".join(map(str, m["seeds"]))),
-        ]
+        [name, method, score_cell({**by_name[name.number], "value": m["mean"], "ci": m["ci"]}), seeds, which]
         for name, found_over in over
         for m in found_over["methods"]
+        for method, seeds, which in [[METHODS[key](m) for key in ("method", "seeds", "which")]]
     ]
     pairs = [[name, *_seed_pair(pair)] for name, found_over in over for pair in found_over["pairs"]]
     if not over:
-        blocks.append(Note(ONE_SEED))
+        blocks.append(doc.Note(ONE_SEED))
     else:
         how = f"{source} Mean over seeds; interval: 95 % Student t over seeds. {AGAIN}"
         named = ("score", "method", "mean", "seeds", "which")
         blocks.append(
-            Table(f"{key}-methods", "Methods over seeds", how, named, means, folded=len(means) > MOST_PAIRS, names=2)
+            doc.Table(
+                f"{key}-methods", "Methods over seeds", how, named, means, folded=len(means) > MOST_PAIRS, names=2
+            )
         )
     if pairs:
         how = f"{source} Difference a - b of runs with the same seed, in hundredths; {BY_SEED} {AGAIN}"
         named_pairs = ("score", "a", "b", "a - b, x 100", "95 % interval", "seeds", "p", "p (Holm)")
-        pair_title, folded = "Paired differences of methods, by seed", len(pairs) > MOST_PAIRS
-        blocks.append(Table(f"{key}-pairs", pair_title, how, named_pairs, pairs, folded=folded, names=3))
-    return Section(key, title, blocks)
+        folded = len(pairs) > MOST_PAIRS
+        blocks.append(doc.Table(f"{key}-pairs", BY_SEEDS, how, named_pairs, pairs, folded=folded, names=3))
+    return doc.Section(key, title, blocks)
 
 
 def _asked(group: Mapping[str, Any]) -> str:
@@ -220,23 +188,23 @@ def _asked(group: Mapping[str, Any]) -> str:
     return f"{reader.title}: {group['data']}, {how}"
 
 
-def _epoch(after: str) -> Cell:
-    return text(after.removeprefix("epoch "))
+def _epoch(after: str) -> doc.Cell:
+    return doc.text(after.removeprefix("epoch "))
 
 
-def _seed_pair(pair: Mapping[str, Any]) -> list[Cell]:
-    untestable = Cell("not testable", None)
+def _seed_pair(pair: Mapping[str, Any]) -> list[doc.Cell]:
+    untestable = doc.Cell("not testable", None)
     return [
-        text(pair["a"]),
-        text(pair["b"]),
-        points(pair["mean"]),
-        percent_interval(pair["ci"], sign=True) if pair["testable"] else untestable,
-        count(pair["n"]),
-        *(untestable if pair[key] is None else probability(pair[key]) for key in ("p", "p_holm")),
+        doc.text(pair["a"]),
+        doc.text(pair["b"]),
+        doc.points(pair["mean"]),
+        doc.percent_interval(pair["ci"], sign=True) if pair["testable"] else untestable,
+        doc.count(pair["n"]),
+        *(untestable if pair[key] is None else doc.probability(pair[key]) for key in ("p", "p_holm")),
     ]
 
 
-def _curves(runs: Sequence[Mapping[str, Any]]) -> list[Block]:
+def _curves(runs: Sequence[Mapping[str, Any]]) -> list[doc.Block]:
     """The monitor's scores in one chart, of all runs with the first one's monitor."""
     series = []
     kinds = [run["config"]["train"].get("monitor", "linear") for run in runs]
@@ -254,4 +222,4 @@ def _curves(runs: Sequence[Mapping[str, Any]]) -> list[Block]:
     percents = kinds[0] not in SIGNED
     y = f"validation, {'%' if percents else kinds[0]}"
     draw = partial(draw_lines, series[:MOST_LINES], x="epoch", y=y, percents=percents, marker="o")
-    return [Chart("compare-curves", "The monitor while they trained", how, draw)]
+    return [doc.Chart("compare-curves", "The monitor while they trained", how, draw)]

@@ -9,7 +9,7 @@ import torch
 from msgspec.structs import replace
 from rich.console import Console
 
-from probekit.branches.base import attach
+from probekit.branches.base import Branch, attach
 from probekit.config import SIDE, Config
 from probekit.data.split import DeviceSplit, Images, shrunk
 from probekit.h5 import DatasetInfo
@@ -71,6 +71,13 @@ def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
             f"expected views.recipe with two views of an image for {config.method}, found {config.views.recipe!r}; "
             f"type: --set views.recipe={kind.recipe}"
         )
+    if all(crops.area is not None and crops.area[0] >= 1 for crops in RECIPES[config.views.recipe].crops):
+        for name in config.branches:
+            if get(BRANCHES, "branch", name).placement is not Branch.placement:
+                raise ValueError(
+                    f"expected views.recipe with crops for branch {name}, which places them, found "
+                    f"{config.views.recipe!r}; type: --set views.recipe={kind.recipe}, or leave --branch out"
+                )
     if config.model.backbone.startswith("py:"):
         raise ValueError(
             "expected model.backbone unet or timm:NAME, found an encoder of your own, which can be probed: "

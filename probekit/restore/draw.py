@@ -12,8 +12,7 @@ from probekit.config import SIDE
 from probekit.data.split import CPU, check_channels, check_divisible, open_split, shrunk
 from probekit.h5 import read_info
 from probekit.models.extract import read_all
-from probekit.output.mosaic import Mosaic
-from probekit.output.png import save_png
+from probekit.output.pictures import Mosaic, save_png
 from probekit.registry import METHODS, get, nearest
 from probekit.restore.opened import OpenedRun
 from probekit.views.corrupt import CORRUPTIONS, CorruptionTables, corrupt_as, draw_corruption

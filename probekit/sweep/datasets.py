@@ -44,36 +44,23 @@ IMPORTED = {
 
 
 class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a dataset comes from: one of `TAKEN`, with the keys that go with it.
-
-    Attributes:
-        npz: A published file, taken where it is found; else `generator` stands in.
-        generator: Renders it. `n`, `n_test` None: its own; `settings`: its parameters.
-        file: A dataset file, used as it is.
-        folder: Imported, as `probekit import FOLDER`, with `options`.
-        official: One of `OFFICIAL`, imported from `root`; without one that needs a folder is the file data/NAME.h5.
-        size: Pixels a side; 0 is the papers' canvas, the official set's own, or of a folder as the images are.
-        seed: Decides what is rendered, or an import's splits.
-        options: Options of an import, by the names of `IMPORTED`.
-        pretrain: Settings, "a.b=value" each, of every run on it; those of rows win.
-        measure: As `[measure]`, key by key in place of it.
-    """
+    """Where a dataset comes from: one of `TAKEN`, with the keys that go with it."""
 
     name: Name
-    npz: str | None = None
-    generator: str | None = None
-    file: str | None = None
-    folder: str | None = None
+    npz: str | None = None  # a published file, taken where it is found; else `generator` stands in
+    generator: str | None = None  # renders it
+    file: str | None = None  # a dataset file, used as it is
+    folder: str | None = None  # imported, as `probekit import FOLDER`, with `options`
     official: str | None = field(default=None, name="import")
-    root: str | None = None
-    n: Count | None = None
+    root: str | None = None  # of `official`; without one that needs it it is the file data/NAME.h5
+    n: Count | None = None  # None: the generator's own
     n_test: Count | None = None
-    size: Count = 0
-    seed: Seed = 0
+    size: Count = 0  # pixels a side; 0: the papers' canvas, the official set's own, or as the images are
+    seed: Seed = 0  # decides what is rendered, or an import's splits
     settings: tuple[str, ...] = field(default=(), name="set")
-    options: dict[str, Any] = {}
-    pretrain: tuple[str, ...] = ()
-    measure: dict[str, Any] = {}
+    options: dict[str, Any] = {}  # of an import, by the names of `IMPORTED`
+    pretrain: tuple[str, ...] = ()  # settings, "a.b=value" each, of every run on it; those of rows win
+    measure: dict[str, Any] = {}  # as `[measure]`, key by key in place of it
 
     def __post_init__(self) -> None:
         self._check_keys()
@@ -114,11 +101,7 @@ class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def asked(self) -> tuple[Options, Choices]:
-        """What `options` ask of an import; what they do not say is the dataset's own default.
-
-        Raises:
-            ValueError: If one is none of an import's, or not as it takes it.
-        """
+        """What `options` ask of an import, else the dataset's own default; a ValueError if it takes no such option."""
         typed = {}
         for key, value in self.options.items():
             if key not in IMPORTED:
@@ -149,33 +132,21 @@ class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Data:
-    """A dataset file of a sweep.
-
-    `origin`: in words, what it holds; `hash`: of its content; `evidence`: whether it has masks of evidence.
-    """
+    """A dataset file of a sweep."""
 
     path: str
-    hash: str
-    origin: str
+    hash: str  # of its content
+    origin: str  # in words, what it holds
     n_train: int
     n_test: int
-    evidence: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """As sweep.json keeps it."""
-        return asdict(self)
+    evidence: bool  # whether it has masks of evidence
 
 
 def find(dataset: Dataset, published: Path | None, data: Path) -> Path | None:
-    """What a dataset is made of: an npz file; or the dataset file that is used as it is; None where neither is needed.
+    """What a dataset is made of: an npz file, or the file that is used as it is; None where neither is needed.
 
-    Args:
-        dataset: As the sweep file has it.
-        published: Where the user says that published npz files lie; a missing file is then a mistake. None is `data`.
-        data: Where they, and the files of official sets, are looked for.
-
-    Raises:
-        ValueError: If it is missing, or there is no generator to stand in.
+    `published`: where the user says that published npz files lie; a missing file is then a mistake. None is `data`,
+    where the files of official sets are, too. A ValueError if it is missing, or there is no generator to stand in.
     """
     if (path := kept(dataset, data)) is not None:
         if path.is_file():
@@ -206,11 +177,7 @@ def kept(dataset: Dataset, data: Path) -> Path | None:
 
 
 def build(dataset: Dataset, found: Path | None, out: Path) -> DatasetInfo:
-    """Imports or renders the dataset file `out`, which does not exist yet; or reads the one that was found.
-
-    Raises:
-        ValueError: If what was found or a setting of the generator is not as expected.
-    """
+    """Imports or renders the dataset file `out`, which does not exist yet; or reads the one that was found."""
     if found is not None and dataset.npz is None:
         info = read_info(found)
         if dataset.official is not None:
@@ -253,11 +220,7 @@ def _check_official(dataset: Dataset, info: DatasetInfo) -> None:
 
 
 def describe(dataset: Dataset, found: Path | None, info: DatasetInfo, path: Path, measure: Measure) -> Data:
-    """What sweep.json and the table say of a dataset file.
-
-    Raises:
-        ValueError: If a split that is to be measured has no labels, or there is nothing to train on.
-    """
+    """What sweep.json and the table say of a dataset file; a ValueError if it lacks labels, or images to train on."""
     splits: Mapping[str, Any] = info.splits
     for split in ("train", *measure.needs):
         if split not in splits or (split in measure.needs and not splits[split].labelled):

@@ -1,4 +1,4 @@
-"""A sweep file, TOML, read and checked: what to train on what, the paper's numbers, what to compare.
+"""A sweep file, TOML, read and checked: what to train on what, the paper's numbers, what to compare, what to vary.
 
 The shipped ones lie in `presets/sweeps/`; CONTRIBUTING.md has the recipe for a new one.
 """
@@ -13,15 +13,94 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct, field
 
+from generators import GENERATORS
 from probekit.checked import checked
 from probekit.files import parse_toml, read_text
 from probekit.registry import METHODS, branch_named, nearest
 from probekit.settings import parse_overrides
-from probekit.sweep.curves import Curve, Varied
 from probekit.sweep.datasets import Dataset, Name, Seed
 from probekit.sweep.measures import FIRST, SCORES, Measure, check_distinct, read_measure, split_pooled, without_pool
 
 Seeds = Annotated[tuple[Seed, ...], Meta(min_length=1)]
+CURVES = "curves.png"  # in the sweep's folder
+FEWEST, MOST = 2, 100  # values that a curve has
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What is drawn over a parameter."""
+
+    name: str  # of the dataset that is varied
+    generator: str
+    parameter: str  # of the generator
+    score: str  # what is read, checkpoint/score without a pooling
+    levels: Mapping[str, float]  # the parameter's values, rising, by the datasets' names
+
+    @property
+    def unit(self) -> str:
+        """The parameter's, where it says more than its name."""
+        unit = next(p.unit for p in GENERATORS[self.generator].parameters if p.name == self.parameter)
+        return "" if unit == self.parameter else unit
+
+
+class Varied(Dataset, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A dataset as a sweep file has it, which may be several, one at each value of one parameter of its generator."""
+
+    vary: dict[str, tuple[int | float, ...]] = field(default_factory=dict)  # the parameter and its values
+    score: str = ""  # what the curve over them shows; "" is the linear probe
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.vary:
+            if self.score:
+                raise ValueError("expected score with vary, found it alone; leave it out")
+            return
+        if len(self.vary) > 1:
+            raise ValueError(f"expected vary = one parameter with its values, found {', '.join(self.vary)}")
+        if self.npz is not None:
+            raise ValueError("expected vary without npz, whose images are as they are, found both; leave one out")
+        ((parameter, values),) = self.vary.items()
+        if not FEWEST <= len(values) <= MOST:
+            found = list(values) if len(values) < FEWEST else len(values)
+            raise ValueError(f"expected vary.{parameter} = a list of {FEWEST} to {MOST} values, found {found}")
+        check_distinct(sorted(values), f"values of vary.{parameter}")
+        if any(setting.partition("=")[0].strip() == parameter for setting in self.settings):
+            raise ValueError(f"expected {parameter} in vary or in set, found both; leave one out")
+        for dataset in self.datasets:
+            checked(dataset.name, Name, "", "the name of each level")
+        assert self.generator is not None
+        factor = self.score.partition(": ")[2]
+        known = GENERATORS[self.generator](size=self.size).class_factors
+        if factor and factor not in known:
+            raise ValueError(
+                f"expected score of a class factor of {self.generator}, {', '.join(known)}, found {factor}"
+            )
+
+    @property
+    def datasets(self) -> tuple[Dataset, ...]:
+        """One for each value, NAME-PARAMETER-VALUE, in rising order; itself where nothing varies."""
+        parts = {name: getattr(self, name) for name in Dataset.__struct_fields__}
+        if not self.vary:
+            return (Dataset(**parts),)
+        ((parameter, values),) = self.vary.items()
+        return tuple(
+            Dataset(
+                **parts
+                | {"name": f"{self.name}-{parameter}-{value}", "settings": (*self.settings, f"{parameter}={value}")}
+            )
+            for value in sorted(values)
+        )
+
+    @property
+    def curve(self) -> Curve | None:
+        """What is drawn over the values, if there are several."""
+        if not self.vary:
+            return None
+        assert self.generator is not None
+        ((parameter, values),) = self.vary.items()
+        levels = dict(zip((dataset.name for dataset in self.datasets), map(float, sorted(values)), strict=True))
+        score, _ = without_pool(self.score or FIRST)
+        return Curve(self.name, self.generator, parameter, score, levels)
 
 
 class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,10 +173,7 @@ class File(Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file's contents, of a dataset that is varied one for each value.
-
-    `pairs`: (a, b) whose difference a - b is wanted, each a row or ROW@POOL; `measures`: by dataset.
-    """
+    """A sweep file's contents, of a dataset that is varied one for each value."""
 
     name: str
     about: str
@@ -106,8 +182,8 @@ class Sweep:
     datasets: tuple[Dataset, ...]
     rows: tuple[Row, ...]
     papers: tuple[Paper, ...]
-    pairs: tuple[tuple[str, str], ...]
-    measures: Mapping[str, Measure]
+    pairs: tuple[tuple[str, str], ...]  # (a, b) whose difference is wanted, each a row or ROW@POOL
+    measures: Mapping[str, Measure]  # by dataset
     curves: tuple[Curve, ...] = ()
 
 
@@ -117,11 +193,7 @@ def shipped() -> dict[str, str]:
 
 
 def load(source: str) -> Sweep:
-    """Reads a shipped sweep by its name, or a file by its path.
-
-    Raises:
-        ValueError: If there is none, or it is not as described in `parse`.
-    """
+    """Reads a shipped sweep by its name, or a file by its path; a ValueError if there is none, or as of `parse`."""
     if source.endswith(".toml"):
         path = Path(source)
         if not path.is_file():
@@ -147,16 +219,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def parse(name: str, text: str, *, where: str) -> Sweep:
-    """Checks a sweep file's text.
-
-    Args:
-        text: TOML, its first line a comment that says what the sweep is for. Keys: `seeds`; `datasets`, a list of
-            tables (`Varied`, with `set` for its settings and `import` for `official`); `rows`, a list of tables
-            (`method`, `name`, `branch`, `set`), or `cross`, with `methods` and `overrides` (a suffix: a list of
-            settings), every method with every entry; `preset`, `set` (for every row), `measure` (names of measurements
-            and `pools`), `paper`, a list of tables (`source`, `score`, `percent`), `pairs`.
-        where: Named in messages.
-    """
+    """Checks a sweep file's text, TOML, its first line a comment that says what the sweep is for; docs/sweeps.md."""
     file: File = checked(parse_toml(text, where), File, where)
     checked(name, Name, where, "name")
     check_seeds(file.seeds, where)
@@ -185,11 +248,7 @@ def with_settings(sweep: Sweep, settings: Sequence[str]) -> Sweep:
 
 
 def check_seeds(seeds: Any, where: str) -> tuple[int, ...]:
-    """Seeds as a tuple.
-
-    Raises:
-        ValueError: If there are none, or one is no whole number from 0 to 2^32 - 1 or stands twice.
-    """
+    """Seeds as a tuple; a ValueError if there are none, or one is no whole number below 2^32, or twice there."""
     found: tuple[int, ...] = checked(seeds, Seeds, where, "seeds")
     check_distinct(found, f"seeds in {where}")
     return found

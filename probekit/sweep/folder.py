@@ -5,18 +5,17 @@ sweep.json is written once, before the first run; what is done is never written 
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
 from probekit.checked import checked
-from probekit.files import read_json, refuse_links_out, sync_folder, write_text
+from probekit.files import read_json, refuse_links_out, sync_folder
 from probekit.run import Run, write_json
-from probekit.sweep.curves import CURVES
 from probekit.sweep.datasets import Data, build, describe
-from probekit.sweep.definition import Sweep, check_seeds
+from probekit.sweep.definition import CURVES, Sweep, check_seeds
 from probekit.sweep.plan import definition
 
 SCHEMA = "probekit-sweep-plan/1"
@@ -55,11 +54,7 @@ class SweepFolder:
         return self.path.with_name(f".{self.path.name}.lock")
 
     def read(self) -> dict[str, Any] | None:
-        """The contents of sweep.json, or None if there is no such folder.
-
-        Raises:
-            ValueError: If the folder holds something else, or a link leads out of it.
-        """
+        """The contents of sweep.json, None without the folder, which is refused if it holds something else."""
         if not self.path.exists():
             return None
         refuse_links_out(self.path)
@@ -78,9 +73,8 @@ class SweepFolder:
     ) -> dict[str, Any]:
         """Makes the folder with datasets and its sweep.json, whole or not at all.
 
-        Args:
-            found: By dataset, those that are needed now: what each is made of, or None where nothing need be there.
-            asked: The options that --resume goes on with: preset, epochs, set, device.
+        `found`: by dataset, those that are needed now: what each is made of, or None where nothing need be there.
+        `asked`: the options that --resume goes on with: preset, epochs, set, device.
         """
         new = SweepFolder(self.path.with_name(f".{self.path.name}.new"))
         shutil.rmtree(new.path, ignore_errors=True)
@@ -113,24 +107,15 @@ class SweepFolder:
             source = found[dataset.name]
             info = build(dataset, source, at.data(dataset.name))
             path = self.data(dataset.name) if at.data(dataset.name) == info.path else info.path
-            made[dataset.name] = describe(dataset, source, info, path, sweep.measures[dataset.name]).to_dict()
+            made[dataset.name] = asdict(describe(dataset, source, info, path, sweep.measures[dataset.name]))
         return made
 
-    def write_results(self, results: dict[str, Any], table: str) -> None:
-        """Writes results.json and table.md."""
-        write_json(self.path / "results.json", results)
-        write_text(self.path / "table.md", table)
-
     def draw(self, results: Mapping[str, Any]) -> Path | None:
-        """Writes curves.png, where a parameter is varied.
-
-        Raises:
-            ValueError: If there is another file of that name.
-        """
+        """Writes curves.png, where a parameter is varied; a ValueError if there is another file of that name."""
         if not results["curves"]:
             return None
-        from probekit.output.curves import draw_curves
-        from probekit.output.png import save_png
+        from probekit.output.charts import draw_curves
+        from probekit.output.pictures import save_png
 
         return save_png(draw_curves(results["curves"]), self.path / CURVES, dpi=DPI)
 
@@ -144,12 +129,7 @@ class SweepFolder:
 
 
 def check_same(content: dict[str, Any], sweep: Sweep, asked: Mapping[str, Any], *, where: Path) -> None:
-    """Refuses to go on with a sweep that was started with other settings.
-
-    Args:
-        sweep: The file's contents now, with the settings of `content`.
-        asked: Options as typed; None, or nothing, where not typed.
-    """
+    """Refuses to go on with a sweep that was started with other settings; `asked`: options as typed, or nothing."""
     ways = "type --overwrite to start again, or --name NAME for another sweep"
     for option, value in asked.items():
         if value and value != content.get(option):
@@ -161,21 +141,13 @@ def check_same(content: dict[str, Any], sweep: Sweep, asked: Mapping[str, Any], 
 
 
 def read_files(content: dict[str, Any]) -> dict[str, Data]:
-    """The datasets' files by name; those that no run was chosen of yet are not there.
-
-    Raises:
-        ValueError: If one is not as `Data` has it.
-    """
+    """The datasets' files by name; those that no run was chosen of yet are not there."""
     files: dict[str, Data] = checked(content, Plan, "sweep.json").data
     return {entry["name"]: files[entry["name"]] for entry in content["datasets"] if entry["name"] in files}
 
 
 def remove(folder: SweepFolder, runs: Path, names: Sequence[str]) -> None:
-    """Removes a sweep's folder and its runs, for --overwrite; other folders of these names are not touched.
-
-    Raises:
-        ValueError: If one of the names belongs to something other than a run.
-    """
+    """Removes a sweep's folder and its runs, for --overwrite; refuses a name that something other than a run has."""
     found = [Run(runs / name) for name in names if (runs / name).exists()]
     for run in found:
         run.read()  # refuses what is no run

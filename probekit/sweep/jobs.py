@@ -23,28 +23,19 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Job:
-    """Commands, one after another.
+    """Commands, one after another."""
 
-    Attributes:
-        name: Unique.
-        log: Where the commands' output goes.
-        next: The next command's arguments for `probekit`, or None when all is done; asked again after each command.
-    """
-
-    name: str
-    log: Path
-    next: Callable[[], list[str] | None]
+    name: str  # unique
+    log: Path  # where the commands' output goes
+    next: Callable[[], list[str] | None]  # arguments of `probekit`, or None when all is done; asked after each
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: "finished", "failed", "interrupted" (killed from outside) or "stopped" (on request).
+    """How a job ended."""
 
-    `line`: the last line of its log, where it did not finish.
-    """
-
-    state: str
-    line: str
+    state: str  # "finished", "failed", "interrupted" (killed from outside) or "stopped" (on request)
+    line: str  # the last one of its log, where it did not finish
 
 
 @dataclass
@@ -90,20 +81,11 @@ def run_jobs(
     show: Callable[[Sequence[str], int], None],
     stopping: Callable[[str], None],
 ) -> str | None:
-    """Runs jobs, at most so many at once, spread evenly over places.
+    """Runs jobs in their order, at most so many at once, spread evenly over places; says why it stopped early, or None.
 
-    A signal, or the deadline, asks what runs to save, once: whoever is asked twice may end without.
-
-    Args:
-        jobs: In this order.
-        places: The environment of the processes at each place, a GPU say; one place or more.
-        deadline: A `time.monotonic()` after which nothing is started and what runs is asked to save.
-        ended: Called when a job has ended; gives jobs to be done first.
-        show: Called a few times a second, with the names of what runs and the number of jobs that wait.
-        stopping: Called once when it must stop early, with the reason.
-
-    Returns:
-        Why it stopped early ("a signal" or "the time limit"), or None.
+    A signal, or the deadline (of `time.monotonic`), asks what runs to save, once: whoever is asked twice may end
+    without. `places`: the environment of the processes at each, a GPU say. `ended` gives jobs to be done first; `show`
+    is called a few times a second, with the names of what runs and the number of jobs that wait.
     """
     queue, active, reason = deque(jobs), list[_Active](), None
     with _signals() as asked:

@@ -1,8 +1,7 @@
 """What is measured of a finished run: the linear probe, and what `[measure]` of a sweep file asks for beside it.
 
-Both stand beside the monitor, whose scores are in metrics.jsonl (docs/protocols.md).
-
-Each step is one command, and the scores that it leaves in the run's folder, by name: CHECKPOINT/SCORE.
+Both stand beside the monitor, whose scores are in metrics.jsonl (docs/protocols.md). Each step is one command, and the
+scores that it leaves in the run's folder, by name: CHECKPOINT/SCORE.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,18 +35,12 @@ SCORES = {
 
 @dataclass(frozen=True)
 class Measure:
-    """What a sweep file asks for beside the linear probe.
-
-    Attributes:
-        pools: Further poolings, as `--pool`: what is measured under the encoder's own is measured under these, too.
-        linear: Whether the linear probe is measured; never where `asked` has one that replaces it.
-        also: Names of numbers to be kept beside the main scores: those of a paper.
-    """
+    """What a sweep file asks for beside the linear probe."""
 
     asked: tuple[Measurement, ...] = ()
-    pools: tuple[str, ...] = ()
-    linear: bool = True
-    also: tuple[str, ...] = ()
+    pools: tuple[str, ...] = ()  # further poolings, as `--pool`, of all that is measured
+    linear: bool = True  # whether the linear probe is measured; never where `asked` has one that replaces it
+    also: tuple[str, ...] = ()  # names of numbers to be kept beside the main scores: those of a paper
 
     @property
     def every(self) -> list[Measurement]:
@@ -141,10 +134,7 @@ def find_result(
 
 
 def read_measure(content: Mapping[str, Any], where: str) -> Measure:
-    """The table `[measure]` of a sweep file: a measurement's name = true, or a table of its options; and `pools`.
-
-    `linear = false` leaves the linear probe out. A ValueError if there is no such pooling, measurement or option.
-    """
+    """The table `[measure]` of a sweep file: a measurement's name = true, false or a table of its options; `pools`."""
     pools = checked(content.get("pools", []), tuple[str, ...], where)
     for pool in pools:
         if pool not in POOLS:
@@ -160,9 +150,11 @@ def read_measure(content: Mapping[str, Any], where: str) -> Measure:
 
 def check_distinct(values: Sequence[Any], where: str) -> None:
     """Refuses values that stand twice."""
-    twice = [value for n, value in enumerate(values) if value in values[:n]]
-    if twice:
-        raise ValueError(f"expected different {where}, found {twice[0]!r} twice")
+    seen = set[Any]()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"expected different {where}, found {value!r} twice")
+        seen.add(value)
 
 
 def _read_one(name: str, options: Any, where: str) -> Measurement | None:

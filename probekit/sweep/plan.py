@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import Struct
 
 from probekit.config import SECTIONS, Config, resolve
 from probekit.measurement import CHANCE, measurement
@@ -27,16 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run: a row on a dataset with a seed.
+    """One run: a row on a dataset with a seed."""
 
-    `name` is its folder's; `row` has the dataset's settings before its own; `measure` is what row and dataset allow.
-    """
-
-    name: str
+    name: str  # of its folder
     dataset: str
-    row: Row
+    row: Row  # with the dataset's settings before its own
     config: Config
-    measure: Measure
+    measure: Measure  # what row and dataset allow
 
     @property
     def seed(self) -> int:
@@ -54,13 +50,8 @@ def plan_runs(
 ) -> tuple[PlannedRun, ...]:
     """Every run of a sweep: all of the first seed, then all of the second, so that a sweep cut short is a whole table.
 
-    Args:
-        name: The name of the sweep's folder; run names begin with it.
-        epochs: In place of the preset's, or None.
-        seeds: One run each of every row and dataset.
-
-    Raises:
-        ValueError: If a row's settings are none of the method's, or two runs would have the same name.
+    `name`: the folder's, with which run names begin. A ValueError if a row's settings are none of the method's, or two
+    runs would have the same name.
     """
     options = {} if epochs is None else {"train.epochs": epochs}
     names = run_names(sweep, name, seeds)
@@ -127,7 +118,8 @@ def run_names(sweep: Sweep, name: str, seeds: Sequence[int]) -> list[str]:
 def definition(sweep: Sweep) -> dict[str, Any]:
     """What of a sweep file decides its runs, as sweep.json keeps it: rows and datasets."""
     datasets = [msgspec.structs.replace(dataset, measure={}) for dataset in sweep.datasets]  # which may change
-    return {"datasets": list(map(_plain, datasets)), "rows": list(map(_plain, sweep.rows))}
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode({"datasets": datasets, "rows": sweep.rows}))
+    return plain
 
 
 def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
@@ -179,8 +171,7 @@ def commands_left(run: Run, planned: PlannedRun, *, data: str, device: str) -> l
 def next_baselines(run: Run, planned: PlannedRun, *, device: str) -> list[str] | None:
     """The probe with baselines that a dataset still needs, on a finished run; None: it has all.
 
-    First what is measured, under the encoder's own pooling; then the linear probe as the monitor has it, C = 1, if
-    it does.
+    First what is measured, under the encoder's own pooling; then the linear probe as the monitor has it, C = 1.
     """
     first = next((step for step in planned.measure.steps if step.command == "probe"), None)
     if first is None:
@@ -199,11 +190,7 @@ def next_baselines(run: Run, planned: PlannedRun, *, device: str) -> list[str] |
 
 
 def choose(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRun]:
-    """The runs that `--only` asks for: datasets or else rows, of that name or, if there is none, with it in theirs.
-
-    Raises:
-        ValueError: If a text occurs in neither.
-    """
+    """The runs that `--only` asks for: datasets or else rows, of that name or, if there is none, with it in theirs."""
     datasets = list(dict.fromkeys(run.dataset for run in planned))
     rows = list(dict.fromkeys(run.row.name for run in planned))
     of_datasets, of_rows = set[str](), set[str]()
@@ -219,12 +206,6 @@ def choose(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRu
         for run in planned
         if (not of_datasets or run.dataset in of_datasets) and (not of_rows or run.row.name in of_rows)
     ]
-
-
-def _plain(entry: Struct) -> dict[str, Any]:
-    """As the file had it and JSON has it."""
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(entry))
-    return plain
 
 
 def _named(text: str, names: Sequence[str]) -> list[str]:

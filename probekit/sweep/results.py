@@ -3,16 +3,16 @@
 The shape of `collect` is what results.json holds and `sweep --json` prints: a promise to scripts (docs/protocols.md).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from probekit.measurement import Measurement, Score, measurement
+from probekit.measurement import CHANCE, Measurement, Score, measurement
 from probekit.run import Run
 from probekit.statistics import against, mean_over_seeds, paired_seeds
-from probekit.sweep.curves import collect_curves
 from probekit.sweep.datasets import Data
-from probekit.sweep.definition import Paper, Sweep
+from probekit.sweep.definition import Curve, Paper, Sweep
 from probekit.sweep.jobs import Outcome
 from probekit.sweep.measures import (
     LINEAR,
@@ -31,6 +31,7 @@ from probekit.sweep.plan import PlannedRun
 from probekit.weights import RANDOM, Weights
 
 SCHEMA = "probekit-sweep/1"
+NOTHING: dict[str, Any] = {"value": None, "ci": None, "n": 0}  # not measured yet
 
 
 def collect(
@@ -44,9 +45,7 @@ def collect(
 ) -> dict[str, Any]:
     """Everything that the run folders hold so far, as plain data; accuracies in [0, 1], kappa in [-1, 1].
 
-    Args:
-        name: The sweep's folder's.
-        outcomes: How the runs of this session ended, by name.
+    `name`: the folder's; `outcomes`: how the runs of this session ended, by name.
     """
     found = {run.name: _run(run, Run(runs / run.name), outcomes.get(run.name)) for run in planned}
     cells = [(dataset.name, row.name) for dataset in sweep.datasets for row in sweep.rows]
@@ -80,7 +79,7 @@ def collect(
         "seeds": list(dict.fromkeys(run.seed for run in planned)),
         "planned": len(planned),
         "finished": sum(run["state"] == "finished" for run in found.values()),
-        "datasets": [{"name": dataset, **file.to_dict()} for dataset, file in data.items()],
+        "datasets": [{"name": dataset, **asdict(file)} for dataset, file in data.items()],
         "rows": rows,
         "baselines": baselines,
         "curves": collect_curves(sweep.curves, rows, baselines),
@@ -174,7 +173,8 @@ def _baselines(dataset: str, planned: Sequence[PlannedRun], runs: Path) -> list[
     for run in own:
         for step in run.measure.steps:
             for each in step.asked:
-                _add(found, dataset, run, each, step, runs)
+                for entry in _beside(dataset, run, each, step, Run(runs / run.name)):
+                    found.setdefault((entry["name"], entry["score"]), entry)
     linear = measurement(LINEAR)
     for run in own:  # as the monitor has it
         fixed = find_result(Run(runs / run.name), linear, Weights(), epochs=run.epochs, protocol="fixed")
@@ -184,26 +184,59 @@ def _baselines(dataset: str, planned: Sequence[PlannedRun], runs: Path) -> list[
     return list(found.values())
 
 
-def _add(
-    found: dict[tuple[str, str], dict[str, Any]],
-    dataset: str,
-    run: PlannedRun,
-    reader: Measurement,
-    step: Step,
-    runs: Path,
-) -> None:
-    pool, folder = step.pool, Run(runs / run.name)
-    result = find_result(folder, reader, Weights(pool=pool), epochs=run.epochs, asked=step.asked)
+def _beside(dataset: str, run: PlannedRun, reader: Measurement, step: Step, folder: Run) -> Iterator[dict[str, Any]]:
+    result = find_result(folder, reader, Weights(pool=step.pool), epochs=run.epochs, asked=step.asked)
     for row in baseline_rows(result, reader):
         random = RANDOM in row["name"]
-        name = row["name"] if reader.command == "probe" else f"{RANDOM}" if random else row["name"]
-        named = f"{name}@{pool}" if random and pool else name
+        name = RANDOM if random and reader.command != "probe" else row["name"]
+        named = f"{name}@{step.pool}" if random and step.pool else name
         also = {name: value for name, value in reader.numbers(row).items() if name in run.measure.also}
         for score, value in (reader.main_scores(row) | also).items():
             if value.value is not None:
-                found.setdefault((named, score), _entry(dataset, score, named, value, row))
+                yield _entry(dataset, score, named, value, row)
 
 
 def _entry(dataset: str, score: str, name: str, value: Score, row: Mapping[str, Any]) -> dict[str, Any]:
     n = row.get("n", row.get("n_test"))
     return {"dataset": dataset, "score": score, "name": name, "value": value.value, "ci": value.ci, "n": n}
+
+
+def collect_curves(
+    curves: Sequence[Curve], rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The curves as results.json has them, of its rows and baselines (docs/sweeps.md); none without a line."""
+    return [found for curve in curves if (found := _collected(curve, rows, baselines))["lines"]]
+
+
+def _collected(
+    curve: Curve, rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        for name, score in row["scores"].items():
+            plain, pool = without_pool(name)
+            if row["dataset"] in curve.levels and plain == curve.score:
+                label = row["row"] if pool is None else f"{row['row']}@{pool}"
+                point = {"value": score["mean"], "ci": score["ci"], "n": score["n"]}
+                found.setdefault((label, "row"), {})[row["dataset"]] = point
+    for entry in baselines:
+        if entry["dataset"] in curve.levels and f"last/{entry['score']}" == curve.score:
+            point = {key: entry[key] for key in ("value", "ci", "n")}
+            found.setdefault((entry["name"], "baseline"), {})[entry["dataset"]] = point
+    by_level = found.pop((CHANCE, "baseline"), {})
+    chance, interval = ([by_level.get(name, NOTHING)[key] for name in curve.levels] for key in ("value", "ci"))
+    return {
+        "name": curve.name,
+        "generator": curve.generator,
+        "parameter": curve.parameter,
+        "unit": curve.unit,
+        "score": curve.score,
+        "datasets": list(curve.levels),
+        "levels": list(curve.levels.values()),
+        "chance": chance,
+        "chance_ci": interval,
+        "lines": [
+            {"name": name, "kind": kind, "points": [points.get(dataset, NOTHING) for dataset in curve.levels]}
+            for (name, kind), points in found.items()
+        ],
+    }

@@ -15,8 +15,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from probekit.files import write_text
 from probekit.measurement import Score
-from probekit.run import Run
+from probekit.probe import SIGNED
+from probekit.run import Run, write_json
 from probekit.sweep.datasets import Data
 from probekit.sweep.definition import Sweep
 from probekit.sweep.folder import SweepFolder
@@ -33,13 +35,7 @@ DONE = Outcome("finished", "")
 
 
 class Display:
-    """Follows the runs of a sweep by their folders.
-
-    Args:
-        console: Where to; decides between the live table and plain lines.
-        planned: The runs chosen, by name.
-        done: How many of them are finished already.
-    """
+    """Follows the runs of a sweep in their folders; the console decides between a live table and plain lines."""
 
     def __init__(self, console: Console, *, planned: Mapping[str, PlannedRun], runs: Path, done: int) -> None:
         self.console, self.planned, self.runs, self.done = console, planned, runs, done
@@ -69,10 +65,10 @@ class Display:
             return
         self.done += 1
         scores = read_scores(Run(self.runs / name), epochs=run.epochs, measure=run.measure) or {}
-        linear, best = (_percent(scores.get(known)) for known in (FIRST, BEST_TEST))
-        told = f"linear probe {linear} %, by the monitor at best_test {best} %"
+        linear, best = (_said(scores.get(known)) for known in (FIRST, BEST_TEST))
+        told = f"linear probe {linear}, by the monitor at best_test {best}"
         if FIRST not in scores:
-            told = ", ".join(f"{title(known)} {_percent(score)} %" for known, score in list(scores.items())[:2])
+            told = ", ".join(f"{title(known)} {_said(score)}" for known, score in list(scores.items())[:2])
         self.console.print(f"[{self.done}/{len(self.planned)}] {name}: {told}")
 
     def show(self, active: Iterable[str], waiting: int) -> None:
@@ -81,7 +77,7 @@ class Display:
             return
         self.looked = time.monotonic()
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for head in ("run", "state", "epoch", "last probe, %", "left"):
+        for head in ("run", "state", "epoch", "monitor", "left"):
             table.add_column(head, no_wrap=True)
         for name in active:
             table.add_row(name, *self._cells(name))
@@ -97,21 +93,21 @@ class Display:
         since, first = self.began.setdefault(name, (time.monotonic(), epoch))
         elapsed, done = time.monotonic() - since, epoch - first
         left = clock(elapsed / done * (run.epochs - epoch)) if done else "?"
-        probes = [line for line in lines if "test" in line]
-        probe = ", ".join(f"{key} {percent(probes[-1].get(key))}" for key in ("val", "test")) if probes else ""
-        return "probing" if epoch >= run.epochs else "pretraining", f"{epoch}/{run.epochs}", probe, left
+        scored: Mapping[str, Any] = next((line for line in reversed(lines) if "test" in line), {})
+        low = -1.0 if run.config.train.monitor in SIGNED else 0.0
+        told = ", ".join(f"{key} {_said(Score(scored[key], None, low))}" for key in ("val", "test") if key in scored)
+        return "probing" if epoch >= run.epochs else "pretraining", f"{epoch}/{run.epochs}", told, left
 
 
-def _percent(score: Score | None) -> str:
-    return percent(None if score is None else score.value)
+def _said(score: Score | None) -> str:
+    """In %, or as it is where it may be negative."""
+    if score is None or score.value is None:
+        return "-"
+    return f"{score.value:.2f}" if score.low else f"{percent(score.value)} %"
 
 
 class Session:
-    """Works through a sweep.
-
-    Args:
-        device: "auto", "cpu" or "cuda[:i]".
-    """
+    """Works through a sweep; `device` is "auto", "cpu" or "cuda[:i]"."""
 
     def __init__(
         self,
@@ -142,15 +138,10 @@ class Session:
         return [name for name, outcome in self.outcomes.items() if outcome.state in ("failed", "interrupted")]
 
     def run(self, *, at_once: int, threads: int, gpus: Sequence[str], deadline: float, console: Console) -> str | None:
-        """Runs what is left.
+        """Runs what is left; says why it stopped early, or None.
 
-        Args:
-            threads: How many each has.
-            gpus: What CUDA_VISIBLE_DEVICES is to be, for the processes on each GPU; none: as it is.
-            deadline: See `run_jobs`.
-
-        Returns:
-            Why it stopped early, or None.
+        `threads`: of each; `gpus`: what CUDA_VISIBLE_DEVICES is to be on each GPU; none: as it is; `deadline`: see
+        `run_jobs`.
         """
         with Display(console, planned=self.chosen, runs=self.runs, done=self.finished) as display:
 
@@ -177,7 +168,8 @@ class Session:
         results = collect(
             self.folder.path.name, self.sweep, self.planned, self.data, runs=self.runs, outcomes=self.outcomes
         )
-        self.folder.write_results(results, markdown(results))
+        write_json(self.folder.path / "results.json", results)
+        write_text(self.folder.path / "table.md", markdown(results))
         return results
 
     def _next(self, run: PlannedRun) -> list[str] | None:
@@ -185,11 +177,8 @@ class Session:
         return next(iter(left), None)
 
     def _baselines(self) -> Iterator[Job]:
-        """A job for each dataset whose baselines are due: when the first of its runs that has not failed is finished.
-
-        The first in the order of the plan, whatever the order of ends: the random network has that run's architecture.
-        """
-        for dataset in self.data:
+        """A job for each dataset whose baselines are due: the first of its runs that has not failed is finished."""
+        for dataset in self.data:  # the first in the order of the plan: the random network has its architecture
             own = [run for run in self.chosen.values() if run.dataset == dataset]
             first = next((run for run in own if self.outcomes.get(run.name, DONE) == DONE), None)
             job = f"{dataset}-baselines"

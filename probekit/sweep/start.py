@@ -61,17 +61,10 @@ def run_sweep(
 ) -> tuple[dict[str, Any], str]:
     """Runs what a sweep still needs, and writes results.json and table.md; a dry run does neither.
 
-    Args:
-        source: A shipped sweep's name, or a file's path.
-        data: Where published npz files are looked for unless the options say otherwise.
-        quiet: Leave the table out.
-
-    Returns:
-        What results.json holds, of a dry run {"commands": what a shell would run}; and why not all is done, one
-        line, or "".
-
-    Raises:
-        ValueError: For a sweep file or options that do not fit, before anything is run.
+    `source`: a shipped sweep's name, or a file's path; `data`: where published npz files are looked for unless the
+    options say otherwise; `quiet` leaves the table out. Gives what results.json holds, of a dry run {"commands": what a
+    shell would run}; and why not all is done, one line, or "". A ValueError for what does not fit, before anything is
+    run.
     """
     started = time.monotonic()
     sweep = load(source)
@@ -105,20 +98,16 @@ def run_sweep(
 
 @dataclass(frozen=True)
 class _Request:
-    """What is to be run, after every check.
-
-    `stored`: sweep.json, or None; `asked`: the options that it keeps; `found`: what each dataset that is chosen and not
-    made yet is made of, or None; `missing`: what a dry run did not find, a line each.
-    """
+    """What is to be run, after every check."""
 
     sweep: Sweep
-    stored: dict[str, Any] | None
-    asked: dict[str, Any]
+    stored: dict[str, Any] | None  # sweep.json
+    asked: dict[str, Any]  # the options that it keeps
     seeds: tuple[int, ...]
     planned: tuple[PlannedRun, ...]
     chosen: list[PlannedRun]
-    found: dict[str, Path | None]
-    missing: list[str]
+    found: dict[str, Path | None]  # what each dataset that is chosen and not made yet is made of
+    missing: list[str]  # what a dry run did not find, a line each
 
 
 def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, data: Path) -> _Request:
@@ -150,9 +139,16 @@ def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, d
     planned = built(planned, asked["device"])
     chosen = choose(planned, options.only)
     if not (options.resume or options.overwrite):
-        _refuse_leftovers(planned, runs)
-    made = stored["data"] if stored is not None and options.resume else {}
-    wanted = {run.dataset for run in chosen} - {*made}
+        for there in (runs / run.name for run in planned if (runs / run.name).exists()):
+            raise ValueError(
+                f"{there} exists; type --resume to take it into the sweep, --overwrite to replace it, "
+                "or --name NAME for another sweep"
+            )
+    made = read_files(stored) if stored is not None and options.resume else {}
+    wanted = {run.dataset for run in chosen} - made.keys()
+    for run in _measurable(chosen, {name for name, file in made.items() if file.evidence}):
+        if run.dataset in made and not Path(path := made[run.dataset].path).exists():  # made anew where it is needed
+            wanted |= {run.dataset} if commands_left(Run(runs / run.name), run, data=path, device="auto") else set()
     found, missing = _found(sweep, wanted, options, folder, data)
     return _Request(sweep, stored, asked, seeds, planned, chosen, found, missing)
 
@@ -172,7 +168,7 @@ def _commands(
     words = [f"--{name}={value}" for name, value in typed.items() if value is not None]
     words += [f"--set={setting}" for setting in options.settings] + [f"--only={text}" for text in options.only]
     words += ["--resume"] * options.resume
-    lines = [] if needed <= files.keys() else [[["sweep", source, *words, "--limit-minutes=0"]]]
+    lines = [[["sweep", source, *words, "--limit-minutes=0"]]] if request.found or request.missing else []
     for run in _measurable(request.chosen, evident):
         path = files[run.dataset].path if run.dataset in files else str(places[run.dataset])
         lines.append(commands_left(Run(runs / run.name), run, data=path, device=request.asked["device"]))
@@ -288,12 +284,10 @@ def _gpus(device: str) -> list[str]:
 
 
 def _share(session: Session, jobs: int | None, gpus: Sequence[str]) -> tuple[int, int]:
-    """Runs at once, and threads for each, so that all threads together are no more than the cores.
-
-    One run a GPU: several take turns there, and each of them would find room for its images in the same memory.
-    """
+    """Runs at once, and threads for each, so that all threads together are no more than the cores."""
     from probekit.device import find_device
 
+    # One run a GPU: several take turns there, and each would find room for its images in the same memory.
     on_cpu = find_device(session.device).type == "cpu"
     most = min(cores(), MOST_AT_ONCE) if on_cpu else max(1, len(gpus))
     at_once = max(1, min(jobs or most, len(session.left)))
@@ -307,12 +301,3 @@ def _seeds(text: str | None) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdecimal() for part in parts):
         raise ValueError(f"expected --seeds as 0,1,2, found {text!r}")
     return check_seeds([int(part) for part in parts], "--seeds")
-
-
-def _refuse_leftovers(planned: Sequence[PlannedRun], runs: Path) -> None:
-    for run in planned:
-        if (runs / run.name).exists():
-            raise ValueError(
-                f"{runs / run.name} exists; type --resume to take it into the sweep, --overwrite to replace it, "
-                "or --name NAME for another sweep"
-            )

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probekit.measurement import CHANCE
-from probekit.sweep.curves import CURVES, above_chance
+from probekit.sweep.definition import CURVES
 from probekit.sweep.measures import BEST_TEST, FIRST, SCORES, title, without_pool
 from probekit.visible import visible
 
@@ -21,15 +21,27 @@ COVERED = {True: "yes", False: "no", None: "one seed"}
 
 def markdown(results: Mapping[str, Any]) -> str:
     """Lays out what `results.collect` found."""
-    parts = [_head(results)]
+    epochs, seeds = " or ".join(map(str, results["epochs"])), ", ".join(map(str, results["seeds"]))
+    parts = [
+        f"# {results['name']}",
+        results["about"],
+        f"Preset {results['preset']}, epochs: {epochs}, seeds: {seeds}; "
+        f"{results['finished']} of {results['planned']} runs finished.",
+    ]
     if results["curves"]:
-        parts += [f"![Curves]({CURVES})", *(part for curve in results["curves"] for part in _curve(curve)), _BANDS]
+        parts.append(f"![Curves]({CURVES})")
+        for curve in results["curves"]:
+            parts.append(f"## {curve['name']} over {curve['parameter']}: {title(curve['score'])}")
+            parts.append(_grid(curve_lines(curve, intervals=True)))
+        parts.append(_BANDS)
     for dataset in results["datasets"]:
         rows = [row for row in results["rows"] if row["dataset"] == dataset["name"]]
         baselines = [entry for entry in results["baselines"] if entry["dataset"] == dataset["name"]]
         parts.append(f"## {dataset['name']}")
         parts.append(f"{dataset['origin']}; {dataset['n_train']} training and {dataset['n_test']} test images.")
-        parts.append(_scores(rows, baselines))
+        names = measured(name for row in rows for name in row["scores"])
+        lines, others = _score_lines("row", rows, baselines, names)
+        parts.append(_grid([*lines, *([f"*{name}*", *cells] for name, *cells in others)]))
         if any(row["paper"] for row in rows):
             titles = ["row", "score", "ours", "the paper's", "difference", "interval covers it"]
             parts += ["The paper's numbers, each beside its own score:", _grid([titles, *beside(rows)])]
@@ -113,6 +125,25 @@ def curve_lines(curve: Mapping[str, Any], *, intervals: bool) -> list[list[str]]
     return [*lines, [CHANCE, *map(percent, curve["chance"]), ""]]
 
 
+def above_chance(curve: Mapping[str, Any], line: Mapping[str, Any]) -> list[float]:
+    """The levels of a collected curve at which one of its lines is above chance.
+
+    A baseline where its whole interval, over test images, is above. A row where its whole interval over seeds is, and
+    its mean above the interval that chance has over test images; the latter alone where all seeds are alike.
+    """
+    found = []
+    points = zip(curve["levels"], curve["chance"], curve["chance_ci"], line["points"], strict=True)
+    for level, chance, spread, point in points:
+        row = line["kind"] == "row"
+        alike = point["value"] if row and point["n"] > 1 else None
+        low = alike if point["ci"] is None else point["ci"][0]
+        if chance is None or low is None or low <= chance:
+            continue
+        if not row or spread is None or point["value"] > spread[1]:
+            found.append(level)
+    return found
+
+
 def lines_of(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """A row's lines, one for each pooling that was measured, its own first: (label, {score without pooling: score})."""
     lines: dict[str | None, dict[str, Any]] = {None: {}}
@@ -129,33 +160,21 @@ def measured(entries: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*first, *found]))
 
 
-def _head(results: Mapping[str, Any]) -> str:
-    epochs = " or ".join(map(str, results["epochs"]))
-    seeds = ", ".join(map(str, results["seeds"]))
-    return (
-        f"# {results['name']}\n\n{results['about']}\n\n"
-        f"Preset {results['preset']}, epochs: {epochs}, seeds: {seeds}; "
-        f"{results['finished']} of {results['planned']} runs finished."
-    )
-
-
-def _curve(curve: Mapping[str, Any]) -> tuple[str, str]:
-    about = f"## {curve['name']} over {curve['parameter']}: {title(curve['score'])}"
-    return about, _grid(curve_lines(curve, intervals=True))
-
-
-def _scores(rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]) -> str:
-    names = measured(name for row in rows for name in row["scores"])
-    lines = [["row", "n", *map(title, names)]]
+def _score_lines(
+    first: str, rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> tuple[list[list[str]], list[list[str]]]:
+    """The scores of rows under each of their poolings, a line of names first; and those of the baselines."""
+    lines = [[first, "n", *map(title, names)]]
     for row in rows:
         for label, scores in lines_of(row):
-            n = max((score["n"] for score in scores.values()), default=0)
+            n = max((scores[name]["n"] for name in names if name in scores), default=0)
             lines.append([label, str(n), *(with_interval(scores.get(name)) for name in names)])
-    for name in dict.fromkeys(entry["name"] for entry in baselines):
-        under = {entry["score"]: of_images(entry) for entry in baselines if entry["name"] == name}
-        cells = [under.get(s.partition("/")[2], "-") if s.startswith("last/") else "" for s in names]
-        lines.append([f"*{name}*", "", *cells])
-    return _grid(lines)
+    known = {name.partition("/")[2]: name for name in names if name.startswith("last/")}
+    others = []
+    for name in dict.fromkeys(entry["name"] for entry in baselines if entry["score"] in known):
+        under = {known.get(entry["score"]): of_images(entry) for entry in baselines if entry["name"] == name}
+        others.append([name, "", *(under.get(score, "-") if score in known.values() else "" for score in names)])
+    return lines, others
 
 
 def _factors(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -220,69 +239,35 @@ def _grid(lines: Sequence[Sequence[str]]) -> str:
 def terminal_tables(results: Mapping[str, Any]) -> Iterator[Table]:
     """One table a curve, and one for each other dataset, with baselines; and one for each score with its pairs."""
     for curve in results["curves"]:
-        yield _curve_table(curve)
+        first, *lines = curve_lines(curve, intervals=False)
+        yield _table([f"{curve['name']}: {first[0]}", *first[1:]], lines)
     drawn = {name for curve in results["curves"] for name in curve["datasets"]}
-    for dataset in results["datasets"]:
+    for name in (dataset["name"] for dataset in results["datasets"]):
         rows, baselines, pairs = (
-            [entry for entry in results[kind] if entry["dataset"] == dataset["name"]]
-            for kind in ("rows", "baselines", "pairs")
+            [entry for entry in results[kind] if entry["dataset"] == name] for kind in ("rows", "baselines", "pairs")
         )
-        if dataset["name"] not in drawn:
-            yield _score_table(dataset["name"], rows, baselines)
-        if any(row["paper"] for row in rows):
-            yield _paper_table(dataset["name"], rows)
-        for score in _shown(rows):
+        shown = measured(name for row in rows for _, scores in lines_of(row) for name in scores)
+        # The linear probe and the first that `[measure]` added, or the papers' choice.
+        shown = [*(score for score in shown if score == FIRST or score not in SCORES), BEST_TEST][:2]
+        if name not in drawn:
+            (first, *lines), others = _score_lines(name, rows, baselines, shown)
+            yield _table([*first[:2], *(f"{head}, %" for head in first[2:])], lines, others)
+        if published := beside(rows):
+            yield _table([f"{name}: the paper's", "score", "ours, %", "paper's", "diff.", "covered"], published)
+        for score in shown:
             tested = [pair for pair in pairs if pair["n"] and pair["score"] == score]
             if tested and score != BEST_TEST:
-                yield _pair_table(dataset["name"], title(score), tested)
+                lines = [[f"{pair['a']} - {pair['b']}", str(pair["n"]), difference(pair)] for pair in tested]
+                yield _table([f"{name}: {title(score)}, points", "n", "difference"], lines)
 
 
-def _shown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Two scores: the linear probe and the first that `[measure]` added, or the papers' choice."""
-    names = measured(name for row in rows for _, scores in lines_of(row) for name in scores)
-    return [*(name for name in names if name == FIRST or name not in SCORES), BEST_TEST][:2]
-
-
-def _score_table(dataset: str, rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]) -> Table:
-    shown = _shown(rows)
-    table = _empty_table([dataset, "n", *(f"{title(name)}, %" for name in shown)])
-    for row in rows:
-        for label, scores in lines_of(row):
-            last = scores.get(shown[0])
-            cells = [label, str(last["n"] if last else 0), *(with_interval(scores.get(name)) for name in shown)]
-            table.add_row(*map(Text, cells))
-    table.add_section()
-    kept = {name.partition("/")[2]: name for name in shown if name.startswith("last/")}
-    for name in dict.fromkeys(entry["name"] for entry in baselines if entry["score"] in kept):
-        under = {kept[e["score"]]: of_images(e) for e in baselines if e["name"] == name and e["score"] in kept}
-        table.add_row(Text(name), "", *(under.get(score, "") for score in shown), style="dim")
-    return table
-
-
-def _curve_table(curve: Mapping[str, Any]) -> Table:
-    first, *lines = curve_lines(curve, intervals=False)
-    table = _empty_table([f"{curve['name']}: {first[0]}", *first[1:]])
-    for line in lines:
-        table.add_row(*map(Text, line))
-    return table
-
-
-def _paper_table(dataset: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = _empty_table([f"{dataset}: the paper's", "score", "ours, %", "paper's", "diff.", "covered"])
-    for line in beside(rows):
-        table.add_row(*map(Text, line))
-    return table
-
-
-def _pair_table(dataset: str, score: str, pairs: Sequence[Mapping[str, Any]]) -> Table:
-    table = _empty_table([f"{dataset}: {score}, points", "n", "difference"])
-    for pair in pairs:
-        table.add_row(Text(f"{pair['a']} - {pair['b']}"), str(pair["n"]), difference(pair))
-    return table
-
-
-def _empty_table(titles: Sequence[str]) -> Table:
+def _table(titles: Sequence[str], lines: Sequence[Sequence[str]], others: Sequence[Sequence[str]] = ()) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for number, head in enumerate(titles):
         table.add_column(head, justify="right" if number else "left", no_wrap=number == 0)
+    for line in lines:
+        table.add_row(*map(Text, line))
+    table.add_section()
+    for line in others:
+        table.add_row(*map(Text, line), style="dim")
     return table

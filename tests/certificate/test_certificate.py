@@ -15,9 +15,8 @@ from generators import GENERATORS
 from generators.certificates import Certificate, FactorCertificate, shipped, told
 from generators.certify import bare, counterfactual_pairs, misread
 from probekit.certificate import certify
-from probekit.certificate.features import bag_of, patch_counts
-from probekit.certificate.readout import STRENGTHS, _ridge, _scale, paired, unpaired
-from probekit.certificate.verdict import verdict
+from probekit.certificate.certify import verdict
+from probekit.certificate.readout import STRENGTHS, _ridge, _scale, bag_of, paired, patch_counts, unpaired
 from probekit.probe.baselines import patch_bag
 from probekit.statistics import auc, auc_over_images
 from tests.certificate import toys

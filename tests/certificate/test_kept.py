@@ -18,8 +18,8 @@ from probekit.certificate import certify
 from probekit.certificate.certify import SPLIT
 from probekit.data.generate import generate
 from probekit.h5 import read_info
-from tests.commands.typed import typed
 from tests.datasets import edited, small_shapes
+from tests.typed import typed
 
 HOW = "made anew by: probekit certify --all --json > generators/certificates.json"
 

@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from probekit.certificate.features import brightness, drawn, level_counts, pattern_counts
-from probekit.certificate.local import locality
-from probekit.certificate.tables import locality_blocks
+from probekit.certificate.local import brightness, drawn, level_counts, locality, locality_blocks, pattern_counts
 from probekit.h5 import DatasetInfo, DatasetWriter, Header, Split, pack, read_info
 from probekit.output.document import Table
 

@@ -16,9 +16,9 @@ from probekit.exam import layers as reading
 from probekit.exam.layers import Reader
 from probekit.models.unet import UNetEncoder
 from probekit.restore.load import load
-from tests.commands.typed import typed
 from tests.datasets import small_shapes
 from tests.exam.reads import SIZE, Own, check_pools, close, drawings, of_module, plainly, settled
+from tests.typed import typed
 
 # What timm itself says of its stages is the oracle of names, widths and strides. The last gives channels last.
 STAGES = ("test_resnet", "test_efficientnet", "test_convnext", "mobilenetv3_small_050", "test_mambaout")

@@ -18,7 +18,7 @@ from probekit.files import read_json
 from probekit.measurement import read_result
 from probekit.report.build import build
 from probekit.report.collect import collect
-from probekit.report.render import html, markdown
+from probekit.report.page import html, markdown
 from probekit.restore.outside import Outside
 from probekit.run import Run
 from probekit.sweep.measures import find_result

@@ -14,9 +14,9 @@ import typer.main
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tests.commands.typed import typed
 from tests.forked import forked_children
 from tests.plain import save_empty
+from tests.typed import typed
 
 SMALL = ("--epochs", "2", "--batch-size", "16", "--precision", "fp32", "--set", "model.width=4")
 SWEEP = """# Two rows.

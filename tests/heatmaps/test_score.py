@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 from sklearn.metrics import roc_auc_score
 
-from probekit.heatmaps.resample import area_average, explanation, upsample
-from probekit.heatmaps.score import SCORES, chance, score_map, score_maps
+from probekit.heatmaps.score import SCORES, area_average, chance, explanation, score_map, score_maps, upsample
 from probekit.statistics import mean_over_images, ratio_over_images
 
 POINTING, MASS, RANK, AUROC = range(4)

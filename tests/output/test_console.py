@@ -14,9 +14,9 @@ from PIL import Image
 from rich.table import Table
 
 from probekit.output.console import Terminal, run_app
-from probekit.report.render import _escape
+from probekit.report.page import _escape
 from probekit.visible import visible
-from tests.commands.typed import typed
+from tests.typed import typed
 
 STEER = "red \x1b[31m bell \x07 back \r clear \x9b2J turned \u202e half \ud800 mark \ufeff"
 SHOWN = r"red \x1b[31m bell \x07 back \r clear \x9b2J turned \u202e half \ud800 mark \ufeff"

@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import Console
 
 from probekit.measurement import About, Result
+from probekit.probe.measure import Conditions, Labels, Source
 from probekit.probe.measurements.base import Probe
 from probekit.probe.protocol import Part
-from probekit.probe.sources import Conditions, Labels, Source
 
 
 def source(name: str = "row", kind: str = "encoder", **parts: Part) -> Source:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from probekit.data.split import StreamedImages
 from probekit.models import Encoder
 from probekit.probe.head import INIT_SD, head_loss, train_head
-from probekit.probe.recipes import RECIPES, Recipe, chosen_recipe
+from probekit.probe.measurements.sgd import RECIPES, Recipe, chosen_recipe
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from probekit.measurement import Result, read_result
 from probekit.output.document import Table
-from probekit.output.png import save_png
+from probekit.output.pictures import save_png
 from probekit.output.terminal import show_table
 from probekit.probe.measurements.all_checkpoints import AllCheckpoints
 from probekit.probe.measurements.base import Probe

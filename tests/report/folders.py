@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from probekit.measurement import measurement
-from probekit.output.png import save_png
+from probekit.output.pictures import save_png
 from probekit.probe.protocol import Part, probe
 from probekit.probe.spectrum import health
 from probekit.run import Run, create_run, write_json

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from probekit.h5 import DatasetInfo
+from probekit.probe.measure import Conditions, Labels, Source
 from probekit.probe.measurements.base import Probe
 from probekit.probe.measurements.cross_validation import CrossValidation
 from probekit.probe.measurements.fractions import Fractions
@@ -21,7 +22,6 @@ from probekit.probe.measurements.multilabel import Multilabel
 from probekit.probe.measurements.retrieval import Retrieval
 from probekit.probe.protocol import Part
 from probekit.probe.retrieval import Factor
-from probekit.probe.sources import Conditions, Labels, Source
 from probekit.run import Run, write_json
 from tests.report.folders import CLASSES, result_of
 

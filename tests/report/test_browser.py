@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from probekit.report import render
 from probekit.report.build import build
 from probekit.report.collect import collect
+from probekit.report.page import html
 from tests.report.folders import HOSTILE, hostile_runs, make_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -63,7 +63,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     runs = [make_run(folder, "a", heatmap=True), make_run(folder, "b", method="simclr", noise=0.4)]
     path = folder / "report.html"
-    path.write_text(render.html(build(collect(runs))), encoding="utf-8")
+    path.write_text(html(build(collect(runs))), encoding="utf-8")
     return path
 
 
@@ -198,7 +198,7 @@ def test_print_is_light_unfolded_and_without_buttons(opened: Opened, tmp_path: P
 
 def test_hostile_names_run_nothing(browser: BrowserContext, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    path.write_text(render.html(build(collect(hostile_runs(tmp_path)))), encoding="utf-8")
+    path.write_text(html(build(collect(hostile_runs(tmp_path)))), encoding="utf-8")
     opened = Opened(browser.new_page(), path)
     assert opened.page.evaluate("window.hacked") is None
     assert opened.complaints == []

@@ -9,9 +9,10 @@ import pytest
 
 from probekit.probe.measurements.knn import KNN
 from probekit.registry import MEASUREMENTS
-from probekit.report import SCHEMA, render
+from probekit.report import SCHEMA
 from probekit.report.build import build
 from probekit.report.collect import collect
+from probekit.report.page import html, markdown
 from probekit.run import Run, to_json
 from tests.datasets import small_shapes
 from tests.report.folders import heatmap_result, linear_result, make_run
@@ -49,7 +50,7 @@ def test_the_first_probe_is_that_of_the_runs_own_data(tmp_path: Path) -> None:
     (run.results / "linear-tuned-last.json").unlink()
     leads = [chapter.lead for chapter in build(collect([run])).chapters]
     assert re.search(r"on rect-tri: on data/other\.h5: [\d.]+ % of 40 test images right", leads[0])
-    render.html(build(collect([run])))
+    html(build(collect([run])))
 
 
 def test_the_last_weights_and_the_usual_protocol_come_first(tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_what_a_row_lacks_is_never_an_error(key: str, tmp_path: Path) -> None:
     whole, *_ = found["runs"]
     used = [result["rows"][0]["name"] for result in whole["results"]["linear"] if result["protocol"] == "tuned"]
     assert bool(used) != any("linear-tuned-last.json was not used" in line for line in whole["left_out"])
-    assert render.html(build(found)).count("<table") > 0
+    assert html(build(found)).count("<table") > 0
 
 
 SWAP: dict[str, Any] = {"n": 0, "undefined": 5, "misordered": 0, "score": None, "x": [], "y": []}
@@ -193,7 +194,7 @@ def test_a_heatmap_file_may_lack_much(changes: dict[str, Any], tmp_path: Path) -
     (run.results / "heatmap-last.json").write_text(json.dumps(content))
     found = collect([run])
     assert len(found["runs"][0]["results"]["heatmap"]) == 1
-    assert "Heatmaps" in render.html(build(found))
+    assert "Heatmaps" in html(build(found))
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         "metrics.jsonl",
         "linear-folder.json",
     ]
-    assert "No finished epoch yet" in render.html(build(found))
+    assert "No finished epoch yet" in html(build(found))
 
 
 def test_metrics_of_another_shape_are_no_curves(tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ def test_metrics_of_another_shape_are_no_curves(tmp_path: Path) -> None:
     )
     found = collect([run])
     assert found["runs"][0]["metrics"] == [{"epoch": 1}, {"epoch": 2}, {"epoch": 3, "loss": 1}]
-    render.html(build(found))
+    html(build(found))
 
 
 @pytest.mark.parametrize(
@@ -264,7 +265,7 @@ def test_another_run_json_is_one_line(tmp_path: Path) -> None:
 
 def test_what_any_command_measures_is_told_as_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KNN, "command", "weigh")
-    page = render.markdown(build(collect([make_run(tmp_path, "a", full=False)]))).replace("\\", "")
+    page = markdown(build(collect([make_run(tmp_path, "a", full=False)]))).replace("\\", "")
     for command in ("probe", "heatmap", "weigh"):
         assert f"`probekit {command} " in page.partition("Not measured yet")[2], command
 
@@ -274,7 +275,7 @@ def test_the_monitors_kappa_is_no_share(tmp_path: Path) -> None:
     config = run.read()["config"]
     run.update(config=config | {"train": config["train"] | {"monitor": "kappa"}})
     run.append_metrics({"epoch": 6, "val": -0.25, "test": -0.5})
-    page = render.markdown(build(collect([run])))
+    page = markdown(build(collect([run])))
     assert "The same in numbers, kappa" in page
     assert re.search(r"\| 6 +\| -0.250 +\| -0.500 +\|", page), page
 
@@ -284,4 +285,4 @@ def test_a_monitor_that_is_not_known_is_told_as_it_is(tmp_path: Path) -> None:
     for run in runs:
         config = run.read()["config"]
         run.update(config=config | {"train": config["train"] | {"monitor": "a later one"}})
-    assert render.html(build(collect(runs))).count("metrics.jsonl: a later one, ") == 2 * 2 + 1
+    assert html(build(collect(runs))).count("metrics.jsonl: a later one, ") == 2 * 2 + 1

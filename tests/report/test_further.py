@@ -14,12 +14,11 @@ from scipy import stats
 
 from probekit.measurement import measurements, read_result
 from probekit.output.document import Chart, Table
-from probekit.report import render
-from probekit.report.about import about_section
-from probekit.report.build import build
+from probekit.report.build import about_section, build
 from probekit.report.collect import collect
 from probekit.report.compare import answered, compare_scores
 from probekit.report.comparison import comparison_chapter
+from probekit.report.page import html, markdown
 from probekit.statistics import holm
 from tests.datasets import small_shapes
 from tests.report.folders import HOSTILE, make_run
@@ -37,7 +36,7 @@ def test_what_a_measurement_gives_is_of_its_shape() -> None:
 
 def test_every_measurement_has_a_section_whose_tables_say_how(tmp_path: Path) -> None:
     run = add_further(make_run(tmp_path, "a", heatmap=True))
-    page = render.html(build(collect([run])))
+    page = html(build(collect([run])))
     titles = re.findall(r"<h4[^>]*>(.*?)</h4>", page)
     for title in (
         "linear, %, on fractions of the labels",
@@ -80,7 +79,7 @@ def test_notes_stand_under_each_measurement_and_nowhere_else(tmp_path: Path) -> 
     for path in run.results.glob("*.json"):
         content = json.loads(path.read_text())
         path.write_text(json.dumps(content | {"notes": [f"{read_result(content).name} lacks random weights"]}))
-    parts = render.markdown(build(collect([run]))).split("\n### ")
+    parts = markdown(build(collect([run]))).split("\n### ")
     for each in measurements():
         noted = [part.partition("\n")[0] for part in parts if f"{each.name} lacks random weights" in part]
         assert noted == [each.title]
@@ -88,7 +87,7 @@ def test_notes_stand_under_each_measurement_and_nowhere_else(tmp_path: Path) -> 
 
 def test_values_reach_the_tables(tmp_path: Path) -> None:
     run = add_further(make_run(tmp_path, "a"))
-    text = render.markdown(build(collect([run])))
+    text = markdown(build(collect([run])))
     found = further_results("a")
     knn = found["knn"]["rows"][0]
     ends = [f"{100 * end:.1f}" for end in knn["ci"]]
@@ -116,7 +115,7 @@ def test_kappa_below_chance_is_said_as_it_is(tmp_path: Path) -> None:
     ends = sem_ends(list(values.values()))
     assert method["mean"] == pytest.approx(-0.55)
     assert method["ci"] == pytest.approx([max(-1.0, ends[0]), ends[1]])
-    text = render.markdown(build(content))
+    text = markdown(build(content))
     assert text.count("-0.250 \\[-1.000, 0.125\\]") == 2, "in its own section and in the comparison"
     assert f"| -0.550 \\[-1.000, {ends[1]:.3f}\\] | 3 |" in text
 
@@ -130,12 +129,12 @@ def sem_ends(values: list[float]) -> tuple[float, float]:
 def test_what_was_not_measured_is_a_command(tmp_path: Path) -> None:
     run = make_run(tmp_path, "a")
     asked = "--fractions 1,2,5,10,20,50,100 --knn --retrieval --cv 5"
-    assert f"{asked} --all-checkpoints" not in (text := render.markdown(build(collect([run])))), "it kept no encoder"
+    assert f"{asked} --all-checkpoints" not in (text := markdown(build(collect([run])))), "it kept no encoder"
     assert asked in text
     assert "Measure by typing: `probekit heatmap" in text
     config = run.read()["config"]
     run.update(config=config | {"train": config["train"] | {"keep_every": 2}})
-    assert f"{asked} --all-checkpoints" in render.markdown(build(collect([run])))
+    assert f"{asked} --all-checkpoints" in markdown(build(collect([run])))
 
 
 def test_images_of_several_labels_are_not_sent_to_the_linear_probe(tmp_path: Path) -> None:
@@ -145,7 +144,7 @@ def test_images_of_several_labels_are_not_sent_to_the_linear_probe(tmp_path: Pat
             if not path.name.startswith(("multilabel", "heatmap")):
                 path.unlink()
     found = collect(runs)
-    text = render.markdown(build(found))
+    text = markdown(build(found))
     assert not re.search("[Nn]ot measured|probekit probe a --[^m]", text)
     assert found["comparison"]["groups"] == []
     assert found["comparison"]["left_out"] == []
@@ -176,7 +175,7 @@ def test_scores_of_no_single_images_are_paired_by_seed(tmp_path: Path) -> None:
     assert pair["mean"] == pytest.approx(np.mean(values["simclr"]) - np.mean(values["conrec"]))
     assert pair["ci"] == pytest.approx(list(expected.confidence_interval(0.95)))
     assert {row["run"] for row in kappa["runs"]} == {run.name for run in runs}
-    text = render.markdown(build(content))
+    text = markdown(build(content))
     assert "Cross-validation on train: data/rect-tri.h5" in text
     assert "paired by seed alone" in text
 
@@ -201,7 +200,7 @@ def test_runs_are_compared_by_every_answer_to_single_images(tmp_path: Path) -> N
             if isinstance(table, Table):
                 told = [tuple(cell.text for cell in row[: table.names]) for row in table.rows]
                 assert len(set(told)) == len(told), table.title
-    page = render.html(build(content))
+    page = html(build(content))
     assert "Retrieval (rank-1) of each run&#39;s encoder, on 48 images" in page
     assert "Nearest neighbours (kNN) of each run&#39;s encoder, on 48 images" in page
 
@@ -274,7 +273,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         for plain, bad in zip(("conrec last", "angle", "linear", "fixed"), HOSTILE, strict=False):
             text = text.replace(f'"{plain}"', json.dumps(bad))
         path.write_text(text)
-    page = render.html(build(collect([run])))
+    page = html(build(collect([run])))
     assert "What nearest neighbours share" in page
     for bad in HOSTILE[:2]:
         assert bad not in page
@@ -295,7 +294,7 @@ def test_the_certificate_of_the_images_stands_under_what_reads_their_classes(tmp
     said = ["corner: local, a bag of 3x3 patches reads it", "frame: whole, certified 9"]
     path.write_text(json.dumps(json.loads(path.read_text()) | {"certificate": said}))
     assert read_result(json.loads(path.read_text())).name == "linear"
-    parts = render.markdown(build(collect([run]))).split("\n### ")
+    parts = markdown(build(collect([run]))).split("\n### ")
     (found,) = (part for part in parts if part.startswith("Linear probe"))
     assert all(f"\n{line}\n" in found for line in said)
     assert not any(said[0] in part for part in parts if part != found)

@@ -20,9 +20,9 @@ from PIL import Image
 
 from probekit.output.charts import PALETTE, draw_confusion, draw_lines, to_svg
 from probekit.output.document import Chapter, Document, Note, Picture, Section
-from probekit.report import render
 from probekit.report.build import build
 from probekit.report.collect import collect
+from probekit.report.page import html, markdown
 from probekit.run import Run
 from tests.report.folders import HOSTILE, hostile_runs, make_run
 
@@ -55,7 +55,7 @@ class Reader(HTMLParser):
 
 
 def page_of(*runs: Run) -> str:
-    return render.html(build(collect(runs)))
+    return html(build(collect(runs)))
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 
 
 def test_hostile_names_stay_text_in_markdown(tmp_path: Path) -> None:
-    text = render.markdown(build(collect(hostile_runs(tmp_path))))
+    text = markdown(build(collect(hostile_runs(tmp_path))))
     plain = re.sub(r"(`+) ?.*? ?\1(?!`)", "", text)  # without inline code, where nothing is read as a tag
     assert "<script" not in plain
     assert "<img" not in plain
@@ -204,12 +204,12 @@ def test_every_heading_of_markdown_has_something_below(tmp_path: Path) -> None:
     runs = [make_run(tmp_path, name, seed=seed) for seed, name in enumerate("ab")]
     document = build(collect(runs))
     assert "Beside each other" in [section.title for section in document.chapters[0].sections]  # curves
-    lines = [line for line in render.markdown(document).splitlines() if line]
+    lines = [line for line in markdown(document).splitlines() if line]
     assert [two for two in pairwise([*lines, "#"]) if all(line[0] == "#" for line in two) and two[0][:3] == "###"] == []
 
 
 def test_markdown_tables_are_whole(tmp_path: Path) -> None:
-    text = render.markdown(build(collect([make_run(tmp_path, "a", heatmap=True)])))
+    text = markdown(build(collect([make_run(tmp_path, "a", heatmap=True)])))
     assert text.startswith("<!-- probekit-report/1 -->\n# probekit: a\n")
     widths = []
     for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
@@ -234,7 +234,7 @@ def pictures(folder: Path, count: int, size: int) -> Document:
 
 
 def test_pictures_beyond_the_budget_are_left_out_by_name(tmp_path: Path) -> None:
-    page = render.html(pictures(tmp_path, 5, 800_000))
+    page = html(pictures(tmp_path, 5, 800_000))
     assert 4_200_000 < len(page.encode()) < 5_000_000
     assert Reader(page).tags["img"] == 4
     assert f"{tmp_path / '4.png'}: the page would be larger than 5 MB" in page
@@ -253,7 +253,7 @@ def test_what_is_no_picture_is_left_out(tmp_path: Path) -> None:
     with (tmp_path / "5.png").open("r+b") as file:
         file.truncate(2**40)
     Image.new("1", (20_000, 20_000)).save(tmp_path / "6.png")  # of 400 million pixels
-    page = render.html(document)
+    page = html(document)
     assert Reader(page).tags["img"] == 1
     assert page.count("no PNG picture that can be read") == 6
     assert f"{tmp_path / '5.png'}: the page would be larger than 5 MB" in page
@@ -262,7 +262,7 @@ def test_what_is_no_picture_is_left_out(tmp_path: Path) -> None:
 def test_tables_too_large_are_refused() -> None:
     notes = [Note("x" * 1000)] * 5000
     with pytest.raises(ValueError, match="name fewer runs"):
-        render.html(Document("t", "c", [Chapter("c", "c", "", [Section("s", "s", notes)])]))
+        html(Document("t", "c", [Chapter("c", "c", "", [Section("s", "s", notes)])]))
 
 
 def test_charts_follow_the_page_and_fall_back_to_light() -> None:

@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 import typer.main
 
-from probekit.cli import probe
-from probekit.cli.app import app
+from probekit.cli import app, measuring
 from probekit.device import choose_device
 from probekit.h5 import read_info
 from probekit.measurement import Count, Named, Result, Row, Score, Share, option, rows_table
-from probekit.output.document import Table, percent
+from probekit.output.document import Table, by, percent
+from probekit.probe.measure import Conditions, Source
 from probekit.probe.measurements.base import Probe
-from probekit.probe.sources import Conditions, Source
 from probekit.registry import MEASUREMENTS
 from probekit.restore.opened import open_encoder
 from probekit.run import Run
@@ -32,7 +31,7 @@ from probekit.sweep.plan import commands_left, plan_runs
 from probekit.sweep.results import collect
 from probekit.sweep.table import markdown
 from probekit.weights import RANDOM, Weights
-from tests.commands.typed import typed
+from tests.typed import typed
 
 SMALL = ("model.width=2", "model.depth=2", "train.batch_size=4")
 SWEEP = f"""# A new measurement.
@@ -78,7 +77,7 @@ class Active(Probe):
 
     def tables(self, result: Result) -> list[Table]:
         """One."""
-        return [rows_table("shares", self.title, ("active %",), result["rows"], lambda row: [percent(row["active"])])]
+        return [rows_table("shares", self.title, {"active %": by("active", percent)}, result["rows"])]
 
     def scores(self, row: Row) -> dict[str, Score]:
         """One."""
@@ -92,9 +91,9 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(typer.main, "get_command", getattr(typer.main.get_command, "__wrapped__"))  # noqa: B009
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MEASUREMENTS, "active", f"{__name__}:Active")
-        importlib.reload(probe)
+        importlib.reload(measuring)
         yield
-    importlib.reload(probe)
+    importlib.reload(measuring)
     app.registered_commands[:] = plain
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probekit.report import render
 from probekit.report.build import build
 from probekit.report.collect import collect
+from probekit.report.page import markdown
 from probekit.run import Run, write_json
 from tests.report.folders import CLASSES, make_run
 
@@ -51,7 +51,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Table]:
     encoder["confusion"] = np.arange(1, 17).reshape(4, 4).tolist()
     random["confusion"] = (100 + np.arange(16)).reshape(4, 4).tolist()
     write_json(path, content | {"rows": [random, encoder, chance]})
-    return tables(render.markdown(build(collect([Run(run.path)]))))
+    return tables(markdown(build(collect([Run(run.path)]))))
 
 
 def share(cell: str) -> float:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from probekit.report import render
 from probekit.report.build import build
 from probekit.report.collect import collect
+from probekit.report.page import html
 from tests.report.folders import make_run
 from tests.report.further import STEMS, add_further, kept_result
 
@@ -37,7 +37,7 @@ def test_an_unsound_file_is_named_and_left_out(name: str, tmp_path: Path) -> Non
     found = collect([run])
     assert found["runs"][0]["results"][name] == []
     assert any(f"{STEMS[name]}.json was not used" in line for line in found["runs"][0]["left_out"])
-    render.html(build(found))
+    html(build(found))
 
 
 LACKS: dict[str, Any] = {
@@ -81,4 +81,4 @@ def test_a_file_may_lack_much(which: str, tmp_path: Path) -> None:
     found = collect(runs)
     told = [line for line in found["runs"][0]["left_out"] if "was not used" in line]
     assert len(found["runs"][0]["results"][name]) + len(told) == 1
-    render.html(build(found))
+    html(build(found))

@@ -14,8 +14,8 @@ import probekit
 from probekit.h5 import read_info, read_split
 from probekit.models import Features
 from probekit.restore.outside import Outside
-from tests.commands.typed import typed
 from tests.datasets import small_shapes
+from tests.typed import typed
 
 
 class Tiny(nn.Module):

@@ -28,8 +28,8 @@ from probekit.restore.opened import open_encoder
 from probekit.restore.pooled import Parts, pooled
 from probekit.run import Run
 from probekit.weights import LAST, Weights
-from tests.commands.typed import typed
 from tests.datasets import small_shapes
+from tests.typed import typed
 
 CPU = torch.device("cpu")
 MAP = ("--maps", "gradcam-ssl")  # it needs whole runs, and embeds images of train

@@ -1,6 +1,6 @@
 """What ends a sweep early, and what going on with it gives: the same scores as a sweep that nothing ended.
 
-The children are stubs (stub.py), so that it takes no training; tests/commands/test_sweep.py has the real ones.
+The children are stubs (stub.py), so that it takes no training; tests/sweep/test_command.py has the real ones.
 Alone: pytest tests/sweep/test_breaks.py
 """
 
@@ -206,6 +206,21 @@ def test_runs_brought_from_elsewhere_without_checkpoints_and_logs_are_finished(u
     assert "0 runs to do" in out
     assert results(home) == results(unbroken)
     assert not list(home.glob("runs/*/checkpoints"))
+
+
+def test_a_dataset_that_was_deleted_is_made_anew(unbroken: Path, tmp_path: Path) -> None:
+    home, file = tmp_path / "home", Path("sweeps/s/data/rt.h5")
+    shutil.copytree(unbroken, home)
+    (home / file).unlink()
+    assert sweep("s.toml", "--resume", cwd=home)[0] == 0
+    assert not (home / file).exists(), "nothing needs it"
+    shutil.rmtree(home / "runs/s-rt-conrec-seed1")
+    _, out, _ = sweep("s.toml", "--resume", "--dry-run", cwd=home)
+    assert out.startswith("probekit sweep s.toml --preset=quick"), "the line that makes it"
+    code, out, err = sweep("s.toml", "--resume", cwd=home)
+    assert (code, err) == (0, "")
+    assert (home / file).read_bytes() == (unbroken / file).read_bytes()
+    assert results(home) == results(unbroken)
 
 
 def test_two_sweeps_of_one_name_never_work_at_once(home: Path) -> None:

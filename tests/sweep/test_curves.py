@@ -13,13 +13,12 @@ import pytest
 from matplotlib.colors import to_hex
 from rich.console import Console
 
-from probekit.output.charts import LIGHT
-from probekit.output.curves import draw_curves, geometric
-from probekit.sweep.curves import Curve, above_chance, collect_curves
-from probekit.sweep.definition import describe, parse, shipped
+from probekit.output.charts import LIGHT, draw_curves, geometric
+from probekit.sweep.definition import Curve, describe, parse, shipped
 from probekit.sweep.folder import SweepFolder
 from probekit.sweep.plan import definition, plan_runs
-from probekit.sweep.table import markdown, terminal_tables
+from probekit.sweep.results import collect_curves
+from probekit.sweep.table import above_chance, markdown, terminal_tables
 from tests.sweep.test_breaks import FILE, RUNS, sweep
 from tests.sweep.test_definition import complaint
 
@@ -73,7 +72,8 @@ def test_what_sweep_json_keeps_of_other_datasets_is_as_it_was() -> None:
         ("1.5", "'x'", r"expected datasets\[0\].vary.corner_radius\[1\] = a (whole )?number.* found 'x'"),
         ("1.5", "true", r"expected datasets\[0\].vary.corner_radius\[1\] = a (whole )?number.* found True"),
         ("1.5", "16.0", "expected different values of vary.corner_radius, found 16.0 twice"),
-        ("[16, 1.5, 4]", "[4]", r"expected vary.corner_radius = a list of 2 values or more, found \[4\]"),
+        ("[16, 1.5, 4]", "[4]", r"expected vary.corner_radius = a list of 2 to 100 values, found \[4\]"),
+        ("[16, 1.5, 4]", str(list(range(101))), "expected vary.corner_radius = a list of 2 to 100 values, found 101"),
         ("[16, 1.5, 4]", "4", r"expected datasets\[0\].vary.corner_radius = a list in small.toml, found 4"),
         ("[16, 1.5, 4]", "[4, 8], rotation = [0, 1]", "expected vary = one parameter with its values, found corner_r"),
         ("rotation=45", "corner_radius=4", "expected corner_radius in vary or in set, found both; leave one out"),

@@ -15,8 +15,8 @@ from probekit.run import Run
 from probekit.train import dry_run
 from probekit.train.predict import Rates
 from probekit.train.step import TrainingStep
-from tests.commands.typed import typed
 from tests.datasets import small_shapes
+from tests.typed import typed
 
 HERE = Rates("here", {"fp32": 1e11, "bf16": 1e11}, 1e10)
 SMALL = ("--data", "a.h5", "--set", "model.width=2", "--batch-size", "4", "--precision", "fp32", "--epochs", "3")

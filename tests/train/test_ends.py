@@ -19,10 +19,10 @@ import pytest
 from probekit.output.console import stop_on_signals
 from probekit.run import Run, create_run
 from probekit.train import live
-from tests.commands.typed import typed
 from tests.datasets import RUN, small_shapes
 from tests.forked import SERVER, probekit
 from tests.forked import typed as typed_in_child
+from tests.typed import typed
 
 SMALL = ["--batch-size", "8", "--set", "model.width=2", "--set", "train.eval_every=9999", "--name", "run"]
 LONG = ["--epochs", "5000", *SMALL]

@@ -28,9 +28,9 @@ from probekit.data.split import open_split
 from probekit.methods.base import Method, Step
 from probekit.models import Encoder
 from probekit.models import extract as features
-from probekit.report import render
 from probekit.report.build import build
 from probekit.report.collect import collect
+from probekit.report.page import markdown
 from probekit.restore.build import build_method
 from probekit.restore.checkpoint import load_checkpoint, save_checkpoint
 from probekit.run import Run
@@ -163,7 +163,7 @@ def test_a_run_that_goes_on_with_other_threads_says_so(
     assert f"note: run began on {before} and goes on on cpu (3 threads): equal up to rounding, not bit for bit" in told
     assert f"resuming {run.path} after epoch 1.5 of 2" in told
     assert run.read()["resumed"] == [{"epoch": 1, "device": "cpu (3 threads)"}]
-    assert "after epoch 1 on cpu (3 threads)" in render.markdown(build(collect([run])))
+    assert "after epoch 1 on cpu (3 threads)" in markdown(build(collect([run])))
 
 
 @pytest.mark.parametrize(

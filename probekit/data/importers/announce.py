@@ -12,7 +12,7 @@ from probekit.data.importers.official import MAX_GB
 from probekit.data.locate import check_h5
 from probekit.h5 import DatasetInfo
 from probekit.output.hints import after_data
-from probekit.output.progress import progress_bar
+from probekit.output.terminal import progress_bar
 from probekit.registry import nearest
 
 SHOWN = 5  # files of one folder that were left out for the same reason

@@ -1,1 +1,1 @@
-"""Attribution maps: one file each, named in `probekit.registry.MAPS`."""
+"""Attribution maps, named in `probekit.registry.MAPS`."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from probekit.heatmaps.base import AttributionMap, Batch, Context, map_gradient
-from probekit.heatmaps.maps.gradcam import weigh_channels
+from probekit.heatmaps.maps.cam import weigh_channels
 from probekit.models.encoder import Encoder
 from probekit.views.recipes import RECIPES, make_views
 
@@ -31,7 +31,6 @@ class GradCAMSimilarity(AttributionMap):
     needs: ClassVar[frozenset[str]] = frozenset({"map"})
 
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
-        """`[B, h, w]` of the feature map."""
         views = positives(encoder, batch, self.context)
 
         def score(pooled: Tensor) -> Tensor:
@@ -52,7 +51,6 @@ class GradCAMSSL(GradCAMSimilarity):
     needs: ClassVar[frozenset[str]] = frozenset({"map", "negatives"})
 
     def score(self, anchors: Tensor, views: Tensor) -> Tensor:
-        """`[B]`, the loss in nats."""
         assert self.context.negatives is not None
         positive = torch.einsum("bp,brp->br", anchors, views)[..., None]
         negative = (anchors @ self.context.negatives.T)[:, None].expand(-1, views.shape[1], -1)

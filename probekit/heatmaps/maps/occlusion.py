@@ -25,7 +25,6 @@ class Occlusion(AttributionMap):
     targeted = True
 
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
-        """`[B, H, W]` of the image."""
         inputs = batch.inputs
         fill = torch.zeros_like(inputs) if batch.fill is None else batch.fill
         windows = self._windows(*inputs.shape[-2:])

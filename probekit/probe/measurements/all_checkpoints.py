@@ -1,48 +1,31 @@
 """The same numbers for every encoder that a run kept on its way (ConRec paper, Figure 5)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired
 
-from probekit.measurement import (
-    BASELINE,
-    ENCODER,
-    Count,
-    Estimate,
-    Measurement,
-    Named,
-    Result,
-    Row,
-    Score,
-    rows_table,
-    score_cell,
-    score_title,
-)
-from probekit.output.document import Cell, Chart, Table, count
+from probekit import measurement as m
+from probekit.output.document import Cell, Chart, Table, count, drawing
 from probekit.probe.measurements.base import Probe, by_row
 from probekit.registry import POOLS
 from probekit.weights import KEPT, Weights, kept_checkpoints
 
 if TYPE_CHECKING:
-    from probekit.probe.sources import Conditions, Source
+    from probekit.probe.measure import Conditions, Source
     from probekit.restore.opened import Opened, OpenedRun
 
 NOTHING = {"value": None, "ci": None}
 
 
-class CheckpointRow(Named):
-    """A kept encoder, with its epoch, or a baseline, which has none."""
-
-    epoch: NotRequired[Count]
+class CheckpointRow(m.Named):
+    epoch: NotRequired[m.Count]
     checkpoint: NotRequired[str]
-    scores: dict[str, Estimate]
+    scores: dict[str, m.Estimate]
 
 
 @dataclass(frozen=True)
 class AllCheckpoints(Probe):
-    """How scores go along pretraining."""
-
     name = "all-checkpoints"
     title = "Along pretraining"
     help = "Also measure every kept encoder, along pretraining (--set train.keep_every=20 keeps them)."
@@ -61,7 +44,6 @@ class AllCheckpoints(Probe):
         raise AssertionError  # its rows are of encoders that are opened for it
 
     def check(self, conditions: "Conditions") -> None:
-        """Refuses a run that kept no encoders, and where nothing is asked that could be followed."""
         if conditions.opened is None:
             raise ValueError("expected --all-checkpoints for a run of pretrain, found it with --encoder; leave it out")
         _kept(_of_run(conditions.opened))
@@ -69,22 +51,18 @@ class AllCheckpoints(Probe):
             asked = " and ".join(name for name in conditions.asked if name != self.name)
             raise ValueError(f"expected something to follow with --all-checkpoints, found only {asked}")
 
-    def made_of(self, asked: Mapping[str, Measurement]) -> dict[str, Measurement]:
-        """All that is followed."""
+    def made_of(self, asked: Mapping[str, m.Measurement]) -> dict[str, m.Measurement]:
         return {name: each for name, each in asked.items() if isinstance(each, Probe) and each.followable}
 
     def protocol(self, conditions: "Conditions") -> str:
-        """The protocol, and what else is followed."""
         others = (each.name for each in self._followed(conditions) if each.name != "linear")
         return "-".join((conditions.protocol, *others))
 
     def typed(self, conditions: "Conditions") -> list[str]:
-        """With all that is followed."""
         return [*(word for each in self._followed(conditions) for word in each.typed(conditions)), *self.words]
 
     def rest(self, opened: "Opened", conditions: "Conditions", rows: Mapping[str, list[dict[str, Any]]]) -> None:
-        """Measures every kept encoder; the baselines' scores are those that were just measured."""
-        from probekit.probe.sources import Source
+        from probekit.probe.measure import Source
         from probekit.restore.opened import open_encoder
 
         run, info = _of_run(opened), conditions.labels.info
@@ -92,48 +70,46 @@ class AllCheckpoints(Probe):
         for weights in _kept(run):
             conditions.console.print(f"  {weights} ...")
             found = run if weights == run.weights else open_encoder(run.run, weights, run.device)
-            source = Source(str(weights), ENCODER, partial(found.embed, info), opened=found)
+            source = Source(str(weights), m.ENCODER, partial(found.embed, info), opened=found)
             scores: dict[str, Any] = {}
             for each in followed:
                 scores |= _scores(each, each.row(source, conditions))
             found.refuse_replaced(info)
             about = {"checkpoint": str(weights), "checkpoint_hash": found.hash, "epoch": found.header["epoch"]}
-            rows[self.name].append({"name": str(weights), "kind": ENCODER, **about, "scores": scores})
+            rows[self.name].append({"name": str(weights), "kind": m.ENCODER, **about, "scores": scores})
         baselines: dict[str, dict[str, Any]] = {}
         for each in followed:
             for row in rows[each.name]:
-                if row["kind"] == BASELINE:
+                if row["kind"] == m.BASELINE:
                     baselines.setdefault(row["name"], {}).update(_scores(each, row))
         for name, scores in baselines.items():
-            rows[self.name].append({"name": name, "kind": BASELINE, "scores": scores})
+            rows[self.name].append({"name": name, "kind": m.BASELINE, "scores": scores})
 
-    def tables(self, result: Result) -> list[Table]:
-        """Scores along checkpoints, then of the baselines."""
+    def tables(self, result: m.Result) -> list[Table]:
         points, others = _divided(result)
         names = by_row([*points, *others], lambda row: row["scores"])
 
-        def cells(row: Row) -> list[Cell]:
-            return [count(row.get("epoch")), *(score_cell(row["scores"].get(name)) for name in names)]
+        def column(name: str) -> Callable[[m.Row], Cell]:
+            return lambda row: m.score_cell(row["scores"].get(name))
 
-        titles = [score_title(name, points[-1]["scores"].get(name)) for name in names]
-        return [rows_table("along", self.title, ("epoch", *titles), [*points, *others], cells)]
+        columns = {"epoch": lambda row: count(row.get("epoch"))}
+        columns |= {m.score_title(name, points[-1]["scores"].get(name)): column(name) for name in names}
+        return [m.rows_table("along", self.title, columns, [*points, *others])]
 
-    def charts(self, result: Result) -> list[Chart]:
-        """Each score over epochs; baselines as level lines."""
+    def charts(self, result: m.Result) -> list[Chart]:
         points, others = _divided(result)
         charts, beside = [], "; grey: baselines" * bool(others)
         for i, name in enumerate(by_row(points, lambda row: row["scores"])):
             seen = [row for row in points if row["scores"].get(name, NOTHING)["value"] is not None]
             if len(seen) > 1:
-                draw = partial(_curve, name, seen, others)
                 title = f"Along pretraining: {name}"
-                charts.append(Chart(f"curve-{i}", title, f"Band: intervals{beside}.", draw))
+                charts.append(Chart(f"curve-{i}", title, f"Band: intervals{beside}.", _curve(name, seen, others)))
         return charts
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
         return bool(run["config"]["train"].get("keep_every"))
 
-    def scores(self, row: Row) -> dict[str, Score]:
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
         """None: each encoder's own result has them."""
         return {}
 
@@ -142,10 +118,7 @@ class AllCheckpoints(Probe):
 
 
 def _kept(opened: "OpenedRun") -> list[Weights]:
-    """The kept weights of a run, then the ones asked for if they are of a later epoch; pooled as those are.
-
-    Refuses if none was kept, or a branch is to pool, which they do not hold.
-    """
+    """The kept weights of a run, then the ones asked for if they are of a later epoch; pooled as those are."""
     pool, run = opened.weights.pool, opened.run
     if pool and POOLS[pool].of_run:
         known = " or ".join(name for name, kind in POOLS.items() if not kind.of_run)
@@ -168,23 +141,22 @@ def _of_run(opened: "Opened") -> "OpenedRun":
     return opened
 
 
-def _scores(each: Measurement, row: Row) -> dict[str, Any]:
+def _scores(each: m.Measurement, row: m.Row) -> dict[str, Any]:
     return {name: score.to_dict() for name, score in each.main_scores(row).items()}
 
 
-def _divided(result: Result) -> tuple[list[Row], list[Row]]:
+def _divided(result: m.Result) -> tuple[list[m.Row], list[m.Row]]:
     """Encoders by epoch, and baselines."""
-    points = [row for row in result["rows"] if row["kind"] == ENCODER]
-    return sorted(points, key=lambda row: int(row["epoch"])), [r for r in result["rows"] if r["kind"] != ENCODER]
+    points = [row for row in result["rows"] if row["kind"] == m.ENCODER]
+    return sorted(points, key=lambda row: int(row["epoch"])), [r for r in result["rows"] if r["kind"] != m.ENCODER]
 
 
-def _curve(name: str, points: Sequence[Row], others: Sequence[Row]) -> Any:
-    from probekit.output.charts import draw_lines
-
+def _curve(name: str, points: Sequence[m.Row], others: Sequence[m.Row]) -> Any:
     values = [row["scores"][name]["value"] for row in points]
     bands = [row["scores"][name]["ci"] or [value] * 2 for row, value in zip(points, values, strict=True)]
     epochs = [row["epoch"] for row in points]
     levels = [(row["name"], row["scores"].get(name, NOTHING)["value"]) for row in others]
     flat = [(title, [epochs[0], epochs[-1]], [level] * 2) for title, level in levels if level is not None]
     lines = [("encoder", epochs, values), *flat]
-    return draw_lines(lines, x="epoch", y=name, grey=[title for title, _, _ in flat], bands={"encoder": bands})
+    grey = [title for title, _, _ in flat]
+    return drawing("draw_lines", lines, x="epoch", y=name, grey=grey, bands={"encoder": bands})

@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from probekit.measurement import CHANCE, Measurement, Row
+from probekit.measurement import CHANCE, Measurement, Row, measurement
 from probekit.output.document import Cell, percents
 from probekit.probe import PROTOCOLS
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
     from probekit.h5 import DatasetInfo
-    from probekit.probe.sources import Conditions, Source
+    from probekit.probe.measure import Conditions, Source
     from probekit.restore.opened import Opened
 
 MOST_GRADES = 10  # that are named where kappa takes their order
@@ -20,23 +20,14 @@ MOST_GRADES = 10  # that are named where kappa takes their order
 
 @dataclass(frozen=True)
 class Probe(Measurement):
-    """A measurement of features.
+    """A measurement of features."""
 
-    Attributes:
-        about: How its numbers are obtained; `{protocol}` and its own fields are filled in.
-        baselines: Sources that stand beside the encoder: those that make sense and can be afforded.
-        fits: Whether a linear probe is fitted, so that `--protocol` matters.
-        several: Whether an image may have several labels.
-        rows_of_sources: Whether each source has a row; else `rest` makes them.
-        followable: Whether it can be followed along checkpoints in reasonable time.
-    """
-
-    about: ClassVar[str]
+    about: ClassVar[str]  # how its numbers are obtained; `{protocol}` and its own fields are filled in
     baselines: ClassVar[tuple[str, ...]] = (RANDOM, CHANCE, "raw pixels", "patch bag")
-    fits: ClassVar[bool] = True
-    several: ClassVar[bool] = False
-    followable: ClassVar[bool] = True
-    rows_of_sources: ClassVar[bool] = True
+    fits: ClassVar[bool] = True  # whether a linear probe is fitted, so that `--protocol` matters
+    several: ClassVar[bool] = False  # whether an image may have several labels
+    followable: ClassVar[bool] = True  # whether it can be followed along checkpoints in reasonable time
+    rows_of_sources: ClassVar[bool] = True  # whether each source has a row; else `rest` makes them
 
     @abstractmethod
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
@@ -44,11 +35,16 @@ class Probe(Measurement):
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
         """Where images have several labels, only what can take them."""
-        return self.several or not run["results"]["multilabel"]
+        results = run["results"].items()
+        return self.several or not any(found and measurement(name).replaces for name, found in results)
 
     def unasked(self, info: "DatasetInfo") -> bool:
         """Whether it is measured wherever train and test of a file have labels, without being typed."""
         return False
+
+    def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
+        known = isinstance(row.get("predicted"), list) and "labels" in row
+        return (row["labels"], row["predicted"]) if known else None
 
     def rest(self, opened: "Opened", conditions: "Conditions", rows: Mapping[str, list[dict[str, Any]]]) -> None:
         """Adds to its own `rows` what is no source of features; those of all measurements are there by name."""
@@ -76,9 +72,9 @@ def other(conditions: "Conditions", name: str) -> Probe:
     return found
 
 
-def share(row: Row, name: str, ends: str | None = None) -> Cell:
-    """The share under a name of a row, in %, with the interval under another."""
-    return percents(row.get(name), row.get(ends or f"{name}_ci"))
+def share(name: str, ends: str | None = None, within: Callable[[Row], Row] = lambda row: row) -> Callable[[Row], Cell]:
+    """A column: the share under a name, in %, with the interval under another, of a row or of what is `within` it."""
+    return lambda row: percents(within(row).get(name), within(row).get(ends or f"{name}_ci"))
 
 
 def grades(classes: tuple[str, ...]) -> str:

@@ -1,45 +1,39 @@
 """Cross-validation of the linear probe on train, for sets whose test labels are hidden (ConRec paper, section 4.2)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from probekit.measurement import CHANCE, Count, Interval, Named, Number, Result, Row, Score, rows_table
-from probekit.measurement import option as field
+from probekit import measurement as m
 from probekit.output.document import Cell, Table, scored
 from probekit.probe import FOLDS, METRICS, REPEATS
 from probekit.probe.measurements.base import Probe, by_row, grades
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
-    from probekit.probe.sources import Conditions, Source
+    from probekit.probe.measure import Conditions, Source
 
 
 class Folds(TypedDict):
-    """One metric over folds, and of pooled out-of-fold predictions."""
-
-    mean: Number | None
-    ci: Interval
-    pooled: Number | None
-    pooled_ci: Interval
+    mean: m.Number | None
+    ci: m.Interval
+    pooled: m.Number | None
+    pooled_ci: m.Interval
 
 
-class FoldsRow(Named):
-    """See `probe.cross_validation.cross_validate`."""
-
+class FoldsRow(m.Named):
     metric: str
-    folds: Count
-    repeats: Count
-    n: Count
+    folds: m.Count
+    repeats: m.Count
+    n: m.Count
     decodings: dict[str, dict[str, Folds]]
 
 
 @dataclass(frozen=True)
 class CrossValidation(Probe):
-    """What a linear map reads, each image by a probe that never saw it."""
-
-    folds: int = field(FOLDS, "--cv", "Also K-fold cross-validation on train.", asks=True, metavar="K")
-    metric: str = field("accuracy", "--metric", "The metric of --cv.", choices=tuple(METRICS))
-    repeats: int = field(REPEATS, "--repeats", "How often --cv divides train anew.", least=1)
+    folds: int = m.option(FOLDS, "--cv", "Also K-fold cross-validation on train.", asks=True, metavar="K")
+    metric: str = m.option("accuracy", "--metric", "The metric of --cv.", choices=tuple(METRICS))
+    repeats: int = m.option(REPEATS, "--repeats", "How often --cv divides train anew.", least=1)
 
     name = "cv"
     title = "Cross-validation on train"
@@ -48,24 +42,21 @@ class CrossValidation(Probe):
         "intervals: 95 % Nadeau-Bengio over folds; of pooled out-of-fold values 95 % percentile bootstrap over images."
     )
     shape = FoldsRow
-    baselines = (RANDOM, CHANCE)  # others have more features than there are images: 25 fits take minutes
+    baselines = (RANDOM, m.CHANCE)  # others have more features than there are images: 25 fits take minutes
     needs = ("train",)
 
     def __post_init__(self) -> None:
-        """Refuses what no data could satisfy: a metric that there is not, or fewer than two folds."""
         super().__post_init__()
         if self.folds < 2:
             raise ValueError(f"expected 2 folds or more, found {self.folds}; type: --cv {FOLDS}")
 
     def check(self, conditions: "Conditions") -> None:
-        """Refuses more folds than can be filled."""
         from probekit.probe.cross_validation import divide
 
         part = conditions.labels.parts["train"]
         divide(part.y, folds=self.folds, seed=0, repeat=0, groups=part.groups)
 
     def how(self, conditions: "Conditions") -> str:
-        """The folds, and the order of the grades for kappa."""
         order = f" (grades: {grades(conditions.classes)})" if self.metric == "kappa" else ""
         return super().how(conditions).replace(f"; {self.metric};", f"; {METRICS[self.metric]}{order};")
 
@@ -81,34 +72,37 @@ class CrossValidation(Probe):
             **conditions.fitting(source),
         )
 
-    def tables(self, result: Result) -> list[Table]:
-        """The mean of folds and the pooled value of each metric and decoding."""
+    def tables(self, result: m.Result) -> list[Table]:
         rows = result["rows"]
         decodings = by_row(rows, lambda row: row["decodings"])
         metrics = by_row(rows, lambda row: next(iter(row["decodings"].values())))
-        pairs = [(decoding, metric) for decoding in decodings for metric in metrics]
-        nothing = dict.fromkeys(("mean", "ci", "pooled", "pooled_ci"))
-
-        def cells(row: Row) -> list[Cell]:
-            found = [row["decodings"].get(decoding, {}).get(metric, nothing) for decoding, metric in pairs]
-            numbers = ((kept[name], kept[ends]) for kept in found for name, ends in VALUES)
-            return [scored(value, ends) for value, ends in numbers]
-
-        columns = [f"{decoding}, {metric}{kind}" for decoding, metric in pairs for kind in ("", ", pooled")]
+        columns = {
+            f"{decoding}, {metric}{kind}": _column(decoding, metric, name, ends)
+            for decoding in decodings
+            for metric in metrics
+            for kind, name, ends in (("", "mean", "ci"), (", pooled", "pooled", "pooled_ci"))
+        }
         less = frozenset(f"{decoding}, accuracy, pooled" for decoding in decodings if len(metrics) > 1)
-        return [rows_table("scores", self.title, columns, rows, cells, details=less)]
+        return [m.rows_table("scores", self.title, columns, rows, details=less)]
 
     def named(self) -> tuple[str, ...]:
         return tuple(f"cross-validated {metric}, " for metric in dict.fromkeys((self.metric, "accuracy")))
 
-    def scores(self, row: Row) -> dict[str, Score]:
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
         """The mean over folds of each metric and decoding, the metric that was asked for first."""
         found = {
-            f"cross-validated {metric}, {decoding}": Score(kept["mean"], kept["ci"], -1.0 if metric == "kappa" else 0.0)
+            f"cross-validated {metric}, {decoding}": m.Score(
+                kept["mean"], kept["ci"], -1.0 if metric == "kappa" else 0.0
+            )
             for decoding, metrics in row["decodings"].items()
             for metric, kept in metrics.items()
         }
         return {name: found[name] for name in sorted(found, key=lambda name: row["metric"] not in name)}
 
 
-VALUES = (("mean", "ci"), ("pooled", "pooled_ci"))
+def _column(decoding: str, metric: str, name: str, ends: str) -> Callable[[m.Row], Cell]:
+    def cell(row: m.Row) -> Cell:
+        found = row["decodings"].get(decoding, {}).get(metric, {})
+        return scored(found.get(name), found.get(ends))
+
+    return cell

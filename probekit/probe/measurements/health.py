@@ -2,50 +2,42 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import sqrt
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from probekit.measurement import Count, Named, Number, Result, Row, Score, encoder_row, encoders_first, rows_table
-from probekit.output.document import Cell, Chart, Table, count, number
+from probekit import measurement as m
+from probekit.output.document import Chart, Table, by, count, drawing, number
 from probekit.probe.measurements.base import Probe
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
     from probekit.h5 import DatasetInfo
-    from probekit.probe.sources import Conditions, Source
+    from probekit.probe.measure import Conditions, Source
 
 
 class Singular(TypedDict):
-    """Singular values, the largest first."""
-
-    uncentred: list[Number]
-    centred: list[Number]
+    uncentred: list[m.Number]
+    centred: list[m.Number]
 
 
 class Ranks(TypedDict):
-    """RankMe; None where all embeddings are alike."""
-
-    uncentred: Number | None
-    centred: Number | None
+    uncentred: m.Number | None
+    centred: m.Number | None
 
 
-class HealthRow(Named):
-    """See `probe.spectrum.health`."""
-
-    n: Count
-    dim: Count
+class HealthRow(m.Named):
+    n: m.Count
+    dim: m.Count
     singular_values: Singular
     rankme: Ranks
-    participation_ratio: Number | None
-    deviation: list[Number]
-    dead: Count
+    participation_ratio: m.Number | None
+    deviation: list[m.Number]
+    dead: m.Count
 
 
 @dataclass(frozen=True)
 class Health(Probe):
-    """Whether an embedding has collapsed."""
-
     name = "health"
     title = "Label-free health"
     help = "Look for signs of a collapse, which need no labels; with the labels of train and test this is done unasked."
@@ -62,7 +54,6 @@ class Health(Probe):
     followable = False
 
     def check(self, conditions: "Conditions") -> None:
-        """Refuses a file with fewer than two test images."""
         info = conditions.labels.info
         test = info.splits.get("test")
         if test is None or test.n < 2:
@@ -80,46 +71,50 @@ class Health(Probe):
 
         return {"name": source.name, "kind": source.kind, **health(source.features("test"))}
 
-    def tables(self, result: Result) -> list[Table]:
-        """Ranks, deviations and dead dimensions."""
-        first = encoder_row(result)
+    def tables(self, result: m.Result) -> list[Table]:
+        first = m.encoder_row(result)
         how = (
             "Participation ratio: of the variances. Mean deviation: of a dimension after rows are scaled to length 1; "
             f"about 1/sqrt(D) = {_even(first):.3f} when healthy; dead: below a hundredth of it."
         )
-        columns = (
-            "RankMe, uncentred",
-            "RankMe, centred",
-            "participation ratio",
-            "mean deviation",
-            "dead dimensions",
-            "dimensions",
-        )
-        return [rows_table("ranks", "Effective rank", columns, result["rows"], _ranks, how=how)]
+        columns = {
+            "RankMe, uncentred": lambda row: number(row["rankme"]["uncentred"], 1),
+            "RankMe, centred": lambda row: number(row["rankme"]["centred"], 1),
+            "participation ratio": lambda row: number(row["participation_ratio"], 1),
+            "mean deviation": lambda row: number(fmean(row["deviation"]) if row["deviation"] else None),
+            "dead dimensions": by("dead", count),
+            "dimensions": by("dim", count),
+        }
+        return [m.rows_table("ranks", "Effective rank", columns, result["rows"], how=how)]
 
-    def charts(self, result: Result) -> list[Chart]:
-        """The spectrum, and the deviation of each dimension."""
-        rows = encoders_first(result["rows"])
+    def charts(self, result: m.Result) -> list[Chart]:
+        rows = m.encoders_first(result["rows"])
         even = _even(rows[0])
+        spreads = [(r["name"], range(1, len(r["deviation"]) + 1), sorted(r["deviation"], reverse=True)) for r in rows]
         return [
             Chart(
                 "spectrum",
                 "Spectrum of the embedding",
                 "Singular values, divided by the largest; those below a millionth of it are not drawn.",
-                partial(_spectrum, rows),
+                drawing(
+                    "draw_lines",
+                    _spectra(rows),
+                    x="number of the singular value",
+                    y="singular value / largest",
+                    log=True,
+                ),
             ),
             Chart(
                 "deviation",
                 "Deviation of each dimension",
                 "Standard deviation of each dimension after rows are scaled to length 1 (SimSiam, Chen and He 2021), "
                 f"the largest first; dashed: 1/sqrt(D) = {even:.3f}.",
-                partial(_deviations, rows, even),
+                drawing("draw_lines", spreads, x="dimension, sorted", y="standard deviation", reference=even),
             ),
         ]
 
-    def sentences(self, result: Result) -> list[str]:
-        """The effective rank beside that of random weights, and of how many it could be."""
-        found = encoder_row(result)
+    def sentences(self, result: m.Result) -> list[str]:
+        found = m.encoder_row(result)
         untrained = next((row for row in result["rows"] if row["name"] == RANDOM), None)
         beside = "" if untrained is None else f" (random weights: {_rank(untrained)})"
         dead = f", {found['dead']} of them dead" if found["dead"] else ""
@@ -130,30 +125,21 @@ class Health(Probe):
     def proposed(self, run: Mapping[str, Any]) -> bool:
         return False  # it comes along with labels
 
-    def scores(self, row: Row) -> dict[str, Score]:
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
         """None: a higher rank is not better."""
         return {}
 
 
-def _even(row: Row) -> float:
+def _even(row: m.Row) -> float:
     return 1 / sqrt(max(1, row["dim"]))
 
 
-def _rank(row: Row) -> str:
+def _rank(row: m.Row) -> str:
     rank = row["rankme"]["centred"]
     return "0, all embeddings alike" if rank is None else f"{rank:.1f}"
 
 
-def _ranks(row: Row) -> list[Cell]:
-    spread = row["deviation"]
-    ranks = (row["rankme"]["uncentred"], row["rankme"]["centred"], row["participation_ratio"])
-    mean = number(sum(spread) / len(spread) if spread else None)
-    return [*(number(rank, 1) for rank in ranks), mean, count(row["dead"]), count(row["dim"])]
-
-
-def _spectrum(rows: Sequence[Row]) -> Any:
-    from probekit.output.charts import draw_lines
-
+def _spectra(rows: Sequence[m.Row]) -> list[tuple[str, range, list[float]]]:
     spectra = []
     for row in rows:
         for kind in ("centred", "uncentred"):
@@ -161,13 +147,4 @@ def _spectrum(rows: Sequence[Row]) -> Any:
             top = max(sigma, default=0.0)
             kept = [value / top for value in sigma if top > 0 and value > 1e-6 * top]
             spectra.append((f"{row['name']}, {kind}", range(1, len(kept) + 1), kept))
-    return draw_lines(spectra, x="number of the singular value", y="singular value / largest", log=True)
-
-
-def _deviations(rows: Sequence[Row], even: float) -> Any:
-    from probekit.output.charts import draw_lines
-
-    spreads = [
-        (row["name"], range(1, len(row["deviation"]) + 1), sorted(row["deviation"], reverse=True)) for row in rows
-    ]
-    return draw_lines(spreads, x="dimension, sorted", y="standard deviation", reference=even)
+    return spectra

@@ -1,38 +1,33 @@
 """Weighted nearest neighbours in train: nothing is fitted (Wu et al. 2018)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from probekit.measurement import CHANCE, Count, Interval, Number, Result, Row, Score, Share, rows_table
-from probekit.output.document import Cell, Table, count, percents
+from probekit import measurement as m
+from probekit.output.document import Cell, Table, by, count, plain
 from probekit.probe.measurements.base import Probe, share
-from probekit.probe.measurements.linear import Answers, answers_of
+from probekit.probe.measurements.linear import Answers
 
 if TYPE_CHECKING:
-    from probekit.probe.sources import Conditions, Source
+    from probekit.probe.measure import Conditions, Source
 
 
 class Monitor(TypedDict):
-    """Fixed k and temperature, as the papers use them."""
-
-    k: Count
-    temperature: Number
-    accuracy: Share
-    ci: Interval
+    k: m.Count
+    temperature: m.Number
+    accuracy: m.Share
+    ci: m.Interval
 
 
 class KNNRow(Answers):
-    """See `probe.knn.knn`."""
-
-    k: Count | None
-    temperature: Number | None
+    k: m.Count | None
+    temperature: m.Number | None
     monitor: list[Monitor]
 
 
 @dataclass(frozen=True)
 class KNN(Probe):
-    """Whether images of a class lie together."""
-
     name = "knn"
     title = "Nearest neighbours"
     help = "Also classify by k nearest neighbours."
@@ -48,44 +43,34 @@ class KNN(Probe):
 
         train, test, val = conditions.parts(source)
         about: dict[str, Any] = {"classes": conditions.classes, "seed": conditions.seed}
-        if source.name == CHANCE:
+        if source.name == m.CHANCE:
             return majority(train.y, test.y, classes=conditions.classes, seed=conditions.seed)
         return knn(source.name, source.kind, train, test, device=conditions.device, val=val, **about)
 
-    def tables(self, result: Result) -> list[Table]:
-        """Accuracy with k and T chosen, then of the papers' monitors."""
+    def tables(self, result: m.Result) -> list[Table]:
         rows = result["rows"]
         fixed = max((row["monitor"] for row in rows), key=len)
-        top5 = any("top5" in row for row in rows)
 
-        def cells(row: Row) -> list[Cell]:
-            strength = row["temperature"]
-            chosen = [count(row["k"]), Cell("-" if strength is None else f"{strength:g}", strength)]
-            monitors = [percents(found["accuracy"], found["ci"]) for found in row["monitor"]]
-            monitors = monitors or [Cell("-", None)] * len(fixed)
-            return [
-                share(row, "accuracy", "ci"),
-                *([share(row, "top5")] * top5),
-                share(row, "balanced_accuracy"),
-                *chosen,
-                *monitors,
-            ]
+        def monitor(place: int) -> Callable[[m.Row], Cell]:
+            return share("accuracy", "ci", lambda row: row["monitor"][place] if row["monitor"] else {})
 
-        named = [f"k={found['k']}, T={found['temperature']:g} %" for found in fixed]
-        columns = ["accuracy %", *(["top-5 %"] * top5), "balanced %", "k", "T", *named]
+        columns = {
+            "accuracy %": share("accuracy", "ci"),
+            **({"top-5 %": share("top5")} if any("top5" in row for row in rows) else {}),
+            "balanced %": share("balanced_accuracy"),
+            "k": by("k", count),
+            "T": by("temperature", plain),
+            **{f"k={found['k']}, T={found['temperature']:g} %": monitor(i) for i, found in enumerate(fixed)},
+        }
         how = "Last columns: the monitors of the papers, nothing chosen." if fixed else ""
-        return [rows_table("scores", self.title, columns, rows, cells, how=how)]
+        return [m.rows_table("scores", self.title, columns, rows, how=how)]
 
     def named(self) -> tuple[str, ...]:
         return "kNN", "kNN, top-5", "kNN, k="
 
-    def scores(self, row: Row) -> dict[str, Score]:
-        """Accuracy with k and T chosen, top-5 accuracy, and those of the papers' monitors."""
-        found = {"kNN": Score(row["accuracy"], row["ci"])}
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
+        found = {"kNN": m.Score(row["accuracy"], row["ci"])}
         if "top5" in row:
-            found["kNN, top-5"] = Score(row["top5"], row["top5_ci"])
+            found["kNN, top-5"] = m.Score(row["top5"], row["top5_ci"])
         fixed = {f"kNN, k={kept['k']}, T={kept['temperature']:g}": kept for kept in row["monitor"]}
-        return found | {name: Score(kept["accuracy"], kept["ci"]) for name, kept in fixed.items()}
-
-    def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
-        return answers_of(row)
+        return found | {name: m.Score(kept["accuracy"], kept["ci"]) for name, kept in fixed.items()}

@@ -1,30 +1,17 @@
 """The linear probe: logistic regression on frozen features (ConRec paper, section 2.5)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from probekit.measurement import (
-    CHANCE,
-    Count,
-    Interval,
-    Named,
-    Number,
-    Result,
-    Row,
-    Score,
-    Share,
-    encoder_row,
-    encoders_first,
-    rows_table,
-)
-from probekit.output.document import Cell, Chart, Table, count, percent_interval, scored, text
+from probekit import measurement as m
+from probekit.output.document import Cell, Chart, Table, by, count, drawing, percent_interval, plain, scored, text
 from probekit.probe.measurements.base import Probe, by_row, share
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
     from probekit.h5 import DatasetInfo
-    from probekit.probe.sources import Conditions, Source
+    from probekit.probe.measure import Conditions, Source
 
 MOST_CELLS = 60  # classes up to which the counts also stand in a table
 PAIRED = (
@@ -33,70 +20,66 @@ PAIRED = (
 )
 
 
-class Answers(Named):
-    """The scores of predicted classes; see `probe.scores.evaluate`."""
-
-    accuracy: Share
-    ci: Interval
-    n: Count
-    balanced_accuracy: Share
-    balanced_accuracy_ci: Interval
-    macro_f1: Share
-    macro_f1_ci: Interval
-    log_loss: Number | None
-    log_loss_ci: Interval
-    top5: NotRequired[Share]
-    top5_ci: NotRequired[Interval]
+class Answers(m.Named):
+    accuracy: m.Share
+    ci: m.Interval
+    n: m.Count
+    balanced_accuracy: m.Share
+    balanced_accuracy_ci: m.Interval
+    macro_f1: m.Share
+    macro_f1_ci: m.Interval
+    log_loss: m.Number | None
+    log_loss_ci: m.Interval
+    top5: NotRequired[m.Share]
+    top5_ci: NotRequired[m.Interval]
     note: str
     labels: NotRequired[list[int]]
     predicted: NotRequired[list[int]]
 
 
 class Factor(TypedDict):
-    """The probe of a class factor."""
-
-    accuracy: Share | None
-    ci: Interval
+    accuracy: m.Share | None
+    ci: m.Interval
 
 
 class LinearRow(Answers):
-    """See `probe.protocol.probe`."""
-
-    C: Number | None
+    C: m.Number | None
     classes: list[str]
-    confusion: list[list[Count]]
-    n_train: Count
-    dim: Count
+    confusion: list[list[m.Count]]
+    n_train: m.Count
+    dim: m.Count
     factors: dict[str, Factor]
 
 
-def answer_table(result: Result, title: str, columns: tuple[str, ...], cells: Any) -> Table:
-    """The scores of predicted classes, with further columns, and one for each class factor."""
+def answer_table(result: m.Result, title: str, further: m.Columns) -> Table:
+    """The scores of predicted classes, one for each class factor, and further columns."""
     from probekit.probe.scores import against_baselines
 
-    rows = encoders_first(result["rows"])
-    top5 = any("top5" in row for row in rows)
-    factors = by_row(rows, lambda row: row.get("factors", {}))
+    rows = m.encoders_first(result["rows"])
     told = against_baselines(rows)
-    named = ["accuracy %", "encoder is", *(["top-5 %"] * top5), "balanced %", "macro F1 %", "log-loss"]
 
-    def line(row: Row) -> list[Cell]:
-        found = [share(row, "accuracy", "ci"), text(told.get(row["name"], "-"))]
-        found += [share(row, "top5")] * top5
-        found += [share(row, "balanced_accuracy"), share(row, "macro_f1"), scored(row["log_loss"], row["log_loss_ci"])]
-        kept = row.get("factors", {})
-        return [*found, *(share(kept.get(name, {}), "accuracy", "ci") for name in factors), *cells(row)]
+    def factor(name: str) -> Callable[[m.Row], Cell]:
+        return share("accuracy", "ci", lambda row: row.get("factors", {}).get(name, {}))
 
+    columns = {
+        "accuracy %": share("accuracy", "ci"),
+        "encoder is": lambda row: text(told.get(row["name"], "-")),
+        **({"top-5 %": share("top5")} if any("top5" in row for row in rows) else {}),
+        "balanced %": share("balanced_accuracy"),
+        "macro F1 %": share("macro_f1"),
+        "log-loss": lambda row: scored(row["log_loss"], row["log_loss_ci"]),
+        **{f"{name} %": factor(name) for name in by_row(rows, lambda row: row.get("factors", {}))},
+        **further,
+    }
     notes = [f"{row['name']}: {row['note']}." for row in rows if row["note"]]
     how = " ".join(("Intervals do not cover the seed of the pretraining.", *([PAIRED] if told else []), *notes))
-    titles = [*named, *(f"{name} %" for name in factors), *columns]
-    return rows_table("scores", title, titles, rows, line, how=how, details=frozenset(("encoder is", *columns)))
+    return m.rows_table("scores", title, columns, rows, how=how, details=frozenset(("encoder is", *further)))
 
 
-def answer_charts(result: Result) -> list[Chart]:
+def answer_charts(result: m.Result) -> list[Chart]:
     """Bars of accuracies, and where the encoder errs."""
-    rows = encoders_first(result["rows"])
-    chance = next((row["accuracy"] for row in rows if row["name"] == CHANCE), None)
+    rows = m.encoders_first(result["rows"])
+    chance = next((row["accuracy"] for row in rows if row["name"] == m.CHANCE), None)
     encoder, *others = rows
     beside = " Grey: baselines." * bool(others) + " Dashed: chance." * (chance is not None)
     return [
@@ -104,21 +87,21 @@ def answer_charts(result: Result) -> list[Chart]:
             "bars",
             "Test accuracy",
             f"The accuracies of the table; whiskers: its intervals.{beside}",
-            partial(_bars, rows, chance),
+            drawing("draw_bars", rows, chance=chance),
         ),
         Chart(
             "confusion",
             f"Confusion matrix of {encoder['name']}",
             "Rows: true class, columns: what the probe predicts, both in the file's order. Counts of test images; "
             "the tint is the share of the true class. No intervals: the table of scores has them.",
-            partial(_confusion, encoder),
+            drawing("draw_confusion", encoder["confusion"], encoder["classes"]),
         ),
     ]
 
 
-def counts_table(result: Result) -> list[Table]:
+def counts_table(result: m.Result) -> list[Table]:
     """The confusion matrix in numbers, where it is of a size to be read."""
-    row = encoder_row(result)
+    row = m.encoder_row(result)
     if len(row["classes"]) > MOST_CELLS:
         return []
     titles = [name if name == str(i) else f"{i} {name}" for i, name in enumerate(row["classes"])]
@@ -127,12 +110,12 @@ def counts_table(result: Result) -> list[Table]:
     return [Table("counts", f"Counts of {row['name']}", how, ("true class", *titles), lines, folded=True)]
 
 
-def answer_sentences(result: Result) -> list[str]:
+def answer_sentences(result: m.Result) -> list[str]:
     """The encoder's accuracy, and what a paired test says of it and each baseline."""
     from probekit.probe.scores import against_baselines
     from probekit.statistics import VERDICTS
 
-    encoder, *others = encoders_first(result["rows"])
+    encoder, *others = m.encoders_first(result["rows"])
     ends = percent_interval(encoder["ci"]).text if encoder["ci"] else ""
     line = " ".join(filter(None, (f"{100 * encoder['accuracy']:.1f} % of {encoder['n']} test images right", ends)))
     line += f", linear probe, protocol {result['protocol']}, checkpoint {result['checkpoint']}"
@@ -149,27 +132,8 @@ def answer_sentences(result: Result) -> list[str]:
     return [line, f"On the same test images the encoder is {'; '.join(parts)} (docs/protocols.md, Baselines)."]
 
 
-def answers_of(row: Row) -> tuple[list[int], list[int]] | None:
-    """The labels and predictions that a row keeps."""
-    return (row["labels"], row["predicted"]) if "predicted" in row and "labels" in row else None
-
-
-def _bars(rows: list[Row], chance: float | None) -> Any:
-    from probekit.output.charts import draw_bars
-
-    return draw_bars(rows, chance=chance)
-
-
-def _confusion(row: Row) -> Any:
-    from probekit.output.charts import draw_confusion
-
-    return draw_confusion(row["confusion"], row["classes"])
-
-
 @dataclass(frozen=True)
 class Linear(Probe):
-    """What a linear map reads from features."""
-
     name = "linear"
     title = "Linear probe"
     about = (
@@ -179,7 +143,7 @@ class Linear(Probe):
     )
     shape = LinearRow
     main = ("linear", "linear, top-5")
-    baselines = (RANDOM, CHANCE, "ink statistics", "raw pixels", "patch bag")
+    baselines = (RANDOM, m.CHANCE, "ink statistics", "raw pixels", "patch bag")
 
     def unasked(self, info: "DatasetInfo") -> bool:
         return not info.multilabel
@@ -190,33 +154,23 @@ class Linear(Probe):
         train, test, val = conditions.parts(source)
         return probe(source.name, source.kind, train, test, val=val, **conditions.fitting(source))
 
-    def tables(self, result: Result) -> list[Table]:
-        """Scores with baselines, and the confusion matrix."""
-
-        def cells(row: Row) -> list[Cell]:
-            strength = Cell("-", None) if row["C"] is None else Cell(f"{row['C']:g}", row["C"])
-            return [strength, count(row["dim"]), count(row["n_train"])]
-
-        columns = ("C", "dimensions", "fitted on")
+    def tables(self, result: m.Result) -> list[Table]:
         title = "Linear probe and baselines" if len(result["rows"]) > 1 else self.title
-        return [answer_table(result, title, columns, cells), *counts_table(result)]
+        columns = {"C": by("C", plain), "dimensions": by("dim", count), "fitted on": by("n_train", count)}
+        return [answer_table(result, title, columns), *counts_table(result)]
 
-    def charts(self, result: Result) -> list[Chart]:
+    def charts(self, result: m.Result) -> list[Chart]:
         return answer_charts(result)
 
-    def sentences(self, result: Result) -> list[str]:
+    def sentences(self, result: m.Result) -> list[str]:
         return answer_sentences(result)
 
     def named(self) -> tuple[str, ...]:
         return "linear", "linear, top-5", "linear: "
 
-    def scores(self, row: Row) -> dict[str, Score]:
-        """Accuracy, top-5 accuracy, and that of each class factor."""
-        found = {"linear": Score(row["accuracy"], row["ci"])}
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
+        found = {"linear": m.Score(row["accuracy"], row["ci"])}
         if "top5" in row:
-            found["linear, top-5"] = Score(row["top5"], row["top5_ci"])
+            found["linear, top-5"] = m.Score(row["top5"], row["top5_ci"])
         factors = row["factors"].items()
-        return found | {f"linear: {name}": Score(kept["accuracy"], kept["ci"]) for name, kept in factors}
-
-    def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
-        return answers_of(row)
+        return found | {f"linear: {name}": m.Score(kept["accuracy"], kept["ci"]) for name, kept in factors}

@@ -1,67 +1,51 @@
 """Several labels an image: average precision of each class, and its mean (XCorr paper, section 3.3)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from probekit.measurement import (
-    CHANCE,
-    Count,
-    Estimate,
-    Interval,
-    Named,
-    Number,
-    Result,
-    Row,
-    Score,
-    encoder_row,
-    rows_table,
-)
-from probekit.output.document import Cell, Table, count, percents, text
+from probekit import measurement as m
+from probekit.output.document import Cell, Table, by, count, percents, text
 from probekit.probe import AP_FORMS
-from probekit.probe.measurements.base import Probe
+from probekit.probe.measurements.base import Probe, share
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
     from probekit.h5 import DatasetInfo
+    from probekit.probe.measure import Conditions, Source
     from probekit.probe.protocol import Part
-    from probekit.probe.sources import Conditions, Source
 
 MOST_CLASSES = 40  # beyond, the table of classes is folded
 FIRST = "voc2010"  # of the forms
 
 
 class OfClass(TypedDict):
-    """One class; see `probe.average_precision.multilabel`."""
-
     name: str
-    ap: dict[str, Number | None]
-    ap_ci: NotRequired[dict[str, Interval]]
-    positives: Count
-    difficult: Count
+    ap: dict[str, m.Number | None]
+    ap_ci: NotRequired[dict[str, m.Interval]]
+    positives: m.Count
+    difficult: m.Count
     note: str
 
 
-class MultilabelRow(Named):
-    """See `probe.average_precision.multilabel`."""
-
-    n: Count
-    undefined: Count
-    map: dict[str, Estimate]
+class MultilabelRow(m.Named):
+    n: m.Count
+    undefined: m.Count
+    map: dict[str, m.Estimate]
     per_class: list[OfClass]
 
 
-def precision_tables(result: Result, title: str) -> list[Table]:
+def precision_tables(result: m.Result, title: str) -> list[Table]:
     """Mean average precision in its three forms, and that of each class."""
-    first = encoder_row(result)
+    first = m.encoder_row(result)
     forms = [form for form in AP_FORMS if form in first["map"]]
     meanings = "; ".join(f"{form}: {AP_FORMS[form]}" for form in forms)
 
-    def cells(row: Row) -> list[Cell]:
-        found = (row["map"].get(form, {"value": None, "ci": None}) for form in forms)
-        return [*(percents(kept["value"], kept["ci"]) for kept in found), count(row["undefined"]), count(row["n"])]
+    def mean(form: str) -> Callable[[m.Row], Cell]:
+        return share("value", "ci", lambda row: row["map"].get(form, {}))
 
-    columns = (*(f"mAP {form} %" for form in forms), "classes left out", "images")
+    columns = {f"mAP {form} %": mean(form) for form in forms}
+    columns |= {"classes left out": by("undefined", count), "images": by("n", count)}
     classes = [
         [
             text(found["name"]),
@@ -74,21 +58,19 @@ def precision_tables(result: Result, title: str) -> list[Table]:
     ]
     named = ("class", *(f"AP {form} %" for form in forms), "images with it", "difficult", "left out because")
     return [
-        rows_table("scores", title, columns, result["rows"], cells, how=f"{meanings}."),
+        m.rows_table("scores", title, columns, result["rows"], how=f"{meanings}."),
         Table("classes", f"Each class, {first['name']}", "", named, classes, folded=len(classes) > MOST_CLASSES),
     ]
 
 
-def precision_scores(row: Row) -> dict[str, Score]:
+def precision_scores(row: m.Row) -> dict[str, m.Score]:
     """The mean in each form, that of VOC from 2010 on first."""
     forms = sorted(row["map"], key=lambda form: form != FIRST)
-    return {f"mAP, {form}": Score(row["map"][form]["value"], row["map"][form]["ci"]) for form in forms}
+    return {f"mAP, {form}": m.Score(row["map"][form]["value"], row["map"][form]["ci"]) for form in forms}
 
 
 @dataclass(frozen=True)
 class Multilabel(Probe):
-    """What a linear map reads, class by class."""
-
     name = "multilabel"
     title = "Mean average precision"
     help = "Also average precision of each class; with several labels an image this is done unasked."
@@ -97,7 +79,7 @@ class Multilabel(Probe):
         "precision on test; intervals: 95 % percentile bootstrap over test images."
     )
     shape = MultilabelRow
-    baselines = (RANDOM, CHANCE)  # photographs have no ink, and raw pixels would be fitted once a class
+    baselines = (RANDOM, m.CHANCE)  # photographs have no ink, and raw pixels would be fitted once a class
     several = True
     replaces = ("linear",)
 
@@ -112,8 +94,7 @@ class Multilabel(Probe):
         assert test is not None
         return multilabel(source.name, source.kind, train, test, val=val, **conditions.fitting(source))
 
-    def tables(self, result: Result) -> list[Table]:
-        """The means and each class."""
+    def tables(self, result: m.Result) -> list[Table]:
         return precision_tables(result, self.title)
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
@@ -122,8 +103,7 @@ class Multilabel(Probe):
     def named(self) -> tuple[str, ...]:
         return tuple(f"mAP, {form}" for form in AP_FORMS)
 
-    def scores(self, row: Row) -> dict[str, Score]:
-        """The means."""
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
         return precision_scores(row)
 
 

@@ -1,31 +1,18 @@
 """Retrieval of test images by each other (LCR paper, section 4.3; XCorr paper, supplement 1.5)."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from probekit.measurement import (
-    CHANCE,
-    Count,
-    Estimate,
-    Interval,
-    Named,
-    Number,
-    Result,
-    Row,
-    Score,
-    encoder_row,
-    encoders_first,
-    rows_table,
-)
+from probekit import measurement as m
 from probekit.output.document import Cell, Chart, Table, percent, percents, text
 from probekit.probe import RETRIEVAL
 from probekit.probe.measurements.base import Probe
 
 if TYPE_CHECKING:
-    from probekit.probe.sources import Conditions, Source
+    from probekit.probe.measure import Conditions, Source
 
 CALLED = {  # how each of `RETRIEVAL` is written
     "rank1": "rank-1",
@@ -38,26 +25,20 @@ CALLED = {  # how each of `RETRIEVAL` is written
 }
 
 
-class Ranked(Estimate):
-    """A metric beside what a random ranking is expected to have."""
-
-    chance: Number | None
+class Ranked(m.Estimate):
+    chance: m.Number | None
 
 
 class Shared(TypedDict):
-    """What an image and its nearest have in common; see `probe.retrieval.fingerprint`."""
-
     kind: str
-    value: Number | None
-    ci: NotRequired[Interval]
-    chance: Number
+    value: m.Number | None
+    ci: NotRequired[m.Interval]
+    chance: m.Number
 
 
-class RetrievalRow(Named):
-    """See `probe.retrieval.retrieval`."""
-
-    n: Count
-    skipped: Count
+class RetrievalRow(m.Named):
+    n: m.Count
+    skipped: m.Count
     scores: dict[str, Ranked]
     fingerprint: dict[str, Shared]
     gallery: list[dict[str, Any]]
@@ -67,8 +48,6 @@ class RetrievalRow(Named):
 
 @dataclass(frozen=True)
 class Retrieval(Probe):
-    """Whether the nearest images are of the same class, and what else they share."""
-
     name = "retrieval"
     title = "Retrieval"
     help = "Also retrieve test images by each other."
@@ -85,7 +64,7 @@ class Retrieval(Probe):
         from probekit.probe.retrieval import by_chance, retrieval
 
         labels = conditions.labels
-        if source.name == CHANCE:
+        if source.name == m.CHANCE:
             return by_chance(labels.parts["test"].y)
         return retrieval(
             source.name,
@@ -97,24 +76,19 @@ class Retrieval(Probe):
             factors=labels.factors["test"],
         )
 
-    def tables(self, result: Result) -> list[Table]:
-        """Every metric, and what nearest neighbours share."""
-        first = encoder_row(result)
+    def tables(self, result: m.Result) -> list[Table]:
+        first = m.encoder_row(result)
         metrics = [metric for metric in RETRIEVAL if metric in first["scores"]]
         meanings = "; ".join(f"{CALLED[metric]}: {RETRIEVAL[metric]}" for metric in metrics)
         how = f"{first['n']} queries count, {first['skipped']} have no relevant image. {meanings}. In %."
 
-        def cells(row: Row) -> list[Cell]:
-            return [_percents(row["scores"].get(metric)) for metric in metrics]
-
-        columns = [f"{CALLED[metric]} %" for metric in metrics]
-        scores = rows_table("scores", self.title, columns, result["rows"], cells, how=how)
-        shown: list[Row] = [row for row in encoders_first(result["rows"]) if row["fingerprint"]]
+        columns = {f"{CALLED[metric]} %": _ranked(metric) for metric in metrics}
+        scores = m.rows_table("scores", self.title, columns, result["rows"], how=how)
+        shown: list[m.Row] = [row for row in m.encoders_first(result["rows"]) if row["fingerprint"]]
         return [scores, _fingerprint(shown)] if shown and shared_factors(shown[0]) else [scores]
 
-    def charts(self, result: Result) -> list[Chart]:
-        """The galleries of a few images."""
-        row = encoder_row(result)
+    def charts(self, result: m.Result) -> list[Chart]:
+        row = m.encoder_row(result)
         how = "One row for each query: itself, its 3 nearest, and ranks 18 to 20. Green: of the query's class."
         draw = partial(_gallery, row, result["data"])
         return [Chart("gallery", "Nearest images", how, draw, photographs=True)] if row["gallery"] else []
@@ -122,12 +96,11 @@ class Retrieval(Probe):
     def named(self) -> tuple[str, ...]:
         return tuple(CALLED.values())
 
-    def scores(self, row: Row) -> dict[str, Score]:
-        """Every metric."""
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
         found = row["scores"].items()
-        return {CALLED[metric]: Score(kept["value"], kept["ci"]) for metric, kept in found if metric in CALLED}
+        return {CALLED[metric]: m.Score(kept["value"], kept["ci"]) for metric, kept in found if metric in CALLED}
 
-    def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
+    def answers(self, row: m.Row) -> tuple[list[int], list[int]] | None:
         if "predicted" not in row or "labels" not in row:
             return None
         shown: Counter[int] = Counter(row["labels"])
@@ -135,12 +108,12 @@ class Retrieval(Probe):
         return ([row["labels"][i] for i in counted], [row["predicted"][i] for i in counted]) if counted else None
 
 
-def shared_factors(row: Row) -> list[str]:
+def shared_factors(row: m.Row) -> list[str]:
     """Factors that vary."""
     return [name for name, found in row["fingerprint"].items() if found["value"] is not None]
 
 
-def _fingerprint(rows: list[Row]) -> Table:
+def _fingerprint(rows: list[m.Row]) -> Table:
     first = rows[0]["fingerprint"]
     lines = [
         [
@@ -160,15 +133,19 @@ def _fingerprint(rows: list[Row]) -> Table:
     return Table("shared", "What nearest neighbours share", how, columns, lines, details=frozenset(("kind",)))
 
 
+def _ranked(metric: str) -> Callable[[m.Row], Cell]:
+    return lambda row: _percents(row["scores"].get(metric))
+
+
 def _percents(found: Mapping[str, Any] | None) -> Cell:
     return percents((found or {}).get("value"), (found or {}).get("ci"))
 
 
-def _gallery(row: Row, data: str) -> Any:
+def _gallery(row: m.Row, data: str) -> Any:
     from pathlib import Path
 
     from probekit.h5 import read_images
-    from probekit.output.mosaic import draw_gallery
+    from probekit.output.pictures import draw_gallery
 
     lines = []
     for shown in row["gallery"]:

@@ -1,53 +1,86 @@
 """A linear head that is trained by SGD on augmented images, as the papers do it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from probekit.measurement import (
-    CHANCE,
-    Count,
-    Estimate,
-    Interval,
-    Named,
-    Number,
-    Result,
-    Row,
-    Score,
-    Share,
-    encoder_row,
-)
-from probekit.measurement import option as field
-from probekit.output.document import Cell, Chart, Table, count, percent
+from probekit import measurement as m
+from probekit.output.document import Chart, Table, count, percent
 from probekit.probe.measurements.base import Probe, other
-from probekit.probe.measurements.linear import answer_charts, answer_sentences, answer_table, answers_of, counts_table
+from probekit.probe.measurements.linear import answer_charts, answer_sentences, answer_table, counts_table
 from probekit.probe.measurements.multilabel import FIRST, precision_scores, precision_tables
-from probekit.probe.recipes import RECIPES, Recipe, chosen_recipe
+from probekit.registry import nearest
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
     from probekit.probe.head import Trained
-    from probekit.probe.sources import Conditions, Source
+    from probekit.probe.measure import Conditions, Source
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a head is trained."""
+
+    name: str
+    epochs: int
+    batch_size: int
+    lr: float  # of the head, at the start
+    encoder_lr: float = 0.0  # at the start; 0 leaves it frozen, in eval mode
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    schedule: str = "constant"  # or "cosine", to 0, or "steps", a tenth after 60 % and after 80 % of epochs
+    unit_length: bool = False  # whether features are scaled to length 1 first
+
+    @property
+    def title(self) -> str:
+        """The name, with the epochs and the rate where they are not those of `RECIPES`: results of both have files."""
+        own = self == RECIPES[self.name]
+        return self.name if own else f"{self.name}-{self.epochs}-epochs-lr-{self.lr:g}"
+
+    @property
+    def summary(self) -> str:
+        """All of it in a line."""
+        encoder = f"the encoder too (lr {self.encoder_lr:g})" if self.encoder_lr else "frozen encoder"
+        length = ", features of length 1" if self.unit_length else ""
+        momentum = f"{'Nesterov ' if self.nesterov else ''}momentum {self.momentum:g}"
+        return (
+            f"{encoder}{length}; SGD, lr {self.lr:g}, {self.schedule}, {momentum}, weight decay {self.weight_decay:g}, "
+            f"{self.epochs} epochs of batches of {self.batch_size}"
+        )
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        # ConRec, table 2, Flowers: authors' code; for Dogs --lr 0.01 --epochs 500
+        Recipe("conrec", epochs=400, batch_size=64, lr=0.1, nesterov=True),
+        # XCorr, supplement, section 1.3: the linear head
+        Recipe("xcorr", epochs=100, batch_size=256, lr=0.3, weight_decay=1e-4, schedule="cosine"),
+        # LCR authors' code: lr 30 belongs to features of length 1
+        Recipe("lcr", epochs=100, batch_size=256, lr=30.0, schedule="steps", unit_length=True),
+        # XCorr, section 3.3; the text leaves the optimizer open: that of its linear head
+        Recipe("voc", epochs=10, batch_size=16, lr=0.05, encoder_lr=1.5e-4, weight_decay=1e-4, schedule="cosine"),
+    )
+}
 
 
 class Best(TypedDict):
-    """The best epoch on test."""
-
-    score: Share
-    epoch: Count
+    score: m.Share
+    epoch: m.Count
 
 
-class SGDRow(Named):
+class SGDRow(m.Named):
     """A row as of the linear probe, or of several labels an image; chance has no epochs."""
 
-    n: Count
-    dim: Count
-    accuracy: NotRequired[Share]
-    ci: NotRequired[Interval]
-    map: NotRequired[dict[str, Estimate]]
+    n: m.Count
+    dim: m.Count
+    accuracy: NotRequired[m.Share]
+    ci: NotRequired[m.Interval]
+    map: NotRequired[dict[str, m.Estimate]]
     classes: list[str]
-    by_epoch: NotRequired[list[Number]]
+    by_epoch: NotRequired[list[m.Number]]
     best_test: NotRequired[Best]
     labels: NotRequired[list[Any]]
     predicted: NotRequired[list[int]]
@@ -55,17 +88,15 @@ class SGDRow(Named):
 
 @dataclass(frozen=True)
 class SGD(Probe):
-    """What a head learns from crops of the images, on the frozen encoder or with it."""
-
-    recipe: str = field(
+    recipe: str = m.option(
         "conrec",
         "--sgd",
         "Also train a linear head by SGD on crops, as a paper does; voc trains the encoder as well.",
         asks=True,
         choices=tuple(RECIPES),
     )
-    epochs: int | None = field(None, "--epochs", "The epochs of --sgd in place of its recipe's.", least=1)
-    lr: float | None = field(None, "--lr", "The head's learning rate of --sgd in place of its recipe's.")
+    epochs: int | None = m.option(None, "--epochs", "The epochs of --sgd in place of its recipe's.", least=1)
+    lr: float | None = m.option(None, "--lr", "The head's learning rate of --sgd in place of its recipe's.")
 
     name = "sgd"
     title = "Linear head by SGD"
@@ -74,26 +105,22 @@ class SGD(Probe):
         "intervals: 95 % over test images."
     )
     shape = SGDRow
-    baselines = (RANDOM, CHANCE)
+    baselines = (RANDOM, m.CHANCE)
     several = True
     followable = False
 
     def __post_init__(self) -> None:
-        """Refuses a recipe that there is not, or a rate that is not positive."""
         super().__post_init__()
         self.chosen  # noqa: B018  (it checks)
 
     @property
     def chosen(self) -> Recipe:
-        """The recipe, with what was typed in place of its own."""
         return chosen_recipe(self.recipe, epochs=self.epochs, lr=self.lr)
 
     def how(self, conditions: "Conditions") -> str:
-        """The whole recipe."""
         return self.about.format(summary=self.chosen.summary)
 
     def protocol(self, conditions: "Conditions") -> str:
-        """The recipe's name."""
         return self.chosen.title
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
@@ -103,25 +130,21 @@ class SGD(Probe):
             return {key: value for key, value in row.items() if key != "factors"}
         return _row(source, conditions, self.chosen)
 
-    def tables(self, result: Result) -> list[Table]:
-        """The scores after the last epoch, and the best epoch on test."""
-        if "map" in encoder_row(result):
+    def tables(self, result: m.Result) -> list[Table]:
+        if "map" in m.encoder_row(result):
             return precision_tables(result, self.title)
 
-        def cells(row: Row) -> list[Cell]:
-            best = row.get("best_test", {"score": None, "epoch": None})
-            return [percent(best["score"]), count(best["epoch"])]
+        columns = {
+            "best on test %": lambda row: percent(row.get("best_test", {}).get("score")),
+            "at epoch": lambda row: count(row.get("best_test", {}).get("epoch")),
+        }
+        return [answer_table(result, self.title, columns), *counts_table(result)]
 
-        columns = ("best on test %", "at epoch")
-        return [answer_table(result, self.title, columns, cells), *counts_table(result)]
+    def charts(self, result: m.Result) -> list[Chart]:
+        return [] if "map" in m.encoder_row(result) else answer_charts(result)
 
-    def charts(self, result: Result) -> list[Chart]:
-        """Bars and the confusion matrix, with one label an image."""
-        return [] if "map" in encoder_row(result) else answer_charts(result)
-
-    def sentences(self, result: Result) -> list[str]:
-        """The score after the last epoch, and the best epoch, which is chosen on test."""
-        row = encoder_row(result)
+    def sentences(self, result: m.Result) -> list[str]:
+        row = m.encoder_row(result)
         best, last = row["best_test"], len(row["by_epoch"])
         line = f"Best epoch on test (as the papers choose): {100 * best['score']:.1f} % at {best['epoch']} of {last}."
         first = [] if "map" in row else answer_sentences(result)[:1]
@@ -133,24 +156,20 @@ class SGD(Probe):
     def named(self) -> tuple[str, ...]:
         return "SGD head", "SGD head, top-5", "SGD head, best on test"
 
-    def scores(self, row: Row) -> dict[str, Score]:
-        """After the last epoch, and after the best on test."""
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
         if "map" in row:
             found = {"SGD head": precision_scores(row)[f"mAP, {FIRST}"]}
         else:
-            found = {"SGD head": Score(row["accuracy"], row["ci"])}
+            found = {"SGD head": m.Score(row["accuracy"], row["ci"])}
             if "top5" in row:
-                found["SGD head, top-5"] = Score(row["top5"], row["top5_ci"])
-        best = {"SGD head, best on test": Score(row["best_test"]["score"], None)} if "best_test" in row else {}
+                found["SGD head, top-5"] = m.Score(row["top5"], row["top5_ci"])
+        best = {"SGD head, best on test": m.Score(row["best_test"]["score"], None)} if "best_test" in row else {}
         return found | best
-
-    def answers(self, row: Row) -> tuple[list[int], list[int]] | None:
-        return answers_of(row)
 
 
 def _row(source: "Source", conditions: "Conditions", recipe: Recipe) -> dict[str, Any]:
     from probekit.data.split import open_split
-    from probekit.output.progress import progress_bar
+    from probekit.output.terminal import progress_bar
     from probekit.probe.head import train_head
 
     assert source.opened is not None
@@ -172,6 +191,7 @@ def _row(source: "Source", conditions: "Conditions", recipe: Recipe) -> dict[str
             progress=advance,
             among=conditions.among,
         )
+    best = max(range(len(trained.scores)), key=lambda epoch: (trained.scores[epoch], epoch))  # of ties the later
     known = len(train) if conditions.among is None else int(conditions.among.sum())
     return {
         "name": source.name,
@@ -180,7 +200,10 @@ def _row(source: "Source", conditions: "Conditions", recipe: Recipe) -> dict[str
         "classes": list(info.classes),
         "n_train": known,
         "dim": trained.dim,
-        **_epochs(recipe, trained),
+        "recipe": asdict(recipe),
+        "losses": trained.losses,
+        "by_epoch": trained.scores,
+        "best_test": {"score": trained.scores[best], "epoch": best + 1},
     }
 
 
@@ -201,17 +224,6 @@ def _scored(trained: "Trained", truth: Any, conditions: "Conditions") -> dict[st
     return {**found, "note": "", **kept, "predicted": logits.argmax(axis=1).tolist()}
 
 
-def _epochs(recipe: Recipe, trained: "Trained") -> dict[str, Any]:
-    """What happened on the way; ties go to the later epoch."""
-    best = max(range(len(trained.scores)), key=lambda epoch: (trained.scores[epoch], epoch))
-    return {
-        "recipe": asdict(recipe),
-        "losses": trained.losses,
-        "by_epoch": trained.scores,
-        "best_test": {"score": trained.scores[best], "epoch": best + 1},
-    }
-
-
 def _accuracy(logits: Any, truth: Any) -> float:
     return float((logits.argmax(axis=1) == truth).mean())
 
@@ -228,3 +240,13 @@ def _map(logits: Any, truth: Any) -> float:
         if (labels == 1).any():
             values.append(float(average_precision(score[known], labels[known] == 1)[FIRST][0]))
     return float(np.mean(values)) if values else 0.0
+
+
+def chosen_recipe(name: str, *, epochs: int | None, lr: float | None) -> Recipe:
+    """A recipe, with what the user wants otherwise; a ValueError if there is none, or a rate is not positive."""
+    if name not in RECIPES:
+        raise ValueError(nearest("recipe", name, RECIPES))
+    if lr is not None and lr <= 0:
+        raise ValueError(f"expected a learning rate above 0, found {lr:g}; leave --lr out for the recipe's")
+    found = RECIPES[name]
+    return replace(found, epochs=epochs or found.epochs, lr=lr or found.lr)

@@ -1,6 +1,6 @@
 """`runs`, `list`, `help`, and what every command has: -q, examples, completion, a mistake in one line.
 
-Alone: pytest tests/commands/test_overview.py
+Alone: pytest tests/cli/test_overview.py
 """
 
 import json
@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from probekit.cli.catalogue import KINDS, glossary, meant
-from probekit.cli.completion import datasets_like, runs_like, shown_like
-from probekit.cli.runs import runs_in
+from probekit.cli.overview import runs_in
+from probekit.cli.shared import datasets_like, runs_like, shown_like
 from probekit.run import Run, write_json
-from tests.commands.typed import typed
 from tests.report.folders import make_run
 from tests.test_hints import leaves, refusal
+from tests.typed import typed
 
 ROOT = Path(__file__).parent.parent.parent
 NO_QUIET = {"runs", "list", "help"}  # a table is all that they print; the first two have -q for names alone
-NO_JSON = {"help", "demo"}  # one line a word; many commands
+NO_JSON = {"help"}
 
 
 @pytest.fixture

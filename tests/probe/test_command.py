@@ -1,6 +1,6 @@
 """`probe` with further measurements, its cache, `compare` and `export-embeddings`, as a user types them.
 
-Alone: pytest tests/commands/test_protocols.py
+Alone: pytest tests/probe/test_command.py
 """
 
 import json
@@ -35,7 +35,7 @@ from tests.datasets import edited
 
 QUICK = ["--epochs", "2", "--batch-size", "8", "--set", "model.width=4", "--set", "train.keep_every=1"]
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.usefixtures("plain_pictures")
+pytestmark = pytest.mark.usefixtures("plain_pictures", "few_strengths")
 
 
 def typed(*words: str) -> Result:

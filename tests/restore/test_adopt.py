@@ -1,6 +1,6 @@
 """Encoders from elsewhere: `probe --encoder`, what can be done with the run that it makes, `pretrain --init-from`.
 
-Alone: pytest tests/commands/test_adopt.py
+Alone: pytest tests/restore/test_adopt.py
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from tests.datasets import noise_npz, small_shapes
 pytest.importorskip("timm")
 QUICK = ["--device", "cpu"]
 MAPPED = ["--n", "2", "--perturb", "1", *QUICK]
-pytestmark = pytest.mark.usefixtures("plain_pictures", "few_baselines")
+pytestmark = pytest.mark.usefixtures("plain_pictures", "few_baselines", "few_strengths")
 TINY = ["--epochs", "1", "--batch-size", "8", "--set", "views.max_size=32", *QUICK]
 
 MODULE = """

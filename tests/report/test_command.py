@@ -1,6 +1,6 @@
 """`probekit report` as a user types it: where it writes, what it refuses.
 
-Alone: pytest tests/commands/test_report.py
+Alone: pytest tests/report/test_command.py
 """
 
 import io
@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 
 from probekit.report import SCHEMA
-from probekit.report.run import run_report
-from tests.commands.typed import typed
+from probekit.report.page import run_report
 from tests.report.folders import make_run
+from tests.typed import typed
 
-pytestmark = pytest.mark.usefixtures("plain_pictures")
+pytestmark = pytest.mark.usefixtures("plain_pictures", "few_strengths")
 
 
 def report(

@@ -1,6 +1,6 @@
 """The commands as a user types them: the whole path on small data, exit codes, one-line errors, promised JSON shapes.
 
-Alone: pytest tests/commands/test_cli.py
+Alone: pytest tests/cli/test_cli.py
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from probekit.data.locate import newest_dataset
 from probekit.h5 import read_info
 from probekit.registry import METHODS
 from probekit.run import Run
-from tests.commands.typed import typed
+from tests.typed import typed
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=4"]
 
@@ -366,6 +366,17 @@ def test_demo_keeps_a_finished_run_and_goes_on_with_an_interrupted_one(
     (run.checkpoints / "last.pt").unlink()
     go()
     assert called == ["pretrain", "resume", "pretrain", "pretrain"]
+
+
+def test_demo_prints_its_run_as_json(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from probekit.cli import demo
+
+    run = Run(home / "runs" / "conrec-rect-tri")
+    monkeypatch.setattr(demo, "run_demo", lambda *asked, **about: run)
+    done = typed("demo", "--json", cwd=home)
+    found = json.loads(done.stdout)
+    assert (found["name"], found["report"]) == (run.name, str(run.path / "report.html"))
+    assert found.keys() >= {"method", "state", "accuracy"}
 
 
 @pytest.mark.parametrize("slow", [True, False])

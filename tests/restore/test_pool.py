@@ -1,6 +1,6 @@
 """`--pool`: another pooling at test time for probe and heatmap, in results, report, compare and exports; refusals.
 
-Alone: pytest tests/commands/test_pool.py
+Alone: pytest tests/restore/test_pool.py
 """
 
 import json
@@ -34,7 +34,7 @@ from tests.datasets import edited
 QUICK = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
 LCR, XCORR = ["--branch", "lcr", "--set", "branch.lcr.k=3"], ["--branch", "xcorr", "--set", "branch.xcorr.clusters=4"]
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.usefixtures("plain_pictures", "few_baselines")
+pytestmark = pytest.mark.usefixtures("plain_pictures", "few_baselines", "few_strengths")
 
 
 def typed(*words: str) -> Result:

@@ -1,6 +1,6 @@
 """`probekit sweep` as a user types it, on small data, with real runs; tests/sweep/test_breaks.py breaks it off.
 
-Alone: pytest tests/commands/test_sweep.py
+Alone: pytest tests/sweep/test_command.py
 """
 
 import json
@@ -12,9 +12,11 @@ import pytest
 from probekit.cli.catalogue import catalogue
 from probekit.run import Run
 from probekit.sweep.definition import shipped
-from tests.commands.typed import typed
 from tests.forked import forked_children, probekit_of_few_strengths
 from tests.guard.walk import SWEEP
+from tests.typed import typed
+
+pytestmark = pytest.mark.usefixtures("few_strengths")
 
 
 @pytest.fixture(scope="module")

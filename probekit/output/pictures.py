@@ -1,23 +1,60 @@
-"""A grid of pictures on one axes, with texts beside them: as many axes would take ten times as long to draw."""
+"""PNG files, never over a file that probekit did not draw; and a grid of pictures on one axes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from shlex import quote
 from textwrap import wrap
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
+from probekit.files import replaced
+
+SOFTWARE = "probekit"
+MARK = b"tEXtSoftware\0" + SOFTWARE.encode()  # PNG specification, 11.3.3.2: among the first chunks
+HEAD = 4096  # bytes of a file in which it stands
 GAP = 0.04  # of a cell, on each side of a picture
 LINE, LETTERS = 0.16, 14  # a line of text of font size 8: inches, and how many letters an inch holds
-
 LEAST = 4.4  # inches of width: room for a title
-
 Extent = tuple[float, float, float, float]  # left, right, bottom, top, as matplotlib has them
-
 RIGHT, WRONG = "#1b9e77", "#d62728"
 HEADS = ("query", "1st", "2nd", "3rd", "18th", "19th", "20th")
+
+
+def save_png(figure: Figure, out: Path, *, dpi: int) -> Path:
+    """Draws a figure to a PNG file, whole or not at all; its folder is made. Refuses as `check_png`."""
+    check_png(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)
+    with replaced(out) as temporary:
+        figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": SOFTWARE})
+    return out
+
+
+def encoder_name(result: Mapping[str, Any]) -> str:
+    """For a title: a result's run, with checkpoint and pooling where they are not the last encoder's own."""
+    return str(result["run"]) + ("" if result["checkpoint"] == "last" else f", {result['checkpoint']}")
+
+
+def check_png(out: Path) -> None:
+    """Refuses what does not end in .png, or is a file that probekit did not draw: its own can be drawn again."""
+    if out.suffix.lower() != ".png":
+        named = out.with_suffix(".png") if out.name else "picture.png"
+        raise ValueError(f"expected a picture NAME.png, found {out}; type --out {quote(str(named))}")
+    if (out.exists() or out.is_symlink()) and not marked(out, MARK):
+        raise ValueError(f"{out} exists and is no picture that probekit drew; move it away or choose another --out")
+
+
+def marked(path: Path, mark: bytes) -> bool:
+    """Whether it is a file of ours: these bytes stand at its head."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return mark in file.read(HEAD)
 
 
 class Mosaic:
@@ -26,15 +63,6 @@ class Mosaic:
     def __init__(
         self, rows: int, columns: int, *, cell: float, title: str, head: float, left: float = 0.1, below: float = 0.0
     ) -> None:
-        """Makes an empty grid.
-
-        Args:
-            cell: Side of a cell in inches.
-            title: Above all, broken into lines that fit the width.
-            head: Inches between title and cells.
-            left: Inches before the cells.
-            below: Inches under each row.
-        """
         width = max(LEAST, left + cell * columns + 0.1)
         lines = [part for line in title.splitlines() for part in wrap(line, round(LETTERS * width))]
         above = LINE * len(lines) + 0.1
@@ -80,8 +108,7 @@ class Mosaic:
 def draw_gallery(rows: Sequence[tuple[NDArray[np.uint8], Sequence[bool]]]) -> Figure:
     """One row for each query: itself, its 3 nearest, and the 3 least similar of its 20 nearest.
 
-    Args:
-        rows: Images uint8 `[n, H, W]` or `[n, H, W, 3]`, the query first; whether each of the others has its class.
+    `rows`: images uint8 `[n, H, W]` or `[n, H, W, 3]`, the query first; whether each of the others has its class.
     """
     most = max(len(images) for images, _ in rows)
     mosaic = Mosaic(len(rows), most, cell=1.2, title="green: of the query's class", head=0.25)

@@ -1,6 +1,6 @@
 """`probekit heatmap`: the whole path on small runs, what it writes, what it leaves out, and one-line errors.
 
-Alone: pytest tests/commands/test_heatmap.py
+Alone: pytest tests/heatmaps/test_heatmap.py
 """
 
 import json
@@ -21,20 +21,21 @@ from typer.testing import CliRunner
 import probekit.heatmaps.run as command
 from probekit.cli import app
 from probekit.h5 import read_split
-from probekit.heatmaps.baselines import BASELINES
+from probekit.heatmaps.base import Questions, Row, Subject, map_rows
 from probekit.heatmaps.measurement import Heatmap
-from probekit.heatmaps.protocol import DEFAULT_MAPS
-from probekit.heatmaps.rows import Questions, Row, Subject, map_rows
+from probekit.heatmaps.protocol import BASELINES, DEFAULT_MAPS
 from probekit.heatmaps.run import heatmap_run
 from probekit.heatmaps.score import SCORES
 from probekit.measurement import read_result
-from probekit.output.png import save_png
+from probekit.output.pictures import save_png
 from probekit.probe.protocol import Part, fit_label
 from probekit.registry import MAPS
 from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.run import open_run
 from probekit.weights import LAST, Weights
 from tests.datasets import edited, noise_npz
+
+pytestmark = pytest.mark.usefixtures("few_strengths")
 
 SMALL = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
 FEW = {"n": 4, "perturb": 2}

@@ -1,8 +1,9 @@
-"""The application, the options that several commands share, and where files lie by default."""
+"""The application, the options that several commands share, what a shell offers after TAB, and where files lie."""
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from glob import escape, glob
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -10,14 +11,13 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from probekit import __version__
-from probekit.cli.completion import datasets_like, runs_like
+from probekit.cli.catalogue import KINDS, glossary
 from probekit.output.console import be_quiet, show_tracebacks
-from probekit.registry import POOLS
-from probekit.run import open_run
+from probekit.registry import BRANCHES, METHODS, POOLS, VARIANTS
+from probekit.run import find_runs, open_run
 
-BRACKETS = re.compile(
-    r"\[default: \(([^)]*)\)"
-)  # Typer's, around a default that stands elsewhere than in the signature
+# Typer's, around a default that stands elsewhere than in the signature.
+BRACKETS = re.compile(r"\[default: \(([^)]*)\)")
 LONGEST = 200  # characters of what a command does, on as many lines as it takes
 
 DATA = Path("data")
@@ -105,6 +105,47 @@ def finite(value: float | None) -> float | None:
     return value
 
 
+def runs_like(incomplete: str) -> list[str]:
+    """The runs in runs/ whose names begin so, the newest first."""
+    return [run.name for run in find_runs(RUNS)[::-1] if run.name.startswith(incomplete)]
+
+
+def datasets_like(incomplete: str) -> list[str]:
+    """The dataset files in data/ whose paths begin so; else the files and folders elsewhere whose paths do."""
+    found = [str(path) for path in sorted(DATA.glob("*.h5")) if str(path).startswith(incomplete)]
+    return found or [f"{path}/" if Path(path).is_dir() else path for path in sorted(glob(f"{escape(incomplete)}*"))]
+
+
+def shown_like(incomplete: str) -> list[str]:
+    """What `show` takes: runs and dataset files."""
+    return runs_like(incomplete) + datasets_like(incomplete)
+
+
+def certified_like(incomplete: str) -> list[str]:
+    """What `certify` takes: generators and dataset files."""
+    from generators import GENERATORS
+
+    return [name for name in GENERATORS if name.startswith(incomplete)] + datasets_like(incomplete)
+
+
+def _of(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    def like(incomplete: str) -> list[str]:
+        return [name for name in names() if name.startswith(incomplete)]
+
+    return like
+
+
+methods_like, branches_like = _of(lambda: METHODS), _of(lambda: (*BRANCHES, *VARIANTS))
+kinds_like, words_like = _of(lambda: KINDS), _of(glossary)
+
+
+def sweeps_like(incomplete: str) -> list[str]:
+    """The shipped sweeps whose names begin so, and sweep files."""
+    from probekit.sweep.definition import shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)] + glob(f"{escape(incomplete)}*.toml")
+
+
 def _data(default: str) -> Any:
     return typer.Option("--data", metavar="FILE", help=f"A dataset file; {default}.", autocompletion=datasets_like)
 
@@ -121,6 +162,7 @@ Pool = Annotated[
 Set = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Change one setting; may be repeated.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to compute.")]
+Checkpoint = Annotated[str, typer.Option(help="last, best_val, best_test, or epoch-NNNN if kept.")]
 Preset = Annotated[
     Literal["paper", "quick"] | None,
     typer.Option(help="The settings to begin with; default: paper on a GPU, else quick."),

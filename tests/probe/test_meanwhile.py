@@ -1,6 +1,6 @@
 """What another process replaces while a command measures: no result, no embedding is kept of it.
 
-Alone: pytest tests/commands/test_meanwhile.py
+Alone: pytest tests/probe/test_meanwhile.py
 """
 
 import shutil
@@ -12,11 +12,13 @@ import pytest
 
 from probekit.models.encoder import load_encoder, save_encoder
 from probekit.probe import measure
-from probekit.probe.sources import Source, sources
+from probekit.probe.measure import Source, sources
 from probekit.restore import export
 from probekit.restore.opened import open_encoder
-from tests.commands.typed import typed
 from tests.datasets import small_shapes
+from tests.typed import typed
+
+pytestmark = pytest.mark.usefixtures("few_strengths")
 
 SMALL = ["--encoder", "unet", "--set", "model.width=2", "--set", "model.depth=2", "--data", "d.h5"]
 

@@ -1,0 +1,280 @@
+"""`probe`, `heatmap`, `compare`, `export-embeddings`, `report`: what encoders have learned, and where they look."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from probekit.cli import shared
+from probekit.cli.measured import with_measurements
+from probekit.output.console import console, errors, print_json
+from probekit.weights import LAST, Weights
+
+if TYPE_CHECKING:
+    from probekit.heatmaps.measurement import Heatmap
+    from probekit.probe.measurements.base import Probe
+    from probekit.restore.outside import Outside
+    from probekit.run import Run
+
+AllowMissing = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing", help="For --encoder: accept incomplete weights; the rest stays random, and is marked so."
+    ),
+]
+Outsider = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="An outside encoder instead of a run: timm:NAME or py:MODULE:FUNCTION."),
+]
+WeightsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE[:KEY]", help="For --encoder: a checkpoint of any project; default: random.")
+]
+Normalise = Annotated[
+    str, typer.Option(help="For --encoder: imagenet, swav, timm, none, or auto: what weights expect.")
+]
+Settings = Annotated[
+    list[str], typer.Option("--set", metavar="NAME=VALUE", help="For --encoder: change one setting; may be repeated.")
+]
+
+
+@shared.command(shared.MEASURING, "probekit probe", "probekit probe RUN --knn --fractions 1,10,100")
+@with_measurements("probe")
+def probe(
+    run: shared.RunName = None,
+    data: shared.RunData = None,
+    protocol: Annotated[
+        Literal["tuned", "fixed"],
+        typer.Option(help="How C is found: tuned (standardised, chosen on validation) or fixed (as they are, C = 1)."),
+    ] = "tuned",
+    checkpoint: shared.Checkpoint = "last",
+    pool: shared.Pool = None,
+    baselines: Annotated[bool, typer.Option(help="Measure the baselines beside the encoder.")] = True,
+    *,
+    asked: "Sequence[Probe]",
+    encoder: Outsider = None,
+    weights: WeightsFile = None,
+    allow_missing: AllowMissing = False,
+    settings: Settings = (),  # type: ignore[assignment]
+    normalise: Normalise = "auto",
+    seed: shared.Seed = 0,
+    device: shared.Device = "auto",
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
+) -> None:
+    """Report how well a linear probe separates the classes, next to baselines that need no learning.
+
+    Options add further measurements to it. Images with several labels have average precision in its place.
+    """
+    shared.check_run(None if encoder else run)
+    from probekit.data.locate import run_or_newest
+    from probekit.device import choose_device
+    from probekit.probe.measure import conditions_for, probe_run
+    from probekit.restore.adopted import adopt
+    from probekit.restore.opened import open_encoder
+
+    out, measured = errors if as_json else console, Weights.parse(checkpoint, pool)
+    outside = outside_of(encoder, weights, normalise, seed, allow_missing, settings)
+    if outside is not None:
+        check = partial(conditions_for, typed=asked, protocol=protocol, seed=seed, device=device, console=out)
+        about: dict[str, Any] = {"measured": measured, "device": device, "console": out}
+        run, data = adopt(outside, check, run=run, data=data, runs=shared.RUNS, data_folder=shared.DATA, **about), None
+    opened = open_encoder(run_or_newest(run, shared.RUNS, out), measured, choose_device(device))
+    results = probe_run(opened, asked, data=data, protocol=protocol, baselines=baselines, seed=seed, console=out)
+    if as_json:
+        print_json(results)
+    else:
+        show_results(results.values(), console)
+        _next(opened.run, data, protocol, measured)
+
+
+def outside_of(encoder: str | None, weights: Path | None, normalise: str, *more: Any) -> "Outside | None":
+    """The encoder from elsewhere that was typed, or None; refuses what belongs to one without it."""
+    from probekit.restore.outside import Outside
+
+    if encoder is not None:
+        return Outside(encoder, weights, normalise, *more)
+    if weights is not None or normalise != "auto" or any(more[1:]):
+        raise ValueError(
+            "expected --encoder with --weights, --allow-missing, --set and --normalise; "
+            "type: --encoder timm:resnet50, or py:..."
+        )
+    return None
+
+
+@shared.command(shared.MEASURING, "probekit heatmap", "probekit heatmap RUN --n 100")
+@with_measurements("heatmap")
+def heatmap(
+    run: shared.RunName = None,
+    data: shared.RunData = None,
+    checkpoint: shared.Checkpoint = "last",
+    pool: shared.Pool = None,
+    *,
+    asked: "list[Heatmap]",
+    seed: shared.Seed = 0,
+    device: shared.Device = "auto",
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
+) -> None:
+    """Show where the encoder looks, and measure whether that is where the evidence is."""
+    shared.check_run(run)
+    from probekit.data.locate import run_or_newest
+    from probekit.device import choose_device
+    from probekit.heatmaps.run import heatmap_run
+    from probekit.restore.opened import open_encoder
+
+    out = errors if as_json else console
+    found = run_or_newest(run, shared.RUNS, out)
+    opened = open_encoder(found, Weights.parse(checkpoint, pool), choose_device(device))
+    result = heatmap_run(opened, asked[0], data=data, seed=seed, console=out)
+    if as_json:
+        print_json(result)
+        return
+    show_results([result], console)
+    console.print(f"next: probekit report {quote(found.argument)}   (what the scores mean: docs/heatmaps.md)")
+
+
+@shared.command(shared.MEASURING, "probekit compare conrec-rect-tri simclr-rect-tri", "probekit compare A B@branch")
+def compare(
+    run: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN RUN...", help="Runs, or RUN@POOL for one under a pooling.", autocompletion=shared.runs_like
+        ),
+    ],
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="FILE", help="Only results on this dataset file.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Only results of one protocol: tuned, fixed, knn, retrieval, ...")
+    ] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Only results of one checkpoint.")] = None,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
+) -> None:
+    """Test which encoders differ: paired by test image, and by seed where methods have several."""
+    from probekit.report.page import run_compare
+
+    say = errors if as_json else console
+    result = run_compare(
+        run, data=data, protocol=protocol, checkpoint=checkpoint, runs=shared.RUNS, console=say, quiet=as_json
+    )
+    if as_json:
+        print_json(result)
+
+
+@shared.command(
+    shared.MEASURING,
+    "probekit export-embeddings RUN --out embeddings.h5",
+    "probekit export-embeddings RUN --pool norm",
+    name="export-embeddings",
+)
+def export_embeddings(
+    run: shared.RunName = None,
+    data: shared.RunData = None,
+    checkpoint: shared.Checkpoint = "last",
+    pool: shared.Pool = None,
+    device: shared.Device = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="NAME.npz or NAME.h5; default: runs/RUN/embeddings-CHECKPOINT.npz.", rich_help_panel=shared.OUTPUT
+        ),
+    ] = None,
+    overwrite: shared.Overwrite = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
+) -> None:
+    """Write embeddings, labels and factors of every split to one file."""
+    shared.check_run(run)
+    from probekit.restore.export import run_export
+
+    result = run_export(
+        run,
+        data=data,
+        out=out,
+        weights=Weights.parse(checkpoint, pool),
+        device=device,
+        runs=shared.RUNS,
+        overwrite=overwrite,
+        console=errors if as_json else console,
+    )
+    if as_json:
+        print_json(result)
+
+
+@shared.command(
+    shared.MEASURING, "probekit report", "probekit report RUN RUN --out page.html", "probekit report RUN --format md"
+)
+def report(
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...", help="Runs; default: the newest that has finished.", autocompletion=shared.runs_like
+        ),
+    ] = None,
+    form: Annotated[
+        Literal["html", "md"] | None, typer.Option("--format", help="The language of the page; default: html.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file; default: runs/RUN/report.html, or reports/RUN+RUN.html; Markdown and JSON are printed.",
+            rich_help_panel=shared.OUTPUT,
+        ),
+    ] = None,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
+) -> None:
+    """Write one page of all that runs hold: config, tables, curves, pictures, and how several differ."""
+    from probekit.report.page import run_report
+
+    if as_json and form is not None:
+        raise ValueError(f"expected one of --format {form} and --json, found both; leave one out")
+    written = "json" if as_json else form or "html"
+    to_stdout = out is None and written != "html"
+    say = errors if to_stdout or as_json else console
+    text = run_report(run or [], out=out, form=written, runs=shared.RUNS, reports=shared.REPORTS, console=say)
+    if as_json and out is not None:
+        text = out.read_text()
+    if text is not None:
+        print(text, end="")
+
+
+def show_results(results: Iterable[Mapping[str, Any]], console: Console) -> None:
+    """Prints the tables of results, and what stands out in them."""
+    from probekit.measurement import read_result
+    from probekit.output.terminal import show_table
+
+    for result in results:
+        reader = read_result(result)
+        console.print(f"{reader.title}. {result['how']}")
+        for table in reader.tables(result):
+            if not table.folded:
+                show_table(table, console, title=table.title if table.title != reader.title else "")
+                if table.how:
+                    console.print(table.how)
+        for line in [*reader.sentences(result), *result.get("certificate", ())]:
+            console.print(line)
+        console.print()
+
+
+def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> None:
+    """What to type next, of the same weights and the same images."""
+    from probekit.h5 import read_info
+    from probekit.probe import PROTOCOLS
+    from probekit.run import IMPORTED
+
+    other = next(known for known in PROTOCOLS if known != protocol)
+    name = quote(run.argument)
+    on = "" if data is None else f" --data {quote(str(data))}"
+    given = f"{on} --checkpoint {measured.checkpoint}" if measured.checkpoint != LAST.checkpoint else on
+    given += "" if measured.pool is None else f" --pool {measured.pool}"
+    drawn = run.read()["state"] == IMPORTED or measured != LAST  # `show` is of the last weights
+    look = f"probekit heatmap {name}{given}" if drawn else f"probekit show {name}{on}"
+    unseen = drawn and read_info(data or run.data()).multilabel  # maps explain one label an image
+    again = f"probekit probe {name}{given} --protocol {other}"
+    console.print(f"next: {again}" if unseen else f"next: {look}   or   {again}")
