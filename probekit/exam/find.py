@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probekit.exam.network import MAP, Layer, Whole, hooked, read_pass, run
+from probekit.exam.network import EMBEDDING, MAP, PROJECTION, Layer, Whole, hooked, read_pass, run
 from probekit.exam.outputs import POOLS, Form, first_tensor, form_of, oblong_form
 from probekit.models.backbones import TRUNKS, TimmBackbone
 from probekit.models.encoder import Encoder
@@ -74,11 +74,13 @@ def _paths(encoder: Encoder, called: Collection[nn.Module]) -> dict[str, str]:
     backbone = encoder.backbone
     if isinstance(backbone, UNetEncoder):
         return {f"level{number + 1}": f"encoder.backbone.levels.{number}" for number in range(len(backbone.levels))}
-    if not isinstance(backbone, TimmBackbone):
-        return {name: f"encoder.backbone.module.{name}" for name in _opened(backbone.module, "", called, ())}
-    known = getattr(backbone.model, "feature_info", ())
-    stages = [stage["module"] for stage in getattr(known, "info", known)]
-    return {name: f"encoder.backbone.model.{name}" for name in _opened(backbone.model, "", called, stages)}
+    inner, stages = "module", []
+    if isinstance(backbone, TimmBackbone):
+        known = getattr(backbone.model, "feature_info", ())
+        inner, stages = "model", [stage["module"] for stage in getattr(known, "info", known)]
+    names = _opened(getattr(backbone, inner), "", called, stages)
+    own = (MAP, EMBEDDING, PROJECTION)
+    return {f"module.{name}" if name in own else name: f"encoder.backbone.{inner}.{name}" for name in names}
 
 
 def _opened(parent: nn.Module, path: str, called: Collection[nn.Module], stages: Collection[str]) -> Iterator[str]:

@@ -254,16 +254,17 @@ def test_a_network_that_takes_channels_first_alone_is_read_so() -> None:
     class Viewing(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layer = nn.Conv2d(1, 3, 9, 8)
+            self.map = nn.Conv2d(1, 3, 9, 8)
 
         def forward(self, x: Tensor) -> Tensor:
-            found: Tensor = self.layer(x)
+            found: Tensor = self.map(x)
             return found.view(len(x), -1)
 
     opened = of_module(Viewing())
     reader, images = Reader(opened, size=SIZE), drawings(3)
     assert not reader.is_fused
-    seen = plainly(opened, images, ["layer"], opened.encoder.backbone.module)["layer"]
+    assert [*reader.layers] == ["module.map", "embedding"]  # "map" is what the encoder pools
+    seen = opened.encoder.backbone.module.map(torch.from_numpy(images)[:, None] / 255).detach()
     values = reader.read(images)
-    check_pools(values, "layer", seen)
+    check_pools(values, "module.map", seen)
     close(values["embedding", "own"], seen.flatten(1))
