@@ -3,9 +3,9 @@
 import ctypes
 import os
 import warnings
+from dataclasses import replace
 
 import torch
-from msgspec.structs import replace
 
 from probekit.config import Config
 

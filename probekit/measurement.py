@@ -10,9 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, ClassVar, NotRequired, TypedDict
 
-from msgspec import Meta
-
-from probekit.checked import checked
+from probekit.checked import Meta, checked
 from probekit.output.document import Cell, Chart, Table, percents, scored
 from probekit.registry import MEASUREMENTS, get, nearest
 

@@ -6,6 +6,7 @@ Alone: pytest tests/test_config.py
 import copy
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from probekit.branches.xcorr import XCorr
 from probekit.config import Config, fitted, resolve

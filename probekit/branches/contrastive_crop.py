@@ -10,12 +10,12 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
-from msgspec import Meta
 from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional as F
 
 from probekit.branches.base import Branch, Epoch, Read, put, take_over
+from probekit.checked import Meta
 from probekit.config import MOST, Number, Share
 from probekit.models.encoder import Encoder
 from probekit.views.crops import Placement

@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from msgspec.structs import replace
 from rich.console import Console
 
 from probekit.branches.base import attach
@@ -38,7 +38,8 @@ def with_normalise(config: Config) -> Config:
     if model.normalise != "auto":
         return config
     checkpoint = read_checkpoint(Path(model.weights)) if model.weights else None
-    return replace(config, model=replace(model, normalise=default_normalise(checkpoint, model.backbone)))
+    normalise: Any = default_normalise(checkpoint, model.backbone)
+    return replace(config, model=replace(model, normalise=normalise))
 
 
 def fresh_encoder(config: Config, *, channels: int) -> Encoder:

@@ -1,6 +1,7 @@
 """The one way to an encoder that is measured, and to all that it is measured with."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
@@ -8,7 +9,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from msgspec.structs import replace
 from numpy.typing import NDArray
 from torch import Tensor
 

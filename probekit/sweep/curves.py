@@ -1,10 +1,8 @@
 """Curves of a sweep: one generator at several values of one of its parameters, and what is read of it over them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
-
-from msgspec import field
 
 from generators import GENERATORS
 from probekit.checked import checked
@@ -42,7 +40,8 @@ class Curve:
         return "" if unit == self.parameter else unit
 
 
-class Varied(Dataset, frozen=True, kw_only=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, kw_only=True)
+class Varied(Dataset):
     """A dataset as a sweep file has it, which may be several, one at each value of one parameter of its generator.
 
     Attributes:
@@ -86,7 +85,7 @@ class Varied(Dataset, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Raises:
             ValueError: If the generator has no such parameter, or the parameter no such value.
         """
-        parts = {name: getattr(self, name) for name in Dataset.__struct_fields__}
+        parts = {name: getattr(self, name) for name in (part.name for part in fields(Dataset))}
         if not self.vary:
             return (Dataset(**parts),)
         ((parameter, values),) = self.vary.items()

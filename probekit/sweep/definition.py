@@ -4,16 +4,13 @@ The shipped ones lie in `presets/sweeps/`; CONTRIBUTING.md has the recipe for a 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
-from msgspec import Meta, Struct, field
-
-from probekit.checked import checked
+from probekit.checked import Meta, checked
 from probekit.files import parse_toml, read_text
 from probekit.registry import METHODS, branch_named, nearest
 from probekit.settings import parse_overrides
@@ -24,24 +21,26 @@ from probekit.sweep.measures import FIRST, SCORES, Measure, check_distinct, read
 Seeds = Annotated[tuple[Seed, ...], Meta(min_length=1)]
 
 
-class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, kw_only=True)
+class Row:
     """A method with overrides, "a.b=value" each, and branches."""
 
     method: str
     name: Name = ""
-    settings: tuple[str, ...] = field(default=(), name="set")
-    branches: tuple[str, ...] = field(default=(), name="branch")
+    settings: tuple[str, ...] = field(default=(), metadata={"key": "set"})
+    branches: tuple[str, ...] = field(default=(), metadata={"key": "branch"})
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(nearest("method", self.method, METHODS))
         if not self.name:
-            msgspec.structs.force_setattr(self, "name", self.method)
+            object.__setattr__(self, "name", self.method)
         check_distinct([branch_named(branch)[0] for branch in self.branches], "branches")
         parse_overrides(self.settings)
 
 
-class Cross(Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, kw_only=True)
+class Cross:
     """Every one of some methods with every one of some overrides, by the suffix of the rows' names."""
 
     methods: Annotated[tuple[str, ...], Meta(min_length=1)]
@@ -56,7 +55,8 @@ class Cross(Struct, frozen=True, forbid_unknown_fields=True):
         ]
 
 
-class Paper(Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, kw_only=True)
+class Paper:
     """Published numbers by dataset and row, or ROW@POOL; `score` is the one that they stand beside."""
 
     source: str
@@ -73,7 +73,8 @@ class Paper(Struct, frozen=True, forbid_unknown_fields=True):
         return self.score.partition("/")[2]
 
 
-class File(Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, kw_only=True)
+class File:
     """What a sweep file may have; see `parse`."""
 
     seeds: Seeds
@@ -81,8 +82,8 @@ class File(Struct, frozen=True, forbid_unknown_fields=True):
     rows: tuple[Row, ...] = ()
     cross: Cross | None = None
     preset: str | None = None
-    settings: tuple[str, ...] = field(default=(), name="set")
-    measure: dict[str, Any] = {}
+    settings: tuple[str, ...] = field(default=(), metadata={"key": "set"})
+    measure: dict[str, Any] = field(default_factory=dict)
     paper: tuple[Paper, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
 
@@ -179,9 +180,7 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
 def with_settings(sweep: Sweep, settings: Sequence[str]) -> Sweep:
     """The sweep with settings for every row; a row's own win; a ValueError if one is not of the form NAME=VALUE."""
     parse_overrides(settings)
-    return replace(
-        sweep, rows=tuple(msgspec.structs.replace(row, settings=(*settings, *row.settings)) for row in sweep.rows)
-    )
+    return replace(sweep, rows=tuple(replace(row, settings=(*settings, *row.settings)) for row in sweep.rows))
 
 
 def check_seeds(seeds: Any, where: str) -> tuple[int, ...]:

@@ -7,9 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from msgspec import Struct
+from typing import Any, TypedDict
 
 from probekit.checked import checked
 from probekit.files import read_json, refuse_links_out, sync_folder, write_text
@@ -23,7 +21,7 @@ SCHEMA = "probekit-sweep-plan/1"
 DPI = 130  # of curves.png
 
 
-class Plan(Struct):
+class Plan(TypedDict):
     """What sweep.json holds, beside seeds and the definition."""
 
     preset: str
@@ -166,7 +164,7 @@ def read_files(content: dict[str, Any]) -> dict[str, Data]:
     Raises:
         ValueError: If one is not as `Data` has it.
     """
-    files: dict[str, Data] = checked(content, Plan, "sweep.json").data
+    files: dict[str, Data] = checked(content, Plan, "sweep.json")["data"]
     return {entry["name"]: files[entry["name"]] for entry in content["datasets"] if entry["name"] in files}
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 import torch
-from msgspec.structs import replace
 from rich.console import Console
 
 from probekit.config import Config

@@ -5,13 +5,13 @@ Alone: pytest tests/train/test_parts.py
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from msgspec.structs import replace
 from rich.console import Console
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
