@@ -17,11 +17,8 @@ AMPERE = (8, 0)  # compute capability of the first GPUs with units for bfloat16
 def find_device(name: str) -> torch.device:
     """The device of a name; nothing is set up for it, and no memory of a GPU is taken.
 
-    Args:
-        name: "auto" (a GPU, or the CPU where there is none), "cpu" or "cuda[:i]".
-
-    Raises:
-        ValueError: If the name is unknown, or the machine has no such device.
+    `name`: "auto" (a GPU, or the CPU where there is none), "cpu" or "cuda[:i]". A ValueError if the name is unknown, or
+    the machine has no such device.
     """
     found = torch.cuda.device_count()
     try:
@@ -110,10 +107,8 @@ def keep_freed_memory() -> bool:
     """Lets the C library keep what a CPU frees, for the next activation, in place of giving it back to the system.
 
     By default each activation of some MB is mapped anew and faulted in page by page, which takes as long as the
-    convolutions do (docs/log.md, 2026-11-21). Resident memory grows by a few per cent. Changes no number.
-
-    Returns:
-        Whether it could be set: it is a matter of the GNU C library, and others are left alone.
+    convolutions do (docs/log.md, 2026-11-21). Resident memory grows by a few per cent. Changes no number. Returns
+    whether it could be set: it is a matter of the GNU C library, and others are left alone.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -25,10 +25,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def replaced(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`; what is written there takes its place, safe on the disk, if the block ends well.
 
-    Where several processes write it at once each has a name of its own, and the last one's file stays.
-
-    Raises:
-        OSError: If it cannot be written; where the disk is full it says so. The old file stands then.
+    Where several processes write it at once each has a name of its own, and the last one's file stays. An OSError if it
+    cannot be written; where the disk is full it says so. The old file stands then.
     """
     temporary = unfinished(path, "tmp")
     try:
@@ -134,9 +132,7 @@ def refuse_links_out(folder: Path) -> None:
 def size_of(path: Path) -> int:
     """Bytes of a regular file; a pipe, say, would be waited for, were it opened.
 
-    Raises:
-        FileNotFoundError: If there is nothing.
-        ValueError: If it is something else than a file.
+    A FileNotFoundError if there is nothing; a ValueError if it is something else than a file.
     """
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):
@@ -152,9 +148,8 @@ def host_memory() -> int:
 def read_text(path: Path) -> str:
     """The text of a regular file of sane size.
 
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is something else than a file, larger than any of ours, or no UTF-8.
+    A FileNotFoundError if there is none; a ValueError if it is something else than a file, larger than any of ours, or
+    no UTF-8.
     """
     size = size_of(path)
     if size > MOST_TEXT:
@@ -168,9 +163,8 @@ def read_text(path: Path) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: As `read_text`, and if it is no JSON object, holds NaN or infinity, or is nested beyond reason.
+    A FileNotFoundError if there is none; a ValueError as `read_text`, and if it is no JSON object, holds NaN or
+    infinity, or is nested beyond reason.
     """
     return parse_json(read_text(path), str(path))
 
@@ -191,9 +185,7 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file.
 
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: As `read_text`, and if it is no TOML, or is nested beyond reason.
+    A FileNotFoundError if there is none; a ValueError as `read_text`, and if it is no TOML, or is nested beyond reason.
     """
     return parse_toml(read_text(path), str(path))
 

@@ -36,8 +36,7 @@ def lock(handle: int, *, shared: bool = False) -> bool:
 def locked(path: Path, what: str) -> Iterator[None]:
     """Holds a lock file for this process alone, and keeps in it who holds it.
 
-    Raises:
-        ValueError: If another process holds it: one line with `what` it is for, and who.
+    A ValueError if another process holds it: one line with `what` it is for, and who.
     """
     with path.open("a+b") as file:
         if not any(_tries(file.fileno())):

@@ -244,9 +244,8 @@ class Measurement(ABC):
     def encoder_scores(self, result: Result, *, main: bool = False, also: Collection[str] = ()) -> dict[str, Score]:
         """The scores of the encoder, or the main ones and `also` others; rows of several names are told apart by these.
 
-        Args:
-            main: Whether only the main ones are wanted.
-            also: Names of further `numbers`, as the encoder's only row has them.
+        `main`: whether only the main ones are wanted; `also`: names of further `numbers`, as the encoder's only row has
+        them.
         """
         rows = self.encoder_rows(result)
         several = len({row["name"] for row in rows}) > 1
@@ -277,8 +276,7 @@ def measurements(command: str | None = None) -> Iterator[Measurement]:
 def read_result(content: Mapping[str, Any]) -> Measurement:
     """Checks the content of a results file, and finds who reads it, by reading it once: no shape says everything.
 
-    Raises:
-        ValueError: Where it is another than a measurement writes: what was expected, what was found.
+    A ValueError where it is another than a measurement writes: what was expected, what was found.
     """
     names = {each.schema(): each for each in measurements()}
     schema = content.get("schema")
@@ -307,8 +305,7 @@ def read_result(content: Mapping[str, Any]) -> Measurement:
 def answers_agree(row: Row) -> None:
     """Refuses labels, predictions and counts that do not belong together.
 
-    Raises:
-        ValueError: If there are not as many of one as of the other, or a class is none of the row's.
+    A ValueError if there are not as many of one as of the other, or a class is none of the row's.
     """
     k, counts = len(row.get("classes", ())), row.get("confusion")
     if isinstance(counts, list) and (len(counts) != k or any(len(line) != k for line in counts)):

@@ -113,8 +113,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def branch_named(name: str) -> tuple[str, dict[str, Any]]:
     """The branch that a name after --branch stands for, and the settings that it brings.
 
-    Raises:
-        ValueError: If there is no such branch or variant of one.
+    A ValueError if there is no such branch or variant of one.
     """
     if name in VARIANTS:
         return VARIANTS[name][:2]

@@ -46,8 +46,7 @@ def presets() -> dict[str, str]:
 def attached(names: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The classes of the branches that names after --branch stand for, and what their variants set, by dotted names.
 
-    Raises:
-        ValueError: If there is no such branch, or one is named twice.
+    A ValueError if there is no such branch, or one is named twice.
     """
     kinds: dict[str, Any] = {}
     changed: dict[str, Any] = {}
@@ -103,8 +102,7 @@ def overridden(overrides: Sequence[str], options: Mapping[str, Any]) -> list[str
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """`["a.b=1", "c=word"]` -> `{"a.b": 1, "c": "word"}`; values are TOML, or `.5`, and a bare word is a string.
 
-    Raises:
-        ValueError: If an item has no "=" or no name.
+    A ValueError if an item has no "=" or no name.
     """
     parsed: dict[str, Any] = {}
     for item in overrides:

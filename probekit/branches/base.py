@@ -94,11 +94,8 @@ class Branch(AddOn):
 
         The trainer puts the features of one view of each, made as the recipe's first is and not corrupted, into
         `step.companions[self.name]`; they have a pass of their own, and so batch statistics of their own. The call is
-        part of the step, so it must not wait for the device.
-
-        Args:
-            index: int64 `[B]`, the batch's images, on the device.
-            generator: On the device; the only source of randomness.
+        part of the step, so it must not wait for the device. `index`: int64 `[B]`, the batch's images, on the device;
+        `generator`: on the device; the only source of randomness.
         """
         return None
 
@@ -112,8 +109,7 @@ class Branch(AddOn):
     def place(self, read: Read, size: tuple[int, int]) -> Placement | None:
         """Where the crops of some images would stand by the encoder as it is now, for a picture; None is anywhere.
 
-        Args:
-            size: (height, width) of these images.
+        `size`: (height, width) of these images.
         """
         return None
 

@@ -36,9 +36,7 @@ def pair_rows(info: DatasetInfo, split: str, columns: int) -> list[tuple[str, li
 def draw_generators(out: Path) -> Path:
     """Draws pairs of every class factor of every generator, with what its certificate says.
 
-    Raises:
-        ValueError: If `out` is no picture that may be replaced.
-        OSError: If it cannot be written.
+    A ValueError if `out` is no picture that may be replaced; an OSError if it cannot be written.
     """
     rows: dict[str, list[Pixels]] = {}
     for kind in GENERATORS.values():

@@ -55,8 +55,9 @@ def generate(
     """Renders a train and a test split to a dataset file, in constant memory.
 
     The file's bytes depend on neither `workers` nor timing. With `pairs`, the rows of base image i are the base and
-    then its counterfactual for each class factor; the columns `pair_id` (i) and `pair_role` ("base", or the name of
-    the factor) say so.
+    then its counterfactual for each class factor; the columns `pair_id` (i) and `pair_role` ("base", or the name of the
+    factor) say so. A ValueError for an unknown generator, parameter or compression, or a number out of range; an
+    OSError if the file exists or cannot be written.
 
     Args:
         name: A key of `GENERATORS`.
@@ -73,10 +74,6 @@ def generate(
         workers: Threads; None is one a core, up to 8.
         overwrite: Replace an existing file.
         progress: Called with the images done and in all, from this thread.
-
-    Raises:
-        ValueError: For an unknown generator, parameter or compression, or a number out of range.
-        OSError: If the file exists or cannot be written.
     """
     if name not in GENERATORS:
         raise ValueError(nearest("generator", name, GENERATORS))

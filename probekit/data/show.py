@@ -28,11 +28,7 @@ COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Everything about a dataset file but its images, as JSON values.
-
-    Raises:
-        ValueError: If it is no sound dataset file.
-    """
+    """Everything about a dataset file but its images, as JSON values; a ValueError if it is no sound dataset file."""
     info = read_info(path)
     content = asdict(info)
     content["path"] = str(path)
@@ -124,18 +120,14 @@ def preview(path: Path) -> Path:
 def draw_grid(path: Path, out: Path, *, split: str | None = None, per_class: int = 8) -> Path:
     """Draws classes in rows and samples in columns; pixels of evidence masks are tinted, one colour a class factor.
 
+    Returns `out`. A ValueError if the file is unsound or has no such split, or `out` is no picture that may be
+    replaced; an OSError if the picture cannot be written.
+
     Args:
         path: A dataset file.
         out: The PNG.
         split: Which split; None is the first.
         per_class: Images a row: the first of each class, as they come.
-
-    Returns:
-        `out`.
-
-    Raises:
-        ValueError: If the file is unsound or has no such split, or `out` is no picture that may be replaced.
-        OSError: If the picture cannot be written.
     """
     info = read_info(path)
     split = split or info.first.name

@@ -48,9 +48,7 @@ Sums = dict[str, NDArray[np.uint64]]  # under each dataset's path in the split
 def write_seal(file: h5py.File, encoded: dict[str, list[int]]) -> None:
     """Reads every chunk back as it is stored, and writes checksums and seal: the last thing that a writer does.
 
-    Args:
-        file: All else is in it.
-        encoded: The checksum of each JPEG file of the splits that have them.
+    `file`: all else is in it; `encoded`: the checksum of each JPEG file of the splits that have them.
     """
     file.flush()
     for split in (name for name in SPLITS if name in file):
@@ -68,8 +66,7 @@ def write_seal(file: h5py.File, encoded: dict[str, list[int]]) -> None:
 def check_seal(file: h5py.File) -> dict[str, Sums]:
     """Compares attributes, structure and checksums with the seal, and returns the checksums of each split.
 
-    Raises:
-        ValueError: If they differ.
+    A ValueError if they differ.
     """
     (found, sums), expected = _seal(file), file.attrs.get("seal")
     if found != expected:
@@ -88,8 +85,7 @@ def open_array(group: h5py.Group, name: str) -> h5py.Dataset:
 def read_rows(group: h5py.Group, name: str, rows: slice, sums: Sums) -> NDArray[Any]:
     """Rows of a dataset of a split, once the chunks that hold them are found to be as they were written.
 
-    Raises:
-        ValueError: If one is not.
+    A ValueError if one is not.
     """
     data = open_array(group, name)
     shape, kind, chunk, compression = data.shape, data.dtype, data.chunks, data.compression

@@ -67,8 +67,7 @@ class Split:
 def read_info(path: Path) -> DatasetInfo:
     """Checks a dataset file and says what it holds; reads no images.
 
-    Raises:
-        ValueError: If there is no such file, or it is not a dataset file as `probekit.h5` describes it.
+    A ValueError if there is no such file, or it is not a dataset file as `probekit.h5` describes it.
     """
     with _opened(path) as file:
         return _checked(path, file)[0]
@@ -86,6 +85,8 @@ def read_split(
 ) -> Split:
     """Reads rows [start, stop) of a split, checked.
 
+    A ValueError if the file is malformed, has no such split, or the rows lie outside it.
+
     Args:
         split: "train", "val" or "test".
         start: First row.
@@ -93,9 +94,6 @@ def read_split(
         images: Read the images; without, there are none of them in the result.
         masks: Also read the masks.
         columns: Read labels and factors; without, there are none of them in the result.
-
-    Raises:
-        ValueError: If the file is malformed, has no such split, or the rows lie outside it.
     """
     with _opened(path) as file:
         info, all_sums = _checked(path, file)
@@ -115,8 +113,7 @@ def read_split(
 def read_images(path: Path, split: str, indices: Sequence[int]) -> Split:
     """Single images and masks of a split, in the order of the indices, checked; without labels and factors.
 
-    Raises:
-        ValueError: If the file is malformed, has no such split, or an index lies outside it.
+    A ValueError if the file is malformed, has no such split, or an index lies outside it.
     """
     with _opened(path) as file:
         info, all_sums = _checked(path, file)
@@ -131,8 +128,7 @@ def read_images(path: Path, split: str, indices: Sequence[int]) -> Split:
 def open_encoded(path: Path, split: str) -> EncodedImages:
     """The encoded images of a split, to be read in any order, checked, and decoded later.
 
-    Raises:
-        ValueError: If the file is malformed, has no such split, or keeps its images as pixels.
+    A ValueError if the file is malformed, has no such split, or keeps its images as pixels.
     """
     with _opened(path) as file:
         info, sums = _checked(path, file)
@@ -145,8 +141,7 @@ def open_encoded(path: Path, split: str) -> EncodedImages:
 def verify(path: Path) -> DatasetInfo:
     """Reads the whole file, checked, and compares its contents with its content hash.
 
-    Raises:
-        ValueError: If it is malformed or damaged anywhere, or its contents have another hash.
+    A ValueError if it is malformed or damaged anywhere, or its contents have another hash.
     """
     with _opened(path) as file:
         info, all_sums = _checked(path, file)

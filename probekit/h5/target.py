@@ -43,8 +43,7 @@ def check_free(path: Path) -> None:
 def name_writer(path: Path, error: Exception) -> None:
     """After reading failed: whether another process is why, as far as locks tell: HDF5's writers take one.
 
-    Raises:
-        ValueError: If one has the file open for writing.
+    A ValueError if one has the file open for writing.
     """
     with path.open("rb") as file:
         if not lock(file.fileno(), shared=True):
@@ -57,8 +56,7 @@ class Target(io.RawIOBase):
     def __init__(self, path: Path) -> None:
         """Opens `path`, emptied; what a killed process left there is overwritten.
 
-        Raises:
-            OSError: If it cannot be opened, or another process is writing to it.
+        An OSError if it cannot be opened, or another process is writing to it.
         """
         super().__init__()
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)

@@ -93,9 +93,8 @@ class EncodedBlock:
 def pack(rows: Split, compression: str) -> Block:
     """Compresses and checksums rows; pure, and mostly outside the interpreter lock.
 
-    Args:
-        rows: A multiple of `chunk_rows(...)` images, or fewer at the end of a split; not to be changed afterwards.
-        compression: One of `COMPRESSIONS`; lzf itself happens in `DatasetWriter.append`.
+    `rows`: a multiple of `chunk_rows(...)` images, or fewer at the end of a split; not to be changed afterwards;
+    `compression`: one of `COMPRESSIONS`; lzf itself happens in `DatasetWriter.append`.
     """
     height, width, channels = (*rows.images.shape[1:], 1)[:3]
     step = chunk_rows(height, width, channels)
@@ -150,15 +149,13 @@ class DatasetWriter:
     def __init__(self, path: Path, *, header: Header, compression: str, overwrite: bool) -> None:
         """Checks what can be checked before any work is done.
 
+        A ValueError if the compression is unknown; an OSError if the file exists, or cannot be written.
+
         Args:
             path: The file; missing folders are made.
             header: The attributes.
             compression: "gzip", "lzf" or "none".
             overwrite: Replace an existing file.
-
-        Raises:
-            ValueError: If the compression is unknown.
-            OSError: If the file exists, or cannot be written.
         """
         check_target(path, compression=compression, overwrite=overwrite)
         self.path = path
@@ -196,11 +193,7 @@ class DatasetWriter:
             self._abandon()
 
     def begin(self, split: str, n: int) -> None:
-        """Starts a split of at most n rows; the blocks that follow belong to it.
-
-        Raises:
-            ValueError: If n is not positive.
-        """
+        """Starts a split of at most n rows; the blocks that follow belong to it; a ValueError if n is not positive."""
         assert split in set(SPLITS) - set(self._splits)
         if n < 1:
             raise ValueError(f"expected at least one image in split {split}, found {n}")
@@ -209,12 +202,8 @@ class DatasetWriter:
     def append(self, block: Block | EncodedBlock) -> int | None:
         """Writes the next rows of the current split; all blocks of a split are of one kind.
 
-        Returns:
-            Where in `partial` the first chunk of images lies as it was packed, in bytes from its start; None if
-            nowhere.
-
-        Raises:
-            OSError: If they cannot be written, for example on a full disk.
+        Returns where in `partial` the first chunk of images lies as it was packed, in bytes from its start; None if
+        nowhere. An OSError if they cannot be written, for example on a full disk.
         """
         split = list(self._splits.values())[-1]
         rows = block.shape[0] if isinstance(block, Block) else len(block.files)

@@ -17,9 +17,8 @@ from probekit.views.recipes import Views
 class AddOn(nn.Module):
     """What a method knows of its branches (`probekit.branches.base.Branch`).
 
-    Attributes:
-        name: In `probekit.registry.BRANCHES`, and of its settings.
-        refines: Whether `refine` changes features; a target network then has a copy of the branch that does so, too.
+    `name`: in `probekit.registry.BRANCHES`, and of its settings; `refines`: whether `refine` changes features; a target
+    network then has a copy of the branch that does so, too.
     """
 
     name: ClassVar[str]
@@ -126,13 +125,12 @@ class Method(nn.Module, ABC):
     ) -> tuple[dict[str, Any], list[str]]:
         """Its settings for a dataset of so many images, and a line for the user for each that suits it badly.
 
+        A ValueError if one that was typed cannot run.
+
         Args:
             typed: Settings that the user gave, "method.queue": `fit` leaves them as they are.
             images: In the training split.
             batch_size: Images.
-
-        Raises:
-            ValueError: If one that was typed cannot run.
         """
         return dict(options), []
 
@@ -200,8 +198,7 @@ def fit(chosen: MutableMapping[str, Any], key: str, value: Any, *, typed: Collec
 def fit_queue(chosen: MutableMapping[str, Any], *, typed: Collection[str], batch_size: int) -> list[str]:
     """Lengthens a queue that a batch would overflow, and returns the line for it.
 
-    Raises:
-        ValueError: If the user gave such a queue.
+    A ValueError if the user gave such a queue.
     """
     queue = chosen["queue"]
     if not 0 < queue < batch_size:

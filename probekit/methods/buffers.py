@@ -42,15 +42,8 @@ class Clock(nn.Module):
 class FeatureQueue(nn.Module):
     """The latest `length` unit vectors; until they have come, random ones stand there (MoCo, official code).
 
-    Its state is in buffers on the device and it never waits for the device, so a CUDA graph may hold it.
-
-    Args:
-        length: Vectors K.
-        dim: Their width.
-
-    Attributes:
-        rows: `[K, dim]`.
-        pushed: How many came so far.
+    Its state is in buffers on the device and it never waits for the device, so a CUDA graph may hold it. `length`:
+    vectors K; `dim`: their width. `rows`: `[K, dim]`; `pushed`: how many came so far.
     """
 
     rows: Tensor

@@ -34,10 +34,8 @@ STEMS = ("imagenet", "small")
 def import_module(name: str) -> ModuleType:
     """The module; if torchvision's operators are why it cannot be imported, they are declared first.
 
-    The CPU build of torch does not fit them; timm and most encoders of a user's own need torchvision's Python alone.
-
-    Raises:
-        Exception: Whatever else the import raises.
+    The CPU build of torch does not fit them; timm and most encoders of a user's own need torchvision's Python alone. An
+    Exception whatever else the import raises.
     """
     try:
         return importlib.import_module(name)
@@ -61,15 +59,14 @@ def _declare() -> torch.library.Library:
 def build_backbone(name: str, *, channels: int, width: int, depth: int, stem: str) -> nn.Module:
     """A backbone with fresh weights.
 
+    A ValueError if there is no such backbone, or it has no such stem, or timm is not installed.
+
     Args:
         name: "unet", or "timm:NAME" for any model of timm that takes images of many sizes.
         channels: Image channels, 1 or 3.
         width: Channels of the first level of the U-Net.
         depth: Levels of the U-Net.
         stem: "imagenet", or "small" for small images: a 3x3 convolution of stride 1 and no max-pooling come first.
-
-    Raises:
-        ValueError: If there is no such backbone, or it has no such stem, or timm is not installed.
     """
     if stem not in STEMS:
         raise ValueError(f"expected model.stem one of {', '.join(STEMS)}, found {stem!r}")
@@ -87,15 +84,13 @@ class TimmBackbone(nn.Module):
     """A model of timm without its head. `[B, C, H, W] -> stages [B, D_i, h_i, w_i]`.
 
     The last stage is what timm's `forward_features` gives, normalised as the model does; of a transformer it is the
-    grid of patch tokens, without the class token.
+    grid of patch tokens, without the class token. A ValueError if timm is missing or has no such model, or the model
+    fits images of one size alone.
 
     Args:
         name: timm's, with or without a tag: "resnet50", "vit_small_patch16_224.dino".
         channels: Image channels, 1 or 3.
         stem: See `build_backbone`.
-
-    Raises:
-        ValueError: If timm is missing or has no such model, or the model fits images of one size alone.
     """
 
     def __init__(self, name: str, *, channels: int, stem: str) -> None:
@@ -231,8 +226,7 @@ def _make_stem_small(model: Any, name: str) -> None:
 def timm_config(name: str) -> Any:
     """What timm knows of a model's own weights: `mean`, `std`, `fixed_input_size`, ...
 
-    Raises:
-        ValueError: If timm is missing, or has no such model.
+    A ValueError if timm is missing, or has no such model.
     """
     timm = import_timm()
     if not timm.is_model(name):  # so is "hf-hub:...", which would ask the network

@@ -58,11 +58,8 @@ class Checkpoint:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Reads a file of safetensors or of `torch.save`, told by their contents.
 
-    Args:
-        path: The file, or FILE:KEY where it holds several networks.
-
-    Raises:
-        ValueError: If the file is neither, is cut short, or holds no tensors.
+    `path`: the file, or FILE:KEY where it holds several networks. A ValueError if the file is neither, is cut short, or
+    holds no tensors.
     """
     key = None
     if not path.is_file() and ":" in str(path):

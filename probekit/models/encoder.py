@@ -63,6 +63,8 @@ class JoinedStages(Sequence[Tensor]):
 class Encoder(nn.Module):
     """Normalisation, backbone and pooling. `[B, C, H, W] -> Features`.
 
+    A ValueError if there is no such backbone, stem or pooling.
+
     Attributes:
         spec: Enough to rebuild it.
         dim: D, of the feature map and the embedding.
@@ -83,9 +85,6 @@ class Encoder(nn.Module):
         shape: (D, px a cell) of the map of a backbone of "py:".
         code: Hash of its module's file.
         module: A user's own module, in place of what the backbone's name stands for.
-
-    Raises:
-        ValueError: If there is no such backbone, stem or pooling.
     """
 
     def __init__(
@@ -170,9 +169,8 @@ class Encoder(nn.Module):
 def check_takes(encoder: Encoder, size: tuple[int, int]) -> None:
     """Passes an image of (height, width) through an encoder in eval mode, before anything is made for it.
 
-    Raises:
-        ValueError: If it fails, as some backbones halve small images to nothing, or its features are not finite, as
-            finite weights may be too large, or variances below 0.
+    A ValueError if it fails, as some backbones halve small images to nothing, or its features are not finite, as finite
+    weights may be too large, or variances below 0.
     """
     training, name = encoder.training, encoder.spec.get("backbone", "the U-Net")
     try:
@@ -209,9 +207,8 @@ def count_as_paper(encoder: nn.Module) -> int:
 def save_encoder(path: Path, encoder: Encoder, info: dict[str, Any]) -> None:
     """Writes weights as safetensors with a JSON header that is enough to rebuild the encoder.
 
-    Args:
-        path: The file, replaced whole: a reader never sees half of it.
-        info: More for the header, JSON-able: method, dataset hash, image size, epoch.
+    `path`: the file, replaced whole: a reader never sees half of it; `info`: more for the header, JSON-able: method,
+    dataset hash, image size, epoch.
     """
     header = {"format": FORMAT, "spec": encoder.spec, **info}
     # Clones: an encoder of a user's may hold one tensor under two names, which the format refuses.
@@ -222,14 +219,9 @@ def save_encoder(path: Path, encoder: Encoder, info: dict[str, Any]) -> None:
 def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     """Rebuilds a run's encoder with its own pooling, on the CPU, in eval mode.
 
-    Args:
-        path: A file of weights (`Weights.file`), or a run folder, whose last encoder is meant.
-
-    Returns:
-        The encoder and its header (spec, method, image size, epoch, ...).
-
-    Raises:
-        ValueError: If the run has no such checkpoint, or the file is not an encoder of this format.
+    `path`: a file of weights (`Weights.file`), or a run folder, whose last encoder is meant. Returns the encoder and
+    its header (spec, method, image size, epoch, ...). A ValueError if the run has no such checkpoint, or the file is
+    not an encoder of this format.
     """
     path = path / ENCODER_FILE if path.is_dir() else path
     if path.suffix != ".safetensors":

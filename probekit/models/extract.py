@@ -33,18 +33,13 @@ def extract(
 ) -> NDArray[np.float32]:
     """Embeds every image by itself: the result does not depend on its batch mates.
 
-    A module is put in eval mode and given back in the mode it had; autocast is off.
+    A module is put in eval mode and given back in the mode it had; autocast is off. Returns float32 `[N, D]`. A
+    ValueError if there is no image.
 
     Args:
         encoder: `[B, C, H, W]` float32 in [0, 1] -> features with `.pooled` `[B, D]`.
         images: uint8 `[N, C, H, W]`, on any device or streamed; batches move to the encoder's.
         batch_size: Images at a time, at least; it changes speed and memory only.
-
-    Returns:
-        float32 `[N, D]`.
-
-    Raises:
-        ValueError: If there is no image.
     """
     if len(images) == 0:
         raise ValueError("expected at least one image to embed, found 0; type: probekit show PATH")

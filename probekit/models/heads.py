@@ -26,9 +26,7 @@ class ScaleBatchNorm(BatchNorm1d):
 class ProjectionHead(nn.Sequential):
     """Three linear layers without bias, each with batch norm. `[B, dim] -> [B, out]`, float32.
 
-    Args:
-        dim: Width of the embedding and of the two hidden layers.
-        out: Width of the projection; the authors' is 128.
+    `dim`: width of the embedding and of the two hidden layers; `out`: width of the projection; the authors' is 128.
     """
 
     def __init__(self, *, dim: int, out: int) -> None:

@@ -13,13 +13,12 @@ TABLES = {"imagenet": IMAGENET, "swav": {**IMAGENET, "std": [0.228, 0.224, 0.225
 def normalisation(name: str, backbone: str, channels: int) -> dict[str, list[float]] | None:
     """Mean and standard deviation of each channel, or None.
 
+    A ValueError if timm is asked about a backbone that is not its own.
+
     Args:
         name: One of `TABLES`; "timm", as its own weights of the backbone expect; "none", or "auto", which is none.
         backbone: As an encoder names it.
         channels: Image channels; one channel gets the means over the three.
-
-    Raises:
-        ValueError: If timm is asked about a backbone that is not its own.
     """
     if name in ("none", "auto"):
         return None
@@ -42,8 +41,7 @@ def normalisation(name: str, backbone: str, channels: int) -> dict[str, list[flo
 def known_normalisation(backbone: str) -> str:
     """What published weights of a backbone expect: "timm" where timm knows another normalisation than ImageNet's.
 
-    Raises:
-        ValueError: If timm knows several for the name, by the tag of the weights.
+    A ValueError if timm knows several for the name, by the tag of the weights.
     """
     kind, _, model = backbone.partition(":")
     if kind != "timm":

@@ -69,15 +69,13 @@ class UNetDecoder(nn.Module):
 
     Each skip is a 1x1 convolution block of its level's width; there is no transposed convolution (authors' code).
     Stages may be those of any encoder that halves: of those at one stride the last is taken, and from the first stride
-    to the image's pixels it goes on without skips.
+    to the image's pixels it goes on without skips. A ValueError if the strides are no powers of 2 each twice the one
+    before.
 
     Args:
         channels: Image channels, 1 or 3.
         widths: Channels of the encoder's stages, finest first.
         strides: Pixels a cell of each of them.
-
-    Raises:
-        ValueError: If the strides are no powers of 2 each twice the one before.
     """
 
     def __init__(self, *, channels: int, widths: Sequence[int], strides: Sequence[int]) -> None:

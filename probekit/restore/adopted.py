@@ -34,6 +34,9 @@ def adopt(
 ) -> str:
     """Makes the run folder of an encoder from elsewhere, which then is probed, looked into and reported as any other.
 
+    Returns the run's name; its state is "imported". A ValueError if the encoder cannot be made, the weights do not fit,
+    or it cannot be probed as asked for. No folder has been made then.
+
     Args:
         check: Given a dataset file and `named`, the encoder as it was typed: refuses a file that lacks what is to be
             measured, before a folder is made.
@@ -43,13 +46,6 @@ def adopt(
         device: Where it is to be probed.
         runs: The folder of run folders; nothing in it is overwritten.
         data_folder: Where the newest dataset file is looked for.
-
-    Returns:
-        The run's name; its state is "imported".
-
-    Raises:
-        ValueError: If the encoder cannot be made, the weights do not fit, or it cannot be probed as asked for. No
-            folder has been made then.
     """
     if run is not None:
         raise ValueError(f"expected a run or --encoder, found both, {run} and {asked.encoder}; leave one out")

@@ -26,8 +26,7 @@ from probekit.views.recipes import RECIPES, VIEWS
 def with_normalise(config: Config) -> Config:
     """The configuration with `model.normalise` "auto" made what the weights that it starts from were trained with.
 
-    Raises:
-        ValueError: If the file of weights is no checkpoint, or the backbone's name says which weights but no file does.
+    A ValueError if the file of weights is no checkpoint, or the backbone's name says which weights but no file does.
     """
     model = config.model
     if not model.weights and (plain := untagged(model.backbone)) != model.backbone:
@@ -59,9 +58,7 @@ def fresh_encoder(config: Config, *, channels: int) -> Encoder:
 def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
     """The method with fresh weights, a function of the configuration and its seed alone.
 
-    Args:
-        channels: Channels of the images, 1 or 3.
-        classes: How many the dataset has; for methods that need labels.
+    `channels`: channels of the images, 1 or 3; `classes`: how many the dataset has; for methods that need labels.
     """
     kind = get(METHODS, "method", config.method)
     if config.views.recipe not in RECIPES:

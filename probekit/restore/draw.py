@@ -52,17 +52,14 @@ def draw_run(
 ) -> tuple[Path, bool]:
     """Draws what a run trained on, at the size it trained at, and what its decoder makes of it.
 
+    Returns the picture, and whether it shows predictions. A ValueError if no more than the encoder was kept of the run,
+    or the images do not fit it.
+
     Args:
         path: A dataset file; None is the run's own.
         views: The method whose views are drawn; None is the run's own.
         out: The picture; None is in the run's figures.
         split: Which split; None is the first.
-
-    Returns:
-        The picture, and whether it shows predictions.
-
-    Raises:
-        ValueError: If no more than the encoder was kept of the run, or the images do not fit it.
     """
     method, config, run = opened.whole, opened.config, opened.run
     assert config is not None
@@ -127,9 +124,9 @@ def draw_views(
 ) -> Path:
     """Draws the views of the first images, one row a sample.
 
-    A recipe with corruptions gives for each kind of corruption the columns input, target and, with
-    `predict`, prediction; the target is the same view each time. A recipe without gives the views, small crops in a
-    group of their own.
+    A recipe with corruptions gives for each kind of corruption the columns input, target and, with `predict`,
+    prediction; the target is the same view each time. A recipe without gives the views, small crops in a group of their
+    own. A ValueError if the recipe is unknown, or the images have another type or shape.
 
     Args:
         images: uint8 [N, C, H, W]; the first 4 are drawn.
@@ -140,9 +137,6 @@ def draw_views(
         size: (h, w) of the views; None is the images' own.
         stride: The encoder's, as in `make_views`.
         placement: Where the crops of these images stand; it is drawn, too. None is anywhere.
-
-    Raises:
-        ValueError: If the recipe is unknown, or the images have another type or shape.
     """
     images = images[:ROWS]
     generator = torch.Generator(images.device).manual_seed(seed)

@@ -26,9 +26,7 @@ Floats = NDArray[np.float32]
 def kept(run: Path, split: str, key: Mapping[str, Any], make: Callable[[], Iterator[Floats]], n: int) -> Floats:
     """The embeddings `[N, D]` of a split, a memory map; computed only if they are not kept yet, or damaged.
 
-    Args:
-        key: JSON-able: all that they depend on.
-        make: Computes them, some rows at a time.
+    `key`: JSON-able: all that they depend on; `make`: computes them, some rows at a time.
     """
     path = kept_file(run, split, key)
     if not _is_whole(path):

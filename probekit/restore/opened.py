@@ -35,6 +35,8 @@ FORMAT = 1  # of kept embeddings; to be raised when an encoder's forward pass ch
 class Opened:
     """An encoder, and what a measurement needs of it: each is made once, and only when it is asked for.
 
+    A ValueError if there is nothing to pool with in this way.
+
     Attributes:
         name: What it is called in messages.
         encoder: In eval mode, on the device, pooled as `weights` says.
@@ -45,9 +47,6 @@ class Opened:
         config: The settings that it was pretrained with here; None for an encoder that was trained elsewhere.
         method: The whole method that it belongs to, heads, decoder and branches included, in eval mode on the device;
             None where only the encoder is there.
-
-    Raises:
-        ValueError: If there is nothing to pool with in this way.
     """
 
     config: Config | None = None
@@ -92,12 +91,8 @@ class Opened:
     def beside(self, seed: int, size: tuple[int, int]) -> "Opened | None":
         """Random weights that are others than its own: of this seed, or of the next if the encoder has those of this.
 
-        Args:
-            seed: The one to begin with.
-            size: (height, width) of images that the encoder takes.
-
-        Returns:
-            None if both give the encoder's own embeddings: then nothing in it is random.
+        `seed`: the one to begin with; `size`: (height, width) of images that the encoder takes. Returns None if both
+        give the encoder's own embeddings: then nothing in it is random.
         """
         for candidate in map(self.random, (seed, seed + 1)):
             if not alike(self.encoder, candidate.encoder, size, self.device):
@@ -180,8 +175,7 @@ class OpenedRun(Opened):
     def hash(self) -> str:
         """SHA-256 of the file of weights, hex; "" of random weights.
 
-        Raises:
-            ValueError: If another file has taken its place since it was read.
+        A ValueError if another file has taken its place since it was read.
         """
         if self.seed is not None:
             return ""
@@ -276,8 +270,7 @@ class OpenedRun(Opened):
 def open_encoder(run: Run, weights: Weights, device: torch.device) -> OpenedRun:
     """Opens the encoder of a run.
 
-    Raises:
-        ValueError: If the run has no such checkpoint, or nothing to pool with in this way.
+    A ValueError if the run has no such checkpoint, or nothing to pool with in this way.
     """
     path = weights.file(run.path)
     stamp = _stamp(path)

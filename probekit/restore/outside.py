@@ -94,11 +94,8 @@ class Made:
 def make_encoder(asked: Outside, images: Tensor) -> Made:
     """Makes an encoder that takes images of this shape.
 
-    Args:
-        images: Some, `[B, C, H, W]` in [0, 1], at the size that it is to take.
-
-    Raises:
-        ValueError: If it cannot be made, does not take them, or the weights do not fit.
+    `images`: some, `[B, C, H, W]` in [0, 1], at the size that it is to take. A ValueError if it cannot be made, does
+    not take them, or the weights do not fit.
     """
     _check(asked)
     typed = typed_settings(asked.settings, asked.encoder)
@@ -163,14 +160,13 @@ def _build(asked: Outside, typed: Mapping[str, Any], checkpoint: Checkpoint | No
 def around(module: nn.Module, name: str, images: Tensor, normalise: dict[str, list[float]] | None) -> Encoder:
     """An encoder around a user's own module, with the weights that it has.
 
+    A ValueError if the module fails on the images, or gives something else than it should.
+
     Args:
         module: Gives `Features`, a map `[B, D, h, w]` or an embedding `[B, D]`.
         name: What it is called, "py:MODULE:FUNCTION" where it can be made again.
         images: Some, `[B, C, H, W]` in [0, 1], to see what the module makes of them.
         normalise: See `Encoder`.
-
-    Raises:
-        ValueError: If the module fails on the images, or gives something else than it should.
     """
     module.eval()
     try:
@@ -229,9 +225,8 @@ def _no_file(asked: Outside) -> str:
 def typed_settings(overrides: Sequence[str], backbone: str) -> dict[str, Any]:
     """Settings by their name in `ModelConfig`, from "model.NAME=VALUE" each.
 
-    Raises:
-        ValueError: For a setting that there is not, that is an option, or that the backbone does not have, and for a
-            value of another type or out of range.
+    A ValueError for a setting that there is not, that is an option, or that the backbone does not have, and for a value
+    of another type or out of range.
     """
     types = get_type_hints(ModelConfig, include_extras=True) | dict.fromkeys(UNET, Count)
     known = [key for key in (f"model.{name}" for name in types) if key not in OPTIONS]
@@ -272,8 +267,7 @@ def has_small_stem(checkpoint: Checkpoint, encoder: Encoder) -> bool:
 def check_pooling(checkpoint: Checkpoint, encoder: Encoder) -> None:
     """Refuses weights of a backbone alone for an encoder whose pooling has weights, too.
 
-    Raises:
-        ValueError: If the file has none of them.
+    A ValueError if the file has none of them.
     """
     wanted = {f"pooling.{key}" for key in encoder.pooling.state_dict()}
     if wanted and not any(key.endswith(tuple(wanted)) for table in checkpoint.tables.values() for key in table):

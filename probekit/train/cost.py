@@ -97,9 +97,8 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def count(job: Callable[[], Any], each: Callable[[OpOverload, Counted], None] | None = None) -> Counted:
     """What a job launches, moves and computes; on meta tensors, which take a GPU's way, nothing is computed.
 
-    Args:
-        job: Tensor code, its backward pass on the tensors' own thread.
-        each: Is called after every operator that counts, with it and its cost.
+    `job`: tensor code, its backward pass on the tensors' own thread; `each`: is called after every operator that
+    counts, with it and its cost.
     """
     total = Counted()
 

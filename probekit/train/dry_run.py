@@ -38,13 +38,10 @@ OPERATOR = 5e-6  # seconds of an operator's way from Python to a CPU's kernel; t
 def dry_run(asked: Asked, data: Path, console: Console) -> dict[str, Any]:
     """Resolves a run as `pretrain` does, counts a step of it and makes some here; writes nothing.
 
-    Returns:
-        Plain data. "config" as in run.json; "parts" of a step as `cost.Counted`; "memory" in bytes; "machines" has a
-        row for this one and each known GPU, with the least and the predicted time of a step and of the run;
-        "measured" is None where a step does not fit into the memory, or would take more than a minute.
-
-    Raises:
-        ValueError: As `pretrain`, and where a GPU has no room for a step.
+    Returns plain data. "config" as in run.json; "parts" of a step as `cost.Counted`; "memory" in bytes; "machines" has
+    a row for this one and each known GPU, with the least and the predicted time of a step and of the run; "measured" is
+    None where a step does not fit into the memory, or would take more than a minute. A ValueError as `pretrain`, and
+    where a GPU has no room for a step.
     """
     planned = plan(asked, data, console)
     announce(planned, console)

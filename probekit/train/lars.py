@@ -14,9 +14,8 @@ TRUST = 0.001  # the trust coefficient: ConRec, authors' code; SwAV, official co
 class Layerwise(Optimizer, ABC):
     """An optimizer with a momentum buffer whose update is made of a group at once, without a wait for the device.
 
-    Args:
-        lr: Learning rate; a group's may be a scalar tensor, which a recorded step reads anew each time.
-        weight_decay: Added to the gradient.
+    `lr`: learning rate; a group's may be a scalar tensor, which a recorded step reads anew each time; `weight_decay`:
+    added to the gradient.
     """
 
     settings: ClassVar[Mapping[str, Any]] = {"trust": TRUST}  # of every group, further ones

@@ -81,9 +81,7 @@ class Display:
     def progress(self, *, epochs_done: float, means: dict[str, float], rate: float, lr: float) -> None:
         """Shows where the run is: at once on a terminal, else every few seconds and at the end.
 
-        Args:
-            epochs_done: With the fraction of the current one.
-            means: Means of the losses in the current epoch.
+        `epochs_done`: with the fraction of the current one; `means`: means of the losses in the current epoch.
         """
         done = epochs_done - self.done_before
         left = self.elapsed / done * (self.epochs - epochs_done) if done > 0 else None

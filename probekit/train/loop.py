@@ -56,8 +56,7 @@ class Progress:
 class Trainer:
     """Trains a method on a split.
 
-    Attributes:
-        fail_on_collapse: Whether to stop, with everything saved, when the embeddings of all images are alike.
+    `fail_on_collapse`: whether to stop, with everything saved, when the embeddings of all images are alike.
 
     Args:
         method: On the device, branches attached.
@@ -117,11 +116,8 @@ class Trainer:
     def fit(self, display: Display) -> bool:
         """Trains to the last epoch.
 
-        Returns:
-            False if a signal stopped it; everything is saved either way.
-
-        Raises:
-            NonFiniteLossError: If the loss is no longer a number; the last good checkpoint stands.
+        Returns False if a signal stopped it; everything is saved either way. A NonFiniteLossError if the loss is no
+        longer a number; the last good checkpoint stands.
         """
         with stop_on_signals() as stopped:
             while self.progress.epoch < self.config.train.epochs:
@@ -243,8 +239,7 @@ class Trainer:
     def save(self, *best: str) -> None:
         """Writes these checkpoints and `last`, the encoder's own file, and into run.json whether the step is recorded.
 
-        Raises:
-            NonFiniteLossError: If a weight is no longer a number, which the last loss did not show.
+        A NonFiniteLossError if a weight is no longer a number, which the last loss did not show.
         """
         self._check_weights()
         self._write(*best, "last")  # in this order: a killed run goes on from `last`, and writes no best one again
@@ -261,8 +256,7 @@ class Trainer:
     def restore(self, saved: dict[str, Any]) -> None:
         """Puts the run back to where a checkpoint left it, bit for bit.
 
-        Raises:
-            ValueError: If the checkpoint is of the other kind of device, or holds another state than this run's.
+        A ValueError if the checkpoint is of the other kind of device, or holds another state than this run's.
         """
         try:
             self._restore(saved)

@@ -32,13 +32,12 @@ def ran_out_of_memory(error: BaseException) -> bool:
 def told(what: str, device: torch.device, remedy: str) -> Iterator[None]:
     """Where memory runs out inside, says what did not fit: it is not the batch.
 
+    A ValueError in place of the error that says so; others pass.
+
     Args:
         what: The subject of "... do not fit into the memory of".
         device: Whose memory.
         remedy: What to do, and to type.
-
-    Raises:
-        ValueError: In place of the error that says so; others pass.
     """
     try:
         yield
@@ -59,12 +58,8 @@ def more_room(batch: int) -> str:
 def batch_that_fits(attempt: Callable[[int], None], batch: int) -> int | None:
     """The first of half, a quarter, ... of a batch that an attempt does not run out of memory on.
 
-    Args:
-        attempt: Makes a step on so many images.
-        batch: Images that did not fit.
-
-    Returns:
-        At least `LEAST`, or None if nothing fits.
+    `attempt`: makes a step on so many images; `batch`: images that did not fit. Returns at least `LEAST`, or None if
+    nothing fits.
     """
     while batch // 2 >= LEAST:
         batch //= 2

@@ -31,7 +31,8 @@ def build_optimizer(
     """The optimizer over `modules`.
 
     With `decay` "weights" biases and normalisation get neither decay nor adaptation (ConRec authors' code, SimCLR,
-    BYOL, Barlow Twins, VICReg), nor does what a part names in `no_weight_decay()`: a transformer's tokens, in timm.
+    BYOL, Barlow Twins, VICReg), nor does what a part names in `no_weight_decay()`: a transformer's tokens, in timm. A
+    ValueError if the name is unknown.
 
     Args:
         name: "lars", "larc", "sgd" or "adamw".
@@ -39,9 +40,6 @@ def build_optimizer(
         weight_decay: For the weights that decay.
         decay: "weights", or "all" for biases and normalisation, too (MoCo, SimSiam, SwAV).
         rates: Parameters whose rate is another; each makes groups of its own, after the others.
-
-    Raises:
-        ValueError: If the name is unknown.
     """
     parameters = [p for p in modules.parameters() if p.requires_grad]
     spared = {id(p) for p in parameters if p.ndim <= 1} | _spared(modules) if decay == "weights" else set()
@@ -120,8 +118,7 @@ def set_rates(optimizer: Optimizer, schedule: "Schedule", step: int) -> None:
 def scaled_rate(lr: float, *, scaling: str, batch_size: int) -> float:
     """The peak learning rate for a batch of so many images: "sqrt" is SimCLR's, "linear" that of the other papers.
 
-    Raises:
-        ValueError: If the scaling is unknown.
+    A ValueError if the scaling is unknown.
     """
     if scaling == "sqrt":
         return lr * math.sqrt(batch_size)

@@ -60,14 +60,9 @@ class Planned:
 
 
 def plan(asked: Asked, data: Path, console: Console) -> Planned:
-    """Reads and checks all that a run begins with.
+    """Reads and checks all that a run begins with; a ValueError for settings, data or a device that do not fit.
 
-    Args:
-        data: A dataset file, labelled or not.
-        console: Where it is said how weights matched.
-
-    Raises:
-        ValueError: For settings, data or a device that do not fit.
+    `data`: a dataset file, labelled or not; `console`: where it is said how weights matched.
     """
     place = choose_device(asked.device)
     kind = get(METHODS, "method", asked.method)

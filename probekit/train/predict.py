@@ -70,8 +70,7 @@ def known_rates(name: str) -> Rates | None:
 def bf16_hint(config: Config, gpu: str, *, channels: int, size: tuple[int, int]) -> str:
     """One line that says what bf16 would bring, for a run in fp32 on a GPU that has both; "" if that is not worth it.
 
-    Args:
-        size: (h, w) of the views.
+    `size`: (h, w) of the views.
     """
     rates = known_rates(gpu)
     factor = None
@@ -86,9 +85,7 @@ def bf16_hint(config: Config, gpu: str, *, channels: int, size: tuple[int, int])
 def bf16_speedup(config: Config, rates: Rates, *, channels: int, size: tuple[int, int], within: float) -> float | None:
     """How many times faster a step in bf16 is, from its views of whole size and its backbone alone.
 
-    Args:
-        size: (h, w) of the views.
-        within: Seconds; None is returned if the counting takes longer.
+    `size`: (h, w) of the views; `within`: seconds; None is returned if the counting takes longer.
     """
     batch, recipe = config.train.batch_size, config.views.recipe
     with torch.device("meta"):

@@ -39,19 +39,15 @@ def pretrain(
 ) -> tuple[Run, bool]:
     """Pretrains a method on a dataset file.
 
+    Returns the run, and whether it was trained to its end (False: a signal stopped it, and it can be resumed). A
+    ValueError as `plan`; a NonFiniteLossError if training diverges; a CollapseError if it collapses, and
+    `fail_on_collapse` is set.
+
     Args:
         data: A dataset file, labelled or not.
         name: The name of the run folder; without one it is made of the method's and the dataset's.
         overwrite: Replace a run of the same name.
         fail_on_collapse: Stop when the embeddings of all images are alike.
-
-    Returns:
-        The run, and whether it was trained to its end (False: a signal stopped it, and it can be resumed).
-
-    Raises:
-        ValueError: As `plan`.
-        NonFiniteLossError: If training diverges.
-        CollapseError: If it collapses, and `fail_on_collapse` is set.
     """
     planned = plan(asked, data, console)
     config, info, train, place = planned.config, planned.info, planned.train, planned.device
@@ -76,17 +72,14 @@ def resume(
     """Goes on with a run where its last checkpoint left it, or extends a finished one.
 
     Everything that training reads is as it was, bit for bit. So is what follows, on a CPU, and on a GPU with
-    `train.deterministic`; on a GPU without it, it is equal up to rounding (docs/protocols.md).
+    `train.deterministic`; on a GPU without it, it is equal up to rounding (docs/protocols.md). A ValueError if the run
+    has no checkpoint, its data changed, it has as many epochs already, or another process trains it.
 
     Args:
         data: Where its dataset file lies now, if it was moved; the run remembers it. None is where it lay.
         epochs: The new number of epochs, or None to keep the run's own.
         device: "auto", "cpu" or "cuda[:i]".
         fail_on_collapse: As for `pretrain`.
-
-    Raises:
-        ValueError: If the run has no checkpoint, its data changed, it has as many epochs already, or another process
-            trains it.
     """
     with run.locked("train"):
         return _resume(run, data, epochs, device, fail_on_collapse, console)

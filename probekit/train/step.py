@@ -25,8 +25,7 @@ WARM_UP = 3  # eager steps before a CUDA graph is recorded: cuDNN chooses its al
 class TrainingStep:
     """Makes one step on a batch, all on the device, and returns its scalars, float32 `[k]`.
 
-    Attributes:
-        names: What the k scalars are, known after the first step; "loss" is the first.
+    `names`: what the k scalars are, known after the first step; "loss" is the first.
 
     Args:
         method: On the device, branches attached.
@@ -122,14 +121,9 @@ class RecordedStep:
     """A training step that is recorded as one CUDA graph: the host then launches that in place of each kernel.
 
     The first steps are made one kernel at a time; then the graph is recorded, which makes no step. What cannot be
-    recorded goes on as it began, and says so once. When a branch begins to take part, all that is done anew.
-
-    Attributes:
-        graph: The recording, or None before it and without it.
-
-    Args:
-        step: On a GPU; all that it reads from step to step is there.
-        say: Takes a line for the user.
+    recorded goes on as it began, and says so once. When a branch begins to take part, all that is done anew. `graph`:
+    the recording, or None before it and without it. `step`: on a GPU; all that it reads from step to step is there;
+    `say`: takes a line for the user.
     """
 
     def __init__(self, step: TrainingStep, say: Callable[[str], None]) -> None:

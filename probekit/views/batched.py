@@ -37,13 +37,9 @@ def between(numbers: Sequence[Tensor], bounds: Sequence[tuple[float, float]]) ->
 def integers(u: Tensor, span: Tensor | int) -> Tensor:
     """Turns uniform numbers into whole ones from 0 to below a span, which may differ from one draw to the next.
 
-    Args:
-        u: Uniform float32 numbers in [0, 1), any shape.
-        span: At least 1: a number or a tensor that broadcasts to `u`.
-
-    Returns:
-        float32, shape of `u`. The product never rounds up to the span itself: u is at most 1 - 2^-24, and spans are
-        exact up to 2^24.
+    `u`: uniform float32 numbers in [0, 1), any shape; `span`: at least 1: a number or a tensor that broadcasts to `u`.
+    Returns float32, shape of `u`. The product never rounds up to the span itself: u is at most 1 - 2^-24, and spans are
+    exact up to 2^24.
     """
     return (u * span).floor_()
 
@@ -80,9 +76,7 @@ def apply_where(
 class Taps:
     """For each output position, the source positions that it mixes, and how much of each.
 
-    Attributes:
-        index: int32 or int64 [N, S, K] positions in the source.
-        weights: float32 [N, S, K].
+    `index`: int32 or int64 [N, S, K] positions in the source; `weights`: float32 [N, S, K].
     """
 
     index: Tensor
@@ -92,13 +86,12 @@ class Taps:
 def resample(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
     """Separable resampling: each output row is a weighted sum of source rows, and the same for columns.
 
+    Returns float32 [N, C, S of rows, S of columns], contiguous.
+
     Args:
         images: float32 [B, C, H, W].
         rows: Taps along the height, N = a multiple of B; output n reads image n % B.
         columns: Taps along the width, the same N.
-
-    Returns:
-        float32 [N, C, S of rows, S of columns], contiguous.
     """
     # Columns first: what is turned on the way in is each image once, not each view.
     mixed = _mix_rows(_turned(images), columns)  # [N, C, S of columns, H]

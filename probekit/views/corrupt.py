@@ -113,13 +113,9 @@ def _window_side(size: int) -> Range:
 def corrupt(views: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Corrupts each view in one way, drawn by the probabilities in `CORRUPTIONS`.
 
-    Args:
-        views: float32 [B, C, H, W] in [0, 1]; C is 1 or 3.
-        generator: On the device of `views`.
-
-    Returns:
-        The corrupted views, float32 [B, C, H, W] in [0, 1], and kind, int64 [B], the position in
-        `CORRUPTIONS[C]`. `views` stays as it is.
+    `views`: float32 [B, C, H, W] in [0, 1]; C is 1 or 3; `generator`: on the device of `views`. Returns the corrupted
+    views, float32 [B, C, H, W] in [0, 1], and kind, int64 [B], the position in `CORRUPTIONS[C]`. `views` stays as it
+    is.
     """
     n, channels, height, width = views.shape
     tables = CorruptionTables(channels, height, width).to(views.device)
@@ -148,10 +144,9 @@ def corruption_shapes(n: int, tables: CorruptionTables) -> list[tuple[int, ...]]
 def corruption_of(numbers: Sequence[Tensor], tables: CorruptionTables) -> tuple[Tensor, ...]:
     """What `corrupt_as` takes, of uniform numbers of `corruption_shapes`.
 
-    Returns:
-        Tensors of n rows, so that rows of all of them go with rows of the views: kind, int64 [n], a position in
-        `CORRUPTIONS[C]`; then uniform numbers of all blocks [n, 25, 5], of the order of pixels, of the curve of
-        intensities and whether it is inverted (one channel alone), of colours inside and outside.
+    Returns tensors of n rows, so that rows of all of them go with rows of the views: kind, int64 [n], a position in
+    `CORRUPTIONS[C]`; then uniform numbers of all blocks [n, 25, 5], of the order of pixels, of the curve of intensities
+    and whether it is inverted (one channel alone), of colours inside and outside.
     """
     kind, shuffled, keys, *bent, painted, colours, windows, colour = numbers
     if bent:
@@ -163,12 +158,7 @@ def corruption_of(numbers: Sequence[Tensor], tables: CorruptionTables) -> tuple[
 def corrupt_as(views: Tensor, drawn: tuple[Tensor, ...], tables: CorruptionTables) -> Tensor:
     """Corrupts each view as `draw_corruption` drew, a pure function; `views` stays as it is.
 
-    Args:
-        views: float32 [N, C, H, W] in [0, 1].
-        drawn: N rows each.
-
-    Returns:
-        float32 [N, C, H, W] in [0, 1].
+    `views`: float32 [N, C, H, W] in [0, 1]; `drawn`: n rows each. Returns float32 [N, C, H, W] in [0, 1].
     """
     kind, blocks, keys, *bent, colours, colour = drawn
     shuffled, painted, windows = boxes_of(blocks, tables)
@@ -190,8 +180,7 @@ def corrupt_as(views: Tensor, drawn: tuple[Tensor, ...], tables: CorruptionTable
 def boxes_of(blocks: Tensor, tables: CorruptionTables) -> tuple[Tensor, ...]:
     """Boxes of the blocks that are shuffled, painted and kept, of uniform numbers [N, 25, 5].
 
-    Returns:
-        Three times int64 [N, blocks, 4] (x0, y0, x1, y1) in pixels. A block that is not used is empty, all zeros.
+    Returns three times int64 [N, blocks, 4] (x0, y0, x1, y1) in pixels. A block that is not used is empty, all zeros.
     """
     side, start, chance = blocks[..., :2], blocks[..., 2:4], blocks[..., 4]
     length = integers(side, tables.spans).add_(tables.least)
@@ -227,15 +216,12 @@ def _inside(boxes: Tensor, tables: CorruptionTables) -> Tensor:
 def shuffle_pixels(views: Tensor, boxes: Tensor, keys: Tensor, tables: CorruptionTables) -> Tensor:
     """Permutes the pixels inside each box, channels together; every box reads the original view.
 
-    Where boxes overlap, the later one is seen.
+    Where boxes overlap, the later one is seen. Returns [N, C, H, W].
 
     Args:
         views: [N, C, H, W].
         boxes: int64 [N, K, 4].
         keys: [N, K, M] uniform numbers in [0, 1), M at least the area of a box: their order permutes it.
-
-    Returns:
-        [N, C, H, W].
     """
     n, channels, height, width = views.shape
     size = height * width
@@ -268,15 +254,12 @@ def bend_intensity(views: Tensor, curve: Tensor, inverted: Tensor, tables: Corru
     """Maps intensities through a cubic Bezier curve from (0, 0) to (1, 1), or through its inversion.
 
     With x(s), y(s) the curve, both rising, value x(s) becomes y(s), or y(1 - s) when inverted. The curve is a chord
-    within each of 1024 cells of s.
+    within each of 1024 cells of s. Returns [N, 1, H, W] in [0, 1].
 
     Args:
         views: [N, 1, H, W] in [0, 1].
         curve: [N, 4] the two inner control points, (x1, y1, x2, y2), each in [0, 1].
         inverted: bool [N].
-
-    Returns:
-        [N, 1, H, W] in [0, 1].
     """
     first, second, third = tables.basis
     inner = curve.view(-1, 2, 2, 1)
@@ -305,13 +288,12 @@ def _cells(x: Tensor, values: Tensor) -> Tensor:
 def paint_inside(views: Tensor, boxes: Tensor, colours: Tensor, tables: CorruptionTables) -> Tensor:
     """Fills each box with its colour; the later box is seen.
 
+    Returns [N, C, H, W].
+
     Args:
         views: [N, C, H, W].
         boxes: int64 [N, K, 4].
         colours: [N, K, C].
-
-    Returns:
-        [N, C, H, W].
     """
     inside = _inside(boxes, tables)
     for k in range(boxes.shape[1]):
@@ -322,12 +304,11 @@ def paint_inside(views: Tensor, boxes: Tensor, colours: Tensor, tables: Corrupti
 def paint_outside(views: Tensor, boxes: Tensor, colour: Tensor, tables: CorruptionTables) -> Tensor:
     """Fills everything outside all boxes with one colour.
 
+    Returns [N, C, H, W].
+
     Args:
         views: [N, C, H, W].
         boxes: int64 [N, K, 4].
         colour: [N, C].
-
-    Returns:
-        [N, C, H, W].
     """
     return torch.where(_inside(boxes, tables).any(1, keepdim=True), views, colour[:, :, None, None])

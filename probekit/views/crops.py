@@ -106,14 +106,9 @@ def random_boxes(
 ) -> Tensor:
     """Draws crop boxes in whole source pixels.
 
-    As in TF, the last possible position of a box that is smaller than the image is never drawn.
-
-    Args:
-        generator: On the device where the boxes are wanted.
-        placement: As for `boxes_of`.
-
-    Returns:
-        int64 [n, 4], (x0, y0, x1, y1), with x0 and y0 inside the box and x1 and y1 outside.
+    As in TF, the last possible position of a box that is smaller than the image is never drawn. `generator`: on the
+    device where the boxes are wanted; `placement`: as for `boxes_of`. Returns int64 [n, 4], (x0, y0, x1, y1), with x0
+    and y0 inside the box and x1 and y1 outside.
     """
     tables = CropTables((height, width), (height, width), torchvision=False).to(generator.device)
     return boxes_of(uniform((4, n, TRIES), generator), tables, placement)
@@ -128,14 +123,9 @@ def areas_(drawn: Tensor, area: tuple[float, float]) -> Tensor:
 def boxes_of(drawn: Tensor, tables: CropTables, placement: Placement | None = None) -> Tensor:
     """Boxes of uniform numbers [4, n, TRIES], the second of them areas under torchvision's law.
 
-    That is RandomResizedCrop: a uniform area and a log-uniform aspect ratio.
-
-    Args:
-        placement: Where crops of B images may stand, box k in image k % B, n a multiple of B; None is anywhere.
-
-    Returns:
-        int64 [n, 4], (x0, y0, x1, y1) in whole source pixels; under torchvision's law the centre, at the nearest
-        possible aspect ratio, where no try of 10 fits.
+    That is RandomResizedCrop: a uniform area and a log-uniform aspect ratio. `placement`: where crops of B images may
+    stand, box k in image k % B, n a multiple of B; None is anywhere. Returns int64 [n, 4], (x0, y0, x1, y1) in whole
+    source pixels; under torchvision's law the centre, at the nearest possible aspect ratio, where no try of 10 fits.
     """
     height, width = tables.source
     if tables.torchvision:
@@ -190,14 +180,13 @@ def _sizes(aspect: Tensor, u: Tensor, height: int, width: int) -> Tensor:
 def resize_crops(images: Tensor, boxes: Tensor, flipped: Tensor, size: tuple[int, int]) -> Tensor:
     """Resizes boxes to one size, bicubic, without antialiasing; mirrors some of them.
 
+    Returns float32 [N, C, h, w]; bicubic overshoot is kept.
+
     Args:
         images: float32 [B, C, H, W].
         boxes: int64 [N, 4] (x0, y0, x1, y1) in source pixels, N a multiple of B; box n reads image n % B.
         flipped: bool [N], mirror left and right after the crop.
         size: (h, w) of the result.
-
-    Returns:
-        float32 [N, C, h, w]; bicubic overshoot is kept.
     """
     tables = CropTables((images.shape[2], images.shape[3]), size, torchvision=False).to(images.device)
     return resized(images, boxes, flipped, tables)

@@ -120,8 +120,7 @@ class Views:
 
     Attributes:
         inputs: float32 [V, B, C, H, W] in [0, 1], contiguous: what the encoder sees.
-        targets: float32 [V, B, C, H, W] in [0, 1]: the views before corruption; `inputs` itself where
-            there is none.
+        targets: float32 [V, B, C, H, W] in [0, 1]: the views before corruption; `inputs` itself where there is none.
         labels: int64 [B], the images' classes, where a method asks for them.
         local: Views of small crops, where the recipe has some.
         boxes: int64 [V, B, 4] crop boxes (x0, y0, x1, y1) in source pixels.
@@ -238,6 +237,8 @@ def make_views(
 ) -> Views:
     """Makes the views of each image, each augmented on its own.
 
+    A ValueError if the recipe is unknown or the images have another type or shape.
+
     Args:
         recipe: A name in `RECIPES`.
         images: uint8 [B, C, H, W]; C is 1 or 3.
@@ -245,9 +246,6 @@ def make_views(
         size: (h, w) of the views; None is the images' own, as in the authors' code.
         stride: The encoder's: small crops are of whole cells.
         placement: Where the crops of each image stand; None is anywhere.
-
-    Raises:
-        ValueError: If the recipe is unknown or the images have another type or shape.
     """
     if recipe not in RECIPES:
         raise ValueError(nearest("recipe", recipe, RECIPES))

@@ -59,14 +59,10 @@ class Import:
     def of(self, source: Path) -> tuple[DatasetInfo, list[Skipped]]:
         """Imports an npz file with x_train, y_train, x_test and y_test, or a folder of images.
 
-        A folder has class folders, with or without train, test and val above, or images without labels.
-
-        Returns:
-            What the file holds, and what was left out: broken images, files that are no images, folders of masks.
-
-        Raises:
-            ValueError: If the source holds no images, or what they mean is not clear, or one is broken.
-            OSError: If the source cannot be read, or the file exists or cannot be written.
+        A folder has class folders, with or without train, test and val above, or images without labels. Returns what
+        the file holds, and what was left out: broken images, files that are no images, folders of masks. A ValueError
+        if the source holds no images, or what they mean is not clear, or one is broken; an OSError if the source cannot
+        be read, or the file exists or cannot be written.
         """
         if self.options.size is None and (self.options.resize is not None or self.options.max_gb is not None):
             raise ValueError("expected a size with --resize and --max-gb, found none; type --size 224")

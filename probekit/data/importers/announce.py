@@ -32,19 +32,14 @@ def run_import(
 ) -> tuple[DatasetInfo, list[Skipped]]:
     """Imports, lists what was skipped, and says what was written and what to type next.
 
+    Returns what the file holds, and what was left out. A ValueError if the source holds no images, or they do not fit
+    together, or one is broken, or `out` does not end with .h5; an OSError if the file exists or cannot be written.
+
     Args:
         source: A name in `OFFICIAL`, or else an npz file or a folder; ./NAME is always a folder.
         root: The folder of an official dataset.
         options: What becomes of the images; what is None is the dataset's own default.
         compression: "gzip", "lzf" or "none"; None is the kind of source's default.
-
-    Returns:
-        What the file holds, and what was left out.
-
-    Raises:
-        ValueError: If the source holds no images, or they do not fit together, or one is broken, or `out` does not end
-            with .h5.
-        OSError: If the file exists or cannot be written.
     """
     check_h5(out)
     how: dict[str, Any] = {"out": out, "skip_broken": skip_broken, "overwrite": overwrite}

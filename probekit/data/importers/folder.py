@@ -35,8 +35,7 @@ class File:
 def open_folder(source: Path, options: Options) -> Source | None:
     """The splits of a folder, or None if it is something else.
 
-    Raises:
-        ValueError: If it holds no images, or what its folders mean is not clear.
+    A ValueError if it holds no images, or what its folders mean is not clear.
     """
     if not source.is_dir():
         return None

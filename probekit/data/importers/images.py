@@ -35,10 +35,8 @@ COMMENT = re.compile(rb"#[^\n]*")
 def decode_file(path: Path) -> NDArray[Any]:
     """Reads numbers `[H, W]` or BGR `[H, W, 3]`, upright as its EXIF orientation says.
 
-    Numbers are as the file has them: bytes, more bits, or floats. Transparent pixels show white paper.
-
-    Raises:
-        Broken: If it is no readable image, or more than OpenCV reads of it, or it holds numbers that are not finite.
+    Numbers are as the file has them: bytes, more bits, or floats. Transparent pixels show white paper. A Broken if it
+    is no readable image, or more than OpenCV reads of it, or it holds numbers that are not finite.
     """
     try:
         data = read_bytes(path)
@@ -144,8 +142,7 @@ def to_channels(image: Pixels, channels: int, out: Pixels | None = None) -> Pixe
 def overlooked(data: bytes) -> str:
     """What OpenCV would pass over in a file that it can read; nothing for most.
 
-    Raises:
-        Exception: Whatever the readers of GIF and TIFF feel first in a damaged file.
+    An Exception whatever the readers of GIF and TIFF feel first in a damaged file.
     """
     if data.startswith(PNG):
         head = _before_pixels(data)

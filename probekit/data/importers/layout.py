@@ -14,14 +14,13 @@ SHOWN = 5  # names in a line
 def find_splits(top: Folder, depth: int | None, ignored: list[Skipped], notes: list[str]) -> dict[str, Folder]:
     """The folder of each split, inside the folders that wrap all of it; without split folders all is train.
 
+    A ValueError if there are splits but no train, or it may also be a class.
+
     Args:
         top: The tree, without masks and folders without images.
         depth: As typed; with it, a folder of images that is called train, beside others, is a class.
         ignored: What lies beside the splits is added to it.
         notes: What was entered is added to it.
-
-    Raises:
-        ValueError: If there are splits but no train, or it may also be a class.
     """
     while True:
         found = splits_among(top.folders)
@@ -93,12 +92,8 @@ def _rest(folder: Folder, kept: Iterable[Folder]) -> list[Skipped]:
 def find_classes(roots: dict[str, Folder], depth: int | None, notes: list[str]) -> dict[str, Found]:
     """All images of each split with their classes, sorted by class and name.
 
-    Args:
-        depth: How many levels down the class folders are, if that was typed.
-        notes: What was joined is added to it.
-
-    Raises:
-        ValueError: If images lie beside class folders, or the class folders hold folders and there is no depth.
+    `depth`: how many levels down the class folders are, if that was typed; `notes`: what was joined is added to it. A
+    ValueError if images lie beside class folders, or the class folders hold folders and there is no depth.
     """
     deepest = min(map(_deepest, roots.values()))
     return {split: _by_class(_class_folders(root, depth, deepest), root, notes) for split, root in roots.items()}

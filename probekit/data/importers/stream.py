@@ -97,13 +97,9 @@ def write_source(
 ) -> list[Skipped]:
     """Writes all splits of a source; returns the broken images that were left out.
 
-    Args:
-        journal: What an interrupted import had done; writes and notes what this one does.
-
-    Raises:
-        NeedsColour: If the form has 1 channel and an image has colour.
-        NeedsRange: If an image is of another type than the form knows.
-        ValueError: If an image is broken, or the images have several sizes.
+    `journal`: what an interrupted import had done; writes and notes what this one does. A NeedsColour if the form has 1
+    channel and an image has colour; a NeedsRange if an image is of another type than the form knows; a ValueError if an
+    image is broken, or the images have several sizes.
     """
     total, done = sum(map(len, source.splits.values())), 0
     skipped: list[Skipped] = []

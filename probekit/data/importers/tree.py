@@ -149,11 +149,8 @@ class Folder:
 def read_tree(source: Path, ignored: list[Skipped]) -> Folder:
     """A folder with all below it, sorted by name; links to folders are followed.
 
-    Args:
-        ignored: What is hidden is added to it.
-
-    Raises:
-        ValueError: If a folder cannot be read, or a link leads nowhere, to a folder above, or to one met before.
+    `ignored`: what is hidden is added to it. A ValueError if a folder cannot be read, or a link leads nowhere, to a
+    folder above, or to one met before.
     """
     return _read(source, "", ignored, {}, 0)
 
@@ -200,14 +197,13 @@ def _is_folder(entry: os.DirEntry[str], folder: Folder) -> bool:
 def prune(folder: Folder, ignored: list[Skipped], depth: int | None, *, classes: bool = True) -> None:
     """Takes out the folders of masks, and those without images; each is added to `ignored`.
 
+    A ValueError if there is no depth, and a folder may be masks or a class.
+
     Args:
         folder: What is taken out of.
         ignored: Added to.
         depth: As typed; with it, what may be masks or a class is a class.
         classes: Whether the folders in it may be the classes.
-
-    Raises:
-        ValueError: If there is no depth, and a folder may be masks or a class.
     """
     masks = masks_among(folder.folders)
     inside = {name: inner for name, inner in folder.folders.items() if inner.n and name not in masks}

@@ -141,8 +141,7 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
 def read_mat(path: Path, *keys: str) -> dict[str, Any]:
     """Variables of a MATLAB file; structures become objects, and sides of length 1 are dropped.
 
-    Raises:
-        ValueError: If the file or one of the variables is missing, or it is no MATLAB file.
+    A ValueError if the file or one of the variables is missing, or it is no MATLAB file.
     """
     from scipy.io import loadmat
 
@@ -178,8 +177,7 @@ def number(text: str, path: Path) -> int:
 def name_classes(named: Iterable[tuple[int, str]], n: int) -> tuple[str, ...]:
     """Names of the labels 0 to n - 1 from pairs; a label that does not occur is named by its number, from 1.
 
-    Raises:
-        ValueError: If a label has two names, or lies beyond n.
+    A ValueError if a label has two names, or lies beyond n.
     """
     names: dict[int, str] = {}
     for label, name in named:
