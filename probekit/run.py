@@ -21,8 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from probekit import __version__
-from probekit.files import read_json, read_text, refuse_links_out, sync_folder, told_if_full, unfinished, write_text
-from probekit.locks import holder, in_use, locked
+from probekit.files import (
+    holder,
+    in_use,
+    locked,
+    read_json,
+    read_text,
+    refuse_links_out,
+    sync_folder,
+    told_if_full,
+    unfinished,
+    write_text,
+)
 from probekit.registry import nearest
 
 SCHEMA = "probekit-run/1"

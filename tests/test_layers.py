@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ORDER = (  # one level a package, the lowest first
-    ("generators", "registry", "statistics", "visible", "files", "locks"),
+    ("generators", "registry", "statistics", "visible", "files"),
     ("settings", "checked"),
     ("config", "run", "weights"),
     ("h5",),

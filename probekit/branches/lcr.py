@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from probekit.branches.base import Branch
 from probekit.config import Count, Number, Positive
 from probekit.methods.base import Step
-from probekit.models.batch_norm import BatchNorm2d
 from probekit.models.encoder import Encoder, Features
 from probekit.models.pooling import stretched, weighted_mean
+from probekit.models.unet import BatchNorm2d
 
 
 class LCR(Branch):

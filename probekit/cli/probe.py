@@ -108,7 +108,7 @@ def probe(
 
 def _adopted(outside: "Outside", check: Callable[..., object], **about: Any) -> str:
     """The run folder of an encoder from elsewhere."""
-    from probekit.restore.adopted import adopt
+    from probekit.restore.load import adopt
 
     return adopt(outside, check, runs=RUNS, data_folder=DATA, **about)
 

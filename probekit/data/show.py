@@ -12,8 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from generators.certificates import told
-from probekit.data.gallery import pair_rows
-from probekit.data.grid import Pixels, cell, compose, printable, resized
+from probekit.data.gallery import Pixels, cell, compose, pair_rows, printable, resized
 from probekit.h5 import DatasetInfo, SplitInfo, chunk_rows, read_images, read_info, read_labels, read_split
 from probekit.h5.schema import EVIDENCE, PRESENT
 

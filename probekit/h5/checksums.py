@@ -21,8 +21,15 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from probekit.h5.deflate import zlib
 from probekit.h5.schema import SPLITS
+
+try:
+    from zlib_ng import zlib_ng as zlib
+except ImportError:
+    import zlib  # type: ignore[no-redef]
+
+__all__ = ["zlib"]
+
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit.h5.check import HOW, check_file
-from probekit.h5.checksums import DAMAGED, Sums, check, open_array, read_rows
-from probekit.h5.deflate import zlib
+from probekit.h5.checksums import DAMAGED, Sums, check, open_array, read_rows, zlib
 from probekit.h5.encoded import EncodedImages, decode_rows, read_files
 from probekit.h5.schema import (
     ABSENT,

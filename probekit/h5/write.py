@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from probekit import __version__
 from probekit.files import sync_folder, told_if_full
-from probekit.h5.checksums import CERTIFICATE, open_array, write_seal
-from probekit.h5.deflate import zlib
+from probekit.h5.checksums import CERTIFICATE, open_array, write_seal, zlib
 from probekit.h5.encoded import EncodedSink
 from probekit.h5.read import Split
 from probekit.h5.schema import (

@@ -10,9 +10,8 @@ from torch.nn import functional as F
 
 from probekit.config import Count, Part, Positive, Several, Whole
 from probekit.methods.base import Step, fit, fit_queue
-from probekit.methods.buffers import FeatureQueue
 from probekit.methods.losses import info_nce
-from probekit.methods.momentum import Keep, MomentumMethod
+from probekit.methods.momentum import FeatureQueue, Keep, MomentumMethod
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
 from probekit.views.recipes import Views

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from probekit.config import Count, Number, Positive, Several, Whole
 from probekit.methods.base import Method, Rate, Step, fit, fit_queue
-from probekit.methods.buffers import Clock, FeatureQueue
 from probekit.methods.losses import sinkhorn, swapped_cross_entropy, used
+from probekit.methods.momentum import Clock, FeatureQueue
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
 from probekit.views.recipes import VIEWS, Views

@@ -6,8 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from probekit.models.batch_norm import BatchNorm1d
-from probekit.models.unet import BN_EPS, BN_MOMENTUM
+from probekit.models.unet import BN_EPS, BN_MOMENTUM, BatchNorm1d
 
 INIT_SD = 0.01  # authors' code
 # From this width on a perceptron computes in the run's precision. By count, two layers of 8192 x 8192 take 412 GFLOP of

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from probekit.config import PoolingName
-from probekit.models.batch_norm import BatchNorm2d
-from probekit.models.unet import initialise_convolutions
+from probekit.models.unet import BatchNorm2d, initialise_convolutions
 from probekit.registry import nearest
 
 # Batch norm inside attention pooling keeps the Keras defaults (authors' code): momentum .99 there is .01 here.

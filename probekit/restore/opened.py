@@ -20,10 +20,8 @@ from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, check_takes, encoder_of, load_encoder
 from probekit.models.extract import extract, read_all
-from probekit.models.untrained import alike, untrained_encoder
 from probekit.registry import POOLS
-from probekit.restore.build import build_method
-from probekit.restore.checkpoint import load_checkpoint
+from probekit.restore.build import alike, build_method, load_checkpoint, untrained_encoder
 from probekit.restore.embeddings import kept
 from probekit.restore.pooled import NO_PARTS, Parts, pool_warnings, pooled
 from probekit.run import IMPORTED, Run, how_far

@@ -19,9 +19,9 @@ from probekit.models.checkpoint import Checkpoint, read_checkpoint
 from probekit.models.encoder import Encoder, Features, check_takes
 from probekit.models.normalise import described, normalisation
 from probekit.models.outside import code_of, make_outside
-from probekit.models.untrained import make_plain
 from probekit.models.weights import Match, default_normalise, load_weights
 from probekit.registry import nearest
+from probekit.restore.build import make_plain
 from probekit.settings import parse_overrides
 from probekit.visible import first_line
 from probekit.weights import RANDOM

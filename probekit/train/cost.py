@@ -20,7 +20,7 @@ from probekit.config import Config
 from probekit.methods.base import Method, Step
 from probekit.restore.build import build_method
 from probekit.train.health import batch_health, projection_health
-from probekit.train.lars import Layerwise
+from probekit.train.optim import Layerwise
 from probekit.train.step import build_step, clip_each
 from probekit.views.recipes import RECIPES, Recipe, ViewMaker, Views, size_of
 

@@ -16,8 +16,7 @@ from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, save_encoder
 from probekit.models.extract import eval_mode, read_all
 from probekit.output.console import stop_on_signals
-from probekit.restore.build import stream_seed
-from probekit.restore.checkpoint import restore_rng, rng_state, save_checkpoint
+from probekit.restore.build import restore_rng, rng_state, save_checkpoint, stream_seed
 from probekit.run import Run
 from probekit.train.evaluate import Monitor
 from probekit.train.health import RANK, CollapseError, complaints

@@ -16,7 +16,7 @@ from probekit.device import choose_device, compute_deterministically, describe_d
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.probe import SIGNED
-from probekit.restore.checkpoint import load_checkpoint
+from probekit.restore.build import load_checkpoint
 from probekit.run import Run, create_run, free_name, git_commit, versions
 from probekit.settings import Asked
 from probekit.train.evaluate import Monitor

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from generators import GENERATORS
-from probekit.data.gallery import LISTED, certified, draw_generators, pair_rows
+from probekit.data.gallery import GAP, LISTED, TITLE, cell, certified, draw_generators, pair_rows
 from probekit.data.generate import generate
-from probekit.data.grid import GAP, TITLE, cell
 from probekit.data.show import draw_grid
 from probekit.h5 import read_images, read_info
 

@@ -18,8 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from probekit.config import Config
 from probekit.methods.base import Method
-from probekit.restore.build import build_method
-from probekit.restore.checkpoint import load_checkpoint
+from probekit.restore.build import build_method, load_checkpoint
 from probekit.run import Run
 from probekit.settings import Asked
 from probekit.train import plan

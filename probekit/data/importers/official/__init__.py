@@ -7,27 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from probekit.data.importers.base import Item, Options, Source, choose_splits, readable, set_apart
-from probekit.data.importers.official import (
-    aptos2019,
-    cub200,
-    digits,
-    fgvc_aircraft,
-    flowers102,
-    imagenet,
-    inat2019,
-    stanford_cars,
-    stanford_dogs,
-    voc,
-)
+from probekit.data.importers.official import digits, fine_grained, imagenet, inat2019, voc
 from probekit.data.importers.official.base import MAX_GB, Choices, Official, Photo
 
 OFFICIAL: dict[str, Official] = {
-    "flowers102": flowers102.OFFICIAL,
-    "stanford-dogs": stanford_dogs.OFFICIAL,
-    "aptos2019": aptos2019.OFFICIAL,
-    "cub200": cub200.OFFICIAL,
-    "stanford-cars": stanford_cars.OFFICIAL,
-    "fgvc-aircraft": fgvc_aircraft.OFFICIAL,
+    "flowers102": fine_grained.FLOWERS102,
+    "stanford-dogs": fine_grained.STANFORD_DOGS,
+    "aptos2019": fine_grained.APTOS2019,
+    "cub200": fine_grained.CUB200,
+    "stanford-cars": fine_grained.STANFORD_CARS,
+    "fgvc-aircraft": fine_grained.FGVC_AIRCRAFT,
     "inat2019": inat2019.OFFICIAL,
     "imagenet": imagenet.OFFICIAL,
     "voc2007": voc.VOC2007,

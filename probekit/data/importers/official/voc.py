@@ -10,28 +10,11 @@ from pathlib import Path
 from probekit.data.importers.official.base import Choices, Listing, Official, Photo, find_folder, read_lines, read_pairs
 from probekit.h5 import ABSENT, DIFFICULT, PRESENT
 
-CLASSES = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
+NAMES = (
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable "
+    "dog horse motorbike person pottedplant sheep sofa train tvmonitor"
 )
+CLASSES = tuple(NAMES.split())
 FLAGS = {"1": PRESENT, "-1": ABSENT, "0": DIFFICULT}
 
 
