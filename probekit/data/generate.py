@@ -181,12 +181,7 @@ def _header(generator: Generator, seed: int, pairs: bool, masks: bool, certifica
 
 
 def _render(
-    generator: Generator,
-    seed: int,
-    split: str,
-    index: NDArray[np.int64],
-    roles: tuple[str, ...] | None,
-    masks: bool,
+    generator: Generator, seed: int, split: str, index: NDArray[np.int64], roles: tuple[str, ...] | None, masks: bool
 ) -> Split:
     """Rows for base images `index`; with `roles`, each base is followed by its counterfactuals."""
     factors = generator.sample(seed, split, index)
@@ -205,10 +200,7 @@ def _render(
 
 
 def _in_order(
-    pool: ThreadPoolExecutor,
-    work: Callable[[NDArray[np.int64]], Block],
-    jobs: Iterable[NDArray[np.int64]],
-    limit: int,
+    pool: ThreadPoolExecutor, work: Callable[[NDArray[np.int64]], Block], jobs: Iterable[NDArray[np.int64]], limit: int
 ) -> Iterator[Block]:
     """Results in the order of the jobs, at most `limit` of them under way or waiting."""
     pending: deque[Future[Block]] = deque()

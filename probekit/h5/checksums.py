@@ -35,17 +35,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 TABLE = "checksums"
-SEALED = (
-    "schema",
-    "generator",
-    "parameters",
-    "classes",
-    "factors",
-    "mask_names",
-    "seed",
-    "version",
-    "content_hash",
-)
+SEALED = ("schema", "generator", "parameters", "classes", "factors", "mask_names", "seed", "version", "content_hash")
 CERTIFICATE = "certificate"  # the one that a file may lack
 DAMAGED = "it was damaged or changed after it was written; restore it from a copy, or make it anew"
 

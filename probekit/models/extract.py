@@ -68,11 +68,7 @@ def read_all(
     found: list[Tensor] = []  # on the CPU
     waiting: list[Tensor] = []
     held = 0
-    with (
-        eval_mode(encoder),
-        torch.no_grad(),
-        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
-    ):
+    with eval_mode(encoder), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for batch in _batches(images, batch_size):
             small = batch if max_size is None else shrink(batch, max_size)
             inputs = (small.to(device).float() / 255).contiguous(memory_format=torch.channels_last)

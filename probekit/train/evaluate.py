@@ -82,13 +82,7 @@ class Monitor:
     """
 
     def __init__(
-        self,
-        train: DeviceSplit,
-        val: DeviceSplit | None,
-        test: DeviceSplit | None,
-        *,
-        seed: int,
-        kind: str = "linear",
+        self, train: DeviceSplit, val: DeviceSplit | None, test: DeviceSplit | None, *, seed: int, kind: str = "linear"
     ) -> None:
         self.train, self.val, self.test = train, val, test
         self.seed, self.scored = seed, MONITORS[kind]
@@ -128,11 +122,7 @@ class Monitor:
         return self.scored(features[fit], labels[fit], features[held], labels[held])
 
     def _score_split(
-        self,
-        encoder: Encoder,
-        features: NDArray[np.float32],
-        labels: NDArray[np.int64],
-        split: DeviceSplit | None,
+        self, encoder: Encoder, features: NDArray[np.float32], labels: NDArray[np.int64], split: DeviceSplit | None
     ) -> float | None:
         if split is None or split.split.class_labels is None:
             return None

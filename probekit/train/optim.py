@@ -28,12 +28,7 @@ class Layerwise(Optimizer, ABC):
     settings: ClassVar[Mapping[str, Any]] = {"trust": TRUST}  # of every group, further ones
 
     def __init__(
-        self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
-        *,
-        lr: float,
-        momentum: float,
-        weight_decay: float,
+        self, params: Iterable[Tensor] | Iterable[dict[str, Any]], *, lr: float, momentum: float, weight_decay: float
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, **self.settings})
 

@@ -122,9 +122,6 @@ def _mix_rows(images: Tensor, taps: Taps) -> Tensor:
     bags = taps.index.view(N // B, B, 1, S, K) + first_rows
     weights = taps.weights[:, None].expand(N, C, S, K)
     mixed = F.embedding_bag(
-        bags.view(-1, K),
-        images.reshape(-1, W),
-        mode="sum",
-        per_sample_weights=weights.reshape(-1, K),
+        bags.view(-1, K), images.reshape(-1, W), mode="sum", per_sample_weights=weights.reshape(-1, K)
     )
     return mixed.view(N, C, S, W)

@@ -17,12 +17,7 @@ from probekit.views.batched import Range, apply_where, integers, uniforms
 
 # channels -> (name, probability); `kind` is the position in this table. Authors' code.
 CORRUPTIONS: dict[int, tuple[tuple[str, float], ...]] = {
-    1: (
-        ("pixel-shuffling", 0.25),
-        ("intensity", 0.25),
-        ("in-painting", 0.25),
-        ("out-painting", 0.25),
-    ),
+    1: (("pixel-shuffling", 0.25), ("intensity", 0.25), ("in-painting", 0.25), ("out-painting", 0.25)),
     3: (("pixel-shuffling", 0.33), ("in-painting", 0.33), ("out-painting", 0.34)),
 }
 
