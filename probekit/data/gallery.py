@@ -75,16 +75,14 @@ def compose(
         lines = "\n".join(short(line, NAME_LENGTH) for line in name.split("\n"))
         figure.text(left - 2 * GAP, middle, lines, fontsize=9, ha="right", **at)
     if legend:
-        patches = [Patch(color=_unit(colour), label=f"evidence: {short(name, 20)}") for name, colour in legend.items()]
+        patches = [
+            Patch(color=f"#{bytes(colour).hex()}", label=f"evidence: {short(name, 20)}")
+            for name, colour in legend.items()
+        ]
         figure.legend(handles=patches, loc="upper right", ncols=len(patches), fontsize=8, frameon=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as a box
         save_png(figure, out, dpi=dpi)
-
-
-def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
-    red, green, blue = colour
-    return red / 255, green / 255, blue / 255
 
 
 def short(text: str, length: int) -> str:

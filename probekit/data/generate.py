@@ -108,7 +108,8 @@ def _write(
     with ThreadPoolExecutor(workers) as pool:
         for split, count in counts.items():
             writer.begin(split, rows * count)
-            for block in _in_order(pool, renderer(split), _indices(count, step), workers + AHEAD):
+            indices = (np.arange(start, min(start + step, count)) for start in range(0, count, step))
+            for block in _in_order(pool, renderer(split), indices, workers + AHEAD):
                 writer.append(block)
                 done += block.shape[0]
                 progress(done, total)
@@ -150,12 +151,6 @@ def _check(seed: int, workers: int) -> None:
         raise ValueError(f"expected a seed from 0 to {MAX_SEED}, found {seed}; type --seed 0")
     if workers < 1:
         raise ValueError(f"expected at least 1 worker, found {workers}; type --workers 1")
-
-
-def _indices(count: int, step: int) -> Iterator[NDArray[np.int64]]:
-    """The base images of each block of a split."""
-    for start in range(0, count, step):
-        yield np.arange(start, min(start + step, count))
 
 
 def _block_images(size: int, roles: int) -> int:

@@ -34,18 +34,19 @@ def describe(path: Path) -> dict[str, Any]:
     content["bytes"] = path.stat().st_size
     for name, split in content["splits"].items():
         labels = read_labels(path, name)
-        split["per_class"] = None if labels is None else _per_class(labels, len(info.classes))
+        split["per_class"] = None
+        if labels is not None:  # an image may have several
+            counts = (
+                (labels == PRESENT).sum(axis=0)
+                if split["multilabel"]
+                else np.bincount(labels, minlength=len(info.classes))
+            )
+            split["per_class"] = counts.tolist()
         single = None if split["multilabel"] else labels
         split["brightness"] = (
             None if single is None else _brightness(path, info.splits[name], single, len(info.classes))
         )
     return content
-
-
-def _per_class(labels: NDArray[Any], classes: int) -> list[int]:
-    """Images of each class; an image may have several."""
-    counts = (labels == PRESENT).sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
-    return [int(count) for count in counts]
 
 
 def _brightness(path: Path, found: SplitInfo, labels: NDArray[np.int64], classes: int) -> list[float | None]:

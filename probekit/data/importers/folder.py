@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from posixpath import basename, splitext
 from typing import Any
 
 from numpy.typing import NDArray
@@ -29,16 +30,8 @@ HEAD = 1 << 16  # bytes in which the line of column names ends
 SHOWN = 12  # columns in a line
 DELIMITERS = "\t;|,"
 FORMS: tuple[tuple[Callable[[str], str], tuple[Callable[[str], str], ...]], ...] = (  # of a cell, and of an image
-    (
-        lambda cell: cell,
-        (
-            lambda key: key,
-            lambda key: str(PurePosixPath(key).with_suffix("")),
-            lambda key: PurePosixPath(key).name,
-            lambda key: PurePosixPath(key).stem,
-        ),
-    ),
-    (lambda cell: PurePosixPath(cell).name, (lambda key: PurePosixPath(key).name,)),
+    (str, (str, lambda key: splitext(key)[0], basename, lambda key: PurePosixPath(key).stem)),
+    (basename, (basename,)),
     (lambda cell: _bare(cell), (lambda key: PurePosixPath(key).stem,)),
 )  # most exact first
 
@@ -103,7 +96,7 @@ def notes_on_tables(tables: Sequence[Path]) -> list[str]:
         try:
             with path.open("rb") as file:
                 line = file.read(HEAD).split(b"\n")[0].decode("utf-8-sig")
-            columns = _stripped(next(csv.reader([line], delimiter=_delimiter(line))))
+            columns = [cell.strip() for cell in next(csv.reader([line], delimiter=_delimiter(line)))]
         except (OSError, UnicodeDecodeError, StopIteration, csv.Error):
             columns = []
         column = next(filter(None, reversed(columns)), "NAME")
@@ -127,12 +120,7 @@ def _read(path: Path) -> tuple[list[str], list[list[str]]]:
     for number, row in enumerate(rows, 2):
         if row and len(row) != len(columns):
             raise ValueError(f"expected {len(columns)} columns in {path}, found {len(row)} in row {number}")
-    return _stripped(columns), [row for row in rows if row]
-
-
-def _stripped(cells: Sequence[str]) -> list[str]:
-    """Names without the blanks around them."""
-    return [cell.strip() for cell in cells]
+    return [cell.strip() for cell in columns], [row for row in rows if row]
 
 
 def _delimiter(line: str) -> str:
@@ -226,9 +214,8 @@ def open_folder(source: Path, options: Options) -> Source | None:
     tables = [folder.path / name for folder in top.all() for name in folder.others if name.lower().endswith(TABLES)]
     prune(top, ignored, options.depth, classes=options.labels_csv is None)
     if not top.n:
-        raise ValueError(
-            f"expected images in {source}, found none{_instead(ignored)}; kinds: {' '.join(sorted(SUFFIXES))}"
-        )
+        instead = f" but {ignored[0].path!r} ({ignored[0].reason})" if ignored else ""
+        raise ValueError(f"expected images in {source}, found none{instead}; kinds: {' '.join(sorted(SUFFIXES))}")
     roots = choose_splits(find_splits(top, options.depth, ignored, notes), options)
     for split, root in roots.items():
         if not root.n:
@@ -238,7 +225,8 @@ def open_folder(source: Path, options: Options) -> Source | None:
         found: dict[str, Found] = label_by_table(roots, options.labels_csv, options.column, notes)
     else:
         found = find_classes(roots, options.depth, notes)
-    notes += notes_on_tables([table for table in tables if not _is_same(table, options.labels_csv)])
+    typed = options.labels_csv  # which was read
+    notes += notes_on_tables([table for table in tables if not (typed and table.samefile(typed))])
     _check_classes(found)
     ignored += _others(roots)
     names = sorted({label for files in found.values() for label, _, _ in files if label is not None})
@@ -254,15 +242,6 @@ def open_folder(source: Path, options: Options) -> Source | None:
     name = readable(source.resolve().name)
     apart = set_apart(splits, options, classes)
     return Source(name, classes, apart, ignored, notes=notes)
-
-
-def _is_same(table: Path, typed: Path | None) -> bool:
-    return typed is not None and typed.exists() and table.samefile(typed)
-
-
-def _instead(ignored: Sequence[Skipped]) -> str:
-    """The first of what was passed over, where nothing else is there."""
-    return f" but {ignored[0].path!r} ({ignored[0].reason})" if ignored else ""
 
 
 def _or_skip(split: str) -> str:

@@ -88,14 +88,9 @@ def masks_among(names: Iterable[str]) -> set[str]:
     return {name for name in masks if not spoken & {word.rstrip("s") for word in MASKS & set(words[name])}}
 
 
-def speaks_of(name: str, masks: str) -> bool:
+def _speaks_of(name: str, masks: str) -> bool:
     """Whether a name has the word of a folder of masks inside one of its own: "nomask", "unlabelled"."""
     return any(word.rstrip("s") in "".join(_words(name)) for word in MASKS & set(_words(masks)))
-
-
-def mentions_masks(name: str) -> bool:
-    """Whether a name has the word of a folder of masks, whatever else it says: "masks_binary"."""
-    return not MASKS.isdisjoint(_words(name))
 
 
 def _words(name: str) -> tuple[str, ...]:
@@ -239,8 +234,8 @@ def _unclear(folder: Folder, masks: set[str], inside: dict[str, Folder]) -> list
     return [
         name
         for name, inner in folder.folders.items()
-        if (name in masks and inner.n and (alone or any(speaks_of(other, name) for other in inside)))
-        or (name in inside and plain and mentions_masks(name))
+        if (name in masks and inner.n and (alone or any(_speaks_of(other, name) for other in inside)))
+        or (name in inside and plain and not MASKS.isdisjoint(_words(name)))
     ]
 
 

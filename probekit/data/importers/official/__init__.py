@@ -1,6 +1,5 @@
 """Datasets as their authors publish them: one file each, and one line in OFFICIAL."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -61,7 +60,9 @@ def open_official(name: str, root: Path | None, choices: Choices, options: Optio
     notes: list[str] = []
     if choices.subset:
         listed = sum(map(len, splits.values()))
-        splits = {split: [item for item in items if _is_there(item)] for split, items in splits.items()}
+        splits = {
+            split: [item for item in items if item.stamp() or not official.needs] for split, items in splits.items()
+        }
         splits = {split: items for split, items in splits.items() if items}
         missing = listed - sum(map(len, splits.values()))
         if missing:
@@ -110,7 +111,3 @@ def _check_labels(name: str, splits: Mapping[str, Sequence[Item]], classes: int)
                     f"expected labels of {classes} classes, found {item.label + 1} (from 1) for {item.key!r}; "
                     f"are all lists of {name}?"
                 )
-
-
-def _is_there(item: Item) -> bool:
-    return not isinstance(item, Photo) or os.path.isfile(os.path.join(item.root, item.key))
