@@ -180,7 +180,6 @@ def resolve(
 
     Args:
         method_class: Its class: gives `pooling`, `recipe`, `defaults` and the constructor's signature.
-        config_file: A TOML file with any part of the configuration.
         overrides: "a.b=value" each, values as TOML (a bare word is a string).
         options: More overrides, already typed, e.g. `{"train.epochs": 5}`.
         branches: Names of the branches to attach, or of variants of them.
@@ -259,12 +258,8 @@ def _unknown(key: str, known: Iterable[str], branches: Iterable[str]) -> str:
 def fitted(config: Config, *, typed: Collection[str], images: int) -> tuple[Config, list[str]]:
     """The settings of method and branches for so many training images, and a line for each that suits them badly.
 
-    A ValueError if something that was typed cannot run.
-
-    Args:
-        config: As it was resolved.
-        typed: What the user gave, whole names: it stands.
-        images: In the training split.
+    A ValueError if something that was typed cannot run. `typed`: what the user gave, whole names: it stands; `images`:
+    in the training split.
     """
     kind = get(METHODS, "method", config.method)
     batch = config.train.batch_size

@@ -71,10 +71,7 @@ class About(TypedDict):
 class Score:
     """A number that a row is judged by.
 
-    Attributes:
-        value: None where it is not defined.
-        ci: Its 95 % interval, or None.
-        low: The least that it can be; the most is 1.
+    `value`: None where it is not defined; `low`: the least that it can be; the most is 1.
     """
 
     value: float | None
@@ -102,11 +99,8 @@ def score_title(name: str, score: Mapping[str, Any] | None) -> str:
 def option(default: Any, flag: str, help: str, **more: Any) -> Any:
     """A field of a measurement that the command line fills.
 
-    Args:
-        default: Its value if nothing was typed.
-        flag: "--draws".
-        more: `asks`: typing it asks for the measurement; `read`: text -> value, and `write`, its inverse; `metavar`;
-            `least`; `choices`.
+    `more`: `asks`: typing it asks for the measurement; `read`: text -> value, and `write`, its inverse; `metavar`;
+    `least`; `choices`.
     """
     return field(default=default, metadata={"flag": flag, "help": help, **more})
 

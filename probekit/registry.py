@@ -93,11 +93,7 @@ MOST = 20  # names in one line
 
 
 def nearest(kind: str, name: str, known: Iterable[str]) -> str:
-    """The one line for an unknown name: lists the known ones, or of many those that are most alike, and the nearest.
-
-    Args:
-        kind: What the name should have named, e.g. "method".
-    """
+    """The one line for an unknown name: lists the known ones, or of many those that are most alike, and the nearest."""
     names = sorted(known)
     alike = names if len(names) <= MOST else difflib.get_close_matches(name, names, n=6, cutoff=0)
     listed = "known" if alike == names else f"of {len(names)} the most alike"

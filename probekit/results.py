@@ -52,12 +52,7 @@ def place_for(folder: Path, stem: str, result: Mapping[str, Any]) -> tuple[str, 
 
     It takes the place of a result of the same command, of the same file before its contents changed, or of weights that
     are no longer there; every other file stays, and this result stands beside it. Returns the name, and the older
-    result, empty where there is none.
-
-    Args:
-        folder: `Run.results`.
-        stem: The name that it would have, without ".json".
-        result: It, with checkpoint_hash, data, data_hash and command.
+    result, empty where there is none. `result`: it, with checkpoint_hash, data, data_hash and command.
     """
     for name in numbered(stem):
         if not (folder / f"{name}.json").exists():

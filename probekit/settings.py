@@ -23,7 +23,6 @@ class Asked:
         preset: A preset's name, or None for the device's default.
         seed: Seed of initialisation, order, views and dropout.
         branches: Names in `BRANCHES` or `VARIANTS`, attached in this order.
-        device: "auto", "cpu" or "cuda[:i]".
     """
 
     method: str

@@ -164,12 +164,8 @@ def _resamples(n: int, seed: int) -> NDArray[np.float64]:
 def mean_over_seeds(values: Sequence[float], *, low: float = 0.0, high: float = 1.0) -> dict[str, Any]:
     """The mean and its 95 % Student-t interval, clipped to what is possible.
 
-    Returns mean; ci, [low, high], or None for one value or several that are alike; n.
-
-    Args:
-        values: One a seed, at least one.
-        low: The least possible value.
-        high: The largest possible value.
+    Returns mean; ci, [low, high], or None for one value or several that are alike; n. `values`: one a seed, at least
+    one.
     """
     n = len(values)
     assert n > 0
@@ -200,12 +196,8 @@ def paired_seeds(a: Mapping[int, float], b: Mapping[int, float], *, span: float 
     """The mean difference a - b over the seeds that both have.
 
     Returns mean, None without common seeds; ci, its 95 % Student-t interval, None with fewer than 3 seeds; n, the seeds
-    in common; testable, whether they are enough.
-
-    Args:
-        a: Values by seed.
-        b: Values by seed.
-        span: The largest possible difference; 1 for proportions.
+    in common; testable, whether they are enough. `a` and `b`: values by seed; `span`: the largest possible difference; 1 for
+    proportions.
     """
     seeds = sorted(a.keys() & b.keys())
     if not seeds:

@@ -28,15 +28,12 @@ class Epoch:
     """An epoch that is about to begin.
 
     Attributes:
-        done: Epochs before it.
-        of: Epochs of the run.
         embed: Gives the projections of the whole split, `[N, P]` (the embeddings, where a method has no projection),
             without augmentation.
         read: Gives what a function of the features of B images, `[B, ...]`, makes of the whole split, `[N, ...]`: by
             the encoder that is trained, in eval mode, without augmentation and at the images' own size.
         size: (height, width) of the images, in pixels.
         labels: int64 `[N]`, to report on and never to learn from; None where there are none.
-        say: Takes a line for the user.
     """
 
     done: int
@@ -57,7 +54,6 @@ class Branch(AddOn):
     Attributes:
         needs: What the method must provide, e.g. "map", "two_views".
         weight: The trainer adds `weight * loss(step)` to the method's loss.
-        pools: Whether `pool` gives an embedding.
         logs: Scalars of the latest `loss`, detached, on the device.
     """
 
@@ -222,10 +218,7 @@ def begin_on_noise(
 ) -> None:
     """Brings branches to an epoch in which they take part, with noise in place of the features of all images.
 
-    Args:
-        epochs: How many the run has.
-        size: (height, width) of the images.
-        device: Where the noise is drawn.
+    `size`: (height, width) of the images.
     """
     noise = torch.rand(images, NOISE, 2, 2, generator=torch.Generator().manual_seed(0)).to(device)
     features = Features([], noise, noise.mean((2, 3)), None)

@@ -115,12 +115,8 @@ def strong_boxes(feature_map: Tensor, size: tuple[int, int], threshold: float) -
     """The smallest box around all pixels where an image's map is strong.
 
     The map's positive parts are summed over channels, scaled to [0, 1] for each image and resized, bilinear. Returns
-    int64 `[B, 4]` (x0, y0, x1, y1) in pixels of the images; the whole image where no pixel is strong.
-
-    Args:
-        feature_map: `[B, D, h, w]`.
-        size: (H, W) of the images.
-        threshold: A pixel is strong above it.
+    int64 `[B, 4]` (x0, y0, x1, y1) in pixels of the images; the whole image where no pixel is strong. `feature_map`:
+    `[B, D, h, w]`; `threshold`: a pixel is strong above it.
     """
     heat = F.relu(feature_map.float()).sum(1, keepdim=True)
     least, most = heat.amin((2, 3), keepdim=True), heat.amax((2, 3), keepdim=True)

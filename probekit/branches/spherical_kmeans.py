@@ -33,7 +33,6 @@ def spherical_kmeans(z: Tensor, centroids: Tensor, *, iterations: int) -> Cluste
     Args:
         z: `[N, P]`, unit vectors.
         centroids: `[K, P]`, where to begin; K is at most N. Those of an earlier clustering keep its numbering.
-        iterations: At least 1.
     """
     assert len(centroids) <= len(z)
     labels, cosines = _assign(z, centroids)

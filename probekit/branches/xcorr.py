@@ -57,17 +57,14 @@ class XCorr(Branch):
     """Spatial cross-correlation.
 
     Args:
-        weight: Weight of both losses together; 0 leaves the branch out.
         mu: Weight of the distance between attention and correlation mask; 0 leaves it out.
         cls: Weight of the classification; 0 leaves it out.
-        clusters: Pseudo-classes K.
         positives: How many for each image; with replacement, other images wherever a cluster has some.
         temperature: Temperature of the classifier's softmax.
         mask: What the attention is fitted to, see `correlation_mask`.
         scale: What multiplies the features: the attention's "sigmoid", or "minmax", which stretches that to 0 to 1 in
             each image.
         sampling: Positives of the same "cluster", or a control, "random" images.
-        iterations: How many k-means makes.
         start: Epochs without the branch, at the beginning.
         stages: The "last" feature map, or "multi": the last three, bilinear at the finest one's size.
         cosine: Whether the classifier compares directions, in place of products.

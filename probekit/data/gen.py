@@ -23,13 +23,7 @@ def render_file(generator: str, out: Path, console: Console, **options: Any) -> 
     """Renders and writes, with progress, and says what was written.
 
     A ValueError as `generate`, and for a name that does not end with .h5; an OSError if the file exists or cannot be
-    written.
-
-    Args:
-        generator: A key of `GENERATORS`.
-        out: The file.
-        console: Where lines go.
-        options: Those of `generate`.
+    written. `options`: those of `generate`.
     """
     check_h5(out)
     started = time.monotonic()

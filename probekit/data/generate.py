@@ -61,10 +61,8 @@ def generate(
 
     Args:
         name: A key of `GENERATORS`.
-        out: The file.
         n: Base images in train, at most 10**9; 0 leaves the split out, None is the generator's default.
         n_test: Base images in test, likewise.
-        seed: Seed of everything random.
         size: Pixels a side.
         parameters: Values of the generator's parameters; those not named keep their defaults.
         pairs: Add every image's counterfactuals.
@@ -72,7 +70,6 @@ def generate(
         certificate: What is proved of these settings; None is what ships with the generator, if these are its defaults.
         compression: "gzip", "lzf" or "none".
         workers: Threads; None is one a core, up to 8.
-        overwrite: Replace an existing file.
         progress: Called with the images done and in all, from this thread.
     """
     if name not in GENERATORS:

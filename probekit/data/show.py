@@ -121,13 +121,8 @@ def draw_grid(path: Path, out: Path, *, split: str | None = None, per_class: int
     """Draws classes in rows and samples in columns; pixels of evidence masks are tinted, one colour a class factor.
 
     Returns `out`. A ValueError if the file is unsound or has no such split, or `out` is no picture that may be
-    replaced; an OSError if the picture cannot be written.
-
-    Args:
-        path: A dataset file.
-        out: The PNG.
-        split: Which split; None is the first.
-        per_class: Images a row: the first of each class, as they come.
+    replaced; an OSError if the picture cannot be written. `split`: which split; None is the first; `per_class`: images
+    a row: the first of each class, as they come.
     """
     info = read_info(path)
     split = split or info.first.name

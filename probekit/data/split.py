@@ -33,12 +33,8 @@ CPU = torch.device("cpu")
 class StreamedImages:
     """Looks like a tensor of images uint8 `[N, C, H, W]` on the device, and holds none of them there.
 
-    `waited`: seconds that `ahead` has kept its caller waiting.
-
-    Args:
-        read: Rows int64 `[B]` -> uint8 `[B, C, H, W]`, both on the CPU; called from one other thread at a time.
-        shape: (N, C, H, W).
-        device: Where what is asked for is put.
+    `waited`: seconds that `ahead` has kept its caller waiting. `read`: rows int64 `[B]` -> uint8 `[B, C, H, W]`, both
+    on the CPU; called from one other thread at a time; `shape`: (N, C, H, W).
     """
 
     def __init__(self, read: Callable[[Tensor], Tensor], shape: Sequence[int], device: torch.device) -> None:
@@ -84,7 +80,6 @@ class DeviceSplit:
     """A split, resident on the device or streamed to it.
 
     Attributes:
-        name: "train", "val" or "test".
         images: uint8 `[N, C, H, W]`.
         split: What else the file holds: labels, factors; its own images are left out.
         placement: Where the images are: "device", "host" or "file".
@@ -107,7 +102,6 @@ def open_split(
     A ValueError if the file is no dataset, has no such split, or fits nowhere.
 
     Args:
-        device: Where the images are used.
         max_size: Images whose longer side has more pixels are averaged down to it.
         first: Only the first so many images, if there are as many; None is all.
         placement: "device", "host" (the host's memory), "file" (encoded images, decoded for each batch), or "auto": the

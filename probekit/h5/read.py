@@ -88,10 +88,8 @@ def read_split(
 
     Args:
         split: "train", "val" or "test".
-        start: First row.
         stop: One past the last row; None is the end.
         images: Read the images; without, there are none of them in the result.
-        masks: Also read the masks.
         columns: Read labels and factors; without, there are none of them in the result.
     """
     with _opened(path) as file:

@@ -148,13 +148,8 @@ class DatasetWriter:
     def __init__(self, path: Path, *, header: Header, compression: str, overwrite: bool) -> None:
         """Checks what can be checked before any work is done.
 
-        A ValueError if the compression is unknown; an OSError if the file exists, or cannot be written.
-
-        Args:
-            path: The file; missing folders are made.
-            header: The attributes.
-            compression: "gzip", "lzf" or "none".
-            overwrite: Replace an existing file.
+        A ValueError if the compression is unknown; an OSError if the file exists, or cannot be written. `path`: the
+        file; missing folders are made; `compression`: "gzip", "lzf" or "none".
         """
         check_target(path, compression=compression, overwrite=overwrite)
         self.path = path

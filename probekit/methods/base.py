@@ -125,12 +125,8 @@ class Method(nn.Module, ABC):
     ) -> tuple[dict[str, Any], list[str]]:
         """Its settings for a dataset of so many images, and a line for the user for each that suits it badly.
 
-        A ValueError if one that was typed cannot run.
-
-        Args:
-            typed: Settings that the user gave, "method.queue": `fit` leaves them as they are.
-            images: In the training split.
-            batch_size: Images.
+        A ValueError if one that was typed cannot run. `typed`: settings that the user gave, "method.queue": `fit`
+        leaves them as they are.
         """
         return dict(options), []
 

@@ -20,7 +20,6 @@ class BYOL(MomentumMethod):
     Args:
         momentum: Share of the target that stays at the first step; it rises to 1 along a cosine.
         hidden: Width of the hidden layers of projector and predictor.
-        projection_dim: Width of projections.
         keep: The encoder that is kept, "online" or "target".
     """
 

@@ -39,7 +39,6 @@ class ConRec(Method):
         alpha: Weight of the reconstruction loss; 0 leaves it and the decoder out. 100 belongs to an NT-Xent that sums
             the means of the two views, as here and in the authors' code; with one mean over all anchors it is 50.
         temperature: tau of NT-Xent.
-        projection_dim: Width of the projection that NT-Xent compares.
     """
 
     about = "contrastive and reconstruction loss, attention pooling"

@@ -62,7 +62,6 @@ class DINO(MomentumMethod):
         teacher_warmup: Epochs; 30 for transformers. With 0 the final temperature holds from the first step on.
         centre_momentum: Share of the centre that stays at each step.
         freeze: Epochs in which the last layer stays as it is.
-        hidden: Width of the head's hidden layers.
         bottleneck: Width before the last layer.
         keep: The encoder that is kept, "target" (the teacher) or "online".
     """

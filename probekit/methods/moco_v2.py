@@ -29,8 +29,6 @@ class MoCoV2(MomentumMethod):
         temperature: tau.
         queue: Older keys K, the negatives; they need not be a multiple of the batch. With 0 the negatives are the
             batch's other keys.
-        hidden: Width of the head's hidden layer.
-        projection_dim: Width of queries and keys.
         group: Images of a key's group; a batch is shared out evenly, so about so many.
         keep: The encoder that is kept, "online" or "target".
     """

@@ -25,12 +25,9 @@ class SwAV(Method):
         temperature: tau of the predictions.
         epsilon: Weight of Sinkhorn's entropy. While features tell little apart, they grow only where the scores of two
             views correlate by more than epsilon / temperature (docs/methods.md): else the loss stays at ln K.
-        iterations: How many Sinkhorn makes.
         queue: Earlier features of each large crop that take part in Sinkhorn; 0 for none.
         queue_from: Epochs before they do.
         freeze: Epochs in which the prototypes stay as they are.
-        hidden: Width of the head's hidden layer.
-        projection_dim: Width of features and prototypes.
     """
 
     about = "each crop predicts the cluster codes of the others"

@@ -59,14 +59,9 @@ def _declare() -> torch.library.Library:
 def build_backbone(name: str, *, channels: int, width: int, depth: int, stem: str) -> nn.Module:
     """A backbone with fresh weights.
 
-    A ValueError if there is no such backbone, or it has no such stem, or timm is not installed.
-
-    Args:
-        name: "unet", or "timm:NAME" for any model of timm that takes images of many sizes.
-        channels: Image channels, 1 or 3.
-        width: Channels of the first level of the U-Net.
-        depth: Levels of the U-Net.
-        stem: "imagenet", or "small" for small images: a 3x3 convolution of stride 1 and no max-pooling come first.
+    A ValueError if there is no such backbone, or it has no such stem, or timm is not installed. `name`: "unet", or
+    "timm:NAME" for any model of timm that takes images of many sizes; `stem`: "imagenet", or "small" for small images:
+    a 3x3 convolution of stride 1 and no max-pooling come first.
     """
     if stem not in STEMS:
         raise ValueError(f"expected model.stem one of {', '.join(STEMS)}, found {stem!r}")
@@ -85,12 +80,7 @@ class TimmBackbone(nn.Module):
 
     The last stage is what timm's `forward_features` gives, normalised as the model does; of a transformer it is the
     grid of patch tokens, without the class token. A ValueError if timm is missing or has no such model, or the model
-    fits images of one size alone.
-
-    Args:
-        name: timm's, with or without a tag: "resnet50", "vit_small_patch16_224.dino".
-        channels: Image channels, 1 or 3.
-        stem: See `build_backbone`.
+    fits images of one size alone. `name`: timm's, with or without a tag: "resnet50", "vit_small_patch16_224.dino".
     """
 
     def __init__(self, name: str, *, channels: int, stem: str) -> None:

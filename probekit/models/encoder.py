@@ -75,15 +75,11 @@ class Encoder(nn.Module):
         repooled: Whether `pooling` counts for a backbone that pools by itself, too.
 
     Args:
-        channels: Image channels, 1 or 3.
         pooling: "gap" or "attention"; "own" where a backbone of "py:" pools by itself.
         backbone: "unet", "timm:NAME" or "py:MODULE:FUNCTION".
-        width: Channels of the first U-Net level.
-        depth: Levels of the U-Net.
         stem: "imagenet", or "small" for small images (`probekit.models.backbones`).
         normalise: Mean and standard deviation of each channel, which are taken off and divided by; None for neither.
         shape: (D, px a cell) of the map of a backbone of "py:".
-        code: Hash of its module's file.
         module: A user's own module, in place of what the backbone's name stands for.
     """
 

@@ -103,12 +103,8 @@ def fit_positions(
     A prefix token's position is added to it before the first block. So where a file has it in the table, and the model
     has no such row (as timm's DINOv2 with registers), it is added to the token itself; and where only the model has
     one, the row is zero. Returns new tensors by name and what was done; None if the two do not go together in one way
-    alone.
-
-    Args:
-        found: Tensors of the file by timm's names: the table `[1, N, D]` and the prefix tokens `[1, n, D]`.
-        wanted: Those of the model.
-        grid: Rows and columns of the model's patches.
+    alone. `found`: tensors of the file by timm's names: the table `[1, N, D]` and the prefix tokens `[1, n, D]`;
+    `grid`: rows and columns of the model's patches.
     """
     table, target = found[POSITIONS], wanted[POSITIONS]
     if table.ndim != 3 or target.ndim != 3 or table.shape[::2] != target.shape[::2]:

@@ -53,10 +53,7 @@ def level(in_channels: int, out_channels: int) -> nn.Sequential:
 class UNetEncoder(nn.Module):
     """The contracting path. `[B, C, H, W] -> depth stages [B, width * 2**l, H / 2**l, W / 2**l]`.
 
-    Args:
-        channels: Image channels, 1 or 3.
-        width: Channels of the first level.
-        depth: Number of levels; the last stage is the feature map, at stride `2**(depth - 1)`.
+    `depth`: number of levels; the last stage is the feature map, at stride `2**(depth - 1)`.
     """
 
     def __init__(self, *, channels: int, width: int, depth: int) -> None:
@@ -88,12 +85,7 @@ class UNetDecoder(nn.Module):
     Each skip is a 1x1 convolution block of its level's width; there is no transposed convolution (authors' code).
     Stages may be those of any encoder that halves: of those at one stride the last is taken, and from the first stride
     to the image's pixels it goes on without skips. A ValueError if the strides are no powers of 2 each twice the one
-    before.
-
-    Args:
-        channels: Image channels, 1 or 3.
-        widths: Channels of the encoder's stages, finest first.
-        strides: Pixels a cell of each of them.
+    before. `widths`: channels of the encoder's stages, finest first; `strides`: pixels a cell of each of them.
     """
 
     def __init__(self, *, channels: int, widths: Sequence[int], strides: Sequence[int]) -> None:

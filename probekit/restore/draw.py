@@ -53,13 +53,8 @@ def draw_run(
     """Draws what a run trained on, at the size it trained at, and what its decoder makes of it.
 
     Returns the picture, and whether it shows predictions. A ValueError if no more than the encoder was kept of the run,
-    or the images do not fit it.
-
-    Args:
-        path: A dataset file; None is the run's own.
-        views: The method whose views are drawn; None is the run's own.
-        out: The picture; None is in the run's figures.
-        split: Which split; None is the first.
+    or the images do not fit it. `views`: the method whose views are drawn; None is the run's own; `out`: the picture;
+    None is in the run's figures.
     """
     method, config, run = opened.whole, opened.config, opened.run
     assert config is not None
@@ -130,8 +125,6 @@ def draw_views(
 
     Args:
         images: uint8 [N, C, H, W]; the first 4 are drawn.
-        recipe: A name in `views.RECIPES`.
-        seed: Seed of the generator that augments and corrupts.
         out: Where the PNG goes; see `picture.save_png`.
         predict: Maps inputs float32 [n, C, H, W] to reconstructions of the same shape and device.
         size: (h, w) of the views; None is the images' own.

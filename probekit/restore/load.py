@@ -50,9 +50,7 @@ def adopt(
         run: A run that was named beside it, which is refused.
         data: The dataset file that it is to be probed on; None is the newest.
         measured: What is to be probed, "last" under some pooling: there are no others.
-        device: Where it is to be probed.
         runs: The folder of run folders; nothing in it is overwritten.
-        data_folder: Where the newest dataset file is looked for.
     """
     if run is not None:
         raise ValueError(f"expected a run or --encoder, found both, {run} and {asked.encoder}; leave one out")
@@ -140,12 +138,9 @@ def load(
         checkpoint: Which of a run's: "last", "best_val", "best_test" or "epoch-NNNN".
         pool: A pooling in place of its own.
         normalise: What is taken off and divided by before a module, or one of timm, sees an image.
-        allow_missing: Whether what the file of weights lacks may stay random.
         channels: Channels of the images, for encoders that are no runs.
         size: Pixels a side of the images that it is tried with, likewise.
         seed: Seed of random weights, likewise.
-        device: "auto", "cpu" or "cuda[:i]".
-        runs: The folder in which runs are looked for.
     """
     place, which = choose_device(device), Weights.parse(checkpoint, pool)
     named = "a module" if isinstance(source, nn.Module) else str(source)

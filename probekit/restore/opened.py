@@ -36,12 +36,10 @@ class Opened:
     A ValueError if there is nothing to pool with in this way.
 
     Attributes:
-        name: What it is called in messages.
         encoder: In eval mode, on the device, pooled as `weights` says.
         header: spec, method, epoch, image_size, max_size, classes, ...
         weights: Which of a run's weights, and how their map is pooled.
         sha256: Hash of the file of weights, hex; "" without one.
-        seed: Seed of random weights; None for its own.
         config: The settings that it was pretrained with here; None for an encoder that was trained elsewhere.
         method: The whole method that it belongs to, heads, decoder and branches included, in eval mode on the device;
             None where only the encoder is there.

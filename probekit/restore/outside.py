@@ -50,7 +50,6 @@ class Outside:
         encoder: "timm:NAME", "py:MODULE:FUNCTION" or "unet".
         weights: A checkpoint of any project, FILE or FILE:KEY; None is random weights, or those a module comes with.
         normalise: One of `probekit.config.NormaliseName`.
-        allow_missing: Whether what the file lacks may stay random.
         settings: More of the model, "model.NAME=VALUE" each.
     """
 

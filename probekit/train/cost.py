@@ -186,13 +186,8 @@ def step_cost(config: Config, *, channels: int, size: tuple[int, int], classes: 
     """Counts one step of a method with its branches; nothing is computed, the tensors have shapes only.
 
     Views are counted as a GPU makes them: all of each operation, where a CPU computes the chosen ones. The fused
-    optimizers cannot be traced everywhere: what they read and write follows from their state.
-
-    Args:
-        config: The settings; precision "auto" counts as "fp32".
-        channels: Channels of the images, 1 or 3.
-        size: (h, w) of the views, and of the images.
-        classes: How many the dataset has; for methods that need labels.
+    optimizers cannot be traced everywhere: what they read and write follows from their state. `config`: the settings;
+    precision "auto" counts as "fp32"; `size`: (h, w) of the views, and of the images.
     """
     batch, recipe = config.train.batch_size, RECIPES[config.views.recipe]
     with torch.device("meta"):  # where a backbone may read its own numbers, as it may not among fake tensors

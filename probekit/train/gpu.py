@@ -115,10 +115,7 @@ def _place(error: BaseException, parts: Sequence[nn.Module]) -> str:
 class Compiled:
     """A function through torch.compile, or as it is once that has failed, which is said.
 
-    Args:
-        function: A function of tensors whose shapes stay the same.
-        what: For the reader, plural.
-        say: Takes a line for the user.
+    `function`: a function of tensors whose shapes stay the same.
     """
 
     def __init__(self, function: Callable[..., Any], what: str, say: Callable[[str], None]) -> None:

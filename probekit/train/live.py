@@ -28,7 +28,6 @@ class Display:
 
     Args:
         console: Where to; decides between live and plain.
-        epochs: Epochs of the whole run.
         done: Epochs done before, of an interrupted run.
         events: Folder for TensorBoard events, written when the extra is installed.
         step: Steps done before: later events of an interrupted run are dropped.

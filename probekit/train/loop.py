@@ -55,13 +55,9 @@ class Progress:
 class Trainer:
     """Trains a method on a split.
 
-    `fail_on_collapse`: whether to stop, with everything saved, when the embeddings of all images are alike.
-
-    Args:
-        method: On the device, branches attached.
-        monitor: Scores the encoder every `eval_every` epochs.
-        header: For the encoder's file: what the reader must know beside the architecture.
-        say: Takes a line for the user.
+    `fail_on_collapse`: whether to stop, with everything saved, when the embeddings of all images are alike. `method`:
+    on the device, branches attached; `header`: for the encoder's file: what the reader must know beside the
+    architecture.
     """
 
     def __init__(

@@ -36,7 +36,6 @@ def told(what: str, device: torch.device, remedy: str) -> Iterator[None]:
 
     Args:
         what: The subject of "... do not fit into the memory of".
-        device: Whose memory.
         remedy: What to do, and to type.
     """
     try:

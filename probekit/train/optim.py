@@ -138,7 +138,6 @@ def build_optimizer(
     Args:
         name: "lars", "larc", "sgd" or "adamw".
         momentum: Momentum of the buffer; AdamW's beta 1.
-        weight_decay: For the weights that decay.
         decay: "weights", or "all" for biases and normalisation, too (MoCo, SimSiam, SwAV).
         rates: Parameters whose rate is another; each makes groups of its own, after the others.
     """

@@ -37,7 +37,6 @@ class Planned:
     """A run as it would begin: all that was typed is resolved and checked, and nothing is written.
 
     Attributes:
-        config: The settings, fitted to the images.
         train: Its training split, where the settings place it.
         method: On the device, with the weights that it starts from.
         weights: How these matched, as run.json keeps it; None for random ones.

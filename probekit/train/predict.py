@@ -29,10 +29,8 @@ HINT_SECONDS = 2.0  # that a run's start may wait for a prediction
 class Rates:
     """What a machine does in a second.
 
-    Attributes:
-        flops: How many it does a second in a large matrix product, by precision.
-        bytes: How many it reads and writes a second in a large copy.
-        launch: Seconds that an operator takes beside its work.
+    `flops`: how many it does a second in a large matrix product, by precision; `launch`: seconds that an operator takes
+    beside its work.
     """
 
     name: str

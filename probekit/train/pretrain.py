@@ -46,7 +46,6 @@ def pretrain(
     Args:
         data: A dataset file, labelled or not.
         name: The name of the run folder; without one it is made of the method's and the dataset's.
-        overwrite: Replace a run of the same name.
         fail_on_collapse: Stop when the embeddings of all images are alike.
     """
     planned = plan(asked, data, console)
@@ -78,8 +77,6 @@ def resume(
     Args:
         data: Where its dataset file lies now, if it was moved; the run remembers it. None is where it lay.
         epochs: The new number of epochs, or None to keep the run's own.
-        device: "auto", "cpu" or "cuda[:i]".
-        fail_on_collapse: As for `pretrain`.
     """
     with run.locked("train"):
         return _resume(run, data, epochs, device, fail_on_collapse, console)

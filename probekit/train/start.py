@@ -106,13 +106,10 @@ def run_resume(
     resume, or it trains another method.
 
     Args:
-        name: The name of the run folder, or None.
         method: What the run must train, or None for whatever it does.
         data: As for `probekit.train.pretrain.resume`.
         epochs: More epochs than before extend a finished run.
-        device: "auto", "cpu" or "cuda[:i]".
         refused: Settings given beside --resume, which goes on with the run's own.
-        fail_on_collapse: As for `run_pretrain`.
     """
     if refused:
         raise ValueError(f"--resume goes on with the run's own settings, found {', '.join(refused)}; leave them out")

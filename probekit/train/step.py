@@ -28,7 +28,6 @@ class TrainingStep:
     `names`: what the k scalars are, known after the first step; "loss" is the first.
 
     Args:
-        method: On the device, branches attached.
         images: All of the split, uint8 `[N, C, H, W]`: branches may ask for more than the batch.
         generator: On the device: the source of the views' randomness.
         labels: int64 `[N]` on the device, for a method that needs them.
@@ -183,10 +182,7 @@ class RecordedStep:
 def build_step(config: Config, method: Method, images: Images, labels: NDArray[np.int64] | None = None) -> TrainingStep:
     """A run's step with a fresh optimizer at the peak rate and a fresh stream of views.
 
-    Args:
-        method: On the device, branches attached.
-        images: uint8 `[N, C, H, W]`.
-        labels: `[N]`, used by methods that need them.
+    `images`: uint8 `[N, C, H, W]`.
     """
     settings, device = config.optimizer, images.device
     optimizer = build_optimizer(

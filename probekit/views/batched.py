@@ -54,7 +54,6 @@ def apply_where(
 
     Args:
         x: Views [N, C, H, W]; may be changed in place.
-        chosen: bool [N].
         operation: Treats each view on its own; gets the views and the matching rows of `parameters`.
         parameters: Tensors [N, ...].
         neutral: Whether those of the views that are not chosen leave a view as it is, up to rounding: then a GPU keeps

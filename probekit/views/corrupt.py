@@ -36,11 +36,7 @@ class CorruptionTables(nn.Module):
     """What corruptions of views of one shape always need: constants, on the device of the views.
 
     There are 15 blocks whose pixels are shuffled, 5 that in-painting fills, and 5 windows that out-painting keeps.
-
-    Args:
-        channels: 1 or 3.
-        height: Height of the views, in pixels.
-        width: Width of the views, in pixels.
+    `height`: height of the views, in pixels; `width`: width of the views, in pixels.
     """
 
     bounds: Tensor

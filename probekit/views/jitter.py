@@ -27,9 +27,7 @@ class Colour:
     Attributes:
         brightness: b: multiplied by 1 - b to 1 + b, and never by less than 0.
         contrast: As brightness, around each channel's mean.
-        saturation: As brightness.
         hue: h: turns by up to h of the colour circle, either way.
-        p_jitter: Probability that a view is jittered.
         p_gray: That it becomes grey.
         p_blur: That it is blurred.
         p_solarise: That it is solarised, after all else.

@@ -240,11 +240,8 @@ def make_views(
     A ValueError if the recipe is unknown or the images have another type or shape.
 
     Args:
-        recipe: A name in `RECIPES`.
         images: uint8 [B, C, H, W]; C is 1 or 3.
         generator: On the device of `images`; the only source of randomness.
-        size: (h, w) of the views; None is the images' own, as in the authors' code.
-        stride: The encoder's: small crops are of whole cells.
         placement: Where the crops of each image stand; None is anywhere.
     """
     if recipe not in RECIPES:

@@ -43,10 +43,7 @@ __all__ = [
 class Import:
     """Turns images into a dataset file, in constant memory; goes on where the same was interrupted.
 
-    Attributes:
-        options: What becomes of the images, and how a folder is read.
-        skip_broken: Leave unreadable images out instead of refusing.
-        compression: "gzip", "lzf" or "none".
+    `skip_broken`: leave unreadable images out instead of refusing; `compression`: "gzip", "lzf" or "none".
     """
 
     options: Options

@@ -37,7 +37,6 @@ def run_import(
 
     Args:
         source: A name in `OFFICIAL`, or else an npz file or a folder; ./NAME is always a folder.
-        root: The folder of an official dataset.
         options: What becomes of the images; what is None is the dataset's own default.
         compression: "gzip", "lzf" or "none"; None is the kind of source's default.
     """

@@ -48,7 +48,6 @@ class Options:
         skip_split: "val" or "test", to be left out.
         depth: Folders: how many levels down the class folders are.
         labels_csv: Folders: the table that holds the labels.
-        column: Folders: its column of class names.
     """
 
     size: int | None = None

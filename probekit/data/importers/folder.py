@@ -39,12 +39,9 @@ FORMS: tuple[tuple[Callable[[str], str], tuple[Callable[[str], str], ...]], ...]
 def label_by_table(roots: Mapping[str, Folder], path: Path, column: str, notes: list[str]) -> dict[str, Found]:
     """All images of the splits with their classes as a table has them, sorted by class and name.
 
-    A ValueError if it is no such file, has no such column, or has not just one class for every image.
-
-    Args:
-        path: A CSV file in UTF-8 with a line of column names; commas, semicolons, tabs or bars between.
-        column: The column of the class names.
-        notes: Which column names the files, and rows without an image, are added to it.
+    A ValueError if it is no such file, has no such column, or has not just one class for every image. `path`: a CSV
+    file in UTF-8 with a line of column names; commas, semicolons, tabs or bars between; `notes`: which column names the
+    files, and rows without an image, are added to it.
     """
     columns, rows = _read(path)
     if column not in columns:

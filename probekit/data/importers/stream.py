@@ -39,7 +39,6 @@ class Form:
     Attributes:
         channels: 1 stops at the first image with colour, 3 takes all.
         size: Pixels a side, or None for images as they are.
-        resize: "crop" or "squash".
         encoded: Keep JPEG files in place of pixels; needs a size.
         pixels: What is black and white; images of other types stop it.
     """

@@ -192,13 +192,8 @@ def _is_folder(entry: os.DirEntry[str], folder: Folder) -> bool:
 def prune(folder: Folder, ignored: list[Skipped], depth: int | None, *, classes: bool = True) -> None:
     """Takes out the folders of masks, and those without images; each is added to `ignored`.
 
-    A ValueError if there is no depth, and a folder may be masks or a class.
-
-    Args:
-        folder: What is taken out of.
-        ignored: Added to.
-        depth: As typed; with it, what may be masks or a class is a class.
-        classes: Whether the folders in it may be the classes.
+    A ValueError if there is no depth, and a folder may be masks or a class. `depth`: as typed; with it, what may be
+    masks or a class is a class; `classes`: whether the folders in it may be the classes.
     """
     masks = masks_among(folder.folders)
     inside = {name: inner for name, inner in folder.folders.items() if inner.n and name not in masks}

@@ -36,12 +36,8 @@ __all__ = ["MAX_GB", "OFFICIAL", "Choices", "Official", "Photo", "open_official"
 def open_official(name: str, root: Path | None, choices: Choices, options: Options) -> Source:
     """The official splits of a dataset, checked.
 
-    A ValueError if files are missing, are of another dataset or incomplete, or a choice is not this dataset's.
-
-    Args:
-        name: A key of `OFFICIAL`.
-        root: The folder; None for sets that need none.
-        options: Fractions and seed.
+    A ValueError if files are missing, are of another dataset or incomplete, or a choice is not this dataset's. `root`:
+    the folder; None for sets that need none.
     """
     official = OFFICIAL[name]
     given = _check_choices(name, official, choices)

@@ -41,11 +41,7 @@ class Choices:
 class Photo:
     """An image file of an official dataset.
 
-    Attributes:
-        root: The folder that holds all of them.
-        key: The path below it.
-        label: Its class or classes.
-        banner: Rows at its lower edge that are no part of the photograph.
+    `label`: its class or classes; `banner`: rows at its lower edge that are no part of the photograph.
     """
 
     root: str
@@ -88,10 +84,8 @@ class Official:
         open: Reads its lists, given the folder and the choices.
         sizes: Images of each official split.
         needs: What the folder holds; empty for a set that needs no folder.
-        takes: Names of the choices that it has.
         size: Pixels a side, if none is typed.
         resize: How, if nothing is typed.
-        channels: 1 or 3.
         test_fraction: Share of all images that becomes test where there is no official test split, if nothing is typed.
     """
 
