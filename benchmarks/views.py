@@ -30,12 +30,12 @@ from benchmarks.report import RESULTS, interleaved, spread, write
 from benchmarks.step import synchronised, torch_defaults
 from probekit.device import choose_device
 from probekit.models.backbones import import_module
-from probekit.views import crops, jitter
+from probekit.views import crops
 from probekit.views.jitter import PAPER
 from probekit.views.recipes import P_FLIP, VIEWS, make_views
 
 SIZE = 128
-FACTOR, HUE = jitter.factors_of(PAPER.brightness), (-PAPER.hue, PAPER.hue)
+FACTOR, HUE = (max(1 - PAPER.brightness, 0.0), 1 + PAPER.brightness), (-PAPER.hue, PAPER.hue)
 STRENGTH = FACTOR[1] - 1  # of brightness, contrast and saturation
 SCALE = (crops.COVERED, crops.AREA[1])
 Job = Callable[[], Tensor]

@@ -151,7 +151,6 @@ class Config:
         return config._with_options(get(METHODS, "method", config.method), "run.json")
 
     def _with_options(self, method_class: Any, where: str) -> "Config":
-        """The same, with the settings of method and branches checked."""
         branches = {
             name: _of_constructor(f"branch.{name}", given, get(BRANCHES, "branch", name), where)
             for name, given in self.branches.items()
@@ -229,7 +228,6 @@ def _before_typing(method: str, method_class: Any, preset: str, branches: Mappin
 
 
 def _part(flat: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The settings whose names begin with this one's."""
     return {key.removeprefix(f"{name}."): value for key, value in flat.items() if key.startswith(f"{name}.")}
 
 

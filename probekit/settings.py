@@ -85,7 +85,8 @@ def method_options(method_class: Any) -> dict[str, Any]:
 
 def typed(config_file: Path | None, overrides: Sequence[str], options: Mapping[str, Any] = {}) -> dict[str, Any]:
     """What the user gave, by dotted names: a file's settings, then `--set`, then a command's own options."""
-    return read_file(config_file) | parse_overrides(overrides) | dict(options)
+    of_file = {} if config_file is None else flatten(read_toml(config_file))
+    return of_file | parse_overrides(overrides) | dict(options)
 
 
 def overridden(overrides: Sequence[str], options: Mapping[str, Any]) -> list[str]:
@@ -114,13 +115,6 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
             table = {}
         parsed[key.strip()] = table["x"] if table.keys() == {"x"} else value.strip()  # one value, no further lines
     return parsed
-
-
-def read_file(path: Path | None) -> dict[str, Any]:
-    """The settings of a TOML file, none without one; a ValueError if the file is no TOML."""
-    if path is None:
-        return {}
-    return flatten(read_toml(path))
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,8 +99,8 @@ def mean_over_images(values: NDArray[np.floating], *, seed: int) -> dict[str, An
 def ratio_over_images(above: NDArray[np.floating], below: NDArray[np.floating], *, seed: int) -> dict[str, Any] | None:
     """The ratio of two means over the images where both are defined, with its percentile interval.
 
-    A ratio of means, because single images may have next to nothing below. `above`: `[N]`; `below`: `[N]`. Returns mean
-    (the ratio) and ci; None where the mean below is not above 0 by its own interval: over next to nothing, a ratio says
+    A ratio of means, because single images may have next to nothing below. Takes two times `[N]`. Returns mean (the
+    ratio) and ci; None where the mean below is not above 0 by its own interval: over next to nothing, a ratio says
     nothing; None under 10 images.
     """
     known = np.isfinite(above) & np.isfinite(below)
@@ -196,8 +196,7 @@ def paired_seeds(a: Mapping[int, float], b: Mapping[int, float], *, span: float 
     """The mean difference a - b over the seeds that both have.
 
     Returns mean, None without common seeds; ci, its 95 % Student-t interval, None with fewer than 3 seeds; n, the seeds
-    in common; testable, whether they are enough. `a` and `b`: values by seed; `span`: the largest possible difference; 1 for
-    proportions.
+    in common; testable, whether they are enough. `span`: the largest possible difference; 1 for proportions.
     """
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
@@ -213,8 +212,8 @@ def paired_seeds(a: Mapping[int, float], b: Mapping[int, float], *, span: float 
 def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> dict[str, Any]:
     """The exact test of McNemar (1947): are the images that only one of two classifiers gets right split evenly?
 
-    `a`: `[N]`, which images the first gets right; `b`: `[N]`, which the second gets right. Returns only_a, only_b,
-    counts; p, two-sided and exact (binomial), 1 where no image divides them.
+    `a` and `b`: `[N]`, which images each gets right. Returns only_a, only_b, counts; p, two-sided and exact (binomial),
+    1 where no image divides them.
     """
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     divided = only_a + only_b
@@ -230,8 +229,7 @@ def against_share(hits: int, n: int, share: float) -> float:
 def paired_bootstrap(a: NDArray[np.bool_], b: NDArray[np.bool_], *, seed: int) -> dict[str, Any]:
     """The difference of two accuracies on the same images, with its 95 % percentile interval over images.
 
-    `a`: `[N]`, which images the first gets right; `b`: `[N]`, which the second gets right. Returns difference, a - b;
-    ci, [low, high], None under 10 images.
+    `a` and `b` as for `mcnemar`. Returns difference, a - b; ci, [low, high], None under 10 images.
     """
     n = len(a)
     difference = float(a.mean() - b.mean())

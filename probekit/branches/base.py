@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from probekit.data.split import CPU
 from probekit.methods.base import AddOn, Method, Rate, Step
-from probekit.models.encoder import Encoder, Features
+from probekit.models.encoder import Features
 from probekit.views.crops import Placement
 
 NOISE = 8  # numbers of an embedding that stands for any
@@ -154,7 +154,8 @@ class BranchPool(nn.Module):
 
 def attach(method: Method, branch: Branch) -> None:
     """Adds a branch to a method; a ValueError if the method lacks what the branch needs, or has this branch already."""
-    missing = branch.needs - provided(method)
+    provided = method.provides if method.encoder.has_map else method.provides - {"map"}
+    missing = branch.needs - provided
     if missing:
         raise ValueError(
             f"expected a method with {' and '.join(NEEDS.get(need, need) for need in sorted(missing))} for branch "
@@ -195,12 +196,6 @@ def brings_images(branch: Branch) -> bool:
 def branches_of(method: Method) -> list[Branch]:
     """The branches of a method, in the order they were attached."""
     return cast(list[Branch], list(method.branches.values()))
-
-
-def provided(method: Method) -> frozenset[str]:
-    """What a method provides with the encoder that it has."""
-    encoder: Encoder = method.encoder
-    return method.provides if encoder.has_map else method.provides - {"map"}
 
 
 def active_branches(method: Method) -> list[Branch]:

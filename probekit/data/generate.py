@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,6 @@ MAX_WORKERS = 8  # more only wait for the one that renders; bounds memory on mac
 AHEAD = 1  # blocks under way beyond the workers: these never wait for the writer
 MAX_N = 10**9  # own choice: half a terabyte of shapes at 128 px
 MAX_SEED = 2**63 - 1  # what the file's int64 holds
-
-Render = Callable[[NDArray[np.int64]], Block]
 
 PAIR_ID = {"name": "pair_id", "kind": "key", "about": "the base image, also of its counterfactuals"}
 PAIR_ROLE = {"name": "pair_role", "kind": "role", "about": "base, or the class factor that differs from the base"}
@@ -77,22 +76,28 @@ def generate(
     generator = GENERATORS[name](size=size, parameters=parameters or {})
     workers = min(os.cpu_count() or 1, MAX_WORKERS) if workers is None else workers
     counts = _counts(generator, n, n_test)
-    _check(seed, workers)
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"expected a seed from 0 to {MAX_SEED}, found {seed}; type --seed 0")
+    if workers < 1:
+        raise ValueError(f"expected at least 1 worker, found {workers}; type --workers 1")
     roles = ("base", *generator.class_factors) if pairs else None
     certificate = shipped(generator) if certificate is None else certificate
     header = _header(generator, seed, pairs, masks, certificate)
+    turn = threading.Lock()
 
-    def renderer(split: str) -> Render:
-        return _renderer(generator, seed, split, roles, masks, compression)
+    def render(split: str, index: NDArray[np.int64]) -> Block:
+        with turn:
+            rows = _render(generator, seed, split, index, roles, masks)
+        return pack(rows, compression)
 
     with DatasetWriter(out, header=header, compression=compression, overwrite=overwrite) as writer:
-        _write(writer, renderer, counts, size=size, rows=len(roles or ("base",)), workers=workers, progress=progress)
+        _write(writer, render, counts, size=size, rows=len(roles or ("base",)), workers=workers, progress=progress)
     return read_info(out)
 
 
 def _write(
     writer: DatasetWriter,
-    renderer: Callable[[str], Render],
+    render: Callable[[str, NDArray[np.int64]], Block],
     counts: Mapping[str, int],
     *,
     size: int,
@@ -106,24 +111,10 @@ def _write(
         for split, count in counts.items():
             writer.begin(split, rows * count)
             indices = (np.arange(start, min(start + step, count)) for start in range(0, count, step))
-            for block in _in_order(pool, renderer(split), indices, workers + AHEAD):
+            for block in _in_order(pool, partial(render, split), indices, workers + AHEAD):
                 writer.append(block)
                 done += block.shape[0]
                 progress(done, total)
-
-
-def _renderer(
-    generator: Generator, seed: int, split: str, roles: tuple[str, ...] | None, masks: bool, compression: str
-) -> Render:
-    """What a worker does with the base images of a block."""
-    turn = threading.Lock()
-
-    def render(index: NDArray[np.int64]) -> Block:
-        with turn:
-            rows = _render(generator, seed, split, index, roles, masks)
-        return pack(rows, compression)
-
-    return render
 
 
 def _counts(generator: Generator, n: int | None, n_test: int | None) -> dict[str, int]:
@@ -141,13 +132,6 @@ def _counts(generator: Generator, n: int | None, n_test: int | None) -> dict[str
     if not n + n_test:
         raise ValueError("expected an image in train or in test, found none in both; type --n 1000")
     return {split: count for split, count in (("train", n), ("test", n_test)) if count}
-
-
-def _check(seed: int, workers: int) -> None:
-    if not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"expected a seed from 0 to {MAX_SEED}, found {seed}; type --seed 0")
-    if workers < 1:
-        raise ValueError(f"expected at least 1 worker, found {workers}; type --workers 1")
 
 
 def _block_images(size: int, roles: int) -> int:

@@ -219,10 +219,7 @@ def shrunk_size(height: int, width: int, max_size: int) -> tuple[int, int]:
 
 
 def check_divisible(size: tuple[int, int], stride: int) -> None:
-    """Refuses a (height, width) that the encoder cannot halve evenly.
-
-    A ValueError if one is not divisible by `stride`.
-    """
+    """Refuses a (height, width) that is not divisible by `stride`: the encoder cannot halve it evenly."""
     height, width = size
     if height % stride or width % stride:
         least = -(-SMALLEST // stride) * stride

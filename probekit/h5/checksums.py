@@ -180,7 +180,6 @@ def _seal(file: h5py.File) -> tuple[str, dict[str, Sums]]:
 
 
 def _describe(path: str, checksums: int, data: h5py.Dataset) -> bytes:
-    """All that makes values of stored bytes."""
     made = data.id.get_create_plist()
     filters = [made.get_filter(k)[:3] for k in range(made.get_nfilters())]
     line = f"{path} {checksums} {data.shape} {data.chunks} {filters}\n"

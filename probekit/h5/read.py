@@ -212,7 +212,6 @@ def _rows(info: DatasetInfo, split: str, start: int, stop: int | None) -> slice:
 
 
 def _shape(split: SplitInfo) -> tuple[int, ...]:
-    """The shape of one image."""
     return (split.height, split.width) if split.channels == 1 else (split.height, split.width, split.channels)
 
 

@@ -117,13 +117,7 @@ class Target(io.RawIOBase):
         return self._file.tell()
 
     def readable(self) -> bool:
-        """Yes."""
+        """Yes, as it is for writing and seeking."""
         return True
 
-    def writable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
+    writable = seekable = readable

@@ -129,8 +129,6 @@ def _store(part: NDArray[np.uint8], step: int, compression: str) -> bytes | memo
 
 @dataclass
 class _Open:
-    """A split that is being written."""
-
     group: h5py.Group
     n: int  # announced
     done: int = 0

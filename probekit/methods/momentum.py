@@ -146,7 +146,6 @@ class MomentumMethod(Method):
         return cast(nn.ModuleDict, self.target["branches"])
 
     def _pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Each module that is followed, with its copy."""
         pairs = [(getattr(self, name), self.target[name]) for name in self.followed]
         return pairs + [(self.branches[name], copy) for name, copy in self._copied_branches.items()]
 

@@ -8,6 +8,7 @@ import difflib
 import importlib
 import importlib.util
 import math
+from contextlib import suppress
 from functools import cache, partial
 from types import ModuleType
 from typing import Any
@@ -136,7 +137,7 @@ class TimmBackbone(nn.Module):
         image = torch.rand(1, channels, side, side, generator=generator)  # of zeros, convolutions make zeros
         reached: set[str] = set()
         hooks = [
-            module.register_forward_pre_hook(partial(_note, reached, name.partition(".")[0]))
+            module.register_forward_pre_hook(partial(lambda child, *_: reached.add(child), name.partition(".")[0]))
             for name, module in self.model.named_modules()
             if name
         ]
@@ -171,22 +172,14 @@ class TimmBackbone(nn.Module):
         return stages
 
 
-def _note(reached: set[str], name: str, *_: Any) -> None:
-    """A hook: the model's own child `name` was passed."""
-    reached.add(name)
-
-
 def _create(name: str, channels: int) -> Any:
     """A model of timm with fresh weights and no classifier, made for images of any size where it can be."""
-    settings: list[dict[str, Any]] = [{}]
-    if timm_config(name).fixed_input_size:
-        settings = [{"dynamic_img_size": True}, {"strict_img_size": False}, {}]
-    for extra in settings[:-1]:
-        try:
-            return import_timm().create_model(name, pretrained=False, in_chans=channels, num_classes=0, **extra)
-        except TypeError:  # it has no such argument
-            continue
-    return import_timm().create_model(name, pretrained=False, in_chans=channels, num_classes=0)
+    make = partial(import_timm().create_model, name, pretrained=False, in_chans=channels, num_classes=0)
+    any_size = ({"dynamic_img_size": True}, {"strict_img_size": False}) if timm_config(name).fixed_input_size else ()
+    for extra in any_size:
+        with suppress(TypeError):  # it has no such argument
+            return make(**extra)
+    return make()
 
 
 def find_stem(model: Any) -> tuple[Any, str, str] | None:

@@ -220,10 +220,12 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     not an encoder of this format.
     """
     path = path / ENCODER_FILE if path.is_dir() else path
-    if path.suffix != ".safetensors":
-        return encoder_of(_read_checkpoint(path), path)
-    header, state = _read_safetensors(path)
-    return _built(header, state, path), header
+    if path.suffix == ".safetensors":
+        header, state = _read_safetensors(path)
+        return _built(header, state, path), header
+    if not path.exists():
+        raise ValueError(_missing(path))
+    return encoder_of(read_torch(path, "cpu"), path)
 
 
 def encoder_of(checkpoint: Mapping[str, Any], path: Path) -> tuple[Encoder, dict[str, Any]]:
@@ -257,7 +259,6 @@ def check_header(header: dict[str, Any], path: Path) -> None:
 
 
 def _check_state(encoder: Encoder, state: Mapping[str, Any], path: Path) -> None:
-    """Refuses tensors that are not the encoder's own: others in name, shape, or kind of number."""
     wanted = encoder.state_dict()
     for name in sorted(wanted.keys() | state.keys()):
         expected, found = (_kind(table.get(name)) for table in (wanted, state))
@@ -268,13 +269,7 @@ def _check_state(encoder: Encoder, state: Mapping[str, Any], path: Path) -> None
 def _kind(tensor: Any) -> str:
     if not isinstance(tensor, Tensor):
         return "no tensor"
-    kind = (
-        "whole"
-        if not (tensor.is_floating_point() or tensor.is_complex())
-        else "complex"
-        if tensor.is_complex()
-        else "real"
-    )
+    kind = "complex" if tensor.is_complex() else "real" if tensor.is_floating_point() else "whole"
     return f"{kind} numbers {list(tensor.shape)}"
 
 
@@ -290,12 +285,6 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if header.get("format") != FORMAT:
         raise ValueError(f"expected format {FORMAT} in {path}, found {header.get('format')!r}")
     return header, state
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise ValueError(_missing(path))
-    return read_torch(path, "cpu")
 
 
 def _missing(path: Path) -> str:

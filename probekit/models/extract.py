@@ -63,7 +63,8 @@ def read_all(
         max_size: Images whose longer side has more pixels are averaged down to it; None is none.
         precision: "fp32", or "bf16" for passes that serve training and measure nothing.
     """
-    device = _device(encoder, images)
+    weights = next(encoder.parameters(), None) if isinstance(encoder, nn.Module) else None
+    device = images.device if weights is None else weights.device
     batch_size = images_at_a_time(device, images.shape[2:], batch_size)
     found: list[Tensor] = []  # on the CPU
     waiting: list[Tensor] = []
@@ -92,11 +93,6 @@ def _batches(images: Images, batch_size: int) -> Iterator[Tensor]:
     if isinstance(images, StreamedImages):
         return images.ahead([torch.arange(start, min(start + batch_size, len(images))) for start in starts])
     return (images[start : start + batch_size] for start in starts)
-
-
-def _device(encoder: object, images: Images) -> torch.device:
-    weights = next(encoder.parameters(), None) if isinstance(encoder, nn.Module) else None
-    return images.device if weights is None else weights.device
 
 
 @contextmanager

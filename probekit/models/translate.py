@@ -139,13 +139,13 @@ def _rows(tensors: Mapping[str, Tensor], length: int, cells: int) -> list[tuple[
     kinds = [[(name, n) for n in range(tensors[name].shape[1])] for name in PREFIX if name in tensors]
     choices: list[list[tuple[str, int]]] = [[], *accumulate(kinds)]
     same = [choice for choice in choices if length - len(choice) == cells]
-    square = [choice for choice in choices if length > len(choice) and _is_square(length - len(choice))]
+    square = [
+        choice
+        for choice in choices
+        if length > len(choice) and math.isqrt(length - len(choice)) ** 2 == length - len(choice)
+    ]
     fitting = same or square
     return fitting[0] if len(fitting) == 1 else None
-
-
-def _is_square(number: int) -> bool:
-    return math.isqrt(number) ** 2 == number
 
 
 def _resampled(patches: Tensor, grid: Sequence[int]) -> Tensor:

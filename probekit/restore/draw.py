@@ -18,7 +18,7 @@ from probekit.registry import METHODS, get, nearest
 from probekit.restore.opened import OpenedRun
 from probekit.views.corrupt import CORRUPTIONS, CorruptionTables, corrupt_as, draw_corruption
 from probekit.views.crops import Placement
-from probekit.views.recipes import RECIPES, Views, make_views
+from probekit.views.recipes import RECIPES, make_views
 from probekit.weights import LAST
 
 MOST = 1024  # pixels a side: larger images are averaged down before they are drawn
@@ -134,21 +134,19 @@ def draw_views(
     images = images[:ROWS]
     generator = torch.Generator(images.device).manual_seed(seed)
     views = make_views(recipe, images, generator, size=size, stride=stride, placement=placement)
+    groups: list[tuple[str, list[Column]]] = []
     if RECIPES[recipe].corrupt:
         groups = list(_corrupted(views.targets[0], generator, predict))
     else:
         kinds = {"views": views} if views.local is None else {"large": views, "small": views.local}
-        groups = [_numbered(name, kind) for name, kind in kinds.items()]
+        for name, kind in kinds.items():
+            height, width = kind.inputs.shape[-2:]
+            columns = [(f"view {number}", view) for number, view in enumerate(kind.inputs, start=1)]
+            groups.append((f"{name}, {height}x{width} px", columns))
     if placement is not None:
         groups = [("region", [("", _outlined(images, placement.regions))]), *groups]
     figure = _figure(groups, title)
     return save_png(figure, out, dpi=150)
-
-
-def _numbered(name: str, views: Views) -> tuple[str, list[Column]]:
-    height, width = views.inputs.shape[-2:]
-    columns = [(f"view {number}", view) for number, view in enumerate(views.inputs, start=1)]
-    return f"{name}, {height}x{width} px", columns
 
 
 def _outlined(images: Tensor, boxes: Tensor) -> Tensor:
@@ -179,7 +177,6 @@ def _corrupted(
 
 
 def _figure(groups: list[tuple[str, list[Column]]], title: str) -> Figure:
-    """A row of groups with a title each; in a group a grid of samples x columns."""
     widths = [len(columns) for _, columns in groups]
     mosaic = Mosaic(len(groups[0][1][0][1]), sum(widths), cell=CELL_INCHES, title=title, head=0.5)
     first = 0

@@ -138,7 +138,6 @@ def _data(info: DatasetInfo) -> dict[str, Any]:
 
 
 def _write(out: Path, arrays: dict[str, NDArray[Any]], header: str) -> None:
-    """The file, whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with replaced(out) as temporary:
         if out.suffix == ".npz":

@@ -110,7 +110,12 @@ def make_encoder(asked: Outside, images: Tensor) -> Made:
         check_pooling(weights, encoder)
         match = load_weights(encoder, weights, allow_missing=asked.allow_missing)
         check_takes(encoder, (images.shape[2], images.shape[3]))
-    lines += match.lines() if match else [_no_file(asked)]
+    if match:
+        lines += match.lines()
+    elif asked.encoder.startswith("py:"):
+        lines.append(f"weights: those that {asked.encoder} comes with")
+    else:
+        lines.append(f"weights: random, of seed {asked.seed}; --weights FILE reads others (nothing is downloaded)")
     normalised = described(encoder.spec.get("normalise"))
     lines.append(f"normalisation: {normalised}; {encoder.dim} features, {encoder.stride} px a cell")
     mark = RANDOM if asked.is_random else match.mark if match else ""
@@ -213,12 +218,6 @@ def _shape(name: str, out: Any, n: int) -> tuple[str, int, int]:
         return ("gap", out.shape[1], out.shape[2]) if out.ndim == 4 else ("own", out.shape[1], 0)
     found = f"a tensor {list(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
     raise ValueError(f"expected Features, a map [B, D, h, w] or an embedding [B, D] from {name}, found {found}")
-
-
-def _no_file(asked: Outside) -> str:
-    if asked.encoder.startswith("py:"):
-        return f"weights: those that {asked.encoder} comes with"
-    return f"weights: random, of seed {asked.seed}; --weights FILE reads others (nothing is downloaded)"
 
 
 def typed_settings(overrides: Sequence[str], backbone: str) -> dict[str, Any]:

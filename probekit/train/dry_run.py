@@ -85,13 +85,11 @@ def _views(planned: Planned, view: tuple[int, int, int]) -> list[dict[str, Any]]
 
 
 def _memory(planned: Planned, cost: StepCost) -> dict[str, int]:
-    """Bytes on the device, the images that lie there included."""
     resident = planned.train.placement == "device"
     return cost.memory | {"images": math.prod(planned.train.images.shape) if resident else 0}
 
 
 def _room(device: torch.device) -> int:
-    """Bytes of the device's memory."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     try:
@@ -187,7 +185,6 @@ def _print_cost(result: dict[str, Any], console: Console) -> None:
 
 
 def _whole(seconds: float, *, gpu: bool) -> dict[str, float | None]:
-    """A run's time; it takes one GPU."""
     return {"run_seconds": seconds, "gpu_hours": seconds / 3600 if gpu else None}
 
 
@@ -250,5 +247,4 @@ def _on_cpu(job: Callable[[], Any], calls: int) -> float:
 
 
 def _fastest(job: Callable[[], Any], device: torch.device) -> float:
-    """Seconds, the best of some."""
     return min(_times(job, device, warm_up=1, rounds=ROUNDS))

@@ -201,18 +201,14 @@ def _inside(boxes: Tensor, tables: CorruptionTables) -> Tensor:
     return rows[..., None] & columns[:, :, None]
 
 
-# --- The four corruptions, as functions of what was drawn.
+# --- The four corruptions of views [N, C, H, W], as functions of what was drawn; boxes are int64 [N, K, 4].
 
 
 def shuffle_pixels(views: Tensor, boxes: Tensor, keys: Tensor, tables: CorruptionTables) -> Tensor:
     """Permutes the pixels inside each box, channels together; every box reads the original view.
 
-    Where boxes overlap, the later one is seen. Returns [N, C, H, W].
-
-    Args:
-        views: [N, C, H, W].
-        boxes: int64 [N, K, 4].
-        keys: [N, K, M] uniform numbers in [0, 1), M at least the area of a box: their order permutes it.
+    Where boxes overlap, the later one is seen. `keys`: [N, K, M] uniform numbers in [0, 1), M at least the area of a
+    box: their order permutes it.
     """
     n, channels, height, width = views.shape
     size = height * width
@@ -245,12 +241,8 @@ def bend_intensity(views: Tensor, curve: Tensor, inverted: Tensor, tables: Corru
     """Maps intensities through a cubic Bezier curve from (0, 0) to (1, 1), or through its inversion.
 
     With x(s), y(s) the curve, both rising, value x(s) becomes y(s), or y(1 - s) when inverted. The curve is a chord
-    within each of 1024 cells of s. Returns [N, 1, H, W] in [0, 1].
-
-    Args:
-        views: [N, 1, H, W] in [0, 1].
-        curve: [N, 4] the two inner control points, (x1, y1, x2, y2), each in [0, 1].
-        inverted: bool [N].
+    within each of 1024 cells of s. `curve`: [N, 4] the two inner control points, (x1, y1, x2, y2), each in [0, 1];
+    `inverted`: bool [N]; views of one channel, in [0, 1], before and after.
     """
     first, second, third = tables.basis
     inner = curve.view(-1, 2, 2, 1)
@@ -277,15 +269,7 @@ def _cells(x: Tensor, values: Tensor) -> Tensor:
 
 
 def paint_inside(views: Tensor, boxes: Tensor, colours: Tensor, tables: CorruptionTables) -> Tensor:
-    """Fills each box with its colour; the later box is seen.
-
-    Returns [N, C, H, W].
-
-    Args:
-        views: [N, C, H, W].
-        boxes: int64 [N, K, 4].
-        colours: [N, K, C].
-    """
+    """Fills each box with its colour, [N, K, C]; the later box is seen."""
     inside = _inside(boxes, tables)
     for k in range(boxes.shape[1]):
         views = torch.where(inside[:, k, None], colours[:, k, :, None, None], views)
@@ -293,13 +277,5 @@ def paint_inside(views: Tensor, boxes: Tensor, colours: Tensor, tables: Corrupti
 
 
 def paint_outside(views: Tensor, boxes: Tensor, colour: Tensor, tables: CorruptionTables) -> Tensor:
-    """Fills everything outside all boxes with one colour.
-
-    Returns [N, C, H, W].
-
-    Args:
-        views: [N, C, H, W].
-        boxes: int64 [N, K, 4].
-        colour: [N, C].
-    """
+    """Fills everything outside all boxes with one colour, [N, C]."""
     return torch.where(_inside(boxes, tables).any(1, keepdim=True), views, colour[:, :, None, None])

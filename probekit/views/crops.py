@@ -88,17 +88,9 @@ class CropTables(nn.Module):
             self.register_buffer(f"odd{length}", torch.stack([odd, odd.flip(0)]))  # of a mirrored axis, too
             # Keys' cubic (a = -0.5) at the distances of the four nearest positions, for every place between two.
             distance = (torch.arange(2 * length)[:, None] / (2 * length) - self.offsets).abs()
-            self.register_buffer(f"cubic{length}", torch.where(distance <= 1, _near(distance), _far(distance)))
-
-
-def _near(d: Tensor) -> Tensor:
-    """Keys' kernel at distance d <= 1."""
-    return (1.5 * d - 2.5) * d * d + 1
-
-
-def _far(d: Tensor) -> Tensor:
-    """Keys' kernel at distance 1 <= d <= 2."""
-    return ((-0.5 * d + 2.5) * d - 4) * d + 2
+            near = (1.5 * distance - 2.5) * distance * distance + 1
+            far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+            self.register_buffer(f"cubic{length}", torch.where(distance <= 1, near, far))
 
 
 def random_boxes(

@@ -49,11 +49,6 @@ class Colour:
 PAPER = Colour()
 
 
-def factors_of(strength: float) -> tuple[float, float]:
-    """Bounds of the factors of brightness, contrast or saturation."""
-    return max(1 - strength, 0.0), 1 + strength
-
-
 def change_shapes(n: int, channels: int, colour: Colour) -> list[tuple[int, ...]]:
     """Shapes of the uniform numbers that `changes_of` takes for n views."""
     if channels == 1 and colour.always_gray:
@@ -66,7 +61,8 @@ def changes_of(numbers: Sequence[Tensor], colour: Colour) -> tuple[Tensor, ...]:
 
     Returns tensors of n rows, so that rows of all of them go with rows of the views.
     """
-    scales = [factors_of(strength) for strength in (colour.brightness, colour.contrast, colour.saturation)]
+    strengths = (colour.brightness, colour.contrast, colour.saturation)
+    scales = [(max(1 - strength, 0.0), 1 + strength) for strength in strengths]
     if len(numbers) == 1:
         contrast, brightness = between(numbers[0].unbind(), [scales[1], scales[0]])
         return contrast, brightness

@@ -69,7 +69,6 @@ def run_import(
 
 
 def _for_official(official: Official, options: Options) -> Options:
-    """What was typed, and else the dataset's own defaults."""
     return replace(
         options,
         size=options.size or official.size,

@@ -72,7 +72,6 @@ def label_by_table(roots: Mapping[str, Folder], path: Path, column: str, notes: 
 def _check_all(
     files: Mapping[str, Sequence[tuple[str, Path]]], labels: Mapping[str, str], path: Path, named: str
 ) -> None:
-    """Every image has a class."""
     missing = {split: [key for key, _ in found if key not in labels] for split, found in files.items()}
     for split, keys in missing.items():
         if keys:
@@ -264,7 +263,6 @@ def _check_classes(found: dict[str, Found]) -> None:
 
 
 def _others(roots: dict[str, Folder]) -> list[Skipped]:
-    """The files beside the images that are no images."""
     return [
         Skipped(folder.below(name), "not an image file by its name")
         for root in roots.values()

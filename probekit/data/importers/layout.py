@@ -30,9 +30,7 @@ def find_splits(top: Folder, depth: int | None, ignored: list[Skipped], notes: l
         inner = _wrapped(top)
         if inner is None:
             return {"train": top}
-        ignored += _rest(top, [inner])
-        notes.append(f"entered {inner.key}, the only folder with images in it")
-        top = inner
+        top = _entered(top, inner, ignored, notes)
     by_split = {split: top.folders[name] for name, split in found.items()}
     if "train" not in by_split:
         raise ValueError(f"expected a folder train beside {_shown(found)} in {top.path}, found none")
@@ -58,10 +56,14 @@ def _may_be_classes(top: Folder, found: dict[str, str], depth: int | None) -> bo
 def _enter(folder: Folder, ignored: list[Skipped], notes: list[str]) -> Folder:
     """The innermost folder that holds more than one folder."""
     while (inner := _wrapped(folder)) is not None:
-        ignored += _rest(folder, [inner])
-        notes.append(f"entered {inner.key}, the only folder with images in it")
-        folder = inner
+        folder = _entered(folder, inner, ignored, notes)
     return folder
+
+
+def _entered(folder: Folder, inner: Folder, ignored: list[Skipped], notes: list[str]) -> Folder:
+    ignored += _rest(folder, [inner])
+    notes.append(f"entered {inner.key}, the only folder with images in it")
+    return inner
 
 
 def _wrapped(folder: Folder) -> Folder | None:

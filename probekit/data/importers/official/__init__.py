@@ -80,7 +80,6 @@ def open_official(name: str, root: Path | None, choices: Choices, options: Optio
 
 
 def _check_choices(name: str, official: Official, choices: Choices) -> dict[str, Any]:
-    """The choices that were typed, as the dataset file records them."""
     given = {choice: value for choice, value in asdict(choices).items() if choice in OPTIONS and value}
     for choice in given:
         if choice not in official.takes:

@@ -63,7 +63,6 @@ N_DOGS = 120
 
 
 def _open_dogs(root: Path, choices: Choices) -> Listing:
-    """The official splits."""
     lists = find_folder(root, "train_list.mat", "lists", archive="lists.tar")
     images = need(root / "Images", "unpack images.tar there too")
     splits = {split: _read_dogs(lists / f"{split}_list.mat", images) for split in ("train", "test")}
@@ -100,7 +99,6 @@ SEPARATE, SINGLE = "devkit/cars_meta.mat", "cars_annos.mat"
 
 
 def _open_cars(root: Path, choices: Choices) -> Listing:
-    """The official splits, from whichever layout is there."""
     for folder in (root, root / "stanford_cars"):
         if (folder / SINGLE).exists():
             return _open_single(folder)
@@ -171,7 +169,6 @@ N_BIRDS = 200
 
 
 def _open_birds(root: Path, choices: Choices) -> Listing:
-    """The official splits."""
     folder = find_folder(root, "image_class_labels.txt", "CUB_200_2011", archive="CUB_200_2011.tgz")
     label_file, split_file = folder / "image_class_labels.txt", folder / "train_test_split.txt"
     labels, training = dict(read_pairs(label_file)), dict(read_pairs(split_file))
@@ -202,7 +199,6 @@ BANNER = 20  # rows of a copyright notice at the lower edge of every image: a sh
 
 
 def _open_aircraft(root: Path, choices: Choices) -> Listing:
-    """The three official splits, with the labels chosen."""
     kind = choices.labels or "variant"
     if kind not in NAMES:
         raise ValueError(f"expected --labels {' or '.join(NAMES)}, found {kind!r}")
