@@ -30,7 +30,7 @@ from benchmarks.report import RESULTS, interleaved, spread, write
 from benchmarks.step import synchronised, torch_defaults
 from probekit.device import choose_device
 from probekit.models.backbones import import_module
-from probekit.views import crops
+from probekit.views import crops, jitter
 from probekit.views.jitter import PAPER
 from probekit.views.recipes import P_FLIP, VIEWS, make_views
 

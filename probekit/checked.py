@@ -76,13 +76,10 @@ class _MisfitError(Exception):
 def checked(value: Any, kind: Any, where: str, name: str = "") -> Any:
     """The value as the type has it: a table becomes its dataclass, a list its tuple, a whole number a float.
 
-    A ValueError for the first part that does not fit: what was expected, and what was found where.
-
-    Args:
-        value: Tables, lists, strings and numbers, as TOML and JSON give them.
-        kind: Built of `Any`, the types in `NAMES`, unions, `Literal`, `Annotated` with `Meta`, `dict[str, ...]`,
-            dataclasses (`metadata={"key": ...}`: another key than the field's name) and `TypedDict`.
-        where: Where it stands, for the message; "" where the name says it all.
+    A ValueError for the first part that does not fit: what was expected, and what was found where. `value`: tables,
+    lists, strings and numbers, as TOML and JSON give them. `kind`: built of `Any`, the types in `NAMES`, unions,
+    `Literal`, `Annotated` with `Meta`, `dict[str, ...]`, dataclasses (`metadata={"key": ...}`: another key than the
+    field's name) and `TypedDict`. `where`: where it stands, for the message; "" where the name says it all.
     """
     try:
         return _converter(kind)(value)

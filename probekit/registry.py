@@ -67,10 +67,9 @@ MEASUREMENTS: dict[str, str] = {
 class Pool:
     """What is to be known of a pooling at test time without torch; `probekit.restore.pooled` makes it.
 
-    Attributes:
-        weighs: Whether it weighs the cells of the feature map, so that there is a map to show.
-        averages: Whether an embedding is a mean of the map's cells: what class activation maps rest on.
-        of_run: Whether a branch or a head of the run does it: the whole method must be there.
+    `weighs`: whether it weighs the cells of the feature map, so that there is a map to show; `averages`: whether an
+    embedding is a mean of the map's cells: what class activation maps rest on; `of_run`: whether a branch or a head of
+    the run does it: the whole method must be there.
     """
 
     about: str

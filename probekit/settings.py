@@ -19,10 +19,8 @@ BARE_POINT = re.compile(r"^(\s*[+-]?)\.(?=\d)")  # of .5, which TOML has not
 class Asked:
     """What is typed of a run.
 
-    Attributes:
-        preset: A preset's name, or None for the device's default.
-        seed: Seed of initialisation, order, views and dropout.
-        branches: Names in `BRANCHES` or `VARIANTS`, attached in this order.
+    `preset`: a preset's name, or None for the device's default; `seed`: seed of initialisation, order, views and
+    dropout; `branches`: names in `BRANCHES` or `VARIANTS`, attached in this order.
     """
 
     method: str

@@ -122,12 +122,8 @@ def auc(scores: NDArray[np.floating], y: NDArray[np.bool_]) -> float:
 def auc_over_images(scores: NDArray[np.floating], y: NDArray[np.bool_], *, seed: int) -> dict[str, Any]:
     """The mean of areas under the ROC curve with its 95 % percentile interval over images.
 
-    Returns mean; ci, None under 10 images; n.
-
-    Args:
-        scores: `[n, k]`, a column for each of k areas.
-        y: bool `[n, k]`, which images of each column should have the higher scores: some, not all.
-        seed: Seed of the resampling.
+    Returns mean; ci, None under 10 images; n. `scores`: `[n, k]`, a column for each of k areas; `y`: bool `[n, k]`,
+    which images of each column should have the higher scores: some, not all; `seed`: seed of the resampling.
     """
     n, columns = scores.shape
     assert 0 < y.sum(axis=0).min() <= y.sum(axis=0).max() < n

@@ -28,11 +28,10 @@ LEAST_ALPHA = 0.01  # ours: below, the law is 0 or 1
 class ContrastiveCrop(Branch):
     """Places the crops of every image; it has no loss. Until regions are found it rests, and crops are random ones.
 
-    Args:
-        threshold: A pixel is strong where the map is above it: a share of the map's range over the image.
-        alpha: Parameter of the beta law of the centres across the region: below 1 for its edges, 1 for even.
-        warmup: Epochs with random crops, as a share of the run's, rounded up.
-        every: From one search for the regions to the next, as a share of the run's epochs.
+    `threshold`: a pixel is strong where the map is above it: a share of the map's range over the image; `alpha`:
+    parameter of the beta law of the centres across the region: below 1 for its edges, 1 for even; `warmup`: epochs with
+    random crops, as a share of the run's, rounded up; `every`: from one search for the regions to the next, as a share
+    of the run's epochs.
     """
 
     about = "crops around what the encoder itself finds"

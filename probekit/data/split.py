@@ -79,10 +79,8 @@ Images = Tensor | StreamedImages  # uint8 `[N, C, H, W]`: on the device, or look
 class DeviceSplit:
     """A split, resident on the device or streamed to it.
 
-    Attributes:
-        images: uint8 `[N, C, H, W]`.
-        split: What else the file holds: labels, factors; its own images are left out.
-        placement: Where the images are: "device", "host" or "file".
+    `images`: uint8 `[N, C, H, W]`. `split`: what else the file holds: labels, factors; its own images are left out.
+    `placement`: where the images are: "device", "host" or "file".
     """
 
     name: str
@@ -99,13 +97,10 @@ def open_split(
 ) -> DeviceSplit:
     """Reads a split and puts its images on the device, once, or makes them ready to be streamed to it.
 
-    A ValueError if the file is no dataset, has no such split, or fits nowhere.
-
-    Args:
-        max_size: Images whose longer side has more pixels are averaged down to it.
-        first: Only the first so many images, if there are as many; None is all.
-        placement: "device", "host" (the host's memory), "file" (encoded images, decoded for each batch), or "auto": the
-            first of these that has room.
+    A ValueError if the file is no dataset, has no such split, or fits nowhere. `max_size`: images whose longer side has
+    more pixels are averaged down to it. `first`: only the first so many images, if there are as many; None is all.
+    `placement`: "device", "host" (the host's memory), "file" (encoded images, decoded for each batch), or "auto": the
+    first of these that has room.
     """
     info = read_info(path)
     if name not in info.splits:

@@ -44,12 +44,10 @@ class _RequestError(ValueError):
 class Split:
     """Rows of a split.
 
-    Attributes:
-        images: uint8 `[N, H, W]` or `[N, H, W, 3]`, in [0, 255].
-        labels: int64 `[N]`, indices of classes; multi-label: uint8 `[N, K]` of 0 absent, 1 present and 255 only
-            difficult instances; None for unlabelled images.
-        factors: One array `[N]` for each factor column.
-        masks: uint8 `[N, H, W]`, or None if there are none or they were not asked for.
+    `images`: uint8 `[N, H, W]` or `[N, H, W, 3]`, in [0, 255]. `labels`: int64 `[N]`, indices of classes; multi-label:
+    uint8 `[N, K]` of 0 absent, 1 present and 255 only difficult instances; None for unlabelled images. `factors`: one
+    array `[N]` for each factor column. `masks`: uint8 `[N, H, W]`, or None if there are none or they were not asked
+    for.
     """
 
     images: NDArray[np.uint8]
@@ -84,13 +82,9 @@ def read_split(
 ) -> Split:
     """Reads rows [start, stop) of a split, checked.
 
-    A ValueError if the file is malformed, has no such split, or the rows lie outside it.
-
-    Args:
-        split: "train", "val" or "test".
-        stop: One past the last row; None is the end.
-        images: Read the images; without, there are none of them in the result.
-        columns: Read labels and factors; without, there are none of them in the result.
+    A ValueError if the file is malformed, has no such split, or the rows lie outside it. `split`: "train", "val" or
+    "test". `stop`: one past the last row; None is the end. `images`: read the images; without, there are none of them
+    in the result. `columns`: read labels and factors; without, there are none of them in the result.
     """
     with _opened(path) as file:
         info, all_sums = _checked(path, file)

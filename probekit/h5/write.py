@@ -61,11 +61,9 @@ class Header:
 class Block:
     """Consecutive rows, ready for the file.
 
-    Attributes:
-        shape: The shape of the images: (rows, H, W) or (rows, H, W, 3).
-        chunks: Under "images", and "masks" if there are any: each chunk's bytes as stored.
-        checksums: Under the same names: the CRC-32 of each chunk's values, joined, 4 bytes each.
-        columns: Under "labels" and "factors/<name>": one array `[rows]` each.
+    `shape`: the shape of the images: (rows, H, W) or (rows, H, W, 3); `chunks`: under "images", and "masks" if there
+    are any: each chunk's bytes as stored; `checksums`: under the same names: the CRC-32 of each chunk's values, joined,
+    4 bytes each; `columns`: under "labels" and "factors/<name>": one array `[rows]` each.
     """
 
     shape: tuple[int, ...]
@@ -78,10 +76,8 @@ class Block:
 class EncodedBlock:
     """Consecutive rows whose images are JPEG files.
 
-    Attributes:
-        image_shape: The shape of each image once decoded: (H, W) or (H, W, 3).
-        files: One JPEG file an image, as `encode` makes them.
-        columns: As of a `Block`.
+    `image_shape`: the shape of each image once decoded: (H, W) or (H, W, 3); `files`: one JPEG file an image, as
+    `encode` makes them; `columns`: as of a `Block`.
     """
 
     image_shape: tuple[int, ...]

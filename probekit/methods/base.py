@@ -56,12 +56,9 @@ class Step:
 class Rate:
     """A learning rate of their own for some parameters.
 
-    Attributes:
-        share: A factor of the run's own rate.
-        schedule: Its course, a name of `optimizer.schedule`; None is the run's.
-        start: The first step at which it is not 0.
-        first: Where the warm-up begins, as a share of its highest; None is the run's share.
-        final: The last rate of "cosine", as a share of its highest; None is the run's share.
+    `share`: a factor of the run's own rate. `schedule`: its course, a name of `optimizer.schedule`; None is the run's.
+    `start`: the first step at which it is not 0. `first`: where the warm-up begins, as a share of its highest; None is
+    the run's share. `final`: the last rate of "cosine", as a share of its highest; None is the run's share.
     """
 
     parameters: Sequence[Tensor]
@@ -178,10 +175,8 @@ class Method(nn.Module, ABC):
 def fit(chosen: MutableMapping[str, Any], key: str, value: Any, *, typed: Collection[str], why: str) -> str:
     """Changes a setting to one that suits the data better, unless the user gave it, and returns the line that says so.
 
-    Args:
-        chosen: The settings of a method or a branch; changed in place.
-        key: The setting's whole name, "method.queue".
-        typed: What the user gave, whole names.
+    `chosen`: the settings of a method or a branch; changed in place. `key`: the setting's whole name, "method.queue".
+    `typed`: what the user gave, whole names.
     """
     name = key.rpartition(".")[2]
     if key in typed:

@@ -17,10 +17,8 @@ from probekit.views.recipes import Views
 class BYOL(MomentumMethod):
     """Bootstrap your own latent, symmetric.
 
-    Args:
-        momentum: Share of the target that stays at the first step; it rises to 1 along a cosine.
-        hidden: Width of the hidden layers of projector and predictor.
-        keep: The encoder that is kept, "online" or "target".
+    `momentum`: share of the target that stays at the first step; it rises to 1 along a cosine. `hidden`: width of the
+    hidden layers of projector and predictor. `keep`: the encoder that is kept, "online" or "target".
     """
 
     about = "one network predicts what its moving average makes of the other view"

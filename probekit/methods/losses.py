@@ -70,13 +70,10 @@ def swapped_cross_entropy(codes: Tensor, logits: Tensor) -> Tensor:
 def sinkhorn(scores: Tensor, *, epsilon: float, iterations: int, weight: Tensor | None = None) -> Tensor:
     """Sinkhorn-Knopp (SwAV, arXiv 2006.09882, section 3.1): soft codes whose rows add up to 1, all used alike.
 
-    Returns `[N, K]`, float32; rows add up to 1, those without weight are 0.
-
-    Args:
-        scores: `[N, K]`, cosines of samples and prototypes.
-        epsilon: Weight of the entropy; larger is softer.
-        iterations: How many of the two normalisations; a fixed number, three in the paper.
-        weight: `[N]`, 1 for samples that count and 0 for those that do not; None is all.
+    Returns `[N, K]`, float32; rows add up to 1, those without weight are 0. `scores`: `[N, K]`, cosines of samples and
+    prototypes. `epsilon`: weight of the entropy; larger is softer. `iterations`: how many of the two normalisations; a
+    fixed number, three in the paper. `weight`: `[N]`, 1 for samples that count and 0 for those that do not; None is
+    all.
     """
     # The largest is taken off, which changes nothing but that exp stays finite.
     q = ((scores.float() - scores.float().max()) / epsilon).exp()

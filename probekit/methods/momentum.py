@@ -81,12 +81,8 @@ class MomentumMethod(Method):
     """A method with a target network: copies of what `followed` names, and of each branch that refines features.
 
     Parameters follow; the statistics of batch norm are the target's own, from its own passes (MoCo and BYOL, official
-    code).
-
-    Args:
-        momentum: Share tau of the target that stays at each step.
-        final_momentum: tau at the end of the run; it gets there along a cosine (BYOL, section 3.3).
-        keep: The encoder that is kept, "online" or "target".
+    code). `momentum`: share tau of the target that stays at each step. `final_momentum`: tau at the end of the run; it
+    gets there along a cosine (BYOL, section 3.3). `keep`: the encoder that is kept, "online" or "target".
     """
 
     followed: ClassVar[tuple[str, ...]] = ("encoder", "projector")

@@ -38,11 +38,8 @@ def _covariance(z: Tensor) -> Tensor:
 class VICReg(Method):
     """Variance-invariance-covariance regularisation.
 
-    Args:
-        invariance: Weight of the distance between the views.
-        variance: Weight of the hinge on each feature's deviation.
-        covariance: Weight of what features have in common.
-        hidden: Width of the expander's three layers.
+    `invariance`: weight of the distance between the views; `variance`: weight of the hinge on each feature's deviation;
+    `covariance`: weight of what features have in common; `hidden`: width of the expander's three layers.
     """
 
     about = "both views alike, each feature spread, no two features alike"

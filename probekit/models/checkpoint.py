@@ -138,11 +138,10 @@ ZIP = b"PK\x03\x04"
 class Checkpoint:
     """What a file holds.
 
-    Attributes:
-        tables: Every dictionary of tensors in it, by where it stands: "", "state_dict", "teacher", ...
-        spec: That of the encoder, if it is a file of probekit.
-        key: Which of several networks in it is meant, a part of the names: "student"; None for the best.
-        after: How far the run was whose file it is, in words; "" where it lies in the folder of none.
+    `tables`: every dictionary of tensors in it, by where it stands: "", "state_dict", "teacher", . `spec`: that of the
+    encoder, if it is a file of probekit. `key`: which of several networks in it is meant, a part of the names:
+    "student"; None for the best. `after`: how far the run was whose file it is, in words; "" where it lies in the
+    folder of none.
     """
 
     path: Path

@@ -28,11 +28,9 @@ HEADER = {
 class Features:
     """What an encoder makes of a batch.
 
-    Attributes:
-        stages: Every stage's activations, finest first; the last one is `map`.
-        map: `[B, D, h, w]`; 1x1, the embedding itself, where an encoder gives no map.
-        pooled: `[B, D]`, float32: the embedding.
-        weights: `[B, h, w]`, the pooling weights, or None for plain averages.
+    `stages`: every stage's activations, finest first; the last one is `map`. `map`: `[B, D, h, w]`; 1x1, the embedding
+    itself, where an encoder gives no map. `pooled`: `[B, D]`, float32: the embedding. `weights`: `[B, h, w]`, the
+    pooling weights, or None for plain averages.
     """
 
     stages: Sequence[Tensor]

@@ -34,12 +34,9 @@ def extract(
     """Embeds every image by itself: the result does not depend on its batch mates.
 
     A module is put in eval mode and given back in the mode it had; autocast is off. Returns float32 `[N, D]`. A
-    ValueError if there is no image.
-
-    Args:
-        encoder: `[B, C, H, W]` float32 in [0, 1] -> features with `.pooled` `[B, D]`.
-        images: uint8 `[N, C, H, W]`, on any device or streamed; batches move to the encoder's.
-        batch_size: Images at a time, at least; it changes speed and memory only.
+    ValueError if there is no image. `encoder`: `[B, C, H, W]` float32 in [0, 1] -> features with `.pooled` `[B, D]`.
+    `images`: uint8 `[N, C, H, W]`, on any device or streamed; batches move to the encoder's. `batch_size`: images at a
+    time, at least; it changes speed and memory only.
     """
     if len(images) == 0:
         raise ValueError("expected at least one image to embed, found 0; type: probekit show PATH")
@@ -58,10 +55,9 @@ def read_all(
 ) -> Tensor:
     """What `read` makes of the encoder's answer to every image, `[N, ...]` on the CPU; see `extract`.
 
-    Args:
-        read: From the encoder's answer to B images to `[B, ...]`, on the same device.
-        max_size: Images whose longer side has more pixels are averaged down to it; None is none.
-        precision: "fp32", or "bf16" for passes that serve training and measure nothing.
+    `read`: from the encoder's answer to B images to `[B, ...]`, on the same device. `max_size`: images whose longer
+    side has more pixels are averaged down to it; None is none. `precision`: "fp32", or "bf16" for passes that serve
+    training and measure nothing.
     """
     weights = next(encoder.parameters(), None) if isinstance(encoder, nn.Module) else None
     device = images.device if weights is None else weights.device

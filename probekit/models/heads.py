@@ -54,14 +54,10 @@ class MLP(nn.Sequential):
     """Linear layers with an activation between: the projectors and predictors of most methods.
 
     Computes in float32 whatever autocast says, unless a layer is `WIDE`: then in its precision, which sums in float32;
-    a batch norm at the end, and what it gives, are float32 either way.
-
-    Args:
-        widths: Widths of the input, the hidden layers and the output.
-        norm: Batch norm after each hidden layer, which then has no bias of its own.
-        last: What the last layer is: "linear", "linear without bias", or followed by a "batch norm" that has neither
-            scale nor shift.
-        activation: Between layers.
+    a batch norm at the end, and what it gives, are float32 either way. `widths`: widths of the input, the hidden layers
+    and the output; `norm`: batch norm after each hidden layer, which then has no bias of its own; `last`: what the last
+    layer is: "linear", "linear without bias", or followed by a "batch norm" that has neither scale nor shift;
+    `activation`: between layers.
     """
 
     def __init__(

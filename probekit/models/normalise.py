@@ -13,12 +13,9 @@ TABLES = {"imagenet": IMAGENET, "swav": {**IMAGENET, "std": [0.228, 0.224, 0.225
 def normalisation(name: str, backbone: str, channels: int) -> dict[str, list[float]] | None:
     """Mean and standard deviation of each channel, or None.
 
-    A ValueError if timm is asked about a backbone that is not its own.
-
-    Args:
-        name: One of `TABLES`; "timm", as its own weights of the backbone expect; "none", or "auto", which is none.
-        backbone: As an encoder names it.
-        channels: Image channels; one channel gets the means over the three.
+    A ValueError if timm is asked about a backbone that is not its own. `name`: one of `TABLES`; "timm", as its own
+    weights of the backbone expect; "none", or "auto", which is none. `backbone`: as an encoder names it. `channels`:
+    image channels; one channel gets the means over the three.
     """
     if name in ("none", "auto"):
         return None

@@ -146,11 +146,9 @@ class Opened:
 class OpenedRun(Opened):
     """The encoder of a run folder.
 
-    Args:
-        weights: Which of its weights, and how they are pooled.
-        found: The encoder, its header, and the state of the whole method if that came along.
-        stamp: `_stamp` of that file before it was read.
-        seed: Seed of random weights; None for its own.
+    `weights`: which of its weights, and how they are pooled. `found`: the encoder, its header, and the state of the
+    whole method if that came along. `stamp`: `_stamp` of that file before it was read. `seed`: seed of random weights;
+    None for its own.
     """
 
     def __init__(

@@ -46,11 +46,9 @@ FIRST = re.compile(r"(^|\.)(?<!conv1\.)(?<!0\.)(conv1|conv0|0)\.weight$")
 class Outside:
     """An encoder from elsewhere, as it is asked for.
 
-    Attributes:
-        encoder: "timm:NAME", "py:MODULE:FUNCTION" or "unet".
-        weights: A checkpoint of any project, FILE or FILE:KEY; None is random weights, or those a module comes with.
-        normalise: One of `probekit.config.NormaliseName`.
-        settings: More of the model, "model.NAME=VALUE" each.
+    `encoder`: "timm:NAME", "py:MODULE:FUNCTION" or "unet". `weights`: a checkpoint of any project, FILE or FILE:KEY;
+    None is random weights, or those a module comes with. `normalise`: one of `probekit.config.NormaliseName`.
+    `settings`: more of the model, "model.NAME=VALUE" each.
     """
 
     encoder: str
@@ -78,10 +76,8 @@ class Outside:
 class Made:
     """An encoder that was made, and what is to be said of it.
 
-    Attributes:
-        encoder: In the mode that it was made in, on the CPU.
-        match: How a file's weights fit; None without a file.
-        method: What it is called: its name, and what of it is random.
+    `encoder`: in the mode that it was made in, on the CPU. `match`: how a file's weights fit; None without a file.
+    `method`: what it is called: its name, and what of it is random.
     """
 
     encoder: Encoder
@@ -164,13 +160,9 @@ def _build(asked: Outside, typed: Mapping[str, Any], checkpoint: Checkpoint | No
 def around(module: nn.Module, name: str, images: Tensor, normalise: dict[str, list[float]] | None) -> Encoder:
     """An encoder around a user's own module, with the weights that it has.
 
-    A ValueError if the module fails on the images, or gives something else than it should.
-
-    Args:
-        module: Gives `Features`, a map `[B, D, h, w]` or an embedding `[B, D]`.
-        name: What it is called, "py:MODULE:FUNCTION" where it can be made again.
-        images: Some, `[B, C, H, W]` in [0, 1], to see what the module makes of them.
-        normalise: See `Encoder`.
+    A ValueError if the module fails on the images, or gives something else than it should. `module`: gives `Features`,
+    a map `[B, D, h, w]` or an embedding `[B, D]`; `name`: what it is called, "py:MODULE:FUNCTION" where it can be made
+    again; `images`: some, `[B, C, H, W]` in [0, 1], to see what the module makes of them; `normalise`: see `Encoder`.
     """
     module.eval()
     try:

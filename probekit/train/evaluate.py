@@ -75,10 +75,8 @@ class Scores:
 class Monitor:
     """Scores an encoder on the validation part and on the test split.
 
-    Args:
-        val: The validation split; without one that is labelled a seeded, stratified part of `train` stands in.
-        test: The test split, if the file has one.
-        kind: What scores, one of `MONITORS`.
+    `val`: the validation split; without one that is labelled a seeded, stratified part of `train` stands in. `test`:
+    the test split, if the file has one. `kind`: what scores, one of `MONITORS`.
     """
 
     def __init__(

@@ -39,10 +39,8 @@ class NonFiniteLossError(ValueError):
 class Progress:
     """Where a run stands: all of it goes into the checkpoint.
 
-    Attributes:
-        batch: Finished batches of the epoch that is under way.
-        begun: What branches found when it began.
-        best: Best score so far of "best_val" and "best_test".
+    `batch`: finished batches of the epoch that is under way; `begun`: what branches found when it began; `best`: best
+    score so far of "best_val" and "best_test".
     """
 
     epoch: int = 0

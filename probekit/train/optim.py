@@ -133,13 +133,9 @@ def build_optimizer(
 
     With `decay` "weights" biases and normalisation get neither decay nor adaptation (ConRec authors' code, SimCLR,
     BYOL, Barlow Twins, VICReg), nor does what a part names in `no_weight_decay()`: a transformer's tokens, in timm. A
-    ValueError if the name is unknown.
-
-    Args:
-        name: "lars", "larc", "sgd" or "adamw".
-        momentum: Momentum of the buffer; AdamW's beta 1.
-        decay: "weights", or "all" for biases and normalisation, too (MoCo, SimSiam, SwAV).
-        rates: Parameters whose rate is another; each makes groups of its own, after the others.
+    ValueError if the name is unknown. `name`: "lars", "larc", "sgd" or "adamw". `momentum`: momentum of the buffer;
+    AdamW's beta 1. `decay`: "weights", or "all" for biases and normalisation, too (MoCo, SimSiam, SwAV). `rates`:
+    parameters whose rate is another; each makes groups of its own, after the others.
     """
     parameters = [p for p in modules.parameters() if p.requires_grad]
     spared = {id(p) for p in parameters if p.ndim <= 1} | _spared(modules) if decay == "weights" else set()
@@ -233,12 +229,9 @@ def scaled_rate(lr: float, *, scaling: str, batch_size: int) -> float:
 class Schedule:
     """The learning rate of every step; a function of the step alone, so that a resumed run needs no state of it.
 
-    Attributes:
-        name: "constant", or "cosine" down to `final` at `total`.
-        warmup: Steps of linear rise to the peak; the last of them is at the peak.
-        final: The last rate of "cosine", as a share of the peak.
-        first: The first rate of the warm-up, as a share of the peak; 0 is that of an even rise from 0, whose first step
-            is at 1 / `warmup`.
+    `name`: "constant", or "cosine" down to `final` at `total`. `warmup`: steps of linear rise to the peak; the last of
+    them is at the peak. `final`: the last rate of "cosine", as a share of the peak. `first`: the first rate of the
+    warm-up, as a share of the peak; 0 is that of an even rise from 0, whose first step is at 1 / `warmup`.
     """
 
     peak: float

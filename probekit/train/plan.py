@@ -36,11 +36,9 @@ from probekit.train.step import TrainingStep
 class Planned:
     """A run as it would begin: all that was typed is resolved and checked, and nothing is written.
 
-    Attributes:
-        train: Its training split, where the settings place it.
-        method: On the device, with the weights that it starts from.
-        weights: How these matched, as run.json keeps it; None for random ones.
-        given: The names of the settings that were typed.
+    `train`: its training split, where the settings place it. `method`: on the device, with the weights that it starts
+    from. `weights`: how these matched, as run.json keeps it; None for random ones. `given`: the names of the settings
+    that were typed.
     """
 
     asked: Asked

@@ -41,12 +41,8 @@ def pretrain(
 
     Returns the run, and whether it was trained to its end (False: a signal stopped it, and it can be resumed). A
     ValueError as `plan`; a NonFiniteLossError if training diverges; a CollapseError if it collapses, and
-    `fail_on_collapse` is set.
-
-    Args:
-        data: A dataset file, labelled or not.
-        name: The name of the run folder; without one it is made of the method's and the dataset's.
-        fail_on_collapse: Stop when the embeddings of all images are alike.
+    `fail_on_collapse` is set. `data`: a dataset file, labelled or not. `name`: the name of the run folder; without one
+    it is made of the method's and the dataset's. `fail_on_collapse`: stop when the embeddings of all images are alike.
     """
     planned = plan(asked, data, console)
     config, info, train, place = planned.config, planned.info, planned.train, planned.device

@@ -103,13 +103,9 @@ def run_resume(
     """Resumes the named run, or the newest.
 
     A StoppedError if a signal stopped the run again; a ValueError if settings were given, or there is nothing to
-    resume, or it trains another method.
-
-    Args:
-        method: What the run must train, or None for whatever it does.
-        data: As for `probekit.train.pretrain.resume`.
-        epochs: More epochs than before extend a finished run.
-        refused: Settings given beside --resume, which goes on with the run's own.
+    resume, or it trains another method. `method`: what the run must train, or None for whatever it does; `data`: as for
+    `probekit.train.pretrain.resume`; `epochs`: more epochs than before extend a finished run; `refused`: settings given
+    beside --resume, which goes on with the run's own.
     """
     if refused:
         raise ValueError(f"--resume goes on with the run's own settings, found {', '.join(refused)}; leave them out")

@@ -25,12 +25,9 @@ WARM_UP = 3  # eager steps before a CUDA graph is recorded: cuDNN chooses its al
 class TrainingStep:
     """Makes one step on a batch, all on the device, and returns its scalars, float32 `[k]`.
 
-    `names`: what the k scalars are, known after the first step; "loss" is the first.
-
-    Args:
-        images: All of the split, uint8 `[N, C, H, W]`: branches may ask for more than the batch.
-        generator: On the device: the source of the views' randomness.
-        labels: int64 `[N]` on the device, for a method that needs them.
+    `names`: what the k scalars are, known after the first step; "loss" is the first. `images`: all of the split, uint8
+    `[N, C, H, W]`: branches may ask for more than the batch; `generator`: on the device: the source of the views'
+    randomness; `labels`: int64 `[N]` on the device, for a method that needs them.
     """
 
     def __init__(

@@ -49,15 +49,11 @@ def apply_where(
 ) -> Tensor:
     """Replaces the chosen views by `operation(view, *parameters)`.
 
-    The CPU computes the chosen views only. A GPU computes all of them and keeps the chosen ones, since
-    the number of chosen views is not known there without a synchronisation. Both give the same views.
-
-    Args:
-        x: Views [N, C, H, W]; may be changed in place.
-        operation: Treats each view on its own; gets the views and the matching rows of `parameters`.
-        parameters: Tensors [N, ...].
-        neutral: Whether those of the views that are not chosen leave a view as it is, up to rounding: then a GPU keeps
-            what it has computed.
+    The CPU computes the chosen views only. A GPU computes all of them and keeps the chosen ones, since the number of
+    chosen views is not known there without a synchronisation. Both give the same views. `x`: views [N, C, H, W]; may be
+    changed in place. `operation`: treats each view on its own; gets the views and the matching rows of `parameters`.
+    `parameters`: tensors [N, ...]. `neutral`: whether those of the views that are not chosen leave a view as it is, up
+    to rounding: then a GPU keeps what it has computed.
     """
     if x.device.type != "cpu":
         made = operation(x, *parameters)
@@ -85,12 +81,8 @@ class Taps:
 def resample(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
     """Separable resampling: each output row is a weighted sum of source rows, and the same for columns.
 
-    Returns float32 [N, C, S of rows, S of columns], contiguous.
-
-    Args:
-        images: float32 [B, C, H, W].
-        rows: Taps along the height, N = a multiple of B; output n reads image n % B.
-        columns: Taps along the width, the same N.
+    Returns float32 [N, C, S of rows, S of columns], contiguous. `images`: float32 [B, C, H, W]. `rows`: taps along the
+    height, N = a multiple of B; output n reads image n % B. `columns`: taps along the width, the same N.
     """
     # Columns first: what is turned on the way in is each image once, not each view.
     mixed = _mix_rows(_turned(images), columns)  # [N, C, S of columns, H]

@@ -51,12 +51,8 @@ class Placement:
 class CropTables(nn.Module):
     """What crops of images of one size, resized to another, always need: constants, on the device of the images.
 
-    Made once for many batches, so that a GPU gets no constant at each step.
-
-    Args:
-        source: (H, W) of the images.
-        size: (h, w) of the views.
-        torchvision: Whether boxes follow torchvision's law, in place of TensorFlow's.
+    Made once for many batches, so that a GPU gets no constant at each step. `source`: (H, W) of the images; `size`: (h,
+    w) of the views; `torchvision`: whether boxes follow torchvision's law, in place of TensorFlow's.
     """
 
     limits: Tensor
@@ -172,13 +168,9 @@ def _sizes(aspect: Tensor, u: Tensor, height: int, width: int) -> Tensor:
 def resize_crops(images: Tensor, boxes: Tensor, flipped: Tensor, size: tuple[int, int]) -> Tensor:
     """Resizes boxes to one size, bicubic, without antialiasing; mirrors some of them.
 
-    Returns float32 [N, C, h, w]; bicubic overshoot is kept.
-
-    Args:
-        images: float32 [B, C, H, W].
-        boxes: int64 [N, 4] (x0, y0, x1, y1) in source pixels, N a multiple of B; box n reads image n % B.
-        flipped: bool [N], mirror left and right after the crop.
-        size: (h, w) of the result.
+    Returns float32 [N, C, h, w]; bicubic overshoot is kept. `images`: float32 [B, C, H, W]. `boxes`: int64 [N, 4] (x0,
+    y0, x1, y1) in source pixels, N a multiple of B; box n reads image n % B. `flipped`: bool [N], mirror left and right
+    after the crop. `size`: (h, w) of the result.
     """
     tables = CropTables((images.shape[2], images.shape[3]), size, torchvision=False).to(images.device)
     return resized(images, boxes, flipped, tables)

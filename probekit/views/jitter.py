@@ -99,12 +99,7 @@ def change(x: Tensor, *drawn: Tensor) -> Tensor:
 def adjust_gray(x: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
     """Contrast around each view's mean, then brightness, then one clip to [0, 1].
 
-    Returns [N, 1, H, W] in [0, 1].
-
-    Args:
-        x: [N, 1, H, W].
-        contrast: [N] factors.
-        brightness: [N] factors.
+    Returns [N, 1, H, W] in [0, 1]. `x`: [N, 1, H, W]; `contrast`: [N] factors; `brightness`: [N] factors.
     """
     x = torch.lerp(x.mean((2, 3), keepdim=True), x, contrast.view(-1, 1, 1, 1))
     return x.mul_(brightness.view(-1, 1, 1, 1)).clamp_(0, 1)

@@ -34,11 +34,9 @@ def run_import(
 
     Returns what the file holds, and what was left out. A ValueError if the source holds no images, or they do not fit
     together, or one is broken, or `out` does not end with .h5; an OSError if the file exists or cannot be written.
-
-    Args:
-        source: A name in `OFFICIAL`, or else an npz file or a folder; ./NAME is always a folder.
-        options: What becomes of the images; what is None is the dataset's own default.
-        compression: "gzip", "lzf" or "none"; None is the kind of source's default.
+    `source`: a name in `OFFICIAL`, or else an npz file or a folder; ./NAME is always a folder. `options`: what becomes
+    of the images; what is None is the dataset's own default. `compression`: "gzip", "lzf" or "none"; None is the kind
+    of source's default.
     """
     check_h5(out)
     how: dict[str, Any] = {"out": out, "skip_broken": skip_broken, "overwrite": overwrite}

@@ -115,12 +115,9 @@ class Item(Protocol):
 class Source:
     """Splits of items, in the order in which they are written.
 
-    Attributes:
-        name: The source's, without its folder: the same command must write the same bytes elsewhere.
-        classes: Class names, empty for unlabelled images.
-        factors: Class factors, each with its value for each class.
-        channels: 1 or 3, where that is known before the images are seen.
-        parameters: What else the file says of itself.
+    `name`: the source's, without its folder: the same command must write the same bytes elsewhere; `classes`: class
+    names, empty for unlabelled images; `factors`: class factors, each with its value for each class; `channels`: 1 or
+    3, where that is known before the images are seen; `parameters`: what else the file says of itself.
     """
 
     name: str

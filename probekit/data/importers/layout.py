@@ -14,13 +14,9 @@ SHOWN = 5  # names in a line
 def find_splits(top: Folder, depth: int | None, ignored: list[Skipped], notes: list[str]) -> dict[str, Folder]:
     """The folder of each split, inside the folders that wrap all of it; without split folders all is train.
 
-    A ValueError if there are splits but no train, or it may also be a class.
-
-    Args:
-        top: The tree, without masks and folders without images.
-        depth: As typed; with it, a folder of images that is called train, beside others, is a class.
-        ignored: What lies beside the splits is added to it.
-        notes: What was entered is added to it.
+    A ValueError if there are splits but no train, or it may also be a class. `top`: the tree, without masks and folders
+    without images. `depth`: as typed; with it, a folder of images that is called train, beside others, is a class.
+    `ignored`: what lies beside the splits is added to it. `notes`: what was entered is added to it.
     """
     while True:
         found = splits_among(top.folders)

@@ -50,10 +50,8 @@ def to_8_bits(image: NDArray[Any], rule: Rule) -> NDArray[np.uint8]:
 def look(items: Iterable[Item], threads: int, *, whole: bool, progress: Callable[[int], None]) -> dict[str, Extent]:
     """What each type of image holds; broken images hold nothing.
 
-    Args:
-        threads: That decode.
-        whole: Look at every image; else stop at the first with 8 bits that is not dark, for it tells enough.
-        progress: Called with the images seen.
+    `threads`: that decode. `whole`: look at every image; else stop at the first with 8 bits that is not dark, for it
+    tells enough. `progress`: called with the images seen.
     """
     seen: dict[str, Extent] = {}
     rest = iter(items)

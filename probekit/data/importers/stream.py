@@ -36,11 +36,9 @@ class NeedsColour(Exception):  # noqa: N818 - not an error: the pass starts agai
 class Form:
     """What every image becomes.
 
-    Attributes:
-        channels: 1 stops at the first image with colour, 3 takes all.
-        size: Pixels a side, or None for images as they are.
-        encoded: Keep JPEG files in place of pixels; needs a size.
-        pixels: What is black and white; images of other types stop it.
+    `channels`: 1 stops at the first image with colour, 3 takes all. `size`: pixels a side, or None for images as they
+    are. `encoded`: keep JPEG files in place of pixels; needs a size. `pixels`: what is black and white; images of other
+    types stop it.
     """
 
     channels: int

@@ -113,10 +113,8 @@ def _split_and_rest(name: str) -> tuple[str, tuple[str, ...]] | None:
 class Folder:
     """What a folder holds, at any depth.
 
-    Attributes:
-        key: Its path within the source, as text; "" for the source itself.
-        folders: The folders in it that are not hidden.
-        images: Names of the files that are images by their names.
+    `key`: its path within the source, as text; "" for the source itself. `folders`: the folders in it that are not
+    hidden. `images`: names of the files that are images by their names.
     """
 
     path: Path

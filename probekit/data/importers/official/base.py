@@ -21,12 +21,9 @@ MAX_GB = 8.0
 class Choices:
     """What the user chose of a dataset.
 
-    Attributes:
-        subset: Take the images that are there, whatever their number.
-        train_with_val: Join the official val split to train.
-        labels: Which of several labels; None is the dataset's usual one.
-        classes: A file that names the classes to take.
-        n_classes: Or that many, chosen by the seed.
+    `subset`: take the images that are there, whatever their number. `train_with_val`: join the official val split to
+    train. `labels`: which of several labels; None is the dataset's usual one. `classes`: a file that names the classes
+    to take. `n_classes`: or that many, chosen by the seed.
     """
 
     subset: bool = False
@@ -63,10 +60,8 @@ class Photo:
 class Listing:
     """What the official files say.
 
-    Attributes:
-        sizes: How many there must be, where the choices change that.
-        parameters: What the dataset file says of it.
-        ignored: Files beside the images that are none.
+    `sizes`: how many there must be, where the choices change that; `parameters`: what the dataset file says of it;
+    `ignored`: files beside the images that are none.
     """
 
     classes: tuple[str, ...]
