@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from probekit.branches.xcorr import XCorr
 from probekit.config import Config, fitted, resolve
-from probekit.models.normalise import normalisation
+from probekit.models.backbones import normalisation
 from probekit.registry import BRANCHES, METHODS, VARIANTS, branch_named, get, nearest
 from probekit.restore.build import build_method, size_notes
 from probekit.settings import overridden, parse_overrides, presets, read_preset

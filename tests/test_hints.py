@@ -59,7 +59,7 @@ SAID_BY: dict[str, tuple[str, ...]] = {
     "probekit/sweep": ("sweep",),
     "probekit/restore/export.py": ("export-embeddings",),
     "probekit/heatmaps/run.py": ("heatmap",),
-    "probekit/data/importers/announce.py": ("import",),
+    "probekit/data/importers/__init__.py": ("import",),
     "probekit/train/start.py": ("pretrain",),
     "probekit/sweep/start.py": ("sweep",),
 }

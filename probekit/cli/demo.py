@@ -9,8 +9,7 @@ from rich.console import Console
 
 from probekit.cli.probe import show_result
 from probekit.data.gen import render_once
-from probekit.data.importers import Choices, Options
-from probekit.data.importers.announce import run_import
+from probekit.data.importers import Choices, Options, run_import
 from probekit.device import choose_device
 from probekit.heatmaps.measurement import Heatmap
 from probekit.heatmaps.run import heatmap_run

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from probekit.files import sha256
+from probekit.models.backbones import TABLES, known_normalisation, normalisation
 from probekit.models.checkpoint import Checkpoint, unwrapped, without_wrappers
 from probekit.models.encoder import Encoder
-from probekit.models.normalise import TABLES, known_normalisation, normalisation
 from probekit.models.translate import CONSTANTS, POSITIONS, STYLES, TOKENS, Rename, fit_positions, rank
 from probekit.visible import short, some
 

@@ -17,10 +17,9 @@ from probekit.data.split import DeviceSplit, Images, shrunk
 from probekit.files import replaced, replaced_file
 from probekit.h5 import DatasetInfo
 from probekit.methods.base import Method
-from probekit.models.backbones import untagged
+from probekit.models.backbones import described, normalisation, untagged
 from probekit.models.checkpoint import read_checkpoint
 from probekit.models.encoder import Encoder, build_encoder, check_header
-from probekit.models.normalise import described, normalisation
 from probekit.models.tensor_files import read_torch
 from probekit.models.weights import default_normalise, load_weights
 from probekit.registry import BRANCHES, METHODS, get

@@ -14,8 +14,8 @@ from probekit.data.gen import dataset_or_default
 from probekit.data.split import CPU, to_device
 from probekit.device import choose_device, find_device
 from probekit.h5 import DatasetInfo, read_split, verify
+from probekit.models.backbones import normalisation
 from probekit.models.encoder import Encoder, save_encoder
-from probekit.models.normalise import normalisation
 from probekit.models.outside import draw_anew
 from probekit.restore.build import make_plain
 from probekit.restore.opened import Opened, open_encoder

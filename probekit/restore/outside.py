@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from probekit.checked import checked
 from probekit.config import Count, ModelConfig, NormaliseName
 from probekit.data.split import check_depth
-from probekit.models.backbones import find_stem, untagged
+from probekit.models.backbones import described, find_stem, normalisation, untagged
 from probekit.models.checkpoint import Checkpoint, read_checkpoint
 from probekit.models.encoder import Encoder, Features, check_takes
-from probekit.models.normalise import described, normalisation
 from probekit.models.outside import code_of, make_outside
 from probekit.models.weights import Match, default_normalise, load_weights
 from probekit.registry import nearest

@@ -15,11 +15,10 @@ from rich.filesize import decimal
 
 from probekit.branches.base import begin_on_noise
 from probekit.data.split import feed, shrunk
-from probekit.device import describe_device
+from probekit.device import describe_device, ran_out_of_memory, reset_peak
 from probekit.settings import Asked, flatten
 from probekit.train.cost import StepCost, step_cost
 from probekit.train.live import clock
-from probekit.train.memory import ran_out_of_memory, reset_peak
 from probekit.train.plan import Planned, announce, plan, smaller_batch
 from probekit.train.predict import BYTES, KNOWN, LAUNCH, Rates
 from probekit.train.step import WARM_UP, TrainingStep, build_step, fastest_step

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import probekit
+from probekit.device import ran_out_of_memory
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder
 from probekit.models.unet import UNetDecoder
-from probekit.train.memory import ran_out_of_memory
 from probekit.visible import first_line
 
 COMPLAINT = "previous error"  # "operation failed due to a previous error during capture"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from probekit.branches.base import Epoch, active_branches
 from probekit.config import Config
 from probekit.data.split import DeviceSplit, StreamedImages, feed
+from probekit.device import more_room, told
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, save_encoder
 from probekit.models.extract import eval_mode, read_all
@@ -21,7 +22,6 @@ from probekit.run import Run
 from probekit.train.evaluate import Monitor
 from probekit.train.health import RANK, CollapseError, complaints
 from probekit.train.live import Display
-from probekit.train.memory import more_room, told
 from probekit.train.optim import Schedule, rates_on_device, scaled_rate, set_rates
 from probekit.train.step import RecordedStep, build_step, fastest_step
 

@@ -13,11 +13,13 @@ from probekit.branches.base import active_branches
 from probekit.config import Config, fitted, resolve
 from probekit.data.split import DeviceSplit, check_depth, check_divisible, open_split, shrunk
 from probekit.device import (
+    batch_that_fits,
     choose_device,
     compute_deterministically,
     default_preset,
     describe_device,
     has_bf16,
+    told,
     with_precision,
 )
 from probekit.h5 import DatasetInfo, verify
@@ -26,7 +28,6 @@ from probekit.models.encoder import check_takes
 from probekit.registry import METHODS, get
 from probekit.restore.build import build_method, check_labels, on_device, size_notes, start_from_weights, with_normalise
 from probekit.settings import Asked, overridden, typed
-from probekit.train.memory import batch_that_fits, told
 from probekit.train.optim import scaled_rate
 from probekit.train.predict import bf16_hint
 from probekit.train.step import TrainingStep

@@ -12,7 +12,15 @@ from rich.console import Console
 
 from probekit.config import Config
 from probekit.data.split import CPU, DeviceSplit
-from probekit.device import choose_device, compute_deterministically, describe_device
+from probekit.device import (
+    choose_device,
+    compute_deterministically,
+    describe_device,
+    peak,
+    ran_out_of_memory,
+    reset_peak,
+    told,
+)
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.probe import SIGNED
@@ -23,7 +31,6 @@ from probekit.train.evaluate import Monitor
 from probekit.train.health import NUMBERS
 from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
-from probekit.train.memory import peak, ran_out_of_memory, reset_peak, told
 from probekit.train.plan import announce, announce_streaming, open_placed, plan, prepare, smaller_batch, smaller_model
 
 

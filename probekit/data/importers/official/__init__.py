@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from probekit.data.importers.base import Item, Options, Source, choose_splits, readable, set_apart
-from probekit.data.importers.official import digits, fine_grained, imagenet, inat2019, voc
+from probekit.data.importers.official import digits, fine_grained, photographs, voc
 from probekit.data.importers.official.base import MAX_GB, Choices, Official, Photo
 
 OFFICIAL: dict[str, Official] = {
@@ -16,8 +16,8 @@ OFFICIAL: dict[str, Official] = {
     "cub200": fine_grained.CUB200,
     "stanford-cars": fine_grained.STANFORD_CARS,
     "fgvc-aircraft": fine_grained.FGVC_AIRCRAFT,
-    "inat2019": inat2019.OFFICIAL,
-    "imagenet": imagenet.OFFICIAL,
+    "inat2019": photographs.INAT2019,
+    "imagenet": photographs.IMAGENET,
     "voc2007": voc.VOC2007,
     "voc2012": voc.VOC2012,
     "digits": digits.OFFICIAL,  # needs no files: scikit-learn ships it
