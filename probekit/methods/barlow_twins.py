@@ -44,8 +44,6 @@ class BarlowTwins(Method):
     about = "the features of both views correlate each with itself alone"
     paper = "Barlow Twins, arXiv 2103.03230"
     recipe = "byol"
-    pooling = "gap"
-    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

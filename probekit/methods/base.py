@@ -90,8 +90,8 @@ class Method(nn.Module, ABC):
     about: ClassVar[str]
     paper: ClassVar[str]
     recipe: ClassVar[str]
-    pooling: ClassVar[str]
-    provides: frozenset[str]
+    pooling: ClassVar[str] = "gap"
+    provides: frozenset[str] = frozenset({"map", "two_views", "embedding_loss"})
     needs_labels: ClassVar[bool] = False
     cause: ClassVar[str] = ""
     remedy: ClassVar[Mapping[str, float]] = {}

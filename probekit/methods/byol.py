@@ -24,10 +24,8 @@ class BYOL(MomentumMethod):
     about = "one network predicts what its moving average makes of the other view"
     paper = "BYOL, arXiv 2006.07733"
     recipe = "byol"
-    pooling = "gap"
     cause = "a target that follows too fast, or too high an optimizer.lr"
     remedy: ClassVar[Mapping[str, float]] = {"momentum": 0.999}
-    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

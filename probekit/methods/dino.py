@@ -69,14 +69,12 @@ class DINO(MomentumMethod):
     about = "a student matches its own moving average over large and small crops"
     paper = "DINO, arXiv 2104.14294"
     recipe = "dino"
-    pooling = "gap"
     cause = "a student that is too sharp for views so different, or a centre that lags"
     remedy: ClassVar[Mapping[str, float]] = {"student_temperature": 0.3, "centre_momentum": 0.5}
     spans: ClassVar[Mapping[str, str]] = {
         "teacher_warmup": "method.final_teacher_temperature is not reached",
         "freeze": "the last layer stays as it is drawn",
     }
-    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

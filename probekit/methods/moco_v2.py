@@ -36,8 +36,6 @@ class MoCoV2(MomentumMethod):
     about = "a query against its key and a queue of older keys"
     paper = "MoCo v2, arXiv 2003.04297"
     recipe = "moco-v2"
-    pooling = "gap"
-    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

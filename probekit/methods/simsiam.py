@@ -21,8 +21,6 @@ class SimSiam(Method):
     about = "each view predicts the other, without negatives and without a target network"
     paper = "SimSiam, arXiv 2011.10566"
     recipe = "moco-v2"
-    pooling = "gap"
-    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

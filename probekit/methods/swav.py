@@ -33,14 +33,12 @@ class SwAV(Method):
     about = "each crop predicts the cluster codes of the others"
     paper = "SwAV, arXiv 2006.09882"
     recipe = "swav"
-    pooling = "gap"
     cause = "codes too soft for views so different"
     remedy: ClassVar[Mapping[str, float]] = {"epsilon": 0.02, "temperature": 0.3}
     spans: ClassVar[Mapping[str, str]] = {
         "queue_from": "the queue takes no part",
         "freeze": "the prototypes stay as they are drawn",
     }
-    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

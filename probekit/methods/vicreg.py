@@ -45,9 +45,7 @@ class VICReg(Method):
     about = "both views alike, each feature spread, no two features alike"
     paper = "VICReg, arXiv 2105.04906"
     recipe = "vicreg"
-    pooling = "gap"
     spread = 1.0  # paper, section 4.1: gamma
-    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

@@ -5,24 +5,19 @@ import io
 import shlex
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from posixpath import basename, splitext
-from typing import Any
-
-from numpy.typing import NDArray
 
 from probekit.data.importers.base import (
     Options,
     Skipped,
     Source,
     choose_splits,
-    file_stamp,
     read_text,
     readable,
     set_apart,
 )
-from probekit.data.importers.images import SUFFIXES, decode_file
+from probekit.data.importers.images import SUFFIXES, File
 from probekit.data.importers.layout import Found, find_classes, find_splits
 from probekit.data.importers.tree import TABLES, Folder, prune, read_tree
 
@@ -180,23 +175,6 @@ def _shown(columns: Sequence[str]) -> str:
     return ", ".join(columns[:SHOWN]) + (f" and {len(columns) - SHOWN:,} more" if len(columns) > SHOWN else "")
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """An image file."""
-
-    key: str
-    label: int | None
-    path: Path
-
-    def stamp(self) -> str:
-        """Changes when the file does."""
-        return file_stamp(self.path)
-
-    def decode(self) -> NDArray[Any]:
-        """Finite numbers `[H, W]` or BGR `[H, W, 3]`."""
-        return decode_file(self.path)
-
-
 def open_folder(source: Path, options: Options) -> Source | None:
     """The splits of a folder, or None if it is something else.
 
@@ -229,7 +207,7 @@ def open_folder(source: Path, options: Options) -> Source | None:
     index = {name: k for k, name in enumerate(names)}
     classes = _distinct(names, "class names")
     splits = {
-        split: [File(key, None if label is None else index[label], path) for label, key, path in files]
+        split: [File(key, None if label is None else index[label], str(path)) for label, key, path in files]
         for split, files in found.items()
     }
     _distinct([file.key for files in splits.values() for file in files], "names of images")

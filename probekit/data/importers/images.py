@@ -3,6 +3,7 @@
 import io
 import logging
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from probekit.data.importers.base import Broken, read_bytes
+from probekit.data.importers.base import Broken, Label, file_stamp, read_bytes
 
 Pixels = NDArray[np.uint8]
 
@@ -30,6 +31,28 @@ TURNED = "turned in a way that OpenCV does not read; save it upright"
 GREY_ALPHA = "grey with transparency in a way that OpenCV does not read; save it without"
 ORIENTATION = 274  # the tag of EXIF
 COMMENT = re.compile(rb"#[^\n]*")
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An image file.
+
+    `key`: its path within the source; `banner`: rows at its lower edge that are no part of the photograph.
+    """
+
+    key: str
+    label: Label
+    path: str
+    banner: int = 0
+
+    def stamp(self) -> str:
+        """Changes when the file does."""
+        return file_stamp(self.path)
+
+    def decode(self) -> NDArray[Any]:
+        """Finite numbers `[H, W]` or BGR `[H, W, 3]`."""
+        image = decode_file(Path(self.path))
+        return image[: len(image) - self.banner]
 
 
 def decode_file(path: Path) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from probekit.data.importers.base import Item, Options, Source, choose_splits, readable, set_apart
 from probekit.data.importers.official import digits, fine_grained, photographs, voc
-from probekit.data.importers.official.base import MAX_GB, Choices, Official, Photo
+from probekit.data.importers.official.base import MAX_GB, Choices, Official
 
 OFFICIAL: dict[str, Official] = {
     "flowers102": fine_grained.FLOWERS102,
@@ -30,7 +30,7 @@ OPTIONS = {
     "n_classes": "--n-classes",
 }
 
-__all__ = ["MAX_GB", "OFFICIAL", "Choices", "Official", "Photo", "open_official"]
+__all__ = ["MAX_GB", "OFFICIAL", "Choices", "Official", "open_official"]
 
 
 def open_official(name: str, root: Path | None, choices: Choices, options: Options) -> Source:

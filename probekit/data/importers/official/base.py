@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from probekit.data.importers.base import Item, Label, Skipped, file_stamp, read_list, read_text
-from probekit.data.importers.images import decode_file
+from probekit.data.importers.base import Item, Label, Skipped, read_list, read_text
+from probekit.data.importers.images import File
 
 # Own choice: the pixels of half of a computer with 16 GB. At 224 px all of these sets but iNaturalist and ImageNet fit.
 MAX_GB = 8.0
@@ -32,28 +31,6 @@ class Choices:
     classes: Path | None = None
     n_classes: int | None = None
     seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """An image file of an official dataset.
-
-    `label`: its class or classes; `banner`: rows at its lower edge that are no part of the photograph.
-    """
-
-    root: str
-    key: str
-    label: Label
-    banner: int = 0
-
-    def stamp(self) -> str:
-        """Changes when the file does."""
-        return file_stamp(os.path.join(self.root, self.key))
-
-    def decode(self) -> NDArray[Any]:
-        """Finite numbers `[H, W]` or BGR `[H, W, 3]`."""
-        image = decode_file(Path(self.root, self.key))
-        return image[: len(image) - self.banner]
 
 
 @dataclass(frozen=True)
@@ -93,6 +70,11 @@ class Official:
     resize: str = "crop"
     channels: int = 3
     test_fraction: float = 0.0
+
+
+def image_file(root: Path, key: str, label: Label, banner: int = 0) -> File:
+    """An image file of an official dataset, by its path below a folder."""
+    return File(key, label, os.path.join(root, key), banner)
 
 
 def find_folder(root: Path, marker: str, *below: str, archive: str) -> Path:

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from probekit.data.importers.images import File
 from probekit.data.importers.official.base import (
     Choices,
     Listing,
     Official,
-    Photo,
     find_folder,
+    image_file,
     name_classes,
     need,
     number,
@@ -35,10 +36,10 @@ def _open_flowers(root: Path, choices: Choices) -> Listing:
     labels = whole_numbers(read_mat(folder / "imagelabels.mat", "labels")["labels"], folder / "imagelabels.mat")
     sets = read_mat(folder / "setid.mat", *SETS.values())
 
-    def photo(number: int) -> Photo:
+    def photo(number: int) -> File:
         if not 1 <= number <= len(labels):
             raise ValueError(f"expected image numbers 1 to {len(labels)} in {folder / 'setid.mat'}, found {number}")
-        return Photo(str(folder), f"jpg/image_{number:05}.jpg", labels[number - 1] - 1)
+        return image_file(folder, f"jpg/image_{number:05}.jpg", labels[number - 1] - 1)
 
     splits = {
         split: [photo(number) for number in whole_numbers(sets[key], folder / "setid.mat")]
@@ -73,13 +74,13 @@ def _open_dogs(root: Path, choices: Choices) -> Listing:
     return Listing(names, splits)
 
 
-def _read_dogs(path: Path, images: Path) -> list[Photo]:
+def _read_dogs(path: Path, images: Path) -> list[File]:
     content = read_mat(path, "file_list", "labels")
     files = [str(name) for name in np.atleast_1d(content["file_list"])]
     labels = whole_numbers(content["labels"], path)
     if len(files) != len(labels):
         raise ValueError(f"expected a label for each file in {path}, found {len(files)} files and {len(labels)} labels")
-    return [Photo(str(images), name, label - 1) for name, label in zip(files, labels, strict=True)]
+    return [image_file(images, name, label - 1) for name, label in zip(files, labels, strict=True)]
 
 
 STANFORD_DOGS = Official(
@@ -117,7 +118,7 @@ def _open_separate(folder: Path) -> Listing:
     lists = {"train": folder / "devkit" / "cars_train_annos.mat", "test": test}
     splits = {
         split: [
-            Photo(str(folder / f"cars_{split}"), str(_get(row, "fname", path)), _label(row, path))
+            image_file(folder / f"cars_{split}", str(_get(row, "fname", path)), _label(row, path))
             for row in _annotations(path)
         ]
         for split, path in lists.items()
@@ -127,10 +128,10 @@ def _open_separate(folder: Path) -> Listing:
 
 def _open_single(folder: Path) -> Listing:
     path = folder / SINGLE
-    splits: dict[str, list[Photo]] = {"train": [], "test": []}
+    splits: dict[str, list[File]] = {"train": [], "test": []}
     for row in _annotations(path):
         [in_test] = whole_numbers(_get(row, "test", path), path)
-        photo = Photo(str(folder), str(_get(row, "relative_im_path", path)), _label(row, path))
+        photo = image_file(folder, str(_get(row, "relative_im_path", path)), _label(row, path))
         splits["test" if in_test else "train"].append(photo)
     return Listing(_names(path), splits)
 
@@ -172,11 +173,11 @@ def _open_birds(root: Path, choices: Choices) -> Listing:
     folder = find_folder(root, "image_class_labels.txt", "CUB_200_2011", archive="CUB_200_2011.tgz")
     label_file, split_file = folder / "image_class_labels.txt", folder / "train_test_split.txt"
     labels, training = dict(read_pairs(label_file)), dict(read_pairs(split_file))
-    splits: dict[str, list[Photo]] = {"train": [], "test": []}
+    splits: dict[str, list[File]] = {"train": [], "test": []}
     for key, path in read_pairs(folder / "images.txt"):
         if key not in labels or training.get(key) not in ("0", "1"):
             raise ValueError(f"expected image {key} of images.txt in {label_file} and {split_file}, found it missing")
-        photo = Photo(str(folder / "images"), path, number(labels[key], label_file) - 1)
+        photo = image_file(folder / "images", path, number(labels[key], label_file) - 1)
         splits["train" if training[key] == "1" else "test"].append(photo)
     listed = read_pairs(folder / "classes.txt")
     named = ((number(key, folder / "classes.txt") - 1, name.partition(".")[2]) for key, name in listed)
@@ -210,12 +211,12 @@ def _open_aircraft(root: Path, choices: Choices) -> Listing:
     return Listing(classes, splits, parameters={"labels": kind})
 
 
-def _read_aircraft(folder: Path, name: str, index: dict[str, int]) -> list[Photo]:
+def _read_aircraft(folder: Path, name: str, index: dict[str, int]) -> list[File]:
     photos = []
     for key, label in read_pairs(folder / name):
         if label not in index:
             raise ValueError(f"expected labels of {len(index)} classes in {folder / name}, found {label!r}")
-        photos.append(Photo(str(folder / "images"), f"{key}.jpg", index[label], BANNER))
+        photos.append(image_file(folder / "images", f"{key}.jpg", index[label], BANNER))
     return photos
 
 
@@ -242,7 +243,7 @@ def _open_eyes(root: Path, choices: Choices) -> Listing:
     if not rows or any(row.get("id_code") is None or row.get("diagnosis") is None for row in rows):
         found = ", ".join(map(str, rows[0])) if rows else "no rows"
         raise ValueError(f"expected the columns id_code and diagnosis in {path}, found {found}")
-    photos = [Photo(str(folder), f"train_images/{row['id_code']}.png", number(row["diagnosis"], path)) for row in rows]
+    photos = [image_file(folder, f"train_images/{row['id_code']}.png", number(row["diagnosis"], path)) for row in rows]
     return Listing(GRADES, {"train": photos}, parameters={"ordinal": True})
 
 

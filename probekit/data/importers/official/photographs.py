@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from probekit.data.importers.base import Skipped, read_text
-from probekit.data.importers.images import SUFFIXES
-from probekit.data.importers.official.base import Choices, Listing, Official, Photo, find_folder, need, read_lines
+from probekit.data.importers.images import SUFFIXES, File
+from probekit.data.importers.official.base import Choices, Listing, Official, find_folder, image_file, need, read_lines
 from probekit.data.importers.tree import is_hidden
 
 # ImageNet-1k as folders: train/<wnid>/*.JPEG and val/<wnid>/*.JPEG; classes in the order of the sorted wnids.
@@ -70,13 +70,13 @@ def _choose(wnids: Sequence[str], choices: Choices) -> tuple[str, ...]:
     return tuple(wnids)
 
 
-def _photos_of_imagenet(folder: Path, name: str, classes: Sequence[str], ignored: list[Skipped]) -> list[Photo]:
+def _photos_of_imagenet(folder: Path, name: str, classes: Sequence[str], ignored: list[Skipped]) -> list[File]:
     photos = []
     for label, wnid in enumerate(classes):
         where = folder / name / wnid
         for file in sorted(os.listdir(where)) if where.is_dir() else []:
             if os.path.splitext(file)[1].lower() in SUFFIXES and not is_hidden(file):
-                photos.append(Photo(str(folder), f"{name}/{wnid}/{file}", label))
+                photos.append(image_file(folder, f"{name}/{wnid}/{file}", label))
             else:
                 ignored.append(Skipped(f"{name}/{wnid}/{file}", "not an image file by its name"))
     return photos
@@ -126,11 +126,11 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _photos_of_inat(folder: Path, name: str, content: dict[str, Any], index: dict[Any, int]) -> list[Photo]:
+def _photos_of_inat(folder: Path, name: str, content: dict[str, Any], index: dict[Any, int]) -> list[File]:
     try:
         category = {row["image_id"]: row["category_id"] for row in content["annotations"]}
         pairs = [(str(row["file_name"]), category[row["id"]]) for row in content["images"]]
-        photos = [Photo(str(folder), path, index[found]) for path, found in pairs]
+        photos = [image_file(folder, path, index[found]) for path, found in pairs]
     except (KeyError, TypeError) as error:
         raise ValueError(f"expected images, annotations and categories that fit in {name}, found no {error}") from error
     for path, found in pairs:
