@@ -94,19 +94,16 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def count(job: Callable[[], Any], each: Callable[[OpOverload, Counted], None] | None = None) -> Counted:
+def count(job: Callable[[], Any]) -> Counted:
     """What a job launches, moves and computes; on meta tensors, which take a GPU's way, nothing is computed.
 
-    `job`: tensor code, its backward pass on the tensors' own thread; `each`: is called after every operator that
-    counts, with it and its cost.
+    Its backward pass must run on the tensors' own thread.
     """
     total = Counted()
 
     def add(func: OpOverload, cost: Counted) -> None:
         nonlocal total
         total += cost
-        if each is not None:
-            each(func, cost)
 
     with Counter(add):
         job()

@@ -3,8 +3,8 @@
 import math
 import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,12 +17,57 @@ from probekit.branches.base import begin_on_noise
 from probekit.data.split import feed, shrunk
 from probekit.device import describe_device, ran_out_of_memory, reset_peak
 from probekit.settings import Asked, flatten
-from probekit.train.cost import StepCost, step_cost
+from probekit.train.cost import Counted, StepCost, step_cost
 from probekit.train.live import clock
 from probekit.train.plan import Planned, announce, plan, smaller_batch
-from probekit.train.predict import BYTES, KNOWN, LAUNCH, Rates
 from probekit.train.step import WARM_UP, TrainingStep, build_step, fastest_step
 from probekit.views.recipes import RECIPES, size_of
+
+BYTES = {"fp32": 4, "bf16": 2}
+
+# Of a machine's rates, what a step reaches. Convolutions of 64 channels reach 40 to 60 % of the rate of large bf16
+# products, whose tiles they do not fill; in fp32, on the vector units, channels matter less.
+REACHED = {"bf16": 0.5, "fp32": 0.7}
+# Batch norm reads its operand twice and is counted once; of small stages much stays in the cache.
+REACHED_BYTES = 0.9
+# Seconds of a tiny kernel within a replayed CUDA graph, the gap to the next one included: 2.0 to 2.5 us, an estimate.
+LAUNCH = 2.25e-6
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a machine does in a second.
+
+    `flops`: how many it does a second in a large matrix product, by precision; `launch`: seconds that an operator takes
+    beside its work.
+    """
+
+    name: str
+    flops: dict[str, float]
+    bytes: float
+    launch: float = LAUNCH
+
+    def floor(self, cost: StepCost, precision: str) -> tuple[float, float]:
+        """Seconds that the arithmetic alone and the traffic alone take; no step is faster than the longer."""
+        return cost.flops / self.flops[precision], BYTES[precision] * cost.elements / self.bytes
+
+    def predicted(self, parts: Mapping[str, Counted]) -> dict[str, float]:
+        """Seconds that each part takes: the longer of arithmetic and traffic, as far as reached, and its launches."""
+        return {name: self._seconds(part) for name, part in parts.items()}
+
+    def _seconds(self, part: Counted) -> float:
+        arithmetic = part.flops32 / (REACHED["fp32"] * self.flops["fp32"])
+        if reduced := part.flops - part.flops32:
+            arithmetic += reduced / (REACHED["bf16"] * self.flops["bf16"])
+        return max(arithmetic, part.bytes / (REACHED_BYTES * self.bytes)) + self.launch * part.launches
+
+
+# bf16 and memory: what large products and copies reach; fp32: the data sheets' vector rate, as the trainer avoids tf32.
+KNOWN = (
+    Rates("H100, on paper", {"bf16": 798e12, "fp32": 67e12}, 3.0e12),
+    Rates("H200, on paper", {"bf16": 790e12, "fp32": 67e12}, 4.3e12),
+)
+
 
 PATIENCE = 60.0  # seconds that one step may be predicted to take, to be measured
 
