@@ -30,20 +30,6 @@ SOURCES: dict[str, Callable[[Path, Options], Source | None]] = {
     "folder": open_folder,  # class folders with or without train/test(/val) above, or images without labels
 }
 
-__all__ = [
-    "OFFICIAL",
-    "SOURCES",
-    "Broken",
-    "Choices",
-    "Import",
-    "Official",
-    "Options",
-    "Skipped",
-    "Told",
-    "is_unfinished",
-    "parse_range",
-]
-
 
 @dataclass(frozen=True)
 class Import:

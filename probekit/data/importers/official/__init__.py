@@ -30,8 +30,6 @@ OPTIONS = {
     "n_classes": "--n-classes",
 }
 
-__all__ = ["MAX_GB", "OFFICIAL", "Choices", "Official", "open_official"]
-
 
 def open_official(name: str, root: Path | None, choices: Choices, options: Options) -> Source:
     """The official splits of a dataset, checked.
