@@ -1,4 +1,4 @@
-"""The device: which one, how precisely it computes, and how a process is set up for it."""
+"""The device: which one, how precisely it computes, how a process is set up for it, and what fits its memory."""
 
 import ctypes
 import os
@@ -14,6 +14,19 @@ from probekit.config import Config
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of the GNU C library
 KEPT = 2**30  # bytes: larger than any activation that is worth keeping
 AMPERE = (8, 0)  # compute capability of the first GPUs with units for bfloat16
+
+LEAST = 2  # images: with one, a contrastive loss has nothing to tell apart
+# What torch raises as a plain RuntimeError where memory was taken behind its allocator: the driver's, cuBLAS's and
+# cuDNN's own words (cuDNN 9 has two more than 8), and those of torch's allocator on a CPU.
+WORDS = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+)
 
 
 def find_device(name: str) -> torch.device:
@@ -117,20 +130,6 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError, TypeError):  # macOS, musl, Windows
         return False
     return bool(mallopt(M_MMAP_THRESHOLD, KEPT)) and bool(mallopt(M_TRIM_THRESHOLD, 2 * KEPT - 1))
-
-
-LEAST = 2  # images: with one, a contrastive loss has nothing to tell apart
-# What torch raises as a plain RuntimeError where memory was taken behind its allocator: the driver's, cuBLAS's and
-# cuDNN's own words (cuDNN 9 has two more than 8), and those of torch's allocator on a CPU.
-WORDS = (
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
-    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
-    "DefaultCPUAllocator: can't allocate memory",
-    "DefaultCPUAllocator: not enough memory",
-)
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

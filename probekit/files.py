@@ -1,4 +1,4 @@
-"""Files that a kill, a power cut or a full disk never leaves half written; files of others, read with care.
+"""Files that a kill, a power cut or a full disk never leaves half written; files of others, read with care; locks.
 
 The standard library alone.
 """

@@ -26,6 +26,8 @@ TITLE = 44  # px for the title and the legend
 NAME_LENGTH = 22  # letters of a name that fit LABEL; Chinese ones count twice
 BACKGROUND = 247  # grey: images, black or white, stand out from it
 
+LISTED = 3  # pairs of each class factor in the picture of all generators
+
 
 def cell(image: Pixels) -> Pixels:
     """An image as it stands in the grid, RGB `[h, w, 3]`."""
@@ -94,9 +96,6 @@ def short(text: str, length: int) -> str:
 def printable(text: str) -> str:
     """Without line breaks and control characters, which would spoil a terminal or a label."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-LISTED = 3  # pairs of each class factor in the picture of all generators
 
 
 def pair_rows(info: DatasetInfo, split: str, columns: int) -> list[tuple[str, list[Pixels]]]:

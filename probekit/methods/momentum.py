@@ -1,4 +1,4 @@
-"""Methods with a target network, which follows the trained one as an exponential moving average."""
+"""Methods with a target network, an exponential moving average of the trained one; and buffers: a clock, a queue."""
 
 import math
 from collections.abc import Sequence
@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from probekit.methods.base import AddOn, Method
 from probekit.models.encoder import Encoder, Features
+
+Keep = Literal["online", "target"]
 
 
 class Clock(nn.Module):
@@ -72,9 +74,6 @@ class FeatureQueue(nn.Module):
     def full(self) -> Tensor:
         """Whether none of the random ones is left, bool."""
         return self.pushed >= len(self.rows)
-
-
-Keep = Literal["online", "target"]
 
 
 class MomentumMethod(Method):

@@ -1,4 +1,4 @@
-"""Backbones: images to stages, finest first, the last of which is the feature map.
+"""Backbones: images to stages, finest first, the last of which is the feature map; and how images are normalised.
 
 A backbone has `widths` and `strides` (channels, and px a cell, of each stage) and `parts` (what holds its weights, by
 name, in the order that an image passes them).
@@ -32,6 +32,10 @@ TRIAL = 64  # px a side of the image that tells a backbone's widths and strides
 QUARTERS = 4  # stages of a transformer whose blocks all have one grid
 TRUNKS = ("blocks", "features", "layers", "stages")  # what timm calls the one child that holds all blocks of a model
 STEMS = ("imagenet", "small")
+
+# Of ImageNet's training images, as torchvision and all that follow it have them.
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+TABLES = {"imagenet": IMAGENET, "swav": {**IMAGENET, "std": [0.228, 0.224, 0.225]}}  # SwAV, official code
 
 
 def import_module(name: str) -> ModuleType:
@@ -246,11 +250,6 @@ def import_timm() -> Any:
         raise ValueError(
             f"timm cannot be imported: {type(error).__name__}: {reason}; check that torchvision fits torch"
         ) from error
-
-
-# Of ImageNet's training images, as torchvision and all that follow it have them.
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-TABLES = {"imagenet": IMAGENET, "swav": {**IMAGENET, "std": [0.228, 0.224, 0.225]}}  # SwAV, official code
 
 
 def normalisation(name: str, backbone: str, channels: int) -> dict[str, list[float]] | None:

@@ -21,6 +21,23 @@ from probekit.models.tensor_files import read_tensors
 from probekit.run import Run, how_far
 from probekit.visible import first_line, some
 
+# Parts of names that are wrappers': of DataParallel, torch.compile, FSDP, checkpointed activations.
+WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
+LARGEST = 2**40  # bytes of a header
+PIECE = 2**20  # bytes that are read at once
+PACKED = 10  # times its size an archive may hold; torch itself packs no more than a script's text
+DEEPEST = 16  # dictionaries in dictionaries
+BEGINNINGS = {
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself, which `git lfs pull` fetches",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
+    b"\x93NUMPY": "an array of NumPy",
+    b"\x1f\x8b": "a gzip archive",
+    b"<": "a web page: the download answered with text",
+    b"{": "JSON text; an index of several files names them, and they are to be joined in one",
+}
+MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's number at the beginning of its files that are no zip archives
+ZIP = b"PK\x03\x04"
+
 
 class Placeholder:
     """Stands for any function, class or object: takes whatever is done to it, and keeps what a dictionary would."""
@@ -114,24 +131,6 @@ def reader(unknown: list[str]) -> Any:
         return Unpickler(file, **options).load()
 
     return SimpleNamespace(__name__="inert_pickle", Unpickler=Unpickler, load=load)
-
-
-# Parts of names that are wrappers': of DataParallel, torch.compile, FSDP, checkpointed activations.
-WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
-LARGEST = 2**40  # bytes of a header
-PIECE = 2**20  # bytes that are read at once
-PACKED = 10  # times its size an archive may hold; torch itself packs no more than a script's text
-DEEPEST = 16  # dictionaries in dictionaries
-BEGINNINGS = {
-    b"version https://git-lfs": "a pointer of Git LFS, not the file itself, which `git lfs pull` fetches",
-    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
-    b"\x93NUMPY": "an array of NumPy",
-    b"\x1f\x8b": "a gzip archive",
-    b"<": "a web page: the download answered with text",
-    b"{": "JSON text; an index of several files names them, and they are to be joined in one",
-}
-MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's number at the beginning of its files that are no zip archives
-ZIP = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)

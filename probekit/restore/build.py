@@ -1,4 +1,4 @@
-"""From a configuration to a method: views that fit, an encoder, weights to start from."""
+"""From a configuration to a method: an encoder, weights to start from or plain random ones; and its checkpoints."""
 
 import hashlib
 import shutil
@@ -24,6 +24,14 @@ from probekit.models.tensor_files import read_torch
 from probekit.models.weights import default_normalise, load_weights
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.views.recipes import RECIPES, VIEWS
+
+SCALES = ("gamma", "layer_scale", "ls", "scale", "skipinit_gain")  # begin the names of what a branch is multiplied by
+FAINT = 0.1  # a scale of at most that hides its branch: papers have 0 to 1e-5, BEiT .1; those of activations are above
+SAME = 1e-5  # relative to the largest; embeddings that differ by less are the same
+LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+FORMAT = "probekit-checkpoint/1"
+PARTS = ("method", "optimizer", "rng", "progress", "encoder_header")
 
 
 def with_normalise(config: Config) -> Config:
@@ -140,13 +148,6 @@ def stream_seed(seed: int, *names: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
-SCALES = ("gamma", "layer_scale", "ls", "scale", "skipinit_gain")  # begin the names of what a branch is multiplied by
-FAINT = 0.1  # a scale of at most that hides its branch: papers have 0 to 1e-5, BEiT .1; those of activations are above
-SAME = 1e-5  # relative to the largest; embeddings that differ by less are the same
-LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
-NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-
-
 def untrained_encoder(spec: dict[str, Any], seed: int) -> Encoder:
     """The encoder that `spec` (an encoder's) describes with the plain random weights of a seed, in eval mode."""
     with torch.random.fork_rng(devices=[]):
@@ -186,10 +187,6 @@ def alike(first: Encoder, second: Encoder, size: tuple[int, int], device: torch.
     noise = torch.rand(2, first.spec["channels"], *size, generator=torch.Generator().manual_seed(0)).to(device)
     own, other = first(noise).pooled, second(noise).pooled
     return bool((own - other).abs().max() <= SAME * own.abs().max())
-
-
-FORMAT = "probekit-checkpoint/1"
-PARTS = ("method", "optimizer", "rng", "progress", "encoder_header")
 
 
 def save_checkpoint(paths: Sequence[Path], content: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Makes a run folder for an encoder that was not trained here."""
+"""Encoders from elsewhere and from runs, opened for Python; or kept: a run folder for one that was not trained here."""
 
 import shlex
 from collections.abc import Callable

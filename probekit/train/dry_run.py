@@ -33,6 +33,14 @@ REACHED_BYTES = 0.9
 # Seconds of a tiny kernel within a replayed CUDA graph, the gap to the next one included: 2.0 to 2.5 us, an estimate.
 LAUNCH = 2.25e-6
 
+PATIENCE = 60.0  # seconds that one step may be predicted to take, to be measured
+ROUNDS = 5  # of a measured rate, the fastest of which counts; of steps on a GPU
+STEPS = 20  # of a measured step
+ENOUGH = 10.0  # seconds after which no further round begins
+SIDES = {"cpu": 1024, "cuda": 8192}  # of the square matrices whose product is timed
+COPIED = {"cpu": 2**26, "cuda": 2**30}  # bytes, more than the caches hold
+OPERATOR = 5e-6  # seconds of an operator's way from Python to a CPU's kernel; the usual order of magnitude
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -67,16 +75,6 @@ KNOWN = (
     Rates("H100, on paper", {"bf16": 798e12, "fp32": 67e12}, 3.0e12),
     Rates("H200, on paper", {"bf16": 790e12, "fp32": 67e12}, 4.3e12),
 )
-
-
-PATIENCE = 60.0  # seconds that one step may be predicted to take, to be measured
-
-ROUNDS = 5  # of a measured rate, the fastest of which counts; of steps on a GPU
-STEPS = 20  # of a measured step
-ENOUGH = 10.0  # seconds after which no further round begins
-SIDES = {"cpu": 1024, "cuda": 8192}  # of the square matrices whose product is timed
-COPIED = {"cpu": 2**26, "cuda": 2**30}  # bytes, more than the caches hold
-OPERATOR = 5e-6  # seconds of an operator's way from Python to a CPU's kernel; the usual order of magnitude
 
 
 def dry_run(asked: Asked, data: Path, console: Console) -> dict[str, Any]:

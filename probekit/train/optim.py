@@ -1,4 +1,4 @@
-"""The optimizer of a run, and its learning rates."""
+"""The optimizer of a run, LARS and LARC among them, and its learning rates."""
 
 import math
 from abc import ABC, abstractmethod
@@ -16,6 +16,8 @@ from probekit.methods.base import Rate
 from probekit.registry import nearest
 
 TRUST = 0.001  # the trust coefficient: ConRec, authors' code; SwAV, official code
+
+OF_RATES = ("share", "schedule", "start", "first", "final")  # what a group of the optimizer keeps of a `Rate`
 
 
 class Layerwise(Optimizer, ABC):
@@ -114,9 +116,6 @@ class LARC(Layerwise):
         torch._foreach_mul_(velocity, group["momentum"])
         torch._foreach_add_(velocity, steps)
         torch._foreach_sub_(weights, list(torch._foreach_mul(velocity, group["lr"])))
-
-
-OF_RATES = ("share", "schedule", "start", "first", "final")  # what a group of the optimizer keeps of a `Rate`
 
 
 def build_optimizer(

@@ -30,6 +30,8 @@ SOURCES: dict[str, Callable[[Path, Options], Source | None]] = {
     "folder": open_folder,  # class folders with or without train/test(/val) above, or images without labels
 }
 
+SHOWN = 5  # files of one folder that were left out for the same reason
+
 
 @dataclass(frozen=True)
 class Import:
@@ -176,9 +178,6 @@ def _open(source: Path, options: Options) -> Source:
         if opened is not None:
             return opened
     raise ValueError(f"expected an npz file or a folder of images, found {source}")
-
-
-SHOWN = 5  # files of one folder that were left out for the same reason
 
 
 def run_import(
