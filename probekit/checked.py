@@ -6,9 +6,9 @@ table of its keys and no others, a `TypedDict` one that may have more, which are
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -104,132 +104,104 @@ def _converter(kind: Any) -> Convert:
     """What makes a value of a type, or raises `_MisfitError`."""
     origin, arguments = get_origin(kind) or kind, get_args(kind)
     if origin is Annotated:
-        return _limited(kind)
+        limits = [(LIMITS[name][1], limit) for name, limit in _limits(kind)]
+        return partial(_limited, kind, _converter(kind.__origin__), limits)
     if origin in (Union, UnionType):
-        return _union(kind)
+        members = sorted(arguments, key=lambda member: member is float)  # which takes whole numbers, too
+        return partial(_union, kind, list(map(_converter, members)))
     if origin in (list, tuple):
-        return _sequence(kind, origin, arguments)
+        any_length = origin is list or arguments[-1] is ...
+        return partial(_sequence, kind, origin, any_length, [_converter(each) for each in arguments if each is not ...])
     if origin in (dict, Mapping):
-        return _mapping(kind, _converter(arguments[1]))
+        return partial(_mapping, kind, _converter(arguments[1]))
     if is_dataclass(kind) or is_typeddict(kind):
-        return _table(kind)
-    if origin is Any:
-        return lambda value: value
-    return _choice(kind, arguments) if origin is Literal else _plain(kind)
+        return partial(_table, kind, dict if is_typeddict(kind) else kind, _parts(kind))
+    if origin is Literal:
+        return partial(_choice, kind, arguments)
+    assert kind is Any or kind in NAMES, kind
+    return partial(_plain, kind)
 
 
-def _plain(kind: Any) -> Convert:
-    assert kind in NAMES, kind
-
-    def convert(value: Any) -> Any:
-        if type(value) is kind:  # so that true is no number
-            return value
-        if kind is float and type(value) is int and abs(value) < 2**1023:
-            return float(value)
-        raise _misfit(kind, value)
-
-    return convert
+def _plain(kind: Any, value: Any) -> Any:
+    if type(value) is kind or kind is Any:  # not isinstance: true is no number
+        return value
+    if kind is float and type(value) is int and abs(value) < 2**1023:
+        return float(value)
+    raise _misfit(kind, value)
 
 
-def _choice(kind: Any, choices: tuple[Any, ...]) -> Convert:
-    def convert(value: Any) -> Any:
-        if any(type(value) is type(choice) and value == choice for choice in choices):
-            return value
-        raise _misfit(kind, value)
-
-    return convert
+def _choice(kind: Any, choices: tuple[Any, ...], value: Any) -> Any:
+    if any(type(value) is type(choice) and value == choice for choice in choices):
+        return value
+    raise _misfit(kind, value)
 
 
-def _limited(kind: Any) -> Convert:
-    plain, limits = _converter(kind.__origin__), [(LIMITS[name][1], limit) for name, limit in _limits(kind)]
-
-    def convert(value: Any) -> Any:
-        found = plain(value)
-        for holds, limit in limits:
-            if not holds(found, limit):
-                raise _misfit(kind, value)
-        return found
-
-    return convert
-
-
-def _union(kind: Any) -> Convert:
-    members = sorted(get_args(kind), key=lambda member: member is float)  # which takes whole numbers, too
-    converters = [_converter(member) for member in members]
-
-    def convert(value: Any) -> Any:
-        inside = None
-        for each in converters:
-            try:
-                return each(value)
-            except _MisfitError as misfit:
-                inside = misfit if misfit.path else inside
-        raise inside or _misfit(kind, value)
-
-    return convert
-
-
-def _sequence(kind: Any, make: Callable[[list[Any]], Any], arguments: tuple[Any, ...]) -> Convert:
-    any_length = make is list or arguments[-1] is ...
-    converters = [_converter(each) for each in (arguments[:1] if any_length else arguments)]
-
-    def convert(value: Any) -> Any:
-        if not isinstance(value, list | tuple):
+def _limited(kind: Any, convert: Convert, limits: list[tuple[Callable[[Any, Any], Any], Any]], value: Any) -> Any:
+    found = convert(value)
+    for holds, limit in limits:
+        if not holds(found, limit):
             raise _misfit(kind, value)
-        found: list[Any] = []
+    return found
+
+
+def _union(kind: Any, converters: list[Convert], value: Any) -> Any:
+    inside = None
+    for convert in converters:
         try:
-            for part, each in zip(value, converters * len(value) if any_length else converters, strict=False):
-                found.append(each(part))
+            return convert(value)
         except _MisfitError as misfit:
-            raise misfit.within(f"[{len(found)}]") from misfit
-        if not any_length and len(value) != len(arguments):
-            raise _misfit(kind, value)
-        return make(found)
-
-    return convert
+            inside = misfit if misfit.path else inside
+    raise inside or _misfit(kind, value)
 
 
-def _mapping(kind: Any, convert_value: Convert) -> Convert:
-    def convert(value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            raise _misfit(kind, value)
-        found = {}
-        for key, part in value.items():
+def _sequence(kind: Any, make: Any, any_length: bool, converters: list[Convert], value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        raise _misfit(kind, value)
+    found: list[Any] = []
+    try:
+        for part, convert in zip(value, converters * len(value) if any_length else converters, strict=False):
+            found.append(convert(part))
+    except _MisfitError as misfit:
+        raise misfit.within(f"[{len(found)}]") from misfit
+    if not any_length and len(value) != len(converters):
+        raise _misfit(kind, value)
+    return make(found)
+
+
+def _mapping(kind: Any, convert: Convert, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise _misfit(kind, value)
+    found = {}
+    for key, part in value.items():
+        try:
+            found[key] = convert(part)
+        except _MisfitError as misfit:
+            raise misfit.within(f".{key}") from misfit
+    return found
+
+
+def _table(kind: Any, make: Any, parts: list[tuple[str, str, Any, Convert, bool]], value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise _misfit(kind, value)
+    found = {}
+    for key, name, part_kind, convert, required in parts:
+        if key in value:
             try:
-                found[key] = convert_value(part)
+                found[name] = convert(value[key])
             except _MisfitError as misfit:
                 raise misfit.within(f".{key}") from misfit
+        elif required:
+            raise _misfit(part_kind, NOTHING, f".{key}")
+    if make is dict:
         return found
-
-    return convert
-
-
-def _table(kind: Any) -> Convert:
-    parts = _parts(kind)
-    known = {key for key, *_ in parts}
-    make: Callable[..., Any] = dict if is_typeddict(kind) else kind
-
-    def convert(value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            raise _misfit(kind, value)
-        found = {}
-        for key, name, part_kind, each, required in parts:
-            if key in value:
-                try:
-                    found[name] = each(value[key])
-                except _MisfitError as misfit:
-                    raise misfit.within(f".{key}") from misfit
-            elif required:
-                raise _misfit(part_kind, NOTHING, f".{key}")
-        if make is not dict and (unknown := [key for key in value if key not in known]):
-            raise _MisfitError(lambda path, where: _unknown(path, where, unknown[0], known), f".{unknown[0]}")
-        try:
-            return make(**found)
-        except ValueError as error:
-            said = str(error)  # `__post_init__`'s own line; the dot: it is about what is inside
-            raise _MisfitError(lambda path, where: _placed(said, path.rstrip("."), where), ".") from error
-
-    return convert
+    known = [key for key, *_ in parts]
+    if unknown := [key for key in value if key not in known]:
+        raise _MisfitError(lambda path, where: _unknown(path, where, unknown[0], known), f".{unknown[0]}")
+    try:
+        return make(**found)
+    except ValueError as error:
+        said = str(error)  # `__post_init__`'s own line; the dot: it is about what is inside
+        raise _MisfitError(lambda path, where: _placed(said, path.rstrip("."), where), ".") from error
 
 
 def _parts(kind: Any) -> list[tuple[str, str, Any, Convert, bool]]:
@@ -262,7 +234,7 @@ def _misfit(kind: Any, value: Any, path: str = "") -> _MisfitError:
     return _MisfitError(line, path)
 
 
-def _unknown(path: str, where: str, key: str, known: set[str]) -> str:
+def _unknown(path: str, where: str, key: str, known: Sequence[str]) -> str:
     before = path.removesuffix(key)
     return nearest("key", path, (before + name for name in known)) + (f" (in {where})" if where else "")
 
