@@ -188,11 +188,6 @@ def has_loss(branch: Branch) -> bool:
     return type(branch).loss is not Branch.loss
 
 
-def brings_images(branch: Branch) -> bool:
-    """Whether a branch has images of its own encoded, other ones at each step."""
-    return type(branch).companions is not Branch.companions
-
-
 def branches_of(method: Method) -> list[Branch]:
     """The branches of a method, in the order they were attached."""
     return cast(list[Branch], list(method.branches.values()))

@@ -1,7 +1,4 @@
-"""The contract of a method.
-
-Shapes: B batch, V views, C channels, H W image, h w feature map, D embedding.
-"""
+"""The contract of a method. Shapes: B batch, V views, C channels, H W image, h w feature map, D embedding."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, MutableMapping, Sequence

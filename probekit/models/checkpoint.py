@@ -167,7 +167,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     with path.open("rb") as file_:
         head = file_.read(512)
     unknown: list[str] = []
-    tree, header = _read_safetensors(path) if _is_safetensors(head) else _read_torch(path, head, unknown)
+    # The length of a header, which eight letters are too large for, and then its JSON.
+    safetensors = head[8:9] == b"{" and int.from_bytes(head[:8], "little") < LARGEST
+    tree, header = _read_safetensors(path) if safetensors else _read_torch(path, head, unknown)
     tables = {where: unwrapped(table) for where, table in _tables(tree)}
     if not tables:
         objects = f" beside objects of other code ({some(sorted(set(unknown)))})" if unknown else ""
@@ -209,11 +211,6 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], Mapping[str, Any] | N
         return tensors, None
     header, tensors = read_tensors(path)  # with its checksum
     return tensors, _ours(header)
-
-
-def _is_safetensors(head: bytes) -> bool:
-    """Whether the length of a header comes first, which eight letters are too large for, and then its JSON."""
-    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < LARGEST
 
 
 def _read_torch(path: Path, head: bytes, unknown: list[str]) -> tuple[Any, Mapping[str, Any] | None]:
@@ -303,13 +300,9 @@ def _tables(tree: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
             continue
         seen.add(id(node))
         named = {key: value for key, value in node.items() if isinstance(key, str)}
-        tensors = {key: value for key, value in named.items() if _has_values(value)}
+        tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
+        tensors = {key: x for key, x in tensors.items() if x.layout == torch.strided and not x.is_meta}  # with values
         if tensors:
             yield where, tensors
         inner = {key: value for key, value in named.items() if isinstance(value, Mapping | Placeholder)}
         waiting += [(f"{where}.{key}" if where else key, value, depth + 1) for key, value in inner.items()]
-
-
-def _has_values(value: Any) -> bool:
-    """Whether it is a plain tensor: neither sparse nor one of shape alone."""
-    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta

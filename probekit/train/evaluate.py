@@ -92,10 +92,7 @@ class Monitor:
         return labels is not None and len(np.unique(labels)) > 1
 
     def score(self, encoder: Encoder) -> Scores:
-        """Scores frozen features; leaves the encoder's mode as it was.
-
-        Without labels there is the rank alone.
-        """
+        """Scores frozen features; leaves the encoder's mode as it was. Without labels there is the rank alone."""
         labels = self.train.split.class_labels
         if not self.can_score or labels is None:
             return Scores(None, None, _rank(extract(encoder, self.train.images[self._sample])))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
-from probekit.branches.base import active_branches, brings_images, has_loss, running_branches
+from probekit.branches.base import Branch, active_branches, has_loss, running_branches
 from probekit.config import Config
 from probekit.data.split import Images, StreamedImages, shrunk
 from probekit.methods.base import Method, Step
@@ -200,7 +200,8 @@ def build_step(config: Config, method: Method, images: Images, labels: NDArray[n
 def fastest_step(step: TrainingStep, say: Callable[[str], None]) -> TrainingStep | RecordedStep:
     """On a GPU the step with parts that are compiled, and recorded as a CUDA graph, as far as settings and it allow."""
     # Which images a branch adds is known on the device alone, and those that are streamed are not there.
-    brought = isinstance(step.images, StreamedImages) and any(map(brings_images, active_branches(step.method)))
+    bring = [type(branch).companions is not Branch.companions for branch in active_branches(step.method)]
+    brought = isinstance(step.images, StreamedImages) and any(bring)
     on_gpu, what = step.images.device.type == "cuda", step.config.train.compile
     if on_gpu and what != "off":
         say("the first steps wait for torch.compile; to do without it type: --set train.compile=off")

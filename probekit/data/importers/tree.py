@@ -139,16 +139,15 @@ class Folder:
             yield from folder.all()
 
 
-def read_tree(source: Path, ignored: list[Skipped]) -> Folder:
+def read_tree(
+    path: Path, ignored: list[Skipped], key: str = "", met: dict[tuple[int, int], str] | None = None, level: int = 0
+) -> Folder:
     """A folder with all below it, sorted by name; links to folders are followed.
 
     `ignored`: what is hidden is added to it. A ValueError if a folder cannot be read, or a link leads nowhere, to a
     folder above, or to one met before.
     """
-    return _read(source, "", ignored, {}, 0)
-
-
-def _read(path: Path, key: str, ignored: list[Skipped], met: dict[tuple[int, int], str], level: int) -> Folder:
+    met = {} if met is None else met
     folder = Folder(path, key)
     if level > MAX_LEVELS:
         raise ValueError(f"expected at most {MAX_LEVELS} folders in one another, found more in {key!r}")
@@ -169,7 +168,7 @@ def _read(path: Path, key: str, ignored: list[Skipped], met: dict[tuple[int, int
             if is_folder or is_image:
                 ignored.append(Skipped(folder.below(entry.name), "hidden"))
         elif is_folder:
-            folder.folders[entry.name] = _read(path / entry.name, folder.below(entry.name), ignored, met, level + 1)
+            folder.folders[entry.name] = read_tree(path / entry.name, ignored, folder.below(entry.name), met, level + 1)
         else:
             (folder.images if is_image else folder.others).append(entry.name)
     return folder
