@@ -7,9 +7,8 @@ spend their time on that (measured on 2 cores, rect-tri at 128 px: 18 thousand i
 
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from generators import GENERATORS, Generator
 from generators.certificates import Certificate, shipped
+from probekit.data.ahead import in_order
 from probekit.h5 import Block, DatasetInfo, DatasetWriter, Header, Split, chunk_rows, pack, read_info
 from probekit.registry import nearest
 
@@ -111,7 +111,7 @@ def _write(
         for split, count in counts.items():
             writer.begin(split, rows * count)
             indices = (np.arange(start, min(start + step, count)) for start in range(0, count, step))
-            for block in _in_order(pool, partial(render, split), indices, workers + AHEAD):
+            for _, block in in_order(pool, partial(render, split), indices, workers + AHEAD):
                 writer.append(block)
                 done += block.shape[0]
                 progress(done, total)
@@ -173,20 +173,3 @@ def _render(
         return Split(generator.render_images(factors), labels, columns, None)
     drawn = generator.render(factors)
     return Split(drawn.images, labels, columns, drawn.masks)
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[NDArray[np.int64]], Block], jobs: Iterable[NDArray[np.int64]], limit: int
-) -> Iterator[Block]:
-    """Results in the order of the jobs, at most `limit` of them under way or waiting."""
-    pending: deque[Future[Block]] = deque()
-    try:
-        for job in jobs:
-            pending.append(pool.submit(work, job))
-            if len(pending) >= limit:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        for future in pending:
-            future.cancel()
