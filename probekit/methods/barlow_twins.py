@@ -17,7 +17,7 @@ EPSILON = 1e-5  # of the variance, as torch's batch norm, which the official cod
 def cross_correlation_loss(z1: Tensor, z2: Tensor, *, off_diagonal: float) -> Tensor:
     """Sum of (1 - C_ii)^2 plus `off_diagonal` times the sum of C_ij^2, with C the correlation over the batch.
 
-    Returns scalar, float32, at least 0. `z1`: `[B, P]` of the first views; `z2`: `[B, P]` of the second views;
+    Returns a scalar, float32, at least 0. `z1`: `[B, P]` of the first views; `z2`: `[B, P]` of the second views;
     `off_diagonal`: lambda.
     """
     with torch.autocast(z1.device.type, enabled=False):

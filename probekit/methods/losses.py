@@ -13,7 +13,7 @@ def nt_xent(z: Tensor, *, temperature: float) -> Tensor:
     The scale is the authors' code's: the mean over the anchors of view 1 plus the mean over those of view 2, which is
     twice the mean over all 2B anchors of SimCLR's Algorithm 1 (to which the ConRec paper refers). At chance it is 2
     log(2B - 1). `z`: `[2B, D]`, view 1 of every image, then view 2 of every image; not yet normalised; `temperature`:
-    tau, greater than 0. Returns scalar, float32.
+    tau, greater than 0. Returns a scalar, float32.
     """
     with torch.autocast(z.device.type, enabled=False):
         z = F.normalize(z.float(), dim=1)
@@ -27,7 +27,7 @@ def nt_xent(z: Tensor, *, temperature: float) -> Tensor:
 def info_nce(query: Tensor, key: Tensor, negatives: Tensor | None, *, temperature: float) -> Tensor:
     """InfoNCE (MoCo, arXiv 1911.05722, eq. 1): the mean over queries of -log softmax of the key among all keys.
 
-    Returns scalar, float32; ln(1 + K) at chance, ln B with the batch's keys.
+    Returns a scalar, float32; ln(1 + K) at chance, ln B with the batch's keys.
 
     Args:
         query: `[B, P]`, not yet normalised.
@@ -54,7 +54,7 @@ def swapped_cross_entropy(codes: Tensor, logits: Tensor) -> Tensor:
     """The mean over crops with codes, and over all other crops of their images, of -sum q log softmax(logits).
 
     `codes`: `[P, B, K]` of the large crops, rows that add up to 1, without gradients; `logits`: `[V, B, K]` of every
-    crop, the large ones first, divided by the temperature. Returns scalar, float32; at most ln K for logits that are
+    crop, the large ones first, divided by the temperature. Returns a scalar, float32; at most ln K for logits that are
     all alike.
     """
     P, V = len(codes), len(logits)
@@ -89,9 +89,9 @@ def sinkhorn(scores: Tensor, *, epsilon: float, iterations: int, weight: Tensor 
 def used(scores: Tensor) -> Tensor:
     """How many prototypes are the nearest of some sample, as a share of how many can be.
 
-    It reads the scores, not codes: Sinkhorn's use all prototypes alike, whatever the samples are. `scores`: `[N, K]`,
-    of samples and prototypes. Returns float32 scalar: 0 where one prototype is the nearest of all samples, 1 where the
-    nearest are spread evenly over min(N, K); between, exp of the entropy of their frequencies counts the prototypes.
+    It reads the scores, `[N, K]` of samples and prototypes, not codes: Sinkhorn's use all prototypes alike, whatever the
+    samples are. Returns a float32 scalar: 0 where one prototype is the nearest of all samples, 1 where the nearest are
+    spread evenly over min(N, K); between, exp of the entropy of their frequencies counts the prototypes.
     """
     nearest = scores.argmax(1)
     counts = torch.zeros_like(scores[0], dtype=torch.float32)

@@ -62,9 +62,9 @@ def run_dry(
     data_folder: Path,
     console: Console,
 ) -> dict[str, Any]:
-    """Says what `run_pretrain` would train and what that costs; nothing is written.
+    """Says what `run_pretrain` would train and what that costs (`probekit.train.dry_run`); nothing is written.
 
-    Returns as `probekit.train.dry_run.dry_run`. A ValueError if the run would be refused, or no dataset file is named
+    Returns what `dry_run` there does. A ValueError if the run would be refused, or no dataset file is named
     and there is none.
     """
     _check(asked, runs, name, overwrite)
