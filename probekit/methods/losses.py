@@ -89,7 +89,7 @@ def sinkhorn(scores: Tensor, *, epsilon: float, iterations: int, weight: Tensor 
 def used(scores: Tensor) -> Tensor:
     """How many prototypes are the nearest of some sample, as a share of how many can be.
 
-    It reads the scores, `[N, K]` of samples and prototypes, not codes: Sinkhorn's use all prototypes alike, whatever the
+    It reads scores `[N, K]` of samples and prototypes, not codes: Sinkhorn's use all prototypes alike, whatever the
     samples are. Returns a float32 scalar: 0 where one prototype is the nearest of all samples, 1 where the nearest are
     spread evenly over min(N, K); between, exp of the entropy of their frequencies counts the prototypes.
     """
