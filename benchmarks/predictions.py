@@ -11,7 +11,7 @@ from benchmarks.views import numbers
 from probekit.config import resolve
 from probekit.registry import METHODS, get
 from probekit.train.cost import MODEL, OURS, step_cost
-from probekit.train.predict import KNOWN
+from probekit.train.dry_run import KNOWN
 
 STEPS = (("conrec", 1, 128), ("simclr", 1, 128), ("moco-v2", 3, 224))  # method, channels, pixels a side; preset paper
 

@@ -35,7 +35,7 @@ from probekit.views.jitter import PAPER
 from probekit.views.recipes import P_FLIP, VIEWS, make_views
 
 SIZE = 128
-FACTOR, HUE = jitter.factors_of(PAPER.brightness), (-PAPER.hue, PAPER.hue)
+FACTOR, HUE = (max(1 - PAPER.brightness, 0.0), 1 + PAPER.brightness), (-PAPER.hue, PAPER.hue)
 STRENGTH = FACTOR[1] - 1  # of brightness, contrast and saturation
 SCALE = (crops.COVERED, crops.AREA[1])
 Job = Callable[[], Tensor]

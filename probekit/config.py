@@ -1,20 +1,18 @@
 """One checked, printable configuration: preset, then --config, then --set a.b=v, then the command's own options.
 
-A section is a struct whose fields say their types, ranges and choices; `[method]` and `[branch.NAME]` are checked
+A section is a dataclass whose fields say their types, ranges and choices; `[method]` and `[branch.NAME]` are checked
 against a constructor, whose signature is their config. Presets give every value, so there are no defaults here; what a
 preset leaves open (`model.pooling`, `views.recipe`) the method decides. Its `model.normalise` is for runs from scratch:
 weights bring their own.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass, make_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
-from msgspec import Meta, Struct, defstruct, to_builtins
-from msgspec.structs import asdict, replace
-
-from probekit.checked import checked
+from probekit.checked import Meta, checked
 from probekit.registry import BRANCHES, METHODS, get, nearest
 from probekit.settings import attached, method_options, presets, read_preset, typed
 
@@ -42,18 +40,16 @@ OF_CONSTRUCTORS: dict[Any, Any] = {  # of settings whose constructor does not sa
 }
 
 
-class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Some settings, and no others."""
-
-
-class DataConfig(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
     """`max_size`: larger images are averaged down to so many pixels; `placement`: see `data.split.open_split`."""
 
     max_size: Pixels
     placement: Literal["auto", "device", "host", "file"]
 
 
-class ModelConfig(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
     """The encoder.
 
     `backbone`: "unet" or "timm:NAME"; `width` and `depth` of the U-Net, 0 for others; `stem`, `normalise`: see
@@ -76,14 +72,16 @@ class ModelConfig(Section, frozen=True):
                 raise ValueError(f"expected model.{name} of at least 1 for a U-Net, found {value}")
 
 
-class ViewsConfig(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class ViewsConfig:
     """`recipe`: a name in `views.recipes.RECIPES`; `max_size`: views of larger images have this many pixels."""
 
     recipe: str
     max_size: Pixels
 
 
-class OptimizerConfig(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
     """See `probekit.train.optim`.
 
     `lr` is before scaling; `first` the rate at which the warm-up begins, and `final` the last one, as shares of the
@@ -104,7 +102,8 @@ class OptimizerConfig(Section, frozen=True):
     clip: Number
 
 
-class TrainConfig(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
     """Epochs, batches and what is done between.
 
     `batch_size` in images (each gives two views); `precision` "auto": what suits the device; `keep_every`: epochs from
@@ -126,7 +125,8 @@ class TrainConfig(Section, frozen=True):
     deterministic: bool
 
 
-class Config(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class Config:
     """Everything that decides a pretraining run, but the data and the device."""
 
     method: str
@@ -142,8 +142,7 @@ class Config(Section, frozen=True):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, strings and numbers: what run.json keeps and `from_dict` reads."""
-        plain: dict[str, Any] = to_builtins(self)
-        return plain
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Config":
@@ -152,7 +151,6 @@ class Config(Section, frozen=True):
         return config._with_options(get(METHODS, "method", config.method), "run.json")
 
     def _with_options(self, method_class: Any, where: str) -> "Config":
-        """The same, with the settings of method and branches checked."""
         branches = {
             name: _of_constructor(f"branch.{name}", given, get(BRANCHES, "branch", name), where)
             for name, given in self.branches.items()
@@ -161,9 +159,7 @@ class Config(Section, frozen=True):
         return replace(self, method_options=options, branches=branches)
 
 
-SECTIONS: dict[str, type[Section]] = {
-    name: kind for name, kind in get_type_hints(Config).items() if isinstance(kind, type) and issubclass(kind, Section)
-}
+SECTIONS = {name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}
 
 
 def resolve(
@@ -179,15 +175,13 @@ def resolve(
 ) -> Config:
     """Builds the configuration of a run.
 
+    A ValueError for an unknown preset or key, a value of the wrong type, or one out of range.
+
     Args:
         method_class: Its class: gives `pooling`, `recipe`, `defaults` and the constructor's signature.
-        config_file: A TOML file with any part of the configuration.
         overrides: "a.b=value" each, values as TOML (a bare word is a string).
         options: More overrides, already typed, e.g. `{"train.epochs": 5}`.
         branches: Names of the branches to attach, or of variants of them.
-
-    Raises:
-        ValueError: For an unknown preset or key, a value of the wrong type, or one out of range.
     """
     kinds, brought = attached(branches)
     flat = _before_typing(method, method_class, preset, kinds) | brought
@@ -234,21 +228,20 @@ def _before_typing(method: str, method_class: Any, preset: str, branches: Mappin
 
 
 def _part(flat: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The settings whose names begin with this one's."""
     return {key.removeprefix(f"{name}."): value for key, value in flat.items() if key.startswith(f"{name}.")}
 
 
 def _of_constructor(part: str, given: Mapping[str, Any], owner: Any, where: str) -> dict[str, Any]:
     """The settings of a method or a branch, checked against the constructor's types."""
-    return asdict(checked(given, _struct(owner), where, part))
+    return dict(vars(checked(given, _settings(owner), where, part)))
 
 
 @cache
-def _struct(owner: Any) -> type[Struct]:
+def _settings(owner: Any) -> type:
     """A constructor's settings as a type; its annotations may say ranges and choices."""
     kinds = get_type_hints(owner.__init__, include_extras=True)
     fields = [(name, OF_CONSTRUCTORS.get(kinds[name], kinds[name])) for name in method_options(owner)]
-    return defstruct(owner.__name__, fields, forbid_unknown_fields=True)
+    return make_dataclass(owner.__name__, fields)
 
 
 def _unknown(key: str, known: Iterable[str], branches: Iterable[str]) -> str:
@@ -263,13 +256,8 @@ def _unknown(key: str, known: Iterable[str], branches: Iterable[str]) -> str:
 def fitted(config: Config, *, typed: Collection[str], images: int) -> tuple[Config, list[str]]:
     """The settings of method and branches for so many training images, and a line for each that suits them badly.
 
-    Args:
-        config: As it was resolved.
-        typed: What the user gave, whole names: it stands.
-        images: In the training split.
-
-    Raises:
-        ValueError: If something that was typed cannot run.
+    A ValueError if something that was typed cannot run. `typed`: what the user gave, whole names: it stands; `images`:
+    in the training split.
     """
     kind = get(METHODS, "method", config.method)
     batch = config.train.batch_size

@@ -10,9 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, ClassVar, NotRequired, TypedDict
 
-from msgspec import Meta
-
-from probekit.checked import checked
+from probekit.checked import Meta, checked
 from probekit.output.document import Cell, Chart, Table, percents, scored
 from probekit.registry import MEASUREMENTS, get, nearest
 
@@ -73,10 +71,7 @@ class About(TypedDict):
 class Score:
     """A number that a row is judged by.
 
-    Attributes:
-        value: None where it is not defined.
-        ci: Its 95 % interval, or None.
-        low: The least that it can be; the most is 1.
+    `value`: None where it is not defined; `low`: the least that it can be; the most is 1.
     """
 
     value: float | None
@@ -104,11 +99,8 @@ def score_title(name: str, score: Mapping[str, Any] | None) -> str:
 def option(default: Any, flag: str, help: str, **more: Any) -> Any:
     """A field of a measurement that the command line fills.
 
-    Args:
-        default: Its value if nothing was typed.
-        flag: "--draws".
-        more: `asks`: typing it asks for the measurement; `read`: text -> value, and `write`, its inverse; `metavar`;
-            `least`; `choices`.
+    `more`: `asks`: typing it asks for the measurement; `read`: text -> value, and `write`, its inverse; `metavar`;
+    `least`; `choices`.
     """
     return field(default=default, metadata={"flag": flag, "help": help, **more})
 
@@ -250,9 +242,8 @@ class Measurement(ABC):
     def encoder_scores(self, result: Result, *, main: bool = False, also: Collection[str] = ()) -> dict[str, Score]:
         """The scores of the encoder, or the main ones and `also` others; rows of several names are told apart by these.
 
-        Args:
-            main: Whether only the main ones are wanted.
-            also: Names of further `numbers`, as the encoder's only row has them.
+        `main`: whether only the main ones are wanted; `also`: names of further `numbers`, as the encoder's only row has
+        them.
         """
         rows = self.encoder_rows(result)
         several = len({row["name"] for row in rows}) > 1
@@ -283,8 +274,7 @@ def measurements(command: str | None = None) -> Iterator[Measurement]:
 def read_result(content: Mapping[str, Any]) -> Measurement:
     """Checks the content of a results file, and finds who reads it, by reading it once: no shape says everything.
 
-    Raises:
-        ValueError: Where it is another than a measurement writes: what was expected, what was found.
+    A ValueError where it is another than a measurement writes: what was expected, what was found.
     """
     names = {each.schema(): each for each in measurements()}
     schema = content.get("schema")
@@ -313,8 +303,7 @@ def read_result(content: Mapping[str, Any]) -> Measurement:
 def answers_agree(row: Row) -> None:
     """Refuses labels, predictions and counts that do not belong together.
 
-    Raises:
-        ValueError: If there are not as many of one as of the other, or a class is none of the row's.
+    A ValueError if there are not as many of one as of the other, or a class is none of the row's.
     """
     k, counts = len(row.get("classes", ())), row.get("confusion")
     if isinstance(counts, list) and (len(counts) != k or any(len(line) != k for line in counts)):

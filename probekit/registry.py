@@ -68,10 +68,9 @@ MEASUREMENTS: dict[str, str] = {
 class Pool:
     """What is to be known of a pooling at test time without torch; `probekit.restore.pooled` makes it.
 
-    Attributes:
-        weighs: Whether it weighs the cells of the feature map, so that there is a map to show.
-        averages: Whether an embedding is a mean of the map's cells: what class activation maps rest on.
-        of_run: Whether a branch or a head of the run does it: the whole method must be there.
+    `weighs`: whether it weighs the cells of the feature map, so that there is a map to show; `averages`: whether an
+    embedding is a mean of the map's cells: what class activation maps rest on; `of_run`: whether a branch or a head of
+    the run does it: the whole method must be there.
     """
 
     about: str
@@ -94,11 +93,7 @@ MOST = 20  # names in one line
 
 
 def nearest(kind: str, name: str, known: Iterable[str]) -> str:
-    """The one line for an unknown name: lists the known ones, or of many those that are most alike, and the nearest.
-
-    Args:
-        kind: What the name should have named, e.g. "method".
-    """
+    """The one line for an unknown name: lists the known ones, or of many those that are most alike, and the nearest."""
     names = sorted(known)
     alike = names if len(names) <= MOST else difflib.get_close_matches(name, names, n=6, cutoff=0)
     listed = "known" if alike == names else f"of {len(names)} the most alike"
@@ -114,8 +109,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def branch_named(name: str) -> tuple[str, dict[str, Any]]:
     """The branch that a name after --branch stands for, and the settings that it brings.
 
-    Raises:
-        ValueError: If there is no such branch or variant of one.
+    A ValueError if there is no such branch or variant of one.
     """
     if name in VARIANTS:
         return VARIANTS[name][:2]

@@ -15,14 +15,9 @@ def write_result(
 ) -> list[Path]:
     """Writes results/STEM.json, and figures/STEM-KEY.png for each chart.
 
-    From an older result of the same request it keeps the baselines that this one left out (--no-baselines).
-
-    Args:
-        stem: The name that it has if nothing else stands there.
-        figures: Charts that were drawn already, by key: what they show is not in the result.
-
-    Returns:
-        What was written, the result first.
+    From an older result of the same request it keeps the baselines that this one left out (--no-baselines). `stem`: the
+    name that it has if nothing else stands there; `figures`: charts that were drawn already, by key: what they show is
+    not in the result. Returns what was written, the result first.
     """
     from probekit.output.pictures import save_png
 
@@ -55,16 +50,9 @@ def picture_of(run: Run, stem: str, chart: str) -> Path:
 def place_for(folder: Path, stem: str, result: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Under which name a result is to stand, and the older one whose place it takes.
 
-    It takes the place of a result of the same command, of the same file before its contents changed, or of weights
-    that are no longer there; every other file stays, and this result stands beside it.
-
-    Args:
-        folder: `Run.results`.
-        stem: The name that it would have, without ".json".
-        result: It, with checkpoint_hash, data, data_hash and command.
-
-    Returns:
-        The name, and the older result, empty where there is none.
+    It takes the place of a result of the same command, of the same file before its contents changed, or of weights that
+    are no longer there; every other file stays, and this result stands beside it. Returns the name, and the older
+    result, empty where there is none. `result`: it, with checkpoint_hash, data, data_hash and command.
     """
     for name in numbered(stem):
         if not (folder / f"{name}.json").exists():

@@ -21,8 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from probekit import __version__
-from probekit.files import read_json, read_text, refuse_links_out, sync_folder, told_if_full, unfinished, write_text
-from probekit.locks import holder, in_use, locked
+from probekit.files import (
+    holder,
+    in_use,
+    locked,
+    read_json,
+    read_text,
+    refuse_links_out,
+    sync_folder,
+    told_if_full,
+    unfinished,
+    write_text,
+)
 from probekit.registry import nearest
 
 SCHEMA = "probekit-run/1"
@@ -102,8 +112,7 @@ class Run:
     def locked(self, work: str) -> AbstractContextManager[None]:
         """Holds the run for one of `WORK`, against any other process.
 
-        Raises:
-            ValueError: If another process is at it, which the line names, or a link leads out of the folder.
+        A ValueError if another process is at it, which the line names, or a link leads out of the folder.
         """
         refuse_links_out(self.path)  # before the lock is written
         return locked(self.lock(work), f"{self.path}")
@@ -122,10 +131,8 @@ class Run:
     def read(self) -> dict[str, Any]:
         """The contents of run.json.
 
-        Every command reads it first, so nothing else of the folder is read where this is refused.
-
-        Raises:
-            ValueError: If there is none, it is not a run of this schema, or a link leads out of the folder.
+        Every command reads it first, so nothing else of the folder is read where this is refused. A ValueError if there
+        is none, it is not a run of this schema, or a link leads out of the folder.
         """
         refuse_links_out(self.path)
         try:
@@ -178,8 +185,7 @@ class Run:
 def create_run(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> Run:
     """Makes a run folder with its run.json.
 
-    Raises:
-        ValueError: If the folder exists and `overwrite` is false, or it is something other than a run.
+    A ValueError if the folder exists and `overwrite` is false, or it is something other than a run.
     """
     run = Run(path)
     if path.exists():
@@ -204,9 +210,7 @@ def create_run(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> Ru
 def how_far(content: Mapping[str, Any], epoch: int) -> str:
     """Says "epoch 45", or "epoch 3 of 45, interrupted" where the encoder is not that of the end; "imported" of others.
 
-    Args:
-        content: The contents of run.json; config and state are read.
-        epoch: After which the encoder was written.
+    `content`: the contents of run.json; config and state are read; `epoch`: after which the encoder was written.
     """
     if content["state"] == IMPORTED:
         return IMPORTED
@@ -240,8 +244,7 @@ def open_run(name: str | None, folder: Path) -> Run:
 def check_name(name: str, folder: Path) -> None:
     """Refuses a run's name that no other command would find, or that some file system does not take.
 
-    Raises:
-        ValueError: For one that is elsewhere than directly in `folder`, hidden, too long, or of other characters.
+    A ValueError for one that is elsewhere than directly in `folder`, hidden, too long, or of other characters.
     """
     if name != _safe(name):
         raise ValueError(

@@ -19,11 +19,8 @@ BARE_POINT = re.compile(r"^(\s*[+-]?)\.(?=\d)")  # of .5, which TOML has not
 class Asked:
     """What is typed of a run.
 
-    Attributes:
-        preset: A preset's name, or None for the device's default.
-        seed: Seed of initialisation, order, views and dropout.
-        branches: Names in `BRANCHES` or `VARIANTS`, attached in this order.
-        device: "auto", "cpu" or "cuda[:i]".
+    `preset`: a preset's name, or None for the device's default; `seed`: seed of initialisation, order, views and
+    dropout; `branches`: names in `BRANCHES` or `VARIANTS`, attached in this order.
     """
 
     method: str
@@ -46,8 +43,7 @@ def presets() -> dict[str, str]:
 def attached(names: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The classes of the branches that names after --branch stand for, and what their variants set, by dotted names.
 
-    Raises:
-        ValueError: If there is no such branch, or one is named twice.
+    A ValueError if there is no such branch, or one is named twice.
     """
     kinds: dict[str, Any] = {}
     changed: dict[str, Any] = {}
@@ -87,7 +83,8 @@ def method_options(method_class: Any) -> dict[str, Any]:
 
 def typed(config_file: Path | None, overrides: Sequence[str], options: Mapping[str, Any] = {}) -> dict[str, Any]:
     """What the user gave, by dotted names: a file's settings, then `--set`, then a command's own options."""
-    return read_file(config_file) | parse_overrides(overrides) | dict(options)
+    of_file = {} if config_file is None else flatten(read_toml(config_file))
+    return of_file | parse_overrides(overrides) | dict(options)
 
 
 def overridden(overrides: Sequence[str], options: Mapping[str, Any]) -> list[str]:
@@ -103,8 +100,7 @@ def overridden(overrides: Sequence[str], options: Mapping[str, Any]) -> list[str
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """`["a.b=1", "c=word"]` -> `{"a.b": 1, "c": "word"}`; values are TOML, or `.5`, and a bare word is a string.
 
-    Raises:
-        ValueError: If an item has no "=" or no name.
+    A ValueError if an item has no "=" or no name.
     """
     parsed: dict[str, Any] = {}
     for item in overrides:
@@ -117,13 +113,6 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
             table = {}
         parsed[key.strip()] = table["x"] if table.keys() == {"x"} else value.strip()  # one value, no further lines
     return parsed
-
-
-def read_file(path: Path | None) -> dict[str, Any]:
-    """The settings of a TOML file, none without one; a ValueError if the file is no TOML."""
-    if path is None:
-        return {}
-    return flatten(read_toml(path))
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:

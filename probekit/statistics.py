@@ -68,11 +68,8 @@ def student(values: NDArray[np.float64], *, low: float) -> list[float] | None:
 def bootstrap(values: NDArray[np.float64], *, seed: int) -> list[list[float] | None]:
     """95 % percentile intervals of the means of per-image values, all from the same draws of images.
 
-    Args:
-        values: `[N, m]`; a column that is undefined for an image is NaN.
-
-    Returns:
-        [low, high] for each of the m columns; None under 10 images, or where the mean is undefined.
+    `values`: `[N, m]`; a column that is undefined for an image is NaN. Returns [low, high] for each of the m columns;
+    None under 10 images, or where the mean is undefined.
     """
     n, columns = values.shape
     if n < MIN_IMAGES:
@@ -86,11 +83,8 @@ def bootstrap(values: NDArray[np.float64], *, seed: int) -> list[list[float] | N
 def mean_over_images(values: NDArray[np.floating], *, seed: int) -> dict[str, Any]:
     """The mean of per-image values with its 95 % percentile interval; NaN counts as undefined.
 
-    Args:
-        values: `[N]`, few enough that a thousand times as many fit in memory.
-
-    Returns:
-        mean, ci (None under 10 defined values), n (defined values), undefined.
+    `values`: `[N]`, few enough that a thousand times as many fit in memory. Returns mean, ci (None under 10 defined
+    values), n (defined values), undefined.
     """
     known = values[np.isfinite(values)].astype(np.float64)
     found: dict[str, Any] = {"mean": None, "ci": None, "n": len(known), "undefined": len(values) - len(known)}
@@ -105,15 +99,9 @@ def mean_over_images(values: NDArray[np.floating], *, seed: int) -> dict[str, An
 def ratio_over_images(above: NDArray[np.floating], below: NDArray[np.floating], *, seed: int) -> dict[str, Any] | None:
     """The ratio of two means over the images where both are defined, with its percentile interval.
 
-    A ratio of means, because single images may have next to nothing below.
-
-    Args:
-        above: `[N]`.
-        below: `[N]`.
-
-    Returns:
-        mean (the ratio) and ci; None where the mean below is not above 0 by its own interval: over next to nothing, a
-        ratio says nothing; None under 10 images.
+    A ratio of means, because single images may have next to nothing below. Takes two times `[N]`. Returns mean (the
+    ratio) and ci; None where the mean below is not above 0 by its own interval: over next to nothing, a ratio says
+    nothing; None under 10 images.
     """
     known = np.isfinite(above) & np.isfinite(below)
     if known.sum() < MIN_IMAGES:
@@ -134,13 +122,8 @@ def auc(scores: NDArray[np.floating], y: NDArray[np.bool_]) -> float:
 def auc_over_images(scores: NDArray[np.floating], y: NDArray[np.bool_], *, seed: int) -> dict[str, Any]:
     """The mean of areas under the ROC curve with its 95 % percentile interval over images.
 
-    Args:
-        scores: `[n, k]`, a column for each of k areas.
-        y: bool `[n, k]`, which images of each column should have the higher scores: some, not all.
-        seed: Seed of the resampling.
-
-    Returns:
-        mean; ci, None under 10 images; n.
+    Returns mean; ci, None under 10 images; n. `scores`: `[n, k]`, a column for each of k areas; `y`: bool `[n, k]`,
+    which images of each column should have the higher scores: some, not all; `seed`: seed of the resampling.
     """
     n, columns = scores.shape
     assert 0 < y.sum(axis=0).min() <= y.sum(axis=0).max() < n
@@ -177,13 +160,8 @@ def _resamples(n: int, seed: int) -> NDArray[np.float64]:
 def mean_over_seeds(values: Sequence[float], *, low: float = 0.0, high: float = 1.0) -> dict[str, Any]:
     """The mean and its 95 % Student-t interval, clipped to what is possible.
 
-    Args:
-        values: One a seed, at least one.
-        low: The least possible value.
-        high: The largest possible value.
-
-    Returns:
-        mean; ci, [low, high], or None for one value or several that are alike; n.
+    Returns mean; ci, [low, high], or None for one value or several that are alike; n. `values`: one a seed, at least
+    one.
     """
     n = len(values)
     assert n > 0
@@ -198,9 +176,8 @@ def mean_over_seeds(values: Sequence[float], *, low: float = 0.0, high: float = 
 def against(interval: Mapping[str, Any], published: float) -> dict[str, Any]:
     """A mean beside a published number.
 
-    Returns:
-        value, the published one; difference, ours minus it; covered: whether the interval holds it, None without an
-        interval. It is no test of a difference: published numbers come without their images.
+    Returns value, the published one; difference, ours minus it; covered: whether the interval holds it, None without an
+    interval. It is no test of a difference: published numbers come without their images.
     """
     covered = None
     if interval["ci"] is not None:
@@ -214,14 +191,8 @@ def against(interval: Mapping[str, Any], published: float) -> dict[str, Any]:
 def paired_seeds(a: Mapping[int, float], b: Mapping[int, float], *, span: float = 1.0) -> dict[str, Any]:
     """The mean difference a - b over the seeds that both have.
 
-    Args:
-        a: Values by seed.
-        b: Values by seed.
-        span: The largest possible difference; 1 for proportions.
-
-    Returns:
-        mean, None without common seeds; ci, its 95 % Student-t interval, None with fewer than 3 seeds; n, the seeds in
-        common; testable, whether they are enough.
+    Returns mean, None without common seeds; ci, its 95 % Student-t interval, None with fewer than 3 seeds; n, the seeds
+    in common; testable, whether they are enough. `span`: the largest possible difference; 1 for proportions.
     """
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
@@ -237,12 +208,8 @@ def paired_seeds(a: Mapping[int, float], b: Mapping[int, float], *, span: float 
 def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> dict[str, Any]:
     """The exact test of McNemar (1947): are the images that only one of two classifiers gets right split evenly?
 
-    Args:
-        a: `[N]`, which images the first gets right.
-        b: `[N]`, which the second gets right.
-
-    Returns:
-        only_a, only_b, counts; p, two-sided and exact (binomial), 1 where no image divides them.
+    `a` and `b`: `[N]`, which images each gets right. Returns only_a, only_b, counts; p, two-sided and exact (binomial),
+    1 where no image divides them.
     """
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     divided = only_a + only_b
@@ -258,12 +225,7 @@ def against_share(hits: int, n: int, share: float) -> float:
 def paired_bootstrap(a: NDArray[np.bool_], b: NDArray[np.bool_], *, seed: int) -> dict[str, Any]:
     """The difference of two accuracies on the same images, with its 95 % percentile interval over images.
 
-    Args:
-        a: `[N]`, which images the first gets right.
-        b: `[N]`, which the second gets right.
-
-    Returns:
-        difference, a - b; ci, [low, high], None under 10 images.
+    `a` and `b` as for `mcnemar`. Returns difference, a - b; ci, [low, high], None under 10 images.
     """
     n = len(a)
     difference = float(a.mean() - b.mean())
@@ -297,13 +259,9 @@ def sign_flip(a: Mapping[int, float], b: Mapping[int, float]) -> float | None:
 def over_seeds(scores: Iterable[tuple[str, int, float]], *, low: float) -> dict[str, Any] | None:
     """Methods against each other over the seeds that they share.
 
-    Args:
-        scores: Method, seed and value, at most 1, of each run; of two with the same seed the first counts.
-        low: The least possible value.
-
-    Returns:
-        methods [{method, seeds, mean, ci, n}]; pairs [{a, b, mean, ci, n, testable, p, p_holm: None}]; None where no
-        method has two seeds.
+    `scores`: method, seed and value, at most 1, of each run; of two with the same seed the first counts; `low`: the
+    least possible value. Returns methods [{method, seeds, mean, ci, n}]; pairs [{a, b, mean, ci, n, testable, p,
+    p_holm: None}]; None where no method has two seeds.
     """
     by_method: dict[str, dict[int, float]] = {}
     for method, seed, value in scores:

@@ -14,12 +14,8 @@ KEPT = "epoch-"  # begins the names of encoders that are kept for good
 class Weights:
     """Weights of a run. Prints as results name it, "last" or "last@gap", and `parse` reads that.
 
-    Attributes:
-        checkpoint: "last", "best_val", "best_test" or "epoch-NNNN".
-        pool: One of `POOLS` in place of the encoder's own pooling; None is its own.
-
-    Raises:
-        ValueError: If there is no such pooling.
+    `checkpoint`: "last", "best_val", "best_test" or "epoch-NNNN"; `pool`: one of `POOLS` in place of the encoder's own
+    pooling; None is its own. A ValueError if there is no such pooling.
     """
 
     checkpoint: str = "last"

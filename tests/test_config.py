@@ -6,6 +6,7 @@ Alone: pytest tests/test_config.py
 import copy
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from probekit.branches.xcorr import XCorr
 from probekit.config import Config, fitted, resolve
-from probekit.models.normalise import normalisation
+from probekit.models.backbones import normalisation
 from probekit.registry import BRANCHES, METHODS, VARIANTS, branch_named, get, nearest
 from probekit.restore.build import build_method, size_notes
 from probekit.settings import overridden, parse_overrides, presets, read_preset

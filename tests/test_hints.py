@@ -59,7 +59,7 @@ SAID_BY: dict[str, tuple[str, ...]] = {
     "probekit/sweep": ("sweep",),
     "probekit/restore/export.py": ("export-embeddings",),
     "probekit/heatmaps/run.py": ("heatmap",),
-    "probekit/data/importers/announce.py": ("import",),
+    "probekit/data/importers/__init__.py": ("import",),
     "probekit/train/start.py": ("pretrain",),
     "probekit/sweep/start.py": ("sweep",),
 }
@@ -115,7 +115,7 @@ def leaves() -> dict[str, Any]:
 
 @cache
 def settings() -> set[str]:
-    found = {f"{section}.{name}" for section, kind in SECTIONS.items() for name in kind.__struct_fields__}
+    found = {f"{section}.{name}" for section, kind in SECTIONS.items() for name in kind.__dataclass_fields__}
     found |= {f"method.{key}" for name in METHODS for key in method_options(get(METHODS, "method", name))}
     found |= {f"branch.{n}.{key}" for n in BRANCHES for key in method_options(get(BRANCHES, "branch", n))}
     return found | {parameter.name for kind in GENERATORS.values() for parameter in kind.parameters}

@@ -7,11 +7,12 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ORDER = (  # one level a package, the lowest first
-    ("generators", "registry", "statistics", "visible", "files", "locks"),
+    ("generators", "registry", "statistics", "visible", "files"),
     ("settings", "checked"),
     ("config", "run", "weights"),
     ("h5",),
@@ -79,6 +80,17 @@ def test_generators_know_neither_torch_nor_probekit() -> None:
     strangers = {"torch", "probekit", "h5py", "sklearn"}
     found = {path.name: {name.split(".")[0] for name in imports(path)} for path in (ROOT / "generators").rglob("*.py")}
     assert not {name: roots & strangers for name, roots in found.items() if roots & strangers}
+
+
+def test_nothing_is_imported_beyond_the_core_dependencies() -> None:
+    """So that a checkout runs where these are; what is beside them comes with one or is done without."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    called = {"scikit-image": "skimage", "opencv-python-headless": "cv2", "pillow": "PIL", "scikit-learn": "sklearn"}
+    names = {re.split(r"[<>=]", line)[0] for line in listed}
+    allowed = {called.get(name, name.replace("-", "_")) for name in names} | {"probekit", "generators"}
+    beside = {"markupsafe", "_typeshed", "timm"}
+    found = {name.split(".")[0] for path in FILES for name in imports(path)} - sys.stdlib_module_names
+    assert found == allowed | beside
 
 
 def test_files_are_short_and_their_randomness_is_never_global() -> None:

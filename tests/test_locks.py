@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from probekit.files import holder, lock, locked
 from probekit.h5.target import check_free
-from probekit.locks import holder, lock, locked
 from probekit.run import WORK, Run, create_run
 from tests.datasets import RUN
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from probekit.data.split import CPU
 from probekit.methods.base import AddOn, Method, Rate, Step
-from probekit.models.encoder import Encoder, Features
+from probekit.models.encoder import Features
 from probekit.views.crops import Placement
 
 NOISE = 8  # numbers of an embedding that stands for any
@@ -28,15 +28,12 @@ class Epoch:
     """An epoch that is about to begin.
 
     Attributes:
-        done: Epochs before it.
-        of: Epochs of the run.
         embed: Gives the projections of the whole split, `[N, P]` (the embeddings, where a method has no projection),
             without augmentation.
         read: Gives what a function of the features of B images, `[B, ...]`, makes of the whole split, `[N, ...]`: by
             the encoder that is trained, in eval mode, without augmentation and at the images' own size.
         size: (height, width) of the images, in pixels.
         labels: int64 `[N]`, to report on and never to learn from; None where there are none.
-        say: Takes a line for the user.
     """
 
     done: int
@@ -57,7 +54,6 @@ class Branch(AddOn):
     Attributes:
         needs: What the method must provide, e.g. "map", "two_views".
         weight: The trainer adds `weight * loss(step)` to the method's loss.
-        pools: Whether `pool` gives an embedding.
         logs: Scalars of the latest `loss`, detached, on the device.
     """
 
@@ -94,11 +90,8 @@ class Branch(AddOn):
 
         The trainer puts the features of one view of each, made as the recipe's first is and not corrupted, into
         `step.companions[self.name]`; they have a pass of their own, and so batch statistics of their own. The call is
-        part of the step, so it must not wait for the device.
-
-        Args:
-            index: int64 `[B]`, the batch's images, on the device.
-            generator: On the device; the only source of randomness.
+        part of the step, so it must not wait for the device. `index`: int64 `[B]`, the batch's images, on the device;
+        `generator`: on the device; the only source of randomness.
         """
         return None
 
@@ -112,8 +105,7 @@ class Branch(AddOn):
     def place(self, read: Read, size: tuple[int, int]) -> Placement | None:
         """Where the crops of some images would stand by the encoder as it is now, for a picture; None is anywhere.
 
-        Args:
-            size: (height, width) of these images.
+        `size`: (height, width) of these images.
         """
         return None
 
@@ -162,7 +154,8 @@ class BranchPool(nn.Module):
 
 def attach(method: Method, branch: Branch) -> None:
     """Adds a branch to a method; a ValueError if the method lacks what the branch needs, or has this branch already."""
-    missing = branch.needs - provided(method)
+    provided = method.provides if method.encoder.has_map else method.provides - {"map"}
+    missing = branch.needs - provided
     if missing:
         raise ValueError(
             f"expected a method with {' and '.join(NEEDS.get(need, need) for need in sorted(missing))} for branch "
@@ -195,20 +188,9 @@ def has_loss(branch: Branch) -> bool:
     return type(branch).loss is not Branch.loss
 
 
-def brings_images(branch: Branch) -> bool:
-    """Whether a branch has images of its own encoded, other ones at each step."""
-    return type(branch).companions is not Branch.companions
-
-
 def branches_of(method: Method) -> list[Branch]:
     """The branches of a method, in the order they were attached."""
     return cast(list[Branch], list(method.branches.values()))
-
-
-def provided(method: Method) -> frozenset[str]:
-    """What a method provides with the encoder that it has."""
-    encoder: Encoder = method.encoder
-    return method.provides if encoder.has_map else method.provides - {"map"}
 
 
 def active_branches(method: Method) -> list[Branch]:
@@ -226,10 +208,7 @@ def begin_on_noise(
 ) -> None:
     """Brings branches to an epoch in which they take part, with noise in place of the features of all images.
 
-    Args:
-        epochs: How many the run has.
-        size: (height, width) of the images.
-        device: Where the noise is drawn.
+    `size`: (height, width) of the images.
     """
     noise = torch.rand(images, NOISE, 2, 2, generator=torch.Generator().manual_seed(0)).to(device)
     features = Features([], noise, noise.mean((2, 3)), None)

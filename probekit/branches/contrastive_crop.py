@@ -10,12 +10,12 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
-from msgspec import Meta
 from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional as F
 
 from probekit.branches.base import Branch, Epoch, Read, put, take_over
+from probekit.checked import Meta
 from probekit.config import MOST, Number, Share
 from probekit.models.encoder import Encoder
 from probekit.views.crops import Placement
@@ -28,11 +28,10 @@ LEAST_ALPHA = 0.01  # ours: below, the law is 0 or 1
 class ContrastiveCrop(Branch):
     """Places the crops of every image; it has no loss. Until regions are found it rests, and crops are random ones.
 
-    Args:
-        threshold: A pixel is strong where the map is above it: a share of the map's range over the image.
-        alpha: Parameter of the beta law of the centres across the region: below 1 for its edges, 1 for even.
-        warmup: Epochs with random crops, as a share of the run's, rounded up.
-        every: From one search for the regions to the next, as a share of the run's epochs.
+    `threshold`: a pixel is strong where the map is above it: a share of the map's range over the image; `alpha`:
+    parameter of the beta law of the centres across the region: below 1 for its edges, 1 for even; `warmup`: epochs with
+    random crops, as a share of the run's, rounded up; `every`: from one search for the regions to the next, as a share
+    of the run's epochs.
     """
 
     about = "crops around what the encoder itself finds"
@@ -114,15 +113,9 @@ class ContrastiveCrop(Branch):
 def strong_boxes(feature_map: Tensor, size: tuple[int, int], threshold: float) -> Tensor:
     """The smallest box around all pixels where an image's map is strong.
 
-    The map's positive parts are summed over channels, scaled to [0, 1] for each image and resized, bilinear.
-
-    Args:
-        feature_map: `[B, D, h, w]`.
-        size: (H, W) of the images.
-        threshold: A pixel is strong above it.
-
-    Returns:
-        int64 `[B, 4]` (x0, y0, x1, y1) in pixels of the images; the whole image where no pixel is strong.
+    The map's positive parts are summed over channels, scaled to [0, 1] for each image and resized, bilinear. Returns
+    int64 `[B, 4]` (x0, y0, x1, y1) in pixels of the images; the whole image where no pixel is strong. `feature_map`:
+    `[B, D, h, w]`; `threshold`: a pixel is strong above it.
     """
     heat = F.relu(feature_map.float()).sum(1, keepdim=True)
     least, most = heat.amin((2, 3), keepdim=True), heat.amax((2, 3), keepdim=True)

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from probekit.branches.base import Branch
 from probekit.config import Count, Number, Positive
 from probekit.methods.base import Step
-from probekit.models.batch_norm import BatchNorm2d
 from probekit.models.encoder import Encoder, Features
 from probekit.models.pooling import stretched, weighted_mean
+from probekit.models.unet import BatchNorm2d
 
 
 class LCR(Branch):
@@ -176,11 +176,8 @@ def pooling_warnings(name: str, normalise: str) -> Sequence[str]:
 def rationale(feature_map: Tensor, gradient: Tensor, *, sign: str, scale: str) -> Tensor:
     """Eq. 3: ReLU of the product of gradient and features at each cell, `[n, h, w]` of `[n, D, h, w]`, float32.
 
-    Args:
-        feature_map: phi.
-        gradient: The gradient of a loss that is a mean over the n rows.
-        sign: "loss" or "neg_loss".
-        scale: "per_sample" takes the mean off again, "minmax" divides by each image's largest, "raw" does neither.
+    `feature_map`: phi; `gradient`: the gradient of a loss that is a mean over the n rows; `sign`: "loss" or "neg_loss";
+    `scale`: "per_sample" takes the mean off again, "minmax" divides by each image's largest, "raw" does neither.
     """
     products = (feature_map.float() * gradient.float()).sum(1)
     cam = F.relu(products if sign == "loss" else -products)

@@ -13,10 +13,8 @@ CELLS = 2**22  # cosines at a time, 16 MiB: more is no faster
 class Clusters:
     """A clustering of N unit vectors.
 
-    Attributes:
-        labels: int64 `[N]`.
-        centroids: `[K, P]`, unit vectors.
-        inertia: Mean of 1 - cos to the own centroid, in [0, 2].
+    `labels`: int64 `[N]`; `centroids`: `[K, P]`, unit vectors; `inertia`: mean of 1 - cos to the own centroid, in [0,
+    2].
     """
 
     labels: Tensor
@@ -33,7 +31,6 @@ def spherical_kmeans(z: Tensor, centroids: Tensor, *, iterations: int) -> Cluste
     Args:
         z: `[N, P]`, unit vectors.
         centroids: `[K, P]`, where to begin; K is at most N. Those of an earlier clustering keep its numbering.
-        iterations: At least 1.
     """
     assert len(centroids) <= len(z)
     labels, cosines = _assign(z, centroids)

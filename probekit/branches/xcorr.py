@@ -31,14 +31,10 @@ MULTI = 3  # stages of the multi-stage variant, the last ones: layer2 to layer4 
 def correlation_mask(source: Tensor, positives: Tensor, *, mask: str) -> Tensor:
     """mu: for every cell of the source the best match in each positive, averaged over the positives.
 
-    Args:
-        source: `[B, D, h, w]`.
-        positives: `[P * B, D, h, w]`, the first positive of every source, then the second.
-        mask: "cosine" of the cells, in [-1, 1]; "dot_over_c", their product over D (the printed form, without bounds);
-            "minmax", that, scaled to [0, 1] for every image; "uniform", the mean of the cosine mask (a control).
-
-    Returns:
-        `[B, h, w]`, float32, without a gradient.
+    Returns `[B, h, w]`, float32, without a gradient. `source`: `[B, D, h, w]`. `positives`: `[P * B, D, h, w]`, the
+    first positive of every source, then the second. `mask`: "cosine" of the cells, in [-1, 1]; "dot_over_c", their
+    product over D (the printed form, without bounds); "minmax", that, scaled to [0, 1] for every image; "uniform", the
+    mean of the cosine mask (a control).
     """
     with torch.autocast(source.device.type, enabled=False):
         a, b = source.float().flatten(2), positives.float().flatten(2)
@@ -58,17 +54,14 @@ class XCorr(Branch):
     """Spatial cross-correlation.
 
     Args:
-        weight: Weight of both losses together; 0 leaves the branch out.
         mu: Weight of the distance between attention and correlation mask; 0 leaves it out.
         cls: Weight of the classification; 0 leaves it out.
-        clusters: Pseudo-classes K.
         positives: How many for each image; with replacement, other images wherever a cluster has some.
         temperature: Temperature of the classifier's softmax.
         mask: What the attention is fitted to, see `correlation_mask`.
         scale: What multiplies the features: the attention's "sigmoid", or "minmax", which stretches that to 0 to 1 in
             each image.
         sampling: Positives of the same "cluster", or a control, "random" images.
-        iterations: How many k-means makes.
         start: Epochs without the branch, at the beginning.
         stages: The "last" feature map, or "multi": the last three, bilinear at the finest one's size.
         cosine: Whether the classifier compares directions, in place of products.
@@ -253,12 +246,8 @@ class Members(nn.Module):
     """Who is in which cluster, sorted once for many draws.
 
     In buffers that are written in place: a recorded step sees the change. Checkpoints need none of it but the labels.
-
-    Attributes:
-        order: int64 `[N]`, the images, cluster after cluster.
-        starts: int64 `[K]`, where each cluster begins there.
-        counts: int64 `[K]`, its images.
-        rank: int64 `[N]`, where each image stands there.
+    `order`: int64 `[N]`, the images, cluster after cluster; `starts`: int64 `[K]`, where each cluster begins there;
+    `counts`: int64 `[K]`, its images; `rank`: int64 `[N]`, where each image stands there.
     """
 
     order: Tensor
@@ -280,13 +269,8 @@ class Members(nn.Module):
     def draw_others(self, labels: Tensor, index: Tensor, u: Tensor) -> Tensor:
         """Another image of the same cluster for each draw, uniformly; the image itself where it is alone.
 
-        Args:
-            labels: int64 `[N]`, that were sorted.
-            index: int64 `[B]`, images.
-            u: `[P, B]`, uniform in [0, 1).
-
-        Returns:
-            int64 `[P, B]`.
+        Returns int64 `[P, B]`. `labels`: int64 `[N]`, that were sorted; `index`: int64 `[B]`, images; `u`: `[P, B]`,
+        uniform in [0, 1).
         """
         cluster = labels[index]
         size, place = self.counts[cluster], self.rank[index] - self.starts[cluster]

@@ -10,8 +10,7 @@ from rich.console import Console
 
 from probekit.cli.measuring import show_results
 from probekit.data.gen import render_once
-from probekit.data.importers import Choices, Options
-from probekit.data.importers.announce import run_import
+from probekit.data.importers import Choices, Options, run_import
 from probekit.device import choose_device
 from probekit.exam.measurement import Exam
 from probekit.exam.run import exam_run

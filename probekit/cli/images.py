@@ -195,8 +195,7 @@ def import_(
     quiet: shared.Quiet = False,
 ) -> None:
     """Turn an npz file, a folder of images or an official dataset into a dataset file."""
-    from probekit.data.importers import Choices, Options, parse_range
-    from probekit.data.importers.announce import run_import
+    from probekit.data.importers import Choices, Options, parse_range, run_import
 
     choices = Choices(
         subset=subset, train_with_val=train_with_val, labels=labels, classes=classes, n_classes=n_classes, seed=seed

@@ -73,7 +73,7 @@ def probe(
     from probekit.data.locate import run_or_newest
     from probekit.device import choose_device
     from probekit.probe.measure import conditions_for, probe_run
-    from probekit.restore.adopted import adopt
+    from probekit.restore.load import adopt
     from probekit.restore.opened import open_encoder
 
     out, measured = errors if as_json else console, Weights.parse(checkpoint, pool)

@@ -22,15 +22,8 @@ LOOKED_AT = 64  # samples: some milliseconds
 def render_file(generator: str, out: Path, console: Console, **options: Any) -> DatasetInfo:
     """Renders and writes, with progress, and says what was written.
 
-    Args:
-        generator: A key of `GENERATORS`.
-        out: The file.
-        console: Where lines go.
-        options: Those of `generate`.
-
-    Raises:
-        ValueError: As `generate`, and for a name that does not end with .h5.
-        OSError: If the file exists or cannot be written.
+    A ValueError as `generate`, and for a name that does not end with .h5; an OSError if the file exists or cannot be
+    written. `options`: those of `generate`.
     """
     check_h5(out)
     started = time.monotonic()
@@ -68,9 +61,7 @@ def unseen(info: DatasetInfo) -> list[str]:
 def list_generators(out: Path, console: Console) -> None:
     """Says what each generator is about and what is proved of it, and draws pairs of all.
 
-    Raises:
-        ValueError: If `out` is no picture that may be replaced.
-        OSError: If it cannot be written.
+    A ValueError if `out` is no picture that may be replaced; an OSError if it cannot be written.
     """
     from probekit.data.gallery import draw_generators
 
@@ -95,8 +86,7 @@ def render_once(generator: str, out: Path, console: Console) -> Path:
 def dataset_or_default(named: Path | None, folder: Path, runs: Path, console: Console) -> Path:
     """The named dataset file, or the newest, or the paper's rect-tri set, rendered now; says which it took.
 
-    Raises:
-        ValueError: If the named file does not exist.
+    A ValueError if the named file does not exist.
     """
     if named is not None:
         return named_dataset(named, folder, runs)

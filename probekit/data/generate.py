@@ -7,10 +7,10 @@ spend their time on that (measured on 2 cores, rect-tri at 128 px: 18 thousand i
 
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from generators import GENERATORS, Generator
 from generators.certificates import Certificate, shipped
+from probekit.data.ahead import in_order
 from probekit.h5 import Block, DatasetInfo, DatasetWriter, Header, Split, chunk_rows, pack, read_info
 from probekit.registry import nearest
 
@@ -28,8 +29,6 @@ MAX_WORKERS = 8  # more only wait for the one that renders; bounds memory on mac
 AHEAD = 1  # blocks under way beyond the workers: these never wait for the writer
 MAX_N = 10**9  # own choice: half a terabyte of shapes at 128 px
 MAX_SEED = 2**63 - 1  # what the file's int64 holds
-
-Render = Callable[[NDArray[np.int64]], Block]
 
 PAIR_ID = {"name": "pair_id", "kind": "key", "about": "the base image, also of its counterfactuals"}
 PAIR_ROLE = {"name": "pair_role", "kind": "role", "about": "base, or the class factor that differs from the base"}
@@ -55,15 +54,14 @@ def generate(
     """Renders a train and a test split to a dataset file, in constant memory.
 
     The file's bytes depend on neither `workers` nor timing. With `pairs`, the rows of base image i are the base and
-    then its counterfactual for each class factor; the columns `pair_id` (i) and `pair_role` ("base", or the name of
-    the factor) say so.
+    then its counterfactual for each class factor; the columns `pair_id` (i) and `pair_role` ("base", or the name of the
+    factor) say so. A ValueError for an unknown generator, parameter or compression, or a number out of range; an
+    OSError if the file exists or cannot be written.
 
     Args:
         name: A key of `GENERATORS`.
-        out: The file.
         n: Base images in train, at most 10**9; 0 leaves the split out, None is the generator's default.
         n_test: Base images in test, likewise.
-        seed: Seed of everything random.
         size: Pixels a side.
         parameters: Values of the generator's parameters; those not named keep their defaults.
         pairs: Add every image's counterfactuals.
@@ -71,34 +69,35 @@ def generate(
         certificate: What is proved of these settings; None is what ships with the generator, if these are its defaults.
         compression: "gzip", "lzf" or "none".
         workers: Threads; None is one a core, up to 8.
-        overwrite: Replace an existing file.
         progress: Called with the images done and in all, from this thread.
-
-    Raises:
-        ValueError: For an unknown generator, parameter or compression, or a number out of range.
-        OSError: If the file exists or cannot be written.
     """
     if name not in GENERATORS:
         raise ValueError(nearest("generator", name, GENERATORS))
     generator = GENERATORS[name](size=size, parameters=parameters or {})
     workers = min(os.cpu_count() or 1, MAX_WORKERS) if workers is None else workers
     wanted = counts(generator, n, n_test)
-    _check(seed, workers)
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"expected a seed from 0 to {MAX_SEED}, found {seed}; type --seed 0")
+    if workers < 1:
+        raise ValueError(f"expected at least 1 worker, found {workers}; type --workers 1")
     roles = ("base", *generator.class_factors) if pairs else None
     certificate = shipped(generator) if certificate is None else certificate
     header = _header(generator, seed, pairs, masks, certificate)
+    turn = threading.Lock()
 
-    def renderer(split: str) -> Render:
-        return _renderer(generator, seed, split, roles, masks, compression)
+    def render(split: str, index: NDArray[np.int64]) -> Block:
+        with turn:
+            rows = _render(generator, seed, split, index, roles, masks)
+        return pack(rows, compression)
 
     with DatasetWriter(out, header=header, compression=compression, overwrite=overwrite) as writer:
-        _write(writer, renderer, wanted, size=size, rows=len(roles or ("base",)), workers=workers, progress=progress)
+        _write(writer, render, wanted, size=size, rows=len(roles or ("base",)), workers=workers, progress=progress)
     return read_info(out)
 
 
 def _write(
     writer: DatasetWriter,
-    renderer: Callable[[str], Render],
+    render: Callable[[str, NDArray[np.int64]], Block],
     counts: Mapping[str, int],
     *,
     size: int,
@@ -111,24 +110,11 @@ def _write(
     with ThreadPoolExecutor(workers) as pool:
         for split, count in counts.items():
             writer.begin(split, rows * count)
-            for block in _in_order(pool, renderer(split), _indices(count, step), workers + AHEAD):
+            indices = (np.arange(start, min(start + step, count)) for start in range(0, count, step))
+            for _, block in in_order(pool, partial(render, split), indices, workers + AHEAD):
                 writer.append(block)
                 done += block.shape[0]
                 progress(done, total)
-
-
-def _renderer(
-    generator: Generator, seed: int, split: str, roles: tuple[str, ...] | None, masks: bool, compression: str
-) -> Render:
-    """What a worker does with the base images of a block."""
-    turn = threading.Lock()
-
-    def render(index: NDArray[np.int64]) -> Block:
-        with turn:
-            rows = _render(generator, seed, split, index, roles, masks)
-        return pack(rows, compression)
-
-    return render
 
 
 def counts(generator: Generator, n: int | None, n_test: int | None) -> dict[str, int]:
@@ -146,19 +132,6 @@ def counts(generator: Generator, n: int | None, n_test: int | None) -> dict[str,
     if not n + n_test:
         raise ValueError("expected an image in train or in test, found none in both; type --n 1000")
     return {split: count for split, count in (("train", n), ("test", n_test)) if count}
-
-
-def _check(seed: int, workers: int) -> None:
-    if not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"expected a seed from 0 to {MAX_SEED}, found {seed}; type --seed 0")
-    if workers < 1:
-        raise ValueError(f"expected at least 1 worker, found {workers}; type --workers 1")
-
-
-def _indices(count: int, step: int) -> Iterator[NDArray[np.int64]]:
-    """The base images of each block of a split."""
-    for start in range(0, count, step):
-        yield np.arange(start, min(start + step, count))
 
 
 def _block_images(size: int, roles: int) -> int:
@@ -184,12 +157,7 @@ def _header(generator: Generator, seed: int, pairs: bool, masks: bool, certifica
 
 
 def _render(
-    generator: Generator,
-    seed: int,
-    split: str,
-    index: NDArray[np.int64],
-    roles: tuple[str, ...] | None,
-    masks: bool,
+    generator: Generator, seed: int, split: str, index: NDArray[np.int64], roles: tuple[str, ...] | None, masks: bool
 ) -> Split:
     """Rows for base images `index`; with `roles`, each base is followed by its counterfactuals."""
     factors = generator.sample(seed, split, index)
@@ -205,23 +173,3 @@ def _render(
         return Split(generator.render_images(factors), labels, columns, None)
     drawn = generator.render(factors)
     return Split(drawn.images, labels, columns, drawn.masks)
-
-
-def _in_order(
-    pool: ThreadPoolExecutor,
-    work: Callable[[NDArray[np.int64]], Block],
-    jobs: Iterable[NDArray[np.int64]],
-    limit: int,
-) -> Iterator[Block]:
-    """Results in the order of the jobs, at most `limit` of them under way or waiting."""
-    pending: deque[Future[Block]] = deque()
-    try:
-        for job in jobs:
-            pending.append(pool.submit(work, job))
-            if len(pending) >= limit:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        for future in pending:
-            future.cancel()

@@ -18,8 +18,7 @@ def newest_dataset(folder: Path) -> Path | None:
 def run_or_newest(named: str | None, folder: Path, console: Console) -> Run:
     """The named run, or the newest that has finished, or else the newest; says which it took and what it passed over.
 
-    Raises:
-        ValueError: If there is none, or it cannot be read.
+    A ValueError if there is none, or it cannot be read.
     """
     if named is not None:
         return open_run(named, folder)
@@ -43,8 +42,7 @@ def _state(run: Run) -> str:
 def check_h5(out: Path) -> None:
     """Refuses a new dataset file that `newest_dataset` would not find.
 
-    Raises:
-        ValueError: If its name does not end with .h5.
+    A ValueError if its name does not end with .h5.
     """
     if out.suffix != ".h5" and not out.is_dir():
         raise ValueError(

@@ -12,8 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from generators.certificates import told
-from probekit.data.gallery import pair_rows
-from probekit.data.grid import Pixels, cell, compose, printable, resized
+from probekit.data.gallery import Pixels, cell, compose, pair_rows, printable, resized
 from probekit.h5 import DatasetInfo, SplitInfo, chunk_rows, read_images, read_info, read_labels, read_split
 from probekit.h5.schema import EVIDENCE, PRESENT
 
@@ -28,29 +27,26 @@ COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Everything about a dataset file but its images, as JSON values.
-
-    Raises:
-        ValueError: If it is no sound dataset file.
-    """
+    """Everything about a dataset file but its images, as JSON values; a ValueError if it is no sound dataset file."""
     info = read_info(path)
     content = asdict(info)
     content["path"] = str(path)
     content["bytes"] = path.stat().st_size
     for name, split in content["splits"].items():
         labels = read_labels(path, name)
-        split["per_class"] = None if labels is None else _per_class(labels, len(info.classes))
+        split["per_class"] = None
+        if labels is not None:  # an image may have several
+            counts = (
+                (labels == PRESENT).sum(axis=0)
+                if split["multilabel"]
+                else np.bincount(labels, minlength=len(info.classes))
+            )
+            split["per_class"] = counts.tolist()
         single = None if split["multilabel"] else labels
         split["brightness"] = (
             None if single is None else _brightness(path, info.splits[name], single, len(info.classes))
         )
     return content
-
-
-def _per_class(labels: NDArray[Any], classes: int) -> list[int]:
-    """Images of each class; an image may have several."""
-    counts = (labels == PRESENT).sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
-    return [int(count) for count in counts]
 
 
 def _brightness(path: Path, found: SplitInfo, labels: NDArray[np.int64], classes: int) -> list[float | None]:
@@ -124,18 +120,9 @@ def preview(path: Path) -> Path:
 def draw_grid(path: Path, out: Path, *, split: str | None = None, per_class: int = 8) -> Path:
     """Draws classes in rows and samples in columns; pixels of evidence masks are tinted, one colour a class factor.
 
-    Args:
-        path: A dataset file.
-        out: The PNG.
-        split: Which split; None is the first.
-        per_class: Images a row: the first of each class, as they come.
-
-    Returns:
-        `out`.
-
-    Raises:
-        ValueError: If the file is unsound or has no such split, or `out` is no picture that may be replaced.
-        OSError: If the picture cannot be written.
+    Returns `out`. A ValueError if the file is unsound or has no such split, or `out` is no picture that may be
+    replaced; an OSError if the picture cannot be written. `split`: which split; None is the first; `per_class`: images
+    a row: the first of each class, as they come.
     """
     info = read_info(path)
     split = split or info.first.name

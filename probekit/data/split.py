@@ -33,13 +33,8 @@ CPU = torch.device("cpu")
 class StreamedImages:
     """Looks like a tensor of images uint8 `[N, C, H, W]` on the device, and holds none of them there.
 
-    Attributes:
-        waited: Seconds that `ahead` has kept its caller waiting.
-
-    Args:
-        read: Rows int64 `[B]` -> uint8 `[B, C, H, W]`, both on the CPU; called from one other thread at a time.
-        shape: (N, C, H, W).
-        device: Where what is asked for is put.
+    `waited`: seconds that `ahead` has kept its caller waiting. `read`: rows int64 `[B]` -> uint8 `[B, C, H, W]`, both
+    on the CPU; called from one other thread at a time; `shape`: (N, C, H, W).
     """
 
     def __init__(self, read: Callable[[Tensor], Tensor], shape: Sequence[int], device: torch.device) -> None:
@@ -84,11 +79,8 @@ Images = Tensor | StreamedImages  # uint8 `[N, C, H, W]`: on the device, or look
 class DeviceSplit:
     """A split, resident on the device or streamed to it.
 
-    Attributes:
-        name: "train", "val" or "test".
-        images: uint8 `[N, C, H, W]`.
-        split: What else the file holds: labels, factors; its own images are left out.
-        placement: Where the images are: "device", "host" or "file".
+    `images`: uint8 `[N, C, H, W]`. `split`: what else the file holds: labels, factors; its own images are left out.
+    `placement`: where the images are: "device", "host" or "file".
     """
 
     name: str
@@ -105,15 +97,10 @@ def open_split(
 ) -> DeviceSplit:
     """Reads a split and puts its images on the device, once, or makes them ready to be streamed to it.
 
-    Args:
-        device: Where the images are used.
-        max_size: Images whose longer side has more pixels are averaged down to it.
-        first: Only the first so many images, if there are as many; None is all.
-        placement: "device", "host" (the host's memory), "file" (encoded images, decoded for each batch), or "auto": the
-            first of these that has room.
-
-    Raises:
-        ValueError: If the file is no dataset, has no such split, or fits nowhere.
+    A ValueError if the file is no dataset, has no such split, or fits nowhere. `max_size`: images whose longer side has
+    more pixels are averaged down to it. `first`: only the first so many images, if there are as many; None is all.
+    `placement`: "device", "host" (the host's memory), "file" (encoded images, decoded for each batch), or "auto": the
+    first of these that has room.
     """
     info = read_info(path)
     if name not in info.splits:
@@ -227,11 +214,7 @@ def shrunk_size(height: int, width: int, max_size: int) -> tuple[int, int]:
 
 
 def check_divisible(size: tuple[int, int], stride: int) -> None:
-    """Refuses a (height, width) that the encoder cannot halve evenly.
-
-    Raises:
-        ValueError: If one is not divisible by `stride`.
-    """
+    """Refuses a (height, width) that is not divisible by `stride`: the encoder cannot halve it evenly."""
     height, width = size
     if height % stride or width % stride:
         least = -(-SMALLEST // stride) * stride
@@ -245,12 +228,8 @@ def check_divisible(size: tuple[int, int], stride: int) -> None:
 def check_depth(depth: int, size: tuple[int, int]) -> None:
     """Refuses a U-Net that halves images to less than a pixel, before it is built: every level is twice as wide.
 
-    Args:
-        depth: Levels of the U-Net, 0 for other backbones.
-        size: (height, width) of the images.
-
-    Raises:
-        ValueError: If there are too many levels.
+    `depth`: levels of the U-Net, 0 for other backbones; `size`: (height, width) of the images. A ValueError if there
+    are too many levels.
     """
     height, width = size
     if depth > min(size).bit_length():
@@ -274,9 +253,7 @@ def check_channels(info: DatasetInfo, channels: int) -> None:
 def feed(images: Images, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """Pairs of an index and its images, both on the images' device.
 
-    Args:
-        images: The images of a split.
-        batches: int64 `[B]` each, on the CPU.
+    `images`: the images of a split; `batches`: int64 `[B]` each, on the CPU.
     """
     if isinstance(images, StreamedImages):
         for index, batch in zip(batches, images.ahead(batches), strict=True):

@@ -14,7 +14,7 @@ from probekit.exam.outputs import POOLS, Form, first_tensor, form_of, oblong_for
 from probekit.models.backbones import TRUNKS, TimmBackbone
 from probekit.models.encoder import Encoder
 from probekit.models.unet import UNetEncoder
-from probekit.models.untrained import LAYERS, NORMS
+from probekit.restore.build import LAYERS, NORMS
 
 LONG = 8  # children; a longer sequence is opened: its parts are layers
 MOST = 0.9  # of its parent's weights; a child with more is opened

@@ -30,7 +30,7 @@ from probekit.exam.observers import IDEAL, PLAIN, TEMPLATE, Observer
 from probekit.exam.trials import Sets, kept
 from probekit.measurement import BASELINE, ENCODER
 from probekit.probe.measure import said_of_random
-from probekit.restore.adopted import adopt_alone
+from probekit.restore.load import adopt_alone
 from probekit.restore.opened import Opened, OpenedRun, open_encoder
 from probekit.restore.outside import Outside
 from probekit.results import stem_of, write_result

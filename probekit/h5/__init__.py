@@ -33,32 +33,3 @@ from probekit.h5.schema import (
 )
 from probekit.h5.target import check_target
 from probekit.h5.write import Block, DatasetWriter, EncodedBlock, Header, as_columns, pack
-
-__all__ = [
-    "ABSENT",
-    "COMPRESSIONS",
-    "DIFFICULT",
-    "PRESENT",
-    "SCHEMA",
-    "SPLITS",
-    "Block",
-    "DatasetInfo",
-    "DatasetWriter",
-    "EncodedBlock",
-    "EncodedImages",
-    "Header",
-    "Split",
-    "SplitInfo",
-    "as_columns",
-    "check_target",
-    "chunk_rows",
-    "decode",
-    "encode",
-    "open_encoded",
-    "pack",
-    "read_images",
-    "read_info",
-    "read_labels",
-    "read_split",
-    "verify",
-]

@@ -26,8 +26,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which no file and
 def check_file(path: Path, file: h5py.File) -> tuple[DatasetInfo, dict[str, Sums]]:
     """Checks attributes, structure and seal, and says what there is, and the checksums of each split.
 
-    Raises:
-        ValueError: If anything is not as `probekit.h5` describes it.
+    A ValueError if anything is not as `probekit.h5` describes it.
     """
     schema = _text(file, "schema")
     if schema != SCHEMA:

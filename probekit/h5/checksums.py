@@ -21,24 +21,21 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from probekit.h5.deflate import zlib
 from probekit.h5.schema import SPLITS
+
+try:
+    from zlib_ng import zlib_ng as zlib
+except ImportError:
+    import zlib  # type: ignore[no-redef]
+
+__all__ = ["zlib"]
+
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 TABLE = "checksums"
-SEALED = (
-    "schema",
-    "generator",
-    "parameters",
-    "classes",
-    "factors",
-    "mask_names",
-    "seed",
-    "version",
-    "content_hash",
-)
+SEALED = ("schema", "generator", "parameters", "classes", "factors", "mask_names", "seed", "version", "content_hash")
 CERTIFICATE = "certificate"  # the one that a file may lack
 DAMAGED = "it was damaged or changed after it was written; restore it from a copy, or make it anew"
 
@@ -48,9 +45,7 @@ Sums = dict[str, NDArray[np.uint64]]  # under each dataset's path in the split
 def write_seal(file: h5py.File, encoded: dict[str, list[int]]) -> None:
     """Reads every chunk back as it is stored, and writes checksums and seal: the last thing that a writer does.
 
-    Args:
-        file: All else is in it.
-        encoded: The checksum of each JPEG file of the splits that have them.
+    `file`: all else is in it; `encoded`: the checksum of each JPEG file of the splits that have them.
     """
     file.flush()
     for split in (name for name in SPLITS if name in file):
@@ -68,8 +63,7 @@ def write_seal(file: h5py.File, encoded: dict[str, list[int]]) -> None:
 def check_seal(file: h5py.File) -> dict[str, Sums]:
     """Compares attributes, structure and checksums with the seal, and returns the checksums of each split.
 
-    Raises:
-        ValueError: If they differ.
+    A ValueError if they differ.
     """
     (found, sums), expected = _seal(file), file.attrs.get("seal")
     if found != expected:
@@ -88,8 +82,7 @@ def open_array(group: h5py.Group, name: str) -> h5py.Dataset:
 def read_rows(group: h5py.Group, name: str, rows: slice, sums: Sums) -> NDArray[Any]:
     """Rows of a dataset of a split, once the chunks that hold them are found to be as they were written.
 
-    Raises:
-        ValueError: If one is not.
+    A ValueError if one is not.
     """
     data = open_array(group, name)
     shape, kind, chunk, compression = data.shape, data.dtype, data.chunks, data.compression
@@ -187,7 +180,6 @@ def _seal(file: h5py.File) -> tuple[str, dict[str, Sums]]:
 
 
 def _describe(path: str, checksums: int, data: h5py.Dataset) -> bytes:
-    """All that makes values of stored bytes."""
     made = data.id.get_create_plist()
     filters = [made.get_filter(k)[:3] for k in range(made.get_nfilters())]
     line = f"{path} {checksums} {data.shape} {data.chunks} {filters}\n"

@@ -9,8 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import cv2
 import h5py
@@ -39,15 +38,8 @@ def encode(image: NDArray[np.uint8]) -> bytes:
 def decode(data: bytes, shape: Shape) -> NDArray[np.uint8]:
     """The image in an encoded file; releases the interpreter lock while it decodes.
 
-    Args:
-        data: What `EncodedImages.read` returns.
-        shape: That it must have, (H, W) or (H, W, 3).
-
-    Returns:
-        uint8 `[H, W]`, or RGB `[H, W, 3]`.
-
-    Raises:
-        ValueError: If it is no image of that shape.
+    `data`: what `EncodedImages.read` returns; `shape`: that it must have, (H, W) or (H, W, 3). Returns uint8 `[H, W]`,
+    or RGB `[H, W, 3]`. A ValueError if it is no image of that shape.
     """
     flags = cv2.IMREAD_GRAYSCALE if len(shape) == 2 else cv2.IMREAD_COLOR
     try:
@@ -65,12 +57,8 @@ def decode(data: bytes, shape: Shape) -> NDArray[np.uint8]:
 def decode_rows(group: h5py.Group, rows: slice, shape: Shape, sums: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Decodes consecutive images of a group "encoded" in threads: uint8 `[n, *shape]`.
 
-    Args:
-        shape: The shape of one image once decoded.
-        sums: The checksum of every file of the split, `[N]`.
-
-    Raises:
-        ValueError: If offsets or images are damaged.
+    `shape`: the shape of one image once decoded; `sums`: the checksum of every file of the split, `[N]`. A ValueError
+    if offsets or images are damaged.
     """
     images = np.empty((rows.stop - rows.start, *shape), np.uint8)
 
@@ -87,8 +75,7 @@ def decode_rows(group: h5py.Group, rows: slice, shape: Shape, sums: NDArray[np.u
 def read_files(group: h5py.Group, rows: slice) -> Iterator[tuple[int, list[bytes]]]:
     """Consecutive files of a group "encoded", unchecked, some at a time: the first one's place in `rows`, and they.
 
-    Raises:
-        ValueError: If the offsets are damaged.
+    A ValueError if the offsets are damaged.
     """
     offsets = read_offsets(group, rows)
     for start in range(0, len(offsets) - 1, DECODED):
@@ -101,8 +88,7 @@ def read_files(group: h5py.Group, rows: slice) -> Iterator[tuple[int, list[bytes
 def read_offsets(group: h5py.Group, rows: slice) -> NDArray[np.int64]:
     """Where each of the rows begins, and where the last one ends, checked; int64 `[n + 1]`.
 
-    Raises:
-        ValueError: If they do not rise within the bytes there are.
+    A ValueError if they do not rise within the bytes there are.
     """
     offsets: NDArray[np.int64] = group["offsets"][rows.start : rows.stop + 1].astype(np.int64, copy=False)
     total = group["bytes"].shape[0]
@@ -115,10 +101,8 @@ class EncodedImages:
     """Encoded images of a split, read in any order from any number of threads; made by `open_encoded`.
 
     Chunks lie in the file as they are, uncompressed, so that reading is a plain read at a known place: neither h5py nor
-    its lock takes part. Holds 16 bytes an image.
-
-    Attributes:
-        shape: The shape of all images once decoded: (N, H, W) or (N, H, W, 3).
+    its lock takes part. Holds 16 bytes an image. `shape`: the shape of all images once decoded: (N, H, W) or (N, H, W,
+    3).
     """
 
     def __init__(self, path: Path, group: h5py.Group, shape: Shape, sums: NDArray[np.uint64]) -> None:
@@ -142,8 +126,7 @@ class EncodedImages:
     def read(self, indices: Iterable[int]) -> list[bytes]:
         """The encoded files of some images, in that order; for `decode`.
 
-        Raises:
-            ValueError: If the file has become shorter, or an image is damaged; or another process writes to it, then.
+        A ValueError if the file has become shorter, or an image is damaged; or another process writes to it, then.
         """
         try:
             return [self._read(int(index)) for index in indices]
@@ -158,14 +141,6 @@ class EncodedImages:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _read(self, index: int) -> bytes:
         assert 0 <= index < len(self)

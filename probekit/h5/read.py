@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit.h5.check import HOW, check_file
-from probekit.h5.checksums import DAMAGED, Sums, check, open_array, read_rows
-from probekit.h5.deflate import zlib
+from probekit.h5.checksums import DAMAGED, Sums, check, open_array, read_rows, zlib
 from probekit.h5.encoded import EncodedImages, decode_rows, read_files
 from probekit.h5.schema import (
     ABSENT,
@@ -45,12 +44,10 @@ class _RequestError(ValueError):
 class Split:
     """Rows of a split.
 
-    Attributes:
-        images: uint8 `[N, H, W]` or `[N, H, W, 3]`, in [0, 255].
-        labels: int64 `[N]`, indices of classes; multi-label: uint8 `[N, K]` of 0 absent, 1 present and 255 only
-            difficult instances; None for unlabelled images.
-        factors: One array `[N]` for each factor column.
-        masks: uint8 `[N, H, W]`, or None if there are none or they were not asked for.
+    `images`: uint8 `[N, H, W]` or `[N, H, W, 3]`, in [0, 255]. `labels`: int64 `[N]`, indices of classes; multi-label:
+    uint8 `[N, K]` of 0 absent, 1 present and 255 only difficult instances; None for unlabelled images. `factors`: one
+    array `[N]` for each factor column. `masks`: uint8 `[N, H, W]`, or None if there are none or they were not asked
+    for.
     """
 
     images: NDArray[np.uint8]
@@ -67,8 +64,7 @@ class Split:
 def read_info(path: Path) -> DatasetInfo:
     """Checks a dataset file and says what it holds; reads no images.
 
-    Raises:
-        ValueError: If there is no such file, or it is not a dataset file as `probekit.h5` describes it.
+    A ValueError if there is no such file, or it is not a dataset file as `probekit.h5` describes it.
     """
     with _opened(path) as file:
         return _checked(path, file)[0]
@@ -86,16 +82,9 @@ def read_split(
 ) -> Split:
     """Reads rows [start, stop) of a split, checked.
 
-    Args:
-        split: "train", "val" or "test".
-        start: First row.
-        stop: One past the last row; None is the end.
-        images: Read the images; without, there are none of them in the result.
-        masks: Also read the masks.
-        columns: Read labels and factors; without, there are none of them in the result.
-
-    Raises:
-        ValueError: If the file is malformed, has no such split, or the rows lie outside it.
+    A ValueError if the file is malformed, has no such split, or the rows lie outside it. `split`: "train", "val" or
+    "test". `stop`: one past the last row; None is the end. `images`: read the images; without, there are none of them
+    in the result. `columns`: read labels and factors; without, there are none of them in the result.
     """
     with _opened(path) as file:
         info, all_sums = _checked(path, file)
@@ -115,8 +104,7 @@ def read_split(
 def read_images(path: Path, split: str, indices: Sequence[int]) -> Split:
     """Single images and masks of a split, in the order of the indices, checked; without labels and factors.
 
-    Raises:
-        ValueError: If the file is malformed, has no such split, or an index lies outside it.
+    A ValueError if the file is malformed, has no such split, or an index lies outside it.
     """
     with _opened(path) as file:
         info, all_sums = _checked(path, file)
@@ -131,8 +119,7 @@ def read_images(path: Path, split: str, indices: Sequence[int]) -> Split:
 def open_encoded(path: Path, split: str) -> EncodedImages:
     """The encoded images of a split, to be read in any order, checked, and decoded later.
 
-    Raises:
-        ValueError: If the file is malformed, has no such split, or keeps its images as pixels.
+    A ValueError if the file is malformed, has no such split, or keeps its images as pixels.
     """
     with _opened(path) as file:
         info, sums = _checked(path, file)
@@ -145,8 +132,7 @@ def open_encoded(path: Path, split: str) -> EncodedImages:
 def verify(path: Path) -> DatasetInfo:
     """Reads the whole file, checked, and compares its contents with its content hash.
 
-    Raises:
-        ValueError: If it is malformed or damaged anywhere, or its contents have another hash.
+    A ValueError if it is malformed or damaged anywhere, or its contents have another hash.
     """
     with _opened(path) as file:
         info, all_sums = _checked(path, file)
@@ -220,7 +206,6 @@ def _rows(info: DatasetInfo, split: str, start: int, stop: int | None) -> slice:
 
 
 def _shape(split: SplitInfo) -> tuple[int, ...]:
-    """The shape of one image."""
     return (split.height, split.width) if split.channels == 1 else (split.height, split.width, split.channels)
 
 

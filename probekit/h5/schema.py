@@ -40,13 +40,8 @@ EVIDENCE = "evidence:"  # begins the name of the mask of what a class factor cha
 class SplitInfo:
     """What a split holds.
 
-    Attributes:
-        name: "train", "val" or "test".
-        height: Height of each image, in pixels.
-        width: Width of each image, in pixels.
-        channels: 1 or 3.
-        multilabel: Whether an image may have several classes: labels are then uint8 `[N, K]`.
-        encoded: Whether the images are kept as JPEG files, not as pixels.
+    `multilabel`: whether an image may have several classes: labels are then uint8 `[N, K]`; `encoded`: whether the
+    images are kept as JPEG files, not as pixels.
     """
 
     name: str
@@ -66,13 +61,11 @@ class DatasetInfo:
     """What a dataset file holds; `parameters` of an import says where the images came from.
 
     Attributes:
-        schema: `SCHEMA`.
         generator: The generator's name, or "" for imported images.
         parameters: Every parameter of the generator, or the settings of the import.
         classes: Class names; label k is classes[k]. Empty for unlabelled images.
         factors: One dictionary for each factor column: name, kind, range, unit, law.
         mask_names: Bit k of a mask is mask_names[k].
-        version: The version of probekit when the file was written.
         content_hash: Hex SHA-256 of the contents.
         splits: By name, in the order train, val, test.
         certificate: What is proved of the images (docs/generators.md), or None.

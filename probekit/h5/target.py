@@ -11,8 +11,8 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from probekit.files import lock
 from probekit.h5.schema import COMPRESSIONS
-from probekit.locks import lock
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -43,8 +43,7 @@ def check_free(path: Path) -> None:
 def name_writer(path: Path, error: Exception) -> None:
     """After reading failed: whether another process is why, as far as locks tell: HDF5's writers take one.
 
-    Raises:
-        ValueError: If one has the file open for writing.
+    A ValueError if one has the file open for writing.
     """
     with path.open("rb") as file:
         if not lock(file.fileno(), shared=True):
@@ -57,8 +56,7 @@ class Target(io.RawIOBase):
     def __init__(self, path: Path) -> None:
         """Opens `path`, emptied; what a killed process left there is overwritten.
 
-        Raises:
-            OSError: If it cannot be opened, or another process is writing to it.
+        An OSError if it cannot be opened, or another process is writing to it.
         """
         super().__init__()
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
@@ -119,13 +117,7 @@ class Target(io.RawIOBase):
         return self._file.tell()
 
     def readable(self) -> bool:
-        """Yes."""
+        """Yes, as it is for writing and seeking."""
         return True
 
-    def writable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
+    writable = seekable = readable

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from probekit import __version__
 from probekit.files import sync_folder, told_if_full
-from probekit.h5.checksums import CERTIFICATE, open_array, write_seal
-from probekit.h5.deflate import zlib
+from probekit.h5.checksums import CERTIFICATE, open_array, write_seal, zlib
 from probekit.h5.encoded import EncodedSink
 from probekit.h5.read import Split
 from probekit.h5.schema import (
@@ -62,11 +61,9 @@ class Header:
 class Block:
     """Consecutive rows, ready for the file.
 
-    Attributes:
-        shape: The shape of the images: (rows, H, W) or (rows, H, W, 3).
-        chunks: Under "images", and "masks" if there are any: each chunk's bytes as stored.
-        checksums: Under the same names: the CRC-32 of each chunk's values, joined, 4 bytes each.
-        columns: Under "labels" and "factors/<name>": one array `[rows]` each.
+    `shape`: the shape of the images: (rows, H, W) or (rows, H, W, 3); `chunks`: under "images", and "masks" if there
+    are any: each chunk's bytes as stored; `checksums`: under the same names: the CRC-32 of each chunk's values, joined,
+    4 bytes each; `columns`: under "labels" and "factors/<name>": one array `[rows]` each.
     """
 
     shape: tuple[int, ...]
@@ -79,10 +76,8 @@ class Block:
 class EncodedBlock:
     """Consecutive rows whose images are JPEG files.
 
-    Attributes:
-        image_shape: The shape of each image once decoded: (H, W) or (H, W, 3).
-        files: One JPEG file an image, as `encode` makes them.
-        columns: As of a `Block`.
+    `image_shape`: the shape of each image once decoded: (H, W) or (H, W, 3); `files`: one JPEG file an image, as
+    `encode` makes them; `columns`: as of a `Block`.
     """
 
     image_shape: tuple[int, ...]
@@ -93,9 +88,8 @@ class EncodedBlock:
 def pack(rows: Split, compression: str) -> Block:
     """Compresses and checksums rows; pure, and mostly outside the interpreter lock.
 
-    Args:
-        rows: A multiple of `chunk_rows(...)` images, or fewer at the end of a split; not to be changed afterwards.
-        compression: One of `COMPRESSIONS`; lzf itself happens in `DatasetWriter.append`.
+    `rows`: a multiple of `chunk_rows(...)` images, or fewer at the end of a split; not to be changed afterwards;
+    `compression`: one of `COMPRESSIONS`; lzf itself happens in `DatasetWriter.append`.
     """
     height, width, channels = (*rows.images.shape[1:], 1)[:3]
     step = chunk_rows(height, width, channels)
@@ -131,8 +125,6 @@ def _store(part: NDArray[np.uint8], step: int, compression: str) -> bytes | memo
 
 @dataclass
 class _Open:
-    """A split that is being written."""
-
     group: h5py.Group
     n: int  # announced
     done: int = 0
@@ -150,15 +142,8 @@ class DatasetWriter:
     def __init__(self, path: Path, *, header: Header, compression: str, overwrite: bool) -> None:
         """Checks what can be checked before any work is done.
 
-        Args:
-            path: The file; missing folders are made.
-            header: The attributes.
-            compression: "gzip", "lzf" or "none".
-            overwrite: Replace an existing file.
-
-        Raises:
-            ValueError: If the compression is unknown.
-            OSError: If the file exists, or cannot be written.
+        A ValueError if the compression is unknown; an OSError if the file exists, or cannot be written. `path`: the
+        file; missing folders are made; `compression`: "gzip", "lzf" or "none".
         """
         check_target(path, compression=compression, overwrite=overwrite)
         self.path = path
@@ -196,11 +181,7 @@ class DatasetWriter:
             self._abandon()
 
     def begin(self, split: str, n: int) -> None:
-        """Starts a split of at most n rows; the blocks that follow belong to it.
-
-        Raises:
-            ValueError: If n is not positive.
-        """
+        """Starts a split of at most n rows; the blocks that follow belong to it; a ValueError if n is not positive."""
         assert split in set(SPLITS) - set(self._splits)
         if n < 1:
             raise ValueError(f"expected at least one image in split {split}, found {n}")
@@ -209,12 +190,8 @@ class DatasetWriter:
     def append(self, block: Block | EncodedBlock) -> int | None:
         """Writes the next rows of the current split; all blocks of a split are of one kind.
 
-        Returns:
-            Where in `partial` the first chunk of images lies as it was packed, in bytes from its start; None if
-            nowhere.
-
-        Raises:
-            OSError: If they cannot be written, for example on a full disk.
+        Returns where in `partial` the first chunk of images lies as it was packed, in bytes from its start; None if
+        nowhere. An OSError if they cannot be written, for example on a full disk.
         """
         split = list(self._splits.values())[-1]
         rows = block.shape[0] if isinstance(block, Block) else len(block.files)

@@ -17,13 +17,8 @@ EPSILON = 1e-5  # of the variance, as torch's batch norm, which the official cod
 def cross_correlation_loss(z1: Tensor, z2: Tensor, *, off_diagonal: float) -> Tensor:
     """Sum of (1 - C_ii)^2 plus `off_diagonal` times the sum of C_ij^2, with C the correlation over the batch.
 
-    Args:
-        z1: `[B, P]` of the first views.
-        z2: `[B, P]` of the second views.
-        off_diagonal: lambda.
-
-    Returns:
-        Scalar, float32, at least 0.
+    Returns a scalar, float32, at least 0. `z1`: `[B, P]` of the first views; `z2`: `[B, P]` of the second views;
+    `off_diagonal`: lambda.
     """
     with torch.autocast(z1.device.type, enabled=False):
         a, b = (_standardised(z.float()) for z in (z1, z2))
@@ -42,17 +37,13 @@ def _standardised(z: Tensor) -> Tensor:
 class BarlowTwins(Method):
     """Redundancy reduction.
 
-    Args:
-        off_diagonal: Positive, weight of what features have in common.
-        hidden: Width of the projector's three layers.
-        vector_rate: Learning rate of biases and batch norm, as a share of the weights'.
+    `off_diagonal`: positive, weight of what features have in common; `hidden`: width of the projector's three layers;
+    `vector_rate`: learning rate of biases and batch norm, as a share of the weights'.
     """
 
     about = "the features of both views correlate each with itself alone"
     paper = "Barlow Twins, arXiv 2103.03230"
     recipe = "byol"
-    pooling = "gap"
-    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

@@ -1,7 +1,4 @@
-"""The contract of a method.
-
-Shapes: B batch, V views, C channels, H W image, h w feature map, D embedding.
-"""
+"""The contract of a method. Shapes: B batch, V views, C channels, H W image, h w feature map, D embedding."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
@@ -17,9 +14,8 @@ from probekit.views.recipes import Views
 class AddOn(nn.Module):
     """What a method knows of its branches (`probekit.branches.base.Branch`).
 
-    Attributes:
-        name: In `probekit.registry.BRANCHES`, and of its settings.
-        refines: Whether `refine` changes features; a target network then has a copy of the branch that does so, too.
+    `name`: in `probekit.registry.BRANCHES`, and of its settings; `refines`: whether `refine` changes features; a target
+    network then has a copy of the branch that does so, too.
     """
 
     name: ClassVar[str]
@@ -57,12 +53,9 @@ class Step:
 class Rate:
     """A learning rate of their own for some parameters.
 
-    Attributes:
-        share: A factor of the run's own rate.
-        schedule: Its course, a name of `optimizer.schedule`; None is the run's.
-        start: The first step at which it is not 0.
-        first: Where the warm-up begins, as a share of its highest; None is the run's share.
-        final: The last rate of "cosine", as a share of its highest; None is the run's share.
+    `share`: a factor of the run's own rate. `schedule`: its course, a name of `optimizer.schedule`; None is the run's.
+    `start`: the first step at which it is not 0. `first`: where the warm-up begins, as a share of its highest; None is
+    the run's share. `final`: the last rate of "cosine", as a share of its highest; None is the run's share.
     """
 
     parameters: Sequence[Tensor]
@@ -94,8 +87,8 @@ class Method(nn.Module, ABC):
     about: ClassVar[str]
     paper: ClassVar[str]
     recipe: ClassVar[str]
-    pooling: ClassVar[str]
-    provides: frozenset[str]
+    pooling: ClassVar[str] = "gap"
+    provides: frozenset[str] = frozenset({"map", "two_views", "embedding_loss"})
     needs_labels: ClassVar[bool] = False
     cause: ClassVar[str] = ""
     remedy: ClassVar[Mapping[str, float]] = {}
@@ -126,13 +119,8 @@ class Method(nn.Module, ABC):
     ) -> tuple[dict[str, Any], list[str]]:
         """Its settings for a dataset of so many images, and a line for the user for each that suits it badly.
 
-        Args:
-            typed: Settings that the user gave, "method.queue": `fit` leaves them as they are.
-            images: In the training split.
-            batch_size: Images.
-
-        Raises:
-            ValueError: If one that was typed cannot run.
+        A ValueError if one that was typed cannot run. `typed`: settings that the user gave, "method.queue": `fit`
+        leaves them as they are.
         """
         return dict(options), []
 
@@ -184,10 +172,8 @@ class Method(nn.Module, ABC):
 def fit(chosen: MutableMapping[str, Any], key: str, value: Any, *, typed: Collection[str], why: str) -> str:
     """Changes a setting to one that suits the data better, unless the user gave it, and returns the line that says so.
 
-    Args:
-        chosen: The settings of a method or a branch; changed in place.
-        key: The setting's whole name, "method.queue".
-        typed: What the user gave, whole names.
+    `chosen`: the settings of a method or a branch; changed in place. `key`: the setting's whole name, "method.queue".
+    `typed`: what the user gave, whole names.
     """
     name = key.rpartition(".")[2]
     if key in typed:
@@ -200,8 +186,7 @@ def fit(chosen: MutableMapping[str, Any], key: str, value: Any, *, typed: Collec
 def fit_queue(chosen: MutableMapping[str, Any], *, typed: Collection[str], batch_size: int) -> list[str]:
     """Lengthens a queue that a batch would overflow, and returns the line for it.
 
-    Raises:
-        ValueError: If the user gave such a queue.
+    A ValueError if the user gave such a queue.
     """
     queue = chosen["queue"]
     if not 0 < queue < batch_size:

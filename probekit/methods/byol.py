@@ -17,20 +17,15 @@ from probekit.views.recipes import Views
 class BYOL(MomentumMethod):
     """Bootstrap your own latent, symmetric.
 
-    Args:
-        momentum: Share of the target that stays at the first step; it rises to 1 along a cosine.
-        hidden: Width of the hidden layers of projector and predictor.
-        projection_dim: Width of projections.
-        keep: The encoder that is kept, "online" or "target".
+    `momentum`: share of the target that stays at the first step; it rises to 1 along a cosine. `hidden`: width of the
+    hidden layers of projector and predictor. `keep`: the encoder that is kept, "online" or "target".
     """
 
     about = "one network predicts what its moving average makes of the other view"
     paper = "BYOL, arXiv 2006.07733"
     recipe = "byol"
-    pooling = "gap"
     cause = "a target that follows too fast, or too high an optimizer.lr"
     remedy: ClassVar[Mapping[str, float]] = {"momentum": 0.999}
-    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ from probekit.views.recipes import Views
 
 
 class ConRec(Method):
-    """Contrastive reconstruction.
+    """Contrastive reconstruction; a ValueError if both weights are 0.
 
     Args:
         encoder: With its pooling; for a reconstruction its stages must halve.
@@ -39,10 +39,6 @@ class ConRec(Method):
         alpha: Weight of the reconstruction loss; 0 leaves it and the decoder out. 100 belongs to an NT-Xent that sums
             the means of the two views, as here and in the authors' code; with one mean over all anchors it is 50.
         temperature: tau of NT-Xent.
-        projection_dim: Width of the projection that NT-Xent compares.
-
-    Raises:
-        ValueError: If both weights are 0.
     """
 
     about = "contrastive and reconstruction loss, attention pooling"

@@ -62,7 +62,6 @@ class DINO(MomentumMethod):
         teacher_warmup: Epochs; 30 for transformers. With 0 the final temperature holds from the first step on.
         centre_momentum: Share of the centre that stays at each step.
         freeze: Epochs in which the last layer stays as it is.
-        hidden: Width of the head's hidden layers.
         bottleneck: Width before the last layer.
         keep: The encoder that is kept, "target" (the teacher) or "online".
     """
@@ -70,14 +69,12 @@ class DINO(MomentumMethod):
     about = "a student matches its own moving average over large and small crops"
     paper = "DINO, arXiv 2104.14294"
     recipe = "dino"
-    pooling = "gap"
     cause = "a student that is too sharp for views so different, or a centre that lags"
     remedy: ClassVar[Mapping[str, float]] = {"student_temperature": 0.3, "centre_momentum": 0.5}
     spans: ClassVar[Mapping[str, str]] = {
         "teacher_warmup": "method.final_teacher_temperature is not reached",
         "freeze": "the last layer stays as it is drawn",
     }
-    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

@@ -11,15 +11,9 @@ def nt_xent(z: Tensor, *, temperature: float) -> Tensor:
     """NT-Xent of SimCLR: contrasts every view with its partner against all other views.
 
     The scale is the authors' code's: the mean over the anchors of view 1 plus the mean over those of view 2, which is
-    twice the mean over all 2B anchors of SimCLR's Algorithm 1 (to which the ConRec paper refers). At chance it is
-    2 log(2B - 1).
-
-    Args:
-        z: `[2B, D]`, view 1 of every image, then view 2 of every image; not yet normalised.
-        temperature: tau, greater than 0.
-
-    Returns:
-        Scalar, float32.
+    twice the mean over all 2B anchors of SimCLR's Algorithm 1 (to which the ConRec paper refers). At chance it is 2
+    log(2B - 1). `z`: `[2B, D]`, view 1 of every image, then view 2 of every image; not yet normalised; `temperature`:
+    tau, greater than 0. Returns a scalar, float32.
     """
     with torch.autocast(z.device.type, enabled=False):
         z = F.normalize(z.float(), dim=1)
@@ -33,14 +27,13 @@ def nt_xent(z: Tensor, *, temperature: float) -> Tensor:
 def info_nce(query: Tensor, key: Tensor, negatives: Tensor | None, *, temperature: float) -> Tensor:
     """InfoNCE (MoCo, arXiv 1911.05722, eq. 1): the mean over queries of -log softmax of the key among all keys.
 
+    Returns a scalar, float32; ln(1 + K) at chance, ln B with the batch's keys.
+
     Args:
         query: `[B, P]`, not yet normalised.
         key: `[B, P]`, unit vectors: the positive of each query.
         negatives: `[K, P]`, unit vectors, shared by all queries; K may be 0. None is the other queries' keys.
         temperature: tau, greater than 0.
-
-    Returns:
-        Scalar, float32; ln(1 + K) at chance, ln B with the batch's keys.
     """
     with torch.autocast(query.device.type, enabled=False):
         query = F.normalize(query.float(), dim=1)
@@ -60,12 +53,9 @@ def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
 def swapped_cross_entropy(codes: Tensor, logits: Tensor) -> Tensor:
     """The mean over crops with codes, and over all other crops of their images, of -sum q log softmax(logits).
 
-    Args:
-        codes: `[P, B, K]` of the large crops, rows that add up to 1, without gradients.
-        logits: `[V, B, K]` of every crop, the large ones first, divided by the temperature.
-
-    Returns:
-        Scalar, float32; at most ln K for logits that are all alike.
+    `codes`: `[P, B, K]` of the large crops, rows that add up to 1, without gradients; `logits`: `[V, B, K]` of every
+    crop, the large ones first, divided by the temperature. Returns a scalar, float32; at most ln K for logits that are
+    all alike.
     """
     P, V = len(codes), len(logits)
     said = logits.float().log_softmax(2)
@@ -80,14 +70,10 @@ def swapped_cross_entropy(codes: Tensor, logits: Tensor) -> Tensor:
 def sinkhorn(scores: Tensor, *, epsilon: float, iterations: int, weight: Tensor | None = None) -> Tensor:
     """Sinkhorn-Knopp (SwAV, arXiv 2006.09882, section 3.1): soft codes whose rows add up to 1, all used alike.
 
-    Args:
-        scores: `[N, K]`, cosines of samples and prototypes.
-        epsilon: Weight of the entropy; larger is softer.
-        iterations: How many of the two normalisations; a fixed number, three in the paper.
-        weight: `[N]`, 1 for samples that count and 0 for those that do not; None is all.
-
-    Returns:
-        `[N, K]`, float32; rows add up to 1, those without weight are 0.
+    Returns `[N, K]`, float32; rows add up to 1, those without weight are 0. `scores`: `[N, K]`, cosines of samples and
+    prototypes. `epsilon`: weight of the entropy; larger is softer. `iterations`: how many of the two normalisations; a
+    fixed number, three in the paper. `weight`: `[N]`, 1 for samples that count and 0 for those that do not; None is
+    all.
     """
     # The largest is taken off, which changes nothing but that exp stays finite.
     q = ((scores.float() - scores.float().max()) / epsilon).exp()
@@ -103,14 +89,9 @@ def sinkhorn(scores: Tensor, *, epsilon: float, iterations: int, weight: Tensor 
 def used(scores: Tensor) -> Tensor:
     """How many prototypes are the nearest of some sample, as a share of how many can be.
 
-    It reads the scores, not codes: Sinkhorn's use all prototypes alike, whatever the samples are.
-
-    Args:
-        scores: `[N, K]`, of samples and prototypes.
-
-    Returns:
-        float32 scalar: 0 where one prototype is the nearest of all samples, 1 where the nearest are spread evenly over
-        min(N, K); between, exp of the entropy of their frequencies counts the prototypes.
+    It reads scores `[N, K]` of samples and prototypes, not codes: Sinkhorn's use all prototypes alike, whatever the
+    samples are. Returns a float32 scalar: 0 where one prototype is the nearest of all samples, 1 where the nearest are
+    spread evenly over min(N, K); between, exp of the entropy of their frequencies counts the prototypes.
     """
     nearest = scores.argmax(1)
     counts = torch.zeros_like(scores[0], dtype=torch.float32)

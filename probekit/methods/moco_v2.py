@@ -10,9 +10,8 @@ from torch.nn import functional as F
 
 from probekit.config import Count, Part, Positive, Several, Whole
 from probekit.methods.base import Step, fit, fit_queue
-from probekit.methods.buffers import FeatureQueue
 from probekit.methods.losses import info_nce
-from probekit.methods.momentum import Keep, MomentumMethod
+from probekit.methods.momentum import FeatureQueue, Keep, MomentumMethod
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
 from probekit.views.recipes import Views
@@ -30,8 +29,6 @@ class MoCoV2(MomentumMethod):
         temperature: tau.
         queue: Older keys K, the negatives; they need not be a multiple of the batch. With 0 the negatives are the
             batch's other keys.
-        hidden: Width of the head's hidden layer.
-        projection_dim: Width of queries and keys.
         group: Images of a key's group; a batch is shared out evenly, so about so many.
         keep: The encoder that is kept, "online" or "target".
     """
@@ -39,8 +36,6 @@ class MoCoV2(MomentumMethod):
     about = "a query against its key and a queue of older keys"
     paper = "MoCo v2, arXiv 2003.04297"
     recipe = "moco-v2"
-    pooling = "gap"
-    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

@@ -15,16 +15,12 @@ from probekit.views.recipes import Views
 class SimSiam(Method):
     """Simple siamese networks. The predictor's learning rate stays constant (official code, `fix-pred-lr`).
 
-    Args:
-        hidden: Width of the projector's layers, the last too.
-        bottleneck: Width of the predictor's hidden layer.
+    `hidden`: width of the projector's layers, the last too; `bottleneck`: width of the predictor's hidden layer.
     """
 
     about = "each view predicts the other, without negatives and without a target network"
     paper = "SimSiam, arXiv 2011.10566"
     recipe = "moco-v2"
-    pooling = "gap"
-    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

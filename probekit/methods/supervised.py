@@ -38,7 +38,6 @@ class Supervised(Method):
     about = "cross-entropy of a linear classifier on the labels"
     paper = "the supervised baselines of ConRec, arXiv 2104.04323"
     recipe = "supervised"
-    pooling = "gap"
     provides = frozenset({"map", "embedding_loss"})
     needs_labels = True
 

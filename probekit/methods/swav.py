@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from probekit.config import Count, Number, Positive, Several, Whole
 from probekit.methods.base import Method, Rate, Step, fit, fit_queue
-from probekit.methods.buffers import Clock, FeatureQueue
 from probekit.methods.losses import sinkhorn, swapped_cross_entropy, used
+from probekit.methods.momentum import Clock, FeatureQueue
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
 from probekit.views.recipes import VIEWS, Views
@@ -25,25 +25,20 @@ class SwAV(Method):
         temperature: tau of the predictions.
         epsilon: Weight of Sinkhorn's entropy. While features tell little apart, they grow only where the scores of two
             views correlate by more than epsilon / temperature (docs/methods.md): else the loss stays at ln K.
-        iterations: How many Sinkhorn makes.
         queue: Earlier features of each large crop that take part in Sinkhorn; 0 for none.
         queue_from: Epochs before they do.
         freeze: Epochs in which the prototypes stay as they are.
-        hidden: Width of the head's hidden layer.
-        projection_dim: Width of features and prototypes.
     """
 
     about = "each crop predicts the cluster codes of the others"
     paper = "SwAV, arXiv 2006.09882"
     recipe = "swav"
-    pooling = "gap"
     cause = "codes too soft for views so different"
     remedy: ClassVar[Mapping[str, float]] = {"epsilon": 0.02, "temperature": 0.3}
     spans: ClassVar[Mapping[str, str]] = {
         "queue_from": "the queue takes no part",
         "freeze": "the prototypes stay as they are drawn",
     }
-    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

@@ -38,19 +38,14 @@ def _covariance(z: Tensor) -> Tensor:
 class VICReg(Method):
     """Variance-invariance-covariance regularisation.
 
-    Args:
-        invariance: Weight of the distance between the views.
-        variance: Weight of the hinge on each feature's deviation.
-        covariance: Weight of what features have in common.
-        hidden: Width of the expander's three layers.
+    `invariance`: weight of the distance between the views; `variance`: weight of the hinge on each feature's deviation;
+    `covariance`: weight of what features have in common; `hidden`: width of the expander's three layers.
     """
 
     about = "both views alike, each feature spread, no two features alike"
     paper = "VICReg, arXiv 2105.04906"
     recipe = "vicreg"
-    pooling = "gap"
     spread = 1.0  # paper, section 4.1: gamma
-    provides = frozenset({"map", "two_views", "embedding_loss"})
 
     def __init__(
         self,

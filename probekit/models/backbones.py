@@ -1,4 +1,4 @@
-"""Backbones: images to stages, finest first, the last of which is the feature map.
+"""Backbones: images to stages, finest first, the last of which is the feature map; and how images are normalised.
 
 A backbone has `widths` and `strides` (channels, and px a cell, of each stage) and `parts` (what holds its weights, by
 name, in the order that an image passes them).
@@ -8,6 +8,9 @@ import difflib
 import importlib
 import importlib.util
 import math
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache, partial
 from types import ModuleType
 from typing import Any
@@ -30,14 +33,16 @@ QUARTERS = 4  # stages of a transformer whose blocks all have one grid
 TRUNKS = ("blocks", "features", "layers", "stages")  # what timm calls the one child that holds all blocks of a model
 STEMS = ("imagenet", "small")
 
+# Of ImageNet's training images, as torchvision and all that follow it have them.
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+TABLES = {"imagenet": IMAGENET, "swav": {**IMAGENET, "std": [0.228, 0.224, 0.225]}}  # SwAV, official code
+
 
 def import_module(name: str) -> ModuleType:
     """The module; if torchvision's operators are why it cannot be imported, they are declared first.
 
-    The CPU build of torch does not fit them; timm and most encoders of a user's own need torchvision's Python alone.
-
-    Raises:
-        Exception: Whatever else the import raises.
+    The CPU build of torch does not fit them; timm and most encoders of a user's own need torchvision's Python alone. An
+    Exception whatever else the import raises.
     """
     try:
         return importlib.import_module(name)
@@ -61,15 +66,9 @@ def _declare() -> torch.library.Library:
 def build_backbone(name: str, *, channels: int, width: int, depth: int, stem: str) -> nn.Module:
     """A backbone with fresh weights.
 
-    Args:
-        name: "unet", or "timm:NAME" for any model of timm that takes images of many sizes.
-        channels: Image channels, 1 or 3.
-        width: Channels of the first level of the U-Net.
-        depth: Levels of the U-Net.
-        stem: "imagenet", or "small" for small images: a 3x3 convolution of stride 1 and no max-pooling come first.
-
-    Raises:
-        ValueError: If there is no such backbone, or it has no such stem, or timm is not installed.
+    A ValueError if there is no such backbone, or it has no such stem, or timm is not installed. `name`: "unet", or
+    "timm:NAME" for any model of timm that takes images of many sizes; `stem`: "imagenet", or "small" for small images:
+    a 3x3 convolution of stride 1 and no max-pooling come first.
     """
     if stem not in STEMS:
         raise ValueError(f"expected model.stem one of {', '.join(STEMS)}, found {stem!r}")
@@ -87,15 +86,8 @@ class TimmBackbone(nn.Module):
     """A model of timm without its head. `[B, C, H, W] -> stages [B, D_i, h_i, w_i]`.
 
     The last stage is what timm's `forward_features` gives, normalised as the model does; of a transformer it is the
-    grid of patch tokens, without the class token.
-
-    Args:
-        name: timm's, with or without a tag: "resnet50", "vit_small_patch16_224.dino".
-        channels: Image channels, 1 or 3.
-        stem: See `build_backbone`.
-
-    Raises:
-        ValueError: If timm is missing or has no such model, or the model fits images of one size alone.
+    grid of patch tokens, without the class token. A ValueError if timm is missing or has no such model, or the model
+    fits images of one size alone. `name`: timm's, with or without a tag: "resnet50", "vit_small_patch16_224.dino".
     """
 
     def __init__(self, name: str, *, channels: int, stem: str) -> None:
@@ -151,7 +143,7 @@ class TimmBackbone(nn.Module):
         image = torch.rand(1, channels, side, side, generator=generator)  # of zeros, convolutions make zeros
         reached: set[str] = set()
         hooks = [
-            module.register_forward_pre_hook(partial(_note, reached, name.partition(".")[0]))
+            module.register_forward_pre_hook(partial(lambda child, *_: reached.add(child), name.partition(".")[0]))
             for name, module in self.model.named_modules()
             if name
         ]
@@ -186,22 +178,14 @@ class TimmBackbone(nn.Module):
         return stages
 
 
-def _note(reached: set[str], name: str, *_: Any) -> None:
-    """A hook: the model's own child `name` was passed."""
-    reached.add(name)
-
-
 def _create(name: str, channels: int) -> Any:
     """A model of timm with fresh weights and no classifier, made for images of any size where it can be."""
-    settings: list[dict[str, Any]] = [{}]
-    if timm_config(name).fixed_input_size:
-        settings = [{"dynamic_img_size": True}, {"strict_img_size": False}, {}]
-    for extra in settings[:-1]:
-        try:
-            return import_timm().create_model(name, pretrained=False, in_chans=channels, num_classes=0, **extra)
-        except TypeError:  # it has no such argument
-            continue
-    return import_timm().create_model(name, pretrained=False, in_chans=channels, num_classes=0)
+    make = partial(import_timm().create_model, name, pretrained=False, in_chans=channels, num_classes=0)
+    any_size = ({"dynamic_img_size": True}, {"strict_img_size": False}) if timm_config(name).fixed_input_size else ()
+    for extra in any_size:
+        with suppress(TypeError):  # it has no such argument
+            return make(**extra)
+    return make()
 
 
 def find_stem(model: Any) -> tuple[Any, str, str] | None:
@@ -231,8 +215,7 @@ def _make_stem_small(model: Any, name: str) -> None:
 def timm_config(name: str) -> Any:
     """What timm knows of a model's own weights: `mean`, `std`, `fixed_input_size`, ...
 
-    Raises:
-        ValueError: If timm is missing, or has no such model.
+    A ValueError if timm is missing, or has no such model.
     """
     timm = import_timm()
     if not timm.is_model(name):  # so is "hf-hub:...", which would ask the network
@@ -267,3 +250,58 @@ def import_timm() -> Any:
         raise ValueError(
             f"timm cannot be imported: {type(error).__name__}: {reason}; check that torchvision fits torch"
         ) from error
+
+
+def normalisation(name: str, backbone: str, channels: int) -> dict[str, list[float]] | None:
+    """Mean and standard deviation of each channel, or None.
+
+    A ValueError if timm is asked about a backbone that is not its own. `name`: one of `TABLES`; "timm", as its own
+    weights of the backbone expect; "none", or "auto", which is none. `backbone`: as an encoder names it. `channels`:
+    image channels; one channel gets the means over the three.
+    """
+    if name in ("none", "auto"):
+        return None
+    if name == "timm":
+        kind, _, model = backbone.partition(":")
+        if kind != "timm":
+            raise ValueError(
+                f"expected a backbone of timm for model.normalise timm, found {backbone}; "
+                "type: --set model.normalise=imagenet"
+            )
+        config = timm_config(model)
+        found = {"mean": list(config.mean), "std": list(config.std)}
+    else:
+        found = TABLES[name]
+    if channels == 1:
+        return {key: [sum(values) / len(values)] for key, values in found.items()}
+    return found
+
+
+def known_normalisation(backbone: str) -> str:
+    """What published weights of a backbone expect: "timm" where timm knows another normalisation than ImageNet's.
+
+    A ValueError if timm knows several for the name, by the tag of the weights.
+    """
+    kind, _, model = backbone.partition(":")
+    if kind != "timm":
+        return "imagenet"
+    tags = [] if "." in model else timm_tags(model)
+    found: dict[str, list[str]] = defaultdict(list)
+    for tag in tags:
+        found[str(normalisation("timm", f"{backbone}.{tag}", 3))].append(tag)
+    if len(found) > 1:
+        groups = "; ".join(f"{', '.join(same[:2])}, ...: {values}" for values, same in found.items())
+        raise ValueError(
+            f"expected the tag of the weights behind {backbone}, as in {backbone}.{tags[0]}, found none, and by it "
+            f"timm knows several normalisations ({groups}); name it, or type: --set model.normalise=imagenet"
+        )
+    return "imagenet" if normalisation("timm", backbone, 3) == IMAGENET else "timm"
+
+
+def described(values: Mapping[str, list[float]] | None) -> str:
+    """For the reader: what a normalisation takes off and divides by, and whether that is ImageNet's."""
+    if values is None:
+        return "none, images in [0, 1]"
+    mean, std = (" ".join(f"{value:.3f}" for value in values[key]) for key in ("mean", "std"))
+    own = values != normalisation("imagenet", "", len(values["mean"]))
+    return f"mean {mean}, standard deviation {std}{', not those of ImageNet' if own else ''}"

@@ -1,20 +1,22 @@
 """A file of weights, of any project: its dictionaries of tensors, whatever else it holds, and nothing of it is run."""
 
 import io
+import pickle
 import warnings
 import zipfile
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.serialization import StorageType
 
-from probekit.models.inert_pickle import Placeholder, reader
 from probekit.models.tensor_files import read_tensors
 from probekit.run import Run, how_far
 from probekit.visible import first_line, some
@@ -37,15 +39,108 @@ MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's number at the beginning o
 ZIP = b"PK\x03\x04"
 
 
+class Placeholder:
+    """Stands for any function, class or object: takes whatever is done to it, and keeps what a dictionary would."""
+
+    dump_patches = False  # torch's reader of old files writes a file of a class that says otherwise
+    content: dict[Any, Any]
+
+    def __new__(cls, *_: Any, **__: Any) -> "Placeholder":
+        """An empty one, whatever it is made of."""
+        made = super().__new__(cls)
+        made.content = {}
+        return made
+
+    def __call__(self, *_: Any, **__: Any) -> "Placeholder":
+        """Another one."""
+        return Placeholder()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.content[key] = value
+
+    def _ignore(*_: Any) -> None:  # also of the class itself, which a file may try to change
+        pass
+
+    __setstate__ = append = extend = add = _ignore
+
+
+class Table(dict[Any, Any]):
+    """An ordered or a default dictionary, without the attributes that it may have."""
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+class _Part:
+    """A function of ours in place of one that the file names, and that the file cannot change."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
+    """A tensor, without the hooks and attributes that may follow."""
+    return _typed_tensor(storage, offset, size, stride, None, None, storage.dtype)
+
+
+def _typed_tensor(
+    storage: Any, offset: int, size: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any
+) -> Tensor:
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1 if 0 not in size else 0
+    if last * dtype.itemsize > storage._untyped_storage.nbytes():  # torch would read what happens to stand behind
+        raise ValueError(f"expected {last} numbers for a tensor, found fewer")
+    return torch.empty(0, dtype=dtype).set_(storage._untyped_storage, offset, size, stride)
+
+
+PARTS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("torch._utils", "_rebuild_tensor"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v3"): _typed_tensor,
+    ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+    ("torch._utils", "_rebuild_parameter_with_state"): lambda tensor, *_: tensor,
+    ("torch._tensor", "_rebuild_from_type_v2"): lambda function, _kind, arguments, _state: function(*arguments),
+    ("torch", "Size"): tuple,
+    ("collections", "OrderedDict"): Table,
+    ("collections", "defaultdict"): lambda *_: Table(),
+}
+
+
+def reader(unknown: list[str]) -> Any:
+    """What `torch.load` takes as its `pickle_module`; `unknown` gets the names for which placeholders stand."""
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if part := PARTS.get((module, name)):
+                return _Part(part)
+            if (module, name) == ("torch.storage", "UntypedStorage"):
+                return StorageType("ByteStorage")  # type: ignore[no-untyped-call]
+            if module == "torch" and isinstance(dtype := getattr(torch, name, None), torch.dtype):
+                return dtype
+            unknown.append(f"{module}.{name}")
+            return Placeholder
+
+    def load(file: Any, **options: Any) -> Any:
+        return Unpickler(file, **options).load()
+
+    return SimpleNamespace(__name__="inert_pickle", Unpickler=Unpickler, load=load)
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """What a file holds.
 
-    Attributes:
-        tables: Every dictionary of tensors in it, by where it stands: "", "state_dict", "teacher", ...
-        spec: That of the encoder, if it is a file of probekit.
-        key: Which of several networks in it is meant, a part of the names: "student"; None for the best.
-        after: How far the run was whose file it is, in words; "" where it lies in the folder of none.
+    `tables`: every dictionary of tensors in it, by where it stands: "", "state_dict", "teacher", . `spec`: that of the
+    encoder, if it is a file of probekit. `key`: which of several networks in it is meant, a part of the names:
+    "student"; None for the best. `after`: how far the run was whose file it is, in words; "" where it lies in the
+    folder of none.
     """
 
     path: Path
@@ -58,11 +153,8 @@ class Checkpoint:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Reads a file of safetensors or of `torch.save`, told by their contents.
 
-    Args:
-        path: The file, or FILE:KEY where it holds several networks.
-
-    Raises:
-        ValueError: If the file is neither, is cut short, or holds no tensors.
+    `path`: the file, or FILE:KEY where it holds several networks. A ValueError if the file is neither, is cut short, or
+    holds no tensors.
     """
     key = None
     if not path.is_file() and ":" in str(path):
@@ -75,7 +167,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     with path.open("rb") as file_:
         head = file_.read(512)
     unknown: list[str] = []
-    tree, header = _read_safetensors(path) if _is_safetensors(head) else _read_torch(path, head, unknown)
+    # The length of a header, which eight letters are too large for, and then its JSON.
+    safetensors = head[8:9] == b"{" and int.from_bytes(head[:8], "little") < LARGEST
+    tree, header = _read_safetensors(path) if safetensors else _read_torch(path, head, unknown)
     tables = {where: unwrapped(table) for where, table in _tables(tree)}
     if not tables:
         objects = f" beside objects of other code ({some(sorted(set(unknown)))})" if unknown else ""
@@ -117,11 +211,6 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], Mapping[str, Any] | N
         return tensors, None
     header, tensors = read_tensors(path)  # with its checksum
     return tensors, _ours(header)
-
-
-def _is_safetensors(head: bytes) -> bool:
-    """Whether the length of a header comes first, which eight letters are too large for, and then its JSON."""
-    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < LARGEST
 
 
 def _read_torch(path: Path, head: bytes, unknown: list[str]) -> tuple[Any, Mapping[str, Any] | None]:
@@ -211,13 +300,9 @@ def _tables(tree: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
             continue
         seen.add(id(node))
         named = {key: value for key, value in node.items() if isinstance(key, str)}
-        tensors = {key: value for key, value in named.items() if _has_values(value)}
+        tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
+        tensors = {key: x for key, x in tensors.items() if x.layout == torch.strided and not x.is_meta}  # with values
         if tensors:
             yield where, tensors
         inner = {key: value for key, value in named.items() if isinstance(value, Mapping | Placeholder)}
         waiting += [(f"{where}.{key}" if where else key, value, depth + 1) for key, value in inner.items()]
-
-
-def _has_values(value: Any) -> bool:
-    """Whether it is a plain tensor: neither sparse nor one of shape alone."""
-    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta

@@ -28,11 +28,9 @@ HEADER = {
 class Features:
     """What an encoder makes of a batch.
 
-    Attributes:
-        stages: Every stage's activations, finest first; the last one is `map`.
-        map: `[B, D, h, w]`; 1x1, the embedding itself, where an encoder gives no map.
-        pooled: `[B, D]`, float32: the embedding.
-        weights: `[B, h, w]`, the pooling weights, or None for plain averages.
+    `stages`: every stage's activations, finest first; the last one is `map`. `map`: `[B, D, h, w]`; 1x1, the embedding
+    itself, where an encoder gives no map. `pooled`: `[B, D]`, float32: the embedding. `weights`: `[B, h, w]`, the
+    pooling weights, or None for plain averages.
     """
 
     stages: Sequence[Tensor]
@@ -63,6 +61,8 @@ class JoinedStages(Sequence[Tensor]):
 class Encoder(nn.Module):
     """Normalisation, backbone and pooling. `[B, C, H, W] -> Features`.
 
+    A ValueError if there is no such backbone, stem or pooling.
+
     Attributes:
         spec: Enough to rebuild it.
         dim: D, of the feature map and the embedding.
@@ -73,19 +73,12 @@ class Encoder(nn.Module):
         repooled: Whether `pooling` counts for a backbone that pools by itself, too.
 
     Args:
-        channels: Image channels, 1 or 3.
         pooling: "gap" or "attention"; "own" where a backbone of "py:" pools by itself.
         backbone: "unet", "timm:NAME" or "py:MODULE:FUNCTION".
-        width: Channels of the first U-Net level.
-        depth: Levels of the U-Net.
         stem: "imagenet", or "small" for small images (`probekit.models.backbones`).
         normalise: Mean and standard deviation of each channel, which are taken off and divided by; None for neither.
         shape: (D, px a cell) of the map of a backbone of "py:".
-        code: Hash of its module's file.
         module: A user's own module, in place of what the backbone's name stands for.
-
-    Raises:
-        ValueError: If there is no such backbone, stem or pooling.
     """
 
     def __init__(
@@ -170,9 +163,8 @@ class Encoder(nn.Module):
 def check_takes(encoder: Encoder, size: tuple[int, int]) -> None:
     """Passes an image of (height, width) through an encoder in eval mode, before anything is made for it.
 
-    Raises:
-        ValueError: If it fails, as some backbones halve small images to nothing, or its features are not finite, as
-            finite weights may be too large, or variances below 0.
+    A ValueError if it fails, as some backbones halve small images to nothing, or its features are not finite, as finite
+    weights may be too large, or variances below 0.
     """
     training, name = encoder.training, encoder.spec.get("backbone", "the U-Net")
     try:
@@ -209,9 +201,8 @@ def count_as_paper(encoder: nn.Module) -> int:
 def save_encoder(path: Path, encoder: Encoder, info: dict[str, Any]) -> None:
     """Writes weights as safetensors with a JSON header that is enough to rebuild the encoder.
 
-    Args:
-        path: The file, replaced whole: a reader never sees half of it.
-        info: More for the header, JSON-able: method, dataset hash, image size, epoch.
+    `path`: the file, replaced whole: a reader never sees half of it; `info`: more for the header, JSON-able: method,
+    dataset hash, image size, epoch.
     """
     header = {"format": FORMAT, "spec": encoder.spec, **info}
     # Clones: an encoder of a user's may hold one tensor under two names, which the format refuses.
@@ -222,20 +213,17 @@ def save_encoder(path: Path, encoder: Encoder, info: dict[str, Any]) -> None:
 def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     """Rebuilds a run's encoder with its own pooling, on the CPU, in eval mode.
 
-    Args:
-        path: A file of weights (`Weights.file`), or a run folder, whose last encoder is meant.
-
-    Returns:
-        The encoder and its header (spec, method, image size, epoch, ...).
-
-    Raises:
-        ValueError: If the run has no such checkpoint, or the file is not an encoder of this format.
+    `path`: a file of weights (`Weights.file`), or a run folder, whose last encoder is meant. Returns the encoder and
+    its header (spec, method, image size, epoch, ...). A ValueError if the run has no such checkpoint, or the file is
+    not an encoder of this format.
     """
     path = path / ENCODER_FILE if path.is_dir() else path
-    if path.suffix != ".safetensors":
-        return encoder_of(_read_checkpoint(path), path)
-    header, state = _read_safetensors(path)
-    return _built(header, state, path), header
+    if path.suffix == ".safetensors":
+        header, state = _read_safetensors(path)
+        return _built(header, state, path), header
+    if not path.exists():
+        raise ValueError(_missing(path))
+    return encoder_of(read_torch(path, "cpu"), path)
 
 
 def encoder_of(checkpoint: Mapping[str, Any], path: Path) -> tuple[Encoder, dict[str, Any]]:
@@ -269,7 +257,6 @@ def check_header(header: dict[str, Any], path: Path) -> None:
 
 
 def _check_state(encoder: Encoder, state: Mapping[str, Any], path: Path) -> None:
-    """Refuses tensors that are not the encoder's own: others in name, shape, or kind of number."""
     wanted = encoder.state_dict()
     for name in sorted(wanted.keys() | state.keys()):
         expected, found = (_kind(table.get(name)) for table in (wanted, state))
@@ -280,13 +267,7 @@ def _check_state(encoder: Encoder, state: Mapping[str, Any], path: Path) -> None
 def _kind(tensor: Any) -> str:
     if not isinstance(tensor, Tensor):
         return "no tensor"
-    kind = (
-        "whole"
-        if not (tensor.is_floating_point() or tensor.is_complex())
-        else "complex"
-        if tensor.is_complex()
-        else "real"
-    )
+    kind = "complex" if tensor.is_complex() else "real" if tensor.is_floating_point() else "whole"
     return f"{kind} numbers {list(tensor.shape)}"
 
 
@@ -302,12 +283,6 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if header.get("format") != FORMAT:
         raise ValueError(f"expected format {FORMAT} in {path}, found {header.get('format')!r}")
     return header, state
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise ValueError(_missing(path))
-    return read_torch(path, "cpu")
 
 
 def _missing(path: Path) -> str:

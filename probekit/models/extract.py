@@ -33,18 +33,10 @@ def extract(
 ) -> NDArray[np.float32]:
     """Embeds every image by itself: the result does not depend on its batch mates.
 
-    A module is put in eval mode and given back in the mode it had; autocast is off.
-
-    Args:
-        encoder: `[B, C, H, W]` float32 in [0, 1] -> features with `.pooled` `[B, D]`.
-        images: uint8 `[N, C, H, W]`, on any device or streamed; batches move to the encoder's.
-        batch_size: Images at a time, at least; it changes speed and memory only.
-
-    Returns:
-        float32 `[N, D]`.
-
-    Raises:
-        ValueError: If there is no image.
+    A module is put in eval mode and given back in the mode it had; autocast is off. Returns float32 `[N, D]`. A
+    ValueError if there is no image. `encoder`: `[B, C, H, W]` float32 in [0, 1] -> features with `.pooled` `[B, D]`.
+    `images`: uint8 `[N, C, H, W]`, on any device or streamed; batches move to the encoder's. `batch_size`: images at a
+    time, at least; it changes speed and memory only.
     """
     if len(images) == 0:
         raise ValueError("expected at least one image to embed, found 0; type: probekit show PATH")
@@ -63,21 +55,17 @@ def read_all(
 ) -> Tensor:
     """What `read` makes of the encoder's answer to every image, `[N, ...]` on the CPU; see `extract`.
 
-    Args:
-        read: From the encoder's answer to B images to `[B, ...]`, on the same device.
-        max_size: Images whose longer side has more pixels are averaged down to it; None is none.
-        precision: "fp32", or "bf16" for passes that serve training and measure nothing.
+    `read`: from the encoder's answer to B images to `[B, ...]`, on the same device. `max_size`: images whose longer
+    side has more pixels are averaged down to it; None is none. `precision`: "fp32", or "bf16" for passes that serve
+    training and measure nothing.
     """
-    device = _device(encoder, images)
+    weights = next(encoder.parameters(), None) if isinstance(encoder, nn.Module) else None
+    device = images.device if weights is None else weights.device
     batch_size = images_at_a_time(device, images.shape[2:], batch_size)
     found: list[Tensor] = []  # on the CPU
     waiting: list[Tensor] = []
     held = 0
-    with (
-        eval_mode(encoder),
-        torch.no_grad(),
-        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
-    ):
+    with eval_mode(encoder), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for batch in _batches(images, batch_size):
             small = batch if max_size is None else shrink(batch, max_size)
             inputs = (small.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
@@ -101,11 +89,6 @@ def _batches(images: Images, batch_size: int) -> Iterator[Tensor]:
     if isinstance(images, StreamedImages):
         return images.ahead([torch.arange(start, min(start + batch_size, len(images))) for start in starts])
     return (images[start : start + batch_size] for start in starts)
-
-
-def _device(encoder: object, images: Images) -> torch.device:
-    weights = next(encoder.parameters(), None) if isinstance(encoder, nn.Module) else None
-    return images.device if weights is None else weights.device
 
 
 @contextmanager

@@ -6,8 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from probekit.models.batch_norm import BatchNorm1d
-from probekit.models.unet import BN_EPS, BN_MOMENTUM
+from probekit.models.unet import BN_EPS, BN_MOMENTUM, BatchNorm1d
 
 INIT_SD = 0.01  # authors' code
 # From this width on a perceptron computes in the run's precision. By count, two layers of 8192 x 8192 take 412 GFLOP of
@@ -26,9 +25,7 @@ class ScaleBatchNorm(BatchNorm1d):
 class ProjectionHead(nn.Sequential):
     """Three linear layers without bias, each with batch norm. `[B, dim] -> [B, out]`, float32.
 
-    Args:
-        dim: Width of the embedding and of the two hidden layers.
-        out: Width of the projection; the authors' is 128.
+    `dim`: width of the embedding and of the two hidden layers; `out`: width of the projection; the authors' is 128.
     """
 
     def __init__(self, *, dim: int, out: int) -> None:
@@ -57,14 +54,10 @@ class MLP(nn.Sequential):
     """Linear layers with an activation between: the projectors and predictors of most methods.
 
     Computes in float32 whatever autocast says, unless a layer is `WIDE`: then in its precision, which sums in float32;
-    a batch norm at the end, and what it gives, are float32 either way.
-
-    Args:
-        widths: Widths of the input, the hidden layers and the output.
-        norm: Batch norm after each hidden layer, which then has no bias of its own.
-        last: What the last layer is: "linear", "linear without bias", or followed by a "batch norm" that has neither
-            scale nor shift.
-        activation: Between layers.
+    a batch norm at the end, and what it gives, are float32 either way. `widths`: widths of the input, the hidden layers
+    and the output; `norm`: batch norm after each hidden layer, which then has no bias of its own; `last`: what the last
+    layer is: "linear", "linear without bias", or followed by a "batch norm" that has neither scale nor shift;
+    `activation`: between layers.
     """
 
     def __init__(

@@ -24,10 +24,7 @@ class OutsideBackbone(nn.Module):
     """A user's own module.
 
     Its `forward` takes images `[B, C, H, W]` in [0, 1] and gives `probekit.models.Features`, a map `[B, D, h, w]` or an
-    embedding `[B, D]`.
-
-    Args:
-        shape: (D, px a cell) of its map, as `probekit.restore.outside` found it.
+    embedding `[B, D]`. `shape`: (D, px a cell) of its map, as `probekit.restore.outside` found it.
     """
 
     def __init__(self, module: nn.Module, shape: Sequence[int]) -> None:
@@ -50,12 +47,8 @@ class OutsideBackbone(nn.Module):
 def made_again(name: str, code: str) -> nn.Module:
     """What FUNCTION() of "py:MODULE:FUNCTION" returns, with weights drawn anew (`draw_anew`).
 
-    Args:
-        name: "py:MODULE:FUNCTION".
-        code: `code_of` when the encoder was made: other code would be another encoder.
-
-    Raises:
-        ValueError: If the name is of another form, the import fails, no module comes back, or the file has changed.
+    `name`: "py:MODULE:FUNCTION"; `code`: `code_of` when the encoder was made: other code would be another encoder. A
+    ValueError if the name is of another form, the import fails, no module comes back, or the file has changed.
     """
     if (found := code_of(name)) != code:  # before a line of it runs
         what = "has changed since the run was made" if found else "is not where Python looks for it"
@@ -129,8 +122,7 @@ def _imports(code: bytes, package: list[str]) -> Iterator[str]:
 def make_outside(name: str) -> nn.Module:
     """Imports MODULE from the working directory or wherever Python looks, and calls FUNCTION.
 
-    Raises:
-        ValueError: In one line, whatever the module raises.
+    A ValueError in one line, whatever the module raises.
     """
     module, function = _split(name)
     _look_here()

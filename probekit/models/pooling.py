@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from probekit.config import PoolingName
-from probekit.models.batch_norm import BatchNorm2d
-from probekit.models.unet import initialise_convolutions
+from probekit.models.unet import BatchNorm2d, initialise_convolutions
 from probekit.registry import nearest
 
 # Batch norm inside attention pooling keeps the Keras defaults (authors' code): momentum .99 there is .01 here.
@@ -31,13 +30,8 @@ class AttentionPool(nn.Module):
     """The mean over cells weighted by a learned map A in (0, 1): `sum(A * map) / sum(A)` (eq. 4).
 
     `[B, D, h, w] -> ([B, D] float32, weights [B, h, w] float32)`. The branch that makes A halves the channels three
-    times with 1x1 convolutions; its input, not the map itself, passes a dropout.
-
-    Args:
-        dim: Channels D of the feature map, at least 8.
-
-    Raises:
-        ValueError: If there are fewer.
+    times with 1x1 convolutions; its input, not the map itself, passes a dropout. `dim`: channels D of the feature map,
+    at least 8. A ValueError if there are fewer.
     """
 
     def __init__(self, *, dim: int) -> None:

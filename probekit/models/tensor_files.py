@@ -35,8 +35,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
 def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What `save_tensors` wrote: header and tensors, on the CPU.
 
-    Raises:
-        ValueError: If it is no such file, or not as it was written.
+    A ValueError if it is no such file, or not as it was written.
     """
     size = _fitting(path)
     with path.open("rb") as file:
@@ -62,10 +61,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def read_torch(path: Path, device: str | torch.device) -> dict[str, Any]:
     """The dictionary in a file that `torch.save` wrote, plain tensors and numbers alone.
 
-    A zip file: each record has a CRC-32, at which torch itself does not look.
-
-    Raises:
-        ValueError: If it is no such file, or not as it was written.
+    A zip file: each record has a CRC-32, at which torch itself does not look. A ValueError if it is no such file, or
+    not as it was written.
     """
     size = _fitting(path)
     try:

@@ -102,15 +102,9 @@ def fit_positions(
 
     A prefix token's position is added to it before the first block. So where a file has it in the table, and the model
     has no such row (as timm's DINOv2 with registers), it is added to the token itself; and where only the model has
-    one, the row is zero.
-
-    Args:
-        found: Tensors of the file by timm's names: the table `[1, N, D]` and the prefix tokens `[1, n, D]`.
-        wanted: Those of the model.
-        grid: Rows and columns of the model's patches.
-
-    Returns:
-        New tensors by name and what was done; None if the two do not go together in one way alone.
+    one, the row is zero. Returns new tensors by name and what was done; None if the two do not go together in one way
+    alone. `found`: tensors of the file by timm's names: the table `[1, N, D]` and the prefix tokens `[1, n, D]`;
+    `grid`: rows and columns of the model's patches.
     """
     table, target = found[POSITIONS], wanted[POSITIONS]
     if table.ndim != 3 or target.ndim != 3 or table.shape[::2] != target.shape[::2]:
@@ -145,13 +139,13 @@ def _rows(tensors: Mapping[str, Tensor], length: int, cells: int) -> list[tuple[
     kinds = [[(name, n) for n in range(tensors[name].shape[1])] for name in PREFIX if name in tensors]
     choices: list[list[tuple[str, int]]] = [[], *accumulate(kinds)]
     same = [choice for choice in choices if length - len(choice) == cells]
-    square = [choice for choice in choices if length > len(choice) and _is_square(length - len(choice))]
+    square = [
+        choice
+        for choice in choices
+        if length > len(choice) and math.isqrt(length - len(choice)) ** 2 == length - len(choice)
+    ]
     fitting = same or square
     return fitting[0] if len(fitting) == 1 else None
-
-
-def _is_square(number: int) -> bool:
-    return math.isqrt(number) ** 2 == number
 
 
 def _resampled(patches: Tensor, grid: Sequence[int]) -> Tensor:

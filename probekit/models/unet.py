@@ -9,11 +9,29 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-
-from probekit.models.batch_norm import BatchNorm2d
+from torch.nn import functional as F
 
 BN_EPS = 1e-5  # authors' code
 BN_MOMENTUM = 0.1  # authors' code: Keras momentum 0.9
+
+
+class _Uncounted(nn.modules.batchnorm._BatchNorm):
+    """Batch norm that does not count its batches: with a fixed momentum nothing reads the count, a launch a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As torch's; its `num_batches_tracked` stays 0."""
+        assert self.momentum is not None
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+        )
+
+
+class BatchNorm1d(_Uncounted, nn.BatchNorm1d):
+    """`nn.BatchNorm1d` without the count."""
+
+
+class BatchNorm2d(_Uncounted, nn.BatchNorm2d):
+    """`nn.BatchNorm2d` without the count."""
 
 
 class ConvBlock(nn.Sequential):
@@ -35,10 +53,7 @@ def level(in_channels: int, out_channels: int) -> nn.Sequential:
 class UNetEncoder(nn.Module):
     """The contracting path. `[B, C, H, W] -> depth stages [B, width * 2**l, H / 2**l, W / 2**l]`.
 
-    Args:
-        channels: Image channels, 1 or 3.
-        width: Channels of the first level.
-        depth: Number of levels; the last stage is the feature map, at stride `2**(depth - 1)`.
+    `depth`: number of levels; the last stage is the feature map, at stride `2**(depth - 1)`.
     """
 
     def __init__(self, *, channels: int, width: int, depth: int) -> None:
@@ -69,15 +84,8 @@ class UNetDecoder(nn.Module):
 
     Each skip is a 1x1 convolution block of its level's width; there is no transposed convolution (authors' code).
     Stages may be those of any encoder that halves: of those at one stride the last is taken, and from the first stride
-    to the image's pixels it goes on without skips.
-
-    Args:
-        channels: Image channels, 1 or 3.
-        widths: Channels of the encoder's stages, finest first.
-        strides: Pixels a cell of each of them.
-
-    Raises:
-        ValueError: If the strides are no powers of 2 each twice the one before.
+    to the image's pixels it goes on without skips. A ValueError if the strides are no powers of 2 each twice the one
+    before. `widths`: channels of the encoder's stages, finest first; `strides`: pixels a cell of each of them.
     """
 
     def __init__(self, *, channels: int, widths: Sequence[int], strides: Sequence[int]) -> None:

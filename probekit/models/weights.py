@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from probekit.files import sha256
+from probekit.models.backbones import TABLES, known_normalisation, normalisation
 from probekit.models.checkpoint import Checkpoint, unwrapped, without_wrappers
 from probekit.models.encoder import Encoder
-from probekit.models.normalise import TABLES, known_normalisation, normalisation
 from probekit.models.translate import CONSTANTS, POSITIONS, STYLES, TOKENS, Rename, fit_positions, rank
 from probekit.visible import short, some
 
@@ -95,13 +95,9 @@ class _Place:
 def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, allow_missing: bool = False) -> Match:
     """Copies the weights of a file into an encoder.
 
-    Args:
-        encoder: Changed in place.
-        allow_missing: Whether what the file lacks may stay random, and what it has more may be left out.
-
-    Raises:
-        ValueError: If it lacks something that the backbone has learnt, is of another network, or a number is not
-            finite.
+    `encoder`: changed in place; `allow_missing`: whether what the file lacks may stay random, and what it has more may
+    be left out. A ValueError if it lacks something that the backbone has learnt, is of another network, or a number is
+    not finite.
     """
     name = encoder.spec.get("backbone")
     prefix = "backbone." if name is None else f"backbone.{'module' if name.startswith('py:') else 'model'}."
@@ -174,9 +170,7 @@ def default_normalise(checkpoint: Checkpoint | None, backbone: str) -> str:
     """What "auto" of `model.normalise` means: what the weights were trained with.
 
     A file of probekit says it; others expect that of published weights if their first convolution takes three channels.
-
-    Raises:
-        ValueError: If a file of probekit has a normalisation without a name here, or as `known_normalisation`.
+    A ValueError if a file of probekit has a normalisation without a name here, or as `known_normalisation`.
     """
     if checkpoint is None:
         return "none"

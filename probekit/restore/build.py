@@ -1,33 +1,43 @@
-"""From a configuration to a method: views that fit, an encoder, weights to start from."""
+"""From a configuration to a method: an encoder, weights to start from or plain random ones; and its checkpoints."""
 
 import hashlib
-from collections.abc import Collection
+import shutil
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from msgspec.structs import replace
 from rich.console import Console
+from torch import nn
 
 from probekit.branches.base import Branch, attach
 from probekit.config import SIDE, Config
 from probekit.data.split import DeviceSplit, Images, shrunk
+from probekit.files import replaced, replaced_file
 from probekit.h5 import DatasetInfo
 from probekit.methods.base import Method
-from probekit.models.backbones import untagged
+from probekit.models.backbones import described, normalisation, untagged
 from probekit.models.checkpoint import read_checkpoint
-from probekit.models.encoder import Encoder
-from probekit.models.normalise import described, normalisation
+from probekit.models.encoder import Encoder, build_encoder, check_header
+from probekit.models.tensor_files import read_torch
 from probekit.models.weights import default_normalise, load_weights
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.views.recipes import RECIPES, VIEWS
+
+SCALES = ("gamma", "layer_scale", "ls", "scale", "skipinit_gain")  # begin the names of what a branch is multiplied by
+FAINT = 0.1  # a scale of at most that hides its branch: papers have 0 to 1e-5, BEiT .1; those of activations are above
+SAME = 1e-5  # relative to the largest; embeddings that differ by less are the same
+LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+FORMAT = "probekit-checkpoint/1"
+PARTS = ("method", "optimizer", "rng", "progress", "encoder_header")
 
 
 def with_normalise(config: Config) -> Config:
     """The configuration with `model.normalise` "auto" made what the weights that it starts from were trained with.
 
-    Raises:
-        ValueError: If the file of weights is no checkpoint, or the backbone's name says which weights but no file does.
+    A ValueError if the file of weights is no checkpoint, or the backbone's name says which weights but no file does.
     """
     model = config.model
     if not model.weights and (plain := untagged(model.backbone)) != model.backbone:
@@ -38,7 +48,8 @@ def with_normalise(config: Config) -> Config:
     if model.normalise != "auto":
         return config
     checkpoint = read_checkpoint(Path(model.weights)) if model.weights else None
-    return replace(config, model=replace(model, normalise=default_normalise(checkpoint, model.backbone)))
+    normalise: Any = default_normalise(checkpoint, model.backbone)
+    return replace(config, model=replace(model, normalise=normalise))
 
 
 def fresh_encoder(config: Config, *, channels: int) -> Encoder:
@@ -58,9 +69,7 @@ def fresh_encoder(config: Config, *, channels: int) -> Encoder:
 def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
     """The method with fresh weights, a function of the configuration and its seed alone.
 
-    Args:
-        channels: Channels of the images, 1 or 3.
-        classes: How many the dataset has; for methods that need labels.
+    `channels`: channels of the images, 1 or 3; `classes`: how many the dataset has; for methods that need labels.
     """
     kind = get(METHODS, "method", config.method)
     if config.views.recipe not in RECIPES:
@@ -144,3 +153,94 @@ def stream_seed(seed: int, *names: str | int) -> int:
     """
     text = "/".join(map(str, (seed, *names)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def untrained_encoder(spec: dict[str, Any], seed: int) -> Encoder:
+    """The encoder that `spec` (an encoder's) describes with the plain random weights of a seed, in eval mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = build_encoder(spec)
+        make_plain(encoder)
+    return encoder.eval()
+
+
+@torch.no_grad()
+def make_plain(network: nn.Module) -> None:
+    """Gives a network with fresh weights, in place, a plain initialisation.
+
+    Linear layers and convolutions have no offset, else in a deep one offsets are all that comes through, and weights
+    that are not all 0; norms neither scale nor shift; and branches are not scaled down. All else stays as it is.
+    """
+    for module in network.modules():
+        own = dict(module.named_parameters(recurse=False))
+        if isinstance(module, LAYERS):
+            if not module.weight.any():
+                module.reset_parameters()
+        elif isinstance(module, NORMS):
+            if "weight" in own:
+                own["weight"].fill_(1)
+        else:
+            for name, scale in own.items():
+                if name.startswith(SCALES) and bool((scale == scale.flatten()[0]).all()) and scale.abs().max() <= FAINT:
+                    scale.fill_(1)
+            continue
+        if "bias" in own:
+            own["bias"].zero_()
+
+
+@torch.no_grad()
+def alike(first: Encoder, second: Encoder, size: tuple[int, int], device: torch.device) -> bool:
+    """Whether two encoders in eval mode on a device give the same embeddings of noise of (height, width)."""
+    noise = torch.rand(2, first.spec["channels"], *size, generator=torch.Generator().manual_seed(0)).to(device)
+    own, other = first(noise).pooled, second(noise).pooled
+    return bool((own - other).abs().max() <= SAME * own.abs().max())
+
+
+def save_checkpoint(paths: Sequence[Path], content: dict[str, Any]) -> None:
+    """Writes a checkpoint to each path in turn, whole or not at all: a kill leaves the old one."""
+    first, *others = paths
+    with replaced_file(first) as file:
+        torch.save({"format": FORMAT, **content}, file)
+    for path in others:
+        with replaced(path) as temporary:
+            shutil.copyfile(first, temporary)
+
+
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Reads a checkpoint; a ValueError if there is none, it is not of this format, or not as it was written."""
+    if not path.exists():
+        raise ValueError(
+            f"expected a checkpoint {path}, found none; the run was stopped before its first one: "
+            "type --overwrite instead of --resume"
+        )
+    content = read_torch(path, device)
+    if content.get("format") != FORMAT:
+        raise ValueError(f"expected format {FORMAT} in {path}; it was written by another version")
+    missing = [part for part in PARTS if not isinstance(content.get(part), dict)]
+    if missing:
+        raise ValueError(f"expected {', '.join(missing)} in {path}, found none")
+    if not isinstance(content["progress"].get("epoch"), int):
+        raise ValueError(f"expected a number of epochs in {path}, found none")
+    check_header(content["encoder_header"], path)
+    return content
+
+
+def rng_state(device: torch.device, generator: torch.Generator) -> dict[str, Any]:
+    """Every random state that training reads: the global ones (dropout) and the views'."""
+    state = {"global": torch.get_rng_state(), "views": generator.get_state()}
+    if device.type == "cuda":
+        state["device"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_rng(state: dict[str, Any], device: torch.device, generator: torch.Generator) -> None:
+    """Puts back what `rng_state` took; a ValueError if it was taken on the other kind of device."""
+    kind = "cuda" if "device" in state else "cpu"
+    if kind != device.type:
+        raise ValueError(
+            f"expected --device {kind}, on which the run started, found {device.type}; type: --device {kind}"
+        )
+    torch.set_rng_state(state["global"].cpu())
+    generator.set_state(state["views"].cpu())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["device"].cpu(), device)

@@ -17,7 +17,7 @@ from probekit.registry import METHODS, get, nearest
 from probekit.restore.opened import OpenedRun
 from probekit.views.corrupt import CORRUPTIONS, CorruptionTables, corrupt_as, draw_corruption
 from probekit.views.crops import Placement
-from probekit.views.recipes import RECIPES, Views, make_views
+from probekit.views.recipes import RECIPES, make_views
 from probekit.weights import LAST
 
 MOST = 1024  # pixels a side: larger images are averaged down before they are drawn
@@ -51,17 +51,9 @@ def draw_run(
 ) -> tuple[Path, bool]:
     """Draws what a run trained on, at the size it trained at, and what its decoder makes of it.
 
-    Args:
-        path: A dataset file; None is the run's own.
-        views: The method whose views are drawn; None is the run's own.
-        out: The picture; None is in the run's figures.
-        split: Which split; None is the first.
-
-    Returns:
-        The picture, and whether it shows predictions.
-
-    Raises:
-        ValueError: If no more than the encoder was kept of the run, or the images do not fit it.
+    Returns the picture, and whether it shows predictions. A ValueError if no more than the encoder was kept of the run,
+    or the images do not fit it. `views`: the method whose views are drawn; None is the run's own; `out`: the picture;
+    None is in the run's figures.
     """
     method, config, run = opened.whole, opened.config, opened.run
     assert config is not None
@@ -126,41 +118,34 @@ def draw_views(
 ) -> Path:
     """Draws the views of the first images, one row a sample.
 
-    A recipe with corruptions gives for each kind of corruption the columns input, target and, with
-    `predict`, prediction; the target is the same view each time. A recipe without gives the views, small crops in a
-    group of their own.
+    A recipe with corruptions gives for each kind of corruption the columns input, target and, with `predict`,
+    prediction; the target is the same view each time. A recipe without gives the views, small crops in a group of their
+    own. A ValueError if the recipe is unknown, or the images have another type or shape.
 
     Args:
         images: uint8 [N, C, H, W]; the first 4 are drawn.
-        recipe: A name in `views.RECIPES`.
-        seed: Seed of the generator that augments and corrupts.
         out: Where the PNG goes; see `picture.save_png`.
         predict: Maps inputs float32 [n, C, H, W] to reconstructions of the same shape and device.
         size: (h, w) of the views; None is the images' own.
         stride: The encoder's, as in `make_views`.
         placement: Where the crops of these images stand; it is drawn, too. None is anywhere.
-
-    Raises:
-        ValueError: If the recipe is unknown, or the images have another type or shape.
     """
     images = images[:ROWS]
     generator = torch.Generator(images.device).manual_seed(seed)
     views = make_views(recipe, images, generator, size=size, stride=stride, placement=placement)
+    groups: list[tuple[str, list[Column]]] = []
     if RECIPES[recipe].corrupt:
         groups = list(_corrupted(views.targets[0], generator, predict))
     else:
         kinds = {"views": views} if views.local is None else {"large": views, "small": views.local}
-        groups = [_numbered(name, kind) for name, kind in kinds.items()]
+        for name, kind in kinds.items():
+            height, width = kind.inputs.shape[-2:]
+            columns = [(f"view {number}", view) for number, view in enumerate(kind.inputs, start=1)]
+            groups.append((f"{name}, {height}x{width} px", columns))
     if placement is not None:
         groups = [("region", [("", _outlined(images, placement.regions))]), *groups]
     figure = _figure(groups, title)
     return save_png(figure, out, dpi=150)
-
-
-def _numbered(name: str, views: Views) -> tuple[str, list[Column]]:
-    height, width = views.inputs.shape[-2:]
-    columns = [(f"view {number}", view) for number, view in enumerate(views.inputs, start=1)]
-    return f"{name}, {height}x{width} px", columns
 
 
 def _outlined(images: Tensor, boxes: Tensor) -> Tensor:
@@ -191,7 +176,6 @@ def _corrupted(
 
 
 def _figure(groups: list[tuple[str, list[Column]]], title: str) -> Figure:
-    """A row of groups with a title each; in a group a grid of samples x columns."""
     widths = [len(columns) for _, columns in groups]
     mosaic = Mosaic(len(groups[0][1][0][1]), sum(widths), cell=CELL_INCHES, title=title, head=0.5)
     first = 0

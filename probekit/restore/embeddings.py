@@ -26,25 +26,17 @@ Floats = NDArray[np.float32]
 def kept(run: Path, split: str, key: Mapping[str, Any], make: Callable[[], Iterator[Floats]], n: int) -> Floats:
     """The embeddings `[N, D]` of a split, a memory map; computed only if they are not kept yet, or damaged.
 
-    Args:
-        key: JSON-able: all that they depend on.
-        make: Computes them, some rows at a time.
+    `key`: JSON-able: all that they depend on; `make`: computes them, some rows at a time.
     """
-    path = kept_file(run, split, key)
+    text = json.dumps(key, sort_keys=True)
+    path = run / "embeddings" / f"{split}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy"
     if not _is_whole(path):
         _write(path, make(), n)
     found: Floats = np.load(path, mmap_mode="c")  # not "r": torch takes no array that cannot be written
     return found
 
 
-def kept_file(run: Path, split: str, key: Mapping[str, Any]) -> Path:
-    """Where they are kept."""
-    text = json.dumps(key, sort_keys=True)
-    return run / "embeddings" / f"{split}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy"
-
-
 def _write(path: Path, chunks: Iterator[Floats], n: int) -> None:
-    """Writes rows as they come, whole or not at all."""
     path.parent.mkdir(exist_ok=True)
     with replaced(path) as temporary:
         out, start = None, 0
@@ -71,7 +63,6 @@ def _is_whole(path: Path) -> bool:
 
 
 def _checksum(path: Path, size: int) -> bytes:
-    """CRC-32 of the first `size` bytes of a file."""
     found = 0
     with path.open("rb") as file:
         for start in range(0, size, READ):

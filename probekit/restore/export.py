@@ -39,11 +39,7 @@ def run_export(
     """Writes what other tools need to work on a run's embeddings.
 
     Args:
-        name: The run, or None for the newest.
-        data: A dataset file, or None for the run's own.
         out: NAME.npz or NAME.h5; None is embeddings-CHECKPOINT.npz in the run folder.
-        weights: Which of its weights, and how they are pooled.
-        device: "auto", "cpu" or "cuda[:i]".
 
     The file holds `SPLIT/embeddings` float32 `[N, D]`, `SPLIT/labels` and `SPLIT/factors/NAME` as the dataset file has
     them, and `header`, JSON text (in HDF5 an attribute): format, run, checkpoint, checkpoint_hash, after (how far the
@@ -142,7 +138,6 @@ def _data(info: DatasetInfo) -> dict[str, Any]:
 
 
 def _write(out: Path, arrays: dict[str, NDArray[Any]], header: str) -> None:
-    """The file, whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with replaced(out) as temporary:
         if out.suffix == ".npz":

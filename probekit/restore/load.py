@@ -1,21 +1,128 @@
-"""`probekit.load`: an encoder for who works in Python, a run's or one from elsewhere."""
+"""Encoders from elsewhere and from runs, opened for Python; or kept: a run folder for one that was not trained here."""
 
+import shlex
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch import nn
 
-from probekit.device import choose_device
-from probekit.models.encoder import Encoder
-from probekit.models.normalise import normalisation
+from probekit.data.gen import dataset_or_default
+from probekit.data.split import CPU, to_device
+from probekit.device import choose_device, find_device
+from probekit.h5 import read_split, verify
+from probekit.models.backbones import normalisation
+from probekit.models.encoder import Encoder, save_encoder
 from probekit.models.outside import draw_anew
-from probekit.models.untrained import make_plain
+from probekit.restore.build import make_plain
 from probekit.restore.opened import Opened, open_encoder
-from probekit.restore.outside import MAX_SIZE, Outside, around, make_encoder
-from probekit.run import open_run
+from probekit.restore.outside import MAX_SIZE, Made, Outside, around, make_encoder
+from probekit.restore.pooled import pooling
+from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, open_run, versions
 from probekit.weights import Weights
+
+TRIAL = 2  # images that are passed once, to see what comes out
+NO_DATA = {"path": "no dataset file", "hash": "", "name": "exam"}  # what an encoder has that was examined alone
+
+
+def adopt(
+    asked: Outside,
+    check: Callable[..., object],
+    *,
+    run: str | None,
+    data: Path | None,
+    measured: Weights,
+    device: str,
+    runs: Path,
+    data_folder: Path,
+    console: Console,
+) -> str:
+    """Makes the run folder of an encoder from elsewhere, which then is probed, looked into and reported as any other.
+
+    Returns the run's name; its state is "imported". A ValueError if the encoder cannot be made, the weights do not fit,
+    or it cannot be probed as asked for. No folder has been made then.
+
+    Args:
+        check: Given a dataset file and `named`, the encoder as it was typed: refuses a file that lacks what is to be
+            measured, before a folder is made.
+        run: A run that was named beside it, which is refused.
+        data: The dataset file that it is to be probed on; None is the newest.
+        measured: What is to be probed, "last" under some pooling: there are no others.
+        runs: The folder of run folders; nothing in it is overwritten.
+    """
+    if run is not None:
+        raise ValueError(f"expected a run or --encoder, found both, {run} and {asked.encoder}; leave one out")
+    if measured.checkpoint != "last":
+        raise ValueError(f"expected --checkpoint of a run, found {measured.checkpoint} with --encoder; leave it out")
+    find_device(device)
+    info = verify(dataset_or_default(data, data_folder, runs, console))
+    check(info, named=shlex.join(asked.words))
+    images = to_device(read_split(info.path, info.first.name, stop=TRIAL).images, CPU, max_size=MAX_SIZE)
+    made = _made(asked, images.float() / 255, measured, console)
+    dataset = {"path": str(info.path), "hash": info.content_hash, "name": info.path.stem}
+    return _keep(asked, made, dataset, (info.first.height, info.first.width), info.classes, runs, console).name
+
+
+def adopt_alone(asked: Outside, *, size: int, measured: Weights, device: str, runs: Path, console: Console) -> str:
+    """As `adopt`, of an encoder that is to read drawings of a size, in three channels, and no dataset file."""
+    find_device(device)
+    made = _made(asked, torch.rand(TRIAL, 3, size, size, generator=torch.Generator().manual_seed(0)), measured, console)
+    return _keep(asked, made, NO_DATA, (size, size), (), runs, console).name
+
+
+def _made(asked: Outside, images: torch.Tensor, measured: Weights, console: Console) -> Made:
+    made = make_encoder(asked, images)
+    if measured.pool is not None:
+        pooling(measured.pool, made.encoder)
+    for line in made.lines:
+        console.print(line)
+    return made
+
+
+def _keep(
+    asked: Outside,
+    made: Made,
+    dataset: dict[str, str],
+    size: tuple[int, int],
+    classes: Sequence[str],
+    runs: Path,
+    console: Console,
+) -> Run:
+    stem = asked.encoder.rpartition(":")[2].replace("/", "-")
+    weights = "" if asked.weights is None else str(asked.weights)
+    run = create_run(
+        runs / free_name(f"{stem}-{dataset['name']}", runs),
+        {
+            "state": IMPORTED,
+            "config": {
+                "method": made.method,
+                "seed": asked.seed,
+                "model": {**made.encoder.spec, "weights": weights},
+                "train": {"epochs": 0, "eval_every": 0},
+            },
+            "dataset": dataset,
+            "weights": None if made.match is None else made.match.as_dict(),
+            "device": "cpu",
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+            "commit": git_commit(),
+        },
+        overwrite=False,
+    )
+    header = {
+        "method": made.method,
+        "epoch": 0,
+        "image_size": list(size),
+        "max_size": MAX_SIZE,
+        "dataset_hash": dataset["hash"],
+        "classes": list(classes),
+    }
+    save_encoder(run.encoder, made.encoder, header)
+    console.print(f"made {run.path}, an imported run")
+    return run
 
 
 class OpenedModule(Opened):
@@ -53,12 +160,9 @@ def load(
         checkpoint: Which of a run's: "last", "best_val", "best_test" or "epoch-NNNN".
         pool: A pooling in place of its own.
         normalise: What is taken off and divided by before a module, or one of timm, sees an image.
-        allow_missing: Whether what the file of weights lacks may stay random.
         channels: Channels of the images, for encoders that are no runs.
         size: Pixels a side of the images that it is tried with, likewise.
         seed: Seed of random weights, likewise.
-        device: "auto", "cpu" or "cuda[:i]".
-        runs: The folder in which runs are looked for.
     """
     place, which = choose_device(device), Weights.parse(checkpoint, pool)
     named = "a module" if isinstance(source, nn.Module) else str(source)

@@ -1,6 +1,7 @@
 """The one way to an encoder that is measured, and to all that it is measured with."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
@@ -8,7 +9,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from msgspec.structs import replace
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,10 +20,8 @@ from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, check_takes, encoder_of, load_encoder
 from probekit.models.extract import extract, read_all
-from probekit.models.untrained import alike, untrained_encoder
 from probekit.registry import POOLS
-from probekit.restore.build import build_method
-from probekit.restore.checkpoint import load_checkpoint
+from probekit.restore.build import alike, build_method, load_checkpoint, untrained_encoder
 from probekit.restore.embeddings import kept
 from probekit.restore.pooled import NO_PARTS, Parts, pool_warnings, pooled
 from probekit.run import IMPORTED, Run, how_far
@@ -35,19 +33,16 @@ FORMAT = 1  # of kept embeddings; to be raised when an encoder's forward pass ch
 class Opened:
     """An encoder, and what a measurement needs of it: each is made once, and only when it is asked for.
 
+    A ValueError if there is nothing to pool with in this way.
+
     Attributes:
-        name: What it is called in messages.
         encoder: In eval mode, on the device, pooled as `weights` says.
         header: spec, method, epoch, image_size, max_size, classes, ...
         weights: Which of a run's weights, and how their map is pooled.
         sha256: Hash of the file of weights, hex; "" without one.
-        seed: Seed of random weights; None for its own.
         config: The settings that it was pretrained with here; None for an encoder that was trained elsewhere.
         method: The whole method that it belongs to, heads, decoder and branches included, in eval mode on the device;
             None where only the encoder is there.
-
-    Raises:
-        ValueError: If there is nothing to pool with in this way.
     """
 
     config: Config | None = None
@@ -92,12 +87,8 @@ class Opened:
     def beside(self, seed: int, size: tuple[int, int]) -> "Opened | None":
         """Random weights that are others than its own: of this seed, or of the next if the encoder has those of this.
 
-        Args:
-            seed: The one to begin with.
-            size: (height, width) of images that the encoder takes.
-
-        Returns:
-            None if both give the encoder's own embeddings: then nothing in it is random.
+        `seed`: the one to begin with; `size`: (height, width) of images that the encoder takes. Returns None if both
+        give the encoder's own embeddings: then nothing in it is random.
         """
         for candidate in map(self.random, (seed, seed + 1)):
             if not alike(self.encoder, candidate.encoder, size, self.device):
@@ -156,11 +147,9 @@ class Opened:
 class OpenedRun(Opened):
     """The encoder of a run folder.
 
-    Args:
-        weights: Which of its weights, and how they are pooled.
-        found: The encoder, its header, and the state of the whole method if that came along.
-        stamp: `_stamp` of that file before it was read.
-        seed: Seed of random weights; None for its own.
+    `weights`: which of its weights, and how they are pooled. `found`: the encoder, its header, and the state of the
+    whole method if that came along. `stamp`: `_stamp` of that file before it was read. `seed`: seed of random weights;
+    None for its own.
     """
 
     def __init__(
@@ -181,8 +170,7 @@ class OpenedRun(Opened):
     def hash(self) -> str:
         """SHA-256 of the file of weights, hex; "" of random weights.
 
-        Raises:
-            ValueError: If another file has taken its place since it was read.
+        A ValueError if another file has taken its place since it was read.
         """
         if self.seed is not None:
             return ""
@@ -277,8 +265,7 @@ class OpenedRun(Opened):
 def open_encoder(run: Run, weights: Weights, device: torch.device) -> OpenedRun:
     """Opens the encoder of a run.
 
-    Raises:
-        ValueError: If the run has no such checkpoint, or nothing to pool with in this way.
+    A ValueError if the run has no such checkpoint, or nothing to pool with in this way.
     """
     path = weights.file(run.path)
     stamp = _stamp(path)

@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from probekit.checked import checked
 from probekit.config import Count, ModelConfig, NormaliseName
 from probekit.data.split import check_depth
-from probekit.models.backbones import find_stem, untagged
+from probekit.models.backbones import described, find_stem, normalisation, untagged
 from probekit.models.checkpoint import Checkpoint, read_checkpoint
 from probekit.models.encoder import Encoder, Features, check_takes
-from probekit.models.normalise import described, normalisation
 from probekit.models.outside import code_of, make_outside
-from probekit.models.untrained import make_plain
 from probekit.models.weights import Match, default_normalise, load_weights
 from probekit.registry import nearest
+from probekit.restore.build import make_plain
 from probekit.settings import parse_overrides
 from probekit.visible import first_line
 from probekit.weights import RANDOM
@@ -46,12 +45,9 @@ FIRST = re.compile(r"(^|\.)(?<!conv1\.)(?<!0\.)(conv1|conv0|0)\.weight$")
 class Outside:
     """An encoder from elsewhere, as it is asked for.
 
-    Attributes:
-        encoder: "timm:NAME", "py:MODULE:FUNCTION" or "unet".
-        weights: A checkpoint of any project, FILE or FILE:KEY; None is random weights, or those a module comes with.
-        normalise: One of `probekit.config.NormaliseName`.
-        allow_missing: Whether what the file lacks may stay random.
-        settings: More of the model, "model.NAME=VALUE" each.
+    `encoder`: "timm:NAME", "py:MODULE:FUNCTION" or "unet". `weights`: a checkpoint of any project, FILE or FILE:KEY;
+    None is random weights, or those a module comes with. `normalise`: one of `probekit.config.NormaliseName`.
+    `settings`: more of the model, "model.NAME=VALUE" each.
     """
 
     encoder: str
@@ -79,10 +75,8 @@ class Outside:
 class Made:
     """An encoder that was made, and what is to be said of it.
 
-    Attributes:
-        encoder: In the mode that it was made in, on the CPU.
-        match: How a file's weights fit; None without a file.
-        method: What it is called: its name, and what of it is random.
+    `encoder`: in the mode that it was made in, on the CPU. `match`: how a file's weights fit; None without a file.
+    `method`: what it is called: its name, and what of it is random.
     """
 
     encoder: Encoder
@@ -94,11 +88,8 @@ class Made:
 def make_encoder(asked: Outside, images: Tensor) -> Made:
     """Makes an encoder that takes images of this shape.
 
-    Args:
-        images: Some, `[B, C, H, W]` in [0, 1], at the size that it is to take.
-
-    Raises:
-        ValueError: If it cannot be made, does not take them, or the weights do not fit.
+    `images`: some, `[B, C, H, W]` in [0, 1], at the size that it is to take. A ValueError if it cannot be made, does
+    not take them, or the weights do not fit.
     """
     _check(asked)
     typed = typed_settings(asked.settings, asked.encoder)
@@ -114,7 +105,12 @@ def make_encoder(asked: Outside, images: Tensor) -> Made:
         check_pooling(weights, encoder)
         match = load_weights(encoder, weights, allow_missing=asked.allow_missing)
         check_takes(encoder, (images.shape[2], images.shape[3]))
-    lines += match.lines() if match else [_no_file(asked)]
+    if match:
+        lines += match.lines()
+    elif asked.encoder.startswith("py:"):
+        lines.append(f"weights: those that {asked.encoder} comes with")
+    else:
+        lines.append(f"weights: random, of seed {asked.seed}; --weights FILE reads others (nothing is downloaded)")
     normalised = described(encoder.spec.get("normalise"))
     lines.append(f"normalisation: {normalised}; {encoder.dim} features, {encoder.stride} px a cell")
     mark = RANDOM if asked.is_random else match.mark if match else ""
@@ -163,14 +159,9 @@ def _build(asked: Outside, typed: Mapping[str, Any], checkpoint: Checkpoint | No
 def around(module: nn.Module, name: str, images: Tensor, normalise: dict[str, list[float]] | None) -> Encoder:
     """An encoder around a user's own module, with the weights that it has.
 
-    Args:
-        module: Gives `Features`, a map `[B, D, h, w]` or an embedding `[B, D]`.
-        name: What it is called, "py:MODULE:FUNCTION" where it can be made again.
-        images: Some, `[B, C, H, W]` in [0, 1], to see what the module makes of them.
-        normalise: See `Encoder`.
-
-    Raises:
-        ValueError: If the module fails on the images, or gives something else than it should.
+    A ValueError if the module fails on the images, or gives something else than it should. `module`: gives `Features`,
+    a map `[B, D, h, w]` or an embedding `[B, D]`; `name`: what it is called, "py:MODULE:FUNCTION" where it can be made
+    again; `images`: some, `[B, C, H, W]` in [0, 1], to see what the module makes of them; `normalise`: see `Encoder`.
     """
     module.eval()
     try:
@@ -220,18 +211,11 @@ def _shape(name: str, out: Any, n: int) -> tuple[str, int, int]:
     raise ValueError(f"expected Features, a map [B, D, h, w] or an embedding [B, D] from {name}, found {found}")
 
 
-def _no_file(asked: Outside) -> str:
-    if asked.encoder.startswith("py:"):
-        return f"weights: those that {asked.encoder} comes with"
-    return f"weights: random, of seed {asked.seed}; --weights FILE reads others (nothing is downloaded)"
-
-
 def typed_settings(overrides: Sequence[str], backbone: str) -> dict[str, Any]:
     """Settings by their name in `ModelConfig`, from "model.NAME=VALUE" each.
 
-    Raises:
-        ValueError: For a setting that there is not, that is an option, or that the backbone does not have, and for a
-            value of another type or out of range.
+    A ValueError for a setting that there is not, that is an option, or that the backbone does not have, and for a value
+    of another type or out of range.
     """
     types = get_type_hints(ModelConfig, include_extras=True) | dict.fromkeys(UNET, Count)
     known = [key for key in (f"model.{name}" for name in types) if key not in OPTIONS]
@@ -272,8 +256,7 @@ def has_small_stem(checkpoint: Checkpoint, encoder: Encoder) -> bool:
 def check_pooling(checkpoint: Checkpoint, encoder: Encoder) -> None:
     """Refuses weights of a backbone alone for an encoder whose pooling has weights, too.
 
-    Raises:
-        ValueError: If the file has none of them.
+    A ValueError if the file has none of them.
     """
     wanted = {f"pooling.{key}" for key in encoder.pooling.state_dict()}
     if wanted and not any(key.endswith(tuple(wanted)) for table in checkpoint.tables.values() for key in table):

@@ -17,8 +17,7 @@ from probekit.registry import POOLS
 class Parts:
     """What of a run may pool beside its encoder.
 
-    Attributes:
-        projection: The head whose output the loss compares, `[B, D] -> [B, P]`, or None.
+    `projection`: the head whose output the loss compares, `[B, D] -> [B, P]`, or None.
     """
 
     branches: Sequence[Branch] = ()

@@ -1,16 +1,13 @@
 """A sweep's datasets: where each comes from, and the file of it that a sweep makes or finds."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from shlex import join
 from typing import Annotated, Any, get_type_hints
 
-import msgspec
-from msgspec import Meta, Struct, field
-
 from generators import GENERATORS
-from probekit.checked import checked
+from probekit.checked import Meta, checked, key_of
 from probekit.config import Count
 from probekit.data.generate import generate
 from probekit.data.importers import OFFICIAL, Choices, Import, Options, Told
@@ -43,7 +40,8 @@ IMPORTED = {
 } | {"skip_broken": bool}  # `options`, as `probekit import` has them
 
 
-class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
     """Where a dataset comes from: one of `TAKEN`, with the keys that go with it."""
 
     name: Name
@@ -51,16 +49,16 @@ class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     generator: str | None = None  # renders it
     file: str | None = None  # a dataset file, used as it is
     folder: str | None = None  # imported, as `probekit import FOLDER`, with `options`
-    official: str | None = field(default=None, name="import")
+    official: str | None = field(default=None, metadata={"key": "import"})
     root: str | None = None  # of `official`; without one that needs it it is the file data/NAME.h5
     n: Count | None = None  # None: the generator's own
     n_test: Count | None = None
     size: Count = 0  # pixels a side; 0: the papers' canvas, the official set's own, or as the images are
     seed: Seed = 0  # decides what is rendered, or an import's splits
-    settings: tuple[str, ...] = field(default=(), name="set")
-    options: dict[str, Any] = {}  # of an import, by the names of `IMPORTED`
+    settings: tuple[str, ...] = field(default=(), metadata={"key": "set"})
+    options: dict[str, Any] = field(default_factory=dict)  # of an import, by the names of `IMPORTED`
     pretrain: tuple[str, ...] = ()  # settings, "a.b=value" each, of every run on it; those of rows win
-    measure: dict[str, Any] = {}  # as `[measure]`, key by key in place of it
+    measure: dict[str, Any] = field(default_factory=dict)  # as `[measure]`, key by key in place of it
 
     def __post_init__(self) -> None:
         self._check_keys()
@@ -70,7 +68,7 @@ class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.official is not None:
             self._check_import(self.official)
         elif not self.size and self.file is None and self.folder is None:
-            msgspec.structs.force_setattr(self, "size", CANVAS)
+            object.__setattr__(self, "size", CANVAS)
         if self.generator is not None:
             if self.generator not in GENERATORS:
                 raise ValueError(nearest("generator", self.generator, GENERATORS))
@@ -78,11 +76,7 @@ class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _ = self.asked
 
     def _check_keys(self) -> None:
-        given = {
-            entry.encode_name
-            for entry in msgspec.structs.fields(self)
-            if getattr(self, entry.name) and entry.encode_name not in ALWAYS
-        }
+        given = {key_of(part) for part in fields(self) if getattr(self, part.name)}.difference(ALWAYS)
         first = next((key for key in TAKEN if key in given), None)
         if first is None:
             raise ValueError(f"expected {', '.join(TAKEN)}: one of them, found none")
@@ -93,7 +87,7 @@ class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if official not in OFFICIAL:
             raise ValueError(nearest("official dataset", official, OFFICIAL))
         if not self.size:
-            msgspec.structs.force_setattr(self, "size", OFFICIAL[official].size)
+            object.__setattr__(self, "size", OFFICIAL[official].size)
         if self.size > MAX_SIZE:
             raise ValueError(f"expected size of at most {MAX_SIZE}, found {self.size}")
         if self.root is not None and not OFFICIAL[official].needs:

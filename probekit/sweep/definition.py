@@ -4,17 +4,14 @@ The shipped ones lie in `presets/sweeps/`; CONTRIBUTING.md has the recipe for a 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
-from msgspec import Meta, Struct, field
-
 from generators import GENERATORS
-from probekit.checked import checked
+from probekit.checked import Meta, checked
 from probekit.files import parse_toml, read_text
 from probekit.registry import METHODS, branch_named, nearest
 from probekit.settings import parse_overrides
@@ -43,7 +40,8 @@ class Curve:
         return "" if unit == self.parameter else unit
 
 
-class Varied(Dataset, frozen=True, kw_only=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, kw_only=True)
+class Varied(Dataset):
     """A dataset as a sweep file has it, which may be several, one at each value of one parameter of its generator."""
 
     vary: dict[str, tuple[int | float, ...]] = field(default_factory=dict)  # the parameter and its values
@@ -79,7 +77,7 @@ class Varied(Dataset, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def datasets(self) -> tuple[Dataset, ...]:
         """One for each value, NAME-PARAMETER-VALUE, in rising order; itself where nothing varies."""
-        parts = {name: getattr(self, name) for name in Dataset.__struct_fields__}
+        parts = {part.name: getattr(self, part.name) for part in fields(Dataset)}
         if not self.vary:
             return (Dataset(**parts),)
         ((parameter, values),) = self.vary.items()
@@ -103,24 +101,26 @@ class Varied(Dataset, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return Curve(self.name, self.generator, parameter, score, levels)
 
 
-class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, kw_only=True)
+class Row:
     """A method with overrides, "a.b=value" each, and branches."""
 
     method: str
     name: Name = ""
-    settings: tuple[str, ...] = field(default=(), name="set")
-    branches: tuple[str, ...] = field(default=(), name="branch")
+    settings: tuple[str, ...] = field(default=(), metadata={"key": "set"})
+    branches: tuple[str, ...] = field(default=(), metadata={"key": "branch"})
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(nearest("method", self.method, METHODS))
         if not self.name:
-            msgspec.structs.force_setattr(self, "name", self.method)
+            object.__setattr__(self, "name", self.method)
         check_distinct([branch_named(branch)[0] for branch in self.branches], "branches")
         parse_overrides(self.settings)
 
 
-class Cross(Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, kw_only=True)
+class Cross:
     """Every one of some methods with every one of some overrides, by the suffix of the rows' names."""
 
     methods: Annotated[tuple[str, ...], Meta(min_length=1)]
@@ -135,7 +135,8 @@ class Cross(Struct, frozen=True, forbid_unknown_fields=True):
         ]
 
 
-class Paper(Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, kw_only=True)
+class Paper:
     """Published numbers by dataset and row, or ROW@POOL; `score` is the one that they stand beside."""
 
     source: str
@@ -152,7 +153,8 @@ class Paper(Struct, frozen=True, forbid_unknown_fields=True):
         return self.score.partition("/")[2]
 
 
-class File(Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, kw_only=True)
+class File:
     """What a sweep file may have; see `parse`."""
 
     seeds: Seeds
@@ -160,8 +162,8 @@ class File(Struct, frozen=True, forbid_unknown_fields=True):
     rows: tuple[Row, ...] = ()
     cross: Cross | None = None
     preset: str | None = None
-    settings: tuple[str, ...] = field(default=(), name="set")
-    measure: dict[str, Any] = {}
+    settings: tuple[str, ...] = field(default=(), metadata={"key": "set"})
+    measure: dict[str, Any] = field(default_factory=dict)
     paper: tuple[Paper, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
 
@@ -242,9 +244,7 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
 def with_settings(sweep: Sweep, settings: Sequence[str]) -> Sweep:
     """The sweep with settings for every row; a row's own win; a ValueError if one is not of the form NAME=VALUE."""
     parse_overrides(settings)
-    return replace(
-        sweep, rows=tuple(msgspec.structs.replace(row, settings=(*settings, *row.settings)) for row in sweep.rows)
-    )
+    return replace(sweep, rows=tuple(replace(row, settings=(*settings, *row.settings)) for row in sweep.rows))
 
 
 def check_seeds(seeds: Any, where: str) -> tuple[int, ...]:

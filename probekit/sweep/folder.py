@@ -7,9 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from msgspec import Struct
+from typing import Any, TypedDict
 
 from probekit.checked import checked
 from probekit.files import read_json, refuse_links_out, sync_folder
@@ -22,7 +20,7 @@ SCHEMA = "probekit-sweep-plan/1"
 DPI = 130  # of curves.png
 
 
-class Plan(Struct):
+class Plan(TypedDict):
     """What sweep.json holds, beside seeds and the definition."""
 
     preset: str
@@ -142,7 +140,7 @@ def check_same(content: dict[str, Any], sweep: Sweep, asked: Mapping[str, Any], 
 
 def read_files(content: dict[str, Any]) -> dict[str, Data]:
     """The datasets' files by name; those that no run was chosen of yet are not there."""
-    files: dict[str, Data] = checked(content, Plan, "sweep.json").data
+    files: dict[str, Data] = checked(content, Plan, "sweep.json")["data"]
     return {entry["name"]: files[entry["name"]] for entry in content["datasets"] if entry["name"] in files}
 
 

@@ -3,19 +3,20 @@
 What is done is read from the run folders alone, so that nothing needs to be kept in step: any process may be killed.
 """
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from probekit.checked import key_of
 from probekit.config import SECTIONS, Config, resolve
 from probekit.measurement import CHANCE, measurement
 from probekit.probe.measurements.base import Probe
 from probekit.registry import METHODS, get
 from probekit.run import Run
 from probekit.settings import flatten, parse_overrides
+from probekit.sweep.datasets import Dataset
 from probekit.sweep.definition import Row, Sweep
 from probekit.sweep.measures import LINEAR, Measure, baseline_rows, find_result, read_scores, split_pooled
 from probekit.weights import Weights
@@ -62,7 +63,7 @@ def plan_runs(
     planned = []
     for run, (seed, dataset, row) in zip(names, cells, strict=True):
         kind = get(METHODS, "method", row.method)
-        row = msgspec.structs.replace(row, settings=(*dataset.pretrain, *row.settings))
+        row = replace(row, settings=(*dataset.pretrain, *row.settings))
         try:
             config = resolve(
                 row.method,
@@ -117,9 +118,8 @@ def run_names(sweep: Sweep, name: str, seeds: Sequence[int]) -> list[str]:
 
 def definition(sweep: Sweep) -> dict[str, Any]:
     """What of a sweep file decides its runs, as sweep.json keeps it: rows and datasets."""
-    datasets = [msgspec.structs.replace(dataset, measure={}) for dataset in sweep.datasets]  # which may change
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode({"datasets": datasets, "rows": sweep.rows}))
-    return plain
+    datasets = [replace(dataset, measure={}) for dataset in sweep.datasets]  # which may change
+    return {"datasets": list(map(_plain, datasets)), "rows": list(map(_plain, sweep.rows))}
 
 
 def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
@@ -206,6 +206,12 @@ def choose(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRu
         for run in planned
         if (not of_datasets or run.dataset in of_datasets) and (not of_rows or run.row.name in of_rows)
     ]
+
+
+def _plain(entry: Dataset | Row) -> dict[str, Any]:
+    """As the file had it and JSON has it."""
+    plain: dict[str, Any] = json.loads(json.dumps({key_of(part): getattr(entry, part.name) for part in fields(entry)}))
+    return plain
 
 
 def _named(text: str, names: Sequence[str]) -> list[str]:

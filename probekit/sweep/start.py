@@ -13,8 +13,8 @@ from rich.console import Console
 
 from probekit.checked import checked
 from probekit.config import fitted
+from probekit.files import locked
 from probekit.h5 import read_info
-from probekit.locks import locked
 from probekit.run import Run, write_json
 from probekit.settings import parse_overrides
 from probekit.sweep.datasets import Data, Name, find, has_evidence, kept

@@ -20,7 +20,7 @@ from probekit.config import Config
 from probekit.methods.base import Method, Step
 from probekit.restore.build import build_method
 from probekit.train.health import batch_health, projection_health
-from probekit.train.lars import Layerwise
+from probekit.train.optim import Layerwise
 from probekit.train.step import build_step, clip_each
 from probekit.views.recipes import RECIPES, Recipe, ViewMaker, Views, size_of
 
@@ -94,20 +94,16 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def count(job: Callable[[], Any], each: Callable[[OpOverload, Counted], None] | None = None) -> Counted:
+def count(job: Callable[[], Any]) -> Counted:
     """What a job launches, moves and computes; on meta tensors, which take a GPU's way, nothing is computed.
 
-    Args:
-        job: Tensor code, its backward pass on the tensors' own thread.
-        each: Is called after every operator that counts, with it and its cost.
+    Its backward pass must run on the tensors' own thread.
     """
     total = Counted()
 
     def add(func: OpOverload, cost: Counted) -> None:
         nonlocal total
         total += cost
-        if each is not None:
-            each(func, cost)
 
     with Counter(add):
         job()
@@ -187,13 +183,8 @@ def step_cost(config: Config, *, channels: int, size: tuple[int, int], classes: 
     """Counts one step of a method with its branches; nothing is computed, the tensors have shapes only.
 
     Views are counted as a GPU makes them: all of each operation, where a CPU computes the chosen ones. The fused
-    optimizers cannot be traced everywhere: what they read and write follows from their state.
-
-    Args:
-        config: The settings; precision "auto" counts as "fp32".
-        channels: Channels of the images, 1 or 3.
-        size: (h, w) of the views, and of the images.
-        classes: How many the dataset has; for methods that need labels.
+    optimizers cannot be traced everywhere: what they read and write follows from their state. `config`: the settings;
+    precision "auto" counts as "fp32"; `size`: (h, w) of the views, and of the images.
     """
     batch, recipe = config.train.batch_size, RECIPES[config.views.recipe]
     with torch.device("meta"):  # where a backbone may read its own numbers, as it may not among fake tensors

@@ -3,8 +3,8 @@
 import math
 import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,18 +15,25 @@ from rich.filesize import decimal
 
 from probekit.branches.base import begin_on_noise
 from probekit.data.split import feed, shrunk
-from probekit.device import describe_device
+from probekit.device import describe_device, ran_out_of_memory, reset_peak
 from probekit.settings import Asked, flatten
-from probekit.train.cost import StepCost, step_cost
+from probekit.train.cost import Counted, StepCost, step_cost
 from probekit.train.live import clock
-from probekit.train.memory import ran_out_of_memory, reset_peak
 from probekit.train.plan import Planned, announce, plan, smaller_batch
-from probekit.train.predict import BYTES, KNOWN, LAUNCH, Rates
 from probekit.train.step import WARM_UP, TrainingStep, build_step, fastest_step
 from probekit.views.recipes import RECIPES, size_of
 
-PATIENCE = 60.0  # seconds that one step may be predicted to take, to be measured
+BYTES = {"fp32": 4, "bf16": 2}
 
+# Of a machine's rates, what a step reaches. Convolutions of 64 channels reach 40 to 60 % of the rate of large bf16
+# products, whose tiles they do not fill; in fp32, on the vector units, channels matter less.
+REACHED = {"bf16": 0.5, "fp32": 0.7}
+# Batch norm reads its operand twice and is counted once; of small stages much stays in the cache.
+REACHED_BYTES = 0.9
+# Seconds of a tiny kernel within a replayed CUDA graph, the gap to the next one included: 2.0 to 2.5 us, an estimate.
+LAUNCH = 2.25e-6
+
+PATIENCE = 60.0  # seconds that one step may be predicted to take, to be measured
 ROUNDS = 5  # of a measured rate, the fastest of which counts; of steps on a GPU
 STEPS = 20  # of a measured step
 ENOUGH = 10.0  # seconds after which no further round begins
@@ -35,16 +42,48 @@ COPIED = {"cpu": 2**26, "cuda": 2**30}  # bytes, more than the caches hold
 OPERATOR = 5e-6  # seconds of an operator's way from Python to a CPU's kernel; the usual order of magnitude
 
 
+@dataclass(frozen=True)
+class Rates:
+    """What a machine does in a second.
+
+    `flops`: how many it does a second in a large matrix product, by precision; `launch`: seconds that an operator takes
+    beside its work.
+    """
+
+    name: str
+    flops: dict[str, float]
+    bytes: float
+    launch: float = LAUNCH
+
+    def floor(self, cost: StepCost, precision: str) -> tuple[float, float]:
+        """Seconds that the arithmetic alone and the traffic alone take; no step is faster than the longer."""
+        return cost.flops / self.flops[precision], BYTES[precision] * cost.elements / self.bytes
+
+    def predicted(self, parts: Mapping[str, Counted]) -> dict[str, float]:
+        """Seconds that each part takes: the longer of arithmetic and traffic, as far as reached, and its launches."""
+        return {name: self._seconds(part) for name, part in parts.items()}
+
+    def _seconds(self, part: Counted) -> float:
+        arithmetic = part.flops32 / (REACHED["fp32"] * self.flops["fp32"])
+        if reduced := part.flops - part.flops32:
+            arithmetic += reduced / (REACHED["bf16"] * self.flops["bf16"])
+        return max(arithmetic, part.bytes / (REACHED_BYTES * self.bytes)) + self.launch * part.launches
+
+
+# bf16 and memory: what large products and copies reach; fp32: the data sheets' vector rate, as the trainer avoids tf32.
+KNOWN = (
+    Rates("H100, on paper", {"bf16": 798e12, "fp32": 67e12}, 3.0e12),
+    Rates("H200, on paper", {"bf16": 790e12, "fp32": 67e12}, 4.3e12),
+)
+
+
 def dry_run(asked: Asked, data: Path, console: Console) -> dict[str, Any]:
     """Resolves a run as `pretrain` does, counts a step of it and makes some here; writes nothing.
 
-    Returns:
-        Plain data. "config" as in run.json; "parts" of a step as `cost.Counted`; "memory" in bytes; "machines" has a
-        row for this one and each known GPU, with the least and the predicted time of a step and of the run;
-        "measured" is None where a step does not fit into the memory, or would take more than a minute.
-
-    Raises:
-        ValueError: As `pretrain`, and where a GPU has no room for a step.
+    Returns plain data. "config" as in run.json; "parts" of a step as `cost.Counted`; "memory" in bytes; "machines" has
+    a row for this one and each known GPU, with the least and the predicted time of a step and of the run; "measured" is
+    None where a step does not fit into the memory, or would take more than a minute. A ValueError as `pretrain`, and
+    where a GPU has no room for a step.
     """
     planned = plan(asked, data, console)
     announce(planned, console)
@@ -88,13 +127,11 @@ def _views(planned: Planned, view: tuple[int, int, int]) -> list[dict[str, Any]]
 
 
 def _memory(planned: Planned, cost: StepCost) -> dict[str, int]:
-    """Bytes on the device, the images that lie there included."""
     resident = planned.train.placement == "device"
     return cost.memory | {"images": math.prod(planned.train.images.shape) if resident else 0}
 
 
 def _room(device: torch.device) -> int:
-    """Bytes of the device's memory."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     try:
@@ -190,7 +227,6 @@ def _print_cost(result: dict[str, Any], console: Console) -> None:
 
 
 def _whole(seconds: float, *, gpu: bool) -> dict[str, float | None]:
-    """A run's time; it takes one GPU."""
     return {"run_seconds": seconds, "gpu_hours": seconds / 3600 if gpu else None}
 
 
@@ -253,5 +289,4 @@ def _on_cpu(job: Callable[[], Any], calls: int) -> float:
 
 
 def _fastest(job: Callable[[], Any], device: torch.device) -> float:
-    """Seconds, the best of some."""
     return min(_times(job, device, warm_up=1, rounds=ROUNDS))

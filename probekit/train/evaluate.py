@@ -75,20 +75,12 @@ class Scores:
 class Monitor:
     """Scores an encoder on the validation part and on the test split.
 
-    Args:
-        val: The validation split; without one that is labelled a seeded, stratified part of `train` stands in.
-        test: The test split, if the file has one.
-        kind: What scores, one of `MONITORS`.
+    `val`: the validation split; without one that is labelled a seeded, stratified part of `train` stands in. `test`:
+    the test split, if the file has one. `kind`: what scores, one of `MONITORS`.
     """
 
     def __init__(
-        self,
-        train: DeviceSplit,
-        val: DeviceSplit | None,
-        test: DeviceSplit | None,
-        *,
-        seed: int,
-        kind: str = "linear",
+        self, train: DeviceSplit, val: DeviceSplit | None, test: DeviceSplit | None, *, seed: int, kind: str = "linear"
     ) -> None:
         self.train, self.val, self.test = train, val, test
         self.seed, self.scored = seed, MONITORS[kind]
@@ -100,10 +92,7 @@ class Monitor:
         return labels is not None and len(np.unique(labels)) > 1
 
     def score(self, encoder: Encoder) -> Scores:
-        """Scores frozen features; leaves the encoder's mode as it was.
-
-        Without labels there is the rank alone.
-        """
+        """Scores frozen features; leaves the encoder's mode as it was. Without labels there is the rank alone."""
         labels = self.train.split.class_labels
         if not self.can_score or labels is None:
             return Scores(None, None, _rank(extract(encoder, self.train.images[self._sample])))
@@ -128,11 +117,7 @@ class Monitor:
         return self.scored(features[fit], labels[fit], features[held], labels[held])
 
     def _score_split(
-        self,
-        encoder: Encoder,
-        features: NDArray[np.float32],
-        labels: NDArray[np.int64],
-        split: DeviceSplit | None,
+        self, encoder: Encoder, features: NDArray[np.float32], labels: NDArray[np.int64], split: DeviceSplit | None
     ) -> float | None:
         if split is None or split.split.class_labels is None:
             return None

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import probekit
+from probekit.device import ran_out_of_memory
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder
 from probekit.models.unet import UNetDecoder
-from probekit.train.memory import ran_out_of_memory
 from probekit.visible import first_line
 
 COMPLAINT = "previous error"  # "operation failed due to a previous error during capture"
@@ -29,11 +29,8 @@ _failed: list[torch.cuda.CUDAGraph] = []
 class Before:
     """What a step changes on the host, as it is before a recording, which makes no step on the device.
 
-    That is: what modules bind to their names, the optimizer's groups and state, the states of random numbers.
-
-    Args:
-        module: The method, branches attached.
-        generators: All that the step draws from.
+    That is: what modules bind to their names, the optimizer's groups and state, the states of random numbers. `module`:
+    the method, branches attached; `generators`: all that the step draws from.
     """
 
     def __init__(self, module: nn.Module, optimizer: Optimizer, generators: Iterable[torch.Generator]) -> None:
@@ -90,8 +87,7 @@ def release(graph: torch.cuda.CUDAGraph, pool: tuple[int, int], device: torch.de
 def told(error: BaseException, parts: Sequence[nn.Module]) -> str:
     """A line for the user on why there is no recording.
 
-    Args:
-        error: What ended it: often torch's complaint that an earlier error spoiled it, which stands in its context.
+    `error`: what ended it: often torch's complaint that an earlier error spoiled it, which stands in its context.
     """
     chain = [error]
     # Below torch's complaint stands what spoiled the recording; what that was raised beside may have been handled.
@@ -119,10 +115,7 @@ def _place(error: BaseException, parts: Sequence[nn.Module]) -> str:
 class Compiled:
     """A function through torch.compile, or as it is once that has failed, which is said.
 
-    Args:
-        function: A function of tensors whose shapes stay the same.
-        what: For the reader, plural.
-        say: Takes a line for the user.
+    `function`: a function of tensors whose shapes stay the same.
     """
 
     def __init__(self, function: Callable[..., Any], what: str, say: Callable[[str], None]) -> None:

@@ -40,10 +40,9 @@ class CollapseError(ValueError):
 def batch_health(pooled: Tensor, batch: int) -> dict[str, Tensor]:
     """Health of the vectors `[V * B, D]` of a batch's views, one view after another: scalars on the device.
 
-    Returns:
-        deviation: sqrt(D) times the mean standard deviation of unit vectors' dimensions: 0 after a collapse, 1 where
-        directions are spread evenly (SimSiam, section 4.1). With two views also the similarity gap: the mean cosine of
-        an image's views less that of different images, in [-2, 2]; 0 where images are not told apart.
+    Returns deviation: sqrt(D) times the mean standard deviation of unit vectors' dimensions: 0 after a collapse, 1
+    where directions are spread evenly (SimSiam, section 4.1). With two views also the similarity gap: the mean cosine
+    of an image's views less that of different images, in [-2, 2]; 0 where images are not told apart.
     """
     z = F.normalize(pooled.detach().float(), dim=1)
     found = {DEVIATION: z.std(0, unbiased=False).mean() * z.shape[1] ** 0.5}
@@ -57,11 +56,10 @@ def batch_health(pooled: Tensor, batch: int) -> dict[str, Tensor]:
 def projection_health(projections: Tensor | None, batch: int) -> dict[str, Tensor]:
     """Health of the projections `[2 * B, P]` of both views: as `batch_health`, and the spread around each view's mean.
 
-    Returns:
-        "projection deviation" and "projection similarity gap"; "projection spread", the mean standard deviation of
-        their features, as long as they are; "projection directions", in how many they vary: (sum of variances)^2 over
-        the sum of their squares, from 1 (one direction) to the smaller of P and 2B - 2, 0 where none varies. None of
-        all that for a loss without projections.
+    Returns "projection deviation" and "projection similarity gap"; "projection spread", the mean standard deviation of
+    their features, as long as they are; "projection directions", in how many they vary: (sum of variances)^2 over the
+    sum of their squares, from 1 (one direction) to the smaller of P and 2B - 2, 0 where none varies. None of all that
+    for a loss without projections.
     """
     if projections is None:
         return {}
@@ -81,9 +79,7 @@ def projection_health(projections: Tensor | None, batch: int) -> dict[str, Tenso
 def complaints(line: Mapping[str, float], method: Method, *, epochs: int) -> dict[str, str]:
     """What is wrong with a run after an epoch, by kind: "collapse", "prototypes", "stuck".
 
-    Args:
-        line: A line of metrics.jsonl: the epoch and the means of its scalars.
-        epochs: How many the whole run has.
+    `line`: a line of metrics.jsonl: the epoch and the means of its scalars; `epochs`: how many the whole run has.
     """
     late = line["epoch"] > max(3, PATIENCE * epochs)
     after = f"after epoch {line['epoch']:g}"

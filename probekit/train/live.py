@@ -28,7 +28,6 @@ class Display:
 
     Args:
         console: Where to; decides between live and plain.
-        epochs: Epochs of the whole run.
         done: Epochs done before, of an interrupted run.
         events: Folder for TensorBoard events, written when the extra is installed.
         step: Steps done before: later events of an interrupted run are dropped.
@@ -63,10 +62,7 @@ class Display:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.live is not None:
             self.live.stop()
@@ -81,9 +77,7 @@ class Display:
     def progress(self, *, epochs_done: float, means: dict[str, float], rate: float, lr: float) -> None:
         """Shows where the run is: at once on a terminal, else every few seconds and at the end.
 
-        Args:
-            epochs_done: With the fraction of the current one.
-            means: Means of the losses in the current epoch.
+        `epochs_done`: with the fraction of the current one; `means`: means of the losses in the current epoch.
         """
         done = epochs_done - self.done_before
         left = self.elapsed / done * (self.epochs - epochs_done) if done > 0 else None

@@ -12,17 +12,16 @@ from torch import Tensor, nn
 from probekit.branches.base import Epoch, active_branches
 from probekit.config import Config
 from probekit.data.split import DeviceSplit, StreamedImages, feed
+from probekit.device import more_room, told
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, save_encoder
 from probekit.models.extract import eval_mode, read_all
 from probekit.output.console import stop_on_signals
-from probekit.restore.build import stream_seed
-from probekit.restore.checkpoint import restore_rng, rng_state, save_checkpoint
+from probekit.restore.build import restore_rng, rng_state, save_checkpoint, stream_seed
 from probekit.run import Run
 from probekit.train.evaluate import Monitor
 from probekit.train.health import RANK, CollapseError, complaints
 from probekit.train.live import Display
-from probekit.train.memory import more_room, told
 from probekit.train.optim import Schedule, rates_on_device, scaled_rate, set_rates
 from probekit.train.step import RecordedStep, build_step, fastest_step
 
@@ -40,10 +39,8 @@ class NonFiniteLossError(ValueError):
 class Progress:
     """Where a run stands: all of it goes into the checkpoint.
 
-    Attributes:
-        batch: Finished batches of the epoch that is under way.
-        begun: What branches found when it began.
-        best: Best score so far of "best_val" and "best_test".
+    `batch`: finished batches of the epoch that is under way; `begun`: what branches found when it began; `best`: best
+    score so far of "best_val" and "best_test".
     """
 
     epoch: int = 0
@@ -56,14 +53,9 @@ class Progress:
 class Trainer:
     """Trains a method on a split.
 
-    Attributes:
-        fail_on_collapse: Whether to stop, with everything saved, when the embeddings of all images are alike.
-
-    Args:
-        method: On the device, branches attached.
-        monitor: Scores the encoder every `eval_every` epochs.
-        header: For the encoder's file: what the reader must know beside the architecture.
-        say: Takes a line for the user.
+    `fail_on_collapse`: whether to stop, with everything saved, when the embeddings of all images are alike. `method`:
+    on the device, branches attached; `header`: for the encoder's file: what the reader must know beside the
+    architecture.
     """
 
     def __init__(
@@ -117,11 +109,8 @@ class Trainer:
     def fit(self, display: Display) -> bool:
         """Trains to the last epoch.
 
-        Returns:
-            False if a signal stopped it; everything is saved either way.
-
-        Raises:
-            NonFiniteLossError: If the loss is no longer a number; the last good checkpoint stands.
+        Returns False if a signal stopped it; everything is saved either way. A NonFiniteLossError if the loss is no
+        longer a number; the last good checkpoint stands.
         """
         with stop_on_signals() as stopped:
             while self.progress.epoch < self.config.train.epochs:
@@ -243,8 +232,7 @@ class Trainer:
     def save(self, *best: str) -> None:
         """Writes these checkpoints and `last`, the encoder's own file, and into run.json whether the step is recorded.
 
-        Raises:
-            NonFiniteLossError: If a weight is no longer a number, which the last loss did not show.
+        A NonFiniteLossError if a weight is no longer a number, which the last loss did not show.
         """
         self._check_weights()
         self._write(*best, "last")  # in this order: a killed run goes on from `last`, and writes no best one again
@@ -261,8 +249,7 @@ class Trainer:
     def restore(self, saved: dict[str, Any]) -> None:
         """Puts the run back to where a checkpoint left it, bit for bit.
 
-        Raises:
-            ValueError: If the checkpoint is of the other kind of device, or holds another state than this run's.
+        A ValueError if the checkpoint is of the other kind of device, or holds another state than this run's.
         """
         try:
             self._restore(saved)

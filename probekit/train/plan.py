@@ -13,11 +13,13 @@ from probekit.branches.base import active_branches
 from probekit.config import Config, fitted, resolve
 from probekit.data.split import DeviceSplit, check_depth, check_divisible, open_split, shrunk
 from probekit.device import (
+    batch_that_fits,
     choose_device,
     compute_deterministically,
     default_preset,
     describe_device,
     has_bf16,
+    told,
     with_precision,
 )
 from probekit.h5 import DatasetInfo, verify
@@ -26,9 +28,7 @@ from probekit.models.encoder import check_takes
 from probekit.registry import METHODS, get
 from probekit.restore.build import build_method, check_labels, on_device, size_notes, start_from_weights, with_normalise
 from probekit.settings import Asked, overridden, typed
-from probekit.train.memory import batch_that_fits, told
 from probekit.train.optim import scaled_rate
-from probekit.train.predict import bf16_hint
 from probekit.train.step import TrainingStep
 
 
@@ -36,12 +36,9 @@ from probekit.train.step import TrainingStep
 class Planned:
     """A run as it would begin: all that was typed is resolved and checked, and nothing is written.
 
-    Attributes:
-        config: The settings, fitted to the images.
-        train: Its training split, where the settings place it.
-        method: On the device, with the weights that it starts from.
-        weights: How these matched, as run.json keeps it; None for random ones.
-        given: The names of the settings that were typed.
+    `train`: its training split, where the settings place it. `method`: on the device, with the weights that it starts
+    from. `weights`: how these matched, as run.json keeps it; None for random ones. `given`: the names of the settings
+    that were typed.
     """
 
     asked: Asked
@@ -60,14 +57,9 @@ class Planned:
 
 
 def plan(asked: Asked, data: Path, console: Console) -> Planned:
-    """Reads and checks all that a run begins with.
+    """Reads and checks all that a run begins with; a ValueError for settings, data or a device that do not fit.
 
-    Args:
-        data: A dataset file, labelled or not.
-        console: Where it is said how weights matched.
-
-    Raises:
-        ValueError: For settings, data or a device that do not fit.
+    `data`: a dataset file, labelled or not; `console`: where it is said how weights matched.
     """
     place = choose_device(asked.device)
     kind = get(METHODS, "method", asked.method)
@@ -156,19 +148,16 @@ def announce(planned: Planned, console: Console) -> None:
     if precision == "bf16" and not has_bf16(device):
         console.print("warning: this device has no bfloat16 units and emulates them, slowly; type --precision fp32")
     if "train.precision" not in planned.given:
-        announce_precision(config, planned.train, device, console)
+        announce_precision(config, device, console)
     for note in planned.notes:
         console.print(note)
     announce_streaming(planned.train, console)
 
 
-def announce_precision(config: Config, train: DeviceSplit, device: torch.device, console: Console) -> None:
-    """What bf16 would bring, on a GPU that has it, where fp32 is the preset's choice."""
+def announce_precision(config: Config, device: torch.device, console: Console) -> None:
+    """That bf16 would be faster, on a GPU that has it, where fp32 is the preset's choice."""
     if device.type == "cuda" and config.train.precision == "fp32" and has_bf16(device):
-        size = shrunk(train.images, config.views.max_size)
-        hint = bf16_hint(config, torch.cuda.get_device_name(device), channels=train.images.shape[1], size=size)
-        if hint:
-            console.print(hint)
+        console.print("fp32; type --precision bf16: several times faster here, where the GPU is the limit")
 
 
 def announce_streaming(train: DeviceSplit, console: Console) -> None:

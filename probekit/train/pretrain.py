@@ -2,28 +2,35 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 import torch
-from msgspec.structs import replace
 from rich.console import Console
 
 from probekit.config import Config
 from probekit.data.split import CPU, DeviceSplit
-from probekit.device import choose_device, compute_deterministically, describe_device
+from probekit.device import (
+    choose_device,
+    compute_deterministically,
+    describe_device,
+    peak,
+    ran_out_of_memory,
+    reset_peak,
+    told,
+)
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.probe import SIGNED
-from probekit.restore.checkpoint import load_checkpoint
+from probekit.restore.build import load_checkpoint
 from probekit.run import Run, create_run, free_name, git_commit, versions
 from probekit.settings import Asked
 from probekit.train.evaluate import Monitor
 from probekit.train.health import NUMBERS
 from probekit.train.live import Display, clock
 from probekit.train.loop import Trainer
-from probekit.train.memory import peak, ran_out_of_memory, reset_peak, told
 from probekit.train.plan import announce, announce_streaming, open_placed, plan, prepare, smaller_batch, smaller_model
 
 
@@ -39,19 +46,10 @@ def pretrain(
 ) -> tuple[Run, bool]:
     """Pretrains a method on a dataset file.
 
-    Args:
-        data: A dataset file, labelled or not.
-        name: The name of the run folder; without one it is made of the method's and the dataset's.
-        overwrite: Replace a run of the same name.
-        fail_on_collapse: Stop when the embeddings of all images are alike.
-
-    Returns:
-        The run, and whether it was trained to its end (False: a signal stopped it, and it can be resumed).
-
-    Raises:
-        ValueError: As `plan`.
-        NonFiniteLossError: If training diverges.
-        CollapseError: If it collapses, and `fail_on_collapse` is set.
+    Returns the run, and whether it was trained to its end (False: a signal stopped it, and it can be resumed). A
+    ValueError as `plan`; a NonFiniteLossError if training diverges; a CollapseError if it collapses, and
+    `fail_on_collapse` is set. `data`: a dataset file, labelled or not. `name`: the name of the run folder; without one
+    it is made of the method's and the dataset's. `fail_on_collapse`: stop when the embeddings of all images are alike.
     """
     planned = plan(asked, data, console)
     config, info, train, place = planned.config, planned.info, planned.train, planned.device
@@ -76,17 +74,12 @@ def resume(
     """Goes on with a run where its last checkpoint left it, or extends a finished one.
 
     Everything that training reads is as it was, bit for bit. So is what follows, on a CPU, and on a GPU with
-    `train.deterministic`; on a GPU without it, it is equal up to rounding (docs/protocols.md).
+    `train.deterministic`; on a GPU without it, it is equal up to rounding (docs/protocols.md). A ValueError if the run
+    has no checkpoint, its data changed, it has as many epochs already, or another process trains it.
 
     Args:
         data: Where its dataset file lies now, if it was moved; the run remembers it. None is where it lay.
         epochs: The new number of epochs, or None to keep the run's own.
-        device: "auto", "cpu" or "cuda[:i]".
-        fail_on_collapse: As for `pretrain`.
-
-    Raises:
-        ValueError: If the run has no checkpoint, its data changed, it has as many epochs already, or another process
-            trains it.
     """
     with run.locked("train"):
         return _resume(run, data, epochs, device, fail_on_collapse, console)

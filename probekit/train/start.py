@@ -33,8 +33,7 @@ def run_pretrain(
 ) -> Run:
     """Pretrains; see `probekit.train.pretrain.pretrain` for the arguments.
 
-    Raises:
-        StoppedError: If a signal stopped the run.
+    A StoppedError if a signal stopped the run.
     """
     _check(asked, runs, name, overwrite)
     chosen = dataset_or_default(data, data_folder, runs, console)
@@ -63,13 +62,10 @@ def run_dry(
     data_folder: Path,
     console: Console,
 ) -> dict[str, Any]:
-    """Says what `run_pretrain` would train and what that costs; nothing is written.
+    """Says what `run_pretrain` would train and what that costs (`probekit.train.dry_run`); nothing is written.
 
-    Returns:
-        As `probekit.train.dry_run.dry_run`.
-
-    Raises:
-        ValueError: If the run would be refused, or no dataset file is named and there is none.
+    Returns what `dry_run` there does. A ValueError if the run would be refused, or no dataset file is named
+    and there is none.
     """
     _check(asked, runs, name, overwrite)
     if data is None and newest_dataset(data_folder) is None:
@@ -106,18 +102,10 @@ def run_resume(
 ) -> Run:
     """Resumes the named run, or the newest.
 
-    Args:
-        name: The name of the run folder, or None.
-        method: What the run must train, or None for whatever it does.
-        data: As for `probekit.train.pretrain.resume`.
-        epochs: More epochs than before extend a finished run.
-        device: "auto", "cpu" or "cuda[:i]".
-        refused: Settings given beside --resume, which goes on with the run's own.
-        fail_on_collapse: As for `run_pretrain`.
-
-    Raises:
-        StoppedError: If a signal stopped the run again.
-        ValueError: If settings were given, or there is nothing to resume, or it trains another method.
+    A StoppedError if a signal stopped the run again; a ValueError if settings were given, or there is nothing to
+    resume, or it trains another method. `method`: what the run must train, or None for whatever it does; `data`: as for
+    `probekit.train.pretrain.resume`; `epochs`: more epochs than before extend a finished run; `refused`: settings given
+    beside --resume, which goes on with the run's own.
     """
     if refused:
         raise ValueError(f"--resume goes on with the run's own settings, found {', '.join(refused)}; leave them out")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
-from probekit.branches.base import active_branches, brings_images, has_loss, running_branches
+from probekit.branches.base import Branch, active_branches, has_loss, running_branches
 from probekit.config import Config
 from probekit.data.split import Images, StreamedImages, shrunk
 from probekit.methods.base import Method, Step
@@ -25,14 +25,9 @@ WARM_UP = 3  # eager steps before a CUDA graph is recorded: cuDNN chooses its al
 class TrainingStep:
     """Makes one step on a batch, all on the device, and returns its scalars, float32 `[k]`.
 
-    Attributes:
-        names: What the k scalars are, known after the first step; "loss" is the first.
-
-    Args:
-        method: On the device, branches attached.
-        images: All of the split, uint8 `[N, C, H, W]`: branches may ask for more than the batch.
-        generator: On the device: the source of the views' randomness.
-        labels: int64 `[N]` on the device, for a method that needs them.
+    `names`: what the k scalars are, known after the first step; "loss" is the first. `images`: all of the split, uint8
+    `[N, C, H, W]`: branches may ask for more than the batch; `generator`: on the device: the source of the views'
+    randomness; `labels`: int64 `[N]` on the device, for a method that needs them.
     """
 
     def __init__(
@@ -122,14 +117,9 @@ class RecordedStep:
     """A training step that is recorded as one CUDA graph: the host then launches that in place of each kernel.
 
     The first steps are made one kernel at a time; then the graph is recorded, which makes no step. What cannot be
-    recorded goes on as it began, and says so once. When a branch begins to take part, all that is done anew.
-
-    Attributes:
-        graph: The recording, or None before it and without it.
-
-    Args:
-        step: On a GPU; all that it reads from step to step is there.
-        say: Takes a line for the user.
+    recorded goes on as it began, and says so once. When a branch begins to take part, all that is done anew. `graph`:
+    the recording, or None before it and without it. `step`: on a GPU; all that it reads from step to step is there;
+    `say`: takes a line for the user.
     """
 
     def __init__(self, step: TrainingStep, say: Callable[[str], None]) -> None:
@@ -189,10 +179,7 @@ class RecordedStep:
 def build_step(config: Config, method: Method, images: Images, labels: NDArray[np.int64] | None = None) -> TrainingStep:
     """A run's step with a fresh optimizer at the peak rate and a fresh stream of views.
 
-    Args:
-        method: On the device, branches attached.
-        images: uint8 `[N, C, H, W]`.
-        labels: `[N]`, used by methods that need them.
+    `images`: uint8 `[N, C, H, W]`.
     """
     settings, device = config.optimizer, images.device
     optimizer = build_optimizer(
@@ -213,7 +200,8 @@ def build_step(config: Config, method: Method, images: Images, labels: NDArray[n
 def fastest_step(step: TrainingStep, say: Callable[[str], None]) -> TrainingStep | RecordedStep:
     """On a GPU the step with parts that are compiled, and recorded as a CUDA graph, as far as settings and it allow."""
     # Which images a branch adds is known on the device alone, and those that are streamed are not there.
-    brought = isinstance(step.images, StreamedImages) and any(map(brings_images, active_branches(step.method)))
+    bring = [type(branch).companions is not Branch.companions for branch in active_branches(step.method)]
+    brought = isinstance(step.images, StreamedImages) and any(bring)
     on_gpu, what = step.images.device.type == "cuda", step.config.train.compile
     if on_gpu and what != "off":
         say("the first steps wait for torch.compile; to do without it type: --set train.compile=off")

@@ -37,13 +37,9 @@ def between(numbers: Sequence[Tensor], bounds: Sequence[tuple[float, float]]) ->
 def integers(u: Tensor, span: Tensor | int) -> Tensor:
     """Turns uniform numbers into whole ones from 0 to below a span, which may differ from one draw to the next.
 
-    Args:
-        u: Uniform float32 numbers in [0, 1), any shape.
-        span: At least 1: a number or a tensor that broadcasts to `u`.
-
-    Returns:
-        float32, shape of `u`. The product never rounds up to the span itself: u is at most 1 - 2^-24, and spans are
-        exact up to 2^24.
+    `u`: uniform float32 numbers in [0, 1), any shape; `span`: at least 1: a number or a tensor that broadcasts to `u`.
+    Returns float32, shape of `u`. The product never rounds up to the span itself: u is at most 1 - 2^-24, and spans are
+    exact up to 2^24.
     """
     return (u * span).floor_()
 
@@ -53,16 +49,11 @@ def apply_where(
 ) -> Tensor:
     """Replaces the chosen views by `operation(view, *parameters)`.
 
-    The CPU computes the chosen views only. A GPU computes all of them and keeps the chosen ones, since
-    the number of chosen views is not known there without a synchronisation. Both give the same views.
-
-    Args:
-        x: Views [N, C, H, W]; may be changed in place.
-        chosen: bool [N].
-        operation: Treats each view on its own; gets the views and the matching rows of `parameters`.
-        parameters: Tensors [N, ...].
-        neutral: Whether those of the views that are not chosen leave a view as it is, up to rounding: then a GPU keeps
-            what it has computed.
+    The CPU computes the chosen views only. A GPU computes all of them and keeps the chosen ones, since the number of
+    chosen views is not known there without a synchronisation. Both give the same views. `x`: views [N, C, H, W]; may be
+    changed in place. `operation`: treats each view on its own; gets the views and the matching rows of `parameters`.
+    `parameters`: tensors [N, ...]. `neutral`: whether those of the views that are not chosen leave a view as it is, up
+    to rounding: then a GPU keeps what it has computed.
     """
     if x.device.type != "cpu":
         made = operation(x, *parameters)
@@ -80,9 +71,7 @@ def apply_where(
 class Taps:
     """For each output position, the source positions that it mixes, and how much of each.
 
-    Attributes:
-        index: int32 or int64 [N, S, K] positions in the source.
-        weights: float32 [N, S, K].
+    `index`: int32 or int64 [N, S, K] positions in the source; `weights`: float32 [N, S, K].
     """
 
     index: Tensor
@@ -92,13 +81,8 @@ class Taps:
 def resample(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
     """Separable resampling: each output row is a weighted sum of source rows, and the same for columns.
 
-    Args:
-        images: float32 [B, C, H, W].
-        rows: Taps along the height, N = a multiple of B; output n reads image n % B.
-        columns: Taps along the width, the same N.
-
-    Returns:
-        float32 [N, C, S of rows, S of columns], contiguous.
+    Returns float32 [N, C, S of rows, S of columns], contiguous. `images`: float32 [B, C, H, W]. `rows`: taps along the
+    height, N = a multiple of B; output n reads image n % B. `columns`: taps along the width, the same N.
     """
     # Columns first: what is turned on the way in is each image once, not each view.
     mixed = _mix_rows(_turned(images), columns)  # [N, C, S of columns, H]
@@ -129,9 +113,6 @@ def _mix_rows(images: Tensor, taps: Taps) -> Tensor:
     bags = taps.index.view(N // B, B, 1, S, K) + first_rows
     weights = taps.weights[:, None].expand(N, C, S, K)
     mixed = F.embedding_bag(
-        bags.view(-1, K),
-        images.reshape(-1, W),
-        mode="sum",
-        per_sample_weights=weights.reshape(-1, K),
+        bags.view(-1, K), images.reshape(-1, W), mode="sum", per_sample_weights=weights.reshape(-1, K)
     )
     return mixed.view(N, C, S, W)

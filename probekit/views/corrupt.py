@@ -17,12 +17,7 @@ from probekit.views.batched import Range, apply_where, integers, uniforms
 
 # channels -> (name, probability); `kind` is the position in this table. Authors' code.
 CORRUPTIONS: dict[int, tuple[tuple[str, float], ...]] = {
-    1: (
-        ("pixel-shuffling", 0.25),
-        ("intensity", 0.25),
-        ("in-painting", 0.25),
-        ("out-painting", 0.25),
-    ),
+    1: (("pixel-shuffling", 0.25), ("intensity", 0.25), ("in-painting", 0.25), ("out-painting", 0.25)),
     3: (("pixel-shuffling", 0.33), ("in-painting", 0.33), ("out-painting", 0.34)),
 }
 
@@ -41,11 +36,7 @@ class CorruptionTables(nn.Module):
     """What corruptions of views of one shape always need: constants, on the device of the views.
 
     There are 15 blocks whose pixels are shuffled, 5 that in-painting fills, and 5 windows that out-painting keeps.
-
-    Args:
-        channels: 1 or 3.
-        height: Height of the views, in pixels.
-        width: Width of the views, in pixels.
+    `height`: height of the views, in pixels; `width`: width of the views, in pixels.
     """
 
     bounds: Tensor
@@ -113,13 +104,9 @@ def _window_side(size: int) -> Range:
 def corrupt(views: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Corrupts each view in one way, drawn by the probabilities in `CORRUPTIONS`.
 
-    Args:
-        views: float32 [B, C, H, W] in [0, 1]; C is 1 or 3.
-        generator: On the device of `views`.
-
-    Returns:
-        The corrupted views, float32 [B, C, H, W] in [0, 1], and kind, int64 [B], the position in
-        `CORRUPTIONS[C]`. `views` stays as it is.
+    `views`: float32 [B, C, H, W] in [0, 1]; C is 1 or 3; `generator`: on the device of `views`. Returns the corrupted
+    views, float32 [B, C, H, W] in [0, 1], and kind, int64 [B], the position in `CORRUPTIONS[C]`. `views` stays as it
+    is.
     """
     n, channels, height, width = views.shape
     tables = CorruptionTables(channels, height, width).to(views.device)
@@ -148,10 +135,9 @@ def corruption_shapes(n: int, tables: CorruptionTables) -> list[tuple[int, ...]]
 def corruption_of(numbers: Sequence[Tensor], tables: CorruptionTables) -> tuple[Tensor, ...]:
     """What `corrupt_as` takes, of uniform numbers of `corruption_shapes`.
 
-    Returns:
-        Tensors of n rows, so that rows of all of them go with rows of the views: kind, int64 [n], a position in
-        `CORRUPTIONS[C]`; then uniform numbers of all blocks [n, 25, 5], of the order of pixels, of the curve of
-        intensities and whether it is inverted (one channel alone), of colours inside and outside.
+    Returns tensors of n rows, so that rows of all of them go with rows of the views: kind, int64 [n], a position in
+    `CORRUPTIONS[C]`; then uniform numbers of all blocks [n, 25, 5], of the order of pixels, of the curve of intensities
+    and whether it is inverted (one channel alone), of colours inside and outside.
     """
     kind, shuffled, keys, *bent, painted, colours, windows, colour = numbers
     if bent:
@@ -163,12 +149,7 @@ def corruption_of(numbers: Sequence[Tensor], tables: CorruptionTables) -> tuple[
 def corrupt_as(views: Tensor, drawn: tuple[Tensor, ...], tables: CorruptionTables) -> Tensor:
     """Corrupts each view as `draw_corruption` drew, a pure function; `views` stays as it is.
 
-    Args:
-        views: float32 [N, C, H, W] in [0, 1].
-        drawn: N rows each.
-
-    Returns:
-        float32 [N, C, H, W] in [0, 1].
+    `views`: float32 [N, C, H, W] in [0, 1]; `drawn`: n rows each. Returns float32 [N, C, H, W] in [0, 1].
     """
     kind, blocks, keys, *bent, colours, colour = drawn
     shuffled, painted, windows = boxes_of(blocks, tables)
@@ -190,8 +171,7 @@ def corrupt_as(views: Tensor, drawn: tuple[Tensor, ...], tables: CorruptionTable
 def boxes_of(blocks: Tensor, tables: CorruptionTables) -> tuple[Tensor, ...]:
     """Boxes of the blocks that are shuffled, painted and kept, of uniform numbers [N, 25, 5].
 
-    Returns:
-        Three times int64 [N, blocks, 4] (x0, y0, x1, y1) in pixels. A block that is not used is empty, all zeros.
+    Returns three times int64 [N, blocks, 4] (x0, y0, x1, y1) in pixels. A block that is not used is empty, all zeros.
     """
     side, start, chance = blocks[..., :2], blocks[..., 2:4], blocks[..., 4]
     length = integers(side, tables.spans).add_(tables.least)
@@ -221,21 +201,14 @@ def _inside(boxes: Tensor, tables: CorruptionTables) -> Tensor:
     return rows[..., None] & columns[:, :, None]
 
 
-# --- The four corruptions, as functions of what was drawn.
+# --- The four corruptions of views [N, C, H, W], as functions of what was drawn; boxes are int64 [N, K, 4].
 
 
 def shuffle_pixels(views: Tensor, boxes: Tensor, keys: Tensor, tables: CorruptionTables) -> Tensor:
     """Permutes the pixels inside each box, channels together; every box reads the original view.
 
-    Where boxes overlap, the later one is seen.
-
-    Args:
-        views: [N, C, H, W].
-        boxes: int64 [N, K, 4].
-        keys: [N, K, M] uniform numbers in [0, 1), M at least the area of a box: their order permutes it.
-
-    Returns:
-        [N, C, H, W].
+    Where boxes overlap, the later one is seen. `keys`: [N, K, M] uniform numbers in [0, 1), M at least the area of a
+    box: their order permutes it.
     """
     n, channels, height, width = views.shape
     size = height * width
@@ -268,15 +241,8 @@ def bend_intensity(views: Tensor, curve: Tensor, inverted: Tensor, tables: Corru
     """Maps intensities through a cubic Bezier curve from (0, 0) to (1, 1), or through its inversion.
 
     With x(s), y(s) the curve, both rising, value x(s) becomes y(s), or y(1 - s) when inverted. The curve is a chord
-    within each of 1024 cells of s.
-
-    Args:
-        views: [N, 1, H, W] in [0, 1].
-        curve: [N, 4] the two inner control points, (x1, y1, x2, y2), each in [0, 1].
-        inverted: bool [N].
-
-    Returns:
-        [N, 1, H, W] in [0, 1].
+    within each of 1024 cells of s. `curve`: [N, 4] the two inner control points, (x1, y1, x2, y2), each in [0, 1];
+    `inverted`: bool [N]; views of one channel, in [0, 1], before and after.
     """
     first, second, third = tables.basis
     inner = curve.view(-1, 2, 2, 1)
@@ -303,16 +269,7 @@ def _cells(x: Tensor, values: Tensor) -> Tensor:
 
 
 def paint_inside(views: Tensor, boxes: Tensor, colours: Tensor, tables: CorruptionTables) -> Tensor:
-    """Fills each box with its colour; the later box is seen.
-
-    Args:
-        views: [N, C, H, W].
-        boxes: int64 [N, K, 4].
-        colours: [N, K, C].
-
-    Returns:
-        [N, C, H, W].
-    """
+    """Fills each box with its colour, [N, K, C]; the later box is seen."""
     inside = _inside(boxes, tables)
     for k in range(boxes.shape[1]):
         views = torch.where(inside[:, k, None], colours[:, k, :, None, None], views)
@@ -320,14 +277,5 @@ def paint_inside(views: Tensor, boxes: Tensor, colours: Tensor, tables: Corrupti
 
 
 def paint_outside(views: Tensor, boxes: Tensor, colour: Tensor, tables: CorruptionTables) -> Tensor:
-    """Fills everything outside all boxes with one colour.
-
-    Args:
-        views: [N, C, H, W].
-        boxes: int64 [N, K, 4].
-        colour: [N, C].
-
-    Returns:
-        [N, C, H, W].
-    """
+    """Fills everything outside all boxes with one colour, [N, C]."""
     return torch.where(_inside(boxes, tables).any(1, keepdim=True), views, colour[:, :, None, None])

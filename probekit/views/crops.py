@@ -51,12 +51,8 @@ class Placement:
 class CropTables(nn.Module):
     """What crops of images of one size, resized to another, always need: constants, on the device of the images.
 
-    Made once for many batches, so that a GPU gets no constant at each step.
-
-    Args:
-        source: (H, W) of the images.
-        size: (h, w) of the views.
-        torchvision: Whether boxes follow torchvision's law, in place of TensorFlow's.
+    Made once for many batches, so that a GPU gets no constant at each step. `source`: (H, W) of the images; `size`: (h,
+    w) of the views; `torchvision`: whether boxes follow torchvision's law, in place of TensorFlow's.
     """
 
     limits: Tensor
@@ -88,17 +84,9 @@ class CropTables(nn.Module):
             self.register_buffer(f"odd{length}", torch.stack([odd, odd.flip(0)]))  # of a mirrored axis, too
             # Keys' cubic (a = -0.5) at the distances of the four nearest positions, for every place between two.
             distance = (torch.arange(2 * length)[:, None] / (2 * length) - self.offsets).abs()
-            self.register_buffer(f"cubic{length}", torch.where(distance <= 1, _near(distance), _far(distance)))
-
-
-def _near(d: Tensor) -> Tensor:
-    """Keys' kernel at distance d <= 1."""
-    return (1.5 * d - 2.5) * d * d + 1
-
-
-def _far(d: Tensor) -> Tensor:
-    """Keys' kernel at distance 1 <= d <= 2."""
-    return ((-0.5 * d + 2.5) * d - 4) * d + 2
+            near = (1.5 * distance - 2.5) * distance * distance + 1
+            far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+            self.register_buffer(f"cubic{length}", torch.where(distance <= 1, near, far))
 
 
 def random_boxes(
@@ -106,14 +94,9 @@ def random_boxes(
 ) -> Tensor:
     """Draws crop boxes in whole source pixels.
 
-    As in TF, the last possible position of a box that is smaller than the image is never drawn.
-
-    Args:
-        generator: On the device where the boxes are wanted.
-        placement: As for `boxes_of`.
-
-    Returns:
-        int64 [n, 4], (x0, y0, x1, y1), with x0 and y0 inside the box and x1 and y1 outside.
+    As in TF, the last possible position of a box that is smaller than the image is never drawn. `generator`: on the
+    device where the boxes are wanted; `placement`: as for `boxes_of`. Returns int64 [n, 4], (x0, y0, x1, y1), with x0
+    and y0 inside the box and x1 and y1 outside.
     """
     tables = CropTables((height, width), (height, width), torchvision=False).to(generator.device)
     return boxes_of(uniform((4, n, TRIES), generator), tables, placement)
@@ -128,14 +111,9 @@ def areas_(drawn: Tensor, area: tuple[float, float]) -> Tensor:
 def boxes_of(drawn: Tensor, tables: CropTables, placement: Placement | None = None) -> Tensor:
     """Boxes of uniform numbers [4, n, TRIES], the second of them areas under torchvision's law.
 
-    That is RandomResizedCrop: a uniform area and a log-uniform aspect ratio.
-
-    Args:
-        placement: Where crops of B images may stand, box k in image k % B, n a multiple of B; None is anywhere.
-
-    Returns:
-        int64 [n, 4], (x0, y0, x1, y1) in whole source pixels; under torchvision's law the centre, at the nearest
-        possible aspect ratio, where no try of 10 fits.
+    That is RandomResizedCrop: a uniform area and a log-uniform aspect ratio. `placement`: where crops of B images may
+    stand, box k in image k % B, n a multiple of B; None is anywhere. Returns int64 [n, 4], (x0, y0, x1, y1) in whole
+    source pixels; under torchvision's law the centre, at the nearest possible aspect ratio, where no try of 10 fits.
     """
     height, width = tables.source
     if tables.torchvision:
@@ -190,14 +168,9 @@ def _sizes(aspect: Tensor, u: Tensor, height: int, width: int) -> Tensor:
 def resize_crops(images: Tensor, boxes: Tensor, flipped: Tensor, size: tuple[int, int]) -> Tensor:
     """Resizes boxes to one size, bicubic, without antialiasing; mirrors some of them.
 
-    Args:
-        images: float32 [B, C, H, W].
-        boxes: int64 [N, 4] (x0, y0, x1, y1) in source pixels, N a multiple of B; box n reads image n % B.
-        flipped: bool [N], mirror left and right after the crop.
-        size: (h, w) of the result.
-
-    Returns:
-        float32 [N, C, h, w]; bicubic overshoot is kept.
+    Returns float32 [N, C, h, w]; bicubic overshoot is kept. `images`: float32 [B, C, H, W]. `boxes`: int64 [N, 4] (x0,
+    y0, x1, y1) in source pixels, N a multiple of B; box n reads image n % B. `flipped`: bool [N], mirror left and right
+    after the crop. `size`: (h, w) of the result.
     """
     tables = CropTables((images.shape[2], images.shape[3]), size, torchvision=False).to(images.device)
     return resized(images, boxes, flipped, tables)

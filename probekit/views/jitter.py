@@ -27,9 +27,7 @@ class Colour:
     Attributes:
         brightness: b: multiplied by 1 - b to 1 + b, and never by less than 0.
         contrast: As brightness, around each channel's mean.
-        saturation: As brightness.
         hue: h: turns by up to h of the colour circle, either way.
-        p_jitter: Probability that a view is jittered.
         p_gray: That it becomes grey.
         p_blur: That it is blurred.
         p_solarise: That it is solarised, after all else.
@@ -51,11 +49,6 @@ class Colour:
 PAPER = Colour()
 
 
-def factors_of(strength: float) -> tuple[float, float]:
-    """Bounds of the factors of brightness, contrast or saturation."""
-    return max(1 - strength, 0.0), 1 + strength
-
-
 def change_shapes(n: int, channels: int, colour: Colour) -> list[tuple[int, ...]]:
     """Shapes of the uniform numbers that `changes_of` takes for n views."""
     if channels == 1 and colour.always_gray:
@@ -66,10 +59,10 @@ def change_shapes(n: int, channels: int, colour: Colour) -> list[tuple[int, ...]
 def changes_of(numbers: Sequence[Tensor], colour: Colour) -> tuple[Tensor, ...]:
     """What `change` takes, of uniform numbers of `change_shapes`.
 
-    Returns:
-        Tensors of n rows, so that rows of all of them go with rows of the views.
+    Returns tensors of n rows, so that rows of all of them go with rows of the views.
     """
-    scales = [factors_of(strength) for strength in (colour.brightness, colour.contrast, colour.saturation)]
+    strengths = (colour.brightness, colour.contrast, colour.saturation)
+    scales = [(max(1 - strength, 0.0), 1 + strength) for strength in strengths]
     if len(numbers) == 1:
         contrast, brightness = between(numbers[0].unbind(), [scales[1], scales[0]])
         return contrast, brightness
@@ -83,12 +76,11 @@ def changes_of(numbers: Sequence[Tensor], colour: Colour) -> tuple[Tensor, ...]:
 def change(x: Tensor, *drawn: Tensor) -> Tensor:
     """Changes each view as was drawn.
 
+    Returns float32 [N, C, H, W] in [0, 1].
+
     Args:
         x: float32 [N, C, H, W] views after crop and flip; C is 1 or 3. May be changed in place.
         drawn: From `changes_of` for C channels, N rows each; nothing for views that only stay in [0, 1].
-
-    Returns:
-        float32 [N, C, H, W] in [0, 1].
     """
     if not drawn:
         return x.clamp_(0, 1)
@@ -107,13 +99,7 @@ def change(x: Tensor, *drawn: Tensor) -> Tensor:
 def adjust_gray(x: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
     """Contrast around each view's mean, then brightness, then one clip to [0, 1].
 
-    Args:
-        x: [N, 1, H, W].
-        contrast: [N] factors.
-        brightness: [N] factors.
-
-    Returns:
-        [N, 1, H, W] in [0, 1].
+    Returns [N, 1, H, W] in [0, 1]. `x`: [N, 1, H, W]; `contrast`: [N] factors; `brightness`: [N] factors.
     """
     x = torch.lerp(x.mean((2, 3), keepdim=True), x, contrast.view(-1, 1, 1, 1))
     return x.mul_(brightness.view(-1, 1, 1, 1)).clamp_(0, 1)
@@ -123,16 +109,14 @@ def adjust_colour(x: Tensor, jittered: Tensor, place: Tensor, factors: Tensor) -
     """Applies four colour operations to the jittered views, each in its own order, with a clip to [0, 1] after each.
 
     Saturation and hue leave the value of HSV alone and do not disturb each other, so those of them that stand between
-    the same two of the others are one pass: before, between and after brightness and contrast.
+    the same two of the others are one pass: before, between and after brightness and contrast. Returns [N, C, H, W], in
+    [0, 1] up to rounding.
 
     Args:
         x: [N, C, H, W]; one channel has neither saturation nor hue. May be changed in place.
         jittered: bool [N].
         place: [N, 4] for 0 brightness, 1 contrast, 2 saturation, 3 hue: the smallest comes first.
         factors: [N, 4], column k for operation k; hue in turns.
-
-    Returns:
-        [N, C, H, W], in [0, 1] up to rounding.
     """
     x = x.clamp_(0, 1)  # the overshoot of the crop: HSV has no colours beyond
     one, zero = x.new_ones(()), x.new_zeros(())
@@ -173,15 +157,8 @@ def solarise(x: Tensor) -> Tensor:
 def blur(x: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian blur with zeros around the image, which darkens its border as in the authors' code.
 
-    The kernel has 2 * radius + 1 taps, radius = (H // 10) / 2 truncated: 13 taps at 128 px, none but the
-    centre under 20 px.
-
-    Args:
-        x: [N, C, H, W].
-        sigma: [N] standard deviations in px.
-
-    Returns:
-        [N, C, H, W].
+    The kernel has 2 * radius + 1 taps, radius = (H // 10) / 2 truncated: 13 taps at 128 px, none but the centre under
+    20 px. `x`: [N, C, H, W]; `sigma`: [N] standard deviations in px. Returns [N, C, H, W].
     """
     radius = x.shape[2] // 10 // 2
     offset = torch.arange(-radius, radius + 1, dtype=torch.int32, device=x.device)

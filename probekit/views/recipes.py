@@ -30,10 +30,9 @@ LOCAL = 96 / 224  # side of a small crop, as a share of a large one's: SwAV, off
 class Crops:
     """How some of an image's views are made.
 
-    Attributes:
-        area: Share of the image's area that torchvision's law of crops takes; None is TensorFlow's, as in `crops`.
-        colour: What happens to intensities and colours; None is nothing.
-        side: The side of the views, as a share of that of whole ones.
+    `area`: share of the image's area that torchvision's law of crops takes; None is TensorFlow's, as in `crops`.
+    `colour`: what happens to intensities and colours; None is nothing. `side`: the side of the views, as a share of
+    that of whole ones.
     """
 
     n: int = VIEWS
@@ -46,10 +45,8 @@ class Crops:
 class Recipe:
     """How views are made.
 
-    Attributes:
-        crops: The kinds of an image's views, in their order, those of whole size first.
-        corrupt: Whether each input is a corrupted copy of its target.
-        flip: How often a view is mirrored.
+    `crops`: the kinds of an image's views, in their order, those of whole size first; `corrupt`: whether each input is
+    a corrupted copy of its target; `flip`: how often a view is mirrored.
     """
 
     about: str
@@ -120,8 +117,7 @@ class Views:
 
     Attributes:
         inputs: float32 [V, B, C, H, W] in [0, 1], contiguous: what the encoder sees.
-        targets: float32 [V, B, C, H, W] in [0, 1]: the views before corruption; `inputs` itself where
-            there is none.
+        targets: float32 [V, B, C, H, W] in [0, 1]: the views before corruption; `inputs` itself where there is none.
         labels: int64 [B], the images' classes, where a method asks for them.
         local: Views of small crops, where the recipe has some.
         boxes: int64 [V, B, 4] crop boxes (x0, y0, x1, y1) in source pixels.
@@ -140,11 +136,9 @@ class Views:
 class Drawn:
     """All that is random about the views of B images; the kinds of a recipe's crops in their order.
 
-    Attributes:
-        boxes: [4, n, TRIES], what `crops.boxes_of` takes; n views of all kinds, kind after kind, view after view.
-        flipped: bool [n].
-        changes: For the views of whole size, and for small ones, what `jitter.change` takes; of so many rows each.
-        corruption: What `corrupt.corrupt_as` takes; empty where there is none.
+    `boxes`: [4, n, TRIES], what `crops.boxes_of` takes; n views of all kinds, kind after kind, view after view.
+    `flipped`: bool [n]. `changes`: for the views of whole size, and for small ones, what `jitter.change` takes; of so
+    many rows each. `corruption`: what `corrupt.corrupt_as` takes; empty where there is none.
     """
 
     boxes: Tensor
@@ -156,10 +150,8 @@ class Drawn:
 class ViewMaker(nn.Module):
     """A recipe made ready for images of one shape: draws, then applies; its constants are on the device of the images.
 
-    Args:
-        shape: (C, H, W) of the images; C is 1 or 3.
-        size: (h, w) of the views of whole size; None is the images' own, as in the authors' code.
-        stride: The encoder's: small crops are of whole cells.
+    `shape`: (C, H, W) of the images; C is 1 or 3. `size`: (h, w) of the views of whole size; None is the images' own,
+    as in the authors' code. `stride`: the encoder's: small crops are of whole cells.
     """
 
     def __init__(
@@ -238,16 +230,9 @@ def make_views(
 ) -> Views:
     """Makes the views of each image, each augmented on its own.
 
-    Args:
-        recipe: A name in `RECIPES`.
-        images: uint8 [B, C, H, W]; C is 1 or 3.
-        generator: On the device of `images`; the only source of randomness.
-        size: (h, w) of the views; None is the images' own, as in the authors' code.
-        stride: The encoder's: small crops are of whole cells.
-        placement: Where the crops of each image stand; None is anywhere.
-
-    Raises:
-        ValueError: If the recipe is unknown or the images have another type or shape.
+    A ValueError if the recipe is unknown or the images have another type or shape. `images`: uint8 [B, C, H, W]; C is 1
+    or 3. `generator`: on the device of `images`; the only source of randomness. `placement`: where the crops of each
+    image stand; None is anywhere.
     """
     if recipe not in RECIPES:
         raise ValueError(nearest("recipe", recipe, RECIPES))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from probekit.models.encoder import load_encoder
 from probekit.registry import METHODS
-from probekit.restore.checkpoint import load_checkpoint
+from probekit.restore.build import load_checkpoint
 from probekit.restore.opened import open_encoder
 from probekit.run import Run
 from probekit.train import loop

@@ -8,9 +8,8 @@ import pytest
 
 from generators import GENERATORS
 from generators.certificates import shipped, told
-from probekit.data.gallery import LISTED, draw_generators, pair_rows
+from probekit.data.gallery import GAP, LISTED, TITLE, cell, draw_generators, pair_rows
 from probekit.data.generate import generate
-from probekit.data.grid import GAP, TITLE, cell
 from probekit.data.show import draw_grid
 from probekit.h5 import read_images, read_info
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from generators import GENERATORS
+from probekit.data.gallery import GAP, TITLE
 from probekit.data.generate import generate
-from probekit.data.grid import GAP, TITLE
 from probekit.data.show import COLOURS, TINT, _pairs, describe, draw_grid, preview, render_description
 from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_split
 from tests.datasets import edited, small_shapes

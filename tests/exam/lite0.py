@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probekit.models.normalise import IMAGENET
+from probekit.models.backbones import IMAGENET
 
 
 def classifier() -> Any:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from subprocess import PIPE
@@ -50,7 +51,7 @@ def flipped(path: Path, kind: str) -> list[list[str | None]]:
             rows = read_split(path, split, masks=True)
             held += [rows.images, rows.labels, rows.masks, sorted(rows.factors.items())]
             if info.splits[split].encoded:
-                with open_encoded(path, split) as encoded:
+                with closing(open_encoded(path, split)) as encoded:
                     held.append(encoded.read(range(len(encoded))))
         return [pickle.dumps(part) for part in held]
 
@@ -160,7 +161,7 @@ def test_streamed_files_are_checked_one_by_one(made: Path) -> None:
     with h5py.File(path, "r+") as file:
         begin = int(file["train/encoded/offsets"][7])
         file["train/encoded/bytes"][begin + 300] ^= 1
-    with open_encoded(path, "train") as encoded:
+    with closing(open_encoded(path, "train")) as encoded:
         encoded.read([6, 8])
         with pytest.raises(ValueError, match=r"expected checksum .* of image 7 in .*jpeg\.h5, found"):
             encoded.read([6, 7])

@@ -7,12 +7,12 @@ import zlib
 import pytest
 import zlib_ng.zlib_ng
 
-from probekit.h5 import deflate
+from probekit.h5 import checksums
 
 
 def test_without_zlib_ng_it_is_zlib(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert deflate.zlib is zlib_ng.zlib_ng
+    assert checksums.zlib is zlib_ng.zlib_ng
     monkeypatch.setitem(sys.modules, "zlib_ng", None)
-    assert importlib.reload(deflate).zlib is zlib
+    assert importlib.reload(checksums).zlib is zlib
     monkeypatch.undo()
-    importlib.reload(deflate)
+    importlib.reload(checksums)

@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_encoded_images_are_read_as_they_decode(tmp_path: Path, small_chunks: No
     np.testing.assert_array_equal(read_split(path, "train", start=17, stop=61).images, expected[17:61])
     np.testing.assert_array_equal(read_split(path, "train").labels, one_label(90))
     assert read_split(path, "test").labels is None
-    with open_encoded(path, "train") as encoded:
+    with closing(open_encoded(path, "train")) as encoded:
         assert encoded.shape == images.shape
         assert len(encoded) == 90
         order = np.random.default_rng(0).permutation(90)
@@ -227,7 +228,7 @@ def test_asking_for_the_wrong_kind(tmp_path: Path) -> None:
 
 def test_a_file_that_shrinks_under_its_reader(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", {"train": (smooth(4), None)}, encoded=True)
-    with open_encoded(path, "train") as encoded:
+    with closing(open_encoded(path, "train")) as encoded:
         with path.open("r+b") as file:
             file.truncate(100)
         assert_one_line(lambda: encoded.read([3]), "image 3", "a.h5", "found 0")

@@ -13,14 +13,12 @@ import torch
 from rich.console import Console
 
 from probekit.config import resolve
-from probekit.methods.buffers import FeatureQueue
-from probekit.methods.momentum import MomentumMethod
+from probekit.methods.momentum import FeatureQueue, MomentumMethod
 from probekit.models import Encoder, load_encoder
 from probekit.models.checkpoint import read_checkpoint
 from probekit.models.weights import load_weights
 from probekit.registry import METHODS, get
-from probekit.restore.build import build_method
-from probekit.restore.checkpoint import load_checkpoint
+from probekit.restore.build import build_method, load_checkpoint
 from probekit.restore.opened import open_encoder
 from probekit.run import Run
 from probekit.settings import presets

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from probekit.methods.buffers import Clock, FeatureQueue
-from probekit.methods.momentum import MomentumMethod
+from probekit.methods.momentum import Clock, FeatureQueue, MomentumMethod
 from tests.methods.batches import built, noisy_views
 
 TARGETS = ("moco-v2", "byol", "dino")

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from probekit.config import Config, resolve
 from probekit.models import Encoder, backbones, build_encoder, load_encoder, save_encoder
-from probekit.models.backbones import build_backbone
-from probekit.models.normalise import IMAGENET, described, known_normalisation, normalisation
+from probekit.models.backbones import IMAGENET, build_backbone, described, known_normalisation, normalisation
 from probekit.models.unet import UNetDecoder
 from probekit.registry import METHODS, get
 from probekit.restore.build import build_method

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from probekit.models.batch_norm import BatchNorm1d, BatchNorm2d
+from probekit.models.unet import BatchNorm1d, BatchNorm2d
 
 
 @pytest.mark.parametrize(

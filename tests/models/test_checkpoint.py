@@ -26,8 +26,7 @@ import torch
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
-from probekit.models.checkpoint import MAGIC, read_checkpoint
-from probekit.models.inert_pickle import Placeholder
+from probekit.models.checkpoint import MAGIC, Placeholder, read_checkpoint
 
 TENSORS = {"conv1.weight": torch.arange(24.0).view(2, 3, 2, 2), "bn1.bias": torch.tensor([1.0, -2.0])}
 

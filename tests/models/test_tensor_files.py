@@ -20,7 +20,7 @@ from torch import Tensor
 
 from probekit.models.encoder import Encoder, load_encoder, save_encoder
 from probekit.models.tensor_files import read_tensors, read_torch, save_tensors
-from probekit.restore.checkpoint import FORMAT, PARTS, load_checkpoint, save_checkpoint
+from probekit.restore.build import FORMAT, PARTS, load_checkpoint, save_checkpoint
 from tests.datasets import ABOUT
 
 FLIPS = 150

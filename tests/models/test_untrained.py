@@ -13,9 +13,8 @@ from probekit.config import resolve
 from probekit.models import Encoder
 from probekit.models.backbones import timm_config
 from probekit.models.outside import code_of
-from probekit.models.untrained import alike, make_plain, untrained_encoder
 from probekit.registry import METHODS, get
-from probekit.restore.build import with_normalise
+from probekit.restore.build import alike, make_plain, untrained_encoder, with_normalise
 
 pytest.importorskip("timm")
 # One of every way in which timm's families begin closed (what it is, in the comment), and plain ones beside them.

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from probekit.models import Encoder, save_encoder
+from probekit.models.backbones import IMAGENET
 from probekit.models.checkpoint import Checkpoint, read_checkpoint, unwrapped
-from probekit.models.normalise import IMAGENET
 from probekit.models.outside import make_outside
 from probekit.models.weights import Match, _reshaped, default_normalise, load_weights
 from probekit.restore.outside import around

@@ -21,7 +21,7 @@ from probekit.h5 import read_info
 from probekit.models import encoder as encoder_files
 from probekit.models.extract import extract
 from probekit.registry import METHODS, POOLS, get
-from probekit.restore import checkpoint as checkpoint_files
+from probekit.restore import build as checkpoint_files
 from probekit.restore import opened
 from probekit.restore.build import build_method
 from probekit.restore.opened import open_encoder

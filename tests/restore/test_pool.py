@@ -5,13 +5,13 @@ Alone: pytest tests/restore/test_pool.py
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from msgspec.structs import replace
 from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 

@@ -4,6 +4,7 @@ Alone: pytest tests/sweep/test_definition.py
 """
 
 import tomllib
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from probekit.config import Config, resolve
 from probekit.registry import METHODS, get

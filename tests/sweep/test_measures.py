@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -311,7 +310,7 @@ def test_a_monitor_of_neighbours_has_no_linear_baselines(tmp_path: Path) -> None
     write_json(run.results / "linear-tuned-last.json", result("linear", rows, **MADE, protocol="tuned"))
     fixed = ["probe", planned.name, "--protocol", "fixed", "--device", "cpu"]
     assert next_baselines(run, planned, device="cpu") == fixed
-    other = msgspec.structs.replace(planned.config, train=msgspec.structs.replace(planned.config.train, monitor="knn"))
+    other = replace(planned.config, train=replace(planned.config.train, monitor="knn"))
     assert next_baselines(run, replace(planned, config=other), device="cpu") is None
 
 

@@ -13,7 +13,7 @@ import torch
 
 from probekit.run import Run
 from probekit.train import dry_run
-from probekit.train.predict import Rates
+from probekit.train.dry_run import Rates
 from probekit.train.step import TrainingStep
 from tests.datasets import small_shapes
 from tests.typed import typed

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from probekit.registry import METHODS
 from probekit.restore.build import build_method
-from probekit.train.cost import Counted, count, meta_generator
+from probekit.train.cost import Counted, Counter, count, meta_generator
 from probekit.train.optim import build_optimizer
 from probekit.train.step import TrainingStep
 from tests.train.test_step import configured
@@ -53,9 +53,10 @@ def counted(method: str, *, channels: int = 1, batch: int = 16, size: int = 128)
     """Operators, and what they cost: one over a list with a factor for each tensor is as many launches."""
     step, index, images = step_of(method, batch=batch, channels=channels, size=size)
     step(index, images)  # makes the optimizer's state
-    operators = []
-    found = count(lambda: step(index, images), lambda operator, cost: operators.append(operator))
-    return len(operators), found
+    costs: list[Counted] = []
+    with Counter(lambda operator, cost: costs.append(cost)):
+        step(index, images)
+    return len(costs), sum(costs, Counted())
 
 
 @pytest.mark.parametrize(("method", "channels", "most"), [("simclr", 1, 250), ("conrec", 1, 450), ("dino", 3, 900)])

@@ -31,8 +31,7 @@ from probekit.models import extract as features
 from probekit.report.build import build
 from probekit.report.collect import collect
 from probekit.report.page import markdown
-from probekit.restore.build import build_method
-from probekit.restore.checkpoint import load_checkpoint, save_checkpoint
+from probekit.restore.build import build_method, load_checkpoint, save_checkpoint
 from probekit.run import Run
 from probekit.settings import Asked
 from probekit.train import loop, plan

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from probekit.branches.contrastive_crop import ContrastiveCrop
+from probekit.device import batch_that_fits, ran_out_of_memory
 from probekit.run import Run
 from probekit.train import loop, plan
 from probekit.train.evaluate import Monitor
 from probekit.train.loop import Trainer
-from probekit.train.memory import batch_that_fits, ran_out_of_memory
 from probekit.train.step import TrainingStep
 from tests.datasets import small_shapes
 from tests.train.test_loop import train

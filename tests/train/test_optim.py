@@ -14,8 +14,7 @@ from torch import nn
 
 from probekit.config import DecayName, OptimizerName
 from probekit.methods.base import Rate
-from probekit.train.lars import LARC, LARS
-from probekit.train.optim import Schedule, build_optimizer, lay_as_weights, scaled_rate, set_rates
+from probekit.train.optim import LARC, LARS, Schedule, build_optimizer, lay_as_weights, scaled_rate, set_rates
 from tests.train.test_step import configured, losses, step_of
 
 RATES = [0.3, 0.3, 0.1, 0.05, 0.3]  # a changing rate tells whether it stands inside the momentum buffer

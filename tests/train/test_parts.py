@@ -5,21 +5,20 @@ Alone: pytest tests/train/test_parts.py
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from msgspec.structs import replace
 from rich.console import Console
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from probekit.config import Config
 from probekit.methods.base import Method
-from probekit.restore.build import build_method
-from probekit.restore.checkpoint import load_checkpoint
+from probekit.restore.build import build_method, load_checkpoint
 from probekit.run import Run
 from probekit.settings import Asked
 from probekit.train import plan

@@ -1,52 +1,43 @@
 """Other people's data, turned into the dataset file: a source each for kinds of files, and for official datasets."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from probekit.data.importers.base import Broken, Options, Skipped, Source, Told, readable
 from probekit.data.importers.folder import open_folder
 from probekit.data.importers.images import has_colour
 from probekit.data.importers.journal import Journal, Unfinished, is_unfinished
 from probekit.data.importers.npz import open_npz
-from probekit.data.importers.official import OFFICIAL, Choices, Official, open_official
+from probekit.data.importers.official import MAX_GB, OFFICIAL, Choices, Official, open_official
 from probekit.data.importers.pixels import AS_IT_IS, NeedsRange, Rule, look, notes_of, parse_range, rule_of, to_8_bits
 from probekit.data.importers.stream import Form, NeedsColour, write_source
+from probekit.data.locate import check_h5
 from probekit.h5 import DatasetInfo, DatasetWriter, Header, check_target, read_info
 from probekit.h5.encoded import QUALITY
+from probekit.output.hints import after_data
+from probekit.output.terminal import progress_bar
+from probekit.registry import nearest
 
 SOURCES: dict[str, Callable[[Path, Options], Source | None]] = {
     "npz": open_npz,  # x_train, y_train, x_test, y_test
     "folder": open_folder,  # class folders with or without train/test(/val) above, or images without labels
 }
 
-__all__ = [
-    "OFFICIAL",
-    "SOURCES",
-    "Broken",
-    "Choices",
-    "Import",
-    "Official",
-    "Options",
-    "Skipped",
-    "Told",
-    "is_unfinished",
-    "parse_range",
-]
+SHOWN = 5  # files of one folder that were left out for the same reason
 
 
 @dataclass(frozen=True)
 class Import:
     """Turns images into a dataset file, in constant memory; goes on where the same was interrupted.
 
-    Attributes:
-        options: What becomes of the images, and how a folder is read.
-        skip_broken: Leave unreadable images out instead of refusing.
-        compression: "gzip", "lzf" or "none".
+    `skip_broken`: leave unreadable images out instead of refusing; `compression`: "gzip", "lzf" or "none".
     """
 
     options: Options
@@ -59,14 +50,10 @@ class Import:
     def of(self, source: Path) -> tuple[DatasetInfo, list[Skipped]]:
         """Imports an npz file with x_train, y_train, x_test and y_test, or a folder of images.
 
-        A folder has class folders, with or without train, test and val above, or images without labels.
-
-        Returns:
-            What the file holds, and what was left out: broken images, files that are no images, folders of masks.
-
-        Raises:
-            ValueError: If the source holds no images, or what they mean is not clear, or one is broken.
-            OSError: If the source cannot be read, or the file exists or cannot be written.
+        A folder has class folders, with or without train, test and val above, or images without labels. Returns what
+        the file holds, and what was left out: broken images, files that are no images, folders of masks. A ValueError
+        if the source holds no images, or what they mean is not clear, or one is broken; an OSError if the source cannot
+        be read, or the file exists or cannot be written.
         """
         if self.options.size is None and (self.options.resize is not None or self.options.max_gb is not None):
             raise ValueError("expected a size with --resize and --max-gb, found none; type --size 224")
@@ -191,3 +178,94 @@ def _open(source: Path, options: Options) -> Source:
         if opened is not None:
             return opened
     raise ValueError(f"expected an npz file or a folder of images, found {source}")
+
+
+def run_import(
+    source: str,
+    root: Path | None,
+    choices: Choices,
+    options: Options,
+    *,
+    out: Path,
+    skip_broken: bool,
+    compression: str | None,
+    overwrite: bool,
+    console: Console,
+) -> tuple[DatasetInfo, list[Skipped]]:
+    """Imports, lists what was skipped, and says what was written and what to type next.
+
+    Returns what the file holds, and what was left out. A ValueError if the source holds no images, or they do not fit
+    together, or one is broken, or `out` does not end with .h5; an OSError if the file exists or cannot be written.
+    `source`: a name in `OFFICIAL`, or else an npz file or a folder; ./NAME is always a folder. `options`: what becomes
+    of the images; what is None is the dataset's own default. `compression`: "gzip", "lzf" or "none"; None is the kind
+    of source's default.
+    """
+    check_h5(out)
+    how: dict[str, Any] = {"out": out, "skip_broken": skip_broken, "overwrite": overwrite}
+    with progress_bar(f"importing {Path(source).name}", console) as advance:
+        how["told"] = Told(advance, console.print)
+        try:
+            if source in OFFICIAL:
+                options = _for_official(OFFICIAL[source], options)
+                # Photographs shrink by 14 % (probekit.h5.write), which would take as long as decoding them.
+                how["compression"] = compression or "none"
+                info, skipped = Import(options, **how).of_official(source, root, choices)
+            else:
+                _check_plain(source, root, choices)
+                info, skipped = Import(options, compression=compression or "gzip", **how).of(Path(source))
+        except (KeyboardInterrupt, SystemExit):
+            if is_unfinished(out):
+                console.print("interrupted; the same command goes on from here")
+            raise
+    for line in lines_on(skipped):
+        console.print(line)
+    parts = ", ".join(f"{split.n:,} {name}" for name, split in info.splits.items())
+    classes = f"{len(info.classes) or 'no'} class{'es' * (len(info.classes) != 1)}"
+    console.print(f"wrote {out}: {parts}; {classes}; hash {info.content_hash}")
+    if options.max_gb is not None:
+        console.print(_kept(info, options.max_gb))
+    console.print(after_data(info))
+    return info, skipped
+
+
+def _for_official(official: Official, options: Options) -> Options:
+    return replace(
+        options,
+        size=options.size or official.size,
+        resize=options.resize or official.resize,
+        max_gb=MAX_GB if options.max_gb is None else options.max_gb,
+        test_fraction=official.test_fraction if options.test_fraction is None else options.test_fraction,
+    )
+
+
+def _check_plain(source: str, root: Path | None, choices: Choices) -> None:
+    if root is not None:
+        raise ValueError(nearest("official dataset", source, OFFICIAL))
+    typed = [name for name, value in asdict(choices).items() if value and name != "seed"]
+    if typed:
+        option = f"--{typed[0].replace('_', '-')}"
+        raise ValueError(f"expected {option} with an official dataset (probekit list), found {source}; leave it out")
+
+
+def lines_on(skipped: Iterable[Skipped]) -> Iterator[str]:
+    """A line for what was left out, each, and of many of one kind in one folder for the first few."""
+    groups: dict[tuple[str, str], list[Skipped]] = {}
+    for item in skipped:
+        groups.setdefault((item.path.rpartition("/")[0], item.reason), []).append(item)
+    for (folder, reason), items in groups.items():
+        for item in items[:SHOWN]:
+            yield f"skipped {item.path}: {item.reason}"
+        if len(items) > SHOWN:
+            yield f"skipped {len(items) - SHOWN:,} more in {folder or 'the folder itself'}: {reason}"
+
+
+def _kept(info: DatasetInfo, max_gb: float) -> str:
+    """Whether pixels were kept, and why."""
+    pixels = sum(split.n * split.height * split.width * split.channels for split in info.splits.values()) / 1e9
+    if info.first.encoded:
+        size = info.path.stat().st_size / 1e9
+        return (
+            f"kept as JPEG of quality 95, which loses a little: {size:.2f} GB in place of {pixels:.2f} GB of pixels, "
+            f"more than --max-gb {max_gb:g}"
+        )
+    return f"kept as pixels, {pixels:.2f} GB, nothing lost (up to --max-gb {max_gb:g})"

@@ -48,7 +48,6 @@ class Options:
         skip_split: "val" or "test", to be left out.
         depth: Folders: how many levels down the class folders are.
         labels_csv: Folders: the table that holds the labels.
-        column: Folders: its column of class names.
     """
 
     size: int | None = None
@@ -116,12 +115,9 @@ class Item(Protocol):
 class Source:
     """Splits of items, in the order in which they are written.
 
-    Attributes:
-        name: The source's, without its folder: the same command must write the same bytes elsewhere.
-        classes: Class names, empty for unlabelled images.
-        factors: Class factors, each with its value for each class.
-        channels: 1 or 3, where that is known before the images are seen.
-        parameters: What else the file says of itself.
+    `name`: the source's, without its folder: the same command must write the same bytes elsewhere; `classes`: class
+    names, empty for unlabelled images; `factors`: class factors, each with its value for each class; `channels`: 1 or
+    3, where that is known before the images are seen; `parameters`: what else the file says of itself.
     """
 
     name: str
@@ -148,9 +144,7 @@ class Source:
 class Told:
     """Who hears of the work while it goes on.
 
-    Attributes:
-        progress: Called with the images done and in all.
-        note: Called with a line for the user.
+    `progress`: called with the images done and in all; `note`: called with a line for the user.
     """
 
     progress: Callable[[int, int], None]
@@ -174,8 +168,7 @@ def readable(name: str) -> str:
 def choose_splits(splits: Mapping[str, Part], options: Options) -> dict[str, Part]:
     """Splits without the one to be left out, and with val as test, as the options ask.
 
-    Raises:
-        ValueError: If there is no such split, or there is a test split already.
+    A ValueError if there is no such split, or there is a test split already.
     """
     result = dict(splits)
     found = ", ".join(splits)
@@ -192,10 +185,8 @@ def set_apart(splits: dict[str, list[Any]], options: Options, classes: Sequence[
     """Divides train into train, val and test as the options ask, class by class.
 
     Which items go is decided by a hash of seed, split and key: no machine, order or library version changes it, and an
-    added image moves no other. Where images have several labels, all count as one class.
-
-    Raises:
-        ValueError: If the source has such a split of its own, or a class has too few images.
+    added image moves no other. Where images have several labels, all count as one class. A ValueError if the source has
+    such a split of its own, or a class has too few images.
     """
     wanted = {TEST: options.test_fraction or 0.0, VAL: options.val_fraction}
     result = dict(splits)
@@ -232,9 +223,7 @@ def _pick(items: Sequence[Any], split: str, fraction: float, seed: int, classes:
 def read_bytes(path: Path) -> bytes:
     """All of a file.
 
-    Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is no regular file, or larger than 1 GiB, be it of holes.
+    An OSError if it cannot be read; a ValueError if it is no regular file, or larger than 1 GiB, be it of holes.
     """
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
@@ -247,8 +236,7 @@ def read_bytes(path: Path) -> bytes:
 def read_list(path: Path) -> bytes:
     """All of a file that the images depend on, and not one of them.
 
-    Raises:
-        ValueError: If it is missing, or no regular file of sane size.
+    A ValueError if it is missing, or no regular file of sane size.
     """
     try:
         return read_bytes(path)

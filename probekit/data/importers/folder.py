@@ -1,42 +1,184 @@
-"""Folders of images: class folders, class folders under train, test and val, or images without labels."""
+"""A folder of images: labels from its folders, or from a table, whose column of file names is seen from the files."""
 
+import csv
+import io
+import shlex
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from posixpath import basename, splitext
 
-from numpy.typing import NDArray
-
-from probekit.data.importers.base import Options, Skipped, Source, choose_splits, file_stamp, readable, set_apart
-from probekit.data.importers.images import SUFFIXES, decode_file
+from probekit.data.importers.base import (
+    Options,
+    Skipped,
+    Source,
+    choose_splits,
+    read_text,
+    readable,
+    set_apart,
+)
+from probekit.data.importers.images import SUFFIXES, File
 from probekit.data.importers.layout import Found, find_classes, find_splits
-from probekit.data.importers.table import label_by_table, notes_on_tables
 from probekit.data.importers.tree import TABLES, Folder, prune, read_tree
 
+HEAD = 1 << 16  # bytes in which the line of column names ends
+SHOWN = 12  # columns in a line
+DELIMITERS = "\t;|,"
+FORMS: tuple[tuple[Callable[[str], str], tuple[Callable[[str], str], ...]], ...] = (  # of a cell, and of an image
+    (str, (str, lambda key: splitext(key)[0], basename, lambda key: PurePosixPath(key).stem)),
+    (basename, (basename,)),
+    (lambda cell: _bare(cell), (lambda key: PurePosixPath(key).stem,)),
+)  # most exact first
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """An image file."""
 
-    key: str
-    label: int | None
-    path: Path
+def label_by_table(roots: Mapping[str, Folder], path: Path, column: str, notes: list[str]) -> dict[str, Found]:
+    """All images of the splits with their classes as a table has them, sorted by class and name.
 
-    def stamp(self) -> str:
-        """Changes when the file does."""
-        return file_stamp(self.path)
+    A ValueError if it is no such file, has no such column, or has not just one class for every image. `path`: a CSV
+    file in UTF-8 with a line of column names; commas, semicolons, tabs or bars between; `notes`: which column names the
+    files, and rows without an image, are added to it.
+    """
+    columns, rows = _read(path)
+    if column not in columns:
+        raise ValueError(f"expected one of the columns {_shown(columns)} in {path}, found --column {column!r}")
+    if columns.count(column) > 1:
+        raise ValueError(f"expected column {column!r} once in {path}, found it again; rename one")
+    files = {
+        split: [(f.below(name), f.path / name) for f in root.all() for name in f.images]
+        for split, root in roots.items()
+    }
+    keys = [key for found in files.values() for key, _ in found]
+    named, of_cell, cells = _match(keys, columns, rows, column)
+    labels = _labels(keys, cells, of_cell, [row[columns.index(column)].strip() for row in rows], path)
+    _check_all(files, labels, path, named)
+    classes = sorted(set(labels.values()))
+    if len(classes) == len(keys) > 1:
+        raise ValueError(
+            f"expected classes in column {column!r} of {path}, found another value for every image; "
+            f"its columns are {_shown(columns)}"
+        )
+    notes.append(f"{len(classes):,} classes from column {column!r} of {path}; its column {named!r} names the files")
+    unused = sorted(set(of_cell) - set(cells.values()))
+    if unused:
+        notes.append(f"{len(unused):,} rows of {path} name no image here, the first {unused[0]!r}")
+    return {split: sorted((labels[key], key, file) for key, file in found) for split, found in files.items()}
 
-    def decode(self) -> NDArray[Any]:
-        """Finite numbers `[H, W]` or BGR `[H, W, 3]`."""
-        return decode_file(self.path)
+
+def _check_all(
+    files: Mapping[str, Sequence[tuple[str, Path]]], labels: Mapping[str, str], path: Path, named: str
+) -> None:
+    missing = {split: [key for key, _ in found if key not in labels] for split, found in files.items()}
+    for split, keys in missing.items():
+        if keys:
+            alone = split != "train" and not any(found for other, found in missing.items() if other != split)
+            raise ValueError(
+                f"expected a row of {path} for every image, found none for {len(keys):,} of {split}, the first "
+                f"{keys[0]!r} (column {named!r} names the files)" + (f"; type --skip-split {split}" if alone else "")
+            )
+
+
+def notes_on_tables(tables: Sequence[Path]) -> list[str]:
+    """A line for each table that lies beside the images and is not read."""
+    notes = []
+    for path in tables:
+        if not path.is_file():  # a pipe, say, would be waited for
+            notes.append(f"{readable(str(path))} is no regular file, and is not read")
+            continue
+        try:
+            with path.open("rb") as file:
+                line = file.read(HEAD).split(b"\n")[0].decode("utf-8-sig")
+            columns = [cell.strip() for cell in next(csv.reader([line], delimiter=_delimiter(line)))]
+        except (OSError, UnicodeDecodeError, StopIteration, csv.Error):
+            columns = []
+        column = next(filter(None, reversed(columns)), "NAME")
+        found = f" (columns {_shown(columns)})" if columns else ""
+        notes.append(
+            f"labels in {readable(str(path))}{found} are not read; to take them, type "
+            f"--labels-csv {shlex.quote(readable(str(path)))} --column {shlex.quote(column)}"
+        )
+    return notes
+
+
+def _read(path: Path) -> tuple[list[str], list[list[str]]]:
+    """The names of the columns, and the rows that are not blank."""
+    text = read_text(path)
+    try:
+        columns, *rows = csv.reader(
+            io.StringIO(text, newline=""), delimiter=_delimiter(text.partition("\n")[0]), strict=True
+        )
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"expected a table with a line of column names in {path}, found something else") from error
+    for number, row in enumerate(rows, 2):
+        if row and len(row) != len(columns):
+            raise ValueError(f"expected {len(columns)} columns in {path}, found {len(row)} in row {number}")
+    return [cell.strip() for cell in columns], [row for row in rows if row]
+
+
+def _delimiter(line: str) -> str:
+    return max(DELIMITERS, key=line.count) if any(map(line.count, DELIMITERS)) else ","
+
+
+def _match(
+    keys: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[str]], column: str
+) -> tuple[str, dict[str, list[int]], dict[str, str]]:
+    """The column that names most files; rows by what they name; and what names each image that is named."""
+    best: tuple[str, dict[str, list[int]], dict[str, str]] = (columns[0], {}, {})
+    forms = [(of_cell, [[of_key(key) for key in keys] for of_key in of_keys]) for of_cell, of_keys in FORMS]
+    for place, name in enumerate(columns):
+        if name == column:
+            continue
+        values = [row[place].strip().replace("\\", "/").removeprefix("./") for row in rows]
+        for of_cell, calls in forms:
+            named: dict[str, list[int]] = {}
+            for index, value in enumerate(values):
+                named.setdefault(of_cell(value), []).append(index)
+            for called in calls:
+                cells = {key: cell for key, cell in zip(keys, called, strict=True) if cell in named}
+                if len(cells) > len(best[2]):
+                    best = (name, named, cells)
+            if len(best[2]) == len(keys):
+                return best
+    return best
+
+
+def _labels(
+    keys: Sequence[str],
+    cells: Mapping[str, str],
+    named: Mapping[str, Sequence[int]],
+    classes: Sequence[str],
+    path: Path,
+) -> dict[str, str]:
+    """The class of every image that is named; refuses a name of two images, and two classes of one or an empty one."""
+    labels: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for key in keys:
+        if key not in cells:
+            continue
+        other = first.setdefault(cells[key], key)
+        if other != key:
+            raise ValueError(f"expected one image for {cells[key]!r} of {path}, found {other!r} and {key!r}")
+        found = sorted({classes[index] for index in named[cells[key]]})
+        if found == [""] or len(found) > 1:
+            has = "none" if found == [""] else ", ".join(map(repr, found))
+            raise ValueError(f"expected one class for {key!r} in {path}, found {has}")
+        labels[key] = found[0]
+    return labels
+
+
+def _bare(cell: str) -> str:
+    """A name without folders and without the ending of an image, whichever."""
+    path = PurePosixPath(cell)
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name
+
+
+def _shown(columns: Sequence[str]) -> str:
+    return ", ".join(columns[:SHOWN]) + (f" and {len(columns) - SHOWN:,} more" if len(columns) > SHOWN else "")
 
 
 def open_folder(source: Path, options: Options) -> Source | None:
     """The splits of a folder, or None if it is something else.
 
-    Raises:
-        ValueError: If it holds no images, or what its folders mean is not clear.
+    A ValueError if it holds no images, or what its folders mean is not clear.
     """
     if not source.is_dir():
         return None
@@ -46,9 +188,8 @@ def open_folder(source: Path, options: Options) -> Source | None:
     tables = [folder.path / name for folder in top.all() for name in folder.others if name.lower().endswith(TABLES)]
     prune(top, ignored, options.depth, classes=options.labels_csv is None)
     if not top.n:
-        raise ValueError(
-            f"expected images in {source}, found none{_instead(ignored)}; kinds: {' '.join(sorted(SUFFIXES))}"
-        )
+        instead = f" but {ignored[0].path!r} ({ignored[0].reason})" if ignored else ""
+        raise ValueError(f"expected images in {source}, found none{instead}; kinds: {' '.join(sorted(SUFFIXES))}")
     roots = choose_splits(find_splits(top, options.depth, ignored, notes), options)
     for split, root in roots.items():
         if not root.n:
@@ -58,14 +199,15 @@ def open_folder(source: Path, options: Options) -> Source | None:
         found: dict[str, Found] = label_by_table(roots, options.labels_csv, options.column, notes)
     else:
         found = find_classes(roots, options.depth, notes)
-    notes += notes_on_tables([table for table in tables if not _is_same(table, options.labels_csv)])
+    typed = options.labels_csv  # which was read
+    notes += notes_on_tables([table for table in tables if not (typed and table.samefile(typed))])
     _check_classes(found)
     ignored += _others(roots)
     names = sorted({label for files in found.values() for label, _, _ in files if label is not None})
     index = {name: k for k, name in enumerate(names)}
     classes = _distinct(names, "class names")
     splits = {
-        split: [File(key, None if label is None else index[label], path) for label, key, path in files]
+        split: [File(key, None if label is None else index[label], str(path)) for label, key, path in files]
         for split, files in found.items()
     }
     _distinct([file.key for files in splits.values() for file in files], "names of images")
@@ -74,15 +216,6 @@ def open_folder(source: Path, options: Options) -> Source | None:
     name = readable(source.resolve().name)
     apart = set_apart(splits, options, classes)
     return Source(name, classes, apart, ignored, notes=notes)
-
-
-def _is_same(table: Path, typed: Path | None) -> bool:
-    return typed is not None and typed.exists() and table.samefile(typed)
-
-
-def _instead(ignored: Sequence[Skipped]) -> str:
-    """The first of what was passed over, where nothing else is there."""
-    return f" but {ignored[0].path!r} ({ignored[0].reason})" if ignored else ""
 
 
 def _or_skip(split: str) -> str:
@@ -108,7 +241,6 @@ def _check_classes(found: dict[str, Found]) -> None:
 
 
 def _others(roots: dict[str, Folder]) -> list[Skipped]:
-    """The files beside the images that are no images."""
     return [
         Skipped(folder.below(name), "not an image file by its name")
         for root in roots.values()

@@ -3,6 +3,7 @@
 import io
 import logging
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from probekit.data.importers.base import Broken, read_bytes
+from probekit.data.importers.base import Broken, Label, file_stamp, read_bytes
 
 Pixels = NDArray[np.uint8]
 
@@ -32,13 +33,33 @@ ORIENTATION = 274  # the tag of EXIF
 COMMENT = re.compile(rb"#[^\n]*")
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """An image file.
+
+    `key`: its path within the source; `banner`: rows at its lower edge that are no part of the photograph.
+    """
+
+    key: str
+    label: Label
+    path: str
+    banner: int = 0
+
+    def stamp(self) -> str:
+        """Changes when the file does."""
+        return file_stamp(self.path)
+
+    def decode(self) -> NDArray[Any]:
+        """Finite numbers `[H, W]` or BGR `[H, W, 3]`."""
+        image = decode_file(Path(self.path))
+        return image[: len(image) - self.banner]
+
+
 def decode_file(path: Path) -> NDArray[Any]:
     """Reads numbers `[H, W]` or BGR `[H, W, 3]`, upright as its EXIF orientation says.
 
-    Numbers are as the file has them: bytes, more bits, or floats. Transparent pixels show white paper.
-
-    Raises:
-        Broken: If it is no readable image, or more than OpenCV reads of it, or it holds numbers that are not finite.
+    Numbers are as the file has them: bytes, more bits, or floats. Transparent pixels show white paper. A Broken if it
+    is no readable image, or more than OpenCV reads of it, or it holds numbers that are not finite.
     """
     try:
         data = read_bytes(path)
@@ -48,10 +69,10 @@ def decode_file(path: Path) -> NDArray[Any]:
         raise Broken("the file is empty")
     image = _decode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     try:
-        rest, white = overlooked(data), said_white(data)
-        whole = image if image.ndim == 2 or rest or is_opaque(data) else _decode(data, cv2.IMREAD_UNCHANGED)
+        rest, white = _overlooked(data), _said_white(data)
+        whole = image if image.ndim == 2 or rest or _is_opaque(data) else _decode(data, cv2.IMREAD_UNCHANGED)
         if whole.ndim == 3 and whole.shape[2] == 4:
-            image = _on_paper(_upright(whole, orientation(data)), is_multiplied(data))
+            image = _on_paper(_upright(whole, _orientation(data)), multiplied=data.startswith(TIFF))
     except Broken:
         raise
     except Exception as error:  # readers of damaged files raise what they felt first
@@ -60,11 +81,8 @@ def decode_file(path: Path) -> NDArray[Any]:
         raise Broken(rest)
     if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
         raise Broken("expected finite pixels, found nan or inf")
-    return image if white is None else _brighter(image, white)
-
-
-def _brighter(image: NDArray[Any], white: int) -> NDArray[Any]:
-    """An image whose file says what is white, with the largest value of its type for that."""
+    if white is None:
+        return image
     most = np.iinfo(image.dtype).max
     return image if white == most else np.rint(image * (most / white)).clip(0, most).astype(image.dtype)
 
@@ -87,7 +105,7 @@ def _upright(image: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def _on_paper(image: NDArray[Any], multiplied: bool) -> NDArray[Any]:
-    """BGRA `[H, W, 4]` on white, BGR `[H, W, 3]`; colours of 8 bits may be multiplied by alpha already."""
+    """BGRA `[H, W, 4]` on white, BGR `[H, W, 3]`; libtiff has multiplied colours of 8 bits by alpha already."""
     if image.dtype != np.uint8:  # which number is white is not known before all images are
         if (image[..., 3] < OPAQUE.get(image.dtype.name, 1)).any():
             raise Broken("transparent pixels in more than 8 bits; save it with 8 bits, or without transparency")
@@ -120,8 +138,7 @@ def has_colour(image: Pixels) -> bool:
     """Whether the channels differ anywhere."""
     if image.ndim == 2:
         return False
-    blue, green, red = image[..., 0], image[..., 1], image[..., 2]
-    return not (np.array_equal(red, green) and np.array_equal(red, blue))
+    return not all(np.array_equal(image[..., 0], image[..., other]) for other in (1, 2))
 
 
 def to_channels(image: Pixels, channels: int, out: Pixels | None = None) -> Pixels:
@@ -141,14 +158,10 @@ def to_channels(image: Pixels, channels: int, out: Pixels | None = None) -> Pixe
     return np.asarray(rgb, np.uint8)
 
 
-def overlooked(data: bytes) -> str:
-    """What OpenCV would pass over in a file that it can read; nothing for most.
-
-    Raises:
-        Exception: Whatever the readers of GIF and TIFF feel first in a damaged file.
-    """
+def _overlooked(data: bytes) -> str:
+    """What OpenCV would pass over in a file that it can read; nothing for most. A damaged file raises anything."""
     if data.startswith(PNG):
-        head = _before_pixels(data)
+        head = data[: data.find(b"IDAT")]
         if b"acTL" in head:
             return PAGES
         return GREY_ALPHA if data[25:26] == b"\0" and b"tRNS" in head else ""
@@ -185,14 +198,14 @@ def _in_tiff(data: bytes) -> str:
     return ""
 
 
-def is_opaque(data: bytes) -> bool:
+def _is_opaque(data: bytes) -> bool:
     """Whether a file is known to have no transparent pixels: JPEG, or PNG with neither alpha nor a clear colour."""
     if data.startswith(PNG):
-        return data[25:26] == b"\x02" and b"tRNS" not in _before_pixels(data)
+        return data[25:26] == b"\x02" and b"tRNS" not in data[: data.find(b"IDAT")]
     return data.startswith(JPEG)
 
 
-def orientation(data: bytes) -> int:
+def _orientation(data: bytes) -> int:
     """That of EXIF in a PNG or WebP file, 1 (upright) to 8; OpenCV turns them unless it keeps alpha."""
     if not data.startswith(PNG) and data[8:12] != b"WEBP":
         return 1
@@ -203,19 +216,9 @@ def orientation(data: bytes) -> int:
     return int(exif.get(ORIENTATION, 1))
 
 
-def is_multiplied(data: bytes) -> bool:
-    """Whether OpenCV gives colours of 8 bits times alpha, as libtiff does."""
-    return data.startswith(TIFF)
-
-
-def said_white(data: bytes) -> int | None:
+def _said_white(data: bytes) -> int | None:
     """The value of white in a PNM file, which says it (P2, P3, P5 and P6); None where OpenCV has made it 255."""
     if data[:1] != b"P" or data[1:2] not in b"2356":
         return None
     white = int(COMMENT.sub(b"", data[:4096]).split(maxsplit=4)[3])
     return None if data[1:2] in b"23" and white < 256 else white  # OpenCV itself brightens text of 8 bits
-
-
-def _before_pixels(data: bytes) -> bytes:
-    """What a PNG file says before its pixels."""
-    return data[: data.find(b"IDAT")]

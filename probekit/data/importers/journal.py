@@ -31,9 +31,7 @@ FRAME = struct.Struct("<QI")  # bytes of the record that follows, its CRC-32
 class Done:
     """Consecutive items that were dealt with.
 
-    Attributes:
-        broken: The ones that could not be read.
-        block: The others, ready for the file; None if there are none.
+    `broken`: the ones that could not be read; `block`: the others, ready for the file; None if there are none.
     """
 
     items: Sequence[Item]
@@ -47,11 +45,8 @@ class Unfinished:
     def __init__(self, out: Path, identity: dict[str, Any]) -> None:
         """Sets aside what there is; what is there already was not yet used up.
 
-        Args:
-            identity: What every image becomes; what was to become something else is dropped.
-
-        Raises:
-            OSError: If it cannot be moved, or another process is writing it.
+        `identity`: what every image becomes; what was to become something else is dropped. An OSError if it cannot be
+        moved, or another process is writing it.
         """
         check_free(partial_of(out))
         self._journal, self._data = _aside(journal_of(out)), _aside(partial_of(out))

@@ -14,14 +14,9 @@ SHOWN = 5  # names in a line
 def find_splits(top: Folder, depth: int | None, ignored: list[Skipped], notes: list[str]) -> dict[str, Folder]:
     """The folder of each split, inside the folders that wrap all of it; without split folders all is train.
 
-    Args:
-        top: The tree, without masks and folders without images.
-        depth: As typed; with it, a folder of images that is called train, beside others, is a class.
-        ignored: What lies beside the splits is added to it.
-        notes: What was entered is added to it.
-
-    Raises:
-        ValueError: If there are splits but no train, or it may also be a class.
+    A ValueError if there are splits but no train, or it may also be a class. `top`: the tree, without masks and folders
+    without images. `depth`: as typed; with it, a folder of images that is called train, beside others, is a class.
+    `ignored`: what lies beside the splits is added to it. `notes`: what was entered is added to it.
     """
     while True:
         found = splits_among(top.folders)
@@ -31,9 +26,7 @@ def find_splits(top: Folder, depth: int | None, ignored: list[Skipped], notes: l
         inner = _wrapped(top)
         if inner is None:
             return {"train": top}
-        ignored += _rest(top, [inner])
-        notes.append(f"entered {inner.key}, the only folder with images in it")
-        top = inner
+        top = _entered(top, inner, ignored, notes)
     by_split = {split: top.folders[name] for name, split in found.items()}
     if "train" not in by_split:
         raise ValueError(f"expected a folder train beside {_shown(found)} in {top.path}, found none")
@@ -59,10 +52,14 @@ def _may_be_classes(top: Folder, found: dict[str, str], depth: int | None) -> bo
 def _enter(folder: Folder, ignored: list[Skipped], notes: list[str]) -> Folder:
     """The innermost folder that holds more than one folder."""
     while (inner := _wrapped(folder)) is not None:
-        ignored += _rest(folder, [inner])
-        notes.append(f"entered {inner.key}, the only folder with images in it")
-        folder = inner
+        folder = _entered(folder, inner, ignored, notes)
     return folder
+
+
+def _entered(folder: Folder, inner: Folder, ignored: list[Skipped], notes: list[str]) -> Folder:
+    ignored += _rest(folder, [inner])
+    notes.append(f"entered {inner.key}, the only folder with images in it")
+    return inner
 
 
 def _wrapped(folder: Folder) -> Folder | None:
@@ -93,12 +90,8 @@ def _rest(folder: Folder, kept: Iterable[Folder]) -> list[Skipped]:
 def find_classes(roots: dict[str, Folder], depth: int | None, notes: list[str]) -> dict[str, Found]:
     """All images of each split with their classes, sorted by class and name.
 
-    Args:
-        depth: How many levels down the class folders are, if that was typed.
-        notes: What was joined is added to it.
-
-    Raises:
-        ValueError: If images lie beside class folders, or the class folders hold folders and there is no depth.
+    `depth`: how many levels down the class folders are, if that was typed; `notes`: what was joined is added to it. A
+    ValueError if images lie beside class folders, or the class folders hold folders and there is no depth.
     """
     deepest = min(map(_deepest, roots.values()))
     return {split: _by_class(_class_folders(root, depth, deepest), root, notes) for split, root in roots.items()}

@@ -79,8 +79,7 @@ class Row:
 def open_npz(source: Path, options: Options) -> Source | None:
     """The splits of an npz file, or None if it is something else.
 
-    Raises:
-        ValueError: If keys are missing, or an array has another type, shape or length than expected.
+    A ValueError if keys are missing, or an array has another type, shape or length than expected.
     """
     if not (source.is_file() and zipfile.is_zipfile(source)):
         if source.suffix == ".npz":

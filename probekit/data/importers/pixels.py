@@ -36,8 +36,7 @@ class Extent:
 def to_8_bits(image: NDArray[Any], rule: Rule) -> NDArray[np.uint8]:
     """An image as the rule has it, rounded; values beyond its range become black or white.
 
-    Raises:
-        NeedsRange: If the rule has nothing for its type.
+    A NeedsRange if the rule has nothing for its type.
     """
     kind = image.dtype.name
     if kind not in rule:
@@ -51,10 +50,8 @@ def to_8_bits(image: NDArray[Any], rule: Rule) -> NDArray[np.uint8]:
 def look(items: Iterable[Item], threads: int, *, whole: bool, progress: Callable[[int], None]) -> dict[str, Extent]:
     """What each type of image holds; broken images hold nothing.
 
-    Args:
-        threads: That decode.
-        whole: Look at every image; else stop at the first with 8 bits that is not dark, for it tells enough.
-        progress: Called with the images seen.
+    `threads`: that decode. `whole`: look at every image; else stop at the first with 8 bits that is not dark, for it
+    tells enough. `progress`: called with the images seen.
     """
     seen: dict[str, Extent] = {}
     rest = iter(items)
@@ -92,10 +89,8 @@ def _joined(one: Extent, other: Extent) -> Extent:
 def rule_of(seen: Mapping[str, Extent], options: Options) -> Rule:
     """The rule for a set: as typed, or the whole range of each type if the set makes use of it.
 
-    What is typed is meant for the images that are not of 8 bits, or for all if there are no others.
-
-    Raises:
-        ValueError: If the set leaves open what is black and white, or is not as was typed.
+    What is typed is meant for the images that are not of 8 bits, or for all if there are no others. A ValueError if the
+    set leaves open what is black and white, or is not as was typed.
     """
     deep = [kind for kind in seen if kind != "uint8"] or list(seen)
     typed = {kind: _typed(kind, seen[kind], options) or _full(kind, seen[kind]) for kind in deep}
@@ -136,8 +131,7 @@ def _typed(kind: str, extent: Extent, options: Options) -> tuple[float, float] |
 def _full(kind: str, extent: Extent) -> tuple[float, float]:
     """The whole range of a type, if the set makes use of it: the upper half, or more than the darkest eighth of 8 bits.
 
-    Raises:
-        ValueError: If it does not, or the type does not say what is white.
+    A ValueError if it does not, or the type does not say what is white.
     """
     full = FULL.get("float" if np.dtype(kind).kind == "f" else kind)
     if full is not None and extent.low >= 0 and full[0] <= extent.high <= full[1]:

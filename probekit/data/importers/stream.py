@@ -1,9 +1,8 @@
 """From a source to the writer: images are decoded, resized and packed in threads, and written in order."""
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from probekit import __version__
 from probekit.config import SIDE
+from probekit.data.ahead import in_order
 from probekit.data.importers.base import Broken, Item, Skipped, Source, Told
 from probekit.data.importers.images import has_colour, to_channels, to_square
 from probekit.data.importers.journal import Done, Journal
@@ -36,12 +36,9 @@ class NeedsColour(Exception):  # noqa: N818 - not an error: the pass starts agai
 class Form:
     """What every image becomes.
 
-    Attributes:
-        channels: 1 stops at the first image with colour, 3 takes all.
-        size: Pixels a side, or None for images as they are.
-        resize: "crop" or "squash".
-        encoded: Keep JPEG files in place of pixels; needs a size.
-        pixels: What is black and white; images of other types stop it.
+    `channels`: 1 stops at the first image with colour, 3 takes all. `size`: pixels a side, or None for images as they
+    are. `encoded`: keep JPEG files in place of pixels; needs a size. `pixels`: what is black and white; images of other
+    types stop it.
     """
 
     channels: int
@@ -97,13 +94,9 @@ def write_source(
 ) -> list[Skipped]:
     """Writes all splits of a source; returns the broken images that were left out.
 
-    Args:
-        journal: What an interrupted import had done; writes and notes what this one does.
-
-    Raises:
-        NeedsColour: If the form has 1 channel and an image has colour.
-        NeedsRange: If an image is of another type than the form knows.
-        ValueError: If an image is broken, or the images have several sizes.
+    `journal`: what an interrupted import had done; writes and notes what this one does. A NeedsColour if the form has 1
+    channel and an image has colour; a NeedsRange if an image is of another type than the form knows; a ValueError if an
+    image is broken, or the images have several sizes.
     """
     total, done = sum(map(len, source.splits.values())), 0
     skipped: list[Skipped] = []
@@ -147,14 +140,9 @@ class _Blocks:
 
     def of(self, pool: ThreadPoolExecutor, packers: ThreadPoolExecutor, items: Sequence[Item]) -> Iterator[Done]:
         """The blocks of items in order; decodes and packs ahead, in threads."""
-        window = _window(self.source, self.form)
-        waiting: deque[tuple[_Run, Future[Block | EncodedBlock | None]]] = deque()
-        for run in self._runs(_ahead(pool, self.form, items, window)):
-            waiting.append((run, packers.submit(self._pack, run)))
-            while len(waiting) > (os.cpu_count() or 1):  # bounds memory
-                yield _done(*waiting.popleft())
-        for run, block in waiting:
-            yield _done(run, block)
+        runs = self._runs(_ahead(pool, self.form, items, _window(self.source, self.form)))
+        for run, block in in_order(packers, self._pack, runs, 1 + (os.cpu_count() or 1)):
+            yield Done(run.items, run.broken, block)
 
     def expect_shape_of(self, part: Done) -> None:
         """Later images must have the shape of a finished block's."""
@@ -205,10 +193,6 @@ class _Blocks:
         return pack(Split(joined, labels, factors, None), self.form.compression)
 
 
-def _done(run: _Run, block: "Future[Block | EncodedBlock | None]") -> Done:
-    return Done(run.items, run.broken, block.result())
-
-
 def _joined(images: Sequence[Pixels]) -> Pixels:
     """Images of `Form.of_all` as one array: the one that they already make up, or else a copy (after a broken one)."""
     whole = images[0].base
@@ -233,12 +217,6 @@ def _window(source: Source, form: Form) -> int:
 def _ahead(pool: ThreadPoolExecutor, form: Form, items: Sequence[Item], window: int) -> Iterator[tuple[Item, Fetched]]:
     """Items with their images, in order; so many are being decoded while one is used."""
     step = max(1, min(form.task, window // (2 * (os.cpu_count() or 1))))  # two tasks a thread, or more
-    waiting: deque[tuple[Sequence[Item], Future[list[Fetched]]]] = deque()
-    for begin in range(0, len(items), step):
-        part = items[begin : begin + step]
-        waiting.append((part, pool.submit(form.of_all, part)))
-        if len(waiting) * step > window:
-            first, images = waiting.popleft()
-            yield from zip(first, images.result(), strict=True)
-    for part, images in waiting:
-        yield from zip(part, images.result(), strict=True)
+    parts = (items[begin : begin + step] for begin in range(0, len(items), step))
+    for part, images in in_order(pool, form.of_all, parts, window // step + 1):
+        yield from zip(part, images, strict=True)

@@ -88,14 +88,9 @@ def masks_among(names: Iterable[str]) -> set[str]:
     return {name for name in masks if not spoken & {word.rstrip("s") for word in MASKS & set(words[name])}}
 
 
-def speaks_of(name: str, masks: str) -> bool:
+def _speaks_of(name: str, masks: str) -> bool:
     """Whether a name has the word of a folder of masks inside one of its own: "nomask", "unlabelled"."""
     return any(word.rstrip("s") in "".join(_words(name)) for word in MASKS & set(_words(masks)))
-
-
-def mentions_masks(name: str) -> bool:
-    """Whether a name has the word of a folder of masks, whatever else it says: "masks_binary"."""
-    return not MASKS.isdisjoint(_words(name))
 
 
 def _words(name: str) -> tuple[str, ...]:
@@ -118,10 +113,8 @@ def _split_and_rest(name: str) -> tuple[str, tuple[str, ...]] | None:
 class Folder:
     """What a folder holds, at any depth.
 
-    Attributes:
-        key: Its path within the source, as text; "" for the source itself.
-        folders: The folders in it that are not hidden.
-        images: Names of the files that are images by their names.
+    `key`: its path within the source, as text; "" for the source itself. `folders`: the folders in it that are not
+    hidden. `images`: names of the files that are images by their names.
     """
 
     path: Path
@@ -146,19 +139,15 @@ class Folder:
             yield from folder.all()
 
 
-def read_tree(source: Path, ignored: list[Skipped]) -> Folder:
+def read_tree(
+    path: Path, ignored: list[Skipped], key: str = "", met: dict[tuple[int, int], str] | None = None, level: int = 0
+) -> Folder:
     """A folder with all below it, sorted by name; links to folders are followed.
 
-    Args:
-        ignored: What is hidden is added to it.
-
-    Raises:
-        ValueError: If a folder cannot be read, or a link leads nowhere, to a folder above, or to one met before.
+    `ignored`: what is hidden is added to it. A ValueError if a folder cannot be read, or a link leads nowhere, to a
+    folder above, or to one met before.
     """
-    return _read(source, "", ignored, {}, 0)
-
-
-def _read(path: Path, key: str, ignored: list[Skipped], met: dict[tuple[int, int], str], level: int) -> Folder:
+    met = {} if met is None else met
     folder = Folder(path, key)
     if level > MAX_LEVELS:
         raise ValueError(f"expected at most {MAX_LEVELS} folders in one another, found more in {key!r}")
@@ -179,7 +168,7 @@ def _read(path: Path, key: str, ignored: list[Skipped], met: dict[tuple[int, int
             if is_folder or is_image:
                 ignored.append(Skipped(folder.below(entry.name), "hidden"))
         elif is_folder:
-            folder.folders[entry.name] = _read(path / entry.name, folder.below(entry.name), ignored, met, level + 1)
+            folder.folders[entry.name] = read_tree(path / entry.name, ignored, folder.below(entry.name), met, level + 1)
         else:
             (folder.images if is_image else folder.others).append(entry.name)
     return folder
@@ -200,14 +189,8 @@ def _is_folder(entry: os.DirEntry[str], folder: Folder) -> bool:
 def prune(folder: Folder, ignored: list[Skipped], depth: int | None, *, classes: bool = True) -> None:
     """Takes out the folders of masks, and those without images; each is added to `ignored`.
 
-    Args:
-        folder: What is taken out of.
-        ignored: Added to.
-        depth: As typed; with it, what may be masks or a class is a class.
-        classes: Whether the folders in it may be the classes.
-
-    Raises:
-        ValueError: If there is no depth, and a folder may be masks or a class.
+    A ValueError if there is no depth, and a folder may be masks or a class. `depth`: as typed; with it, what may be
+    masks or a class is a class; `classes`: whether the folders in it may be the classes.
     """
     masks = masks_among(folder.folders)
     inside = {name: inner for name, inner in folder.folders.items() if inner.n and name not in masks}
@@ -243,8 +226,8 @@ def _unclear(folder: Folder, masks: set[str], inside: dict[str, Folder]) -> list
     return [
         name
         for name, inner in folder.folders.items()
-        if (name in masks and inner.n and (alone or any(speaks_of(other, name) for other in inside)))
-        or (name in inside and plain and mentions_masks(name))
+        if (name in masks and inner.n and (alone or any(_speaks_of(other, name) for other in inside)))
+        or (name in inside and plain and not MASKS.isdisjoint(_words(name)))
     ]
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from probekit.data.importers.announce import lines_on
+from probekit.data.importers import lines_on
 from probekit.data.importers.base import Options, Skipped, Source
 from probekit.data.importers.folder import open_folder
 

@@ -185,7 +185,7 @@ def test_imagenet_classes_are_chosen_sorted_and_recorded(tmp_path: Path) -> None
 
 def test_chosen_classes_must_be_complete_in_val(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     official, plan = build("imagenet", tmp_path)
-    monkeypatch.setattr("probekit.data.importers.official.imagenet.N_CLASSES", 4)
+    monkeypatch.setattr("probekit.data.importers.official.photographs.N_CLASSES", 4)
     assert "100 test, found 4 test" in refused(official, plan.root, "--n-classes", 2)
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from probekit.data.importers import Import, Options, Skipped, Told
-from probekit.data.importers.folder import File
+from probekit.data.importers.images import File
 from probekit.data.importers.journal import Journal, is_unfinished, journal_of, partial_of
 from probekit.h5 import DatasetInfo, read_info
 

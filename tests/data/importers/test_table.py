@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from probekit.cli import app
-from probekit.data.importers import Options, table
+from probekit.data.importers import Options, folder
 from probekit.data.importers.base import Source
 from probekit.data.importers.folder import open_folder
 from probekit.h5 import read_info, read_split
@@ -151,13 +151,13 @@ def test_a_wide_table_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) ->
         return counted_
 
     forms = tuple(
-        (counting("cell", of_cell), tuple(counting("key", f) for f in of_keys)) for of_cell, of_keys in table.FORMS
+        (counting("cell", of_cell), tuple(counting("key", f) for f in of_keys)) for of_cell, of_keys in folder.FORMS
     )
-    monkeypatch.setattr(table, "FORMS", forms)
+    monkeypatch.setattr(folder, "FORMS", forms)
     keys = [f"a/{number}.png" for number in range(50)]
     rows = [["x", *(f"{number}" for _ in range(12)), key, key] for number, key in enumerate(keys)]
     columns = ["kind", *(f"c{number}" for number in range(12)), "file", "again"]
-    named, of_cell, cells = table._match(keys, columns, rows, "kind")
+    named, of_cell, cells = folder._match(keys, columns, rows, "kind")
     assert (named, cells) == ("c0", {key: f"{number}" for number, key in enumerate(keys)})  # the first that names all
     assert of_cell == {f"{number}": [number] for number in range(50)}
     assert calls == {"key": 50 * 6, "cell": 50}

@@ -1,35 +1,23 @@
 """Datasets as their authors publish them: one file each, and one line in OFFICIAL."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from probekit.data.importers.base import Item, Options, Source, choose_splits, readable, set_apart
-from probekit.data.importers.official import (
-    aptos2019,
-    cub200,
-    digits,
-    fgvc_aircraft,
-    flowers102,
-    imagenet,
-    inat2019,
-    stanford_cars,
-    stanford_dogs,
-    voc,
-)
-from probekit.data.importers.official.base import MAX_GB, Choices, Official, Photo
+from probekit.data.importers.official import digits, fine_grained, photographs, voc
+from probekit.data.importers.official.base import MAX_GB, Choices, Official
 
 OFFICIAL: dict[str, Official] = {
-    "flowers102": flowers102.OFFICIAL,
-    "stanford-dogs": stanford_dogs.OFFICIAL,
-    "aptos2019": aptos2019.OFFICIAL,
-    "cub200": cub200.OFFICIAL,
-    "stanford-cars": stanford_cars.OFFICIAL,
-    "fgvc-aircraft": fgvc_aircraft.OFFICIAL,
-    "inat2019": inat2019.OFFICIAL,
-    "imagenet": imagenet.OFFICIAL,
+    "flowers102": fine_grained.FLOWERS102,
+    "stanford-dogs": fine_grained.STANFORD_DOGS,
+    "aptos2019": fine_grained.APTOS2019,
+    "cub200": fine_grained.CUB200,
+    "stanford-cars": fine_grained.STANFORD_CARS,
+    "fgvc-aircraft": fine_grained.FGVC_AIRCRAFT,
+    "inat2019": photographs.INAT2019,
+    "imagenet": photographs.IMAGENET,
     "voc2007": voc.VOC2007,
     "voc2012": voc.VOC2012,
     "digits": digits.OFFICIAL,  # needs no files: scikit-learn ships it
@@ -42,19 +30,12 @@ OPTIONS = {
     "n_classes": "--n-classes",
 }
 
-__all__ = ["MAX_GB", "OFFICIAL", "Choices", "Official", "Photo", "open_official"]
-
 
 def open_official(name: str, root: Path | None, choices: Choices, options: Options) -> Source:
     """The official splits of a dataset, checked.
 
-    Args:
-        name: A key of `OFFICIAL`.
-        root: The folder; None for sets that need none.
-        options: Fractions and seed.
-
-    Raises:
-        ValueError: If files are missing, are of another dataset or incomplete, or a choice is not this dataset's.
+    A ValueError if files are missing, are of another dataset or incomplete, or a choice is not this dataset's. `root`:
+    the folder; None for sets that need none.
     """
     official = OFFICIAL[name]
     given = _check_choices(name, official, choices)
@@ -73,7 +54,9 @@ def open_official(name: str, root: Path | None, choices: Choices, options: Optio
     notes: list[str] = []
     if choices.subset:
         listed = sum(map(len, splits.values()))
-        splits = {split: [item for item in items if _is_there(item)] for split, items in splits.items()}
+        splits = {
+            split: [item for item in items if item.stamp() or not official.needs] for split, items in splits.items()
+        }
         splits = {split: items for split, items in splits.items() if items}
         missing = listed - sum(map(len, splits.values()))
         if missing:
@@ -95,7 +78,6 @@ def open_official(name: str, root: Path | None, choices: Choices, options: Optio
 
 
 def _check_choices(name: str, official: Official, choices: Choices) -> dict[str, Any]:
-    """The choices that were typed, as the dataset file records them."""
     given = {choice: value for choice, value in asdict(choices).items() if choice in OPTIONS and value}
     for choice in given:
         if choice not in official.takes:
@@ -122,7 +104,3 @@ def _check_labels(name: str, splits: Mapping[str, Sequence[Item]], classes: int)
                     f"expected labels of {classes} classes, found {item.label + 1} (from 1) for {item.key!r}; "
                     f"are all lists of {name}?"
                 )
-
-
-def _is_there(item: Item) -> bool:
-    return not isinstance(item, Photo) or os.path.isfile(os.path.join(item.root, item.key))

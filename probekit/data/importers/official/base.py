@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from probekit.data.importers.base import Item, Label, Skipped, file_stamp, read_list, read_text
-from probekit.data.importers.images import decode_file
+from probekit.data.importers.base import Item, Label, Skipped, read_list, read_text
+from probekit.data.importers.images import File
 
 # Own choice: the pixels of half of a computer with 16 GB. At 224 px all of these sets but iNaturalist and ImageNet fit.
 MAX_GB = 8.0
@@ -21,12 +20,9 @@ MAX_GB = 8.0
 class Choices:
     """What the user chose of a dataset.
 
-    Attributes:
-        subset: Take the images that are there, whatever their number.
-        train_with_val: Join the official val split to train.
-        labels: Which of several labels; None is the dataset's usual one.
-        classes: A file that names the classes to take.
-        n_classes: Or that many, chosen by the seed.
+    `subset`: take the images that are there, whatever their number. `train_with_val`: join the official val split to
+    train. `labels`: which of several labels; None is the dataset's usual one. `classes`: a file that names the classes
+    to take. `n_classes`: or that many, chosen by the seed.
     """
 
     subset: bool = False
@@ -37,40 +33,12 @@ class Choices:
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """An image file of an official dataset.
-
-    Attributes:
-        root: The folder that holds all of them.
-        key: The path below it.
-        label: Its class or classes.
-        banner: Rows at its lower edge that are no part of the photograph.
-    """
-
-    root: str
-    key: str
-    label: Label
-    banner: int = 0
-
-    def stamp(self) -> str:
-        """Changes when the file does."""
-        return file_stamp(os.path.join(self.root, self.key))
-
-    def decode(self) -> NDArray[Any]:
-        """Finite numbers `[H, W]` or BGR `[H, W, 3]`."""
-        image = decode_file(Path(self.root, self.key))
-        return image[: len(image) - self.banner]
-
-
 @dataclass(frozen=True)
 class Listing:
     """What the official files say.
 
-    Attributes:
-        sizes: How many there must be, where the choices change that.
-        parameters: What the dataset file says of it.
-        ignored: Files beside the images that are none.
+    `sizes`: how many there must be, where the choices change that; `parameters`: what the dataset file says of it;
+    `ignored`: files beside the images that are none.
     """
 
     classes: tuple[str, ...]
@@ -88,10 +56,8 @@ class Official:
         open: Reads its lists, given the folder and the choices.
         sizes: Images of each official split.
         needs: What the folder holds; empty for a set that needs no folder.
-        takes: Names of the choices that it has.
         size: Pixels a side, if none is typed.
         resize: How, if nothing is typed.
-        channels: 1 or 3.
         test_fraction: Share of all images that becomes test where there is no official test split, if nothing is typed.
     """
 
@@ -104,6 +70,11 @@ class Official:
     resize: str = "crop"
     channels: int = 3
     test_fraction: float = 0.0
+
+
+def image_file(root: Path, key: str, label: Label, banner: int = 0) -> File:
+    """An image file of an official dataset, by its path below a folder."""
+    return File(key, label, os.path.join(root, key), banner)
 
 
 def find_folder(root: Path, marker: str, *below: str, archive: str) -> Path:
@@ -141,8 +112,7 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
 def read_mat(path: Path, *keys: str) -> dict[str, Any]:
     """Variables of a MATLAB file; structures become objects, and sides of length 1 are dropped.
 
-    Raises:
-        ValueError: If the file or one of the variables is missing, or it is no MATLAB file.
+    A ValueError if the file or one of the variables is missing, or it is no MATLAB file.
     """
     from scipy.io import loadmat
 
@@ -178,8 +148,7 @@ def number(text: str, path: Path) -> int:
 def name_classes(named: Iterable[tuple[int, str]], n: int) -> tuple[str, ...]:
     """Names of the labels 0 to n - 1 from pairs; a label that does not occur is named by its number, from 1.
 
-    Raises:
-        ValueError: If a label has two names, or lies beyond n.
+    A ValueError if a label has two names, or lies beyond n.
     """
     names: dict[int, str] = {}
     for label, name in named:

@@ -7,31 +7,23 @@ An image that shows a class only in difficult instances is neither positive nor 
 from functools import partial
 from pathlib import Path
 
-from probekit.data.importers.official.base import Choices, Listing, Official, Photo, find_folder, read_lines, read_pairs
+from probekit.data.importers.images import File
+from probekit.data.importers.official.base import (
+    Choices,
+    Listing,
+    Official,
+    find_folder,
+    image_file,
+    read_lines,
+    read_pairs,
+)
 from probekit.h5 import ABSENT, DIFFICULT, PRESENT
 
-CLASSES = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
+NAMES = (
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable "
+    "dog horse motorbike person pottedplant sheep sofa train tvmonitor"
 )
+CLASSES = tuple(NAMES.split())
 FLAGS = {"1": PRESENT, "-1": ABSENT, "0": DIFFICULT}
 
 
@@ -43,7 +35,7 @@ def open_lists(year: str, sets: dict[str, str], root: Path, choices: Choices) ->
     return Listing(CLASSES, {split: _photos(folder, name) for split, name in sets.items()})
 
 
-def _photos(folder: Path, name: str) -> list[Photo]:
+def _photos(folder: Path, name: str) -> list[File]:
     main = folder / "ImageSets" / "Main"
     flags = {kind: dict(read_pairs(main / f"{kind}_{name}.txt")) for kind in CLASSES}
     photos = []
@@ -52,7 +44,7 @@ def _photos(folder: Path, name: str) -> list[Photo]:
         if not all(flag in FLAGS for flag in found):
             wrong = next(kind for kind, flag in zip(CLASSES, found, strict=True) if flag not in FLAGS)
             raise ValueError(f"expected 1, 0 or -1 for image {key} in {main / f'{wrong}_{name}.txt'}, found another")
-        photos.append(Photo(str(folder), f"JPEGImages/{key}.jpg", bytes(FLAGS[str(flag)] for flag in found)))
+        photos.append(image_file(folder, f"JPEGImages/{key}.jpg", bytes(FLAGS[str(flag)] for flag in found)))
     return photos
 
 
