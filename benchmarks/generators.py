@@ -3,22 +3,22 @@
     python -m benchmarks.generators [--out FILE] [--rounds 7] [--command] [NAME ...]
 
 Ours: factors, labels and images, in calls of 1024 samples, alone as `gen --no-masks` makes them, and with object and
-evidence masks. Pillow: the image of given factors (its sampling is not counted), drawn and rotated one by one as the
-authors do; on an RGB canvas as theirs and on a grey one, which is faster; with masks it also draws each object and each
-counterfactual. Images alone are compared with images alone, images and masks with images and masks. Ours and theirs
-take turns; printed are medians and min to max of the rounds, in processor time of the one core. --command also times
-the whole `probekit gen` to a gzip file on all cores, with and without masks, the best of three.
+evidence masks. Pillow: the image of given factors (its sampling is not counted), drawn and, where its scene is level,
+rotated one by one as the authors do; on an RGB canvas as theirs and on a grey one, which is faster; with masks it also
+draws each object and each counterfactual. Images alone are compared with images alone, images and masks with images
+and masks; "drawing alone" is our image of given factors, too, beside Pillow's grey one. Ours and theirs take turns;
+printed are medians and min to max of the rounds, in processor time of the one core. --command also times the whole
+`probekit gen` to a gzip file on all cores, with and without masks, the best of three.
 
 Overlap is that of the two images' ink (intersection over union, the mean over 256 images). It is 1 for the published
-recipes, whose pixels are Pillow's. For the others Pillow rounds every shape to whole pixels before the turn.
+recipes, whose pixels are Pillow's. For the others Pillow rounds every shape to whole pixels.
 
-Another generator: a line in `SCENES` with a function for each of its objects.
+The scenes are in `benchmarks/scenes.py`; another generator is a line in its `SCENES`.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import subprocess
 import sys
@@ -36,126 +36,36 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from benchmarks.report import RESULTS, interleaved, spread, write
+from benchmarks.scenes import SCENES, Row, Scene
 from generators import GENERATORS, Generator
 from generators.base import BASE_SIZE
 
 OURS_N, OURS_CALL, PEER_N = 4096, 1024, 256
 COMMAND_N = 200_000
-Row = Any  # one row of factors
-Scene = Callable[[Any, Row, Any], None]  # draws a row on a pen with an ink
 
 
-def draw_rectangle(pen: Any, row: Row, ink: Any, *, published: bool) -> None:
-    """The rectangle at whole pixels, with quarter discs if it is round; ours then has the area of the sharp one."""
-    wide, high = row["width"] / 2, row["height"] / 2
-    if not (row["corner"] or published):
-        larger = math.sqrt(1.0 + (4.0 - math.pi) * 20.0**2 / (4.0 * wide * high))
-        wide, high = larger * wide, larger * high
-    x0, y0 = round(row["x"] - wide), round(row["y"] - high)
-    x1, y1 = round(row["x"] + wide) - 1, round(row["y"] + high) - 1
-    if row["corner"]:
-        pen.rectangle([x0, y0, x1, y1], fill=ink)
-        return
-    pen.rectangle([x0, y0 + 20, x1, y1 - 20], fill=ink)
-    pen.rectangle([x0 + 20, y0, x1 - 20, y1], fill=ink)
-    for x, y, start in (
-        (x0, y0, 180),
-        (x1 - 40, y0, 270),
-        (x1 - 40, y1 - 40, 0),
-        (x0, y1 - 40, 90),
-    ):
-        pen.pieslice([x, y, x + 40, y + 40], start, start + 90, fill=ink)
-
-
-def draw_triangle(pen: Any, row: Row, ink: Any, *, published: bool) -> None:
-    """The triangle as a polygon. Its place is its first corner in the published recipe, else its centroid."""
-    x, y = row["triangle_x"], row["triangle_y"]
-    if row["triangle"]:
-        wide, high, apex = row["leg_x"], row["leg_y"], 0.0
-    else:
-        wide, high, apex = row["triangle_side"], row["triangle_side"] * math.sqrt(0.75), row["triangle_side"] / 2
-    if published:
-        apex = math.floor(apex)
-    else:  # Pillow's pixel centres are whole numbers, ours end in .5
-        x, y = x - (wide + apex) / 3 - 0.5, y - high / 3 - 0.5
-    pen.polygon([(x, y), (x + wide, y), (x + apex, y + high)], fill=ink)
-
-
-def draw_object(pen: Any, row: Row, ink: Any, *, number: int, published: bool) -> None:
-    """Object `number` of circ-sq. Its size is the circle's width if published, else the equal square's side."""
-    x, y, half = row[f"x_{number}"], row[f"y_{number}"], row[f"size_{number}"] / 2
-    square = row[f"shape_{number}"]
-    if not published and not square:
-        half *= 2.0 / math.sqrt(math.pi)
-    # Pillow cuts the fractions off, and draws both ends.
-    box = (x - half + 0.5, y - half + 0.5, x + half - 0.5, y + half - 0.5)
-    (pen.rectangle if square else pen.ellipse)(box, fill=ink)
-
-
-def draw_ring(pen: Any, row: Row, ink: Any) -> None:
-    """A Landolt ring: a disc, the disc in it and the opening."""
-    x, y, gap = row["x"] - 0.5, row["y"] - 0.5, row["gap"]
-    pen.ellipse((x - 2.5 * gap + 0.5, y - 2.5 * gap + 0.5, x + 2.5 * gap, y + 2.5 * gap), fill=ink)
-    pen.ellipse((x - 1.5 * gap + 0.5, y - 1.5 * gap + 0.5, x + 1.5 * gap, y + 1.5 * gap), fill=0)
-    ux, uy = ((1, 0), (0, -1), (-1, 0), (0, 1))[row["opening"]]
-    ends = [
-        (x + ux * out * gap + uy * side * gap / 2.0, y + uy * out * gap + ux * side * gap / 2.0)
-        for out, side in ((0.0, -1), (2.5, 1))
-    ]
-    (x0, x1), (y0, y1) = (sorted(round(end) for end in axis) for axis in zip(*ends, strict=True))
-    pen.rectangle([x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)], fill=0)
-
-
-def draw_bar(pen: Any, row: Row, ink: Any, *, side: int) -> None:
-    """A bar of vernier at its default settings: 4 px wide, 2 px between the bars."""
-    x = row["x"] + (row["shift"] if side > 0 and row["alignment"] else 0.0)
-    y = row["y"] + side * (1.0 + row["length"] / 2.0)
-    box = (x - 2.0, y - row["length"] / 2.0, x + 1.0, y + row["length"] / 2.0 - 1.0)
-    pen.rectangle([round(end) for end in box], fill=ink)
-
-
-# How each object of a generator is drawn, in this order, and whether as ink or as a hole.
-SCENES: dict[str, list[tuple[Scene, bool]]] = {
-    **{
-        f"rect-tri{kind}": [
-            (partial(draw_rectangle, published=bool(kind)), True),
-            (partial(draw_triangle, published=bool(kind)), False),
-        ]
-        for kind in ("", "-published")
-    },
-    **{
-        f"circ-sq{kind}": [(partial(draw_object, number=k, published=bool(kind)), True) for k in (1, 2)]
-        for kind in ("", "-published")
-    },
-    "landolt": [(draw_ring, True)],
-    "vernier": [(partial(draw_bar, side=side), True) for side in (-1, 1)],
-}
-
-
-def peer_image(scenes: list[tuple[Scene, bool]], row: Row, *, mode: str = "L") -> NDArray[np.uint8]:
+def peer_image(scene: Scene, row: Row, *, mode: str = "L") -> NDArray[np.uint8]:
     """Draw, rotate, and take the pixels: one image."""
     image = Image.new(mode, (BASE_SIZE, BASE_SIZE))
     pen = ImageDraw.Draw(image)
-    for scene, ink in scenes:
+    for draw, ink in scene.objects:
         level = 255 if ink else 0
-        scene(pen, row, (level,) * 3 if mode == "RGB" else level)
-    pixels = np.asarray(image.rotate(row["angle"]))
+        draw(pen, row, (level,) * 3 if mode == "RGB" else level)
+    pixels = np.asarray(image.rotate(row["angle"]) if scene.turned else image)
     return pixels[:, :, 0] if mode == "RGB" else pixels
 
 
-def peer_with_masks(
-    generator: Generator, scenes: list[tuple[Scene, bool]], row: Row
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def peer_with_masks(generator: Generator, scene: Scene, row: Row) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """One image and its masks: each object, and what differs from each counterfactual."""
-    image = peer_image(scenes, row)
+    image = peer_image(scene, row)
     masks = np.zeros((BASE_SIZE, BASE_SIZE), np.uint8)
-    for bit, (scene, ink) in enumerate(scenes):
-        shape = peer_image([(scene, True)], row) > 0
+    for bit, (draw, ink) in enumerate(scene.objects):
+        shape = peer_image(scene._replace(objects=((draw, True),)), row) > 0
         if not ink:
             shape &= masks > 0  # a hole is where there was ink
         masks |= shape.astype(np.uint8) << bit
-    for bit, factor in enumerate(generator.class_factors, start=len(scenes)):
-        other = peer_image(scenes, row | {factor: row[factor] ^ 1})
+    for bit, factor in enumerate(generator.class_factors, start=len(scene.objects)):
+        other = peer_image(scene, row | {factor: row[factor] ^ 1})
         masks |= (image != other).astype(np.uint8) << bit
     return image, masks
 
@@ -166,10 +76,10 @@ def rows_of(factors: NDArray[np.void]) -> list[dict[str, Any]]:
     return [dict(zip(names, row.tolist(), strict=True)) for row in factors]
 
 
-def overlap(generator: Generator, scenes: list[tuple[Scene, bool]], factors: NDArray[np.void]) -> float:
+def overlap(generator: Generator, scene: Scene, factors: NDArray[np.void]) -> float:
     """Intersection over union of our ink and the peer's, the mean over the images."""
     ours = generator.render(factors).images > 0
-    theirs = np.stack([peer_image(scenes, row) for row in rows_of(factors)]) > 0
+    theirs = np.stack([peer_image(scene, row) for row in rows_of(factors)]) > 0
     shares = (ours & theirs).sum(axis=(1, 2)) / (ours | theirs).sum(axis=(1, 2))
     return float(shares.mean())
 
@@ -182,7 +92,7 @@ def each(function: Callable[[Any], object], items: Iterable[Any]) -> None:
 
 def compare(name: str, rounds: int) -> dict[str, Any]:
     """Microseconds an image for ours and the peers, by turns."""
-    generator, scenes = GENERATORS[name](), SCENES[name]
+    generator, scene = GENERATORS[name](), SCENES[name]
     starts = [np.arange(k, k + OURS_CALL) for k in range(0, OURS_N, OURS_CALL)]
     factors = [generator.sample(0, "train", index) for index in starts]
     rows = rows_of(factors[0][:PEER_N])
@@ -191,9 +101,9 @@ def compare(name: str, rounds: int) -> dict[str, Any]:
         "labels": (OURS_N, lambda: each(generator.labels, factors)),
         "images": (OURS_N, lambda: each(generator.render_images, factors)),
         "images + masks": (OURS_N, lambda: each(generator.render, factors)),
-        "pil image, RGB": (PEER_N, lambda: each(partial(peer_image, scenes, mode="RGB"), rows)),
-        "pil image, grey": (PEER_N, lambda: each(partial(peer_image, scenes), rows)),
-        "pil image + masks": (PEER_N, lambda: each(partial(peer_with_masks, generator, scenes), rows)),
+        "pil image, RGB": (PEER_N, lambda: each(partial(peer_image, scene, mode="RGB"), rows)),
+        "pil image, grey": (PEER_N, lambda: each(partial(peer_image, scene), rows)),
+        "pil image + masks": (PEER_N, lambda: each(partial(peer_with_masks, generator, scene), rows)),
     }
     # Processor time: other load on the machine counts less than in wall time.
     seconds = interleaved({key: job for key, (_, job) in jobs.items()}, rounds=rounds, clock=time.process_time)
@@ -207,8 +117,9 @@ def compare(name: str, rounds: int) -> dict[str, Any]:
         for key in times
         if key.startswith("pil")
     }
+    ratios["drawing alone"] = np.divide(times["pil image, grey"], times["images"]).tolist()
     return {
-        "overlap": overlap(generator, scenes, factors[0][:PEER_N]),
+        "overlap": overlap(generator, scene, factors[0][:PEER_N]),
         "us an image": {key: spread(values) for key, values in times.items()},
         "ours, images/s": {drawn: round(1e6 / spread(values)["median"]) for drawn, values in ours.items()},
         "ratio": {key: spread(values) for key, values in ratios.items()},

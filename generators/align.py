@@ -116,17 +116,14 @@ class Align(Generator):
             return (2.0 * u[0] - 1.0) * 64.0, (2.0 * u[1] - 1.0) * most, (2.0 * u[2] - 1.0) * 180.0
 
         def free(u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            turn = Axes(turned.ux[rows, None], turned.uy[rows, None])
-            places = _places(*pair(u), self.values["offset"])
-            good: NDArray[np.bool_] = np.ones(u.shape[1:], bool)
-            for across, along in places:
-                good &= np.hypot(across + middle[rows, None], along) <= most
-                for x, y, radius in taken:
-                    good &= _apart(turn, across - x[rows, None], along - y[rows, None]) >= radius + SMALL + SIDE
-            (x, y), *others = places
-            for across, along in others:
-                good &= _apart(turn, across - x, along - y) >= 2.0 * SMALL + SIDE
-            return good
+            turn = Axes(turned.ux[rows], turned.uy[rows])
+            across, along = np.stack(_places(*pair(u), self.values["offset"]), axis=1)  # [3, tries, m]
+            good = (across + middle[rows]) ** 2 + along**2 <= most**2
+            for x, y, radius in taken:
+                good &= _apart(turn, across - x[rows], along - y[rows]) >= radius + SMALL + SIDE
+            others = _apart(turn, across[1:] - across[0], along[1:] - along[0]) >= 2.0 * SMALL + SIDE
+            free: NDArray[np.bool_] = good.all(axis=0) & others.all(axis=0)
+            return free
 
         return pair(draws.first_valid(group, free))
 

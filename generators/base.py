@@ -18,6 +18,7 @@ from generators import photometry, planes, raster
 from generators.coverage import Outline, coverage
 from generators.factors import Factor, dtype_of, on_grid
 from generators.parameters import Parameter, resolve
+from generators.planes import Band
 from generators.random import Draws
 from generators.raster import Axes, Floats, Ints, Pixels, Spans
 from generators.shapes import Shape, holes, parts, same
@@ -206,28 +207,29 @@ class Generator(ABC):
         if grey and masks is None:
             images[...] = grey[0]
             return
-        objects = [
-            self.paint(factors, k, _layers(shapes, self.size), len(scenes))
-            for k, shapes in enumerate(zip(*scenes, strict=True))
-        ]
+        layers = [_layers(shapes, self.size) for shapes in zip(*scenes, strict=True)]
+        rows = planes.band([spans for held in layers for spans, _ in held], len(factors), self.size)
+        objects = [self.paint(factors, k, held, len(scenes), rows) for k, held in enumerate(layers)]
         if not grey:
             ink = self.ink(objects)
-            planes.unpack([(ink[0], 255)], images)
+            planes.unpack([(ink[0], 255)], rows, images)
         if masks is None:
             return
         held = [(drawn[0], 1 << k) for k, drawn in enumerate(objects)]
         if grey:
             images[...] = grey[0]
-            planes.unpack(held, masks)
+            planes.unpack(held, rows, masks)
             for k, other in enumerate(grey[1:], len(held)):
                 masks |= (other != grey[0]).astype(np.uint8) << k
         else:
             ink[1:] ^= ink[0]
-            planes.unpack(held + [(changed, 1 << k) for k, changed in enumerate(ink[1:], len(held))], masks)
+            planes.unpack(held + [(changed, 1 << k) for k, changed in enumerate(ink[1:], len(held))], rows, masks)
 
-    def paint(self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Spans, int]], bits: int) -> Pixels:
+    def paint(
+        self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Spans, int]], bits: int, rows: Band
+    ) -> Pixels:
         """The planes of object `number`, one for each version of the scene (`planes.draw`)."""
-        return planes.draw(f"object {number}", layers, bits, len(factors), self.size)
+        return planes.draw(f"object {number}", layers, bits, len(factors), self.size, rows)
 
     def _grey(self, scene: Sequence[Shape]) -> Pixels:
         """The covered share of each pixel, 0 to 255; what is no ink on its own is cut out."""

@@ -72,14 +72,14 @@ class Bind(Generator):
         room = 64.0 - MARGIN - reach
 
         def centres(u: Floats, rows: Ints) -> Floats:
-            return (2.0 * u - 1.0) * room[rows, None]
+            return (2.0 * u - 1.0) * room[rows]
 
         def apart(u: Floats, rows: Ints) -> NDArray[np.bool_]:
             x_1, y_1, x_2, y_2 = centres(u, rows)
-            far: NDArray[np.bool_] = np.hypot(x_2 - x_1, y_2 - y_1) >= (half + reach)[rows, None] + GAP
+            far: NDArray[np.bool_] = (x_2 - x_1) ** 2 + (y_2 - y_1) ** 2 >= ((half + reach)[rows] + GAP) ** 2
             return far
 
-        found = centres(draws.first_valid(1, apart)[:, :, None], np.arange(len(half)))[:, :, 0]
+        found = centres(draws.first_valid(1, apart), np.arange(len(half)))
         return {
             "in_ring": draws.balanced(2),
             "angle": draws.uniform(2, -1.0, 1.0) * self.values["rotation"],

@@ -127,29 +127,28 @@ class CircSq(Generator):
         box = self._half_side()
         gap, reach = max(self.values["gap"], MIN_GAP / self.scale), 64.0 - MARGIN
         # The middle of a circle cannot be farther out than this.
-        room = np.stack([reach - RADIUS * size for size in (size_1, size_1, size_2, size_2)])
+        sizes = np.stack((size_1, size_2))
+        room = np.repeat(reach - RADIUS * sizes, 2, axis=0)
 
         def centres(u: Floats, rows: Ints) -> Floats:
-            return (2.0 * u - 1.0) * room[:, rows, None]
+            return (2.0 * u - 1.0) * room[:, None, rows]
 
         def fits(u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            x_1, y_1, x_2, y_2 = places = centres(u, rows)
-            s_1, s_2 = size_1[rows, None], size_2[rows, None]
-            dx, dy = abs(x_2 - x_1), abs(y_2 - y_1)
-            x_1, y_1, x_2, y_2 = abs(places)
+            places = centres(u, rows).reshape(2, 2, *u.shape[1:])  # object, x or y
+            (dx, dy), away = abs(places[1] - places[0]), abs(places)
+            size = sizes[:, None, rows]
+            half, radius = box * size, RADIUS * size
             # Squares of distances: far corners and circles within reach, circles and boxes apart.
-            fit = _square(x_1 + box * s_1, y_1 + box * s_1) <= reach**2
-            fit &= _square(x_2 + box * s_2, y_2 + box * s_2) <= reach**2
-            fit &= _square(x_1, y_1) <= (reach - RADIUS * s_1) ** 2
-            fit &= _square(x_2, y_2) <= (reach - RADIUS * s_2) ** 2
-            fit &= _square(dx, dy) >= (gap + RADIUS * (s_1 + s_2)) ** 2
-            fit &= _to_box(dx, dy, box * (s_1 + s_2)) >= gap**2
-            fit &= _to_box(dx, dy, box * s_1) >= (gap + RADIUS * s_2) ** 2
-            fit &= _to_box(dx, dy, box * s_2) >= (gap + RADIUS * s_1) ** 2
+            fit: NDArray[np.bool_] = _square(*(away + half[:, None]).swapaxes(0, 1)) <= reach**2
+            fit &= _square(*away.swapaxes(0, 1)) <= (reach - radius) ** 2
+            fit &= _to_box(dx, dy, half) >= (gap + radius[::-1]) ** 2
+            fit = fit[0] & fit[1]
+            fit &= _square(dx, dy) >= (gap + RADIUS * (size[0] + size[1])) ** 2
+            fit &= _to_box(dx, dy, box * (size[0] + size[1])) >= gap**2
             return fit
 
-        found = draws.first_valid(2, fits)
-        return centres(found[:, :, None], np.arange(len(size_1)))[:, :, 0]
+        found = draws.first_valid(2, fits, 4)
+        return centres(found[:, None], np.arange(len(size_1)))[:, 0]
 
     def _exponent(self) -> float:
         """The exponent of the superellipse; only for squareness below 1."""

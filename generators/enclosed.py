@@ -81,15 +81,15 @@ class Enclosed(Generator):
         clear = CLEAR + self.values["margin"]
 
         def scene(u: Floats, rows: Ints) -> dict[str, Floats]:
-            """All but the class, `[m, tries]`; places are seen from the middle between the marks."""
+            """All but the class, `[tries, m]`; places are seen from the middle between the marks."""
             u = halves(u)
             size = SMALLEST + (LARGEST - SMALLEST) * u[0]
             # The frame holds the curve, and also the curve turned round.
-            room = 64.0 - MARGIN - STROKE - (1.0 + depth) * size - abs(middle[:, rows, None])
+            room = 64.0 - MARGIN - STROKE - (1.0 + depth) * size - abs(middle[:, None, rows])
             x, y = (2.0 * u[1:3] - 1.0) * room
             inside_x, inside_y = (2.0 * u[3:5] - 1.0) * OFF + (x, y)
             return {
-                "angle": np.broadcast_to(angle[rows, None], size.shape),
+                "angle": np.broadcast_to(angle[rows], size.shape),
                 "size": size,
                 "regularity": 0.5 + 0.5 * u[5],
                 "phase": 360.0 * u[6] - 180.0,
@@ -102,22 +102,23 @@ class Enclosed(Generator):
 
         def fits(u: Floats, rows: Ints) -> NDArray[np.bool_]:
             drawn = scene(u, rows)
-            # Only those are looked at closely whose outer mark is not too near.
+            # Only those are looked at closely whose outer mark is not too near, and then not near some corners.
             far = np.hypot(drawn["inside_x"] + drawn["x"], drawn["inside_y"] + drawn["y"])
-            held = far >= drawn["size"] * (1.0 - depth) + clear
-            kept = {name: values[held][:, None] for name, values in drawn.items()}
-            radii = self._radius(kept, DIRECTIONS)
-            good = np.ones(len(radii), np.bool_)
-            for sign in (1.0, -1.0):  # the mark inside, the mark outside: from the middle of the curve
-                x, y = sign * kept["inside_x"] - kept["x"], sign * kept["inside_y"] - kept["y"]
-                away = np.maximum(abs(radii * np.cos(DIRECTIONS) - x), abs(radii * np.sin(DIRECTIONS) - y))
-                within = np.hypot(x, y) < self._radius(kept, np.arctan2(y, x))
-                good &= (away.min(axis=1) >= clear) & (within[:, 0] == (sign > 0.0))
-            held[held] = good
+            held: NDArray[np.bool_] = far >= drawn["size"] * (1.0 - depth) + clear
+            for corners in (DIRECTIONS[::8], DIRECTIONS):
+                kept = {name: values[held][:, None] for name, values in drawn.items()}
+                radii = self._radius(kept, corners)
+                good = np.ones(len(radii), np.bool_)
+                for sign in (1.0, -1.0):  # the mark inside, the mark outside: from the middle of the curve
+                    x, y = sign * kept["inside_x"] - kept["x"], sign * kept["inside_y"] - kept["y"]
+                    away = np.maximum(abs(radii * np.cos(corners) - x), abs(radii * np.sin(corners) - y))
+                    within = np.hypot(x, y) < self._radius(kept, np.arctan2(y, x))
+                    good &= (away.min(axis=1) >= clear) & (within[:, 0] == (sign > 0.0))
+                held[held] = good
             return held
 
-        found = draws.first_valid(1, fits)[:, :, None]
-        columns = {name: values[:, 0] for name, values in scene(found, np.arange(len(angle))).items()}
+        found = draws.first_valid(1, fits)[:, None]
+        columns = {name: values[0] for name, values in scene(found, np.arange(len(angle))).items()}
         for axis, shift in zip("xy", 64.0 + middle, strict=True):
             columns[f"outside_{axis}"] = shift - columns[f"inside_{axis}"]
             columns[f"inside_{axis}"] += shift
@@ -127,9 +128,10 @@ class Enclosed(Generator):
     def _radius(self, columns: Any, direction: Floats) -> Floats:
         """From the middle of the curve to the curve, px at 128; the direction in radians, y down, after the turn."""
         lobes, depth = self.values["lobes"], self.values["depth"]
-        local = direction + np.deg2rad(columns["angle"])
-        first = np.cos(lobes * local + np.deg2rad(columns["phase"]))
-        second = np.cos((lobes - 1) * local + np.deg2rad(columns["second_phase"]))
+        first, second = (
+            _cos_of_sum(number * direction, np.deg2rad(number * columns["angle"] + columns[phase]))
+            for number, phase in ((lobes, "phase"), (lobes - 1, "second_phase"))
+        )
         share = columns["regularity"]
         radius: Floats = columns["size"] * (1.0 + depth * (share * first + (1.0 - share) * second))
         return radius
@@ -175,6 +177,13 @@ class Enclosed(Generator):
         From 48 px on, with grey edges from 64.
         """
         return {"inside": np.array([_ring_inside(ink) for ink in inked(images)], np.int64)}
+
+
+def _cos_of_sum(one: Floats, other: Floats) -> Floats:
+    """cos(one + other), where each has few values and the sum has many."""
+    cos: Floats = np.cos(one) * np.cos(other)
+    cos -= np.sin(one) * np.sin(other)
+    return cos
 
 
 def _ring_inside(ink: NDArray[np.bool_]) -> bool:

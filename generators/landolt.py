@@ -39,12 +39,13 @@ class Ring(NamedTuple):
     gap: Floats
 
     def layers(self, size: int) -> list[Spans]:
-        """As of every `Shape`: outer and inner disc, and what of each the opening takes away."""
+        """As of every `Shape`: outer and inner disc, and the strip that the opening is of."""
         outer, inner = (raster.disc(self.x, self.y, radius * self.gap, size) for radius in (OUTER, INNER))
-        along = OUTER * self.gap  # half the strip, which is longer than need be
-        x, y = self.x + along * self.turned.ux, self.y + along * self.turned.uy
-        strip = raster.box(x, y, self.turned, along, HALF * self.gap, size)
-        return [outer, inner, *(raster.shared(disc, strip) for disc in (outer, inner))]
+        along, half = OUTER * self.gap, HALF * self.gap  # half the strip: it is longer than need be
+        down, aside = along * self.turned.uy, half * abs(self.turned.ux)
+        ends = self.y + np.minimum(down, 0.0) - aside, self.y + np.maximum(down, 0.0) + aside
+        x = self.x + along * self.turned.ux
+        return [outer, inner, raster.box(x, self.y + down, self.turned, along, half, size, ends)._replace(cut=True)]
 
     def vertices(self, size: int) -> Floats:
         """As of every `Shape`: round the outside, and back round the inside."""
@@ -103,8 +104,11 @@ class Landolt(Generator):
 
     def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
         """The ring."""
-        x, y = self.placed(self.turned(factors), factors["x"], factors["y"])
-        return [Ring(x, y, axes(factors["angle"] + 90.0 * factors["opening"]), self.px(factors["gap"]))]
+        turned = self.turned(factors)
+        x, y = self.placed(turned, factors["x"], factors["y"])
+        ux, uy = turned
+        towards = Axes(*(np.choose(factors["opening"], ways) for ways in ((ux, uy, -ux, -uy), (uy, -ux, -uy, ux))))
+        return [Ring(x, y, towards, self.px(factors["gap"]))]
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
         """The ring."""

@@ -10,69 +10,123 @@ import math
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generators.raster import Floats, Pixels, Spans
+from generators.raster import Floats, Ints, Pixels, Spans
 
-UNPACKED = 1 << 18  # pixels at a time, which stay in the cache
-
-
-def paint(layers: Sequence[tuple[Spans, int]], out: Pixels) -> None:
-    """Exclusive-or the value of each layer into the pixels of its spans; `out` [n, size, size]."""
-    n, size = out.shape[:2]
-    bits = max(value for _, value in layers).bit_length()
-    unpack([(plane, 1 << k) for k, plane in enumerate(draw("paint", layers, bits, n, size))], out)
+UNPACKED = 1 << 20  # pixels at a time, which stay in the cache
+MOST = 0.4  # of the frame's rows: to clear the frame and to copy them costs as much as to unpack the others
 
 
-def draw(use: str, layers: Sequence[tuple[Spans, int]], bits: int, n: int, size: int) -> Pixels:
-    """As `paint`, but each bit of the values has a plane of its own, in which 8 pixels of a row are a byte.
+class Band(NamedTuple):
+    """As many rows of each image: `height`, from `first` `[n]` on, which is as of `Spans`; None: the whole frames."""
+
+    first: Ints | None
+    height: int
+
+
+def band(layers: Sequence[Spans], n: int, size: int) -> Band:
+    """The rows that hold all layers, or whole frames where these are no more."""
+    if not n or any(spans.start.shape[1] > MOST * size for spans in layers):
+        return Band(None, size)
+    begin, end = np.full(n, size), np.zeros(n, np.int64)
+    for spans in layers:
+        if spans.first is None:
+            return Band(None, size)
+        if not spans.start.size:
+            continue
+        image = spans.first // size
+        row = spans.first - image * size
+        if (image[1:] <= image[:-1]).any():  # several windows in an image, which polygons have
+            return Band(None, size)
+        held = slice(None) if len(image) == n else image
+        begin[held] = np.minimum(begin[held], row)
+        end[held] = np.maximum(end[held], row + spans.start.shape[1])
+    height = max(int((end - begin).max()), 1)
+    if height > MOST * size:
+        return Band(None, size)
+    return Band(np.minimum(begin, size - height) + size * np.arange(n), height)
+
+
+def draw(use: str, layers: Sequence[tuple[Spans, int]], bits: int, n: int, size: int, rows: Band) -> Pixels:
+    """Exclusive-or each layer into the planes whose bits its value has, of the lowest `bits`, or cut it out.
 
     Returns:
-        uint8 `[bits, n, size, row bytes]`, in a buffer for this use (`scratch`). What follows the last pixel of a row
-        has no meaning.
+        uint8 `[bits, n, height, row bytes]`, of these rows, in a buffer for this use (`scratch`). What follows the last
+        pixel of a row has no meaning.
     """
     table = _from_column(size)
-    drawn = scratch(use, (bits, n, size, table.itemsize))
+    drawn = scratch(use, (bits, n, rows.height, table.itemsize))
     drawn[...] = 0
     for spans, value in layers:
         inside = np.take(table, spans.start, mode="clip").view(np.uint8)
         inside ^= np.take(table, spans.stop, mode="clip").view(np.uint8)
+        join: np.ufunc = np.bitwise_and if spans.cut else np.bitwise_xor
+        if spans.cut:
+            np.invert(inside, out=inside)
         height, wide = spans.start.shape[1], inside.shape[1]
-        if not height:
-            continue
-        first = np.arange(0, n * size, size) if spans.first is None else spans.first
-        for plane in (drawn[k] for k in range(bits) if value >> k & 1):
-            # A window's rows lie one behind another: element j holds those of the window that begins with row j.
-            windows: NDArray[np.void] = np.ndarray(
-                (n * size - height + 1,), f"V{wide}", buffer=plane.data, strides=(table.itemsize,)
-            )
-            held = windows[first]
-            held.view(np.uint8).reshape(inside.shape)[...] ^= inside
-            windows[first] = held
+        planes = [drawn[k] for k in range(bits) if value >> k & 1]
+        if spans.first is rows.first:
+            for plane in planes:
+                join(plane, inside.reshape(plane.shape), out=plane)
+        elif height:
+            first = _within(rows, spans.first, n, size)
+            for plane in planes:
+                # A window's rows lie one behind another: element j holds those of the window that begins with row j.
+                windows: NDArray[np.void] = np.ndarray(
+                    (n * rows.height - height + 1,), f"V{wide}", buffer=plane.data, strides=(table.itemsize,)
+                )
+                held = windows[first]
+                pixels = held.view(np.uint8).reshape(inside.shape)
+                join(pixels, inside, out=pixels)
+                windows[first] = held
     return drawn
 
 
-def unpack(parts: Sequence[tuple[Pixels, int]], out: Pixels) -> None:
-    """The values, joined by or, of the planes `[n, size, row bytes]` that each pixel is in; `out` `[n, size, size]`."""
+def _within(rows: Band, first: Ints | None, n: int, size: int) -> Ints:
+    """The rows of the frames `[m]` as rows of the bands."""
+    if first is None:
+        return np.arange(0, n * size, size)
+    if rows.first is None:
+        return first
+    return first - (rows.first - rows.height * np.arange(n))[first // size]
+
+
+def unpack(parts: Sequence[tuple[Pixels, int]], rows: Band, out: Pixels) -> None:
+    """The values, joined by or, of the planes `[n, height, row bytes]` of these rows that each pixel is in.
+
+    `out` `[n, size, size]`.
+    """
     n, size = out.shape[:2]
-    wide = parts[0][0].shape[-1]
-    step = max(1, UNPACKED // (8 * wide))
-    rows = [plane.reshape(n * size, wide) for plane, _ in parts]
-    flat = out.reshape(n * size, size)
-    for begin in range(0, n * size, step):
-        piece = flat[begin : begin + step]
-        drawn = piece if size == 8 * wide else scratch("unpack", (len(piece), 8 * wide))
+    height, wide = parts[0][0].shape[-2:]
+    step = max(1, UNPACKED // (8 * wide * height))
+    if rows.first is not None:
+        windows: NDArray[np.void] = np.ndarray(
+            (n * size - height + 1,), f"V{height * size}", buffer=out.data, strides=(size,)
+        )
+    for begin in range(0, n, step):
+        images = slice(begin, min(begin + step, n))
+        piece = out[images]
+        straight = rows.first is None and size == 8 * wide
+        drawn = piece if straight else scratch("unpack", (len(piece), height, 8 * wide))
         spare = scratch("unpack more", drawn.shape)
-        for k, (plane, (_, value)) in enumerate(zip(rows, parts, strict=True)):
+        for k, (plane, value) in enumerate(parts):
             target = spare if k else drawn
-            cv2.LUT(plane[begin : begin + step], _pixels_of_byte(value), dst=target.view(np.float64))
+            cv2.LUT(
+                plane[images].reshape(-1, wide), _pixels_of_byte(value), dst=target.view(np.float64).reshape(-1, wide)
+            )
             if k:
                 np.bitwise_or(drawn, spare, out=drawn)
-        if drawn is not piece:
-            piece[...] = drawn[:, :size]
+        if rows.first is not None:
+            piece[...] = 0
+            held = np.ascontiguousarray(drawn[..., :size]).reshape(len(piece), -1)
+            windows[rows.first[images]] = held.view(windows.dtype)[:, 0]
+        elif not straight:
+            piece[...] = drawn[..., :size]
 
 
 def scratch(use: str, shape: tuple[int, ...]) -> Pixels:

@@ -17,11 +17,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]  # 32-bit words, kept in 64 bits so that products do not overflow
 
-LOW = np.uint64(0xFFFFFFFF)
-HALF = np.uint64(32)
-MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))  # Salmon et al., table 2
+LOW, HALF = (np.array(word, np.uint64) for word in (0xFFFFFFFF, 32))  # arrays: NumPy makes one of a scalar each time
+MULTIPLIERS = tuple(np.array(word, np.uint64) for word in (0xD2511F53, 0xCD9E8D57))  # Salmon et al., table 2
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)  # Salmon et al., section 4: the Weyl increments
 ROUNDS = 10
+AT_ONCE = 4096  # tries: of fewer the calls cost more than the arithmetic, of more the numbers leave the cache
 MAX_TRIES = 1 << 16  # the try is 16 bits of the counter; see Draws.words
 
 
@@ -38,17 +38,17 @@ def philox4x32(counter: Words, key: tuple[int, int]) -> Words:
     c0, c1, c2, c3 = words = counter.copy()
     p0, p1 = np.empty_like(counter[:2])
     steps = np.arange(ROUNDS, dtype=np.uint64)[:, None] * np.array(KEY_STEPS, np.uint64)
-    for k in (np.array(key, np.uint64) + steps) & LOW:  # in place: new arrays cost more than the arithmetic
-        np.multiply(MULTIPLIERS[0], c0, out=p0)
-        np.multiply(MULTIPLIERS[1], c2, out=p1)
-        np.right_shift(p1, HALF, out=c0)
-        c0 ^= c1
-        c0 ^= k[0]
-        np.bitwise_and(p1, LOW, out=c1)
-        np.right_shift(p0, HALF, out=c2)
-        c2 ^= c3
-        c2 ^= k[1]
-        np.bitwise_and(p0, LOW, out=c3)
+    for k0, k1 in (np.array(key, np.uint64) + steps) & LOW:  # in place: new arrays cost more than the arithmetic
+        np.multiply(c0, MULTIPLIERS[0], p0)
+        np.multiply(c2, MULTIPLIERS[1], p1)
+        np.right_shift(p1, HALF, c0)
+        np.bitwise_xor(c0, c1, c0)
+        np.bitwise_xor(c0, k0, c0)
+        np.bitwise_and(p1, LOW, c1)
+        np.right_shift(p0, HALF, c2)
+        np.bitwise_xor(c2, c3, c2)
+        np.bitwise_xor(c2, k1, c2)
+        np.bitwise_and(p0, LOW, c3)
     return words
 
 
@@ -74,21 +74,23 @@ class Draws:
         self._cache: dict[int, Words] = {}
         self._blocks: dict[int, Draws] = {}
 
-    def words(self, group: int, index: Ints, tries: Ints) -> Words:
+    def words(self, group: Ints | int, index: Ints, tries: Ints) -> Words:
         """Four 32-bit words `[4, n]` for each index `[n]` in column group 0..65535."""
         address = index.astype(np.uint64)
         counter = np.empty((4, len(index)), np.uint64)
         counter[0] = address & LOW
         counter[1] = address >> HALF
-        counter[2] = (group << 16) + tries.astype(np.uint64)
+        counter[2] = (group << 16) + tries
         counter[3] = self._name
         return philox4x32(counter, (self.seed & 0xFFFFFFFF, self.seed >> 32))
 
     def word(self, column: int) -> Words:
         """One 32-bit word for each sample, `[n]`."""
         group, lane = divmod(column, 4)
-        if group not in self._cache:
-            self._cache[group] = self.words(group, self.index, np.zeros_like(self.index))
+        if group not in self._cache:  # two at once: of few numbers, the calls cost more than the arithmetic
+            both = (group, group ^ 1)
+            found = self.words(np.repeat(both, len(self.index)), np.tile(self.index, 2), np.zeros(1, np.int64))
+            self._cache |= zip(both, np.split(found, 2, axis=1), strict=True)
         words: Words = self._cache[group][lane]
         return words
 
@@ -113,19 +115,17 @@ class Draws:
         """
         shared = self.blocks(classes)
         words = np.stack([shared.word(c) for c in range(classes)])
-        place, labels = self.index % classes, np.zeros(len(self.index), np.int64)
-        for c in range(classes):  # a stable sort of each block's words
-            before = (words[:c] <= words[c]).sum(axis=0) + (words[c + 1 :] < words[c]).sum(axis=0)
-            labels += c * (before == place)
-        return labels
+        order: Ints = np.argsort(words, axis=0, kind="stable")
+        return order[self.index % classes, np.arange(len(self.index))]
 
-    def first_valid(self, group: int, valid: Callable[[Floats, Ints], NDArray[np.bool_]]) -> Floats:
+    def first_valid(self, group: int, valid: Callable[[Floats, Ints], NDArray[np.bool_]], at_first: int = 1) -> Floats:
         """Draw four uniforms for each sample again and again until they are valid.
 
         Args:
             group: the column group (four columns) that these draws use.
-            valid: takes candidates `[4, m, tries]` and the positions `[m]` of their samples
-                among `index`, and says which are good, `[m, tries]`.
+            valid: takes candidates `[4, tries, m]` and the positions `[m]` of their samples
+                among `index`, and says which are good, `[tries, m]`.
+            at_first: tries that most samples need; any number gives the same result, some in less time.
 
         Returns:
             `[4, n]`: for each sample the first valid candidate, so the law is the uniform one
@@ -133,18 +133,17 @@ class Draws:
         """
         found = np.empty((4, len(self.index)))
         pending = np.arange(len(self.index))
-        first, count = 0, 3  # as many as are right at once for rect-tri; any give the same result
+        first, count = 0, at_first
         while len(pending):
             assert first + count <= MAX_TRIES, "this law leaves no room for a valid sample"
-            index = np.repeat(self.index[pending], count)
-            tries = np.tile(np.arange(first, first + count), len(pending))
-            u = to_unit(self.words(group, index, tries)).reshape(4, len(pending), count)
+            index = np.tile(self.index[pending], count)
+            tries = np.repeat(np.arange(first, first + count), len(pending))
+            u = to_unit(self.words(group, index, tries)).reshape(4, count, len(pending))
             good = valid(u, pending)
-            done = good.any(axis=1)
-            pick = good.argmax(axis=1)[done]
-            found[:, pending[done]] = u[:, done, pick]
+            done = good.any(axis=0)
+            found[:, pending[done]] = u[:, good.argmax(axis=0)[done], np.flatnonzero(done)]
             pending = pending[~done]
-            first, count = first + count, min(2 * count, 256)
+            first, count = first + count, min(max(AT_ONCE // max(len(pending), 1), 1), 256)
         return found
 
 
@@ -156,4 +155,5 @@ def to_unit(words: Words) -> Floats:
 def halves(uniform: Floats) -> Floats:
     """Twice as many uniform numbers, of 16 bits each: the first of all `[k, ...]`, then the second, `[2 * k, ...]`."""
     scaled = uniform * 65536.0
-    return np.concatenate((np.floor(scaled) / 65536.0, scaled % 1.0))
+    whole = np.floor(scaled)
+    return np.concatenate((whole / 65536.0, scaled - whole))

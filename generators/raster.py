@@ -24,7 +24,6 @@ Ints = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 
 TURN_GRID = 2.0**-24  # of tan(angle / 2); 3e-6 px at the rim of a 128 px frame
-NOWHERE = -(2.0**40)  # an end of no pixel
 
 
 class Spans(NamedTuple):
@@ -32,12 +31,13 @@ class Spans(NamedTuple):
 
     `start <= stop`, int `[m, h]` each. `first`, `[m]`, is the row that each window of h rows begins with, the rows of
     all frames being counted on: row j of image i is i * size + j. No two windows share a row. None: the windows are
-    the frames.
+    the frames. `cut`: what is drawn before loses these pixels.
     """
 
     start: Ints
     stop: Ints
     first: Ints | None = None
+    cut: bool = False
 
 
 class Axes(NamedTuple):
@@ -101,23 +101,7 @@ def to_spans(before: Floats, after: Floats, first: Ints | None) -> Spans:
 def of_images(spans: Spans, image: Ints, size: int) -> Spans:
     """Spans of some images: image k among them is number `image[k]` of all, `[m]`."""
     first = np.arange(0, len(image) * size, size) if spans.first is None else spans.first
-    return Spans(spans.start, spans.stop, image[first // size] * size + first % size)
-
-
-def shared(one: Spans, other: Spans) -> Spans:
-    """The pixels that two shapes of each image both hold, each of them in one window an image."""
-    assert one.first is not None, "shapes of windows"
-    assert other.first is not None, "shapes of windows"
-    n, height = other.start.shape
-    if not height:
-        return other
-    row = (one.first - other.first)[:, None] + np.arange(one.start.shape[1])
-    both = (row >= 0) & (row < height)
-    row += np.arange(0, n * height, height)[:, None]
-    start = np.maximum(one.start, np.take(other.start, row, mode="clip"))
-    stop = np.minimum(one.stop, np.take(other.stop, row, mode="clip"))
-    stop *= both
-    return Spans(start, np.maximum(start, stop, out=stop), one.first)
+    return spans._replace(first=image[first // size] * size + first % size)
 
 
 def disc(cx: Floats, cy: Floats, radius: Floats, size: int) -> Spans:
@@ -127,23 +111,33 @@ def disc(cx: Floats, cy: Floats, radius: Floats, size: int) -> Spans:
     square = np.subtract((radius * radius)[:, None], y, out=y)
     half = np.sqrt(abs(square))
     np.copysign(half, square, out=half)  # below 0: a row that the disc does not meet
-    return to_spans((cx - 0.5)[:, None] - half, (cx + 0.5)[:, None] + half, first)
+    before = np.subtract((cx - 0.5)[:, None], half, out=square)
+    return to_spans(before, np.add((cx + 0.5)[:, None], half, out=half), first)
 
 
-def box(cx: Floats, cy: Floats, turned: Axes, half_x: Floats, half_y: Floats, size: int) -> Spans:
-    """Rotated rectangles with half sides (half_x, half_y) and sharp corners.
+def box(
+    cx: Floats,
+    cy: Floats,
+    turned: Axes,
+    half_x: Floats,
+    half_y: Floats,
+    size: int,
+    ends: tuple[Floats, Floats] | None = None,
+) -> Spans:
+    """Rotated rectangles with half sides (half_x, half_y) and sharp corners; of them, what is between the `ends` in y.
 
     Where two slabs meet: |c x - s y| <= a bounds x in every row, and so does |s x + c y| <= b.
     """
     c, s, a, b = _first_quadrant(turned, half_x, half_y)
     reach = s * a + c * b
-    first, y = window(cy - reach, cy + reach, cy, size)
+    first, y = window(*(ends or (cy - reach, cy + reach)), cy, size)
     s = np.maximum(s, 1e-12)  # level sides: the second slab then bounds the rows only
     across_1 = (-s / c)[:, None] * y
     across_2 = np.multiply((c / s)[:, None], y, out=y)
     reach_1, reach_2 = a / c, b / s
     before, after = cx - 0.5, cx + 0.5
-    right = np.minimum(across_1 + (after + reach_1)[:, None], across_2 + (after + reach_2)[:, None])
+    right = across_1 + (after + reach_1)[:, None]
+    np.minimum(right, across_2 + (after + reach_2)[:, None], out=right)
     across_1 += (before - reach_1)[:, None]
     across_2 += (before - reach_2)[:, None]
     return to_spans(np.maximum(across_1, across_2, out=across_1), right, first)
@@ -156,12 +150,12 @@ def round_box(cx: Floats, cy: Floats, turned: Axes, half_x: Floats, half_y: Floa
     right side turned by half a turn.
     """
     c, s, a, b = _first_quadrant(turned, half_x, half_y)
+    s = np.maximum(s, 1e-12)  # level: of a level edge only the ends count
     a, b = a - radius, b - radius
     reach = s * a + c * b + radius
     first, y = window(cy - reach, cy + reach, cy, size)
     right = _right_side(y, c, s, a, b, radius, 0.5 + cx)
-    left = _right_side(-y, c, s, a, b, radius, 0.5 - cx)
-    np.copyto(right, NOWHERE, where=abs(y) > reach[:, None])
+    left = _right_side(np.negative(y, out=y), c, s, a, b, radius, 0.5 - cx)
     return to_spans(np.negative(left, out=left), right, first)
 
 
@@ -190,10 +184,10 @@ def _right_side(y: Floats, c: Floats, s: Floats, a: Floats, b: Floats, radius: F
     below -= down_1
     below -= down_2
     below *= below
-    reach = np.subtract((radius * radius)[:, None], below, out=below)
-    np.sqrt(np.maximum(reach, 0.0, out=reach), out=reach)
-    # s == 0: the upper edge is level, down_1 is 0, and its slope is never used.
-    down_1 *= np.divide(c, s, out=np.zeros_like(c), where=s > 0.0)[:, None]
+    square = np.subtract((radius * radius)[:, None], below, out=below)
+    reach = np.sqrt(abs(square))
+    np.copysign(reach, square, out=reach)  # below 0: a row that the disc does not meet
+    down_1 *= (c / s)[:, None]
     down_2 *= (s / c)[:, None]
     down_1 += (x + corner_x)[:, None]
     down_1 -= down_2
@@ -204,53 +198,53 @@ def _right_side(y: Floats, c: Floats, s: Floats, a: Floats, b: Floats, radius: F
 def triangle(vertices: Floats, size: int) -> Spans:
     """Triangles, vertices `[n, 3, 2]`.
 
-    From top to bottom one side is the long edge; the other turns at the middle vertex.
+    From top to bottom one side is the long edge; the other turns at the middle vertex. Beyond their ends the two sides
+    have changed places, and there is nothing between them.
     """
-    order = np.argsort(vertices[..., 1], axis=1)[..., None]
-    (x0, y0), (x1, y1), (x2, y2) = np.take_along_axis(vertices, order, axis=1).transpose(1, 2, 0)
-    first, below = window(y0, y2, y1, size)
+    corners = [*vertices.transpose(1, 2, 0)]
+    for k in (0, 1, 0):
+        upper, lower = corners[k : k + 2]
+        swapped = upper[1] > lower[1]
+        corners[k : k + 2] = np.where(swapped, lower, upper), np.where(swapped, upper, lower)
+    (x0, y0), (x1, y1), (x2, y2) = corners
     long = (x2 - x0) / (y2 - y0)
-    # A level edge has no rows of its own, and its slope is never used.
-    upper = np.divide(x1 - x0, y1 - y0, out=np.zeros_like(x0), where=y1 > y0)
-    lower = np.divide(x2 - x1, y2 - y1, out=np.zeros_like(x0), where=y2 > y1)
-    bent = np.minimum(below, 0.0)
-    bent *= upper[:, None]
-    bent += x1[:, None]
-    bent += np.maximum(below, 0.0) * lower[:, None]
-    straight = below * long[:, None]
-    straight += (x0 + long * (y1 - y0))[:, None]
-    right = np.maximum(straight, bent)
-    right += 0.5
-    np.copyto(right, NOWHERE, where=(below < (y0 - y1)[:, None]) | (below > (y2 - y1)[:, None]))
-    left = np.minimum(straight, bent, out=bent)
-    left -= 0.5
+    middle = x0 + long * (y1 - y0)
+    # A level edge leads far away at once.
+    upper, lower = ((x1 - x0) / np.maximum(y1 - y0, 1e-12), (x2 - x1) / np.maximum(y2 - y1, 1e-12))
+    bent = x1 > middle  # whether the right side is
+    first, below = window(y0, y2, y1, size)
+    above = np.minimum(below, 0.0)
+    np.maximum(below, 0.0, out=below)
+    left, right = (
+        above * np.where(turns, upper, long)[:, None] + below * np.where(turns, lower, long)[:, None]
+        for turns in (~bent, bent)
+    )
+    left += (np.minimum(x1, middle) - 0.5)[:, None]
+    right += (np.maximum(x1, middle) + 0.5)[:, None]
     return to_spans(left, right, first)
 
 
 def polygon(vertices: Floats, size: int) -> list[Spans]:
-    """Simple polygons, vertices `[n, V, 2]`, by the even-odd rule: the k-th interval of each row.
+    """Simple polygons, vertices `[n, V, 2]`, by the even-odd rule: each edge is a layer, of all to its right.
 
     An edge crosses the rows whose centres lie from its upper end on, its lower end left out; so each row is crossed an
     even number of times.
     """
-    start, end = np.roll(vertices, 1, axis=1), vertices
-    low, high = np.minimum(start[..., 1], end[..., 1]), np.maximum(start[..., 1], end[..., 1])
-    # The rows whose centres are in [low, high).
-    begin, stop = (np.clip(np.ceil(y - 0.5), 0, size).astype(np.int64) for y in (low, high))
-    image, edge = np.nonzero(begin < stop)
-    begin, count = begin[image, edge], (stop - begin)[image, edge]
-    (x0, y0), (x1, y1) = start[image, edge].T, end[image, edge].T
-    which = np.repeat(np.arange(len(count)), count)
-    row = np.arange(len(which)) + (begin - np.cumsum(count) + count)[which]
-    x = ((x1 - x0) / (y1 - y0))[which] * (row + 0.5 - y0[which]) + x0[which]
-    column = np.clip(np.ceil(x - 0.5), 0, size).astype(np.int64)
-    crossings = (image[which] * size + row) * (size + 1) + column
-    crossings.sort()
-    row = crossings[::2] // (size + 1)
-    both = (crossings - np.repeat(row, 2) * (size + 1)).reshape(-1, 2, 1)
-    fresh = np.diff(row, prepend=-1) > 0  # the first interval of a row
-    turn = np.arange(len(row)) - np.maximum.accumulate(np.where(fresh, np.arange(len(row)), 0))
-    return [Spans(both[of, 0], both[of, 1], row[of]) for of in (turn == k for k in range(turn.max(initial=-1) + 1))]
+    corners = vertices.transpose(1, 2, 0)
+    rows = np.clip(np.ceil(corners[:, 1] - 0.5), 0, size).astype(np.int64)  # the first below each corner
+    layers = []
+    for k in range(len(corners)):
+        begin = np.minimum(rows[k - 1], rows[k])
+        count = np.maximum(rows[k - 1], rows[k]) - begin
+        image = np.flatnonzero(count)
+        (x0, y0), (x1, y1) = corners[k - 1][:, image], corners[k][:, image]
+        begin, count = begin[image], count[image]
+        which = np.repeat(np.arange(len(image)), count)
+        row = np.arange(len(which)) + (begin - np.cumsum(count) + count)[which]
+        x = ((x1 - x0) / (y1 - y0))[which] * (row + 0.5 - y0[which]) + x0[which]
+        column = np.clip(np.ceil(x - 0.5), 0, size).astype(np.int64)[:, None]
+        layers.append(Spans(column, np.full_like(column, size), image[which] * size + row))
+    return layers
 
 
 def superellipse(cx: Floats, cy: Floats, turned: Axes, half: Floats, exponent: float, size: int) -> Spans:

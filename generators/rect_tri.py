@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from generators import raster, reading
 from generators.base import Generator
-from generators.coverage import place
 from generators.factors import ANGLE, NOISE_KEY, Factor, off_centre
 from generators.parameters import COMMON, Parameter
 from generators.random import Draws
@@ -102,8 +101,8 @@ class RectTri(Generator):
         larger = np.sqrt(1.0 + LOST * radius**2 / (4.0 * half_x * half_y))
         sharp, rounded = Box(x, y, turned, half_x, half_y), Box(x, y, turned, larger * half_x, larger * half_y, radius)
         x, y = self.placed(turned, factors["triangle_x"], factors["triangle_y"])
-        local = self._local_triangle(factors, right=factors["triangle"] == RIGHT)
-        triangle = Triangle(place(local * self.scale, x, y, turned))
+        corners = turned.turn(*self._local_triangle(factors, factors["triangle"] == RIGHT) * self.scale)
+        triangle = Triangle(np.stack((corners[0] + x, corners[1] + y)).transpose(2, 1, 0))
         return [Choice(factors["corner"] == SHARP, sharp, rounded), triangle]
 
     def read(self, images: Pixels) -> dict[str, Ints]:
@@ -177,19 +176,17 @@ class RectTri(Generator):
         apex = np.deg2rad(60.0 + self.values["apex_angle"])
         return round(float(np.cos(apex)), 12), round(float(np.sin(apex)), 12)
 
-    def _local_triangle(self, columns: Any, *, right: NDArray[np.bool_] | bool) -> Floats:
-        """Vertices `[n, 3, 2]` about the centroid, turned by triangle_angle; px at 128."""
+    def _local_triangle(self, columns: Any, right: NDArray[np.bool_] | bool) -> Floats:
+        """Corners `[2, 3, n]`, x before y, about the centroid, turned by triangle_angle; px at 128."""
         side = np.asarray(columns["triangle_side"], np.float64)
-        leg_x = np.where(right, columns["leg_x"], side)
-        leg_y = np.where(right, columns["leg_y"], side)
+        leg_x, leg_y = (np.where(right, columns[name], side) for name in ("leg_x", "leg_y"))
         apex_cos, apex_sin = self._apex()
-        cos, sin = np.where(right, apex_cos, 0.5), np.where(right, apex_sin, np.sqrt(0.75))
-        x = np.stack((0.0 * leg_x, leg_x, leg_y * cos), axis=1)
-        y = np.stack((0.0 * leg_x, 0.0 * leg_x, leg_y * sin), axis=1)
-        local = np.stack((x, y), axis=2)
+        local = np.zeros((2, 3, len(side)))
+        local[0, 1], local[0, 2] = leg_x, leg_y * np.where(right, apex_cos, 0.5)
+        local[1, 2] = leg_y * np.where(right, apex_sin, np.sqrt(0.75))
         local -= local.mean(axis=1, keepdims=True)
-        turned = raster.axes(np.asarray(columns["triangle_angle"], np.float64))
-        return place(local, 0.0 * side, 0.0 * side, turned)
+        angle = np.asarray(columns["triangle_angle"], np.float64)
+        return np.stack(raster.axes(angle).turn(*local)) if angle.any() else local
 
     def _triangle_place(
         self, draws: Draws, columns: Any, half: tuple[Floats, Floats], radius: float
@@ -202,27 +199,27 @@ class RectTri(Generator):
             half: half sides of the allowed region, the inner rectangle.
             radius: of the corners of that region; 0 if the outline's are less than INNER.
         """
-        kinds = [self._local_triangle(columns, right=right) for right in (False, True)]
-        vertices = np.ascontiguousarray(np.concatenate(kinds, axis=1).transpose(2, 1, 0))  # [2, 6, n]
+        corners = np.concatenate([self._local_triangle(columns, right) for right in (False, True)], axis=1)  # [2, 6, n]
         room = np.stack(half)
-        low, high = -room - vertices.min(axis=1), room - vertices.max(axis=1)
+        low, high = -room - corners.min(axis=1), room - corners.max(axis=1)
+        wide = high - low
 
         def centroid(u: Floats, rows: Ints) -> Floats:
-            points: Floats = low[:, rows, None] + u[:2] * (high - low)[:, rows, None]
-            return points  # [2, m, tries]
+            points: Floats = low[:, None, rows] + u[:2] * wide[:, None, rows]
+            return points  # [2, tries, m]
 
         def fits(u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            inside = np.ones(u.shape[1:], np.bool_)
-            if radius > 0.0:
-                points, inner = centroid(u, rows), (room - radius)[:, rows, None]
-                for vertex in vertices.transpose(1, 0, 2):
-                    out = np.maximum(abs(points + vertex[:, rows, None]) - inner, 0.0)
-                    out *= out
-                    inside &= out[0] + out[1] <= radius**2
+            if radius <= 0.0:
+                return np.ones(u.shape[1:], np.bool_)
+            out = abs(centroid(u, rows)[:, None] + corners[:, :, None, rows])  # [2, 6, tries, m]
+            out -= (room - radius)[:, None, None, rows]
+            np.maximum(out, 0.0, out=out)
+            out *= out
+            inside: NDArray[np.bool_] = (out[0] + out[1] <= radius**2).all(axis=0)
             return inside
 
-        found = centroid(draws.first_valid(2, fits)[:, :, None], np.arange(room.shape[1]))
-        return found[0, :, 0], found[1, :, 0]
+        x, y = centroid(draws.first_valid(2, fits)[:, None], np.arange(room.shape[1]))[:, 0]
+        return x, y
 
 
 def _seen(ink: NDArray[np.bool_]) -> tuple[float, float, float]:

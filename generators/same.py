@@ -93,7 +93,7 @@ class Same(Generator):
             return NARROW + (1.0 - NARROW) * halves(u)[:6]
 
         def unlike(u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            far: NDArray[np.bool_] = abs(corners(u) - first[:, rows, None]).mean(axis=0) >= UNLIKE
+            far: NDArray[np.bool_] = abs(corners(u) - first[:, None, rows]).mean(axis=0) >= UNLIKE
             return far
 
         second = first + self.values["difference"] * (corners(draws.first_valid(4, unlike)) - first)
@@ -107,22 +107,22 @@ class Same(Generator):
 
         def places(u: Floats, rows: Ints) -> Floats:
             x_1, x_2, y_1, y_2, *turns = halves(u)[:6]
-            middles = (2.0 * np.stack(((x_1, x_2), (y_1, y_2))) - 1.0) * room[rows, None]
-            quarters = 4.0 * np.stack(turns)  # [group, m, tries]: a quarter turn, and where within its tilt
-            direction = np.deg2rad(90.0 * np.floor(quarters) + TILT * (2.0 * (quarters % 1.0) - 1.0))
-            both = within[rows, None] * np.stack((np.cos(direction), np.sin(direction)))
+            middles = (2.0 * np.stack(((x_1, x_2), (y_1, y_2))) - 1.0) * room[rows]
+            quarters = 4.0 * np.stack(turns)  # [group, tries, m]: a quarter turn, and where within its tilt
+            quarter = np.floor(quarters)
+            direction = np.deg2rad(90.0 * quarter + TILT * (2.0 * (quarters - quarter) - 1.0))
+            both = within[rows] * np.stack((np.cos(direction), np.sin(direction)))
             return np.stack((middles - both, middles + both), axis=2).reshape(2, 4, *u.shape[1:])
 
         def fit(u: Floats, rows: Ints) -> NDArray[np.bool_]:
             drawn = places(u, rows)
-            held: NDArray[np.bool_] = abs(drawn).max(axis=(0, 1)) <= room[rows, None]
+            held: NDArray[np.bool_] = abs(drawn).max(axis=(0, 1)) <= room[rows]
             for one, other in ((0, 2), (0, 3), (1, 2), (1, 3)):
-                away = np.hypot(*(drawn[:, one] - drawn[:, other]))
-                held &= away >= 2.0 * size[rows, None] + self.values["distance"]
+                away = ((drawn[:, one] - drawn[:, other]) ** 2).sum(axis=0)
+                held &= away >= (2.0 * size[rows] + self.values["distance"]) ** 2
             return held
 
-        found = draws.first_valid(6, fit)[:, :, None]
-        return places(found, np.arange(len(size)))[..., 0]
+        return places(draws.first_valid(6, fit), np.arange(len(size)))
 
     def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
         """Discs whose middles are those of pixels; holes turned with the scene, then by quarter turns."""

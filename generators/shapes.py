@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators import coverage, raster
-from generators.raster import Axes, Floats, Spans
+from generators.raster import Axes, Floats, Ints, Spans
 
 
 class Shape(Protocol):
@@ -125,7 +125,7 @@ class Choice(NamedTuple):
                 found += shape.layers(size)
             elif rows.any():
                 image = np.flatnonzero(rows)
-                found += [raster.of_images(spans, image, size) for spans in _rows(shape, rows).layers(size)]
+                found += [raster.of_images(spans, image, size) for spans in _of(shape, image).layers(size)]
         return found
 
     def vertices(self, size: int) -> Floats:
@@ -167,11 +167,11 @@ def same(one: Any, other: Any) -> bool:
     return np.array_equal(one, other)
 
 
-def _rows(shape: Any, rows: NDArray[np.bool_]) -> Any:
+def _of(shape: Any, image: Ints) -> Any:
     """The shape in some of the images."""
     if isinstance(shape, tuple):
-        return type(shape)(*(_rows(part, rows) for part in shape))  # a named tuple
-    return shape[rows] if isinstance(shape, np.ndarray) else shape
+        return type(shape)(*(_of(part, image) for part in shape))  # a named tuple
+    return shape.take(image, axis=0) if isinstance(shape, np.ndarray) else shape
 
 
 def _repeat_last(vertices: Floats, count: int) -> Floats:

@@ -64,24 +64,24 @@ class CircSqPublished(Published):
         gap = GAP * size // 128
 
         def place(u: Floats, rows: Ints) -> tuple[Floats, Floats]:
-            radius = radii[1][rows, None]
+            radius = radii[1][rows]
             steps = size - 2 * radius + 1
             return radius + np.floor(u[0] * steps), radius + np.floor(u[1] * steps)
 
         def fits(u: Floats, rows: Ints) -> NDArray[np.bool_]:
             x, y = place(u, rows)
-            square = (x - x_1[rows, None]) ** 2 + (y - y_1[rows, None]) ** 2
-            apart: NDArray[np.bool_] = square >= (radii[0] + radii[1] + gap)[rows, None] ** 2
+            square = (x - x_1[rows]) ** 2 + (y - y_1[rows]) ** 2
+            apart: NDArray[np.bool_] = square >= (radii[0] + radii[1] + gap)[rows] ** 2
             return apart
 
-        x_2, y_2 = place(draws.first_valid(2, fits)[:, :, None], np.arange(len(x_1)))
+        x_2, y_2 = place(draws.first_valid(2, fits), np.arange(len(x_1)))
         pixels = {
             # The pixel (x, y) has its middle at +0.5, and the box is 2 radius + 1 wide.
             "x_1": x_1 + 0.5,
             "y_1": y_1 + 0.5,
             "size_1": 2 * radii[0] + 1,
-            "x_2": x_2[:, 0] + 0.5,
-            "y_2": y_2[:, 0] + 0.5,
+            "x_2": x_2 + 0.5,
+            "y_2": y_2 + 0.5,
             "size_2": 2 * radii[1] + 1,
         }
         classes = {"shape_1": squares // 2, "shape_2": (squares + 1) // 2, "angle": self.turn(draws, 5)}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from generators import planes
 from generators.base import Generator
 from generators.parameters import PHOTOMETRY, Parameter
+from generators.planes import Band
 from generators.published import pillow
 from generators.random import Draws
 from generators.raster import Floats, Ints, Pixels, Spans
@@ -31,11 +32,13 @@ class Published(Generator):
     def box(self, factors: NDArray[np.void], number: int) -> Floats:
         """A level box that holds object `number`: x and y of its middle, width and height, `[4, n]` in pixels."""
 
-    def paint(self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Spans, int]], bits: int) -> Pixels:
+    def paint(
+        self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Spans, int]], bits: int, rows: Band
+    ) -> Pixels:
         """As of any generator; then the picture is turned."""
-        drawn = super().paint(factors, number, layers, bits)
+        drawn = super().paint(factors, number, layers, bits, rows)
         level, turned = (planes.scratch(use, (len(factors), self.size, self.size)) for use in ("level", "turned"))
-        planes.unpack([(plane, 1 << k) for k, plane in enumerate(drawn)], level)
+        planes.unpack([(plane, 1 << k) for k, plane in enumerate(drawn)], rows, level)
         pillow.rotate(level, factors["angle"], self.box(factors, number), turned)
         for k, plane in enumerate(drawn):
             plane[...] = np.packbits(turned & np.uint8(1 << k), axis=-1, bitorder="little")

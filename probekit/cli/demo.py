@@ -12,6 +12,8 @@ from probekit.data.gen import render_once
 from probekit.data.importers import Choices, Options
 from probekit.data.importers.announce import run_import
 from probekit.device import choose_device
+from probekit.exam.measurement import Exam
+from probekit.exam.run import exam_run
 from probekit.heatmaps.measurement import Heatmap
 from probekit.heatmaps.run import heatmap_run
 from probekit.probe.measure import probe_run
@@ -29,34 +31,38 @@ from probekit.weights import LAST
 # Preset quick takes some 20 minutes on two cores without AVX-512. Cheaper views, smaller batches and fewer passes end
 # in 10 and still score more than the random network on the fine factor (docs/log.md, 2026-11-21).
 SHORTER = ("views.max_size=48", "train.batch_size=8", "train.epochs=26")
+SHORT = Exam(parts=("acuity", "wholes"), items=("landolt", "corner", "bind"))
 DIGITS = ("train.epochs=15",)  # docs/log.md, 2026-11-22
 
 
 def run_demo(method: str, *, data: Path, runs: Path, overwrite: bool, console: Console) -> None:
-    """Generates rect-tri, pretrains with preset `quick`, probes, looks into the encoder, and says what to try next.
+    """Generates rect-tri, pretrains with preset `quick`, probes, looks into the encoder, examines it, and says what to try next.
 
     It has a file and a run of its own. A demo that stands already is not trained again (`overwrite` does), and one that
     was interrupted goes on.
     """
     started = time.monotonic()
-    console.rule("1 of 5: images whose every factor is known")
+    console.rule("1 of 6: images whose every factor is known")
     file = render_once("rect-tri", data / "demo.h5", console)
-    console.rule(f"2 of 5: pretraining {method}, without labels")
+    console.rule(f"2 of 6: pretraining {method}, without labels")
     run = _pretrain(method, file, Run(runs / f"demo-{method}"), SHORTER, overwrite=overwrite, console=console)
-    console.rule("3 of 5: what a linear probe reads from it")
+    console.rule("3 of 6: what a linear probe reads from it")
     _probe(run, console)
-    console.rule("4 of 5: where it looks, against where the evidence is")
+    console.rule("4 of 6: where it looks, against where the evidence is")
     pooling = run.read()["config"]["model"]["pooling"]
     # A minute's worth of maps, images and perturbations.
     few = Heatmap(maps=("cam", "attention" if pooling == "attention" else "gradcam"), n=100, perturb=16)
     show_result(heatmap_run(open_encoder(run, LAST, choose_device("auto")), few, console=console))
-    console.rule("5 of 5: everything on one page")
+    console.rule("5 of 6: an eye test: what it reads, in pixels")
+    show_result(exam_run(open_encoder(run, LAST, choose_device("auto")), SHORT, console=console).result)
+    console.rule("6 of 6: everything on one page")
     run_report([run.name], out=None, form="html", runs=runs, reports=runs, console=console)
     _next(
         started,
         run,
         console,
         {
+            f"probekit exam {run.name}": "the whole eye test, minutes",
             f"probekit show {file}": "what is in the data",
             f"probekit heatmap {run.name} --maps all --n 100": "every map, occlusion too",
             "probekit gen rect-tri --set corner_radius=8 --out data/hard.h5 --preview": "harder images",

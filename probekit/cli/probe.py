@@ -1,6 +1,6 @@
 """`probekit probe`: what can be read from an encoder's features."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -125,7 +125,7 @@ def _adopted(outside: "Outside", check: Callable[..., object], **about: Any) -> 
     return adopt(outside, check, runs=RUNS, data_folder=DATA, **about)
 
 
-def show_result(result: dict[str, Any]) -> None:
+def show_result(result: Mapping[str, Any]) -> None:
     """Prints the tables of a result, and what stands out in them."""
     from probekit.measurement import read_result
     from probekit.output.terminal import show_table

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -33,7 +33,7 @@ def find_layers(network: Whole, trial: Tensor, oblong: Callable[[], Tensor]) -> 
     Returns:
         The layers by name, and a line for each that is not read.
     """
-    paths = _paths(network.encoder)
+    paths = _paths(network.encoder, called_in(network, trial))
     given, others = _given(network, paths, trial)
     prefixes = _prefixes(network.encoder)
     forms: dict[str, Form | str] = {}
@@ -51,30 +51,50 @@ def find_layers(network: Whole, trial: Tensor, oblong: Callable[[], Tensor]) -> 
         layer.pools = layer.form.pools(POOLS)
     if not _adds(network, found, trial):
         del found[MAP]
-    return found, [f"{name}: {form}" for name, form in forms.items() if isinstance(form, str)]
+    left_out = [f"{name}: {form}" for name, form in forms.items() if isinstance(form, str)]
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        left_out.append("what is TorchScript: its layers cannot be watched")
+    return found, left_out
 
 
-def _paths(encoder: Encoder) -> dict[str, str]:
+def called_in(network: Whole, trial: Tensor) -> set[nn.Module]:
+    """The modules that a pass calls."""
+    called: set[nn.Module] = set()
+
+    def note(module: nn.Module, taken: Any, output: Any) -> None:
+        called.add(module)
+
+    with hooked(network, {path: partial(note, module) for path, module in network.named_modules()}):
+        run(network, trial)
+    return called
+
+
+def _paths(encoder: Encoder, called: Collection[nn.Module]) -> dict[str, str]:
     """Modules of the backbone that may be layers: their paths in `Whole`, by name."""
     backbone = encoder.backbone
     if isinstance(backbone, UNetEncoder):
         return {f"level{number + 1}": f"encoder.backbone.levels.{number}" for number in range(len(backbone.levels))}
-    inner = "model" if isinstance(backbone, TimmBackbone) else "module"
-    return {name: f"encoder.backbone.{inner}.{name}" for name in _opened(getattr(backbone, inner), "")}
+    if not isinstance(backbone, TimmBackbone):
+        return {name: f"encoder.backbone.module.{name}" for name in _opened(backbone.module, "", called, ())}
+    known = getattr(backbone.model, "feature_info", ())
+    stages = [stage["module"] for stage in getattr(known, "info", known)]
+    return {name: f"encoder.backbone.model.{name}" for name in _opened(backbone.model, "", called, stages)}
 
 
-def _opened(parent: nn.Module, path: str) -> Iterator[str]:
-    """Names of the children of a module, lists, long sequences and what is nearly the whole opened."""
+def _opened(parent: nn.Module, path: str, called: Collection[nn.Module], stages: Collection[str]) -> Iterator[str]:
+    """Names of the called children of a module; lists, long sequences and what is nearly the whole are opened.
+
+    `stages` are not, where a model names its own.
+    """
     whole = _weights(parent)
     for name, child in parent.named_children():
         size = len(list(child.children()))
-        listed = type(child).forward is nn.Module.forward  # never called: a list
         sequence = isinstance(child, nn.Sequential) and (size > LONG or name in TRUNKS)
         most = size > 0 and not isinstance(parent, nn.Sequential | nn.ModuleList) and _weights(child) > MOST * whole
-        if listed or sequence or most:
-            yield from _opened(child, f"{path}{name}.")
+        if child not in called or ((sequence or most) and path + name not in stages):
+            yield from _opened(child, f"{path}{name}.", called, stages)
         else:
-            yield f"{path}{name}"
+            yield path + name
 
 
 def _given(

@@ -25,6 +25,8 @@ def fused(network: nn.Module, batch: Tensor, run: Callable[[nn.Module, Tensor], 
         network: In eval mode. It is not changed.
         batch: Images, which `run` passes through a network.
     """
+    if any(isinstance(part, torch.jit.ScriptModule) for part in network.modules()):
+        return None
     try:
         copy = deepcopy(network)
         names = {module: name for name, module in copy.named_modules(remove_duplicate=False)}

@@ -1,6 +1,5 @@
 """Every layer of any encoder as features, in one forward pass: what the exam reads."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,9 +23,10 @@ TRIAL = 3  # images that tell what a layer gives: few layers give three of anyth
 class Reader:
     """Reads drawings into the features of every layer of an encoder, pooled in every way that there is.
 
-    Layers are the levels of the U-Net, or the children of another backbone: lists and long sequences are opened, and an
-    activation, or the norm of a convolution, stands for what it follows. Then "map", what the encoder pools, where that
-    is something else than the last of them; "embedding"; and "projection" where the run has such a head.
+    Layers are the levels of the U-Net, or the children of another backbone: lists and sequences longer than
+    `probekit.exam.find.LONG` are opened, but for the stages that a model of timm names, and an activation, or the norm
+    of a convolution, stands for what it follows. Then "map", what the encoder pools, where that is something else than
+    the last of them; "embedding"; and "projection" where the run has such a head.
     Pools are "gap" (average), "max", "grid4" (averages of 4 x 4 parts of the map), "cls" (class token), and "own" of
     what is a vector already.
 
@@ -81,9 +81,9 @@ class Reader:
         return [(name, pool) for name, layer in self.layers.items() for pool in layer.pools]
 
     def stride(self, layer: str) -> int | None:
-        """Px a cell of a layer's map; None of a vector."""
+        """Px a cell of a layer's map, to the nearest whole; None of a vector."""
         cells = self.layers[layer].form.cells
-        return None if cells is None else math.ceil(self.size / cells[0])
+        return None if cells is None else round(self.size / cells[0])
 
     def read(self, images: NDArray[np.uint8]) -> dict[tuple[str, str], NDArray[np.float32]]:
         """The features of drawings, each by itself.
@@ -97,7 +97,8 @@ class Reader:
         found = {name: np.empty((len(images), self._length(*name)), np.float32) for name in self.names}
         at_a_time = images_at_a_time(self.device, images.shape[1:], BATCH_SIZE)
         for start in range(0, len(images), at_a_time):
-            values = read_pass(self.network, self.layers, self._inputs(images[start : start + at_a_time]))
+            batch = self._inputs(images[start : start + at_a_time])
+            values = read_pass(self.network, self.layers, _channels_last(batch) if self.is_fused else batch)
             joined = torch.cat(list(values.values()), dim=1).cpu().numpy()  # one copy from a GPU
             end = 0
             for rows in found.values():
@@ -110,7 +111,7 @@ class Reader:
 
     def _inputs(self, images: NDArray[np.uint8]) -> Tensor:
         grey = torch.from_numpy(images.copy()).to(self.device).float() / 255
-        return grey[:, None].expand(-1, self.channels, -1, -1).contiguous(memory_format=torch.channels_last)
+        return grey[:, None].repeat(1, self.channels, 1, 1)
 
     def _chosen(
         self, known: dict[str, Layer], layers: str | Sequence[str], pools: Sequence[str], encoder: str
@@ -151,10 +152,14 @@ def _agree(plain: nn.Module, faster: nn.Module, layers: dict[str, Layer], trial:
     """Whether two networks give the same features."""
     own = read_pass(plain, layers, trial)
     try:
-        other = read_pass(faster, layers, trial)
-    except Exception:  # a copy may be none
+        other = read_pass(faster, layers, _channels_last(trial))
+    except Exception:  # a user's module may take one order of memory alone
         return False
     return all(bool((own[name] - other[name]).abs().max() <= CLOSE * own[name].abs().max()) for name in own)
+
+
+def _channels_last(batch: Tensor) -> Tensor:
+    return batch.contiguous(memory_format=torch.channels_last)
 
 
 def _noise(height: int, width: int) -> NDArray[np.uint8]:

@@ -73,12 +73,17 @@ def read_pass(network: nn.Module, layers: Mapping[str, Layer], batch: Tensor) ->
 
 @contextmanager
 def hooked(network: nn.Module, calls: Mapping[str, Callable[[Any, Any], None]]) -> Iterator[None]:
-    """Inside, what each module at a path took and gave is handed to its call."""
+    """Inside, what each module at a path took and gave is handed to its call; TorchScript takes no hooks."""
 
     def hook(call: Callable[[Any, Any], None], module: nn.Module, taken: Any, output: Any) -> None:
         call(taken, output)
 
-    hooks = [network.get_submodule(path).register_forward_hook(partial(hook, call)) for path, call in calls.items()]
+    modules = [(network.get_submodule(path), call) for path, call in calls.items()]
+    hooks = [
+        module.register_forward_hook(partial(hook, call))
+        for module, call in modules
+        if not isinstance(module, torch.jit.ScriptModule)
+    ]
     try:
         yield
     finally:

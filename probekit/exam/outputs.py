@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -68,7 +69,9 @@ def pooled_map(found: Tensor, pool: str) -> Tensor:
     if pool == "gap":
         return found.mean((2, 3))
     if pool == "max":
-        return found.amax(2).amax(2)  # of few channels, channels last, five times as fast as both sides at once
+        if found.device.type == "cpu" and found.is_contiguous(memory_format=torch.channels_last):
+            return F.max_pool2d(found, found.shape[2:]).flatten(1)  # of few channels in 1/8 of the time of amax
+        return found.amax((2, 3))
     assert pool == "grid4"
     height, width = found.shape[2:]
     return F.adaptive_avg_pool2d(found, (min(GRID, height), min(GRID, width))).flatten(1)
@@ -119,11 +122,11 @@ def form_of(output: Tensor, images: int, module: nn.Module, prefixes: Mapping[in
 def oblong_form(output: Tensor, square: Sequence[int]) -> Form | None:
     """The form of an output `[B, a, a, a]` of square images, from that of images twice as wide; None if unsure."""
     a = square[1]
-    forms: dict[tuple[int, ...], Form] = {
-        (a, a, 2 * a): Form("NCHW", a, (a, a)),
-        (a, 2 * a, a): Form("NHWC", a, (a, a)),
-    }
-    return forms.get(tuple(output.shape[1:]))
+    if output.ndim != 4 or output.shape[1] != a or output.shape[2:].numel() <= a * a:
+        return None
+    if output.shape[2] == a:
+        return Form("NCHW", a, (a, a))
+    return Form("NHWC", a, (a, a)) if output.shape[3] == a else None
 
 
 def _tokens(count: int, dim: int, module: nn.Module, prefixes: Mapping[int, bool] | None) -> Form | str:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from probekit.exam.layers import Reader
 from probekit.models import Features
-from tests.exam.reads import SIZE, check_pools, drawings, of_module, plainly
+from tests.exam.reads import SIZE, check_pools, close, drawings, of_module, plainly
 
 
 class Odd(nn.Module):
@@ -27,7 +27,7 @@ class Odd(nn.Module):
         self.pair = Pair(6)
         self.table = Table(6)
         self.fork = Fork(6)
-        self.parts = nn.ModuleList([nn.Conv2d(6, 8, 1), nn.Conv2d(8, 5, 1)])
+        self.parts = nn.Sequential(nn.Conv2d(6, 8, 1), nn.Conv2d(8, 5, 1))
         self.idle = nn.Linear(5, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class Odd(nn.Module):
         x = self.same(self.twice(self.pool(x)))
         x = self.table(self.pair(x)[1][0])["map"]
         x = self.fork(x)
-        for part in self.parts:
+        for part in self.parts:  # a sequence that is not called itself
             x = part(x)
         return F.relu_(x)  # in place, behind the last module
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_copied_is_read_itself_in_float32_and_left_as_it_was() ->
     opened = of_module(Fast())
     reader = Reader(opened, size=SIZE)
     assert not reader.is_fused
-    assert reader.stride("layers.2") == 2  # 30 cells of 32 px
+    assert reader.stride("layers.2") == 1  # 30 cells of 32 px
     images = drawings(3)
     with torch.autocast("cpu", torch.bfloat16):
         values = reader.read(images)
@@ -228,3 +228,42 @@ def test_what_has_no_form_is_left_out_with_a_line() -> None:
     assert [*reader.layers] == ["map", "embedding"]
     assert reader.left_out[0].startswith("halves: gives [6, 4, 30, 14] of 3 images")
     assert reader.left_out[1].startswith("rows: gives [4, 30] an image, and no norm")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_of_torchscript_the_map_and_the_embedding_are_read() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(1, 3, 3)
+            rest = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+            self.rest = torch.jit.trace(rest, torch.rand(1, 3, 30, 30))  # type: ignore[no-untyped-call]
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.rest(self.first(x))
+            return found
+
+    reader = Reader(of_module(Half()), size=SIZE)
+    assert [*reader.layers] == ["first", "map", "embedding"]
+    assert reader.left_out == ["what is TorchScript: its layers cannot be watched"]
+    assert not reader.is_fused
+    assert reader.read(drawings(2))["map", "gap"].shape == (2, 4)
+
+
+def test_a_network_that_takes_channels_first_alone_is_read_so() -> None:
+    class Viewing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(1, 3, 9, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.layer(x)
+            return found.view(len(x), -1)
+
+    opened = of_module(Viewing())
+    reader, images = Reader(opened, size=SIZE), drawings(3)
+    assert not reader.is_fused
+    seen = plainly(opened, images, ["layer"], opened.encoder.backbone.module)["layer"]
+    values = reader.read(images)
+    check_pools(values, "layer", seen)
+    close(values["embedding", "own"], seen.flatten(1))

@@ -13,14 +13,13 @@ from skimage.measure import points_in_poly
 from generators import planes, raster
 from generators.raster import Spans
 from generators.shapes import Choice, Disc
+from tests.generators.painted import painted
 
 N = 5
 
 
 def drawn(layers: list[Spans], size: int) -> NDArray[np.bool_]:
-    out = np.empty((N, size, size), np.uint8)
-    planes.paint([(spans, 1) for spans in layers], out)
-    return out > 0
+    return painted([(spans, 1) for spans in layers], np.empty((N, size, size), np.uint8)) > 0
 
 
 @pytest.mark.parametrize("size", [16, 33, 128, 200])
@@ -39,8 +38,7 @@ def test_windows_of_rows_are_painted_where_they_stand(size: int, height: str) ->
             for row in range(h):
                 expected[i, top[i] + row, max(start[i, row], 0) : max(stop[i, row], 0)] ^= value
     out = np.full((N, size, size), 255, np.uint8)
-    planes.paint(layers, out)
-    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(painted(layers, out), expected)
 
 
 @pytest.mark.parametrize("low", [-50.0, -8.0, -7.5, -0.3, 0.5, 9.2, 23.5, 31.9, 32.5, 70.0])
@@ -64,16 +62,35 @@ def test_shapes_out_of_sight_have_no_rows() -> None:
         [spans] = Disc(x, np.full(N, y), radius).layers(16)
         assert spans.start.shape == (N, 0)
         assert not drawn([spans], 16).any()
-        assert raster.shared(raster.disc(x, x, radius, 16), spans).start.size == 0
 
 
-def test_what_two_shapes_share_is_the_pixels_of_both() -> None:
+def test_what_is_cut_is_lost_of_what_was_drawn_before() -> None:
     rng = np.random.default_rng(1)
     for _ in range(20):
-        x, y, radius = rng.uniform(-4, 44, (2, N)), rng.uniform(-4, 44, (2, N)), rng.uniform(1, 20, (2, N))
-        one, other = (raster.disc(x[k], y[k], radius[k], 40) for k in (0, 1))
-        both = drawn([one], 40) & drawn([other], 40)
-        np.testing.assert_array_equal(drawn([raster.shared(one, other)], 40), both)
+        x, y, radius = rng.uniform(-4, 44, (3, N)), rng.uniform(-4, 44, (3, N)), rng.uniform(1, 20, (3, N))
+        one, gone, other = (raster.disc(x[k], y[k], radius[k], 40) for k in range(3))
+        expected = (drawn([one], 40) & ~drawn([gone], 40)) ^ drawn([other], 40)
+        np.testing.assert_array_equal(drawn([one, gone._replace(cut=True), other], 40), expected)
+
+
+def test_a_band_has_the_rows_of_all_layers_and_no_more_than_the_highest_needs() -> None:
+    """Shapes of some images, at both ends of the frame; where they take up much of it, whole frames."""
+    image, x = np.arange(N), np.full(N, 50.0)
+    y = np.array([0.0, 3.0, 50.0, 97.0, 130.0])
+    one, two = (raster.disc(x[of], y[of] + aside, x[of] / 12.0, 100) for of, aside in ((image, 0.0), (image[1:4], 5.0)))
+    two = raster.of_images(two, image[:3] + 1, 100)
+    rows = planes.band([one, two], N, 100)
+    assert rows.first is not None
+    assert rows.height < 60
+    for spans, of in ((one, image), (two, image[:3] + 1)):
+        assert spans.first is not None
+        assert (spans.first >= rows.first[of]).all()
+        assert (spans.first + spans.start.shape[1] <= rows.first[of] + rows.height).all()
+    assert (rows.first // 100 == image).all()
+    assert ((rows.first + rows.height - 1) // 100 == image).all()
+    assert planes.band([raster.disc(x, x, x, 100)], N, 100) == planes.Band(None, 100)
+    assert planes.band([], 0, 100) == planes.Band(None, 100)
+    assert planes.band([raster.disc(x, x + 90.0, x / 12.0, 100)], N, 100).height == 1  # all of them out of sight
 
 
 def test_a_choice_of_shapes_is_drawn_in_the_images_that_it_is_for() -> None:
@@ -104,5 +121,5 @@ def test_planes_are_unpacked_to_the_values_of_all_of_them() -> None:
         pixels = rng.integers(0, 2, (3, N, size, size), np.uint8)
         packed = [np.packbits(plane, axis=-1, bitorder="little") for plane in pixels]
         out = np.full((N, size, size), 7, np.uint8)
-        planes.unpack(list(zip(packed, (1, 4, 128), strict=True)), out)
+        planes.unpack(list(zip(packed, (1, 4, 128), strict=True)), planes.Band(None, size), out)
         np.testing.assert_array_equal(out, pixels[0] | pixels[1] << 2 | pixels[2] << 7)

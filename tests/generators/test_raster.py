@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from skimage.measure import points_in_poly
 
-from generators import planes, raster
+from generators import raster
 from generators.raster import Spans
+from tests.generators.painted import painted
 
 Floats = NDArray[np.float64]
 N, NEAR = 60, 1e-9  # images a shape; pixel centres nearer than NEAR to an outline do not count
@@ -21,7 +22,7 @@ N, NEAR = 60, 1e-9  # images a shape; pixel centres nearer than NEAR to an outli
 
 def pixels(spans: Spans, size: int) -> NDArray[np.bool_]:
     out = np.zeros((len(spans.start), size, size), np.uint8)
-    planes.paint([(spans, 1)], out)
+    painted([(spans, 1)], out)
     return out.astype(bool)
 
 
@@ -170,7 +171,7 @@ def test_paint_is_the_exclusive_or_of_its_layers(size: int) -> None:
             for row in range(size):
                 expected[i, row, ends[0, i, row] : ends[1, i, row]] ^= value
     out = np.full((3, size, size), 255, np.uint8)
-    planes.paint(layers, out)
+    painted(layers, out)
     assert np.array_equal(out, expected)
 
 
@@ -179,7 +180,7 @@ def test_a_polygon_holds_the_pixels_that_scikit_image_finds_in_it() -> None:
     turn, radius = np.sort(rng.uniform(0.0, 2.0 * np.pi, (20, 17)), axis=1), rng.uniform(10.0, 50.0, (20, 17))
     corners = np.stack((64.0 + radius * np.cos(turn), 64.0 + radius * np.sin(turn)), axis=2)
     drawn = np.empty((20, 128, 128), np.uint8)
-    planes.paint([(spans, 1) for spans in raster.polygon(corners, 128)], drawn)
+    painted([(spans, 1) for spans in raster.polygon(corners, 128)], drawn)
     rows, columns = np.mgrid[:128, :128] + 0.5
     centres = np.stack((columns.ravel(), rows.ravel()), axis=1)
     for image, outline in zip(drawn, corners, strict=True):
