@@ -8,11 +8,11 @@ from typing import Any
 from scipy.stats import norm
 
 from probekit.exam.items import ITEMS
-from probekit.exam.psychometric import areas, difference, threshold
-from probekit.exam.scoring import DRAWS, SEED, resampled
+from probekit.exam.psychometric import areas, difference, resampled, threshold
+from probekit.exam.scoring import DRAWS, SEED
 from probekit.exam.trials import Trial, Trials
 from probekit.output.document import Cell, Table, points, probability, text
-from probekit.statistics import add_holm, percentiles, verdict
+from probekit.statistics import ROUNDING, add_holm, percentiles, verdict
 
 EMBEDDING = ("embedding", "own")
 
@@ -54,9 +54,10 @@ def _difference(item: str, one: Examined, other: Examined) -> dict[str, Any]:
     assert a is not None
     assert b is not None
     value = float(areas(a.values).mean() - areas(b.values).mean())
-    draws = _drawn(a) - _drawn(b)
+    drawn = [resampled(each.values, kind="readable", draws=DRAWS, seed=SEED).mean(axis=1) for each in (a, b)]
+    draws = drawn[0] - drawn[1]
     error = float(draws.std())
-    p = float(2 * norm.sf(abs(value) / error)) if error > 0 else float(value == 0)
+    p = float(2 * norm.sf(abs(value) / error)) if error > ROUNDING else float(value == 0)
     times = None
     if ITEMS[item].parameter:
         px = ITEMS[item].px(one.result["size"])
@@ -70,11 +71,6 @@ def _difference(item: str, one: Examined, other: Examined) -> dict[str, Any]:
         "p": p,
         "times": None if times is None else {"value": times[0], "ci": list(times[1])},
     }
-
-
-def _drawn(trial: Trial) -> Any:
-    drawn = resampled(trial.values)
-    return areas(drawn.reshape(-1, *trial.values.shape[1:])).reshape(len(drawn), -1).mean(axis=1)
 
 
 def differences_table(found: Sequence[Mapping[str, Any]]) -> Table:

@@ -126,30 +126,47 @@ def orders(values: Floats) -> Doubles:
     return found
 
 
+def resampled(values: Floats, *, kind: Kind, draws: int = DRAWS, seed: int) -> Doubles:
+    """The share at every level in each draw, `[draws, L]`, the mean over seeds.
+
+    Each draw resamples pairs within levels, the same for every seed, and seeds. An area's draws are those of its
+    projection (Hájek): the mean of what each pair contributes, so that all are one product of matrices.
+
+    Args:
+        values: As of `areas`.
+        kind: Areas, or orders within pairs.
+        draws: How many.
+        seed: Decides them: with the same seed, the same pairs are drawn.
+    """
+    each = _OF_PAIRS[kind](values)
+    seeds, levels, n = each.shape
+    by_seed = _drawn(levels, n, draws, seed) @ each.transpose(1, 2, 0) / n  # [L, draws, S]
+    weight = np.random.default_rng([seed, 1]).multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
+    shares: Doubles = np.clip((by_seed * weight).sum(axis=-1).T, 0.0, 1.0)
+    return shares
+
+
 def threshold(
     levels: ArrayLike, values: Floats, *, kind: Kind = "readable", draws: int = DRAWS, seed: int
 ) -> Threshold:
     """Where the share right passes .75, with an interval over test pairs and, of several, over training seeds.
 
-    Each draw resamples pairs within levels, the same for every seed, and seeds. An area's draws are those of its
-    projection (Hájek): the mean of what each pair contributes. The interval is of percentiles, wider by `WIDER`;
-    bias-corrected ones (BC, BCa) cover less, because the grid's steps are as large as the bias.
+    The draws are those of `resampled`. The interval is of percentiles, wider by `WIDER`; bias-corrected ones (BC, BCa)
+    cover less, because the grid's steps are as large as the bias.
 
     Args:
         levels: `[L]` in px, ascending.
         values: `[S, L, 2n]`, of S read-outs that were trained on pairs of other seeds; pairs as of `areas`.
         kind: Areas, or orders within pairs.
         draws: How many resamples.
-        seed: Decides them: with the same seed, the same pairs are drawn.
+        seed: Decides them.
     """
     levels = np.asarray(levels, np.float64)
-    each = {"readable": _readable, "present": _present}[kind](values)
-    seeds, n_levels, n = each.shape
-    assert n_levels == len(levels), f"expected values of {len(levels)} levels, found {n_levels}"
-    by_seed = _drawn(n_levels, n, draws, seed) @ each.transpose(1, 2, 0) / n  # [L, draws, S]
-    share = np.random.default_rng([seed, 1]).multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
-    resampled = np.clip((by_seed * share).sum(axis=-1).T, 0.0, 1.0)
-    fits = _grid(tuple(levels.tolist())).fit(np.vstack([each.mean(axis=(0, 2)), resampled]), n)
+    assert values.shape[1] == len(levels), f"expected values of {len(levels)} levels, found {values.shape[1]}"
+    shares = np.vstack(
+        [_OF_PAIRS[kind](values).mean(axis=(0, 2)), resampled(values, kind=kind, draws=draws, seed=seed)]
+    )
+    fits = _grid(tuple(levels.tolist())).fit(shares, values.shape[2] // 2)
     at, octaves = np.log2(levels), np.log2(fits.threshold())
     value, span = float(octaves[0]), at[[0, -1]]
     low, high = _ends(value, octaves[1:])
@@ -189,6 +206,9 @@ def _present(values: Floats) -> Doubles:
     apart = (values[..., 1::2] - values[..., 0::2]).astype(np.float64)
     tie = TIE * values.std(axis=-1, keepdims=True, dtype=np.float64)
     return np.where(np.abs(apart) < tie, 0.0, np.sign(apart)) / 2 + 0.5
+
+
+_OF_PAIRS = {"readable": _readable, "present": _present}
 
 
 @lru_cache(maxsize=4)

@@ -16,9 +16,9 @@ from scipy.stats import norm
 
 from probekit.exam.conflict import DISAGREEING, ELEMENT, RADII, WHOLE, followed
 from probekit.exam.items import Item
-from probekit.exam.psychometric import Grid, Kind, Threshold, areas, orders, threshold
+from probekit.exam.psychometric import Grid, Kind, Threshold, areas, orders, resampled, threshold
 from probekit.exam.trials import Output, Trial, Trials
-from probekit.statistics import percentiles
+from probekit.statistics import ROUNDING, percentiles
 
 DRAWS = 400  # of a bootstrap over pairs and seeds
 CHANCE, RISING = 0.5, 0.05  # more than that between half of the training pairs and all of them is still rising
@@ -73,26 +73,15 @@ def read_at(values: NDArray[np.float32]) -> dict[str, Any]:
         readable and present {value, ci}, the intervals from resamples of pairs within levels and of seeds; p, one-
         sided, that the area is not above chance.
     """
-    drawn = resampled(values)
     found: dict[str, Any] = {}
     for kind, measure in zip(KINDS, (areas, orders), strict=True):
-        draws = measure(drawn.reshape(-1, *values.shape[1:])).reshape(len(drawn), -1).mean(axis=1)
+        draws = resampled(values, kind=kind, draws=DRAWS, seed=SEED).mean(axis=1)
         found[kind] = {"value": float(measure(values).mean()), "ci": percentiles(draws)}
         if kind == "readable":
             error, gap = float(draws.std()), found[kind]["value"] - CHANCE
             # Answers that never vary are all right, or all alike.
-            found["p"] = float(norm.sf(gap / error)) if error > 0 else float(gap <= 0)
+            found["p"] = float(norm.sf(gap / error)) if error > ROUNDING else float(gap <= 0)
     return found
-
-
-def resampled(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`[S, L, 2n] -> [DRAWS, S, L, 2n]`: pairs drawn anew within levels, and seeds, where there are several."""
-    rng = np.random.default_rng(SEED)
-    seeds, levels, n = len(values), values.shape[1], values.shape[2] // 2
-    pairs = rng.integers(n, size=(DRAWS, 1, levels, n))
-    own = rng.integers(seeds, size=(DRAWS, seeds, 1, 1))
-    level = np.arange(levels)[:, None]
-    return values.reshape(seeds, levels, n, 2)[own, level, pairs].reshape(DRAWS, seeds, levels, 2 * n)
 
 
 def changed_numbers(plain: Trials, changed: Trials) -> list[dict[str, Any]]:

@@ -3,6 +3,8 @@
 Alone: pytest tests/exam/test_psychometric.py
 """
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from probekit.exam.psychometric import Grid, Threshold, areas, difference, orders, threshold
+from probekit.exam.psychometric import Grid, Threshold, areas, difference, orders, resampled, threshold
 from probekit.statistics import auc
 
 LEVELS = 2.0 ** np.linspace(0, 3, 7)
@@ -181,6 +183,20 @@ def test_differences_are_paired() -> None:
     assert apart(a, a) == (1, 1, 1)
     inverse = apart(a, b)
     assert inverse == pytest.approx((1 / ratio, 1 / high, 1 / low), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["readable", "present"])
+def test_draws_spread_as_those_of_pairs_drawn_one_by_one(kind: Literal["readable", "present"]) -> None:
+    values = observer(2.5, n=60, seed=0, shared=0.5, seeds=2)
+    found = resampled(values, kind=kind, draws=400, seed=0)
+    assert found.shape == (400, 7)
+    rng, drawn = np.random.default_rng(1), []
+    for _ in range(300):
+        chosen = values[rng.integers(2, size=2)].reshape(2, 7, 60, 2)
+        again = np.stack([chosen[:, level, rng.integers(60, size=60)] for level in range(7)], axis=1)
+        drawn.append({"readable": areas, "present": orders}[kind](again.reshape(2, 7, 120)).mean(axis=0))
+    np.testing.assert_allclose(found.mean(axis=0), np.mean(drawn, axis=0), atol=0.012)
+    np.testing.assert_allclose(found.std(axis=0), np.std(drawn, axis=0), rtol=0.25, atol=0.003)
 
 
 def test_a_seed_decides_the_draws() -> None:

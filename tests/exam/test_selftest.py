@@ -23,7 +23,7 @@ QUICK = {
     "encoders that see nothing": partial(selftest.blind, n=60),
     "certified wholes": partial(selftest.wholes, n=8),
     "details": partial(selftest.details, train=48, test=10),
-    "simulated observers": partial(selftest.simulated, observers=20, many=60),
+    "simulated observers": partial(selftest.simulated, observers=16, many=50),
 }
 LOOSE = ("closed forms", "block averages", "details", "simulated observers")  # their tolerances are for more images
 
