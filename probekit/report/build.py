@@ -90,20 +90,19 @@ def _blocks(run: Run, reader: Measurement, result: Result, key: str) -> list[doc
     what = f"protocol {result['protocol']}, {options}checkpoint {result['checkpoint']}, on {result['data']}"
     again = f"Again: {result['command']}"
     whole = f"{result['how']} Data: {result['data']}, encoder after {result['after']}; seed {result['seed']}."
+    shown: list[doc.Table | doc.Chart] = [*reader.tables(result), *reader.charts(result)]
+    if reader.leads:
+        shown.sort(key=lambda block: isinstance(block, doc.Table))
     blocks: list[doc.Block] = []
-    for i, table in enumerate(reader.tables(result)):
-        about = whole if i == 0 else f"As above: {what}."
-        how = " ".join(filter(None, (about, table.how, again)))
-        blocks.append(replace(table, key=f"{key}-{table.key}", title=f"{table.title}: {what}", how=how))
-    for chart in reader.charts(result):
-        titled = replace(chart, title=f"{chart.title}: {what}", how=f"{chart.how} {again}", key=f"{key}-{chart.key}")
-        path = picture_of(run, Path(result["file"]).stem, chart.key)
-        if not chart.photographs:
+    for i, block in enumerate(shown):
+        about = whole if i == 0 else f"As above: {what}." if isinstance(block, doc.Table) else ""
+        how = " ".join(filter(None, (about, block.how, again)))
+        titled = replace(block, key=f"{key}-{block.key}", title=f"{block.title}: {what}", how=how)
+        path = picture_of(run, Path(result["file"]).stem, block.key)
+        if isinstance(block, doc.Table) or not block.photographs:
             blocks.append(titled)
         elif path.is_file():  # drawn when it was measured
             blocks.append(doc.Picture(titled.key, titled.title, titled.how, path))
-    if reader.leads:
-        blocks.sort(key=lambda block: isinstance(block, doc.Table))
     told = [*result.get("certificate", ()), *result["notes"]]
     return [*map(doc.Note, reader.sentences(result)), *blocks, *map(doc.Note, told)]
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from probekit.exam.measurement import Exam
 from probekit.h5 import DatasetInfo
 from probekit.probe.measure import Conditions, Labels, Source
 from probekit.probe.measurements.base import Probe
@@ -23,6 +24,7 @@ from probekit.probe.measurements.retrieval import Retrieval
 from probekit.probe.protocol import Part
 from probekit.probe.retrieval import Factor
 from probekit.run import Run, write_json
+from tests.exam import answers
 from tests.report.folders import CLASSES, result_of
 
 N = 48
@@ -41,6 +43,7 @@ STEMS = {  # of results files, by measurement
     "cv": "cv-fixed-last",
     "sgd": "sgd-conrec-last",
     "all-checkpoints": "all-checkpoints-fixed-last",
+    "exam": "exam-last",
 }
 
 
@@ -82,6 +85,10 @@ def _results(classes: tuple[str, ...], seed: int) -> dict[str, dict[str, Any]]:
     found["sgd"] = result_of("sgd", [_trained(Linear().row(source, where)) for source in sources[:2]])
     found["sgd"]["protocol"] = "conrec"
     found["all-checkpoints"] = _followed()
+    exam = Exam()
+    found["exam"] = result_of(
+        "exam", answers.rows(), **answers.about(exam), options=exam.options, command="probekit exam a"
+    )
     return found
 
 

@@ -29,7 +29,8 @@ pytestmark = pytest.mark.usefixtures("plain_pictures")
 
 def test_what_a_measurement_gives_is_of_its_shape() -> None:
     found = further_results("a")
-    assert found.keys() == {each.name for each in measurements("probe")} - {"linear", "health"}, "those of `make_run`"
+    others = {"linear", "health", "heatmap"}  # those of `make_run`
+    assert found.keys() == {each.name for each in measurements()} - others
     for name, content in found.items():
         assert read_result(content).name == name
 
@@ -141,14 +142,14 @@ def test_images_of_several_labels_are_not_sent_to_the_linear_probe(tmp_path: Pat
     runs = [add_further(make_run(tmp_path, name, heatmap=True)) for name in "ab"]
     for run in runs:
         for path in run.results.glob("*.json"):
-            if not path.name.startswith(("multilabel", "heatmap")):
+            if not path.name.startswith(("multilabel", "heatmap", "exam")):
                 path.unlink()
     found = collect(runs)
     text = markdown(build(found))
     assert not re.search("[Nn]ot measured|probekit probe a --[^m]", text)
     assert found["comparison"]["groups"] == []
     assert found["comparison"]["left_out"] == []
-    (group,) = [group for group in found["comparison"]["scores"] if group["measurement"] != "heatmap"]
+    (group,) = [group for group in found["comparison"]["scores"] if group["measurement"] == "multilabel"]
     assert group["measurement"] == "multilabel"
     assert [score["score"] for score in group["scores"]] == ["mAP, voc2010", "mAP, voc2007", "mAP, step"]
 
@@ -161,7 +162,7 @@ def test_scores_of_no_single_images_are_paired_by_seed(tmp_path: Path) -> None:
     ]
     content = collect(runs)
     groups = {group["measurement"]: group for group in content["comparison"]["scores"]}
-    assert groups.keys() == {"linear", "sgd", "fractions", "knn", "cv", "multilabel", "retrieval"}
+    assert groups.keys() == {"exam", "linear", "sgd", "fractions", "knn", "cv", "multilabel", "retrieval"}
     assert groups["cv"]["options"] == {"folds": 3, "metric": "kappa", "repeats": 1}
     kappa = groups["cv"]["scores"][0]
     assert kappa["score"] == "cross-validated kappa, cumulative"
