@@ -7,6 +7,7 @@ from probekit.cli import images
 from probekit.cli import certify
 from probekit.cli import training
 from probekit.cli import probe
+from probekit.cli import audit
 from probekit.cli import evaluation
 from probekit.cli import overview
 from probekit.cli.app import app

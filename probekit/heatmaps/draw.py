@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from probekit.data.show import COLOURS
+from probekit.data.truth import Truth
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.rows import Row
-from probekit.heatmaps.truth import Truth
 from probekit.output.mosaic import Mosaic
 from probekit.output.png import encoder_name
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from probekit.config import SIDE
+from probekit.data.truth import Truth, spaced
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import as_inputs, encode
 from probekit.heatmaps.baselines import BASELINES
@@ -17,7 +18,6 @@ from probekit.heatmaps.resample import area_average
 from probekit.heatmaps.rows import Questions, Row, Subject, map_rows, unmet
 from probekit.heatmaps.sanity import IMAGES, Fresh, check
 from probekit.heatmaps.score import localise, localise_ceiling
-from probekit.heatmaps.truth import Truth, spaced
 from probekit.registry import MAPS
 from probekit.statistics import share_interval
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from probekit.data.split import check_channels, check_divisible, shrunk
+from probekit.data.truth import Truth, read_truth
 from probekit.h5 import DatasetInfo, Split, read_split
 from probekit.heatmaps.base import Context
 from probekit.heatmaps.draw import draw_gallery
@@ -22,7 +23,6 @@ from probekit.heatmaps.measurement import Heatmap
 from probekit.heatmaps.protocol import Evaluation, evaluate
 from probekit.heatmaps.questions import Classifier, fill, make_targets
 from probekit.heatmaps.rows import Questions, Row, Subject
-from probekit.heatmaps.truth import Truth, read_truth
 from probekit.models.extract import extract
 from probekit.probe.protocol import Part, fit_label
 from probekit.probe.sources import said_of_random

@@ -14,12 +14,12 @@ from sklearn.linear_model import LogisticRegression
 
 from generators import GENERATORS
 from probekit.data.generate import generate
+from probekit.data.truth import read_truth
 from probekit.h5 import read_info
 from probekit.heatmaps.baselines import BASELINES
 from probekit.heatmaps.measurement import FILLS, TARGETS
 from probekit.heatmaps.questions import Classifier, fill, make_targets
 from probekit.heatmaps.sanity import judge, similarity
-from probekit.heatmaps.truth import read_truth
 from probekit.probe.linear import Space, fit
 from probekit.probe.protocol import Part, fit_label, probe
 from tests.datasets import edited, small_shapes

@@ -1,4 +1,4 @@
-"""The truth about a dataset's images that maps are scored against: masks, and counterfactuals drawn anew."""
+"""The truth about a dataset's images that measurements are scored against: masks, and counterfactuals drawn anew."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,10 +48,10 @@ class Truth:
         """
         bits, names = self.split.masks, self.info.mask_names
         if bits is None:
-            generator = self._generator
-            if generator is None:
+            if self.scenes is None:
                 return {}
-            bits, names = generator.render(self._drawn(generator)).masks, generator.mask_names
+            generator, factors = self.scenes
+            bits, names = generator.render(factors).masks, generator.mask_names
         return {name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(names)}
 
     @cached_property
@@ -61,18 +61,24 @@ class Truth:
         Raises:
             ValueError: If the generator draws other images of the file's settings and factors than the file holds.
         """
-        generator = self._generator
-        if generator is None:
+        if self.scenes is None:
             return {}
-        factors = self._drawn(generator)
+        generator, factors = self.scenes
         others = {name: generator.counterfactual(factors, name) for name in generator.class_factors}
         return {name: Counterfactual(generator.render_images(f), generator.labels(f)) for name, f in others.items()}
 
-    @property
-    def _generator(self) -> Generator | None:
-        """What drew the images, with the file's settings."""
+    @cached_property
+    def scenes(self) -> tuple[Generator, NDArray[np.void]] | None:
+        """What drew the images, with the file's settings, and the rows' factors; None where no generator did.
+
+        Raises:
+            ValueError: As `counterfactuals`.
+        """
         kind = GENERATORS.get(self.info.generator)
-        return None if kind is None else kind(size=self.info.first.height, parameters=self.info.parameters)
+        if kind is None:
+            return None
+        generator = kind(size=self.info.first.height, parameters=self.info.parameters)
+        return generator, self._drawn(generator)
 
     def _drawn(self, generator: Generator) -> NDArray[np.void]:
         """The rows' factors, of which the generator draws the very images of the rows."""
