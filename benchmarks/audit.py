@@ -16,7 +16,10 @@ from probekit.audit.asked import ALL, chosen
 from probekit.audit.measure import SMALL, audit, read_scenes
 from probekit.data.generate import generate
 
-TABLES = (("kept", "none_left", "kept, and in brackets none left"), ("equal", "other_side", "equal / other side"))
+TABLES = (  # the number of each cell, what stands in brackets, and what both are
+    ("kept", "all_left", "kept (all left)"),
+    ("equal", "other_side", "equal (other side)"),
+)
 
 
 def audited(name: str, *, n: int, size: int, seed: int) -> dict[str, Any]:
@@ -35,7 +38,7 @@ def column(row: Mapping[str, Any]) -> str:
 def cell(row: Mapping[str, Any], first: str, second: str) -> str:
     """Two shares of a row in whole per cent."""
     a, b = ("-" if row[key] is None else f"{100 * row[key]['mean']:.0f}" for key in (first, second))
-    return f"{a} ({b})" if first == "kept" else f"{a} / {b}"
+    return f"{a} ({b})"
 
 
 def tables(found: Mapping[str, Mapping[str, Any]]) -> str:

@@ -1,7 +1,7 @@
 """What views leave of each class factor: the same view is made of an image and of its counterfactual."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 import numpy as np
@@ -13,7 +13,7 @@ from probekit.audit.asked import Chosen
 from probekit.audit.geometry import enlarged, kept, unmoved
 from probekit.audit.sides import Sides, sides
 from probekit.data.split import CPU, shrunk, to_device
-from probekit.data.truth import Truth, read_truth
+from probekit.data.truth import Truth, read_truth, with_shared_noise
 from probekit.h5 import DatasetInfo
 from probekit.h5.schema import EVIDENCE
 from probekit.statistics import mean_over_images
@@ -24,7 +24,8 @@ GREY_LEVEL = 1 / 255  # of what two views may differ and still be equal
 PART = 2**20  # pixels of views that are made at a time
 LARGE, SMALL = "large", "small"  # crops
 ENDS = (50, 5, 95)  # per cent
-NUMBERS = ("kept", "none_left", "equal", "other_side")
+NUMBERS = ("kept", "all_left", "none_left", "equal", "other_side")
+ALL = 0.999  # of the evidence: rounding
 
 Floats = NDArray[np.float64]
 
@@ -51,6 +52,7 @@ class Row(TypedDict):
     undefined: int
     views_an_image: int
     kept: Share
+    all_left: Share
     none_left: Share
     equal: Share
     other_side: Share | None
@@ -80,7 +82,7 @@ class Tally:
 
     Attributes:
         size: (h, w) of the views.
-        sums: By class factor, float64 `[4, N]`: the sum over an image's views of each of `NUMBERS`.
+        sums: By class factor, float64 `[5, N]`: the sum over an image's views of each of `NUMBERS`.
         views: How many each image has.
         enlarged: `enlarged` of the views, one array for each batch.
     """
@@ -97,9 +99,7 @@ def read_scenes(info: DatasetInfo, n: int) -> Truth:
     Raises:
         ValueError: If no generator drew the images, or it draws other ones now.
     """
-    if "independent_noise" in info.parameters:  # noise would make all pairs unequal, whatever is left of the factor
-        info = replace(info, parameters=info.parameters | {"independent_noise": False})
-    truth = read_truth(info, info.first.name, n)
+    truth = read_truth(with_shared_noise(info), info.first.name, n)
     if not truth.counterfactuals:
         raise ValueError(
             f"expected images of a generator, whose counterfactuals can be drawn, found others in {info.path}; "
@@ -208,11 +208,11 @@ class Pair:
 
 
 def counted(pair: Pair) -> Tensor:
-    """`NUMBERS` of each view, float64 [4, V, B].
+    """`NUMBERS` of each view, float64 [5, V, B].
 
-    The share of the evidence that is kept; whether none is; whether the pair is equal: no value differs by a grey level
-    or more; whether the view shows another value than its image: it is mirrored, the mirror image does, and the pair is
-    not equal. NaN where that is not known.
+    The share of the evidence that is kept; whether all is; whether none is; whether the pair is equal: no value differs
+    by a grey level or more; whether the view shows another value than its image: it is mirrored, the mirror image shows
+    another, and the pair is not equal. NaN where that is not known.
     """
     own = pair.own
     shape, (height, width) = own.flipped.shape, pair.evidence.shape[1:]
@@ -221,7 +221,8 @@ def counted(pair: Pair) -> Tensor:
     equal = (own.inputs - pair.other.inputs).abs().amax((2, 3, 4)) < GREY_LEVEL
     turned = torch.full(shape[1:], torch.nan) if pair.turned is None else pair.turned
     share = shown / pair.evidence.sum((1, 2))
-    return torch.stack([number.double() for number in (share, shown == 0, equal, turned * (own.flipped & ~equal))])
+    found = (share, share >= ALL, shown == 0, equal, turned * (own.flipped & ~equal))
+    return torch.stack([number.double() for number in found])
 
 
 def _row(asked: Chosen, crops: str, tally: Tally, scenes: Scenes, name: str, mirror: Sides, seed: int) -> Row:
@@ -239,6 +240,7 @@ def _row(asked: Chosen, crops: str, tally: Tally, scenes: Scenes, name: str, mir
         "undefined": len(differ) - means.shape[1],
         "views_an_image": tally.views,
         "kept": shares["kept"],
+        "all_left": shares["all_left"],
         "none_left": shares["none_left"],
         "equal": shares["equal"],
         "other_side": None if mirror.changed is None else shares["other_side"],

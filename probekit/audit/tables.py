@@ -6,17 +6,17 @@ from typing import Any
 from probekit.output.document import Block, Cell, Note, Table, percents, text
 
 HOW = (
-    "Shares of views, in %, with 95 % intervals over images. Kept: of the evidence's area. None left: views without "
-    "any. Equal: the views of an image and of its counterfactual differ by less than a grey level everywhere. Other "
-    "side: the view shows another value than its image. Enlarged: view px for a px of the file, median, 5 and 95 %. "
-    "docs/audit.md."
+    "Shares of views, in %, with 95 % intervals over images. Kept: of the evidence's area. All left, none left: views "
+    "with all of it, with nothing of it. Equal: the views of an image and of its counterfactual differ by less than a "
+    "grey level everywhere. Other side: the view shows another value than its image. Enlarged: view px for a px of the "
+    "file, median, 5 and 95 %. docs/audit.md."
 )
 
 
 def audit_blocks(found: Mapping[str, Any]) -> list[Block]:
     """One table, a line for each recipe and class factor, and notes."""
     rows = [_line(row) for row in found["rows"]]
-    columns = ("recipe", "crops", "factor", "kept", "none left", "equal", "other side", "enlarged")
+    columns = ("recipe", "crops", "factor", "kept", "all left", "none left", "equal", "other side", "enlarged")
     height, width = found["size"]
     drawn = f"{found['n']:,} images of {found['data']}, {found['split']}, {width}x{height} px, seed {found['seed']}"
     table = Table("audit", f"What views leave: {drawn}", HOW, columns, rows, names=3)
@@ -24,7 +24,7 @@ def audit_blocks(found: Mapping[str, Any]) -> list[Block]:
 
 
 def _line(row: Mapping[str, Any]) -> list[Cell]:
-    shares = [row["kept"], row["none_left"], row["equal"], row["other_side"]]
+    shares = [row["kept"], row["all_left"], row["none_left"], row["equal"], row["other_side"]]
     middle, low, high = row["enlarged"]
     height, width = row["size"]
     return [

@@ -1,6 +1,6 @@
 """The truth about a dataset's images that measurements are scored against: masks, and counterfactuals drawn anew."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -96,6 +96,15 @@ class Truth:
                     f"found others; to make it anew type: probekit gen {generator.name}"
                 )
         return factors
+
+
+def with_shared_noise(info: DatasetInfo) -> DatasetInfo:
+    """The same file, whose counterfactuals are drawn with the noise of their image, whatever its settings say.
+
+    With noise of their own all pixels would differ, and not only those of a class factor.
+    """
+    shared = {name: False for name in ("independent_noise",) if name in info.parameters}
+    return replace(info, parameters=info.parameters | shared)
 
 
 def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:

@@ -60,7 +60,8 @@ def numbers(truth: Truth, name: str, *, views: int = 1, scenes: Scenes | None = 
 def test_the_identity_keeps_all(landolt: Truth) -> None:
     found = numbers(landolt, "identity", views=3)
     np.testing.assert_allclose(found["kept"], 1, atol=1e-6)
-    assert not any(found[name].any() for name in NUMBERS[1:])
+    assert found["all_left"].all()
+    assert not any(found[name].any() for name in NUMBERS[2:])
 
 
 def test_the_mirror_keeps_all_and_turns_right_into_left(landolt: Truth) -> None:
@@ -76,6 +77,7 @@ def test_what_is_painted_over_is_equal_and_has_no_side(landolt: Truth, monkeypat
         monkeypatch.setattr(module, "corrupt_as", lambda views, drawn, tables: torch.full_like(views, 0.5))
     found = numbers(landolt, "corrupted")
     assert not found["kept"].any()
+    assert not found["all_left"].any()
     assert found["none_left"].all()
     assert found["equal"].all()
     assert not found["other_side"].any()
@@ -86,7 +88,9 @@ def test_of_evidence_everywhere_the_crops_own_share_is_kept(landolt: Truth) -> N
     whole = Scenes(scenes.images, scenes.others, {name: torch.ones(24, 64, 64) for name in scenes.others}, 1.0)
     found = tallied(whole, named("quarter"), sides(landolt), views=4, seed=0)["large"]
     assert found.views == 4
-    kept = found.sums["opening"][NUMBERS.index("kept")] / 4
+    kept, every, none = found.sums["opening"][:3] / 4
+    assert not every.any()
+    assert not none.any()
     assert kept == pytest.approx(np.full(24, 0.25), abs=0.02)  # sides are whole pixels
     assert 1 / np.concatenate(found.enlarged) ** 2 == pytest.approx(np.full(96, 0.25), abs=0.02)
     assert kept.mean() == pytest.approx((1 / np.concatenate(found.enlarged) ** 2).mean(), abs=1e-6)
@@ -102,7 +106,7 @@ def test_pairs_are_equal_below_one_grey_level(difference: float, equal: bool) ->
     own, others = (Views(x, x, boxes, flipped) for x in (inputs, other))
     seen = torch.ones(1, 8, 8, dtype=torch.bool)
     found = counted(Pair(own, others, torch.ones(1, 8, 8), seen, torch.ones(1)))
-    assert found.flatten().tolist() == pytest.approx([1.0, 0.0, float(equal), float(not equal)])
+    assert found.flatten().tolist() == pytest.approx([1.0, 1.0, 0.0, float(equal), float(not equal)])
 
 
 def test_small_crops_stand_apart_and_are_never_corrupted(landolt: Truth) -> None:
