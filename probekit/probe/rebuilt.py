@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from probekit.probe.measurements.reconstruction import ALL, ONE
+from probekit.probe.measurements.reconstruction import ALL, ONE, OWN
 from probekit.statistics import mean_over_images
 from probekit.views.corrupt import CorruptionTables, bend_intensity
 
 Pictures = NDArray[np.float32]  # [n, H, W] in [0, 1]
 Regions = NDArray[np.bool_]  # [n, H, W]
 
-MARGINS = (0, 4)  # px around it that are hidden, too
+MARGINS = (0, 4)  # px around it that are hidden, too, by in-painting
 BLUR = 1 / 16  # sd of the blur, as a share of the image's side: as that of maps' fills
 RADIUS = 3  # px that the neighbours' copy looks at; OpenCV's own examples
 TIE = 1e-6  # of the largest possible difference: rounding
@@ -67,23 +67,25 @@ def questions(images: Pictures, others: dict[str, Pictures], *, mean: float, see
         mean: The mean of the training images.
         seed: Decides what the corruptions draw, the same for both sides of an image.
     """
+    asked = [(margin, each) for margin in MARGINS for each in enumerate(corruptions(mean).items())]
     for factor, other in others.items():
         evidence = images != other
         for places in (ALL, ONE):
-            for margin in MARGINS:
+            for margin, (number, (name, corrupt)) in asked:
+                if margin and name != OWN:
+                    continue
                 region = hidden(evidence, places, margin)
-                asked = (region & evidence).any((1, 2))
+                told = (region & evidence).any((1, 2))
                 if places == ONE:  # something of it must still be seen
-                    asked &= (evidence & ~region).any((1, 2))
-                x, y, where = images[asked], other[asked], region[asked]
-                for number, (name, corrupt) in enumerate(corruptions(mean).items()):
-                    own, swapped = (
-                        np.where(where, corrupt(side, where, np.random.default_rng([seed, number])), side)
-                        if len(side)
-                        else side
-                        for side in (x, y)
-                    )
-                    yield Question(factor, places, margin, name, (Side(x, y, own, where), Side(y, x, swapped, where)))
+                    told &= (evidence & ~region).any((1, 2))
+                x, y, where = images[told], other[told], region[told]
+                own, swapped = (
+                    np.where(where, corrupt(side, where, np.random.default_rng([seed, number])), side)
+                    if len(side)
+                    else side
+                    for side in (x, y)
+                )
+                yield Question(factor, places, margin, name, (Side(x, y, own, where), Side(y, x, swapped, where)))
 
 
 def hidden(evidence: Regions, places: str, margin: int) -> Regions:
