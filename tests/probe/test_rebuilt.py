@@ -192,6 +192,14 @@ def test_what_has_no_decoder_is_refused_in_one_line(name: str | None, tmp_path: 
     assert "\n" not in str(error.value)
 
 
+def test_without_baselines_there_are_none() -> None:
+    """What is not asked for is not computed, either: there is nothing here that it could be computed of."""
+    nothing: Any = None
+    rows: dict[str, list[dict[str, Any]]] = {"linear": [{"kind": "encoder"}], "reconstruction": []}
+    Reconstruction().rest(nothing, nothing, rows)
+    assert rows["reconstruction"] == []
+
+
 @pytest.mark.usefixtures("plain_pictures", "few_baselines", "few_strengths")
 def test_the_command_asks_a_run_with_a_decoder(tmp_path: Path) -> None:
     small_shapes(tmp_path / "data/shapes.h5", n=8, n_test=12, size=32)
