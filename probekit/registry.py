@@ -59,6 +59,7 @@ MEASUREMENTS: dict[str, str] = {
     "retrieval": "probekit.probe.measurements.retrieval:Retrieval",
     "cv": "probekit.probe.measurements.cross_validation:CrossValidation",
     "all-checkpoints": "probekit.probe.measurements.all_checkpoints:AllCheckpoints",
+    "reconstruction": "probekit.probe.measurements.reconstruction:Reconstruction",
     "health": "probekit.probe.measurements.health:Health",
     "heatmap": "probekit.heatmaps.measurement:Heatmap",
 }

@@ -22,6 +22,7 @@ ORDER = (  # one level a package, the lowest first
     ("results",),
     ("data",),
     ("views",),
+    ("audit",),
     ("models",),
     ("methods",),
     ("branches",),

@@ -139,6 +139,13 @@ methods_like, branches_like = _of(lambda: METHODS), _of(lambda: (*BRANCHES, *VAR
 kinds_like, words_like = _of(lambda: KINDS), _of(glossary)
 
 
+def recipes_like(incomplete: str) -> list[str]:
+    """What `audit` takes: recipes of views, methods, and all of the former."""
+    from probekit.views.recipes import RECIPES
+
+    return [name for name in dict.fromkeys((*RECIPES, *METHODS, "all")) if name.startswith(incomplete)]
+
+
 def sweeps_like(incomplete: str) -> list[str]:
     """The shipped sweeps whose names begin so, and sweep files."""
     from probekit.sweep.definition import shipped

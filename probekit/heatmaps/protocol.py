@@ -14,11 +14,11 @@ from skimage.filters import sobel
 from torch import Tensor
 
 from probekit.config import SIDE
+from probekit.data.truth import Truth, spaced
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import Questions, Row, Subject, as_inputs, encode, map_rows, unmet
 from probekit.heatmaps.perturb import IMAGES, Fresh, Pairs, by_target, check, confidence, faithfulness, swap
 from probekit.heatmaps.score import area_average, localise, localise_ceiling, upsample
-from probekit.heatmaps.truth import Truth, spaced
 from probekit.probe.baselines import LUMA, binarise
 from probekit.registry import MAPS
 from probekit.statistics import share_interval

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from probekit.data.show import COLOURS
 from probekit.data.split import check_channels, check_divisible, shrunk
+from probekit.data.truth import Truth, read_truth
 from probekit.h5 import DatasetInfo, Split, read_split
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import Classifier, Context, Questions, Row, Subject
 from probekit.heatmaps.maps.gradcam_ssl import project
 from probekit.heatmaps.measurement import Heatmap
 from probekit.heatmaps.protocol import Evaluation, evaluate
-from probekit.heatmaps.truth import Truth, fill, make_targets, read_truth
+from probekit.heatmaps.targets import fill, make_targets
 from probekit.models.extract import extract
 from probekit.output.pictures import Mosaic, encoder_name
 from probekit.probe.measure import said_of_random

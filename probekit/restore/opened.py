@@ -81,7 +81,7 @@ class Opened:
         return f"{self.header['method']} {'best_test (as the papers choose)' if name == 'best_test' else name}"
 
     def random(self, seed: int) -> "Opened":
-        """The same architecture and pooling with the plain random weights of a seed (`models.untrained`)."""
+        """The same architecture and pooling with the plain random weights of a seed (`restore.build`)."""
         return type(self)(self.name, self._untrained(seed), self.header, self.device, weights=self.weights, seed=seed)
 
     def beside(self, seed: int, size: tuple[int, int]) -> "Opened | None":

@@ -15,8 +15,8 @@ import pytest
 from generators import GENERATORS
 from probekit.data import generate as generate_module
 from probekit.data.generate import generate
+from probekit.data.truth import read_truth
 from probekit.h5 import Block, DatasetInfo, Split, pack, read_info, read_split, verify
-from probekit.heatmaps.truth import read_truth
 from tests.forked import SERVER
 from tests.generators.bar_dot import BarDot
 

@@ -14,12 +14,13 @@ from sklearn.linear_model import LogisticRegression
 
 from generators import GENERATORS
 from probekit.data.generate import generate
+from probekit.data.truth import read_truth
 from probekit.h5 import read_info
 from probekit.heatmaps.base import Classifier
 from probekit.heatmaps.measurement import FILLS, TARGETS
 from probekit.heatmaps.perturb import judge, similarity
 from probekit.heatmaps.protocol import BASELINES
-from probekit.heatmaps.truth import fill, make_targets, read_truth
+from probekit.heatmaps.targets import fill, make_targets
 from probekit.probe.linear import Space, fit
 from probekit.probe.protocol import Part, fit_label, probe
 from tests.datasets import edited, small_shapes

@@ -44,6 +44,7 @@ STEMS = {  # of results files, by measurement
     "sgd": "sgd-conrec-last",
     "all-checkpoints": "all-checkpoints-fixed-last",
     "exam": "exam-last",
+    "reconstruction": "reconstruction-last",
 }
 
 
@@ -89,6 +90,7 @@ def _results(classes: tuple[str, ...], seed: int) -> dict[str, dict[str, Any]]:
     found["exam"] = result_of(
         "exam", answers.rows(), **answers.about(exam), options=exam.options, command="probekit exam a"
     )
+    found["reconstruction"] = _rebuilt(seed)
     return found
 
 
@@ -108,6 +110,29 @@ def _followed() -> dict[str, Any]:
     ]
     rows.append({"name": "random weights", "kind": "baseline", "scores": baseline})
     return result_of("all-checkpoints", rows, protocol="fixed")
+
+
+def _rebuilt(seed: int) -> dict[str, Any]:
+    """A decoder and what needs none, asked of one factor in two ways; there is nothing to ask in the other."""
+    rng = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+    for name, kind in (("conrec last", "encoder"), ("neighbours copied", "baseline")):
+        answers: list[dict[str, Any]] = []
+        for margin in (0, 4):
+            share = float(rng.random())
+            right = {"value": share, "ci": [share / 2, share]}
+            asked = {
+                "factor": "corner",
+                "places": "largest place",
+                "margin": margin,
+                "corruption": "in-painting",
+                "n": 9,
+            }
+            answers.append(asked | {"right": right, "restored": {"value": share - 0.5, "ci": None}})
+            nothing = {"value": None, "ci": None}
+            answers.append(asked | {"factor": "triangle", "n": 0, "right": nothing, "restored": nothing})
+        rows.append({"name": name, "kind": kind, "answers": answers})
+    return result_of("reconstruction", rows, protocol="reconstruction")
 
 
 def further_results(run: str = "a", *, classes: Sequence[str] = CLASSES, seed: int = 0, **about: Any) -> dict[str, Any]:

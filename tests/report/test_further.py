@@ -52,6 +52,8 @@ def test_every_measurement_has_a_section_whose_tables_say_how(tmp_path: Path) ->
         "Along pretraining",
         "Along pretraining: linear",
         "Along pretraining: mAP",
+        "Nearer to the truth, %",
+        "How much is restored",
     ):
         assert any(found.startswith(title) for found in titles), title
     for each in measurements():
@@ -162,7 +164,9 @@ def test_scores_of_no_single_images_are_paired_by_seed(tmp_path: Path) -> None:
     ]
     content = collect(runs)
     groups = {group["measurement"]: group for group in content["comparison"]["scores"]}
-    assert groups.keys() == {"exam", "linear", "sgd", "fractions", "knn", "cv", "multilabel", "retrieval"}
+    assert groups.keys() == {
+        *("exam", "linear", "sgd", "fractions", "knn", "cv", "multilabel", "retrieval", "reconstruction")
+    }
     assert groups["cv"]["options"] == {"folds": 3, "metric": "kappa", "repeats": 1}
     kappa = groups["cv"]["scores"][0]
     assert kappa["score"] == "cross-validated kappa, cumulative"

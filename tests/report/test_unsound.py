@@ -25,6 +25,7 @@ BREAKS: dict[str, Any] = {
     "multilabel": lambda c: c["rows"][0].pop("map"),
     "sgd": lambda c: c["rows"][0].update(best_test={"score": 2.0, "epoch": 1}),
     "all-checkpoints": lambda c: c["rows"].append(c["rows"][0]),
+    "reconstruction": lambda c: c["rows"][0]["answers"][0].pop("right"),
 }
 
 
@@ -64,6 +65,8 @@ LACKS: dict[str, Any] = {
     "no best epoch": ("sgd", lambda row: (row.pop("best_test", None), row.pop("by_epoch", None))),
     "no epoch": ("all-checkpoints", lambda row: row.pop("epoch", None)),
     "no score of a checkpoint": ("all-checkpoints", lambda row: row.update(scores={})),
+    "no answer": ("reconstruction", lambda row: row.update(answers=[])),
+    "no question": ("reconstruction", lambda row: row["answers"].pop(0)),
     "no spectrum": ("health", lambda row: row.update(singular_values={"centred": [], "uncentred": []}, deviation=[])),
     "no dimension": ("health", lambda row: row.update(dim=0, n=0)),
 }

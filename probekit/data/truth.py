@@ -1,0 +1,134 @@
+"""The truth about a dataset's images that measurements are scored against: masks, and counterfactuals drawn anew."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generators import GENERATORS, Generator
+from probekit.h5 import DatasetInfo, Split, read_split
+
+
+@dataclass(frozen=True)
+class Counterfactual:
+    """The images with another value of one class factor, all else equal.
+
+    Attributes:
+        images: uint8 `[N, H, W]`.
+        labels: int64 `[N]`, their classes.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Rows of a split with what is known about them.
+
+    Attributes:
+        info: The dataset.
+        split: The rows, in the order of `index`.
+        index: int64 `[N]`, their places in the split.
+    """
+
+    info: DatasetInfo
+    split: Split
+    index: NDArray[np.int64]
+
+    @cached_property
+    def masks(self) -> dict[str, NDArray[np.bool_]]:
+        """By name, bool `[N, H, W]`: objects, then `evidence:FACTOR`; drawn anew where the file has none.
+
+        Empty for images without masks that no generator drew.
+
+        Raises:
+            ValueError: If they are to be drawn anew, and the generator draws other images than the file holds.
+        """
+        bits, names = self.split.masks, self.info.mask_names
+        if bits is None:
+            if self.scenes is None:
+                return {}
+            generator, factors = self.scenes
+            bits, names = generator.render(factors).masks, generator.mask_names
+        return {name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(names)}
+
+    @cached_property
+    def counterfactuals(self) -> dict[str, Counterfactual]:
+        """By class factor, as the generator draws them. Empty for images that no generator drew.
+
+        Raises:
+            ValueError: If the generator draws other images of the file's settings and factors than the file holds.
+        """
+        if self.scenes is None:
+            return {}
+        generator, factors = self.scenes
+        others = {name: generator.counterfactual(factors, name) for name in generator.class_factors}
+        return {name: Counterfactual(generator.render_images(f), generator.labels(f)) for name, f in others.items()}
+
+    @cached_property
+    def scenes(self) -> tuple[Generator, NDArray[np.void]] | None:
+        """What drew the images, with the file's settings, and the rows' factors; None where no generator did.
+
+        Raises:
+            ValueError: As `counterfactuals`.
+        """
+        kind = GENERATORS.get(self.info.generator)
+        if kind is None:
+            return None
+        generator = kind(size=self.info.first.height, parameters=self.info.parameters)
+        return generator, self._drawn(generator)
+
+    def _drawn(self, generator: Generator) -> NDArray[np.void]:
+        """The rows' factors, of which the generator draws the very images of the rows."""
+        factors = np.zeros(len(self.index), generator.dtype())
+        found = self.split.factors
+        names = factors.dtype.names or ()
+        if sound := all(name in found and found[name].dtype == factors.dtype[name] for name in names):
+            for name in names:
+                factors[name] = found[name]
+                sound = sound and bool(np.isfinite(found[name]).all())
+        with np.errstate(all="ignore"):  # values beyond reason draw something else
+            if not sound or not np.array_equal(generator.render_images(factors), self.split.images):
+                raise ValueError(
+                    f"expected in {self.info.path} the images that {generator.name} draws of its settings and factors, "
+                    f"found others; to make it anew type: probekit gen {generator.name}"
+                )
+        return factors
+
+
+def with_shared_noise(info: DatasetInfo) -> DatasetInfo:
+    """The same file, whose counterfactuals are drawn with the noise of their image, whatever its settings say.
+
+    With noise of their own all pixels would differ, and not only those of a class factor.
+    """
+    shared = {name: False for name in ("independent_noise",) if name in info.parameters}
+    return replace(info, parameters=info.parameters | shared)
+
+
+def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:
+    """Reads n images of a split, evenly spaced, so that every class comes even where the file is sorted by class.
+
+    Counterfactuals in the file are left out: they share a scene with their image, and intervals take images as
+    independent.
+    """
+    rows = read_split(info.path, split, masks=info.splits[split].masked)
+    roles = rows.factors.get("pair_role")
+    bases = np.arange(len(rows.images)) if roles is None else np.flatnonzero(roles.astype("S") == b"base")
+    index = bases[spaced(len(bases), n)]
+    return Truth(
+        info,
+        Split(
+            images=rows.images[index],
+            labels=None if rows.labels is None else rows.labels[index],
+            factors={name: values[index] for name, values in rows.factors.items()},
+            masks=None if rows.masks is None else rows.masks[index],
+        ),
+        index,
+    )
+
+
+def spaced(n: int, most: int) -> NDArray[np.int64]:
+    """At most so many of n places, evenly spaced."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
