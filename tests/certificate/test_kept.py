@@ -107,7 +107,7 @@ def test_the_seal_covers_the_certificate(tmp_path: Path) -> None:
     ("certificate", "said"),
     [
         ("[]", "expected a JSON dict in attribute 'certificate'"),
-        ("{}", "expected factors = a table in attribute 'certificate'"),
+        ("{}", "expected schema = a string in attribute 'certificate'"),
         ("x", "expected JSON in attribute 'certificate'"),
     ],
 )
