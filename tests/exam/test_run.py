@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from probekit.cli import app
 from probekit.exam import conflict, examine, run
 from probekit.exam.chart import draw_exam
 from probekit.exam.compared import Examined, differences, differences_table
@@ -196,3 +198,15 @@ def test_what_cannot_be_asked_is_one_line(wrong: dict[str, Any], line: str) -> N
 def test_a_layer_that_is_not_there_is_one_line() -> None:
     with pytest.raises(ValueError, match="unknown layer"):
         examined([], UNET, Exam(items=("bind",), size=64, layers=("level9",)))
+
+
+def test_a_size_that_patches_do_not_divide_is_told_with_one_that_they_do() -> None:
+    with pytest.raises(ValueError, match=r"divisible by 16.*; type: --size 96$"):
+        examined([], Outside("timm:test_vit"), Exam(items=("bind",), size=100))
+
+
+@pytest.mark.parametrize("more", [["a"], ["--items", "bind"], ["--encoder", "unet"]])
+def test_the_selftest_stands_alone(more: list[str]) -> None:
+    done = CliRunner().invoke(app, ["exam", "--selftest", *more])
+    assert isinstance(done.exception, ValueError)
+    assert str(done.exception) == "expected --selftest alone, found it with others; type: probekit exam --selftest"
