@@ -28,6 +28,7 @@ from probekit.exam.layers import Reader
 from probekit.exam.measurement import Exam
 from probekit.exam.observers import IDEAL, PLAIN, TEMPLATE, Observer
 from probekit.exam.trials import Sets, kept
+from probekit.files import replaced_file
 from probekit.measurement import BASELINE, ENCODER
 from probekit.probe.measure import said_of_random
 from probekit.restore.load import adopt_alone
@@ -324,8 +325,9 @@ def _command(opened: OpenedRun, asked: Exam) -> str:
 
 
 def save_figure(figure: Figure, stem: Path, kinds: Sequence[str]) -> list[Path]:
-    """Writes a chart in files of these kinds."""
-    paths = [stem.parent / f"{stem.name}.{kind}" for kind in kinds]
-    for path in paths:
-        figure.savefig(path)
-    return paths
+    """Writes a chart in files of these kinds, each whole or not at all."""
+    paths = {kind: stem.parent / f"{stem.name}.{kind}" for kind in kinds}
+    for kind, path in paths.items():
+        with replaced_file(path) as file:
+            figure.savefig(file, format=kind)
+    return list(paths.values())

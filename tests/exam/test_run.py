@@ -1,5 +1,6 @@
 """The whole exam on a small network: what is written, kept, drawn and told."""
 
+import errno
 import io
 import json
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -210,3 +212,17 @@ def test_the_selftest_stands_alone(more: list[str]) -> None:
     done = CliRunner().invoke(app, ["exam", "--selftest", *more])
     assert isinstance(done.exception, ValueError)
     assert str(done.exception) == "expected --selftest alone, found it with others; type: probekit exam --selftest"
+
+
+def test_a_chart_that_a_full_disk_cuts_leaves_the_old_one(tmp_path: Path) -> None:
+    class Full(Figure):
+        def savefig(self, file: Any, **_: Any) -> None:
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    old = tmp_path / "chart.svg"
+    old.write_text("whole")
+    with pytest.raises(OSError, match=r"chart.svg cannot be written: the disk is full"):
+        run.save_figure(Full(), tmp_path / "chart", ("svg",))
+    assert [path.name for path in tmp_path.glob("*chart*")] == ["chart.svg"]
+    assert old.read_text() == "whole"
