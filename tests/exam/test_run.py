@@ -216,8 +216,8 @@ def test_the_selftest_stands_alone(more: list[str]) -> None:
 
 def test_a_chart_that_a_full_disk_cuts_leaves_the_old_one(tmp_path: Path) -> None:
     class Full(Figure):
-        def savefig(self, file: Any, **_: Any) -> None:
-            file.write(b"half")
+        def savefig(self, fname: Any, **_: Any) -> None:
+            fname.write(b"half")
             raise OSError(errno.ENOSPC, "No space left on device")
 
     old = tmp_path / "chart.svg"
