@@ -73,7 +73,7 @@ def adopt_alone(asked: Outside, *, size: int, measured: Weights, device: str, ru
     try:
         made = _made(asked, images, measured, console)
     except ValueError as error:  # drawings are not imported
-        raise ValueError(str(error).replace("type: probekit import SOURCE --size", "type: --size")) from error
+        raise ValueError(str(error).replace(" probekit import SOURCE", "")) from error
     return _keep(asked, made, NO_DATA, (size, size), (), runs, console).name
 
 
