@@ -270,4 +270,6 @@ def _described(kind: Any, value: Any) -> str:
         except _MisfitError:
             broken = []
         return f"{_described(plain, value)} {' and '.join(broken)}".strip()
+    if get_origin(kind) is tuple and ... not in get_args(kind):
+        return f"a list of {len(get_args(kind))}"
     return NAMES.get(get_origin(kind) or kind, "a table")

@@ -21,7 +21,7 @@ def write_result(
     """
     from probekit.output.pictures import save_png
 
-    stem, before = place_for(run.results, stem, result)
+    stem, before = place_for(run.results, stem, result, reader.own_images)
     if before:
         result = _with_rows(result, before)
     run.results.mkdir(exist_ok=True)
@@ -47,18 +47,19 @@ def picture_of(run: Run, stem: str, chart: str) -> Path:
     return run.figures / f"{stem}-{chart}.png"
 
 
-def place_for(folder: Path, stem: str, result: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def place_for(folder: Path, stem: str, result: Mapping[str, Any], own_images: bool) -> tuple[str, dict[str, Any]]:
     """Under which name a result is to stand, and the older one whose place it takes.
 
     It takes the place of a result of the same command, of the same file before its contents changed, or of weights that
     are no longer there; every other file stays, and this result stands beside it. Returns the name, and the older
-    result, empty where there is none. `result`: it, with checkpoint_hash, data, data_hash and command.
+    result, empty where there is none. `result`: it, with checkpoint_hash, data, data_hash and command. `own_images`:
+    no file's contents change then; other images are another request.
     """
     for name in numbered(stem):
         if not (folder / f"{name}.json").exists():
             return name, {}
         before = _read(folder / f"{name}.json")
-        if _replaces(result, before):
+        if _replaces(result, before, own_images):
             return name, before
     raise AssertionError  # there is always another number
 
@@ -74,13 +75,13 @@ def _with_rows(result: Mapping[str, Any], before: Mapping[str, Any]) -> Mapping[
     return {**result, "rows": [*result["rows"], *(row for row in rows if row.get("name") not in names)]}
 
 
-def _replaces(result: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+def _replaces(result: Mapping[str, Any], before: Mapping[str, Any], own_images: bool) -> bool:
     same = {key: before.get(key) == result.get(key) for key in ("checkpoint_hash", "data_hash", "data", "command")}
     if not isinstance(before.get("command"), str):  # no file of ours
         return False
     if not same["checkpoint_hash"]:
         return True
-    return same["command"] if same["data_hash"] else same["data"]
+    return same["command"] if same["data_hash"] or own_images else same["data"]
 
 
 def _read(path: Path) -> dict[str, Any]:

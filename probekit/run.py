@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from probekit import __version__
+from probekit.checked import shorten
 from probekit.files import (
     holder,
     in_use,
@@ -42,6 +43,7 @@ LONGEST = 150  # bytes of a name: file systems take 255, and commands add to it
 FORBIDDEN = '<>:"/\\|?*'  # in names, somewhere
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no names of folders on Windows
 PARTS = ("state", "config.method", "dataset.path", "dataset.hash")  # texts that every reader of run.json relies on
+TABLES = ("config.branches", "config.method_options")  # that may be left out
 WORK = ("train", "probe", "heatmap", "exam")  # what one process at a time does in a run folder
 NUMBERS = re.compile(r"\[\n[-+.\d\sEe,]*\]")  # in indented JSON: a list of numbers
 
@@ -144,11 +146,13 @@ class Run:
         if content.get("schema") != SCHEMA:
             raise ValueError(f"expected schema {SCHEMA} in {self.json}")
         for name in PARTS:
-            value: Any = content
-            for key in name.split("."):
-                value = value.get(key) if isinstance(value, dict) else None
-            if not isinstance(value, str):
+            if not isinstance(_part(content, name), str):
                 raise ValueError(f"expected the text {name} in {self.json}, found none")
+        for name in TABLES:
+            if not isinstance(_part(content, name, {}), dict):
+                raise ValueError(f"expected the table {name} in {self.json}, found {shorten(_part(content, name))}")
+        if not isinstance(found := _part(content, "dataset.name", ""), str):
+            raise ValueError(f"expected the text dataset.name in {self.json}, found {shorten(found)}")
         if content["state"] == "running" and holder(self.lock("train")) is None:  # a kill or a full disk ended it
             content["state"] = "interrupted"
         return content
@@ -180,6 +184,13 @@ class Run:
         """Drops the lines of epochs after `epochs`: a resumed run writes them again."""
         kept = [line for line in self.read_metrics() if isinstance(line.get("epoch"), int) and line["epoch"] <= epochs]
         write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def _part(content: Any, name: str, default: Any = None) -> Any:
+    """What stands under a name with dots."""
+    for key in name.split("."):
+        content = content.get(key, default) if isinstance(content, dict) else default
+    return content
 
 
 def create_run(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> Run:

@@ -112,7 +112,7 @@ def test_what_fits_comes_back_as_its_type() -> None:
         ),
         ({"inner": {"size": 8, "import": 3}}, "expected inner.import = a string in a.toml, found 3"),
         ({"percent": {"a": {"b": "c"}}}, "expected percent.a.b = a number in a.toml, found 'c'"),
-        ({"pair": ["x"]}, "expected pair = a list in a.toml, found ['x']"),
+        ({"pair": ["x"]}, "expected pair = a list of 2 in a.toml, found ['x']"),
         ({"word": "a b"}, "expected word = small letters or true or false in a.toml, found 'a b'"),
         ({"step": True}, "expected step = one of 1, 2, auto in a.toml, found True"),
         ({"deep": 1}, "expected deep = true or false in a.toml, found 1"),

@@ -52,6 +52,8 @@ def exam(
     """
     out = errors if as_json else console
     if selftest:
+        if run or encoder or weights or allow_missing or settings or pool or asked != [type(asked[0])()]:
+            raise ValueError("expected --selftest alone, found it with others; type: probekit exam --selftest")
         _selftest(as_json)
         return
     for name in run or (None,) * (encoder is None):

@@ -60,6 +60,10 @@ def gen(
     from probekit.settings import parse_overrides
 
     if listed:
+        if generator != "rect-tri" or size != 128 or seed or workers is not None:
+            raise ValueError(
+                "expected --list, which draws every generator, without a name, --size, --seed and --workers"
+            )
         if n is not None or n_test is not None or settings or pairs or no_masks or certify or preview:
             raise ValueError("expected --list with --out, --json and -q alone, found another option; leave it out")
         list_generators(out or shared.DATA / "generators.png", errors if as_json else console)

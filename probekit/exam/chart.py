@@ -34,20 +34,23 @@ def draw_exam(results: Sequence[Result]) -> Figure:
     """Draws the results of one encoder, or of several that sat the same exam."""
     local = [name for name, item in results[0]["items"].items() if item["px"]]
     conflict = any(encoder_row(result)["conflict"] for result in results)
-    layered = [result for result in results if len(encoder_row(result)["strides"]) > 1]
+    layered = [result for result in results if result["items"] and len(encoder_row(result)["strides"]) > 1]
     lines = sum(1 + len(_threshold_lines(results, item)) for item in local)
-    heights = [1.1, max(2.6, 0.17 * lines) if local else 0.0, *(_matrix_height(result) for result in layered)]
+    drawn = bool(results[0]["items"])
+    panels = 2 * bool(local) + conflict
+    heights = [1.1 * drawn, max(2.6, 0.17 * lines) * bool(panels), *(_matrix_height(result) for result in layered)]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(12, sum(heights) + 1.2 + 0.5 * len(heights)), layout="constrained")
         rows = figure.add_gridspec(len(heights), 1, height_ratios=[max(height, 0.01) for height in heights])
         figure.suptitle(_title(results), fontsize=11, parse_math=False)
-        _draw_pairs(figure, rows[0], results[0])
+        if drawn:
+            _draw_pairs(figure, rows[0], results[0])
+        wide = rows[1].subgridspec(1, max(1, panels), width_ratios=[5, 4, 3][:panels] or [1])
         if local:
-            wide = rows[1].subgridspec(1, 2 + conflict, width_ratios=[5, 4, 3][: 2 + conflict])
             _draw_thresholds(figure.add_subplot(wide[0]), results, local)
             _draw_curves(figure.add_subplot(wide[1]), results)
-            if conflict:
-                _draw_conflict(figure.add_subplot(wide[2]), results)
+        if conflict:
+            _draw_conflict(figure.add_subplot(wide[panels - 1]), results)
         for number, result in enumerate(layered):
             _draw_layers(figure.add_subplot(rows[2 + number]), result)
     return figure

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 BASE_SIZE = 128  # px, of the frames that lengths are told for
 LOCAL, CONFIGURAL, RELATIONAL = "local", "configural", "relational"
+CHANGED = "landolt"  # the item whose changes are the part "invariance"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from probekit.restore.opened import Opened
 from probekit.visible import first_line
 
 CLOSE = 1e-4  # relative; how near a fused network's features are to the plain one's
+LARGEST = 1e18  # of a feature: the square of a larger one is none of float32
 TRIAL = 3  # images that tell what a layer gives: few layers give three of anything else
 
 
@@ -52,7 +53,7 @@ class Reader:
         for pool in pools:
             if pool not in POOLS:
                 raise ValueError(nearest("pool", pool, POOLS))
-        self.device, self.size = opened.device, size
+        self.device, self.size, self.name = opened.device, size, opened.name
         self.channels: int = opened.encoder.spec["channels"]
         patch = getattr(opened.encoder.backbone, "patch", 1)
         if size % patch:
@@ -93,6 +94,9 @@ class Reader:
 
         Returns:
             `[N, D]` of each of `names`.
+
+        Raises:
+            ValueError: If a feature is no number that read-outs take.
         """
         found = {name: np.empty((len(images), self._length(*name)), np.float32) for name in self.names}
         at_a_time = images_at_a_time(self.device, images.shape[1:], BATCH_SIZE)
@@ -100,11 +104,21 @@ class Reader:
             batch = self._inputs(images[start : start + at_a_time])
             values = read_pass(self.network, self.layers, _channels_last(batch) if self.is_fused else batch)
             joined = torch.cat(list(values.values()), dim=1).cpu().numpy()  # one copy from a GPU
+            if not np.abs(joined).max(initial=0) < LARGEST:
+                raise ValueError(
+                    f"expected features between -{LARGEST:g} and {LARGEST:g} from {self.name}, found "
+                    f"{self._odd(values)}; type: --layers NAME,NAME to leave a layer out"
+                )
             end = 0
             for rows in found.values():
                 first, end = end, end + rows.shape[1]
                 rows[start : start + at_a_time] = joined[:, first:end]
         return found
+
+    def _odd(self, values: dict[tuple[str, str], Tensor]) -> str:
+        """A feature that no read-out takes, and where it is."""
+        large = {f"{layer}, {pool}": float(found.abs().max()) for (layer, pool), found in values.items()}
+        return next(f"{value:g} in {name}" for name, value in large.items() if not value < LARGEST)
 
     def _length(self, layer: str, pool: str) -> int:
         return self.layers[layer].form.length(pool)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NotRequired, TypedDict
 
 from probekit.exam import tables
-from probekit.exam.items import ITEMS
+from probekit.exam.items import CHANGED, ITEMS, LOCAL, Item
 from probekit.measurement import About, Count, Interval, Measurement, Named, Number, Result, Row, Score, Share
 from probekit.measurement import option as field
 from probekit.output.document import Chart, Table
@@ -197,15 +197,40 @@ class Exam(Measurement):
             for name in names:
                 if name not in known:
                     raise ValueError(nearest(f"{flag} of the exam", name, known))
-        for flag, names in (("--parts", self.parts), ("--layers", self.layers), ("--pools", self.pools)):
+        for flag, names in (
+            ("--parts", self.parts),
+            ("--items", tuple(ITEMS) if self.items is None else self.items),
+            ("--layers", self.layers),
+            ("--pools", self.pools),
+        ):
             if not names:
                 raise ValueError(f"expected a name after {flag}, found none")
+        if len(self.layers) > 1 and (word := next((name for name in ("all", "last") if name in self.layers), None)):
+            raise ValueError(f"expected --layers {word} or names, found {','.join(self.layers)}; type: --layers {word}")
+        if not self.drawn and "conflict" not in self.parts:
+            raise ValueError(
+                f"expected --items of --parts {','.join(self.parts)}, found {','.join(self.items or ())}, which "
+                f"{'are' if len(self.items or ()) > 1 else 'is'} of others; leave one out"
+            )
         if self.size > 512:
             raise ValueError(f"expected --size at most 512, found {self.size}; type: --size 224")
         if not self.noise <= 0.5:
             raise ValueError(f"expected --noise at most 0.5, found {self.noise:g}; type: --noise 0.08")
         if self.seeds is not None and not 0 < len(self.seeds) <= MOST_SEEDS:
             raise ValueError(f"expected 1 to {MOST_SEEDS} --seeds, found {len(self.seeds)}; type: --seeds 0,1,2")
+        for seed in self.seeds or ():
+            if not 0 <= seed < 2**64:
+                raise ValueError(f"expected --seeds from 0 to 2**64 - 1, found {seed}; type: --seeds 0,1,2")
+
+    @property
+    def drawn(self) -> dict[str, Item]:
+        """The items of the parts that are asked for."""
+        wanted = {name: item for name, item in ITEMS.items() if self.items is None or name in self.items}
+        local, wholes = bool({"acuity", "layers"} & set(self.parts)), bool({"wholes", "layers"} & set(self.parts))
+        found = {name: item for name, item in wanted.items() if (local if item.kind == LOCAL else wholes)}
+        if "invariance" in self.parts:
+            found = {name: ITEMS[name] for name in ITEMS if name in found or name == CHANGED}
+        return found
 
     @property
     def training_seeds(self) -> tuple[int, ...]:

@@ -62,7 +62,7 @@ def kept(folder: Path, item: str, depends: Mapping[str, Any], make: Callable[[],
 
 
 def _read(path: Path) -> Sets | None:
-    """What `kept` wrote; None of a file that is missing or damaged, of which each array has a checksum in the zip."""
+    """What `kept` wrote; None of a file that is missing, empty or damaged: each array has a checksum in the zip."""
     found: Sets = {}
     try:
         with np.load(path) as file:
@@ -70,6 +70,6 @@ def _read(path: Path) -> Sets | None:
                 regimen = tuple(map(str, file[f"regimen-{number}"]))
                 trial = Trial(file[f"values-{number}"], file[f"half-{number}"], regimen)
                 found.setdefault(str(name), {})[str(layer), str(pool)] = trial
-    except (OSError, KeyError, ValueError, BadZipFile, zlib.error):
+    except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error):
         return None
-    return found
+    return found or None

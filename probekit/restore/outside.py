@@ -205,7 +205,7 @@ def _shape(name: str, out: Any, n: int) -> tuple[str, int, int]:
         mean = out.map.float().mean((2, 3))
         plain = mean.shape == out.pooled.shape and torch.allclose(mean, out.pooled.float(), rtol=CLOSE, atol=CLOSE)
         return "gap" if plain else "own", out.pooled.shape[1], out.map.shape[2]
-    if isinstance(out, Tensor) and len(out) == n and out.ndim in (2, 4):
+    if isinstance(out, Tensor) and out.ndim in (2, 4) and len(out) == n:
         return ("gap", out.shape[1], out.shape[2]) if out.ndim == 4 else ("own", out.shape[1], 0)
     found = f"a tensor {list(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
     raise ValueError(f"expected Features, a map [B, D, h, w] or an embedding [B, D] from {name}, found {found}")

@@ -268,3 +268,18 @@ def test_a_network_that_takes_channels_first_alone_is_read_so() -> None:
     values = reader.read(images)
     check_pools(values, "module.map", seen)
     close(values["embedding", "own"], seen.flatten(1))
+
+
+@pytest.mark.parametrize(("factor", "found"), [(1e30, "1e[+]30"), (float("nan"), "nan"), (float("inf"), "inf")])
+def test_features_that_no_read_out_takes_are_one_line(factor: float, found: str) -> None:
+    """Not on the images that the encoder was tried with."""
+
+    class Bursts(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.where(x.mean((1, 2, 3), keepdim=True) > 0.9, torch.full_like(x, factor), x)
+
+    reader = Reader(of_module(Bursts()), size=SIZE)
+    images = drawings(4)
+    images[-1] = 255
+    with pytest.raises(ValueError, match=rf"^expected features between .* from .*, found {found} in .*, "):
+        reader.read(images)

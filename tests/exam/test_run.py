@@ -1,5 +1,6 @@
 """The whole exam on a small network: what is written, kept, drawn and told."""
 
+import errno
 import io
 import json
 from pathlib import Path
@@ -7,13 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
+from typer.testing import CliRunner
 
+from probekit.cli import app
 from probekit.exam import conflict, examine, run
+from probekit.exam.chart import draw_exam
 from probekit.exam.compared import Examined, differences, differences_table
 from probekit.exam.layers import Reader
 from probekit.exam.measurement import Exam
-from probekit.exam.trials import Trial
+from probekit.exam.trials import Sets, Trial, kept
 from probekit.files import read_json
 from probekit.measurement import read_result
 from probekit.report.build import build
@@ -90,6 +95,42 @@ def test_an_exam_is_written_read_reported_and_costs_no_second_pass(monkeypatch: 
     assert "<svg" in html(build(content))
 
 
+@pytest.mark.parametrize("content", [b"", b"PK", b"\x93NUMPY", b"not a zip"])
+def test_trials_that_are_no_file_of_ours_are_made_again(tmp_path: Path, content: bytes) -> None:
+    values = np.zeros((1, 1, 4), np.float32)
+    made = []
+
+    def make() -> Sets:
+        made.append(1)
+        return {"test": {("embedding", "own"): Trial(values, values, ("one",))}}
+
+    kept(tmp_path, "bind", {}, make)
+    (path,) = tmp_path.glob("bind-*.npz")
+    path.write_bytes(content)
+    for _ in range(2):
+        assert kept(tmp_path, "bind", {}, make)["test"]["embedding", "own"].regimen == ("one",)
+    assert made == [1, 1]
+
+
+def test_an_exam_of_other_items_stands_beside_the_one_before() -> None:
+    """The drawings are another set then, though of the same size and noise."""
+    asked: dict[str, Any] = {"size": 64, "parts": ("wholes",), "layers": ("last",), "pools": ("own",)}
+    both, _ = examined([], UNET, Exam(items=("bind", "same"), **asked))
+    for _ in range(2):
+        one, _ = examined(["unet-exam"], None, Exam(items=("bind",), **asked))
+    results = Path("runs/unet-exam/results")
+    assert {path.name for path in results.iterdir()} == {"exam-last.json", "exam-last-2.json"}
+    assert read_json(results / "exam-last.json")["command"] == both["results"][0]["command"]
+    assert read_json(results / "exam-last-2.json")["command"] == one["results"][0]["command"]
+
+
+@pytest.mark.parametrize("parts", [("conflict",), ("conflict", "wholes"), ("invariance",)])
+def test_parts_without_thresholds_are_drawn(parts: tuple[str, ...]) -> None:
+    told, _ = examined([], UNET, Exam(items=("bind",), size=64, parts=parts, layers=("last",), pools=("own",)))
+    titles = {axes.get_title(loc="left") for axes in draw_exam(told["results"]).axes}
+    assert ("Whole against parts" in titles) == ("conflict" in parts)
+
+
 def test_damaged_trials_are_made_again() -> None:
     asked = Exam(items=("bind",), size=64, parts=("wholes",), layers=("last",))
     told, _ = examined([], UNET, asked)
@@ -142,6 +183,12 @@ def test_an_encoder_does_not_differ_from_itself() -> None:
         ({"noise": 0.0}, "expected --noise at least 0.01"),
         ({"noise": float("nan")}, "expected --noise at most 0.5"),
         ({"seeds": ()}, "expected 1 to 20 --seeds"),
+        ({"seeds": (0, -1)}, "expected --seeds from 0 to 2\\*\\*64 - 1, found -1"),
+        ({"seeds": (2**64,)}, "expected --seeds from 0"),
+        ({"items": ()}, "expected a name after --items"),
+        ({"layers": ("all", "last")}, "expected --layers all or names, found all,last"),
+        ({"items": ("bind",), "parts": ("acuity",)}, "expected --items of --parts acuity, found bind, which is of"),
+        ({"items": ("landolt", "corner"), "parts": ("wholes",)}, "which are of others"),
         ({"preset": "fast"}, "unknown value of --preset"),
     ],
 )
@@ -153,3 +200,29 @@ def test_what_cannot_be_asked_is_one_line(wrong: dict[str, Any], line: str) -> N
 def test_a_layer_that_is_not_there_is_one_line() -> None:
     with pytest.raises(ValueError, match="unknown layer"):
         examined([], UNET, Exam(items=("bind",), size=64, layers=("level9",)))
+
+
+def test_a_size_that_patches_do_not_divide_is_told_with_one_that_they_do() -> None:
+    with pytest.raises(ValueError, match=r"divisible by 16.*; type: --size 96$"):
+        examined([], Outside("timm:test_vit"), Exam(items=("bind",), size=100))
+
+
+@pytest.mark.parametrize("more", [["a"], ["--items", "bind"], ["--encoder", "unet"]])
+def test_the_selftest_stands_alone(more: list[str]) -> None:
+    done = CliRunner().invoke(app, ["exam", "--selftest", *more])
+    assert isinstance(done.exception, ValueError)
+    assert str(done.exception) == "expected --selftest alone, found it with others; type: probekit exam --selftest"
+
+
+def test_a_chart_that_a_full_disk_cuts_leaves_the_old_one(tmp_path: Path) -> None:
+    class Full(Figure):
+        def savefig(self, fname: Any, **_: Any) -> None:
+            fname.write(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    old = tmp_path / "chart.svg"
+    old.write_text("whole")
+    with pytest.raises(OSError, match=r"chart.svg cannot be written: the disk is full"):
+        run.save_figure(Full(), tmp_path / "chart", ("svg",))
+    assert [path.name for path in tmp_path.glob("*chart*")] == ["chart.svg"]
+    assert old.read_text() == "whole"

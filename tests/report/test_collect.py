@@ -252,6 +252,24 @@ def test_a_heatmap_of_another_shape_is_left_out(changes: dict[str, Any], tmp_pat
     assert any("heatmap-last.json was not used" in line for line in found["runs"][0]["left_out"])
 
 
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"config": {"branches": 1e308}}, "expected the table config.branches in .*run.json, found 1e"),
+        ({"config": {"method_options": "x"}}, "expected the table config.method_options in .*run.json, found 'x'"),
+        ({"dataset": {"name": 3}}, "expected the text dataset.name in .*run.json, found 3"),
+    ],
+)
+def test_a_part_of_run_json_that_is_something_else_is_one_line(
+    tmp_path: Path, changes: dict[str, dict[str, Any]], line: str
+) -> None:
+    run = make_run(tmp_path)
+    content = json.loads(run.json.read_text())
+    run.json.write_text(json.dumps(content | {key: content[key] | part for key, part in changes.items()}))
+    with pytest.raises(ValueError, match=line):
+        run.read()
+
+
 def test_another_run_json_is_one_line(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     run.update(config={"method": 3, "seed": 0, "train": {"eval_every": 1}})

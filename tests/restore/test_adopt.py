@@ -113,6 +113,10 @@ class Noise(Map):
 class Wrong(Map):
     def forward(self, x):
         return self.conv(x)[0]
+
+class Scalar(Map):
+    def forward(self, x):
+        return self.conv(x).mean()
 """
 
 
@@ -407,6 +411,7 @@ def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
         (["--encoder", "py:mine:fails"], "py:mine:fails cannot be made: RuntimeError: no"),
         (["--encoder", "py:mine:list_of_them"], "returns a torch.nn.Module, found list"),
         (["--encoder", "py:mine:Wrong"], "expected Features, a map"),
+        (["--encoder", "py:mine:Scalar"], "expected Features, a map"),
         (["--encoder", "py:mine:nothing"], "cannot be made: AttributeError"),
         (["--encoder", "timm:test_resnet", "--allow-missing"], "expected --weights with --allow-missing, found none"),
         (["--encoder", "py:no_such_module:f"], "cannot be made: ModuleNotFoundError"),
