@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NotRequired, TypedDict
 
 from probekit.exam import tables
-from probekit.exam.items import ITEMS
-from probekit.measurement import About, Count, Interval, Measurement, Named, Number, Result, Row, Score, Share
+from probekit.exam.items import CHANGED, ITEMS, LOCAL, Item
+from probekit.measurement import MOST, About, Count, Interval, Measurement, Named, Number, Result, Row, Score, Share
 from probekit.measurement import option as field
 from probekit.output.document import Chart, Table
 from probekit.registry import nearest
@@ -19,7 +19,6 @@ PARTS = {  # name: what it tells
 }
 PRESETS = ("quick", "full")
 POOLS = ("gap", "max", "grid4", "cls", "own")
-EMBEDDING = ("embedding", "own")
 MOST_SEEDS = 20
 
 
@@ -200,12 +199,27 @@ class Exam(Measurement):
         for flag, names in (("--parts", self.parts), ("--layers", self.layers), ("--pools", self.pools)):
             if not names:
                 raise ValueError(f"expected a name after {flag}, found none")
+        if not self.asked_items and "conflict" not in self.parts:
+            found = ", ".join(self.items or ()) or "none"
+            raise ValueError(f"expected --items of --parts {','.join(self.parts)}, found {found}; type: --parts layers")
         if self.size > 512:
             raise ValueError(f"expected --size at most 512, found {self.size}; type: --size 224")
         if not self.noise <= 0.5:
             raise ValueError(f"expected --noise at most 0.5, found {self.noise:g}; type: --noise 0.08")
         if self.seeds is not None and not 0 < len(self.seeds) <= MOST_SEEDS:
             raise ValueError(f"expected 1 to {MOST_SEEDS} --seeds, found {len(self.seeds)}; type: --seeds 0,1,2")
+        for seed in self.seeds or ():
+            if not 0 <= seed < MOST:
+                raise ValueError(f"expected --seeds from 0 to {MOST:.0e}, found {seed}; type: --seeds 0,1,2")
+
+    @property
+    def asked_items(self) -> dict[str, Item]:
+        """The items of the parts that are asked for."""
+        parts, wanted = set(self.parts), ITEMS if self.items is None else self.items
+        local, wholes = not parts.isdisjoint(("acuity", "layers")), not parts.isdisjoint(("wholes", "layers"))
+        asked = {name for name in wanted if (local if ITEMS[name].kind == LOCAL else wholes)}
+        asked |= {CHANGED} if "invariance" in parts else set()
+        return {name: item for name, item in ITEMS.items() if name in asked}
 
     @property
     def training_seeds(self) -> tuple[int, ...]:
@@ -231,7 +245,7 @@ class Exam(Measurement):
         found: dict[str, Score] = {}
         for item, outputs in row["items"].items():
             for read in outputs:
-                if "all" in read and (read["layer"], read["pool"]) == EMBEDDING:
+                if "all" in read and tables.output(read) == tables.EMBEDDING:
                     found[item] = Score(read["all"]["readable"]["value"], read["all"]["readable"]["ci"])
         return found
 
@@ -244,16 +258,21 @@ class Exam(Measurement):
         return (*ITEMS, *(f"{name}, log2 px" for name in ITEMS), "follows the whole")
 
     def numbers(self, row: Row) -> dict[str, Score]:
-        """Its scores; thresholds of the embedding, less is finer, where they are within the levels; what it follows."""
+        """Its scores; thresholds of the embedding, less is finer, where they are within the levels; what it follows.
+
+        That is None where the whole or the parts are not read alone.
+        """
         found = self.scores(row)
         for item, outputs in row["items"].items():
             for read in outputs:
-                if "threshold" in read and (read["layer"], read["pool"]) == EMBEDDING:
+                if "threshold" in read and tables.output(read) == tables.EMBEDDING:
                     found[f"{item}, log2 px"] = tables.log2_score(read["threshold"]["readable"])
         for told in row["conflict"]:
-            if (told["layer"], told["pool"]) == EMBEDDING:
+            if tables.output(told) == tables.EMBEDDING:
                 middle = len(told["follows"]) // 2
-                found["follows the whole"] = Score(told["follows"][middle], told["ci"][middle])
+                read = min(told["whole"][middle], told["element"][middle]) >= tables.READ
+                score = Score(told["follows"][middle], told["ci"][middle])
+                found["follows the whole"] = score if read else Score(None, None)
         return found
 
 

@@ -23,7 +23,7 @@ from probekit.exam.chart import draw_exam
 from probekit.exam.compared import Examined, differences
 from probekit.exam.draw import CHANGES, Frame, draw_changed, draw_test
 from probekit.exam.examine import MORE, PLANS, answer, known
-from probekit.exam.items import BASE_SIZE, ITEMS, LOCAL, Item
+from probekit.exam.items import BASE_SIZE, CHANGED, ITEMS, Item
 from probekit.exam.layers import Reader
 from probekit.exam.measurement import Exam
 from probekit.exam.observers import IDEAL, PLAIN, TEMPLATE, Observer
@@ -36,7 +36,7 @@ from probekit.restore.outside import Outside
 from probekit.results import stem_of, write_result
 from probekit.weights import LAST, RANDOM, Weights
 
-TEST, CONFLICT, CHANGED = "test", "conflict", "landolt"  # the set of an item itself; what is no item; whose CHANGES are
+TEST, CONFLICT = "test", "conflict"  # the set of an item itself; what is no item
 SHARED = ".exam"  # beside the runs: trials that do not depend on a run
 RANDOM_SEED = 0
 
@@ -164,16 +164,6 @@ def _result(opened: OpenedRun, asked: Exam, rows: Sequence[Mapping[str, Any]], n
     }
 
 
-def asked_items(asked: Exam) -> dict[str, Item]:
-    """The items of the parts that are asked for."""
-    wanted = {name: item for name, item in ITEMS.items() if asked.items is None or name in asked.items}
-    local, wholes = bool({"acuity", "layers"} & set(asked.parts)), bool({"wholes", "layers"} & set(asked.parts))
-    found = {name: item for name, item in wanted.items() if (local if item.kind == LOCAL else wholes)}
-    if "invariance" in asked.parts:
-        found = {name: ITEMS[name] for name in ITEMS if name in found or name == CHANGED}
-    return found
-
-
 def _trained(opened: OpenedRun, reader: Reader, asked: Exam) -> Sitter:
     pooling = opened.weights.pool or opened.header["spec"]["pooling"]
     depends = {"encoder": opened.hash, "pooling": pooling, "device": opened.device.type}
@@ -218,10 +208,11 @@ def _outputs(reader: Reader) -> dict[str, Any]:
 
 def sit(sitter: Sitter, asked: Exam, frame: Frame, say: Say) -> dict[str, Sets]:
     """All that one sitter answers, by item; CONFLICT is one, too."""
-    found = {name: _item(sitter, name, item, asked, frame, say) for name, item in asked_items(asked).items()}
+    found = {name: _item(sitter, name, item, asked, frame, say) for name, item in asked.asked_items.items()}
     if "conflict" in asked.parts:
         plan = conflict.PLANS[asked.preset]
-        depends = _depends(sitter, asked, frame) | {"radii": conflict.RADII, "plan": asdict(plan)}
+        drawn = {"radii": conflict.RADII, "version": ITEMS[conflict.FIGURE].version}
+        depends = _depends(sitter, asked, frame) | drawn | {"plan": asdict(plan)}
 
         def make() -> Sets:
             say(f"{sitter.name}: {CONFLICT}")
@@ -233,7 +224,7 @@ def sit(sitter: Sitter, asked: Exam, frame: Frame, say: Say) -> dict[str, Sets]:
 
 def _row(sitter: Sitter, sets: Mapping[str, Sets], asked: Exam, frame: Frame) -> dict[str, Any]:
     """What a sitter answered, as results keep it."""
-    items = asked_items(asked)
+    items = asked.asked_items
     changed = sets[CHANGED] if "invariance" in asked.parts else {}
     return {
         "name": sitter.name,
@@ -249,8 +240,8 @@ def _row(sitter: Sitter, sets: Mapping[str, Sets], asked: Exam, frame: Frame) ->
 
 def _item(sitter: Sitter, name: str, item: Item, asked: Exam, frame: Frame, say: Say) -> Sets:
     plan, n = PLANS[asked.preset], _tests(asked, item)
-    changes = list(CHANGES) if name == CHANGED else []  # whatever the parts, so that another look costs no pass
-    depends = _depends(sitter, asked, frame) | {"plan": asdict(plan), "test": n, "sets": [TEST, *changes]}
+    changes = CHANGES if name == CHANGED else {}  # whatever the parts, so that another look costs no pass
+    depends = _depends(sitter, asked, frame) | {"plan": asdict(plan), "test": n, "changes": changes}
 
     def make() -> Sets:
         say(f"{sitter.name}: {name}")
@@ -273,7 +264,7 @@ def _tests(asked: Exam, item: Item) -> int:
 def _knowing(asked: Exam, frame: Frame) -> list[dict[str, Any]]:
     """The rows of the known template and of the ideal reader."""
     rows: dict[str, dict[str, Any]] = {}
-    for name, item in asked_items(asked).items():
+    for name, item in asked.asked_items.items():
         for who, trials in known(item, _tests(asked, item), frame).items():
             empty = {"name": who, "kind": BASELINE, "strides": {}, "items": {}, "invariance": {}, "conflict": []}
             rows.setdefault(who, empty)["items"][name] = scoring.item_numbers(item, frame.size, trials)
@@ -296,7 +287,7 @@ def _about(asked: Exam) -> dict[str, Any]:
                 "version": item.version,
                 "certificate": certificate(item),
             }
-            for name, item in asked_items(asked).items()
+            for name, item in asked.asked_items.items()
         },
         "pairs": {**asdict(plan), "test of one level": MORE[asked.preset], "scenes in conflict": scenes.test},
         "seeds": list(asked.training_seeds),
@@ -312,7 +303,7 @@ def certificate(item: Item) -> str:
 
 def _hash(asked: Exam) -> str:
     """Of all that decides the images: results of one hash may be compared."""
-    items = {name: asdict(item) for name, item in asked_items(asked).items()}
+    items = {name: asdict(item) for name, item in asked.asked_items.items()}
     text = json.dumps([items, asked.size, asked.noise, conflict.RADII], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

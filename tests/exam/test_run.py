@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,18 @@ def test_an_exam_is_written_read_reported_and_costs_no_second_pass(monkeypatch: 
     assert "<svg" in html(build(content))
 
 
+@pytest.mark.parametrize("changed", ["change", "figure"])
+def test_trials_are_made_again_where_what_is_drawn_changed(changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Exam(size=64, parts=("invariance",) if changed == "change" else ("conflict",), layers=("embedding",))
+    examined([], UNET, asked)
+    if changed == "change":
+        monkeypatch.setitem(run.CHANGES, "half the size", (None, {"gap": 3.0}))
+    else:
+        monkeypatch.setitem(run.ITEMS, conflict.FIGURE, replace(run.ITEMS[conflict.FIGURE], version=99))
+    _, said = examined(["unet-exam"], None, asked)
+    assert f"patch bag: {'landolt' if changed == 'change' else 'conflict'} ..." in said
+
+
 def test_damaged_trials_are_made_again() -> None:
     asked = Exam(items=("bind",), size=64, parts=("wholes",), layers=("last",))
     told, _ = examined([], UNET, asked)
@@ -142,6 +155,10 @@ def test_an_encoder_does_not_differ_from_itself() -> None:
         ({"noise": 0.0}, "expected --noise at least 0.01"),
         ({"noise": float("nan")}, "expected --noise at most 0.5"),
         ({"seeds": ()}, "expected 1 to 20 --seeds"),
+        ({"seeds": (0, -1)}, "expected --seeds from 0 to"),
+        ({"seeds": (10**15,)}, "expected --seeds from 0 to"),
+        ({"parts": ("acuity",), "items": ("bind",)}, "expected --items of --parts acuity, found bind"),
+        ({"parts": ("layers",), "items": ()}, "found none; type: --parts layers"),
         ({"preset": "fast"}, "unknown value of --preset"),
     ],
 )
