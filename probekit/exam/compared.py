@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from probekit.exam.items import ITEMS
 from probekit.exam.psychometric import areas, difference, resampled, threshold
-from probekit.exam.scoring import DRAWS, SEED
+from probekit.exam.scoring import SEED
 from probekit.exam.tables import EMBEDDING, px_text
 from probekit.exam.trials import Trial, Trials
 from probekit.output.document import Cell, Table, points, probability, text
@@ -53,14 +53,14 @@ def _difference(item: str, one: Examined, other: Examined) -> dict[str, Any]:
     assert a is not None
     assert b is not None
     value = float(areas(a.values).mean() - areas(b.values).mean())
-    drawn = [resampled(each.values, kind="readable", draws=DRAWS, seed=SEED).mean(axis=1) for each in (a, b)]
+    drawn = [resampled(each.values, kind="readable", seed=SEED).mean(axis=1) for each in (a, b)]
     draws = drawn[0] - drawn[1]
     error = float(draws.std())
     p = float(2 * norm.sf(abs(value) / error)) if error > ROUNDING else float(value == 0)
     times, bound = None, ""
     if ITEMS[item].parameter:
         px = ITEMS[item].px(one.result["size"])
-        first, second = (threshold(px, each.values, draws=DRAWS, seed=SEED) for each in (a, b))
+        first, second = (threshold(px, each.values, seed=SEED) for each in (a, b))
         times = difference(first, second)
         bound = first.beyond or {"<": ">", ">": "<", "": ""}[second.beyond]
     return {

@@ -140,7 +140,7 @@ def resampled(values: Floats, *, kind: Kind, draws: int = DRAWS, seed: int) -> D
     return means(_OF_PAIRS[kind](values), draws=draws, seed=seed)
 
 
-def means(each: Doubles, *, draws: int, seed: int) -> Doubles:
+def means(each: Doubles, *, draws: int = DRAWS, seed: int) -> Doubles:
     """The mean over pairs and over seeds at every level in each draw, `[draws, L]`, within [0, 1].
 
     Each draw resamples pairs within levels, the same for every seed, and seeds: all are one product of matrices.

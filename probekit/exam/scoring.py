@@ -20,7 +20,6 @@ from probekit.exam.psychometric import Grid, Kind, Threshold, areas, means, orde
 from probekit.exam.trials import Output, Trial, Trials
 from probekit.statistics import ROUNDING, percentiles
 
-DRAWS = 400  # of a bootstrap over pairs and seeds
 CHANCE, RISING = 0.5, 0.05  # more than that between half of the training pairs and all of them is still rising
 SEED = 0  # of bootstraps: the same pairs are drawn for every observer
 KINDS: tuple[Kind, ...] = ("readable", "present")
@@ -48,9 +47,7 @@ def _numbers(item: Item, size: int, output: Output, trial: Trial) -> dict[str, A
     found |= {"rising": bool(gained > RISING), "regimen": ", ".join(dict.fromkeys(trial.regimen))}
     if len(item.levels) > 1:
         px = item.px(size)
-        found["threshold"] = {
-            kind: px_of(threshold(px, trial.values, kind=kind, draws=DRAWS, seed=SEED)) for kind in KINDS
-        }
+        found["threshold"] = {kind: px_of(threshold(px, trial.values, kind=kind, seed=SEED)) for kind in KINDS}
         fit = Grid(px).fit(areas(trial.values).mean(0), np.full(len(px), trial.values.shape[2] // 2))
         found["fit"] = {name: float(np.ravel(getattr(fit, name))[0]) for name in ("mu", "sd", "lapse")}
     return found
@@ -75,7 +72,7 @@ def read_at(values: NDArray[np.float32]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for kind, measure in zip(KINDS, (areas, orders), strict=True):
-        draws = resampled(values, kind=kind, draws=DRAWS, seed=SEED).mean(axis=1)
+        draws = resampled(values, kind=kind, seed=SEED).mean(axis=1)
         found[kind] = {"value": float(measure(values).mean()), "ci": percentiles(draws)}
         if kind == "readable":
             error, gap = float(draws.std()), found[kind]["value"] - CHANCE
@@ -122,7 +119,7 @@ def conflict_numbers(trials: Mapping[str, Trials], size: int) -> list[dict[str, 
                 "whole": _list(areas(trials[WHOLE][output].values).mean(0)),
                 "element": _list(areas(trials[ELEMENT][output].values).mean(0)),
                 "follows": _list(follows),
-                "ci": [percentiles(radius) for radius in means(shares, draws=DRAWS, seed=SEED).T],
+                "ci": [percentiles(radius) for radius in means(shares, seed=SEED).T],
                 "equal": _crossing([radius * size / BASE_SIZE for radius in RADII], follows),
             }
         )

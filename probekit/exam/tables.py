@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import log2
 from typing import Any
 
+from probekit.exam.items import blind
 from probekit.measurement import ENCODER, Result, Row, Score, encoder_row, encoders_first
 from probekit.output.document import Cell, Table, percents
 
@@ -85,7 +86,7 @@ def tables(result: Result) -> list[Table]:
     local = [name for name, item in result["items"].items() if item["px"]]
     wholes = [name for name in result["items"] if name not in local]
     found = [_thresholds(rows, local)] if local else []
-    found += [_wholes(rows, wholes)] if wholes else []
+    found += [_wholes(rows, wholes, result["size"])] if wholes else []
     if result["items"]:
         found += [_layers(row, list(result["items"]), n) for n, row in enumerate(rows) if row["strides"]]
     if any(row["conflict"] for row in rows):
@@ -126,7 +127,7 @@ def _thresholds(rows: Sequence[Row], items: Sequence[str]) -> Table:
     return Table("thresholds", "Acuity", how, ("observer", *(f"{item}, px" for item in items)), lines, strong)
 
 
-def _wholes(rows: Sequence[Row], items: Sequence[str]) -> Table:
+def _wholes(rows: Sequence[Row], items: Sequence[str], size: int) -> Table:
     def cell(read: Read, named: bool) -> Cell:
         found = read["easy"]["readable"]
         shown = percents(found["value"], found["ci"])
@@ -136,8 +137,8 @@ def _wholes(rows: Sequence[Row], items: Sequence[str]) -> Table:
 
     lines, strong = _lines(rows, items, cell)
     how = (
-        "Right choices between two unlike scenes, in %, chance 50. No bag of patches of 9 px can tell the two. Still "
-        "rising: half of the training pairs read less by more than 5 points, so that more pairs may read more."
+        f"Right choices between two unlike scenes, in %, chance 50. No bag of patches of {blind(size)} px can tell "
+        "the two. Still rising: half of the training pairs read less by more than 5 points: more pairs may read more."
     )
     return Table("wholes", "Wholes", how, ("observer", *items), lines, strong)
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from probekit.exam import conflict, examine, run
+from probekit.exam import conflict, draw, examine, run
 from probekit.exam.compared import Examined, differences, differences_table
+from probekit.exam.items import ITEMS
 from probekit.exam.layers import Reader
 from probekit.exam.measurement import Exam
 from probekit.exam.trials import Trial
@@ -96,9 +97,9 @@ def test_trials_are_made_again_where_what_is_drawn_changed(changed: str, monkeyp
     asked = Exam(size=64, parts=("invariance",) if changed == "change" else ("conflict",), layers=("embedding",))
     examined([], UNET, asked)
     if changed == "change":
-        monkeypatch.setitem(run.CHANGES, "half the size", (None, {"gap": 3.0}))
+        monkeypatch.setitem(draw.CHANGES, "half the size", (None, {"gap": 3.0}))
     else:
-        monkeypatch.setitem(run.ITEMS, conflict.FIGURE, replace(run.ITEMS[conflict.FIGURE], version=99))
+        monkeypatch.setitem(ITEMS, conflict.FIGURE, replace(ITEMS[conflict.FIGURE], version=99))
     _, said = examined(["unet-exam"], None, asked)
     assert f"patch bag: {'landolt' if changed == 'change' else 'conflict'} ..." in said
 
