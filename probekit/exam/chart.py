@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 from probekit.exam.draw import Frame, drawer, pairs
 from probekit.exam.items import BASE_SIZE, ITEMS
 from probekit.exam.psychometric import Fit
-from probekit.exam.tables import best, called, head, output, own, px_text
+from probekit.exam.tables import best, called, easiest, head, output, own, px_text
 from probekit.measurement import Result, encoder_row
 from probekit.output.charts import LIGHT, SERIES, STYLE
 
@@ -211,16 +211,7 @@ def _draw_layers(axes: Axes, result: Result) -> None:
     """What each layer reads at the easiest level, by its best pooling: layers along, items down, local ones first."""
     row = encoder_row(result)
     layers, items = list(row["strides"]), sorted(result["items"], key=lambda name: not result["items"][name]["px"])
-    tops = [
-        [
-            max(
-                (read for read in row["items"][item] if read["layer"] == layer),
-                key=lambda read: read["easy"]["readable"]["value"],
-            )
-            for layer in layers
-        ]
-        for item in items
-    ]
+    tops = [[easiest(row, item, layer) for layer in layers] for item in items]
     shown = np.array([[100 * top["easy"]["readable"]["value"] for top in line] for line in tops])
     axes.imshow(shown, cmap="Blues", vmin=50, vmax=110, aspect="auto")
     few = len(layers) <= 10  # so that names of poolings, and of layers side by side, have room

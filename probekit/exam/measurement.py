@@ -1,6 +1,8 @@
 """What an encoder reads, in pixels: what may be asked of the exam, and how its results are read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log2
 from typing import Any, ClassVar, NotRequired, TypedDict
 
 from probekit.exam import tables
@@ -266,7 +268,7 @@ class Exam(Measurement):
         for item, outputs in row["items"].items():
             for read in outputs:
                 if "threshold" in read and tables.output(read) == tables.EMBEDDING:
-                    found[f"{item}, log2 px"] = tables.log2_score(read["threshold"]["readable"])
+                    found[f"{item}, log2 px"] = _octaves(read["threshold"]["readable"])
         for told in row["conflict"]:
             if tables.output(told) == tables.EMBEDDING:
                 middle = len(told["follows"]) // 2
@@ -274,6 +276,13 @@ class Exam(Measurement):
                 score = Score(told["follows"][middle], told["ci"][middle])
                 found["follows the whole"] = score if read else Score(None, None)
         return found
+
+
+def _octaves(found: Mapping[str, Any]) -> Score:
+    """A threshold in octaves, with 0 at 1 px; None where it is beyond the levels."""
+    if found["beyond"]:
+        return Score(None, None, low=-10.0)
+    return Score(log2(found["value"]), [log2(end) for end in found["ci"]], low=-10.0)
 
 
 def _draw(result: Result) -> Any:

@@ -167,15 +167,13 @@ def _result(opened: OpenedRun, asked: Exam, rows: Sequence[Mapping[str, Any]], n
 def _trained(opened: OpenedRun, reader: Reader, asked: Exam) -> Sitter:
     pooling = opened.weights.pool or opened.header["spec"]["pooling"]
     depends = {"encoder": opened.hash, "pooling": pooling, "device": opened.device.type}
-    folder = opened.run.path / "exam"
-    return Sitter(opened.row, ENCODER, folder, depends | _outputs(reader), lambda: reader, _strides(reader))
+    return _reading(reader, opened.row, ENCODER, opened.run.path / "exam", depends)
 
 
 def _others(opened: OpenedRun, untrained: Opened | None, reader: Reader, asked: Exam) -> Iterator[Sitter]:
     """Random weights of the same architecture, and who reads pixels."""
     shared = opened.run.path.parent / SHARED
     if untrained is not None:
-        other = _reader(untrained, asked)
         depends = {
             "untrained": untrained.header["spec"],
             "seed": untrained.seed,
@@ -184,13 +182,9 @@ def _others(opened: OpenedRun, untrained: Opened | None, reader: Reader, asked: 
             "branches": opened.run.read()["config"].get("branches", {}) if opened.weights.pool else {},
             "device": opened.device.type,
         }
-        yield Sitter(RANDOM, BASELINE, shared, depends | _outputs(other), lambda: other, _strides(other))
-    for name, observer in PLAIN.items():
-        yield Sitter(name, BASELINE, shared, {"observer": name}, partial(_itself, observer), {})
-
-
-def _itself(observer: Observer) -> Observer:
-    return observer
+        yield _reading(_reader(untrained, asked), RANDOM, BASELINE, shared, depends)
+    for name in PLAIN:
+        yield Sitter(name, BASELINE, shared, {"observer": name}, partial(PLAIN.__getitem__, name), {})
 
 
 def _reader(opened: Opened, asked: Exam) -> Reader:
@@ -198,12 +192,11 @@ def _reader(opened: Opened, asked: Exam) -> Reader:
     return Reader(opened, layers=layers, pools=asked.pools, size=asked.size)
 
 
-def _strides(reader: Reader) -> dict[str, int | None]:
-    return {layer: reader.stride(layer) for layer, _ in reader.names}
-
-
-def _outputs(reader: Reader) -> dict[str, Any]:
-    return {"outputs": [list(output) for output in reader.names]}
+def _reading(reader: Reader, name: str, kind: str, folder: Path, depends: Mapping[str, Any]) -> Sitter:
+    """Who reads layers: which ones, too, decides what he answers."""
+    outputs = [list(output) for output in reader.names]
+    strides = {layer: reader.stride(layer) for layer, _ in reader.names}
+    return Sitter(name, kind, folder, {**depends, "outputs": outputs}, lambda: reader, strides)
 
 
 def sit(sitter: Sitter, asked: Exam, frame: Frame, say: Say) -> dict[str, Sets]:

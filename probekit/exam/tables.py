@@ -1,11 +1,10 @@
 """The tables of an exam's result, and what stands out in it, as sentences."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import log2
 from typing import Any
 
 from probekit.exam.items import blind
-from probekit.measurement import ENCODER, Result, Row, Score, encoder_row, encoders_first
+from probekit.measurement import ENCODER, Result, Row, encoder_row, encoders_first
 from probekit.output.document import Cell, Table, percents
 
 EMBEDDING = ("embedding", "own")
@@ -60,6 +59,12 @@ def best(row: Row, item: str) -> Read:
     return found
 
 
+def easiest(row: Row, item: str, layer: str) -> Read:
+    """The output of a layer that reads an item best at the easiest level."""
+    reads = (read for read in row["items"][item] if read["layer"] == layer)
+    return max(reads, key=lambda read: float(read["easy"]["readable"]["value"]))
+
+
 def px_text(found: Mapping[str, Any], digits: int = 1) -> str:
     """As in "2.8", "> 8.0", "< 1.0"."""
     return f"{found['beyond']} {found['value']:.{digits}f}".strip()
@@ -71,13 +76,6 @@ def px_ends(found: Mapping[str, Any], digits: int = 1) -> str:
         return ""
     marked = [f"{mark}{end:.{digits}f}" for mark, end in zip(found["ci_beyond"], found["ci"], strict=True)]
     return f"[{', '.join(marked)}]"
-
-
-def log2_score(found: Mapping[str, Any]) -> Score:
-    """A threshold in octaves, with 0 at 1 px; None where it is beyond the levels."""
-    if found["beyond"]:
-        return Score(None, None, low=-10.0)
-    return Score(log2(found["value"]), [log2(end) for end in found["ci"]], low=-10.0)
 
 
 def tables(result: Result) -> list[Table]:
@@ -148,8 +146,7 @@ def _layers(row: Row, items: Sequence[str], number: int) -> Table:
     for layer, stride in row["strides"].items():
         cells = [Cell(layer, layer), Cell("-" if stride is None else str(stride), stride)]
         for item in items:
-            reads = [read for read in row["items"][item] if read["layer"] == layer]
-            top = max(reads, key=lambda read: read["easy"]["readable"]["value"])
+            top = easiest(row, item, layer)
             found = top["easy"]["readable"]
             shown = percents(found["value"], found["ci"])
             cells.append(Cell(f"{shown.number} {top['pool']}", shown.value))
@@ -211,8 +208,10 @@ def sentences(result: Result) -> list[str]:
     """What the encoder reads, sees, loses and follows; never one number for all."""
     row = encoder_row(result)
     found = [_acuity(row), _mirror(row), _compared(row, result), _seen(row), *_lost(row), _followed(row, result)]
-    instead = [] if called(row) == EMBEDDING[0] else [f"The embedding was not read: what follows is of {called(row)}."]
-    return [*instead, *filter(None, found)]
+    lines = [line for line in found if line]
+    if called(row) != EMBEDDING[0] and lines:
+        lines[0] = f"The embedding was not read; of {called(row)}: {lines[0]}"
+    return lines
 
 
 def _acuity(row: Row) -> str:
@@ -307,7 +306,7 @@ def _lost(row: Row) -> Iterator[str]:
     """
     layers = list(row["strides"])
     for item in row["items"]:
-        values = [_top(row, item, layer) for layer in layers]
+        values = [easiest(row, item, layer)["easy"]["readable"] for layer in layers]
         peak = max(range(len(values)), key=lambda n: values[n]["value"])
         if values[peak]["value"] < READ:
             continue
@@ -317,12 +316,6 @@ def _lost(row: Row) -> Iterator[str]:
             later = [f"{layers[n]} {100 * values[n]['value']:.0f} %" for n in dict.fromkeys((after[0], end))]
             first = f"{layers[peak]} reads {100 * values[peak]['value']:.0f} %"
             yield f"{item}: {first} at the easiest level, {', '.join(later)}."
-
-
-def _top(row: Row, item: str, layer: str) -> Mapping[str, Any]:
-    reads = [read["easy"]["readable"] for read in row["items"][item] if read["layer"] == layer]
-    found: Mapping[str, Any] = max(reads, key=lambda read: read["value"])
-    return found
 
 
 def _end(found: Mapping[str, Any], side: int) -> float:
