@@ -1,6 +1,8 @@
 """The one chart of an exam: a pair of each item, thresholds, curves, layers, and what is followed in conflict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -13,8 +15,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 from probekit.exam.draw import Frame, drawer, pairs
 from probekit.exam.items import BASE_SIZE, ITEMS
 from probekit.exam.psychometric import Fit
-from probekit.exam.tables import EMBEDDING, best, head, px_text
-from probekit.measurement import Result, Row, encoder_row
+from probekit.exam.tables import best, called, easiest, head, output, own, px_text
+from probekit.measurement import Result, encoder_row
 from probekit.output.charts import LIGHT, SERIES, STYLE
 
 BESIDE = {  # who stands beside encoders in the panel of thresholds, and in which colour
@@ -25,7 +27,8 @@ BESIDE = {  # who stands beside encoders in the panel of thresholds, and in whic
 }
 TICKS = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 CURVES = {"landolt": "-", "landolt-mirror": "--"}  # items whose curves are drawn
-MOST_NAME = 30
+BEST = "best: "
+MOST_NAME, MOST_TITLE = 30, 130  # characters
 
 Line = tuple[str, str, Mapping[str, Any]]  # name, colour, what is read
 
@@ -36,23 +39,26 @@ def draw_exam(results: Sequence[Result]) -> Figure:
     conflict = any(encoder_row(result)["conflict"] for result in results)
     layered = [result for result in results if result["items"] and len(encoder_row(result)["strides"]) > 1]
     lines = sum(1 + len(_threshold_lines(results, item)) for item in local)
-    drawn = bool(results[0]["items"])
-    panels = 2 * bool(local) + conflict
-    heights = [1.1 * drawn, max(2.6, 0.17 * lines) * bool(panels), *(_matrix_height(result) for result in layered)]
+    panels: list[tuple[int, Callable[[Axes], None]]] = []  # side by side, and how wide
+    panels += [(5, partial(_draw_thresholds, results=results, items=local))] if local else []
+    panels += [(4, partial(_draw_curves, results=results))] if CURVES.keys() & set(local) else []
+    panels += [(3, partial(_draw_conflict, results=results))] if conflict else []
+    items = bool(results[0]["items"])
+    heights = [1.1] * items + [max(2.6, 0.17 * lines)] * bool(panels)
+    heights += [0.5 + 0.24 * len(result["items"]) for result in layered] if items else []
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(12, sum(heights) + 1.2 + 0.5 * len(heights)), layout="constrained")
-        rows = figure.add_gridspec(len(heights), 1, height_ratios=[max(height, 0.01) for height in heights])
-        figure.suptitle(_title(results), fontsize=11, parse_math=False)
-        if drawn:
-            _draw_pairs(figure, rows[0], results[0])
-        wide = rows[1].subgridspec(1, max(1, panels), width_ratios=[5, 4, 3][:panels] or [1])
-        if local:
-            _draw_thresholds(figure.add_subplot(wide[0]), results, local)
-            _draw_curves(figure.add_subplot(wide[1]), results)
-        if conflict:
-            _draw_conflict(figure.add_subplot(wide[panels - 1]), results)
-        for number, result in enumerate(layered):
-            _draw_layers(figure.add_subplot(rows[2 + number]), result)
+        grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+        places = iter([grid[number] for number in range(len(heights))])
+        figure.suptitle(fill(_title(results), MOST_TITLE), fontsize=11, parse_math=False)
+        if items:
+            _draw_pairs(figure, next(places), results[0])
+        if panels:
+            wide = next(places).subgridspec(1, len(panels), width_ratios=[width for width, _ in panels])
+            for number, (_, draw) in enumerate(panels):
+                draw(figure.add_subplot(wide[number]))
+        for place, result in zip(places, layered, strict=False):  # none without items
+            _draw_layers(figure.add_subplot(place), result)
     return figure
 
 
@@ -82,18 +88,19 @@ def _threshold_lines(results: Sequence[Result], item: str) -> list[Line]:
     for number, result in enumerate(results):
         row, colour = encoder_row(result), SERIES[number % len(SERIES)]
         if (read := head(row, item)) is not None:
-            found.append((f"{_name(result, row)}, embedding", colour, read))
+            found.append((f"{_name(result)}, {called(row)[-MOST_NAME:]}", colour, read))
             top = best(row, item)
-            if (top["layer"], top["pool"]) != EMBEDDING and len(row["strides"]) > 1:
-                found.append((f"best: {top['layer']} {top['pool']}", colour, top))
+            if output(top) != output(read):
+                found.append((f"{BEST}{' '.join(output(top))[-MOST_NAME:]}", colour, top))
     for row in results[0]["rows"]:
         if row["name"] in BESIDE and (read := head(row, item)) is not None:
-            found.append((row["name"], LIGHT[BESIDE[row["name"]]], read))
+            whose = f", {_name(results[0])}" if row["strides"] and len(results) > 1 else ""
+            found.append((f"{row['name']}{whose}", LIGHT[BESIDE[row["name"]]], read))
     return found
 
 
-def _name(result: Result, row: Row) -> str:
-    return str(result["run"])[:MOST_NAME] if result["run"] else str(row["name"])
+def _name(result: Result) -> str:
+    return str(result["run"])[:MOST_NAME]
 
 
 def _draw_thresholds(axes: Axes, results: Sequence[Result], items: Sequence[str]) -> None:
@@ -111,7 +118,7 @@ def _draw_thresholds(axes: Axes, results: Sequence[Result], items: Sequence[str]
         y += 1
         for name, colour, read in _threshold_lines(results, item):
             found = read["threshold"]["readable"]
-            faint = 0.55 if name.startswith("best: ") else 1.0
+            faint = 0.55 if name.startswith(BEST) else 1.0
             marker = {">": ">", "<": "<"}.get(found["beyond"], "o")
             if not found["beyond"]:
                 axes.plot(found["ci"], [y, y], color=colour, linewidth=2, alpha=faint, solid_capstyle="butt")
@@ -151,10 +158,11 @@ def _draw_curves(axes: Axes, results: Sequence[Result]) -> None:
         for item, dash in CURVES.items():
             if (read := head(row, item)) is None:
                 continue
-            _curve(axes, result["items"][item]["px"], read, colour, dash, f"{_name(result, row)}: {item}")
+            _curve(axes, result["items"][item]["px"], read, colour, dash, f"{_name(result)}: {item}")
             top = best(row, item)
-            if len(results) == 1 and (top["layer"], top["pool"]) != EMBEDDING and len(row["strides"]) > 1:
-                _curve(axes, result["items"][item]["px"], top, SERIES[4], dash, f"{top['layer']} {top['pool']}: {item}")
+            if len(results) == 1 and output(top) != output(read):
+                label = f"{' '.join(output(top))[-MOST_NAME:]}: {item}"
+                _curve(axes, result["items"][item]["px"], top, SERIES[4], dash, label)
     axes.axhline(75, color=LIGHT["muted"], linewidth=0.8, linestyle=":")
     axes.axhline(50, color=LIGHT["baseline"], linewidth=0.8)
     _octaves(axes)
@@ -175,33 +183,21 @@ def _curve(axes: Axes, px: Sequence[float], read: Mapping[str, Any], colour: str
 def _draw_conflict(axes: Axes, results: Sequence[Result]) -> None:
     radii = results[0]["radii"]
     for number, result in enumerate(results):
-        row, colour = encoder_row(result), SERIES[number % len(SERIES)]
-        own = next((told for told in row["conflict"] if (told["layer"], told["pool"]) == EMBEDDING), None)
-        if own is None:
-            continue
-        shares = 100 * np.array(own["follows"])
-        axes.plot(radii, shares, "o-", color=colour, label=f"{_name(result, row)} follows the whole")
-        for x, y, ends in zip(radii, shares, own["ci"], strict=True):
+        told, colour = own(encoder_row(result)["conflict"]), SERIES[number % len(SERIES)]
+        assert told is not None
+        shares = 100 * np.array(told["follows"])
+        axes.plot(radii, shares, "o-", color=colour, label=f"{_name(result)} follows the whole")
+        for x, y, ends in zip(radii, shares, told["ci"], strict=True):
             if ends is not None:
                 axes.plot([x, x], 100 * np.array(ends), color=colour, linewidth=1)
             axes.annotate(f"{y:.0f}", (x, y), (4, 4), textcoords="offset points", fontsize=7.5, color=colour)
         if len(results) == 1:
-            axes.plot(
-                radii,
-                100 * np.array(own["whole"]),
-                "s:",
-                color=LIGHT["green"],
-                markersize=4,
-                label="whole alone, right",
-            )
-            axes.plot(
-                radii,
-                100 * np.array(own["element"]),
-                "^:",
-                color=LIGHT["orange"],
-                markersize=4,
-                label="parts alone, right",
-            )
+            for cue, noun, mark, own_colour in (
+                ("whole", "whole", "s:", "green"),
+                ("element", "parts", "^:", "orange"),
+            ):
+                alone = 100 * np.array(told[cue])
+                axes.plot(radii, alone, mark, color=LIGHT[own_colour], markersize=4, label=f"{noun} alone, right")
     axes.axhline(50, color=LIGHT["baseline"], linewidth=0.8)
     axes.set_xticks(radii, [f"{radius:g}" for radius in radii])
     axes.set_ylim(-4, 104)
@@ -211,24 +207,11 @@ def _draw_conflict(axes: Axes, results: Sequence[Result]) -> None:
     axes.set_title("Whole against parts", loc="left")
 
 
-def _matrix_height(result: Result) -> float:
-    return 0.5 + 0.24 * len(result["items"])
-
-
 def _draw_layers(axes: Axes, result: Result) -> None:
     """What each layer reads at the easiest level, by its best pooling: layers along, items down, local ones first."""
     row = encoder_row(result)
     layers, items = list(row["strides"]), sorted(result["items"], key=lambda name: not result["items"][name]["px"])
-    tops = [
-        [
-            max(
-                (read for read in row["items"][item] if read["layer"] == layer),
-                key=lambda read: read["easy"]["readable"]["value"],
-            )
-            for layer in layers
-        ]
-        for item in items
-    ]
+    tops = [[easiest(row, item, layer) for layer in layers] for item in items]
     shown = np.array([[100 * top["easy"]["readable"]["value"] for top in line] for line in tops])
     axes.imshow(shown, cmap="Blues", vmin=50, vmax=110, aspect="auto")
     few = len(layers) <= 10  # so that names of poolings, and of layers side by side, have room
@@ -237,12 +220,11 @@ def _draw_layers(axes: Axes, result: Result) -> None:
             colour = "white" if shown[i, k] > 88 else LIGHT["ink"]
             text = f"{shown[i, k]:.0f} {top['pool']}" if few else f"{shown[i, k]:.0f}"
             axes.text(k, i, f"{text}{'+' if top['rising'] else ''}", ha="center", va="center", fontsize=7, color=colour)
-    names = [layer if row["strides"][layer] is None else f"{layer} /{row['strides'][layer]}" for layer in layers]
+    short = {layer: layer[-MOST_NAME:] for layer in layers}
+    names = [short[each] if stride is None else f"{short[each]} /{stride}" for each, stride in row["strides"].items()]
     axes.set_xticks(range(len(layers)), names, fontsize=7.5, rotation=0 if few else 40, ha="center" if few else "right")
     axes.set_yticks(range(len(items)), [result["items"][item]["about"] for item in items], fontsize=7.5)
     axes.axhline(sum(bool(result["items"][item]["px"]) for item in items) - 0.5, color=LIGHT["ink"], linewidth=1)
     axes.grid(visible=False)
-    title = (
-        f"{_name(result, row)}, layer by layer: right at the easiest level, %, by the best pooling (+: still rising)"
-    )
-    axes.set_title(title, loc="left")
+    how = "right at the easiest level, %, by the best pooling (+: still rising)"
+    axes.set_title(f"{_name(result)}, layer by layer: {how}", loc="left")

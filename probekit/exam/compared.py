@@ -9,12 +9,11 @@ from scipy.stats import norm
 
 from probekit.exam.items import ITEMS
 from probekit.exam.psychometric import areas, difference, resampled, threshold
-from probekit.exam.scoring import DRAWS, SEED
+from probekit.exam.scoring import SEED
+from probekit.exam.tables import EMBEDDING, px_text
 from probekit.exam.trials import Trial, Trials
 from probekit.output.document import Cell, Table, points, probability, text
 from probekit.statistics import ROUNDING, add_holm, percentiles, verdict
-
-EMBEDDING = ("embedding", "own")
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,8 @@ def differences(examined: Sequence[Examined]) -> list[dict[str, Any]]:
 
     Returns:
         For each: item, a, b (runs), areas (difference, the mean over levels) with ci, p and p_holm over the items of
-        the pair, verdict; times {value, ci}, how many times as large the threshold of a is, None without levels or
-        where both lie beyond them.
+        the pair, verdict; times {value, ci, beyond}, how many times as large the threshold of a is, beyond ">" or "<"
+        where one of the two lies beyond the levels and so this is a bound; None without levels or where both do.
     """
     found = []
     for one, other in combinations(examined, 2):
@@ -54,14 +53,16 @@ def _difference(item: str, one: Examined, other: Examined) -> dict[str, Any]:
     assert a is not None
     assert b is not None
     value = float(areas(a.values).mean() - areas(b.values).mean())
-    drawn = [resampled(each.values, kind="readable", draws=DRAWS, seed=SEED).mean(axis=1) for each in (a, b)]
+    drawn = [resampled(each.values, kind="readable", seed=SEED).mean(axis=1) for each in (a, b)]
     draws = drawn[0] - drawn[1]
     error = float(draws.std())
     p = float(2 * norm.sf(abs(value) / error)) if error > ROUNDING else float(value == 0)
-    times = None
+    times, bound = None, ""
     if ITEMS[item].parameter:
         px = ITEMS[item].px(one.result["size"])
-        times = difference(*(threshold(px, each.values, draws=DRAWS, seed=SEED) for each in (a, b)))
+        first, second = (threshold(px, each.values, seed=SEED) for each in (a, b))
+        times = difference(first, second)
+        bound = first.beyond or {"<": ">", ">": "<", "": ""}[second.beyond]
     return {
         "item": item,
         "a": one.result["run"],
@@ -69,7 +70,7 @@ def _difference(item: str, one: Examined, other: Examined) -> dict[str, Any]:
         "areas": value,
         "ci": percentiles(draws),
         "p": p,
-        "times": None if times is None else {"value": times[0], "ci": list(times[1])},
+        "times": None if times is None else {"value": times[0], "ci": list(times[1]), "beyond": bound},
     }
 
 
@@ -79,11 +80,12 @@ def differences_table(found: Sequence[Mapping[str, Any]]) -> Table:
     for told in found:
         ends = "" if told["ci"] is None else "[{:+.1f}, {:+.1f}]".format(*(100 * end for end in told["ci"]))
         shown = points(told["areas"])
+        apart = Cell(shown.number, shown.value, ends)
         times = told["times"]
         ratio = Cell("-", None)
         if times is not None:
-            ratio = Cell(f"{times['value']:.2f}", times["value"], "[{:.2f}, {:.2f}]".format(*times["ci"]))
-        apart = Cell(shown.number, shown.value, ends)
+            ends = "" if times["beyond"] else "[{:.2f}, {:.2f}]".format(*times["ci"])
+            ratio = Cell(px_text(times, 2), times["value"], ends)
         rows.append(
             [
                 *map(text, (told["item"], told["a"], told["b"])),

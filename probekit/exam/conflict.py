@@ -17,6 +17,7 @@ from probekit.exam.observers import Floats, Observer, Output
 from probekit.exam.readout import ridge
 from probekit.exam.trials import Trial, Trials
 
+FIGURE = "navon"
 RADII = (2.0, 4.0, 7.0)  # px at 128 of the elements: the salience of the parts
 CELLS = ((0, 0), (0, 1), (1, 0), (1, 1))  # (whole, element)
 AGREE, DISAGREE = [0, 3], [1, 2]
@@ -36,7 +37,7 @@ PLANS = {"quick": Plan(60, 30), "full": Plan(200, 100)}
 def draw(radius: float, n: int, frame: Frame, *, seed: int, split: str) -> Pixels:
     """Scenes `[n, 4, H, W]` in `CELLS`, that differ in these two factors, and in their noise, alone."""
     settings = {"element_radius": radius, **EXPOSED, "noise_sd": frame.noise}
-    drawer = GENERATORS["navon"](size=frame.size, parameters=settings)
+    drawer = GENERATORS[FIGURE](size=frame.size, parameters=settings)
     first = RADII.index(radius) * LEVEL_STRIDE
     factors = drawer.sample(seed, f"exam-conflict/{split}", np.arange(first, first + n, dtype=np.int64))
     factors["whole"] = factors["element"] = 0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from probekit.exam.network import EMBEDDING, MAP, PROJECTION, Layer, Whole, hooked, read_pass, run
-from probekit.exam.outputs import POOLS, Form, first_tensor, form_of, oblong_form
+from probekit.exam.outputs import Form, first_tensor, form_of, oblong_form
 from probekit.models.backbones import TRUNKS, TimmBackbone
 from probekit.models.encoder import Encoder
 from probekit.models.unet import UNetEncoder
@@ -48,7 +48,7 @@ def find_layers(network: Whole, trial: Tensor, oblong: Callable[[], Tensor]) -> 
         cells = (output.shape[2], output.shape[3]) if output.ndim == 4 else None
         found[name] = Layer("", Form("vector" if cells is None else "NCHW", output.shape[1], cells))
     for layer in found.values():
-        layer.pools = layer.form.pools(POOLS)
+        layer.pools = layer.form.pools
     if not _adds(network, found, trial):
         del found[MAP]
     left_out = [f"{name}: {form}" for name, form in forms.items() if isinstance(form, str)]

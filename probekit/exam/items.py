@@ -18,7 +18,7 @@ class Item:
 
     Attributes:
         about: What is told apart, for tables.
-        kind: "local", a patch has the answer; "configural" and "relational", no patch of 9 px has.
+        kind: "local", a patch has the answer; "configural" and "relational", no count of patches of `blind` has.
         generator: A name in `generators.GENERATORS`.
         factor: The class factor, and `values` its value in role 0 and in role 1.
         parameter: What `levels` are of, in px at 128, ascending; "" where there is one level alone.
@@ -40,6 +40,13 @@ class Item:
         """Its levels in px of a frame of `size`."""
         return [level * size / BASE_SIZE for level in self.levels]
 
+
+def blind(size: int) -> int:
+    """Px a side of patches of which, in frames of so many px, both answers to a whole hold the same."""
+    return 9 if size >= BASE_SIZE else 5
+
+
+CHANGED = "landolt"  # what invariance is asked about
 
 GREY = {"antialias": True}  # fractions of a pixel show with grey edges alone
 RING = {**GREY, "gap_ratio": 1.0, "rotation": 0.0}

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from probekit.exam.find import find_layers
 from probekit.exam.fused import fused
+from probekit.exam.measurement import POOLS
 from probekit.exam.network import EMBEDDING, PROJECTION, Layer, Whole, read_pass, run
-from probekit.exam.outputs import LONGEST, POOLS
+from probekit.exam.outputs import LONGEST
 from probekit.models.extract import BATCH_SIZE, images_at_a_time
 from probekit.registry import nearest
 from probekit.restore.opened import Opened
@@ -40,7 +41,7 @@ class Reader:
     Args:
         opened: It is not changed.
         layers: "all", "last" (the last before the embedding, and what follows), or names.
-        pools: Those of `probekit.exam.outputs.POOLS` that are wanted.
+        pools: Those of `probekit.exam.measurement.POOLS` that are wanted.
         size: Px a side of the drawings, which are not resized.
 
     Raises:

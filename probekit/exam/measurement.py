@@ -1,11 +1,13 @@
 """What an encoder reads, in pixels: what may be asked of the exam, and how its results are read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log2
 from typing import Any, ClassVar, NotRequired, TypedDict
 
 from probekit.exam import tables
 from probekit.exam.items import CHANGED, ITEMS, LOCAL, Item
-from probekit.measurement import About, Count, Interval, Measurement, Named, Number, Result, Row, Score, Share
+from probekit.measurement import MOST, About, Count, Interval, Measurement, Named, Number, Result, Row, Score, Share
 from probekit.measurement import option as field
 from probekit.output.document import Chart, Table
 from probekit.registry import nearest
@@ -19,7 +21,6 @@ PARTS = {  # name: what it tells
 }
 PRESETS = ("quick", "full")
 POOLS = ("gap", "max", "grid4", "cls", "own")
-EMBEDDING = ("embedding", "own")
 MOST_SEEDS = 20
 
 
@@ -207,11 +208,9 @@ class Exam(Measurement):
                 raise ValueError(f"expected a name after {flag}, found none")
         if len(self.layers) > 1 and (word := next((name for name in ("all", "last") if name in self.layers), None)):
             raise ValueError(f"expected --layers {word} or names, found {','.join(self.layers)}; type: --layers {word}")
-        if not self.drawn and "conflict" not in self.parts:
-            raise ValueError(
-                f"expected --items of --parts {','.join(self.parts)}, found {','.join(self.items or ())}, which "
-                f"{'are' if len(self.items or ()) > 1 else 'is'} of others; leave one out"
-            )
+        if not self.asked_items and "conflict" not in self.parts:
+            found = ", ".join(self.items or ()) or "none"
+            raise ValueError(f"expected --items of --parts {','.join(self.parts)}, found {found}; type: --parts layers")
         if self.size > 512:
             raise ValueError(f"expected --size at most 512, found {self.size}; type: --size 224")
         if not self.noise <= 0.5:
@@ -219,18 +218,17 @@ class Exam(Measurement):
         if self.seeds is not None and not 0 < len(self.seeds) <= MOST_SEEDS:
             raise ValueError(f"expected 1 to {MOST_SEEDS} --seeds, found {len(self.seeds)}; type: --seeds 0,1,2")
         for seed in self.seeds or ():
-            if not 0 <= seed < 2**64:
-                raise ValueError(f"expected --seeds from 0 to 2**64 - 1, found {seed}; type: --seeds 0,1,2")
+            if not 0 <= seed < MOST:
+                raise ValueError(f"expected --seeds from 0 to {MOST:.0e}, found {seed}; type: --seeds 0,1,2")
 
     @property
-    def drawn(self) -> dict[str, Item]:
+    def asked_items(self) -> dict[str, Item]:
         """The items of the parts that are asked for."""
-        wanted = {name: item for name, item in ITEMS.items() if self.items is None or name in self.items}
-        local, wholes = bool({"acuity", "layers"} & set(self.parts)), bool({"wholes", "layers"} & set(self.parts))
-        found = {name: item for name, item in wanted.items() if (local if item.kind == LOCAL else wholes)}
-        if "invariance" in self.parts:
-            found = {name: ITEMS[name] for name in ITEMS if name in found or name == CHANGED}
-        return found
+        parts, wanted = set(self.parts), ITEMS if self.items is None else self.items
+        local, wholes = not parts.isdisjoint(("acuity", "layers")), not parts.isdisjoint(("wholes", "layers"))
+        asked = {name for name in wanted if (local if ITEMS[name].kind == LOCAL else wholes)}
+        asked |= {CHANGED} if "invariance" in parts else set()
+        return {name: item for name, item in ITEMS.items() if name in asked}
 
     @property
     def training_seeds(self) -> tuple[int, ...]:
@@ -256,7 +254,7 @@ class Exam(Measurement):
         found: dict[str, Score] = {}
         for item, outputs in row["items"].items():
             for read in outputs:
-                if "all" in read and (read["layer"], read["pool"]) == EMBEDDING:
+                if "all" in read and tables.output(read) == tables.EMBEDDING:
                     found[item] = Score(read["all"]["readable"]["value"], read["all"]["readable"]["ci"])
         return found
 
@@ -269,17 +267,29 @@ class Exam(Measurement):
         return (*ITEMS, *(f"{name}, log2 px" for name in ITEMS), "follows the whole")
 
     def numbers(self, row: Row) -> dict[str, Score]:
-        """Its scores; thresholds of the embedding, less is finer, where they are within the levels; what it follows."""
+        """Its scores; thresholds of the embedding, less is finer, where they are within the levels; what it follows.
+
+        That is None where the whole or the parts are not read alone.
+        """
         found = self.scores(row)
         for item, outputs in row["items"].items():
             for read in outputs:
-                if "threshold" in read and (read["layer"], read["pool"]) == EMBEDDING:
-                    found[f"{item}, log2 px"] = tables.log2_score(read["threshold"]["readable"])
+                if "threshold" in read and tables.output(read) == tables.EMBEDDING:
+                    found[f"{item}, log2 px"] = _octaves(read["threshold"]["readable"])
         for told in row["conflict"]:
-            if (told["layer"], told["pool"]) == EMBEDDING:
+            if tables.output(told) == tables.EMBEDDING:
                 middle = len(told["follows"]) // 2
-                found["follows the whole"] = Score(told["follows"][middle], told["ci"][middle])
+                read = min(told["whole"][middle], told["element"][middle]) >= tables.READ
+                score = Score(told["follows"][middle], told["ci"][middle])
+                found["follows the whole"] = score if read else Score(None, None)
         return found
+
+
+def _octaves(found: Mapping[str, Any]) -> Score:
+    """A threshold in octaves, with 0 at 1 px; None where it is beyond the levels."""
+    if found["beyond"]:
+        return Score(None, None, low=-10.0)
+    return Score(log2(found["value"]), [log2(end) for end in found["ci"]], low=-10.0)
 
 
 def _draw(result: Result) -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from generators import Generator
 from probekit.certificate.readout import patch_counts
 from probekit.exam.draw import Pixels
-from probekit.exam.items import Item
+from probekit.exam.items import Item, blind
 from probekit.probe.baselines import raw_pixels
 
 Floats = NDArray[np.float32]
@@ -44,8 +44,12 @@ class Plain:
 
 
 def bag(images: Pixels) -> Floats:
-    """Counts of binary patches of 3, 5 and 9 px, `[N, 3 * 512]`: whole numbers, without order or place."""
-    return np.concatenate([patch_counts(images, side) for side in SIDES], axis=1)
+    """Counts of binary patches of 3, 5 and 9 px, `[N, 3 * 512]`: whole numbers, without order or place.
+
+    None are so large that they could tell wholes (`items.blind`): of 3 and 5 px alone in small frames.
+    """
+    most = blind(images.shape[-1])
+    return np.concatenate([patch_counts(images, side) for side in SIDES if side <= most], axis=1)
 
 
 PLAIN: dict[str, Observer] = {BAG: Plain(bag), PIXELS: Plain(raw_pixels)}

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from probekit.models.encoder import Features
 
-POOLS = ("gap", "max", "grid4", "cls", "own")
 GRID = 4  # cells a side of grid4, or as many as a smaller map has
 LONGEST = 6144  # numbers of grid4: read-outs of longer ones cost more than they tell (ours)
 
@@ -36,12 +35,12 @@ class Form:
     prefix: int = 0
     has_class: bool = False
 
-    def pools(self, wanted: Sequence[str]) -> list[str]:
-        """Those of the wanted pools that it has: of a map of one cell all averages are the same, and gap stands."""
+    @property
+    def pools(self) -> list[str]:
+        """The pools that it has: of a map of one cell all averages are the same, and gap stands."""
         if self.cells is None:
-            return [pool for pool in wanted if pool == "own"]
-        of_map = ("gap", "max", "grid4") if math.prod(self.cells) > 1 else ("gap",)
-        return [pool for pool in wanted if pool in of_map or (pool == "cls" and self.has_class)]
+            return ["own"]
+        return [*(("gap", "max", "grid4") if math.prod(self.cells) > 1 else ("gap",)), *["cls"] * self.has_class]
 
     def length(self, pool: str) -> int:
         """Numbers that a pool gives of an image."""

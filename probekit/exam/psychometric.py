@@ -127,10 +127,9 @@ def orders(values: Floats) -> Doubles:
 
 
 def resampled(values: Floats, *, kind: Kind, draws: int = DRAWS, seed: int) -> Doubles:
-    """The share at every level in each draw, `[draws, L]`, the mean over seeds.
+    """The share at every level in each draw of `means`, `[draws, L]`.
 
-    Each draw resamples pairs within levels, the same for every seed, and seeds. An area's draws are those of its
-    projection (Hájek): the mean of what each pair contributes, so that all are one product of matrices.
+    An area's draws are those of its projection (Hájek): the mean of what each pair contributes.
 
     Args:
         values: As of `areas`.
@@ -138,7 +137,19 @@ def resampled(values: Floats, *, kind: Kind, draws: int = DRAWS, seed: int) -> D
         draws: How many.
         seed: Decides them: with the same seed, the same pairs are drawn.
     """
-    each = _OF_PAIRS[kind](values)
+    return means(_OF_PAIRS[kind](values), draws=draws, seed=seed)
+
+
+def means(each: Doubles, *, draws: int = DRAWS, seed: int) -> Doubles:
+    """The mean over pairs and over seeds at every level in each draw, `[draws, L]`, within [0, 1].
+
+    Each draw resamples pairs within levels, the same for every seed, and seeds: all are one product of matrices.
+
+    Args:
+        each: `[S, L, n]`, what each pair contributes to a share.
+        draws: How many.
+        seed: Decides them: with the same seed, the same pairs are drawn.
+    """
     seeds, levels, n = each.shape
     by_seed = _drawn(levels, n, draws, seed) @ each.transpose(1, 2, 0) / n  # [L, draws, S]
     weight = np.random.default_rng([seed, 1]).multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds

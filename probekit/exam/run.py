@@ -23,7 +23,7 @@ from probekit.exam.chart import draw_exam
 from probekit.exam.compared import Examined, differences
 from probekit.exam.draw import CHANGES, Frame, draw_changed, draw_test
 from probekit.exam.examine import MORE, PLANS, answer, known
-from probekit.exam.items import BASE_SIZE, CHANGED, Item
+from probekit.exam.items import BASE_SIZE, CHANGED, ITEMS, Item
 from probekit.exam.layers import Reader
 from probekit.exam.measurement import Exam
 from probekit.exam.observers import IDEAL, PLAIN, TEMPLATE, Observer
@@ -168,15 +168,13 @@ def _result(opened: OpenedRun, asked: Exam, rows: Sequence[Mapping[str, Any]], n
 def _trained(opened: OpenedRun, reader: Reader, asked: Exam) -> Sitter:
     pooling = opened.weights.pool or opened.header["spec"]["pooling"]
     depends = {"encoder": opened.hash, "pooling": pooling, "device": opened.device.type}
-    folder = opened.run.path / "exam"
-    return Sitter(opened.row, ENCODER, folder, depends | _outputs(reader), lambda: reader, _strides(reader))
+    return _reading(reader, opened.row, ENCODER, opened.run.path / "exam", depends)
 
 
 def _others(opened: OpenedRun, untrained: Opened | None, reader: Reader, asked: Exam) -> Iterator[Sitter]:
     """Random weights of the same architecture, and who reads pixels."""
     shared = opened.run.path.parent / SHARED
     if untrained is not None:
-        other = _reader(untrained, asked)
         depends = {
             "untrained": untrained.header["spec"],
             "seed": untrained.seed,
@@ -185,13 +183,9 @@ def _others(opened: OpenedRun, untrained: Opened | None, reader: Reader, asked: 
             "branches": opened.run.read()["config"].get("branches", {}) if opened.weights.pool else {},
             "device": opened.device.type,
         }
-        yield Sitter(RANDOM, BASELINE, shared, depends | _outputs(other), lambda: other, _strides(other))
-    for name, observer in PLAIN.items():
-        yield Sitter(name, BASELINE, shared, {"observer": name}, partial(_itself, observer), {})
-
-
-def _itself(observer: Observer) -> Observer:
-    return observer
+        yield _reading(_reader(untrained, asked), RANDOM, BASELINE, shared, depends)
+    for name in PLAIN:
+        yield Sitter(name, BASELINE, shared, {"observer": name}, partial(PLAIN.__getitem__, name), {})
 
 
 def _reader(opened: Opened, asked: Exam) -> Reader:
@@ -199,20 +193,20 @@ def _reader(opened: Opened, asked: Exam) -> Reader:
     return Reader(opened, layers=layers, pools=asked.pools, size=asked.size)
 
 
-def _strides(reader: Reader) -> dict[str, int | None]:
-    return {layer: reader.stride(layer) for layer, _ in reader.names}
-
-
-def _outputs(reader: Reader) -> dict[str, Any]:
-    return {"outputs": [list(output) for output in reader.names]}
+def _reading(reader: Reader, name: str, kind: str, folder: Path, depends: Mapping[str, Any]) -> Sitter:
+    """Who reads layers: which ones, too, decides what he answers."""
+    outputs = [list(output) for output in reader.names]
+    strides = {layer: reader.stride(layer) for layer, _ in reader.names}
+    return Sitter(name, kind, folder, {**depends, "outputs": outputs}, lambda: reader, strides)
 
 
 def sit(sitter: Sitter, asked: Exam, frame: Frame, say: Say) -> dict[str, Sets]:
     """All that one sitter answers, by item; CONFLICT is one, too."""
-    found = {name: _item(sitter, name, item, asked, frame, say) for name, item in asked.drawn.items()}
+    found = {name: _item(sitter, name, item, asked, frame, say) for name, item in asked.asked_items.items()}
     if "conflict" in asked.parts:
         plan = conflict.PLANS[asked.preset]
-        depends = _depends(sitter, asked, frame) | {"radii": conflict.RADII, "plan": asdict(plan)}
+        drawn = {"radii": conflict.RADII, "version": ITEMS[conflict.FIGURE].version}
+        depends = _depends(sitter, asked, frame) | drawn | {"plan": asdict(plan)}
 
         def make() -> Sets:
             say(f"{sitter.name}: {CONFLICT}")
@@ -224,7 +218,7 @@ def sit(sitter: Sitter, asked: Exam, frame: Frame, say: Say) -> dict[str, Sets]:
 
 def _row(sitter: Sitter, sets: Mapping[str, Sets], asked: Exam, frame: Frame) -> dict[str, Any]:
     """What a sitter answered, as results keep it."""
-    items = asked.drawn
+    items = asked.asked_items
     changed = sets[CHANGED] if "invariance" in asked.parts else {}
     return {
         "name": sitter.name,
@@ -240,8 +234,8 @@ def _row(sitter: Sitter, sets: Mapping[str, Sets], asked: Exam, frame: Frame) ->
 
 def _item(sitter: Sitter, name: str, item: Item, asked: Exam, frame: Frame, say: Say) -> Sets:
     plan, n = PLANS[asked.preset], _tests(asked, item)
-    changes = list(CHANGES) if name == CHANGED else []  # whatever the parts, so that another look costs no pass
-    depends = _depends(sitter, asked, frame) | {"plan": asdict(plan), "test": n, "sets": [TEST, *changes]}
+    changes = CHANGES if name == CHANGED else {}  # whatever the parts, so that another look costs no pass
+    depends = _depends(sitter, asked, frame) | {"plan": asdict(plan), "test": n, "changes": changes}
 
     def make() -> Sets:
         say(f"{sitter.name}: {name}")
@@ -264,7 +258,7 @@ def _tests(asked: Exam, item: Item) -> int:
 def _knowing(asked: Exam, frame: Frame) -> list[dict[str, Any]]:
     """The rows of the known template and of the ideal reader."""
     rows: dict[str, dict[str, Any]] = {}
-    for name, item in asked.drawn.items():
+    for name, item in asked.asked_items.items():
         for who, trials in known(item, _tests(asked, item), frame).items():
             empty = {"name": who, "kind": BASELINE, "strides": {}, "items": {}, "invariance": {}, "conflict": []}
             rows.setdefault(who, empty)["items"][name] = scoring.item_numbers(item, frame.size, trials)
@@ -287,7 +281,7 @@ def _about(asked: Exam) -> dict[str, Any]:
                 "version": item.version,
                 "certificate": certificate(item),
             }
-            for name, item in asked.drawn.items()
+            for name, item in asked.asked_items.items()
         },
         "pairs": {**asdict(plan), "test of one level": MORE[asked.preset], "scenes in conflict": scenes.test},
         "seeds": list(asked.training_seeds),
@@ -303,7 +297,7 @@ def certificate(item: Item) -> str:
 
 def _hash(asked: Exam) -> str:
     """Of all that decides the images: results of one hash may be compared."""
-    items = {name: asdict(item) for name, item in asked.drawn.items()}
+    items = {name: asdict(item) for name, item in asked.asked_items.items()}
     text = json.dumps([items, asked.size, asked.noise, conflict.RADII], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

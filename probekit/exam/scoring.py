@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from probekit.exam.conflict import DISAGREEING, ELEMENT, RADII, WHOLE, followed
-from probekit.exam.items import Item
-from probekit.exam.psychometric import Grid, Kind, Threshold, areas, orders, resampled, threshold
+from probekit.exam.items import BASE_SIZE, Item
+from probekit.exam.psychometric import Grid, Kind, Threshold, areas, means, orders, resampled, threshold
 from probekit.exam.trials import Output, Trial, Trials
 from probekit.statistics import ROUNDING, percentiles
 
-DRAWS = 400  # of a bootstrap over pairs and seeds
 CHANCE, RISING = 0.5, 0.05  # more than that between half of the training pairs and all of them is still rising
 SEED = 0  # of bootstraps: the same pairs are drawn for every observer
 KINDS: tuple[Kind, ...] = ("readable", "present")
@@ -48,9 +47,7 @@ def _numbers(item: Item, size: int, output: Output, trial: Trial) -> dict[str, A
     found |= {"rising": bool(gained > RISING), "regimen": ", ".join(dict.fromkeys(trial.regimen))}
     if len(item.levels) > 1:
         px = item.px(size)
-        found["threshold"] = {
-            kind: px_of(threshold(px, trial.values, kind=kind, draws=DRAWS, seed=SEED)) for kind in KINDS
-        }
+        found["threshold"] = {kind: px_of(threshold(px, trial.values, kind=kind, seed=SEED)) for kind in KINDS}
         fit = Grid(px).fit(areas(trial.values).mean(0), np.full(len(px), trial.values.shape[2] // 2))
         found["fit"] = {name: float(np.ravel(getattr(fit, name))[0]) for name in ("mu", "sd", "lapse")}
     return found
@@ -75,7 +72,7 @@ def read_at(values: NDArray[np.float32]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for kind, measure in zip(KINDS, (areas, orders), strict=True):
-        draws = resampled(values, kind=kind, draws=DRAWS, seed=SEED).mean(axis=1)
+        draws = resampled(values, kind=kind, seed=SEED).mean(axis=1)
         found[kind] = {"value": float(measure(values).mean()), "ci": percentiles(draws)}
         if kind == "readable":
             error, gap = float(draws.std()), found[kind]["value"] - CHANCE
@@ -108,13 +105,12 @@ def conflict_numbers(trials: Mapping[str, Trials], size: int) -> list[dict[str, 
 
     Returns:
         For each output: layer, pool; whole, element: areas `[R]` of each cue alone; follows `[R]`, the share of answers
-        for the whole, and ci `[R]`; equal: the radius in px at which both are followed alike, None where none is.
+        for the whole, and ci `[R]`, from resamples of scenes and of seeds; equal: the radius in px at which both are
+        followed alike, None where none is.
     """
     found = []
     for output, trial in trials[DISAGREEING].items():
         shares = followed(trial).mean(axis=3)  # [S, R, n]
-        rng = np.random.default_rng(SEED)
-        picked = shares.mean(axis=0)[:, rng.integers(shares.shape[2], size=(DRAWS, shares.shape[2]))].mean(axis=2)
         follows = shares.mean(axis=(0, 2))
         found.append(
             {
@@ -123,17 +119,17 @@ def conflict_numbers(trials: Mapping[str, Trials], size: int) -> list[dict[str, 
                 "whole": _list(areas(trials[WHOLE][output].values).mean(0)),
                 "element": _list(areas(trials[ELEMENT][output].values).mean(0)),
                 "follows": _list(follows),
-                "ci": [percentiles(row) for row in picked],
-                "equal": _crossing([radius * size / 128 for radius in RADII], follows),
+                "ci": [percentiles(radius) for radius in means(shares, seed=SEED).T],
+                "equal": _crossing([radius * size / BASE_SIZE for radius in RADII], follows),
             }
         )
     return found
 
 
 def _crossing(px: Sequence[float], shares: NDArray[np.float64]) -> float | None:
-    """Where the shares first pass one half, between two radii along the logarithm."""
+    """Where the shares first reach one half, between two radii along the logarithm."""
     for (x0, y0), (x1, y1) in pairwise(zip(px, shares, strict=True)):
-        if (y0 - CHANCE) * (y1 - CHANCE) < 0:
+        if y0 != y1 and (y0 - CHANCE) * (y1 - CHANCE) <= 0:
             t = (CHANCE - y0) / (y1 - y0)
             return float(2 ** (np.log2(x0) + t * (np.log2(x1) - np.log2(x0))))
     return None

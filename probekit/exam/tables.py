@@ -1,10 +1,10 @@
 """The tables of an exam's result, and what stands out in it, as sentences."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import log2
 from typing import Any
 
-from probekit.measurement import ENCODER, Result, Row, Score, encoder_row, encoders_first
+from probekit.exam.items import blind
+from probekit.measurement import ENCODER, Result, Row, encoder_row, encoders_first
 from probekit.output.document import Cell, Table, percents
 
 EMBEDDING = ("embedding", "own")
@@ -31,17 +31,38 @@ SEEN = {
 Read = Mapping[str, Any]
 
 
+def own(outputs: Sequence[Read]) -> Read | None:
+    """What the embedding gave among outputs, or the last of them where it was not read; None of none."""
+    found = [read for read in outputs if output(read) == EMBEDDING]
+    return found[0] if found else outputs[-1] if outputs else None
+
+
+def output(read: Read) -> tuple[str, str]:
+    """The layer, and its pooling."""
+    return read["layer"], read["pool"]
+
+
 def head(row: Row, item: str) -> Read | None:
     """What the embedding reads of an item; of who has no layers, what he reads."""
-    outputs: Sequence[Read] = row["items"].get(item, ())
-    own = [read for read in outputs if (read["layer"], read["pool"]) == EMBEDDING]
-    return own[0] if own else outputs[-1] if outputs else None
+    return own(row["items"].get(item, ()))
+
+
+def called(row: Row) -> str:
+    """What `own` is of an observer that has layers: "embedding", or the output that stands in its place."""
+    found = own(next((outputs for outputs in (*row["items"].values(), row["conflict"]) if outputs), ()))
+    return EMBEDDING[0] if found is None or output(found) == EMBEDDING else " ".join(output(found))
 
 
 def best(row: Row, item: str) -> Read:
     """The output that reads an item best, the mean over its levels."""
     found: Read = max(row["items"][item], key=lambda read: sum(read["areas"]))
     return found
+
+
+def easiest(row: Row, item: str, layer: str) -> Read:
+    """The output of a layer that reads an item best at the easiest level."""
+    reads = (read for read in row["items"][item] if read["layer"] == layer)
+    return max(reads, key=lambda read: float(read["easy"]["readable"]["value"]))
 
 
 def px_text(found: Mapping[str, Any], digits: int = 1) -> str:
@@ -57,21 +78,15 @@ def px_ends(found: Mapping[str, Any], digits: int = 1) -> str:
     return f"[{', '.join(marked)}]"
 
 
-def log2_score(found: Mapping[str, Any]) -> Score:
-    """A threshold in octaves, with 0 at 1 px; None where it is beyond the levels."""
-    if found["beyond"]:
-        return Score(None, None, low=-10.0)
-    return Score(log2(found["value"]), [log2(end) for end in found["ci"]], low=-10.0)
-
-
 def tables(result: Result) -> list[Table]:
     """Thresholds, wholes, layers, conflict and invariance, those that were asked for."""
     rows = encoders_first(result["rows"])
     local = [name for name, item in result["items"].items() if item["px"]]
     wholes = [name for name in result["items"] if name not in local]
     found = [_thresholds(rows, local)] if local else []
-    found += [_wholes(rows, wholes)] if wholes else []
-    found += [_layers(row, list(result["items"]), n) for n, row in enumerate(rows) if row["strides"]]
+    found += [_wholes(rows, wholes, result["size"])] if wholes else []
+    if result["items"]:
+        found += [_layers(row, list(result["items"]), n) for n, row in enumerate(rows) if row["strides"]]
     if any(row["conflict"] for row in rows):
         found.append(_conflict(rows, result["radii"]))
     if any(row["invariance"] for row in rows):
@@ -87,7 +102,7 @@ def _lines(rows: Sequence[Row], items: Sequence[str], cell: Any) -> tuple[list[l
         reads = [head(row, item) for item in items]
         if row["kind"] == ENCODER:
             strong.append(len(lines))
-        name = f"{row['name']}, embedding" if row["strides"] else row["name"]
+        name = f"{row['name']}, {called(row)}" if row["strides"] else row["name"]
         lines.append([Cell(name, name), *(Cell("-", None) if read is None else cell(read, False) for read in reads)])
         if len(row["strides"]) > 1:
             name = f"{row['name']}, best layer"
@@ -110,7 +125,7 @@ def _thresholds(rows: Sequence[Row], items: Sequence[str]) -> Table:
     return Table("thresholds", "Acuity", how, ("observer", *(f"{item}, px" for item in items)), lines, strong)
 
 
-def _wholes(rows: Sequence[Row], items: Sequence[str]) -> Table:
+def _wholes(rows: Sequence[Row], items: Sequence[str], size: int) -> Table:
     def cell(read: Read, named: bool) -> Cell:
         found = read["easy"]["readable"]
         shown = percents(found["value"], found["ci"])
@@ -120,8 +135,8 @@ def _wholes(rows: Sequence[Row], items: Sequence[str]) -> Table:
 
     lines, strong = _lines(rows, items, cell)
     how = (
-        "Right choices between two unlike scenes, in %, chance 50. No bag of patches of 9 px can tell the two. Still "
-        "rising: half of the training pairs read less by more than 5 points, so that more pairs may read more."
+        f"Right choices between two unlike scenes, in %, chance 50. No bag of patches of {blind(size)} px can tell "
+        "the two. Still rising: half of the training pairs read less by more than 5 points: more pairs may read more."
     )
     return Table("wholes", "Wholes", how, ("observer", *items), lines, strong)
 
@@ -131,8 +146,7 @@ def _layers(row: Row, items: Sequence[str], number: int) -> Table:
     for layer, stride in row["strides"].items():
         cells = [Cell(layer, layer), Cell("-" if stride is None else str(stride), stride)]
         for item in items:
-            reads = [read for read in row["items"][item] if read["layer"] == layer]
-            top = max(reads, key=lambda read: read["easy"]["readable"]["value"])
+            top = easiest(row, item, layer)
             found = top["easy"]["readable"]
             shown = percents(found["value"], found["ci"])
             cells.append(Cell(f"{shown.number} {top['pool']}", shown.value))
@@ -146,15 +160,10 @@ def _layers(row: Row, items: Sequence[str], number: int) -> Table:
     return Table(f"layers-{number}", title, how, columns, lines, folded=row["kind"] != ENCODER, names=1)
 
 
-def _own(outputs: Sequence[Read]) -> Read | None:
-    found = [told for told in outputs if (told["layer"], told["pool"]) == EMBEDDING]
-    return found[0] if found else outputs[-1] if outputs else None
-
-
 def _conflict(rows: Sequence[Row], radii: Sequence[float]) -> Table:
     lines = []
     for row in rows:
-        told = _own(row["conflict"])
+        told = own(row["conflict"])
         if told is not None:
             cells = [Cell(row["name"], row["name"])]
             for k in range(len(radii)):
@@ -176,10 +185,9 @@ def _conflict(rows: Sequence[Row], radii: Sequence[float]) -> Table:
 def _invariance(rows: Sequence[Row]) -> Table:
     lines, changes = [], list(next(row["invariance"] for row in rows if row["invariance"]))
     for row in rows:
-        own = [_own(row["invariance"].get(change, ())) for change in changes]
-        if any(told is not None for told in own):
-            cells = [_kept(told) for told in own]
-            lines.append([Cell(row["name"], row["name"]), *cells])
+        found = [own(row["invariance"].get(change, ())) for change in changes]
+        if any(told is not None for told in found):
+            lines.append([Cell(row["name"], row["name"]), *map(_kept, found)])
     how = (
         "A read-out of the ring's gap that was trained on plain images is asked about changed ones of the largest gap: "
         "how much it keeps of what it read above chance, in %. A dash where it reads less than 75 % of the plain ones."
@@ -200,7 +208,10 @@ def sentences(result: Result) -> list[str]:
     """What the encoder reads, sees, loses and follows; never one number for all."""
     row = encoder_row(result)
     found = [_acuity(row), _mirror(row), _compared(row, result), _seen(row), *_lost(row), _followed(row, result)]
-    return [line for line in found if line]
+    lines = [line for line in found if line]
+    if called(row) != EMBEDDING[0] and lines:
+        lines[0] = f"The embedding was not read; of {called(row)}: {lines[0]}"
+    return lines
 
 
 def _acuity(row: Row) -> str:
@@ -212,7 +223,7 @@ def _acuity(row: Row) -> str:
         found = read["threshold"]["readable"]
         if found["beyond"] == ">":
             more = ", still rising with more training pairs" if read["rising"] else ""
-            told.append(f"{noun} only above {found['value']:.1f} px{more}")
+            told.append(f"{noun} not even at {found['value']:.1f} px{more}")
         elif found["beyond"] == "<":
             told.append(f"{noun} below {found['value']:.1f} px")
         else:
@@ -221,21 +232,26 @@ def _acuity(row: Row) -> str:
 
 
 def _mirror(row: Row) -> str:
-    """How many times the gap the mirror image needs, in the embedding and where both are read best."""
-    if not {"landolt", "landolt-mirror"} <= set(row["items"]) or len(row["strides"]) < 2:
-        return ""
-    costs = {}
-    for plain, mirrored in zip(row["items"]["landolt"], row["items"]["landolt-mirror"], strict=True):
-        gaps = [read["threshold"]["readable"] for read in (plain, mirrored)]
-        if not any(gap["beyond"] for gap in gaps):
-            costs[plain["layer"], plain["pool"]] = gaps[1]["value"] / gaps[0]["value"]
-    least = min(costs, key=lambda output: costs[output], default=EMBEDDING)
-    if EMBEDDING not in costs or least == EMBEDDING:
-        return ""
-    return (
-        f"The mirror image needs a gap {costs[EMBEDDING]:.1f} times as wide in the embedding, "
-        f"{costs[least]:.1f} times in {' '.join(least)}."
+    """How many times the gap the mirror image needs in the embedding, if clearly more, and where it needs least."""
+    plain, mirrored = (
+        {output(read): read["threshold"]["readable"] for read in row["items"].get(item, ())}
+        for item in ("landolt", "landolt-mirror")
     )
+    pairs = {output: (plain[output], mirrored[output]) for output in plain.keys() & mirrored.keys()}
+    if EMBEDDING not in pairs:
+        return ""
+    gap, other = pairs[EMBEDDING]
+    if gap["beyond"] or other["ci"][0] <= gap["ci"][1]:
+        return ""
+    bound = "more than " if other["beyond"] else ""
+    line = f"The mirror image needs a gap {bound}{other['value'] / gap['value']:.1f} times as wide in the embedding"
+    costs = {
+        " ".join(output): other["value"] / gap["value"]
+        for output, (gap, other) in sorted(pairs.items())
+        if output != EMBEDDING and not gap["beyond"] and not other["beyond"]
+    }
+    least = min(costs, key=lambda name: costs[name], default="")
+    return f"{line}, at least {costs[least]:.1f} times in {least}." if least else f"{line}."
 
 
 def _compared(row: Row, result: Result) -> str:
@@ -250,58 +266,65 @@ def _compared(row: Row, result: Result) -> str:
             ours, theirs = own["threshold"]["readable"], read["threshold"]["readable"]
             if theirs["ci"][1] < ours["ci"][0]:
                 finer.setdefault(other["name"], []).append(f"{noun} of {px_text(theirs)} px")
-    return " ".join(f"{name.capitalize()} read finer: {', '.join(told)}." for name, told in finer.items())
+    return " ".join(f"{BEATEN[name]} finer: {', '.join(told)}." for name, told in finer.items())
 
 
-BEATEN = ("random weights", "patch bag", "raw pixels")
+BEATEN = {
+    "random weights": "Random weights read",
+    "patch bag": "A patch bag reads",
+    "raw pixels": "Raw pixels read",
+}
 
 
 def _seen(row: Row) -> str:
-    """Which wholes are read above chance, by Holm over them; what is not, unless more pairs would help."""
+    """Which wholes are read above chance, by Holm over them; which are not, unless more pairs would help.
+
+    What is not above chance is not seen only where its interval, too, ends below `READ`.
+    """
     from probekit.statistics import LEVEL, holm  # slow to load, and every command reads this module
 
     items = [name for name in SEEN if head(row, name) is not None]
     reads = {name: head(row, name) for name in items}
     ps = holm([read["easy"]["p"] for read in reads.values() if read])
-    groups: dict[str, list[str]] = {"Sees": [], "Does not see": [], "Still rising with more training pairs": []}
+    groups: dict[str, list[str]] = {key: [] for key in (SEES, UNSEEN, UNDECIDED, GROWING)}
     for (name, read), p in zip(reads.items(), ps, strict=True):
         assert read is not None
-        key = "Sees" if p < LEVEL else list(groups)[2 if read["rising"] else 1]
+        key = UNSEEN if _end(read["easy"]["readable"], 1) < READ else UNDECIDED
+        key = SEES if p < LEVEL else GROWING if read["rising"] else key
         area = f" ({100 * read['easy']['readable']['value']:.0f} %)"
         groups[key].append(f"{SEEN[name]}{area}")
     return " ".join(f"{key} {', '.join(told)}." for key, told in groups.items() if told)
 
 
+SEES, UNSEEN, UNDECIDED, GROWING = "Sees", "Does not see", "Undecided:", "Still rising with more training pairs:"
+
+
 def _lost(row: Row) -> Iterator[str]:
-    """The first layer after the best that reads an item clearly less, where the embedding has not got it back."""
+    """The first layer after the best that reads an item clearly less, where the embedding has not got it back.
+
+    Clearly: the intervals do not meet, as the best of many layers is a little too good.
+    """
     layers = list(row["strides"])
     for item in row["items"]:
-        values = [_top(row, item, layer) for layer in layers]
+        values = [easiest(row, item, layer)["easy"]["readable"] for layer in layers]
         peak = max(range(len(values)), key=lambda n: values[n]["value"])
         if values[peak]["value"] < READ:
             continue
-        after = [n for n in range(peak + 1, len(values)) if _below(values[n], values[peak]["value"])]
+        after = [n for n in range(peak + 1, len(values)) if _end(values[n], 1) < _end(values[peak], 0)]
         end = layers.index(EMBEDDING[0]) if EMBEDDING[0] in layers else len(layers) - 1
-        if after and end > peak and _below(values[end], values[peak]["value"]):
-            first, then, now = (100 * values[n]["value"] for n in (peak, after[0], end))
-            yield (
-                f"{item}: {layers[peak]} reads {first:.0f} % at the easiest level, "
-                f"{layers[after[0]]} {then:.0f} %, the embedding {now:.0f} %."
-            )
+        if end in after:
+            later = [f"{layers[n]} {100 * values[n]['value']:.0f} %" for n in dict.fromkeys((after[0], end))]
+            first = f"{layers[peak]} reads {100 * values[peak]['value']:.0f} %"
+            yield f"{item}: {first} at the easiest level, {', '.join(later)}."
 
 
-def _top(row: Row, item: str, layer: str) -> Mapping[str, Any]:
-    reads = [read["easy"]["readable"] for read in row["items"][item] if read["layer"] == layer]
-    found: Mapping[str, Any] = max(reads, key=lambda read: read["value"])
-    return found
-
-
-def _below(found: Mapping[str, Any], value: float) -> bool:
-    return bool(found["ci"] and found["ci"][1] < value)
+def _end(found: Mapping[str, Any], side: int) -> float:
+    """The lower or the upper end of an interval; of answers that never vary, the value."""
+    return float(found["ci"][side] if found["ci"] else found["value"])
 
 
 def _followed(row: Row, result: Result) -> str:
-    told = _own(row["conflict"])
+    told = own(row["conflict"])
     if told is None:
         return ""
     parts = [
@@ -316,4 +339,4 @@ def _followed(row: Row, result: Result) -> str:
     return f"Where whole and parts disagree, answers follow the whole in {', '.join(parts)} (radius of the parts)."
 
 
-READ = 0.75  # what a cue must reach alone before it is said what is followed
+READ = 0.75  # what an item must reach before it is said to be lost, a cue alone before it is said what is followed

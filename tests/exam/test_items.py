@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from generators import GENERATORS
+from generators.certify import equal_multisets
 from probekit.exam.draw import CHANGES, GROUND, INK, Frame, draw_changed, draw_test, draw_training, drawer, pairs
-from probekit.exam.items import ITEMS, LOCAL
+from probekit.exam.items import ITEMS, LOCAL, blind
 from probekit.exam.observers import bag, ideal
 
 FRAME = Frame(128, 0.08)
@@ -62,6 +63,17 @@ def test_images_of_a_pair_have_noise_of_their_own_about_the_two_grey_levels(name
     noise = [shown[:, role][ground] for role in range(2)]
     assert np.std(noise[0]) == pytest.approx(255 * FRAME.noise, rel=0.05)
     assert abs(np.corrcoef(noise)[0, 1]) < 0.02
+
+
+@pytest.mark.parametrize(("size", "side"), [(64, 5), (81, 5), (128, 9), (200, 9)])
+@pytest.mark.parametrize("name", WHOLES)
+def test_both_answers_to_a_whole_hold_the_same_patches_in_frames_of_any_size(name: str, size: int, side: int) -> None:
+    assert blind(size) == side
+    clean = Frame(size, 0.0)
+    shown = pairs(ITEMS[name], drawer(ITEMS[name], 0, clean, clean=True), 0, seed=3, split="test", n=3)
+    for patch in (3, 5, 9)[: 2 + (side == 9)]:
+        assert equal_multisets(shown[:, 0], shown[:, 1], patch).all()
+    np.testing.assert_array_equal(bag(shown[:, 0]), bag(shown[:, 1]))
 
 
 def test_of_any_number_the_first_pairs_are_the_same_and_splits_seeds_and_levels_share_none() -> None:

@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from probekit.cli import app
-from probekit.exam import conflict, examine, run
+from probekit.exam import conflict, draw, examine, run
 from probekit.exam.chart import draw_exam
 from probekit.exam.compared import Examined, differences, differences_table
+from probekit.exam.items import ITEMS
 from probekit.exam.layers import Reader
 from probekit.exam.measurement import Exam
 from probekit.exam.trials import Sets, Trial, kept
@@ -131,6 +133,18 @@ def test_parts_without_thresholds_are_drawn(parts: tuple[str, ...]) -> None:
     assert ("Whole against parts" in titles) == ("conflict" in parts)
 
 
+@pytest.mark.parametrize("changed", ["change", "figure"])
+def test_trials_are_made_again_where_what_is_drawn_changed(changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Exam(size=64, parts=("invariance",) if changed == "change" else ("conflict",), layers=("embedding",))
+    examined([], UNET, asked)
+    if changed == "change":
+        monkeypatch.setitem(draw.CHANGES, "half the size", (None, {"gap": 3.0}))
+    else:
+        monkeypatch.setitem(ITEMS, conflict.FIGURE, replace(ITEMS[conflict.FIGURE], version=99))
+    _, said = examined(["unet-exam"], None, asked)
+    assert f"patch bag: {'landolt' if changed == 'change' else 'conflict'} ..." in said
+
+
 def test_damaged_trials_are_made_again() -> None:
     asked = Exam(items=("bind",), size=64, parts=("wholes",), layers=("last",))
     told, _ = examined([], UNET, asked)
@@ -183,12 +197,11 @@ def test_an_encoder_does_not_differ_from_itself() -> None:
         ({"noise": 0.0}, "expected --noise at least 0.01"),
         ({"noise": float("nan")}, "expected --noise at most 0.5"),
         ({"seeds": ()}, "expected 1 to 20 --seeds"),
-        ({"seeds": (0, -1)}, "expected --seeds from 0 to 2\\*\\*64 - 1, found -1"),
-        ({"seeds": (2**64,)}, "expected --seeds from 0"),
+        ({"seeds": (0, -1)}, "expected --seeds from 0 to"),
+        ({"seeds": (10**15,)}, "expected --seeds from 0 to"),
         ({"items": ()}, "expected a name after --items"),
         ({"layers": ("all", "last")}, "expected --layers all or names, found all,last"),
-        ({"items": ("bind",), "parts": ("acuity",)}, "expected --items of --parts acuity, found bind, which is of"),
-        ({"items": ("landolt", "corner"), "parts": ("wholes",)}, "which are of others"),
+        ({"parts": ("acuity",), "items": ("bind",)}, "expected --items of --parts acuity, found bind"),
         ({"preset": "fast"}, "unknown value of --preset"),
     ],
 )

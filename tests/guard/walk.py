@@ -56,6 +56,7 @@ COMMANDS = (
     ("probe", "moco-v2-lcr-rect-tri"),
     ("probe", "simclr-pictures", "--cv", "2", "--metric", "kappa", "--repeats", "1", "--json"),
     ("heatmap", "conrec-rect-tri", "--n", "8", "--perturb", "2", "--maps", "all", "--window", "16", "--stride", "16"),
+    ("exam", "conrec-rect-tri", "--size", "64", "--items", "bind", "--parts", "wholes", "--layers", "embedding"),
     ("compare", "conrec-rect-tri", "moco-v2-lcr-rect-tri"),
     ("export-embeddings", "conrec-rect-tri"),
     ("report", "conrec-rect-tri"),
@@ -75,6 +76,8 @@ HELP: tuple[str, ...] = (
     "sweep",
     "probe",
     "heatmap",
+    "exam",
+    "audit",
     "compare",
     "export-embeddings",
 )
