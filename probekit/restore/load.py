@@ -69,11 +69,11 @@ def adopt(
 def adopt_alone(asked: Outside, *, size: int, measured: Weights, device: str, runs: Path, console: Console) -> str:
     """As `adopt`, of an encoder that is to read drawings of a size, in three channels, and no dataset file."""
     find_device(device)
-    images = torch.rand(TRIAL, 3, size, size, generator=torch.Generator().manual_seed(0))
+    drawings = torch.rand(TRIAL, 3, size, size, generator=torch.Generator().manual_seed(0))
     try:
-        made = _made(asked, images, measured, console)
-    except ValueError as error:  # drawings are not imported
-        raise ValueError(str(error).replace(" probekit import SOURCE", "")) from error
+        made = _made(asked, drawings, measured, console)
+    except ValueError as error:  # drawings are not imported: their size is typed
+        raise ValueError(str(error).replace("probekit import SOURCE --size", "--size")) from error
     return _keep(asked, made, NO_DATA, (size, size), (), runs, console).name
 
 

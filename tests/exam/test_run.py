@@ -210,6 +210,12 @@ def test_what_cannot_be_asked_is_one_line(wrong: dict[str, Any], line: str) -> N
         Exam(**wrong)
 
 
+def test_a_size_that_an_encoder_does_not_take_is_one_line_that_says_which_to_type() -> None:
+    with pytest.raises(ValueError, match=r"found 100x100; type: --size 96$"):
+        examined([], Outside("timm:vit_tiny_patch16_224"), Exam(items=("bind",), parts=("wholes",), size=100))
+    assert not Path("runs").exists()
+
+
 def test_a_layer_that_is_not_there_is_one_line() -> None:
     with pytest.raises(ValueError, match="unknown layer"):
         examined([], UNET, Exam(items=("bind",), size=64, layers=("level9",)))
