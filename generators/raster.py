@@ -29,9 +29,9 @@ TURN_GRID = 2.0**-24  # of tan(angle / 2); 3e-6 px at the rim of a 128 px frame
 class Spans(NamedTuple):
     """Columns [start, stop) that are set in rows of the frames; what lies beyond a frame is none.
 
-    `start <= stop`, int `[m, h]` each, or `stop` `[1, 1]` is that of all. `first`, `[m]`, is the row that each window of
-    h rows begins with, the rows of all frames being counted on: row j of image i is i * size + j. No two windows share a
-    row. None: the windows are the frames. `cut`: what is drawn before loses these pixels.
+    `start <= stop`, int `[m, h]` each, or `stop` `[1, 1]` is that of all. `first`, `[m]`, is the row that each window
+    of h rows begins with, the rows of all frames being counted on: row j of image i is i * size + j. No two windows
+    share a row. None: the windows are the frames. `cut`: what is drawn before loses these pixels.
     """
 
     start: Ints
