@@ -118,7 +118,8 @@ class Same(Generator):
         def likely(u: Floats, rows: Ints) -> NDArray[np.bool_]:
             """What of `fit` the middles tell: along its direction a group takes up a disc and half the gap, or more."""
             middles, quarter, _ = drawn(u, rows)
-            along: Floats = np.where((quarter == 0.0) | (quarter == 2.0), *abs(middles))
+            across, down = abs(middles)
+            along = np.where((quarter == 0.0) | (quarter == 2.0), across, down)
             good: NDArray[np.bool_] = (along <= (room - size - APART / 2.0 + SLACK)[rows]).all(axis=0)
             # The mean square of the four distances between discs is this square and the two of `within`.
             square = ((middles[:, 0] - middles[:, 1]) ** 2).sum(axis=0)
