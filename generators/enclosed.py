@@ -107,16 +107,12 @@ class Enclosed(Generator):
                 "second_phase": 360.0 * second_phase - 180.0,
             }
 
-        def from_curve(drawn: dict[str, Floats], sign: float) -> tuple[Floats, Floats]:
-            """Places of the mark inside, 1, or outside, -1, from the middle of the curve."""
-            return sign * drawn["inside_x"] - drawn["x"], sign * drawn["inside_y"] - drawn["y"]
-
         def free(corners: Floats, u: Floats, rows: Ints) -> NDArray[np.bool_]:
             """Whether these corners `[k, 1]` of the curve are far from both marks."""
             drawn = scene(u, rows)
             radii = self._radius(drawn, corners)
             good = np.ones(len(rows), np.bool_)
-            for x, y in (from_curve(drawn, sign) for sign in (1.0, -1.0)):
+            for x, y in _marks(drawn):
                 away = np.maximum(abs(radii * np.cos(corners) - x), abs(radii * np.sin(corners) - y))
                 good &= away.min(axis=0) >= clear
             return good
@@ -124,11 +120,9 @@ class Enclosed(Generator):
         def parted(u: Floats, rows: Ints) -> NDArray[np.bool_]:
             """Whether the marks are on their sides of the curve."""
             drawn = scene(u, rows)
-            (inside, outside) = (
-                np.hypot(x, y) < self._radius(drawn, np.arctan2(y, x))
-                for x, y in (from_curve(drawn, sign) for sign in (1.0, -1.0))
-            )
-            return inside & ~outside
+            inside, outside = (np.hypot(x, y) < self._radius(drawn, np.arctan2(y, x)) for x, y in _marks(drawn))
+            good: NDArray[np.bool_] = inside & ~outside
+            return good
 
         near = (partial(free, corners[:, None]) for corners in (DIRECTIONS[::16], DIRECTIONS[8::16], DIRECTIONS))
         found = draws.first_valid(1, far, *near, parted)
@@ -191,6 +185,12 @@ class Enclosed(Generator):
         From 48 px on, with grey edges from 64.
         """
         return {"inside": np.array([_ring_inside(ink) for ink in inked(images)], np.int64)}
+
+
+def _marks(drawn: dict[str, Floats]) -> tuple[Floats, Floats]:
+    """From the middle of the curve to the mark inside, and to the one outside, `[2, m]` each, x before y."""
+    inside, curve = (np.stack((drawn[f"{of}x"], drawn[f"{of}y"])) for of in ("inside_", ""))
+    return inside - curve, -inside - curve
 
 
 def _cos_of_sum(one: Floats, other: Floats) -> Floats:

@@ -143,7 +143,7 @@ class Draws:
             u = to_unit(self.words(group, self.index[rows], np.repeat(np.arange(first, first + count), len(pending))))
             for condition in conditions:
                 good = np.flatnonzero(condition(u, rows))
-                u, rows = u[:, good], rows[good]
+                u, rows = u.take(good, axis=1), rows[good]
             done, earliest = np.unique(rows, return_index=True)
             found[:, done] = u[:, earliest]
             pending = np.setdiff1d(pending, done, assume_unique=True)
