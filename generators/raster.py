@@ -29,9 +29,9 @@ TURN_GRID = 2.0**-24  # of tan(angle / 2); 3e-6 px at the rim of a 128 px frame
 class Spans(NamedTuple):
     """Columns [start, stop) that are set in rows of the frames; what lies beyond a frame is none.
 
-    `start <= stop`, int `[m, h]` each, or `stop` `[1, 1]` is that of all. `first`, `[m]`, is the row that each window
-    of h rows begins with, the rows of all frames being counted on: row j of image i is i * size + j. No two windows
-    share a row. None: the windows are the frames. `cut`: what is drawn before loses these pixels.
+    `start <= stop`, int `[m, h]` each. `first`, `[m]`, is the row that each window of h rows begins with, the rows of
+    all frames being counted on: row j of image i is i * size + j. No two windows share a row. None: the windows are
+    the frames. `cut`: what is drawn before loses these pixels.
     """
 
     start: Ints
@@ -241,7 +241,7 @@ def polygon(vertices: Floats, size: int) -> list[Spans]:
     image = crossing // rows.shape[1]
     turns = np.cumsum(np.diff(below > above, prepend=False, append=False))
     layer = turns[:-1] - turns[np.searchsorted(image, np.arange(len(rows)))][image]
-    layers, border = [], np.full((1, 1), size)
+    layers = []
     for k in range(int(layer.max(initial=-1)) + 1):
         edges = np.flatnonzero(layer == k)
         lengths = count[edges]
@@ -249,7 +249,7 @@ def polygon(vertices: Floats, size: int) -> list[Spans]:
         row = np.arange(len(which)) + np.repeat(begin[edges] - np.cumsum(lengths) + lengths, lengths)
         x = slope[which] * (row + 0.5 - y0[which]) + x0[which]
         column = np.clip(np.ceil(x - 0.5), 0, size).astype(np.int64)[:, None]
-        layers.append(Spans(column, border, image[which] * size + row))
+        layers.append(Spans(column, np.full_like(column, size), image[which] * size + row))
     return layers
 
 
