@@ -117,7 +117,7 @@ class Align(Generator):
 
         def free(u: Floats, rows: Ints) -> NDArray[np.bool_]:
             turn = Axes(turned.ux[rows], turned.uy[rows])
-            across, along = np.stack(_places(*pair(u), self.values["offset"]), axis=1)  # [3, tries, m]
+            across, along = np.stack(_places(*pair(u), self.values["offset"]), axis=1)  # [3, m]
             good = (across + middle[rows]) ** 2 + along**2 <= most**2
             for x, y, radius in taken:
                 good &= _apart(turn, across - x[rows], along - y[rows]) >= radius + SMALL + SIDE

@@ -131,12 +131,12 @@ class CircSq(Generator):
         room = np.repeat(reach - RADIUS * sizes, 2, axis=0)
 
         def centres(u: Floats, rows: Ints) -> Floats:
-            return (2.0 * u - 1.0) * room[:, None, rows]
+            return (2.0 * u - 1.0) * room.take(rows, axis=1)
 
         def fits(u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            places = centres(u, rows).reshape(2, 2, *u.shape[1:])  # object, x or y
+            places = centres(u, rows).reshape(2, 2, len(rows))  # object, x or y
             (dx, dy), away = abs(places[1] - places[0]), abs(places)
-            size = sizes[:, None, rows]
+            size = sizes.take(rows, axis=1)
             half, radius = box * size, RADIUS * size
             # Squares of distances: far corners and circles within reach, circles and boxes apart.
             fit: NDArray[np.bool_] = _square(*(away + half[:, None]).swapaxes(0, 1)) <= reach**2
@@ -147,8 +147,8 @@ class CircSq(Generator):
             fit &= _to_box(dx, dy, box * (size[0] + size[1])) >= gap**2
             return fit
 
-        found = draws.first_valid(2, fits, 4)
-        return centres(found[:, None], np.arange(len(size_1)))[:, 0]
+        found = draws.first_valid(2, fits, at_first=4)
+        return centres(found, np.arange(len(size_1)))
 
     def _exponent(self) -> float:
         """The exponent of the superellipse; only for squareness below 1."""

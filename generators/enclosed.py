@@ -10,6 +10,7 @@ the other place is inside.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import pi
 from typing import Any
 
@@ -80,45 +81,52 @@ class Enclosed(Generator):
         depth = self.values["depth"]
         clear = CLEAR + self.values["margin"]
 
-        def scene(u: Floats, rows: Ints) -> dict[str, Floats]:
-            """All but the class, `[tries, m]`; places are seen from the middle between the marks."""
+        def places(u: Floats, rows: Ints) -> dict[str, Floats]:
+            """Of the curve and the mark inside, `[m]`, seen from the middle between the marks."""
             u = halves(u)
             size = SMALLEST + (LARGEST - SMALLEST) * u[0]
             # The frame holds the curve, and also the curve turned round.
-            room = 64.0 - MARGIN - STROKE - (1.0 + depth) * size - abs(middle[:, None, rows])
+            room = 64.0 - MARGIN - STROKE - (1.0 + depth) * size - abs(middle[:, rows])
             x, y = (2.0 * u[1:3] - 1.0) * room
             inside_x, inside_y = (2.0 * u[3:5] - 1.0) * OFF + (x, y)
-            return {
-                "angle": np.broadcast_to(angle[rows], size.shape),
-                "size": size,
-                "regularity": 0.5 + 0.5 * u[5],
-                "phase": 360.0 * u[6] - 180.0,
-                "second_phase": 360.0 * u[7] - 180.0,
-                "x": x,
-                "y": y,
-                "inside_x": inside_x,
-                "inside_y": inside_y,
+            return {"size": size, "x": x, "y": y, "inside_x": inside_x, "inside_y": inside_y}
+
+        def far(u: Floats, rows: Ints) -> NDArray[np.bool_]:
+            drawn = places(u, rows)
+            away = np.hypot(drawn["inside_x"] + drawn["x"], drawn["inside_y"] + drawn["y"])
+            good: NDArray[np.bool_] = away >= drawn["size"] * (1.0 - depth) + clear
+            return good
+
+        def scene(u: Floats, rows: Ints) -> dict[str, Floats]:
+            """All but the class."""
+            regularity, phase, second_phase = halves(u)[5:]
+            return places(u, rows) | {
+                "angle": angle[rows],
+                "regularity": 0.5 + 0.5 * regularity,
+                "phase": 360.0 * phase - 180.0,
+                "second_phase": 360.0 * second_phase - 180.0,
             }
 
-        def fits(u: Floats, rows: Ints) -> NDArray[np.bool_]:
+        def free(corners: Floats, u: Floats, rows: Ints) -> NDArray[np.bool_]:
+            """Whether these corners `[k, 1]` of the curve are far from both marks."""
             drawn = scene(u, rows)
-            # Only those are looked at closely whose outer mark is not too near, and then not near some corners.
-            far = np.hypot(drawn["inside_x"] + drawn["x"], drawn["inside_y"] + drawn["y"])
-            held: NDArray[np.bool_] = far >= drawn["size"] * (1.0 - depth) + clear
-            for corners in (DIRECTIONS[::8], DIRECTIONS):
-                kept = {name: values[held][:, None] for name, values in drawn.items()}
-                radii = self._radius(kept, corners)
-                good = np.ones(len(radii), np.bool_)
-                for sign in (1.0, -1.0):  # the mark inside, the mark outside: from the middle of the curve
-                    x, y = sign * kept["inside_x"] - kept["x"], sign * kept["inside_y"] - kept["y"]
-                    away = np.maximum(abs(radii * np.cos(corners) - x), abs(radii * np.sin(corners) - y))
-                    within = np.hypot(x, y) < self._radius(kept, np.arctan2(y, x))
-                    good &= (away.min(axis=1) >= clear) & (within[:, 0] == (sign > 0.0))
-                held[held] = good
-            return held
+            radii = self._radius(drawn, corners)
+            good = np.ones(len(rows), np.bool_)
+            for x, y in _marks(drawn):
+                away = np.maximum(abs(radii * np.cos(corners) - x), abs(radii * np.sin(corners) - y))
+                good &= away.min(axis=0) >= clear
+            return good
 
-        found = draws.first_valid(1, fits)[:, None]
-        columns = {name: values[0] for name, values in scene(found, np.arange(len(angle))).items()}
+        def parted(u: Floats, rows: Ints) -> NDArray[np.bool_]:
+            """Whether the marks are on their sides of the curve."""
+            drawn = scene(u, rows)
+            inside, outside = (np.hypot(x, y) < self._radius(drawn, np.arctan2(y, x)) for x, y in _marks(drawn))
+            good: NDArray[np.bool_] = inside & ~outside
+            return good
+
+        near = (partial(free, corners[:, None]) for corners in (DIRECTIONS[::16], DIRECTIONS[8::16], DIRECTIONS))
+        found = draws.first_valid(1, far, *near, parted)
+        columns = scene(found, np.arange(len(angle)))
         for axis, shift in zip("xy", 64.0 + middle, strict=True):
             columns[f"outside_{axis}"] = shift - columns[f"inside_{axis}"]
             columns[f"inside_{axis}"] += shift
@@ -157,13 +165,13 @@ class Enclosed(Generator):
         A sine's last bit, which differs between machines, is lost.
         """
         columns = {name: factors[name].astype(np.float64)[:, None] for name in factors.dtype.names or ()}
-        middle = np.stack((columns["x"], columns["y"]), axis=2)
+        middle = np.stack((columns["x"], columns["y"]))
         radii = self._radius(columns, DIRECTIONS)
-        points = radii[..., None] * np.stack((np.cos(DIRECTIONS), np.sin(DIRECTIONS)), axis=1)
-        along = np.roll(points, -1, axis=1) - np.roll(points, 1, axis=1)
-        across = np.stack((along[..., 1], -along[..., 0]), axis=2) / np.hypot(*along.T).T[..., None]
+        points = np.stack((radii * np.cos(DIRECTIONS), radii * np.sin(DIRECTIONS)))  # [2, n, 96]
+        x, y = np.roll(points, -1, axis=2) - np.roll(points, 1, axis=2)
+        across = np.stack((y, -x)) / np.hypot(x, y)
         edges = (middle + points + side * STROKE / 2.0 * across for side in (1.0, -1.0))
-        outer, inner = (np.rint((edge * self.scale + 0.5) * GRID) / GRID for edge in edges)
+        outer, inner = (np.rint((edge * self.scale + 0.5) * GRID).transpose(1, 2, 0) / GRID for edge in edges)
         return outer, inner
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
@@ -177,6 +185,12 @@ class Enclosed(Generator):
         From 48 px on, with grey edges from 64.
         """
         return {"inside": np.array([_ring_inside(ink) for ink in inked(images)], np.int64)}
+
+
+def _marks(drawn: dict[str, Floats]) -> tuple[Floats, Floats]:
+    """From the middle of the curve to the mark inside, and to the one outside, `[2, m]` each, x before y."""
+    inside, curve = (np.stack((drawn[f"{of}x"], drawn[f"{of}y"])) for of in ("inside_", ""))
+    return inside - curve, -inside - curve
 
 
 def _cos_of_sum(one: Floats, other: Floats) -> Floats:

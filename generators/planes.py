@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from generators.raster import Floats, Ints, Pixels, Spans
 
-UNPACKED = 1 << 20  # pixels at a time, which stay in the cache
+UNPACKED = 1 << 19  # pixels at a time, which stay in the cache
 MOST = 0.4  # of the frame's rows: to clear the frame and to copy them costs as much as to unpack the others
 
 

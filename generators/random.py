@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]  # 32-bit words, kept in 64 bits so that products do not overflow
+Condition = Callable[[Floats, Ints], NDArray[np.bool_]]
 
 LOW, HALF = (np.array(word, np.uint64) for word in (0xFFFFFFFF, 32))  # arrays: NumPy makes one of a scalar each time
 MULTIPLIERS = tuple(np.array(word, np.uint64) for word in (0xD2511F53, 0xCD9E8D57))  # Salmon et al., table 2
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)  # Salmon et al., section 4: the Weyl increments
 ROUNDS = 10
-AT_ONCE = 4096  # tries: of fewer the calls cost more than the arithmetic, of more the numbers leave the cache
+AT_ONCE = 8192  # tries: of fewer the calls cost more than the arithmetic, of more the numbers leave the cache
 MAX_TRIES = 1 << 16  # the try is 16 bits of the counter; see Draws.words
 
 
@@ -118,13 +119,14 @@ class Draws:
         order: Ints = np.argsort(words, axis=0, kind="stable")
         return order[self.index % classes, np.arange(len(self.index))]
 
-    def first_valid(self, group: int, valid: Callable[[Floats, Ints], NDArray[np.bool_]], at_first: int = 1) -> Floats:
+    def first_valid(self, group: int, *conditions: Condition, at_first: int = 1) -> Floats:
         """Draw four uniforms for each sample again and again until they are valid.
 
         Args:
             group: the column group (four columns) that these draws use.
-            valid: takes candidates `[4, tries, m]` and the positions `[m]` of their samples
-                among `index`, and says which are good, `[tries, m]`.
+            conditions: each takes candidates `[4, m]` and the positions `[m]` of their samples among `index`, and says
+                which are good, `[m]`. Valid is what is good to all: the next is asked about what the last let pass, so
+                the first should cost little and refuse much.
             at_first: tries that most samples need; any number gives the same result, some in less time.
 
         Returns:
@@ -133,17 +135,20 @@ class Draws:
         """
         found = np.empty((4, len(self.index)))
         pending = np.arange(len(self.index))
-        first, count = 0, at_first
+        first, count, tried = 0, at_first, 0
         while len(pending):
             assert first + count <= MAX_TRIES, "this law leaves no room for a valid sample"
-            index = np.tile(self.index[pending], count)
-            tries = np.repeat(np.arange(first, first + count), len(pending))
-            u = to_unit(self.words(group, index, tries)).reshape(4, count, len(pending))
-            good = valid(u, pending)
-            done = good.any(axis=0)
-            found[:, pending[done]] = u[:, good.argmax(axis=0)[done], np.flatnonzero(done)]
-            pending = pending[~done]
-            first, count = first + count, min(max(AT_ONCE // max(len(pending), 1), 1), 256)
+            rows = np.tile(pending, count)
+            tried += len(rows)
+            u = to_unit(self.words(group, self.index[rows], np.repeat(np.arange(first, first + count), len(pending))))
+            for condition in conditions:
+                good = np.flatnonzero(condition(u, rows))
+                u, rows = u.take(good, axis=1), rows[good]
+            done, earliest = np.unique(rows, return_index=True)
+            found[:, done] = u[:, earliest]
+            pending = np.setdiff1d(pending, done, assume_unique=True)
+            of_one = 2 * tried // max(len(self.index) - len(pending), 1) + 1  # twice as many as one good one took
+            first, count = first + count, min(max(AT_ONCE // max(len(pending), 1), 1), of_one, 256)
         return found
 
 
@@ -154,6 +159,10 @@ def to_unit(words: Words) -> Floats:
 
 def halves(uniform: Floats) -> Floats:
     """Twice as many uniform numbers, of 16 bits each: the first of all `[k, ...]`, then the second, `[2 * k, ...]`."""
-    scaled = uniform * 65536.0
-    whole = np.floor(scaled)
-    return np.concatenate((whole / 65536.0, scaled - whole))
+    both = np.empty((2, *uniform.shape))
+    first, second = both
+    np.multiply(uniform, 65536.0, out=second)
+    np.floor(second, out=first)
+    second -= first
+    first *= 2.0**-16
+    return both.reshape(2 * len(uniform), *uniform.shape[1:])

@@ -225,23 +225,29 @@ def triangle(vertices: Floats, size: int) -> Spans:
 
 
 def polygon(vertices: Floats, size: int) -> list[Spans]:
-    """Simple polygons, vertices `[n, V, 2]`, by the even-odd rule: each edge is a layer, of all to its right.
+    """Simple polygons, vertices `[n, V, 2]`, by the even-odd rule: an edge adds or takes away all to its right.
 
     An edge crosses the rows whose centres lie from its upper end on, its lower end left out; so each row is crossed an
-    even number of times.
+    even number of times. A layer has edges of each polygon that follow one another and all go down, or all up.
     """
-    corners = vertices.transpose(1, 2, 0)
-    rows = np.clip(np.ceil(corners[:, 1] - 0.5), 0, size).astype(np.int64)  # the first below each corner
+    corners = vertices.transpose(2, 0, 1)
+    rows = np.clip(np.ceil(corners[1] - 0.5), 0, size).astype(np.int32)  # the first below each corner
+    before = np.roll(rows, 1, axis=1)
+    crossing = np.flatnonzero(rows != before)
+    above, below = before.ravel()[crossing], rows.ravel()[crossing]
+    begin, count = np.minimum(above, below), abs(below - above)
+    (x0, y0), (x1, y1) = (ends.reshape(2, -1)[:, crossing] for ends in (np.roll(corners, 1, axis=2), corners))
+    slope = (x1 - x0) / (y1 - y0)
+    image = crossing // rows.shape[1]
+    turns = np.cumsum(np.diff(below > above, prepend=False, append=False))
+    layer = turns[:-1] - turns[np.searchsorted(image, np.arange(len(rows)))][image]
     layers = []
-    for k in range(len(corners)):
-        begin = np.minimum(rows[k - 1], rows[k])
-        count = np.maximum(rows[k - 1], rows[k]) - begin
-        image = np.flatnonzero(count)
-        (x0, y0), (x1, y1) = corners[k - 1][:, image], corners[k][:, image]
-        begin, count = begin[image], count[image]
-        which = np.repeat(np.arange(len(image)), count)
-        row = np.arange(len(which)) + (begin - np.cumsum(count) + count)[which]
-        x = ((x1 - x0) / (y1 - y0))[which] * (row + 0.5 - y0[which]) + x0[which]
+    for k in range(int(layer.max(initial=-1)) + 1):
+        edges = np.flatnonzero(layer == k)
+        lengths = count[edges]
+        which = np.repeat(edges, lengths)
+        row = np.arange(len(which)) + np.repeat(begin[edges] - np.cumsum(lengths) + lengths, lengths)
+        x = slope[which] * (row + 0.5 - y0[which]) + x0[which]
         column = np.clip(np.ceil(x - 0.5), 0, size).astype(np.int64)[:, None]
         layers.append(Spans(column, np.full_like(column, size), image[which] * size + row))
     return layers

@@ -205,20 +205,20 @@ class RectTri(Generator):
         wide = high - low
 
         def centroid(u: Floats, rows: Ints) -> Floats:
-            points: Floats = low[:, None, rows] + u[:2] * wide[:, None, rows]
-            return points  # [2, tries, m]
+            points: Floats = low[:, rows] + u[:2] * wide[:, rows]
+            return points  # [2, m]
 
         def fits(u: Floats, rows: Ints) -> NDArray[np.bool_]:
             if radius <= 0.0:
-                return np.ones(u.shape[1:], np.bool_)
-            out = abs(centroid(u, rows)[:, None] + corners[:, :, None, rows])  # [2, 6, tries, m]
-            out -= (room - radius)[:, None, None, rows]
+                return np.ones(len(rows), np.bool_)
+            out = abs(centroid(u, rows)[:, None] + corners[:, :, rows])  # [2, 6, m]
+            out -= (room - radius)[:, None, rows]
             np.maximum(out, 0.0, out=out)
             out *= out
             inside: NDArray[np.bool_] = (out[0] + out[1] <= radius**2).all(axis=0)
             return inside
 
-        x, y = centroid(draws.first_valid(2, fits)[:, None], np.arange(room.shape[1]))[:, 0]
+        x, y = centroid(draws.first_valid(2, fits), np.arange(room.shape[1]))
         return x, y
 
 
