@@ -146,7 +146,7 @@ def test_settings_that_are_none_are_refused_in_a_line(
     done = type_in(tmp_path, name)
     (line,) = done.stderr.splitlines()
     assert (done.returncode, line[:16]) == (1, "error: expected "), line
-    assert "in run.json" in line or "of run.json" in line
+    assert any(told in line for told in ("in run.json", "of run.json", "in runs/r/run.json")), line
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "resume"])

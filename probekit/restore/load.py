@@ -73,7 +73,7 @@ def adopt_alone(asked: Outside, *, size: int, measured: Weights, device: str, ru
     try:
         made = _made(asked, drawings, measured, console)
     except ValueError as error:  # drawings are not imported: their size is typed
-        raise ValueError(str(error).replace("probekit import SOURCE --size", "--size")) from error
+        raise ValueError(str(error).replace("probekit import SOURCE ", "")) from error
     return _keep(asked, made, NO_DATA, (size, size), (), runs, console).name
 
 

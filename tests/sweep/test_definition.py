@@ -93,7 +93,7 @@ def test_the_small_file_is_read_whole() -> None:
         ('"method.alpha=50"', "50", r"expected rows\[1\]\.set\[0\] = a string in small.toml, found 50"),
         ('["conrec", "simclr"]', '["conrec", "conrec"]', "expected pairs of two different rows"),
         ('["conrec", "simclr"]', '["conrec", "byol"]', "unknown row 'byol'"),
-        ('["conrec", "simclr"]', "3", r"expected pairs\[0\] = a list in small.toml, found 3"),
+        ('["conrec", "simclr"]', "3", r"expected pairs\[0\] = a list of 2 in small.toml, found 3"),
         ('"last/linear"', '"last"', "unknown score 'last'"),
         ("percent.rt", "percent.tr", "unknown dataset 'tr'"),
         ("conrec = 50", "conrek = 50", "unknown row 'conrek'"),
