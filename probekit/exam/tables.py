@@ -232,7 +232,7 @@ def _acuity(row: Row) -> str:
 
 
 def _mirror(row: Row) -> str:
-    """How many times the gap the mirror image needs in the embedding, if clearly more, and where it needs least."""
+    """How many times the gap the mirror image needs in the embedding, if clearly more, and where it is read finest."""
     plain, mirrored = (
         {output(read): read["threshold"]["readable"] for read in row["items"].get(item, ())}
         for item in ("landolt", "landolt-mirror")
@@ -245,13 +245,12 @@ def _mirror(row: Row) -> str:
         return ""
     bound = "more than " if other["beyond"] else ""
     line = f"The mirror image needs a gap {bound}{other['value'] / gap['value']:.1f} times as wide in the embedding"
-    costs = {
-        " ".join(output): other["value"] / gap["value"]
-        for output, (gap, other) in sorted(pairs.items())
-        if output != EMBEDDING and not gap["beyond"] and not other["beyond"]
-    }
-    least = min(costs, key=lambda name: costs[name], default="")
-    return f"{line}, at least {costs[least]:.1f} times in {least}." if least else f"{line}."
+    within = {output: pair for output, pair in pairs.items() if not (pair[0]["beyond"] or pair[1]["beyond"])}
+    finest = min(sorted(within), key=lambda output: within[output][1]["value"], default=EMBEDDING)
+    if finest == EMBEDDING:
+        return f"{line}."
+    gap, other = within[finest]
+    return f"{line}, {other['value'] / gap['value']:.1f} times in {' '.join(finest)}, which reads it finest."
 
 
 def _compared(row: Row, result: Result) -> str:
