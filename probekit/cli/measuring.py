@@ -213,7 +213,7 @@ def report(
     run: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...", help="Runs; default: the newest that has finished.", autocompletion=shared.runs_like
+            metavar="RUN", help="Runs; default: the newest that has finished.", autocompletion=shared.runs_like
         ),
     ] = None,
     form: Annotated[
