@@ -46,12 +46,14 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
             continue
         worst = max(rows, key=lambda row: row["none_left"]["mean"])
         lost = worst["none_left"]["mean"]
-        line = f"{factor}: nothing of it is left in {lost:.1%} of the {worst['crops']} crops of {worst['recipe']}"
+        line = (
+            f"{factor}: nothing of it is left in {100 * lost:.1f} % of the {worst['crops']} crops of {worst['recipe']}"
+        )
         told = [row for row in rows if row["other_side"] is not None]
         if told:
             turned = max(told, key=lambda row: row["other_side"]["mean"])
             share = turned["other_side"]["mean"]
-            line += f", and {share:.1%} of the {turned['crops']} crops of {turned['recipe']} show another value"
+            line += f", and {100 * share:.1f} % of the {turned['crops']} crops of {turned['recipe']} show another value"
         most = ", the most of these recipes" if len(rows) > 1 else ""
         lines.append(f"{line}{most}.")
         if rows[0]["undefined"]:

@@ -172,7 +172,7 @@ def verdict(lines: Lines) -> Verdict:
     why = [leak for side in sides for leak in bags[side]]
     if not same:
         unlike = 1 - lines["equal"][str(sides[0])] / lines["pairs"]
-        why.append(f"patches of {sides[0]}x{sides[0]} differ in {unlike:.1%} of pairs")
+        why.append(f"patches of {sides[0]}x{sides[0]} differ in {100 * unlike:.1f} % of pairs")
     if reader is None:
         why.append("no ideal reader")
     elif reader["right"] < reader["images"]:
@@ -225,7 +225,7 @@ def _rows(factor: FactorCertificate) -> list[list[Cell]]:
         [text(line), _estimate(read["unpaired"]), _estimate(read["paired"])] for line, read in factor["read"].items()
     ]
     for side, equal in factor["equal"].items():
-        rows.append([text(f"same {side}x{side} patches"), nothing, text(f"{equal / pairs:.1%} of {pairs:,}")])
+        rows.append([text(f"same {side}x{side} patches"), nothing, text(f"{100 * equal / pairs:.1f} % of {pairs:,}")])
     said = "none" if reader is None else f"{reader['right'] / reader['images']:.3f} of {reader['images']:,}"
     return [*rows, [text("ideal reader"), text(said), nothing]]
 

@@ -27,7 +27,7 @@ def exam(
     run: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...", help="Runs; default: the newest that has finished.", autocompletion=shared.runs_like
+            metavar="RUN", help="Runs; default: the newest that has finished.", autocompletion=shared.runs_like
         ),
     ] = None,
     checkpoint: shared.Checkpoint = "last",

@@ -134,7 +134,10 @@ def heatmap(
         print_json(result)
         return
     show_results([result], console)
-    console.print(f"next: probekit report {quote(found.argument)}   (what the scores mean: docs/heatmaps.md)")
+    name = quote(found.argument)
+    console.print(
+        f"next: probekit exam {name}   or   probekit report {name}   (what the scores mean: docs/heatmaps.md)"
+    )
 
 
 @shared.command(shared.MEASURING, "probekit compare conrec-rect-tri simclr-rect-tri", "probekit compare A B@branch")
@@ -213,7 +216,7 @@ def report(
     run: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...", help="Runs; default: the newest that has finished.", autocompletion=shared.runs_like
+            metavar="RUN", help="Runs; default: the newest that has finished.", autocompletion=shared.runs_like
         ),
     ] = None,
     form: Annotated[
@@ -266,15 +269,13 @@ def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> No
     """What to type next, of the same weights and the same images."""
     from probekit.h5 import read_info
     from probekit.probe import PROTOCOLS
-    from probekit.run import IMPORTED
 
     other = next(known for known in PROTOCOLS if known != protocol)
     name = quote(run.argument)
     on = "" if data is None else f" --data {quote(str(data))}"
     given = f"{on} --checkpoint {measured.checkpoint}" if measured.checkpoint != LAST.checkpoint else on
     given += "" if measured.pool is None else f" --pool {measured.pool}"
-    drawn = run.read()["state"] == IMPORTED or measured != LAST  # `show` is of the last weights
-    look = f"probekit heatmap {name}{given}" if drawn else f"probekit show {name}{on}"
-    unseen = drawn and read_info(data or run.data()).multilabel  # maps explain one label an image
+    look = f"probekit heatmap {name}{given}"
+    unseen = read_info(data or run.data()).multilabel  # maps explain one label an image
     again = f"probekit probe {name}{given} --protocol {other}"
     console.print(f"next: {again}" if unseen else f"next: {look}   or   {again}")

@@ -162,7 +162,9 @@ class Exam(Measurement):
     parts: tuple[str, ...] = field(
         tuple(PARTS), "--parts", f"Parts: {'; '.join(f'{name}: {told}' for name, told in PARTS.items())}.", **NAMES
     )
-    items: tuple[str, ...] | None = field(None, "--items", "Only these items, landolt,bind for example.", **NAMES)
+    items: tuple[str, ...] | None = field(
+        None, "--items", "Only these items, landolt,bind for example; conflict and invariance stay.", **NAMES
+    )
     preset: str = field(
         "quick", "--preset", "How many images: quick is minutes, full four times as many, three seeds.", choices=PRESETS
     )

@@ -139,7 +139,7 @@ def exam_run(opened: OpenedRun, asked: Exam, *, console: Console) -> Examined:
         figure = draw_exam([result])
         written = write_result(run, asked, result, stem, {"chart": figure})
         written += save_figure(figure, written[1].with_suffix(""), ("svg", "pdf"))
-        console.print(f"wrote {' and '.join(map(str, written))}")
+        console.print(f"wrote {written[0]}, and {len(written) - 1} in {run.figures}")
     return Examined(result, {name: found[TEST] for name, found in sat[0].items() if TEST in found})
 
 

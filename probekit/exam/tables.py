@@ -172,8 +172,9 @@ def _conflict(rows: Sequence[Row], radii: Sequence[float]) -> Table:
             lines.append(cells)
     how = (
         "A read-out that was trained where both agree, a circle of discs and a square of squares, is asked about "
-        "circles of squares and squares of discs: the share of answers for the whole, in %. Beside it each cue alone: "
-        "what is not read cannot be followed. px: the radius of the elements."
+        "circles of squares and squares of discs: the share of answers for the whole, in %. It counts only where "
+        "each cue alone is read in 75 % (a report has both beside it): what is not read cannot be followed. px: the "
+        "radius of the elements."
     )
     alone = [f"{what} alone, {radius:g} px" for radius in radii for what in ("whole", "parts")]
     columns = [
@@ -334,7 +335,9 @@ def _followed(row: Row, result: Result) -> str:
         if min(whole, element) >= READ
     ]
     if not parts:
-        return "Whole against parts: one of the two is not read alone, so nothing is said of what is followed."
+        cues = {"the whole": "whole", "the parts": "element"}
+        unread = " and ".join(noun for noun, cue in cues.items() if max(told[cue]) < READ) or "one of the two"
+        return f"Whole against parts: it does not read {unread} alone, so nothing is said of what is followed."
     return f"Where whole and parts disagree, answers follow the whole in {', '.join(parts)} (radius of the parts)."
 
 

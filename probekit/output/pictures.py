@@ -63,7 +63,9 @@ class Mosaic:
     def __init__(
         self, rows: int, columns: int, *, cell: float, title: str, head: float, left: float = 0.1, below: float = 0.0
     ) -> None:
-        width = max(LEAST, left + cell * columns + 0.1)
+        needed = left + cell * columns + 0.1
+        width = max(LEAST, needed)
+        left += (width - needed) / 2  # a narrow one in the middle under its title
         lines = [part for line in title.splitlines() for part in wrap(line, round(LETTERS * width))]
         above = LINE * len(lines) + 0.1
         height = above + head + (cell + below) * rows + 0.1

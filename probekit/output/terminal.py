@@ -70,7 +70,8 @@ def _lines(table: Table, columns: Sequence[int], *, brief: bool) -> Lines:
 
 def _text(cell: Cell, *, brief: bool) -> str:
     ends = (cell.brief or cell.ends) if brief else cell.ends
-    return f"{cell.number}\n{ends.replace(' ', '')}" if ends else cell.number
+    below = ends.replace(", ", ",").replace("] ", "]\n")  # what is said beside an interval has a line of its own
+    return f"{cell.number}\n{below}" if ends else cell.number
 
 
 class RateColumn(ProgressColumn):

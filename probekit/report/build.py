@@ -150,10 +150,10 @@ def curves_section(run: Mapping[str, Any], key: str) -> doc.Section:
     blocks: list[doc.Block] = []
     if names:
         how = (
-            f"From {source}, {len(lines)} epochs: the mean over the epoch's batches of the loss and of what the method "
-            "logs beside it, its parts before their weights. Then what tells of a collapse, after the epoch "
-            "(docs/protocols.md): deviation, effective rank and the like are no parts of the loss. Each panel has a "
-            "scale of its own."
+            f"From {source}, {len(lines)} epoch{'s' * (len(lines) != 1)}: the mean over the epoch's batches of the "
+            "loss and of what the method logs beside it, its parts before their weights. Then what tells of a "
+            "collapse, after the epoch (docs/protocols.md): deviation, effective rank and the like are no parts of the "
+            "loss. Each panel has a scale of its own."
         )
         blocks.append(
             doc.Chart(

@@ -89,7 +89,7 @@ def complaints(line: Mapping[str, float], method: Method, *, epochs: int) -> dic
         found["collapse"] = f"collapse: {symptom} {after}; {cause}"
     if late and (used := line.get(USED)) is not None and used < FEW:
         found["prototypes"] = (
-            f"images are nearest to very few of the prototypes ({used:.1%} of what could be) {after}; "
+            f"images are nearest to very few of the prototypes ({100 * used:.1f} % of what could be) {after}; "
             f"{_cause(method, 'there are too many of them, or their codes are too sharp')}"
         )
     chance, loss = method.chance_loss, line.get(OWN_LOSS, line["loss"])

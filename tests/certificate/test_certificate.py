@@ -161,7 +161,7 @@ def lines(**changed: Any) -> Any:
         ({}, ("whole", 9, [], [])),
         ({"equal": (1000, 1000, 999)}, ("whole", 5, [], [])),
         ({"equal": (1000, 999, 1000)}, ("whole", 3, [], [])),
-        ({"equal": (995, 1000, 1000)}, ("neither", None, ["patches of 3x3 differ in 0.5% of pairs"], [])),
+        ({"equal": (995, 1000, 1000)}, ("neither", None, ["patches of 3x3 differ in 0.5 % of pairs"], [])),
         ({"reader": None}, ("neither", None, ["no ideal reader"], [])),
         ({"bag_of_5x5": (0.5, 0.75)}, ("local", 5, [], [])),
         ({"bag_of_5x5": (0.75, 0.5), "bag_of_3x3": (0.5, 1.0)}, ("local", 3, [], [])),

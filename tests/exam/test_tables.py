@@ -149,6 +149,22 @@ def test_what_is_followed_is_no_number_where_a_cue_is_not_read() -> None:
     assert Exam().numbers(row)["follows the whole"].value is None
 
 
+@pytest.mark.parametrize(
+    ("whole", "element", "unread"),
+    [
+        ([0.5, 0.6, 0.7], [0.9, 0.9, 0.9], "the whole alone"),
+        ([0.5, 0.6, 0.7], [0.5, 0.5, 0.5], "the whole and the parts alone"),
+        ([0.5, 0.6, 0.9], [0.9, 0.9, 0.7], "one of the two alone"),
+    ],
+)
+def test_what_is_followed_is_not_said_where_a_cue_is_not_read(
+    whole: list[float], element: list[float], unread: str
+) -> None:
+    found = result()
+    found["rows"][0]["conflict"][-1] |= {"whole": whole, "element": element}
+    assert f"does not read {unread}, so nothing is said" in tables.sentences(found)[-1]
+
+
 def test_the_interval_of_what_is_followed_is_of_scenes_and_of_seeds() -> None:
     """One seed always follows the whole and one never: whatever the scenes, the share may be anything."""
     signs = np.tile([-1.0, 1.0], 20)

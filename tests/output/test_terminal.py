@@ -107,6 +107,12 @@ def test_titles_break_between_words_alone() -> None:
     assert lines[:3] == [["balanced", "k=200,"], ["accuracy", "T=0.1"], ["features", "%", "%"]]
 
 
+def test_what_is_said_beside_an_interval_is_not_glued_to_it() -> None:
+    rows = [[text("a"), Cell("4.7", 4.7, "[3.5, 5.5] level4 gap")]]
+    lines = shown(Table("key", "", "", ("features", "px"), rows), 80).splitlines()
+    assert [line.strip() for line in lines[-4:-1]] == ["a                4.7", "[3.5,5.5]", "level4 gap"]
+
+
 def test_what_is_missing_is_a_dash_and_what_is_undefined_too() -> None:
     rows = [[text("a"), Cell("-", None), count(None), percents(None, None), scored(0.5, None)]]
     printed = shown(Table("key", "Title", "", ("features", "b", "c", "d", "e"), rows), 80)
