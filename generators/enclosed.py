@@ -82,7 +82,7 @@ class Enclosed(Generator):
         clear = CLEAR + self.values["margin"]
 
         def places(u: Floats, rows: Ints) -> dict[str, Floats]:
-            """Of the curve and the mark inside, `[m]`, seen from the middle between the marks."""
+            """The curve and the mark inside, `[m]`, seen from the middle between the marks."""
             u = halves(u)
             size = SMALLEST + (LARGEST - SMALLEST) * u[0]
             # The frame holds the curve, and also the curve turned round.

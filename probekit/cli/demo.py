@@ -88,7 +88,7 @@ def run_demo(method: str, *, real: bool, data: Path, runs: Path, overwrite: bool
 
 
 def _digits(file: Path, console: Console) -> Path:
-    """Of their own size, with their own test part, and nothing overwritten."""
+    """The digits in their own size, with their own test part, and nothing overwritten."""
     if file.exists():
         console.print(f"data: {file} (as it is)")
     else:

@@ -120,7 +120,7 @@ class _Table:
 
     @cached_property
     def products(self) -> Floats:
-        """Of all rows with all rows, `[2p, 2p]`."""
+        """The products of all rows with all rows, `[2p, 2p]`."""
         products: Floats = self.z @ self.z.T
         return products
 

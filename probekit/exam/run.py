@@ -296,7 +296,7 @@ def certificate(item: Item) -> str:
 
 
 def _hash(asked: Exam) -> str:
-    """Of all that decides the images: results of one hash may be compared."""
+    """The hash of all that decides the images: results of one hash may be compared."""
     items = {name: asdict(item) for name, item in asked.asked_items.items()}
     others = [conflict.RADII, ITEMS[conflict.FIGURE].version, CHANGES]
     text = json.dumps([items, asked.size, asked.noise, others], sort_keys=True)

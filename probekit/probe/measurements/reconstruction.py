@@ -136,7 +136,7 @@ class Reconstruction(Probe):
         return [_table(encoders_first(result["rows"]), number) for number in NUMBERS]
 
     def sentences(self, result: Result) -> list[str]:
-        """Of each factor the answer that only the rest of the image can give."""
+        """For each factor the answer that only the rest of the image can give."""
         lines = []
         for found in encoder_row(result)["answers"]:
             if _is_main(found) and found["n"]:
@@ -155,7 +155,7 @@ class Reconstruction(Probe):
         return (PREFIX,)
 
     def scores(self, row: Row) -> dict[str, Score]:
-        """Of each factor the largest place painted over, the others seen: what runs are compared by."""
+        """For each factor the largest place painted over, the others seen: what runs are compared by."""
         return {_name(found): _score(found) for found in row["answers"] if _is_main(found)}
 
     def main_scores(self, row: Row) -> dict[str, Score]:
