@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 from probekit.exam.draw import Frame, drawer, pairs
 from probekit.exam.items import BASE_SIZE, ITEMS
 from probekit.exam.psychometric import Fit
-from probekit.exam.tables import best, called, easiest, head, output, own, px_text
+from probekit.exam.tables import READ, best, called, easiest, head, output, own, px_text
 from probekit.measurement import Result, encoder_row
 from probekit.output.charts import LIGHT, SERIES, STYLE
 
@@ -24,6 +24,7 @@ BESIDE = {  # who stands beside encoders in the panel of thresholds, and in whic
     "patch bag": "orange",
     "raw pixels": "green",
     "known template": "muted",
+    "ideal reader": "ink",
 }
 TICKS = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 CURVES = {"landolt": "-", "landolt-mirror": "--"}  # items whose curves are drawn
@@ -185,9 +186,12 @@ def _draw_conflict(axes: Axes, results: Sequence[Result]) -> None:
     for number, result in enumerate(results):
         told, colour = own(encoder_row(result)["conflict"]), SERIES[number % len(SERIES)]
         assert told is not None
-        shares = 100 * np.array(told["follows"])
+        read = np.minimum(told["whole"], told["element"]) >= READ  # what is not read cannot be followed
+        shares = np.where(read, 100 * np.array(told["follows"]), np.nan)
         axes.plot(radii, shares, "o-", color=colour, label=f"{_name(result)} follows the whole")
         for x, y, ends in zip(radii, shares, told["ci"], strict=True):
+            if np.isnan(y):
+                continue
             if ends is not None:
                 axes.plot([x, x], 100 * np.array(ends), color=colour, linewidth=1)
             axes.annotate(f"{y:.0f}", (x, y), (4, 4), textcoords="offset points", fontsize=7.5, color=colour)

@@ -26,7 +26,8 @@ from probekit.exam.examine import MORE, PLANS, answer, known
 from probekit.exam.items import BASE_SIZE, CHANGED, ITEMS, Item
 from probekit.exam.layers import Reader
 from probekit.exam.measurement import Exam
-from probekit.exam.observers import IDEAL, PLAIN, TEMPLATE, Observer
+from probekit.exam.observers import IDEAL, ITSELF, PLAIN, TEMPLATE, Observer
+from probekit.exam.psychometric import areas
 from probekit.exam.trials import Sets, kept
 from probekit.files import replaced_file
 from probekit.measurement import BASELINE, ENCODER
@@ -256,12 +257,14 @@ def _tests(asked: Exam, item: Item) -> int:
 
 
 def _knowing(asked: Exam, frame: Frame) -> list[dict[str, Any]]:
-    """The rows of the known template and of the ideal reader."""
+    """The rows of the known template and of the ideal reader, whose numbers of an item count if it is never wrong."""
     rows: dict[str, dict[str, Any]] = {}
     for name, item in asked.asked_items.items():
         for who, trials in known(item, _tests(asked, item), frame).items():
             empty = {"name": who, "kind": BASELINE, "strides": {}, "items": {}, "invariance": {}, "conflict": []}
-            rows.setdefault(who, empty)["items"][name] = scoring.item_numbers(item, frame.size, trials)
+            row = rows.setdefault(who, empty)
+            if who == TEMPLATE or (areas(trials[ITSELF].values) == 1).all():
+                row["items"][name] = scoring.item_numbers(item, frame.size, trials)
     return [rows[who] for who in (TEMPLATE, IDEAL) if who in rows]
 
 

@@ -168,13 +168,14 @@ def _conflict(rows: Sequence[Row], radii: Sequence[float]) -> Table:
             cells = [Cell(row["name"], row["name"])]
             for k in range(len(radii)):
                 cells += [percents(told["whole"][k], None), percents(told["element"][k], None)]
-                cells.append(percents(told["follows"][k], told["ci"][k]))
+                read = min(told["whole"][k], told["element"][k]) >= READ
+                cells.append(percents(told["follows"][k] if read else None, told["ci"][k]))
             lines.append(cells)
     how = (
         "A read-out that was trained where both agree, a circle of discs and a square of squares, is asked about "
-        "circles of squares and squares of discs: the share of answers for the whole, in %. It counts only where "
-        "each cue alone is read in 75 % (a report has both beside it): what is not read cannot be followed. px: the "
-        "radius of the elements."
+        "circles of squares and squares of discs: the share of answers for the whole, in %. A dash where one of "
+        "the cues alone is not read in 75 % (a report has both beside it): what is not read cannot be followed. px: "
+        "the radius of the elements."
     )
     alone = [f"{what} alone, {radius:g} px" for radius in radii for what in ("whole", "parts")]
     columns = [

@@ -245,3 +245,12 @@ def test_a_chart_that_a_full_disk_cuts_leaves_the_old_one(tmp_path: Path) -> Non
         run.save_figure(Full(), tmp_path / "chart", ("svg",))
     assert [path.name for path in tmp_path.glob("*chart*")] == ["chart.svg"]
     assert old.read_text() == "whole"
+
+
+def test_an_ideal_reader_that_is_wrong_of_a_drawing_tells_nothing_of_its_item() -> None:
+    """That of rect-tri is made for round corners of 20 px; those of rings read every level."""
+    rows = run._knowing(Exam(items=("landolt", "corner"), parts=("acuity",)), draw.Frame(128, 0.08))
+    template, ideal = rows
+    assert set(template["items"]) == {"landolt", "corner"}
+    assert set(ideal["items"]) == {"landolt"}
+    assert ideal["items"]["landolt"][0]["areas"] == [1.0] * 7
