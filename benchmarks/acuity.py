@@ -82,7 +82,8 @@ def collect(runs: Path) -> dict[tuple[str, str], Numbers]:
                 result = read_json(path)
                 seed = int(path.parts[-3].rpartition("seed")[2])
                 rows = {method: encoder_row(result)}
-                rows |= {RANDOM: row for row in result["rows"] if row["name"] == RANDOM and method == "simclr"}
+                if method == "simclr":  # the plain encoder: gap, no corruption
+                    rows |= {row["name"]: row for row in result["rows"] if row["name"] == RANDOM}
                 for name, row in rows.items():
                     for panel, value, bound in numbers(row):
                         found[dataset, name].values[panel][seed] = value
@@ -187,11 +188,14 @@ def tests(found: Mapping[tuple[str, str], Numbers]) -> Iterator[str]:
             for told in family:
                 octaves = told["panel"] in DETAILS or told["panel"] == COST
                 shown = f"{2 ** told['mean']:.2f} times" if octaves else f"{100 * told['mean']:+.0f} points"
-                yield f"{dataset}: {a} against {b}, {told['panel']}: {shown}, p {told['p']:.3f}, Holm {told['p_holm']:.3f}"
+                yield (
+                    f"{dataset}: {a} against {b}, {told['panel']}: {shown}, p {told['p']:.3f}, "
+                    f"Holm {told['p_holm']:.3f}"
+                )
 
 
 def _paired(panel: str, one: Seeds, other: Seeds) -> dict[str, Any] | None:
-    """The mean difference over the seeds of both with Student's interval and p; None of fewer than three, or all alike."""
+    """The mean difference over the seeds of both with Student's interval and p; None without."""
     told = paired_seeds(one, other, span=SPAN)
     if told["ci"] is None:
         return None

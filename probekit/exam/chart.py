@@ -78,7 +78,12 @@ def _draw_pairs(figure: Figure, place: SubplotSpec, result: Result) -> None:
         item, axes = ITEMS[name], figure.add_subplot(parts[number])
         level = len(item.levels) - 1
         shown = pairs(item, drawer(item, level, frame), level, seed=0, split="shown", n=1)[0]
-        axes.imshow(np.concatenate([shown[0], np.full((BASE_SIZE, 3), 128, np.uint8), shown[1]], axis=1), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(
+            np.concatenate([shown[0], np.full((BASE_SIZE, 3), 128, np.uint8), shown[1]], axis=1),
+            cmap="gray",
+            vmin=0,
+            vmax=255,
+        )
         axes.set_title(name, fontsize=8)
         axes.set_axis_off()
 
