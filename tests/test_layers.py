@@ -33,6 +33,7 @@ ORDER = (  # one level a package, the lowest first
     ("train",),
     ("report",),
     ("sweep",),
+    ("api",),
     ("cli",),
     ("__main__",),
 )
