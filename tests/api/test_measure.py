@@ -64,7 +64,7 @@ def test_what_is_printed_is_what_the_command_prints(data: Dataset) -> None:
     page = found._repr_html_()
     assert "<table>" in page
     assert found.figures()
-    assert found.sentences[0] in repr(found).replace("\n", " ")
+    assert found.sentences[0] in " ".join(repr(found).split())
 
 
 def test_a_heatmap_of_a_module_and_of_its_run_agree(data: Dataset) -> None:
