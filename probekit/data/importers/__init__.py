@@ -1,5 +1,6 @@
 """Other people's data, turned into the dataset file: a source each for kinds of files, and for official datasets."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -117,7 +118,13 @@ class Import:
     def _form(self, source: Source, channels: int, rule: Rule) -> Form:
         size, most = self.options.size, self.options.max_gb
         n = sum(map(len, source.splits.values()))
-        encoded = size is not None and most is not None and n * size * size * channels > most * 1e9
+        gigabytes = 0 if size is None else n * size * size * channels / 1e9
+        encoded = most is not None and gigabytes > most
+        if encoded and source.mask_names:
+            raise ValueError(
+                f"expected at most {most:g} GB of pixels, as images with masks are kept, found {gigabytes:.2f} GB; "
+                f"type --max-gb {math.ceil(gigabytes)}, or a smaller --size"
+            )
         return Form(
             channels=channels,
             size=size,
@@ -125,6 +132,7 @@ class Import:
             encoded=encoded,
             compression=self.compression,
             pixels=rule,
+            masks=len(source.mask_names),
         )
 
     def _header(self, source: Source, form: Form) -> Header:
@@ -157,7 +165,7 @@ class Import:
             seed=options.seed,
             classes=source.classes,
             factors=[asdict(factor) for factor, _ in source.factors],
-            mask_names=(),
+            mask_names=source.mask_names,
         )
 
 

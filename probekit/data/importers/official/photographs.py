@@ -86,6 +86,7 @@ IMAGENET = Official(
     about="ImageNet-1k (ILSVRC 2012), or some of its classes",
     open=_open_imagenet,
     sizes={"train": 1_281_167, "test": 50_000},
+    classes=N_CLASSES,
     needs="train/<wnid>/, val/<wnid>/",
     takes=frozenset({"classes", "n_classes"}),
 )
@@ -143,5 +144,6 @@ INAT2019 = Official(
     about="iNaturalist 2019, 1,010 species",
     open=_open_inat,
     sizes={"train": 265_213, "test": 3_030},
+    classes=1_010,
     needs="train_val2019/, train2019.json, val2019.json",
 )
