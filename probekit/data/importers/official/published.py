@@ -15,6 +15,7 @@ IDX = (
     "t10k-images-idx3-ubyte.gz",
     "t10k-labels-idx1-ubyte.gz",
 )
+SHOWN = 3  # names in a line
 SIDES = ("", "_64", "_128", "_224")  # of MedMNIST's files
 
 
@@ -162,11 +163,11 @@ PUBLISHED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 def compare(name: str, files: Sequence[Path]) -> list[str]:
-    """A line for each file that is not the one its authors publish; files without a published sum are passed over.
+    """A line on the files that are not those their authors publish; files without a published sum are passed over.
 
     A ValueError if a file is that of another set: MNIST and those after it have the same names.
     """
-    notes = []
+    others = []
     for path in files:
         wanted = PUBLISHED.get(name, {}).get(path.name)
         if wanted is None:
@@ -180,5 +181,8 @@ def compare(name: str, files: Sequence[Path]) -> list[str]:
                 f"type: probekit import {other} {quote(str(path.parent))}"
             )
         if found not in wanted:
-            notes.append(f"{path.name} is not the file that is published, by its MD5; it is taken as it is")
-    return notes
+            others.append(path.name)
+    if not others:
+        return []
+    named = ", ".join(others[:SHOWN]) + (f" and {len(others) - SHOWN} more" if len(others) > SHOWN else "")
+    return [f"by MD5, not the file that is published: {named}; taken as it is"]
