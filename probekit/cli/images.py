@@ -218,32 +218,13 @@ def import_(
     """Turn an npz file, a folder of images or an official dataset into a dataset file."""
     from probekit.data.importers import Choices, Options, parse_range, run_import
 
-    choices = Choices(
-        subset=subset,
-        train_with_val=train_with_val,
-        train_with_extra=train_with_extra,
-        unlabeled=unlabeled,
-        fold=fold,
-        labels=labels,
-        classes=classes,
-        n_classes=n_classes,
-        seed=seed,
-    )
-    options = Options(
-        size=size,
-        resize=resize,
-        max_gb=max_gb,
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        seed=seed,
-        bits=bits,
-        range=None if values is None else parse_range(values),
-        skip_split=skip_split,
-        val_as_test=val_as_test,
-        depth=depth,
-        labels_csv=labels_csv,
-        column=column,
-    )
+    chosen: dict[str, Any] = {"subset": subset, "train_with_val": train_with_val, "train_with_extra": train_with_extra}
+    chosen |= {"unlabeled": unlabeled, "fold": fold, "labels": labels, "classes": classes, "n_classes": n_classes}
+    asked: dict[str, Any] = {"size": size, "resize": resize, "max_gb": max_gb, "bits": bits, "depth": depth}
+    asked |= {"val_fraction": val_fraction, "test_fraction": test_fraction, "skip_split": skip_split}
+    asked |= {"val_as_test": val_as_test, "labels_csv": labels_csv, "column": column}
+    asked["range"] = None if values is None else parse_range(values)
+    choices, options = Choices(seed=seed, **chosen), Options(seed=seed, **asked)
     out, say = out or shared.DATA / f"{Path(source).resolve().stem}.h5", errors if as_json else console
     how: dict[str, Any] = {"skip_broken": skip_broken, "compression": compression, "overwrite": overwrite}
     info, skipped = run_import(source, root, choices, options, out=out, console=say, **how)

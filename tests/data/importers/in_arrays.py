@@ -36,7 +36,7 @@ def cifar10(root: Path, *, binary: bool = False) -> Plan:
         labels = [k, 9 - k, 3]
         images = by_channel(drawer.draw("train" if k < 5 else "test", labels))
         if binary:
-            (top / f"{name}.bin").write_bytes(np.c_[np.uint8(labels), images].tobytes())
+            (top / f"{name}.bin").write_bytes(np.c_[np.array(labels, np.uint8), images].tobytes())
         else:
             names = [f"{TEN[label]}_s_{k:06}.png" for label in labels]
             content = {"batch_label": f"batch {k} of 5", "labels": labels, "data": images, "filenames": names}
@@ -57,7 +57,9 @@ def cifar100(root: Path, *, binary: bool = False) -> Plan:
     for split, fine in (("train", [99, 0, 17, 3]), ("test", [1, 98])):
         images, coarse = by_channel(drawer.draw(split, list(fine))), [label // 5 for label in fine]
         if binary:
-            (top / f"{split}.bin").write_bytes(np.c_[np.uint8(coarse), np.uint8(fine), images].tobytes())
+            (top / f"{split}.bin").write_bytes(
+                np.c_[np.array(coarse, np.uint8), np.array(fine, np.uint8), images].tobytes()
+            )
         else:
             content = {"data": images, "fine_labels": fine, "coarse_labels": coarse, "batch_label": split}
             (top / split).write_bytes(py2.dumps(content))

@@ -96,8 +96,8 @@ class Drawer:
         drawn = []
         for label in labels:
             number = sum(map(len, self.splits.values()))
-            colour = tuple(40 + number * step % 180 for step in (37, 91, 53))
-            colour = (colour[0],) * 3 if self.grey else colour
+            red = 40 + number * 37 % 180
+            colour = (red,) * 3 if self.grey else (red, 40 + number * 91 % 180, 40 + number * 53 % 180)
             image = np.full((self.side, self.side, 3), DARK, np.int64)
             image[: self.side // 2] = colour
             image += np.where(np.arange(self.side) < self.side // 2, 9, -9)[None, :, None]

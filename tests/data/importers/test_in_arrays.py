@@ -264,7 +264,7 @@ def test_the_whole_set_is_taken_and_compared_with_what_is_published(
     names = "train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and 1 more"
     assert f"by MD5, not the file that is published: {names}" in said
     sums = {path.name: (hashlib.md5(path.read_bytes()).hexdigest(),) for path in plan.root.iterdir()}
-    monkeypatch.setitem(published.PUBLISHED, "mnist", sums)  # type: ignore[arg-type]
+    monkeypatch.setitem(published.PUBLISHED, "mnist", sums)
     assert "MD5" not in run(*typed).output
     text = refused("kmnist", plan.root, "--out", tmp_path / "b.h5")
     assert text.endswith(f"type: probekit import mnist {plan.root}")

@@ -21,6 +21,8 @@ from probekit.data.importers import OFFICIAL
 from probekit.h5 import DatasetInfo, read_info, read_split
 from tests.data.importers.layouts import FORMATS, LAYOUTS, WNIDS
 from tests.data.importers.planned import DARK, Plan, Shot
+from tests.data.importers.sets import table
+from tests.test_hints import ROOT
 
 SIZE = 16
 HOLES = b"40 GB of them"
@@ -335,6 +337,10 @@ def test_every_entry_keeps_the_contract(name: str) -> None:
     assert official.channels in (1, 3)
     assert not official.needs or any(name == made for made, _ in LAYOUTS.values()), "no miniature of it in layouts.py"
     assert official.test_fraction == 0 or "test" not in official.sizes
+
+
+def test_the_table_of_the_docs_is_up_to_date() -> None:
+    assert table() in (ROOT / "docs/datasets.md").read_text(), "type: python -m tests.data.importers.sets"
 
 
 # --- what holds for every kind of source ---
