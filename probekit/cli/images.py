@@ -176,10 +176,13 @@ Stored = typer.Option(
     "probekit import pictures --size 128 --test-fraction 0.2",
     "probekit import scans --size 224 --labels-csv labels.csv --column grade",
     "probekit import cub200 ~/sets/CUB_200_2011 --size 224",
+    "probekit import cifar100 ~/sets/cifar-100-python --labels coarse",
     name="import",
 )
 def import_(
-    source: Annotated[str, typer.Argument(help="An npz file, a folder of images, or an official dataset's name.")],
+    source: Annotated[
+        str, typer.Argument(help="An npz file, a folder, or an official dataset (probekit list datasets).")
+    ],
     root: Annotated[Path | None, typer.Argument(help="After a name: the folder of its unpacked files.")] = None,
     size: Annotated[
         int | None, typer.Option(min=8, help="Pixels a side; official datasets: 224, or their own where it is small.")

@@ -16,7 +16,7 @@ from probekit.data.importers.folder import open_folder
 from probekit.data.importers.images import has_colour
 from probekit.data.importers.journal import Journal, Unfinished, is_unfinished
 from probekit.data.importers.npz import open_npz
-from probekit.data.importers.official import MAX_GB, OFFICIAL, Choices, Official, open_official
+from probekit.data.importers.official import MAX_GB, OFFICIAL, Choices, Official, medmnist, open_official
 from probekit.data.importers.pixels import AS_IT_IS, NeedsRange, Rule, look, notes_of, parse_range, rule_of, to_8_bits
 from probekit.data.importers.stream import Form, NeedsColour, write_source
 from probekit.data.locate import check_h5
@@ -122,7 +122,7 @@ class Import:
         encoded = most is not None and gigabytes > most
         if encoded and source.mask_names:
             raise ValueError(
-                f"expected at most {most:g} GB of pixels, as images with masks are kept, found {gigabytes:.2f} GB; "
+                f"expected at most {most:g} GB of pixels, as images with masks are kept, found {gigabytes:.3g} GB; "
                 f"type --max-gb {math.ceil(gigabytes)}, or a smaller --size"
             )
         return Form(
@@ -247,6 +247,11 @@ def _for_official(official: Official, options: Options) -> Options:
 
 
 def _check_plain(source: str, root: Path | None, choices: Choices) -> None:
+    if root is not None and source.lower() == "medmnist":
+        names = ", ".join(medmnist.SETS)
+        raise ValueError(
+            f"expected a set of MedMNIST, {names}, found {source!r}; type: probekit import pathmnist {root}"
+        )
     if root is not None:
         raise ValueError(nearest("official dataset", source, OFFICIAL))
     typed = [name for name, value in asdict(choices).items() if value and name != "seed"]

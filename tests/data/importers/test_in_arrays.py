@@ -186,6 +186,9 @@ def test_the_size_says_which_file_of_medmnist_is_read(tmp_path: Path) -> None:
         assert done.exit_code == 0
         assert (f"images of {side} px, made" in done.output) == (size != side)
     assert "bloodmnist_64.npz" in refused("bloodmnist", tmp_path)
+    assert "bloodmnist, " in refused("medmnist", root)
+    text = refused("bloodmnist", root / "bloodmnist.npz")
+    assert text.endswith(f"type: probekit import bloodmnist {root}")
 
 
 def test_several_labels_and_grades_of_medmnist(tmp_path: Path) -> None:

@@ -95,6 +95,14 @@ def test_lines_that_do_not_fit_are_one_line(tmp_path: Path, name: str, file: str
     assert said in refused(name, plan.root, "--subset")
 
 
+def test_an_archive_and_another_set_say_what_to_type(tmp_path: Path) -> None:
+    (tmp_path / "dtd.tar.gz").write_bytes(b"packed")
+    text = refused("dtd", tmp_path / "dtd.tar.gz")
+    assert text.endswith(f"unpack it, and type: probekit import dtd {tmp_path}")
+    _, plan = build("tiny-imagenet", tmp_path)
+    assert refused("imagenet", plan.root).endswith(f"type: probekit import tiny-imagenet {plan.root}")
+
+
 # --- masks of Oxford Pets ---
 
 

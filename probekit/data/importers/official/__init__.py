@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from probekit.data.importers.base import Item, Options, Source, choose_splits, readable, set_apart
@@ -80,7 +81,7 @@ def open_official(name: str, root: Path | None, choices: Choices, options: Optio
     if root is not None and not official.needs:
         raise ValueError(f"expected nothing after {name}, which comes with probekit, found {root}; leave it out")
     if root is not None and not root.is_dir():
-        raise ValueError(f"expected the folder of {name}, found {'a file' if root.exists() else 'nothing'} at {root}")
+        raise ValueError(f"expected the folder of {name}, found {_instead(name, root)}")
     options.only_of_folders(name)
     choices = replace(choices, size=options.size, **{k: given[k] for k in official.defaults})
     listing = official.open(root or Path(), choices)
@@ -112,6 +113,13 @@ def open_official(name: str, root: Path | None, choices: Choices, options: Optio
         notes=notes,
         mask_names=listing.mask_names,
     )
+
+
+def _instead(name: str, root: Path) -> str:
+    if not root.exists():
+        return f"nothing at {root}"
+    unpack = "unpack it, and " if root.suffix in (".zip", ".gz", ".tgz", ".tar", ".xz") else ""
+    return f"a file at {root}; {unpack}type: probekit import {name} {quote(str(root.absolute().parent))}"
 
 
 def _there(

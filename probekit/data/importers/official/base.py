@@ -111,16 +111,17 @@ def find_folder(root: Path, marker: str, *below: str, archive: str) -> Path:
     raise ValueError(f"expected {marker} in {root}{also}, found none; ROOT is the folder where {archive} was unpacked")
 
 
-def find_file(root: Path, names: Sequence[str], folders: Sequence[str], archive: str) -> Path:
-    """The first file of these names, in the root or a folder below it; a ValueError if there is none."""
+def find_file(root: Path, names: Sequence[str], folders: Sequence[str], where: str) -> Path:
+    """The first file of these names, in the root or a folder below it; a ValueError if there is none.
+
+    `where`: what ROOT is, in words.
+    """
     for folder in (root, *(root / below for below in folders)):
         for name in names:
             if (folder / name).is_file():
                 return folder / name
     also = "".join(f" or {root / below}" for below in folders)
-    raise ValueError(
-        f"expected {names[0]} in {root}{also}, found none; ROOT is the folder where {archive} was unpacked"
-    )
+    raise ValueError(f"expected {names[0]} in {root}{also}, found none; ROOT is {where}")
 
 
 def need(path: Path, why: str = "") -> Path:

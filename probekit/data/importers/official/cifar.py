@@ -129,8 +129,9 @@ def _open(version: _Version, root: Path, choices: Choices) -> Listing:
     """Both official splits; the Python version, if both are there."""
     key, names, listed = version.labels[choices.labels or ""]
     folders = (version.folder, version.folder.replace("batches-py", "batches-bin").replace("python", "binary"))
-    archive = f"{version.folder.replace('batches-py', 'python')}.tar.gz, or the binary version,"
-    first = find_file(root, (version.train[0], f"{version.train[0]}.bin"), folders, archive)
+    archive = version.folder.replace("batches-py", "python")
+    where = f"the folder where {archive}.tar.gz was unpacked, or the binary version"
+    first = find_file(root, (version.train[0], f"{version.train[0]}.bin"), folders, where)
     binary, folder = first.suffix == ".bin", first.parent
     ending = ".bin" if binary else ""
     read = partial(_records, version.order.index(key), len(version.order)) if binary else partial(_pickled, key)

@@ -79,14 +79,14 @@ def _named(start: str, kind: str, sides: int) -> list[str]:
 
 
 def _open_parts(
-    root: Path, starts: dict[str, str], folders: Sequence[str], archive: str, turned: bool, first: int
+    root: Path, starts: dict[str, str], folders: Sequence[str], where: str, turned: bool, first: int
 ) -> tuple[dict[str, list[Row]], list[Path]]:
     """Splits, and the files read. `turned`: rows and columns have changed places; `first`: the least label."""
     splits: dict[str, list[Row]] = {}
     files = []
     for split, start in starts.items():
-        images_file = find_file(root, _named(start, "images", 3), folders, archive)
-        labels_file = find_file(root, _named(start, "labels", 1), folders, archive)
+        images_file = find_file(root, _named(start, "images", 3), folders, where)
+        labels_file = find_file(root, _named(start, "labels", 1), folders, where)
         images = read_idx(images_file, 3)
         labels = read_idx(labels_file, 1).astype(np.int64) - first
         images = images.swapaxes(1, 2) if turned else images
@@ -96,7 +96,7 @@ def _open_parts(
 
 
 def _open(classes: Sequence[str], folders: Sequence[str], root: Path, choices: Choices) -> Listing:
-    splits, files = _open_parts(root, PARTS, folders, "the four files", turned=False, first=0)
+    splits, files = _open_parts(root, PARTS, folders, "the folder of its four files", turned=False, first=0)
     return Listing(tuple(classes), splits, side=SIDE, files=files)
 
 
@@ -106,7 +106,9 @@ def _open_emnist(root: Path, choices: Choices) -> Listing:
     starts = {split: f"emnist-{kind}-{split}" for split in ("train", "test")}
     first = 1 if kind == "letters" else 0
     folders = ("gzip", "raw", "EMNIST/raw")
-    splits, files = _open_parts(root, starts, folders, "gzip.zip", turned=True, first=first)
+    splits, files = _open_parts(
+        root, starts, folders, "the folder where gzip.zip was unpacked", turned=True, first=first
+    )
     found = tuple(map(len, splits.values()))
     sizes = EARLIER_LETTERS if kind == "letters" and found == EARLIER_LETTERS else EMNIST_SIZES[kind]
     return Listing(

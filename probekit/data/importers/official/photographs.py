@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from probekit.data.importers.base import Skipped, read_text
@@ -26,6 +27,10 @@ def _open_imagenet(root: Path, choices: Choices) -> Listing:
     """Train, and the official val split as test; of all classes or of those chosen."""
     folder = find_folder(root, "train", "ILSVRC/Data/CLS-LOC", "ILSVRC2012", archive="ILSVRC2012_img_train.tar")
     ignored: list[Skipped] = []
+    if (folder / "wnids.txt").exists():
+        raise ValueError(
+            f"expected ImageNet in {folder}, found Tiny ImageNet; type: probekit import tiny-imagenet {quote(str(folder))}"
+        )
     wnids = _wnids(folder / "train", ignored)
     if len(wnids) != N_CLASSES and not choices.subset:
         raise ValueError(
