@@ -95,8 +95,8 @@ class Form:
             return bits
         masks = np.zeros((self.size, self.size), np.uint8)
         for bit in range(self.masks):
-            inside = to_square(np.where(bits & 1 << bit, 255, 0).astype(np.uint8), self.size, self.resize)
-            masks |= np.where(inside > 127, 1 << bit, 0).astype(np.uint8)
+            inside = to_square(np.asarray((bits >> bit & 1) * 255, np.uint8), self.size, self.resize)
+            masks |= np.asarray((inside > 127) << bit, np.uint8)
         return masks
 
 

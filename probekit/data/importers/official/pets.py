@@ -26,7 +26,9 @@ from probekit.data.importers.official.base import (
 )
 
 MASKS = ("pet", "border")
-VALUES = {1: 1, 2: 0, 3: 2}  # of a trimap: the bits of the mask
+UNKNOWN = 255
+BITS = np.full(256, UNKNOWN, np.uint8)  # of the mask, for the values of a trimap
+BITS[[1, 2, 3]] = 1, 0, 2
 SPECIES = ("cat", "dog")
 LISTS = {"train": "trainval.txt", "test": "test.txt"}
 
@@ -56,11 +58,10 @@ class Pet(File):
         if found.shape != shape:
             sizes = " and ".join(f"{width}x{height}" for height, width in (found.shape, shape))
             raise Broken(f"its trimap and the image have other sizes, {sizes}")
-        wrong = found[~np.isin(found, list(VALUES))]
-        if len(wrong):
-            raise Broken(f"its trimap is not of 1, 2 and 3, it has {wrong[0]}")
-        bits = np.array([VALUES.get(value, 0) for value in range(4)], np.uint8)
-        return np.asarray(bits[found], np.uint8)
+        masks = np.asarray(cv2.LUT(found, BITS), np.uint8)
+        if masks.max() == UNKNOWN:
+            raise Broken(f"its trimap is not of 1, 2 and 3, it has {found[masks == UNKNOWN][0]}")
+        return masks
 
 
 def _open(root: Path, choices: Choices) -> Listing:

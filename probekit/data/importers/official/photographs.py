@@ -29,7 +29,8 @@ def _open_imagenet(root: Path, choices: Choices) -> Listing:
     ignored: list[Skipped] = []
     if (folder / "wnids.txt").exists():
         raise ValueError(
-            f"expected ImageNet in {folder}, found Tiny ImageNet; type: probekit import tiny-imagenet {quote(str(folder))}"
+            f"expected ImageNet in {folder}, found Tiny ImageNet; "
+            f"type: probekit import tiny-imagenet {quote(str(folder))}"
         )
     wnids = _wnids(folder / "train", ignored)
     if len(wnids) != N_CLASSES and not choices.subset:
