@@ -223,11 +223,11 @@ def import_(
 
     chosen: dict[str, Any] = {"subset": subset, "train_with_val": train_with_val, "train_with_extra": train_with_extra}
     chosen |= {"unlabeled": unlabeled, "fold": fold, "labels": labels, "classes": classes, "n_classes": n_classes}
-    asked: dict[str, Any] = {"size": size, "resize": resize, "max_gb": max_gb, "bits": bits, "depth": depth}
-    asked |= {"val_fraction": val_fraction, "test_fraction": test_fraction, "skip_split": skip_split}
-    asked |= {"val_as_test": val_as_test, "labels_csv": labels_csv, "column": column}
-    asked["range"] = None if values is None else parse_range(values)
-    choices, options = Choices(seed=seed, **chosen), Options(seed=seed, **asked)
+    choices = Choices(seed=seed, **chosen)
+    asked: dict[str, Any] = {"size": size, "resize": resize, "max_gb": max_gb, "bits": bits, "seed": seed}
+    asked |= {"val_fraction": val_fraction, "test_fraction": test_fraction, "val_as_test": val_as_test}
+    asked |= {"skip_split": skip_split, "depth": depth, "labels_csv": labels_csv, "column": column}
+    options = Options(range=None if values is None else parse_range(values), **asked)
     out, say = out or shared.DATA / f"{Path(source).resolve().stem}.h5", errors if as_json else console
     how: dict[str, Any] = {"skip_broken": skip_broken, "compression": compression, "overwrite": overwrite}
     info, skipped = run_import(source, root, choices, options, out=out, console=say, **how)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -248,9 +249,9 @@ def _for_official(official: Official, options: Options) -> Options:
 
 def _check_plain(source: str, root: Path | None, choices: Choices) -> None:
     if root is not None and source.lower() == "medmnist":
-        names = ", ".join(medmnist.SETS)
         raise ValueError(
-            f"expected a set of MedMNIST, {names}, found {source!r}; type: probekit import pathmnist {root}"
+            f"expected a set of MedMNIST, {', '.join(medmnist.SETS)}, found {source!r}; "
+            f"type: probekit import pathmnist {quote(str(root))}"
         )
     if root is not None:
         raise ValueError(nearest("official dataset", source, OFFICIAL))
