@@ -7,8 +7,9 @@ import typer
 
 from probekit.cli import shared
 from probekit.cli.measured import with_measurements
-from probekit.cli.measuring import AllowMissing, Normalise, Outsider, Settings, WeightsFile, outside_of, show_results
+from probekit.cli.measuring import AllowMissing, Normalise, Outsider, Settings, WeightsFile, outside_of
 from probekit.output.console import console, errors, print_json
+from probekit.results import show_results
 from probekit.weights import Weights
 
 if TYPE_CHECKING:

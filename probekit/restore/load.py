@@ -1,7 +1,7 @@
 """Encoders from elsewhere and from runs, opened for Python; or kept: a run folder for one that was not trained here."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from probekit.h5 import read_split, verify
 from probekit.models.backbones import normalisation
 from probekit.models.encoder import Encoder, save_encoder
 from probekit.models.outside import draw_anew
+from probekit.restore.around import around
 from probekit.restore.build import make_plain
+from probekit.restore.kinds import is_outside
 from probekit.restore.opened import Opened, open_encoder
-from probekit.restore.outside import MAX_SIZE, Made, Outside, around, make_encoder
+from probekit.restore.outside import MAX_SIZE, Made, Outside, make_encoder
 from probekit.restore.pooled import pooling
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, open_run, versions
 from probekit.weights import Weights
@@ -97,25 +99,10 @@ def _keep(
 ) -> Run:
     stem = asked.encoder.rpartition(":")[2].replace("/", "-")
     weights = "" if asked.weights is None else str(asked.weights)
-    run = create_run(
-        runs / free_name(f"{stem}-{dataset['name']}", runs),
-        {
-            "state": IMPORTED,
-            "config": {
-                "method": made.method,
-                "seed": asked.seed,
-                "model": {**made.encoder.spec, "weights": weights},
-                "train": {"epochs": 0, "eval_every": 0},
-            },
-            "dataset": dataset,
-            "weights": None if made.match is None else made.match.as_dict(),
-            "device": "cpu",
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-            "commit": git_commit(),
-        },
-        overwrite=False,
-    )
+    model = {**made.encoder.spec, "weights": weights}
+    content = imported(made.method, model, dataset, seed=asked.seed)
+    content["weights"] = None if made.match is None else made.match.as_dict()
+    run = create_run(runs / free_name(f"{stem}-{dataset['name']}", runs), content, overwrite=False)
     header = {
         "method": made.method,
         "epoch": 0,
@@ -127,6 +114,20 @@ def _keep(
     save_encoder(run.encoder, made.encoder, header)
     console.print(f"made {run.path}, an imported run")
     return run
+
+
+def imported(method: str, model: Mapping[str, Any], dataset: Mapping[str, str], *, seed: int) -> dict[str, Any]:
+    """What run.json says of an encoder that was not trained here."""
+    return {
+        "state": IMPORTED,
+        "config": {"method": method, "seed": seed, "model": model, "train": {"epochs": 0, "eval_every": 0}},
+        "dataset": dataset,
+        "weights": None,
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "commit": git_commit(),
+    }
 
 
 class OpenedModule(Opened):
@@ -170,7 +171,7 @@ def load(
     """
     place, which = choose_device(device), Weights.parse(checkpoint, pool)
     named = "a module" if isinstance(source, nn.Module) else str(source)
-    is_run = not isinstance(source, nn.Module) and not named.startswith(("timm:", "py:")) and named != "unet"
+    is_run = not isinstance(source, nn.Module) and not is_outside(named)
     if (isinstance(source, nn.Module) or is_run) and (weights is not None or allow_missing):
         raise ValueError(f"expected weights and allow_missing for timm:NAME or unet, found them with {named}")
     if is_run:
