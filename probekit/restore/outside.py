@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import torch
 from torch import Tensor
@@ -84,7 +84,7 @@ def make_encoder(asked: Outside, images: Tensor) -> Made:
     typed = typed_settings(asked.settings, asked.encoder)
     if asked.normalise != "auto" and "normalise" in typed:
         raise ValueError("expected --normalise or --set model.normalise, found both; leave one out")
-    weights = None if asked.weights is None else read_checkpoint(asked.weights)
+    weights = read_checkpoint(asked.weights) if asked.weights else kind.weights(asked.encoder) if kind.weights else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(asked.seed)
         encoder = kind.make(asked.encoder, {"normalise": asked.normalise, **typed}, weights, images)
@@ -103,6 +103,8 @@ def make_encoder(asked: Outside, images: Tensor) -> Made:
     else:
         lines.append(f"weights: random, of seed {asked.seed}; --weights FILE reads others (nothing is downloaded)")
     normalised = described(encoder.spec.get("normalise"))
+    if encoder.input is not None:
+        lines.append(f"images: {encoder.input}; --set model.input=none takes them as they are")
     lines.append(f"normalisation: {normalised}; {encoder.dim} features, {encoder.stride} px a cell")
     mark = RANDOM if asked.is_random else match.mark if match else ""
     return Made(encoder, match, f"{asked.encoder} ({mark})" if mark else asked.encoder, lines)
@@ -127,6 +129,7 @@ def typed_settings(overrides: Sequence[str], backbone: str) -> dict[str, Any]:
     of another type or out of range.
     """
     types = get_type_hints(ModelConfig, include_extras=True) | dict.fromkeys(UNET, Count)
+    types["input"] = Literal["auto", "none"]
     known = [key for key in (f"model.{name}" for name in types) if key not in OPTIONS]
     found = {}
     for key, value in parse_overrides(overrides).items():
