@@ -36,9 +36,10 @@ class Config(dict[str, Any]):
         inner = self.get(name)
         return Config(inner, self.where) if isinstance(inner, dict) else self
 
-    def whole(self, name: str, default: int) -> int:
-        """A whole number of 1 or more."""
-        return self._checked(name, default, lambda value: type(value) is int and value >= 1, "a whole number")
+    def whole(self, name: str, default: int, least: int = 1) -> int:
+        """A whole number."""
+        said = f"a whole number of {least} or more"
+        return self._checked(name, default, lambda value: type(value) is int and value >= least, said)
 
     def number(self, name: str, default: float) -> float:
         """A number above 0."""
@@ -147,7 +148,7 @@ def _dinov3(config: Config) -> Network:
             "mlp_ratio": _ratio(sizes["embed_dim"], config.whole("intermediate_size", 1536)),
             "qkv_bias": config.flag("query_bias", True) or config.flag("value_bias", True),
             "rope_temperature": config.number("rope_theta", 100.0),
-            "num_reg_tokens": config.whole("num_register_tokens", 4),
+            "num_reg_tokens": config.whole("num_register_tokens", 0, least=0),
             "layer_norm_eps": config.number("layer_norm_eps", 1e-5),
         }
         | ({"swiglu_mlp": True} if gated else {}),

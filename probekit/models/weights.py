@@ -186,12 +186,13 @@ def _made(place: _Place, wanted: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
 def _beyond(unexpected: list[str], place: _Place, matched: Collection[str]) -> list[str]:
     """Tensors in blocks that the backbone has, too, and tokens beside its own: those of a head are neither.
 
-    What the project's layout leaves out counts for nothing, nor does a bias of zeros.
+    What the project's layout leaves out counts for nothing, nor does a bias of zeros, nor a tensor without numbers.
     """
     at = place.at
     blocks = {name.removeprefix(at).partition(".")[0] for name in matched}
     left = re.compile(place.layout.left)
     unexpected = [name for name in unexpected if not left.match(name.removeprefix(at))]
+    unexpected = [name for name in unexpected if place.table[name].numel()]
     unexpected = [name for name in unexpected if not name.endswith("bias") or _any(place.table[name])]
     inside = [name for name in unexpected if name.startswith(at) and name.rpartition(".")[2] not in CONSTANTS]
     firsts = {name: name.removeprefix(at).partition(".")[0] for name in inside}
