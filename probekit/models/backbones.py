@@ -197,6 +197,17 @@ def _create(name: str, channels: int, arguments: Mapping[str, Any] = NOTHING) ->
     if (eps := given.pop("layer_norm_eps", None)) is not None:
         given["norm_layer"] = partial(import_timm().layers.LayerNorm, eps=eps)
     make = partial(import_timm().create_model, name, pretrained=False, in_chans=channels, num_classes=0, **given)
+    try:
+        return _made(make, name)
+    except (AssertionError, RuntimeError, TypeError, ZeroDivisionError) as error:
+        if not arguments:
+            raise
+        raise ValueError(
+            f"expected a model of timm {name} with {dict(arguments)}, found: {first_line(error)}"
+        ) from error
+
+
+def _made(make: Any, name: str) -> Any:
     any_size = ({"dynamic_img_size": True}, {"strict_img_size": False}) if timm_config(name).fixed_input_size else ()
     for extra in any_size:
         with suppress(TypeError):  # it has no such argument

@@ -151,7 +151,7 @@ def _dinov3(config: Config) -> Network:
             "num_reg_tokens": config.whole("num_register_tokens", 0, least=0),
             "layer_norm_eps": config.number("layer_norm_eps", 1e-5),
         }
-        | ({"swiglu_mlp": True} if gated else {}),
+        | ({"swiglu_mlp": True, "swiglu_align_to": 1} if gated else {}),
     )
 
 

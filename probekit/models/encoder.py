@@ -1,6 +1,7 @@
 """The encoder that every probe and heatmap sees, and the file it is kept in."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -128,6 +129,12 @@ class Encoder(nn.Module):
         for name in ("mean", "std"):  # not persistent: the spec holds them
             values = None if normalise is None else torch.tensor(normalise[name]).view(1, -1, 1, 1)
             self.register_buffer(name, values, persistent=False)
+
+    def without_input(self) -> "Encoder":
+        """The same weights, for images that have the size that they expect already."""
+        same = copy(self)
+        same.input = None
+        return same
 
     @property
     def blocks(self) -> dict[str, nn.Module]:

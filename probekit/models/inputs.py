@@ -74,6 +74,19 @@ class Input:
                 images = F.pad(images, (0, 0, before, after) if side == 2 else (before, after, 0, 0))
         return images
 
+    def whole(self, maps: Tensor, height: int, width: int) -> Tensor:
+        """Maps `[B, h, w]` of what is left of (height, width) px, on the whole image: zeros where borders are cut off.
+
+        Unchanged where nothing is cut off.
+        """
+        shares = self.seen(height, width)
+        if shares == (1.0, 1.0):
+            return maps
+        seen = [max(1, round(side * share)) for side, share in zip((height, width), shares, strict=True)]
+        inner = F.interpolate(maps[:, None], seen, mode="bilinear", align_corners=False)[:, 0]
+        top, left = (height - seen[0]) // 2, (width - seen[1]) // 2
+        return F.pad(inner, (left, width - seen[1] - left, top, height - seen[0] - top))
+
     def __str__(self) -> str:
         sides = "x".join(map(str, self.resize)) if len(self.resize) == 2 else f"a shorter side of {self.resize[0]}"
         cut = f", of which the middle {self.crop[0]}x{self.crop[1]} is taken" if self.crop else ""

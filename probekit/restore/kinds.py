@@ -18,6 +18,7 @@ from probekit.models.snapshot import IMAGES, expected_in, network_in, weights_in
 from probekit.models.weights import default_normalise
 from probekit.restore.around import around
 from probekit.restore.build import make_plain
+from probekit.restore.hub import Place, place_of
 
 PLAIN: dict[str, Any] = {"pooling": "gap", "stem": "imagenet"}
 UNET: dict[str, Any] = {"width": 64, "depth": 4}  # the paper's
@@ -39,7 +40,8 @@ class Kind:
         make: Makes it, random where nothing else is said; a ValueError if it cannot be made, or takes no such images.
         settings: What can be set of it, as in `ModelConfig`.
         own: Whether it comes with weights, so that it is not random without a file of them.
-        weights: Reads those that are to be matched by name; None where what is made has them.
+        place: Finds the folder that is meant, perhaps by downloading it; None for kinds that have none.
+        weights: Reads those of the folder, which are to be matched by name; None where what is made has them.
     """
 
     form: str
@@ -47,6 +49,7 @@ class Kind:
     settings: frozenset[str]
     own: bool = False
     weights: Callable[[str], Checkpoint] | None = None
+    place: Callable[..., Place] | None = None
 
 
 def _network(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
@@ -74,7 +77,7 @@ def _module(name: str, typed: Settings, weights: Checkpoint | None, images: Tens
 
 def _folder(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
     """A model of timm, as the description in a folder has it."""
-    folder, channels = folder_of(name), images.shape[1]
+    folder, channels = Path(name.partition(":")[2]), images.shape[1]
     network, expected = network_in(folder), expected_in(folder)
     backbone = f"timm:{network.name}"
     if typed["normalise"] != "auto":
@@ -94,21 +97,17 @@ def _folder(name: str, typed: Settings, weights: Checkpoint | None, images: Tens
     return encoder
 
 
-def folder_of(name: str) -> Path:
-    """`"hf:FOLDER"`: the folder."""
-    return Path(name.partition(":")[2])
-
-
 NETWORK = frozenset({"pooling", "stem", "normalise"})
 KINDS = {
     "timm": Kind("timm:NAME", _network, NETWORK),
     "py": Kind("py:MODULE:FUNCTION", _module, frozenset({"normalise"}), own=True),
     "hf": Kind(
-        "hf:FOLDER",
+        "hf:FOLDER or hf:ORG/NAME[@REVISION]",
         _folder,
         frozenset({"pooling", "normalise", "input"}),
         own=True,
-        weights=lambda name: weights_in(folder_of(name)),
+        place=place_of,
+        weights=lambda name: weights_in(Path(name.partition(":")[2])),
     ),
     "unet": Kind("unet", _network, NETWORK | frozenset(UNET)),
 }

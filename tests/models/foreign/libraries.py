@@ -87,7 +87,7 @@ def open_clip_vit(*, quick: bool, scripted: bool = False) -> Callable[[Path], Ca
         state |= {"positional_embedding": torch.rand(7, 32), "transformer.resblocks.0.ln_1.weight": torch.rand(32)}
         if scripted:
             with warnings.catch_warnings(action="ignore"):
-                torch.jit.save(torch.jit.script(holder({k: v.half() for k, v in state.items()})), path)  # type: ignore[no-untyped-call]
+                torch.jit.save(torch.jit.script(holder({k: v.half() for k, v in state.items()})), path)
             model.load_state_dict({k: v.half().float() for k, v in model.state_dict().items()})
         else:
             torch.save(state, path)
