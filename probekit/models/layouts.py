@@ -242,8 +242,7 @@ BIG_VISION: Rules = {
 MASKS = r"(embeddings\.)?(mask_token|masked_embed)$"
 ROPE = rf"{MASKS}|rope_embed\.|.*\.bias_mask$"
 LAYOUTS: tuple[Layout, ...] = (
-    Layout("timm", "any"),
-    Layout("MAE", "vit_*", left=rf"{MASKS}|decoder_.*"),
+    Layout("timm; torchvision's resnets, densenets and vggs; MAE, I-JEPA, iBOT", "any"),
     Layout("torchvision's resnets as nn.Sequential", "resnet*", SEQUENTIAL),
     Layout("torchvision's ViT", "vit_*", TORCHVISION_VIT),
     Layout("torchvision's ConvNeXt", "convnext_*", TORCHVISION_CONVNEXT),

@@ -45,6 +45,7 @@ def weights_in(folder: Path) -> Checkpoint:
 
     A ValueError if there are none, or some that the index names are not there.
     """
+    _config_of(folder)
     for name in WEIGHTS:
         if (folder / name).is_file():
             return read_checkpoint(folder / name)

@@ -6,36 +6,37 @@ Alone: pytest tests/models/test_layouts.py
 from pathlib import Path
 
 import pytest
-import torch
 
-from probekit.models.checkpoint import Checkpoint, read_checkpoint
-from probekit.models.snapshot import weights_in
-from probekit.models.weights import Match, load_weights
-from tests.models.foreign.base import SIDE, Case, encoder_of
+from probekit.models.checkpoint import without_wrappers
+from probekit.models.layouts import LAYOUTS
+from tests.models.foreign.compared import CLOSE, Compared, compared, documented, rows
 from tests.models.foreign.table import FOREIGN
 
 pytest.importorskip("timm")
-CLOSE = 1e-4  # relative to the largest feature
+FOUND: dict[str, Compared] = {}
 
 
-def checkpoint_of(case: Case) -> Checkpoint:
-    return weights_in(case.path) if case.path.is_dir() else read_checkpoint(case.path)
-
-
-def compared(case: Case) -> tuple[Match, float]:
-    """How the weights match, and the largest difference of features, relative to the largest feature."""
-    encoder = encoder_of(case)
-    match = load_weights(encoder, checkpoint_of(case))
-    x = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        found, expected = encoder(x).map, case.features(x)
-    assert found.shape == expected.shape
-    return match, float((found - expected).abs().max() / expected.abs().max())
-
-
+@pytest.mark.usefixtures("drawn_once")
 @pytest.mark.parametrize("name", FOREIGN)
 def test_weights_are_whole_and_features_are_theirs(name: str, tmp_path: Path) -> None:
-    case = FOREIGN[name].make(tmp_path)
-    match, difference = compared(case)
-    assert (match.matched, match.mark) == (match.total, "")
-    assert difference < CLOSE
+    FOUND[name] = found = compared(FOREIGN[name].make(tmp_path))
+    assert (found.match.matched, found.match.mark) == (found.match.total, "")
+    assert found.difference < CLOSE
+    assert without_wrappers(FOREIGN[name].example) in found.names
+
+
+all_of_them = pytest.mark.skipif("len(FOUND) < len(FOREIGN)", reason="the tests above were not all run")
+
+
+@all_of_them
+def test_the_table_in_the_docs_is_of_these_tests() -> None:
+    """Differences are of the machine: at most ten times what is said."""
+    said, made = documented(), rows(FOUND)
+    assert [row[:-1] for row in said] == [row[:-1] for row in made], "type: python -m tests.models.foreign.compared"
+    for row, found in zip(said, FOUND.values(), strict=True):
+        assert found.difference <= 10 * float(row[-1].removeprefix("below "))
+
+
+@all_of_them
+def test_every_layout_is_tested() -> None:
+    assert {found.match.layout for found in FOUND.values()} == {layout.project for layout in LAYOUTS}

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from probekit.models import Encoder
 from probekit.models.backbones import import_module, import_timm
 
 State = dict[str, Tensor]
@@ -125,10 +124,6 @@ def of_timm(
         return Case(path, {"backbone": f"timm:{name}", "arguments": arguments, "stem": stem}, features)
 
     return make
-
-
-def encoder_of(case: Case) -> Encoder:
-    return Encoder(channels=3, pooling="gap", **case.encoder).eval()
 
 
 def folder_of_safetensors(folder: Path, config: Mapping[str, Any], state: State) -> Path:

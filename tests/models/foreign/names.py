@@ -60,9 +60,11 @@ def of_mmpretrain(state: State) -> Any:
     return {"meta": {"epoch": 3}, "state_dict": renamed(state, *pairs, prefix="backbone.")}
 
 
-def of_meta_convnext(state: State, inner: tuple[str, str, str] = ("dwconv", "pwconv1", "pwconv2")) -> State:
+def of_meta_convnext(state: State, *inner: str) -> State:
+    inner = inner or ("dwconv", "pwconv1", "pwconv2", "norm")
     return renamed(
         state,
+        (r"^head\.norm", inner[3]),
         (r"^stem", "downsample_layers.0"),
         (r"^stages\.(\d)\.downsample", r"downsample_layers.\1"),
         (r"\.blocks\.", "."),
@@ -73,8 +75,8 @@ def of_meta_convnext(state: State, inner: tuple[str, str, str] = ("dwconv", "pwc
 
 
 def of_mmpretrain_convnext(state: State) -> Any:
-    made = of_meta_convnext(state, ("depthwise_conv", "pointwise_conv1", "pointwise_conv2"))
-    return {"state_dict": renamed(made, prefix="backbone.") | {"backbone.norm3.weight": torch.rand(32)}}
+    made = of_meta_convnext(state, "depthwise_conv", "pointwise_conv1", "pointwise_conv2", "norm3")
+    return {"state_dict": renamed(made, prefix="backbone.")}
 
 
 def of_google(state: State, *, big: bool = False) -> State:

@@ -106,6 +106,12 @@ FOREIGN: dict[str, Foreign] = {
     "DINOv2 in training, blocks in groups": Foreign(
         "backbone.blocks.1.1.ls1.gamma", "vit_*_dinov2", PUBLISHED, of_timm("vit_small_patch14_dinov2", VIT, chunked)
     ),
+    "DINOv2 in training, giant": Foreign(
+        "backbone.blocks.1.1.mlp.w12.weight",
+        "vit_giant_*_dinov2",
+        PUBLISHED,
+        of_timm("vit_giant_patch14_dinov2", VIT, lambda s: chunked(packed(s))),
+    ),
     "DINOv3": Foreign(
         "blocks.0.attn.qkv.bias_mask",
         "vit_*_dinov3_qkvb",
@@ -122,7 +128,7 @@ FOREIGN: dict[str, Foreign] = {
         "stages.0.0.dwconv.weight",
         "convnext_*",
         TIMM,
-        of_timm("convnext_tiny", CONVNEXT, lambda s: of_meta_convnext(s) | {"norm.weight": torch.rand(32)}),
+        of_timm("convnext_tiny", CONVNEXT, of_meta_convnext, filtered="convnext"),
     ),
     "Hugging Face ViT": Foreign(
         "encoder.layer.0.attention.attention.query.weight",
