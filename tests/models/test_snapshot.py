@@ -165,4 +165,5 @@ def test_numbers_that_transformers_takes_for_granted() -> None:
     for kind, width, patch in (("vit", 768, 16), ("clip", 768, 32), ("siglip", 768, 16), ("dinov3_vit", 384, 16)):
         network = network_of(Config({"model_type": kind, "vision_config": {}}, "config.json"))
         assert (network.arguments["embed_dim"], network.arguments["patch_size"]) == (width, patch)
-    assert network_of(Config({"model_type": "clip"}, "")).arguments["act_layer"] == "quick_gelu"
+    arguments = network_of(Config({"model_type": "clip"}, "")).arguments
+    assert (arguments["act_layer"], arguments["layer_norm_eps"]) == ("quick_gelu", 1e-5)

@@ -104,7 +104,7 @@ def test_a_run_keeps_what_is_needed_to_open_it_again(
         torch.from_numpy(np.array(grey)), summed(read_split(data, "test").images), rtol=1e-3, atol=1e-4
     )
     assert np.abs(opened.random(0).embed(read_info(data), "test") - grey).max() > 0.01
-    out = said("heatmap", "tiny-vit-shapes", "--n", "4")
+    out = said("heatmap", "tiny-vit-shapes", "--n", "4", "--maps", "gradcam,cam")
     assert "gradcam" in out
 
 
