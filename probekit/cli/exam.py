@@ -15,9 +15,9 @@ from probekit.cli.measuring import (
     Settings,
     WeightsFile,
     outside_of,
-    show_results,
 )
 from probekit.output.console import console, errors, print_json
+from probekit.results import show_results
 from probekit.weights import Weights
 
 if TYPE_CHECKING:
@@ -62,16 +62,8 @@ def exam(
     """
     out = errors if as_json else console
     if selftest:
-        if (
-            run
-            or encoder
-            or weights
-            or allow_missing
-            or allow_download
-            or settings
-            or pool
-            or asked != [type(asked[0])()]
-        ):
+        others = (run, encoder, weights, allow_missing, allow_download, settings, pool)
+        if any(others) or asked != [type(asked[0])()]:
             raise ValueError("expected --selftest alone, found it with others; type: probekit exam --selftest")
         _selftest(as_json)
         return

@@ -1,17 +1,17 @@
 """`probe`, `heatmap`, `compare`, `export-embeddings`, `report`: what encoders have learned, and where they look."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from probekit.cli import shared
 from probekit.cli.measured import with_measurements
 from probekit.output.console import console, errors, print_json
+from probekit.results import show_results
 from probekit.weights import LAST, Weights
 
 if TYPE_CHECKING:
@@ -252,24 +252,6 @@ def report(
         text = out.read_text()
     if text is not None:
         print(text, end="")
-
-
-def show_results(results: Iterable[Mapping[str, Any]], console: Console) -> None:
-    """Prints the tables of results, and what stands out in them."""
-    from probekit.measurement import read_result
-    from probekit.output.terminal import show_table
-
-    for result in results:
-        reader = read_result(result)
-        console.print(f"{reader.title}. {result['how']}")
-        for table in reader.tables(result):
-            if not table.folded:
-                show_table(table, console, title=table.title if table.title != reader.title else "")
-                if table.how:
-                    console.print(table.how)
-        for line in [*reader.sentences(result), *result.get("certificate", ())]:
-            console.print(line)
-        console.print()
 
 
 def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> None:

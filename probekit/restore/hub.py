@@ -38,7 +38,7 @@ def place_of(name: str, *, allow_download: bool) -> Place:
     if importlib.util.find_spec("huggingface_hub") is None:
         raise ValueError(
             f"expected a folder {typed}, found none, and no huggingface_hub, which looks for repositories; "
-            "type: pip install 'probekit[hub]'"
+            "type: pip install 'huggingface_hub>=0.26'"
         )
     return _from_hub(found[1], found[2], name, allow_download)
 

@@ -1,7 +1,7 @@
 """Encoders from elsewhere and from runs, opened for Python; or kept: a run folder for one that was not trained here."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -100,25 +100,10 @@ def _keep(
     stem = Path(asked.encoder.rpartition(":")[2]).name if kind_of(asked.encoder).place else None
     stem = stem or asked.encoder.rpartition(":")[2].replace("/", "-")
     weights = "" if asked.weights is None else str(asked.weights)
-    run = create_run(
-        runs / free_name(f"{stem}-{dataset['name']}", runs),
-        {
-            "state": IMPORTED,
-            "config": {
-                "method": made.method,
-                "seed": asked.seed,
-                "model": {**made.encoder.spec, "weights": weights},
-                "train": {"epochs": 0, "eval_every": 0},
-            },
-            "dataset": dataset,
-            "weights": None if made.match is None else {**made.match.as_dict(), "revision": made.revision},
-            "device": "cpu",
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-            "commit": git_commit(),
-        },
-        overwrite=False,
-    )
+    model = {**made.encoder.spec, "weights": weights}
+    content = imported(made.method, model, dataset, seed=asked.seed)
+    content["weights"] = None if made.match is None else {**made.match.as_dict(), "revision": made.revision}
+    run = create_run(runs / free_name(f"{stem}-{dataset['name']}", runs), content, overwrite=False)
     header = {
         "method": made.method,
         "epoch": 0,
@@ -130,6 +115,20 @@ def _keep(
     save_encoder(run.encoder, made.encoder, header)
     console.print(f"made {run.path}, an imported run")
     return run
+
+
+def imported(method: str, model: Mapping[str, Any], dataset: Mapping[str, str], *, seed: int) -> dict[str, Any]:
+    """What run.json says of an encoder that was not trained here."""
+    return {
+        "state": IMPORTED,
+        "config": {"method": method, "seed": seed, "model": model, "train": {"epochs": 0, "eval_every": 0}},
+        "dataset": dataset,
+        "weights": None,
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "commit": git_commit(),
+    }
 
 
 class OpenedModule(Opened):

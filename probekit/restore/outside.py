@@ -27,6 +27,7 @@ OPTIONS = {
     "model.weights": "--weights FILE",
     "model.allow_missing": "--allow-missing",
 }
+OWN: dict[str, Any] = {"input": Literal["auto", "none"]}  # what encoders that are pretrained here have not
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,7 @@ def typed_settings(overrides: Sequence[str], backbone: str) -> dict[str, Any]:
     A ValueError for a setting that there is not, that is an option, or that the backbone does not have, and for a value
     of another type or out of range.
     """
-    types = get_type_hints(ModelConfig, include_extras=True) | dict.fromkeys(UNET, Count)
-    types["input"] = Literal["auto", "none"]
+    types = get_type_hints(ModelConfig, include_extras=True) | dict.fromkeys(UNET, Count) | OWN
     known = [key for key in (f"model.{name}" for name in types) if key not in OPTIONS]
     found = {}
     for key, value in parse_overrides(overrides).items():
