@@ -28,7 +28,13 @@ AllowMissing = Annotated[
 ]
 Outsider = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="An outside encoder instead of a run: timm:NAME or py:MODULE:FUNCTION."),
+    typer.Option(
+        metavar="NAME", help="An outside encoder instead of a run: timm:NAME, hf:FOLDER or py:MODULE:FUNCTION."
+    ),
+]
+AllowDownload = Annotated[
+    bool,
+    typer.Option("--allow-download", help="For --encoder hf:ORG/NAME: let huggingface_hub fetch what is not here."),
 ]
 WeightsFile = Annotated[
     Path | None, typer.Option(metavar="FILE[:KEY]", help="For --encoder: a checkpoint of any project; default: random.")
@@ -59,6 +65,7 @@ def probe(
     weights: WeightsFile = None,
     allow_missing: AllowMissing = False,
     settings: Settings = (),  # type: ignore[assignment]
+    allow_download: AllowDownload = False,
     normalise: Normalise = "auto",
     seed: shared.Seed = 0,
     device: shared.Device = "auto",
@@ -77,7 +84,7 @@ def probe(
     from probekit.restore.opened import open_encoder
 
     out, measured = errors if as_json else console, Weights.parse(checkpoint, pool)
-    outside = outside_of(encoder, weights, normalise, seed, allow_missing, settings)
+    outside = outside_of(encoder, weights, normalise, seed, allow_missing, settings, allow_download)
     if outside is not None:
         check = partial(conditions_for, typed=asked, protocol=protocol, seed=seed, device=device, console=out)
         about: dict[str, Any] = {"measured": measured, "device": device, "console": out}
@@ -99,7 +106,7 @@ def outside_of(encoder: str | None, weights: Path | None, normalise: str, *more:
         return Outside(encoder, weights, normalise, *more)
     if weights is not None or normalise != "auto" or any(more[1:]):
         raise ValueError(
-            "expected --encoder with --weights, --allow-missing, --set and --normalise; "
+            "expected --encoder with --weights, --allow-missing, --allow-download, --set and --normalise; "
             "type: --encoder timm:resnet50, or py:..."
         )
     return None
