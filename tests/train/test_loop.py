@@ -79,6 +79,8 @@ def train(
     preset: str = "quick",
     options: Mapping[str, Any] = {},
     device: str = "cpu",
+    log: Sequence[str] = (),
+    console: Console | None = None,
 ) -> tuple[Run, bool]:
     return pretrain(
         Asked(
@@ -87,11 +89,12 @@ def train(
             options={**SMALL, "train.epochs": epochs, **options},
             branches=branches,
             device=device,
+            log=log,
         ),
         data=data,
         runs=runs,
         name=name,
-        console=quiet(),
+        console=console or quiet(),
     )
 
 
