@@ -28,7 +28,10 @@ AllowMissing = Annotated[
 ]
 Outsider = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="An outside encoder instead of a run: timm:NAME or py:MODULE:FUNCTION."),
+    typer.Option(
+        metavar="NAME",
+        help="An outside encoder instead of a run: timm:NAME, onnx:FILE, py:MODULE:FUNCTION, ... (docs/encoders.md).",
+    ),
 ]
 WeightsFile = Annotated[
     Path | None, typer.Option(metavar="FILE[:KEY]", help="For --encoder: a checkpoint of any project; default: random.")

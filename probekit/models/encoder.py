@@ -70,11 +70,12 @@ class Encoder(nn.Module):
         widths: Channels of each stage, finest first.
         strides: Px a cell of each stage.
         has_map: Whether the embedding is `pooling` of the feature map: what class activation maps rest on.
+        has_gradient: Whether what it gives has a derivative by the image.
         repooled: Whether `pooling` counts for a backbone that pools by itself, too.
 
     Args:
         pooling: "gap" or "attention"; "own" where a backbone of "py:" pools by itself.
-        backbone: "unet", "timm:NAME" or "py:MODULE:FUNCTION".
+        backbone: "unet", "timm:NAME" or a module from elsewhere (`probekit.models.outside.REMADE`).
         stem: "imagenet", or "small" for small images (`probekit.models.backbones`).
         normalise: Mean and standard deviation of each channel, which are taken off and divided by; None for neither.
         shape: (D, px a cell) of the map of a backbone of "py:".
@@ -114,6 +115,7 @@ class Encoder(nn.Module):
         self.strides: list[int] = self.backbone.strides
         self.dim, self.stride = self.widths[-1], self.strides[-1]
         self.has_map = pooling != "own"
+        self.has_gradient: bool = getattr(getattr(self.backbone, "module", None), "gradients", True)
         self.repooled = False
         self.pooling = build_pooling(pooling if self.has_map else "gap", self.dim)
         for name in ("mean", "std"):  # not persistent: the spec holds them

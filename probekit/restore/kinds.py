@@ -12,7 +12,9 @@ from probekit.data.split import check_depth
 from probekit.models.backbones import find_stem, normalisation
 from probekit.models.checkpoint import Checkpoint
 from probekit.models.encoder import Encoder, check_takes
+from probekit.models.onnx_file import OnnxModule, onnx_code
 from probekit.models.outside import code_of, make_outside
+from probekit.models.torchscript import ScriptedModule, script_code
 from probekit.models.weights import default_normalise
 from probekit.restore.around import around
 from probekit.restore.build import make_plain
@@ -68,10 +70,25 @@ def _module(name: str, typed: Settings, weights: Checkpoint | None, images: Tens
     return around(make_outside(name), name, images, normalise, code_of(name))
 
 
+def _onnx(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
+    """A file of ONNX."""
+    module = OnnxModule(name)
+    module.check(images)
+    return around(module, name, images, normalisation(typed["normalise"], name, images.shape[1]), onnx_code(name))
+
+
+def _torchscript(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
+    """A file of TorchScript."""
+    normalise = normalisation(typed["normalise"], name, images.shape[1])
+    return around(ScriptedModule(name), name, images, normalise, script_code(name))
+
+
 NETWORK = frozenset({"pooling", "stem", "normalise"})
 KINDS = {
     "timm": Kind("timm:NAME", _network, NETWORK),
     "py": Kind("py:MODULE:FUNCTION", _module, frozenset({"normalise"}), own=True),
+    "onnx": Kind("onnx:FILE[:OUTPUT]", _onnx, frozenset({"normalise"}), own=True),
+    "torchscript": Kind("torchscript:FILE", _torchscript, frozenset({"normalise"}), own=True),
     "unet": Kind("unet", _network, NETWORK | frozenset(UNET)),
 }
 
