@@ -34,6 +34,7 @@ class OnnxModule(nn.Module):
         super().__init__()
         self.name = name
         self.path, self.output = split_name(name, "onnx")
+        self.drawn: Tensor
         self.register_buffer("drawn", torch.tensor(drawn))
         self._session: Any = None
         self._of = -1
@@ -183,7 +184,7 @@ def _check_input(name: str, taken: Sequence[Any]) -> None:
 
 def _chosen(name: str, model: Any, output: str) -> str:
     """The output that is asked for: any tensor's name, or the only output of the graph."""
-    own = [found.name for found in model.graph.output]
+    own: list[str] = [found.name for found in model.graph.output]
     if not output:
         if len(own) == 1:
             return own[0]

@@ -118,7 +118,7 @@ def records(raw: bytes) -> Iterator[Any]:
         whole += raw[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):
-            yield wandb_internal_pb2.Record.FromString(whole)
+            yield wandb_internal_pb2.Record.FromString(whole)  # type: ignore[attr-defined]
             whole = b""
 
 
@@ -289,7 +289,7 @@ def test_none_is_imported_unless_it_is_asked_for() -> None:
     """Each package by the logger's own file alone, which nothing names but the table."""
     packages = {"torch.utils.tensorboard", "wandb", "mlflow"}
     own = {path.split(":")[0] for path in LOGGERS.values()}
-    users = {}
+    users: dict[str, set[str]] = {}
     for path in FILES:
         found = imports(path)
         users |= {path.stem: packages & found} if packages & found else {}
