@@ -71,6 +71,11 @@ LOGGERS: dict[str, str] = {  # `pretrain --log`; the name is also that of the ex
     "mlflow": "probekit.train.loggers.mlflow:MLflow",
 }
 
+EXPORTS: dict[str, str] = {  # `export --to`; the file is model.NAME
+    "safetensors": "probekit.share.to_safetensors:write",
+    "onnx": "probekit.share.to_onnx:write",
+}
+
 
 @dataclass(frozen=True)
 class Pool:

@@ -132,7 +132,7 @@ class TimmBackbone(nn.Module):
         """The model's last features as `[B, D, h, w]`, on the grid of its last stage."""
         if last.ndim == 3:  # tokens; those of the class and of registers come first
             h, w = stage.shape[2:]
-            return last[:, -h * w :].transpose(1, 2).reshape(len(last), -1, h, w)
+            return last[:, -h * w :].transpose(1, 2).reshape(last.shape[0], -1, h, w)
         if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
             return last.permute(0, 3, 1, 2)
         return last

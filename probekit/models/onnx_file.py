@@ -105,7 +105,10 @@ def onnx_code(name: str) -> str:
         path, _ = split_name(name, "onnx")
     except ValueError:
         return ""
-    others = [path.parent / other for other in _others(_read(name, path))]
+    try:
+        others = [path.parent / other for other in _others(_read(name, path))]
+    except ValueError:  # what is no model any more has another hash, too
+        others = []
     if not all(other.is_file() for other in others):
         return ""
     return hashlib.sha256("".join(map(sha256, (path, *others))).encode()).hexdigest()

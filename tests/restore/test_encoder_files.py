@@ -138,12 +138,12 @@ def test_copies_and_kept_seeds_open_the_file_anew() -> None:
 
 
 def traced(path: Path) -> Path:
-    torch.jit.trace(Net().eval(), images(1)).save(str(path))
+    torch.jit.trace(Net().eval(), images(1)).save(str(path))  # type: ignore[no-untyped-call]
     return path
 
 
 def frozen(path: Path) -> Path:
-    torch.jit.freeze(torch.jit.script(Net().eval())).save(str(path))  # type: ignore[no-untyped-call]
+    torch.jit.freeze(torch.jit.script(Net().eval())).save(str(path))
     return path
 
 
