@@ -1,6 +1,7 @@
 """The model card: what the encoder was trained on and how, what was measured of it, and how it is loaded."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from generators import certificates
@@ -67,8 +68,8 @@ def _left_out(opened: OpenedRun) -> str:
     others = [
         name for name, part in opened.method.named_children() if name != kept and any(True for _ in part.parameters())
     ]
-    told = f"left out: {', '.join(others)}" if others else "nothing is left out"
-    return f"The encoder alone is in the files; of the method's heads, targets and branches {told}."
+    told = f"left out of the method: {', '.join(others)}" if others else "the method has no other part"
+    return f"The encoder alone is in the files; {told}."
 
 
 def _trained_on(run: Mapping[str, Any]) -> str:
@@ -77,10 +78,11 @@ def _trained_on(run: Mapping[str, Any]) -> str:
     if run["state"] == IMPORTED:
         lines = ["- trained elsewhere; probekit has measured it", *lines]
     if data is not None:
-        lines += [f"- generator: {data['generator']} {data['parameters'] or ''}".rstrip()] if data["generator"] else []
+        given = ", ".join(f"{name} {value}" for name, value in data["parameters"].items())
+        lines += [f"- generator: {data['generator']}; {given}"] if data["generator"] else []
         lines += [f"- classes: {', '.join(data['classes']) or 'none'}"]
         lines += [
-            f"- {name}: {split['n']} images of {split['height']}x{split['width']} px, {split['channels']} channels"
+            f"- {name}: {split['n']} images of {split['height']}x{split['width']} px, channels: {split['channels']}"
             for name, split in data["splits"].items()
         ]
         lines += [f"- certificate: {line}" for line in certificates.told(data["certificate"])]
@@ -103,4 +105,6 @@ def _measured(report: Mapping[str, Any], run: Mapping[str, Any], weights: Weight
     own = {**run, "results": results}
     sections = [section for section in measured_sections(own, "card") if not section.key.endswith("unmeasured")]
     page = markdown(Document("", report["command"], [Chapter("results", "Results", lead(own), sections)]))
+    for path in {result["data"] for found in results.values() for result in found}:
+        page = page.replace(path, Path(path).name)  # where a file lay is nobody else's business
     return page[page.index("## Results") :].rstrip()

@@ -5,7 +5,6 @@ Alone: pytest tests/share/test_export.py
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,28 +24,10 @@ from probekit.restore.outside import Outside
 from probekit.run import Run, open_run
 from probekit.share import to_onnx
 from probekit.weights import LAST
-from tests.datasets import noise_npz, small_shapes
-from tests.train.test_loop import train
+from tests.datasets import noise_npz
 
 pytestmark = pytest.mark.usefixtures("plain_pictures", "few_baselines", "few_strengths")
 BLOCK = re.compile(r"```python\n(.+?)```", re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run of conrec."""
-    folder = tmp_path_factory.mktemp("home")
-    (folder / "data").mkdir()
-    small_shapes(folder / "data" / "shapes.h5", size=16)
-    train(folder / "data" / "shapes.h5", folder / "runs", epochs=1, name="mine")
-    return folder
-
-
-@pytest.fixture
-def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(trained, tmp_path / "home")
-    monkeypatch.chdir(tmp_path / "home")
-    return tmp_path / "home"
 
 
 def run(*words: str) -> str:
@@ -115,11 +96,12 @@ def test_the_card_tells_all_of_it_and_its_code_runs(home: Path, monkeypatch: pyt
     assert {"chance", "random weights"} <= {row["name"] for row in result["rows"]}
     hash_ = json.loads((home / "runs" / "mine" / "run.json").read_text())["dataset"]["hash"]
     for told in (
-        f"content hash `{hash_}`", "- train: 32 images of 16x16 px, 1 channels", "- certificate: ",
-        "# license: yours to choose", "left out: projector, decoder", "Normalisation: none", "- `model.safetensors`: ",
-        "epoch 1 of 1", "- train.epochs: `1`",
+        f"content hash `{hash_}`", "- train: 32 images of 16x16 px, channels: 1", "- certificate: ",
+        "# license: yours to choose", "left out of the method: head, decoder", "Normalisation: none",
+        "- `model.safetensors`: ", "conrec, epoch 1,", "- train.epochs: `1`",
     ):  # fmt: skip
         assert told in card
+    assert "/" not in "".join(re.findall(r"\S*shapes\.h5", card))  # where the file lies is nobody else's business
     assert "license:" not in card.replace("# license:", "")
     monkeypatch.chdir(folder)
     ours = opened(str(home / "runs" / "mine"))
