@@ -64,7 +64,7 @@ MEASUREMENTS: dict[str, str] = {
     "heatmap": "probekit.heatmaps.measurement:Heatmap",
 }
 
-LOGGERS: dict[str, str] = {  # `pretrain --log`; the name is also that of the extra to install
+LOGGERS: dict[str, str] = {  # `pretrain --log`; the name is also that of the package to install
     "csv": "probekit.train.loggers.csv:CSV",
     "tensorboard": "probekit.train.loggers.tensorboard:TensorBoard",
     "wandb": "probekit.train.loggers.wandb:WandB",

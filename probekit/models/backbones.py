@@ -26,7 +26,7 @@ BACKBONES = {
     "unet": "of the ConRec paper, model.width and model.depth",
     "timm:NAME": "any of timm that takes images of many sizes: resnet18, densenet121, convnext_tiny, "
     "vit_small_patch16_224, ... (pip install 'timm>=1.0')",
-    "onnx:FILE[:OUTPUT]": "a file of ONNX, for probekit probe --encoder (pip install 'probekit[onnx]')",
+    "onnx:FILE[:OUTPUT]": "a file of ONNX, for probekit probe --encoder (pip install onnx onnxruntime)",
     "torchscript:FILE": "a file of TorchScript, likewise; its code runs",
     "py:MODULE:FUNCTION": "an encoder of your own, for probekit probe --encoder (docs/encoders.md)",
 }

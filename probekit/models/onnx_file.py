@@ -222,6 +222,6 @@ def _packages(name: str) -> tuple[Any, Any]:
         import onnxruntime
     except ImportError as error:
         raise ValueError(
-            f"expected onnx and onnxruntime for {name}, found: {first_line(error)}; type: pip install 'probekit[onnx]'"
+            f"expected onnx and onnxruntime for {name}, found: {first_line(error)}; type: pip install onnx onnxruntime"
         ) from error
     return onnx, onnxruntime

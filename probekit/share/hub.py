@@ -18,7 +18,7 @@ def check(repo: str) -> ModuleType:
         import huggingface_hub
     except ImportError as error:
         raise ValueError(
-            f"expected huggingface_hub for push, found: {first_line(error)}; type: pip install 'probekit[hub]'"
+            f"expected huggingface_hub for push, found: {first_line(error)}; type: pip install huggingface_hub"
         ) from error
     return huggingface_hub
 
@@ -35,6 +35,6 @@ def push(folder: Path, repo: str, *, message: str, private: bool) -> str:
     except Exception as error:  # httpx's, requests', its own
         told = SECRET.sub("...", " ".join(str(error).split()))[:300] or type(error).__name__
         raise ValueError(
-            f"expected that {api.endpoint} takes {repo}, found: {told}; to log in type: hf auth login"
+            f"expected that {api.endpoint} takes {repo}, found: {told}; a login is made by: hf auth login"
         ) from None
     return url

@@ -41,7 +41,7 @@ def write(opened: OpenedRun, folder: Path) -> Written:
     except ImportError as error:
         raise ValueError(
             f"expected onnx and onnxruntime for --to onnx, found: {first_line(error)}; "
-            "type: pip install 'probekit[onnx]'"
+            "type: pip install onnx onnxruntime onnxscript"
         ) from error
     height, width = opened.header["image_size"]
     shape = (opened.header["spec"]["channels"], height, width)

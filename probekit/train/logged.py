@@ -45,7 +45,7 @@ def chosen(names: Sequence[str]) -> dict[str, type[Logger]]:
         except Exception as error:  # a package that is there may fail in its own ways
             raise ValueError(
                 f"expected the package of {name} for --log {name}, found {first_line(error)}; "
-                f"type: pip install 'probekit[{name}]'"
+                f"it is had by: pip install {name}"
             ) from error
     return found
 

@@ -165,7 +165,7 @@ def test_odd_wishes_are_refused_in_one_line(home: Path, monkeypatch: pytest.Monk
     assert "expected --checkpoint without a pooling" in refused("export", "mine", "--checkpoint", "last@gap")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "onnxruntime", None)
-        assert "type: pip install 'probekit[onnx]'" in refused("export", "mine", "--to", "onnx")
+        assert "type: pip install onnx onnxruntime onnxscript" in refused("export", "mine", "--to", "onnx")
     assert not (home / "runs" / "mine" / "export-last" / "README.md").exists()
 
 

@@ -149,5 +149,5 @@ def test_odd_wishes_are_refused_before_anything_is_sent(
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     code, told = push("mine", "me/it")
     assert code == 1
-    assert "type: pip install 'probekit[hub]'" in told
+    assert "type: pip install huggingface_hub" in told
     assert hub.asked == []

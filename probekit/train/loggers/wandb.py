@@ -29,7 +29,7 @@ class WandB(Logger):
             config=dict(begun.settings),
             settings=wandb.Settings(console="off", reinit="create_new"),  # what is printed is the terminal's
         )
-        local = f"{self.run.settings.sync_dir}; to send it type: wandb sync {self.run.settings.sync_dir}"
+        local = f"{self.run.settings.sync_dir}; it is sent by: wandb sync {self.run.settings.sync_dir}"
         self.place = self.run.url or local
 
     def numbers(self, step: int, numbers: Mapping[str, float]) -> None:
