@@ -70,7 +70,7 @@ def write(opened: OpenedRun, folder: Path) -> Written:
         "import onnxruntime",
         "",
         f'session = onnxruntime.InferenceSession("{NAME}")',
-        f"images = np.random.rand(4, {', '.join(map(str, shape))}).astype(np.float32)  # in [0, 1]",
+        f"images = np.full((4, {', '.join(map(str, shape))}), 0.5, np.float32)  # yours, in [0, 1]",
         f"embedding{', feature_map' * opened.encoder.has_map}{',' * (not opened.encoder.has_map)} = "
         'session.run(None, {"image": images})',
     )

@@ -69,6 +69,11 @@ class Net(nn.Module):
         return F.relu(self.conv(x))
 
 
+class ForOne(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).amax((2, 3)).reshape(1, -1)
+
+
 class Named(Net):
     def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         return {"map": self.conv(x)}
@@ -251,6 +256,7 @@ def plain(path: Path) -> Path:
         ("onnx:m.onnx", lambda path: graph(path, shape=("n", 1, 64, 64)), "type: probekit import SOURCE --size 64"),
         ("onnx:m.onnx", lambda path: graph(path, shape=("n", 3, 32, 32)), "of 3 channels and 32x32 px, as onnx:m"),
         ("torchscript:m.pt", scripted(Named()), "from torchscript:m.pt, found dict"),
+        ("torchscript:m.pt", scripted(ForOne()), "from torchscript:m.pt, found a tensor [1, 24]"),
         ("torchscript:m.pt", text, "expected a file of TorchScript in m.pt, found another"),
         ("torchscript:m.pt", plain, "expected a file of TorchScript in m.pt, found another"),
         ("torchscript:m.pt", folder, "expected a file after torchscript:, found a folder at m.pt"),

@@ -47,7 +47,7 @@ from tests.forked import SERVER
 
 SMALL = {"model.width": 4, "model.depth": 2, "train.batch_size": 8, "train.eval_every": 2}
 CPU = torch.device("cpu")
-WRITTEN = {"run.json", "metrics.jsonl", "encoder.safetensors", "checkpoints"}
+WRITTEN = {"run.json", "metrics.jsonl", "encoder.safetensors", "checkpoints", "results", "figures"}
 
 
 def quiet() -> Console:
@@ -352,9 +352,8 @@ def test_metrics_and_files(data: Path, tmp_path: Path) -> None:
     assert written["versions"]["torch"] == metadata.version("torch")
     best = load_checkpoint(run.checkpoints / "best_test.pt", CPU)["progress"]["best"]["best_test"]
     assert best == max(line["test"] for line in lines if "test" in line)
-    assert {
-        path.name for path in run.path.iterdir() if path.name[0] != "."
-    } == WRITTEN  # nothing of loggers that nobody asked for
+    found = {path.name for path in run.path.iterdir() if path.name[0] != "."}
+    assert found == WRITTEN  # nothing of loggers that nobody asked for
 
 
 def test_any_failure_is_written_down(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
