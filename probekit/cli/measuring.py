@@ -1,4 +1,4 @@
-"""`probe`, `heatmap`, `compare`, `export-embeddings`, `report`: what encoders have learned, and where they look."""
+"""`probe`, `heatmap`, `compare`, `report`: what encoders have learned, and where they look."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -29,7 +29,9 @@ AllowMissing = Annotated[
 Outsider = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="An outside encoder instead of a run: timm:NAME, hf:FOLDER or py:MODULE:FUNCTION."
+        metavar="NAME",
+        help="An outside encoder instead of a run: timm:NAME, hf:FOLDER, onnx:FILE, py:MODULE:FUNCTION, ... "
+        "(docs/encoders.md).",
     ),
 ]
 AllowDownload = Annotated[
@@ -171,46 +173,6 @@ def compare(
     say = errors if as_json else console
     result = run_compare(
         run, data=data, protocol=protocol, checkpoint=checkpoint, runs=shared.RUNS, console=say, quiet=as_json
-    )
-    if as_json:
-        print_json(result)
-
-
-@shared.command(
-    shared.MEASURING,
-    "probekit export-embeddings RUN --out embeddings.h5",
-    "probekit export-embeddings RUN --pool norm",
-    name="export-embeddings",
-)
-def export_embeddings(
-    run: shared.RunName = None,
-    data: shared.RunData = None,
-    checkpoint: shared.Checkpoint = "last",
-    pool: shared.Pool = None,
-    device: shared.Device = "auto",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="NAME.npz or NAME.h5; default: runs/RUN/embeddings-CHECKPOINT.npz.", rich_help_panel=shared.OUTPUT
-        ),
-    ] = None,
-    overwrite: shared.Overwrite = False,
-    as_json: shared.Json = False,
-    quiet: shared.Quiet = False,
-) -> None:
-    """Write embeddings, labels and factors of every split to one file."""
-    shared.check_run(run)
-    from probekit.restore.export import run_export
-
-    result = run_export(
-        run,
-        data=data,
-        out=out,
-        weights=Weights.parse(checkpoint, pool),
-        device=device,
-        runs=shared.RUNS,
-        overwrite=overwrite,
-        console=errors if as_json else console,
     )
     if as_json:
         print_json(result)

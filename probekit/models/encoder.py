@@ -72,11 +72,12 @@ class Encoder(nn.Module):
         widths: Channels of each stage, finest first.
         strides: Px a cell of each stage.
         has_map: Whether the embedding is `pooling` of the feature map: what class activation maps rest on.
+        has_gradient: Whether what it gives has a derivative by the image.
         repooled: Whether `pooling` counts for a backbone that pools by itself, too.
 
     Args:
         pooling: "gap" or "attention"; "own" where a backbone of "py:" pools by itself.
-        backbone: "unet", "timm:NAME" or "py:MODULE:FUNCTION".
+        backbone: "unet", "timm:NAME" or a module from elsewhere (`probekit.models.outside.REMADE`).
         stem: "imagenet", or "small" for small images (`probekit.models.backbones`).
         arguments: Numbers of a model of timm that are others than those of its name (`probekit.models.backbones`).
         input: How images come to the size that weights expect, `Input.as_dict`; None for as they are.
@@ -124,6 +125,7 @@ class Encoder(nn.Module):
         self.strides: list[int] = self.backbone.strides
         self.dim, self.stride = self.widths[-1], self.strides[-1]
         self.has_map = pooling != "own"
+        self.has_gradient: bool = getattr(getattr(self.backbone, "module", None), "gradients", True)
         self.repooled = False
         self.pooling = build_pooling(pooling if self.has_map else "gap", self.dim)
         for name in ("mean", "std"):  # not persistent: the spec holds them
