@@ -12,7 +12,7 @@ from rich.console import Console
 from probekit.cli import shared
 from probekit.cli.measured import with_measurements
 from probekit.output.console import console, errors, print_json
-from probekit.weights import LAST, Weights
+from probekit.weights import ATTENTIVE, LAST, Weights
 
 if TYPE_CHECKING:
     from probekit.heatmaps.measurement import Heatmap
@@ -41,7 +41,12 @@ Settings = Annotated[
 ]
 
 
-@shared.command(shared.MEASURING, "probekit probe", "probekit probe RUN --knn --fractions 1,10,100")
+@shared.command(
+    shared.MEASURING,
+    "probekit probe",
+    "probekit probe RUN --knn --fractions 1,10,100",
+    "probekit probe RUN --layer all --pool cls",
+)
 @with_measurements("probe")
 def probe(
     run: shared.RunName = None,
@@ -51,7 +56,8 @@ def probe(
         typer.Option(help="How C is found: tuned (standardised, chosen on validation) or fixed (as they are, C = 1)."),
     ] = "tuned",
     checkpoint: shared.Checkpoint = "last",
-    pool: shared.Pool = None,
+    pool: shared.TrainedPool = None,
+    layer: shared.LayerOrAll = None,
     baselines: Annotated[bool, typer.Option(help="Measure the baselines beside the encoder.")] = True,
     *,
     asked: "Sequence[Probe]",
@@ -76,7 +82,8 @@ def probe(
     from probekit.restore.load import adopt
     from probekit.restore.opened import open_encoder
 
-    out, measured = errors if as_json else console, Weights.parse(checkpoint, pool)
+    asked, pool, layer = asked_of_tokens(asked, pool, layer)
+    out, measured = errors if as_json else console, Weights.parse(checkpoint, pool, layer)
     outside = outside_of(encoder, weights, normalise, seed, allow_missing, settings)
     if outside is not None:
         check = partial(conditions_for, typed=asked, protocol=protocol, seed=seed, device=device, console=out)
@@ -88,7 +95,28 @@ def probe(
         print_json(results)
     else:
         show_results(results.values(), console)
-        _next(opened.run, data, protocol, measured)
+        _next(opened.run, data, protocol, opened.weights)
+
+
+def asked_of_tokens(
+    asked: "Sequence[Probe]", pool: str | None, layer: str | None
+) -> "tuple[list[Probe], str | None, str | None]":
+    """What is asked for with the measurements that --pool attentive and --layer all are; the pool and the layer."""
+    from probekit.probe.measurements.attentive import Attentive
+    from probekit.probe.measurements.depth import Depth
+
+    found = list(asked)
+    if pool == ATTENTIVE:
+        pool, found = None, found if any(isinstance(each, Attentive) for each in found) else [*found, Attentive()]
+    if layer == "all":
+        layer, found = None, [*found, Depth()]
+    return found, pool, layer
+
+
+def _one_layer(checkpoint: str, pool: str | None, layer: str | None) -> Weights:
+    if layer == "all":
+        raise ValueError("expected one layer, found all; type: --layer NAME, or probekit probe RUN --layer all")
+    return Weights.parse(checkpoint, pool, layer)
 
 
 def outside_of(encoder: str | None, weights: Path | None, normalise: str, *more: Any) -> "Outside | None":
@@ -112,6 +140,7 @@ def heatmap(
     data: shared.RunData = None,
     checkpoint: shared.Checkpoint = "last",
     pool: shared.Pool = None,
+    layer: shared.Layer = None,
     *,
     asked: "list[Heatmap]",
     seed: shared.Seed = 0,
@@ -128,7 +157,7 @@ def heatmap(
 
     out = errors if as_json else console
     found = run_or_newest(run, shared.RUNS, out)
-    opened = open_encoder(found, Weights.parse(checkpoint, pool), choose_device(device))
+    opened = open_encoder(found, _one_layer(checkpoint, pool, layer), choose_device(device))
     result = heatmap_run(opened, asked[0], data=data, seed=seed, console=out)
     if as_json:
         print_json(result)
@@ -145,7 +174,9 @@ def compare(
     run: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN RUN...", help="Runs, or RUN@POOL for one under a pooling.", autocompletion=shared.runs_like
+            metavar="RUN RUN...",
+            help="Runs, RUN@POOL for one under a pooling, RUN:LAYER@POOL of a layer.",
+            autocompletion=shared.runs_like,
         ),
     ],
     data: Annotated[
@@ -180,6 +211,7 @@ def export_embeddings(
     data: shared.RunData = None,
     checkpoint: shared.Checkpoint = "last",
     pool: shared.Pool = None,
+    layer: shared.Layer = None,
     device: shared.Device = "auto",
     out: Annotated[
         Path | None,
@@ -199,7 +231,7 @@ def export_embeddings(
         run,
         data=data,
         out=out,
-        weights=Weights.parse(checkpoint, pool),
+        weights=_one_layer(checkpoint, pool, layer),
         device=device,
         runs=shared.RUNS,
         overwrite=overwrite,
@@ -274,7 +306,7 @@ def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> No
     name = quote(run.argument)
     on = "" if data is None else f" --data {quote(str(data))}"
     given = f"{on} --checkpoint {measured.checkpoint}" if measured.checkpoint != LAST.checkpoint else on
-    given += "" if measured.pool is None else f" --pool {measured.pool}"
+    given += "".join(f" {quote(word)}" for word in measured.words)
     look = f"probekit heatmap {name}{given}"
     unseen = read_info(data or run.data()).multilabel  # maps explain one label an image
     again = f"probekit probe {name}{given} --protocol {other}"
