@@ -52,6 +52,9 @@ def test_every_measurement_has_a_section_whose_tables_say_how(tmp_path: Path) ->
         "Along pretraining",
         "Along pretraining: linear",
         "Along pretraining: mAP",
+        "Attentive probe",
+        "Over depth",
+        "Over depth: linear",
         "Nearer to the truth, %",
         "How much is restored",
     ):

@@ -23,6 +23,7 @@ from probekit.measurement import read_result
 from probekit.methods.momentum import MomentumMethod
 from probekit.models.encoder import Features, load_encoder
 from probekit.models.extract import extract
+from probekit.models.layers.read import TOKENS
 from probekit.registry import POOLS
 from probekit.restore.build import build_method
 from probekit.restore.opened import OpenedRun, open_encoder
@@ -126,7 +127,8 @@ def defined(home: Path, run: str, pool: str | None) -> torch.Tensor:
 
 
 def test_every_pooling_that_is_named_can_be_made() -> None:
-    assert MAKERS.keys() == POOLS.keys()
+    assert MAKERS.keys() | TOKENS.keys() == POOLS.keys()
+    assert {name for name, pool in POOLS.items() if pool.of_tokens} == TOKENS.keys()
 
 
 CASES = [("lcr", p) for p in (None, "gap", "max", "branch", "bilinear")]

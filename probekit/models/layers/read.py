@@ -49,6 +49,11 @@ class Layers:
     left_out: tuple[str, ...]
     side: int
 
+    @property
+    def numbered(self) -> tuple[str, ...]:
+        """What numbers from 1 on stand for: a transformer's blocks, or all layers of others."""
+        return self.blocks or tuple(name for name in self.known if name != EMBEDDING)
+
     def named(self, layer: str) -> str:
         """The name of a layer that was typed: itself, or that of its number, from 1 on: of blocks where there are any.
 
@@ -56,7 +61,7 @@ class Layers:
         """
         if layer in self.known:
             return layer
-        numbered = self.blocks or tuple(name for name in self.known if name != EMBEDDING)
+        numbered = self.numbered
         if layer.isdecimal():
             if not 1 <= int(layer) <= len(numbered):
                 what = "blocks" if self.blocks else "layers"

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired
 
 from probekit import measurement as m
-from probekit.output.document import Cell, Chart, Table, count
+from probekit.output.document import Cell, Chart, Table, count, plain
 from probekit.probe.measurements.base import Probe, by_row
 from probekit.probe.measurements.curves import curve, kept_scores, known, score_columns
 from probekit.weights import RANDOM
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 
 class DepthRow(m.Named):
-    """A layer, of the encoder or of random weights, or a baseline that has none. `depth`: its number, from 1 on."""
+    """A layer, of the encoder or of random weights, or a baseline that has none.
+
+    `depth`: its place in the order that an image passes them: 1 is the first, or a transformer's first block.
+    """
 
     layer: NotRequired[str]
-    depth: NotRequired[m.Count]
+    depth: NotRequired[m.Number]
     dim: NotRequired[m.Count]
     scores: dict[str, m.Estimate]
 
@@ -55,6 +58,10 @@ class Depth(Probe):
         if conditions.opened is not None:
             readable(_of_run(conditions.opened))
 
+    def how(self, conditions: "Conditions") -> str:
+        left_out = [] if conditions.opened is None else readable(_of_run(conditions.opened))[1]
+        return " ".join((self.about, *(f"Left out: {line}." for line in left_out)))
+
     def made_of(self, asked: Mapping[str, m.Measurement]) -> dict[str, m.Measurement]:
         return {
             name: each for name, each in asked.items() if isinstance(each, Probe) and each.of_features and each.named()
@@ -68,9 +75,7 @@ class Depth(Probe):
         return [*(word for each in self._followed(conditions) for word in each.typed(conditions)), *self.words]
 
     def rest(self, opened: "Opened", conditions: "Conditions", rows: Mapping[str, list[dict[str, Any]]]) -> None:
-        views, left_out = readable(_of_run(opened))
-        for line in left_out:
-            conditions.console.print(f"note: {line}")
+        views, _ = readable(_of_run(opened))
         followed = self._followed(conditions)
         beside = {row["name"] for each in followed for row in rows[each.name] if row["kind"] == m.BASELINE}
         rows[self.name] += self._layers(views, "", m.ENCODER, conditions)
@@ -89,7 +94,7 @@ class Depth(Probe):
     def tables(self, result: m.Result) -> list[Table]:
         rows = result["rows"]
         columns: dict[str, Callable[[m.Row], Cell]] = {
-            "layer": lambda row: count(row.get("depth")),
+            "depth": lambda row: plain(row.get("depth")),
             "dimensions": lambda row: count(row.get("dim")),
             **score_columns(by_row(rows, lambda row: row["scores"]), rows),
         }
@@ -103,7 +108,7 @@ class Depth(Probe):
         for i, name in enumerate(by_row(points, lambda row: row["scores"])):
             if len(seen := known(name, points)) > 1:
                 lines = {RANDOM: random} if random else {}
-                x = f"layer: 1 is {points[0]['layer']}, {points[-1]['depth']} is {points[-1]['layer']}"
+                x = " to ".join(f"{row['layer']} ({row['depth']})" for row in (points[0], points[-1]))
                 drawn = curve(name, seen, flat, axis="depth", x=x, beside=lines)
                 charts.append(Chart(f"depth-{i}", f"Over depth: {name}", f"Band: intervals{grey}.", drawn))
         return charts
@@ -128,7 +133,10 @@ class Depth(Probe):
         for split in conditions.labels.parts:
             views[0].embed_at(views, info, split)
         found = []
-        for depth, view in enumerate(views, 1):
+        layers = views[0].layers
+        order = list(layers.known)
+        first = order.index(layers.numbered[0])
+        for view in views:
             layer = str(view.weights.layer)
             conditions.console.print(f"  {prefix}{layer} ...")
             source = Source(f"{prefix}{layer}", kind, partial(view.embed, info), opened=view)
@@ -136,7 +144,7 @@ class Depth(Probe):
             for each in self._followed(conditions):
                 if kind == m.ENCODER or RANDOM in each.baselines:
                     scores |= kept_scores(each, each.row(source, conditions))
-            about = {"layer": layer, "depth": depth, "dim": view.encoder.dim}
+            about = {"layer": layer, "depth": order.index(layer) - first + 1, "dim": view.encoder.dim}
             found.append({"name": source.name, "kind": kind, **about, "scores": scores})
         return found
 
@@ -163,7 +171,7 @@ def readable(opened: "OpenedRun") -> "tuple[list[OpenedRun], list[str]]":
         try:
             found.append(opened.at(name))
         except ValueError as error:
-            left_out.append(f"{name} is left out: {error}")
+            left_out.append(f"{name}: {error}")
     if not found:
         raise ValueError("; ".join(left_out[:1]) or f"expected layers of {opened.name}, found none that can be read")
     return found, left_out
