@@ -134,7 +134,15 @@ def test_results_of_layers_stand_beside_each_other_and_are_compared(home: Path) 
     kept = {"last", "last:blocks.1@gap", "last:blocks.1@cls", "last@cls"}
     assert names >= {f"linear-tuned-{weights}-d" for weights in kept}
     found = json.loads(sure("compare", "vit@cls", "vit:blocks.1@cls", "--json"))
-    assert {row["run"] for row in found["groups"][0]["runs"]} == {"vit@cls", "vit:blocks.1@cls"}
+    runs = {row["run"]: row["accuracy"] for row in found["groups"][0]["runs"]}
+    assert len(found["groups"]) == 1
+    results = [
+        json.loads((home / f"runs/vit/results/linear-tuned-last{at}-d.json").read_text())
+        for at in ("@cls", ":blocks.1@cls")
+    ]
+    assert runs == {
+        f"vit{at}": r["rows"][0]["accuracy"] for at, r in zip(("@cls", ":blocks.1@cls"), results, strict=True)
+    }
     assert "last:blocks.1@cls" in sure("report", "vit", "--format", "md")
     out = json.loads(sure("export-embeddings", "vit", "--layer", "2", "--data", "data/d.h5", "--json"))
     assert out["checkpoint"] == "last:blocks.1@gap"

@@ -283,7 +283,7 @@ def test_the_baselines_branch_is_as_random_as_its_encoder(home: Path) -> None:
 
 @pytest.mark.parametrize("command", ["probe", "heatmap"])
 def test_refusals_are_one_line(home: Path, command: str) -> None:
-    known = "attention, bilinear, branch, gap, max, norm, projection"
+    known = "attention, bilinear, branch, cls, cls+gap, gap, last4, last4+gap, max, norm, projection"
     message = told(command, "lcr", "--pool", "brunch")
     assert f"unknown pooling 'brunch'; known: {known}; did you mean 'branch'?" in message
     assert "unknown pooling 'brunch'" in told(command, "lcr", "--checkpoint", "last@brunch")
