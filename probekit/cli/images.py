@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from generators.certificates import Certificate
     from probekit.h5 import DatasetInfo
 
-FOLDERS, OFFICIAL = "Folders of images", "Official datasets"
+FOLDERS, OFFICIAL, TABLES = "Folders of images", "Official datasets", "Tables, arrays, shards"
 
 
 @shared.command(
@@ -138,9 +138,26 @@ Joined = Annotated[
     ),
 ]
 Labels = Annotated[
-    Literal["variant", "family", "manufacturer"] | None,
-    typer.Option(help="fgvc-aircraft: what the classes are.", rich_help_panel=OFFICIAL),
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="The column, array, ending or factor of the labels, or none; fgvc-aircraft: variant, family ...",
+        rich_help_panel=TABLES,
+    ),
 ]
+Images = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="The column, array or ending of the images; {split} in it: train, val, test.",
+        rich_help_panel=TABLES,
+    ),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Never divide what has one value of it; kept.", rich_help_panel=TABLES),
+]
+Alone = Annotated[bool, typer.Option("--no-duplicates", help="Do not look for test images that are in train, too.")]
 Wnids = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="imagenet: a file of wnids, one a line.", rich_help_panel=OFFICIAL),
@@ -186,7 +203,10 @@ def import_(
     column: Column = None,
     subset: Subset = False,
     train_with_val: Joined = False,
+    images: Images = None,
     labels: Labels = None,
+    group: Group = None,
+    no_duplicates: Alone = False,
     classes: Wnids = None,
     n_classes: NClasses = None,
     out: Annotated[
@@ -218,6 +238,10 @@ def import_(
         depth=depth,
         labels_csv=labels_csv,
         column=column,
+        images=images,
+        labels=labels,
+        group=group,
+        duplicates=not no_duplicates,
     )
     out, say = out or shared.DATA / f"{Path(source).resolve().stem}.h5", errors if as_json else console
     how: dict[str, Any] = {"skip_broken": skip_broken, "compression": compression, "overwrite": overwrite}

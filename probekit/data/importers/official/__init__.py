@@ -48,7 +48,7 @@ def open_official(name: str, root: Path | None, choices: Choices, options: Optio
         raise ValueError(f"expected nothing after {name}, which comes with probekit, found {root}; leave it out")
     if root is not None and not root.is_dir():
         raise ValueError(f"expected the folder of {name}, found {'a file' if root.exists() else 'nothing'} at {root}")
-    options.only_of_folders(name)
+    options.leave_out(name, "labels")
     listing = official.open(root or Path(), choices)
     splits: dict[str, Sequence[Item]] = dict(listing.splits)
     notes: list[str] = []
