@@ -64,6 +64,13 @@ MEASUREMENTS: dict[str, str] = {
     "heatmap": "probekit.heatmaps.measurement:Heatmap",
 }
 
+LOGGERS: dict[str, str] = {  # `pretrain --log`; the name is also that of the extra to install
+    "csv": "probekit.train.loggers.csv:CSV",
+    "tensorboard": "probekit.train.loggers.tensorboard:TensorBoard",
+    "wandb": "probekit.train.loggers.wandb:WandB",
+    "mlflow": "probekit.train.loggers.mlflow:MLflow",
+}
+
 
 @dataclass(frozen=True)
 class Pool:

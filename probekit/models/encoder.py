@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from probekit.models.backbones import build_backbone
-from probekit.models.outside import OutsideBackbone, made_again
+from probekit.models.outside import OutsideBackbone, is_module, made_again
 from probekit.models.pooling import build_pooling
 from probekit.models.tensor_files import read_tensors, read_torch, save_tensors
 from probekit.run import Run
@@ -106,7 +106,7 @@ class Encoder(nn.Module):
         if normalise is not None:
             self.spec["normalise"] = {name: list(values) for name, values in normalise.items()}
         self.backbone: Any  # a module with the attributes that `probekit.models.backbones` names
-        if module is not None or backbone.startswith("py:"):
+        if module is not None or is_module(backbone):
             self.backbone = OutsideBackbone(made_again(backbone, code) if module is None else module, shape)
         else:
             self.backbone = build_backbone(backbone, channels=channels, width=width, depth=depth, stem=stem)

@@ -17,6 +17,7 @@ from probekit.files import sha256
 from probekit.models.backbones import TABLES, known_normalisation, normalisation
 from probekit.models.checkpoint import Checkpoint, unwrapped, without_wrappers
 from probekit.models.encoder import Encoder
+from probekit.models.outside import is_module
 from probekit.models.translate import CONSTANTS, POSITIONS, STYLES, TOKENS, Rename, fit_positions, rank
 from probekit.visible import short, some
 
@@ -100,7 +101,7 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, allow_missing: boo
     not finite.
     """
     name = encoder.spec.get("backbone")
-    prefix = "backbone." if name is None else f"backbone.{'module' if name.startswith('py:') else 'model'}."
+    prefix = "backbone." if name is None else f"backbone.{'module' if is_module(name) else 'model'}."
     state = encoder.state_dict()
     full = {key.removeprefix(prefix): key for key in state if key.startswith(prefix)}
     if not full:

@@ -40,14 +40,17 @@ def _chapter(run: Mapping[str, Any], key: str) -> doc.Chapter:
 
 
 def lead(run: Mapping[str, Any]) -> str:
-    """The run in a sentence: its settings, and the first thing that its first measurement says."""
+    """The run in a few sentences: its settings, and the first thing that the measurement in front and another say."""
     method = f"{with_branches(run['config'])}, seed {run['config']['seed']}, on {run['dataset']['name']}"
+    told: dict[bool, str] = {}  # by whether it leads
     for name, results in run["results"].items():
         for result in results:
-            told = measurement(name).sentences(result)[:1]
-            where = "" if result["data_hash"] == run["dataset"]["hash"] else f"on {result['data']}: "
-            if told:
-                return f"{method}: {where}{told[0]}"
+            reader = measurement(name)
+            where = "" if result["data_hash"] == run["dataset"]["hash"] else f"On {result['data']}: "
+            for line in reader.sentences(result)[:1]:
+                told.setdefault(reader.leads, f"{where}{line}")
+    if told:
+        return " ".join((f"{method}.", *(told[leads] for leads in (True, False) if leads in told)))
     measured = [name for name, results in run["results"].items() if results]
     return f"{method}; {'measured: ' + ', '.join(measured) if measured else 'not measured yet'}."
 

@@ -17,9 +17,11 @@ from probekit.h5 import read_split, verify
 from probekit.models.backbones import normalisation
 from probekit.models.encoder import Encoder, save_encoder
 from probekit.models.outside import draw_anew
+from probekit.restore.around import around
 from probekit.restore.build import make_plain
+from probekit.restore.kinds import is_outside
 from probekit.restore.opened import Opened, open_encoder
-from probekit.restore.outside import MAX_SIZE, Made, Outside, around, make_encoder
+from probekit.restore.outside import MAX_SIZE, Made, Outside, make_encoder
 from probekit.restore.pooled import pooling
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, open_run, versions
 from probekit.weights import Weights
@@ -170,7 +172,7 @@ def load(
     """
     place, which = choose_device(device), Weights.parse(checkpoint, pool)
     named = "a module" if isinstance(source, nn.Module) else str(source)
-    is_run = not isinstance(source, nn.Module) and not named.startswith(("timm:", "py:")) and named != "unet"
+    is_run = not isinstance(source, nn.Module) and not is_outside(named)
     if (isinstance(source, nn.Module) or is_run) and (weights is not None or allow_missing):
         raise ValueError(f"expected weights and allow_missing for timm:NAME or unet, found them with {named}")
     if is_run:
