@@ -224,25 +224,11 @@ def import_(
     choices = Choices(
         subset=subset, train_with_val=train_with_val, labels=labels, classes=classes, n_classes=n_classes, seed=seed
     )
-    options = Options(
-        size=size,
-        resize=resize,
-        max_gb=max_gb,
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        seed=seed,
-        bits=bits,
-        range=None if values is None else parse_range(values),
-        skip_split=skip_split,
-        val_as_test=val_as_test,
-        depth=depth,
-        labels_csv=labels_csv,
-        column=column,
-        images=images,
-        labels=labels,
-        group=group,
-        duplicates=not no_duplicates,
-    )
+    asked: dict[str, Any] = {"size": size, "resize": resize, "max_gb": max_gb, "bits": bits, "seed": seed}
+    asked |= {"val_fraction": val_fraction, "test_fraction": test_fraction, "val_as_test": val_as_test}
+    asked |= {"skip_split": skip_split, "depth": depth, "labels_csv": labels_csv, "column": column}
+    asked |= {"images": images, "labels": labels, "group": group, "duplicates": not no_duplicates}
+    options = Options(range=None if values is None else parse_range(values), **asked)
     out, say = out or shared.DATA / f"{Path(source).resolve().stem}.h5", errors if as_json else console
     how: dict[str, Any] = {"skip_broken": skip_broken, "compression": compression, "overwrite": overwrite}
     info, skipped = run_import(source, root, choices, options, out=out, console=say, **how)

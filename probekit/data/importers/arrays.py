@@ -132,10 +132,11 @@ def _asked(source: Path, arrays: Mapping[str, Array], options: Options) -> str:
     """What there is, and what to type of it."""
     there = [f"{name} {list(array.shape)}" for name, array in arrays.items()]
     able = {name: a for name, a in arrays.items() if a.dtype is not None and a.dtype.kind in KINDS and not a.wrong}
-    images = options.images or next((_key(name) for name, a in able.items() if _looks(a)), "KEY")
+    pictures = sorted((_key(name) for name, a in able.items() if _looks(a)), key=lambda name: HOLE not in name)
+    images = options.images or next(iter(pictures), "KEY")
     n = next((a.shape[0] for name, a in arrays.items() if _key(name) == images and a.shape), -1)
     columns = [name for name, a in arrays.items() if a.shape in ((n,), (n, 1)) and not a.wrong and not _looks(a)]
-    labels = options.labels or next((_key(name) for name in columns), NONE)
+    labels = options.labels or next((_key(name) for name in columns if (HOLE in _key(name)) == (HOLE in images)), NONE)
     return (
         f"expected {', '.join(KEYS)}, or --images and --labels with names of arrays in {source}, found "
         f"{shown(there) or 'no arrays'}; type --images {quote(images)} --labels {quote(labels)}"

@@ -58,7 +58,7 @@ def to_labels(
     found = sorted(set(every.tolist()))
     if len(found) == len(every) > 1:
         raise ValueError(
-            f"expected classes in {where}, found another value for every image; type --labels with another column, or "
+            f"expected classes in {where}, found another value for every image; type --labels KEY, another column, or "
             "--labels none"
         )
     known = set(columns["train"].tolist())

@@ -104,8 +104,11 @@ def open_npz(source: Path, options: Options) -> Source | None:
 
 
 def _has_keys(source: Path) -> bool:
-    with zipfile.ZipFile(source) as archive:
-        return {f"{key}.npy" for key in KEYS} <= set(archive.namelist())
+    try:
+        with zipfile.ZipFile(source) as archive:
+            return {f"{key}.npy" for key in KEYS} <= set(archive.namelist())
+    except Exception as error:  # what zipfile felt first
+        raise ValueError(f"cannot read {source}: {' '.join(str(error).split())}") from error
 
 
 def _load(source: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:

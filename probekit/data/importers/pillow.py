@@ -1,6 +1,6 @@
 """Image files that OpenCV does not read, or not as they are meant: HEIC, turned AVIF, AVIF and WebP of builds without.
 
-Pillow reads AVIF and WebP by itself, and HEIC with pillow-heif (`pip install 'probekit[heif]'`).
+Pillow reads AVIF and WebP by itself, and HEIC with pillow-heif (`pip install 'pillow-heif>=0.18'`).
 """
 
 import io
@@ -78,5 +78,5 @@ def _learn_heic() -> None:
     try:
         import pillow_heif
     except ImportError as error:
-        raise Broken("HEIC, which pillow-heif reads; type: pip install 'probekit[heif]'") from error
+        raise Broken("HEIC, which pillow-heif reads; type: pip install 'pillow-heif>=0.18'") from error
     pillow_heif.register_heif_opener()

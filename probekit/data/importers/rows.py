@@ -114,8 +114,10 @@ def is_of_images(shape: Sequence[int]) -> bool:
     return len(shape) == 3 or shape[3] in (1, 3) or shape[1] in (1, 3)
 
 
-def group_of(name: str, values: Sequence[Hashable]) -> Columns:
-    """A column of what must not be divided as a factor; `values`: one for each row of the source.
+def group_of(
+    name: str, values: Sequence[Hashable], place: Callable[[Any], int] = lambda item: int(item.index)
+) -> Columns:
+    """A column of what must not be divided as a factor; `values`: one for each row; `place`: an item's row.
 
     A ValueError if one is empty.
     """
@@ -125,7 +127,7 @@ def group_of(name: str, values: Sequence[Hashable]) -> Columns:
     column = np.array(texts)
     key = factor_name(name)
     entry = {"name": key, "kind": "key", "law": "as the source has it", "about": "what must not be divided"}
-    return Columns((entry,), lambda items: {key: column[[item.index for item in items]]}, key)
+    return Columns((entry,), lambda items: {key: column[[place(item) for item in items]]}, key)
 
 
 def factor_name(name: str) -> str:

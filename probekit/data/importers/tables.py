@@ -1,7 +1,7 @@
 """Datasets of Hugging Face on disk: parquet files, and the folders of arrow files that `save_to_disk` writes.
 
 A column of images has the bytes of image files, alone or as {bytes, path}; the schema says which it is, and what the
-classes are called. pyarrow reads both (`pip install 'probekit[parquet]'`), run by run.
+classes are called. pyarrow reads both (`pip install 'pyarrow>=17'`), run by run.
 """
 
 import json
@@ -110,9 +110,7 @@ def open_tables(source: Path, options: Options) -> Source | None:
     try:
         import pyarrow as pa
     except ImportError as error:
-        raise ValueError(
-            f"expected pyarrow to read {source}, found none; type: pip install 'probekit[parquet]'"
-        ) from error
+        raise ValueError(f"expected pyarrow to read {source}, found none; type: pip install 'pyarrow>=17'") from error
     tables = {split: list(map(Table, paths)) for split, paths in choose_splits(files, options).items()}
     every = [table for found in tables.values() for table in found]
     for table in every:
