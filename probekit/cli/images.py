@@ -83,7 +83,7 @@ def gen(
         say.print(f"preview {draw(out)}")
     say.print(after_data(info))
     if as_json:
-        print_json(_about(info))
+        print_json(about(info))
 
 
 def _certificate(
@@ -108,7 +108,7 @@ def _certificate(
     return None if shipped(drawn) is not None else certificate_of(generator, how, say=say)
 
 
-def _about(info: "DatasetInfo") -> dict[str, Any]:
+def about(info: "DatasetInfo") -> dict[str, Any]:
     """What a new dataset file holds, for --json."""
     return {
         "path": str(info.path),
@@ -219,7 +219,7 @@ def import_(
     quiet: shared.Quiet = False,
 ) -> None:
     """Turn an npz file, a folder of images or an official dataset into a dataset file."""
-    from probekit.data.importers import Choices, Options, parse_range, run_import
+    from probekit.data.importers import Choices, Options, default_name, parse_range, run_import
 
     choices = Choices(
         subset=subset, train_with_val=train_with_val, labels=labels, classes=classes, n_classes=n_classes, seed=seed
@@ -229,8 +229,8 @@ def import_(
     asked |= {"skip_split": skip_split, "depth": depth, "labels_csv": labels_csv, "column": column}
     asked |= {"images": images, "labels": labels, "group": group, "duplicates": not no_duplicates}
     options = Options(range=None if values is None else parse_range(values), **asked)
-    out, say = out or shared.DATA / f"{Path(source).resolve().stem}.h5", errors if as_json else console
+    out, say = out or shared.DATA / f"{default_name(source)}.h5", errors if as_json else console
     how: dict[str, Any] = {"skip_broken": skip_broken, "compression": compression, "overwrite": overwrite}
     info, skipped = run_import(source, root, choices, options, out=out, console=say, **how)
     if as_json:
-        print_json(_about(info) | {"skipped": [asdict(item) for item in skipped]})
+        print_json(about(info) | {"skipped": [asdict(item) for item in skipped]})

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from probekit.data.duplicates import report, sentences
 from probekit.data.importers.arrays import open_arrays
 from probekit.data.importers.base import Broken, Options, Skipped, Source, Told, readable
 from probekit.data.importers.factored import open_factored
@@ -120,7 +121,12 @@ class Import:
             DatasetWriter(self.out, header=header, compression=self.compression, overwrite=self.overwrite) as writer,
             Journal(writer, unfinished, identity) as journal,
         ):
-            skipped = write_source(writer, source, form, journal, skip_broken=self.skip_broken, told=self.told)
+            skipped, signed = write_source(writer, source, form, journal, skip_broken=self.skip_broken, told=self.told)
+            if form.signed:
+                found = report(signed)
+                for line in sentences(found, self.out):
+                    self.told.note(line)
+                writer.header = replace(header, parameters=dict(header.parameters) | {"duplicates": found})
         journal.finish()
         return read_info(self.out), [*source.ignored, *skipped]
 
@@ -135,6 +141,7 @@ class Import:
             encoded=encoded,
             compression=self.compression,
             pixels=rule,
+            signed=self.options.duplicates and len(source.splits) > 1,
         )
 
     def _header(self, source: Source, form: Form) -> Header:
@@ -239,6 +246,11 @@ def run_import(
         console.print(_kept(info, options.max_gb))
     console.print(after_data(info))
     return info, skipped
+
+
+def default_name(source: str) -> str:
+    """What the dataset file of a source is called, without its ending, if nothing is typed."""
+    return BRACES.sub("", Path(source).resolve().stem).strip("-_.") or "shards"
 
 
 def _for_official(official: Official, options: Options) -> Options:

@@ -158,7 +158,7 @@ def _labels(
     path: Path,
     what: str,
 ) -> dict[str, str]:
-    """The class, or another value, of every image that is named; refuses a name of two images, and two classes or none."""
+    """The class, or a group, of every image that is named; refuses a name of two images, and two classes or none."""
     labels: dict[str, str] = {}
     first: dict[str, str] = {}
     for key in keys:
