@@ -77,7 +77,9 @@ def divide(
     an OSError if `out` exists or cannot be written. `runs`: the folder of runs that may have seen new test images.
     """
     if out.resolve() == path.resolve():
-        raise ValueError(f"expected another file than {path}, which stays as it is; type --out {_beside(path)}")
+        raise ValueError(
+            f"expected another file than {path}, which stays as it is; type --out {quote(str(default_out(path)))}"
+        )
     info = verify(path)
     _check(info, division)
     signed = {} if info.generator else _signed(info)
@@ -104,10 +106,6 @@ def divide(
 def default_out(path: Path) -> Path:
     """Where the new file is written if nothing is typed."""
     return path.with_name(f"{path.stem}-split.h5")
-
-
-def _beside(path: Path) -> str:
-    return quote(str(default_out(path)))
 
 
 def _check(info: DatasetInfo, division: Division) -> None:

@@ -27,8 +27,9 @@ SIDE, COLOURS = 16, 4  # of the grey means, and of the differences of colours
 LENGTH = SIDE * SIDE + 2 * COLOURS * COLOURS  # bytes of a sign
 FREQUENCIES = 8  # a side, without the mean: 63 bits
 BITS = 10  # own choice, as all below: docs/datasets.md has the rates
+MARGIN = 40.0  # above the median: where an image is blank, its bits are 0 and not noise
 LIKENESS = 0.99  # the least correlation of grey means
-NOISE = 2.0  # grey levels that JPEG files of low contrast are off
+NOISE = 3.0  # grey levels that JPEG files of low contrast are off
 GAIN = 2.0  # the most that one has the contrast of the other
 TINT = 10.0  # the mean difference of colours, in levels
 WINDOW = 32  # candidates on either side in an order of the bits
@@ -157,7 +158,7 @@ def bits_of(signs: Signs) -> NDArray[np.uint64]:
     bits = []
     for part in parts:
         heights = part[:, : SIDE * SIDE].astype(np.float32) @ both.T
-        above = heights > np.median(heights, axis=1, keepdims=True)
+        above = heights > np.median(heights, axis=1, keepdims=True) + MARGIN
         bits.append(np.packbits(np.pad(above, ((0, 0), (0, 1))), axis=1).view(">u8")[:, 0])
     return np.concatenate(bits).astype(np.uint64) if bits else np.empty(0, np.uint64)
 

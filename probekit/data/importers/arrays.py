@@ -136,6 +136,7 @@ def _asked(source: Path, arrays: Mapping[str, Array], options: Options) -> str:
     images = options.images or next(iter(pictures), "KEY")
     n = next((a.shape[0] for name, a in arrays.items() if _key(name) == images and a.shape), -1)
     columns = [name for name, a in arrays.items() if a.shape in ((n,), (n, 1)) and not a.wrong and not _looks(a)]
+    columns.sort(key=lambda name: name not in able)  # numbers first
     labels = options.labels or next((_key(name) for name in columns if (HOLE in _key(name)) == (HOLE in images)), NONE)
     return (
         f"expected {', '.join(KEYS)}, or --images and --labels with names of arrays in {source}, found "

@@ -216,7 +216,7 @@ def open_folder(source: Path, options: Options) -> Source | None:
         found = label_by_table(roots, read[0], column, notes)
     notes += notes_on_tables([table for table in tables if not any(table.samefile(other) for other in read)])
     if rows and column is None:
-        notes.append(f"{readable(str(read[0]))} is not read; to take classes from it, type --labels with its column")
+        notes.append(f"{readable(str(read[0]))} is not read; to take classes from it, type --labels COLUMN")
     _check_classes(found)
     ignored += _others(roots)
     groups = None if options.group is None else _groups(found, rows, read, options)

@@ -21,6 +21,7 @@ ROWS = 64  # in a run: as many as a chunk of the dataset file holds
 RUN_BYTES = 4 << 20  # but no more than fit, as far as the sizes of rows are known
 KEPT_BYTES = 256 << 20  # own choice: of the latest runs, as the threads of a large machine ask for them
 FEWEST = 4  # runs that are kept in any case
+FAR = 16  # runs ahead that are read through: the threads ask for them in almost the order of the rows
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Runs:
             return self._kept[number][index - self.starts[number]]
 
     def _advance(self, number: int) -> None:
-        if not 0 <= number - self._next <= len(self._kept):  # behind, or far ahead
+        if self._next < 0 or not 0 <= number - self._next <= FAR:
             self._coming, self._next = self.read(number), number
         while self._next <= number:
             try:
