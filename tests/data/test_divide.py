@@ -3,7 +3,6 @@
 Alone: pytest tests/data/test_divide.py
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from probekit.h5 import (
     read_split,
     verify,
 )
+from probekit.run import create_run
 from tests.datasets import RUN, small_shapes
 
 CLASSES = ("a", "b", "c")
@@ -154,9 +154,7 @@ def test_groups_that_stand_on_both_sides_are_said(tmp_path: Path) -> None:
 def test_runs_that_have_seen_the_new_test_images_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", {"train": held(40, 0)})
     for name, found in (("mine", read_info(path).content_hash), ("other", "0" * 64)):
-        (tmp_path / "runs" / name).mkdir(parents=True)
-        about = RUN | {"dataset": {"hash": found}}
-        (tmp_path / "runs" / name / "run.json").write_text(json.dumps(about))
+        create_run(tmp_path / "runs" / name, RUN | {"dataset": {"path": "a.h5", "hash": found}}, overwrite=False)
     _, lines = run(path, tmp_path / "b.h5", test_fraction=0.2)
     assert lines[0].startswith("9 images of the old train are test now: runs trained on")
     assert "(mine)" in lines[0]

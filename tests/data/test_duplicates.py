@@ -119,16 +119,16 @@ def made_up(n: int, seed: int = 0) -> Any:
 
 def test_it_finds_what_comparing_all_with_all_finds() -> None:
     """Pairs that differ in 6 bits at most, among many; the reference compares every pair."""
-    known = made_up(400)
+    known = made_up(120)
     rng = np.random.default_rng(1)
-    asked = known[rng.permutation(400)[:150]].copy()
-    asked[:, :256] = np.clip(asked[:, :256] + rng.normal(0, 3, (150, 256)), 0, 255).astype(np.uint8)
+    asked = known[rng.permutation(120)[:50]].copy()
+    asked[:, :256] = np.clip(asked[:, :256] + rng.normal(0, 3, (50, 256)), 0, 255).astype(np.uint8)
     apart = np.bitwise_count(bits_of(asked)[:, None] ^ bits_of(known)[None])
-    expected = np.full(150, -1)
-    for row in range(150):
+    expected = np.full(50, -1)
+    for row in range(50):
         a = asked[row, :256].astype(float)
-        likeness = [np.corrcoef(a, known[k, :256].astype(float))[0, 1] for k in range(400)]
-        near = [k for k in range(400) if likeness[k] > 0.995 and apart[row, k] <= 6]
+        likeness = [np.corrcoef(a, known[k, :256].astype(float))[0, 1] for k in range(120)]
+        near = [k for k in range(120) if likeness[k] > 0.995 and apart[row, k] <= 6]
         expected[row] = max(near, key=lambda k: likeness[k], default=-1)
     assert (expected >= 0).mean() > 0.8
     found = search(asked, known)
@@ -162,8 +162,8 @@ def test_blank_images_are_copies_of_their_own_brightness() -> None:
 
 def test_very_many_that_are_alike_take_bounded_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """A window of candidates on either side, in each of 28 orders."""
-    signs = np.repeat(made_up(1), 2000, axis=0)
-    signs[:, :256] = np.clip(signs[:, :256] + np.random.default_rng(0).integers(-1, 2, (2000, 256)), 0, 255)
+    signs = np.repeat(made_up(1), 300, axis=0)
+    signs[:, :256] = np.clip(signs[:, :256] + np.random.default_rng(0).integers(-1, 2, (300, 256)), 0, 255)
     looked: list[int] = []
     compared = duplicates._compared
 
@@ -172,8 +172,8 @@ def test_very_many_that_are_alike_take_bounded_work(monkeypatch: pytest.MonkeyPa
         return compared(a, b)
 
     monkeypatch.setattr(duplicates, "_compared", counted)
-    assert (search(signs[:1000], signs[1000:]) >= 0).all()
-    assert sum(looked) <= 1000 * 28 * 2 * duplicates.WINDOW
+    assert (search(signs[:100], signs[100:]) >= 0).all()
+    assert sum(looked) <= 100 * 28 * 2 * duplicates.WINDOW
 
 
 def test_clusters_hold_copies_of_copies_together() -> None:
