@@ -70,5 +70,5 @@ def _too_few(labels: Sequence[int], counts: Counter[int], split: str, classes: S
     others = f" (and {len(labels) - 1} more classes)" if len(labels) > 1 else ""
     return ValueError(
         f"expected enough {what} in {where} for train and {split}, found {counts[first]}{others}; "
-        f"add {what} or leave out --{split}-fraction"
+        f"add {what}, or type --{split}-fraction 0"
     )

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Collection
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from probekit.train.logged import Logged
+if TYPE_CHECKING:  # the sweep shows itself alike, without torch
+    from probekit.train.logged import Logged
 
 PLAIN_EVERY = 10.0  # seconds between plain lines: a log file should stay readable
 
@@ -31,7 +32,7 @@ class Display:
         *,
         epochs: int,
         done: float,
-        log: Logged,
+        log: "Logged",
         silent: Collection[str],
         percents: bool = True,
     ) -> None:

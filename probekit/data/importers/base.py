@@ -112,7 +112,7 @@ class Options:
 
 
 class Item(Protocol):
-    """One image of a source."""
+    """One image of a source; see `Masked` for one with masks."""
 
     @property
     def key(self) -> str:
@@ -127,6 +127,13 @@ class Item(Protocol):
 
     def decode(self) -> NDArray[Any]:
         """Finite numbers `[H, W]`, or BGR `[H, W, 3]` as OpenCV has it; raises `Broken`."""
+
+
+class Masked(Item, Protocol):
+    """One image of a source whose images have masks."""
+
+    def masks(self, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """Its masks `[H, W]`, of the image's `shape`, bit k for the source's `mask_names[k]`; raises `Broken`."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Source:
-    """Splits of items, in the order in which they are written.
+    """Splits of items, in the order in which they are written; all have masks where there are `mask_names`.
 
     `name`: the source's, without its folder: the same command must write the same bytes elsewhere; `classes`: class
     names, empty for unlabelled images; `factors`: class factors, each with its value for each class; `others`: factors
@@ -161,6 +168,7 @@ class Source:
     parameters: dict[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     others: Columns | None = None
+    mask_names: tuple[str, ...] = ()
 
     def columns(self, items: Sequence[Item]) -> tuple[NDArray[Any] | None, dict[str, NDArray[Any]]]:
         """Labels and factors of some items, as `probekit.h5.as_columns` takes them."""
