@@ -22,20 +22,20 @@ def agreement(x: Floats, plane: Floats, y: NDArray[np.int64] | None, *, k: int, 
     Gives k; kept (mean and ci: the share of the k nearest in the embedding that are among the k nearest in the plane)
     and its chance; trustworthiness and continuity, 1 at best, about 0.5 by chance, None where n is below 3 k / 2 + 1;
     and knn, None without classes `y` `[n]`: the share whose class the k nearest of the others vote for, in the
-    embedding and in the plane, each with ci, and chance, the share of the largest class. The seed decides which of
-    equally near ones come first. `k` is at most n - 1.
+    embedding and in the plane, each with ci, and chance, the share of the largest class. Of equally near
+    ones the plane takes the last in the file and the embedding the first: a collapse keeps none. `seed`: of the
+    bootstrap. `k` is at most n - 1.
     """
     n = len(x)
     assert 1 <= k < n
-    order = np.random.default_rng(seed).permutation(n)  # so that equal ones do not come in the order of the file
-    x, plane = _unit(x[order]), np.asarray(plane, np.float64)[order]
-    classes = None if y is None else np.unique(y[order], return_inverse=True)[1]
+    x, plane = _unit(x), np.asarray(plane, np.float64)
+    classes = None if y is None else np.unique(y, return_inverse=True)[1]
     kept, far, lost = np.empty(n), 0.0, 0.0
     hits = np.empty((2, n), bool)
     for rows in _blocks(n):
         own = np.arange(n)[rows]
         by_cosine = _ranked(-(x[rows] @ x.T), own)
-        by_distance = _ranked(((plane[rows, None] - plane[None]) ** 2).sum(axis=2), own)
+        by_distance = n - 1 - _ranked(((plane[rows, None] - plane[::-1]) ** 2).sum(axis=2), n - 1 - own)
         ranks = [_ranks(ranked) for ranked in (by_cosine, by_distance)]
         near = [ranked[:, :k] for ranked in (by_cosine, by_distance)]
         places = [np.take_along_axis(ranks[0], near[1], axis=1), np.take_along_axis(ranks[1], near[0], axis=1)]

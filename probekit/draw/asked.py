@@ -16,7 +16,6 @@ OPTIONS = {  # beside --n, which all have: the kinds that each means something t
     "images": ("neighbours", "pca"),
     "of": ("neighbours", "pca", "matches"),
 }
-K = {"neighbours": 5}  # of planes 10; ours
 MOST = {"neighbours": 12, "pca": 12}  # images that a picture shows
 
 
@@ -27,7 +26,7 @@ class Asked:
     Attributes:
         kind: One of `KINDS`.
         n: Images that are embedded, evenly spaced over the split.
-        k: How many neighbours.
+        k: How many neighbours; None is 5 of a gallery, 10 of a plane.
         by: "label" or a factor, which colours the points.
         images: How many images are shown.
         of: Places of images in the split, which are shown in place of those.
@@ -56,11 +55,6 @@ class Asked:
             raise ValueError(f"expected one image or two for matches, found {len(self.of)}; type: --of 0,1")
         if self.of and len(self.of) > MOST.get(self.kind, 2):
             raise ValueError(f"expected at most {MOST[self.kind]} images, found {len(self.of)}; type: --of 0,1,2")
-
-    @property
-    def neighbours(self) -> int:
-        """k, or its usual value."""
-        return self.k or K.get(self.kind, 10)
 
 
 def read_places(typed: str | None) -> tuple[int, ...] | None:

@@ -1,6 +1,7 @@
 """Features of patches: their principal components as colours, and the nearest patches of two images."""
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,12 @@ def draw_components(work: Work) -> tuple[Figure, dict[str, Any], list[str]]:
     ]
     title = f"{work.title}: features of patches, principal components 1, 2, 3 as red, green, blue\n"
     title += "One PCA for all images of a row, so that a colour means one thing in all of them\n" + "\n".join(lines)
-    mosaic = Mosaic(1 + len(found), len(rows), cell=CELL, title=title, head=0.2, left=0.75)
+    mosaic = Mosaic(1 + len(found), len(rows), cell=CELL, title=title, head=0.2, left=0.85)
     for column, row in enumerate(rows):
         mosaic.write(column + 0.5, 0, f"#{sample.index[row]}", size=7)
         mosaic.show(0, column, images[column], size, **GREY)
     for line, (name, each) in enumerate(found.items(), 1):
-        mosaic.write(0, line + 0.5, name.replace(" ", "\n", 1), size=7.5, ha="right", va="center")
+        mosaic.write(0, line + 0.5, fill(name, 14), size=7, ha="right", va="center")
         for column in range(len(rows)):
             mosaic.show(line, column, each.colours[column], size, interpolation="nearest")
     numbers = [

@@ -12,7 +12,8 @@ from probekit.output.pictures import RIGHT, WRONG, Mosaic
 from probekit.probe.knn import nearest
 from probekit.statistics import mean_over_images
 
-QUERIES = 6  # rows of the picture
+QUERIES = 6  # rows of the picture; ours
+K = 5  # neighbours; ours
 CELL, NAMES = 1.15, 0.36  # inches: a picture, what stands under it
 MOST = 18  # letters of a name
 
@@ -22,7 +23,7 @@ def draw_neighbours(work: Work) -> tuple[Figure, dict[str, Any], list[str]]:
     asked, sample = work.asked, work.sample
     if len(sample) < 2:
         raise ValueError(f"expected at least two images, found {len(sample)}; type: probekit gen rect-tri")
-    k = min(asked.neighbours, len(sample) - 1)
+    k = min(asked.k or K, len(sample) - 1)
     queries = sample.shown(asked, QUERIES)
     device = str(work.device)
     near = {
@@ -36,7 +37,7 @@ def draw_neighbours(work: Work) -> tuple[Figure, dict[str, Any], list[str]]:
             of_class = mean_over_images((labels[found] == labels[:, None]).mean(axis=1), seed=asked.seed)
             rows.append({"name": name, "k": k, "n": len(sample), "precision": {**of_class, "chance": chance}})
             share = percents(of_class["mean"], of_class["ci"]).text
-            lines.append(f"{name}: of the {k} nearest, {share} % have the image's class (chance {100 * chance:.1f} %)")
+            lines.append(f"{name}: {share} % of the {k} nearest are of the image's class (chance {100 * chance:.1f} %)")
     cosines, found = near[work.subjects[0].name]
     gallery = [
         {
@@ -49,8 +50,8 @@ def draw_neighbours(work: Work) -> tuple[Figure, dict[str, Any], list[str]]:
         for row in queries
     ]
     told = "the first of each class in turn" if asked.of is None else "asked for"
-    title = f"{work.title}: queries ({told}), and the {k} nearest of {len(sample):,} {sample.split} images by cosine"
-    title = "\n".join([title, *lines])
+    title = f"{work.title}: the {k} nearest of {len(sample):,} {sample.split} images by cosine"
+    title = "\n".join([title, f"Queries: {told}", *lines])
     return _picture(sample, queries, found, gallery, title), {"gallery": gallery, "rows": rows}, lines
 
 

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from probekit.draw.agreement import agreement
+from probekit.draw.asked import Asked
 from probekit.draw.patches import unit
 from probekit.draw.sample import Sample, Work
 from probekit.output.charts import STYLE
@@ -23,6 +24,7 @@ from probekit.visible import first_line
 Floats = NDArray[np.floating]
 
 LEAST = 10  # images of a plane; ours: fewer have hardly neighbours to speak of
+K = 10  # neighbours; of fewer than 40 images a quarter: more would be most of the others; ours
 PERPLEXITY = 30.0  # van der Maaten and Hinton 2008: 5 to 50; scikit-learn's
 UMAP_NEIGHBOURS, MIN_DIST = 15, 0.1  # McInnes et al. 2018; umap-learn's
 CALLED = {"tsne": "t-SNE", "umap": "UMAP"}
@@ -40,11 +42,9 @@ POINTS = 12_000.0  # area of all points of a panel, in points squared; each has 
 def draw_plane(work: Work) -> tuple[Figure, dict[str, Any], list[str]]:
     """A panel for each encoder, its agreement under it; the numbers, and lines that tell them."""
     asked, sample = work.asked, work.sample
-    if len(sample) < LEAST:
-        raise ValueError(f"expected at least {LEAST} images for a plane, found {len(sample)}; type: --as neighbours")
-    groups = Groups(sample, asked.by)
+    groups = check_plane(sample, asked)
     place = tsne if asked.kind == "tsne" else umap
-    k = min(asked.neighbours, len(sample) - 1)
+    k = min(asked.k or min(K, len(sample) // 4), len(sample) - 1)
     rows, panels = [], []
     for subject in work.subjects:
         embedded = unit(subject.embed(sample))
@@ -55,6 +55,13 @@ def draw_plane(work: Work) -> tuple[Figure, dict[str, Any], list[str]]:
     title = f"{CALLED[asked.kind]} of {len(sample):,} {sample.split} images: {work.title}\n{WARNING}"
     lines = [f"{name}: {'; '.join(lines)}" for name, _, lines in panels]
     return scatter(panels, groups, title), {"by": groups.by, "rows": rows}, [*lines, WARNING]
+
+
+def check_plane(sample: Sample, asked: Asked) -> "Groups":
+    """What colours the points; a ValueError if there are too few images, or there is no such factor."""
+    if len(sample) < LEAST:
+        raise ValueError(f"expected at least {LEAST} images for a plane, found {len(sample)}; type: --as neighbours")
+    return Groups(sample, asked.by)
 
 
 def told(found: Mapping[str, Any], what: str) -> list[str]:

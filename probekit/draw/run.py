@@ -8,10 +8,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from probekit.draw.asked import KINDS, Asked
+from probekit.draw.asked import KINDS, PLANES, Asked
 from probekit.draw.cells import draw_components, draw_matches
 from probekit.draw.gallery import draw_neighbours
-from probekit.draw.planes import draw_plane
+from probekit.draw.planes import check_plane, draw_plane
 from probekit.draw.sample import Subject, Work, take_sample
 from probekit.h5 import DatasetInfo
 from probekit.output.pictures import check_png, encoder_name, save_png
@@ -47,8 +47,7 @@ def draw_run(
     ValueError if the images do not fit the encoder, there is nothing of the kind to draw, or `out` is there already.
     """
     started, run = time.monotonic(), opened.run
-    if out is not None:
-        check_out(out, overwrite=overwrite)
+    check_out(out, overwrite=overwrite)
     info, notes = opened.dataset(data)
     for line in notes:
         console.print(line)
@@ -92,8 +91,17 @@ def _prepare(opened: OpenedRun, info: DatasetInfo, asked: Asked, console: Consol
     return Work(asked, sample, subjects, f"{named} on {info.path.name}")
 
 
-def check_out(out: Path, *, overwrite: bool) -> None:
+def check_data(asked: Asked, info: DatasetInfo, named: str) -> None:
+    """Refuses a dataset file that this cannot be drawn of, before an encoder is made; `named`: how that was typed."""
+    sample = take_sample(info, asked)
+    if asked.kind in PLANES:
+        check_plane(sample, asked)
+
+
+def check_out(out: Path | None, *, overwrite: bool) -> None:
     """Refuses a picture that is there already, unless it may be replaced, and ever one that probekit did not draw."""
+    if out is None:
+        return
     check_png(out)
     if out.exists() and not overwrite:
         raise ValueError(f"{out} exists; type --overwrite to replace it, or another --out")

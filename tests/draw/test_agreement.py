@@ -94,10 +94,12 @@ def test_the_embedding_itself_is_kept_whole_and_chance_is_chance() -> None:
     assert other["knn"]["plane"]["accuracy"] == pytest.approx(0.25, abs=0.08)
 
 
-def test_a_collapsed_embedding_reads_no_class_from_the_order_of_the_file() -> None:
+def test_a_collapsed_embedding_and_plane_keep_no_neighbours_and_read_no_class() -> None:
     y = np.repeat(np.arange(4), 50)  # sorted by class
-    found = agreement(np.ones((200, 6)), np.zeros((200, 2)), y, k=5, seed=0)["knn"]
-    assert found["embedding"]["accuracy"] == pytest.approx(0.25, abs=0.05)
+    found = agreement(np.ones((200, 6)), np.zeros((200, 2)), y, k=5, seed=0)
+    assert found["kept"]["mean"] == 0
+    assert found["trustworthiness"] < 0.5
+    assert [found["knn"][space]["accuracy"] for space in ("embedding", "plane")] == pytest.approx([0.25, 0.25])
 
 
 def test_components_are_scikit_learns_and_hold_for_all_images_at_once() -> None:

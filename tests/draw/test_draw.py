@@ -159,7 +159,7 @@ def test_counterfactuals_are_left_out_unless_they_are_asked_for() -> None:
     np.testing.assert_array_equal(
         more.images(more.shown(Asked("neighbours", of=(other,)), 6)), read_images(info.path, "test", [other]).images
     )
-    assert len(take_sample(info, Asked("neighbours", n=3))) == 3
+    assert take_sample(info, Asked("neighbours", n=3)).index.tolist() == sample.index[[0, 4, 7]].tolist()
 
 
 def test_shown_images_are_of_every_class_in_turn() -> None:
@@ -196,6 +196,14 @@ def test_encoders_from_elsewhere_are_drawn_as_imported_runs(encoder: str) -> Non
     assert len(found["images"]) == 3
     assert found["rows"][0]["n"] == 3
     assert Path("runs", found["run"], "run.json").exists()
+
+
+def test_what_is_refused_of_the_data_leaves_no_run_behind() -> None:
+    before = set(Path("runs").iterdir())
+    typed = ["--encoder", "py:mine:encoder", "--data", "data/rect-tri.h5", "--as", "tsne"]
+    for wrong in (["--by", "coner"], ["--n", "4"]):
+        refused(*typed, *wrong)
+    assert set(Path("runs").iterdir()) == before
 
 
 def test_an_encoder_without_a_map_has_neighbours_and_no_patches() -> None:
