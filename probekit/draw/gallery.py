@@ -30,7 +30,9 @@ def draw_neighbours(work: Work) -> tuple[Figure, dict[str, Any], list[str]]:
         subject.name: others(subject.embed(sample), k=k, seed=asked.seed, device=device) for subject in work.subjects
     }
     labels, rows, lines = sample.labels, [], []
-    if labels is not None:
+    if labels is None:
+        lines.append("images without one label each, so that nothing says which are right")
+    else:
         counts = np.bincount(labels)[labels] - 1
         chance = float(counts.mean() / (len(sample) - 1))
         for name, (_, found) in near.items():
