@@ -45,9 +45,14 @@ MAPS: dict[str, str] = {
     "gradcam-ssl": "probekit.heatmaps.maps.gradcam_ssl:GradCAMSSL",
     "gradcam-similarity": "probekit.heatmaps.maps.gradcam_ssl:GradCAMSimilarity",
     "attention": "probekit.heatmaps.maps.cam:Attention",
+    "self-attention": "probekit.heatmaps.maps.self_attention:SelfAttention",
+    "rollout": "probekit.heatmaps.maps.rollout:Rollout",
     "input-gradient": "probekit.heatmaps.maps.cam:InputGradient",
     "occlusion": "probekit.heatmaps.maps.occlusion:Occlusion",
 }
+
+BY_HEAD = "self-attention"  # the map whose name the number of a head may follow, as in self-attention:3
+ALL_HEADS = "all"
 
 MEASUREMENTS: dict[str, str] = {
     "exam": "probekit.exam.measurement:Exam",
@@ -138,6 +143,22 @@ def branch_named(name: str) -> tuple[str, dict[str, Any]]:
     if name not in BRANCHES:
         raise ValueError(nearest("branch", name, [*BRANCHES, *VARIANTS]))
     return name, {}
+
+
+def map_named(name: str) -> tuple[str, str]:
+    """A map's name as typed -> its name in `MAPS`, and the head: a number, `ALL_HEADS`, or "" for the mean.
+
+    A ValueError if there is no such map, or it has no heads.
+    """
+    plain, colon, head = name.partition(":")
+    if plain not in MAPS:
+        raise ValueError(nearest("map", plain, MAPS))
+    if colon and (plain != BY_HEAD or not (head == ALL_HEADS or (head.isascii() and head.isdecimal()))):
+        raise ValueError(
+            f"expected the number of a head after {BY_HEAD} alone, found {name}; type: --maps {BY_HEAD}:0, "
+            f"or --maps {BY_HEAD}:{ALL_HEADS}"
+        )
+    return plain, head
 
 
 def get(table: Mapping[str, str], kind: str, name: str) -> Any:

@@ -29,7 +29,7 @@ ORDER = (  # one level a package, the lowest first
     ("restore",),
     ("probe",),
     ("certificate",),
-    ("heatmaps", "exam"),
+    ("heatmaps", "exam", "draw"),
     ("train",),
     ("report",),
     ("share",),
