@@ -20,7 +20,7 @@ from generators.factors import Factor, dtype_of, on_grid
 from generators.parameters import Parameter, resolve
 from generators.planes import Band
 from generators.random import Draws
-from generators.raster import Axes, Floats, Ints, Pixels, Spans
+from generators.raster import Axes, Floats, Ints, Layer, Pixels
 from generators.shapes import Shape, holes, parts, same
 
 BASE_SIZE = 128  # ConRec paper, figure 4: the published frames
@@ -226,7 +226,7 @@ class Generator(ABC):
             planes.unpack(held + [(changed, 1 << k) for k, changed in enumerate(ink[1:], len(held))], rows, masks)
 
     def paint(
-        self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Spans, int]], bits: int, rows: Band
+        self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Layer, int]], bits: int, rows: Band
     ) -> Pixels:
         """The planes of object `number`, one for each version of the scene (`planes.draw`)."""
         return planes.draw(f"object {number}", layers, bits, len(factors), self.size, rows)
@@ -261,7 +261,7 @@ class Generator(ABC):
         return middle + dx, middle + dy
 
 
-def _layers(versions: Sequence[Shape], size: int) -> list[tuple[Spans, int]]:
+def _layers(versions: Sequence[Shape], size: int) -> list[tuple[Layer, int]]:
     """The pixels of each part of an object that is not as another, with bit k set if it is a part of version k."""
     found: list[tuple[Shape, int]] = []
     for k, shape in enumerate(versions):

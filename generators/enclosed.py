@@ -10,7 +10,7 @@ the other place is inside.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from math import pi
 from typing import Any
 
@@ -133,15 +133,21 @@ class Enclosed(Generator):
             columns[axis] += shift
         return columns | {"inside": draws.balanced(2)}
 
+    def _waves(self, columns: Any) -> Floats:
+        """The curve's radius as a sum of waves, `[n, 5]`: of each of `_basis` so much, px at 128."""
+        deep = self.values["depth"] * columns["size"]
+        waves = [columns["size"]]
+        for number, phase, share in ((0, "phase", 0.0), (1, "second_phase", 1.0)):
+            turn = np.deg2rad((self.values["lobes"] - number) * columns["angle"] + columns[phase])
+            most = deep * abs(columns["regularity"] - share)
+            waves += [most * np.cos(turn), -most * np.sin(turn)]
+        return np.stack(waves, axis=1)
+
     def _radius(self, columns: Any, direction: Floats) -> Floats:
-        """From the middle of the curve to the curve, px at 128; the direction in radians, y down, after the turn."""
-        lobes, depth = self.values["lobes"], self.values["depth"]
-        first, second = (
-            _cos_of_sum(number * direction, np.deg2rad(number * columns["angle"] + columns[phase]))
-            for number, phase in ((lobes, "phase"), (lobes - 1, "second_phase"))
-        )
-        share = columns["regularity"]
-        radius: Floats = columns["size"] * (1.0 + depth * (share * first + (1.0 - share) * second))
+        """From the middle of the curve to the curve in directions `[..., n]`, px at 128."""
+        radius: Floats = (
+            self._waves(columns).T[:, *(None,) * (direction.ndim - 1)] * _basis(int(self.values["lobes"]), direction)
+        ).sum(axis=0)
         return radius
 
     def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
@@ -154,24 +160,25 @@ class Enclosed(Generator):
         radius, hole = (np.full(len(factors), length * self.scale) for length in (RADIUS, HOLE))
         outer, inner = self._edges(factors)
         return [
-            Group((Polygon(outer),), (Polygon(inner),)),
+            Group((Polygon(*outer),), (Polygon(*inner),)),
             Disc(disc_x, disc_y, radius),
             Group((Disc(ring_x, ring_y, radius),), (Disc(ring_x, ring_y, hole),)),
         ]
 
-    def _edges(self, factors: NDArray[np.void]) -> tuple[Floats, Floats]:
-        """Corners of the outer and the inner edge of the curve, `[n, 96, 2]`, in 1/4096 px of this frame.
+    def _edges(self, factors: NDArray[np.void]) -> tuple[list[Floats], list[Floats]]:
+        """Corners of the outer and the inner edge of the curve, `[2, n, 96]`, in 1/4096 px of this frame.
 
         A sine's last bit, which differs between machines, is lost.
         """
-        columns = {name: factors[name].astype(np.float64)[:, None] for name in factors.dtype.names or ()}
-        middle = np.stack((columns["x"], columns["y"]))
-        radii = self._radius(columns, DIRECTIONS)
-        points = np.stack((radii * np.cos(DIRECTIONS), radii * np.sin(DIRECTIONS)))  # [2, n, 96]
-        x, y = np.roll(points, -1, axis=2) - np.roll(points, 1, axis=2)
-        across = np.stack((y, -x)) / np.hypot(x, y)
-        edges = (middle + points + side * STROKE / 2.0 * across for side in (1.0, -1.0))
-        outer, inner = (np.rint((edge * self.scale + 0.5) * GRID).transpose(1, 2, 0) / GRID for edge in edges)
+        columns = {name: factors[name].astype(np.float64) for name in factors.dtype.names or ()}
+        x, y, along_x, along_y = np.split(self._waves(columns) @ _corners(int(self.values["lobes"])), 4, axis=1)
+        half = STROKE / 2.0 / np.sqrt(along_x * along_x + along_y * along_y)
+        along_x *= half
+        along_y *= half
+        x += columns["x"][:, None]
+        y += columns["y"][:, None]
+        edges = ((x + along_y, y - along_x), (x - along_y, y + along_x))
+        outer, inner = ([np.rint(edge * (self.scale * GRID) + 0.5 * GRID) / GRID for edge in both] for both in edges)
         return outer, inner
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
@@ -187,17 +194,24 @@ class Enclosed(Generator):
         return {"inside": np.array([_ring_inside(ink) for ink in inked(images)], np.int64)}
 
 
+def _basis(lobes: int, direction: Floats) -> Floats:
+    """The waves that a curve is made of, `[5, ...]`, in each direction: in radians, y down, after the turn."""
+    one, other = lobes * direction, (lobes - 1) * direction
+    return np.stack((np.ones_like(direction), np.cos(one), np.sin(one), np.cos(other), np.sin(other)))
+
+
+@lru_cache(maxsize=4)
+def _corners(lobes: int) -> Floats:
+    """What waves make of the x and the y of corners, and of the steps from the last to the next, `[5, 4 * 96]`."""
+    places = [_basis(lobes, DIRECTIONS) * of(DIRECTIONS) for of in (np.cos, np.sin)]
+    steps = [np.roll(place, -1, axis=1) - np.roll(place, 1, axis=1) for place in places]
+    return np.concatenate((*places, *steps), axis=1)
+
+
 def _marks(drawn: dict[str, Floats]) -> tuple[Floats, Floats]:
     """From the middle of the curve to the mark inside, and to the one outside, `[2, m]` each, x before y."""
     inside, curve = (np.stack((drawn[f"{of}x"], drawn[f"{of}y"])) for of in ("inside_", ""))
     return inside - curve, -inside - curve
-
-
-def _cos_of_sum(one: Floats, other: Floats) -> Floats:
-    """cos(one + other), where each has few values and the sum has many."""
-    cos: Floats = np.cos(one) * np.cos(other)
-    cos -= np.sin(one) * np.sin(other)
-    return cos
 
 
 def _ring_inside(ink: NDArray[np.bool_]) -> bool:

@@ -151,12 +151,12 @@ class Same(Generator):
         middles = (places[0], *np.where(swapped, places[[2, 1]], places[[1, 2]]), places[3])
         radius = self.px(factors["size"])
         return [
-            Group((Disc(x, y, radius),), (Polygon(self._hole(factors, disc) + np.stack((x, y), axis=1)[:, None]),))
+            Group((Disc(x, y, radius),), (Polygon(*self._hole(factors, disc, x, y)),))
             for disc, (x, y) in zip(self.objects, middles, strict=True)
         ]
 
-    def _hole(self, factors: NDArray[np.void], disc: str) -> Floats:
-        """Corners `[n, 6, 2]` about the middle of a disc."""
+    def _hole(self, factors: NDArray[np.void], disc: str, middle_x: Floats, middle_y: Floats) -> tuple[Floats, Floats]:
+        """Corners `[n, 6]`, x and y, about the middle of a disc."""
         shares = np.stack([factors[f"{disc[0]}_{k}"] for k in range(1, 7)], axis=1).astype(np.float64)
         radii = shares * (self.px(factors["size"]) - WALL * self.scale)[:, None]
         turned = self.turned(factors)
@@ -164,7 +164,9 @@ class Same(Generator):
         x, y = radii * np.cos(DIRECTIONS), radii * np.sin(DIRECTIONS)
         x, y = ux * x - uy * y, uy * x + ux * y
         quarter = factors[f"{disc}_turn"].astype(np.int64)[:, None]
-        return np.stack((np.choose(quarter, (x, y, -x, -y)), np.choose(quarter, (y, -x, -y, x))), axis=2)
+        if quarter.any():
+            x, y = np.choose(quarter, (x, y, -x, -y)), np.choose(quarter, (y, -x, -y, x))
+        return x + middle_x[:, None], y + middle_y[:, None]
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
         """All four."""

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators import coverage, raster
-from generators.raster import Axes, Floats, Ints, Spans
+from generators.raster import Axes, Floats, Ints, Layer
 
 
 class Shape(Protocol):
     """What can be drawn: a region for each image. A named tuple of arrays, numbers and such tuples."""
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """The pixels whose centres it holds, in frames of `size` px: those that an odd number of these hold."""
 
     def vertices(self, size: int) -> Floats:
@@ -32,7 +32,7 @@ class Disc(NamedTuple):
     y: Floats
     radius: Floats
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
         return [raster.disc(self.x, self.y, self.radius, size)]
 
@@ -52,7 +52,7 @@ class Box(NamedTuple):
     half_y: Floats
     radius: float = 0.0
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
         if not self.radius:
             return [raster.box(self.x, self.y, self.turned, self.half_x, self.half_y, size)]
@@ -73,7 +73,7 @@ class Superellipse(NamedTuple):
     half: Floats
     exponent: float
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
         return [raster.superellipse(self.x, self.y, self.turned, self.half, self.exponent, size)]
 
@@ -87,7 +87,7 @@ class Triangle(NamedTuple):
 
     corners: Floats
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
         return [raster.triangle(self.corners, size)]
 
@@ -97,17 +97,18 @@ class Triangle(NamedTuple):
 
 
 class Polygon(NamedTuple):
-    """Simple polygons, convex or not, with corners `[n, V, 2]`."""
+    """Simple polygons, convex or not, with corners (x, y), `[n, V]` each, clockwise as seen."""
 
-    corners: Floats
+    x: Floats
+    y: Floats
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
-        return raster.polygon(self.corners, size)
+        return [raster.polygon(self.x, self.y, size)]
 
     def vertices(self, size: int) -> Floats:
         """As of every `Shape`."""
-        return self.corners
+        return np.stack((self.x, self.y), axis=2)
 
 
 class Choice(NamedTuple):
@@ -117,9 +118,9 @@ class Choice(NamedTuple):
     yes: Shape
     no: Shape
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
-        found = []
+        found: list[Layer] = []
         for rows, shape in ((self.which, self.yes), (~self.which, self.no)):
             if rows.all():
                 found += shape.layers(size)
@@ -141,7 +142,7 @@ class Group(NamedTuple):
     inside: tuple[Shape, ...]
     cut: tuple[Shape, ...] = ()
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
         return [spans for shape in (*self.inside, *self.cut) for spans in shape.layers(size)]
 
