@@ -10,6 +10,7 @@ has either answer. Places follow the same laws in all classes and are valid in a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from generators.factors import ANGLE, NOISE_KEY, Factor
 from generators.parameters import COMMON, Parameter
 from generators.random import Draws
 from generators.raster import Axes, Floats, Ints, Pixels, axes
-from generators.shapes import Disc, Group, Shape
+from generators.shapes import Copied, Disc, Group, Shape, Sprites
 
 STRAIGHT, MIRRORED = 0, 0
 LARGE, SMALL = 4.1, 2.4  # px, radii of the marks: 49 and 21 pixels at 128 px, and within as many with grey edges
@@ -132,19 +133,26 @@ class Align(Generator):
         turned = self.turned(factors)
         zero = np.zeros(len(factors))
         shift = factors["shift"] * (factors["line"] != STRAIGHT)
+        large_disc, small_disc = self.sprites
         line = (("first", zero), ("middle", shift), ("last", zero))
-        large = [self._mark(factors, turned, across, factors[name], LARGE) for name, across in line]
+        large = [self._mark(factors, turned, across, factors[name], large_disc) for name, across in line]
         small = []
         for number in range(1, int(self.values["number"]) + 1):
             across, along, towards = (factors[f.name].astype(np.float64) for f in _pair_factors(number))
             one, image, moved = _places(across, along, towards, self.values["offset"])
             x, y = np.where(factors["mirror"] == MIRRORED, image, moved)
-            small += [self._mark(factors, turned, *one, SMALL), self._mark(factors, turned, x, y, SMALL)]
+            small += [self._mark(factors, turned, *one, small_disc), self._mark(factors, turned, x, y, small_disc)]
         return [Group(tuple(large)), Group(tuple(small))]
 
-    def _mark(self, factors: NDArray[np.void], turned: Axes, across: Floats, along: Floats, radius: float) -> Disc:
-        x, y = (np.floor(place) + 0.5 for place in self.placed(turned, factors["x"] + across, 64.0 + along))
-        return Disc(x, y, np.full(len(x), radius * self.scale))
+    @cached_property
+    def sprites(self) -> list[Sprites]:
+        """The large disc and the small one."""
+        half, radii = np.array([0.5]), np.array([[LARGE], [SMALL]]) * self.scale
+        return [Sprites(Disc(half, half, radius), size=self.size) for radius in radii]
+
+    def _mark(self, factors: NDArray[np.void], turned: Axes, across: Floats, along: Floats, sprites: Sprites) -> Copied:
+        x, y = (np.floor(place) for place in self.placed(turned, factors["x"] + across, 64.0 + along))
+        return Copied(sprites, np.zeros(len(x), np.int64), x, y)
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
         """All marks."""

@@ -265,7 +265,8 @@ def _layers(versions: Sequence[Shape], size: int) -> list[tuple[Layer, int]]:
     """The pixels of each part of an object that is not as another, with bit k set if it is a part of version k."""
     found: list[tuple[Shape, int]] = []
     for k, shape in enumerate(versions):
+        earlier = len(found)
         for part in (*parts(shape), *holes(shape)):
-            place = next((i for i, (known, _) in enumerate(found) if same(part, known)), len(found))
+            place = next((i for i, (known, _) in enumerate(found[:earlier]) if same(part, known)), len(found))
             found[place:] = [(part, (found[place][1] if place < len(found) else 0) | 1 << k), *found[place + 1 :]]
     return [(spans, bits) for shape, bits in found for spans in shape.layers(size)]

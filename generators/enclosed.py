@@ -10,7 +10,7 @@ the other place is inside.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from math import pi
 from typing import Any
 
@@ -24,7 +24,7 @@ from generators.parameters import COMMON, Parameter
 from generators.random import Draws, halves
 from generators.raster import Floats, Ints, Pixels
 from generators.reading import inked, parts
-from generators.shapes import Disc, Group, Polygon, Shape
+from generators.shapes import Copied, Disc, Group, Polygon, Shape, Sprites
 
 STROKE = 3.0  # px, of the curve
 RADIUS, HOLE = 4.0, 1.6  # px, of both marks, and of the hole in one: the box around the ink is alike in both classes
@@ -151,19 +151,26 @@ class Enclosed(Generator):
         return radius
 
     def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
-        """A curve with a hole, and two marks whose middles are those of pixels."""
+        """A curve with a hole, and two marks."""
         inside, outside = (
-            np.stack([self.snapped(factors[f"{name}_{axis}"]) + 0.5 for axis in "xy"]) for name in ("inside", "outside")
+            np.stack([self.snapped(factors[f"{name}_{axis}"]) for axis in "xy"]) for name in ("inside", "outside")
         )
         swapped = factors["inside"] == 1
-        (disc_x, disc_y), (ring_x, ring_y) = np.where(swapped, outside, inside), np.where(swapped, inside, outside)
-        radius, hole = (np.full(len(factors), length * self.scale) for length in (RADIUS, HOLE))
+        disc, ring = np.where(swapped, outside, inside), np.where(swapped, inside, outside)
+        none = np.zeros(len(factors), np.int64)
+        full, hole = self.sprites
         outer, inner = self._edges(factors)
         return [
             Group((Polygon(*outer),), (Polygon(*inner),)),
-            Disc(disc_x, disc_y, radius),
-            Group((Disc(ring_x, ring_y, radius),), (Disc(ring_x, ring_y, hole),)),
+            Copied(full, none, *disc),
+            Group((Copied(full, none, *ring),), (Copied(hole, none, *ring),)),
         ]
+
+    @cached_property
+    def sprites(self) -> list[Sprites]:
+        """A mark and the hole in it; their middles are those of pixels."""
+        half, radii = np.array([0.5]), np.array([[RADIUS], [HOLE]]) * self.scale
+        return [Sprites(Disc(half, half, radius), size=self.size) for radius in radii]
 
     def _edges(self, factors: NDArray[np.void]) -> tuple[list[Floats], list[Floats]]:
         """Corners of the outer and the inner edge of the curve, `[2, n, 96]`, in 1/4096 px of this frame.

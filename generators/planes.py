@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generators.raster import Floats, Ints, Layer, Pixels, Rows
+from generators.raster import Copies, Floats, Ints, Layer, Pixels, Rows
 
 UNPACKED = 1 << 19  # pixels at a time, which stay in the cache
 MOST = 0.4  # of the frame's rows: to clear the frame and to copy them costs as much as to unpack the others
@@ -31,19 +31,19 @@ class Band(NamedTuple):
 
 def band(layers: Sequence[Layer], n: int, size: int) -> Band:
     """The rows that hold all layers, or whole frames where these are no more or a layer has these."""
-    if not n or any(isinstance(spans, Rows) or spans.start.shape[1] > MOST * size for spans in layers):
+    if not n or any(isinstance(spans, Rows) or spans.height > MOST * size for spans in layers):
         return Band(None, size)
     begin, end = np.full(n, size), np.zeros(n, np.int64)
     for spans in layers:
         if isinstance(spans, Rows) or spans.first is None:
             return Band(None, size)
-        if not spans.start.size:
+        if not (spans.height and len(spans.first)):
             continue
         image = spans.first // size
         row = spans.first - image * size
         held = slice(None) if len(image) == n else image
         begin[held] = np.minimum(begin[held], row)
-        end[held] = np.maximum(end[held], row + spans.start.shape[1])
+        end[held] = np.maximum(end[held], row + spans.height)
     height = max(int((end - begin).max()), 1)
     if height > MOST * size:
         return Band(None, size)
@@ -67,12 +67,15 @@ def draw(use: str, layers: Sequence[tuple[Layer, int]], bits: int, n: int, size:
             for plane in planes:
                 plane[image] ^= spans.pixels.view(np.uint8)[..., : table.itemsize]
             continue
-        inside = np.take(table, spans.start, mode="clip").view(np.uint8)
-        inside ^= np.take(table, spans.stop, mode="clip").view(np.uint8)
+        if isinstance(spans, Copies):
+            inside = spans.table.take(spans.which).view(np.uint8).reshape(len(spans.which), -1)
+        else:
+            inside = np.take(table, spans.start, mode="clip").view(np.uint8)
+            inside ^= np.take(table, spans.stop, mode="clip").view(np.uint8)
         join: np.ufunc = np.bitwise_and if spans.cut else np.bitwise_xor
         if spans.cut:
             np.invert(inside, out=inside)
-        height, wide = spans.start.shape[1], inside.shape[1]
+        height, wide = spans.height, inside.shape[1]
         if spans.first is rows.first:
             for plane in planes:
                 join(plane, inside.reshape(plane.shape), out=plane)

@@ -43,6 +43,11 @@ class Spans(NamedTuple):
     first: Ints | None = None
     cut: bool = False
 
+    @property
+    def height(self) -> int:
+        """Rows of a window."""
+        return int(self.start.shape[1])
+
 
 class Rows(NamedTuple):
     """Whole frames, uint64 `[m, size, words]`, of images `[m]` or of all; a word is 64 pixels, its lowest bit first."""
@@ -51,7 +56,17 @@ class Rows(NamedTuple):
     image: Ints | None = None
 
 
-Layer = Spans | Rows
+class Copies(NamedTuple):
+    """Windows of `height` whole rows, from row `first` on as of `Spans`: number `which` of those in `table`."""
+
+    which: Ints
+    table: NDArray[np.void]
+    height: int
+    first: Ints
+    cut: bool = False
+
+
+Layer = Spans | Rows | Copies
 
 
 class Axes(NamedTuple):

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from generators import coverage, raster
-from generators.raster import Axes, Floats, Ints, Layer
+from generators import coverage, planes, raster
+from generators.raster import Axes, Copies, Floats, Ints, Layer
+
+SPRITES = 256  # px, of a frame: in larger ones the sprites of all columns are more than what is saved
 
 
 class Shape(Protocol):
@@ -136,6 +138,53 @@ class Choice(NamedTuple):
         return np.where(self.which[:, None, None], _repeat_last(yes, count), _repeat_last(no, count))
 
 
+class Sprites:
+    """Shapes of one image, about the origin, whose copies `Copied` stand whole pixels away from it.
+
+    In frames that are not large they are drawn once for each column, all in as many rows.
+    """
+
+    def __init__(self, *shapes: Any, size: int) -> None:
+        self.shapes = shapes
+        x, y = np.arange(size + 1.0), np.full(size + 1, size // 2 * 1.0)
+        if size > SPRITES:
+            return
+        layers = [[(spans, 1) for spans in _moved(shape, x, y).layers(size)] for shape in shapes]
+        drawn = [planes.draw("sprites", held, 1, size + 1, size, planes.Band(None, size))[0].copy() for held in layers]
+        held = np.flatnonzero(np.any(drawn, axis=(0, 1, 3)))
+        self.top, self.height = int(held[0]) - size // 2, int(held[-1] - held[0]) + 1
+        rows = np.ascontiguousarray(np.concatenate(drawn)[:, held[0] : held[-1] + 1]).reshape(-1)
+        self.table = rows.view(f"V{len(rows) // len(shapes) // (size + 1)}")
+
+
+class Copied(NamedTuple):
+    """One of the sprites in each image, number `which`, moved by whole pixels (x, y); it lies in the frame."""
+
+    sprites: Sprites
+    which: Ints
+    x: Floats
+    y: Floats
+
+    def layers(self, size: int) -> list[Layer]:
+        """As of every `Shape`."""
+        if size > SPRITES:
+            return self._drawn().layers(size)
+        x, first = self.x.astype(np.int64), self.y.astype(np.int64) + self.sprites.top
+        assert not len(x) or (
+            min(x.min(), first.min()) >= 0 and max(x.max(), first.max() + self.sprites.height) <= size
+        )
+        first += np.arange(0, len(x) * size, size)
+        return [Copies(x + (size + 1) * self.which, self.sprites.table, self.sprites.height, first)]
+
+    def vertices(self, size: int) -> Floats:
+        """As of every `Shape`."""
+        return self._drawn().vertices(size)
+
+    def _drawn(self) -> Shape:
+        one, *others = (_moved(shape, self.x, self.y) for shape in self.sprites.shapes)
+        return Choice(self.which == 0, one, others[0]) if others else one
+
+
 class Group(NamedTuple):
     """Several shapes as one, which do not overlap; each of the holes lies within one of them."""
 
@@ -166,6 +215,12 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, tuple):
         return type(one) is type(other) and all(same(*pair) for pair in zip(one, other, strict=True))
     return np.array_equal(one, other)
+
+
+def _moved(shape: Any, x: Floats, y: Floats) -> Any:
+    """The shape of one image at (x, y) in each of more."""
+    shapes = _of(shape, np.zeros(len(x), np.int64))
+    return shapes._replace(x=shapes.x + x, y=shapes.y + y)
 
 
 def _of(shape: Any, image: Ints) -> Any:
