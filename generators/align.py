@@ -30,6 +30,7 @@ SIDE = 9.1  # px: of the patches that see one mark alone, and for the rounding o
 NEAR, FAR = 34.0, 46.0  # px from the middle of the line to its ends
 ACROSS, ALONG = 18.0, 10.0  # px from the middle of the frame to the line and, along it, to the middle mark, at most
 PAIRS = 2  # a third may find no room beside them
+TRIES = 2  # for a pair: most need no more
 
 
 def _pair_factors(number: int) -> tuple[Factor, ...]:
@@ -111,22 +112,30 @@ class Align(Generator):
             turned: the turn of the scene.
             taken: places across and along the line, and radii of marks.
         """
-        most = 64.0 - SIDE - SMALL
+        most, least = 64.0 - SIDE - SMALL, LARGE + SMALL + SIDE
+        beside = abs(middle)
+        longest = np.sqrt(most**2 - (least + beside) ** 2)
+        x, y, radii = (np.stack(column) for column in zip(*taken, strict=True))
+        seen = np.stack(turned.turn(x, y))  # [2, taken, n]
+        gap = (radii + SMALL + SIDE)[:, None]
 
-        def pair(u: Floats) -> tuple[Floats, Floats, Floats]:
-            return (2.0 * u[0] - 1.0) * 64.0, (2.0 * u[1] - 1.0) * most, (2.0 * u[2] - 1.0) * 180.0
+        def pair(u: Floats, rows: Ints) -> tuple[Floats, Floats, Floats]:
+            along = (2.0 * u[0] - 1.0) * longest[rows]
+            across = 2.0 * u[1] - 1.0  # there is room on both sides of the line
+            across *= np.sqrt(most**2 - along**2) - beside[rows] - least
+            return across + np.copysign(least, across), along, (2.0 * u[2] - 1.0) * 180.0
 
         def free(u: Floats, rows: Ints) -> NDArray[np.bool_]:
+            places = np.stack(_places(*pair(u, rows), self.values["offset"]), axis=1)  # [2, 3, m]
+            good: NDArray[np.bool_] = (places[0, 2] + middle[rows]) ** 2 + places[1, 2] ** 2 <= most**2
             turn = Axes(turned.ux[rows], turned.uy[rows])
-            across, along = np.stack(_places(*pair(u), self.values["offset"]), axis=1)  # [3, m]
-            good = (across + middle[rows]) ** 2 + along**2 <= most**2
-            for x, y, radius in taken:
-                good &= _apart(turn, across - x[rows], along - y[rows]) >= radius + SMALL + SIDE
-            others = _apart(turn, across[1:] - across[0], along[1:] - along[0]) >= 2.0 * SMALL + SIDE
-            free: NDArray[np.bool_] = good.all(axis=0) & others.all(axis=0)
-            return free
+            places = np.stack(turn.turn(*places))
+            away = abs(places[:, :, None] - seen[:, None, :, rows]).max(axis=0) >= gap
+            others = abs(places[:, 1:] - places[:, :1]).max(axis=0) >= 2.0 * SMALL + SIDE
+            good &= away.all(axis=(0, 1)) & others.all(axis=0)
+            return good
 
-        return pair(draws.first_valid(group, free))
+        return pair(draws.first_valid(group, free, at_first=TRIES), np.arange(len(middle)))
 
     def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
         """A group of large discs and one of small ones."""
@@ -188,9 +197,3 @@ def _places(
     """The places of a pair: one mark, its mirror image, and where that is moved, across and along the line."""
     turn = axes(towards)
     return (across, along), (-across, along), (offset * turn.ux - across, along + offset * turn.uy)
-
-
-def _apart(turned: Axes, x: Floats, y: Floats) -> Floats:
-    """The larger of the distances in x and in y, after the turn."""
-    dx, dy = turned.turn(x, y)
-    return np.maximum(abs(dx), abs(dy))

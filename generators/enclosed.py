@@ -10,7 +10,7 @@ the other place is inside.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from math import pi
 from typing import Any
 
@@ -29,10 +29,11 @@ from generators.shapes import Copied, Disc, Group, Polygon, Shape, Sprites
 STROKE = 3.0  # px, of the curve
 RADIUS, HOLE = 4.0, 1.6  # px, of both marks, and of the hole in one: the box around the ink is alike in both classes
 CLEAR = RADIUS + STROKE / 2.0 + 1.5  # px from a mark's middle to corners of the curve's, less `margin`
-SMALLEST, LARGEST = 26.0, 34.0  # px, mean radius of the curve
+SMALLEST, LARGEST = 26.0, 30.0  # px, mean radius of the curve
 MARGIN = 2.0  # px between the curve, which stays where it is, and the border
-OFF = 8.0  # px, at most from the middle of the curve to the mark inside, across and down
-SHIFT = 4.0  # px, of the middle between the marks from the middle of the frame
+OFF = 6.0  # px, at most from the middle of the curve to the mark inside, across and down
+AWAY = 0.55  # of the room: the middle of the curve is so far from that of the frame, across and down
+SHIFT = 3.0  # px, of the middle between the marks from the middle of the frame
 DIRECTIONS: Floats = np.arange(96, dtype=np.float64) * (
     2.0 * pi / 96.0
 )  # of the corners of the polygon that the curve is
@@ -51,7 +52,7 @@ class Enclosed(Generator):
             "inside", "class", 0, 1, "", "balanced", "mark inside the curve; the other is outside", ("disc", "ring")
         ),
         ANGLE,
-        Factor("size", "real", 26, 34, "px at 128", "uniform", "mean radius of the curve"),
+        Factor("size", "real", 26, 30, "px at 128", "uniform", "mean radius of the curve"),
         Factor("regularity", "real", 0.5, 1, "share", "uniform", "of the depth: lobes alike; the rest: one lobe less"),
         Factor("phase", "circular", -180, 180, "deg", "uniform", "of the lobes, before the turn"),
         Factor("second_phase", "circular", -180, 180, "deg", "uniform", "of the lobes that are one less"),
@@ -78,7 +79,7 @@ class Enclosed(Generator):
         """A curve and two places with room for a mark, one on each side of it; what fits is uniform."""
         middle = SHIFT * np.stack([draws.uniform(k, -1.0, 1.0) for k in (2, 3)])
         angle = draws.uniform(1, -1.0, 1.0) * self.values["rotation"]
-        depth = self.values["depth"]
+        depth, lobes = self.values["depth"], int(self.values["lobes"])
         clear = CLEAR + self.values["margin"]
 
         def places(u: Floats, rows: Ints) -> dict[str, Floats]:
@@ -87,15 +88,10 @@ class Enclosed(Generator):
             size = SMALLEST + (LARGEST - SMALLEST) * u[0]
             # The frame holds the curve, and also the curve turned round.
             room = 64.0 - MARGIN - STROKE - (1.0 + depth) * size - abs(middle[:, rows])
-            x, y = (2.0 * u[1:3] - 1.0) * room
+            x, y = (2.0 * u[1:3] - 1.0) * (1.0 - AWAY) * room
+            x, y = x + np.copysign(AWAY * room[0], x), y + np.copysign(AWAY * room[1], y)
             inside_x, inside_y = (2.0 * u[3:5] - 1.0) * OFF + (x, y)
             return {"size": size, "x": x, "y": y, "inside_x": inside_x, "inside_y": inside_y}
-
-        def far(u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            drawn = places(u, rows)
-            away = np.hypot(drawn["inside_x"] + drawn["x"], drawn["inside_y"] + drawn["y"])
-            good: NDArray[np.bool_] = away >= drawn["size"] * (1.0 - depth) + clear
-            return good
 
         def scene(u: Floats, rows: Ints) -> dict[str, Floats]:
             """All but the class."""
@@ -107,25 +103,32 @@ class Enclosed(Generator):
                 "second_phase": 360.0 * second_phase - 180.0,
             }
 
-        def free(corners: Floats, u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            """Whether these corners `[k, 1]` of the curve are far from both marks."""
-            drawn = scene(u, rows)
-            radii = self._radius(drawn, corners)
-            good = np.ones(len(rows), np.bool_)
-            for x, y in _marks(drawn):
-                away = np.maximum(abs(radii * np.cos(corners) - x), abs(radii * np.sin(corners) - y))
-                good &= away.min(axis=0) >= clear
+        def far(u: Floats, rows: Ints) -> NDArray[np.bool_]:
+            drawn = places(u, rows)
+            good: NDArray[np.bool_] = np.hypot(*_marks(drawn)[1]) >= drawn["size"] * (1.0 - depth) + clear
             return good
 
-        def parted(u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            """Whether the marks are on their sides of the curve."""
+        def free(u: Floats, rows: Ints) -> NDArray[np.bool_]:
+            """Whether both marks are on their sides of the curve and far from its corners."""
             drawn = scene(u, rows)
-            inside, outside = (np.hypot(x, y) < self._radius(drawn, np.arctan2(y, x)) for x, y in _marks(drawn))
-            good: NDArray[np.bool_] = inside & ~outside
+            waves, marks = self._waves(drawn), _marks(drawn)
+            left = np.arange(len(rows))
+            for every in (8, 1):  # of the corners: most are refused by a few
+                for mark in marks:
+                    seen = np.concatenate((waves, mark.T), axis=1).take(left, axis=0)
+                    away = abs(seen @ _from_mark(lobes)[:, ::every])
+                    count = away.shape[1] // 2
+                    left = left[np.maximum(away[:, :count], away[:, count:]).min(axis=1) >= clear]
+            waves = waves.take(left, axis=0).T
+            inside, outside = (
+                np.hypot(x, y) < (waves * _basis(lobes, np.arctan2(y, x))).sum(axis=0)
+                for x, y in (mark[:, left] for mark in marks)
+            )
+            good = np.zeros(len(rows), np.bool_)
+            good[left] = inside & ~outside
             return good
 
-        near = (partial(free, corners[:, None]) for corners in (DIRECTIONS[::16], DIRECTIONS[8::16], DIRECTIONS))
-        found = draws.first_valid(1, far, *near, parted)
+        found = draws.first_valid(1, far, free, at_first=4)
         columns = scene(found, np.arange(len(angle)))
         for axis, shift in zip("xy", 64.0 + middle, strict=True):
             columns[f"outside_{axis}"] = shift - columns[f"inside_{axis}"]
@@ -142,13 +145,6 @@ class Enclosed(Generator):
             most = deep * abs(columns["regularity"] - share)
             waves += [most * np.cos(turn), -most * np.sin(turn)]
         return np.stack(waves, axis=1)
-
-    def _radius(self, columns: Any, direction: Floats) -> Floats:
-        """From the middle of the curve to the curve in directions `[..., n]`, px at 128."""
-        radius: Floats = (
-            self._waves(columns).T[:, *(None,) * (direction.ndim - 1)] * _basis(int(self.values["lobes"]), direction)
-        ).sum(axis=0)
-        return radius
 
     def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
         """A curve with a hole, and two marks."""
@@ -213,6 +209,13 @@ def _corners(lobes: int) -> Floats:
     places = [_basis(lobes, DIRECTIONS) * of(DIRECTIONS) for of in (np.cos, np.sin)]
     steps = [np.roll(place, -1, axis=1) - np.roll(place, 1, axis=1) for place in places]
     return np.concatenate((*places, *steps), axis=1)
+
+
+@lru_cache(maxsize=4)
+def _from_mark(lobes: int) -> Floats:
+    """What waves and the place of a mark make of the x and the y of corners as seen from there, `[7, 2 * 96]`."""
+    count = len(DIRECTIONS)
+    return np.concatenate((_corners(lobes)[:, : 2 * count], -np.repeat(np.eye(2), count, axis=1)))
 
 
 def _marks(drawn: dict[str, Floats]) -> tuple[Floats, Floats]:

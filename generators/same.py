@@ -28,8 +28,7 @@ SMALLEST, LARGEST = 10.0, 11.0  # px, radius of the discs
 WALL = 2.5  # px, at least around a hole
 NARROW = 0.3  # of the room for a hole: the nearest that a corner comes to its middle; the farthest is 1
 APART = 10.0  # px from disc to disc and to the border across or down: 9, and one that rounding may take
-TILT = 25.0  # degrees, at most from a group's direction to level or upright
-SLACK = 1e-6  # px, more than rounding
+TILT = 25.0  # degrees, at most from a group's direction to level, or of both to upright
 UNLIKE = 0.22  # of the room for a hole: between the corners of two unlike shapes, on average
 DIRECTIONS: Floats = np.arange(6, dtype=np.float64) * pi / 3.0 + 0.2  # of the corners, from the middle of a hole
 PAIRINGS = (((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)))
@@ -102,45 +101,35 @@ class Same(Generator):
         return {"a": np.where(swapped, second, first), "b": np.where(swapped, first, second)}
 
     def _places(self, draws: Draws, size: Floats) -> Floats:
-        """From the middle of the frame to the middles of the discs, `[2, 4, n]`: uniform where all fit."""
+        """From the middle of the frame to the middles of the discs, `[2, 4, n]`, uniform where all fit.
+
+        Both groups lie across, or both stand, nearly; apart as far as there is room beside them.
+        """
         room = 64.0 - APART - size
         within = (2.0 * size + APART) / cos(radians(TILT)) / 2.0
         apart = 2.0 * size + self.values["distance"]
 
-        def drawn(u: Floats, rows: Ints) -> tuple[Floats, Floats, Floats]:
-            """The groups' middles `[axis, group, m]`; their quarter turns and where within the tilt, `[group, m]`."""
-            u = halves(u)
-            middles = (2.0 * u[:4] - 1.0) * room[rows]
-            quarters = 4.0 * u[4:6]
-            quarter = np.floor(quarters)
-            return middles.reshape(2, 2, len(rows)), quarter, quarters - quarter
-
-        def likely(u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            """What of `fit` the middles tell: along its direction a group takes up a disc and half the gap, or more."""
-            middles, quarter, _ = drawn(u, rows)
-            across, down = abs(middles)
-            along = np.where((quarter == 0.0) | (quarter == 2.0), across, down)
-            good: NDArray[np.bool_] = (along <= (room - size - APART / 2.0 + SLACK)[rows]).all(axis=0)
-            # The mean square of the four distances between discs is this square and the two of `within`.
-            square = ((middles[:, 0] - middles[:, 1]) ** 2).sum(axis=0)
-            good &= square >= (apart**2 - 2.0 * within**2 - SLACK)[rows]
-            return good
-
         def places(u: Floats, rows: Ints) -> Floats:
-            middles, quarter, tilt = drawn(u, rows)
-            direction = np.deg2rad(90.0 * quarter + TILT * (2.0 * tilt - 1.0))
-            both = within[rows] * np.stack((np.cos(direction), np.sin(direction)))
-            return np.stack((middles - both, middles + both), axis=2).reshape(2, 4, len(rows))
+            u = halves(u)
+            tilt = np.deg2rad(TILT) * (2.0 * u[:2] - 1.0)
+            turns = np.floor(4.0 * u[2])
+            along, beside = within[rows] * np.stack((np.cos(tilt), np.sin(tilt)))  # [group, m]
+            middle = (2.0 * u[3:5] - 1.0) * (room[rows] - along)
+            free = room[rows] - abs(beside)
+            step = apart[rows] + (free.sum(axis=0) - apart[rows]) * u[5]
+            first = (free.sum(axis=0) - step) * u[6] - free[0]
+            both = np.stack((along, beside)) * np.where(turns < 2.0, 1.0, -1.0)
+            middles = np.stack((middle, np.stack((first, first + step))))
+            found = np.stack((middles - both, middles + both), axis=2).reshape(2, 4, len(rows))
+            return np.where(turns % 2.0 == 0.0, found, found[::-1])
 
         def fit(u: Floats, rows: Ints) -> NDArray[np.bool_]:
             drawn = places(u, rows)
-            held: NDArray[np.bool_] = abs(drawn).max(axis=(0, 1)) <= room[rows]
-            for one, other in ((0, 2), (0, 3), (1, 2), (1, 3)):
-                away = ((drawn[:, one] - drawn[:, other]) ** 2).sum(axis=0)
-                held &= away >= apart[rows] ** 2
-            return held
+            away = ((drawn[:, :2, None] - drawn[:, None, 2:]) ** 2).sum(axis=0)
+            good: NDArray[np.bool_] = away.min(axis=(0, 1)) >= apart[rows] ** 2
+            return good
 
-        return places(draws.first_valid(6, likely, fit), np.arange(len(size)))
+        return places(draws.first_valid(6, fit), np.arange(len(size)))
 
     def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
         """Discs whose middles are those of pixels; holes turned with the scene, then by quarter turns."""
