@@ -50,6 +50,7 @@ class Align(Generator):
     classes = ("straight-mirrored", "straight-unlike", "bent-mirrored", "bent-unlike")
     objects = ("line", "pairs")
     default_n, default_n_test = 1000, 500  # own choice: those of rect-tri
+    apart = True
     factors = (
         Factor("line", "class", 0, 1, "", "balanced", "of the three large marks", ("straight", "bent")),
         Factor("mirror", "class", 0, 1, "", "balanced", "pairs of small marks", ("mirrored", "unlike")),
@@ -130,9 +131,11 @@ class Align(Generator):
             good: NDArray[np.bool_] = (places[0, 2] + middle[rows]) ** 2 + places[1, 2] ** 2 <= most**2
             turn = Axes(turned.ux[rows], turned.uy[rows])
             places = np.stack(turn.turn(*places))
-            away = abs(places[:, :, None] - seen[:, None, :, rows]).max(axis=0) >= gap
-            others = abs(places[:, 1:] - places[:, :1]).max(axis=0) >= 2.0 * SMALL + SIDE
-            good &= away.all(axis=(0, 1)) & others.all(axis=0)
+            good &= (abs(places[:, 1:] - places[:, :1]).max(axis=0) >= 2.0 * SMALL + SIDE).all(axis=0)
+            for k in range(3):  # of those that are left
+                left = np.flatnonzero(good)
+                away = abs(places[:, k].take(left, axis=1)[:, None] - seen.take(rows[left], axis=2))
+                good[left] = (np.maximum(*away) >= gap).all(axis=0)
             return good
 
         return pair(draws.first_valid(group, free, at_first=TRIES), np.arange(len(middle)))

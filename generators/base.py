@@ -55,6 +55,7 @@ class Generator(ABC):
     parameters: ClassVar[tuple[Parameter, ...]]
     default_n: ClassVar[int]
     default_n_test: ClassVar[int]
+    apart: ClassVar[bool] = False  # whether all objects are ink and no two of them hold a pixel: one plane has them all
     draws_as: ClassVar[str] = ""  # whose random numbers it draws, if not those of its own name
 
     @abstractmethod
@@ -208,10 +209,12 @@ class Generator(ABC):
             images[...] = grey[0]
             return
         layers = [_layers(shapes, self.size) for shapes in zip(*scenes, strict=True)]
+        if masks is None and self.apart:
+            layers = [[layer for held in layers for layer in held]]
         rows = planes.band([spans for held in layers for spans, _ in held], len(factors), self.size)
         objects = [self.paint(factors, k, held, len(scenes), rows) for k, held in enumerate(layers)]
         if not grey:
-            ink = self.ink(objects)
+            ink = objects[0] if len(objects) == 1 and self.apart else self.ink(objects)
             planes.unpack([(ink[0], 255)], rows, images)
         if masks is None:
             return

@@ -47,6 +47,7 @@ class Enclosed(Generator):
     classes = ("disc-inside", "ring-inside")
     objects = ("curve", "disc", "ring")
     default_n, default_n_test = 1000, 500
+    apart = True
     factors = (
         Factor(
             "inside", "class", 0, 1, "", "balanced", "mark inside the curve; the other is outside", ("disc", "ring")

@@ -20,7 +20,7 @@ from generators.base import Generator
 from generators.factors import ANGLE, NOISE_KEY, Factor, off_centre
 from generators.parameters import COMMON, Parameter
 from generators.random import Draws, halves
-from generators.raster import Floats, Ints, Pixels
+from generators.raster import Axes, Floats, Ints, Pixels
 from generators.reading import Part, inked, parts
 from generators.shapes import Disc, Group, Polygon, Shape
 
@@ -51,6 +51,7 @@ class Same(Generator):
     classes = ("same", "different")
     objects = ("a_disc_1", "a_disc_2", "b_disc_1", "b_disc_2")
     default_n, default_n_test = 1000, 500
+    apart = True
     factors = (
         Factor("groups", "class", 0, 1, "", "balanced", "what they are of", ("same", "different")),
         ANGLE,
@@ -139,23 +140,27 @@ class Same(Generator):
         swapped = factors["groups"] == 1
         middles = (places[0], *np.where(swapped, places[[2, 1]], places[[1, 2]]), places[3])
         radius = self.px(factors["size"])
+        corners = {shape: self._corners(factors, shape) for shape in "ab"}
         return [
-            Group((Disc(x, y, radius),), (Polygon(*self._hole(factors, disc, x, y)),))
+            Group((Disc(x, y, radius),), (self._hole(corners[disc[0]], factors[f"{disc}_turn"], x, y),))
             for disc, (x, y) in zip(self.objects, middles, strict=True)
         ]
 
-    def _hole(self, factors: NDArray[np.void], disc: str, middle_x: Floats, middle_y: Floats) -> tuple[Floats, Floats]:
-        """Corners `[n, 6]`, x and y, about the middle of a disc."""
-        shares = np.stack([factors[f"{disc[0]}_{k}"] for k in range(1, 7)], axis=1).astype(np.float64)
+    def _corners(self, factors: NDArray[np.void], shape: str) -> tuple[Floats, Floats]:
+        """Corners of a hole `[n, 6]`, x and y, from its middle."""
+        shares = np.stack([factors[f"{shape}_{k}"] for k in range(1, 7)], axis=1).astype(np.float64)
         radii = shares * (self.px(factors["size"]) - WALL * self.scale)[:, None]
         turned = self.turned(factors)
-        ux, uy = turned.ux[:, None], turned.uy[:, None]
-        x, y = radii * np.cos(DIRECTIONS), radii * np.sin(DIRECTIONS)
-        x, y = ux * x - uy * y, uy * x + ux * y
-        quarter = factors[f"{disc}_turn"].astype(np.int64)[:, None]
-        if quarter.any():
+        turn = Axes(turned.ux[:, None], turned.uy[:, None])
+        return turn.turn(radii * np.cos(DIRECTIONS), radii * np.sin(DIRECTIONS))
+
+    def _hole(self, corners: tuple[Floats, Floats], turn: NDArray[Any], middle_x: Floats, middle_y: Floats) -> Polygon:
+        """The hole after so many quarter turns."""
+        x, y = corners
+        if turn.any():
+            quarter = turn.astype(np.int64)[:, None]
             x, y = np.choose(quarter, (x, y, -x, -y)), np.choose(quarter, (y, -x, -y, x))
-        return x + middle_x[:, None], y + middle_y[:, None]
+        return Polygon(x + middle_x[:, None], y + middle_y[:, None])
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
         """All four."""
