@@ -62,7 +62,7 @@ def probe(
     asked = [each for each in typed if isinstance(each, Probe)]
     if len(asked) < len(typed):
         found = next(each.name for each in typed if not isinstance(each, Probe))
-        raise ValueError(f"expected measurements of `probekit probe`, found {found}; type: probekit.{found}(...)")
+        raise ValueError(f"expected measurements of `probekit probe`, found {found}, a function of its own")
     info = _info(data)
     with _run_of(encoder, info) as (opened, path):
         about: dict[str, Any] = {"protocol": protocol, "baselines": baselines, "seed": seed}
