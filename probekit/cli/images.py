@@ -151,7 +151,7 @@ Labels = Annotated[
     str | None,
     typer.Option(
         metavar="KEY",
-        help="The column, array, ending factor or kind of the labels, or none (docs/datasets.md).",
+        help="The column, array, ending, factor or kind of the labels, or none (docs/datasets.md).",
         rich_help_panel=TABLES,
     ),
 ]
@@ -165,7 +165,11 @@ Images = Annotated[
 ]
 Group = Annotated[
     str | None,
-    typer.Option(metavar="COLUMN", help="Never divide what has one value of it; kept.", rich_help_panel=TABLES),
+    typer.Option(
+        metavar="COLUMN",
+        help="Keep it; never divide what has one value of it.",
+        rich_help_panel=TABLES,
+    ),
 ]
 Alone = Annotated[bool, typer.Option("--no-duplicates", help="Do not look for test images that are in train, too.")]
 Wnids = Annotated[
@@ -192,14 +196,13 @@ Stored = typer.Option(
     shared.IMAGES,
     "probekit import pictures --size 128 --test-fraction 0.2",
     "probekit import scans --size 224 --labels-csv labels.csv --column grade",
+    "probekit import scans.h5 --images '{split}/x' --labels '{split}/y'",
     "probekit import cub200 ~/sets/CUB_200_2011 --size 224",
     "probekit import cifar100 ~/sets/cifar-100-python --labels coarse",
     name="import",
 )
 def import_(
-    source: Annotated[
-        str, typer.Argument(help="An npz file, a folder, or an official dataset (probekit list datasets).")
-    ],
+    source: Annotated[str, typer.Argument(help="A file, a folder, or an official dataset (probekit list datasets).")],
     root: Annotated[Path | None, typer.Argument(help="After a name: the folder of its unpacked files.")] = None,
     size: Annotated[
         int | None, typer.Option(min=8, help="Pixels a side; official datasets: 224, or their own where it is small.")
@@ -238,7 +241,7 @@ def import_(
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Turn an npz file, a folder of images or an official dataset into a dataset file."""
+    """Turn images in folders, tables, shards or arrays, or an official dataset, into a dataset file."""
     from probekit.data.importers import Choices, Options, default_name, parse_range, run_import
 
     chosen: dict[str, Any] = {"subset": subset, "train_with_val": train_with_val, "train_with_extra": train_with_extra}

@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from probekit.cli import shared
-from probekit.cli.images import Fraction, TestFraction, about
+from probekit.cli.images import about
 from probekit.output.console import console, errors, print_json
+
+Share = typer.Option(min=0, max=0.9, callback=shared.finite, help="Stratified share of what is divided.")
 
 
 @shared.command(
@@ -18,8 +20,8 @@ from probekit.output.console import console, errors, print_json
 )
 def split(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A dataset file.", autocompletion=shared.datasets_like)],
-    val_fraction: Annotated[float, Fraction] = 0.0,
-    test_fraction: Annotated[float, TestFraction] = 0.0,
+    val_fraction: Annotated[float, Share] = 0.0,
+    test_fraction: Annotated[float, Share] = 0.0,
     group: Annotated[
         str | None,
         typer.Option(metavar="COLUMN", help="Never divide what has one value of this factor; or duplicates."),

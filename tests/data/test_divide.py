@@ -175,6 +175,11 @@ def test_near_duplicates_can_be_kept_on_one_side(tmp_path: Path) -> None:
 
 def test_pairs_of_drawn_images_stay_together(tmp_path: Path) -> None:
     path = small_shapes(tmp_path / "a.h5", n=24, n_test=8, pairs=True).path
+    whole, _ = run(path, tmp_path / "c.h5", test_fraction=0.25, join=True)
+    first = read_split(whole.path, "train", images=False).factors["pair_id"].tolist()
+    assert all(first.count(n) in (0, 3, 6) for n in first)  # a base and two counterfactuals, of either split
+    twice = set(read_split(path, "test", images=False).factors["pair_id"].tolist())
+    assert any(first.count(n) == 3 for n in twice)  # one is in train, and another of that number in test
     info, lines = run(path, tmp_path / "b.h5", val_fraction=0.25, join=False)
     sides = {name: set(read_split(info.path, name).factors["pair_id"].tolist()) for name in ("train", "val")}
     assert not sides["train"] & sides["val"]

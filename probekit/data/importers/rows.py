@@ -4,6 +4,7 @@ A table of parquet, an array in a compressed archive: none of them gives single 
 and the latest of them stay in memory; who goes back to the beginning reads from there again.
 """
 
+import os
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -19,7 +20,7 @@ from probekit.data.importers.images import decode_bytes
 
 ROWS = 64  # in a run: as many as a chunk of the dataset file holds
 RUN_BYTES = 4 << 20  # but no more than fit, as far as the sizes of rows are known
-KEPT_BYTES = 256 << 20  # own choice: of the latest runs, as the threads of a large machine ask for them
+KEPT_BYTES = (32 << 20) * max(2, os.cpu_count() or 1)  # own choice: of the latest runs, some for each thread
 FEWEST = 4  # runs that are kept in any case
 FAR = 16  # runs ahead that are read through: the threads ask for them in almost the order of the rows
 

@@ -1,10 +1,12 @@
 """Files that are parts of one set: which split each belongs to, by its name and its folder; none may be missing."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from probekit.data.importers.base import Skipped, readable
+from probekit.data.importers.images import SUFFIXES
 from probekit.data.importers.tree import SPLIT_WORDS, is_hidden
 from probekit.h5 import SPLITS
 
@@ -17,6 +19,15 @@ def below(source: Path, suffixes: Sequence[str]) -> list[Path]:
     """All files below a folder with one of these endings, sorted; what is hidden is left out."""
     found = (path for path in source.rglob("*") if path.name.lower().endswith(tuple(suffixes)))
     return sorted(path for path in found if path.is_file() and not any(map(is_hidden, path.relative_to(source).parts)))
+
+
+def has_images(source: Path) -> bool:
+    """Whether image files lie below a folder: then it is one of images, and what else is there lies beside them."""
+    for _, folders, names in os.walk(source):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        if any(os.path.splitext(name)[1].lower() in SUFFIXES and not is_hidden(name) for name in names):
+            return True
+    return False
 
 
 def expanded(source: Path) -> list[Path]:

@@ -28,7 +28,7 @@ from probekit.data.importers.base import (
 )
 from probekit.data.importers.labels import NONE, USUAL, choose, to_labels
 from probekit.data.importers.rows import Cell, Runs, group_of, steps
-from probekit.data.importers.shards import below, by_split
+from probekit.data.importers.shards import below, by_split, has_images
 from probekit.data.importers.tree import SPLIT_WORDS
 
 STREAMED = 1 << 20  # bytes of a column chunk that are in memory at a time
@@ -174,15 +174,8 @@ def _files(source: Path, ignored: list[Skipped]) -> dict[str, list[Path]] | None
     says = any((source / name).is_file() for name in ("state.json", "dataset_info.json"))
     if says and (saved := _saved(source)):
         return {"train": saved}
-    if not any(source.rglob("*.parquet")):
-        return None
     files = below(source, (".parquet",))
-    return by_split(source, files, ignored) if files and _are_tables(source, files) else None
-
-
-def _are_tables(source: Path, files: Sequence[Path]) -> bool:
-    """Whether parquet files are all there is: metadata.parquet beside images is no table of images."""
-    return not all(path.name == "metadata.parquet" for path in files)
+    return by_split(source, files, ignored) if files and not has_images(source) else None
 
 
 def _saved_dict(source: Path, ignored: list[Skipped]) -> dict[str, list[Path]]:

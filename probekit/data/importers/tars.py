@@ -31,7 +31,7 @@ from probekit.data.importers.base import (
 from probekit.data.importers.images import SUFFIXES, decode_bytes
 from probekit.data.importers.labels import NONE, USUAL, choose, to_labels
 from probekit.data.importers.rows import group_of
-from probekit.data.importers.shards import BRACES, below, by_split, expanded
+from probekit.data.importers.shards import BRACES, below, by_split, expanded, has_images
 
 NAMED = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # what webdataset takes for the sample's name, and the rest
 CLASS = "cls"  # the ending of a file that holds a class, a number
@@ -121,12 +121,14 @@ def open_tars(source: Path, options: Options) -> Source | None:
 
 def _files(source: Path, ignored: list[Skipped]) -> dict[str, list[Path]] | None:
     if source.is_dir():
-        files = below(source, TAR)
-        if packed := below(source, PACKED):
+        files, packed = below(source, TAR), below(source, PACKED)
+        if not (files or packed) or has_images(source):
+            return None
+        if packed:
             raise ValueError(
                 f"expected tar files that are not packed, found {packed[0]}; unpack it with gunzip or the like"
             )
-        return by_split(source, files, ignored) if files else None
+        return by_split(source, files, ignored)
     if source.name.lower().endswith(PACKED):
         raise ValueError(f"expected a tar file that is not packed, found {source}; unpack it with gunzip or the like")
     if not source.name.lower().endswith(TAR):

@@ -312,6 +312,18 @@ def test_shards_take_classes_of_json_and_refuse_what_is_packed(tmp_path: Path) -
     assert_refused(mini.source, tmp_path / "b.h5", "expected --labels with one of cls, site", labels="kind")
 
 
+@pytest.mark.parametrize("name", ["Hugging Face parquet", "webdataset"])
+def test_tables_and_shards_beside_images_are_left_out_with_a_line(tmp_path: Path, name: str) -> None:
+    mini = made(name, tmp_path)
+    for k, image in enumerate(pictures("test")):
+        path = mini.source / "ab"[k % 2] / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(image))
+    info, skipped = take(mini.source, tmp_path / "out.h5", depth=1)
+    assert info.classes == ("a", "b")
+    assert any(mini.whole.parent.name in item.path or mini.whole.name in item.path for item in skipped)
+
+
 def test_a_shard_without_an_image_of_a_sample_is_a_broken_image(tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
     with webdataset.TarWriter(str(tmp_path / "a.tar")) as sink:
