@@ -152,7 +152,7 @@ class Same(Generator):
         discs = {shape: self._disc(corners[shape], turns[0], middle, middle, radius) for shape in "ab"}
         pixels = {shape: stamped(disc, len(factors)) for shape, disc in discs.items()}
         return [
-            Stamp(discs[disc[0]], pixels[disc[0]], x - middle, y - middle)
+            Stamp(discs[disc[0]], *pixels[disc[0]], x - middle, y - middle)
             for disc, (x, y) in zip(self.objects, middles, strict=True)
         ]
 

@@ -190,21 +190,20 @@ class Stamp(NamedTuple):
 
     shape: Shape
     pixels: Words
+    rows: Ints
     x: Floats
     y: Floats
 
     def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`; what is drawn lies in the frame."""
         n, words = len(self.x), -(-size // 64)
-        rows = np.flatnonzero(self.pixels.any(axis=0))
-        pixels = self.pixels[:, rows]
         x, y = self.x.astype(np.int64), self.y.astype(np.int64)
-        assert not n or (y.min() + rows.min() >= 0 and y.max() + rows.max() < size)
-        place = ((y + np.arange(0, n * size, size)) * words + (x >> 6))[:, None] + words * rows
+        assert not n or (y.min() + self.rows[0] >= 0 and y.max() + self.rows[-1] < size)
+        place = ((y + np.arange(0, n * size, size)) * words + (x >> 6))[:, None] + words * self.rows
         shift = (x & 63).astype(np.uint64)[:, None]
         found = np.zeros(n * size * words + 1, np.uint64)  # one more: nothing, of the last word
-        np.add.at(found, place.ravel(), (pixels << shift).ravel())
-        np.add.at(found, place.ravel() + 1, (pixels >> (np.uint64(64) - shift)).ravel())
+        np.add.at(found, place.ravel(), (self.pixels << shift).ravel())
+        np.add.at(found, place.ravel() + 1, (self.pixels >> (np.uint64(64) - shift)).ravel())
         return [Rows(found[:-1].reshape(n, size, words))]
 
     def vertices(self, size: int) -> Floats:
@@ -212,12 +211,13 @@ class Stamp(NamedTuple):
         raise AssertionError("a stamp is binary")
 
 
-def stamped(shape: Shape, n: int) -> Words:
-    """Shapes that lie in frames of 64 px, a word for each row `[n, 64]`."""
+def stamped(shape: Shape, n: int) -> tuple[Words, Ints]:
+    """Shapes that lie in frames of 64 px, a word for each row that any of them holds, `[n, h]`; and the rows `[h]`."""
     whole = planes.Band(None, 64)
     layers = [(spans, 1) for part in (*parts(shape), *holes(shape)) for spans in part.layers(64)]
-    pixels: Words = planes.draw("stamp", layers, 1, n, 64, whole)[0].view("<u8")[..., 0].copy()
-    return pixels
+    pixels: Words = planes.draw("stamp", layers, 1, n, 64, whole)[0].view("<u8")[..., 0]
+    rows = np.arange(64)[pixels.any(axis=0) if n else slice(None)]
+    return pixels[:, rows], rows
 
 
 class Group(NamedTuple):
