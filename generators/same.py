@@ -22,13 +22,14 @@ from generators.parameters import COMMON, Parameter
 from generators.random import Draws, halves
 from generators.raster import Axes, Floats, Ints, Pixels
 from generators.reading import Part, inked, parts
-from generators.shapes import Disc, Group, Polygon, Shape
+from generators.shapes import Disc, Group, Polygon, Shape, Stamp, stamped
 
 SMALLEST, LARGEST = 10.0, 11.0  # px, radius of the discs
 WALL = 2.5  # px, at least around a hole
 NARROW = 0.3  # of the room for a hole: the nearest that a corner comes to its middle; the farthest is 1
 APART = 10.0  # px from disc to disc and to the border across or down: 9, and one that rounding may take
 TILT = 25.0  # degrees, at most from a group's direction to level, or of both to upright
+ROOM = 32.0  # px, half a frame in which a disc is drawn once for both of its places
 UNLIKE = 0.22  # of the room for a hole: between the corners of two unlike shapes, on average
 DIRECTIONS: Floats = np.arange(6, dtype=np.float64) * pi / 3.0 + 0.2  # of the corners, from the middle of a hole
 PAIRINGS = (((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)))
@@ -141,8 +142,17 @@ class Same(Generator):
         middles = (places[0], *np.where(swapped, places[[2, 1]], places[[1, 2]]), places[3])
         radius = self.px(factors["size"])
         corners = {shape: self._corners(factors, shape) for shape in "ab"}
+        turns = [factors[f"{disc}_turn"].astype(np.int64) for disc in self.objects]
+        if self.values["antialias"] or self.values["turn"] or LARGEST * self.scale > ROOM - 1.0:
+            return [
+                self._disc(corners[disc[0]], turn, x, y, radius)
+                for disc, turn, (x, y) in zip(self.objects, turns, middles, strict=True)
+            ]
+        middle = np.full(len(factors), ROOM + 0.5)
+        discs = {shape: self._disc(corners[shape], turns[0], middle, middle, radius) for shape in "ab"}
+        pixels = {shape: stamped(disc, len(factors)) for shape, disc in discs.items()}
         return [
-            Group((Disc(x, y, radius),), (self._hole(corners[disc[0]], factors[f"{disc}_turn"], x, y),))
+            Stamp(discs[disc[0]], *pixels[disc[0]], x - middle, y - middle)
             for disc, (x, y) in zip(self.objects, middles, strict=True)
         ]
 
@@ -154,13 +164,15 @@ class Same(Generator):
         turn = Axes(turned.ux[:, None], turned.uy[:, None])
         return turn.turn(radii * np.cos(DIRECTIONS), radii * np.sin(DIRECTIONS))
 
-    def _hole(self, corners: tuple[Floats, Floats], turn: NDArray[Any], middle_x: Floats, middle_y: Floats) -> Polygon:
-        """The hole after so many quarter turns."""
-        x, y = corners
-        if turn.any():
-            quarter = turn.astype(np.int64)[:, None]
-            x, y = np.choose(quarter, (x, y, -x, -y)), np.choose(quarter, (y, -x, -y, x))
-        return Polygon(x + middle_x[:, None], y + middle_y[:, None])
+    def _disc(self, corners: tuple[Floats, Floats], quarter: Ints, x: Floats, y: Floats, radius: Floats) -> Group:
+        """A disc about (x, y) with a hole after so many quarter turns."""
+        across, down = corners
+        if quarter.any():
+            turn = quarter[:, None]
+            across, down = (
+                np.choose(turn, ways) for ways in ((across, down, -across, -down), (down, -across, -down, across))
+            )
+        return Group((Disc(x, y, radius),), (Polygon(across + x[:, None], down + y[:, None]),))
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
         """All four."""

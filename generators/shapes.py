@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators import coverage, planes, raster
-from generators.raster import Axes, Copies, Floats, Ints, Layer
+from generators.raster import Axes, Copies, Floats, Ints, Layer, Rows, Words
 
 SPRITES = 256  # px, of a frame: in larger ones the sprites of all columns are more than what is saved
 
@@ -183,6 +183,41 @@ class Copied(NamedTuple):
     def _drawn(self) -> Shape:
         one, *others = (_moved(shape, self.x, self.y) for shape in self.sprites.shapes)
         return Choice(self.which == 0, one, others[0]) if others else one
+
+
+class Stamp(NamedTuple):
+    """A shape of each image, drawn in a small frame (`stamped`), whose first pixel is whole pixels (x, y) away."""
+
+    shape: Shape
+    pixels: Words
+    rows: Ints
+    x: Floats
+    y: Floats
+
+    def layers(self, size: int) -> list[Layer]:
+        """As of every `Shape`; what is drawn lies in the frame."""
+        n, words = len(self.x), -(-size // 64)
+        x, y = self.x.astype(np.int64), self.y.astype(np.int64)
+        assert not n or (y.min() + self.rows[0] >= 0 and y.max() + self.rows[-1] < size)
+        place = ((y + np.arange(0, n * size, size)) * words + (x >> 6))[:, None] + words * self.rows
+        shift = (x & 63).astype(np.uint64)[:, None]
+        found = np.zeros(n * size * words + 1, np.uint64)  # one more: nothing, of the last word
+        np.add.at(found, place.ravel(), (self.pixels << shift).ravel())
+        np.add.at(found, place.ravel() + 1, (self.pixels >> (np.uint64(64) - shift)).ravel())
+        return [Rows(found[:-1].reshape(n, size, words))]
+
+    def vertices(self, size: int) -> Floats:
+        """Its parts have them."""
+        raise AssertionError("a stamp is binary")
+
+
+def stamped(shape: Shape, n: int) -> tuple[Words, Ints]:
+    """Shapes that lie in frames of 64 px, a word for each row that any of them holds, `[n, h]`; and the rows `[h]`."""
+    whole = planes.Band(None, 64)
+    layers = [(spans, 1) for part in (*parts(shape), *holes(shape)) for spans in part.layers(64)]
+    pixels: Words = planes.draw("stamp", layers, 1, n, 64, whole)[0].view("<u8")[..., 0]
+    rows = np.arange(64)[pixels.any(axis=0) if n else slice(None)]
+    return pixels[:, rows], rows
 
 
 class Group(NamedTuple):
