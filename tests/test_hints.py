@@ -24,6 +24,7 @@ from probekit.config import SECTIONS
 from probekit.models.encoder import load_encoder
 from probekit.output.hints import after_data, after_drawing, after_pretraining
 from probekit.registry import BRANCHES, METHODS, get
+from probekit.restore.outside import OWN
 from probekit.run import create_run, open_run
 from probekit.settings import method_options
 from tests.datasets import RUN, small_shapes
@@ -118,6 +119,7 @@ def settings() -> set[str]:
     found = {f"{section}.{name}" for section, kind in SECTIONS.items() for name in kind.__dataclass_fields__}
     found |= {f"method.{key}" for name in METHODS for key in method_options(get(METHODS, "method", name))}
     found |= {f"branch.{n}.{key}" for n in BRANCHES for key in method_options(get(BRANCHES, "branch", n))}
+    found |= {f"model.{name}" for name in OWN}
     return found | {parameter.name for kind in GENERATORS.values() for parameter in kind.parameters}
 
 

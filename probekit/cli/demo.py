@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from probekit.cli.measuring import show_results
 from probekit.data.gen import render_once
 from probekit.data.importers import Choices, Options, run_import
 from probekit.device import choose_device
@@ -23,6 +22,7 @@ from probekit.probe.measurements.retrieval import Retrieval
 from probekit.registry import METHODS, get
 from probekit.report.page import run_report
 from probekit.restore.opened import open_encoder
+from probekit.results import show_results
 from probekit.run import Run
 from probekit.settings import Asked
 from probekit.train.start import run_pretrain, run_resume

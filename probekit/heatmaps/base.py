@@ -88,7 +88,11 @@ class AttributionMap(ABC):
         meanwhile and is given back as it was, gradients included, also after an error.
         """
         with eval_mode(encoder), torch.autocast(batch.images.device.type, enabled=False):
-            return self.maps(encoder, batch).detach().float()
+            found = self.maps(encoder, batch).detach().float()
+        cells, pixels = batch.features.map.shape[2:], batch.images.shape[2:]
+        if encoder.input is None or found.shape[1:] != cells or cells == pixels:
+            return found
+        return encoder.input.whole(found, *pixels)
 
     @abstractmethod
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:

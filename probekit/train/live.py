@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the sweep shows itself alike, without torch
     from probekit.train.logged import Logged
 
 PLAIN_EVERY = 10.0  # seconds between plain lines: a log file should stay readable
