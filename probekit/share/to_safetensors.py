@@ -33,7 +33,8 @@ def _probekit(opened: OpenedRun) -> str:
         "",
         "from probekit.models import load_encoder",
         "",
-        f'encoder, header = load_encoder(Path("{NAME}"))  # [B, C, H, W] in [0, 1] -> .pooled [B, D], .map [B, D, h, w]',
+        f'encoder, header = load_encoder(Path("{NAME}"))',
+        "# encoder(images [B, C, H, W] in [0, 1]) gives .pooled [B, D] and .map [B, D, h, w]",
     )
     return f"**probekit**{command}:\n\n{code('python', *lines)}"
 
@@ -49,6 +50,7 @@ def _timm(opened: OpenedRun) -> str:
         return "timm has no such model: the first convolution is 3x3 and there is no max-pooling (`model.stem=small`)."
     fixed = timm_config(backbone.name).fixed_input_size and hasattr(backbone.model, "dynamic_img_size")
     given = {**({"dynamic_img_size": True} if fixed else {}), **(spec.get("arguments") or {})}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     more = "".join(f", {name}={value!r}" for name, value in given.items())
     normalise = opened.header["spec"].get("normalise")
     lines = [
