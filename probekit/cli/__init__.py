@@ -4,6 +4,7 @@
 from functools import partial
 
 from probekit.cli import images
+from probekit.cli import split
 from probekit.cli import shown
 from probekit.cli import training
 from probekit.cli import exam

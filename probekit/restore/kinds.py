@@ -77,19 +77,6 @@ def _module(name: str, typed: Settings, weights: Checkpoint | None, images: Tens
     return around(make_outside(name), name, images, normalise, code_of(name))
 
 
-def _onnx(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
-    """A file of ONNX."""
-    module = OnnxModule(name)
-    module.check(images)
-    return around(module, name, images, normalisation(typed["normalise"], name, images.shape[1]), onnx_code(name))
-
-
-def _torchscript(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
-    """A file of TorchScript."""
-    normalise = normalisation(typed["normalise"], name, images.shape[1])
-    return around(ScriptedModule(name), name, images, normalise, script_code(name))
-
-
 def _folder(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
     """A model of timm, as the description in a folder has it."""
     folder, channels = Path(name.partition(":")[2]), images.shape[1]
@@ -112,12 +99,23 @@ def _folder(name: str, typed: Settings, weights: Checkpoint | None, images: Tens
     return encoder
 
 
+def _onnx(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
+    """A file of ONNX."""
+    module = OnnxModule(name)
+    module.check(images)
+    return around(module, name, images, normalisation(typed["normalise"], name, images.shape[1]), onnx_code(name))
+
+
+def _torchscript(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
+    """A file of TorchScript."""
+    normalise = normalisation(typed["normalise"], name, images.shape[1])
+    return around(ScriptedModule(name), name, images, normalise, script_code(name))
+
+
 NETWORK = frozenset({"pooling", "stem", "normalise"})
 KINDS = {
     "timm": Kind("timm:NAME", _network, NETWORK),
     "py": Kind("py:MODULE:FUNCTION", _module, frozenset({"normalise"}), own=True),
-    "onnx": Kind("onnx:FILE[:OUTPUT]", _onnx, frozenset({"normalise"}), own=True),
-    "torchscript": Kind("torchscript:FILE", _torchscript, frozenset({"normalise"}), own=True),
     "hf": Kind(
         "hf:FOLDER or hf:ORG/NAME[@REVISION]",
         _folder,
@@ -126,6 +124,8 @@ KINDS = {
         place=place_of,
         weights=lambda name: weights_in(Path(name.partition(":")[2])),
     ),
+    "onnx": Kind("onnx:FILE[:OUTPUT]", _onnx, frozenset({"normalise"}), own=True),
+    "torchscript": Kind("torchscript:FILE", _torchscript, frozenset({"normalise"}), own=True),
     "unet": Kind("unet", _network, NETWORK | frozenset(UNET)),
 }
 
