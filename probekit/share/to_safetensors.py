@@ -24,15 +24,19 @@ def write(opened: OpenedRun, folder: Path) -> Written:
 
 
 def _probekit(opened: OpenedRun) -> str:
+    """Whatever it is, its header rebuilds it; `--weights` does where its name alone says the network."""
     spec = opened.header["spec"]
-    name, height = spec.get("backbone", "unet"), opened.header["image_size"][0]
-    return "**probekit**:\n\n" + code(
-        "python",
-        "import probekit",
+    plain = not spec.get("arguments") and not spec.get("input")
+    command = f", or `probekit probe --encoder {spec.get('backbone', 'unet')} --weights {NAME}`" if plain else ""
+    lines = (
+        "from pathlib import Path",
         "",
-        f'opened = probekit.load("{name}", weights="{NAME}", channels={spec["channels"]}, size={height})',
-        "features = opened.encoder  # [B, C, H, W] in [0, 1] -> .pooled [B, D], .map [B, D, h, w]",
+        "from probekit.models import load_encoder",
+        "",
+        f'encoder, header = load_encoder(Path("{NAME}"))',
+        "# encoder(images [B, C, H, W] in [0, 1]) gives .pooled [B, D] and .map [B, D, h, w]",
     )
+    return f"**probekit**{command}:\n\n{code('python', *lines)}"
 
 
 def _timm(opened: OpenedRun) -> str:
@@ -40,10 +44,14 @@ def _timm(opened: OpenedRun) -> str:
     spec, backbone = opened.header["spec"], opened.encoder.backbone
     if not isinstance(backbone, TimmBackbone):
         return ""
+    if spec.get("input"):
+        return "timm has no such model: this one resizes images first, as the header says."
     if spec["stem"] != "imagenet":
         return "timm has no such model: the first convolution is 3x3 and there is no max-pooling (`model.stem=small`)."
     fixed = timm_config(backbone.name).fixed_input_size and hasattr(backbone.model, "dynamic_img_size")
-    more = ", dynamic_img_size=True" if fixed else ""
+    given = {**({"dynamic_img_size": True} if fixed else {}), **(spec.get("arguments") or {})}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    more = "".join(f", {name}={value!r}" for name, value in given.items())
     normalise = opened.header["spec"].get("normalise")
     lines = [
         "import timm",

@@ -30,7 +30,7 @@ class WandB(Logger):
             settings=wandb.Settings(console="off", reinit="create_new"),  # what is printed is the terminal's
         )
         local = f"{self.run.settings.sync_dir}; it is sent by: wandb sync {self.run.settings.sync_dir}"
-        self.place = self.run.url or local
+        self.place = local if self.run.offline else str(self.run.url)
 
     def numbers(self, step: int, numbers: Mapping[str, float]) -> None:
         """All of a step at once."""
