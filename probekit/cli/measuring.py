@@ -1,4 +1,4 @@
-"""`probe`, `heatmap`, `compare`, `export-embeddings`, `report`: what encoders have learned, and where they look."""
+"""`probe`, `heatmap`, `compare`, `report`: what encoders have learned, and where they look."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -28,7 +28,15 @@ AllowMissing = Annotated[
 ]
 Outsider = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="An outside encoder instead of a run: timm:NAME or py:MODULE:FUNCTION."),
+    typer.Option(
+        metavar="NAME",
+        help="An outside encoder instead of a run: timm:NAME, hf:FOLDER, onnx:FILE, py:MODULE:FUNCTION, ... "
+        "(docs/encoders.md).",
+    ),
+]
+AllowDownload = Annotated[
+    bool,
+    typer.Option("--allow-download", help="For --encoder hf:ORG/NAME: let huggingface_hub fetch what is not here."),
 ]
 WeightsFile = Annotated[
     Path | None, typer.Option(metavar="FILE[:KEY]", help="For --encoder: a checkpoint of any project; default: random.")
@@ -59,6 +67,7 @@ def probe(
     weights: WeightsFile = None,
     allow_missing: AllowMissing = False,
     settings: Settings = (),  # type: ignore[assignment]
+    allow_download: AllowDownload = False,
     normalise: Normalise = "auto",
     seed: shared.Seed = 0,
     device: shared.Device = "auto",
@@ -77,7 +86,7 @@ def probe(
     from probekit.restore.opened import open_encoder
 
     out, measured = errors if as_json else console, Weights.parse(checkpoint, pool)
-    outside = outside_of(encoder, weights, normalise, seed, allow_missing, settings)
+    outside = outside_of(encoder, weights, normalise, seed, allow_missing, settings, allow_download)
     if outside is not None:
         check = partial(conditions_for, typed=asked, protocol=protocol, seed=seed, device=device, console=out)
         about: dict[str, Any] = {"measured": measured, "device": device, "console": out}
@@ -99,7 +108,7 @@ def outside_of(encoder: str | None, weights: Path | None, normalise: str, *more:
         return Outside(encoder, weights, normalise, *more)
     if weights is not None or normalise != "auto" or any(more[1:]):
         raise ValueError(
-            "expected --encoder with --weights, --allow-missing, --set and --normalise; "
+            "expected --encoder with --weights, --allow-missing, --allow-download, --set and --normalise; "
             "type: --encoder timm:resnet50, or py:..."
         )
     return None
@@ -164,46 +173,6 @@ def compare(
     say = errors if as_json else console
     result = run_compare(
         run, data=data, protocol=protocol, checkpoint=checkpoint, runs=shared.RUNS, console=say, quiet=as_json
-    )
-    if as_json:
-        print_json(result)
-
-
-@shared.command(
-    shared.MEASURING,
-    "probekit export-embeddings RUN --out embeddings.h5",
-    "probekit export-embeddings RUN --pool norm",
-    name="export-embeddings",
-)
-def export_embeddings(
-    run: shared.RunName = None,
-    data: shared.RunData = None,
-    checkpoint: shared.Checkpoint = "last",
-    pool: shared.Pool = None,
-    device: shared.Device = "auto",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="NAME.npz or NAME.h5; default: runs/RUN/embeddings-CHECKPOINT.npz.", rich_help_panel=shared.OUTPUT
-        ),
-    ] = None,
-    overwrite: shared.Overwrite = False,
-    as_json: shared.Json = False,
-    quiet: shared.Quiet = False,
-) -> None:
-    """Write embeddings, labels and factors of every split to one file."""
-    shared.check_run(run)
-    from probekit.restore.export import run_export
-
-    result = run_export(
-        run,
-        data=data,
-        out=out,
-        weights=Weights.parse(checkpoint, pool),
-        device=device,
-        runs=shared.RUNS,
-        overwrite=overwrite,
-        console=errors if as_json else console,
     )
     if as_json:
         print_json(result)

@@ -124,7 +124,10 @@ def choose_maps(subject: Subject, asked: Sequence[str] | None, *, has_weights: b
     refused = [f"{name}: {reason}" for name, reason in reasons.items() if reason]
     names = [name for name, reason in reasons.items() if reason is None]
     if refused and (by_name or not names):
-        raise ValueError(f"expected maps that this encoder and these images allow, found: {'; '.join(refused)}")
+        told = "; ".join(refused)
+        raise ValueError(
+            f"expected maps that this encoder and these images allow, found: {told}; type: --maps occlusion"
+        )
     return names, refused + [text for name, text in COSTLY.items() if asked is None]
 
 

@@ -3,19 +3,24 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from shlex import quote
 from typing import Any
 
 from torch import Tensor
 
 from probekit.data.split import check_depth
-from probekit.models.backbones import find_stem, normalisation
+from probekit.models.backbones import find_stem, grey, normalisation
 from probekit.models.checkpoint import Checkpoint
 from probekit.models.encoder import Encoder, check_takes
+from probekit.models.onnx_file import OnnxModule, onnx_code
 from probekit.models.outside import code_of, make_outside
+from probekit.models.snapshot import IMAGES, expected_in, network_in, weights_in
+from probekit.models.torchscript import ScriptedModule, script_code
 from probekit.models.weights import default_normalise
 from probekit.restore.around import around
 from probekit.restore.build import make_plain
+from probekit.restore.hub import Place, place_of
 
 PLAIN: dict[str, Any] = {"pooling": "gap", "stem": "imagenet"}
 UNET: dict[str, Any] = {"width": 64, "depth": 4}  # the paper's
@@ -37,12 +42,16 @@ class Kind:
         make: Makes it, random where nothing else is said; a ValueError if it cannot be made, or takes no such images.
         settings: What can be set of it, as in `ModelConfig`.
         own: Whether it comes with weights, so that it is not random without a file of them.
+        place: Finds the folder that is meant, perhaps by downloading it; None for kinds that have none.
+        weights: Reads those of the folder, which are to be matched by name; None where what is made has them.
     """
 
     form: str
     make: Make
     settings: frozenset[str]
     own: bool = False
+    weights: Callable[[str], Checkpoint] | None = None
+    place: Callable[..., Place] | None = None
 
 
 def _network(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
@@ -68,10 +77,55 @@ def _module(name: str, typed: Settings, weights: Checkpoint | None, images: Tens
     return around(make_outside(name), name, images, normalise, code_of(name))
 
 
+def _folder(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
+    """A model of timm, as the description in a folder has it."""
+    folder, channels = Path(name.partition(":")[2]), images.shape[1]
+    network, expected = network_in(folder), expected_in(folder)
+    backbone = f"timm:{network.name}"
+    if typed["normalise"] != "auto":
+        normalise = normalisation(typed["normalise"], backbone, channels)
+    elif expected.normalise is None:
+        raise ValueError(
+            f"expected the mean and deviation of images in {folder / IMAGES}, found none; type: --normalise imagenet, "
+            "or what the weights were trained with"
+        )
+    else:
+        normalise = grey(expected.normalise) if channels == 1 else expected.normalise
+    takes = None if expected.input is None or typed.get("input") == "none" else expected.input.as_dict()
+    about: dict[str, Any] = {"channels": channels, "pooling": typed.get("pooling", "gap"), "normalise": normalise}
+    encoder = Encoder(**about, backbone=backbone, arguments=network.arguments, input=takes)
+    make_plain(encoder)
+    check_takes(encoder, (images.shape[2], images.shape[3]))
+    return encoder
+
+
+def _onnx(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
+    """A file of ONNX."""
+    module = OnnxModule(name)
+    module.check(images)
+    return around(module, name, images, normalisation(typed["normalise"], name, images.shape[1]), onnx_code(name))
+
+
+def _torchscript(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
+    """A file of TorchScript."""
+    normalise = normalisation(typed["normalise"], name, images.shape[1])
+    return around(ScriptedModule(name), name, images, normalise, script_code(name))
+
+
 NETWORK = frozenset({"pooling", "stem", "normalise"})
 KINDS = {
     "timm": Kind("timm:NAME", _network, NETWORK),
     "py": Kind("py:MODULE:FUNCTION", _module, frozenset({"normalise"}), own=True),
+    "hf": Kind(
+        "hf:FOLDER or hf:ORG/NAME[@REVISION]",
+        _folder,
+        frozenset({"pooling", "normalise", "input"}),
+        own=True,
+        place=place_of,
+        weights=lambda name: weights_in(Path(name.partition(":")[2])),
+    ),
+    "onnx": Kind("onnx:FILE[:OUTPUT]", _onnx, frozenset({"normalise"}), own=True),
+    "torchscript": Kind("torchscript:FILE", _torchscript, frozenset({"normalise"}), own=True),
     "unet": Kind("unet", _network, NETWORK | frozenset(UNET)),
 }
 

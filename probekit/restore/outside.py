@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ OPTIONS = {
     "model.weights": "--weights FILE",
     "model.allow_missing": "--allow-missing",
 }
+OWN: dict[str, Any] = {"input": Literal["auto", "none"]}  # what encoders that are pretrained here have not
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Outside:
 
     `encoder`: of one of the forms of `probekit.restore.kinds`. `weights`: a checkpoint of any project, FILE or
     FILE:KEY; None is random weights, or those a module comes with. `normalise`: one of `probekit.config.NormaliseName`.
-    `settings`: more of the model, "model.NAME=VALUE" each.
+    `settings`: more of the model, "model.NAME=VALUE" each. `allow_download`: whether what is not here may be fetched.
     """
 
     encoder: str
@@ -44,12 +45,13 @@ class Outside:
     seed: int = 0
     allow_missing: bool = False
     settings: Sequence[str] = ()
+    allow_download: bool = False
 
     @property
     def words(self) -> list[str]:
         """What to type for it."""
         typed = ["--encoder", self.encoder, *(["--weights", str(self.weights)] if self.weights else [])]
-        typed += ["--allow-missing"] * self.allow_missing
+        typed += ["--allow-missing"] * self.allow_missing + ["--allow-download"] * self.allow_download
         typed += [] if self.normalise == "auto" else ["--normalise", self.normalise]
         return typed + [word for setting in self.settings for word in ("--set", setting)]
 
@@ -64,13 +66,15 @@ class Made:
     """An encoder that was made, and what is to be said of it.
 
     `encoder`: in the mode that it was made in, on the CPU. `match`: how a file's weights fit; None without a file.
-    `method`: what it is called: its name, and what of it is random.
+    `method`: what it is called: its name, and what of it is random. `revision`: the commit of the repository that its
+    weights are of; "" for others.
     """
 
     encoder: Encoder
     match: Match | None
     method: str
     lines: Sequence[str]
+    revision: str = ""
 
 
 def make_encoder(asked: Outside, images: Tensor) -> Made:
@@ -84,11 +88,13 @@ def make_encoder(asked: Outside, images: Tensor) -> Made:
     typed = typed_settings(asked.settings, asked.encoder)
     if asked.normalise != "auto" and "normalise" in typed:
         raise ValueError("expected --normalise or --set model.normalise, found both; leave one out")
-    weights = None if asked.weights is None else read_checkpoint(asked.weights)
+    place = None if kind.place is None else kind.place(asked.encoder, allow_download=asked.allow_download)
+    name = asked.encoder if place is None else f"hf:{place.folder}"
+    weights = read_checkpoint(asked.weights) if asked.weights else kind.weights(name) if kind.weights else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(asked.seed)
-        encoder = kind.make(asked.encoder, {"normalise": asked.normalise, **typed}, weights, images)
-    lines = []
+        encoder = kind.make(name, {"normalise": asked.normalise, **typed}, weights, images)
+    lines = [f"repository: {asked.encoder}, revision {place.revision}"] if place and place.revision else []
     if encoder.spec.get("stem") == "small" and "stem" not in typed:
         lines.append(f"model.stem=small, as the first convolution of {asked.weights} is 3x3: no stride, no max-pooling")
     match = None
@@ -103,9 +109,13 @@ def make_encoder(asked: Outside, images: Tensor) -> Made:
     else:
         lines.append(f"weights: random, of seed {asked.seed}; --weights FILE reads others (nothing is downloaded)")
     normalised = described(encoder.spec.get("normalise"))
+    if encoder.input is not None:
+        lines.append(f"images: {encoder.input}; --set model.input=none takes them as they are")
     lines.append(f"normalisation: {normalised}; {encoder.dim} features, {encoder.stride} px a cell")
     mark = RANDOM if asked.is_random else match.mark if match else ""
-    return Made(encoder, match, f"{asked.encoder} ({mark})" if mark else asked.encoder, lines)
+    return Made(
+        encoder, match, f"{asked.encoder} ({mark})" if mark else asked.encoder, lines, place.revision if place else ""
+    )
 
 
 def _check(asked: Outside) -> None:
@@ -116,8 +126,10 @@ def _check(asked: Outside) -> None:
             f"expected --weights with {asked.encoder}, whose tag names pretrained weights (nothing is downloaded), "
             f"found none; type: --encoder {plain} for random ones"
         )
-    if asked.weights is None and asked.allow_missing:
+    if asked.weights is None and asked.allow_missing and not kind_of(asked.encoder).weights:
         raise ValueError("expected --weights with --allow-missing, found none; type: --weights FILE, or leave it out")
+    if asked.weights is not None and kind_of(asked.encoder).weights:
+        raise ValueError(f"expected no --weights with {asked.encoder}, which has its own, found one; leave it out")
 
 
 def typed_settings(overrides: Sequence[str], backbone: str) -> dict[str, Any]:
@@ -126,7 +138,7 @@ def typed_settings(overrides: Sequence[str], backbone: str) -> dict[str, Any]:
     A ValueError for a setting that there is not, that is an option, or that the backbone does not have, and for a value
     of another type or out of range.
     """
-    types = get_type_hints(ModelConfig, include_extras=True) | dict.fromkeys(UNET, Count)
+    types = get_type_hints(ModelConfig, include_extras=True) | dict.fromkeys(UNET, Count) | OWN
     known = [key for key in (f"model.{name}" for name in types) if key not in OPTIONS]
     found = {}
     for key, value in parse_overrides(overrides).items():

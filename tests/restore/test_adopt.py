@@ -436,7 +436,10 @@ def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
         (["--encoder", "py:mine:Noise"], "found others when it was asked again"),
         (["--encoder", "timm:../x"], "unknown model of timm '../x'"),
         (["--encoder", "py:mine"], "expected an encoder py:MODULE:FUNCTION"),
-        (["--encoder", "resnet18"], "expected --encoder timm:NAME, py:MODULE:FUNCTION or unet, found 'resnet18'"),
+        (
+            ["--encoder", "resnet18"],
+            "expected --encoder timm:NAME, py:MODULE:FUNCTION, hf:FOLDER or hf:ORG/NAME[@REVISION] or unet, found 'res",
+        ),
         (
             ["--encoder", "timm:resnet18.a1_in1k"],
             "expected --weights with timm:resnet18.a1_in1k, whose tag names pretrained weights "
