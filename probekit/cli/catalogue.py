@@ -73,6 +73,11 @@ def _show(entry: dict[str, Any], console: Console) -> None:
     console.print(f"  {entry['name']:<18} {entry['about']}")
 
 
+def _show_dataset(entry: dict[str, Any], console: Console) -> None:
+    labels = f"; --labels {', '.join(entry['labels'])}" if entry["labels"] else ""
+    console.print(f"  {entry['name']:<18} {entry['about']}{labels}")
+
+
 def _show_generator(generator: dict[str, Any], console: Console) -> None:
     from generators.certificates import told
 
@@ -197,10 +202,10 @@ KINDS: dict[str, tuple[Callable[[], list[dict[str, Any]]], str, str, _Show]] = {
     "presets": (_presets, "presets", "for: probekit pretrain METHOD --preset NAME", _show),
     "sweeps": (_sweeps, "sweeps", "for: probekit sweep NAME", _show),
     "datasets": (
-        _table("probekit.data.importers.official", "OFFICIAL", "needs"),
+        _table("probekit.data.importers.official", "OFFICIAL", "needs", "sizes", "classes", "labels"),
         "official datasets",
         "for: probekit import NAME ROOT",
-        _show,
+        _show_dataset,
     ),
 }
 

@@ -6,6 +6,7 @@ Alone: pytest tests/data/importers/test_in_arrays.py
 import hashlib
 import os
 import pickle
+import tracemalloc
 import zipfile
 from dataclasses import replace
 from functools import partial
@@ -96,6 +97,16 @@ def test_nothing_of_a_pickle_is_run(tmp_path: Path, content: Any, protocol: int)
     (plan.root / "data_batch_1").write_bytes(pickle.dumps(content(mark), protocol))
     assert "which is not run" in refused("cifar10", plan.root, "--subset")
     assert not mark.exists()
+
+
+def test_a_pickle_of_a_few_bytes_takes_no_memory(tmp_path: Path) -> None:
+    """It puts its dictionary at place 2**24 - 1 of those to be named again: 268 MB in C."""
+    plan = in_arrays.cifar10(tmp_path / "set")
+    (plan.root / "data_batch_1").write_bytes(b"\x80\x02}r\xff\xff\xff\x00.")
+    tracemalloc.start()
+    assert "bytes [N, 3,072]" in refused("cifar10", plan.root, "--subset")
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
 
 
 def test_pickles_of_today_are_read_and_others_are_one_line(tmp_path: Path) -> None:

@@ -99,7 +99,9 @@ LAND = tuple(NAMES.split())
 
 def _open_eurosat(root: Path, choices: Choices) -> Listing:
     """All images as train."""
-    folder = find_folder(root, LAND[0], "2750", "EuroSAT_RGB", "EuroSAT/2750", archive="EuroSAT.zip (RGB)")
+    folder = find_folder(
+        root, LAND[0], "2750", "EuroSAT_RGB", "EuroSAT/2750", "eurosat/2750", archive="EuroSAT.zip (RGB)"
+    )
     ignored: list[Skipped] = []
     photos: list[File] = []
     for label, name in enumerate(LAND):

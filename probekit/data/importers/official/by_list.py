@@ -37,7 +37,7 @@ TEXTURES = tuple(NAMES.split())
 
 def _open_dtd(root: Path, choices: Choices) -> Listing:
     """The splits of one of the ten official divisions."""
-    folder = find_folder(root, "labels/train1.txt", "dtd", archive="dtd-r1.0.1.tar.gz")
+    folder = find_folder(root, "labels/train1.txt", "dtd", "dtd/dtd", archive="dtd-r1.0.1.tar.gz")
     lists = {split: folder / "labels" / f"{split}{choices.fold}.txt" for split in ("train", "val", "test")}
     splits = {split: _listed(folder / "images", path, _index(TEXTURES)) for split, path in lists.items()}
     notes = [f"division {choices.fold} of 10 (--fold); papers report the first, or the mean of all"]

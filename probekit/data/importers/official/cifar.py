@@ -34,8 +34,11 @@ class _Pieces:
         self.state = state
 
 
-class _Unpickler(pickle.Unpickler):
-    """Reads dicts, lists, numbers, text and arrays of bytes, and calls nothing of NumPy or of any other module."""
+class _Unpickler(pickle._Unpickler):
+    """Reads dicts, lists, numbers, text and arrays of bytes, and calls nothing of NumPy or of any other module.
+
+    The reader in Python: that in C makes room for as many objects as a file of a few bytes says that it has.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
