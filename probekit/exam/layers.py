@@ -13,13 +13,13 @@ from probekit.models.extract import BATCH_SIZE, images_at_a_time
 from probekit.models.layers.find import find_layers
 from probekit.models.layers.network import EMBEDDING, PROJECTION, Layer, Whole, read_pass, run
 from probekit.models.layers.outputs import LONGEST
+from probekit.models.layers.read import TRIAL
 from probekit.registry import nearest
 from probekit.restore.opened import Opened
 from probekit.visible import first_line
 
 CLOSE = 1e-4  # relative; how near a fused network's features are to the plain one's
 LARGEST = 1e18  # of a feature: the square of a larger one is none of float32
-TRIAL = 3  # images that tell what a layer gives: few layers give three of anything else
 
 
 class Reader:

@@ -151,7 +151,7 @@ def test_a_view_leaves_the_encoder_as_it_was() -> None:
     opened, x = load("unet", size=32, channels=1), torch.rand(2, 1, 32, 32)
     with torch.no_grad():
         before = opened.encoder(x).pooled
-        read = opened.at("level2")
+        read = at(opened, "level2", "max")
         assert read.encoder(x).pooled.shape[1] != before.shape[1]
         torch.testing.assert_close(opened.encoder(x).pooled, before, rtol=0, atol=0)
     assert read.weights.layer == "level2"

@@ -58,6 +58,26 @@ def test_the_shared_query_is_its_formula() -> None:
         assert logits == pytest.approx(expected, rel=1e-4, abs=1e-3)
 
 
+def test_the_shared_query_is_what_an_attention_of_torch_with_projections_makes_of_one() -> None:
+    """CAPI's probe, and torch's own attention: the projections of queries and keys are a part of each head's query."""
+    dim, heads, size = 128, 2, 64
+    head = drawn("shared", dim, 3)
+    assert isinstance(head, SharedQuery)
+    attention = torch.nn.MultiheadAttention(dim, heads, bias=False, batch_first=True)
+    generator = torch.Generator().manual_seed(2)
+    query, x = torch.randn(dim, generator=generator), torch.randn(2, 5, dim, generator=generator)
+    with torch.no_grad():
+        attention.in_proj_weight.copy_(0.3 * torch.randn(3 * dim, dim, generator=generator))
+        of_query, of_key, of_value = torch.split(attention.in_proj_weight, dim)
+        parts = zip(torch.split(of_query @ query, size), torch.split(of_key, size), strict=True)
+        head.query.copy_(torch.stack([key.T @ q for q, key in parts]) * (dim / size) ** 0.5)
+        head.value.copy_(of_value)
+        attention.out_proj.weight.copy_(torch.eye(dim))
+        seen, _ = attention(query.expand(2, 1, dim), x, x)
+        expected = torch.nn.functional.linear(seen[:, 0], head.weight, head.bias)
+        torch.testing.assert_close(head(x), expected, rtol=1e-3, atol=1e-2)
+
+
 def test_a_query_a_class_is_its_formula() -> None:
     dim, classes = 6, 3
     head = drawn("class", dim, classes)
