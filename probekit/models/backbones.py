@@ -26,6 +26,7 @@ BACKBONES = {
     "unet": "of the ConRec paper, model.width and model.depth",
     "timm:NAME": "any of timm that takes images of many sizes: resnet18, densenet121, convnext_tiny, "
     "vit_small_patch16_224, ... (pip install 'timm>=1.0')",
+    "hf:FOLDER": "weights with a config.json beside them, for probekit probe --encoder (docs/encoders.md)",
     "py:MODULE:FUNCTION": "an encoder of your own, for probekit probe --encoder (docs/encoders.md)",
 }
 # Numbers in which a network may differ from the one that timm has a name for; `layer_norm_eps` is ours.

@@ -10,9 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from probekit.data.split import check_depth
-from probekit.models.backbones import find_stem, grey, normalisation
+from probekit.models.backbones import find_stem, grey, normalisation, timm_config
 from probekit.models.checkpoint import Checkpoint
 from probekit.models.encoder import Encoder, check_takes
+from probekit.models.inputs import Input, of_timm
 from probekit.models.outside import code_of, make_outside
 from probekit.models.snapshot import IMAGES, expected_in, network_in, weights_in
 from probekit.models.weights import default_normalise
@@ -60,6 +61,8 @@ def _network(name: str, typed: Settings, weights: Checkpoint | None, images: Ten
     check_depth(model.get("depth", 0), size)
     spec: dict[str, Any] = {"channels": channels, "backbone": name, **model}
     spec["normalise"] = normalisation(normalise, name, channels)
+    if typed.get("input") == "timm":
+        spec["input"] = input_of_timm(name.partition(":")[2]).as_dict()
     encoder = Encoder(**spec)
     if weights is not None and "stem" not in typed and has_small_stem(weights, encoder):
         encoder = Encoder(**{**spec, "stem": "small"})
@@ -67,6 +70,13 @@ def _network(name: str, typed: Settings, weights: Checkpoint | None, images: Ten
     if name != "unet":
         check_takes(encoder, size)
     return encoder
+
+
+def input_of_timm(name: str) -> Input:
+    """How images come to the size that timm's own weights of a name expect."""
+    expected = of_timm(timm_config(name).to_dict(), f"what timm knows of {name}").input
+    assert expected is not None
+    return expected
 
 
 def _module(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
@@ -78,6 +88,8 @@ def _module(name: str, typed: Settings, weights: Checkpoint | None, images: Tens
 def _folder(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
     """A model of timm, as the description in a folder has it."""
     folder, channels = Path(name.partition(":")[2]), images.shape[1]
+    if typed.get("input") == "timm":
+        raise ValueError("expected model.input auto or none with a folder, found timm; type: --set model.input=auto")
     network, expected = network_in(folder), expected_in(folder)
     backbone = f"timm:{network.name}"
     if typed["normalise"] != "auto":
@@ -99,7 +111,7 @@ def _folder(name: str, typed: Settings, weights: Checkpoint | None, images: Tens
 
 NETWORK = frozenset({"pooling", "stem", "normalise"})
 KINDS = {
-    "timm": Kind("timm:NAME", _network, NETWORK),
+    "timm": Kind("timm:NAME", _network, NETWORK | {"input"}),
     "py": Kind("py:MODULE:FUNCTION", _module, frozenset({"normalise"}), own=True),
     "hf": Kind(
         "hf:FOLDER or hf:ORG/NAME[@REVISION]",

@@ -457,7 +457,10 @@ def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
         (["--encoder", "timm:test_resnet", "--set", "train.epochs=8"], "unknown setting of an encoder 'train.epochs'"),
         (["--encoder", "unet", "--set", "model.weights=w.pt"], "expected --weights FILE in place of model.weights"),
         (["--encoder", "py:mine:Map", "--set", "model.stem=small"], "expected no model.stem with py:mine:Map"),
-        (["--set", "model.stem=small"], "expected --encoder with --weights, --allow-missing, --set and --normalise"),
+        (
+            ["--set", "model.stem=small"],
+            "expected --encoder with --weights, --allow-missing, --allow-download, --set and",
+        ),
         (["--encoder", "timm:resnet5"], "did you mean timm:resnet50"),
         (["--encoder", "timm:test_resnet", "--weights", "none.pt"], "expected a file of weights none.pt, found none"),
         (["--encoder", "timm:test_resnet", "--normalise", "half"], "expected --normalise = one of auto"),

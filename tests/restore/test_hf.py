@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,7 +22,11 @@ import probekit
 from probekit.device import choose_device
 from probekit.exam.layers import Reader
 from probekit.h5 import read_info, read_split
+from probekit.heatmaps.base import Context, Target, encode, make_map
+from probekit.models.encoder import build_encoder
+from probekit.models.inputs import Input
 from probekit.restore.opened import open_encoder
+from probekit.restore.outside import Outside, make_encoder
 from probekit.run import Run
 from probekit.weights import LAST
 from tests.datasets import small_shapes
@@ -113,6 +118,29 @@ def summed(images: Any) -> torch.Tensor:
     return reference(images)
 
 
+def test_what_timm_knows_of_its_weights_is_taken_when_it_is_typed(data: Path) -> None:
+    asked = Outside("timm:test_vit", settings=["model.input=timm"])
+    made = make_encoder(asked, torch.rand(2, 3, 48, 48))
+    assert made.encoder.input == Input([168], [160, 160], "bicubic")
+    assert any(line.startswith("images: resized to a shorter side of 168 px") for line in made.lines)
+    assert build_encoder(made.encoder.spec).input == made.encoder.input
+
+
+def test_maps_of_an_encoder_that_sees_the_middle_are_zero_around_it(folder: Path) -> None:
+    """Of 40 px the middle 32 are seen: of 50 px the middle 40."""
+    encoder = probekit.load(f"hf:{folder}", size=50, device="cpu").encoder
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 50, 50), dtype=np.uint8))
+    batch = encode(encoder, images, torch.arange(2))
+    asked = replace(batch, target=Target(batch.features.pooled, torch.zeros(2)))
+    for name in ("gradcam", "input-gradient"):
+        found = make_map(name, Context())(encoder, asked)
+        assert found.shape == (2, 50, 50)
+        assert float(found[:, 5:-5, 5:-5].abs().max()) > 0
+        assert float(found[:, :2].abs().max()) == float(found[..., -2:].abs().max()) == 0, (
+            "what a filter does not reach"
+        )
+
+
 REFUSED = {
     "no folder": (["hf:nowhere"], "expected a folder nowhere with config.json and weights, found none"),
     "a file": (["hf:weights.pt"], "found a file; a file of weights alone is typed: --encoder timm:NAME --weights"),
@@ -122,7 +150,8 @@ REFUSED = {
         "expected no --weights with hf:tiny-vit, which has its own",
     ),
     "a stem": (["hf:tiny-vit", "--set", "model.stem=small"], "expected no model.stem with hf:tiny-vit"),
-    "input of others": (["timm:test_vit", "--set", "model.input=none"], "expected no model.input with timm:test_vit"),
+    "input of others": (["unet", "--set", "model.input=none"], "expected no model.input with unet"),
+    "input of timm": (["hf:tiny-vit", "--set", "model.input=timm"], "expected model.input auto or none with a folder"),
 }
 
 
