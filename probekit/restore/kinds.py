@@ -25,6 +25,8 @@ PLAIN: dict[str, Any] = {"pooling": "gap", "stem": "imagenet"}
 UNET: dict[str, Any] = {"width": 64, "depth": 4}  # the paper's
 # What resnets, densenets and resnets cut into a sequence call the convolution that takes images; in deep stems, which
 # begin with 3x3 anyway, it is conv1.0.
+# In pre-activated resnets of CIFAR, which have no norm after the last block, but one at the beginning of the first.
+BARE = re.compile(r"(^|\.)layer1\.0\.bn1\.weight$")
 FIRST = re.compile(r"(^|\.)(?<!conv1\.)(?<!0\.)(conv1|conv0|0)\.weight$")
 
 Settings = Mapping[str, Any]
@@ -65,7 +67,8 @@ def _network(name: str, typed: Settings, weights: Checkpoint | None, images: Ten
         spec["input"] = input_of_timm(name.partition(":")[2]).as_dict()
     encoder = Encoder(**spec)
     if weights is not None and "stem" not in typed and has_small_stem(weights, encoder):
-        encoder = Encoder(**{**spec, "stem": "small"})
+        spec |= {"stem": "small", **({"arguments": {"without": ["norm"]}} if ends_bare(weights, name) else {})}
+        encoder = Encoder(**spec)
     make_plain(encoder)  # so that what a file lacks, or all, is as random as any baseline
     if name != "unet":
         check_takes(encoder, size)
@@ -147,6 +150,12 @@ def full_settings(typed: Mapping[str, Any], backbone: str, checkpoint: Checkpoin
     spec = checkpoint.spec if checkpoint is not None and checkpoint.spec is not None else {}
     own = spec if spec.get("backbone", "unet") == backbone else {}
     return {name: typed.get(name, own.get(name, value)) for name, value in plain.items()}
+
+
+def ends_bare(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether a pre-activated resnet in a file has no norm after its last block, as timm's has."""
+    keys = (key for table in checkpoint.tables.values() for key in table)
+    return name.startswith("timm:resnetv2") and any(map(BARE.search, keys))
 
 
 def has_small_stem(checkpoint: Checkpoint, encoder: Encoder) -> bool:

@@ -97,6 +97,8 @@ def make_encoder(asked: Outside, images: Tensor) -> Made:
     lines = [f"repository: {asked.encoder}, revision {place.revision}"] if place and place.revision else []
     if encoder.spec.get("stem") == "small" and "stem" not in typed:
         lines.append(f"model.stem=small, as the first convolution of {asked.weights} is 3x3: no stride, no max-pooling")
+    if encoder.spec.get("arguments", {}).get("without"):
+        lines.append(f"the norm after the last block of {asked.encoder} is left out, as {asked.weights} has none")
     match = None
     if weights is not None:
         check_pooling(weights, encoder)

@@ -30,7 +30,8 @@ from probekit.restore.outside import Outside, make_encoder
 from probekit.run import Run
 from probekit.weights import LAST
 from tests.datasets import small_shapes
-from tests.models.foreign.base import SIDE, VIT, folder_of_safetensors, model_of_timm
+from tests.models.foreign.base import SIDE, VIT, drawn, folder_of_safetensors, model_of_timm
+from tests.models.foreign.libraries import PreActResNet18
 from tests.typed import typed
 
 pytest.importorskip("timm")
@@ -233,3 +234,17 @@ def test_a_repository_is_fetched_by_revision_and_only_when_it_is_allowed(
     assert len(hub) == asked
     with pytest.raises(ValueError, match="expected the repository org/other at its newest revision, found: "):
         probekit.load("hf:org/other", allow_download=True)
+
+
+def test_a_pre_activated_cifar_resnet_is_taken_without_its_last_norm(tmp_path: Path) -> None:
+    """The stem is small, and a line says both; the reference is written out."""
+    model = drawn(PreActResNet18())
+    torch.save({"net": model.state_dict()}, tmp_path / "ckpt.pth")
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    asked = Outside("timm:resnetv2_18", tmp_path / "ckpt.pth", normalise="none")
+    made = make_encoder(asked, x)
+    with torch.no_grad():
+        torch.testing.assert_close(made.encoder.eval()(x).map, model(x), rtol=1e-4, atol=1e-4)
+    assert any("the norm after the last block of timm:resnetv2_18 is left out" in line for line in made.lines)
+    assert any("model.stem=small" in line for line in made.lines)
+    assert build_encoder(made.encoder.spec).spec == made.encoder.spec
