@@ -146,8 +146,8 @@ def trouble(where: str, hint: str) -> str | None:
     """What is wrong with a hint of a file, or None."""
     words = [FILLED.get(word, word) for word in shlex.split(hint)]
     if hint.startswith("pip "):
-        wanted = re.fullmatch(r"pip install '([\w-]+)[<>=\d.]*'", hint)
-        return None if wanted and f'"{wanted[1]}>' in (ROOT / "pyproject.toml").read_text() else "no package of ours"
+        wanted, listed = [re.sub(r"[<>=\d.]+$", "", word) for word in words[2:]], (ROOT / "pyproject.toml").read_text()
+        return None if wanted and all(f'"{name}>' in listed for name in wanted) else "no package of ours"
     if hint.startswith("make "):
         return None if re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M) else "no such target"
     if hint.startswith("git lfs "):

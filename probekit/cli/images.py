@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from generators.certificates import Certificate
     from probekit.h5 import DatasetInfo
 
-FOLDERS, OFFICIAL = "Folders of images", "Official datasets"
+FOLDERS, OFFICIAL, TABLES = "Folders of images", "Official datasets", "Tables, arrays, shards"
 
 
 @shared.command(
@@ -83,7 +83,7 @@ def gen(
         say.print(f"preview {draw(out)}")
     say.print(after_data(info))
     if as_json:
-        print_json(_about(info))
+        print_json(about(info))
 
 
 def _certificate(
@@ -108,7 +108,7 @@ def _certificate(
     return None if shipped(drawn) is not None else certificate_of(generator, how, say=say)
 
 
-def _about(info: "DatasetInfo") -> dict[str, Any]:
+def about(info: "DatasetInfo") -> dict[str, Any]:
     """What a new dataset file holds, for --json."""
     return {
         "path": str(info.path),
@@ -134,13 +134,40 @@ Subset = Annotated[bool, typer.Option("--subset", help="Take what is there, howe
 Joined = Annotated[
     bool,
     typer.Option(
-        "--train-with-val", help="flowers102, fgvc-aircraft, voc2007: join val to train.", rich_help_panel=OFFICIAL
+        "--train-with-val", help="Where there is an official val split: join it to train.", rich_help_panel=OFFICIAL
     ),
 ]
-Labels = Annotated[
-    Literal["variant", "family", "manufacturer"] | None,
-    typer.Option(help="fgvc-aircraft: what the classes are.", rich_help_panel=OFFICIAL),
+Extra = Annotated[
+    bool, typer.Option("--train-with-extra", help="svhn: join the extra images to train.", rich_help_panel=OFFICIAL)
 ]
+Unlabeled = Annotated[
+    bool, typer.Option("--unlabeled", help="stl10: take the images without labels, alone.", rich_help_panel=OFFICIAL)
+]
+Fold = Annotated[
+    int | None,
+    typer.Option(min=1, max=10, help="dtd, sun397, stl10: which official division.", rich_help_panel=OFFICIAL),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="The column, array, ending factor or kind of the labels, or none (docs/datasets.md).",
+        rich_help_panel=TABLES,
+    ),
+]
+Images = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="The column, array or ending of the images; {split} in it: train, val, test.",
+        rich_help_panel=TABLES,
+    ),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Never divide what has one value of it; kept.", rich_help_panel=TABLES),
+]
+Alone = Annotated[bool, typer.Option("--no-duplicates", help="Do not look for test images that are in train, too.")]
 Wnids = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="imagenet: a file of wnids, one a line.", rich_help_panel=OFFICIAL),
@@ -149,7 +176,9 @@ NClasses = Annotated[
     int | None, typer.Option(min=1, help="imagenet: so many, chosen by --seed.", rich_help_panel=OFFICIAL)
 ]
 Fraction = typer.Option(min=0, max=0.9, callback=shared.finite, help="Stratified share of the training images.")
-TestFraction = typer.Option(min=0, max=0.9, callback=shared.finite, help="Stratified share of all images; digits: 0.2.")
+TestFraction = typer.Option(
+    min=0, max=0.9, callback=shared.finite, help="Stratified share of all images; digits, eurosat, caltech101: 0.2."
+)
 Values = typer.Option("--range", metavar="LOW,HIGH", help="The values of black and white; default: seen or asked.")
 Stored = typer.Option(
     min=0,
@@ -164,12 +193,17 @@ Stored = typer.Option(
     "probekit import pictures --size 128 --test-fraction 0.2",
     "probekit import scans --size 224 --labels-csv labels.csv --column grade",
     "probekit import cub200 ~/sets/CUB_200_2011 --size 224",
+    "probekit import cifar100 ~/sets/cifar-100-python --labels coarse",
     name="import",
 )
 def import_(
-    source: Annotated[str, typer.Argument(help="An npz file, a folder of images, or an official dataset's name.")],
+    source: Annotated[
+        str, typer.Argument(help="An npz file, a folder, or an official dataset (probekit list datasets).")
+    ],
     root: Annotated[Path | None, typer.Argument(help="After a name: the folder of its unpacked files.")] = None,
-    size: Annotated[int | None, typer.Option(min=8, help="Pixels a side; official datasets: 224.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=8, help="Pixels a side; official datasets: 224, or their own where it is small.")
+    ] = None,
     resize: Annotated[Literal["crop", "squash"] | None, typer.Option(help="The centre square, or all of it.")] = None,
     val_fraction: Annotated[float, Fraction] = 0.0,
     test_fraction: Annotated[float | None, TestFraction] = None,
@@ -186,7 +220,13 @@ def import_(
     column: Column = None,
     subset: Subset = False,
     train_with_val: Joined = False,
+    images: Images = None,
+    train_with_extra: Extra = False,
+    unlabeled: Unlabeled = False,
+    fold: Fold = None,
     labels: Labels = None,
+    group: Group = None,
+    no_duplicates: Alone = False,
     classes: Wnids = None,
     n_classes: NClasses = None,
     out: Annotated[
@@ -199,28 +239,18 @@ def import_(
     quiet: shared.Quiet = False,
 ) -> None:
     """Turn an npz file, a folder of images or an official dataset into a dataset file."""
-    from probekit.data.importers import Choices, Options, parse_range, run_import
+    from probekit.data.importers import Choices, Options, default_name, parse_range, run_import
 
-    choices = Choices(
-        subset=subset, train_with_val=train_with_val, labels=labels, classes=classes, n_classes=n_classes, seed=seed
-    )
-    options = Options(
-        size=size,
-        resize=resize,
-        max_gb=max_gb,
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        seed=seed,
-        bits=bits,
-        range=None if values is None else parse_range(values),
-        skip_split=skip_split,
-        val_as_test=val_as_test,
-        depth=depth,
-        labels_csv=labels_csv,
-        column=column,
-    )
-    out, say = out or shared.DATA / f"{Path(source).resolve().stem}.h5", errors if as_json else console
+    chosen: dict[str, Any] = {"subset": subset, "train_with_val": train_with_val, "train_with_extra": train_with_extra}
+    chosen |= {"unlabeled": unlabeled, "fold": fold, "labels": labels, "classes": classes, "n_classes": n_classes}
+    choices = Choices(seed=seed, **chosen)
+    asked: dict[str, Any] = {"size": size, "resize": resize, "max_gb": max_gb, "bits": bits, "seed": seed}
+    asked |= {"val_fraction": val_fraction, "test_fraction": test_fraction, "val_as_test": val_as_test}
+    asked |= {"skip_split": skip_split, "depth": depth, "labels_csv": labels_csv, "column": column}
+    asked |= {"images": images, "labels": labels, "group": group, "duplicates": not no_duplicates}
+    options = Options(range=None if values is None else parse_range(values), **asked)
+    out, say = out or shared.DATA / f"{default_name(source)}.h5", errors if as_json else console
     how: dict[str, Any] = {"skip_broken": skip_broken, "compression": compression, "overwrite": overwrite}
     info, skipped = run_import(source, root, choices, options, out=out, console=say, **how)
     if as_json:
-        print_json(_about(info) | {"skipped": [asdict(item) for item in skipped]})
+        print_json(about(info) | {"skipped": [asdict(item) for item in skipped]})

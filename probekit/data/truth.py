@@ -1,7 +1,9 @@
 """The truth about a dataset's images that measurements are scored against: masks, and counterfactuals drawn anew."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,9 +116,8 @@ def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:
     independent.
     """
     rows = read_split(info.path, split, masks=info.splits[split].masked)
-    roles = rows.factors.get("pair_role")
-    bases = np.arange(len(rows.images)) if roles is None else np.flatnonzero(roles.astype("S") == b"base")
-    index = bases[spaced(len(bases), n)]
+    own = bases(rows.factors, len(rows.images))
+    index = own[spaced(len(own), n)]
     return Truth(
         info,
         Split(
@@ -127,6 +128,12 @@ def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:
         ),
         index,
     )
+
+
+def bases(factors: Mapping[str, NDArray[Any]], n: int) -> NDArray[np.int64]:
+    """Which of n images of a split, with these columns, are no counterfactuals of others in the file."""
+    roles = factors.get("pair_role")
+    return np.arange(n) if roles is None else np.flatnonzero(roles.astype("S") == b"base")
 
 
 def spaced(n: int, most: int) -> NDArray[np.int64]:

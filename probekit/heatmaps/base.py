@@ -16,8 +16,9 @@ from torch import Tensor
 from probekit.models.encoder import Encoder, Features
 from probekit.models.extract import eval_mode
 from probekit.models.inputs import Input
+from probekit.models.self_attention import Attended
 from probekit.probe.linear import LinearProbe, Space
-from probekit.registry import MAPS, get
+from probekit.registry import BY_HEAD, MAPS, get, map_named
 
 Projection = Callable[[Tensor], Tensor]
 BATCH = 32  # images encoded at a time: bounds the memory of input gradients; on a CPU the fastest, measured
@@ -66,6 +67,7 @@ class Context:
     draws: int = 8  # views of each image, even; ours: halves the sd that 2 leave
     window: int = 16  # px that occlusion hides; ours: about a corner of the paper's shapes at 128 px
     stride: int = 8  # px, of occlusion
+    head: int | None = None  # of self-attention; None is the mean over heads
     seed: int = 0  # decides the views
 
 
@@ -77,7 +79,8 @@ class AttributionMap(ABC):
     signed: ClassVar[bool]  # whether a map may hold negative evidence
     both_signs: ClassVar[bool] = False  # its negative is a row of its own: neither sign is the agreed one
     targeted: ClassVar[bool] = False  # whether the map explains the batch's target, where there is one
-    needs: ClassVar[frozenset[str]] = frozenset()  # "map", "target", "weights" (of pooling), "negatives"
+    needs: ClassVar[frozenset[str]] = frozenset()  # "map", "target", "gradient", "weights" (of pooling), "negatives",
+    # "self-attention", "throughout" (all blocks alike)
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -231,20 +234,33 @@ def map_rows(names: list[str], subject: Subject, questions: Questions, *, encode
 
 
 def make_map(name: str, context: Context) -> AttributionMap:
-    """The map of that name; a ValueError if there is none."""
-    found: AttributionMap = get(MAPS, "map", name)(context)
+    """The map of that name, which may end with a head's number; a ValueError if there is none."""
+    plain, head = map_named(name)
+    found: AttributionMap = get(MAPS, "map", plain)(replace(context, head=int(head) if head else None))
     return found
 
 
-def unmet(name: str, subject: Subject, has_weights: bool) -> str | None:
-    """Why a map cannot be taken, in words, or None; `has_weights`: whether the encoder pools with weights."""
-    needs = get(MAPS, "map", name).needs
+def unmet(name: str, subject: Subject, has_weights: bool, attention: Attended | None) -> str | None:
+    """Why a map cannot be taken, in words, or None.
+
+    `has_weights`: whether the encoder pools with weights. `attention`: what it has of self-attention.
+    """
+    plain, head = map_named(name)
+    needs = get(MAPS, "map", plain).needs
     if "target" in needs and subject.classifier is None:
         return "needs labels of at least two classes, for a linear probe"
     if "map" in needs and not subject.encoder.has_map:
         return "this encoder gives no feature map that is pooled to its embedding"
+    if "gradient" in needs and not subject.encoder.has_gradient:
+        return "needs gradients through the encoder, which a file of ONNX does not give"
     if "weights" in needs and not has_weights:
         return "this encoder pools without weights, so there are none to show"
     if "negatives" in needs and subject.context.negatives is None:
         return "needs other images to contrast with"
+    if "self-attention" in needs and attention is None:
+        return "this network has no self-attention over the cells of its feature map"
+    if "throughout" in needs and attention is not None and not attention.throughout:
+        return "not all blocks of this network attend over the cells of its feature map"
+    if head and attention is not None and int(head) >= attention.heads:
+        return f"its last block has {attention.heads} heads, {BY_HEAD}:0 to {BY_HEAD}:{attention.heads - 1}"
     return None

@@ -8,7 +8,7 @@ from probekit.heatmaps import tables
 from probekit.measurement import About, Count, Interval, Measurement, Named, Number, Result, Row, Score, Share
 from probekit.measurement import option as field
 from probekit.output.document import Chart, Table, percents
-from probekit.registry import MAPS, POOLS, nearest
+from probekit.registry import MAPS, POOLS, map_named
 
 FILLS = {  # name: what it is
     "black": "0",
@@ -101,7 +101,8 @@ class Heatmap(Measurement):
     maps: tuple[str, ...] | None = field(
         None,
         "--maps",
-        "Attribution maps with commas between (see probekit list maps), or all; without it the cheap ones.",
+        "Attribution maps with commas between (see probekit list maps), or all; without it the cheap ones. "
+        "self-attention:3 is one head, self-attention:all is each.",
         metavar="NAME,NAME",
         read=read_maps,
         write=",".join,
@@ -137,8 +138,7 @@ class Heatmap(Measurement):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in self.maps or ():
-            if name not in MAPS:
-                raise ValueError(nearest("map", name, MAPS))
+            map_named(name)
         if self.fill == "counterfactual" and self.target not in (None, "pair"):
             raise ValueError(
                 f"expected --target pair for --fill counterfactual, found --target {self.target}; "

@@ -19,11 +19,13 @@ from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import Questions, Row, Subject, as_inputs, encode, map_rows, unmet
 from probekit.heatmaps.perturb import IMAGES, Fresh, Pairs, by_target, check, confidence, faithfulness, swap
 from probekit.heatmaps.score import area_average, localise, localise_ceiling, upsample
+from probekit.models.self_attention import Attended, attended
 from probekit.probe.baselines import LUMA, binarise
-from probekit.registry import MAPS
+from probekit.registry import ALL_HEADS, BY_HEAD, MAPS, map_named
 from probekit.statistics import share_interval
 
 DEFAULT_MAPS = ("cam", "gradcam", "gradcam-ssl", "attention", "input-gradient")
+OF_TRANSFORMERS = (BY_HEAD, "rollout")  # beside them, where there is self-attention
 COSTLY = {"occlusion": "occlusion: it encodes each image once a window; type: --maps occlusion"}
 Pixels = NDArray[np.uint8]
 Maps = NDArray[np.float32]
@@ -51,12 +53,14 @@ def evaluate(
 ) -> tuple[dict[str, Any], list[Row]]:
     """Takes every map, scores it next to the baselines, and says what was left out.
 
-    `asked`: maps by name; None is `DEFAULT_MAPS`. `tell` is given a line when a long part begins. Gives part of
-    results/heatmap.json (docs/heatmaps.md), and the rows of the trained encoder, for figures. A ValueError if a map
-    that was asked for cannot be taken.
+    `asked`: maps by name; None is `DEFAULT_MAPS`, and `OF_TRANSFORMERS`. `tell` is given a line when a long part
+    begins. Gives part of results/heatmap.json (docs/heatmaps.md), and the rows of the trained encoder, for figures. A
+    ValueError if a map that was asked for cannot be taken.
     """
     first = encode(work.trained.encoder, work.questions.images[:1], work.questions.index[:1]).features
-    names, left_out = choose_maps(work.trained, asked, has_weights=first.weights is not None)
+    attention = attended(work.trained.encoder, as_inputs(work.questions.images[:1]))
+    has_weights = first.weights is not None
+    names, left_out = choose_maps(work.trained, asked, has_weights=has_weights, attention=attention)
     tell(f"maps of {len(work.questions)} images: {', '.join(names)}")
     own, pooled = map_rows(names, work.trained, work.questions, encoder="trained")
     mapped = first.map if work.trained.encoder.has_map else work.questions.images[..., ::SIDE, ::SIDE]
@@ -91,7 +95,7 @@ def evaluate(
         tell("perturbation scores, and the sanity check")
     _ask_again(work, rows, scored, left_out)
     _randomise(work, names, scored, left_out)
-    chance = {name: float(mask.mean()) for name, mask in masks.items()}
+    chance = {name: _share(mask) for name, mask in masks.items()}
     return {
         "probe": _accuracy(work, pooled),
         "grid": list(grid),
@@ -100,6 +104,12 @@ def evaluate(
         "rows": scored,
         "left_out": left_out,
     }, own
+
+
+def _share(mask: NDArray[np.bool_]) -> float:
+    """The mask's share of the images that have it: the others have no score."""
+    there = mask[mask.any(axis=(1, 2))]
+    return float(there.mean()) if len(there) else 0.0
 
 
 def _accuracy(work: Evaluation, pooled: Tensor) -> dict[str, Any] | None:
@@ -111,15 +121,30 @@ def _accuracy(work: Evaluation, pooled: Tensor) -> dict[str, Any] | None:
     return {"accuracy": correct / n, "ci": share_interval(correct, n), "n": n}
 
 
-def choose_maps(subject: Subject, asked: Sequence[str] | None, *, has_weights: bool) -> tuple[list[str], list[str]]:
+def choose_maps(
+    subject: Subject, asked: Sequence[str] | None, *, has_weights: bool, attention: Attended | None
+) -> tuple[list[str], list[str]]:
     """The maps that can be taken, and a line for each that cannot; a ValueError if it was asked for by name."""
     by_name = asked is not None and set(asked) != set(MAPS)
-    reasons = {name: unmet(name, subject, has_weights) for name in asked or DEFAULT_MAPS}
+    usual = [*DEFAULT_MAPS, *(OF_TRANSFORMERS if attention else ())]
+    wanted = [each for name in asked or usual for each in _by_head(name, attention)]
+    reasons = {name: unmet(name, subject, has_weights, attention) for name in wanted}
     refused = [f"{name}: {reason}" for name, reason in reasons.items() if reason]
     names = [name for name, reason in reasons.items() if reason is None]
     if refused and (by_name or not names):
-        raise ValueError(f"expected maps that this encoder and these images allow, found: {'; '.join(refused)}")
+        told = "; ".join(refused)
+        raise ValueError(
+            f"expected maps that this encoder and these images allow, found: {told}; type: --maps occlusion"
+        )
     return names, refused + [text for name, text in COSTLY.items() if asked is None]
+
+
+def _by_head(name: str, attention: Attended | None) -> list[str]:
+    """A map's name, or those of all its heads."""
+    plain, head = map_named(name)
+    if head != ALL_HEADS:
+        return [name]
+    return [plain] if attention is None else [f"{plain}:{number}" for number in range(attention.heads)]
 
 
 def _describe(row: Row) -> dict[str, Any]:

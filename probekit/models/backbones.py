@@ -27,6 +27,8 @@ BACKBONES = {
     "timm:NAME": "any of timm that takes images of many sizes: resnet18, densenet121, convnext_tiny, "
     "vit_small_patch16_224, ... (pip install 'timm>=1.0')",
     "hf:FOLDER": "weights with a config.json beside them, for probekit probe --encoder (docs/encoders.md)",
+    "onnx:FILE[:OUTPUT]": "a file of ONNX, for probekit probe --encoder (pip install onnx onnxruntime)",
+    "torchscript:FILE": "a file of TorchScript, likewise; its code runs",
     "py:MODULE:FUNCTION": "an encoder of your own, for probekit probe --encoder (docs/encoders.md)",
 }
 # Numbers in which a network may differ from the one that timm has a name for; `layer_norm_eps` is ours,
@@ -143,7 +145,7 @@ class TimmBackbone(nn.Module):
         """The model's last features as `[B, D, h, w]`, on the grid of its last stage."""
         if last.ndim == 3:  # tokens; those of the class and of registers come first
             h, w = stage.shape[2:]
-            return last[:, -h * w :].transpose(1, 2).reshape(len(last), -1, h, w)
+            return last[:, -h * w :].transpose(1, 2).reshape(last.shape[0], -1, h, w)
         if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
             return last.permute(0, 3, 1, 2)
         return last

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from probekit.models.backbones import import_module
+from probekit.models.onnx_file import remade
+from probekit.models.torchscript import same_script
 from probekit.visible import first_line, some
 
 INSTALLED = {"site-packages", "dist-packages"}  # folders of others' code, which may lie below the working directory
@@ -86,8 +88,14 @@ def draw_anew(module: nn.Module) -> None:
             tensor.copy_(tensor.flatten()[torch.randperm(tensor.numel()).to(tensor.device)].view_as(tensor))
 
 
+def _scripted(name: str, code: str) -> nn.Module:
+    module = same_script(name, code)
+    draw_anew(module)
+    return module
+
+
 # How a module is made again from its name and the hash of what it is made of, one row a kind.
-REMADE: dict[str, Callable[[str, str], nn.Module]] = {"py": _drawn}
+REMADE: dict[str, Callable[[str, str], nn.Module]] = {"py": _drawn, "onnx": remade, "torchscript": _scripted}
 
 
 def code_of(name: str) -> str:

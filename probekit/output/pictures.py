@@ -69,7 +69,7 @@ class Mosaic:
     """A figure of rows x columns cells: cell (i, j) covers x in [j, j + 1] and y in [i, i + 1], from the top left."""
 
     def __init__(
-        self, rows: int, columns: int, *, cell: float, title: str, head: float, left: float = 0.1, below: float = 0.0
+        self, rows: int, columns: float, *, cell: float, title: str, head: float, left: float = 0.1, below: float = 0.0
     ) -> None:
         needed = left + cell * columns + 0.1
         width = max(LEAST, needed)

@@ -14,8 +14,10 @@ from probekit.models.backbones import find_stem, grey, normalisation, timm_confi
 from probekit.models.checkpoint import Checkpoint
 from probekit.models.encoder import Encoder, check_takes
 from probekit.models.inputs import Input, of_timm
+from probekit.models.onnx_file import OnnxModule, onnx_code
 from probekit.models.outside import code_of, make_outside
 from probekit.models.snapshot import IMAGES, expected_in, network_in, weights_in
+from probekit.models.torchscript import ScriptedModule, script_code
 from probekit.models.weights import default_normalise
 from probekit.restore.around import around
 from probekit.restore.build import make_plain
@@ -112,6 +114,19 @@ def _folder(name: str, typed: Settings, weights: Checkpoint | None, images: Tens
     return encoder
 
 
+def _onnx(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
+    """A file of ONNX."""
+    module = OnnxModule(name)
+    module.check(images)
+    return around(module, name, images, normalisation(typed["normalise"], name, images.shape[1]), onnx_code(name))
+
+
+def _torchscript(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
+    """A file of TorchScript."""
+    normalise = normalisation(typed["normalise"], name, images.shape[1])
+    return around(ScriptedModule(name), name, images, normalise, script_code(name))
+
+
 NETWORK = frozenset({"pooling", "stem", "normalise"})
 KINDS = {
     "timm": Kind("timm:NAME", _network, NETWORK | {"input"}),
@@ -124,6 +139,8 @@ KINDS = {
         place=place_of,
         weights=lambda name: weights_in(Path(name.partition(":")[2])),
     ),
+    "onnx": Kind("onnx:FILE[:OUTPUT]", _onnx, frozenset({"normalise"}), own=True),
+    "torchscript": Kind("torchscript:FILE", _torchscript, frozenset({"normalise"}), own=True),
     "unet": Kind("unet", _network, NETWORK | frozenset(UNET)),
 }
 

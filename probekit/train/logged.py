@@ -45,7 +45,7 @@ def chosen(names: Sequence[str]) -> dict[str, type[Logger]]:
         except Exception as error:  # a package that is there may fail in its own ways
             raise ValueError(
                 f"expected the package of {name} for --log {name}, found {first_line(error)}; "
-                f"type: pip install 'probekit[{name}]'"
+                f"it is had by: pip install {name}"
             ) from error
     return found
 
@@ -83,7 +83,7 @@ class Logged:
             self.draw = None
             return
         if picture is not None:
-            self._each(lambda logger: logger.picture(step, "views", picture))
+            self._each(lambda logger: logger.picture(step, "views", picture) if logger.shows else None)
 
     def close(self, ending: Ending) -> None:
         """Ends all of them."""
@@ -123,9 +123,8 @@ def begin(
             logged.loggers[name] = kind(Begun(run.name, run.path, settings, keys.get(name, "")))
         except Exception as error:
             logged.close("failed")
-            raise ValueError(
-                f"{name} cannot begin: {first_line(error)}; leave it out of --log, or mend that"
-            ) from error
+            told = str(error) if isinstance(error, ValueError) else first_line(error)
+            raise ValueError(f"{name} cannot begin: {' '.join(told.split())}; or leave it out of --log") from error
         keys[name] = logged.loggers[name].key
         say(f"log: {name}, {logged.loggers[name].place}")
     if kinds or kept:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from probekit.heatmaps.base import Batch, Target, encode
 from probekit.models.encoder import Encoder, Features, build_encoder
+from probekit.registry import MAPS, get
 
 
 def small_encoder(*, pooling: str = "gap", channels: int = 1, depth: int = 3, seed: int = 0) -> Encoder:
@@ -16,6 +17,24 @@ def small_encoder(*, pooling: str = "gap", channels: int = 1, depth: int = 3, se
             encoder.train()
             encoder(torch.rand(16, channels, 32, 32))
     return encoder.eval()
+
+
+def small_transformer(*, pooling: str = "gap", channels: int = 1, backbone: str = "test_vit") -> Encoder:
+    """A transformer of timm's for tests, patches of 16 px, with random weights that are not all faint."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = build_encoder({"channels": channels, "pooling": pooling, "backbone": f"timm:{backbone}"})
+        for name, weight in encoder.named_parameters():
+            if "qkv" in name and weight.ndim == 2:  # so that attention is not the same everywhere
+                nn.init.normal_(weight, std=0.3)
+    return encoder.eval()
+
+
+def fitting(name: str, *, pooling: str = "attention", channels: int = 1, depth: int = 3) -> Encoder:
+    """An encoder that a map can be taken of."""
+    if "self-attention" in get(MAPS, "map", name).needs:
+        return small_transformer(pooling=pooling, channels=channels)
+    return small_encoder(pooling=pooling, channels=channels, depth=depth)
 
 
 def make_batch(

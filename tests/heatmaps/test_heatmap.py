@@ -23,7 +23,7 @@ from probekit.cli import app
 from probekit.h5 import read_split
 from probekit.heatmaps.base import Questions, Row, Subject, map_rows
 from probekit.heatmaps.measurement import Heatmap
-from probekit.heatmaps.protocol import BASELINES, DEFAULT_MAPS
+from probekit.heatmaps.protocol import BASELINES, DEFAULT_MAPS, OF_TRANSFORMERS
 from probekit.heatmaps.run import heatmap_run
 from probekit.heatmaps.score import SCORES
 from probekit.measurement import read_result
@@ -283,8 +283,28 @@ def test_labels_of_train_alone_explain_nothing(home: Path) -> None:
 
 def test_all_maps_are_all_that_this_encoder_allows() -> None:
     result = heatmap("simclr-rect-tri", maps=tuple(MAPS), n=2, perturb=0)
-    assert {row["map"] for row in result["rows"] if row["kind"] == "map"} == set(MAPS) - {"attention"}
+    assert {row["map"] for row in result["rows"] if row["kind"] == "map"} == (
+        set(MAPS) - {"attention", *OF_TRANSFORMERS}
+    )
     assert [line for line in result["left_out"] if line.startswith("attention")]
+
+
+def test_a_transformers_attention_is_scored_like_every_map(home: Path) -> None:
+    typed = ["--encoder", "timm:test_vit", "--data", "data/rect-tri.h5", "--no-baselines"]
+    done = CliRunner().invoke(app, ["probe", *typed])
+    assert done.exit_code == 0, done.output
+    result = heatmap("test_vit-rect-tri", maps=("self-attention:all", "rollout"), n=4, perturb=1)
+    names = ["self-attention:0", "self-attention:1", "rollout"]
+    assert [row["name"] for row in result["rows"] if row["kind"] == "map"] == names
+    for name in names:
+        row = by_name(result, name)
+        assert row["grid"] == [2, 2]
+        assert row["scores"]["evidence:corner"]["auroc"]["n"] == 4
+        assert row["swap"].keys() == {"corner", "triangle"}
+        assert row["sanity_check"]["n"] == 4
+        assert by_name(result, f"{name}, random weights")["kind"] == "baseline"
+    shown = read_result(result)
+    assert "self-attention:1" in [line[0].text for line in shown.tables(result)[0].rows]
 
 
 def test_one_image_is_enough() -> None:

@@ -23,7 +23,7 @@ from probekit.heatmaps.maps.occlusion import PASS, Occlusion
 from probekit.heatmaps.score import score_maps
 from probekit.models.encoder import Encoder
 from probekit.registry import MAPS, get
-from tests.heatmaps.encoders import Planted, make_batch, small_encoder
+from tests.heatmaps.encoders import Planted, fitting, make_batch, small_encoder
 
 TARGETED = ["cam", "gradcam", "hirescam", "input-gradient", "occlusion"]
 CAMS = ["cam", "gradcam", "hirescam"]
@@ -41,7 +41,7 @@ def make(name: str, encoder: Encoder, **settings: Any) -> AttributionMap:
 @pytest.mark.parametrize("depth", [3, 4])
 @pytest.mark.parametrize("name", MAPS)
 def test_maps_have_the_shape_they_promise(name: str, depth: int, channels: int) -> None:
-    encoder = small_encoder(pooling="attention", channels=channels, depth=depth)
+    encoder = fitting(name, channels=channels, depth=depth)
     batch = make_batch(encoder)
     maps = make(name, encoder)(encoder, batch)
     cells = 32 if name in ("input-gradient", "occlusion") else 32 // encoder.stride
@@ -58,7 +58,7 @@ def test_maps_have_the_shape_they_promise(name: str, depth: int, channels: int) 
     [(name, p) for name in MAPS for p in ("gap", "attention") if (name, p) != ("attention", "gap")],
 )
 def test_an_images_map_does_not_depend_on_its_neighbours(name: str, pooling: str) -> None:
-    encoder = small_encoder(pooling=pooling)
+    encoder = fitting(name, pooling=pooling)
     drawn = make(name, encoder)
     together = drawn(encoder, make_batch(encoder, n=6))
     alone = torch.cat([drawn(encoder, make_batch(encoder, n=1, first=i)) for i in range(6)])
@@ -67,7 +67,7 @@ def test_an_images_map_does_not_depend_on_its_neighbours(name: str, pooling: str
 
 @pytest.mark.parametrize("name", MAPS)
 def test_maps_are_a_function_of_the_seed(name: str) -> None:
-    encoder = small_encoder(pooling="attention")
+    encoder = fitting(name)
     batch = make_batch(encoder)
     first, again = make(name, encoder, seed=3)(encoder, batch), make(name, encoder, seed=3)(encoder, batch)
     torch.testing.assert_close(first, again, rtol=0, atol=0)
@@ -95,10 +95,10 @@ def state(encoder: Encoder) -> list[Any]:
 @pytest.mark.parametrize("name", MAPS)
 def test_no_state_is_left_behind(name: str, broken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither by a map nor by one that fails half way."""
-    encoder = small_encoder(pooling="attention")
+    encoder = fitting(name)
     batch = make_batch(encoder)
     encoder.train()
-    encoder.backbone.levels[0].eval()  # a mode that differs within the encoder
+    next(iter(encoder.backbone.children())).eval()  # a mode that differs within the encoder
     for parameter in encoder.parameters():
         parameter.grad = torch.ones_like(parameter)
     before = state(encoder)

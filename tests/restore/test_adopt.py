@@ -438,7 +438,7 @@ def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
         (["--encoder", "py:mine"], "expected an encoder py:MODULE:FUNCTION"),
         (
             ["--encoder", "resnet18"],
-            "expected --encoder timm:NAME, py:MODULE:FUNCTION, hf:FOLDER or hf:ORG/NAME[@REVISION] or unet, found 'res",
+            "expected --encoder timm:NAME, py:MODULE:FUNCTION, hf:FOLDER or hf:ORG/NAME[@REVISION], onnx",
         ),
         (
             ["--encoder", "timm:resnet18.a1_in1k"],

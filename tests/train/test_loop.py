@@ -47,7 +47,7 @@ from tests.forked import SERVER
 
 SMALL = {"model.width": 4, "model.depth": 2, "train.batch_size": 8, "train.eval_every": 2}
 CPU = torch.device("cpu")
-WRITTEN = {"run.json", "metrics.jsonl", "encoder.safetensors", "checkpoints"}
+WRITTEN = {"run.json", "metrics.jsonl", "encoder.safetensors", "checkpoints", "results", "figures"}
 
 
 def quiet() -> Console:
@@ -79,6 +79,8 @@ def train(
     preset: str = "quick",
     options: Mapping[str, Any] = {},
     device: str = "cpu",
+    log: Sequence[str] = (),
+    console: Console | None = None,
 ) -> tuple[Run, bool]:
     return pretrain(
         Asked(
@@ -87,11 +89,12 @@ def train(
             options={**SMALL, "train.epochs": epochs, **options},
             branches=branches,
             device=device,
+            log=log,
         ),
         data=data,
         runs=runs,
         name=name,
-        console=quiet(),
+        console=console or quiet(),
     )
 
 
@@ -349,9 +352,8 @@ def test_metrics_and_files(data: Path, tmp_path: Path) -> None:
     assert written["versions"]["torch"] == metadata.version("torch")
     best = load_checkpoint(run.checkpoints / "best_test.pt", CPU)["progress"]["best"]["best_test"]
     assert best == max(line["test"] for line in lines if "test" in line)
-    assert {
-        path.name for path in run.path.iterdir() if path.name[0] != "."
-    } == WRITTEN  # nothing of loggers that nobody asked for
+    found = {path.name for path in run.path.iterdir() if path.name[0] != "."}
+    assert found == WRITTEN  # nothing of loggers that nobody asked for
 
 
 def test_any_failure_is_written_down(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

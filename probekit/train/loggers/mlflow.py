@@ -29,11 +29,11 @@ class MLflow(Logger):
             self.client = MlflowClient()
             self.key = begun.key or self._create(begun)
             self.client.update_run(self.key, status="RUNNING")
-        except MlflowException as error:
+        except MlflowException as error:  # its own line says neither place nor remedy
             uri = os.environ.get("MLFLOW_TRACKING_URI")
             raise ValueError(
-                f"expected a store of MLflow at {uri or 'its default place'}, found: {first_line(error)}; "
-                "for a database type: pip install mlflow; for a server set MLFLOW_TRACKING_URI=http://...; "
+                f"expected a store of MLflow at {uri or 'its default place'}, found: {first_line(error)[:80]}; "
+                "mlflow-skinny alone has no database; for a server set MLFLOW_TRACKING_URI=http://...; "
                 "for a folder set MLFLOW_TRACKING_URI=mlruns and MLFLOW_ALLOW_FILE_STORE=true"
             ) from error
         self.place = f"{self.client.tracking_uri}, run {self.key}"

@@ -15,7 +15,7 @@ class TensorBoard(Logger):
     def __init__(self, begun: Begun) -> None:
         folder = begun.folder / "tensorboard"
         self.writer = SummaryWriter(str(folder))
-        self.place = f"{folder}; to look type: tensorboard --logdir {begun.folder.parent}"
+        self.place = f"{folder}; it is looked at by: tensorboard --logdir {begun.folder.parent}"
 
     def numbers(self, step: int, numbers: Mapping[str, float]) -> None:
         """On the disk at once: a kill loses nothing that metrics.jsonl has."""

@@ -1,4 +1,7 @@
-"""Weights & Biases, as the user has configured it: WANDB_MODE=offline writes beside the run, to be sent later."""
+"""Weights & Biases, as the user has configured it: with WANDB_MODE=offline it is kept here, to be sent later.
+
+Its files are in ./wandb or WANDB_DIR, not in the run folder, out of which no link may lead: it makes some.
+"""
 
 import os
 import uuid
@@ -23,11 +26,10 @@ class WandB(Logger):
             id=self.key,
             resume="allow",
             name=begun.name,
-            dir=os.environ.get("WANDB_DIR", str(begun.folder)),
             config=dict(begun.settings),
             settings=wandb.Settings(console="off", reinit="create_new"),  # what is printed is the terminal's
         )
-        local = f"{self.run.settings.sync_dir}; to send it type: wandb sync {self.run.settings.sync_dir}"
+        local = f"{self.run.settings.sync_dir}; it is sent by: wandb sync {self.run.settings.sync_dir}"
         self.place = self.run.url or local
 
     def numbers(self, step: int, numbers: Mapping[str, float]) -> None:
