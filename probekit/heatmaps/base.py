@@ -15,6 +15,7 @@ from torch import Tensor
 
 from probekit.models.encoder import Encoder, Features
 from probekit.models.extract import eval_mode
+from probekit.models.inputs import Input
 from probekit.models.self_attention import Attended
 from probekit.probe.linear import LinearProbe, Space
 from probekit.registry import BY_HEAD, MAPS, get, map_named
@@ -92,10 +93,11 @@ class AttributionMap(ABC):
         """
         with eval_mode(encoder), torch.autocast(batch.images.device.type, enabled=False):
             found = self.maps(encoder, batch).detach().float()
+        takes: Input | None = getattr(encoder, "input", None)
         cells, pixels = batch.features.map.shape[2:], batch.images.shape[2:]
-        if encoder.input is None or found.shape[1:] != cells or cells == pixels:
+        if takes is None or found.shape[1:] != cells or cells == pixels:
             return found
-        return encoder.input.whole(found, *pixels)
+        return takes.whole(found, *pixels)
 
     @abstractmethod
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:

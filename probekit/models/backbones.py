@@ -26,16 +26,18 @@ BACKBONES = {
     "unet": "of the ConRec paper, model.width and model.depth",
     "timm:NAME": "any of timm that takes images of many sizes: resnet18, densenet121, convnext_tiny, "
     "vit_small_patch16_224, ... (pip install 'timm>=1.0')",
+    "hf:FOLDER": "weights with a config.json beside them, for probekit probe --encoder (docs/encoders.md)",
     "onnx:FILE[:OUTPUT]": "a file of ONNX, for probekit probe --encoder (pip install onnx onnxruntime)",
     "torchscript:FILE": "a file of TorchScript, likewise; its code runs",
     "py:MODULE:FUNCTION": "an encoder of your own, for probekit probe --encoder (docs/encoders.md)",
 }
-# Numbers in which a network may differ from the one that timm has a name for; `layer_norm_eps` is ours.
+# Numbers in which a network may differ from the one that timm has a name for; `layer_norm_eps` is ours,
+# and `without`, parts that are left out.
 ARGUMENTS = (
     *("embed_dim", "depth", "num_heads", "mlp_ratio", "img_size", "patch_size", "act_layer", "layer_norm_eps"),
     *("qkv_bias", "init_values", "class_token", "no_embed_class", "reg_tokens", "num_reg_tokens", "global_pool"),
     *("dynamic_img_size", "rope_temperature", "swiglu_mlp", "swiglu_align_to", "pre_norm", "fc_norm", "final_norm"),
-    *("depths", "dims", "layers", "channels", "ls_init_value", "norm_eps", "conv_mlp"),
+    *("depths", "dims", "layers", "channels", "ls_init_value", "norm_eps", "conv_mlp", "without"),
 )
 NOTHING: Mapping[str, Any] = {}
 TRIAL = 64  # px a side of the image that tells a backbone's widths and strides
@@ -198,9 +200,14 @@ def _create(name: str, channels: int, arguments: Mapping[str, Any] = NOTHING) ->
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
     if (eps := given.pop("layer_norm_eps", None)) is not None:
         given["norm_layer"] = partial(import_timm().layers.LayerNorm, eps=eps)
+    without = given.pop("without", ())
     make = partial(import_timm().create_model, name, pretrained=False, in_chans=channels, num_classes=0, **given)
     try:
-        return _made(make, name)
+        model = _made(make, name)
+        for part in without:
+            if part in dict(model.named_children()):
+                setattr(model, part, nn.Identity())
+        return model
     except (AssertionError, RuntimeError, TypeError, ZeroDivisionError) as error:
         if not arguments:
             raise
@@ -219,7 +226,7 @@ def _made(make: Any, name: str) -> Any:
 
 def find_stem(model: Any) -> tuple[Any, str, str] | None:
     """Where a resnet or a densenet of timm begins: what holds its first convolution and pooling, and their names."""
-    for path, convolution, pool in (("", "conv1", "maxpool"), ("features", "conv0", "pool0")):
+    for path, convolution, pool in (("", "conv1", "maxpool"), ("features", "conv0", "pool0"), ("stem", "conv", "pool")):
         stem = getattr(model, path, None) if path else model
         if hasattr(stem, convolution) and hasattr(stem, pool):
             return stem, convolution, pool

@@ -210,6 +210,14 @@ TORCHVISION_CONVNEXT: Rules = {  # stages are the odd entries of one Sequential,
 }
 SEQUENTIAL: Rules = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
 KUANGLIU: Rules = {f"layer{n}.#.downsample": f"layer{n}.#.shortcut" for n in range(1, 5)}
+KUANGLIU_PREACT: Rules = {
+    "stem.conv": "conv1",
+    **_stages(
+        {"stages.@.blocks.#.downsample.conv": "layer@.#.shortcut.0", "stages.@.blocks.#": "layer@.#"}
+        | {f"stages.@.blocks.#.norm{n}": f"layer@.#.bn{n}" for n in (1, 2, 3)},
+        first=1,
+    ),
+}
 GOOGLE: Rules = {
     "cls_token": "cls",
     "pos_embed": "Transformer.posembed_input.pos_embedding",
@@ -247,6 +255,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("torchvision's ViT", "vit_*", TORCHVISION_VIT),
     Layout("torchvision's ConvNeXt", "convnext_*", TORCHVISION_CONVNEXT),
     Layout("kuangliu's CIFAR resnets", "resnet*, stem=small", KUANGLIU),
+    Layout("kuangliu's pre-activated resnets", "resnetv2_*, stem=small", KUANGLIU_PREACT),
     Layout("DINOv2", "vit_*_dinov2", DINOV2, MASKS),
     Layout("DINOv2, giant", "vit_giant_*_dinov2", DINOV2_SWIGLU, MASKS),
     Layout("DINOv2, chunked blocks", "vit_*_dinov2", DINOV2, MASKS, unchunked),

@@ -10,9 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from probekit.data.split import check_depth
-from probekit.models.backbones import find_stem, grey, normalisation
+from probekit.models.backbones import find_stem, grey, normalisation, timm_config
 from probekit.models.checkpoint import Checkpoint
 from probekit.models.encoder import Encoder, check_takes
+from probekit.models.inputs import Input, of_timm
 from probekit.models.onnx_file import OnnxModule, onnx_code
 from probekit.models.outside import code_of, make_outside
 from probekit.models.snapshot import IMAGES, expected_in, network_in, weights_in
@@ -26,6 +27,8 @@ PLAIN: dict[str, Any] = {"pooling": "gap", "stem": "imagenet"}
 UNET: dict[str, Any] = {"width": 64, "depth": 4}  # the paper's
 # What resnets, densenets and resnets cut into a sequence call the convolution that takes images; in deep stems, which
 # begin with 3x3 anyway, it is conv1.0.
+# In pre-activated resnets of CIFAR, which have no norm after the last block, but one at the beginning of the first.
+BARE = re.compile(r"(^|\.)layer1\.0\.bn1\.weight$")
 FIRST = re.compile(r"(^|\.)(?<!conv1\.)(?<!0\.)(conv1|conv0|0)\.weight$")
 
 Settings = Mapping[str, Any]
@@ -62,13 +65,23 @@ def _network(name: str, typed: Settings, weights: Checkpoint | None, images: Ten
     check_depth(model.get("depth", 0), size)
     spec: dict[str, Any] = {"channels": channels, "backbone": name, **model}
     spec["normalise"] = normalisation(normalise, name, channels)
+    if typed.get("input") == "timm":
+        spec["input"] = input_of_timm(name.partition(":")[2]).as_dict()
     encoder = Encoder(**spec)
     if weights is not None and "stem" not in typed and has_small_stem(weights, encoder):
-        encoder = Encoder(**{**spec, "stem": "small"})
+        spec |= {"stem": "small", **({"arguments": {"without": ["norm"]}} if ends_bare(weights, name) else {})}
+        encoder = Encoder(**spec)
     make_plain(encoder)  # so that what a file lacks, or all, is as random as any baseline
     if name != "unet":
         check_takes(encoder, size)
     return encoder
+
+
+def input_of_timm(name: str) -> Input:
+    """How images come to the size that timm's own weights of a name expect."""
+    expected = of_timm(timm_config(name).to_dict(), f"what timm knows of {name}").input
+    assert expected is not None
+    return expected
 
 
 def _module(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
@@ -80,6 +93,8 @@ def _module(name: str, typed: Settings, weights: Checkpoint | None, images: Tens
 def _folder(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
     """A model of timm, as the description in a folder has it."""
     folder, channels = Path(name.partition(":")[2]), images.shape[1]
+    if typed.get("input") == "timm":
+        raise ValueError("expected model.input auto or none with a folder, found timm; type: --set model.input=auto")
     network, expected = network_in(folder), expected_in(folder)
     backbone = f"timm:{network.name}"
     if typed["normalise"] != "auto":
@@ -114,7 +129,7 @@ def _torchscript(name: str, typed: Settings, weights: Checkpoint | None, images:
 
 NETWORK = frozenset({"pooling", "stem", "normalise"})
 KINDS = {
-    "timm": Kind("timm:NAME", _network, NETWORK),
+    "timm": Kind("timm:NAME", _network, NETWORK | {"input"}),
     "py": Kind("py:MODULE:FUNCTION", _module, frozenset({"normalise"}), own=True),
     "hf": Kind(
         "hf:FOLDER or hf:ORG/NAME[@REVISION]",
@@ -152,6 +167,12 @@ def full_settings(typed: Mapping[str, Any], backbone: str, checkpoint: Checkpoin
     spec = checkpoint.spec if checkpoint is not None and checkpoint.spec is not None else {}
     own = spec if spec.get("backbone", "unet") == backbone else {}
     return {name: typed.get(name, own.get(name, value)) for name, value in plain.items()}
+
+
+def ends_bare(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether a pre-activated resnet in a file has no norm after its last block, as timm's has."""
+    keys = (key for table in checkpoint.tables.values() for key in table)
+    return name.startswith("timm:resnetv2") and any(map(BARE.search, keys))
 
 
 def has_small_stem(checkpoint: Checkpoint, encoder: Encoder) -> bool:

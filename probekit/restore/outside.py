@@ -15,7 +15,7 @@ from probekit.models.checkpoint import Checkpoint, read_checkpoint
 from probekit.models.encoder import Encoder, check_takes
 from probekit.models.weights import Match, load_weights
 from probekit.registry import nearest
-from probekit.restore.kinds import UNET, kind_of
+from probekit.restore.kinds import UNET, input_of_timm, kind_of
 from probekit.settings import parse_overrides
 from probekit.weights import RANDOM
 
@@ -27,7 +27,7 @@ OPTIONS = {
     "model.weights": "--weights FILE",
     "model.allow_missing": "--allow-missing",
 }
-OWN: dict[str, Any] = {"input": Literal["auto", "none"]}  # what encoders that are pretrained here have not
+OWN: dict[str, Any] = {"input": Literal["auto", "none", "timm"]}  # what encoders that are pretrained here have not
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,8 @@ def make_encoder(asked: Outside, images: Tensor) -> Made:
     lines = [f"repository: {asked.encoder}, revision {place.revision}"] if place and place.revision else []
     if encoder.spec.get("stem") == "small" and "stem" not in typed:
         lines.append(f"model.stem=small, as the first convolution of {asked.weights} is 3x3: no stride, no max-pooling")
+    if encoder.spec.get("arguments", {}).get("without"):
+        lines.append(f"the norm after the last block of {asked.encoder} is left out, as {asked.weights} has none")
     match = None
     if weights is not None:
         check_pooling(weights, encoder)
@@ -109,13 +111,22 @@ def make_encoder(asked: Outside, images: Tensor) -> Made:
     else:
         lines.append(f"weights: random, of seed {asked.seed}; --weights FILE reads others (nothing is downloaded)")
     normalised = described(encoder.spec.get("normalise"))
-    if encoder.input is not None:
-        lines.append(f"images: {encoder.input}; --set model.input=none takes them as they are")
+    lines += _said_of_images(encoder, has_weights=match is not None)
     lines.append(f"normalisation: {normalised}; {encoder.dim} features, {encoder.stride} px a cell")
     mark = RANDOM if asked.is_random else match.mark if match else ""
     return Made(
         encoder, match, f"{asked.encoder} ({mark})" if mark else asked.encoder, lines, place.revision if place else ""
     )
+
+
+def _said_of_images(encoder: Encoder, *, has_weights: bool) -> list[str]:
+    """What is done to images before the network, and what timm would do to them."""
+    if encoder.input is not None:
+        return [f"images: {encoder.input}; --set model.input=none takes them as they are"]
+    kind, _, name = encoder.spec.get("backbone", "").partition(":")
+    if kind != "timm" or not has_weights or "arguments" in encoder.spec:
+        return []
+    return [f"images: as they are; --set model.input=timm has them {input_of_timm(name)}, as timm's weights expect"]
 
 
 def _check(asked: Outside) -> None:

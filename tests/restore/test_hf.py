@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,11 +22,16 @@ import probekit
 from probekit.device import choose_device
 from probekit.exam.layers import Reader
 from probekit.h5 import read_info, read_split
+from probekit.heatmaps.base import Context, Target, encode, make_map
+from probekit.models.encoder import build_encoder
+from probekit.models.inputs import Input
 from probekit.restore.opened import open_encoder
+from probekit.restore.outside import Outside, make_encoder
 from probekit.run import Run
 from probekit.weights import LAST
 from tests.datasets import small_shapes
-from tests.models.foreign.base import SIDE, VIT, folder_of_safetensors, model_of_timm
+from tests.models.foreign.base import SIDE, VIT, drawn, folder_of_safetensors, model_of_timm
+from tests.models.foreign.libraries import PreActResNet18
 from tests.typed import typed
 
 pytest.importorskip("timm")
@@ -113,6 +119,29 @@ def summed(images: Any) -> torch.Tensor:
     return reference(images)
 
 
+def test_what_timm_knows_of_its_weights_is_taken_when_it_is_typed(data: Path) -> None:
+    asked = Outside("timm:test_vit", settings=["model.input=timm"])
+    made = make_encoder(asked, torch.rand(2, 3, 48, 48))
+    assert made.encoder.input == Input([168], [160, 160], "bicubic")
+    assert any(line.startswith("images: resized to a shorter side of 168 px") for line in made.lines)
+    assert build_encoder(made.encoder.spec).input == made.encoder.input
+
+
+def test_maps_of_an_encoder_that_sees_the_middle_are_zero_around_it(folder: Path) -> None:
+    """Of 40 px the middle 32 are seen: of 50 px the middle 40."""
+    encoder = probekit.load(f"hf:{folder}", size=50, device="cpu").encoder
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 50, 50), dtype=np.uint8))
+    batch = encode(encoder, images, torch.arange(2))
+    asked = replace(batch, target=Target(batch.features.pooled, torch.zeros(2)))
+    for name in ("gradcam", "input-gradient"):
+        found = make_map(name, Context())(encoder, asked)
+        assert found.shape == (2, 50, 50)
+        assert float(found[:, 5:-5, 5:-5].abs().max()) > 0
+        assert float(found[:, :2].abs().max()) == float(found[..., -2:].abs().max()) == 0, (
+            "what a filter does not reach"
+        )
+
+
 REFUSED = {
     "no folder": (["hf:nowhere"], "expected a folder nowhere with config.json and weights, found none"),
     "a file": (["hf:weights.pt"], "found a file; a file of weights alone is typed: --encoder timm:NAME --weights"),
@@ -122,7 +151,8 @@ REFUSED = {
         "expected no --weights with hf:tiny-vit, which has its own",
     ),
     "a stem": (["hf:tiny-vit", "--set", "model.stem=small"], "expected no model.stem with hf:tiny-vit"),
-    "input of others": (["timm:test_vit", "--set", "model.input=none"], "expected no model.input with timm:test_vit"),
+    "input of others": (["unet", "--set", "model.input=none"], "expected no model.input with unet"),
+    "input of timm": (["hf:tiny-vit", "--set", "model.input=timm"], "expected model.input auto or none with a folder"),
 }
 
 
@@ -204,3 +234,17 @@ def test_a_repository_is_fetched_by_revision_and_only_when_it_is_allowed(
     assert len(hub) == asked
     with pytest.raises(ValueError, match="expected the repository org/other at its newest revision, found: "):
         probekit.load("hf:org/other", allow_download=True)
+
+
+def test_a_pre_activated_cifar_resnet_is_taken_without_its_last_norm(tmp_path: Path) -> None:
+    """The stem is small, and a line says both; the reference is written out."""
+    model = drawn(PreActResNet18())
+    torch.save({"net": model.state_dict()}, tmp_path / "ckpt.pth")
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    asked = Outside("timm:resnetv2_18", tmp_path / "ckpt.pth", normalise="none")
+    made = make_encoder(asked, x)
+    with torch.no_grad():
+        torch.testing.assert_close(made.encoder.eval()(x).map, model(x), rtol=1e-4, atol=1e-4)
+    assert any("the norm after the last block of timm:resnetv2_18 is left out" in line for line in made.lines)
+    assert any("model.stem=small" in line for line in made.lines)
+    assert build_encoder(made.encoder.spec).spec == made.encoder.spec

@@ -189,20 +189,64 @@ class CifarBlock(nn.Module):
 class CifarResNet(nn.Module):
     """Two blocks a stage, after one 3x3 convolution."""
 
+    block: Any = CifarBlock
+    widths = (8, 16, 24, 32)
+
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         before = 64
-        for n, width in enumerate((8, 16, 24, 32), 1):
-            blocks = nn.Sequential(CifarBlock(before, width, 1 if n == 1 else 2), CifarBlock(width, width, 1))
+        for n, width in enumerate(self.widths, 1):
+            blocks = nn.Sequential(self.block(before, width, 1 if n == 1 else 2), self.block(width, width, 1))
             self.add_module(f"layer{n}", blocks)
             before = width
-        self.linear = nn.Linear(32, 10)
+        self.linear = nn.Linear(before, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))  # type: ignore[no-any-return, operator]
+
+
+class PreActBlock(nn.Module):
+    """Norms come before convolutions; a shortcut takes what is normed."""
+
+    def __init__(self, before: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(before)
+        self.conv1 = nn.Conv2d(before, width, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        if stride > 1 or before != width:
+            self.shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(x))
+        x = self.shortcut(y) if hasattr(self, "shortcut") else x
+        return x + self.conv2(F.relu(self.bn2(self.conv1(y))))  # type: ignore[no-any-return]
+
+
+class PreActResNet(CifarResNet):
+    """Nothing comes after the last block."""
+
+    block = PreActBlock
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer4(self.layer3(self.layer2(self.layer1(self.conv1(x)))))  # type: ignore[no-any-return, operator]
+
+
+class PreActResNet18(PreActResNet):
+    """As it is published."""
+
+    widths = (64, 128, 256, 512)
+
+
+def kuangliu_preact(folder: Path) -> Case:
+    model = drawn(PreActResNet())
+    state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("bn1")}
+    torch.save({"net": state}, folder / "ckpt.pth")
+    arguments = {"channels": [8, 16, 24, 32], "without": ["norm"]}
+    return Case(folder / "ckpt.pth", {"backbone": "timm:resnetv2_18", "arguments": arguments, "stem": "small"}, model)
 
 
 def kuangliu(folder: Path) -> Case:

@@ -7,6 +7,7 @@ from tests.models.foreign.libraries import (
     HF,
     HF_CONVNEXT,
     kuangliu,
+    kuangliu_preact,
     last,
     last_map,
     last_stage,
@@ -44,6 +45,9 @@ FOREIGN: dict[str, Foreign] = {
     "torchvision ConvNeXt": Foreign("features.1.0.layer_scale", "convnext_*", "torchvision", torchvision_convnext),
     "kuangliu's CIFAR resnets": Foreign(
         "module.layer2.0.shortcut.0.weight", "resnet*, small stem", "written out in the test", kuangliu
+    ),
+    "kuangliu's pre-activated resnets": Foreign(
+        "layer2.0.shortcut.0.weight", "resnetv2_*, small stem", "written out in the test", kuangliu_preact
     ),
     "MAE": Foreign(
         "decoder_blocks.0.norm1.weight",
