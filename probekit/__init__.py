@@ -1,15 +1,34 @@
-"""probekit: what does an image encoder really see, the fine detail or only the gist?"""
+"""probekit: what does an image encoder really see, the fine detail or only the gist?
 
-from typing import Any
+import probekit as pk
+images = pk.generate("landolt", n=1000, gap=3)  # a pk.Dataset: images, labels, factors, masks, counterfactuals
+encoder = pk.load("timm:resnet18", weights="resnet18.pth")  # or a run, or a module of your own
+pk.exam(encoder)  # what it reads, in pixels; also pk.probe, pk.heatmap, pk.report
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from probekit.api.measure import exam, heatmap, probe, report
+    from probekit.data.dataset import Dataset
+    from probekit.data.dataset import render as generate
+    from probekit.restore.load import load
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["Dataset", "exam", "generate", "heatmap", "load", "probe", "report"]
+
+_WHERE = {  # imported when it is used, as most bring torch along
+    "Dataset": ("probekit.data.dataset", "Dataset"),
+    "generate": ("probekit.data.dataset", "render"),
+    "load": ("probekit.restore.load", "load"),
+    **{name: ("probekit.api.measure", name) for name in ("exam", "heatmap", "probe", "report")},
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`load` brings torch along, so it is imported when it is used."""
-    if name == "load":
-        from probekit.restore.load import load
-
-        return load
-    raise AttributeError(f"module 'probekit' has no attribute {name!r}")
+    """What `__all__` names."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'probekit' has no attribute {name!r}")
+    module, attribute = _WHERE[name]
+    return getattr(import_module(module), attribute)

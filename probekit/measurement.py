@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, ClassVar, NotRequired, TypedDict
 
 from probekit.checked import Meta, checked
-from probekit.output.document import Cell, Chart, Table, percents, scored
+from probekit.output.document import Cell, Chart, Headline, Table, percents, scored
 from probekit.registry import MEASUREMENTS, get, nearest
 
 Row = Mapping[str, Any]
@@ -221,6 +221,10 @@ class Measurement(ABC):
                 write: Callable[[Any], str] = part.metadata.get("write", str)
                 typed += [part.metadata["flag"], write(value)]
         return typed
+
+    def headline(self, result: Result) -> Headline | None:
+        """What a report shows in large letters, if it measures one thing above all."""
+        return None
 
     def named(self) -> tuple[str, ...]:
         """The names that `numbers` may have; one that ends in a space or in "=" goes on."""

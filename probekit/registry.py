@@ -69,6 +69,18 @@ MEASUREMENTS: dict[str, str] = {
     "heatmap": "probekit.heatmaps.measurement:Heatmap",
 }
 
+LOGGERS: dict[str, str] = {  # `pretrain --log`; the name is also that of the package to install
+    "csv": "probekit.train.loggers.csv:CSV",
+    "tensorboard": "probekit.train.loggers.tensorboard:TensorBoard",
+    "wandb": "probekit.train.loggers.wandb:WandB",
+    "mlflow": "probekit.train.loggers.mlflow:MLflow",
+}
+
+EXPORTS: dict[str, str] = {  # `export --to`; the file is model.NAME
+    "safetensors": "probekit.share.to_safetensors:write",
+    "onnx": "probekit.share.to_onnx:write",
+}
+
 
 @dataclass(frozen=True)
 class Pool:

@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from probekit.files import read_json
-from probekit.measurement import BASELINE, Measurement
+from probekit.measurement import BASELINE, Measurement, read_result
 from probekit.run import Run, numbered, write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def write_result(
@@ -88,3 +91,20 @@ def _read(path: Path) -> dict[str, Any]:
     with suppress(ValueError):
         return read_json(path)
     return {}
+
+
+def show_results(results: Iterable[Mapping[str, Any]], console: "Console") -> None:
+    """Prints the tables of results, and what stands out in them."""
+    from probekit.output.terminal import show_table
+
+    for result in results:
+        reader = read_result(result)
+        console.print(f"{reader.title}. {result['how']}")
+        for table in reader.tables(result):
+            if not table.folded:
+                show_table(table, console, title=table.title if table.title != reader.title else "")
+                if table.how:
+                    console.print(table.how)
+        for line in [*reader.sentences(result), *result.get("certificate", ())]:
+            console.print(line)
+        console.print()

@@ -20,7 +20,7 @@ class Asked:
     """What is typed of a run.
 
     `preset`: a preset's name, or None for the device's default; `seed`: seed of initialisation, order, views and
-    dropout; `branches`: names in `BRANCHES` or `VARIANTS`, attached in this order.
+    dropout; `branches`: names in `BRANCHES` or `VARIANTS`, attached in this order; `log`: names in `LOGGERS`.
     """
 
     method: str
@@ -31,6 +31,7 @@ class Asked:
     options: Mapping[str, Any] = field(default_factory=dict)
     branches: Sequence[str] = ()
     device: str = "auto"
+    log: Sequence[str] = ()
 
 
 def presets() -> dict[str, str]:

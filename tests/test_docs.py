@@ -21,7 +21,8 @@ PAGES = [
     for path in sorted(folder.glob("*.md"))
     if path.name not in ("CHANGELOG.md", "log.md")  # they tell of what was
 ]
-MADE_UP = {"mine.py", "views.labels"}  # a reader's file; a field of a batch of views
+# A reader's file; a field of a batch of views; what an export writes.
+MADE_UP = {"mine.py", "views.labels", "model.onnx", "model.safetensors"}
 
 
 @cache

@@ -24,6 +24,7 @@ from probekit.config import SECTIONS
 from probekit.models.encoder import load_encoder
 from probekit.output.hints import after_data, after_drawing, after_pretraining
 from probekit.registry import BRANCHES, METHODS, get
+from probekit.restore.outside import OWN
 from probekit.run import create_run, open_run
 from probekit.settings import method_options
 from tests.datasets import RUN, small_shapes
@@ -118,6 +119,7 @@ def settings() -> set[str]:
     found = {f"{section}.{name}" for section, kind in SECTIONS.items() for name in kind.__dataclass_fields__}
     found |= {f"method.{key}" for name in METHODS for key in method_options(get(METHODS, "method", name))}
     found |= {f"branch.{n}.{key}" for n in BRANCHES for key in method_options(get(BRANCHES, "branch", n))}
+    found |= {f"model.{name}" for name in OWN}
     return found | {parameter.name for kind in GENERATORS.values() for parameter in kind.parameters}
 
 
@@ -144,8 +146,8 @@ def trouble(where: str, hint: str) -> str | None:
     """What is wrong with a hint of a file, or None."""
     words = [FILLED.get(word, word) for word in shlex.split(hint)]
     if hint.startswith("pip "):
-        wanted = re.fullmatch(r"pip install '([\w-]+)[<>=\d.]*'", hint)
-        return None if wanted and f'"{wanted[1]}>' in (ROOT / "pyproject.toml").read_text() else "no package of ours"
+        wanted, listed = [re.sub(r"[<>=\d.]+$", "", word) for word in words[2:]], (ROOT / "pyproject.toml").read_text()
+        return None if wanted and all(f'"{name}>' in listed for name in wanted) else "no package of ours"
     if hint.startswith("make "):
         return None if re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M) else "no such target"
     if hint.startswith("git lfs "):

@@ -9,6 +9,7 @@ from probekit.cli import training
 from probekit.cli import exam
 from probekit.cli import measuring
 from probekit.cli import draw
+from probekit.cli import sharing
 from probekit.cli import audit
 from probekit.cli import overview
 from probekit.cli.shared import app

@@ -24,7 +24,7 @@ def audit(
     ] = None,
     data: shared.DataFile = None,
     n: Annotated[int, typer.Option(min=1, help="How many images, evenly spaced.")] = 500,
-    views: Annotated[int, typer.Option(min=1, help="Large views of each image, at least.")] = 2,
+    views: Annotated[int, typer.Option(min=1, max=1000, help="Large views of each image, at least.")] = 2,
     preset: Annotated[
         Literal["paper", "quick"],
         typer.Option(help="Whose size of views: that of the images, or at most 64 px (quick)."),

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from probekit.cli.measuring import show_results
 from probekit.data.gen import render_once
 from probekit.data.importers import Choices, Options, run_import
 from probekit.device import choose_device
@@ -20,8 +19,10 @@ from probekit.probe.measure import probe_run
 from probekit.probe.measurements.fractions import Fractions
 from probekit.probe.measurements.knn import KNN
 from probekit.probe.measurements.retrieval import Retrieval
+from probekit.registry import METHODS, get
 from probekit.report.page import run_report
 from probekit.restore.opened import open_encoder
+from probekit.results import show_results
 from probekit.run import Run
 from probekit.settings import Asked
 from probekit.train.start import run_pretrain, run_resume
@@ -56,6 +57,7 @@ def run_demo(method: str, *, real: bool, data: Path, runs: Path, overwrite: bool
     has a file and a run of its own. A demo that stands already is not trained again (`overwrite` does), and one that
     was interrupted goes on.
     """
+    get(METHODS, "method", method)  # before anything is drawn
     started, steps = time.monotonic(), 4 if real else 6
     about = "real images, scikit-learn's handwritten digits" if real else "images whose every factor is known"
     console.rule(f"1 of {steps}: {about}")

@@ -7,8 +7,17 @@ import typer
 
 from probekit.cli import shared
 from probekit.cli.measured import with_measurements
-from probekit.cli.measuring import AllowMissing, Normalise, Outsider, Settings, WeightsFile, outside_of, show_results
+from probekit.cli.measuring import (
+    AllowDownload,
+    AllowMissing,
+    Normalise,
+    Outsider,
+    Settings,
+    WeightsFile,
+    outside_of,
+)
 from probekit.output.console import console, errors, print_json
+from probekit.results import show_results
 from probekit.weights import Weights
 
 if TYPE_CHECKING:
@@ -38,6 +47,7 @@ def exam(
     weights: WeightsFile = None,
     allow_missing: AllowMissing = False,
     settings: Settings = (),  # type: ignore[assignment]
+    allow_download: AllowDownload = False,
     normalise: Normalise = "auto",
     selftest: Annotated[
         bool, typer.Option("--selftest", help="Examine observers whose answers are known; exit 1 if one is off.")
@@ -52,7 +62,8 @@ def exam(
     """
     out = errors if as_json else console
     if selftest:
-        if run or encoder or weights or allow_missing or settings or pool or asked != [type(asked[0])()]:
+        others = (run, encoder, weights, allow_missing, allow_download, settings, pool)
+        if any(others) or asked != [type(asked[0])()]:
             raise ValueError("expected --selftest alone, found it with others; type: probekit exam --selftest")
         _selftest(as_json)
         return
@@ -64,7 +75,7 @@ def exam(
 
     told = exam_runs(
         run or [],
-        outside_of(encoder, weights, normalise, 0, allow_missing, settings),
+        outside_of(encoder, weights, normalise, 0, allow_missing, settings, allow_download),
         asked[0],
         weights=Weights.parse(checkpoint, pool),
         device=device,

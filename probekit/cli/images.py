@@ -134,12 +134,22 @@ Subset = Annotated[bool, typer.Option("--subset", help="Take what is there, howe
 Joined = Annotated[
     bool,
     typer.Option(
-        "--train-with-val", help="flowers102, fgvc-aircraft, voc2007: join val to train.", rich_help_panel=OFFICIAL
+        "--train-with-val", help="Where there is an official val split: join it to train.", rich_help_panel=OFFICIAL
     ),
 ]
+Extra = Annotated[
+    bool, typer.Option("--train-with-extra", help="svhn: join the extra images to train.", rich_help_panel=OFFICIAL)
+]
+Unlabeled = Annotated[
+    bool, typer.Option("--unlabeled", help="stl10: take the images without labels, alone.", rich_help_panel=OFFICIAL)
+]
+Fold = Annotated[
+    int | None,
+    typer.Option(min=1, max=10, help="dtd, sun397, stl10: which official division.", rich_help_panel=OFFICIAL),
+]
 Labels = Annotated[
-    Literal["variant", "family", "manufacturer"] | None,
-    typer.Option(help="fgvc-aircraft: what the classes are.", rich_help_panel=OFFICIAL),
+    str | None,
+    typer.Option(help="What the classes are: fine, coarse, species, ... (docs/datasets.md).", rich_help_panel=OFFICIAL),
 ]
 Wnids = Annotated[
     Path | None,
@@ -149,7 +159,9 @@ NClasses = Annotated[
     int | None, typer.Option(min=1, help="imagenet: so many, chosen by --seed.", rich_help_panel=OFFICIAL)
 ]
 Fraction = typer.Option(min=0, max=0.9, callback=shared.finite, help="Stratified share of the training images.")
-TestFraction = typer.Option(min=0, max=0.9, callback=shared.finite, help="Stratified share of all images; digits: 0.2.")
+TestFraction = typer.Option(
+    min=0, max=0.9, callback=shared.finite, help="Stratified share of all images; digits, eurosat, caltech101: 0.2."
+)
 Values = typer.Option("--range", metavar="LOW,HIGH", help="The values of black and white; default: seen or asked.")
 Stored = typer.Option(
     min=0,
@@ -164,12 +176,17 @@ Stored = typer.Option(
     "probekit import pictures --size 128 --test-fraction 0.2",
     "probekit import scans --size 224 --labels-csv labels.csv --column grade",
     "probekit import cub200 ~/sets/CUB_200_2011 --size 224",
+    "probekit import cifar100 ~/sets/cifar-100-python --labels coarse",
     name="import",
 )
 def import_(
-    source: Annotated[str, typer.Argument(help="An npz file, a folder of images, or an official dataset's name.")],
+    source: Annotated[
+        str, typer.Argument(help="An npz file, a folder, or an official dataset (probekit list datasets).")
+    ],
     root: Annotated[Path | None, typer.Argument(help="After a name: the folder of its unpacked files.")] = None,
-    size: Annotated[int | None, typer.Option(min=8, help="Pixels a side; official datasets: 224.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=8, help="Pixels a side; official datasets: 224, or their own where it is small.")
+    ] = None,
     resize: Annotated[Literal["crop", "squash"] | None, typer.Option(help="The centre square, or all of it.")] = None,
     val_fraction: Annotated[float, Fraction] = 0.0,
     test_fraction: Annotated[float | None, TestFraction] = None,
@@ -186,6 +203,9 @@ def import_(
     column: Column = None,
     subset: Subset = False,
     train_with_val: Joined = False,
+    train_with_extra: Extra = False,
+    unlabeled: Unlabeled = False,
+    fold: Fold = None,
     labels: Labels = None,
     classes: Wnids = None,
     n_classes: NClasses = None,
@@ -201,24 +221,13 @@ def import_(
     """Turn an npz file, a folder of images or an official dataset into a dataset file."""
     from probekit.data.importers import Choices, Options, parse_range, run_import
 
-    choices = Choices(
-        subset=subset, train_with_val=train_with_val, labels=labels, classes=classes, n_classes=n_classes, seed=seed
-    )
-    options = Options(
-        size=size,
-        resize=resize,
-        max_gb=max_gb,
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        seed=seed,
-        bits=bits,
-        range=None if values is None else parse_range(values),
-        skip_split=skip_split,
-        val_as_test=val_as_test,
-        depth=depth,
-        labels_csv=labels_csv,
-        column=column,
-    )
+    chosen: dict[str, Any] = {"subset": subset, "train_with_val": train_with_val, "train_with_extra": train_with_extra}
+    chosen |= {"unlabeled": unlabeled, "fold": fold, "labels": labels, "classes": classes, "n_classes": n_classes}
+    choices = Choices(seed=seed, **chosen)
+    asked: dict[str, Any] = {"size": size, "resize": resize, "max_gb": max_gb, "bits": bits, "seed": seed}
+    asked |= {"val_fraction": val_fraction, "test_fraction": test_fraction, "val_as_test": val_as_test}
+    asked |= {"skip_split": skip_split, "depth": depth, "labels_csv": labels_csv, "column": column}
+    options = Options(range=None if values is None else parse_range(values), **asked)
     out, say = out or shared.DATA / f"{Path(source).resolve().stem}.h5", errors if as_json else console
     how: dict[str, Any] = {"skip_broken": skip_broken, "compression": compression, "overwrite": overwrite}
     info, skipped = run_import(source, root, choices, options, out=out, console=say, **how)

@@ -1,17 +1,17 @@
-"""`probe`, `heatmap`, `compare`, `export-embeddings`, `report`: what encoders have learned, and where they look."""
+"""`probe`, `heatmap`, `compare`, `report`: what encoders have learned, and where they look."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from probekit.cli import shared
 from probekit.cli.measured import with_measurements
 from probekit.output.console import console, errors, print_json
+from probekit.results import show_results
 from probekit.weights import LAST, Weights
 
 if TYPE_CHECKING:
@@ -28,7 +28,15 @@ AllowMissing = Annotated[
 ]
 Outsider = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="An outside encoder instead of a run: timm:NAME or py:MODULE:FUNCTION."),
+    typer.Option(
+        metavar="NAME",
+        help="An outside encoder instead of a run: timm:NAME, hf:FOLDER, onnx:FILE, py:MODULE:FUNCTION, ... "
+        "(docs/encoders.md).",
+    ),
+]
+AllowDownload = Annotated[
+    bool,
+    typer.Option("--allow-download", help="For --encoder hf:ORG/NAME: let huggingface_hub fetch what is not here."),
 ]
 WeightsFile = Annotated[
     Path | None, typer.Option(metavar="FILE[:KEY]", help="For --encoder: a checkpoint of any project; default: random.")
@@ -59,6 +67,7 @@ def probe(
     weights: WeightsFile = None,
     allow_missing: AllowMissing = False,
     settings: Settings = (),  # type: ignore[assignment]
+    allow_download: AllowDownload = False,
     normalise: Normalise = "auto",
     seed: shared.Seed = 0,
     device: shared.Device = "auto",
@@ -77,7 +86,7 @@ def probe(
     from probekit.restore.opened import open_encoder
 
     out, measured = errors if as_json else console, Weights.parse(checkpoint, pool)
-    outside = outside_of(encoder, weights, normalise, seed, allow_missing, settings)
+    outside = outside_of(encoder, weights, normalise, seed, allow_missing, settings, allow_download)
     if outside is not None:
         check = partial(conditions_for, typed=asked, protocol=protocol, seed=seed, device=device, console=out)
         about: dict[str, Any] = {"measured": measured, "device": device, "console": out}
@@ -99,7 +108,7 @@ def outside_of(encoder: str | None, weights: Path | None, normalise: str, *more:
         return Outside(encoder, weights, normalise, *more)
     if weights is not None or normalise != "auto" or any(more[1:]):
         raise ValueError(
-            "expected --encoder with --weights, --allow-missing, --set and --normalise; "
+            "expected --encoder with --weights, --allow-missing, --allow-download, --set and --normalise; "
             "type: --encoder timm:resnet50, or py:..."
         )
     return None
@@ -170,46 +179,6 @@ def compare(
 
 
 @shared.command(
-    shared.MEASURING,
-    "probekit export-embeddings RUN --out embeddings.h5",
-    "probekit export-embeddings RUN --pool norm",
-    name="export-embeddings",
-)
-def export_embeddings(
-    run: shared.RunName = None,
-    data: shared.RunData = None,
-    checkpoint: shared.Checkpoint = "last",
-    pool: shared.Pool = None,
-    device: shared.Device = "auto",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="NAME.npz or NAME.h5; default: runs/RUN/embeddings-CHECKPOINT.npz.", rich_help_panel=shared.OUTPUT
-        ),
-    ] = None,
-    overwrite: shared.Overwrite = False,
-    as_json: shared.Json = False,
-    quiet: shared.Quiet = False,
-) -> None:
-    """Write embeddings, labels and factors of every split to one file."""
-    shared.check_run(run)
-    from probekit.restore.export import run_export
-
-    result = run_export(
-        run,
-        data=data,
-        out=out,
-        weights=Weights.parse(checkpoint, pool),
-        device=device,
-        runs=shared.RUNS,
-        overwrite=overwrite,
-        console=errors if as_json else console,
-    )
-    if as_json:
-        print_json(result)
-
-
-@shared.command(
     shared.MEASURING, "probekit report", "probekit report RUN RUN --out page.html", "probekit report RUN --format md"
 )
 def report(
@@ -245,24 +214,6 @@ def report(
         text = out.read_text()
     if text is not None:
         print(text, end="")
-
-
-def show_results(results: Iterable[Mapping[str, Any]], console: Console) -> None:
-    """Prints the tables of results, and what stands out in them."""
-    from probekit.measurement import read_result
-    from probekit.output.terminal import show_table
-
-    for result in results:
-        reader = read_result(result)
-        console.print(f"{reader.title}. {result['how']}")
-        for table in reader.tables(result):
-            if not table.folded:
-                show_table(table, console, title=table.title if table.title != reader.title else "")
-                if table.how:
-                    console.print(table.how)
-        for line in [*reader.sentences(result), *result.get("certificate", ())]:
-            console.print(line)
-        console.print()
 
 
 def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from probekit.cli import shared
 from probekit.output.console import console, errors, print_json
+from probekit.registry import LOGGERS
 from probekit.settings import Asked
 
 SETTINGS = "Settings"
@@ -44,6 +45,10 @@ ConfigFile = Annotated[
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Bit for bit the same on the same GPU, slower; a CPU is anyway.")
 ]
+Log = Annotated[
+    str | None,
+    typer.Option(metavar="NAME,NAME", help=f"Log to {', '.join(LOGGERS)} too; 'none' stops that of a resumed run."),
+]
 StopOnCollapse = Annotated[bool, typer.Option("--fail-on-collapse", help="Stop when all embeddings become alike.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Train nothing; say what would run, and what it takes here and elsewhere.")
@@ -77,6 +82,7 @@ def pretrain(
     device: shared.Device = "auto",
     deterministic: Deterministic = False,
     fail_on_collapse: StopOnCollapse = False,
+    log: Log = None,
     resume: Resume = False,
     dry_run: DryRun = False,
     name: RunMade = None,
@@ -98,13 +104,14 @@ def pretrain(
         "model.allow_missing": allow_missing or None,
     }
     given = {key: value for key, value in typed.items() if value is not None}
-    asked = Asked(method or "conrec", preset, seed, config, settings, given, branch, device)
+    loggers = None if log is None else [name.strip() for name in log.split(",") if name.strip() not in ("", "none")]
+    asked = Asked(method or "conrec", preset, seed, config, settings, given, branch, device, loggers or ())
     say = errors if as_json else console
     common: dict[str, Any] = {"data": data, "runs": shared.RUNS, "console": say}
     made: dict[str, Any] = {"name": name, "overwrite": overwrite, "data_folder": shared.DATA}
     if resume:
         refused = [text for text, on in (("--overwrite", overwrite), ("--dry-run", dry_run)) if on]
-        common |= {"refused": [*refused, *_unresumable(asked)], "fail_on_collapse": fail_on_collapse}
+        common |= {"refused": [*refused, *_unresumable(asked)], "fail_on_collapse": fail_on_collapse, "log": loggers}
         result = about(run_resume(name, method=method, epochs=epochs, device=device, **common))
     elif dry_run:
         result = run_dry(asked, **made, **common)

@@ -87,7 +87,7 @@ def generate(
 
     def render(split: str, index: NDArray[np.int64]) -> Block:
         with turn:
-            rows = _render(generator, seed, split, index, roles, masks)
+            rows = rendered(generator, seed, split, index, roles, masks)
         return pack(rows, compression)
 
     with DatasetWriter(out, header=header, compression=compression, overwrite=overwrite) as writer:
@@ -156,8 +156,13 @@ def _header(generator: Generator, seed: int, pairs: bool, masks: bool, certifica
     )
 
 
-def _render(
-    generator: Generator, seed: int, split: str, index: NDArray[np.int64], roles: tuple[str, ...] | None, masks: bool
+def rendered(
+    generator: Generator,
+    seed: int,
+    split: str,
+    index: NDArray[np.int64],
+    roles: tuple[str, ...] | None = None,
+    masks: bool = True,
 ) -> Split:
     """Rows for base images `index`; with `roles`, each base is followed by its counterfactuals."""
     factors = generator.sample(seed, split, index)

@@ -118,7 +118,7 @@ def preview(path: Path) -> Path:
 
 
 def draw_grid(path: Path, out: Path, *, split: str | None = None, per_class: int = 8) -> Path:
-    """Draws classes in rows and samples in columns; pixels of evidence masks are tinted, one colour a class factor.
+    """Draws classes in rows and samples in columns; pixels in masks are tinted, one colour each (see `_tinted`).
 
     Returns `out`. A ValueError if the file is unsound or has no such split, or `out` is no picture that may be
     replaced; an OSError if the picture cannot be written. `split`: which split; None is the first; `per_class`: images
@@ -136,12 +136,17 @@ def draw_grid(path: Path, out: Path, *, split: str | None = None, per_class: int
         title += f": {' | '.join(roles)}"
     elif labels is not None and len(info.classes) > len(rows):
         title += f", the first {len(rows)} of {len(info.classes)} classes"
-    evidence = [name.removeprefix(EVIDENCE) for name in info.mask_names if name.startswith(EVIDENCE)]
-    tinted = info.splits[split].masked and bool(evidence)
-    legend = dict(zip(evidence, COLOURS, strict=False)) if tinted else {}
+    shown = [name.removeprefix(EVIDENCE) for name in _tinted(info)] if info.splits[split].masked else []
+    legend = dict(zip(shown, COLOURS, strict=False))
     names = [printable(name) for name, _ in (*rows, *pairs)]
     compose(out, cells + [images for _, images in pairs], names, title=title, legend=legend, columns=per_class)
     return out
+
+
+def _tinted(info: DatasetInfo) -> dict[str, int]:
+    """The masks that are shown, and their bits: of what decides class factors, or all where none is of that kind."""
+    masks = {name: bit for bit, name in enumerate(info.mask_names)}
+    return {name: bit for name, bit in masks.items() if name.startswith(EVIDENCE)} or masks
 
 
 def _choose(info: DatasetInfo, labels: NDArray[Any] | None, n: int, per_class: int) -> list[tuple[str, list[int]]]:
@@ -171,7 +176,7 @@ def _pairs(info: DatasetInfo, split: str) -> tuple[list[tuple[str, list[int]]], 
 
 
 def _cells(info: DatasetInfo, split: str, indices: Sequence[int]) -> list[Pixels]:
-    """Images, RGB `[h, w, 3]`, their evidence tinted, at the size of the grid."""
+    """Images, RGB `[h, w, 3]`, their masks tinted, at the size of the grid."""
     rows = read_images(info.path, split, indices)
     masks = [None] * len(indices) if rows.masks is None else list(rows.masks)
     return [_cell(info, image, mask) for image, mask in zip(rows.images, masks, strict=True)]
@@ -181,9 +186,8 @@ def _cell(info: DatasetInfo, image: Pixels, mask: Pixels | None) -> Pixels:
     image = cell(image)
     if mask is None:
         return image
-    bits = [bit for bit, name in enumerate(info.mask_names) if name.startswith(EVIDENCE)]
     mixed = image.astype(np.float32)
-    for bit, colour in zip(bits, COLOURS, strict=False):
+    for bit, colour in zip(_tinted(info).values(), COLOURS, strict=False):
         inside = resized((mask >> bit & 1).astype(np.uint8), cv2.INTER_NEAREST).astype(bool)
         mixed[inside] = (1 - TINT) * mixed[inside] + TINT * np.array(colour, np.float32)
     return np.rint(mixed).astype(np.uint8)

@@ -70,15 +70,20 @@ def _title(results: Sequence[Result]) -> str:
 
 
 def _draw_pairs(figure: Figure, place: SubplotSpec, result: Result) -> None:
-    """One pair of each item, without noise."""
+    """One pair of each item at its easiest level, as it is seen: at this noise."""
     items = list(result["items"])
     parts = place.subgridspec(1, len(items), wspace=0.08)
-    frame = Frame(BASE_SIZE, 0.0)
+    frame = Frame(BASE_SIZE, result["noise"])
     for number, name in enumerate(items):
         item, axes = ITEMS[name], figure.add_subplot(parts[number])
         level = len(item.levels) - 1
-        shown = pairs(item, drawer(item, level, frame, clean=True), level, seed=0, split="shown", n=1)[0]
-        axes.imshow(np.concatenate([shown[0], np.full((BASE_SIZE, 3), 128, np.uint8), shown[1]], axis=1), cmap="gray")
+        shown = pairs(item, drawer(item, level, frame), level, seed=0, split="shown", n=1)[0]
+        axes.imshow(
+            np.concatenate([shown[0], np.full((BASE_SIZE, 3), 128, np.uint8), shown[1]], axis=1),
+            cmap="gray",
+            vmin=0,
+            vmax=255,
+        )
         axes.set_title(name, fontsize=8)
         axes.set_axis_off()
 

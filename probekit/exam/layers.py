@@ -57,12 +57,13 @@ class Reader:
         self.device, self.size, self.name = opened.device, size, opened.name
         self.channels: int = opened.encoder.spec["channels"]
         patch = getattr(opened.encoder.backbone, "patch", 1)
-        if size % patch:
+        self.input = opened.encoder.input  # drawings come to the size of the weights before the network, not in it
+        if size % patch and self.input is None:
             raise ValueError(
                 f"expected drawings whose sides are divisible by {patch}, the patches of {opened.name}, found "
                 f"{size} px; type: --size {max(1, round(size / patch)) * patch}"
             )
-        plain = Whole(opened.encoder, _head(opened))
+        plain = Whole(opened.encoder.without_input(), _head(opened))
         trial = self._inputs(_noise(size, size))
         try:
             run(plain, trial)
@@ -71,7 +72,8 @@ class Reader:
                 f"expected an encoder that takes drawings of {size}x{size}, found that {opened.name} fails: "
                 f"{first_line(error)}; type: --size {224 if size < 224 else 128}"
             ) from error
-        known, self.left_out = find_layers(plain, trial, lambda: self._inputs(_noise(size, 2 * size)))
+        height, width = trial.shape[2:]
+        known, self.left_out = find_layers(plain, trial, lambda: self._grey(_noise(height, 2 * width)))
         self.layers = self._chosen(known, layers, pools, opened.name)
         faster = fused(plain, trial, run)
         self.is_fused = faster is not None and _agree(plain, faster, self.layers, trial)
@@ -125,6 +127,10 @@ class Reader:
         return self.layers[layer].form.length(pool)
 
     def _inputs(self, images: NDArray[np.uint8]) -> Tensor:
+        grey = self._grey(images)
+        return grey if self.input is None else self.input(grey)
+
+    def _grey(self, images: NDArray[np.uint8]) -> Tensor:
         grey = torch.from_numpy(images.copy()).to(self.device).float() / 255
         return grey[:, None].repeat(1, self.channels, 1, 1)
 

@@ -252,13 +252,13 @@ class Exam(Measurement):
         return tables.sentences(result)
 
     def scores(self, row: Row) -> dict[str, Score]:
-        """What the embedding reads: of each item the area, the mean over its levels."""
+        """What the embedding reads: of each item the area, the mean over its levels; without items what it follows."""
         found: dict[str, Score] = {}
         for item, outputs in row["items"].items():
             for read in outputs:
                 if "all" in read and tables.output(read) == tables.EMBEDDING:
                     found[item] = Score(read["all"]["readable"]["value"], read["all"]["readable"]["ci"])
-        return found
+        return found or {name: score for name, score in _follows(row).items() if score.value is not None}
 
     def main_scores(self, row: Row) -> dict[str, Score]:
         """All."""
@@ -278,13 +278,19 @@ class Exam(Measurement):
             for read in outputs:
                 if "threshold" in read and tables.output(read) == tables.EMBEDDING:
                     found[f"{item}, log2 px"] = _octaves(read["threshold"]["readable"])
-        for told in row["conflict"]:
-            if tables.output(told) == tables.EMBEDDING:
-                middle = len(told["follows"]) // 2
-                read = min(told["whole"][middle], told["element"][middle]) >= tables.READ
-                score = Score(told["follows"][middle], told["ci"][middle])
-                found["follows the whole"] = score if read else Score(None, None)
-        return found
+        return found | _follows(row)
+
+
+def _follows(row: Row) -> dict[str, Score]:
+    """How often the embedding follows the whole, at the middle radius; None where one of the cues is not read alone."""
+    for told in row["conflict"]:
+        if tables.output(told) == tables.EMBEDDING:
+            middle = len(told["follows"]) // 2
+            read = min(told["whole"][middle], told["element"][middle]) >= tables.READ
+            return {
+                "follows the whole": Score(told["follows"][middle], told["ci"][middle]) if read else Score(None, None)
+            }
+    return {}
 
 
 def _octaves(found: Mapping[str, Any]) -> Score:

@@ -85,7 +85,7 @@ def tables(result: Result) -> list[Table]:
     wholes = [name for name in result["items"] if name not in local]
     found = [_thresholds(rows, local)] if local else []
     found += [_wholes(rows, wholes, result["size"])] if wholes else []
-    if result["items"]:
+    if result["items"] and "layers" in result["options"]["parts"]:
         found += [_layers(row, list(result["items"]), n) for n, row in enumerate(rows) if row["strides"]]
     if any(row["conflict"] for row in rows):
         found.append(_conflict(rows, result["radii"]))

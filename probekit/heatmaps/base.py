@@ -78,7 +78,7 @@ class AttributionMap(ABC):
     signed: ClassVar[bool]  # whether a map may hold negative evidence
     both_signs: ClassVar[bool] = False  # its negative is a row of its own: neither sign is the agreed one
     targeted: ClassVar[bool] = False  # whether the map explains the batch's target, where there is one
-    needs: ClassVar[frozenset[str]] = frozenset()  # "map", "target", "weights" (of pooling), "negatives",
+    needs: ClassVar[frozenset[str]] = frozenset()  # "map", "target", "gradient", "weights" (of pooling), "negatives",
     # "self-attention", "throughout" (all blocks alike)
 
     def __init__(self, context: Context) -> None:
@@ -91,7 +91,11 @@ class AttributionMap(ABC):
         meanwhile and is given back as it was, gradients included, also after an error.
         """
         with eval_mode(encoder), torch.autocast(batch.images.device.type, enabled=False):
-            return self.maps(encoder, batch).detach().float()
+            found = self.maps(encoder, batch).detach().float()
+        cells, pixels = batch.features.map.shape[2:], batch.images.shape[2:]
+        if encoder.input is None or found.shape[1:] != cells or cells == pixels:
+            return found
+        return encoder.input.whole(found, *pixels)
 
     @abstractmethod
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
@@ -245,6 +249,8 @@ def unmet(name: str, subject: Subject, has_weights: bool, attention: Attended | 
         return "needs labels of at least two classes, for a linear probe"
     if "map" in needs and not subject.encoder.has_map:
         return "this encoder gives no feature map that is pooled to its embedding"
+    if "gradient" in needs and not subject.encoder.has_gradient:
+        return "needs gradients through the encoder, which a file of ONNX does not give"
     if "weights" in needs and not has_weights:
         return "this encoder pools without weights, so there are none to show"
     if "negatives" in needs and subject.context.negatives is None:

@@ -95,7 +95,7 @@ def evaluate(
         tell("perturbation scores, and the sanity check")
     _ask_again(work, rows, scored, left_out)
     _randomise(work, names, scored, left_out)
-    chance = {name: float(mask.mean()) for name, mask in masks.items()}
+    chance = {name: _share(mask) for name, mask in masks.items()}
     return {
         "probe": _accuracy(work, pooled),
         "grid": list(grid),
@@ -104,6 +104,12 @@ def evaluate(
         "rows": scored,
         "left_out": left_out,
     }, own
+
+
+def _share(mask: NDArray[np.bool_]) -> float:
+    """The mask's share of the images that have it: the others have no score."""
+    there = mask[mask.any(axis=(1, 2))]
+    return float(there.mean()) if len(there) else 0.0
 
 
 def _accuracy(work: Evaluation, pooled: Tensor) -> dict[str, Any] | None:
@@ -126,7 +132,10 @@ def choose_maps(
     refused = [f"{name}: {reason}" for name, reason in reasons.items() if reason]
     names = [name for name, reason in reasons.items() if reason is None]
     if refused and (by_name or not names):
-        raise ValueError(f"expected maps that this encoder and these images allow, found: {'; '.join(refused)}")
+        told = "; ".join(refused)
+        raise ValueError(
+            f"expected maps that this encoder and these images allow, found: {told}; type: --maps occlusion"
+        )
     return names, refused + [text for name, text in COSTLY.items() if asked is None]
 
 

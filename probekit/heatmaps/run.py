@@ -162,7 +162,8 @@ def _prepare(
     truth = read_truth(info, split, asked.n)
     console.print(f"looking into {opened.run.name}, {opened.after}, at {len(truth.index)} {split} images ...")
     images = placed(truth.split.images)
-    check_divisible((images.shape[2], images.shape[3]), opened.encoder.stride)
+    if opened.encoder.input is None:
+        check_divisible((images.shape[2], images.shape[3]), opened.encoder.stride)
     reading = read_split(info.path, "train")
     if truth.split.labels is None:  # a probe of these labels could not be asked about any class
         reading = replace(reading, labels=None)

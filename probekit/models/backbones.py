@@ -20,14 +20,24 @@ from torch import Tensor, nn
 
 from probekit.models.unet import UNetEncoder
 from probekit.registry import nearest
-from probekit.visible import first_line
+from probekit.visible import first_line, some
 
 BACKBONES = {
     "unet": "of the ConRec paper, model.width and model.depth",
     "timm:NAME": "any of timm that takes images of many sizes: resnet18, densenet121, convnext_tiny, "
     "vit_small_patch16_224, ... (pip install 'timm>=1.0')",
+    "onnx:FILE[:OUTPUT]": "a file of ONNX, for probekit probe --encoder (pip install onnx onnxruntime)",
+    "torchscript:FILE": "a file of TorchScript, likewise; its code runs",
     "py:MODULE:FUNCTION": "an encoder of your own, for probekit probe --encoder (docs/encoders.md)",
 }
+# Numbers in which a network may differ from the one that timm has a name for; `layer_norm_eps` is ours.
+ARGUMENTS = (
+    *("embed_dim", "depth", "num_heads", "mlp_ratio", "img_size", "patch_size", "act_layer", "layer_norm_eps"),
+    *("qkv_bias", "init_values", "class_token", "no_embed_class", "reg_tokens", "num_reg_tokens", "global_pool"),
+    *("dynamic_img_size", "rope_temperature", "swiglu_mlp", "swiglu_align_to", "pre_norm", "fc_norm", "final_norm"),
+    *("depths", "dims", "layers", "channels", "ls_init_value", "norm_eps", "conv_mlp"),
+)
+NOTHING: Mapping[str, Any] = {}
 TRIAL = 64  # px a side of the image that tells a backbone's widths and strides
 QUARTERS = 4  # stages of a transformer whose blocks all have one grid
 TRUNKS = ("blocks", "features", "layers", "stages")  # what timm calls the one child that holds all blocks of a model
@@ -63,18 +73,21 @@ def _declare() -> torch.library.Library:
     return library
 
 
-def build_backbone(name: str, *, channels: int, width: int, depth: int, stem: str) -> nn.Module:
+def build_backbone(
+    name: str, *, channels: int, width: int, depth: int, stem: str, arguments: Mapping[str, Any] = NOTHING
+) -> nn.Module:
     """A backbone with fresh weights.
 
     A ValueError if there is no such backbone, or it has no such stem, or timm is not installed. `name`: "unet", or
     "timm:NAME" for any model of timm that takes images of many sizes; `stem`: "imagenet", or "small" for small images:
-    a 3x3 convolution of stride 1 and no max-pooling come first.
+    a 3x3 convolution of stride 1 and no max-pooling come first; `arguments`: of a model of timm, by the names of
+    `ARGUMENTS`.
     """
     if stem not in STEMS:
         raise ValueError(f"expected model.stem one of {', '.join(STEMS)}, found {stem!r}")
     kind, _, model = name.partition(":")
     if kind == "timm" and model:
-        return TimmBackbone(model, channels=channels, stem=stem)
+        return TimmBackbone(model, channels=channels, stem=stem, arguments=arguments)
     if name != "unet":
         raise ValueError(f"expected model.backbone unet or timm:NAME (timm:resnet18, ...), found {name!r}")
     if stem != "imagenet":
@@ -90,10 +103,10 @@ class TimmBackbone(nn.Module):
     fits images of one size alone. `name`: timm's, with or without a tag: "resnet50", "vit_small_patch16_224.dino".
     """
 
-    def __init__(self, name: str, *, channels: int, stem: str) -> None:
+    def __init__(self, name: str, *, channels: int, stem: str, arguments: Mapping[str, Any] = NOTHING) -> None:
         super().__init__()
         self.name = name
-        self.model = _create(name, channels)
+        self.model = _create(name, channels, arguments)
         if stem == "small":
             _make_stem_small(self.model, name)
         embedder = self.model if hasattr(self.model, "patch_embed") else getattr(self.model, "encoder", None)
@@ -130,7 +143,7 @@ class TimmBackbone(nn.Module):
         """The model's last features as `[B, D, h, w]`, on the grid of its last stage."""
         if last.ndim == 3:  # tokens; those of the class and of registers come first
             h, w = stage.shape[2:]
-            return last[:, -h * w :].transpose(1, 2).reshape(len(last), -1, h, w)
+            return last[:, -h * w :].transpose(1, 2).reshape(last.shape[0], -1, h, w)
         if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
             return last.permute(0, 3, 1, 2)
         return last
@@ -178,9 +191,25 @@ class TimmBackbone(nn.Module):
         return stages
 
 
-def _create(name: str, channels: int) -> Any:
+def _create(name: str, channels: int, arguments: Mapping[str, Any] = NOTHING) -> Any:
     """A model of timm with fresh weights and no classifier, made for images of any size where it can be."""
-    make = partial(import_timm().create_model, name, pretrained=False, in_chans=channels, num_classes=0)
+    if unknown := [key for key in arguments if key not in ARGUMENTS]:  # others could name files
+        raise ValueError(f"expected arguments of timm's models among {', '.join(ARGUMENTS)}, found {some(unknown)}")
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
+    if (eps := given.pop("layer_norm_eps", None)) is not None:
+        given["norm_layer"] = partial(import_timm().layers.LayerNorm, eps=eps)
+    make = partial(import_timm().create_model, name, pretrained=False, in_chans=channels, num_classes=0, **given)
+    try:
+        return _made(make, name)
+    except (AssertionError, RuntimeError, TypeError, ZeroDivisionError) as error:
+        if not arguments:
+            raise
+        raise ValueError(
+            f"expected a model of timm {name} with {dict(arguments)}, found: {first_line(error)}"
+        ) from error
+
+
+def _made(make: Any, name: str) -> Any:
     any_size = ({"dynamic_img_size": True}, {"strict_img_size": False}) if timm_config(name).fixed_input_size else ()
     for extra in any_size:
         with suppress(TypeError):  # it has no such argument
@@ -272,9 +301,12 @@ def normalisation(name: str, backbone: str, channels: int) -> dict[str, list[flo
         found = {"mean": list(config.mean), "std": list(config.std)}
     else:
         found = TABLES[name]
-    if channels == 1:
-        return {key: [sum(values) / len(values)] for key, values in found.items()}
-    return found
+    return grey(found) if channels == 1 else found
+
+
+def grey(values: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    """A normalisation of three channels for one: their means."""
+    return {key: [sum(of_channels) / len(of_channels)] for key, of_channels in values.items()}
 
 
 def known_normalisation(backbone: str) -> str:

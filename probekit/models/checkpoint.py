@@ -17,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.serialization import StorageType
 
+from probekit.files import sha256
+from probekit.models.archives import read_npz, read_scripted
 from probekit.models.tensor_files import read_tensors
 from probekit.run import Run, how_far
 from probekit.visible import first_line, some
@@ -133,6 +135,16 @@ def reader(unknown: list[str]) -> Any:
     return SimpleNamespace(__name__="inert_pickle", Unpickler=Unpickler, load=load)
 
 
+def _of_archive(path: Path) -> str:
+    """What kind of zip archive a file is: "npz", "TorchScript", or "" for one of torch.save."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith(".npy") for name in names):
+        return "npz"
+    records: Any = torch._C.PyTorchFileReader(str(path))
+    return "TorchScript" if records.has_record("constants.pkl") else ""  # which torch.load would run
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """What a file holds.
@@ -140,7 +152,7 @@ class Checkpoint:
     `tables`: every dictionary of tensors in it, by where it stands: "", "state_dict", "teacher", . `spec`: that of the
     encoder, if it is a file of probekit. `key`: which of several networks in it is meant, a part of the names:
     "student"; None for the best. `after`: how far the run was whose file it is, in words; "" where it lies in the
-    folder of none.
+    folder of none. `sha256_of_parts`: hash of all files, where `path` is a folder of several.
     """
 
     path: Path
@@ -148,10 +160,16 @@ class Checkpoint:
     spec: dict[str, Any] | None
     key: str | None = None
     after: str = ""
+    sha256_of_parts: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """The hash of what it was read from, hex."""
+        return self.sha256_of_parts or sha256(self.path)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Reads a file of safetensors or of `torch.save`, told by their contents.
+    """Reads a file of safetensors, of `torch.save`, of TorchScript or of NumPy (npz), told by their contents.
 
     `path`: the file, or FILE:KEY where it holds several networks. A ValueError if the file is neither, is cut short, or
     holds no tensors.
@@ -216,7 +234,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], Mapping[str, Any] | N
 def _read_torch(path: Path, head: bytes, unknown: list[str]) -> tuple[Any, Mapping[str, Any] | None]:
     if kind := _no_checkpoint(path, head):
         raise ValueError(f"expected a checkpoint of torch.save or safetensors in {path}, found {kind}")
+    kind = _of_archive(path) if head.startswith(ZIP) else ""
     try:
+        if kind:
+            return read_npz(path) if kind == "npz" else read_scripted(path, reader(unknown).Unpickler), None
         # From memory, since torch unpacks what it takes for an archive of its oldest kind, if it is a file.
         source = path.open("rb") if head.startswith(ZIP) else io.BytesIO(path.read_bytes())
         with source, warnings.catch_warnings(action="ignore"):
@@ -257,18 +278,16 @@ def _no_archive(path: Path) -> str:
     except Exception as error:  # whatever the bytes make of the reader
         return f"an archive that is cut short or damaged: {first_line(error)}"
     if any(name.endswith(".npy") for name in names):
-        return "an npz file of NumPy"
+        return ""
     if not any(name.endswith("data.pkl") for name in names):
         return "a zip archive of something else"
     if 0 < len(damaged) < len(names):  # of all in a file that was saved without checksums
         return f"a damaged archive: the checksum of {some(damaged)} does not fit"
     try:
-        records: Any = torch._C.PyTorchFileReader(str(path))
-        scripted = records.has_record("constants.pkl")  # then torch.load does not ask our pickle module
+        torch._C.PyTorchFileReader(str(path))
     except Exception as error:
         return f"a damaged archive: {first_line(error)}"
-    how = "save its weights alone: torch.save(torch.jit.load(FILE).state_dict(), OTHER)"
-    return f"a TorchScript archive; {how}" if scripted else ""
+    return ""
 
 
 def _damaged(archive: zipfile.ZipFile) -> list[str]:

@@ -1,6 +1,7 @@
 """The encoder that every probe and heatmap sees, and the file it is kept in."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from probekit.models.backbones import build_backbone
-from probekit.models.outside import OutsideBackbone, made_again
+from probekit.models.inputs import Input
+from probekit.models.outside import OutsideBackbone, is_module, made_again
 from probekit.models.pooling import build_pooling
 from probekit.models.tensor_files import read_tensors, read_torch, save_tensors
 from probekit.run import Run
@@ -70,12 +72,15 @@ class Encoder(nn.Module):
         widths: Channels of each stage, finest first.
         strides: Px a cell of each stage.
         has_map: Whether the embedding is `pooling` of the feature map: what class activation maps rest on.
+        has_gradient: Whether what it gives has a derivative by the image.
         repooled: Whether `pooling` counts for a backbone that pools by itself, too.
 
     Args:
         pooling: "gap" or "attention"; "own" where a backbone of "py:" pools by itself.
-        backbone: "unet", "timm:NAME" or "py:MODULE:FUNCTION".
+        backbone: "unet", "timm:NAME" or a module from elsewhere (`probekit.models.outside.REMADE`).
         stem: "imagenet", or "small" for small images (`probekit.models.backbones`).
+        arguments: Numbers of a model of timm that are others than those of its name (`probekit.models.backbones`).
+        input: How images come to the size that weights expect, `Input.as_dict`; None for as they are.
         normalise: Mean and standard deviation of each channel, which are taken off and divided by; None for neither.
         shape: (D, px a cell) of the map of a backbone of "py:".
         module: A user's own module, in place of what the backbone's name stands for.
@@ -90,6 +95,8 @@ class Encoder(nn.Module):
         width: int = 0,
         depth: int = 0,
         stem: str = "imagenet",
+        arguments: Mapping[str, Any] | None = None,
+        input: Mapping[str, Any] | None = None,
         normalise: Mapping[str, list[float]] | None = None,
         shape: Sequence[int] = (),
         code: str = "",
@@ -100,25 +107,36 @@ class Encoder(nn.Module):
         if backbone == "unet":
             self.spec |= {"width": width, "depth": depth}
         else:
-            self.spec |= {"backbone": backbone, "stem": stem}
+            self.spec |= {"backbone": backbone, "stem": stem, **({"arguments": dict(arguments)} if arguments else {})}
         if shape:
             self.spec |= {"shape": list(shape), "code": code}
+        self.input = None if input is None else Input(**input)
+        if self.input is not None:
+            self.spec["input"] = self.input.as_dict()
         if normalise is not None:
             self.spec["normalise"] = {name: list(values) for name, values in normalise.items()}
         self.backbone: Any  # a module with the attributes that `probekit.models.backbones` names
-        if module is not None or backbone.startswith("py:"):
+        if module is not None or is_module(backbone):
             self.backbone = OutsideBackbone(made_again(backbone, code) if module is None else module, shape)
         else:
-            self.backbone = build_backbone(backbone, channels=channels, width=width, depth=depth, stem=stem)
+            about: dict[str, Any] = {"channels": channels, "stem": stem, "arguments": arguments or {}}
+            self.backbone = build_backbone(backbone, width=width, depth=depth, **about)
         self.widths: list[int] = self.backbone.widths
         self.strides: list[int] = self.backbone.strides
         self.dim, self.stride = self.widths[-1], self.strides[-1]
         self.has_map = pooling != "own"
+        self.has_gradient: bool = getattr(getattr(self.backbone, "module", None), "gradients", True)
         self.repooled = False
         self.pooling = build_pooling(pooling if self.has_map else "gap", self.dim)
         for name in ("mean", "std"):  # not persistent: the spec holds them
             values = None if normalise is None else torch.tensor(normalise[name]).view(1, -1, 1, 1)
             self.register_buffer(name, values, persistent=False)
+
+    def without_input(self) -> "Encoder":
+        """The same weights, for images that have the size that they expect already."""
+        same = copy(self)
+        same.input = None
+        return same
 
     @property
     def blocks(self) -> dict[str, nn.Module]:
@@ -156,6 +174,7 @@ class Encoder(nn.Module):
         return Features(JoinedStages(passes), feature_map, pooled, weights)
 
     def _normalised(self, x: Tensor) -> Tensor:
+        x = x if self.input is None else self.input(x)
         return x if self.mean is None else (x - self.mean) / self.std  # type: ignore[operator]
 
 

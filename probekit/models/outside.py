@@ -4,7 +4,7 @@ import ast
 import hashlib
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 from shlex import quote
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from probekit.models.backbones import import_module
+from probekit.models.onnx_file import remade
+from probekit.models.torchscript import same_script
 from probekit.visible import first_line, some
 
 INSTALLED = {"site-packages", "dist-packages"}  # folders of others' code, which may lie below the working directory
@@ -24,7 +26,7 @@ class OutsideBackbone(nn.Module):
     """A user's own module.
 
     Its `forward` takes images `[B, C, H, W]` in [0, 1] and gives `probekit.models.Features`, a map `[B, D, h, w]` or an
-    embedding `[B, D]`. `shape`: (D, px a cell) of its map, as `probekit.restore.outside` found it.
+    embedding `[B, D]`. `shape`: (D, px a cell) of its map, as `probekit.restore.around` found it.
     """
 
     def __init__(self, module: nn.Module, shape: Sequence[int]) -> None:
@@ -45,6 +47,20 @@ class OutsideBackbone(nn.Module):
 
 
 def made_again(name: str, code: str) -> nn.Module:
+    """The module of a backbone that is no network of ours, with random weights where it can have them.
+
+    `name`, `code`: as an encoder's spec keeps them. A ValueError if it cannot be made, or what it is made of has
+    changed.
+    """
+    return REMADE[name.partition(":")[0]](name, code)
+
+
+def is_module(name: str) -> bool:
+    """Whether a backbone is a module from elsewhere, by its name."""
+    return name.partition(":")[0] in REMADE
+
+
+def _drawn(name: str, code: str) -> nn.Module:
     """What FUNCTION() of "py:MODULE:FUNCTION" returns, with weights drawn anew (`draw_anew`).
 
     `name`: "py:MODULE:FUNCTION"; `code`: `code_of` when the encoder was made: other code would be another encoder. A
@@ -70,6 +86,16 @@ def draw_anew(module: nn.Module) -> None:
             continue
         for tensor in layer.parameters(recurse=False):
             tensor.copy_(tensor.flatten()[torch.randperm(tensor.numel()).to(tensor.device)].view_as(tensor))
+
+
+def _scripted(name: str, code: str) -> nn.Module:
+    module = same_script(name, code)
+    draw_anew(module)
+    return module
+
+
+# How a module is made again from its name and the hash of what it is made of, one row a kind.
+REMADE: dict[str, Callable[[str, str], nn.Module]] = {"py": _drawn, "onnx": remade, "torchscript": _scripted}
 
 
 def code_of(name: str) -> str:

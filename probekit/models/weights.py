@@ -1,7 +1,7 @@
 """Weights from elsewhere: a checkpoint of any project, matched with an encoder by name and shape.
 
 A file holds dictionaries of tensors, perhaps nested, whose keys are a backbone's with some prefix. Every dictionary,
-every prefix in it and every style of `translate` is tried; what names most of the backbone's tensors is taken. All
+every prefix in it and every row of `layouts` is tried; what names most of the backbone's tensors is taken. All
 that the backbone has learnt must be there.
 """
 
@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probekit.files import sha256
 from probekit.models.backbones import TABLES, known_normalisation, normalisation
 from probekit.models.checkpoint import Checkpoint, unwrapped, without_wrappers
 from probekit.models.encoder import Encoder
-from probekit.models.translate import CONSTANTS, POSITIONS, STYLES, TOKENS, Rename, fit_positions, rank
+from probekit.models.layout import Layout
+from probekit.models.layouts import prepared
+from probekit.models.outside import is_module
+from probekit.models.translate import CONSTANTS, POSITIONS, TOKENS, fit_positions, rank
 from probekit.visible import short, some
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # others are parts of quantised weights
@@ -30,6 +32,7 @@ class Match:
     Attributes:
         sha256: The file's hash, hex.
         where: In which dictionary they stand, and their prefix there: "state_dict: encoder_q.".
+        layout: Whose names they have: a row of `probekit.models.layouts`.
         others: Where else in the file as many of them stand: keys, "state_dict.encoder_k".
         total: Tensors that the backbone has learnt.
         matched: Those that the file holds, in a shape that fits.
@@ -43,6 +46,7 @@ class Match:
     file: str
     sha256: str
     where: str
+    layout: str
     others: list[str]
     total: int
     matched: int
@@ -79,11 +83,15 @@ class Match:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a network stands in a file: in a table, under a prefix, with the names of a style; how many of it do."""
+    """Where a network stands in a file: in a table, under a prefix, with a project's names; how many of it do.
+
+    `table`: as the layout's rules speak of it.
+    """
 
     where: str
     at: str
-    style: Rename
+    layout: Layout
+    table: Mapping[str, Tensor]
     score: int
 
     @property
@@ -100,7 +108,7 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, allow_missing: boo
     not finite.
     """
     name = encoder.spec.get("backbone")
-    prefix = "backbone." if name is None else f"backbone.{'module' if name.startswith('py:') else 'model'}."
+    prefix = "backbone." if name is None else f"backbone.{'module' if is_module(name) else 'model'}."
     state = encoder.state_dict()
     full = {key.removeprefix(prefix): key for key in state if key.startswith(prefix)}
     if not full:
@@ -110,25 +118,26 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, allow_missing: boo
     names = unwrapped(full)
     wanted = {name: state[key] for name, key in names.items()}
     place, others = _best(checkpoint, wanted)
-    table = checkpoint.tables[place.where]
-    theirs = {key: name for key in wanted if (name := place.at + place.style(key)) in table}
-    fitted, changed, misshapen = _fitted({key: table[name] for key, name in theirs.items()}, wanted, encoder)
+    table = place.table
+    found, used = _made(place, wanted)
+    fitted, changed, misshapen = _fitted(found, wanted, encoder)
     learnt = [key for key, value in wanted.items() if value.is_floating_point()]
     match = Match(
         file=str(checkpoint.path),
-        sha256=sha256(checkpoint.path),
+        sha256=checkpoint.sha256,
         where=f"{place.where or 'top level'}: {place.at or 'no prefix'}",
+        layout=place.layout.project,
         others=[other.key for other in others],
         total=len(learnt),
         matched=sum(key in fitted for key in learnt),
-        missing=[key for key in learnt if key not in theirs],
-        unexpected=[n for n, v in table.items() if n not in theirs.values() and v.is_floating_point()],
+        missing=[key for key in learnt if key not in found],
+        unexpected=[n for n, v in table.items() if n not in used and v.is_floating_point()],
         changed=changed,
         misshapen=misshapen,
         after=checkpoint.after,
     )
     if not allow_missing or not match.matched:
-        _check(match, encoder, _beyond(match.unexpected, place.at, theirs.values()))
+        _check(match, encoder, _beyond(match.unexpected, place, used))
     loaded = {names[key]: tensor for key, tensor in fitted.items()} | _pooling(table, place.at, state)
     broken = [key for key, tensor in loaded.items() if not _finite(tensor) and _finite(state[key])]
     if broken:
@@ -139,6 +148,10 @@ def load_weights(encoder: Encoder, checkpoint: Checkpoint, *, allow_missing: boo
 
 def _kind(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
+
+
+def _any(tensor: Tensor) -> bool:
+    return bool(tensor.float().any())
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -158,9 +171,29 @@ def _check(match: Match, encoder: Encoder, beyond: list[str]) -> None:
         raise ValueError(f"{expected} those of another network, which also has {some(beyond)}; {hint}")
 
 
-def _beyond(unexpected: list[str], at: str, matched: Collection[str]) -> list[str]:
-    """Tensors in blocks that the backbone has, too, and tokens beside its own: those of a head are neither."""
+def _made(place: _Place, wanted: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], set[str]]:
+    """What the file has of the wanted tensors, by timm's names, and the names there that it is made of."""
+    found, used = {}, set()
+    for key in wanted:
+        source = place.layout.source(key)
+        names = [place.at + name for name in source.names]
+        if all(name in place.table for name in names):
+            found[key] = source.make(*(place.table[name] for name in names))
+            used |= set(names)
+    return found, used
+
+
+def _beyond(unexpected: list[str], place: _Place, matched: Collection[str]) -> list[str]:
+    """Tensors in blocks that the backbone has, too, and tokens beside its own: those of a head are neither.
+
+    What the project's layout leaves out counts for nothing, nor does a bias of zeros, nor a tensor without numbers.
+    """
+    at = place.at
     blocks = {name.removeprefix(at).partition(".")[0] for name in matched}
+    left = re.compile(place.layout.left)
+    unexpected = [name for name in unexpected if not left.match(name.removeprefix(at))]
+    unexpected = [name for name in unexpected if place.table[name].numel()]
+    unexpected = [name for name in unexpected if not name.endswith("bias") or _any(place.table[name])]
     inside = [name for name in unexpected if name.startswith(at) and name.rpartition(".")[2] not in CONSTANTS]
     firsts = {name: name.removeprefix(at).partition(".")[0] for name in inside}
     return [name for name, first in firsts.items() if first in blocks or re.fullmatch(TOKENS, first)]
@@ -190,13 +223,13 @@ def default_normalise(checkpoint: Checkpoint | None, backbone: str) -> str:
 
 
 def _best(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> tuple[_Place, list[_Place]]:
-    """The dictionary, prefix and style that name most of the wanted tensors, and others that name as many."""
+    """The dictionary, prefix and layout that name most of the wanted tensors, and others that name as many."""
     places = [
-        _Place(where, at, style, sum(at + name in table for name in names))
+        _Place(where, at, layout, theirs, sum(all(at + name in theirs for name in each) for each in names))
         for where, table in checkpoint.tables.items()
-        for style in STYLES
-        for names in [[style(key) for key in wanted]]
-        for at in _prefixes(table, names)
+        for layout, theirs in prepared(table)
+        for names in [[layout.source(key).names for key in wanted]]
+        for at in _prefixes(theirs, [first for first, *_ in names])
     ]
     most = max(place.score for place in places)
     key = None if checkpoint.key is None else without_wrappers(checkpoint.key)

@@ -29,16 +29,15 @@ PALETTE: dict[str, tuple[str, str]] = {  # name: on a light page, on a dark one
     "ink": ("#1c1e21", "#e4e6eb"),
     "muted": ("#63686f", "#9ba1a9"),
     "grid": ("#d9dce1", "#3a3e45"),
-    "baseline": ("#a3a9b1", "#767c85"),
-    "blue": ("#1f6fb4", "#6cb2f0"),
-    "orange": ("#c2570c", "#f59f5b"),
-    "green": ("#1e8449", "#5fcf8d"),
-    "purple": ("#7d3c98", "#c890e0"),
-    "red": ("#b02a37", "#ff8a8f"),
-    "teal": ("#0e7c86", "#58c7d0"),
+    "baseline": ("#868d96", "#767c85"),
+    # Okabe and Ito's (2008), the purple a little darker: every mark has a contrast of 3 on its page.
+    "blue": ("#0072b2", "#56b4e9"),
+    "orange": ("#d55e00", "#f08030"),
+    "green": ("#009e73", "#35cda0"),
+    "purple": ("#c871a3", "#dc8fba"),
 }
 LIGHT = {name: colours[0] for name, colours in PALETTE.items()}
-SERIES = [LIGHT[name] for name in ("blue", "orange", "green", "purple", "teal", "red")]
+SERIES = [LIGHT[name] for name in ("blue", "orange", "green", "purple", "ink")]
 DASHES = ["-", "--", ":", "-."]  # with the colours: so many lines can be told apart
 WIDTH = 4.2  # inches: 403 px, so that its letters stay legible when a phone shrinks it
 SIDE = 96  # pixels of an inch in CSS
@@ -138,7 +137,7 @@ def draw_bars(rows: Sequence[Mapping[str, Any]], *, chance: float | None) -> Fig
         for i, row in enumerate(rows):
             axes.text(101.5, i, percent(row["accuracy"]).text, va="center")
         if chance is not None:
-            axes.axvline(100 * chance, color=LIGHT["red"], linestyle="--", linewidth=1)
+            axes.axvline(100 * chance, color=LIGHT["ink"], linestyle="--", linewidth=1)
         axes.set(xlim=(0, 100), xlabel="test accuracy, %")
         axes.set_yticks(range(len(rows)), [_short(row["name"]) for row in rows])
         axes.tick_params(axis="y", length=0)

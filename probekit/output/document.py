@@ -77,16 +77,30 @@ class Note:
     command: str = ""
 
 
+@dataclass(frozen=True)
+class Headline:
+    """One number in large letters; what it is of; the same of others beside it; and of its parts."""
+
+    number: str
+    ends: str
+    of: str
+    beside: Sequence[tuple[str, str]]
+    parts: Sequence[tuple[str, str]]
+
+
 Block = Table | Chart | Picture | Note
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading and what stands under it: how it was obtained, and by which command; folded ones on demand."""
 
     key: str
     title: str
     blocks: Sequence[Block]
+    how: str = ""
+    command: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,7 @@ class Chapter:
     title: str
     lead: str
     sections: Sequence[Section]
+    headline: Headline | None = None
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,14 @@ def save_png(figure: Figure, out: Path, *, dpi: int) -> Path:
     return out
 
 
+def pixels(figure: Figure, *, dpi: int) -> NDArray[np.uint8]:
+    """What `save_png` would draw, uint8 `[H, W, 3]`."""
+    canvas = FigureCanvasAgg(figure)
+    figure.set_dpi(dpi)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+
+
 def encoder_name(result: Mapping[str, Any]) -> str:
     """For a title: a result's run, with checkpoint and pooling where they are not the last encoder's own."""
     return str(result["run"]) + ("" if result["checkpoint"] == "last" else f", {result['checkpoint']}")

@@ -36,36 +36,39 @@ def _chapter(run: Mapping[str, Any], key: str) -> doc.Chapter:
     leading = [f"{prefix}-{each.name}" for each in measurements() if each.leads]
     measured.sort(key=lambda section: section.key not in leading)
     leads = sum(section.key in leading for section in measured)
-    return doc.Chapter(key, run["name"], lead(run), [*measured[:leads], about, *measured[leads:], *last])
+    sections = [*measured[:leads], *measured[leads:], *last, about]  # what was found before what was set
+    return doc.Chapter(key, run["name"], lead(run), sections, headline(run))
+
+
+def headline(run: Mapping[str, Any]) -> doc.Headline | None:
+    """Of the first result that has one."""
+    found = (measurement(name).headline(result) for name, results in run["results"].items() for result in results)
+    return next(filter(None, found), None)
 
 
 def lead(run: Mapping[str, Any]) -> str:
-    """The run in a sentence: its settings, and the first thing that its first measurement says."""
+    """The run in a few sentences: its settings, and the first thing that the measurement in front and another say."""
     method = f"{with_branches(run['config'])}, seed {run['config']['seed']}, on {run['dataset']['name']}"
+    told: dict[bool, str] = {}  # by whether it leads
     for name, results in run["results"].items():
         for result in results:
-            told = measurement(name).sentences(result)[:1]
-            where = "" if result["data_hash"] == run["dataset"]["hash"] else f"on {result['data']}: "
-            if told:
-                return f"{method}: {where}{told[0]}"
+            reader = measurement(name)
+            where = "" if result["data_hash"] == run["dataset"]["hash"] else f"On {result['data']}: "
+            for line in reader.sentences(result)[:1]:
+                told.setdefault(reader.leads, f"{where}{line}")
+    if told:
+        return " ".join((f"{method}.", *(told[leads] for leads in (True, False) if leads in told)))
     measured = [name for name, results in run["results"].items() if results]
     return f"{method}; {'measured: ' + ', '.join(measured) if measured else 'not measured yet'}."
 
 
 def measured_sections(run: Mapping[str, Any], key: str) -> list[doc.Section]:
     """What was measured, then what was not and how to."""
+    folder = Run(Path(run["path"]))
     sections = [
-        doc.Section(
-            f"{key}-{name}",
-            measurement(name).title,
-            [
-                block
-                for i, result in enumerate(results)
-                for block in _blocks(Run(Path(run["path"])), measurement(name), result, f"{key}-{name}-{i}")
-            ],
-        )
+        _section(folder, measurement(name), result, f"{key}-{name}", number)
         for name, results in run["results"].items()
-        if results
+        for number, result in enumerate(results)
     ]
     missing = [each for each in measurements() if not run["results"][each.name] and each.proposed(run)]
     by_command: dict[str, list[Measurement]] = {}
@@ -85,26 +88,36 @@ def measured_sections(run: Mapping[str, Any], key: str) -> list[doc.Section]:
 ASIDES = {"probe": " (images without labels: with --data LABELLED.h5)"}
 
 
-def _blocks(run: Run, reader: Measurement, result: Result, key: str) -> list[doc.Block]:
+def _section(run: Run, reader: Measurement, result: Result, key: str, number: int) -> doc.Section:
+    """One result; those after the first of a measurement are folded, and say in their title what they are of."""
     options = "".join(f"{told}, " for told in reader.unusual(result["options"]))
     what = f"protocol {result['protocol']}, {options}checkpoint {result['checkpoint']}, on {result['data']}"
-    again = f"Again: {result['command']}"
     whole = f"{result['how']} Data: {result['data']}, encoder after {result['after']}; seed {result['seed']}."
+    told = [*map(doc.Note, reader.sentences(result))]
+    notes = [doc.Note(line) for line in (*result.get("certificate", ()), *result["notes"])]
+    blocks = [*told, *_shown(run, reader, result, f"{key}-{number}"), *notes]
+    if number:
+        return doc.Section(f"{key}-{number}", f"{reader.title}: {what}", blocks, whole, result["command"], folded=True)
+    how = f"{what[0].upper()}{what[1:]}. {whole}"
+    return doc.Section(key, reader.title, blocks, how, result["command"])
+
+
+def _shown(run: Run, reader: Measurement, result: Result, key: str) -> list[doc.Block]:
+    """Its charts and tables; after the first table the others are folded."""
     shown: list[doc.Table | doc.Chart] = [*reader.tables(result), *reader.charts(result)]
     if reader.leads:
         shown.sort(key=lambda block: isinstance(block, doc.Table))
+    first = next((block for block in shown if isinstance(block, doc.Table)), None)
     blocks: list[doc.Block] = []
-    for i, block in enumerate(shown):
-        about = whole if i == 0 else f"As above: {what}." if isinstance(block, doc.Table) else ""
-        how = " ".join(filter(None, (about, block.how, again)))
-        titled = replace(block, key=f"{key}-{block.key}", title=f"{block.title}: {what}", how=how)
+    for block in shown:
         path = picture_of(run, Path(result["file"]).stem, block.key)
-        if isinstance(block, doc.Table) or not block.photographs:
-            blocks.append(titled)
+        if isinstance(block, doc.Table):
+            blocks.append(replace(block, key=f"{key}-{block.key}", folded=block.folded or block is not first))
+        elif not block.photographs:
+            blocks.append(replace(block, key=f"{key}-{block.key}"))
         elif path.is_file():  # drawn when it was measured
-            blocks.append(doc.Picture(titled.key, titled.title, titled.how, path))
-    told = [*result.get("certificate", ()), *result["notes"]]
-    return [*map(doc.Note, reader.sentences(result)), *blocks, *map(doc.Note, told)]
+            blocks.append(doc.Picture(f"{key}-{block.key}", block.title, block.how, path))
+    return blocks
 
 
 def about_section(run: Mapping[str, Any], key: str) -> doc.Section:

@@ -206,6 +206,13 @@ def html(document: Document) -> str:
     return _page(document, shown, left_out)
 
 
+def fragment(title: str, blocks: Sequence[Block]) -> str:
+    """Notes, tables and charts as HTML for a notebook, which has a style of its own."""
+    charts = {block.key: Markup(to_svg(block.draw(), block.key)) for block in blocks if isinstance(block, Chart)}
+    template = _environment(autoescape=True).get_template("fragment.html.j2")
+    return template.render(title=title, blocks=blocks, shown=charts)
+
+
 def _page(document: Document, shown: Mapping[str, Markup], left_out: list[str]) -> str:
     script = (Path(__file__).parent / "templates/script.js").read_text(encoding="utf-8")
     page = (

@@ -20,6 +20,7 @@ from probekit.methods.base import Method
 from probekit.models.backbones import described, normalisation, untagged
 from probekit.models.checkpoint import read_checkpoint
 from probekit.models.encoder import Encoder, build_encoder, check_header
+from probekit.models.outside import is_module
 from probekit.models.tensor_files import read_torch
 from probekit.models.weights import default_normalise, load_weights
 from probekit.registry import BRANCHES, METHODS, get
@@ -87,7 +88,7 @@ def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
                     f"expected views.recipe with crops for branch {name}, which places them, found "
                     f"{config.views.recipe!r}; type: --set views.recipe={kind.recipe}, or leave --branch out"
                 )
-    if config.model.backbone.startswith("py:"):
+    if is_module(config.model.backbone):
         raise ValueError(
             "expected model.backbone unet or timm:NAME, found an encoder of your own, which can be probed: "
             f"type: probekit probe --encoder {config.model.backbone} --data FILE"

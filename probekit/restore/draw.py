@@ -116,7 +116,32 @@ def draw_views(
     stride: int = SIDE,
     placement: Placement | None = None,
 ) -> Path:
-    """Draws the views of the first images, one row a sample.
+    """Draws `views_figure` to a PNG file; see `picture.save_png`."""
+    figure = views_figure(
+        images,
+        recipe=recipe,
+        seed=seed,
+        title=title,
+        predict=predict,
+        size=size,
+        stride=stride,
+        placement=placement,
+    )
+    return save_png(figure, out, dpi=150)
+
+
+def views_figure(
+    images: Tensor,
+    *,
+    recipe: str,
+    seed: int,
+    title: str,
+    predict: Predict | None,
+    size: tuple[int, int] | None = None,
+    stride: int = SIDE,
+    placement: Placement | None = None,
+) -> Figure:
+    """The views of the first images, one row a sample.
 
     A recipe with corruptions gives for each kind of corruption the columns input, target and, with `predict`,
     prediction; the target is the same view each time. A recipe without gives the views, small crops in a group of their
@@ -124,7 +149,6 @@ def draw_views(
 
     Args:
         images: uint8 [N, C, H, W]; the first 4 are drawn.
-        out: Where the PNG goes; see `picture.save_png`.
         predict: Maps inputs float32 [n, C, H, W] to reconstructions of the same shape and device.
         size: (h, w) of the views; None is the images' own.
         stride: The encoder's, as in `make_views`.
@@ -144,8 +168,7 @@ def draw_views(
             groups.append((f"{name}, {height}x{width} px", columns))
     if placement is not None:
         groups = [("region", [("", _outlined(images, placement.regions))]), *groups]
-    figure = _figure(groups, title)
-    return save_png(figure, out, dpi=150)
+    return _figure(groups, title)
 
 
 def _outlined(images: Tensor, boxes: Tensor) -> Tensor:

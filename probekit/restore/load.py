@@ -1,7 +1,7 @@
 """Encoders from elsewhere and from runs, opened for Python; or kept: a run folder for one that was not trained here."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from probekit.h5 import read_split, verify
 from probekit.models.backbones import normalisation
 from probekit.models.encoder import Encoder, save_encoder
 from probekit.models.outside import draw_anew
+from probekit.restore.around import around
 from probekit.restore.build import make_plain
+from probekit.restore.kinds import is_outside, kind_of
 from probekit.restore.opened import Opened, open_encoder
-from probekit.restore.outside import MAX_SIZE, Made, Outside, around, make_encoder
+from probekit.restore.outside import MAX_SIZE, Made, Outside, make_encoder
 from probekit.restore.pooled import pooling
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, open_run, versions
 from probekit.weights import Weights
@@ -95,27 +97,13 @@ def _keep(
     runs: Path,
     console: Console,
 ) -> Run:
-    stem = asked.encoder.rpartition(":")[2].replace("/", "-")
+    stem = Path(asked.encoder.rpartition(":")[2]).name if kind_of(asked.encoder).place else None
+    stem = stem or asked.encoder.rpartition(":")[2].replace("/", "-")
     weights = "" if asked.weights is None else str(asked.weights)
-    run = create_run(
-        runs / free_name(f"{stem}-{dataset['name']}", runs),
-        {
-            "state": IMPORTED,
-            "config": {
-                "method": made.method,
-                "seed": asked.seed,
-                "model": {**made.encoder.spec, "weights": weights},
-                "train": {"epochs": 0, "eval_every": 0},
-            },
-            "dataset": dataset,
-            "weights": None if made.match is None else made.match.as_dict(),
-            "device": "cpu",
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-            "commit": git_commit(),
-        },
-        overwrite=False,
-    )
+    model = {**made.encoder.spec, "weights": weights}
+    content = imported(made.method, model, dataset, seed=asked.seed)
+    content["weights"] = None if made.match is None else {**made.match.as_dict(), "revision": made.revision}
+    run = create_run(runs / free_name(f"{stem}-{dataset['name']}", runs), content, overwrite=False)
     header = {
         "method": made.method,
         "epoch": 0,
@@ -127,6 +115,20 @@ def _keep(
     save_encoder(run.encoder, made.encoder, header)
     console.print(f"made {run.path}, an imported run")
     return run
+
+
+def imported(method: str, model: Mapping[str, Any], dataset: Mapping[str, str], *, seed: int) -> dict[str, Any]:
+    """What run.json says of an encoder that was not trained here."""
+    return {
+        "state": IMPORTED,
+        "config": {"method": method, "seed": seed, "model": model, "train": {"epochs": 0, "eval_every": 0}},
+        "dataset": dataset,
+        "weights": None,
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "commit": git_commit(),
+    }
 
 
 class OpenedModule(Opened):
@@ -149,6 +151,8 @@ def load(
     pool: str | None = None,
     normalise: str = "auto",
     allow_missing: bool = False,
+    allow_download: bool = False,
+    settings: Sequence[str] = (),
     channels: int = 3,
     size: int = 224,
     seed: int = 0,
@@ -158,19 +162,22 @@ def load(
     """Opens an encoder.
 
     Args:
-        source: A run by name or path; "timm:NAME", "py:MODULE:FUNCTION", "unet"; or a module (copied) that gives a map
-            `[B, D, h, w]`, an embedding `[B, D]` or `probekit.models.Features` of images `[B, C, H, W]` in [0, 1].
+        source: A run by name or path; "timm:NAME", "py:MODULE:FUNCTION", "hf:FOLDER", "unet"; or a module (copied) that
+            gives a map `[B, D, h, w]`, an embedding `[B, D]` or `probekit.models.Features` of images `[B, C, H, W]` in
+            [0, 1].
         weights: A checkpoint of any project, for "timm:" and "unet"; None is random weights.
         checkpoint: Which of a run's: "last", "best_val", "best_test" or "epoch-NNNN".
         pool: A pooling in place of its own.
         normalise: What is taken off and divided by before a module, or one of timm, sees an image.
+        allow_download: Whether what "hf:ORG/NAME" names may be fetched where it is not here.
+        settings: More of the model, "model.NAME=VALUE" each.
         channels: Channels of the images, for encoders that are no runs.
         size: Pixels a side of the images that it is tried with, likewise.
         seed: Seed of random weights, likewise.
     """
     place, which = choose_device(device), Weights.parse(checkpoint, pool)
     named = "a module" if isinstance(source, nn.Module) else str(source)
-    is_run = not isinstance(source, nn.Module) and not named.startswith(("timm:", "py:")) and named != "unet"
+    is_run = not isinstance(source, nn.Module) and not is_outside(named)
     if (isinstance(source, nn.Module) or is_run) and (weights is not None or allow_missing):
         raise ValueError(f"expected weights and allow_missing for timm:NAME or unet, found them with {named}")
     if is_run:
@@ -185,6 +192,8 @@ def load(
         name = type(source).__name__
         encoder = around(deepcopy(source).cpu(), name, images, normalisation(normalise, name, channels))
         return OpenedModule(name, encoder, header | {"spec": encoder.spec, "method": name}, place, weights=which)
-    made = make_encoder(Outside(named, Path(weights) if weights else None, normalise, seed, allow_missing), images)
+    file = Path(weights) if weights else None
+    asked = Outside(named, file, normalise, seed, allow_missing, settings, allow_download)
+    made = make_encoder(asked, images)
     header |= {"spec": made.encoder.spec, "method": made.method}
     return Opened(named, made.encoder, header, place, weights=which, sha256=made.match.sha256 if made.match else "")

@@ -148,7 +148,7 @@ class OpenedRun(Opened):
     """The encoder of a run folder.
 
     `weights`: which of its weights, and how they are pooled. `found`: the encoder, its header, and the state of the
-    whole method if that came along. `stamp`: `_stamp` of that file before it was read. `seed`: seed of random weights;
+    whole method if that came along. `stamp`: `stamp_of` that file before it was read. `seed`: seed of random weights;
     None for its own.
     """
 
@@ -244,7 +244,7 @@ class OpenedRun(Opened):
 
     def _refuse_other_weights(self) -> None:
         path = self.weights.file(self.run.path)
-        if _stamp(path) != self._stamp:
+        if stamp_of(path) != self._stamp:
             raise ValueError(f"expected {path} as it was, found it replaced while it was read; measure again")
 
     def _parts(self) -> Parts:
@@ -268,7 +268,7 @@ def open_encoder(run: Run, weights: Weights, device: torch.device) -> OpenedRun:
     A ValueError if the run has no such checkpoint, or nothing to pool with in this way.
     """
     path = weights.file(run.path)
-    stamp = _stamp(path)
+    stamp = stamp_of(path)
     if path.suffix == ".pt" and path.exists():
         saved = load_checkpoint(path, CPU)
         encoder, header = encoder_of(saved, path)
@@ -278,7 +278,7 @@ def open_encoder(run: Run, weights: Weights, device: torch.device) -> OpenedRun:
     return OpenedRun(run, weights, device, found, stamp=stamp)
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def stamp_of(path: Path) -> tuple[int, ...]:
     """What tells a file from the one that took its place, without reading it; () of one that is gone."""
     try:
         found = path.stat()

@@ -203,7 +203,9 @@ def _check_official(dataset: Dataset, info: DatasetInfo) -> None:
     """Refuses a file of another set, or one that other choices made."""
     _, choices = dataset.asked
     wanted: dict[str, Any] = {"source": dataset.official, "size": dataset.size}
-    wanted |= {key: value or None for key, value in asdict(choices).items() if key not in ("seed", "classes")}
+    defaults = OFFICIAL[dataset.official or ""].defaults
+    typed = {key: value or defaults.get(key) for key, value in asdict(choices).items()}
+    wanted |= {key: value for key, value in typed.items() if key not in ("seed", "classes", "size")}
     for key, value in wanted.items():
         found = info.parameters.get(key) or None
         if found != value:

@@ -1,26 +1,18 @@
-"""What a run shows while it trains: a live line on a terminal, plain lines otherwise; and TensorBoard events."""
+"""What a run shows while it trains: a live line on a terminal, plain lines otherwise; its loggers are told the same."""
 
 import time
 from collections.abc import Collection
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+if TYPE_CHECKING:  # the sweep shows itself alike, without torch
+    from probekit.train.logged import Logged
+
 PLAIN_EVERY = 10.0  # seconds between plain lines: a log file should stay readable
-
-
-class Writer(Protocol):
-    """The part of TensorBoard's writer that is used."""
-
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """Adds one point."""
-
-    def close(self) -> None:
-        """Flushes."""
 
 
 class Display:
@@ -29,8 +21,7 @@ class Display:
     Args:
         console: Where to; decides between live and plain.
         done: Epochs done before, of an interrupted run.
-        events: Folder for TensorBoard events, written when the extra is installed.
-        step: Steps done before: later events of an interrupted run are dropped.
+        log: The run's loggers, each told what metrics.jsonl is.
         silent: Names of numbers that the line leaves out: it keeps to the losses.
         percents: Whether the monitor's scores are shares, shown in %.
     """
@@ -41,8 +32,7 @@ class Display:
         *,
         epochs: int,
         done: float,
-        events: Path,
-        step: int,
+        log: "Logged",
         silent: Collection[str],
         percents: bool = True,
     ) -> None:
@@ -52,7 +42,7 @@ class Display:
         self.silent = silent
         self.percents = percents
         self.live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
-        self.events = _event_writer(events, step)
+        self.log = log
         self.started = time.monotonic()
         self.printed = self.started
 
@@ -66,8 +56,6 @@ class Display:
     ) -> None:
         if self.live is not None:
             self.live.stop()
-        if self.events is not None:
-            self.events.close()
 
     @property
     def elapsed(self) -> float:
@@ -91,16 +79,13 @@ class Display:
             self.console.print(text, soft_wrap=True)
             self.printed = time.monotonic()
 
-    def epoch(self, line: dict[str, Any]) -> None:
-        """Takes one line of metrics.jsonl, for the probe's scores and for TensorBoard."""
+    def epoch(self, line: dict[str, Any], *, scored: bool) -> None:
+        """Takes one line of metrics.jsonl, for the monitor's scores and for the loggers."""
         found = [(name, line[name]) for name in ("val", "test") if name in line]
         scores = [f"{name} {100 * value:.1f} %" if self.percents else f"{name} {value:.3f}" for name, value in found]
         if scores:
             self.console.print(f"monitor after epoch {line['epoch']}: {', '.join(scores)}")
-        if self.events is not None:
-            for name, value in line.items():
-                if name not in ("epoch", "step"):
-                    self.events.add_scalar(name, value, line["step"])
+        self.log.epoch(line, scored=scored)
 
 
 def _number(value: float) -> str:
@@ -115,12 +100,3 @@ def clock(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def _event_writer(folder: Path, step: int) -> Writer | None:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    writer: Writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
-    return writer

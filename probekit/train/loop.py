@@ -198,7 +198,7 @@ class Trainer:
         scores, best = self._evaluate() if due else ({}, [])
         line |= scores
         self.run.append_metrics(line)
-        display.epoch(line)
+        display.epoch(line, scored=due)
         found = complaints(line, self.method, epochs=self.config.train.epochs)
         for kind, text in found.items():
             if kind not in self.said:

@@ -28,6 +28,7 @@ from probekit.models.encoder import check_takes
 from probekit.registry import METHODS, get
 from probekit.restore.build import build_method, check_labels, on_device, size_notes, start_from_weights, with_normalise
 from probekit.settings import Asked, overridden, typed
+from probekit.train.logged import chosen
 from probekit.train.optim import scaled_rate
 from probekit.train.step import TrainingStep
 
@@ -61,6 +62,7 @@ def plan(asked: Asked, data: Path, console: Console) -> Planned:
 
     `data`: a dataset file, labelled or not; `console`: where it is said how weights matched.
     """
+    chosen(asked.log)  # what is not installed is said before anything is read
     place = choose_device(asked.device)
     kind = get(METHODS, "method", asked.method)
     config = resolve(

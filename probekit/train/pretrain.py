@@ -1,8 +1,9 @@
 """Starts, resumes and extends pretraining runs: from names and files to a finished run folder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -30,6 +31,8 @@ from probekit.settings import Asked
 from probekit.train.evaluate import Monitor
 from probekit.train.health import NUMBERS
 from probekit.train.live import Display, clock
+from probekit.train.logged import begin, chosen, draw_epoch
+from probekit.train.loggers.base import Ending
 from probekit.train.loop import Trainer
 from probekit.train.plan import announce, announce_streaming, open_placed, plan, prepare, smaller_batch, smaller_model
 
@@ -59,7 +62,7 @@ def pretrain(
     with run.locked("train"), _failing(run):
         trainer = _build_trainer(config, planned.method, run, info, train, console)
         trainer.fail_on_collapse = fail_on_collapse
-        return run, _fit(trainer, console)
+        return run, _fit(trainer, console, log=asked.log, after=0)
 
 
 def resume(
@@ -69,6 +72,7 @@ def resume(
     epochs: int | None,
     device: str,
     fail_on_collapse: bool = False,
+    log: Sequence[str] | None = None,
     console: Console,
 ) -> tuple[Run, bool]:
     """Goes on with a run where its last checkpoint left it, or extends a finished one.
@@ -80,15 +84,24 @@ def resume(
     Args:
         data: Where its dataset file lies now, if it was moved; the run remembers it. None is where it lay.
         epochs: The new number of epochs, or None to keep the run's own.
+        log: Names of loggers in place of the run's own; None keeps these.
     """
     with run.locked("train"):
-        return _resume(run, data, epochs, device, fail_on_collapse, console)
+        return _resume(run, data, epochs, device, fail_on_collapse, log, console)
 
 
 def _resume(
-    run: Run, data: Path | None, epochs: int | None, device: str, fail_on_collapse: bool, console: Console
+    run: Run,
+    data: Path | None,
+    epochs: int | None,
+    device: str,
+    fail_on_collapse: bool,
+    log: Sequence[str] | None,
+    console: Console,
 ) -> tuple[Run, bool]:
     content = run.read()
+    log = content.get("log", {}).get("to", []) if log is None else log
+    chosen(log)
     config = Config.from_dict(content["config"])
     if epochs is not None:
         config = replace(config, train=replace(config.train, epochs=epochs))
@@ -115,6 +128,7 @@ def _resume(
         )
     trainer = _build_trainer(config, prepare(config, train, info, place), run, info, train, console)
     trainer.fail_on_collapse = fail_on_collapse
+    after = max((line["step"] for line in run.read_metrics()), default=0)  # of epochs that are trained again, too
     trainer.restore(saved)
     del saved  # else it lives until training ends
     resumed, computes = content.get("resumed", []), describe_device(place)
@@ -130,7 +144,7 @@ def _resume(
     console.print(f"resuming {run.path} after epoch {tenths / 10:g} of {config.train.epochs}")
     announce_streaming(train, console)
     with _failing(run):
-        return run, _fit(trainer, console)
+        return run, _fit(trainer, console, log=log, after=after)
 
 
 def _record(config: Config, info: DatasetInfo, device: torch.device) -> dict[str, Any]:
@@ -167,22 +181,25 @@ def _build_trainer(
         )
 
 
-def _fit(trainer: Trainer, console: Console) -> bool:
+def _fit(trainer: Trainer, console: Console, *, log: Sequence[str], after: int) -> bool:
     run, device = trainer.run, trainer.device
     finished, full = False, False
+    draw = partial(draw_epoch, trainer.method, trainer.train.images, trainer.config)
+    logged = begin(run, chosen(log), console.print, after=after, draw=draw)
+    ending: Ending = "failed"
     reset_peak(device)
     try:
         with Display(
             console,
             epochs=trainer.config.train.epochs,
             done=trainer.step_count / trainer.batches,
-            events=run.path / "tensorboard",
-            step=trainer.step_count,
+            log=logged,
             silent=NUMBERS,
             percents=trainer.config.train.monitor not in SIGNED,
         ) as display:
             finished = trainer.fit(display)
             console.print(f"{'trained for' if finished else 'stopped after'} {clock(display.elapsed)}{peak(device)}")
+        ending = "finished" if finished else "interrupted"
     except Exception as error:
         if "does not have a deterministic implementation" in str(error):
             raise ValueError(
@@ -191,9 +208,11 @@ def _fit(trainer: Trainer, console: Console) -> bool:
         full = ran_out_of_memory(error)  # what the step held is freed only when this block is left
         if not full:
             raise
+    finally:
+        logged.close(ending)
     if full:
         raise ValueError(smaller_batch(trainer.eager_step))
-    run.update(state="finished" if finished else "interrupted")
+    run.update(state=ending)
     return finished
 
 

@@ -11,7 +11,7 @@ from probekit.data.gen import dataset_or_default
 from probekit.data.locate import newest_dataset
 from probekit.h5 import read_info
 from probekit.output.hints import after_pretraining
-from probekit.registry import METHODS, branch_named, nearest
+from probekit.registry import LOGGERS, METHODS, branch_named, nearest
 from probekit.run import IMPORTED, Run, check_name, open_run
 from probekit.settings import Asked
 
@@ -80,6 +80,9 @@ def _check(asked: Asked, runs: Path, name: str | None, overwrite: bool) -> None:
     """Refuses names that there are not, before anything is loaded."""
     for branch in asked.branches:
         branch_named(branch)
+    for logger in asked.log:
+        if logger not in LOGGERS:
+            raise ValueError(nearest("logger", logger, LOGGERS))
     if asked.method not in METHODS:
         raise ValueError(nearest("method", asked.method, METHODS))
     if overwrite and name is None:
@@ -97,6 +100,7 @@ def run_resume(
     device: str,
     refused: Sequence[str],
     fail_on_collapse: bool = False,
+    log: Sequence[str] | None = None,
     runs: Path,
     console: Console,
 ) -> Run:
@@ -105,7 +109,7 @@ def run_resume(
     A StoppedError if a signal stopped the run again; a ValueError if settings were given, or there is nothing to
     resume, or it trains another method. `method`: what the run must train, or None for whatever it does; `data`: as for
     `probekit.train.pretrain.resume`; `epochs`: more epochs than before extend a finished run; `refused`: settings given
-    beside --resume, which goes on with the run's own.
+    beside --resume, which goes on with the run's own; `log`: loggers in place of the run's own.
     """
     if refused:
         raise ValueError(f"--resume goes on with the run's own settings, found {', '.join(refused)}; leave them out")
@@ -121,7 +125,7 @@ def run_resume(
     from probekit.train.pretrain import resume
 
     run, finished = resume(
-        opened, data=data, epochs=epochs, device=device, fail_on_collapse=fail_on_collapse, console=console
+        opened, data=data, epochs=epochs, device=device, fail_on_collapse=fail_on_collapse, log=log, console=console
     )
     _report(run, finished, console)
     return run

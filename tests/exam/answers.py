@@ -51,7 +51,7 @@ def row(name: str, kind: str, apart: float) -> dict[str, Any]:
 def about(asked: Exam) -> dict[str, Any]:
     """What a result has beside its rows, of the items here."""
     found = run._about(asked)
-    return found | {"items": {name: found["items"][name] for name in ITEM_NAMES}}
+    return found | {"options": asked.options, "items": {name: found["items"][name] for name in ITEM_NAMES}}
 
 
 def rows() -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from probekit.exam.psychometric import Grid, Threshold, areas, difference, orders, resampled, threshold
+from probekit.exam.psychometric import Grid, Threshold, areas, difference, means, orders, resampled, threshold
 from probekit.statistics import auc
 
 LEVELS = 2.0 ** np.linspace(0, 3, 7)
@@ -205,3 +205,10 @@ def test_a_seed_decides_the_draws() -> None:
     np.testing.assert_array_equal(one.log2_draws, same.log2_draws)
     assert not np.array_equal(one.log2_draws, other.log2_draws)
     assert one.value == other.value
+
+
+def test_three_seeds_spread_as_their_mean_does() -> None:
+    """The standard error of a mean of three is their deviation over the root of three; S of S draws have .82 of it."""
+    of_seeds = np.array([0.2, 0.5, 0.8])
+    drawn = means(np.broadcast_to(of_seeds[:, None, None], (3, 1, 40)), draws=4000, seed=0)
+    assert drawn.std() == pytest.approx(of_seeds.std(ddof=1) / np.sqrt(3), rel=0.03)

@@ -181,8 +181,8 @@ def test_what_hooks_do_not_see_is_not_left_out(name: str, monkeypatch: pytest.Mo
     """It uses `mix.forward`, where of a black image a net without biases has nothing but zeros to mix."""
     create = backbones._create
 
-    def mixed(name: str, channels: int) -> Any:
-        model = create(name, channels)
+    def mixed(name: str, *others: Any) -> Any:
+        model = create(name, *others)
         model.mix = nn.Conv2d(model.num_features, model.num_features, 1, bias=False)
         whole = model.forward_intermediates
 

@@ -292,13 +292,30 @@ def test_a_flipped_bit_is_seen(tmp_path: Path) -> None:
     assert same(held(path, ""), TENSORS)
 
 
-# --- No checkpoint.
-
-
-def scripted(path: Path) -> None:
+def test_the_tensors_of_torchscript_are_read_and_its_code_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenAI publishes CLIP in this form."""
+    path, inner = tmp_path / "scripted.pt", nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).half().eval()
     with warnings.catch_warnings(action="ignore"):
-        traced = torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2))  # type: ignore[no-untyped-call]
-        torch.jit.save(traced, path)
+        torch.jit.save(torch.jit.trace(nn.Sequential(inner), torch.zeros(1, 2).half()), path)  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(torch.jit, "load", None)
+    assert same(held(path, ""), nn.Sequential(inner).state_dict())
+
+
+def test_the_arrays_of_an_npz_file_are_read(tmp_path: Path) -> None:
+    arrays = {"a/kernel": np.arange(6.0).reshape(2, 3), "b": np.ones(2, dtype=">f4"), "step": np.array(3)}
+    np.savez(tmp_path / "w.npz", **arrays)  # type: ignore[arg-type]
+    assert same(
+        held(tmp_path / "w.npz", ""),
+        {
+            name: torch.tensor(arrays[name].tolist()).to(kind)
+            for name, kind in (("a/kernel", torch.float64), ("b", torch.float32))
+        },
+    )
+
+
+# --- No checkpoint.
 
 
 def bomb(path: Path) -> None:
@@ -328,9 +345,12 @@ NO_CHECKPOINTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "JSON": (lambda path: path.write_text('{"meta":{"a":1}}'), "JSON text; an index"),
     "HDF5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)), "an HDF5 file"),
-    "npz": (lambda path: np.savez(path.open("wb"), a=np.ones(3)), "an npz file of NumPy"),
+    "npz of objects": (
+        lambda path: np.savez(path.open("wb"), a=np.array([{"a": 1}], dtype=object)),
+        "Object arrays cannot be loaded",
+    ),
+    "npz of labels": (lambda path: np.savez(path.open("wb"), a=np.arange(3)), "expected tensors by their names"),
     "npy": (lambda path: np.save(path.open("wb"), np.ones(3)), "an array of NumPy"),
-    "TorchScript": (scripted, r"a TorchScript archive; save its weights alone: torch.save\(torch.jit.load"),
     "zip": (lambda path: zipfile.ZipFile(path, "w").writestr("a.txt", "a"), "a zip archive of something else"),
     "bomb": (bomb, "an archive of 4,000,00. bytes packed into 4,"),
     "gzip": (lambda path: path.write_bytes(b"\x1f\x8b" + bytes(20)), "a gzip archive"),

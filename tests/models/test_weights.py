@@ -20,7 +20,7 @@ from probekit.models.backbones import IMAGENET
 from probekit.models.checkpoint import Checkpoint, read_checkpoint, unwrapped
 from probekit.models.outside import make_outside
 from probekit.models.weights import Match, _reshaped, default_normalise, load_weights
-from probekit.restore.outside import around
+from probekit.restore.around import around
 from tests.datasets import ABOUT
 
 pytest.importorskip("timm")

@@ -87,9 +87,7 @@ def _results(classes: tuple[str, ...], seed: int) -> dict[str, dict[str, Any]]:
     found["sgd"]["protocol"] = "conrec"
     found["all-checkpoints"] = _followed()
     exam = Exam()
-    found["exam"] = result_of(
-        "exam", answers.rows(), **answers.about(exam), options=exam.options, command="probekit exam a"
-    )
+    found["exam"] = result_of("exam", answers.rows(), **answers.about(exam), command="probekit exam a")
     found["reconstruction"] = _rebuilt(seed)
     return found
 

@@ -153,6 +153,8 @@ def test_phone_and_desktop_light_and_dark(opened: Opened, scheme: str, width: in
     page.set_viewport_size({"width": width, "height": 800})
     page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = "[...document.querySelectorAll('.scroll > table')].map(table => table.parentElement)"
+    page.wait_for_function(f"{boxes}.every(box => box.scrollWidth <= box.clientWidth + 1)")  # no table is cut
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == (
         "rgb(20, 22, 26)" if scheme == "dark" else "rgb(251, 251, 252)"
     )
@@ -161,6 +163,29 @@ def test_phone_and_desktop_light_and_dark(opened: Opened, scheme: str, width: in
     page.screenshot(path=shot, full_page="SHOTS" in os.environ)  # which takes seconds, and nobody would look at it
     assert shot.read_bytes().startswith(PNG)
     assert opened.complaints == []
+
+
+def test_a_click_shows_a_wide_figure_whole_and_another_shrinks_it(opened: Opened) -> None:
+    page = opened.page
+    page.evaluate("document.querySelector('.drawing svg').setAttribute('width', 900)")
+    page.evaluate("document.querySelector('.drawing svg').parentElement.classList.add('wide')")  # as of an exam's chart
+    page.set_viewport_size({"width": 360, "height": 800})
+    box = page.locator(".drawing.wide").first
+    assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
+    box.click()
+    assert box.evaluate("box => box.scrollWidth > box.clientWidth + 200")
+    box.click()
+    assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
+
+
+def test_the_result_comes_first(opened: Opened) -> None:
+    """One number in large letters, its baselines and factors, above all tables and the configuration."""
+    page = opened.page
+    text = page.locator(".headline").first.inner_text()
+    assert "%" in text
+    assert "random weights" in text
+    keys = page.evaluate("[...document.querySelectorAll('article:last-of-type > section')].map(section => section.id)")
+    assert keys[-1].endswith("-about")
 
 
 def test_the_theme_can_be_chosen(opened: Opened) -> None:

@@ -49,7 +49,7 @@ def test_the_first_probe_is_that_of_the_runs_own_data(tmp_path: Path) -> None:
     assert [probe["data"] for probe in found["runs"][0]["results"]["linear"]] == ["data/rect-tri.h5", "data/other.h5"]
     (run.results / "linear-tuned-last.json").unlink()
     leads = [chapter.lead for chapter in build(collect([run])).chapters]
-    assert re.search(r"on rect-tri: on data/other\.h5: [\d.]+ % of 40 test images right", leads[0])
+    assert re.search(r"on rect-tri\. On data/other\.h5: [\d.]+ % of 40 test images right", leads[0])
     html(build(collect([run])))
 
 

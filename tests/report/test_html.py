@@ -128,12 +128,12 @@ def test_every_table_and_figure_says_how(full_page: str) -> None:
         assert len(how[1]) > 30
 
 
-def test_titles_say_unusual_options_and_of_a_long_list_how_many(tmp_path: Path) -> None:
+def test_sections_say_unusual_options_and_of_a_long_list_how_many(tmp_path: Path) -> None:
     run = make_run(tmp_path, "a", heatmap=True)
     content = json.loads((run.results / "heatmap-last.json").read_text())
     content["options"] |= {"maps": ["cam", "gradcam", "attention", "occlusion"], "perturb": 0, "n": 200}
     (run.results / "heatmap-last.json").write_text(json.dumps(content))
-    assert "rectangle: protocol tuned, 4 maps, perturb 0, checkpoint last, on data/rect-tri.h5</h4>" in page_of(run)
+    assert "Protocol tuned, 4 maps, perturb 0, checkpoint last, on data/rect-tri.h5. Maps" in page_of(run)
 
 
 def test_ids_are_unique(full_page: str) -> None:
@@ -145,10 +145,10 @@ def test_ids_are_unique(full_page: str) -> None:
 
 
 def test_maps_come_before_baselines_and_the_ceiling(full_page: str) -> None:
-    table = full_page.split("<h4>Scores against the evidence of corner")[1].split("</table>")[0]
+    table = full_page.split("<h4>Scores against the evidence of corner")[1].split("</details>")[0]
     kinds = re.findall(r"<td[^>]*>[^<]*</td><td[^>]*>(map|baseline|ceiling)<", table)
     assert kinds == ["map", "map", "baseline", "ceiling"]
-    assert "0.40 [0.35, 0.45]" in table
+    assert '0.40 <span class="ends">[0.35, 0.45]</span>' in table
     assert "relevance mass 200, rank accuracy 3" in table
     assert "0.021" in table
 

@@ -127,7 +127,7 @@ def test_it_appears_everywhere(tmp_path: Path) -> None:
     type_in(tmp_path, "report", NAME, "--format", "md", "--out", "report.md")
     section = (tmp_path / "report.md").read_text().split("### Active features\n")[1].split("\n### ")[0]
     assert f"| simclr last | {100 * expected:.1f} |" in section
-    assert f"Again: probekit probe {NAME} --active --above 0.25" in section
+    assert f"Again: `probekit probe {NAME} --active --above 0.25`" in section
     unmeasured = collected_without(tmp_path, "active-last.json")
     assert "active features" in unmeasured
     assert "--active" in unmeasured

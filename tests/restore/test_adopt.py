@@ -24,8 +24,8 @@ from probekit.models import Encoder, build_encoder, load_encoder, save_encoder
 from probekit.models.checkpoint import read_checkpoint
 from probekit.models.outside import code_of, make_outside
 from probekit.registry import METHODS, get
+from probekit.restore.around import around
 from probekit.restore.build import build_method, start_from_weights
-from probekit.restore.outside import around
 from probekit.run import Run
 from tests.datasets import noise_npz, small_shapes
 
@@ -361,7 +361,7 @@ def test_code_that_has_changed_is_refused_before_a_line_of_it_runs(home: Path) -
     (package / "__init__.py").touch()
     (package / "inner.py").write_text(MODULE)
     name = f"py:{package.name}.inner:Map"
-    encoder = around(make_outside(name), name, torch.rand(2, 1, 32, 32), None)
+    encoder = around(make_outside(name), name, torch.rand(2, 1, 32, 32), None, code_of(name))
     assert build_encoder(encoder.spec).spec == encoder.spec
     leaves_a_trace = f"open({str(trace)!r}, 'w')\n"
     for changed in (package / "__init__.py", package / "inner.py"):
@@ -436,7 +436,10 @@ def test_the_hash_of_a_module_is_that_of_its_file(home: Path) -> None:
         (["--encoder", "py:mine:Noise"], "found others when it was asked again"),
         (["--encoder", "timm:../x"], "unknown model of timm '../x'"),
         (["--encoder", "py:mine"], "expected an encoder py:MODULE:FUNCTION"),
-        (["--encoder", "resnet18"], "expected --encoder timm:NAME, py:MODULE:FUNCTION or unet, found 'resnet18'"),
+        (
+            ["--encoder", "resnet18"],
+            "expected --encoder timm:NAME, py:MODULE:FUNCTION, hf:FOLDER or hf:ORG/NAME[@REVISION] or unet, found 'res",
+        ),
         (
             ["--encoder", "timm:resnet18.a1_in1k"],
             "expected --weights with timm:resnet18.a1_in1k, whose tag names pretrained weights "

@@ -67,7 +67,7 @@ class Whole(Tiny):
 
 
 def test_a_pooling_that_was_asked_for_is_taken_of_a_module_that_pools_by_itself(data: Path) -> None:
-    named = {"channels": 1, "size": 16, "normalise": "none", "device": "cpu"}
+    named: dict[str, Any] = {"channels": 1, "size": 16, "normalise": "none", "device": "cpu"}
     module, info = Whole(), read_info(data)
     images = torch.from_numpy(read_split(data, "test").images)[:, None].float() / 255
     with torch.no_grad():
@@ -97,7 +97,7 @@ def test_an_encoder_of_timm_and_its_file_give_timms_features(data: Path, tmp_pat
     torch.manual_seed(3)
     theirs: Any = timm.create_model("test_resnet", in_chans=1, num_classes=0).eval()
     torch.save(theirs.state_dict(), tmp_path / "w.pth")
-    named = {"channels": 1, "size": 32, "normalise": "none", "device": "cpu"}
+    named: dict[str, Any] = {"channels": 1, "size": 32, "normalise": "none", "device": "cpu"}
     opened = probekit.load("timm:test_resnet", weights=tmp_path / "w.pth", **named)
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
     with torch.no_grad():

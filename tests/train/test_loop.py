@@ -38,6 +38,7 @@ from probekit.train import loop, plan
 from probekit.train import pretrain as starter
 from probekit.train.evaluate import Monitor
 from probekit.train.live import Display
+from probekit.train.logged import Logged
 from probekit.train.loop import NonFiniteLossError
 from probekit.train.pretrain import pretrain, resume
 from probekit.train.step import TrainingStep
@@ -46,6 +47,7 @@ from tests.forked import SERVER
 
 SMALL = {"model.width": 4, "model.depth": 2, "train.batch_size": 8, "train.eval_every": 2}
 CPU = torch.device("cpu")
+WRITTEN = {"run.json", "metrics.jsonl", "encoder.safetensors", "checkpoints", "results", "figures"}
 
 
 def quiet() -> Console:
@@ -77,6 +79,8 @@ def train(
     preset: str = "quick",
     options: Mapping[str, Any] = {},
     device: str = "cpu",
+    log: Sequence[str] = (),
+    console: Console | None = None,
 ) -> tuple[Run, bool]:
     return pretrain(
         Asked(
@@ -85,11 +89,12 @@ def train(
             options={**SMALL, "train.epochs": epochs, **options},
             branches=branches,
             device=device,
+            log=log,
         ),
         data=data,
         runs=runs,
         name=name,
-        console=quiet(),
+        console=console or quiet(),
     )
 
 
@@ -347,7 +352,8 @@ def test_metrics_and_files(data: Path, tmp_path: Path) -> None:
     assert written["versions"]["torch"] == metadata.version("torch")
     best = load_checkpoint(run.checkpoints / "best_test.pt", CPU)["progress"]["best"]["best_test"]
     assert best == max(line["test"] for line in lines if "test" in line)
-    assert any(run.path.joinpath("tensorboard").iterdir())
+    found = {path.name for path in run.path.iterdir() if path.name[0] != "."}
+    assert found == WRITTEN  # nothing of loggers that nobody asked for
 
 
 def test_any_failure_is_written_down(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -539,13 +545,13 @@ def test_passes_that_measure_nothing_run_in_the_runs_precision(
 
 
 def test_live_and_plain_displays_say_the_same(tmp_path: Path) -> None:
-    about: dict[str, Any] = {"epochs": 10, "done": 0.0, "events": tmp_path / "events", "step": 0}
+    about: dict[str, Any] = {"epochs": 10, "done": 0.0, "log": Logged({}, print)}
     for terminal, percents, told in ((True, True, "50.0 %"), (False, True, "50.0 %"), (False, False, "0.500")):
         console = Console(record=True, force_terminal=terminal, width=160, file=io.StringIO())
         with Display(console, **about, silent={"deviation"}, percents=percents) as display:
             display.printed = -math.inf  # long ago
             display.progress(epochs_done=1.5, means={"loss": 1.25, "deviation": 0.5}, rate=400.0, lr=0.3)
-            display.epoch({"epoch": 10, "step": 40, "loss": 1.0, "test": 0.5})
+            display.epoch({"epoch": 10, "step": 40, "loss": 1.0, "test": 0.5}, scored=True)
         text = console.export_text()
         assert "epoch 1.5/10  loss 1.2500  lr 0.3  400 images/s" in text
         assert f"monitor after epoch 10: test {told}" in text.splitlines()

@@ -1,11 +1,13 @@
 """Other people's data, turned into the dataset file: a source each for kinds of files, and for official datasets."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +17,7 @@ from probekit.data.importers.folder import open_folder
 from probekit.data.importers.images import has_colour
 from probekit.data.importers.journal import Journal, Unfinished, is_unfinished
 from probekit.data.importers.npz import open_npz
-from probekit.data.importers.official import MAX_GB, OFFICIAL, Choices, Official, open_official
+from probekit.data.importers.official import MAX_GB, OFFICIAL, Choices, Official, medmnist, open_official
 from probekit.data.importers.pixels import AS_IT_IS, NeedsRange, Rule, look, notes_of, parse_range, rule_of, to_8_bits
 from probekit.data.importers.stream import Form, NeedsColour, write_source
 from probekit.data.locate import check_h5
@@ -117,7 +119,13 @@ class Import:
     def _form(self, source: Source, channels: int, rule: Rule) -> Form:
         size, most = self.options.size, self.options.max_gb
         n = sum(map(len, source.splits.values()))
-        encoded = size is not None and most is not None and n * size * size * channels > most * 1e9
+        gigabytes = 0 if size is None else n * size * size * channels / 1e9
+        encoded = most is not None and gigabytes > most
+        if encoded and source.mask_names:
+            raise ValueError(
+                f"expected at most {most:g} GB of pixels, as images with masks are kept, found {gigabytes:.3g} GB; "
+                f"type --max-gb {math.ceil(gigabytes)}, or a smaller --size"
+            )
         return Form(
             channels=channels,
             size=size,
@@ -125,6 +133,7 @@ class Import:
             encoded=encoded,
             compression=self.compression,
             pixels=rule,
+            masks=len(source.mask_names),
         )
 
     def _header(self, source: Source, form: Form) -> Header:
@@ -157,7 +166,7 @@ class Import:
             seed=options.seed,
             classes=source.classes,
             factors=[asdict(factor) for factor, _ in source.factors],
-            mask_names=(),
+            mask_names=source.mask_names,
         )
 
 
@@ -239,6 +248,11 @@ def _for_official(official: Official, options: Options) -> Options:
 
 
 def _check_plain(source: str, root: Path | None, choices: Choices) -> None:
+    if root is not None and source.lower() == "medmnist":
+        raise ValueError(
+            f"expected a set of MedMNIST, {', '.join(medmnist.SETS)}, found {source!r}; "
+            f"type: probekit import pathmnist {quote(str(root))}"
+        )
     if root is not None:
         raise ValueError(nearest("official dataset", source, OFFICIAL))
     typed = [name for name, value in asdict(choices).items() if value and name != "seed"]

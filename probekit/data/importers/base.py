@@ -94,7 +94,7 @@ class Options:
 
 
 class Item(Protocol):
-    """One image of a source."""
+    """One image of a source; see `Masked` for one with masks."""
 
     @property
     def key(self) -> str:
@@ -111,9 +111,16 @@ class Item(Protocol):
         """Finite numbers `[H, W]`, or BGR `[H, W, 3]` as OpenCV has it; raises `Broken`."""
 
 
+class Masked(Item, Protocol):
+    """One image of a source whose images have masks."""
+
+    def masks(self, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """Its masks `[H, W]`, of the image's `shape`, bit k for the source's `mask_names[k]`; raises `Broken`."""
+
+
 @dataclass(frozen=True)
 class Source:
-    """Splits of items, in the order in which they are written.
+    """Splits of items, in the order in which they are written; all have masks where there are `mask_names`.
 
     `name`: the source's, without its folder: the same command must write the same bytes elsewhere; `classes`: class
     names, empty for unlabelled images; `factors`: class factors, each with its value for each class; `channels`: 1 or
@@ -128,6 +135,7 @@ class Source:
     channels: int | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    mask_names: tuple[str, ...] = ()
 
     def columns(self, items: Sequence[Item]) -> tuple[NDArray[Any] | None, dict[str, NDArray[Any]]]:
         """Labels and factors of some items, as `probekit.h5.as_columns` takes them."""
@@ -214,7 +222,7 @@ def _pick(items: Sequence[Any], split: str, fraction: float, seed: int, classes:
             what = "the source" if label is None else f"class {classes[label]!r}"
             raise ValueError(
                 f"expected enough images in {what} for train and {split}, found {len(keys)}; "
-                f"add images or leave out --{split}-fraction"
+                f"add images, or type --{split}-fraction 0"
             )
         taken.update(sorted(keys, key=lambda key: hashlib.sha256(f"{seed}/{split}/{key}".encode()).digest())[:count])
     return taken

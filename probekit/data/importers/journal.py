@@ -4,8 +4,8 @@ HDF5 files do not survive a killed writer, but the chunks of pixels in them stay
 that goes on sets the unfinished file aside, and begins a new one with its chunks. The journal's first line says what
 every image becomes. Each record that follows has its length and CRC-32 in front, and names by a digest the images that
 it came of, with sizes and times of their files: it is used only while the same images stand at the same place. Pixels
-are named by their place in the unfinished file and a CRC-32; JPEG files stand in the record itself. The first record
-that is cut off, damaged or of other images ends it.
+are named by their place in the unfinished file and a CRC-32; JPEG files and masks stand in the record itself. The first
+record that is cut off, damaged or of other images ends it.
 """
 
 import hashlib
@@ -203,9 +203,10 @@ def _read(journal: BinaryIO, data: BinaryIO) -> tuple[dict[str, Any], bytes]:
     content: dict[str, Any] = json.loads(head)
     if "at" in content:
         data.seek(content["at"])
-        body = data.read(content["stored"])
-        if zlib.crc32(body) != content["crc"]:
+        pixels = data.read(content["stored"])
+        if zlib.crc32(pixels) != content["crc"]:
             return {}, b""
+        body = pixels + body
     return content, body
 
 
@@ -218,18 +219,25 @@ def _from_block(
         return {}, []
     [chunk] = block.chunks["images"]
     checksum = block.checksums["images"]
-    head = {"shape": block.shape, "checksum": checksum.hex()}
+    head: dict[str, Any] = {"shape": block.shape, "checksum": checksum.hex(), "stored": len(chunk)}
+    masks = block.chunks.get("masks", [])
+    if masks:
+        head["masks"] = block.checksums["masks"].hex()
     if place is None:
-        return head, [chunk]
+        return head, [chunk, *masks]
     stored_as_is = compression == "none" and len(chunk) == math.prod(block.shape)  # the last one is filled up
     crc = int.from_bytes(checksum, "little") if stored_as_is else zlib.crc32(chunk)
-    return head | {"at": place, "stored": len(chunk), "crc": crc}, []
+    return head | {"at": place, "crc": crc}, masks
 
 
 def _to_block(head: dict[str, Any], body: bytes, source: Source, items: list[Item]) -> Block | EncodedBlock | None:
     columns = as_columns(*source.columns(items))
     if "checksum" in head:  # one chunk
-        return Block(tuple(head["shape"]), {"images": [body]}, {"images": bytes.fromhex(head["checksum"])}, columns)
+        chunks: dict[str, Sequence[bytes | memoryview]] = {"images": [body[: head["stored"]]]}
+        checksums = {"images": bytes.fromhex(head["checksum"])}
+        if "masks" in head:
+            chunks["masks"], checksums["masks"] = [body[head["stored"] :]], bytes.fromhex(head["masks"])
+        return Block(tuple(head["shape"]), chunks, checksums, columns)
     if "sizes" in head:
         files, begin = [], 0
         for size in head["sizes"]:

@@ -12,6 +12,7 @@ from generators import GENERATORS
 from generators.factors import Factor
 from probekit.data.importers.base import (
     Broken,
+    Label,
     Options,
     Skipped,
     Source,
@@ -57,7 +58,7 @@ class Row:
     """A row of an image array; the array lies in memory once, whatever the number of rows."""
 
     key: str
-    label: int
+    label: Label
     images: NDArray[Any]
     index: int
     of_file: str

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -13,14 +13,22 @@ from numpy.typing import NDArray
 from probekit import __version__
 from probekit.config import SIDE
 from probekit.data.ahead import in_order
-from probekit.data.importers.base import Broken, Item, Skipped, Source, Told
+from probekit.data.importers.base import Broken, Item, Masked, Skipped, Source, Told
 from probekit.data.importers.images import has_colour, to_channels, to_square
 from probekit.data.importers.journal import Done, Journal
 from probekit.data.importers.pixels import Rule, to_8_bits
 from probekit.h5 import Block, DatasetWriter, EncodedBlock, Split, as_columns, chunk_rows, encode, pack
 
 Pixels = NDArray[np.uint8]
-Fetched = Pixels | bytes | Broken  # bytes: a JPEG file
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What became of an item: its pixels or JPEG file, with its masks if there are any; or why there is none."""
+
+    image: Pixels | bytes | Broken
+    masks: Pixels | None = None
+
 
 FILES = 64  # in a block of JPEG files: as many as a chunk of pixels holds
 TASK = 8  # JPEG files of one task for a thread: the threads wait for one another less often
@@ -38,7 +46,7 @@ class Form:
 
     `channels`: 1 stops at the first image with colour, 3 takes all. `size`: pixels a side, or None for images as they
     are. `encoded`: keep JPEG files in place of pixels; needs a size. `pixels`: what is black and white; images of other
-    types stop it.
+    types stop it. `masks`: how many each image has.
     """
 
     channels: int
@@ -47,6 +55,7 @@ class Form:
     encoded: bool
     compression: str
     pixels: Rule
+    masks: int = 0
 
     def identity(self) -> dict[str, Any]:
         """All that a block's bytes depend on, but for the images."""
@@ -69,14 +78,26 @@ class Form:
         """The image of an item in this form, written to `out` if there is one, or why there is none."""
         try:
             image = to_8_bits(item.decode(), self.pixels)
+            masks = self._masks(item, image) if self.masks else None
         except Broken as broken:
-            return broken
+            return Fetched(broken)
         if self.channels == 1 and has_colour(image):
             raise NeedsColour
         if self.size is not None:
             image = to_square(image, self.size, self.resize)
         image = to_channels(image, self.channels, out)  # the last, when there are fewer pixels
-        return encode(image) if self.encoded else image
+        return Fetched(encode(image) if self.encoded else image, masks)
+
+    def _masks(self, item: Item, image: Pixels) -> Pixels:
+        """The masks of an item as its image will be: inside is where the larger part of a pixel is."""
+        bits = cast(Masked, item).masks((image.shape[0], image.shape[1]))
+        if self.size is None:
+            return bits
+        masks = np.zeros((self.size, self.size), np.uint8)
+        for bit in range(self.masks):
+            inside = to_square(np.asarray((bits >> bit & 1) * 255, np.uint8), self.size, self.resize)
+            masks |= np.asarray((inside > 127) << bit, np.uint8)
+        return masks
 
 
 @dataclass
@@ -87,6 +108,7 @@ class _Run:
     broken: list[Skipped] = field(default_factory=list)
     kept: list[Item] = field(default_factory=list)
     images: list[Pixels | bytes] = field(default_factory=list)
+    masks: list[Pixels] = field(default_factory=list)
 
 
 def write_source(
@@ -151,13 +173,15 @@ class _Blocks:
 
     def _runs(self, fetched: Iterable[tuple[Item, Fetched]]) -> Iterator[_Run]:
         run = _Run()
-        for item, image in fetched:
+        for item, found in fetched:
+            image = found.image
             run.items.append(item)
             if isinstance(image, Broken):
                 run.broken.append(Skipped(item.key, str(image)))
                 continue
             run.kept.append(item)
             run.images.append(image)
+            run.masks += [] if found.masks is None else [found.masks]
             if not isinstance(image, bytes):
                 self._expect_shape(item.key, image.shape)
             if len(run.images) == self._rows(image):
@@ -190,7 +214,8 @@ class _Blocks:
             return EncodedBlock(shape, files, as_columns(labels, factors))
         images = [image for image in run.images if not isinstance(image, bytes)]
         joined = np.stack(images) if self.form.size is None else _joined(images)
-        return pack(Split(joined, labels, factors, None), self.form.compression)
+        masks = np.stack(run.masks) if run.masks else None
+        return pack(Split(joined, labels, factors, masks), self.form.compression)
 
 
 def _joined(images: Sequence[Pixels]) -> Pixels:

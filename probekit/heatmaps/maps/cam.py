@@ -91,7 +91,7 @@ class InputGradient(AttributionMap):
     unit = "target per unit of pixel value"
     signed = False
     targeted = True
-    needs: ClassVar[frozenset[str]] = frozenset({"target"})
+    needs: ClassVar[frozenset[str]] = frozenset({"target", "gradient"})
 
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
         assert batch.target is not None

@@ -5,7 +5,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from probekit import measurement as m
-from probekit.output.document import Cell, Chart, Table, by, count, drawing, percent_interval, plain, scored, text
+from probekit.output.document import (
+    Cell,
+    Chart,
+    Headline,
+    Table,
+    by,
+    count,
+    drawing,
+    percent,
+    percent_interval,
+    percents,
+    plain,
+    scored,
+    text,
+)
 from probekit.probe.measurements.base import Probe, by_row, share
 from probekit.weights import RANDOM
 
@@ -164,6 +178,17 @@ class Linear(Probe):
 
     def sentences(self, result: m.Result) -> list[str]:
         return answer_sentences(result)
+
+    def headline(self, result: m.Result) -> Headline:
+        encoder, *others = m.encoders_first(result["rows"])
+        shown = percents(encoder["accuracy"], encoder["ci"])
+        return Headline(
+            f"{shown.number} %",
+            shown.ends,
+            f"of {encoder['n']} test images right, by a linear probe",
+            [(row["name"], f"{percent(row['accuracy']).number} %") for row in others],
+            [(name, f"{percent(found['accuracy']).number} %") for name, found in encoder.get("factors", {}).items()],
+        )
 
     def named(self) -> tuple[str, ...]:
         return "linear", "linear, top-5", "linear: "

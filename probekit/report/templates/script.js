@@ -84,15 +84,41 @@ document.addEventListener("click", (event) => {
 });
 for (const buttons of document.querySelectorAll(".buttons")) buttons.hidden = false;
 
-// ---- drawings too wide to shrink scroll in their own box
+// ---- what is wider than its box: a drawing shrinks, and a click shows it whole; a table has a line a cell
 const WIDE = 620; // pixels
 for (const box of document.querySelectorAll(".drawing")) {
   const width = Number(box.firstElementChild?.getAttribute("width"));
   if (width > WIDE) {
     box.closest("figure").classList.add("broad");
-    if (box.querySelector("svg")) box.classList.add("large");
+    box.classList.add("wide");
   }
 }
+
+function fit(box) {
+  box.classList.remove("stacked");
+  if (!box.clientWidth || box.scrollWidth <= box.clientWidth + 1) return;
+  const names = [...box.querySelectorAll("thead th")].map((header) => header.textContent);
+  for (const row of box.querySelectorAll("tbody tr"))
+    [...row.cells].forEach((cell, column) => (cell.dataset.label = names[column]));
+  box.classList.add("stacked");
+}
+
+function fitAll() {
+  for (const table of document.querySelectorAll(".scroll > table")) fit(table.parentElement);
+}
+
+fitAll();
+window.addEventListener("resize", fitAll);
+document.addEventListener("toggle", fitAll, true); // what was folded had no width
+
+function zoom(event) {
+  const box = event.target.closest(".drawing.wide");
+  if (!box || (event.type === "keydown" && event.key !== "Enter")) return;
+  box.classList.toggle("large");
+}
+
+document.addEventListener("click", zoom);
+document.addEventListener("keydown", zoom);
 
 // ---- theme: the system's until it is chosen here
 const THEMES = ["system", "dark", "light"];
@@ -114,7 +140,9 @@ let opened = [];
 window.addEventListener("beforeprint", () => {
   opened = [...document.querySelectorAll("main details:not([open])")];
   for (const details of opened) details.open = true;
+  for (const box of document.querySelectorAll(".stacked")) box.classList.remove("stacked");
 });
 window.addEventListener("afterprint", () => {
   for (const details of opened) details.open = false;
+  fitAll();
 });

@@ -1,106 +1,20 @@
-"""Miniature copies of official datasets: the same files in the same formats, with a few small photographs each.
+"""Miniature copies of official datasets: the same files in the same formats, with a few small images each.
 
-A photograph has its own colour above and is dark below, so that its place in the dataset file, its colour channels and
-its orientation can be told from its pixels. In every dataset the first training images are of special kinds, one is
-broken.
+In every dataset of photographs the first training images are of special kinds, one is broken.
 """
 
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 from scipy.io import savemat
 
+from probekit.data.importers.official.medmnist import SETS
 from probekit.data.importers.official.voc import CLASSES as VOC_CLASSES
-
-WIDTH, HEIGHT = 40, 30
-DARK = 12
-KINDS = ("plain", "grey", "cmyk", "exif", "broken")
-Colour = tuple[int, int, int]
-
-
-@dataclass
-class Shot:
-    """A planned image: its label in the dataset file, and the colour of its upper half."""
-
-    label: Any
-    colour: Colour
-
-
-@dataclass
-class Plan:
-    """What the dataset file must hold."""
-
-    root: Path  # the archive's top folder
-    above: tuple[Path, ...]  # other folders that must do as ROOT
-    splits: dict[str, list[Shot]]
-    names: dict[int, str]  # of some classes
-    broken: str  # the path of the broken image
-    n_classes: int
-
-
-class Camera:
-    """Takes photographs: each call writes a file, and plans it if it can be read."""
-
-    def __init__(self, *, banner: int = 0, png: bool = False) -> None:
-        self.banner, self.png = banner, png
-        self.taken = 0
-        self.broken = ""
-
-    def shoot(self, path: Path, label: Any, split: list[Shot], key: str = "") -> None:
-        number, kind = self.taken, KINDS[self.taken] if self.taken < len(KINDS) else "plain"
-        self.taken += 1
-        colour = (30 + number * 37 % 200, 30 + number * 91 % 200, 30 + number * 53 % 200)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if kind == "grey":
-            colour = (colour[0],) * 3
-        picture = Image.fromarray(scene(colour, self.banner))
-        if kind == "broken":
-            path.write_bytes(b"\xff\xd8 this was a photograph")
-            self.broken = key or path.name
-            return
-        if kind == "grey":
-            picture = picture.convert("L")
-        if self.png:
-            picture.save(path, format="png")
-        elif kind == "cmyk":
-            picture.convert("CMYK").save(path, format="jpeg", quality=95)
-        elif kind == "exif":
-            exif = Image.Exif()
-            exif[0x0112] = 6  # to be turned clockwise
-            picture.transpose(Image.Transpose.ROTATE_90).save(path, format="jpeg", quality=95, exif=exif.tobytes())
-        else:
-            picture.save(path, format="jpeg", quality=95)
-        split.append(Shot(label, colour))
-
-
-def scene(colour: Colour, banner: int) -> NDArray[np.uint8]:
-    """uint8 `[H + banner, W, 3]`; a banner is white."""
-    pixels = np.full((HEIGHT + banner, WIDTH, 3), DARK, np.uint8)
-    pixels[: HEIGHT // 2] = colour
-    pixels[HEIGHT:] = 255
-    return pixels
-
-
-def cells(texts: list[str]) -> NDArray[Any]:
-    """A MATLAB cell array, one text a row."""
-    array = np.empty((len(texts), 1), object)
-    array[:, 0] = texts
-    return array
-
-
-def structs(rows: list[dict[str, Any]]) -> NDArray[Any]:
-    """A MATLAB structure array, 1 x N."""
-    array = np.empty((1, len(rows)), [(name, object) for name in rows[0]])
-    for index, row in enumerate(rows):
-        array[0, index] = tuple(row.values())
-    return array
+from tests.data.importers import in_arrays, in_folders
+from tests.data.importers.planned import HEIGHT, WIDTH, Camera, Plan, cells, structs
 
 
 def flowers102(root: Path) -> Plan:
@@ -312,4 +226,8 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], Plan]]] = {
     "imagenet": ("imagenet", imagenet),
     "voc2007": ("voc2007", voc2007),
     "voc2012": ("voc2012", voc2012),
+    **in_arrays.LAYOUTS,
+    **in_folders.LAYOUTS,
 }
+# One of each format: the sets of MedMNIST have the same, but for their classes.
+FORMATS = [name for name in LAYOUTS if name not in SETS or name in ("pathmnist", "chestmnist")]

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from probekit.data.importers.images import File
 
 # Own choice: the pixels of half of a computer with 16 GB. At 224 px all of these sets but iNaturalist and ImageNet fit.
 MAX_GB = 8.0
+FOLDS = 10  # official divisions of the sets that have them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,9 @@ class Choices:
 
     `subset`: take the images that are there, whatever their number. `train_with_val`: join the official val split to
     train. `labels`: which of several labels; None is the dataset's usual one. `classes`: a file that names the classes
-    to take. `n_classes`: or that many, chosen by the seed.
+    to take. `n_classes`: or that many, chosen by the seed. `fold`: which of the official divisions, from 1.
+    `train_with_extra`: join the official extra images to train. `unlabeled`: take the images without labels as train.
+    `size`: pixels a side that the images will have, where it is known.
     """
 
     subset: bool = False
@@ -30,7 +33,11 @@ class Choices:
     labels: str | None = None
     classes: Path | None = None
     n_classes: int | None = None
+    fold: int | None = None
+    train_with_extra: bool = False
+    unlabeled: bool = False
     seed: int = 0
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,9 @@ class Listing:
     """What the official files say.
 
     `sizes`: how many there must be, where the choices change that; `parameters`: what the dataset file says of it;
-    `ignored`: files beside the images that are none.
+    `ignored`: files beside the images that are none; `notes`: lines for the user; `files`: what was read whole, to be
+    compared with what its authors publish; `side`: pixels a side where all images have the same; `mask_names`: of the
+    masks that the items have.
     """
 
     classes: tuple[str, ...]
@@ -46,6 +55,10 @@ class Listing:
     sizes: Mapping[str, int] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     ignored: Sequence[Skipped] = ()
+    notes: Sequence[str] = ()
+    files: Sequence[Path] = ()
+    side: int | None = None
+    mask_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +66,12 @@ class Official:
     """A dataset that others published.
 
     Attributes:
-        open: Reads its lists, given the folder and the choices.
+        open: Reads its lists, given the folder and the choices, in which `labels` and `fold` are chosen.
         sizes: Images of each official split.
+        classes: How many there are; of the first of `labels`, where there are several.
         needs: What the folder holds; empty for a set that needs no folder.
+        labels: What `--labels` may be, the usual one first, and how many classes that makes.
+        fold: Which of the ten official divisions is taken if none is typed; None for a set that is whole without one.
         size: Pixels a side, if none is typed.
         resize: How, if nothing is typed.
         test_fraction: Share of all images that becomes test where there is no official test split, if nothing is typed.
@@ -64,12 +80,21 @@ class Official:
     about: str
     open: Callable[[Path, Choices], Listing]
     sizes: Mapping[str, int]
+    classes: int
     needs: str
     takes: frozenset[str] = frozenset()
+    labels: Mapping[str, int] = field(default_factory=dict)
+    fold: int | None = None
     size: int = 224  # LCR, section 4.1, and most papers on these sets; ConRec, authors' code
     resize: str = "crop"
     channels: int = 3
     test_fraction: float = 0.0
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What `labels` and `fold` are if nothing is typed; nothing where the set has no such choice."""
+        found = {"labels": next(iter(self.labels), None), "fold": self.fold}
+        return {choice: value for choice, value in found.items() if value is not None}
 
 
 def image_file(root: Path, key: str, label: Label, banner: int = 0) -> File:
@@ -84,6 +109,19 @@ def find_folder(root: Path, marker: str, *below: str, archive: str) -> Path:
             return folder
     also = "".join(f" or {root / name}" for name in below)
     raise ValueError(f"expected {marker} in {root}{also}, found none; ROOT is the folder where {archive} was unpacked")
+
+
+def find_file(root: Path, names: Sequence[str], folders: Sequence[str], where: str) -> Path:
+    """The first file of these names, in the root or a folder below it; a ValueError if there is none.
+
+    `where`: what ROOT is, in words.
+    """
+    for folder in (root, *(root / below for below in folders)):
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+    also = "".join(f" or {root / below}" for below in folders)
+    raise ValueError(f"expected {names[0]} in {root}{also}, found none; ROOT is {where}")
 
 
 def need(path: Path, why: str = "") -> Path:
@@ -114,13 +152,15 @@ def read_mat(path: Path, *keys: str) -> dict[str, Any]:
 
     A ValueError if the file or one of the variables is missing, or it is no MATLAB file.
     """
+    return load_mat(io.BytesIO(read_list(need(path))), path, *keys)
+
+
+def load_mat(file: IO[bytes], path: Path, *keys: str) -> dict[str, Any]:
+    """`read_mat` of an open file, however large."""
     from scipy.io import loadmat
 
-    file = io.BytesIO(read_list(need(path)))
     try:
         content: dict[str, Any] = loadmat(file, squeeze_me=True, struct_as_record=False, variable_names=keys)
-    except ValueError:
-        raise
     except Exception as error:  # a damaged file surfaces as whatever scipy or zlib felt first
         raise ValueError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}") from error
     missing = [key for key in keys if key not in content]

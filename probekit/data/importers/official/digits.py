@@ -38,13 +38,15 @@ def open_lists(root: Path, choices: Choices) -> Listing:
     content = load_digits()
     images = np.rint(content.images * (255 / INK)).astype(np.uint8)
     rows = enumerate(zip(images, content.target, strict=True))
-    return Listing(tuple("0123456789"), {"train": [Digit(f"{i:04}", int(label), image) for i, (image, label) in rows]})
+    digits = [Digit(f"{i:04}", int(label), image) for i, (image, label) in rows]
+    return Listing(tuple("0123456789"), {"train": digits}, side=8)
 
 
 OFFICIAL = Official(
     about="scikit-learn's handwritten digits; no download",
     open=open_lists,
     sizes={"train": 1797},
+    classes=10,
     needs="",
     size=32,  # own choice: 4 x 8 pixels, and small enough for two CPU cores
     channels=1,

@@ -52,6 +52,7 @@ FLOWERS102 = Official(
     about="Oxford Flowers 102",
     open=_open_flowers,
     sizes={"train": 1020, "val": 1020, "test": 6149},
+    classes=N_FLOWERS,
     needs="jpg/, imagelabels.mat, setid.mat",
     takes=frozenset({"train_with_val"}),  # 2040 training images, as in the ConRec paper
 )
@@ -87,6 +88,7 @@ STANFORD_DOGS = Official(
     about="Stanford Dogs, 120 breeds",
     open=_open_dogs,
     sizes={"train": 12_000, "test": 8_580},
+    classes=N_DOGS,
     needs="Images/, train_list.mat, test_list.mat",
 )
 
@@ -159,6 +161,7 @@ STANFORD_CARS = Official(
     about="Stanford Cars, 196 models",
     open=_open_cars,
     sizes={"train": 8_144, "test": 8_041},
+    classes=196,
     needs="devkit/, cars_train/, cars_test/, cars_test_annos_withlabels.mat; or car_ims/, cars_annos.mat",
 )
 
@@ -188,6 +191,7 @@ CUB200 = Official(
     about="Caltech-UCSD Birds-200-2011",
     open=_open_birds,
     sizes={"train": 5_994, "test": 5_794},
+    classes=N_BIRDS,
     needs="images/, images.txt, image_class_labels.txt, train_test_split.txt, classes.txt",
 )
 
@@ -200,15 +204,14 @@ BANNER = 20  # rows of a copyright notice at the lower edge of every image: a sh
 
 
 def _open_aircraft(root: Path, choices: Choices) -> Listing:
-    kind = choices.labels or "variant"
-    if kind not in NAMES:
-        raise ValueError(f"expected --labels {' or '.join(NAMES)}, found {kind!r}")
+    kind = choices.labels
+    assert kind is not None
     found = find_folder(root, "data/variants.txt", "fgvc-aircraft-2013b", archive="fgvc-aircraft-2013b.tar.gz")
     folder = found / "data"
     classes = tuple(read_lines(folder / NAMES[kind]))
     index = {name: label for label, name in enumerate(classes)}
     splits = {split: _read_aircraft(folder, f"images_{kind}_{split}.txt", index) for split in ("train", "val", "test")}
-    return Listing(classes, splits, parameters={"labels": kind})
+    return Listing(classes, splits)
 
 
 def _read_aircraft(folder: Path, name: str, index: dict[str, int]) -> list[File]:
@@ -224,8 +227,10 @@ FGVC_AIRCRAFT = Official(
     about="FGVC-Aircraft 2013b, 100 variants",
     open=_open_aircraft,
     sizes={"train": 3_334, "val": 3_333, "test": 3_333},
+    classes=100,
     needs="data/images/, data/variants.txt, data/images_variant_train.txt and so on",
     takes=frozenset({"train_with_val", "labels"}),
+    labels={"variant": 100, "family": 70, "manufacturer": 30},
 )
 
 
@@ -251,6 +256,7 @@ APTOS2019 = Official(
     about="APTOS 2019, grades of diabetic retinopathy",
     open=_open_eyes,
     sizes={"train": 3662},
+    classes=len(GRADES),
     needs="train.csv, train_images/",
     resize="squash",  # ConRec code: resized whole, whatever the aspect; a crop would cut off the eye
 )

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from probekit.data.importers.base import Skipped, read_text
@@ -26,6 +27,11 @@ def _open_imagenet(root: Path, choices: Choices) -> Listing:
     """Train, and the official val split as test; of all classes or of those chosen."""
     folder = find_folder(root, "train", "ILSVRC/Data/CLS-LOC", "ILSVRC2012", archive="ILSVRC2012_img_train.tar")
     ignored: list[Skipped] = []
+    if (folder / "wnids.txt").exists():
+        raise ValueError(
+            f"expected ImageNet in {folder}, found Tiny ImageNet; "
+            f"type: probekit import tiny-imagenet {quote(str(folder))}"
+        )
     wnids = _wnids(folder / "train", ignored)
     if len(wnids) != N_CLASSES and not choices.subset:
         raise ValueError(
@@ -86,6 +92,7 @@ IMAGENET = Official(
     about="ImageNet-1k (ILSVRC 2012), or some of its classes",
     open=_open_imagenet,
     sizes={"train": 1_281_167, "test": 50_000},
+    classes=N_CLASSES,
     needs="train/<wnid>/, val/<wnid>/",
     takes=frozenset({"classes", "n_classes"}),
 )
@@ -143,5 +150,6 @@ INAT2019 = Official(
     about="iNaturalist 2019, 1,010 species",
     open=_open_inat,
     sizes={"train": 265_213, "test": 3_030},
+    classes=1_010,
     needs="train_val2019/, train2019.json, val2019.json",
 )

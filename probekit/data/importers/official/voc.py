@@ -52,6 +52,7 @@ VOC2007 = Official(
     about="Pascal VOC 2007, 20 classes, several an image",
     open=partial(open_lists, "VOC2007", {"train": "train", "val": "val", "test": "test"}),
     sizes={"train": 2_501, "val": 2_510, "test": 4_952},
+    classes=len(CLASSES),
     needs="VOCdevkit/VOC2007/ of VOCtrainval and VOCtest: JPEGImages/, ImageSets/Main/",
     takes=frozenset({"train_with_val"}),  # trainval, 5,011 images
 )
@@ -59,5 +60,6 @@ VOC2012 = Official(
     about="Pascal VOC 2012, 20 classes, several an image",
     open=partial(open_lists, "VOC2012", {"train": "train", "test": "val"}),  # the test labels are hidden
     sizes={"train": 5_717, "test": 5_823},
+    classes=len(CLASSES),
     needs="VOCdevkit/VOC2012/: JPEGImages/, ImageSets/Main/",
 )

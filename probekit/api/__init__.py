@@ -1,0 +1,1 @@
+"""What Python has of probekit, beside `probekit.load` and `probekit.Dataset`: measurements as functions."""

@@ -1,0 +1,153 @@
+"""`probe`, `heatmap`, `exam` and `report` of Python: the commands' own functions, on whatever `load` opens.
+
+A run keeps its results in its folder, as it does when the command is typed. Any other encoder is measured in a folder
+that is gone afterwards: its results are what comes back.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+
+from probekit.api.result import Result, Results
+from probekit.data.dataset import Dataset
+from probekit.exam.measurement import Exam
+from probekit.exam.run import exam_run
+from probekit.h5 import DatasetInfo, verify
+from probekit.heatmaps.measurement import Heatmap
+from probekit.heatmaps.run import heatmap_run
+from probekit.measurement import Measurement, measurement
+from probekit.probe.measure import probe_run
+from probekit.probe.measurements.base import Probe
+from probekit.report.page import run_report
+from probekit.restore.load import load
+from probekit.restore.opened import Opened, OpenedRun
+from probekit.restore.temporary import in_a_run
+
+Encoder = Opened | nn.Module | str | Path
+Data = Dataset | str | Path
+
+
+def probe(
+    encoder: Encoder,
+    data: Data | None = None,
+    *,
+    also: Sequence[str | Measurement] = (),
+    protocol: str = "tuned",
+    baselines: bool = True,
+    seed: int = 0,
+    verbose: bool = False,
+) -> Results:
+    """What a linear probe reads of an encoder's embeddings, beside baselines that need no learning.
+
+    A ValueError if the data do not fit the encoder, or lack what is asked for.
+
+    Args:
+        encoder: What `load` opens, or opened: a run, "timm:NAME", a module, ...
+        data: A dataset file or a `Dataset` of one; None is the run's own.
+        also: Further measurements by name ("knn", "retrieval", ...), or with their options.
+        protocol: "tuned" or "fixed" (docs/protocols.md).
+        baselines: Whether they are measured, too.
+        seed: Decides all that is random: the validation part, random weights, subsets, bootstraps.
+        verbose: Whether to print what the command prints on its way.
+
+    Returns:
+        "linear" and others by name, as the command's `--json`.
+    """
+    typed = [measurement(each) if isinstance(each, str) else each for each in also]
+    asked = [each for each in typed if isinstance(each, Probe)]
+    if len(asked) < len(typed):
+        found = next(each.name for each in typed if not isinstance(each, Probe))
+        raise ValueError(f"expected measurements of `probekit probe`, found {found}; type: probekit.{found}(...)")
+    info = _info(data)
+    with _run_of(encoder, info) as (opened, path):
+        about: dict[str, Any] = {"protocol": protocol, "baselines": baselines, "seed": seed}
+        return Results(probe_run(opened, asked, data=path, console=_console(verbose), **about))
+
+
+def heatmap(
+    encoder: Encoder, data: Data | None = None, *, seed: int = 0, verbose: bool = False, **options: Any
+) -> Result:
+    """Where an encoder looks, against where the evidence is; see `probe`.
+
+    Args:
+        encoder: As of `probe`.
+        data: As of `probe`.
+        seed: Decides random weights and what is shuffled.
+        verbose: Whether to print what the command prints on its way.
+        **options: Those of the command, as `probekit.heatmaps.measurement.Heatmap` has them: `maps=("cam",)`, `n=100`.
+    """
+    asked, info = Heatmap(**options), _info(data)
+    with _run_of(encoder, info) as (opened, path):
+        return Result(heatmap_run(opened, asked, data=path, seed=seed, console=_console(verbose)))
+
+
+def exam(encoder: Encoder, *, verbose: bool = False, **options: Any) -> Result:
+    """The smallest details that an encoder reads, in pixels, and the wholes that it sees (docs/exam.md).
+
+    A ValueError if it does not take images of this size.
+
+    Args:
+        encoder: As of `probe`.
+        verbose: Whether to print what the command prints on its way.
+        **options: Those of the command: `parts=("acuity",)`, `items=("landolt",)`, `size=128`, ...
+            (`probekit.exam.measurement.Exam`).
+    """
+    asked = Exam(**options)
+    with _run_of(encoder, None, size=asked.size) as (opened, _):
+        return Result(exam_run(opened, asked, console=_console(verbose)).result)
+
+
+def report(*runs: str | Path | Opened, out: str | Path | None = None) -> Path:
+    """Writes one page of all that is known of some runs, and returns its path.
+
+    A ValueError if there is no such run, or another file of that name.
+
+    Args:
+        *runs: By name, path or as `load` opened them; none is the newest.
+        out: The file; None is report.html in the run's folder, or `runs/NAMES.html` of several.
+    """
+    other = next((run for run in runs if isinstance(run, Opened) and not isinstance(run, OpenedRun)), None)
+    if other is not None:
+        raise ValueError(f"expected runs, found {other.name}, which keeps no results; print what was measured")
+    names = [str(run.run.path if isinstance(run, OpenedRun) else run) for run in runs]
+    said = io.StringIO()
+    path = None if out is None else Path(out)
+    folder = Path("runs")
+    run_report(names, out=path, form="html", runs=folder, reports=folder, console=Console(file=said, width=10_000))
+    written = next(line for line in said.getvalue().splitlines() if line.startswith("report "))
+    return Path(written.removeprefix("report ").rpartition(" (")[0])
+
+
+def _info(data: Data | None) -> DatasetInfo | None:
+    """The dataset file, verified."""
+    if isinstance(data, Dataset):
+        if not data.info.content_hash:
+            raise ValueError(
+                f"expected a dataset file, found {data.info.path}; to have one: "
+                f"probekit.generate({data.info.generator!r}, n=..., out='data.h5')"
+            )
+        return data.info
+    return None if data is None else verify(Path(data))
+
+
+@contextmanager
+def _run_of(encoder: Encoder, info: DatasetInfo | None, *, size: int = 128) -> Iterator[tuple[OpenedRun, Path | None]]:
+    """The encoder as one of a run, and the dataset file that is named beside it."""
+    if not isinstance(encoder, Opened):
+        channels = 3 if info is None else info.first.channels
+        encoder = load(encoder, channels=channels, size=size if info is None else info.first.height)
+    path = None if info is None else info.path
+    if isinstance(encoder, OpenedRun):
+        yield encoder, path
+        return
+    with in_a_run(encoder, info) as opened:
+        yield opened, path
+
+
+def _console(verbose: bool) -> Console:
+    return Console() if verbose else Console(file=io.StringIO())

@@ -1,0 +1,167 @@
+"""The kinds of encoders from elsewhere, one row a kind: how it is typed, what can be set of it, and how it is made."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from torch import Tensor
+
+from probekit.data.split import check_depth
+from probekit.models.backbones import find_stem, grey, normalisation
+from probekit.models.checkpoint import Checkpoint
+from probekit.models.encoder import Encoder, check_takes
+from probekit.models.onnx_file import OnnxModule, onnx_code
+from probekit.models.outside import code_of, make_outside
+from probekit.models.snapshot import IMAGES, expected_in, network_in, weights_in
+from probekit.models.torchscript import ScriptedModule, script_code
+from probekit.models.weights import default_normalise
+from probekit.restore.around import around
+from probekit.restore.build import make_plain
+from probekit.restore.hub import Place, place_of
+
+PLAIN: dict[str, Any] = {"pooling": "gap", "stem": "imagenet"}
+UNET: dict[str, Any] = {"width": 64, "depth": 4}  # the paper's
+# What resnets, densenets and resnets cut into a sequence call the convolution that takes images; in deep stems, which
+# begin with 3x3 anyway, it is conv1.0.
+FIRST = re.compile(r"(^|\.)(?<!conv1\.)(?<!0\.)(conv1|conv0|0)\.weight$")
+
+Settings = Mapping[str, Any]
+# Its name as it was typed, its settings ("normalise" among them), a file of weights, some images: the encoder.
+Make = Callable[[str, Settings, Checkpoint | None, Tensor], Encoder]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of `--encoder`.
+
+    Attributes:
+        form: How it is typed.
+        make: Makes it, random where nothing else is said; a ValueError if it cannot be made, or takes no such images.
+        settings: What can be set of it, as in `ModelConfig`.
+        own: Whether it comes with weights, so that it is not random without a file of them.
+        place: Finds the folder that is meant, perhaps by downloading it; None for kinds that have none.
+        weights: Reads those of the folder, which are to be matched by name; None where what is made has them.
+    """
+
+    form: str
+    make: Make
+    settings: frozenset[str]
+    own: bool = False
+    weights: Callable[[str], Checkpoint] | None = None
+    place: Callable[..., Place] | None = None
+
+
+def _network(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
+    """A model of timm, or the U-Net."""
+    channels, size = images.shape[1], (images.shape[2], images.shape[3])
+    normalise = default_normalise(weights, name) if typed["normalise"] == "auto" else typed["normalise"]
+    model = full_settings(typed, name, weights)
+    check_depth(model.get("depth", 0), size)
+    spec: dict[str, Any] = {"channels": channels, "backbone": name, **model}
+    spec["normalise"] = normalisation(normalise, name, channels)
+    encoder = Encoder(**spec)
+    if weights is not None and "stem" not in typed and has_small_stem(weights, encoder):
+        encoder = Encoder(**{**spec, "stem": "small"})
+    make_plain(encoder)  # so that what a file lacks, or all, is as random as any baseline
+    if name != "unet":
+        check_takes(encoder, size)
+    return encoder
+
+
+def _module(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
+    """What a function of the user's own gives."""
+    normalise = normalisation(typed["normalise"], name, images.shape[1])
+    return around(make_outside(name), name, images, normalise, code_of(name))
+
+
+def _folder(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
+    """A model of timm, as the description in a folder has it."""
+    folder, channels = Path(name.partition(":")[2]), images.shape[1]
+    network, expected = network_in(folder), expected_in(folder)
+    backbone = f"timm:{network.name}"
+    if typed["normalise"] != "auto":
+        normalise = normalisation(typed["normalise"], backbone, channels)
+    elif expected.normalise is None:
+        raise ValueError(
+            f"expected the mean and deviation of images in {folder / IMAGES}, found none; type: --normalise imagenet, "
+            "or what the weights were trained with"
+        )
+    else:
+        normalise = grey(expected.normalise) if channels == 1 else expected.normalise
+    takes = None if expected.input is None or typed.get("input") == "none" else expected.input.as_dict()
+    about: dict[str, Any] = {"channels": channels, "pooling": typed.get("pooling", "gap"), "normalise": normalise}
+    encoder = Encoder(**about, backbone=backbone, arguments=network.arguments, input=takes)
+    make_plain(encoder)
+    check_takes(encoder, (images.shape[2], images.shape[3]))
+    return encoder
+
+
+def _onnx(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
+    """A file of ONNX."""
+    module = OnnxModule(name)
+    module.check(images)
+    return around(module, name, images, normalisation(typed["normalise"], name, images.shape[1]), onnx_code(name))
+
+
+def _torchscript(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
+    """A file of TorchScript."""
+    normalise = normalisation(typed["normalise"], name, images.shape[1])
+    return around(ScriptedModule(name), name, images, normalise, script_code(name))
+
+
+NETWORK = frozenset({"pooling", "stem", "normalise"})
+KINDS = {
+    "timm": Kind("timm:NAME", _network, NETWORK),
+    "py": Kind("py:MODULE:FUNCTION", _module, frozenset({"normalise"}), own=True),
+    "hf": Kind(
+        "hf:FOLDER or hf:ORG/NAME[@REVISION]",
+        _folder,
+        frozenset({"pooling", "normalise", "input"}),
+        own=True,
+        place=place_of,
+        weights=lambda name: weights_in(Path(name.partition(":")[2])),
+    ),
+    "onnx": Kind("onnx:FILE[:OUTPUT]", _onnx, frozenset({"normalise"}), own=True),
+    "torchscript": Kind("torchscript:FILE", _torchscript, frozenset({"normalise"}), own=True),
+    "unet": Kind("unet", _network, NETWORK | frozenset(UNET)),
+}
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of an encoder from elsewhere, by its name; a ValueError if it is of none."""
+    kind, _, rest = name.partition(":")
+    if not is_outside(name):
+        *first, last = (found.form for found in KINDS.values())
+        known = f"{', '.join(first)} or {last}"
+        raise ValueError(f"expected --encoder {known}, found {name!r}; type: --encoder timm:{quote(rest or kind)}")
+    return KINDS[kind]
+
+
+def is_outside(name: str) -> bool:
+    """Whether a name is an encoder's from elsewhere, and no run's."""
+    kind, colon, _ = name.partition(":")
+    return kind in KINDS and bool(colon) == (":" in KINDS[kind].form)
+
+
+def full_settings(typed: Mapping[str, Any], backbone: str, checkpoint: Checkpoint | None) -> dict[str, Any]:
+    """Pooling, stem, width and depth of the U-Net: as typed, else as a file of probekit has them, else plain ones."""
+    plain = PLAIN | (UNET if backbone == "unet" else {})
+    spec = checkpoint.spec if checkpoint is not None and checkpoint.spec is not None else {}
+    own = spec if spec.get("backbone", "unet") == backbone else {}
+    return {name: typed.get(name, own.get(name, value)) for name, value in plain.items()}
+
+
+def has_small_stem(checkpoint: Checkpoint, encoder: Encoder) -> bool:
+    """Whether a file's first convolution is 3x3, for a backbone that can have such a one."""
+    if not find_stem(getattr(encoder.backbone, "model", None)):
+        return False
+    first = [
+        tensor
+        for table in checkpoint.tables.values()
+        for key, tensor in table.items()
+        if FIRST.search(key) and tensor.ndim == 4 and tensor.shape[1] in (1, 3)
+    ]
+    return bool(first) and all(tensor.shape[2:] == (3, 3) for tensor in first)

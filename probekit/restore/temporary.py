@@ -1,0 +1,44 @@
+"""An encoder that is no run's, as one of a run folder that is gone afterwards: what is measured needs one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from probekit.h5 import DatasetInfo
+from probekit.models.encoder import save_encoder
+from probekit.restore.load import NO_DATA, imported
+from probekit.restore.opened import Opened, OpenedRun, stamp_of
+from probekit.run import create_run
+
+
+class OpenedCopy(OpenedRun):
+    """A copy in a run folder of an encoder that may come from a module, of which alone random weights can be drawn."""
+
+    origin: Opened
+
+    def random(self, seed: int) -> OpenedRun:
+        """As of the origin, in the same folder."""
+        found = self.origin.random(seed)
+        made = OpenedCopy(self.run, self.weights, self.device, (found.encoder, self.header, None), seed=seed)
+        made.origin = found
+        return made
+
+
+@contextmanager
+def in_a_run(opened: Opened, info: DatasetInfo | None) -> Iterator[OpenedRun]:
+    """The encoder in a run folder, imported for a dataset file or for none."""
+    data = NO_DATA
+    if info is not None:
+        data = {"path": str(info.path), "hash": info.content_hash, "name": info.path.stem}
+    classes = [] if info is None else list(info.classes)
+    with TemporaryDirectory(prefix="probekit-") as folder:
+        model = {**opened.header["spec"], "weights": ""}
+        content = imported(opened.header["method"], model, data, seed=opened.seed or 0)
+        run = create_run(Path(folder) / opened.name.rpartition(":")[2].replace("/", "-"), content, overwrite=False)
+        header = {**opened.header, "dataset_hash": data["hash"], "classes": classes}
+        save_encoder(run.encoder, opened.encoder, header)
+        found, stamp = (opened.encoder, header, None), stamp_of(run.encoder)
+        made = OpenedCopy(run, opened.weights, opened.device, found, stamp=stamp, seed=opened.seed)
+        made.origin = opened
+        yield made

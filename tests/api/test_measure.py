@@ -1,0 +1,96 @@
+"""Python against the commands: the same numbers, whatever the encoder is.
+
+Alone: pytest tests/api/test_measure.py
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from probekit.api.measure import exam, heatmap, probe, report
+from probekit.cli import app
+from probekit.data.dataset import Dataset, render
+from probekit.exam import examine
+from probekit.measurement import encoder_row
+from probekit.restore.load import load
+
+MODULE = """
+import torch
+from torch import nn
+
+
+def encoder():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 8, 5, 2, 2), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1))
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(MODULE)
+    return render("rect-tri", n=40, n_test=20, size=32, out="shapes.h5")
+
+
+def mine(channels: int = 1) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(channels, 8, 5, 2, 2), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1))
+
+
+def typed(*words: str) -> dict[str, object]:
+    found = CliRunner().invoke(app, [*words, "--json"])
+    assert found.exit_code == 0, found.output
+    told: dict[str, object] = json.loads(found.stdout)
+    return told
+
+
+def test_a_module_is_probed_as_the_command_probes_it(data: Dataset) -> None:
+    found = probe(mine(), data, also=["knn"])
+    command = typed("probe", "--encoder", "py:mine:encoder", "--data", "shapes.h5", "--knn")
+    assert found.keys() == command.keys()
+    assert list(found.to_dict()["linear"]["rows"][1:]) == command["linear"]["rows"][1:]  # type: ignore[index]
+    ours, theirs = (encoder_row(each) for each in (found.to_dict()["linear"], command["linear"]))  # type: ignore[arg-type]
+    assert ours["predicted"] == theirs["predicted"]
+    assert not [path for path in Path().iterdir() if path.name not in ("mine.py", "shapes.h5", "runs", "__pycache__")]
+
+
+def test_what_is_printed_is_what_the_command_prints(data: Dataset) -> None:
+    found = probe(mine(), "shapes.h5", baselines=False)["linear"]
+    assert f"{100 * next(iter(found.scores.values())).value:.1f}" in repr(found)  # type: ignore[operator]
+    page = found._repr_html_()
+    assert "<table>" in page
+    assert found.figures()
+    assert found.sentences[0] in " ".join(repr(found).split())
+
+
+def test_a_heatmap_of_a_module_and_of_its_run_agree(data: Dataset) -> None:
+    ours = heatmap(mine(), data, maps=("cam",), n=8, perturb=0)
+    typed("probe", "--encoder", "py:mine:encoder", "--data", "shapes.h5")
+    run = load("encoder-shapes")
+    theirs = heatmap(run, maps=("cam",), n=8, perturb=0)
+    assert ours.scores == theirs.scores
+    assert report(run) == Path("runs/encoder-shapes/report.html")
+    assert Path("runs/encoder-shapes/report.html").is_file()
+
+
+def test_an_exam_of_a_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(examine.PLANS, "quick", examine.Plan(train=14, held=4, test=6))
+    found = exam(mine(3), parts=("acuity",), items=("landolt",), size=64)
+    assert found.name == "exam"
+    assert "a gap" in found.sentences[0]
+    assert "landolt" in found.to_dict()["items"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_measured_is_refused(data: Dataset) -> None:
+    with pytest.raises(ValueError, match=r"found rect-tri in memory.*out='data\.h5'"):
+        probe(mine(), render("rect-tri", n=4, size=32))
+    with pytest.raises(ValueError, match="found heatmap"):
+        probe(mine(), data, also=["heatmap"])
+    with pytest.raises(ValueError, match=r"fails on images \[2, 1, 32, 32\]"):
+        probe(mine(3), data)

@@ -1,0 +1,42 @@
+"""Every layout of weights, in the project's own names, against the project's own features.
+
+Alone: pytest tests/models/test_layouts.py
+"""
+
+from pathlib import Path
+
+import pytest
+
+from probekit.models.checkpoint import without_wrappers
+from probekit.models.layouts import LAYOUTS
+from tests.models.foreign.compared import CLOSE, Compared, compared, documented, rows
+from tests.models.foreign.table import FOREIGN
+
+pytest.importorskip("timm")
+FOUND: dict[str, Compared] = {}
+
+
+@pytest.mark.usefixtures("drawn_once")
+@pytest.mark.parametrize("name", FOREIGN)
+def test_weights_are_whole_and_features_are_theirs(name: str, tmp_path: Path) -> None:
+    FOUND[name] = found = compared(FOREIGN[name].make(tmp_path))
+    assert (found.match.matched, found.match.mark) == (found.match.total, "")
+    assert found.difference < CLOSE
+    assert without_wrappers(FOREIGN[name].example) in found.names
+
+
+all_of_them = pytest.mark.skipif("len(FOUND) < len(FOREIGN)", reason="the tests above were not all run")
+
+
+@all_of_them
+def test_the_table_in_the_docs_is_of_these_tests() -> None:
+    """Differences are of the machine: at most ten times what is said."""
+    said, made = documented(), rows(FOUND)
+    assert [row[:-1] for row in said] == [row[:-1] for row in made], "type: python -m tests.models.foreign.compared"
+    for row, found in zip(said, FOUND.values(), strict=True):
+        assert found.difference <= 10 * float(row[-1].removeprefix("below "))
+
+
+@all_of_them
+def test_every_layout_is_tested() -> None:
+    assert {found.match.layout for found in FOUND.values()} == {layout.project for layout in LAYOUTS}
