@@ -31,9 +31,9 @@ from benchmarks.report import RESULTS, interleaved, spread, write
 from benchmarks.step import torch_defaults
 from probekit.device import choose_device
 from probekit.exam.layers import Reader
-from probekit.exam.network import run
 from probekit.models.encoder import build_encoder
 from probekit.models.extract import BATCH_SIZE, images_at_a_time
+from probekit.models.layers.network import run
 from probekit.restore.load import load
 from probekit.restore.opened import Opened
 

@@ -231,10 +231,10 @@ def on_row(row: Row, number: Any, along: Any) -> tuple[Any, Any]:
 def draw_winding(pen: Any, row: Row, ink: Any, *, first: bool) -> None:
     """A curve of trace, as the polygon around it."""
     number = int(row["row"] if first else row["row_other"])
-    corners: NDArray[np.float64] = meanders(6, 2).corners[int(row["meander"]), number]
+    corners: NDArray[np.float64] = meanders(6, 2).corners[:, int(row["meander"]), number]
     thick = THIN / 2.0 - 0.25  # Pillow draws the pixels on an outline, too
-    along = corners[:, 0] * row["length"] / 2.0 + corners[:, 1] * GAP + corners[:, 2] * thick
-    x, y = on_row(row, corners[:, 3] + corners[:, 4] * (thick / 18.0), along)
+    along = corners[0] * row["length"] / 2.0 + corners[1] * GAP + corners[2] * thick
+    x, y = on_row(row, corners[3] + corners[4] * (thick / 18.0), along)
     pen.polygon(np.stack((x, y), axis=1).ravel().tolist(), fill=ink)
 
 

@@ -10,6 +10,7 @@ has either answer. Places follow the same laws in all classes and are valid in a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from generators.factors import ANGLE, NOISE_KEY, Factor
 from generators.parameters import COMMON, Parameter
 from generators.random import Draws
 from generators.raster import Axes, Floats, Ints, Pixels, axes
-from generators.shapes import Disc, Group, Shape
+from generators.shapes import Copied, Disc, Group, Shape, Sprites
 
 STRAIGHT, MIRRORED = 0, 0
 LARGE, SMALL = 4.1, 2.4  # px, radii of the marks: 49 and 21 pixels at 128 px, and within as many with grey edges
@@ -29,6 +30,7 @@ SIDE = 9.1  # px: of the patches that see one mark alone, and for the rounding o
 NEAR, FAR = 34.0, 46.0  # px from the middle of the line to its ends
 ACROSS, ALONG = 18.0, 10.0  # px from the middle of the frame to the line and, along it, to the middle mark, at most
 PAIRS = 2  # a third may find no room beside them
+TRIES = 2  # for a pair: most need no more
 
 
 def _pair_factors(number: int) -> tuple[Factor, ...]:
@@ -48,6 +50,7 @@ class Align(Generator):
     classes = ("straight-mirrored", "straight-unlike", "bent-mirrored", "bent-unlike")
     objects = ("line", "pairs")
     default_n, default_n_test = 1000, 500  # own choice: those of rect-tri
+    apart = True
     factors = (
         Factor("line", "class", 0, 1, "", "balanced", "of the three large marks", ("straight", "bent")),
         Factor("mirror", "class", 0, 1, "", "balanced", "pairs of small marks", ("mirrored", "unlike")),
@@ -110,41 +113,58 @@ class Align(Generator):
             turned: the turn of the scene.
             taken: places across and along the line, and radii of marks.
         """
-        most = 64.0 - SIDE - SMALL
+        most, least = 64.0 - SIDE - SMALL, LARGE + SMALL + SIDE
+        beside = abs(middle)
+        longest = np.sqrt(most**2 - (least + beside) ** 2)
+        x, y, radii = (np.stack(column) for column in zip(*taken, strict=True))
+        seen = np.stack(turned.turn(x, y))  # [2, taken, n]
+        gap = (radii + SMALL + SIDE)[:, None]
 
-        def pair(u: Floats) -> tuple[Floats, Floats, Floats]:
-            return (2.0 * u[0] - 1.0) * 64.0, (2.0 * u[1] - 1.0) * most, (2.0 * u[2] - 1.0) * 180.0
+        def pair(u: Floats, rows: Ints) -> tuple[Floats, Floats, Floats]:
+            along = (2.0 * u[0] - 1.0) * longest[rows]
+            across = 2.0 * u[1] - 1.0  # there is room on both sides of the line
+            across *= np.sqrt(most**2 - along**2) - beside[rows] - least
+            return across + np.copysign(least, across), along, (2.0 * u[2] - 1.0) * 180.0
 
         def free(u: Floats, rows: Ints) -> NDArray[np.bool_]:
+            places = np.stack(_places(*pair(u, rows), self.values["offset"]), axis=1)  # [2, 3, m]
+            good: NDArray[np.bool_] = (places[0, 2] + middle[rows]) ** 2 + places[1, 2] ** 2 <= most**2
             turn = Axes(turned.ux[rows], turned.uy[rows])
-            across, along = np.stack(_places(*pair(u), self.values["offset"]), axis=1)  # [3, m]
-            good = (across + middle[rows]) ** 2 + along**2 <= most**2
-            for x, y, radius in taken:
-                good &= _apart(turn, across - x[rows], along - y[rows]) >= radius + SMALL + SIDE
-            others = _apart(turn, across[1:] - across[0], along[1:] - along[0]) >= 2.0 * SMALL + SIDE
-            free: NDArray[np.bool_] = good.all(axis=0) & others.all(axis=0)
-            return free
+            places = np.stack(turn.turn(*places))
+            good &= (abs(places[:, 1:] - places[:, :1]).max(axis=0) >= 2.0 * SMALL + SIDE).all(axis=0)
+            for k in range(3):  # of those that are left
+                left = np.flatnonzero(good)
+                away = abs(places[:, k].take(left, axis=1)[:, None] - seen.take(rows[left], axis=2))
+                good[left] = (np.maximum(*away) >= gap).all(axis=0)
+            return good
 
-        return pair(draws.first_valid(group, free))
+        return pair(draws.first_valid(group, free, at_first=TRIES), np.arange(len(middle)))
 
     def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
         """A group of large discs and one of small ones."""
         turned = self.turned(factors)
         zero = np.zeros(len(factors))
         shift = factors["shift"] * (factors["line"] != STRAIGHT)
+        large_disc, small_disc = self.sprites
         line = (("first", zero), ("middle", shift), ("last", zero))
-        large = [self._mark(factors, turned, across, factors[name], LARGE) for name, across in line]
+        large = [self._mark(factors, turned, across, factors[name], large_disc) for name, across in line]
         small = []
         for number in range(1, int(self.values["number"]) + 1):
             across, along, towards = (factors[f.name].astype(np.float64) for f in _pair_factors(number))
             one, image, moved = _places(across, along, towards, self.values["offset"])
             x, y = np.where(factors["mirror"] == MIRRORED, image, moved)
-            small += [self._mark(factors, turned, *one, SMALL), self._mark(factors, turned, x, y, SMALL)]
+            small += [self._mark(factors, turned, *one, small_disc), self._mark(factors, turned, x, y, small_disc)]
         return [Group(tuple(large)), Group(tuple(small))]
 
-    def _mark(self, factors: NDArray[np.void], turned: Axes, across: Floats, along: Floats, radius: float) -> Disc:
-        x, y = (np.floor(place) + 0.5 for place in self.placed(turned, factors["x"] + across, 64.0 + along))
-        return Disc(x, y, np.full(len(x), radius * self.scale))
+    @cached_property
+    def sprites(self) -> list[Sprites]:
+        """The large disc and the small one."""
+        half, radii = np.array([0.5]), np.array([[LARGE], [SMALL]]) * self.scale
+        return [Sprites(Disc(half, half, radius), size=self.size) for radius in radii]
+
+    def _mark(self, factors: NDArray[np.void], turned: Axes, across: Floats, along: Floats, sprites: Sprites) -> Copied:
+        x, y = (np.floor(place) for place in self.placed(turned, factors["x"] + across, 64.0 + along))
+        return Copied(sprites, np.zeros(len(x), np.int64), x, y)
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
         """All marks."""
@@ -180,9 +200,3 @@ def _places(
     """The places of a pair: one mark, its mirror image, and where that is moved, across and along the line."""
     turn = axes(towards)
     return (across, along), (-across, along), (offset * turn.ux - across, along + offset * turn.uy)
-
-
-def _apart(turned: Axes, x: Floats, y: Floats) -> Floats:
-    """The larger of the distances in x and in y, after the turn."""
-    dx, dy = turned.turn(x, y)
-    return np.maximum(abs(dx), abs(dy))

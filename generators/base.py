@@ -20,7 +20,7 @@ from generators.factors import Factor, dtype_of, on_grid
 from generators.parameters import Parameter, resolve
 from generators.planes import Band
 from generators.random import Draws
-from generators.raster import Axes, Floats, Ints, Pixels, Spans
+from generators.raster import Axes, Floats, Ints, Layer, Pixels
 from generators.shapes import Shape, holes, parts, same
 
 BASE_SIZE = 128  # ConRec paper, figure 4: the published frames
@@ -55,6 +55,7 @@ class Generator(ABC):
     parameters: ClassVar[tuple[Parameter, ...]]
     default_n: ClassVar[int]
     default_n_test: ClassVar[int]
+    apart: ClassVar[bool] = False  # whether all objects are ink and no two of them hold a pixel: one plane has them all
     draws_as: ClassVar[str] = ""  # whose random numbers it draws, if not those of its own name
 
     @abstractmethod
@@ -208,10 +209,12 @@ class Generator(ABC):
             images[...] = grey[0]
             return
         layers = [_layers(shapes, self.size) for shapes in zip(*scenes, strict=True)]
+        if masks is None and self.apart:
+            layers = [[layer for held in layers for layer in held]]
         rows = planes.band([spans for held in layers for spans, _ in held], len(factors), self.size)
         objects = [self.paint(factors, k, held, len(scenes), rows) for k, held in enumerate(layers)]
         if not grey:
-            ink = self.ink(objects)
+            ink = objects[0] if len(objects) == 1 and self.apart else self.ink(objects)
             planes.unpack([(ink[0], 255)], rows, images)
         if masks is None:
             return
@@ -226,7 +229,7 @@ class Generator(ABC):
             planes.unpack(held + [(changed, 1 << k) for k, changed in enumerate(ink[1:], len(held))], rows, masks)
 
     def paint(
-        self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Spans, int]], bits: int, rows: Band
+        self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Layer, int]], bits: int, rows: Band
     ) -> Pixels:
         """The planes of object `number`, one for each version of the scene (`planes.draw`)."""
         return planes.draw(f"object {number}", layers, bits, len(factors), self.size, rows)
@@ -261,11 +264,12 @@ class Generator(ABC):
         return middle + dx, middle + dy
 
 
-def _layers(versions: Sequence[Shape], size: int) -> list[tuple[Spans, int]]:
+def _layers(versions: Sequence[Shape], size: int) -> list[tuple[Layer, int]]:
     """The pixels of each part of an object that is not as another, with bit k set if it is a part of version k."""
     found: list[tuple[Shape, int]] = []
     for k, shape in enumerate(versions):
+        earlier = len(found)
         for part in (*parts(shape), *holes(shape)):
-            place = next((i for i, (known, _) in enumerate(found) if same(part, known)), len(found))
+            place = next((i for i, (known, _) in enumerate(found[:earlier]) if same(part, known)), len(found))
             found[place:] = [(part, (found[place][1] if place < len(found) else 0) | 1 << k), *found[place + 1 :]]
     return [(spans, bits) for shape, bits in found for spans in shape.layers(size)]

@@ -19,7 +19,7 @@ from generators.base import Generator
 from generators.factors import ANGLE, NOISE_KEY, Factor, off_centre
 from generators.parameters import COMMON, Parameter
 from generators.random import Draws
-from generators.raster import Floats, Ints, Pixels
+from generators.raster import Ints, Pixels
 from generators.reading import inked, parts
 from generators.shapes import Box, Disc, Group, Shape
 
@@ -39,16 +39,17 @@ class Bind(Generator):
     classes = ("disc-in-ring", "bar-in-ring")
     objects = ("ring", "square", "disc", "bar")
     default_n, default_n_test = 1000, 500
+    apart = True
     factors = (
         Factor(
             "in_ring", "class", 0, 1, "", "balanced", "mark in the ring; the square holds the other", ("disc", "bar")
         ),
         ANGLE,
         Factor("radius", "real", 2, 5, "px at 128", "uniform", "of the disc; the bar has its area"),
-        Factor("ring_x", "real", 27, 101, "px at 128", "uniform where it fits", "middle of the ring"),
-        Factor("ring_y", "real", 27, 101, "px at 128", "uniform where it fits", "middle of the ring"),
-        Factor("square_x", "real", 27, 101, "px at 128", "uniform where it fits", "middle of the square"),
-        Factor("square_y", "real", 27, 101, "px at 128", "uniform where it fits", "middle of the square"),
+        Factor("ring_x", "real", 27, 101, "px at 128", "where both have room", "middle of the ring"),
+        Factor("ring_y", "real", 27, 101, "px at 128", "where both have room", "middle of the ring"),
+        Factor("square_x", "real", 27, 101, "px at 128", "where both have room", "middle of the square"),
+        Factor("square_y", "real", 27, 101, "px at 128", "where both have room", "middle of the square"),
         NOISE_KEY,
     )
     parameters = (
@@ -65,26 +66,32 @@ class Bind(Generator):
         return factors["in_ring"].astype(np.int64)
 
     def law(self, draws: Draws) -> dict[str, NDArray[Any]]:
-        """Two frames that do not meet, wherever they have room."""
+        """Two frames, in some direction so far apart as there is room, and then wherever there is some."""
         radius = self.values["mark"] * draws.uniform(1, 0.8, 1.0)
         half = REACH * radius + self.values["distance"] + STROKE
         reach = sqrt(2.0) * (half - ROUND) + ROUND  # of the square; the ring keeps as far from the border
-        room = 64.0 - MARGIN - reach
-
-        def centres(u: Floats, rows: Ints) -> Floats:
-            return (2.0 * u - 1.0) * room[rows]
-
-        def apart(u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            x_1, y_1, x_2, y_2 = centres(u, rows)
-            far: NDArray[np.bool_] = (x_2 - x_1) ** 2 + (y_2 - y_1) ** 2 >= ((half + reach)[rows] + GAP) ** 2
-            return far
-
-        found = centres(draws.first_valid(1, apart), np.arange(len(half)))
+        room = 2.0 * (64.0 - MARGIN - reach)  # from one side to the other
+        apart = half + reach + GAP
+        # From level to upright, as long as the frame holds two that are so far apart in this direction.
+        least = np.arccos(np.minimum(room / apart, 1.0))
+        direction = least + (np.pi / 2.0 - 2.0 * least) * draws.uniform(3)
+        steps = np.stack((np.cos(direction), np.sin(direction)))
+        steps *= draws.uniform(4, apart, np.maximum(room / steps.max(axis=0), apart))
+        first = [
+            draws.uniform(5 + k, -0.5, 0.5) * np.maximum(room - step, 0.0) - step / 2.0 for k, step in enumerate(steps)
+        ]
+        quarter = draws.integer(7, 0, 3)
+        signs = np.where(quarter & [[1], [2]], -1.0, 1.0)
+        ring, square = 64.0 + signs * first, 64.0 + signs * (first + steps)
         return {
             "in_ring": draws.balanced(2),
             "angle": draws.uniform(2, -1.0, 1.0) * self.values["rotation"],
             "radius": off_centre(radius),
-            **dict(zip(("ring_x", "ring_y", "square_x", "square_y"), 64.0 + found, strict=True)),
+            **{
+                f"{name}_{axis}": place[k]
+                for name, place in (("ring", ring), ("square", square))
+                for k, axis in enumerate("xy")
+            },
         }
 
     def outlines(self, factors: NDArray[np.void]) -> list[Shape]:

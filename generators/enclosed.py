@@ -10,7 +10,7 @@ the other place is inside.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, lru_cache
 from math import pi
 from typing import Any
 
@@ -24,15 +24,16 @@ from generators.parameters import COMMON, Parameter
 from generators.random import Draws, halves
 from generators.raster import Floats, Ints, Pixels
 from generators.reading import inked, parts
-from generators.shapes import Disc, Group, Polygon, Shape
+from generators.shapes import Copied, Disc, Group, Polygon, Shape, Sprites
 
 STROKE = 3.0  # px, of the curve
 RADIUS, HOLE = 4.0, 1.6  # px, of both marks, and of the hole in one: the box around the ink is alike in both classes
 CLEAR = RADIUS + STROKE / 2.0 + 1.5  # px from a mark's middle to corners of the curve's, less `margin`
-SMALLEST, LARGEST = 26.0, 34.0  # px, mean radius of the curve
+SMALLEST, LARGEST = 26.0, 30.0  # px, mean radius of the curve
 MARGIN = 2.0  # px between the curve, which stays where it is, and the border
-OFF = 8.0  # px, at most from the middle of the curve to the mark inside, across and down
-SHIFT = 4.0  # px, of the middle between the marks from the middle of the frame
+OFF = 6.0  # px, at most from the middle of the curve to the mark inside, across and down
+AWAY = 0.55  # of the room: the middle of the curve is so far from that of the frame, across and down
+SHIFT = 3.0  # px, of the middle between the marks from the middle of the frame
 DIRECTIONS: Floats = np.arange(96, dtype=np.float64) * (
     2.0 * pi / 96.0
 )  # of the corners of the polygon that the curve is
@@ -46,12 +47,13 @@ class Enclosed(Generator):
     classes = ("disc-inside", "ring-inside")
     objects = ("curve", "disc", "ring")
     default_n, default_n_test = 1000, 500
+    apart = True
     factors = (
         Factor(
             "inside", "class", 0, 1, "", "balanced", "mark inside the curve; the other is outside", ("disc", "ring")
         ),
         ANGLE,
-        Factor("size", "real", 26, 34, "px at 128", "uniform", "mean radius of the curve"),
+        Factor("size", "real", 26, 30, "px at 128", "uniform", "mean radius of the curve"),
         Factor("regularity", "real", 0.5, 1, "share", "uniform", "of the depth: lobes alike; the rest: one lobe less"),
         Factor("phase", "circular", -180, 180, "deg", "uniform", "of the lobes, before the turn"),
         Factor("second_phase", "circular", -180, 180, "deg", "uniform", "of the lobes that are one less"),
@@ -78,7 +80,7 @@ class Enclosed(Generator):
         """A curve and two places with room for a mark, one on each side of it; what fits is uniform."""
         middle = SHIFT * np.stack([draws.uniform(k, -1.0, 1.0) for k in (2, 3)])
         angle = draws.uniform(1, -1.0, 1.0) * self.values["rotation"]
-        depth = self.values["depth"]
+        depth, lobes = self.values["depth"], int(self.values["lobes"])
         clear = CLEAR + self.values["margin"]
 
         def places(u: Floats, rows: Ints) -> dict[str, Floats]:
@@ -87,15 +89,10 @@ class Enclosed(Generator):
             size = SMALLEST + (LARGEST - SMALLEST) * u[0]
             # The frame holds the curve, and also the curve turned round.
             room = 64.0 - MARGIN - STROKE - (1.0 + depth) * size - abs(middle[:, rows])
-            x, y = (2.0 * u[1:3] - 1.0) * room
+            x, y = (2.0 * u[1:3] - 1.0) * (1.0 - AWAY) * room
+            x, y = x + np.copysign(AWAY * room[0], x), y + np.copysign(AWAY * room[1], y)
             inside_x, inside_y = (2.0 * u[3:5] - 1.0) * OFF + (x, y)
             return {"size": size, "x": x, "y": y, "inside_x": inside_x, "inside_y": inside_y}
-
-        def far(u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            drawn = places(u, rows)
-            away = np.hypot(drawn["inside_x"] + drawn["x"], drawn["inside_y"] + drawn["y"])
-            good: NDArray[np.bool_] = away >= drawn["size"] * (1.0 - depth) + clear
-            return good
 
         def scene(u: Floats, rows: Ints) -> dict[str, Floats]:
             """All but the class."""
@@ -107,25 +104,32 @@ class Enclosed(Generator):
                 "second_phase": 360.0 * second_phase - 180.0,
             }
 
-        def free(corners: Floats, u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            """Whether these corners `[k, 1]` of the curve are far from both marks."""
-            drawn = scene(u, rows)
-            radii = self._radius(drawn, corners)
-            good = np.ones(len(rows), np.bool_)
-            for x, y in _marks(drawn):
-                away = np.maximum(abs(radii * np.cos(corners) - x), abs(radii * np.sin(corners) - y))
-                good &= away.min(axis=0) >= clear
+        def far(u: Floats, rows: Ints) -> NDArray[np.bool_]:
+            drawn = places(u, rows)
+            good: NDArray[np.bool_] = np.hypot(*_marks(drawn)[1]) >= drawn["size"] * (1.0 - depth) + clear
             return good
 
-        def parted(u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            """Whether the marks are on their sides of the curve."""
+        def free(u: Floats, rows: Ints) -> NDArray[np.bool_]:
+            """Whether both marks are on their sides of the curve and far from its corners."""
             drawn = scene(u, rows)
-            inside, outside = (np.hypot(x, y) < self._radius(drawn, np.arctan2(y, x)) for x, y in _marks(drawn))
-            good: NDArray[np.bool_] = inside & ~outside
+            waves, marks = self._waves(drawn), _marks(drawn)
+            left = np.arange(len(rows))
+            for every in (8, 1):  # of the corners: most are refused by a few
+                for mark in marks:
+                    seen = np.concatenate((waves, mark.T), axis=1).take(left, axis=0)
+                    away = abs(seen @ _from_mark(lobes)[:, ::every])
+                    count = away.shape[1] // 2
+                    left = left[np.maximum(away[:, :count], away[:, count:]).min(axis=1) >= clear]
+            waves = waves.take(left, axis=0).T
+            inside, outside = (
+                np.hypot(x, y) < (waves * _basis(lobes, np.arctan2(y, x))).sum(axis=0)
+                for x, y in (mark[:, left] for mark in marks)
+            )
+            good = np.zeros(len(rows), np.bool_)
+            good[left] = inside & ~outside
             return good
 
-        near = (partial(free, corners[:, None]) for corners in (DIRECTIONS[::16], DIRECTIONS[8::16], DIRECTIONS))
-        found = draws.first_valid(1, far, *near, parted)
+        found = draws.first_valid(1, far, free, at_first=4)
         columns = scene(found, np.arange(len(angle)))
         for axis, shift in zip("xy", 64.0 + middle, strict=True):
             columns[f"outside_{axis}"] = shift - columns[f"inside_{axis}"]
@@ -133,45 +137,52 @@ class Enclosed(Generator):
             columns[axis] += shift
         return columns | {"inside": draws.balanced(2)}
 
-    def _radius(self, columns: Any, direction: Floats) -> Floats:
-        """From the middle of the curve to the curve, px at 128; the direction in radians, y down, after the turn."""
-        lobes, depth = self.values["lobes"], self.values["depth"]
-        first, second = (
-            _cos_of_sum(number * direction, np.deg2rad(number * columns["angle"] + columns[phase]))
-            for number, phase in ((lobes, "phase"), (lobes - 1, "second_phase"))
-        )
-        share = columns["regularity"]
-        radius: Floats = columns["size"] * (1.0 + depth * (share * first + (1.0 - share) * second))
-        return radius
+    def _waves(self, columns: Any) -> Floats:
+        """The curve's radius as a sum of waves, `[n, 5]`: of each of `_basis` so much, px at 128."""
+        deep = self.values["depth"] * columns["size"]
+        waves = [columns["size"]]
+        for number, phase, share in ((0, "phase", 0.0), (1, "second_phase", 1.0)):
+            turn = np.deg2rad((self.values["lobes"] - number) * columns["angle"] + columns[phase])
+            most = deep * abs(columns["regularity"] - share)
+            waves += [most * np.cos(turn), -most * np.sin(turn)]
+        return np.stack(waves, axis=1)
 
     def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
-        """A curve with a hole, and two marks whose middles are those of pixels."""
+        """A curve with a hole, and two marks."""
         inside, outside = (
-            np.stack([self.snapped(factors[f"{name}_{axis}"]) + 0.5 for axis in "xy"]) for name in ("inside", "outside")
+            np.stack([self.snapped(factors[f"{name}_{axis}"]) for axis in "xy"]) for name in ("inside", "outside")
         )
         swapped = factors["inside"] == 1
-        (disc_x, disc_y), (ring_x, ring_y) = np.where(swapped, outside, inside), np.where(swapped, inside, outside)
-        radius, hole = (np.full(len(factors), length * self.scale) for length in (RADIUS, HOLE))
+        disc, ring = np.where(swapped, outside, inside), np.where(swapped, inside, outside)
+        none = np.zeros(len(factors), np.int64)
+        full, hole = self.sprites
         outer, inner = self._edges(factors)
         return [
-            Group((Polygon(outer),), (Polygon(inner),)),
-            Disc(disc_x, disc_y, radius),
-            Group((Disc(ring_x, ring_y, radius),), (Disc(ring_x, ring_y, hole),)),
+            Group((Polygon(*outer),), (Polygon(*inner),)),
+            Copied(full, none, *disc),
+            Group((Copied(full, none, *ring),), (Copied(hole, none, *ring),)),
         ]
 
-    def _edges(self, factors: NDArray[np.void]) -> tuple[Floats, Floats]:
-        """Corners of the outer and the inner edge of the curve, `[n, 96, 2]`, in 1/4096 px of this frame.
+    @cached_property
+    def sprites(self) -> list[Sprites]:
+        """A mark and the hole in it; their middles are those of pixels."""
+        half, radii = np.array([0.5]), np.array([[RADIUS], [HOLE]]) * self.scale
+        return [Sprites(Disc(half, half, radius), size=self.size) for radius in radii]
+
+    def _edges(self, factors: NDArray[np.void]) -> tuple[list[Floats], list[Floats]]:
+        """Corners of the outer and the inner edge of the curve, `[2, n, 96]`, in 1/4096 px of this frame.
 
         A sine's last bit, which differs between machines, is lost.
         """
-        columns = {name: factors[name].astype(np.float64)[:, None] for name in factors.dtype.names or ()}
-        middle = np.stack((columns["x"], columns["y"]))
-        radii = self._radius(columns, DIRECTIONS)
-        points = np.stack((radii * np.cos(DIRECTIONS), radii * np.sin(DIRECTIONS)))  # [2, n, 96]
-        x, y = np.roll(points, -1, axis=2) - np.roll(points, 1, axis=2)
-        across = np.stack((y, -x)) / np.hypot(x, y)
-        edges = (middle + points + side * STROKE / 2.0 * across for side in (1.0, -1.0))
-        outer, inner = (np.rint((edge * self.scale + 0.5) * GRID).transpose(1, 2, 0) / GRID for edge in edges)
+        columns = {name: factors[name].astype(np.float64) for name in factors.dtype.names or ()}
+        x, y, along_x, along_y = np.split(self._waves(columns) @ _corners(int(self.values["lobes"])), 4, axis=1)
+        half = STROKE / 2.0 / np.sqrt(along_x * along_x + along_y * along_y)
+        along_x *= half
+        along_y *= half
+        x += columns["x"][:, None]
+        y += columns["y"][:, None]
+        edges = ((x + along_y, y - along_x), (x - along_y, y + along_x))
+        outer, inner = ([np.rint(edge * (self.scale * GRID) + 0.5 * GRID) / GRID for edge in both] for both in edges)
         return outer, inner
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
@@ -187,17 +198,31 @@ class Enclosed(Generator):
         return {"inside": np.array([_ring_inside(ink) for ink in inked(images)], np.int64)}
 
 
+def _basis(lobes: int, direction: Floats) -> Floats:
+    """The waves that a curve is made of, `[5, ...]`, in each direction: in radians, y down, after the turn."""
+    one, other = lobes * direction, (lobes - 1) * direction
+    return np.stack((np.ones_like(direction), np.cos(one), np.sin(one), np.cos(other), np.sin(other)))
+
+
+@lru_cache(maxsize=4)
+def _corners(lobes: int) -> Floats:
+    """What waves make of the x and the y of corners, and of the steps from the last to the next, `[5, 4 * 96]`."""
+    places = [_basis(lobes, DIRECTIONS) * of(DIRECTIONS) for of in (np.cos, np.sin)]
+    steps = [np.roll(place, -1, axis=1) - np.roll(place, 1, axis=1) for place in places]
+    return np.concatenate((*places, *steps), axis=1)
+
+
+@lru_cache(maxsize=4)
+def _from_mark(lobes: int) -> Floats:
+    """What waves and the place of a mark make of the x and the y of corners as seen from there, `[7, 2 * 96]`."""
+    count = len(DIRECTIONS)
+    return np.concatenate((_corners(lobes)[:, : 2 * count], -np.repeat(np.eye(2), count, axis=1)))
+
+
 def _marks(drawn: dict[str, Floats]) -> tuple[Floats, Floats]:
     """From the middle of the curve to the mark inside, and to the one outside, `[2, m]` each, x before y."""
     inside, curve = (np.stack((drawn[f"{of}x"], drawn[f"{of}y"])) for of in ("inside_", ""))
     return inside - curve, -inside - curve
-
-
-def _cos_of_sum(one: Floats, other: Floats) -> Floats:
-    """cos(one + other), where each has few values and the sum has many."""
-    cos: Floats = np.cos(one) * np.cos(other)
-    cos -= np.sin(one) * np.sin(other)
-    return cos
 
 
 def _ring_inside(ink: NDArray[np.bool_]) -> bool:

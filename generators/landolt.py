@@ -22,7 +22,7 @@ from generators.coverage import arc_steps, place
 from generators.factors import ANGLE, NOISE_KEY, Factor
 from generators.parameters import ANTIALIAS, PHOTOMETRY, Parameter
 from generators.random import Draws
-from generators.raster import Axes, Floats, Ints, Pixels, Spans, axes
+from generators.raster import Axes, Floats, Ints, Layer, Pixels, axes
 from generators.shapes import Shape
 
 OUTER, INNER, HALF = 2.5, 1.5, 0.5  # radii of the ring and half the opening, in gaps (ISO 8596)
@@ -38,7 +38,7 @@ class Ring(NamedTuple):
     turned: Axes
     gap: Floats
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`: outer and inner disc, and the strip that the opening is of."""
         outer, inner = (raster.disc(self.x, self.y, radius * self.gap, size) for radius in (OUTER, INNER))
         along, half = OUTER * self.gap, HALF * self.gap  # half the strip: it is longer than need be

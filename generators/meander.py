@@ -19,7 +19,7 @@ Joints = dict[int, tuple[int, int]]  # of a row at one side: the row it is joine
 class Meanders(NamedTuple):
     """Every way to join some rows so that two curves come out, and who is on one curve with whom.
 
-    corners: float `[M, rows, V, 5]`, the outline of the curve that a row is on, for each row: a corner is at
+    corners: float `[5, M, rows, V]`, the outline of the curve that a row is on, for each row, clockwise: a corner is at
     (c0 * half + c1 * gap + c2 * thick) along the rows and at row c3 + c4 * thick / pitch; lengths are half a row, from
     joint to joint around it, and half the line's width. triples: int `[T, 3]`, a row and two that are neither it nor
     next to it, where either could be on its curve, `turns` joints away, and the other on the other. firsts, counts: int
@@ -43,11 +43,11 @@ def meanders(rows: int, turns: int) -> Meanders:
         for right in joints
         if (len(left) + len(right)) // 2 == rows - 2 and (found := _curves(left, right, rows))
     ]
-    corners = np.zeros((len(curves), rows, 4 * (rows - 1), 5))
+    corners = np.zeros((5, len(curves), rows, 4 * (rows - 1)))
     of_triple: dict[tuple[int, int, int], list[int]] = {}
     for k, (*both, left, right) in enumerate(curves):
         for curve, other in (both, both[::-1]):
-            corners[k, curve] = _outline(curve, left, right, rows)
+            corners[:, k, curve] = _outline(curve, left, right, rows)[:, None]
             for i, row in enumerate(curve):
                 for joined in {*curve[i + turns : i + turns + 1], *curve[max(i - turns, 0) : max(i - turns + 1, 0)]}:
                     for apart in other:
@@ -91,10 +91,10 @@ def _curves(left: Joints, right: Joints, rows: int) -> tuple[list[int], list[int
 
 
 def _outline(curve: list[int], left: Joints, right: Joints, rows: int) -> NDArray[np.float64]:
-    """The corners `[V, 5]` around a curve: along one edge of the line, and back along the other."""
+    """The corners `[5, V]` around a curve: along one edge of the line, and back along the other."""
     way = 1 if curve[0] not in left else -1  # along the first row: 1 is to the right
     edges = []
-    for edge in (1, -1):
+    for edge in (-1, 1):
         points, now = [(-way, 0, 0, curve[0], edge * way)], way
         for row, after in pairwise(curve):
             depth = (right if now > 0 else left)[row][1]
@@ -106,4 +106,4 @@ def _outline(curve: list[int], left: Joints, right: Joints, rows: int) -> NDArra
         edges.append(points)
     corners = edges[0] + edges[1][::-1]
     corners += corners[-1:] * (4 * (rows - 1) - len(corners))
-    return np.array(corners, np.float64)
+    return np.array(corners, np.float64).T

@@ -15,6 +15,7 @@ Elements stand upright at whole pixels, whatever the turn of the scene. Where th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from generators.factors import ANGLE, NOISE_KEY, Factor
 from generators.parameters import COMMON, Parameter
 from generators.random import Draws
 from generators.raster import Axes, Floats, Ints, Pixels, axes
-from generators.shapes import Box, Choice, Disc, Group, Shape
+from generators.shapes import Box, Copied, Disc, Group, Shape, Sprites
 
 CIRCLE, DISC = 0, 0
 SIDE = 9.0  # px: of the patches that see one element alone
@@ -76,11 +77,11 @@ class Navon(Generator):
         """
         super().__init__(size=size, parameters=parameters)
         number, radius = int(self.values["number"]), self.values["element_radius"]
-        self.steps = 360.0 / number * np.arange(number)
-        self.mean = float(self._stretch(np.linspace(0.0, 90.0, 4097)).mean())
+        self.steps: Floats = 360.0 / number * np.arange(number, dtype=np.float64)
+        self.mean = float(self._stretch(axes(np.linspace(0.0, 90.0, 4097))).mean())
         starts = np.linspace(-0.25, 0.25, 65) * self.steps[1]
         points = self._both(starts)
-        shortest = float(np.hypot(*(points - np.roll(points, 1, axis=3)).swapaxes(0, 1)).min())
+        shortest = float(np.hypot(*(points - np.roll(points, 1, axis=2)).swapaxes(0, 1)).min())
         # Squares that do not touch: their middles are 2 radii apart in x or in y.
         fitting = MOST / (1.0 + np.sqrt(8.0) * float(np.hypot(*points.swapaxes(0, 1)).max()) / shortest)
         if radius > fitting:
@@ -100,9 +101,9 @@ class Navon(Generator):
         angle = draws.uniform(1, -1.0, 1.0) * self.values["rotation"]
         # All of a step would let 8 elements stand equally far from the middle of a square.
         start = draws.uniform(2, -0.25, 0.25) * self.steps[1]
-        points = np.stack(axes(angle[:, None]).turn(*self._both(start).swapaxes(0, 1)))  # [2, shape, n, number]
-        reach, room = abs(points).max(axis=(1, 3)), MOST - self.values["element_radius"]
-        apart = abs(points - np.roll(points, 1, axis=3)).max(axis=0).min(axis=(0, 2))
+        points = np.stack(axes(angle).turn(*self._both(start).swapaxes(0, 1)))  # [2, shape, number, n]
+        reach, room = abs(points).max(axis=(1, 2)), MOST - self.values["element_radius"]
+        apart = abs(points - np.roll(points, 1, axis=2)).max(axis=0).min(axis=(0, 1))
         # Elements come nearer by less than a pixel as they are put at whole ones.
         largest = room / reach.max(axis=0)
         smallest = np.minimum((2.0 * self.values["element_radius"] + SIDE + 0.1) / apart, largest)
@@ -122,19 +123,19 @@ class Navon(Generator):
     def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
         """A disc or a square for each element."""
         turned = self.turned(factors)
-        start = factors["start"].astype(np.float64)
-        radius = factors["radius"].astype(np.float64)[:, None]
-        circle, square = self._both(start) * radius
-        x, y = np.where(factors["whole"][:, None] == CIRCLE, circle, square).astype(np.float64)
-        return [Group(tuple(self._element(factors, turned, x[:, k], y[:, k]) for k in range(len(self.steps))))]
-
-    def _element(self, factors: NDArray[np.void], turned: Axes, x: Floats, y: Floats) -> Shape:
-        radius, half, phase = self._sizes()
+        circle, square = self._both(factors["start"].astype(np.float64)) * factors["radius"].astype(np.float64)
+        x, y = np.where(factors["whole"] == CIRCLE, circle, square)
         places = self.placed(turned, factors["x"] + x, factors["y"] + y)
-        x, y = (np.rint(place) + part for place, part in zip(places, phase, strict=True))
-        one = np.ones_like(x)
+        element = factors["element"].astype(np.int64)
+        return [Group(tuple(Copied(self.sprites, element, *place) for place in zip(*np.rint(places), strict=True)))]
+
+    @cached_property
+    def sprites(self) -> Sprites:
+        """A disc and a square."""
+        radius, half, phase = self._sizes()
+        x, y, one = *np.split(phase, 2), np.ones(1)
         square = Box(x, y, Axes(one, 0.0 * one), half * one, half * one)
-        return Choice(factors["element"] == DISC, Disc(x, y, radius * one), square)
+        return Sprites(Disc(x, y, radius * one), square, size=self.size)
 
     def _sizes(self) -> tuple[float, float, Floats]:
         """Radius of discs, half side of squares, and their middle from a whole pixel on, in pixels of this frame."""
@@ -152,19 +153,18 @@ class Navon(Generator):
         return radius, side / 2.0, phase
 
     def _both(self, start: Floats) -> Floats:
-        """The elements of circles and of squares of mean radius 1 about the origin, `[2, 2, n, number]`, x before y.
+        """The elements of circles and of squares of mean radius 1 about the origin, `[2, 2, number, n]`, x before y.
 
         Args:
             start: `[n]`, of the first element, in degrees.
         """
-        angle = start[:, None] + self.steps
-        towards = axes(angle)
-        circle: Floats = np.stack((towards.ux, towards.uy))
-        return np.stack((circle, circle * self._stretch(angle) / self.mean))
+        steps = axes(self.steps[:, None])
+        circle: Floats = np.stack(steps.turn(*axes(start)))
+        return np.stack((circle, circle * (self._stretch(Axes(*circle)) / self.mean)))
 
-    def _stretch(self, angle: Floats) -> Floats:
-        """How far the superellipse of half side 1 goes in each direction, in degrees."""
-        across, down = abs(axes(angle).ux), abs(axes(angle).uy)
+    def _stretch(self, towards: Axes) -> Floats:
+        """How far the superellipse of half side 1 goes in each direction."""
+        across, down = abs(towards.ux), abs(towards.uy)
         longer, shorter = np.maximum(across, down), np.minimum(across, down)
         if self.values["squareness"] == 1.0:
             return 1.0 / longer
@@ -188,7 +188,7 @@ class Navon(Generator):
     def _seen(self, share: Floats) -> tuple[bool, bool]:
         places, _ = reading.components(share)
         squares = self._both(np.linspace(-0.25, 0.25, 9) * self.steps[1])[1]
-        least = min(_irregularity(*square) for square in squares.transpose(1, 0, 2))
+        least = min(_irregularity(*square) for square in squares.transpose(2, 0, 1))
         (column, row), reach = np.floor(places[0]).astype(int), int(self.values["element_radius"] * self.scale) + 1
         element = share[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1]
         first, second, *_ = np.linalg.svd(element, compute_uv=False)

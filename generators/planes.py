@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generators.raster import Floats, Ints, Pixels, Spans
+from generators.raster import Copies, Floats, Ints, Layer, Pixels, Rows
 
 UNPACKED = 1 << 19  # pixels at a time, which stay in the cache
 MOST = 0.4  # of the frame's rows: to clear the frame and to copy them costs as much as to unpack the others
@@ -29,30 +29,28 @@ class Band(NamedTuple):
     height: int
 
 
-def band(layers: Sequence[Spans], n: int, size: int) -> Band:
-    """The rows that hold all layers, or whole frames where these are no more."""
-    if not n or any(spans.start.shape[1] > MOST * size for spans in layers):
+def band(layers: Sequence[Layer], n: int, size: int) -> Band:
+    """The rows that hold all layers, or whole frames where these are no more or a layer has these."""
+    if not n or any(isinstance(spans, Rows) or spans.height > MOST * size for spans in layers):
         return Band(None, size)
     begin, end = np.full(n, size), np.zeros(n, np.int64)
     for spans in layers:
-        if spans.first is None:
+        if isinstance(spans, Rows) or spans.first is None:
             return Band(None, size)
-        if not spans.start.size:
+        if not (spans.height and len(spans.first)):
             continue
         image = spans.first // size
         row = spans.first - image * size
-        if (image[1:] <= image[:-1]).any():  # several windows in an image, which polygons have
-            return Band(None, size)
         held = slice(None) if len(image) == n else image
         begin[held] = np.minimum(begin[held], row)
-        end[held] = np.maximum(end[held], row + spans.start.shape[1])
+        end[held] = np.maximum(end[held], row + spans.height)
     height = max(int((end - begin).max()), 1)
     if height > MOST * size:
         return Band(None, size)
     return Band(np.minimum(begin, size - height) + size * np.arange(n), height)
 
 
-def draw(use: str, layers: Sequence[tuple[Spans, int]], bits: int, n: int, size: int, rows: Band) -> Pixels:
+def draw(use: str, layers: Sequence[tuple[Layer, int]], bits: int, n: int, size: int, rows: Band) -> Pixels:
     """Exclusive-or each layer into the planes whose bits its value has, of the lowest `bits`, or cut it out.
 
     Returns:
@@ -63,13 +61,21 @@ def draw(use: str, layers: Sequence[tuple[Spans, int]], bits: int, n: int, size:
     drawn = scratch(use, (bits, n, rows.height, table.itemsize))
     drawn[...] = 0
     for spans, value in layers:
-        inside = np.take(table, spans.start, mode="clip").view(np.uint8)
-        inside ^= np.take(table, spans.stop, mode="clip").view(np.uint8)
+        planes = [drawn[k] for k in range(bits) if value >> k & 1]
+        if isinstance(spans, Rows):
+            image = slice(None) if spans.image is None else spans.image
+            for plane in planes:
+                plane[image] ^= spans.pixels.view(np.uint8)[..., : table.itemsize]
+            continue
+        if isinstance(spans, Copies):
+            inside = spans.table.take(spans.which).view(np.uint8).reshape(len(spans.which), -1)
+        else:
+            inside = np.take(table, spans.start, mode="clip").view(np.uint8)
+            inside ^= np.take(table, spans.stop, mode="clip").view(np.uint8)
         join: np.ufunc = np.bitwise_and if spans.cut else np.bitwise_xor
         if spans.cut:
             np.invert(inside, out=inside)
-        height, wide = spans.start.shape[1], inside.shape[1]
-        planes = [drawn[k] for k in range(bits) if value >> k & 1]
+        height, wide = spans.height, inside.shape[1]
         if spans.first is rows.first:
             for plane in planes:
                 join(plane, inside.reshape(plane.shape), out=plane)

@@ -134,6 +134,7 @@ class Draws:
             given validity, and does not depend on the other samples.
         """
         found = np.empty((4, len(self.index)))
+        open_ = np.ones(len(self.index), np.bool_)
         pending = np.arange(len(self.index))
         first, count, tried = 0, at_first, 0
         while len(pending):
@@ -144,9 +145,9 @@ class Draws:
             for condition in conditions:
                 good = np.flatnonzero(condition(u, rows))
                 u, rows = u.take(good, axis=1), rows[good]
-            done, earliest = np.unique(rows, return_index=True)
-            found[:, done] = u[:, earliest]
-            pending = np.setdiff1d(pending, done, assume_unique=True)
+            found[:, rows[::-1]] = u[:, ::-1]  # of several the last is kept, which is the earliest try
+            open_[rows] = False
+            pending = pending[open_[pending]]
             of_one = 2 * tried // max(len(self.index) - len(pending), 1) + 1  # twice as many as one good one took
             first, count = first + count, min(max(AT_ONCE // max(len(pending), 1), 1), of_one, 256)
         return found

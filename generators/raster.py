@@ -7,6 +7,7 @@ shape or on its outline. Angles are in degrees, counter-clockwise as the picture
 Every shape here but a polygon is convex, so it meets a row of pixel centres in one interval. A shape
 function takes arrays `[n]`, one value for each image, and returns a `Spans`: the half-open column range
 that is set in each row of a window that holds the shape. Rows cost time, so a small shape has few.
+A polygon gives whole frames, as `Rows`.
 
 Only +, -, *, / and sqrt follow after the angle has become a rotation on a grid, and IEEE 754
 rounds these alike everywhere: the last bit of a sine cannot move a pixel.
@@ -14,6 +15,7 @@ rounds these alike everywhere: the last bit of a sine cannot move a pixel.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +24,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
+Words = NDArray[np.uint64]
 
+CROSSINGS = 1 << 17  # at a time, of edges and rows: the numbers of more leave the cache
 TURN_GRID = 2.0**-24  # of tan(angle / 2); 3e-6 px at the rim of a 128 px frame
 
 
@@ -38,6 +42,31 @@ class Spans(NamedTuple):
     stop: Ints
     first: Ints | None = None
     cut: bool = False
+
+    @property
+    def height(self) -> int:
+        """Rows of a window."""
+        return int(self.start.shape[1])
+
+
+class Rows(NamedTuple):
+    """Whole frames, uint64 `[m, size, words]`, of images `[m]` or of all; a word is 64 pixels, its lowest bit first."""
+
+    pixels: Words
+    image: Ints | None = None
+
+
+class Copies(NamedTuple):
+    """Windows of `height` whole rows, from row `first` on as of `Spans`: number `which` of those in `table`."""
+
+    which: Ints
+    table: NDArray[np.void]
+    height: int
+    first: Ints
+    cut: bool = False
+
+
+Layer = Spans | Rows | Copies
 
 
 class Axes(NamedTuple):
@@ -98,8 +127,10 @@ def to_spans(before: Floats, after: Floats, first: Ints | None) -> Spans:
     return Spans(start, stop, first)
 
 
-def of_images(spans: Spans, image: Ints, size: int) -> Spans:
+def of_images(spans: Layer, image: Ints, size: int) -> Layer:
     """Spans of some images: image k among them is number `image[k]` of all, `[m]`."""
+    if isinstance(spans, Rows):
+        return spans._replace(image=image if spans.image is None else image[spans.image])
     first = np.arange(0, len(image) * size, size) if spans.first is None else spans.first
     return spans._replace(first=image[first // size] * size + first % size)
 
@@ -224,33 +255,59 @@ def triangle(vertices: Floats, size: int) -> Spans:
     return to_spans(left, right, first)
 
 
-def polygon(vertices: Floats, size: int) -> list[Spans]:
-    """Simple polygons, vertices `[n, V, 2]`, by the even-odd rule: an edge adds or takes away all to its right.
+def polygon(x: Floats, y: Floats, size: int) -> Rows:
+    """Simple polygons, corners `[n, V]` clockwise as seen.
 
-    An edge crosses the rows whose centres lie from its upper end on, its lower end left out; so each row is crossed an
-    even number of times. A layer has edges of each polygon that follow one another and all go down, or all up.
+    An edge crosses the rows whose centres lie from its upper end on, its lower end left out. Where it goes down a span
+    of pixels ends, where it goes up one begins: from column a up to b that is 2**b - 2**a, and a row is their sum.
     """
-    corners = vertices.transpose(2, 0, 1)
-    rows = np.clip(np.ceil(corners[1] - 0.5), 0, size).astype(np.int32)  # the first below each corner
-    before = np.roll(rows, 1, axis=1)
-    crossing = np.flatnonzero(rows != before)
-    above, below = before.ravel()[crossing], rows.ravel()[crossing]
-    begin, count = np.minimum(above, below), abs(below - above)
-    (x0, y0), (x1, y1) = (ends.reshape(2, -1)[:, crossing] for ends in (np.roll(corners, 1, axis=2), corners))
-    slope = (x1 - x0) / (y1 - y0)
-    image = crossing // rows.shape[1]
-    turns = np.cumsum(np.diff(below > above, prepend=False, append=False))
-    layer = turns[:-1] - turns[np.searchsorted(image, np.arange(len(rows)))][image]
-    layers = []
-    for k in range(int(layer.max(initial=-1)) + 1):
-        edges = np.flatnonzero(layer == k)
-        lengths = count[edges]
-        which = np.repeat(edges, lengths)
-        row = np.arange(len(which)) + np.repeat(begin[edges] - np.cumsum(lengths) + lengths, lengths)
-        x = slope[which] * (row + 0.5 - y0[which]) + x0[which]
-        column = np.clip(np.ceil(x - 0.5), 0, size).astype(np.int64)[:, None]
-        layers.append(Spans(column, np.full_like(column, size), image[which] * size + row))
-    return layers
+    words = -(-size // 64)
+    found = np.zeros(len(x) * size * words + 1, "<u8")  # one more: what ends behind the last column of all
+    if len(x):
+        assert (x[0] * np.roll(y[0], -1) - np.roll(x[0], -1) * y[0]).sum() >= 0.0, "not clockwise"
+        step = max(1, int(CROSSINGS / (abs(np.diff(y[0])).sum() + y.shape[1])))
+        for begin in range(0, len(x), step):
+            piece = slice(begin, begin + step)
+            _add_crossings(x[piece], y[piece], size, found[begin * size * words :])
+    pixels = found[:-1].reshape(len(x), size, words)
+    for k in range(1, words):  # what has not ended in a word goes on in the next
+        pixels[..., k] -= pixels[..., k - 1] >> np.uint64(63)
+    return Rows(pixels)
+
+
+def _add_crossings(x: Floats, y: Floats, size: int, found: Words) -> None:
+    """Adds what begins and ends at the edges of polygons."""
+    rows = np.clip(np.ceil(y - 0.5), 0, size)  # the first below each corner
+    after = np.roll(rows, -1, axis=1)
+    top = np.minimum(rows, after)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of level edges, which cross no row
+        slope = (np.roll(x, -1, axis=1) - x) / (np.roll(y, -1, axis=1) - y)
+        begin = x + slope * (top + (0.5 - y)) + 0.5
+    words = -(-size // 64)
+    first = words * (top.astype(np.int64) + np.arange(0, len(x) * size, size)[:, None])
+    down = (after - rows).astype(np.int64).ravel()
+    count = abs(down)
+    edge = np.repeat(np.arange(len(count)), count)  # of each crossing
+    row = np.arange(len(edge))
+    row -= (np.cumsum(count) - count).take(edge)
+    at = slope.ravel().take(edge)
+    at *= row
+    at += begin.ravel().take(edge)
+    column = np.clip(at, 0, size, out=at).astype(np.int64)
+    row *= words
+    row += first.ravel().take(edge)
+    row += column >> 6
+    bit = _column_bits(size).take(column)
+    bit *= np.sign(down).astype(np.uint64).take(edge)
+    np.add.at(found, row, bit)
+
+
+@lru_cache(maxsize=16)
+def _column_bits(size: int) -> Words:
+    """In its word, the bit of each column and of the one behind the last, if that is in a word of the row."""
+    bits = np.uint64(1) << (np.arange(size + 1, dtype=np.uint64) % np.uint64(64))
+    bits[-(-size // 64) * 64 :] = 0
+    return bits
 
 
 def superellipse(cx: Floats, cy: Floats, turned: Axes, half: Floats, exponent: float, size: int) -> Spans:

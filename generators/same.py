@@ -20,7 +20,7 @@ from generators.base import Generator
 from generators.factors import ANGLE, NOISE_KEY, Factor, off_centre
 from generators.parameters import COMMON, Parameter
 from generators.random import Draws, halves
-from generators.raster import Floats, Ints, Pixels
+from generators.raster import Axes, Floats, Ints, Pixels
 from generators.reading import Part, inked, parts
 from generators.shapes import Disc, Group, Polygon, Shape
 
@@ -28,8 +28,7 @@ SMALLEST, LARGEST = 10.0, 11.0  # px, radius of the discs
 WALL = 2.5  # px, at least around a hole
 NARROW = 0.3  # of the room for a hole: the nearest that a corner comes to its middle; the farthest is 1
 APART = 10.0  # px from disc to disc and to the border across or down: 9, and one that rounding may take
-TILT = 25.0  # degrees, at most from a group's direction to level or upright
-SLACK = 1e-6  # px, more than rounding
+TILT = 25.0  # degrees, at most from a group's direction to level, or of both to upright
 UNLIKE = 0.22  # of the room for a hole: between the corners of two unlike shapes, on average
 DIRECTIONS: Floats = np.arange(6, dtype=np.float64) * pi / 3.0 + 0.2  # of the corners, from the middle of a hole
 PAIRINGS = (((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)))
@@ -52,6 +51,7 @@ class Same(Generator):
     classes = ("same", "different")
     objects = ("a_disc_1", "a_disc_2", "b_disc_1", "b_disc_2")
     default_n, default_n_test = 1000, 500
+    apart = True
     factors = (
         Factor("groups", "class", 0, 1, "", "balanced", "what they are of", ("same", "different")),
         ANGLE,
@@ -102,45 +102,35 @@ class Same(Generator):
         return {"a": np.where(swapped, second, first), "b": np.where(swapped, first, second)}
 
     def _places(self, draws: Draws, size: Floats) -> Floats:
-        """From the middle of the frame to the middles of the discs, `[2, 4, n]`: uniform where all fit."""
+        """From the middle of the frame to the middles of the discs, `[2, 4, n]`, uniform where all fit.
+
+        Both groups lie across, or both stand, nearly; apart as far as there is room beside them.
+        """
         room = 64.0 - APART - size
         within = (2.0 * size + APART) / cos(radians(TILT)) / 2.0
         apart = 2.0 * size + self.values["distance"]
 
-        def drawn(u: Floats, rows: Ints) -> tuple[Floats, Floats, Floats]:
-            """The groups' middles `[axis, group, m]`; their quarter turns and where within the tilt, `[group, m]`."""
-            u = halves(u)
-            middles = (2.0 * u[:4] - 1.0) * room[rows]
-            quarters = 4.0 * u[4:6]
-            quarter = np.floor(quarters)
-            return middles.reshape(2, 2, len(rows)), quarter, quarters - quarter
-
-        def likely(u: Floats, rows: Ints) -> NDArray[np.bool_]:
-            """What of `fit` the middles tell: along its direction a group takes up a disc and half the gap, or more."""
-            middles, quarter, _ = drawn(u, rows)
-            across, down = abs(middles)
-            along = np.where((quarter == 0.0) | (quarter == 2.0), across, down)
-            good: NDArray[np.bool_] = (along <= (room - size - APART / 2.0 + SLACK)[rows]).all(axis=0)
-            # The mean square of the four distances between discs is this square and the two of `within`.
-            square = ((middles[:, 0] - middles[:, 1]) ** 2).sum(axis=0)
-            good &= square >= (apart**2 - 2.0 * within**2 - SLACK)[rows]
-            return good
-
         def places(u: Floats, rows: Ints) -> Floats:
-            middles, quarter, tilt = drawn(u, rows)
-            direction = np.deg2rad(90.0 * quarter + TILT * (2.0 * tilt - 1.0))
-            both = within[rows] * np.stack((np.cos(direction), np.sin(direction)))
-            return np.stack((middles - both, middles + both), axis=2).reshape(2, 4, len(rows))
+            u = halves(u)
+            tilt = np.deg2rad(TILT) * (2.0 * u[:2] - 1.0)
+            turns = np.floor(4.0 * u[2])
+            along, beside = within[rows] * np.stack((np.cos(tilt), np.sin(tilt)))  # [group, m]
+            middle = (2.0 * u[3:5] - 1.0) * (room[rows] - along)
+            free = room[rows] - abs(beside)
+            step = apart[rows] + (free.sum(axis=0) - apart[rows]) * u[5]
+            first = (free.sum(axis=0) - step) * u[6] - free[0]
+            both = np.stack((along, beside)) * np.where(turns < 2.0, 1.0, -1.0)
+            middles = np.stack((middle, np.stack((first, first + step))))
+            found = np.stack((middles - both, middles + both), axis=2).reshape(2, 4, len(rows))
+            return np.where(turns % 2.0 == 0.0, found, found[::-1])
 
         def fit(u: Floats, rows: Ints) -> NDArray[np.bool_]:
             drawn = places(u, rows)
-            held: NDArray[np.bool_] = abs(drawn).max(axis=(0, 1)) <= room[rows]
-            for one, other in ((0, 2), (0, 3), (1, 2), (1, 3)):
-                away = ((drawn[:, one] - drawn[:, other]) ** 2).sum(axis=0)
-                held &= away >= apart[rows] ** 2
-            return held
+            away = ((drawn[:, :2, None] - drawn[:, None, 2:]) ** 2).sum(axis=0)
+            good: NDArray[np.bool_] = away.min(axis=(0, 1)) >= apart[rows] ** 2
+            return good
 
-        return places(draws.first_valid(6, likely, fit), np.arange(len(size)))
+        return places(draws.first_valid(6, fit), np.arange(len(size)))
 
     def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
         """Discs whose middles are those of pixels; holes turned with the scene, then by quarter turns."""
@@ -150,21 +140,27 @@ class Same(Generator):
         swapped = factors["groups"] == 1
         middles = (places[0], *np.where(swapped, places[[2, 1]], places[[1, 2]]), places[3])
         radius = self.px(factors["size"])
+        corners = {shape: self._corners(factors, shape) for shape in "ab"}
         return [
-            Group((Disc(x, y, radius),), (Polygon(self._hole(factors, disc) + np.stack((x, y), axis=1)[:, None]),))
+            Group((Disc(x, y, radius),), (self._hole(corners[disc[0]], factors[f"{disc}_turn"], x, y),))
             for disc, (x, y) in zip(self.objects, middles, strict=True)
         ]
 
-    def _hole(self, factors: NDArray[np.void], disc: str) -> Floats:
-        """Corners `[n, 6, 2]` about the middle of a disc."""
-        shares = np.stack([factors[f"{disc[0]}_{k}"] for k in range(1, 7)], axis=1).astype(np.float64)
+    def _corners(self, factors: NDArray[np.void], shape: str) -> tuple[Floats, Floats]:
+        """Corners of a hole `[n, 6]`, x and y, from its middle."""
+        shares = np.stack([factors[f"{shape}_{k}"] for k in range(1, 7)], axis=1).astype(np.float64)
         radii = shares * (self.px(factors["size"]) - WALL * self.scale)[:, None]
         turned = self.turned(factors)
-        ux, uy = turned.ux[:, None], turned.uy[:, None]
-        x, y = radii * np.cos(DIRECTIONS), radii * np.sin(DIRECTIONS)
-        x, y = ux * x - uy * y, uy * x + ux * y
-        quarter = factors[f"{disc}_turn"].astype(np.int64)[:, None]
-        return np.stack((np.choose(quarter, (x, y, -x, -y)), np.choose(quarter, (y, -x, -y, x))), axis=2)
+        turn = Axes(turned.ux[:, None], turned.uy[:, None])
+        return turn.turn(radii * np.cos(DIRECTIONS), radii * np.sin(DIRECTIONS))
+
+    def _hole(self, corners: tuple[Floats, Floats], turn: NDArray[Any], middle_x: Floats, middle_y: Floats) -> Polygon:
+        """The hole after so many quarter turns."""
+        x, y = corners
+        if turn.any():
+            quarter = turn.astype(np.int64)[:, None]
+            x, y = np.choose(quarter, (x, y, -x, -y)), np.choose(quarter, (y, -x, -y, x))
+        return Polygon(x + middle_x[:, None], y + middle_y[:, None])
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
         """All four."""

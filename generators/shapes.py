@@ -11,14 +11,16 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from generators import coverage, raster
-from generators.raster import Axes, Floats, Ints, Spans
+from generators import coverage, planes, raster
+from generators.raster import Axes, Copies, Floats, Ints, Layer
+
+SPRITES = 256  # px, of a frame: in larger ones the sprites of all columns are more than what is saved
 
 
 class Shape(Protocol):
     """What can be drawn: a region for each image. A named tuple of arrays, numbers and such tuples."""
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """The pixels whose centres it holds, in frames of `size` px: those that an odd number of these hold."""
 
     def vertices(self, size: int) -> Floats:
@@ -32,7 +34,7 @@ class Disc(NamedTuple):
     y: Floats
     radius: Floats
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
         return [raster.disc(self.x, self.y, self.radius, size)]
 
@@ -52,7 +54,7 @@ class Box(NamedTuple):
     half_y: Floats
     radius: float = 0.0
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
         if not self.radius:
             return [raster.box(self.x, self.y, self.turned, self.half_x, self.half_y, size)]
@@ -73,7 +75,7 @@ class Superellipse(NamedTuple):
     half: Floats
     exponent: float
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
         return [raster.superellipse(self.x, self.y, self.turned, self.half, self.exponent, size)]
 
@@ -87,7 +89,7 @@ class Triangle(NamedTuple):
 
     corners: Floats
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
         return [raster.triangle(self.corners, size)]
 
@@ -97,17 +99,18 @@ class Triangle(NamedTuple):
 
 
 class Polygon(NamedTuple):
-    """Simple polygons, convex or not, with corners `[n, V, 2]`."""
+    """Simple polygons, convex or not, with corners (x, y), `[n, V]` each, clockwise as seen."""
 
-    corners: Floats
+    x: Floats
+    y: Floats
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
-        return raster.polygon(self.corners, size)
+        return [raster.polygon(self.x, self.y, size)]
 
     def vertices(self, size: int) -> Floats:
         """As of every `Shape`."""
-        return self.corners
+        return np.stack((self.x, self.y), axis=2)
 
 
 class Choice(NamedTuple):
@@ -117,9 +120,9 @@ class Choice(NamedTuple):
     yes: Shape
     no: Shape
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
-        found = []
+        found: list[Layer] = []
         for rows, shape in ((self.which, self.yes), (~self.which, self.no)):
             if rows.all():
                 found += shape.layers(size)
@@ -135,13 +138,60 @@ class Choice(NamedTuple):
         return np.where(self.which[:, None, None], _repeat_last(yes, count), _repeat_last(no, count))
 
 
+class Sprites:
+    """Shapes of one image, about the origin, whose copies `Copied` stand whole pixels away from it.
+
+    In frames that are not large they are drawn once for each column, all in as many rows.
+    """
+
+    def __init__(self, *shapes: Any, size: int) -> None:
+        self.shapes = shapes
+        x, y = np.arange(size + 1.0), np.full(size + 1, size // 2 * 1.0)
+        if size > SPRITES:
+            return
+        layers = [[(spans, 1) for spans in _moved(shape, x, y).layers(size)] for shape in shapes]
+        drawn = [planes.draw("sprites", held, 1, size + 1, size, planes.Band(None, size))[0].copy() for held in layers]
+        held = np.flatnonzero(np.any(drawn, axis=(0, 1, 3)))
+        self.top, self.height = int(held[0]) - size // 2, int(held[-1] - held[0]) + 1
+        rows = np.ascontiguousarray(np.concatenate(drawn)[:, held[0] : held[-1] + 1]).reshape(-1)
+        self.table = rows.view(f"V{len(rows) // len(shapes) // (size + 1)}")
+
+
+class Copied(NamedTuple):
+    """One of the sprites in each image, number `which`, moved by whole pixels (x, y); it lies in the frame."""
+
+    sprites: Sprites
+    which: Ints
+    x: Floats
+    y: Floats
+
+    def layers(self, size: int) -> list[Layer]:
+        """As of every `Shape`."""
+        if size > SPRITES:
+            return self._drawn().layers(size)
+        x, first = self.x.astype(np.int64), self.y.astype(np.int64) + self.sprites.top
+        assert not len(x) or (
+            min(x.min(), first.min()) >= 0 and max(x.max(), first.max() + self.sprites.height) <= size
+        )
+        first += np.arange(0, len(x) * size, size)
+        return [Copies(x + (size + 1) * self.which, self.sprites.table, self.sprites.height, first)]
+
+    def vertices(self, size: int) -> Floats:
+        """As of every `Shape`."""
+        return self._drawn().vertices(size)
+
+    def _drawn(self) -> Shape:
+        one, *others = (_moved(shape, self.x, self.y) for shape in self.sprites.shapes)
+        return Choice(self.which == 0, one, others[0]) if others else one
+
+
 class Group(NamedTuple):
     """Several shapes as one, which do not overlap; each of the holes lies within one of them."""
 
     inside: tuple[Shape, ...]
     cut: tuple[Shape, ...] = ()
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
         return [spans for shape in (*self.inside, *self.cut) for spans in shape.layers(size)]
 
@@ -165,6 +215,12 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, tuple):
         return type(one) is type(other) and all(same(*pair) for pair in zip(one, other, strict=True))
     return np.array_equal(one, other)
+
+
+def _moved(shape: Any, x: Floats, y: Floats) -> Any:
+    """The shape of one image at (x, y) in each of more."""
+    shapes = _of(shape, np.zeros(len(x), np.int64))
+    return shapes._replace(x=shapes.x + x, y=shapes.y + y)
 
 
 def _of(shape: Any, image: Ints) -> Any:

@@ -33,6 +33,9 @@ SHORTEST = 2.0 * ENDS + 4.0  # px, of the part of a row between the joints
 MARGIN = 1.0  # px between the curves, which stay where they are, and the circle in the frame
 
 
+Steps = tuple[Axes, tuple[Floats, Floats]]  # the turn of the rows, and from row to row
+
+
 class Trace(Generator):
     """Two beads on two curves."""
 
@@ -100,39 +103,48 @@ class Trace(Generator):
     def outlines(self, factors: NDArray[np.void]) -> list[Shape]:
         """Two polygons that wind, and two discs."""
         first, same, other = (factors[name].astype(np.int64) for name in ("row", "row_same", "row_other"))
-        corners = self._meanders().corners[factors["meander"].astype(np.int64)]  # [n, rows, V, 5]
-        image = np.arange(len(factors))
+        steps = self._steps(factors)
         second = np.where(factors["curve"] == 1, other, same)
         beads = ((first, factors["along"]), (second, factors["along_2"]))
         radius = np.full(len(factors), BEAD * self.scale)
         return [
-            *(Polygon(self._corners(factors, corners[image, row])) for row in (first, other)),
-            *(Disc(*self._on_row(factors, row, self.px(along)), radius) for row, along in beads),
+            *(Polygon(*self._corners(factors, row, steps)) for row in (first, other)),
+            *(Disc(*self._on_row(factors, row, self.px(along), steps), radius) for row, along in beads),
         ]
 
     def _meanders(self) -> Meanders:
         return meanders(int(self.values["rows"]), int(self.values["turns"]))
 
-    def _corners(self, factors: NDArray[np.void], corners: Floats) -> Floats:
-        """The outline of a curve `[n, V, 2]` from how it winds, `[n, V, 5]`."""
-        thick, gap = STROKE / 2.0 * self.scale, GAP * self.scale
-        turned, (step_x, step_y) = self._steps(factors)
+    def _corners(self, factors: NDArray[np.void], row: Ints, steps: Steps) -> tuple[Floats, Floats]:
+        """The outline `[n, V]` of the curve that a row is on."""
+        table = self._meanders().corners
+        curve = factors["meander"].astype(np.int64) * table.shape[2] + row
+        corners = (column.reshape(-1, table.shape[3]).take(curve, axis=0) for column in table)
+        along, joints, beside, row, edge = corners
+        thick = STROKE / 2.0 * self.scale
+        turned, (step_x, step_y) = steps
         pitch = step_y * turned.ux - step_x * turned.uy  # from row to row, square to them
-        half = self.px(factors["length"])[:, None] / 2.0
-        along = corners[..., 0] * half + corners[..., 1] * gap + corners[..., 2] * thick
-        row = corners[..., 3] + corners[..., 4] * (thick / pitch)[:, None]
-        columns = {name: factors[name][:, None] for name in factors.dtype.names or ()}
-        return np.stack(self._on_row(columns, row, along), axis=2)
+        along *= self.px(factors["length"])[:, None] / 2.0
+        along += joints * (GAP * self.scale) + beside * thick
+        row += edge * (thick / pitch)[:, None]
+        return self._on_row(
+            factors[:, None],
+            row,
+            along,
+            (Axes(*(turn[:, None] for turn in turned)), (step_x[:, None], step_y[:, None])),
+        )
 
-    def _on_row(self, factors: Any, row: NDArray[Any], along: Floats) -> tuple[Floats, Floats]:
+    def _on_row(
+        self, factors: NDArray[np.void], row: NDArray[Any], along: Floats, steps: Steps
+    ) -> tuple[Floats, Floats]:
         """Points at so many pixels from the middle of a row."""
-        turned, (step_x, step_y) = self._steps(factors)
+        turned, (step_x, step_y) = steps
         number = row - (self.values["rows"] - 1.0) / 2.0
         x = self.px(factors["x"]) + along * turned.ux + number * step_x
         y = self.px(factors["y"]) + along * turned.uy + number * step_y
         return x, y
 
-    def _steps(self, factors: Any) -> tuple[Axes, tuple[Floats, Floats]]:
+    def _steps(self, factors: NDArray[np.void]) -> Steps:
         """The turn of the rows, and the step from row to row, in whole pixels of this frame."""
         turned = self.turned(factors)
         pitch = self.values["pitch"]

@@ -57,12 +57,14 @@ ALL_HEADS = "all"
 MEASUREMENTS: dict[str, str] = {
     "exam": "probekit.exam.measurement:Exam",
     "linear": "probekit.probe.measurements.linear:Linear",
+    "attentive": "probekit.probe.measurements.attentive:Attentive",
     "sgd": "probekit.probe.measurements.sgd:SGD",
     "multilabel": "probekit.probe.measurements.multilabel:Multilabel",
     "fractions": "probekit.probe.measurements.fractions:Fractions",
     "knn": "probekit.probe.measurements.knn:KNN",
     "retrieval": "probekit.probe.measurements.retrieval:Retrieval",
     "cv": "probekit.probe.measurements.cross_validation:CrossValidation",
+    "depth": "probekit.probe.measurements.depth:Depth",
     "all-checkpoints": "probekit.probe.measurements.all_checkpoints:AllCheckpoints",
     "reconstruction": "probekit.probe.measurements.reconstruction:Reconstruction",
     "health": "probekit.probe.measurements.health:Health",
@@ -88,19 +90,26 @@ class Pool:
 
     `weighs`: whether it weighs the cells of the feature map, so that there is a map to show; `averages`: whether an
     embedding is a mean of the map's cells: what class activation maps rest on; `of_run`: whether a branch or a head of
-    the run does it: the whole method must be there.
+    the run does it: the whole method must be there; `of_tokens`: whether it takes a transformer's class token;
+    `of_layers`: whether it pools any layer.
     """
 
     about: str
     weighs: bool = False
     averages: bool = True
     of_run: bool = False
+    of_tokens: bool = False
+    of_layers: bool = False
 
 
 POOLS: dict[str, Pool] = {  # `--pool`
-    "gap": Pool("the mean over cells"),
-    "max": Pool("the largest over cells", averages=False),
-    "norm": Pool("cells weighed by the length of their features", weighs=True),
+    "gap": Pool("the mean over cells", of_layers=True),
+    "max": Pool("the largest over cells", averages=False, of_layers=True),
+    "norm": Pool("cells weighed by the length of their features", weighs=True, of_layers=True),
+    "cls": Pool("the class token", averages=False, of_tokens=True, of_layers=True),
+    "cls+gap": Pool("the class token and the mean over patches", averages=False, of_tokens=True, of_layers=True),
+    "last4": Pool("the class tokens of the last four blocks", averages=False, of_tokens=True),
+    "last4+gap": Pool("these and the mean over the last block's patches", averages=False, of_tokens=True),
     "attention": Pool("the encoder's own attention", weighs=True),
     "branch": Pool("cells weighed by the map of a branch", weighs=True, of_run=True),
     "bilinear": Pool("cells weighed by each filter of lcr", averages=False, of_run=True),

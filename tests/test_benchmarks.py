@@ -13,9 +13,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ks_2samp
 from torch import Tensor
 
 from benchmarks.generators import overlap, peer_with_masks, rows_of
+from benchmarks.laws import LAWS, rows
 from benchmarks.report import interleaved
 from benchmarks.scenes import SCENES
 from generators import GENERATORS
@@ -38,6 +40,16 @@ def test_the_peer_draws_the_same_scene(name: str) -> None:
     if published:
         masks = np.stack([peer_with_masks(generator, scene, row)[1] for row in rows_of(factors)])
         assert np.array_equal(masks, generator.render(factors).masks)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_the_peer_draws_factors_by_the_same_law(name: str) -> None:
+    generator, n = GENERATORS[name](), 800
+    factors, peers = generator.sample(0, "train", np.arange(n)), list(rows(name, n))
+    assert peers[0].keys() == {factor.name for factor in generator.factors if factor.kind != "key"}
+    for column in peers[0]:
+        drawn = np.array([row[column] for row in peers], float)
+        assert ks_2samp(factors[column].astype(float), drawn, method="asymp").pvalue > 1e-4, column
 
 
 def test_smoke_without_committed_ratios_says_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from generators.parameters import PHOTOMETRY, Parameter
 from generators.planes import Band
 from generators.published import pillow
 from generators.random import Draws
-from generators.raster import Floats, Ints, Pixels, Spans
+from generators.raster import Floats, Ints, Layer, Pixels, Spans
 
 WHOLE_DEGREES = Parameter("rotation", 90, 0, 180, "deg", "nuisance", "largest turn of the scene, by whole degrees")
 
@@ -33,7 +33,7 @@ class Published(Generator):
         """A level box that holds object `number`: x and y of its middle, width and height, `[4, n]` in pixels."""
 
     def paint(
-        self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Spans, int]], bits: int, rows: Band
+        self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Layer, int]], bits: int, rows: Band
     ) -> Pixels:
         """As of any generator; then the picture is turned."""
         drawn = super().paint(factors, number, layers, bits, rows)
@@ -60,7 +60,7 @@ class Drawn(NamedTuple):
     start: Ints
     stop: Ints
 
-    def layers(self, size: int) -> list[Spans]:
+    def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
         return [Spans(self.start, self.stop)]
 

@@ -4,12 +4,13 @@
 from functools import partial
 
 from probekit.cli import images
+from probekit.cli import split
 from probekit.cli import shown
 from probekit.cli import training
 from probekit.cli import exam
 from probekit.cli import measuring
-from probekit.cli import draw
 from probekit.cli import sharing
+from probekit.cli import draw
 from probekit.cli import audit
 from probekit.cli import overview
 from probekit.cli.shared import app

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from generators.certificates import Certificate
     from probekit.h5 import DatasetInfo
 
-FOLDERS, OFFICIAL = "Folders of images", "Official datasets"
+FOLDERS, OFFICIAL, TABLES = "Folders of images", "Official datasets", "Tables, arrays, shards"
 
 
 @shared.command(
@@ -83,7 +83,7 @@ def gen(
         say.print(f"preview {draw(out)}")
     say.print(after_data(info))
     if as_json:
-        print_json(_about(info))
+        print_json(about(info))
 
 
 def _certificate(
@@ -108,7 +108,7 @@ def _certificate(
     return None if shipped(drawn) is not None else certificate_of(generator, how, say=say)
 
 
-def _about(info: "DatasetInfo") -> dict[str, Any]:
+def about(info: "DatasetInfo") -> dict[str, Any]:
     """What a new dataset file holds, for --json."""
     return {
         "path": str(info.path),
@@ -149,8 +149,25 @@ Fold = Annotated[
 ]
 Labels = Annotated[
     str | None,
-    typer.Option(help="What the classes are: fine, coarse, species, ... (docs/datasets.md).", rich_help_panel=OFFICIAL),
+    typer.Option(
+        metavar="KEY",
+        help="The column, array, ending factor or kind of the labels, or none (docs/datasets.md).",
+        rich_help_panel=TABLES,
+    ),
 ]
+Images = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="The column, array or ending of the images; {split} in it: train, val, test.",
+        rich_help_panel=TABLES,
+    ),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Never divide what has one value of it; kept.", rich_help_panel=TABLES),
+]
+Alone = Annotated[bool, typer.Option("--no-duplicates", help="Do not look for test images that are in train, too.")]
 Wnids = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="imagenet: a file of wnids, one a line.", rich_help_panel=OFFICIAL),
@@ -203,10 +220,13 @@ def import_(
     column: Column = None,
     subset: Subset = False,
     train_with_val: Joined = False,
+    images: Images = None,
     train_with_extra: Extra = False,
     unlabeled: Unlabeled = False,
     fold: Fold = None,
     labels: Labels = None,
+    group: Group = None,
+    no_duplicates: Alone = False,
     classes: Wnids = None,
     n_classes: NClasses = None,
     out: Annotated[
@@ -219,7 +239,7 @@ def import_(
     quiet: shared.Quiet = False,
 ) -> None:
     """Turn an npz file, a folder of images or an official dataset into a dataset file."""
-    from probekit.data.importers import Choices, Options, parse_range, run_import
+    from probekit.data.importers import Choices, Options, default_name, parse_range, run_import
 
     chosen: dict[str, Any] = {"subset": subset, "train_with_val": train_with_val, "train_with_extra": train_with_extra}
     chosen |= {"unlabeled": unlabeled, "fold": fold, "labels": labels, "classes": classes, "n_classes": n_classes}
@@ -227,9 +247,10 @@ def import_(
     asked: dict[str, Any] = {"size": size, "resize": resize, "max_gb": max_gb, "bits": bits, "seed": seed}
     asked |= {"val_fraction": val_fraction, "test_fraction": test_fraction, "val_as_test": val_as_test}
     asked |= {"skip_split": skip_split, "depth": depth, "labels_csv": labels_csv, "column": column}
+    asked |= {"images": images, "labels": labels, "group": group, "duplicates": not no_duplicates}
     options = Options(range=None if values is None else parse_range(values), **asked)
-    out, say = out or shared.DATA / f"{Path(source).resolve().stem}.h5", errors if as_json else console
+    out, say = out or shared.DATA / f"{default_name(source)}.h5", errors if as_json else console
     how: dict[str, Any] = {"skip_broken": skip_broken, "compression": compression, "overwrite": overwrite}
     info, skipped = run_import(source, root, choices, options, out=out, console=say, **how)
     if as_json:
-        print_json(_about(info) | {"skipped": [asdict(item) for item in skipped]})
+        print_json(about(info) | {"skipped": [asdict(item) for item in skipped]})

@@ -12,7 +12,7 @@ from probekit.cli import shared
 from probekit.cli.measured import with_measurements
 from probekit.output.console import console, errors, print_json
 from probekit.results import show_results
-from probekit.weights import LAST, Weights
+from probekit.weights import ATTENTIVE, LAST, Weights
 
 if TYPE_CHECKING:
     from probekit.heatmaps.measurement import Heatmap
@@ -49,7 +49,12 @@ Settings = Annotated[
 ]
 
 
-@shared.command(shared.MEASURING, "probekit probe", "probekit probe RUN --knn --fractions 1,10,100")
+@shared.command(
+    shared.MEASURING,
+    "probekit probe",
+    "probekit probe RUN --knn --fractions 1,10,100",
+    "probekit probe RUN --layer all --pool cls",
+)
 @with_measurements("probe")
 def probe(
     run: shared.RunName = None,
@@ -59,7 +64,8 @@ def probe(
         typer.Option(help="How C is found: tuned (standardised, chosen on validation) or fixed (as they are, C = 1)."),
     ] = "tuned",
     checkpoint: shared.Checkpoint = "last",
-    pool: shared.Pool = None,
+    pool: shared.TrainedPool = None,
+    layer: shared.LayerOrAll = None,
     baselines: Annotated[bool, typer.Option(help="Measure the baselines beside the encoder.")] = True,
     *,
     asked: "Sequence[Probe]",
@@ -85,7 +91,8 @@ def probe(
     from probekit.restore.load import adopt
     from probekit.restore.opened import open_encoder
 
-    out, measured = errors if as_json else console, Weights.parse(checkpoint, pool)
+    asked, pool, layer = asked_of_tokens(asked, pool, layer)
+    out, measured = errors if as_json else console, Weights.parse(checkpoint, pool, layer)
     outside = outside_of(encoder, weights, normalise, seed, allow_missing, settings, allow_download)
     if outside is not None:
         check = partial(conditions_for, typed=asked, protocol=protocol, seed=seed, device=device, console=out)
@@ -97,7 +104,29 @@ def probe(
         print_json(results)
     else:
         show_results(results.values(), console)
-        _next(opened.run, data, protocol, measured)
+        _next(opened.run, data, protocol, opened.weights)
+
+
+def asked_of_tokens(
+    asked: "Sequence[Probe]", pool: str | None, layer: str | None
+) -> "tuple[list[Probe], str | None, str | None]":
+    """What is asked for with the measurements that --pool attentive and --layer all are; the pool and the layer."""
+    from probekit.probe.measurements.attentive import Attentive
+    from probekit.probe.measurements.depth import Depth
+
+    found = list(asked)
+    if pool == ATTENTIVE:
+        pool, found = None, found if any(isinstance(each, Attentive) for each in found) else [*found, Attentive()]
+    if layer == "all":
+        layer, found = None, [*found, Depth()]
+    return found, pool, layer
+
+
+def one_layer(checkpoint: str, pool: str | None, layer: str | None) -> Weights:
+    """The weights that were typed, of one layer; a ValueError for all of them."""
+    if layer == "all":
+        raise ValueError("expected one layer, found all; type: --layer NAME, or probekit probe RUN --layer all")
+    return Weights.parse(checkpoint, pool, layer)
 
 
 def outside_of(encoder: str | None, weights: Path | None, normalise: str, *more: Any) -> "Outside | None":
@@ -121,6 +150,7 @@ def heatmap(
     data: shared.RunData = None,
     checkpoint: shared.Checkpoint = "last",
     pool: shared.Pool = None,
+    layer: shared.Layer = None,
     *,
     asked: "list[Heatmap]",
     seed: shared.Seed = 0,
@@ -137,7 +167,7 @@ def heatmap(
 
     out = errors if as_json else console
     found = run_or_newest(run, shared.RUNS, out)
-    opened = open_encoder(found, Weights.parse(checkpoint, pool), choose_device(device))
+    opened = open_encoder(found, one_layer(checkpoint, pool, layer), choose_device(device))
     result = heatmap_run(opened, asked[0], data=data, seed=seed, console=out)
     if as_json:
         print_json(result)
@@ -154,7 +184,9 @@ def compare(
     run: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN RUN...", help="Runs, or RUN@POOL for one under a pooling.", autocompletion=shared.runs_like
+            metavar="RUN RUN...",
+            help="Runs, RUN@POOL for one under a pooling, RUN:LAYER@POOL of a layer.",
+            autocompletion=shared.runs_like,
         ),
     ],
     data: Annotated[
@@ -225,7 +257,7 @@ def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> No
     name = quote(run.argument)
     on = "" if data is None else f" --data {quote(str(data))}"
     given = f"{on} --checkpoint {measured.checkpoint}" if measured.checkpoint != LAST.checkpoint else on
-    given += "" if measured.pool is None else f" --pool {measured.pool}"
+    given += "".join(f" {quote(word)}" for word in measured.words)
     look = f"probekit heatmap {name}{given}"
     unseen = read_info(data or run.data()).multilabel  # maps explain one label an image
     again = f"probekit probe {name}{given} --protocol {other}"

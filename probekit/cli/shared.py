@@ -166,6 +166,27 @@ RunData = Annotated[Path | None, _data("default: the run's own")]
 Pool = Annotated[
     str | None, typer.Option(metavar="NAME", help=f"In place of the encoder's own pooling: {', '.join(POOLS)}.")
 ]
+TrainedPool = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"In place of the encoder's own pooling: {', '.join(POOLS)}; attentive: --attentive shared.",
+    ),
+]
+Layer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|NAME", help="Read a layer in place of the last: a transformer's block from 1 on, or a layer's name."
+    ),
+]
+LayerOrAll = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|NAME|all",
+        help="Read a layer in place of the last: a transformer's block from 1 on, or a layer's name; "
+        "all: every layer, as a curve over depth.",
+    ),
+]
 Set = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Change one setting; may be repeated.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to compute.")]

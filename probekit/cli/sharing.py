@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from probekit.cli import shared
+from probekit.cli.measuring import one_layer
 from probekit.output.console import console, errors, print_json
 from probekit.registry import EXPORTS
-from probekit.weights import Weights
 
 Formats = Annotated[str, typer.Option("--to", metavar="FORMAT,FORMAT", help=f"Formats: {', '.join(EXPORTS)}.")]
 
@@ -94,6 +94,7 @@ def export_embeddings(
     data: shared.RunData = None,
     checkpoint: shared.Checkpoint = "last",
     pool: shared.Pool = None,
+    layer: shared.Layer = None,
     device: shared.Device = "auto",
     out: Annotated[
         Path | None,
@@ -113,7 +114,7 @@ def export_embeddings(
         run,
         data=data,
         out=out,
-        weights=Weights.parse(checkpoint, pool),
+        weights=one_layer(checkpoint, pool, layer),
         device=device,
         runs=shared.RUNS,
         overwrite=overwrite,

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from generators.certificates import told
+from probekit.data.duplicates import sentences
 from probekit.data.gallery import Pixels, cell, compose, pair_rows, printable, resized
 from probekit.h5 import DatasetInfo, SplitInfo, chunk_rows, read_images, read_info, read_labels, read_split
 from probekit.h5.schema import EVIDENCE, PRESENT
@@ -77,7 +78,10 @@ def render_description(description: dict[str, Any]) -> Table:
         "made by",
         f"{description['generator'] or 'import'}, seed {description['seed']}, probekit {description['version']}",
     )
-    row("settings", ", ".join(f"{name}={value}" for name, value in description["parameters"].items()))
+    settings = {name: value for name, value in description["parameters"].items() if name != "duplicates"}
+    row("settings", ", ".join(f"{name}={value}" for name, value in settings.items()))
+    for line in sentences(description["parameters"].get("duplicates") or {}, Path(description["path"])):
+        row("duplicates", line)
     for name, split in description["splits"].items():
         kind = "grey" if split["channels"] == 1 else "RGB"
         labels = "" if split["labelled"] else ", no labels"

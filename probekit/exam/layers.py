@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from probekit.exam.find import find_layers
 from probekit.exam.fused import fused
 from probekit.exam.measurement import POOLS
-from probekit.exam.network import EMBEDDING, PROJECTION, Layer, Whole, read_pass, run
-from probekit.exam.outputs import LONGEST
 from probekit.models.extract import BATCH_SIZE, images_at_a_time
+from probekit.models.layers.find import find_layers
+from probekit.models.layers.network import EMBEDDING, PROJECTION, Layer, Whole, read_pass, run
+from probekit.models.layers.outputs import LONGEST
 from probekit.registry import nearest
 from probekit.restore.opened import Opened
 from probekit.visible import first_line
@@ -26,9 +26,9 @@ class Reader:
     """Reads drawings into the features of every layer of an encoder, pooled in every way that there is.
 
     Layers are the levels of the U-Net, or the children of another backbone: lists and sequences longer than
-    `probekit.exam.find.LONG` are opened, but for the stages that a model of timm names, and an activation, or the norm
-    of a convolution, stands for what it follows. Then "map", what the encoder pools, where that is something else than
-    the last of them; "embedding"; and "projection" where the run has such a head.
+    `probekit.models.layers.find.LONG` are opened, but for the stages that a model of timm names, and an activation, or
+    the norm of a convolution, stands for what it follows. Then "map", what the encoder pools, where that is something
+    else than the last of them; "embedding"; and "projection" where the run has such a head.
     Pools are "gap" (average), "max", "grid4" (averages of 4 x 4 parts of the map), "cls" (class token), and "own" of
     what is a vector already.
 
@@ -164,7 +164,7 @@ class Reader:
 
 def _head(opened: Opened) -> nn.Module | None:
     """The head whose output the loss compares, unless it is a part of the pooling, or does not fit it."""
-    if opened.weights.pool in ("bilinear", "projection") or opened.method is None:
+    if opened.weights.pool in ("bilinear", "projection") or opened.weights.of_layers or opened.method is None:
         return None
     return opened.method.projection
 

@@ -167,7 +167,7 @@ def _result(opened: OpenedRun, asked: Exam, rows: Sequence[Mapping[str, Any]], n
 
 
 def _trained(opened: OpenedRun, reader: Reader, asked: Exam) -> Sitter:
-    pooling = opened.weights.pool or opened.header["spec"]["pooling"]
+    pooling = opened.weights.reading.removeprefix("@") or opened.header["spec"]["pooling"]
     depends = {"encoder": opened.hash, "pooling": pooling, "device": opened.device.type}
     return _reading(reader, opened.row, ENCODER, opened.run.path / "exam", depends)
 

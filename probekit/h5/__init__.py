@@ -19,7 +19,16 @@ Plain h5py reads it without plug-ins. The content hash is defined in `probekit.h
 """
 
 from probekit.h5.encoded import EncodedImages, decode, encode
-from probekit.h5.read import Split, open_encoded, read_images, read_info, read_labels, read_split, verify
+from probekit.h5.read import (
+    Split,
+    compression_of,
+    open_encoded,
+    read_images,
+    read_info,
+    read_labels,
+    read_split,
+    verify,
+)
 from probekit.h5.schema import (
     ABSENT,
     COMPRESSIONS,

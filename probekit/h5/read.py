@@ -155,6 +155,15 @@ def read_labels(path: Path, split: str) -> NDArray[Any] | None:
     return read_split(path, split, images=False).labels
 
 
+def compression_of(path: Path) -> str:
+    """How the pixels of a file are compressed, one of `COMPRESSIONS`; "none" for JPEG files too."""
+    with _opened(path) as file:
+        info, _ = _checked(path, file)
+        if info.first.encoded:
+            return "none"
+        return open_array(file[info.first.name], "images").compression or "none"
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     """The open file; whatever HDF5 says about it becomes one line."""

@@ -73,8 +73,10 @@ class Subjects:
 
     def of(self, opened: Opened, *, with_probe: bool = True) -> Subject:
         """An encoder to look into, with a linear probe of its own unless its maps are only compared with others."""
-        # The head whose output the loss compares: bilinear embeddings do not fit into one, projections have passed it.
-        headless = opened.method is None or opened.weights.pool in ("bilinear", "projection")
+        # The head whose output the loss compares: bilinear embeddings and those of layers do not fit into one,
+        # projections have passed it.
+        fits = not opened.weights.of_layers and opened.weights.pool not in ("bilinear", "projection")
+        headless = opened.method is None or not fits
         context = replace(
             self.context,
             project=None if headless or opened.method is None else opened.method.projection,

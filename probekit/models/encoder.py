@@ -1,6 +1,6 @@
 """The encoder that every probe and heatmap sees, and the file it is kept in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +74,7 @@ class Encoder(nn.Module):
         has_map: Whether the embedding is `pooling` of the feature map: what class activation maps rest on.
         has_gradient: Whether what it gives has a derivative by the image.
         repooled: Whether `pooling` counts for a backbone that pools by itself, too.
+        reading: What it gives in place of its own features (`probekit.models.layers.read`); None but in a measurement.
 
     Args:
         pooling: "gap" or "attention"; "own" where a backbone of "py:" pools by itself.
@@ -127,6 +128,7 @@ class Encoder(nn.Module):
         self.has_map = pooling != "own"
         self.has_gradient: bool = getattr(getattr(self.backbone, "module", None), "gradients", True)
         self.repooled = False
+        self.reading: Callable[[Encoder, Tensor], Features] | None = None
         self.pooling = build_pooling(pooling if self.has_map else "gap", self.dim)
         for name in ("mean", "std"):  # not persistent: the spec holds them
             values = None if normalise is None else torch.tensor(normalise[name]).view(1, -1, 1, 1)
@@ -152,6 +154,10 @@ class Encoder(nn.Module):
         """
         if others:
             return self._apart((x, *others))
+        return self.as_trained(x) if self.reading is None else self.reading(self, x)
+
+    def as_trained(self, x: Tensor) -> Features:
+        """Its own features of images in [0, 1], wherever it is read."""
         out = self.backbone(self._normalised(x))
         if isinstance(out, Features):
             if not self.repooled:

@@ -52,18 +52,18 @@ class RunShape(TypedDict):
     resumed: NotRequired[list[_Resumed]]
 
 
-def collect(runs: Sequence[Run], pools: Sequence[str | None] = ()) -> dict[str, Any]:
+def collect(runs: Sequence[Run], readings: Sequence[Weights | None] = ()) -> dict[str, Any]:
     """Reads runs and compares them: {"schema", "command", "runs", "comparison" (None of one run)}.
 
-    `pools`: for each run a pooling at test time, of which alone it is to tell, or None for all that it has; empty is
-    None for all. Each run once with each. A ValueError if a run.json is not as `RunShape`.
+    `readings`: for each run what is read of its network, of which alone it is to tell, or None for all that it has;
+    empty is None for all. Each run once with each. A ValueError if a run.json is not as `RunShape`.
     """
     names = [run.name for run in runs]
     if len(set(names)) < len({run.path for run in runs}):  # folders of one name in two places
         names = [str(run.path) for run in runs]
     found = [
-        _run(name, run) if pool is None else _pooled(_run(name, run), pool)
-        for name, run, pool in zip(names, runs, pools or [None] * len(runs), strict=True)
+        _run(name, run) if read is None else _read_so(_run(name, run), read)
+        for name, run, read in zip(names, runs, readings or [None] * len(runs), strict=True)
     ]
     return {
         "schema": SCHEMA,
@@ -92,14 +92,16 @@ def _run(name: str, run: Run) -> dict[str, Any]:
     }
 
 
-def _pooled(run: Mapping[str, Any], pool: str) -> dict[str, Any]:
-    """What a run holds under one pooling at test time, as a run of its own whose checkpoints pool so."""
+def _read_so(run: Mapping[str, Any], read: Weights) -> dict[str, Any]:
+    """What a run holds under one pooling or of one layer, as a run of its own whose checkpoints are read so."""
     kept = {}
     for kind, results in run["results"].items():
         named = [(result, Weights.parse(result["checkpoint"])) for result in results]
-        kept[kind] = [{**result, "checkpoint": found.checkpoint} for result, found in named if found.pool == pool]
-    about = {"name": f"{run['name']}@{pool}", "argument": [*run["argument"], "--pool", pool]}
-    return {**run, "results": kept, **about, "config": {**run["config"], "pool": pool}}
+        kept[kind] = [
+            {**result, "checkpoint": found.checkpoint} for result, found in named if found.reading == read.reading
+        ]
+    about = {"name": f"{run['name']}{read.reading}", "argument": [*run["argument"], *read.words]}
+    return {**run, "results": kept, **about, "config": {**run["config"], "reading": read.reading}}
 
 
 def _results(run: Run, content: Mapping[str, Any], left_out: list[str]) -> dict[str, list[dict[str, Any]]]:

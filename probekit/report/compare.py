@@ -82,10 +82,10 @@ def method_labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def with_branches(config: Mapping[str, Any]) -> str:
-    """Method, branches and the pooling that was asked for, "simclr + lcr", "simclr + lcr@gap"."""
+    """Method, branches and the reading that was asked for, "simclr + lcr", "simclr + lcr@gap"."""
     branches = config.get("branches")
     name = " + ".join((str(config.get("method")), *(branches if isinstance(branches, Mapping) else ())))
-    return name + (f"@{config['pool']}" if "pool" in config else "")
+    return name + str(config.get("reading", ""))
 
 
 def _group(

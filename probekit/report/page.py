@@ -23,13 +23,14 @@ from probekit.output.charts import PALETTE, to_svg
 from probekit.output.document import Block, Chart, Document, Note, Picture, Table, command
 from probekit.output.pictures import marked
 from probekit.output.terminal import show_blocks
-from probekit.registry import POOLS, nearest
+from probekit.registry import nearest
 from probekit.report import SCHEMA
 from probekit.report.build import build
 from probekit.report.collect import collect
 from probekit.report.comparison import AGAIN, group_section, scores_section
 from probekit.run import Run, open_run, to_json
 from probekit.visible import visible
+from probekit.weights import Weights
 
 WRITERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "html": lambda content: html(build(content)),
@@ -115,15 +116,15 @@ def run_compare(
 ) -> dict[str, Any]:
     """Compares the encoders of runs that were probed on the same test images.
 
-    `names`: two runs or more; RUN@POOL is what a run has under a pooling at test time. `data`, `protocol`,
-    `checkpoint`: only results of these; None is all. `quiet` leaves the tables out. Gives {"groups", "scores",
-    "left_out"} as `report.compare.compare` (docs/report.md). A ValueError if there are fewer than two runs, one is
-    named twice, there is no such pooling, or none can be compared.
+    `names`: two runs or more; RUN@POOL, RUN:LAYER or RUN:LAYER@POOL is what a run has when it is read so. `data`,
+    `protocol`, `checkpoint`: only results of these; None is all. `quiet` leaves the tables out. Gives {"groups",
+    "scores", "left_out"} as `report.compare.compare` (docs/report.md). A ValueError if there are fewer than two runs,
+    one is named twice, there is no such pooling, or none can be compared.
     """
-    asked = [_with_pool(name, runs) for name in names]
-    opened, pools = [run for run, _ in asked], [pool for _, pool in asked]
-    for pool in dict.fromkeys(pools):
-        check_once([run for run, own in asked if own == pool])
+    asked = [_with_reading(name, runs) for name in names]
+    opened, readings = [run for run, _ in asked], [read for _, read in asked]
+    for read in dict.fromkeys(readings):
+        check_once([run for run, own in asked if own == read])
     if len(opened) < 2:
         raise ValueError(f"expected two runs or more to compare, found {len(opened)}; type: probekit compare RUN RUN")
     wanted = {
@@ -131,7 +132,7 @@ def run_compare(
         "protocol": protocol,
         "checkpoint": checkpoint,
     }
-    comparison: dict[str, Any] = collect(opened, pools)["comparison"]
+    comparison: dict[str, Any] = collect(opened, readings)["comparison"]
     every = {kind: comparison[kind] for kind in ("groups", "scores")}
     chosen = {
         kind: [g for g in found if all(value in (None, g[key]) for key, value in wanted.items())]
@@ -163,14 +164,15 @@ def _show(chosen: Mapping[str, Sequence[Mapping[str, Any]]], console: Console) -
         show_blocks(blocks, console)
 
 
-def _with_pool(name: str, runs: Path) -> tuple[Run, str | None]:
-    """RUN or RUN@POOL; a run whose own name has an "@" is that run."""
-    stem, at, pool = name.rpartition("@")
-    if not at or (runs / name).exists() or Path(name).exists():
-        return open_run(name, runs), None
-    if pool not in POOLS:
-        raise ValueError(nearest("pooling", pool, POOLS))
-    return open_run(stem, runs), pool
+def _with_reading(name: str, runs: Path) -> tuple[Run, Weights | None]:
+    """RUN, RUN@POOL, RUN:LAYER or RUN:LAYER@POOL; a run whose own name has an "@" or a ":" is that run."""
+
+    def there(part: str) -> bool:
+        return (runs / part).exists() or Path(part).exists()
+
+    front, at, pool = name.rpartition("@") if "@" in name and not there(name) else (name, "", "")
+    stem, colon, layer = front.partition(":") if ":" in front and not there(front) else (front, "", "")
+    return open_run(stem, runs), Weights(pool=pool or None, layer=layer or None) if at or colon else None
 
 
 def html(document: Document) -> str:

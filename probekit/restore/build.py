@@ -20,6 +20,7 @@ from probekit.methods.base import Method
 from probekit.models.backbones import described, normalisation, untagged
 from probekit.models.checkpoint import read_checkpoint
 from probekit.models.encoder import Encoder, build_encoder, check_header
+from probekit.models.layers.network import NORMS, PRODUCTS
 from probekit.models.outside import is_module
 from probekit.models.tensor_files import read_torch
 from probekit.models.weights import default_normalise, load_weights
@@ -29,8 +30,6 @@ from probekit.views.recipes import RECIPES, VIEWS
 SCALES = ("gamma", "layer_scale", "ls", "scale", "skipinit_gain")  # begin the names of what a branch is multiplied by
 FAINT = 0.1  # a scale of at most that hides its branch: papers have 0 to 1e-5, BEiT .1; those of activations are above
 SAME = 1e-5  # relative to the largest; embeddings that differ by less are the same
-LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
-NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 FORMAT = "probekit-checkpoint/1"
 PARTS = ("method", "optimizer", "rng", "progress", "encoder_header")
 
@@ -174,7 +173,7 @@ def make_plain(network: nn.Module) -> None:
     """
     for module in network.modules():
         own = dict(module.named_parameters(recurse=False))
-        if isinstance(module, LAYERS):
+        if isinstance(module, PRODUCTS):
             if not module.weight.any():
                 module.reset_parameters()
         elif isinstance(module, NORMS):

@@ -8,7 +8,8 @@ computed again.
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,34 +24,48 @@ READ = 2**24  # bytes of a file at a time
 Floats = NDArray[np.float32]
 
 
-def kept(run: Path, split: str, key: Mapping[str, Any], make: Callable[[], Iterator[Floats]], n: int) -> Floats:
-    """The embeddings `[N, D]` of a split, a memory map; computed only if they are not kept yet, or damaged.
+def kept(
+    run: Path,
+    split: str,
+    keys: Sequence[Mapping[str, Any]],
+    make: Callable[[], Iterator[Sequence[Floats]]],
+    n: int,
+) -> list[Floats]:
+    """Embeddings `[N, D]` of a split, memory maps, one for each key; all computed if one is not kept yet, or damaged.
 
-    `key`: JSON-able: all that they depend on; `make`: computes them, some rows at a time.
+    `keys`: JSON-able: all that each depends on; `make`: computes them, some rows of each at a time.
     """
-    text = json.dumps(key, sort_keys=True)
-    path = run / "embeddings" / f"{split}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy"
-    if not _is_whole(path):
-        _write(path, make(), n)
-    found: Floats = np.load(path, mmap_mode="c")  # not "r": torch takes no array that cannot be written
-    return found
+    texts = [json.dumps(key, sort_keys=True) for key in keys]
+    hashes = [hashlib.sha256(text.encode()).hexdigest()[:24] for text in texts]
+    paths = [run / "embeddings" / f"{split}-{key}.npy" for key in hashes]
+    if not all(map(_is_whole, paths)):
+        _write(paths, make(), n)
+    return [np.load(path, mmap_mode="c") for path in paths]  # not "r": torch takes no array that cannot be written
 
 
-def _write(path: Path, chunks: Iterator[Floats], n: int) -> None:
-    path.parent.mkdir(exist_ok=True)
-    with replaced(path) as temporary:
-        out, start = None, 0
-        for rows in chunks:
-            if out is None:
-                out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(n, rows.shape[1]))
-            out[start : start + len(rows)] = rows
-            start += len(rows)
-        assert out is not None
+def _write(paths: Sequence[Path], chunks: Iterator[Sequence[Floats]], n: int) -> None:
+    paths[0].parent.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        temporary = [stack.enter_context(replaced(path)) for path in paths]
+        out: list[Any] = []
+        start = 0
+        for parts in chunks:
+            if not out:
+                shapes = [(n, rows.shape[1]) for rows in parts]
+                out = [
+                    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+                    for path, shape in zip(temporary, shapes, strict=True)
+                ]
+            for table, rows in zip(out, parts, strict=True):
+                table[start : start + len(rows)] = rows
+            start += len(parts[0])
+        assert out
         assert start == n
-        out.flush()
-        checksum = _checksum(temporary, temporary.stat().st_size)
-        with temporary.open("ab") as file:
-            file.write(checksum)
+        for path, table in zip(temporary, out, strict=True):
+            table.flush()
+            checksum = _checksum(path, path.stat().st_size)
+            with path.open("ab") as file:
+                file.write(checksum)
 
 
 def _is_whole(path: Path) -> bool:

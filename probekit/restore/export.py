@@ -53,9 +53,11 @@ def run_export(
             or data.
     """
     run = run_or_newest(name, runs, console)
-    out = out or run.path / f"embeddings-{weights}.npz"
-    _check_out(out, overwrite)
+    if out is not None:
+        _check_out(out, overwrite)
     opened = open_encoder(run, weights, choose_device(device))
+    out = out or run.path / f"embeddings-{opened.weights}.npz"
+    _check_out(out, overwrite)
     info, notes = opened.dataset(data)
     for line in notes:
         console.print(line)
@@ -68,7 +70,7 @@ def run_export(
         "path": str(out),
         "embeddings": shapes,
         "run": run.name,
-        "checkpoint": str(weights),
+        "checkpoint": str(opened.weights),
         "after": opened.after,
         "data": str(info.path),
         "data_hash": info.content_hash,

@@ -16,13 +16,14 @@ from probekit.device import choose_device, find_device
 from probekit.h5 import read_split, verify
 from probekit.models.backbones import normalisation
 from probekit.models.encoder import Encoder, save_encoder
+from probekit.models.layers.read import layers_of
 from probekit.models.outside import draw_anew
 from probekit.restore.around import around
 from probekit.restore.build import make_plain
 from probekit.restore.kinds import is_outside, kind_of
 from probekit.restore.opened import Opened, open_encoder
 from probekit.restore.outside import MAX_SIZE, Made, Outside, make_encoder
-from probekit.restore.pooled import pooling
+from probekit.restore.pooled import layered, pooling
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, open_run, versions
 from probekit.weights import Weights
 
@@ -81,7 +82,9 @@ def adopt_alone(asked: Outside, *, size: int, measured: Weights, device: str, ru
 
 def _made(asked: Outside, images: torch.Tensor, measured: Weights, console: Console) -> Made:
     made = make_encoder(asked, images)
-    if measured.pool is not None:
+    if measured.of_layers:
+        layered(made.encoder, measured, layers_of(made.encoder, (images.shape[2], images.shape[3])))
+    elif measured.pool is not None:
         pooling(measured.pool, made.encoder)
     for line in made.lines:
         console.print(line)
@@ -149,6 +152,7 @@ def load(
     weights: str | Path | None = None,
     checkpoint: str = "last",
     pool: str | None = None,
+    layer: str | None = None,
     normalise: str = "auto",
     allow_missing: bool = False,
     allow_download: bool = False,
@@ -168,6 +172,7 @@ def load(
         weights: A checkpoint of any project, for "timm:" and "unet"; None is random weights.
         checkpoint: Which of a run's: "last", "best_val", "best_test" or "epoch-NNNN".
         pool: A pooling in place of its own.
+        layer: The name or number of a layer that is read in place of its own embedding.
         normalise: What is taken off and divided by before a module, or one of timm, sees an image.
         allow_download: Whether what "hf:ORG/NAME" names may be fetched where it is not here.
         settings: More of the model, "model.NAME=VALUE" each.
@@ -175,7 +180,7 @@ def load(
         size: Pixels a side of the images that it is tried with, likewise.
         seed: Seed of random weights, likewise.
     """
-    place, which = choose_device(device), Weights.parse(checkpoint, pool)
+    place, which = choose_device(device), Weights.parse(checkpoint, pool, layer)
     named = "a module" if isinstance(source, nn.Module) else str(source)
     is_run = not isinstance(source, nn.Module) and not is_outside(named)
     if (isinstance(source, nn.Module) or is_run) and (weights is not None or allow_missing):

@@ -1,11 +1,12 @@
 """The one way to an encoder that is measured, and to all that it is measured with."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -20,10 +21,11 @@ from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, check_takes, encoder_of, load_encoder
 from probekit.models.extract import extract, read_all
+from probekit.models.layers.read import Layers, Together, layers_of
 from probekit.registry import POOLS
 from probekit.restore.build import alike, build_method, load_checkpoint, untrained_encoder
 from probekit.restore.embeddings import kept
-from probekit.restore.pooled import NO_PARTS, Parts, pool_warnings, pooled
+from probekit.restore.pooled import NO_PARTS, Parts, layered, pool_warnings, pooled
 from probekit.run import IMPORTED, Run, how_far
 from probekit.weights import LAST, RANDOM, Weights
 
@@ -38,7 +40,7 @@ class Opened:
     Attributes:
         encoder: In eval mode, on the device, pooled as `weights` says.
         header: spec, method, epoch, image_size, max_size, classes, ...
-        weights: Which of a run's weights, and how their map is pooled.
+        weights: Which of a run's weights, and what is read, a layer by its own name.
         sha256: Hash of the file of weights, hex; "" without one.
         config: The settings that it was pretrained with here; None for an encoder that was trained elsewhere.
         method: The whole method that it belongs to, heads, decoder and branches included, in eval mode on the device;
@@ -63,9 +65,25 @@ class Opened:
         self._sha256, self.seed = sha256, seed
         parts = self._parts() if weights.pool and POOLS[weights.pool].of_run else NO_PARTS
         try:
-            self.encoder = pooled(encoder, weights.pool, parts).to(device).eval()
+            if not weights.of_layers:
+                encoder = pooled(encoder, weights.pool, parts)
+            self._plain = self.encoder = encoder.to(device).eval()
+            if weights.of_layers:
+                self.encoder, self.weights = layered(self._plain, weights, self.layers)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+
+    @cached_property
+    def layers(self) -> Layers:
+        """What can be read, told by images of the size that it was made for."""
+        height, width = self.header["image_size"]
+        return layers_of(self._plain, shrunk_size(height, width, self.header["max_size"]))
+
+    def at(self, layer: str) -> Self:
+        """The same, read at a layer; a ValueError if its pooling cannot be of that one."""
+        found = copy(self)
+        found.encoder, found.weights = layered(self._plain, replace(self.weights, layer=layer), self.layers)
+        return found
 
     @property
     def hash(self) -> str:
@@ -216,15 +234,33 @@ class OpenedRun(Opened):
 
     def embed(self, info: DatasetInfo, split: str) -> NDArray[np.float32]:
         """The embeddings `[N, D]` of a split, a memory map; computed only if the run folder does not hold them yet."""
+        key, n = self._key(info, split), info.splits[split].n
+        return kept(self.run.path, split, [key], lambda: ([rows] for rows in self._embed(info, split)), n)[0]
+
+    def embed_at(self, views: Sequence["OpenedRun"], info: DatasetInfo, split: str) -> None:
+        """Keeps the embeddings of several views of it, `at` others of its layers, in one pass: `embed` finds them."""
+        together, ends = Together([view.encoder for view in views]), np.cumsum([view.encoder.dim for view in views])
+
+        def make() -> Iterator[list[NDArray[np.float32]]]:
+            for images in read_chunks(info, split):
+                joined = read_all(together, self.take(images), lambda found: found).numpy()
+                yield np.split(joined, ends[:-1], axis=1)
+
+        keys = [view._key(info, split) for view in views]
+        kept(self.run.path, split, keys, make, info.splits[split].n)
+
+    def _key(self, info: DatasetInfo, split: str) -> dict[str, Any]:
+        """All that an embedding depends on."""
         own = {"encoder": self.hash, "pooling": self.weights.pool or self.header["spec"]["pooling"]}
         if self.seed is not None:  # another torch may draw other weights
             own = {"untrained": self.header["spec"], "seed": self.seed, "torch": torch.__version__}
             if self.weights.pool:
                 branches = self.run.read()["config"].get("branches", {})
                 own |= {"pooling": self.weights.pool, "branches": branches}
+        if self.weights.layer is not None:
+            own |= {"layer": self.weights.layer}
         depends = {"max_size": self.header["max_size"], "device": self.device.type, "format": FORMAT}
-        depends |= {"data": info.content_hash, "split": split}
-        return kept(self.run.path, split, own | depends, lambda: self._embed(info, split), info.splits[split].n)
+        return own | depends | {"data": info.content_hash, "split": split}
 
     def dataset(self, named: Path | None) -> tuple[DatasetInfo, list[str]]:
         """The named dataset file, or the run's own, verified, and what to know of its embeddings, a line each."""

@@ -1,7 +1,7 @@
-"""An encoder under another pooling than it was trained with: `--pool`, the table `MAKERS`."""
+"""An encoder under another pooling than it was trained with, or read at another layer: `--pool`, `--layer`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from probekit.branches.base import Branch, BranchPool
 from probekit.branches.lcr import LCR, BilinearPool, pooling_warnings
 from probekit.models.encoder import Encoder
+from probekit.models.layers.read import Layers, read_at
 from probekit.models.pooling import AttentionPool, GlobalAveragePool, GlobalMaxPool, NormPool
 from probekit.registry import POOLS
+from probekit.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def pool_warnings(encoder: Encoder) -> Sequence[str]:
 
 
 def pooled(encoder: Encoder, pool: str | None, parts: Parts = NO_PARTS) -> Encoder:
-    """The encoder, changed to pool in another way; None leaves it as it is; a ValueError if it cannot."""
+    """The encoder, changed to pool its own map in another way; None leaves it as it is; a ValueError if it cannot."""
     if pool is None:
         return encoder
     encoder.pooling, encoder.repooled = pooling(pool, encoder, parts).eval(), True
@@ -60,6 +62,23 @@ def pooled(encoder: Encoder, pool: str | None, parts: Parts = NO_PARTS) -> Encod
         encoder.dim = encoder.pooling.head(torch.zeros(1, encoder.dim, device=device)).shape[1]
     encoder.has_map = POOLS[pool].averages
     return encoder
+
+
+def layered(encoder: Encoder, weights: Weights, layers: Layers) -> tuple[Encoder, Weights]:
+    """A view of the encoder that is read at a layer or at its class token, and the weights with that layer's own name.
+
+    Without a pool a layer that has a map is averaged. A ValueError if it cannot be read so.
+    """
+    layer = None if weights.layer is None else layers.named(weights.layer)
+    if weights.pool is not None and POOLS[weights.pool].of_tokens:
+        return read_at(encoder, layers, layer=layer, pool=weights.pool, pooling=None), replace(weights, layer=layer)
+    assert layer is not None
+    flat = layers.known[layer].form.cells is None
+    pool = weights.pool if flat or weights.pool else "gap"
+    pooling = None if pool is None else MAKERS[pool](encoder, NO_PARTS).eval()
+    view = read_at(encoder, layers, layer=layer, pool=None, pooling=pooling)
+    view.has_map = view.has_map and pool is not None and POOLS[pool].averages
+    return view, replace(weights, layer=layer, pool=pool)
 
 
 def pooling(pool: str, encoder: Encoder, parts: Parts = NO_PARTS) -> nn.Module:
@@ -99,7 +118,7 @@ def _lacking(pool: str, wanted: str, parts: Parts) -> nn.Module:
     raise ValueError(f"expected {wanted} for --pool {pool}, found {found}; {instead}")
 
 
-MAKERS: dict[str, Callable[[Encoder, Parts], nn.Module]] = {  # by the names of `registry.POOLS`
+MAKERS: dict[str, Callable[[Encoder, Parts], nn.Module]] = {  # by the names of `registry.POOLS` that take a map
     "gap": lambda encoder, parts: GlobalAveragePool(),
     "max": lambda encoder, parts: GlobalMaxPool(),
     "norm": lambda encoder, parts: NormPool(),

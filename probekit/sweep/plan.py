@@ -13,7 +13,7 @@ from probekit.checked import key_of
 from probekit.config import SECTIONS, Config, resolve
 from probekit.measurement import CHANCE, measurement
 from probekit.probe.measurements.base import Probe
-from probekit.registry import METHODS, get
+from probekit.registry import METHODS, POOLS, get
 from probekit.run import Run
 from probekit.settings import flatten, parse_overrides
 from probekit.sweep.datasets import Dataset
@@ -260,12 +260,17 @@ def _key(run: PlannedRun) -> tuple[str, ...]:
 
 def _allowed(method: "Method", pools: Sequence[str]) -> list[str]:
     """Those poolings that a method and its branches have."""
+    from torch import nn
+
     from probekit.branches.base import branches_of
     from probekit.restore.pooled import Parts, pooling
 
     found = []
+    of_class = any(isinstance(getattr(module, "cls_token", None), nn.Parameter) for module in method.encoder.modules())
     for pool in pools if method.encoder.has_map else ():
         with suppress(ValueError):
-            pooling(pool, method.encoder, Parts(branches_of(method), method.projection))
-            found.append(pool)
+            if not POOLS[pool].of_tokens:
+                pooling(pool, method.encoder, Parts(branches_of(method), method.projection))
+            if of_class or not POOLS[pool].of_tokens:
+                found.append(pool)
     return found

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from generators import planes
-from generators.raster import Pixels, Spans
+from generators.raster import Layer, Pixels
 
 
-def painted(layers: Sequence[tuple[Spans, int]], out: Pixels) -> Pixels:
+def painted(layers: Sequence[tuple[Layer, int]], out: Pixels) -> Pixels:
     """`out` `[n, size, size]`, with the values, joined by exclusive or, of the layers that hold each pixel."""
     n, size = out.shape[:2]
     rows = planes.band([spans for spans, _ in layers], n, size)

@@ -5,20 +5,22 @@ Run alone: python -m pytest tests/generators/test_planes.py
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from skimage.measure import points_in_poly
 
 from generators import planes, raster
-from generators.raster import Spans
+from generators.raster import Layer, Spans
 from generators.shapes import Choice, Disc
 from tests.generators.painted import painted
 
 N = 5
 
 
-def drawn(layers: list[Spans], size: int) -> NDArray[np.bool_]:
+def drawn(layers: Sequence[Layer], size: int) -> NDArray[np.bool_]:
     return painted([(spans, 1) for spans in layers], np.empty((N, size, size), np.uint8)) > 0
 
 
@@ -60,6 +62,7 @@ def test_shapes_out_of_sight_have_no_rows() -> None:
     x, radius = np.full(N, 8.0), np.full(N, 3.0)
     for y in (-30.0, 60.0):
         [spans] = Disc(x, np.full(N, y), radius).layers(16)
+        assert isinstance(spans, Spans)
         assert spans.start.shape == (N, 0)
         assert not drawn([spans], 16).any()
 
@@ -78,7 +81,9 @@ def test_a_band_has_the_rows_of_all_layers_and_no_more_than_the_highest_needs() 
     image, x = np.arange(N), np.full(N, 50.0)
     y = np.array([0.0, 3.0, 50.0, 97.0, 130.0])
     one, two = (raster.disc(x[of], y[of] + aside, x[of] / 12.0, 100) for of, aside in ((image, 0.0), (image[1:4], 5.0)))
-    two = raster.of_images(two, image[:3] + 1, 100)
+    moved = raster.of_images(two, image[:3] + 1, 100)
+    assert isinstance(moved, Spans)
+    two = moved
     rows = planes.band([one, two], N, 100)
     assert rows.first is not None
     assert rows.height < 60
@@ -110,7 +115,9 @@ def test_a_row_may_meet_a_polygon_many_times_and_a_frame_may_cut_it(aside: tuple
     corners = np.stack((x + aside[0] + lean * y, y + aside[1] + lean * x), axis=2)
     rows, columns = np.mgrid[:size, :size] + 0.5
     centres = np.stack((columns.ravel(), rows.ravel()), axis=1)
-    for image, outline in zip(drawn(raster.polygon(corners, size), size), corners, strict=True):
+    for image, outline in zip(
+        drawn([raster.polygon(corners[..., 0], corners[..., 1], size)], size), corners, strict=True
+    ):
         inside = points_in_poly(centres, outline)  # type: ignore[no-untyped-call]
         np.testing.assert_array_equal(image.ravel(), inside)
 

@@ -180,7 +180,7 @@ def test_a_polygon_holds_the_pixels_that_scikit_image_finds_in_it() -> None:
     turn, radius = np.sort(rng.uniform(0.0, 2.0 * np.pi, (20, 17)), axis=1), rng.uniform(10.0, 50.0, (20, 17))
     corners = np.stack((64.0 + radius * np.cos(turn), 64.0 + radius * np.sin(turn)), axis=2)
     drawn = np.empty((20, 128, 128), np.uint8)
-    painted([(spans, 1) for spans in raster.polygon(corners, 128)], drawn)
+    painted([(raster.polygon(corners[..., 0], corners[..., 1], 128), 1)], drawn)
     rows, columns = np.mgrid[:128, :128] + 0.5
     centres = np.stack((columns.ravel(), rows.ravel()), axis=1)
     for image, outline in zip(drawn, corners, strict=True):

@@ -97,8 +97,8 @@ def test_turns_are_those_that_one_meets_on_the_way(turns: int) -> None:
     """Followed in the outline's corners: those of one edge, two a turn, in the order of the curve."""
     known = meanders(6, turns)
     for triple, (row, same, other) in enumerate(known.triples.tolist()):
-        corners = known.corners[known.members[known.firsts[triple]]]
-        order = [int(corner[3]) for corner in corners[row]]
+        corners = known.corners[:, known.members[known.firsts[triple]]]
+        order = corners[3, row].astype(int).tolist()
         visited = list(dict.fromkeys(order))
         assert abs(visited.index(row) - visited.index(same)) == turns
         assert other not in visited

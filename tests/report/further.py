@@ -42,6 +42,8 @@ STEMS = {  # of results files, by measurement
     "retrieval": "retrieval-last",
     "cv": "cv-fixed-last",
     "sgd": "sgd-conrec-last",
+    "attentive": "attentive-shared-last",
+    "depth": "depth-fixed-last",
     "all-checkpoints": "all-checkpoints-fixed-last",
     "exam": "exam-last",
     "reconstruction": "reconstruction-last",
@@ -85,6 +87,10 @@ def _results(classes: tuple[str, ...], seed: int) -> dict[str, dict[str, Any]]:
         found[each.name] = result_of(each.name, [each.row(source, where) for source in kept], **about)
     found["sgd"] = result_of("sgd", [_trained(Linear().row(source, where)) for source in sources[:2]])
     found["sgd"]["protocol"] = "conrec"
+    found["attentive"] = result_of(
+        "attentive", [_attended(Linear().row(source, where)) for source in sources[:2]], protocol="shared"
+    )
+    found["depth"] = _deep()
     found["all-checkpoints"] = _followed()
     exam = Exam()
     found["exam"] = result_of("exam", answers.rows(), **answers.about(exam), command="probekit exam a")
@@ -96,6 +102,25 @@ def _trained(row: Mapping[str, Any]) -> dict[str, Any]:
     """As of a head that was trained by SGD."""
     kept = {key: value for key, value in row.items() if key not in ("C", "factors", "protocol", "solver")}
     return {**kept, "by_epoch": [0.25, 0.5], "best_test": {"score": 0.5, "epoch": 2}, "losses": [1.0, 0.5]}
+
+
+def _attended(row: Mapping[str, Any]) -> dict[str, Any]:
+    """As of a probe that attends."""
+    kept = {key: value for key, value in row.items() if key not in ("C", "factors", "protocol", "solver")}
+    linear = {"accuracy": 0.5, "ci": [0.4, 0.6], "attentive": "above"}
+    return {**kept, "tokens": 4, "rate": 1e-3, "epochs": 3, "linear": linear}
+
+
+def _deep() -> dict[str, Any]:
+    """Two layers of an encoder and of random weights, and a baseline without any."""
+    score = {"linear": {"value": 0.5, "ci": [0.4, 0.6]}}
+    rows: list[dict[str, Any]] = [
+        {"name": f"{before}level{i}", "kind": kind, "layer": f"level{i}", "depth": i, "dim": 4, "scores": score}
+        for before, kind in (("", "encoder"), ("random weights, ", "baseline"))
+        for i in (1, 2)
+    ]
+    rows.append({"name": "raw pixels", "kind": "baseline", "scores": {"linear": {"value": 0.2, "ci": None}}})
+    return result_of("depth", rows, protocol="fixed")
 
 
 def _followed() -> dict[str, Any]:

@@ -52,6 +52,9 @@ def test_every_measurement_has_a_section_that_says_how(tmp_path: Path) -> None:
         "Along pretraining",
         "Along pretraining: linear",
         "Along pretraining: mAP",
+        "Attentive probe",
+        "Over depth",
+        "Over depth: linear",
         "Nearer to the truth, %",
         "How much is restored",
     ):
@@ -190,7 +193,7 @@ def test_runs_are_compared_by_every_answer_to_single_images(tmp_path: Path) -> N
     runs = [add_further(make_run(tmp_path, name, method=name), seed=i) for i, name in enumerate("ab")]
     content = collect(runs)
     groups = {group["measurement"]: group for group in content["comparison"]["groups"]}
-    assert groups.keys() == {"linear", "sgd", "knn", "retrieval"}
+    assert groups.keys() == {"linear", "attentive", "sgd", "knn", "retrieval"}
     rows = [further_results(name, seed=i)["retrieval"]["rows"][0] for i, name in enumerate("ab")]
     right = [np.array(row["predicted"]) == np.array(row["labels"]) for row in rows]
     pair = groups["retrieval"]["pairs"][0]

@@ -71,7 +71,8 @@ class Net(nn.Module):
 
 class ForOne(Net):
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x).amax((2, 3)).reshape(1, -1)
+        found: Tensor = self.conv(x).amax((2, 3)).reshape(1, -1)
+        return found
 
 
 class Named(Net):

@@ -167,12 +167,22 @@ def test_random_weights_beside_it_are_never_its_own(home: Path) -> None:
     assert monkey.beside(7, size) is None, "nothing in it can be drawn anew"
 
 
-@given(st.sampled_from(["last", "best_val", "best_test", "epoch-0003"]), st.sampled_from([None, *POOLS]))
-def test_weights_print_as_they_are_read(checkpoint: str, pool: str | None) -> None:
-    weights = Weights(checkpoint, pool)
-    assert str(weights) == (checkpoint if pool is None else f"{checkpoint}@{pool}")
+@given(
+    st.sampled_from(["last", "best_val", "best_test", "epoch-0003"]),
+    st.sampled_from([None, *POOLS]),
+    st.sampled_from([None, "6", "block 6", "net.blocks.11", "a:b"]),
+)
+def test_weights_print_as_they_are_read(checkpoint: str, pool: str | None, layer: str | None) -> None:
+    if layer is not None and pool is not None and not POOLS[pool].of_layers:
+        with pytest.raises(ValueError, match=r"expected --pool gap, max, norm, cls, cls\+gap with --layer"):
+            Weights(checkpoint, pool, layer)
+        return
+    weights = Weights(checkpoint, pool, layer)
+    named = checkpoint if layer is None else f"{checkpoint}:{layer}"
+    assert str(weights) == (named if pool is None else f"{named}@{pool}")
     assert Weights.parse(str(weights)) == weights
-    assert Weights.parse(str(weights), "gap") == Weights(checkpoint, "gap")
+    assert Weights.parse(str(weights), "gap", "7") == Weights(checkpoint, "gap", "7")
+    assert Weights.parse(checkpoint, pool, layer) == weights
     assert weights.file(Path("run")) == {
         "last": Path("run/encoder.safetensors"),
         "epoch-0003": Path("run/checkpoints/epoch-0003.safetensors"),

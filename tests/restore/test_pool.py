@@ -23,6 +23,7 @@ from probekit.measurement import read_result
 from probekit.methods.momentum import MomentumMethod
 from probekit.models.encoder import Features, load_encoder
 from probekit.models.extract import extract
+from probekit.models.layers.read import TOKENS
 from probekit.registry import POOLS
 from probekit.restore.build import build_method
 from probekit.restore.opened import OpenedRun, open_encoder
@@ -126,7 +127,8 @@ def defined(home: Path, run: str, pool: str | None) -> torch.Tensor:
 
 
 def test_every_pooling_that_is_named_can_be_made() -> None:
-    assert MAKERS.keys() == POOLS.keys()
+    assert MAKERS.keys() | TOKENS.keys() == POOLS.keys()
+    assert {name for name, pool in POOLS.items() if pool.of_tokens} == TOKENS.keys()
 
 
 CASES = [("lcr", p) for p in (None, "gap", "max", "branch", "bilinear")]
@@ -281,7 +283,7 @@ def test_the_baselines_branch_is_as_random_as_its_encoder(home: Path) -> None:
 
 @pytest.mark.parametrize("command", ["probe", "heatmap"])
 def test_refusals_are_one_line(home: Path, command: str) -> None:
-    known = "attention, bilinear, branch, gap, max, norm, projection"
+    known = "attention, bilinear, branch, cls, cls+gap, gap, last4, last4+gap, max, norm, projection"
     message = told(command, "lcr", "--pool", "brunch")
     assert f"unknown pooling 'brunch'; known: {known}; did you mean 'branch'?" in message
     assert "unknown pooling 'brunch'" in told(command, "lcr", "--checkpoint", "last@brunch")

@@ -12,14 +12,20 @@ from typing import Any
 
 from rich.console import Console
 
+from probekit.data.duplicates import report, sentences
+from probekit.data.importers.arrays import open_arrays
 from probekit.data.importers.base import Broken, Options, Skipped, Source, Told, readable
+from probekit.data.importers.factored import open_factored
 from probekit.data.importers.folder import open_folder
 from probekit.data.importers.images import has_colour
 from probekit.data.importers.journal import Journal, Unfinished, is_unfinished
 from probekit.data.importers.npz import open_npz
 from probekit.data.importers.official import MAX_GB, OFFICIAL, Choices, Official, medmnist, open_official
 from probekit.data.importers.pixels import AS_IT_IS, NeedsRange, Rule, look, notes_of, parse_range, rule_of, to_8_bits
+from probekit.data.importers.shards import BRACES
 from probekit.data.importers.stream import Form, NeedsColour, write_source
+from probekit.data.importers.tables import open_tables
+from probekit.data.importers.tars import open_tars
 from probekit.data.locate import check_h5
 from probekit.h5 import DatasetInfo, DatasetWriter, Header, check_target, read_info
 from probekit.h5.encoded import QUALITY
@@ -29,9 +35,14 @@ from probekit.registry import nearest
 
 SOURCES: dict[str, Callable[[Path, Options], Source | None]] = {
     "npz": open_npz,  # x_train, y_train, x_test, y_test
+    "factors": open_factored,  # dSprites, Shapes3D, Synbols
+    "arrays": open_arrays,  # any other npz, and HDF5
+    "tables": open_tables,  # parquet files, and folders of save_to_disk
+    "shards": open_tars,  # webdataset
     "folder": open_folder,  # class folders with or without train/test(/val) above, or images without labels
 }
 
+KINDS = "a folder of images, parquet or tar files, an npz or HDF5 file"
 SHOWN = 5  # files of one folder that were left out for the same reason
 
 
@@ -112,7 +123,12 @@ class Import:
             DatasetWriter(self.out, header=header, compression=self.compression, overwrite=self.overwrite) as writer,
             Journal(writer, unfinished, identity) as journal,
         ):
-            skipped = write_source(writer, source, form, journal, skip_broken=self.skip_broken, told=self.told)
+            skipped, signed = write_source(writer, source, form, journal, skip_broken=self.skip_broken, told=self.told)
+            if form.signed:
+                found = report(signed)
+                for line in sentences(found, self.out):
+                    self.told.note(line)
+                writer.header = replace(header, parameters=dict(header.parameters) | {"duplicates": found})
         journal.finish()
         return read_info(self.out), [*source.ignored, *skipped]
 
@@ -133,6 +149,7 @@ class Import:
             encoded=encoded,
             compression=self.compression,
             pixels=rule,
+            signed=self.options.duplicates and len(source.splits) > 1,
             masks=len(source.mask_names),
         )
 
@@ -165,7 +182,10 @@ class Import:
             parameters=parameters | source.parameters,
             seed=options.seed,
             classes=source.classes,
-            factors=[asdict(factor) for factor, _ in source.factors],
+            factors=[
+                *(asdict(factor) for factor, _ in source.factors),
+                *(source.others.table if source.others else ()),
+            ],
             mask_names=source.mask_names,
         )
 
@@ -180,13 +200,13 @@ def _any_colour(source: Source, rule: Rule) -> bool:
 
 
 def _open(source: Path, options: Options) -> Source:
-    if not source.exists():
-        raise ValueError(f"expected an npz file or a folder of images, found nothing at {source}")
+    if not (source.exists() or BRACES.search(str(source))):
+        raise ValueError(f"expected {KINDS}, found nothing at {source}")
     for open_source in SOURCES.values():
         opened = open_source(source, options)
         if opened is not None:
             return opened
-    raise ValueError(f"expected an npz file or a folder of images, found {source}")
+    raise ValueError(f"expected {KINDS}, found {source}")
 
 
 def run_import(
@@ -237,6 +257,11 @@ def run_import(
     return info, skipped
 
 
+def default_name(source: str) -> str:
+    """What the dataset file of a source is called, without its ending, if nothing is typed."""
+    return BRACES.sub("", Path(source).resolve().stem).strip("-_.") or "shards"
+
+
 def _for_official(official: Official, options: Options) -> Options:
     return replace(
         options,
@@ -255,7 +280,7 @@ def _check_plain(source: str, root: Path | None, choices: Choices) -> None:
         )
     if root is not None:
         raise ValueError(nearest("official dataset", source, OFFICIAL))
-    typed = [name for name, value in asdict(choices).items() if value and name != "seed"]
+    typed = [name for name, value in asdict(choices).items() if value and name not in ("seed", "labels")]
     if typed:
         option = f"--{typed[0].replace('_', '-')}"
         raise ValueError(f"expected {option} with an official dataset (probekit list), found {source}; leave it out")

@@ -1,6 +1,5 @@
 """What a source of images is: named splits of items that are decoded one by one, later; files of strangers, read."""
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators.factors import Factor
+from probekit.data.apart import pick
 
 VAL, TEST = "val", "test"
 MAX_SIZE = 4096  # own choice: a chunk of one such RGB image is 48 MiB
 RESIZES = ("crop", "squash")
 Part = TypeVar("Part")
 Label = int | bytes | None  # index of a class; one byte a class (probekit.h5: 0, 1 or 255); unlabelled
+OF_SOME = {  # options that only some kinds of sources have
+    "depth": "a folder of images",
+    "labels_csv": "a folder of images",
+    "images": "a table, arrays or shards",
+    "labels": "a table, arrays, shards or an official dataset that has it",
+    "group": "a table, arrays, shards or --labels-csv",
+}
 MAX_BYTES = 1 << 30  # own choice: more than any image or list of these sets, and less than fills a computer's memory
 
 
@@ -48,6 +55,10 @@ class Options:
         skip_split: "val" or "test", to be left out.
         depth: Folders: how many levels down the class folders are.
         labels_csv: Folders: the table that holds the labels.
+        images: Tables, arrays and shards: the column, array or ending of the images.
+        labels: Likewise of the labels, or of sets of factors the factor; "none" takes the images without.
+        group: The column of what must not be divided, a patient or a photograph: kept as a factor.
+        duplicates: Look for near-duplicates between the splits.
     """
 
     size: int | None = None
@@ -63,6 +74,10 @@ class Options:
     depth: int | None = None
     labels_csv: Path | None = None
     column: str | None = None
+    images: str | None = None
+    labels: str | None = None
+    group: str | None = None
+    duplicates: bool = True
 
     def __post_init__(self) -> None:
         if self.resize not in (None, *RESIZES):
@@ -85,12 +100,15 @@ class Options:
         if (self.labels_csv is None) != (self.column is None):
             raise ValueError("expected --labels-csv FILE and --column NAME together, found one of them")
 
-    def only_of_folders(self, source: str) -> None:
-        """Refuses what makes sense for folders of images alone; a ValueError if such an option was typed."""
-        typed = {"--depth": self.depth, "--labels-csv": self.labels_csv}
-        for option, value in typed.items():
-            if value is not None:
-                raise ValueError(f"expected {option} with a folder of images, found {source}; leave it out")
+    def leave_out(self, source: str, *kept: str) -> None:
+        """Refuses what says nothing of a kind of source; a ValueError if such an option was typed.
+
+        `kept`: those of the options below that do say something of it.
+        """
+        for name, where in OF_SOME.items():
+            if name not in kept and getattr(self, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise ValueError(f"expected {option} with {where}, found {source}; leave it out")
 
 
 class Item(Protocol):
@@ -119,12 +137,26 @@ class Masked(Item, Protocol):
 
 
 @dataclass(frozen=True)
+class Columns:
+    """Factors that are known image by image.
+
+    `table`: an entry for each, as the dataset file has it (name, kind, and low and high of numbers); `of`: their values
+    for some items, one array each; `group`: the one that must not be divided.
+    """
+
+    table: tuple[dict[str, Any], ...]
+    of: Callable[[Sequence[Any]], dict[str, NDArray[Any]]]
+    group: str | None = None
+
+
+@dataclass(frozen=True)
 class Source:
     """Splits of items, in the order in which they are written; all have masks where there are `mask_names`.
 
     `name`: the source's, without its folder: the same command must write the same bytes elsewhere; `classes`: class
-    names, empty for unlabelled images; `factors`: class factors, each with its value for each class; `channels`: 1 or
-    3, where that is known before the images are seen; `parameters`: what else the file says of itself.
+    names, empty for unlabelled images; `factors`: class factors, each with its value for each class; `others`: factors
+    of each image; `channels`: 1 or 3, where that is known before the images are seen; `parameters`: what else the file
+    says of itself.
     """
 
     name: str
@@ -135,17 +167,19 @@ class Source:
     channels: int | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    others: Columns | None = None
     mask_names: tuple[str, ...] = ()
 
     def columns(self, items: Sequence[Item]) -> tuple[NDArray[Any] | None, dict[str, NDArray[Any]]]:
         """Labels and factors of some items, as `probekit.h5.as_columns` takes them."""
+        others = {} if self.others is None else self.others.of(items)
         if not items or items[0].label is None:
-            return None, {}
+            return None, others
         if isinstance(items[0].label, bytes):
             joined = b"".join(item.label for item in items if isinstance(item.label, bytes))
-            return np.frombuffer(joined, np.uint8).reshape(len(items), -1), {}
+            return np.frombuffer(joined, np.uint8).reshape(len(items), -1), others
         labels = np.array([item.label for item in items], np.int64)
-        return labels, {factor.name: np.array(values, np.uint8)[labels] for factor, values in self.factors}
+        return labels, others | {factor.name: np.array(values, np.uint8)[labels] for factor, values in self.factors}
 
 
 @dataclass(frozen=True)
@@ -189,12 +223,14 @@ def choose_splits(splits: Mapping[str, Part], options: Options) -> dict[str, Par
     return result
 
 
-def set_apart(splits: dict[str, list[Any]], options: Options, classes: Sequence[str]) -> dict[str, Sequence[Any]]:
+def set_apart(
+    splits: dict[str, list[Any]], options: Options, classes: Sequence[str], others: Columns | None = None
+) -> dict[str, Sequence[Any]]:
     """Divides train into train, val and test as the options ask, class by class.
 
     Which items go is decided by a hash of seed, split and key: no machine, order or library version changes it, and an
-    added image moves no other. Where images have several labels, all count as one class. A ValueError if the source has
-    such a split of its own, or a class has too few images.
+    added image moves no other. Where images have several labels, all count as one class. With a group, all of its
+    items go. A ValueError if the source has such a split of its own, or a class has too few images or groups.
     """
     wanted = {TEST: options.test_fraction or 0.0, VAL: options.val_fraction}
     result = dict(splits)
@@ -205,27 +241,15 @@ def set_apart(splits: dict[str, list[Any]], options: Options, classes: Sequence[
             raise ValueError(
                 f"the source has a {split} split of its own, found --{split}-fraction {fraction}; leave it out"
             )
-        taken = _pick(result["train"], split, fraction, options.seed, classes)
-        result[split] = [item for item in result["train"] if item.key in taken]
-        result["train"] = [item for item in result["train"] if item.key not in taken]
+        items = result["train"]
+        labels = [item.label if isinstance(item.label, int) else 0 for item in items]
+        keys = [item.key for item in items]
+        groups = None if others is None or others.group is None else others.of(items)[others.group].tolist()
+        single = all(isinstance(item.label, int) for item in items)
+        taken = pick(keys, labels, groups, split, fraction, options.seed, classes if single else ())
+        result[split] = [item for item, goes in zip(items, taken, strict=True) if goes]
+        result["train"] = [item for item, goes in zip(items, taken, strict=True) if not goes]
     return {split: result[split] for split in ("train", VAL, TEST) if split in result}
-
-
-def _pick(items: Sequence[Any], split: str, fraction: float, seed: int, classes: Sequence[str]) -> set[str]:
-    by_class: dict[int | None, list[str]] = {}
-    for item in items:
-        by_class.setdefault(item.label if isinstance(item.label, int) else None, []).append(item.key)
-    taken: set[str] = set()
-    for label, keys in by_class.items():
-        count = max(1, round(fraction * len(keys)))
-        if count >= len(keys):
-            what = "the source" if label is None else f"class {classes[label]!r}"
-            raise ValueError(
-                f"expected enough images in {what} for train and {split}, found {len(keys)}; "
-                f"add images, or type --{split}-fraction 0"
-            )
-        taken.update(sorted(keys, key=lambda key: hashlib.sha256(f"{seed}/{split}/{key}".encode()).digest())[:count])
-    return taken
 
 
 def read_bytes(path: Path) -> bytes:

@@ -7,8 +7,10 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from posixpath import basename, splitext
+from typing import Any
 
 from probekit.data.importers.base import (
+    Columns,
     Options,
     Skipped,
     Source,
@@ -19,6 +21,8 @@ from probekit.data.importers.base import (
 )
 from probekit.data.importers.images import SUFFIXES, File
 from probekit.data.importers.layout import Found, find_classes, find_splits
+from probekit.data.importers.metadata import NAMES, Rows, column_of, label_by_metadata, read_metadata, values_of
+from probekit.data.importers.rows import group_of
 from probekit.data.importers.tree import TABLES, Folder, prune, read_tree
 
 HEAD = 1 << 16  # bytes in which the line of column names ends
@@ -39,17 +43,14 @@ def label_by_table(roots: Mapping[str, Folder], path: Path, column: str, notes: 
     files, and rows without an image, are added to it.
     """
     columns, rows = _read(path)
-    if column not in columns:
-        raise ValueError(f"expected one of the columns {_shown(columns)} in {path}, found --column {column!r}")
-    if columns.count(column) > 1:
-        raise ValueError(f"expected column {column!r} once in {path}, found it again; rename one")
+    place = _place(columns, column, path, "--column")
     files = {
         split: [(f.below(name), f.path / name) for f in root.all() for name in f.images]
         for split, root in roots.items()
     }
     keys = [key for found in files.values() for key, _ in found]
     named, of_cell, cells = _match(keys, columns, rows, column)
-    labels = _labels(keys, cells, of_cell, [row[columns.index(column)].strip() for row in rows], path)
+    labels = _labels(keys, cells, of_cell, [row[place].strip() for row in rows], path, "class")
     _check_all(files, labels, path, named)
     classes = sorted(set(labels.values()))
     if len(classes) == len(keys) > 1:
@@ -114,6 +115,14 @@ def _read(path: Path) -> tuple[list[str], list[list[str]]]:
     return [cell.strip() for cell in columns], [row for row in rows if row]
 
 
+def _place(columns: Sequence[str], column: str, path: Path, option: str) -> int:
+    if column not in columns:
+        raise ValueError(f"expected one of the columns {_shown(columns)} in {path}, found {option} {column!r}")
+    if columns.count(column) > 1:
+        raise ValueError(f"expected column {column!r} once in {path}, found it again; rename one")
+    return columns.index(column)
+
+
 def _delimiter(line: str) -> str:
     return max(DELIMITERS, key=line.count) if any(map(line.count, DELIMITERS)) else ","
 
@@ -147,8 +156,9 @@ def _labels(
     named: Mapping[str, Sequence[int]],
     classes: Sequence[str],
     path: Path,
+    what: str,
 ) -> dict[str, str]:
-    """The class of every image that is named; refuses a name of two images, and two classes of one or an empty one."""
+    """The class, or a group, of every image that is named; refuses a name of two images, and two classes or none."""
     labels: dict[str, str] = {}
     first: dict[str, str] = {}
     for key in keys:
@@ -160,7 +170,7 @@ def _labels(
         found = sorted({classes[index] for index in named[cells[key]]})
         if found == [""] or len(found) > 1:
             has = "none" if found == [""] else ", ".join(map(repr, found))
-            raise ValueError(f"expected one class for {key!r} in {path}, found {has}")
+            raise ValueError(f"expected one {what} for {key!r} in {path}, found {has}")
         labels[key] = found[0]
     return labels
 
@@ -186,7 +196,11 @@ def open_folder(source: Path, options: Options) -> Source | None:
     notes: list[str] = []
     top = read_tree(source, ignored)
     tables = [folder.path / name for folder in top.all() for name in folder.others if name.lower().endswith(TABLES)]
-    prune(top, ignored, options.depth, classes=options.labels_csv is None)
+    rows, read = ({}, [options.labels_csv]) if options.labels_csv is not None else read_metadata(top)
+    kept = ("labels", "group") if rows else ("group",) if read else ()
+    options.leave_out("a folder of images", "depth", "labels_csv", *kept)
+    column = column_of(rows, options.labels, source) if rows else options.column
+    prune(top, ignored, options.depth, classes=column is None)
     if not top.n:
         instead = f" but {ignored[0].path!r} ({ignored[0].reason})" if ignored else ""
         raise ValueError(f"expected images in {source}, found none{instead}; kinds: {' '.join(sorted(SUFFIXES))}")
@@ -194,15 +208,32 @@ def open_folder(source: Path, options: Options) -> Source | None:
     for split, root in roots.items():
         if not root.n:
             raise ValueError(f"expected images in {root.path}, found none; remove the folder{_or_skip(split)}")
-    if options.labels_csv is not None:
-        assert options.column is not None
-        found: dict[str, Found] = label_by_table(roots, options.labels_csv, options.column, notes)
+    if column is None:
+        found: dict[str, Found] = find_classes(roots, options.depth, notes)
+    elif rows:
+        found = label_by_metadata(roots, rows, column, read, notes)
     else:
-        found = find_classes(roots, options.depth, notes)
-    typed = options.labels_csv  # which was read
-    notes += notes_on_tables([table for table in tables if not (typed and table.samefile(typed))])
+        found = label_by_table(roots, read[0], column, notes)
+    notes += notes_on_tables([table for table in tables if not any(table.samefile(other) for other in read)])
+    if rows and column is None:
+        notes.append(f"{readable(str(read[0]))} is not read; to take classes from it, type --labels COLUMN")
     _check_classes(found)
     ignored += _others(roots)
+    groups = None if options.group is None else _groups(found, rows, read, options)
+    if "val" in found and "test" not in found and options.test_fraction is None:
+        notes.append("there is no test split; to take val as test, type --val-as-test")
+    return _source(source, options, found, ignored, notes, groups, {"labels": column} if rows and column else {})
+
+
+def _source(
+    source: Path,
+    options: Options,
+    found: Mapping[str, Found],
+    ignored: list[Skipped],
+    notes: list[str],
+    groups: Columns | None,
+    parameters: dict[str, Any],
+) -> Source:
     names = sorted({label for files in found.values() for label, _, _ in files if label is not None})
     index = {name: k for k, name in enumerate(names)}
     classes = _distinct(names, "class names")
@@ -211,11 +242,26 @@ def open_folder(source: Path, options: Options) -> Source | None:
         for split, files in found.items()
     }
     _distinct([file.key for files in splits.values() for file in files], "names of images")
-    if "val" in splits and "test" not in splits and options.test_fraction is None:
-        notes.append("there is no test split; to take val as test, type --val-as-test")
     name = readable(source.resolve().name)
-    apart = set_apart(splits, options, classes)
-    return Source(name, classes, apart, ignored, notes=notes)
+    parameters |= {"group": options.group} if options.group else {}
+    apart = set_apart(splits, options, classes, groups)
+    return Source(name, classes, apart, ignored, parameters=parameters, notes=notes, others=groups)
+
+
+def _groups(found: Mapping[str, Found], rows: Rows, read: Sequence[Path], options: Options) -> Columns:
+    """The group of every image, by its key, from the table that has the labels."""
+    keys = [key for files in found.values() for _, key, _ in files]
+    assert options.group is not None
+    if rows:
+        values = dict(zip(keys, values_of(rows, options.group, keys, read), strict=True))
+    else:
+        assert options.column is not None
+        columns, lines = _read(read[0])
+        place = _place(columns, options.group, read[0], "--group")
+        _, of_cell, cells = _match(keys, columns, lines, options.column)
+        values = _labels(keys, cells, of_cell, [line[place].strip() for line in lines], read[0], "group")
+    order = {key: k for k, key in enumerate(keys)}
+    return group_of(options.group, [values[key] for key in keys], lambda item: order[item.key])
 
 
 def _or_skip(split: str) -> str:
@@ -246,7 +292,7 @@ def _others(roots: dict[str, Folder]) -> list[Skipped]:
         for root in roots.values()
         for folder in root.all()
         for name in folder.others
-        if not name.lower().endswith(TABLES)  # a line says how to read it
+        if not name.lower().endswith(TABLES) and name not in NAMES  # a line says how to read it
     ]
 
 

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from probekit.data.importers.base import Broken, Label, file_stamp, read_bytes
+from probekit.data.importers.pillow import is_pillows, read_by_pillow
 
 Pixels = NDArray[np.uint8]
 
 # What OpenCV reads in its default build (OpenCV documentation, imread).
 _NAMES = "avif bmp dib exr gif hdr jfif jp2 jpe jpeg jpg pbm pfm pgm pic png pnm ppm pxm ras sr tif tiff webp"
+_NAMES += " heic heif"  # which pillow-heif reads
 SUFFIXES = frozenset(f".{name}" for name in _NAMES.split(" "))
 OPAQUE = {"uint16": 65535}  # alpha of pixels that hide the paper; 1 for floats
 PAPER_WHITE = 255  # what shows through transparent pixels
@@ -27,7 +29,6 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a broken im
 PNG, JPEG, GIF = b"\x89PNG", b"\xff\xd8", b"GIF8"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # and BigTIFF
 PAGES = "several pages in one file; save each as an image of its own"
-TURNED = "turned in a way that OpenCV does not read; save it upright"
 GREY_ALPHA = "grey with transparency in a way that OpenCV does not read; save it without"
 ORIENTATION = 274  # the tag of EXIF
 COMMENT = re.compile(rb"#[^\n]*")
@@ -65,8 +66,15 @@ def decode_file(path: Path) -> NDArray[Any]:
         data = read_bytes(path)
     except (OSError, ValueError) as error:
         raise Broken(getattr(error, "strerror", None) or str(error)) from error
+    return decode_bytes(data)
+
+
+def decode_bytes(data: bytes) -> NDArray[Any]:
+    """Likewise of the bytes of a file."""
     if not data:
         raise Broken("the file is empty")
+    if is_pillows(data):
+        return read_by_pillow(data)
     image = _decode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     try:
         rest, white = _overlooked(data), _said_white(data)
@@ -170,10 +178,6 @@ def _overlooked(data: bytes) -> str:
     if data.startswith(GIF):
         with Image.open(io.BytesIO(data)) as opened:
             return PAGES if getattr(opened, "n_frames", 1) > 1 else ""
-    if data[4:11] == b"ftypavi":
-        with Image.open(io.BytesIO(data)) as opened:
-            if opened.getexif().get(ORIENTATION, 1) != 1:
-                return TURNED
     animated = (data[8:16] == b"WEBPVP8X" and data[20] & 2) or data[4:12] == b"ftypavis"
     return PAGES if animated else ""
 

@@ -8,6 +8,7 @@ are named by their place in the unfinished file and a CRC-32; JPEG files and mas
 record that is cut off, damaged or of other images ends it.
 """
 
+import base64
 import hashlib
 import json
 import math
@@ -20,6 +21,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+import numpy as np
+
+from probekit.data.duplicates import LENGTH, Signs
 from probekit.data.importers.base import Item, Skipped, Source
 from probekit.h5 import Block, DatasetWriter, EncodedBlock, as_columns
 from probekit.h5.target import check_free
@@ -31,12 +35,14 @@ FRAME = struct.Struct("<QI")  # bytes of the record that follows, its CRC-32
 class Done:
     """Consecutive items that were dealt with.
 
-    `broken`: the ones that could not be read; `block`: the others, ready for the file; None if there are none.
+    `broken`: the ones that could not be read; `block`: the others, ready for the file; None if there are none; `signs`:
+    theirs, if near-duplicates are looked for.
     """
 
     items: Sequence[Item]
     broken: list[Skipped]
     block: Block | EncodedBlock | None
+    signs: Signs | None = None
 
 
 class Unfinished:
@@ -73,7 +79,7 @@ class Unfinished:
         broken = [Skipped(part[index].key, reason) for index, reason in head["broken"]]
         gone = {index for index, _ in head["broken"]}
         kept = [item for index, item in enumerate(part) if index not in gone]
-        return Done(part, broken, _to_block(head, body, source, kept))
+        return Done(part, broken, _to_block(head, body, source, kept), _to_signs(head))
 
     def remove(self) -> None:
         """Removes both files."""
@@ -115,6 +121,8 @@ class Journal:
         names = {item.path: item.reason for item in done.broken}
         broken = [(index, names[item.key]) for index, item in enumerate(done.items) if item.key in names]
         head = {"split": split, "count": len(done.items), "items": digest(done.items), "broken": broken}
+        if done.signs is not None:
+            head["signs"] = base64.b64encode(done.signs.tobytes()).decode()
         pictures, parts = _from_block(done.block, place, self._writer.compression)
         record = [json.dumps(head | pictures).encode() + b"\n", *parts]
         checksum = 0
@@ -228,6 +236,12 @@ def _from_block(
     stored_as_is = compression == "none" and len(chunk) == math.prod(block.shape)  # the last one is filled up
     crc = int.from_bytes(checksum, "little") if stored_as_is else zlib.crc32(chunk)
     return head | {"at": place, "crc": crc}, masks
+
+
+def _to_signs(head: dict[str, Any]) -> Signs | None:
+    if "signs" not in head:
+        return None
+    return np.frombuffer(base64.b64decode(head["signs"]), np.uint8).reshape(-1, LENGTH)
 
 
 def _to_block(head: dict[str, Any], body: bytes, source: Source, items: list[Item]) -> Block | EncodedBlock | None:

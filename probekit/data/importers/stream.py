@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from probekit import __version__
 from probekit.config import SIDE
 from probekit.data.ahead import in_order
+from probekit.data.duplicates import LENGTH, Signed, Signs, signs_of
 from probekit.data.importers.base import Broken, Item, Masked, Skipped, Source, Told
 from probekit.data.importers.images import has_colour, to_channels, to_square
 from probekit.data.importers.journal import Done, Journal
 from probekit.data.importers.pixels import Rule, to_8_bits
-from probekit.h5 import Block, DatasetWriter, EncodedBlock, Split, as_columns, chunk_rows, encode, pack
+from probekit.h5 import Block, DatasetWriter, EncodedBlock, Split, as_columns, chunk_rows, decode, encode, pack
 
 Pixels = NDArray[np.uint8]
 
@@ -46,7 +47,7 @@ class Form:
 
     `channels`: 1 stops at the first image with colour, 3 takes all. `size`: pixels a side, or None for images as they
     are. `encoded`: keep JPEG files in place of pixels; needs a size. `pixels`: what is black and white; images of other
-    types stop it. `masks`: how many each image has.
+    types stop it. `signed`: make the signs by which near-duplicates are found. `masks`: how many each image has.
     """
 
     channels: int
@@ -55,6 +56,7 @@ class Form:
     encoded: bool
     compression: str
     pixels: Rule
+    signed: bool = False
     masks: int = 0
 
     def identity(self) -> dict[str, Any]:
@@ -113,8 +115,8 @@ class _Run:
 
 def write_source(
     writer: DatasetWriter, source: Source, form: Form, journal: Journal, *, skip_broken: bool, told: Told
-) -> list[Skipped]:
-    """Writes all splits of a source; returns the broken images that were left out.
+) -> tuple[list[Skipped], dict[str, Signed]]:
+    """Writes all splits of a source; returns the broken images that were left out, and the signs of the others.
 
     `journal`: what an interrupted import had done; writes and notes what this one does. A NeedsColour if the form has 1
     channel and an image has colour; a NeedsRange if an image is of another type than the form knows; a ValueError if an
@@ -122,16 +124,27 @@ def write_source(
     """
     total, done = sum(map(len, source.splits.values())), 0
     skipped: list[Skipped] = []
+    signed: dict[str, Signed] = {}
     blocks = _Blocks(source, form)
     # Packing has threads of its own: behind images yet to be decoded it would come late, and the file with it.
     with ThreadPoolExecutor(os.cpu_count()) as pool, ThreadPoolExecutor(os.cpu_count()) as packers:
         for split, items in source.splits.items():
             writer.begin(split, len(items))
             start, before = 0, len(skipped)
+            names: list[str] = []
+            signs: list[Signs] = []
+
+            def note(part: Done, split: str = split, names: list[str] = names, signs: list[Signs] = signs) -> None:
+                journal.add(split, part)
+                skipped.extend(part.broken)
+                if part.signs is not None:
+                    broken = {item.path for item in part.broken}
+                    names.extend(item.key for item in part.items if item.key not in broken)
+                    signs.append(part.signs)
+
             for part in journal.replay(split, items, source):
                 blocks.expect_shape_of(part)
-                journal.add(split, part)
-                skipped += part.broken
+                note(part)
                 start += len(part.items)
             if start:
                 told.note(f"going on after {start:,} of {len(items):,} {split} images of an unfinished import")
@@ -139,8 +152,9 @@ def write_source(
             for part in blocks.of(pool, packers, items[start:]):
                 done += len(part.items)
                 told.progress(done, total)
-                journal.add(split, part)
-                skipped += part.broken
+                note(part)
+            if form.signed:
+                signed[split] = Signed(names, np.concatenate(signs) if signs else np.empty((0, LENGTH), np.uint8))
             if skip_broken and len(items) == len(skipped) - before:
                 raise ValueError(f"expected at least one image in split {split}, found none but broken ones")
     if skipped and not skip_broken:
@@ -150,7 +164,7 @@ def write_source(
             f"{len(skipped)} broken image{'s' * (len(skipped) > 1)}, the first {first.path!r}: {first.reason}; "
             "repair or remove it, or type --skip-broken"
         )
-    return skipped
+    return skipped, signed
 
 
 class _Blocks:
@@ -163,8 +177,8 @@ class _Blocks:
     def of(self, pool: ThreadPoolExecutor, packers: ThreadPoolExecutor, items: Sequence[Item]) -> Iterator[Done]:
         """The blocks of items in order; decodes and packs ahead, in threads."""
         runs = self._runs(_ahead(pool, self.form, items, _window(self.source, self.form)))
-        for run, block in in_order(packers, self._pack, runs, 1 + (os.cpu_count() or 1)):
-            yield Done(run.items, run.broken, block)
+        for run, (block, signs) in in_order(packers, self._packed, runs, 1 + (os.cpu_count() or 1)):
+            yield Done(run.items, run.broken, block, signs)
 
     def expect_shape_of(self, part: Done) -> None:
         """Later images must have the shape of a finished block's."""
@@ -203,13 +217,23 @@ class _Blocks:
                 f"in {key!r}; type --size {max(SIDE, min(wanted[:2]) // SIDE * SIDE)}"
             )
 
+    def _packed(self, run: _Run) -> tuple[Block | EncodedBlock | None, Signs | None]:
+        signs = None
+        if self.form.signed and run.images:
+            shape = self._shape_of_encoded()
+            signs = signs_of([decode(image, shape) if isinstance(image, bytes) else image for image in run.images])
+        return self._pack(run), signs
+
+    def _shape_of_encoded(self) -> tuple[int, ...]:
+        side = self.form.size or 0
+        return (side, side) + ((3,) if self.form.channels == 3 else ())
+
     def _pack(self, run: _Run) -> Block | EncodedBlock | None:
         if not run.images:
             return None
         labels, factors = self.source.columns(run.kept)
         if self.form.encoded:
-            assert self.form.size is not None
-            shape = (self.form.size, self.form.size) + ((3,) if self.form.channels == 3 else ())
+            shape = self._shape_of_encoded()
             files = [image for image in run.images if isinstance(image, bytes)]
             return EncodedBlock(shape, files, as_columns(labels, factors))
         images = [image for image in run.images if not isinstance(image, bytes)]

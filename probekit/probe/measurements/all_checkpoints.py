@@ -1,21 +1,20 @@
 """The same numbers for every encoder that a run kept on its way (ConRec paper, Figure 5)."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired
 
 from probekit import measurement as m
-from probekit.output.document import Cell, Chart, Table, count, drawing
+from probekit.output.document import Chart, Table, count
 from probekit.probe.measurements.base import Probe, by_row
+from probekit.probe.measurements.curves import curve, kept_scores, known, score_columns
 from probekit.registry import POOLS
 from probekit.weights import KEPT, Weights, kept_checkpoints
 
 if TYPE_CHECKING:
     from probekit.probe.measure import Conditions, Source
     from probekit.restore.opened import Opened, OpenedRun
-
-NOTHING = {"value": None, "ci": None}
 
 
 class CheckpointRow(m.Named):
@@ -39,6 +38,7 @@ class AllCheckpoints(Probe):
     several = True
     followable = False
     rows_of_sources = False
+    of_features = False
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
         raise AssertionError  # its rows are of encoders that are opened for it
@@ -73,7 +73,7 @@ class AllCheckpoints(Probe):
             source = Source(str(weights), m.ENCODER, partial(found.embed, info), opened=found)
             scores: dict[str, Any] = {}
             for each in followed:
-                scores |= _scores(each, each.row(source, conditions))
+                scores |= kept_scores(each, each.row(source, conditions))
             found.refuse_replaced(info)
             about = {"checkpoint": str(weights), "checkpoint_hash": found.hash, "epoch": found.header["epoch"]}
             rows[self.name].append({"name": str(weights), "kind": m.ENCODER, **about, "scores": scores})
@@ -81,29 +81,24 @@ class AllCheckpoints(Probe):
         for each in followed:
             for row in rows[each.name]:
                 if row["kind"] == m.BASELINE:
-                    baselines.setdefault(row["name"], {}).update(_scores(each, row))
+                    baselines.setdefault(row["name"], {}).update(kept_scores(each, row))
         for name, scores in baselines.items():
             rows[self.name].append({"name": name, "kind": m.BASELINE, "scores": scores})
 
     def tables(self, result: m.Result) -> list[Table]:
         points, others = _divided(result)
         names = by_row([*points, *others], lambda row: row["scores"])
-
-        def column(name: str) -> Callable[[m.Row], Cell]:
-            return lambda row: m.score_cell(row["scores"].get(name))
-
-        columns = {"epoch": lambda row: count(row.get("epoch"))}
-        columns |= {m.score_title(name, points[-1]["scores"].get(name)): column(name) for name in names}
+        columns = {"epoch": lambda row: count(row.get("epoch")), **score_columns(names, [*points, *others])}
         return [m.rows_table("along", self.title, columns, [*points, *others])]
 
     def charts(self, result: m.Result) -> list[Chart]:
         points, others = _divided(result)
         charts, beside = [], "; grey: baselines" * bool(others)
         for i, name in enumerate(by_row(points, lambda row: row["scores"])):
-            seen = [row for row in points if row["scores"].get(name, NOTHING)["value"] is not None]
+            seen = known(name, points)
             if len(seen) > 1:
-                title = f"Along pretraining: {name}"
-                charts.append(Chart(f"curve-{i}", title, f"Band: intervals{beside}.", _curve(name, seen, others)))
+                title, drawn = f"Along pretraining: {name}", curve(name, seen, others, axis="epoch", x="epoch")
+                charts.append(Chart(f"curve-{i}", title, f"Band: intervals{beside}.", drawn))
         return charts
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
@@ -125,7 +120,7 @@ def _kept(opened: "OpenedRun") -> list[Weights]:
         raise ValueError(
             f"expected --all-checkpoints with --pool {known}, found {pool}: kept encoders hold no branch and no head"
         )
-    kept = [Weights(name, pool) for name in kept_checkpoints(run.path)]
+    kept = [replace(opened.weights, checkpoint=name) for name in kept_checkpoints(run.path)]
     if not kept:
         raise ValueError(
             f"expected kept encoders in {run.checkpoints}, found none; "
@@ -141,22 +136,7 @@ def _of_run(opened: "Opened") -> "OpenedRun":
     return opened
 
 
-def _scores(each: m.Measurement, row: m.Row) -> dict[str, Any]:
-    return {name: score.to_dict() for name, score in each.main_scores(row).items()}
-
-
 def _divided(result: m.Result) -> tuple[list[m.Row], list[m.Row]]:
     """Encoders by epoch, and baselines."""
     points = [row for row in result["rows"] if row["kind"] == m.ENCODER]
     return sorted(points, key=lambda row: int(row["epoch"])), [r for r in result["rows"] if r["kind"] != m.ENCODER]
-
-
-def _curve(name: str, points: Sequence[m.Row], others: Sequence[m.Row]) -> Any:
-    values = [row["scores"][name]["value"] for row in points]
-    bands = [row["scores"][name]["ci"] or [value] * 2 for row, value in zip(points, values, strict=True)]
-    epochs = [row["epoch"] for row in points]
-    levels = [(row["name"], row["scores"].get(name, NOTHING)["value"]) for row in others]
-    flat = [(title, [epochs[0], epochs[-1]], [level] * 2) for title, level in levels if level is not None]
-    lines = [("encoder", epochs, values), *flat]
-    grey = [title for title, _, _ in flat]
-    return drawing("draw_lines", lines, x="epoch", y=name, grey=grey, bands={"encoder": bands})

@@ -27,6 +27,7 @@ class Probe(Measurement):
     fits: ClassVar[bool] = True  # whether a linear probe is fitted, so that `--protocol` matters
     several: ClassVar[bool] = False  # whether an image may have several labels
     followable: ClassVar[bool] = True  # whether it can be followed along checkpoints in reasonable time
+    of_features: ClassVar[bool] = True  # whether it is of an encoder's features alone, so that any layer has a row
     rows_of_sources: ClassVar[bool] = True  # whether each source has a row; else `rest` makes them
 
     @abstractmethod

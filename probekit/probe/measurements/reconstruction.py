@@ -79,6 +79,7 @@ class Reconstruction(Probe):
     needs = ()
     fits = False
     followable = False
+    of_features = False
 
     @property
     def needs_evidence(self) -> bool:

@@ -436,7 +436,7 @@ def mixed_kinds(root: Path) -> None:
 WRONG_FOLDER: dict[str, tuple[Callable[[Path], object], dict[str, Any], list[str]]] = {
     "missing": (lambda root: None, {}, ["nothing"]),
     "empty": (Path.mkdir, {}, ["none"]),
-    "text": (lambda root: root.write_text("hello"), {}, ["npz file or a folder"]),
+    "text": (lambda root: root.write_text("hello"), {}, ["a folder of images, parquet"]),
     "only broken": (only_broken, {"skip_broken": True}, ["train"]),
     "images beside classes": (mixed_kinds, {}, ["both"]),
     "empty test": (empty_test, {}, ["test"]),

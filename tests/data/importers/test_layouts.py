@@ -124,7 +124,7 @@ TAKEN: dict[str, tuple[list[str], Counts, list[str]]] = {
     "mask and no mask": (["mask/1.png", "no mask/2.png"], {"train": {"mask": 1, "no mask": 1}}, []),
     "hidden": ([*PETS, ".git/1.png", "cat/._1.png", "__MACOSX/cat/1.png"], PLAIN, [".git", "cat/._1.png", "__MACOSX"]),
     "an empty class": ([*PETS, "cow/"], PLAIN, ["cow", "no images in it"]),
-    "other files": ([*PETS, "cat/notes.txt", "cat/5.heic"], PLAIN, ["cat/notes.txt", "cat/5.heic"]),
+    "other files": ([*PETS, "cat/notes.txt", "cat/5.xcf"], PLAIN, ["cat/notes.txt", "cat/5.xcf"]),
     "extra beside splits": (
         [*under("train", "test"), "extra/5.png"],
         BOTH,

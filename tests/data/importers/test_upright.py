@@ -57,12 +57,38 @@ def test_tiffs_say_whether_their_colours_are_multiplied_by_alpha(tmp_path: Path,
 
 @pytest.mark.parametrize("alpha", [255, 100])
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_an_avif_that_is_turned_is_refused(tmp_path: Path, alpha: int, orientation: int) -> None:
+def test_an_avif_is_upright(tmp_path: Path, alpha: int, orientation: int) -> None:
+    """Pillow reads those that are turned, as OpenCV does not turn them."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    photograph(alpha).save(tmp_path / "a.avif", exif=exif)
-    if orientation == 1:
-        assert decode_file(tmp_path / "a.avif").shape == (12, 20, 3)
-    else:
-        with pytest.raises(Broken, match="turned in a way that OpenCV does not read; save it upright"):
-            decode_file(tmp_path / "a.avif")
+    photograph(alpha).save(tmp_path / "a.avif", exif=exif, quality=100)
+    with Image.open(tmp_path / "a.avif") as opened:
+        upright = ImageOps.exif_transpose(opened).convert("RGBA")
+    white = Image.new("RGBA", upright.size, "white")
+    white.alpha_composite(upright)
+    found = decode_file(tmp_path / "a.avif")[..., ::-1]
+    np.testing.assert_allclose(found.astype(int), np.asarray(white.convert("RGB")), atol=2)
+    assert found.shape == ((20, 12, 3) if orientation == 6 else (12, 20, 3))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_heic_is_read_by_pillow(tmp_path: Path, mode: str) -> None:
+    """By its bytes, whatever it is called: telephones call it .jpg, too."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    image = photograph(255).convert(mode)
+    image.save(tmp_path / "a.heic", quality=100)
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.heic").read_bytes())
+    for name in ("a.heic", "a.jpg"):
+        found = decode_file(tmp_path / name)
+        rgb = found[..., ::-1] if found.ndim == 3 else np.repeat(found[..., None], 3, axis=2)
+        np.testing.assert_allclose(rgb.astype(int), np.asarray(image.convert("RGB"), int), atol=6)
+
+
+def test_a_damaged_heic_is_a_broken_image(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    photograph(255).convert("RGB").save(tmp_path / "a.heic")
+    (tmp_path / "a.heic").write_bytes((tmp_path / "a.heic").read_bytes()[:-300])
+    with pytest.raises(Broken, match="not an image that Pillow can read"):
+        decode_file(tmp_path / "a.heic")

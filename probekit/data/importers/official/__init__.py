@@ -82,7 +82,7 @@ def open_official(name: str, root: Path | None, choices: Choices, options: Optio
         raise ValueError(f"expected nothing after {name}, which comes with probekit, found {root}; leave it out")
     if root is not None and not root.is_dir():
         raise ValueError(f"expected the folder of {name}, found {_instead(name, root)}")
-    options.only_of_folders(name)
+    options.leave_out(name, "labels")
     choices = replace(choices, size=options.size, **{k: given[k] for k in official.defaults})
     listing = official.open(root or Path(), choices)
     notes = list(listing.notes)

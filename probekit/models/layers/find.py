@@ -9,14 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probekit.exam.network import EMBEDDING, MAP, PROJECTION, Layer, Whole, hooked, read_pass, run
-from probekit.exam.outputs import Form, first_tensor, form_of, oblong_form
 from probekit.models.backbones import TRUNKS, TimmBackbone
 from probekit.models.encoder import Encoder
+from probekit.models.layers.network import (
+    EMBEDDING,
+    MAP,
+    NORMS,
+    PRODUCTS,
+    PROJECTION,
+    Layer,
+    Whole,
+    hooked,
+    read_pass,
+    run,
+)
+from probekit.models.layers.outputs import Form, first_tensor, form_of, oblong_form
 from probekit.models.unet import UNetEncoder
-from probekit.restore.build import LAYERS, NORMS
 
 LONG = 8  # children; a longer sequence is opened: its parts are layers
+REGISTERS = ("register_tokens", "storage_tokens")  # parameters `[1, R, D]` of DINOv2 and Hugging Face; of DINOv3
 MOST = 0.9  # of its parent's weights; a child with more is opened
 ACTIVATION = re.compile("activation|swish|[egs]elu|relu|mish", re.IGNORECASE)  # in the name of a class or its module
 
@@ -116,7 +127,7 @@ def _given(
     def note(taken: Any, output: Tensor) -> None:
         products.append(output)
 
-    inner = {path: note for path, module in network.named_modules() if isinstance(module, LAYERS)}
+    inner = {path: note for path, module in network.named_modules() if isinstance(module, PRODUCTS)}
     with hooked(network, inner), hooked(network, {path: partial(watch, name) for name, path in paths.items()}):
         others = run(network, trial)
     kept: Called = {}
@@ -178,10 +189,16 @@ def _weights(module: nn.Module) -> int:
 
 
 def _prefixes(encoder: Encoder) -> dict[int, bool] | None:
-    """How many tokens timm's transformers put before those of patches, and whether one of the class is the first."""
+    """How many tokens a transformer puts before those of patches, and whether one of the class is the first.
+
+    As timm's say it, or as those do that keep registers beside the class's token: DINOv2 and 3, and Hugging Face's.
+    """
     known: dict[int, bool] = {}
     for module in encoder.modules():
-        count = getattr(module, "num_prefix_tokens", None)
+        count, own = getattr(module, "num_prefix_tokens", None), getattr(module, "cls_token", None)
+        registers = next((t for name in REGISTERS if isinstance(t := getattr(module, name, None), Tensor)), None)
+        if not isinstance(count, int) and isinstance(own, Tensor) and registers is not None:
+            count = own.shape[-2] + registers.shape[-2]
         if isinstance(count, int):  # some have registers, and none of the class
-            known[count] = known.get(count, False) or isinstance(getattr(module, "cls_token", None), Tensor)
+            known[count] = known.get(count, False) or isinstance(own, Tensor)
     return {0: False, **known} if known else None

@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probekit.exam.outputs import Form, first_tensor
 from probekit.models.encoder import Encoder, Features
 from probekit.models.extract import eval_mode
+from probekit.models.layers.outputs import Form, first_tensor
 
 MAP, EMBEDDING, PROJECTION = "map", "embedding", "projection"  # layers that are no module of the backbone
+
+PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 Found = dict[tuple[str, str], Tensor]  # by (layer, pool)
 

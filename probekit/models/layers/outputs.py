@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -53,6 +53,14 @@ class Form:
         if pool == "cls":
             return output[:, 0].float()
         return pooled_map(self.map(output).float(), pool)
+
+    def at(self, size: tuple[int, int], side: int) -> "Form":
+        """The form for images of (height, width), where it is known from square ones of `side` px."""
+        if self.cells is None or size == (side, side):
+            return self
+        return replace(
+            self, cells=(math.ceil(size[0] * self.cells[0] / side), math.ceil(size[1] * self.cells[1] / side))
+        )
 
     def map(self, output: Tensor) -> Tensor:
         """`[B, D, h, w]`, a view."""

@@ -1,0 +1,366 @@
+"""Formats of others: pixels, labels, order and factors are as planned; damage is one line; what is asked for runs.
+
+Alone: pytest tests/data/importers/test_formats.py
+"""
+
+import io
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from probekit.cli import app
+from probekit.data.importers.journal import is_unfinished
+from probekit.h5 import read_info, read_split, verify
+from tests.data.importers import formats
+from tests.data.importers.formats import FORMATS, Mini, N, pictures, png, table
+from tests.data.importers.test_importers import assert_refused, take
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks and runs of few images, so that few make many."""
+    monkeypatch.setattr("probekit.h5.schema.CHUNK_IMAGES", 4)
+    monkeypatch.setattr("probekit.data.importers.rows.ROWS", 3)
+
+
+def made(name: str, folder: Path) -> Mini:
+    return FORMATS[name].make(folder)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_it_is_read_as_planned(tmp_path: Path, name: str) -> None:
+    mini = made(name, tmp_path)
+    info, _ = take(mini.source, tmp_path / "out.h5", **mini.typed)
+    assert info.classes == mini.classes
+    assert list(info.splits) == list(mini.images)
+    for split, images in mini.images.items():
+        rows = read_split(info.path, split)
+        np.testing.assert_array_equal(rows.images, images)
+        assert rows.labels is not None
+        assert rows.labels.tolist() == mini.labels[split]
+    rows = read_split(info.path, "train")
+    for factor, values in mini.factors.items():
+        np.testing.assert_allclose(rows.factors[factor], values, rtol=1e-6)
+    assert {f["name"] for f in info.factors} >= mini.factors.keys()
+    verify(info.path)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if "imagefolder" not in name])
+def test_a_truncated_file_is_one_line(tmp_path: Path, name: str) -> None:
+    mini = made(name, tmp_path)
+    whole = mini.whole.read_bytes()
+    for share in (0.95, 0.5, 0.02):
+        mini.whole.write_bytes(whole[: int(share * len(whole))])
+        assert_refused(mini.source, tmp_path / "out.h5", str(mini.whole), **mini.typed)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mini = made(name, tmp_path)
+    take(mini.source, tmp_path / "whole.h5", **mini.typed)
+    out, add = tmp_path / "out.h5", "probekit.data.importers.journal.Journal.add"
+    from probekit.data.importers.journal import Journal
+
+    real, done = Journal.add, []
+
+    def stop(journal: Journal, split: str, part: Any) -> None:
+        real(journal, split, part)
+        done.append(split)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(add, stop)
+        with pytest.raises(KeyboardInterrupt):
+            take(mini.source, out, **mini.typed)
+    assert is_unfinished(out)
+    take(mini.source, out, **mini.typed)
+    assert out.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["Hugging Face parquet", "Hugging Face `save_to_disk`", "webdataset", "HDF5"])
+def test_a_group_is_kept_and_not_divided(tmp_path: Path, name: str) -> None:
+    mini = made(name, tmp_path)
+    key = "{split}/site" if name == "HDF5" else "site"
+    info, _ = take(mini.source, tmp_path / "out.h5", group=key, val_fraction=0.3, **mini.typed)
+    assert [f["name"] for f in info.factors] == ["site"]
+    sites = {split: set(read_split(info.path, split).factors["site"].tolist()) for split in info.splits}
+    assert not sites["train"] & sites["val"]
+    assert sites["train"] | sites["val"] == {f"s{k // 3}".encode() for k in range(N["train"])}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in FORMATS if name.split()[0] in ("HDF5", "npz", "dSprites", "Synbols")]
+)
+def test_what_it_says_to_type_runs(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mini = made(name, tmp_path)
+    refused = CliRunner().invoke(app, ["import", str(mini.source)])
+    typed = re.split(r", or ", str(refused.exception).partition("; type ")[2])[0]
+    assert typed == mini.asks
+    done = CliRunner().invoke(app, ["import", str(mini.source), *shlex.split(typed)])
+    assert done.exit_code == 0, done.exception
+    assert len(list((tmp_path / "data").glob("*.h5"))) == 1
+
+
+def test_the_table_in_the_docs_is_this_one() -> None:
+    assert formats.rows() in (ROOT / "docs/datasets.md").read_text()
+
+
+def test_shards_are_what_webdataset_reads(tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    mini = made("webdataset", tmp_path)
+    files = sorted(map(str, mini.source.glob("train-*.tar")))
+    read = webdataset.WebDataset(files, shardshuffle=False, empty_check=False).decode("rgb8").to_tuple("png", "cls")
+    images, labels = zip(*read, strict=True)
+    info, _ = take(mini.source, tmp_path / "out.h5")
+    rows = read_split(info.path, "train")
+    np.testing.assert_array_equal(rows.images, np.stack(images))
+    assert rows.labels is not None
+    assert rows.labels.tolist() == list(labels)
+
+
+def test_a_pattern_means_all_its_shards(tmp_path: Path) -> None:
+    mini = made("webdataset", tmp_path)
+    info, _ = take(Path(f"{mini.source}/train-{{000000..000002}}.tar"), tmp_path / "out.h5")
+    np.testing.assert_array_equal(read_split(info.path, "train").images, mini.images["train"])
+    pattern = Path(f"{mini.source}/train-{{000000..000003}}.tar")
+    assert_refused(pattern, tmp_path / "b.h5", "expected 4 files", "train-000003.tar")
+
+
+def rewrite(path: Path, change: Callable[[Any], Any]) -> Path:
+    import pyarrow.parquet as pq
+
+    pq.write_table(change(pq.read_table(path)), path)
+    return path
+
+
+def without_names(held: Any) -> Any:
+    return held.replace_schema_metadata(None)
+
+
+def own_sites(name: str) -> Callable[[Any], Any]:
+    return lambda held: held.set_column(2, "site", [[f"{name} {k}" for k in range(len(held))]])
+
+
+PARQUET: dict[str, tuple[Callable[[Path], object], dict[str, Any], list[str]]] = {
+    "a part is missing": (
+        lambda data: (data / "train-00000-of-00002.parquet").unlink(),
+        {},
+        ["expected 2 files of train", "number 0 is missing"],
+    ),
+    "hidden labels": (
+        lambda data: [
+            rewrite(path, lambda held: held.set_column(1, "label", [[-1] * len(held)])) for path in data.glob("test*")
+        ],
+        {},
+        ["-1", "--skip-split test"],
+    ),
+    "another column of labels": (lambda data: None, {"labels": "sight"}, ["label, site", "'sight'"]),
+    "an image that is no image": (lambda data: None, {"images": "site"}, ["expected --images", "'site'"]),
+    "another value for every image": (
+        lambda data: [rewrite(path, own_sites(path.name)) for path in data.glob("*")],
+        {"labels": "site"},
+        ["another value for every image", "--labels none"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PARQUET)
+def test_a_wrong_parquet_is_one_line(tmp_path: Path, case: str) -> None:
+    spoil, typed, words = PARQUET[case]
+    mini = made("Hugging Face parquet", tmp_path)
+    spoil(mini.source / "data")
+    assert_refused(mini.source, tmp_path / "out.h5", *words, **typed)
+
+
+def test_two_configurations_are_not_mixed(tmp_path: Path) -> None:
+    mini = made("Hugging Face parquet", tmp_path)
+    (mini.source / "b").mkdir()
+    (mini.source / "b" / "train-00000-of-00001.parquet").write_bytes(mini.whole.read_bytes())
+    assert_refused(mini.source, tmp_path / "out.h5", "expected the files of train in one folder", "name the folder")
+    take(mini.source / "data", tmp_path / "out.h5")
+
+
+def test_one_file_is_imported_alone_and_text_may_be_the_class(tmp_path: Path) -> None:
+    mini = made("Hugging Face parquet", tmp_path)
+    info, _ = take(mini.whole, tmp_path / "out.h5", labels="site", test_fraction=0.4)
+    assert info.classes == ("s3", "s4")
+    info, _ = take(mini.whole, tmp_path / "none.h5", labels="none")
+    assert info.classes == ()
+
+
+def test_without_a_schema_of_hugging_face_the_usual_names_do(tmp_path: Path) -> None:
+    mini = made("Hugging Face parquet", tmp_path)
+    for path in (mini.source / "data").glob("*"):
+        rewrite(path, without_names)
+    info, _ = take(mini.source, tmp_path / "out.h5")
+    assert info.classes == ("0", "1", "2")
+    for path in (mini.source / "data").glob("*"):
+        rewrite(path, lambda held: held.rename_columns(["image", "kind", "site"]))
+    assert_refused(mini.source, tmp_path / "b.h5", "expected one column of labels", "kind, site", "type --labels kind")
+    take(mini.source, tmp_path / "b.h5", labels="kind")
+
+
+def test_images_that_a_column_only_names_are_read_beside_it(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    held = table("test")
+    cells = [{"bytes": None, "path": f"{k}.png"} for k in range(N["test"])]
+    for k, image in enumerate(pictures("test")):
+        (tmp_path / f"{k}.png").write_bytes(png(image))
+    column = pa.array(cells, held.schema.field(0).type)
+    pq.write_table(held.set_column(0, held.schema.field(0), column), tmp_path / "a.parquet")
+    info, _ = take(tmp_path / "a.parquet", tmp_path / "out.h5")
+    np.testing.assert_array_equal(read_split(info.path, "train").images, pictures("test"))
+    (tmp_path / "1.png").unlink()
+    assert_refused(tmp_path / "a.parquet", tmp_path / "b.h5", "1 broken image", "'1.png'", keeps=True)
+
+
+def test_a_metadata_table_must_know_every_image(tmp_path: Path) -> None:
+    mini = made("Hugging Face imagefolder", tmp_path)
+    text = mini.whole.read_text().splitlines()
+    mini.whole.write_text("\n".join(text[:-2]))
+    assert_refused(mini.source, tmp_path / "out.h5", "expected a row with 'label' for every image", "found none for 2")
+    info, _ = take(mini.source, tmp_path / "b.h5", labels="none")
+    assert info.classes == ()
+
+
+def test_a_metadata_table_without_labels_leaves_them_to_the_folders(tmp_path: Path) -> None:
+    for k, image in enumerate(pictures("test")):
+        path = tmp_path / "set" / "ab"[k % 2] / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(image))
+    lines = [json.dumps({"file_name": f"{'ab'[k % 2]}/{k}.png", "text": "xy"[k < 2]}) for k in range(N["test"])]
+    (tmp_path / "set" / "metadata.jsonl").write_text("\n".join(lines))
+    assert take(tmp_path / "set", tmp_path / "a.h5")[0].classes == ("a", "b")
+    info, _ = take(tmp_path / "set", tmp_path / "b.h5", labels="text")
+    assert info.classes == ("x", "y")
+    assert info.parameters["labels"] == "text"
+    assert_refused(tmp_path / "set", tmp_path / "c.h5", "expected --labels with one of text", labels="kind")
+
+
+def test_pickles_are_never_loaded(tmp_path: Path) -> None:
+    images, objects = pictures("test"), np.array([{"a": 1}] * N["test"], dtype=object)
+    np.savez(tmp_path / "a.npz", images=images, labels=objects)
+    typed: dict[str, Any] = {"images": "images", "labels": "labels"}
+    assert_refused(tmp_path / "a.npz", tmp_path / "out.h5", "pickled objects, which are never loaded", **typed)
+    np.savez(tmp_path / "synbols.npz", x=images, y=objects, mask=images)
+    assert_refused(tmp_path / "synbols.npz", tmp_path / "out.h5", "pickled objects", labels="char")
+    np.savez(tmp_path / "b.npz", images=objects, labels=np.arange(N["test"]) % 2)
+    assert_refused(tmp_path / "b.npz", tmp_path / "out.h5", "pickled objects", **typed)
+
+
+def test_arrays_outside_the_file_are_not_followed(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["x"] = pictures("test")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "x")
+        layout = h5py.VirtualLayout(shape=(N["test"], 12, 16, 3), dtype="u1")
+        layout[:] = h5py.VirtualSource(str(tmp_path / "secret.h5"), "x", shape=(N["test"], 12, 16, 3))
+        file.create_virtual_dataset("v", layout)
+    assert_refused(tmp_path / "a.h5", tmp_path / "out.h5", "found 'x'", images="x", labels="none")
+    assert_refused(tmp_path / "a.h5", tmp_path / "out.h5", "spread over other files", images="v", labels="none")
+
+
+ARRAYS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "labels short": ({"y": np.arange(4) % 2}, ["for each of 5 images", "[4]"]),
+    "four channels": ({"x": np.zeros((5, 12, 16, 4), np.uint8)}, ["[N, H, W, 1 or 3]", "[5, 12, 16, 4]"]),
+    "either axis": ({"x": np.zeros((5, 3, 16, 3), np.uint8)}, ["which axis"]),
+    "labels of halves": ({"y": np.arange(5) / 2}, ["whole numbers or text", "float"]),
+    "several labels": ({"y": np.ones((5, 3), np.uint8)}, ["[5, 3]"]),
+    "nothing of the name": ({"z": np.arange(5)}, ["x, z", "'y'"]),
+    "zeros and ones": ({"x": np.ones((5, 12, 16), np.uint8), "y": np.arange(5) % 2}, ["--bits 1"]),
+}
+
+
+@pytest.mark.parametrize("case", ARRAYS)
+def test_wrong_arrays_are_one_line(tmp_path: Path, case: str) -> None:
+    held, words = ARRAYS[case]
+    np.savez(tmp_path / "a.npz", **({"x": pictures("test")} | held))
+    assert_refused(tmp_path / "a.npz", tmp_path / "out.h5", *words, images="x", labels="y")
+
+
+def test_one_hot_truth_values_and_floats_are_taken(tmp_path: Path) -> None:
+    flags = pictures("test", (12, 16)) > 127
+    np.savez(tmp_path / "a.npz", x=flags, y=np.eye(3)[[0, 2, 1, 0, 2]])
+    info, _ = take(tmp_path / "a.npz", tmp_path / "out.h5", images="x", labels="y")
+    rows = read_split(info.path, "train")
+    assert rows.labels is not None
+    assert rows.labels.tolist() == [0, 2, 1, 0, 2]
+    np.testing.assert_array_equal(rows.images, flags * np.uint8(255))
+
+
+def test_shards_take_classes_of_json_and_refuse_what_is_packed(tmp_path: Path) -> None:
+    mini = made("webdataset", tmp_path)
+    info, _ = take(mini.whole, tmp_path / "out.h5", labels="site")
+    assert info.classes == ("s2", "s3")
+    packed = formats.repack(mini.whole, tmp_path / "a.tar.gz", "w:gz")
+    assert_refused(packed, tmp_path / "b.h5", "not packed", "gunzip")
+    assert_refused(mini.source, tmp_path / "b.h5", "expected --labels with one of cls, site", labels="kind")
+
+
+def test_a_shard_without_an_image_of_a_sample_is_a_broken_image(tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    with webdataset.TarWriter(str(tmp_path / "a.tar")) as sink:
+        for k, image in enumerate(pictures("test")):
+            sink.write({"__key__": f"{k}", "cls": k % 2} | ({"jpg": jpeg(image)} if k != 3 else {}))
+    assert_refused(tmp_path / "a.tar", tmp_path / "out.h5", "1 broken image", "'a/3'", keeps=True)
+    info, skipped = take(tmp_path / "a.tar", tmp_path / "out.h5", skip_broken=True)
+    assert (info.splits["train"].n, [item.path for item in skipped]) == (4, ["a/3"])
+
+
+def jpeg(image: Any) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, "JPEG")
+    return data.getvalue()
+
+
+def test_rows_are_read_in_order_once_and_kept_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far apart the threads ask, each run is read once; who begins anew reads anew."""
+    from probekit.data.importers.rows import Runs
+
+    reads: list[int] = []
+
+    def read(first: int) -> Any:
+        for number in range(first, 20):
+            reads.append(number)
+            yield list(range(number * 5, number * 5 + 5))
+
+    runs = Runs(list(range(0, 101, 5)), read, lambda run: 1)
+    order = np.arange(100)
+    order[1:] += np.random.default_rng(0).integers(0, 12, 99).clip(max=99 - np.arange(1, 100))
+    assert [runs.row(k) for k in order.tolist()] == order.tolist()
+    assert reads == list(range(20))
+    assert runs.row(2) == 2
+    monkeypatch.setattr("probekit.data.importers.rows.KEPT_BYTES", 4)
+    small = Runs(list(range(0, 101, 5)), read, lambda run: 1)
+    reads.clear()
+    assert [small.row(k) for k in range(100)] == list(range(100))
+    assert reads == list(range(20))
+    assert len(small._kept) == 4
+    assert small.row(0) == 0
+    assert reads[20:] == [0]
+
+
+def test_factors_are_described(tmp_path: Path) -> None:
+    mini = made("dSprites", tmp_path)
+    info, _ = take(mini.source, tmp_path / "out.h5", labels="scale", test_fraction=0.25)
+    assert info.classes == ("0.5", "1")
+    about = {f["name"]: f for f in read_info(info.path).factors}
+    assert list(about) == ["shape", "scale", "orientation", "posY"]
+    assert about["shape"]["values"] == ["square", "ellipse", "heart"]
+    assert (about["orientation"]["kind"], about["orientation"]["high"]) == ("circular", 360)
+    assert (about["scale"]["low"], about["scale"]["high"]) == (0.5, 1.0)
