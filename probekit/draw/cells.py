@@ -24,7 +24,8 @@ def draw_components(work: Work) -> tuple[Figure, dict[str, Any], list[str]]:
     work.check_map()
     rows = sample.shown(asked, IMAGES)
     images = sample.images(rows)
-    size = images.shape[1:3]
+    seen = work.subjects[0].seen(images)
+    size = seen.shape[1:3]
     found = {subject.name: components(subject.features(images)) for subject in work.subjects}
     lines = [
         f"{name}: the three components hold {' + '.join(f'{100 * share:.0f}' for share in each.shares)} % "
@@ -36,7 +37,7 @@ def draw_components(work: Work) -> tuple[Figure, dict[str, Any], list[str]]:
     mosaic = Mosaic(1 + len(found), len(rows), cell=CELL, title=title, head=0.2, left=0.85)
     for column, row in enumerate(rows):
         mosaic.write(column + 0.5, 0, f"#{sample.index[row]}", size=7)
-        mosaic.show(0, column, images[column], size, **GREY)
+        mosaic.show(0, column, seen[column], size, **GREY)
     for line, (name, each) in enumerate(found.items(), 1):
         mosaic.write(0, line + 0.5, fill(name, 14), size=7, ha="right", va="center")
         for column in range(len(rows)):
@@ -65,7 +66,7 @@ def draw_matches(work: Work) -> tuple[Figure, dict[str, Any], list[str]]:
     mosaic = Mosaic(len(rows), 2.75, cell=LARGE, title=title + "\n".join(lines), head=0.25, below=0.25)
     for line, (row, maps) in enumerate(zip(rows, features, strict=True)):
         mosaic.write(1, line, row["name"], size=8.5)
-        _lines(mosaic, line, row, pair, maps.shape[1:3])
+        _lines(mosaic, line, row, work.subjects[0].seen(pair), maps.shape[1:3])
     return mosaic.figure, {"pair": told, "rows": rows}, lines
 
 

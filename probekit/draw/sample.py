@@ -118,6 +118,15 @@ class Subject:
         chunks: Iterator[Any] = (np.arange(i, min(i + CHUNK, len(sample))) for i in range(0, len(sample), CHUNK))
         return np.concatenate([extract(self.opened.encoder, self.opened.take(sample.images(rows))) for rows in chunks])
 
+    def seen(self, images: Pixels) -> Pixels:
+        """Images as they reach the network, cut and scaled where its weights expect that: what its cells lie on."""
+        own = self.opened.encoder.input
+        if own is None:
+            return images
+        with torch.no_grad():
+            found = own(self.opened.take(images).float() / 255).clamp(0, 1).mul(255).round().byte().cpu()
+        return (found[:, 0] if images.ndim == 3 else found.permute(0, 2, 3, 1)).numpy()
+
     def features(self, images: Pixels) -> NDArray[np.float32]:
         """The feature maps `[n, h, w, D]`."""
         found: NDArray[np.float32] = self.opened.maps(images).permute(0, 2, 3, 1).contiguous().numpy()

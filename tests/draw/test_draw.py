@@ -9,12 +9,13 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
@@ -23,8 +24,9 @@ from probekit.draw.asked import KINDS, Asked
 from probekit.draw.gallery import others
 from probekit.draw.planes import Groups, scatter, umap
 from probekit.draw.run import DRAW
-from probekit.draw.sample import take_sample
+from probekit.draw.sample import Subject, take_sample
 from probekit.h5 import read_images, read_info, read_labels
+from probekit.models.inputs import Input
 from tests.datasets import noise_npz
 
 SMALL = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=4", "--set", "model.depth=3"]
@@ -281,3 +283,22 @@ def test_many_classes_have_colours_and_marks_of_their_own_and_the_rest_is_grey()
     assert labels == [*map(str, range(24)), "6 others"]
     offsets: list[Any] = [found.get_offsets() for found in figure.axes[0].collections]
     assert sum(map(len, offsets)) == 78
+
+
+def test_patches_lie_on_what_reaches_the_network() -> None:
+    """Weights may expect the middle of an image: the picture shows that, and in its own pixels where nothing is cut."""
+
+    class Stub:
+        encoder = SimpleNamespace(input=Input((16,), (8, 8), "nearest"))
+
+        def take(self, images: Any) -> torch.Tensor:
+            return (
+                torch.from_numpy(images)[:, None] if images.ndim == 3 else torch.from_numpy(images).permute(0, 3, 1, 2)
+            )
+
+    opened: Any = Stub()
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    np.testing.assert_array_equal(Subject("a", opened).seen(images), images[:, 4:12, 4:12])
+    np.testing.assert_array_equal(Subject("a", opened).seen(images[..., 0]), images[:, 4:12, 4:12, 0])
+    opened.encoder.input = None
+    assert Subject("a", opened).seen(images) is images

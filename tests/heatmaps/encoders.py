@@ -61,6 +61,7 @@ class Planted(nn.Module):
         self.dim = 4
         self.stride = 1
         self.has_map = True
+        self.input = None
         self.pooling = _Mean()
 
     def forward(self, x: Tensor) -> Features:
