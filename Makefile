@@ -8,8 +8,8 @@ FAST := $(addprefix tests/,test_citations.py test_config.py views/test_corrupt.p
 	generators/test_clean.py generators/test_coverage.py generators/test_photometry.py generators/test_random.py \
 	generators/test_raster.py heatmaps/test_perturb.py heatmaps/test_score.py heatmaps/test_truth.py \
 	methods/test_losses.py methods/test_nt_xent.py methods/test_prototypes.py methods/test_targets.py \
-	probe/test_knn.py probe/test_retrieval.py \
-	probe/test_spectrum.py probe/test_scores.py report/test_tables.py train/test_monitor.py \
+	probes/test_knn.py probes/test_retrieval.py \
+	probes/test_spectrum.py probes/test_scores.py reports/test_tables.py train/test_monitor.py \
 	train/test_optim.py)
 
 .PHONY: install demo demo-real test test-fast lint check mutants bench bench-smoke clean

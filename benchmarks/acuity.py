@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from scipy.stats import ttest_rel
 
-from probekit.exam.items import ITEMS
-from probekit.exam.tables import READ, head, own
+from probekit.exams.items import ITEMS
+from probekit.exams.tables import READ, head, own
 from probekit.files import read_json
 from probekit.measurement import encoder_row
 from probekit.output.charts import LIGHT, STYLE

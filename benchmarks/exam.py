@@ -3,9 +3,9 @@
     python -m benchmarks.exam [--networks lite0,resnet18,unet,unet-paper,vit] [--n 64] [--size 128]
                               [--rounds 5] [--threads 1] [--device cpu] [--out FILE]
 
-Weights are random but those of lite0 (tests/exam/lite0.py). Drawings are noise: what they show changes no speed.
+Weights are random but those of lite0 (tests/exams/lite0.py). Drawings are noise: what they show changes no speed.
 
-- ours: `probekit.exam.layers.Reader`, all layers by all pools, one pass a batch.
+- ours: `probekit.exams.layers.Reader`, all layers by all pools, one pass a batch.
 - peer: the encoder as it is, in eval mode without gradients, images in PyTorch's own order (channels first), as many
   at a time; a hook a layer keeps the same pools of the same output, by PyTorch's own functions. One pass a batch, too.
 - forward: the network that ours reads, its embedding alone; what ours takes above it is hooks and pools.
@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from benchmarks.report import RESULTS, interleaved, spread, write
 from benchmarks.step import torch_defaults
 from probekit.device import choose_device
-from probekit.exam.layers import Reader
+from probekit.exams.layers import Reader
 from probekit.models.encoder import build_encoder
 from probekit.models.extract import BATCH_SIZE, images_at_a_time
 from probekit.models.layers.network import run
@@ -39,7 +39,7 @@ from probekit.restore.opened import Opened
 
 UNET = {"channels": 1, "depth": 4, "pooling": "attention"}  # conrec's
 NETWORKS: dict[str, Callable[[int, str], Opened]] = {
-    "lite0": lambda size, device: load("py:tests.exam.lite0:encoder", size=size, device=device),
+    "lite0": lambda size, device: load("py:tests.exams.lite0:encoder", size=size, device=device),
     "resnet18": lambda size, device: load("timm:resnet18", size=size, device=device),
     "unet": lambda size, device: _unet(16, size, device),
     "unet-paper": lambda size, device: _unet(64, size, device),

@@ -33,7 +33,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from benchmarks.report import RESULTS, spread, write
-from probekit.probe.linear import Problem, Space, fit, gram, inverse_curvature
+from probekit.probes.linear import Problem, Space, fit, gram, inverse_curvature
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]

@@ -32,8 +32,8 @@ from threadpoolctl import threadpool_limits
 from benchmarks.probe import features
 from benchmarks.report import RESULTS, spread, write
 from probekit.models.backbones import import_module
-from probekit.probe.knn import nearest, vote
-from probekit.probe.retrieval import rank_all
+from probekit.probes.knn import nearest, vote
+from probekit.probes.retrieval import rank_all
 
 K, T = 200, 0.1
 

@@ -55,19 +55,19 @@ BY_HEAD = "self-attention"  # the map whose name the number of a head may follow
 ALL_HEADS = "all"
 
 MEASUREMENTS: dict[str, str] = {
-    "exam": "probekit.exam.measurement:Exam",
-    "linear": "probekit.probe.measurements.linear:Linear",
-    "attentive": "probekit.probe.measurements.attentive:Attentive",
-    "sgd": "probekit.probe.measurements.sgd:SGD",
-    "multilabel": "probekit.probe.measurements.multilabel:Multilabel",
-    "fractions": "probekit.probe.measurements.fractions:Fractions",
-    "knn": "probekit.probe.measurements.knn:KNN",
-    "retrieval": "probekit.probe.measurements.retrieval:Retrieval",
-    "cv": "probekit.probe.measurements.cross_validation:CrossValidation",
-    "depth": "probekit.probe.measurements.depth:Depth",
-    "all-checkpoints": "probekit.probe.measurements.all_checkpoints:AllCheckpoints",
-    "reconstruction": "probekit.probe.measurements.reconstruction:Reconstruction",
-    "health": "probekit.probe.measurements.health:Health",
+    "exam": "probekit.exams.measurement:Exam",
+    "linear": "probekit.probes.measurements.linear:Linear",
+    "attentive": "probekit.probes.measurements.attentive:Attentive",
+    "sgd": "probekit.probes.measurements.sgd:SGD",
+    "multilabel": "probekit.probes.measurements.multilabel:Multilabel",
+    "fractions": "probekit.probes.measurements.fractions:Fractions",
+    "knn": "probekit.probes.measurements.knn:KNN",
+    "retrieval": "probekit.probes.measurements.retrieval:Retrieval",
+    "cv": "probekit.probes.measurements.cross_validation:CrossValidation",
+    "depth": "probekit.probes.measurements.depth:Depth",
+    "all-checkpoints": "probekit.probes.measurements.all_checkpoints:AllCheckpoints",
+    "reconstruction": "probekit.probes.measurements.reconstruction:Reconstruction",
+    "health": "probekit.probes.measurements.health:Health",
     "heatmap": "probekit.heatmaps.measurement:Heatmap",
 }
 

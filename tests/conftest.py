@@ -29,7 +29,7 @@ import_module("torchvision")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it; tests send it
 # Unlike mutants', the children of tests are all of this tree.
 SERVER.set_forkserver_preload(
-    [*SLOW, "probekit.cli", "probekit.train.pretrain", "probekit.probe.measure", "probekit.heatmaps.run"]
+    [*SLOW, "probekit.cli", "probekit.train.pretrain", "probekit.probes.measure", "probekit.heatmaps.run"]
 )
 
 
@@ -64,8 +64,8 @@ def plain_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 def few_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside an encoder only random weights and chance: most of the time goes to baselines that need no encoder."""
     from probekit.measurement import CHANCE
-    from probekit.probe import measure
-    from probekit.probe.baselines import BASELINES
+    from probekit.probes import measure
+    from probekit.probes.baselines import BASELINES
 
     monkeypatch.setattr(measure, "BASELINES", {CHANCE: BASELINES[CHANCE]})
 
@@ -73,7 +73,7 @@ def few_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def few_strengths() -> Iterator[None]:
     """A probe's C is chosen among two: the fits along the whole grid take a third of the time."""
-    from probekit.probe import protocol
+    from probekit.probes import protocol
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(protocol, "GRID", STRENGTHS)

@@ -70,7 +70,7 @@ def probekit() -> None:
 
 def probekit_of_few_strengths() -> None:
     """The command, with C chosen as in tests/conftest.py."""
-    from probekit.probe import protocol
+    from probekit.probes import protocol
 
     with patch.object(protocol, "GRID", STRENGTHS):
         probekit()

@@ -27,11 +27,11 @@ ORDER = (  # one level a package, the lowest first
     ("methods",),
     ("branches",),
     ("restore",),
-    ("probe",),
+    ("probes",),
     ("certificate",),
-    ("heatmaps", "exam", "draw"),
+    ("heatmaps", "exams", "draw"),
     ("train",),
-    ("report",),
+    ("reports",),
     ("share",),
     ("sweep",),
     ("api",),
@@ -132,8 +132,8 @@ for words in map(str.split, typed):
     except SystemExit: pass
     if loaded := SLOW & sys.modules.keys(): sys.exit(f"{words} loads {loaded}")
 for name in (
-    "generators", "probekit.run", "probekit.config", "probekit.settings", "probekit.report.build",
-    "probekit.report.collect", "probekit.report.page",
+    "generators", "probekit.run", "probekit.config", "probekit.settings", "probekit.reports.build",
+    "probekit.reports.collect", "probekit.reports.page",
     "probekit.sweep.start",
 ):
     importlib.import_module(name)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from probekit.probe.scores import evaluate
+from probekit.probes.scores import evaluate
 from probekit.statistics import against, bootstrap, mean_over_images, mean_over_seeds, paired_seeds, student
 
 SHARES = st.floats(0, 1, allow_subnormal=False)

@@ -15,15 +15,15 @@ from torch import nn
 
 from probekit.api.result import Result, Results
 from probekit.data.dataset import Dataset
-from probekit.exam.measurement import Exam
-from probekit.exam.run import exam_run
+from probekit.exams.measurement import Exam
+from probekit.exams.run import exam_run
 from probekit.h5 import DatasetInfo, verify
 from probekit.heatmaps.measurement import Heatmap
 from probekit.heatmaps.run import heatmap_run
 from probekit.measurement import Measurement, measurement
-from probekit.probe.measure import probe_run
-from probekit.probe.measurements.base import Probe
-from probekit.report.page import run_report
+from probekit.probes.measure import probe_run
+from probekit.probes.measurements.base import Probe
+from probekit.reports.page import run_report
 from probekit.restore.load import load
 from probekit.restore.opened import Opened, OpenedRun
 from probekit.restore.temporary import in_a_run
@@ -95,7 +95,7 @@ def exam(encoder: Encoder, *, verbose: bool = False, **options: Any) -> Result:
         encoder: As of `probe`.
         verbose: Whether to print what the command prints on its way.
         **options: Those of the command: `parts=("acuity",)`, `items=("landolt",)`, `size=128`, ...
-            (`probekit.exam.measurement.Exam`).
+            (`probekit.exams.measurement.Exam`).
     """
     asked = Exam(**options)
     with _run_of(encoder, None, size=asked.size) as (opened, _):

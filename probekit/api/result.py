@@ -56,7 +56,7 @@ class Result:
         return out.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
-        from probekit.report.page import fragment
+        from probekit.reports.page import fragment
 
         charts: list[Chart] = [chart for chart in self._reader.charts(self._content) if not chart.photographs]
         tables = [table for table in self.tables if not table.folded]

@@ -13,9 +13,9 @@ from probekit.h5 import DatasetInfo, read_images, read_split
 from probekit.measurement import BASELINE, CHANCE
 from probekit.output.document import Block, Cell, Table, percents, text
 from probekit.output.hints import unprobeable
-from probekit.probe.average_precision import multilabel
-from probekit.probe.baselines import LUMA, raw_pixels
-from probekit.probe.protocol import Part, probe
+from probekit.probes.average_precision import multilabel
+from probekit.probes.baselines import LUMA, raw_pixels
+from probekit.probes.protocol import Part, probe
 
 SCHEMA = "probekit-locality/1"
 DEFAULT_N = 2000  # training images, and test images: more take minutes on two cores

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.probe.baselines import CODES, binarise, ink_statistics, patch_codes, raw_pixels
+from probekit.probes.baselines import CODES, binarise, ink_statistics, patch_codes, raw_pixels
 from probekit.statistics import auc, auc_over_images, mean_over_images
 
 Floats = NDArray[np.float32]

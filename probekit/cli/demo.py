@@ -11,16 +11,16 @@ from rich.console import Console
 from probekit.data.gen import render_once
 from probekit.data.importers import Choices, Options, run_import
 from probekit.device import choose_device
-from probekit.exam.measurement import Exam
-from probekit.exam.run import exam_run
+from probekit.exams.measurement import Exam
+from probekit.exams.run import exam_run
 from probekit.heatmaps.measurement import Heatmap
 from probekit.heatmaps.run import heatmap_run
-from probekit.probe.measure import probe_run
-from probekit.probe.measurements.fractions import Fractions
-from probekit.probe.measurements.knn import KNN
-from probekit.probe.measurements.retrieval import Retrieval
+from probekit.probes.measure import probe_run
+from probekit.probes.measurements.fractions import Fractions
+from probekit.probes.measurements.knn import KNN
+from probekit.probes.measurements.retrieval import Retrieval
 from probekit.registry import METHODS, get
-from probekit.report.page import run_report
+from probekit.reports.page import run_report
 from probekit.restore.opened import open_encoder
 from probekit.results import show_results
 from probekit.run import Run

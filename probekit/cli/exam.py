@@ -21,7 +21,7 @@ from probekit.results import show_results
 from probekit.weights import Weights
 
 if TYPE_CHECKING:
-    from probekit.exam.measurement import Exam
+    from probekit.exams.measurement import Exam
 
 
 @shared.command(
@@ -69,8 +69,8 @@ def exam(
         return
     for name in run or (None,) * (encoder is None):
         shared.check_run(name)
-    from probekit.exam.compared import differences_table
-    from probekit.exam.run import exam_runs
+    from probekit.exams.compared import differences_table
+    from probekit.exams.run import exam_runs
     from probekit.output.terminal import show_table
 
     told = exam_runs(
@@ -94,7 +94,7 @@ def exam(
 
 
 def _selftest(as_json: bool) -> None:
-    from probekit.exam.selftest import run_selftest
+    from probekit.exams.selftest import run_selftest
 
     rows = run_selftest(0, errors if as_json else console)
     if as_json:

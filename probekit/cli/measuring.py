@@ -16,7 +16,7 @@ from probekit.weights import ATTENTIVE, LAST, Weights
 
 if TYPE_CHECKING:
     from probekit.heatmaps.measurement import Heatmap
-    from probekit.probe.measurements.base import Probe
+    from probekit.probes.measurements.base import Probe
     from probekit.restore.outside import Outside
     from probekit.run import Run
 
@@ -87,7 +87,7 @@ def probe(
     shared.check_run(None if encoder else run)
     from probekit.data.locate import run_or_newest
     from probekit.device import choose_device
-    from probekit.probe.measure import conditions_for, probe_run
+    from probekit.probes.measure import conditions_for, probe_run
     from probekit.restore.load import adopt
     from probekit.restore.opened import open_encoder
 
@@ -111,8 +111,8 @@ def asked_of_tokens(
     asked: "Sequence[Probe]", pool: str | None, layer: str | None
 ) -> "tuple[list[Probe], str | None, str | None]":
     """What is asked for with the measurements that --pool attentive and --layer all are; the pool and the layer."""
-    from probekit.probe.measurements.attentive import Attentive
-    from probekit.probe.measurements.depth import Depth
+    from probekit.probes.measurements.attentive import Attentive
+    from probekit.probes.measurements.depth import Depth
 
     found = list(asked)
     if pool == ATTENTIVE:
@@ -200,7 +200,7 @@ def compare(
     quiet: shared.Quiet = False,
 ) -> None:
     """Test which encoders differ: paired by test image, and by seed where methods have several."""
-    from probekit.report.page import run_compare
+    from probekit.reports.page import run_compare
 
     say = errors if as_json else console
     result = run_compare(
@@ -234,7 +234,7 @@ def report(
     quiet: shared.Quiet = False,
 ) -> None:
     """Write one page of all that runs hold: config, tables, curves, pictures, and how several differ."""
-    from probekit.report.page import run_report
+    from probekit.reports.page import run_report
 
     if as_json and form is not None:
         raise ValueError(f"expected one of --format {form} and --json, found both; leave one out")
@@ -251,7 +251,7 @@ def report(
 def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> None:
     """What to type next, of the same weights and the same images."""
     from probekit.h5 import read_info
-    from probekit.probe import PROTOCOLS
+    from probekit.probes import PROTOCOLS
 
     other = next(known for known in PROTOCOLS if known != protocol)
     name = quote(run.argument)

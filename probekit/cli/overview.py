@@ -30,7 +30,7 @@ from probekit.cli.shared import (
 from probekit.files import read_json
 from probekit.measurement import read_result
 from probekit.output.console import console, errors, print_json
-from probekit.probe import PROTOCOLS, SIGNED
+from probekit.probes import PROTOCOLS, SIGNED
 from probekit.registry import MEASUREMENTS, nearest
 from probekit.run import Run, find_runs
 from probekit.visible import first_line

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from probekit.draw.sample import Sample, Work
 from probekit.output.document import percents
 from probekit.output.pictures import RIGHT, WRONG, Mosaic
-from probekit.probe.knn import nearest
+from probekit.probes.knn import nearest
 from probekit.statistics import mean_over_images
 
 QUERIES = 6  # rows of the picture; ours

@@ -15,7 +15,7 @@ from probekit.draw.planes import check_plane, draw_plane
 from probekit.draw.sample import Subject, Work, take_sample
 from probekit.h5 import DatasetInfo
 from probekit.output.pictures import check_png, encoder_name, save_png
-from probekit.probe.measure import said_of_random
+from probekit.probes.measure import said_of_random
 from probekit.restore.opened import OpenedRun
 from probekit.run import numbered
 from probekit.weights import RANDOM

@@ -17,7 +17,7 @@ from probekit.models.encoder import Encoder, Features
 from probekit.models.extract import eval_mode
 from probekit.models.inputs import Input
 from probekit.models.self_attention import Attended
-from probekit.probe.linear import LinearProbe, Space
+from probekit.probes.linear import LinearProbe, Space
 from probekit.registry import BY_HEAD, MAPS, get, map_named
 
 Projection = Callable[[Tensor], Tensor]

@@ -20,7 +20,7 @@ from probekit.heatmaps.base import Questions, Row, Subject, as_inputs, encode, m
 from probekit.heatmaps.perturb import IMAGES, Fresh, Pairs, by_target, check, confidence, faithfulness, swap
 from probekit.heatmaps.score import area_average, localise, localise_ceiling, upsample
 from probekit.models.self_attention import Attended, attended
-from probekit.probe.baselines import LUMA, binarise
+from probekit.probes.baselines import LUMA, binarise
 from probekit.registry import ALL_HEADS, BY_HEAD, MAPS, map_named
 from probekit.statistics import share_interval
 

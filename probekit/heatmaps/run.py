@@ -26,8 +26,8 @@ from probekit.heatmaps.protocol import Evaluation, evaluate
 from probekit.heatmaps.targets import fill, make_targets
 from probekit.models.extract import extract
 from probekit.output.pictures import Mosaic, encoder_name
-from probekit.probe.measure import said_of_random
-from probekit.probe.protocol import Part, fit_label
+from probekit.probes.measure import said_of_random
+from probekit.probes.protocol import Part, fit_label
 from probekit.restore.draw import draw_run
 from probekit.restore.opened import Opened, OpenedRun
 from probekit.results import stem_of, write_result

@@ -8,10 +8,10 @@ from generators import certificates
 from probekit import __version__
 from probekit.models.backbones import described
 from probekit.output.document import Chapter, Document
-from probekit.report.build import lead, measured_sections
-from probekit.report.collect import collect
-from probekit.report.compare import with_branches
-from probekit.report.page import markdown
+from probekit.reports.build import lead, measured_sections
+from probekit.reports.collect import collect
+from probekit.reports.compare import with_branches
+from probekit.reports.page import markdown
 from probekit.restore.opened import OpenedRun
 from probekit.run import IMPORTED
 from probekit.settings import flatten

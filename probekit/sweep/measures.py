@@ -14,7 +14,7 @@ from probekit.checked import checked
 from probekit.files import read_json
 from probekit.h5 import SPLITS
 from probekit.measurement import Measurement, Row, Score, encoder_row, measurement, read_result
-from probekit.probe import SIGNED
+from probekit.probes import SIGNED
 from probekit.registry import MEASUREMENTS, POOLS, get, nearest
 from probekit.run import Run
 from probekit.weights import LAST, Weights

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from probekit.checked import key_of
 from probekit.config import SECTIONS, Config, resolve
 from probekit.measurement import CHANCE, measurement
-from probekit.probe.measurements.base import Probe
+from probekit.probes.measurements.base import Probe
 from probekit.registry import METHODS, POOLS, get
 from probekit.run import Run
 from probekit.settings import flatten, parse_overrides

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from probekit.files import write_text
 from probekit.measurement import Score
-from probekit.probe import SIGNED
+from probekit.probes import SIGNED
 from probekit.run import Run, write_json
 from probekit.sweep.datasets import Data
 from probekit.sweep.definition import Sweep

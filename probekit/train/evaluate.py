@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from probekit.data.split import DeviceSplit
 from probekit.models.encoder import Encoder
 from probekit.models.extract import extract
-from probekit.probe.cross_validation import kappa as kappa_of
-from probekit.probe.knn import MONITOR_K, MONITOR_T, nearest, vote
-from probekit.probe.linear import Space, fit
-from probekit.probe.protocol import FIXED_C, Part, check_part, validation_part
-from probekit.probe.spectrum import centred_singular_values, rankme
+from probekit.probes.cross_validation import kappa as kappa_of
+from probekit.probes.knn import MONITOR_K, MONITOR_T, nearest, vote
+from probekit.probes.linear import Space, fit
+from probekit.probes.protocol import FIXED_C, Part, check_part, validation_part
+from probekit.probes.spectrum import centred_singular_values, rankme
 
 # Monitors, by the names of `train.monitor`: nothing is chosen, so nothing is held out. Each takes `[N, D]` and int64
 # `[N]` of what is known, `[M, D]` and int64 `[M]` of what is scored.

@@ -18,7 +18,7 @@ USED = "prototypes used"
 OWN_LOSS = "method loss"  # without that of branches
 NUMBERS = {DEVIATION, GAP, OF_PROJECTIONS + DEVIATION, OF_PROJECTIONS + GAP, SPREAD, DIRECTIONS, USED}
 
-COLLAPSED = 0.01  # of the deviation of directions that are spread evenly; as `probekit.probe.spectrum`
+COLLAPSED = 0.01  # of the deviation of directions that are spread evenly; as `probekit.probes.spectrum`
 ALIKE = 0.02  # a hundredth of the range of a difference of cosines
 FEW = 0.05  # of the prototypes; ours
 STUCK = 0.01  # of the loss of an encoder that tells nothing apart; ours

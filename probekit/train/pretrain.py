@@ -24,7 +24,7 @@ from probekit.device import (
 )
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
-from probekit.probe import SIGNED
+from probekit.probes import SIGNED
 from probekit.restore.build import load_checkpoint
 from probekit.run import Run, create_run, free_name, git_commit, versions
 from probekit.settings import Asked

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+import probekit
 from probekit.api.measure import exam, heatmap, probe, report
 from probekit.cli import app
 from probekit.data.dataset import Dataset, render
-from probekit.exam import examine
+from probekit.exams import examine
 from probekit.measurement import encoder_row
 from probekit.restore.load import load
 
@@ -46,6 +47,15 @@ def typed(*words: str) -> dict[str, object]:
     assert found.exit_code == 0, found.output
     told: dict[str, object] = json.loads(found.stdout)
     return told
+
+
+def test_python_has_what_it_names() -> None:
+    import probekit.heatmaps.run  # a package of a function's name would take its place
+
+    for name in probekit.__all__:
+        assert callable(getattr(probekit, name)), name
+    with pytest.raises(AttributeError, match="no attribute 'probes_'"):
+        _ = probekit.probes_
 
 
 def test_a_module_is_probed_as_the_command_probes_it(data: Dataset) -> None:

@@ -1,1 +1,1 @@
-"""Tests of probekit.probe."""
+"""Tests of probekit.probes."""

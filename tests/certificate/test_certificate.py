@@ -17,7 +17,7 @@ from generators.certify import bare, counterfactual_pairs, misread
 from probekit.certificate import certify
 from probekit.certificate.certify import verdict
 from probekit.certificate.readout import STRENGTHS, _ridge, _scale, bag_of, paired, patch_counts, unpaired
-from probekit.probe.baselines import patch_bag
+from probekit.probes.baselines import patch_bag
 from probekit.statistics import auc, auc_over_images
 from tests.certificate import toys
 

@@ -16,7 +16,7 @@ from probekit.cli.catalogue import KINDS, glossary, meant
 from probekit.cli.overview import runs_in
 from probekit.cli.shared import datasets_like, runs_like, shown_like
 from probekit.run import Run, write_json
-from tests.report.folders import make_run
+from tests.reports.folders import make_run
 from tests.test_hints import leaves, refusal
 from tests.typed import typed
 

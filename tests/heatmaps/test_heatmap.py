@@ -28,7 +28,7 @@ from probekit.heatmaps.run import heatmap_run
 from probekit.heatmaps.score import SCORES
 from probekit.measurement import read_result
 from probekit.output.pictures import save_png
-from probekit.probe.protocol import Part, fit_label
+from probekit.probes.protocol import Part, fit_label
 from probekit.registry import MAPS
 from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.run import open_run

@@ -21,8 +21,8 @@ from probekit.heatmaps.measurement import FILLS, TARGETS
 from probekit.heatmaps.perturb import judge, similarity
 from probekit.heatmaps.protocol import BASELINES
 from probekit.heatmaps.targets import fill, make_targets
-from probekit.probe.linear import Space, fit
-from probekit.probe.protocol import Part, fit_label, probe
+from probekit.probes.linear import Space, fit
+from probekit.probes.protocol import Part, fit_label, probe
 from tests.datasets import edited, small_shapes
 
 

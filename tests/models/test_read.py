@@ -17,7 +17,7 @@ from probekit.registry import POOLS
 from probekit.restore.load import load
 from probekit.restore.opened import Opened
 from probekit.weights import Weights
-from tests.exam.reads import Own, of_module, watched
+from tests.exams.reads import Own, of_module, watched
 
 SIZE = 48
 PATCHES = (SIZE // 16) ** 2

@@ -14,7 +14,7 @@ from PIL import Image
 from rich.table import Table
 
 from probekit.output.console import Terminal, run_app
-from probekit.report.page import _escape
+from probekit.reports.page import _escape
 from probekit.visible import visible
 from tests.typed import typed
 

@@ -20,7 +20,7 @@ import torch
 
 import probekit
 from probekit.device import choose_device
-from probekit.exam.layers import Reader
+from probekit.exams.layers import Reader
 from probekit.h5 import read_info, read_split
 from probekit.heatmaps.base import Context, Target, encode, make_map
 from probekit.models.encoder import build_encoder

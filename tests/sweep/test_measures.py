@@ -17,9 +17,9 @@ from probekit.config import resolve
 from probekit.h5 import read_info
 from probekit.heatmaps.measurement import Heatmap
 from probekit.measurement import Score
-from probekit.probe.measurements.cross_validation import CrossValidation
-from probekit.probe.measurements.linear import Linear
-from probekit.probe.measurements.retrieval import Retrieval
+from probekit.probes.measurements.cross_validation import CrossValidation
+from probekit.probes.measurements.linear import Linear
+from probekit.probes.measurements.retrieval import Retrieval
 from probekit.registry import METHODS, get
 from probekit.run import Run, create_run, write_json
 from probekit.sweep.datasets import build, describe

@@ -28,9 +28,9 @@ from probekit.data.split import open_split
 from probekit.methods.base import Method, Step
 from probekit.models import Encoder
 from probekit.models import extract as features
-from probekit.report.build import build
-from probekit.report.collect import collect
-from probekit.report.page import markdown
+from probekit.reports.build import build
+from probekit.reports.collect import collect
+from probekit.reports.page import markdown
 from probekit.restore.build import build_method, load_checkpoint, save_checkpoint
 from probekit.run import Run
 from probekit.settings import Asked

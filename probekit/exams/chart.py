@@ -1,0 +1,239 @@
+"""The one chart of an exam: a pair of each item, thresholds, curves, layers, and what is followed in conflict."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from textwrap import fill
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+from probekit.exams.draw import Frame, drawer, pairs
+from probekit.exams.items import BASE_SIZE, ITEMS
+from probekit.exams.psychometric import Fit
+from probekit.exams.tables import READ, best, called, easiest, head, output, own, px_text
+from probekit.measurement import Result, encoder_row
+from probekit.output.charts import LIGHT, SERIES, STYLE
+
+BESIDE = {  # who stands beside encoders in the panel of thresholds, and in which colour
+    "random weights": "baseline",
+    "patch bag": "orange",
+    "raw pixels": "green",
+    "known template": "muted",
+    "ideal reader": "ink",
+}
+TICKS = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
+CURVES = {"landolt": "-", "landolt-mirror": "--"}  # items whose curves are drawn
+BEST = "best: "
+MOST_NAME, MOST_TITLE = 30, 130  # characters
+
+Line = tuple[str, str, Mapping[str, Any]]  # name, colour, what is read
+
+
+def draw_exam(results: Sequence[Result]) -> Figure:
+    """Draws the results of one encoder, or of several that sat the same exam."""
+    local = [name for name, item in results[0]["items"].items() if item["px"]]
+    conflict = any(encoder_row(result)["conflict"] for result in results)
+    layered = [result for result in results if result["items"] and len(encoder_row(result)["strides"]) > 1]
+    lines = sum(1 + len(_threshold_lines(results, item)) for item in local)
+    panels: list[tuple[int, Callable[[Axes], None]]] = []  # side by side, and how wide
+    panels += [(5, partial(_draw_thresholds, results=results, items=local))] if local else []
+    panels += [(4, partial(_draw_curves, results=results))] if CURVES.keys() & set(local) else []
+    panels += [(3, partial(_draw_conflict, results=results))] if conflict else []
+    items = bool(results[0]["items"])
+    heights = [1.1] * items + [max(2.6, 0.17 * lines)] * bool(panels)
+    heights += [0.5 + 0.24 * len(result["items"]) for result in layered] if items else []
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(12, sum(heights) + 1.2 + 0.5 * len(heights)), layout="constrained")
+        grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+        places = iter([grid[number] for number in range(len(heights))])
+        figure.suptitle(fill(_title(results), MOST_TITLE), fontsize=11, parse_math=False)
+        if items:
+            _draw_pairs(figure, next(places), results[0])
+        if panels:
+            wide = next(places).subgridspec(1, len(panels), width_ratios=[width for width, _ in panels])
+            for number, (_, draw) in enumerate(panels):
+                draw(figure.add_subplot(wide[number]))
+        for place, result in zip(places, layered, strict=False):  # none without items
+            _draw_layers(figure.add_subplot(place), result)
+    return figure
+
+
+def _title(results: Sequence[Result]) -> str:
+    names = ", ".join(f"{result['run']} ({result['checkpoint']})" for result in results)
+    first = results[0]
+    return f"Exam of {names}: {first['data']}, {first['protocol']}"
+
+
+def _draw_pairs(figure: Figure, place: SubplotSpec, result: Result) -> None:
+    """One pair of each item at its easiest level, as it is seen: at this noise."""
+    items = list(result["items"])
+    parts = place.subgridspec(1, len(items), wspace=0.08)
+    frame = Frame(BASE_SIZE, result["noise"])
+    for number, name in enumerate(items):
+        item, axes = ITEMS[name], figure.add_subplot(parts[number])
+        level = len(item.levels) - 1
+        shown = pairs(item, drawer(item, level, frame), level, seed=0, split="shown", n=1)[0]
+        axes.imshow(
+            np.concatenate([shown[0], np.full((BASE_SIZE, 3), 128, np.uint8), shown[1]], axis=1),
+            cmap="gray",
+            vmin=0,
+            vmax=255,
+        )
+        axes.set_title(name, fontsize=8)
+        axes.set_axis_off()
+
+
+def _threshold_lines(results: Sequence[Result], item: str) -> list[Line]:
+    """Each encoder's embedding and best layer, then who stands beside them."""
+    found: list[Line] = []
+    for number, result in enumerate(results):
+        row, colour = encoder_row(result), SERIES[number % len(SERIES)]
+        if (read := head(row, item)) is not None:
+            found.append((f"{_name(result)}, {called(row)[-MOST_NAME:]}", colour, read))
+            top = best(row, item)
+            if output(top) != output(read):
+                found.append((f"{BEST}{' '.join(output(top))[-MOST_NAME:]}", colour, top))
+    for row in results[0]["rows"]:
+        if row["name"] in BESIDE and (read := head(row, item)) is not None:
+            whose = f", {_name(results[0])}" if row["strides"] and len(results) > 1 else ""
+            found.append((f"{row['name']}{whose}", LIGHT[BESIDE[row["name"]]], read))
+    return found
+
+
+def _name(result: Result) -> str:
+    return str(result["run"])[:MOST_NAME]
+
+
+def _draw_thresholds(axes: Axes, results: Sequence[Result], items: Sequence[str]) -> None:
+    y, labels = 0.0, []
+    for item in items:
+        axes.text(
+            0.0,
+            y,
+            results[0]["items"][item]["about"],
+            transform=axes.get_yaxis_transform(),
+            weight="bold",
+            va="center",
+            fontsize=8.5,
+        )
+        y += 1
+        for name, colour, read in _threshold_lines(results, item):
+            found = read["threshold"]["readable"]
+            faint = 0.55 if name.startswith(BEST) else 1.0
+            marker = {">": ">", "<": "<"}.get(found["beyond"], "o")
+            if not found["beyond"]:
+                axes.plot(found["ci"], [y, y], color=colour, linewidth=2, alpha=faint, solid_capstyle="butt")
+            axes.plot(found["value"], y, marker, color=colour, markersize=5, alpha=faint)
+            axes.annotate(
+                px_text(found),
+                (max(found["value"], found["ci"][1]), y),
+                (5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7.5,
+                color=colour,
+            )
+            labels.append((y, name))
+            y += 1
+        y += 0.4
+    _octaves(axes)
+    axes.margins(x=0.12)
+    axes.set_ylim(y - 0.4, -0.8)
+    axes.set_yticks([at for at, _ in labels], [name for _, name in labels], fontsize=7.5)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(f"px of {results[0]['size']} px images, finer to the left")
+    axes.set_title("Acuity: 75 % right; arrows: beyond the levels", loc="left")
+
+
+def _octaves(axes: Axes) -> None:
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(TICKS))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _draw_curves(axes: Axes, results: Sequence[Result]) -> None:
+    """Areas by level, dots, and the fits, of the embeddings; of one encoder of its best layer, too."""
+    for number, result in enumerate(results):
+        row, colour = encoder_row(result), SERIES[number % len(SERIES)]
+        for item, dash in CURVES.items():
+            if (read := head(row, item)) is None:
+                continue
+            _curve(axes, result["items"][item]["px"], read, colour, dash, f"{_name(result)}: {item}")
+            top = best(row, item)
+            if len(results) == 1 and output(top) != output(read):
+                label = f"{' '.join(output(top))[-MOST_NAME:]}: {item}"
+                _curve(axes, result["items"][item]["px"], top, SERIES[4], dash, label)
+    axes.axhline(75, color=LIGHT["muted"], linewidth=0.8, linestyle=":")
+    axes.axhline(50, color=LIGHT["baseline"], linewidth=0.8)
+    _octaves(axes)
+    axes.set_ylim(40, 103)
+    axes.set_xlabel("gap, px")
+    axes.set_ylabel("right, %")
+    axes.legend(fontsize=7)
+    axes.set_title("Curves of the ring's gap", loc="left")
+
+
+def _curve(axes: Axes, px: Sequence[float], read: Mapping[str, Any], colour: str, dash: str, label: str) -> None:
+    fit = Fit(*(np.array(read["fit"][name]) for name in ("mu", "sd", "lapse")))
+    fine = np.geomspace(px[0], px[-1], 80)
+    axes.plot(fine, 100 * fit.curve(fine), color=colour, linestyle=dash, linewidth=1.4, label=label)
+    axes.plot(px, [100 * area for area in read["areas"]], "o", color=colour, markersize=3.5)
+
+
+def _draw_conflict(axes: Axes, results: Sequence[Result]) -> None:
+    radii = results[0]["radii"]
+    for number, result in enumerate(results):
+        told, colour = own(encoder_row(result)["conflict"]), SERIES[number % len(SERIES)]
+        assert told is not None
+        read = np.minimum(told["whole"], told["element"]) >= READ  # what is not read cannot be followed
+        shares = np.where(read, 100 * np.array(told["follows"]), np.nan)
+        axes.plot(radii, shares, "o-", color=colour, label=f"{_name(result)} follows the whole")
+        for x, y, ends in zip(radii, shares, told["ci"], strict=True):
+            if np.isnan(y):
+                continue
+            if ends is not None:
+                axes.plot([x, x], 100 * np.array(ends), color=colour, linewidth=1)
+            axes.annotate(f"{y:.0f}", (x, y), (4, 4), textcoords="offset points", fontsize=7.5, color=colour)
+        if len(results) == 1:
+            for cue, noun, mark, own_colour in (
+                ("whole", "whole", "s:", "green"),
+                ("element", "parts", "^:", "orange"),
+            ):
+                alone = 100 * np.array(told[cue])
+                axes.plot(radii, alone, mark, color=LIGHT[own_colour], markersize=4, label=f"{noun} alone, right")
+    axes.axhline(50, color=LIGHT["baseline"], linewidth=0.8)
+    axes.set_xticks(radii, [f"{radius:g}" for radius in radii])
+    axes.set_ylim(-4, 104)
+    axes.set_xlabel("radius of the parts, px")
+    axes.set_ylabel("%")
+    axes.legend(fontsize=7)
+    axes.set_title("Whole against parts", loc="left")
+
+
+def _draw_layers(axes: Axes, result: Result) -> None:
+    """What each layer reads at the easiest level, by its best pooling: layers along, items down, local ones first."""
+    row = encoder_row(result)
+    layers, items = list(row["strides"]), sorted(result["items"], key=lambda name: not result["items"][name]["px"])
+    tops = [[easiest(row, item, layer) for layer in layers] for item in items]
+    shown = np.array([[100 * top["easy"]["readable"]["value"] for top in line] for line in tops])
+    axes.imshow(shown, cmap="Blues", vmin=50, vmax=110, aspect="auto")
+    few = len(layers) <= 10  # so that names of poolings, and of layers side by side, have room
+    for i, line in enumerate(tops):
+        for k, top in enumerate(line):
+            colour = "white" if shown[i, k] > 88 else LIGHT["ink"]
+            text = f"{shown[i, k]:.0f} {top['pool']}" if few else f"{shown[i, k]:.0f}"
+            axes.text(k, i, f"{text}{'+' if top['rising'] else ''}", ha="center", va="center", fontsize=7, color=colour)
+    short = {layer: layer[-MOST_NAME:] for layer in layers}
+    names = [short[each] if stride is None else f"{short[each]} /{stride}" for each, stride in row["strides"].items()]
+    axes.set_xticks(range(len(layers)), names, fontsize=7.5, rotation=0 if few else 40, ha="center" if few else "right")
+    axes.set_yticks(range(len(items)), [result["items"][item]["about"] for item in items], fontsize=7.5)
+    axes.axhline(sum(bool(result["items"][item]["px"]) for item in items) - 0.5, color=LIGHT["ink"], linewidth=1)
+    axes.grid(visible=False)
+    how = "right at the easiest level, %, by the best pooling (+: still rising)"
+    axes.set_title(f"{_name(result)}, layer by layer: {how}", loc="left")

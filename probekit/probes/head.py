@@ -1,0 +1,158 @@
+"""A linear head trained by SGD on augmented images, on a frozen encoder or together with it, as the papers do it.
+
+Crops and mirrorings only, no colour; what is scored is the image as the dataset file holds it.
+"""
+
+import copy
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import lr_scheduler
+
+from probekit.data.split import Images, feed
+from probekit.h5 import DIFFICULT
+from probekit.models.extract import eval_mode, extract
+from probekit.probes.measurements.sgd import Recipe
+from probekit.views.batched import uniform
+from probekit.views.crops import random_boxes, resize_crops
+
+P_FLIP = 0.5  # all three papers: the usual mirroring
+INIT_SD = 0.01  # xcorr and lcr; ConRec's is Keras's default, which a convex problem forgets
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained head, and what each epoch made of the test images."""
+
+    dim: int
+    logits: NDArray[np.float32]  # `[N, K]` of the test images after the last epoch
+    losses: list[float]  # mean training loss of each epoch
+    scores: list[float]  # what `score` said of the test logits after each epoch
+
+
+def train_head(
+    encoder: nn.Module,
+    train: tuple[Images, NDArray[Any]],
+    test: Images,
+    *,
+    classes: int,
+    recipe: Recipe,
+    seed: int,
+    score: Callable[[NDArray[np.float32]], float],
+    progress: Callable[[int, int], None],
+    among: NDArray[np.bool_] | None = None,
+) -> Trained:
+    """Trains a head and has the test images scored after each epoch, whether or not the last one is the best.
+
+    `encoder`: `[B, C, H, W]` in [0, 1] -> features with `.pooled` `[B, D]`; a copy is trained, if any. `train`: images
+    uint8 `[N, C, H, W]`, and labels int64 `[N]` or uint8 `[N, K]`, where `DIFFICULT` counts in neither the loss nor the
+    score. `score`: float32 `[M, K]` logits of the test images -> a number. `progress` is given the images done and in
+    all. `among` `[N]`: the training images whose labels are known. The seed decides the head's first weights, the order
+    and the crops. A ValueError if the loss is no longer a number.
+    """
+    images, labels = train
+    device = images.device
+    order_seed, views_seed, weights_seed = (int(s.generate_state(1)[0]) for s in np.random.SeedSequence(seed).spawn(3))
+    frozen = recipe.encoder_lr == 0
+    encoder = encoder if frozen else copy.deepcopy(encoder)
+    seen = torch.from_numpy(extract(encoder, test)).to(device) if frozen else None
+    head = _new_head(encoder, images, classes, weights_seed)
+    optimizer = _optimizer(encoder, head, recipe)
+    schedule = _schedule(optimizer, recipe)
+    views, order = torch.Generator(device).manual_seed(views_seed), torch.Generator().manual_seed(order_seed)
+    targets = torch.from_numpy(labels).to(device)
+    known = torch.arange(len(images)) if among is None else torch.from_numpy(np.flatnonzero(among))
+    losses, scores, logits = [], [], np.empty(0, np.float32)
+    with eval_mode(encoder) if frozen else nullcontext(encoder.train()):
+        for epoch in range(recipe.epochs):
+            drawn = known[torch.randperm(len(known), generator=order)]
+            losses.append(_epoch(encoder, head, optimizer, images, targets, recipe, views, drawn))
+            if not np.isfinite(losses[-1]):
+                raise ValueError(f"expected a finite loss, found {losses[-1]} in epoch {epoch + 1}; try a lower --lr")
+            schedule.step()
+            if not frozen:
+                seen = torch.from_numpy(extract(encoder, test)).to(device)
+            assert seen is not None
+            with torch.no_grad():
+                logits = head(_scaled(seen, recipe)).cpu().numpy()
+            scores.append(score(logits))
+            progress((epoch + 1) * len(known), recipe.epochs * len(known))
+    return Trained(head.in_features, logits, losses, scores)
+
+
+def head_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy for int64 `[B]`; for uint8 `[B, K]` the mean binary one over all that is not `DIFFICULT`."""
+    if targets.ndim == 1:
+        return F.cross_entropy(logits, targets)
+    known = targets != DIFFICULT
+    each = F.binary_cross_entropy_with_logits(logits, (targets == 1).float(), reduction="none")
+    return (each * known).sum() / known.sum().clamp(min=1)
+
+
+def _epoch(
+    encoder: nn.Module,
+    head: nn.Linear,
+    optimizer: torch.optim.Optimizer,
+    images: Images,
+    targets: Tensor,
+    recipe: Recipe,
+    views: torch.Generator,
+    order: Tensor,
+) -> float:
+    """One pass over the training images in an order; its mean loss."""
+    batches = torch.split(order, recipe.batch_size)
+    # Batch norm cannot train on an image alone in the last batch.
+    if recipe.encoder_lr > 0 and len(batches) > 1 and len(batches[-1]) == 1:
+        batches = batches[:-1]
+    total = torch.zeros((), device=images.device)
+    for index, batch in feed(images, batches):
+        with torch.set_grad_enabled(recipe.encoder_lr > 0):
+            features = encoder(_augmented(batch, views)).pooled.float()
+        loss = head_loss(head(_scaled(features, recipe)), targets[index])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        total += loss.detach() * len(index)
+    return float(total) / sum(map(len, batches))
+
+
+def _augmented(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Random crops and mirrorings of uint8 `[B, C, H, W]`, in [0, 1] and of the same size."""
+    height, width = images.shape[-2:]
+    boxes = random_boxes(len(images), height, width, generator)
+    flipped = uniform((len(images),), generator) < P_FLIP
+    crops = resize_crops(images.float() / 255, boxes, flipped, (height, width))
+    return crops.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _scaled(features: Tensor, recipe: Recipe) -> Tensor:
+    return F.normalize(features) if recipe.unit_length else features
+
+
+def _new_head(encoder: nn.Module, images: Images, classes: int, seed: int) -> nn.Linear:
+    dim = extract(encoder, images[:1], batch_size=1).shape[1]
+    head = nn.Linear(dim, classes)
+    nn.init.normal_(head.weight, std=INIT_SD, generator=torch.Generator().manual_seed(seed))
+    nn.init.zeros_(head.bias)
+    return head.to(images.device)
+
+
+def _optimizer(encoder: nn.Module, head: nn.Linear, recipe: Recipe) -> torch.optim.Optimizer:
+    groups: list[dict[str, Any]] = [{"params": list(head.parameters()), "lr": recipe.lr}]
+    if recipe.encoder_lr:
+        groups.append({"params": list(encoder.parameters()), "lr": recipe.encoder_lr})
+    return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay)
+
+
+def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe) -> lr_scheduler.LRScheduler:
+    if recipe.schedule == "cosine":
+        return lr_scheduler.CosineAnnealingLR(optimizer, T_max=recipe.epochs)
+    milestones = [round(share * recipe.epochs) for share in (0.6, 0.8)] if recipe.schedule == "steps" else []
+    return lr_scheduler.MultiStepLR(optimizer, milestones=milestones, gamma=0.1)

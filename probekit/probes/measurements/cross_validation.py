@@ -1,0 +1,108 @@
+"""Cross-validation of the linear probe on train, for sets whose test labels are hidden (ConRec paper, section 4.2)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from probekit import measurement as m
+from probekit.output.document import Cell, Table, scored
+from probekit.probes import FOLDS, METRICS, REPEATS
+from probekit.probes.measurements.base import Probe, by_row, grades
+from probekit.weights import RANDOM
+
+if TYPE_CHECKING:
+    from probekit.probes.measure import Conditions, Source
+
+
+class Folds(TypedDict):
+    mean: m.Number | None
+    ci: m.Interval
+    pooled: m.Number | None
+    pooled_ci: m.Interval
+
+
+class FoldsRow(m.Named):
+    metric: str
+    folds: m.Count
+    repeats: m.Count
+    n: m.Count
+    decodings: dict[str, dict[str, Folds]]
+
+
+@dataclass(frozen=True)
+class CrossValidation(Probe):
+    folds: int = m.option(FOLDS, "--cv", "Also K-fold cross-validation on train.", asks=True, metavar="K")
+    metric: str = m.option("accuracy", "--metric", "The metric of --cv.", choices=tuple(METRICS))
+    repeats: int = m.option(REPEATS, "--repeats", "How often --cv divides train anew.", least=1)
+
+    name = "cv"
+    title = "Cross-validation on train"
+    about = (
+        "Linear probe, protocol {protocol}, {repeats} x {folds}-fold cross-validation on train, stratified; {metric}; "
+        "intervals: 95 % Nadeau-Bengio over folds; of pooled out-of-fold values 95 % percentile bootstrap over images."
+    )
+    shape = FoldsRow
+    baselines = (RANDOM, m.CHANCE)  # others have more features than there are images: 25 fits take minutes
+    needs = ("train",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.folds < 2:
+            raise ValueError(f"expected 2 folds or more, found {self.folds}; type: --cv {FOLDS}")
+
+    def check(self, conditions: "Conditions") -> None:
+        from probekit.probes.cross_validation import divide
+
+        part = conditions.labels.parts["train"]
+        divide(part.y, folds=self.folds, seed=0, repeat=0, groups=part.groups)
+
+    def how(self, conditions: "Conditions") -> str:
+        order = f" (grades: {grades(conditions.classes)})" if self.metric == "kappa" else ""
+        return super().how(conditions).replace(f"; {self.metric};", f"; {METRICS[self.metric]}{order};")
+
+    def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
+        from probekit.probes.cross_validation import cross_validate
+
+        return cross_validate(
+            source.name,
+            source.kind,
+            source.part(conditions.labels, "train"),
+            among=conditions.among,
+            **self.options,
+            **conditions.fitting(source),
+        )
+
+    def tables(self, result: m.Result) -> list[Table]:
+        rows = result["rows"]
+        decodings = by_row(rows, lambda row: row["decodings"])
+        metrics = by_row(rows, lambda row: next(iter(row["decodings"].values())))
+        columns = {
+            f"{decoding}, {metric}{kind}": _column(decoding, metric, name, ends)
+            for decoding in decodings
+            for metric in metrics
+            for kind, name, ends in (("", "mean", "ci"), (", pooled", "pooled", "pooled_ci"))
+        }
+        less = frozenset(f"{decoding}, accuracy, pooled" for decoding in decodings if len(metrics) > 1)
+        return [m.rows_table("scores", self.title, columns, rows, details=less)]
+
+    def named(self) -> tuple[str, ...]:
+        return tuple(f"cross-validated {metric}, " for metric in dict.fromkeys((self.metric, "accuracy")))
+
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
+        """The mean over folds of each metric and decoding, the metric that was asked for first."""
+        found = {
+            f"cross-validated {metric}, {decoding}": m.Score(
+                kept["mean"], kept["ci"], -1.0 if metric == "kappa" else 0.0
+            )
+            for decoding, metrics in row["decodings"].items()
+            for metric, kept in metrics.items()
+        }
+        return {name: found[name] for name in sorted(found, key=lambda name: row["metric"] not in name)}
+
+
+def _column(decoding: str, metric: str, name: str, ends: str) -> Callable[[m.Row], Cell]:
+    def cell(row: m.Row) -> Cell:
+        found = row["decodings"].get(decoding, {}).get(metric, {})
+        return scored(found.get(name), found.get(ends))
+
+    return cell

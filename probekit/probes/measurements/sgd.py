@@ -1,0 +1,252 @@
+"""A linear head that is trained by SGD on augmented images, as the papers do it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+
+from probekit import measurement as m
+from probekit.output.document import Chart, Table, count, percent
+from probekit.probes.measurements.base import Probe, other
+from probekit.probes.measurements.linear import answer_charts, answer_sentences, answer_table, counts_table
+from probekit.probes.measurements.multilabel import FIRST, precision_scores, precision_tables
+from probekit.registry import nearest
+from probekit.weights import RANDOM
+
+if TYPE_CHECKING:
+    from probekit.probes.head import Trained
+    from probekit.probes.measure import Conditions, Source
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a head is trained."""
+
+    name: str
+    epochs: int
+    batch_size: int
+    lr: float  # of the head, at the start
+    encoder_lr: float = 0.0  # at the start; 0 leaves it frozen, in eval mode
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    schedule: str = "constant"  # or "cosine", to 0, or "steps", a tenth after 60 % and after 80 % of epochs
+    unit_length: bool = False  # whether features are scaled to length 1 first
+
+    @property
+    def title(self) -> str:
+        """The name, with the epochs and the rate where they are not those of `RECIPES`: results of both have files."""
+        own = self == RECIPES[self.name]
+        return self.name if own else f"{self.name}-{self.epochs}-epochs-lr-{self.lr:g}"
+
+    @property
+    def summary(self) -> str:
+        """All of it in a line."""
+        encoder = f"the encoder too (lr {self.encoder_lr:g})" if self.encoder_lr else "frozen encoder"
+        length = ", features of length 1" if self.unit_length else ""
+        momentum = f"{'Nesterov ' if self.nesterov else ''}momentum {self.momentum:g}"
+        return (
+            f"{encoder}{length}; SGD, lr {self.lr:g}, {self.schedule}, {momentum}, weight decay {self.weight_decay:g}, "
+            f"{self.epochs} epochs of batches of {self.batch_size}"
+        )
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        # ConRec, table 2, Flowers: authors' code; for Dogs --lr 0.01 --epochs 500
+        Recipe("conrec", epochs=400, batch_size=64, lr=0.1, nesterov=True),
+        # XCorr, supplement, section 1.3: the linear head
+        Recipe("xcorr", epochs=100, batch_size=256, lr=0.3, weight_decay=1e-4, schedule="cosine"),
+        # LCR authors' code: lr 30 belongs to features of length 1
+        Recipe("lcr", epochs=100, batch_size=256, lr=30.0, schedule="steps", unit_length=True),
+        # XCorr, section 3.3; the text leaves the optimizer open: that of its linear head
+        Recipe("voc", epochs=10, batch_size=16, lr=0.05, encoder_lr=1.5e-4, weight_decay=1e-4, schedule="cosine"),
+    )
+}
+
+
+class Best(TypedDict):
+    score: m.Share
+    epoch: m.Count
+
+
+class SGDRow(m.Named):
+    """A row as of the linear probe, or of several labels an image; chance has no epochs."""
+
+    n: m.Count
+    dim: m.Count
+    accuracy: NotRequired[m.Share]
+    ci: NotRequired[m.Interval]
+    map: NotRequired[dict[str, m.Estimate]]
+    classes: list[str]
+    by_epoch: NotRequired[list[m.Number]]
+    best_test: NotRequired[Best]
+    labels: NotRequired[list[Any]]
+    predicted: NotRequired[list[int]]
+
+
+@dataclass(frozen=True)
+class SGD(Probe):
+    recipe: str = m.option(
+        "conrec",
+        "--sgd",
+        "Also train a linear head by SGD on crops, as a paper does; voc trains the encoder as well.",
+        asks=True,
+        choices=tuple(RECIPES),
+    )
+    epochs: int | None = m.option(None, "--epochs", "The epochs of --sgd in place of its recipe's.", least=1)
+    lr: float | None = m.option(None, "--lr", "The head's learning rate of --sgd in place of its recipe's.")
+
+    name = "sgd"
+    title = "Linear head by SGD"
+    about = (
+        "A linear head on randomly cropped and mirrored images: {summary}. Scored on test after the last epoch; "
+        "intervals: 95 % over test images."
+    )
+    shape = SGDRow
+    baselines = (RANDOM, m.CHANCE)
+    several = True
+    followable = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.chosen  # noqa: B018  (it checks)
+
+    @property
+    def chosen(self) -> Recipe:
+        return chosen_recipe(self.recipe, epochs=self.epochs, lr=self.lr)
+
+    def how(self, conditions: "Conditions") -> str:
+        return self.about.format(summary=self.chosen.summary)
+
+    def protocol(self, conditions: "Conditions") -> str:
+        return self.chosen.title
+
+    def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
+        if source.opened is None:  # chance
+            plain = "multilabel" if conditions.labels.info.multilabel else "linear"
+            row = other(conditions, plain).row(source, conditions)
+            return {key: value for key, value in row.items() if key != "factors"}
+        return _row(source, conditions, self.chosen)
+
+    def tables(self, result: m.Result) -> list[Table]:
+        if "map" in m.encoder_row(result):
+            return precision_tables(result, self.title)
+
+        columns = {
+            "best on test %": lambda row: percent(row.get("best_test", {}).get("score")),
+            "at epoch": lambda row: count(row.get("best_test", {}).get("epoch")),
+        }
+        return [answer_table(result, self.title, columns), *counts_table(result)]
+
+    def charts(self, result: m.Result) -> list[Chart]:
+        return [] if "map" in m.encoder_row(result) else answer_charts(result)
+
+    def sentences(self, result: m.Result) -> list[str]:
+        row = m.encoder_row(result)
+        best, last = row["best_test"], len(row["by_epoch"])
+        line = f"Best epoch on test (as the papers choose): {100 * best['score']:.1f} % at {best['epoch']} of {last}."
+        first = [] if "map" in row else answer_sentences(result)[:1]
+        return [*(told.replace("linear probe, protocol", "SGD head, recipe") for told in first), line]
+
+    def proposed(self, run: Mapping[str, Any]) -> bool:
+        return False  # it takes minutes
+
+    def named(self) -> tuple[str, ...]:
+        return "SGD head", "SGD head, top-5", "SGD head, best on test"
+
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
+        if "map" in row:
+            found = {"SGD head": precision_scores(row)[f"mAP, {FIRST}"]}
+        else:
+            found = {"SGD head": m.Score(row["accuracy"], row["ci"])}
+            if "top5" in row:
+                found["SGD head, top-5"] = m.Score(row["top5"], row["top5_ci"])
+        best = {"SGD head, best on test": m.Score(row["best_test"]["score"], None)} if "best_test" in row else {}
+        return found | best
+
+
+def _row(source: "Source", conditions: "Conditions", recipe: Recipe) -> dict[str, Any]:
+    from probekit.data.split import open_split
+    from probekit.output.terminal import progress_bar
+    from probekit.probes.head import train_head
+
+    assert source.opened is not None
+    opened, info = source.opened, conditions.labels.info
+    size = opened.header["max_size"]
+    train, test = (open_split(info.path, name, opened.device, max_size=size) for name in ("train", "test"))
+    assert train.split.labels is not None
+    assert test.split.labels is not None
+    truth = test.split.labels
+    with progress_bar(f"{source.name}, {recipe.epochs} epochs", conditions.console) as advance:
+        trained = train_head(
+            opened.encoder,
+            (train.images, train.split.labels),
+            test.images,
+            classes=len(info.classes),
+            recipe=recipe,
+            seed=conditions.seed,
+            score=partial(_map if info.multilabel else _accuracy, truth=truth),
+            progress=advance,
+            among=conditions.among,
+        )
+    best = max(range(len(trained.scores)), key=lambda epoch: (trained.scores[epoch], epoch))  # of ties the later
+    known = len(train) if conditions.among is None else int(conditions.among.sum())
+    return {
+        "name": source.name,
+        "kind": source.kind,
+        **_scored(trained, truth, conditions),
+        "classes": list(info.classes),
+        "n_train": known,
+        "dim": trained.dim,
+        "recipe": asdict(recipe),
+        "losses": trained.losses,
+        "by_epoch": trained.scores,
+        "best_test": {"score": trained.scores[best], "epoch": best + 1},
+    }
+
+
+def _scored(trained: "Trained", truth: Any, conditions: "Conditions") -> dict[str, Any]:
+    """The scores of the last epoch, with what they were computed from."""
+    import numpy as np
+    from scipy.special import log_softmax
+
+    from probekit.probes.average_precision import score_logits
+    from probekit.probes.scores import evaluate
+
+    logits, info = trained.logits.astype(np.float64), conditions.labels.info
+    kept: dict[str, Any] = {"labels": truth.tolist()}
+    if info.multilabel:
+        found = score_logits(logits, truth, classes=info.classes, seed=conditions.seed)
+        return {**found, **kept, "scores": [[float(f"{v:.6g}") for v in row] for row in logits]}
+    found = evaluate(log_softmax(logits, axis=1), truth, seed=conditions.seed)
+    return {**found, "note": "", **kept, "predicted": logits.argmax(axis=1).tolist()}
+
+
+def _accuracy(logits: Any, truth: Any) -> float:
+    return float((logits.argmax(axis=1) == truth).mean())
+
+
+def _map(logits: Any, truth: Any) -> float:
+    """Mean average precision over the classes with a positive image."""
+    import numpy as np
+
+    from probekit.probes.average_precision import average_precision
+
+    values = []
+    for score, labels in zip(logits.T, truth.T, strict=True):
+        known = labels <= 1
+        if (labels == 1).any():
+            values.append(float(average_precision(score[known], labels[known] == 1)[FIRST][0]))
+    return float(np.mean(values)) if values else 0.0
+
+
+def chosen_recipe(name: str, *, epochs: int | None, lr: float | None) -> Recipe:
+    """A recipe, with what the user wants otherwise; a ValueError if there is none, or a rate is not positive."""
+    if name not in RECIPES:
+        raise ValueError(nearest("recipe", name, RECIPES))
+    if lr is not None and lr <= 0:
+        raise ValueError(f"expected a learning rate above 0, found {lr:g}; leave --lr out for the recipe's")
+    found = RECIPES[name]
+    return replace(found, epochs=epochs or found.epochs, lr=lr or found.lr)
